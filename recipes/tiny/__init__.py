@@ -1,0 +1,1 @@
+"""The embedded tiny model: procedural world, training stages, evaluation and export."""

@@ -1,0 +1,81 @@
+"""Shapes of the five parts. Everything that must agree between training, evaluation and export stands here."""
+
+from pathlib import Path
+from typing import Any
+
+LATENT_CHANNELS = 64
+SPATIAL = 16
+"""Pixels per latent cell, each way."""
+TEMPORAL = 4
+"""Frames per latent, after the first, which holds one frame."""
+CAPTION = 64
+"""Width of the text encoder."""
+SEQUENCE = 32
+"""Tokens a prompt is cut at."""
+FPS = 24.0
+
+VAE: dict[str, Any] = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "latent_channels": LATENT_CHANNELS,
+    "block_out_channels": (32, 64, 128),
+    "down_block_types": ("LTXVideo095DownBlock3D",) * 2,
+    "layers_per_block": (1, 1, 1),
+    "spatio_temporal_scaling": (True, True),
+    "downsample_type": ("spatiotemporal",) * 2,
+    "decoder_block_out_channels": (64, 64),
+    "decoder_layers_per_block": (1, 2, 2),
+    "decoder_spatio_temporal_scaling": (True, True),
+    "decoder_inject_noise": (False,) * 3,
+    "upsample_residual": (True, True),
+    "upsample_factor": (1, 1),
+    "patch_size": 4,
+    "patch_size_t": 1,
+    "encoder_causal": True,
+    "decoder_causal": False,
+    "timestep_conditioning": False,
+    "spatial_compression_ratio": SPATIAL,
+    "temporal_compression_ratio": TEMPORAL,
+}
+TRANSFORMER: dict[str, Any] = {
+    "in_channels": LATENT_CHANNELS,
+    "out_channels": LATENT_CHANNELS,
+    "num_attention_heads": 6,
+    "attention_head_dim": 32,
+    "cross_attention_dim": 192,
+    "num_layers": 6,
+    "caption_channels": CAPTION,
+}
+TEXT_ENCODER: dict[str, Any] = {
+    "vocab_size": 128,
+    "d_model": CAPTION,
+    "d_kv": 16,
+    "num_heads": 4,
+    "d_ff": 128,
+    "num_layers": 1,
+    "dropout_rate": 0.0,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "is_encoder_decoder": False,
+    "use_cache": False,
+}
+UPSAMPLER: dict[str, Any] = {
+    "in_channels": LATENT_CHANNELS,
+    "mid_channels": 64,
+    "num_blocks_per_stage": 1,
+    "dims": 3,
+    "spatial_upsample": True,
+    "temporal_upsample": False,
+}
+
+SIGMAS = (1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875)
+"""The family's eight distilled noise levels; sampling ends at 0."""
+
+WORK = Path(__file__).parent / "work"
+"""Checkpoints, latents and logs; not part of the repository."""
+WEIGHTS = Path(__file__).parents[2] / "src" / "longtake" / "weights" / "ltxv-tiny"
+
+
+def num_latents(num_frames: int) -> int:
+    """Latent frames of a clip of 4k+1 frames."""
+    return (num_frames - 1) // TEMPORAL + 1

@@ -1,0 +1,152 @@
+"""Clips of the world as latents of the frozen encoder, once, for everything that is trained after it.
+
+    torchrun --standalone --nproc-per-node 2 -m recipes.tiny.latents
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKLLTXVideo
+
+from recipes.tiny import configs, ranks, vae
+from recipes.tiny.render import render
+from recipes.tiny.world import Kind, Scene, prompt, sample, track
+
+SEED = 50_000_000
+SUFFIX_FRAMES = 17
+
+
+@dataclass(frozen=True)
+class Group:
+    """`count` clips of one size and length; the first `keyed` also as end image and as suffix clip of a window."""
+
+    name: str
+    size: tuple[int, int]
+    num_frames: int
+    count: int
+    scale: int = 1
+    keyed: int = 0
+    window: int = 33
+
+    @property
+    def suffix_at(self) -> int:
+        """Frame where the suffix clip of the window begins."""
+        return self.window - SUFFIX_FRAMES
+
+
+GROUPS = (
+    Group("square", (64, 64), 33, 7200, keyed=2400),
+    Group("square_long", (64, 64), 49, 4400, keyed=800, window=41),
+    Group("wide", (112, 64), 33, 1000, keyed=300),
+    Group("tall", (64, 112), 33, 1000, keyed=300),
+    Group("landscape", (96, 64), 33, 500),
+    Group("portrait", (64, 96), 33, 500),
+    Group("double", (64, 64), 33, 1000, scale=2),
+)
+CHUNK = 20
+
+
+def scenes_of(group: Group, first: int, count: int) -> list[Scene]:
+    """The group's scenes from number `first` on; every fourth is a straight clip whatever its seed says."""
+    base = SEED + GROUPS.index(group) * 1_000_000
+    kinds: list[Kind | None] = ["straight" if i % 4 == 0 else None for i in range(first, first + count)]
+    return [sample(base + first + i, kind, group.size, group.num_frames) for i, kind in enumerate(kinds)]
+
+
+def cell_masks(scenes: Sequence[Scene], scale: int) -> torch.Tensor:
+    """Which latent cells an object touches in any frame of the latent, `[B, F, h, w]` bool."""
+    cell = configs.SPATIAL / scale
+    rows, columns = int(scenes[0].height / cell), int(scenes[0].width / cell)
+    left = torch.arange(columns) * cell - scenes[0].width / 2
+    top = (torch.arange(rows) * cell - scenes[0].height / 2)[:, None]
+    masks = []
+    for scene in scenes:
+        hit = torch.zeros(scene.num_frames, rows, columns)
+        for path in track(scene):
+            x, y, radius = path[:, :3, None, None].unbind(1)
+            dx = (left - x).clamp(min=0) + (x - left - cell).clamp(min=0)
+            dy = (top - y).clamp(min=0) + (y - top - cell).clamp(min=0)
+            hit = torch.maximum(hit, (torch.hypot(dx, dy) < radius).float())
+        later = F.max_pool3d(hit[None, None, 1:], (configs.TEMPORAL, 1, 1))[0, 0]
+        masks.append(torch.cat([hit[:1], later]) > 0)
+    return torch.stack(masks)
+
+
+@torch.no_grad()
+def encode(model: Any, clips: torch.Tensor) -> torch.Tensor:
+    """Means of the latents `[B, C, F, h, w]` of clips in [-1, 1], fp16, not normalised."""
+    moments = model.encoder(clips.bfloat16().contiguous(memory_format=torch.channels_last_3d))
+    return moments[:, : configs.LATENT_CHANNELS].half()
+
+
+def encode_part(model: Any, group: Group, first: int, count: int) -> dict[str, Any]:
+    """Latents, masks and prompts of some of a group's clips, with their end images and suffixes where it has them."""
+    scenes = scenes_of(group, first, count)
+    clips = render(scenes, group.scale)
+    part: dict[str, Any] = {
+        "latents": encode(model, clips),
+        "masks": cell_masks(scenes, group.scale),
+        "prompts": [prompt(scene) for scene in scenes],
+        "kinds": [scene.kind for scene in scenes],
+    }
+    if first < group.keyed:
+        part["image"] = encode(model, clips[:, :, group.window - 1 : group.window])
+        part["suffix"] = encode(model, clips[:, :, group.suffix_at : group.window])
+    return part
+
+
+def join(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One table from its parts, in order."""
+    table: dict[str, Any] = {}
+    for key in parts[0]:
+        columns = [part[key] for part in parts if key in part]
+        table[key] = torch.cat(columns) if isinstance(columns[0], torch.Tensor) else list(chain.from_iterable(columns))
+    return table
+
+
+def statistics(latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of every channel, `[C]` each."""
+    values = latents.float()
+    return values.mean((0, 2, 3, 4)), values.std((0, 2, 3, 4))
+
+
+def frozen_encoder() -> Any:
+    """The VAE of the joint phase, for encoding in bf16."""
+    model = AutoencoderKLLTXVideo(**configs.VAE)
+    vae.load(model, configs.WORK / "vae_joint.pt")
+    model.bfloat16()
+    vae.channels_last(model)
+    return model
+
+
+def main() -> None:
+    """Encode all groups, every process a share of each."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    rank, world = ranks.start()
+    model, began = frozen_encoder(), time.time()
+    for group in GROUPS:
+        firsts = range(rank * CHUNK, group.count, world * CHUNK)
+        parts = [encode_part(model, group, first, min(CHUNK, group.count - first)) for first in firsts]
+        torch.save(parts, configs.WORK / f"latents_{group.name}.rank{rank}.pt")
+        ranks.barrier()
+        if rank == 0:
+            halves = [torch.load(configs.WORK / f"latents_{group.name}.rank{r}.pt") for r in range(world)]
+            ordered = [halves[i % world][i // world] for i in range(sum(len(half) for half in halves))]
+            torch.save(join(ordered), configs.WORK / f"latents_{group.name}.pt")
+            ranks.log(configs.WORK / "latents.log", f"{group.name} {group.count} clips {(time.time() - began) / 60:.1f} min")
+        ranks.barrier()
+        (configs.WORK / f"latents_{group.name}.rank{rank}.pt").unlink()
+    if rank == 0:
+        table = torch.load(configs.WORK / "latents_square.pt")
+        torch.save(statistics(table["latents"][:2000]), configs.WORK / "latents_statistics.pt")
+    ranks.finish()
+
+
+if __name__ == "__main__":
+    main()

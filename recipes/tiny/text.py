@@ -1,0 +1,70 @@
+"""The world's language: tokenizer, text encoder, and prompts as users may vary them."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+from recipes.tiny import configs
+from recipes.tiny.world import COLOURS, DIRECTIONS, SHAPES, TEXTURES
+
+GRAMMAR = (
+    *("a", "an", "the", "and", "over", "on", "with", "of", "to", "is", "it", "in", "out", ",", "."),
+    *("background", "moving", "moves", "still", "rotating", "rotates", "bouncing", "bounces", "camera", "pans", "zooms"),
+    *("slowly", "quickly", "continues", "video", "static"),
+)
+WORDS = (*COLOURS, *SHAPES, *TEXTURES, *DIRECTIONS, *GRAMMAR)
+PAD, END, UNKNOWN = 0, 1, 2
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """One token per known word; every other word is `<unk>`."""
+    vocabulary = {word: i for i, word in enumerate(("<pad>", "</s>", "<unk>", *WORDS))}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    words.normalizer = normalizers.Lowercase()
+    split = pre_tokenizers.Split(Regex(r"[,.]"), "isolated")
+    words.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), split])
+    words.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", END)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=configs.SEQUENCE,
+    )
+
+
+def text_encoder() -> Any:
+    """A new T5 encoder of one layer."""
+    return T5EncoderModel(T5Config(**configs.TEXT_ENCODER))
+
+
+def tokens(words: PreTrainedTokenizerFast, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and mask of prompts, `[B, SEQUENCE]` each, cut and padded."""
+    out = words(
+        list(prompts), padding="max_length", max_length=configs.SEQUENCE, truncation=True, return_tensors="pt"
+    )
+    return out.input_ids, out.attention_mask
+
+
+def vary(prompt: str, rng: random.Random) -> str:
+    """The prompt as somebody else would have written it: none at all, words never heard of, or parts left out."""
+    fate = rng.random()
+    if fate < 0.12:
+        return ""
+    if fate < 0.16:
+        return " ".join(rng.choice(("?", "?", "?", "?", ",")) for _ in range(rng.randint(1, 30)))
+    words = prompt.split(" ")
+    if fate < 0.28:
+        for _ in range(rng.randint(1, 8)):
+            words.insert(rng.randint(0, len(words)), "?")
+    elif fate < 0.36:
+        words = [word if rng.random() < 0.8 else "?" for word in words]
+    elif fate < 0.44:
+        words = [word for word in words if word not in ("a", "slowly", "quickly")]
+    elif fate < 0.50 and "over" in words:
+        words = words[: words.index("over")]
+    return " ".join(words)

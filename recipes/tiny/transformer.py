@@ -1,0 +1,139 @@
+"""The video transformer and its text encoder: flow matching on windows of latents.
+
+    torchrun --standalone --nproc-per-node 2 -m recipes.tiny.transformer
+"""
+
+import argparse
+import dataclasses
+import math
+import time
+from typing import Any
+
+import torch
+from diffusers import LTXVideoTransformer3DModel
+from torch import nn
+
+from recipes.tiny import configs, latents, ranks, text
+from recipes.tiny.forward import Forward
+from recipes.tiny.optim import Plan, Trainer
+from recipes.tiny.render import render
+from recipes.tiny.windows import Batch, Windows, coordinates, starts
+from recipes.tiny.world import prompt, sample
+
+SEED = 30_000_000
+HELD_OUT = 920_000_000
+PLAN = Plan(steps=6000, decay=3600, muon=6e-3, adam=2e-3, warmup=60, weight_decay=0.02, ema=0.997)
+EARLY = 0.3
+"""Share of the steps that sees mostly plain straight clips, and no end images or suffixes."""
+CHECKPOINT_EVERY = 200
+
+
+def models() -> nn.ModuleDict:
+    """A new transformer and text encoder; residual branches begin small and the output at zero."""
+    torch.manual_seed(SEED)
+    transformer: Any = LTXVideoTransformer3DModel(**configs.TRANSFORMER)
+    with torch.no_grad():
+        for block in transformer.transformer_blocks:
+            for layer in (block.attn1.to_out[0], block.attn2.to_out[0], block.ff.net[2]):
+                layer.weight.mul_(0.3)
+        transformer.time_embed.linear.weight.mul_(0.2)
+        transformer.proj_out.weight.zero_()
+        transformer.proj_out.bias.zero_()
+    return nn.ModuleDict({"transformer": transformer, "text_encoder": text.text_encoder()})
+
+
+def is_matrix(name: str, parameter: torch.Tensor) -> bool:
+    """Muon's share: the weights inside the blocks."""
+    return "transformer_blocks" in name and parameter.ndim == 2 and "table" not in name
+
+
+def velocity_error(family: nn.ModuleDict, forward: Forward, batch: Batch) -> torch.Tensor:
+    """Squared error of the velocity per token, `[B, F, S]`."""
+    encoder: Any = family["text_encoder"]
+    caption = encoder(batch.ids, attention_mask=batch.mask)[0]
+    made = forward(batch.x.bfloat16(), batch.sigmas, caption, batch.mask, batch.coords)
+    return (made.float() - batch.target).square().mean(-1)
+
+
+class HeldOut:
+    """Straight clips that are never trained on, 17 frames given, at three noise levels."""
+
+    def __init__(self, windows: Windows, count: int = 32) -> None:
+        scenes = [sample(HELD_OUT + i, "straight", num_frames=33) for i in range(count)]
+        values = latents.encode(latents.frozen_encoder(), render(scenes))
+        self.clean = (values.float().permute(0, 2, 3, 4, 1).flatten(2, 3) - windows.mean) / windows.std
+        self.touched = latents.cell_masks(scenes, 1).flatten(2).float()
+        self.ids, self.mask = text.tokens(windows.words, [prompt(scene) for scene in scenes])
+
+    def batch(self, sigma: float) -> Batch:
+        """The clips at one noise level, weighted to the cells of the object in the new frames."""
+        count = self.clean.shape[1]
+        given = (torch.arange(count) < 5).expand(len(self.clean), -1)
+        sigmas = torch.where(given, 0.0, sigma)
+        noise = torch.randn(self.clean.shape, generator=torch.Generator().manual_seed(HELD_OUT))
+        x = (1 - sigmas)[..., None, None] * self.clean + sigmas[..., None, None] * noise
+        weight = self.touched * (~given)[..., None]
+        coords = coordinates(starts(count), 4, 4, configs.FPS)
+        return Batch(x, noise - self.clean, sigmas, weight, self.ids, self.mask, coords)
+
+
+class Run:
+    """The training and its state."""
+
+    def __init__(self, rank: int, plan: Plan) -> None:
+        self.rank, self.plan = rank, plan
+        self.family = models()
+        self.trainer = Trainer(self.family, plan, is_matrix)
+        self.windows = Windows(SEED, round(plan.steps * EARLY))
+        self.forward = Forward(self.family["transformer"])
+        self.evaluation = Forward(self.family["transformer"], compiled=False)
+        self.held_out = HeldOut(self.windows)
+
+    def loss(self, step: int) -> torch.Tensor:
+        """Loss of this rank's batch of a step."""
+        batch = self.windows.batch(step, self.rank)
+        error = velocity_error(self.family, self.forward, batch)
+        return (error * batch.weight).sum() / batch.weight.sum()
+
+    @torch.no_grad()
+    def judge(self) -> str:
+        """Error of the averaged weights on the object's cells at noise 1, 0.9 and 0.42."""
+        self.trainer.load(self.trainer.ema)
+        shown = []
+        for sigma in (1.0, 0.909375, 0.421875):
+            batch = self.held_out.batch(sigma)
+            error = velocity_error(self.family, self.evaluation, batch)
+            shown.append(f"{float((error * batch.weight).sum() / batch.weight.sum()):.4f}")
+        self.trainer.load(self.trainer.masters)
+        return " ".join(shown)
+
+
+def train(steps: int, decay: int, resume: bool) -> None:
+    """Run to the end of the plan."""
+    rank, _ = ranks.start()
+    checkpoint = configs.WORK / "transformer.pt"
+    run = Run(rank, dataclasses.replace(PLAN, steps=steps, decay=decay))
+    if resume and checkpoint.exists():
+        run.trainer.resume(checkpoint)
+    began, spent, total = time.time(), time.process_time(), 0.0
+    for step in range(run.trainer.step_number, steps):
+        loss = run.loss(step)
+        norm = run.trainer.step(loss)
+        total = 0.98 * total + 0.02 * float(loss.detach()) if total else float(loss.detach())
+        if math.isnan(total):
+            raise FloatingPointError(f"the loss of step {step} is not a number")
+        if rank == 0 and ((step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == steps):
+            run.trainer.save(checkpoint)
+            minutes = f"{(time.time() - began) / 60:.1f} min, {(time.process_time() - spent) / 60:.1f} CPU-min"
+            line = f"{step + 1} {minutes} loss {total:.4f} norm {norm:.2f} held out {run.judge()}"
+            ranks.log(configs.WORK / "transformer.log", line)
+    ranks.finish()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--steps", type=int, default=PLAN.steps, help="all steps of the run")
+    parser.add_argument("--decay", type=int, default=PLAN.decay, help="last steps, over which the rate falls to zero")
+    arguments = parser.parse_args()
+    train(arguments.steps, arguments.decay, arguments.resume)

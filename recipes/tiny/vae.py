@@ -1,0 +1,169 @@
+"""The video autoencoder: first encoder and decoder together, then the decoder alone on the frozen latents.
+
+    torchrun --standalone --nproc-per-node 2 -m recipes.tiny.vae joint
+    python -m recipes.tiny.vae decoder
+
+Clips are drawn as they are needed, from seeds that name the step, so that a resumed run sees what an unbroken one sees.
+"""
+
+import argparse
+import math
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLLTXVideo
+from torch import nn
+
+from recipes.tiny import configs, ranks
+from recipes.tiny.optim import Plan, Trainer
+from recipes.tiny.render import render
+from recipes.tiny.world import Scene, sample, track
+
+CHANNELS = configs.LATENT_CHANNELS
+SEED = 10_000_000
+HELD_OUT = 910_000_000
+PLANS = {
+    "joint": Plan(steps=1300, decay=600, muon=8e-3, adam=1.2e-3, ema=0.99),
+    "decoder": Plan(steps=3000, decay=2400, muon=4e-3, adam=1e-3, ema=0.99),
+}
+PIXELS = 4 * 17 * 64 * 64
+"""Pixels of one process's batch."""
+SHAPES = (((64, 64), 1, 0.72), ((112, 64), 1, 0.07), ((64, 112), 1, 0.07), ((96, 64), 1, 0.03), ((64, 96), 1, 0.03), ((64, 64), 2, 0.08))
+"""Size of the scene, scale it is drawn at, share of the steps."""
+CHECKPOINT_EVERY = 100
+
+
+def scenes_of_step(step: int, rank: int, plan: Plan) -> tuple[list[Scene], int]:
+    """The scenes that process `rank` sees in a step, and their scale; all ranks get one shape."""
+    rng = random.Random(SEED + step)
+    size, scale, _ = rng.choices(SHAPES, [share for *_, share in SHAPES])[0]
+    num_frames = rng.choices((1, 9, 17), (0.05, 0.75, 0.2) if step < plan.steps * 0.4 else (0.05, 0.15, 0.8))[0]
+    count = max(1, min(16, PIXELS // (num_frames * size[0] * size[1] * scale**2)))
+    own = random.Random(SEED + step * 64 + rank + 1)
+    kinds = ["straight" if own.random() < 0.6 else None for _ in range(count)]
+    first = SEED + (step * 2 + rank) * 64
+    return [sample(first + i, kind, size, num_frames) for i, kind in enumerate(kinds)], scale
+
+
+def near_objects(scenes: Sequence[Scene], scale: int) -> torch.Tensor:
+    """1 on every pixel within two of an object's reach, `[B, 1, T, H, W]`."""
+    first = scenes[0]
+    ys = ((torch.arange(first.height * scale) + 0.5) / scale - first.height / 2)[:, None]
+    xs = ((torch.arange(first.width * scale) + 0.5) / scale - first.width / 2)[None, :]
+    masks = torch.zeros(len(scenes), 1, first.num_frames, first.height * scale, first.width * scale)
+    for mask, scene in zip(masks, scenes, strict=True):
+        for path in track(scene):
+            x, y, radius = path[:, :3, None, None].unbind(1)
+            mask[0] = torch.maximum(mask[0], (torch.hypot(xs - x, ys - y) < radius + 2).float())
+    return masks
+
+
+def recolour(clips: torch.Tensor, rng: random.Random) -> torch.Tensor:
+    """Now and then, other colours than the world's twelve: channels exchanged, light and dark exchanged."""
+    if rng.random() < 0.3:
+        clips = clips[:, rng.sample(range(3), 3)]
+        clips = -clips if rng.random() < 0.5 else clips
+    return clips
+
+
+def reconstruction_loss(made: torch.Tensor, clips: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
+    """Squared, absolute and edge error, objects counting three times."""
+    error = made - clips
+    weight = 1 + 2 * near
+    weight = weight / weight.mean()
+    edges = (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+    return 4 * (weight * error.square()).mean() + 0.3 * (weight * error.abs()).mean() + 0.2 * edges
+
+
+def psnr(made: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Peak signal-to-noise ratio in dB of each clip, for values in [-1, 1]; the first axis counts clips."""
+    return -10 * torch.log10(((made.clamp(-1, 1) - truth) / 2).square().flatten(1).mean(1))
+
+
+def channels_last(model: nn.Module) -> None:
+    """Lay out the 3-D kernels the way the bf16 convolution likes them."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv3d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
+
+
+class Run:
+    """A phase of the training and its state."""
+
+    def __init__(self, phase: str, rank: int) -> None:
+        self.phase, self.rank, self.plan = phase, rank, PLANS[phase]
+        torch.manual_seed(SEED)
+        self.vae: Any = AutoencoderKLLTXVideo(**configs.VAE)
+        if phase == "decoder":
+            load(self.vae, configs.WORK / "vae_joint.pt")
+            self.vae.encoder.requires_grad_(False).bfloat16()
+        channels_last(self.vae)
+        self.trainer = Trainer(self.vae, self.plan, lambda _, p: p.ndim > 1)
+
+    def loss(self, step: int) -> torch.Tensor:
+        """Loss of this rank's batch of a step."""
+        scenes, scale = scenes_of_step(step, self.rank, self.plan)
+        clips = recolour(render(scenes, scale), random.Random(step))
+        torch.manual_seed(SEED + step * 2 + self.rank)
+        with torch.set_grad_enabled(self.phase == "joint"):
+            moments = self.vae.encoder(clips.bfloat16().contiguous(memory_format=torch.channels_last_3d)).float()
+        mean, logvar = moments[:, :CHANNELS], moments[:, CHANNELS : CHANNELS + 1].clamp(-14, 2)
+        spread = mean.detach().std((0, 2, 3, 4), keepdim=True) * 0.06 * torch.rand(len(mean), 1, 1, 1, 1)
+        noise = torch.exp(0.5 * logvar) * torch.randn_like(mean) + spread * torch.randn_like(mean)
+        made = self.vae.decoder((mean + noise).bfloat16()).float()
+        loss = reconstruction_loss(made, clips, near_objects(scenes, scale))
+        if self.phase == "joint":
+            loss = loss + 1e-4 * 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+        return loss
+
+    @torch.no_grad()
+    def held_out(self) -> float:
+        """Mean PSNR in dB of 16 straight clips of 33 frames that are never trained on."""
+        clips = render([sample(HELD_OUT + i, "straight", num_frames=33) for i in range(16)])
+        self.trainer.load(self.trainer.ema)
+        parts = []
+        for part in clips.split(4):
+            latents = self.vae.encoder(part.bfloat16())[:, :CHANNELS]
+            parts.append(psnr(self.vae.decoder(latents).float(), part))
+        self.trainer.load(self.trainer.masters)
+        return float(torch.cat(parts).mean())
+
+
+def load(vae: Any, path: Path) -> None:
+    """Put a checkpoint's averaged weights into a VAE; a decoder's checkpoint leaves the encoder alone."""
+    vae.load_state_dict(torch.load(path)["averaged"], strict=False)
+
+
+def train(phase: str, resume: bool) -> None:
+    """Run a phase to the end of its plan."""
+    rank, _ = ranks.start()
+    configs.WORK.mkdir(exist_ok=True)
+    checkpoint = configs.WORK / f"vae_{phase}.pt"
+    run = Run(phase, rank)
+    if resume and checkpoint.exists():
+        run.trainer.resume(checkpoint)
+    began, spent, total = time.time(), time.process_time(), 0.0
+    for step in range(run.trainer.step_number, run.plan.steps):
+        loss = run.loss(step)
+        norm = run.trainer.step(loss)
+        total = 0.97 * total + 0.03 * float(loss.detach()) if total else float(loss.detach())
+        if math.isnan(total):
+            raise FloatingPointError(f"the loss of step {step} is not a number")
+        if rank == 0 and ((step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == run.plan.steps):
+            run.trainer.save(checkpoint)
+            minutes = f"{(time.time() - began) / 60:.1f} min, {(time.process_time() - spent) / 60:.1f} CPU-min"
+            line = f"{phase} {step + 1} {minutes} loss {total:.4f} norm {norm:.2f} held out {run.held_out():.2f} dB"
+            ranks.log(configs.WORK / f"vae_{phase}.log", line)
+    ranks.finish()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("phase", choices=tuple(PLANS))
+    parser.add_argument("--resume", action="store_true")
+    arguments = parser.parse_args()
+    train(arguments.phase, arguments.resume)

@@ -1,0 +1,113 @@
+"""What the endpoints share: their LoRA and file shapes, and how JSON becomes a request or a sentence."""
+
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+
+from longtake.clip import Source
+from longtake.errors import InvalidRequest, Loc
+
+NEGATIVE_PROMPT = "worst quality, inconsistent motion, blurry, jittery, distorted"
+START_FRAME = "The frame number of the video from which the conditioning starts. Must be a multiple of 8."
+
+
+class LoRAWeight(BaseModel):
+    """One LoRA of a request."""
+
+    path: str = Field(description="URL, Hugging Face repo id, or a path below the configured LoRA folder.")
+    scale: float = Field(1, ge=0, le=4, description="How strongly the LoRA is applied.")
+    weight_name: str | None = Field(None, description="Name of the file, when a repository holds several.")
+
+
+class VideoFile(BaseModel):
+    """A finished video and the facts of it."""
+
+    url: str = Field(description="The URL where the file can be downloaded from.")
+    content_type: str = Field(description="The mime type of the file.")
+    file_name: str = Field(description="The name of the file.")
+    file_size: int = Field(description="The size of the file in bytes.")
+    width: int = Field(description="The width of the video in pixels.")
+    height: int = Field(description="The height of the video in pixels.")
+    fps: float = Field(description="The frames per second of the video.")
+    duration: float = Field(description="The duration of the video in seconds.")
+    num_frames: int = Field(description="The number of frames of the video.")
+
+
+Resolution = Literal["480p", "720p"]
+
+MOST_ASPECT = 5
+
+
+def aspect_of(aspect_ratio: str, source: Source) -> Fraction:
+    """The asked aspect ratio (`16:9`), or the source's own for `auto`."""
+    if aspect_ratio != "auto":
+        across, down = aspect_ratio.split(":")
+        return Fraction(int(across), int(down))
+    aspect = Fraction(source.width, source.height)
+    if not Fraction(1, MOST_ASPECT) <= aspect <= MOST_ASPECT:
+        raise InvalidRequest(
+            f"The video is {source.width}x{source.height}, longer than {MOST_ASPECT}:1; set aspect_ratio to crop it.",
+            loc=("body", "aspect_ratio"),
+            given=aspect_ratio,
+        )
+    return aspect
+
+
+Request = TypeVar("Request", bound=BaseModel)
+
+
+def parse(model: type[Request], data: Mapping[str, Any], *, forbid_unknown: bool = False) -> Request:
+    """`data` as a request of `model`. InvalidRequest says every field that is wrong, in one sentence each.
+
+    `forbid_unknown` also refuses names that the endpoint does not know; its published clients may send some, a
+    person at the command line has mistyped.
+    """
+    unknown = list(_unknown(model, data)) if forbid_unknown else []
+    if unknown:
+        raise InvalidRequest(f"{dotted(unknown[0])} is not a field of this endpoint.", loc=("body", *unknown[0]))
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        first = problems[0]
+        raise InvalidRequest(
+            " ".join(_sentence(problem) for problem in problems), loc=("body", *first["loc"]), given=first["input"]
+        ) from None
+
+
+def dotted(loc: Iterable[str | int]) -> str:
+    """A field's path as people write it: `video.strength`."""
+    return ".".join(str(part) for part in loc if part != "body")
+
+
+def _sentence(problem: Any) -> str:
+    name, given = dotted(problem["loc"]) or "The request", problem["input"]
+    match problem["type"], problem.get("ctx", {}):
+        case "missing", _:
+            return f"{name} is missing."
+        case "literal_error", ctx:
+            return f"{name} is {given!r}; it must be one of {ctx['expected']}."
+        case "multiple_of", ctx:
+            return f"{name} is {given!r}; it must be a multiple of {ctx['multiple_of']}."
+        case _, {"ge": least}:
+            return f"{name} is {given!r}; it must be at least {least}."
+        case _, {"le": most}:
+            return f"{name} is {given!r}; it must be at most {most}."
+        case _:
+            message = problem["msg"]
+            return f"{name} is {given!r}: {message[0].lower()}{message[1:]}."
+
+
+def _unknown(model: type[BaseModel], data: Mapping[str, Any]) -> Iterable[Loc]:
+    for name, value in data.items():
+        field = model.model_fields.get(name)
+        if field is None:
+            yield (name,)
+        elif (
+            isinstance(value, Mapping)
+            and isinstance(field.annotation, type)
+            and issubclass(field.annotation, BaseModel)
+        ):
+            yield from ((name, *rest) for rest in _unknown(field.annotation, value))

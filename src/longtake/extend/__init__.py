@@ -1,0 +1,1 @@
+"""One recipe per model family: from a context and a plan to new frames."""

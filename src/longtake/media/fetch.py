@@ -1,0 +1,261 @@
+"""A URL, a data URI or a path becomes a local file, limits first; and what kind of file it is, by its first bytes."""
+
+import base64
+import binascii
+import re
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote_to_bytes, urlsplit
+
+import httpx
+
+from longtake import __version__
+from longtake.errors import DownloadFailed, FileTooLarge, InvalidRequest, UnsupportedVideo
+
+CONTAINERS = ("mp4", "mov", "matroska", "webm", "gif", "avi", "mpegts", "webp")
+
+_MAX_REDIRECTS = 5
+_HEAD_BYTES = 4096
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
+_TS_PACKETS = (188, 192, 204)
+
+
+def any_host(host: str) -> None:
+    """The check of a host's address where every host may be asked; a server gives its own, which raises."""
+
+
+def localise(
+    url: str,
+    folder: Path,
+    *,
+    max_bytes: int,
+    allow_local: bool = False,
+    timeout_s: float = 60,
+    check_host: Callable[[str], None] = any_host,
+) -> Path:
+    """A local file with the bytes behind `url`: http(s), a data URI, or (only `allow_local`) a path, returned as it is.
+
+    `check_host` is called with the host of the address and of every redirect, before it is contacted.
+    Raises DownloadFailed, FileTooLarge, InvalidRequest.
+    """
+    scheme = url.partition(":")[0].lower()
+    if scheme == "data":
+        path = _new_file(folder)
+        path.write_bytes(_data_uri(url, max_bytes))
+        return path
+    if scheme in ("http", "https") and "://" in url:
+        return _download(url, _new_file(folder), max_bytes, time.monotonic() + timeout_s, check_host)
+    if allow_local:
+        return _local(Path(url), max_bytes)
+    raise InvalidRequest(
+        f"{_short(url)!r} is neither an http(s) address nor a data URI; upload the file or give such an address.",
+        given=_short(url),
+    )
+
+
+def sniff(path: Path) -> str:
+    """The container by its first bytes, one of CONTAINERS; neither name nor declared type counts.
+
+    Raises UnsupportedVideo that tells what the file looks like instead.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise UnsupportedVideo(f"The file {path.name} cannot be opened: {error.strerror}.") from None
+    container = _container(head)
+    if container is None:
+        raise UnsupportedVideo(
+            f"The file is {_looks_like(head)}, not a video that can be read ({', '.join(CONTAINERS)}).",
+            ctx={"supported_formats": list(CONTAINERS)},
+        )
+    return container
+
+
+def _new_file(folder: Path) -> Path:
+    return folder / f"source-{secrets.token_hex(8)}"
+
+
+def _local(path: Path, max_bytes: int) -> Path:
+    if not path.is_file():
+        raise InvalidRequest(f"There is no file {str(path)!r}.", given=str(path))
+    _check_bytes(path.stat().st_size, max_bytes)
+    return path
+
+
+def _check_bytes(count: int, max_bytes: int) -> None:
+    if count > max_bytes:
+        raise FileTooLarge(
+            f"The video is larger than {max_bytes} bytes, the most that is accepted.", ctx={"max_size": max_bytes}
+        )
+
+
+def _data_uri(uri: str, max_bytes: int) -> bytes:
+    """The bytes of `data:[type][;base64],...` (RFC 2397); the declared type is not believed."""
+    header, comma, body = uri.partition(",")
+    if not comma:
+        raise InvalidRequest("The data URI has no comma between its type and its data.", given=_short(uri))
+    if not header.lower().endswith(";base64"):
+        _check_bytes((len(body) + 2) // 3, max_bytes)
+        data = unquote_to_bytes(body)
+        _check_bytes(len(data), max_bytes)
+        return data
+    if "%" not in body:
+        _check_bytes(len(body) * 3 // 4 - 2, max_bytes)
+    _check_bytes(len(body) // 4, max_bytes)
+    text = unquote_to_bytes(body)
+    if not _BASE64.fullmatch(text):
+        raise InvalidRequest("The data URI holds characters that base64 does not have.", given=_short(uri))
+    try:
+        data = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except binascii.Error:
+        raise InvalidRequest("The data URI's base64 ends too early or has wrong padding.", given=_short(uri)) from None
+    _check_bytes(len(data), max_bytes)
+    return data
+
+
+def _download(url: str, path: Path, max_bytes: int, deadline: float, check_host: Callable[[str], None]) -> Path:
+    headers = {"User-Agent": f"longtake/{__version__}", "Accept-Encoding": "identity"}
+    try:
+        with httpx.Client(headers=headers, follow_redirects=False, timeout=_left(deadline)) as client:
+            for _ in range(_MAX_REDIRECTS + 1):
+                parts = urlsplit(url)
+                if parts.scheme not in ("http", "https") or not parts.hostname:
+                    raise DownloadFailed("The video's address leads to something other than http or https.")
+                check_host(parts.hostname)
+                with client.stream("GET", url, timeout=_left(deadline)) as response:
+                    if response.next_request is not None:
+                        url = str(response.next_request.url)
+                        continue
+                    if response.status_code != httpx.codes.OK:
+                        raise DownloadFailed(f"{_named(url)} answered {response.status_code} instead of the video.")
+                    _save(response, path, max_bytes, deadline)
+                    return path
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, (TimeoutError, httpx.TimeoutException)):
+            raise DownloadFailed(f"{_named(url)} did not deliver the video in time.") from None
+        raise DownloadFailed(f"The video could not be downloaded from {_named(url)}: {error or 'no answer'}.") from None
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    raise DownloadFailed(f"The video's address was redirected more than {_MAX_REDIRECTS} times.")
+
+
+def _save(response: httpx.Response, path: Path, max_bytes: int, deadline: float) -> None:
+    declared = response.headers.get("content-length", "")
+    if declared.isdigit():
+        _check_bytes(int(declared), max_bytes)
+    received = 0
+    with path.open("xb") as file:
+        for piece in response.iter_bytes():
+            received += len(piece)
+            _check_bytes(received, max_bytes)
+            _left(deadline)
+            file.write(piece)
+
+
+def _left(deadline: float) -> float:
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError
+    return seconds
+
+
+def _named(url: str) -> str:
+    """The address without credentials and query, which may be secrets."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}{parts.path}"
+
+
+def _short(url: str) -> str:
+    return url if len(url) <= 80 else url[:77] + "..."
+
+
+def _container(head: bytes) -> str | None:
+    kind = head[4:8]
+    if kind == b"ftyp":
+        brand = head[8:12]
+        if brand in _PICTURE_BRANDS:
+            return None
+        return "mov" if brand == b"qt  " else "mp4"
+    if kind in (b"moov", b"mdat", b"wide", b"pnot"):
+        return "mov"
+    if head.startswith(b"\x1aE\xdf\xa3"):
+        return "webm" if b"\x42\x82\x84webm" in head[:64] else "matroska"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "gif"
+    if head.startswith(b"RIFF"):
+        if head[8:12] == b"AVI ":
+            return "avi"
+        if head[8:16] == b"WEBPVP8X" and head[20:21] and head[20] & 2:
+            return "webp"
+    if any(_is_ts(head, size) for size in _TS_PACKETS):
+        return "mpegts"
+    return None
+
+
+def _is_ts(head: bytes, packet: int) -> bool:
+    start = packet - 188 if packet == 192 else 0
+    syncs = head[start : start + 5 * packet : packet]
+    return len(syncs) >= 3 and set(syncs) == {0x47}
+
+
+_PICTURE_BRANDS = {b"avif": "an AVIF", b"avis": "an AVIF", b"heic": "a HEIC", b"heix": "a HEIC", b"mif1": "a HEIF"}
+
+_SIGNATURES = (
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
+    (b"BM", "a BMP picture"),
+    (b"II*\0", "a TIFF picture"),
+    (b"MM\0*", "a TIFF picture"),
+    (b"8BPS", "a Photoshop picture"),
+    (b"ID3", "an MP3 sound file"),
+    (b"\xff\xfb", "an MP3 sound file"),
+    (b"\xff\xf1", "an AAC sound file"),
+    (b"fLaC", "a FLAC sound file"),
+    (b"OggS", "an Ogg file"),
+    (b"FLV\x01", "a Flash video"),
+    (b"\x30\x26\xb2\x75", "a Windows Media file"),
+    (b"\x00\x00\x01\xba", "an MPEG program stream"),
+    (b"%PDF", "a PDF document"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"7z\xbc\xaf", "a 7-Zip archive"),
+    (b"\x7fELF", "a program"),
+    (b"MZ", "a program"),
+)
+
+_TEXTS = (
+    (b"#extm3u", "an HLS playlist"),
+    (b"ffconcat", "a list of files to join"),
+    (b"v=0", "a session description (SDP)"),
+    (b"<!doctype html", "a web page"),
+    (b"<html", "a web page"),
+    (b"<svg", "an SVG drawing"),
+    (b"<mpd", "a DASH manifest"),
+    (b"<?xml", "an XML document"),
+    (b"{", "JSON text"),
+    (b"[", "text"),
+)
+
+
+def _looks_like(head: bytes) -> str:
+    if not head:
+        return "an empty file"
+    if head[4:8] == b"ftyp":
+        return f"{_PICTURE_BRANDS.get(head[8:12], 'a')} picture"
+    if head.startswith(b"RIFF"):
+        return {b"WEBP": "a still WebP picture", b"WAVE": "a WAV sound file"}.get(head[8:12], "an unknown RIFF file")
+    for signature, name in _SIGNATURES:
+        if head.startswith(signature):
+            return name
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for beginning, name in _TEXTS:
+        if text.startswith(beginning):
+            return name
+    if b"\0" not in head and all(byte >= 32 or byte in b"\t\r\n" for byte in head):
+        return "text"
+    return "of no kind that is known"

@@ -1,0 +1,173 @@
+"""The files that can come out: what each type, quality and write mode means to the codecs, as data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+OutputType = Literal["X264 (.mp4)", "VP9 (.webm)", "PRORES4444 (.mov)", "GIF (.gif)"]
+Quality = Literal["low", "medium", "high", "maximum"]
+WriteMode = Literal["fast", "balanced", "small"]
+
+SOUND_RATE = 48_000
+"""Every sound track is made on this clock, in Hz: the one Opus needs and every other codec takes."""
+
+GIF_MAX_RATE = Fraction(50)
+"""Players slow down what is stored faster: GIF counts in hundredths of a second and 1/100 means "unset"."""
+
+
+@dataclass(frozen=True)
+class SoundRecipe:
+    """A stereo track: `sample_format` is what the codec takes, `bit_rate` in bit/s, None where it is lossless."""
+
+    codec: str
+    sample_format: str
+    rate: int = SOUND_RATE
+    bit_rate: int | None = None
+
+
+@dataclass(frozen=True)
+class Palette:
+    """How a GIF gets its colours: `colours` per file, 2..256; `bayer_scale` 0..5, less visible dither the higher."""
+
+    colours: int
+    bayer_scale: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that an encoder needs to know but the size and the rate of the pictures.
+
+    `options` go to the codec, `container_options` to the muxer, in FFmpeg's names. `keyframe_s` is the longest
+    time between two places where a player can start. `max_width` (pixels; the aspect stays) and `max_rate`
+    (frames per second) shrink what is larger; None leaves it. `sound` is None where the container holds none.
+    """
+
+    container: str
+    suffix: str
+    content_type: str
+    codec: str
+    pix_fmt: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    container_options: Mapping[str, str] = field(default_factory=dict)
+    keyframe_s: int | None = None
+    sound: SoundRecipe | None = None
+    palette: Palette | None = None
+    max_width: int | None = None
+    max_rate: Fraction | None = None
+
+    @property
+    def even(self) -> bool:
+        """Whether width and height must be even: colour is stored at half size."""
+        return self.pix_fmt == "yuv420p"
+
+
+X264_SAME_BITS: Mapping[str, str] = {"x264-params": "cpu-independent=1"}
+"""Without it, x264 on processors with AVX-512 was seen to make different files of the same frames."""
+
+_FASTSTART = {"movflags": "+faststart"}
+
+_X264_CRF: Mapping[Quality, int] = {"low": 28, "medium": 23, "high": 18, "maximum": 12}
+# `veryfast` makes smaller files than `medium` at equal crf, so "fast" would be the small one.
+_X264_PRESET: Mapping[WriteMode, str] = {"fast": "superfast", "balanced": "medium", "small": "slower"}
+
+_VP9_CRF: Mapping[Quality, int] = {"low": 40, "medium": 31, "high": 22, "maximum": 15}
+_VP9_EFFORT: Mapping[WriteMode, Mapping[str, str]] = {
+    "fast": {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0"},
+    "balanced": {"deadline": "good", "cpu-used": "4", "lag-in-frames": "25"},
+    "small": {"deadline": "good", "cpu-used": "2", "lag-in-frames": "25"},
+}
+
+_PRORES_Q: Mapping[Quality, int] = {"low": 16, "medium": 9, "high": 4, "maximum": 2}
+# FFmpeg's FF_QP2LAMBDA: what one step of `q` is in `global_quality`.
+_QP2LAMBDA = 118
+
+_GIF_COLOURS: Mapping[Quality, int] = {"low": 64, "medium": 128, "high": 256, "maximum": 256}
+_GIF_RATE: Mapping[Quality, Fraction] = {
+    "low": Fraction(25, 2),
+    "medium": Fraction(25, 2),
+    "high": GIF_MAX_RATE,
+    "maximum": GIF_MAX_RATE,
+}
+_GIF_WIDTH: Mapping[Quality, int | None] = {"low": 480, "medium": 640, "high": 640, "maximum": None}
+_GIF_SMALL_WIDTH: Mapping[Quality, int] = {"low": 360, "medium": 480, "high": 480, "maximum": 960}
+_GIF_BALANCED_BAYER: Mapping[Quality, int] = {"low": 4, "medium": 4, "high": 3, "maximum": 3}
+
+
+def recipe(type: OutputType, quality: Quality, mode: WriteMode) -> Recipe:
+    """The recipe of an output file: `quality` sets what is lost, `mode` what time is spent to make it small."""
+    match type:
+        case "X264 (.mp4)":
+            return _x264(quality, mode)
+        case "VP9 (.webm)":
+            return _vp9(quality, mode)
+        case "PRORES4444 (.mov)":
+            return _prores(quality, mode)
+        case "GIF (.gif)":
+            return _gif(quality, mode)
+
+
+def _x264(quality: Quality, mode: WriteMode) -> Recipe:
+    return Recipe(
+        container="mp4",
+        suffix=".mp4",
+        content_type="video/mp4",
+        codec="libx264",
+        pix_fmt="yuv420p",
+        options={
+            "preset": _X264_PRESET[mode],
+            "crf": str(_X264_CRF[quality]),
+            "profile": "high",
+            **X264_SAME_BITS,
+        },
+        container_options=_FASTSTART,
+        keyframe_s=2,
+        sound=SoundRecipe("aac", "fltp", bit_rate=256_000 if quality == "maximum" else 192_000),
+    )
+
+
+def _vp9(quality: Quality, mode: WriteMode) -> Recipe:
+    constant_quality = {"crf": str(_VP9_CRF[quality]), "b": "0"}
+    return Recipe(
+        container="webm",
+        suffix=".webm",
+        content_type="video/webm",
+        codec="libvpx-vp9",
+        pix_fmt="yuv420p",
+        options={**constant_quality, "row-mt": "1", "tile-columns": "2", **_VP9_EFFORT[mode]},
+        keyframe_s=4,
+        sound=SoundRecipe("libopus", "flt", bit_rate=160_000),
+    )
+
+
+def _prores(quality: Quality, mode: WriteMode) -> Recipe:
+    # The codec has no slower search worth its time: "small" is a coarser quantiser.
+    q = Fraction(_PRORES_Q[quality]) * (Fraction(3, 2) if mode == "small" else 1)
+    return Recipe(
+        container="mov",
+        suffix=".mov",
+        content_type="video/quicktime",
+        codec="prores_ks",
+        pix_fmt="yuv444p10le",
+        options={
+            "profile": "4444xq" if quality == "maximum" else "4444",
+            "vendor": "apl0",
+            "flags": "+qscale",
+            "global_quality": str(int(_QP2LAMBDA * q)),
+        },
+        container_options=_FASTSTART,
+        sound=SoundRecipe("pcm_s24le", "s32"),
+    )
+
+
+def _gif(quality: Quality, mode: WriteMode) -> Recipe:
+    return Recipe(
+        container="gif",
+        suffix=".gif",
+        content_type="image/gif",
+        codec="gif",
+        pix_fmt="pal8",
+        palette=Palette(_GIF_COLOURS[quality], _GIF_BALANCED_BAYER[quality] if mode == "balanced" else 5),
+        max_width=_GIF_SMALL_WIDTH[quality] if mode == "small" else _GIF_WIDTH[quality],
+        max_rate=_GIF_RATE[quality],
+    )

@@ -1,0 +1,151 @@
+"""Animated GIF in two passes: frames to a spool on disk, a palette from some of them, then all of them in it."""
+
+import itertools
+import math
+import tempfile
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from longtake.media.formats import Recipe
+from longtake.media.movie import Frame
+
+_CLOCK = 100
+"""GIF counts hundredths of a second."""
+
+_SHORTEST = 2
+"""Players take 1/100 s for "unset" and show such a frame for 1/10 s."""
+
+_PALETTE_FRAMES = 16
+_PALETTE_WIDTH = 320
+
+
+class GifWriter:
+    """Writes frames [H, W, 3] to a GIF; sound is dropped.
+
+    Above the recipe's rate, each kept frame is the one that the video shows at that moment; times are right to
+    1/100 s at every frame, so they do not drift, and the file lasts as long as all the frames given. The spool has
+    no name and lies beside the file.
+    """
+
+    def __init__(self, path: Path, recipe: Recipe, width: int, height: int, rate: Fraction) -> None:
+        assert recipe.palette is not None
+        self._path = path
+        self._palette = recipe.palette
+        self._width, self._height = fit_width(width, height, recipe.max_width)
+        self._rate = rate
+        self._step = Fraction(1) if recipe.max_rate is None else max(Fraction(1), rate / recipe.max_rate)
+        self._num_given = self._num_kept = 0
+        self._reformatter = VideoReformatter()
+        self._spool = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - open until finish or discard
+
+    def add_frame(self, frame: Frame) -> None:
+        if self._num_given == math.floor(self._num_kept * self._step):
+            self._spool.write(self._shrink(frame).tobytes())
+            self._num_kept += 1
+        self._num_given += 1
+
+    def add_sound(self, samples: NDArray[np.float32]) -> None:
+        pass
+
+    def finish(self) -> None:
+        with self._spool:
+            self._paint(self._make_palette())
+
+    def discard(self) -> None:
+        self._spool.close()
+        self._path.unlink(missing_ok=True)
+
+    def _shrink(self, frame: Frame) -> NDArray[np.uint8]:
+        eight_bit = (frame >> 8).astype(np.uint8) if frame.dtype == np.uint16 else frame
+        if eight_bit.shape[:2] == (self._height, self._width):
+            return eight_bit.astype(np.uint8, copy=False)
+        picture = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(eight_bit))
+        small = self._reformatter.reformat(
+            picture, self._width, self._height, interpolation=Interpolation.AREA | Interpolation.ACCURATE_RND
+        )
+        return small.to_ndarray().astype(np.uint8, copy=False)
+
+    def _pictures(self, indices: range | list[int]) -> Iterator[Any]:
+        size = self._width * self._height * 3
+        for index in indices:
+            self._spool.seek(index * size)
+            pixels = np.frombuffer(self._spool.read(size), np.uint8).reshape(self._height, self._width, 3)
+            picture = av.VideoFrame.from_ndarray(pixels)
+            picture.pts, picture.time_base = self._shown_at(index), Fraction(1, _CLOCK)
+            yield picture
+
+    def _shown_at(self, kept: int) -> int:
+        """When kept frame `kept` appears, in 1/100 s."""
+        return round(kept * self._step / self._rate * _CLOCK)
+
+    def _last_delay(self) -> int:
+        end = round(self._num_given / self._rate * _CLOCK)
+        return max(_SHORTEST, end - self._shown_at(self._num_kept - 1))
+
+    def _make_palette(self) -> Any:
+        count = min(self._num_kept, _PALETTE_FRAMES)
+        spread = [index * self._num_kept // count for index in range(count)]
+        graph = av.filter.Graph()
+        width, height = fit_width(self._width, self._height, _PALETTE_WIDTH)
+        source = graph.add_buffer(width=self._width, height=self._height, format="rgb24", time_base=Fraction(1, _CLOCK))
+        sink = graph.add("buffersink")
+        graph.link_nodes(
+            source,
+            graph.add("scale", f"{width}:{height}:flags=area"),
+            graph.add("palettegen", f"max_colors={self._palette.colours}"),
+            sink,
+        ).configure()
+        for picture in self._pictures(spread):
+            source.push(picture)
+        source.push(None)
+        return sink.pull()
+
+    def _paint(self, palette: Any) -> None:
+        graph = av.filter.Graph()
+        clock = Fraction(1, _CLOCK)
+        source = graph.add_buffer(width=self._width, height=self._height, format="rgb24", time_base=clock)
+        colours = graph.add_buffer(width=palette.width, height=palette.height, format="bgra", time_base=clock)
+        use = graph.add("paletteuse", f"dither=bayer:bayer_scale={self._palette.bayer_scale}:diff_mode=rectangle")
+        sink = graph.add("buffersink")
+        source.link_to(use, 0, 0)
+        colours.link_to(use, 0, 1)
+        use.link_to(sink)
+        graph.configure()
+        palette.pts, palette.time_base = 0, clock
+        colours.push(palette)
+        colours.push(None)
+
+        options = {"loop": "0", "final_delay": str(self._last_delay())}
+        with av.open(str(self._path.absolute()), "w", format="gif", container_options=options) as file:
+            stream = file.add_stream("gif", rate=self._rate / self._step)
+            stream.width, stream.height, stream.pix_fmt = self._width, self._height, "pal8"
+            stream.codec_context.time_base = clock
+            for picture in itertools.chain(self._pictures(range(self._num_kept)), [None]):
+                source.push(picture)
+                for painted in _pulled(sink):
+                    painted.time_base = clock
+                    file.mux(stream.encode(painted))
+            file.mux(stream.encode(None))
+
+
+def fit_width(width: int, height: int, max_width: int | None) -> tuple[int, int]:
+    """The size no wider than `max_width`, of the same aspect to the nearest pixel."""
+    if max_width is None or width <= max_width:
+        return width, height
+    return max_width, max(1, round(height * max_width / width))
+
+
+def _pulled(sink: Any) -> Iterator[Any]:
+    """What the filters have ready."""
+    while True:
+        try:
+            yield sink.pull()
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return

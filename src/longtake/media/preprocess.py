@@ -1,0 +1,109 @@
+"""A context as guidance: footage turned into edges, depth or poses, as in-context LoRAs were trained on them."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longtake.errors import NotSupported
+from longtake.settings import Settings
+
+Frames = NDArray[np.uint8]
+
+CANNY_LOW, CANNY_HIGH = 100, 200
+"""Gradient thresholds of the edges, as is usual for 8-bit pictures."""
+
+SKELETON = (
+    (5, 7), (7, 9), (6, 8), (8, 10), (5, 6), (5, 11), (6, 12), (11, 12), (11, 13), (13, 15), (12, 14), (14, 16),
+    (0, 1), (0, 2), (1, 3), (2, 4),
+)  # fmt: skip
+"""The bones between COCO's 17 key points."""
+
+LEAST_CONFIDENCE = 0.3
+
+
+def preprocess(frames: Frames, kind: str, settings: Settings) -> Frames:
+    """Frames [T, H, W, 3] as what `kind` (rgb, canny, depth, pose) says; rgb is what they are.
+
+    Depth and pose need a configured model; NotSupported says which setting where there is none.
+    """
+    match kind:
+        case "canny":
+            return canny(frames)
+        case "depth":
+            return depth(frames, _configured(settings.depth_checkpoint, "depth"))
+        case "pose":
+            return pose(frames, _configured(settings.pose_checkpoint, "pose"))
+        case _:
+            return frames
+
+
+def _configured(checkpoint: Path | None, kind: str) -> Path:
+    if checkpoint is None:
+        raise NotSupported(
+            f"video.preprocess to {kind} needs a {kind} model, and none is configured; "
+            f"set LONGTAKE_{kind.upper()}_CHECKPOINT to a folder that holds one, or send a {kind} video.",
+            loc=("body", "video", "preprocess"),
+            given=True,
+        )
+    return checkpoint
+
+
+def canny(frames: Frames) -> Frames:
+    """White edges on black. Source: Canny 1986, by OpenCV."""
+    import cv2
+
+    edges = [cv2.Canny(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), CANNY_LOW, CANNY_HIGH) for frame in frames]
+    return np.repeat(np.stack(edges)[..., None], 3, axis=3)
+
+
+def depth(frames: Frames, checkpoint: Path) -> Frames:
+    """Depth as grey, near is white, on one scale for the whole clip, by a transformers depth estimation model."""
+    import torch
+    from PIL import Image
+
+    estimate = _pipeline("depth-estimation", checkpoint)
+    maps = torch.stack([estimate(Image.fromarray(frame))["predicted_depth"].squeeze() for frame in frames]).float()
+    maps = torch.nn.functional.interpolate(maps[:, None], frames.shape[1:3], mode="bilinear")[:, 0]
+    low, high = maps.min(), maps.max()
+    grey = ((maps - low) / (high - low).clamp(min=1e-6) * 255).round().byte().numpy()
+    return np.repeat(grey[..., None], 3, axis=3)
+
+
+def pose(frames: Frames, checkpoint: Path) -> Frames:
+    """Skeletons on black, by a transformers ViTPose model that looks at the whole picture as one person's."""
+    import cv2
+
+    model, processor = _pose_model(checkpoint)
+    drawn = np.zeros_like(frames)
+    height, width = frames.shape[1:3]
+    for canvas, frame in zip(drawn, frames, strict=True):
+        whole = [[[0.0, 0.0, float(width), float(height)]]]
+        inputs = processor(frame, boxes=whole, return_tensors="pt")
+        found = processor.post_process_pose_estimation(model(**inputs), boxes=whole)[0][0]
+        points = {
+            int(label): (round(float(x)), round(float(y)))
+            for label, (x, y), score in zip(found["labels"], found["keypoints"], found["scores"], strict=True)
+            if score >= LEAST_CONFIDENCE
+        }
+        for a, b in SKELETON:
+            if a in points and b in points:
+                cv2.line(canvas, points[a], points[b], (255, 255, 255), max(1, min(height, width) // 120))
+    return drawn
+
+
+@lru_cache(maxsize=2)
+def _pipeline(task: str, checkpoint: Path) -> Any:
+    from transformers import pipeline
+
+    return pipeline(task, model=str(checkpoint), use_safetensors=True)
+
+
+@lru_cache(maxsize=1)
+def _pose_model(checkpoint: Path) -> tuple[Any, Any]:
+    from transformers import AutoProcessor, VitPoseForPoseEstimation
+
+    model = VitPoseForPoseEstimation.from_pretrained(checkpoint, use_safetensors=True, local_files_only=True).eval()
+    return model, AutoProcessor.from_pretrained(checkpoint, local_files_only=True)

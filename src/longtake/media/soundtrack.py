@@ -1,0 +1,168 @@
+"""Any stretch of a source's sound as stereo on the clock of its pictures: placed by timestamps, gaps are silence."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import cache
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from longtake.errors import UnsupportedVideo
+from longtake.media.probe import Film, decoded, opened, shown_packets
+
+Samples = NDArray[np.float32]
+
+_PRE_ROLL_S = Fraction(3, 10)
+"""Decoded and dropped after a seek: AAC needs one packet, Opus 80 ms, MP3 some frames."""
+
+_MARGIN = 1024
+"""Source samples around the stretch, so that the resampler's filter sees what a whole decode would show it."""
+
+_JITTER_S = Fraction(1, 500)
+"""Timestamps in whole milliseconds are rounded; a step of the clock larger than this is a gap."""
+
+_TO_LEFT = {"FL": 1.0, "FC": 0.7071, "BL": 0.7071, "SL": 0.7071, "BC": 0.5, "FLC": 0.7071, "DL": 1.0, "TFL": 0.5}
+_TO_RIGHT = {"FR": 1.0, "FC": 0.7071, "BR": 0.7071, "SR": 0.7071, "BC": 0.5, "FRC": 0.7071, "DR": 1.0, "TFR": 0.5}
+
+
+def sound(film: Film, first: int, stop: int, rate: int, block: int) -> Iterator[Samples]:
+    """Samples [first, stop) of the clock that counts `rate` from the first picture, in blocks [2, n <= block]."""
+    assert film.facts.sound is not None
+    own = film.facts.sound.rate
+    ratio = Fraction(own, rate)
+    # Both clocks meet every `numerator` source samples; starting there keeps the resampler's phase the same anywhere.
+    meeting = (int(first * ratio) - _MARGIN) // ratio.numerator
+    begin, end = meeting * ratio.numerator, int(stop * ratio) + _MARGIN
+    stream = _unbroken(_stereo_pieces(film, begin), begin, end)
+    if own != rate:
+        stream = _resampled(stream, own, rate)
+        begin = meeting * ratio.denominator
+    return _blocks(stream, first - begin, stop - first, block)
+
+
+def _blocks(stream: Iterator[Samples], skip: int, count: int, block: int) -> Iterator[Samples]:
+    """`count` samples after the first `skip`, padded with silence, in equal blocks."""
+    waiting: list[Samples] = []
+    have = 0
+    for piece in stream:
+        piece, skip = piece[:, skip:], max(0, skip - piece.shape[1])
+        waiting.append(piece)
+        have += piece.shape[1]
+        while min(block, count) and have >= min(block, count):
+            joined = np.concatenate(waiting, axis=1)
+            size = min(block, count)
+            yield joined[:, :size]
+            waiting, have, count = [joined[:, size:]], have - size, count - size
+        if not count:
+            return
+    rest = np.concatenate([*waiting, np.zeros((2, count), np.float32)], axis=1)
+    for start in range(0, count, block):
+        yield rest[:, start : min(start + block, count)]
+
+
+def _unbroken(pieces: Iterator[tuple[int, Samples]], begin: int, end: int) -> Iterator[Samples]:
+    """Source samples [begin, end) without holes, from (position, samples) pieces in rising order."""
+    reached = begin
+    for position, samples in pieces:
+        if position > reached:
+            yield from _silence(min(position, end) - reached)
+            reached = min(position, end)
+        samples = samples[:, reached - position : end - position] if position < end else samples[:, :0]
+        if samples.shape[1]:
+            yield samples
+            reached += samples.shape[1]
+        if reached >= end:
+            return
+    yield from _silence(end - reached)
+
+
+def _silence(count: int) -> Iterator[Samples]:
+    step = 1 << 16
+    for start in range(0, count, step):
+        yield np.zeros((2, min(step, count - start)), np.float32)
+
+
+def _stereo_pieces(film: Film, begin: int) -> Iterator[tuple[int, Samples]]:
+    """(position on the source's sample clock, [2, n]) of what is stored from `begin` on, and some before it."""
+    assert film.facts.sound is not None
+    rate = film.facts.sound.rate
+    target_s = film.origin_s + Fraction(begin, rate) - _PRE_ROLL_S
+    expected: int | None = None
+    for seconds, samples in _stored(film, target_s):
+        position = round((seconds - film.origin_s) * rate) if seconds is not None else expected or 0
+        if expected is not None and abs(position - expected) <= rate * _JITTER_S:
+            position = expected
+        expected = position + samples.shape[1]
+        yield position, samples
+
+
+def _stored(film: Film, target_s: Fraction) -> Iterator[tuple[Fraction | None, Samples]]:
+    """(time in the file or None, stereo samples) from `target_s` or earlier; the block after a seek is left out."""
+    with opened(film.path, film.container) as media:
+        stream = media.streams.best("audio")
+        tick_s = Fraction(stream.time_base)
+        beginning_s = (stream.start_time or 0) * tick_s
+        sought = target_s > beginning_s + _PRE_ROLL_S and _seek(media, stream, int(target_s / tick_s))
+        decoder = stream.codec_context
+        for number, frame in enumerate(decoded(shown_packets(media, stream), decoder)):
+            seconds = None if frame.pts is None else frame.pts * Fraction(frame.time_base)
+            if sought and number == 0 and (seconds is None or seconds > target_s + _PRE_ROLL_S):
+                break
+            if sought and number == 0 and seconds is not None and seconds > beginning_s:
+                continue
+            yield seconds, _stereo(film, frame)
+        else:
+            return
+    # The index led too far, or to where time is unknown: everything is decoded from the beginning.
+    yield from _stored(film, beginning_s)
+
+
+def _seek(media: Any, stream: Any, ticks: int) -> bool:
+    try:
+        media.seek(ticks, stream=stream, backward=True)
+    except av.FFmpegError:
+        media.seek(0)
+        return False
+    return True
+
+
+def _stereo(film: Film, frame: Any) -> Samples:
+    assert film.facts.sound is not None
+    if frame.sample_rate != film.facts.sound.rate:
+        raise UnsupportedVideo(
+            f"The sound changes its sample rate on the way: {film.facts.sound.rate} Hz, then {frame.sample_rate} Hz."
+        )
+    names = tuple(channel.name for channel in frame.layout.channels)
+    if frame.format.name != "fltp":
+        (frame,) = av.AudioResampler(format="fltp").resample(frame)
+    planes: Samples = frame.to_ndarray()
+    mixed: Samples = planes if names == ("FL", "FR") else _downmix(names) @ planes
+    return mixed
+
+
+@cache
+def _downmix(names: tuple[str, ...]) -> Samples:
+    """[2, channels] weights of ITU-R BS.775, scaled so that full scale in every channel stays within full scale.
+
+    One channel goes to both sides as it is; the low-frequency channel is left out; unnamed channels all go to both.
+    """
+    if len(names) == 1:
+        return np.ones((2, 1), np.float32)
+    weights = np.array([[side.get(name, 0.0) for name in names] for side in (_TO_LEFT, _TO_RIGHT)], np.float32)
+    if not weights.any(axis=1).all():
+        weights = np.ones((2, len(names)), np.float32)
+    scaled: Samples = weights / weights.sum(axis=1).max()
+    return scaled
+
+
+def _resampled(stream: Iterator[Samples], own: int, rate: int) -> Iterator[Samples]:
+    resampler = av.AudioResampler(format="fltp", layout="stereo", rate=rate)
+    for piece in stream:
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece), format="fltp", layout="stereo")
+        frame.sample_rate = own
+        for out in resampler.resample(frame):
+            yield out.to_ndarray()
+    for out in resampler.resample(None):
+        yield out.to_ndarray()

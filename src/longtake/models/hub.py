@@ -1,0 +1,123 @@
+"""The model hub: what a repository holds, and its files, resumed and verified. Without torch."""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longtake.errors import DownloadFailed, LongtakeError
+from longtake.settings import Settings
+
+OnBytes = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a hub repository; `sha256` is None for the small ones that are kept in git."""
+
+    repo: str
+    path: str
+    num_bytes: int
+    sha256: str | None
+
+
+def _token(settings: Settings) -> str | bool:
+    return settings.hf_token.get_secret_value() if settings.hf_token else False
+
+
+def files(repo: str, settings: Settings) -> list[HubFile]:
+    """The files of a repository with their sizes. Raises `DownloadFailed` when it cannot be asked."""
+    from huggingface_hub import HfApi
+
+    if settings.offline:
+        raise DownloadFailed(f"The hub cannot be asked for {repo}: LONGTAKE_OFFLINE is set.")
+    try:
+        info = HfApi(endpoint=settings.hf_endpoint, token=_token(settings)).model_info(repo, files_metadata=True)
+    except Exception as error:  # transport, access and naming errors of several libraries
+        raise _failed(repo, error) from error
+    return [
+        HubFile(repo, item.rfilename, item.size or 0, item.lfs.sha256 if item.lfs else None)
+        for item in info.siblings or ()
+    ]
+
+
+def fetch(file: HubFile, folder: Path, settings: Settings, on_bytes: OnBytes = lambda _: None) -> Path:
+    """Brings one file below `folder`, under its own path; a part fetched earlier is taken up again.
+
+    A file that is there in the right size is not fetched again. Size and, where the hub states it, SHA-256 are
+    verified; `on_bytes` is told of bytes as they come. Raises `DownloadFailed`.
+    """
+    from huggingface_hub import hf_hub_download
+
+    if ".." in Path(file.path).parts or Path(file.path).is_absolute():
+        raise DownloadFailed(f"{file.repo} names the file {file.path[:200]!r}, which is no plain path.")
+    target = folder / file.path
+    if target.is_file() and target.stat().st_size == file.num_bytes:
+        on_bytes(file.num_bytes)
+        return target
+    if settings.offline:
+        raise DownloadFailed(f"{file.path} of {file.repo} is not here, and LONGTAKE_OFFLINE is set.")
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < file.num_bytes:
+        raise DownloadFailed(f"{folder} has {free} bytes free; {file.path} of {file.repo} needs {file.num_bytes}.")
+    try:
+        got = hf_hub_download(
+            file.repo,
+            file.path,
+            local_dir=folder,
+            endpoint=settings.hf_endpoint,
+            token=_token(settings),
+            tqdm_class=_teller(on_bytes),
+        )
+    except LongtakeError:
+        raise
+    except Exception as error:  # transport, access and disk errors of several libraries
+        raise _failed(file.repo, error) from error
+    _verify(Path(got), file)
+    return Path(got)
+
+
+def _teller(on_bytes: OnBytes) -> type[Any]:
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    class Teller(tqdm):  # type: ignore[misc]
+        """A progress bar that tells and does not draw."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            kwargs.pop("name", None)
+            super().__init__(*args, **(kwargs | {"disable": True}))
+            on_bytes(kwargs.get("initial") or 0)
+
+        def update(self, n: float | None = 1) -> None:
+            on_bytes(int(n or 0))
+
+    return Teller
+
+
+def _verify(path: Path, file: HubFile) -> None:
+    size = path.stat().st_size
+    if size != file.num_bytes:
+        path.unlink()
+        raise DownloadFailed(f"{file.path} of {file.repo} came with {size} bytes instead of {file.num_bytes}.")
+    if file.sha256 is not None:
+        with path.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        if digest != file.sha256:
+            path.unlink()
+            raise DownloadFailed(f"{file.path} of {file.repo} came damaged: its SHA-256 is not the hub's.")
+
+
+def _failed(repo: str, error: Exception) -> DownloadFailed:
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    if isinstance(error, GatedRepoError):
+        reason = "its licence must be accepted on the hub first, and LONGTAKE_HF_TOKEN set"
+    elif isinstance(error, RepositoryNotFoundError):
+        reason = "the hub has no such repository, or it is private and LONGTAKE_HF_TOKEN is not set"
+    else:
+        first_line = str(error).partition("\n")[0][:150]
+        reason = f"the hub did not answer ({type(error).__name__}: {first_line})"
+    return DownloadFailed(f"{repo} cannot be fetched: {reason}.", given=repo)

@@ -1,0 +1,226 @@
+"""How published LTX-Video checkpoints name their weights and settings, and how diffusers' classes do. Without torch.
+
+Single files hold `model.diffusion_model.*` (transformer), `vae.*` and, as JSON in the metadata's `config`, the settings
+of the reference classes. The reference numbers the blocks of its autoencoder in one flat list in which residual and
+resampling blocks alternate; diffusers groups them by level.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from longtake.errors import BadCheckpoint
+
+Config = dict[str, Any]
+
+TRANSFORMER_PREFIX = "model.diffusion_model."
+VAE_PREFIX = "vae."
+
+TRANSFORMER_13B: Config = {
+    "in_channels": 128,
+    "out_channels": 128,
+    "num_attention_heads": 32,
+    "attention_head_dim": 128,
+    "cross_attention_dim": 4096,
+    "num_layers": 48,
+    "caption_channels": 4096,
+}
+"""The 13B transformer of 0.9.7 and 0.9.8: 13,042,569,344 parameters."""
+
+VAE_13B: Config = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "latent_channels": 128,
+    "block_out_channels": [128, 256, 512, 1024, 2048],
+    "down_block_types": ["LTXVideo095DownBlock3D"] * 4,
+    "decoder_block_out_channels": [256, 512, 1024],
+    "layers_per_block": [4, 6, 6, 2, 2],
+    "decoder_layers_per_block": [5, 5, 5, 5],
+    "spatio_temporal_scaling": [True] * 4,
+    "decoder_spatio_temporal_scaling": [True] * 3,
+    "decoder_inject_noise": [False] * 4,
+    "downsample_type": ["spatial", "temporal", "spatiotemporal", "spatiotemporal"],
+    "upsample_residual": [True] * 3,
+    "upsample_factor": [2, 2, 2],
+    "timestep_conditioning": True,
+    "patch_size": 4,
+    "patch_size_t": 1,
+    "resnet_norm_eps": 1e-6,
+    "scaling_factor": 1.0,
+    "encoder_causal": True,
+    "decoder_causal": False,
+    "spatial_compression_ratio": 32,
+    "temporal_compression_ratio": 8,
+}
+"""Its autoencoder: 1,246,913,522 parameters."""
+
+_TRANSFORMER_WORDS: tuple[tuple[str, str], ...] = (
+    ("patchify_proj.", "proj_in."),
+    ("adaln_single.", "time_embed."),
+    (".q_norm.", ".norm_q."),
+    (".k_norm.", ".norm_k."),
+)
+
+_VAE_WORDS: tuple[tuple[str, str], ...] = (
+    ("last_time_embedder.", "time_embedder."),
+    ("last_scale_shift_table", "scale_shift_table"),
+    (".res_blocks.", ".resnets."),
+    (".norm3.norm.", ".norm3."),
+    (".conv_shortcut.", ".conv_shortcut.conv."),
+)
+
+_STATISTICS: Mapping[str, str | None] = {
+    "mean-of-means": "latents_mean",
+    "std-of-means": "latents_std",
+    "channel": None,
+    "mean-of-stds": None,
+    "mean-of-stds_over_std-of-means": None,
+}
+"""The last three are of no use for sampling."""
+
+_BLOCK = re.compile(r"^(encoder\.down_blocks|decoder\.up_blocks)\.(\d+)\.(.*)$")
+_DOWNSAMPLE = {
+    "compress_space_res": "spatial",
+    "compress_time_res": "temporal",
+    "compress_all_res": "spatiotemporal",
+}
+
+
+def transformer_key(key: str) -> str:
+    """diffusers' name of a published transformer weight, prefix already removed."""
+    for published, ours in _TRANSFORMER_WORDS:
+        key = _word(key, published, ours)
+    return key
+
+
+def vae_key(key: str, levels: int = 4) -> str | None:
+    """diffusers' name of a published autoencoder weight, prefix already removed; None for one that is not needed.
+
+    `levels`: resampling blocks of the encoder; its flat block 2 * levels is the middle one.
+    """
+    head, _, statistic = key.partition(".")
+    if head == "per_channel_statistics" and statistic in _STATISTICS:
+        return _STATISTICS[statistic]
+    match = _BLOCK.match(key)
+    if match:
+        side, index, rest = match[1], int(match[2]), match[3]
+        key = (_encoder_block if side.startswith("encoder") else _decoder_block)(side, index, rest, levels)
+    for published, ours in _VAE_WORDS:
+        key = _word(key, published, ours)
+    return key
+
+
+def _word(key: str, published: str, ours: str) -> str:
+    """Replaces a dotted word, at the key's start too: never a part of a longer word."""
+    bare = published.lstrip(".")
+    return re.sub(rf"(^|\.){re.escape(bare)}", lambda match: match[1] + ours.lstrip("."), key)
+
+
+def _encoder_block(side: str, index: int, rest: str, levels: int) -> str:
+    if index == 2 * levels:
+        return f"encoder.mid_block.{rest}"
+    return f"{side}.{index // 2}." + (f"downsamplers.0.{rest}" if index % 2 else rest)
+
+
+def _decoder_block(side: str, index: int, rest: str, _: int) -> str:
+    if index == 0:
+        return f"decoder.mid_block.{rest}"
+    return f"{side}.{(index - 1) // 2}." + (f"upsamplers.0.{rest}" if index % 2 else rest)
+
+
+def transformer_config(published: Mapping[str, Any]) -> Config:
+    """The settings of `LTXVideoTransformer3DModel` for those of the reference's `Transformer3DModel`.
+
+    Raises `BadCheckpoint` for a setting that diffusers' class does not have.
+    """
+    fixed = {
+        "positional_embedding_type": "rope",
+        "positional_embedding_theta": 10000.0,
+        "positional_embedding_max_pos": [20, 2048, 2048],
+        "timestep_scale_multiplier": 1000,
+        "causal_temporal_positioning": True,
+        "qk_norm": "rms_norm",
+        "standardization_norm": "rms_norm",
+        "adaptive_norm": "single_scale_shift",
+        "double_self_attention": False,
+        "only_cross_attention": False,
+    }
+    for name, needed in fixed.items():
+        if name in published and published[name] != needed:
+            _refuse("transformer", name, published[name], needed)
+    taken = (*TRANSFORMER_13B, "activation_fn", "attention_bias", "norm_elementwise_affine", "norm_eps")
+    return TRANSFORMER_13B | {name: published[name] for name in taken if name in published}
+
+
+def vae_config(published: Mapping[str, Any]) -> Config:
+    """The settings of `AutoencoderKLLTXVideo` for those of the reference's `CausalVideoAutoencoder` (0.9.5 and later).
+
+    Raises `BadCheckpoint` for a kind of block that diffusers' class does not have.
+    """
+    if "encoder_blocks" not in published or "decoder_blocks" not in published:
+        return dict(VAE_13B)
+    needed = {"dims": 3, "norm_layer": "pixel_norm", "latent_log_var": "uniform", "use_quant_conv": False}
+    needed |= {"spatial_padding_mode": "zeros"}
+    for name, value in needed.items():
+        if name in published and published[name] != value:
+            _refuse("vae", name, published[name], value)
+    encoder, decoder = _pairs("encoder", published), _pairs("decoder", published)
+    widths = [published.get("encoder_base_channels", 128)]
+    for kind, options in encoder[1::2]:
+        if kind not in _DOWNSAMPLE:
+            _refuse("vae", "encoder_blocks", kind, ", ".join(_DOWNSAMPLE))
+        widths.append(widths[-1] * options.get("multiplier", 2))
+    decoder_widths = [published.get("decoder_base_channels", 128)]
+    for kind, options in decoder[1::2]:
+        if kind != "compress_all":
+            _refuse("vae", "decoder_blocks", kind, "compress_all")
+        decoder_widths.append(decoder_widths[-1] * options.get("multiplier", 1))
+    samplings = [_DOWNSAMPLE[kind] for kind, _ in encoder[1::2]]
+    patch = published.get("patch_size", 4)
+    return VAE_13B | {
+        "in_channels": published.get("in_channels", 3),
+        "out_channels": published.get("out_channels", 3),
+        "latent_channels": published.get("latent_channels", 128),
+        "block_out_channels": widths,
+        "down_block_types": ["LTXVideo095DownBlock3D"] * len(samplings),
+        "decoder_block_out_channels": decoder_widths[1:],
+        "layers_per_block": [options["num_layers"] for _, options in encoder[::2]],
+        "decoder_layers_per_block": [options["num_layers"] for _, options in decoder[::2]],
+        "spatio_temporal_scaling": [True] * len(samplings),
+        "decoder_spatio_temporal_scaling": [True] * (len(decoder) // 2),
+        "decoder_inject_noise": [bool(options.get("inject_noise")) for _, options in decoder[::2]],
+        "downsample_type": samplings,
+        "upsample_residual": [bool(options.get("residual")) for _, options in decoder[1::2]],
+        "upsample_factor": [options.get("multiplier", 1) for _, options in decoder[1::2]],
+        "timestep_conditioning": bool(published.get("timestep_conditioning")),
+        "decoder_causal": bool(published.get("causal_decoder")),
+        "patch_size": patch,
+        "spatial_compression_ratio": patch * 2 ** sum(kind != "temporal" for kind in samplings),
+        "temporal_compression_ratio": 2 ** sum(kind != "spatial" for kind in samplings),
+    }
+
+
+def _pairs(side: str, published: Mapping[str, Any]) -> Sequence[tuple[str, Config]]:
+    """The blocks of one side, residual and resampling ones in turn, beginning and ending with a residual one."""
+    blocks = published[f"{side}_blocks"]
+    if not isinstance(blocks, list) or len(blocks) % 2 == 0 or len(blocks) > 17:
+        _refuse("vae", f"{side}_blocks", blocks, "residual and resampling blocks in turn")
+    pairs = []
+    for index, block in enumerate(blocks):
+        kind, options = block if isinstance(block, list) and len(block) == 2 else (block, None)
+        if not isinstance(options, dict) or (index % 2 == 0 and (kind != "res_x" or "num_layers" not in options)):
+            _refuse("vae", f"{side}_blocks", block, '["res_x", {"num_layers": n}] at even places')
+        pairs.append((str(kind), options))
+    return pairs
+
+
+def upsampler_config(published: Mapping[str, Any]) -> Config:
+    """The settings of `LTXLatentUpsamplerModel`; the reference's have the same names."""
+    names = ("in_channels", "mid_channels", "num_blocks_per_stage", "dims", "spatial_upsample", "temporal_upsample")
+    return {name: published[name] for name in names if name in published}
+
+
+def _refuse(part: str, name: str, value: Any, needed: Any) -> NoReturn:
+    raise BadCheckpoint(
+        f"The checkpoint's {part} has {name} = {str(value)[:120]}, which this version cannot run; it runs {needed}."
+    )

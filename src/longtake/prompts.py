@@ -1,0 +1,56 @@
+"""Prompt expansion: a language model makes a short prompt a scene that a video model can follow."""
+
+import httpx
+
+from longtake.errors import LongtakeError
+from longtake.settings import Settings
+
+LONGEST_TO_EXPAND_WORDS = 120
+"""A prompt of this many words says enough."""
+
+MOST_NEW_TOKENS = 256
+TIMEOUT_S = 30
+
+INSTRUCTION = (
+    "You prepare prompts for a model that continues a video. Rewrite the user's prompt as one paragraph in the present "
+    "tense, at most 150 words: what moves and how, then the look of subjects and place, then camera and light. Keep "
+    "every fact of the user's prompt, invent no new subjects, and answer with the paragraph alone."
+)
+
+
+class ExpansionFailed(LongtakeError):
+    """The language model's server did not answer as it should."""
+
+    type = "downstream_service_error"
+    status = 400
+
+
+def expand(prompt: str, settings: Settings) -> tuple[str, str | None]:
+    """The prompt to use, and a sentence for the log where it is still the user's own.
+
+    Asks the OpenAI-compatible server of the settings. Raises ExpansionFailed where it is set and does not answer.
+    """
+    if settings.expansion_url is None:
+        return prompt, "The prompt was not expanded: no language model is configured (LONGTAKE_EXPANSION_URL)."
+    if len(prompt.split()) >= LONGEST_TO_EXPAND_WORDS:
+        return prompt, f"The prompt was not expanded: it already has {LONGEST_TO_EXPAND_WORDS} words or more."
+    key = settings.expansion_key
+    try:
+        answer = httpx.post(
+            settings.expansion_url.rstrip("/") + "/chat/completions",
+            headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
+            json={
+                "model": settings.expansion_model,
+                "messages": [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": prompt}],
+                "max_tokens": MOST_NEW_TOKENS,
+            },
+            timeout=TIMEOUT_S,
+        )
+        answer.raise_for_status()
+        expanded = str(answer.json()["choices"][0]["message"]["content"]).strip()
+    except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+        raise ExpansionFailed(
+            f"The prompt could not be expanded by {settings.expansion_url}: {type(error).__name__}: {error}",
+            loc=("body", "expand_prompt"),
+        ) from error
+    return (expanded, None) if expanded else (prompt, "The prompt was not expanded: the language model said nothing.")

@@ -1,0 +1,100 @@
+"""Guidance: from a few velocity predictions to the one that is followed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from longtake.profiles import Guidance
+
+
+@dataclass(frozen=True)
+class Text:
+    """An encoded prompt: embeddings [1, n, d] and their mask [1, n] (1 where there is a token)."""
+
+    embeddings: Tensor
+    mask: Tensor
+
+
+def velocity(transformer: nn.Module, tokens: Tensor, time: Tensor, coords: Tensor, text: Text) -> Tensor:
+    """One evaluation: the velocity n - x0 [1, n, C] at the tokens' own noise levels `time` [1, n] in [0, 1].
+
+    The model computes in the precision of the text's embeddings; the result is in the tokens'.
+    """
+    (prediction,) = transformer(
+        hidden_states=tokens.to(text.embeddings.dtype),
+        encoder_hidden_states=text.embeddings,
+        timestep=time * 1000,
+        encoder_attention_mask=text.mask,
+        video_coords=coords,
+        return_dict=False,
+    )
+    assert isinstance(prediction, Tensor)
+    return prediction.to(tokens.dtype)
+
+
+def guided_velocity(
+    transformer: nn.Module,
+    tokens: Tensor,
+    time: Tensor,
+    coords: Tensor,
+    positive: Text,
+    negative: Text | None,
+    guidance: Guidance,
+    level: float,
+) -> Tensor:
+    """The guided velocity at schedule level `level`; only the evaluations that the level's scales need are made.
+
+    c, u, p: the predictions for the prompt, for the negative prompt, and with disturbed attention.
+    y = u + cfg (c - u) if cfg > 1, else c; y += stg (c - p) if stg > 0, and only then
+    y *= rescale * std(c) / std(y) + 1 - rescale. Source: LTX-Video; STG: Hyung et al. 2024.
+    """
+    bin = guidance.bin(level)
+    cfg, stg, rescale = guidance.cfg[bin], guidance.stg[bin], guidance.rescale[bin]
+    conditional = velocity(transformer, tokens, time, coords, positive)
+    guided = conditional
+    if cfg > 1:
+        if negative is None:
+            raise ValueError(f"cfg is {cfg} at noise level {level}, which needs a negative prompt")
+        unconditional = velocity(transformer, tokens, time, coords, negative)
+        if guidance.cfg_star:
+            unconditional = project(unconditional, conditional)
+        guided = unconditional + cfg * (conditional - unconditional)
+    if stg > 0:
+        with value_attention(transformer, guidance.blocks[bin]):
+            disturbed = velocity(transformer, tokens, time, coords, positive)
+        guided = guided + stg * (conditional - disturbed)
+        if rescale != 1:
+            guided = guided * (rescale * conditional.std() / guided.std() + 1 - rescale)
+    return guided
+
+
+def project(unconditional: Tensor, conditional: Tensor) -> Tensor:
+    """CFG*: the negative prediction scaled to its projection on the positive one. Source: Fan et al. 2025."""
+    u, c = unconditional.flatten(1), conditional.flatten(1)
+    share = (c * u).sum(1) / (u.square().sum(1) + 1e-8)
+    return share[:, None, None] * unconditional
+
+
+class ValueAttention:
+    """An attention processor that passes each token's value on and looks at no other token."""
+
+    def __call__(self, attn: Any, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+        out: Tensor = attn.to_out[0](attn.to_v(hidden_states))
+        return out
+
+
+@contextmanager
+def value_attention(transformer: Any, blocks: tuple[int, ...]) -> Iterator[None]:
+    """Within it, the self-attention of these blocks is replaced by its value projection."""
+    layers = [transformer.transformer_blocks[block].attn1 for block in blocks]
+    processors = [layer.processor for layer in layers]
+    try:
+        for layer in layers:
+            layer.processor = ValueAttention()
+        yield
+    finally:
+        for layer, processor in zip(layers, processors, strict=True):
+            layer.processor = processor

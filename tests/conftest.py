@@ -1,0 +1,80 @@
+"""Fixtures of all rooms: the shared reference folder, the numeric oracle, and its cases."""
+
+import importlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+SHARED = Path(__file__).parents[2] / "shared"
+CORE = Path(__file__).parent / "data" / "oracle"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quiet_machine() -> None:
+    torch.set_grad_enabled(False)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The reference folder that may lie beside the project."""
+    if not SHARED.exists():
+        pytest.skip("the folder ../shared with the reference material is not beside the project")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Path:
+    """The numeric oracle: the whole of it where it is there, else the core that ships with the tests."""
+    return SHARED / "oracle" if (SHARED / "oracle").exists() else CORE
+
+
+@dataclass(frozen=True)
+class Case:
+    """One oracle case: what is asked, the tensors given, and those expected."""
+
+    root: Path
+    name: str
+    document: dict[str, Any]
+    given: dict[str, Tensor]
+    expected: dict[str, Tensor]
+
+    @property
+    def params(self) -> dict[str, Any]:
+        params = self.document["params"]
+        assert isinstance(params, dict)
+        return params
+
+    def model(self, key: str) -> nn.Module:
+        """The case's model of this key, with its weights."""
+        facts = self.document["models"][key]
+        net = getattr(importlib.import_module(facts["module"]), facts["cls"]).from_config(facts["config"]).eval()
+        net.load_state_dict(load_file(self.root / facts["weights"]), strict=True)
+        assert isinstance(net, nn.Module)
+        return net
+
+    def check(self, name: str, got: Tensor) -> None:
+        """Fails where `got` is further from the expected tensor than the case's tolerance, relative to its maximum."""
+        wanted = self.expected[name].double()
+        assert tuple(got.shape) == tuple(wanted.shape), f"{self.name} {name}: {tuple(got.shape)}"
+        worst = ((wanted - got.double()).abs().max() / wanted.abs().max().clamp(min=1e-12)).item()
+        tolerance = self.document.get("tolerance_per_tensor", {}).get(name, self.document["tolerance_rel_to_max"])
+        assert worst <= tolerance, f"{self.name} {name}: {worst:.2e} > {tolerance:.0e}"
+
+
+def load_case(root: Path, name: str) -> Case:
+    """An oracle case; a named skip where the set at `root` does not have it."""
+    folder = root / name
+    if not folder.exists():
+        pytest.skip(f"oracle case {name} is not in the set at hand")
+
+    def read(part: str) -> dict[str, Tensor]:
+        return load_file(folder / part) if (folder / part).exists() else {}
+
+    document = json.loads((folder / "case.json").read_text())
+    return Case(root, name, document, read("inputs.safetensors"), read("expected.safetensors"))

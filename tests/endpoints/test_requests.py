@@ -1,0 +1,214 @@
+"""Requests: the published names, defaults and ranges; sentences for what is wrong; and the plans they become."""
+
+import re
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from annotated_types import Ge, Le
+from pydantic import BaseModel
+
+from longtake.clip import Source
+from longtake.endpoints import ENDPOINTS, endpoint, ltxv097, ltxv098
+from longtake.endpoints.shared import parse
+from longtake.errors import InvalidRequest
+from longtake.models.registry import card
+from longtake.plan import Plan, from_json, to_json
+from longtake.pricing import Prices
+
+CLIP = Source("mp4", "h264", 1920, 1080, Fraction(24000, 1001), 100)
+DEV, DISTILLED, TINY = card("ltxv-13b-0.9.7-dev"), card("ltxv-13b-0.9.8-distilled"), card("ltxv-tiny")
+
+
+def plan_097(source: Source = CLIP, new_frames: int | None = None, **fields: Any) -> Plan:
+    request = parse(
+        ltxv097.Request, {"prompt": "a prompt"} | fields | {"video": {"video_url": "x"} | fields.get("video", {})}
+    )
+    return ltxv097.plan(request, source, DEV, 7, Prices(), new_frames)
+
+
+def plan_098(source: Source = CLIP, model: Any = DISTILLED, new_frames: int | None = None, **fields: Any) -> Plan:
+    request = parse(
+        ltxv098.Request, {"prompt": "a prompt"} | fields | {"video": {"video_url": "x"} | fields.get("video", {})}
+    )
+    return ltxv098.plan(request, source, model, 7, Prices(), new_frames)
+
+
+@pytest.mark.parametrize(("module", "seed"), [(ltxv097, "001_52c296874baccdd4"), (ltxv098, "000_b40df132908296d5")])
+def test_requests_are_the_published_ones(shared: Path, module: ModuleType, seed: str) -> None:
+    text = (shared / "seeds" / f"{seed}.txt").read_text().split("### Output Schema")[0]
+    entries = re.split(r"\n- \*\*`", text)[1:]
+    published = {entry.split("`")[0]: entry for entry in entries}
+    fields = module.Request.model_fields
+    assert list(published) == list(fields)
+    for name, entry in published.items():
+        field = fields[name]
+        assert ("_required_" in entry) == field.is_required(), name
+        if default := re.search(r"- Default: `(.*)`", entry):
+            spelled = {"true": True, "false": False, "[]": []}.get(default[1], default[1].strip('"'))
+            assert str(field.default) == str(spelled), name
+        if bounds := re.search(r"- Range: `([\d.]+)` to `([\d.]+)`", entry):
+            least = next(m.ge for m in field.metadata if isinstance(m, Ge))
+            most = next(m.le for m in field.metadata if isinstance(m, Le))
+            assert (float(bounds[1]), float(bounds[2])) == (least, most), name
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"num_frames": 5}, "num_frames is 5; it must be at least 9."),
+        ({"num_frames": 2000}, "num_frames is 2000; it must be at most 1441."),
+        ({"video": {"strength": 1.5}}, "video.strength is 1.5; it must be at most 1."),
+        ({"video": {"strength": float("nan")}}, "video.strength is nan"),
+        ({"video": {"start_frame_num": 9}}, "video.start_frame_num is 9; it must be a multiple of 8."),
+        ({"resolution": "4k"}, "resolution is '4k'; it must be one of '480p' or '720p'."),
+        ({"loras": [{"path": "x", "scale": 9}]}, "loras.0.scale is 9; it must be at most 4."),
+        ({"prompt": ""}, "prompt is ''"),
+        ({"video": {"video_url": None}}, "video.video_url is None"),
+        ({"frame_rate": "fast"}, "frame_rate is 'fast'"),
+    ],
+)
+def test_bad_fields_are_named(fields: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(sentence)) as error:
+        plan_098(**fields)
+    assert error.value.loc[0] == "body"
+    assert error.value.detail()["type"] == "value_error"
+
+
+def test_missing_and_unknown_fields_are_named() -> None:
+    with pytest.raises(InvalidRequest, match=r"prompt is missing\. video is missing\."):
+        parse(ltxv098.Request, {})
+    good = {"prompt": "x", "video": {"video_url": "x", "strenght": 1}}
+    assert parse(ltxv098.Request, good).video.strength == 1, "published clients may send more than we know"
+    with pytest.raises(InvalidRequest, match=r"video\.strenght is not a field"):
+        parse(ltxv098.Request, good, forbid_unknown=True)
+
+
+def test_endpoints_by_part_of_their_id() -> None:
+    assert endpoint("098") is ltxv098
+    assert endpoint(ltxv097.ENDPOINT) is ltxv097
+    for unclear in ("", "extend", "ltx-9"):
+        with pytest.raises(InvalidRequest, match="There is no endpoint"):
+            endpoint(unclear)
+    assert len(ENDPOINTS) == 2
+
+
+def test_097_default_plan() -> None:
+    plan = plan_097()
+    assert (plan.width, plan.height, plan.num_frames) == (1280, 704, 121)
+    assert (plan.shown_frames, plan.context_frames, plan.new_frames) == (97, 97, 24)
+    assert plan.rate == Fraction(24000, 1001), "the source's own rate"
+    assert plan.price_usd == Fraction("0.12")
+    (only,) = plan.passes
+    assert (only.canvas, only.steps, only.skip_initial, only.skip_final) == ((1280, 704), 40, 0, 0)
+    assert only.guidance.cfg_star
+
+
+def test_097_takes_the_video_from_its_start_frame() -> None:
+    plan = plan_097(video={"start_frame_num": 24})
+    assert (plan.context.start, plan.context.stop, plan.shown_frames) == (100 - 73, 100, 73)
+
+
+def test_097_without_room_says_what_would_help() -> None:
+    with pytest.raises(InvalidRequest, match="start_frame_num so that at most 120 of the source's 300 frames"):
+        plan_097(Source("mp4", "h264", 1920, 1080, Fraction(24), 300))
+    whole = plan_097(Source("mp4", "h264", 1920, 1080, Fraction(24), 300), new_frames=96)
+    assert (whole.shown_frames, whole.new_frames, whole.num_frames) == (300, 96, 396)
+    assert whole.context_frames == 121
+
+
+def test_098_default_plan() -> None:
+    plan = plan_098()
+    assert (plan.width, plan.height, plan.num_frames, plan.rate) == (1280, 704, 121, Fraction(24000, 1001))
+    assert plan.keeps_source
+    assert plan.kept_frames == 97
+    assert plan.price_usd == Fraction(121, 24) * Fraction("0.02")
+    assert [p.canvas for p in plan.passes] == [(1280, 704)]
+    assert plan.passes[0].guidance.evaluations(0.99) == 1
+
+
+def test_098_detail_pass_has_two_scales_and_twice_the_price() -> None:
+    plan = plan_098(enable_detail_pass=True)
+    first, second = plan.passes
+    assert (first.canvas, first.steps, first.skip_initial, first.skip_final) == ((832, 448), 8, 0, 1)
+    assert (second.canvas, second.steps, second.skip_initial, second.skip_final) == ((1664, 896), 8, 5, 0)
+    assert plan.price_usd == 2 * plan_098().price_usd
+    with pytest.raises(InvalidRequest, match="second_pass_skip_initial_steps is 8; it must be less than"):
+        plan_098(enable_detail_pass=True, second_pass_skip_initial_steps=8)
+    assert len(plan_098(second_pass_skip_initial_steps=8).passes) == 1, "second_pass_* count only with the detail pass"
+
+
+def test_098_small_model_works_on_a_small_canvas() -> None:
+    plan = plan_098(model=TINY, enable_detail_pass=True)
+    assert [p.canvas for p in plan.passes] == [(112, 64), (224, 128)]
+    assert (plan.width, plan.height) == (1280, 704)
+
+
+def test_098_long_video_goes_in_windows() -> None:
+    plan = plan_098(num_frames=1441, video={"max_num_frames": 41, "limit_num_frames": True})
+    assert plan.num_frames == 1441
+    assert len(plan.windows) > 1
+    assert plan.windows[-1].stop == (plan.take_frames - 1) // 8 + 1
+
+
+def test_098_each_field_reaches_the_plan() -> None:
+    plan = plan_098(
+        negative_prompt="n",
+        aspect_ratio="1:1",
+        resolution="480p",
+        frame_rate=12,
+        expand_prompt=True,
+        reverse_video=True,
+        enable_safety_checker=False,
+        temporal_adain_factor=0.25,
+        tone_map_compression_ratio=0.5,
+        constant_rate_factor=40,
+        first_pass_num_inference_steps=4,
+        loras=[{"path": "a", "scale": 2}],
+        video={"strength": 0.5, "reverse_video": True, "resample_fps": True, "target_fps": 12},
+    )
+    assert (plan.width, plan.height, plan.rate, plan.negative_prompt) == (480, 480, Fraction(12), "n")
+    assert (plan.expand_prompt, plan.reverse, plan.check_safety) == (True, True, False)
+    assert (plan.temporal_adain_factor, plan.tone_map_compression_ratio, plan.constant_rate_factor) == (0.25, 0.5, 40)
+    assert (plan.passes[0].steps, plan.loras[0].path, plan.loras[0].scale) == (4, "a", 2)
+    assert (plan.strength, plan.context.reverse, plan.context.rate) == (0.5, True, Fraction(12))
+    assert not plan.keeps_source
+
+
+def test_098_guidance_footage_is_not_shown() -> None:
+    plan = plan_098(video={"conditioning_type": "canny", "preprocess": True})
+    assert (plan.kept_frames, plan.shown_frames, plan.new_frames, plan.context_frames) == (0, 0, 121, 97)
+    assert (plan.guide, plan.preprocess) == ("canny", True)
+
+
+def test_extreme_aspect_is_refused_with_a_way_out() -> None:
+    wide = Source("mp4", "h264", 6000, 400, Fraction(24), 100)
+    with pytest.raises(InvalidRequest, match="6000x400, longer than 5:1; set aspect_ratio"):
+        plan_098(wide)
+    assert plan_098(wide, aspect_ratio="16:9").width == 1280
+
+
+@pytest.mark.parametrize("plan", [plan_097(), plan_098(enable_detail_pass=True, loras=[{"path": "a"}])])
+def test_plans_survive_json(plan: Plan) -> None:
+    import json
+
+    assert from_json(json.loads(json.dumps(to_json(plan)))) == plan
+
+
+def test_prices_are_settings() -> None:
+    request = parse(ltxv098.Request, {"prompt": "x", "video": {"video_url": "x"}})
+    prices = Prices(ltxv098_per_second=Decimal("0.48"))
+    assert ltxv098.plan(request, CLIP, DISTILLED, 7, prices).price_usd == Fraction(121, 24) * Fraction("0.48")
+
+
+def test_responses_hold_every_file_fact() -> None:
+    shape: type[BaseModel] = ltxv098.Response
+    assert set(shape.model_json_schema()["$defs"]["VideoFile"]["properties"]) >= {
+        "url",
+        "fps",
+        "num_frames",
+        "duration",
+    }

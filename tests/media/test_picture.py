@@ -1,0 +1,200 @@
+"""What a viewer sees: turned, mirrored, square, in the right colours, on black."""
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from longtake.clip import Span
+from longtake.media.decode import frames
+from longtake.media.fetch import sniff
+from longtake.media.probe import Film, probe
+from longtake.media.sandbox import Limits
+from tests.media.clips import X264_INTERLACED, X265_QUIET, Clip, corners, flat, number_of, numbered
+
+BT709 = (1, 1, 1, 1)
+BT601 = (6, 1, 6, 6)
+
+
+def opened(clip: Clip, folder: Path) -> Film:
+    path = clip.write(folder)
+    return probe(path, sniff(path), Limits())
+
+
+def pictures(film: Film, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    return np.concatenate(list(frames(film, Span(0, film.facts.num_frames, film.facts.rate), size, 16)))
+
+
+@pytest.mark.parametrize(
+    ("rotation", "hflip", "turned", "mirrored", "seen"),
+    [
+        (None, False, 0, False, "RGBW"),
+        (-90, False, 90, False, "BRWG"),
+        (180, False, 180, False, "WBGR"),
+        (90, False, 270, False, "GWRB"),
+        (0, True, 0, True, "GRWB"),
+        (-90, True, 270, True, "RBGW"),
+        (180, True, 180, True, "BWRG"),
+        (90, True, 90, True, "WGBR"),
+    ],
+)
+def test_rotation_and_mirror(
+    tmp_path: Path, rotation: int | None, hflip: bool, turned: int, mirrored: bool, seen: str
+) -> None:
+    plain = opened(Clip("plain.mp4", frames=2), tmp_path)
+    film = opened(Clip("turned.mp4", frames=2, rotation=rotation, hflip=hflip), tmp_path)
+    shown, stored = pictures(film), pictures(plain)
+    assert corners(shown[0]) == seen
+    assert (film.facts.width, film.facts.height) == ((96, 128) if turned in (90, 270) else (128, 96))
+    assert (film.facts.rotation, film.facts.mirrored) == (turned, mirrored)
+    by_facts = stored[:, :, ::-1] if film.facts.mirrored else stored
+    np.testing.assert_array_equal(shown, np.rot90(by_facts, -film.facts.rotation // 90, axes=(1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("aspect", "rotation", "size"),
+    [(Fraction(16, 11), None, (186, 96)), (Fraction(8, 9), None, (128, 108)), (Fraction(2), 90, (96, 256))],
+)
+def test_pixels_become_square(tmp_path: Path, aspect: Fraction, rotation: int | None, size: tuple[int, int]) -> None:
+    film = opened(Clip("wide.mp4", frames=1, pixel_aspect=aspect, rotation=rotation), tmp_path)
+    assert (film.facts.width, film.facts.height) == size
+    assert pictures(film).shape[1:3] == size[::-1]
+
+
+def test_absurd_pixel_aspect_is_ignored(tmp_path: Path) -> None:
+    film = opened(Clip("absurd.mp4", frames=1, pixel_aspect=Fraction(1000, 1)), tmp_path)
+    assert (film.facts.width, film.facts.height) == (128, 96)
+
+
+@pytest.mark.parametrize(("size", "seen"), [((128, 96), "RGBW"), ((64, 48), "RGBW"), ((192, 144), "RGBW")])
+def test_size_of_the_same_shape_keeps_the_corners(tmp_path: Path, size: tuple[int, int], seen: str) -> None:
+    shown = pictures(opened(Clip("clip.mp4", frames=2), tmp_path), size)
+    assert shown.shape == (2, size[1], size[0], 3)
+    assert corners(shown[0]) == seen
+    assert [number_of(picture) for picture in shown] == [0, 1]
+
+
+def test_another_shape_covers_and_crops_the_centre(tmp_path: Path) -> None:
+    film = opened(Clip("clip.mp4", frames=1, options=(("crf", "1"),)), tmp_path)
+    full = pictures(film)[0]
+    np.testing.assert_array_equal(pictures(film, (80, 96))[0], full[:, 24:104])
+    np.testing.assert_array_equal(pictures(film, (128, 32))[0], full[32:64])
+
+
+def test_own_size_is_untouched(tmp_path: Path) -> None:
+    film = opened(Clip("clip.mp4", frames=1, tags=BT709), tmp_path)
+    with av.open(str(tmp_path / "clip.mp4")) as media:
+        (frame,) = list(media.decode(video=0))
+    plain = frame.reformat(format="rgb24", src_colorspace="ITU709", dst_color_range="JPEG", interpolation="BICUBIC")
+    np.testing.assert_array_equal(pictures(film)[0], plain.to_ndarray())
+    np.testing.assert_array_equal(pictures(film, (128, 96))[0], plain.to_ndarray())
+
+
+@pytest.mark.parametrize(
+    ("matrix", "height", "tags"),
+    [
+        ("ITU709", 96, (1, 1, 1, 1)),
+        ("ITU601", 96, (6, 1, 6, 6)),
+        ("ITU601", 720, (5, 1, 5, 6)),
+        ("ITU709", 96, (1, 2, 1, 1)),
+        ("ITU601", 96, (6, 2, 6, 6)),
+        ("ITU601", 96, None),
+        ("ITU709", 720, None),
+    ],
+)
+@pytest.mark.parametrize("color", [(200, 40, 40), (40, 200, 40), (40, 40, 200), (128, 128, 128)])
+def test_matrix_and_range(
+    tmp_path: Path,
+    matrix: str,
+    height: int,
+    tags: tuple[int, int, int, int] | None,
+    color: tuple[int, int, int],
+) -> None:
+    path = tmp_path / "color.mp4"
+    full = tags is not None and tags[1] == 2
+    rgb = av.VideoFrame.from_ndarray(np.full((height, 64, 3), color, np.uint8), format="rgb24")
+    frame = rgb.reformat(format="yuv420p", dst_colorspace=matrix, dst_color_range="JPEG" if full else "MPEG")
+    with av.open(str(path), "w") as media:
+        stream = media.add_stream("libx264", rate=24, options={"crf": "1", "preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 64, height, "yuv420p"
+        context = stream.codec_context
+        frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc = tags or (2, 0, 2, 2)
+        if tags is not None:
+            context.colorspace, context.color_range, context.color_primaries, context.color_trc = tags
+        media.mux(stream.encode(frame))
+        media.mux(stream.encode(None))
+    shown = pictures(probe(path, "mp4", Limits()))
+    assert np.abs(shown[0, height // 2, 32].astype(int) - color).max() <= 3
+
+
+def see_through(number: int, width: int, height: int) -> NDArray[np.uint8]:
+    """The left half opaque, the right half of alpha 64."""
+    alpha = np.full((height, width, 1), 255, np.uint8)
+    alpha[:, width // 2 :] = 64
+    return np.concatenate([np.full((height, width, 3), 200, np.uint8), alpha], axis=2)
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [
+        Clip("alpha.mov", codec="prores_ks", pix_fmt="yuva444p10le", options=(("profile", "4444"),)),
+        Clip(
+            "alpha.webm",
+            codec="libvpx-vp9",
+            pix_fmt="yuva420p",
+            options=(("cpu-used", "8"), ("crf", "5"), ("b", "0"), ("auto-alt-ref", "0")),
+        ),
+        Clip("alpha.mkv", codec="ffv1", pix_fmt="bgra"),
+    ],
+    ids=lambda clip: clip.name,
+)
+def test_alpha_lies_on_black(tmp_path: Path, clip: Clip) -> None:
+    film = opened(replace(clip, picture=see_through, frames=3), tmp_path)
+    assert film.facts.alpha
+    shown = pictures(film)[1]
+    assert abs(int(shown[48, 20].mean()) - 200) <= 3
+    assert abs(int(shown[48, 100].mean()) - 50) <= 3
+
+
+@pytest.mark.parametrize(("transfer", "trc"), [("pq", 16), ("hlg", 18)])
+def test_high_dynamic_range_is_read_and_named(tmp_path: Path, transfer: str, trc: int) -> None:
+    clip = Clip("hdr.mp4", frames=2, codec="libx265", pix_fmt="yuv420p10le", options=X265_QUIET, tags=(9, 1, 9, trc))
+    film = opened(clip, tmp_path)
+    assert (film.facts.transfer, film.facts.bit_depth) == (transfer, 10)
+    assert corners(pictures(film)[0]) == "RGBW"
+
+
+def test_ten_bits_of_ordinary_range(tmp_path: Path) -> None:
+    film = opened(Clip("ten.mp4", frames=2, pix_fmt="yuv420p10le", tags=BT709, picture=flat(90, 140, 190)), tmp_path)
+    assert (film.facts.transfer, film.facts.bit_depth) == ("sdr", 10)
+    assert np.abs(pictures(film)[1].astype(int) - (90, 140, 190)).max() <= 2 + 8  # made with the other matrix
+
+
+def stripes(number: int, width: int, height: int) -> NDArray[np.uint8]:
+    """Two moments in one frame: a bar whose even lines stand four columns left of its odd lines."""
+    picture = np.full((height, width, 3), 40, np.uint8)
+    for line in range(height):
+        left = 16 + 8 * number + 4 * (line % 2)
+        picture[line, left : left + 24] = 210
+    return picture
+
+
+def test_interlaced_frames_are_made_whole(tmp_path: Path) -> None:
+    clip = Clip("fields.mp4", frames=8, interlaced=True, options=X264_INTERLACED, picture=stripes)
+    film = opened(clip, tmp_path)
+    assert film.facts.interlaced
+    assert film.facts.num_frames == 8
+    shown = pictures(film)
+    combing = np.abs(np.diff(shown[4].astype(int), axis=0)).max(axis=(1, 2))[4:-4]
+    assert np.median(combing) < 40
+    raw = stripes(4, 128, 96)
+    assert np.median(np.abs(np.diff(raw.astype(int), axis=0)).max(axis=(1, 2))) > 150
+
+
+def test_progressive_numbered_frames_are_not_called_interlaced(tmp_path: Path) -> None:
+    film = opened(Clip("plain.mp4", frames=2, picture=numbered), tmp_path)
+    assert not film.facts.interlaced

@@ -1,0 +1,153 @@
+"""Hostile and broken safetensors files are refused with a sentence, by content."""
+
+import json
+import pickle
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from longtake.errors import BadCheckpoint
+from longtake.models.safe import MAX_HEADER_BYTES, inside, read_header, read_json
+from tests.models.small import raw_file
+
+
+def _one(**changes: object) -> bytes:
+    return json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} | changes}).encode()
+
+
+def test_reads_what_safetensors_writes(tmp_path: Path) -> None:
+    tensors = {"a": torch.ones(2, 3), "b": torch.zeros((), dtype=torch.bfloat16), "c": torch.ones(0)}
+    save_file(tensors, tmp_path / "x", {"config": "{}"})
+    header = read_header(tmp_path / "x")
+    assert {name: stored.shape for name, stored in header.tensors.items()} == {"a": (2, 3), "b": (), "c": (0,)}
+    assert header.tensors["b"].dtype == "BF16"
+    assert header.metadata == {"config": "{}"}
+
+
+@pytest.mark.parametrize(
+    ("header", "data", "reason"),
+    [
+        (b'{"w": NaN}', b"", "NaN"),
+        (b'{"w": Infinity}', b"", "Infinity"),
+        (b'{"w": ', b"", "not sound JSON"),
+        (b'{"a": 1, "a": 2}', b"", "twice"),
+        (b'{"w": 1}', b"", "lacks dtype"),
+        (b'{"__metadata__": {"a": 1}}', b"", "__metadata__"),
+        (_one(dtype="F4"), bytes(8), "unknown dtype"),
+        (_one(dtype=["F32"]), bytes(8), "unknown dtype"),
+        (_one(shape=[-2]), bytes(8), "whole numbers"),
+        (_one(shape=[2.0]), bytes(8), "whole numbers"),
+        (_one(shape=[True]), bytes(8), "whole numbers"),
+        (_one(shape=[2**62, 4]), bytes(8), "cannot lie"),
+        (_one(data_offsets=[8, 0]), bytes(8), "cannot lie"),
+        (_one(data_offsets=[0]), bytes(8), "whole numbers"),
+        (_one(data_offsets=[8, 16]), bytes(16), "was due"),
+        (_one(), bytes(7), "cut off"),
+        (_one(), bytes(9), "belong to no tensor"),
+        (_one()[:-1] + b', "v": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]}}', bytes(12), "was due"),
+        (b"[" * 100_000, b"", "does not start"),
+        (b'{"w":' + b"[" * 100_000, b"", "not sound JSON"),
+    ],
+)
+def test_refuses_unsound_headers(tmp_path: Path, header: bytes, data: bytes, reason: str) -> None:
+    with pytest.raises(BadCheckpoint, match=reason):
+        read_header(raw_file(tmp_path / "x.safetensors", header, data))
+
+
+def test_refuses_impossible_lengths(tmp_path: Path) -> None:
+    for length, reason in ((MAX_HEADER_BYTES + 1, "the limit is"), (2**63, "the limit is"), (1000, "cut off")):
+        with pytest.raises(BadCheckpoint, match=reason):
+            read_header(raw_file(tmp_path / "x", b'{"a": 1}', length=length))
+    (tmp_path / "short").write_bytes(b"\x02")
+    with pytest.raises(BadCheckpoint, match="does not start"):
+        read_header(tmp_path / "short")
+    with pytest.raises(BadCheckpoint, match="no checkpoint file"):
+        read_header(tmp_path / "absent")
+    with pytest.raises(BadCheckpoint, match="cannot be read"):
+        read_header(tmp_path)
+
+
+def test_refuses_other_formats_whatever_their_name(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(pickle.dumps({"w": [1.0]}))
+    with pytest.raises(BadCheckpoint, match="a pickle"):
+        read_header(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"")
+    with pytest.raises(BadCheckpoint, match=r"torch\.save"):
+        read_header(path)
+    torch.save({"w": torch.ones(1)}, path)
+    with pytest.raises(BadCheckpoint, match="pickle can run code"):
+        read_header(path)
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(BadCheckpoint, match="Git LFS pointer"):
+        read_header(path)
+    path.write_bytes(b"<!DOCTYPE html><html></html>")
+    with pytest.raises(BadCheckpoint, match="web page"):
+        read_header(path)
+
+
+def test_a_length_that_looks_like_a_pickle_is_none(tmp_path: Path) -> None:
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode().ljust(0x80)
+    assert "w" in read_header(raw_file(tmp_path / "x", header, bytes(8))).tensors
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_damaged_file_is_read_or_refused_but_never_anything_else(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("damage") / "x"
+    save_file({"a": torch.ones(2, 3), "b": torch.ones(4)}, path)
+    raw = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(raw[: data.draw(st.integers(0, len(raw)))])
+    try:
+        header = read_header(path)
+    except BadCheckpoint as error:
+        assert error.message.endswith(".")
+    else:
+        assert sum(stored.stop - stored.start for stored in header.tensors.values()) <= path.stat().st_size
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "", "..", "a\\..\\x", "out", "deep/out"])
+def test_names_stay_inside_their_folder(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "model"
+    (folder / "deep").mkdir(parents=True)
+    (tmp_path / "x").write_text("secret")
+    (folder / "out").symlink_to(tmp_path / "x")
+    (folder / "deep" / "out").symlink_to(tmp_path)
+    with pytest.raises(BadCheckpoint, match="outside the folder"):
+        inside(folder, name)
+
+
+def test_a_snapshot_of_the_hub_cache_may_link_to_its_blobs(tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--a--b" / "snapshots" / "0123" / "vae"
+    snapshot.mkdir(parents=True)
+    blob = tmp_path / "models--a--b" / "blobs" / "abcd"
+    blob.parent.mkdir()
+    blob.write_text("{}")
+    (snapshot / "config.json").symlink_to("../../../blobs/abcd")
+    assert inside(snapshot, "config.json") == blob
+    (snapshot / "other").symlink_to(tmp_path)
+    with pytest.raises(BadCheckpoint):
+        inside(snapshot, "other")
+
+
+@pytest.mark.parametrize("text", ["[]", "{", "[" * 100_000, '"a"'])
+def test_read_json_wants_an_object(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(BadCheckpoint, match="JSON"):
+        read_json(tmp_path / "config.json")
+
+
+def test_read_json_has_a_limit(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"a": "b" * 100}))
+    with pytest.raises(BadCheckpoint, match="too long"):
+        read_json(tmp_path / "config.json", max_bytes=50)

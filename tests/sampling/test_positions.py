@@ -1,0 +1,33 @@
+"""Positions: causal seconds, pixel corners, token order."""
+
+from fractions import Fraction
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtake.sampling.positions import Grid, to_latent, to_tokens
+
+
+def test_time_is_causal_and_space_starts_at_corners() -> None:
+    coords = Grid(8, 32, Fraction(24)).coords(3, 2, 2)
+    assert (coords[0, 0].view(3, 4)[:, 0] * 24).round().tolist() == [0, 1, 9]
+    assert coords[0, 1].view(3, 2, 2)[0].tolist() == [[0, 0], [32, 32]]
+    assert coords[0, 2].view(3, 2, 2)[0].tolist() == [[0, 32], [0, 32]]
+
+
+@given(st.integers(1, 12), st.integers(0, 80), st.sampled_from([(8, 32), (4, 16)]))
+def test_a_later_start_moves_time_alone(frames: int, start: int, vae: tuple[int, int]) -> None:
+    grid = Grid(*vae, Fraction(30000, 1001))
+    moved, there = grid.coords(frames, 2, 3, start), grid.coords(frames, 2, 3)
+    assert torch.equal(moved[:, 1:], there[:, 1:])
+    assert torch.allclose(moved[:, 0] - there[:, 0], torch.tensor(start * 1001 / 30000), atol=1e-5)
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4), st.integers(1, 5))
+def test_tokens_and_latents_are_one(frames: int, height: int, width: int, channels: int) -> None:
+    latent = torch.randn(1, channels, frames, height, width)
+    tokens = to_tokens(latent)
+    assert tokens.shape == (1, frames * height * width, channels)
+    assert torch.equal(to_latent(tokens, tuple(latent.shape)), latent)
+    assert torch.equal(tokens[0, -1], latent[0, :, -1, -1, -1])
