@@ -34,6 +34,18 @@ def oracle() -> Path:
     return SHARED / "oracle" if (SHARED / "oracle").exists() else CORE
 
 
+@pytest.fixture(scope="session")
+def embedded() -> Any:
+    """The embedded model, loaded once."""
+    from longtake.models.ltxv import load
+    from longtake.models.registry import card, missing
+    from longtake.settings import settings
+
+    if missing(card("ltxv-tiny"), settings()):
+        pytest.skip("the embedded model's weights are not in the package")
+    return load(card("ltxv-tiny"), settings())
+
+
 @dataclass(frozen=True)
 class Case:
     """One oracle case: what is asked, the tensors given, and those expected."""

@@ -68,8 +68,8 @@ UPSAMPLER: dict[str, Any] = {
     "temporal_upsample": False,
 }
 
-SIGMAS = (1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875)
-"""The family's eight distilled noise levels; sampling ends at 0."""
+STEPS = 8
+"""Of sampling; with the family's schedule they are at noise 1, .994, .988, .981, .975, .909, .725 and .422."""
 
 WORK = Path(__file__).parent / "work"
 """Checkpoints, latents and logs; not part of the repository."""

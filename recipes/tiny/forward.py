@@ -38,7 +38,13 @@ def _project(x: torch.Tensor, w: Weights, name: str) -> torch.Tensor:
 
 
 def _block(
-    x: torch.Tensor, modulation: torch.Tensor, rope: Rope, text: torch.Tensor, bias: torch.Tensor, heads: int, w: Weights
+    x: torch.Tensor,
+    modulation: torch.Tensor,
+    rope: Rope,
+    text: torch.Tensor,
+    bias: torch.Tensor,
+    heads: int,
+    w: Weights,
 ) -> torch.Tensor:
     """One layer on `[B, F, S, D]` tokens with `[B, F, 6, D]` modulation and `[B, L, D]` text."""
     frames = x.shape[1]

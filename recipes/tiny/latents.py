@@ -1,6 +1,6 @@
 """Clips of the world as latents of the frozen encoder, once, for everything that is trained after it.
 
-    torchrun --standalone --nproc-per-node 2 -m recipes.tiny.latents
+torchrun --standalone --nproc-per-node 2 -m recipes.tiny.latents
 """
 
 import argparse
@@ -41,13 +41,13 @@ class Group:
 
 
 GROUPS = (
-    Group("square", (64, 64), 33, 7200, keyed=2400),
-    Group("square_long", (64, 64), 49, 4400, keyed=800, window=41),
-    Group("wide", (112, 64), 33, 1000, keyed=300),
-    Group("tall", (64, 112), 33, 1000, keyed=300),
-    Group("landscape", (96, 64), 33, 500),
-    Group("portrait", (64, 96), 33, 500),
-    Group("double", (64, 64), 33, 1000, scale=2),
+    Group("square", (64, 64), 33, 5600, keyed=2000),
+    Group("square_long", (64, 64), 49, 3200, keyed=600, window=41),
+    Group("wide", (112, 64), 33, 800, keyed=240),
+    Group("tall", (64, 112), 33, 800, keyed=240),
+    Group("landscape", (96, 64), 33, 300),
+    Group("portrait", (64, 96), 33, 300),
+    Group("double", (64, 64), 33, 600, scale=2),
 )
 CHUNK = 20
 
@@ -139,7 +139,9 @@ def main() -> None:
             halves = [torch.load(configs.WORK / f"latents_{group.name}.rank{r}.pt") for r in range(world)]
             ordered = [halves[i % world][i // world] for i in range(sum(len(half) for half in halves))]
             torch.save(join(ordered), configs.WORK / f"latents_{group.name}.pt")
-            ranks.log(configs.WORK / "latents.log", f"{group.name} {group.count} clips {(time.time() - began) / 60:.1f} min")
+            ranks.log(
+                configs.WORK / "latents.log", f"{group.name} {group.count} clips {(time.time() - began) / 60:.1f} min"
+            )
         ranks.barrier()
         (configs.WORK / f"latents_{group.name}.rank{rank}.pt").unlink()
     if rank == 0:

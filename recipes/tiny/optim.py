@@ -86,7 +86,9 @@ class Trainer:
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self.names = [name for name, _ in named]
         self.params = [p for _, p in named]
-        self.masters = [nn.Parameter(p.detach().float().clone(memory_format=torch.contiguous_format)) for p in self.params]
+        self.masters = [
+            nn.Parameter(p.detach().float().clone(memory_format=torch.contiguous_format)) for p in self.params
+        ]
         self.ema = [p.detach().clone() for p in self.masters]
         matrices = [m for (n, p), m in zip(named, self.masters, strict=True) if is_matrix(n, p)]
         others = [m for (n, p), m in zip(named, self.masters, strict=True) if not is_matrix(n, p)]
@@ -101,7 +103,10 @@ class Trainer:
     def step(self, loss: torch.Tensor) -> float:
         """Backward, share, clip, update; returns the gradient's norm before clipping."""
         loss.backward()  # type: ignore[no-untyped-call]
-        grads = [torch.zeros_like(m) if p.grad is None else p.grad.float() for p, m in zip(self.params, self.masters, strict=True)]
+        grads = [
+            torch.zeros_like(m) if p.grad is None else p.grad.float()
+            for p, m in zip(self.params, self.masters, strict=True)
+        ]
         if dist.is_initialized():
             flat = torch.cat([g.flatten() for g in grads])
             dist.all_reduce(flat)

@@ -39,7 +39,10 @@ def object_masks(scenes: Sequence[Scene], index: int = 0, scale: int = 1) -> tor
     """Which pixels object `index` of each scene covers, `[B, T, H * scale, W * scale]` bool."""
     ys, xs = _grid(scenes[0], scale)
     tracks = torch.stack([track(scene)[index] for scene in scenes])
-    masks = [_distance(s.things[index].shape, *_local(p[None], xs, ys))[0] < 0 for s, p in zip(scenes, tracks, strict=True)]
+    masks = [
+        signed_distance(s.things[index].shape, *_local(p[None], xs, ys))[0] < 0
+        for s, p in zip(scenes, tracks, strict=True)
+    ]
     return torch.stack(masks)
 
 
@@ -72,12 +75,15 @@ def _pattern(scene: Scene, texture: str, u: torch.Tensor, v: torch.Tensor) -> to
     dice = torch.Generator().manual_seed(scene.texture_seed)
     angle, period, phase = torch.rand(3, generator=dice).tolist()
     if texture == "clouds":
-        return 0.55 * F.grid_sample(
-            _sheet(dice).expand(u.shape[0], -1, -1, -1),
-            torch.stack([u, v], dim=-1) * (2 / SHEET),
-            padding_mode="reflection",
-            align_corners=False,
-        )[:, 0]
+        return (
+            0.55
+            * F.grid_sample(
+                _sheet(dice).expand(u.shape[0], -1, -1, -1),
+                torch.stack([u, v], dim=-1) * (2 / SHEET),
+                padding_mode="reflection",
+                align_corners=False,
+            )[:, 0]
+        )
     wave = 2 * math.pi / (16 + 24 * period)
     along = (u * math.cos(math.pi * angle) + v * math.sin(math.pi * angle)) * wave + 2 * math.pi * phase
     if texture == "gradient":
@@ -106,7 +112,7 @@ def _draw_objects(
                 groups[scene.things[k].shape].append(i)
         for shape, members in groups.items():
             x, y, radius = _local(torch.stack([tracks[i][k] for i in members]), xs, ys)
-            alpha = torch.sigmoid(_distance(shape, x, y, radius) * (-EDGE * scale))[:, None]
+            alpha = torch.sigmoid(signed_distance(shape, x, y, radius) * (-EDGE * scale))[:, None]
             rgb = torch.tensor([scenes[i].things[k].rgb for i in members]).view(-1, 3, 1, 1, 1)
             paths = torch.stack([tracks[i][k] for i in members])[..., None, None]
             shade = 1 - 0.18 * ((ys - paths[:, :, 1]) / paths[:, :, 2]).clamp(-1, 1)[:, None]
@@ -120,7 +126,7 @@ def _local(paths: torch.Tensor, xs: torch.Tensor, ys: torch.Tensor) -> tuple[tor
     return dx * c + dy * s, dy * c - dx * s, radius
 
 
-def _distance(shape: str, x: torch.Tensor, y: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
+def signed_distance(shape: str, x: torch.Tensor, y: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
     """Signed distance (world pixels, negative inside) to a shape of radius `r` at the origin."""
     if shape == "circle":
         return torch.hypot(x, y) - r

@@ -13,7 +13,19 @@ from recipes.tiny.world import COLOURS, DIRECTIONS, SHAPES, TEXTURES
 
 GRAMMAR = (
     *("a", "an", "the", "and", "over", "on", "with", "of", "to", "is", "it", "in", "out", ",", "."),
-    *("background", "moving", "moves", "still", "rotating", "rotates", "bouncing", "bounces", "camera", "pans", "zooms"),
+    *(
+        "background",
+        "moving",
+        "moves",
+        "still",
+        "rotating",
+        "rotates",
+        "bouncing",
+        "bounces",
+        "camera",
+        "pans",
+        "zooms",
+    ),
     *("slowly", "quickly", "continues", "video", "static"),
 )
 WORDS = (*COLOURS, *SHAPES, *TEXTURES, *DIRECTIONS, *GRAMMAR)
@@ -44,9 +56,7 @@ def text_encoder() -> Any:
 
 def tokens(words: PreTrainedTokenizerFast, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and mask of prompts, `[B, SEQUENCE]` each, cut and padded."""
-    out = words(
-        list(prompts), padding="max_length", max_length=configs.SEQUENCE, truncation=True, return_tensors="pt"
-    )
+    out = words(list(prompts), padding="max_length", max_length=configs.SEQUENCE, truncation=True, return_tensors="pt")
     return out.input_ids, out.attention_mask
 
 

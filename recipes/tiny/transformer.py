@@ -1,6 +1,6 @@
 """The video transformer and its text encoder: flow matching on windows of latents.
 
-    torchrun --standalone --nproc-per-node 2 -m recipes.tiny.transformer
+torchrun --standalone --nproc-per-node 2 -m recipes.tiny.transformer
 """
 
 import argparse
@@ -23,8 +23,8 @@ from recipes.tiny.world import prompt, sample
 SEED = 30_000_000
 HELD_OUT = 920_000_000
 PLAN = Plan(steps=6000, decay=3600, muon=6e-3, adam=2e-3, warmup=60, weight_decay=0.02, ema=0.997)
-EARLY = 0.3
-"""Share of the steps that sees mostly plain straight clips, and no end images or suffixes."""
+EARLY = 1300
+"""The first steps see mostly plain straight clips, and no end images or suffixes."""
 CHECKPOINT_EVERY = 200
 
 
@@ -84,7 +84,7 @@ class Run:
         self.rank, self.plan = rank, plan
         self.family = models()
         self.trainer = Trainer(self.family, plan, is_matrix)
-        self.windows = Windows(SEED, round(plan.steps * EARLY))
+        self.windows = Windows(SEED, EARLY)
         self.forward = Forward(self.family["transformer"])
         self.evaluation = Forward(self.family["transformer"], compiled=False)
         self.held_out = HeldOut(self.windows)

@@ -24,28 +24,38 @@ from recipes.tiny.render import render
 from recipes.tiny.world import Scene, sample, track
 
 CHANNELS = configs.LATENT_CHANNELS
-SEED = 10_000_000
+SEEDS = {"joint": 10_000_000, "decoder": 12_000_000}
 HELD_OUT = 910_000_000
 PLANS = {
     "joint": Plan(steps=1300, decay=600, muon=8e-3, adam=1.2e-3, ema=0.99),
-    "decoder": Plan(steps=3000, decay=2400, muon=4e-3, adam=1e-3, ema=0.99),
+    "decoder": Plan(steps=3000, decay=2200, muon=5e-3, adam=1e-3, ema=0.99),
 }
+SHORT = {"joint": 680, "decoder": 0}
+"""The first steps see mostly 9 frames, later ones mostly 17."""
 PIXELS = 4 * 17 * 64 * 64
 """Pixels of one process's batch."""
-SHAPES = (((64, 64), 1, 0.72), ((112, 64), 1, 0.07), ((64, 112), 1, 0.07), ((96, 64), 1, 0.03), ((64, 96), 1, 0.03), ((64, 64), 2, 0.08))
+SHAPES = (
+    ((64, 64), 1, 0.72),
+    ((112, 64), 1, 0.07),
+    ((64, 112), 1, 0.07),
+    ((96, 64), 1, 0.03),
+    ((64, 96), 1, 0.03),
+    ((64, 64), 2, 0.08),
+)
 """Size of the scene, scale it is drawn at, share of the steps."""
 CHECKPOINT_EVERY = 100
 
 
-def scenes_of_step(step: int, rank: int, plan: Plan) -> tuple[list[Scene], int]:
+def scenes_of_step(phase: str, step: int, rank: int) -> tuple[list[Scene], int]:
     """The scenes that process `rank` sees in a step, and their scale; all ranks get one shape."""
-    rng = random.Random(SEED + step)
+    seed = SEEDS[phase]
+    rng = random.Random(seed + step)
     size, scale, _ = rng.choices(SHAPES, [share for *_, share in SHAPES])[0]
-    num_frames = rng.choices((1, 9, 17), (0.05, 0.75, 0.2) if step < plan.steps * 0.4 else (0.05, 0.15, 0.8))[0]
+    num_frames = rng.choices((1, 9, 17), (0.05, 0.75, 0.2) if step < SHORT[phase] else (0.05, 0.15, 0.8))[0]
     count = max(1, min(16, PIXELS // (num_frames * size[0] * size[1] * scale**2)))
-    own = random.Random(SEED + step * 64 + rank + 1)
+    own = random.Random(seed + step * 64 + rank + 1)
     kinds = ["straight" if own.random() < 0.6 else None for _ in range(count)]
-    first = SEED + (step * 2 + rank) * 64
+    first = seed + (step * 2 + rank) * 64
     return [sample(first + i, kind, size, num_frames) for i, kind in enumerate(kinds)], scale
 
 
@@ -96,7 +106,7 @@ class Run:
 
     def __init__(self, phase: str, rank: int) -> None:
         self.phase, self.rank, self.plan = phase, rank, PLANS[phase]
-        torch.manual_seed(SEED)
+        torch.manual_seed(SEEDS[phase])
         self.vae: Any = AutoencoderKLLTXVideo(**configs.VAE)
         if phase == "decoder":
             load(self.vae, configs.WORK / "vae_joint.pt")
@@ -106,9 +116,9 @@ class Run:
 
     def loss(self, step: int) -> torch.Tensor:
         """Loss of this rank's batch of a step."""
-        scenes, scale = scenes_of_step(step, self.rank, self.plan)
+        scenes, scale = scenes_of_step(self.phase, step, self.rank)
         clips = recolour(render(scenes, scale), random.Random(step))
-        torch.manual_seed(SEED + step * 2 + self.rank)
+        torch.manual_seed(SEEDS[self.phase] + step * 2 + self.rank)
         with torch.set_grad_enabled(self.phase == "joint"):
             moments = self.vae.encoder(clips.bfloat16().contiguous(memory_format=torch.channels_last_3d)).float()
         mean, logvar = moments[:, :CHANNELS], moments[:, CHANNELS : CHANNELS + 1].clamp(-14, 2)

@@ -30,9 +30,7 @@ SOLID = ("circle", "square", "triangle")
 SHAPES = (*SOLID, "star", "ring", "bar")
 TEXTURES = ("plain", "gradient", "stripes", "clouds")
 
-Kind = Literal[
-    "straight", "still", "shapes", "rotate", "bounce", "pan", "zoom", "pair", "empty"
-]
+Kind = Literal["straight", "still", "shapes", "rotate", "bounce", "pan", "zoom", "pair", "empty"]
 """What a scene is about; the evaluation has one figure for each of most of them."""
 WIDE: dict[Kind, float] = {
     "straight": 0.42,

@@ -57,7 +57,7 @@ class RequestOption:
         if len(set(facts.values())) == 1:
             told = next(iter(facts.values()))
         else:
-            told = "; ".join(f"{name}: {text}" for name, text in facts.items())
+            told = " | ".join(f"{name}: {text}" for name, text in facts.items())
         return " ".join(filter(None, (description, told and f"({told})", INSTEAD.get(self.loc))))
 
 
@@ -143,7 +143,7 @@ def _facts(field: FieldInfo, has_own_default: bool) -> str:
     if "multiple_of" in limits:
         facts.append(f"a multiple of {limits['multiple_of']}")
     if get_origin(field.annotation) is Literal:
-        facts.append(", ".join(get_args(field.annotation)))
+        facts.append(" or ".join(get_args(field.annotation)))
     if field.is_required():
         facts.append("required")
     elif field.default not in (None, []) and not has_own_default:
@@ -183,7 +183,7 @@ def request_data(
     values: dict[Loc, Any] = {} if source is None else {SOURCE_FIELD: source}
     for option in request_options():
         value = given.get(option.name)
-        if value is None or value == []:
+        if value is None or (option.items is not None and not value):
             continue
         if endpoint not in option.fields:
             others = " and ".join(option.fields)
@@ -223,5 +223,7 @@ def json_input(name: str | None) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{place} is not JSON: {error}.", given=name) from None
     if not isinstance(document, dict):
-        raise InvalidRequest(f"{place} must hold a request as a JSON object, not {type(document).__name__}.", given=name)
+        raise InvalidRequest(
+            f"{place} must hold a request as a JSON object, not {type(document).__name__}.", given=name
+        )
     return document

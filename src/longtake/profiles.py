@@ -12,7 +12,8 @@ class Guidance:
     classifier-free scale (1 = off), `stg` the spatio-temporal one (0 = off; `blocks` are the transformer blocks
     whose self-attention it disturbs), `rescale` pulls the guided prediction's spread back to the conditional one's
     (1 = off; it counts only where STG is on). `cfg_star` projects the negative prediction onto the positive one.
-    Source: the LTX-Video 0.9.7/0.9.8 configurations.
+    `nag` (0 = off) is the scale of normalised attention guidance, by which a checkpoint that runs without CFG heeds a
+    negative prompt at no further evaluation. Source: the LTX-Video 0.9.7/0.9.8 configurations; NAG: Chen et al. 2025.
     """
 
     timesteps: tuple[float, ...] = (1.0,)
@@ -21,6 +22,12 @@ class Guidance:
     rescale: tuple[float, ...] = (1.0,)
     blocks: tuple[tuple[int, ...], ...] = ((),)
     cfg_star: bool = False
+    nag: float = 0.0
+
+    @property
+    def heeds_negative(self) -> bool:
+        """Whether the negative prompt counts at any noise level."""
+        return self.nag > 0 or any(scale > 1 for scale in self.cfg)
 
     def bin(self, t: float) -> int:
         """The index of the bin that holds noise level t."""
@@ -33,6 +40,9 @@ class Guidance:
 
 
 NONE = Guidance()
+
+NAG_SCALE = 5.0
+"""Of the negative prompt in a checkpoint that runs without CFG, as its paper advises."""
 
 DEV = Guidance(
     timesteps=(1.0, 0.996, 0.9933, 0.985, 0.9767, 0.9008, 0.618),

@@ -49,7 +49,7 @@ def _load(folder: Path) -> Checker:
     from transformers import pipeline
 
     try:
-        return Checker(pipeline("image-classification", model=str(folder), use_safetensors=True))
+        return Checker(pipeline("image-classification", model=str(folder), model_kwargs={"use_safetensors": True}))
     except Exception as error:  # the library fails in many ways on files that are not a classifier's
         raise BadCheckpoint(f"{folder} holds no usable image classifier: {str(error)[:200]}.") from error
 

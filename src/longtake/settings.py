@@ -1,12 +1,13 @@
 """Everything an operator may set: LONGTAKE_* environment variables, read once into one frozen object."""
 
+import json
 import os
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from longtake.errors import InvalidRequest
 
@@ -27,8 +28,8 @@ class Settings(BaseSettings):
     """Each model in a folder of its own name; what `longtake models pull` writes."""
     loras_dir: Path = Field(default_factory=lambda: _cache("loras"))
     """The folder below which a request may name LoRA files; downloaded ones are kept in `.fetched`."""
-    model_sources: dict[str, str] = Field(default_factory=dict)
-    """Model name -> a folder, a single checkpoint file, or a hub repository, instead of `models_dir/<name>`."""
+    model_sources: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
+    """Model name -> a folder, a single checkpoint file, or a hub repository, instead of `models_dir/<name>`; as JSON."""
     hf_token: SecretStr | None = None
     hf_endpoint: str | None = None
     """The hub's address, where it is not the public one."""
@@ -65,7 +66,17 @@ class Settings(BaseSettings):
     prompt_cache_entries: Positive = 64
     lora_disk_bytes: Positive = 32 * 1024**3
     """Downloaded LoRAs above this are deleted, the longest unused first."""
-    lora_cache_bytes: Annotated[int, Field(ge=0)] = 1024**3
+    lora_cache_bytes: Annotated[int, Field(ge=0)] = 2 * 1024**3
+
+    @field_validator("model_sources", mode="before")
+    @classmethod
+    def _from_json(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        try:
+            return json.loads(given)
+        except ValueError:
+            raise ValueError('must be JSON, as in {"ltxv-13b-0.9.8-distilled": "/models/distilled"}') from None
 
     @field_validator("models_dir", "loras_dir", "safety_checkpoint", "depth_checkpoint", "pose_checkpoint")
     @classmethod

@@ -17,7 +17,7 @@ from longtake.extend.ltxv import extend
 from longtake.media import sound
 from longtake.media.crf import compress
 from longtake.media.encode import Encoder
-from longtake.media.formats import Recipe
+from longtake.media.formats import SOUND_RATE, Recipe
 from longtake.media.join import ReversedFrames, match_colour
 from longtake.media.preprocess import preprocess
 from longtake.media.sound import Samples
@@ -70,16 +70,18 @@ def take(
     prompt, expansion_note = expand(plan.prompt, settings) if plan.expand_prompt else (plan.prompt, None)
     checker, safety_note = safety.checker(settings) if plan.check_safety else (None, None)
     kept_sound = source_sound(source, plan)
-    sound_rate = None if kept_sound is None else sound.SOUND_RATE
+    sound_rate = None if kept_sound is None else SOUND_RATE
     size = (plan.width, plan.height)
 
     with torch.inference_mode(), applied(models.transformer, adapters):
-        positive, negative = (Text(*models.text.encode(words)) for words in (prompt, plan.negative_prompt))
+        positive = Text(*models.text.encode(prompt))
+        heeds_negative = any(pass_.guidance.heeds_negative for pass_ in plan.passes)
+        negative = Text(*models.text.encode(plan.negative_prompt)) if heeds_negative else None
         with Encoder(path, recipe, *size, plan.rate, sound_rate=sound_rate) as encoder:
             if kept_sound is not None:
                 encoder.write_sound(joined_sound(kept_sound, plan))
             with written_in_order(encoder, plan, recipe, on_progress) as write:
-                context = np.empty((0, plan.height, plan.width, 3), np.uint8)
+                context: NDArray[np.uint8] = np.empty((0, plan.height, plan.width, 3), np.uint8)
                 to_show = plan.kept_frames
                 for chunk in source.frames(plan.context, size):
                     on_progress(Progress("context", plan.kept_frames - to_show, len(plan.context)))
@@ -91,8 +93,8 @@ def take(
                 if plan.preprocess:
                     conditioning = preprocess(conditioning, plan.guide, settings)
                 made = extend(models, plan, conditioning, positive, negative, on_progress=on_progress)
-                for chunk in safety.watched(made_frames(made, plan, context[-1]), checker):
-                    write(chunk)
+                for new in safety.watched(made_frames(made, plan, context[-1]), checker):
+                    write(new)
     return Result(
         path=path,
         content_type=recipe.content_type,
@@ -154,14 +156,14 @@ def integers(frames: Pixels, deep: bool) -> NDArray[np.uint8] | NDArray[np.uint1
 def made_frames(made: Iterator[Tensor], plan: Plan, last_shown: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
     """The frames to add [t, H, W, 3] in 0..1. Where footage was shown before them, its last frame `last_shown` and
     the model's rendition of that, which comes first, tell the autoencoder's colour cast; it is taken off the joint."""
+    shown = last_shown.astype(np.float32) / np.float32(255)
     rendition: NDArray[np.float32] | None = None
     done = 0
     for chunk in made:
-        frames = chunk.permute(0, 2, 3, 1).cpu().numpy()
+        frames: NDArray[np.float32] = chunk.permute(0, 2, 3, 1).cpu().numpy()
         if plan.keeps_source:
             if rendition is None:
                 rendition, frames = frames[0], frames[1:]
-            shown = last_shown.astype(np.float32) / 255
             frames = match_colour(frames, shown, rendition, COLOUR_FADE_FRAMES, first=done)
         done += len(frames)
         if len(frames):

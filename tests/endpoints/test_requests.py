@@ -18,6 +18,7 @@ from longtake.errors import InvalidRequest
 from longtake.models.registry import card
 from longtake.plan import Plan, from_json, to_json
 from longtake.pricing import Prices
+from longtake.profiles import NAG_SCALE, NONE
 
 CLIP = Source("mp4", "h264", 1920, 1080, Fraction(24000, 1001), 100)
 DEV, DISTILLED, TINY = card("ltxv-13b-0.9.7-dev"), card("ltxv-13b-0.9.8-distilled"), card("ltxv-tiny")
@@ -182,6 +183,13 @@ def test_098_guidance_footage_is_not_shown() -> None:
     plan = plan_098(video={"conditioning_type": "canny", "preprocess": True})
     assert (plan.kept_frames, plan.shown_frames, plan.new_frames, plan.context_frames) == (0, 0, 121, 97)
     assert (plan.guide, plan.preprocess) == ("canny", True)
+
+
+def test_098_heeds_a_negative_prompt_of_the_users_own() -> None:
+    assert plan_098().passes[0].guidance == NONE, "the default leaves the distilled model as published"
+    assert plan_098(negative_prompt="fog").passes[0].guidance.nag == NAG_SCALE
+    request = parse(ltxv098.Request, {"prompt": "x", "negative_prompt": "fog", "video": {"video_url": "x"}})
+    assert ltxv098.plan(request, CLIP, DEV, 7, Prices()).passes[0].guidance.nag == 0, "CFG heeds it already"
 
 
 def test_extreme_aspect_is_refused_with_a_way_out() -> None:

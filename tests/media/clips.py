@@ -14,7 +14,7 @@ from PIL import Image
 BITS = 8
 RED, GREEN, BLUE, WHITE = (220, 30, 30), (30, 200, 30), (40, 40, 230), (235, 235, 235)
 
-Picture = Callable[[int, int, int], NDArray[np.uint8]]
+Picture = Callable[[int, int, int], NDArray[Any]]
 
 
 def numbered(number: int, width: int, height: int) -> NDArray[np.uint8]:
@@ -59,7 +59,7 @@ def flat(*color: int) -> Picture:
 
 @dataclass(frozen=True)
 class Tone:
-    """A sound: silence up to `onset_s`, then a sine of `hertz`, `seconds` long in all, its timestamps from `start_s`."""
+    """A sound: silence up to `onset_s`, then a sine of `hertz`; `seconds` long, its timestamps from `start_s`."""
 
     codec: str = "aac"
     rate: int = 48_000
@@ -95,7 +95,6 @@ class Clip:
     rotation: int | None = None
     hflip: bool = False
     pixel_aspect: Fraction | None = None
-    interlaced: bool = False
     picture: Picture = numbered
     sound: Tone | None = None
 
@@ -145,7 +144,7 @@ class Clip:
 
 
 def _sound_stream(media: Any, tone: Tone) -> Any:
-    stream = media.add_stream(tone.codec, rate=tone.rate)
+    stream = media.add_stream(tone.codec, rate=tone.rate, options={"strict": "-2"})
     stream.codec_context.layout = tone.layout
     return stream
 
@@ -184,6 +183,7 @@ def cut(path: Path, to: Path, share: float) -> Path:
 X264_OPEN_GOP = (("x264-params", "open-gop=1:keyint=12:min-keyint=12:scenecut=0:bframes=3:b-adapt=0"),)
 X264_SHORT_GOP = (("x264-params", "keyint=12:scenecut=0:bframes=2"),)
 X264_INTERLACED = (("flags", "+ildct+ilme"), ("x264-params", "tff=1:keyint=12"))
+MPEG2_INTERLACED = (("flags", "+ildct+ilme"), ("b", "3000000"), ("g", "12"), ("bf", "2"))
 X265_QUIET = (("x265-params", "log-level=none:keyint=12"),)
 FASTSTART = (("movflags", "+faststart"),)
 
@@ -209,6 +209,8 @@ STEADY = (
     Clip("mjpeg.avi", codec="mjpeg", pix_fmt="yuvj420p"),
     Clip("prores.mov", codec="prores_ks", pix_fmt="yuv422p10le", frames=8),
     Clip("mpeg2.ts", codec="mpeg2video", options=(("bf", "2"), ("g", "12"), ("b", "2000000")), rate=Fraction(25)),
+    Clip("mpeg4.ts", codec="mpeg4", options=(("bf", "2"), ("g", "12"), ("b", "2000000")), frames=36),
+    Clip("hevc.ts", codec="libx265", options=X265_QUIET, frames=36),
     Clip("late.mkv", options=X264_SHORT_GOP, pts=[240 + n for n in range(24)]),
     Clip("late.mp4", options=X264_SHORT_GOP, pts=[240 + n for n in range(24)]),
     Clip("odd.webm", codec="libvpx-vp9", size=(121, 91), options=(("cpu-used", "8"),)),

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from longtake.clip import Span
 from longtake.media.decode import frames
-from longtake.media.fetch import sniff
 from longtake.media.probe import Film, probe
 from longtake.media.sandbox import Limits
+from longtake.media.sniff import sniff
 from tests.media.clips import X264_INTERLACED, X265_QUIET, Clip, corners, flat, number_of, numbered
 
 BT709 = (1, 1, 1, 1)
@@ -168,6 +168,28 @@ def test_high_dynamic_range_is_read_and_named(tmp_path: Path, transfer: str, trc
     assert corners(pictures(film)[0]) == "RGBW"
 
 
+@pytest.mark.parametrize(
+    ("trc", "code", "nits"), [(16, 0.4403, 50.0), (16, 0.3, 10.1), (18, 0.5, 50.7), (18, 1.0, 203.0)]
+)
+def test_light_of_known_brightness(tmp_path: Path, trc: int, code: float, nits: float) -> None:
+    """Greys of BT.2100 come out with the display light of their nits, on a screen whose white is 203 nits."""
+
+    def grey(number: int, width: int, height: int) -> NDArray[np.uint16]:
+        return np.full((height, width, 3), round(code * 65535), np.uint16)
+
+    clip = Clip(
+        "grey.mov",
+        frames=1,
+        codec="prores_ks",
+        pix_fmt="yuv444p10le",
+        options=(("profile", "4444"),),
+        tags=(9, 1, 9, trc),
+    )
+    film = opened(replace(clip, picture=grey), tmp_path)
+    expected = 255 * (nits / 203) ** (1 / 2.4)
+    assert np.abs(pictures(film)[0].astype(int) - expected).max() <= 2
+
+
 def test_ten_bits_of_ordinary_range(tmp_path: Path) -> None:
     film = opened(Clip("ten.mp4", frames=2, pix_fmt="yuv420p10le", tags=BT709, picture=flat(90, 140, 190)), tmp_path)
     assert (film.facts.transfer, film.facts.bit_depth) == ("sdr", 10)
@@ -184,7 +206,7 @@ def stripes(number: int, width: int, height: int) -> NDArray[np.uint8]:
 
 
 def test_interlaced_frames_are_made_whole(tmp_path: Path) -> None:
-    clip = Clip("fields.mp4", frames=8, interlaced=True, options=X264_INTERLACED, picture=stripes)
+    clip = Clip("fields.mp4", frames=8, options=X264_INTERLACED, picture=stripes)
     film = opened(clip, tmp_path)
     assert film.facts.interlaced
     assert film.facts.num_frames == 8

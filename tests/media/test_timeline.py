@@ -62,7 +62,7 @@ def test_undeclared_rates_are_recognised_by_fine_ticks(rate: Fraction, count: in
         # a screen that stood still: most frames came at 30
         ([33 * n + (700 if n > 15 else 0) for n in range(30)], 33, MS, Fraction(18), Fraction(1000, 33), 51, True),
         # every third one dropped: nothing shown early or late
-        ([0, 1, 3, 4, 6, 7, 9, 10], 1, Fraction(1, 24), Fraction(16), Fraction(24), 11, True),
+        ([512 * n for n in (0, 1, 3, 4, 6, 7, 9, 10)], 512, Fraction(1, 12_288), Fraction(16), Fraction(24), 11, True),
         # slides
         ([0, 2000, 9000], 4000, MS, Fraction(1, 3), Fraction(1), 13, True),
         # single frames

@@ -135,10 +135,12 @@ def _reworded(key: str, words: Mapping[str, str]) -> str:
     return key
 
 
-def write_single(path: Path, config: Mapping[str, Any] | None = PUBLISHED, **extra: Tensor) -> Path:
+def write_single(
+    path: Path, config: Mapping[str, Any] | None = PUBLISHED, extra: Mapping[str, Tensor] | None = None
+) -> Path:
     """A published single file of the small transformer and autoencoder."""
-    tensors = published_names(transformer()) | published_names(vae()) | extra
-    metadata = {} if config is None else {"config": json.dumps(config)}
+    tensors = published_names(transformer()) | published_names(vae()) | dict(extra or {})
+    metadata = None if config is None else {"config": json.dumps(config)}
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata)
     return path
 
@@ -146,14 +148,16 @@ def write_single(path: Path, config: Mapping[str, Any] | None = PUBLISHED, **ext
 def write_folder(folder: Path, model: nn.Module, *, shards: int = 1) -> Path:
     """A folder in diffusers layout, whole or in shards with an index."""
     folder.mkdir(parents=True)
-    config = dict(model.config) | {"_class_name": type(model).__name__}
+    config: dict[str, Any] = dict(model.config) | {  # type: ignore[arg-type]
+        "_class_name": type(model).__name__
+    }
     (folder / "config.json").write_text(json.dumps(config))
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     name = "diffusion_pytorch_model.safetensors"
     if shards == 1:
         save_file(state, folder / name)
         return folder
-    index = {}
+    index: dict[str, str] = {}
     for shard in range(shards):
         file = f"diffusion_pytorch_model-{shard + 1:05}-of-{shards:05}.safetensors"
         part = {key: state[key] for key in list(state)[shard::shards]}
@@ -171,3 +175,32 @@ def raw_file(path: Path, header: bytes, data: bytes = b"", *, length: int | None
 
 def same(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
     return state.keys() == expected.keys() and all(torch.equal(state[name], expected[name]) for name in expected)
+
+
+def write_text(folder: Path) -> None:
+    """A T5 encoder and a word tokenizer, in their folders."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+    torch.manual_seed(6)
+    config = T5Config(
+        vocab_size=16, d_model=12, d_kv=4, d_ff=16, num_layers=1, num_heads=2, architectures=["T5EncoderModel"]
+    )
+    T5EncoderModel(config).save_pretrained(folder / "text_encoder")
+    words = ["<pad>", "</s>", "<unk>", "a", "red", "blue", "ball", "rolls"]
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+    wrapped.save_pretrained(folder / "tokenizer")
+
+
+def write_model(folder: Path) -> Path:
+    """A whole small model in diffusers layout."""
+    write_folder(folder / "transformer", transformer())
+    write_folder(folder / "vae", vae())
+    write_folder(folder / "latent_upsampler", upsampler())
+    write_text(folder)
+    return folder

@@ -110,10 +110,9 @@ def test_a_damaged_file_is_read_or_refused_but_never_anything_else(
     path.write_bytes(raw[: data.draw(st.integers(0, len(raw)))])
     try:
         header = read_header(path)
-    except BadCheckpoint as error:
-        assert error.message.endswith(".")
-    else:
-        assert sum(stored.stop - stored.start for stored in header.tensors.values()) <= path.stat().st_size
+    except BadCheckpoint:
+        return
+    assert sum(stored.stop - stored.start for stored in header.tensors.values()) <= path.stat().st_size
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "", "..", "a\\..\\x", "out", "deep/out"])

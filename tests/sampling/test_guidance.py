@@ -1,5 +1,6 @@
 """Guidance: only the evaluations that are needed, each scale's effect, and a transformer left as it was."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from longtake.profiles import DEV, Guidance
 from longtake.sampling.guidance import Text, ValueAttention, guided_velocity, project, value_attention
+from tests.conftest import load_case
 
 
 class Counting(nn.Module):
@@ -87,3 +89,21 @@ def test_attention_is_restored_whatever_happens() -> None:
     with pytest.raises(RuntimeError, match="boom"), value_attention(model, (0,)):
         raise RuntimeError("boom")
     assert model.transformer_blocks[0].attn1.processor is model.plain
+
+
+def test_a_negative_prompt_is_heeded_without_a_further_evaluation(oracle: Path) -> None:
+    case = load_case(oracle, "ltxv_transformer")
+    net, tokens = case.model("ltxv_transformer"), case.given["tokens"]
+    coords, time = case.given["coords"], case.given["token_timestep"]
+    prompt = Text(case.given["prompt"], case.given["prompt.mask"])
+    other = Text(case.given["negative"], case.given["negative.mask"])
+
+    def made(negative: Text, nag: float) -> Tensor:
+        return guided_velocity(net, tokens, time, coords, prompt, negative, Guidance(nag=nag), 0.5)
+
+    plain = made(other, 0.0)
+    case.check("per_token", plain)
+    assert torch.allclose(made(prompt, 5.0), plain, atol=1e-6), "away from the prompt itself is nowhere"
+    moved = [(made(other, nag) - plain).norm() for nag in (1.0, 5.0)]
+    assert 0 < moved[0] < moved[1]
+    case.check("per_token", made(other, 0.0))

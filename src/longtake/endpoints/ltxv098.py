@@ -1,5 +1,6 @@
 """`fal-ai/ltxv-13b-098-distilled/extend`: LTX-Video 0.9.8 13B distilled, with LoRAs, a detail pass and long videos."""
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
 
@@ -25,7 +26,7 @@ from longtake.plan import (
     whole_source_lengths,
 )
 from longtake.pricing import Prices, price_098
-from longtake.profiles import ModelFacts, profile
+from longtake.profiles import NAG_SCALE, ModelFacts, Profile, profile
 
 ENDPOINT = "fal-ai/ltxv-13b-098-distilled/extend"
 
@@ -204,9 +205,13 @@ def _lengths(request: Request, span: Span, model: ModelFacts, new_frames: int | 
 
 def _passes(request: Request, size: Size, model: ModelFacts) -> tuple[Pass, ...]:
     """One pass; with the detail pass a first at two thirds of the size (a small model: at its own) and a second at
-    twice that. The first leaves its last step out, as published."""
+    twice that. The first leaves its last step out, as published. Published, too, is that a distilled checkpoint makes
+    nothing of a negative prompt: one of the user's own is heeded by attention, the default leaves the model as it is.
+    """
     step, native, steps = model.spatial_compression, model.native_short_side, request.first_pass_num_inference_steps
     guidance = profile(model.guidance, few_steps=True)
+    if request.negative_prompt not in ("", NEGATIVE_PROMPT) and not guidance.first.heeds_negative:
+        guidance = Profile(*(replace(scales, nag=NAG_SCALE) for scales in (guidance.first, guidance.second)))
     if not request.enable_detail_pass:
         return (Pass(model_canvas(size, native, step), steps, 0, 0, guidance.first),)
     skip, second_steps = request.second_pass_skip_initial_steps, request.second_pass_num_inference_steps

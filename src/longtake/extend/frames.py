@@ -33,9 +33,9 @@ class Statistics:
     std: Tensor
 
     @classmethod
-    def of(cls, vae: Any) -> "Statistics":
-        """Those a VAE was trained with."""
-        return cls(vae.latents_mean.float().view(1, -1, 1, 1, 1), vae.latents_std.float().view(1, -1, 1, 1, 1))
+    def of(cls, vae: Any, device: torch.device | str = "cpu") -> "Statistics":
+        """Those a VAE was trained with, on `device`."""
+        return cls(*(values.to(device).float().view(1, -1, 1, 1, 1) for values in (vae.latents_mean, vae.latents_std)))
 
     @property
     def channels(self) -> int:
@@ -48,16 +48,16 @@ class Statistics:
         return latent * self.std + self.mean
 
 
-def encode_clip(vae: Any, frames: NDArray[np.uint8], canvas: Size) -> Tensor:
-    """A clip [T, H, W, 3] uint8 of 8k+1 frames as normalised latents [1, C, f, h, w], resized to `canvas`.
+def encode_clip(vae: Any, frames: NDArray[np.uint8], canvas: Size, device: torch.device | str = "cpu") -> Tensor:
+    """A clip [T, H, W, 3] uint8 of 8k+1 frames as normalised latents [1, C, f, h, w] on `device`, resized to `canvas`.
 
     The posterior's mode is used, so that the same frames always give the same latents.
     """
-    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).to(vae.device)
+    pixels = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2)
     pixels = resize(pixels.float() / 127.5 - 1, canvas)
     _tile(vae, canvas)
     latent = vae.encode(pixels.transpose(0, 1)[None].to(vae.dtype)).latent_dist.mode()
-    return Statistics.of(vae).normalise(latent.float())
+    return Statistics.of(vae, device).normalise(latent.float())
 
 
 def roughen(latent: Tensor, noise: Tensor, scale: float) -> Tensor:

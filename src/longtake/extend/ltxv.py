@@ -185,7 +185,10 @@ def context_items(models: LTXV, plan: Plan, frames: NDArray[np.uint8]) -> list[l
     if plan.strength == 0:
         return [[] for _ in plan.passes]
     guide = plan.guide != "rgb"
-    return [[Item(encode_clip(models.vae, frames, pass_.canvas), 0, plan.strength, guide)] for pass_ in plan.passes]
+    return [
+        [Item(encode_clip(models.vae, frames, pass_.canvas, models.device), 0, plan.strength, guide)]
+        for pass_ in plan.passes
+    ]
 
 
 def extend(
@@ -207,7 +210,7 @@ def extend(
     context's rendition comes first. `before` goes on from a stopped take; `on_taken` sees each window's.
     """
     card, device = models.card, models.device
-    statistics = Statistics.of(models.vae)
+    statistics = Statistics.of(models.vae, device)
     recipe = Recipe(
         transformer=models.transformer,
         upsampler=models.upsampler,
@@ -252,5 +255,5 @@ def extend(
         timestep=card.decode_timestep,
         on_progress=on_progress,
     ):
-        for part in chunk.split(FRAMES_AT_ONCE):
-            yield to_pixels(part, (plan.width, plan.height))
+        for start in range(0, len(chunk), FRAMES_AT_ONCE):
+            yield to_pixels(chunk[start : start + FRAMES_AT_ONCE], (plan.width, plan.height))

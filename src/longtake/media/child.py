@@ -36,13 +36,25 @@ class _Desk:
         facts = asdict(self._film.facts)
         return {"facts": facts | {"rate": self._film.facts.rate.as_integer_ratio()}}, None
 
-    def begin_frames(self, stream: int, span: list[Any], size: list[int] | None, chunk: int) -> Answer:
+    def begin_frames(self, stream: int, left: list[int], span: list[Any], size: list[int] | None, chunk: int) -> Answer:
         from longtake.media.decode import frames
 
         start, stop, rate, reverse = span
         wanted = Span(start, stop, Fraction(*rate), reverse)
         self._film.timeline.stored(wanted)
-        self._streams[stream] = frames(self._film, wanted, (size[0], size[1]) if size else None, chunk)
+        return self._begin(stream, left, frames(self._film, wanted, (size[0], size[1]) if size else None, chunk))
+
+    def begin_sound(self, stream: int, left: list[int], first: int, stop: int, rate: int, block: int) -> Answer:
+        from longtake.media.soundtrack import sound
+
+        return self._begin(stream, left, sound(self._film, first, stop, rate, block))
+
+    def _begin(self, stream: int, left: list[int], chunks: Iterator[NDArray[Any]]) -> Answer:
+        """Takes up a stream and forgets those that nobody reads any more."""
+        for number in left:
+            self._streams.pop(number, None)
+            self._ready.pop(number, None)
+        self._streams[stream] = chunks
         return {}, None
 
     def next(self, stream: int) -> Answer:
@@ -62,17 +74,6 @@ class _Desk:
         if chunk is None:
             del self._streams[stream]
         self._ready[stream] = lambda: ({}, chunk)
-
-    def drop(self, stream: int) -> Answer:
-        self._streams.pop(stream, None)
-        self._ready.pop(stream, None)
-        return {}, None
-
-    def begin_sound(self, stream: int, first: int, stop: int, rate: int, block: int) -> Answer:
-        from longtake.media.soundtrack import sound
-
-        self._streams[stream] = sound(self._film, first, stop, rate, block)
-        return {}, None
 
 
 def main() -> None:

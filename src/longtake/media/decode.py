@@ -80,12 +80,12 @@ def stored_frames(film: Film, first: int, last: int) -> Iterator[tuple[int, Any]
     """
     pts = film.timeline.pts
     # bwdif looks at the frame before, too.
-    needed = pts[max(0, first - 1)] if film.look.interlaced else pts[first]
-    keys = list(film.keys[: bisect_right(film.keys, needed)])
+    lead = max(0, first - 1) if film.look.interlaced else first
+    keys = list(film.keys[: bisect_right(film.keys, pts[lead])])
     while True:
         key = keys.pop() if keys else None
         with closing(_from(film, key)) as run:
-            start = _first_good(run, first, from_beginning=key is None)
+            start = _first_good(run, lead, first, certain=key is None)
             if start is None and key is not None:
                 continue
             reached = first
@@ -103,12 +103,15 @@ def stored_frames(film: Film, first: int, last: int) -> Iterator[tuple[int, Any]
         )
 
 
-def _first_good(run: Iterator[tuple[int, Any]], first: int, from_beginning: bool) -> tuple[int, Any] | None:
+def _first_good(run: Iterator[tuple[int, Any]], lead: int, first: int, certain: bool) -> tuple[int, Any] | None:
+    """Frame `first` of a run that reached it by way of `lead`; damaged or too late ones do only where `certain`."""
+    led = certain
     for number, frame in run:
-        if number > first:
+        led = led or number <= lead
+        if number > first or not led:
             return None
         if number == first:
-            return (number, frame) if from_beginning or not frame.is_corrupt else None
+            return (number, frame) if certain or not frame.is_corrupt else None
     return None
 
 

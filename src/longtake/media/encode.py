@@ -1,5 +1,6 @@
 """Frames and sound into a file while the next frames are being made; the file appears whole or not at all."""
 
+import contextlib
 import os
 import queue
 import secrets
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 from longtake.errors import InvalidRequest
 from longtake.media.formats import SOUND_RATE, Recipe
 from longtake.media.gif import GifWriter
-from longtake.media.movie import Frame, MovieWriter
+from longtake.media.movie import Check, Frame, MovieWriter
+
+_POLL_S = 0.05
 
 
 class _Writer(Protocol):
@@ -24,7 +27,7 @@ class _Writer(Protocol):
 
     def add_frame(self, frame: Frame) -> None: ...
     def add_sound(self, samples: NDArray[np.float32]) -> None: ...
-    def finish(self) -> None: ...
+    def finish(self, check: Check) -> None: ...
     def discard(self) -> None: ...
 
 
@@ -54,6 +57,9 @@ class Encoder:
     sound before or beside its pictures where possible: encoded pictures wait in memory for sound that comes late.
     A recipe without sound (GIF) drops it.
 
+    `check` is called 20 times a second while the caller waits for the codec, at the end too, where a large GIF may
+    take minutes; it stops the encoding by raising.
+
     Raises `InvalidRequest` where the recipe cannot hold a picture of that size.
     """
 
@@ -66,6 +72,7 @@ class Encoder:
         rate: Fraction,
         *,
         sound_rate: int | None = SOUND_RATE,
+        check: Check = lambda: None,
     ) -> None:
         if recipe.even and (width % 2 or height % 2):
             raise InvalidRequest(
@@ -81,6 +88,7 @@ class Encoder:
         self._shape = (height, width, 3)
         self._rate = rate
         self._with_sound = sound_rate is not None
+        self._check = check
         self._partial = path.with_name(f".longtake-{secrets.token_hex(8)}.part")
         self._queue: queue.Queue[_Frames | _Samples | None] = queue.Queue(maxsize=1)
         self._abandoned = threading.Event()
@@ -99,10 +107,11 @@ class Encoder:
             self._abandon()
             return
         try:
-            self._queue.put(None)
-            self._thread.join()
-            if self._error is not None:
-                raise self._error
+            self._put(None)
+            while self._thread.is_alive():
+                self._check()
+                self._thread.join(_POLL_S)
+            self._raise_error()
             os.replace(self._partial, self.path)
         except BaseException:
             self._abandon()
@@ -126,10 +135,17 @@ class Encoder:
             raise ValueError("This file was opened without sound.")
         self._put(_Samples(samples))
 
-    def _put(self, item: _Frames | _Samples) -> None:
+    def _put(self, item: _Frames | _Samples | None) -> None:
         if not self._thread.is_alive():
             raise RuntimeError("The encoder is not open.")
-        self._queue.put(item)
+        while True:
+            self._raise_error()
+            with contextlib.suppress(queue.Full):
+                self._queue.put(item, timeout=_POLL_S)
+                return self._raise_error()
+            self._check()
+
+    def _raise_error(self) -> None:
         if self._error is not None:
             raise self._error
 
@@ -147,8 +163,7 @@ class Encoder:
             pass
         except BaseException as error:
             self._error = error
-        while not self._ended:
-            # Whoever waits to put a chunk must get on, to see the error.
+        while not self._ended:  # The caller may wait for room in the queue: let it on, to see the error.
             self._take()
 
     def _take(self) -> _Frames | _Samples | None:
@@ -169,7 +184,7 @@ class Encoder:
             self._stop_if_abandoned()
             if not self.num_frames:
                 raise ValueError("No frame was written.")
-            writer.finish()
+            writer.finish(self._stop_if_abandoned)
         except BaseException:
             writer.discard()
             raise

@@ -127,6 +127,7 @@ def _x264(quality: Quality, mode: WriteMode) -> Recipe:
 
 
 def _vp9(quality: Quality, mode: WriteMode) -> Recipe:
+    # Bit-exact: else the muxer puts a random number into each file.
     constant_quality = {"crf": str(_VP9_CRF[quality]), "b": "0"}
     return Recipe(
         container="webm",
@@ -135,6 +136,7 @@ def _vp9(quality: Quality, mode: WriteMode) -> Recipe:
         codec="libvpx-vp9",
         pix_fmt="yuv420p",
         options={**constant_quality, "row-mt": "1", "tile-columns": "2", **_VP9_EFFORT[mode]},
+        container_options={"fflags": "+bitexact"},
         keyframe_s=4,
         sound=SoundRecipe("libopus", "flt", bit_rate=160_000),
     )

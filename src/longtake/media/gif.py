@@ -14,7 +14,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from longtake.media.formats import Recipe
-from longtake.media.movie import Frame
+from longtake.media.movie import Check, Frame
 
 _CLOCK = 100
 """GIF counts hundredths of a second."""
@@ -54,9 +54,10 @@ class GifWriter:
     def add_sound(self, samples: NDArray[np.float32]) -> None:
         pass
 
-    def finish(self) -> None:
+    def finish(self, check: Check) -> None:
+        """Make the file out of the spool; `check` may stop that by raising."""
         with self._spool:
-            self._paint(self._make_palette())
+            self._paint(self._make_palette(), check)
 
     def discard(self) -> None:
         self._spool.close()
@@ -107,7 +108,7 @@ class GifWriter:
         source.push(None)
         return sink.pull()
 
-    def _paint(self, palette: Any) -> None:
+    def _paint(self, palette: Any, check: Check) -> None:
         graph = av.filter.Graph()
         clock = Fraction(1, _CLOCK)
         source = graph.add_buffer(width=self._width, height=self._height, format="rgb24", time_base=clock)
@@ -128,6 +129,7 @@ class GifWriter:
             stream.width, stream.height, stream.pix_fmt = self._width, self._height, "pal8"
             stream.codec_context.time_base = clock
             for picture in itertools.chain(self._pictures(range(self._num_kept)), [None]):
+                check()
                 source.push(picture)
                 for painted in _pulled(sink):
                     painted.time_base = clock

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 
 def match_colour(
-    new_frames: NDArray[np.uint8],
-    last_kept: NDArray[np.uint8],
-    reconstruction: NDArray[np.uint8],
+    new_frames: NDArray[np.float32],
+    last_kept: NDArray[np.float32],
+    reconstruction: NDArray[np.float32],
     fade_frames: int,
     *,
     first: int = 0,
-) -> NDArray[np.uint8]:
-    """New frames [t, H, W, 3] without the colour cast that the autoencoder gives to all it decodes.
+) -> NDArray[np.float32]:
+    """New frames [t, H, W, 3] in 0..1 without the colour cast that the autoencoder gives to all it decodes.
 
     The cast is measured where the truth is known: `last_kept` [H, W, 3] is the source's frame at the joint,
     `reconstruction` what the model decoded for that same frame. Their difference in channel means is added to
@@ -33,12 +33,12 @@ def match_colour(
     place of `new_frames[0]` after the joint, from 0, for videos that come in chunks.
     """
     cast = last_kept.mean(axis=(0, 1), dtype=np.float64) - reconstruction.mean(axis=(0, 1), dtype=np.float64)
-    matched = new_frames.copy()
-    for index in range(min(len(new_frames), max(0, fade_frames - first))):
-        weight = 1 - (first + index) / fade_frames
-        moved = np.rint(new_frames[index] + (weight * cast).astype(np.float32))
-        matched[index] = np.clip(moved, 0, 255, out=moved).astype(np.uint8)
-    return matched
+    weights = np.maximum(0, 1 - np.arange(first, first + len(new_frames)) / max(fade_frames, 1))
+    if not weights.any():
+        return new_frames
+    moved = new_frames + (weights[:, None, None, None] * cast).astype(np.float32)
+    np.clip(moved, 0, 1, out=moved)
+    return moved.astype(np.float32, copy=False)
 
 
 class ReversedFrames:

@@ -17,6 +17,9 @@ SILENCE_DBFS = -60.0
 
 _BLOCK = 32
 _MOTION_WIDTH = 256
+_FLAT = 0.5
+"""A block whose luma deviates less from its mean, in code values, has no motion to be seen."""
+
 _STILL = 0.1
 """Motion below this, in pixels of the small picture, is measurement noise; added to both sides of the ratio."""
 
@@ -40,6 +43,15 @@ class JointFigures:
     difference_ratio: float
     motion_ratio: float
     loudness_step_db: float | None
+
+    def summary(self) -> str:
+        """All of it in one line, for the terminal and the contact sheet."""
+        loudness = "" if self.loudness_step_db is None else f" · loudness {self.loudness_step_db:+.1f} dB"
+        return (
+            f"colour shift {self.colour_shift:.2f} (usual {self.usual_colour_shift:.2f}) · "
+            f"sharpness {self.sharpness_ratio:.2f} · difference {self.difference_ratio:.2f} · "
+            f"motion {self.motion_ratio:.2f}{loudness}"
+        )
 
 
 def joint_figures(
@@ -74,7 +86,7 @@ def speed(frames: Frames) -> float:
     """How fast the picture moves: mean length of the motion per frame, in pixels of a picture 256 wide.
 
     Each 32 x 32 block's shift to the next frame is found by phase correlation (Kuglin & Hines 1975) to the whole
-    pixel, then to a part of it by a parabola through the peak; blocks count by their contrast, so flat ones do not.
+    pixel, then to a part of it by a parabola through the peak; blocks count by their contrast, flat ones not at all.
     """
     steps = [_motion(_small_luma(first), _small_luma(second)) for first, second in itertools.pairwise(frames)]
     return float(np.mean(steps))
@@ -131,13 +143,14 @@ def _motion(first: _Luma, second: _Luma) -> float:
     """Mean length of the blocks' shifts, in pixels, weighted by the blocks' contrast."""
     one, other = _blocks(first), _blocks(second)
     contrast = one.std(axis=(1, 2))
+    contrast = np.where(contrast < _FLAT, 0, contrast)
     size = one.shape[-1]
     window = np.outer(np.hanning(size), np.hanning(size))
     spectra = [np.fft.rfft2((b - b.mean(axis=(1, 2), keepdims=True)) * window) for b in (one, other)]
     cross = spectra[0].conj() * spectra[1]
     peaks = np.fft.irfft2(cross / (np.abs(cross) + 1e-3), s=(size, size))
     lengths = np.hypot(*_peak_shifts(peaks))
-    return float(np.average(lengths, weights=contrast)) if contrast.sum() > 0 else 0.0
+    return float(np.average(lengths, weights=contrast)) if contrast.any() else 0.0
 
 
 def _peak_shifts(surfaces: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections import deque
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from longtake.media.formats import Recipe, SoundRecipe
 from longtake.media.sound import num_samples
 
 Frame = NDArray[np.uint8] | NDArray[np.uint16]
+
+Check = Callable[[], None]
 
 _BT709 = 1
 _LIMITED = 1
@@ -63,12 +66,16 @@ class MovieWriter:
             self._waiting.append(samples)
             self._give_sound()
 
-    def finish(self) -> None:
+    def finish(self, check: Check) -> None:
+        """Complete the file; `check` may stop that by raising."""
         if self._sound is not None:
             self._waiting.append(np.zeros((2, max(0, self._samples_due() - self._num_waiting())), np.float32))
             self._give_sound()
             self._file.mux(self._sound.encode(None))
-        self._file.mux(self._picture.encode(None))
+        for packet in self._picture.codec_context.encode_lazy(None):
+            check()
+            packet.stream = self._picture
+            self._file.mux(packet)
         self._file.close()
 
     def discard(self) -> None:

@@ -98,7 +98,7 @@ def pose(frames: Frames, checkpoint: Path) -> Frames:
 def _pipeline(task: str, checkpoint: Path) -> Any:
     from transformers import pipeline
 
-    return pipeline(task, model=str(checkpoint), use_safetensors=True)
+    return pipeline(task, model=str(checkpoint), model_kwargs={"use_safetensors": True})
 
 
 @lru_cache(maxsize=1)

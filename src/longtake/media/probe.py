@@ -56,6 +56,8 @@ class Film:
 
 @dataclass
 class _Packets:
+    """What the scan found, in ticks; from the decoding time `cut` on, packets are lost."""
+
     pts: list[int | None]
     keys: list[int]
     last_duration: int
@@ -71,6 +73,7 @@ def opened(path: Path, container: str) -> Iterator[Any]:
             file,
             format=DEMUXERS[container],
             buffer_size=_IO_BYTES,
+            metadata_errors="replace",
             options={"format_whitelist": _WHITELIST, "protocol_whitelist": "file", "fflags": "+genpts"},
         ) as media,
     ):
@@ -80,19 +83,18 @@ def opened(path: Path, container: str) -> Iterator[Any]:
 def video_stream(media: Any) -> Any:
     """The stream to show; a cover picture is none. Raises UnsupportedVideo."""
     videos = [stream for stream in media.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not videos:
+        raise UnsupportedVideo(f"The file has {'sound but ' if media.streams.audio else ''}no video stream.")
     best = media.streams.best("video")
-    if best is not None and best in videos:
-        return best
-    if videos:
-        return videos[0]
-    if media.streams.audio:
-        raise UnsupportedVideo("The file has sound but no video stream.")
-    raise UnsupportedVideo("The file has no video stream.")
+    stream = best if best in videos else videos[0]
+    if stream.codec_context is None:
+        raise UnsupportedVideo("The video is stored in a codec that is not known here.")
+    return stream
 
 
 def decoder_of(stream: Any, limits: Limits) -> Any:
     """A decoder for the stream's packets: threaded, bounded in pixels, and one that sees alpha where there is any."""
-    name = stream.codec_context.name if stream.codec_context else None
+    name = stream.codec_context.name
     if name in _ALPHA_DECODERS and stream.metadata.get("alpha_mode") == "1":
         decoder = av.CodecContext.create(_ALPHA_DECODERS[name], "r")
     else:
@@ -116,8 +118,9 @@ def probe(path: Path, container: str, limits: Limits) -> Film:
             _check_size(stream.codec_context.width, stream.codec_context.height, limits)
             sound = _sound(media)
             tick_s = Fraction(stream.time_base)
-            declared = stream.average_rate or stream.guessed_rate
+            declared = None if container == "gif" else stream.average_rate or stream.guessed_rate or None
             packets = _scan(media, stream, limits)
+            packets.cut = _cut(stream, path.stat().st_size) if DEMUXERS[container] == "mov" else None
         with opened(path, container) as media:
             stream = video_stream(media)
             codec = str(stream.codec_context.codec.canonical_name)
@@ -127,11 +130,10 @@ def probe(path: Path, container: str, limits: Limits) -> Film:
         pts, counted = _times(path, container, packets, limits)
     except av.FFmpegError as error:
         raise UnsupportedVideo(f"The file cannot be read as {container}: {error.strerror or error}.") from None
-    origin_s = Fraction(0)
+    # AVI stores no display times; those made up for it lag behind by the decoder's delay.
+    origin_s = Fraction(0) if counted or container == "avi" else pts[0] * tick_s
     if counted:
         tick_s, packets.last_duration = 1 / (declared or FALLBACK_RATE), 1
-    else:
-        origin_s = pts[0] * tick_s
     line = timeline(pts, packets.last_duration, tick_s, declared)
     keys = () if counted else tuple(sorted(packets.keys))
     return Film(
@@ -197,26 +199,25 @@ def shown_packets(media: Any, stream: Any) -> Iterator[Any]:
 def _scan(media: Any, stream: Any, limits: Limits) -> _Packets:
     found = _Packets([], [], 0, None)
     invisible_frames = stream.codec_context.name == "vp8"
-    next_dts: int | None = None
     for packet in shown_packets(media, stream):
         if packet.is_corrupt:
-            found.cut = packet.dts if packet.dts is not None else next_dts
-            break
+            continue
         if packet.is_keyframe and packet.pts is not None:
             found.keys.append(packet.pts)
         if packet.is_discard or (invisible_frames and not memoryview(packet)[0] & _VP8_SHOWN):
             continue
         found.pts.append(packet.pts)
         found.last_duration = packet.duration or 0
-        next_dts = None if packet.dts is None else packet.dts + (packet.duration or 0)
         if len(found.pts) > limits.max_frames:
             raise VideoTooLong(f"The video has more than {limits.max_frames} frames, the most that can be read.")
-    else:
-        if stream.frames > len(found.pts):
-            found.cut = next_dts
     if not found.pts:
         raise UnsupportedVideo("The file has a video stream without a single whole frame; it is empty or cut off.")
     return found
+
+
+def _cut(stream: Any, file_bytes: int) -> int | None:
+    """The decoding time of the first frame that lies behind the end of the file, if one does."""
+    return min((entry.timestamp for entry in stream.index_entries if entry.pos + entry.size > file_bytes), default=None)
 
 
 def _times(path: Path, container: str, packets: _Packets, limits: Limits) -> tuple[list[int], bool]:
@@ -257,7 +258,12 @@ def _first_frame(media: Any, stream: Any, limits: Limits) -> Any:
 
 def _sound(media: Any) -> Sound | None:
     stream = media.streams.best("audio")
-    if stream is None or not stream.codec_context.rate or not stream.codec_context.layout.nb_channels:
+    if (
+        stream is None
+        or stream.codec_context is None
+        or not stream.codec_context.rate
+        or not stream.codec_context.layout.nb_channels
+    ):
         return None
     context = stream.codec_context
     return Sound(context.rate, context.layout.nb_channels, context.layout.name)

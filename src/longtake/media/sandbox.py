@@ -83,6 +83,7 @@ class Child:
             cwd=self._cwd.name,
             env=_environment(),
             bufsize=0,
+            start_new_session=True,
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -92,10 +93,6 @@ class Child:
     @property
     def pid(self) -> int:
         return self._process.pid
-
-    @property
-    def alive(self) -> bool:
-        return self._death is None
 
     def ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], NDArray[Any] | None]:
         """The answer's header and array. Whatever the child did wrong is one error of longtake.errors."""

@@ -69,7 +69,7 @@ def contact_sheet(
     x = _left(_COLUMNS // 2, width) - (_BAR_ROOM + _GAP) // 2 - _BAR // 2
     y = _HEADER - top * pitch
     draw.rounded_rectangle((x, y - 8, x + _BAR - 1, y + height + 2 * _BORDER + 8), _BAR // 2, _JOINT)
-    sheet.save(path, "PNG", optimize=True)
+    sheet.save(path, "PNG")
 
 
 def _place(after_joint: int) -> tuple[int, int]:

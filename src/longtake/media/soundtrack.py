@@ -135,9 +135,9 @@ def _stereo(film: Film, frame: Any) -> Samples:
             f"The sound changes its sample rate on the way: {film.facts.sound.rate} Hz, then {frame.sample_rate} Hz."
         )
     names = tuple(channel.name for channel in frame.layout.channels)
-    if frame.format.name != "fltp":
-        (frame,) = av.AudioResampler(format="fltp").resample(frame)
-    planes: Samples = frame.to_ndarray()
+    # Interleaved: PyAV counts one plane too many of 8 or more planar channels and reads past the last.
+    (packed,) = av.AudioResampler(format="flt").resample(frame)
+    planes: Samples = packed.to_ndarray().reshape(-1, len(names)).T
     mixed: Samples = planes if names == ("FL", "FR") else _downmix(names) @ planes
     return mixed
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longtake.clip import Sound, Source, Span
-from longtake.media.fetch import sniff
 from longtake.media.sandbox import Child, Limits, running
+from longtake.media.sniff import sniff
 
 __all__ = ["Limits", "SourceReader", "open_source"]
 
@@ -25,6 +25,7 @@ class SourceReader:
     def __init__(self, child: Child) -> None:
         self._child = child
         self._numbers = count()
+        self._left: list[int] = []
         header, _ = child.ask({"do": "facts"})
         self.facts = _facts(header["facts"])
 
@@ -59,21 +60,20 @@ class SourceReader:
 
     def _chunks(self, question: dict[str, Any]) -> Iterator[NDArray[Any]]:
         number = next(self._numbers)
-        self._child.ask(question | {"stream": number})
+        left, self._left = self._left, []
+        self._child.ask(question | {"stream": number, "left": left})
         return self._rest(number)
 
     def _rest(self, number: int) -> Iterator[NDArray[Any]]:
-        finished = False
         try:
             while True:
                 _, chunk = self._child.ask({"do": "next", "stream": number})
                 if chunk is None:
-                    finished = True
                     return
                 yield chunk
         finally:
-            if not finished and self._child.alive:
-                self._child.ask({"do": "drop", "stream": number})
+            # Only noted: this may run in the garbage collector, in the middle of another question.
+            self._left.append(number)
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def _below(bound: Fraction) -> int:
 
 
 def timeline(pts: Sequence[int], last_duration: int, tick_s: Fraction, declared: Fraction | None) -> Timeline:
-    """The timeline of rising `pts`; `last_duration` in ticks (0: unknown), `declared` is the container's average rate."""
+    """The timeline of rising `pts`; `last_duration` in ticks (0: unknown), `declared` the container's average rate."""
     pts = tuple(pts)
     deltas = sorted(b - a for a, b in pairwise(pts))
     typical = deltas[len(deltas) // 2] if deltas else 0
@@ -96,25 +96,25 @@ def _clock(
 ) -> tuple[Fraction, bool]:
     """The rate, and whether frames come irregularly on its clock; `deltas` are sorted.
 
-    Steady within a tick: the nearest standard rate, the exact distance of the frames, or the declared rate. Else, but
-    never much faster than the average: the slowest clock on which every time lies; a standard clock within a camera's
-    jitter, which is steady, too; the distance of most frames (a screen that stood still); the average.
+    Steady within a tick: the standard rate nearest to the declared one, or that itself, or so with the measured one.
+    Else, but never much faster than the average: the slowest clock on which every time lies; a standard clock within a
+    camera's jitter, which is steady, too; the distance of most frames (a screen that stood still); the average.
     """
     for guess in (declared, measured):
-        for rate in (_standard(guess), guess):
-            if rate and _fits(pts, 1 / (rate * tick_s), min(Fraction(1), 1 / (3 * rate * tick_s))):
+        for rate in (_nearest_standard(guess), guess):
+            if _fits(pts, 1 / (rate * tick_s), min(Fraction(1), 1 / (3 * rate * tick_s))):
                 return rate, False
     highest = min(Fraction(_FINEST_VARIABLE_RATE), _MOST_REPEATS * measured)
     grid = 1 / (gcd(*deltas) * tick_s)
     if grid <= highest:
         return grid, True
-    for rate in (_nearest_standard(measured), measured.limit_denominator(_LARGEST_DENOMINATOR)):
+    for rate in (_nearest_standard(measured), measured.limit_denominator(_LARGEST_DENOMINATOR) or measured):
         if _fits(pts, 1 / (rate * tick_s), _JITTER / (rate * tick_s)):
             return rate, False
     typical = deltas[len(deltas) // 2]
     usual = [delta for delta in deltas if 4 * abs(delta - typical) <= typical]
     most = len(usual) / (sum(usual) * tick_s)
-    rate = most if most <= highest else min(max(measured, Fraction(1)), Fraction(_HIGHEST_RATE))
+    rate = min(max(most if most <= highest else measured, Fraction(1)), Fraction(_HIGHEST_RATE))
     return _standard(rate) or rate.limit_denominator(_LARGEST_DENOMINATOR), True
 
 

@@ -7,6 +7,7 @@ gamma gives the code.
 """
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,8 @@ _BT2020_LUMA = np.array([0.2627, 0.6780, 0.0593], np.float32)
 _BT2020_TO_BT709 = np.array(
     [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32
 )
-_STRIP_ROWS = 64
+_STRIP_ROWS = 16
+_MOST_NITS = 10_000.0
 
 Light = NDArray[np.float64]
 
@@ -31,23 +33,43 @@ def to_sdr(picture: NDArray[np.uint16], transfer: Transfer) -> NDArray[np.uint8]
     """RGB codes [H, W, 3] of 16 bits with BT.2020 primaries as BT.709 RGB of 8 bits."""
     out = np.empty(picture.shape, np.uint8)
     for top in range(0, len(picture), _STRIP_ROWS):
-        rows = slice(top, top + _STRIP_ROWS)
-        light = np.clip(_shown(picture[rows], transfer) @ _BT2020_TO_BT709.T, 0, 1)
-        out[rows] = np.power(light, 1 / DISPLAY_GAMMA) * 255 + 0.5
+        strip = picture[top : top + _STRIP_ROWS]
+        light = _shown(strip.reshape(-1, 3), transfer) @ _BT2020_TO_BT709.T
+        out[top : top + _STRIP_ROWS] = _display_codes()[_steps(light)].reshape(strip.shape)
     return out
 
 
-def _shown(picture: NDArray[np.uint16], transfer: Transfer) -> NDArray[np.float32]:
-    """Linear BT.2020 light with 1 for the screen's white, highlights rolled off."""
-    light = _linear(transfer)[picture]
+def _shown(pixels: NDArray[np.uint16], transfer: Transfer) -> NDArray[np.float32]:
+    """Linear BT.2020 light [pixels, 3] with 1 for the screen's white, highlights rolled off."""
+    light = _linear(transfer)[pixels]
     if transfer == "sdr":
         return light
     if transfer == "hlg":
-        light *= (PEAK_NITS * np.power(light @ _BT2020_LUMA, _HLG_GAMMA - 1))[..., None]
-    nits, gains = _roll_off_gains()
-    gain = np.interp(light.max(axis=-1), nits, gains).astype(np.float32)
-    shown: NDArray[np.float32] = light * (gain / WHITE_NITS)[..., None]
-    return shown
+        light *= (PEAK_NITS * np.power(light @ _BT2020_LUMA, _HLG_GAMMA - 1))[:, None]
+    brightest = np.maximum(np.maximum(light[:, 0], light[:, 1]), light[:, 2])
+    light *= _roll_off()[_steps(brightest / np.float32(_MOST_NITS))][:, None]
+    return light
+
+
+def _steps(light: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:
+    """Light 0..1 in 65536 steps, even in its square root: the index of the tables, fine where it is dark."""
+    steps: NDArray[np.uint16] = (np.sqrt(np.clip(light, 0, 1)) * 65535 + 0.5).astype(np.uint16)
+    return steps
+
+
+@cache
+def _display_codes() -> NDArray[np.uint8]:
+    """The 8-bit code that shows each step of light."""
+    light = np.linspace(0, 1, 1 << 16) ** 2
+    return (light ** (1 / DISPLAY_GAMMA) * 255 + 0.5).astype(np.uint8)
+
+
+@cache
+def _roll_off() -> NDArray[np.float32]:
+    """What turns nits into screen light, for each step of the brightest channel's share of 10000 nits."""
+    nits = _MOST_NITS * np.linspace(0, 1, 1 << 16) ** 2
+    gain = np.divide(rolled_off(nits), nits, out=np.ones_like(nits), where=nits > 0)
+    return (gain / WHITE_NITS).astype(np.float32)
 
 
 @cache
@@ -61,14 +83,8 @@ def _linear(transfer: Transfer) -> NDArray[np.float32]:
     return np.power(code, DISPLAY_GAMMA).astype(np.float32)
 
 
-@cache
-def _roll_off_gains() -> tuple[Light, Light]:
-    nits = pq_to_nits(np.linspace(0, 1, 4096))
-    return nits, np.divide(rolled_off(nits), nits, out=np.ones_like(nits), where=nits > 0)
-
-
 def rolled_off(nits: Light) -> Light:
-    """BT.2390's EETF: unchanged up to a knee (about 93 nits), then a Hermite spline to WHITE_NITS at PEAK_NITS."""
+    """BT.2390's EETF: unchanged up to a knee (about 88 nits), then a Hermite spline to WHITE_NITS at PEAK_NITS."""
     peak = nits_to_pq(np.array(PEAK_NITS))
     code = np.minimum(nits_to_pq(nits) / peak, 1)
     most = float(nits_to_pq(np.array(WHITE_NITS)) / peak)
@@ -82,13 +98,13 @@ def pq_to_nits(code: Light) -> Light:
     """SMPTE ST 2084, equation 4.1: code 0..1 to 0..10000 nits."""
     m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 4096 * 128, 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
     root = np.power(code, 1 / m2)
-    return np.asarray(10_000 * np.power(np.maximum(root - c1, 0) / (c2 - c3 * root), 1 / m1))
+    return np.asarray(_MOST_NITS * np.power(np.maximum(root - c1, 0) / (c2 - c3 * root), 1 / m1))
 
 
 def nits_to_pq(nits: Light) -> Light:
     """SMPTE ST 2084, equation 5.2: 0..10000 nits to a code 0..1."""
     m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 4096 * 128, 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
-    power = np.power(nits / 10_000, m1)
+    power = np.power(nits / _MOST_NITS, m1)
     return np.asarray(np.power((c1 + c2 * power) / (1 + c3 * power), m2))
 
 

@@ -25,7 +25,7 @@ CLASSES: Mapping[str, tuple[str, str]] = {
 """Module and class of each part that has weights."""
 
 _WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
-_MAX_SIZE = 2**17
+_MAX_SIZE = 2**20
 _MAX_LAYERS = 256
 
 
@@ -180,7 +180,10 @@ def skeleton(checkpoint: Checkpoint) -> "torch.nn.Module":
 def _check_sizes(checkpoint: Checkpoint, name: str, value: Any) -> None:
     """No configuration may ask for a model that takes for ever to build."""
     limit = _MAX_LAYERS if "layers" in name or "blocks" in name else _MAX_SIZE
-    for item in value if isinstance(value, list) else [value]:
+    items = value if isinstance(value, list) else [value]
+    if len(items) > _MAX_LAYERS:
+        raise BadCheckpoint(f"The configuration of {checkpoint.path} has {len(items)} entries in {name}.")
+    for item in items:
         if isinstance(item, int) and abs(item) > limit:
             raise BadCheckpoint(f"The configuration of {checkpoint.path} has {name} = {item}; the limit is {limit}.")
 

@@ -165,9 +165,10 @@ def _parts_at(path: Path) -> dict[PartName, Path]:
         return held or {"upsampler": path}
     if (path / "config.json").is_file():
         config = safe.read_json(path / "config.json")
-        named = {config.get("_class_name"), *(config.get("architectures") or ())}
-        of_class = {part: path for part in PART_NAMES if part in checkpoints.CLASSES}
-        held = {part: path for part in of_class if checkpoints.CLASSES[part][1] in named}
+        named = f"{config.get('_class_name')} {config.get('architectures')}"
+        held = {
+            part: path for part in PART_NAMES if part in checkpoints.CLASSES and checkpoints.CLASSES[part][1] in named
+        }
     else:
         held = {part: path / folder for part, folder in FOLDERS.items() if (path / folder).is_dir()}
     if not held:

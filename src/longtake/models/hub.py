@@ -23,18 +23,23 @@ class HubFile:
     sha256: str | None
 
 
-def _token(settings: Settings) -> str | bool:
-    return settings.hf_token.get_secret_value() if settings.hf_token else False
+def _token(settings: Settings, authorised: bool) -> str | bool:
+    return settings.hf_token.get_secret_value() if settings.hf_token and authorised else False
 
 
-def files(repo: str, settings: Settings) -> list[HubFile]:
-    """The files of a repository with their sizes. Raises `DownloadFailed` when it cannot be asked."""
+def files(repo: str, settings: Settings, *, authorised: bool = True) -> list[HubFile]:
+    """The files of a repository with their sizes; `authorised`: asked with the token of the settings.
+
+    Raises `DownloadFailed` when it cannot be asked.
+    """
     from huggingface_hub import HfApi
 
     if settings.offline:
         raise DownloadFailed(f"The hub cannot be asked for {repo}: LONGTAKE_OFFLINE is set.")
     try:
-        info = HfApi(endpoint=settings.hf_endpoint, token=_token(settings)).model_info(repo, files_metadata=True)
+        info = HfApi(endpoint=settings.hf_endpoint, token=_token(settings, authorised)).model_info(
+            repo, files_metadata=True
+        )
     except Exception as error:  # transport, access and naming errors of several libraries
         raise _failed(repo, error) from error
     return [
@@ -43,7 +48,14 @@ def files(repo: str, settings: Settings) -> list[HubFile]:
     ]
 
 
-def fetch(file: HubFile, folder: Path, settings: Settings, on_bytes: OnBytes = lambda _: None) -> Path:
+def fetch(
+    file: HubFile,
+    folder: Path,
+    settings: Settings,
+    on_bytes: OnBytes = lambda _: None,
+    *,
+    authorised: bool = True,
+) -> Path:
     """Brings one file below `folder`, under its own path; a part fetched earlier is taken up again.
 
     A file that is there in the right size is not fetched again. Size and, where the hub states it, SHA-256 are
@@ -69,7 +81,7 @@ def fetch(file: HubFile, folder: Path, settings: Settings, on_bytes: OnBytes = l
             file.path,
             local_dir=folder,
             endpoint=settings.hf_endpoint,
-            token=_token(settings),
+            token=_token(settings, authorised),
             tqdm_class=_teller(on_bytes),
         )
     except LongtakeError:

@@ -33,7 +33,8 @@ class Lora:
 
 
 def resolve(lora: Lora, settings: Settings, *, fetch: Fetch | None = None, any_path: bool = False) -> Path:
-    """The file of a LoRA. `any_path`: it may lie anywhere on this machine, as the command line allows.
+    """The file of a LoRA. `any_path`: the machine's own user asks, as on the command line, so that it may lie anywhere
+    and the hub is asked with the token of the settings.
 
     Raises `InvalidRequest` (or its `DownloadFailed`, `FileTooLarge`) with a sentence.
     """
@@ -48,7 +49,7 @@ def resolve(lora: Lora, settings: Settings, *, fetch: Fetch | None = None, any_p
     if _SCHEME.match(lora.path):
         raise InvalidRequest(f"The LoRA {lora.path[:100]!r} is not an https:// URL.", given=lora.path)
     if _REPO.fullmatch(lora.path) and ".." not in lora.path:
-        return _from_hub(lora, settings)
+        return _from_hub(lora, settings, authorised=any_path)
     raise InvalidRequest(
         f"The LoRA {lora.path[:100]!r} is neither a file below the LoRA folder, an https:// URL nor a hub repository.",
         given=lora.path,
@@ -115,10 +116,11 @@ def _from_url(lora: Lora, settings: Settings, fetch: Fetch | None) -> Path:
     return target
 
 
-def _from_hub(lora: Lora, settings: Settings) -> Path:
+def _from_hub(lora: Lora, settings: Settings, *, authorised: bool) -> Path:
     folder = settings.loras_dir / FETCHED / lora.path.replace("/", "--")
     try:
-        files = [file for file in hub.files(lora.path, settings) if file.path.endswith(".safetensors")]
+        listed = hub.files(lora.path, settings, authorised=authorised)
+        files = [file for file in listed if file.path.endswith(".safetensors")]
     except DownloadFailed:
         kept = sorted(folder.glob("*/**/*.safetensors"), key=lambda file: file.stat().st_mtime)
         by_name = {"/".join(file.relative_to(folder).parts[1:]): file for file in kept}
@@ -132,7 +134,8 @@ def _from_hub(lora: Lora, settings: Settings) -> Path:
             f"{name} of {lora.path} has {file.num_bytes} bytes; the limit is {settings.max_lora_bytes}.",
             given=lora.path,
         )
-    target = hub.fetch(file, folder / (file.sha256 or str(file.num_bytes))[:16], settings)
+    version = folder / (file.sha256 or str(file.num_bytes))[:16]
+    target = hub.fetch(file, version, settings, authorised=authorised)
     target.touch()
     _forget_oldest(settings)
     return target

@@ -4,10 +4,11 @@ W + scale * (alpha / rank) * B A for each adapted linear layer, through PEFT; al
 """
 
 import json
+import math
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from longtake.settings import Settings
 
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.")
 _KOHYA = "lora_unet_"
+
+MAX_HEADER_BYTES = 8 * 1024**2
 _SIDES = {
     "lora_A.weight": "A",
     "lora_B.weight": "B",
@@ -37,26 +40,32 @@ _KEY = re.compile(rf"^(.+?)\.({'|'.join(re.escape(side) for side in _SIDES)})$")
 
 
 @dataclass(frozen=True)
-class Adapter:
-    """A LoRA read: per module A [rank, in] and B [out, rank], float32 on the host, B already times alpha / rank.
+class Pair:
+    """The change of one linear layer, factor * B A: a [rank, in] and b [out, rank] as stored, on the host."""
 
-    A module is named as diffusers does, or, from a kohya file (`flat`), with underscores for dots.
-    """
+    a: torch.Tensor
+    b: torch.Tensor
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA read. A module is named as diffusers does, or, from a kohya file (`flat`), with underscores for dots."""
 
     name: str
-    pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+    pairs: Mapping[str, Pair]
     flat: bool = False
 
     @property
     def num_bytes(self) -> int:
-        return sum(a.nbytes + b.nbytes for a, b in self.pairs.values())
+        return sum(pair.a.nbytes + pair.b.nbytes for pair in self.pairs.values())
 
 
 def read(path: Path) -> Adapter:
     """Reads a LoRA file. Raises `BadCheckpoint` naming keys that are strange, unpaired or of impossible shapes."""
     from safetensors import safe_open
 
-    header = read_header(path)
+    header = read_header(path, MAX_HEADER_BYTES)
     found: dict[str, dict[str, str]] = {}
     strange = []
     for key, stored in header.tensors.items():
@@ -74,9 +83,9 @@ def read(path: Path) -> Adapter:
     pairs = {}
     with safe_open(path, framework="pt") as opened:
         for module, sides in found.items():
-            tensors = {side: opened.get_tensor(key).float() for side, key in sides.items()}
-            alpha = float(tensors["alpha"]) if "alpha" in sides and tensors["alpha"].numel() == 1 else declared(module)
-            pairs[module] = _scaled(path, module, tensors["A"], tensors["B"], alpha)
+            tensors = {side: opened.get_tensor(key).clone() for side, key in sides.items()}
+            alpha = tensors["alpha"].item() if "alpha" in sides and tensors["alpha"].numel() == 1 else declared(module)
+            pairs[module] = _pair(path, module, tensors["A"], tensors["B"], alpha)
     return Adapter(path.name, pairs, flat=any(key.startswith(_KOHYA) for key in header.tensors))
 
 
@@ -100,17 +109,18 @@ def _named(names: Sequence[str], kind: str) -> str:
     return f"{len(names)} {kind}{plural}: " + ", ".join(name[:120] for name in names[:4]) + (", ..." * (len(names) > 4))
 
 
-def _scaled(path: Path, module: str, a: torch.Tensor, b: torch.Tensor, alpha: float | None) -> Any:
+def _pair(path: Path, module: str, a: torch.Tensor, b: torch.Tensor, alpha: float | None) -> Pair:
     if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1] or a.shape[0] == 0:
         raise BadCheckpoint(
             f"{path.name} has A {list(a.shape)} and B {list(b.shape)} for {module[:120]}, which do not multiply."
         )
-    if not (a.isfinite().all() and b.isfinite().all()):
+    factor = 1.0 if alpha is None else alpha / a.shape[0]
+    if not (a.float().isfinite().all() and b.float().isfinite().all() and math.isfinite(factor)):
         raise BadCheckpoint(f"{path.name} has values for {module[:120]} that are not finite.")
-    return a, b if alpha is None else b * (alpha / a.shape[0])
+    return Pair(a, b, factor)
 
 
-def _declared_alphas(path: Path, metadata: Mapping[str, str]) -> Any:
+def _declared_alphas(path: Path, metadata: Mapping[str, str]) -> Callable[[str], float | None]:
     """A function module -> alpha by the settings that diffusers keeps in the metadata, or None where it keeps none."""
     try:
         kept = json.loads(metadata.get("lora_adapter_metadata", "{}"))
@@ -125,7 +135,8 @@ def _declared_alphas(path: Path, metadata: Mapping[str, str]) -> Any:
         raise BadCheckpoint(f"{path.name} has metadata about its LoRA that cannot be read.") from None
 
     def declared(module: str) -> float | None:
-        return next((value for name, value in patterns.items() if module.endswith(name.lstrip("^"))), alpha)
+        own = (value for name, value in patterns.items() if f".{module}".endswith("." + name.lstrip("^")))
+        return next(own, alpha)
 
     return declared
 
@@ -190,7 +201,7 @@ def applied(transformer: Any, adapters: Sequence[tuple[Adapter, float]]) -> Iter
         _restore(transformer)
 
 
-def _matched(transformer: Any, adapter: Adapter, index: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+def _matched(transformer: Any, adapter: Adapter, index: int) -> dict[str, Pair]:
     """The pairs under the transformer's own names of its linear layers."""
     linear = {name: module for name, module in transformer.named_modules() if isinstance(module, torch.nn.Linear)}
     spoken = {name.replace(".", "_"): name for name in linear} if adapter.flat else {name: name for name in linear}
@@ -200,30 +211,30 @@ def _matched(transformer: Any, adapter: Adapter, index: int) -> dict[str, tuple[
         reason = _named(strange, "module")
         raise InvalidRequest(f"The LoRA {adapter.name} does not fit the model, which lacks {reason}.", loc=loc)
     pairs = {spoken[module]: pair for module, pair in adapter.pairs.items()}
-    for name, (a, b) in pairs.items():
+    for name, pair in pairs.items():
         layer = linear[name]
-        if (b.shape[0], a.shape[1]) != (layer.out_features, layer.in_features):
+        if (pair.b.shape[0], pair.a.shape[1]) != (layer.out_features, layer.in_features):
             raise InvalidRequest(
                 f"The LoRA {adapter.name} does not fit the model: {name} is {layer.out_features} x "
-                f"{layer.in_features}, its change {b.shape[0]} x {a.shape[1]}.",
+                f"{layer.in_features}, its change {pair.b.shape[0]} x {pair.a.shape[1]}.",
                 loc=loc,
             )
     return pairs
 
 
-def _inject(transformer: Any, name: str, pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> None:
-    ranks = {f"^{re.escape(module)}": a.shape[0] for module, (a, _) in pairs.items()}
+def _inject(transformer: Any, name: str, pairs: Mapping[str, Pair]) -> None:
+    ranks = {f"^{re.escape(module)}": pair.a.shape[0] for module, pair in pairs.items()}
     rank = max(ranks.values())
     state: dict[str, torch.Tensor] = {}
-    for module, (a, b) in pairs.items():
-        state |= {f"{module}.lora_A.weight": a, f"{module}.lora_B.weight": b}
+    for module, pair in pairs.items():
+        state |= {f"{module}.lora_A.weight": pair.a, f"{module}.lora_B.weight": pair.b}
     plan = {"r": rank, "lora_alpha": rank, "rank_pattern": ranks, "alpha_pattern": ranks, "target_modules": list(pairs)}
     transformer.load_lora_adapter(state, prefix=None, adapter_name=name, metadata=plan)
-    for module, (a, b) in pairs.items():
+    for module, pair in pairs.items():
         layer = transformer.get_submodule(module)
         # PEFT gives its weights the dtype of the layer's own, which is no use where those are stored in 8 bits.
-        layer.lora_A[name].weight.data = a.to(layer.weight.device, transformer.dtype)
-        layer.lora_B[name].weight.data = b.to(layer.weight.device, transformer.dtype)
+        layer.lora_A[name].weight.data = pair.a.to(layer.weight.device, transformer.dtype)
+        layer.lora_B[name].weight.data = (pair.b.float() * pair.factor).to(layer.weight.device, transformer.dtype)
 
 
 def _restore(transformer: Any) -> None:

@@ -9,7 +9,7 @@ import torch
 from longtake.clip import OnProgress, Progress, ignore_progress
 from longtake.errors import BadCheckpoint
 from longtake.models import checkpoints, memory
-from longtake.models.registry import ModelCard, PartName, located, missing
+from longtake.models.registry import WEIGHTS, ModelCard, PartName, located, missing
 from longtake.models.text import PromptCache, TextEncoder
 from longtake.settings import Settings
 
@@ -43,24 +43,24 @@ def load(card: ModelCard, settings: Settings, *, on_progress: OnProgress = ignor
     """
     lacking = missing(card, settings)
     if lacking:
-        raise BadCheckpoint(
-            f"Model {card.name} lacks its {', '.join(lacking)} in {settings.models_dir / card.name}; "
-            f"fetch them with `longtake models pull {card.name}`."
-        )
+        home = WEIGHTS if card.embedded else settings.models_dir
+        remedy = "install the package anew" if card.embedded else f"fetch them with `longtake models pull {card.name}`"
+        raise BadCheckpoint(f"Model {card.name} lacks its {', '.join(lacking)} in {home / card.name}; {remedy}.")
     paths = located(card, settings)
     device = memory.choose_device(settings)
     dtype = memory.choose_dtype(settings, device, embedded=card.embedded)
     opened = {part: checkpoints.open_part(part, paths[part]) for part in WEIGHTED if part in paths}
     narrow = {"transformer"} if settings.quantise == "fp8" else set()
+    dtypes = {part: memory.text_dtype(dtype) if part == "text_encoder" else dtype for part in opened}
     sizes: dict[str, int] = {
-        part: held.num_elements * (1 if part in narrow else dtype.itemsize) for part, held in opened.items()
+        part: held.num_elements * (1 if part in narrow else dtypes[part].itemsize) for part, held in opened.items()
     }
     offload = memory.choose_offload(settings.offload, sizes, memory.free_bytes(device))
     parts: dict[str, Any] = {}
     for step, (part, checkpoint) in enumerate(opened.items()):
         on_progress(Progress(f"load {part}", step, len(opened)))
         direct = offload == "none" and part not in narrow
-        parts[part] = checkpoints.load(checkpoint, dtype=dtype, device=device if direct else "cpu")
+        parts[part] = checkpoints.load(checkpoint, dtype=dtypes[part], device=device if direct else "cpu")
         if part in narrow:
             memory.store_fp8(parts[part], dtype)
     memory.place(parts, device, offload)

@@ -12,7 +12,7 @@ from longtake.settings import Settings
 Offload = Literal["none", "model", "group"]
 
 RESERVE_BYTES = 8 * 1024**3
-"""Device memory left for activations: a 13B forward at 1280x704x121 and the decoder's tiles stay below it."""
+"""Device memory left for activations, or eight times the weights where that is less, as with the embedded model."""
 
 BLOCKS_PER_GROUP = 1
 
@@ -44,6 +44,11 @@ def choose_dtype(settings: Settings, device: torch.device, *, embedded: bool) ->
     return torch.bfloat16
 
 
+def text_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of a T5 encoder beside a transformer in `dtype`: its activations overflow float16."""
+    return torch.float32 if dtype == torch.float16 else dtype
+
+
 def free_bytes(device: torch.device) -> int | None:
     """Free memory of a GPU; None where memory is shared with the host, so that moving parts away gains nothing."""
     if device.type != "cuda":
@@ -59,9 +64,11 @@ def choose_offload(asked: str, sizes: Mapping[str, int], free: int | None) -> Of
     """
     if asked in ("none", "model", "group"):
         return asked  # type: ignore[return-value]
-    if free is None or sum(sizes.values()) + RESERVE_BYTES <= free:
+    total = sum(sizes.values())
+    reserve = min(RESERVE_BYTES, 8 * total)
+    if free is None or total + reserve <= free:
         return "none"
-    return "model" if max(sizes.values()) + RESERVE_BYTES <= free else "group"
+    return "model" if max(sizes.values()) + reserve <= free else "group"
 
 
 def store_fp8(transformer: torch.nn.Module, compute: torch.dtype) -> None:

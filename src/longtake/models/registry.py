@@ -1,7 +1,7 @@
 """The models by name: the facts that a plan needs, and where each part is published. Without torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -57,7 +57,7 @@ class ModelCard:
     guidance: Literal["dev", "distilled", "tiny"]
     family: Literal["ltxv"] = "ltxv"
     embedded: bool = False
-    parts: Mapping[PartName, Published] | None = None
+    parts: Mapping[PartName, Published] | None = field(default=None, hash=False)
     native_short_side: int | None = None
     spatial_compression: int = 32
     temporal_compression: int = 8

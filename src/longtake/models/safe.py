@@ -68,7 +68,7 @@ class Header:
     metadata: Mapping[str, str]
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, max_header_bytes: int = MAX_HEADER_BYTES) -> Header:
     """The header of safetensors file `path`, judged by content whatever its name.
 
     Raises `BadCheckpoint` for anything that is not a complete and well-formed safetensors file.
@@ -76,7 +76,7 @@ def read_header(path: Path) -> Header:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            raw = _raw_header(path, file.read(32), size, file)
+            raw = _raw_header(path, file.read(32), size, file, max_header_bytes)
     except FileNotFoundError:
         raise BadCheckpoint(f"There is no checkpoint file {path}.") from None
     except OSError as error:
@@ -96,7 +96,7 @@ def _refuse(path: Path, reason: str) -> NoReturn:
     raise BadCheckpoint(f"{path} is not a usable safetensors file: {reason}.")
 
 
-def _raw_header(path: Path, head: bytes, size: int, file: Any) -> bytes:
+def _raw_header(path: Path, head: bytes, size: int, file: Any, limit: int) -> bytes:
     for magic, kind in _FOREIGN:
         # A pickle's first byte may also be the first byte of a length: then `{` follows at byte 8.
         if head.startswith(magic) and head[8:9] != b"{":
@@ -104,8 +104,8 @@ def _raw_header(path: Path, head: bytes, size: int, file: Any) -> bytes:
     if size < 10 or head[8:9] != b"{":
         _refuse(path, "it does not start with a header length and a JSON object")
     (length,) = struct.unpack("<Q", head[:8])
-    if length > MAX_HEADER_BYTES:
-        _refuse(path, f"its header says it is {length} bytes long; the limit is {MAX_HEADER_BYTES}")
+    if length > limit:
+        _refuse(path, f"its header says it is {length} bytes long; the limit is {limit}")
     if length > size - 8:
         _refuse(path, f"its header says it is {length} bytes long, but the file has {size}: it is cut off")
     file.seek(8)

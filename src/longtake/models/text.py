@@ -61,7 +61,8 @@ class TextEncoder:
 
     @torch.no_grad()
     def encode(self, prompt: str) -> Encoded:
-        """The embeddings and mask of a prompt, on the device. The mask is the tokenizer's, in the model's dtype."""
+        """The embeddings and mask of a prompt, both on the device and in the model's dtype."""
+        prompt = prompt.strip()
         key = (self.model, prompt)
         kept = self.cache.get(key)
         if kept is None:
@@ -80,8 +81,9 @@ class TextEncoder:
         )
         if self.stays:
             self.encoder.to(self.device)
-        # The reference lets the encoder see its padding; only the transformer's cross attention is masked.
-        hidden = self.encoder(ids.input_ids.to(self.device))[0]
+        # As the reference does, and diffusers' pipelines do not, the mask also hides the padding from the encoder.
+        mask = ids.attention_mask.to(self.device)
+        hidden = self.encoder(ids.input_ids.to(self.device), attention_mask=mask)[0]
         return hidden.to("cpu", self.dtype), ids.attention_mask.to("cpu", self.dtype)
 
     def release(self) -> None:

@@ -1,0 +1,12 @@
+"""Runs a longtake command and then says its peak memory on stderr: `python -m bench.peak extend ...`."""
+
+import sys
+
+from bench.source_length import peak_kib
+from longtake.cli import main
+
+if __name__ == "__main__":
+    try:
+        main()
+    finally:
+        print(f"peak KiB {peak_kib()}", file=sys.stderr)

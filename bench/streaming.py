@@ -1,0 +1,73 @@
+"""Encoding while frames are still being made, against making them all and then encoding.
+
+A long take of the embedded model in windows, written at 480p.
+
+python -m bench.streaming
+"""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.timing import in_turn, ratio, show
+from longtake.clip import Source
+from longtake.endpoints import ltxv098
+from longtake.endpoints.shared import parse
+from longtake.extend.ltxv import extend
+from longtake.media.encode import Encoder
+from longtake.media.formats import recipe
+from longtake.models.ltxv import load
+from longtake.models.registry import card
+from longtake.pricing import Prices
+from longtake.sampling.guidance import Text
+from longtake.settings import settings
+from longtake.take import integers
+
+NEW = 200
+
+
+def main() -> None:
+    torch.set_grad_enabled(False)
+    torch.set_num_threads(1)
+    models = load(card("ltxv-tiny"), settings())
+    source = Source("mp4", "h264", 832, 480, Fraction(24), 17)
+    request = parse(ltxv098.Request, {"prompt": "a pan", "resolution": "480p", "video": {"video_url": "x"}})
+    plan = replace(ltxv098.plan(request, source, models.card, 1, Prices(), NEW), constant_rate_factor=0)
+    frames = np.random.default_rng(0).integers(0, 256, (17, plan.height, plan.width, 3), np.uint8)
+    positive = Text(*models.text.encode("a pan"))
+    chosen = recipe("X264 (.mp4)", "high", "fast")
+    longest: dict[str, int] = {}
+
+    def made() -> Iterator[Any]:
+        for chunk in extend(models, plan, frames, positive, None):
+            yield integers(chunk.permute(0, 2, 3, 1).numpy(), False)
+
+    with tempfile.TemporaryDirectory() as folder:
+
+        def write(chunks: Any, name: str) -> None:
+            held = 0
+            with Encoder(Path(folder) / "o.mp4", chosen, plan.width, plan.height, plan.rate, sound_rate=None) as video:
+                for chunk in chunks:
+                    held = max(held, chunk.nbytes)
+                    video.write(chunk)
+            longest[name] = max(longest.get(name, 0), held if name == "streaming" else sum(c.nbytes for c in chunks))
+
+        taken = in_turn(
+            3,
+            streaming=lambda: write(made(), "streaming"),
+            decode_then_encode=lambda: write(list(made()), "decode_then_encode"),
+        )
+    show(f"{NEW} new frames at {plan.width}x{plan.height} in {len(plan.windows)} windows", taken)
+    print(f"  streaming / decode then encode = {ratio(taken, 'streaming', 'decode_then_encode'):.3f}")
+    for name, held in longest.items():
+        print(f"  frames held at once, {name}: {held / 2**20:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,382 @@
+"""Every figure of the tiny model, on clips that no part of it was trained on.
+
+    python -m recipes.tiny.evaluate [--only straight ...] [--clips 64] [--json figures.json]
+
+Seeds begin at 900 000 000; training uses 10, 30 and 50 millions. Frames are counted from the first new one.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from recipes.tiny import configs, measure, sampler
+from recipes.tiny.measure import Truth
+from recipes.tiny.render import render
+from recipes.tiny.sampler import Family, Given
+from recipes.tiny.world import DIRECTIONS, Kind, Scene, direction, prompt, sample, track
+
+SEED = 900_000_000
+Figures = dict[str, float]
+CONTEXT = 17
+
+
+def cases(
+    kind: Kind, count: int, num_frames: int, accept: Callable[[Truth], bool], size: tuple[int, int] = (64, 64)
+) -> list[Truth]:
+    """The first `count` scenes of a kind, in the order of their seeds, that can be measured."""
+    return list(_cases(kind, count, num_frames, accept, size))
+
+
+def _cases(
+    kind: Kind, count: int, num_frames: int, accept: Callable[[Truth], bool], size: tuple[int, int]
+) -> Iterator[Truth]:
+    seed = SEED
+    while count:
+        seed += 1
+        case = measure.truth(sample(seed, kind, size, num_frames))
+        if accept(case):
+            count -= 1
+            yield case
+
+
+def _speed(scene: Scene) -> float:
+    vx, vy = scene.things[0].velocity
+    return float(torch.tensor([vx, vy]).norm())
+
+
+def _moving(case: Truth) -> bool:
+    return _speed(case.scene) >= 0.5 and measure.measurable(case)
+
+
+def _median(values: list[float]) -> float:
+    return float(torch.tensor(values).median())
+
+
+def _mean(values: list[float]) -> float:
+    return float(torch.tensor(values).mean())
+
+
+def _clips(found: list[Truth]) -> torch.Tensor:
+    return torch.stack([case.clip for case in found])
+
+
+def _prompts(found: list[Truth]) -> list[str]:
+    return [prompt(case.scene) for case in found]
+
+
+def compare(found: list[Truth], made: torch.Tensor, new: slice) -> Figures:
+    """Object and picture figures of made clips over the frames `new`, split after the eighth frame from the context."""
+    rows: dict[str, list[float]] = {"px 1-8": [], "px 9-": [], "contrast 9-": [], "IoU 9-": [], "PSNR": []}
+    for case, clip in zip(found, made, strict=True):
+        rgb = case.scene.things[0].rgb
+        cover, other = (measure.coverage(c, case.background, rgb) for c in (clip, case.clip))
+        (place, peak), (_, true_peak) = measure.locate(cover), measure.locate(other)
+        error = (place - case.path).norm(dim=1)[new]
+        rows["px 1-8"].append(float(error[:8].mean()))
+        rows["px 9-"].append(float(error[8:].mean()))
+        rows["contrast 9-"].append(float((peak / true_peak)[new][8:].mean()))
+        rows["IoU 9-"].append(float(measure.overlap(cover, other)[new][8:].mean()))
+        rows["PSNR"].append(measure.psnr(clip[:, new], case.clip[:, new]))
+    middle = {name: _median(values) for name, values in rows.items() if name.startswith("px")}
+    return middle | {name: _mean(values) for name, values in rows.items() if not name.startswith("px")}
+
+
+def freeze(clips: torch.Tensor, context: int) -> torch.Tensor:
+    """The baseline: the last given frame for ever."""
+    count = clips.shape[2] - context
+    return torch.cat([clips[:, :, :context], clips[:, :, context - 1 : context].expand(-1, -1, count, -1, -1)], dim=2)
+
+
+def continuation(
+    family: Family, found: list[Truth], context: int = CONTEXT, prompts: list[str] | None = None
+) -> Figures:
+    """Extend the clips and compare; with the freezing baseline and the VAE's own round trip beside it."""
+    clips, new = _clips(found), slice(context, None)
+    made = sampler.extend(family, clips[:, :, :context], clips.shape[2], prompts or _prompts(found))
+    figures = compare(found, made, new)
+    frozen = compare(found, freeze(clips, context), new)
+    trip = compare(found, sampler.decode(family, sampler.encode(family, clips)), new)
+    figures["PSNR over freezing"] = figures["PSNR"] - frozen["PSNR"]
+    figures |= {f"freezing {name}": frozen[name] for name in ("px 1-8", "px 9-")}
+    return figures | {f"round trip {name}": trip[name] for name in ("px 9-", "IoU 9-", "PSNR")}
+
+
+def straight(family: Family, count: int) -> Figures:
+    """One solid object in straight motion, 17 frames given, 16 made."""
+    return continuation(family, cases("straight", count, 33, _moving))
+
+
+def straight_24(family: Family, count: int) -> Figures:
+    """The same with 24 made: the product's window."""
+    return continuation(family, cases("straight", count, 41, _moving))
+
+
+def straight_wide(family: Family, count: int) -> Figures:
+    """The same at 112x64."""
+    return continuation(family, cases("straight", count, 33, _moving, (112, 64)))
+
+
+def straight_unprompted(family: Family, count: int) -> Figures:
+    """The same with an empty prompt."""
+    return continuation(family, cases("straight", count, 33, _moving), prompts=[""] * count)
+
+
+def straight_unknown_words(family: Family, count: int) -> Figures:
+    """The same with a prompt of which it knows no word."""
+    sentence = "cinematic handheld footage , highly detailed , natural light"
+    return continuation(family, cases("straight", count, 33, _moving), prompts=[sentence] * count)
+
+
+def shapes(family: Family, count: int) -> Figures:
+    """All six shapes in straight motion."""
+    return continuation(family, cases("shapes", count, 33, _moving))
+
+
+def bounce(family: Family, count: int) -> Figures:
+    """Clips in which the object meets a wall in the new frames, and not in the five before them."""
+
+    def meets(case: Truth) -> bool:
+        turn = (case.path[2:] - 2 * case.path[1:-1] + case.path[:-2]).norm(dim=1) > 0.05
+        return bool(
+            turn[CONTEXT : CONTEXT + 12].any() and not turn[CONTEXT - 6 : CONTEXT].any()
+        ) and measure.measurable(case)
+
+    return continuation(family, cases("bounce", count, 33, meets))
+
+
+def _progress(family: Family, found: list[Truth]) -> Figures:
+    clips = _clips(found)
+    made = sampler.extend(family, clips[:, :, :CONTEXT], clips.shape[2], _prompts(found))
+    speeds = [measure.progress(m[:, CONTEXT:], case.scene, CONTEXT) for m, case in zip(made, found, strict=True)]
+    near = [float(abs(speed - 1) <= 0.3) for speed in speeds]
+    return {"speed": _median(speeds), "speed error": _median([abs(s - 1) for s in speeds]), "within 30 %": _mean(near)}
+
+
+def rotation(family: Family, count: int) -> Figures:
+    """Turning bars and triangles: angular speed as a share of the true one."""
+
+    def turns(case: Truth) -> bool:
+        thing = case.scene.things[0]
+        return thing.shape in ("bar", "triangle") and abs(thing.spin) <= 0.08 and measure.measurable(case)
+
+    return _progress(family, cases("rotate", count, 33, turns))
+
+
+def _camera(kind: Kind) -> Callable[[Family, int], Figures]:
+    def accept(case: Truth) -> bool:
+        fast = float(torch.tensor(case.scene.pan).norm()) >= 0.4 or abs(case.scene.zoom) >= 0.006
+        return fast and case.scene.texture == "clouds"
+
+    def figures(family: Family, count: int) -> Figures:
+        return _progress(family, cases(kind, count, 33, accept))
+
+    figures.__doc__ = f"Clouds under a camera {kind}: its speed as a share of the true one."
+    return figures
+
+
+def pair(family: Family, count: int) -> Figures:
+    """Two objects: the median error of both, while they do not hide each other."""
+
+    def apart(case: Truth) -> bool:
+        paths = track(case.scene)[:, :, :2]
+        first, second = (torch.tensor(thing.rgb) for thing in case.scene.things)
+        clear = (paths[0] - paths[1]).norm(dim=1)[CONTEXT:].min() > 20
+        return bool(clear and (first - second).norm() > 0.8) and measure.measurable(case)
+
+    found = cases("pair", count, 33, apart)
+    clips = _clips(found)
+    made = sampler.extend(family, clips[:, :, :CONTEXT], clips.shape[2], _prompts(found))
+    early, late = [], []
+    for case, clip in zip(found, made, strict=True):
+        paths, colours = track(case.scene)[:, :, :2], [torch.tensor(t.rgb).view(3, 1, 1, 1) for t in case.scene.things]
+        distances = torch.stack([(clip - c).norm(dim=0) for c in (case.background, *colours)])
+        for k, path in enumerate(paths):
+            place, _ = measure.locate((distances.argmin(0) == k + 1).float())
+            error = (place - path).norm(dim=1)[CONTEXT:]
+            early.append(float(error[:8].mean()))
+            late.append(float(error[8:].mean()))
+    return {"px 1-8": _median(early), "px 9-": _median(late)}
+
+
+def end_image(family: Family, count: int) -> Figures:
+    """One frame given, and the last one: the object must arrive there. Beside it, the same without the end image."""
+    found = cases("straight", count, 33, _moving)
+    clips = _clips(found)
+    lead, image = sampler.encode(family, clips[:, :, :1]), sampler.encode(family, clips[:, :, -1:])
+    figures: Figures = {}
+    for name, given in (("with", Given(lead=lead, image=image)), ("without", Given(lead=lead))):
+        made = sampler.decode(family, sampler.generate(family, given, (9, 4, 4), [""] * count))
+        errors = {"px at the end": slice(-1, None), "px half way": slice(16, 17)}
+        for label, frames in errors.items():
+            figures[f"{label} {name}"] = _median(_errors(found, made, frames))
+    return figures
+
+
+def _errors(found: list[Truth], made: torch.Tensor, frames: slice) -> list[float]:
+    values = []
+    for case, clip in zip(found, made, strict=True):
+        place, _ = measure.locate(measure.coverage(clip, case.background, case.scene.things[0].rgb))
+        values.append(float((place - case.path).norm(dim=1)[frames].mean()))
+    return values
+
+
+def backward(family: Family, count: int) -> Figures:
+    """The last 17 frames given as a suffix clip, the 16 before them made; frame 1 is the one next to the suffix."""
+    found = cases("straight", count, 33, _moving)
+    clips = _clips(found)
+    suffix = sampler.encode(family, clips[:, :, -CONTEXT:])
+    made = sampler.decode(family, sampler.generate(family, Given(suffix=suffix), (9, 4, 4), _prompts(found)))
+    early, late = _errors(found, made, slice(8, 16)), _errors(found, made, slice(0, 8))
+    frozen = _errors(found, clips[:, :, 16:17].expand(-1, -1, 33, -1, -1), slice(0, 8))
+    return {"px 1-8": _median(early), "px 9-": _median(late), "freezing px 9-": _median(frozen)}
+
+
+def prompts(family: Family, count: int) -> Figures:
+    """Nothing given but the prompt: share of clips with the colours, the shape and the direction that it names."""
+    scenes = [sample(SEED + i, "straight", num_frames=33) for i in range(count)]
+    scenes = [
+        replace(s, texture="plain", things=(replace(s.things[0], velocity=_clear(i)),)) for i, s in enumerate(scenes)
+    ]
+    made = sampler.decode(family, sampler.generate(family, Given(), (9, 4, 4), [prompt(s) for s in scenes]))
+    hits: dict[str, list[float]] = {"background colour": [], "object colour": [], "shape": [], "direction": []}
+    for scene, clip in zip(scenes, made, strict=True):
+        thing = scene.things[0]
+        ground = clip.flatten(1).median(dim=1).values.view(3, 1, 1, 1)
+        cover = (clip - ground).norm(dim=0) / (clip - ground).norm(dim=0).amax((1, 2), keepdim=True).clamp(min=0.3)
+        middle = clip[:, 16][:, cover[16] > 0.8]
+        colour = measure.nearest_colour(middle.mean(1)) if middle.numel() else ""
+        word, _ = measure.heading(measure.locate(cover)[0])
+        hits["background colour"].append(float(measure.nearest_colour(ground.flatten()) == scene.colours[0]))
+        hits["object colour"].append(float(colour == thing.colour))
+        hits["shape"].append(float(measure.nearest_shape(cover[16]) == thing.shape))
+        hits["direction"].append(float(_turn(word, direction(thing.velocity)) <= 1))
+    return {name: _mean(values) for name, values in hits.items()}
+
+
+def _clear(i: int) -> tuple[float, float]:
+    angle = torch.tensor(i % 8 * torch.pi / 4)
+    return 0.9 * float(torch.cos(angle)), 0.9 * float(torch.sin(angle))
+
+
+def _turn(a: str, b: str) -> int:
+    """Eighths of a circle between two direction words."""
+    gap = abs(DIRECTIONS.index(a) - DIRECTIONS.index(b))
+    return min(gap, 8 - gap)
+
+
+def steering(family: Family, count: int) -> Figures:
+    """One frame given: share of clips that go where the prompt says, for prompts that say one way and its opposite."""
+    found = cases("straight", count, 33, _moving)
+    lead = sampler.encode(family, _clips(found)[:, :, :1])
+    hits = []
+    for flip in (1, -1):
+        scenes = []
+        for case in found:
+            thing = case.scene.things[0]
+            vx, vy = (flip * v for v in thing.velocity)
+            scenes.append(replace(case.scene, things=(replace(thing, velocity=(vx, vy)),)))
+        given = Given(lead=lead)
+        made = sampler.decode(family, sampler.generate(family, given, (9, 4, 4), [prompt(s) for s in scenes]))
+        for case, scene, clip in zip(found, scenes, made, strict=True):
+            cover = measure.coverage(clip, case.background, scene.things[0].rgb)
+            word, _ = measure.heading(measure.locate(cover)[0])
+            hits.append(float(_turn(word, direction(scene.things[0].velocity)) <= 1))
+    return {"direction": _mean(hits), "chance": 3 / 8}
+
+
+def autoencoder(family: Family, count: int) -> Figures:
+    """PSNR of the VAE's round trip, straight clips without any filter and the ones measured above."""
+    plain = render([sample(SEED + i, "straight", num_frames=33) for i in range(count)])
+    wide = render([sample(SEED + i, num_frames=33) for i in range(count)])
+    good = _clips(cases("straight", count, 33, _moving))
+    figures = {}
+    for name, clips in (("straight", plain), ("straight, measurable", good), ("all kinds", wide)):
+        trip = sampler.decode(family, sampler.encode(family, clips))
+        figures[name] = _mean([measure.psnr(a, b) for a, b in zip(trip, clips, strict=True)])
+    return figures
+
+
+def two_scales(family: Family, count: int) -> Figures:
+    """128x128 in two passes: 64x64 first, its latents doubled, three more steps. In pixels of the small size."""
+    if family.upsampler is None:
+        return {}
+    found = cases("straight", count, 33, _moving)
+    small = _clips(found)[:, :, :CONTEXT]
+    large = render([case.scene for case in found], scale=2)
+    latents = sampler.generate(family, Given(lead=sampler.encode(family, small)), (9, 4, 4), _prompts(found))
+    doubled = sampler.upsample(family, latents)
+    lead = sampler.encode(family, large[:, :, :CONTEXT])
+    made = sampler.generate(
+        family, Given(lead=lead), (9, 8, 8), _prompts(found), skip_initial=5, init=doubled
+    )
+    clips = sampler.decode(family, made)
+    trip = sampler.decode(family, sampler.encode(family, large))
+    halved = torch.nn.functional.avg_pool3d(clips, (1, 2, 2))
+    figures = compare(found, halved, slice(CONTEXT, None))
+    figures["PSNR at 128"] = _mean(
+        [measure.psnr(a[:, CONTEXT:], b[:, CONTEXT:]) for a, b in zip(clips, large, strict=True)]
+    )
+    figures["round trip PSNR at 128"] = _mean([measure.psnr(a, b) for a, b in zip(trip, large, strict=True)])
+    return figures
+
+
+def speed(family: Family, count: int) -> Figures:
+    """Seconds of one extension by 24 frames at 64x64, on two threads: encode 17, eight steps, decode 41."""
+    clip = _clips(cases("straight", 1, 41, _moving))[:, :, :CONTEXT]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    spent = []
+    for _ in range(5):
+        began = time.perf_counter()
+        sampler.extend(family, clip, 41, ["a red circle moving left"])
+        spent.append(time.perf_counter() - began)
+    torch.set_num_threads(threads)
+    return {"fastest": min(spent), "median": _median(spent)}
+
+
+FIGURES: dict[str, Callable[[Family, int], Figures]] = {
+    "straight": straight,
+    "straight, 24 made": straight_24,
+    "straight, 112x64": straight_wide,
+    "straight, empty prompt": straight_unprompted,
+    "straight, unknown words": straight_unknown_words,
+    "shapes": shapes,
+    "rotation": rotation,
+    "bounce": bounce,
+    "pan": _camera("pan"),
+    "zoom": _camera("zoom"),
+    "two objects": pair,
+    "end image": end_image,
+    "backward": backward,
+    "prompt alone": prompts,
+    "prompt and one frame": steering,
+    "autoencoder": autoencoder,
+    "two scales": two_scales,
+    "speed": speed,
+}
+
+
+def main() -> None:
+    """Measure, print, and write if asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", choices=tuple(FIGURES), default=tuple(FIGURES))
+    parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--folder", type=Path, default=configs.WEIGHTS)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    family, results = sampler.load(arguments.folder), {}
+    for name in arguments.only:
+        results[name] = FIGURES[name](family, arguments.clips)
+        print(f"{name:24}", "  ".join(f"{key} {value:.2f}" for key, value in results[name].items()), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""The family, loaded, and what the evaluation asks of it: encode, sample by the product's own functions, decode."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
+from diffusers.pipelines.ltx.modeling_latent_upsampler import LTXLatentUpsamplerModel
+from transformers import PreTrainedTokenizerFast, T5EncoderModel
+
+from longtake.extend.ltxv import sample
+from longtake.profiles import Guidance
+from longtake.sampling.conditioning import Item
+from longtake.sampling.guidance import Text
+from longtake.sampling.noise import seeded
+from longtake.sampling.positions import Grid
+from longtake.sampling.schedules import noise_levels
+from recipes.tiny import configs, text
+
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Family:
+    """The parts, in fp32 and for evaluation only."""
+
+    vae: Any
+    transformer: Any
+    text_encoder: Any
+    tokenizer: PreTrainedTokenizerFast
+    upsampler: Any | None
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """Per-channel mean of the latents, `[1, C, 1, 1, 1]`."""
+        value: torch.Tensor = self.vae.latents_mean.view(1, -1, 1, 1, 1)
+        return value
+
+    @property
+    def std(self) -> torch.Tensor:
+        """Per-channel standard deviation of the latents, `[1, C, 1, 1, 1]`."""
+        value: torch.Tensor = self.vae.latents_std.view(1, -1, 1, 1, 1)
+        return value
+
+
+def load(folder: Path = configs.WEIGHTS) -> Family:
+    """Read a family from its folder."""
+    upsampler = folder / "latent_upsampler"
+    single: dict[str, Any] = {"torch_dtype": torch.float32}
+    return Family(
+        vae=AutoencoderKLLTXVideo.from_pretrained(folder / "vae", **single).eval(),
+        transformer=LTXVideoTransformer3DModel.from_pretrained(folder / "transformer", **single).eval(),
+        text_encoder=T5EncoderModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval(),
+        tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer"),
+        upsampler=LTXLatentUpsamplerModel.from_pretrained(upsampler, **single).eval() if upsampler.exists() else None,
+    )
+
+
+@torch.no_grad()
+def encode(family: Family, clips: torch.Tensor) -> torch.Tensor:
+    """Normalised latents `[B, C, F, h, w]` of clips `[B, 3, T, H, W]` in [-1, 1]."""
+    parts = [family.vae.encode(part).latent_dist.mode() for part in clips.split(BATCH)]
+    return (torch.cat(parts) - family.mean) / family.std
+
+
+@torch.no_grad()
+def decode(family: Family, latents: torch.Tensor) -> torch.Tensor:
+    """Clips in [-1, 1] of normalised latents."""
+    parts = [family.vae.decode(part * family.std + family.mean).sample for part in latents.split(BATCH)]
+    return torch.cat(parts).clamp(-1, 1)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is known of windows `[B, C, f, h, w]`: first latents, an end image, or a suffix clip that ends them."""
+
+    lead: torch.Tensor | None = None
+    image: torch.Tensor | None = None
+    suffix: torch.Tensor | None = None
+
+    def items(self, i: int, num_frames: int) -> list[Item]:
+        """The i-th clip's, as the product places them in a window of `num_frames`."""
+        found = [] if self.lead is None else [Item(self.lead[i : i + 1])]
+        if self.image is not None:
+            found.append(Item(self.image[i : i + 1], num_frames - 1))
+        if self.suffix is not None:
+            length = configs.TEMPORAL * (self.suffix.shape[2] - 1) + 1
+            found.append(Item(self.suffix[i : i + 1], num_frames - length))
+        return found
+
+
+def caption(family: Family, prompt: str) -> Text:
+    """A prompt, encoded."""
+    ids, mask = text.tokens(family.tokenizer, [prompt])
+    return Text(family.text_encoder(ids, attention_mask=mask)[0], mask)
+
+
+@torch.no_grad()
+def generate(
+    family: Family,
+    given: Given,
+    shape: tuple[int, int, int],
+    prompts: Sequence[str],
+    seed: int = 0,
+    skip_initial: int = 0,
+    init: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The product's own sampling, clip by clip: normalised latents `[B, C, F, h, w]` with `shape` = (F, h, w).
+
+    With `init` latents a pass refines these, without the first `skip_initial` of its eight steps.
+    """
+    grid = Grid(configs.TEMPORAL, configs.SPATIAL, Fraction(configs.FPS))
+    whole = (1, configs.LATENT_CHANNELS, *shape)
+    return torch.cat(
+        [
+            sample(
+                family.transformer,
+                whole,
+                grid,
+                given.items(i, configs.TEMPORAL * (shape[0] - 1) + 1),
+                caption(family, prompt),
+                None,
+                noise_levels(configs.STEPS, skip_initial),
+                Guidance(),
+                seeded(seed + i),
+                init=None if init is None else init[i : i + 1],
+                conditioning_noise=0.0,
+            )
+            for i, prompt in enumerate(prompts)
+        ]
+    )
+
+
+def extend(family: Family, clips: torch.Tensor, num_frames: int, prompts: Sequence[str], seed: int = 0) -> torch.Tensor:
+    """Clips `[B, 3, num_frames, H, W]` that go on from `clips`, whose own frames they show as the VAE sees them."""
+    lead = encode(family, clips)
+    shape = (configs.num_latents(num_frames), lead.shape[3], lead.shape[4])
+    return decode(family, generate(family, Given(lead=lead), shape, prompts, seed))
+
+
+@torch.no_grad()
+def upsample(family: Family, latents: torch.Tensor) -> torch.Tensor:
+    """Normalised latents of twice the height and width."""
+    if family.upsampler is None:
+        raise ValueError("this family has no latent upsampler")
+    doubled: torch.Tensor = family.upsampler(latents * family.std + family.mean)
+    return (doubled - family.mean) / family.std

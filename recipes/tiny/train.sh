@@ -1,0 +1,16 @@
+#!/bin/sh
+# The whole recipe, from nothing to the weights in the package. Every stage resumes where it was stopped.
+#   recipes/tiny/train.sh            (from the repository's root, in its virtual environment)
+set -eu
+. recipes/tiny/env.sh
+pair="torchrun --standalone --nproc-per-node 2 -m"
+
+$pair recipes.tiny.vae joint --resume
+$pair recipes.tiny.latents
+python -m recipes.tiny.vae decoder --resume &
+decoder=$!
+$pair recipes.tiny.transformer --resume
+wait "$decoder"
+python -m recipes.tiny.upsampler --resume
+python -m recipes.tiny.export
+python -m recipes.tiny.evaluate

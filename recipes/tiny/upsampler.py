@@ -1,0 +1,95 @@
+"""The latent upsampler: latents of a scene at 64 pixels to latents of the same scene at 128.
+
+python -m recipes.tiny.upsampler
+"""
+
+import argparse
+import time
+from typing import Any
+
+import torch
+from diffusers.pipelines.ltx.modeling_latent_upsampler import LTXLatentUpsamplerModel
+
+from recipes.tiny import configs, latents, ranks, vae
+from recipes.tiny.optim import Plan, Trainer
+from recipes.tiny.render import render
+from recipes.tiny.world import sample
+
+SEED = 70_000_000
+HELD_OUT = 930_000_000
+PLAN = Plan(steps=1200, decay=900, muon=4e-3, adam=1e-3, ema=0.99)
+PAIRS = 640
+FRAMES = 17
+BATCH = 8
+CHECKPOINT_EVERY = 200
+
+
+def pairs(model: Any, seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Un-normalised latents of `count` scenes at both sizes, `[n, C, F, h, w]` and `[n, C, F, 2h, 2w]`."""
+    small, large = [], []
+    for first in range(seed, seed + count, BATCH):
+        scenes = [sample(first + i, num_frames=FRAMES) for i in range(BATCH)]
+        small.append(latents.encode(model, render(scenes)))
+        large.append(latents.encode(model, render(scenes, scale=2)))
+    return torch.cat(small).float(), torch.cat(large).float()
+
+
+class Run:
+    """The training and its state."""
+
+    def __init__(self, plan: Plan) -> None:
+        torch.manual_seed(SEED)
+        encoder = latents.frozen_encoder()
+        self.model: Any = LTXLatentUpsamplerModel(**configs.UPSAMPLER)
+        vae.channels_last(self.model)
+        self.trainer = Trainer(self.model, plan, lambda _, p: p.ndim > 1)
+        _, std = torch.load(configs.WORK / "latents_statistics.pt")
+        self.scale = std.view(1, -1, 1, 1, 1)
+        self.small, self.large = pairs(encoder, SEED, PAIRS)
+        self.held_out = pairs(encoder, HELD_OUT, 32)
+
+    def error(self, small: torch.Tensor, large: torch.Tensor) -> torch.Tensor:
+        """Mean squared error in units of each channel's standard deviation."""
+        return ((self.model(small.bfloat16()).float() - large) / self.scale).square().mean()
+
+    def loss(self, step: int) -> torch.Tensor:
+        """Loss of a step's batch; half of the small latents carry a little noise, as generated ones do."""
+        dice = torch.Generator().manual_seed(SEED + step)
+        members = torch.randint(PAIRS, (BATCH,), generator=dice)
+        small = self.small[members]
+        amount = (
+            0.15 * torch.rand(BATCH, 1, 1, 1, 1, generator=dice) * (torch.rand(BATCH, 1, 1, 1, 1, generator=dice) < 0.5)
+        )
+        return self.error(small + amount * self.scale * torch.randn(small.shape, generator=dice), self.large[members])
+
+    @torch.no_grad()
+    def judge(self) -> float:
+        """Error of the averaged weights on scenes never trained on."""
+        self.trainer.load(self.trainer.ema)
+        error = float(self.error(*self.held_out))
+        self.trainer.load(self.trainer.masters)
+        return error
+
+
+def train(resume: bool) -> None:
+    """Run to the end of the plan."""
+    ranks.start()
+    checkpoint = configs.WORK / "upsampler.pt"
+    run = Run(PLAN)
+    if resume and checkpoint.exists():
+        run.trainer.resume(checkpoint)
+    began = time.process_time()
+    for step in range(run.trainer.step_number, PLAN.steps):
+        loss = run.loss(step)
+        run.trainer.step(loss)
+        if (step + 1) % CHECKPOINT_EVERY == 0:
+            run.trainer.save(checkpoint)
+            minutes = (time.process_time() - began) / 60
+            line = f"{step + 1} {minutes:.1f} CPU-min loss {float(loss.detach()):.4f} held out {run.judge():.4f}"
+            ranks.log(configs.WORK / "upsampler.log", line)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--resume", action="store_true")
+    train(parser.parse_args().resume)

@@ -1,0 +1,265 @@
+"""What this machine can run, and why: one look at everything that a take needs. `longtake doctor` prints it."""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from longtake.console import Rows, bytes_text
+from longtake.errors import LongtakeError
+from longtake.media.formats import OutputType, recipe
+from longtake.models.registry import CARDS, ModelCard, missing
+from longtake.settings import Settings
+
+State = Literal["ok", "no", "note"]
+
+TORCH_PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
+OTHER_PACKAGES = ("av", "numpy", "pillow", "pydantic", "httpx", "huggingface-hub")
+
+SIZE = (64, 48)
+"""Of the pictures that are encoded for a try."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: `ok`, `no` (what needs it will not work), or a `note`. `vital`: the embedded model needs
+    it."""
+
+    name: str
+    state: State
+    text: str
+    vital: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings by section."""
+
+    sections: dict[str, Sequence[Finding]]
+
+    @property
+    def runs(self) -> bool:
+        """Whether the embedded model can make a video here."""
+        return not any(f.vital and f.state == "no" for findings in self.sections.values() for f in findings)
+
+    def to_json(self) -> dict[str, Any]:
+        sections = {title: [asdict(finding) for finding in findings] for title, findings in self.sections.items()}
+        return {"runs": self.runs, "sections": sections}
+
+    def rows(self) -> list[tuple[str, Rows]]:
+        marks = {"ok": "ok  ", "no": "NO  ", "note": "    "}
+        return [
+            (title, [(finding.name, marks[finding.state] + finding.text) for finding in findings])
+            for title, findings in self.sections.items()
+        ]
+
+
+def examine(settings: Settings) -> Report:
+    """Looks at everything. It loads no weights; it encodes a few frames and starts a child process."""
+    return Report(
+        {
+            "Machine": list(_machine()),
+            "Device": _tried("device", lambda: list(_device(settings)), vital=True),
+            "Models": [finding for card in CARDS.values() for finding in _model(card, settings)],
+            "Files that can be written": [finding for kind in get_args(OutputType) for finding in _codec(kind)],
+            "Reading sources": _tried("child process", lambda: list(_confinement()), vital=True),
+            "Folders": list(_folders(settings)),
+            "Settings": list(_settings(settings)),
+        }
+    )
+
+
+def _tried(name: str, look: Callable[[], Sequence[Finding]], *, vital: bool = False) -> Sequence[Finding]:
+    """The findings of `look`, or one that says what went wrong: a diagnosis must not end in an error."""
+    try:
+        return look()
+    except Exception as error:
+        text = error.message if isinstance(error, LongtakeError) else f"{type(error).__name__}: {error}"
+        return [Finding(name, "no", text, vital)]
+
+
+def _machine() -> Iterator[Finding]:
+    yield Finding(
+        "Python", "ok", f"{platform.python_version()} on {platform.platform(terse=True)} {platform.machine()}"
+    )
+    memory = memory_bytes()
+    told = "" if memory is None else f", {bytes_text(memory[0])} of {bytes_text(memory[1])} memory free"
+    yield Finding("processor", "note", f"{os.cpu_count()} threads{told}")
+    for group, vital in ((OTHER_PACKAGES, True), (TORCH_PACKAGES, True)):
+        found = {name: _version(name) for name in group}
+        lacking = [name for name, there in found.items() if there is None]
+        text = ", ".join(f"{name} {there}" for name, there in found.items() if there)
+        if lacking:
+            text = f"{' and '.join(lacking)} not installed: pip install 'longtake[torch]'"
+        yield Finding("packages", "no" if lacking else "ok", text, vital)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def memory_bytes() -> tuple[int, int] | None:
+    """(available, total) memory of the host; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        kilobytes = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
+        return kilobytes["MemAvailable"] * 1024, kilobytes["MemTotal"] * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def _device(settings: Settings) -> Iterator[Finding]:
+    import torch
+
+    from longtake.models import memory
+
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        name = torch.cuda.get_device_name(index)
+        yield Finding(f"cuda:{index}", "note", f"{name}, {bytes_text(free)} of {bytes_text(total)} free")
+    if torch.backends.mps.is_available():
+        yield Finding("mps", "note", "Apple GPU, memory shared with the host")
+    yield Finding("cpu", "note", f"{torch.get_num_threads()} threads of torch")
+    device = memory.choose_device(settings)
+    embedded, other = (str(memory.choose_dtype(settings, device, embedded=flag)) for flag in (True, False))
+    dtypes = f"{embedded.removeprefix('torch.')} for the embedded model, {other.removeprefix('torch.')} for others"
+    yield Finding("chosen", "ok", f"{device} (LONGTAKE_DEVICE={settings.device}), {dtypes}")
+
+
+def _model(card: ModelCard, settings: Settings) -> Sequence[Finding]:
+    lacking = missing(card, settings)
+    if lacking and card.embedded:
+        return [Finding(card.name, "no", f"its {', '.join(lacking)} are not where they should be", vital=True)]
+    if lacking:
+        return [Finding(card.name, "note", f"not installed: `longtake models pull {card.name}`")]
+    return _tried(card.name, lambda: [_installed(card, settings)], vital=card.embedded)
+
+
+def _installed(card: ModelCard, settings: Settings) -> Finding:
+    """Whether an installed model's files fit their classes, and the memory they need its device."""
+    import torch
+
+    from longtake.models import memory
+    from longtake.models.download import check
+
+    report = check(card.name, settings)
+    problems = [f"{part.part}: {part.problem}" for part in report.parts if part.problem]
+    if problems:
+        return Finding(card.name, "no", " ".join(problems), vital=card.embedded)
+    device = memory.choose_device(settings)
+    dtype = memory.choose_dtype(settings, device, embedded=card.embedded)
+    sizes = {str(part.part): part.num_parameters * dtype.itemsize for part in report.parts}
+    if settings.quantise == "fp8":
+        sizes["transformer"] //= dtype.itemsize
+    free = memory.free_bytes(device)
+    host = memory_bytes()
+    need, largest = sum(sizes.values()), max(sizes.values())
+    needs = f"needs {bytes_text(need)} in {str(dtype).removeprefix('torch.')}"
+    if host is not None and need > host[0] + (free or 0):
+        return Finding(card.name, "no", f"{needs}; the machine has {bytes_text(host[0])} free", vital=card.embedded)
+    if free is None or device == torch.device("cpu"):
+        return Finding(card.name, "ok", f"{needs}, on {device}", vital=card.embedded)
+    offload = memory.choose_offload(settings.offload, sizes, free)
+    fits = (
+        "everything stays on it" if offload == "none" else f"offload={offload}, its largest part {bytes_text(largest)}"
+    )
+    return Finding(card.name, "ok", f"{needs}; {device} has {bytes_text(free)} free: {fits}", vital=card.embedded)
+
+
+def _codec(kind: OutputType) -> Sequence[Finding]:
+    """Tries the codec by encoding a picture, with sound where the container holds it."""
+    made = recipe(kind, "medium", "fast")
+    vital = made.suffix == ".mp4"
+
+    def encode() -> Sequence[Finding]:
+        import numpy as np
+
+        from longtake.media.encode import Encoder
+
+        with tempfile.TemporaryDirectory(prefix="longtake-") as folder:
+            path = Path(folder) / f"try{made.suffix}"
+            with Encoder(path, made, *SIZE, Fraction(24)) as encoder:
+                encoder.write_sound(np.zeros((2, 2000), np.float32))
+                encoder.write(np.zeros((1, SIZE[1], SIZE[0], 3), np.uint8))
+            sound = f" and {made.sound.codec}" if made.sound else ", silent"
+            return [Finding(made.suffix, "ok", f"{made.codec}{sound}", vital)]
+
+    return _tried(made.suffix, encode, vital=vital)
+
+
+_CONFINED = """
+import json, os
+from longtake.media.sandbox import Limits, confine
+def net(): return os.readlink("/proc/self/ns/net") if os.path.exists("/proc/self/ns/net") else None
+before = net()
+confine(Limits())
+try:
+    import resource
+    limits = {name: resource.getrlimit(getattr(resource, "RLIMIT_" + name))[0] for name in ("AS", "FSIZE", "NOFILE")}
+except ImportError:
+    limits = {}
+print(json.dumps({"apart": before is not None and net() != before, "limits": limits}))
+"""
+
+
+def _confinement() -> Iterator[Finding]:
+    """What the child process that reads sources can be kept from."""
+    import json
+
+    from longtake.media.sandbox import Limits
+
+    child = subprocess.run([sys.executable, "-P", "-c", _CONFINED], capture_output=True, text=True, timeout=60)
+    if child.returncode:
+        last = (child.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        yield Finding("child process", "no", f"it ended with {child.returncode}: {last}", vital=True)
+        return
+    told = json.loads(child.stdout)
+    yield Finding("child process", "ok", "sources are read in a process of their own", vital=True)
+    asked = {"AS": Limits().memory_bytes, "FSIZE": 0, "NOFILE": 64}
+    held = [name for name, value in asked.items() if told["limits"].get(name) == value]
+    text = f"memory at most {bytes_text(asked['AS'])}, no files written, {asked['NOFILE']} files open"
+    whole = len(held) == len(asked)
+    yield Finding("limits", "ok" if whole else "note", text if whole else f"this system holds only {held or 'none'}")
+    network = "cut off" if told["apart"] else "not cut off: this system lets no process leave it (user namespaces)"
+    yield Finding("network", "ok" if told["apart"] else "note", network)
+
+
+def _folders(settings: Settings) -> Iterator[Finding]:
+    places = {"models": settings.models_dir, "LoRAs": settings.loras_dir, "temporary": Path(tempfile.gettempdir())}
+    for name, folder in places.items():
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        try:
+            with tempfile.TemporaryFile(dir=there):
+                pass
+            free = os.statvfs(there).f_bavail * os.statvfs(there).f_frsize if hasattr(os, "statvfs") else None
+            room = "" if free is None else f", {bytes_text(free)} free"
+            made = "" if there == folder else " (made when needed)"
+            yield Finding(name, "ok", f"{folder}{made}{room}", vital=name == "temporary")
+        except OSError as error:
+            text = f"{folder} cannot be written: {error.strerror}"
+            yield Finding(name, "no", text, vital=name == "temporary")
+
+
+def _settings(settings: Settings) -> Iterator[Finding]:
+    """All settings with their values, secrets masked; those of the environment are marked."""
+    for name, value in settings.model_dump(mode="json").items():
+        mark = " (set)" if name in settings.model_fields_set else ""
+        yield Finding(f"LONGTAKE_{name.upper()}", "note", f"{masked(value)}{mark}")
+
+
+def masked(value: Any) -> str:
+    """A setting's value without the user and password of an address in it."""
+    text = "-" if value is None else str(value)
+    scheme, slashes, rest = text.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{slashes}***@{host.rpartition('@')[2]}{slash}{path}" if "@" in host else text

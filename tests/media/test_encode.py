@@ -1,0 +1,363 @@
+"""Encoding: every recipe makes a right file, and nothing else is ever left behind."""
+
+import errno
+import itertools
+import subprocess
+import sys
+import threading
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import get_args
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from longtake.errors import Cancelled, InvalidRequest
+from longtake.media.encode import Encoder
+from longtake.media.formats import OutputType, Quality, Recipe, WriteMode, recipe
+from longtake.media.sound import num_samples, silence
+from tests.media.files_out import BT709_LIMITED, boxes, moving, read
+
+X264 = recipe("X264 (.mp4)", "medium", "fast")
+VP9 = recipe("VP9 (.webm)", "medium", "fast")
+PRORES = recipe("PRORES4444 (.mov)", "high", "fast")
+FILM = Fraction(24_000, 1001)
+CODECS = {
+    "X264 (.mp4)": ("h264", "aac"),
+    "VP9 (.webm)": ("vp9", "opus"),
+    "PRORES4444 (.mov)": ("prores", "pcm_s24le"),
+    "GIF (.gif)": ("gif", None),
+}
+
+
+def encode(
+    path: Path,
+    made: Recipe,
+    frames: NDArray[np.uint8] | NDArray[np.uint16],
+    rate: Fraction = Fraction(24),
+    sound: NDArray[np.float32] | None = None,
+) -> Path:
+    with Encoder(path, made, frames.shape[2], frames.shape[1], rate, sound_rate=None if sound is None else 48_000) as f:
+        f.write(frames[:4])
+        if sound is not None:
+            f.write_sound(sound)
+        f.write(frames[4:])
+    return path
+
+
+def tone(length: int, hz: float = 440.0) -> NDArray[np.float32]:
+    wave = 0.3 * np.sin(2 * np.pi * hz * np.arange(length) / 48_000)
+    return np.stack([wave, wave]).astype(np.float32)
+
+
+@pytest.mark.parametrize("type_", get_args(OutputType))
+def test_every_quality_and_mode_makes_a_right_file(type_: OutputType, tmp_path: Path) -> None:
+    frames = moving(9)
+    for quality, mode in itertools.product(get_args(Quality), get_args(WriteMode)):
+        made = recipe(type_, quality, mode)
+        facts = read(encode(tmp_path / f"{quality}-{mode}{made.suffix}", made, frames, FILM, tone(100)))
+        assert (facts.codec, facts.sound_codec) == CODECS[type_]
+        if type_ == "GIF (.gif)":
+            assert len(facts.frames) == (5 if quality in ("low", "medium") else 9)
+        else:
+            assert len(facts.frames) == 9
+            assert facts.rate == FILM
+            assert facts.tags == BT709_LIMITED
+        if made.suffix in (".mp4", ".mov"):
+            order = boxes(tmp_path / f"{quality}-{mode}{made.suffix}")
+            assert order.index("moov") < order.index("mdat")
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".part"]
+
+
+@pytest.mark.parametrize("rate", [FILM, Fraction(30_000, 1001), Fraction(25, 2), Fraction(60)])
+@pytest.mark.parametrize("made", [X264, VP9, PRORES], ids=lambda made: made.container)
+def test_frame_rates_are_exact(made: Recipe, rate: Fraction, tmp_path: Path) -> None:
+    facts = read(encode(tmp_path / "a", made, moving(48), rate))
+    assert facts.rate == rate
+    clock = Fraction(1, 1000) if made.container == "webm" else Fraction(0)
+    assert all(abs(at - n / rate) <= clock for n, at in enumerate(facts.times))
+
+
+@pytest.mark.parametrize("type_", get_args(OutputType))
+def test_colour_bars_come_back(type_: OutputType, tmp_path: Path) -> None:
+    colours = np.array(
+        [[200, 40, 40], [40, 200, 40], [40, 40, 200], [235, 235, 235], [20, 20, 20], [180, 180, 30], [13, 77, 201]],
+        np.uint8,
+    )
+    bars = np.ascontiguousarray(np.broadcast_to(np.repeat(colours, 16, axis=0), (9, 64, 112, 3)))
+    seen = read(encode(tmp_path / "a", recipe(type_, "maximum", "fast"), bars)).frames[:, 8:-8, 8::16]
+    assert np.abs(seen.astype(int) - colours).max() <= 3
+
+
+def test_write_modes_order_the_sizes(tmp_path: Path) -> None:
+    """The slow modes save where there is something to save: grain at fine quantisers costs them what it costs."""
+    frames = moving(24, 144, 256)
+
+    def sizes(type_: OutputType, quality: Quality) -> list[int]:
+        made = [recipe(type_, quality, mode) for mode in ("fast", "balanced", "small")]
+        return [encode(tmp_path / "a", one, frames).stat().st_size for one in made]
+
+    for quality in get_args(Quality):
+        fast, balanced, small = sizes("X264 (.mp4)", quality)
+        assert fast > balanced
+        assert fast > small
+        assert quality in ("high", "maximum") or balanced > small
+    fast, balanced, small = sizes("VP9 (.webm)", "maximum")
+    assert fast > balanced > small
+    fast, balanced, small = sizes("PRORES4444 (.mov)", "maximum")
+    assert fast == balanced > small
+
+
+@pytest.mark.parametrize("type_", ["X264 (.mp4)", "VP9 (.webm)", "PRORES4444 (.mov)"])
+def test_better_quality_is_nearer_to_the_frames(type_: OutputType, tmp_path: Path) -> None:
+    frames = moving(9, 96, 128)
+    losses = [
+        np.square(read(encode(tmp_path / q, recipe(type_, q, "fast"), frames)).frames.astype(float) - frames).mean()
+        for q in get_args(Quality)
+    ]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[0] > 1.1 * losses[-1]
+
+
+def test_ten_bit_frames_keep_their_steps(tmp_path: Path) -> None:
+    """A ramp of 16-bit grey has more levels in ProRes than 8 bits could hold, and white stays white."""
+    ramp = np.linspace(0, 65_535, 1024).round().astype(np.uint16)
+    frames = np.broadcast_to(ramp[None, None, :, None], (2, 16, 1024, 3))
+    path = encode(tmp_path / "a.mov", recipe("PRORES4444 (.mov)", "maximum", "fast"), frames)
+    with av.open(str(path)) as file:
+        plane = next(file.decode(video=0)).planes[0]
+        luma = np.frombuffer(plane, np.uint16).reshape(16, -1)[8, :1024] / 4  # FFmpeg decodes 4444 to 12 bits
+    assert np.abs(luma - (64 + 876 * (ramp / 65_535))).max() < 4
+    assert len(np.unique(luma.round())) > 500
+
+
+@pytest.mark.parametrize("made", [X264, VP9, PRORES], ids=lambda made: made.container)
+@pytest.mark.parametrize("given", [0, 500, 1_000_000])
+def test_sound_is_as_long_as_the_picture(made: Recipe, given: int, tmp_path: Path) -> None:
+    frames = moving(31)
+    facts = read(encode(tmp_path / "a", made, frames, FILM, tone(given)))
+    assert facts.sound is not None
+    wanted = num_samples(31, FILM)
+    grid = 1024 if made.container == "mp4" else 0
+    assert wanted <= facts.sound.shape[1] <= wanted + grid
+    assert np.abs(facts.sound[:, given + 2000 :]).max(initial=0) < 0.01
+    assert np.abs(facts.sound[:, wanted:]).max(initial=0) < 0.02
+
+
+def test_lossless_sound_is_the_sound_whatever_the_blocks(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sound = rng.uniform(-1, 1, (2, num_samples(30, FILM))).astype(np.float32)
+    with Encoder(tmp_path / "a.mov", PRORES, 64, 64, FILM) as file:
+        for first, last in itertools.pairwise([0, 7, 5000, 5001, 40_000, sound.shape[1]]):
+            file.write_sound(sound[:, first:last])
+            file.write(moving(5))
+        file.write(moving(5))
+    heard = read(tmp_path / "a.mov").sound
+    assert heard is not None
+    assert heard.shape == sound.shape
+    assert np.abs(heard - sound).max() < 2**-22
+
+
+@pytest.mark.parametrize("made", [X264, VP9], ids=lambda made: made.container)
+def test_an_impulse_at_the_joint_stays_there(made: Recipe, tmp_path: Path) -> None:
+    joint = num_samples(20, FILM)
+    sound = silence(num_samples(40, FILM))
+    sound[:, joint] = 0.9
+    heard = read(encode(tmp_path / "a", made, moving(40), FILM, sound)).sound
+    assert heard is not None
+    assert abs(int(np.abs(heard[0]).argmax()) - joint) <= 2
+
+
+@pytest.mark.parametrize("made", [X264, VP9], ids=lambda made: made.container)
+@pytest.mark.parametrize("when", ["first", "last"])
+def test_packets_are_interleaved_whenever_the_sound_comes(made: Recipe, when: str, tmp_path: Path) -> None:
+    num_frames, rate = 480, Fraction(24)
+    sound = tone(num_samples(num_frames, rate))
+    with Encoder(tmp_path / "a", made, 64, 64, rate) as file:
+        if when == "first":
+            file.write_sound(sound)
+        for _ in range(num_frames // 24):
+            file.write(moving(24))
+        if when == "last":
+            file.write_sound(sound)
+    clock = {"video": Fraction(0), "audio": Fraction(0)}
+    with av.open(str(tmp_path / "a")) as opened:
+        for packet in opened.demux():
+            if packet.dts is not None:
+                clock[packet.stream.type] = max(clock[packet.stream.type], packet.dts * packet.time_base)
+                assert abs(clock["video"] - clock["audio"]) < 1.5
+
+
+@pytest.mark.parametrize("made", [X264, VP9], ids=lambda made: made.container)
+def test_odd_sizes_are_refused_in_a_sentence(made: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"even width and height; 63x64 was given, 64x64 would do"):
+        Encoder(tmp_path / "a", made, 63, 64, FILM)
+
+
+@pytest.mark.parametrize("type_", ["PRORES4444 (.mov)", "GIF (.gif)"])
+def test_odd_sizes_where_they_can_be(type_: OutputType, tmp_path: Path) -> None:
+    frames = moving(9, 63, 65)
+    seen = read(encode(tmp_path / "a", recipe(type_, "maximum", "fast"), frames)).frames
+    assert seen.shape == frames.shape
+    assert np.abs(seen.astype(int) - frames).mean() < 12
+
+
+def test_the_same_frames_make_the_same_file(tmp_path: Path) -> None:
+    frames = moving(12, 128, 96)
+    for type_ in get_args(OutputType):
+        made = recipe(type_, "high", "balanced")
+        files = {encode(tmp_path / str(n), made, frames, FILM, tone(50_000)).read_bytes() for n in range(3)}
+        assert len(files) == 1, type_
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+@pytest.mark.parametrize("type_", get_args(OutputType))
+def test_an_exception_leaves_nothing(type_: OutputType, tmp_path: Path) -> None:
+    threads = threading.active_count()
+    made = recipe(type_, "medium", "fast")
+    with pytest.raises(Cancelled), Encoder(tmp_path / "a", made, 64, 64, FILM) as file:  # noqa: PT012
+        file.write(moving(48))
+        file.write(moving(9))
+        raise Cancelled
+    assert leftovers(tmp_path) == []
+    assert threading.active_count() == threads
+
+
+def test_leaving_does_not_wait_for_the_waiting_frames(tmp_path: Path) -> None:
+    """Of 48 large pictures, which take this codec 10 s and more, at most the one in work is finished."""
+    slow = recipe("VP9 (.webm)", "maximum", "small")
+    chunk = np.broadcast_to(moving(1, 704, 1248), (48, 704, 1248, 3))
+    with pytest.raises(Cancelled), Encoder(tmp_path / "a", slow, 1248, 704, FILM) as file:  # noqa: PT012
+        file.write(chunk)
+        began = time.monotonic()
+        raise Cancelled
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("type_", ["VP9 (.webm)", "GIF (.gif)"])
+def test_waiting_can_be_cancelled(type_: OutputType, tmp_path: Path) -> None:
+    """VP9 makes the caller wait in `write`, GIF at the end: both ask whether to go on, and stop."""
+    frames = np.random.default_rng(0).integers(0, 256, (1, 704, 1248, 3), dtype=np.uint8).repeat(40, axis=0)
+    frames[1::2] = 255 - frames[1::2]
+    began = 0.0
+
+    def check() -> None:
+        nonlocal began
+        began = time.monotonic()
+        raise Cancelled
+
+    made = recipe(type_, "maximum", "small" if type_ == "VP9 (.webm)" else "fast")
+    with pytest.raises(Cancelled), Encoder(tmp_path / "a", made, 1248, 704, FILM, check=check) as file:  # noqa: PT012
+        for _ in range(1 if made.palette else 3):
+            file.write(frames)
+    assert 0 < time.monotonic() - began < 5
+    assert leftovers(tmp_path) == []
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"the one before")
+    with Encoder(path, X264, 64, 64, FILM, sound_rate=None) as file:
+        file.write(moving(48))
+        assert path.read_bytes() == b"the one before"
+    assert leftovers(tmp_path) == ["a.mp4"]
+    assert len(read(path).frames) == 48
+
+
+def test_a_failing_encoder_tells_the_producer_at_once(tmp_path: Path) -> None:
+    """The file cannot be opened; whoever keeps writing sees that, instead of waiting for ever."""
+    path = tmp_path / "absent" / "a.mp4"
+
+    def write_on() -> None:
+        with Encoder(path, X264, 64, 64, FILM, sound_rate=None) as file:
+            for _ in range(100):
+                file.write(moving(9))
+            pytest.fail("a hundred chunks went nowhere")
+
+    with pytest.raises(OSError, match=r"No such file") as caught:
+        write_on()
+    assert caught.value.errno == errno.ENOENT
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    """The limit on file size stands for the disk's end: the write fails in the encoder's thread."""
+    program = f"""
+import resource, signal, pathlib, numpy
+from fractions import Fraction
+from longtake.media.encode import Encoder
+from longtake.media.formats import recipe
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+chunk = numpy.random.default_rng(0).integers(0, 255, (8, 256, 256, 3), dtype=numpy.uint8)
+folder = pathlib.Path({str(tmp_path)!r})
+for kind in ("X264 (.mp4)", "PRORES4444 (.mov)", "GIF (.gif)"):
+    try:
+        with Encoder(folder / "a", recipe(kind, "maximum", "fast"), 256, 256, Fraction(24)) as file:
+            for _ in range(20):
+                file.write(chunk)
+    except OSError as error:
+        print(kind, error.errno)
+print(sorted(path.name for path in folder.iterdir()))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split("\n")[:4] == [
+        f"X264 (.mp4) {errno.EFBIG}",
+        f"PRORES4444 (.mov) {errno.EFBIG}",
+        f"GIF (.gif) {errno.EFBIG}",
+        "[]",
+    ]
+
+
+def test_a_video_without_frames_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="No frame"), Encoder(tmp_path / "a", X264, 64, 64, FILM):
+        pass
+    assert leftovers(tmp_path) == []
+
+
+def test_wrong_shapes_are_refused(tmp_path: Path) -> None:
+    with Encoder(tmp_path / "a", X264, 64, 64, FILM, sound_rate=None) as file:
+        with pytest.raises(ValueError, match="uint8 or uint16"):
+            file.write(moving(2, 64, 32))
+        with pytest.raises(ValueError, match="uint8 or uint16"):
+            file.write(moving(2).astype(np.float32))  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="without sound"):
+            file.write_sound(silence(10))
+        file.write(moving(2))
+    with pytest.raises(ValueError, match="48000 Hz, not 24000"):
+        Encoder(tmp_path / "a", X264, 64, 64, FILM, sound_rate=24_000)
+
+
+def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
+    """Ten times the frames in the same chunks, in a process of their own, so that its peak is the encoder's."""
+    program = """
+import resource, sys, pathlib, numpy
+from fractions import Fraction
+from longtake.media.encode import Encoder
+from longtake.media.formats import recipe
+kind, count, folder = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
+with Encoder(folder / f"{count}", recipe(kind, "low", "fast"), 480, 272, Fraction(24), sound_rate=None) as file:
+    for n in range(count):
+        chunk = numpy.empty((8, 272, 480, 3), numpy.uint8)
+        chunk[:] = (numpy.arange(480)[None, None, :, None] + 8 * n + numpy.arange(8)[:, None, None, None]) % 256
+        file.write(chunk)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    for kind in ("X264 (.mp4)", "GIF (.gif)"):
+        short, long = (
+            int(
+                subprocess.run(
+                    [sys.executable, "-c", program, kind, count, str(tmp_path)],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                ).stdout
+            )
+            for count in ("8", "48")
+        )
+        assert long - short < 40, f"{kind}: {short} MiB for 64 frames, {long} MiB for 384; those 320 frames are 119 MiB"

@@ -1,0 +1,204 @@
+"""From a URL, a data URI or a path to a local file, within limits."""
+
+import base64
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtake.errors import DownloadFailed, FileTooLarge, InvalidRequest
+from longtake.media.fetch import localise
+
+BODY = bytes(range(256)) * 40
+
+
+class Site(BaseHTTPRequestHandler):
+    """Paths that behave as their names say."""
+
+    asked: ClassVar[list[str]] = []
+    stop: ClassVar[threading.Event] = threading.Event()
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        page = self.path.partition("?")[0]
+        if page == "/ok":
+            self._answer(200, BODY)
+        elif page == "/endless":
+            self.send_response(200)
+            self.end_headers()
+            try:
+                while not self.stop.is_set():
+                    self.wfile.write(BODY)
+            except OSError:
+                return
+        elif page == "/slow":
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            for _ in range(100):
+                if self.stop.wait(0.1):
+                    return
+                try:
+                    self.wfile.write(b"x")
+                except OSError:
+                    return
+        elif page == "/short":
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b"only this")
+        elif page.startswith("/hop"):
+            left = int(page[4:])
+            self._redirect("/ok" if left == 1 else f"/hop{left - 1}")
+        elif page == "/to-file":
+            self._redirect("file:///etc/hostname")
+        elif page == "/to-elsewhere":
+            self._redirect("http://elsewhere.invalid/video.mp4")
+        else:
+            self._answer(404, b"nothing here")
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _redirect(self, to: str) -> None:
+        self.send_response(302)
+        self.send_header("Location", to)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    Site.stop.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("page", ["/ok", "/ok?signature=abc", "/hop1", "/hop5"])
+def test_download(site: str, tmp_path: Path, page: str) -> None:
+    assert localise(site + page, tmp_path, max_bytes=len(BODY)).read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    ("page", "error", "words"),
+    [
+        ("/missing?key=secret", DownloadFailed, "answered 404"),
+        ("/hop6", DownloadFailed, "redirected more than 5 times"),
+        ("/to-file", DownloadFailed, "other than http"),
+        ("/to-elsewhere", DownloadFailed, "elsewhere.invalid"),
+        ("/short", DownloadFailed, "could not be downloaded"),
+        ("/slow", DownloadFailed, "in time"),
+        ("/endless", FileTooLarge, "larger than 50000 bytes"),
+    ],
+)
+def test_failed_downloads_leave_nothing(
+    site: str, tmp_path: Path, page: str, error: type[Exception], words: str
+) -> None:
+    started = time.monotonic()
+    with pytest.raises(error, match=words) as caught:
+        localise(site + page, tmp_path, max_bytes=50_000, timeout_s=1)
+    assert "secret" not in str(caught.value)
+    assert time.monotonic() - started < 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_declared_size_is_refused_before_it_is_read(site: str, tmp_path: Path) -> None:
+    with pytest.raises(FileTooLarge) as caught:
+        localise(f"{site}/ok", tmp_path, max_bytes=len(BODY) - 1)
+    assert caught.value.ctx == {"max_size": len(BODY) - 1}
+
+
+def test_a_dead_host(tmp_path: Path) -> None:
+    with pytest.raises(DownloadFailed, match=r"127\.0\.0\.1"):
+        localise("http://127.0.0.1:1/x", tmp_path, max_bytes=10)
+
+
+def test_every_host_is_checked_before_it_is_asked(site: str, tmp_path: Path) -> None:
+    hosts: list[str] = []
+
+    def check(host: str) -> None:
+        hosts.append(host)
+        if host == "elsewhere.invalid":
+            raise DownloadFailed("not there")
+
+    with pytest.raises(DownloadFailed, match="not there"):
+        localise(f"{site}/to-elsewhere", tmp_path, max_bytes=10, check_host=check)
+    assert hosts == ["127.0.0.1", "elsewhere.invalid"]
+
+    def refuse(host: str) -> None:
+        raise DownloadFailed(f"{host} may not be asked")
+
+    before = len(Site.asked)
+    with pytest.raises(DownloadFailed, match="may not be asked"):
+        localise(f"{site}/ok", tmp_path, max_bytes=10, check_host=refuse)
+    assert len(Site.asked) == before
+
+
+@given(data=st.binary(max_size=300), padded=st.booleans(), escaped=st.booleans())
+def test_data_uri(tmp_path_factory: pytest.TempPathFactory, data: bytes, padded: bool, escaped: bool) -> None:
+    text = base64.b64encode(data).decode()
+    text = text if padded else text.rstrip("=")
+    text = text.replace("+", "%2B").replace("=", "%3D") if escaped else text
+    path = localise(f"data:video/mp4;base64,{text}", tmp_path_factory.mktemp("data"), max_bytes=300)
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    ("uri", "error", "words"),
+    [
+        ("data:video/mp4;base64", InvalidRequest, "no comma"),
+        ("data:;base64,AA*A", InvalidRequest, "characters that base64 does not have"),
+        ("data:;base64,AA AA", InvalidRequest, "characters that base64 does not have"),
+        ("data:;base64,AA==AA", InvalidRequest, "characters that base64 does not have"),
+        ("data:;base64,AAAAA", InvalidRequest, "ends too early"),
+        ("data:;base64," + "A" * 138, FileTooLarge, "100 bytes"),
+        ("data:;base64," + "A" * 10**6, FileTooLarge, "100 bytes"),
+        ("data:," + "a" * 101, FileTooLarge, "100 bytes"),
+        ("data:," + "%41" * 101, FileTooLarge, "100 bytes"),
+    ],
+)
+def test_bad_data_uris(tmp_path: Path, uri: str, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words) as caught:
+        localise(uri, tmp_path, max_bytes=100)
+    assert len(str(caught.value)) < 300
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_uri_of_exactly_the_limit(tmp_path: Path) -> None:
+    for uri in ("data:," + "a" * 100, "data:," + "%41" * 100, "data:;base64," + base64.b64encode(bytes(100)).decode()):
+        assert localise(uri, tmp_path, max_bytes=100).stat().st_size == 100
+
+
+def test_local_paths_only_where_allowed(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"1234")
+    assert localise(str(path), tmp_path, max_bytes=4, allow_local=True) == path
+    with pytest.raises(FileTooLarge):
+        localise(str(path), tmp_path, max_bytes=3, allow_local=True)
+    with pytest.raises(InvalidRequest, match="There is no file"):
+        localise(str(tmp_path / "other.mp4"), tmp_path, max_bytes=4, allow_local=True)
+    with pytest.raises(InvalidRequest, match="There is no file"):
+        localise(str(tmp_path), tmp_path, max_bytes=4, allow_local=True)
+
+
+@pytest.mark.parametrize(
+    "url", ["/etc/hostname", "file:///etc/hostname", "ftp://host/x", "concat:a|b", "pipe:0", "", "http:relative"]
+)
+def test_everything_else_is_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(InvalidRequest, match="neither an http"):
+        localise(url, tmp_path, max_bytes=10)

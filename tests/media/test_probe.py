@@ -1,0 +1,136 @@
+"""What is said of a file: true counts, exact rates, and sentences for what is no video."""
+
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+from longtake.clip import Sound, Source, Span
+from longtake.errors import UnsupportedVideo, VideoTooLarge, VideoTooLong
+from longtake.media.decode import frames
+from longtake.media.probe import decoded, probe, shown_packets
+from longtake.media.sandbox import Limits
+from longtake.media.sniff import sniff
+from tests.media.clips import FASTSTART, STEADY, X264_SHORT_GOP, Clip, Tone, cut, number_of, write_webp
+
+
+def facts(path: Path, limits: Limits = Limits()) -> Source:  # noqa: B008
+    return probe(path, sniff(path), limits).facts
+
+
+@pytest.mark.parametrize("clip", STEADY, ids=lambda clip: clip.name)
+def test_steady_files(tmp_path: Path, clip: Clip) -> None:
+    found = facts(clip.write(tmp_path))
+    assert (found.num_frames, found.rate, found.variable_rate) == (clip.frames, clip.rate, False)
+    assert (found.width, found.height) == clip.size
+
+
+def test_variable_rate_counts_the_frames_shown(tmp_path: Path) -> None:
+    times = [0, 1, 2, 4, 5, 6, 9, 10, 11, 12, 13, 14]
+    clip = Clip("vfr.mp4", frames=12, pts=times, tick_s=Fraction(1, 24))
+    assert facts(clip.write(tmp_path)) == Source("mp4", "h264", 128, 96, Fraction(24), 15, variable_rate=True)
+
+
+def test_gif_delays(tmp_path: Path) -> None:
+    clip = Clip("slow.gif", frames=8, codec="gif", pix_fmt="rgb8", rate=Fraction(24))
+    assert (facts(clip.write(tmp_path)).rate, facts(tmp_path / "slow.gif").num_frames) == (Fraction(24), 8)
+
+
+@pytest.mark.parametrize(
+    ("shown_ms", "rate", "count", "variable"),
+    [(40, Fraction(25), 6, False), ([40, 40, 120, 40, 40, 40], Fraction(25), 8, True), (0, Fraction(10), 6, False)],
+)
+def test_animated_webp(tmp_path: Path, shown_ms: int | list[int], rate: Fraction, count: int, variable: bool) -> None:
+    found = facts(write_webp(tmp_path / "a.webp", 6, (96, 64), shown_ms))
+    assert found == Source("webp", "webp", 96, 64, rate, count, variable_rate=variable, alpha=True)
+
+
+@pytest.mark.parametrize(
+    ("tone", "sound"),
+    [
+        (None, None),
+        (Tone(layout="mono", rate=44_100), Sound(44_100, 1, "mono")),
+        (Tone(), Sound(48_000, 2, "stereo")),
+        (Tone(layout="5.1"), Sound(48_000, 6, "5.1")),
+    ],
+)
+def test_sound(tmp_path: Path, tone: Tone | None, sound: Sound | None) -> None:
+    assert facts(Clip("clip.mp4", frames=4, sound=tone).write(tmp_path)).sound == sound
+
+
+def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedVideo, match="sound but no video"):
+        facts(Clip("sound.mp4", codec=None, sound=Tone()).write(tmp_path))
+
+
+def test_missing_moov(tmp_path: Path) -> None:
+    whole = Clip("whole.mp4", frames=24).write(tmp_path)
+    with pytest.raises(UnsupportedVideo, match="cannot be read as mp4"):
+        facts(cut(whole, tmp_path / "cut.mp4", 0.5))
+
+
+def test_truncated_file_counts_what_is_there(tmp_path: Path) -> None:
+    whole = Clip("whole.mp4", frames=48, options=X264_SHORT_GOP, muxer_options=FASTSTART).write(tmp_path)
+    found = facts(cut(whole, tmp_path / "cut.mp4", 0.7))
+    with av.open(str(tmp_path / "cut.mp4")) as media:
+        assert media.streams.video[0].frames == 48
+        decodable = sum(1 for _ in decoded(shown_packets(media, media.streams.video[0]), media.streams.video[0]))
+    assert 10 < found.num_frames <= decodable < 40
+    assert decodable - found.num_frames <= 3
+    assert found.rate == 24
+
+
+def test_edit_list_that_trims_both_ends(tmp_path: Path) -> None:
+    data = bytearray(Clip("whole.mp4", frames=48, options=X264_SHORT_GOP).write(tmp_path).read_bytes())
+    entry = data.index(b"elst") + 12
+    duration_ms, media_time = struct.unpack_from(">Ii", data, entry)
+    ticks = 512
+    struct.pack_into(">Ii", data, entry, duration_ms - 500, media_time + 5 * ticks)
+    (tmp_path / "trimmed.mp4").write_bytes(data)
+    film = probe(tmp_path / "trimmed.mp4", "mp4", Limits())
+    assert (film.facts.num_frames, film.facts.rate, film.facts.variable_rate) == (36, Fraction(24), False)
+    (chunk,) = frames(film, Span(0, 36, Fraction(24)), None, 100)
+    assert [number_of(picture) for picture in chunk] == list(range(5, 41))
+
+
+def test_header_without_frames(tmp_path: Path) -> None:
+    whole = Clip("whole.mp4", frames=48, muxer_options=FASTSTART).write(tmp_path)
+    data = whole.read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[: data.index(b"mdat") + 8])
+    with pytest.raises(UnsupportedVideo, match="without a single whole frame"):
+        facts(tmp_path / "cut.mp4")
+
+
+@pytest.mark.parametrize(
+    ("limits", "error", "words"),
+    [
+        (Limits(max_pixels=100 * 96), VideoTooLarge, "128 x 96"),
+        (Limits(max_duration_s=0.9), VideoTooLong, "lasts 1 s"),
+        (Limits(max_frames=23), VideoTooLong, "more than 23 frames"),
+    ],
+)
+@pytest.mark.parametrize("make", [
+    lambda folder: Clip("clip.mp4", frames=24).write(folder),
+    lambda folder: write_webp(folder / "clip.webp", 25, (128, 96), 40),
+], ids=["mp4", "webp"])  # fmt: skip
+def test_limits(
+    tmp_path: Path, make: Callable[[Path], Path], limits: Limits, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        facts(make(tmp_path), limits)
+
+
+def test_a_far_timestamp_is_too_long_rather_than_many_frames(tmp_path: Path) -> None:
+    clip = Clip("far.mkv", frames=3, pts=[0, 1, 24 * 7200], tick_s=Fraction(1, 24))
+    with pytest.raises(VideoTooLong, match="720"):
+        facts(clip.write(tmp_path))
+
+
+def test_stretched_pixels_count_towards_the_limit(tmp_path: Path) -> None:
+    clip = replace(Clip("wide.mp4", frames=1), pixel_aspect=Fraction(16))
+    with pytest.raises(VideoTooLarge, match="2048 x 96"):
+        facts(clip.write(tmp_path), Limits(max_pixels=128 * 96 * 10))

@@ -1,0 +1,167 @@
+"""Sound on the clock of the pictures: exact lengths, placed by timestamps, the same wherever reading starts."""
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from longtake.media.probe import Film, probe
+from longtake.media.sandbox import Limits
+from longtake.media.sniff import sniff
+from longtake.media.soundtrack import sound
+from tests.media.clips import Clip, Tone
+
+RATE = 48_000
+
+STORED = (
+    ("aac.mp4", Tone()),
+    ("aac_44100.mp4", Tone(rate=44_100)),
+    ("aac_22050_mono.mp4", Tone(rate=22_050, layout="mono")),
+    ("aac.mkv", Tone()),
+    ("aac.ts", Tone()),
+    ("opus.webm", Tone(codec="libopus")),
+    ("vorbis.webm", Tone(codec="vorbis", rate=44_100)),
+    ("mp3.mp4", Tone(codec="libmp3lame", rate=44_100)),
+    ("pcm.mov", Tone(codec="pcm_s16le")),
+    ("pcm24.mov", Tone(codec="pcm_s24le", rate=96_000)),
+    ("pcm.avi", Tone(codec="pcm_s16le", rate=44_100)),
+    ("flac.mkv", Tone(codec="flac", rate=44_100)),
+)
+
+
+def film_with(name: str, tone: Tone, folder: Path, frames: int = 24, pts: list[int] | None = None) -> Film:
+    codec = "libvpx-vp9" if name.endswith("webm") else "libx264"
+    options = (("cpu-used", "8"),) if name.endswith("webm") else (("preset", "ultrafast"),)
+    path = Clip(name, frames=frames, size=(64, 48), codec=codec, options=options, sound=tone, pts=pts).write(folder)
+    return probe(path, sniff(path), Limits())
+
+
+def heard(film: Film, first: int, stop: int, rate: int = RATE, block: int = 1 << 30) -> NDArray[np.float32]:
+    return np.concatenate([np.zeros((2, 0), np.float32), *sound(film, first, stop, rate, block)], axis=1)
+
+
+def onset(samples: NDArray[np.float32]) -> int:
+    return int(np.argmax(np.abs(samples[0]) > 0.25))
+
+
+@pytest.mark.parametrize(("name", "tone"), STORED, ids=[name for name, _ in STORED])
+def test_length_place_and_pitch(tmp_path: Path, name: str, tone: Tone) -> None:
+    film = film_with(name, tone, tmp_path)
+    samples = heard(film, 0, RATE + 777)
+    assert samples.shape == (2, RATE + 777)
+    slack = 2 if tone.codec.startswith(("pcm", "flac")) else 60
+    assert abs(onset(samples) - RATE // 4) <= slack
+    steady = samples[:, RATE // 2 : RATE // 2 + RATE // 4]
+    spectrum = np.abs(np.fft.rfft(steady[0] * np.hanning(steady.shape[1])))
+    assert np.argmax(spectrum) == 250  # 1000 Hz in bins of 4 Hz
+    assert 0.45 < np.abs(steady).max() < 0.55
+    assert np.abs(samples[:, RATE + 100 :]).max() < 0.6
+    np.testing.assert_allclose(samples[0], samples[1], atol=1e-3)
+
+
+@pytest.mark.parametrize(("name", "tone"), STORED, ids=[name for name, _ in STORED])
+def test_any_part_equals_that_part_of_the_whole(tmp_path: Path, name: str, tone: Tone) -> None:
+    film = film_with(name, replace(tone, seconds=3.0, onset_s=0.1, hertz=440.0), tmp_path, frames=72)
+    # A clock of whole milliseconds places a part only to half of one.
+    shift, tolerance = (25, 0.03) if name.endswith(("webm", "mkv")) else (0, 2e-3)
+    whole = heard(film, 0, 3 * RATE + shift)
+    for first, stop in ((0, 1000), (48_123, 60_001), (100_000, 144_000), (143_000, 144_000)):
+        part = heard(film, first, stop)
+        errors = [
+            np.abs(part[:, 30:-30] - whole[:, first + 30 + lag : stop - 30 + lag]).max()
+            for lag in range(-shift, shift + 1)
+            if stop + lag <= whole.shape[1]
+        ]
+        assert min(errors) < tolerance, (first, stop)
+
+
+def test_blocks_are_pieces_of_one_stream(tmp_path: Path) -> None:
+    film = film_with("aac_44100.mp4", Tone(rate=44_100), tmp_path)
+    blocks = list(sound(film, 100, 50_100, RATE, 7000))
+    assert [block.shape[1] for block in blocks] == [7000] * 7 + [1000]
+    np.testing.assert_array_equal(np.concatenate(blocks, axis=1), heard(film, 100, 50_100))
+
+
+@settings(max_examples=25, deadline=None)
+@given(first=st.integers(-5000, 60_000), count=st.integers(0, 70_000), rate=st.sampled_from([8000, 44_100, 48_000]))
+def test_lengths_are_exact(tmp_path_factory: pytest.TempPathFactory, first: int, count: int, rate: int) -> None:
+    film = film_with("pcm.mov", Tone(codec="pcm_s16le", rate=44_100), tmp_path_factory.mktemp("sound"))
+    assert heard(film, first, first + count, rate, 10_000).shape == (2, count)
+
+
+def test_before_the_start_and_behind_the_end_is_silence(tmp_path: Path) -> None:
+    tone = Tone(codec="pcm_s16le", seconds=0.5, onset_s=0)
+    film = film_with("short.mov", tone, tmp_path)
+    samples = heard(film, -1000, RATE)
+    assert np.abs(samples[:, :1000]).max() == 0
+    assert np.abs(samples[:, 1000 + RATE // 2 :]).max() == 0
+    np.testing.assert_allclose(samples[:, 1000 : 1000 + RATE // 2], tone.samples(), atol=1e-4)
+
+
+def test_sound_longer_than_the_pictures_can_be_read(tmp_path: Path) -> None:
+    film = film_with("long.mov", Tone(codec="pcm_s16le", seconds=2), tmp_path, frames=12)
+    assert film.facts.num_frames == 12
+    assert np.abs(heard(film, RATE, RATE + 5000)).max() > 0.4
+
+
+@pytest.mark.parametrize("name", ["late.mov", "late.mkv", "late.ts"])
+def test_sound_that_starts_late(tmp_path: Path, name: str) -> None:
+    codec = "mp2" if name.endswith("ts") else "pcm_s16le"
+    film = film_with(name, Tone(codec=codec, start_s=0.5, onset_s=0.0, seconds=0.4), tmp_path)
+    samples = heard(film, 0, RATE)
+    assert abs(onset(samples) - RATE // 2) <= 600 if codec == "mp2" else 48
+    assert np.abs(samples[:, : RATE // 2 - 700]).max() < 1e-3
+
+
+def test_clock_starts_with_the_first_picture(tmp_path: Path) -> None:
+    tone = Tone(codec="pcm_s16le", start_s=10.0, onset_s=0.25)
+    film = film_with("offset.mkv", tone, tmp_path, pts=[252 + n for n in range(24)])
+    assert film.origin_s == Fraction(21, 2)
+    assert np.abs(heard(film, 0, 1000)).max() > 0.4
+    assert abs(onset(heard(film, -RATE // 2, 0)) - RATE // 4) <= 48
+
+
+def test_mono_is_doubled_and_stereo_kept(tmp_path: Path) -> None:
+    tone = Tone(codec="pcm_s16le", layout="mono")
+    samples = heard(film_with("mono.mov", tone, tmp_path), 0, RATE)
+    np.testing.assert_allclose(samples, np.repeat(tone.samples(), 2, axis=0), atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["5.1", "quad", "2.1"])
+def test_full_scale_surround_does_not_clip(tmp_path: Path, layout: str) -> None:
+    tone = Tone(codec="pcm_s16le", layout=layout, level=1.0, onset_s=0)
+    samples = heard(film_with("surround.mov", tone, tmp_path), 0, RATE)
+    assert 0.98 < np.abs(samples).max() <= 1.0 + 1e-6
+    np.testing.assert_array_equal(samples[0], samples[1])
+
+
+def test_eight_planar_channels(tmp_path: Path) -> None:
+    path = tmp_path / "seven.mp4"
+    weights = np.arange(1, 9, dtype=np.float32) / 20
+    with av.open(str(path), "w") as media:
+        video = media.add_stream("libx264", rate=24)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        stream = media.add_stream("aac", rate=RATE)
+        stream.codec_context.layout = "7.1"
+        packed = np.ascontiguousarray(np.repeat(weights[None], RATE, axis=0)).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout="7.1")
+        frame.sample_rate, frame.pts, frame.time_base = RATE, 0, Fraction(1, RATE)
+        resampler = av.AudioResampler(format="fltp", layout="7.1", rate=RATE, frame_size=1024)
+        for piece in [*resampler.resample(frame), *resampler.resample(None)]:
+            media.mux(stream.encode(piece))
+        media.mux(stream.encode(None))
+        for number in range(24):
+            picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number, np.uint8), format="rgb24")
+            media.mux(video.encode(picture))
+        media.mux(video.encode(None))
+    samples = heard(probe(path, "mp4", Limits()), RATE // 4, RATE // 2)
+    front_left, front_right, centre, _, back_left, back_right, side_left, side_right = weights
+    left = (front_left + 0.7071 * (centre + back_left + side_left)) / (1 + 3 * 0.7071)
+    right = (front_right + 0.7071 * (centre + back_right + side_right)) / (1 + 3 * 0.7071)
+    np.testing.assert_allclose(samples.mean(axis=1), [left, right], atol=5e-3)

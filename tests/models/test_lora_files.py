@@ -1,0 +1,165 @@
+"""A LoRA's path becomes a file: below its folder, from a URL, from the hub; never from anywhere else."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from longtake.errors import DownloadFailed, FileTooLarge, InvalidRequest
+from longtake.models.lora_files import FETCHED, Fetch, Lora, resolve
+from longtake.settings import Settings
+from tests.models.stand_in_hub import Hub, serving
+
+URL = "https://files.example/style.safetensors"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "loras"
+    for name in ("a.safetensors", "one/x.safetensors", "two/x.safetensors", "two/y.safetensors", "none/x.ckpt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+    (tmp_path / "secret.safetensors").write_bytes(b"secret")
+    (folder / "link.safetensors").symlink_to(tmp_path / "secret.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("lora", "found"),
+    [
+        (Lora("a.safetensors"), "a.safetensors"),
+        (Lora("one"), "one/x.safetensors"),
+        (Lora("one/x.safetensors"), "one/x.safetensors"),
+        (Lora("two", weight_name="y.safetensors"), "two/y.safetensors"),
+    ],
+)
+def test_files_below_the_folder(folder: Path, lora: Lora, found: str) -> None:
+    assert resolve(lora, Settings(loras_dir=folder)) == folder / found
+
+
+@pytest.mark.parametrize(
+    ("lora", "reason"),
+    [
+        (Lora("../secret.safetensors"), "leads out of the LoRA folder"),
+        (Lora("link.safetensors"), "leads out of the LoRA folder"),
+        (Lora("one/../../secret.safetensors"), "leads out of the LoRA folder"),
+        (Lora("/etc/passwd"), "leads out of the LoRA folder"),
+        (Lora("two"), r"several files \(x\.safetensors, y\.safetensors\): name one as weight_name"),
+        (Lora("two", weight_name="../a.safetensors"), r"has no '\.\./a\.safetensors'; it has x\.safetensors"),
+        (Lora("none"), r"has no \.safetensors file"),
+        (Lora("absent.safetensors"), "neither a file below the LoRA folder, an https:// URL nor a hub repository"),
+        (Lora(""), "neither a file"),
+        (Lora("a\0b"), "is no path|neither a file"),
+        (Lora("a" * 5000), "is no path"),
+        (Lora("http://files.example/x"), "not an https:// URL"),
+        (Lora("file:///etc/passwd"), "not an https:// URL"),
+        (Lora("data:text/plain,x"), "not an https:// URL"),
+        (Lora("a/../b"), "neither a file"),
+        (Lora("a/b/c"), "neither a file"),
+    ],
+)
+def test_other_paths_are_refused(folder: Path, lora: Lora, reason: str) -> None:
+    with pytest.raises(InvalidRequest, match=reason):
+        resolve(lora, Settings(loras_dir=folder, offline=True))
+
+
+def test_the_command_line_may_name_any_file(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "secret.safetensors"
+    assert resolve(Lora(str(path)), Settings(loras_dir=folder), any_path=True) == path
+    assert resolve(Lora(str(folder / "one")), Settings(loras_dir=folder), any_path=True).name == "x.safetensors"
+
+
+def test_a_file_above_the_limit_is_refused(folder: Path) -> None:
+    with pytest.raises(FileTooLarge, match="the limit is 3"):
+        resolve(Lora("a.safetensors"), Settings(loras_dir=folder, max_lora_bytes=3))
+
+
+def _fetching(calls: list[str], size: int = 10) -> Fetch:
+    def fetch(url: str, folder: Path, max_bytes: int) -> Path:
+        calls.append(url)
+        (folder / "got").write_bytes(bytes(size))
+        return folder / "got"
+
+    return fetch
+
+
+def test_a_url_is_fetched_once(folder: Path) -> None:
+    calls: list[str] = []
+    settings = Settings(loras_dir=folder)
+    got = [resolve(Lora(URL), settings, fetch=_fetching(calls)) for _ in range(2)]
+    assert got[0] == got[1]
+    assert got[0].is_relative_to(folder / FETCHED)
+    assert calls == [URL]
+    assert [file for file in (folder / FETCHED / "urls").iterdir() if file != got[0]] == []
+    assert resolve(Lora(URL), Settings(loras_dir=folder, offline=True)) == got[0]
+
+
+def test_a_url_without_a_network_or_too_large(folder: Path) -> None:
+    with pytest.raises(DownloadFailed, match="no network"):
+        resolve(Lora(URL), Settings(loras_dir=folder, offline=True), fetch=_fetching([]))
+    with pytest.raises(FileTooLarge):
+        resolve(Lora(URL), Settings(loras_dir=folder, max_lora_bytes=5), fetch=_fetching([]))
+    assert list((folder / FETCHED / "urls").iterdir()) == []
+
+
+def test_the_longest_unused_downloads_are_forgotten(folder: Path) -> None:
+    settings = Settings(loras_dir=folder, lora_disk_bytes=25)
+    kept = []
+    for index in range(4):
+        kept.append(resolve(Lora(f"{URL}?{index}"), settings, fetch=_fetching([])))
+        os.utime(kept[-1], (index, index))
+    resolve(Lora(f"{URL}?1"), settings)
+    resolve(Lora(f"{URL}?last"), settings, fetch=_fetching([]))
+    assert [path.exists() for path in kept] == [False, True, False, True]
+
+
+@pytest.fixture
+def stand_in() -> Iterator[Hub]:
+    files = {"s.safetensors": bytes(500), "README.md": b"", "sub/t.safetensors": bytes(300)}
+    with serving(Hub({"some/lora": files, "some/single": {"s.safetensors": b"1"}, "some/none": {}})) as running:
+        yield running
+
+
+def test_a_repository_of_the_hub(stand_in: Hub, tmp_path: Path) -> None:
+    settings = Settings(loras_dir=tmp_path, hf_endpoint=stand_in.url)
+    assert resolve(Lora("some/single"), settings).read_bytes() == b"1"
+    got = resolve(Lora("some/lora", weight_name="sub/t.safetensors"), settings)
+    assert got.read_bytes() == bytes(300)
+    with pytest.raises(InvalidRequest, match=r"several files \(s\.safetensors, sub/t\.safetensors\)"):
+        resolve(Lora("some/lora"), settings)
+    with pytest.raises(InvalidRequest, match=r"no \.safetensors file"):
+        resolve(Lora("some/none"), settings)
+    with pytest.raises(DownloadFailed, match="no such repository"):
+        resolve(Lora("some/absent"), settings)
+    with pytest.raises(FileTooLarge, match="500 bytes; the limit is 400"):
+        resolve(
+            Lora("some/lora", weight_name="s.safetensors"),
+            Settings(loras_dir=tmp_path, hf_endpoint=stand_in.url, max_lora_bytes=400),
+        )
+
+
+def test_only_the_machines_own_user_asks_with_the_token(stand_in: Hub, tmp_path: Path) -> None:
+    settings = Settings(loras_dir=tmp_path, hf_endpoint=stand_in.url, hf_token=SecretStr("hf_abc"))
+    resolve(Lora("some/single"), settings)
+    assert stand_in.tokens == {None}
+    resolve(Lora("some/lora", weight_name="s.safetensors"), settings, any_path=True)
+    assert stand_in.tokens == {None, "Bearer hf_abc"}
+
+
+def test_a_repository_fetched_before_serves_when_the_hub_does_not(stand_in: Hub, tmp_path: Path) -> None:
+    online = Settings(loras_dir=tmp_path, hf_endpoint=stand_in.url)
+    offline = Settings(loras_dir=tmp_path, offline=True)
+    got = resolve(Lora("some/lora", weight_name="sub/t.safetensors"), online)
+    assert resolve(Lora("some/lora", weight_name="sub/t.safetensors"), offline) == got
+    with pytest.raises(DownloadFailed, match="LONGTAKE_OFFLINE"):
+        resolve(Lora("some/single"), offline)
+
+
+def test_a_new_version_of_the_same_size_is_fetched(stand_in: Hub, tmp_path: Path) -> None:
+    settings = Settings(loras_dir=tmp_path, hf_endpoint=stand_in.url)
+    lora = Lora("some/lora", weight_name="s.safetensors")
+    resolve(lora, settings)
+    stand_in.repos["some/lora"]["s.safetensors"] = b"\1" * 500
+    assert resolve(lora, settings).read_bytes() == b"\1" * 500

@@ -1,0 +1,335 @@
+"""LoRAs of both published styles do what they were trained to, fit strictly, and leave no trace."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from longtake.errors import BadCheckpoint, InvalidRequest
+from longtake.models import loras, memory
+from longtake.models.lora_files import Lora
+from longtake.models.loras import Adapter, LoraCache, Pair, applied, gather, read
+from longtake.settings import Settings
+from tests.conftest import load_case
+from tests.models import small
+
+MODULE = "transformer_blocks.0.attn1.to_q"
+OTHER = "transformer_blocks.1.ff.net.2"
+
+
+def _pair(rank: int = 2, out: int = 16, into: int = 16, seed: int = 1) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(seed)
+    return torch.randn(rank, into), torch.randn(out, rank)
+
+
+def _write(path: Path, tensors: dict[str, Tensor], **metadata: Any) -> Path:
+    save_file(tensors, path, {name: json.dumps(value) for name, value in metadata.items()} or None)
+    return path
+
+
+def _comfy(path: Path, module: str = MODULE, rank: int = 2, seed: int = 1, into: int = 16) -> Path:
+    a, b = _pair(rank, into=into, seed=seed)
+    prefix = f"diffusion_model.{module}"
+    return _write(path, {f"{prefix}.lora_A.weight": a, f"{prefix}.lora_B.weight": b})
+
+
+def _velocity(transformer: nn.Module) -> Tensor:
+    torch.manual_seed(0)
+    tokens, prompt, coords = torch.randn(1, 6, 6), torch.randn(1, 4, 12), torch.rand(1, 3, 6)
+    dtype = transformer.dtype
+    velocity = transformer(
+        tokens.to(dtype),  # type: ignore[arg-type]
+        prompt.to(dtype),  # type: ignore[arg-type]
+        torch.tensor([500.0]),
+        torch.ones(1, 4).to(dtype),  # type: ignore[arg-type]
+        video_coords=coords,
+        return_dict=False,
+    )[0]
+    assert isinstance(velocity, Tensor)
+    return velocity
+
+
+def _fused(changes: dict[str, Tensor]) -> nn.Module:
+    transformer = small.transformer()
+    for module, change in changes.items():
+        transformer.get_submodule(module).weight.add_(change)  # type: ignore[operator]
+    return transformer
+
+
+def _close(got: Tensor, expected: Tensor) -> bool:
+    return bool((got - expected).abs().max() <= 1e-5 * expected.abs().max())
+
+
+class Trace:
+    """Everything of a model that a LoRA might change."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        self.modules = {name: id(module) for name, module in model.named_modules()}
+        self.flags = {name: (p.requires_grad, p.dtype) for name, p in model.named_parameters()}
+        self.attributes = set(vars(model))
+
+    def __eq__(self, other: object) -> bool:
+        assert isinstance(other, Trace)
+        facts = (self.modules, self.flags, self.attributes) == (other.modules, other.flags, other.attributes)
+        bits = {name: tensor.view(torch.uint8) for name, tensor in self.state.items() if tensor.ndim}
+        return facts and small.same(bits, {n: t.view(torch.uint8) for n, t in other.state.items() if t.ndim})
+
+
+def test_oracle_lora_ltxv(oracle: Path) -> None:
+    case = load_case(oracle, "lora_ltxv")
+    transformer = case.model("ltxv_transformer").requires_grad_(False)
+    before, given = Trace(transformer), case.given
+    for run, files in case.params["runs"].items():
+        adapters = [(read(case.root / case.name / file), scale) for file, scale in files]
+        with applied(transformer, adapters):
+            got = transformer(
+                given["tokens"],
+                given["prompt"],
+                torch.tensor([case.params["timestep"] * 1000]),
+                given["prompt.mask"],
+                video_coords=given["coords"],
+                return_dict=False,
+            )[0]
+        case.check(run, got)
+        assert Trace(transformer) == before
+
+
+def test_the_published_names_are_converted_as_the_oracle_says(oracle: Path) -> None:
+    case = load_case(oracle, "lora_ltxv")
+    for file, names in case.document["converted_keys"].items():
+        expected = {re.sub(r"^transformer\.(.*)\.lora_[AB]\.weight$", r"\1", name) for name in names.values()}
+        assert read(case.root / case.name / file).pairs.keys() == expected
+
+
+@pytest.mark.parametrize(
+    ("a_key", "b_key", "alpha_key"),
+    [
+        ("diffusion_model.{m}.lora_A.weight", "diffusion_model.{m}.lora_B.weight", None),
+        ("transformer.{m}.lora_A.weight", "transformer.{m}.lora_B.weight", None),
+        ("transformer.{m}.lora_A.default.weight", "transformer.{m}.lora_B.default.weight", None),
+        ("diffusion_model.{m}.lora_down.weight", "diffusion_model.{m}.lora_up.weight", "diffusion_model.{m}.alpha"),
+        ("lora_unet_{f}.lora_down.weight", "lora_unet_{f}.lora_up.weight", "lora_unet_{f}.alpha"),
+    ],
+)
+def test_every_style_is_the_same_change(tmp_path: Path, a_key: str, b_key: str, alpha_key: str | None) -> None:
+    a, b = _pair()
+    names = {"m": MODULE, "f": MODULE.replace(".", "_")}
+    tensors = {a_key.format(**names): a, b_key.format(**names): b}
+    if alpha_key:
+        tensors[alpha_key.format(**names)] = torch.tensor(1.0)
+    factor = 0.5 if alpha_key else 1.0
+    transformer = small.transformer()
+    with applied(transformer, [(read(_write(tmp_path / "l", tensors)), 0.7)]):
+        got = _velocity(transformer)
+    assert _close(got, _velocity(_fused({MODULE: 0.7 * factor * b @ a})))
+    assert not _close(got, _velocity(transformer))
+
+
+def test_published_module_names_of_the_reference(tmp_path: Path) -> None:
+    a, b = _pair(into=6)
+    path = _write(
+        tmp_path / "l",
+        {
+            "diffusion_model.patchify_proj.lora_A.weight": a,
+            "diffusion_model.patchify_proj.lora_B.weight": b,
+            "diffusion_model.adaln_single.linear.lora_A.weight": torch.randn(1, 16),
+            "diffusion_model.adaln_single.linear.lora_B.weight": torch.randn(96, 1),
+        },
+    )
+    assert read(path).pairs.keys() == {"proj_in", "time_embed.linear"}
+    transformer = small.transformer()
+    with applied(transformer, [(read(path), 1.0)]):
+        assert not torch.equal(_velocity(transformer), _velocity(small.transformer()))
+
+
+def test_the_alpha_of_the_metadata_counts(tmp_path: Path) -> None:
+    a, b = _pair(rank=4)
+    tensors = {f"transformer.{MODULE}.lora_A.weight": a, f"transformer.{MODULE}.lora_B.weight": b}
+    kept: Any = {"transformer.r": 4, "transformer.lora_alpha": 8}
+    adapter = read(_write(tmp_path / "l", tensors, lora_adapter_metadata=kept))
+    assert adapter.pairs[MODULE].factor == 2
+    kept |= {"transformer.alpha_pattern": {"attn1.to_k": 3, "n1.to_q": 2, "attn1.to_q": 1}}
+    adapter = read(_write(tmp_path / "l", tensors, lora_adapter_metadata=kept))
+    assert adapter.pairs[MODULE].factor == 1 / 4
+    for kept in ({"use_dora": True}, {"use_rslora": True}, {"lora_alpha": "x"}, {"alpha_pattern": 3}, [1]):
+        with pytest.raises(BadCheckpoint):
+            read(_write(tmp_path / "l", tensors, lora_adapter_metadata=kept))
+
+
+def test_several_of_different_ranks_add_up(tmp_path: Path) -> None:
+    first = read(_comfy(tmp_path / "a", rank=2, seed=1))
+    second = read(_comfy(tmp_path / "b", rank=5, seed=2))
+    mixed = Adapter("mixed", {MODULE: Pair(*_pair(1, seed=3)), OTHER: Pair(*_pair(3, into=64, seed=4), 0.5)})
+    weights = [(first, 0.5), (second, -1.5), (mixed, 2.0), (first, 0.25)]
+    transformer = small.transformer()
+    with applied(transformer, weights):
+        got = _velocity(transformer)
+    changes: dict[str, Tensor] = {}
+    for adapter, scale in weights:
+        for module, pair in adapter.pairs.items():
+            change = scale * pair.factor * pair.b @ pair.a
+            changes[module] = changes.get(module, torch.zeros(())) + change
+    assert _close(got, _velocity(_fused(changes)))
+
+
+@pytest.mark.parametrize("kept", ["float32", "bfloat16", "fp8", "model", "group"])
+def test_no_trace_is_left_however_it_ends(tmp_path: Path, kept: str) -> None:
+    adapter = read(_comfy(tmp_path / "l", OTHER, into=64))
+    transformer = small.transformer()
+    if kept == "bfloat16":
+        transformer.to(torch.bfloat16)
+    if kept == "fp8":
+        memory.store_fp8(transformer, torch.float32)
+    if kept in ("model", "group"):
+        memory.place({"transformer": transformer, "vae": small.vae()}, torch.device("cpu"), kept)  # type: ignore[arg-type]
+    plain = _velocity(transformer)
+    before = Trace(transformer)
+    for _ in range(2):
+        with applied(transformer, [(adapter, 1.0), (adapter, 0.5)]):
+            adapted = _velocity(transformer)
+            assert transformer.get_submodule(OTHER).lora_A["lora_0"].weight.dtype == adapted.dtype  # type: ignore[index, union-attr]
+        assert Trace(transformer) == before
+        assert (adapted - plain).abs().max() > 0.01 * plain.abs().max()
+    with pytest.raises(KeyboardInterrupt), applied(transformer, [(adapter, 1.0)]):
+        raise KeyboardInterrupt
+    assert Trace(transformer) == before
+    assert torch.equal(_velocity(transformer), plain)
+
+
+def test_no_trace_is_left_by_an_injection_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = read(_comfy(tmp_path / "l"))
+    transformer = small.transformer()
+    before = Trace(transformer)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(type(transformer), "set_adapters", fail)
+    with pytest.raises(RuntimeError), applied(transformer, [(adapter, 1.0)]):
+        pass
+    assert Trace(transformer) == before
+
+
+def test_without_loras_nothing_happens() -> None:
+    transformer = small.transformer()
+    with applied(transformer, []):
+        assert torch.equal(_velocity(transformer), _velocity(small.transformer()))
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "reason"),
+    [
+        ("transformer_blocks.9.attn1.to_q", (16, 16), r"lacks 1 module: transformer_blocks\.9\.attn1\.to_q"),
+        ("transformer_blocks.0.norm1", (16, 16), r"lacks 1 module: transformer_blocks\.0\.norm1"),
+        (MODULE, (16, 12), r"to_q is 16 x 16, its change 16 x 12"),
+        (MODULE, (8, 16), r"to_q is 16 x 16, its change 8 x 16"),
+    ],
+)
+def test_what_does_not_fit_the_model_is_named(module: str, shape: tuple[int, int], reason: str) -> None:
+    fitting = Adapter("good", {MODULE: Pair(*_pair())})
+    adapter = Adapter("bad", {module: Pair(*_pair(out=shape[0], into=shape[1]))})
+    transformer = small.transformer()
+    before = Trace(transformer)
+    with (
+        pytest.raises(InvalidRequest, match=reason) as raised,
+        applied(transformer, [(fitting, 1.0), (adapter, 1.0)]),
+    ):
+        raise AssertionError("must not be entered")
+    assert raised.value.loc == ("body", "loras", 1, "path")
+    assert Trace(transformer) == before
+
+
+A, B = f"diffusion_model.{MODULE}.lora_A.weight", f"diffusion_model.{MODULE}.lora_B.weight"
+
+
+@pytest.mark.parametrize(
+    ("tensors", "reason"),
+    [
+        ({A: torch.ones(2, 16)}, rf"one half of 1 pair: {re.escape(MODULE)}"),
+        ({A: torch.ones(2, 16), B: torch.ones(16, 3)}, r"A \[2, 16\] and B \[16, 3\] .* do not multiply"),
+        ({A: torch.ones(2, 16, 1), B: torch.ones(16, 2)}, "do not multiply"),
+        ({A: torch.ones(0, 16), B: torch.ones(16, 0)}, "do not multiply"),
+        ({A: torch.full((2, 16), torch.nan), B: torch.ones(16, 2)}, "not finite"),
+        ({A: torch.ones(2, 16, dtype=torch.int64), B: torch.ones(16, 2)}, "1 unknown key"),
+        ({A: torch.ones(2, 16), B: torch.ones(16, 2), "diffusion_model.x.diff": torch.ones(1)}, r"x\.diff"),
+        ({A: torch.ones(2, 16), B: torch.ones(16, 2), "text_encoder.x.lora_A.weight": torch.ones(1)}, "text_encoder"),
+        ({A: torch.ones(2, 16), A.replace("lora_A", "lora_down"): torch.ones(2, 16)}, "1 unknown key"),
+        ({"model.diffusion_model.proj_in.weight": torch.ones(1)}, "1 unknown key"),
+        ({}, "no pair"),
+    ],
+)
+def test_files_that_are_no_lora_are_refused(tmp_path: Path, tensors: dict[str, Tensor], reason: str) -> None:
+    with pytest.raises(BadCheckpoint, match=reason):
+        read(_write(tmp_path / "l", tensors))
+
+
+def test_an_alpha_that_is_not_finite_is_refused(tmp_path: Path) -> None:
+    tensors = {A: torch.ones(2, 16), B: torch.ones(16, 2), A.replace("lora_A.weight", "alpha"): torch.tensor(torch.inf)}
+    with pytest.raises(BadCheckpoint, match="not finite"):
+        read(_write(tmp_path / "l", tensors))
+
+
+def test_a_header_far_larger_than_any_lora_has_is_refused(tmp_path: Path) -> None:
+    small.raw_file(tmp_path / "l", b"{" + b" " * (loras.MAX_HEADER_BYTES + 8) + b"}")
+    with pytest.raises(BadCheckpoint, match="the limit is 8388608"):
+        read(tmp_path / "l")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn])
+def test_loras_stored_in_few_bits(tmp_path: Path, dtype: torch.dtype) -> None:
+    a, b = (tensor.to(dtype) for tensor in _pair())
+    adapter = read(_write(tmp_path / "l", {A: a, B: b}))
+    transformer = small.transformer()
+    with applied(transformer, [(adapter, 1.0)]):
+        got = _velocity(transformer)
+    assert _close(got, _velocity(_fused({MODULE: b.float() @ a.float()})))
+
+
+def test_a_pickled_lora_is_refused(tmp_path: Path) -> None:
+    torch.save({A: torch.ones(2, 16)}, tmp_path / "l.safetensors")
+    with pytest.raises(BadCheckpoint, match="pickle"):
+        read(tmp_path / "l.safetensors")
+
+
+def test_a_repeated_lora_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[Path] = []
+
+    def counted(path: Path) -> Adapter:
+        reads.append(path)
+        return read(path)
+
+    monkeypatch.setattr(loras, "read", counted)
+    paths = [_comfy(tmp_path / name, seed=seed) for seed, name in enumerate("abc")]
+    cache = LoraCache(2 * read(paths[0]).num_bytes)
+    for index in (0, 0, 1, 0, 2, 0):
+        cache.read(paths[index])
+    assert reads == paths
+    cache.read(paths[1])
+    assert reads == [*paths, paths[1]]
+    changed = load_file(paths[1])
+    save_file(
+        {name: 2 * tensor for name, tensor in changed.items()} | {"diffusion_model.x.lora_A.weight": changed[A]},
+        paths[1],
+    )
+    with pytest.raises(BadCheckpoint):
+        cache.read(paths[1])
+
+
+def test_gather_tells_which_lora_is_wrong(tmp_path: Path) -> None:
+    settings = Settings(loras_dir=tmp_path)
+    _comfy(tmp_path / "good.safetensors")
+    (tmp_path / "bad.safetensors").write_bytes(b"not weights")
+    cache = LoraCache(10**6)
+    [(adapter, scale)] = gather([Lora("good.safetensors", 0.4)], settings, cache)
+    assert (adapter.name, scale) == ("good.safetensors", 0.4)
+    for path, reason in (("bad.safetensors", "not a usable safetensors"), ("absent.safetensors", "neither a file")):
+        with pytest.raises(InvalidRequest, match=reason) as raised:
+            gather([Lora("good.safetensors"), Lora(path)], settings, cache)
+        assert raised.value.loc == ("body", "loras", 1, "path")
+        assert raised.value.status == 422

@@ -1,0 +1,124 @@
+"""A model loads from a folder, says what it lacks, and tells of its progress."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from longtake.clip import Progress
+from longtake.errors import BadCheckpoint, Cancelled
+from longtake.models import ltxv
+from longtake.models.registry import WEIGHTS, ModelCard, card
+from longtake.settings import Settings
+from tests.models import small
+
+NAME = "ltxv-13b-0.9.7-dev"
+
+
+def _settings(tmp_path: Path, source: Path | None = None, **changes: object) -> Settings:
+    sources = {} if source is None else {NAME: str(source)}
+    return Settings(models_dir=tmp_path, model_sources=sources, device="cpu", **changes)  # type: ignore[arg-type]
+
+
+def test_loads_a_folder_in_diffusers_layout(tmp_path: Path, small_model: Path) -> None:
+    told: list[Progress] = []
+    model = ltxv.load(card(NAME), _settings(tmp_path, small_model), on_progress=told.append)
+    assert small.same(model.transformer.state_dict(), small.transformer().state_dict())
+    assert small.same(model.vae.state_dict(), small.vae().state_dict())
+    assert model.upsampler is not None
+    assert small.same(model.upsampler.state_dict(), small.upsampler().state_dict())
+    assert (model.device, model.dtype, model.offload) == (torch.device("cpu"), torch.float32, "none")
+    assert model.text.encode("a red ball")[0].shape == (1, 256, 12)
+    assert [progress.step for progress in told] == [0, 1, 2, 3, 4]
+
+
+def test_loads_a_single_file_with_the_text_encoder_beside_it(tmp_path: Path, small_model: Path) -> None:
+    folder = tmp_path / NAME
+    folder.mkdir()
+    small.write_single(folder / f"{NAME}.safetensors")
+    for part in ("text_encoder", "tokenizer"):
+        shutil.copytree(small_model / part, tmp_path / "ltxv-t5-xxl" / part)
+    model = ltxv.load(card(NAME), _settings(tmp_path))
+    assert small.same(model.transformer.state_dict(), small.transformer().state_dict())
+    assert model.upsampler is None
+
+
+@pytest.mark.parametrize("changes", [{"dtype": "bfloat16"}, {"quantise": "fp8"}, {"offload": "group"}])
+def test_other_ways_to_hold_it(tmp_path: Path, small_model: Path, changes: dict[str, str]) -> None:
+    model = ltxv.load(card(NAME), _settings(tmp_path, small_model, **changes))
+    kept = {parameter.dtype for parameter in model.transformer.parameters()}
+    assert (
+        kept
+        == {
+            "dtype": {torch.bfloat16},
+            "quantise": {torch.float8_e4m3fn, torch.float32},
+            "offload": {torch.float32},
+        }[next(iter(changes))]
+    )
+    embeddings, mask = model.text.encode("a red ball")
+    assert embeddings.dtype == model.dtype
+    tokens = torch.randn(1, 6, 6).to(model.dtype)
+    got = model.transformer(
+        tokens, embeddings, torch.tensor([500.0]), mask, video_coords=torch.rand(1, 3, 6), return_dict=False
+    )[0]
+    assert got.dtype == model.dtype
+    assert got.isfinite().all()
+
+
+def test_what_is_missing_is_said_with_the_way_to_fetch_it(tmp_path: Path) -> None:
+    with pytest.raises(
+        BadCheckpoint, match=r"lacks its transformer, vae, .*`longtake models pull ltxv-13b-0\.9\.7-dev`"
+    ):
+        ltxv.load(card(NAME), _settings(tmp_path))
+
+
+def test_a_package_without_its_miniature_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longtake.models.registry.WEIGHTS", tmp_path)
+    with pytest.raises(BadCheckpoint, match=r"ltxv-tiny lacks its .*; install the package anew"):
+        ltxv.load(card("ltxv-tiny"), Settings(model_sources={}, device="cpu"))
+
+
+def test_a_broken_tokenizer_is_refused(tmp_path: Path, small_model: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(small_model, folder)
+    (folder / "tokenizer" / "tokenizer.json").write_text("{")
+    with pytest.raises(BadCheckpoint, match="no usable tokenizer"):
+        ltxv.load(card(NAME), _settings(tmp_path, folder))
+
+
+def test_loading_can_be_cancelled(tmp_path: Path, small_model: Path) -> None:
+    def cancel(progress: Progress) -> None:
+        if progress.step == 1:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        ltxv.load(card(NAME), _settings(tmp_path, small_model), on_progress=cancel)
+
+
+def _tiny() -> ModelCard:
+    if not (WEIGHTS / "ltxv-tiny" / "transformer").exists():
+        pytest.skip("the embedded model ltxv-tiny is not in this checkout")
+    return card("ltxv-tiny")
+
+
+def test_the_embedded_model_is_what_its_card_says(tmp_path: Path) -> None:
+    facts = _tiny()
+    model = ltxv.load(facts, _settings(tmp_path))
+    assert model.dtype == torch.float32
+    assert model.vae.spatial_compression_ratio == facts.spatial_compression
+    assert model.vae.temporal_compression_ratio == facts.temporal_compression
+    assert model.transformer.config.in_channels == model.vae.config.latent_channels
+    embeddings, mask = model.text.encode("a red ball rolls to the left")
+    assert embeddings.shape == (1, facts.prompt_tokens, model.transformer.config.caption_channels)
+    assert 1 < mask.sum() < facts.prompt_tokens
+    assert model.upsampler is not None
+
+
+def test_the_tiny_model_of_the_study_loads(tmp_path: Path, shared: Path) -> None:
+    source = shared / "reference" / "tiny_study" / "pipeline_fp16"
+    model = ltxv.load(card("ltxv-tiny"), Settings(model_sources={"ltxv-tiny": str(source)}, device="cpu"))
+    facts = card("ltxv-tiny")
+    assert model.vae.spatial_compression_ratio == facts.spatial_compression
+    assert model.vae.temporal_compression_ratio == facts.temporal_compression
+    assert model.text.encode("a red ball rolls")[1].shape == (1, facts.prompt_tokens)

@@ -1,0 +1,101 @@
+"""The cards, where their parts are looked for, and which model an endpoint gets."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from longtake.errors import NotSupported
+from longtake.models.registry import CARDS, PART_NAMES, card, default_model, located, missing
+from longtake.settings import Settings
+
+ENDPOINT_097 = "fal-ai/ltx-video-v097/extend"
+ENDPOINT_098 = "fal-ai/ltxv-13b-098-distilled/extend"
+
+
+def _settings(tmp_path: Path, **sources: str) -> Settings:
+    named = {name.replace("__", "."): source for name, source in sources.items()}
+    return Settings(models_dir=tmp_path, model_sources=named)
+
+
+def _touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_the_facts_of_each_card_fit_together(name: str) -> None:
+    facts = card(name)
+    assert facts.name == name
+    for frames in (facts.window_frames, facts.max_context_frames):
+        assert frames % facts.temporal_compression == 1
+    window_latents = (facts.window_frames - 1) // facts.temporal_compression + 1
+    assert 0 < facts.overlap_latents < window_latents
+    assert facts.max_context_frames < facts.window_frames
+    assert facts.native_short_side is None or facts.native_short_side % facts.spatial_compression == 0
+    assert facts.embedded == (facts.parts is None)
+
+
+def test_an_unknown_name_is_told_the_known_ones() -> None:
+    with pytest.raises(NotSupported, match=r"'ltx-9'; the models are ltxv-tiny, ltxv-13b-0\.9\.7-dev"):
+        card("ltx-9")
+
+
+def test_published_files_and_the_shared_text_encoder_are_found(tmp_path: Path) -> None:
+    distilled, dev = card("ltxv-13b-0.9.8-distilled"), card("ltxv-13b-0.9.7-dev")
+    settings = _settings(tmp_path)
+    assert missing(distilled, settings) == ("transformer", "vae", "text_encoder", "tokenizer")
+    single = _touch(tmp_path / distilled.name / "ltxv-13b-0.9.8-distilled.safetensors")
+    upscaler = _touch(tmp_path / distilled.name / "ltxv-spatial-upscaler-0.9.8.safetensors")
+    for folder in ("text_encoder", "tokenizer"):
+        (tmp_path / "ltxv-t5-xxl" / folder).mkdir(parents=True)
+    found = located(distilled, settings)
+    assert (found["transformer"], found["vae"], found["upsampler"]) == (single, single, upscaler)
+    assert found["text_encoder"] == tmp_path / "ltxv-t5-xxl" / "text_encoder"
+    assert missing(distilled, settings) == ()
+    assert missing(dev, settings) == ("transformer", "vae")
+
+
+def test_folders_in_diffusers_layout_come_first(tmp_path: Path) -> None:
+    name = "ltxv-13b-0.9.7-dev"
+    _touch(tmp_path / name / f"{name}.safetensors")
+    for folder in ("transformer", "vae", "text_encoder", "tokenizer", "latent_upsampler"):
+        (tmp_path / name / folder).mkdir(parents=True)
+    found = located(card(name), _settings(tmp_path))
+    assert tuple(found) == PART_NAMES
+    assert found["transformer"] == tmp_path / name / "transformer"
+    assert found["upsampler"] == tmp_path / name / "latent_upsampler"
+
+
+def test_a_source_may_be_a_file_a_folder_or_a_repository(tmp_path: Path) -> None:
+    name = "ltxv-13b-0.9.7-dev"
+    file = _touch(tmp_path / "elsewhere" / "merged.safetensors")
+    found = located(card(name), _settings(tmp_path, **{name.replace(".", "__"): str(file)}))
+    assert found == {"transformer": file, "vae": file}
+    (tmp_path / "elsewhere" / "vae").mkdir()
+    found = located(card(name), _settings(tmp_path, **{name.replace(".", "__"): str(file.parent)}))
+    assert found == {"vae": tmp_path / "elsewhere" / "vae"}
+    assert located(card(name), _settings(tmp_path, **{name.replace(".", "__"): "someone/repository"})) == {}
+
+
+def test_an_endpoint_gets_its_own_model_where_it_is_installed(tmp_path: Path) -> None:
+    settings = _settings(tmp_path)
+    assert default_model(ENDPOINT_097, settings).name == "ltxv-tiny"
+    assert default_model(ENDPOINT_098, settings).name == "ltxv-tiny"
+    for folder in ("transformer", "vae", "text_encoder", "tokenizer"):
+        (tmp_path / "ltxv-13b-0.9.8-distilled" / folder).mkdir(parents=True)
+    assert default_model(ENDPOINT_098, settings).name == "ltxv-13b-0.9.8-distilled"
+    assert default_model(ENDPOINT_097, settings).name == "ltxv-tiny"
+    with pytest.raises(NotSupported, match="the endpoints are fal-ai"):
+        default_model("fal-ai/other", settings)
+
+
+def test_no_torch_is_imported() -> None:
+    code = (
+        "import sys, longtake.settings, longtake.models.registry, longtake.models.download, longtake.models.lora_files;"
+        "print([m for m in ('torch', 'diffusers', 'transformers', 'av', 'huggingface_hub') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,129 @@
+"""Training works in the small: a batch can be learnt, the fast forward pass is the real one, a resume goes on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import LTXVideoTransformer3DModel
+from torch import nn
+
+from recipes.tiny import configs, latents, text, transformer, vae
+from recipes.tiny.forward import Forward
+from recipes.tiny.optim import Muon, Plan, Trainer, orthogonalise
+from recipes.tiny.windows import _noise, coordinates, starts
+from recipes.tiny.world import sample
+
+SMALL = configs.TRANSFORMER | {"num_layers": 2, "num_attention_heads": 2, "cross_attention_dim": 64}
+
+
+@pytest.fixture(autouse=True)
+def _learning() -> Iterator[None]:
+    torch.set_num_threads(1)
+    with torch.enable_grad():
+        yield
+
+
+def test_orthogonalised_matrices_have_singular_values_near_one() -> None:
+    for shape in ((2, 16, 40), (3, 40, 16)):
+        made = orthogonalise(torch.randn(shape, generator=torch.Generator().manual_seed(1)))
+        values = torch.linalg.svdvals(made)
+        assert values.min() > 0.4
+        assert values.max() < 1.4
+
+
+def test_muon_takes_kernels_of_any_rank() -> None:
+    kernel = nn.Parameter(torch.zeros(8, 4, 3, 3, 3))
+    kernel.grad = torch.randn(kernel.shape)
+    Muon([kernel], lr=1.0, weight_decay=0.0).step()
+    update = kernel.detach().flatten(1)
+    assert torch.linalg.svdvals(update).max() < 1.4 * 0.2 * 108**0.5
+
+
+def test_the_fast_forward_pass_is_diffusers_own() -> None:
+    torch.manual_seed(0)
+    model = LTXVideoTransformer3DModel(**SMALL)
+    x, sigmas = torch.randn(2, 5, 6, 64), torch.rand(2, 5)
+    caption, mask = torch.randn(2, 32, 64), (torch.arange(32) < 20).long().expand(2, -1)
+    coords = coordinates(starts(5), 2, 3, 24.0)
+    with torch.no_grad():
+        fast = Forward(model, compiled=False)(x, sigmas, caption, mask, coords)
+        times = sigmas.repeat_interleave(6, dim=1) * 1000
+        slow = model(x.flatten(1, 2), caption, times, mask, video_coords=coords.expand(2, -1, -1), return_dict=False)
+    torch.testing.assert_close(fast.flatten(1, 2), slow[0], atol=2e-5, rtol=1e-4)
+
+
+def test_a_fixed_batch_is_learnt_and_a_resume_goes_on(tmp_path: Path) -> None:
+    def trainer() -> tuple[nn.Module, Trainer]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(8, 32), nn.GELU(), nn.Linear(32, 8))
+        return model, Trainer(model, Plan(steps=40, decay=20, muon=0.02, adam=0.01, warmup=2), lambda _, p: p.ndim > 1)
+
+    dice = torch.Generator().manual_seed(2)
+    x = torch.randn(32, 8, generator=dice)
+    y = x.flip(1)
+
+    def loss(model: nn.Module) -> torch.Tensor:
+        return (model(x.bfloat16()).float() - y).square().mean()
+
+    model, whole = trainer()
+    losses = []
+    for step in range(40):
+        value = loss(model)
+        losses.append(float(value.detach()))
+        whole.step(value)
+        if step == 19:
+            whole.save(tmp_path / "half.pt")
+    assert losses[-1] < 0.3 * losses[0]
+    model, second = trainer()
+    second.resume(tmp_path / "half.pt")
+    for _ in range(20):
+        second.step(loss(model))
+    for a, b in zip(whole.masters, second.masters, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_one_step_of_the_autoencoder_lowers_its_loss() -> None:
+    run = vae.Run("joint", rank=0)
+    image = next(i for i in range(100) if vae.scenes_of_step("joint", i, 0)[0][0].num_frames == 1)
+    first = run.loss(image)
+    for _ in range(3):
+        run.trainer.step(run.loss(image))
+    assert float(run.loss(image).detach()) < float(first.detach())
+
+
+def test_given_frames_are_clean_and_not_learnt() -> None:
+    dice = torch.Generator().manual_seed(5)
+    clean, given = torch.randn(64, 9, 4, 3), (torch.arange(9) < 5).expand(64, -1)
+    sigma = torch.full((64,), 0.9)
+    x, target, sigmas, learnt = _noise(clean, given, sigma, 0.2, dice)
+    hard = sigmas[:, 0] == 0
+    assert 0.6 < hard.float().mean() < 0.95
+    assert (learnt[hard][:, :5] == 0).all()
+    assert (learnt[:, 5:] == 1).all()
+    assert (sigmas[~hard][:, :5] <= 0.6 + 1e-3).all()
+    moved = x - sigmas[..., None, None] * target
+    torch.testing.assert_close(moved[:, 5:], clean[:, 5:], atol=1e-5, rtol=0)
+
+
+def test_cells_of_the_object_follow_it() -> None:
+    scene = sample(5, "straight", num_frames=33)
+    masks = latents.cell_masks([scene], 1)
+    assert masks.shape == (1, 9, 4, 4)
+    x, y = scene.things[0].start
+    assert masks[0, 0, int((y + 32) // 16), int((x + 32) // 16)]
+    assert not masks.all()
+
+
+def test_words_become_tokens_and_strangers_unknown() -> None:
+    words = text.tokenizer()
+    ids, mask = text.tokens(words, ["a red circle moving down-left, quickly", "Cinematic RED flux."])
+    assert ids.shape == (2, configs.SEQUENCE)
+    assert text.UNKNOWN not in ids[0].tolist()
+    assert ids[1, :5].tolist() == [2, words.convert_tokens_to_ids("red"), 2, words.convert_tokens_to_ids("."), 1]
+    assert mask[1].sum() == 5
+
+
+def test_the_family_stays_small() -> None:
+    family = transformer.models()
+    assert sum(p.numel() for p in family.parameters()) < 5_000_000
