@@ -19,6 +19,8 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from longtake.cli import app
+from longtake.clip import Progress
+from longtake.console import Share, bytes_text
 from longtake.models.registry import card, missing
 from longtake.settings import Settings
 from tests.media.clips import FASTSTART, X264_SHORT_GOP, Clip, Tone, cut
@@ -247,6 +249,8 @@ BAD: dict[str, tuple[list[str], int, str]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_what_cannot_be_done_is_one_sentence_and_no_file(name: str, clips: Path, out: Path) -> None:
     args, status, message = BAD[name]
+    if name == "read-only" and not Path("/proc/self/fd").is_dir():
+        pytest.skip("there is no /proc here, the folder that nobody can write to")
     words = [arg.format(clips=clips, clip=clips / "clip.mp4", out=out) for arg in args]
     if words[0] in ("extend", "plan") and "--prompt" not in words:
         words += ["--prompt", "sea"]
@@ -341,6 +345,24 @@ def test_models_check_says_whether_the_files_fit(model: str, clips: Path) -> Non
     assert (ran.status, ran.document["fits"]) == (0, True)
     ran = run("models", "check", clips / "other.safetensors", "--json")
     assert (ran.status, ran.document["fits"]) == (1, False)
+
+
+def test_the_share_done_only_grows_over_windows_and_passes() -> None:
+    share = Share(passes=2)
+    work = [
+        Progress("sampling", step, steps, window, 2) for window in (1, 2) for steps in (7, 3) for step in range(steps)
+    ]
+    done = [share.of(progress) for progress in work]
+    assert done == sorted(done)
+    assert (done[0], done[7], done[10]) == (0, 0.25, 0.5)
+    assert done[-1] < 1
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 KB"), (999_600, "1.0 MB"), (28_600_000_000, "28.6 GB")]
+)
+def test_bytes_are_told_in_powers_of_a_thousand(count: int, text: str) -> None:
+    assert bytes_text(count) == text
 
 
 def loaded_after(code: str) -> list[str]:

@@ -134,12 +134,10 @@ def test_tail_is_what_plays_last() -> None:
         (24, NTSC, NTSC),
         (30, Fraction(30000, 1001), Fraction(30000, 1001)),
         (24, Fraction(25), Fraction(24)),
-        (None, Fraction(25), Fraction(25)),
-        (None, Fraction(120), Fraction(60)),
         (60, Fraction(120), Fraction(60)),
     ],
 )
-def test_playback_rate(asked: int | None, clock: Fraction, rate: Fraction) -> None:
+def test_playback_rate(asked: int, clock: Fraction, rate: Fraction) -> None:
     assert playback_rate(asked, clock) == rate
 
 

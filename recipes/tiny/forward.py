@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-COMPILED = {(9, 16), (11, 16), (7, 16)}
+COMPILED = {(9, 16), (11, 16), (7, 16), (9, 28), (10, 16)}
 """Frames and cells of the commonest batches; others are too rare to be worth their compilation."""
 Weights = dict[str, torch.Tensor]
 Rope = tuple[torch.Tensor, torch.Tensor]

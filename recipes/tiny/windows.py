@@ -19,7 +19,7 @@ GROUP_SHARES = {
     "portrait": 0.03,
     "double": 0.04,
 }
-CONTEXT_SHARES = {0: 0.06, 1: 0.07, 2: 0.06, 3: 0.09, 4: 0.08, 5: 0.52, 6: 0.06, 7: 0.06}
+CONTEXT_SHARES = {0: 0.07, 1: 0.08, 2: 0.05, 3: 0.07, 4: 0.15, 5: 0.48, 6: 0.05, 7: 0.05}
 """How many latents are given: mostly 17 frames."""
 FRAME_RATES = (12.0, 15.0, 20.0, 25.0, 30.0)
 TOKENS = 2304

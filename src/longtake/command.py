@@ -1,5 +1,6 @@
 """Commands that take a request: their options come from the request models, made only when they are needed."""
 
+from functools import cache
 from typing import Any
 
 import typer
@@ -32,20 +33,16 @@ def with_value(flag: str, args: list[str]) -> list[str]:
     ]
 
 
-_params: list[Any] = []
-
-
-def _request_params() -> list[Any]:
+@cache
+def _request_params() -> tuple[Any, ...]:
     """The parameter objects for the request's options, made by typer from their signature."""
-    if not _params:
-        from longtake.options import signature
+    from longtake.options import signature
 
-        def request(**fields: Any) -> None: ...
+    def request(**fields: Any) -> None: ...
 
-        options = signature()
-        vars(request)["__signature__"] = options
-        request.__annotations__ = {name: parameter.annotation for name, parameter in options.parameters.items()}
-        made = typer.Typer(add_completion=False)
-        made.command()(request)
-        _params.extend(typer.main.get_command(made).params)
-    return _params
+    options = signature()
+    vars(request)["__signature__"] = options
+    request.__annotations__ = {name: parameter.annotation for name, parameter in options.parameters.items()}
+    made = typer.Typer(add_completion=False)
+    made.command()(request)
+    return tuple(typer.main.get_command(made).params)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, get_args
 from longtake.clip import OnProgress, Progress, Source
 from longtake.endpoints import endpoint, ltxv098
 from longtake.endpoints.shared import parse
-from longtake.errors import InvalidRequest, NotSupported
+from longtake.errors import InvalidRequest
 from longtake.inspect_joint import inspect
 from longtake.media.fetch import localise
 from longtake.media.formats import OutputType, Quality, Recipe, WriteMode, recipe
-from longtake.media.source import Limits, open_source
-from longtake.models.registry import ModelCard, card, default_model, located
+from longtake.media.source import open_source
+from longtake.models.registry import ModelCard, card, default_model
 from longtake.options import json_input, request_data
-from longtake.prepare import Prepared, Request, plan_request
+from longtake.prepare import Prepared, Request, prepared
 from longtake.settings import Settings
 from longtake.show import Outcome
 
@@ -93,14 +93,14 @@ def at_own_rate(asked: Asked, source: Source) -> Request:
 @contextmanager
 def opened(asked: Asked, settings: Settings) -> Iterator[Prepared]:
     """The request's source, open as long as the block, and the plan. The source may be a path of this machine."""
-    limits = Limits(max_pixels=settings.max_source_pixels, max_duration_s=settings.max_source_duration_s)
-    with tempfile.TemporaryDirectory(prefix="longtake-") as folder:
-        url = asked.request.video.video_url
-        with open_source(
-            localise(url, Path(folder), max_bytes=settings.max_source_bytes, allow_local=True), limits=limits
-        ) as source:
-            request = at_own_rate(asked, source.facts)
-            yield Prepared(source, plan_request(request, source, asked.card, settings, asked.new_frames))
+
+    def adjust(request: Request, source: Source) -> Request:
+        return at_own_rate(asked, source)
+
+    with prepared(
+        asked.request, asked.card, settings, allow_local=True, new_frames=asked.new_frames, adjust=adjust
+    ) as ready:
+        yield ready
 
 
 def recipe_for(out: Path, quality: Quality, mode: WriteMode) -> Recipe:
@@ -151,25 +151,19 @@ def _refusal(out: Path, reason: str) -> InvalidRequest:
 
 
 def carry_out(
-    prepared: Prepared, out: Path, recipe: Recipe, settings: Settings, card: ModelCard, on_progress: OnProgress
+    ready: Prepared, out: Path, recipe: Recipe, settings: Settings, card: ModelCard, on_progress: OnProgress
 ) -> "Result":
     """Loads the model and the LoRAs and writes the video."""
-    if len(prepared.plan.passes) > 1 and "upsampler" not in located(card, settings):
-        raise NotSupported(
-            f"The detail pass needs a latent upsampler, which {card.name} lacks here.",
-            loc=("body", "enable_detail_pass"),
-            given=True,
-        )
     on_progress(Progress("load", 0, 1))
     from longtake.models import ltxv
     from longtake.models.lora_files import Lora
     from longtake.models.loras import LoraCache, gather
     from longtake.take import take
 
-    loras = [Lora(lora.path, lora.scale, lora.weight_name) for lora in prepared.plan.loras]
+    loras = [Lora(lora.path, lora.scale, lora.weight_name) for lora in ready.plan.loras]
     adapters = gather(loras, settings, LoraCache(settings.lora_cache_bytes), fetch=_fetch, any_path=True)
     models = ltxv.load(card, settings, on_progress=on_progress)
-    return take(prepared, models, out, recipe, settings, adapters=adapters, on_progress=on_progress)
+    return take(ready, models, out, recipe, settings, adapters=adapters, on_progress=on_progress)
 
 
 def _fetch(url: str, folder: Path, max_bytes: int) -> Path:

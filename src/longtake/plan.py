@@ -20,6 +20,9 @@ FIRST_PASS_SHARE = Fraction("0.6666666")
 """A two-scale flow's first pass works at this share of the size, the second at twice the first. As published: a hair
 less than two thirds, so that 192 becomes 96, not 128."""
 
+MOST_RATE = Fraction(60)
+"""The fastest that an output plays."""
+
 Size = tuple[int, int]
 
 
@@ -216,11 +219,9 @@ def footage_span(source: Source, footage: Footage) -> Span:
     return Span(start, stop, clock, footage.reverse)
 
 
-def playback_rate(asked: int | None, clock: Fraction) -> Fraction:
-    """The rate the output plays at: the asked one; where the footage's own rate rounds to it (24 for 24000/1001), or
-    none was asked, the footage's own."""
-    own = min(max(clock, Fraction(1)), Fraction(60))
-    return own if asked is None or round(own) == asked else Fraction(asked)
+def playback_rate(asked: int, clock: Fraction) -> Fraction:
+    """The rate the output plays at: the asked one; where the footage's own rounds to it (24 for 24000/1001), that."""
+    return clock if round(clock) == asked else Fraction(asked)
 
 
 @dataclass(frozen=True)

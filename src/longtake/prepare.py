@@ -2,18 +2,17 @@
 
 import secrets
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel
-
+from longtake.clip import Source
 from longtake.endpoints import ltxv097, ltxv098
-from longtake.errors import LongtakeError
+from longtake.errors import LongtakeError, NotSupported
 from longtake.media.fetch import localise
 from longtake.media.source import Limits, SourceReader, open_source
-from longtake.models.registry import ModelCard
+from longtake.models.registry import ModelCard, located
 from longtake.plan import Plan
 from longtake.pricing import Prices
 from longtake.settings import Settings
@@ -33,39 +32,53 @@ class Prepared:
 
 @contextmanager
 def prepared(
-    request: Request, card: ModelCard, settings: Settings, *, allow_local: bool = False, new_frames: int | None = None
+    request: Request,
+    card: ModelCard,
+    settings: Settings,
+    *,
+    allow_local: bool = False,
+    new_frames: int | None = None,
+    adjust: Callable[[Request, Source], Request] = lambda request, source: request,
 ) -> Iterator[Prepared]:
     """Fetches and opens the request's video and plans the work; the source closes with the block.
 
     A request without a seed gets one here, so that the plan fixes it. `allow_local`: the video may be a path of
-    this machine. `new_frames`: see the endpoints' `plan`. Raises LongtakeError naming the field.
+    this machine. `new_frames`: see the endpoints' `plan`. `adjust` may fit the request to the source before it is
+    planned. Raises LongtakeError naming the field.
     """
     limits = Limits(max_pixels=settings.max_source_pixels, max_duration_s=settings.max_source_duration_s)
-    with tempfile.TemporaryDirectory(prefix="longtake-") as folder:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="longtake-")))
         try:
             path = localise(
-                request.video.video_url, Path(folder), max_bytes=settings.max_source_bytes, allow_local=allow_local
+                request.video.video_url, folder, max_bytes=settings.max_source_bytes, allow_local=allow_local
             )
-            with open_source(path, limits=limits) as source:
-                yield Prepared(source, plan_request(request, source, card, settings, new_frames))
+            source = stack.enter_context(open_source(path, limits=limits))
         except LongtakeError as error:
             error.loc = error.loc or ("body", "video", "video_url")
             raise
+        seed = secrets.randbelow(LARGEST_SEED) if request.seed is None else request.seed
+        plan = plan_request(adjust(request, source.facts), source.facts, card, seed, prices(settings), new_frames)
+        if len(plan.passes) > 1 and "upsampler" not in located(card, settings):
+            raise NotSupported(
+                f"The detail pass needs a latent upsampler, and {card.name} has none on this machine.",
+                loc=("body", "enable_detail_pass"),
+                given=True,
+            )
+        yield Prepared(source, plan)
 
 
 def plan_request(
-    request: Request, source: SourceReader, card: ModelCard, settings: Settings, new_frames: int | None
+    request: Request, source: Source, card: ModelCard, seed: int, prices: Prices, new_frames: int | None
 ) -> Plan:
-    """The plan of a request for an open source."""
-    seed = secrets.randbelow(LARGEST_SEED) if request.seed is None else request.seed
-    prices = Prices(
+    """The plan of a request, by its endpoint."""
+    if isinstance(request, ltxv097.Request):
+        return ltxv097.plan(request, source, card, seed, prices, new_frames)
+    return ltxv098.plan(request, source, card, seed, prices, new_frames)
+
+
+def prices(settings: Settings) -> Prices:
+    """The prices that the settings name."""
+    return Prices(
         settings.price_ltxv097_per_video, settings.price_ltxv098_per_second, settings.price_ltxv098_detail_factor
     )
-    if isinstance(request, ltxv097.Request):
-        return ltxv097.plan(request, source.facts, card, seed, prices, new_frames)
-    return ltxv098.plan(request, source.facts, card, seed, prices, new_frames)
-
-
-def endpoint_of(request: BaseModel) -> str:
-    """The id of the endpoint that a request is for."""
-    return ltxv097.ENDPOINT if isinstance(request, ltxv097.Request) else ltxv098.ENDPOINT

@@ -69,6 +69,13 @@ def take(
     source, plan = prepared.source, prepared.plan
     prompt, expansion_note = expand(plan.prompt, settings) if plan.expand_prompt else (plan.prompt, None)
     checker, safety_note = safety.checker(settings) if plan.check_safety else (None, None)
+    last_heard = Progress("context", 0, 1)
+
+    def hear(progress: Progress) -> None:
+        nonlocal last_heard
+        last_heard = progress
+        on_progress(progress)
+
     kept_sound = source_sound(source, plan)
     sound_rate = None if kept_sound is None else SOUND_RATE
     size = (plan.width, plan.height)
@@ -77,14 +84,15 @@ def take(
         positive = Text(*models.text.encode(prompt))
         heeds_negative = any(pass_.guidance.heeds_negative for pass_ in plan.passes)
         negative = Text(*models.text.encode(plan.negative_prompt)) if heeds_negative else None
-        with Encoder(path, recipe, *size, plan.rate, sound_rate=sound_rate) as encoder:
+        encoder = Encoder(path, recipe, *size, plan.rate, sound_rate=sound_rate, check=lambda: on_progress(last_heard))
+        with encoder:
             if kept_sound is not None:
                 encoder.write_sound(joined_sound(kept_sound, plan))
-            with written_in_order(encoder, plan, recipe, on_progress) as write:
+            with written_in_order(encoder, plan, recipe, hear) as write:
                 context: NDArray[np.uint8] = np.empty((0, plan.height, plan.width, 3), np.uint8)
                 to_show = plan.kept_frames
                 for chunk in source.frames(plan.context, size):
-                    on_progress(Progress("context", plan.kept_frames - to_show, len(plan.context)))
+                    hear(Progress("context", plan.kept_frames - to_show, len(plan.context)))
                     if to_show:
                         write(chunk[:to_show])
                         to_show -= min(to_show, len(chunk))
@@ -92,7 +100,7 @@ def take(
                 conditioning = compress(context, plan.constant_rate_factor)
                 if plan.preprocess:
                     conditioning = preprocess(conditioning, plan.guide, settings)
-                made = extend(models, plan, conditioning, positive, negative, on_progress=on_progress)
+                made = extend(models, plan, conditioning, positive, negative, on_progress=hear)
                 for new in safety.watched(made_frames(made, plan, context[-1]), checker):
                     write(new)
     return Result(

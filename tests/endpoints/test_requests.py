@@ -86,6 +86,9 @@ def test_missing_and_unknown_fields_are_named() -> None:
     assert parse(ltxv098.Request, good).video.strength == 1, "published clients may send more than we know"
     with pytest.raises(InvalidRequest, match=r"video\.strenght is not a field"):
         parse(ltxv098.Request, good, forbid_unknown=True)
+    listed = {"prompt": "x", "video": {"video_url": "x"}, "loras": [{"path": "a"}, {"path": "b", "weight": 1}]}
+    with pytest.raises(InvalidRequest, match=r"loras\.1\.weight is not a field"):
+        parse(ltxv098.Request, listed, forbid_unknown=True)
 
 
 def test_endpoints_by_part_of_their_id() -> None:
@@ -111,6 +114,11 @@ def test_097_default_plan() -> None:
 def test_097_takes_the_video_from_its_start_frame() -> None:
     plan = plan_097(video={"start_frame_num": 24})
     assert (plan.context.start, plan.context.stop, plan.shown_frames) == (100 - 73, 100, 73)
+
+
+def test_097_keeps_the_sources_rate_up_to_sixty() -> None:
+    fast = Source("mp4", "h264", 1920, 1080, Fraction(120), 120)
+    assert (plan_097(fast).rate, plan_097(fast).context.rate, plan_097(fast).speed) == (60, 60, 1)
 
 
 def test_097_without_room_says_what_would_help() -> None:

@@ -184,7 +184,7 @@ X264_OPEN_GOP = (("x264-params", "open-gop=1:keyint=12:min-keyint=12:scenecut=0:
 X264_SHORT_GOP = (("x264-params", "keyint=12:scenecut=0:bframes=2"),)
 X264_INTERLACED = (("flags", "+ildct+ilme"), ("x264-params", "tff=1:keyint=12"))
 MPEG2_INTERLACED = (("flags", "+ildct+ilme"), ("b", "3000000"), ("g", "12"), ("bf", "2"))
-X265_QUIET = (("x265-params", "log-level=none:keyint=12"),)
+X265_QUIET = (("x265-params", "log-level=none:keyint=12:pools=none:frame-threads=1"),)
 FASTSTART = (("movflags", "+faststart"),)
 
 STEADY = (

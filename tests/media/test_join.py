@@ -14,7 +14,7 @@ CAST = np.array([0.03, -0.02, 0.01], np.float32)
 
 
 def shades(num_frames: int) -> NDArray[np.float32]:
-    return moving(num_frames).astype(np.float32) / 255
+    return (moving(num_frames) / 255).astype(np.float32)
 
 
 def test_the_cast_is_gone_at_the_joint_and_fades() -> None:

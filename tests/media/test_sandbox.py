@@ -14,7 +14,7 @@ from longtake.clip import Span
 from longtake.errors import UnsupportedVideo
 from longtake.media.sandbox import Child, Limits, running
 from longtake.media.source import SourceReader, open_source
-from tests.media.clips import X264_SHORT_GOP, X265_QUIET, Clip
+from tests.media.clips import X264_SHORT_GOP, Clip
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def heavy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small, but a second of work per frame when it is asked for at BIG."""
-    clip = Clip("heavy.mp4", frames=24, codec="libx265", pix_fmt="yuv420p10le", options=X265_QUIET, tags=(9, 1, 9, 16))
+    clip = Clip("heavy.mp4", frames=24, pix_fmt="yuv420p10le", tags=(9, 1, 9, 16))
     return clip.write(tmp_path_factory.mktemp("heavy"))
 
 

@@ -7,13 +7,13 @@ from pydantic import BaseModel, Field
 from longtake.clip import Source
 from longtake.endpoints.shared import NEGATIVE_PROMPT, START_FRAME, Resolution, VideoFile, aspect_of
 from longtake.plan import (
+    MOST_RATE,
     Footage,
     Pass,
     Plan,
     footage_span,
     model_canvas,
     output_size,
-    playback_rate,
     total_lengths,
     whole_source_lengths,
 )
@@ -73,7 +73,8 @@ def plan(
     `new_frames` is the command line's way to ask: all of the source is kept and so many frames are added, in place
     of the endpoint's fixed total. Raises InvalidRequest naming the field that cannot be done.
     """
-    span = footage_span(source, Footage(request.video.start_frame_num))
+    resample = MOST_RATE if source.rate > MOST_RATE else None
+    span = footage_span(source, Footage(request.video.start_frame_num, resample=resample))
     lengths = (
         whole_source_lengths(span, new_frames, model)
         if new_frames
@@ -98,7 +99,7 @@ def plan(
         seed=seed,
         width=width,
         height=height,
-        rate=playback_rate(None, span.rate),
+        rate=span.rate,
         context=span.tail(lengths.shown_frames),
         shown_frames=lengths.shown_frames,
         context_frames=lengths.context_frames,

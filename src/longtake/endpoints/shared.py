@@ -1,8 +1,8 @@
 """What the endpoints share: their LoRA and file shapes, and how JSON becomes a request or a sentence."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeGuard, TypeVar, get_args
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -64,9 +64,9 @@ def parse(model: type[Request], data: Mapping[str, Any], *, forbid_unknown: bool
     `forbid_unknown` also refuses names that the endpoint does not know; its published clients may send some, a
     person at the command line has mistyped.
     """
-    unknown = list(_unknown(model, data)) if forbid_unknown else []
+    unknown = next(_unknown(model, data), None) if forbid_unknown else None
     if unknown:
-        raise InvalidRequest(f"{dotted(unknown[0])} is not a field of this endpoint.", loc=("body", *unknown[0]))
+        raise InvalidRequest(f"{dotted(unknown)} is not a field of this endpoint.", loc=("body", *unknown))
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -100,14 +100,22 @@ def _sentence(problem: Any) -> str:
             return f"{name} is {given!r}: {message[0].lower()}{message[1:]}."
 
 
-def _unknown(model: type[BaseModel], data: Mapping[str, Any]) -> Iterable[Loc]:
+def _unknown(model: type[BaseModel], data: Mapping[str, Any]) -> Iterator[Loc]:
+    """The paths in `data` that lead to no field, in nested objects and lists of objects too."""
     for name, value in data.items():
         field = model.model_fields.get(name)
         if field is None:
             yield (name,)
-        elif (
-            isinstance(value, Mapping)
-            and isinstance(field.annotation, type)
-            and issubclass(field.annotation, BaseModel)
-        ):
-            yield from ((name, *rest) for rest in _unknown(field.annotation, value))
+            continue
+        inner = next((part for part in (field.annotation, *get_args(field.annotation)) if _is_model(part)), None)
+        if inner is None:
+            continue
+        if isinstance(value, Mapping):
+            yield from ((name, *rest) for rest in _unknown(inner, value))
+        elif isinstance(value, list):
+            items = ((i, item) for i, item in enumerate(value) if isinstance(item, Mapping))
+            yield from ((name, i, *rest) for i, item in items for rest in _unknown(inner, item))
+
+
+def _is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -36,9 +36,9 @@ def match_colour(
     weights = np.maximum(0, 1 - np.arange(first, first + len(new_frames)) / max(fade_frames, 1))
     if not weights.any():
         return new_frames
-    moved = new_frames + (weights[:, None, None, None] * cast).astype(np.float32)
-    np.clip(moved, 0, 1, out=moved)
-    return moved.astype(np.float32, copy=False)
+    offsets: NDArray[np.float32] = (weights[:, None, None, None] * cast).astype(np.float32)
+    matched: NDArray[np.float32] = np.clip(new_frames + offsets, 0, 1)
+    return matched
 
 
 class ReversedFrames:

@@ -79,7 +79,7 @@ def look_of(frame: Any, pixel_aspect: Fraction | None) -> Look:
         flip_x=flip_x,
         flip_y=flip_y,
         matrix=int(_MATRICES.get(int(frame.colorspace), guess)),
-        full_range=int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith("yuvj"),
+        full_range=int(frame.color_range) == _FULL_RANGE,
         transfer=_TRANSFERS.get(int(frame.color_trc), "sdr"),
         wide_gamut=int(frame.color_primaries) == _BT2020,
         interlaced=bool(frame.interlaced_frame),

@@ -18,7 +18,8 @@ _PRE_ROLL_S = Fraction(3, 10)
 """Decoded and dropped after a seek: AAC needs one packet, Opus 80 ms, MP3 some frames."""
 
 _MARGIN = 1024
-"""Source samples around the stretch, so that the resampler's filter sees what a whole decode would show it."""
+"""Source samples around the stretch: the resampler's filter sees what a whole decode would show it, and what it holds
+back at the end is not needed."""
 
 _JITTER_S = Fraction(1, 500)
 """Timestamps in whole milliseconds are rounded; a step of the clock larger than this is a gap."""
@@ -164,5 +165,3 @@ def _resampled(stream: Iterator[Samples], own: int, rate: int) -> Iterator[Sampl
         frame.sample_rate = own
         for out in resampler.resample(frame):
             yield out.to_ndarray()
-    for out in resampler.resample(None):
-        yield out.to_ndarray()
