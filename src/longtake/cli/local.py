@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from longtake.cli.inspection import inspect
+from longtake.cli.options import json_input, request_data
+from longtake.cli.show import Outcome
 from longtake.clip import OnProgress, Progress, Source
 from longtake.endpoints import endpoint, ltxv098
 from longtake.endpoints.shared import parse
 from longtake.errors import InvalidRequest
-from longtake.inspect_joint import inspect
 from longtake.media.fetch import localise
 from longtake.media.formats import OutputType, Quality, Recipe, WriteMode, recipe
 from longtake.media.source import open_source
 from longtake.models.registry import ModelCard, card, default_model
-from longtake.options import json_input, request_data
 from longtake.prepare import Prepared, Request, prepared
 from longtake.settings import Settings
-from longtake.show import Outcome
 
 if TYPE_CHECKING:
     from longtake.take import Result

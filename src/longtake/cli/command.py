@@ -36,7 +36,7 @@ def with_value(flag: str, args: list[str]) -> list[str]:
 @cache
 def _request_params() -> tuple[Any, ...]:
     """The parameter objects for the request's options, made by typer from their signature."""
-    from longtake.options import signature
+    from longtake.cli.options import signature
 
     def request(**fields: Any) -> None: ...
 

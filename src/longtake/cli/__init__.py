@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from longtake import __version__
-from longtake.command import RequestCommand
-from longtake.console import print_json, print_rows, progress_shown, reporting
+from longtake.cli.command import RequestCommand
+from longtake.cli.console import print_json, print_rows, progress_shown, reporting
 from longtake.media.formats import Quality, WriteMode
 
 DEFAULT_ENDPOINT = "098"
@@ -107,8 +107,8 @@ def extend(
 ) -> None:
     """Extend a video: its own frames, then new ones that continue them, in one file."""
     with reporting(as_json=json, debug=debug):
-        from longtake import local
-        from longtake.inspect_joint import sheet_path
+        from longtake.cli import local
+        from longtake.cli.inspection import sheet_path
         from longtake.settings import settings
 
         here = settings()
@@ -151,10 +151,10 @@ def plan(
 ) -> None:
     """Show what extend would do with the same options, without loading a model."""
     with reporting(as_json=json, debug=debug):
-        from longtake import local
+        from longtake.cli import local
+        from longtake.cli.show import plan_sections
         from longtake.plan import to_json
         from longtake.settings import settings
-        from longtake.show import plan_sections
 
         here = settings()
         asked = local.ask(
@@ -179,7 +179,7 @@ def plan(
 def doctor(json: JsonOption = False, debug: DebugOption = False) -> None:
     """Say what this machine can run, and why."""
     with reporting(as_json=json, debug=debug):
-        from longtake.doctor import examine
+        from longtake.cli.doctor import examine
         from longtake.settings import settings
 
         report = examine(settings())
@@ -199,9 +199,9 @@ def doctor(json: JsonOption = False, debug: DebugOption = False) -> None:
 def models_list(json: JsonOption = False, debug: DebugOption = False) -> None:
     """Every model, and whether it is here."""
     with reporting(as_json=json, debug=debug):
+        from longtake.cli.show import model_json, model_rows
         from longtake.models.download import list_models
         from longtake.settings import settings
-        from longtake.show import model_json, model_rows
 
         models = list_models(settings())
         if json:
@@ -240,9 +240,9 @@ def models_check(
 ) -> None:
     """Compare a model's files with what the program expects, without loading weights."""
     with reporting(as_json=json, debug=debug):
+        from longtake.cli.show import check_json, check_rows
         from longtake.models.download import check
         from longtake.settings import settings
-        from longtake.show import check_json, check_rows
 
         report = check(name_or_path, settings())
         if json:

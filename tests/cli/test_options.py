@@ -9,12 +9,12 @@ import typer
 from pydantic import BaseModel
 
 from longtake.cli import app
-from longtake.command import with_value
+from longtake.cli.command import with_value
+from longtake.cli.local import NEW_FRAMES, Asked, ask
+from longtake.cli.options import RequestOption, item, json_input, request_data, request_options
 from longtake.endpoints import ENDPOINTS
 from longtake.endpoints.shared import LoRAWeight
 from longtake.errors import InvalidRequest
-from longtake.local import NEW_FRAMES, Asked, ask
-from longtake.options import RequestOption, item, json_input, request_data, request_options
 from longtake.settings import Settings
 
 V097, V098 = "fal-ai/ltx-video-v097/extend", "fal-ai/ltxv-13b-098-distilled/extend"

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from longtake.console import Rows, bytes_text
+from longtake.cli.console import Rows, bytes_text
 from longtake.errors import LongtakeError
 from longtake.media.formats import OutputType, recipe
 from longtake.models.registry import CARDS, ModelCard, missing

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from longtake.cli.console import Rows, bytes_text
+from longtake.cli.inspection import Joint
 from longtake.clip import Source
-from longtake.console import Rows, bytes_text
 from longtake.endpoints import ENDPOINTS
 from longtake.endpoints.shared import VideoFile
-from longtake.inspect_joint import Joint
 from longtake.models.download import CheckReport, ModelStatus
 from longtake.plan import Pass, Plan, to_json
 

@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from longtake.cli import app
+from longtake.cli.console import Share, bytes_text
 from longtake.clip import Progress
-from longtake.console import Share, bytes_text
 from longtake.models.registry import card, missing
 from longtake.settings import Settings
 from tests.media.clips import FASTSTART, X264_SHORT_GOP, Clip, Tone, cut

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from longtake.cli import app
-from longtake.doctor import Finding, Report, examine, masked
+from longtake.cli.doctor import Finding, Report, examine, masked
 from longtake.models.registry import card, missing
 from longtake.settings import Settings
 
