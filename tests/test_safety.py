@@ -58,7 +58,7 @@ def test_clean_frames_pass_untouched(folder: Path) -> None:
 
 def test_a_flagged_frame_stops_the_work(folder: Path) -> None:
     checker, _ = safety.checker(settings(safety_checkpoint=folder))
-    passed = []
+    passed: list[NDArray[np.float32]] = []
     with pytest.raises(ContentPolicyViolation, match="flagged by a content checker"):
         passed.extend(safety.watched(chunks(0, 1, 0), checker))
     assert len(passed) == 1, "what was made after the flagged frame is never written"

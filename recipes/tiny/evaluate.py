@@ -311,9 +311,7 @@ def two_scales(family: Family, count: int) -> Figures:
     latents = sampler.generate(family, Given(lead=sampler.encode(family, small)), (9, 4, 4), _prompts(found))
     doubled = sampler.upsample(family, latents)
     lead = sampler.encode(family, large[:, :, :CONTEXT])
-    made = sampler.generate(
-        family, Given(lead=lead), (9, 8, 8), _prompts(found), skip_initial=5, init=doubled
-    )
+    made = sampler.generate(family, Given(lead=lead), (9, 8, 8), _prompts(found), skip_initial=5, init=doubled)
     clips = sampler.decode(family, made)
     trip = sampler.decode(family, sampler.encode(family, large))
     halved = torch.nn.functional.avg_pool3d(clips, (1, 2, 2))

@@ -1,4 +1,4 @@
-"""Writes the family as it ships: each part's averaged weights in fp16, with its config, as diffusers and transformers read it.
+"""Writes the family as it ships: averaged weights in fp16 with configs, as diffusers and transformers read them.
 
 python -m recipes.tiny.export
 """

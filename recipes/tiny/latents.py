@@ -82,7 +82,8 @@ def cell_masks(scenes: Sequence[Scene], scale: int) -> torch.Tensor:
 def encode(model: Any, clips: torch.Tensor) -> torch.Tensor:
     """Means of the latents `[B, C, F, h, w]` of clips in [-1, 1], fp16, not normalised."""
     moments = model.encoder(clips.bfloat16().contiguous(memory_format=torch.channels_last_3d))
-    return moments[:, : configs.LATENT_CHANNELS].half()
+    means: torch.Tensor = moments[:, : configs.LATENT_CHANNELS]
+    return means.half()
 
 
 def encode_part(model: Any, group: Group, first: int, count: int) -> dict[str, Any]:

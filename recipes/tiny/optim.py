@@ -21,10 +21,11 @@ BLOCK_ROWS = 256
 
 @dataclass(frozen=True)
 class Plan:
-    """A run: `steps` in all, of which the last `decay` take the learning rate linearly to zero."""
+    """A run. Each of `falls` = (end, over) lets the learning rates fall linearly to zero at step `end`, over so many
+    steps before it; the lowest counts, and the first `end` reached ends the run.
+    """
 
-    steps: int
-    decay: int
+    falls: tuple[tuple[int, int], ...]
     muon: float
     adam: float
     warmup: int = 40
@@ -32,9 +33,15 @@ class Plan:
     ema: float = 0.995
     clip: float = 1.0
 
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+        return min(end for end, _ in self.falls)
+
     def rate(self, step: int) -> float:
         """Factor on both learning rates."""
-        return min(1.0, (step + 1) / self.warmup, max(0.01, (self.steps - step) / max(1, self.decay)))
+        left = min((end - step) / over for end, over in self.falls)
+        return min(1.0, (step + 1) / self.warmup, max(0.01, left))
 
 
 def orthogonalise(batch: torch.Tensor) -> torch.Tensor:
@@ -102,7 +109,7 @@ class Trainer:
 
     def step(self, loss: torch.Tensor) -> float:
         """Backward, share, clip, update; returns the gradient's norm before clipping."""
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         grads = [
             torch.zeros_like(m) if p.grad is None else p.grad.float()
             for p, m in zip(self.params, self.masters, strict=True)

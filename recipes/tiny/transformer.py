@@ -4,7 +4,6 @@ torchrun --standalone --nproc-per-node 2 -m recipes.tiny.transformer
 """
 
 import argparse
-import dataclasses
 import math
 import time
 from typing import Any
@@ -22,9 +21,7 @@ from recipes.tiny.world import prompt, sample
 
 SEED = 30_000_000
 HELD_OUT = 920_000_000
-PLAN = Plan(steps=6000, decay=3600, muon=6e-3, adam=2e-3, warmup=60, weight_decay=0.02, ema=0.997)
-EARLY = 1300
-"""The first steps see mostly plain straight clips, and no end images or suffixes."""
+PLAN = Plan(((4300, 2200),), muon=6e-3, adam=2e-3, warmup=60, weight_decay=0.02, ema=0.997)
 CHECKPOINT_EVERY = 200
 
 
@@ -84,7 +81,7 @@ class Run:
         self.rank, self.plan = rank, plan
         self.family = models()
         self.trainer = Trainer(self.family, plan, is_matrix)
-        self.windows = Windows(SEED, EARLY)
+        self.windows = Windows(SEED)
         self.forward = Forward(self.family["transformer"])
         self.evaluation = Forward(self.family["transformer"], compiled=False)
         self.held_out = HeldOut(self.windows)
@@ -108,21 +105,21 @@ class Run:
         return " ".join(shown)
 
 
-def train(steps: int, decay: int, resume: bool) -> None:
+def train(resume: bool) -> None:
     """Run to the end of the plan."""
     rank, _ = ranks.start()
     checkpoint = configs.WORK / "transformer.pt"
-    run = Run(rank, dataclasses.replace(PLAN, steps=steps, decay=decay))
+    run = Run(rank, PLAN)
     if resume and checkpoint.exists():
         run.trainer.resume(checkpoint)
     began, spent, total = time.time(), time.process_time(), 0.0
-    for step in range(run.trainer.step_number, steps):
+    for step in range(run.trainer.step_number, PLAN.steps):
         loss = run.loss(step)
         norm = run.trainer.step(loss)
         total = 0.98 * total + 0.02 * float(loss.detach()) if total else float(loss.detach())
         if math.isnan(total):
             raise FloatingPointError(f"the loss of step {step} is not a number")
-        if rank == 0 and ((step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == steps):
+        if rank == 0 and ((step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == PLAN.steps):
             run.trainer.save(checkpoint)
             minutes = f"{(time.time() - began) / 60:.1f} min, {(time.process_time() - spent) / 60:.1f} CPU-min"
             line = f"{step + 1} {minutes} loss {total:.4f} norm {norm:.2f} held out {run.judge()}"
@@ -133,7 +130,4 @@ def train(steps: int, decay: int, resume: bool) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--steps", type=int, default=PLAN.steps, help="all steps of the run")
-    parser.add_argument("--decay", type=int, default=PLAN.decay, help="last steps, over which the rate falls to zero")
-    arguments = parser.parse_args()
-    train(arguments.steps, arguments.decay, arguments.resume)
+    train(parser.parse_args().resume)

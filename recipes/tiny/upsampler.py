@@ -17,7 +17,7 @@ from recipes.tiny.world import sample
 
 SEED = 70_000_000
 HELD_OUT = 930_000_000
-PLAN = Plan(steps=1200, decay=900, muon=4e-3, adam=1e-3, ema=0.99)
+PLAN = Plan(((1200, 900),), muon=4e-3, adam=1e-3, ema=0.99)
 PAIRS = 640
 FRAMES = 17
 BATCH = 8
@@ -50,7 +50,8 @@ class Run:
 
     def error(self, small: torch.Tensor, large: torch.Tensor) -> torch.Tensor:
         """Mean squared error in units of each channel's standard deviation."""
-        return ((self.model(small.bfloat16()).float() - large) / self.scale).square().mean()
+        made: torch.Tensor = self.model(small.bfloat16()).float()
+        return ((made - large) / self.scale).square().mean()
 
     def loss(self, step: int) -> torch.Tensor:
         """Loss of a step's batch; half of the small latents carry a little noise, as generated ones do."""

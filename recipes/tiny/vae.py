@@ -21,14 +21,14 @@ from torch import nn
 from recipes.tiny import configs, ranks
 from recipes.tiny.optim import Plan, Trainer
 from recipes.tiny.render import render
-from recipes.tiny.world import Scene, sample, track
+from recipes.tiny.world import Kind, Scene, sample, track
 
 CHANNELS = configs.LATENT_CHANNELS
 SEEDS = {"joint": 10_000_000, "decoder": 12_000_000}
 HELD_OUT = 910_000_000
 PLANS = {
-    "joint": Plan(steps=1300, decay=600, muon=8e-3, adam=1.2e-3, ema=0.99),
-    "decoder": Plan(steps=3000, decay=2200, muon=5e-3, adam=1e-3, ema=0.99),
+    "joint": Plan(((1700, 1200), (1300, 600)), muon=8e-3, adam=1.2e-3, ema=0.99),
+    "decoder": Plan(((3000, 2200),), muon=5e-3, adam=1e-3, ema=0.99),
 }
 SHORT = {"joint": 680, "decoder": 0}
 """The first steps see mostly 9 frames, later ones mostly 17."""
@@ -54,7 +54,7 @@ def scenes_of_step(phase: str, step: int, rank: int) -> tuple[list[Scene], int]:
     num_frames = rng.choices((1, 9, 17), (0.05, 0.75, 0.2) if step < SHORT[phase] else (0.05, 0.15, 0.8))[0]
     count = max(1, min(16, PIXELS // (num_frames * size[0] * size[1] * scale**2)))
     own = random.Random(seed + step * 64 + rank + 1)
-    kinds = ["straight" if own.random() < 0.6 else None for _ in range(count)]
+    kinds: list[Kind | None] = ["straight" if own.random() < 0.6 else None for _ in range(count)]
     first = seed + (step * 2 + rank) * 64
     return [sample(first + i, kind, size, num_frames) for i, kind in enumerate(kinds)], scale
 

@@ -7,25 +7,17 @@ from typing import Any, Literal
 import torch
 
 from recipes.tiny import configs, latents, text
+from recipes.tiny.curriculum import Phase, phase
 
 Layout = Literal["plain", "image", "suffix"]
 
-GROUP_SHARES = {
-    "square": 0.52,
-    "square_long": 0.22,
-    "wide": 0.08,
-    "tall": 0.08,
-    "landscape": 0.03,
-    "portrait": 0.03,
-    "double": 0.04,
-}
-CONTEXT_SHARES = {0: 0.07, 1: 0.08, 2: 0.05, 3: 0.07, 4: 0.15, 5: 0.48, 6: 0.05, 7: 0.05}
-"""How many latents are given: mostly 17 frames."""
 FRAME_RATES = (12.0, 15.0, 20.0, 25.0, 30.0)
 TOKENS = 2304
 """Tokens of one process's batch."""
+SHORT_WINDOW = 7
 SUFFIX_LATENTS = 5
 SUFFIX_PREFIX = 2
+"""Of a clip placed after the start, so many first latents stand beside the window as extra tokens, the others in it."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +37,36 @@ class Batch:
     coords: torch.Tensor
 
 
+@dataclass(frozen=True)
+class Shape:
+    """What all clips of a batch share: where they come from, their layout, `count` latents, and the frame rate."""
+
+    group: latents.Group
+    layout: Layout
+    count: int
+    fps: float
+
+
+@dataclass(frozen=True)
+class Window:
+    """Clean tokens `[B, F, S, C]`, their weight `[B, F, S]`, what is given `[B, F]`, and each latent's first frame."""
+
+    clean: torch.Tensor
+    weight: torch.Tensor
+    given: torch.Tensor
+    frames: list[float]
+
+    def preceded(self, tokens: torch.Tensor, frames: list[float]) -> "Window":
+        """The window with extra given latents in front."""
+        batch, extra, cells, _ = tokens.shape
+        return Window(
+            torch.cat([tokens, self.clean], dim=1),
+            torch.cat([torch.zeros(batch, extra, cells), self.weight], dim=1),
+            torch.cat([torch.ones(batch, extra, dtype=torch.bool), self.given], dim=1),
+            [*frames, *self.frames],
+        )
+
+
 def starts(count: int, offset: int = 0) -> list[float]:
     """First frame of each latent of a clip that begins at frame `offset`."""
     return [float(offset + max(configs.TEMPORAL * i - configs.TEMPORAL + 1, 0)) for i in range(count)]
@@ -61,93 +83,100 @@ def coordinates(frames: list[float], rows: int, columns: int, fps: float) -> tor
 class Windows:
     """Draws batches from the encoded groups; every batch follows from (seed, step, rank) alone."""
 
-    def __init__(self, seed: int, early: int) -> None:
-        self.seed, self.early = seed, early
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
         self.mean, self.std = (v.view(1, 1, 1, -1) for v in torch.load(configs.WORK / "latents_statistics.pt"))
         self.words = text.tokenizer()
         self.tables: dict[str, dict[str, Any]] = {}
-        self.straight: dict[str, list[int]] = {}
-        self.other: dict[str, list[int]] = {}
+        self.members: dict[tuple[str, bool], list[int]] = {}
         for group in latents.GROUPS:
             table = torch.load(configs.WORK / f"latents_{group.name}.pt")
             self.tables[group.name] = table
-            self.straight[group.name] = [i for i, kind in enumerate(table["kinds"]) if kind == "straight"]
-            self.other[group.name] = [i for i, kind in enumerate(table["kinds"]) if kind != "straight"]
+            for straight in (True, False):
+                found = [i for i, kind in enumerate(table["kinds"]) if (kind == "straight") is straight]
+                self.members[group.name, straight] = found
 
     def batch(self, step: int, rank: int) -> Batch:
         """The batch of a process in a step; all processes get one shape."""
-        shared = random.Random(self.seed + step)
-        name = shared.choices(list(GROUP_SHARES), list(GROUP_SHARES.values()))[0]
+        now, shared = phase(step), random.Random(self.seed + step)
+        own = random.Random(self.seed + step * 64 + rank + 1)
+        shape = self._shape(now, shared)
+        table = self.tables[shape.group.name]
+        whole, rows, columns = table["latents"].shape[2:]
+        extra = {"plain": 0, "image": 1, "suffix": SUFFIX_PREFIX}[shape.layout]
+        size = max(2, round(TOKENS / ((shape.count + extra) * rows * columns)))
+        members = [self._member(shape, own, now.straight) for _ in range(size)]
+        offsets = [0] * size
+        if shape.layout == "plain" and whole > shape.count:
+            offsets = [own.randint(0, whole - shape.count) if own.random() < 0.7 else 0 for _ in members]
+        window = self._window(table, shape, members, offsets, now, own)
+        if shape.layout == "image":
+            window = window.preceded(self._tokens(table["image"][members]), [float(shape.group.window - 1)])
+        if shape.layout == "suffix":
+            window = self._ended(window, table, shape, members, own)
+        dice = torch.Generator().manual_seed(own.randrange(1 << 40))
+        sigma = _noise_levels(size, dice, 0.93 if shape.group.scale == 2 else 1.0)
+        soft = 0.15 if shape.layout == "plain" else 0.0
+        x, target, sigmas, learnt = _noise(window.clean, window.given, sigma, soft, dice)
+        ids, mask = text.tokens(self.words, [text.vary(table["prompts"][i], own) for i in members])
+        coords = coordinates(window.frames, rows, columns, shape.fps)
+        return Batch(x, target, sigmas, window.weight * learnt[..., None], ids, mask, coords)
+
+    def _shape(self, now: Phase, rng: random.Random) -> Shape:
+        name = rng.choices(list(now.groups), list(now.groups.values()))[0]
         group = next(g for g in latents.GROUPS if g.name == name)
         layout: Layout = "plain"
-        if group.keyed and step >= self.early:
-            layout = shared.choices(("plain", "image", "suffix"), (0.80, 0.12, 0.08))[0]
-        table = self.tables[name]
-        whole = table["latents"].shape[2]
+        if group.keyed and now.keyed:
+            layouts: tuple[Layout, ...] = ("plain", "image", "suffix")
+            layout = rng.choices(layouts, (0.80, 0.12, 0.08))[0]
         count = configs.num_latents(group.window)
         if layout == "plain" and group.scale == 1:
-            count = shared.choices((7, count), (0.15, 0.85))[0]
-        fps = shared.choice(FRAME_RATES) if shared.random() < 0.1 else configs.FPS
-        cells = table["latents"].shape[3] * table["latents"].shape[4]
-        extra = {"plain": 0, "image": 1, "suffix": SUFFIX_PREFIX}[layout]
-        size = max(2, round(TOKENS / ((count + extra) * cells)))
-        own = random.Random(self.seed + step * 64 + rank + 1)
-        clean = 0.9 if step < self.early else 0.45
-        members = [self._member(name, own, clean, group.keyed if layout != "plain" else 0) for _ in range(size)]
-        offsets = [0] * size
-        if layout == "plain" and whole > count:
-            offsets = [own.randint(0, whole - count) if own.random() < 0.7 else 0 for _ in members]
-        return self._build(table, group, layout, members, offsets, count, fps, own)
+            count = rng.choices((SHORT_WINDOW, count), (0.15, 0.85))[0]
+        fps = rng.choice(FRAME_RATES) if rng.random() < 0.1 else configs.FPS
+        return Shape(group, layout, count, fps)
 
-    def _member(self, name: str, rng: random.Random, clean: float, keyed: int) -> int:
-        pool = (self.straight if rng.random() < clean else self.other)[name]
+    def _member(self, shape: Shape, rng: random.Random, straight: float) -> int:
+        pool = self.members[shape.group.name, rng.random() < straight]
         while True:
             i = rng.choice(pool)
-            if not keyed or i < keyed:
+            if shape.layout == "plain" or i < shape.group.keyed:
                 return i
 
     def _tokens(self, values: torch.Tensor) -> torch.Tensor:
         """Normalised tokens `[B, F, S, C]` of stored latents `[B, C, F, h, w]`."""
         return (values.float().permute(0, 2, 3, 4, 1).flatten(2, 3) - self.mean) / self.std
 
-    def _build(
+    def _window(
         self,
         table: dict[str, Any],
-        group: latents.Group,
-        layout: Layout,
+        shape: Shape,
         members: list[int],
         offsets: list[int],
-        count: int,
-        fps: float,
+        now: Phase,
         rng: random.Random,
-    ) -> Batch:
-        rows, columns = table["latents"].shape[3:]
-        clips = torch.stack([table["latents"][i][:, a : a + count] for i, a in zip(members, offsets, strict=True)])
-        touched = torch.stack([table["masks"][i][a : a + count] for i, a in zip(members, offsets, strict=True)])
-        clean, weight = self._tokens(clips), 1 + 3 * touched.flatten(2).float()
-        lead = torch.tensor(rng.choices(list(CONTEXT_SHARES), list(CONTEXT_SHARES.values()), k=len(members)))
-        frames, given = starts(count), torch.arange(count) < lead.clamp(max=count - 1)[:, None]
-        if layout == "image":
-            clean = torch.cat([self._tokens(table["image"][members]), clean], dim=1)
-            frames = [float(group.window - 1), *frames]
-        if layout == "suffix":
-            suffix = self._tokens(table["suffix"][members])
-            kept = SUFFIX_LATENTS - SUFFIX_PREFIX
-            clean = torch.cat([suffix[:, :SUFFIX_PREFIX], clean[:, :-kept], suffix[:, SUFFIX_PREFIX:]], dim=1)
-            frames = [*starts(SUFFIX_PREFIX, group.suffix_at), *frames]
-            few = torch.tensor([rng.choice((0, 0, 0, 1, 2, 3)) for _ in members])
-            given = torch.arange(count) < few[:, None]
-            given[:, -kept:] = True
-        extra = len(frames) - count
-        given = torch.cat([torch.ones(len(members), extra, dtype=torch.bool), given], dim=1)
-        weight = torch.cat([torch.zeros(len(members), extra, weight.shape[2]), weight], dim=1)
-        dice = torch.Generator().manual_seed(rng.randrange(1 << 40))
-        sigma = _noise_levels(len(members), dice, 0.93 if group.scale == 2 else 1.0)
-        soft = 0.15 if layout == "plain" else 0.0
-        x, target, sigmas, learnt = _noise(clean, given, sigma, soft, dice)
-        prompts = [text.vary(table["prompts"][i], rng) for i in members]
-        ids, mask = text.tokens(self.words, prompts)
-        return Batch(x, target, sigmas, weight * learnt[..., None], ids, mask, coordinates(frames, rows, columns, fps))
+    ) -> Window:
+        """The clips' windows, each with some of its first latents given."""
+        parts = [(i, slice(a, a + shape.count)) for i, a in zip(members, offsets, strict=True)]
+        clean = self._tokens(torch.stack([table["latents"][i][:, part] for i, part in parts]))
+        weight = 1 + 3 * torch.stack([table["masks"][i][part] for i, part in parts]).flatten(2).float()
+        moves = torch.tensor([table["kinds"][i] in ("pan", "zoom") for i in members])
+        weight = torch.maximum(weight, now.moving_weight * moves[:, None, None].float())
+        lead = torch.tensor(rng.choices(list(now.context), list(now.context.values()), k=len(members)))
+        given = torch.arange(shape.count) < lead.clamp(max=shape.count - 1)[:, None]
+        return Window(clean, weight, given, starts(shape.count))
+
+    def _ended(
+        self, window: Window, table: dict[str, Any], shape: Shape, members: list[int], rng: random.Random
+    ) -> Window:
+        """The windows with their ends given as clips of their own; mostly nothing is given at the start."""
+        suffix = self._tokens(table["suffix"][members])
+        kept = SUFFIX_LATENTS - SUFFIX_PREFIX
+        lead = torch.tensor([rng.choice((0, 0, 0, 1, 2, 3)) for _ in members])
+        given = torch.arange(shape.count) < lead[:, None]
+        given[:, -kept:] = True
+        clean = torch.cat([window.clean[:, :-kept], suffix[:, SUFFIX_PREFIX:]], dim=1)
+        ended = Window(clean, window.weight, given, window.frames)
+        return ended.preceded(suffix[:, :SUFFIX_PREFIX], starts(SUFFIX_PREFIX, shape.group.suffix_at))
 
 
 def _noise_levels(count: int, dice: torch.Generator, ceiling: float) -> torch.Tensor:

@@ -57,7 +57,7 @@ DEV_SECOND_PASS = Guidance(stg=(1.0,), blocks=((27,),), cfg_star=True)
 
 TINY = Guidance(
     timesteps=(1.0, 0.98, 0.9, 0.6),
-    cfg=(1, 1.5, 1.5, 1),
+    cfg=(1, 3, 3, 1),
     stg=(0, 0.5, 0.5, 0),
     rescale=(1, 0.7, 0.7, 1),
     blocks=((), (3,), (3,), ()),

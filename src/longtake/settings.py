@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     loras_dir: Path = Field(default_factory=lambda: _cache("loras"))
     """The folder below which a request may name LoRA files; downloaded ones are kept in `.fetched`."""
     model_sources: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
-    """Model name -> a folder, a single checkpoint file, or a hub repository, instead of `models_dir/<name>`; as JSON."""
+    """Model name -> a folder, a checkpoint file, or a hub repository, instead of `models_dir/<name>`; as JSON."""
     hf_token: SecretStr | None = None
     hf_endpoint: str | None = None
     """The hub's address, where it is not the public one."""

@@ -78,25 +78,23 @@ def take(
 
     kept_sound = source_sound(source, plan)
     sound_rate = None if kept_sound is None else SOUND_RATE
-    size = (plan.width, plan.height)
-
     with torch.inference_mode(), applied(models.transformer, adapters):
         positive = Text(*models.text.encode(prompt))
         heeds_negative = any(pass_.guidance.heeds_negative for pass_ in plan.passes)
         negative = Text(*models.text.encode(plan.negative_prompt)) if heeds_negative else None
-        encoder = Encoder(path, recipe, *size, plan.rate, sound_rate=sound_rate, check=lambda: on_progress(last_heard))
-        with encoder:
+        with Encoder(
+            path,
+            recipe,
+            plan.width,
+            plan.height,
+            plan.rate,
+            sound_rate=sound_rate,
+            check=lambda: on_progress(last_heard),
+        ) as encoder:
             if kept_sound is not None:
                 encoder.write_sound(joined_sound(kept_sound, plan))
             with written_in_order(encoder, plan, recipe, hear) as write:
-                context: NDArray[np.uint8] = np.empty((0, plan.height, plan.width, 3), np.uint8)
-                to_show = plan.kept_frames
-                for chunk in source.frames(plan.context, size):
-                    hear(Progress("context", plan.kept_frames - to_show, len(plan.context)))
-                    if to_show:
-                        write(chunk[:to_show])
-                        to_show -= min(to_show, len(chunk))
-                    context = np.concatenate([context, chunk])[-plan.context_frames :]
+                context = show_footage(source, plan, write, hear)
                 conditioning = compress(context, plan.constant_rate_factor)
                 if plan.preprocess:
                     conditioning = preprocess(conditioning, plan.guide, settings)
@@ -112,6 +110,23 @@ def take(
         has_sound=kept_sound is not None and recipe.sound is not None,
         notes=tuple(note for note in (expansion_note, safety_note) if note),
     )
+
+
+def show_footage(
+    source: SourceReader, plan: Plan, write: Callable[[Pixels], None], on_progress: OnProgress
+) -> NDArray[np.uint8]:
+    """Reads the footage at the output's size and writes what is shown of it as it is; returns the context, its last
+    frames [context_frames, H, W, 3]."""
+    context: NDArray[np.uint8] = np.empty((0, plan.height, plan.width, 3), np.uint8)
+    done = 0
+    for chunk in source.frames(plan.context, (plan.width, plan.height)):
+        on_progress(Progress("context", done, len(plan.context)))
+        shown = chunk[: max(0, plan.kept_frames - done)]
+        if len(shown):
+            write(shown)
+        context = np.concatenate([context, chunk])[-plan.context_frames :]
+        done += len(chunk)
+    return context
 
 
 def source_sound(source: SourceReader, plan: Plan) -> Samples | None:

@@ -1,5 +1,6 @@
 """The recipe on the embedded model: what comes out, and what each parameter of a request does to it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -25,14 +26,19 @@ from recipes.tiny.render import render
 from recipes.tiny.world import prompt as words_of
 from recipes.tiny.world import sample
 
-SCENE = sample(960_000_001, "straight", (64, 64), 57)
+SCENE = next(
+    scene
+    for scene in (sample(960_000_000 + i, "straight", (64, 64), 41) for i in range(1000))
+    if math.hypot(*scene.things[0].velocity) > 0.9
+)
 PROMPT = words_of(SCENE)
 CONTEXT = 17
+VISIBLE = 1 / 255
 
 
 @pytest.fixture(scope="module")
 def footage() -> NDArray[np.uint8]:
-    """57 frames of one object in straight motion, 64x64."""
+    """41 frames of one object in straight motion, 64x64."""
     frames = ((render([SCENE])[0].permute(1, 2, 3, 0) + 1) * 127.5).round().byte().numpy()
     return np.ascontiguousarray(frames)
 
@@ -111,7 +117,7 @@ def test_each_parameter_changes_what_is_made(embedded: LTXV, footage: NDArray[np
         pytest.skip("the embedded model has no upsampler yet")
     one, other = (made(embedded, planned(**{"num_frames": 41} | fields), footage) for fields in CHANGES[name])
     count = min(len(one), len(other))
-    assert (one[-count:] - other[-count:]).abs().mean() > 1e-4
+    assert (one[-count:] - other[-count:]).abs().max() > VISIBLE
 
 
 def test_097_parameters_change_what_is_made(embedded: LTXV, footage: NDArray[np.uint8]) -> None:
@@ -121,7 +127,7 @@ def test_097_parameters_change_what_is_made(embedded: LTXV, footage: NDArray[np.
 
     plain = frames()
     for change in ({"negative_prompt": "a red circle"}, {"num_inference_steps": 3}):
-        assert (frames(**change) - plain).abs().mean() > 1e-4
+        assert (frames(**change) - plain).abs().max() > VISIBLE
 
 
 def test_less_strength_keeps_less_of_the_footage(embedded: LTXV, footage: NDArray[np.uint8]) -> None:

@@ -203,7 +203,7 @@ STEADY = (
     ),
     Clip("hevc.mp4", codec="libx265", options=X265_QUIET, frames=36),
     Clip("vp9.webm", codec="libvpx-vp9", options=(("g", "12"), ("cpu-used", "8"), ("lag-in-frames", "16"))),
-    Clip("vp8_altref.webm", codec="libvpx", options=(("auto-alt-ref", "1"), ("lag-in-frames", "16"), ("g", "12"))),
+    Clip("vp8.webm", codec="libvpx", options=(("g", "12"),)),
     Clip("av1.mp4", codec="libsvtav1", options=(("preset", "12"), ("svtav1-params", "lp=1")), frames=12),
     Clip("mpeg4_b.avi", codec="mpeg4", options=(("bf", "2"), ("g", "12"))),
     Clip("mjpeg.avi", codec="mjpeg", pix_fmt="yuvj420p"),

@@ -84,6 +84,27 @@ def test_truncated_file_counts_what_is_there(tmp_path: Path) -> None:
     assert found.rate == 24
 
 
+def test_invisible_frames_are_not_counted(tmp_path: Path) -> None:
+    """VP8 stores frames that only serve as references; here each frame has such a twin before it."""
+    clip = Clip("plain.webm", frames=12, codec="libvpx", options=(("g", "1"), ("keyint_min", "1")))
+    path = tmp_path / "twins.webm"
+    with av.open(str(clip.write(tmp_path))) as plain, av.open(str(path), "w") as twins:
+        stream = twins.add_stream_from_template(plain.streams.video[0])
+        for packet in plain.demux(video=0):
+            if not packet.size:
+                continue
+            data = bytes(packet)
+            for shown, earlier in ((0, 20), (0x10, 0)):
+                twin = av.Packet(bytes([data[0] & ~0x10 | shown]) + data[1:])
+                twin.pts = twin.dts = packet.pts - earlier + 20
+                twin.time_base, twin.stream, twin.is_keyframe = packet.time_base, stream, True
+                twins.mux(twin)
+    film = probe(path, "webm", Limits())
+    assert (film.facts.num_frames, film.facts.rate) == (12, Fraction(24))
+    (chunk,) = frames(film, Span(0, 12, Fraction(24)), None, 100)
+    assert [number_of(picture) for picture in chunk] == list(range(12))
+
+
 def test_edit_list_that_trims_both_ends(tmp_path: Path) -> None:
     data = bytearray(Clip("whole.mp4", frames=48, options=X264_SHORT_GOP).write(tmp_path).read_bytes())
     entry = data.index(b"elst") + 12

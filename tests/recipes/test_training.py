@@ -9,6 +9,7 @@ from diffusers import LTXVideoTransformer3DModel
 from torch import nn
 
 from recipes.tiny import configs, latents, text, transformer, vae
+from recipes.tiny.curriculum import PHASES, phase
 from recipes.tiny.forward import Forward
 from recipes.tiny.optim import Muon, Plan, Trainer, orthogonalise
 from recipes.tiny.windows import _noise, coordinates, starts
@@ -57,14 +58,15 @@ def test_a_fixed_batch_is_learnt_and_a_resume_goes_on(tmp_path: Path) -> None:
     def trainer() -> tuple[nn.Module, Trainer]:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(8, 32), nn.GELU(), nn.Linear(32, 8))
-        return model, Trainer(model, Plan(steps=40, decay=20, muon=0.02, adam=0.01, warmup=2), lambda _, p: p.ndim > 1)
+        return model, Trainer(model, Plan(((40, 20),), muon=0.02, adam=0.01, warmup=2), lambda _, p: p.ndim > 1)
 
     dice = torch.Generator().manual_seed(2)
     x = torch.randn(32, 8, generator=dice)
     y = x.flip(1)
 
     def loss(model: nn.Module) -> torch.Tensor:
-        return (model(x.bfloat16()).float() - y).square().mean()
+        made: torch.Tensor = model(x.bfloat16()).float()
+        return (made - y).square().mean()
 
     model, whole = trainer()
     losses = []
@@ -127,3 +129,20 @@ def test_words_become_tokens_and_strangers_unknown() -> None:
 def test_the_family_stays_small() -> None:
     family = transformer.models()
     assert sum(p.numel() for p in family.parameters()) < 5_000_000
+
+
+def test_the_schedule_warms_up_holds_and_falls() -> None:
+    plan = Plan(((100, 50), (80, 20)), muon=1.0, adam=1.0, warmup=10)
+    assert plan.steps == 80
+    assert [plan.rate(step) for step in (0, 9, 40, 70, 75)] == pytest.approx([0.1, 1.0, 1.0, 0.5, 0.25])
+
+
+def test_phases_follow_each_other_and_shares_are_whole() -> None:
+    starts = [p.start for p in PHASES]
+    assert starts == sorted(starts)
+    assert phase(0) is PHASES[0]
+    assert phase(10_000) is PHASES[-1]
+    for p in PHASES:
+        assert sum(p.groups.values()) == pytest.approx(1)
+        assert sum(p.context.values()) == pytest.approx(1)
+        assert set(p.groups) == {group.name for group in latents.GROUPS}

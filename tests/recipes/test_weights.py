@@ -57,4 +57,6 @@ def test_an_export_loads_again(tmp_path: Path) -> None:
     loaded = sampler.load(folder)
     assert loaded.std.flatten().tolist() == [2.0] * 64
     for name, value in fresh["transformer"].named_parameters():
-        torch.testing.assert_close(dict(loaded.transformer.named_parameters())[name], value.half().float(), atol=0, rtol=0)
+        torch.testing.assert_close(
+            dict(loaded.transformer.named_parameters())[name], value.half().float(), atol=0, rtol=0
+        )

@@ -17,16 +17,17 @@ class Counting(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        attention = nn.Module()
-        attention.processor = self.plain = object()
+        self.attention: Any = nn.Module()
+        self.plain: Any = object()
+        self.attention.processor = self.plain
         block = nn.Module()
-        block.attn1 = attention
+        block.attn1 = self.attention
         self.transformer_blocks = nn.ModuleList([block])
         self.evaluations = 0
 
     def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any) -> tuple[Tensor]:
         self.evaluations += 1
-        disturbed = isinstance(self.transformer_blocks[0].attn1.processor, ValueAttention)
+        disturbed = isinstance(self.attention.processor, ValueAttention)
         kind = 3.0 if disturbed else float(encoder_hidden_states.mean())
         return (hidden_states * 0 + kind * torch.linspace(1, 2, hidden_states.shape[-1]),)
 
@@ -88,7 +89,7 @@ def test_attention_is_restored_whatever_happens() -> None:
     model = Counting()
     with pytest.raises(RuntimeError, match="boom"), value_attention(model, (0,)):
         raise RuntimeError("boom")
-    assert model.transformer_blocks[0].attn1.processor is model.plain
+    assert model.attention.processor is model.plain
 
 
 def test_a_negative_prompt_is_heeded_without_a_further_evaluation(oracle: Path) -> None:

@@ -133,5 +133,5 @@ def _standard(rate: Fraction) -> Fraction | None:
 def _fits(pts: Sequence[int], step: Fraction, tolerance: Fraction) -> bool:
     """Whether every time is within `tolerance` ticks of a clock that counts `step` ticks per frame."""
     first, p, q = pts[0], step.numerator, step.denominator
-    most = tolerance * q
+    most = int(tolerance * q)
     return all(abs((time - first) * q - index * p) <= most for index, time in enumerate(pts))

@@ -1,0 +1,52 @@
+"""What the transformer sees when: plain straight motion first, then everything, with the weak spots stressed late."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+
+def _shares(square: float, square_long: float) -> Mapping[str, float]:
+    others = {"wide": 0.08, "tall": 0.08, "landscape": 0.03, "portrait": 0.03, "double": 0.04}
+    return {"square": square, "square_long": square_long, **others}
+
+
+def _context(*shares: float) -> Mapping[int, float]:
+    return dict(enumerate(shares))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The mix of examples from step `start` on.
+
+    groups: share of each group of latents (see `latents.GROUPS`).
+    context: share of examples with so many latents given; 5 are 17 frames.
+    straight: share of plain straight clips.
+    keyed: whether there are end images and suffix clips.
+    moving_weight: least weight of a cell in a clip whose camera moves, where others count 1, or 4 on the object.
+    """
+
+    start: int = 0
+    groups: Mapping[str, float] = field(default_factory=lambda: _shares(0.52, 0.22))
+    context: Mapping[int, float] = field(
+        default_factory=lambda: _context(0.06, 0.07, 0.06, 0.09, 0.08, 0.52, 0.06, 0.06)
+    )
+    straight: float = 0.9
+    keyed: bool = False
+    moving_weight: float = 0.0
+
+
+def _phases() -> tuple[Phase, ...]:
+    plain = Phase()
+    windowed = replace(plain, start=1200, context=_context(0.07, 0.08, 0.05, 0.07, 0.15, 0.48, 0.05, 0.05))
+    wide = replace(windowed, start=1300, straight=0.45, keyed=True)
+    longer = replace(wide, start=2000, groups=_shares(0.46, 0.28))
+    context = _context(0.14, 0.08, 0.04, 0.05, 0.14, 0.46, 0.05, 0.04)
+    steered = replace(longer, start=2600, context=context, moving_weight=2.5)
+    return plain, windowed, wide, longer, steered
+
+
+PHASES = _phases()
+
+
+def phase(step: int) -> Phase:
+    """The phase that a step belongs to."""
+    return next(p for p in reversed(PHASES) if step >= p.start)
