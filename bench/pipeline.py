@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, LTXConditionPipeline
 from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition
-from diffusers.utils import export_to_video
+from diffusers.utils import export_to_video, logging
 from PIL import Image
 
 from bench.timing import in_turn, ratio, show
@@ -51,6 +51,7 @@ def the_plan() -> Plan:
 
 def main() -> None:
     torch.set_grad_enabled(False)
+    logging.set_verbosity_error()
     models = load(card("ltxv-tiny"), settings())
     pipeline = LTXConditionPipeline(
         FlowMatchEulerDiscreteScheduler(), models.vae, models.text.encoder, models.text.tokenizer, models.transformer
@@ -83,7 +84,7 @@ def _ours(models: LTXV, plan: Plan, frames: Any, path: Path) -> float:
             starts.append(time.perf_counter())
 
     positive = Text(*models.text.encode(PROMPT))
-    with Encoder(path, recipe("X264 (.mp4)", "medium", "balanced"), SIDE, SIDE, plan.rate, sound_rate=None) as video:
+    with Encoder(path, recipe("X264 (.mp4)", "medium", "fast"), SIDE, SIDE, plan.rate, sound_rate=None) as video:
         video.write(frames)
         for chunk in extend(models, plan, frames, positive, None, on_progress=on_progress):
             video.write(integers(chunk.permute(0, 2, 3, 1).numpy(), False))

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+NAMES = ("square", "square_long", "wide", "tall", "landscape", "portrait", "double")
 
-def _shares(square: float, square_long: float) -> Mapping[str, float]:
-    others = {"wide": 0.08, "tall": 0.08, "landscape": 0.03, "portrait": 0.03, "double": 0.04}
-    return {"square": square, "square_long": square_long, **others}
+
+def _shares(*shares: float) -> Mapping[str, float]:
+    return dict(zip(NAMES, shares, strict=True))
 
 
 def _context(*shares: float) -> Mapping[int, float]:
@@ -25,7 +26,7 @@ class Phase:
     """
 
     start: int = 0
-    groups: Mapping[str, float] = field(default_factory=lambda: _shares(0.52, 0.22))
+    groups: Mapping[str, float] = field(default_factory=lambda: _shares(0.52, 0.22, 0.08, 0.08, 0.03, 0.03, 0.04))
     context: Mapping[int, float] = field(
         default_factory=lambda: _context(0.06, 0.07, 0.06, 0.09, 0.08, 0.52, 0.06, 0.06)
     )
@@ -38,10 +39,14 @@ def _phases() -> tuple[Phase, ...]:
     plain = Phase()
     windowed = replace(plain, start=1200, context=_context(0.07, 0.08, 0.05, 0.07, 0.15, 0.48, 0.05, 0.05))
     wide = replace(windowed, start=1300, straight=0.45, keyed=True)
-    longer = replace(wide, start=2000, groups=_shares(0.46, 0.28))
+    longer = replace(wide, start=2000, groups=_shares(0.46, 0.28, 0.08, 0.08, 0.03, 0.03, 0.04))
     context = _context(0.14, 0.08, 0.04, 0.05, 0.14, 0.46, 0.05, 0.04)
     steered = replace(longer, start=2600, context=context, moving_weight=2.5)
-    return plain, windowed, wide, longer, steered
+    context = _context(0.06, 0.06, 0.03, 0.06, 0.16, 0.55, 0.04, 0.04)
+    polish = replace(
+        steered, start=4300, groups=_shares(0.54, 0.28, 0.05, 0.05, 0.02, 0.02, 0.04), context=context, straight=0.6
+    )
+    return plain, windowed, wide, longer, steered, polish
 
 
 PHASES = _phases()

@@ -47,7 +47,9 @@ def export(work: Path, folder: Path) -> None:
     """Write everything that is trained so far; the upsampler only if it is."""
     folder.mkdir(parents=True, exist_ok=True)
     family = transformer.models()
-    family.load_state_dict(torch.load(work / "transformer.pt")["averaged"], strict=False)
+    stages = [work / name for name in transformer.FILES.values()]
+    latest = [path for path in stages if path.exists()][-1]
+    family.load_state_dict(torch.load(latest)["averaged"], strict=False)
     parts: dict[str, Any] = {"vae": trained_vae(work), **family}
     if (work / "upsampler.pt").exists():
         parts["latent_upsampler"] = LTXLatentUpsamplerModel(**configs.UPSAMPLER)

@@ -57,4 +57,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     path = parser.parse_args().path
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture().quantize(128).save(path, optimize=True)
+    picture().quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)

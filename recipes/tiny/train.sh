@@ -9,7 +9,8 @@ $pair recipes.tiny.vae joint --resume
 $pair recipes.tiny.latents
 python -m recipes.tiny.vae decoder --resume &
 decoder=$!
-$pair recipes.tiny.transformer --resume
+$pair recipes.tiny.transformer main --resume
+$pair recipes.tiny.transformer polish --resume
 wait "$decoder"
 python -m recipes.tiny.upsampler --resume
 python -m recipes.tiny.export

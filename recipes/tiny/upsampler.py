@@ -44,7 +44,7 @@ class Run:
         vae.channels_last(self.model)
         self.trainer = Trainer(self.model, plan, lambda _, p: p.ndim > 1)
         _, std = torch.load(configs.WORK / "latents_statistics.pt")
-        self.scale = std.view(1, -1, 1, 1, 1)
+        self.scale: torch.Tensor = std.view(1, -1, 1, 1, 1)
         self.small, self.large = pairs(encoder, SEED, PAIRS)
         self.held_out = pairs(encoder, HELD_OUT, 32)
 

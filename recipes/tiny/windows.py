@@ -85,7 +85,8 @@ class Windows:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.mean, self.std = (v.view(1, 1, 1, -1) for v in torch.load(configs.WORK / "latents_statistics.pt"))
+        statistics: tuple[torch.Tensor, torch.Tensor] = torch.load(configs.WORK / "latents_statistics.pt")
+        self.mean, self.std = (values.view(1, 1, 1, -1) for values in statistics)
         self.words = text.tokenizer()
         self.tables: dict[str, dict[str, Any]] = {}
         self.members: dict[tuple[str, bool], list[int]] = {}
@@ -144,7 +145,8 @@ class Windows:
 
     def _tokens(self, values: torch.Tensor) -> torch.Tensor:
         """Normalised tokens `[B, F, S, C]` of stored latents `[B, C, F, h, w]`."""
-        return (values.float().permute(0, 2, 3, 4, 1).flatten(2, 3) - self.mean) / self.std
+        tokens: torch.Tensor = values.float().permute(0, 2, 3, 4, 1).flatten(2, 3)
+        return (tokens - self.mean) / self.std
 
     def _window(
         self,

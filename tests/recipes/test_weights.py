@@ -41,16 +41,20 @@ def test_it_continues_straight_motion(family: Family) -> None:
 
 
 def test_it_takes_prompts(family: Family) -> None:
-    figures = evaluate.prompts(family, 16)
-    assert figures["background colour"] > 0.5
-    assert figures["object colour"] > 0.4
+    assert evaluate.steering(family, 8)["direction"] > 0.55
+
+
+def test_it_arrives_at_an_end_image(family: Family) -> None:
+    figures = evaluate.end_image(family, 6)
+    assert figures["px at the end with"] < 1.5
+    assert figures["px at the end without"] > 5
 
 
 def test_an_export_loads_again(tmp_path: Path) -> None:
     work, folder = tmp_path / "work", tmp_path / "family"
     work.mkdir()
     fresh = transformer.models()
-    torch.save({"averaged": dict(fresh.named_parameters())}, work / "transformer.pt")
+    torch.save({"averaged": dict(fresh.named_parameters())}, work / "transformer_main.pt")
     torch.save({"averaged": {}}, work / "vae_joint.pt")
     torch.save((torch.full((64,), 0.5), torch.full((64,), 2.0)), work / "latents_statistics.pt")
     export.export(work, folder)

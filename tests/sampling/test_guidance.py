@@ -17,11 +17,11 @@ class Counting(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.attention: Any = nn.Module()
-        self.plain: Any = object()
-        self.attention.processor = self.plain
+        attention: Any = nn.Module()
+        attention.processor = object()
+        self.attention, self.plain = attention, attention.processor
         block = nn.Module()
-        block.attn1 = self.attention
+        block.attn1 = attention
         self.transformer_blocks = nn.ModuleList([block])
         self.evaluations = 0
 
