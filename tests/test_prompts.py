@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from longtake.prompts import ExpansionFailed, expand
+from longtake.errors import ExpansionFailed
+from longtake.prompts import expand
 from longtake.settings import settings
 
 

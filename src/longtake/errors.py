@@ -64,10 +64,6 @@ class UnsupportedVideo(InvalidRequest):
     type = "unsupported_video_format"
 
 
-class VideoTooShort(InvalidRequest):
-    type = "video_duration_too_short"
-
-
 class VideoTooLong(InvalidRequest):
     type = "video_duration_too_long"
 
@@ -92,6 +88,13 @@ class BadCheckpoint(LongtakeError):
     """A model or adapter file that is missing, malformed, or does not fit."""
 
     exit_code = 3
+
+
+class ExpansionFailed(LongtakeError):
+    """The language model's server did not answer as it should."""
+
+    type = "downstream_service_error"
+    status = 400
 
 
 class Cancelled(LongtakeError):

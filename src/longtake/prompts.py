@@ -2,7 +2,7 @@
 
 import httpx
 
-from longtake.errors import LongtakeError
+from longtake.errors import ExpansionFailed
 from longtake.settings import Settings
 
 LONGEST_TO_EXPAND_WORDS = 120
@@ -16,13 +16,6 @@ INSTRUCTION = (
     "tense, at most 150 words: what moves and how, then the look of subjects and place, then camera and light. Keep "
     "every fact of the user's prompt, invent no new subjects, and answer with the paragraph alone."
 )
-
-
-class ExpansionFailed(LongtakeError):
-    """The language model's server did not answer as it should."""
-
-    type = "downstream_service_error"
-    status = 400
 
 
 def expand(prompt: str, settings: Settings) -> tuple[str, str | None]:

@@ -55,8 +55,6 @@ class Settings(BaseSettings):
     price_ltxv097_per_video: Price = Decimal("0.12")
     price_ltxv098_per_second: Price = Decimal("0.02")
     price_ltxv098_detail_factor: Positive = 2
-    price_ltx2_per_megapixel: Price = Decimal("0.001605")
-    price_ltx2_lora_per_megapixel: Price = Decimal("0.001805")
 
     max_source_bytes: Positive = 2 * 1024**3
     max_source_duration_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2 * 3600.0

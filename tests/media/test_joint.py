@@ -1,12 +1,10 @@
 """The joint's figures against joints whose faults are known."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from longtake.media.joint import JointFigures, joint_figures, loudness_step, speed
+from longtake.media.joint import joint_figures, loudness_step, speed
 
 Frames = NDArray[np.uint8]
 
@@ -107,13 +105,6 @@ def test_loudness_step() -> None:
     assert loudness_step(sound, 24_000) is None
     assert loudness_step(sound, 0) is None
     assert loudness_step(sound, 48_000) is None
-
-
-def test_summary_is_one_line() -> None:
-    figures = JointFigures(0.5, 0.125, 0.98, 1.02, 1.0, None)
-    line = "colour shift 0.50 (usual 0.12) · sharpness 0.98 · difference 1.02 · motion 1.00"
-    assert figures.summary() == line
-    assert replace(figures, loudness_step_db=-1.26).summary() == line + " · loudness -1.3 dB"
 
 
 def test_one_frame_is_no_side() -> None:

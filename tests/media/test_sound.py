@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from longtake.media.formats import SOUND_RATE
-from longtake.media.sound import CROSS_FADE_S, fade_in, fade_out, fit, join, join_before, num_samples, reverse, silence
+from longtake.media.sound import CROSS_FADE_S, fade_in, fade_out, fit, join, num_samples, reverse, silence
 
 RATES = st.fractions(min_value=1, max_value=60, max_denominator=1001)
 FADE = 720
@@ -126,15 +126,6 @@ def test_new_sound_from_silence_rises_before_the_joint() -> None:
     joined = join(silence(5000), tone(5000 + 1000), lead=1000)
     assert not joined[:, : 5000 - FADE].any()
     assert click(joined) < 3 * click(tone(5000))
-
-
-def test_join_before_is_the_mirror() -> None:
-    new, kept = hiss(3000, 5), hiss(4000, 6)
-    joined = join_before(new, kept, lead=1000)
-    assert joined.shape == (2, 6000)
-    assert (joined[:, :2000] == new[:, :2000]).all()
-    assert (joined[:, 2000 + FADE :] == kept[:, FADE:]).all()
-    assert (joined[:, 2000 : 2000 + FADE] != kept[:, :FADE]).any()
 
 
 def test_the_fade_is_as_long_as_said() -> None:

@@ -44,15 +44,6 @@ class JointFigures:
     motion_ratio: float
     loudness_step_db: float | None
 
-    def summary(self) -> str:
-        """All of it in one line, for the terminal and the contact sheet."""
-        loudness = "" if self.loudness_step_db is None else f" · loudness {self.loudness_step_db:+.1f} dB"
-        return (
-            f"colour shift {self.colour_shift:.2f} (usual {self.usual_colour_shift:.2f}) · "
-            f"sharpness {self.sharpness_ratio:.2f} · difference {self.difference_ratio:.2f} · "
-            f"motion {self.motion_ratio:.2f}{loudness}"
-        )
-
 
 def joint_figures(
     before: Frames,

@@ -70,13 +70,6 @@ def join(
     return np.concatenate([kept[:, :-length], mixed.astype(np.float32), new[:, lead:]], axis=1)
 
 
-def join_before(
-    new: Samples, kept: Samples, *, lead: int = 0, continues: bool = False, sound_rate: int = SOUND_RATE
-) -> Samples:
-    """`join` for new sound that comes first: its last `lead` samples are those that sound with kept's first."""
-    return reverse(join(reverse(kept), reverse(new), lead=lead, continues=continues, sound_rate=sound_rate))
-
-
 def _fade_length(sound_rate: int) -> int:
     return round(CROSS_FADE_S * sound_rate)
 

@@ -55,7 +55,6 @@ class ModelCard:
     title: str
     licence: str
     guidance: Literal["dev", "distilled", "tiny"]
-    family: Literal["ltxv"] = "ltxv"
     embedded: bool = False
     parts: Mapping[PartName, Published] | None = field(default=None, hash=False)
     native_short_side: int | None = None
