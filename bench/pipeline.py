@@ -24,21 +24,21 @@ from longtake.clip import Source
 from longtake.endpoints import ltxv098
 from longtake.endpoints.shared import parse
 from longtake.extend.ltxv import extend
+from longtake.footage import integers
 from longtake.media.encode import Encoder
 from longtake.media.formats import recipe
 from longtake.models.ltxv import LTXV, load
 from longtake.models.registry import card
-from longtake.plan import Plan
+from longtake.plan import LTXVPlan
 from longtake.pricing import Prices
 from longtake.sampling.guidance import Text
 from longtake.settings import settings
-from longtake.take import integers
 
 SIDE, CONTEXT, TOTAL, STEPS = 128, 17, 41, 8
 PROMPT = "a red circle moving right over a plain blue background"
 
 
-def the_plan() -> Plan:
+def the_plan() -> LTXVPlan:
     request = parse(
         ltxv098.Request,
         {"prompt": PROMPT, "num_frames": TOTAL, "seed": 1, "video": {"video_url": "x"}, "constant_rate_factor": 0},
@@ -76,7 +76,7 @@ def main() -> None:
     print(f"  ours / diffusers = {ratio(steps, 'ours', 'diffusers'):.3f} (aim: at most 1)")
 
 
-def _ours(models: LTXV, plan: Plan, frames: Any, path: Path) -> float:
+def _ours(models: LTXV, plan: LTXVPlan, frames: Any, path: Path) -> float:
     starts: list[float] = []
 
     def on_progress(progress: Any) -> None:

@@ -20,6 +20,7 @@ from longtake.clip import Source
 from longtake.endpoints import ltxv098
 from longtake.endpoints.shared import parse
 from longtake.extend.ltxv import extend
+from longtake.footage import integers
 from longtake.media.encode import Encoder
 from longtake.media.formats import recipe
 from longtake.models.ltxv import load
@@ -27,7 +28,6 @@ from longtake.models.registry import card
 from longtake.pricing import Prices
 from longtake.sampling.guidance import Text
 from longtake.settings import settings
-from longtake.take import integers
 
 NEW = 200
 

@@ -46,6 +46,18 @@ def embedded() -> Any:
     return load(card("ltxv-tiny"), settings())
 
 
+@pytest.fixture(scope="session")
+def sounding() -> Any:
+    """The embedded model that also hears and sounds, loaded once."""
+    from longtake.models.ltx2 import load
+    from longtake.models.registry import card, missing
+    from longtake.settings import settings
+
+    if missing(card("ltx2-tiny"), settings()):
+        pytest.skip("the weights of the embedded model with sound are not in the package")
+    return load(card("ltx2-tiny"), settings())
+
+
 @dataclass(frozen=True)
 class Case:
     """One oracle case: what is asked, the tensors given, and those expected."""

@@ -14,13 +14,14 @@ from longtake.clip import Progress, Span
 from longtake.endpoints import ltxv097, ltxv098
 from longtake.endpoints.shared import parse
 from longtake.errors import Cancelled, DownloadFailed, InvalidRequest, UnsupportedVideo
+from longtake.footage import Result
 from longtake.media.encode import Encoder
 from longtake.media.formats import OutputType, recipe
 from longtake.media.source import open_source
 from longtake.models.ltxv import LTXV
 from longtake.prepare import prepared
 from longtake.settings import settings
-from longtake.take import Result, take
+from longtake.take import take
 
 RATE = Fraction(24000, 1001)
 FRAMES, SIDE = 33, 480

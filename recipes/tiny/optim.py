@@ -103,7 +103,7 @@ class Trainer:
             Muon(matrices, lr=plan.muon, weight_decay=plan.weight_decay),
             torch.optim.AdamW(others, lr=plan.adam, betas=(0.9, 0.98), weight_decay=0.0, foreach=True),
         ]
-        self.rates = (plan.muon, plan.adam)
+        self.rates: tuple[float, ...] = (plan.muon, plan.adam)
         for p in self.params:
             p.data = p.data.bfloat16()
 

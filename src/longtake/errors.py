@@ -64,6 +64,12 @@ class UnsupportedVideo(InvalidRequest):
     type = "unsupported_video_format"
 
 
+class UnsupportedImage(InvalidRequest):
+    """Not a picture that can be read."""
+
+    type = "unsupported_image_format"
+
+
 class VideoTooLong(InvalidRequest):
     type = "video_duration_too_long"
 

@@ -3,27 +3,36 @@
 All arithmetic of frames (8k+1), sizes (multiples of 32), rates and windows is here and nowhere else.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
-from longtake.clip import Source, Span
-from longtake.errors import InvalidRequest
-from longtake.profiles import Guidance, ModelFacts
-
-NATIVE_SIZE_STEP = 32
-"""Published 0.9.x models work on sides that are multiples of this."""
-
-FIRST_PASS_SHARE = Fraction("0.6666666")
-"""A two-scale flow's first pass works at this share of the size, the second at twice the first. As published: a hair
-less than two thirds, so that 192 becomes 96, not 128."""
+from longtake.clip import Span
+from longtake.media.formats import OutputType, Quality, WriteMode
+from longtake.profiles import Guidance, linear_quadratic
 
 MOST_RATE = Fraction(60)
 """The fastest that an output plays."""
 
 Size = tuple[int, int]
+Direction = Literal["forward", "backward"]
+Scheduler = Literal["ltx2", "linear_quadratic", "beta"]
+Acceleration = Literal["none", "regular", "high", "full"]
+
+SECOND_SCALE_STEPS = 3
+"""Steps of LTX-2's second scale, each one evaluation."""
+
+
+CACHE_INTERVALS: Mapping[Acceleration, int] = {"none": 1, "regular": 2, "high": 3, "full": 4}
+
+
+def asks_model(step: int, steps: int, acceleration: Acceleration) -> bool:
+    """Whether step `step` of `steps` evaluates the model, rather than carrying on what earlier steps predicted: the
+    first two, every so many from there by the level, and the last."""
+    return step < 2 or (step - 1) % CACHE_INTERVALS[acceleration] == 0 or step == steps - 1
 
 
 def clip_length(num_frames: int) -> int:
@@ -46,28 +55,12 @@ def frames_on_clock(num_frames: int, rate: Fraction, clock: Fraction) -> int:
     return max(1, int(num_frames * clock / rate + Fraction(1, 2)))
 
 
-def output_size(resolution: str, aspect: Fraction) -> Size:
-    """(width, height) with the resolution's lines on the short side, floored to multiples of 32 (720p: 1280x704)."""
-    short = int(resolution.removesuffix("p"))
-    width, height = (short * aspect, Fraction(short)) if aspect >= 1 else (Fraction(short), short / aspect)
-    return _floor(width, NATIVE_SIZE_STEP), _floor(height, NATIVE_SIZE_STEP)
-
-
 def model_canvas(size: Size, short_side: int | None, step: int) -> Size:
     """The canvas a model works on: the size itself, or its aspect at the model's own short side, in steps of `step`."""
     if short_side is None:
         return size
     share = Fraction(short_side, min(size))
     return _nearest(size[0] * share, step), _nearest(size[1] * share, step)
-
-
-def first_pass_canvas(size: Size, step: int) -> Size:
-    """The first of two scales: two thirds of the size, floored to the step."""
-    return _floor(size[0] * FIRST_PASS_SHARE, step), _floor(size[1] * FIRST_PASS_SHARE, step)
-
-
-def _floor(value: Fraction, step: int) -> int:
-    return max(int(value) // step * step, step)
 
 
 def _nearest(value: Fraction, step: int) -> int:
@@ -82,24 +75,24 @@ class Window:
     stop: int
 
 
-def windows(total: int, tile: int, overlap: int) -> tuple[Window, ...]:
-    """Windows of `tile` latent frames, each starting `overlap` before the last one's end, until `total` is covered.
-
-    Source: the chunk ranges of ComfyUI-LTXVideo's looping sampler.
-    """
-    starts = range(0, max(total - overlap, 1), tile - overlap)
-    return tuple(Window(start, min(start + tile, total)) for start in starts)
-
-
 @dataclass(frozen=True)
 class Pass:
-    """One scale of sampling: canvas (width, height), the schedule's length and what is cut off it, and guidance."""
+    """One scale of sampling: canvas (width, height), the schedule's length and what is cut off it, and guidance.
+    `acceleration`: which of its steps are carried on without the model."""
 
     canvas: Size
     steps: int
     skip_initial: int
     skip_final: int
     guidance: Guidance
+    acceleration: Acceleration = "none"
+
+    @property
+    def evaluations(self) -> int:
+        """How often the model is evaluated over a window."""
+        levels = linear_quadratic(self.steps)[self.skip_initial : self.steps - self.skip_final]
+        asked = (t for step, t in enumerate(levels) if asks_model(step, len(levels), self.acceleration))
+        return sum(self.guidance.evaluations(t) for t in asked)
 
 
 @dataclass(frozen=True)
@@ -111,13 +104,13 @@ class LoRA:
     weight_name: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What will be done, decided.
+    """What will be done, decided: what every family's plan says.
 
     `context` are the frames of the source that are read. The output shows `shown_frames` of them (none where they are
-    guidance only), then `new_frames` made ones. The model sees the last `context_frames` of them and makes
-    `take_frames` (8k+1, context included) in `windows` of latent frames; what is beyond the asked number is cut off.
+    guidance only) and `new_frames` made ones. The model sees the `context_frames` of them that are next to the joint,
+    and holds them with `strength`.
     """
 
     endpoint: str
@@ -134,19 +127,8 @@ class Plan:
     shown_frames: int
     context_frames: int
     new_frames: int
-    take_frames: int
-    guide: str
-    preprocess: bool
     strength: float
-    windows: tuple[Window, ...]
-    overlap_latents: int
-    overlap_strength: float
-    passes: tuple[Pass, ...]
     loras: tuple[LoRA, ...]
-    temporal_adain_factor: float
-    tone_map_compression_ratio: float
-    constant_rate_factor: int
-    reverse: bool
     price_usd: Fraction
 
     @property
@@ -165,108 +147,166 @@ class Plan:
 
     @property
     def kept_frames(self) -> int:
-        """How many of the source's own frames the output begins with."""
+        """How many of the source's own frames are in the output: those farthest from the joint, or all."""
         return self.shown_frames if self.keeps_source else max(0, self.shown_frames - self.context_frames)
 
     @property
     def keeps_source(self) -> bool:
         """Whether the context's own pixels are shown, rather than the model's rendition of them."""
+        return self.strength == 1
+
+    @property
+    def new_first(self) -> bool:
+        """Whether the output begins with the new frames."""
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LTXVPlan(Plan):
+    """A take of LTX-Video 0.9.x: `take_frames` (8k+1, context included) made in `windows` of latent frames, each in
+    `passes`; what is beyond the asked number is cut off. The context comes first."""
+
+    family: Literal["ltxv"] = "ltxv"
+    take_frames: int
+    windows: tuple[Window, ...]
+    guide: str
+    preprocess: bool
+    overlap_latents: int
+    overlap_strength: float
+    passes: tuple[Pass, ...]
+    temporal_adain_factor: float
+    tone_map_compression_ratio: float
+    constant_rate_factor: int
+    reverse: bool
+
+    @property
+    def num_passes(self) -> int:
+        """Passes over each window."""
+        return len(self.passes)
+
+    @property
+    def evaluations(self) -> int:
+        """How often the model is evaluated in all."""
+        return len(self.windows) * sum(pass_.evaluations for pass_ in self.passes)
+
+    @property
+    def keeps_source(self) -> bool:
         return self.strength == 1 and self.guide == "rgb"
 
+    @property
+    def new_first(self) -> bool:
+        return self.reverse
 
-_JSON = TypeAdapter(Plan)
+
+@dataclass(frozen=True)
+class Modality:
+    """Guidance of the picture or of the sound, in x0: `cfg` (1 = off), `stg` (0 = off), `modality` (1 = off: how much
+    it follows the other one), and `rescale` of the spread to the conditional prediction's (0 = off).
+
+    Source: the multi-modal guidance of LTX-2.
+    """
+
+    cfg: float
+    stg: float
+    modality: float
+    rescale: float
 
 
-def to_json(plan: Plan) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Extension:
+    """One window of an extension, in frames of the plan's rate: `context_frames` given, `new_frames` wanted of it, and
+    `take_frames` sampled in all.
+
+    Forward the context is 8k+1 at the window's front, and the take 8k+1. Backward it is 8j at the window's end, behind
+    8m+1 new ones, so that it fills whole latents; the wanted ones are the last of those.
+    """
+
+    context_frames: int
+    new_frames: int
+    take_frames: int
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One pass over a window: canvas (width, height) and the strength of the distill adapter (0 = off)."""
+
+    canvas: Size
+    distill: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LTX2Plan(Plan):
+    """Extensions of LTX-2.3, picture and sound, one after the other: each continues what is there by then.
+
+    `rate` is the context's too. `scales`: one, or two, the second with twice the canvas. `gamma` (gradient estimation)
+    and `eta` (ancestral renoise) are off at 0. `strength` holds the context's picture, `audio_strength` its sound.
+    `sound`: whether any is made. The end image lies at the far end of what is made.
+    """
+
+    family: Literal["ltx2"] = "ltx2"
+    direction: Direction
+    extensions: tuple[Extension, ...]
+    scales: tuple[Scale, ...]
+    scheduler: Scheduler
+    steps: int
+    video: Modality
+    audio: Modality
+    stg_blocks: tuple[int, ...]
+    gamma: float
+    eta: float
+    acceleration: Acceleration
+    sound: bool
+    audio_strength: float
+    end_image: str | None
+    end_image_strength: float
+    camera: str | None
+    camera_scale: float
+    output: OutputType
+    quality: Quality
+    write_mode: WriteMode
+    sync_mode: bool
+
+    @property
+    def num_passes(self) -> int:
+        """Passes over each window."""
+        return len(self.scales)
+
+    @property
+    def predictions(self) -> tuple[str, ...]:
+        """What is predicted at each step of the first scale: for the prompt, and what the guidance of the picture or
+        of the sound compares that with. Without sound there is no other modality to isolate."""
+        told = (self.video, self.audio) if self.sound else (self.video,)
+        compared = {
+            "negative": any(one.cfg != 1 for one in told),
+            "disturbed": any(one.stg != 0 for one in told),
+            "isolated": self.sound and any(one.modality != 1 for one in told),
+        }
+        return ("prompt", *(name for name, needed in compared.items() if needed))
+
+    @property
+    def evaluations(self) -> int:
+        """How often the model is evaluated in all."""
+        asked = sum(asks_model(step, self.steps, self.acceleration) for step in range(self.steps))
+        second = SECOND_SCALE_STEPS * (len(self.scales) - 1)
+        return len(self.extensions) * (asked * len(self.predictions) + second)
+
+    @property
+    def new_first(self) -> bool:
+        return self.direction == "backward"
+
+
+AnyPlan = LTXVPlan | LTX2Plan
+
+_JSON: TypeAdapter[AnyPlan] = TypeAdapter(Annotated[AnyPlan, Field(discriminator="family")])
+
+
+def to_json(plan: AnyPlan) -> dict[str, Any]:
     """The plan as plain JSON values; rates are written as fractions."""
     document = _JSON.dump_python(plan, mode="json")
     assert isinstance(document, dict)
     return document
 
 
-def from_json(document: dict[str, Any]) -> Plan:
+def from_json(document: dict[str, Any]) -> AnyPlan:
     """The plan that `to_json` wrote."""
     return _JSON.validate_python(document)
-
-
-@dataclass(frozen=True)
-class Footage:
-    """Which frames of a source a request uses: the values of its `video` field, and how many to keep of them."""
-
-    start_frame: int = 0
-    max_frames: int | None = None
-    resample: Fraction | None = None
-    reverse: bool = False
-
-
-def footage_span(source: Source, footage: Footage) -> Span:
-    """The frames of the source that the request uses, in playing order: from the start frame on, then limited to
-    those next to the joint, then resampled, then reversed."""
-    loc = ("body", "video", "start_frame_num")
-    start, stop = footage.start_frame, source.num_frames
-    if start >= stop:
-        raise InvalidRequest(
-            f"video.start_frame_num is {start}, and the video has only {stop} frames; it must be less than that.",
-            loc=loc,
-            given=start,
-        )
-    if footage.max_frames is not None and stop - start > footage.max_frames:
-        start, stop = (start, start + footage.max_frames) if footage.reverse else (stop - footage.max_frames, stop)
-    clock = footage.resample or source.rate
-    if clock != source.rate:
-        start, stop = int(start * clock / source.rate), frames_on_clock(stop, source.rate, clock)
-        start = min(start, stop - 1)
-    return Span(start, stop, clock, footage.reverse)
-
-
-def playback_rate(asked: int, clock: Fraction) -> Fraction:
-    """The rate the output plays at: the asked one; where the footage's own rounds to it (24 for 24000/1001), that."""
-    return clock if round(clock) == asked else Fraction(asked)
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """How a take's frames add up; see Plan."""
-
-    shown_frames: int
-    context_frames: int
-    new_frames: int
-    take_frames: int
-    windows: tuple[Window, ...]
-
-
-def whole_source_lengths(span: Span, new_frames: int, model: ModelFacts) -> Lengths:
-    """All of the footage is shown and `new_frames` are added, however long it is."""
-    return _lengths(len(span), clip_length(len(span)), new_frames, model)
-
-
-def total_lengths(span: Span, num_frames: int, model: ModelFacts, *, advice: str) -> Lengths:
-    """The output has exactly `num_frames`, context included: the footage trimmed to 8k+1 at its far end."""
-    context = clip_length(len(span))
-    if context >= num_frames:
-        raise InvalidRequest(
-            f"The context takes {context} frames, which leaves no room for new ones in {num_frames}; {advice}",
-            loc=("body", "num_frames"),
-            given=num_frames,
-            ctx={"context_frames": context, "least_num_frames": context + 1},
-        )
-    return _lengths(context, context, num_frames - context, model)
-
-
-def guide_lengths(span: Span, num_frames: int, model: ModelFacts) -> Lengths:
-    """Nothing of the footage is shown: it guides the first window, and all `num_frames` are made."""
-    take = padded_length(num_frames)
-    context = clip_length(min(len(span), take, model.window_frames))
-    return Lengths(0, context, num_frames, take, _windows(take, model))
-
-
-def _lengths(shown: int, context: int, new: int, model: ModelFacts) -> Lengths:
-    if padded_length(context + new) > model.window_frames:
-        context = min(context, model.max_context_frames)
-    take = padded_length(context + new)
-    return Lengths(shown, context, new, take, _windows(take, model))
-
-
-def _windows(take_frames: int, model: ModelFacts) -> tuple[Window, ...]:
-    total = latent_length(take_frames, model.temporal_compression)
-    return windows(total, latent_length(model.window_frames, model.temporal_compression), model.overlap_latents)

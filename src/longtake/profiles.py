@@ -1,7 +1,26 @@
 """How each kind of checkpoint is guided, by noise level: the published settings, as data."""
 
+import struct
 from dataclasses import dataclass
 from typing import Protocol
+
+THRESHOLD = 0.025
+"""How much noise the linear half of the schedule takes away in all."""
+
+
+def linear_quadratic(steps: int) -> list[float]:
+    """The linear-quadratic schedule: `steps` + 1 noise levels, numbers of 32 bits, from 1 to 0.
+
+    The first half goes down linearly to 1 - THRESHOLD; then a parabola leaves with the same slope and ends at 0.
+    With 8 steps these are the distilled models' noise levels. Source: the schedule of Movie Gen (Polyak et al. 2024).
+    """
+    linear = steps // 2
+    rest = steps - linear
+    slope = THRESHOLD / linear if linear else 0.0
+    curve = (1 - THRESHOLD - slope * rest) / rest**2 if linear else 1.0
+    falls = [slope * i for i in range(linear)]
+    falls += [THRESHOLD * (linear > 0) + slope * k + curve * k**2 for k in range(rest)]
+    return [*struct.unpack(f"{steps}f", struct.pack(f"{steps}f", *(1 - fall for fall in falls))), 0.0]
 
 
 @dataclass(frozen=True)

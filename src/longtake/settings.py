@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     offload: Literal["auto", "none", "model", "group"] = "auto"
     """auto: keep everything on the device when it fits, else move parts (model) or groups of layers (group)."""
 
+    acceleration: Literal["none", "regular", "high", "full"] = "none"
+    """Step caching for the endpoints whose requests cannot ask for it, those of 0.9.x."""
+
     safety: Literal["required", "available", "off"] = "available"
     safety_checkpoint: Path | None = None
     expansion_url: str | None = None
@@ -55,6 +58,8 @@ class Settings(BaseSettings):
     price_ltxv097_per_video: Price = Decimal("0.12")
     price_ltxv098_per_second: Price = Decimal("0.02")
     price_ltxv098_detail_factor: Positive = 2
+    price_ltx2_per_megapixel: Price = Decimal("0.001605")
+    price_ltx2_per_megapixel_with_lora: Price = Decimal("0.001805")
 
     max_source_bytes: Positive = 2 * 1024**3
     max_source_duration_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2 * 3600.0
@@ -64,7 +69,8 @@ class Settings(BaseSettings):
     prompt_cache_entries: Positive = 64
     lora_disk_bytes: Positive = 32 * 1024**3
     """Downloaded LoRAs above this are deleted, the longest unused first."""
-    lora_cache_bytes: Annotated[int, Field(ge=0)] = 2 * 1024**3
+    lora_cache_bytes: Annotated[int, Field(ge=0)] = 10 * 1024**3
+    """Host memory for LoRAs read last: enough for the 7.6 GB of LTX-2.3's distilled one, which most requests use."""
 
     @field_validator("model_sources", mode="before")
     @classmethod

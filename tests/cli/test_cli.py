@@ -1,5 +1,6 @@
 """The command line as people run it: real files in, real files out, and one sentence for whatever is wrong."""
 
+import base64
 import json
 import os
 import resource
@@ -21,7 +22,8 @@ from typer.testing import CliRunner
 from longtake.cli import app
 from longtake.cli.console import Share, bytes_text
 from longtake.clip import Progress
-from longtake.models.registry import card, missing
+from longtake.media.source import open_source
+from longtake.models.registry import adapters, card, missing
 from longtake.settings import Settings
 from tests.media.clips import FASTSTART, X264_SHORT_GOP, Clip, Tone, cut
 
@@ -164,7 +166,7 @@ def test_a_run_in_a_process_of_its_own_tells_its_stages_and_the_facts(clips: Pat
         "Decoding and encoding",
         "Writing backwards",
     ]
-    for wanted in ("24 = 17 of the source + 7 new", "ltxv-tiny", "before frame 7", str(out / "a.gif")):
+    for wanted in ("24 = 7 new + 17 of the source", "ltxv-tiny", "before frame 7", str(out / "a.gif")):
         assert wanted in told
     with Image.open(out / "a.gif") as gif:
         assert gif.size == (480, 360)
@@ -193,6 +195,7 @@ def test_interrupted_in_the_middle_it_ends_with_130_and_leaves_nothing(clips: Pa
     assert rest.splitlines()[-1] == "Error: The request was cancelled."
 
 
+V23 = ("--endpoint", "2.3")
 BAD: dict[str, tuple[list[str], int, str]] = {
     "missing file": (["extend", "{clips}/nowhere.mp4"], 2, "There is no file"),
     "directory": (["extend", "{clips}/folder.mp4"], 2, "There is no file"),
@@ -238,6 +241,23 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "output is a folder": (["extend", "{clip}", "-o", "{clips}/folder.mp4"], 2, "is a folder"),
     "output is the source": (["extend", "{clip}", "-o", "{clip}", "--force"], 2, "is the source itself"),
     "read-only": (["extend", "{clip}", "-o", "/proc/self/fd/a.mp4"], 2, "Nothing can be written"),
+    "no end image": (
+        ["extend", "{clip}", *V23, "--end-image-url", "{clips}/none.png"],
+        2,
+        "end_image_url: There is no",
+    ),
+    "end image of text": (["plan", "{clip}", *V23, "--end-image-url", "{clips}/text.mp4"], 2, "not a picture"),
+    "no size": (["plan", "{clip}", *V23, "--video-size", "large"], 2, "--video-size is 'large'"),
+    "size too small": (["plan", "{clip}", *V23, "--video-size", "32x64"], 2, "video_size.width is 32"),
+    "too many frames": (
+        ["plan", "{clip}", *V23, "--num-frames", "482"],
+        2,
+        "num_frames is 482; it must be at most 481",
+    ),
+    "two types": (["extend", "{clip}", *V23, "--video-output-type", "GIF (.gif)"], 2, "OUT's suffix asks for 'X264"),
+    "other family": (["plan", "{clip}", *V23, "--model", "ltxv-tiny"], 2, "ltxv-tiny cannot do what"),
+    "other family's": (["plan", "{clip}", "--model", "ltx2-tiny"], 2, "ltx2-tiny cannot do what"),
+    "only 2.3": (["plan", "{clip}", "--num-context-frames", "9"], 2, "--num-context-frames is not an option of"),
     "sheet": (["extend", "{clip}", "--inspect", "{out}/sheet.jpg"], 2, "neither a .png file nor a folder"),
     "plan": (["plan", "{clips}/text.mp4"], 2, "The file is text"),
     "pull": (["models", "pull", "ltxv-tiny"], 2, "ships inside the package"),
@@ -332,6 +352,100 @@ def test_a_plan_is_made_from_standard_input(clips: Path) -> None:
     request = {"prompt": "sea", "seed": 3, "num_frames": 33, "video": {"video_url": str(clips / "clip.mp4")}}
     plan = run("plan", "--json-input", "-", "--json", given=json.dumps(request)).document
     assert (plan["seed"], plan["shown_frames"], plan["new_frames"]) == (3, 17, 16)
+
+
+@pytest.fixture(scope="session")
+def model_with_sound() -> str:
+    """The embedded model of the second family."""
+    lacking = [
+        *missing(card("ltx2-tiny"), Settings()),
+        *(() if adapters(card("ltx2-tiny"), Settings()) else ("loras",)),
+    ]
+    if lacking:
+        pytest.skip(f"the embedded model with sound is not installed: {', '.join(lacking)}")
+    torch.set_num_threads(1)
+    return "ltx2-tiny"
+
+
+@pytest.mark.parametrize(("suffix", "content_type"), [(".mp4", "video/mp4"), (".gif", "image/gif")])
+def test_picture_and_sound_come_out_as_asked(
+    suffix: str, content_type: str, clips: Path, out: Path, model_with_sound: str
+) -> None:
+    path = out / f"a{suffix}"
+    ran = run(
+        "extend", clips / "clip.mp4", "-o", path, "--prompt", "a red disc", *V23, "--num-inference-steps", "8",
+        "--new-frames", "9", "--video-size", "142x80", "--write-mode", "fast", "--sync-mode", "--json",
+    )  # fmt: skip
+    assert ran.status == 0, ran.err
+    video, plan = ran.document["video"], ran.document["plan"]
+    assert (video["width"], video["height"], video["num_frames"]) == (142, 80, 33)
+    assert (plan["family"], plan["model"], plan["new_frames"]) == ("ltx2", model_with_sound, 9)
+    head, data = video["url"].split(",")
+    assert head == f"data:{content_type};base64"
+    assert base64.b64decode(data) == path.read_bytes()
+    with open_source(path) as file:
+        assert (file.facts.sound is not None) == (suffix == ".mp4")
+
+
+PUBLISHED_23 = ("--endpoint", "2.3", "--model", "ltx-2.3", "--seed", "3")
+
+
+def test_the_plan_of_picture_and_sound_is_told_for_people(clips: Path) -> None:
+    ran = run("plan", clips / "clip.mp4", "--prompt", "sea", *PUBLISHED_23, "--video-size", "1280x720")
+    for wanted in (
+        "the last 17 of them, at strength 1",
+        "their sound, at strength 1",
+        "1280x720",
+        "145 = 24 of the source + 121 new",
+        "the source's own, then made with the picture",
+        "X264 (.mp4), quality high, write mode balanced",
+        "$0.1798",
+        "145 frames: 17 given, 121 new, 7 cut off",
+        "640x384, 15 steps per window, evaluations per step: 4 (prompt, negative, disturbed, isolated), distill",
+        "1280x768, 3 steps per window, evaluations per step: 1 (prompt), distill adapter at 0.5",
+        "CFG 3, STG 1 (block 28), modality 3, rescaled by 0.85",
+        "CFG 7, modality 3, rescaled by 0.7",
+        "beta schedule, ancestral renoise, eta 0.25",
+    ):
+        assert wanted in ran.out, ran.out + ran.err
+    assert ran.out.split("evaluations")[-1].strip() == "63"
+
+
+def test_what_is_off_is_not_told(clips: Path) -> None:
+    ran = run(
+        "plan", clips / "film.mp4", "--prompt", "sea", *PUBLISHED_23, "--extend-direction", "backward",
+        "--new-frames", "900", "--no-use-multiscale", "--no-generate-audio", "--video-stg-scale", "0",
+        "--no-use-restart-sampling", "--gradient-estimation-gamma", "2", "--distill-lora-first-pass-scale", "0",
+        "--acceleration", "high", "--camera-lora", "dolly_in", "--video-strength", "0",
+    )  # fmt: skip
+    for wanted in (
+        "none of them (strength 0)",
+        "917 = 900 new + 17 of the source, as the model renders them",
+        "dolly_in, at 1",
+        "473 frames: 457 new, 16 given",
+        "473 frames: 6 cut off, 443 new, 24 given",
+        "gamma 2",
+        "at most 60",
+    ):
+        assert wanted in ran.out, ran.out + ran.err
+    for unwanted in ("STG", "distill", "renoise", "scale 2", "modality", "hears"):
+        assert unwanted not in ran.out
+    assert "sound     none" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("args", "rate", "frames"),
+    [
+        ([], "24000/1001", 17),
+        (["--no-match-input-fps", "--fps", "29.97"], "30000/1001", 21),
+        (["--no-match-input-fps", "--fps", "12"], "12", 9),
+    ],
+)
+def test_picture_and_sound_keep_the_sources_rate_or_the_asked_one(
+    args: list[str], rate: str, frames: int, clips: Path
+) -> None:
+    plan = run("plan", clips / "film.mp4", "--prompt", "sea", *PUBLISHED_23, "--json", *args).document
+    assert (plan["rate"], plan["context"]["rate"], plan["shown_frames"]) == (rate, rate, frames)
 
 
 def test_models_are_listed() -> None:

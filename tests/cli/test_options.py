@@ -1,6 +1,7 @@
 """The options are the request models' fields: each one reaches the request that the command line makes."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -15,14 +16,18 @@ from longtake.cli.options import RequestOption, item, json_input, request_data, 
 from longtake.endpoints import ENDPOINTS
 from longtake.endpoints.shared import LoRAWeight
 from longtake.errors import InvalidRequest
+from longtake.media.formats import recipe
+from longtake.plan import LoRA
 from longtake.settings import Settings
 
 V097, V098 = "fal-ai/ltx-video-v097/extend", "fal-ai/ltxv-13b-098-distilled/extend"
+V23 = "fal-ai/ltx-2.3-22b/extend-video"
 CASES = [(endpoint, option) for option in request_options() for endpoint in option.fields]
 
 
-def asked_with(*args: str, endpoint: str = V098) -> Asked:
-    """What these arguments of `longtake plan clip.mp4 --prompt sea` ask for, parsed by the command itself."""
+def asked_with(*args: str, endpoint: str = V098, **file: Any) -> Asked:
+    """What these arguments of `longtake plan clip.mp4 --prompt sea` ask for, parsed by the command itself; `file` is
+    what `extend` says of the file to write."""
     command: Any = typer.main.get_command(app)
     plan = command.commands["plan"]
     with plan.make_context("plan", ["clip.mp4", "--prompt", "sea", "--endpoint", endpoint, *args]) as context:
@@ -35,6 +40,7 @@ def asked_with(*args: str, endpoint: str = V098) -> Asked:
             model=params["model"],
             json_file=params["json_input"],
             new_frames=params["new_frames"],
+            **file,
         )
 
 
@@ -54,6 +60,8 @@ def other_value(field: Any) -> Any:
         return not field.default
     if kind is str:
         return "another text"
+    if kind is not int and kind is not float:
+        return "square_hd"
     limits = {name: getattr(limit, name) for limit in field.metadata for name in ("ge", "le") if hasattr(limit, name)}
     low = limits.get("ge", 7)
     return low if low != field.default else limits["le"]
@@ -86,7 +94,7 @@ def test_every_field_but_the_source_has_an_option_and_no_two_share_one() -> None
         for name, field in module.Request.model_fields.items()
         for inner in (field.annotation.model_fields if issubclass_of_model(field) else [None])
     }
-    assert {option.loc for option in request_options()} == fields - {("video", "video_url")}
+    assert {option.loc for option in request_options()} == fields - {("video", "video_url"), ("video_url",)}
     assert len({option.flag for option in request_options()}) == len(request_options())
 
 
@@ -199,7 +207,7 @@ def test_frames_are_added_to_the_whole_source_unless_the_total_is_asked(
 
 
 def test_total_and_added_frames_exclude_each_other() -> None:
-    with pytest.raises(InvalidRequest, match=r"--num-frames .* and --new-frames .* are given"):
+    with pytest.raises(InvalidRequest, match="--num-frames and --new-frames are given"):
         asked_with("--num-frames", "121", "--new-frames", "10")
 
 
@@ -219,3 +227,84 @@ def test_guidance_has_no_footage_to_add_to_so_new_frames_are_the_total() -> None
 )
 def test_a_flag_may_stand_without_its_value(args: list[str], wanted: list[str]) -> None:
     assert with_value("--inspect", args) == wanted
+
+
+@pytest.mark.parametrize(
+    ("args", "new_frames", "num_frames"),
+    [([], None, 121), (["--num-frames", "9"], None, 9), (["--new-frames", "900"], 900, 121)],
+)
+def test_the_endpoint_that_counts_new_frames_is_taken_at_its_word(
+    args: list[str], new_frames: int | None, num_frames: int
+) -> None:
+    asked = asked_with(*args, endpoint=V23)
+    assert (asked.new_frames, value_at(asked.request, ("num_frames",))) == (new_frames, num_frames)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"), [("1280x720", {"width": 1280, "height": 720}), ("64X4096", {"width": 64, "height": 4096})]
+)
+def test_a_size_is_written_with_an_x(text: str, wanted: dict[str, int]) -> None:
+    assert value_at(asked_with("--video-size", text, endpoint=V23).request, ("video_size",)).model_dump() == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1280*720", "--video-size is '1280*720'; it must be auto, square_hd"),
+        ("32x512", "video_size.width is 32; it must be at least 64"),
+        ("720", "or as in 1280x720"),
+    ],
+)
+def test_a_size_that_is_none_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(message)):
+        asked_with("--video-size", text, endpoint=V23)
+
+
+def test_the_file_is_told_to_the_endpoint_that_has_fields_for_it() -> None:
+    file: dict[str, Any] = {"out": Path("a.webm"), "quality": "low", "write_mode": "small"}
+    asked = asked_with(endpoint=V23, **file)
+    told = [value_at(asked.request, (name,)) for name in ("video_output_type", "video_quality", "video_write_mode")]
+    assert told == ["VP9 (.webm)", "low", "small"]
+    assert asked.recipe == recipe("VP9 (.webm)", "low", "small") == asked_with(**file).recipe
+    assert asked_with(endpoint=V23, out=Path("a.mp4")).recipe == recipe("X264 (.mp4)", "high", "balanced")
+    options = ("--video-output-type", "GIF (.gif)", "--video-quality", "maximum")
+    assert asked_with(*options, endpoint=V23, out=Path("a.GIF")).recipe == recipe("GIF (.gif)", "maximum", "balanced")
+    assert asked_with(*options, endpoint=V23).recipe is None
+
+
+@pytest.mark.parametrize(
+    ("args", "file", "message"),
+    [
+        (
+            ["--video-output-type", "GIF (.gif)"],
+            {"out": Path("a.mp4")},
+            "--video-output-type is 'GIF (.gif)', and OUT's suffix asks for 'X264 (.mp4)'",
+        ),
+        (["--video-quality", "low"], {"quality": "high"}, "--video-quality is 'low', and --quality asks for 'high'"),
+        (["--video-write-mode", "fast"], {"write_mode": "small"}, "and --write-mode asks for 'small'"),
+    ],
+)
+def test_a_file_told_in_two_ways_is_refused(args: list[str], file: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(message)):
+        asked_with(*args, endpoint=V23, **file)
+
+
+def test_the_suffix_wins_over_the_json_request(tmp_path: Path) -> None:
+    request = tmp_path / "request.json"
+    request.write_text(json.dumps({"video_output_type": "GIF (.gif)", "video_quality": "low"}))
+    asked = asked_with("--json-input", str(request), endpoint=V23, out=Path("a.mov"))
+    assert asked.recipe == recipe("PRORES4444 (.mov)", "low", "balanced")
+
+
+def test_loras_go_with_an_endpoint_that_has_no_field_for_them() -> None:
+    asked = asked_with("--lora", "b,scale=2", "--lora", "a,weight_name=c", endpoint=V23)
+    assert asked.loras == (LoRA("b", 2, None), LoRA("a", 1, "c"))
+    with pytest.raises(InvalidRequest, match="scale is '9'; it must be at most 4"):
+        asked_with("--lora", "b,scale=9", endpoint=V23)
+
+
+def test_the_source_of_a_request_is_named_as_its_endpoint_does() -> None:
+    assert request_data({}, {"video_url": "a.mp4"}, None, V23) == {"video_url": "a.mp4"}
+    with pytest.raises(InvalidRequest, match="or video_url in --json-input") as error:
+        request_data({}, {"video": {"video_url": "a.mp4"}}, None, V23)
+    assert error.value.loc == ("body", "video_url")

@@ -16,7 +16,7 @@ from longtake.endpoints import ENDPOINTS, endpoint, ltxv097, ltxv098
 from longtake.endpoints.shared import parse
 from longtake.errors import InvalidRequest
 from longtake.models.registry import card
-from longtake.plan import Plan, from_json, to_json
+from longtake.plan import LTXVPlan, from_json, to_json
 from longtake.pricing import Prices
 from longtake.profiles import NAG_SCALE, NONE
 
@@ -24,14 +24,14 @@ CLIP = Source("mp4", "h264", 1920, 1080, Fraction(24000, 1001), 100)
 DEV, DISTILLED, TINY = card("ltxv-13b-0.9.7-dev"), card("ltxv-13b-0.9.8-distilled"), card("ltxv-tiny")
 
 
-def plan_097(source: Source = CLIP, new_frames: int | None = None, **fields: Any) -> Plan:
+def plan_097(source: Source = CLIP, new_frames: int | None = None, **fields: Any) -> LTXVPlan:
     request = parse(
         ltxv097.Request, {"prompt": "a prompt"} | fields | {"video": {"video_url": "x"} | fields.get("video", {})}
     )
     return ltxv097.plan(request, source, DEV, 7, Prices(), new_frames)
 
 
-def plan_098(source: Source = CLIP, model: Any = DISTILLED, new_frames: int | None = None, **fields: Any) -> Plan:
+def plan_098(source: Source = CLIP, model: Any = DISTILLED, new_frames: int | None = None, **fields: Any) -> LTXVPlan:
     request = parse(
         ltxv098.Request, {"prompt": "a prompt"} | fields | {"video": {"video_url": "x"} | fields.get("video", {})}
     )
@@ -97,7 +97,7 @@ def test_endpoints_by_part_of_their_id() -> None:
     for unclear in ("", "extend", "ltx-9"):
         with pytest.raises(InvalidRequest, match="There is no endpoint"):
             endpoint(unclear)
-    assert len(ENDPOINTS) == 2
+    assert len(ENDPOINTS) == 3
 
 
 def test_097_default_plan() -> None:
@@ -210,7 +210,7 @@ def test_extreme_aspect_is_refused_with_a_way_out() -> None:
 
 
 @pytest.mark.parametrize("plan", [plan_097(), plan_098(enable_detail_pass=True, loras=[{"path": "a"}])])
-def test_plans_survive_json(plan: Plan) -> None:
+def test_plans_survive_json(plan: LTXVPlan) -> None:
     import json
 
     assert from_json(json.loads(json.dumps(to_json(plan)))) == plan

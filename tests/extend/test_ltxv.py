@@ -19,7 +19,7 @@ from longtake.errors import Cancelled
 from longtake.extend.ltxv import Taken, extend
 from longtake.media.crf import compress
 from longtake.models.ltxv import LTXV
-from longtake.plan import Plan
+from longtake.plan import LTXVPlan
 from longtake.pricing import Prices
 from longtake.sampling.guidance import Text
 from recipes.tiny.render import render
@@ -43,7 +43,7 @@ def footage() -> NDArray[np.uint8]:
     return np.ascontiguousarray(frames)
 
 
-def planned(module: Any = ltxv098, shown: int = CONTEXT, model: Any = None, **fields: Any) -> Plan:
+def planned(module: Any = ltxv098, shown: int = CONTEXT, model: Any = None, **fields: Any) -> LTXVPlan:
     """The plan of a request for `shown` frames of 64x64 footage, written at that size."""
     from longtake.models.registry import card
 
@@ -51,12 +51,12 @@ def planned(module: Any = ltxv098, shown: int = CONTEXT, model: Any = None, **fi
     request = parse(module.Request, {"prompt": PROMPT, "seed": 1, **fields, "video": video})
     source = Source("mp4", "h264", 64, 64, Fraction(24), shown)
     plan = module.plan(request, source, card("ltxv-tiny"), 1, Prices(), fields.get("new_frames"))
-    assert isinstance(plan, Plan)
+    assert isinstance(plan, LTXVPlan)
     canvases = tuple(replace(p, canvas=(64 * 2**i, 64 * 2**i)) for i, p in enumerate(plan.passes))
     return replace(plan, width=64, height=64, passes=canvases)
 
 
-def made(models: LTXV, plan: Plan, footage: NDArray[np.uint8], **options: Any) -> Tensor:
+def made(models: LTXV, plan: LTXVPlan, footage: NDArray[np.uint8], **options: Any) -> Tensor:
     """All frames of an extension, after the rendition of the last context frame."""
     context = compress(footage[:CONTEXT], plan.constant_rate_factor)
     positive, negative = (Text(*models.text.encode(words)) for words in (plan.prompt, plan.negative_prompt))

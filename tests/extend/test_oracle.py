@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.extend.frames import Statistics, decode, roughen
-from longtake.extend.ltxv import Recipe, Taken, sample, sample_windows, upsample
-from longtake.plan import Pass, Window, windows
+from longtake.extend.frames import Statistics, decode, roughen, upsample
+from longtake.extend.ltxv import Recipe, Taken, sample, sample_windows
+from longtake.plan import Pass, Window
+from longtake.plan_ltxv import windows
 from longtake.profiles import Guidance
 from longtake.sampling.colour import adain, tone_map
 from longtake.sampling.conditioning import Item, place

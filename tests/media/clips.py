@@ -154,7 +154,9 @@ def _write_sound(media: Any, stream: Any, tone: Tone) -> None:
     resampler = av.AudioResampler(
         format=stream.codec_context.format, layout=tone.layout, rate=tone.rate, frame_size=1024
     )
-    frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=tone.layout)
+    # Interleaved: PyAV counts one plane too many of 8 or more planar channels.
+    packed = np.ascontiguousarray(samples.T).reshape(1, -1)
+    frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=tone.layout)
     frame.sample_rate = tone.rate
     frame.pts = round(tone.start_s * tone.rate)
     frame.time_base = Fraction(1, tone.rate)

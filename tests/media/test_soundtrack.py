@@ -140,17 +140,59 @@ def test_full_scale_surround_does_not_clip(tmp_path: Path, layout: str) -> None:
 
 
 def test_eight_planar_channels(tmp_path: Path) -> None:
-    path = tmp_path / "seven.mp4"
-    weights = np.arange(1, 9, dtype=np.float32) / 20
+    weights = np.arange(1, 9) / 20
+    film = film_of(tmp_path / "seven.mp4", np.repeat(weights[:, None], RATE, axis=1), "7.1", "aac")
+    samples = heard(film, RATE // 4, RATE // 2)
+    front_left, front_right, centre, _, back_left, back_right, side_left, side_right = weights
+    left = (front_left + 0.7071 * (centre + back_left + side_left)) / (1 + 3 * 0.7071)
+    right = (front_right + 0.7071 * (centre + back_right + side_right)) / (1 + 3 * 0.7071)
+    np.testing.assert_allclose(samples.mean(axis=1), [left, right], atol=5e-3)
+
+
+SIDES = {
+    "stereo": ({200}, {300}),
+    "5.1": ({200, 400, 600}, {300, 400, 700}),
+    "7.1": ({200, 400, 600, 800}, {300, 400, 700, 900}),
+    "quad": ({200, 400}, {300, 500}),
+}
+
+
+@pytest.mark.parametrize("name", ["sides.mkv", "sides.avi", "sides.mov"])
+@pytest.mark.parametrize("layout", SIDES)
+def test_channels_keep_their_sides_where_the_file_names_them_and_where_not(
+    tmp_path: Path, name: str, layout: str
+) -> None:
+    """Plain PCM in Matroska and AVI only tells how many channels there are."""
+    times = np.arange(RATE) / RATE
+    count = len(av.AudioLayout(layout).channels)
+    waves = np.stack([0.5 * np.sin(2 * np.pi * (200 + 100 * channel) * times) for channel in range(count)])
+    samples = heard(film_of(tmp_path / name, waves, layout), 0, RATE)
+    spectra = np.abs(np.fft.rfft(samples, axis=1)) / RATE * 2
+    found = [{hz for hz in range(200, 1000, 100) if side[hz] > 0.05} for side in spectra]
+    assert tuple(found) == SIDES[layout]
+
+
+def test_what_is_no_number_is_silence_and_nothing_is_endlessly_loud(tmp_path: Path) -> None:
+    wave = 0.5 * np.sin(np.arange(RATE) / 20)
+    wave[1000:1010], wave[2000], wave[3000] = np.nan, np.inf, -1e30
+    samples = heard(film_of(tmp_path / "wild.mkv", np.stack([wave, wave]), "stereo", "pcm_f32le"), 0, RATE)
+    assert not samples[:, 1000:1010].any()
+    assert (samples[:, 2000] == 4).all()
+    assert (samples[:, 3000] == -4).all()
+    np.testing.assert_allclose(samples[:, 4000:], np.stack([wave, wave])[:, 4000:], atol=1e-6)
+
+
+def film_of(path: Path, waves: NDArray[np.float64], layout: str, codec: str = "pcm_s16le") -> Film:
+    """A file of one second with these channels."""
     with av.open(str(path), "w") as media:
         video = media.add_stream("libx264", rate=24)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        stream = media.add_stream("aac", rate=RATE)
-        stream.codec_context.layout = "7.1"
-        packed = np.ascontiguousarray(np.repeat(weights[None], RATE, axis=0)).reshape(1, -1)
-        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout="7.1")
+        stream = media.add_stream(codec, rate=RATE)
+        stream.codec_context.layout = layout
+        packed = np.ascontiguousarray(waves.T, np.float32).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
         frame.sample_rate, frame.pts, frame.time_base = RATE, 0, Fraction(1, RATE)
-        resampler = av.AudioResampler(format="fltp", layout="7.1", rate=RATE, frame_size=1024)
+        resampler = av.AudioResampler(stream.codec_context.format, layout, RATE, frame_size=1024)
         for piece in [*resampler.resample(frame), *resampler.resample(None)]:
             media.mux(stream.encode(piece))
         media.mux(stream.encode(None))
@@ -158,8 +200,4 @@ def test_eight_planar_channels(tmp_path: Path) -> None:
             picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number, np.uint8), format="rgb24")
             media.mux(video.encode(picture))
         media.mux(video.encode(None))
-    samples = heard(probe(path, "mp4", Limits()), RATE // 4, RATE // 2)
-    front_left, front_right, centre, _, back_left, back_right, side_left, side_right = weights
-    left = (front_left + 0.7071 * (centre + back_left + side_left)) / (1 + 3 * 0.7071)
-    right = (front_right + 0.7071 * (centre + back_right + side_right)) / (1 + 3 * 0.7071)
-    np.testing.assert_allclose(samples.mean(axis=1), [left, right], atol=5e-3)
+    return probe(path, sniff(path), Limits())

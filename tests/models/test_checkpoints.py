@@ -53,9 +53,10 @@ def _plain(value: Any) -> Any:
     ],
 )
 def test_the_published_models_have_their_sizes(part: PartName, config: dict[str, Any], count: int) -> None:
-    model = skeleton(Checkpoint(part, Path("published"), config, {}))
+    model = skeleton(Checkpoint(part, Path("published"), checkpoints.CLASSES[part][0], config, {}))
     assert sum(parameter.numel() for parameter in model.parameters()) == count
-    assert all(parameter.is_meta for parameter in model.parameters())
+    held = sum(parameter.numel() for parameter in model.parameters() if not parameter.is_meta)
+    assert held < 10_000_000, "tables at most"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -168,7 +169,7 @@ def test_a_missing_shard_a_repeated_weight_an_empty_folder(tmp_path: Path) -> No
     folder = small.write_folder(tmp_path / "vae", small.vae(), shards=2)
     first, second = sorted(folder.glob("*.safetensors"))
     second.write_bytes(first.read_bytes())
-    with pytest.raises(BadCheckpoint, match="in two files"):
+    with pytest.raises(BadCheckpoint, match="twice"):
         open_part("vae", folder)
     second.unlink()
     with pytest.raises(BadCheckpoint, match="no checkpoint file"):
@@ -207,9 +208,8 @@ def test_without_a_config_the_file_is_taken_for_the_13b(tmp_path: Path) -> None:
         load(opened, dtype=torch.float32)
 
 
-@pytest.mark.parametrize("name", checkpoints.CLASSES)
-def test_the_classes_exist(name: str) -> None:
+@pytest.mark.parametrize("cls", [cls for classes in checkpoints.CLASSES.values() for cls in classes])
+def test_the_classes_exist(cls: tuple[str, str]) -> None:
     import importlib
 
-    module, cls = checkpoints.CLASSES[name]
-    assert getattr(importlib.import_module(module), cls).__name__ == cls
+    assert getattr(importlib.import_module(cls[0]), cls[1]).__name__ == cls[1]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from longtake.clip import Progress
 from longtake.errors import BadCheckpoint, DownloadFailed, InvalidRequest
@@ -12,7 +13,7 @@ from longtake.models import ltxv
 from longtake.models.download import check, list_models, planned, pull
 from longtake.models.registry import card
 from longtake.settings import Settings
-from tests.models import small
+from tests.models import small, small_ltx2
 from tests.models.stand_in_hub import Hub, serving
 
 NAME = "ltxv-13b-0.9.7-dev"
@@ -129,3 +130,82 @@ def test_check_of_a_model_that_is_not_here(tmp_path: Path) -> None:
     report = check(NAME, Settings(models_dir=tmp_path))
     assert report.missing == ("transformer", "vae", "text_encoder", "tokenizer")
     assert not report.fits
+
+
+LTX2 = "ltx-2.3"
+GEMMA = "gemma-3-12b-it-qat-q4_0-unquantized"
+UPSCALER_2 = "ltx-2.3-spatial-upscaler-x2-1.1.safetensors"
+DISTILLED = "ltx-2.3-22b-distilled-lora-384-1.1.safetensors"
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """The repositories of LTX-2.3, with small models in them."""
+    from safetensors.torch import save
+
+    place = tmp_path_factory.mktemp("ltx2")
+    small_ltx2.write_text(place)
+    gemma = _contents(place / "text_encoder") | _contents(place / "tokenizer")
+    gemma |= {"README.md": b"", "pytorch_model.bin": b"pickle", "original/config.json": b"{}"}
+    layer = "diffusion_model.transformer_blocks.0.attn1.to_q"
+    lora = save({f"{layer}.lora_A.weight": torch.ones(2, 32), f"{layer}.lora_B.weight": torch.ones(32, 2)})
+    repos = {
+        "Lightricks/LTX-2.3": {
+            "ltx-2.3-22b-dev.safetensors": small_ltx2.write_single(place / "x").read_bytes(),
+            "ltx-2.3-22b-distilled-1.1.safetensors": b"not asked for",
+            UPSCALER_2: small_ltx2.write_upscaler(place / "u").read_bytes(),
+            DISTILLED: lora,
+        },
+        f"google/{GEMMA}": gemma,
+    }
+    for movement in ("Dolly-In", "Dolly-Out", "Dolly-Left", "Dolly-Right", "Jib-Up", "Jib-Down", "Static"):
+        name = f"LTX-2-19b-LoRA-Camera-Control-{movement}"
+        repos[f"Lightricks/{name}"] = {f"{name.lower()}.safetensors": lora, "README.md": b""}
+    with serving(Hub(repos)) as running:
+        yield running
+
+
+def test_a_pull_of_ltx2_names_and_fetches_all_that_a_request_may_need(second: Hub, tmp_path: Path) -> None:
+    settings = _settings(second, tmp_path)
+    plan = planned(card(LTX2), settings)
+    paths = [file.path for file, _ in plan.files]
+    cameras = [path for path in paths if "camera-control" in path]
+    assert len(cameras) == 7
+    assert {"ltx-2.3-22b-dev.safetensors", UPSCALER_2, DISTILLED, "model.safetensors", "tokenizer.json"} < set(paths)
+    assert not {"README.md", "pytorch_model.bin", "original/config.json"} & set(paths)
+    assert "ltx-2.3-22b-distilled-1.1.safetensors" not in paths
+    assert len(paths) == len(set(paths))
+    assert "LTX-2 Community License" in plan.sentence()
+    assert "Gemma Terms" in plan.sentence()
+    assert f"google/{GEMMA}" in plan.sentence()
+    pull(card(LTX2), settings)
+    status = next(status for status in list_models(settings) if status.card.name == LTX2)
+    assert status.installed
+    assert status.num_bytes == plan.num_bytes
+    assert len(status.adapters) == 8
+    assert planned(card(LTX2), settings).files == []
+    report = check(LTX2, settings)
+    assert {part.part: part.problem for part in report.parts if part.problem} == {}
+    assert {"distill", "camera_dolly_in", "vocoder", "text_encoder"} < {part.part for part in report.parts}
+    assert report.fits
+
+
+def test_check_names_an_adapter_that_does_not_fit(second: Hub, tmp_path: Path) -> None:
+    settings = _settings(second, tmp_path)
+    pull(card(LTX2), settings)
+    (tmp_path / LTX2 / DISTILLED).write_bytes((tmp_path / LTX2 / UPSCALER_2).read_bytes())
+    report = check(LTX2, settings)
+    assert not report.fits
+    assert [part.part for part in report.parts if part.problem] == ["distill"]
+
+
+def test_check_of_ltx2_paths(second: Hub, tmp_path: Path) -> None:
+    settings = _settings(second, tmp_path)
+    single = small_ltx2.write_single(tmp_path / "x.safetensors")
+    report = check(str(single), settings)
+    assert report.fits
+    assert {part.part for part in report.parts} == {"transformer", "vae", "audio_vae", "vocoder", "connectors"}
+    whole = check(str(small_ltx2.write_model(tmp_path / "whole", sees=True)), settings)
+    assert whole.fits
+    assert len(whole.parts) == 8
+    assert check(str(tmp_path / "whole" / "text_encoder"), settings).fits

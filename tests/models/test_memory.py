@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from longtake.errors import NotSupported
 from longtake.models import memory
+from longtake.models.registry import PartName
 from longtake.settings import Settings
 from tests.models import small
 
@@ -36,9 +37,19 @@ def test_the_dtype(asked: str, device: str, embedded: bool, dtype: torch.dtype) 
     assert memory.choose_dtype(settings, torch.device(device), embedded=embedded) == dtype
 
 
-def test_the_text_encoder_is_never_in_float16() -> None:
-    assert memory.text_dtype(torch.float16) == torch.float32
-    assert memory.text_dtype(torch.bfloat16) == torch.bfloat16
+@pytest.mark.parametrize(
+    ("part", "beside", "dtype"),
+    [
+        ("text_encoder", torch.float16, torch.float32),
+        ("connectors", torch.float16, torch.float32),
+        ("text_encoder", torch.bfloat16, torch.bfloat16),
+        ("vocoder", torch.bfloat16, torch.float32),
+        ("audio_vae", torch.float16, torch.float32),
+        ("vae", torch.float16, torch.float16),
+    ],
+)
+def test_parts_that_need_more_precision_get_it(part: PartName, beside: torch.dtype, dtype: torch.dtype) -> None:
+    assert memory.part_dtype(part, beside) == dtype
 
 
 @pytest.mark.parametrize(

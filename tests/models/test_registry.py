@@ -7,7 +7,19 @@ from pathlib import Path
 import pytest
 
 from longtake.errors import NotSupported
-from longtake.models.registry import CARDS, PART_NAMES, card, default_model, located, missing
+from longtake.models import registry
+from longtake.models.registry import (
+    CAMERAS,
+    CARDS,
+    PARTS,
+    SINGLE,
+    adapter,
+    adapters,
+    card,
+    default_model,
+    located,
+    missing,
+)
 from longtake.settings import Settings
 
 ENDPOINT_097 = "fal-ai/ltx-video-v097/extend"
@@ -36,6 +48,9 @@ def test_the_facts_of_each_card_fit_together(name: str) -> None:
     assert facts.max_context_frames < facts.window_frames
     assert facts.native_short_side is None or facts.native_short_side % facts.spatial_compression == 0
     assert facts.embedded == (facts.parts is None)
+    assert facts.parts is None or tuple(facts.parts) == PARTS[facts.family]
+    assert facts.embedded == all(published is None for published in facts.loras.values()) or not facts.loras
+    assert (facts.family == "ltx2") == bool(facts.stg_blocks)
 
 
 def test_an_unknown_name_is_told_the_known_ones() -> None:
@@ -64,7 +79,7 @@ def test_folders_in_diffusers_layout_come_first(tmp_path: Path) -> None:
     for folder in ("transformer", "vae", "text_encoder", "tokenizer", "latent_upsampler"):
         (tmp_path / name / folder).mkdir(parents=True)
     found = located(card(name), _settings(tmp_path))
-    assert tuple(found) == PART_NAMES
+    assert tuple(found) == PARTS["ltxv"]
     assert found["transformer"] == tmp_path / name / "transformer"
     assert found["upsampler"] == tmp_path / name / "latent_upsampler"
 
@@ -99,3 +114,57 @@ def test_no_torch_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+ENDPOINT_23 = "fal-ai/ltx-2.3-22b/extend-video"
+
+
+def test_the_parts_of_ltx2_lie_in_one_file_on_a_shelf_and_in_gemmas_repository(tmp_path: Path) -> None:
+    facts, settings = card("ltx-2.3"), _settings(tmp_path)
+    assert missing(facts, settings) == (*SINGLE["ltx2"], "text_encoder", "tokenizer")
+    assert default_model(ENDPOINT_23, settings).name == "ltx2-tiny"
+    single = _touch(tmp_path / "ltx-2.3" / "ltx-2.3-22b-dev.safetensors")
+    found = located(facts, settings)
+    assert found == dict.fromkeys(SINGLE["ltx2"], single), "the model's own folder is not taken for Gemma's"
+    gemma = _touch(tmp_path / "gemma-3-12b-it-qat-q4_0-unquantized" / "config.json").parent
+    found = located(facts, settings)
+    assert (found["text_encoder"], found["tokenizer"]) == (gemma, gemma)
+    assert missing(facts, settings) == ()
+    assert default_model(ENDPOINT_23, settings).name == "ltx-2.3"
+
+
+def test_a_source_file_of_ltx2_holds_its_five_parts(tmp_path: Path) -> None:
+    file = _touch(tmp_path / "elsewhere" / "merged.safetensors")
+    settings = _settings(tmp_path, **{"ltx-2__3": str(file)})
+    assert located(card("ltx-2.3"), settings) == dict.fromkeys(SINGLE["ltx2"], file)
+    assert adapters(card("ltx-2.3"), settings) == {}
+
+
+def test_a_part_may_lie_with_another_embedded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "WEIGHTS", tmp_path)
+    facts, settings = card("ltx2-tiny"), _settings(tmp_path)
+    assert "upsampler" not in located(facts, settings)
+    (tmp_path / "ltxv-tiny" / "latent_upsampler").mkdir(parents=True)
+    (tmp_path / "ltxv-tiny" / "vae").mkdir()
+    assert located(facts, settings) == {"upsampler": tmp_path / "ltxv-tiny" / "latent_upsampler"}
+    (tmp_path / "ltx2-tiny" / "latent_upsampler").mkdir(parents=True)
+    assert located(facts, settings)["upsampler"] == tmp_path / "ltx2-tiny" / "latent_upsampler"
+
+
+def test_adapters_are_found_by_name_or_as_published(tmp_path: Path) -> None:
+    facts, settings = card("ltx-2.3"), _settings(tmp_path)
+    assert adapters(facts, settings) == {}
+    shelf = tmp_path / "ltx-2.3"
+    named = _touch(shelf / "loras" / "distill.safetensors")
+    published = _touch(shelf / "loras" / "ltx-2-19b-lora-camera-control-jib-down.safetensors")
+    assert adapters(facts, settings) == {"distill": named, "camera_jib_down": published}
+    assert adapter(facts, "camera_jib_down", settings, field="camera_lora") == published
+    with pytest.raises(NotSupported, match=r"`longtake models pull ltx-2\.3`") as told:
+        adapter(facts, "camera_jib_up", settings, field="camera_lora")
+    assert (told.value.loc, told.value.given) == (("body", "camera_lora"), "camera_jib_up")
+    assert told.value.ctx == {"supported": ["distill", "camera_jib_down"]}
+
+
+def test_every_camera_movement_has_its_adapter() -> None:
+    for facts in (card("ltx-2.3"), card("ltx2-tiny")):
+        assert set(facts.loras) == {"distill", *(f"camera_{movement}" for movement in CAMERAS)}

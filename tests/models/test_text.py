@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.models import checkpoints, ltxv
+from longtake.models import checkpoints, parts
 from longtake.models.text import PromptCache, TextEncoder
 
 
@@ -17,7 +17,7 @@ def text(small_model: Path) -> TextEncoder:
     return TextEncoder(
         "small",
         encoder,
-        ltxv.tokenizer(small_model / "tokenizer"),
+        parts.tokenizer(small_model / "tokenizer"),
         tokens=8,
         device=torch.device("cpu"),
         dtype=torch.float32,
@@ -77,7 +77,7 @@ def test_a_sentencepiece_tokenizer_as_published(tmp_path: Path) -> None:
     )
     settings = {"tokenizer_class": "T5Tokenizer", "extra_ids": 0, "model_max_length": 128, "legacy": True}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
-    ids = ltxv.tokenizer(tmp_path)("a red ball", padding="max_length", max_length=32, truncation=True)
+    ids = parts.tokenizer(tmp_path)("a red ball", padding="max_length", max_length=32, truncation=True)
     expected = [
         *sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "spiece.model")).encode("a red ball"),
         1,

@@ -1,12 +1,22 @@
 """Positions: causal seconds, pixel corners, token order."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.sampling.positions import Grid, to_latent, to_tokens
+from longtake.sampling.positions import (
+    Grid,
+    audio_before,
+    audio_bounds,
+    audio_from,
+    audio_latents,
+    to_latent,
+    to_tokens,
+)
+from tests.conftest import load_case
 
 
 def test_time_is_causal_and_space_starts_at_corners() -> None:
@@ -31,3 +41,26 @@ def test_tokens_and_latents_are_one(frames: int, height: int, width: int, channe
     assert tokens.shape == (1, frames * height * width, channels)
     assert torch.equal(to_latent(tokens, tuple(latent.shape)), latent)
     assert torch.equal(tokens[0, -1], latent[0, :, -1, -1, -1])
+
+
+def test_bounds_are_the_published_ones(oracle: Path) -> None:
+    case = load_case(oracle, "ltx2_rope_coords")
+    for item in case.params["items"]:
+        key, rate = item["key"], Fraction(str(item["fps"]))
+        grid, size = Grid(8, 32, rate), (item["height"] // 32, item["width"] // 32)
+        count = audio_latents(item["frames"], rate)
+        assert count == item["audio_latents"]
+        case.check(f"{key}.video", grid.bounds(item["video_latent_frames"], *size))
+        case.check(f"{key}.keyframe_last", grid.keyframe_bounds(*size, item["keyframe_frame_index"]))
+        # To the bit: at the highest frequencies one rounding of a position turns by a thousandth of a radian.
+        assert torch.equal(audio_bounds(count), case.expected[f"{key}.audio"])
+        if "context_frames" in item:
+            kept = audio_before(count, item["context_frames"] / rate)
+            case.check(f"{key}.audio.mask_forward", 1 - kept.float()[None, :, None])
+
+
+@given(st.integers(1, 400), st.fractions(1, 60))
+def test_what_ends_before_a_time_does_not_start_after_it(count: int, seconds: Fraction) -> None:
+    before, after = audio_before(count, seconds), audio_from(count, seconds)
+    assert not bool((before & after).any())
+    assert int(((~before) & (~after)).sum()) <= 1

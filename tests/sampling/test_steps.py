@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from longtake.errors import Cancelled
+from longtake.plan import Acceleration, asks_model
 from longtake.profiles import NONE
 from longtake.sampling.conditioning import Item, place
 from longtake.sampling.guidance import Text
@@ -76,3 +77,12 @@ def test_cancelling_stops_before_the_next_evaluation() -> None:
     with pytest.raises(Cancelled):
         run(1.0, model, on_step=on_step)
     assert len(model.times) == 3
+
+
+@pytest.mark.parametrize("acceleration", ["regular", "high", "full"])
+def test_acceleration_leaves_evaluations_out_where_the_velocity_keeps_its_course(acceleration: Acceleration) -> None:
+    exact, model = Known(), Known()
+    wanted = run(1.0, exact, conditioning_noise=0.0)
+    got = run(1.0, model, conditioning_noise=0.0, acceleration=acceleration)
+    assert torch.allclose(got, wanted, atol=1e-4)
+    assert len(model.times) == sum(asks_model(step, 8, acceleration) for step in range(8)) < len(exact.times)

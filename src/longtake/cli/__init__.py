@@ -54,7 +54,7 @@ NewFramesOption = Annotated[
         "--new-frames",
         min=1,
         max=1441,
-        help="Keep the whole source and add this many frames. Without this and --num-frames: 96.",
+        help="Keep the whole source and add this many frames. Without this and --num-frames: 96; ltx-2.3: 121.",
         show_default=False,
     ),
 ]
@@ -90,8 +90,13 @@ def extend(
     model: ModelOption = None,
     json_input: JsonInputOption = None,
     new_frames: NewFramesOption = None,
-    quality: Annotated[Quality, typer.Option(help="What may be lost in the file.")] = "high",
-    write_mode: Annotated[WriteMode, typer.Option(help="What time is spent to make it small.")] = "balanced",
+    quality: Annotated[
+        Quality | None, typer.Option(help="What may be lost in the file. (default: high)", show_default=False)
+    ] = None,
+    write_mode: Annotated[
+        WriteMode | None,
+        typer.Option(help="What time is spent to make it small. (default: balanced)", show_default=False),
+    ] = None,
     inspect: Annotated[
         str | None,
         typer.Option(
@@ -109,6 +114,7 @@ def extend(
     with reporting(as_json=json, debug=debug):
         from longtake.cli import local
         from longtake.cli.inspection import sheet_path
+        from longtake.endpoints.shared import source_url
         from longtake.settings import settings
 
         here = settings()
@@ -120,17 +126,20 @@ def extend(
             model=model,
             json_file=json_input,
             new_frames=new_frames,
+            out=output,
+            quality=quality,
+            write_mode=write_mode,
         )
-        recipe = local.recipe_for(output, quality, write_mode)
-        local.check_writable(output, asked.request.video.video_url, force=force)
+        assert asked.recipe is not None
+        local.check_writable(output, source_url(asked.request), force=force)
         sheet = None if inspect is None else sheet_path(inspect, output)
         if sheet is not None:
             local.check_sheet(sheet, force=force)
         with (
             local.opened(asked, here) as prepared,
-            progress_shown(quiet=json, passes=len(prepared.plan.passes)) as on_progress,
+            progress_shown(quiet=json, passes=prepared.plan.num_passes) as on_progress,
         ):
-            result = local.carry_out(prepared, output, recipe, here, asked.card, on_progress)
+            result = local.carry_out(prepared, output, asked.recipe, here, asked.card, on_progress)
         outcome = local.finish(result, sheet)
         if json:
             print_json(outcome.to_json())
@@ -152,7 +161,8 @@ def plan(
     """Show what extend would do with the same options, without loading a model."""
     with reporting(as_json=json, debug=debug):
         from longtake.cli import local
-        from longtake.cli.show import plan_sections
+        from longtake.cli.plans import plan_sections
+        from longtake.endpoints.shared import source_url
         from longtake.plan import to_json
         from longtake.settings import settings
 
@@ -170,8 +180,7 @@ def plan(
             if json:
                 print_json(to_json(prepared.plan))
                 return
-            url = asked.request.video.video_url
-            for title, rows in plan_sections(prepared.plan, prepared.source.facts, url):
+            for title, rows in plan_sections(prepared.plan, prepared.source.facts, source_url(asked.request)):
                 print_rows(title, rows)
 
 

@@ -17,6 +17,8 @@ from longtake.errors import Cancelled, LongtakeError
 STAGES = {
     "load": "Loading the model",
     "context": "Reading the source",
+    "footage": "Writing the source",
+    "sound": "Decoding the sound",
     "sampling": "Sampling new frames",
     "frames": "Decoding and encoding",
     "reversing": "Writing backwards",

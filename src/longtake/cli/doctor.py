@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from longtake.cli.console import Rows, bytes_text
 from longtake.errors import LongtakeError
 from longtake.media.formats import OutputType, recipe
-from longtake.models.registry import CARDS, ModelCard, missing
+from longtake.models.registry import CARDS, PART_NAMES, ModelCard, adapters, missing
 from longtake.settings import Settings
 
 State = Literal["ok", "no", "note"]
@@ -142,7 +142,16 @@ def _model(card: ModelCard, settings: Settings) -> Sequence[Finding]:
         return [Finding(card.name, "no", f"its {', '.join(lacking)} are not where they should be", vital=True)]
     if lacking:
         return [Finding(card.name, "note", f"not installed: `longtake models pull {card.name}`")]
-    return _tried(card.name, lambda: [_installed(card, settings)], vital=card.embedded)
+    found = _tried(card.name, lambda: [_installed(card, settings)], vital=card.embedded)
+    return [*found, *_adapters(card, settings)]
+
+
+def _adapters(card: ModelCard, settings: Settings) -> Iterator[Finding]:
+    here = adapters(card, settings)
+    lacking = [name for name, published in card.loras.items() if published is not None and name not in here]
+    if card.loras:
+        without = f"; without {', '.join(lacking)}: `longtake models pull {card.name}`" if lacking else ""
+        yield Finding("its adapters", "note", f"{', '.join(here) or 'none'}{without}")
 
 
 def _installed(card: ModelCard, settings: Settings) -> Finding:
@@ -158,7 +167,10 @@ def _installed(card: ModelCard, settings: Settings) -> Finding:
         return Finding(card.name, "no", " ".join(problems), vital=card.embedded)
     device = memory.choose_device(settings)
     dtype = memory.choose_dtype(settings, device, embedded=card.embedded)
-    sizes = {str(part.part): part.num_parameters * dtype.itemsize for part in report.parts}
+    counts = {part.part: part.num_parameters for part in report.parts}
+    sizes: dict[str, int] = {
+        part: counts[part] * memory.part_dtype(part, dtype).itemsize for part in PART_NAMES if part in counts
+    }
     if settings.quantise == "fp8":
         sizes["transformer"] //= dtype.itemsize
     free = memory.free_bytes(device)

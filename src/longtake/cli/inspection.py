@@ -9,13 +9,17 @@ import numpy as np
 
 from longtake.clip import Source, Span
 from longtake.media.formats import SOUND_RATE
-from longtake.media.joint import LOUDNESS_WINDOW_S, JointFigures, joint_figures
-from longtake.media.sheet import contact_sheet
+from longtake.media.joint import JointFigures, joint_figures
+from longtake.media.pitch import ToneFigures, tone_figures
+from longtake.media.sheet import contact_sheet, stacked
 from longtake.media.source import SourceReader
-from longtake.plan import Plan, frames_on_clock
+from longtake.media.spectrogram import SPAN_S, spectrogram
+from longtake.plan import AnyPlan, frames_on_clock
 
 FRAMES_PER_SIDE = 9
 LEAST_PER_SIDE = 2
+_HEARD_S = Fraction(SPAN_S) + Fraction(1, 10)
+"""Read on each side of the joint: what the spectrogram shows and its window."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +29,17 @@ class Joint:
 
     frame: int
     figures: JointFigures
+    tone: ToneFigures
     sheet: Path
 
     def to_json(self) -> dict[str, Any]:
-        return {"frame": self.frame, "sheet": str(self.sheet), **asdict(self.figures)}
+        return {"frame": self.frame, "sheet": str(self.sheet), **asdict(self.figures), **asdict(self.tone)}
 
     def rows(self) -> list[tuple[str, str]]:
-        """The figures with what a joint that nobody sees would show."""
+        """The figures with what a joint that nobody sees or hears would show."""
         told = self.figures
         loudness = "no sound on one side" if told.loudness_step_db is None else f"{told.loudness_step_db:+.1f} dB"
+        pitch, phase = self.tone.pitch_step_cents, self.tone.phase_jump_degrees
         return [
             ("joint", f"before frame {self.frame}"),
             ("colour shift", f"{told.colour_shift:.2f} of 255 (between neighbours {told.usual_colour_shift:.2f})"),
@@ -41,6 +47,8 @@ class Joint:
             ("frame difference", f"{told.difference_ratio:.2f} of that between neighbours"),
             ("motion", f"{told.motion_ratio:.2f} of what it was before"),
             ("loudness step", loudness),
+            *([("pitch step", f"{round(pitch):+d} cents")] if pitch is not None else []),
+            *([("phase jump", f"{phase:.0f} degrees")] if phase is not None else []),
             ("sheet", str(self.sheet)),
         ]
 
@@ -51,29 +59,33 @@ def sheet_path(asked: str, out: Path) -> Path:
     return place / f"{out.stem}-joint.png" if place.is_dir() else place
 
 
-def inspect(file: SourceReader, plan: Plan, sheet: Path) -> Joint | None:
+def inspect(file: SourceReader, plan: AnyPlan, sheet: Path) -> Joint | None:
     """Measures the joint of the file that this plan made and writes the sheet; None where too few of the source's
     own frames are in it, or too few others, to have a joint."""
-    joint = plan.num_frames - plan.kept_frames if plan.reverse else plan.kept_frames
+    joint = plan.num_frames - plan.kept_frames if plan.new_first else plan.kept_frames
     total = min(plan.num_frames, _frames_at(file.facts, plan.rate))
     start, stop = max(0, joint - FRAMES_PER_SIDE), min(total, joint + FRAMES_PER_SIDE)
     if min(joint - start, stop - joint) < LEAST_PER_SIDE:
         return None
     frames = np.concatenate(list(file.frames(Span(start, stop, plan.rate))))
-    joint_s = joint / plan.rate
-    window = Fraction(LOUDNESS_WINDOW_S)
-    heard_from = max(Fraction(0), joint_s - window)
+    picture = contact_sheet(
+        frames, joint - start, plan.rate, first_frame=start, new_first=plan.new_first, caption=plan.prompt[:120]
+    )
+    # Where the model's rendition of the context is shown, the source's sound may still go on beside it.
+    sound_joint_s = (plan.new_frames if plan.new_first else plan.shown_frames) / plan.rate
+    heard_from_s = max(Fraction(0), sound_joint_s - _HEARD_S)
+    heard = file.sound(heard_from_s, min(sound_joint_s + _HEARD_S, total / plan.rate))
+    heard_joint = round((sound_joint_s - heard_from_s) * SOUND_RATE)
+    pictures, tone = [picture], ToneFigures(None, None)
+    if heard is not None:
+        tone = tone_figures(heard, heard_joint)
+        first_s = float(heard_from_s)
+        pictures.append(spectrogram(heard, heard_joint, picture.width, first_s=first_s, new_first=plan.new_first))
+    stacked(pictures).save(sheet, "PNG")
     figures = joint_figures(
-        frames[: joint - start],
-        frames[joint - start :],
-        file.sound(heard_from, joint_s + window),
-        SOUND_RATE,
-        float(joint_s - heard_from),
+        frames[: joint - start], frames[joint - start :], heard, SOUND_RATE, heard_joint / SOUND_RATE
     )
-    contact_sheet(
-        frames, joint - start, sheet, plan.rate, first_frame=start, new_first=plan.reverse, caption=plan.prompt[:120]
-    )
-    return Joint(joint, figures, sheet)
+    return Joint(joint, figures, tone, sheet)
 
 
 def _frames_at(facts: Source, rate: Fraction) -> int:

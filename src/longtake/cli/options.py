@@ -15,19 +15,22 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from longtake.endpoints import ENDPOINTS
+from longtake.endpoints import ENDPOINTS, ltx23
+from longtake.endpoints.shared import source_field
 from longtake.errors import InvalidRequest
 
-SOURCE_FIELD = ("video", "video_url")
-"""The field that the command line's SOURCE fills."""
+COUNTS_NEW = (ltx23.ENDPOINT,)
+"""The endpoints whose `num_frames` are the new ones."""
 
 Loc = tuple[str, ...]
 
 INSTEAD: Mapping[Loc, str] = {
-    ("num_frames",): "Without it --new-frames counts.",
+    ("num_frames",): "ltx-2.3-22b counts the new ones, as --new-frames does, the others all: without it --new-frames "
+    "counts there.",
+    ("loras",): "ltx-2.3-22b takes them here too, though its requests have no field for them.",
     ("frame_rate",): "Without it the video plays at the source's own rate.",
 }
-"""What the command line does, instead of taking the default, when a field is not given."""
+"""What the command line does of its own with a field, beyond its description; its default is not told then."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,26 @@ class RequestOption:
         annotation = next(iter(self.fields.values())).annotation
         return get_args(annotation)[0] if get_origin(annotation) is list else None
 
+    @property
+    def is_size(self) -> bool:
+        """Whether it takes WIDTHxHEIGHT beside names."""
+        return any(map(_is_model, _shapes(next(iter(self.fields.values())).annotation)))
+
+    def value(self, given: Any) -> Any:
+        """What was given as the request has it."""
+        if self.items is not None:
+            return [item(text, self.items, self.flag) for text in given]
+        return _size(given, self) if self.is_size else given
+
     def help(self) -> str:
         """The field's description, then its limits and default: per endpoint where they differ."""
         description = next(iter(self.fields.values())).description or ""
         if self.items is not None:
             description = f"{_item_syntax(self.items)}; repeat it for several. {description}"
-        facts = {label(endpoint): _facts(field, self.loc in INSTEAD) for endpoint, field in self.fields.items()}
+        facts = {
+            label(endpoint): _facts(field, self.loc in INSTEAD and endpoint not in COUNTS_NEW)
+            for endpoint, field in self.fields.items()
+        }
         if len(set(facts.values())) == 1:
             told = next(iter(facts.values()))
         else:
@@ -64,6 +81,17 @@ class RequestOption:
 def label(endpoint: str) -> str:
     """The middle part of an endpoint's id, as people tell them apart."""
     return endpoint.split("/")[1]
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _shapes(annotation: Any) -> list[Any]:
+    """What a field takes: the members of a union, else its one type."""
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return [annotation]
+    return [part.__origin__ if get_origin(part) is Annotated else part for part in get_args(annotation)]
 
 
 def _leaves(model: type[BaseModel], parent: Loc = ()) -> Iterator[tuple[Loc, FieldInfo]]:
@@ -81,7 +109,7 @@ def request_options() -> tuple[RequestOption, ...]:
     fields: dict[Loc, dict[str, FieldInfo]] = {}
     for endpoint, module in ENDPOINTS.items():
         for loc, field in _leaves(module.Request):
-            if loc != SOURCE_FIELD:
+            if loc != source_field(module.Request):
                 fields.setdefault(loc, {})[endpoint] = field
     names = [loc[-1] for loc in fields]
     options = []
@@ -101,7 +129,7 @@ def signature() -> inspect.Signature:
         panel = "Request" if len(known) == everywhere else f"Request, only {' and '.join(known)}"
         kind = _kind(option)
         flags = f"{option.flag}/--no-{option.flag[2:]}" if kind is bool else option.flag
-        metavar = "LORA" if option.items is not None else None
+        metavar = "LORA" if option.items is not None else "SIZE" if option.is_size else None
         info = typer.Option(flags, help=_escaped(option.help()), rich_help_panel=panel, metavar=metavar)
         annotation: Any = Annotated[list[str] | None if option.items else kind | None, info]
         parameters.append(
@@ -115,7 +143,7 @@ def _kind(option: RequestOption) -> Any:
 
     Ranges stay with the request model, which says what is wrong in its own words.
     """
-    if option.items is not None:
+    if option.items is not None or option.is_size:
         return str
     kinds = [_without_none(field.annotation) for field in option.fields.values()]
     if all(get_origin(kind) is Literal for kind in kinds):
@@ -125,9 +153,7 @@ def _kind(option: RequestOption) -> Any:
 
 
 def _without_none(annotation: Any) -> Any:
-    if get_origin(annotation) in (Union, types.UnionType):
-        return next(kind for kind in get_args(annotation) if kind is not type(None))
-    return annotation
+    return next(kind for kind in _shapes(annotation) if kind is not type(None))
 
 
 def _facts(field: FieldInfo, has_own_default: bool) -> str:
@@ -142,14 +168,22 @@ def _facts(field: FieldInfo, has_own_default: bool) -> str:
         facts.append(f"{limits['ge']:g} to {limits['le']:g}")
     if "multiple_of" in limits:
         facts.append(f"a multiple of {limits['multiple_of']}")
-    if get_origin(field.annotation) is Literal:
-        facts.append(" or ".join(get_args(field.annotation)))
+    choices = _choices(field.annotation)
+    if choices:
+        facts.append(" or ".join(choices))
     if field.is_required():
         facts.append("required")
     elif field.default not in (None, []) and not has_own_default:
         default = ("no", "yes")[field.default] if isinstance(field.default, bool) else field.default
         facts.append(f"default: {default}")
     return "; ".join(facts)
+
+
+def _choices(annotation: Any) -> list[str]:
+    """What may be written: the values of a Literal, and of a size."""
+    shapes = _shapes(annotation)
+    choices = [choice for shape in shapes if get_origin(shape) is Literal for choice in get_args(shape)]
+    return [*choices, "WIDTHxHEIGHT"] if any(map(_is_model, shapes)) else choices
 
 
 def _escaped(text: str) -> str:
@@ -173,6 +207,20 @@ def item(text: str, items: type[BaseModel], flag: str) -> dict[str, str]:
     return {first: head} | dict(part.split("=", 1) for part in rest)
 
 
+def _size(text: str, option: RequestOption) -> str | dict[str, int]:
+    """A size as the request has it, from WIDTHxHEIGHT or a name."""
+    if sides := re.fullmatch(r"(\d{1,9})[xX](\d{1,9})", text):
+        return {"width": int(sides[1]), "height": int(sides[2])}
+    choices = _choices(next(iter(option.fields.values())).annotation)
+    if text not in choices:
+        raise InvalidRequest(
+            f"{option.flag} is {text!r}; it must be {', '.join(choices[:-1])}, or as in 1280x720.",
+            loc=("body", *option.loc),
+            given=text,
+        )
+    return text
+
+
 def request_data(
     given: Mapping[str, Any], base: Mapping[str, Any], source: str | None, endpoint: str
 ) -> dict[str, Any]:
@@ -180,7 +228,8 @@ def request_data(
 
     Raises InvalidRequest for an option that the endpoint does not have, naming those that have it.
     """
-    values: dict[Loc, Any] = {} if source is None else {SOURCE_FIELD: source}
+    source_loc = source_field(ENDPOINTS[endpoint].Request)
+    values: dict[Loc, Any] = {} if source is None else {source_loc: source}
     for option in request_options():
         value = given.get(option.name)
         if value is None or (option.items is not None and not value):
@@ -192,7 +241,7 @@ def request_data(
                 loc=("body", *option.loc),
                 given=value,
             )
-        values[option.loc] = value if option.items is None else [item(v, option.items, option.flag) for v in value]
+        values[option.loc] = option.value(value)
     data = dict(base)
     for (*parents, name), value in values.items():
         place = data
@@ -202,11 +251,17 @@ def request_data(
                 raise InvalidRequest(f"{parent} is {inner!r}; it must be an object.", loc=("body", parent), given=inner)
             place[parent] = place = dict(inner)
         place[name] = value
-    if (data_video := data.get(SOURCE_FIELD[0], {})) == {} or SOURCE_FIELD[1] not in data_video:
+    if _at(data, source_loc) is None:
         raise InvalidRequest(
-            "No source is named: give the video's path or URL as SOURCE, or video.video_url in --json-input.",
-            loc=("body", *SOURCE_FIELD),
+            f"No source is named: give the video's path or URL as SOURCE, or {'.'.join(source_loc)} in --json-input.",
+            loc=("body", *source_loc),
         )
+    return data
+
+
+def _at(data: Any, loc: Loc) -> Any:
+    for name in loc:
+        data = data.get(name) if isinstance(data, Mapping) else None
     return data
 
 

@@ -2,10 +2,10 @@
 
 from types import ModuleType
 
-from longtake.endpoints import ltxv097, ltxv098
+from longtake.endpoints import ltx23, ltxv097, ltxv098
 from longtake.errors import InvalidRequest
 
-ENDPOINTS: dict[str, ModuleType] = {module.ENDPOINT: module for module in (ltxv097, ltxv098)}
+ENDPOINTS: dict[str, ModuleType] = {module.ENDPOINT: module for module in (ltxv097, ltxv098, ltx23)}
 
 
 def endpoint(name: str) -> ModuleType:
@@ -15,6 +15,6 @@ def endpoint(name: str) -> ModuleType:
     ]
     if len(found) != 1:
         raise InvalidRequest(
-            f"There is no endpoint {name!r}; there are {' and '.join(ENDPOINTS)}.", loc=("endpoint",), given=name
+            f"There is no endpoint {name!r}; there are {', '.join(ENDPOINTS)}.", loc=("endpoint",), given=name
         )
     return found[0]

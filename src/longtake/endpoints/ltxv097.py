@@ -6,21 +6,13 @@ from pydantic import BaseModel, Field
 
 from longtake.clip import Source
 from longtake.endpoints.shared import NEGATIVE_PROMPT, START_FRAME, Resolution, VideoFile, aspect_of
-from longtake.plan import (
-    MOST_RATE,
-    Footage,
-    Pass,
-    Plan,
-    footage_span,
-    model_canvas,
-    output_size,
-    total_lengths,
-    whole_source_lengths,
-)
+from longtake.plan import MOST_RATE, LTXVPlan, Pass, model_canvas
+from longtake.plan_ltxv import Footage, footage_span, output_size, total_lengths, whole_source_lengths
 from longtake.pricing import Prices, price_097
 from longtake.profiles import ModelFacts, profile
 
 ENDPOINT = "fal-ai/ltx-video-v097/extend"
+FAMILY = "ltxv"
 NUM_FRAMES = 121
 TEMPORAL_ADAIN = 0.5
 CONSTANT_RATE_FACTOR = 29
@@ -67,7 +59,7 @@ class Response(BaseModel):
 
 def plan(
     request: Request, source: Source, model: ModelFacts, seed: int, prices: Prices, new_frames: int | None = None
-) -> Plan:
+) -> LTXVPlan:
     """What will be done for this request.
 
     `new_frames` is the command line's way to ask: all of the source is kept and so many frames are added, in place
@@ -89,7 +81,7 @@ def plan(
     width, height = output_size(request.resolution, aspect_of(request.aspect_ratio, source))
     canvas = model_canvas((width, height), model.native_short_side, model.spatial_compression)
     guidance = profile(model.guidance, few_steps=False).first
-    return Plan(
+    return LTXVPlan(
         endpoint=ENDPOINT,
         model=model.name,
         prompt=request.prompt,

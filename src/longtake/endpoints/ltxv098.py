@@ -9,17 +9,13 @@ from pydantic import BaseModel, Field
 from longtake.clip import Source, Span
 from longtake.endpoints.shared import NEGATIVE_PROMPT, START_FRAME, LoRAWeight, Resolution, VideoFile, aspect_of
 from longtake.errors import InvalidRequest
-from longtake.plan import (
+from longtake.plan import LoRA, LTXVPlan, Pass, Size, model_canvas
+from longtake.plan_ltxv import (
     Footage,
     Lengths,
-    LoRA,
-    Pass,
-    Plan,
-    Size,
     first_pass_canvas,
     footage_span,
     guide_lengths,
-    model_canvas,
     output_size,
     playback_rate,
     total_lengths,
@@ -29,6 +25,7 @@ from longtake.pricing import Prices, price_098
 from longtake.profiles import NAG_SCALE, ModelFacts, Profile, profile
 
 ENDPOINT = "fal-ai/ltxv-13b-098-distilled/extend"
+FAMILY = "ltxv"
 
 
 class ExtendVideoConditioningInput(BaseModel):
@@ -136,7 +133,7 @@ class Response(BaseModel):
 
 def plan(
     request: Request, source: Source, model: ModelFacts, seed: int, prices: Prices, new_frames: int | None = None
-) -> Plan:
+) -> LTXVPlan:
     """What will be done for this request.
 
     `new_frames` is the command line's way to ask: all of the footage is kept and so many frames are added, in place
@@ -146,7 +143,7 @@ def plan(
     span = footage_span(source, _footage(video))
     lengths = _lengths(request, span, model, new_frames)
     size = output_size(request.resolution, aspect_of(request.aspect_ratio, source))
-    return Plan(
+    return LTXVPlan(
         endpoint=ENDPOINT,
         model=model.name,
         prompt=request.prompt,

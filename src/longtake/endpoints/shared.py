@@ -55,6 +55,24 @@ def aspect_of(aspect_ratio: str, source: Source) -> Fraction:
     return aspect
 
 
+def source_field(model: type[BaseModel]) -> tuple[str, ...]:
+    """The path of the field that names the video to extend."""
+    return ("video_url",) if "video_url" in model.model_fields else ("video", "video_url")
+
+
+def source_url(request: BaseModel) -> str:
+    """The address of the video to extend."""
+    value: Any = request
+    for name in source_field(type(request)):
+        value = getattr(value, name)
+    return str(value)
+
+
+def brief(url: str) -> str:
+    """The address as it can be told: of a data URI what it is, without the data."""
+    return f"{url.partition(',')[0][:100]},..." if url[:5].lower() == "data:" else url
+
+
 Request = TypeVar("Request", bound=BaseModel)
 
 
@@ -70,7 +88,7 @@ def parse(model: type[Request], data: Mapping[str, Any], *, forbid_unknown: bool
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problems = error.errors(include_url=False)
+        problems = [problem | {"loc": _path(problem["loc"])} for problem in error.errors(include_url=False)]
         first = problems[0]
         raise InvalidRequest(
             " ".join(_sentence(problem) for problem in problems), loc=("body", *first["loc"]), given=first["input"]
@@ -82,6 +100,11 @@ def dotted(loc: Iterable[str | int]) -> str:
     return ".".join(str(part) for part in loc if part != "body")
 
 
+def _path(loc: Loc) -> Loc:
+    """Where in the request: without the tags, in angle brackets, of a field that takes several shapes."""
+    return tuple(part for part in loc if not str(part).startswith("<"))
+
+
 def _sentence(problem: Any) -> str:
     name, given = dotted(problem["loc"]) or "The request", problem["input"]
     match problem["type"], problem.get("ctx", {}):
@@ -91,6 +114,8 @@ def _sentence(problem: Any) -> str:
             return f"{name} is {given!r}; it must be one of {ctx['expected']}."
         case "multiple_of", ctx:
             return f"{name} is {given!r}; it must be a multiple of {ctx['multiple_of']}."
+        case "model_type" | "model_attributes_type", _:
+            return f"{name} is {given!r}; it must be an object."
         case _, {"ge": least}:
             return f"{name} is {given!r}; it must be at least {least}."
         case _, {"le": most}:
@@ -107,7 +132,8 @@ def _unknown(model: type[BaseModel], data: Mapping[str, Any]) -> Iterator[Loc]:
         if field is None:
             yield (name,)
             continue
-        inner = next((part for part in (field.annotation, *get_args(field.annotation)) if _is_model(part)), None)
+        parts = (field.annotation, *get_args(field.annotation))
+        inner = next((bare for part in parts if _is_model(bare := getattr(part, "__origin__", part))), None)
         if inner is None:
             continue
         if isinstance(value, Mapping):

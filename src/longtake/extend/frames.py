@@ -131,6 +131,44 @@ def decode_frames(
             waiting, at = waiting[:, :, tile - shared :], at + tile - shared
 
 
+def upsample(upsampler: Any, latent: Tensor, statistics: Statistics) -> Tensor:
+    """Normalised latents at twice the height and width; the upsampler works on un-normalised ones."""
+    dtype = next(upsampler.parameters()).dtype
+    larger: Tensor = upsampler(statistics.unnormalise(latent).to(dtype))
+    return statistics.normalise(larger.to(latent.dtype))
+
+
+ROUNDED_UP = 64
+"""A canvas that is larger than the picture by less than this, both ways, is the picture with a margin around it."""
+
+
+def _margins(canvas: Size, size: Size) -> tuple[int, int] | None:
+    """Left and top margin of a picture on its canvas; None where the canvas is another size of the whole picture."""
+    over = canvas[0] - size[0], canvas[1] - size[1]
+    return (over[0] // 2, over[1] // 2) if all(0 <= side < ROUNDED_UP for side in over) else None
+
+
+def on_canvas(frames: NDArray[np.uint8], canvas: Size) -> NDArray[np.uint8]:
+    """Frames [T, H, W, 3] with their mirrored edges around them where the canvas is the size rounded up; else as they
+    are, to be resized by `encode_clip`."""
+    size = frames.shape[2], frames.shape[1]
+    margins = _margins(canvas, size)
+    if margins is None or canvas == size:
+        return frames
+    (left, top), (width, height) = margins, canvas
+    around = ((0, 0), (top, height - size[1] - top), (left, width - size[0] - left), (0, 0))
+    return np.pad(frames, around, mode="symmetric")
+
+
+def off_canvas(frames: Tensor, canvas: Size, size: Size) -> Tensor:
+    """Decoded frames [t, 3, h, w] about [-1, 1] as [t, 3, H, W] in [0, 1] at `size`: the mirror of `on_canvas`."""
+    margins = _margins(canvas, size)
+    if margins is not None:
+        (left, top), (width, height) = margins, size
+        frames = frames[:, :, top : top + height, left : left + width]
+    return to_pixels(frames, size)
+
+
 def to_pixels(frames: Tensor, size: Size) -> Tensor:
     """Decoded frames [t, 3, h, w] about [-1, 1] as [t, 3, H, W] in [0, 1] at `size` (width, height)."""
     return (resize(frames, size) / 2 + 0.5).clamp(0, 1)

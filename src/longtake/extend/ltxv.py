@@ -12,9 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from longtake.clip import OnProgress, Progress, ignore_progress
-from longtake.extend.frames import Latents, Statistics, decode_frames, decoder_noise, encode_clip, roughen, to_pixels
+from longtake.extend.frames import (
+    Latents,
+    Statistics,
+    decode_frames,
+    decoder_noise,
+    encode_clip,
+    roughen,
+    to_pixels,
+    upsample,
+)
 from longtake.models.ltxv import LTXV
-from longtake.plan import Pass, Plan, Window
+from longtake.plan import Acceleration, LTXVPlan, Pass, Window
 from longtake.profiles import Guidance
 from longtake.sampling.colour import adain, tone_map
 from longtake.sampling.conditioning import Item, place
@@ -42,6 +51,7 @@ def sample(
     *,
     init: Tensor | None = None,
     conditioning_noise: float = CONDITIONING_NOISE,
+    acceleration: Acceleration = "none",
     on_step: OnStep = lambda step, steps: None,
     on_state: Callable[[Tensor], None] = lambda tokens: None,
 ) -> Tensor:
@@ -60,17 +70,11 @@ def sample(
         guidance,
         noise,
         conditioning_noise=conditioning_noise,
+        acceleration=acceleration,
         on_step=on_step,
         on_state=on_state,
     )
     return to_latent(tokens, shape)
-
-
-def upsample(upsampler: nn.Module, latent: Tensor, statistics: Statistics) -> Tensor:
-    """Normalised latents at twice the height and width; the upsampler works on un-normalised ones."""
-    dtype = next(upsampler.parameters()).dtype
-    larger: Tensor = upsampler(statistics.unnormalise(latent).to(dtype))
-    return statistics.normalise(larger.to(latent.dtype))
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,7 @@ def sample_window(
                 noise(number, index),
                 init=init,
                 conditioning_noise=recipe.conditioning_noise,
+                acceleration=pass_.acceleration,
                 on_step=on_step,
             )
         )
@@ -180,7 +185,7 @@ def noise_of(seed: int, windows: tuple[Window, ...], device: torch.device) -> Ca
     return lambda number, window: seeded(seed + windows[window].start + number * 1_000_003, device)
 
 
-def context_items(models: LTXV, plan: Plan, frames: NDArray[np.uint8]) -> list[list[Item]]:
+def context_items(models: LTXV, plan: LTXVPlan, frames: NDArray[np.uint8]) -> list[list[Item]]:
     """The context [T, H, W, 3] as items at each pass's size: in place at the start, or beside it as a guide."""
     if plan.strength == 0:
         return [[] for _ in plan.passes]
@@ -193,7 +198,7 @@ def context_items(models: LTXV, plan: Plan, frames: NDArray[np.uint8]) -> list[l
 
 def extend(
     models: LTXV,
-    plan: Plan,
+    plan: LTXVPlan,
     frames: NDArray[np.uint8],
     positive: Text,
     negative: Text | None,

@@ -68,7 +68,7 @@ def _local(path: Path, max_bytes: int) -> Path:
 def _check_bytes(count: int, max_bytes: int) -> None:
     if count > max_bytes:
         raise FileTooLarge(
-            f"The video is larger than {max_bytes} bytes, the most that is accepted.", ctx={"max_size": max_bytes}
+            f"The file is larger than {max_bytes} bytes, the most that is accepted.", ctx={"max_size": max_bytes}
         )
 
 
@@ -103,25 +103,25 @@ def _download(url: str, path: Path, max_bytes: int, deadline: float, check_host:
             for _ in range(_MAX_REDIRECTS + 1):
                 parts = urlsplit(url)
                 if parts.scheme not in ("http", "https") or not parts.hostname:
-                    raise DownloadFailed("The video's address leads to something other than http or https.")
+                    raise DownloadFailed("The address leads to something other than http or https.")
                 check_host(parts.hostname)
                 with client.stream("GET", url, timeout=_left(deadline)) as response:
                     if response.next_request is not None:
                         url = str(response.next_request.url)
                         continue
                     if response.status_code != httpx.codes.OK:
-                        raise DownloadFailed(f"{_named(url)} answered {response.status_code} instead of the video.")
+                        raise DownloadFailed(f"{_named(url)} answered {response.status_code} instead of the file.")
                     _save(response, path, max_bytes, deadline)
                     return path
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
         path.unlink(missing_ok=True)
         if isinstance(error, (TimeoutError, httpx.TimeoutException)):
-            raise DownloadFailed(f"{_named(url)} did not deliver the video in time.") from None
-        raise DownloadFailed(f"The video could not be downloaded from {_named(url)}: {error or 'no answer'}.") from None
+            raise DownloadFailed(f"{_named(url)} did not deliver the file in time.") from None
+        raise DownloadFailed(f"The file could not be downloaded from {_named(url)}: {error or 'no answer'}.") from None
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    raise DownloadFailed(f"The video's address was redirected more than {_MAX_REDIRECTS} times.")
+    raise DownloadFailed(f"The address was redirected more than {_MAX_REDIRECTS} times.")
 
 
 def _save(response: httpx.Response, path: Path, max_bytes: int, deadline: float) -> None:

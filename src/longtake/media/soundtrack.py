@@ -24,8 +24,23 @@ back at the end is not needed."""
 _JITTER_S = Fraction(1, 500)
 """Timestamps in whole milliseconds are rounded; a step of the clock larger than this is a gap."""
 
+_LOUDEST = np.float32(4)
+"""Of full scale. Lossy codecs overshoot by less; floating-point PCM may hold anything, NaN too, which is silenced."""
+
 _TO_LEFT = {"FL": 1.0, "FC": 0.7071, "BL": 0.7071, "SL": 0.7071, "BC": 0.5, "FLC": 0.7071, "DL": 1.0, "TFL": 0.5}
 _TO_RIGHT = {"FR": 1.0, "FC": 0.7071, "BR": 0.7071, "SR": 0.7071, "BC": 0.5, "FRC": 0.7071, "DR": 1.0, "TFR": 0.5}
+
+_FRONT, _BACK, _SIDE = ("FL", "FR"), ("BL", "BR"), ("SL", "SR")
+_USUAL = {
+    2: _FRONT,
+    3: (*_FRONT, "FC"),
+    4: (*_FRONT, *_BACK),
+    5: (*_FRONT, "FC", *_BACK),
+    6: (*_FRONT, "FC", "LFE", *_BACK),
+    7: (*_FRONT, "FC", "LFE", "BC", *_SIDE),
+    8: (*_FRONT, "FC", "LFE", *_BACK, *_SIDE),
+}
+"""What so many channels are where the file does not say, as plain PCM in Matroska and AVI."""
 
 
 def sound(film: Film, first: int, stop: int, rate: int, block: int) -> Iterator[Samples]:
@@ -139,6 +154,8 @@ def _stereo(film: Film, frame: Any) -> Samples:
     # Interleaved: PyAV counts one plane too many of 8 or more planar channels and reads past the last.
     (packed,) = av.AudioResampler(format="flt").resample(frame)
     planes: Samples = packed.to_ndarray().reshape(-1, len(names)).T
+    if not np.abs(planes).max(initial=0) <= _LOUDEST:
+        planes = np.nan_to_num(planes, nan=0.0).clip(-_LOUDEST, _LOUDEST)
     mixed: Samples = planes if names == ("FL", "FR") else _downmix(names) @ planes
     return mixed
 
@@ -147,11 +164,14 @@ def _stereo(film: Film, frame: Any) -> Samples:
 def _downmix(names: tuple[str, ...]) -> Samples:
     """[2, channels] weights of ITU-R BS.775, scaled so that full scale in every channel stays within full scale.
 
-    One channel goes to both sides as it is; the low-frequency channel is left out; unnamed channels all go to both.
+    One channel goes to both sides as it is; the low-frequency channel is left out; unnamed channels are taken for the
+    usual ones of their number, and all go to both sides where there are none.
     """
     if len(names) == 1:
         return np.ones((2, 1), np.float32)
-    weights = np.array([[side.get(name, 0.0) for name in names] for side in (_TO_LEFT, _TO_RIGHT)], np.float32)
+    known = _TO_LEFT.keys() | _TO_RIGHT.keys()
+    named = names if known.intersection(names) else _USUAL.get(len(names), names)
+    weights = np.array([[side.get(name, 0.0) for name in named] for side in (_TO_LEFT, _TO_RIGHT)], np.float32)
     if not weights.any(axis=1).all():
         weights = np.ones((2, len(names)), np.float32)
     scaled: Samples = weights / weights.sum(axis=1).max()

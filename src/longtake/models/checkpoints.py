@@ -3,30 +3,47 @@
 import importlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longtake.errors import BadCheckpoint
-from longtake.models import keys
-from longtake.models.registry import PartName
-from longtake.models.safe import FLOATS, Stored, inside, read_header, read_json
+from longtake.models import keys, keys_ltx2
+from longtake.models.keys_ltx2 import gemma_key
+from longtake.models.registry import SINGLE, PartName
+from longtake.models.safe import FLOATS, Header, Stored, inside, read_header, read_json
 
 if TYPE_CHECKING:
     import torch
 
-CLASSES: Mapping[str, tuple[str, str]] = {
-    "transformer": ("diffusers", "LTXVideoTransformer3DModel"),
-    "vae": ("diffusers", "AutoencoderKLLTXVideo"),
-    "upsampler": ("diffusers.pipelines.ltx.modeling_latent_upsampler", "LTXLatentUpsamplerModel"),
-    "text_encoder": ("transformers", "T5EncoderModel"),
+Class = tuple[str, str]
+"""Module and name of a model's class."""
+
+_LTX2 = "diffusers.pipelines.ltx2"
+_LTXV_UPSAMPLER: Class = ("diffusers.pipelines.ltx.modeling_latent_upsampler", "LTXLatentUpsamplerModel")
+_LTX2_UPSAMPLER: Class = (_LTX2, "LTX2LatentUpsamplerModel")
+
+CLASSES: Mapping[PartName, tuple[Class, ...]] = {
+    "transformer": (("diffusers", "LTXVideoTransformer3DModel"), ("diffusers", "LTX2VideoTransformer3DModel")),
+    "vae": (("diffusers", "AutoencoderKLLTXVideo"), ("diffusers", "AutoencoderKLLTX2Video")),
+    "audio_vae": (("diffusers", "AutoencoderKLLTX2Audio"),),
+    "vocoder": ((_LTX2, "LTX2VocoderWithBWE"),),
+    "connectors": ((_LTX2, "LTX2TextConnectors"),),
+    "upsampler": (_LTXV_UPSAMPLER, _LTX2_UPSAMPLER),
+    "text_encoder": (
+        ("transformers", "T5EncoderModel"),
+        ("transformers", "Gemma3ForConditionalGeneration"),
+        ("transformers", "Gemma3ForCausalLM"),
+        ("transformers", "Gemma3TextModel"),
+    ),
 }
-"""Module and class of each part that has weights."""
+"""The classes of each part that has weights; those of LTX-Video first."""
 
 _WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 _MAX_SIZE = 2**20
 _MAX_LAYERS = 256
+_MAX_DEPTH = 8
 
 
 @dataclass(frozen=True)
@@ -44,6 +61,7 @@ class Checkpoint:
 
     part: PartName
     path: Path
+    cls: Class
     config: Mapping[str, Any]
     weights: Mapping[str, Weight]
 
@@ -87,17 +105,34 @@ def open_part(part: PartName, path: Path) -> Checkpoint:
 
 def _open_folder(part: PartName, folder: Path) -> Checkpoint:
     config = read_json(inside(folder, "config.json"))
-    if part != "text_encoder" and config.get("_class_name") != CLASSES[part][1]:
-        raise BadCheckpoint(
-            f"{folder / 'config.json'} is of class {str(config.get('_class_name'))[:80]}, not {CLASSES[part][1]}."
-        )
+    cls = _class(part, folder, config)
     weights: dict[str, Weight] = {}
     for file in _files(folder):
         for key, stored in read_header(file).tensors.items():
-            if key in weights:
-                raise BadCheckpoint(f"{folder} holds the weight {key[:100]} in two files.")
-            weights[key] = Weight(file, key, stored)
-    return Checkpoint(part, folder, config, weights)
+            name = gemma_key(key) if cls[1] == "Gemma3ForConditionalGeneration" else key
+            if name in weights:
+                raise BadCheckpoint(f"{folder} holds the weight {key[:100]} twice.")
+            weights[name] = Weight(file, key, stored)
+    return Checkpoint(part, folder, cls, config, weights)
+
+
+def _class(part: PartName, folder: Path, config: Mapping[str, Any]) -> Class:
+    """The class that a folder's configuration names, by diffusers' or by transformers' custom."""
+    allowed = CLASSES[part]
+    if part == "text_encoder":
+        told = config.get("architectures")
+        names = [str(name) for name in told] if isinstance(told, list) else []
+        if config.get("model_type") == "t5":
+            names.append("T5EncoderModel")
+    else:
+        names = [str(config.get("_class_name"))]
+    found = next((cls for cls in allowed if cls[1] in names), None)
+    if found is None:
+        raise BadCheckpoint(
+            f"{folder / 'config.json'} is of class {(', '.join(names) or 'None')[:80]}, not "
+            f"{' or '.join(name for _, name in allowed)}."
+        )
+    return found
 
 
 def _files(folder: Path) -> list[Path]:
@@ -115,22 +150,39 @@ def _files(folder: Path) -> list[Path]:
 def _open_single(part: PartName, file: Path) -> Checkpoint:
     header = read_header(file)
     published = _published_config(file, header.metadata.get("config"))
+    if part == "upsampler":
+        rational = "spatial_scale" in published or "rational_resampler" in published
+        cls = _LTX2_UPSAMPLER if rational else _LTXV_UPSAMPLER
+        config = keys_ltx2.upsampler_config(published) if rational else keys.upsampler_config(published)
+        return _checkpoint(part, file, cls, config, header, {key: key for key in header.tensors})
+    strange = [key for key in header.tensors if keys_ltx2.part_of(key) is None]
+    if strange:
+        raise BadCheckpoint(f"{file} holds {len(strange)} weights of no known part: {_some(strange)}.")
+    held = [key for key in header.tensors if keys_ltx2.part_of(key) == part]
+    if not held:
+        raise BadCheckpoint(f"{file} holds no {part}.")
+    if keys_ltx2.is_ltx2(header.tensors):
+        blocks = published.get("vae", {}).get("encoder_blocks")
+        levels = len(blocks) // 2 if isinstance(blocks, list) else 0
+        names = _renamed(held, lambda key: keys_ltx2.renamed(part, key, levels))
+        shapes = {ours: header.tensors[key].shape for ours, key in names.items()}
+        config = keys_ltx2.config_of(part, published, shapes)
+        return _checkpoint(part, file, CLASSES[part][-1], config, header, names)
     if part == "transformer":
         config = keys.transformer_config(published.get("transformer", {}))
-        names = _renamed(header.tensors, keys.TRANSFORMER_PREFIX, keys.transformer_key)
-    elif part == "vae":
+        names = _renamed(held, lambda key: keys.transformer_key(key.removeprefix(keys.TRANSFORMER_PREFIX)))
+    else:
         config = keys.vae_config(published.get("vae", {}))
         levels = len(config["down_block_types"])
-        names = _renamed(header.tensors, keys.VAE_PREFIX, lambda key: keys.vae_key(key, levels))
-    else:
-        config, names = keys.upsampler_config(published), {key: key for key in header.tensors}
-    if part in ("transformer", "vae"):
-        strange = [key for key in header.tensors if not key.startswith((keys.TRANSFORMER_PREFIX, keys.VAE_PREFIX))]
-        if strange:
-            raise BadCheckpoint(f"{file} holds {len(strange)} weights of no known part: {_some(strange)}.")
-    if not names:
-        raise BadCheckpoint(f"{file} holds no {part}.")
-    return Checkpoint(part, file, config, {ours: Weight(file, key, header.tensors[key]) for ours, key in names.items()})
+        names = _renamed(held, lambda key: keys.vae_key(key.removeprefix(keys.VAE_PREFIX), levels))
+    return _checkpoint(part, file, CLASSES[part][0], config, header, names)
+
+
+def _checkpoint(
+    part: PartName, file: Path, cls: Class, config: Mapping[str, Any], header: Header, names: Mapping[str, str]
+) -> Checkpoint:
+    weights = {ours: Weight(file, key, header.tensors[key]) for ours, key in names.items()}
+    return Checkpoint(part, file, cls, config, weights)
 
 
 def _published_config(file: Path, text: str | None) -> dict[str, Any]:
@@ -138,17 +190,16 @@ def _published_config(file: Path, text: str | None) -> dict[str, Any]:
         config = json.loads(text) if text else {}
     except (ValueError, RecursionError):
         config = None
-    parts = ("transformer", "vae")
-    if not isinstance(config, dict) or not all(isinstance(config.get(part, {}), dict) for part in parts):
+    if not isinstance(config, dict) or not all(isinstance(config.get(part, {}), dict) for part in SINGLE["ltx2"]):
         raise BadCheckpoint(f"{file} has a `config` in its metadata that is not a sound JSON object.")
     return config
 
 
-def _renamed(tensors: Mapping[str, Stored], prefix: str, rename: Any) -> dict[str, str]:
-    """The class's name -> the file's name, for the tensors below a prefix that are needed."""
+def _renamed(held: Sequence[str], rename: Callable[[str], str | None]) -> dict[str, str]:
+    """The class's name -> the file's name, for the tensors that are needed."""
     names: dict[str, str] = {}
-    for key in tensors:
-        ours = rename(key.removeprefix(prefix)) if key.startswith(prefix) else None
+    for key in held:
+        ours = rename(key)
         if ours in names:
             raise BadCheckpoint(f"The weights {names[ours][:100]} and {key[:100]} are the same one.")
         if ours is not None:
@@ -157,15 +208,24 @@ def _renamed(tensors: Mapping[str, Stored], prefix: str, rename: Any) -> dict[st
 
 
 def skeleton(checkpoint: Checkpoint) -> "torch.nn.Module":
-    """The part's model on the meta device: shapes, no memory. Raises `BadCheckpoint` for settings that build none."""
-    import torch
+    """The part's model with its large weights on the meta device: shapes, no memory. What a model computes for itself
+    and no file keeps, as rotary frequencies, is there.
 
-    for name, value in checkpoint.config.items():
-        _check_sizes(checkpoint, name, value)
-    module, name = CLASSES[checkpoint.part]
+    Raises `BadCheckpoint` for settings that build none.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Unallocated(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            # The layers' own way to make weights; tables and frequencies are made otherwise.
+            return func(*args, **(kwargs or {}) | ({"device": "meta"} if func is torch.empty else {}))
+
+    _check_sizes(checkpoint, "", checkpoint.config)
+    module, name = checkpoint.cls
     cls = getattr(importlib.import_module(module), name)
     try:
-        with torch.device("meta"):
+        with Unallocated():
             if checkpoint.part == "text_encoder":
                 config = cls.config_class.from_dict(dict(checkpoint.config))
                 model: torch.nn.Module = cls(config)
@@ -177,15 +237,17 @@ def skeleton(checkpoint: Checkpoint) -> "torch.nn.Module":
     return model.eval().requires_grad_(False)
 
 
-def _check_sizes(checkpoint: Checkpoint, name: str, value: Any) -> None:
+def _check_sizes(checkpoint: Checkpoint, name: str, value: Any, depth: int = 0) -> None:
     """No configuration may ask for a model that takes for ever to build."""
+    if isinstance(value, Mapping | list | tuple):
+        if len(value) > _MAX_LAYERS or depth > _MAX_DEPTH:
+            raise BadCheckpoint(f"The configuration of {checkpoint.path} has {len(value)} entries in {name}.")
+        for inner, item in value.items() if isinstance(value, Mapping) else ((name, item) for item in value):
+            _check_sizes(checkpoint, str(inner), item, depth + 1)
+        return
     limit = _MAX_LAYERS if "layers" in name or "blocks" in name else _MAX_SIZE
-    items = value if isinstance(value, list) else [value]
-    if len(items) > _MAX_LAYERS:
-        raise BadCheckpoint(f"The configuration of {checkpoint.path} has {len(items)} entries in {name}.")
-    for item in items:
-        if isinstance(item, int) and abs(item) > limit:
-            raise BadCheckpoint(f"The configuration of {checkpoint.path} has {name} = {item}; the limit is {limit}.")
+    if isinstance(value, int) and abs(value) > limit:
+        raise BadCheckpoint(f"The configuration of {checkpoint.path} has {name} = {value}; the limit is {limit}.")
 
 
 def fit(checkpoint: Checkpoint, model: "torch.nn.Module") -> Fit:
@@ -224,7 +286,11 @@ def load(checkpoint: Checkpoint, *, dtype: "torch.dtype", device: "torch.device 
     model.load_state_dict(tensors, strict=False, assign=True)
     if checkpoint.part == "text_encoder":
         model.tie_weights()  # type: ignore[operator]
-    left = [name for name, tensor in model.state_dict().items() if tensor.is_meta]
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if not buffer.is_meta and buffer.device != torch.device(device):
+                setattr(module, name, buffer.to(device))
+    left = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
     if left:
         raise BadCheckpoint(f"{checkpoint.path} left {len(left)} weights without values: {_some(left)}.")
     return model.eval().requires_grad_(False)

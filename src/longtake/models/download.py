@@ -7,17 +7,33 @@ from pathlib import Path
 from longtake.clip import OnProgress, Progress, ignore_progress
 from longtake.errors import BadCheckpoint, DownloadFailed, InvalidRequest
 from longtake.models import hub
-from longtake.models.registry import CARDS, FOLDERS, PART_NAMES, ModelCard, PartName, Published, located, missing
+from longtake.models.registry import (
+    CARDS,
+    FOLDERS,
+    LORAS,
+    PART_NAMES,
+    PARTS,
+    ModelCard,
+    PartName,
+    Published,
+    adapters,
+    located,
+    missing,
+)
 from longtake.settings import Settings
 
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """A model as it is on this machine. `parts`: where each one lies; `missing`: those that generation still needs."""
+    """A model as it is on this machine.
+
+    parts, adapters: where each one lies; `missing`: the parts that generation still needs.
+    """
 
     card: ModelCard
     parts: Mapping[PartName, Path]
     missing: Sequence[PartName]
+    adapters: Mapping[str, Path]
 
     @property
     def installed(self) -> bool:
@@ -25,17 +41,22 @@ class ModelStatus:
 
     @property
     def num_bytes(self) -> int:
-        return sum(_size(path) for path in set(self.parts.values()))
+        return sum(_size(path) for path in {*self.parts.values(), *self.adapters.values()})
 
 
 def _size(path: Path) -> int:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    notes = path / ".cache"  # of the hub's own library, in a repository that is kept whole
+    found = [path] if path.is_file() else path.rglob("*")
+    files = [file for file in found if file.is_file() and not file.is_relative_to(notes)]
     return sum(file.stat().st_size for file in files)
 
 
 def list_models(settings: Settings) -> list[ModelStatus]:
     """All models, installed or not."""
-    return [ModelStatus(card, located(card, settings), missing(card, settings)) for card in CARDS.values()]
+    return [
+        ModelStatus(card, located(card, settings), missing(card, settings), adapters(card, settings))
+        for card in CARDS.values()
+    ]
 
 
 @dataclass(frozen=True)
@@ -63,13 +84,11 @@ def planned(card: ModelCard, settings: Settings) -> Pull:
         raise InvalidRequest(f"{card.name} ships inside the package; there is nothing to fetch.")
     listed: dict[str, list[hub.HubFile]] = {}
     chosen: dict[Path, tuple[hub.HubFile, Path]] = {}
-    for part in PART_NAMES:
-        published = _publication(card, part, settings, listed)
-        if published.repo not in listed:
-            listed[published.repo] = hub.files(published.repo, settings)
-        files = [file for file in listed[published.repo] if _belongs(file.path, published.path)]
+    for name, own, usual in _wanted(card):
+        published = _publication(card, own, usual, settings, listed)
+        files = [file for file in _files(published.repo, settings, listed) if _belongs(file.path, published.path)]
         if not files:
-            raise DownloadFailed(f"The hub's {published.repo} has no {published.path}, the {part} of {card.name}.")
+            raise DownloadFailed(f"The hub's {published.repo} has no {published.path}, the {name} of {card.name}.")
         folder = settings.models_dir / published.shelf
         for file in files:
             here = folder / file.path
@@ -78,24 +97,36 @@ def planned(card: ModelCard, settings: Settings) -> Pull:
     return Pull(card, list(chosen.values()))
 
 
+def _wanted(card: ModelCard) -> list[tuple[str, str, Published]]:
+    """The parts and adapters of a model: name, place in diffusers layout, and where each is published."""
+    assert card.parts is not None
+    parts: list[tuple[str, str, Published]] = [(part, FOLDERS[part], card.parts[part]) for part in PARTS[card.family]]
+    loras = [(name, f"{LORAS}/{name}.safetensors", place) for name, place in card.loras.items() if place is not None]
+    return parts + loras
+
+
 def _publication(
-    card: ModelCard, part: PartName, settings: Settings, listed: dict[str, list[hub.HubFile]]
+    card: ModelCard, own: str, usual: Published, settings: Settings, listed: dict[str, list[hub.HubFile]]
 ) -> Published:
     """Where a part comes from: the repository that the settings name if it has the part, else the card's own."""
     source = settings.model_sources.get(card.name)
-    if source is not None and not Path(source).expanduser().exists():
-        if source not in listed:
-            listed[source] = hub.files(source, settings)
-        if any(_belongs(file.path, FOLDERS[part]) for file in listed[source]):
-            return Published(source, FOLDERS[part], card.name)
-    assert card.parts is not None
-    return card.parts[part]
+    if source is None or Path(source).expanduser().exists():
+        return usual
+    has = any(_belongs(file.path, own) for file in _files(source, settings, listed))
+    return Published(source, own, card.name) if has else usual
+
+
+def _files(repo: str, settings: Settings, listed: dict[str, list[hub.HubFile]]) -> list[hub.HubFile]:
+    if repo not in listed:
+        listed[repo] = hub.files(repo, settings)
+    return listed[repo]
 
 
 def _belongs(path: str, published: str) -> bool:
     """Whether a file is the published one or lies in the published folder; never a pickle or another format."""
     wanted = (".safetensors", ".json", ".model", ".txt")
-    return path == published or (path.startswith(f"{published}/") and path.endswith(wanted))
+    inside = "/" not in path if published == "." else path.startswith(f"{published}/")
+    return path == published or (inside and path.endswith(wanted))
 
 
 def pull(card: ModelCard, settings: Settings, on_progress: OnProgress = ignore_progress) -> Pull:
@@ -120,9 +151,9 @@ def pull(card: ModelCard, settings: Settings, on_progress: OnProgress = ignore_p
 
 @dataclass(frozen=True)
 class PartReport:
-    """One part as found: parameters of its weights, and what is wrong with it (None: it fits)."""
+    """One part or adapter as found: parameters of its weights, and what is wrong with it (None: it fits)."""
 
-    part: PartName
+    part: str
     path: Path
     num_parameters: int
     problem: str | None
@@ -149,25 +180,27 @@ def check(target: str, settings: Settings) -> CheckReport:
     """
     if target in CARDS:
         card = CARDS[target]
-        parts, lacking = located(card, settings), missing(card, settings)
+        parts, lacking, own = located(card, settings), missing(card, settings), adapters(card, settings)
     else:
-        parts, lacking = _parts_at(Path(target).expanduser()), ()
-    return CheckReport(target, [_report(part, path) for part, path in parts.items()], lacking)
+        parts, lacking, own = _parts_at(Path(target).expanduser()), (), {}
+    reports = [_report(part, path) for part, path in parts.items()]
+    if own and "transformer" in parts:
+        reports += _adapter_reports(own, parts["transformer"])
+    return CheckReport(target, reports, lacking)
 
 
 def _parts_at(path: Path) -> dict[PartName, Path]:
-    from longtake.models import checkpoints, keys, safe
+    from longtake.models import checkpoints, keys_ltx2, safe
 
     if path.is_file():
         names = safe.read_header(path).tensors
-        prefixes: dict[PartName, str] = {"transformer": keys.TRANSFORMER_PREFIX, "vae": keys.VAE_PREFIX}
-        held = {part: path for part, prefix in prefixes.items() if any(name.startswith(prefix) for name in names)}
+        held = {part: path for part in PART_NAMES if any(keys_ltx2.part_of(name) == part for name in names)}
         return held or {"upsampler": path}
     if (path / "config.json").is_file():
         config = safe.read_json(path / "config.json")
         named = f"{config.get('_class_name')} {config.get('architectures')}"
         held = {
-            part: path for part in PART_NAMES if part in checkpoints.CLASSES and checkpoints.CLASSES[part][1] in named
+            part: path for part, classes in checkpoints.CLASSES.items() if any(name in named for _, name in classes)
         }
     else:
         held = {part: path / folder for part, folder in FOLDERS.items() if (path / folder).is_dir()}
@@ -177,12 +210,13 @@ def _parts_at(path: Path) -> dict[PartName, Path]:
 
 
 def _report(part: PartName, path: Path) -> PartReport:
-    from longtake.models import checkpoints, ltxv
+    from longtake.models import checkpoints
+    from longtake.models.parts import tokenizer
 
     count = 0
     try:
         if part == "tokenizer":
-            ltxv.tokenizer(path)
+            tokenizer(path)
             return PartReport(part, path, 0, None)
         checkpoint = checkpoints.open_part(part, path)
         model = checkpoints.skeleton(checkpoint)
@@ -191,3 +225,20 @@ def _report(part: PartName, path: Path) -> PartReport:
         return PartReport(part, path, count, None if differences.exact else differences.sentence())
     except BadCheckpoint as error:
         return PartReport(part, path, count, error.message)
+
+
+def _adapter_reports(own: Mapping[str, Path], transformer: Path) -> list[PartReport]:
+    from longtake.models import checkpoints, loras
+
+    try:
+        model = checkpoints.skeleton(checkpoints.open_part("transformer", transformer))
+    except BadCheckpoint:
+        return []
+    reports = []
+    for name, path in own.items():
+        try:
+            count = loras.fitting(path, model)
+            reports.append(PartReport(name, path, count, None))
+        except (BadCheckpoint, InvalidRequest) as error:
+            reports.append(PartReport(name, path, 0, error.message))
+    return reports

@@ -98,9 +98,8 @@ def vae_key(key: str, levels: int = 4) -> str | None:
 
     `levels`: resampling blocks of the encoder; its flat block 2 * levels is the middle one.
     """
-    head, _, statistic = key.partition(".")
-    if head == "per_channel_statistics" and statistic in _STATISTICS:
-        return _STATISTICS[statistic]
+    if key.startswith("per_channel_statistics."):
+        return statistic(key)
     match = _BLOCK.match(key)
     if match:
         side, index, rest = match[1], int(match[2]), match[3]
@@ -108,6 +107,12 @@ def vae_key(key: str, levels: int = 4) -> str | None:
     for published, ours in _VAE_WORDS:
         key = _word(key, published, ours)
     return key
+
+
+def statistic(key: str) -> str | None:
+    """diffusers' name of a latent statistic, None for one that is not needed; other names as they are."""
+    head, _, name = key.partition(".")
+    return _STATISTICS.get(name, key) if head == "per_channel_statistics" else key
 
 
 def _word(key: str, published: str, ours: str) -> str:
@@ -147,7 +152,7 @@ def transformer_config(published: Mapping[str, Any]) -> Config:
     }
     for name, needed in fixed.items():
         if name in published and published[name] != needed:
-            _refuse("transformer", name, published[name], needed)
+            refuse("transformer", name, published[name], needed)
     taken = (*TRANSFORMER_13B, "activation_fn", "attention_bias", "norm_elementwise_affine", "norm_eps")
     return TRANSFORMER_13B | {name: published[name] for name in taken if name in published}
 
@@ -163,17 +168,17 @@ def vae_config(published: Mapping[str, Any]) -> Config:
     needed |= {"spatial_padding_mode": "zeros"}
     for name, value in needed.items():
         if name in published and published[name] != value:
-            _refuse("vae", name, published[name], value)
-    encoder, decoder = _pairs("encoder", published), _pairs("decoder", published)
+            refuse("vae", name, published[name], value)
+    encoder, decoder = residual_pairs("encoder", published), residual_pairs("decoder", published)
     widths = [published.get("encoder_base_channels", 128)]
     for kind, options in encoder[1::2]:
         if kind not in _DOWNSAMPLE:
-            _refuse("vae", "encoder_blocks", kind, ", ".join(_DOWNSAMPLE))
+            refuse("vae", "encoder_blocks", kind, ", ".join(_DOWNSAMPLE))
         widths.append(widths[-1] * options.get("multiplier", 2))
     decoder_widths = [published.get("decoder_base_channels", 128)]
     for kind, options in decoder[1::2]:
         if kind != "compress_all":
-            _refuse("vae", "decoder_blocks", kind, "compress_all")
+            refuse("vae", "decoder_blocks", kind, "compress_all")
         decoder_widths.append(decoder_widths[-1] * options.get("multiplier", 1))
     samplings = [_DOWNSAMPLE[kind] for kind, _ in encoder[1::2]]
     patch = published.get("patch_size", 4)
@@ -200,16 +205,16 @@ def vae_config(published: Mapping[str, Any]) -> Config:
     }
 
 
-def _pairs(side: str, published: Mapping[str, Any]) -> Sequence[tuple[str, Config]]:
+def residual_pairs(side: str, published: Mapping[str, Any]) -> Sequence[tuple[str, Config]]:
     """The blocks of one side, residual and resampling ones in turn, beginning and ending with a residual one."""
     blocks = published[f"{side}_blocks"]
     if not isinstance(blocks, list) or len(blocks) % 2 == 0 or len(blocks) > 17:
-        _refuse("vae", f"{side}_blocks", blocks, "residual and resampling blocks in turn")
+        refuse("vae", f"{side}_blocks", blocks, "residual and resampling blocks in turn")
     pairs = []
     for index, block in enumerate(blocks):
         kind, options = block if isinstance(block, list) and len(block) == 2 else (block, None)
         if not isinstance(options, dict) or (index % 2 == 0 and (kind != "res_x" or "num_layers" not in options)):
-            _refuse("vae", f"{side}_blocks", block, '["res_x", {"num_layers": n}] at even places')
+            refuse("vae", f"{side}_blocks", block, '["res_x", {"num_layers": n}] at even places')
         pairs.append((str(kind), options))
     return pairs
 
@@ -220,7 +225,8 @@ def upsampler_config(published: Mapping[str, Any]) -> Config:
     return {name: published[name] for name in names if name in published}
 
 
-def _refuse(part: str, name: str, value: Any, needed: Any) -> NoReturn:
+def refuse(part: str, name: str, value: Any, needed: Any) -> NoReturn:
+    """Raises `BadCheckpoint` for a setting that no class here has."""
     raise BadCheckpoint(
         f"The checkpoint's {part} has {name} = {str(value)[:120]}, which this version cannot run; it runs {needed}."
     )

@@ -7,10 +7,10 @@ import json
 import math
 import re
 import warnings
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,19 @@ import torch
 from diffusers.hooks.group_offloading import _maybe_remove_and_reapply_group_offloading
 
 from longtake.errors import BadCheckpoint, InvalidRequest, Loc
-from longtake.models import keys
+from longtake.models import keys_ltx2, registry
 from longtake.models.lora_files import Fetch, Lora, resolve
-from longtake.models.safe import FLOATS, read_header
+from longtake.models.registry import ModelCard
+from longtake.models.safe import FLOATS, Header, read_header
 from longtake.settings import Settings
 
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.")
 _KOHYA = "lora_unet_"
+_OF_CONNECTORS = re.compile(
+    r"^((model\.)?(diffusion_model|transformer)\.)?"
+    r"(text_embedding_projection|connectors|(video|audio)_(embeddings_)?connector)\."
+)
+"""Changes of the text stack, which the reference leaves out as well."""
 
 MAX_HEADER_BYTES = 8 * 1024**2
 _SIDES = {
@@ -50,11 +56,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA read. A module is named as diffusers does, or, from a kohya file (`flat`), with underscores for dots."""
+    """A LoRA read. A module is named as diffusers does, or, from a kohya file (`flat`), with underscores for dots.
+
+    `loc`: the field of the request that named it.
+    """
 
     name: str
     pairs: Mapping[str, Pair]
     flat: bool = False
+    loc: Loc | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -65,20 +75,7 @@ def read(path: Path) -> Adapter:
     """Reads a LoRA file. Raises `BadCheckpoint` naming keys that are strange, unpaired or of impossible shapes."""
     from safetensors import safe_open
 
-    header = read_header(path, MAX_HEADER_BYTES)
-    found: dict[str, dict[str, str]] = {}
-    strange = []
-    for key, stored in header.tensors.items():
-        module, side = _parsed(key)
-        if module is None or stored.dtype not in FLOATS or side in found.setdefault(module, {}):
-            strange.append(key)
-        else:
-            found[module][side] = key
-    if strange or not found:
-        raise BadCheckpoint(f"{path.name} is no LoRA for an LTX-Video transformer: {_named(strange, 'unknown key')}.")
-    unpaired = [module for module, sides in found.items() if not {"A", "B"} <= sides.keys()]
-    if unpaired:
-        raise BadCheckpoint(f"{path.name} has only one half of {_named(unpaired, 'pair')}.")
+    header, found = _scanned(path)
     declared = _declared_alphas(path, header.metadata)
     pairs = {}
     with safe_open(path, framework="pt") as opened:
@@ -86,7 +83,51 @@ def read(path: Path) -> Adapter:
             tensors = {side: opened.get_tensor(key).clone() for side, key in sides.items()}
             alpha = tensors["alpha"].item() if "alpha" in sides and tensors["alpha"].numel() == 1 else declared(module)
             pairs[module] = _pair(path, module, tensors["A"], tensors["B"], alpha)
-    return Adapter(path.name, pairs, flat=any(key.startswith(_KOHYA) for key in header.tensors))
+    return Adapter(path.name, pairs, flat=_flat(header))
+
+
+def fitting(path: Path, transformer: torch.nn.Module) -> int:
+    """The number of parameters of a LoRA file that fits a transformer on any device, by its header alone.
+
+    Raises `BadCheckpoint` or `InvalidRequest` for one that does not.
+    """
+    header, found = _scanned(path)
+    shapes = {
+        module: (header.tensors[sides["A"]].shape, header.tensors[sides["B"]].shape) for module, sides in found.items()
+    }
+    _matched(transformer, path.name, shapes, _flat(header), ())
+    return sum(math.prod(shape) for pair in shapes.values() for shape in pair)
+
+
+def _flat(header: Header) -> bool:
+    return any(key.startswith(_KOHYA) for key in header.tensors)
+
+
+def _scanned(path: Path) -> tuple[Header, dict[str, dict[str, str]]]:
+    """The header of a LoRA file, and for each module the keys of its sides A, B and alpha."""
+    header = read_header(path, MAX_HEADER_BYTES)
+    found: dict[str, dict[str, str]] = {}
+    strange = []
+    for key, stored in header.tensors.items():
+        if _OF_CONNECTORS.match(key):
+            continue
+        module, side = _parsed(key)
+        if module is None or stored.dtype not in FLOATS or side in found.setdefault(module, {}):
+            strange.append(key)
+        else:
+            found[module][side] = key
+    if strange or not found:
+        raise BadCheckpoint(f"{path.name} is no LoRA for an LTX transformer: {_named(strange, 'unknown key')}.")
+    unpaired = [module for module, sides in found.items() if not {"A", "B"} <= sides.keys()]
+    if unpaired:
+        raise BadCheckpoint(f"{path.name} has only one half of {_named(unpaired, 'pair')}.")
+    for module, sides in found.items():
+        a, b = (header.tensors[sides[side]].shape for side in "AB")
+        if len(a) != 2 or len(b) != 2 or a[0] != b[1] or a[0] == 0:
+            raise BadCheckpoint(
+                f"{path.name} has A {list(a)} and B {list(b)} for {module[:120]}, which do not multiply."
+            )
+    return header, found
 
 
 def _parsed(key: str) -> tuple[str | None, str]:
@@ -99,7 +140,7 @@ def _parsed(key: str) -> tuple[str | None, str]:
     prefix = next((prefix for prefix in _PREFIXES if key.startswith(prefix)), None)
     if prefix is None:
         return None, ""
-    return keys.transformer_key(match[1].removeprefix(prefix) + ".").removesuffix("."), side
+    return keys_ltx2.transformer_key(match[1].removeprefix(prefix)), side
 
 
 def _named(names: Sequence[str], kind: str) -> str:
@@ -110,10 +151,6 @@ def _named(names: Sequence[str], kind: str) -> str:
 
 
 def _pair(path: Path, module: str, a: torch.Tensor, b: torch.Tensor, alpha: float | None) -> Pair:
-    if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1] or a.shape[0] == 0:
-        raise BadCheckpoint(
-            f"{path.name} has A {list(a.shape)} and B {list(b.shape)} for {module[:120]}, which do not multiply."
-        )
     factor = 1.0 if alpha is None else alpha / a.shape[0]
     if not (a.float().isfinite().all() and b.float().isfinite().all() and math.isfinite(factor)):
         raise BadCheckpoint(f"{path.name} has values for {module[:120]} that are not finite.")
@@ -169,7 +206,8 @@ def gather(
     for index, lora in enumerate(loras):
         loc: Loc = ("body", "loras", index, "path")
         try:
-            adapters.append((cache.read(resolve(lora, settings, fetch=fetch, any_path=any_path)), lora.scale))
+            read_last = cache.read(resolve(lora, settings, fetch=fetch, any_path=any_path))
+            adapters.append((replace(read_last, loc=loc), lora.scale))
         except InvalidRequest as error:
             error.loc = error.loc or loc
             raise
@@ -178,63 +216,99 @@ def gather(
     return adapters
 
 
+def own(card: ModelCard, name: str, settings: Settings, cache: LoraCache, *, field: str) -> Adapter:
+    """One of the model's own adapters, asked for by the request's field `field`: `distill`, `camera_dolly_in`, ...
+
+    Raises `NotSupported` for one that the model does not have or that is not on this machine.
+    """
+    return replace(cache.read(registry.adapter(card, name, settings, field=field)), loc=("body", field))
+
+
 @contextmanager
 def applied(transformer: Any, adapters: Sequence[tuple[Adapter, float]]) -> Iterator[None]:
     """Lends adapters with their scales to a transformer; afterwards it is as it was, whatever happens.
 
     Raises `InvalidRequest` for an adapter that names no linear layer of the transformer or has another shape.
     """
-    matched = [_matched(transformer, adapter, index) for index, (adapter, _) in enumerate(adapters)]
+    matched = []
+    for index, (adapter, _) in enumerate(adapters):
+        shapes = {module: (tuple(pair.a.shape), tuple(pair.b.shape)) for module, pair in adapter.pairs.items()}
+        loc = adapter.loc or ("body", "loras", index, "path")
+        names = _matched(transformer, adapter.name, shapes, adapter.flat, loc)
+        matched.append({names[module]: pair for module, pair in adapter.pairs.items()})
     if not matched:
         yield
         return
-    names = [f"lora_{index}" for index in range(len(matched))]
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-            for name, pairs in zip(names, matched, strict=True):
+            for name, pairs in zip(_names(len(matched)), matched, strict=True):
                 _inject(transformer, name, pairs)
         _maybe_remove_and_reapply_group_offloading(transformer)
-        transformer.set_adapters(names, [scale for _, scale in adapters])
+        rescale(transformer, [scale for _, scale in adapters])
         yield
     finally:
         _restore(transformer)
 
 
-def _matched(transformer: Any, adapter: Adapter, index: int) -> dict[str, Pair]:
-    """The pairs under the transformer's own names of its linear layers."""
+def rescale(transformer: Any, scales: Sequence[float]) -> None:
+    """Gives the adapters that are applied now other scales, in their order, as from one pass to the next."""
+    if scales:
+        transformer.set_adapters(_names(len(scales)), list(scales))
+
+
+def _names(count: int) -> list[str]:
+    return [f"lora_{index}" for index in range(count)]
+
+
+def _matched(
+    transformer: torch.nn.Module,
+    name: str,
+    shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]],
+    flat: bool,
+    loc: Loc,
+) -> dict[str, str]:
+    """The transformer's own name of each linear layer that a LoRA changes by A and B of these shapes."""
     linear = {name: module for name, module in transformer.named_modules() if isinstance(module, torch.nn.Linear)}
-    spoken = {name.replace(".", "_"): name for name in linear} if adapter.flat else {name: name for name in linear}
-    loc: Loc = ("body", "loras", index, "path")
-    strange = [module for module in adapter.pairs if module not in spoken]
+    spoken = {own.replace(".", "_"): own for own in linear} if flat else {own: own for own in linear}
+    strange = [module for module in shapes if module not in spoken]
     if strange:
         reason = _named(strange, "module")
-        raise InvalidRequest(f"The LoRA {adapter.name} does not fit the model, which lacks {reason}.", loc=loc)
-    pairs = {spoken[module]: pair for module, pair in adapter.pairs.items()}
-    for name, pair in pairs.items():
-        layer = linear[name]
-        if (pair.b.shape[0], pair.a.shape[1]) != (layer.out_features, layer.in_features):
+        raise InvalidRequest(f"The LoRA {name} does not fit the model, which lacks {reason}.", loc=loc)
+    for module, (a, b) in shapes.items():
+        layer = linear[spoken[module]]
+        if (b[0], *a[1:]) != (layer.out_features, layer.in_features):
             raise InvalidRequest(
-                f"The LoRA {adapter.name} does not fit the model: {name} is {layer.out_features} x "
-                f"{layer.in_features}, its change {pair.b.shape[0]} x {pair.a.shape[1]}.",
+                f"The LoRA {name} does not fit the model: {spoken[module]} is {layer.out_features} x "
+                f"{layer.in_features}, its change {b[0]} x {', '.join(str(size) for size in a[1:])}.",
                 loc=loc,
             )
-    return pairs
+    return {module: spoken[module] for module in shapes}
 
 
 def _inject(transformer: Any, name: str, pairs: Mapping[str, Pair]) -> None:
-    ranks = {f"^{re.escape(module)}": pair.a.shape[0] for module, pair in pairs.items()}
-    rank = max(ranks.values())
+    ranks = {module: pair.a.shape[0] for module, pair in pairs.items()}
+    dtype = transformer.dtype
+    rank = Counter(ranks.values()).most_common(1)[0][0]
+    # Only exceptions: PEFT compares each layer with each pattern.
+    others = {f"^{re.escape(module)}": own for module, own in ranks.items() if own != rank}
     state: dict[str, torch.Tensor] = {}
     for module, pair in pairs.items():
         state |= {f"{module}.lora_A.weight": pair.a, f"{module}.lora_B.weight": pair.b}
-    plan = {"r": rank, "lora_alpha": rank, "rank_pattern": ranks, "alpha_pattern": ranks, "target_modules": list(pairs)}
+    plan = {
+        "r": rank,
+        "lora_alpha": rank,
+        "rank_pattern": others,
+        "alpha_pattern": others,
+        "target_modules": list(pairs),
+    }
     transformer.load_lora_adapter(state, prefix=None, adapter_name=name, metadata=plan)
     for module, pair in pairs.items():
         layer = transformer.get_submodule(module)
         # PEFT gives its weights the dtype of the layer's own, which is no use where those are stored in 8 bits.
-        layer.lora_A[name].weight.data = pair.a.to(layer.weight.device, transformer.dtype)
-        layer.lora_B[name].weight.data = (pair.b.float() * pair.factor).to(layer.weight.device, transformer.dtype)
+        device = layer.weight.device
+        layer.lora_A[name].weight.data = pair.a.to(device, dtype)
+        layer.lora_B[name].weight.data = (pair.b.to(device).float() * pair.factor).to(dtype)
 
 
 def _restore(transformer: Any) -> None:

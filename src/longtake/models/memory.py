@@ -7,6 +7,7 @@ import torch
 from accelerate.hooks import ModelHook, add_hook_to_module  # type: ignore[import-untyped]
 
 from longtake.errors import NotSupported
+from longtake.models.registry import PartName
 from longtake.settings import Settings
 
 Offload = Literal["none", "model", "group"]
@@ -44,9 +45,14 @@ def choose_dtype(settings: Settings, device: torch.device, *, embedded: bool) ->
     return torch.bfloat16
 
 
-def text_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of a T5 encoder beside a transformer in `dtype`: its activations overflow float16."""
-    return torch.float32 if dtype == torch.float16 else dtype
+def part_dtype(part: PartName, dtype: torch.dtype) -> torch.dtype:
+    """The dtype of a part beside a transformer in `dtype`.
+
+    Text encoders overflow float16. Sound is made in float32: rounding adds up over a vocoder's many samples.
+    """
+    if part in ("audio_vae", "vocoder") or (part in ("text_encoder", "connectors") and dtype == torch.float16):
+        return torch.float32
+    return dtype
 
 
 def free_bytes(device: torch.device) -> int | None:
@@ -55,6 +61,12 @@ def free_bytes(device: torch.device) -> int | None:
         return None
     torch.cuda.empty_cache()
     return int(torch.cuda.mem_get_info(device)[0])
+
+
+def short(device: torch.device) -> bool:
+    """Whether less of a GPU is free than activations may take."""
+    free = free_bytes(device)
+    return free is not None and free < RESERVE_BYTES
 
 
 def choose_offload(asked: str, sizes: Mapping[str, int], free: int | None) -> Offload:
@@ -76,13 +88,14 @@ def store_fp8(transformer: torch.nn.Module, compute: torch.dtype) -> None:
     transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=compute)  # type: ignore[operator]
 
 
-def place(parts: Mapping[str, torch.nn.Module], device: torch.device, offload: Offload) -> None:
+def place(parts: Mapping[PartName, torch.nn.Module], device: torch.device, offload: Offload) -> None:
     """Puts the parts, which are on the host, where `offload` says; from then on they move by themselves."""
     if offload == "none":
         for part in parts.values():
             part.to(device)
         return
-    grouped = {name for name in ("transformer", "text_encoder") if offload == "group" and name in parts}
+    large: tuple[PartName, ...] = ("transformer", "text_encoder")
+    grouped = {name for name in large if offload == "group" and name in parts}
     for name in grouped:
         _offload_groups(parts[name], device, by_block=name == "transformer")
     take_turns([part for name, part in parts.items() if name not in grouped], device)
@@ -119,3 +132,21 @@ def take_turns(parts: Sequence[torch.nn.Module], device: torch.device) -> None:
     """Lets only one of the parts be on the device at a time: the one that ran last (`encode`, `decode` count too)."""
     for part in parts:
         add_hook_to_module(part, _Turn(device, [other for other in parts if other is not part]))
+
+
+ACTIVATIONS = 26
+"""Values per token and channel that are alive at once in an LTX-2 block: the hidden state, its modulated copy, query,
+key and value with their rotated forms, and the feed-forward's fourfold width twice."""
+
+CPU_BYTES = 4 * 1024**3
+"""What a CPU's share for activations is counted from: its own memory says little about what else it is used for."""
+
+
+def predictions_at_once(transformer: Any, num_tokens: int, device: torch.device) -> int:
+    """How many predictions of so many video tokens are evaluated together: as many as an eighth of the device's memory
+    holds, at least one. By its size, not by what is free, so that the same request gives the same bits."""
+    total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else CPU_BYTES
+    config = transformer.config
+    width = config.num_attention_heads * config.attention_head_dim
+    each = num_tokens * width * ACTIVATIONS * transformer.dtype.itemsize
+    return max(1, int(total // 8 // each))

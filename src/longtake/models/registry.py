@@ -1,6 +1,6 @@
 """The models by name: the facts that a plan needs, and where each part is published. Without torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -8,17 +8,32 @@ from typing import Literal, get_args
 from longtake.errors import NotSupported
 from longtake.settings import Settings
 
-PartName = Literal["transformer", "vae", "upsampler", "text_encoder", "tokenizer"]
+Family = Literal["ltxv", "ltx2"]
+PartName = Literal["transformer", "vae", "audio_vae", "vocoder", "connectors", "upsampler", "text_encoder", "tokenizer"]
 PART_NAMES: tuple[PartName, ...] = get_args(PartName)
 
+SINGLE: Mapping[Family, tuple[PartName, ...]] = {
+    "ltxv": ("transformer", "vae"),
+    "ltx2": ("transformer", "vae", "audio_vae", "vocoder", "connectors"),
+}
+"""The parts that a published single file of each family holds."""
+
+PARTS: Mapping[Family, tuple[PartName, ...]] = {
+    family: (*held, "upsampler", "text_encoder", "tokenizer") for family, held in SINGLE.items()
+}
+"""All parts of a model of each family."""
+
 FOLDERS: Mapping[PartName, str] = {
-    "transformer": "transformer",
-    "vae": "vae",
+    **{part: part for part in PART_NAMES},
     "upsampler": "latent_upsampler",
-    "text_encoder": "text_encoder",
-    "tokenizer": "tokenizer",
 }
 """The folder of each part in diffusers layout."""
+
+LORAS = "loras"
+"""The folder of a model's own adapters, each `<name>.safetensors`."""
+
+CAMERAS = ("dolly_in", "dolly_out", "dolly_left", "dolly_right", "jib_up", "jib_down", "static")
+"""Camera movements; the adapter of each is named `camera_<movement>`."""
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 """Models that ship inside the package."""
@@ -28,7 +43,8 @@ WEIGHTS = Path(__file__).parent.parent / "weights"
 class Published:
     """Where a part is published: in hub repository `repo`, a single checkpoint file or a folder at `path`.
 
-    It is kept at `models_dir/<shelf>/<path>`; parts that several models share have a shelf of their own.
+    It is kept at `models_dir/<shelf>/<path>`; parts that several models share have a shelf of their own. The path `.`
+    is the whole repository.
     """
 
     repo: str
@@ -44,19 +60,26 @@ class ModelCard:
     spatial_compression, temporal_compression: pixels and frames per latent (the first latent holds one frame).
     window_frames: most frames of one generation. Longer jobs go on in windows that share `overlap_latents` latents,
     held with `overlap_strength`, and take at most `max_context_frames` frames of the source.
-    guidance: name of a guidance profile of the plan.
-    conditioning_noise_scale: noise on hard-conditioned tokens, times t^2.
-    decode_timestep, decode_noise_scale: what the VAE's decoder is told and given, in normalised latents.
+    guidance: name of a guidance profile of the plan (ltxv).
+    conditioning_noise_scale: noise on hard-conditioned tokens, times t^2 (ltxv).
+    decode_timestep, decode_noise_scale: what the VAE's decoder is told and given, in normalised latents (ltxv).
+    stg_blocks: the blocks whose self-attention is perturbed by guidance (ltx2).
+    guidance_share: how much it bears of the guidance that a request asks for (ltx2).
     prompt_tokens: length of an encoded prompt.
     parts: where each part is published; None for an embedded model.
+    borrowed: parts that lie in the folder of another embedded model, by that model's name.
+    loras: the model's own adapters by name, and where each is published; None for those of an embedded model.
     """
 
     name: str
     title: str
     licence: str
-    guidance: Literal["dev", "distilled", "tiny"]
+    family: Family = "ltxv"
+    guidance: Literal["dev", "distilled", "tiny"] = "dev"
     embedded: bool = False
     parts: Mapping[PartName, Published] | None = field(default=None, hash=False)
+    borrowed: Mapping[PartName, str] = field(default_factory=dict, hash=False)
+    loras: Mapping[str, Published | None] = field(default_factory=dict, hash=False)
     native_short_side: int | None = None
     spatial_compression: int = 32
     temporal_compression: int = 8
@@ -67,6 +90,8 @@ class ModelCard:
     conditioning_noise_scale: float = 0.15
     decode_timestep: float = 0.05
     decode_noise_scale: float = 0.025
+    stg_blocks: tuple[int, ...] = ()
+    guidance_share: float = 1.0
     prompt_tokens: int = 256
 
 
@@ -83,6 +108,16 @@ def _published(name: str, upscaler: str) -> Mapping[PartName, Published]:
         "text_encoder": Published(_HUB, "text_encoder", "ltxv-t5-xxl"),
         "tokenizer": Published(_HUB, "tokenizer", "ltxv-t5-xxl"),
     }
+
+
+_LTX2_HUB = "Lightricks/LTX-2.3"
+_GEMMA = Published("google/gemma-3-12b-it-qat-q4_0-unquantized", ".", "gemma-3-12b-it-qat-q4_0-unquantized")
+_LTX2_SINGLE = Published(_LTX2_HUB, "ltx-2.3-22b-dev.safetensors", "ltx-2.3")
+
+
+def _camera(movement: str) -> Published:
+    name = f"LTX-2-19b-LoRA-Camera-Control-{movement.replace('_', ' ').title().replace(' ', '-')}"
+    return Published(f"Lightricks/{name}", f"{name.lower()}.safetensors", f"ltx-2.3/{LORAS}")
 
 
 CARDS: Mapping[str, ModelCard] = {
@@ -118,12 +153,53 @@ CARDS: Mapping[str, ModelCard] = {
             guidance="distilled",
             parts=_published("ltxv-13b-0.9.8-distilled", "ltxv-spatial-upscaler-0.9.8"),
         ),
+        ModelCard(
+            name="ltx2-tiny",
+            title="The embedded LTX-2 miniature: simple moving shapes that sound, on any CPU",
+            licence="Apache-2.0, as the package.",
+            family="ltx2",
+            embedded=True,
+            loras={"distill": None} | {f"camera_{movement}": None for movement in CAMERAS},
+            borrowed={"upsampler": "ltxv-tiny"},
+            native_short_side=64,
+            spatial_compression=16,
+            temporal_compression=4,
+            window_frames=41,
+            overlap_latents=4,
+            max_context_frames=17,
+            stg_blocks=(2,),
+            guidance_share=0.25,
+            prompt_tokens=32,
+        ),
+        ModelCard(
+            name="ltx-2.3",
+            title="LTX-2.3 22B, development, with its distilled and camera adapters",
+            licence=(
+                "LTX-2 Community License (Lightricks) and Gemma Terms of Use (Google): weights are fetched by you "
+                "under their terms."
+            ),
+            family="ltx2",
+            parts={
+                **dict.fromkeys(SINGLE["ltx2"], _LTX2_SINGLE),
+                "upsampler": Published(_LTX2_HUB, "ltx-2.3-spatial-upscaler-x2-1.1.safetensors", "ltx-2.3"),
+                "text_encoder": _GEMMA,
+                "tokenizer": _GEMMA,
+            },
+            loras={
+                "distill": Published(_LTX2_HUB, "ltx-2.3-22b-distilled-lora-384-1.1.safetensors", "ltx-2.3"),
+                **{f"camera_{movement}": _camera(movement) for movement in CAMERAS},
+            },
+            window_frames=1201,
+            stg_blocks=(28,),
+            prompt_tokens=1024,
+        ),
     )
 }
 
 _PUBLISHED_FOR: Mapping[str, tuple[str, str]] = {
     "fal-ai/ltx-video-v097/extend": ("ltxv-13b-0.9.7-dev", "ltxv-tiny"),
     "fal-ai/ltxv-13b-098-distilled/extend": ("ltxv-13b-0.9.8-distilled", "ltxv-tiny"),
+    "fal-ai/ltx-2.3-22b/extend-video": ("ltx-2.3", "ltx2-tiny"),
 }
 """Endpoint id -> its own model, and the one that stands in where that is not installed."""
 
@@ -147,18 +223,23 @@ def located(card: ModelCard, settings: Settings) -> dict[PartName, Path]:
     """
     homes = _homes(card, settings)
     found: dict[PartName, Path] = {}
-    for part in PART_NAMES:
+    for part in PARTS[card.family]:
         places = [home / FOLDERS[part] for home in homes if home.is_dir()]
-        if part in ("transformer", "vae"):
+        if part in SINGLE[card.family]:
             places += [home for home in homes if home.is_file()]
+        if part in card.borrowed:
+            places.append(WEIGHTS / card.borrowed[part] / FOLDERS[part])
         if card.parts is not None:
-            published = card.parts[part]
-            places += [home / published.path for home in homes]
-            places.append(settings.models_dir / published.shelf / published.path)
+            places += _places(card.parts[part], homes, settings)
         place = next((place for place in places if place.exists()), None)
         if place is not None:
             found[part] = place
     return found
+
+
+def _places(published: Published, homes: Sequence[Path], settings: Settings) -> list[Path]:
+    at_home = [] if published.path == "." else [home / published.path for home in homes]
+    return [*at_home, settings.models_dir / published.shelf / published.path]
 
 
 def _homes(card: ModelCard, settings: Settings) -> list[Path]:
@@ -173,7 +254,38 @@ def _homes(card: ModelCard, settings: Settings) -> list[Path]:
 def missing(card: ModelCard, settings: Settings) -> tuple[PartName, ...]:
     """The parts that generation needs and that are not on this machine; the upsampler is only for the detail pass."""
     found = located(card, settings)
-    return tuple(part for part in PART_NAMES if part != "upsampler" and part not in found)
+    return tuple(part for part in PARTS[card.family] if part != "upsampler" and part not in found)
+
+
+def adapters(card: ModelCard, settings: Settings) -> dict[str, Path]:
+    """The model's own adapters that are on this machine, by name: in its folder `loras`, or as published."""
+    homes = _homes(card, settings)
+    found: dict[str, Path] = {}
+    for name, published in card.loras.items():
+        places = [home / LORAS / f"{name}.safetensors" for home in homes]
+        if published is not None:
+            places += _places(published, homes, settings)
+        place = next((place for place in places if place.is_file()), None)
+        if place is not None:
+            found[name] = place
+    return found
+
+
+def adapter(card: ModelCard, name: str, settings: Settings, *, field: str) -> Path:
+    """The file of one of the model's own adapters: `distill`, or `camera_` and one of `CAMERAS`.
+
+    Raises `NotSupported` at the request's field `field`, with those that there are or how to fetch it.
+    """
+    found = adapters(card, settings)
+    if name not in found:
+        if card.loras.get(name) is not None:
+            remedy = f"is not on this machine; fetch it with `longtake models pull {card.name}`"
+        else:
+            remedy = f"is none of {card.name}, which has {', '.join(found) or 'no adapters'}"
+        raise NotSupported(
+            f"The adapter {name[:100]} {remedy}.", loc=("body", field), given=name, ctx={"supported": list(found)}
+        )
+    return found[name]
 
 
 def default_model(endpoint: str, settings: Settings) -> ModelCard:

@@ -27,6 +27,58 @@ class Grid:
         axes = (seconds, torch.arange(height).float() * self.spatial, torch.arange(width).float() * self.spatial)
         return torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1)[None]
 
+    def bounds(self, frames: int, height: int, width: int) -> Tensor:
+        """[1, 3, frames * height * width, 2] float32: (seconds, y px, x px) of each latent's start and end.
+
+        Latent i shows the pixel frames from max(temporal * i - (temporal - 1), 0) to before temporal * i + 1.
+        Source: LTX-2.
+        """
+        first = torch.arange(frames) * self.temporal - (self.temporal - 1)
+        return self._bounds(torch.stack([first.clamp(min=0), first + self.temporal], -1), height, width)
+
+    def keyframe_bounds(self, height: int, width: int, frame: int) -> Tensor:
+        """[1, 3, height * width, 2]: the same of one image's latent, which lasts pixel frame `frame` alone."""
+        return self._bounds(torch.tensor([[frame, frame + 1]]), height, width)
+
+    def _bounds(self, frames: Tensor, height: int, width: int) -> Tensor:
+        seconds = frames.float() / float(self.rate)
+        rows, columns = (
+            torch.stack([start, start + self.spatial], -1).float()
+            for start in (torch.arange(side) * self.spatial for side in (height, width))
+        )
+        counts = [torch.arange(len(axis)) for axis in (seconds, rows, columns)]
+        places = torch.meshgrid(*counts, indexing="ij")
+        axes = [axis[place.flatten()] for axis, place in zip((seconds, rows, columns), places, strict=True)]
+        return torch.stack(axes)[None]
+
+
+AUDIO_LATENTS_PER_S = 25
+"""Mel frames come 100 to a second, and four of them make a latent."""
+
+
+def audio_latents(num_frames: int, rate: Fraction) -> int:
+    """How many audio latents last as long as `num_frames` of video at `rate`."""
+    return round(num_frames / rate * AUDIO_LATENTS_PER_S)
+
+
+def audio_bounds(count: int) -> Tensor:
+    """[1, 1, count, 2] float32: the seconds at which each audio latent starts and ends.
+
+    Latent i holds mel frames from max(4i - 3, 0) to before 4i + 1, of 10 ms each. Source: LTX-2.
+    """
+    first = torch.arange(count) * 4 - 3
+    return torch.stack([first.clamp(min=0), first + 4], -1)[None, None].float() / 100
+
+
+def audio_before(count: int, seconds: Fraction) -> Tensor:
+    """Which of `count` audio latents end by that time: [count] bool."""
+    return torch.tensor([Fraction(4 * i + 1, 100) <= seconds for i in range(count)])
+
+
+def audio_from(count: int, seconds: Fraction) -> Tensor:
+    """Which of `count` audio latents start at that time or later: [count] bool."""
+    return torch.tensor([Fraction(max(4 * i - 3, 0), 100) >= seconds for i in range(count)])
+
 
 def to_tokens(latent: Tensor) -> Tensor:
     """[B, C, F, H, W] -> [B, F * H * W, C]."""

@@ -5,7 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from longtake.plan import Acceleration, asks_model
 from longtake.profiles import Guidance
+from longtake.sampling.caching import along
 from longtake.sampling.conditioning import TokenSequence
 from longtake.sampling.guidance import Text, guided_velocity
 from longtake.sampling.noise import Noise
@@ -30,6 +32,7 @@ def denoise(
     noise: Noise,
     *,
     conditioning_noise: float = CONDITIONING_NOISE,
+    acceleration: Acceleration = "none",
     on_step: OnStep = lambda step, steps: None,
     on_state: Callable[[Tensor], None] = lambda tokens: None,
 ) -> Tensor:
@@ -37,11 +40,13 @@ def denoise(
 
     At each level t of `levels` [n] (falling; the last step goes to 0): tokens of strength 1 are set to their start
     plus conditioning_noise * noise * t^2; a token's own time is min(t, 1 - strength); free tokens, and soft ones from
-    t < 1 - strength on, go down to the next level by their velocity. `on_state` sees the sequence after each step.
+    t < 1 - strength on, go down to the next level by their velocity, which at the steps that `acceleration` leaves
+    out is carried on from those before. `on_state` sees the sequence after each step.
     Source: LTX-Video's pipeline.
     """
     start, mask = sequence.tokens, sequence.mask
     tokens, hard = start, (mask > 1 - SLACK)[..., None]
+    known: list[tuple[float, Tensor]] = []
     ends = torch.cat([levels[1:], levels.new_zeros(1)])
     for step, (level, end) in enumerate(zip(levels.tolist(), ends.tolist(), strict=True)):
         on_step(step, len(levels))
@@ -49,7 +54,11 @@ def denoise(
             disturbance = noise(f"step.{step:03d}", tuple(tokens.shape)).to(tokens.dtype)
             tokens = torch.where(hard, start + conditioning_noise * level**2 * disturbance, tokens)
         time = (1 - mask).clamp(max=level)
-        speed = guided_velocity(transformer, tokens, time, sequence.coords, positive, negative, guidance, level)
+        if asks_model(step, len(levels), acceleration):
+            speed = guided_velocity(transformer, tokens, time, sequence.coords, positive, negative, guidance, level)
+            known = [*known[-1:], (level, speed)]
+        else:
+            speed = along(known, level)
         moves = (level - SLACK < 1 - mask)[..., None]
         tokens = torch.where(moves, tokens - (time - end)[..., None] * speed, tokens)
         on_state(tokens)

@@ -1,0 +1,111 @@
+"""The LTX-2 loop against the bare evaluations that it needs, on random weights. Aim: at most 3 % above.
+
+python -m bench.loop_ltx2
+
+Picture and sound, a context of 4 latents, the endpoint's default guidance: four predictions a step. The bare
+evaluations are this package's forward pass; diffusers' own stands beside it for comparison.
+"""
+
+from fractions import Fraction
+from typing import Any
+
+import torch
+from diffusers import LTX2VideoTransformer3DModel
+
+from bench.timing import in_turn, ratio, show
+from longtake.models.audiovisual import Layout, Stream, Words, attach, velocities
+from longtake.plan import Modality
+from longtake.sampling.multimodal import Guide, predict
+from longtake.sampling.noise import seeded
+from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_latents
+from longtake.sampling.samplers import Sampler, sample
+from longtake.sampling.schedules import sigmas
+from longtake.sampling.track import Held, Track, audio_track, video_track
+
+SHAPE = (1, 64, 16, 4, 4)
+"""256 tokens: a 121-frame clip at 128x128."""
+
+STEPS = 2
+GUIDANCE = {"video": Modality(3, 1, 3, 0.85), "audio": Modality(7, 0, 3, 0.7)}
+
+
+def transformer() -> LTX2VideoTransformer3DModel:
+    """Random weights of the 2.3 layout, 100 M parameters."""
+    torch.manual_seed(0)
+    return LTX2VideoTransformer3DModel(
+        in_channels=64,
+        out_channels=64,
+        num_attention_heads=10,
+        attention_head_dim=64,
+        cross_attention_dim=640,
+        audio_num_attention_heads=10,
+        audio_attention_head_dim=32,
+        audio_cross_attention_dim=320,
+        num_layers=8,
+        gated_attn=True,
+        cross_attn_mod=True,
+        audio_gated_attn=True,
+        audio_cross_attn_mod=True,
+        rope_type="split",
+        use_prompt_embeddings=False,
+        perturbed_attn=True,
+    ).eval()
+
+
+def window() -> dict[Stream, Track]:
+    """A window of 121 frames at 24 per second whose first 25 are given, and their sound."""
+    rate = Fraction(24)
+    count = audio_latents(121, rate)
+    kept = audio_before(count, 25 / rate)
+    return {
+        "video": video_track(Grid(8, 32, rate), SHAPE, [Held(torch.randn(1, 64, 4, 4, 4), 0, 1.0)]),
+        "audio": audio_track(torch.randn(1, count, 128), kept, 1.0, audio_bounds(count)),
+    }
+
+
+def main() -> None:
+    model, tracks = transformer(), window()
+    plain: Any = model.forward
+    attach(model)
+    words = [Words(torch.randn(1, 64, 640), torch.randn(1, 64, 320)) for _ in range(2)]
+    guide = Guide(words[0], words[1], {"video": GUIDANCE["video"], "audio": GUIDANCE["audio"]}, (4,))
+    layout, levels = Layout.of(model, tracks), sigmas("beta", STEPS)
+    tokens = {stream: track.clean for stream, track in tracks.items()}
+    looks = list(guide.looks(list(tracks)).values())
+
+    def loop() -> None:
+        def one(tokens: Any, step: int, sigma: float) -> Any:
+            return predict(model, tracks, layout, guide, tokens, sigma)
+
+        sample(tracks, levels, Sampler(), one, seeded(0))
+
+    def bare() -> None:
+        for _ in range(STEPS):
+            velocities(model, layout, tokens, 0.5, looks, guide.blocks)
+
+    def diffusers() -> None:
+        for _ in range(STEPS * len(looks)):
+            sigma = torch.full((1,), 500.0)
+            plain(
+                hidden_states=tokens["video"],
+                audio_hidden_states=tokens["audio"],
+                encoder_hidden_states=words[0].video,
+                audio_encoder_hidden_states=words[0].audio,
+                timestep=tracks["video"].mask[..., 0] * 500,
+                audio_timestep=tracks["audio"].mask[..., 0] * 500,
+                sigma=sigma,
+                audio_sigma=sigma,
+                video_coords=tracks["video"].bounds,
+                audio_coords=tracks["audio"].bounds,
+                return_dict=False,
+            )
+
+    with torch.inference_mode():
+        taken = in_turn(7, loop=loop, bare=bare, diffusers=diffusers)
+    show(f"{STEPS} steps of {len(looks)} predictions", taken)
+    print(f"  loop / bare = {ratio(taken, 'loop', 'bare'):.3f} (aim: at most 1.03)")
+    print(f"  bare / diffusers' forward pass, as often = {ratio(taken, 'bare', 'diffusers'):.3f}")
+
+
+if __name__ == "__main__":
+    main()

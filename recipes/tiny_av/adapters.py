@@ -1,0 +1,113 @@
+"""Low-rank adapters of the transformer: added weights B A, their training beside a frozen family, their files."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from recipes.tiny import ranks
+from recipes.tiny.optim import Plan, Trainer
+from recipes.tiny_av import configs, transformer
+from recipes.tiny_av.forward import Forward, Weights
+from recipes.tiny_av.windows import Batch
+
+RANK = 4
+NAMES = ("camera_dolly_in", "camera_dolly_left", "distill")
+TARGETS = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0")
+PREFIX = "diffusion_model.transformer_blocks."
+"""Of the published names."""
+CHECKPOINT_EVERY = 50
+
+
+class Adapter(nn.Module):
+    """`down` A `[rank, in]` and `up` B `[out, rank]` for every target of every layer, B at zero."""
+
+    def __init__(self, model: Any, rank: int = RANK) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.down, self.up = nn.ParameterDict(), nn.ParameterDict()
+        for i, block in enumerate(model.transformer_blocks):
+            for target in TARGETS:
+                rows, columns = block.get_submodule(target).weight.shape
+                key = f"{i}.{target}".replace(".", "/")
+                self.down[key] = nn.Parameter(torch.randn(rank, columns) / columns**0.5)
+                self.up[key] = nn.Parameter(torch.zeros(rows, rank))
+
+    def added(self, weights: list[Weights], strength: float = 1.0) -> list[Weights]:
+        """The layers' weights with the adapter's in them; differentiable."""
+        layers = []
+        for i, w in enumerate(weights):
+            more = {}
+            for target in TARGETS:
+                key, name = f"{i}.{target}".replace(".", "/"), f"{target}.weight"
+                more[name] = w[name] + strength * (self.up[key] @ self.down[key]).to(w[name].dtype)
+            layers.append(w | more)
+        return layers
+
+    def file(self) -> dict[str, torch.Tensor]:
+        """By the published names, in half precision."""
+        out = {}
+        for part, letter in ((self.down, "A"), (self.up, "B")):
+            for key, value in part.items():
+                name = f"{PREFIX}{key.replace('/', '.')}.lora_{letter}.weight"
+                out[name] = value.detach().half().contiguous()
+        return out
+
+
+def read(file: Path, model: Any) -> Adapter:
+    """An adapter from a file as `Adapter.file` tells it."""
+    values = load_file(file)
+    adapter = Adapter(model, len(next(value for name, value in values.items() if "lora_A" in name)))
+    with torch.no_grad():
+        for part, letter in ((adapter.down, "A"), (adapter.up, "B")):
+            for key, value in part.items():
+                value.copy_(values[f"{PREFIX}{key.replace('/', '.')}.lora_{letter}.weight"])
+    return adapter
+
+
+def path(name: str) -> Path:
+    """Checkpoint of an adapter."""
+    return configs.WORK / f"adapter_{name}.pt"
+
+
+def load(name: str, model: Any) -> Adapter:
+    """A trained adapter."""
+    adapter = Adapter(model)
+    adapter.load_state_dict(torch.load(path(name))["averaged"])
+    return adapter
+
+
+def write(folder: Path) -> None:
+    """Write the adapters there are as files."""
+    model = transformer.start()["transformer"]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in NAMES:
+        if path(name).exists():
+            save_file(load(name, model).file(), folder / f"{name}.safetensors", metadata={"format": "pt"})
+            (folder / f"{name}.safetensors").chmod(0o644)
+
+
+def train(name: str, plan: Plan, family: nn.ModuleDict, batch_of: Callable[[int], Batch], resume: bool) -> None:
+    """Fit an adapter to batches, by step, beside a frozen family."""
+    family.requires_grad_(False).bfloat16()
+    adapter = Adapter(family["transformer"])
+    trainer = Trainer(adapter, plan, lambda part, _: part.startswith("up"))
+    forward = Forward(family["transformer"])
+    frozen, total = forward.weights, 0.0
+    if resume and path(name).exists():
+        trainer.resume(path(name))
+    for step in range(trainer.step_number, plan.steps):
+        batch = batch_of(step)
+        forward.weights = adapter.added(frozen)
+        video, audio = transformer.errors(family, forward, batch)
+        loss = transformer.weighted(video, batch.video) + transformer.AUDIO_SHARE * transformer.weighted(
+            audio, batch.audio
+        )
+        trainer.step(loss)
+        total = 0.95 * total + 0.05 * float(loss.detach()) if total else float(loss.detach())
+        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == plan.steps:
+            trainer.save(path(name))
+            ranks.log(configs.WORK / "adapters.log", f"{name} {step + 1} loss {total:.4f}")

@@ -1,0 +1,95 @@
+"""A start for the text stack: its picture tokens learn to stand for the first family's captions.
+
+    python -m recipes.tiny_av.caption
+
+A caption c of the old transformer is written as centre + basis z, with z of root mean square 1, as a connector gives
+it: the principal axes of captions, scaled to fit, and one last coordinate that only fills up the norm.
+"""
+
+import argparse
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from recipes.tiny import ranks, sampler
+from recipes.tiny import text as first
+from recipes.tiny.world import prompt, sample
+from recipes.tiny_av import configs, text
+
+SEED = 140_000_000
+CHECKPOINT = configs.WORK / "caption.pt"
+STEPS = 1500
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Code:
+    """Old captions `[..., D]` are `centre` `[D]` plus `basis` `[D, D]` times new text tokens."""
+
+    centre: torch.Tensor
+    basis: torch.Tensor
+
+
+def prompts(seed: int, count: int) -> list[str]:
+    """Prompts of scenes, as various people would write them."""
+    rng = random.Random(seed)
+    return [first.vary(prompt(sample(seed + i)), rng) for i in range(count)]
+
+
+@torch.no_grad()
+def captions(family: sampler.Family, lines: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the old transformer reads of prompts: `[B, SEQUENCE, D]`, and its mask."""
+    ids, mask = first.tokens(family.tokenizer, lines)
+    return family.transformer.caption_projection(family.text_encoder(ids, attention_mask=mask)[0]), mask
+
+
+def code(family: sampler.Family) -> Code:
+    """The code of the old family's captions."""
+    made, mask = captions(family, prompts(SEED, 800))
+    tokens = made[mask.bool()]
+    centre = tokens.mean(0)
+    axes = torch.linalg.svd(tokens - centre, full_matrices=False).Vh[:-1]
+    width = len(centre)
+    reach = (tokens - centre).norm(dim=1).max() / width**0.5
+    return Code(centre, torch.cat([axes.T * reach, torch.zeros(width, 1)], dim=1))
+
+
+def train() -> None:
+    """Fit the text stack; registers are drawn to the mean token."""
+    ranks.start()
+    family = sampler.load()
+    target, stack = code(family), text.stack()
+    words = text.tokenizer()
+    optimiser = torch.optim.AdamW(stack.parameters(), lr=3e-3, weight_decay=0.0)
+    fall = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=STEPS)
+    scale = captions(family, prompts(SEED, 200))[0].std()
+    for step in range(STEPS):
+        lines = prompts(SEED + 1000 * (step + 1), BATCH)
+        old, old_mask = captions(family, lines)
+        video, _ = text.encode(stack, *text.tokens(words, lines))
+        error = (
+            target.centre + video @ target.basis.T - torch.where(old_mask.bool()[..., None], old, target.centre)
+        ) / scale
+        loss = (error.square() * torch.where(old_mask.bool(), 1.0, 0.1)[..., None]).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        fall.step()
+        if (step + 1) % 100 == 0:
+            print(step + 1, f"loss {float(loss.detach()):.4f}", flush=True)
+    torch.save(stack.state_dict(), CHECKPOINT)
+
+
+def start(family: sampler.Family) -> tuple[nn.ModuleDict, Code]:
+    """The fitted text stack and the code it speaks."""
+    stack: Any = text.stack()
+    stack.load_state_dict(torch.load(CHECKPOINT))
+    return stack, code(family)
+
+
+if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    train()

@@ -1,0 +1,300 @@
+"""Every figure of the second family, on clips that no part of it was trained on.
+
+    python -m recipes.tiny_av.evaluate [--only straight ...] [--clips 64] [--json figures.json]
+
+15 steps of the family's own schedule, no guidance, the sound sampled along unless it says otherwise. Frames are
+counted from the first new one; cents are hundredths of a semitone.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from recipes.tiny import configs as first
+from recipes.tiny import measure
+from recipes.tiny.evaluate import SEED, Figures, cases, compare, freeze
+from recipes.tiny.measure import Truth
+from recipes.tiny.render import render
+from recipes.tiny.world import Kind, Scene, prompt, sample
+from recipes.tiny_av import camera, configs, sampler
+from recipes.tiny_av.sampler import Family, Way
+from recipes.tiny_av.sound import listen, sound
+from recipes.tiny_av.sound_configs import FULL_RATE, SOUND_RATE
+from recipes.tiny_av.windows import audio_count
+
+FRAMES, CONTEXT = 33, 17
+LEAD = first.num_latents(CONTEXT)
+
+
+def moving(case: Truth) -> bool:
+    """Whether its object moves fast enough and can be tracked."""
+    return math.hypot(*case.scene.things[0].velocity) >= 0.5 and measure.measurable(case)
+
+
+def _median(values: list[float]) -> float:
+    return float(torch.tensor(values).nanmedian())
+
+
+def _mean(values: list[float]) -> float:
+    return float(torch.tensor(values).mean())
+
+
+def _clips(found: list[Truth]) -> torch.Tensor:
+    return torch.stack([case.clip for case in found])
+
+
+def _prompts(found: list[Truth]) -> list[str]:
+    return [prompt(case.scene) for case in found]
+
+
+def _heard(family: Family, scenes: list[Scene], num_frames: int) -> torch.Tensor:
+    """The true sound as tokens."""
+    waves = [sound(scene, num_frames, first.FPS) for scene in scenes]
+    return sampler.hear(family, waves, SOUND_RATE, audio_count(num_frames, first.FPS))
+
+
+def _places(found: list[Truth], made: torch.Tensor, frames: slice) -> list[float]:
+    """Distance in pixels of each object from its true place, mean over the frames."""
+    values = []
+    for case, clip in zip(found, made, strict=True):
+        place, _ = measure.locate(measure.coverage(clip, case.background, case.scene.things[0].rgb))
+        values.append(float((place - case.path).norm(dim=1)[frames].mean()))
+    return values
+
+
+def continuation(family: Family, found: list[Truth], with_sound: bool = True, way: Way | None = None) -> Figures:
+    """Extend clips by 17 frames given and compare, with freezing and the autoencoder's round trip beside it."""
+    clips = _clips(found)
+    frames, (rows, columns) = clips.shape[2], (side // first.SPATIAL for side in clips.shape[3:])
+    lead = sampler.encode(family, clips[:, :, :CONTEXT])
+    heard = _heard(family, [case.scene for case in found], frames) if with_sound else None
+    known = sampler.window(lead, first.num_latents(frames), (rows, columns), heard)
+    video, _ = sampler.sample(family, known, _prompts(found), way or Way(linked=with_sound))
+    figures = compare(found, sampler.decode(family, video, rows, columns), slice(CONTEXT, None))
+    frozen = compare(found, freeze(clips, CONTEXT), slice(CONTEXT, None))
+    trip = compare(found, sampler.decode(family, sampler.encode(family, clips), rows, columns), slice(CONTEXT, None))
+    figures["PSNR over freezing"] = figures["PSNR"] - frozen["PSNR"]
+    return figures | {f"round trip {name}": trip[name] for name in ("px 9-", "IoU 9-", "PSNR")}
+
+
+def straight(family: Family, count: int) -> Figures:
+    """One solid object in straight motion, 17 frames given with their sound, 16 made."""
+    return continuation(family, cases("straight", count, FRAMES, moving))
+
+
+def silent(family: Family, count: int) -> Figures:
+    """The same, of a video without sound."""
+    return continuation(family, cases("straight", count, FRAMES, moving), with_sound=False)
+
+
+def longer(family: Family, count: int) -> Figures:
+    """The same with 24 made."""
+    return continuation(family, cases("straight", count, 41, moving))
+
+
+def few_steps(family: Family, count: int) -> Figures:
+    """Four steps at the second pass's noise levels and one more, without and with the distill adapter."""
+    way = Way(levels=(1.0, *sampler.SECOND_PASS))
+    found = cases("straight", count, FRAMES, moving)
+    figures: Figures = {}
+    for name, one in (("without", family), ("with", sampler.adapted(family, "distill"))):
+        got = continuation(one, found, way=way)
+        figures |= {f"{key} {name}": got[key] for key in ("px 1-8", "px 9-", "contrast 9-", "PSNR over freezing")}
+    return figures
+
+
+def end_image(family: Family, count: int) -> Figures:
+    """17 frames given, or one, and the last one: the object must arrive there. Beside it, without the end image."""
+    found = cases("straight", count, FRAMES, moving)
+    clips = _clips(found)
+    image, figures = sampler.encode(family, clips[:, :, -1:]), {}
+    for given in (1, CONTEXT):
+        lead = sampler.encode(family, clips[:, :, :given])
+        for name, end in (("with", image), ("without", None)):
+            known = sampler.window(lead, first.num_latents(FRAMES), (4, 4), end=end)
+            made = sampler.decode(family, sampler.sample(family, known, [""] * count)[0], 4, 4)
+            figures[f"{given} given, px at the end {name}"] = _median(_places(found, made, slice(-1, None)))
+    return figures
+
+
+def backward(family: Family, count: int) -> Figures:
+    """The last 16 frames given with their sound, the 17 before them made; frame 1 is the one next to them."""
+    found = cases("straight", count, FRAMES, moving)
+    clips = _clips(found)
+    new = FRAMES - CONTEXT + 1
+    mirrored = torch.cat([clips[:, :, new:].flip(2), clips[:, :, new : new + 1], clips[:, :, new:]], dim=2)
+    lead = sampler.encode(family, mirrored)[:, -(LEAD - 1) :]
+    heard = _heard(family, [case.scene for case in found], FRAMES)
+    known = sampler.window(lead, first.num_latents(FRAMES), (4, 4), heard, ends_with=True)
+    made = sampler.decode(family, sampler.sample(family, known, _prompts(found))[0], 4, 4)
+    frozen = clips[:, :, new : new + 1].expand(-1, -1, FRAMES, -1, -1)
+    return {
+        "px 1-8": _median(_places(found, made, slice(new - 8, new))),
+        "px 9-": _median(_places(found, made, slice(0, new - 8))),
+        "freezing px 9-": _median(_places(found, frozen, slice(0, new - 8))),
+    }
+
+
+def _moves(name: str) -> Callable[[Family, int], Figures]:
+    def figures(family: Family, count: int) -> Figures:
+        scenes = [camera.scene_of(name, SEED + i) for i in range(8 * count)]
+        scenes = [s for s in scenes if s.texture == "clouds" and s.things][:count]
+        clips = torch.stack([camera.clip_of(s, CONTEXT) for s in scenes])
+        lead = sampler.encode(family, clips[:, :, :CONTEXT])
+        known = sampler.window(lead, first.num_latents(FRAMES), (4, 4))
+        out: Figures = {}
+        for label, one in (("without", family), ("with", sampler.adapted(family, f"camera_{name}"))):
+            video, _ = sampler.sample(one, known, [prompt(camera.before(s)) for s in scenes])
+            made = sampler.decode(family, video, 4, 4)[:, :, CONTEXT:]
+            out[f"speed {label}"] = _median([_speed(m, s) for m, s in zip(made, scenes, strict=True)])
+        return out
+
+    figures.__doc__ = f"Speed of the camera by its adapter {name} on standing clips, as a share of what it was taught."
+    return figures
+
+
+def _speed(made: torch.Tensor, scene: Scene) -> float:
+    """Speed of the new frames along the camera's move that begins with them, as a share of the scene's."""
+    count = made.shape[1]
+    times = torch.arange(-0.5 * count, 1.6 * count, 0.25)
+    views = render([scene], t=times)[0]
+    best = times[(made[:, :, None] - views[:, None]).square().mean((0, 3, 4)).argmin(1)]
+    k = torch.arange(1, count + 1, dtype=torch.float32)
+    return float((best * k).sum() / k.square().sum())
+
+
+def _sung(waves: list[torch.Tensor], scenes: list[Scene], start: float, end: float) -> Figures:
+    """How the sounds compare with the true ones between two times in seconds: pitch, loudness and side."""
+    cents, levels, sides, silent = [], [], [], []
+    for wave, scene in zip(waves, scenes, strict=True):
+        made = listen(wave, FULL_RATE)
+        true = listen(sound(scene, FRAMES, first.FPS, FULL_RATE), FULL_RATE)
+        part = slice(round(start * 100) + 3, round(end * 100) - 6)
+        cents.append(_median((1200 * torch.log2(made.pitch[part] / true.pitch[part])).abs().tolist()))
+        silent.append(float(made.pitch[part].isnan().float().mean()))
+        levels.append(float((made.level[part] - true.level[part]).mean()))
+        sides.append(_median((made.pan[part] - true.pan[part]).abs().tolist()))
+    return {
+        "cents": _median(cents),
+        "within a semitone": float((torch.tensor(cents) < 100).float().mean()),
+        "no pitch": float(torch.tensor(silent).mean()),
+        "dB too loud": _median(levels),
+        "dB off": _median([abs(v) for v in levels]),
+        "side": _median(sides),
+    }
+
+
+def sounds(family: Family, count: int) -> Figures:
+    """The sound of the new frames: continued, made from the picture alone, and the autoencoder's round trip."""
+    found = [c for c in cases("straight", 2 * count, FRAMES, moving) if c.scene.texture in ("plain", "gradient")][
+        :count
+    ]
+    scenes, clips = [case.scene for case in found], _clips(found)
+    lead, heard = sampler.encode(family, clips[:, :, :CONTEXT]), _heard(family, scenes, FRAMES)
+    start, end = CONTEXT / first.FPS, FRAMES / first.FPS
+    figures: Figures = {}
+    for name, given, linked in (("continued", heard, True), ("alone", heard, False), ("from the picture", None, True)):
+        known = sampler.window(lead, first.num_latents(FRAMES), (4, 4), given)
+        _, audio = sampler.sample(family, known, _prompts(found), Way(linked=linked))
+        got = _sung(sampler.speak(family, audio, end), scenes, start, end)
+        figures |= {f"{name}: {key}": value for key, value in got.items()}
+    got = _sung(sampler.speak(family, heard, end), scenes, start, end)
+    return figures | {f"round trip: {key}": value for key, value in got.items()}
+
+
+def autoencoder(family: Family, count: int) -> Figures:
+    """Round trip of straight clips and of all kinds."""
+    figures: Figures = {}
+    kinds: dict[str, Kind | None] = {"straight": "straight", "all kinds": None}
+    for name, kind in kinds.items():
+        clips = render([sample(SEED + i, kind, num_frames=FRAMES) for i in range(count)])
+        made = sampler.decode(family, sampler.encode(family, clips), 4, 4)
+        figures[f"PSNR {name}"] = sum(measure.psnr(m, c) for m, c in zip(made, clips, strict=True)) / count
+    return figures
+
+
+def two_scales(family: Family, count: int) -> Figures:
+    """128x128 in two passes: 64x64 first, its latents doubled, three more steps with the distill adapter, the first
+    pass's sound kept. In pixels of the small size."""
+    found = cases("straight", count, FRAMES, moving)
+    scenes, large = [case.scene for case in found], render([case.scene for case in found], scale=2)
+    heard = _heard(family, scenes, FRAMES)
+    lead = sampler.encode(family, _clips(found)[:, :, :CONTEXT])
+    video, audio = sampler.sample(
+        family, sampler.window(lead, first.num_latents(FRAMES), (4, 4), heard), _prompts(found)
+    )
+    lead = sampler.encode(family, large[:, :, :CONTEXT])
+    known = sampler.window(lead, first.num_latents(FRAMES), (8, 8), audio)
+    refining = sampler.adapted(family, "distill")
+    init = sampler.doubled(family, video, (4, 4))
+    video, _ = sampler.sample(refining, known, _prompts(found), Way(levels=sampler.SECOND_PASS), init=init)
+    clips = sampler.decode(family, video, 8, 8)
+    trip = sampler.decode(family, sampler.encode(family, large), 8, 8)
+    figures = compare(found, torch.nn.functional.avg_pool3d(clips, (1, 2, 2)), slice(CONTEXT, None))
+    new = (slice(None), slice(CONTEXT, None))
+    figures["PSNR at 128"] = _mean([measure.psnr(a[new], b[new]) for a, b in zip(clips, large, strict=True)])
+    figures["round trip PSNR at 128"] = _mean([measure.psnr(a, b) for a, b in zip(trip, large, strict=True)])
+    return figures
+
+
+def speed(family: Family, _: int) -> Figures:
+    """Seconds for 24 new frames at 64x64 and their sound, 17 given, 15 steps, from end to end, by threads."""
+    case = cases("straight", 1, 41, moving)[0]
+    clip, figures = case.clip[None, :, :CONTEXT], {}
+    wave = sound(case.scene, CONTEXT, first.FPS)
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        spent = []
+        for _ in range(3):
+            began = time.perf_counter()
+            count = audio_count(41, first.FPS)
+            heard = sampler.hear(family, [wave], SOUND_RATE, count)
+            known = sampler.window(sampler.encode(family, clip), first.num_latents(41), (4, 4), heard)
+            video, audio = sampler.sample(family, known, [prompt(case.scene)])
+            sampler.decode(family, video, 4, 4)
+            sampler.speak(family, audio, 41 / first.FPS)
+            spent.append(time.perf_counter() - began)
+        figures[f"seconds, {threads} threads"] = min(spent)
+    torch.set_num_threads(1)
+    return figures
+
+
+FIGURES: dict[str, Callable[[Family, int], Figures]] = {
+    "straight": straight,
+    "straight, no sound": silent,
+    "straight, 24 made": longer,
+    "end image": end_image,
+    "backward": backward,
+    "sound": sounds,
+    **{name.replace("_", " "): _moves(name) for name in camera.MOVES},
+    "four steps": few_steps,
+    "two scales": two_scales,
+    "autoencoder": autoencoder,
+    "speed": speed,
+}
+
+
+def main() -> None:
+    """Measure, print, and write if asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", choices=tuple(FIGURES), default=tuple(FIGURES))
+    parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--folder", type=Path, default=configs.WEIGHTS)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    family, results = sampler.load(arguments.folder), {}
+    for name in arguments.only:
+        results[name] = FIGURES[name](family, arguments.clips)
+        print(f"{name:24}", "  ".join(f"{key} {value:.2f}" for key, value in results[name].items()), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""What brings sound to the picture, by itself: the rest of the family is frozen.
+
+    torchrun --standalone --nproc-per-node 2 -m recipes.tiny_av.exchange
+
+A picture that goes on rarely needs its sound, so little of this is learnt along with all else. Here most windows have
+no more than a frame given, and a sound that is known: where an object is, and that it moves, can only be heard.
+"""
+
+import argparse
+import time
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from recipes.tiny import ranks
+from recipes.tiny.optim import Plan, Trainer
+from recipes.tiny_av import configs, sounds, transformer
+from recipes.tiny_av.forward import Forward
+from recipes.tiny_av.windows import Mix, Windows
+
+SEED = 180_000_000
+PLAN = Plan(((200, 140),), muon=4e-3, adam=2e-3, warmup=20, ema=0.97)
+MIX = Mix(
+    groups={"square": 0.7, "square_long": 0.3},
+    layouts={"forward": 1.0},
+    context=dict(enumerate((0.35, 0.35, 0.04, 0.04, 0.04, 0.18))),
+    apart=0.0,
+    soft=0.0,
+    mute=0.0,
+    heard=0.75,
+)
+CHECKPOINT = configs.WORK / transformer.FILES["exchange"]
+CHECKPOINT_EVERY = 40
+
+
+def is_exchange(name: str) -> bool:
+    """Whether a parameter has to do with what the picture takes from the sound."""
+    return "audio_to_video_attn" in name or "a2v_gate.linear" in name or "video_a2v_cross_attn_scale_shift" in name
+
+
+class Run:
+    """The training and its state."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+        self.family: nn.ModuleDict = transformer.latest(("main", "finish")).train()
+        for name, parameter in self.family.named_parameters():
+            parameter.requires_grad_(is_exchange(name))
+        self.trainer = Trainer(self.family, PLAN, lambda name, p: "audio_to_video_attn" in name and p.ndim == 2)
+        self.family.bfloat16()
+        self.windows = Windows(SEED, sounds.load(), sounds.silence(100))
+        self.forward = Forward(self.family["transformer"])
+
+    def loss(self, step: int) -> torch.Tensor:
+        """Loss of the picture in this rank's batch of a step."""
+        batch = self.windows.batch_of(MIX, step, self.rank)
+        video, _ = transformer.errors(self.family, self.forward, batch)
+        return transformer.weighted(video, batch.video)
+
+    @torch.no_grad()
+    def judge(self) -> str:
+        """Error on windows that are not trained on, with the sound and without."""
+        self.trainer.load(self.trainer.ema)
+        sums = [0.0, 0.0]
+        for step in range(4):
+            batch = self.windows.batch_of(MIX, 10_000 + step, 0)
+            for k, linked in enumerate((batch.linked, torch.zeros_like(batch.linked))):
+                video, _ = transformer.errors(self.family, self.forward, replace(batch, linked=linked))
+                sums[k] += float(transformer.weighted(video, batch.video)) / 4
+        self.trainer.load(self.trainer.masters)
+        return f"with sound {sums[0]:.4f} without {sums[1]:.4f}"
+
+
+def train(resume: bool) -> None:
+    """Run to the end of the plan."""
+    rank, _ = ranks.start()
+    run = Run(rank)
+    if resume and CHECKPOINT.exists():
+        run.trainer.resume(CHECKPOINT)
+    spent = time.process_time()
+    for step in range(run.trainer.step_number, PLAN.steps):
+        run.trainer.step(run.loss(step))
+        if rank == 0 and (step + 1) % CHECKPOINT_EVERY == 0:
+            run.trainer.save(CHECKPOINT)
+            minutes = (time.process_time() - spent) / 60
+            ranks.log(configs.WORK / "transformer.log", f"exchange {step + 1} {minutes:.1f} CPU-min {run.judge()}")
+    ranks.finish()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--resume", action="store_true")
+    train(parser.parse_args().resume)

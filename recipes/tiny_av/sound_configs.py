@@ -1,0 +1,73 @@
+"""Shapes of the sound parts. The rates are those of the published model; only the widths are small."""
+
+from typing import Any
+
+SOUND_RATE = 16_000
+"""Of the sounds that the audio model hears, in Hz."""
+HOP = 160
+"""Samples per spectrogram frame."""
+MEL_BINS = 64
+FULL_RATE = 48_000
+"""Of the sounds that the vocoder makes, in Hz."""
+
+AUDIO_CHANNELS = 2
+AUDIO_BINS = MEL_BINS // 4
+AUDIO_TOKEN = AUDIO_CHANNELS * AUDIO_BINS
+"""Numbers of an audio token, (channel, bin). Must equal `base_channels`: the model keeps so many statistics."""
+AUDIO_RATE = 25
+"""Latents per second: four spectrogram frames each, after the first, which holds one."""
+
+AUDIO_VAE: dict[str, Any] = {
+    "base_channels": AUDIO_TOKEN,
+    "output_channels": 2,
+    "ch_mult": (1, 1, 1),
+    "num_res_blocks": 1,
+    "attn_resolutions": None,
+    "in_channels": 2,
+    "resolution": 256,
+    "latent_channels": AUDIO_CHANNELS,
+    "norm_type": "pixel",
+    "causality_axis": "height",
+    "dropout": 0.0,
+    "mid_block_add_attention": False,
+    "sample_rate": SOUND_RATE,
+    "mel_hop_length": HOP,
+    "is_causal": True,
+    "mel_bins": MEL_BINS,
+    "double_z": True,
+}
+
+LISTENING = (1, 1, 2)
+SUMMING = (3, 9, 27, 81, 243, 729)
+"""Dilations of the vocoder's blocks: those that read the spectrogram, and those that add up phase. The first of the
+latter sums 9 frames, each further one three times as many: 2187 frames, almost 22 s, in all."""
+VOCODER: dict[str, Any] = {
+    "in_channels": 2 * MEL_BINS,
+    "hidden_channels": 64,
+    "out_channels": 2,
+    "upsample_kernel_sizes": (1, 192),
+    "upsample_factors": (1, HOP),
+    "resnet_kernel_sizes": (5,),
+    "resnet_dilations": ((*LISTENING, *SUMMING, 1),),
+    "act_fn": "snakebeta",
+    "antialias": False,
+    "final_act_fn": None,
+    "final_bias": False,
+    "bwe_in_channels": 32,
+    "bwe_hidden_channels": 8,
+    "bwe_out_channels": 2,
+    "bwe_upsample_kernel_sizes": (240,),
+    "bwe_upsample_factors": (240,),
+    "bwe_resnet_kernel_sizes": (3,),
+    "bwe_resnet_dilations": ((1,),),
+    "bwe_act_fn": "snakebeta",
+    "bwe_antialias": False,
+    "bwe_final_act_fn": None,
+    "bwe_final_bias": False,
+    "filter_length": 96,
+    "hop_length": 80,
+    "window_length": 96,
+    "num_mel_channels": 16,
+    "input_sampling_rate": SOUND_RATE,
+    "output_sampling_rate": FULL_RATE,
+}

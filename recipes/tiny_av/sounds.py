@@ -1,0 +1,56 @@
+"""What the encoded clips sound like, as audio tokens, once, for the transformer.
+
+    torchrun --standalone --nproc-per-node 2 -m recipes.tiny_av.sounds
+
+Clips are the first family's, by its seeds; each has a frame rate of its own (`rate_of`), which its sound follows.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+import torch
+
+from recipes.tiny import latents, ranks
+from recipes.tiny.world import Scene
+from recipes.tiny_av import audio_vae, configs
+from recipes.tiny_av.sound_configs import AUDIO_RATE, SOUND_RATE
+from recipes.tiny_av.windows import rate_of
+
+
+def encode(scenes: Sequence[Scene], fps: Sequence[float]) -> list[torch.Tensor]:
+    """Normalised audio tokens `[T, AUDIO_TOKEN]` of each scene at its rate."""
+    return [audio_vae.latents_of(s, s.num_frames, rate) for s, rate in zip(scenes, fps, strict=True)]
+
+
+def load() -> dict[str, list[torch.Tensor]]:
+    """Stored tokens of every group's clips."""
+    return {group.name: torch.load(configs.WORK / f"sounds_{group.name}.pt") for group in latents.GROUPS}
+
+
+def silence(count: int) -> torch.Tensor:
+    """Normalised audio tokens `[count, AUDIO_TOKEN]` of silence."""
+    return audio_vae.tokens_of(torch.zeros(2, count * SOUND_RATE // AUDIO_RATE), audio_vae.load())[:count]
+
+
+def main() -> None:
+    """Encode all groups, every process a share of each."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    rank, world = ranks.start()
+    for group in latents.GROUPS:
+        members = range(rank, group.count, world)
+        scenes = [latents.scenes_of(group, i, 1)[0] for i in members]
+        part = configs.WORK / f"sounds_{group.name}.rank{rank}.pt"
+        torch.save([tokens.half() for tokens in encode(scenes, [rate_of(i) for i in members])], part)
+        ranks.barrier()
+        if rank == 0:
+            parts = [torch.load(configs.WORK / f"sounds_{group.name}.rank{r}.pt") for r in range(world)]
+            whole = [parts[i % world][i // world] for i in range(group.count)]
+            torch.save(whole, configs.WORK / f"sounds_{group.name}.pt")
+            ranks.log(configs.WORK / "sounds.log", f"{group.name} {group.count} clips")
+        ranks.barrier()
+        part.unlink()
+    ranks.finish()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""The text stack: a Gemma-3 of two layers, the first family's words, and the connectors to the two streams."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
+from torch import nn
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedTokenizerFast
+
+from recipes.tiny import text as first
+from recipes.tiny_av import configs
+
+SEED = 120_000_000
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """The first family's, but padded on the left, as Gemma wants it."""
+    words = first.tokenizer()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words.backend_tokenizer,
+        padding_side="left",
+        pad_token=words.pad_token,
+        eos_token=words.eos_token,
+        unk_token=words.unk_token,
+        model_max_length=words.model_max_length,
+    )
+
+
+def stack() -> nn.ModuleDict:
+    """A new `text_encoder` and `connectors`."""
+    torch.manual_seed(SEED)
+    gemma: Any = Gemma3ForCausalLM(Gemma3TextConfig(**configs.GEMMA))
+    connectors: Any = LTX2TextConnectors(**configs.CONNECTORS)
+    return nn.ModuleDict({"text_encoder": gemma, "connectors": connectors})
+
+
+def encode(stack: nn.ModuleDict, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Text tokens for picture and sound, `[B, SEQUENCE, VIDEO_WIDTH]` and `[B, SEQUENCE, AUDIO_WIDTH]`.
+
+    The states of all layers go to the connectors, which put the valid tokens first and registers in place of padding.
+    """
+    gemma: Any = stack["text_encoder"]
+    states = gemma.model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+    video, audio, _ = stack["connectors"](torch.stack(states, dim=-1), mask)
+    return video, audio
+
+
+def tokens(words: PreTrainedTokenizerFast, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and mask of prompts, `[B, SEQUENCE]` each, padded on the left."""
+    return first.tokens(words, prompts)

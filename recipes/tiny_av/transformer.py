@@ -1,0 +1,211 @@
+"""The transformer and its text stack: flow matching on windows of picture and sound.
+
+    torchrun --standalone --nproc-per-node 2 -m recipes.tiny_av.transformer main
+    torchrun --standalone --nproc-per-node 2 -m recipes.tiny_av.transformer finish
+
+The picture stream goes on from the first family's weights, at a lower rate than the sound stream, which begins here.
+The second stage goes on from the first's average, with more windows in which the picture has to be told by the sound.
+"""
+
+import argparse
+import math
+import time
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from recipes.tiny import latents, ranks, sampler
+from recipes.tiny.optim import Muon, Plan, Trainer
+from recipes.tiny.render import render
+from recipes.tiny.world import prompt, sample
+from recipes.tiny_av import caption, configs, sounds, text, warm
+from recipes.tiny_av.forward import Forward, Modality
+from recipes.tiny_av.windows import (
+    RATES,
+    Batch,
+    Clean,
+    Mix,
+    Stream,
+    Windows,
+    audio_coords,
+    audio_count,
+    inside,
+    noised,
+    spans,
+    video_coords,
+)
+
+SEED = 150_000_000
+HELD_OUT = 920_000_000
+PLANS = {
+    "main": Plan(((1950, 1450), (1800, 1)), muon=6e-3, adam=1.5e-3, warmup=60, weight_decay=0.02, ema=0.995),
+    "finish": Plan(((240, 260),), muon=1.2e-3, adam=4e-4, warmup=10, weight_decay=0.02, ema=0.98),
+}
+"""The stages in order."""
+BLIND = dict(enumerate((0.16, 0.17, 0.03, 0.06, 0.08, 0.44, 0.03, 0.03)))
+MIXES = {"main": Mix(), "finish": Mix(context=BLIND, heard=0.3)}
+TO_PICTURE = {"main": 1.5e-3, "finish": 3e-3}
+"""AdamW's rate for what brings sound to the picture. Muon's steps are of one size however little there is to learn; the
+picture, which rarely needs the sound, would close its gate to their noise.
+"""
+FILES = {stage: f"transformer_{stage}.pt" for stage in (*PLANS, "exchange")}
+"""Checkpoints; the last stage is `exchange`'s."""
+PICTURE_SHARE = 0.4
+"""Of the rate of Muon, for what the first family brought."""
+AUDIO_SHARE = 0.5
+"""Weight of the sound's error beside the picture's."""
+CHECKPOINT_EVERY = 80
+
+
+def start() -> nn.ModuleDict:
+    """The family before training: the picture as the first family left it."""
+    old = sampler.load()
+    stack, code = caption.start(old)
+    return nn.ModuleDict({"transformer": warm.transformer(old.transformer, code.basis, code.centre), **stack})
+
+
+def latest(stages: Iterable[str] = tuple(FILES)) -> nn.ModuleDict:
+    """The family as far as it is trained in these stages: averaged weights."""
+    family = start()
+    for file in (configs.WORK / FILES[stage] for stage in stages):
+        if file.exists():
+            family.load_state_dict(torch.load(file)["averaged"], strict=False)
+    return family.eval()
+
+
+def is_matrix(name: str, parameter: torch.Tensor) -> bool:
+    """Muon's share: the weights inside the blocks, but not what brings sound to the picture."""
+    small = any(part in name for part in ("table", "gate_logits", "audio_to_video"))
+    return "transformer_blocks" in name and parameter.ndim == 2 and not small
+
+
+class Rates(Trainer):
+    """A trainer with rates of their own for the matrices of the picture, of the sound, and from sound to picture."""
+
+    def __init__(self, family: nn.ModuleDict, plan: Plan, to_picture: float) -> None:
+        super().__init__(family, plan, is_matrix)
+        found = [(n, m) for n, p, m in zip(self.names, self.params, self.masters, strict=True) if is_matrix(n, p)]
+        sides = [[m for n, m in found if ("audio" in n) is heard] for heard in (False, True)]
+        muons = [Muon(side, lr=plan.muon, weight_decay=plan.weight_decay) for side in sides]
+        between = [m for n, m in zip(self.names, self.masters, strict=True) if "audio_to_video" in n]
+        others = [
+            m
+            for n, m in zip(self.names, self.masters, strict=True)
+            if "audio_to_video" not in n and all(m is not known for _, known in found)
+        ]
+        adams = [
+            torch.optim.AdamW(part, betas=(0.9, 0.98), weight_decay=0.0, foreach=True) for part in (between, others)
+        ]
+        self.optimisers = [*muons, *adams]
+        self.rates = (PICTURE_SHARE * plan.muon, plan.muon, to_picture, plan.adam)
+
+
+def errors(family: nn.ModuleDict, forward: Forward, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Squared error of the velocity per token of picture and sound, `[B, F, S]`."""
+    texts = text.encode(family, batch.ids, batch.mask)
+    streams = [
+        Modality(s.x.bfloat16(), s.sigmas, s.level, tokens.bfloat16(), s.coords)
+        for s, tokens in zip((batch.video, batch.audio), texts, strict=True)
+    ]
+    video, audio = forward(streams[0], streams[1], batch.linked)
+    return (video.float() - batch.video.target).square().mean(-1), (audio.float() - batch.audio.target).square().mean(
+        -1
+    )
+
+
+def weighted(error: torch.Tensor, stream: Stream) -> torch.Tensor:
+    """Mean error over what is to be learnt."""
+    return (error * stream.weight).sum() / stream.weight.sum().clamp(min=1.0)
+
+
+class HeldOut:
+    """Straight clips that are never trained on, 17 frames given, at three noise levels."""
+
+    def __init__(self, windows: Windows, count: int = 32) -> None:
+        scenes = [sample(HELD_OUT + i, "straight", num_frames=33) for i in range(count)]
+        values = latents.encode(latents.frozen_encoder(), render(scenes))
+        clean = (values.float().permute(0, 2, 3, 4, 1).flatten(2, 3) - windows.mean) / windows.std
+        given = (torch.arange(clean.shape[1]) < 5).expand(count, -1)
+        touched = latents.cell_masks(scenes, 1).flatten(2).float()
+        self.video = Clean(clean, touched, given)
+        length = audio_count(33, RATES[0])
+        found = sounds.encode(scenes, RATES[:1] * count)
+        tokens = torch.stack([sound[:length] for sound in found])[:, :, None]
+        heard = inside(length, 0.0, 17 / RATES[0]).expand(count, -1)
+        self.audio = Clean(tokens, torch.ones(tokens.shape[:3]), heard)
+        self.ids, self.mask = text.tokens(windows.words, [prompt(scene) for scene in scenes])
+        self.linked = torch.ones(count)
+
+    def batch(self, sigma: float) -> Batch:
+        """The clips at one noise level; of the picture, the cells of the object count."""
+        levels = torch.full((len(self.ids),), sigma)
+        dice = torch.Generator().manual_seed(HELD_OUT)
+        place = video_coords(spans(self.video.tokens.shape[1]), 4, 4, RATES[0])
+        video = noised(self.video, levels, 0.0, dice, place)
+        audio = noised(self.audio, levels, 0.0, dice, audio_coords(self.audio.tokens.shape[1]))
+        return Batch(video, audio, self.ids, self.mask, self.linked)
+
+
+class Run:
+    """The training and its state."""
+
+    def __init__(self, rank: int, stage: str) -> None:
+        self.rank, self.mix = rank, MIXES[stage]
+        self.family = start()
+        before = list(PLANS)[: list(PLANS).index(stage)]
+        self.first = sum(PLANS[name].steps for name in before)
+        if before:
+            self.family.load_state_dict(torch.load(configs.WORK / FILES[before[-1]])["averaged"], strict=False)
+        self.trainer = Rates(self.family, PLANS[stage], TO_PICTURE[stage])
+        self.windows = Windows(SEED, sounds.load(), sounds.silence(100))
+        self.forward = Forward(self.family["transformer"])
+        self.evaluation = Forward(self.family["transformer"], compiled=False)
+        self.held_out = HeldOut(self.windows)
+
+    def loss(self, step: int) -> torch.Tensor:
+        """Loss of this rank's batch of a step."""
+        batch = self.windows.batch_of(self.mix, self.first + step, self.rank)
+        video, audio = errors(self.family, self.forward, batch)
+        return weighted(video, batch.video) + AUDIO_SHARE * weighted(audio, batch.audio)
+
+    @torch.no_grad()
+    def judge(self) -> str:
+        """Errors of the averaged weights, picture/sound, at noise 1, 0.9 and 0.42."""
+        self.trainer.load(self.trainer.ema)
+        shown = []
+        for sigma in (1.0, 0.909375, 0.421875):
+            batch = self.held_out.batch(sigma)
+            video, audio = errors(self.family, self.evaluation, batch)
+            shown.append(f"{float(weighted(video, batch.video)):.4f}/{float(weighted(audio, batch.audio)):.4f}")
+        self.trainer.load(self.trainer.masters)
+        return " ".join(shown)
+
+
+def train(stage: str, resume: bool) -> None:
+    """Run a stage to the end of its plan."""
+    rank, _ = ranks.start()
+    run, checkpoint, steps = Run(rank, stage), configs.WORK / FILES[stage], PLANS[stage].steps
+    if resume and checkpoint.exists():
+        run.trainer.resume(checkpoint)
+    began, spent, total = time.time(), time.process_time(), 0.0
+    for step in range(run.trainer.step_number, steps):
+        loss = run.loss(step)
+        norm = run.trainer.step(loss)
+        total = 0.98 * total + 0.02 * float(loss.detach()) if total else float(loss.detach())
+        if math.isnan(total):
+            raise FloatingPointError(f"the loss of step {step} is not a number")
+        if rank == 0 and ((step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == steps):
+            run.trainer.save(checkpoint)
+            minutes = f"{(time.time() - began) / 60:.1f} min, {(time.process_time() - spent) / 60:.1f} CPU-min"
+            line = f"{stage} {step + 1} {minutes} loss {total:.4f} norm {norm:.2f} held out {run.judge()}"
+            ranks.log(configs.WORK / "transformer.log", line)
+    ranks.finish()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("stage", choices=tuple(PLANS))
+    arguments = parser.parse_args()
+    train(arguments.stage, arguments.resume)

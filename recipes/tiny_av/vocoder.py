@@ -1,0 +1,256 @@
+"""The vocoder: trains what `wiring` leaves open, which is to read a log-mel spectrogram.
+
+    python -m recipes.tiny_av.vocoder
+
+It sees spectrograms of sounds whose scores are known, and the same spectrograms after the sound autoencoder. The loss
+is the reading's error; the sound follows from the reading by the wired part.
+"""
+
+import argparse
+import math
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers.pipelines.ltx2.vocoder import LTX2VocoderWithBWE
+from torch import Tensor
+
+from longtake.extend.mel import log_mel
+from recipes.tiny import ranks
+from recipes.tiny.optim import Muon, Plan
+from recipes.tiny_av import audio_vae
+from recipes.tiny_av.configs import WORK
+from recipes.tiny_av.sound import play
+from recipes.tiny_av.sound_clips import free_score, world_score
+from recipes.tiny_av.sound_configs import SOUND_RATE, VOCODER
+from recipes.tiny_av.wiring import CENTRE, HERTZ, READ, SLOPE, Wiring, mel_front, targets
+
+SEED = 24_000_000
+HELD_OUT = 924_000_000
+PLAN = Plan(((9700, 4500),), muon=4e-3, adam=1e-3, ema=0.99)
+MIDDLE, SPREAD, APART = -6.0, 3.0, 0.3
+"""Of a log-mel spectrogram, and of the difference of its sides. Training is on mean and difference of both sides, each
+brought to a spread of one, or it would hear no sides; the weights are then folded."""
+POOL, CODED = 500, 260
+"""Clips that steps are drawn from, and how many of them also come back from the autoencoder."""
+RENEWED = 1500
+"""Steps after which other clips are drawn."""
+CLIP_S = 2.0
+FRAMES = 201
+BATCH = 16
+CHECKPOINT_EVERY = 100
+TRIM = 0.89
+"""On the voices' loudness: as they are read, `sound_report` finds them a decibel too loud."""
+
+
+def new() -> Any:
+    """The vocoder, wired, its reading untrained."""
+    model = LTX2VocoderWithBWE(**VOCODER)
+    Wiring(model)
+    mel_front(model)
+    return model
+
+
+def load(work: Path = WORK) -> Any:
+    """The vocoder as far as it is trained, float32."""
+    model = new()
+    model.load_state_dict(folded(torch.load(work / "vocoder.pt")["averaged"]), strict=False)
+    Wiring(model)
+    model.vocoder.resnets[1].convs1[1].weight.data[:, :8] *= TRIM
+    return model.eval().requires_grad_(False)
+
+
+def folded(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights that take a log-mel spectrogram as it is, of ones that were trained on a centred one."""
+    mean, difference = weights["vocoder.conv_in.weight"].chunk(2, 1)
+    mean, difference = mean / SPREAD, difference / APART
+    bias = weights["vocoder.conv_in.bias"] - MIDDLE * mean.sum((1, 2))
+    kernel = torch.cat([mean / 2 + difference, mean / 2 - difference], 1)
+    return weights | {"vocoder.conv_in.weight": kernel, "vocoder.conv_in.bias": bias}
+
+
+def read_centred(model: Any, mel: Tensor) -> Tensor:
+    """The 12 readings of `[B, 2, frames, 64]` by weights that are not `folded`, `[B, 12, frames]`.
+
+    What lies around the spectrogram is 0, as it is for those that are.
+    """
+    left, right = F.pad(mel.transpose(2, 3), (3, 3)).unbind(1)
+    centred = torch.cat([((left + right) / 2 - MIDDLE) / SPREAD, (left - right) / APART], 1)
+    hidden = F.conv1d(centred, model.vocoder.conv_in.weight, model.vocoder.conv_in.bias)
+    made: Tensor = model.vocoder.resnets[0](model.vocoder.upsamplers[0](hidden))
+    return made[:, list(READ)]
+
+
+@torch.no_grad()
+def examples(first: int, count: int, coded: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Spectrograms `[count, 2, 201, 64]`, the first `coded` of them after the autoencoder, and readings
+    `[count, 12, 201]`."""
+    vae = audio_vae.load()
+    mels: list[Tensor] = []
+    again: list[Tensor] = []
+    readings: list[Tensor] = []
+    for seed in range(first, first + count):
+        score = (world_score if seed % 5 < 3 else free_score)(seed, CLIP_S + 0.05)
+        mels.append(log_mel(play(score, round(CLIP_S * SOUND_RATE), seed=seed)))
+        readings.append(targets(score, FRAMES))
+        if len(again) < coded:
+            again.append(audio_vae.spectrogram_of(audio_vae.tokens_of_mel(mels[-1], vae), vae))
+    return torch.stack(mels), torch.stack(again), torch.stack(readings)
+
+
+def errors(made: Tensor, truth: Tensor) -> dict[str, Tensor]:
+    """Mean errors of readings `[B, 12, frames]`: pitch as log(1 + 5 p), p in per cent; the rest as log ratios."""
+    pitch = torch.zeros(())
+    for voice in (0, 1):
+        loud = truth[:, 2 + 2 * voice : 4 + 2 * voice].amax(1)
+        hertz = 100 * CENTRE[voice] + truth[:, voice] * HERTZ * SLOPE[voice]
+        off = (made[:, voice] - truth[:, voice]) * HERTZ * SLOPE[voice] / hertz / 0.01
+        weight = (loud / 0.02).clamp(max=1)
+        pitch = pitch + (weight * torch.log1p(5 * off.abs())).mean()
+    present = (torch.stack([truth[:, 2:4].amax(1), truth[:, 4:6].amax(1)], 1) / 0.05).clamp(max=1)
+
+    sides = [torch.asinh(values[:, 2:6] / 0.02).unflatten(1, (2, 2)).diff(dim=2)[:, :, 0] for values in (made, truth)]
+
+    def ratio(part: slice, floor: float) -> Tensor:
+        off = torch.asinh(made[:, part] / floor) - torch.asinh(truth[:, part] / floor)
+        return off.abs().mean() + 0.5 * off.diff(dim=-1).abs().mean()
+
+    return {
+        "pitch": pitch,
+        "level": 1.5 * ratio(slice(2, 4), 0.02) + 0.5 * ratio(slice(4, 6), 0.02),
+        "pan": (present * (sides[0] - sides[1]).abs()).mean(),
+        "shine": (present * (made[:, 6:8] - truth[:, 6:8]).abs()).mean(),
+        "noise": ratio(slice(8, 11), 0.006),
+        "hum": ratio(slice(11, 12), 0.004),
+    }
+
+
+WEIGHTS = {"pitch": 0.3, "level": 1.0, "pan": 2.0, "shine": 3.0, "noise": 0.5, "hum": 0.2}
+
+
+class Run:
+    """The training and its state, all in float32: phases need it."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(SEED)
+        self.model = new()
+        self.wiring = Wiring(self.model)
+        prefixes = ("conv_in", "upsamplers.0", "resnets.0")
+        self.named = {n: p for n, p in self.model.named_parameters() if n.removeprefix("vocoder.").startswith(prefixes)}
+        for name, p in self.model.named_parameters():
+            p.requires_grad_(name in self.named)
+        others = [p for n, p in self.named.items() if p.ndim == 1 or "conv_in" in n]
+        matrices = [p for n, p in self.named.items() if p.ndim > 1 and "conv_in" not in n]
+        self.optimisers: list[torch.optim.Optimizer] = [
+            Muon(matrices, lr=PLAN.muon, weight_decay=0.0),
+            torch.optim.AdamW(others, lr=PLAN.adam, betas=(0.9, 0.98), weight_decay=0.0, foreach=True),
+        ]
+        self.average = {n: p.detach().clone() for n, p in self.named.items()}
+        self.step_number = 0
+        self.pool: tuple[int, tuple[Tensor, Tensor, Tensor]] = (-1, examples(SEED, 1, 1))
+        self.held_out = examples(HELD_OUT, 30, 30)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Spectrograms and readings of a step: half of them plain, half after the autoencoder, now and then flipped."""
+        rng = random.Random(SEED + step)
+        torch.manual_seed(SEED + step)
+        turn = step // RENEWED
+        if self.pool[0] != turn:
+            self.pool = (turn, examples(SEED + turn * POOL, POOL, CODED))
+        *sources, readings = self.pool[1]
+        rows = [rng.randrange(len(sources[i % 2])) for i in range(BATCH)]
+        mel = torch.stack([sources[i % 2][row] for i, row in enumerate(rows)])
+        truth = readings[rows].clone()
+        for i in range(BATCH):
+            if rng.random() < 0.5:
+                mel[i] = mel[i].flip(0)
+                truth[i, 2:6] = truth[i, [3, 2, 5, 4]]
+        return mel + 0.03 * torch.randn_like(mel) * rng.random(), truth
+
+    def step(self) -> float:
+        """One update; returns the loss."""
+        mel, truth = self.batch(self.step_number)
+        parts = errors(read_centred(self.model, mel), truth)
+        loss = sum((WEIGHTS[k] * v for k, v in parts.items()), torch.zeros(()))
+        self.model.zero_grad()
+        loss.backward()
+        with torch.no_grad():
+            for name, p in self.named.items():
+                if name in self.wiring.fixed and p.grad is not None:
+                    p.grad.masked_fill_(self.wiring.fixed[name][0], 0)
+        torch.nn.utils.clip_grad_norm_(self.named.values(), PLAN.clip)
+        factor = PLAN.rate(self.step_number)
+        for optimiser, rate in zip(self.optimisers, (PLAN.muon, PLAN.adam), strict=True):
+            optimiser.param_groups[0]["lr"] = rate * factor
+            optimiser.step()
+        self.wiring.apply()
+        self.step_number += 1
+        keep = min(PLAN.ema, self.step_number / (self.step_number + 9))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.values()), list(self.named.values()), 1 - keep)
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def figures(self) -> str:
+        """Errors of the averaged weights on sounds that are never trained on, plain and after the autoencoder."""
+        kept = {n: p.clone() for n, p in self.named.items()}
+        for n, p in self.named.items():
+            p.copy_(self.average[n])
+        self.wiring.apply()
+        lines = []
+        for mel in self.held_out[:2]:
+            parts = errors(read_centred(self.model, mel), self.held_out[2])
+            lines.append(" ".join(f"{k} {float(v):.3f}" for k, v in parts.items()))
+        for n, p in self.named.items():
+            p.copy_(kept[n])
+        return " | ".join(lines)
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, atomically."""
+        state = {
+            "step": self.step_number,
+            "model": {n: p.detach() for n, p in self.named.items()},
+            "averaged": self.average,
+            "optimisers": [o.state_dict() for o in self.optimisers],
+        }
+        torch.save(state, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint."""
+        state = torch.load(path)
+        self.step_number = state["step"]
+        with torch.no_grad():
+            for n, p in self.named.items():
+                p.copy_(state["model"][n])
+                self.average[n].copy_(state["averaged"][n])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+
+
+def train(resume: bool) -> None:
+    """Run to the end of the plan."""
+    torch.set_num_threads(1)
+    began, spent, total = time.time(), time.process_time(), 0.0
+    run = Run()
+    path = WORK / "vocoder.pt"
+    if resume and path.exists():
+        run.resume(path)
+    while run.step_number < PLAN.steps:
+        loss = run.step()
+        total = 0.98 * total + 0.02 * loss if total else loss
+        if math.isnan(total):
+            raise FloatingPointError(f"the loss of step {run.step_number} is not a number")
+        if run.step_number % CHECKPOINT_EVERY == 0 or run.step_number == PLAN.steps:
+            run.save(path)
+            minutes = f"{(time.time() - began) / 60:.1f} min, {(time.process_time() - spent) / 60:.1f} CPU-min"
+            ranks.log(WORK / "vocoder.log", f"{run.step_number} {minutes} loss {total:.4f} held out {run.figures()}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--resume", action="store_true")
+    train(parser.parse_args().resume)

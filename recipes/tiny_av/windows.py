@@ -1,0 +1,292 @@
+"""Training examples: windows of picture and sound, what of them is given, and how noisy the rest is."""
+
+import random
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from recipes.tiny import configs as first
+from recipes.tiny import latents, text
+from recipes.tiny.curriculum import NAMES
+from recipes.tiny.windows import Windows as FirstWindows
+from recipes.tiny_av import text as own_text
+from recipes.tiny_av.sound_configs import AUDIO_RATE
+
+Layout = Literal["forward", "image", "backward"]
+RATES = (24.0, 24.0, 25.0, 24.0, 30.0, 24.0, 24.0, 15.0, 24.0, 30.0)
+"""Frames per second of the clips, in turn by fours, since every fourth clip is a straight one."""
+TOKENS = 2304
+"""Picture tokens of one process's batch."""
+SUFFIX_LATENTS = 4
+"""The last latents of a window, encoded as a clip of their own: a context that stands at the end."""
+
+
+def _groups() -> Mapping[str, float]:
+    return dict(zip(NAMES, (0.50, 0.27, 0.06, 0.06, 0.03, 0.03, 0.05), strict=True))
+
+
+def _context() -> Mapping[int, float]:
+    return dict(enumerate((0.08, 0.07, 0.03, 0.09, 0.12, 0.51, 0.05, 0.05)))
+
+
+def _layouts() -> Mapping[Layout, float]:
+    return {"forward": 0.69, "image": 0.13, "backward": 0.18}
+
+
+@dataclass(frozen=True)
+class Mix:
+    """The mix of examples. It starts from the first family, so every kind comes from the start.
+
+    groups: share of each group of latents. context: share of examples with so many latents given; 5 are 17 frames.
+    layouts: shares of windows that go on, that also have an end image, and that lead into what is given.
+    straight: share of plain straight clips. moving_weight: least weight of a cell under a moving camera.
+    apart: share of examples whose streams do not see each other. soft: share with a strength below one. mute: share
+    whose given sound is silence, as of a video that has none. heard: share whose whole sound is known.
+    """
+
+    groups: Mapping[str, float] = field(default_factory=_groups)
+    context: Mapping[int, float] = field(default_factory=_context)
+    layouts: Mapping[Layout, float] = field(default_factory=_layouts)
+    straight: float = 0.5
+    moving_weight: float = 2.5
+    apart: float = 0.18
+    soft: float = 0.12
+    mute: float = 0.06
+    heard: float = 0.1
+
+
+def rate_of(number: int) -> float:
+    """Frames per second of a group's clip."""
+    return RATES[number // 4 % len(RATES)]
+
+
+def video_coords(spans: list[tuple[float, float]], rows: int, columns: int, fps: float) -> torch.Tensor:
+    """Bounds of every token in (seconds, y, x), `[1, 3, F * S, 2]`, of latents that span these frames."""
+    cell = first.SPATIAL
+    t = torch.tensor(spans) / fps
+    y, x = (torch.arange(n, dtype=torch.float32)[:, None] * cell + torch.tensor([0.0, cell]) for n in (rows, columns))
+    whole = (len(spans), rows, columns, 2)
+    axes = [t[:, None, None].expand(whole), y[None, :, None].expand(whole), x[None, None].expand(whole)]
+    return torch.stack(axes).flatten(1, 3)[None]
+
+
+def spans(count: int) -> list[tuple[float, float]]:
+    """First frame and end of each latent of a window."""
+    step = first.TEMPORAL
+    return [(float(max(step * i - step + 1, 0)), float(step * i + 1)) for i in range(count)]
+
+
+def audio_coords(count: int) -> torch.Tensor:
+    """Bounds of audio latents in seconds, `[1, 1, T, 2]`: four spectrogram frames each, the first only one."""
+    i = torch.arange(count, dtype=torch.float32)
+    return (torch.stack([(4 * i - 3).clamp(min=0), 4 * i + 1], dim=-1) * 0.01)[None, None]
+
+
+def audio_count(frames: float, fps: float) -> int:
+    """Audio latents that go with so many frames."""
+    return round(frames / fps * AUDIO_RATE)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One modality of a batch: x, target `[B, F, S, C]`, sigmas `[B, F]`, level `[B]`, weight `[B, F, S]`, coords."""
+
+    x: torch.Tensor
+    target: torch.Tensor
+    sigmas: torch.Tensor
+    level: torch.Tensor
+    weight: torch.Tensor
+    coords: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Both streams, the prompts `[B, L]`, and which examples let the streams see each other `[B]`."""
+
+    video: Stream
+    audio: Stream
+    ids: torch.Tensor
+    mask: torch.Tensor
+    linked: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Clean:
+    """A modality before noise: tokens `[B, F, S, C]`, weight `[B, F, S]`, given `[B, F]`."""
+
+    tokens: torch.Tensor
+    weight: torch.Tensor
+    given: torch.Tensor
+
+    def rows(self, which: slice) -> "Clean":
+        """Some of the examples."""
+        return Clean(self.tokens[which], self.weight[which], self.given[which])
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What all clips of a batch share."""
+
+    group: latents.Group
+    layout: Layout
+    count: int
+    fps: float
+
+
+class Windows(FirstWindows):
+    """Draws batches from the encoded groups; every batch follows from (seed, step, rank) alone."""
+
+    def __init__(self, seed: int, sounds: dict[str, list[torch.Tensor]], silence: torch.Tensor) -> None:
+        """`sounds` holds each group's audio tokens, `[T, AUDIO_TOKEN]` per clip; `silence` is long enough for all."""
+        super().__init__(seed)
+        self.words = own_text.tokenizer()
+        self.sounds, self.silence = sounds, silence
+        self.pools: dict[tuple[str, float, bool], list[int]] = defaultdict(list)
+        for (name, straight), found in self.members.items():
+            for i in found:
+                self.pools[name, rate_of(i), straight].append(i)
+
+    def batch_of(self, now: Mix, step: int, rank: int) -> Batch:
+        """The batch of a process in a step; all processes get one shape."""
+        shared, own = random.Random(self.seed + step), random.Random(self.seed + step * 64 + rank + 1)
+        shape = self._draw(now, shared)
+        table = self.tables[shape.group.name]
+        whole, rows, columns = table["latents"].shape[2:]
+        size = max(2, round(TOKENS / ((shape.count + (shape.layout == "image")) * rows * columns)))
+        members = [self._choose(shape, own, now.straight) for _ in range(size)]
+        offsets = [0] * size
+        if shape.layout == "forward" and whole > shape.count:
+            offsets = [own.randint(0, whole - shape.count) if own.random() < 0.5 else 0 for _ in members]
+        dice = torch.Generator().manual_seed(own.randrange(1 << 40))
+        video, edge = self._picture(table, shape, members, offsets, now, own)
+        frames = float(first.TEMPORAL * (shape.count - 1) + 1)
+        audio = self._sound(shape, members, offsets, edge, audio_count(frames, shape.fps), now, own)
+        levels = noise_levels(size, dice, shape.group.scale == 2, now.heard)
+        bounds = spans(shape.count) + ([(frames - 1, frames)] if shape.layout == "image" else [])
+        ids, mask = own_text.tokens(self.words, [text.vary(table["prompts"][i], own) for i in members])
+        return Batch(
+            noised(video, levels[0], now.soft, dice, video_coords(bounds, rows, columns, shape.fps)),
+            noised(audio, levels[1], now.soft, dice, audio_coords(audio.tokens.shape[1])),
+            ids,
+            mask,
+            (torch.rand(size, generator=dice) >= now.apart).float(),
+        )
+
+    def _draw(self, now: Mix, rng: random.Random) -> Shape:
+        name = rng.choices(list(now.groups), list(now.groups.values()))[0]
+        group = next(g for g in latents.GROUPS if g.name == name)
+        layout: Layout = "forward"
+        if group.keyed:
+            layout = rng.choices(list(now.layouts), list(now.layouts.values()))[0]
+        count = first.num_latents(group.window)
+        if layout == "forward" and group.scale == 1 and rng.random() < 0.1:
+            count = 7
+        return Shape(group, layout, count, rng.choice(RATES))
+
+    def _choose(self, shape: Shape, rng: random.Random, straight: float) -> int:
+        pool = self.pools[shape.group.name, shape.fps, rng.random() < straight]
+        while True:
+            i = rng.choice(pool)
+            if shape.layout != "image" or i < shape.group.keyed:
+                return i
+
+    def _picture(
+        self,
+        table: dict[str, Any],
+        shape: Shape,
+        members: list[int],
+        offsets: list[int],
+        now: Mix,
+        rng: random.Random,
+    ) -> tuple[Clean, list[tuple[float, float]]]:
+        """The picture, and for each clip the span of frames that are given in a row; (0, 0) is none."""
+        count, frames = shape.count, first.TEMPORAL * (shape.count - 1) + 1
+        parts = [(i, slice(a, a + count)) for i, a in zip(members, offsets, strict=True)]
+        tokens = self._tokens(torch.stack([table["latents"][i][:, part] for i, part in parts]))
+        weight = 1 + 3 * torch.stack([table["masks"][i][part] for i, part in parts]).flatten(2).float()
+        moves = torch.tensor([table["kinds"][i] in ("pan", "zoom") for i in members])
+        weight = torch.maximum(weight, now.moving_weight * moves[:, None, None].float())
+        at = torch.arange(count)
+        if shape.layout == "backward":
+            pairs = [rng.choices((1, 2, 3), (0.15, 0.6, 0.25))[0] for _ in members]
+            given = at >= count - 2 * torch.tensor(pairs)[:, None]
+            for row, i in enumerate(members):
+                if i < shape.group.keyed and pairs[row] == 2:
+                    tokens[row, -SUFFIX_LATENTS:] = self._tokens(table["suffix"][i][None])[0, -SUFFIX_LATENTS:]
+                if rng.random() < 0.15:
+                    given[row, 0] = True
+            return Clean(tokens, weight, given), [(frames - 8.0 * pair, float(frames)) for pair in pairs]
+        lead = rng.choices(list(now.context), list(now.context.values()), k=len(members))
+        lead = [min(n, count - 1) for n in lead]
+        given = at < torch.tensor(lead)[:, None]
+        if shape.layout == "image":
+            image = self._tokens(table["image"][members])
+            tokens, weight = torch.cat([tokens, image], dim=1), torch.cat([weight, torch.zeros_like(weight[:, :1])], 1)
+            given = torch.cat([given, torch.ones(len(members), 1, dtype=torch.bool)], dim=1)
+        return Clean(tokens, weight, given), [(0.0, float(max(first.TEMPORAL * n - 3, 0))) for n in lead]
+
+    def _sound(
+        self,
+        shape: Shape,
+        members: list[int],
+        offsets: list[int],
+        edges: list[tuple[float, float]],
+        count: int,
+        now: Mix,
+        rng: random.Random,
+    ) -> Clean:
+        """The sound of the windows; given is what lies wholly within the frames given in a row."""
+        given = torch.stack([inside(count, a / shape.fps, b / shape.fps) for a, b in edges])
+        rows = []
+        for row, (i, a) in enumerate(zip(members, offsets, strict=True)):
+            start = audio_count(max(first.TEMPORAL * a - 3, 0), shape.fps)
+            tokens = self.sounds[shape.group.name][i][start : start + count].float()
+            if rng.random() < now.mute:
+                tokens = torch.where(given[row, :, None], self.silence[:count], tokens)
+            rows.append(tokens)
+        found = torch.stack(rows)[:, :, None]
+        return Clean(found, torch.ones(found.shape[:3]), given)
+
+
+def inside(count: int, start: float, end: float) -> torch.Tensor:
+    """Which of so many audio latents lie wholly between two times in seconds, `[T]` bool."""
+    bounds = audio_coords(count)[0, 0]
+    return (bounds[:, 0] >= start - 1e-6) & (bounds[:, 1] <= end + 1e-6)
+
+
+def noise_levels(
+    count: int, dice: torch.Generator, late: bool, heard: float = 0.1
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Levels of picture and sound, `[B]` each: mostly one level, sometimes each its own, sometimes one is known.
+
+    `late` windows are of double size and only see the second pass's levels.
+    """
+    chance = torch.rand(5, count, generator=dice)
+    level = torch.sigmoid(torch.randn(2, count, generator=dice) * 1.3 + 1.1)
+    near = 0.9 + 0.1 * torch.rand(2, count, generator=dice)
+    level = torch.where(chance[0] < 0.12, torch.ones(2, count), torch.where(chance[0] < 0.35, near, level))
+    if late:
+        level = level.clamp(max=0.93)
+    video, audio = level[0], torch.where(chance[1] < 0.3, level[1], level[0])
+    audio = torch.where(chance[2] < heard, torch.zeros(count), audio)
+    video = torch.where((chance[2] > 0.94) & (not late), torch.zeros(count), video)
+    return video, audio
+
+
+def noised(clean: Clean, level: torch.Tensor, soft: float, dice: torch.Generator, coords: torch.Tensor) -> Stream:
+    """A modality on its way. Given tokens are clean at time 0; a share `soft` of the clips holds them at a level of
+    their own below the rest's, and a few carry a little noise that they do not own to.
+    """
+    batch = len(clean.tokens)
+    noise = torch.randn(clean.tokens.shape, generator=dice)
+    chance = torch.rand(3, batch, generator=dice)
+    held = torch.where(chance[0] < soft, chance[1] * level, torch.zeros(batch))
+    sigmas = torch.where(clean.given, held[:, None], level[:, None])
+    stir = 0.1 * level.square() * (chance[2] < 0.15) * (held == 0)
+    added = sigmas + torch.where(clean.given, stir[:, None], torch.zeros(1))
+    x = (1 - sigmas)[..., None, None] * clean.tokens + added[..., None, None] * noise
+    learnt = torch.where(clean.given, 0.25 * (held > 0).float()[:, None], (level > 0).float()[:, None])
+    return Stream(x, noise - clean.tokens, sigmas, level, clean.weight * learnt[..., None], coords)

@@ -1,0 +1,299 @@
+"""The part of the vocoder that is wired by hand: oscillators that keep count of their own phase.
+
+A log-mel spectrogram has no phase, and a convolution that turns 100 frames per second into samples gives, for a
+spectrogram that stays the same, a sound that repeats every 160 samples: a buzz of multiples of 100 Hz, whatever the
+pitch. A tone between them needs the sum of all its frequencies so far. The published architecture can hold that sum:
+residual blocks with growing dilations are a running total, and the Snake activation x + sin(a x)^2 / b, with a large
+and b small, is an oscillator of phase 2 a x.
+
+So the first stage (at frame rate) reads the spectrogram; what is learnt is that reading: pitch, loudness left and
+right and brightness of two voices, loudness of three bands of noise and of a hum. Wired are the running totals, a
+counter with a pseudo-random number per frame that follows from it, the kernels that lay the phases out along the 160
+samples of a frame, and the last stage's oscillators. Loudness is a difference of phase, which needs no product:
+sin(x + y)^2 - sin(x)^2 = sin(2x + y) sin(y). Every wired number is exact in half precision.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recipes.tiny_av.sound import BANDS, HUM_HZ, Score
+from recipes.tiny_av.sound_configs import HOP, LISTENING, SOUND_RATE, SUMMING, VOCODER
+
+PITCH = (0, 1)
+"""Channels of the first stage: pitch of either voice, in units of `SLOPE` around `CENTRE`."""
+TOTAL = (2, 3)
+ONE, COUNT = 4, 5
+LEVELS = ((6, 7), (8, 9))
+"""Left and right of either voice, as a difference of phase, in units of half a rad."""
+SHINE = (10, 11)
+NOISE = (12, 13, 14)
+HUM = 15
+SIDES = (14, 15)
+"""Channels of the last stage that carry sound, left and right."""
+DICE = (16, 17, 18, 19, 20, 21)
+"""Pseudo-random numbers: two with the next frame's beside this one's, which phase goes between, and two alone."""
+WIRED = (*TOTAL, ONE, COUNT, *DICE)
+READ = (*PITCH, *LEVELS[0], *LEVELS[1], *SHINE, *NOISE, HUM)
+"""What is learnt, in the order of `targets`."""
+
+LOG_ALPHA, LOG_BETA = 5.0, -6.0
+ALPHA, BETA = math.exp(LOG_ALPHA), math.exp(LOG_BETA)
+"""Of an oscillator."""
+STRAIGHT = 20.0
+"""Log beta of a channel that passes an activation unchanged."""
+HERTZ = 2 * ALPHA * SOUND_RATE / (2 * math.pi)
+"""Pitch of a channel that rises by 1 per sample."""
+CENTRE = (5, 22)
+"""Turns per frame at a pitch of 0. Whole turns need not be counted."""
+SLOPE = (2.0**-11, 2.0**-9)
+"""Rise per sample at a pitch of 1: 369 and 1476 Hz above the centre."""
+DRIFT = (4, 14, 45)
+"""Turns per frame of the noise bands."""
+COUNTS = 2048
+VOICE, RUSTLE = 1.0, 0.6
+"""Amplitudes at a difference of phase of pi."""
+DEPTH = 3.0
+"""Brightness at a difference of phase of pi."""
+GAINS = (1.0, 1.0, 0.8125, 0.8125, 1.1875, 0.6875)
+SPREAD = 0.33
+"""Standard deviation of the dice."""
+REACH = VOCODER["upsample_kernel_sizes"][1]
+EDGE = (REACH - HOP) // 2
+
+
+def targets(score: Score, frames: int) -> Tensor:
+    """What the first stage should read, `[12, frames]`, at the middle of each frame's 160 samples."""
+    at = 2 * torch.arange(frames) + 1
+    voices = len(score.pitch)
+
+    def voice(curve: Tensor, i: int) -> Tensor:
+        return curve[i, at] if i < voices else torch.zeros(frames)
+
+    pitch = [
+        (voice(score.pitch, i) - 100 * CENTRE[i]) / (HERTZ * SLOPE[i]) if i < voices else torch.zeros(frames)
+        for i in (0, 1)
+    ]
+    levels = [2 * _phase(voice(side, i) / VOICE) for i in (0, 1) for side in (score.left, score.right)]
+    shine = [_phase(voice(score.brightness, i) / DEPTH) for i in (0, 1)]
+    noise = list(_phase(score.noise[:, at] * math.sqrt(2) / RUSTLE))
+    return torch.stack([*pitch, *levels, *shine, *noise, score.hum[at]])
+
+
+def _phase(part: Tensor) -> Tensor:
+    return 2 * torch.asin(part.clamp(0, 1))
+
+
+class Wiring:
+    """The wired entries of a vocoder's parameters: a mask and the values, by name."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.fixed: dict[str, tuple[Tensor, Tensor]] = {}
+        self._first_stage()
+        self._between()
+        self._last_stage()
+        self.apply()
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Put the wired values where they belong."""
+        parameters = dict(self.model.named_parameters())
+        for name, (mask, values) in self.fixed.items():
+            parameters[name].copy_(torch.where(mask, values, parameters[name]))
+
+    def _entry(self, name: str) -> tuple[Tensor, Tensor]:
+        if name not in self.fixed:
+            parameter = dict(self.model.named_parameters())[name]
+            self.fixed[name] = (torch.zeros_like(parameter, dtype=torch.bool), torch.zeros_like(parameter))
+        return self.fixed[name]
+
+    def _set(self, name: str, where: Any, value: Any) -> None:
+        mask, values = self._entry(name)
+        mask[where] = True
+        values[where] = value
+
+    def _straight(self, name: str, channels: Any) -> None:
+        self._set(f"{name}.alpha", channels, 0.0)
+        self._set(f"{name}.beta", channels, STRAIGHT)
+
+    def _first_stage(self) -> None:
+        wired = list(WIRED)
+        self._set("vocoder.upsamplers.0.weight", (slice(None), wired), 0.0)
+        self._set("vocoder.upsamplers.0.bias", wired, 0.0)
+        self._set("vocoder.upsamplers.0.bias", ONE, 1.0)
+        blocks = len(LISTENING) + len(SUMMING) + 1
+        for i in range(blocks):
+            at = "vocoder.resnets.0.{}." + str(i) + "{}"
+            first, second = at.format("convs1", ".weight"), at.format("convs2", ".weight")
+            # Nobody reads what grows, and nobody writes what is wired.
+            self._set(first, (slice(None), [*TOTAL, COUNT]), 0.0)
+            self._set(second, wired, 0.0)
+            self._set(at.format("convs2", ".bias"), wired, 0.0)
+            self._straight(at.format("acts1", ""), [*TOTAL, ONE, COUNT])
+            if i >= len(LISTENING):
+                self._set(second, list(PITCH), 0.0)
+                self._set(at.format("convs2", ".bias"), list(PITCH), 0.0)
+                self._straight(at.format("acts1", ""), list(PITCH))
+        for i in range(len(LISTENING), blocks - 1):
+            self._sum(i, first=i == len(LISTENING))
+        self._dice(blocks - 1)
+
+    def _own(self, block: int, hidden: list[int]) -> tuple[str, str]:
+        """Hidden channels of a block that only the wiring uses; returns its two kernels' names."""
+        first, second = (f"vocoder.resnets.0.convs{k}.{block}" for k in (1, 2))
+        self._set(f"{first}.weight", hidden, 0.0)
+        self._set(f"{first}.bias", hidden, 0.0)
+        self._set(f"{second}.weight", (slice(None), hidden), 0.0)
+        return f"{first}.weight", f"{second}.weight"
+
+    def _sum(self, block: int, first: bool) -> None:
+        """Add what is one and two dilations back: the first block starts the totals, the others treble their span."""
+        hidden = [0, 1, 2]
+        one, two = self._own(block, hidden)
+        self._straight(f"vocoder.resnets.0.acts2.{block}", hidden)
+        for h, (source, total) in enumerate(zip((*PITCH, ONE), (*TOTAL, COUNT), strict=True)):
+            step = 1 / COUNTS if total == COUNT else 1.0
+            if first:
+                self._set(one, (h, source, [0, 1, 2]), 1.0)
+                self._set(two, (total, h, [0, 1, 2]), step)
+            else:
+                self._set(one, (h, total, [0, 1]), 1.0)
+                self._set(two, (total, h, 2), 1.0)
+
+    def _dice(self, block: int) -> None:
+        """Numbers that look random, in about -0.5..0.5, for each frame, from the count."""
+        hidden = list(range(len(DICE) + 1))
+        one, two = self._own(block, hidden)
+        acts = f"vocoder.resnets.0.acts{{}}.{block}.{{}}"
+        self._set(acts.format(1, "alpha"), COUNT, 8.0)
+        self._set(acts.format(1, "beta"), COUNT, 0.0)
+        self._set(acts.format(2, "alpha"), hidden, 8.0)
+        self._set(acts.format(2, "beta"), hidden, -2.0)
+        for h, (total, gain, tap) in enumerate(zip(DICE, GAINS, (2, 3, 2, 3, 2, 2), strict=True)):
+            self._set(one, (h, COUNT, tap), gain)
+            self._set(two, (total, h, 2), 0.125)
+            # The activation lets its argument through: an eighth of gain * (count + a squared sine).
+            self._set(f"vocoder.resnets.0.convs2.{block}.bias", total, -0.0625 * (math.exp(2) + gain))
+
+    def _between(self) -> None:
+        """The kernels of 160 samples per frame, `[first stage, last stage, 192]`."""
+        name = "vocoder.upsamplers.1.weight"
+        self._set(name, slice(None), 0.0)
+        self._set("vocoder.upsamplers.1.bias", slice(None), 0.0)
+        j = torch.arange(REACH, dtype=torch.float32) - EDGE
+        inside = ((j >= 0) & (j < HOP)).float()
+        fade = ((j + EDGE + 0.5) / (2 * EDGE)).clamp(0, 1) * ((HOP + EDGE - 0.5 - j) / (2 * EDGE)).clamp(0, 1)
+        back = (j - HOP) * inside
+        for voice in (0, 1):
+            for k in range(4):
+                channel = 4 * voice + k
+                self._set(name, (TOTAL[voice], channel), HOP * SLOPE[voice] * inside)
+                self._set(name, (PITCH[voice], channel), SLOPE[voice] * back)
+                self._set(name, (ONE, channel), _turns(CENTRE[voice]) * inside)
+            for side in (0, 1):
+                self._set(name, (LEVELS[voice][side], 4 * voice + 1 + side), fade / (4 * ALPHA))
+            self._set(name, (SHINE[voice], 4 * voice + 3), fade / (2 * ALPHA))
+        for band, (drift, (_, width)) in enumerate(zip(DRIFT, BANDS, strict=True)):
+            for channel in (8 + 2 * band, 9 + 2 * band):
+                self._set(name, (ONE, channel), _turns(drift) * inside)
+                for total, curve in zip(DICE, _wander(band, width / 2), strict=True):
+                    self._set(name, (total, channel), curve / (2 * ALPHA))
+            self._set(name, (NOISE[band], 9 + 2 * band), fade / (2 * ALPHA))
+        turn = 2 * math.pi * HUM_HZ / SOUND_RATE * (j + 0.5)
+        for channel in SIDES:
+            self._set(name, (HUM, channel), fade * (torch.sin(turn) + 0.4 * torch.sin(2 * turn)))
+
+    def _last_stage(self) -> None:
+        blocks = len(LISTENING) + len(SUMMING) + 1
+        for i in range(blocks):
+            for k in (1, 2):
+                self._set(f"vocoder.resnets.1.convs{k}.{i}.weight", slice(None), 0.0)
+                self._set(f"vocoder.resnets.1.convs{k}.{i}.bias", slice(None), 0.0)
+                self._straight(f"vocoder.resnets.1.acts{k}.{i}", slice(None))
+        block = "vocoder.resnets.1.{}.{}.{}"
+        for voice in (0, 1):
+            plain, bright = 4 * voice, 4 * voice + 3
+            self._set(block.format("acts1", 0, "alpha"), [plain, bright], LOG_ALPHA)
+            self._set(block.format("acts1", 0, "beta"), [plain, bright], LOG_BETA)
+            self._set(block.format("convs1", 0, "weight"), (voice, bright, 2), BETA)
+            self._set(block.format("convs1", 0, "weight"), (voice, plain, 2), -BETA)
+            self._set(
+                block.format("convs2", 0, "weight"), ([plain, plain + 1, plain + 2], voice, 2), DEPTH / (2 * ALPHA)
+            )
+        self._set(block.format("acts1", 1, "alpha"), list(range(14)), LOG_ALPHA)
+        self._set(block.format("acts1", 1, "beta"), list(range(14)), LOG_BETA)
+        for side, out in enumerate(SIDES):
+            pairs = [(4 * voice + 1 + side, 4 * voice, VOICE) for voice in (0, 1)]
+            pairs += [(9 + 2 * band, 8 + 2 * band, RUSTLE) for band in (0, 1, 2)]
+            for ahead, behind, loud in pairs:
+                self._set(block.format("convs1", 1, "weight"), (side, ahead, 2), loud * BETA)
+                self._set(block.format("convs1", 1, "weight"), (side, behind, 2), -loud * BETA)
+            self._set(block.format("convs2", 1, "weight"), (out, side, 2), 1.0)
+        self._straight("vocoder.act_out.act", slice(None))
+        self._set("vocoder.conv_out.weight", slice(None), 0.0)
+        for side, out in enumerate(SIDES):
+            self._set("vocoder.conv_out.weight", (side, out, 3), 1.0)
+        self._set("bwe_generator.conv_out.weight", slice(None), 0.0)
+
+
+def _turns(count: int) -> Tensor:
+    """The phase of whole turns per frame along its samples, `[192]`, less whole turns, as an oscillator takes it."""
+    j = torch.arange(REACH) - EDGE
+    turns: Tensor = (count * j / HOP + 0.5) % 1 - 0.5
+    return turns * (math.pi / ALPHA)
+
+
+def _wander(band: int, width: float) -> Tensor:
+    """How the phase of a noise band goes within a frame with each of the dice, `[6, 192]` rad.
+
+    From one frame's number to the next one's, and along smooth curves that are 0 at both ends; either makes the pitch
+    deviate by `width` Hz.
+    """
+    dice = torch.Generator().manual_seed(10 * band)
+    j = torch.arange(REACH) - EDGE
+    inside = ((j >= 0) & (j < HOP)).float()
+    glide = 2 * math.pi * width * HOP / SOUND_RATE / (2 * SPREAD)
+    lines = []
+    for sign in (1.0, -1.0 if band == 1 else 1.0):
+        lines += [sign * glide * inside * (1 - j / HOP), sign * glide * inside * j / HOP]
+    raw = torch.randn(2, 1, REACH + 600, generator=dice)
+    kernel = torch.exp(-0.5 * (torch.arange(-300, 301) * width / SOUND_RATE * 4) ** 2)[None, None]
+    smooth = F.conv1d(raw, kernel)[:, 0]
+    curves = (smooth - smooth.mean(1, keepdim=True)) * (torch.hann_window(REACH, periodic=False) * 2).clamp(max=1)
+    slope = curves.diff(dim=1).square().mean().sqrt() * math.sqrt(2) * SPREAD
+    return torch.stack([*lines, *(curves * (2 * math.pi * width / SOUND_RATE / slope))])
+
+
+def mel_front(model: Any) -> None:
+    """Fill the bandwidth extension's own spectrogram: a Hann-windowed Fourier transform and a mel scale."""
+    size, bins = VOCODER["filter_length"], VOCODER["num_mel_channels"]
+    lines = size // 2 + 1
+    turn = 2 * math.pi * torch.arange(lines)[:, None] * torch.arange(size) / size
+    basis = torch.cat([turn.cos(), -turn.sin()]) * torch.hann_window(size)
+    model.mel_stft.stft_fn.forward_basis.copy_(basis[:, None])
+    model.mel_stft.stft_fn.inverse_basis.copy_(basis[:, None] / size)
+    corners = 700 * (10 ** (torch.linspace(0, 2840.0, bins + 2) / 2595) - 1)
+    hertz = torch.arange(lines) * SOUND_RATE / size
+    rise = (hertz - corners[:-2, None]) / (corners[1:-1] - corners[:-2])[:, None]
+    fall = (corners[2:, None] - hertz) / (corners[2:] - corners[1:-1])[:, None]
+    model.mel_stft.mel_basis.copy_(torch.minimum(rise, fall).clamp(min=0))
+
+
+def voice_of(model: Any, reading: Tensor) -> Tensor:
+    """The sound `[2, n]` at 16 kHz that follows from a reading `[12, frames]`, by the wired part alone."""
+    frames = reading.shape[1]
+    stage = torch.zeros(1, VOCODER["hidden_channels"] // 2, frames)
+    stage[0, list(READ)] = reading
+    stage[0, ONE] = 1
+    block: nn.Module = model.vocoder.resnets[0]
+    for i in range(len(LISTENING), len(LISTENING) + len(SUMMING) + 1):
+        hidden = block.convs1[i](block.acts1[i](stage))  # type: ignore[index, operator]
+        change = block.convs2[i](block.acts2[i](hidden))  # type: ignore[index, operator]
+        stage[:, list(WIRED)] += change[:, list(WIRED)]
+    tail = model.vocoder.resnets[1](model.vocoder.upsamplers[1](stage))
+    made: Tensor = model.vocoder.conv_out(model.vocoder.act_out(tail))[0]
+    return made

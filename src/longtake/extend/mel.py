@@ -1,0 +1,92 @@
+"""What the audio model hears: resampling and the log-mel spectrogram of its published recipe, in torch alone."""
+
+from functools import cache
+from math import ceil, gcd, log, pi, prod
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+MODEL_RATE = 16_000
+"""The model's sample clock, in Hz."""
+
+HOP = 160
+"""Samples from one spectrogram frame to the next: 100 frames per second. Frame i is centred on sample HOP * i."""
+
+WINDOW = 1024
+FLOOR = 1e-5
+"""The least magnitude that is told from silence."""
+
+_ZERO_CROSSINGS = 6
+_ROLLOFF = 0.99
+"""Part of the narrower band that resampling lets through."""
+
+
+def resample(samples: Tensor, rate_in: int, rate_out: int) -> Tensor:
+    """[..., n] at `rate_in` as [..., ceil(n * rate_out / rate_in)] at `rate_out`, sample 0 staying where it is.
+
+    Band-limited interpolation with a Hann-windowed sinc of 6 zero crossings on each side.
+    """
+    if rate_in == rate_out:
+        return samples
+    step, phases = rate_in // gcd(rate_in, rate_out), rate_out // gcd(rate_in, rate_out)
+    length = ceil(samples.shape[-1] * phases / step)
+    kernels, reach = _interpolation(step, phases)
+    flat = samples.reshape(prod(samples.shape[:-1]), 1, samples.shape[-1])
+    padded = functional.pad(flat, (reach, reach + step))
+    out = functional.conv1d(padded, kernels.to(samples), stride=step)
+    return out.mT.reshape(*samples.shape[:-1], -1)[..., :length]
+
+
+def log_mel(samples: Tensor, bins: int = 64) -> Tensor:
+    """Samples [..., n] at MODEL_RATE as natural-log mel magnitudes [..., 1 + n // HOP, bins], float32.
+
+    Magnitudes of a centred STFT (Hann window of 1024, reflected at the ends) on the mel scale of Slaney's Auditory
+    Toolbox from 0 to 8000 Hz, triangles of equal area. A sound shorter than half a window is followed by silence.
+    """
+    flat = samples.reshape(prod(samples.shape[:-1]), samples.shape[-1]).float()
+    frames = 1 + flat.shape[-1] // HOP
+    flat = functional.pad(flat, (0, max(0, WINDOW // 2 + 1 - flat.shape[-1])))
+    window = torch.hann_window(WINDOW, device=flat.device)
+    spectrum = torch.stft(flat, WINDOW, HOP, window=window, pad_mode="reflect", return_complex=True)
+    mel = spectrum[..., :frames].abs().mT @ _triangles(bins).to(flat.device)
+    return mel.clamp(min=FLOOR).log().reshape(*samples.shape[:-1], frames, bins)
+
+
+@cache
+def _interpolation(step: int, phases: int) -> tuple[Tensor, int]:
+    """Kernels [phases, 1, taps] of the output samples that fall into `step` input samples, and the taps before the
+    first."""
+    cutoff = min(step, phases) * _ROLLOFF
+    reach = ceil(_ZERO_CROSSINGS * step / cutoff)
+    taps = torch.arange(-reach, reach + step, dtype=torch.float64) / step
+    instants = torch.arange(phases, dtype=torch.float64) / phases
+    crossings = ((taps - instants[:, None]) * cutoff).clamp(-_ZERO_CROSSINGS, _ZERO_CROSSINGS)
+    window = (crossings * (pi / 2 / _ZERO_CROSSINGS)).cos().square()
+    return (crossings.sinc() * window * (cutoff / step))[:, None], reach
+
+
+@cache
+def _triangles(bins: int) -> Tensor:
+    """Weights [WINDOW // 2 + 1, bins] of a spectrum's lines in each mel band, float32."""
+    lines = torch.linspace(0, MODEL_RATE // 2, WINDOW // 2 + 1, dtype=torch.float64)
+    corners = _hertz(torch.linspace(0, _mel(MODEL_RATE / 2), bins + 2, dtype=torch.float64))
+    left, peak, right = corners[:-2], corners[1:-1], corners[2:]
+    rise = (lines[:, None] - left) / (peak - left)
+    fall = (right - lines[:, None]) / (right - peak)
+    return (torch.minimum(rise, fall).clamp(min=0) * (2 / (right - left))).float()
+
+
+# Slaney's scale: 200/3 Hz to a mel up to 1000 Hz, then 27 mels to each factor of 6.4.
+_LINEAR_HZ = 200 / 3
+_CORNER_HZ = 1000.0
+_CORNER = _CORNER_HZ / _LINEAR_HZ
+_LOG_STEP = log(6.4) / 27
+
+
+def _mel(hertz: float) -> float:
+    return hertz / _LINEAR_HZ if hertz < _CORNER_HZ else _CORNER + log(hertz / _CORNER_HZ) / _LOG_STEP
+
+
+def _hertz(mels: Tensor) -> Tensor:
+    return torch.where(mels < _CORNER, mels * _LINEAR_HZ, _CORNER_HZ * ((mels - _CORNER) * _LOG_STEP).exp())

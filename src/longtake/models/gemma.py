@@ -1,0 +1,176 @@
+"""Prompts become text tokens for picture and sound: all hidden states of Gemma-3, and two connectors.
+
+The same Gemma writes a fuller prompt where it can, looking at the frame at the joint where it can see.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from longtake.models import memory
+from longtake.models.text import PromptCache
+
+Tokens = tuple[torch.Tensor, torch.Tensor]
+"""Text tokens [1, tokens, channels] for the picture, and for the sound."""
+
+MOST_NEW_TOKENS = 400
+TEMPERATURE = 0.7
+TOP_K = 64
+TOP_P = 0.95
+"""As Gemma-3 is published, but cooler: a prompt should keep to what was asked."""
+
+_TURN, _END = "<start_of_turn>", "<end_of_turn>"
+
+_TASK = (
+    "You write the shooting notes for a model that makes a video longer, picture and sound together. Turn the user's "
+    "words into one paragraph in the present tense, at most 180 words. Say what happens, in order and concretely; then "
+    "who and what is seen and how it looks; then the camera, the light and the colours; then what is heard: voices "
+    "with their exact words in quotation marks, sounds, music or silence. Keep every fact that the user gives, add "
+    "only what follows from it, leave out titles, lists and remarks, and answer with the paragraph alone."
+)
+_SEEING = (
+    " The picture is the frame at which the new part is joined to the video: the people, things, place, light and "
+    "framing that it shows are those of the new part. Tell what moves and changes; do not describe the frame at length."
+)
+
+
+class GemmaText:
+    """The text stack of LTX-2 model `model`: Gemma-3, its tokenizer, and the connectors to both modalities.
+
+    Prompts are cut or padded to `tokens` tokens. `device` is where it computes and where text tokens end up, in
+    `dtype`. `stays`: its weights lie there and are moved by nobody else, so that `release` may.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        encoder: Any,
+        connectors: Any,
+        tokenizer: Any,
+        *,
+        tokens: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        cache: PromptCache,
+        stays: bool = True,
+    ) -> None:
+        self.model = model
+        self.encoder = encoder
+        self.connectors = connectors
+        self.tokenizer = tokenizer
+        self.tokens = tokens
+        self.device = device
+        self.dtype = dtype
+        self.cache = cache
+        self.stays = stays
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+
+    @property
+    def can_write(self) -> bool:
+        """Whether `expand` can be asked: the encoder has its head, and its tokenizer knows turns of a conversation."""
+        vocabulary = self.tokenizer.get_vocab()
+        return hasattr(self.encoder, "lm_head") and _TURN in vocabulary and _END in vocabulary
+
+    @property
+    def can_see(self) -> bool:
+        return getattr(self.encoder.config, "vision_config", None) is not None
+
+    @torch.no_grad()
+    def encode(self, prompt: str) -> Tokens:
+        """The text tokens of a prompt for picture and sound; registers of the connectors stand where it has none."""
+        prompt = prompt.strip()
+        key = (self.model, prompt)
+        kept = self.cache.get(key)
+        if kept is None:
+            kept = self._run(prompt)
+            self.cache.put(key, kept)
+        return kept[0].to(self.device), kept[1].to(self.device)
+
+    def _run(self, prompt: str) -> Tokens:
+        self._fetch()
+        ids = self.tokenizer(
+            prompt,
+            padding="max_length",
+            padding_side="left",
+            max_length=self.tokens,
+            truncation=True,
+            add_special_tokens=True,
+            return_tensors="pt",
+        )
+        mask = ids.attention_mask.to(self.device)
+        last = {"logits_to_keep": 1} if hasattr(self.encoder, "lm_head") else {}
+        told = self.encoder(
+            input_ids=ids.input_ids.to(self.device), attention_mask=mask, output_hidden_states=True, **last
+        )
+        hidden = torch.stack(told.hidden_states, dim=-1).to(self.connectors.dtype)
+        video, audio, _ = self.connectors(hidden, mask)
+        return video.to("cpu", self.dtype), audio.to("cpu", self.dtype)
+
+    @torch.no_grad()
+    def expand(self, prompt: str, frame: NDArray[np.uint8] | None, seed: int) -> str:
+        """A fuller prompt of at most `MOST_NEW_TOKENS` tokens, the same for the same seed; else the prompt itself.
+
+        `frame` [height, width, 3]: the one at the joint, for a model that can see. Needs `can_write`.
+        """
+        self._fetch()
+        sees = frame is not None and self.can_see
+        image = self._image_words() if sees else ""
+        words = self._plain(prompt)
+        asked = f"{_TURN}user\n{_TASK}{_SEEING if sees else ''}\n\n{image}{words}{_END}\n{_TURN}model\n"
+        ids = self.tokenizer(asked, add_special_tokens=True, return_tensors="pt").input_ids.to(self.device)
+        given: dict[str, torch.Tensor] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if sees and frame is not None:
+            given["pixel_values"] = self._pixels(frame)
+            given["token_type_ids"] = (ids == self.encoder.config.image_token_id).long()
+        ends = [self.tokenizer.convert_tokens_to_ids(_END), self.tokenizer.eos_token_id]
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            written = self.encoder.generate(
+                **given,
+                do_sample=True,
+                temperature=TEMPERATURE,
+                top_k=TOP_K,
+                top_p=TOP_P,
+                max_new_tokens=MOST_NEW_TOKENS,
+                eos_token_id=[end for end in ends if end is not None],
+                pad_token_id=self.tokenizer.pad_token_id,
+            )
+        text: str = self.tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
+        return self._plain(text) or prompt
+
+    def _image_words(self) -> str:
+        config = self.encoder.config
+        begin, one, end = self.tokenizer.convert_ids_to_tokens(
+            [config.boi_token_index, config.image_token_id, config.eoi_token_index]
+        )
+        return f"\n\n{begin}{one * config.mm_tokens_per_image}{end}\n\n"
+
+    def _plain(self, text: str) -> str:
+        """The text without words that the tokenizer takes for its own signs."""
+        config = self.encoder.config
+        indices = [getattr(config, name, None) for name in ("boi_token_index", "image_token_id", "eoi_token_index")]
+        signs = self.tokenizer.convert_ids_to_tokens([index for index in indices if index is not None])
+        for sign in (*signs, *self.tokenizer.all_special_tokens, _TURN, _END):
+            text = text.replace(sign, " ")
+        return text.strip()
+
+    def _pixels(self, frame: NDArray[np.uint8]) -> torch.Tensor:
+        """A frame as Gemma-3's vision tower takes it: [1, 3, side, side] in -1 to 1."""
+        side = self.encoder.config.vision_config.image_size
+        pixels = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].float()
+        square = torch.nn.functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
+        return (square.round().clamp(0, 255) / 127.5 - 1).to(self.device, self.encoder.dtype)
+
+    def _fetch(self) -> None:
+        if self.stays:
+            self.encoder.to(self.device)
+            self.connectors.to(self.device)
+
+    def release(self) -> None:
+        """Moves the text stack to the host where the device is short of memory, until a new prompt needs it."""
+        if self.stays and memory.short(self.device):
+            self.encoder.to("cpu")
+            self.connectors.to("cpu")

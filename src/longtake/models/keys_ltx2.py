@@ -1,0 +1,371 @@
+"""How published LTX-2.3 checkpoints name their weights and settings, and how diffusers' classes do. Without torch.
+
+One file holds `model.diffusion_model.*` (transformer, and two connectors below it), `text_embedding_projection.*`
+(projections of the connectors), `vae.*`, `audio_vae.*` and `vocoder.*`; the settings of the reference classes are JSON
+in the metadata's `config`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from longtake.errors import BadCheckpoint
+from longtake.models import keys
+from longtake.models.keys import Config, refuse, residual_pairs
+from longtake.models.registry import PartName
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""The shapes of a file's tensors under diffusers' names."""
+
+_CONNECTOR = re.compile(r"text_embedding_projection\.|model\.diffusion_model\.(video|audio)_embeddings_connector\.")
+_PREFIXES: Mapping[str, PartName] = {
+    keys.TRANSFORMER_PREFIX: "transformer",
+    keys.VAE_PREFIX: "vae",
+    "audio_vae.": "audio_vae",
+    "vocoder.": "vocoder",
+}
+_MARKS = ("text_embedding_projection.", "audio_vae.", "vocoder.", f"{keys.TRANSFORMER_PREFIX}audio_")
+
+_TRANSFORMER_WORDS: Mapping[str, str] = {
+    "patchify_proj": "proj_in",
+    "audio_patchify_proj": "audio_proj_in",
+    "adaln_single": "time_embed",
+    "audio_adaln_single": "audio_time_embed",
+    "prompt_adaln_single": "prompt_adaln",
+    "audio_prompt_adaln_single": "audio_prompt_adaln",
+    "av_ca_video_scale_shift_adaln_single": "av_cross_attn_video_scale_shift",
+    "av_ca_audio_scale_shift_adaln_single": "av_cross_attn_audio_scale_shift",
+    "av_ca_a2v_gate_adaln_single": "av_cross_attn_video_a2v_gate",
+    "av_ca_v2a_gate_adaln_single": "av_cross_attn_audio_v2a_gate",
+    "scale_shift_table_a2v_ca_video": "video_a2v_cross_attn_scale_shift_table",
+    "scale_shift_table_a2v_ca_audio": "audio_a2v_cross_attn_scale_shift_table",
+    "q_norm": "norm_q",
+    "k_norm": "norm_k",
+}
+_CONNECTOR_WORDS: Mapping[str, str] = {
+    "video_embeddings_connector": "video_connector",
+    "audio_embeddings_connector": "audio_connector",
+    "video_aggregate_embed": "video_text_proj_in",
+    "audio_aggregate_embed": "audio_text_proj_in",
+    "transformer_1d_blocks": "transformer_blocks",
+    "q_norm": "norm_q",
+    "k_norm": "norm_k",
+}
+_VOCODER_WORDS: Mapping[str, str] = {
+    "conv_pre": "conv_in",
+    "conv_post": "conv_out",
+    "act_post": "act_out",
+    "ups": "upsamplers",
+    "resblocks": "resnets",
+}
+
+GEMMA_WIDTH = 3840
+"""Of Gemma-3-12B, which the published connectors read."""
+
+
+def is_ltx2(names: Sequence[str] | Mapping[str, Any]) -> bool:
+    """Whether a single file's weights are those of the second family."""
+    return any(name.startswith(_MARKS) for name in names)
+
+
+def part_of(key: str) -> PartName | None:
+    """The part that a published weight belongs to; None for one of no known part."""
+    if _CONNECTOR.match(key):
+        return "connectors"
+    return next((part for prefix, part in _PREFIXES.items() if key.startswith(prefix)), None)
+
+
+def renamed(part: PartName, key: str, levels: int) -> str | None:
+    """diffusers' name of a part's published weight, whole; None for one that is not needed.
+
+    `levels`: resampling blocks of the video autoencoder's encoder.
+    """
+    if part == "transformer":
+        return transformer_key(key.removeprefix(keys.TRANSFORMER_PREFIX))
+    if part == "connectors":
+        short = key.removeprefix("text_embedding_projection.").removeprefix(keys.TRANSFORMER_PREFIX)
+        return _worded(short, _CONNECTOR_WORDS)
+    if part == "vocoder":
+        return _worded(key.removeprefix("vocoder."), _VOCODER_WORDS).replace("downsample.lowpass.", "downsample.")
+    if part == "audio_vae":
+        return keys.statistic(key.removeprefix("audio_vae."))
+    return keys.vae_key(key.removeprefix(keys.VAE_PREFIX), levels)
+
+
+def transformer_key(key: str) -> str:
+    """diffusers' name of a published transformer weight or module, prefix already removed; of either family."""
+    return _worded(key, _TRANSFORMER_WORDS)
+
+
+def _worded(key: str, words: Mapping[str, str]) -> str:
+    return ".".join(words.get(word, word) for word in key.split("."))
+
+
+def config_of(part: PartName, published: Mapping[str, Any], shapes: Shapes) -> Config:
+    """The settings of a part's diffusers class for those of the reference classes in a file's `config`; where one is
+    not told, the reference's own default.
+
+    Raises `BadCheckpoint` where they are not there, and for a setting that diffusers' class does not have.
+    """
+    try:
+        return {
+            "transformer": lambda: _transformer_config(published),
+            "connectors": lambda: _connectors_config(published["transformer"], shapes),
+            "vae": lambda: vae_config(published["vae"]),
+            "audio_vae": lambda: _audio_vae_config(published["audio_vae"]),
+            "vocoder": lambda: _vocoder_config(published["vocoder"], shapes),
+        }[part]()
+    except (LookupError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise BadCheckpoint(
+            f"The checkpoint's `config` does not tell how its {part} is built: {type(error).__name__} at {error}."
+        ) from None
+
+
+def _demand(part: str, published: Mapping[str, Any], needed: Mapping[str, Any]) -> None:
+    for name, value in needed.items():
+        if name in published and published[name] != value:
+            refuse(part, name, published[name], value)
+
+
+def _transformer_config(published: Mapping[str, Any]) -> Config:
+    given = published["transformer"]
+    needed = {
+        "activation_fn": "gelu-approximate",
+        "attention_bias": True,
+        "positional_embedding_type": "rope",
+        "qk_norm": "rms_norm",
+        "standardization_norm": "rms_norm",
+        "norm_elementwise_affine": False,
+        "use_audio_video_cross_attention": True,
+        "av_cross_ada_norm": True,
+        "use_middle_indices_grid": True,
+        "cross_attention_norm": True,
+        "double_self_attention": False,
+        "only_cross_attention": False,
+        "share_ff": False,
+    }
+    _demand("transformer", given, needed)
+    if not given.get("caption_proj_before_connector"):
+        refuse("transformer", "caption_proj_before_connector", False, "True (LTX-2.3)")
+    seconds, height, width = given.get("positional_embedding_max_pos", [20, 2048, 2048])
+    video, sound = published.get("vae", {}), published.get("audio_vae", {})
+    compression = vae_config(video) if video else {}
+    spatial, temporal = (compression.get(f"{axis}_compression_ratio") for axis in ("spatial", "temporal"))
+    optional = ("ff_bias", "audio_ff_bias", "use_prompt_adaln_single", "use_keyframes_abs_pos_embedding")
+    return {
+        "in_channels": given.get("in_channels", 128),
+        "out_channels": given.get("out_channels", 128),
+        "patch_size": 1,
+        "patch_size_t": 1,
+        "num_attention_heads": given.get("num_attention_heads", 32),
+        "attention_head_dim": given.get("attention_head_dim", 128),
+        "cross_attention_dim": given.get("cross_attention_dim", 4096),
+        "vae_scale_factors": [temporal or 8, spatial or 32, spatial or 32],
+        "pos_embed_max_pos": seconds,
+        "base_height": height,
+        "base_width": width,
+        "gated_attn": bool(given.get("apply_gated_attention")),
+        "cross_attn_mod": bool(given.get("cross_attention_adaln")),
+        "audio_in_channels": given.get("audio_in_channels", 128),
+        "audio_out_channels": given.get("audio_out_channels", 128),
+        "audio_patch_size": 1,
+        "audio_patch_size_t": 1,
+        "audio_num_attention_heads": given.get("audio_num_attention_heads", 32),
+        "audio_attention_head_dim": given.get("audio_attention_head_dim", 64),
+        "audio_cross_attention_dim": given.get("audio_cross_attention_dim", 2048),
+        "audio_scale_factor": 4,
+        "audio_pos_embed_max_pos": given.get("audio_positional_embedding_max_pos", [20])[0],
+        "audio_sampling_rate": sound["model"]["params"].get("sampling_rate", 16000) if sound else 16000,
+        "audio_hop_length": sound["preprocessing"]["stft"].get("hop_length", 160) if sound else 160,
+        "audio_gated_attn": bool(given.get("apply_gated_attention")),
+        "audio_cross_attn_mod": bool(given.get("cross_attention_adaln")),
+        "num_layers": given.get("num_layers", 48),
+        "activation_fn": "gelu-approximate",
+        "qk_norm": "rms_norm_across_heads",
+        "norm_elementwise_affine": False,
+        "norm_eps": given.get("norm_eps", 1e-6),
+        "caption_channels": given.get("caption_channels", GEMMA_WIDTH),
+        "attention_bias": True,
+        "attention_out_bias": True,
+        "rope_theta": given.get("positional_embedding_theta", 10000.0),
+        "rope_double_precision": given.get("frequencies_precision") == "float64",
+        "causal_offset": 1,
+        "timestep_scale_multiplier": given.get("timestep_scale_multiplier", 1000),
+        "cross_attn_timestep_scale_multiplier": given.get("av_ca_timestep_scale_multiplier", 1),
+        "rope_type": given.get("rope_type", "split"),
+        "use_prompt_embeddings": False,
+        "perturbed_attn": True,
+    } | {name: given[name] for name in optional if name in given}
+
+
+def _connectors_config(given: Mapping[str, Any], shapes: Shapes) -> Config:
+    sides: Config = {}
+    for side, prefix in (("video", ""), ("audio", "audio_")):
+        width, features = shapes[f"{side}_text_proj_in.weight"]
+
+        def setting(name: str, otherwise: int, prefix: str = prefix) -> Any:
+            return given.get(f"{prefix}{name}", given.get(name, otherwise))
+
+        registers = shapes.get(f"{side}_connector.learnable_registers")
+        sides |= {
+            f"{side}_connector_num_attention_heads": setting("connector_num_attention_heads", 30),
+            f"{side}_connector_attention_head_dim": setting("connector_attention_head_dim", 128),
+            f"{side}_connector_num_layers": setting("connector_num_layers", 2),
+            f"{side}_connector_num_learnable_registers": registers[0] if registers else None,
+            f"{side}_gated_attn": bool(given.get("connector_apply_gated_attention")),
+            f"{side}_hidden_dim": width,
+        }
+    told = given.get("caption_channels", GEMMA_WIDTH)
+    caption = told if features % told == 0 else GEMMA_WIDTH
+    return sides | {
+        "caption_channels": caption,
+        "text_proj_in_factor": features // caption,
+        "connector_rope_base_seq_len": given.get("connector_positional_embedding_max_pos", [1])[0],
+        "rope_theta": given.get("positional_embedding_theta", 10000.0),
+        "rope_double_precision": given.get("frequencies_precision") == "float64",
+        "causal_temporal_positioning": False,
+        "rope_type": given.get("rope_type", "split"),
+        "per_modality_projections": True,
+        "proj_bias": "video_text_proj_in.bias" in shapes,
+    }
+
+
+_RESAMPLE: Mapping[str, str] = {
+    "compress_space": "spatial",
+    "compress_time": "temporal",
+    "compress_all": "spatiotemporal",
+}
+
+
+def vae_config(given: Mapping[str, Any]) -> Config:
+    """The settings of `AutoencoderKLLTX2Video` for those of the reference's `CausalVideoAutoencoder` of LTX-2."""
+    needed = {"_class_name": "CausalVideoAutoencoder", "dims": 3, "norm_layer": "pixel_norm"}
+    _demand("vae", given, needed | {"latent_log_var": "uniform"})
+    encoder, decoder = residual_pairs("encoder", given), residual_pairs("decoder", given)
+    down = [_resampling(kind.removesuffix("_res"), kind.endswith("_res")) for kind, _ in encoder[1::2]]
+    up = [_resampling(kind, True) for kind, _ in decoder[1::2]]
+    latents, patch = given.get("latent_channels", 128), given.get("patch_size", 4)
+    return {
+        "in_channels": given.get("in_channels", 3),
+        "out_channels": given.get("out_channels", 3),
+        "latent_channels": latents,
+        "block_out_channels": _widths(latents, encoder, 2),
+        "down_block_types": ["LTX2VideoDownBlock3D"] * len(down),
+        "decoder_block_out_channels": _widths(given.get("decoder_base_channels", 128), decoder, 1),
+        "layers_per_block": [options["num_layers"] for _, options in encoder[::2]],
+        "decoder_layers_per_block": [options["num_layers"] for _, options in decoder[::2]],
+        "spatio_temporal_scaling": [True] * len(down),
+        "decoder_spatio_temporal_scaling": [True] * len(up),
+        "decoder_inject_noise": [bool(options.get("inject_noise")) for _, options in decoder[::2]],
+        "downsample_type": down,
+        # diffusers reads the decoder's lists from their end, but this one from its beginning.
+        "upsample_type": up[::-1],
+        "upsample_residual": [bool(options.get("residual")) for _, options in decoder[1::2]],
+        "upsample_factor": [options.get("multiplier", 1) for _, options in decoder[1::2]],
+        "timestep_conditioning": bool(given.get("timestep_conditioning", True)),
+        "patch_size": patch,
+        "patch_size_t": 1,
+        "resnet_norm_eps": 1e-6,
+        "encoder_causal": True,
+        "decoder_causal": bool(given.get("causal_decoder")),
+        "encoder_spatial_padding_mode": given.get("encoder_spatial_padding_mode", "zeros"),
+        "decoder_spatial_padding_mode": given.get("spatial_padding_mode", "reflect"),
+        "spatial_compression_ratio": patch * 2 ** sum(kind != "temporal" for kind in down),
+        "temporal_compression_ratio": 2 ** sum(kind != "spatial" for kind in down),
+    }
+
+
+def _resampling(kind: str, right: bool) -> str:
+    if not right or kind not in _RESAMPLE:
+        refuse("vae", "blocks", kind, f"{', '.join(_RESAMPLE)}, and these with _res to encode")
+    return _RESAMPLE[kind]
+
+
+def _widths(first: int, pairs: Sequence[tuple[str, Config]], otherwise: int) -> list[int]:
+    """The channels after each resampling block."""
+    widths = [first]
+    for _, options in pairs[1::2]:
+        widths.append(widths[-1] * options.get("multiplier", otherwise))
+    return widths[1:]
+
+
+def _audio_vae_config(given: Mapping[str, Any]) -> Config:
+    parameters, spectrum = given["model"]["params"], given["preprocessing"]
+    shape = parameters["ddconfig"]
+    _demand("audio_vae", shape, {"resamp_with_conv": True, "attn_type": "vanilla"})
+    return {
+        "base_channels": shape.get("ch", 128),
+        "output_channels": shape.get("out_ch", 2),
+        "ch_mult": shape.get("ch_mult", [1, 2, 4]),
+        "num_res_blocks": shape.get("num_res_blocks", 2),
+        "attn_resolutions": shape.get("attn_resolutions") or None,
+        "in_channels": shape.get("in_channels", 2),
+        "resolution": shape.get("resolution", 256),
+        "latent_channels": shape.get("z_channels", 8),
+        "norm_type": shape.get("norm_type", "pixel"),
+        "causality_axis": shape.get("causality_axis", "height"),
+        "dropout": shape.get("dropout", 0.0),
+        "mid_block_add_attention": shape.get("mid_block_add_attention", True),
+        "sample_rate": parameters.get("sampling_rate", 16000),
+        "mel_hop_length": spectrum["stft"].get("hop_length", 160),
+        "is_causal": spectrum["stft"].get("causal", True),
+        "mel_bins": shape.get("mel_bins") or spectrum["mel"]["n_mel_channels"],
+        "double_z": shape.get("double_z", True),
+    }
+
+
+def _vocoder_config(given: Mapping[str, Any], shapes: Shapes) -> Config:
+    config: Config = {}
+    for generator, prefix, weights in (("vocoder", "", "vocoder"), ("bwe", "bwe_", "bwe_generator")):
+        part = given[generator]
+        _demand("vocoder", part, {"resblock": "AMP1", "stereo": True, "activation": "snakebeta"})
+        settings = {
+            "in_channels": shapes[f"{weights}.conv_in.weight"][1],
+            "hidden_channels": part["upsample_initial_channel"],
+            "out_channels": 2,
+            "upsample_kernel_sizes": part["upsample_kernel_sizes"],
+            "upsample_factors": part["upsample_rates"],
+            "resnet_kernel_sizes": part["resblock_kernel_sizes"],
+            "resnet_dilations": part["resblock_dilation_sizes"],
+            "act_fn": "snakebeta",
+            "leaky_relu_negative_slope": 0.1,
+            "antialias": True,
+            "antialias_ratio": 2,
+            "antialias_kernel_size": 12,
+            "final_act_fn": "tanh" if part.get("use_tanh_at_final", True) else None,
+            "final_bias": bool(part.get("use_bias_at_final", True)),
+        }
+        config |= {f"{prefix}{name}": value for name, value in settings.items()}
+    wide = given["bwe"]
+    return config | {
+        "filter_length": wide["n_fft"],
+        "hop_length": wide["hop_length"],
+        "window_length": wide["n_fft"],
+        "num_mel_channels": wide["num_mels"],
+        "input_sampling_rate": wide["input_sampling_rate"],
+        "output_sampling_rate": wide["output_sampling_rate"],
+    }
+
+
+def upsampler_config(published: Mapping[str, Any]) -> Config:
+    """The settings of `LTX2LatentUpsamplerModel` for those of a published upscaler."""
+    config = keys.upsampler_config(published)
+    return config | {
+        "rational_spatial_scale": published.get("spatial_scale", 2.0),
+        "use_rational_resampler": bool(published.get("rational_resampler")),
+    }
+
+
+_GEMMA_PREFIXES = (
+    (re.compile(r"^language_model\.lm_head\."), "lm_head."),
+    (re.compile(r"^language_model\.model\."), "model.language_model."),
+    (re.compile(r"^(model\.)?vision_tower\.(vision_model\.)?"), "model.vision_tower."),
+    (re.compile(r"^multi_modal_projector\."), "model.multi_modal_projector."),
+)
+
+
+def gemma_key(key: str) -> str:
+    """The name in transformers' `Gemma3ForConditionalGeneration` of a weight as it is published."""
+    for pattern, ours in _GEMMA_PREFIXES:
+        key = pattern.sub(ours, key)
+    return key

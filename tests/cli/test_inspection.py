@@ -1,0 +1,119 @@
+"""The joint of a finished file: found in both directions, measured, and drawn with its sound."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from longtake.cli.inspection import Joint, inspect
+from longtake.clip import Span
+from longtake.media.encode import Encoder
+from longtake.media.formats import recipe
+from longtake.media.source import open_source
+from longtake.plan import LTX2Plan, Modality
+from tests.media.files_out import moving
+
+RATE = Fraction(24)
+SHOWN, NEW = 36, 48
+SECOND = 48_000
+OFF = Modality(cfg=1, stg=0, modality=1, rescale=0)
+
+
+def plan(direction: Literal["forward", "backward"], strength: float = 1.0) -> LTX2Plan:
+    return LTX2Plan(
+        endpoint="fal-ai/ltx-2.3-22b/extend-video",
+        model="ltx2-tiny",
+        prompt="a red disc",
+        negative_prompt="",
+        expand_prompt=False,
+        check_safety=False,
+        seed=1,
+        width=160,
+        height=96,
+        rate=RATE,
+        context=Span(0, SHOWN, RATE),
+        shown_frames=SHOWN,
+        context_frames=17,
+        new_frames=NEW,
+        strength=strength,
+        loras=(),
+        price_usd=Fraction(0),
+        direction=direction,
+        extensions=(),
+        scales=(),
+        scheduler="ltx2",
+        steps=1,
+        video=OFF,
+        audio=OFF,
+        stg_blocks=(),
+        gamma=0,
+        eta=0,
+        acceleration="none",
+        sound=True,
+        audio_strength=1,
+        end_image=None,
+        end_image_strength=1,
+        camera=None,
+        camera_scale=1,
+        output="PRORES4444 (.mov)",
+        quality="low",
+        write_mode="fast",
+        sync_mode=False,
+    )
+
+
+def inspected(folder: Path, what: LTX2Plan, *, sound: bool = True) -> tuple[Joint, Image.Image]:
+    """A file whose picture jumps and whose 440 Hz tone falls by 6 dB and jumps by 90 degrees at the joint."""
+    joint = NEW if what.direction == "backward" else SHOWN
+    frames = moving(what.num_frames, 96, 160)
+    frames[joint:] = 255 - frames[joint:]
+    turns = 2 * np.pi * 440 * np.arange(what.num_frames * 2000) / SECOND
+    turns[joint * 2000 :] += np.pi / 2
+    wave = 0.4 * np.sin(turns)
+    wave[joint * 2000 :] /= 2
+    path = folder / "a.mov"
+    with Encoder(
+        path, recipe("PRORES4444 (.mov)", "low", "fast"), 160, 96, RATE, sound_rate=SECOND if sound else None
+    ) as file:
+        if sound:
+            file.write_sound(np.stack([wave, wave]).astype(np.float32))
+        file.write(frames)
+    sheet = folder / "sheet.png"
+    with open_source(path) as source:
+        found = inspect(source, what, sheet)
+    assert found is not None
+    with Image.open(sheet) as picture:
+        return found, picture.convert("RGB")
+
+
+@pytest.mark.parametrize(("direction", "frame"), [("forward", SHOWN), ("backward", NEW)])
+def test_the_joint_is_found_and_measured(tmp_path: Path, direction: Literal["forward", "backward"], frame: int) -> None:
+    found, _ = inspected(tmp_path, plan(direction))
+    assert found.frame == frame
+    assert found.figures.difference_ratio > 5
+    assert found.figures.loudness_step_db == pytest.approx(-6.02, abs=0.2)
+    assert found.tone.pitch_step_cents == pytest.approx(0, abs=3)
+    assert found.tone.phase_jump_degrees == pytest.approx(90, abs=3)
+    document = found.to_json()
+    assert document["phase_jump_degrees"] == found.tone.phase_jump_degrees
+    assert dict(found.rows())["pitch step"] == "+0 cents"
+    assert dict(found.rows())["phase jump"] == "90 degrees"
+
+
+def test_where_the_context_is_a_rendition_the_sound_s_joint_is_where_the_source_s_ends(tmp_path: Path) -> None:
+    found, _ = inspected(tmp_path, plan("forward", strength=0.5))
+    assert found.frame == SHOWN - 17
+    assert found.figures.loudness_step_db == pytest.approx(-6.02, abs=0.2)
+
+
+def test_only_a_file_with_sound_gets_a_spectrogram(tmp_path: Path) -> None:
+    found, silent = inspected(tmp_path, plan("forward"), sound=False)
+    assert found.figures.loudness_step_db is None
+    assert "pitch step" not in dict(found.rows())
+    _, heard = inspected(tmp_path, plan("forward"))
+    assert heard.width == silent.width
+    assert heard.height > silent.height + 240
+    np.testing.assert_array_equal(np.asarray(heard)[: silent.height], np.asarray(silent))

@@ -1,0 +1,110 @@
+"""The second family starts where the first one ended, and its fast forward pass is the product's."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import pytest
+import torch
+
+from longtake.models.audiovisual import Layout, Look, Words, attach, velocities
+from longtake.sampling.positions import Grid, audio_bounds
+from longtake.sampling.track import Track
+from recipes.tiny import configs as first
+from recipes.tiny import sampler as first_sampler
+from recipes.tiny import windows as first_windows
+from recipes.tiny.forward import Forward as FirstForward
+from recipes.tiny_av import caption, configs, text, warm, windows
+from recipes.tiny_av.forward import Forward, Modality
+
+
+@pytest.fixture(scope="module")
+def old() -> first_sampler.Family:
+    if not (first.WEIGHTS / "model_index.json").exists():
+        pytest.skip("the first family's weights are not here")
+    torch.set_num_threads(1)
+    return first_sampler.load()
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+def test_the_picture_starts_as_the_first_family_left_it(old: first_sampler.Family) -> None:
+    code = caption.code(old)
+    new = warm.transformer(old.transformer, code.basis, code.centre)
+    torch.manual_seed(0)
+    x, sigmas = torch.randn(2, 5, 16, 64), torch.rand(2, 5)
+    ids = torch.tensor([[20, 21, 30, 1], [5, 8, 22, 1]])
+    captions = old.text_encoder(ids, attention_mask=torch.ones_like(ids))[0]
+    tokens = (old.transformer.caption_projection(captions) - code.centre) @ torch.linalg.pinv(code.basis).mT
+    corners = first_windows.coordinates(first_windows.starts(5), 4, 4, first.FPS)
+    before = FirstForward(old.transformer, compiled=False)(x, sigmas, captions, torch.ones_like(ids), corners)
+
+    video = Modality(x, sigmas, sigmas[:, -1], tokens, torch.stack([corners, corners], -1))
+    sound = torch.randn(2, 18, 1, configs.TRANSFORMER["audio_in_channels"])
+    heard = Modality(
+        sound, torch.rand(2, 18), sigmas[:, 0], torch.randn(2, 4, configs.AUDIO_WIDTH), windows.audio_coords(18)
+    )
+    after, silent = Forward(new, compiled=False)(video, heard, torch.ones(2))
+    assert (after - before).norm() < 0.01 * before.norm()
+    assert not silent.any()
+
+
+def test_old_captions_are_written_in_the_new_code(old: first_sampler.Family) -> None:
+    code = caption.code(old)
+    made, mask = caption.captions(old, caption.prompts(5, 40))
+    found = made[mask.bool()]
+    solution = (found - code.centre) @ torch.linalg.pinv(code.basis).mT
+    assert (code.centre + solution @ code.basis.mT - found).norm() < 0.02 * found.norm()
+    assert solution.square().mean(-1).max() < 1.05
+
+
+def test_the_fast_forward_pass_is_the_products() -> None:
+    torch.manual_seed(1)
+    small = configs.TRANSFORMER | {"num_layers": 2}
+    from diffusers import LTX2VideoTransformer3DModel
+
+    model: Any = LTX2VideoTransformer3DModel(**small)
+    grid, seconds = Grid(4, 16, Fraction(25)), 18
+    video, audio = torch.randn(1, 20, 64), torch.randn(1, seconds, configs.TRANSFORMER["audio_in_channels"])
+    masks = torch.ones(1, 20, 1), torch.ones(1, seconds, 1)
+    masks[0][:, :8], masks[1][:, :7] = 0.0, 0.3
+    words = Words(torch.randn(1, 6, configs.VIDEO_WIDTH), torch.randn(1, 6, configs.AUDIO_WIDTH))
+    coords = grid.bounds(5, 2, 2), audio_bounds(seconds)
+    streams = [
+        Modality(
+            x.unflatten(1, (-1, cells)),
+            0.7 * mask.view(1, -1, cells)[..., 0],
+            torch.tensor([0.7]),
+            tokens,
+            place,
+        )
+        for x, mask, cells, tokens, place in zip(
+            (video, audio), masks, (4, 1), (words.video, words.audio), coords, strict=True
+        )
+    ]
+    for linked in (True, False):
+        fast = Forward(model, compiled=False)(streams[0], streams[1], torch.tensor([float(linked)]))
+        tracks = {"video": Track(video, masks[0], coords[0]), "audio": Track(audio, masks[1], coords[1])}
+        other = LTX2VideoTransformer3DModel(**small)
+        other.load_state_dict(model.state_dict())
+        attach(other)
+        layout = Layout.of(other, tracks)  # type: ignore[arg-type]
+        look = Look(words, isolated=not linked)
+        slow = velocities(other, layout, {"video": video, "audio": audio}, 0.7, [look], ())
+        torch.testing.assert_close(fast[0].flatten(1, 2), slow["video"], atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(fast[1].flatten(1, 2), slow["audio"], atol=2e-5, rtol=1e-4)
+
+
+def test_prompts_of_any_length_fill_the_same_number_of_tokens() -> None:
+    stack, words = text.stack(), text.tokenizer()
+    ids, mask = text.tokens(words, ["", "a red circle moving left", "unknown words " * 40])
+    assert mask.sum(1).tolist() == [1, 6, first.SEQUENCE]
+    assert bool((mask.diff(dim=1) >= 0).all()), "padding stands on the left"
+    video, audio = text.encode(stack, ids, mask)
+    assert video.shape == (3, first.SEQUENCE, configs.VIDEO_WIDTH)
+    assert audio.shape == (3, first.SEQUENCE, configs.AUDIO_WIDTH)
+    torch.testing.assert_close(video[0, 6:], video[1, 6:], msg="what follows the words is the same for all")
