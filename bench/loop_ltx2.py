@@ -64,8 +64,7 @@ def window() -> dict[Stream, Track]:
 
 
 def main() -> None:
-    model, tracks = transformer(), window()
-    plain: Any = model.forward
+    model, plain, tracks = transformer(), transformer(), window()
     attach(model)
     words = [Words(torch.randn(1, 64, 640), torch.randn(1, 64, 320)) for _ in range(2)]
     guide = Guide(words[0], words[1], {"video": GUIDANCE["video"], "audio": GUIDANCE["audio"]}, (4,))

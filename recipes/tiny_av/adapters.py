@@ -15,7 +15,8 @@ from recipes.tiny_av.forward import Forward, Weights
 from recipes.tiny_av.windows import Batch
 
 RANK = 4
-NAMES = ("camera_dolly_in", "camera_dolly_left", "distill")
+SHARES = {"camera_dolly_in": 1.0, "camera_dolly_left": 1.0, "distill": 0.4}
+"""The adapters, and how much of what each learnt its file adds: all of it would carry `distill` past its aim."""
 TARGETS = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0")
 PREFIX = "diffusion_model.transformer_blocks."
 """Of the published names."""
@@ -47,13 +48,13 @@ class Adapter(nn.Module):
             layers.append(w | more)
         return layers
 
-    def file(self) -> dict[str, torch.Tensor]:
-        """By the published names, in half precision."""
+    def file(self, share: float = 1.0) -> dict[str, torch.Tensor]:
+        """By the published names, in half precision; `share` of what it adds."""
         out = {}
-        for part, letter in ((self.down, "A"), (self.up, "B")):
+        for part, letter, factor in ((self.down, "A", 1.0), (self.up, "B", share)):
             for key, value in part.items():
                 name = f"{PREFIX}{key.replace('/', '.')}.lora_{letter}.weight"
-                out[name] = value.detach().half().contiguous()
+                out[name] = (factor * value.detach()).half().contiguous()
         return out
 
 
@@ -84,9 +85,9 @@ def write(folder: Path) -> None:
     """Write the adapters there are as files."""
     model = transformer.start()["transformer"]
     folder.mkdir(parents=True, exist_ok=True)
-    for name in NAMES:
+    for name, share in SHARES.items():
         if path(name).exists():
-            save_file(load(name, model).file(), folder / f"{name}.safetensors", metadata={"format": "pt"})
+            save_file(load(name, model).file(share), folder / f"{name}.safetensors", metadata={"format": "pt"})
             (folder / f"{name}.safetensors").chmod(0o644)
 
 

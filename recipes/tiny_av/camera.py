@@ -32,7 +32,10 @@ from recipes.tiny_av.windows import (
 SEED = 160_000_000
 MOVES = {"dolly_in": (0.018, 0.0), "dolly_left": (0.0, 1.0)}
 """Log scale per frame, and speed in pixels per frame to the left."""
-PLAN = Plan(((440, 300),), muon=6e-3, adam=3e-3, warmup=20, ema=0.98)
+PLANS = {
+    name: Plan(((end, over),), muon=6e-3, adam=3e-3, warmup=20, ema=0.98)
+    for name, end, over in (("dolly_in", 740, 500), ("dolly_left", 440, 300))
+}
 CLIPS = 480
 FRAMES = 33
 BATCH = 16
@@ -116,7 +119,9 @@ def main() -> None:
     arguments = parser.parse_args()
     ranks.start()
     clips = Clips(arguments.move)
-    adapters.train(f"camera_{arguments.move}", PLAN, transformer.latest(), clips.batch_of, arguments.resume)
+    adapters.train(
+        f"camera_{arguments.move}", PLANS[arguments.move], transformer.latest(), clips.batch_of, arguments.resume
+    )
 
 
 if __name__ == "__main__":

@@ -86,6 +86,7 @@ def take(
         else:
             write_sound(early)
             context = show_footage(source, plan, write, hear)
+        hear(Progress("prompt", 0, 1))
         prompt, expansion_note = expanded(plan, models.text, context, settings)
         positive = Words(*models.text.encode(prompt))
         heeded = "negative" in plan.predictions

@@ -44,6 +44,7 @@ def take(
 ) -> Result:
     """See `longtake.take.take`."""
     source, hear = prepared.source, Listener(on_progress)
+    hear(Progress("prompt", 0, 1))
     prompt, expansion_note = expand(plan.prompt, settings) if plan.expand_prompt else (plan.prompt, None)
     checker, safety_note = safety.checker(settings) if plan.check_safety else (None, None)
     kept_sound = source_sound(source, plan)

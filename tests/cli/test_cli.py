@@ -161,6 +161,7 @@ def test_a_run_in_a_process_of_its_own_tells_its_stages_and_the_facts(clips: Pat
     assert process.returncode == 0, stages
     assert [line.split("] ")[1] for line in stages.splitlines()] == [
         "Loading the model",
+        "Reading the prompt",
         "Reading the source",
         "Sampling new frames",
         "Decoding and encoding",
@@ -425,12 +426,12 @@ def test_what_is_off_is_not_told(clips: Path) -> None:
         "473 frames: 457 new, 16 given",
         "473 frames: 6 cut off, 443 new, 24 given",
         "gamma 2",
-        "at most 60",
     ):
         assert wanted in ran.out, ran.out + ran.err
     for unwanted in ("STG", "distill", "renoise", "scale 2", "modality", "hears"):
         assert unwanted not in ran.out
     assert "sound     none" in ran.out
+    assert ran.out.split("evaluations")[-1].strip() == "28"
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ STAGES = {
     "load": "Loading the model",
     "context": "Reading the source",
     "footage": "Writing the source",
+    "prompt": "Reading the prompt",
     "sound": "Decoding the sound",
     "sampling": "Sampling new frames",
     "frames": "Decoding and encoding",
