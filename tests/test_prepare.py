@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -87,18 +88,19 @@ def test_the_limits_hold_for_the_image_too(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["video_url", "end_image_url"])
-def test_every_host_is_asked_about(name: str, folder: Path) -> None:
+def test_every_download_goes_through_the_transport(name: str, folder: Path) -> None:
     asked: list[str] = []
 
-    def refuse(host: str) -> None:
-        asked.append(host)
-        raise InvalidRequest(f"{host} is not to be asked.")
+    def refuse(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.host)
+        raise httpx.ConnectError("is not to be asked")
 
     fields = {"video_url": str(folder / "clip.mp4")} | {name: "http://inside.example/x"}
     request: Request = parse(ltx23.Request, {"prompt": "x"} | fields)
+    transport = httpx.MockTransport(refuse)
     with (
         pytest.raises(InvalidRequest, match="is not to be asked") as error,
-        prepared(request, PUBLISHED, settings(folder), allow_local=True, check_host=refuse),
+        prepared(request, PUBLISHED, settings(folder), allow_local=True, transport=transport),
     ):
         pass
     assert (asked, error.value.loc) == (["inside.example"], ("body", name))

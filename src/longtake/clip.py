@@ -76,6 +76,19 @@ class Progress:
     windows: int = 1
 
 
+STAGES = {
+    "load": "Loading the model",
+    "context": "Reading the source",
+    "footage": "Writing the source",
+    "prompt": "Reading the prompt",
+    "sound": "Decoding the sound",
+    "sampling": "Sampling new frames",
+    "frames": "Decoding and encoding",
+    "reversing": "Writing backwards",
+    "fetch": "Fetching",
+}
+"""What people read of each stage; the first word of `Progress.stage` names it."""
+
 OnProgress = Callable[[Progress], None]
 """Told of every step; it cancels the work by raising `Cancelled`."""
 

@@ -103,6 +103,12 @@ class ExpansionFailed(LongtakeError):
     status = 400
 
 
+class DiskFull(LongtakeError):
+    """A file could not be written for want of room."""
+
+    status = 507
+
+
 class Cancelled(LongtakeError):
     """The caller asked to stop; the work stopped within one step."""
 

@@ -4,11 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.clip import OnProgress, Progress
+from longtake.clip import OnProgress, Progress, Source
+from longtake.endpoints import ENDPOINTS
+from longtake.endpoints.shared import VideoFile
 from longtake.media import sound
 from longtake.media.sound import Samples
 from longtake.media.source import SourceReader
@@ -32,6 +35,23 @@ class Result:
     prompt: str
     has_sound: bool
     notes: tuple[str, ...]
+
+    def response(self, facts: Source, url: str) -> dict[str, Any]:
+        """The endpoint's answer as JSON: the file under this address, by its `facts` as read back from it."""
+        video = VideoFile(
+            url=url,
+            content_type=self.content_type,
+            file_name=self.path.name,
+            file_size=self.file_size,
+            width=facts.width,
+            height=facts.height,
+            fps=float(facts.rate),
+            duration=facts.duration_s,
+            num_frames=facts.num_frames,
+        )
+        said = {"video": video, "prompt": self.prompt, "seed": self.plan.seed}
+        answer: dict[str, Any] = ENDPOINTS[self.plan.endpoint].Response.model_validate(said).model_dump(mode="json")
+        return answer
 
 
 @dataclass

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import httpx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +15,8 @@ from longtake.clip import Source
 from longtake.endpoints import ENDPOINTS, ltx23, ltxv097, ltxv098
 from longtake.endpoints.shared import source_field, source_url
 from longtake.errors import InvalidRequest, Loc, LongtakeError, NotSupported
-from longtake.media.fetch import any_host, localise
+from longtake.media.fetch import localise
+from longtake.media.formats import Recipe, recipe
 from longtake.media.source import Limits, SourceReader, open_source
 from longtake.media.still import open_still
 from longtake.models.registry import CARDS, ModelCard, adapter, located, missing
@@ -47,38 +49,57 @@ def prepared(
     new_frames: int | None = None,
     loras: tuple[LoRA, ...] = (),
     adjust: Callable[[Request, Source], Request] = lambda request, source: request,
-    check_host: Callable[[str], None] = any_host,
+    own_file: Callable[[str], Path | None] = lambda url: None,
+    folder: Path | None = None,
+    plan: AnyPlan | None = None,
+    transport: httpx.BaseTransport | None = None,
 ) -> Iterator[Prepared]:
     """Fetches and opens what the request names and plans the work; the source closes with the block.
 
     A request without a seed gets one here, so that the plan fixes it. `allow_local`: video and image may be paths of
     this machine. `new_frames`, `loras`: see the endpoints' `plan`. `adjust` may fit the request to the source before
-    it is planned. `check_host` is asked about every host before it is contacted. Raises LongtakeError naming the field.
+    it is planned. `own_file` finds the file of an address that is this machine's own. What is fetched stays in `folder`
+    and is not fetched again; `plan` is that of an earlier try, to be carried out again. Downloads
+    go through `transport`. Raises LongtakeError naming the field.
     """
     check_family(request, card)
     limits = Limits(max_pixels=settings.max_source_pixels, max_duration_s=settings.max_source_duration_s)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="longtake-")))
+        home = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="longtake-")))
 
-        def fetched(url: str) -> Path:
-            return localise(
-                url, folder, max_bytes=settings.max_source_bytes, allow_local=allow_local, check_host=check_host
+        def fetched(url: str, name: str) -> Path:
+            own = own_file(url)
+            if own is not None:
+                return own
+            if (home / name).exists():
+                return home / name
+            path = localise(
+                url, home, max_bytes=settings.max_source_bytes, allow_local=allow_local, transport=transport
             )
+            return path.replace(home / name) if path.parent == home else path
 
         with naming(source_field(type(request))):
-            source = stack.enter_context(open_source(fetched(source_url(request)), limits=limits))
-        seed = secrets.randbelow(LARGEST_SEED) if request.seed is None else request.seed
-        fitted = adjust(request, source.facts)
-        plan = plan_request(fitted, source.facts, card, seed, prices(settings), new_frames, loras)
-        if isinstance(plan, LTXVPlan):
-            passes = tuple(replace(pass_, acceleration=settings.acceleration) for pass_ in plan.passes)
-            plan = replace(plan, passes=passes)
+            source = stack.enter_context(open_source(fetched(source_url(request), "source"), limits=limits))
+        if plan is None:
+            seed = secrets.randbelow(LARGEST_SEED) if request.seed is None else request.seed
+            fitted = adjust(request, source.facts)
+            plan = plan_request(fitted, source.facts, card, seed, prices(settings), new_frames, loras)
+            if isinstance(plan, LTXVPlan):
+                passes = tuple(replace(pass_, acceleration=settings.acceleration) for pass_ in plan.passes)
+                plan = replace(plan, passes=passes)
         check_parts(plan, card, settings)
         image = None
         if isinstance(request, ltx23.Request) and request.end_image_url is not None:
             with naming(("end_image_url",), told=True):
-                image = open_still(fetched(request.end_image_url), limits=limits)
+                image = open_still(fetched(request.end_image_url, "end_image"), limits=limits)
         yield Prepared(source, plan, image)
+
+
+def recipe_of(request: Request) -> Recipe:
+    """How the API writes the file: as the request says, where its endpoint has fields for that."""
+    if isinstance(request, ltx23.Request):
+        return recipe(request.video_output_type, request.video_quality, request.video_write_mode)
+    return recipe("X264 (.mp4)", "high", "balanced")
 
 
 @contextmanager

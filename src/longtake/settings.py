@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,8 +12,17 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from longtake.errors import InvalidRequest
 
+DEVICE = r"(auto|cpu|mps|cuda(:\d+)?)"
+
 Positive = Annotated[int, Field(gt=0)]
 Price = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
+
+
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _data() -> Path:
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "longtake"
 
 
 def _cache(name: str) -> Path:
@@ -36,7 +46,7 @@ class Settings(BaseSettings):
     offline: bool = False
     """Never ask the hub, nor any URL of a LoRA."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, Field(pattern=f"^{DEVICE}$")] = "auto"
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     quantise: Literal["none", "fp8"] = "none"
     """fp8: the transformer's weights are stored in 8 bits and cast layer by layer."""
@@ -67,12 +77,56 @@ class Settings(BaseSettings):
     """Width times height of one frame of a source."""
     max_lora_bytes: Positive = 4 * 1024**3
     prompt_cache_entries: Positive = 64
+    data_dir: Path = Field(default_factory=_data)
+    """What a server keeps: its database, where `database_url` names no other, files, work in progress, certificates."""
+    database_url: str | None = None
+    """`postgresql://...`, or `sqlite:///path`; several servers on one PostgreSQL share one queue."""
+    public_url: str | None = None
+    """The address under which clients reach the server, where it is not the one that they call."""
+    slots: Annotated[tuple[str, ...], NoDecode] = ("auto",)
+    """The devices that work at the same time, each in a process of its own, as `device` or `device@pool`, separated by
+    commas; `none`: this server only takes requests."""
+    pools: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
+    """Endpoint id -> the pool (queue) of its requests, as JSON; those not named are in the pool `default`."""
+    preload: str | None = None
+    """The endpoint whose model every slot loads before its first request; else the largest one that is here."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ("*",)
+    trusted_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Hosts that may be fetched from and called back though their addresses are not public."""
+    open_proxy: bool = False
+    """Whether /api/fal/proxy serves callers without a key, where keys exist."""
+
+    max_body_bytes: Positive = 100 * 1024**2
+    """Of a request's JSON, data URIs included."""
+    max_upload_bytes: Positive = 2 * 1024**3
+    max_waiting: Positive = 100_000
+    """Requests of one pool that may wait; one more is refused with 503."""
+    max_attempts: Positive = 3
+    """How often a request whose worker died is tried."""
+    lease_s: PositiveSeconds = 15
+    """A server that did not beat for so long is dead, and its requests go back to the queue."""
+    stall_s: PositiveSeconds = 900
+    """A worker process that reports no progress for so long is killed."""
+    cancel_grace_s: PositiveSeconds = 5
+    """A cancelled worker process that works on for so long is killed."""
+    drain_s: PositiveSeconds = 600
+    """So long a terminated server finishes what it has begun; what is left goes back to the queue."""
+    ping_s: PositiveSeconds = 10
+    """Silence on an event stream is broken so often."""
+    webhook_timeout_s: PositiveSeconds = 15
+    upload_s: PositiveSeconds = 3600
+    """So long a promised upload may take."""
+    result_s: Positive = 7 * 24 * 3600
+    """Results and uploads are kept so long, where a request asks for nothing else."""
+    log_format: Literal["auto", "console", "json"] = "auto"
+    """auto: for people on a terminal, JSON elsewhere."""
+
     lora_disk_bytes: Positive = 32 * 1024**3
     """Downloaded LoRAs above this are deleted, the longest unused first."""
     lora_cache_bytes: Annotated[int, Field(ge=0)] = 10 * 1024**3
     """Host memory for LoRAs read last: enough for the 7.6 GB of LTX-2.3's distilled one, which most requests use."""
 
-    @field_validator("model_sources", mode="before")
+    @field_validator("model_sources", "pools", mode="before")
     @classmethod
     def _from_json(cls, given: Any) -> Any:
         if not isinstance(given, str):
@@ -82,12 +136,27 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError('must be JSON, as in {"ltxv-13b-0.9.8-distilled": "/models/distilled"}') from None
 
-    @field_validator("models_dir", "loras_dir", "safety_checkpoint", "depth_checkpoint", "pose_checkpoint")
+    @field_validator("slots", "cors_origins", "trusted_hosts", mode="before")
+    @classmethod
+    def _from_list(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        return tuple(part for part in map(str.strip, given.split(",")) if part and part != "none")
+
+    @field_validator("slots")
+    @classmethod
+    def _slots(cls, slots: tuple[str, ...]) -> tuple[str, ...]:
+        for slot in slots:
+            if not re.fullmatch(rf"{DEVICE}(@[\w.-]+)?", slot):
+                raise ValueError(f"{slot!r} is not a device, as in cuda:0, or a device and its pool, as in cuda:0@ltx")
+        return slots
+
+    @field_validator("data_dir", "models_dir", "loras_dir", "safety_checkpoint", "depth_checkpoint", "pose_checkpoint")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return path if path is None else path.expanduser().absolute()
 
-    @field_validator("expansion_url", "hf_endpoint")
+    @field_validator("expansion_url", "hf_endpoint", "public_url")
     @classmethod
     def _http(cls, url: str | None) -> str | None:
         if url is not None and not url.startswith(("http://", "https://")):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from longtake import take_ltx2, take_ltxv
 from longtake.clip import OnProgress, ignore_progress
+from longtake.extend.kept import NOTHING_KEPT, Kept
 from longtake.footage import Result
 from longtake.media.formats import Recipe
 from longtake.models.lora_files import Fetch, Lora
@@ -25,21 +26,25 @@ def take(
     settings: Settings,
     *,
     adapters: Sequence[tuple[Adapter, float]] = (),
+    kept: Kept = NOTHING_KEPT,
     on_progress: OnProgress = ignore_progress,
 ) -> Result:
     """Carries a plan out and writes the video to `path`, which appears whole or not at all.
 
-    `adapters` are those the plan names, read (`adapters_of`). `on_progress` hears of every step, and cancels the work
+    `adapters` are those the plan names, read (`adapters_of`). What is done of it is `kept`: the same plan carried out
+    again goes on from there, to the same bits. `on_progress` hears of every step, and cancels the work
     by raising.
     """
     plan = prepared.plan
     if isinstance(plan, LTX2Plan):
         assert isinstance(models, LTX2)
         return take_ltx2.take(
-            prepared, plan, models, path, recipe, settings, adapters=adapters, on_progress=on_progress
+            prepared, plan, models, path, recipe, settings, adapters=adapters, kept=kept, on_progress=on_progress
         )
     assert isinstance(models, LTXV)
-    return take_ltxv.take(prepared, plan, models, path, recipe, settings, adapters=adapters, on_progress=on_progress)
+    return take_ltxv.take(
+        prepared, plan, models, path, recipe, settings, adapters=adapters, kept=kept, on_progress=on_progress
+    )
 
 
 def adapters_of(

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from longtake import safety
 from longtake.clip import OnProgress, Progress, Span, ignore_progress
 from longtake.extend.given import Context, Frames
+from longtake.extend.kept import NOTHING_KEPT, Kept
 from longtake.extend.ltx2 import Piece, extend
 from longtake.footage import COLOUR_FADE_FRAMES, Listener, Pixels, Result, integers, show_footage, source_sound
 from longtake.media.crf import compress
@@ -51,6 +52,7 @@ def take(
     settings: Settings,
     *,
     adapters: Sequence[tuple[Adapter, float]] = (),
+    kept: Kept = NOTHING_KEPT,
     on_progress: OnProgress = ignore_progress,
 ) -> Result:
     """See `longtake.take.take`."""
@@ -58,7 +60,7 @@ def take(
     checker, safety_note = safety.checker(settings) if plan.check_safety else (None, None)
     own_sound = source_sound(source, plan)
     has_sound = plan.sound or own_sound is not None
-    kept = kept_sound(own_sound, plan)
+    own_track = kept_sound(own_sound, plan)
 
     with (
         torch.inference_mode(),
@@ -80,14 +82,14 @@ def take(
             if has_sound and samples.shape[1]:
                 encoder.write_sound(samples)
 
-        early = kept[:, : 0 if plan.new_first else max(0, kept.shape[1] - FADE)]
+        early = own_track[:, : 0 if plan.new_first else max(0, own_track.shape[1] - FADE)]
         if plan.new_first:
             context = first_frames(source, plan)
         else:
             write_sound(early)
             context = show_footage(source, plan, write, hear)
         hear(Progress("prompt", 0, 1))
-        prompt, expansion_note = expanded(plan, models.text, context, settings)
+        prompt, expansion_note = kept.prompt(lambda: expanded(plan, models.text, context, settings))
         positive = Words(*models.text.encode(prompt))
         heeded = "negative" in plan.predictions
         negative = Words(*models.text.encode(plan.negative_prompt)) if heeded else None
@@ -98,15 +100,15 @@ def take(
             def adapt(number: int) -> None:
                 rescale(models.transformer, strengths(plan, number))
 
-            pieces = extend(models, plan, given, positive, negative, adapt=adapt, on_progress=hear)
+            pieces = extend(models, plan, given, positive, negative, adapt=adapt, kept=kept, on_progress=hear)
             if plan.new_first:
                 made = list(pieces)
-                write_sound(preceded(kept, made, plan))
+                write_sound(preceded(own_track, made, plan))
                 for piece in made:
                     for frames in safety.watched(new_frames(piece, plan, context[0]), checker):
                         write(frames)
             else:
-                track, written, done = kept, early.shape[1], plan.shown_frames
+                track, written, done = own_track, early.shape[1], plan.shown_frames
                 for piece in pieces:
                     done += piece.extension.new_frames
                     track = continued(track, piece, plan, done)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from longtake import safety
 from longtake.clip import OnProgress, Progress, ignore_progress
+from longtake.extend.kept import NOTHING_KEPT, Kept
 from longtake.extend.ltxv import extend
 from longtake.footage import COLOUR_FADE_FRAMES, Listener, Pixels, Result, integers, show_footage, source_sound
 from longtake.media import sound
@@ -40,12 +41,15 @@ def take(
     settings: Settings,
     *,
     adapters: Sequence[tuple[Adapter, float]] = (),
+    kept: Kept = NOTHING_KEPT,
     on_progress: OnProgress = ignore_progress,
 ) -> Result:
     """See `longtake.take.take`."""
     source, hear = prepared.source, Listener(on_progress)
     hear(Progress("prompt", 0, 1))
-    prompt, expansion_note = expand(plan.prompt, settings) if plan.expand_prompt else (plan.prompt, None)
+    prompt, expansion_note = kept.prompt(
+        lambda: expand(plan.prompt, settings) if plan.expand_prompt else (plan.prompt, None)
+    )
     checker, safety_note = safety.checker(settings) if plan.check_safety else (None, None)
     kept_sound = source_sound(source, plan)
     sound_rate = None if kept_sound is None else SOUND_RATE
@@ -63,7 +67,7 @@ def take(
                 conditioning = compress(context, plan.constant_rate_factor)
                 if plan.preprocess:
                     conditioning = preprocess(conditioning, plan.guide, settings)
-                made = extend(models, plan, conditioning, positive, negative, on_progress=hear)
+                made = extend(models, plan, conditioning, positive, negative, kept=kept, on_progress=hear)
                 for new in safety.watched(made_frames(made, plan, context[-1]), checker):
                     write(new)
     return Result(

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from longtake.endpoints import ltx23
 from longtake.endpoints.shared import parse
 from longtake.errors import Cancelled
 from longtake.extend.given import Context
+from longtake.extend.kept import Kept
 from longtake.extend.ltx2 import extend
 from longtake.media.sound import Samples, num_samples
 from longtake.models.audiovisual import Words
@@ -324,6 +326,27 @@ def test_same_plan_same_bits(sounding: LTX2, footage: Footage) -> None:
     assert one.sound is not None
     assert other.sound is not None
     assert np.array_equal(one.sound, other.sound)
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_a_stopped_take_goes_on_to_the_same_bits(
+    sounding: LTX2, footage: Footage, tmp_path: Path, direction: str
+) -> None:
+    plan = planned(footage, num_frames=40, extend_direction=direction)
+    whole = made(sounding, plan, footage)
+
+    def stop_in_the_second_window(progress: Progress) -> None:
+        if (progress.stage, progress.window, progress.step) == ("sampling", 2, 3):
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        made(sounding, plan, footage, kept=Kept(tmp_path), on_progress=stop_in_the_second_window)
+    assert [path.name for path in tmp_path.iterdir()] == ["window-000.safetensors"]
+    again = made(sounding, plan, footage, kept=Kept(tmp_path))
+    assert torch.equal(whole.frames, again.frames)
+    assert whole.sound is not None
+    assert again.sound is not None
+    assert np.array_equal(whole.sound, again.sound)
 
 
 def test_it_stops_at_the_next_step(sounding: LTX2, footage: Footage) -> None:

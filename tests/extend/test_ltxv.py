@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from longtake.clip import Progress, Source
 from longtake.endpoints import ltxv097, ltxv098
 from longtake.endpoints.shared import parse
 from longtake.errors import Cancelled
-from longtake.extend.ltxv import Taken, extend
+from longtake.extend.kept import Kept
+from longtake.extend.ltxv import extend
 from longtake.media.crf import compress
 from longtake.models.ltxv import LTXV
 from longtake.plan import LTXVPlan
@@ -79,14 +81,33 @@ def test_the_video_goes_on(embedded: LTXV, footage: NDArray[np.uint8]) -> None:
     assert (frames - truth).square().mean() < 0.5 * (frozen - truth).square().mean()
 
 
-def test_same_plan_same_bits_and_a_stopped_take_goes_on_to_them(embedded: LTXV, footage: NDArray[np.uint8]) -> None:
+def test_same_plan_same_bits_and_a_stopped_take_goes_on_to_them(
+    embedded: LTXV, footage: NDArray[np.uint8], tmp_path: Path
+) -> None:
     plan = planned(num_frames=121)
-    assert len(plan.windows) > 2
-    kept: list[Taken] = []
-    whole = made(embedded, plan, footage, on_taken=kept.append)
-    assert torch.equal(whole, made(embedded, plan, footage))
-    assert torch.equal(whole, made(embedded, plan, footage, before=kept[1]))
+    total = len(plan.windows)
+    assert total > 2
+    whole = made(embedded, plan, footage)
     assert len(whole) == 121 - CONTEXT + 1
+
+    def stop_in_the_second_window(progress: Progress) -> None:
+        if (progress.stage, progress.window, progress.step) == ("sampling", 2, 1):
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        made(embedded, plan, footage, kept=Kept(tmp_path), on_progress=stop_in_the_second_window)
+    assert [path.name for path in tmp_path.iterdir()] == ["window-000.safetensors"]
+    sampled: set[int] = set()
+    again = made(
+        embedded,
+        plan,
+        footage,
+        kept=Kept(tmp_path),
+        on_progress=lambda p: sampled.add(p.window * (p.stage == "sampling")),
+    )
+    assert torch.equal(whole, again)
+    assert sampled - {0} == set(range(2, total + 1))
+    assert torch.equal(whole, made(embedded, plan, footage, kept=Kept(tmp_path))), "nothing is left to sample"
 
 
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

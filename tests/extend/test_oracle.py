@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from longtake.extend.frames import Statistics, decode, roughen, upsample
-from longtake.extend.ltxv import Recipe, Taken, sample, sample_windows
+from longtake.extend.ltxv import Recipe, sample, sample_windows
 from longtake.plan import Pass, Window
 from longtake.plan_ltxv import windows
 from longtake.profiles import Guidance
@@ -158,9 +158,6 @@ def test_long_video(oracle: Path) -> None:
     for number, take in enumerate(taken):
         case.check(f"after_chunk{number}", take.video[0])
     case.check("latent", taken[-1].video[0])
-
-    resumed: list[Taken] = list(sample_windows(recipe, context, noise, before=taken[0]))
-    assert torch.equal(resumed[-1].video[0], taken[-1].video[0]), "a stopped take goes on to the same result"
 
 
 def test_window_plans_and_fusing(oracle: Path) -> None:

@@ -8,12 +8,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.errors import DownloadFailed, FileTooLarge, InvalidRequest
 from longtake.media.fetch import localise
+from longtake.outbound import Guarded
 
 BODY = bytes(range(256)) * 40
 
@@ -128,25 +130,34 @@ def test_a_dead_host(tmp_path: Path) -> None:
         localise("http://127.0.0.1:1/x", tmp_path, max_bytes=10)
 
 
-def test_every_host_is_checked_before_it_is_asked(site: str, tmp_path: Path) -> None:
-    hosts: list[str] = []
-
-    def check(host: str) -> None:
-        hosts.append(host)
-        if host == "elsewhere.invalid":
-            raise DownloadFailed("not there")
-
-    with pytest.raises(DownloadFailed, match="not there"):
-        localise(f"{site}/to-elsewhere", tmp_path, max_bytes=10, check_host=check)
-    assert hosts == ["127.0.0.1", "elsewhere.invalid"]
-
-    def refuse(host: str) -> None:
-        raise DownloadFailed(f"{host} may not be asked")
-
+def test_every_request_goes_through_the_transport(site: str, tmp_path: Path) -> None:
+    port = httpx.URL(site).port
+    guarded = Guarded(["trusted.example"], resolve=lambda host, port: ["127.0.0.1"])
     before = len(Site.asked)
-    with pytest.raises(DownloadFailed, match="may not be asked"):
-        localise(f"{site}/ok", tmp_path, max_bytes=10, check_host=refuse)
+    with pytest.raises(DownloadFailed, match="does not lead to the public internet"):
+        localise(f"{site}/ok", tmp_path, max_bytes=10, transport=guarded)
+    with pytest.raises(DownloadFailed, match=r"the host inside\.example is not of the public internet"):
+        localise(f"http://inside.example:{port}/ok", tmp_path, max_bytes=10, transport=guarded)
     assert len(Site.asked) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("page", ["/ok", "/hop5"])
+def test_one_transport_serves_many_downloads(site: str, tmp_path: Path, page: str) -> None:
+    guarded = Guarded(["127.0.0.1"])
+    for _ in range(2):
+        assert localise(site + page, tmp_path, max_bytes=len(BODY), transport=guarded).read_bytes() == BODY
+    with pytest.raises(DownloadFailed, match=r"there is no host elsewhere\.invalid"):
+        localise(f"{site}/to-elsewhere", tmp_path, max_bytes=10, transport=guarded)
+    with pytest.raises(DownloadFailed, match="answered 404"):
+        localise(f"{site}/missing", tmp_path, max_bytes=10, transport=guarded)
+
+
+@pytest.mark.parametrize("url", ["http://", "http://a:b/", "https://host:99999/x", "http://a\nb/"])
+def test_what_is_no_address(tmp_path: Path, url: str) -> None:
+    with pytest.raises((InvalidRequest, DownloadFailed)):
+        localise(url, tmp_path, max_bytes=10)
+    assert list(tmp_path.iterdir()) == []
 
 
 @given(data=st.binary(max_size=300), padded=st.booleans(), escaped=st.booleans())

@@ -1,4 +1,4 @@
-"""The command line: extend · plan · models · doctor. Every command imports what it needs when it runs."""
+"""The command line: extend, plan, serve, models, keys, doctor. Every command imports what it needs when it runs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 
 from longtake import __version__
+from longtake.cli import serve
 from longtake.cli.command import RequestCommand
 from longtake.cli.console import print_json, print_rows, progress_shown, reporting
+from longtake.cli.keys import app as keys_app
 from longtake.media.formats import Quality, WriteMode
 
 DEFAULT_ENDPOINT = "098"
@@ -22,6 +24,9 @@ app = typer.Typer(
 )
 models_app = typer.Typer(name="models", help="The models on this machine.", no_args_is_help=True)
 app.add_typer(models_app)
+app.add_typer(keys_app)
+app.command("serve")(serve.serve)
+app.command("client-env")(serve.client_env)
 
 SourceArgument = Annotated[
     str | None,

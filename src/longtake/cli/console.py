@@ -11,20 +11,8 @@ from typing import Any
 
 import typer
 
-from longtake.clip import OnProgress, Progress, ignore_progress
+from longtake.clip import STAGES, OnProgress, Progress, ignore_progress
 from longtake.errors import Cancelled, LongtakeError
-
-STAGES = {
-    "load": "Loading the model",
-    "context": "Reading the source",
-    "footage": "Writing the source",
-    "prompt": "Reading the prompt",
-    "sound": "Decoding the sound",
-    "sampling": "Sampling new frames",
-    "frames": "Decoding and encoding",
-    "reversing": "Writing backwards",
-    "fetch": "Fetching",
-}
 
 Rows = Sequence[tuple[str, str]]
 

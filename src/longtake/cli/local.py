@@ -20,6 +20,7 @@ from longtake.media.source import open_source
 from longtake.models.registry import ModelCard, card, default_model
 from longtake.plan import LoRA
 from longtake.prepare import Prepared, Request, prepared
+from longtake.prepare import recipe_of as api_recipe
 from longtake.settings import Settings
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def output_type(out: Path) -> OutputType:
 def recipe_of(request: Request, out: Path, quality: Quality | None, mode: WriteMode | None) -> Recipe:
     """How the file is written: as the request says, where it has fields for that, else by the command line."""
     if isinstance(request, ltx23.Request):
-        return recipe(request.video_output_type, request.video_quality, request.video_write_mode)
+        return api_recipe(request)
     return recipe(output_type(out), quality or "high", mode or "balanced")
 
 

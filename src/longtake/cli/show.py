@@ -10,8 +10,6 @@ from longtake.cli.console import Rows, bytes_text
 from longtake.cli.inspection import Joint
 from longtake.cli.plans import frames_text, price_text, rate_text
 from longtake.clip import Source
-from longtake.endpoints import ENDPOINTS
-from longtake.endpoints.shared import VideoFile
 from longtake.models.download import CheckReport, ModelStatus
 from longtake.plan import LTX2Plan, to_json
 
@@ -33,19 +31,7 @@ class Outcome:
         result, facts = self.result, self.facts
         path = result.path.resolve()
         inline = isinstance(result.plan, LTX2Plan) and result.plan.sync_mode
-        video = VideoFile(
-            url=_data_uri(path, result.content_type) if inline else path.as_uri(),
-            content_type=result.content_type,
-            file_name=path.name,
-            file_size=result.file_size,
-            width=facts.width,
-            height=facts.height,
-            fps=float(facts.rate),
-            duration=facts.duration_s,
-            num_frames=facts.num_frames,
-        )
-        said = {"video": video, "prompt": result.prompt, "seed": result.plan.seed}
-        response: dict[str, Any] = ENDPOINTS[result.plan.endpoint].Response.model_validate(said).model_dump(mode="json")
+        response = result.response(facts, _data_uri(path, result.content_type) if inline else path.as_uri())
         document = response | {"prompt": result.prompt, "plan": to_json(result.plan), "notes": list(self.notes)}
         return document | ({"joint": self.joint.to_json()} if self.joint else {})
 

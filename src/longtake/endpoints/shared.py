@@ -1,7 +1,9 @@
 """What the endpoints share: their LoRA and file shapes, and how JSON becomes a request or a sentence."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
+from itertools import islice
 from typing import Any, Literal, TypeGuard, TypeVar, get_args
 
 from pydantic import BaseModel, Field, ValidationError
@@ -88,11 +90,64 @@ def parse(model: type[Request], data: Mapping[str, Any], *, forbid_unknown: bool
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problems = [problem | {"loc": _path(problem["loc"])} for problem in error.errors(include_url=False)]
-        first = problems[0]
+        wrong = [found | {"loc": _path(found["loc"])} for found in error.errors(include_url=False)]
+        first = wrong[0]
         raise InvalidRequest(
-            " ".join(_sentence(problem) for problem in problems), loc=("body", *first["loc"]), given=first["input"]
+            " ".join(_sentence(found) for found in wrong), loc=("body", *first["loc"]), given=first["input"]
         ) from None
+
+
+MOST_ECHOED = 1000
+"""Characters of a value that are told back."""
+
+
+def problems(model: type[BaseModel], data: Any) -> list[dict[str, Any]]:
+    """Every field of `data` that is wrong, as fal tells it: {loc, msg, type, url, input[, ctx]}, with pydantic's types;
+    empty where `data` is a request of `model`."""
+    try:
+        model.model_validate(data)
+    except ValidationError as error:
+        return [
+            problem(loc=one["loc"], msg=one["msg"], type=one["type"], input=one["input"], ctx=one.get("ctx"))
+            for one in error.errors(include_url=False)
+        ]
+    return []
+
+
+def problem(
+    *, loc: Loc, msg: str, type: str, input: Any, ctx: Mapping[str, Any] | None = None, place: str = "body"
+) -> dict[str, Any]:
+    """One entry of fal's `detail` list. `input` is told back as far as it is finite and short."""
+    entry = {
+        "loc": [place, *_path(loc)],
+        "msg": msg,
+        "type": type,
+        "url": f"https://docs.fal.ai/errors#{type}",
+        "input": echo(input),
+    }
+    return entry | ({"ctx": {name: echo(value) for name, value in ctx.items()}} if ctx else {})
+
+
+def echo(value: Any, depth: int = 4) -> Any:
+    """A client's value as it can be told back in JSON: finite, in Unicode, and bounded."""
+    match value:
+        case None | bool():
+            return value
+        case int():
+            return value if abs(value) < 2**63 else f"an integer of {value.bit_length()} bits"
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case str():
+            text = value.encode("utf-8", "replace").decode()
+            return text if len(text) <= MOST_ECHOED else f"{text[:MOST_ECHOED]}..."
+        case Mapping() | list() | tuple() if depth == 0:
+            return "..."
+        case Mapping():
+            return {str(echo(str(name))): echo(part, depth - 1) for name, part in islice(value.items(), 50)}
+        case list() | tuple():
+            return [echo(part, depth - 1) for part in value[:50]]
+        case _:
+            return echo(str(value))
 
 
 def dotted(loc: Iterable[str | int]) -> str:

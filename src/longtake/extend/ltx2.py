@@ -17,6 +17,7 @@ from torch import Tensor
 from longtake.clip import OnProgress, Progress, ignore_progress
 from longtake.extend.frames import Latents, Statistics, decode, decode_frames, off_canvas, upsample
 from longtake.extend.given import Context, Frames, audio_given, latent_shape, video_given
+from longtake.extend.kept import NOTHING_KEPT, Kept
 from longtake.extend.sound import decode_sound
 from longtake.media.formats import SOUND_RATE
 from longtake.media.sound import CROSS_FADE_S, MOST_LAG_S, Samples, num_samples
@@ -149,9 +150,11 @@ def extend(
     negative: Words | None,
     *,
     adapt: Callable[[int], None] = lambda number: None,
+    kept: Kept = NOTHING_KEPT,
     on_progress: OnProgress = ignore_progress,
 ) -> Iterator[Piece]:
     """The plan's extensions in playing order. Forward, take a piece's frames before asking for the next piece.
+    What is sampled of a window is `kept`.
 
     Each window after the first is given the last frames that were made, encoded anew as the source's were, and the
     sound that was made with them: so its own first latent is one frame, as the model knows it.
@@ -169,7 +172,7 @@ def extend(
         adapt=adapt,
         acceleration=plan.acceleration,
     )
-    take = _Take(models, plan, recipe, on_progress)
+    take = _Take(models, plan, recipe, kept, on_progress)
     yield from (_backward if plan.direction == "backward" else _forward)(take, context)
 
 
@@ -180,6 +183,7 @@ class _Take:
     models: LTX2
     plan: LTX2Plan
     recipe: Recipe
+    kept: Kept
     on_progress: OnProgress
 
     @property
@@ -238,7 +242,17 @@ def _backward(take: _Take, context: Context) -> Iterator[Piece]:
 
 
 def _sampled(take: _Take, number: int, context: Context) -> Sampled:
-    """Window `number`, given its context."""
+    """Window `number`, given its context; one that is kept is not sampled again."""
+
+    def make() -> dict[str, Tensor]:
+        sampled = _sampled_now(take, number, context)
+        return {"video": sampled.video} | ({} if sampled.audio is None else {"audio": sampled.audio})
+
+    made = take.kept.tensors(f"window-{number:03d}", make, take.models.device)
+    return Sampled(made["video"], made.get("audio"))
+
+
+def _sampled_now(take: _Take, number: int, context: Context) -> Sampled:
     plan, models = take.plan, take.models
     extension, windows = plan.extensions[number], len(plan.extensions)
 

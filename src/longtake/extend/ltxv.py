@@ -3,7 +3,7 @@
 Read from the bottom: `extend` is the whole way, `sample_windows` a long take, `sample` one pass over one window.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from longtake.extend.frames import (
     to_pixels,
     upsample,
 )
+from longtake.extend.kept import NOTHING_KEPT, Kept
 from longtake.models.ltxv import LTXV
 from longtake.plan import Acceleration, LTXVPlan, Pass, Window
 from longtake.profiles import Guidance
@@ -81,12 +82,22 @@ def sample(
 class Taken:
     """A take so far, per pass: `video` fused from the windows done, and the `first` window's latents by themselves.
 
-    All that the next window needs: a take that was stopped goes on from it.
+    All that the next window needs.
     """
 
     windows: int
     video: tuple[Tensor, ...]
     first: tuple[Tensor, ...]
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Both by name, to be kept."""
+        named = {"video": self.video, "first": self.first}
+        return {f"{name}.{number}": one for name, all in named.items() for number, one in enumerate(all)}
+
+    @classmethod
+    def of_tensors(cls, windows: int, tensors: Mapping[str, Tensor]) -> "Taken":
+        passes = range(len(tensors) // 2)
+        return cls(windows, *(tuple(tensors[f"{name}.{number}"] for number in passes) for name in ("video", "first")))
 
 
 @dataclass(frozen=True)
@@ -166,17 +177,21 @@ def sample_windows(
     context: Sequence[Sequence[Item]],
     noise: Callable[[int, int], Noise],
     *,
-    before: Taken | None = None,
+    kept: Kept = NOTHING_KEPT,
     on_progress: OnProgress = ignore_progress,
 ) -> Iterator[Taken]:
-    """The take after each of its windows; `before` goes on from a take that was stopped."""
+    """The take after each of its windows, of which those that are kept are not sampled again."""
     total = len(recipe.windows)
-    for number in range(before.windows if before else 0, total):
+    before: Taken | None = None
+    for number in range(total):
 
         def on_step(step: int, steps: int, window: int = number + 1) -> None:
             on_progress(Progress("sampling", step, steps, window, total))
 
-        before = sample_window(recipe, context, before, noise, on_step)
+        def make(before: Taken | None = before, on_step: OnStep = on_step) -> dict[str, Tensor]:
+            return sample_window(recipe, context, before, noise, on_step).to_tensors()
+
+        before = Taken.of_tensors(number + 1, kept.tensors(f"window-{number:03d}", make, recipe.statistics.mean.device))
         yield before
 
 
@@ -203,8 +218,7 @@ def extend(
     positive: Text,
     negative: Text | None,
     *,
-    before: Taken | None = None,
-    on_taken: Callable[[Taken], None] = lambda taken: None,
+    kept: Kept = NOTHING_KEPT,
     on_progress: OnProgress = ignore_progress,
 ) -> Iterator[Tensor]:
     """The made frames, in chunks [t, 3, H, W] of float32 in [0, 1] at the output's size, as soon as they are final.
@@ -212,7 +226,7 @@ def extend(
     `frames` [context_frames, H, W, 3] are what conditions the take: the source's last frames before the joint.
     Where the source's own pixels are shown, the first chunk begins with the model's rendition of the last context
     frame, which the output leaves out: it tells how the model renders what the source shows. Else all of the
-    context's rendition comes first. `before` goes on from a stopped take; `on_taken` sees each window's.
+    context's rendition comes first. Windows are `kept`.
     """
     card, device = models.card, models.device
     statistics = Statistics.of(models.vae, device)
@@ -241,9 +255,8 @@ def extend(
     def final_latents() -> Iterator[Latents]:
         done = 0
         for taken in sample_windows(
-            recipe, context, noise_of(plan.seed, plan.windows, device), before=before, on_progress=on_progress
+            recipe, context, noise_of(plan.seed, plan.windows, device), kept=kept, on_progress=on_progress
         ):
-            on_taken(taken)
             last = taken.windows == len(plan.windows)
             stop = taken.video[-1].shape[2] - (0 if last else plan.overlap_latents - 1)
             latent = taken.video[-1][:, :, done:stop]

@@ -5,9 +5,8 @@ import binascii
 import re
 import secrets
 import time
-from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
 import httpx
 
@@ -15,14 +14,10 @@ from longtake import __version__
 from longtake.errors import DownloadFailed, FileTooLarge, InvalidRequest
 from longtake.media.sniff import sniff
 
-__all__ = ["any_host", "localise", "sniff"]
+__all__ = ["localise", "sniff"]
 
 _MAX_REDIRECTS = 5
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
-
-
-def any_host(host: str) -> None:
-    """The check of a host's address where every host may be asked; a server gives its own, which raises."""
 
 
 def localise(
@@ -32,11 +27,12 @@ def localise(
     max_bytes: int,
     allow_local: bool = False,
     timeout_s: float = 60,
-    check_host: Callable[[str], None] = any_host,
+    transport: httpx.BaseTransport | None = None,
 ) -> Path:
     """A local file with the bytes behind `url`: http(s), a data URI, or (only `allow_local`) a path, returned as it is.
 
-    `check_host` is called with the host of the address and of every redirect, before it is contacted.
+    `transport` carries the request and every redirect; a server gives one that refuses hosts of the inside
+    (`outbound`). Without it every host may be asked, and the environment's proxies are used.
     Raises DownloadFailed, FileTooLarge, InvalidRequest.
     """
     scheme = url.partition(":")[0].lower()
@@ -45,7 +41,7 @@ def localise(
         path.write_bytes(_data_uri(url, max_bytes))
         return path
     if scheme in ("http", "https") and "://" in url:
-        return _download(url, _new_file(folder), max_bytes, time.monotonic() + timeout_s, check_host)
+        return _download(url, _new_file(folder), max_bytes, time.monotonic() + timeout_s, transport)
     if allow_local:
         return _local(Path(url), max_bytes)
     raise InvalidRequest(
@@ -96,28 +92,32 @@ def _data_uri(uri: str, max_bytes: int) -> bytes:
     return data
 
 
-def _download(url: str, path: Path, max_bytes: int, deadline: float, check_host: Callable[[str], None]) -> Path:
+def _download(url: str, path: Path, max_bytes: int, deadline: float, transport: httpx.BaseTransport | None) -> Path:
     headers = {"User-Agent": f"longtake/{__version__}", "Accept-Encoding": "identity"}
     try:
-        with httpx.Client(headers=headers, follow_redirects=False, timeout=_left(deadline)) as client:
+        address = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise InvalidRequest(f"{_short(url)!r} is not an address: {_reason(error)}.", given=_short(url)) from None
+    try:
+        with httpx.Client(
+            headers=headers, follow_redirects=False, timeout=_left(deadline), transport=transport
+        ) as client:
             for _ in range(_MAX_REDIRECTS + 1):
-                parts = urlsplit(url)
-                if parts.scheme not in ("http", "https") or not parts.hostname:
+                if address.scheme not in ("http", "https") or not address.host:
                     raise DownloadFailed("The address leads to something other than http or https.")
-                check_host(parts.hostname)
-                with client.stream("GET", url, timeout=_left(deadline)) as response:
+                with client.stream("GET", address, timeout=_left(deadline)) as response:
                     if response.next_request is not None:
-                        url = str(response.next_request.url)
+                        address = response.next_request.url
                         continue
                     if response.status_code != httpx.codes.OK:
-                        raise DownloadFailed(f"{_named(url)} answered {response.status_code} instead of the file.")
+                        raise DownloadFailed(f"{_named(address)} answered {response.status_code} instead of the file.")
                     _save(response, path, max_bytes, deadline)
                     return path
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OverflowError, OSError) as error:
         path.unlink(missing_ok=True)
         if isinstance(error, (TimeoutError, httpx.TimeoutException)):
-            raise DownloadFailed(f"{_named(url)} did not deliver the file in time.") from None
-        raise DownloadFailed(f"The file could not be downloaded from {_named(url)}: {error or 'no answer'}.") from None
+            raise DownloadFailed(f"{_named(address)} did not deliver the file in time.") from None
+        raise DownloadFailed(f"The file could not be downloaded from {_named(address)}: {_reason(error)}.") from None
     except BaseException:
         path.unlink(missing_ok=True)
         raise
@@ -144,10 +144,13 @@ def _left(deadline: float) -> float:
     return seconds
 
 
-def _named(url: str) -> str:
+def _named(url: httpx.URL) -> str:
     """The address without credentials and query, which may be secrets."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}{parts.path}"
+    return f"{url.scheme}://{url.host}{url.path}"
+
+
+def _reason(error: Exception) -> str:
+    return str(error).rstrip(".") or "no answer"
 
 
 def _short(url: str) -> str:

@@ -1,0 +1,121 @@
+"""What the queue costs, in one run: the import, an idle server's memory and CPU, a submit while a slot is busy, and the
+gap between two requests on that slot; and the same of DBOS. Aims: submits in 5 ms, 250 per second; gaps under 50 ms.
+
+    python -m bench.queue [a Python that has dbos, where this one has not]
+
+Both keep SQLite with a write-ahead log that syncs each commit. A request is 30 ms of sleep: in DBOS a step in the same
+process, here in the slot's worker process, with plan, progress and a stored file as real ones have.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+OTHER = Path(__file__).with_name("queue_dbos.py")
+REQUESTS = 300
+WORK_S = 0.03
+IDLE_S = 4.0
+
+CHILD = """
+import json, pathlib, sys, time
+def say(**facts): print(json.dumps(facts), flush=True)
+said = None
+say(say="ready")
+for line in sys.stdin:
+    message = json.loads(line)
+    if message["do"] == "run":
+        if said: print(time.perf_counter() - said, file=open(sys.argv[1], "a"))
+        folder = pathlib.Path(message["folder"])
+        say(say="plan", plan={"seed": 1})
+    elif message["do"] == "go":
+        say(say="progress", message="Sampling", stage="sampling", step=1, steps=1)
+        time.sleep(float(sys.argv[2]))
+        (folder / "result.mp4").write_bytes(b"video")
+        said = time.perf_counter()
+        say(say="done", file=str(folder / "result.mp4"), content_type="video/mp4",
+            response={"video": {"file_name": "result.mp4"}}, price_usd="0.02")
+"""
+
+
+def main(python: str = sys.executable) -> None:
+    here = subprocess.run([sys.executable, "-m", "bench.queue", "here"], check=True, capture_output=True, text=True)
+    print(f"longtake's queue\n{here.stdout.rstrip()}")
+    known = subprocess.run([python, "-c", "import dbos"], capture_output=True)
+    if known.returncode:
+        print(
+            "DBOS is not there: pip install 'dbos~=3.4' in an environment of its own, and name its Python to this bench"
+        )
+        return
+    for poll_s in ("0.01", "0.25"):
+        print(f"DBOS, which looks for work every {poll_s} s", flush=True)
+        subprocess.run([python, "-P", str(OTHER), poll_s, str(REQUESTS), str(WORK_S), str(IDLE_S)], check=True)
+
+
+def here() -> None:
+    """This queue's figures, in a fresh process."""
+    begun = time.perf_counter()
+    from longtake.queue import requests
+    from longtake.queue.leases import Watch
+    from longtake.queue.migrate import opened
+    from longtake.queue.slots import Slots
+    from longtake.queue.store import Store
+    from longtake.settings import settings
+
+    imported = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        asked = settings(data_dir=Path(folder), slots=("cpu",))
+        (asked.data_dir / "files").mkdir()
+        gaps = asked.data_dir / "gaps"
+        engine = opened(asked)
+        store = Store(engine, asked.data_dir / "files")
+        command = (sys.executable, "-S", "-E", "-c", CHILD, str(gaps), str(WORK_S))
+        slots = Slots(engine, asked, store, lambda _: None, command=command)
+        watch = Watch(engine, asked, lambda _: None, slots.wake)
+        slots.start()
+        watch.start()
+        ready = time.perf_counter()
+        print(f"  import {imported - begun:.2f} s, start {ready - imported:.2f} s, {resident_mb():.0f} MB")
+        time.sleep(1)
+        used = time.process_time()
+        time.sleep(IDLE_S)
+        print(f"  idle CPU {(time.process_time() - used) / IDLE_S:.1%}")
+        taken = []
+        for _ in range(REQUESTS):
+            one = requests.Submission(
+                "fal-ai/x", "default", "local", b'{"prompt":"%s"}' % (b"x" * 500), "http://h/queue"
+            )
+            started = time.perf_counter()
+            requests.submit(engine, one)
+            slots.wake("default")
+            taken.append(time.perf_counter() - started)
+        print(f"  {submits(taken)}")
+        while requests.waiting(engine, "default"):
+            time.sleep(0.2)
+        slots.drain(10)
+        watch.stop()
+        print(f"  {gap([float(line) for line in gaps.read_text().split()])}")
+        engine.dispose()
+
+
+def resident_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1024**2
+
+
+def submits(taken: list[float]) -> str:
+    taken = sorted(taken)
+    middle, late = taken[len(taken) // 2], taken[int(len(taken) * 0.99)]
+    return f"submit p50 {middle * 1e3:.2f} ms, p99 {late * 1e3:.2f} ms, {len(taken) / sum(taken):.0f} per second"
+
+
+def gap(gaps: list[float]) -> str:
+    gaps = sorted(gaps)
+    return f"gap p50 {gaps[len(gaps) // 2] * 1e3:.1f} ms, p95 {gaps[int(len(gaps) * 0.95)] * 1e3:.1f} ms"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["here"]:
+        here()
+    else:
+        main(*sys.argv[1:])

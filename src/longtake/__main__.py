@@ -1,0 +1,5 @@
+"""`python -m longtake`: the command line."""
+
+from longtake.cli import main
+
+main()

@@ -1,0 +1,111 @@
+"""The server's API keys: create · list · revoke, and the keys that webhooks are signed with: rotate."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from longtake.cli.console import print_json, print_rows, reporting
+from longtake.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from longtake.queue.keys import Key, Keys
+
+app = typer.Typer(name="keys", help="The API keys of the server on this machine.", no_args_is_help=True)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Let errors through with their traceback.")]
+
+
+@app.command("create")
+def create(
+    alias: Annotated[str, typer.Option("--alias", help="A name to know the key by.")],
+    scope: Annotated[
+        Literal["run", "admin"], typer.Option("--scope", help="run: its own requests. admin: everything.")
+    ] = "run",
+    max_in_flight: Annotated[
+        int | None,
+        typer.Option("--max-in-flight", min=1, help="How many of its requests may wait or run at a time."),
+    ] = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Make a key. It is shown now and never again; from the first one on the server serves nobody without a key."""
+    with reporting(as_json=json, debug=debug), _keys() as keys:
+        key = keys.create(alias, scope, max_in_flight)
+        if json:
+            made = {"id": key.partition(":")[0], "key": key, "alias": alias, "scope": scope}
+            print_json(made | {"max_in_flight": max_in_flight})
+        else:
+            typer.echo(key)
+            typer.echo("Keep it: it cannot be shown again. Programs of fal's clients read it from FAL_KEY.", err=True)
+
+
+@app.command("list")
+def list_keys(json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Every key, without its secret."""
+    with reporting(as_json=json, debug=debug), _keys() as keys:
+        found = keys.list()
+        if json:
+            print_json([vars(key) for key in found])
+        else:
+            print_rows("Keys", [(key.id, _text(key)) for key in found] or [("none", "everybody is let in")])
+
+
+@app.command("revoke")
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The part of the key before the colon.")],
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """End a key. Servers that run believe it for some seconds more."""
+    with reporting(as_json=json, debug=debug), _keys() as keys:
+        if not keys.revoke(key_id.partition(":")[0]):
+            raise InvalidRequest(
+                f"There is no key {key_id.partition(':')[0]!r} that still works; `longtake keys list` shows them."
+            )
+        if json:
+            print_json({"id": key_id.partition(":")[0], "revoked": True})
+        else:
+            typer.echo("The key is revoked.")
+
+
+@app.command("rotate-webhooks")
+def rotate_webhooks(json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Make the next key that webhooks are signed with. It is published at once and signs a day later, when everybody
+    who keeps the published keys has it; the older ones stay published."""
+    with reporting(as_json=json, debug=debug):
+        from longtake.queue.signing import Signer
+        from longtake.settings import settings
+
+        signer = Signer(settings().data_dir)
+        signs_from = signer.rotate()
+        if json:
+            print_json({"signs_from": signs_from, "keys": signer.jwks()["keys"]})
+        else:
+            typer.echo(f"The new key signs webhooks from {_date(signs_from)} on.")
+
+
+@contextmanager
+def _keys() -> "Iterator[Keys]":
+    from longtake.queue.keys import Keys
+    from longtake.queue.migrate import opened
+    from longtake.settings import settings
+
+    engine = opened(settings())
+    try:
+        yield Keys(engine)
+    finally:
+        engine.dispose()
+
+
+def _text(key: "Key") -> str:
+    most = "" if key.max_in_flight is None else f", at most {key.max_in_flight} in flight"
+    end = "" if key.revoked_at is None else f", revoked {_date(key.revoked_at)}"
+    return f"{key.alias}: {key.scope}{most}, made {_date(key.created_at)}{end}"
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

@@ -1,0 +1,123 @@
+"""`longtake serve`: the HTTP server, and `longtake client-env`: how programs find it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from longtake.cli.console import reporting
+from longtake.settings import Settings
+
+if TYPE_CHECKING:
+    pass
+
+LOOPBACK = "127.0.0.1"
+
+HostOption = Annotated[
+    str | None,
+    typer.Option(help="Where to listen. (default: 127.0.0.1; with keys 0.0.0.0)", show_default=False),
+]
+PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port for HTTP; 0 is a free one.")]
+TlsPortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port for HTTPS.")]
+TunnelPortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port that HTTPS_PROXY may name.")]
+
+
+def serve(
+    host: HostOption = None,
+    port: PortOption = 8000,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="HTTPS too, by a private certificate authority, and tunnels to it.")
+    ] = False,
+    tls_port: TlsPortOption = 8443,
+    tunnel_port: TunnelPortOption = 8888,
+    slots: Annotated[
+        str | None,
+        typer.Option(help="Devices that work, as LONGTAKE_SLOTS: `cuda:0,cuda:1`; `none`.", show_default=False),
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where everything is kept, as LONGTAKE_DATA_DIR.", show_default=False)
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Let errors through with their traceback.")] = False,
+) -> None:
+    """Serve the API that fal's clients speak, with a queue that survives anything."""
+    with reporting(as_json=False, debug=debug):
+        from longtake.settings import settings
+
+        given = {"slots": slots, "data_dir": data_dir}
+        here = settings(**{name: value for name, value in given.items() if value is not None})
+        _serve(here, host, port, tls_port if tls else None, tunnel_port)
+
+
+def _serve(settings: Settings, host: str | None, port: int, tls_port: int | None, tunnel_port: int) -> None:
+    from longtake.queue.keys import Keys
+    from longtake.queue.migrate import opened
+    from longtake.service import logs, tls
+    from longtake.service.client_env import Reach, lines
+    from longtake.service.server import Address, is_loopback, run
+
+    logs.setup(settings)
+    engine = opened(settings)
+    open_to_all = not Keys(engine).any()
+    asked = host or (LOOPBACK if open_to_all else "0.0.0.0")
+    if open_to_all and not is_loopback(asked):
+        typer.echo(
+            f"There are no keys, so only this machine is served, at {LOOPBACK} instead of {asked}; "
+            "`longtake keys create` makes one.",
+            err=True,
+        )
+        asked = LOOPBACK
+    files = None if tls_port is None else tls.prepare(settings.data_dir / "tls")
+
+    def say(address: Address) -> None:
+        name = _shown(address.host)
+        typer.echo(f"longtake serves http://{name}:{address.port}", err=True)
+        if open_to_all:
+            typer.echo("There are no keys: whoever is on this machine may use it, and nobody else.", err=True)
+        if files is not None:
+            reach = Reach(
+                http=f"http://{name}:{address.port}",
+                https=f"https://{name}:{address.tls_port}",
+                tunnel=f"http://{name}:{address.tunnel_port}",
+                tls=files,
+                has_keys=not open_to_all,
+            )
+            typer.echo(f"{lines(reach)}\n", err=True)
+
+    run(settings, engine, Address(asked, port, tls_port or 0, tunnel_port), files, say)
+
+
+def _shown(host: str) -> str:
+    """The host as clients on this machine name it."""
+    if host in ("0.0.0.0", "::", LOOPBACK):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
+
+
+def client_env(
+    url: Annotated[str, typer.Option(help="The server's address for HTTP.")] = "http://localhost:8000",
+    tls: Annotated[bool, typer.Option("--tls", help="The server was started with --tls.")] = False,
+    tls_port: TlsPortOption = 8443,
+    tunnel_port: TunnelPortOption = 8888,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where the server keeps everything, as LONGTAKE_DATA_DIR.", show_default=False)
+    ] = None,
+) -> None:
+    """Print what a Python or JavaScript program needs to use this server with fal's own client."""
+    with reporting(as_json=False, debug=False):
+        from urllib.parse import urlsplit
+
+        from longtake.service.client_env import Reach, lines
+        from longtake.service.tls import tls_files
+        from longtake.settings import settings
+
+        here = settings(**({} if data_dir is None else {"data_dir": data_dir}))
+        host = urlsplit(url).hostname or "localhost"
+        reach = Reach(http=url.rstrip("/"))
+        if tls:
+            reach = Reach(
+                http=reach.http,
+                https=f"https://{host}:{tls_port}",
+                tunnel=f"http://{host}:{tunnel_port}",
+                tls=tls_files(here.data_dir / "tls"),
+            )
+        typer.echo(lines(reach))

@@ -1,0 +1,1 @@
+"""The server that fal's clients talk to: HTTP only, on the queue below it."""

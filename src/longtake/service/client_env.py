@@ -1,0 +1,96 @@
+"""What programs need to find this server: the lines that `longtake client-env` prints. docs/clients.md says more."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from longtake.service.proxy import PATH
+from longtake.service.tls import Tls
+
+SHIM = Path(__file__).parents[1] / "shim"
+ANY_KEY = "any:thing"
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How a server is reached: `http://host:port`; with TLS also `https://host:port` and the tunnel's `http://host:port`,
+    and the files of its certificate authority. `has_keys`: callers need one."""
+
+    http: str
+    https: str | None = None
+    tunnel: str | None = None
+    tls: Tls | None = None
+    has_keys: bool = False
+
+
+def lines(reach: Reach) -> str:
+    """The recipes that apply, each under a heading, ready to be pasted."""
+    key = "<id>:<secret>" if reach.has_keys else ANY_KEY
+    recipes = [_python(reach, key), _node(reach, key), _javascript(reach, key)]
+    if reach.https is not None and reach.tls is not None:
+        recipes += [_hosts(reach.https, reach.tls, key)]
+        recipes += [] if reach.tunnel is None else [_tunnel(reach.tunnel, reach.tls, key)]
+    if reach.has_keys:
+        recipes.append("A key is made by:\n  longtake keys create")
+    return "\n\n".join(recipes)
+
+
+def _export(**variables: str) -> str:
+    """One line of shell."""
+    return "  export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+
+
+def _python(reach: Reach, key: str) -> str:
+    return "\n".join(
+        (
+            "Python, the program as it is (everything, uploads too):",
+            _export(FAL_KEY=key, FAL_LOCAL_URL=reach.http, PYTHONPATH=str(SHIM)),
+        )
+    )
+
+
+def _node(reach: Reach, key: str) -> str:
+    module = (SHIM / "fal_local.mjs").as_uri()
+    return "\n".join(
+        (
+            "JavaScript in Node, the program as it is (everything, uploads too):",
+            _export(FAL_KEY=key, FAL_LOCAL_URL=reach.http, NODE_OPTIONS=f"--import={module}"),
+        )
+    )
+
+
+def _javascript(reach: Reach, key: str) -> str:
+    return "\n".join(
+        (
+            "JavaScript anywhere, once at the start of the program (everything, uploads too):",
+            "  fal.config({",
+            f'    credentials: "{key}",',
+            f'    proxyUrl: {{ url: "{reach.http}{PATH}", when: "always" }},',
+            "  });",
+        )
+    )
+
+
+def _hosts(https: str, tls: Tls, key: str) -> str:
+    host = urlsplit(https).netloc
+    return "\n".join(
+        (
+            "Python over TLS (everything but uploads; pass URLs, or fal_client.encode_file):",
+            _export(
+                FAL_KEY=key,
+                FAL_RUN_HOST=f"{host}/run",
+                FAL_QUEUE_RUN_HOST=f"{host}/queue",
+                SSL_CERT_FILE=str(tls.bundle),
+            ),
+        )
+    )
+
+
+def _tunnel(tunnel: str, tls: Tls, key: str) -> str:
+    return "\n".join(
+        (
+            "Python over TLS, through the tunnel (everything, uploads too; other https hosts go into NO_PROXY):",
+            _export(FAL_KEY=key, HTTPS_PROXY=tunnel, SSL_CERT_FILE=str(tls.bundle), NO_PROXY="localhost,127.0.0.1"),
+        )
+    )

@@ -1,0 +1,37 @@
+// Points @fal-ai/client at the server that FAL_LOCAL_URL names, in Node programs that stay as they are:
+//
+//     FAL_LOCAL_URL=http://127.0.0.1:8000 NODE_OPTIONS=--import=<the file URL of this module>
+//
+// It replaces the global fetch by one that sends what is meant for fal's hosts to that server.
+
+const SERVICES = {
+  "fal.run": "run",
+  "falrun.com": "run",
+  "queue.fal.run": "queue",
+  "queue.falrun.com": "queue",
+  "rest.fal.ai": "rest",
+  "rest.alpha.fal.ai": "rest",
+  "v3.fal.media": "cdn",
+  "v3b.fal.media": "cdn",
+};
+
+const server = process.env.FAL_LOCAL_URL?.replace(/\/+$/, "");
+const fetchAsBefore = globalThis.fetch;
+
+function aimed(address) {
+  let url;
+  try {
+    url = new URL(address);
+  } catch {
+    return address;
+  }
+  const service = Object.hasOwn(SERVICES, url.hostname) ? SERVICES[url.hostname] : undefined;
+  return service === undefined ? address : `${server}/${service}${url.pathname}${url.search}`;
+}
+
+if (server) {
+  globalThis.fetch = (input, init) =>
+    input instanceof Request
+      ? fetchAsBefore(new Request(aimed(input.url), input), init)
+      : fetchAsBefore(aimed(input), init);
+}

@@ -1,0 +1,92 @@
+"""Keys from the command line, in the database that the server uses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from longtake.cli import app
+from longtake.queue.keys import Caller, Keys
+from longtake.queue.migrate import opened
+from longtake.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LONGTAKE_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def run(*args: str) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, ["keys", *args])
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_a_key_that_is_made_opens_the_server(data: Path) -> None:
+    status, out, err = run("create", "--alias", "laptop", "--max-in-flight", "2")
+    assert status == 0
+    key = out.strip()
+    keys = Keys(opened(Settings(data_dir=data)))
+    assert keys.verify(key) == Caller(key.partition(":")[0], "run", 2)
+    assert "cannot be shown again" in err
+
+
+def test_only_making_it_shows_the_secret() -> None:
+    made = json.loads(run("create", "--alias", "boss", "--scope", "admin", "--json")[1])
+    assert (made["alias"], made["scope"], made["max_in_flight"]) == ("boss", "admin", None)
+    secret = made["key"].partition(":")[2]
+    for args in (("list",), ("list", "--json"), ("revoke", made["id"]), ("list",)):
+        status, out, err = run(*args)
+        assert status == 0
+        assert secret not in out + err
+
+
+def test_list_and_revoke() -> None:
+    assert "everybody is let in" in run("list")[1]
+    first = json.loads(run("create", "--alias", "first", "--json")[1])
+    second = json.loads(run("create", "--alias", "second", "--json")[1])
+    assert json.loads(run("revoke", first["id"], "--json")[1]) == {"id": first["id"], "revoked": True}
+    listed = json.loads(run("list", "--json")[1])
+    assert [(key["id"], key["revoked_at"] is None) for key in listed] == [(first["id"], False), (second["id"], True)]
+    shown = run("list")[1]
+    assert "first: run, made" in shown
+    assert "revoked" in shown
+    status, _, err = run("revoke", first["id"])
+    assert status == 2
+    assert first["id"] in err
+
+
+def test_a_whole_key_can_be_revoked_and_its_secret_is_not_repeated() -> None:
+    key = run("create", "--alias", "leaked")[1].strip()
+    assert run("revoke", key)[0] == 0
+    status, _, err = run("revoke", key)
+    assert status == 2
+    assert key.partition(":")[2] not in err
+
+
+@pytest.mark.parametrize("args", [("create",), ("create", "--alias", ""), ("create", "--alias", "a", "--scope", "all"),
+                                  ("create", "--alias", "a", "--max-in-flight", "0"), ("revoke",)])  # fmt: skip
+def test_what_cannot_be_made(args: tuple[str, ...]) -> None:
+    assert run(*args)[0] == 2
+
+
+def test_webhook_keys_are_rotated(data: Path) -> None:
+    status, out, _ = run("rotate-webhooks", "--json")
+    assert status == 0
+    assert len(json.loads(out)["keys"]) == 2
+    assert "signs webhooks from" in run("rotate-webhooks")[1]
+    assert len(list((data / "webhook_keys").iterdir())) in (2, 3)
+
+
+def test_help_needs_no_database_library() -> None:
+    script = (
+        "import sys; from longtake.cli import app\n"
+        "try: app(['keys', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('sqlalchemy', 'cryptography', 'torch', 'av') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")

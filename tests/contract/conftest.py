@@ -1,0 +1,162 @@
+"""Servers in processes of their own, the ways to them, and both of fal's clients."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longtake.service.client_env import SHIM
+from longtake.service.tls import Tls, tls_files
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+OF_THE_CLIENTS = ("FAL_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT", "NODE_", "PYTHONPATH")
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server: where it listens, and where it keeps its data."""
+
+    http: str
+    https: str
+    tunnel: str
+    data_dir: Path
+
+    @property
+    def tls(self) -> Tls:
+        return tls_files(self.data_dir / "tls")
+
+    def file(self, url: str) -> Path:
+        """The stored file of a URL."""
+        return self.data_dir / "files" / url.rpartition("/")[2]
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """For programs: the machine's, less what concerns the clients, and `more`."""
+        kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(OF_THE_CLIENTS)}
+        return {**kept, "FAL_KEY": "any:thing", **more}
+
+    def python_shim(self) -> dict[str, str]:
+        return self.environment(PYTHONPATH=str(SHIM), FAL_LOCAL_URL=self.http)
+
+    def node_shim(self) -> dict[str, str]:
+        module = (SHIM / "fal_local.mjs").as_uri()
+        return self.environment(NODE_OPTIONS=f"--import={module}", FAL_LOCAL_URL=self.http)
+
+
+@contextmanager
+def started(command: Sequence[str], data_dir: Path, env: Mapping[str, str] | None = None) -> Iterator[Running]:
+    """A server process that tells its ports in one line of JSON."""
+    with (data_dir.parent / f"{data_dir.name}.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=ROOT, env=env)
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert line, Path(log.name).read_text()[-3000:]
+        told = json.loads(line)
+        host = "127.0.0.1"
+        yield Running(
+            f"http://{host}:{told['port']}",
+            f"https://{host}:{told['tls_port']}",
+            f"http://{host}:{told['tunnel_port']}",
+            data_dir,
+        )
+    finally:
+        process.terminate()
+        try:
+            process.wait(2)
+        except subprocess.TimeoutExpired:  # connections of clients linger
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server without keys."""
+    folder = tmp_path_factory.mktemp("contract") / "data"
+    with started([sys.executable, "-m", "tests.contract.server", str(folder)], folder) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, str]]:
+    """A server with keys, and one of them."""
+    from longtake.queue.database import connect, file_url
+    from longtake.queue.keys import Keys
+    from longtake.queue.migrate import migrate
+
+    folder = tmp_path_factory.mktemp("locked") / "data"
+    folder.mkdir()
+    engine = connect(file_url(folder / "longtake.db"))
+    migrate(engine)
+    key = Keys(engine).create("tests", "run")
+    engine.dispose()
+    with started([sys.executable, "-m", "tests.contract.server", str(folder)], folder) as running:
+        yield running, key
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """105 MB that no two parts of have in common."""
+    path = tmp_path_factory.mktemp("large") / "large.mp4"
+    block = os.urandom(1024 * 1024)
+    with path.open("wb") as file:
+        for number in range(105_000_000 // len(block) + 1):
+            file.write(number.to_bytes(4, "big") + block)
+        file.truncate(105_000_000)
+    return path
+
+
+@dataclass(frozen=True)
+class Node:
+    """A folder with fal's packages for JavaScript, and a program in it that calls them."""
+
+    folder: Path
+
+    def call(self, function: str, env: Mapping[str, str], given: Mapping[str, Any], timeout: float = 60) -> Any:
+        """What this function of calls.mjs returns."""
+        return json.loads(self.run("calls.mjs", env, function, json.dumps(given), timeout=timeout).splitlines()[-1])
+
+    def run(self, script: str, env: Mapping[str, str], *words: str, timeout: float = 60) -> str:
+        done = subprocess.run(
+            ["node", script, *words], cwd=self.folder, env=dict(env), capture_output=True, text=True, timeout=timeout
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+
+@pytest.fixture(scope="session")
+def node(pytestconfig: pytest.Config) -> Node:
+    """fal's packages for JavaScript, installed once and kept beside pytest's other caches."""
+    for tool in ("node", "npm"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not on this machine, so the JavaScript client cannot be run")
+    lock = (HERE / "js" / "package-lock.json").read_bytes()
+    assert pytestconfig.cache is not None
+    folder = pytestconfig.cache.mkdir(f"contract-js-{hashlib.sha256(lock).hexdigest()[:12]}")
+    for path in (HERE / "js").iterdir():
+        if path.is_file():
+            shutil.copy(path, folder)
+    if not (folder / "installed").exists():
+        done = subprocess.run(
+            ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        if done.returncode != 0:
+            reason = done.stderr.strip().splitlines()[-1:] or ["it failed"]
+            pytest.skip(f"npm cannot install fal's JavaScript packages here: {reason[0][:200]}")
+        (folder / "installed").touch()
+    return Node(folder)

@@ -1,0 +1,146 @@
+// Calls fal's client by one of the ways to a server, and prints what came of it as one line of JSON.
+//
+//     node calls.mjs <name of a function below> <its arguments as JSON>
+//
+// The way is in the arguments: `way` (proxy, middleware, fetch, none) and `base`, the server's address.
+
+import { createHash } from "node:crypto";
+import { openAsBlob } from "node:fs";
+import { createFalClient } from "@fal-ai/client";
+
+const SERVICES = { "fal.run": "run", "queue.fal.run": "queue", "rest.fal.ai": "rest", "v3.fal.media": "cdn" };
+
+function rewritten(base, address) {
+  const url = new URL(address);
+  const service = SERVICES[url.hostname];
+  return service ? `${base}/${service}${url.pathname}${url.search}` : address;
+}
+
+function clientFor({ way, base, credentials = "any:thing", retry }) {
+  const common = { credentials, ...(retry ? { retry } : {}) };
+  switch (way) {
+    case "proxy":
+      return createFalClient({ ...common, proxyUrl: { url: `${base}/api/fal/proxy`, when: "always" } });
+    case "middleware":
+      return createFalClient({
+        ...common,
+        requestMiddleware: async (request) => ({ ...request, url: rewritten(base, request.url) }),
+      });
+    case "fetch":
+      return createFalClient({ ...common, fetch: (url, init) => fetch(rewritten(base, String(url)), init) });
+    default:
+      return createFalClient(common);
+  }
+}
+
+/** What an error of the client tells; or what came where none did. */
+async function told(work) {
+  try {
+    return { value: await work() };
+  } catch (error) {
+    return {
+      error: error.constructor.name,
+      message: error.message,
+      status: error.status,
+      body: error.body,
+      requestId: error.requestId,
+      fieldErrors: error.fieldErrors,
+      isUserTimeout: error.isUserTimeout,
+    };
+  }
+}
+
+const calls = {
+  run: (fal, { id, input, options }) => told(() => fal.run(id, { input, ...options })),
+
+  submitted: (fal, { id, input, options }) => fal.queue.submit(id, { input, ...options }),
+
+  async byHand(fal, { id, input }) {
+    const { request_id: requestId, ...submitted } = await fal.queue.submit(id, { input });
+    const seen = [];
+    let status;
+    do {
+      status = await fal.queue.status(id, { requestId, logs: true });
+      seen.push(status.status);
+      await new Promise((done) => setTimeout(done, 50));
+    } while (status.status !== "COMPLETED");
+    const silent = await fal.queue.status(id, { requestId, logs: false });
+    return { submitted, status, silent, seen, result: await fal.queue.result(id, { requestId }) };
+  },
+
+  async subscribed(fal, { id, input, options }) {
+    const statuses = [];
+    let messages = [];
+    let enqueued;
+    const outcome = await told(() =>
+      fal.subscribe(id, {
+        input,
+        logs: true,
+        onEnqueue: (requestId) => (enqueued = requestId),
+        onQueueUpdate: (update) => {
+          statuses.push(update.status);
+          if (update.logs) messages = update.logs.map((log) => log.message);
+        },
+        ...options,
+      }),
+    );
+    return { ...outcome, statuses, messages, enqueued };
+  },
+
+  async streamedStatus(fal, { id, input }) {
+    const { request_id: requestId } = await fal.queue.submit(id, { input });
+    const stream = await fal.queue.streamStatus(id, { requestId, logs: true });
+    const events = [];
+    for await (const event of stream) events.push(event);
+    return { events, last: await stream.done() };
+  },
+
+  async cancelled(fal, { id, input, whenRunning }) {
+    const { request_id: requestId } = await fal.queue.submit(id, { input });
+    while (whenRunning && (await fal.queue.status(id, { requestId })).status === "IN_QUEUE");
+    const first = await told(() => fal.queue.cancel(id, { requestId }));
+    const end = await told(() => fal.queue.subscribeToStatus(id, { requestId, pollInterval: 50 }));
+    return {
+      first,
+      end,
+      result: await told(() => fal.queue.result(id, { requestId })),
+      again: await told(() => fal.queue.cancel(id, { requestId })),
+    };
+  },
+
+  unknown: (fal, { id, requestId }) => told(() => fal.queue.result(id, { requestId })),
+
+  async streamed(fal, { id, input, options }) {
+    const events = [];
+    const outcome = await told(async () => {
+      const stream = await fal.stream(id, { input, ...options });
+      const done = stream.done();
+      done.catch(() => {}); // it is awaited below; until then Node must not take it for forgotten
+      for await (const event of stream) events.push(event);
+      return done;
+    });
+    return { ...outcome, events };
+  },
+
+  async uploaded(fal, { path, type, options }) {
+    const blob = await openAsBlob(path, { type });
+    const file = Object.assign(blob, { name: "large.mp4" });
+    return fal.storage.upload(file, options);
+  },
+
+  uploadedText: (fal, { text, name, type }) => fal.storage.upload(new File([text], name, { type })),
+
+  uploadedUntyped: (fal, { text }) => fal.storage.upload(new Blob([text])),
+
+  async withBlob(fal, { id, path, prompt }) {
+    const blob = await openAsBlob(path, { type: "video/mp4" });
+    const result = await fal.subscribe(id, { input: { prompt, video: { video_url: blob } } });
+    const bytes = await (await fetch(result.data.video.url)).arrayBuffer();
+    return { ...result, sha256: createHash("sha256").update(Buffer.from(bytes)).digest("hex") };
+  },
+};
+
+const [name, given] = process.argv.slice(2);
+const asked = JSON.parse(given);
+console.log(JSON.stringify((await calls[name](clientFor(asked), asked)) ?? null));
+process.exit(0);

@@ -1,0 +1,44 @@
+"""The real server, with quick worker processes instead of those that hold models.
+
+    python -m tests.contract.server <data folder> [settings as JSON]
+
+It says in one line of JSON where it listens, and serves until it is terminated.
+"""
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from longtake.queue.migrate import opened
+from longtake.queue.slots import Slots
+from longtake.service import logs, server, tls
+from longtake.service.server import Address
+from longtake.settings import settings
+from tests.service.serving import OLD
+
+WORKER = (sys.executable, str(Path(__file__).with_name("quick_worker.py")))
+NARROW = OLD
+"""The endpoint whose pool has one slot."""
+
+
+def main(folder: str, overrides: str = "{}") -> None:
+    asked: dict[str, Any] = {
+        "data_dir": Path(folder),
+        "slots": ("cpu", "cpu", "cpu@narrow"),
+        "pools": {NARROW: "narrow"},
+    }
+    chosen = settings(**asked | json.loads(overrides))
+
+    def say(address: Address) -> None:
+        told = {"port": address.port, "tls_port": address.tls_port, "tunnel_port": address.tunnel_port}
+        print(json.dumps(told), flush=True)
+
+    logs.setup(chosen)
+    vars(server)["Slots"] = partial(Slots, command=WORKER)
+    server.run(chosen, opened(chosen), Address("127.0.0.1", 0, 0, 0), tls.prepare(chosen.data_dir / "tls"), say)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,82 @@
+"""What is wrong with a request, told as fal does."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtake.endpoints import ENDPOINTS, ltx23, ltxv098
+from longtake.endpoints.shared import MOST_ECHOED, echo, problems
+
+GOOD = {"prompt": "a cat", "video": {"video_url": "https://example.com/a.mp4"}}
+
+
+def test_a_good_request_has_no_problems() -> None:
+    assert problems(ltxv098.Request, GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "loc", "kind"),
+    [
+        ({}, ["body", "prompt"], "missing"),
+        ({**GOOD, "prompt": ""}, ["body", "prompt"], "string_too_short"),
+        ({**GOOD, "prompt": 1}, ["body", "prompt"], "string_type"),
+        ({**GOOD, "num_frames": 8}, ["body", "num_frames"], "greater_than_equal"),
+        ({**GOOD, "num_frames": "many"}, ["body", "num_frames"], "int_parsing"),
+        ({**GOOD, "resolution": "8k"}, ["body", "resolution"], "literal_error"),
+        (
+            {**GOOD, "video": {"video_url": "x", "start_frame_num": 3}},
+            ["body", "video", "start_frame_num"],
+            "multiple_of",
+        ),
+        ({**GOOD, "loras": [{"scale": 9}]}, ["body", "loras", 0, "path"], "missing"),
+        ({**GOOD, "video": {"video_url": "x", "strength": math.inf}}, ["body", "video", "strength"], "less_than_equal"),
+        ([], ["body"], "model_type"),
+        (None, ["body"], "model_type"),
+    ],
+)
+def test_each_problem_has_its_place_and_pydantics_type(data: Any, loc: list[Any], kind: str) -> None:
+    found = problems(ltxv098.Request, data)[0]
+    assert (found["loc"], found["type"]) == (loc, kind)
+    assert found["url"] == f"https://docs.fal.ai/errors#{kind}"
+    assert found["msg"]
+    assert set(found) <= {"loc", "msg", "type", "url", "input", "ctx"}
+    assert found.get("ctx", True)
+
+
+def test_the_place_has_no_tags_of_fields_with_several_shapes() -> None:
+    data = {"prompt": "a", "video_url": "b", "video_size": {"width": 1, "height": 512}}
+    assert [one["loc"] for one in problems(ltx23.Request, data)] == [["body", "video_size", "width"]]
+    data["video_size"] = "huge"
+    assert [one["loc"] for one in problems(ltx23.Request, data)] == [["body", "video_size"]]
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters()), inner),
+    max_leaves=20,
+)
+
+
+@given(anything)
+def test_what_is_told_back_is_json(value: Any) -> None:
+    json.dumps(echo(value), allow_nan=False, ensure_ascii=False).encode()
+
+
+def test_what_is_told_back_is_bounded() -> None:
+    nested: Any = "x" * 10**6
+    for _ in range(3):
+        nested = {"a": [nested] * 2000}
+    assert len(json.dumps(echo(nested))) < 60 * 60 * MOST_ECHOED
+    assert len(echo("x" * 10**6)) == MOST_ECHOED + 3
+    assert echo(10**5000).startswith("an integer of")
+    assert echo("\ud800") == "?"
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@given(data=st.dictionaries(st.sampled_from(["prompt", "video", "video_url", "seed", "num_frames", "loras"]), anything))
+def test_no_input_breaks_the_check(endpoint: str, data: dict[str, Any]) -> None:
+    json.dumps(problems(ENDPOINTS[endpoint].Request, data), allow_nan=False)

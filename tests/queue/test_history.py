@@ -1,0 +1,63 @@
+"""Reading the requests of the past, and deleting what they held; on both databases."""
+
+import time
+from decimal import Decimal
+
+import sqlalchemy as sa
+
+from longtake.queue import history, requests
+from longtake.queue.history import Span
+from longtake.queue.requests import Line, Outcome, Row, Submission
+
+
+def done(engine: sa.Engine, endpoint: str, key_id: str, outcome: Outcome) -> Row:
+    requests.submit(engine, Submission(endpoint, "default", key_id, b'{"prompt":"x"}', "http://h/queue"))
+    row = requests.claim(engine, "default", "w")
+    assert row is not None
+    requests.tell(engine, row, [Line(1.0, "INFO", "a line")])
+    assert requests.finish(engine, row, outcome)
+    return row
+
+
+def test_pages_go_from_the_youngest_to_the_oldest(engine: sa.Engine) -> None:
+    rows = [done(engine, "a/b", "k", Outcome(200 if number % 2 else 422, {"n": number})) for number in range(6)]
+    first = history.page(engine, Span(), limit=4)
+    assert [row.id for row in first] == [row.id for row in rows[:1:-1]]
+    assert {row.output for row in first} == {None}
+    second = history.page(engine, Span(), limit=4, before=first[-1].seq, payloads=True)
+    assert [(row.id, row.output) for row in second] == [(rows[1].id, b'{"n": 1}'), (rows[0].id, b'{"n": 0}')]
+    assert len(history.page(engine, Span(), limit=9, codes=(400, 500))) == 3
+    assert [row.id for row in history.page(engine, Span(), limit=9, request_id=rows[2].id)] == [rows[2].id]
+
+
+def test_a_span_is_of_endpoints_keys_and_times(engine: sa.Engine) -> None:
+    start = time.time()
+    done(engine, "a/b", "one", Outcome(200, {}, price_usd=Decimal("0.02")))
+    done(engine, "a/c", "two", Outcome(200, {}, price_usd=Decimal("0.30")))
+    done(engine, "a/c", "two", Outcome(500, {}))
+    end = time.time()
+
+    def prices(span: Span) -> list[str]:
+        return [str(cost.price_usd) for cost in history.costs(engine, span)]
+
+    assert prices(Span()) == ["0.02", "0.30"]
+    assert prices(Span(endpoints=("a/c", "a/d"))) == ["0.30"]
+    assert prices(Span(key_id="one")) == ["0.02"]
+    assert prices(Span(start=start - 1, end=end + 1)) == ["0.02", "0.30"]
+    assert prices(Span(start=end + 1)) == prices(Span(end=start - 1)) == []
+
+
+def test_only_what_has_ended_is_erased(engine: sa.Engine) -> None:
+    waiting, _ = requests.submit(engine, Submission("a/b", "other", "k", b"{}", "http://h/queue"))
+    assert not history.erase(engine, waiting.id)
+    assert not history.erase(engine, "unknown")
+    row = done(engine, "a/b", "k", Outcome(200, {"secret": 1}))
+    before = requests.get(engine, row.id)
+    assert before is not None
+    assert history.erase(engine, row.id)
+    after = requests.get(engine, row.id)
+    assert after is not None
+    assert (after.body, after.output, after.plan) == (history.EMPTY, None, None)
+    assert after.version > before.version
+    assert (after.status_code, after.state) == (200, "COMPLETED")
+    assert requests.told(engine, row.id) == []

@@ -1,0 +1,334 @@
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from longtake.queue import requests
+from longtake.queue.database import connect, file_url
+from longtake.queue.requests import IdempotencyMismatch, Line, Outcome, QuotaReached, Row
+from longtake.queue.tables import deliveries, metadata, workers
+from tests.queue.help import asked, current, submit
+
+DONE = Outcome(200, {"seed": 1}, headers={"x-fal-billable-units": "1"}, timings={"inference_time": 1.5})
+LATE = Outcome(504, {"detail": "late"}, error="late", error_type="request_timeout")
+
+
+def claimed(engine: sa.Engine, worker: str = "w") -> Row:
+    row = requests.claim(engine, "default", worker)
+    assert row is not None
+    return row
+
+
+def at_once(number: int, do: Callable[[int], Any]) -> list[Any]:
+    """What `do` gives or raises, in so many threads that start together."""
+    barrier = threading.Barrier(number)
+    results: list[Any] = []
+
+    def run(i: int) -> None:
+        barrier.wait()
+        try:
+            results.append(do(i))
+        except Exception as error:
+            results.append(error)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def test_a_request_from_submit_to_result(engine: sa.Engine) -> None:
+    row, new = requests.submit(engine, asked(windows=2))
+    assert (new, row.state, row.attempt, row.worker) == (True, "IN_QUEUE", 0, None)
+    taken = claimed(engine)
+    assert (taken.id, taken.state, taken.attempt, taken.worker) == (row.id, "IN_PROGRESS", 1, "w")
+    assert requests.claim(engine, "default", "other") is None
+    assert requests.keep_plan(engine, taken, {"seed": 7})
+    assert requests.tell(engine, taken, [Line(1.0, "INFO", "Sampling", {"step": "1"}), Line(2.0, "INFO", "Decoding")])
+    assert requests.finish(engine, taken, DONE)
+    ended = current(engine, row)
+    assert (ended.state, ended.status_code, ended.plan) == ("COMPLETED", 200, {"seed": 7})
+    assert json.loads(ended.output or b"") == {"seed": 1}
+    assert ended.headers == {"x-fal-billable-units": "1"}
+    assert [line.message for line in requests.told(engine, row.id)] == ["Sampling", "Decoding"]
+    first = requests.told(engine, row.id)[0]
+    assert [line.message for line in requests.told(engine, row.id, after=first.seq)] == ["Decoding"]
+    assert requests.versions(engine, [row.id, "none"]) == {row.id: ended.version}
+    assert ended.version == 4
+
+
+def test_the_earlier_goes_first_and_the_low_go_last(engine: sa.Engine) -> None:
+    order = [replace(asked(i=i), priority="low" if i in (0, 2) else "normal") for i in range(5)]
+    rows = [requests.submit(engine, one)[0] for one in order]
+    wanted = [rows[i].id for i in (1, 3, 4, 0, 2)]
+    assert requests.waiting(engine, "default") == wanted
+    assert [claimed(engine).id for _ in wanted] == wanted
+
+
+def test_pools_are_queues_of_their_own(engine: sa.Engine) -> None:
+    row = submit(engine, "other")
+    assert requests.claim(engine, "default", "w") is None
+    taken = requests.claim(engine, "other", "w")
+    assert taken is not None
+    assert taken.id == row.id
+
+
+def test_of_many_who_claim_each_request_goes_to_one(engine: sa.Engine) -> None:
+    rows = {submit(engine, i=i).id for i in range(20)}
+
+    def claim_all(i: int) -> list[str]:
+        mine = []
+        while (row := requests.claim(engine, "default", f"w{i}")) is not None:
+            mine.append(row.id)
+        return mine
+
+    counts = Counter(one for mine in at_once(6, claim_all) for one in mine)
+    # A claim may find nothing while others claim: what is left is there for the next look.
+    while (row := requests.claim(engine, "default", "last")) is not None:
+        counts[row.id] += 1
+    assert counts == dict.fromkeys(rows, 1)
+
+
+def test_one_idempotency_key_makes_one_request(engine: sa.Engine) -> None:
+    once = replace(asked(windows=1), idempotency_key="k")
+    results = at_once(8, lambda i: requests.submit(engine, replace(once, id=f"id-{i}")))
+    assert len({row.id for row, _ in results}) == 1
+    assert Counter(new for _, new in results) == {True: 1, False: 7}
+    assert len(requests.waiting(engine, "default")) == 1
+    with pytest.raises(IdempotencyMismatch):
+        requests.submit(engine, replace(asked(windows=2), idempotency_key="k"))
+    assert requests.submit(engine, replace(once, key_id="another", id="yet-another"))[1]
+
+
+def test_a_replay_answers_with_the_request_as_it_is_now(engine: sa.Engine) -> None:
+    once = replace(asked(), idempotency_key="k")
+    row, _ = requests.submit(engine, once, max_in_flight=1)
+    assert requests.submit(engine, once, max_in_flight=1) == (row, False)
+    requests.finish(engine, claimed(engine), DONE)
+    assert requests.submit(engine, once)[0].state == "COMPLETED"
+
+
+def test_a_key_has_no_more_in_flight_than_its_quota(engine: sa.Engine) -> None:
+    results = at_once(8, lambda i: requests.submit(engine, asked(i=i), max_in_flight=3))
+    assert sum(isinstance(result, QuotaReached) for result in results) == 5
+    assert requests.submit(engine, asked(key_id="another"), max_in_flight=3)[1]
+    requests.submit(engine, replace(asked(), outcome=DONE), max_in_flight=3)  # has ended: counts for nothing
+    requests.finish(engine, claimed(engine), DONE)
+    assert requests.submit(engine, asked(), max_in_flight=3)[1]
+
+
+def test_what_is_not_valid_ends_at_once_and_is_called_back(engine: sa.Engine) -> None:
+    wrong = Outcome(422, {"detail": []}, error="wrong", error_type="value_error")
+    row, _ = requests.submit(engine, replace(asked(), outcome=wrong, webhook_url="https://me.example/hook"))
+    assert (row.state, row.status_code, row.error) == ("COMPLETED", 422, "wrong")
+    assert requests.claim(engine, "default", "w") is None
+    assert webhooks(engine) == [row.id]
+
+
+def test_a_webhook_is_promised_with_the_end(engine: sa.Engine) -> None:
+    row, _ = requests.submit(engine, replace(asked(), webhook_url="https://me.example/hook"))
+    taken = claimed(engine)
+    assert webhooks(engine) == []
+    assert requests.finish(engine, taken, DONE)
+    assert not requests.finish(engine, taken, DONE)
+    assert webhooks(engine) == [row.id]
+
+
+def webhooks(engine: sa.Engine) -> list[str]:
+    with engine.connect() as connection:
+        return list(connection.execute(sa.select(deliveries.c.request_id)).scalars())
+
+
+def test_cancelling(engine: sa.Engine) -> None:
+    waits, works, done = (submit(engine, i=i) for i in range(3))
+    assert requests.cancel(engine, "nobody") == "unknown"
+    assert requests.cancel(engine, waits.id) == "cancelled"
+    assert (current(engine, waits).state, current(engine, waits).status_code) == ("CANCELLED", 499)
+    assert requests.cancel(engine, waits.id) == "ended"
+    taken = claimed(engine)
+    assert requests.hold(engine, taken) == "held"
+    assert requests.cancel(engine, works.id) == "asked"
+    assert requests.hold(engine, taken) == "cancelled"
+    assert requests.finish(engine, taken, requests.CANCELLED)
+    assert current(engine, works).state == "CANCELLED"
+    assert requests.finish(engine, claimed(engine), DONE)
+    assert requests.cancel(engine, done.id) == "ended"
+
+
+def test_one_that_is_to_be_cancelled_does_not_go_back_to_the_queue(engine: sa.Engine) -> None:
+    submit(engine)
+    taken = claimed(engine)
+    requests.cancel(engine, taken.id)
+    assert requests.give_back(engine, taken, counts=True)
+    assert current(engine, taken).state == "CANCELLED"
+
+
+def cancel_and_note(engine: sa.Engine, row: Row, answers: list[str]) -> None:
+    answers.append(requests.cancel(engine, row.id))
+
+
+def test_cancelling_meets_every_claim_and_return(engine: sa.Engine) -> None:
+    """While a request goes to and fro between the queue and a worker, a cancel never takes it for ended."""
+    for _ in range(5):
+        row = submit(engine)
+        answers: list[str] = []
+        canceller = threading.Thread(target=partial(cancel_and_note, engine, row, answers))
+        canceller.start()
+        while canceller.is_alive():
+            taken = requests.claim(engine, "default", "w")
+            if taken is not None:
+                requests.give_back(engine, taken, counts=True)
+        canceller.join()
+        assert answers in (["cancelled"], ["asked"])
+        assert current(engine, row).state == "CANCELLED"
+
+
+def test_a_request_that_went_back_goes_first_and_no_outcome_of_before_counts(engine: sa.Engine) -> None:
+    first, _second = submit(engine), submit(engine)
+    lost = claimed(engine)
+    assert requests.give_back(engine, lost, counts=True)
+    assert requests.waiting(engine, "default")[0] == first.id
+    again = claimed(engine)  # even by the same worker
+    assert (again.id, again.attempt) == (first.id, 2)
+    assert not requests.finish(engine, lost, DONE)
+    assert not requests.keep_plan(engine, lost, {"seed": 1})
+    assert not requests.tell(engine, lost, [Line(1.0, "INFO", "from the dead")])
+    assert not requests.give_back(engine, lost, counts=True)
+    assert requests.hold(engine, lost) == "lost"
+    assert requests.told(engine, first.id) == []
+    assert requests.finish(engine, again, DONE)
+
+
+def test_a_drained_attempt_does_not_count(engine: sa.Engine) -> None:
+    submit(engine)
+    assert requests.give_back(engine, claimed(engine), counts=False)
+    assert claimed(engine).attempt == 1
+
+
+def test_what_is_not_started_in_time_ends(engine: sa.Engine) -> None:
+    late, _ = requests.submit(engine, replace(asked(), start_timeout_s=-1.0))
+    requests.submit(engine, replace(asked(), start_timeout_s=60.0))
+    submit(engine)
+    assert requests.expire(engine, LATE) == [late.id]
+    assert requests.expire(engine, LATE) == []
+    assert current(engine, late).error_type == "request_timeout"
+
+
+def test_what_was_started_in_time_may_wait_after_its_worker_died(engine: sa.Engine) -> None:
+    requests.submit(engine, replace(asked(), start_timeout_s=0.2))
+    requests.give_back(engine, claimed(engine), counts=True)
+    time.sleep(0.25)
+    assert requests.expire(engine, LATE) == []
+
+
+def test_orphans_are_those_whose_worker_has_no_row(engine: sa.Engine) -> None:
+    submit(engine), submit(engine)
+    with engine.begin() as connection:
+        connection.execute(
+            sa.insert(workers).values(id="alive", host="h", pid=1, boot="", born=0, beats=0, beat_at=0.0)
+        )
+    lost, _held = claimed(engine, "dead"), claimed(engine, "alive")
+    assert [row.id for row in requests.orphans(engine)] == [lost.id]
+    assert [row.worker for row in requests.in_hands(engine, "alive")] == ["alive"]
+
+
+class Life(RuleBasedStateMachine):
+    """Any arrows in any order: beside the database goes a dictionary of what must be in it."""
+
+    rows = Bundle("rows")
+    holds = Bundle("holds")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.engine = connect(file_url(next(fresh_files)))
+        metadata.create_all(self.engine)
+        self.model: dict[str, dict[str, Any]] = {}
+
+    def teardown(self) -> None:
+        self.engine.dispose()
+
+    @rule(target=rows, priority=st.sampled_from(["normal", "low"]))
+    def submit(self, priority: Any) -> str:
+        row, _ = requests.submit(self.engine, replace(asked(), priority=priority))
+        self.model[row.id] = {"state": "IN_QUEUE", "rank": (priority == "low", row.seq), "hold": None, "attempt": 0}
+        return row.id
+
+    @rule(target=holds, worker=st.sampled_from(["a", "b"]))
+    def claim(self, worker: str) -> Row | None:
+        waiting = sorted((one["rank"], name) for name, one in self.model.items() if one["state"] == "IN_QUEUE")
+        row = requests.claim(self.engine, "default", worker)
+        assert (row.id if row else None) == (waiting[0][1] if waiting else None)
+        if row is not None:
+            one = self.model[row.id]
+            one |= {"state": "IN_PROGRESS", "attempt": one["attempt"] + 1, "cancel": False}
+            one["hold"] = (worker, one["attempt"])
+            assert row.attempt == one["attempt"]
+        return row
+
+    def _holds(self, row: Row) -> bool:
+        one = self.model[row.id]
+        return bool(one["state"] == "IN_PROGRESS" and one["hold"] == (row.worker, row.attempt))
+
+    @rule(row=holds)
+    def finish(self, row: Row | None) -> None:
+        if row is not None:
+            held = self._holds(row)
+            assert requests.finish(self.engine, row, DONE) == held
+            if held:
+                self.model[row.id]["state"] = "COMPLETED"
+
+    @rule(row=holds)
+    def give_back(self, row: Row | None) -> None:
+        if row is not None:
+            held = self._holds(row)
+            assert requests.give_back(self.engine, row, counts=True) == held
+            if held:
+                self.model[row.id]["state"] = "CANCELLED" if self.model[row.id]["cancel"] else "IN_QUEUE"
+
+    @rule(row=holds)
+    def tell_and_plan(self, row: Row | None) -> None:
+        if row is not None:
+            assert requests.keep_plan(self.engine, row, {"seed": 1}) == self._holds(row)
+            assert requests.tell(self.engine, row, [Line(0.0, "INFO", "x")]) == self._holds(row)
+
+    @rule(name=rows)
+    def cancel(self, name: str) -> None:
+        one = self.model[name]
+        wanted = {"IN_QUEUE": "cancelled", "IN_PROGRESS": "asked"}.get(one["state"], "ended")
+        assert requests.cancel(self.engine, name) == wanted
+        if wanted == "cancelled":
+            one["state"] = "CANCELLED"
+        elif wanted == "asked":
+            one["cancel"] = True
+
+    @precondition(lambda self: bool(self.model))
+    @invariant()
+    def states_agree(self) -> None:
+        for name, one in self.model.items():
+            row = requests.get(self.engine, name)
+            assert row is not None
+            assert row.state == one["state"]
+            assert (row.completed_at is not None) == row.ended == (row.status_code is not None)
+
+
+fresh_files: Iterator[Path] = iter(())
+
+
+def test_no_order_of_events_breaks_the_arrows(tmp_path: Path) -> None:
+    global fresh_files
+    fresh_files = (tmp_path / f"{number}.db" for number in range(10_000))
+    quick = settings(max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
+    run_state_machine_as_test(Life, settings=quick)

@@ -1,0 +1,331 @@
+"""Webhooks against receivers that answer, refuse, redirect, hang and die."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from longtake.queue import requests, webhooks
+from longtake.queue.requests import CANCELLED, Outcome, Row, Submission
+from longtake.queue.signing import Signer
+from longtake.queue.tables import deliveries
+from longtake.queue.tables import requests as table
+from longtake.queue.webhooks import Deliverer, body, pause_s
+from longtake.settings import Settings
+from tests.queue.test_signing import accepted
+
+DONE = Outcome(200, {"video": {"url": "http://h/cdn/f"}, "prompt": "sea \u2603"}, price_usd=Decimal("0.02"))
+INVALID = Outcome(422, {"detail": [{"msg": "no"}]}, error="no")
+
+
+@dataclass
+class Receiver:
+    """Answers with the statuses in turn, the last again and again; 0 hangs until the end of the test."""
+
+    url: str = ""
+    statuses: list[int] = field(default_factory=lambda: [200])
+    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    release: threading.Event = field(default_factory=threading.Event)
+
+    def wait(self, count: int, seconds: float = 8) -> None:
+        until = time.monotonic() + seconds
+        while len(self.got) < count:
+            assert time.monotonic() < until, f"{len(self.got)} of {count} webhooks came"
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    here = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["content-length"]))
+            status = here.statuses[min(len(here.got), len(here.statuses) - 1)]
+            here.got.append((dict(self.headers), content))
+            if status == 0:
+                here.release.wait(20)
+                return
+            self.send_response(status)
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    here.url = f"http://127.0.0.1:{server.server_port}/hook?token=secret"
+    yield here
+    here.release.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path, trusted_hosts=("127.0.0.1",), webhook_timeout_s=0.4)
+
+
+@pytest.fixture
+def signer(tmp_path: Path) -> Signer:
+    return Signer(tmp_path)
+
+
+@pytest.fixture
+def start(engine: sa.Engine, settings: Settings, signer: Signer) -> Iterator[Callable[[], Deliverer]]:
+    started: list[Deliverer] = []
+
+    def make() -> Deliverer:
+        deliverer = Deliverer(engine, settings, signer)
+        deliverer.start()
+        started.append(deliverer)
+        return deliverer
+
+    yield make
+    for deliverer in started:
+        deliverer.stop()
+
+
+@pytest.fixture
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "FIRST_PAUSE_S", 0.0002)
+    monkeypatch.setattr(webhooks, "POLL_S", 0.02)
+
+
+def ended(engine: sa.Engine, url: str | None, outcome: Outcome = INVALID) -> Row:
+    asked = Submission("a/b", "default", "user-1", b"{}", "http://h/queue", webhook_url=url, outcome=outcome)
+    return requests.submit(engine, asked)[0]
+
+
+def state(engine: sa.Engine, request_id: str) -> Any:
+    with engine.connect() as connection:
+        return connection.execute(sa.select(deliveries).where(deliveries.c.request_id == request_id)).one()
+
+
+def settled(engine: sa.Engine, request_id: str, seconds: float = 8) -> Any:
+    until = time.monotonic() + seconds
+    while (row := state(engine, request_id)).state == "waiting":
+        assert time.monotonic() < until, row
+        time.sleep(0.01)
+    return row
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        (DONE, {"status": "OK", "payload": DONE.body}),
+        (INVALID, {"status": "ERROR", "error": "Invalid status code: 422", "payload": INVALID.body}),
+        (CANCELLED, {"status": "ERROR", "error": "Invalid status code: 499", "payload": CANCELLED.body}),
+    ],
+)
+def test_what_is_said_and_that_it_is_signed(
+    engine: sa.Engine, receiver: Receiver, start: Callable[[], Deliverer], signer: Signer, outcome: Outcome, said: Any
+) -> None:
+    row = ended(engine, receiver.url, outcome)
+    start()
+    receiver.wait(1)
+    headers, content = receiver.got[0]
+    assert json.loads(content) == {"request_id": row.id, "gateway_request_id": row.id} | said
+    assert list(json.loads(content))[:3] == ["request_id", "gateway_request_id", "status"]
+    assert headers["Content-Type"] == "application/json"
+    assert (headers["X-Fal-Webhook-Request-Id"], headers["X-Fal-Webhook-User-Id"]) == (row.id, "user-1")
+    assert abs(int(headers["X-Fal-Webhook-Timestamp"]) - time.time()) < 5
+    assert accepted(signer, headers, content)
+    done = settled(engine, row.id)
+    assert (done.state, done.attempts, done.last_error) == ("delivered", 1, None)
+
+
+def test_a_payload_that_was_deleted_is_said_to_be_missing(engine: sa.Engine) -> None:
+    row = ended(engine, None, DONE)
+    with engine.begin() as connection:
+        connection.execute(sa.update(table).values(output=None))
+    kept = requests.get(engine, row.id)
+    assert kept is not None
+    said = json.loads(body(kept))
+    assert (said["status"], said["payload"]) == ("OK", None)
+    assert said["payload_error"].startswith("Response payload is not JSON serializable. Either return")
+
+
+@pytest.mark.usefixtures("quickly")
+def test_it_is_tried_until_it_succeeds_and_each_try_is_signed_anew(
+    engine: sa.Engine,
+    receiver: Receiver,
+    start: Callable[[], Deliverer],
+    signer: Signer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    receiver.statuses = [500, 302, 404, 204]
+    ticks = iter(range(1_800_000_000, 1_900_000_000, 100))
+    headers_at = signer.headers
+    monkeypatch.setattr(signer, "headers", lambda *args: headers_at(*args, now=next(ticks)))
+    row = ended(engine, receiver.url)
+    start()
+    done = settled(engine, row.id)
+    assert (done.state, done.attempts, done.last_error) == ("delivered", 4, None)
+    assert len(receiver.got) == 4
+    assert len({headers["X-Fal-Webhook-Timestamp"] for headers, _ in receiver.got}) == 4
+    assert all(accepted(signer, headers, content) for headers, content in receiver.got)
+
+
+@pytest.mark.usefixtures("quickly")
+def test_ten_retries_and_no_more(engine: sa.Engine, receiver: Receiver, start: Callable[[], Deliverer]) -> None:
+    receiver.statuses = [503]
+    row = ended(engine, receiver.url)
+    start()
+    done = settled(engine, row.id)
+    assert (done.state, done.attempts) == ("given_up", 11)
+    assert done.last_error == "the receiver answered 503"
+    time.sleep(0.1)
+    assert len(receiver.got) == 11
+
+
+def test_the_retries_fit_into_two_hours() -> None:
+    for _ in range(50):
+        pauses = [pause_s(attempts) for attempts in range(1, 11)]
+        assert pauses == sorted(pauses)
+        assert pauses[0] >= 6
+        assert 1.5 * 3600 < sum(pauses) + 11 * 15 < requests.WEBHOOK_S
+
+
+def test_a_server_that_was_away_for_long_tries_once_more(
+    engine: sa.Engine, receiver: Receiver, start: Callable[[], Deliverer]
+) -> None:
+    good, bad = ended(engine, receiver.url), ended(engine, receiver.url.replace("http:", "https:"))
+    with engine.begin() as connection:
+        connection.execute(sa.update(deliveries).values(next_at=1000, give_up_at=2000))
+    start()
+    assert settled(engine, good.id).state == "delivered"
+    assert settled(engine, bad.id).state == "given_up"
+
+
+def test_a_receiver_that_hangs_is_left_in_time_and_holds_up_nobody(
+    engine: sa.Engine, receiver: Receiver, start: Callable[[], Deliverer]
+) -> None:
+    receiver.statuses = [0, 200]
+    slow = ended(engine, receiver.url)
+    deliverer = start()
+    receiver.wait(1)
+    quick = ended(engine, receiver.url)
+    began = time.monotonic()
+    deliverer.wake()
+    assert settled(engine, quick.id).state == "delivered"
+    assert time.monotonic() - began < 0.3
+    until = time.monotonic() + 3
+    while state(engine, slow.id).last_error is None:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    row = state(engine, slow.id)
+    assert row.state == "waiting"
+    assert 5 < row.next_at - time.time() < 7
+
+
+@pytest.mark.usefixtures("quickly")
+@pytest.mark.parametrize(
+    "url", ["http://localhost:{}/", "http://169.254.169.254/", "http://[::1]:{}/", "http://2130706433:{}/"]
+)
+def test_no_webhook_goes_inside(
+    engine: sa.Engine, receiver: Receiver, start: Callable[[], Deliverer], url: str
+) -> None:
+    port = receiver.url.partition("127.0.0.1:")[2].partition("/")[0]
+    row = ended(engine, url.format(port))
+    start()
+    done = settled(engine, row.id)
+    assert done.state == "given_up"
+    assert done.last_error
+    assert receiver.got == []
+
+
+def test_of_several_servers_one_makes_each_try(
+    engine: sa.Engine, receiver: Receiver, start: Callable[[], Deliverer]
+) -> None:
+    rows = [ended(engine, receiver.url) for _ in range(40)]
+    for _ in range(4):
+        start()
+    for row in rows:
+        assert settled(engine, row.id).attempts == 1
+    assert len(receiver.got) == 40
+    assert {json.loads(content)["request_id"] for _, content in receiver.got} == {row.id for row in rows}
+
+
+def test_a_killed_server_loses_none(
+    engine: sa.Engine,
+    database_url: str,
+    receiver: Receiver,
+    start: Callable[[], Deliverer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    receiver.statuses = [0, 200]
+    row = ended(engine, receiver.url)
+    script = f"""
+import threading
+from pathlib import Path
+from longtake.queue.database import connect
+from longtake.queue.signing import Signer
+from longtake.queue.webhooks import Deliverer
+from longtake.settings import Settings
+folder = Path({str(tmp_path)!r})
+settings = Settings(data_dir=folder, trusted_hosts=("127.0.0.1",), webhook_timeout_s=0.4)
+Deliverer(connect({database_url!r}), settings, Signer(folder)).start()
+threading.Event().wait()
+"""
+    child = subprocess.Popen([sys.executable, "-c", script])
+    receiver.wait(1, 20)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert state(engine, row.id).state == "waiting"
+    monkeypatch.setattr(webhooks, "POLL_S", 0.05)
+    start()
+    done = settled(engine, row.id)
+    assert (done.state, done.attempts) == ("delivered", 2)
+
+
+def test_a_request_without_a_webhook_sends_none(engine: sa.Engine) -> None:
+    ended(engine, None)
+    with engine.connect() as connection:
+        assert connection.execute(sa.select(deliveries)).all() == []
+
+
+def test_a_database_that_is_away_for_a_moment_loses_none(
+    engine: sa.Engine, receiver: Receiver, start: Callable[[], Deliverer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = ended(engine, receiver.url)
+    failures = iter(range(5))
+
+    def fail(*args: object) -> None:
+        if next(failures, None) is not None:
+            raise sa.exc.OperationalError("SELECT", {}, Exception("away"))
+
+    sa.event.listen(engine, "begin", fail, insert=True)
+    monkeypatch.setattr(webhooks, "POLL_S", 0.02)
+    start()
+    receiver.wait(1)
+    assert settled(engine, row.id).state == "delivered"
+
+
+def test_nothing_secret_is_logged(
+    engine: sa.Engine, receiver: Receiver, start: Callable[[], Deliverer], capfd: pytest.CaptureFixture[str]
+) -> None:
+    receiver.statuses = [500]
+    row = ended(engine, receiver.url)
+    start()
+    receiver.wait(1)
+    time.sleep(0.2)
+    said = "".join(capfd.readouterr())
+    assert row.id in said
+    assert "secret" not in said

@@ -1,0 +1,152 @@
+"""A real server for the tests: uvicorn in a thread, a SQLite file, and a worker thread for its requests."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import sqlalchemy as sa
+import uvicorn
+
+from longtake.queue import database, requests
+from longtake.queue.board import Board
+from longtake.queue.keys import Keys
+from longtake.queue.requests import Line, Outcome, Row
+from longtake.queue.store import Store
+from longtake.queue.tables import metadata
+from longtake.service.app import application
+from longtake.service.parts import Parts
+from longtake.settings import Settings, settings
+
+LTXV = "fal-ai/ltxv-13b-098-distilled/extend"
+LTX2 = "fal-ai/ltx-2.3-22b/extend-video"
+OLD = "fal-ai/ltx-video-v097/extend"
+INPUT: dict[str, Any] = {"prompt": "a cat", "video": {"video_url": "https://example.com/a.mp4"}}
+INPUTS: Mapping[str, dict[str, Any]] = {
+    LTXV: INPUT,
+    OLD: INPUT,
+    LTX2: {"prompt": "a cat", "video_url": "https://example.com/a.mp4"},
+}
+RESULT: dict[str, Any] = {
+    "video": {"url": "http://localhost/cdn/files/x.mp4", "content_type": "video/mp4", "file_name": "x.mp4"},
+    "prompt": "a cat",
+    "seed": 7,
+}
+DONE = Outcome(
+    200,
+    RESULT,
+    headers={"x-fal-billable-units": "0.02"},
+    price_usd=Decimal("0.02"),
+    timings={"inference_time": 0.25},
+)
+
+
+@dataclass
+class Served:
+    """A server that runs, and what stands behind it."""
+
+    url: str
+    parts: Parts
+    stopped: list[str] = field(default_factory=list)
+    """The requests that the slots were told to stop."""
+
+    @property
+    def queue(self) -> str:
+        return f"{self.url}/queue"
+
+    @property
+    def run(self) -> str:
+        return f"{self.url}/run"
+
+    @property
+    def engine(self) -> sa.Engine:
+        return self.parts.engine
+
+    def client(self, **more: Any) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=30, **more)
+
+    def claim(self) -> Row:
+        """Takes the next request, as a worker does."""
+        row = requests.claim(self.engine, "default", "worker")
+        assert row is not None
+        self.parts.board.changed(row.id)
+        return row
+
+    def tell(self, row: Row, message: str, **labels: str) -> None:
+        requests.tell(self.engine, row, [Line(time.time(), "INFO", message, labels)])
+        self.parts.board.changed(row.id)
+
+    def finish(self, row: Row, outcome: Outcome = DONE) -> None:
+        assert requests.finish(self.engine, row, outcome)
+        self.parts.board.changed(row.id)
+
+
+@contextmanager
+def serving(folder: Path, **overrides: Any) -> Iterator[Served]:
+    """A server on a free port of this machine, with its data in `folder`."""
+    with serving_with(settings(data_dir=folder, slots=(), **overrides)) as served:
+        yield served
+
+
+@contextmanager
+def serving_with(chosen: Settings) -> Iterator[Served]:
+    chosen.data_dir.mkdir(parents=True, exist_ok=True)
+    engine = database.connect(chosen.database_url or database.file_url(chosen.data_dir / "longtake.db"))
+    metadata.create_all(engine)
+    board, stopped = Board(engine), list[str]()
+    board.start()
+    store = Store(engine, chosen.data_dir / "files", chosen.result_s)
+    parts = Parts(chosen, engine, board, store, Keys(engine, remember_s=0.2), stopped.append, lambda _: None)
+    bound = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        application(parts), log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+
+    def serve() -> None:
+        server.run(sockets=[bound])
+        board.stop()
+        parts.threads.shutdown(wait=False, cancel_futures=True)
+        engine.dispose()
+
+    threading.Thread(target=serve, daemon=True).start()
+    wait_for(lambda: server.started)
+    try:
+        yield Served(f"http://127.0.0.1:{bound.getsockname()[1]}", parts, stopped)
+    finally:
+        server.should_exit = True  # it ends by itself, while the next test begins
+
+
+@contextmanager
+def working(served: Served, work: Callable[[Served, Row], None]) -> Iterator[None]:
+    """A worker in a thread, which does `work` with each request it claims."""
+    ends = threading.Event()
+
+    def run() -> None:
+        while not ends.wait(0.005):
+            row = requests.claim(served.engine, "default", "worker")
+            if row is not None:
+                served.parts.board.changed(row.id)
+                work(served, row)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ends.set()
+        thread.join(timeout=10)
+
+
+def wait_for(there: Callable[[], object], timeout_s: float = 10) -> None:
+    """Waits until `there()` is true."""
+    end = time.monotonic() + timeout_s
+    while not there():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)

@@ -1,0 +1,225 @@
+"""The application: routing by host and prefix, what every answer carries, and both families of errors."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import sqlalchemy as sa
+import structlog
+from sqlalchemy import event
+
+from longtake.queue import requests
+from longtake.service.errors import dumps
+from tests.service.serving import INPUT, LTXV, Served, serving
+
+HOSTS = {"queue.fal.run": "", "queue.falrun.com": "", "QUEUE.fal.run:443": ""}
+
+
+@pytest.mark.parametrize("host", ["queue.fal.run", "queue.falrun.com", "Queue.Fal.Run:8443"])
+def test_fals_hosts_are_services(served: Served, client: httpx.Client, host: str) -> None:
+    answer = client.post(f"/{LTXV}", json=INPUT, headers={"host": host})
+    assert answer.json()["status_url"].startswith("https://queue.fal.run/fal-ai/ltxv-13b-098-distilled/requests/")
+    path = answer.json()["status_url"].removeprefix("https://queue.fal.run")
+    assert client.get(path, headers={"host": host}).status_code == 202
+    assert client.get(f"/queue{path}").status_code == 202
+    row = requests.get(served.engine, answer.json()["request_id"])
+    assert row is not None
+    assert row.base_url == "https://queue.fal.run"
+
+
+def test_run_is_another_service_than_queue(client: httpx.Client) -> None:
+    for headers, path in (
+        ({"host": "fal.run"}, f"/{LTXV}"),
+        ({"host": "falrun.com"}, f"/{LTXV}"),
+        ({}, f"/run/{LTXV}"),
+    ):
+        assert client.post(path, json={}, headers=headers).status_code == 422
+
+
+def test_a_public_url_is_named_in_place_of_the_one_that_was_called(tmp_path: Path) -> None:
+    with serving(tmp_path, public_url="https://video.example.com/") as served, served.client() as client:
+        told = client.post(f"/queue/{LTXV}", json=INPUT).json()
+        assert told["status_url"].startswith("https://video.example.com/queue/fal-ai/")
+
+
+def test_trailing_slashes_are_no_redirects(client: httpx.Client) -> None:
+    told = client.post(f"/queue/{LTXV}/", json=INPUT, follow_redirects=False).json()
+    path = f"/queue/{LTXV}/requests/{told['request_id']}"
+    for tail, status in (("/", 400), ("/status/", 202), ("/status/?logs=1", 202)):
+        assert client.get(path + tail, follow_redirects=False).status_code == status
+    assert client.put(f"{path}/cancel/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nothing", 404),
+        ("GET", "/queue", 405),
+        ("GET", f"/queue/{LTXV}", 405),
+        ("PATCH", f"/queue/{LTXV}", 405),
+        ("DELETE", f"/queue/{LTXV}/requests/x/status", 405),
+        ("POST", f"/queue/{LTXV}/requests/x/status", 404),
+        ("POST", "/v1/models", 405),
+        ("GET", f"/queue/{LTXV}/requests/x/other", 405),
+        ("GET", "/api/openapi/queue/openapi.json?endpoint_id=no", 404),
+    ],
+)
+def test_errors_are_json_with_an_id(client: httpx.Client, method: str, path: str, status: int) -> None:
+    answer = client.request(method, path)
+    assert answer.status_code == status
+    assert answer.headers["x-fal-request-id"]
+    assert isinstance(answer.json()["detail"], str)
+    assert answer.json()["error_type"] == answer.headers["x-fal-error-type"]
+
+
+def test_a_host_that_is_none_is_refused(client: httpx.Client) -> None:
+    answer = client.get("/v1/models", headers={"host": "a b"})
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] in ("application/json", "text/plain; charset=utf-8")
+
+
+def test_what_nobody_foresaw_is_a_500_in_json(
+    served: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: str) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(served.parts.board, "peek", fail)
+    for path in ("status", "cancel", ""):
+        answer = client.request("PUT" if path == "cancel" else "GET", f"/queue/{LTXV}/requests/x/{path}")
+        assert (answer.status_code, answer.json()["error_type"]) == (500, "internal_error")
+        assert answer.headers["x-fal-request-id"]
+
+
+def test_a_database_that_does_not_answer_is_waited_for(served: Served, client: httpx.Client) -> None:
+    away_until = time.monotonic() + 0.6
+
+    def refuse(*_: object) -> None:
+        if time.monotonic() < away_until:
+            raise sa.exc.OperationalError("select", {}, Exception("away"))
+
+    event.listen(served.engine, "before_cursor_execute", refuse)
+    assert client.post(f"/queue/{LTXV}", json=INPUT).status_code == 200
+    assert time.monotonic() > away_until
+
+
+def test_a_database_that_stays_away_is_a_503(
+    served: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise sa.exc.OperationalError("select", {}, Exception("away"))
+
+    monkeypatch.setattr("longtake.service.parts.PAUSES_S", (0.01,))
+    event.listen(served.engine, "before_cursor_execute", refuse)
+    answer = client.post(f"/queue/{LTXV}", json=INPUT)
+    assert (answer.status_code, answer.json()["error_type"]) == (503, "internal_error")
+    assert answer.headers["x-fal-request-id"]
+    assert answer.headers["x-fal-retryable"] == "true"
+
+
+def test_pages_of_other_origins_may_read_the_answers(served: Served, client: httpx.Client) -> None:
+    client.headers["authorization"] = f"Key {served.parts.keys.create('page', 'run')}"
+    headers = {
+        "origin": "https://app.example.com",
+        "access-control-request-method": "PUT",
+        "access-control-request-headers": "authorization,x-fal-target-url,x-fal-queue-priority",
+    }
+    for path in (f"/queue/{LTXV}", "/api/fal/proxy", "/cdn/uploads/abc"):
+        asked = client.options(path, headers=headers)
+        assert asked.status_code == 204
+        assert asked.headers["access-control-allow-origin"] == "*"
+        assert asked.headers["access-control-allow-headers"] == headers["access-control-request-headers"]
+        assert {"GET", "POST", "PUT", "OPTIONS"} <= set(asked.headers["access-control-allow-methods"].split(", "))
+    request_id = client.post(f"/queue/{LTXV}", json=INPUT).json()["request_id"]
+    for path in (f"/queue/{LTXV}/requests/{request_id}/status", f"/queue/{LTXV}/requests/x", "/nothing"):
+        answer = client.get(path, headers={"origin": "https://app.example.com"})
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert {
+            "x-fal-request-id",
+            "x-fal-request-timeout-type",
+            "x-fal-error-type",
+            "x-fal-needs-retry",
+        } <= set(answer.headers["access-control-expose-headers"].split(", "))
+        assert "access-control-allow-credentials" not in answer.headers
+    assert "access-control-allow-origin" not in client.get("/v1/models").headers
+
+
+def test_only_the_origins_that_are_set_may(tmp_path: Path) -> None:
+    with serving(tmp_path, cors_origins=("https://mine.example.com",)) as served, served.client() as client:
+        client.headers["authorization"] = f"Key {served.parts.keys.create('page', 'admin')}"
+        mine = client.get("/v1/models", headers={"origin": "https://mine.example.com"})
+        assert mine.headers["access-control-allow-origin"] == "https://mine.example.com"
+        other = client.get("/v1/models", headers={"origin": "https://other.example.com"})
+        assert "access-control-allow-origin" not in other.headers
+        assert other.headers["vary"] == mine.headers["vary"] == "origin"
+
+
+@pytest.fixture
+def log() -> Iterator[list[dict[str, object]]]:
+    before = structlog.get_config()
+    with structlog.testing.capture_logs() as lines:
+        yield lines  # type: ignore[misc]
+    structlog.configure(**before)
+
+
+def test_polls_are_not_logged_and_submits_are_with_their_id(served: Served, log: list[dict[str, object]]) -> None:
+    with served.client() as client:
+        told = client.post(f"/queue/{LTXV}", json=INPUT).json()
+        for _ in range(20):
+            client.get(told["status_url"])
+    answered = [line for line in log if line["event"] == "answered"]
+    assert [(line["method"], line["request_id"]) for line in answered] == [("POST", told["request_id"])]
+
+
+def test_a_polled_request_asks_no_database(served: Served, client: httpx.Client) -> None:
+    url = client.post(f"/queue/{LTXV}", json=INPUT).json()["status_url"]
+    client.get(url)
+    asked: list[str] = []
+
+    def note(_c: object, _k: object, statement: str, *_: object) -> None:
+        asked.append(statement)
+
+    event.listen(served.engine, "before_cursor_execute", note)
+    end, polls = time.monotonic() + 1, 0
+    while time.monotonic() < end:
+        assert client.get(url).status_code == 202
+        polls += 1
+    assert polls > 100
+    assert len(asked) < 30  # some times a second: has another server changed it, or the queue, or the keys
+
+
+def test_a_client_that_does_not_say_what_it_called_is_served(served: Served) -> None:
+    host, port = served.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(b"GET /v1/models HTTP/1.0\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_heads_have_no_body(client: httpx.Client) -> None:
+    told = client.post(f"/queue/{LTXV}", json=INPUT).json()
+    answer = client.head(told["status_url"])
+    assert (answer.status_code, answer.content) == (202, b"")
+
+
+def test_json_is_finite() -> None:
+    assert dumps({"a": "ä"}) == '{"a":"ä"}'.encode()
+    with pytest.raises(ValueError, match="Out of range"):
+        dumps(float("nan"))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        '{"prompt": ["a"], "video": 1e308, "num_frames": 1e300}',
+        '{"prompt": {"a": "\\u0000"}, "seed": ' + "9" * 400 + "}",
+    ],
+)
+def test_what_is_wrong_is_told_back_in_json(client: httpx.Client, given: str) -> None:
+    answer = client.post(f"/run/{LTXV}", content=given)
+    assert answer.status_code == 422
+    json.loads(answer.content, parse_constant=lambda name: pytest.fail(name))
+    assert all(set(one) - {"ctx"} == {"loc", "msg", "type", "url", "input"} for one in answer.json()["detail"])

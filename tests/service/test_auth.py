@@ -1,0 +1,109 @@
+"""Who may call, and whose requests are whose."""
+
+import time
+
+import httpx
+import pytest
+
+from longtake.queue.tokens import Tokens
+from longtake.service.auth import MALFORMED, MISSING, UNKNOWN
+from tests.service.serving import INPUT, LTX2, LTXV, Served
+
+Secrets = dict[str, str]
+
+
+@pytest.fixture
+def keys(served: Served) -> Secrets:
+    made = served.parts.keys
+    return {name: made.create(name, "admin" if name == "boss" else "run") for name in ("one", "two", "boss")}
+
+
+def post(client: httpx.Client, authorization: str | None, query: str = "") -> httpx.Response:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    return client.post(f"/queue/{LTXV}{query}", json=INPUT, headers=headers)
+
+
+def test_without_keys_everybody_may(client: httpx.Client) -> None:
+    for authorization in (None, "Key whatever", "Key a:b", "Basic x", ""):
+        assert post(client, authorization).status_code == 200
+
+
+def test_with_keys_only_they_may(client: httpx.Client, keys: Secrets) -> None:
+    secret = keys["one"]
+    for good in (f"Key {secret}", f"key {secret}", f"Bearer {secret}", f"Key    {secret}"):
+        assert post(client, good).status_code == 200
+    for bad, detail in {
+        None: MISSING,
+        "": MISSING,
+        "Key": MALFORMED,
+        "Key nocolon": MALFORMED,
+        "Key undefined": MALFORMED,
+        secret: MALFORMED,
+        f"Basic {secret}": MALFORMED,
+        "Key a:b": UNKNOWN,
+        f"Key {secret}x": UNKNOWN,
+        "Bearer abc": UNKNOWN,
+    }.items():
+        answer = post(client, bad)
+        assert (answer.status_code, answer.json()) == (401, {"detail": detail}), bad
+        assert answer.headers["x-fal-request-id"]
+
+
+def test_every_path_asks(client: httpx.Client, keys: Secrets) -> None:
+    request_id = post(client, f"Key {keys['one']}").json()["request_id"]
+    one = f"/queue/{LTXV}/requests/{request_id}"
+    for method, path in (
+        ("GET", f"{one}/status"),
+        ("GET", f"{one}/status/stream"),
+        ("GET", one),
+        ("PUT", f"{one}/cancel"),
+        ("POST", f"/run/{LTXV}"),
+        ("GET", f"/run/{LTXV}"),
+        ("POST", f"/run/{LTXV}/stream"),
+        ("GET", "/v1/models/usage"),
+        ("GET", "/v1/models/requests/by-endpoint"),
+        ("DELETE", f"/v1/models/requests/{request_id}/payloads"),
+        ("PUT", f"/rest/requests/delete_io/{request_id}"),
+        ("POST", "/rest/tokens/"),
+        ("POST", "/rest/storage/upload/initiate"),
+    ):
+        assert client.request(method, path).status_code == 401, path
+
+
+def test_a_key_sees_its_own_requests_and_an_admin_all(client: httpx.Client, keys: Secrets) -> None:
+    request_id = post(client, f"Key {keys['one']}").json()["request_id"]
+    one = f"/queue/{LTXV}/requests/{request_id}"
+    two, boss = ({"Authorization": f"Key {keys[name]}"} for name in ("two", "boss"))
+    for method, path in (("GET", "/status"), ("GET", "/status/stream"), ("GET", ""), ("PUT", "/cancel")):
+        answer = client.request(method, one + path, headers=two)
+        assert (answer.status_code, answer.json()) == (404, {"status": "NOT_FOUND"})
+    assert client.get(f"{one}/status", headers=boss).status_code == 202
+    listed = "/v1/models/requests/by-endpoint"
+    assert [len(client.get(listed, headers=who).json()["items"]) for who in (two, boss)] == [0, 1]
+    assert client.put(f"{one}/cancel", headers=boss).status_code == 200
+    assert client.delete(f"/v1/models/requests/{request_id}/payloads", headers=two).status_code == 404
+
+
+def test_a_revoked_key_stops_working(served: Served, client: httpx.Client, keys: Secrets) -> None:
+    authorization = f"Key {keys['one']}"
+    assert post(client, authorization).status_code == 200
+    served.parts.keys.revoke(keys["one"].partition(":")[0])
+    time.sleep(1.1)
+    assert post(client, authorization).status_code == 401
+
+
+def test_a_token_in_the_address_stands_for_a_key(served: Served, client: httpx.Client, keys: Secrets) -> None:
+    key_id = keys["one"].partition(":")[0]
+    token = Tokens(served.engine).make(key_id, "run", within_s=60, apps=["ltxv-13b-098-distilled"])
+    told = post(client, None, f"?fal_jwt_token={token}")
+    assert told.status_code == 200
+    one = f"/queue/{LTXV}/requests/{told.json()['request_id']}"
+    assert client.get(f"{one}/status?fal_jwt_token={token}&logs=1").json()["logs"] == []
+    assert client.get(f"{one}/status").status_code == 401
+    assert client.get(f"{one}/status", headers={"Authorization": f"Key {keys['one']}"}).status_code == 202
+    other = client.post(f"/queue/{LTX2}?fal_jwt_token={token}", json=INPUT)
+    assert other.status_code == 403
+    for bad in ("%00:a", "a:%00", "%00", "a.b.c", "%ff:%ff", ":", "a:"):
+        assert post(client, None, f"?fal_jwt_token={bad}").status_code == 401, bad
+    upload = Tokens(served.engine).make(key_id, "upload", within_s=60)
+    assert post(client, f"Bearer {upload}").status_code == 401

@@ -1,0 +1,82 @@
+"""What `longtake client-env` prints: lines that a shell and a JavaScript program take as they are."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from longtake.service.client_env import SHIM, Reach, lines
+from longtake.service.tls import tls_files
+
+
+def exports(text: str) -> list[dict[str, str]]:
+    """The variables that each line of shell sets, as a shell understands it."""
+    found = []
+    for line in re.findall(r"^ *(export .*)$", text, re.M):
+        names = re.findall(r"(?:^export| )\s*([A-Z_]+)=", line)
+        shown = subprocess.run(
+            ["sh", "-c", f"{line}\n" + "\n".join(f'printf "%s\\0" "${name}"' for name in names)],
+            check=True,
+            capture_output=True,
+            env={},
+        ).stdout.decode()
+        found.append(dict(zip(names, shown.split("\0"), strict=False)))
+    return found
+
+
+def test_over_plain_http_there_are_three_recipes() -> None:
+    text = lines(Reach("http://127.0.0.1:8000"))
+    assert exports(text) == [
+        {"FAL_KEY": "any:thing", "FAL_LOCAL_URL": "http://127.0.0.1:8000", "PYTHONPATH": str(SHIM)},
+        {
+            "FAL_KEY": "any:thing",
+            "FAL_LOCAL_URL": "http://127.0.0.1:8000",
+            "NODE_OPTIONS": f"--import={(SHIM / 'fal_local.mjs').as_uri()}",
+        },
+    ]
+    assert 'proxyUrl: { url: "http://127.0.0.1:8000/api/fal/proxy", when: "always" },' in text
+
+
+def test_with_tls_there_are_two_more(tmp_path: Path) -> None:
+    tls = tls_files(tmp_path / "a folder's name")
+    text = lines(Reach("http://h:8000", "https://h:8443", "http://h:8888", tls))
+    *_, hosts, tunnel = exports(text)
+    assert hosts["FAL_RUN_HOST"] == "h:8443/run"
+    assert hosts["FAL_QUEUE_RUN_HOST"] == "h:8443/queue"
+    assert tunnel["HTTPS_PROXY"] == "http://h:8888"
+    assert hosts["SSL_CERT_FILE"] == tunnel["SSL_CERT_FILE"] == str(tls.bundle)
+
+
+def test_where_there_are_keys_one_has_to_be_put_in() -> None:
+    text = lines(Reach("http://h:8000", has_keys=True))
+    assert exports(text)[0]["FAL_KEY"] == "<id>:<secret>"
+    assert "longtake keys create" in text
+    assert "any:thing" not in text
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8000", "http://127.0.0.1:8000/"])
+def test_the_shim_changes_the_client_when_it_is_imported_and_not_before(url: str) -> None:
+    program = (
+        "import sys; assert 'httpx' not in sys.modules; import fal_client.client as c; "
+        "print(c.RUN_URL_FORMAT, c.QUEUE_URL_FORMAT, c.REST_URL, c.CDN_URL)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(SHIM), "FAL_LOCAL_URL": url}
+    shown = subprocess.run([sys.executable, "-c", program], env=env, check=True, capture_output=True, text=True).stdout
+    assert shown.split() == [f"http://127.0.0.1:8000{path}" for path in ("/run/", "/queue/", "/rest", "/cdn")]
+
+
+def test_without_its_variable_the_shim_does_nothing() -> None:
+    env = {**os.environ, "PYTHONPATH": str(SHIM)}
+    env.pop("FAL_LOCAL_URL", None)
+    program = "import fal_client.client as c; print(c.REST_URL)"
+    shown = subprocess.run([sys.executable, "-c", program], env=env, check=True, capture_output=True, text=True).stdout
+    assert shown.strip() == "https://rest.fal.ai"
+
+
+def test_another_sitecustomize_goes_on_working(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import builtins; builtins.was_here = True\n")
+    env = {**os.environ, "PYTHONPATH": f"{SHIM}{os.pathsep}{tmp_path}", "FAL_LOCAL_URL": "http://h"}
+    subprocess.run([sys.executable, "-c", "assert was_here"], env=env, check=True)

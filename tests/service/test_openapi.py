@@ -1,0 +1,166 @@
+"""The OpenAPI documents: fal's form, and what the server does is what they say."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    ignored_auth,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+    use_after_free,
+)
+
+from longtake.endpoints import ENDPOINTS
+from longtake.service.openapi import camel, document
+from tests.service.serving import INPUTS, LTX2, LTXV, OLD, Served, serving
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    unsupported_method,
+    ignored_auth,
+    use_after_free,
+]
+
+
+def objects(schema: Any) -> Iterator[dict[str, Any]]:
+    """Every object within."""
+    if isinstance(schema, dict):
+        yield schema
+        for part in schema.values():
+            yield from objects(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from objects(part)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "name"),
+    [
+        (LTXV, "Ltxv13b098DistilledExtend"),
+        (OLD, "LtxVideoV097Extend"),
+        (LTX2, "Ltx2322bExtendVideo"),
+        ("fal-ai/bytedance/seedream/v4/text-to-image", "BytedanceSeedreamV4TextToImage"),
+    ],
+)
+def test_names_are_fals(endpoint: str, name: str) -> None:
+    assert camel(endpoint) == name
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_the_document_has_fals_form(client: httpx.Client, served: Served, endpoint: str) -> None:
+    told = client.get("/api/openapi/queue/openapi.json", params={"endpoint_id": endpoint}).json()
+    assert told["openapi"] == "3.0.4"
+    assert told["info"]["title"] == f"Queue OpenAPI for {endpoint}"
+    assert told["info"]["x-fal-metadata"]["endpointId"] == endpoint
+    assert told["servers"] == [{"url": served.queue}]
+    assert told["security"] == [{"apiKeyAuth": []}]
+    one = f"/{endpoint}/requests/{{request_id}}"
+    assert [(path, *methods) for path, methods in told["paths"].items()] == [
+        (f"{one}/status", "get"),
+        (f"{one}/cancel", "put"),
+        (f"/{endpoint}", "post"),
+        (one, "get"),
+    ]
+    schemas, stem = told["components"]["schemas"], camel(endpoint)
+    assert next(iter(schemas)) == "QueueStatus"
+    assert schemas["QueueStatus"]["required"] == ["status", "request_id"]
+    request = ENDPOINTS[endpoint].Request
+    assert schemas[f"{stem}Input"]["x-fal-order-properties"] == list(request.model_fields)
+    assert schemas[f"{stem}Input"]["required"] == [
+        name for name, field in request.model_fields.items() if field.is_required()
+    ]
+    assert {"VideoFile", f"{stem}Output"} <= set(schemas)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_the_document_is_openapi_3_0(endpoint: str) -> None:
+    told = document(endpoint, "http://localhost/queue")
+    for schema in objects(told["components"]["schemas"]):
+        assert schema.get("type") != "null"
+        assert "const" not in schema
+        assert "$defs" not in schema
+        assert not isinstance(schema.get("type"), list)
+        assert "$ref" not in schema or len(schema) == 1
+        assert isinstance(schema.get("exclusiveMinimum", False), bool)
+    named = {schema["$ref"] for schema in objects(told) if "$ref" in schema}
+    assert named <= {f"#/components/schemas/{name}" for name in told["components"]["schemas"]}
+
+
+def test_fields_say_what_they_are() -> None:
+    schemas = document(LTX2, "http://localhost/queue")["components"]["schemas"]
+    fields = schemas["Ltx2322bExtendVideoInput"]["properties"]
+    assert fields["video_url"]["ui"] == {"field": "video"}
+    assert fields["end_image_url"]["ui"] == {"field": "image"}
+    assert (fields["num_frames"]["minimum"], fields["num_frames"]["maximum"], fields["num_frames"]["default"]) == (
+        9, 481, 121,
+    )  # fmt: skip
+    assert "default" not in fields["seed"]
+    assert fields["seed"]["type"] == "integer"
+    size = fields["video_size"]["anyOf"]
+    assert size[0] == {"$ref": "#/components/schemas/ImageSize"}
+    assert size[1]["type"] == "string"
+    assert "square_hd" in size[1]["enum"]
+
+
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder: Path = tmp_path_factory.mktemp("served")
+    with serving(folder) as served:
+        served.parts.keys.create("somebody's", "run")
+        yield served
+
+
+@pytest.fixture(scope="module")
+def key(shared_server: Served) -> dict[str, str]:
+    return {"Authorization": f"Key {shared_server.parts.keys.create('test', 'admin')}"}
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize(
+    "path", ["/requests/{request_id}/status", "/requests/{request_id}/cancel", "", "/requests/{request_id}"]
+)
+def test_the_server_does_what_the_document_says(
+    shared_server: Served, key: dict[str, str], endpoint: str, path: str
+) -> None:
+    schema = schemathesis.openapi.from_url(f"{shared_server.url}/api/openapi/queue/openapi.json?endpoint_id={endpoint}")
+    found = (one.ok() for one in schema.get_all_operations() if isinstance(one, Ok))
+    operation = next(one for one in found if one.path == f"/{endpoint}{path}")
+
+    @given(case=operation.as_strategy())
+    @settings(
+        max_examples=15, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+    )
+    def check(case: Any) -> None:
+        case.call_and_validate(base_url=shared_server.queue, checks=CHECKS, headers=key)
+
+    check()
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_every_answer_of_one_request_is_as_documented(
+    shared_server: Served, key: dict[str, str], endpoint: str
+) -> None:
+    schema = schemathesis.openapi.from_url(f"{shared_server.url}/api/openapi/queue/openapi.json?endpoint_id={endpoint}")
+    full = f"/{endpoint}/requests/{{request_id}}"
+    with shared_server.client(headers=key) as client:
+        told = client.post(f"/queue/{endpoint}", json=INPUTS[endpoint]).json()
+        for method, path, url in (
+            ("GET", f"{full}/status", told["status_url"]),
+            ("GET", full, told["response_url"]),
+            ("PUT", f"{full}/cancel", told["cancel_url"]),
+            ("GET", f"{full}/status", told["status_url"]),
+            ("GET", full, told["response_url"]),
+        ):
+            schema[path][method].validate_response(client.request(method, url))

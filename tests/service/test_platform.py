@@ -1,0 +1,159 @@
+"""The platform API: models, prices, usage, history, deletion."""
+
+from decimal import Decimal
+
+import httpx
+import pytest
+
+from longtake.queue import requests
+from longtake.queue.requests import Outcome
+from tests.service.serving import INPUT, INPUTS, LTX2, LTXV, OLD, RESULT, Served
+
+
+def done(served: Served, client: httpx.Client, endpoint: str = LTXV, **headers: str) -> str:
+    told = client.post(f"/queue/{endpoint}", json=INPUTS[endpoint], headers=headers).json()
+    served.finish(served.claim())
+    return str(told["request_id"])
+
+
+def test_models(client: httpx.Client) -> None:
+    models = client.get("/v1/models").json()
+    assert [one["endpoint_id"] for one in models["models"]] == [OLD, LTXV, LTX2]
+    assert (models["next_cursor"], models["has_more"]) == (None, False)
+    one = client.get("/v1/models", params={"endpoint_id": LTXV, "expand": "openapi-3.0"}).json()["models"]
+    assert [model["openapi"]["openapi"] for model in one] == ["3.0.4"]
+    assert client.get("/v1/models?endpoint_id=fal-ai/none").status_code == 404
+
+
+def test_prices_are_the_settings(client: httpx.Client) -> None:
+    prices = client.get("/v1/models/pricing", params={"endpoint_id": f"{LTXV},{OLD},{LTX2}"}).json()["prices"]
+    assert prices == [
+        {"endpoint_id": LTXV, "unit_price": 0.02, "unit": "seconds", "currency": "USD"},
+        {"endpoint_id": OLD, "unit_price": 0.12, "unit": "videos", "currency": "USD"},
+        {"endpoint_id": LTX2, "unit_price": 0.001605, "unit": "megapixels", "currency": "USD"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "quantity", "total"),
+    [("unit_price", "unit_quantity", 1.4), ("historical_api_price", "call_quantity", 1.6)],
+)
+def test_estimates(served: Served, client: httpx.Client, kind: str, quantity: str, total: float) -> None:
+    for price in ("0.02", "0.06"):
+        client.post(f"/queue/{LTXV}", json=INPUT)
+        served.finish(served.claim(), Outcome(200, RESULT, price_usd=Decimal(price)))
+    body = {"estimate_type": kind, "endpoints": {LTXV: {quantity: 10}, OLD: {quantity: 10}}}
+    answer = client.post("/v1/models/pricing/estimate", json=body)
+    assert answer.json() == {"estimate_type": kind, "total_cost": pytest.approx(total), "currency": "USD"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        {},
+        {"estimate_type": "unit_price"},
+        {"estimate_type": "unit_price", "endpoints": {LTXV: {"unit_quantity": -1}}},
+        {"estimate_type": "unit_price", "endpoints": {LTXV: {"unit_quantity": True}}},
+        {"estimate_type": ["x"], "endpoints": {LTXV: {"unit_quantity": 1}}},
+    ],
+)
+def test_an_estimate_that_makes_no_sense_is_a_422(client: httpx.Client, body: object) -> None:
+    answer = client.post("/v1/models/pricing/estimate", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"][0] == "body"
+
+
+def test_usage_sums_what_was_done(served: Served, client: httpx.Client) -> None:
+    for _ in range(3):
+        done(served, client)
+    client.post(f"/queue/{LTXV}", json={})
+    used = client.get("/v1/models/usage?expand=time_series,summary").json()
+    expected = {
+        "endpoint_id": LTXV,
+        "unit_price": 0.02,
+        "unit": "seconds",
+        "currency": "USD",
+        "quantity": pytest.approx(3),
+        "cost": pytest.approx(0.06),
+    }
+    assert used["summary"] == [expected]
+    assert [one["results"] for one in used["time_series"]] == [[expected]]
+    assert "summary" not in client.get("/v1/models/usage").json()
+    assert client.get(f"/v1/models/usage?expand=summary&endpoint_id={OLD}").json()["summary"] == []
+    assert client.get("/v1/models/usage?expand=summary&start=2100-01-01T00:00:00Z").json()["summary"] == []
+    assert client.get("/v1/models/usage?start=yesterday").status_code == 422
+
+
+def test_history_in_pages(served: Served, client: httpx.Client) -> None:
+    made = [done(served, client) for _ in range(5)]
+    made.append(client.post(f"/queue/{LTXV}", json={}).json()["request_id"])
+    seen, cursor, pages = [], "", 0
+    while cursor is not None:
+        page = client.get("/v1/models/requests/by-endpoint", params={"limit": "2", "cursor": cursor}).json()
+        assert page["has_more"] is (page["next_cursor"] is not None)
+        seen += [one["request_id"] for one in page["items"]]
+        cursor, pages = page["next_cursor"], pages + 1
+    assert (seen, pages) == (made[::-1], 3)
+
+    def count(query: str) -> int:
+        return len(client.get(f"/v1/serverless/requests/by-endpoint?{query}").json()["items"])
+
+    assert count("status=success") == 5
+    assert count("status=user_error") == 1
+    assert count(f"request_id={made[0]}") == 1
+    assert count(f"endpoint_id={OLD}") == 0
+    for bad in ("status=x", "limit=0", "limit=1000", "cursor=x", "end=1e9", "request_id=%00"):
+        assert client.get(f"/v1/models/requests/by-endpoint?{bad}").status_code == 422
+
+
+def test_history_tells_payloads_that_were_to_be_kept(served: Served, client: httpx.Client) -> None:
+    done(served, client)
+    done(served, client, **{"X-Fal-Store-IO": "0"})
+    inside = client.post(f"/queue/{LTX2}", json={**INPUTS[LTX2], "sync_mode": True}).json()["request_id"]
+    served.finish(served.claim(), Outcome(200, {"video": {"url": "data:video/mp4;base64,AAAA"}}))
+    assert client.get(f"/queue/{LTX2}/requests/{inside}").json()["video"]["url"].startswith("data:")
+    told = client.get("/v1/models/requests/by-endpoint?expand=payloads").json()["items"]
+    assert [(one["json_input"], one["json_output"]) for one in told] == [
+        ({**INPUTS[LTX2], "sync_mode": True}, None),
+        (None, None),
+        (INPUT, RESULT),
+    ]
+    plain = client.get("/v1/models/requests/by-endpoint").json()["items"][-1]
+    assert "json_input" not in plain
+    assert (plain["status_code"], plain["cost"], plain["endpoint_id"]) == (200, 0.02, LTXV)
+    assert plain["duration"] >= 0
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_payloads_are_deleted(served: Served, client: httpx.Client, legacy: bool) -> None:
+    request_id = client.post(f"/queue/{LTXV}", json=INPUT).json()["request_id"]
+
+    def delete(one: str) -> httpx.Response:
+        if legacy:
+            return client.put(f"/rest/requests/delete_io/{one}")
+        return client.delete(f"/v1/models/requests/{one}/payloads", headers={"Idempotency-Key": "x"})
+
+    assert delete(request_id).status_code == 400
+    row = served.claim()
+    served.tell(row, "a secret")
+    served.finish(row)
+    for _ in range(2):
+        assert delete(request_id).json() == {"cdn_delete_results": []}
+    assert delete("unknown").status_code == 404
+    gone = client.get(f"/queue/{LTXV}/requests/{request_id}")
+    assert (gone.status_code, gone.json()["error_type"]) == (404, "not_found")
+    kept = requests.get(served.engine, request_id)
+    assert kept is not None
+    assert (kept.body, kept.output, kept.plan) == (b"null", None, None)
+    assert requests.told(served.engine, request_id) == []
+    status = client.get(f"/queue/{LTXV}/requests/{request_id}/status?logs=1").json()
+    assert (status["status"], status["logs"]) == ("COMPLETED", [])
+
+
+def test_the_keys_of_webhooks_are_published(client: httpx.Client) -> None:
+    for headers, path in (({}, "/rest/.well-known/jwks.json"), ({"host": "rest.fal.ai"}, "/.well-known/jwks.json")):
+        answer = client.get(path, headers=headers)
+        assert {(one["kty"], one["crv"]) for one in answer.json()["keys"]} == {("OKP", "Ed25519")}
+        assert all(not one["x"].endswith("=") for one in answer.json()["keys"])
+        assert "max-age" in answer.headers["cache-control"]

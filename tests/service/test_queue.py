@@ -1,0 +1,389 @@
+"""The queue over HTTP: what each call is answered, in every state of a request."""
+
+import json
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from longtake.queue import requests
+from longtake.queue.requests import Outcome
+from tests.service.serving import INPUT, LTX2, LTXV, Served, serving, wait_for
+
+SUBMITTED = {
+    "status", "request_id", "gateway_request_id", "response_url", "status_url", "cancel_url", "logs", "metrics",
+    "queue_position",
+}  # fmt: skip
+
+
+def submit(client: httpx.Client, body: Any = INPUT, *, endpoint: str = LTXV, **more: Any) -> dict[str, Any]:
+    answer = client.post(f"/queue/{endpoint}", json=body, **more)
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    assert isinstance(told, dict)
+    assert answer.headers["x-fal-request-id"] == told["request_id"]
+    return told
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
+
+
+def test_a_submit_says_where_to_ask(served: Served, client: httpx.Client) -> None:
+    told = submit(client)
+    base = f"{served.url}/queue/fal-ai/ltxv-13b-098-distilled/requests/{told['request_id']}"
+    assert set(told) == SUBMITTED
+    assert (told["status"], told["queue_position"], told["logs"], told["metrics"]) == ("IN_QUEUE", 0, None, {})
+    assert told["response_url"] == base
+    assert told["status_url"] == f"{base}/status"
+    assert told["cancel_url"] == f"{base}/cancel"
+    row = requests.get(served.engine, told["request_id"])
+    assert row is not None
+    assert json.loads(row.body) == INPUT
+    assert b" " not in row.body.replace(b"a cat", b"")
+    assert (row.priority, row.store_io, row.may_retry, row.lifecycle, row.start_by) == (0, True, True, None, None)
+
+
+def test_a_submit_reads_fals_headers(served: Served, client: httpx.Client) -> None:
+    headers = {
+        "X-Fal-Queue-Priority": "low",
+        "X-Fal-Request-Timeout": "30.0",
+        "X-Fal-Store-IO": "0",
+        "x-fal-no-retry": "yes",
+        "X-Fal-Runner-Hint": "anything",
+        "X-Fal-Object-Lifecycle-Preference": '{"expiration_duration_seconds": 60}',
+    }
+    row = requests.get(served.engine, submit(client, headers=headers)["request_id"])
+    assert row is not None
+    assert row.start_by is not None
+    assert (row.priority, row.store_io, row.may_retry) == (1, False, False)
+    assert row.lifecycle == {"expiration_duration_seconds": 60}
+    assert 29 < row.start_by - time.time() < 31
+    spoiled = {"X-Fal-Object-Lifecycle-Preference": "{", "X-Fal-Request-Timeout": "30"}
+    row = requests.get(served.engine, submit(client, headers=spoiled)["request_id"])
+    assert row is not None
+    assert row.lifecycle is None
+    assert row.start_by is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("X-Fal-Request-Timeout", "soon"),
+        ("X-Fal-Request-Timeout", "nan"),
+        ("X-Fal-Request-Timeout", "-1"),
+        ("X-Fal-Queue-Priority", "high"),
+        ("Idempotency-Key", "x" * 256),
+        ("Idempotency-Key", ""),
+    ],
+)
+def test_a_header_that_makes_no_sense_is_a_400(client: httpx.Client, name: str, value: str) -> None:
+    answer = client.post(f"/queue/{LTXV}", json=INPUT, headers={name: value})
+    assert answer.status_code == 400
+    assert answer.json()["error_type"] == answer.headers["x-fal-error-type"] == "bad_request"
+
+
+def test_low_priority_waits_behind_all_normal(served: Served, client: httpx.Client) -> None:
+    low = submit(client, headers={"X-Fal-Queue-Priority": "low"})
+    normal = submit(client)
+    wait_for(lambda: client.get(low["status_url"]).json()["queue_position"] == 1)
+    assert client.get(normal["status_url"]).json()["queue_position"] == 0
+    assert served.claim().id == normal["request_id"]
+
+
+@pytest.mark.parametrize("query", ["", "?logs=0", "?logs=false", "?logs=1", "?logs=true"])
+def test_status_in_every_state(served: Served, client: httpx.Client, query: str) -> None:
+    asked = query.endswith(("1", "true"))
+    url = submit(client)["status_url"] + query
+
+    waiting = client.get(url)
+    assert (waiting.status_code, waiting.json()["status"], waiting.json()["queue_position"]) == (202, "IN_QUEUE", 0)
+    assert waiting.json()["logs"] == ([] if asked else None)
+
+    row = served.claim()
+    served.tell(row, "Sampling new frames", stage="sampling", step="1", steps="15")
+    served.tell(row, "Sampling new frames", stage="sampling", step="2", steps="15")
+    running = client.get(url)
+    assert (running.status_code, running.json()["status"], running.json()["metrics"]) == (202, "IN_PROGRESS", {})
+    assert "queue_position" not in running.json()
+
+    served.finish(row)
+    ended = client.get(url)
+    assert (ended.status_code, ended.json()["status"]) == (200, "COMPLETED")
+    assert ended.json()["metrics"] == {"inference_time": 0.25}
+    assert "error" not in ended.json()
+    assert ended.headers["x-fal-request-id"] == row.id
+    for answer in (running, ended):
+        logs = answer.json()["logs"]
+        assert (None if logs is None else [log["labels"]["step"] for log in logs]) == (["1", "2"] if asked else None)
+    if asked:
+        line = ended.json()["logs"][0]
+        assert set(line) == {"timestamp", "level", "source", "message", "labels"}
+        assert (line["level"], line["source"], line["message"]) == ("INFO", "USER", "Sampling new frames")
+        assert len(line["timestamp"]) == len("2024-12-20T15:37:32.161184")
+
+
+@pytest.mark.parametrize("name", [LTXV, "fal-ai/ltxv-13b-098-distilled"])
+def test_the_long_paths_work_as_the_short_ones(served: Served, client: httpx.Client, name: str) -> None:
+    told = submit(client)
+    base = f"/queue/{name}/requests/{told['request_id']}"
+    assert client.get(f"{base}/status").status_code == 202
+    assert client.get(f"{base}/status/").status_code == 202
+    assert client.get(base).status_code == 400
+    assert client.get(f"{base}/").status_code == 400
+    assert client.put(f"{base}/cancel").status_code == 200
+    assert events(client.get(f"{base}/status/stream").text)[0]["status"] == "COMPLETED"
+
+
+def test_another_name_knows_nothing_of_it(client: httpx.Client) -> None:
+    request_id = submit(client)["request_id"]
+    for name in (LTX2, "fal-ai/other", "workflows/fal-ai/ltxv-13b-098-distilled", "comfy/a/b"):
+        for path in ("", "/status", "/status/stream"):
+            answer = client.get(f"/queue/{name}/requests/{request_id}{path}")
+            assert (answer.status_code, answer.json()) == (404, {"status": "NOT_FOUND"})
+
+
+def test_unknown_requests_and_applications(client: httpx.Client) -> None:
+    for request_id in (str(uuid.uuid4()), "x", "x" * 100, "%00", "a%20b"):
+        for path in ("", "/status", "/status/stream"):
+            answer = client.get(f"/queue/{LTXV}/requests/{request_id}{path}")
+            assert (answer.status_code, answer.json()) == (404, {"status": "NOT_FOUND"})
+            assert answer.headers["x-fal-request-id"]
+        assert client.put(f"/queue/{LTXV}/requests/{request_id}/cancel").json() == {"status": "NOT_FOUND"}
+    for name in ("fal-ai/flux", "workflows/me/flow/x", "comfy/me/flow", "x", ""):
+        answer = client.post(f"/queue/{name}", json={})
+        assert answer.status_code == 404, name
+        assert isinstance(answer.json()["detail"], str)
+
+
+def test_a_request_that_is_not_valid_is_stored_with_its_result(served: Served, client: httpx.Client) -> None:
+    told = submit(client, {"prompt": 3})
+    assert told["status"] == "IN_QUEUE"
+    status = client.get(told["status_url"])
+    assert (status.status_code, status.json()["status"]) == (200, "COMPLETED")
+    assert "prompt" in status.json()["error"]
+    result = client.get(told["response_url"])
+    assert result.status_code == 422
+    assert result.headers["x-fal-billable-units"] == "0"
+    assert result.headers["x-fal-retryable"] == result.headers["x-fal-needs-retry"] == "false"
+    assert {tuple(one["loc"]): one["type"] for one in result.json()["detail"]} == {
+        ("body", "prompt"): "string_type",
+        ("body", "video"): "missing",
+    }
+    assert requests.claim(served.engine, "default", "w") is None
+
+
+def test_a_body_is_json_whatever_it_is_called(served: Served, client: httpx.Client) -> None:
+    for kind in ("application/x-www-form-urlencoded", "text/plain", "application/octet-stream"):
+        answer = client.post(f"/queue/{LTXV}", content=json.dumps(INPUT), headers={"content-type": kind})
+        row = requests.get(served.engine, answer.json()["request_id"])
+        assert row is not None
+        assert row.state == "IN_QUEUE"
+    empty = client.post(f"/queue/{LTXV}", content=b"", headers={"content-type": "application/json"}).json()
+    kinds = {one["type"] for one in client.get(empty["response_url"]).json()["detail"]}
+    assert kinds == {"missing"}
+
+
+@pytest.mark.parametrize("body", [b"{", b'{"prompt": NaN}', b'{"prompt": 1e999}', b"\xff", b'"\\ud800"', b"[" * 500])
+def test_what_is_no_json_is_a_422(client: httpx.Client, body: bytes) -> None:
+    told = client.post(f"/queue/{LTXV}", content=body).json()
+    result = client.get(told["response_url"])
+    assert (result.status_code, result.json()["detail"][0]["type"]) == (422, "json_invalid")
+
+
+def test_the_result_is_replayed_as_often_as_it_is_asked_for(served: Served, client: httpx.Client) -> None:
+    told = submit(client)
+    pending = client.get(told["response_url"])
+    assert (pending.status_code, pending.json()) == (400, {"detail": "Request is still in progress"})
+    row = served.claim()
+    assert client.get(told["response_url"]).status_code == 400
+    served.finish(row)
+    for _ in range(3):
+        result = client.get(told["response_url"])
+        assert (result.status_code, result.json()["seed"]) == (200, 7)
+        assert result.headers["x-fal-billable-units"] == "0.02"
+        assert result.headers["x-fal-request-id"] == row.id
+        assert "x-fal-retryable" not in result.headers
+
+
+def test_a_failure_is_replayed_with_its_status_headers_and_body(served: Served, client: httpx.Client) -> None:
+    told = submit(client)
+    late = Outcome(
+        504,
+        {"detail": "not started in time", "error_type": "request_timeout"},
+        error="not started in time",
+        error_type="request_timeout",
+        headers={"X-Fal-Request-Timeout-Type": "user", "x-fal-error-type": "request_timeout"},
+    )
+    served.finish(served.claim(), late)
+    status = client.get(told["status_url"]).json()
+    assert (status["status"], status["error_type"]) == ("COMPLETED", "request_timeout")
+    result = client.get(told["response_url"])
+    assert (result.status_code, result.json()["error_type"]) == (504, "request_timeout")
+    assert result.headers["x-fal-request-timeout-type"] == "user"
+    assert result.headers["x-fal-error-type"] == "request_timeout"
+    assert result.headers["x-fal-billable-units"] == "0"
+    assert result.headers["x-fal-needs-retry"] == "false"
+
+
+def test_cancel_in_every_state(served: Served, client: httpx.Client) -> None:
+    queued = submit(client)
+    answer = client.put(queued["cancel_url"])
+    assert (answer.status_code, answer.json()) == (200, {"status": "OK"})
+    assert client.get(queued["status_url"]).json()["status"] == "COMPLETED"
+    assert client.get(queued["status_url"]).json()["error_type"] == "client_cancelled"
+    result = client.get(queued["response_url"])
+    assert result.status_code == 499
+    assert result.json() == {"detail": "Request was cancelled", "error_type": "client_cancelled"}
+
+    running = submit(client)
+    row = served.claim()
+    for _ in range(2):
+        answer = client.put(running["cancel_url"], headers={"content-length": "0"})
+        assert (answer.status_code, answer.json()) == (202, {"status": "CANCELLATION_REQUESTED"})
+    assert served.stopped[0] == row.id
+    served.finish(row, requests.CANCELLED)
+    assert client.get(running["status_url"]).json()["error_type"] == "client_cancelled"
+
+    for ended in (queued, running):
+        answer = client.put(ended["cancel_url"])
+        assert (answer.status_code, answer.json()) == (400, {"status": "ALREADY_COMPLETED"})
+
+
+def test_the_stream_tells_changes_with_only_the_new_lines(served: Served, client: httpx.Client) -> None:
+    told = submit(client)
+    got: list[str] = []
+    stream = threading.Thread(target=lambda: got.append(client.get(told["status_url"] + "/stream?logs=1").text))
+    stream.start()
+    time.sleep(0.1)
+    row = served.claim()
+    for step in range(5):
+        served.tell(row, "Sampling new frames", step=str(step))
+        time.sleep(0.03)
+    served.finish(row)
+    stream.join(timeout=10)
+    seen = events(got[0])
+    assert seen[0]["status"] == "IN_QUEUE"
+    assert seen[-1]["status"] == "COMPLETED"
+    assert [log["labels"]["step"] for one in seen for log in one["logs"]] == ["0", "1", "2", "3", "4"]
+    assert all(one["request_id"] == row.id for one in seen)
+
+
+def test_the_stream_without_logs_tells_only_states(served: Served, client: httpx.Client) -> None:
+    told = submit(client)
+    row = served.claim()
+    served.tell(row, "a line")
+    got: list[str] = []
+    stream = threading.Thread(target=lambda: got.append(client.get(told["status_url"] + "/stream?logs=0").text))
+    stream.start()
+    time.sleep(0.1)
+    served.tell(row, "another")
+    time.sleep(0.1)
+    served.finish(row)
+    stream.join(timeout=10)
+    assert [(one["status"], one["logs"]) for one in events(got[0])] == [("IN_PROGRESS", None), ("COMPLETED", None)]
+
+
+def test_the_stream_breaks_its_silence_with_comments(tmp_path: Path) -> None:
+    with serving(tmp_path, ping_s=0.1) as served, served.client() as client:
+        told = submit(client)
+        with client.stream("GET", told["status_url"] + "/stream") as stream:
+            assert stream.headers["content-type"].startswith("text/event-stream")
+            assert stream.headers["x-fal-request-id"] == told["request_id"]
+            lines = stream.iter_lines()
+            first = [next(lines) for _ in range(6)]
+        assert first[0].startswith("data: {")
+        assert first[2:6:2] == [": ping", ": ping"]
+
+
+def test_other_servers_changes_are_seen(served: Served, client: httpx.Client) -> None:
+    told = submit(client)
+    client.get(told["status_url"])
+    row = requests.claim(served.engine, "default", "of another server")
+    assert row is not None
+    wait_for(lambda: client.get(told["status_url"]).json()["status"] == "IN_PROGRESS", 2)
+    requests.finish(served.engine, row, Outcome(200, {}))
+    wait_for(lambda: client.get(told["status_url"]).json()["status"] == "COMPLETED", 2)
+
+
+def test_an_idempotency_key_makes_posting_again_safe(served: Served, client: httpx.Client) -> None:
+    headers = {"Idempotency-Key": "mine"}
+    first = submit(client, headers=headers)
+    again = client.post(f"/queue/{LTXV}", json=INPUT, headers=headers)
+    assert again.json()["request_id"] == first["request_id"]
+    assert again.headers["idempotency-replayed"] == "true"
+    other = client.post(f"/queue/{LTXV}", json={**INPUT, "seed": 1}, headers=headers)
+    assert other.status_code == 422
+    assert other.json()["detail"][0]["loc"] == ["header", "idempotency-key"]
+    served.finish(served.claim())
+    assert client.post(f"/queue/{LTXV}", json=INPUT, headers=headers).json()["status"] == "COMPLETED"
+    assert requests.claim(served.engine, "default", "w") is None
+
+
+def test_a_full_queue_is_a_503_that_python_does_not_retry(tmp_path: Path) -> None:
+    with serving(tmp_path, max_waiting=2) as served, served.client() as client:
+        submit(client)
+        submit(client)
+        refused = client.post(f"/queue/{LTXV}", json=INPUT)
+        assert refused.status_code == 503
+        assert refused.json()["error_type"] == "runner_scheduling_failure"
+        assert refused.headers["x-fal-request-id"]
+        assert refused.headers["x-fal-needs-retry"] == "true"
+        submit(client, {"prompt": 3})
+        served.claim()
+        wait_for(lambda: client.post(f"/queue/{LTXV}", json=INPUT).status_code == 200)
+
+
+def test_a_quota_is_a_429_that_passes(served: Served, client: httpx.Client) -> None:
+    key = served.parts.keys.create("limited", "run", max_in_flight=1)
+    headers = {"Authorization": f"Key {key}"}
+    told = submit(client, headers=headers)
+    refused = client.post(f"/queue/{LTXV}", json=INPUT, headers=headers)
+    assert refused.status_code == 429
+    assert refused.json()["error_type"] == "concurrent_requests_limit"
+    assert refused.headers["x-fal-needs-retry"] == "1"
+    client.put(told["cancel_url"], headers=headers)
+    submit(client, headers=headers)
+
+
+def test_a_body_above_the_limit_is_a_413(tmp_path: Path) -> None:
+    with serving(tmp_path, max_body_bytes=1000) as served, served.client() as client:
+        told = client.post(f"/queue/{LTXV}", content=b"x" * 1001)
+        streamed = client.post(f"/queue/{LTXV}", content=(b"x" * 100 for _ in range(20)))
+        for answer in (told, streamed):
+            assert (answer.status_code, answer.json()["error_type"]) == (413, "bad_request")
+        assert client.post(f"/queue/{LTXV}", json=INPUT).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("https://example.com/hook?x=1", True),
+        ("ftp://example.com/", False),
+        ("http://127.0.0.1/", False),
+        ("http://user:pass@example.com/", False),
+        ("nonsense", False),
+    ],
+)
+def test_webhook_addresses_are_checked(served: Served, client: httpx.Client, url: str, good: bool) -> None:
+    answer = client.post(f"/queue/{LTXV}", json=INPUT, params={"fal_webhook": url})
+    if good:
+        row = requests.get(served.engine, answer.json()["request_id"])
+        assert row is not None
+        assert row.webhook_url == url
+    else:
+        assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["query", "fal_webhook"])
+
+
+def test_a_pool_has_a_queue_of_its_own(tmp_path: Path) -> None:
+    with serving(tmp_path, pools={LTX2: "large"}) as served, served.client() as client:
+        submit(client)
+        told = submit(client, {"prompt": "a", "video_url": "https://example.com/a.mp4"}, endpoint=LTX2)
+        assert told["queue_position"] == 0
+        row = requests.get(served.engine, told["request_id"])
+        assert row is not None
+        assert row.pool == "large"

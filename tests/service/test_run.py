@@ -1,0 +1,151 @@
+"""The synchronous way, and its stream."""
+
+import asyncio
+import json
+import threading
+import time
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from longtake.queue import requests
+from longtake.queue.requests import Event, Outcome, Row
+from longtake.queue.tables import requests as table
+from longtake.service.run import progress
+from tests.service.serving import INPUT, LTXV, RESULT, Served, serving, wait_for, working
+
+FAILED = Outcome(
+    500,
+    {"detail": "The worker died.", "error_type": "runner_server_error"},
+    error="The worker died.",
+    error_type="runner_server_error",
+    headers={"x-fal-error-type": "runner_server_error"},
+)
+
+
+def steps(served: Served, row: Row) -> None:
+    for step in range(1, 4):
+        served.tell(row, "Sampling new frames", stage="sampling", step=str(step), steps="3")
+        time.sleep(0.02)
+    served.finish(row)
+
+
+def state(served: Served) -> str | None:
+    with served.engine.connect() as connection:
+        return connection.execute(sa.select(table.c.state)).scalar()
+
+
+def test_run_waits_for_the_result(served: Served, client: httpx.Client) -> None:
+    with working(served, steps):
+        answer = client.post(f"/run/{LTXV}", json=INPUT)
+    assert (answer.status_code, answer.json()) == (200, RESULT)
+    assert answer.headers["x-fal-billable-units"] == "0.02"
+    row = requests.get(served.engine, answer.headers["x-fal-request-id"])
+    assert row is not None
+    assert row.base_url == served.queue
+
+
+def test_run_tells_at_once_what_is_not_valid(client: httpx.Client) -> None:
+    answer = client.post(f"/run/{LTXV}", json={})
+    assert answer.status_code == 422
+    assert {one["type"] for one in answer.json()["detail"]} == {"missing"}
+    assert answer.headers["x-fal-billable-units"] == "0"
+    assert client.post("/run/fal-ai/none", json={}).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["", "/stream"])
+def test_a_failure_has_its_status(served: Served, client: httpx.Client, path: str) -> None:
+    with working(served, lambda server, row: server.finish(row, FAILED)):
+        answer = client.post(f"/run/{LTXV}{path}", json=INPUT)
+    assert answer.status_code == 500
+    assert answer.json() == FAILED.body
+    assert answer.headers["x-fal-error-type"] == "runner_server_error"
+
+
+def test_get_answers_that_input_is_missing_and_stores_nothing(served: Served, client: httpx.Client) -> None:
+    answer = client.get(f"/run/{LTXV}?prompt=a")
+    assert answer.status_code == 422
+    assert {tuple(one["loc"]) for one in answer.json()["detail"]} == {("body", "prompt"), ("body", "video")}
+    with served.engine.connect() as connection:
+        assert connection.execute(sa.select(table)).first() is None
+
+
+@pytest.mark.parametrize("path", ["", "/stream"])
+@pytest.mark.parametrize("claimed", [False, True])
+def test_a_client_that_leaves_cancels(served: Served, path: str, claimed: bool) -> None:
+    async def leave() -> None:
+        async with httpx.AsyncClient(base_url=served.url) as client:
+            post = asyncio.create_task(client.post(f"/run/{LTXV}{path}", json=INPUT))
+            await asyncio.sleep(0.3)
+            if claimed:
+                served.tell(served.claim(), "Working")
+                await asyncio.sleep(0.2)
+            post.cancel()
+
+    asyncio.run(leave())
+    if claimed:
+        wait_for(lambda: len(served.stopped) == 1)
+    else:
+        wait_for(lambda: state(served) == "CANCELLED")
+
+
+def test_the_stream_tells_progress_then_the_result(served: Served, client: httpx.Client) -> None:
+    with working(served, steps):
+        answer = client.post(f"/run/{LTXV}/stream", json=INPUT, headers={"accept": "application/json"})
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert requests.get(served.engine, answer.headers["x-fal-request-id"]) is not None
+    told = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert [one["step"] for one in told[:-1]] == [1, 2, 3]
+    assert all((one["type"], one["steps"], one["stage"]) == ("progress", 3, "sampling") for one in told[:-1])
+    assert told[-1] == RESULT
+
+
+def test_a_stream_that_is_not_valid_is_json(client: httpx.Client) -> None:
+    answer = client.post(f"/run/{LTXV}/stream", json={}, headers={"accept": "text/event-stream"})
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/json")
+
+
+def test_an_error_in_mid_stream_is_an_event_with_data(served: Served, client: httpx.Client) -> None:
+    def fail(server: Served, row: Row) -> None:
+        server.tell(row, "Loading")
+        time.sleep(0.2)
+        server.finish(row, FAILED)
+
+    with working(served, fail):
+        answer = client.post(f"/run/{LTXV}/stream", json=INPUT)
+    assert answer.status_code == 200
+    *_, kind, data = [line for line in answer.text.splitlines() if line]
+    assert kind == "event: error"
+    assert json.loads(data[6:]) == {"type": "error", "status": 500, **FAILED.body}
+
+
+def test_a_silent_stream_starts_and_has_comments(tmp_path: Any) -> None:
+    with (
+        serving(tmp_path, ping_s=0.1) as served,
+        served.client() as client,
+        client.stream("POST", f"/run/{LTXV}/stream", json=INPUT) as stream,
+    ):
+        assert next(stream.iter_lines()) == ": ping"
+
+
+def test_many_run_at_the_same_time(served: Served) -> None:
+    answers: list[int] = []
+
+    def run() -> None:
+        with served.client() as client:
+            answers.append(client.post(f"/run/{LTXV}", json=INPUT).status_code)
+
+    with working(served, lambda server, row: server.finish(row)):
+        threads = [threading.Thread(target=run) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert answers == [200] * 20
+
+
+def test_labels_that_are_numbers_are_told_as_numbers() -> None:
+    line = Event(1.0, "INFO", "m", {"stage": "vae", "step": "2", "steps": "many"}, 1)
+    assert progress(line) == {"type": "progress", "message": "m", "stage": "vae", "step": 2, "steps": "many"}

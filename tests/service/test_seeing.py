@@ -1,0 +1,114 @@
+"""What a server says of itself: metrics, health, readiness."""
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from longtake.queue import requests
+from longtake.queue.requests import Outcome, Submission
+from tests.service.serving import LTX2, LTXV, Served, serving
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with serving(tmp_path) as served:
+        yield served
+
+
+def submitted(served: Served, endpoint: str = LTXV, *, outcome: Outcome | None = None, webhook: bool = False) -> str:
+    url = "https://example.com/hook" if webhook else None
+    asked = Submission(endpoint, "default", "local", b"{}", served.queue, webhook_url=url, outcome=outcome)
+    return requests.submit(served.engine, asked)[0].id
+
+
+def scraped(served: Served) -> dict[str, float]:
+    answer = served.client().get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    lines = [line.rpartition(" ") for line in answer.text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in lines}
+
+
+def test_the_queue_and_how_requests_ended(served: Served) -> None:
+    for _ in range(3):
+        submitted(served)
+    served.finish(served.claim())
+    served.claim()
+    for status in (422, 504):
+        submitted(served, LTX2, outcome=Outcome(status, {}), webhook=True)
+    assert requests.cancel(served.engine, submitted(served)) == "cancelled"
+    time.sleep(0.1)
+    seen = scraped(served)
+    assert seen['longtake_queue_depth{pool="default"}'] == 1
+    assert seen['longtake_running{pool="default"}'] == 1
+    assert 0.1 <= seen['longtake_queue_oldest_seconds{pool="default"}'] < 10
+    assert {name: count for name, count in seen.items() if name.startswith("longtake_requests_total")} == {
+        f'longtake_requests_total{{endpoint="{LTXV}",outcome="done"}}': 1,
+        f'longtake_requests_total{{endpoint="{LTXV}",outcome="cancelled"}}': 1,
+        f'longtake_requests_total{{endpoint="{LTX2}",outcome="refused"}}': 1,
+        f'longtake_requests_total{{endpoint="{LTX2}",outcome="failed"}}': 1,
+    }
+    assert seen['longtake_webhooks{state="waiting"}'] == 2
+    assert seen["longtake_database_up"] == 1
+    assert seen["process_resident_memory_bytes"] > 1e6
+
+
+def test_slots_and_what_they_made(served: Served) -> None:
+    metrics = served.parts.metrics
+    slots = [("slot 0", "default", "busy", 0.0), ("slot 1", "default", "idle", 0.0), ("slot 2", "ltx", "idle", 0.0)]
+    metrics.slots = lambda: slots
+    timings = {"inference_time": 9.0, "sampling": 4.0, "frames": 2.0}
+    metrics.done({"timings": timings, "new_frames": 96, "evaluations": 30})
+    metrics.done({"timings": timings, "new_frames": 24, "evaluations": 60})
+    metrics.done({})
+    seen = scraped(served)
+    assert seen['longtake_slots{pool="default",state="busy"}'] == 1
+    assert seen['longtake_slots{pool="ltx",state="idle"}'] == 1
+    assert seen['longtake_queue_depth{pool="ltx"}'] == 0
+    assert seen['longtake_stage_seconds_total{stage="sampling"}'] == 8
+    assert 'longtake_stage_seconds_total{stage="inference_time"}' not in seen
+    assert (seen["longtake_videos_total"], seen["longtake_frames_total"]) == (3, 120)
+    assert seen["longtake_evaluations_total"] == 90
+    assert seen["longtake_evaluations_per_second"] == 15
+
+
+def test_metrics_need_the_key_of_an_admin_where_there_are_keys(served: Served) -> None:
+    run, admin = served.parts.keys.create("a", "run"), served.parts.keys.create("b", "admin")
+    for path in ("/metrics", "/page/requests"):
+        assert served.client().get(path).status_code == 401
+    assert served.client().get("/metrics", headers={"authorization": f"Key {run}"}).status_code == 403
+    assert served.client().get("/metrics", headers={"authorization": f"Bearer {admin}"}).status_code == 200
+    for path in ("/health", "/ready", "/"):
+        assert served.client().get(path).status_code == 200
+
+
+def test_metrics_outlive_the_database(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    served.parts.metrics.done({"new_frames": 5})
+    _away(served, monkeypatch)
+    text = served.parts.metrics.text(served.engine).decode()
+    assert re.search(r"^longtake_database_up 0.0$", text, re.MULTILINE)
+    assert re.search(r"^longtake_frames_total 5.0$", text, re.MULTILINE)
+
+
+def test_health_and_readiness(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    web = served.client()
+    assert web.get("/health").json()["status"] == "ok"
+    assert web.get("/ready").json() == {"status": "ready"}
+    served.parts.draining.set()
+    assert (web.get("/ready").status_code, web.get("/ready").json()) == (503, {"status": "draining"})
+    assert web.get("/health").status_code == 200
+    served.parts.draining.clear()
+    _away(served, monkeypatch)
+    assert web.get("/ready").status_code == 503
+    assert web.get("/health").status_code == 200
+
+
+def _away(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise sa.exc.OperationalError("SELECT 1", {}, Exception("away"))
+
+    monkeypatch.setattr(served.engine, "connect", refuse)

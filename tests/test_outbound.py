@@ -1,0 +1,367 @@
+"""Hostile addresses against real servers of this machine: none of them may hear anything."""
+
+import contextlib
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import pytest
+import trustme
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtake import outbound
+from longtake.errors import InvalidRequest
+from longtake.outbound import Guarded, Refused, check_url, is_public, transport
+from tests import hostile
+
+PUBLIC = ["93.184.215.14", "8.8.8.8", "1.1.1.1", "2606:2800:21f:cb07:6820:80da:af6b:8b2c", "2a00:1450:4001::1"]
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_addresses_of_the_public_internet(address: str) -> None:
+    assert is_public(address)
+
+
+@pytest.mark.parametrize("address", hostile.INWARD)
+def test_addresses_of_the_inside(address: str) -> None:
+    assert not is_public(address)
+
+
+@given(address=st.ip_addresses())
+def test_what_the_standard_library_holds_for_private_is_never_public(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> None:
+    if is_public(str(address)):
+        assert address.is_global
+        assert not any((address.is_multicast, address.is_reserved, address.is_link_local, address.is_unspecified))
+        if isinstance(address, ipaddress.IPv6Address):
+            assert (address.ipv4_mapped, address.sixtofour, address.teredo) == (None, None, None)
+
+
+@pytest.mark.parametrize("address", ["", "example.com", "127.1", "0x7f000001", "1.2.3.4.5", "[::1]"])
+def test_what_is_no_address_is_not_public(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.com/hook",
+        "http://example.com",
+        "https://example.com.:8443/a/b?c=http://127.0.0.1/@#@x",
+        "https://b\u00fccher.example/",
+        "https://my_service.example/",
+        "https://8.8.8.8:1/",
+        "https://[2606:4700::1111]/",
+        "HTTPS://EXAMPLE.COM/",
+        "https://3com.example/",
+        "https://example.com/a@b",
+    ],
+)
+def test_addresses_that_may_be_right(url: str) -> None:
+    assert check_url(url).scheme in ("http", "https")
+
+
+@pytest.mark.parametrize(("url", "words"), hostile.BAD, ids=[repr(url)[:40] for url, _ in hostile.BAD])
+def test_addresses_that_cannot_be_right(url: str, words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words) as caught:
+        check_url(url)
+    assert len(caught.value.message) < 400
+
+
+@given(text=st.text(max_size=40), head=st.sampled_from(["", "http://", "https://", "http://a", "http://127.0.0.1"]))
+def test_whatever_is_written_is_read_or_refused(text: str, head: str) -> None:
+    try:
+        read = check_url(head + text)
+    except InvalidRequest:
+        return
+    host = read.raw_host.decode()
+    assert outbound._HOST.fullmatch(host) or is_public(host)
+
+
+def test_a_trusted_address() -> None:
+    url = "http://10.0.0.5:8000/hook"
+    assert check_url(url, ["10.0.0.5"]).host == "10.0.0.5"
+    assert check_url("http://10.0.0.5:9/", ["10.0.0.5"]).port == 9
+    with pytest.raises(InvalidRequest):
+        check_url(url, ["10.0.0.6", "0.0.5", "5"])
+
+
+@dataclass
+class Site:
+    """A server of this machine, and what it heard."""
+
+    address: str
+    port: int
+    connections: list[str] = field(default_factory=list)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    redirects: dict[str, str] = field(default_factory=dict)
+
+    def url(self, host: str, path: str = "/x", scheme: str = "http") -> str:
+        return f"{scheme}://{host}:{self.port}{path}"
+
+
+def serve(address: str, *, port: int = 0, context: ssl.SSLContext | None = None) -> tuple[Site, ThreadingHTTPServer]:
+    site = Site(address, port)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            site.asked.append((self.headers["host"], self.path))
+            to = site.redirects.get(self.path)
+            self.send_response(200 if to is None else 307)
+            if to is not None:
+                self.send_header("Location", to)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        do_GET = do_POST = answer
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        daemon_threads = True
+
+        def get_request(self) -> tuple[socket.socket, object]:
+            connection, peer = super().get_request()
+            site.connections.append(str(peer))
+            return connection, peer
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            pass
+
+    server = Server((address, port), Handler)
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    site.port = server.server_address[1]
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    return site, server
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Site]]:
+    servers: list[ThreadingHTTPServer] = []
+
+    def started(address: str, *, port: int = 0, context: ssl.SSLContext | None = None) -> Site:
+        try:
+            site, server = serve(address, port=port, context=context)
+        except OSError as error:
+            pytest.skip(f"nothing can listen on {address} here: {error}")
+        servers.append(server)
+        return site
+
+    yield started
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def client(transport: Guarded, timeout: float = 3) -> httpx.Client:
+    return httpx.Client(transport=transport, timeout=timeout, follow_redirects=True, max_redirects=5)
+
+
+def zone(host: str, port: int) -> Sequence[str]:
+    return hostile.NAMES.get(host) or outbound.resolve(host, port)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_nobody_inside_hears_anything(address: str, start: Callable[..., Site]) -> None:
+    site = start(address)
+    for host in hostile.LOOPBACK:
+        with client(Guarded(resolve=zone)) as web, pytest.raises((Refused, httpx.InvalidURL)):
+            web.get(site.url(host))
+    assert site.connections == []
+    ordinary = httpx.get(site.url(f"[{address}]" if ":" in address else address), trust_env=False)
+    assert (ordinary.text, len(site.connections)) == ("ok", 1)
+
+
+def test_a_refusal_tells_nothing_of_the_inside() -> None:
+    with client(Guarded(resolve=lambda host, port: ["10.1.2.3"])) as web, pytest.raises(Refused) as caught:
+        web.get("http://inside.example/")
+    assert "10.1.2.3" not in str(caught.value)
+
+
+@pytest.fixture
+def outside(monkeypatch: pytest.MonkeyPatch) -> str:
+    """An address of this machine that counts as one of the public internet."""
+    monkeypatch.setattr(outbound, "is_public", lambda address: address == "127.0.0.2")
+    return "127.0.0.2"
+
+
+def test_redirects_are_checked_like_the_first_address(outside: str, start: Callable[..., Site]) -> None:
+    inside = start("127.0.0.1")
+    public = start(outside)
+    answers = {"public.example": [outside], "inside.example": ["127.0.0.1"]}
+    guarded = Guarded(resolve=lambda host, port: answers[host])
+    hosts = ("127.0.0.1", "inside.example", "2130706433", "public.example@127.0.0.1", "[::ffff:7f00:1]")
+    targets = [*map(inside.url, hosts), "file:///etc/passwd", f"//127.0.0.1:{inside.port}/"]
+    for number, target in enumerate(targets):
+        public.redirects = {"/x": "/y", "/y": target}
+        with client(guarded) as web, pytest.raises((httpx.TransportError, httpx.InvalidURL)):
+            web.get(public.url("public.example"))
+        assert len(public.asked) == 2 * (number + 1)
+    assert inside.connections == []
+    public.redirects = {"/x": public.url("public.example", "/z")}
+    with client(guarded) as web:
+        assert web.get(public.url("public.example")).text == "ok"
+
+
+def test_six_redirects_are_too_many(outside: str, start: Callable[..., Site]) -> None:
+    public = start(outside)
+    public.redirects = {f"/{number}": f"/{number + 1}" for number in range(6)}
+    with client(Guarded(resolve=lambda host, port: [outside])) as web:
+        assert web.get(public.url("public.example", "/1")).text == "ok"
+        with pytest.raises(httpx.TooManyRedirects):
+            web.get(public.url("public.example", "/0"))
+
+
+def test_the_connection_goes_to_the_address_that_was_checked(
+    outside: str, start: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DNS rebinding: the second answer for the name is another address. There is no second question."""
+    public = start(outside)
+    inside = start("127.0.0.1", port=public.port)
+    asked: list[str] = []
+    system = socket.getaddrinfo
+
+    def rebinding(host: str, port: int) -> list[str]:
+        asked.append(host)
+        return [outside] if len(asked) == 1 else ["127.0.0.1"]
+
+    def watched(host: str | bytes | None, *args: object, **kwargs: object) -> object:
+        name = host.decode() if isinstance(host, bytes) else host
+        ipaddress.ip_address(name or "")  # raises for a name: nothing but addresses is looked up any more
+        return system(host, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", watched)
+    guarded = Guarded(resolve=rebinding)
+    with client(guarded) as web:
+        assert web.get(public.url("rebinding.example")).text == "ok"
+        assert asked == ["rebinding.example"]
+        assert public.asked == [(f"rebinding.example:{public.port}", "/x")]
+        with pytest.raises(Refused):
+            web.get(public.url("rebinding.example"))
+    assert inside.connections == []
+
+
+def test_the_next_address_is_tried_where_one_does_not_answer(
+    start: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbound, "is_public", lambda address: address in ("127.0.0.2", "127.0.0.3"))
+    public = start("127.0.0.2")
+    with client(Guarded(resolve=lambda host, port: ["127.0.0.3", "127.0.0.2"])) as web:
+        assert web.post(public.url("public.example"), json={"a": 1}).text == "ok"
+    with client(Guarded(resolve=lambda host, port: ["127.0.0.3"])) as web, pytest.raises(httpx.ConnectError):
+        web.get(public.url("public.example"))
+
+
+@pytest.fixture(scope="module")
+def ca() -> trustme.CA:
+    return trustme.CA()
+
+
+def contexts(ca: trustme.CA, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Of a server with a certificate for this name, and of a client that believes the authority."""
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert(name).configure_cert(serving)
+    believing = ssl.create_default_context()
+    ca.configure_trust(believing)
+    return serving, believing
+
+
+def test_tls_verifies_the_name_and_not_the_address(outside: str, start: Callable[..., Site], ca: trustme.CA) -> None:
+    serving, believing = contexts(ca, "public.example")
+    public = start(outside, context=serving)
+    guarded = Guarded(resolve=lambda host, port: [outside], verify=believing)
+    with client(guarded) as web:
+        assert web.get(public.url("public.example", scheme="https")).text == "ok"
+        with pytest.raises(httpx.ConnectError, match=r"(?i)certificate"):
+            web.get(public.url("other.example", scheme="https"))
+        assert [host for host, _ in public.asked] == [f"public.example:{public.port}"]
+    with client(Guarded(resolve=lambda host, port: [outside])) as web, pytest.raises(httpx.ConnectError):
+        web.get(public.url("public.example", scheme="https"))
+
+
+def test_trusted_hosts_go_by_their_exact_name(start: Callable[..., Site]) -> None:
+    site = start("127.0.0.1")
+    with client(transport(["LocalHost"])) as web:
+        assert web.get(site.url("localhost")).text == "ok"
+        for other in ("127.0.0.1", "x.localhost", "localhost."):
+            with pytest.raises(httpx.TransportError):
+                web.get(site.url(other))
+    with client(transport(["127.0.0.1"])) as web:
+        assert web.get(site.url("127.0.0.1")).text == "ok"
+        site.redirects = {"/x": site.url("localhost")}
+        with pytest.raises(Refused):
+            web.get(site.url("127.0.0.1"))
+    assert len(site.connections) == 3
+
+
+def test_a_name_that_does_not_resolve_in_time() -> None:
+    def slow(host: str, port: int) -> list[str]:
+        time.sleep(1.5)
+        return ["8.8.8.8"]
+
+    started = time.monotonic()
+    with client(Guarded(resolve=slow), timeout=0.2) as web, pytest.raises(httpx.ConnectTimeout, match="in time"):
+        web.get("http://slow.example/")
+    assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize("failure", [OSError("no"), UnicodeError("no"), ValueError("no")])
+def test_a_name_that_nobody_knows(failure: Exception) -> None:
+    def unknown(host: str, port: int) -> list[str]:
+        raise failure
+
+    def empty(host: str, port: int) -> list[str]:
+        return []
+
+    for resolver in (unknown, empty):
+        with client(Guarded(resolve=resolver)) as web, pytest.raises(httpx.ConnectError, match="no host nowhere"):
+            web.get("http://nowhere.example/")
+
+
+def test_no_proxy_of_the_environment_is_used(start: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = start("127.0.0.1")
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy.url("127.0.0.1", ""))
+    with client(Guarded(resolve=lambda host, port: ["10.0.0.1"])) as web, pytest.raises(Refused):
+        web.get("http://inside.example/")
+    assert proxy.connections == []
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_an_answer_that_trickles_in_ends_in_time(secure: bool, ca: trustme.CA) -> None:
+    serving, believing = contexts(ca, "localhost")
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def trickle() -> None:
+            raw, _ = listener.accept()
+            connection = serving.wrap_socket(raw, server_side=True) if secure else raw
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+                while not stop.wait(0.05):
+                    connection.sendall(b"x")
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        url = f"{'https' if secure else 'http'}://localhost:{listener.getsockname()[1]}/"
+        started = time.monotonic()
+        with client(Guarded(["localhost"], verify=believing), timeout=0.5) as web, pytest.raises(httpx.ReadTimeout):
+            web.get(url)
+        assert 0.4 < time.monotonic() - started < 2
+        stop.set()
+        thread.join()
