@@ -1,6 +1,7 @@
 """When the database or a disk fails under the slots: nothing that is ready is lost, nothing is done twice."""
 
 import errno
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from sqlalchemy import event
 from longtake.queue import requests
 from longtake.queue.database import connect
 from longtake.queue.requests import Row
+from longtake.queue.store import Store
+from longtake.queue.tables import files
 from longtake.settings import settings
 from tests.queue.conftest import Postgres, on_sqlite
 from tests.queue.help import asked, current, end_of, eventually, lines_of, submit
@@ -195,3 +198,30 @@ def test_no_database_at_the_start(postgres: Postgres, tmp_path: Path) -> None:
     assert end_of(engine, row).status_code == 200
     server.stop()
     engine.dispose()
+
+
+def test_the_real_store_survives_a_database_that_fails_as_it_keeps(
+    engine: sa.Engine, serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    """The commit of a file's row fails when the file is in its place already."""
+    failures = [2]
+
+    def fail(connection: sa.Connection) -> None:
+        if failures[0] and connection.info.get("keeps"):
+            failures[0] -= 1
+            raise sa.exc.OperationalError("COMMIT", {}, Exception("disk I/O error"))
+
+    def notice(connection: sa.Connection, *words: Any) -> None:
+        connection.info["keeps"] = "INSERT INTO files" in words[1]
+
+    event.listen(engine, "before_cursor_execute", notice)
+    event.listen(engine, "commit", fail)
+    serve(Store(engine, tmp_path / "files"))
+    row = submit(engine)
+    ended = end_of(engine, row)
+    assert (ended.status_code, failures[0]) == (200, 0)
+    with engine.connect() as connection:
+        (kept,) = connection.execute(sa.select(files)).all()
+    assert kept.request_id == row.id
+    assert (tmp_path / "files" / kept.key).read_text() == str((ended.plan or {})["seed"])
+    assert json.loads(ended.output or b"")["video"]["url"].endswith(kept.key)

@@ -361,6 +361,11 @@ def test_run_tokens(locked: tuple[Served, str, str]) -> None:
         holder = Tokens(served.engine).caller(token, "run", served.parts.keys)
         assert holder is not None
         assert holder.apps == ("ltx-2.3-22b",)
+        for path in ("/rest/tokens/", "/rest/storage/auth/token"):
+            longer = client.post(path, json={}, headers={"authorization": f"Bearer {token}"})
+            assert (longer.status_code, longer.json()["error_type"]) == (403, "forbidden"), "a token makes no token"
+        by_address = httpx.post(f"{served.url}/rest/tokens/?fal_jwt_token={token}", json={})
+        assert by_address.status_code == 403
         wrong: list[Any] = [
             {"allowed_apps": "x"},
             {"allowed_apps": [1]},

@@ -136,7 +136,7 @@ def test_other_methods_are_not_there(served: Served) -> None:
         served,
         "OPTIONS",
         None,
-        headers={"origin": "http://page.example", "access-control-request-headers": "x-fal-target-url"},
+        headers={"origin": "http://localhost:3000", "access-control-request-headers": "x-fal-target-url"},
     )
     assert preflight.status_code == 204
     assert "x-fal-target-url" in preflight.headers["access-control-allow-headers"]

@@ -53,6 +53,8 @@ class Line:
                 self.unwanted = message["id"]
             else:
                 self.asked.put(message)
+        if self.current is not None:
+            os._exit(1)  # the server is gone, and the device shall not work for nobody
         self.closed.set()
         self.asked.put(None)
 
@@ -227,6 +229,7 @@ def serve(line: Line, settings: Settings) -> None:
             line.current = message["id"]
             with telling(line, shelf):
                 carry_out(message, line, shelf, settings)
+            line.current = None
 
 
 def preload(line: Line, shelf: Shelf, settings: Settings) -> None:

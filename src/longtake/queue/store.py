@@ -170,14 +170,21 @@ class Store:
             "expires_at": lifecycle.expires_at(facts.wishes, now, self.keep_s),
         }
         target = self.folder / facts.key
+        _sync(path)  # before the transaction, for it keeps other writers waiting
+        moved = False
         try:
             # The row decides between two who keep under the same key; nobody sees it before the file is there.
             with room(), self.engine.begin() as connection:
                 connection.execute(sa.insert(files).values(values))
                 self._restrict(facts)
                 _move(path, target)
+                moved = True
         except sa.exc.IntegrityError:
             return target.is_file() and filecmp.cmp(path, target, shallow=False)
+        except Exception:
+            if moved and not path.exists():
+                target.replace(path)  # the row was not stored after all: whoever asks again finds its file
+            raise
         return True
 
     def forget(self, request_id: str) -> list[str]:

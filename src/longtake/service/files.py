@@ -18,7 +18,7 @@ from longtake.queue.keys import Caller
 from longtake.queue.store import Facts, discard, new_key
 from longtake.queue.tokens import Tokens
 from longtake.queue.uploads import Upload
-from longtake.service.auth import caller_of
+from longtake.service.auth import authorization_of, caller_of
 from longtake.service.body import json_of
 from longtake.service.errors import NotFound, RequestFailed, answer
 from longtake.service.incoming import do, file_name, header_name, media_type, parts_listed, wishes, write
@@ -38,10 +38,10 @@ def rest_routes(parts: Parts) -> list[BaseRoute]:
     tokens = Tokens(parts.engine)
 
     async def upload_token(request: Request) -> Response:
-        caller = await caller_of(request)
+        caller = await _with_key(request, parts)
         within = parts.settings.upload_s
-        token = await parts.call(tokens.make, caller.key_id, "upload", within_s=within)
-        claim = await parts.call(tokens.verify, token)
+        token = await parts.ask(tokens.make, caller.key_id, "upload", within_s=within)
+        claim = await parts.ask(tokens.verify, token)
         assert claim is not None
         return answer(
             {
@@ -53,14 +53,14 @@ def rest_routes(parts: Parts) -> list[BaseRoute]:
         )
 
     async def run_token(request: Request) -> Response:
-        caller = await caller_of(request)
+        caller = await _with_key(request, parts)
         asked = await _asked(request)
         apps, within = asked.get("allowed_apps") or [], asked.get("token_expiration", RUN_TOKEN_S)
         if not isinstance(apps, list) or not all(isinstance(app, str) for app in apps):
             raise RequestFailed(400, "allowed_apps must be a list of application names.", "bad_request")
         if isinstance(within, bool) or not isinstance(within, int | float) or not within > 0:
             raise RequestFailed(400, "token_expiration must be a number of seconds above 0.", "bad_request")
-        return answer(await parts.call(tokens.make, caller.key_id, "run", within_s=within, apps=apps))
+        return answer(await parts.ask(tokens.make, caller.key_id, "run", within_s=within, apps=apps))
 
     def initiate(*, multipart: bool) -> Callable[[Request], Awaitable[Response]]:
         async def begin(request: Request) -> Response:
@@ -129,10 +129,10 @@ def cdn_routes(parts: Parts) -> list[BaseRoute]:
         number: int = request.path_params["number"]
         if not 1 <= number <= uploads.PARTS:
             raise RequestFailed(400, f"Parts are numbered 1 to {uploads.PARTS}; this is {number}.", "bad_request")
-        if await parts.call(parts.store.find, upload.file_key) is not None:
+        if await parts.ask(parts.store.find, upload.file_key) is not None:
             raise RequestFailed(400, "This upload is finished.", "bad_request")
-        folder = await parts.call(uploads.parts_of, parts.store, upload)
-        left = parts.settings.max_upload_bytes - await parts.call(uploads.size_of_parts, parts.store, upload)
+        folder = await parts.ask(uploads.parts_of, parts.store, upload)
+        left = parts.settings.max_upload_bytes - await parts.ask(uploads.size_of_parts, parts.store, upload)
         path = await parts.call(parts.store.incoming)
         try:
             etag = await write(request, parts, path, left)
@@ -148,7 +148,7 @@ def cdn_routes(parts: Parts) -> list[BaseRoute]:
 
     async def fetch(request: Request) -> Response:
         key: str = request.path_params["key"]
-        stored = await parts.call(parts.store.find, key)
+        stored = await parts.ask(parts.store.find, key)
         if stored is None:
             raise NotFound
         await _check_access(request, parts, key)
@@ -183,12 +183,20 @@ async def _asked(request: Request) -> dict[str, Any]:
     return asked
 
 
+async def _with_key(request: Request, parts: Parts) -> Caller:
+    """Who calls with a key. Tokens make no tokens: those would last longer, and allow more, than they do."""
+    caller = await caller_of(request)
+    if ":" not in authorization_of(request) and await parts.ask(parts.keys.any):
+        raise RequestFailed(403, "Tokens are made with a key, not with another token.", "forbidden")
+    return caller
+
+
 async def _uploader(request: Request, parts: Parts, tokens: Tokens) -> Caller:
     """Who uploads: by a token of ours, as Python's client, or by a key."""
     scheme, _, token = request.headers.get("authorization", "").strip().partition(" ")
     holder = None
     if scheme.lower() == "bearer" and ":" not in token:
-        holder = await parts.call(tokens.caller, token.strip(), "upload", parts.keys)
+        holder = await parts.ask(tokens.caller, token.strip(), "upload", parts.keys)
     return holder or await caller_of(request)
 
 
@@ -207,7 +215,7 @@ async def _promise(request: Request, parts: Parts, key_id: str, name: str, kind:
 
 
 async def _promised(request: Request, parts: Parts, *, multipart: bool) -> Upload:
-    upload = await parts.call(uploads.promised, parts.store, request.path_params["token"])
+    upload = await parts.ask(uploads.promised, parts.store, request.path_params["token"])
     key = request.path_params.get("key")
     if upload is None or upload.multipart != multipart or key not in (None, upload.file_key):
         raise RequestFailed(404, "There is no such upload, or its time is over.", "not_found")
@@ -215,7 +223,7 @@ async def _promised(request: Request, parts: Parts, *, multipart: bool) -> Uploa
 
 
 async def _check_access(request: Request, parts: Parts, key: str) -> None:
-    if await parts.call(parts.store.decision, key, None) == "allow":
+    if await parts.ask(parts.store.decision, key, None) == "allow":
         return
     try:
         caller = await caller_of(request)
@@ -223,7 +231,7 @@ async def _check_access(request: Request, parts: Parts, key: str) -> None:
         caller = None
     if caller is not None and caller.scope == "admin":
         return
-    match await parts.call(parts.store.decision, key, None if caller is None else caller.key_id):
+    match await parts.ask(parts.store.decision, key, None if caller is None else caller.key_id):
         case "hide":
             raise NotFound
         case "forbid":

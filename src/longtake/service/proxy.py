@@ -52,7 +52,7 @@ class _Proxy:
             if not self._parts.settings.open_proxy:
                 await answer("Unauthorized", 401)(scope, receive, send)
                 return
-            token = await self._parts.call(self._tokens.make, ANYBODY.key_id, "run", within_s=TOKEN_S)
+            token = await self._parts.ask(self._tokens.make, ANYBODY.key_id, "run", within_s=TOKEN_S)
             inner["headers"] = [
                 *((name, value) for name, value in inner["headers"] if name != b"authorization"),
                 (b"authorization", f"Bearer {token}".encode()),

@@ -25,6 +25,7 @@ from longtake.queue.metrics import Metrics
 from longtake.queue.signing import Signer
 from longtake.queue.slots import Slots
 from longtake.queue.store import Store
+from longtake.queue.sweeper import Sweeper
 from longtake.queue.webhooks import Deliverer
 from longtake.service import connect as tunnel
 from longtake.service.app import application
@@ -98,7 +99,7 @@ def run(
             servers.append(_web_server(app, secure, tls))
             told = replace(told, tls_port=_port(secure))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(servers, [board, slots, watch, deliverer], parts, slots, told, tls, say))
+            runner.run(_serve(servers, [board, slots, watch, deliverer, Sweeper(store)], parts, slots, told, tls, say))
 
 
 @dataclass(frozen=True)

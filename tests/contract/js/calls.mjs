@@ -132,6 +132,15 @@ const calls = {
 
   uploadedUntyped: (fal, { text }) => fal.storage.upload(new Blob([text])),
 
+  async extended(fal, { id, path, input }) {
+    const blob = await openAsBlob(path, { type: "video/mp4" });
+    const video = "video" in input ? { video: { ...input.video, video_url: blob } } : { video_url: blob };
+    const messages = new Set();
+    const onQueueUpdate = ({ logs }) => logs?.forEach((log) => messages.add(log.message));
+    const result = await fal.subscribe(id, { input: { ...input, ...video }, mode: "streaming", logs: true, onQueueUpdate });
+    return { ...result, messages: [...messages] };
+  },
+
   async withBlob(fal, { id, path, prompt }) {
     const blob = await openAsBlob(path, { type: "video/mp4" });
     const result = await fal.subscribe(id, { input: { prompt, video: { video_url: blob } } });
