@@ -1,9 +1,23 @@
 """All benches, one after the other: `python -m bench`."""
 
-from bench import acceleration, loop, loop_ltx2, modulation, pipeline, source_length, stages, startup, streaming
+from importlib import import_module
+
+BENCHES = (
+    "startup",
+    "loop",
+    "loop_ltx2",
+    "modulation",
+    "pipeline",
+    "streaming",
+    "source_length",
+    "stages",
+    "acceleration",
+    "queue",
+    "server",
+)
 
 if __name__ == "__main__":
-    for bench in (startup, loop, loop_ltx2, modulation, pipeline, streaming, source_length, stages, acceleration):
-        print(f"== {bench.__name__}", flush=True)
-        bench.main()
+    for name in BENCHES:
+        print(f"== bench.{name}", flush=True)
+        import_module(f"bench.{name}").main()
         print(flush=True)

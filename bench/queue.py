@@ -56,6 +56,7 @@ def main(python: str = sys.executable) -> None:
 def here() -> None:
     """This queue's figures, in a fresh process."""
     begun = time.perf_counter()
+    from longtake.queue import engine as queue
     from longtake.queue import requests
     from longtake.queue.leases import Watch
     from longtake.queue.migrate import opened
@@ -87,11 +88,11 @@ def here() -> None:
                 "fal-ai/x", "default", "local", b'{"prompt":"%s"}' % (b"x" * 500), "http://h/queue"
             )
             started = time.perf_counter()
-            requests.submit(engine, one)
+            queue.submit(engine, one)
             slots.wake("default")
             taken.append(time.perf_counter() - started)
         print(f"  {submits(taken)}")
-        while requests.waiting(engine, "default"):
+        while queue.waiting(engine, "default"):
             time.sleep(0.2)
         slots.drain(10)
         watch.stop()

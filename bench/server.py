@@ -116,7 +116,8 @@ def _serve(folder: Path, port: int) -> None:
     import structlog
     import uvicorn
 
-    from longtake.queue import database, requests
+    from longtake.queue import database
+    from longtake.queue import engine as queue
     from longtake.queue.board import Board
     from longtake.queue.keys import Keys
     from longtake.queue.requests import CANCELLED, Line
@@ -134,16 +135,16 @@ def _serve(folder: Path, port: int) -> None:
 
     def claim_and_tell() -> None:
         while True:
-            row = requests.claim(engine, "default", "bench")
+            row = queue.claim(engine, "default", "bench")
             if row is None:
                 time.sleep(0.01)
                 continue
             board.changed(row.id)
             time.sleep(0.3)
-            requests.tell(engine, row, [Line(time.time(), "INFO", "a step", {"at": repr(time.time())})])
+            queue.tell(engine, row, [Line(time.time(), "INFO", "a step", {"at": repr(time.time())})])
             board.changed(row.id)
             time.sleep(0.2)
-            requests.finish(engine, row, CANCELLED)
+            queue.finish(engine, row, CANCELLED)
             board.changed(row.id)
 
     threading.Thread(target=claim_and_tell, daemon=True).start()

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from longtake.queue import requests
+from longtake.queue import engine as queue
 from longtake.queue.requests import Row, Submission
 from tests.queue.server import QUICK
 
@@ -24,7 +24,7 @@ def asked(pool: str = "default", *, key_id: str = "local", **body: Any) -> Submi
 
 
 def submit(engine: sa.Engine, pool: str = "default", **body: Any) -> Row:
-    return requests.submit(engine, asked(pool, **body))[0]
+    return queue.submit(engine, asked(pool, **body))[0]
 
 
 def eventually(true: Callable[[], Any], within_s: float = 10.0) -> Any:
@@ -39,7 +39,7 @@ def eventually(true: Callable[[], Any], within_s: float = 10.0) -> Any:
 
 
 def current(engine: sa.Engine, row: Row) -> Row:
-    found = requests.get(engine, row.id)
+    found = queue.get(engine, row.id)
     assert found is not None
     return found
 

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from longtake.queue import requests
+from longtake.queue import engine as queue
 from longtake.queue.board import FRESH_S, Board
 from longtake.queue.requests import CANCELLED, Line, Outcome, Priority, Row, Submission
 
@@ -23,11 +23,11 @@ def board(engine: sa.Engine) -> Iterator[Board]:
 
 
 def submit(engine: sa.Engine, pool: str = "default", priority: Priority = "normal") -> Row:
-    return requests.submit(engine, Submission("a/b/c", pool, "k", b"{}", "http://h/queue", priority))[0]
+    return queue.submit(engine, Submission("a/b/c", pool, "k", b"{}", "http://h/queue", priority))[0]
 
 
 def claim(engine: sa.Engine) -> Row:
-    row = requests.claim(engine, "default", "w")
+    row = queue.claim(engine, "default", "w")
     assert row is not None
     return row
 
@@ -83,14 +83,14 @@ def test_a_change_is_seen_at_once(engine: sa.Engine, board: Board) -> None:
     view = board.view(row.id)
     assert view is not None
     assert (view.row.state, view.position) == ("IN_PROGRESS", None)
-    requests.tell(engine, held, [Line(1.0, "INFO", "one")])
+    queue.tell(engine, held, [Line(1.0, "INFO", "one")])
     board.changed(row.id)
-    requests.tell(engine, held, [Line(2.0, "INFO", "two")])
+    queue.tell(engine, held, [Line(2.0, "INFO", "two")])
     board.changed(row.id)
     later = board.view(row.id)
     assert later is not None
     assert [line.message for line in later.events] == ["one", "two"]
-    requests.finish(engine, held, Outcome(200, {}))
+    queue.finish(engine, held, Outcome(200, {}))
     board.changed(row.id)
     ended = board.view(row.id)
     assert ended is not None
@@ -112,7 +112,7 @@ def test_an_old_view_is_not_believed_without_the_thread(engine: sa.Engine) -> No
     idle = Board(engine)
     row = submit(engine)
     idle.view(row.id)
-    requests.cancel(engine, row.id)
+    queue.cancel(engine, row.id)
     assert idle.peek(row.id) is not None
     time.sleep(FRESH_S + 0.05)
     assert idle.peek(row.id) is None
@@ -140,7 +140,7 @@ def test_places_in_the_queue(engine: sa.Engine, board: Board) -> None:
     settled([0, 1, 2, 3])
     board.changed(claim(engine).id)
     settled([None, 0, 1, 2])
-    requests.cancel(engine, normal[1].id)  # by another server
+    queue.cancel(engine, normal[1].id)  # by another server
     settled([None, None, 0, 1])
 
 
@@ -148,7 +148,7 @@ def test_a_queue_nobody_asked_for_is_read_before_it_is_told(engine: sa.Engine) -
     idle = Board(engine)
     first = submit(engine)
     idle.learn(first)
-    requests.cancel(engine, first.id)
+    queue.cancel(engine, first.id)
     time.sleep(2.1)
     assert idle.depth("default") == 0
     assert idle.learn(submit(engine)).position == 0
@@ -178,7 +178,7 @@ def test_one_who_waits_is_woken_when_others_before_it_go(engine: sa.Engine, boar
 
     async def wait() -> float:
         began = time.monotonic()
-        asyncio.get_running_loop().call_later(0.05, lambda: requests.cancel(engine, before.id))
+        asyncio.get_running_loop().call_later(0.05, lambda: queue.cancel(engine, before.id))
         await board.wait(row.id, view.row.version, 5)
         return time.monotonic() - began
 
@@ -194,7 +194,7 @@ def test_one_who_waits_long_is_woken_too(engine: sa.Engine, board: Board, monkey
 
     async def wait() -> float:
         began = time.monotonic()
-        asyncio.get_running_loop().call_later(0.8, lambda: requests.cancel(engine, before.id))
+        asyncio.get_running_loop().call_later(0.8, lambda: queue.cancel(engine, before.id))
         await board.wait(row.id, view.row.version, 5)
         return time.monotonic() - began
 
@@ -221,7 +221,7 @@ def test_many_threads_never_see_an_older_state_after_a_newer(engine: sa.Engine, 
         thread.start()
     held = claim(engine)
     for step in range(60):
-        requests.tell(engine, held, [Line(float(step), "INFO", str(step))])
+        queue.tell(engine, held, [Line(float(step), "INFO", str(step))])
         board.changed(row.id)
         view = board.view(row.id)
         assert view is not None
@@ -255,7 +255,7 @@ def test_while_the_database_is_away_the_last_view_is_told(engine: sa.Engine, boa
     with pytest.raises(sa.exc.OperationalError):
         board.view(unknown.id)
     event.remove(engine, "before_cursor_execute", refuse)
-    requests.cancel(engine, known.id)
+    queue.cancel(engine, known.id)
     end = time.monotonic() + 3
     while (later := board.view(known.id)) is None or later.row.state != "CANCELLED":
         assert time.monotonic() < end

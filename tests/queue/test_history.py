@@ -5,17 +5,18 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
-from longtake.queue import history, requests
+from longtake.queue import engine as queue
+from longtake.queue import history
 from longtake.queue.history import Span
 from longtake.queue.requests import Line, Outcome, Row, Submission
 
 
 def done(engine: sa.Engine, endpoint: str, key_id: str, outcome: Outcome) -> Row:
-    requests.submit(engine, Submission(endpoint, "default", key_id, b'{"prompt":"x"}', "http://h/queue"))
-    row = requests.claim(engine, "default", "w")
+    queue.submit(engine, Submission(endpoint, "default", key_id, b'{"prompt":"x"}', "http://h/queue"))
+    row = queue.claim(engine, "default", "w")
     assert row is not None
-    requests.tell(engine, row, [Line(1.0, "INFO", "a line")])
-    assert requests.finish(engine, row, outcome)
+    queue.tell(engine, row, [Line(1.0, "INFO", "a line")])
+    assert queue.finish(engine, row, outcome)
     return row
 
 
@@ -48,16 +49,16 @@ def test_a_span_is_of_endpoints_keys_and_times(engine: sa.Engine) -> None:
 
 
 def test_only_what_has_ended_is_erased(engine: sa.Engine) -> None:
-    waiting, _ = requests.submit(engine, Submission("a/b", "other", "k", b"{}", "http://h/queue"))
+    waiting, _ = queue.submit(engine, Submission("a/b", "other", "k", b"{}", "http://h/queue"))
     assert not history.erase(engine, waiting.id)
     assert not history.erase(engine, "unknown")
     row = done(engine, "a/b", "k", Outcome(200, {"secret": 1}))
-    before = requests.get(engine, row.id)
+    before = queue.get(engine, row.id)
     assert before is not None
     assert history.erase(engine, row.id)
-    after = requests.get(engine, row.id)
+    after = queue.get(engine, row.id)
     assert after is not None
     assert (after.body, after.output, after.plan) == (history.EMPTY, None, None)
     assert after.version > before.version
     assert (after.status_code, after.state) == (200, "COMPLETED")
-    assert requests.told(engine, row.id) == []
+    assert queue.told(engine, row.id) == []

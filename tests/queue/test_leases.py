@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from longtake.queue import database, requests
+from longtake.queue import database
+from longtake.queue import engine as queue
 from longtake.queue.leases import Lease, Sightings, Watch, boot, born
 from longtake.queue.requests import Row
 from longtake.queue.tables import requests as rows_of_requests
@@ -84,8 +85,8 @@ def looking(watch: Watch, until: Callable[[], Any], within_s: float = 5.0) -> No
 
 
 def taken_by(engine: sa.Engine, worker: str, **more: Any) -> Row:
-    requests.submit(engine, replace(asked(), **more))
-    row = requests.claim(engine, "default", worker)
+    queue.submit(engine, replace(asked(), **more))
+    row = queue.claim(engine, "default", worker)
     assert row is not None
     return row
 
@@ -180,7 +181,7 @@ def test_process_ids_of_another_machine_or_boot_tell_nothing(engine: sa.Engine, 
 def test_what_becomes_of_the_requests_of_the_dead(engine: sa.Engine, tmp_path: Path) -> None:
     again, unwanted = taken_by(engine, "dead"), taken_by(engine, "dead")
     no_retry = taken_by(engine, "dead", may_retry=False)
-    assert requests.cancel(engine, unwanted.id) == "asked"
+    assert queue.cancel(engine, unwanted.id) == "asked"
     folder = tmp_path / "work" / unwanted.id
     folder.mkdir(parents=True)
     watcher, changed, _ = watch(engine, tmp_path, max_attempts=2)
@@ -191,14 +192,14 @@ def test_what_becomes_of_the_requests_of_the_dead(engine: sa.Engine, tmp_path: P
     ended = current(engine, no_retry)
     assert (ended.state, ended.status_code, ended.error_type) == ("COMPLETED", 500, "runner_server_error")
     assert sorted(changed) == sorted([again.id, unwanted.id, no_retry.id])
-    requests.claim(engine, "default", "dead too")
+    queue.claim(engine, "default", "dead too")
     watcher.look()
     ended = current(engine, again)
     assert (ended.state, ended.error) == ("COMPLETED", "The worker died while it worked on this request, 2 times.")
 
 
 def test_what_is_not_started_in_time_is_told(engine: sa.Engine, tmp_path: Path) -> None:
-    row, _ = requests.submit(engine, replace(asked(), start_timeout_s=0.2))
+    row, _ = queue.submit(engine, replace(asked(), start_timeout_s=0.2))
     watcher, changed, _ = watch(engine, tmp_path)
     watcher.start()
     eventually(lambda: changed == [row.id])
@@ -212,7 +213,7 @@ def test_what_is_not_started_in_time_is_told(engine: sa.Engine, tmp_path: Path) 
 def test_of_two_watchers_one_gives_back(engine: sa.Engine, tmp_path: Path) -> None:
     for _ in range(5):
         submit(engine)
-        requests.claim(engine, "default", "dead")
+        queue.claim(engine, "default", "dead")
     both = [watch(engine, tmp_path) for _ in range(2)]
     threads = [threading.Thread(target=watcher.look) for watcher, *_ in both]
     for thread in threads:

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from longtake.queue import requests
+from longtake.queue import engine as queue
 from longtake.queue.database import connect
 from longtake.queue.requests import Row
 from longtake.queue.store import Store
@@ -112,7 +112,7 @@ def test_an_outcome_waits_until_the_database_has_room(
     row = submit(engine, window_s=0.3, effects=str(effects), more={"long": "x" * 300_000})
     other = submit(engine, effects=str(effects))
     server = serve()
-    eventually(lambda: requests.told(engine, row.id))
+    eventually(lambda: queue.told(engine, row.id))
     free = full(engine)
     eventually(lambda: lines_of(effects, "made"))
     eventually(lambda: "full" in caplog.text or "No space" in caplog.text)
@@ -150,7 +150,7 @@ def test_a_file_waits_until_the_disk_has_room(engine: sa.Engine, serve: Callable
 def test_a_claim_whose_answer_is_lost_is_put_back(
     engine: sa.Engine, serve: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claim = requests.claim
+    claim = queue.claim
     lost: list[str] = []
 
     def claim_and_lose(*words: Any) -> Row | None:
@@ -160,7 +160,7 @@ def test_a_claim_whose_answer_is_lost_is_put_back(
             raise sa.exc.OperationalError("COMMIT", {}, Exception("the connection broke"))
         return row
 
-    monkeypatch.setattr(requests, "claim", claim_and_lose)
+    monkeypatch.setattr(queue, "claim", claim_and_lose)
     effects = tmp_path / "effects"
     row = submit(engine, effects=str(effects))
     serve()
@@ -184,13 +184,13 @@ def test_a_line_that_no_database_takes_is_mended(engine: sa.Engine, serve: Calla
     serve()
     row = submit(engine, lines=["a \0 in it", "half a \ud83d character"])
     assert end_of(engine, row).status_code == 200
-    assert [line.message for line in requests.told(engine, row.id)][:2] == ["a  in it", "half a ? character"]
+    assert [line.message for line in queue.told(engine, row.id)][:2] == ["a  in it", "half a ? character"]
 
 
 def test_no_database_at_the_start(postgres: Postgres, tmp_path: Path) -> None:
     url = postgres.create("late", "migrated")
     engine = connect(url)
-    row, _ = requests.submit(engine, asked())
+    row, _ = queue.submit(engine, asked())
     postgres.control("-m", "fast", "stop")
     server = Server(engine, settings(**QUICK | {"data_dir": tmp_path})).start()
     time.sleep(0.3)

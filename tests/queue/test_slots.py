@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from longtake.queue import requests
+from longtake.queue import engine as queue
 from longtake.queue.requests import Row
 from longtake.queue.slots import Slots
 from longtake.settings import settings
@@ -67,7 +67,7 @@ def test_a_request_is_carried_out(engine: sa.Engine, serve: Serve, tmp_path: Pat
         "seed": ended.plan["seed"],
     }
     assert (tmp_path / "files" / f"{row.id}-result.mp4").read_text() == f"{ended.plan['seed']} {ended.plan['seed']}"
-    told = requests.told(engine, row.id)
+    told = queue.told(engine, row.id)
     assert [line.message for line in told] == ["Sampling new frames"] * 2
     assert [line.labels["window"] for line in told] == ["1", "2"]
     eventually(lambda: not (tmp_path / "work" / row.id).exists())
@@ -80,7 +80,7 @@ def test_a_result_that_is_not_to_be_kept_is_a_data_uri(
     engine: sa.Engine, serve: Serve, tmp_path: Path, how: str
 ) -> None:
     serve()
-    row, _ = requests.submit(engine, replace(asked(sync=how == "sync"), store_io=how == "sync"))
+    row, _ = queue.submit(engine, replace(asked(sync=how == "sync"), store_io=how == "sync"))
     assert output_of(end_of(engine, row))["video"]["url"].startswith("data:video/mp4;base64,")
     assert not (tmp_path / "files").exists()
 
@@ -95,7 +95,7 @@ def test_an_error_is_the_outcome(engine: sa.Engine, serve: Serve) -> None:
 
 def test_each_pool_has_its_slot_and_its_order(engine: sa.Engine, serve: Serve, effects: Path) -> None:
     rows = [submit(engine, pool, effects=str(effects)) for pool in ("default", "ltx", "default", "ltx")]
-    low, _ = requests.submit(engine, replace(asked(effects=str(effects)), priority="low"))
+    low, _ = queue.submit(engine, replace(asked(effects=str(effects)), priority="low"))
     rows += [low, submit(engine, effects=str(effects))]
     server = serve(slots=("cpu@ltx", "cpu"))
     for row in rows:
@@ -146,7 +146,7 @@ def test_a_request_that_crashes_its_worker_each_time_ends(engine: sa.Engine, ser
 @on_sqlite
 def test_a_client_may_ask_for_one_attempt(engine: sa.Engine, serve: Serve) -> None:
     serve()
-    row, _ = requests.submit(engine, replace(asked(at="start", do="crash"), may_retry=False))
+    row, _ = queue.submit(engine, replace(asked(at="start", do="crash"), may_retry=False))
     assert (end_of(engine, row).status_code, current(engine, row).attempt) == (500, 1)
 
 
@@ -188,7 +188,7 @@ def test_a_running_request_is_cancelled(
     server = serve()
     row = submit(engine, windows=2, at=at, do="hang", effects=str(effects))
     eventually(lambda: pids(effects) and len(lines_of(effects, "window")) == (at if isinstance(at, int) else 0))
-    assert requests.cancel(engine, row.id) == "asked"
+    assert queue.cancel(engine, row.id) == "asked"
     if told:
         server.slots.cancel(row.id)
     ended = end_of(engine, row, within_s=1.0)
@@ -200,7 +200,7 @@ def test_a_worker_that_heeds_a_cancel_lives_on(engine: sa.Engine, serve: Serve, 
     server = serve()
     row = submit(engine, windows=100, window_s=0.05, effects=str(effects))
     eventually(lambda: lines_of(effects, "window"))
-    requests.cancel(engine, row.id)
+    queue.cancel(engine, row.id)
     server.slots.cancel(row.id)
     assert end_of(engine, row).state == "CANCELLED"
     assert end_of(engine, submit(engine, effects=str(effects))).status_code == 200
@@ -213,7 +213,7 @@ def test_a_worker_that_does_not_heed_a_cancel_is_killed(engine: sa.Engine, serve
     server = serve()
     row = submit(engine, windows=100, window_s=0.05, do="ignore", effects=str(effects))
     eventually(lambda: lines_of(effects, "window"))
-    requests.cancel(engine, row.id)
+    queue.cancel(engine, row.id)
     server.slots.cancel(row.id)
     assert end_of(engine, row).state == "CANCELLED"
     assert end_of(engine, submit(engine, effects=str(effects))).status_code == 200
@@ -222,7 +222,7 @@ def test_a_worker_that_does_not_heed_a_cancel_is_killed(engine: sa.Engine, serve
 
 def test_a_waiting_request_that_is_cancelled_is_never_begun(engine: sa.Engine, serve: Serve, effects: Path) -> None:
     row = submit(engine, effects=str(effects))
-    assert requests.cancel(engine, row.id) == "cancelled"
+    assert queue.cancel(engine, row.id) == "cancelled"
     server = serve()
     end_of(engine, submit(engine))
     server.slots.cancel(row.id)
@@ -266,10 +266,10 @@ def test_what_is_not_finished_in_time_goes_back_and_is_taken_up_again(
 def test_progress_is_told_at_once_and_then_in_batches(engine: sa.Engine, serve: Serve) -> None:
     serve()
     row = submit(engine, windows=60, window_s=0.005)
-    first = eventually(lambda: requests.told(engine, row.id))[0]
+    first = eventually(lambda: queue.told(engine, row.id))[0]
     assert time.time() - first.at < 0.1
     ended = end_of(engine, row)
-    assert len(requests.told(engine, row.id)) == 60
+    assert len(queue.told(engine, row.id)) == 60
     assert ended.started_at is not None
     assert ended.completed_at is not None
     assert ended.version < (ended.completed_at - ended.started_at) / 0.05 + 6

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from longtake.queue import requests
+from longtake.queue import engine as queue
 from longtake.queue.leases import born
 from longtake.queue.requests import Row
 from longtake.settings import settings
@@ -76,10 +76,10 @@ def soak(engine: sa.Engine, url: str, folder: Path, number: int, within_s: float
         for i in range(number):
             windows, window_s = chance.randint(1, 4), chance.choice([0.0, 0.02, 0.06])
             body = asked(effects=str(effects), i=i, windows=windows, window_s=window_s)
-            rows.append(requests.submit(engine, body)[0])
+            rows.append(queue.submit(engine, body)[0])
             if chance.random() < 0.05:
                 unwanted = chance.choice(rows).id
-                if requests.cancel(engine, unwanted) != "ended":
+                if queue.cancel(engine, unwanted) != "ended":
                     cancelled.add(unwanted)
         while time.monotonic() - started < within_s and open_requests(engine) > number // 5:
             time.sleep(0.2)
@@ -107,7 +107,7 @@ def count(
     engine: sa.Engine, folder: Path, rows: list[Row], cancelled: set[str], killers: list[Killer], seconds: float
 ) -> str:
     effects = folder / "effects"
-    ended = {row.id: requests.get(engine, row.id) for row in rows}
+    ended = {row.id: queue.get(engine, row.id) for row in rows}
     made = Counter(name for _, name, _ in lines_of(effects, "made"))
     windows = Counter((name, window) for _, name, window in lines_of(effects, "window"))
     seeds: dict[str, set[str]] = {}

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.errors import DiskFull
-from longtake.queue import requests
+from longtake.queue import engine as queue
 from longtake.queue.requests import Row, Submission
 from longtake.queue.store import KEY, Facts, Store, new_key, own_file
 from longtake.queue.tables import files
@@ -37,7 +37,7 @@ def kept(store: Store, content: bytes = b"frames", wishes: dict[str, Any] | None
 
 def a_row(store: Store, lifecycle: dict[str, Any] | None = None) -> Row:
     asked = Submission("fal-ai/x/y", "default", "me", b"{}", "http://h/queue", lifecycle=lifecycle)
-    return requests.submit(store.engine, asked)[0]
+    return queue.submit(store.engine, asked)[0]
 
 
 def test_a_file_is_kept_with_its_facts(store: Store) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from longtake.queue import requests, webhooks
+from longtake.queue import engine as queue
+from longtake.queue import webhooks
 from longtake.queue.requests import CANCELLED, Outcome, Row, Submission
 from longtake.queue.signing import Signer
 from longtake.queue.tables import deliveries
@@ -109,7 +110,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ended(engine: sa.Engine, url: str | None, outcome: Outcome = INVALID) -> Row:
     asked = Submission("a/b", "default", "user-1", b"{}", "http://h/queue", webhook_url=url, outcome=outcome)
-    return requests.submit(engine, asked)[0]
+    return queue.submit(engine, asked)[0]
 
 
 def state(engine: sa.Engine, request_id: str) -> Any:
@@ -154,7 +155,7 @@ def test_a_payload_that_was_deleted_is_said_to_be_missing(engine: sa.Engine) -> 
     row = ended(engine, None, DONE)
     with engine.begin() as connection:
         connection.execute(sa.update(table).values(output=None))
-    kept = requests.get(engine, row.id)
+    kept = queue.get(engine, row.id)
     assert kept is not None
     said = json.loads(body(kept))
     assert (said["status"], said["payload"]) == ("OK", None)
@@ -199,7 +200,7 @@ def test_the_retries_fit_into_two_hours() -> None:
         pauses = [pause_s(attempts) for attempts in range(1, 11)]
         assert pauses == sorted(pauses)
         assert pauses[0] >= 6
-        assert 1.5 * 3600 < sum(pauses) + 11 * 15 < requests.WEBHOOK_S
+        assert 1.5 * 3600 < sum(pauses) + 11 * 15 < queue.WEBHOOK_S
 
 
 def test_a_server_that_was_away_for_long_tries_once_more(

@@ -14,7 +14,8 @@ import httpx
 import sqlalchemy as sa
 import uvicorn
 
-from longtake.queue import database, requests
+from longtake.queue import database
+from longtake.queue import engine as queue
 from longtake.queue.board import Board
 from longtake.queue.keys import Keys
 from longtake.queue.requests import Line, Outcome, Row
@@ -73,17 +74,17 @@ class Served:
 
     def claim(self) -> Row:
         """Takes the next request, as a worker does."""
-        row = requests.claim(self.engine, "default", "worker")
+        row = queue.claim(self.engine, "default", "worker")
         assert row is not None
         self.parts.board.changed(row.id)
         return row
 
     def tell(self, row: Row, message: str, **labels: str) -> None:
-        requests.tell(self.engine, row, [Line(time.time(), "INFO", message, labels)])
+        queue.tell(self.engine, row, [Line(time.time(), "INFO", message, labels)])
         self.parts.board.changed(row.id)
 
     def finish(self, row: Row, outcome: Outcome = DONE) -> None:
-        assert requests.finish(self.engine, row, outcome)
+        assert queue.finish(self.engine, row, outcome)
         self.parts.board.changed(row.id)
 
 
@@ -130,7 +131,7 @@ def working(served: Served, work: Callable[[Served, Row], None]) -> Iterator[Non
 
     def run() -> None:
         while not ends.wait(0.005):
-            row = requests.claim(served.engine, "default", "worker")
+            row = queue.claim(served.engine, "default", "worker")
             if row is not None:
                 served.parts.board.changed(row.id)
                 work(served, row)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy import event
 
-from longtake.queue import requests
+from longtake.queue import engine as queue
 from longtake.service.errors import dumps
 from tests.service.serving import INPUT, LTXV, Served, serving
 
@@ -26,7 +26,7 @@ def test_fals_hosts_are_services(served: Served, client: httpx.Client, host: str
     path = answer.json()["status_url"].removeprefix("https://queue.fal.run")
     assert client.get(path, headers={"host": host}).status_code == 202
     assert client.get(f"/queue{path}").status_code == 202
-    row = requests.get(served.engine, answer.json()["request_id"])
+    row = queue.get(served.engine, answer.json()["request_id"])
     assert row is not None
     assert row.base_url == "https://queue.fal.run"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from longtake.queue import requests
+from longtake.queue import engine as queue
 from longtake.queue.requests import Outcome, Row, Submission
 from tests.service.serving import LTX2, LTXV, Served, serving
 
@@ -29,7 +29,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 def submit(served: Served, prompt: str, *, endpoint: str = LTXV, key_id: str = "local", **more: Any) -> Row:
     body = json.dumps({"prompt": prompt, **more.pop("body", {})}).encode()
-    row = requests.submit(served.engine, Submission(endpoint, "default", key_id, body, served.queue, **more))[0]
+    row = queue.submit(served.engine, Submission(endpoint, "default", key_id, body, served.queue, **more))[0]
     served.parts.board.changed(row.id)
     return row
 
@@ -56,7 +56,7 @@ def test_requests_as_they_are_listed(served: Served) -> None:
     served.finish(served.claim(), Outcome(422, {"detail": []}, error="The video is too long."))
     row = served.claim()
     served.tell(row, "Sampling new frames", stage="sampling", step="3", steps="10", window="2", windows="2")
-    requests.cancel(served.engine, cancelled.id)
+    queue.cancel(served.engine, cancelled.id)
     found = listed(served)
     assert [(one["id"], one["prompt"], one["state"]) for one in found["requests"]] == [
         (cancelled.id, "e", "cancelled"),
@@ -111,10 +111,10 @@ def test_large_bodies_are_not_read_for_a_line(served: Served) -> None:
 @pytest.mark.parametrize("body", [b"null", b"[]", b"7", b"{", b'{"prompt": {"a": 1}}'])
 def test_whatever_was_asked_is_listed(served: Served, body: bytes) -> None:
     asked = Submission(LTXV, "default", "local", body, served.queue, outcome=Outcome(422, {"detail": "no"}))
-    requests.submit(served.engine, asked)
+    queue.submit(served.engine, asked)
     outputs: tuple[Any, ...] = ({"video": None}, {"video": []}, {"video": {"url": 7}}, [], None, "x")
     for output in outputs:
-        requests.submit(served.engine, Submission(LTXV, "default", "k", b"{}", "h/queue", outcome=Outcome(200, output)))
+        queue.submit(served.engine, Submission(LTXV, "default", "k", b"{}", "h/queue", outcome=Outcome(200, output)))
     assert len(listed(served)["requests"]) == 7
 
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from longtake.queue import requests
+from longtake.queue import engine as queue
 from longtake.queue.requests import Outcome
 from tests.service.serving import INPUT, INPUTS, LTX2, LTXV, OLD, RESULT, Served
 
@@ -143,10 +143,10 @@ def test_payloads_are_deleted(served: Served, client: httpx.Client, legacy: bool
     assert delete("unknown").status_code == 404
     gone = client.get(f"/queue/{LTXV}/requests/{request_id}")
     assert (gone.status_code, gone.json()["error_type"]) == (404, "not_found")
-    kept = requests.get(served.engine, request_id)
+    kept = queue.get(served.engine, request_id)
     assert kept is not None
     assert (kept.body, kept.output, kept.plan) == (b"null", None, None)
-    assert requests.told(served.engine, request_id) == []
+    assert queue.told(served.engine, request_id) == []
     status = client.get(f"/queue/{LTXV}/requests/{request_id}/status?logs=1").json()
     assert (status["status"], status["logs"]) == ("COMPLETED", [])
 

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from longtake.queue import engine as queue
 from longtake.queue import requests
 from longtake.queue.requests import Outcome
 from tests.service.serving import INPUT, LTX2, LTXV, Served, serving, wait_for
@@ -41,7 +42,7 @@ def test_a_submit_says_where_to_ask(served: Served, client: httpx.Client) -> Non
     assert told["response_url"] == base
     assert told["status_url"] == f"{base}/status"
     assert told["cancel_url"] == f"{base}/cancel"
-    row = requests.get(served.engine, told["request_id"])
+    row = queue.get(served.engine, told["request_id"])
     assert row is not None
     assert json.loads(row.body) == INPUT
     assert b" " not in row.body.replace(b"a cat", b"")
@@ -57,14 +58,14 @@ def test_a_submit_reads_fals_headers(served: Served, client: httpx.Client) -> No
         "X-Fal-Runner-Hint": "anything",
         "X-Fal-Object-Lifecycle-Preference": '{"expiration_duration_seconds": 60}',
     }
-    row = requests.get(served.engine, submit(client, headers=headers)["request_id"])
+    row = queue.get(served.engine, submit(client, headers=headers)["request_id"])
     assert row is not None
     assert row.start_by is not None
     assert (row.priority, row.store_io, row.may_retry) == (1, False, False)
     assert row.lifecycle == {"expiration_duration_seconds": 60}
     assert 29 < row.start_by - time.time() < 31
     spoiled = {"X-Fal-Object-Lifecycle-Preference": "{", "X-Fal-Request-Timeout": "30"}
-    row = requests.get(served.engine, submit(client, headers=spoiled)["request_id"])
+    row = queue.get(served.engine, submit(client, headers=spoiled)["request_id"])
     assert row is not None
     assert row.lifecycle is None
     assert row.start_by is not None
@@ -174,13 +175,13 @@ def test_a_request_that_is_not_valid_is_stored_with_its_result(served: Served, c
         ("body", "prompt"): "string_type",
         ("body", "video"): "missing",
     }
-    assert requests.claim(served.engine, "default", "w") is None
+    assert queue.claim(served.engine, "default", "w") is None
 
 
 def test_a_body_is_json_whatever_it_is_called(served: Served, client: httpx.Client) -> None:
     for kind in ("application/x-www-form-urlencoded", "text/plain", "application/octet-stream"):
         answer = client.post(f"/queue/{LTXV}", content=json.dumps(INPUT), headers={"content-type": kind})
-        row = requests.get(served.engine, answer.json()["request_id"])
+        row = queue.get(served.engine, answer.json()["request_id"])
         assert row is not None
         assert row.state == "IN_QUEUE"
     empty = client.post(f"/queue/{LTXV}", content=b"", headers={"content-type": "application/json"}).json()
@@ -303,10 +304,10 @@ def test_the_stream_breaks_its_silence_with_comments(tmp_path: Path) -> None:
 def test_other_servers_changes_are_seen(served: Served, client: httpx.Client) -> None:
     told = submit(client)
     client.get(told["status_url"])
-    row = requests.claim(served.engine, "default", "of another server")
+    row = queue.claim(served.engine, "default", "of another server")
     assert row is not None
     wait_for(lambda: client.get(told["status_url"]).json()["status"] == "IN_PROGRESS", 2)
-    requests.finish(served.engine, row, Outcome(200, {}))
+    queue.finish(served.engine, row, Outcome(200, {}))
     wait_for(lambda: client.get(told["status_url"]).json()["status"] == "COMPLETED", 2)
 
 
@@ -321,7 +322,7 @@ def test_an_idempotency_key_makes_posting_again_safe(served: Served, client: htt
     assert other.json()["detail"][0]["loc"] == ["header", "idempotency-key"]
     served.finish(served.claim())
     assert client.post(f"/queue/{LTXV}", json=INPUT, headers=headers).json()["status"] == "COMPLETED"
-    assert requests.claim(served.engine, "default", "w") is None
+    assert queue.claim(served.engine, "default", "w") is None
 
 
 def test_a_full_queue_is_a_503_that_python_does_not_retry(tmp_path: Path) -> None:
@@ -372,7 +373,7 @@ def test_a_body_above_the_limit_is_a_413(tmp_path: Path) -> None:
 def test_webhook_addresses_are_checked(served: Served, client: httpx.Client, url: str, good: bool) -> None:
     answer = client.post(f"/queue/{LTXV}", json=INPUT, params={"fal_webhook": url})
     if good:
-        row = requests.get(served.engine, answer.json()["request_id"])
+        row = queue.get(served.engine, answer.json()["request_id"])
         assert row is not None
         assert row.webhook_url == url
     else:
@@ -384,6 +385,6 @@ def test_a_pool_has_a_queue_of_its_own(tmp_path: Path) -> None:
         submit(client)
         told = submit(client, {"prompt": "a", "video_url": "https://example.com/a.mp4"}, endpoint=LTX2)
         assert told["queue_position"] == 0
-        row = requests.get(served.engine, told["request_id"])
+        row = queue.get(served.engine, told["request_id"])
         assert row is not None
         assert row.pool == "large"

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from longtake.queue import requests
+from longtake.queue import engine as queue
 from longtake.queue.requests import Event, Outcome, Row
 from longtake.queue.tables import requests as table
 from longtake.service.run import progress
@@ -42,7 +42,7 @@ def test_run_waits_for_the_result(served: Served, client: httpx.Client) -> None:
         answer = client.post(f"/run/{LTXV}", json=INPUT)
     assert (answer.status_code, answer.json()) == (200, RESULT)
     assert answer.headers["x-fal-billable-units"] == "0.02"
-    row = requests.get(served.engine, answer.headers["x-fal-request-id"])
+    row = queue.get(served.engine, answer.headers["x-fal-request-id"])
     assert row is not None
     assert row.base_url == served.queue
 
@@ -95,7 +95,7 @@ def test_the_stream_tells_progress_then_the_result(served: Served, client: httpx
     with working(served, steps):
         answer = client.post(f"/run/{LTXV}/stream", json=INPUT, headers={"accept": "application/json"})
     assert answer.headers["content-type"].startswith("text/event-stream")
-    assert requests.get(served.engine, answer.headers["x-fal-request-id"]) is not None
+    assert queue.get(served.engine, answer.headers["x-fal-request-id"]) is not None
     told = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
     assert [one["step"] for one in told[:-1]] == [1, 2, 3]
     assert all((one["type"], one["steps"], one["stage"]) == ("progress", 3, "sampling") for one in told[:-1])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from longtake.queue import requests
+from longtake.queue import engine as queue
 from longtake.queue.requests import Outcome, Submission
 from tests.service.serving import LTX2, LTXV, Served, serving
 
@@ -22,7 +22,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 def submitted(served: Served, endpoint: str = LTXV, *, outcome: Outcome | None = None, webhook: bool = False) -> str:
     url = "https://example.com/hook" if webhook else None
     asked = Submission(endpoint, "default", "local", b"{}", served.queue, webhook_url=url, outcome=outcome)
-    return requests.submit(served.engine, asked)[0].id
+    return queue.submit(served.engine, asked)[0].id
 
 
 def scraped(served: Served) -> dict[str, float]:
@@ -40,7 +40,7 @@ def test_the_queue_and_how_requests_ended(served: Served) -> None:
     served.claim()
     for status in (422, 504):
         submitted(served, LTX2, outcome=Outcome(status, {}), webhook=True)
-    assert requests.cancel(served.engine, submitted(served)) == "cancelled"
+    assert queue.cancel(served.engine, submitted(served)) == "cancelled"
     time.sleep(0.1)
     seen = scraped(served)
     assert seen['longtake_queue_depth{pool="default"}'] == 1

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -66,7 +67,8 @@ def _serve(settings: Settings, host: str | None, port: int, tls_port: int | None
             err=True,
         )
         asked = LOOPBACK
-    files = None if tls_port is None else tls.prepare(settings.data_dir / "tls")
+    names = {host, urlsplit(settings.public_url or "").hostname} - {None, "0.0.0.0", "::"}
+    files = None if tls_port is None else tls.prepare(settings.data_dir / "tls", filter(None, names))
 
     def say(address: Address) -> None:
         name = _shown(address.host)
@@ -104,8 +106,6 @@ def client_env(
 ) -> None:
     """Print what a Python or JavaScript program needs to use this server with fal's own client."""
     with reporting(as_json=False, debug=False):
-        from urllib.parse import urlsplit
-
         from longtake.service.client_env import Reach, lines
         from longtake.service.tls import tls_files
         from longtake.settings import settings

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import sqlalchemy as sa
 import structlog
 
-from longtake.queue import requests
+from longtake.queue.engine import outline, told, versions, waiting
 from longtake.queue.requests import Event, Row
 
 POLL_S = 0.25
@@ -40,7 +40,7 @@ _log = structlog.get_logger("longtake.board")
 
 @dataclass(frozen=True)
 class View:
-    """A request as it stands: its row without what is large (see `requests.outline`), its place in the queue, its log.
+    """A request as it stands: its row without what is large (see `engine.outline`), its place in the queue, its log.
     `memo`: what readers made of it, kept as long as the view is."""
 
     row: Row
@@ -241,12 +241,12 @@ class Board:
             self._weight -= entry.weight if entry else 0
 
     def _read(self, request_id: str, before: View | None) -> View | None:
-        row = requests.outline(self._engine, request_id)
+        row = outline(self._engine, request_id)
         if row is None:
             return None
         known = () if before is None or before.row.ended else before.events  # one that has ended only loses lines
         unchanged = before is not None and before.row.version == row.version
-        new = [] if unchanged else requests.told(self._engine, request_id, known[-1].seq if known else 0)
+        new = [] if unchanged else told(self._engine, request_id, known[-1].seq if known else 0)
         if row.state == "IN_QUEUE":
             queue = self._queue(row.pool)
             if queue.behind(time.monotonic()):
@@ -262,7 +262,7 @@ class Board:
         with self._reading:
             started = time.monotonic()
             queue.stale = False
-            places = {one: place for place, one in enumerate(requests.waiting(self._engine, pool))}
+            places = {one: place for place, one in enumerate(waiting(self._engine, pool))}
             with self._lock:
                 moved = [one for one in self._watchers if queue.places.get(one) != places.get(one)]
                 queue.places, queue.read_at = places, time.monotonic()
@@ -321,9 +321,9 @@ class Board:
         """Asks the database which of these requests have changed."""
         for start in range(0, len(ids), AT_ONCE):
             began = time.monotonic()
-            versions = requests.versions(self._engine, ids[start : start + AT_ONCE])
+            now_at = versions(self._engine, ids[start : start + AT_ONCE])
             with self._lock:
-                for one, version in versions.items():
+                for one, version in now_at.items():
                     entry = self._entries.get(one)
                     if entry is None or entry.view is None:
                         self._wake(one)

@@ -18,6 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from longtake.queue import engine as queue
 from longtake.queue import requests
 from longtake.queue.database import passing, reading
 from longtake.queue.outcomes import LATE, lost
@@ -183,9 +184,9 @@ class Watch:
         silent = self._sightings.dead(rows, time.monotonic())
         for row in {row.id: row for row in (*silent, *filter(self._gone, rows))}.values():
             self._bury(row)
-        for orphan in requests.orphans(self._engine):
+        for orphan in queue.orphans(self._engine):
             self._recover(orphan)
-        for request_id in requests.expire(self._engine, LATE):
+        for request_id in queue.expire(self._engine, LATE):
             self._on_change(request_id)
 
     def _gone(self, row: Any) -> bool:
@@ -200,15 +201,15 @@ class Watch:
 
     def _recover(self, row: requests.Row) -> None:
         if row.cancel_at is None and spent(row, self._settings):
-            changed = requests.finish(self._engine, row, lost(row.attempt))
+            changed = queue.finish(self._engine, row, lost(row.attempt))
         else:
-            changed = requests.give_back(self._engine, row, counts=True)
+            changed = queue.give_back(self._engine, row, counts=True)
         if not changed:
             return
         log.warning("Request %s lost its worker in attempt %d.", row.id, row.attempt)
         self._on_change(row.id)
         self._wake(row.pool)
-        now = requests.get(self._engine, row.id)
+        now = queue.get(self._engine, row.id)
         if now is not None and now.ended:
             shutil.rmtree(work_folder(self._settings, row.id), ignore_errors=True)
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import sqlalchemy as sa
 
-from longtake.queue import requests
+from longtake.queue import engine as queue
 from longtake.queue.child import Message
 from longtake.queue.leases import Lease
 from longtake.queue.requests import Row
@@ -45,7 +45,7 @@ class Claims:
             try:
                 if self._doubtful:
                     self._tidy(worker)
-                row = requests.claim(self._engine, pool, worker)
+                row = queue.claim(self._engine, pool, worker)
             except Exception:
                 self._doubtful = True
                 raise
@@ -54,9 +54,9 @@ class Claims:
             return row
 
     def _tidy(self, worker: str) -> None:
-        for row in requests.in_hands(self._engine, worker):
+        for row in queue.in_hands(self._engine, worker):
             if row.id not in self._running:
-                requests.give_back(self._engine, row, counts=False)
+                queue.give_back(self._engine, row, counts=False)
         self._doubtful = False
 
     def drop(self, request_id: str) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Literal, TypeVar
 
-from longtake.queue import outcomes, requests
+from longtake.queue import engine as queue
+from longtake.queue import outcomes
 from longtake.queue.addresses import sibling
 from longtake.queue.child import Child, Message
 from longtake.queue.database import GivenUp, insist, passing
@@ -126,7 +127,7 @@ class Slot:
         except Exception:
             log.exception("Request %s ends, for something failed here.", row.id)
             self._kill()
-            self._insist(lambda: requests.finish(self._shop.engine, row, outcomes.BROKEN))
+            self._insist(lambda: queue.finish(self._shop.engine, row, outcomes.BROKEN))
             self._shop.on_change(row.id)
         finally:
             self._shop.claims.drop(row.id)
@@ -208,10 +209,10 @@ class Slot:
         elif end == "died" and spent(row, self._shop.settings):
             ended = self._finish(job, outcomes.lost(row.attempt))
         elif end == "died":
-            self._insist(lambda: requests.give_back(self._shop.engine, row, counts=True))
+            self._insist(lambda: queue.give_back(self._shop.engine, row, counts=True))
         elif end == "drained":
             self._kill()
-            self._insist(lambda: requests.give_back(self._shop.engine, row, counts=False))
+            self._insist(lambda: queue.give_back(self._shop.engine, row, counts=False))
         elif end == "cancelled":
             ended = self._finish(job, CANCELLED)
         else:
@@ -250,7 +251,7 @@ class Slot:
                     job.lines.append(_line(message))
                 case "plan":
                     plan = message["plan"]
-                    if not self._insist(partial(requests.keep_plan, self._shop.engine, job.row, plan)):
+                    if not self._insist(partial(queue.keep_plan, self._shop.engine, job.row, plan)):
                         return self._unwanted(job.row)
                     self._shop.on_change(job.row.id)
                     child.send(b'{"do": "go"}')
@@ -271,7 +272,7 @@ class Slot:
                 return "died"
             if now >= job.next_look:
                 job.next_look = now + POLL_S
-                if self._try(lambda: requests.hold(self._shop.engine, job.row), "held") != "held":
+                if self._try(lambda: queue.hold(self._shop.engine, job.row), "held") != "held":
                     return self._unwanted(job.row)
             if job.lines and now >= job.next_tell:
                 self._tell(job)
@@ -282,11 +283,11 @@ class Slot:
         return min(due, job.next_tell if job.lines else due) - time.monotonic()
 
     def _unwanted(self, row: Row) -> End:
-        return "cancelled" if self._insist(lambda: requests.hold(self._shop.engine, row)) == "cancelled" else "lost"
+        return "cancelled" if self._insist(lambda: queue.hold(self._shop.engine, row)) == "cancelled" else "lost"
 
     def _tell(self, job: Job) -> None:
         """Stores the lines, if the database will have them now."""
-        if self._try(lambda: requests.tell(self._shop.engine, job.row, job.lines), None) is None:
+        if self._try(lambda: queue.tell(self._shop.engine, job.row, job.lines), None) is None:
             job.lines = job.lines[-MOST_LINES:]
             job.next_tell = time.monotonic() + 10 * BATCH_S
             return
@@ -297,7 +298,7 @@ class Slot:
     def _result(self, job: Job, message: Message) -> End:
         """Keeps the file that was made; the outcome with its address."""
         row, path = job.row, Path(message["file"])
-        if self._insist(lambda: requests.hold(self._shop.engine, row)) == "lost":
+        if self._insist(lambda: queue.hold(self._shop.engine, row)) == "lost":
             return "lost"
         job.lines += [Line(time.time(), "INFO", note) for note in message.get("notes") or ()]
         job.done = message
@@ -312,9 +313,9 @@ class Slot:
         """Stores how it ended, however long that takes, after what was told before; whether it counts."""
         row, engine = job.row, self._shop.engine
         if job.lines:
-            self._insist_or(lambda: requests.tell(engine, row, job.lines), lambda: False)
+            self._insist_or(lambda: queue.tell(engine, row, job.lines), lambda: False)
         kept = self._insist_or(
-            lambda: requests.finish(engine, row, outcome), lambda: requests.finish(engine, row, outcomes.BROKEN)
+            lambda: queue.finish(engine, row, outcome), lambda: queue.finish(engine, row, outcomes.BROKEN)
         )
         if not kept:
             log.warning("Request %s has ended already or is worked on elsewhere; this outcome is dropped.", row.id)
@@ -323,7 +324,7 @@ class Slot:
     def _clear(self, row: Row, ended: bool) -> None:
         """Removes the work folder once the request has ended: until then another attempt goes on from it."""
         if not ended:
-            now = self._try(lambda: requests.get(self._shop.engine, row.id), None)
+            now = self._try(lambda: queue.get(self._shop.engine, row.id), None)
             ended = now is not None and now.ended
         if ended:
             shutil.rmtree(work_folder(self._shop.settings, row.id), ignore_errors=True)

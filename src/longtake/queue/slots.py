@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
 
-from longtake.queue import requests
+from longtake.queue import engine as queue
 from longtake.queue.child import Message
 from longtake.queue.leases import Lease
 from longtake.queue.shop import Claims, Shop, Store
@@ -95,6 +95,6 @@ class Slots:
         """Removes the work folders of requests that have ended."""
         folder = self._settings.data_dir / "work"
         for name in os.listdir(folder) if folder.is_dir() else ():
-            row = requests.get(self._engine, name)
+            row = queue.get(self._engine, name)
             if row is None or row.ended:
                 shutil.rmtree(folder / name, ignore_errors=True)

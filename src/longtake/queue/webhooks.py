@@ -13,7 +13,7 @@ import structlog
 
 from longtake import __version__
 from longtake.outbound import transport as guarded
-from longtake.queue import requests
+from longtake.queue import engine as queue
 from longtake.queue.database import GivenUp, insist, passing, reading
 from longtake.queue.requests import Row
 from longtake.queue.signing import Signer
@@ -146,7 +146,7 @@ class Deliverer:
 
     def _post(self, delivery: Any) -> str | None:
         """Sends it; what went wrong."""
-        row = insist(lambda: requests.get(self._engine, delivery.request_id), self._ending)
+        row = insist(lambda: queue.get(self._engine, delivery.request_id), self._ending)
         if row is None:
             return None
         content = body(row)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from starlette.requests import Request
 from starlette.responses import Response
 
-from longtake.queue import requests
+from longtake.queue import engine as queue
 from longtake.queue.board import View
 from longtake.queue.requests import Row
 from longtake.service.auth import caller_of, own
@@ -60,7 +60,7 @@ async def follow(parts: Parts, view: View) -> AsyncIterator[View | None]:
 
 async def stop(parts: Parts, request_id: str) -> tuple[int, str]:
     """Cancels a request: the status and the word that fal answers."""
-    done = await parts.ask(requests.cancel, parts.engine, request_id)
+    done = await parts.ask(queue.cancel, parts.engine, request_id)
     parts.board.changed(request_id)
     if done == "asked":
         parts.cancel(request_id)
@@ -71,7 +71,7 @@ async def replay(parts: Parts, row: Row) -> Response:
     """The result of a request that has ended, as often as it is asked for: status, headers and body."""
     if not row.ended or row.status_code is None:
         raise RequestFailed(400, "Request is still in progress", None, {"x-fal-request-id": row.id})
-    body = await parts.ask(requests.output, parts.engine, row.id)
+    body = await parts.ask(queue.output, parts.engine, row.id)
     kept = {name.lower(): value for name, value in (row.headers or {}).items()}
     headers = {
         "x-fal-billable-units": row.price_usd,

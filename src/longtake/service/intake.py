@@ -11,11 +11,13 @@ from longtake import outbound
 from longtake.endpoints import ENDPOINTS
 from longtake.endpoints.shared import dotted, problem, problems
 from longtake.errors import InvalidRequest
-from longtake.queue import lifecycle, requests
+from longtake.queue import engine as queue
+from longtake.queue import lifecycle
 from longtake.queue.addresses import sibling
 from longtake.queue.board import View
+from longtake.queue.engine import IdempotencyMismatch, QuotaReached
 from longtake.queue.keys import Caller
-from longtake.queue.requests import IdempotencyMismatch, Outcome, Priority, QuotaReached, Row, Submission
+from longtake.queue.requests import Outcome, Priority, Row, Submission
 from longtake.service import body
 from longtake.service.auth import caller_of
 from longtake.service.errors import ModelFailed, RequestFailed
@@ -103,10 +105,10 @@ def _store(parts: Parts, asked: Submission, caller: Caller) -> Taken:
             "runner_scheduling_failure",
         )
     try:
-        row, is_new = requests.submit(parts.engine, asked, max_in_flight=caller.max_in_flight)
+        row, is_new = queue.submit(parts.engine, asked, max_in_flight=caller.max_in_flight)
     except sa.exc.IntegrityError:
         # The database went away between storing it and saying so, and this is the second try.
-        stored = requests.outline(parts.engine, asked.id)
+        stored = queue.outline(parts.engine, asked.id)
         if stored is None:
             raise
         row, is_new = stored, True

@@ -14,9 +14,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from longtake.queue import engine as queue
 from longtake.queue import requests
 from longtake.queue.database import connect, file_url
-from longtake.queue.requests import IdempotencyMismatch, Line, Outcome, QuotaReached, Row
+from longtake.queue.engine import IdempotencyMismatch, QuotaReached
+from longtake.queue.requests import Line, Outcome, Row
 from longtake.queue.tables import deliveries, metadata, workers
 from tests.queue.help import asked, current, submit
 
@@ -25,7 +27,7 @@ LATE = Outcome(504, {"detail": "late"}, error="late", error_type="request_timeou
 
 
 def claimed(engine: sa.Engine, worker: str = "w") -> Row:
-    row = requests.claim(engine, "default", worker)
+    row = queue.claim(engine, "default", worker)
     assert row is not None
     return row
 
@@ -51,37 +53,37 @@ def at_once(number: int, do: Callable[[int], Any]) -> list[Any]:
 
 
 def test_a_request_from_submit_to_result(engine: sa.Engine) -> None:
-    row, new = requests.submit(engine, asked(windows=2))
+    row, new = queue.submit(engine, asked(windows=2))
     assert (new, row.state, row.attempt, row.worker) == (True, "IN_QUEUE", 0, None)
     taken = claimed(engine)
     assert (taken.id, taken.state, taken.attempt, taken.worker) == (row.id, "IN_PROGRESS", 1, "w")
-    assert requests.claim(engine, "default", "other") is None
-    assert requests.keep_plan(engine, taken, {"seed": 7})
-    assert requests.tell(engine, taken, [Line(1.0, "INFO", "Sampling", {"step": "1"}), Line(2.0, "INFO", "Decoding")])
-    assert requests.finish(engine, taken, DONE)
+    assert queue.claim(engine, "default", "other") is None
+    assert queue.keep_plan(engine, taken, {"seed": 7})
+    assert queue.tell(engine, taken, [Line(1.0, "INFO", "Sampling", {"step": "1"}), Line(2.0, "INFO", "Decoding")])
+    assert queue.finish(engine, taken, DONE)
     ended = current(engine, row)
     assert (ended.state, ended.status_code, ended.plan) == ("COMPLETED", 200, {"seed": 7})
     assert json.loads(ended.output or b"") == {"seed": 1}
     assert ended.headers == {"x-fal-billable-units": "1"}
-    assert [line.message for line in requests.told(engine, row.id)] == ["Sampling", "Decoding"]
-    first = requests.told(engine, row.id)[0]
-    assert [line.message for line in requests.told(engine, row.id, after=first.seq)] == ["Decoding"]
-    assert requests.versions(engine, [row.id, "none"]) == {row.id: ended.version}
+    assert [line.message for line in queue.told(engine, row.id)] == ["Sampling", "Decoding"]
+    first = queue.told(engine, row.id)[0]
+    assert [line.message for line in queue.told(engine, row.id, after=first.seq)] == ["Decoding"]
+    assert queue.versions(engine, [row.id, "none"]) == {row.id: ended.version}
     assert ended.version == 4
 
 
 def test_the_earlier_goes_first_and_the_low_go_last(engine: sa.Engine) -> None:
     order = [replace(asked(i=i), priority="low" if i in (0, 2) else "normal") for i in range(5)]
-    rows = [requests.submit(engine, one)[0] for one in order]
+    rows = [queue.submit(engine, one)[0] for one in order]
     wanted = [rows[i].id for i in (1, 3, 4, 0, 2)]
-    assert requests.waiting(engine, "default") == wanted
+    assert queue.waiting(engine, "default") == wanted
     assert [claimed(engine).id for _ in wanted] == wanted
 
 
 def test_pools_are_queues_of_their_own(engine: sa.Engine) -> None:
     row = submit(engine, "other")
-    assert requests.claim(engine, "default", "w") is None
-    taken = requests.claim(engine, "other", "w")
+    assert queue.claim(engine, "default", "w") is None
+    taken = queue.claim(engine, "other", "w")
     assert taken is not None
     assert taken.id == row.id
 
@@ -91,59 +93,59 @@ def test_of_many_who_claim_each_request_goes_to_one(engine: sa.Engine) -> None:
 
     def claim_all(i: int) -> list[str]:
         mine = []
-        while (row := requests.claim(engine, "default", f"w{i}")) is not None:
+        while (row := queue.claim(engine, "default", f"w{i}")) is not None:
             mine.append(row.id)
         return mine
 
     counts = Counter(one for mine in at_once(6, claim_all) for one in mine)
     # A claim may find nothing while others claim: what is left is there for the next look.
-    while (row := requests.claim(engine, "default", "last")) is not None:
+    while (row := queue.claim(engine, "default", "last")) is not None:
         counts[row.id] += 1
     assert counts == dict.fromkeys(rows, 1)
 
 
 def test_one_idempotency_key_makes_one_request(engine: sa.Engine) -> None:
     once = replace(asked(windows=1), idempotency_key="k")
-    results = at_once(8, lambda i: requests.submit(engine, replace(once, id=f"id-{i}")))
+    results = at_once(8, lambda i: queue.submit(engine, replace(once, id=f"id-{i}")))
     assert len({row.id for row, _ in results}) == 1
     assert Counter(new for _, new in results) == {True: 1, False: 7}
-    assert len(requests.waiting(engine, "default")) == 1
+    assert len(queue.waiting(engine, "default")) == 1
     with pytest.raises(IdempotencyMismatch):
-        requests.submit(engine, replace(asked(windows=2), idempotency_key="k"))
-    assert requests.submit(engine, replace(once, key_id="another", id="yet-another"))[1]
+        queue.submit(engine, replace(asked(windows=2), idempotency_key="k"))
+    assert queue.submit(engine, replace(once, key_id="another", id="yet-another"))[1]
 
 
 def test_a_replay_answers_with_the_request_as_it_is_now(engine: sa.Engine) -> None:
     once = replace(asked(), idempotency_key="k")
-    row, _ = requests.submit(engine, once, max_in_flight=1)
-    assert requests.submit(engine, once, max_in_flight=1) == (row, False)
-    requests.finish(engine, claimed(engine), DONE)
-    assert requests.submit(engine, once)[0].state == "COMPLETED"
+    row, _ = queue.submit(engine, once, max_in_flight=1)
+    assert queue.submit(engine, once, max_in_flight=1) == (row, False)
+    queue.finish(engine, claimed(engine), DONE)
+    assert queue.submit(engine, once)[0].state == "COMPLETED"
 
 
 def test_a_key_has_no_more_in_flight_than_its_quota(engine: sa.Engine) -> None:
-    results = at_once(8, lambda i: requests.submit(engine, asked(i=i), max_in_flight=3))
+    results = at_once(8, lambda i: queue.submit(engine, asked(i=i), max_in_flight=3))
     assert sum(isinstance(result, QuotaReached) for result in results) == 5
-    assert requests.submit(engine, asked(key_id="another"), max_in_flight=3)[1]
-    requests.submit(engine, replace(asked(), outcome=DONE), max_in_flight=3)  # has ended: counts for nothing
-    requests.finish(engine, claimed(engine), DONE)
-    assert requests.submit(engine, asked(), max_in_flight=3)[1]
+    assert queue.submit(engine, asked(key_id="another"), max_in_flight=3)[1]
+    queue.submit(engine, replace(asked(), outcome=DONE), max_in_flight=3)  # has ended: counts for nothing
+    queue.finish(engine, claimed(engine), DONE)
+    assert queue.submit(engine, asked(), max_in_flight=3)[1]
 
 
 def test_what_is_not_valid_ends_at_once_and_is_called_back(engine: sa.Engine) -> None:
     wrong = Outcome(422, {"detail": []}, error="wrong", error_type="value_error")
-    row, _ = requests.submit(engine, replace(asked(), outcome=wrong, webhook_url="https://me.example/hook"))
+    row, _ = queue.submit(engine, replace(asked(), outcome=wrong, webhook_url="https://me.example/hook"))
     assert (row.state, row.status_code, row.error) == ("COMPLETED", 422, "wrong")
-    assert requests.claim(engine, "default", "w") is None
+    assert queue.claim(engine, "default", "w") is None
     assert webhooks(engine) == [row.id]
 
 
 def test_a_webhook_is_promised_with_the_end(engine: sa.Engine) -> None:
-    row, _ = requests.submit(engine, replace(asked(), webhook_url="https://me.example/hook"))
+    row, _ = queue.submit(engine, replace(asked(), webhook_url="https://me.example/hook"))
     taken = claimed(engine)
     assert webhooks(engine) == []
-    assert requests.finish(engine, taken, DONE)
-    assert not requests.finish(engine, taken, DONE)
+    assert queue.finish(engine, taken, DONE)
+    assert not queue.finish(engine, taken, DONE)
     assert webhooks(engine) == [row.id]
 
 
@@ -154,30 +156,30 @@ def webhooks(engine: sa.Engine) -> list[str]:
 
 def test_cancelling(engine: sa.Engine) -> None:
     waits, works, done = (submit(engine, i=i) for i in range(3))
-    assert requests.cancel(engine, "nobody") == "unknown"
-    assert requests.cancel(engine, waits.id) == "cancelled"
+    assert queue.cancel(engine, "nobody") == "unknown"
+    assert queue.cancel(engine, waits.id) == "cancelled"
     assert (current(engine, waits).state, current(engine, waits).status_code) == ("CANCELLED", 499)
-    assert requests.cancel(engine, waits.id) == "ended"
+    assert queue.cancel(engine, waits.id) == "ended"
     taken = claimed(engine)
-    assert requests.hold(engine, taken) == "held"
-    assert requests.cancel(engine, works.id) == "asked"
-    assert requests.hold(engine, taken) == "cancelled"
-    assert requests.finish(engine, taken, requests.CANCELLED)
+    assert queue.hold(engine, taken) == "held"
+    assert queue.cancel(engine, works.id) == "asked"
+    assert queue.hold(engine, taken) == "cancelled"
+    assert queue.finish(engine, taken, requests.CANCELLED)
     assert current(engine, works).state == "CANCELLED"
-    assert requests.finish(engine, claimed(engine), DONE)
-    assert requests.cancel(engine, done.id) == "ended"
+    assert queue.finish(engine, claimed(engine), DONE)
+    assert queue.cancel(engine, done.id) == "ended"
 
 
 def test_one_that_is_to_be_cancelled_does_not_go_back_to_the_queue(engine: sa.Engine) -> None:
     submit(engine)
     taken = claimed(engine)
-    requests.cancel(engine, taken.id)
-    assert requests.give_back(engine, taken, counts=True)
+    queue.cancel(engine, taken.id)
+    assert queue.give_back(engine, taken, counts=True)
     assert current(engine, taken).state == "CANCELLED"
 
 
 def cancel_and_note(engine: sa.Engine, row: Row, answers: list[str]) -> None:
-    answers.append(requests.cancel(engine, row.id))
+    answers.append(queue.cancel(engine, row.id))
 
 
 def test_cancelling_meets_every_claim_and_return(engine: sa.Engine) -> None:
@@ -188,9 +190,9 @@ def test_cancelling_meets_every_claim_and_return(engine: sa.Engine) -> None:
         canceller = threading.Thread(target=partial(cancel_and_note, engine, row, answers))
         canceller.start()
         while canceller.is_alive():
-            taken = requests.claim(engine, "default", "w")
+            taken = queue.claim(engine, "default", "w")
             if taken is not None:
-                requests.give_back(engine, taken, counts=True)
+                queue.give_back(engine, taken, counts=True)
         canceller.join()
         assert answers in (["cancelled"], ["asked"])
         assert current(engine, row).state == "CANCELLED"
@@ -199,39 +201,39 @@ def test_cancelling_meets_every_claim_and_return(engine: sa.Engine) -> None:
 def test_a_request_that_went_back_goes_first_and_no_outcome_of_before_counts(engine: sa.Engine) -> None:
     first, _second = submit(engine), submit(engine)
     lost = claimed(engine)
-    assert requests.give_back(engine, lost, counts=True)
-    assert requests.waiting(engine, "default")[0] == first.id
+    assert queue.give_back(engine, lost, counts=True)
+    assert queue.waiting(engine, "default")[0] == first.id
     again = claimed(engine)  # even by the same worker
     assert (again.id, again.attempt) == (first.id, 2)
-    assert not requests.finish(engine, lost, DONE)
-    assert not requests.keep_plan(engine, lost, {"seed": 1})
-    assert not requests.tell(engine, lost, [Line(1.0, "INFO", "from the dead")])
-    assert not requests.give_back(engine, lost, counts=True)
-    assert requests.hold(engine, lost) == "lost"
-    assert requests.told(engine, first.id) == []
-    assert requests.finish(engine, again, DONE)
+    assert not queue.finish(engine, lost, DONE)
+    assert not queue.keep_plan(engine, lost, {"seed": 1})
+    assert not queue.tell(engine, lost, [Line(1.0, "INFO", "from the dead")])
+    assert not queue.give_back(engine, lost, counts=True)
+    assert queue.hold(engine, lost) == "lost"
+    assert queue.told(engine, first.id) == []
+    assert queue.finish(engine, again, DONE)
 
 
 def test_a_drained_attempt_does_not_count(engine: sa.Engine) -> None:
     submit(engine)
-    assert requests.give_back(engine, claimed(engine), counts=False)
+    assert queue.give_back(engine, claimed(engine), counts=False)
     assert claimed(engine).attempt == 1
 
 
 def test_what_is_not_started_in_time_ends(engine: sa.Engine) -> None:
-    late, _ = requests.submit(engine, replace(asked(), start_timeout_s=-1.0))
-    requests.submit(engine, replace(asked(), start_timeout_s=60.0))
+    late, _ = queue.submit(engine, replace(asked(), start_timeout_s=-1.0))
+    queue.submit(engine, replace(asked(), start_timeout_s=60.0))
     submit(engine)
-    assert requests.expire(engine, LATE) == [late.id]
-    assert requests.expire(engine, LATE) == []
+    assert queue.expire(engine, LATE) == [late.id]
+    assert queue.expire(engine, LATE) == []
     assert current(engine, late).error_type == "request_timeout"
 
 
 def test_what_was_started_in_time_may_wait_after_its_worker_died(engine: sa.Engine) -> None:
-    requests.submit(engine, replace(asked(), start_timeout_s=0.2))
-    requests.give_back(engine, claimed(engine), counts=True)
+    queue.submit(engine, replace(asked(), start_timeout_s=0.2))
+    queue.give_back(engine, claimed(engine), counts=True)
     time.sleep(0.25)
-    assert requests.expire(engine, LATE) == []
+    assert queue.expire(engine, LATE) == []
 
 
 def test_orphans_are_those_whose_worker_has_no_row(engine: sa.Engine) -> None:
@@ -241,8 +243,8 @@ def test_orphans_are_those_whose_worker_has_no_row(engine: sa.Engine) -> None:
             sa.insert(workers).values(id="alive", host="h", pid=1, boot="", born=0, beats=0, beat_at=0.0)
         )
     lost, _held = claimed(engine, "dead"), claimed(engine, "alive")
-    assert [row.id for row in requests.orphans(engine)] == [lost.id]
-    assert [row.worker for row in requests.in_hands(engine, "alive")] == ["alive"]
+    assert [row.id for row in queue.orphans(engine)] == [lost.id]
+    assert [row.worker for row in queue.in_hands(engine, "alive")] == ["alive"]
 
 
 class Life(RuleBasedStateMachine):
@@ -262,14 +264,14 @@ class Life(RuleBasedStateMachine):
 
     @rule(target=rows, priority=st.sampled_from(["normal", "low"]))
     def submit(self, priority: Any) -> str:
-        row, _ = requests.submit(self.engine, replace(asked(), priority=priority))
+        row, _ = queue.submit(self.engine, replace(asked(), priority=priority))
         self.model[row.id] = {"state": "IN_QUEUE", "rank": (priority == "low", row.seq), "hold": None, "attempt": 0}
         return row.id
 
     @rule(target=holds, worker=st.sampled_from(["a", "b"]))
     def claim(self, worker: str) -> Row | None:
         waiting = sorted((one["rank"], name) for name, one in self.model.items() if one["state"] == "IN_QUEUE")
-        row = requests.claim(self.engine, "default", worker)
+        row = queue.claim(self.engine, "default", worker)
         assert (row.id if row else None) == (waiting[0][1] if waiting else None)
         if row is not None:
             one = self.model[row.id]
@@ -286,7 +288,7 @@ class Life(RuleBasedStateMachine):
     def finish(self, row: Row | None) -> None:
         if row is not None:
             held = self._holds(row)
-            assert requests.finish(self.engine, row, DONE) == held
+            assert queue.finish(self.engine, row, DONE) == held
             if held:
                 self.model[row.id]["state"] = "COMPLETED"
 
@@ -294,21 +296,21 @@ class Life(RuleBasedStateMachine):
     def give_back(self, row: Row | None) -> None:
         if row is not None:
             held = self._holds(row)
-            assert requests.give_back(self.engine, row, counts=True) == held
+            assert queue.give_back(self.engine, row, counts=True) == held
             if held:
                 self.model[row.id]["state"] = "CANCELLED" if self.model[row.id]["cancel"] else "IN_QUEUE"
 
     @rule(row=holds)
     def tell_and_plan(self, row: Row | None) -> None:
         if row is not None:
-            assert requests.keep_plan(self.engine, row, {"seed": 1}) == self._holds(row)
-            assert requests.tell(self.engine, row, [Line(0.0, "INFO", "x")]) == self._holds(row)
+            assert queue.keep_plan(self.engine, row, {"seed": 1}) == self._holds(row)
+            assert queue.tell(self.engine, row, [Line(0.0, "INFO", "x")]) == self._holds(row)
 
     @rule(name=rows)
     def cancel(self, name: str) -> None:
         one = self.model[name]
         wanted = {"IN_QUEUE": "cancelled", "IN_PROGRESS": "asked"}.get(one["state"], "ended")
-        assert requests.cancel(self.engine, name) == wanted
+        assert queue.cancel(self.engine, name) == wanted
         if wanted == "cancelled":
             one["state"] = "CANCELLED"
         elif wanted == "asked":
@@ -318,7 +320,7 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def states_agree(self) -> None:
         for name, one in self.model.items():
-            row = requests.get(self.engine, name)
+            row = queue.get(self.engine, name)
             assert row is not None
             assert row.state == one["state"]
             assert (row.completed_at is not None) == row.ended == (row.status_code is not None)
