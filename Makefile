@@ -23,7 +23,7 @@ demo: $(READY)
 	@echo "The longer video is demo/longer.mp4; the frames across its joint are in demo/joint.png."
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

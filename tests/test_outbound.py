@@ -311,13 +311,13 @@ def test_trusted_hosts_go_by_their_exact_name(start: Callable[..., Site]) -> Non
 
 def test_a_name_that_does_not_resolve_in_time() -> None:
     def slow(host: str, port: int) -> list[str]:
-        time.sleep(1.5)
+        time.sleep(4)
         return ["8.8.8.8"]
 
     started = time.monotonic()
     with client(Guarded(resolve=slow), timeout=0.2) as web, pytest.raises(httpx.ConnectTimeout, match="in time"):
         web.get("http://slow.example/")
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 3
 
 
 @pytest.mark.parametrize("failure", [OSError("no"), UnicodeError("no"), ValueError("no")])

