@@ -208,7 +208,7 @@ class _Limit:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._over and isinstance(error, httpx.TransportError):
+        if self._over and self._connection is not None and isinstance(error, httpx.TransportError):
             raise httpx.ReadTimeout("no answer in time") from error
 
     def trace(self, event: str, info: dict[str, Any]) -> None:

@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -72,10 +71,11 @@ def main(url: str, folder: str, overrides: str = "{}") -> None:
     migrate(engine)
     asked = settings(**QUICK | {"data_dir": Path(folder)} | json.loads(overrides))
     server = Server(engine, asked).start()
-    terminated = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: terminated.set())
+    terminated: list[int] = []  # an Event could not be set while this thread is about to wait for it
+    signal.signal(signal.SIGTERM, lambda number, _: terminated.append(number))
     os.write(1, b"up\n")
-    terminated.wait()
+    while not terminated:
+        time.sleep(0.02)
     server.watch.stop()
     server.slots.drain(asked.drain_s)
 
