@@ -26,7 +26,7 @@ from longtake.endpoints.shared import parse
 from longtake.errors import Cancelled, LongtakeError
 from longtake.media.fetch import localise
 from longtake.media.source import open_source
-from longtake.models.registry import ModelCard, default_model
+from longtake.models.registry import ModelCard, card, default_model
 from longtake.plan import LTX2Plan, from_json, to_json
 from longtake.prepare import Prepared, prepared, recipe_of
 from longtake.queue.store import own_file
@@ -173,7 +173,8 @@ def carry_out(message: Mapping[str, Any], line: Line, shelf: Shelf, settings: Se
     folder = Path(message["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     request = parse(ENDPOINTS[message["endpoint"]].Request, message["body"])
-    card = default_model(message["endpoint"], settings)
+    plan = None if message["plan"] is None else from_json(message["plan"])
+    model = default_model(message["endpoint"], settings) if plan is None else card(plan.model)
     transport = outbound.transport(settings.trusted_hosts)
     reporter = Reporter(line)
     reporter.enter("prepare")
@@ -182,10 +183,9 @@ def carry_out(message: Mapping[str, Any], line: Line, shelf: Shelf, settings: Se
         return localise(url, into, max_bytes=max_bytes, transport=transport)
 
     started = time.perf_counter()
-    plan = None if message["plan"] is None else from_json(message["plan"])
     with prepared(
         request,
-        card,
+        model,
         settings,
         own_file=lambda url: own_file(url, Path(message["files"]), message["key_id"]),
         folder=folder,
@@ -195,8 +195,8 @@ def carry_out(message: Mapping[str, Any], line: Line, shelf: Shelf, settings: Se
         if plan is None:
             line.say("plan", plan=to_json(ready.plan))
             line.wait_for_go()
-        models = shelf.take(card, reporter)
-        adapters = adapters_of(ready.plan, card, settings, shelf.loras, fetch=fetch)
+        models = shelf.take(model, reporter)
+        adapters = adapters_of(ready.plan, model, settings, shelf.loras, fetch=fetch)
         recipe = recipe_of(request)
         path = folder / f"{output_name(ready)}{recipe.suffix}"
         result = take(ready, models, path, recipe, settings, adapters=adapters, kept=Kept(folder), on_progress=reporter)
