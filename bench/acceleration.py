@@ -24,15 +24,15 @@ from longtake.endpoints import ltx23, ltxv097
 from longtake.endpoints.shared import parse
 from longtake.extend import ltx2 as extend_ltx2
 from longtake.extend import ltxv as extend_ltxv
-from longtake.extend.given import Context
+from longtake.families.ltx2.conditioning import Context
 from longtake.footage import source_sound
 from longtake.models import ltx2, ltxv
 from longtake.models.audiovisual import Words
 from longtake.models.loras import LoraCache, applied, rescale
 from longtake.models.registry import card
-from longtake.plan import Acceleration, LTX2Plan, LTXVPlan, asks_model
+from longtake.plans import Acceleration, LTX2Plan, LTXVPlan, asks_model
 from longtake.prepare import Prepared, Request, prepared
-from longtake.sampling.guidance import Text
+from longtake.families.ltxv.guidance import Text
 from longtake.settings import settings
 from longtake.take import adapters_of
 from longtake.take_ltx2 import context_sound, strengths

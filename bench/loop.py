@@ -9,13 +9,13 @@ import torch
 from diffusers import LTXVideoTransformer3DModel
 
 from bench.timing import in_turn, ratio, show
-from longtake.profiles import DEV, NONE, Guidance
-from longtake.sampling.conditioning import Item, place
-from longtake.sampling.guidance import Text
+from longtake.families.ltxv.profiles import DEV, NONE, Guidance
+from longtake.families.ltxv.conditioning import Item, place
+from longtake.families.ltxv.guidance import Text
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid
 from longtake.sampling.schedules import noise_levels
-from longtake.sampling.steps import denoise
+from longtake.families.ltxv.denoise import denoise
 
 SHAPE = (1, 64, 16, 4, 4)
 """256 tokens: a 121-frame clip at 128x128."""

@@ -14,13 +14,13 @@ from diffusers import LTX2VideoTransformer3DModel
 
 from bench.timing import in_turn, ratio, show
 from longtake.models.audiovisual import Layout, Stream, Words, attach, velocities
-from longtake.plan import Modality
-from longtake.sampling.multimodal import Guide, predict
+from longtake.plans import Modality
+from longtake.families.ltx2.guidance import Guide, predict
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_latents
-from longtake.sampling.samplers import Sampler, sample
+from longtake.families.ltx2.sampler import Sampler, sample
 from longtake.sampling.schedules import sigmas
-from longtake.sampling.track import Held, Track, audio_track, video_track
+from longtake.families.ltx2.tracks import Held, Track, audio_track, video_track
 
 SHAPE = (1, 64, 16, 4, 4)
 """256 tokens: a 121-frame clip at 128x128."""

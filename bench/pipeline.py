@@ -23,15 +23,15 @@ from bench.timing import in_turn, ratio, show
 from longtake.clip import Source
 from longtake.endpoints import ltxv098
 from longtake.endpoints.shared import parse
-from longtake.extend.ltxv import extend
+from longtake.families.ltxv.generate import extend
 from longtake.footage import integers
 from longtake.media.encode import Encoder
 from longtake.media.formats import recipe
-from longtake.models.ltxv import LTXV, load
+from longtake.families.ltxv.parts import LTXV, load
 from longtake.models.registry import card
-from longtake.plan import LTXVPlan
+from longtake.plans import LTXVPlan
 from longtake.pricing import Prices
-from longtake.sampling.guidance import Text
+from longtake.families.ltxv.guidance import Text
 from longtake.settings import settings
 
 SIDE, CONTEXT, TOTAL, STEPS = 128, 17, 41, 8

@@ -54,7 +54,7 @@ def oracle() -> Path:
 @pytest.fixture(scope="session")
 def embedded() -> Any:
     """The embedded model, loaded once."""
-    from longtake.models.ltxv import load
+    from longtake.families.ltxv.parts import load
     from longtake.models.registry import card, missing
     from longtake.settings import settings
 
@@ -66,7 +66,7 @@ def embedded() -> Any:
 @pytest.fixture(scope="session")
 def sounding() -> Any:
     """The embedded model that also hears and sounds, loaded once."""
-    from longtake.models.ltx2 import load
+    from longtake.families.ltx2.parts import load
     from longtake.models.registry import card, missing
     from longtake.settings import settings
 

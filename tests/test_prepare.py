@@ -14,7 +14,7 @@ from longtake.endpoints import ltx23, ltxv098
 from longtake.endpoints.shared import parse
 from longtake.errors import InvalidRequest, LongtakeError, NotSupported
 from longtake.models.registry import card, missing
-from longtake.plan import LoRA, LTX2Plan
+from longtake.plans import LoRA, LTX2Plan
 from longtake.prepare import Prepared, Request, prepared
 from longtake.settings import Settings
 from tests.media.clips import FASTSTART, X264_SHORT_GOP, Clip

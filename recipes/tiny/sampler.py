@@ -11,10 +11,10 @@ from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
 from diffusers.pipelines.ltx.modeling_latent_upsampler import LTXLatentUpsamplerModel
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
-from longtake.extend.ltxv import sample
-from longtake.profiles import Guidance
-from longtake.sampling.conditioning import Item
-from longtake.sampling.guidance import Text
+from longtake.families.ltxv.generate import sample
+from longtake.families.ltxv.profiles import Guidance
+from longtake.families.ltxv.conditioning import Item
+from longtake.families.ltxv.guidance import Text
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid
 from longtake.sampling.schedules import noise_levels

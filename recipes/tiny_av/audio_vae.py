@@ -20,7 +20,7 @@ import torch
 from diffusers import AutoencoderKLLTX2Audio
 from torch import Tensor
 
-from longtake.extend.mel import log_mel
+from longtake.families.ltx2.mel import log_mel
 from recipes.tiny import ranks
 from recipes.tiny.optim import Plan, Trainer
 from recipes.tiny.world import Scene

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from diffusers.pipelines.ltx2.vocoder import LTX2VocoderWithBWE
 from torch import Tensor
 
-from longtake.extend.mel import log_mel
+from longtake.families.ltx2.mel import log_mel
 from recipes.tiny import ranks
 from recipes.tiny.optim import Muon, Plan
 from recipes.tiny_av import audio_vae

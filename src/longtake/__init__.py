@@ -1,3 +1,34 @@
-"""longtake keeps the camera rolling: it extends any video with LTX models, on the user's own hardware."""
+"""longtake keeps the camera rolling: it extends any video with LTX models, on the user's own hardware.
 
+`extend` makes a video longer, `plan` says what it would do, `load` keeps a model in memory. Importing this package
+loads neither torch nor a model.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from longtake import errors
+    from longtake.library import Model, extend, load, plan
+    from longtake.plans import Plan
+    from longtake.runner import Result
+
+__all__ = ["Model", "Plan", "Result", "__version__", "errors", "extend", "load", "plan"]
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Model": "longtake.library",
+    "Plan": "longtake.plans",
+    "Result": "longtake.runner",
+    "extend": "longtake.library",
+    "load": "longtake.library",
+    "plan": "longtake.library",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return import_module("longtake.errors")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'longtake' has no attribute {name!r}")

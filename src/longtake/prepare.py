@@ -1,4 +1,4 @@
-"""Hops 2 and 3 of a request: its video becomes an open source, and both become a plan. Without torch."""
+"""Hops 2 and 3 of a request: its video becomes an open source, and both become a job with a plan. Without torch."""
 
 import secrets
 import tempfile
@@ -6,129 +6,169 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
-from longtake.clip import Source
-from longtake.endpoints import ENDPOINTS, ltx23, ltxv097, ltxv098
-from longtake.endpoints.shared import source_field, source_url
+from longtake.endpoints import Endpoint, prices
 from longtake.errors import InvalidRequest, Loc, LongtakeError, NotSupported
+from longtake.families.family import Family, Options
 from longtake.media.fetch import localise
-from longtake.media.formats import Recipe, recipe
+from longtake.media.formats import OutputType, Quality, WriteMode
 from longtake.media.source import Limits, SourceReader, open_source
 from longtake.media.still import open_still
 from longtake.models.registry import CARDS, ModelCard, adapter, located, missing
-from longtake.plan import AnyPlan, LoRA, LTX2Plan, LTXVPlan
-from longtake.pricing import Prices
+from longtake.plans import Plan, PlannedAdapter
 from longtake.settings import Settings
 
-Request = ltxv097.Request | ltxv098.Request | ltx23.Request
-
 LARGEST_SEED = 2**31 - 1
+"""Of those that are drawn: every client can hold it."""
+
+OptionsT = TypeVar("OptionsT", bound=Options)
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A request that is ready to be carried out: its open source, what will be done, and the end image
+class Job:
+    """A request that is ready to be carried out: its open source, the model, what will be done, and the end image
     [H, W, 3] where the plan has one."""
 
+    endpoint: Endpoint[Any, Any]
+    family: Family[Any, Any, Any]
+    card: ModelCard
     source: SourceReader
-    plan: AnyPlan
+    plan: Plan
     end_image: NDArray[np.uint8] | None = None
 
 
+@dataclass(frozen=True)
+class Extras:
+    """What the command line and the library ask for beyond a request's fields; None leaves it to the request.
+
+    `new_frames`: the whole source is kept and so many frames are added. `own_rate`: the output plays at the source's
+    rate. `adapters` are applied before the request's own.
+    """
+
+    new_frames: int | None = None
+    own_rate: bool = False
+    adapters: tuple[PlannedAdapter, ...] = ()
+    output: OutputType | None = None
+    quality: Quality | None = None
+    write_mode: WriteMode | None = None
+
+    def applied(self, options: OptionsT) -> OptionsT:
+        """The options with these."""
+        return replace(
+            options,
+            new_frames=self.new_frames or options.new_frames,
+            own_rate=self.own_rate or options.own_rate,
+            adapters=(*self.adapters, *options.adapters),
+            output=self.output or options.output,
+            quality=self.quality or options.quality,
+            write_mode=self.write_mode or options.write_mode,
+        )
+
+
+def _no_file(url: str) -> Path | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """How the files that a request names are had.
+
+    `allow_local`: they may be paths of this machine. `own_file(url)` finds the file of an address that is this
+    server's own. `transport` makes the downloads. They are kept in `folder`, and not fetched again; without one, in a
+    folder that goes with the job.
+    """
+
+    allow_local: bool = False
+    own_file: Callable[[str], Path | None] = _no_file
+    transport: httpx.BaseTransport | None = None
+    folder: Path | None = None
+
+    def fetch(self, url: str, name: str, home: Path, settings: Settings) -> Path:
+        """The file of an address, as `name` in the folder `home` where it is downloaded."""
+        own = self.own_file(url)
+        if own is not None:
+            return own
+        if (home / name).exists():
+            return home / name
+        path = localise(
+            url,
+            home,
+            max_bytes=settings.max_source_bytes,
+            allow_local=self.allow_local,
+            transport=self.transport,
+        )
+        return path.replace(home / name) if path.parent == home else path
+
+
 @contextmanager
-def prepared(
-    request: Request,
+def prepare(
+    endpoint: Endpoint[Any, Any],
+    request: BaseModel,
     card: ModelCard,
     settings: Settings,
     *,
-    allow_local: bool = False,
-    new_frames: int | None = None,
-    loras: tuple[LoRA, ...] = (),
-    adjust: Callable[[Request, Source], Request] = lambda request, source: request,
-    own_file: Callable[[str], Path | None] = lambda url: None,
-    folder: Path | None = None,
-    plan: AnyPlan | None = None,
-    transport: httpx.BaseTransport | None = None,
-) -> Iterator[Prepared]:
+    extras: Extras = Extras(),
+    fetching: Fetching = Fetching(),
+    plan: Plan | None = None,
+) -> Iterator[Job]:
     """Fetches and opens what the request names and plans the work; the source closes with the block.
 
-    A request without a seed gets one here, so that the plan fixes it. `allow_local`: video and image may be paths of
-    this machine. `new_frames`, `loras`: see the endpoints' `plan`. `adjust` may fit the request to the source before
-    it is planned. `own_file` finds the file of an address that is this machine's own. What is fetched stays in `folder`
-    and is not fetched again; `plan` is that of an earlier try, to be carried out again. Downloads
-    go through `transport`. Raises LongtakeError naming the field.
+    A request without a seed gets one here, so that the plan fixes it. `plan` is that of an earlier try, to be carried
+    out again. Raises LongtakeError naming the field.
     """
-    check_family(request, card)
+    check_family(endpoint, card)
     limits = Limits(max_pixels=settings.max_source_pixels, max_duration_s=settings.max_source_duration_s)
     with ExitStack() as stack:
-        home = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="longtake-")))
-
-        def fetched(url: str, name: str) -> Path:
-            own = own_file(url)
-            if own is not None:
-                return own
-            if (home / name).exists():
-                return home / name
-            path = localise(
-                url, home, max_bytes=settings.max_source_bytes, allow_local=allow_local, transport=transport
-            )
-            return path.replace(home / name) if path.parent == home else path
-
-        with naming(source_field(type(request))):
-            source = stack.enter_context(open_source(fetched(source_url(request), "source"), limits=limits))
+        home = fetching.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="longtake-")))
+        with naming(endpoint.source):
+            video = fetching.fetch(endpoint.source_url(request), "source", home, settings)
+            source = stack.enter_context(open_source(video, limits=limits))
+        options = extras.applied(endpoint.options(request, source.facts))
         if plan is None:
-            seed = secrets.randbelow(LARGEST_SEED) if request.seed is None else request.seed
-            fitted = adjust(request, source.facts)
-            plan = plan_request(fitted, source.facts, card, seed, prices(settings), new_frames, loras)
-            if isinstance(plan, LTXVPlan):
-                passes = tuple(replace(pass_, acceleration=settings.acceleration) for pass_ in plan.passes)
-                plan = replace(plan, passes=passes)
-        check_parts(plan, card, settings)
+            if options.acceleration is None:
+                options = replace(options, acceleration=settings.acceleration)
+            seed = secrets.randbelow(LARGEST_SEED) if options.seed is None else options.seed
+            plan = endpoint.plan(options, source.facts, card, seed, prices(settings))
+        check_parts(endpoint, plan, card, settings)
         image = None
-        if isinstance(request, ltx23.Request) and request.end_image_url is not None:
-            with naming(("end_image_url",), told=True):
-                image = open_still(fetched(request.end_image_url, "end_image"), limits=limits)
-        yield Prepared(source, plan, image)
-
-
-def recipe_of(request: Request) -> Recipe:
-    """How the API writes the file: as the request says, where its endpoint has fields for that."""
-    if isinstance(request, ltx23.Request):
-        return recipe(request.video_output_type, request.video_quality, request.video_write_mode)
-    return recipe("X264 (.mp4)", "high", "balanced")
+        if options.end_image is not None:
+            with naming((endpoint.end_image,), said=True):
+                image = open_still(fetching.fetch(options.end_image, "end_image", home, settings), limits=limits)
+        yield Job(endpoint, endpoint.family, card, source, plan, image)
 
 
 @contextmanager
-def naming(field: Loc, *, told: bool = False) -> Iterator[None]:
-    """Gives an error that comes out of the block the field it is about; `told`: in its sentence too."""
+def naming(field: Loc, *, said: bool = False) -> Iterator[None]:
+    """Gives an error that comes out of the block the field it is about; `said`: in its sentence too."""
     try:
         yield
     except LongtakeError as error:
         error.loc = error.loc or ("body", *field)
-        if told:
+        if said:
             error.message = f"{'.'.join(map(str, field))}: {error.message}"
             error.args = (error.message,)
         raise
 
 
-def check_family(request: Request, card: ModelCard) -> None:
+def check_family(endpoint: Endpoint[Any, Any], card: ModelCard) -> None:
     """Raises InvalidRequest where the endpoint's parameters are not this model's."""
-    endpoint = next(module for module in ENDPOINTS.values() if isinstance(request, module.Request))
-    if card.family != endpoint.FAMILY:
-        able = [name for name, other in CARDS.items() if other.family == endpoint.FAMILY]
+    if card.family != endpoint.family.name:
+        able = [name for name, other in CARDS.items() if other.family == endpoint.family.name]
         raise InvalidRequest(
-            f"{card.name} cannot do what {endpoint.ENDPOINT} asks for; {', '.join(able)} can.",
+            f"{card.name} cannot do what {endpoint.id} asks for; {', '.join(able)} can.",
             loc=("model",),
             given=card.name,
             ctx={"supported": able},
         )
 
 
-def check_parts(plan: AnyPlan, card: ModelCard, settings: Settings) -> None:
+def check_parts(endpoint: Endpoint[Any, Any], plan: Plan, card: ModelCard, settings: Settings) -> None:
     """Raises NotSupported, naming the field, for what the plan needs beside the model and this machine lacks.
 
     Where the model itself is not here its loading says so; a plan can be made all the same.
@@ -136,47 +176,12 @@ def check_parts(plan: AnyPlan, card: ModelCard, settings: Settings) -> None:
     if missing(card, settings):
         return
     if plan.num_passes > 1 and "upsampler" not in located(card, settings):
-        field = "use_multiscale" if isinstance(plan, LTX2Plan) else "enable_detail_pass"
+        field = endpoint.second_pass
         raise NotSupported(
-            f"{field} needs a latent upsampler, and {card.name} has none on this machine.",
-            loc=("body", field),
+            f"{field or endpoint.id} needs a latent upsampler, and {card.name} has none on this machine.",
+            loc=("body", field) if field else ("body",),
             given=True,
         )
-    if not isinstance(plan, LTX2Plan):
-        return
-    if plan.camera is not None:
-        adapter(card, f"camera_{plan.camera}", settings, field="camera_lora")
-    fields = ("distill_lora_first_pass_scale", "distill_lora_second_pass_scale")
-    for scale, field in zip(plan.scales, fields, strict=False):
-        if scale.distill:
-            adapter(card, "distill", settings, field=field)
-
-
-def plan_request(
-    request: Request,
-    source: Source,
-    card: ModelCard,
-    seed: int,
-    prices: Prices,
-    new_frames: int | None = None,
-    loras: tuple[LoRA, ...] = (),
-) -> AnyPlan:
-    """The plan of a request, by its endpoint."""
-    match request:
-        case ltxv097.Request():
-            return ltxv097.plan(request, source, card, seed, prices, new_frames)
-        case ltxv098.Request():
-            return ltxv098.plan(request, source, card, seed, prices, new_frames)
-        case ltx23.Request():
-            return ltx23.plan(request, source, card, seed, prices, new_frames, loras)
-
-
-def prices(settings: Settings) -> Prices:
-    """The prices that the settings name."""
-    return Prices(
-        ltxv097_per_video=settings.price_ltxv097_per_video,
-        ltxv098_per_second=settings.price_ltxv098_per_second,
-        ltxv098_detail_factor=settings.price_ltxv098_detail_factor,
-        ltx2_per_megapixel=settings.price_ltx2_per_megapixel,
-        ltx2_per_megapixel_with_lora=settings.price_ltx2_per_megapixel_with_lora,
-    )
+    for one in plan.adapters:
+        if one.own:
+            adapter(card, one.source, settings, field=str(one.field[-1]))

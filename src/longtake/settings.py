@@ -3,11 +3,12 @@
 import json
 import os
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from longtake.errors import InvalidRequest
@@ -16,7 +17,6 @@ DEVICE = r"(auto|cpu|mps|cuda(:\d+)?)"
 
 Positive = Annotated[int, Field(gt=0)]
 Price = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
-
 
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -27,6 +27,15 @@ def _data() -> Path:
 
 def _cache(name: str) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "longtake" / name
+
+
+class PriceSetting(BaseModel):
+    """An operator's price of one unit in US dollars; `usd_with_lora`: where a LoRA of the user's is applied."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    usd: Price
+    usd_with_lora: Price | None = None
 
 
 class Settings(BaseSettings):
@@ -65,11 +74,9 @@ class Settings(BaseSettings):
     depth_checkpoint: Path | None = None
     pose_checkpoint: Path | None = None
 
-    price_ltxv097_per_video: Price = Decimal("0.12")
-    price_ltxv098_per_second: Price = Decimal("0.02")
-    price_ltxv098_detail_factor: Positive = 2
-    price_ltx2_per_megapixel: Price = Decimal("0.001605")
-    price_ltx2_per_megapixel_with_lora: Price = Decimal("0.001805")
+    prices: Annotated[dict[str, PriceSetting], NoDecode] = Field(default_factory=dict)
+    """Endpoint id -> the price of one of its units in US dollars, in place of fal's; as JSON, `{"usd": 0.02}` or just
+    0.02; `usd_with_lora` is the price where a LoRA is applied."""
 
     max_source_bytes: Positive = 2 * 1024**3
     max_source_duration_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2 * 3600.0
@@ -126,7 +133,7 @@ class Settings(BaseSettings):
     lora_cache_bytes: Annotated[int, Field(ge=0)] = 10 * 1024**3
     """Host memory for LoRAs read last: enough for the 7.6 GB of LTX-2.3's distilled one, which most requests use."""
 
-    @field_validator("model_sources", "pools", mode="before")
+    @field_validator("model_sources", "pools", "prices", mode="before")
     @classmethod
     def _from_json(cls, given: Any) -> Any:
         if not isinstance(given, str):
@@ -135,6 +142,16 @@ class Settings(BaseSettings):
             return json.loads(given)
         except ValueError:
             raise ValueError('must be JSON, as in {"ltxv-13b-0.9.8-distilled": "/models/distilled"}') from None
+
+    @field_validator("prices", mode="before")
+    @classmethod
+    def _price_alone(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        return {
+            name: value if isinstance(value, Mapping | PriceSetting) else {"usd": value}
+            for name, value in given.items()
+        }
 
     @field_validator("slots", "cors_origins", "trusted_hosts", mode="before")
     @classmethod
@@ -177,6 +194,9 @@ def settings(**overrides: Any) -> Settings:
 
     Raises `InvalidRequest` that names the first bad variable, its value and what would be right.
     """
+    gone = next((name for name in os.environ if name.startswith("LONGTAKE_PRICE_")), None)
+    if gone is not None:
+        raise InvalidRequest(f"{gone} is no setting any more; LONGTAKE_PRICES names prices by endpoint id, as JSON.")
     try:
         return Settings(**overrides)
     except ValidationError as error:

@@ -13,7 +13,7 @@ from longtake.clip import Span
 from longtake.media.encode import Encoder
 from longtake.media.formats import recipe
 from longtake.media.source import open_source
-from longtake.plan import LTX2Plan, Modality
+from longtake.plans import LTX2Plan, Modality
 from tests.media.files_out import moving
 
 RATE = Fraction(24)

@@ -17,7 +17,7 @@ from longtake.endpoints import ENDPOINTS
 from longtake.endpoints.shared import LoRAWeight
 from longtake.errors import InvalidRequest
 from longtake.media.formats import recipe
-from longtake.plan import LoRA
+from longtake.plans import LoRA
 from longtake.settings import Settings
 
 V097, V098 = "fal-ai/ltx-video-v097/extend", "fal-ai/ltxv-13b-098-distilled/extend"

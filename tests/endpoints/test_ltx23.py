@@ -16,8 +16,8 @@ from longtake.endpoints import endpoint, ltx23
 from longtake.endpoints.shared import parse
 from longtake.errors import InvalidRequest
 from longtake.models.registry import CAMERAS, card
-from longtake.plan import LTX2Plan, Modality, from_json, to_json
-from longtake.plan_ltx2 import source_clock, whole_span
+from longtake.plans import LTX2Plan, Modality, from_json, to_json
+from longtake.families.ltx2.plan import source_clock, whole_span
 from longtake.pricing import Prices
 
 CLIP = Source("mp4", "h264", 1920, 1080, Fraction(24000, 1001), 100)

@@ -16,9 +16,9 @@ from longtake.endpoints import ENDPOINTS, endpoint, ltxv097, ltxv098
 from longtake.endpoints.shared import parse
 from longtake.errors import InvalidRequest
 from longtake.models.registry import card
-from longtake.plan import LTXVPlan, from_json, to_json
+from longtake.plans import LTXVPlan, from_json, to_json
 from longtake.pricing import Prices
-from longtake.profiles import NAG_SCALE, NONE
+from longtake.families.ltxv.profiles import NAG_SCALE, NONE
 
 CLIP = Source("mp4", "h264", 1920, 1080, Fraction(24000, 1001), 100)
 DEV, DISTILLED, TINY = card("ltxv-13b-0.9.7-dev"), card("ltxv-13b-0.9.8-distilled"), card("ltxv-tiny")

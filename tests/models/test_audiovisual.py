@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from longtake.models.audiovisual import Layout, Look, Stream, Words, attach, velocities
-from longtake.sampling.track import Track
+from longtake.families.ltx2.tracks import Track
 from tests.models import small_ltx2
 
 STREAMS: tuple[Stream, ...] = ("video", "audio")

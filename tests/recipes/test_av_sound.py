@@ -9,7 +9,7 @@ from diffusers import AutoencoderKLLTX2Audio
 from diffusers.pipelines.ltx2.vocoder import LTX2VocoderWithBWE
 from torch import Tensor
 
-from longtake.extend.sound import decode_sound, encode_sound
+from longtake.families.ltx2.audio import decode_sound, encode_sound
 from recipes.tiny.world import Scene, Thing, sample
 from recipes.tiny_av import sound_clips, wiring
 from recipes.tiny_av.audio_vae import tokens_of

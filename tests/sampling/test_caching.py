@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from longtake.models.audiovisual import Stream, Tokens
-from longtake.plan import Acceleration, asks_model
+from longtake.plans import Acceleration, asks_model
 from longtake.sampling.caching import cached
 from longtake.sampling.noise import seeded
-from longtake.sampling.samplers import Sampler, sample
+from longtake.families.ltx2.sampler import Sampler, sample
 from longtake.sampling.schedules import sigmas
-from longtake.sampling.track import Track
+from longtake.families.ltx2.tracks import Track
 
 LEVELS: tuple[Acceleration, ...] = ("none", "regular", "high", "full")
 

@@ -10,9 +10,10 @@ from longtake.cli import serve
 from longtake.cli.command import RequestCommand
 from longtake.cli.console import print_json, print_rows, progress_shown, reporting
 from longtake.cli.keys import app as keys_app
+from longtake.clip import Progress
 from longtake.media.formats import Quality, WriteMode
 
-DEFAULT_ENDPOINT = "098"
+DEFAULT_ENDPOINT = "0.9.8"
 
 app = typer.Typer(
     name="longtake",
@@ -35,7 +36,12 @@ SourceArgument = Annotated[
     ),
 ]
 EndpointOption = Annotated[
-    str, typer.Option("--endpoint", help="Whose parameters and counting to follow: an endpoint's id, or a part of it.")
+    str,
+    typer.Option(
+        "--endpoint",
+        help="Whose parameters and counting to follow: 0.9.7, 0.9.7-dev, 0.9.7-distilled, 0.9.8, 2.3, 2.3-lora, "
+        "2.3-quality, 2.3-seconds, an id, or a part of one. Its options are shown with --endpoint NAME --help.",
+    ),
 ]
 ModelOption = Annotated[
     str | None,
@@ -59,7 +65,8 @@ NewFramesOption = Annotated[
         "--new-frames",
         min=1,
         max=1441,
-        help="Keep the whole source and add this many frames. Without this and --num-frames: 96; ltx-2.3: 121.",
+        help="Keep the whole source and add this many frames. Without this and the endpoint's own count (--num-frames, "
+        "--duration): 96.",
         show_default=False,
     ),
 ]
@@ -117,35 +124,36 @@ def extend(
 ) -> None:
     """Extend a video: its own frames, then new ones that continue them, in one file."""
     with reporting(as_json=json, debug=debug):
-        from longtake.cli import local
-        from longtake.cli.inspection import sheet_path
-        from longtake.endpoints.shared import source_url
+        from longtake import endpoints, library
+        from longtake.cli.inspection import check_sheet, sheet_path
+        from longtake.cli.options import json_input as read_json
+        from longtake.cli.show import Outcome
+        from longtake.parameters import OutputFile, local_request
         from longtake.settings import settings
 
         here = settings()
-        asked = local.ask(
+        call = local_request(
+            endpoints.endpoint(endpoint),
             ctx.obj,
             here,
             source=source,
-            endpoint_name=endpoint,
+            base=read_json(json_input),
             model=model,
-            json_file=json_input,
             new_frames=new_frames,
-            out=output,
-            quality=quality,
-            write_mode=write_mode,
+            file=OutputFile(library.output_type(output), quality, write_mode),
         )
-        assert asked.recipe is not None
-        local.check_writable(output, source_url(asked.request), force=force)
+        video = call.endpoint.source_url(call.request)
+        library.check_writable(output, video, overwrite=force, remedy="--force")
         sheet = None if inspect is None else sheet_path(inspect, output)
         if sheet is not None:
-            local.check_sheet(sheet, force=force)
+            check_sheet(sheet, force=force)
         with (
-            local.opened(asked, here) as prepared,
-            progress_shown(quiet=json, passes=prepared.plan.num_passes) as on_progress,
+            library.opened(call, here) as job,
+            progress_shown(quiet=json, passes=job.plan.num_passes) as on_progress,
         ):
-            result = local.carry_out(prepared, output, asked.recipe, here, asked.card, on_progress)
-        outcome = local.finish(result, sheet)
+            on_progress(Progress("load", 0, 1))
+            result = library.runner(here).run(job, output, on_progress=on_progress)
+        outcome = Outcome.of(result, sheet)
         if json:
             print_json(outcome.to_json())
         else:
@@ -165,27 +173,28 @@ def plan(
 ) -> None:
     """Show what extend would do with the same options, without loading a model."""
     with reporting(as_json=json, debug=debug):
-        from longtake.cli import local
+        from longtake import endpoints, library
+        from longtake.cli.options import json_input as read_json
         from longtake.cli.plans import plan_sections
-        from longtake.endpoints.shared import source_url
-        from longtake.plan import to_json
+        from longtake.families import plan_to_json
+        from longtake.parameters import local_request
         from longtake.settings import settings
 
         here = settings()
-        asked = local.ask(
+        call = local_request(
+            endpoints.endpoint(endpoint),
             ctx.obj,
             here,
             source=source,
-            endpoint_name=endpoint,
+            base=read_json(json_input),
             model=model,
-            json_file=json_input,
             new_frames=new_frames,
         )
-        with local.opened(asked, here) as prepared:
+        with library.opened(call, here) as job:
             if json:
-                print_json(to_json(prepared.plan))
+                print_json(plan_to_json(job.plan))
                 return
-            for title, rows in plan_sections(prepared.plan, prepared.source.facts, source_url(asked.request)):
+            for title, rows in plan_sections(job.plan, job.source.facts, call.endpoint.source_url(call.request)):
                 print_rows(title, rows)
 
 

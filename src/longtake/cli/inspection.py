@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 
 from longtake.clip import Source, Span
+from longtake.errors import InvalidRequest
+from longtake.library import check_writable
 from longtake.media.formats import SOUND_RATE
 from longtake.media.joint import JointFigures, joint_figures
 from longtake.media.pitch import ToneFigures, tone_figures
 from longtake.media.sheet import contact_sheet, stacked
 from longtake.media.source import SourceReader
 from longtake.media.spectrogram import SPAN_S, spectrogram
-from longtake.plan import AnyPlan, frames_on_clock
+from longtake.plans import Plan, frames_on_clock
 
 FRAMES_PER_SIDE = 9
 LEAST_PER_SIDE = 2
@@ -59,7 +61,18 @@ def sheet_path(asked: str, out: Path) -> Path:
     return place / f"{out.stem}-joint.png" if place.is_dir() else place
 
 
-def inspect(file: SourceReader, plan: AnyPlan, sheet: Path) -> Joint | None:
+def check_sheet(sheet: Path, *, force: bool) -> None:
+    """`check_writable` for the picture of the joint."""
+    if sheet.suffix.lower() != ".png":
+        raise InvalidRequest(
+            f"{sheet} is neither a .png file nor a folder; --inspect takes either, or no value.",
+            loc=("output",),
+            given=str(sheet),
+        )
+    check_writable(sheet, "", overwrite=force, remedy="--force")
+
+
+def inspect(file: SourceReader, plan: Plan, sheet: Path) -> Joint | None:
     """Measures the joint of the file that this plan made and writes the sheet; None where too few of the source's
     own frames are in it, or too few others, to have a joint."""
     joint = plan.num_frames - plan.kept_frames if plan.new_first else plan.kept_frames

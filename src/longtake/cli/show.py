@@ -7,36 +7,45 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longtake.cli.console import Rows, bytes_text
-from longtake.cli.inspection import Joint
+from longtake.cli.inspection import Joint, inspect
 from longtake.cli.plans import frames_text, price_text, rate_text
-from longtake.clip import Source
+from longtake.families import plan_to_json
+from longtake.media.source import open_source
 from longtake.models.download import CheckReport, ModelStatus
-from longtake.plan import LTX2Plan, to_json
 
 if TYPE_CHECKING:
-    from longtake.footage import Result
+    from longtake.runner import Result
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished video, the facts of its file as read back from it, and its joint where that was asked for."""
+    """A finished video, and its joint where that was asked for."""
 
     result: "Result"
-    facts: Source
     joint: Joint | None
     notes: tuple[str, ...]
 
+    @classmethod
+    def of(cls, result: "Result", sheet: Path | None) -> "Outcome":
+        """The outcome of a result; with a `sheet` its joint is measured and drawn there."""
+        if sheet is None:
+            return cls(result, None, result.notes)
+        with open_source(result.path) as file:
+            joint = inspect(file, result.plan, sheet)
+        nothing = "There is no joint to inspect: too few of the source's own frames or of new ones."
+        return cls(result, joint, result.notes if joint else (*result.notes, nothing))
+
     def to_json(self) -> dict[str, Any]:
         """The endpoint's response, and beside it the prompt used, the plan, the notes and the joint."""
-        result, facts = self.result, self.facts
+        result = self.result
         path = result.path.resolve()
-        inline = isinstance(result.plan, LTX2Plan) and result.plan.sync_mode
-        response = result.response(facts, _data_uri(path, result.content_type) if inline else path.as_uri())
-        document = response | {"prompt": result.prompt, "plan": to_json(result.plan), "notes": list(self.notes)}
+        inline = result.plan.sync_mode
+        response = result.response(_data_uri(path, result.content_type) if inline else path.as_uri())
+        document = response | {"prompt": result.prompt, "plan": plan_to_json(result.plan), "notes": list(self.notes)}
         return document | ({"joint": self.joint.to_json()} if self.joint else {})
 
     def rows(self) -> Rows:
-        result, facts, plan = self.result, self.facts, self.result.plan
+        result, facts, plan = self.result, self.result.facts, self.result.plan
         rows = [
             ("file", f"{result.path} ({bytes_text(result.file_size)})"),
             ("size", f"{facts.width}x{facts.height}"),
@@ -45,7 +54,7 @@ class Outcome:
             ("duration", f"{facts.duration_s:.2f} s, {'with' if result.has_sound else 'without'} sound"),
             ("model", plan.model),
             ("seed", str(plan.seed)),
-            ("price", price_text(plan.price_usd)),
+            ("price", price_text(plan)),
         ]
         if result.prompt != plan.prompt:
             rows.append(("prompt", result.prompt))

@@ -1,20 +1,64 @@
-"""The endpoints by their ids: one request model each, whose schema is the published one."""
+"""The endpoints by their ids: each in one file."""
 
-from types import ModuleType
+from collections.abc import Mapping
+from typing import Any
 
-from longtake.endpoints import ltx23, ltxv097, ltxv098
+from longtake.endpoints import (
+    ltx23,
+    ltx23_lora,
+    ltx23_quality,
+    ltx23_seconds,
+    ltxv097,
+    ltxv097_dev,
+    ltxv097_distilled,
+    ltxv098,
+)
+from longtake.endpoints.endpoint import Endpoint
+from longtake.endpoints.tariff import Prices
 from longtake.errors import InvalidRequest
+from longtake.settings import Settings
 
-ENDPOINTS: dict[str, ModuleType] = {module.ENDPOINT: module for module in (ltxv097, ltxv098, ltx23)}
+ENDPOINTS: dict[str, Endpoint[Any, Any]] = {
+    module.ENDPOINT.id: module.ENDPOINT
+    for module in (
+        ltxv097,
+        ltxv097_dev,
+        ltxv097_distilled,
+        ltxv098,
+        ltx23,
+        ltx23_lora,
+        ltx23_quality,
+        ltx23_seconds,
+    )
+}
+
+DEFAULT = ltxv098.ENDPOINT.name
+"""The endpoint of the command line and the library where none is named."""
 
 
-def endpoint(name: str) -> ModuleType:
-    """The endpoint with this id, or whose id holds this part of one (`098`)."""
-    found = [module for key, module in ENDPOINTS.items() if key == name] or [
-        module for key, module in ENDPOINTS.items() if name and name in key
-    ]
-    if len(found) != 1:
+def endpoint(name: str) -> Endpoint[Any, Any]:
+    """The endpoint with this id, else with this short name (`0.9.8`), else the one whose id holds this part."""
+    exact = [one for one in ENDPOINTS.values() if name in (one.id, one.name)]
+    found = exact or [one for one in ENDPOINTS.values() if name and name in one.id]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(f"{one.name} ({one.id})" for one in found or ENDPOINTS.values())
+    reason = f"{name[:200]!r} fits several endpoints" if found else f"There is no endpoint {name[:200]!r}"
+    raise InvalidRequest(
+        f"{reason}: {known}." if found else f"{reason}; there are {known}.", loc=("endpoint",), given=name
+    )
+
+
+def by_id(named: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping by endpoint with each name as the endpoint's id. Raises InvalidRequest for a name of none."""
+    return {endpoint(name).id: value for name, value in named.items()}
+
+
+def prices(settings: Settings) -> Prices:
+    """The operator's prices by endpoint id. Raises InvalidRequest for a price of no endpoint."""
+    unknown = [name for name in settings.prices if name not in ENDPOINTS]
+    if unknown:
         raise InvalidRequest(
-            f"There is no endpoint {name!r}; there are {', '.join(ENDPOINTS)}.", loc=("endpoint",), given=name
+            f"LONGTAKE_PRICES names {unknown[0][:200]!r}, which is no endpoint's id; there are {', '.join(ENDPOINTS)}."
         )
-    return found[0]
+    return settings.prices

@@ -1,88 +1,42 @@
 """`fal-ai/ltx-2.3-22b/extend-video`: LTX-2.3 22B, picture and sound, forward or backward."""
 
-from typing import Annotated, Any, Literal
+from decimal import Decimal
 
-from pydantic import BaseModel, Discriminator, Field, Tag
+from pydantic import BaseModel, Field
 
 from longtake.clip import Source
-from longtake.endpoints.shared import VideoFile, brief
-from longtake.media.formats import OutputType, Quality, WriteMode
-from longtake.plan import Acceleration, Direction, LoRA, LTX2Plan, Modality, Scheduler, Size
-from longtake.plan_ltx2 import LTX2Facts, bearable, even, extensions, scales, source_clock, whole_span, window_limit
-from longtake.pricing import Prices, price_23
+from longtake.endpoints import ltx2
+from longtake.endpoints.endpoint import Endpoint, OutputFields
+from longtake.endpoints.fields import Seed
+from longtake.endpoints.tariff import Tariff, megapixels
+from longtake.families.ltx2 import FAMILY
+from longtake.families.ltx2.options import LTX2Options, Modality
+from longtake.sampling.levels import Acceleration, Scheduler
 
-ENDPOINT = "fal-ai/ltx-2.3-22b/extend-video"
-FAMILY = "ltx2"
-
-NEGATIVE_PROMPT = (
+NEGATIVE = (
     "news broadcast, 3d animation, computer graphics, pc game, console game, video game, cartoon, childish, watermark, "
     "logo, text, on screen text, subtitles, titles, signature, slowmo, static"
 )
-
-RENOISE = 0.25
-"""`use_restart_sampling`: the share of noise that each step takes away further and puts back."""
-
-VideoPreset = Literal["auto", "square_hd", "square", "portrait_4_3", "portrait_16_9", "landscape_4_3", "landscape_16_9"]
-PRESETS: dict[str, Size] = {
-    "square_hd": (1024, 1024),
-    "square": (512, 512),
-    "portrait_4_3": (768, 1024),
-    "portrait_16_9": (576, 1024),
-    "landscape_4_3": (1024, 768),
-    "landscape_16_9": (1024, 576),
-}
-
-CameraLoRA = Literal["dolly_in", "dolly_out", "dolly_left", "dolly_right", "jib_up", "jib_down", "static", "none"]
-
-
-class ImageSize(BaseModel):
-    """A size of one's own."""
-
-    width: int = Field(512, ge=64, le=4096, description="The width of the generated image.")
-    height: int = Field(512, ge=64, le=4096, description="The height of the generated image.")
-
-
-def _size_kind(value: Any) -> str:
-    return "<preset>" if isinstance(value, str) else "<size>"
-
-
-def _any_of(schema: dict[str, Any]) -> None:
-    schema["anyOf"] = schema.pop("oneOf")
 
 
 class Request(BaseModel):
     """The input of the endpoint, as published."""
 
-    prompt: str = Field(
-        description="The prompt to generate the video from.",
-        examples=["Continue the scene naturally, maintaining the same style and motion."],
-        min_length=1,
-    )
-    video_url: str = Field(
-        description="The URL of the video to extend.",
-        examples=["https://v3b.fal.media/files/b/0a8824b1/sdm0KfmenrlywesfzY1Y1_if6euPp1.mp4"],
-    )
-    end_image_url: str | None = Field(None, description="The URL of the image to use as the end of the extended video.")
-    num_frames: int = Field(121, ge=9, le=481, description="The number of frames to generate.")
-    video_size: Annotated[ImageSize, Tag("<size>")] | Annotated[VideoPreset, Tag("<preset>")] = Field(
-        "auto",
-        discriminator=Discriminator(_size_kind),
-        description="The size of the generated video.",
-        json_schema_extra=_any_of,
-    )
-    generate_audio: bool = Field(True, description="Whether to generate audio for the video.")
+    prompt: ltx2.Prompt
+    video_url: ltx2.VideoUrl
+    end_image_url: ltx2.EndImageUrl = None
+    num_frames: ltx2.NumFrames = 121
+    video_size: ltx2.VideoSize = "auto"
+    generate_audio: ltx2.GenerateAudio = True
     use_multiscale: bool = Field(
         True,
         description="Whether to use multi-scale generation. If True, the model will generate the video at a smaller "
         "scale first, then use the smaller video to guide the generation of a video at or above your requested size. "
         "This results in better coherence and details.",
     )
-    match_input_fps: bool = Field(
-        True,
-        description="When true, match the output FPS to the input video's FPS instead of using the default target FPS.",
-    )
-    fps: float = Field(24, ge=1, le=60, description="The frames per second of the generated video.")
-    num_inference_steps: int = Field(15, ge=8, le=50, description="The number of inference steps to use.")
+    match_input_fps: ltx2.MatchInputFps = True
+    fps: ltx2.OutputFps = 24
+    num_inference_steps: ltx2.NumSteps = Field(15, le=50)
     video_cfg_scale: float = Field(
         3,
         ge=1,
@@ -147,7 +101,7 @@ class Request(BaseModel):
     )
     scheduler: Scheduler = Field("beta", description="The scheduler to use.")
     acceleration: Acceleration = Field("none", description="The acceleration level to use.")
-    camera_lora: CameraLoRA = Field(
+    camera_lora: ltx2.CameraLoRA = Field(
         "none",
         description="The camera LoRA to use. This allows you to control the camera movement of the generated video "
         "more accurately than just prompting the model to move the camera.",
@@ -159,39 +113,23 @@ class Request(BaseModel):
         description="The scale of the camera LoRA to use. This allows you to control the camera movement of the "
         "generated video more accurately than just prompting the model to move the camera.",
     )
-    negative_prompt: str = Field(NEGATIVE_PROMPT, description="The negative prompt to generate the video from.")
-    seed: int | None = Field(None, description="The seed for the random number generator.")
-    enable_prompt_expansion: bool = Field(True, description="Whether to enable prompt expansion.")
-    enable_safety_checker: bool = Field(True, description="Whether to enable the safety checker.")
-    video_output_type: OutputType = Field("X264 (.mp4)", description="The output type of the generated video.")
-    video_quality: Quality = Field("high", description="The quality of the generated video.")
-    video_write_mode: WriteMode = Field("balanced", description="The write mode of the generated video.")
-    sync_mode: bool = Field(
-        False,
-        description="If True, the media will be returned as a data URI and the output data won't be available in the "
-        "request history.",
-    )
+    negative_prompt: ltx2.NegativePrompt = NEGATIVE
+    seed: Seed = Field(None, description=ltx2.SEED)
+    enable_prompt_expansion: ltx2.ExpandPrompt = True
+    enable_safety_checker: ltx2.CheckSafety = True
+    video_output_type: ltx2.VideoOutputType = "X264 (.mp4)"
+    video_quality: ltx2.VideoQuality = "high"
+    video_write_mode: ltx2.VideoWriteMode = "balanced"
+    sync_mode: ltx2.SyncMode = False
     distill_lora_first_pass_scale: float = Field(
         0.2, ge=0, le=1, description="The scale of the distill LoRA to use for the first pass. Set to 0 to disable."
     )
     distill_lora_second_pass_scale: float = Field(
         0.5, ge=0, le=1, description="The scale of the distill LoRA to use for the second and subsequent passes."
     )
-    extend_direction: Direction = Field(
-        "forward",
-        description="Direction to extend the video. 'forward' extends from the end of the video, 'backward' extends "
-        "from the beginning.",
-    )
-    num_context_frames: int = Field(
-        25, ge=1, le=121, description="The number of frames to use as context for the extension."
-    )
-    video_strength: float = Field(
-        1,
-        ge=0,
-        le=1,
-        description="Video conditioning strength. Lower values represent more freedom given to the model to change "
-        "the video content.",
-    )
+    extend_direction: ltx2.Direction = "forward"
+    num_context_frames: int = Field(25, ge=0, le=121, description=ltx2.CONTEXT_FRAMES)
+    video_strength: ltx2.VideoStrength = 1
     audio_strength: float = Field(
         1,
         ge=0,
@@ -199,101 +137,69 @@ class Request(BaseModel):
         description="Audio conditioning strength. Lower values represent more freedom given to the model to change "
         "the audio content.",
     )
-    end_image_strength: float = Field(
-        1, ge=0, le=1, description="The strength of the end image to use for the video generation."
-    )
+    end_image_strength: ltx2.EndImageStrength = 1
 
 
-class Response(BaseModel):
-    """The output of the endpoint."""
-
-    video: VideoFile = Field(description="The generated video.")
-    seed: int = Field(description="The seed used for the random number generator.", examples=[2078003885])
-    prompt: str = Field(description="The prompt used for the generation.")
-
-
-def plan(
-    request: Request,
-    source: Source,
-    model: LTX2Facts,
-    seed: int,
-    prices: Prices,
-    new_frames: int | None = None,
-    loras: tuple[LoRA, ...] = (),
-) -> LTX2Plan:
-    """What will be done for this request.
-
-    The command line's ways to ask for more: `new_frames` takes the place of `num_frames`, and `loras` are applied
-    beside the model's own adapters. Raises InvalidRequest naming the field that cannot be done.
-    """
-    rate = source_clock(source, None if request.match_input_fps else request.fps)
-    span = whole_span(source, rate)
-    added = new_frames or request.num_frames
-    made = extensions(request.extend_direction, len(span), request.num_context_frames, added, window_limit(rate, model))
-    size = output_size(request, source)
+def options(request: Request, source: Source) -> LTX2Options:
+    """The request as the family's options."""
     distill = (request.distill_lora_first_pass_scale, request.distill_lora_second_pass_scale)
-    camera = None if request.camera_lora == "none" else request.camera_lora
-    return LTX2Plan(
-        endpoint=ENDPOINT,
-        model=model.name,
+    return LTX2Options(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
+        seed=request.seed,
         expand_prompt=request.enable_prompt_expansion,
         check_safety=request.enable_safety_checker,
-        seed=seed,
-        width=size[0],
-        height=size[1],
-        rate=rate,
-        context=span,
-        shown_frames=len(span),
-        context_frames=made[0].context_frames,
-        new_frames=added,
-        strength=request.video_strength,
-        loras=loras,
-        price_usd=price_23(prices, size, added, with_lora=bool(camera or loras)),
-        direction=request.extend_direction,
-        extensions=made,
-        scales=scales(size, distill[: 1 + request.use_multiscale], model),
-        scheduler=request.scheduler,
-        steps=request.num_inference_steps,
-        video=bearable(
-            Modality(
-                cfg=request.video_cfg_scale,
-                stg=request.video_stg_scale,
-                modality=request.video_modality_scale,
-                rescale=request.video_rescaling_scale,
-            ),
-            model.guidance_share,
-        ),
-        audio=bearable(
-            Modality(
-                cfg=request.audio_cfg_scale,
-                stg=request.audio_stg_scale,
-                modality=request.audio_modality_scale,
-                rescale=request.audio_rescaling_scale,
-            ),
-            model.guidance_share,
-        ),
-        stg_blocks=model.stg_blocks,
-        gamma=request.gradient_estimation_gamma,
-        eta=RENOISE if request.use_restart_sampling else 0.0,
-        acceleration=request.acceleration,
-        sound=request.generate_audio,
-        audio_strength=request.audio_strength,
-        end_image=brief(request.end_image_url) if request.end_image_url is not None else None,
+        num_frames=request.num_frames,
+        end_image=request.end_image_url,
         end_image_strength=request.end_image_strength,
-        camera=camera,
-        camera_scale=request.camera_lora_scale,
+        adapters=(
+            *ltx2.camera_adapter(request.camera_lora, request.camera_lora_scale),
+            *ltx2.distill_adapter(distill, ("distill_lora_first_pass_scale", "distill_lora_second_pass_scale")),
+        ),
+        acceleration=request.acceleration,
         output=request.video_output_type,
         quality=request.video_quality,
         write_mode=request.video_write_mode,
         sync_mode=request.sync_mode,
+        direction=request.extend_direction,
+        context_frames=request.num_context_frames,
+        context_field=ltx2.context_field(request),
+        size=ltx2.size_of(request.video_size),
+        frame_rate=ltx2.frame_rate(request.fps, request.match_input_fps),
+        sound=request.generate_audio,
+        multiscale=request.use_multiscale,
+        steps=request.num_inference_steps,
+        scheduler=request.scheduler,
+        video=Modality(
+            cfg=request.video_cfg_scale,
+            stg=request.video_stg_scale,
+            modality=request.video_modality_scale,
+            rescale=request.video_rescaling_scale,
+        ),
+        audio=Modality(
+            cfg=request.audio_cfg_scale,
+            stg=request.audio_stg_scale,
+            modality=request.audio_modality_scale,
+            rescale=request.audio_rescaling_scale,
+        ),
+        gamma=request.gradient_estimation_gamma,
+        renoise=ltx2.RENOISE if request.use_restart_sampling else 0.0,
+        video_strength=request.video_strength,
+        audio_strength=request.audio_strength,
     )
 
 
-def output_size(request: Request, source: Source) -> Size:
-    """(width, height) as asked, or the source's, made even."""
-    asked = request.video_size
-    if isinstance(asked, ImageSize):
-        return even((asked.width, asked.height))
-    return even(PRESETS.get(asked, (source.width, source.height)))
+ENDPOINT = Endpoint(
+    id="fal-ai/ltx-2.3-22b/extend-video",
+    name="2.3",
+    title="LTX-2.3 22B: picture and sound, forward or backward.",
+    family=FAMILY,
+    models=("ltx-2.3", "ltx2-tiny"),
+    Request=Request,
+    Response=ltx2.Response,
+    options=options,
+    tariff=Tariff("megapixels", Decimal("0.001605"), megapixels, usd_with_lora=Decimal("0.001805")),
+    rates=("match_input_fps", "fps"),
+    second_pass="use_multiscale",
+    output=OutputFields("video_output_type", "video_quality", "video_write_mode"),
+)

@@ -12,7 +12,6 @@ from longtake.models.registry import (
     FOLDERS,
     LORAS,
     PART_NAMES,
-    PARTS,
     ModelCard,
     PartName,
     Published,
@@ -51,12 +50,14 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
+def status(card: ModelCard, settings: Settings) -> ModelStatus:
+    """A model as it is on this machine."""
+    return ModelStatus(card, located(card, settings), missing(card, settings), adapters(card, settings))
+
+
 def list_models(settings: Settings) -> list[ModelStatus]:
     """All models, installed or not."""
-    return [
-        ModelStatus(card, located(card, settings), missing(card, settings), adapters(card, settings))
-        for card in CARDS.values()
-    ]
+    return [status(card, settings) for card in CARDS.values()]
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,9 @@ def planned(card: ModelCard, settings: Settings) -> Pull:
 
 def _wanted(card: ModelCard) -> list[tuple[str, str, Published]]:
     """The parts and adapters of a model: name, place in diffusers layout, and where each is published."""
-    assert card.parts is not None
-    parts: list[tuple[str, str, Published]] = [(part, FOLDERS[part], card.parts[part]) for part in PARTS[card.family]]
+    parts = [(part, FOLDERS[part], place) for part, place in card.parts.items() if place is not None]
     loras = [(name, f"{LORAS}/{name}.safetensors", place) for name, place in card.loras.items() if place is not None]
-    return parts + loras
+    return [*parts, *loras]
 
 
 def _publication(

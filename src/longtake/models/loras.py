@@ -22,6 +22,7 @@ from longtake.models import keys_ltx2, registry
 from longtake.models.lora_files import Fetch, Lora, resolve
 from longtake.models.registry import ModelCard
 from longtake.models.safe import FLOATS, Header, read_header
+from longtake.plans import PlannedAdapter
 from longtake.settings import Settings
 
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.")
@@ -178,6 +179,10 @@ def _declared_alphas(path: Path, metadata: Mapping[str, str]) -> Callable[[str],
     return declared
 
 
+LoadedAdapter = tuple[Adapter, tuple[float, ...]]
+"""An adapter that is read, and its scale in each pass."""
+
+
 class LoraCache:
     """The adapters read last, as many as fit in `max_bytes` of host memory. A file that changed is read again."""
 
@@ -195,40 +200,44 @@ class LoraCache:
         return adapter
 
 
-def gather(
-    loras: Sequence[Lora], settings: Settings, cache: LoraCache, *, fetch: Fetch | None = None, any_path: bool = False
-) -> list[tuple[Adapter, float]]:
-    """The adapters that a request names, with their scales, in its order.
+def load_adapters(
+    planned: Sequence[PlannedAdapter],
+    card: ModelCard,
+    settings: Settings,
+    cache: LoraCache,
+    *,
+    fetch: Fetch | None = None,
+    any_path: bool = False,
+) -> list[LoadedAdapter]:
+    """The adapters of a plan, read, in its order.
 
-    Raises `InvalidRequest` with the location of the one that is not to be had or not to be read.
+    Raises `InvalidRequest` at the field that asked for one that cannot be had or read, `NotSupported` for one of the
+    model's own that it does not have or that is not on this machine.
     """
-    adapters = []
-    for index, lora in enumerate(loras):
-        loc: Loc = ("body", "loras", index, "path")
+    loaded = []
+    for one in planned:
         try:
-            read_last = cache.read(resolve(lora, settings, fetch=fetch, any_path=any_path))
-            adapters.append((replace(read_last, loc=loc), lora.scale))
+            if one.own:
+                path = registry.adapter(card, one.source, settings, field=str(one.field[-1]))
+            else:
+                path = resolve(Lora(one.source, weight_name=one.weight_name), settings, fetch=fetch, any_path=any_path)
+            loaded.append((replace(cache.read(path), loc=one.field), one.scales))
         except InvalidRequest as error:
-            error.loc = error.loc or loc
+            error.loc = error.loc or one.field
             raise
         except BadCheckpoint as error:
-            raise InvalidRequest(error.message, loc=loc, given=lora.path) from error
-    return adapters
-
-
-def own(card: ModelCard, name: str, settings: Settings, cache: LoraCache, *, field: str) -> Adapter:
-    """One of the model's own adapters, asked for by the request's field `field`: `distill`, `camera_dolly_in`, ...
-
-    Raises `NotSupported` for one that the model does not have or that is not on this machine.
-    """
-    return replace(cache.read(registry.adapter(card, name, settings, field=field)), loc=("body", field))
+            if one.own:
+                raise
+            raise InvalidRequest(error.message, loc=one.field, given=one.source) from error
+    return loaded
 
 
 @contextmanager
-def applied(transformer: Any, adapters: Sequence[tuple[Adapter, float]]) -> Iterator[None]:
-    """Lends adapters with their scales to a transformer; afterwards it is as it was, whatever happens.
+def applied(transformer: Any, adapters: Sequence[LoadedAdapter]) -> Iterator[Callable[[int], None]]:
+    """Lends adapters to a transformer; afterwards it is as it was, whatever happens.
 
-    Raises `InvalidRequest` for an adapter that names no linear layer of the transformer or has another shape.
+    Yields a function that gives them their scales of pass n; at first they have those of pass 0. Raises
+    `InvalidRequest` for an adapter that names no linear layer of the transformer or has another shape.
     """
     matched = []
     for index, (adapter, _) in enumerate(adapters):
@@ -237,28 +246,23 @@ def applied(transformer: Any, adapters: Sequence[tuple[Adapter, float]]) -> Iter
         names = _matched(transformer, adapter.name, shapes, adapter.flat, loc)
         matched.append({names[module]: pair for module, pair in adapter.pairs.items()})
     if not matched:
-        yield
+        yield lambda number: None
         return
+    names_in_use = [f"lora_{index}" for index in range(len(matched))]
+
+    def set_pass(number: int) -> None:
+        transformer.set_adapters(names_in_use, [scales[number] for _, scales in adapters])
+
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-            for name, pairs in zip(_names(len(matched)), matched, strict=True):
+            for name, pairs in zip(names_in_use, matched, strict=True):
                 _inject(transformer, name, pairs)
         _maybe_remove_and_reapply_group_offloading(transformer)
-        rescale(transformer, [scale for _, scale in adapters])
-        yield
+        set_pass(0)
+        yield set_pass
     finally:
         _restore(transformer)
-
-
-def rescale(transformer: Any, scales: Sequence[float]) -> None:
-    """Gives the adapters that are applied now other scales, in their order, as from one pass to the next."""
-    if scales:
-        transformer.set_adapters(_names(len(scales)), list(scales))
-
-
-def _names(count: int) -> list[str]:
-    return [f"lora_{index}" for index in range(count)]
 
 
 def _matched(

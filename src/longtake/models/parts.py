@@ -1,6 +1,6 @@
 """The parts of a model of either family are loaded and placed: what goes where, in which dtype."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ import torch
 from longtake.clip import OnProgress, Progress
 from longtake.errors import BadCheckpoint
 from longtake.models import checkpoints, memory
-from longtake.models.audiovisual import attach
 from longtake.models.registry import WEIGHTS, ModelCard, PartName, located, missing
 from longtake.settings import Settings
 
@@ -37,9 +36,15 @@ class Loaded:
     offload: memory.Offload
 
 
-def load_parts(card: ModelCard, settings: Settings, on_progress: OnProgress) -> Loaded:
+def load_parts(
+    card: ModelCard,
+    settings: Settings,
+    on_progress: OnProgress,
+    prepare_transformer: Callable[[Any], None] = lambda transformer: None,
+) -> Loaded:
     """Loads a model's parts and places them on the device that the settings choose.
 
+    `prepare_transformer` is called with the loaded transformer before anything else is done to it.
     Raises `BadCheckpoint` for parts that are missing or do not fit, `NotSupported` for a device that is not there.
     """
     lacking = missing(card, settings)
@@ -62,8 +67,8 @@ def load_parts(card: ModelCard, settings: Settings, on_progress: OnProgress) -> 
         on_progress(Progress(f"load {part}", step, len(opened)))
         direct = offload == "none" and part not in narrow
         parts[part] = checkpoints.load(checkpoint, dtype=dtypes[part], device=device if direct else "cpu")
-        if part == "transformer" and card.family == "ltx2":
-            attach(parts[part])
+        if part == "transformer":
+            prepare_transformer(parts[part])
         if part in narrow:
             memory.store_fp8(parts[part], dtype)
     memory.place(parts, device, offload)

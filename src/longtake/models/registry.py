@@ -8,20 +8,11 @@ from typing import Literal, get_args
 from longtake.errors import NotSupported
 from longtake.settings import Settings
 
-Family = Literal["ltxv", "ltx2"]
 PartName = Literal["transformer", "vae", "audio_vae", "vocoder", "connectors", "upsampler", "text_encoder", "tokenizer"]
 PART_NAMES: tuple[PartName, ...] = get_args(PartName)
 
-SINGLE: Mapping[Family, tuple[PartName, ...]] = {
-    "ltxv": ("transformer", "vae"),
-    "ltx2": ("transformer", "vae", "audio_vae", "vocoder", "connectors"),
-}
-"""The parts that a published single file of each family holds."""
-
-PARTS: Mapping[Family, tuple[PartName, ...]] = {
-    family: (*held, "upsampler", "text_encoder", "tokenizer") for family, held in SINGLE.items()
-}
-"""All parts of a model of each family."""
+ALONE: tuple[PartName, ...] = ("upsampler", "text_encoder", "tokenizer")
+"""Parts that no single checkpoint file of a model holds beside others: each has a file or folder of its own."""
 
 FOLDERS: Mapping[PartName, str] = {
     **{part: part for part in PART_NAMES},
@@ -66,7 +57,8 @@ class ModelCard:
     stg_blocks: the blocks whose self-attention is perturbed by guidance (ltx2).
     guidance_share: how much it bears of the guidance that a request asks for (ltx2).
     prompt_tokens: length of an encoded prompt.
-    parts: where each part is published; None for an embedded model.
+    family: the recipe it is made for, by its name.
+    parts: the parts it has, and where each is published; None for those of an embedded model.
     borrowed: parts that lie in the folder of another embedded model, by that model's name.
     loras: the model's own adapters by name, and where each is published; None for those of an embedded model.
     """
@@ -74,10 +66,10 @@ class ModelCard:
     name: str
     title: str
     licence: str
-    family: Family = "ltxv"
+    family: str
+    parts: Mapping[PartName, Published | None] = field(hash=False)
     guidance: Literal["dev", "distilled", "tiny"] = "dev"
     embedded: bool = False
-    parts: Mapping[PartName, Published] | None = field(default=None, hash=False)
     borrowed: Mapping[PartName, str] = field(default_factory=dict, hash=False)
     loras: Mapping[str, Published | None] = field(default_factory=dict, hash=False)
     native_short_side: int | None = None
@@ -99,7 +91,11 @@ _HUB = "Lightricks/LTX-Video"
 _OPEN_WEIGHTS = "LTXV Open Weights License (Lightricks): weights are fetched by you under its terms."
 
 
-def _published(name: str, upscaler: str) -> Mapping[PartName, Published]:
+_LTXV_PARTS: tuple[PartName, ...] = ("transformer", "vae", *ALONE)
+_LTX2_SINGLE_PARTS: tuple[PartName, ...] = ("transformer", "vae", "audio_vae", "vocoder", "connectors")
+
+
+def _published(name: str, upscaler: str) -> Mapping[PartName, Published | None]:
     single = Published(_HUB, f"{name}.safetensors", name)
     return {
         "transformer": single,
@@ -127,6 +123,8 @@ CARDS: Mapping[str, ModelCard] = {
             name="ltxv-tiny",
             title="The embedded LTX-Video miniature: simple moving shapes, on any CPU",
             licence="Apache-2.0, as the package.",
+            family="ltxv",
+            parts=dict.fromkeys(_LTXV_PARTS),
             guidance="tiny",
             embedded=True,
             native_short_side=64,
@@ -143,13 +141,23 @@ CARDS: Mapping[str, ModelCard] = {
             name="ltxv-13b-0.9.7-dev",
             title="LTX-Video 0.9.7 13B, development",
             licence=_OPEN_WEIGHTS,
+            family="ltxv",
             guidance="dev",
             parts=_published("ltxv-13b-0.9.7-dev", "ltxv-spatial-upscaler-0.9.7"),
+        ),
+        ModelCard(
+            name="ltxv-13b-0.9.7-distilled",
+            title="LTX-Video 0.9.7 13B, distilled",
+            licence=_OPEN_WEIGHTS,
+            family="ltxv",
+            guidance="distilled",
+            parts=_published("ltxv-13b-0.9.7-distilled", "ltxv-spatial-upscaler-0.9.7"),
         ),
         ModelCard(
             name="ltxv-13b-0.9.8-distilled",
             title="LTX-Video 0.9.8 13B, distilled",
             licence=_OPEN_WEIGHTS,
+            family="ltxv",
             guidance="distilled",
             parts=_published("ltxv-13b-0.9.8-distilled", "ltxv-spatial-upscaler-0.9.8"),
         ),
@@ -158,6 +166,7 @@ CARDS: Mapping[str, ModelCard] = {
             title="The embedded LTX-2 miniature: simple moving shapes that sound, on any CPU",
             licence="Apache-2.0, as the package.",
             family="ltx2",
+            parts=dict.fromkeys((*_LTX2_SINGLE_PARTS, *ALONE)),
             embedded=True,
             loras={"distill": None} | {f"camera_{movement}": None for movement in CAMERAS},
             borrowed={"upsampler": "ltxv-tiny"},
@@ -180,7 +189,7 @@ CARDS: Mapping[str, ModelCard] = {
             ),
             family="ltx2",
             parts={
-                **dict.fromkeys(SINGLE["ltx2"], _LTX2_SINGLE),
+                **dict.fromkeys(_LTX2_SINGLE_PARTS, _LTX2_SINGLE),
                 "upsampler": Published(_LTX2_HUB, "ltx-2.3-spatial-upscaler-x2-1.1.safetensors", "ltx-2.3"),
                 "text_encoder": _GEMMA,
                 "tokenizer": _GEMMA,
@@ -190,18 +199,12 @@ CARDS: Mapping[str, ModelCard] = {
                 **{f"camera_{movement}": _camera(movement) for movement in CAMERAS},
             },
             window_frames=1201,
+            max_context_frames=481,
             stg_blocks=(28,),
             prompt_tokens=1024,
         ),
     )
 }
-
-_PUBLISHED_FOR: Mapping[str, tuple[str, str]] = {
-    "fal-ai/ltx-video-v097/extend": ("ltxv-13b-0.9.7-dev", "ltxv-tiny"),
-    "fal-ai/ltxv-13b-098-distilled/extend": ("ltxv-13b-0.9.8-distilled", "ltxv-tiny"),
-    "fal-ai/ltx-2.3-22b/extend-video": ("ltx-2.3", "ltx2-tiny"),
-}
-"""Endpoint id -> its own model, and the one that stands in where that is not installed."""
 
 
 def card(name: str) -> ModelCard:
@@ -223,14 +226,14 @@ def located(card: ModelCard, settings: Settings) -> dict[PartName, Path]:
     """
     homes = _homes(card, settings)
     found: dict[PartName, Path] = {}
-    for part in PARTS[card.family]:
+    for part, published in card.parts.items():
         places = [home / FOLDERS[part] for home in homes if home.is_dir()]
-        if part in SINGLE[card.family]:
+        if part not in ALONE:
             places += [home for home in homes if home.is_file()]
         if part in card.borrowed:
             places.append(WEIGHTS / card.borrowed[part] / FOLDERS[part])
-        if card.parts is not None:
-            places += _places(card.parts[part], homes, settings)
+        if published is not None:
+            places += _places(published, homes, settings)
         place = next((place for place in places if place.exists()), None)
         if place is not None:
             found[part] = place
@@ -254,7 +257,7 @@ def _homes(card: ModelCard, settings: Settings) -> list[Path]:
 def missing(card: ModelCard, settings: Settings) -> tuple[PartName, ...]:
     """The parts that generation needs and that are not on this machine; the upsampler is only for the detail pass."""
     found = located(card, settings)
-    return tuple(part for part in PARTS[card.family] if part != "upsampler" and part not in found)
+    return tuple(part for part in card.parts if part != "upsampler" and part not in found)
 
 
 def adapters(card: ModelCard, settings: Settings) -> dict[str, Path]:
@@ -286,15 +289,3 @@ def adapter(card: ModelCard, name: str, settings: Settings, *, field: str) -> Pa
             f"The adapter {name[:100]} {remedy}.", loc=("body", field), given=name, ctx={"supported": list(found)}
         )
     return found[name]
-
-
-def default_model(endpoint: str, settings: Settings) -> ModelCard:
-    """The model of an endpoint: its published one where its files are here, otherwise the embedded miniature."""
-    if endpoint not in _PUBLISHED_FOR:
-        raise NotSupported(
-            f"There is no endpoint {endpoint[:100]!r}; the endpoints are {', '.join(_PUBLISHED_FOR)}.",
-            given=endpoint,
-            ctx={"supported": list(_PUBLISHED_FOR)},
-        )
-    own, stand_in = (card(name) for name in _PUBLISHED_FOR[endpoint])
-    return stand_in if missing(own, settings) else own

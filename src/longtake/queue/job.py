@@ -6,6 +6,7 @@ Lines of JSON come in on standard input (`run`, `go`, `cancel`) and go out on st
 `plan`, `done`, `failed`); what libraries print goes to standard error. It ends when its input does.
 """
 
+import hashlib
 import json
 import os
 import queue
@@ -16,21 +17,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from longtake import outbound
 from longtake.clip import STAGES, Progress
 from longtake.endpoints import ENDPOINTS, endpoint
-from longtake.endpoints.shared import parse
+from longtake.endpoints.validation import parse
 from longtake.errors import Cancelled, LongtakeError
+from longtake.families import plan_from_json, plan_to_json
 from longtake.media.fetch import localise
-from longtake.media.source import open_source
-from longtake.models.registry import ModelCard, card, default_model
-from longtake.plan import LTX2Plan, from_json, to_json
-from longtake.prepare import Prepared, prepared, recipe_of
+from longtake.models.download import status
+from longtake.models.registry import ModelCard, card
+from longtake.prepare import Fetching, Job, prepare
 from longtake.queue.store import own_file
 from longtake.settings import Settings, settings
+
+if TYPE_CHECKING:
+    from longtake.runner import Runner
 
 Message = dict[str, Any]
 
@@ -130,87 +135,41 @@ def sentence(progress: Progress) -> str:
     return ", ".join(parts)
 
 
-class Shelf:
-    """The model in memory: one at a time."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.card: ModelCard | None = None
-        self.models: Any = None
-        self.loras: Any = None
-
-    def take(self, card: ModelCard, reporter: Reporter) -> Any:
-        """The model of a card, loaded where it is not the one in memory."""
-        from longtake.models import ltx2, ltxv
-        from longtake.models.loras import LoraCache
-
-        if self.loras is None:
-            self.loras = LoraCache(self.settings.lora_cache_bytes)
-        if self.card != card:
-            self.drop()
-            reporter(Progress("load", 0, 1))
-            load = ltx2.load if card.family == "ltx2" else ltxv.load
-            self.models, self.card = load(card, self.settings, on_progress=reporter), card
-        return self.models
-
-    def drop(self) -> None:
-        """Frees the memory of the model."""
-        import gc
-
-        import torch
-
-        self.card = self.models = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-def carry_out(message: Mapping[str, Any], line: Line, shelf: Shelf, settings: Settings) -> None:
+def carry_out(message: Mapping[str, Any], line: Line, runner: "Runner", settings: Settings) -> None:
     """One request, from its JSON to the finished file in its folder. Raises LongtakeError."""
-    from longtake.extend.kept import Kept
-    from longtake.take import adapters_of, take
+    from longtake.sampling.resume import Resume
 
     folder = Path(message["folder"])
     folder.mkdir(parents=True, exist_ok=True)
-    request = parse(ENDPOINTS[message["endpoint"]].Request, message["body"])
-    plan = None if message["plan"] is None else from_json(message["plan"])
-    model = default_model(message["endpoint"], settings) if plan is None else card(plan.model)
-    transport = outbound.transport(settings.trusted_hosts)
+    endpoint = ENDPOINTS[message["endpoint"]]
+    request = parse(endpoint.Request, message["body"])
+    plan = None if message["plan"] is None else plan_from_json(message["plan"])
+    model = endpoint.card(settings) if plan is None else card(plan.model)
     reporter = Reporter(line)
     reporter.enter("prepare")
-
-    def fetch(url: str, into: Path, max_bytes: int) -> Path:
-        return localise(url, into, max_bytes=max_bytes, transport=transport)
-
     started = time.perf_counter()
-    with prepared(
-        request,
-        model,
-        settings,
+    fetching = Fetching(
         own_file=lambda url: own_file(url, Path(message["files"]), message["key_id"]),
+        transport=outbound.transport(settings.trusted_hosts),
         folder=folder,
-        plan=plan,
-        transport=transport,
-    ) as ready:
+    )
+    with prepare(endpoint, request, model, settings, fetching=fetching, plan=plan) as job:
+        document = plan_to_json(job.plan)
         if plan is None:
-            line.say("plan", plan=to_json(ready.plan))
+            line.say("plan", plan=document)
             line.wait_for_go()
-        models = shelf.take(model, reporter)
-        adapters = adapters_of(ready.plan, model, settings, shelf.loras, fetch=fetch)
-        recipe = recipe_of(request)
-        path = folder / f"{output_name(ready)}{recipe.suffix}"
-        result = take(ready, models, path, recipe, settings, adapters=adapters, kept=Kept(folder), on_progress=reporter)
+        path = folder / f"{output_name(job)}{job.plan.recipe.suffix}"
+        result = runner.run(job, path, on_progress=reporter, resume=Resume(steps_folder(folder, document)))
         reporter.enter(None)
-    with open_source(result.path) as file:
-        facts = file.facts
     plan = result.plan
     line.end(
         "done",
         file=str(result.path),
         content_type=result.content_type,
-        response=result.response(facts, ""),
-        price_usd=str(round(Decimal(plan.price_usd.numerator) / plan.price_usd.denominator, 6)),
-        sync=isinstance(plan, LTX2Plan) and plan.sync_mode,
+        response=result.response(""),
+        billable_units=decimal_text(plan.billed_units),
+        price_usd=decimal_text(plan.price_usd),
+        sync=plan.sync_mode,
         timings={"inference_time": time.perf_counter() - started, **reporter.seconds},
         new_frames=plan.new_frames,
         evaluations=plan.evaluations,
@@ -218,36 +177,54 @@ def carry_out(message: Mapping[str, Any], line: Line, shelf: Shelf, settings: Se
     )
 
 
-def output_name(ready: Prepared) -> str:
+def steps_folder(folder: Path, document: Mapping[str, Any]) -> Path:
+    """The folder of a plan's finished steps: another plan of the same request does not go on from them."""
+    name = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
+    steps = folder / f"steps-{name}"
+    steps.mkdir(exist_ok=True)
+    return steps
+
+
+def decimal_text(value: Fraction) -> str:
+    """A number to six places after the point."""
+    return str(round(Decimal(value.numerator) / value.denominator, 6))
+
+
+def output_name(job: Job) -> str:
     """The name of the file without its suffix."""
-    return f"longtake-{ready.plan.seed}"
+    return f"longtake-{job.plan.seed}"
 
 
 def serve(line: Line, settings: Settings) -> None:
     """Carries out what is asked until the server closes the line."""
-    shelf = Shelf(settings)
-    with telling(line, shelf):
-        preload(line, shelf, settings)
+    from longtake.runner import Runner
+
+    transport = outbound.transport(settings.trusted_hosts)
+
+    def fetch(url: str, into: Path, max_bytes: int) -> Path:
+        return localise(url, into, max_bytes=max_bytes, transport=transport)
+
+    runner = Runner(settings, fetch=fetch)
+    with telling(line, runner):
+        runner.load(first_model(settings), Reporter(line))
     line.say("ready")
     while (message := line.asked.get()) is not None:
         if message["do"] == "run":
             line.current = message["id"]
-            with telling(line, shelf):
-                carry_out(message, line, shelf, settings)
+            with telling(line, runner):
+                carry_out(message, line, runner, settings)
 
 
-def preload(line: Line, shelf: Shelf, settings: Settings) -> None:
-    """Loads a model before the first request: that of the endpoint the settings name, else the largest that is here."""
-    cards = [default_model(name, settings) for name in reversed(ENDPOINTS)]
+def first_model(settings: Settings) -> ModelCard:
+    """The model to load before the first request: that of the endpoint the settings name, else the largest here."""
     if settings.preload is not None:
-        chosen = default_model(endpoint(settings.preload).ENDPOINT, settings)
-    else:
-        chosen = next((card for card in cards if card.parts is not None), cards[0])
-    shelf.take(chosen, Reporter(line))
+        return endpoint(settings.preload).card(settings)
+    cards = {one.card(settings).name: one.card(settings) for one in ENDPOINTS.values()}
+    return max(cards.values(), key=lambda card: status(card, settings).num_bytes)
 
 
 @contextmanager
-def telling(line: Line, shelf: Shelf) -> Iterator[None]:
+def telling(line: Line, runner: "Runner") -> Iterator[None]:
     """Whatever goes wrong in the block is told to the server, and the process goes on."""
     try:
         yield
@@ -260,7 +237,7 @@ def telling(line: Line, shelf: Shelf) -> Iterator[None]:
         traceback.print_exc()
         memory = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
         if memory:
-            shelf.drop()
+            runner.release()
         failure = LongtakeError(
             "The memory ran out; a lower resolution or fewer frames need less."
             if memory

@@ -44,7 +44,7 @@ def done(message: Message, url: str) -> Outcome:
     return Outcome(
         200,
         response,
-        headers={"x-fal-billable-units": str(price)},
+        headers={"x-fal-billable-units": str(message["billable_units"]), "x-longtake-price-usd": str(price)},
         price_usd=price,
         timings=message.get("timings") or {},
     )

@@ -1,13 +1,16 @@
-"""Steps without the model: predictions carried on from those of earlier steps (acceleration)."""
+"""Step caching (acceleration): steps that extrapolate earlier predictions instead of evaluating the model."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from torch import Tensor
 
-from longtake.models.audiovisual import Stream, Tokens
-from longtake.plan import Acceleration, asks_model
+from longtake.sampling.levels import Acceleration, evaluates_model
 
-Predict = Callable[[Tokens, int, float], Mapping[Stream, Tensor]]
+StreamT = TypeVar("StreamT", bound=str)
+"""The name of a modality."""
+
+Predict = Callable[[Mapping[StreamT, Tensor], int, float], Mapping[StreamT, Tensor]]
 """The clean prediction of each modality, from its tokens, the step's number and its noise level."""
 
 
@@ -18,18 +21,18 @@ def along(known: Sequence[tuple[float, Tensor]], level: float) -> Tensor:
     return second + (level - last) / (last - before) * (second - first)
 
 
-def cached(predict: Predict, sigmas: Tensor, acceleration: Acceleration) -> Predict:
-    """`predict` for one pass down `sigmas`, which asks the model at the steps of the acceleration level alone; at the
-    others each modality's clean prediction is carried on."""
-    known: dict[Stream, list[tuple[float, Tensor]]] = {"video": [], "audio": []}
+def cached(predict: Predict[StreamT], sigmas: Tensor, acceleration: Acceleration) -> Predict[StreamT]:
+    """`predict` for one pass down `sigmas`, which evaluates the model at the steps of the acceleration level alone; at
+    the others each modality's clean prediction is extrapolated from its last two."""
+    known: dict[StreamT, list[tuple[float, Tensor]]] = {}
     steps = len(sigmas) - 1
 
-    def at(tokens: Tokens, step: int, sigma: float) -> Mapping[Stream, Tensor]:
-        if not asks_model(step, steps, acceleration):
+    def at(tokens: Mapping[StreamT, Tensor], step: int, sigma: float) -> Mapping[StreamT, Tensor]:
+        if not evaluates_model(step, steps, acceleration):
             return {stream: along(known[stream], sigma) for stream in tokens}
         clean = predict(tokens, step, sigma)
         for stream, prediction in clean.items():
-            known[stream] = [*known[stream][-1:], (sigma, prediction)]
+            known[stream] = [*known.get(stream, [])[-1:], (sigma, prediction)]
         return clean
 
     return at

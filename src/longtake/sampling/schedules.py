@@ -6,13 +6,13 @@ import torch
 from scipy.stats import beta as beta_distribution
 from torch import Tensor
 
-from longtake import profiles
-from longtake.plan import Scheduler
+from longtake.sampling import levels
+from longtake.sampling.levels import Scheduler
 
 
 def linear_quadratic(steps: int) -> Tensor:
-    """The linear-quadratic schedule: [steps + 1] float32, from 1 to 0. See `profiles.linear_quadratic`."""
-    return torch.tensor(profiles.linear_quadratic(steps))
+    """The linear-quadratic schedule: [steps + 1] float32, from 1 to 0. See `levels.linear_quadratic`."""
+    return torch.tensor(levels.linear_quadratic(steps))
 
 
 def noise_levels(steps: int, skip_initial: int = 0, skip_final: int = 0) -> Tensor:
@@ -34,9 +34,8 @@ def ltx2(steps: int, tokens: int = 4096) -> Tensor:
     LAST_LEVEL. mu is on the line through (1024 tokens, 0.95) and (4096, 2.05). Source: LTX-2; the shift: Esser 2024.
     """
     shift = math.exp(0.95 + (2.05 - 0.95) * (tokens - 1024) / (4096 - 1024))
-    levels = _shifted(torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1], shift)
-    levels = 1 - (1 - levels) * (1 - LAST_LEVEL) / (1 - levels[-1])
-    return _ended(levels)
+    shifted = _shifted(torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1], shift)
+    return _ended(1 - (1 - shifted) * (1 - LAST_LEVEL) / (1 - shifted[-1]))
 
 
 BETA_SHAPE = 0.6
@@ -52,8 +51,8 @@ def beta(steps: int) -> Tensor:
     """
     quantiles = beta_distribution.ppf([1 - step / steps for step in range(steps)], BETA_SHAPE, BETA_SHAPE)
     picked = dict.fromkeys(round((BETA_LEVELS - 1) * float(quantile)) for quantile in quantiles)
-    levels = torch.tensor([(index + 1) / BETA_LEVELS for index in picked], dtype=torch.float64)
-    return _ended(_shifted(levels, BETA_SHIFT))
+    unshifted = torch.tensor([(index + 1) / BETA_LEVELS for index in picked], dtype=torch.float64)
+    return _ended(_shifted(unshifted, BETA_SHIFT))
 
 
 def sigmas(scheduler: Scheduler, steps: int) -> Tensor:

@@ -1,23 +1,80 @@
-"""Long videos: one window's latents joined to those before it."""
+"""The loop over the windows of a plan: each window is sampled, saved, and handed on before the next one begins."""
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from longtake.sampling.colour import adain
+from longtake.clip import OnProgress, Progress
+from longtake.sampling.noise import Noise
+from longtake.sampling.resume import Resume
+
+OnStep = Callable[[int, int], None]
+"""Called before step i of n; it stops the sampling by raising."""
+
+Tensors = Mapping[str, Tensor]
+"""What a sampled window is saved as, by name."""
+
+StateT = TypeVar("StateT")
+OutT = TypeVar("OutT")
 
 
-def fuse(before: Tensor, window: Tensor, first: Tensor, overlap: int, adain_factor: float) -> Tensor:
-    """`before` [B, C, F, H, W] continued by a window that started on its last `overlap` latents.
+@dataclass(frozen=True)
+class Window:
+    """One window while it is sampled: its `number` of `count`, the noise of each pass, and whom to tell of steps."""
 
-    The window takes on the first window's colours by `adain_factor`, loses its first latent (which stands for one
-    frame where the video has several) and is cross-faded linearly over the other overlap - 1.
-    Source: ComfyUI-LTXVideo's looping sampler.
+    number: int
+    count: int
+    noise: Callable[[int], Noise]
+    on_step: OnStep
+
+    @property
+    def is_last(self) -> bool:
+        return self.number == self.count - 1
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What the windows of one plan share.
+
+    `noise(pass, window)` is the noise to use. Finished windows are saved in `resume`, and read back on `device`.
     """
-    window = adain(window, first, adain_factor)[:, :, 1:]
-    shared = overlap - 1
-    if shared == 0:
-        return torch.cat([before, window], 2)
-    fading_out = 1 - torch.arange(1, shared + 1, device=window.device, dtype=window.dtype) / (shared + 1)
-    fading_out = fading_out[:, None, None]
-    seam = fading_out * before[:, :, -shared:] + (1 - fading_out) * window[:, :, :shared]
-    return torch.cat([before[:, :, :-shared], seam, window[:, :, shared:]], 2)
+
+    count: int
+    noise: Callable[[int, int], Noise]
+    resume: Resume
+    on_progress: OnProgress
+    device: torch.device
+
+
+def sample_windows(
+    loop: Loop,
+    state: StateT,
+    sample: Callable[[Window, StateT], Tensors],
+    after: Callable[[Window, StateT, Tensors], Generator[OutT, None, StateT]],
+) -> Iterator[OutT]:
+    """Samples the windows in turn and yields what `after` makes of each.
+
+    `sample(window, state)` samples a window that is not saved yet. `after(window, state, tensors)` yields what comes of
+    its tensors and returns the state that the next window starts from.
+    """
+    for number in range(loop.count):
+        window = _window(loop, number)
+
+        def make(window: Window = window, state: StateT = state) -> Tensors:
+            return sample(window, state)
+
+        tensors = loop.resume.tensors(f"window-{number:03d}", make, loop.device)
+        state = yield from after(window, state, tensors)
+
+
+def _window(loop: Loop, number: int) -> Window:
+    def noise(pass_number: int) -> Noise:
+        return loop.noise(pass_number, number)
+
+    def on_step(step: int, steps: int) -> None:
+        loop.on_progress(Progress("sampling", step, steps, number + 1, loop.count))
+
+    return Window(number, loop.count, noise, on_step)

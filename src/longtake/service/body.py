@@ -5,7 +5,7 @@ from typing import Any
 from pydantic_core import from_json
 from starlette.requests import Request
 
-from longtake.endpoints.shared import problem
+from longtake.endpoints.validation import problem
 from longtake.service.errors import ModelFailed, RequestFailed, dumps
 
 

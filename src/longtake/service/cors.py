@@ -13,6 +13,7 @@ EXPOSED = b", ".join(
         b"x-fal-needs-retry",
         b"x-fal-retryable",
         b"x-fal-billable-units",
+        b"x-longtake-price-usd",
         b"etag",
         b"content-length",
         b"content-range",

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from longtake.endpoints.shared import echo
+from longtake.endpoints.validation import echo
 from longtake.errors import LongtakeError
 from longtake.queue.database import passing
 

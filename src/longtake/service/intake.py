@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from longtake import outbound
 from longtake.endpoints import ENDPOINTS
-from longtake.endpoints.shared import dotted, problem, problems
+from longtake.endpoints.validation import dotted, problem, problems
 from longtake.errors import InvalidRequest
 from longtake.queue import engine as queue
 from longtake.queue import lifecycle
@@ -67,7 +67,7 @@ def _submission(parts: Parts, request: Request, endpoint: str, caller: Caller, w
     headers = request.headers
     return Submission(
         endpoint=endpoint,
-        pool=parts.settings.pools.get(endpoint, DEFAULT_POOL),
+        pool=parts.pools.get(endpoint, DEFAULT_POOL),
         key_id=caller.key_id,
         body=b"",
         base_url=sibling(request.scope["longtake.base"], "queue"),

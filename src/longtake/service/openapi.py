@@ -171,9 +171,9 @@ def _failures() -> Schema:
 @cache
 def _schemas(endpoint: str) -> tuple[Schema, str, str]:
     """The components of an endpoint, and the names of its input and output among them."""
-    module, stem = ENDPOINTS[endpoint], camel(endpoint)
+    known_endpoint, stem = ENDPOINTS[endpoint], camel(endpoint)
     found: Schema = {}
-    for name, model in ((f"{stem}Input", module.Request), (f"{stem}Output", module.Response)):
+    for name, model in ((f"{stem}Input", known_endpoint.Request), (f"{stem}Output", known_endpoint.Response)):
         schema = _of(model)
         for nested, inner in schema.pop("$defs", {}).items():
             found[nested] = _walk(inner, _object)

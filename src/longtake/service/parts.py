@@ -2,13 +2,15 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
+from longtake.endpoints import by_id
 from longtake.queue.board import Board
 from longtake.queue.database import passing
 from longtake.queue.keys import Keys
@@ -42,6 +44,11 @@ class Parts:
     metrics: Metrics = field(default_factory=Metrics)
     draining: threading.Event = field(default_factory=threading.Event)
     threads: ThreadPoolExecutor = field(default_factory=_threads)
+
+    @cached_property
+    def pools(self) -> Mapping[str, str]:
+        """Endpoint id -> the pool of its requests, as the settings say. Raises InvalidRequest for a name of no endpoint."""
+        return by_id(self.settings.pools)
 
     async def call(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Does what may wait for the database or a disk, beside the event loop."""

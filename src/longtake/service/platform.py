@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from longtake.endpoints import ENDPOINTS
-from longtake.endpoints.shared import problem
+from longtake.endpoints import ENDPOINTS, prices
+from longtake.endpoints.validation import problem
 from longtake.queue import history
 from longtake.queue.history import Cost, Span
 from longtake.queue.keys import Caller
@@ -139,12 +139,8 @@ def _deletion(parts: Parts) -> Any:
 
 def price(settings: Settings, endpoint: str) -> dict[str, Any]:
     """What a unit of an endpoint costs, and what a unit is."""
-    unit_price, unit = {
-        "ltxv097": (settings.price_ltxv097_per_video, "videos"),
-        "ltxv098": (settings.price_ltxv098_per_second, "seconds"),
-        "ltx23": (settings.price_ltx2_per_megapixel, "megapixels"),
-    }[ENDPOINTS[endpoint].__name__.rpartition(".")[2]]
-    return {"unit_price": float(unit_price), "unit": unit, "currency": "USD"}
+    tariff = ENDPOINTS[endpoint].tariff.priced(prices(settings).get(endpoint))
+    return {"unit_price": float(tariff.usd), "unit": tariff.unit, "currency": "USD"}
 
 
 def past_request(row: Row, *, payloads: bool) -> dict[str, Any]:
@@ -182,7 +178,7 @@ def _model(endpoint: str, queue: str | None) -> dict[str, Any]:
         "metadata": {
             "display_name": endpoint,
             "category": "video-to-video",
-            "description": (ENDPOINTS[endpoint].__doc__ or "").strip(),
+            "description": ENDPOINTS[endpoint].title,
             "status": "active",
             "tags": ["extend"],
         },

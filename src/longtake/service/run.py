@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from longtake.endpoints import ENDPOINTS
-from longtake.endpoints.shared import problems
+from longtake.endpoints.validation import problems
 from longtake.queue.board import View
 from longtake.queue.requests import Event
 from longtake.service.auth import caller_of

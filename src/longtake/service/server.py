@@ -16,6 +16,7 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
+from longtake.endpoints import endpoint, prices
 from longtake.errors import InvalidRequest
 from longtake.queue.board import Board
 from longtake.queue.child import Message
@@ -89,6 +90,7 @@ def run(
     metrics.slots = slots.states
     watch = Watch(engine, settings, board.changed, slots.wake)
     parts = Parts(settings, engine, board, store, Keys(engine), slots.cancel, slots.wake, metrics=metrics)
+    check(parts)
     app = application(parts)
     with ExitStack() as stack:
         web = stack.enter_context(_bound(address.host, address.port))
@@ -100,6 +102,14 @@ def run(
             told = replace(told, tls_port=_port(secure))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(servers, [board, slots, watch, deliverer, Sweeper(store)], parts, slots, told, tls, say))
+
+
+def check(parts: Parts) -> None:
+    """Raises InvalidRequest where a setting names an endpoint that there is not."""
+    settings = parts.settings
+    named = [*parts.pools, *prices(settings), *([] if settings.preload is None else [settings.preload])]
+    for name in named:
+        endpoint(name)
 
 
 @dataclass(frozen=True)

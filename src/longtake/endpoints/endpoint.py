@@ -1,0 +1,77 @@
+"""What an endpoint is to the rest of the program: its schema, its models, and how a request becomes a plan."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from longtake.clip import Source
+from longtake.endpoints.tariff import Prices, Tariff
+from longtake.families.family import Family, Options
+from longtake.models.registry import ModelCard, card, missing
+from longtake.plans import Plan
+from longtake.settings import Settings
+
+RequestT = TypeVar("RequestT", bound=BaseModel)
+OptionsT = TypeVar("OptionsT", bound=Options)
+
+
+@dataclass(frozen=True)
+class OutputFields:
+    """The fields of a request that say how its file is written; None where it has none for that."""
+
+    type: str | None = None
+    quality: str | None = None
+    write_mode: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint(Generic[RequestT, OptionsT]):
+    """One HTTP endpoint.
+
+    `name` is short, for the command line. `models`: the published model, and the embedded one that stands in for it.
+    `options(request, source)` maps a request's fields onto the family's options. `source`: the path of the field that
+    names the video. `count`: the field that says how many frames or seconds there are, `rates`: those that say how fast
+    they play, `second_pass`: the one that asks for two passes, `end_image`: the one that names the picture to arrive
+    at, `loras`: the list of LoRAs; None or empty where there is none.
+    """
+
+    id: str
+    name: str
+    title: str
+    family: Family[OptionsT, Any, Any]
+    models: tuple[str, str]
+    Request: type[RequestT]
+    Response: type[BaseModel]
+    options: Callable[[RequestT, Source], OptionsT]
+    tariff: Tariff
+    source: tuple[str, ...] = ("video_url",)
+    count: str | None = "num_frames"
+    rates: tuple[str, ...] = ()
+    second_pass: str | None = None
+    end_image: str = "end_image_url"
+    loras: str | None = None
+    output: OutputFields = OutputFields()
+
+    def source_url(self, request: RequestT) -> str:
+        """The address of the video to extend."""
+        value: Any = request
+        for name in self.source:
+            value = getattr(value, name)
+        return str(value)
+
+    def card(self, settings: Settings) -> ModelCard:
+        """The model that does a request: the published one where its files are here, otherwise the stand-in."""
+        own, stand_in = (card(name) for name in self.models)
+        return stand_in if missing(own, settings) else own
+
+    def plan(self, options: OptionsT, source: Source, card: ModelCard, seed: int, prices: Prices) -> Plan:
+        """What will be done for these options, with its price. Raises InvalidRequest naming a field that cannot be."""
+        plan: Plan = replace(self.family.make_plan(options, source, card, seed), endpoint=self.id)
+        return self.tariff.priced(prices.get(self.id)).bill(plan)
+
+    def respond(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The response as JSON, from those of the values that the endpoint answers with."""
+        answer: dict[str, Any] = self.Response.model_validate(values).model_dump(mode="json")
+        return answer

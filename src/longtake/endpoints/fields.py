@@ -1,0 +1,52 @@
+"""Fields and shapes that endpoints of several families share, as published."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, Field
+from pydantic_core import PydanticCustomError
+
+from longtake.plans import PlannedAdapter
+
+LEAST_SEED, MOST_SEED = -(2**63), 2**64 - 1
+
+
+class LoRAWeight(BaseModel):
+    """One LoRA of a request."""
+
+    path: str = Field(description="URL, Hugging Face repo id, or a path below the configured LoRA folder.")
+    scale: float = Field(1, ge=0, le=4, description="How strongly the LoRA is applied.")
+    weight_name: str | None = Field(None, description="Name of the file, when a repository holds several.")
+
+
+class VideoFile(BaseModel):
+    """A finished video and the facts of it."""
+
+    url: str = Field(description="The URL where the file can be downloaded from.")
+    content_type: str = Field(description="The mime type of the file.")
+    file_name: str = Field(description="The name of the file.")
+    file_size: int = Field(description="The size of the file in bytes.")
+    width: int = Field(description="The width of the video in pixels.")
+    height: int = Field(description="The height of the video in pixels.")
+    fps: float = Field(description="The frames per second of the video.")
+    duration: float = Field(description="The duration of the video in seconds.")
+    num_frames: int = Field(description="The number of frames of the video.")
+
+
+def _in_range(seed: int | None) -> int | None:
+    if seed is not None and not LEAST_SEED <= seed <= MOST_SEED:
+        raise PydanticCustomError("value_error", "Input should be a whole number from -2**63 to 2**64 - 1")
+    return seed
+
+
+Seed = Annotated[int | None, AfterValidator(_in_range)]
+"""A seed; None draws one."""
+
+LORAS = "LoRA weights to use for generation"
+
+
+def planned_loras(loras: list[LoRAWeight], passes: int = 2) -> tuple[PlannedAdapter, ...]:
+    """A request's LoRAs as adapters of a plan, with the same scale in every pass."""
+    return tuple(
+        PlannedAdapter(lora.path, (lora.scale,) * passes, ("body", "loras", index, "path"), lora.weight_name)
+        for index, lora in enumerate(loras)
+    )

@@ -1,0 +1,169 @@
+"""Fields that the endpoints of LTX-2.3 share, as published, and how they map onto the family's options."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Discriminator, Field, Tag
+
+from longtake.endpoints.fields import VideoFile
+from longtake.errors import Loc
+from longtake.families.ltx2.options import Modality
+from longtake.media.formats import OutputType, Quality, WriteMode
+from longtake.plans import PlannedAdapter, Size, clip_length
+
+RENOISE = 0.25
+"""`use_restart_sampling`: the share of noise that each step takes away further and puts back."""
+
+DISTILL = "distill"
+"""The model's own adapter that makes it need fewer steps."""
+
+VideoPreset = Literal["auto", "square_hd", "square", "portrait_4_3", "portrait_16_9", "landscape_4_3", "landscape_16_9"]
+PRESETS: dict[str, Size] = {
+    "square_hd": (1024, 1024),
+    "square": (512, 512),
+    "portrait_4_3": (768, 1024),
+    "portrait_16_9": (576, 1024),
+    "landscape_4_3": (1024, 768),
+    "landscape_16_9": (1024, 576),
+}
+
+CameraLoRA = Literal["dolly_in", "dolly_out", "dolly_left", "dolly_right", "jib_up", "jib_down", "static", "none"]
+
+
+class ImageSize(BaseModel):
+    """A size of one's own."""
+
+    width: int = Field(512, ge=64, le=4096, description="The width of the generated image.")
+    height: int = Field(512, ge=64, le=4096, description="The height of the generated image.")
+
+
+def _size_kind(value: Any) -> str:
+    return "<preset>" if isinstance(value, str) else "<size>"
+
+
+def _any_of(schema: dict[str, Any]) -> None:
+    schema["anyOf"] = schema.pop("oneOf")
+
+
+VideoSize = Annotated[
+    Annotated[ImageSize, Tag("<size>")] | Annotated[VideoPreset, Tag("<preset>")],
+    Field(
+        discriminator=Discriminator(_size_kind),
+        description="The size of the generated video.",
+        json_schema_extra=_any_of,
+    ),
+]
+Prompt = Annotated[
+    str,
+    Field(
+        description="The prompt to generate the video from.",
+        examples=["Continue the scene naturally, maintaining the same style and motion."],
+        min_length=1,
+    ),
+]
+VideoUrl = Annotated[
+    str,
+    Field(
+        description="The URL of the video to extend.",
+        examples=["https://v3b.fal.media/files/b/0a8824b1/sdm0KfmenrlywesfzY1Y1_if6euPp1.mp4"],
+    ),
+]
+Direction = Annotated[
+    Literal["forward", "backward"],
+    Field(
+        description="Direction to extend the video. 'forward' extends from the end of the video, 'backward' extends "
+        "from the beginning.",
+    ),
+]
+EndImageUrl = Annotated[str | None, Field(description="The URL of the image to use as the end of the extended video.")]
+EndImageStrength = Annotated[
+    float, Field(ge=0, le=1, description="The strength of the end image to use for the video generation.")
+]
+NumFrames = Annotated[
+    int, Field(ge=9, le=481, description="The number of frames to generate, the context's overlap included.")
+]
+CONTEXT_FRAMES = "The number of frames to use as context for the extension."
+GenerateAudio = Annotated[bool, Field(description="Whether to generate audio for the video.")]
+MatchInputFps = Annotated[
+    bool,
+    Field(
+        description="When true, match the output FPS to the input video's FPS instead of using the default target FPS."
+    ),
+]
+OutputFps = Annotated[float, Field(ge=1, le=60, description="The frames per second of the generated video.")]
+NumSteps = Annotated[int, Field(ge=8, description="The number of inference steps to use.")]
+VideoStrength = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=1,
+        description="Video conditioning strength. Lower values represent more freedom given to the model to change "
+        "the video content.",
+    ),
+]
+NegativePrompt = Annotated[str, Field(description="The negative prompt to generate the video from.")]
+ExpandPrompt = Annotated[bool, Field(description="Whether to enable prompt expansion.")]
+CheckSafety = Annotated[bool, Field(description="Whether to enable the safety checker.")]
+VideoOutputType = Annotated[OutputType, Field(description="The output type of the generated video.")]
+VideoQuality = Annotated[Quality, Field(description="The quality of the generated video.")]
+VideoWriteMode = Annotated[WriteMode, Field(description="The write mode of the generated video.")]
+SyncMode = Annotated[
+    bool,
+    Field(
+        description="If True, the media will be returned as a data URI and the output data won't be available in the "
+        "request history.",
+    ),
+]
+SEED = "The seed for the random number generator."
+
+
+class Response(BaseModel):
+    """The output of the endpoint."""
+
+    video: VideoFile = Field(description="The generated video.")
+    seed: int = Field(description="The seed used for the random number generator.", examples=[2078003885])
+    prompt: str = Field(description="The prompt used for the generation.")
+
+
+def size_of(asked: ImageSize | str) -> Size | None:
+    """(width, height) as asked; None for `auto`, the source's."""
+    match asked:
+        case ImageSize(width=width, height=height):
+            return width, height
+        case preset:
+            return PRESETS.get(str(preset))
+
+
+def frame_rate(fps: float, match_input_fps: bool) -> float | None:
+    """The rate of the output; None for the source's own."""
+    return None if match_input_fps else fps
+
+
+def context_field(request: BaseModel, name: str = "num_context_frames") -> str | None:
+    """The field that asks for the context, None where the client did not send it."""
+    return name if name in request.model_fields_set else None
+
+
+def camera_adapter(movement: str, scale: float) -> tuple[PlannedAdapter, ...]:
+    """The model's adapter of a camera movement; nothing for `none`."""
+    if movement == "none":
+        return ()
+    return (PlannedAdapter(f"camera_{movement}", (scale, scale), ("body", "camera_lora"), own=True),)
+
+
+def distill_adapter(scales: Sequence[float], fields: Sequence[str] = ()) -> tuple[PlannedAdapter, ...]:
+    """The model's distill adapter with these scales in the first and second pass. `fields` are those that ask for them;
+    none where the endpoint itself does."""
+    asking = next((name for name, scale in zip(fields, scales, strict=False) if scale), None)
+    field: Loc = ("body",) if asking is None else ("body", asking)
+    return (PlannedAdapter(DISTILL, tuple(scales), field, own=True),)
+
+
+def both(**scales: float) -> dict[str, Modality]:
+    """The same guidance for picture and sound."""
+    return {"video": Modality(**scales), "audio": Modality(**scales)}
+
+
+def snapped_down(context_frames: int, least: int) -> int:
+    """The longest 8k+1 of at most so many frames, but never below `least`."""
+    return max(clip_length(context_frames), least)

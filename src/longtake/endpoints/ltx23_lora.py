@@ -1,0 +1,43 @@
+"""`fal-ai/ltx-2.3-22b/extend-video/lora`: LTX-2.3 22B with LoRAs of the user's own."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+from pydantic import Field
+
+from longtake.clip import Source
+from longtake.endpoints import ltx2, ltx23
+from longtake.endpoints.endpoint import Endpoint
+from longtake.endpoints.fields import LORAS, LoRAWeight, planned_loras
+from longtake.endpoints.tariff import Tariff, megapixels
+from longtake.families.ltx2 import FAMILY
+from longtake.families.ltx2.options import LTX2Options
+
+
+class Request(ltx23.Request):
+    """The input of the endpoint, as published."""
+
+    loras: list[LoRAWeight] = Field(description=LORAS)
+
+
+def options(request: Request, source: Source) -> LTX2Options:
+    """The request as the family's options."""
+    plain = ltx23.options(request, source)
+    return replace(plain, adapters=(*planned_loras(request.loras), *plain.adapters))
+
+
+ENDPOINT = Endpoint(
+    id="fal-ai/ltx-2.3-22b/extend-video/lora",
+    name="2.3-lora",
+    title="LTX-2.3 22B with LoRAs of your own.",
+    family=FAMILY,
+    models=ltx23.ENDPOINT.models,
+    Request=Request,
+    Response=ltx2.Response,
+    options=options,
+    tariff=Tariff("megapixels", Decimal("0.001805"), megapixels),
+    rates=ltx23.ENDPOINT.rates,
+    second_pass=ltx23.ENDPOINT.second_pass,
+    loras="loras",
+    output=ltx23.ENDPOINT.output,
+)

@@ -1,0 +1,93 @@
+"""`fal-ai/ltx-2.3-quality/extend-video`: LTX-2.3 22B in few distilled steps, at two scales."""
+
+from decimal import Decimal
+
+from pydantic import BaseModel, Field
+
+from longtake.clip import Source
+from longtake.endpoints import ltx2
+from longtake.endpoints.endpoint import Endpoint, OutputFields
+from longtake.endpoints.fields import Seed
+from longtake.endpoints.tariff import Tariff, megapixels
+from longtake.families.ltx2 import FAMILY
+from longtake.families.ltx2.options import LTX2Options
+
+NEGATIVE = (
+    "color distortion, overexposure, static, blurry details, subtitles, style, artwork, painting, frame, still, dim "
+    "overall tone, worst quality, low quality, JPEG compression artifacts, ugly, mutilated, extra fingers, poorly drawn "
+    "hands, poorly drawn face, deformed, disfigured, malformed limbs, fused fingers, motionless frame, cluttered "
+    "background, three legs, crowded background, walking backwards"
+)
+
+LEAST_CONTEXT = 9
+
+
+class Request(BaseModel):
+    """The input of the endpoint, as published."""
+
+    prompt: ltx2.Prompt
+    video_url: ltx2.VideoUrl
+    extend_direction: ltx2.Direction = "forward"
+    num_frames: ltx2.NumFrames = 121
+    num_context_frames: int = Field(25, ge=LEAST_CONTEXT, le=121, description=ltx2.CONTEXT_FRAMES)
+    end_image_url: ltx2.EndImageUrl = None
+    end_image_strength: ltx2.EndImageStrength = 1
+    resolution: ltx2.VideoSize = "auto"
+    match_input_fps: ltx2.MatchInputFps = True
+    frames_per_second: ltx2.OutputFps = 24.0
+    video_strength: ltx2.VideoStrength = 1
+    num_inference_steps: ltx2.NumSteps = Field(15, le=30)
+    guidance_scale: float = Field(
+        1, ge=1, le=20, description="How closely picture and sound follow the prompt; 1 switches guidance off."
+    )
+    generate_audio: ltx2.GenerateAudio = True
+    negative_prompt: ltx2.NegativePrompt = NEGATIVE
+    seed: Seed = Field(None, description=ltx2.SEED)
+    enable_prompt_expansion: ltx2.ExpandPrompt = True
+    enable_safety_checker: ltx2.CheckSafety = True
+    video_quality: ltx2.VideoQuality = "high"
+    video_write_mode: ltx2.VideoWriteMode = "balanced"
+    sync_mode: ltx2.SyncMode = False
+
+
+def options(request: Request, source: Source) -> LTX2Options:
+    """The request as the family's options: the distill adapter in full at both scales, and no guidance but CFG."""
+    return LTX2Options(
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        seed=request.seed,
+        expand_prompt=request.enable_prompt_expansion,
+        check_safety=request.enable_safety_checker,
+        num_frames=request.num_frames,
+        end_image=request.end_image_url,
+        end_image_strength=request.end_image_strength,
+        adapters=ltx2.distill_adapter((1.0, 1.0)),
+        quality=request.video_quality,
+        write_mode=request.video_write_mode,
+        sync_mode=request.sync_mode,
+        direction=request.extend_direction,
+        context_frames=ltx2.snapped_down(request.num_context_frames, LEAST_CONTEXT),
+        context_field=ltx2.context_field(request),
+        size=ltx2.size_of(request.resolution),
+        frame_rate=ltx2.frame_rate(request.frames_per_second, request.match_input_fps),
+        sound=request.generate_audio,
+        steps=request.num_inference_steps,
+        scheduler="linear_quadratic",
+        video_strength=request.video_strength,
+        **ltx2.both(cfg=request.guidance_scale),
+    )
+
+
+ENDPOINT = Endpoint(
+    id="fal-ai/ltx-2.3-quality/extend-video",
+    name="2.3-quality",
+    title="LTX-2.3 22B with its distill adapter in full, at two scales.",
+    family=FAMILY,
+    models=("ltx-2.3", "ltx2-tiny"),
+    Request=Request,
+    Response=ltx2.Response,
+    options=options,
+    tariff=Tariff("megapixels", Decimal("0.0024075"), megapixels),
+    rates=("match_input_fps", "frames_per_second"),
+    output=OutputFields(quality="video_quality", write_mode="video_write_mode"),
+)

@@ -1,0 +1,71 @@
+"""`fal-ai/ltx-2.3/extend-video`: LTX-2.3 22B, asked in seconds."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from longtake.clip import Source
+from longtake.endpoints import ltx2, ltx23
+from longtake.endpoints.endpoint import Endpoint
+from longtake.endpoints.fields import VideoFile
+from longtake.endpoints.tariff import Tariff, new_seconds
+from longtake.families.ltx2 import FAMILY
+from longtake.families.ltx2.options import DEFAULT_CONTEXT, Direction, LTX2Options
+from longtake.plans import frames_on_clock, playable
+
+WINDOW_FRAMES = 505
+"""Context and new frames together, where the request does not say how much context there is."""
+
+DIRECTIONS: Mapping[str, Direction] = {"end": "forward", "start": "backward"}
+
+
+class Request(BaseModel):
+    """The input of the endpoint, as published."""
+
+    video_url: ltx2.VideoUrl
+    prompt: str = Field("", description="What happens in the new part of the video; empty: a language model decides.")
+    duration: float = Field(5.0, ge=2, le=20, description="The seconds of new video.")
+    mode: Literal["end", "start"] = Field("end", description="Which end of the video is extended.")
+    context: float | None = Field(
+        None, ge=1, le=20, description="The seconds of the video that are continued; without it as many as fit."
+    )
+
+
+class Response(BaseModel):
+    """The output of the endpoint."""
+
+    video: VideoFile = Field(description="The generated video.")
+
+
+def options(request: Request, source: Source) -> LTX2Options:
+    """The request as the family's options: size and rate are the source's, all else the default of `ltx-2.3-22b`."""
+    rate = playable(source.rate)
+    available = frames_on_clock(source.num_frames, source.rate, rate)
+    new_frames = round(request.duration * rate)
+    asked = None if request.context is None else round(request.context * rate)
+    defaults = ltx23.Request(prompt="the default", video_url=request.video_url)
+    return replace(
+        ltx23.options(defaults, source),
+        prompt=request.prompt,
+        direction=DIRECTIONS[request.mode],
+        new_frames=new_frames,
+        context_frames=min(available, max(DEFAULT_CONTEXT, WINDOW_FRAMES - new_frames)) if asked is None else asked,
+        context_field="context",
+    )
+
+
+ENDPOINT = Endpoint(
+    id="fal-ai/ltx-2.3/extend-video",
+    name="2.3-seconds",
+    title="LTX-2.3 22B, asked in seconds.",
+    family=FAMILY,
+    models=ltx23.ENDPOINT.models,
+    Request=Request,
+    Response=Response,
+    options=options,
+    tariff=Tariff("seconds", Decimal("0.10"), new_seconds),
+    count="duration",
+)

@@ -1,0 +1,120 @@
+"""Fields that the endpoints of LTX-Video 0.9.x share, as published, and how they map onto the family's options."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from longtake.endpoints.fields import VideoFile
+from longtake.errors import InvalidRequest
+from longtake.families.ltxv.options import PassOptions
+
+NEGATIVE = "worst quality, inconsistent motion, blurry, jittery, distorted"
+START_FRAME = "The frame number of the video from which the conditioning starts. Must be a multiple of 8."
+
+MOST_RATE_FACTOR = 51
+"""Where x264's constant rate factor ends; a larger one counts as this."""
+
+Prompt = Annotated[
+    str,
+    Field(description="Text prompt to guide generation", examples=["Woman walking on a street in Tokyo"], min_length=1),
+]
+NegativePrompt = Annotated[str, Field(description="Negative prompt for generation")]
+Resolution = Literal["480p", "720p"]
+ChosenResolution = Annotated[Resolution, Field(description="Resolution of the generated video", examples=["720p"])]
+AspectRatio = Annotated[
+    Literal["9:16", "1:1", "16:9", "auto"],
+    Field(description="The aspect ratio of the video.", examples=["auto"]),
+]
+NumFrames = Annotated[int, Field(ge=9, le=1441, description="The number of frames in the video.", examples=[121])]
+FrameRate = Annotated[int, Field(ge=1, le=60, description="The frame rate of the video.", examples=[24])]
+ExpandPrompt = Annotated[
+    bool, Field(description="Whether to expand the prompt using a language model.", examples=[False])
+]
+ReverseVideo = Annotated[bool, Field(description="Whether to reverse the video.", examples=[False])]
+CheckSafety = Annotated[bool, Field(description="Whether to enable the safety checker.", examples=[True])]
+
+FIRST_STEPS = "Number of inference steps during the first pass."
+FIRST_SKIP_FINAL = "The number of inference steps to skip in the final steps of the first pass."
+SECOND_STEPS = "Number of inference steps during the second pass."
+SECOND_SKIP = (
+    "The number of inference steps to skip in the initial steps of the second pass. By skipping some steps at the "
+    "beginning, the second pass can focus on smaller details instead of larger changes."
+)
+RATE_FACTOR = (
+    "The constant rate factor (CRF) to compress input media with. Compressed input media more closely matches the "
+    "model's training data, which can improve motion quality."
+)
+
+
+class ExtendVideoConditioningInput(BaseModel):
+    """The video to extend: which of its frames condition the new ones, and how."""
+
+    video_url: str = Field(description="URL of video to use as conditioning")
+    conditioning_type: Literal["rgb", "depth", "pose", "canny"] = Field(
+        "rgb", description="Type of conditioning this video provides. rgb: footage, which the output continues."
+    )
+    preprocess: bool = Field(
+        False, description="Whether to preprocess the video. If True, the video is turned into its conditioning type."
+    )
+    strength: float = Field(
+        1, ge=0, le=1, description="Strength of the conditioning. 0.0 means no conditioning, 1.0 full conditioning"
+    )
+    start_frame_num: int = Field(0, ge=0, le=1440, multiple_of=8, description=START_FRAME)
+    limit_num_frames: bool = Field(
+        False, description="Whether to limit the number of frames used from the video to max_num_frames."
+    )
+    max_num_frames: int = Field(
+        1441, ge=1, le=1441, description="Maximum number of frames to use from the video: the last ones."
+    )
+    resample_fps: bool = Field(False, description="Whether to resample the video to target_fps.")
+    target_fps: int = Field(24, ge=1, le=60, description="Target FPS to resample the video to.")
+    reverse_video: bool = Field(False, description="Whether to reverse the video: the conditioning clip backwards.")
+
+    def options(self) -> dict[str, Any]:
+        """The family's options of these names and values."""
+        return {
+            "start_frame": self.start_frame_num,
+            "max_frames": self.max_num_frames if self.limit_num_frames else None,
+            "target_rate": self.target_fps if self.resample_fps else None,
+            "reverse_source": self.reverse_video,
+            "guide": self.conditioning_type,
+            "preprocess": self.preprocess,
+            "strength": self.strength,
+        }
+
+
+class Response(BaseModel):
+    """The output of the endpoint."""
+
+    video: VideoFile = Field(description="The generated video file.")
+    prompt: str = Field(description="The prompt used for generation.", examples=["Woman walking on a street in Tokyo"])
+    seed: int = Field(description="The seed used for generation.")
+
+
+def heeds(negative_prompt: str) -> bool:
+    """True if a negative prompt is the user's own, which a model without classifier-free guidance heeds by attention.
+    The default leaves such a model as published."""
+    return negative_prompt not in ("", NEGATIVE)
+
+
+def first_pass(steps: int, skip_final: int) -> PassOptions:
+    """The schedule of a first pass. Raises InvalidRequest where nothing of it is left."""
+    if skip_final >= steps:
+        raise _nothing_left("first_pass_skip_final_steps", skip_final, "first_pass_num_inference_steps", steps)
+    return PassOptions(steps, skip_final=skip_final)
+
+
+def second_pass(steps: int, skip_initial: int) -> PassOptions:
+    """The schedule of a second pass. Raises InvalidRequest where nothing of it is left."""
+    if skip_initial >= steps:
+        raise _nothing_left("second_pass_skip_initial_steps", skip_initial, "second_pass_num_inference_steps", steps)
+    return PassOptions(steps, skip_initial=skip_initial)
+
+
+def _nothing_left(field: str, skip: int, of: str, steps: int) -> InvalidRequest:
+    return InvalidRequest(
+        f"{field} is {skip}; it must be less than {of}, which is {steps}.",
+        loc=("body", field),
+        given=skip,
+        ctx={"lt": steps},
+    )

@@ -1,1 +1,0 @@
-"""One recipe per model family: from a context and a plan to new frames."""

@@ -1,0 +1,159 @@
+"""What a family of models is to the rest of the program: its options, its plan, and how it loads and generates."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from longtake.clip import OnProgress, Source
+from longtake.media.formats import OutputType, Quality, WriteMode
+from longtake.models.registry import ModelCard
+from longtake.plans import Plan, PlannedAdapter
+from longtake.sampling.levels import Acceleration
+from longtake.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from longtake.sampling.resume import Resume
+
+Frames = NDArray[np.uint8]
+"""Frames [t, height, width, 3], or one of them, in 0..255."""
+
+Samples = NDArray[np.float32]
+"""Stereo sound [2, n] in -1..1 at SOUND_RATE."""
+
+Rows = Sequence[tuple[str, str]]
+"""Lines of name and value, as people read them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a request asks for: the part that all families have. An endpoint maps its fields onto a family's options.
+
+    `seed`: None draws one. `num_frames` counts as the endpoint does; `new_frames`, where it is given, takes its place:
+    the whole source is kept and so many frames are added. `own_rate`: the output plays at the source's own rate,
+    whatever else says. `end_image`: the address of a picture to arrive at. `acceleration`: None is the setting's.
+    """
+
+    prompt: str
+    negative_prompt: str = ""
+    seed: int | None = None
+    expand_prompt: bool = False
+    check_safety: bool = True
+    num_frames: int = 121
+    new_frames: int | None = None
+    own_rate: bool = False
+    end_image: str | None = None
+    end_image_strength: float = 1.0
+    adapters: tuple[PlannedAdapter, ...] = ()
+    acceleration: Acceleration | None = None
+    output: OutputType = "X264 (.mp4)"
+    quality: Quality = "high"
+    write_mode: WriteMode = "balanced"
+    sync_mode: bool = False
+
+
+class Parts(Protocol):
+    """The loaded parts of a model that every family has."""
+
+    @property
+    def card(self) -> ModelCard: ...
+    @property
+    def transformer(self) -> Any: ...
+    @property
+    def device(self) -> "torch.device": ...
+
+
+OptionsT = TypeVar("OptionsT", bound=Options)
+PlanT = TypeVar("PlanT", bound=Plan)
+PartsT = TypeVar("PartsT", bound=Parts)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is continued: the context's `frames` [n, H, W, 3] at the output's size, the `sound` that is heard with them
+    (None where there is none to hold on to), and the `end_image` [H, W, 3] to arrive at."""
+
+    frames: Frames
+    sound: Samples | None = None
+    end_image: Frames | None = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """New frames in playing order, `new_frames` of them, and their sound.
+
+    `frames` are chunks [t, 3, H, W] in 0..1 at the output's size; where the context is not shown as it is, the model's
+    rendition of it comes with them, on its side. Else `rendition` [3, H, W] is how the model renders the frame at the
+    joint, and `shown` [H, W, 3] that frame where an earlier piece made it. `sound` [2, n] is that of the
+    `context_frames` before the joint and of the new frames, and some more at the end far from the context.
+    """
+
+    frames: "Iterator[Tensor]"
+    new_frames: int
+    context_frames: int
+    rendition: "Tensor | None" = None
+    shown: Frames | None = None
+    sound: Samples | None = None
+
+
+@dataclass(frozen=True)
+class Work(Generic[PlanT, PartsT]):
+    """All that a plan is carried out with.
+
+    `set_pass(n)` is called before pass n and gives the adapters the strengths of that pass.
+    """
+
+    plan: PlanT
+    parts: PartsT
+    settings: Settings
+    resume: "Resume"
+    on_progress: OnProgress
+    set_pass: Callable[[int], None] = lambda number: None
+
+
+@dataclass(frozen=True)
+class Description:
+    """A plan as people read it: what goes in, what comes out, and how it is made."""
+
+    goes_in: Rows = ()
+    comes_out: Rows = ()
+    how: Rows = ()
+
+
+@dataclass(frozen=True)
+class Family(Generic[OptionsT, PlanT, PartsT]):
+    """A family of models and its recipe. Importing one brings no torch: `load`, `expand` and `generate` do.
+
+    `make_plan(options, source, card, seed)` decides what will be done, or raises InvalidRequest naming the field.
+    `load(card, settings, on_progress)` loads a model's parts. `expand(work, frame)` is the fuller prompt to use, given
+    the frame at the joint, and a sentence where it is still the user's own. `generate(work, prompt, context)` makes
+    the new frames, in playing order; take the frames of a piece before asking for the next.
+    """
+
+    name: str
+    Plan: type[PlanT]
+    make_plan: Callable[[OptionsT, Source, ModelCard, int], PlanT]
+    describe: Callable[[PlanT, Source], Description]
+    load: Callable[[ModelCard, Settings, OnProgress], PartsT]
+    expand: Callable[[Work[PlanT, PartsT], Frames], tuple[str, str | None]]
+    generate: Callable[[Work[PlanT, PartsT], str, Context], Iterator[Piece]]
+
+    @cached_property
+    def _json(self) -> TypeAdapter[PlanT]:
+        return TypeAdapter(self.Plan)
+
+    def plan_to_json(self, plan: PlanT) -> dict[str, Any]:
+        """The plan as plain JSON values; rates are written as fractions."""
+        document: dict[str, Any] = self._json.dump_python(plan, mode="json")
+        return document
+
+    def plan_from_json(self, document: dict[str, Any]) -> PlanT:
+        """The plan that `plan_to_json` wrote."""
+        return self._json.validate_python(document)

@@ -1,0 +1,95 @@
+"""An LTX-2 model in memory, picture and sound: its parts, loaded and placed."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from longtake.clip import OnProgress, ignore_progress
+from longtake.errors import BadCheckpoint
+from longtake.models import memory
+from longtake.models.audiovisual import attach
+from longtake.models.gemma import GemmaText
+from longtake.models.parts import load_parts
+from longtake.models.registry import ModelCard
+from longtake.models.text import PromptCache
+from longtake.settings import Settings
+
+
+@dataclass(frozen=True)
+class LTX2Parts:
+    """The parts of one LTX-2 model, in eval mode.
+
+    transformer, vae, audio_vae, vocoder, upsampler: diffusers' LTX2VideoTransformer3DModel, AutoencoderKLLTX2Video,
+    AutoencoderKLLTX2Audio, LTX2VocoderWithBWE, LTX2LatentUpsamplerModel; the upsampler is None where it is not
+    installed. Inputs go to `device` in `dtype`, but those of audio_vae and vocoder in float32; the weights follow by
+    themselves when parts are offloaded.
+    """
+
+    card: ModelCard
+    transformer: Any
+    vae: Any
+    audio_vae: Any
+    vocoder: Any
+    upsampler: Any | None
+    text: GemmaText
+    device: torch.device
+    dtype: torch.dtype
+    offload: memory.Offload
+
+
+def load(card: ModelCard, settings: Settings, *, on_progress: OnProgress = ignore_progress) -> LTX2Parts:
+    """Loads a model's parts and places them on the device that the settings choose.
+
+    Raises `BadCheckpoint` for parts that are missing or do not fit, `NotSupported` for a device that is not there.
+    """
+    loaded = load_parts(card, settings, on_progress, prepare_transformer=attach)
+    parts = loaded.parts
+    _check_text(card, parts["text_encoder"], parts["connectors"], parts["transformer"])
+    text = GemmaText(
+        card.name,
+        parts["text_encoder"],
+        parts["connectors"],
+        loaded.tokenizer,
+        tokens=card.prompt_tokens,
+        device=loaded.device,
+        dtype=loaded.dtype,
+        cache=PromptCache(settings.prompt_cache_entries),
+        stays=loaded.offload == "none",
+    )
+    return LTX2Parts(
+        card,
+        parts["transformer"],
+        parts["vae"],
+        parts["audio_vae"],
+        parts["vocoder"],
+        parts.get("upsampler"),
+        text,
+        loaded.device,
+        loaded.dtype,
+        loaded.offload,
+    )
+
+
+def _check_text(card: ModelCard, encoder: Any, connectors: Any, transformer: Any) -> None:
+    """The parts may each be sound and yet not be made for each other."""
+    gemma, reads, needs = encoder.config.get_text_config(), connectors.config, transformer.config
+    given = (gemma.hidden_size, gemma.num_hidden_layers + 1)
+    wanted = (reads.caption_channels, reads.text_proj_in_factor)
+    if given != wanted:
+        raise BadCheckpoint(
+            f"The text encoder of {card.name} has {given[1]} hidden states of {given[0]} channels; its connectors read "
+            f"{wanted[1]} of {wanted[0]}."
+        )
+    for side, width in (("video", needs.cross_attention_dim), ("audio", needs.audio_cross_attention_dim)):
+        registers = reads[f"{side}_connector_num_learnable_registers"]
+        if reads[f"{side}_hidden_dim"] != width:
+            raise BadCheckpoint(
+                f"The connectors of {card.name} make {side} tokens of {reads[f'{side}_hidden_dim']} channels; its "
+                f"transformer reads {width}."
+            )
+        if registers and card.prompt_tokens % registers:
+            raise BadCheckpoint(
+                f"The connectors of {card.name} have {registers} registers, of which {card.prompt_tokens} prompt "
+                "tokens are no multiple."
+            )

@@ -1,0 +1,61 @@
+"""An LTX-Video model in memory: its parts, loaded and placed."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from longtake.clip import OnProgress, ignore_progress
+from longtake.models import memory
+from longtake.models.parts import load_parts
+from longtake.models.registry import ModelCard
+from longtake.models.text import PromptCache, TextEncoder
+from longtake.settings import Settings
+
+
+@dataclass(frozen=True)
+class LTXVParts:
+    """The parts of one LTX-Video model, in eval mode.
+
+    transformer, vae, upsampler: diffusers' LTXVideoTransformer3DModel, AutoencoderKLLTXVideo, LTXLatentUpsamplerModel;
+    the upsampler is None where it is not installed. Inputs go to `device` in `dtype`; the weights follow by themselves
+    when parts are offloaded.
+    """
+
+    card: ModelCard
+    transformer: Any
+    vae: Any
+    upsampler: Any | None
+    text: TextEncoder
+    device: torch.device
+    dtype: torch.dtype
+    offload: memory.Offload
+
+
+def load(card: ModelCard, settings: Settings, *, on_progress: OnProgress = ignore_progress) -> LTXVParts:
+    """Loads a model's parts and places them on the device that the settings choose.
+
+    Raises `BadCheckpoint` for parts that are missing or do not fit, `NotSupported` for a device that is not there.
+    """
+    loaded = load_parts(card, settings, on_progress)
+    parts = loaded.parts
+    text = TextEncoder(
+        card.name,
+        parts["text_encoder"],
+        loaded.tokenizer,
+        tokens=card.prompt_tokens,
+        device=loaded.device,
+        dtype=loaded.dtype,
+        cache=PromptCache(settings.prompt_cache_entries),
+        stays=loaded.offload == "none",
+    )
+    return LTXVParts(
+        card,
+        parts["transformer"],
+        parts["vae"],
+        parts.get("upsampler"),
+        text,
+        loaded.device,
+        loaded.dtype,
+        loaded.offload,
+    )

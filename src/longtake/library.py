@@ -1,0 +1,194 @@
+"""The library's face: `longtake.extend`, `longtake.plan` and `longtake.load`, with the command line's defaults.
+
+Importing it loads no torch; carrying out a request does.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike, fspath
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, get_args
+
+from longtake import endpoints
+from longtake.clip import OnProgress, ignore_progress
+from longtake.endpoints import ENDPOINTS, Endpoint
+from longtake.errors import InvalidRequest
+from longtake.media.fetch import localise
+from longtake.media.formats import OutputType, recipe
+from longtake.models.registry import ModelCard, card
+from longtake.parameters import LocalRequest, OutputFile, local_request
+from longtake.plans import Plan
+from longtake.prepare import Fetching, Job, prepare
+from longtake.settings import Settings, settings
+
+if TYPE_CHECKING:
+    from longtake.runner import Result, Runner
+
+Source = str | PathLike[str]
+"""A path, an http(s) URL or a data URI."""
+
+
+def extend(
+    source: Source,
+    out: str | PathLike[str],
+    *,
+    prompt: str = "",
+    endpoint: str = endpoints.DEFAULT,
+    model: str | None = None,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+    **parameters: Any,
+) -> "Result":
+    """Writes a longer video to `out` and returns what is known of it. The whole source is kept and 96 frames are added.
+
+    `endpoint`: whose parameters count, by short name or id; `model`: a model by name, else the endpoint's own, or the
+    embedded one where that is not installed. `parameters` are named as the command line's options: `new_frames`,
+    `seed`, `num_frames`, `lora`, `quality`, ... The type of the file follows from the suffix of `out`. `on_progress` is
+    called at every step; an exception that it raises cancels the work. Raises longtake.errors.LongtakeError.
+    """
+    here = settings()
+    call = _call(here, source, out, prompt, endpoint, model, parameters)
+    check_writable(Path(out), fspath(source), overwrite=overwrite, remedy="overwrite=True")
+    with opened(call, here) as job:
+        return runner(here).run(job, Path(out), on_progress=on_progress or ignore_progress)
+
+
+def plan(
+    source: Source, *, prompt: str = "", endpoint: str = endpoints.DEFAULT, model: str | None = None, **parameters: Any
+) -> Plan:
+    """What `extend` would do with the same arguments, without loading a model. Raises longtake.errors.LongtakeError."""
+    here = settings()
+    with opened(_call(here, source, None, prompt, endpoint, model, parameters), here) as job:
+        return job.plan
+
+
+def load(model: str) -> "Model":
+    """A model by name, loaded and kept: `with longtake.load("ltx-2.3") as model: model.extend(...)`."""
+    return Model(card(model), settings())
+
+
+class Model:
+    """A loaded model that extends one video after the other; its memory is freed with the `with` block, or `close`."""
+
+    def __init__(self, card: ModelCard, settings: Settings) -> None:
+        self.card = card
+        self._settings = settings
+        self._runner = runner(settings)
+        self._runner.load(card)
+
+    def extend(
+        self,
+        source: Source,
+        out: str | PathLike[str],
+        *,
+        prompt: str = "",
+        endpoint: str | None = None,
+        overwrite: bool = False,
+        on_progress: OnProgress | None = None,
+        **parameters: Any,
+    ) -> "Result":
+        """As `longtake.extend`, by this model; without an `endpoint`, by the first one that is made for it."""
+        chosen = endpoint_for(self.card).id if endpoint is None else endpoint
+        call = _call(self._settings, source, out, prompt, chosen, self.card.name, parameters)
+        check_writable(Path(out), fspath(source), overwrite=overwrite, remedy="overwrite=True")
+        with opened(call, self._settings) as job:
+            return self._runner.run(job, Path(out), on_progress=on_progress or ignore_progress)
+
+    def close(self) -> None:
+        """Frees the model's memory."""
+        self._runner.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def endpoint_for(card: ModelCard) -> Endpoint[Any, Any]:
+    """The first endpoint that is made for a model, by its own weights or with it as the stand-in."""
+    default = endpoints.endpoint(endpoints.DEFAULT)
+    return next(one for one in (default, *ENDPOINTS.values()) if card.name in one.models)
+
+
+def _call(
+    here: Settings,
+    source: Source,
+    out: str | PathLike[str] | None,
+    prompt: str,
+    endpoint: str,
+    model: str | None,
+    parameters: dict[str, Any],
+) -> LocalRequest:
+    given = parameters | ({"prompt": prompt} if prompt else {})
+    file = OutputFile(
+        None if out is None else output_type(Path(out)), given.pop("quality", None), given.pop("write_mode", None)
+    )
+    new_frames = given.pop("new_frames", None)
+    chosen = endpoints.endpoint(endpoint)
+    return local_request(chosen, given, here, source=fspath(source), model=model, new_frames=new_frames, file=file)
+
+
+def runner(settings: Settings) -> "Runner":
+    """A runner for this machine's own user: LoRA files may lie anywhere, and are fetched from anywhere."""
+    from longtake.runner import Runner
+
+    def fetch(url: str, folder: Path, max_bytes: int) -> Path:
+        return localise(url, folder, max_bytes=max_bytes)
+
+    return Runner(settings, fetch=fetch, any_path=True)
+
+
+@contextmanager
+def opened(call: LocalRequest, settings: Settings) -> Iterator[Job]:
+    """The job of a request, open as long as the block. The source may be a path of this machine."""
+    fetching = Fetching(allow_local=True)
+    with prepare(call.endpoint, call.request, call.card, settings, extras=call.extras, fetching=fetching) as job:
+        yield job
+
+
+def output_type(out: Path) -> OutputType:
+    """The type of a file of this name. Raises InvalidRequest for a suffix that no type has."""
+    types: dict[str, OutputType] = {recipe(type, "high", "balanced").suffix: type for type in get_args(OutputType)}
+    if out.suffix.lower() not in types:
+        raise InvalidRequest(
+            f"{out.name} ends in {out.suffix or 'no suffix'}; its type is told by one of {', '.join(types)}.",
+            loc=("output",),
+            given=str(out),
+        )
+    return types[out.suffix.lower()]
+
+
+def check_writable(out: Path, source: str, *, overwrite: bool, remedy: str) -> None:
+    """Raises InvalidRequest unless `out` can be written without harm: nothing is lost that is not meant to be.
+
+    `remedy`: what has to be said so that a file that is there is overwritten.
+    """
+    if out.is_dir():
+        raise _refusal(out, f"{out} is a folder; the output needs a file name.")
+    if not out.parent.is_dir():
+        raise _refusal(out, f"There is no folder {out.parent} to write {out.name} into.")
+    if out.exists() and _is_same(out, source):
+        raise _refusal(out, f"{out} is the source itself; the output needs another name.")
+    if out.exists() and not overwrite:
+        raise _refusal(out, f"{out} is there already; {remedy} overwrites it.")
+    try:
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise _refusal(out, f"Nothing can be written into the folder {out.parent}: {error.strerror}.") from None
+
+
+def _is_same(out: Path, source: str) -> bool:
+    try:
+        return out.samefile(source)
+    except (OSError, ValueError):  # a URL or a data URI
+        return False
+
+
+def _refusal(out: Path, reason: str) -> InvalidRequest:
+    return InvalidRequest(reason, loc=("output",), given=str(out))

@@ -1,0 +1,228 @@
+"""The LTX-2 recipe against the original implementation, tensor by tensor."""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from longtake.sampling.vae import Statistics, upsample
+from longtake.families.ltx2.generate import Recipe, sample_window
+from longtake.models.audiovisual import Layout, Look, Stream, Tokens, Words, attach, velocities
+from longtake.models.loras import applied, read, rescale
+from longtake.plans import Modality
+from longtake.families.ltx2.guidance import Guide, guided, predict
+from longtake.sampling.noise import given
+from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_from, to_latent
+from longtake.families.ltx2.sampler import Sampler, sample
+from longtake.sampling.schedules import SECOND_SCALE
+from longtake.families.ltx2.tracks import Held, Keyframe, Track, audio_track, video_track
+from tests.conftest import Case, load_case
+
+STREAMS: tuple[Stream, ...] = ("video", "audio")
+
+
+def modality(scales: Mapping[str, float]) -> Modality:
+    return Modality(cfg=scales["cfg"], stg=scales["stg"], modality=scales["mod"], rescale=scales["resc"])
+
+
+def words(case: Case, name: str) -> Words:
+    return Words(case.given[f"{name}.video"], case.given[f"{name}.audio"])
+
+
+def guide(case: Case) -> Guide:
+    scales = {stream: modality(case.params[f"{stream}_guidance"]) for stream in STREAMS}
+    return Guide(words(case, "prompt"), words(case, "negative"), scales, case.params["stg_blocks"])
+
+
+def transformer(case: Case) -> Any:
+    net = case.model("ltx2_transformer")
+    attach(net)
+    return net
+
+
+def audio_tokens(latent: Tensor) -> Tensor:
+    return latent.permute(0, 2, 1, 3).flatten(2)
+
+
+def audio_latent(tokens: Tensor, like: Tensor) -> Tensor:
+    latent: Tensor = tokens.unflatten(2, (like.shape[1], like.shape[3])).permute(0, 2, 1, 3)
+    return latent
+
+
+def forward_tracks(case: Case, context: Tensor, keyframe: Tensor | None, audio: bool) -> dict[Stream, Track]:
+    params = case.params
+    grid = Grid(8, 32, Fraction(params["fps"]))
+    shape = (1, context.shape[1], (params["frames"] - 1) // 8 + 1, *context.shape[3:])
+    image = None if keyframe is None else Keyframe(keyframe, params["frames"] - 1, params["end_strength"])
+    tracks: dict[Stream, Track] = {
+        "video": video_track(grid, shape, [Held(context, 0, params["video_strength"])], image)
+    }
+    if audio:
+        known = audio_tokens(case.given["audio.context.latent"])
+        count = round(params["frames"] / params["fps"] * 25)
+        clean = torch.cat([known, torch.zeros(1, count - known.shape[1], known.shape[2])], 1)
+        kept = audio_before(count, params["context_frames"] / grid.rate)
+        tracks["audio"] = audio_track(clean, kept, params["audio_strength"], audio_bounds(count))
+    return tracks
+
+
+def backward_tracks(case: Case) -> dict[Stream, Track]:
+    params, known = case.params, case.given
+    grid = Grid(8, 32, Fraction(params["fps"]))
+    window = known["video.window.latent"]
+    new = params["frames"] - params["context_frames"]
+    first = (new - 1) // 8 + 1
+    held = [Held(window[:, :, first:], first, params["video_strength"])]
+    if "video.first_image.latent" in known:
+        held.append(Held(known["video.first_image.latent"], 0, params["first_image_strength"]))
+    audio = audio_tokens(known["audio.window.latent"])
+    kept = audio_from(audio.shape[1], new / grid.rate)
+    return {
+        "video": video_track(grid, tuple(window.shape), held),
+        "audio": audio_track(audio, kept, params["audio_strength"], audio_bounds(audio.shape[1])),
+    }
+
+
+def sampler(params: Mapping[str, Any]) -> Sampler:
+    asked = params["sampler"]
+    return Sampler(gamma=asked.get("gamma", 0), eta=asked.get("eta", 0))
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+@pytest.mark.parametrize(
+    "name",
+    ["forward_s1", "forward_s07", "forward_ge", "forward_ancestral", "forward_noaudio", "backward_s1", "backward_s08"],
+)
+def test_extension(oracle: Path, name: str, at_once: int) -> None:
+    case = load_case(oracle, f"ltx2_extend_{name}")
+    if case.params["direction"] == "forward":
+        keyframe = case.given.get("video.keyframe.latent")
+        tracks = forward_tracks(case, case.given["video.context.latent"], keyframe, case.params.get("audio", True))
+    else:
+        tracks = backward_tracks(case)
+    for stream, track in tracks.items():
+        case.check(f"{stream}.positions", track.bounds)
+        case.check(f"{stream}.denoise_mask", track.mask)
+        wanted = case.expected[f"{stream}.clean"]
+        assert torch.equal(track.clean[track.mask.expand_as(wanted) < 1], wanted[track.mask.expand_as(wanted) < 1])
+    net = transformer(case)
+    layout, followed = Layout.of(net, tracks), guide(case)
+    states: list[Tokens] = []
+    made = sample(
+        tracks,
+        case.given["sigmas"],
+        sampler(case.params),
+        lambda tokens, step, sigma: predict(net, tracks, layout, followed, tokens, sigma),
+        given(case.given, "noise."),
+        on_state=states.append,
+    )
+    for stream, track in tracks.items():
+        for step, state in enumerate(states[:-1], 1):
+            case.check(f"{stream}.state.{step:03d}", state[stream])
+        case.check(f"{stream}.tokens", made[stream])
+        wanted = case.expected[f"{stream}.latent"]
+        out = track.result(made[stream])
+        case.check(
+            f"{stream}.latent",
+            to_latent(out, tuple(wanted.shape)) if stream == "video" else audio_latent(out, wanted),
+        )
+
+
+def test_guidance(oracle: Path) -> None:
+    case = load_case(oracle, "ltx2_guidance")
+    for combination in case.params["combinations"]:
+        for stream in STREAMS:
+            cond, *others = (case.given[f"{stream}.{name}"] for name in ("cond", "uncond", "stg", "modality"))
+            negative, disturbed, isolated = others
+            made = guided(cond, negative, disturbed, isolated, modality(combination[stream]))
+            case.check(f"{combination['key']}.{stream}", made)
+
+
+RUNS: dict[str, tuple[frozenset[Stream], bool]] = {
+    "context": (frozenset(), False),
+    "context_stg_video": (frozenset({"video"}), False),
+    "context_stg_audio": (frozenset({"audio"}), False),
+    "context_stg_both": (frozenset({"video", "audio"}), False),
+    "context_isolated": (frozenset(), True),
+}
+
+
+def test_one_evaluation_makes_every_prediction(oracle: Path) -> None:
+    case = load_case(oracle, "ltx2_transformer_context")
+    net, params = transformer(case), case.params
+    tracks: dict[Stream, Track] = {
+        stream: Track(
+            case.given[f"{stream}.tokens"], case.given[f"{stream}.denoise_mask"], case.given[f"{stream}.positions"]
+        )
+        for stream in STREAMS
+    }
+    tokens = {stream: track.clean for stream, track in tracks.items()}
+    looks = [Look(words(case, "prompt"), *how) for how in RUNS.values()]
+    made = velocities(net, Layout.of(net, tracks), tokens, params["sigma_video"], looks, params["stg_blocks"])
+    for row, name in enumerate(RUNS):
+        for stream in STREAMS:
+            case.check(f"{name}.{stream}", made[stream][row : row + 1])
+
+    def alone(tracks: dict[Stream, Track]) -> dict[Stream, Tensor]:
+        own = {stream: tokens[stream] for stream in tracks}
+        return velocities(net, Layout.of(net, tracks), own, params["sigma_video"], looks[:1], [])
+
+    free = {stream: Track(track.clean, torch.ones_like(track.mask), track.bounds) for stream, track in tracks.items()}
+    held = Track(tracks["audio"].clean, torch.zeros_like(tracks["audio"].mask), tracks["audio"].bounds)
+    for name, some in (("uniform", free), ("context_audio_frozen", {**tracks, "audio": held})):
+        for stream, velocity in alone(some).items():
+            case.check(f"{name}.{stream}", velocity)
+    case.check("video_only.video", alone({"video": tracks["video"]})["video"])
+
+
+def test_upsampler(oracle: Path) -> None:
+    case = load_case(oracle, "ltx2_upsampler")
+    larger = upsample(case.model("ltx2_upsampler"), case.given["latent"], statistics(case))
+    case.check("upsampled", larger)
+
+
+def statistics(case: Case) -> Statistics:
+    return Statistics(*(case.given[name].view(1, -1, 1, 1, 1) for name in ("latents_mean", "latents_std")))
+
+
+@pytest.mark.parametrize("name", ["ltx2_two_stage", "ltx2_two_stage_lora"])
+def test_two_scales(oracle: Path, name: str) -> None:
+    case = load_case(oracle, name)
+    net, known, params = transformer(case), case.given, case.params
+    scales = (1, 2)
+    tracks = [
+        forward_tracks(case, known[f"video.context.stage{scale}"], known[f"video.keyframe.stage{scale}"], True)
+        for scale in scales
+    ]
+    case.check("stage1.audio.denoise_mask", tracks[0]["audio"].mask)
+    recipe = Recipe(
+        transformer=net,
+        upsampler=case.model("ltx2_upsampler"),
+        statistics=statistics(case),
+        guide=guide(case),
+        sigmas=known["sigmas.stage1"],
+        sampler=Sampler(),
+        adapt=lambda number: rescale(net, [params["lora_strengths"][number]]) if "lora_file" in params else None,
+    )
+    assert torch.equal(known["sigmas.stage2"], torch.tensor(SECOND_SCALE))
+    shapes = [tuple(case.expected[f"stage{scale}.{end}"].shape) for scale, end in zip(scales, ENDS, strict=True)]
+    adapters = [(read(case.root / name / params["lora_file"]), 1.0)] if "lora_file" in params else []
+    with applied(net, adapters):
+        sampled = sample_window(
+            recipe,
+            [track["video"] for track in tracks],
+            shapes,
+            tracks[0]["audio"],
+            lambda scale: given(known, f"noise.stage{scale + 1}."),
+        )
+    case.check("stage2.noised.video.latent", sampled.video)
+    wanted = case.expected["stage1.audio.latent"]
+    assert sampled.audio is not None
+    case.check("stage1.audio.latent", audio_latent(sampled.audio, wanted))
+
+
+ENDS = ("video.latent", "noised.video.latent")

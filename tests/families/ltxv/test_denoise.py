@@ -1,0 +1,88 @@
+"""The loop of steps on a transformer that knows the answer: x0 = 0, so the velocity is x / t."""
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from longtake.errors import Cancelled
+from longtake.plans import Acceleration, asks_model
+from longtake.families.ltxv.profiles import NONE
+from longtake.families.ltxv.conditioning import Item, place
+from longtake.families.ltxv.guidance import Text
+from longtake.sampling.noise import seeded
+from longtake.sampling.positions import Grid
+from longtake.sampling.schedules import noise_levels
+from longtake.families.ltxv.denoise import denoise
+
+SHAPE = (1, 4, 4, 2, 2)
+TEXT = Text(torch.zeros(1, 1, 1), torch.ones(1, 1))
+CLIP = torch.ones(1, 4, 2, 2, 2)
+
+
+class Known(nn.Module):
+    """Predicts n - x0 for x0 = 0; remembers the times it was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[Tensor] = []
+
+    def forward(self, hidden_states: Tensor, timestep: Tensor, **_: Any) -> tuple[Tensor]:
+        self.times.append(timestep / 1000)
+        return (hidden_states / (timestep / 1000).clamp(min=1e-3)[..., None],)
+
+
+def run(strength: float, model: Known, **options: Any) -> Tensor:
+    noise = seeded(1)
+    sequence = place([Item(CLIP, 0, strength)], SHAPE, Grid(8, 32, Fraction(24)), noise)
+    return denoise(model, sequence, noise_levels(8), TEXT, None, NONE, noise, **options)
+
+
+def test_free_tokens_arrive_and_hard_ones_stay() -> None:
+    model = Known()
+    tokens = run(1.0, model, conditioning_noise=0.0)
+    assert torch.allclose(tokens[:, 8:], torch.zeros(1, 8, 4), atol=1e-5)
+    assert torch.equal(tokens[:, :8], torch.ones(1, 8, 4))
+    assert all(not time[0, :8].any() for time in model.times), "given tokens have time 0"
+    assert [round(time[0, 8].item(), 5) for time in model.times] == pytest.approx(noise_levels(8).tolist(), abs=1e-5)
+
+
+def test_hard_tokens_are_disturbed_by_the_levels_square() -> None:
+    states: list[Tensor] = []
+    run(1.0, Known(), conditioning_noise=0.15, on_state=states.append)
+    spread = [(state[:, :8] - 1).std().item() for state in states]
+    wanted = [0.15 * level**2 for level in noise_levels(8).tolist()]
+    assert spread == pytest.approx(wanted, rel=0.5)
+
+
+def test_soft_tokens_wait_for_their_own_level() -> None:
+    states: list[Tensor] = []
+    model = Known()
+    run(0.5, model, on_state=states.append)
+    waiting = sum(level > 0.5 for level in noise_levels(8).tolist())
+    assert all(torch.equal(state[:, :8], states[0][:, :8]) for state in states[:waiting])
+    assert not torch.equal(states[waiting][:, :8], states[0][:, :8])
+    assert all(time[0, 0] == pytest.approx(0.5) for time in model.times[:waiting])
+
+
+def test_cancelling_stops_before_the_next_evaluation() -> None:
+    model = Known()
+
+    def on_step(step: int, steps: int) -> None:
+        if step == 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run(1.0, model, on_step=on_step)
+    assert len(model.times) == 3
+
+
+@pytest.mark.parametrize("acceleration", ["regular", "high", "full"])
+def test_acceleration_leaves_evaluations_out_where_the_velocity_keeps_its_course(acceleration: Acceleration) -> None:
+    exact, model = Known(), Known()
+    wanted = run(1.0, exact, conditioning_noise=0.0)
+    got = run(1.0, model, conditioning_noise=0.0, acceleration=acceleration)
+    assert torch.allclose(got, wanted, atol=1e-4)
+    assert len(model.times) == sum(asks_model(step, 8, acceleration) for step in range(8)) < len(exact.times)

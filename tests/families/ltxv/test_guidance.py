@@ -1,0 +1,110 @@
+"""Guidance: only the evaluations that are needed, each scale's effect, and a transformer left as it was."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from longtake.families.ltxv.profiles import DEV, Guidance
+from longtake.families.ltxv.guidance import Text, ValueAttention, guided_velocity, project, value_attention
+from tests.conftest import load_case
+
+
+class Counting(nn.Module):
+    """A stand-in transformer whose velocity tells which evaluation it was: 1 prompt, 2 negative, 3 disturbed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        attention: Any = nn.Module()
+        attention.processor = object()
+        self.attention, self.plain = attention, attention.processor
+        block = nn.Module()
+        block.attn1 = attention
+        self.transformer_blocks = nn.ModuleList([block])
+        self.evaluations = 0
+
+    def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any) -> tuple[Tensor]:
+        self.evaluations += 1
+        disturbed = isinstance(self.attention.processor, ValueAttention)
+        kind = 3.0 if disturbed else float(encoder_hidden_states.mean())
+        return (hidden_states * 0 + kind * torch.linspace(1, 2, hidden_states.shape[-1]),)
+
+
+def text(kind: float) -> Text:
+    return Text(torch.full((1, 2, 3), float(kind)), torch.ones(1, 2))
+
+
+def guided(model: Counting, guidance: Guidance, level: float = 0.5) -> Tensor:
+    tokens = torch.zeros(1, 4, 3)
+    return guided_velocity(model, tokens, torch.ones(1, 4), torch.zeros(1, 3, 4), text(1), text(2), guidance, level)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "stg", "evaluations"), [(1.0, 0.0, 1), (3.0, 0.0, 2), (1.0, 1.0, 2), (3.0, 1.0, 3), (0.5, 0.0, 1)]
+)
+def test_only_needed_evaluations_are_made(cfg: float, stg: float, evaluations: int) -> None:
+    model, guidance = Counting(), Guidance(cfg=(cfg,), stg=(stg,), blocks=((0,),))
+    guided(model, guidance)
+    assert model.evaluations == evaluations == guidance.evaluations(0.5)
+
+
+def test_a_whole_schedule_makes_the_planned_evaluations() -> None:
+    model = Counting()
+    levels = [1.0, 0.99, 0.95, 0.5]
+    sparse = Guidance(DEV.timesteps, DEV.cfg, DEV.stg, DEV.rescale, ((0,),) * len(DEV.blocks), True)
+    for level in levels:
+        guided(model, sparse, level)
+    assert model.evaluations == sum(sparse.evaluations(level) for level in levels)
+
+
+def test_scales_move_away_from_what_they_name() -> None:
+    ramp = torch.linspace(1, 2, 3)
+    assert torch.allclose(guided(Counting(), Guidance(cfg=(3.0,)))[0, 0], (2 + 3 * (1 - 2)) * ramp)
+    assert torch.allclose(guided(Counting(), Guidance(stg=(0.5,), blocks=((0,),)))[0, 0], (1 + 0.5 * (1 - 3)) * ramp)
+
+
+def test_rescale_counts_only_with_stg() -> None:
+    plain = guided(Counting(), Guidance(cfg=(3.0,)))
+    assert torch.equal(guided(Counting(), Guidance(cfg=(3.0,), rescale=(0.5,))), plain)
+    stg = Guidance(cfg=(3.0,), stg=(1.0,), blocks=((0,),), rescale=(1.0,))
+    half = Guidance(cfg=(3.0,), stg=(1.0,), blocks=((0,),), rescale=(0.5,))
+    assert guided(Counting(), half).std() < guided(Counting(), stg).std()
+
+
+def test_a_missing_negative_prompt_is_said() -> None:
+    tokens = torch.zeros(1, 4, 3)
+    with pytest.raises(ValueError, match="needs a negative prompt"):
+        guided_velocity(Counting(), tokens, tokens[..., 0], tokens, text(1), None, Guidance(cfg=(2.0,)), 0.5)
+
+
+def test_projection_is_onto_the_positive_prediction() -> None:
+    u, c = torch.randn(2, 5, 3), torch.randn(2, 5, 3)
+    rest = c - project(u, c)
+    assert torch.allclose((rest * u).flatten(1).sum(1), torch.zeros(2), atol=1e-4)
+
+
+def test_attention_is_restored_whatever_happens() -> None:
+    model = Counting()
+    with pytest.raises(RuntimeError, match="boom"), value_attention(model, (0,)):
+        raise RuntimeError("boom")
+    assert model.attention.processor is model.plain
+
+
+def test_a_negative_prompt_is_heeded_without_a_further_evaluation(oracle: Path) -> None:
+    case = load_case(oracle, "ltxv_transformer")
+    net, tokens = case.model("ltxv_transformer"), case.given["tokens"]
+    coords, time = case.given["coords"], case.given["token_timestep"]
+    prompt = Text(case.given["prompt"], case.given["prompt.mask"])
+    other = Text(case.given["negative"], case.given["negative.mask"])
+
+    def made(negative: Text, nag: float) -> Tensor:
+        return guided_velocity(net, tokens, time, coords, prompt, negative, Guidance(nag=nag), 0.5)
+
+    plain = made(other, 0.0)
+    case.check("per_token", plain)
+    assert torch.allclose(made(prompt, 5.0), plain, atol=1e-6), "away from the prompt itself is nowhere"
+    moved = [(made(other, nag) - plain).norm() for nag in (1.0, 5.0)]
+    assert 0 < moved[0] < moved[1]
+    case.check("per_token", made(other, 0.0))

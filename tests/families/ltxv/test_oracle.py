@@ -1,0 +1,215 @@
+"""The 0.9.x recipe against the original implementation, tensor by tensor."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from longtake.sampling.vae import Statistics, decode, roughen, upsample
+from longtake.families.ltxv.generate import Recipe, sample, sample_windows
+from longtake.plans import Pass, Window
+from longtake.families.ltxv.plan import windows
+from longtake.families.ltxv.profiles import Guidance
+from longtake.families.ltxv.colour import adain, tone_map
+from longtake.families.ltxv.conditioning import Item, place
+from longtake.families.ltxv.guidance import Text, value_attention, velocity
+from longtake.sampling.noise import given
+from longtake.sampling.positions import Grid
+from longtake.sampling.schedules import noise_levels
+from longtake.families.ltxv.fuse import fuse
+from tests.conftest import Case, load_case
+
+
+def guidance_of(params: dict[str, Any]) -> Guidance:
+    scales = params["guidance_scale"]
+    many = len(scales) if isinstance(scales, list) else 1
+
+    def each(name: str) -> tuple[Any, ...]:
+        value = params[name]
+        return tuple(value) if isinstance(value, list) else (value,) * many
+
+    blocks = params["skip_block_list"]
+    blocks = blocks if blocks and isinstance(blocks[0], list) else [blocks] * many
+    return Guidance(
+        tuple(params.get("guidance_timesteps", [1.0])),
+        each("guidance_scale"),
+        each("stg_scale"),
+        each("rescaling_scale"),
+        tuple(map(tuple, blocks)),
+        params.get("cfg_star_rescale", False),
+    )
+
+
+def texts(case: Case) -> tuple[Text, Text]:
+    read = case.given
+    return Text(read["prompt"], read["prompt.mask"]), Text(read["negative"], read["negative.mask"])
+
+
+def statistics(case: Case) -> Statistics:
+    return Statistics(*(case.given[name].view(1, -1, 1, 1, 1) for name in ("latents_mean", "latents_std")))
+
+
+@pytest.mark.parametrize("name", ["s1", "s06", "keyframe", "suffix"])
+def test_one_scale(oracle: Path, name: str) -> None:
+    case = load_case(oracle, f"ltxv_extend_single_{name}")
+    params, step = case.params, case.params["pass"]
+    items = [Item(case.given["context.latent"], 0, params["strength"])]
+    if "keyframe.latent" in case.given:
+        items.append(Item(case.given["keyframe.latent"], params["keyframe_frame_index"], params["keyframe_strength"]))
+    if "suffix.latent" in case.given:
+        items.append(Item(case.given["suffix.latent"], params["suffix_start"], params["suffix_strength"]))
+    levels = noise_levels(
+        step["num_inference_steps"], step["skip_initial_inference_steps"], step["skip_final_inference_steps"]
+    )
+    case.check("timesteps", levels)
+    shape = (1, 6, (params["frames"] - 1) // 8 + 1, params["height"] // 32, params["width"] // 32)
+    grid, noise = Grid(8, 32, Fraction(params["fps"])), given(case.given, "noise.")
+    case.check("conditioning_mask", place(items, shape, grid, noise).mask)
+    states: list[Tensor] = []
+    latent = sample(
+        case.model("ltxv_transformer"),
+        shape,
+        grid,
+        items,
+        *texts(case),
+        case.expected["timesteps"],
+        guidance_of(step),
+        noise,
+        conditioning_noise=step["image_cond_noise_scale"],
+        on_state=states.append,
+    )
+    for number, state in enumerate(states):
+        case.check(f"state.{number:03d}", state)
+    case.check("latent", latent)
+
+
+@pytest.mark.parametrize("name", ["ltxv_extend_two_scale", "ltxv_extend_two_scale_dev"])
+def test_two_scales(oracle: Path, name: str) -> None:
+    case = load_case(oracle, name)
+    params, frames = case.params, (case.params["frames"] - 1) // 8 + 1
+
+    def pass_of(number: int) -> Pass:
+        step = params["first_pass" if number == 1 else "second_pass"]
+        height, width = params[f"pass{number}_size"]
+        return Pass(
+            (width, height),
+            step["num_inference_steps"],
+            step.get("skip_initial_inference_steps", 0),
+            step.get("skip_final_inference_steps", 0),
+            guidance_of(step),
+        )
+
+    positive, negative = texts(case)
+    recipe = Recipe(
+        case.model("ltxv_transformer"),
+        case.model("ltxv_upsampler"),
+        statistics(case),
+        Grid(8, 32, Fraction(params["fps"])),
+        (pass_of(1), pass_of(2)),
+        (Window(0, frames),),
+        3,
+        0.5,
+        0.5,
+        positive,
+        negative,
+        params["first_pass"]["image_cond_noise_scale"],
+    )
+    context = [[Item(case.given[f"context.pass{n}.latent"], 0, params["strength"])] for n in (1, 2)]
+    (taken,) = sample_windows(recipe, context, lambda number, _: given(case.given, f"noise.pass{number + 1}."))
+    first, second = taken.video
+    case.check("pass1.latent", first)
+    larger = upsample(case.model("ltxv_upsampler"), first, statistics(case))
+    case.check("upsampled", larger)
+    case.check("upsampled_adain", adain(larger, first))
+    case.check("pass2.latent", second)
+    case.check("tone_mapped", tone_map(second, params["tone_map_compression_ratio"]))
+
+
+def test_long_video(oracle: Path) -> None:
+    case = load_case(oracle, "ltxv_long")
+    params = case.params
+    plan = windows(params["total_latent_frames"], params["tile_latents"], params["overlap_latents"])
+    assert [{"start": w.start, "end": w.stop} for w in plan] == params["plan"]
+    step = params["pass"]
+    positive, negative = texts(case)
+    recipe = Recipe(
+        case.model("ltxv_transformer"),
+        None,
+        Statistics(torch.zeros(1, 6, 1, 1, 1), torch.ones(1, 6, 1, 1, 1)),
+        Grid(8, 32, Fraction(params["fps"])),
+        (Pass((params["width"], params["height"]), step["num_inference_steps"], 0, 0, guidance_of(step)),),
+        plan,
+        params["overlap_latents"],
+        params["overlap_strength"],
+        params["adain_factor"],
+        positive,
+        negative,
+        step["image_cond_noise_scale"],
+    )
+    context = [[Item(case.given["context.latent"], 0, params["context_strength"])]]
+
+    def noise(_: int, window: int) -> Any:
+        return given(case.given, f"noise.chunk{window}.")
+
+    taken = list(sample_windows(recipe, context, noise))
+    for number, take in enumerate(taken):
+        case.check(f"after_chunk{number}", take.video[0])
+    case.check("latent", taken[-1].video[0])
+
+
+def test_window_plans_and_fusing(oracle: Path) -> None:
+    case = load_case(oracle, "ltxv_long_chunks")
+    for plan in case.params["plans"]:
+        got = windows(plan["total"], plan["tile"], plan["overlap"])
+        assert [[w.start, w.stop] for w in got] == plan["plan"]
+    for fusing in case.params["fuse"]:
+        key = fusing["key"]
+        first, previous, raw = (case.given[f"{key}.{part}"] for part in ("first", "previous", "raw"))
+        case.check(f"{key}.adain", adain(raw, first, fusing["adain_factor"]))
+        case.check(f"{key}.fused", fuse(previous, raw, first, fusing["overlap"], fusing["adain_factor"]))
+
+
+def test_transformer_forward(oracle: Path) -> None:
+    case = load_case(oracle, "ltxv_transformer")
+    params, positive = case.params, texts(case)[0]
+    shape = tuple(params[f"latent_{side}"] for side in ("frames", "height", "width"))
+    coords = Grid(8, 32, Fraction(params["fps"])).coords(*shape)
+    case.check("coords_check", coords)
+    net, tokens = case.model("ltxv_transformer"), case.given["tokens"]
+    uniform = torch.full(tokens.shape[:2], params["uniform_timestep"])
+    case.check("uniform", velocity(net, tokens, uniform, coords, positive))
+    own = case.given["token_timestep"]
+    case.check("per_token", velocity(net, tokens, own, coords, positive))
+    with value_attention(net, tuple(params["stg_blocks"])):
+        case.check("per_token_stg", velocity(net, tokens, own, coords, positive))
+    case.check("per_token", velocity(net, tokens, own, coords, positive))
+
+
+def test_upsampler_adain_tone_map(oracle: Path) -> None:
+    case = load_case(oracle, "ltxv_upsampler_adain")
+    latent = case.given["latent"]
+    larger = upsample(case.model("ltxv_upsampler"), latent, statistics(case))
+    case.check("upsampled", larger)
+    case.check("adain_1", adain(larger, latent))
+    case.check("adain_factor", adain(larger, latent, case.params["adain_factor"]))
+    for compression in case.params["compression"]:
+        case.check(f"tone_map_{compression}", tone_map(3 * latent, compression))
+
+
+def test_vae(oracle: Path) -> None:
+    case = load_case(oracle, "ltxv_vae")
+    vae: Any = case.model("ltxv_vae")
+    norm = Statistics.of(vae)
+    pixels = case.given["pixels"]
+    case.check("encoded", norm.normalise(vae.encode(pixels).latent_dist.mode()))
+    noised = roughen(case.given["latent"], case.given["noise"], case.params["decode_noise_scale"])
+    case.check("noised", noised)
+    mapped = tone_map(noised, case.params["tone_map_compression_ratio"])
+    case.check("tone_mapped", mapped)
+    time = case.params["decode_timestep"]
+    case.check("decoded", decode(vae, norm.unnormalise(mapped), time).transpose(0, 1)[None])
+    plain = decode(vae, norm.unnormalise(case.given["latent"]), time).transpose(0, 1)[None]
+    case.check("decoded_plain", plain[:, :, : case.params["decoded_plain_frames"]])

@@ -1,0 +1,54 @@
+"""The plan's arithmetic that both families share, and how guidance counts: tables and properties."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtake.plans import Pass, clip_length, latent_length, model_canvas, padded_length
+from longtake.families.ltxv.profiles import DEV, NONE, TINY, Guidance, linear_quadratic
+
+
+@given(st.integers(1, 5000))
+def test_lengths_are_eight_k_plus_one(frames: int) -> None:
+    assert clip_length(frames) % 8 == padded_length(frames) % 8 == 1
+    assert clip_length(frames) <= frames <= padded_length(frames) < clip_length(frames) + 8 + 1
+    assert latent_length(padded_length(frames), 8) == (padded_length(frames) - 1) // 8 + 1
+
+
+def test_canvases() -> None:
+    assert model_canvas((1280, 704), None, 32) == (1280, 704)
+    assert model_canvas((1280, 704), 64, 16) == (112, 64)
+    assert model_canvas((480, 832), 64, 16) == (64, 112)
+    assert model_canvas((704, 704), 64, 16) == (64, 64)
+
+
+@pytest.mark.parametrize(("t", "bin"), [(1.0, 0), (0.999, 1), (0.9950, 2), (0.98, 4), (0.618, 6), (0.1, 6)])
+def test_guidance_bins(t: float, bin: int) -> None:
+    assert DEV.bin(t) == bin
+
+
+def test_only_needed_evaluations_are_planned() -> None:
+    assert DEV.evaluations(1.0) == 1
+    assert DEV.evaluations(0.99) == 3
+    assert DEV.evaluations(0.5) == 2
+    assert Guidance().evaluations(0.5) == 1
+
+
+@pytest.mark.parametrize("guidance", [DEV, TINY])
+def test_every_bin_is_told_whole(guidance: Guidance) -> None:
+    count = len(guidance.timesteps)
+    assert {len(guidance.cfg), len(guidance.stg), len(guidance.rescale), len(guidance.blocks)} == {count}
+    assert list(guidance.timesteps) == sorted(guidance.timesteps, reverse=True)
+    assert all(blocks or not stg for stg, blocks in zip(guidance.stg, guidance.blocks, strict=True))
+
+
+def test_evaluations_are_counted_level_by_level() -> None:
+    assert Pass((64, 64), 40, 0, 0, DEV).evaluations == 91
+    assert Pass((64, 64), 8, 5, 0, NONE).evaluations == 3
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 8, 40, 50])
+def test_the_counted_levels_are_the_sampled_ones(steps: int) -> None:
+    from longtake.sampling import schedules
+
+    assert linear_quadratic(steps) == schedules.linear_quadratic(steps).tolist()

@@ -1,0 +1,155 @@
+"""The whole way of a request for picture and sound, on the embedded model: files in, files out."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from longtake.clip import Span
+from longtake.endpoints import ltx23
+from longtake.endpoints.shared import parse
+from longtake.footage import Result
+from longtake.media.encode import Encoder
+from longtake.media.formats import OutputType, recipe
+from longtake.media.sound import num_samples
+from longtake.media.source import open_source
+from longtake.models.loras import LoraCache
+from longtake.families.ltx2.parts import LTX2
+from longtake.prepare import prepared
+from longtake.settings import settings
+from longtake.take import adapters_of, take
+from longtake.take_ltx2 import FADE
+
+RATE, FRAMES, WIDTH, HEIGHT = Fraction(24000, 1001), 33, 112, 64
+QUICK = {
+    "num_inference_steps": 8,
+    "use_multiscale": False,
+    "video_stg_scale": 0,
+    "video_modality_scale": 1,
+    "audio_modality_scale": 1,
+    "distill_lora_first_pass_scale": 0,
+    "enable_prompt_expansion": False,
+}
+
+
+def film(path: Path, *, sound: bool) -> Path:
+    """A disc that falls over a plain ground, with a falling tone or without a track."""
+    ys, xs = np.mgrid[:HEIGHT, :WIDTH]
+    frames = np.empty((FRAMES, HEIGHT, WIDTH, 3), np.uint8)
+    frames[:] = (40, 80, 220)
+    for number in range(FRAMES):
+        frames[number][(xs - 50) ** 2 + (ys - 12 - number) ** 2 < 10**2] = (220, 40, 40)
+    rate = 48_000 if sound else None
+    with Encoder(path, recipe("PRORES4444 (.mov)", "high", "fast"), WIDTH, HEIGHT, RATE, sound_rate=rate) as video:
+        if sound:
+            pitch = np.linspace(700, 400, num_samples(FRAMES, RATE))
+            tone = 0.3 * np.sin(np.cumsum(pitch) * 2 * np.pi / 48_000)
+            video.write_sound(np.stack([tone, tone]).astype(np.float32))
+        video.write(frames)
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return film(tmp_path_factory.mktemp("take23") / "clip.mov", sound=True)
+
+
+@pytest.fixture
+def run(sounding: LTX2, clip: Path, tmp_path: Path) -> Callable[..., Result]:
+    def carry_out(source: Path = clip, kind: OutputType = "PRORES4444 (.mov)", **fields: Any) -> Result:
+        given = {"prompt": "a red circle moving down", "video_url": str(source), "seed": 3, "num_frames": 16}
+        request = parse(ltx23.Request, given | QUICK | fields)
+        chosen = recipe(kind, "high", "fast")
+        with prepared(request, sounding.card, settings(), allow_local=True) as ready:
+            lent = adapters_of(ready.plan, sounding.card, settings(), LoraCache(10**9))
+            return take(ready, sounding, tmp_path / f"out{chosen.suffix}", chosen, settings(), adapters=lent)
+
+    return carry_out
+
+
+def frames_of(path: Path, start: int = 0) -> NDArray[np.uint8]:
+    with open_source(path) as file:
+        return np.concatenate(list(file.frames(Span(start, file.facts.num_frames, file.facts.rate))))
+
+
+def sound_of(path: Path, num_frames: int) -> NDArray[np.float32]:
+    with open_source(path) as file:
+        heard = file.sound(Fraction(0), num_frames / RATE)
+    assert heard is not None
+    return heard
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_the_source_is_in_the_output_as_it_was(run: Callable[..., Result], clip: Path, direction: str) -> None:
+    """Its frames within what encoding them again costs, its sound to the sample but for the fade at the joint."""
+    result = run(extend_direction=direction)
+    total = FRAMES + 16
+    frames, own = frames_of(result.path), frames_of(clip)
+    kept = frames[:FRAMES] if direction == "forward" else frames[16:]
+    assert frames.shape == (total, HEIGHT, WIDTH, 3)
+    assert np.abs(kept.astype(int) - own).mean() < 1
+    heard, told = sound_of(result.path, total), sound_of(clip, FRAMES)
+    assert heard.shape[1] == num_samples(total, RATE)
+    length = told.shape[1]
+    if direction == "forward":
+        same, new = heard[:, : length - FADE] - told[:, : length - FADE], heard[:, length:]
+    else:
+        same, new = heard[:, -(length - FADE) :] - told[:, FADE:], heard[:, :-length]
+    assert np.abs(same).max() < 1e-4
+    assert np.abs(new).max() > 0.01, "the model makes sound"
+
+
+def test_the_joint_is_no_cut(run: Callable[..., Result]) -> None:
+    frames = frames_of(run().path).astype(int)
+    assert np.abs(frames[FRAMES] - frames[FRAMES - 1]).mean() < 12
+    assert np.abs(np.diff(frames[FRAMES:], axis=0)).mean() > 0.05
+
+
+def test_a_source_without_sound_gets_silence_for_its_own_part(run: Callable[..., Result], tmp_path: Path) -> None:
+    result = run(film(tmp_path / "silent.mov", sound=False))
+    heard = sound_of(result.path, FRAMES + 16)
+    assert result.has_sound
+    assert not heard[:, : num_samples(FRAMES, RATE) - FADE].any()
+    assert np.abs(heard[:, num_samples(FRAMES, RATE) :]).max() > 1e-3
+
+
+def test_without_audio_the_sources_own_is_kept_and_silence_follows(run: Callable[..., Result], clip: Path) -> None:
+    result = run(generate_audio=False)
+    heard, length = sound_of(result.path, FRAMES + 16), num_samples(FRAMES, RATE)
+    told = sound_of(clip, FRAMES)
+    assert np.abs(heard[:, : length - FADE] - told[:, : length - FADE]).max() < 1e-4
+    assert not heard[:, length:].any()
+
+
+@pytest.mark.parametrize("kind", ["X264 (.mp4)", "VP9 (.webm)", "GIF (.gif)"])
+def test_any_size_and_type_comes_out_exactly(run: Callable[..., Result], kind: OutputType) -> None:
+    result = run(kind=kind, video_size={"width": 150, "height": 98}, match_input_fps=False, fps=12)
+    with open_source(result.path) as file:
+        assert (file.facts.width, file.facts.height) == (150, 98)
+        assert (file.facts.sound is None) == (kind == "GIF (.gif)")
+        if kind != "GIF (.gif)":
+            assert file.facts.rate == 12
+            assert file.facts.num_frames == result.plan.num_frames == 17 + 16
+
+
+def test_less_strength_shows_the_models_rendition(run: Callable[..., Result], clip: Path) -> None:
+    result = run(video_strength=0.5, audio_strength=0.5, num_context_frames=17)
+    own, frames = frames_of(clip).astype(int), frames_of(result.path).astype(int)
+    changed = np.abs(frames[:FRAMES] - own).mean((1, 2, 3))
+    assert changed[: FRAMES - 17].max() < 1
+    assert changed[FRAMES - 17 :].min() > 1
+    assert len(frames) == FRAMES + 16
+
+
+def test_the_end_image_is_what_the_video_ends_with(run: Callable[..., Result], tmp_path: Path) -> None:
+    from PIL import Image
+
+    image = Image.new("RGB", (224, 128), (240, 215, 50))
+    image.save(tmp_path / "end.png")
+    last = [frames_of(run(**asked).path)[-1] for asked in ({}, {"end_image_url": str(tmp_path / "end.png")})]
+    plain, ended = (np.abs(frame.astype(int) - (240, 215, 50)).mean() for frame in last)
+    assert ended < 0.6 * plain
