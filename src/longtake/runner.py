@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from longtake import safety, soundtrack
 from longtake.clip import OnProgress, Progress, Source, ignore_progress
 from longtake.endpoints import Endpoint
-from longtake.families.family import Context, Frames, Parts, Piece, Work
+from longtake.families.family import Context, Frames, Parts, Piece, Samples, Work
 from longtake.film import Film, Listener, film
 from longtake.media.crf import compress
 from longtake.media.join import match_colour
@@ -160,7 +160,7 @@ def write_after(
     writing: Film,
     pieces: Iterator[Piece],
     plan: Plan,
-    track: soundtrack.Samples,
+    track: Samples,
     written: int,
     joint: Frames,
     checker: safety.Checker | None,
@@ -181,7 +181,7 @@ def write_before(
     writing: Film,
     pieces: list[Piece],
     plan: Plan,
-    track: soundtrack.Samples,
+    track: Samples,
     joint: Frames,
     checker: safety.Checker | None,
 ) -> None:

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from longtake.models.audiovisual import Layout, Look, Words, velocities
-from longtake.models.checkpoints import CLASSES as CLASS_NAMES
 from longtake.models.checkpoints import Checkpoint
+from longtake.models.layout_ltx2 import LTX2_LAYOUT
 from longtake.models.registry import PartName
 from tests.models import small
 
@@ -408,7 +408,7 @@ def write_model(folder: Path, *, sees: bool = False) -> Path:
 
 def opened(part: PartName, config: Mapping[str, Any]) -> Checkpoint:
     """A checkpoint of a part without weights."""
-    return Checkpoint(part, Path("published"), CLASS_NAMES[part][-1], config, {})
+    return Checkpoint(part, Path("published"), LTX2_LAYOUT.classes[part], config, {})
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from longtake.errors import BadCheckpoint
-from longtake.models import checkpoints, keys
 from longtake.models.checkpoints import Checkpoint, fit, load, open_part, skeleton
-from longtake.models.registry import PartName
+from longtake.models.layout import Class
+from longtake.models.layout_ltxv import LTXV_LAYOUT, LTXV_UPSAMPLER_LAYOUT, TRANSFORMER_13B, VAE_13B
+from longtake.models.layouts import classes_of
+from longtake.models.registry import PART_NAMES, PartName
 from tests.models import small
 
 T5_XXL = {
@@ -23,6 +25,8 @@ T5_XXL = {
     "vocab_size": 32128,
     "feed_forward_proj": "gated-gelu",
 }
+T5 = ("transformers", "T5EncoderModel")
+CLASSES: dict[PartName, Class] = {**LTXV_LAYOUT.classes, **LTXV_UPSAMPLER_LAYOUT.classes, "text_encoder": T5}
 
 
 @pytest.mark.parametrize(("part", "key"), [("transformer", "ltxv_transformer"), ("vae", "ltxv_vae")])
@@ -46,14 +50,14 @@ def _plain(value: Any) -> Any:
 @pytest.mark.parametrize(
     ("part", "config", "count"),
     [
-        ("transformer", keys.TRANSFORMER_13B, 13_042_569_344),
-        ("vae", keys.VAE_13B, 1_246_913_522),
+        ("transformer", TRANSFORMER_13B, 13_042_569_344),
+        ("vae", VAE_13B, 1_246_913_522),
         ("upsampler", {}, 126_250_624),
         ("text_encoder", T5_XXL, 4_762_310_656),
     ],
 )
 def test_the_published_models_have_their_sizes(part: PartName, config: dict[str, Any], count: int) -> None:
-    model = skeleton(Checkpoint(part, Path("published"), checkpoints.CLASSES[part][0], config, {}))
+    model = skeleton(Checkpoint(part, Path("published"), CLASSES[part], config, {}))
     assert sum(parameter.numel() for parameter in model.parameters()) == count
     held = sum(parameter.numel() for parameter in model.parameters() if not parameter.is_meta)
     assert held < 10_000_000, "tables at most"
@@ -131,7 +135,10 @@ def test_many_missing_weights_are_counted_and_the_first_named(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        ({"_class_name": "UNet2DConditionModel"}, "is of class UNet2DConditionModel, not LTXVideoTransformer3DModel"),
+        (
+            {"_class_name": "UNet2DConditionModel"},
+            "is of class UNet2DConditionModel, not LTX2VideoTransformer3DModel or LTXVideoTransformer3DModel",
+        ),
         ({"num_layers": 10**9}, "num_layers = 1000000000"),
         ({"in_channels": 2**40}, "in_channels = 1099511627776"),
         ({"num_layers": [1] * 10_000}, "10000 entries in num_layers"),
@@ -203,12 +210,12 @@ def test_a_single_file_with_a_broken_config(tmp_path: Path, config: str) -> None
 
 def test_without_a_config_the_file_is_taken_for_the_13b(tmp_path: Path) -> None:
     opened = open_part("transformer", small.write_single(tmp_path / "x", config=None))
-    assert opened.config == keys.TRANSFORMER_13B
+    assert opened.config == TRANSFORMER_13B
     with pytest.raises(BadCheckpoint, match="missing: transformer_blocks"):
         load(opened, dtype=torch.float32)
 
 
-@pytest.mark.parametrize("cls", [cls for classes in checkpoints.CLASSES.values() for cls in classes])
+@pytest.mark.parametrize("cls", [cls for part in PART_NAMES for cls in classes_of(part)])
 def test_the_classes_exist(cls: tuple[str, str]) -> None:
     import importlib
 

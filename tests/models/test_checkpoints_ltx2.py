@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from longtake.errors import BadCheckpoint
-from longtake.models import keys_ltx2
+from longtake.models import layout_ltx2
 from longtake.models.checkpoints import fit, load, open_part, skeleton
 from longtake.models.registry import PartName
+from longtake.models.text_encoders import gemma_key
 from tests.conftest import load_case
 from tests.models import small, small_ltx2
 
@@ -117,14 +118,14 @@ def test_the_published_settings_make_the_published_sizes(part: PartName, paramet
         "video_connector.learnable_registers": (128, 4096),
         "audio_connector.learnable_registers": (128, 2048),
     }
-    opened = small_ltx2.opened(part, keys_ltx2.config_of(part, config, shapes))
+    opened = small_ltx2.opened(part, layout_ltx2.config_of(part, config, shapes))
     assert sum(parameter.numel() for parameter in skeleton(opened).parameters()) == parameters
 
 
 def test_connectors_count_the_layers_that_they_read() -> None:
     shapes = {f"{side}_text_proj_in.weight": (8, 49 * 3840) for side in ("video", "audio")}
     told = small_ltx2.PUBLISHED["transformer"] | {"caption_channels": 4096}
-    config = keys_ltx2.config_of("connectors", {"transformer": told}, shapes)
+    config = layout_ltx2.config_of("connectors", {"transformer": told}, shapes)
     assert (config["caption_channels"], config["text_proj_in_factor"]) == (3840, 49)
     assert config["video_connector_num_learnable_registers"] is None
     assert not config["proj_bias"]
@@ -215,7 +216,7 @@ def test_gemma_in_the_newer_layout_is_the_same(tmp_path: Path) -> None:
     assert any(name.startswith("language_model.model.") for name in published)
     save_file(published, file)
     before = load(open_part("text_encoder", file.parent), dtype=torch.float32)
-    save_file({keys_ltx2.gemma_key(name): tensor for name, tensor in published.items()}, file)
+    save_file({gemma_key(name): tensor for name, tensor in published.items()}, file)
     after = load(open_part("text_encoder", file.parent), dtype=torch.float32)
     assert small.same(before.state_dict(), after.state_dict())
 
@@ -259,7 +260,7 @@ def test_a_part_of_the_other_family_does_not_pass_for_this_one(tmp_path: Path, s
 
 def test_what_a_header_leaves_out_is_as_in_the_reference() -> None:
     told = {"transformer": {"caption_proj_before_connector": True, "apply_gated_attention": True}}
-    config = keys_ltx2.config_of("transformer", told, {})
+    config = layout_ltx2.config_of("transformer", told, {})
     assert (config["num_layers"], config["cross_attention_dim"], config["audio_cross_attention_dim"]) == (
         48,
         4096,
@@ -272,5 +273,5 @@ def test_what_a_header_leaves_out_is_as_in_the_reference() -> None:
             "preprocessing": {"stft": {}, "mel": {"n_mel_channels": 64}},
         }
     }
-    config = keys_ltx2.config_of("audio_vae", sound, {})
+    config = layout_ltx2.config_of("audio_vae", sound, {})
     assert (config["base_channels"], config["latent_channels"], config["mel_bins"]) == (128, 8, 64)

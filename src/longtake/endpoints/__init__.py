@@ -18,6 +18,8 @@ from longtake.endpoints.tariff import Prices
 from longtake.errors import InvalidRequest
 from longtake.settings import Settings
 
+__all__ = ["DEFAULT", "ENDPOINTS", "Endpoint", "Prices", "by_id", "endpoint", "prices"]
+
 ENDPOINTS: dict[str, Endpoint[Any, Any]] = {
     module.ENDPOINT.id: module.ENDPOINT
     for module in (

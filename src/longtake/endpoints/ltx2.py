@@ -7,7 +7,6 @@ from pydantic import BaseModel, Discriminator, Field, Tag
 
 from longtake.endpoints.fields import VideoFile
 from longtake.errors import Loc
-from longtake.families.ltx2.options import Modality
 from longtake.media.formats import OutputType, Quality, WriteMode
 from longtake.plans import PlannedAdapter, Size, clip_length
 
@@ -157,11 +156,6 @@ def distill_adapter(scales: Sequence[float], fields: Sequence[str] = ()) -> tupl
     asking = next((name for name, scale in zip(fields, scales, strict=False) if scale), None)
     field: Loc = ("body",) if asking is None else ("body", asking)
     return (PlannedAdapter(DISTILL, tuple(scales), field, own=True),)
-
-
-def both(**scales: float) -> dict[str, Modality]:
-    """The same guidance for picture and sound."""
-    return {"video": Modality(**scales), "audio": Modality(**scales)}
 
 
 def snapped_down(context_frames: int, least: int) -> int:

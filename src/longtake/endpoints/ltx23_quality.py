@@ -10,12 +10,12 @@ from longtake.endpoints.endpoint import Endpoint, OutputFields
 from longtake.endpoints.fields import Seed
 from longtake.endpoints.tariff import Tariff, megapixels
 from longtake.families.ltx2 import FAMILY
-from longtake.families.ltx2.options import LTX2Options
+from longtake.families.ltx2.options import LTX2Options, Modality
 
 NEGATIVE = (
     "color distortion, overexposure, static, blurry details, subtitles, style, artwork, painting, frame, still, dim "
-    "overall tone, worst quality, low quality, JPEG compression artifacts, ugly, mutilated, extra fingers, poorly drawn "
-    "hands, poorly drawn face, deformed, disfigured, malformed limbs, fused fingers, motionless frame, cluttered "
+    "overall tone, worst quality, low quality, JPEG compression artifacts, ugly, mutilated, extra fingers, poorly "
+    "drawn hands, poorly drawn face, deformed, disfigured, malformed limbs, fused fingers, motionless frame, cluttered "
     "background, three legs, crowded background, walking backwards"
 )
 
@@ -74,7 +74,8 @@ def options(request: Request, source: Source) -> LTX2Options:
         steps=request.num_inference_steps,
         scheduler="linear_quadratic",
         video_strength=request.video_strength,
-        **ltx2.both(cfg=request.guidance_scale),
+        video=Modality(cfg=request.guidance_scale),
+        audio=Modality(cfg=request.guidance_scale),
     )
 
 

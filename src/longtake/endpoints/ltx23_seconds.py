@@ -46,7 +46,7 @@ def options(request: Request, source: Source) -> LTX2Options:
     available = frames_on_clock(source.num_frames, source.rate, rate)
     new_frames = round(request.duration * rate)
     asked = None if request.context is None else round(request.context * rate)
-    defaults = ltx23.Request(prompt="the default", video_url=request.video_url)
+    defaults = ltx23.Request.model_validate({"prompt": "the default", "video_url": request.video_url})
     return replace(
         ltx23.options(defaults, source),
         prompt=request.prompt,

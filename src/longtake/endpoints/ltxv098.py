@@ -67,10 +67,10 @@ class Request(BaseModel):
 def options(request: Request, source: Source) -> LTXVOptions:
     """The request as the family's options. With the detail pass the first pass leaves its last step out, as published.
     Raises InvalidRequest where nothing is left of the second pass."""
-    passes = (ltxv.first_pass(request.first_pass_num_inference_steps, int(request.enable_detail_pass)),)
+    passes = [ltxv.first_pass(request.first_pass_num_inference_steps, int(request.enable_detail_pass))]
     if request.enable_detail_pass:
-        second = ltxv.second_pass(request.second_pass_num_inference_steps, request.second_pass_skip_initial_steps)
-        passes = (*passes, second)
+        skip = request.second_pass_skip_initial_steps
+        passes.append(ltxv.second_pass(request.second_pass_num_inference_steps, skip))
     return LTXVOptions(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
@@ -82,7 +82,7 @@ def options(request: Request, source: Source) -> LTXVOptions:
         resolution=request.resolution,
         aspect_ratio=request.aspect_ratio,
         frame_rate=request.frame_rate,
-        passes=passes,
+        passes=tuple(passes),
         few_steps=True,
         heed_negative=ltxv.heeds(request.negative_prompt),
         temporal_adain_factor=request.temporal_adain_factor,

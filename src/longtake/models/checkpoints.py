@@ -1,4 +1,4 @@
-"""Checkpoints on disk: opens a part in either layout, compares it with its class, and loads it without surprises."""
+"""Checkpoints on disk: opens a part of a folder or a single file, compares it with its class, and loads it."""
 
 import importlib
 import json
@@ -9,36 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longtake.errors import BadCheckpoint
-from longtake.models import keys, keys_ltx2
-from longtake.models.keys_ltx2 import gemma_key
-from longtake.models.registry import SINGLE, PartName
+from longtake.models import layouts
+from longtake.models.layout import Class, Layout, PublishedConfig
+from longtake.models.registry import PART_NAMES, PartName
 from longtake.models.safe import FLOATS, Header, Stored, inside, read_header, read_json
+from longtake.models.text_encoders import TEXT_ENCODERS, class_names, unchanged
 
 if TYPE_CHECKING:
     import torch
-
-Class = tuple[str, str]
-"""Module and name of a model's class."""
-
-_LTX2 = "diffusers.pipelines.ltx2"
-_LTXV_UPSAMPLER: Class = ("diffusers.pipelines.ltx.modeling_latent_upsampler", "LTXLatentUpsamplerModel")
-_LTX2_UPSAMPLER: Class = (_LTX2, "LTX2LatentUpsamplerModel")
-
-CLASSES: Mapping[PartName, tuple[Class, ...]] = {
-    "transformer": (("diffusers", "LTXVideoTransformer3DModel"), ("diffusers", "LTX2VideoTransformer3DModel")),
-    "vae": (("diffusers", "AutoencoderKLLTXVideo"), ("diffusers", "AutoencoderKLLTX2Video")),
-    "audio_vae": (("diffusers", "AutoencoderKLLTX2Audio"),),
-    "vocoder": ((_LTX2, "LTX2VocoderWithBWE"),),
-    "connectors": ((_LTX2, "LTX2TextConnectors"),),
-    "upsampler": (_LTXV_UPSAMPLER, _LTX2_UPSAMPLER),
-    "text_encoder": (
-        ("transformers", "T5EncoderModel"),
-        ("transformers", "Gemma3ForConditionalGeneration"),
-        ("transformers", "Gemma3ForCausalLM"),
-        ("transformers", "Gemma3TextModel"),
-    ),
-}
-"""The classes of each part that has weights; those of LTX-Video first."""
 
 _WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 _MAX_SIZE = 2**20
@@ -106,10 +84,11 @@ def open_part(part: PartName, path: Path) -> Checkpoint:
 def _open_folder(part: PartName, folder: Path) -> Checkpoint:
     config = read_json(inside(folder, "config.json"))
     cls = _class(part, folder, config)
+    rename = TEXT_ENCODERS.get(cls, unchanged)
     weights: dict[str, Weight] = {}
     for file in _files(folder):
         for key, stored in read_header(file).tensors.items():
-            name = gemma_key(key) if cls[1] == "Gemma3ForConditionalGeneration" else key
+            name = rename(key)
             if name in weights:
                 raise BadCheckpoint(f"{folder} holds the weight {key[:100]} twice.")
             weights[name] = Weight(file, key, stored)
@@ -117,15 +96,9 @@ def _open_folder(part: PartName, folder: Path) -> Checkpoint:
 
 
 def _class(part: PartName, folder: Path, config: Mapping[str, Any]) -> Class:
-    """The class that a folder's configuration names, by diffusers' or by transformers' custom."""
-    allowed = CLASSES[part]
-    if part == "text_encoder":
-        told = config.get("architectures")
-        names = [str(name) for name in told] if isinstance(told, list) else []
-        if config.get("model_type") == "t5":
-            names.append("T5EncoderModel")
-    else:
-        names = [str(config.get("_class_name"))]
+    """The class that a folder's configuration names, in the manner of diffusers or of transformers."""
+    allowed = layouts.classes_of(part)
+    names = class_names(config) if part == "text_encoder" else [str(config.get("_class_name"))]
     found = next((cls for cls in allowed if cls[1] in names), None)
     if found is None:
         raise BadCheckpoint(
@@ -147,52 +120,71 @@ def _files(folder: Path) -> list[Path]:
     raise BadCheckpoint(f"{folder} holds no weights: neither {' nor '.join(_WEIGHT_FILES)}, whole or with an index.")
 
 
+def parts_in(file: Path) -> tuple[PartName, ...]:
+    """The parts that a single file holds; none if no layout recognises the file.
+
+    Raises `BadCheckpoint` for a file that is no sound safetensors file.
+    """
+    header = read_header(file)
+    # Where the `config` is broken the names alone decide, so that `open_part` can name the problem for each part.
+    layout = layouts.layout_of(header.tensors, _published_config(header) or {})
+    held = {layout.part_of(key) for key in header.tensors} if layout else set()
+    return tuple(part for part in PART_NAMES if part in held)
+
+
 def _open_single(part: PartName, file: Path) -> Checkpoint:
     header = read_header(file)
-    published = _published_config(file, header.metadata.get("config"))
-    if part == "upsampler":
-        rational = "spatial_scale" in published or "rational_resampler" in published
-        cls = _LTX2_UPSAMPLER if rational else _LTXV_UPSAMPLER
-        config = keys_ltx2.upsampler_config(published) if rational else keys.upsampler_config(published)
-        return _checkpoint(part, file, cls, config, header, {key: key for key in header.tensors})
-    strange = [key for key in header.tensors if keys_ltx2.part_of(key) is None]
-    if strange:
-        raise BadCheckpoint(f"{file} holds {len(strange)} weights of no known part: {_some(strange)}.")
-    held = [key for key in header.tensors if keys_ltx2.part_of(key) == part]
-    if not held:
-        raise BadCheckpoint(f"{file} holds no {part}.")
-    if keys_ltx2.is_ltx2(header.tensors):
-        blocks = published.get("vae", {}).get("encoder_blocks")
-        levels = len(blocks) // 2 if isinstance(blocks, list) else 0
-        names = _renamed(held, lambda key: keys_ltx2.renamed(part, key, levels))
-        shapes = {ours: header.tensors[key].shape for ours, key in names.items()}
-        config = keys_ltx2.config_of(part, published, shapes)
-        return _checkpoint(part, file, CLASSES[part][-1], config, header, names)
-    if part == "transformer":
-        config = keys.transformer_config(published.get("transformer", {}))
-        names = _renamed(held, lambda key: keys.transformer_key(key.removeprefix(keys.TRANSFORMER_PREFIX)))
-    else:
-        config = keys.vae_config(published.get("vae", {}))
-        levels = len(config["down_block_types"])
-        names = _renamed(held, lambda key: keys.vae_key(key.removeprefix(keys.VAE_PREFIX), levels))
-    return _checkpoint(part, file, CLASSES[part][0], config, header, names)
-
-
-def _checkpoint(
-    part: PartName, file: Path, cls: Class, config: Mapping[str, Any], header: Header, names: Mapping[str, str]
-) -> Checkpoint:
+    layout, published = _recognised(file, header)
+    names = _renamed(_held(part, file, header, layout), lambda key: layout.rename(part, key, published))
+    config = layout.settings(part, published, {ours: header.tensors[key].shape for ours, key in names.items()})
     weights = {ours: Weight(file, key, header.tensors[key]) for ours, key in names.items()}
-    return Checkpoint(part, file, cls, config, weights)
+    return Checkpoint(part, file, layout.classes[part], config, weights)
 
 
-def _published_config(file: Path, text: str | None) -> dict[str, Any]:
+def _recognised(file: Path, header: Header) -> tuple[Layout, PublishedConfig]:
+    """The layout of a single file, and its published settings.
+
+    Raises `BadCheckpoint` for a file that no layout recognises, and for settings that are not sound JSON objects.
+    """
+    published = _published_config(header)
+    layout = layouts.layout_of(header.tensors, published or {})
+    if published is None or (layout is not None and not _has_sections(published, layout)):
+        raise BadCheckpoint(f"{file} has a `config` in its metadata that is not a sound JSON object.")
+    if layout is None:
+        known = ", ".join(layout.name for layout in layouts.LAYOUTS)
+        found = _some(list(header.tensors)) or "none"
+        raise BadCheckpoint(f"{file} is in no known layout ({known}); its weights are {found}.")
+    return layout, published
+
+
+def _published_config(header: Header) -> dict[str, Any] | None:
+    """The settings in a file's metadata, empty where there are none; None for text that is no JSON object."""
+    text = header.metadata.get("config")
     try:
         config = json.loads(text) if text else {}
     except (ValueError, RecursionError):
-        config = None
-    if not isinstance(config, dict) or not all(isinstance(config.get(part, {}), dict) for part in SINGLE["ltx2"]):
-        raise BadCheckpoint(f"{file} has a `config` in its metadata that is not a sound JSON object.")
-    return config
+        return None
+    return config if isinstance(config, dict) else None
+
+
+def _has_sections(published: PublishedConfig, layout: Layout) -> bool:
+    """True if each section of the layout that is present is a JSON object."""
+    return all(isinstance(published.get(section, {}), dict) for section in layout.sections)
+
+
+def _held(part: PartName, file: Path, header: Header, layout: Layout) -> list[str]:
+    """The names of a part's tensors in a file.
+
+    Raises `BadCheckpoint` if the file holds none, or any tensor of no known part.
+    """
+    parts = {key: layout.part_of(key) for key in header.tensors}
+    strange = [key for key, own in parts.items() if own is None]
+    if strange:
+        raise BadCheckpoint(f"{file} holds {len(strange)} weights of no known part: {_some(strange)}.")
+    held = [key for key, own in parts.items() if own == part]
+    if not held:
+        raise BadCheckpoint(f"{file} holds no {part}.")
+    return held
 
 
 def _renamed(held: Sequence[str], rename: Callable[[str], str | None]) -> dict[str, str]:

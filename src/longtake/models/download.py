@@ -190,18 +190,15 @@ def check(target: str, settings: Settings) -> CheckReport:
 
 
 def _parts_at(path: Path) -> dict[PartName, Path]:
-    from longtake.models import checkpoints, keys_ltx2, safe
+    from longtake.models import checkpoints, layouts, safe
 
     if path.is_file():
-        names = safe.read_header(path).tensors
-        held = {part: path for part in PART_NAMES if any(keys_ltx2.part_of(name) == part for name in names)}
-        return held or {"upsampler": path}
+        # A file of no known layout is reported as a part too, whose problem says that.
+        return dict.fromkeys(checkpoints.parts_in(path) or ("upsampler",), path)
     if (path / "config.json").is_file():
         config = safe.read_json(path / "config.json")
         named = f"{config.get('_class_name')} {config.get('architectures')}"
-        held = {
-            part: path for part, classes in checkpoints.CLASSES.items() if any(name in named for _, name in classes)
-        }
+        held = {part: path for part in PART_NAMES if any(name in named for _, name in layouts.classes_of(part))}
     else:
         held = {part: path / folder for part, folder in FOLDERS.items() if (path / folder).is_dir()}
     if not held:

@@ -18,10 +18,11 @@ import torch
 from diffusers.hooks.group_offloading import _maybe_remove_and_reapply_group_offloading
 
 from longtake.errors import BadCheckpoint, InvalidRequest, Loc
-from longtake.models import keys_ltx2, registry
+from longtake.models import registry
 from longtake.models.lora_files import Fetch, Lora, resolve
 from longtake.models.registry import ModelCard
 from longtake.models.safe import FLOATS, Header, read_header
+from longtake.models.transformer_keys import transformer_key
 from longtake.plans import PlannedAdapter
 from longtake.settings import Settings
 
@@ -141,7 +142,7 @@ def _parsed(key: str) -> tuple[str | None, str]:
     prefix = next((prefix for prefix in _PREFIXES if key.startswith(prefix)), None)
     if prefix is None:
         return None, ""
-    return keys_ltx2.transformer_key(match[1].removeprefix(prefix)), side
+    return transformer_key(match[1].removeprefix(prefix)), side
 
 
 def _named(names: Sequence[str], kind: str) -> str:

@@ -21,7 +21,7 @@ class Resume:
     folder: Path | None = None
 
     def tensors(self, name: str, make: Callable[[], Mapping[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
-        """The tensors of step `name`: those saved when it was done before, on `device`, else those that `make` gives now."""
+        """The tensors of step `name`, on `device`: those saved when it was done before, else those `make` gives now."""
         if self.folder is None:
             return dict(make())
         path = self.folder / f"{name}.safetensors"
@@ -34,7 +34,7 @@ class Resume:
         return made
 
     def prompt(self, make: Callable[[], tuple[str, str | None]]) -> tuple[str, str | None]:
-        """The prompt to use and a sentence about it, or None: saved, for a language model would not write it twice alike."""
+        """The prompt to use and a sentence about it, or None. It is saved: a language model would write another one."""
         if self.folder is None:
             return make()
         path = self.folder / "prompt.json"

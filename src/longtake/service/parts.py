@@ -47,7 +47,7 @@ class Parts:
 
     @cached_property
     def pools(self) -> Mapping[str, str]:
-        """Endpoint id -> the pool of its requests, as the settings say. Raises InvalidRequest for a name of no endpoint."""
+        """Endpoint id -> the pool of its requests, by the settings. Raises InvalidRequest for a name of no endpoint."""
         return by_id(self.settings.pools)
 
     async def call(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

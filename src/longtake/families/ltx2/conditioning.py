@@ -1,4 +1,4 @@
-"""Builds the conditioning of one LTX-2 window: context video and audio at their positions, and the optional end image."""
+"""Builds the conditioning of one LTX-2 window: context video and audio at their positions, and the end image."""
 
 import numpy as np
 import torch

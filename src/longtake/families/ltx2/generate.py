@@ -176,8 +176,8 @@ def setup_of(work: LTX2Work, prompt: str) -> Setup:
 
 @dataclass(frozen=True)
 class _Given:
-    """What a window is given: `frames` [n, H, W, 3], of which it takes those next to it, and their `sound`. `shown`: the
-    frame at the joint where an earlier window made it."""
+    """The context of a window: `frames` [n, H, W, 3], of which it takes those next to it, and their `sound`. `shown`:
+    the frame at the joint where an earlier window made it."""
 
     frames: Frames
     sound: Samples | None
@@ -268,7 +268,7 @@ class _Extending:
             yield off_canvas(chunk, plan.scales[-1], plan.size)
 
     def _opening(self, latent: Tensor, first_frame: int, last_frame: int) -> Tensor:
-        """A few frames [first_frame, last_frame) as `_decoded` gives them, decoded with only the latents around them."""
+        """A few frames [first_frame, last_frame) as `_decoded` gives them, from only the latents around them."""
         plan, parts = self.work.plan, self.work.parts
         temporal, around = parts.card.temporal_compression, 2
         first = max(0, first_frame // temporal - around)

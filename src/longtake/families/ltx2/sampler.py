@@ -16,8 +16,11 @@ from longtake.sampling.windows import OnStep
 
 @dataclass(frozen=True)
 class Sampler:
-    """How a pass is sampled: down the noise levels `sigmas` [steps + 1], which end at 0. `gamma` (0 = off) amplifies the change of velocity since the last step: gradient estimation,
-    Permenter and Yuan 2024. `eta` (0 = off) is the share of noise that a step takes away further and puts back."""
+    """How a pass is sampled: down the noise levels `sigmas` [steps + 1], which end at 0.
+
+    `gamma` (0 = off) amplifies the change of velocity since the last step: gradient estimation, Permenter and Yuan
+    2024. `eta` (0 = off) is the share of noise that a step takes away further and puts back.
+    """
 
     sigmas: Tensor
     gamma: float = 0.0
@@ -27,7 +30,7 @@ class Sampler:
 def sample(
     tracks: Mapping[Stream, Track],
     sampler: Sampler,
-    predict: Predict,
+    predict: Predict[Stream],
     noise: Noise,
     *,
     init: Mapping[Stream, Tensor] | None = None,

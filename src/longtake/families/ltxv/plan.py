@@ -333,8 +333,8 @@ def _pass(options: LTXVOptions, schedule: PassOptions, canvas: Size, guidance: G
 
 
 def guidance_of(options: LTXVOptions, card: ModelCard) -> Profile:
-    """The model's guidance by noise level. A distilled model, as published, makes nothing of a negative prompt: one that
-    is to be heeded acts by normalised attention guidance."""
+    """The model's guidance by noise level. A distilled model, as published, makes nothing of a negative prompt: one
+    that is to be heeded acts by normalised attention guidance."""
     guidance = profile(card.guidance, options.few_steps)
     if options.heed_negative and not guidance.first.heeds_negative:
         return Profile(replace(guidance.first, nag=NAG_SCALE), replace(guidance.second, nag=NAG_SCALE))

@@ -1,4 +1,4 @@
-"""How published LTX-2.3 checkpoints name their weights and settings, and how diffusers' classes do. Without torch.
+"""The layout of LTX-2.3: published names and settings become those of diffusers' classes. Without torch.
 
 One file holds `model.diffusion_model.*` (transformer, and two connectors below it), `text_embedding_projection.*`
 (projections of the connectors), `vae.*`, `audio_vae.*` and `vocoder.*`; the settings of the reference classes are JSON
@@ -6,42 +6,26 @@ in the metadata's `config`.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from longtake.errors import BadCheckpoint
-from longtake.models import keys
-from longtake.models.keys import Config, refuse, residual_pairs
+from longtake.models import layout_ltxv
+from longtake.models.layout import Config, Layout, PublishedConfig, Shapes, refuse
+from longtake.models.layout_ltxv import TRANSFORMER_PREFIX, VAE_PREFIX, encoder_levels, residual_pairs
 from longtake.models.registry import PartName
-
-Shapes = Mapping[str, tuple[int, ...]]
-"""The shapes of a file's tensors under diffusers' names."""
+from longtake.models.transformer_keys import reworded, transformer_key
 
 _CONNECTOR = re.compile(r"text_embedding_projection\.|model\.diffusion_model\.(video|audio)_embeddings_connector\.")
 _PREFIXES: Mapping[str, PartName] = {
-    keys.TRANSFORMER_PREFIX: "transformer",
-    keys.VAE_PREFIX: "vae",
+    TRANSFORMER_PREFIX: "transformer",
+    VAE_PREFIX: "vae",
     "audio_vae.": "audio_vae",
     "vocoder.": "vocoder",
 }
-_MARKS = ("text_embedding_projection.", "audio_vae.", "vocoder.", f"{keys.TRANSFORMER_PREFIX}audio_")
+_MARKS = ("text_embedding_projection.", "audio_vae.", "vocoder.", f"{TRANSFORMER_PREFIX}audio_")
 
-_TRANSFORMER_WORDS: Mapping[str, str] = {
-    "patchify_proj": "proj_in",
-    "audio_patchify_proj": "audio_proj_in",
-    "adaln_single": "time_embed",
-    "audio_adaln_single": "audio_time_embed",
-    "prompt_adaln_single": "prompt_adaln",
-    "audio_prompt_adaln_single": "audio_prompt_adaln",
-    "av_ca_video_scale_shift_adaln_single": "av_cross_attn_video_scale_shift",
-    "av_ca_audio_scale_shift_adaln_single": "av_cross_attn_audio_scale_shift",
-    "av_ca_a2v_gate_adaln_single": "av_cross_attn_video_a2v_gate",
-    "av_ca_v2a_gate_adaln_single": "av_cross_attn_audio_v2a_gate",
-    "scale_shift_table_a2v_ca_video": "video_a2v_cross_attn_scale_shift_table",
-    "scale_shift_table_a2v_ca_audio": "audio_a2v_cross_attn_scale_shift_table",
-    "q_norm": "norm_q",
-    "k_norm": "norm_k",
-}
 _CONNECTOR_WORDS: Mapping[str, str] = {
     "video_embeddings_connector": "video_connector",
     "audio_embeddings_connector": "audio_connector",
@@ -63,49 +47,36 @@ GEMMA_WIDTH = 3840
 """Of Gemma-3-12B, which the published connectors read."""
 
 
-def is_ltx2(names: Sequence[str] | Mapping[str, Any]) -> bool:
-    """Whether a single file's weights are those of the second family."""
+def recognises(names: Collection[str], published: PublishedConfig) -> bool:
+    """True if a file holds weights that only LTX-2 has: of sound, or of the connectors' projections."""
     return any(name.startswith(_MARKS) for name in names)
 
 
 def part_of(key: str) -> PartName | None:
-    """The part that a published weight belongs to; None for one of no known part."""
+    """The part that a published weight belongs to; None for a weight of no known part."""
     if _CONNECTOR.match(key):
         return "connectors"
     return next((part for prefix, part in _PREFIXES.items() if key.startswith(prefix)), None)
 
 
-def renamed(part: PartName, key: str, levels: int) -> str | None:
-    """diffusers' name of a part's published weight, whole; None for one that is not needed.
-
-    `levels`: resampling blocks of the video autoencoder's encoder.
-    """
+def rename(part: PartName, key: str, published: PublishedConfig) -> str | None:
+    """diffusers' name of a part's published weight; None for a weight that is not needed."""
     if part == "transformer":
-        return transformer_key(key.removeprefix(keys.TRANSFORMER_PREFIX))
+        return transformer_key(key.removeprefix(TRANSFORMER_PREFIX))
     if part == "connectors":
-        short = key.removeprefix("text_embedding_projection.").removeprefix(keys.TRANSFORMER_PREFIX)
-        return _worded(short, _CONNECTOR_WORDS)
+        short = key.removeprefix("text_embedding_projection.").removeprefix(TRANSFORMER_PREFIX)
+        return reworded(short, _CONNECTOR_WORDS)
     if part == "vocoder":
-        return _worded(key.removeprefix("vocoder."), _VOCODER_WORDS).replace("downsample.lowpass.", "downsample.")
+        return reworded(key.removeprefix("vocoder."), _VOCODER_WORDS).replace("downsample.lowpass.", "downsample.")
     if part == "audio_vae":
-        return keys.statistic(key.removeprefix("audio_vae."))
-    return keys.vae_key(key.removeprefix(keys.VAE_PREFIX), levels)
-
-
-def transformer_key(key: str) -> str:
-    """diffusers' name of a published transformer weight or module, prefix already removed; of either family."""
-    return _worded(key, _TRANSFORMER_WORDS)
-
-
-def _worded(key: str, words: Mapping[str, str]) -> str:
-    return ".".join(words.get(word, word) for word in key.split("."))
+        return layout_ltxv.statistic(key.removeprefix("audio_vae."))
+    return layout_ltxv.vae_key(key.removeprefix(VAE_PREFIX), encoder_levels(published))
 
 
 def config_of(part: PartName, published: Mapping[str, Any], shapes: Shapes) -> Config:
-    """The settings of a part's diffusers class for those of the reference classes in a file's `config`; where one is
-    not told, the reference's own default.
+    """The settings of a part's diffusers class; a setting that `published` leaves out has the reference's own default.
 
-    Raises `BadCheckpoint` where they are not there, and for a setting that diffusers' class does not have.
+    Raises `BadCheckpoint` if the part's settings are absent or malformed, and for one that the class does not have.
     """
     try:
         return {
@@ -347,25 +318,42 @@ def _vocoder_config(given: Mapping[str, Any], shapes: Shapes) -> Config:
     }
 
 
-def upsampler_config(published: Mapping[str, Any]) -> Config:
+def is_upsampler(names: Collection[str], published: PublishedConfig) -> bool:
+    """True if a file holds a latent upsampler with a setting that only LTX-2's has."""
+    own = "spatial_scale" in published or "rational_resampler" in published
+    return own and layout_ltxv.is_upsampler(names, published)
+
+
+def upsampler_config(published: PublishedConfig) -> Config:
     """The settings of `LTX2LatentUpsamplerModel` for those of a published upscaler."""
-    config = keys.upsampler_config(published)
-    return config | {
+    return layout_ltxv.upsampler_config(published) | {
         "rational_spatial_scale": published.get("spatial_scale", 2.0),
         "use_rational_resampler": bool(published.get("rational_resampler")),
     }
 
 
-_GEMMA_PREFIXES = (
-    (re.compile(r"^language_model\.lm_head\."), "lm_head."),
-    (re.compile(r"^language_model\.model\."), "model.language_model."),
-    (re.compile(r"^(model\.)?vision_tower\.(vision_model\.)?"), "model.vision_tower."),
-    (re.compile(r"^multi_modal_projector\."), "model.multi_modal_projector."),
+_PIPELINE = "diffusers.pipelines.ltx2"
+
+LTX2_LAYOUT = Layout(
+    name="LTX-2.3",
+    recognises=recognises,
+    part_of=part_of,
+    rename=rename,
+    settings=config_of,
+    classes={
+        "transformer": ("diffusers", "LTX2VideoTransformer3DModel"),
+        "vae": ("diffusers", "AutoencoderKLLTX2Video"),
+        "audio_vae": ("diffusers", "AutoencoderKLLTX2Audio"),
+        "vocoder": (_PIPELINE, "LTX2VocoderWithBWE"),
+        "connectors": (_PIPELINE, "LTX2TextConnectors"),
+    },
+    sections=("transformer", "vae", "audio_vae", "vocoder"),
 )
 
-
-def gemma_key(key: str) -> str:
-    """The name in transformers' `Gemma3ForConditionalGeneration` of a weight as it is published."""
-    for pattern, ours in _GEMMA_PREFIXES:
-        key = pattern.sub(ours, key)
-    return key
+LTX2_UPSAMPLER_LAYOUT = replace(
+    layout_ltxv.LTXV_UPSAMPLER_LAYOUT,
+    name="LTX-2.3 upsampler",
+    recognises=is_upsampler,
+    settings=lambda part, published, shapes: upsampler_config(published),
+    classes={"upsampler": (_PIPELINE, "LTX2LatentUpsamplerModel")},
+)

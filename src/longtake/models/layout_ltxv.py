@@ -1,4 +1,4 @@
-"""How published LTX-Video checkpoints name their weights and settings, and how diffusers' classes do. Without torch.
+"""The layout of LTX-Video: published names and settings become those of diffusers' classes. Without torch.
 
 Single files hold `model.diffusion_model.*` (transformer), `vae.*` and, as JSON in the metadata's `config`, the settings
 of the reference classes. The reference numbers the blocks of its autoencoder in one flat list in which residual and
@@ -6,15 +6,16 @@ resampling blocks alternate; diffusers groups them by level.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-from longtake.errors import BadCheckpoint
-
-Config = dict[str, Any]
+from longtake.models.layout import Config, Layout, PublishedConfig, Shapes, refuse
+from longtake.models.registry import PartName
+from longtake.models.transformer_keys import transformer_key
 
 TRANSFORMER_PREFIX = "model.diffusion_model."
 VAE_PREFIX = "vae."
+_PREFIXES: Mapping[str, PartName] = {TRANSFORMER_PREFIX: "transformer", VAE_PREFIX: "vae"}
 
 TRANSFORMER_13B: Config = {
     "in_channels": 128,
@@ -54,13 +55,6 @@ VAE_13B: Config = {
 }
 """Its autoencoder: 1,246,913,522 parameters."""
 
-_TRANSFORMER_WORDS: tuple[tuple[str, str], ...] = (
-    ("patchify_proj.", "proj_in."),
-    ("adaln_single.", "time_embed."),
-    (".q_norm.", ".norm_q."),
-    (".k_norm.", ".norm_k."),
-)
-
 _VAE_WORDS: tuple[tuple[str, str], ...] = (
     ("last_time_embedder.", "time_embedder."),
     ("last_scale_shift_table", "scale_shift_table"),
@@ -86,11 +80,27 @@ _DOWNSAMPLE = {
 }
 
 
-def transformer_key(key: str) -> str:
-    """diffusers' name of a published transformer weight, prefix already removed."""
-    for published, ours in _TRANSFORMER_WORDS:
-        key = _word(key, published, ours)
-    return key
+def recognises(names: Collection[str], published: PublishedConfig) -> bool:
+    """True if a file holds weights of the transformer or the autoencoder. LTX-2 files do too."""
+    return any(part_of(name) for name in names)
+
+
+def part_of(key: str) -> PartName | None:
+    """The part that a published weight belongs to; None for a weight of no known part."""
+    return next((part for prefix, part in _PREFIXES.items() if key.startswith(prefix)), None)
+
+
+def rename(part: PartName, key: str, published: PublishedConfig) -> str | None:
+    """diffusers' name of a part's published weight; None for a weight that is not needed."""
+    if part == "transformer":
+        return transformer_key(key.removeprefix(TRANSFORMER_PREFIX))
+    return vae_key(key.removeprefix(VAE_PREFIX), encoder_levels(published))
+
+
+def encoder_levels(published: PublishedConfig) -> int:
+    """Resampling blocks of the autoencoder's encoder; those of the 13B model if the settings do not list them."""
+    blocks = published.get("vae", {}).get("encoder_blocks")
+    return len(blocks) // 2 if isinstance(blocks, list) else len(VAE_13B["down_block_types"])
 
 
 def vae_key(key: str, levels: int = 4) -> str | None:
@@ -131,6 +141,14 @@ def _decoder_block(side: str, index: int, rest: str, _: int) -> str:
     if index == 0:
         return f"decoder.mid_block.{rest}"
     return f"{side}.{(index - 1) // 2}." + (f"upsamplers.0.{rest}" if index % 2 else rest)
+
+
+def config_of(part: PartName, published: PublishedConfig, shapes: Shapes) -> Config:
+    """The settings of a part's diffusers class; those of the 13B model where the published ones say nothing.
+
+    Raises `BadCheckpoint` for a setting that the class does not have.
+    """
+    return (transformer_config if part == "transformer" else vae_config)(published.get(part, {}))
 
 
 def transformer_config(published: Mapping[str, Any]) -> Config:
@@ -219,14 +237,35 @@ def residual_pairs(side: str, published: Mapping[str, Any]) -> Sequence[tuple[st
     return pairs
 
 
-def upsampler_config(published: Mapping[str, Any]) -> Config:
+def is_upsampler(names: Collection[str], published: PublishedConfig) -> bool:
+    """True if a file holds a latent upsampler. Its weights are named as in diffusers' class."""
+    return any(name.startswith("initial_conv.") for name in names)
+
+
+def upsampler_config(published: PublishedConfig) -> Config:
     """The settings of `LTXLatentUpsamplerModel`; the reference's have the same names."""
     names = ("in_channels", "mid_channels", "num_blocks_per_stage", "dims", "spatial_upsample", "temporal_upsample")
     return {name: published[name] for name in names if name in published}
 
 
-def refuse(part: str, name: str, value: Any, needed: Any) -> NoReturn:
-    """Raises `BadCheckpoint` for a setting that no class here has."""
-    raise BadCheckpoint(
-        f"The checkpoint's {part} has {name} = {str(value)[:120]}, which this version cannot run; it runs {needed}."
-    )
+LTXV_LAYOUT = Layout(
+    name="LTX-Video",
+    recognises=recognises,
+    part_of=part_of,
+    rename=rename,
+    settings=config_of,
+    classes={
+        "transformer": ("diffusers", "LTXVideoTransformer3DModel"),
+        "vae": ("diffusers", "AutoencoderKLLTXVideo"),
+    },
+    sections=("transformer", "vae"),
+)
+
+LTXV_UPSAMPLER_LAYOUT = Layout(
+    name="LTX-Video upsampler",
+    recognises=is_upsampler,
+    part_of=lambda key: "upsampler",
+    rename=lambda part, key, published: key,
+    settings=lambda part, published, shapes: upsampler_config(published),
+    classes={"upsampler": ("diffusers.pipelines.ltx.modeling_latent_upsampler", "LTXLatentUpsamplerModel")},
+)

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from longtake.errors import BadCheckpoint
-from longtake.models import keys
+from longtake.models import layout_ltxv
+from longtake.models.transformer_keys import transformer_key
 from tests.models.small import PUBLISHED, TRANSFORMER, VAE
 
 
@@ -21,7 +22,7 @@ from tests.models.small import PUBLISHED, TRANSFORMER, VAE
     ],
 )
 def test_transformer_key(published: str, ours: str) -> None:
-    assert keys.transformer_key(published) == ours
+    assert transformer_key(published) == ours
 
 
 @pytest.mark.parametrize(
@@ -46,18 +47,18 @@ def test_transformer_key(published: str, ours: str) -> None:
     ],
 )
 def test_vae_key(published: str, ours: str | None) -> None:
-    assert keys.vae_key(published) == ours
+    assert layout_ltxv.vae_key(published) == ours
 
 
 def test_settings_of_a_small_model() -> None:
-    assert keys.transformer_config(PUBLISHED["transformer"]) == keys.TRANSFORMER_13B | TRANSFORMER
-    config = keys.vae_config(PUBLISHED["vae"])
+    assert layout_ltxv.transformer_config(PUBLISHED["transformer"]) == layout_ltxv.TRANSFORMER_13B | TRANSFORMER
+    config = layout_ltxv.vae_config(PUBLISHED["vae"])
     assert {name: config[name] for name in VAE} == VAE
 
 
 def test_settings_absent_are_those_of_the_13b() -> None:
-    assert keys.transformer_config({}) == keys.TRANSFORMER_13B
-    assert keys.vae_config({}) == keys.VAE_13B
+    assert layout_ltxv.transformer_config({}) == layout_ltxv.TRANSFORMER_13B
+    assert layout_ltxv.vae_config({}) == layout_ltxv.VAE_13B
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,6 @@ def test_settings_absent_are_those_of_the_13b() -> None:
     ],
 )
 def test_settings_that_the_classes_do_not_have_are_refused(part: str, change: dict[str, Any]) -> None:
-    convert = {"transformer": keys.transformer_config, "vae": keys.vae_config}[part]
+    convert = {"transformer": layout_ltxv.transformer_config, "vae": layout_ltxv.vae_config}[part]
     with pytest.raises(BadCheckpoint, match=next(iter(change))):
         convert(PUBLISHED[part] | change)

@@ -1,0 +1,24 @@
+"""The table of published layouts. Without torch."""
+
+from collections.abc import Collection
+
+from longtake.models.layout import Class, Layout, PublishedConfig
+from longtake.models.layout_ltx2 import LTX2_LAYOUT, LTX2_UPSAMPLER_LAYOUT
+from longtake.models.layout_ltxv import LTXV_LAYOUT, LTXV_UPSAMPLER_LAYOUT
+from longtake.models.registry import PartName
+from longtake.models.text_encoders import TEXT_ENCODERS
+
+LAYOUTS: tuple[Layout, ...] = (LTX2_LAYOUT, LTX2_UPSAMPLER_LAYOUT, LTXV_LAYOUT, LTXV_UPSAMPLER_LAYOUT)
+"""All layouts. The first one that recognises a file reads it, so a layout stands before those with fewer marks."""
+
+
+def layout_of(names: Collection[str], published: PublishedConfig) -> Layout | None:
+    """The layout of a single file with these tensor names and this `config`; None if no layout recognises it."""
+    return next((layout for layout in LAYOUTS if layout.recognises(names, published)), None)
+
+
+def classes_of(part: PartName) -> tuple[Class, ...]:
+    """All classes that a part may have, each once."""
+    if part == "text_encoder":
+        return tuple(TEXT_ENCODERS)
+    return tuple(dict.fromkeys(layout.classes[part] for layout in LAYOUTS if part in layout.classes))
