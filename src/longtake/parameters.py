@@ -16,12 +16,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from longtake.endpoints import ENDPOINTS, Endpoint
-from longtake.endpoints.fields import LoRAWeight, planned_loras
+from longtake.endpoints.fields import LoRAWeight, Seed, planned_loras
 from longtake.endpoints.validation import parse
 from longtake.errors import InvalidRequest
 from longtake.media.formats import OutputType, Quality, WriteMode
 from longtake.models.registry import ModelCard, card
-from longtake.plans import PlannedAdapter
 from longtake.prepare import Extras
 from longtake.settings import Settings
 
@@ -29,7 +28,16 @@ NEW_FRAMES = 96
 """How many frames are added where nothing says how many: four seconds at 24 frames per second."""
 
 LORA = "lora"
-"""The parameter that lists LoRAs; every endpoint takes it here, also one whose requests have no field for it."""
+SEED = "seed"
+"""Parameters that every endpoint takes here, also one whose requests have no field for them."""
+
+
+class _Beside(BaseModel):
+    """The parameters that are taken beside a request."""
+
+    seed: Seed = None
+    lora: list[LoRAWeight] = []
+
 
 Path = tuple[str, ...]
 
@@ -239,7 +247,7 @@ def local_request(
     whole source is kept and NEW_FRAMES are added; where nothing says how fast they play, the source's own rate stays.
     """
     given = {name: value for name, value in given.items() if value is not None}
-    adapters = () if endpoint.loras else _adapters(given.pop(LORA, ()))
+    beside = _beside(given, endpoint)
     _check_file(endpoint, given, file)
     data = request_data(endpoint, given, base or {}, source)
     counted = endpoint.count is not None and endpoint.count in data
@@ -252,7 +260,8 @@ def local_request(
     extras = Extras(
         new_frames=None if counted else new_frames or NEW_FRAMES,
         own_rate=not any(name in data for name in endpoint.rates),
-        adapters=adapters,
+        seed=beside.seed,
+        adapters=planned_loras(beside.lora),
         output=file.type,
         quality=file.quality,
         write_mode=file.write_mode,
@@ -261,10 +270,12 @@ def local_request(
     return LocalRequest(endpoint, request, endpoint.card(settings) if model is None else card(model), extras)
 
 
-def _adapters(given: Any) -> tuple[PlannedAdapter, ...]:
-    """LoRAs for an endpoint whose requests have no field for them."""
-    weights = [parse(LoRAWeight, item(one, LoRAWeight, f"--{LORA}")) for one in _listed(given)]
-    return planned_loras(weights)
+def _beside(given: dict[str, Any], endpoint: Endpoint[Any, Any]) -> _Beside:
+    """Takes the parameters out of `given` that the endpoint's requests have no field for."""
+    own = {one.name for one in parameters(endpoint.id)}
+    loras = [item(one, LoRAWeight, f"--{LORA}") for one in _listed(given.pop(LORA, ()))] if LORA not in own else []
+    seed = given.pop(SEED, None) if SEED not in own else None
+    return parse(_Beside, {LORA: loras, SEED: seed})
 
 
 def _check_file(endpoint: Endpoint[Any, Any], given: Mapping[str, Any], file: OutputFile) -> None:

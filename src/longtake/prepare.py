@@ -48,11 +48,12 @@ class Extras:
     """What the command line and the library ask for beyond a request's fields; None leaves it to the request.
 
     `new_frames`: the whole source is kept and so many frames are added. `own_rate`: the output plays at the source's
-    rate. `adapters` are applied before the request's own.
+    rate. `seed`: for a request without a field for it. `adapters` are applied before the request's own.
     """
 
     new_frames: int | None = None
     own_rate: bool = False
+    seed: int | None = None
     adapters: tuple[PlannedAdapter, ...] = ()
     output: OutputType | None = None
     quality: Quality | None = None
@@ -64,6 +65,7 @@ class Extras:
             options,
             new_frames=self.new_frames or options.new_frames,
             own_rate=self.own_rate or options.own_rate,
+            seed=options.seed if self.seed is None else self.seed,
             adapters=(*self.adapters, *options.adapters),
             output=self.output or options.output,
             quality=self.quality or options.quality,

@@ -12,7 +12,7 @@ import typer
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.endpoints.fields import LORAS, LoRAWeight
 from longtake.errors import InvalidRequest
-from longtake.parameters import LORA, NEW_FRAMES, Parameter, item_syntax, parameters
+from longtake.parameters import LORA, NEW_FRAMES, SEED, Parameter, item_syntax, parameters
 
 
 @cache
@@ -25,9 +25,10 @@ def signature(endpoint: str) -> inspect.Signature:
     own = {one.name: one for one in parameters(endpoint)}
     others = {one.name: one for other in ENDPOINTS for one in parameters(other) if one.name not in own}
     options = [_option(one, known) for one in own.values()]
-    if known.loras is None:
-        others.pop(LORA, None)
-        options.append(_loras(known))
+    for name, parameter in _beside(known).items():
+        if name not in own:
+            others.pop(name, None)
+            options.append(parameter)
     options += [_option(one, known, hidden=True) for one in others.values()]
     return inspect.Signature(options)
 
@@ -44,11 +45,13 @@ def _option(one: Parameter, endpoint: Endpoint[Any, Any], *, hidden: bool = Fals
     return _parameter(one.name, list[str] if one.items is not None else kind, info)
 
 
-def _loras(endpoint: Endpoint[Any, Any]) -> inspect.Parameter:
-    """The option for LoRAs of an endpoint whose requests have no field for them."""
+def _beside(endpoint: Endpoint[Any, Any]) -> dict[str, inspect.Parameter]:
+    """The options for what an endpoint's requests may have no field for."""
+    panel = f"Request of {endpoint.name}"
     text = f"{item_syntax(LoRAWeight)}; repeat it for several. {LORAS}; the API has no field for them here."
-    info = typer.Option("--lora", help=_escaped(text), rich_help_panel=f"Request of {endpoint.name}", metavar="LORA")
-    return _parameter(LORA, list[str], info)
+    loras = typer.Option("--lora", help=_escaped(text), rich_help_panel=panel, metavar="LORA")
+    seed = typer.Option("--seed", help="The seed; the API has no field for it here.", rich_help_panel=panel)
+    return {LORA: _parameter(LORA, list[str], loras), SEED: _parameter(SEED, int, seed)}
 
 
 def _parameter(name: str, kind: Any, info: Any) -> inspect.Parameter:

@@ -30,6 +30,12 @@ _TASK = (
     "with their exact words in quotation marks, sounds, music or silence. Keep every fact that the user gives, add "
     "only what follows from it, leave out titles, lists and remarks, and answer with the paragraph alone."
 )
+_WITHOUT_WORDS = (
+    "You write the shooting notes for a model that makes a video longer, picture and sound together. The user leaves to "
+    "you what happens next: describe in one paragraph in the present tense, at most 180 words, how the shown moment "
+    "goes on plainly, with the same people, things, place and camera, then what is heard. Leave out titles, lists and "
+    "remarks, and answer with the paragraph alone."
+)
 _SEEING = (
     " The picture is the frame at which the new part is joined to the video: the people, things, place, light and "
     "framing that it shows are those of the new part. Tell what moves and changes; do not describe the frame at length."
@@ -113,13 +119,14 @@ class GemmaText:
     def expand(self, prompt: str, frame: NDArray[np.uint8] | None, seed: int) -> str:
         """A fuller prompt of at most `MOST_NEW_TOKENS` tokens, the same for the same seed; else the prompt itself.
 
-        `frame` [height, width, 3]: the one at the joint, for a model that can see. Needs `can_write`.
+        `frame` [height, width, 3]: the one at the joint, for a model that can see; of an empty prompt it is what goes
+        on. Needs `can_write`.
         """
         self._fetch()
         sees = frame is not None and self.can_see
         image = self._image_words() if sees else ""
         words = self._plain(prompt)
-        asked = f"{_TURN}user\n{_TASK}{_SEEING if sees else ''}\n\n{image}{words}{_END}\n{_TURN}model\n"
+        asked = f"{_TURN}user\n{_TASK if words else _WITHOUT_WORDS}{_SEEING if sees else ''}\n\n{image}{words}{_END}\n{_TURN}model\n"
         ids = self.tokenizer(asked, add_special_tokens=True, return_tensors="pt").input_ids.to(self.device)
         given: dict[str, torch.Tensor] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         if sees and frame is not None:

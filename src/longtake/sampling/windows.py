@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from longtake.clip import OnProgress, Progress
-from longtake.sampling.noise import Noise
+from longtake.plans import Plan
+from longtake.sampling.noise import Noise, seeded
 from longtake.sampling.resume import Resume
 
 OnStep = Callable[[int, int], None]
@@ -47,6 +49,16 @@ class Loop:
     resume: Resume
     on_progress: OnProgress
     device: torch.device
+
+    @classmethod
+    def of(cls, plan: Plan, resume: Resume, on_progress: OnProgress, device: torch.device) -> "Loop":
+        """The loop of a plan, with noise by its seed."""
+        noise = partial(_noise, plan.seed, device)
+        return cls(plan.num_windows, noise, resume, on_progress, device)
+
+
+def _noise(seed: int, device: torch.device, pass_number: int, window: int) -> Noise:
+    return seeded(seed, pass_number, window, device)
 
 
 def sample_windows(

@@ -31,7 +31,7 @@ from longtake.models.memory import predictions_at_once
 from longtake.plans import latent_length
 from longtake.sampling.caching import cached
 from longtake.sampling.levels import Acceleration
-from longtake.sampling.noise import Noise, seeded
+from longtake.sampling.noise import Noise
 from longtake.sampling.positions import to_latent, to_tokens
 from longtake.sampling.schedules import SECOND_SCALE, sigmas
 from longtake.sampling.vae import Latents, Statistics, decode, decode_frames, off_canvas, upsample
@@ -125,10 +125,14 @@ def _refined(
 
 def expand(work: LTX2Work, frame: Frames) -> tuple[str, str | None]:
     """The prompt to use, and a sentence where it is still the user's own: by the configured language model, else by
-    the model's own, which sees the frame at the joint."""
+    the model's own, which sees the frame at the joint. Only that one can tell what goes on where there is no prompt."""
     plan, text = work.plan, work.parts.text
     if not plan.expand_prompt:
         return plan.prompt, None
+    if not plan.prompt:
+        if text.can_write and text.can_see:
+            return text.expand("", frame, plan.seed), None
+        return "", "There is no prompt, and no language model here that sees: the new part follows the source alone."
     if work.settings.expansion_url is None and text.can_write:
         return text.expand(plan.prompt, frame, plan.seed), None
     return prompts.expand(plan.prompt, work.settings)
@@ -140,13 +144,9 @@ def generate(work: LTX2Work, prompt: str, context: Context) -> Iterator[Piece]:
     Each window after the first is given the last frames that were made, encoded anew as the source's were, and the
     sound that was made with them: so its own first latent is one frame, as the model knows it.
     """
-    plan, device = work.plan, work.parts.device
+    plan = work.plan
     setup = setup_of(work, prompt)
-
-    def noise(pass_number: int, window: int) -> Noise:
-        return seeded(plan.seed + window * 1_000_033 + pass_number * 1_000_003, device)
-
-    loop = Loop(plan.num_windows, noise, work.resume, work.on_progress, device)
+    loop = Loop.of(plan, work.resume, work.on_progress, work.parts.device)
     extending = _Extending(work, setup, context.end_image)
     after = extending.backward if plan.source_last else extending.forward
     start = _Given(context.frames, context.sound)

@@ -128,12 +128,8 @@ def final_latents(work: LTXVWork, setup: Setup, context: list[list[Item]]) -> It
     """The video's latents ready for the decoder, as soon as no later window changes them."""
     plan, parts = work.plan, work.parts
     device, scale = parts.device, parts.card.decode_noise_scale
-    noise = seeded(plan.seed - 1, device) if parts.vae.config.timestep_conditioning and scale > 0 else None
-
-    def window_noise(pass_number: int, window: int):  # type: ignore[no-untyped-def]
-        return seeded(plan.seed + plan.windows[window].start + pass_number * 1_000_003, device)
-
-    loop = Loop(plan.num_windows, window_noise, work.resume, work.on_progress, device)
+    noise = seeded(plan.seed, device=device) if parts.vae.config.timestep_conditioning and scale > 0 else None
+    loop = Loop.of(plan, work.resume, work.on_progress, device)
     done = 0
     for number, video in enumerate(sample_video(setup, context, loop), 1):
         last = number == plan.num_windows

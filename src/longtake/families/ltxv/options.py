@@ -24,8 +24,8 @@ class LTXVOptions(Options):
     `resolution`: lines of the short side, as in `720p`; `aspect_ratio`: as in `16:9`, or `auto`, the source's.
     `frame_rate`: the rate that the output plays at; None is the source's own. Of the source the frames from
     `start_frame` on are used, of these the `max_frames` next to the joint, at `target_rate` frames per second,
-    backwards with `reverse_source`. `guide` other than rgb: they guide and are not shown; `preprocess` draws them as that.
-    `strength` holds the context, 0..1. `passes`: one or two. `few_steps`: the schedule is a distilled model's.
+    backwards with `reverse_source`. `guide` other than rgb: they guide and are not shown; `preprocess` draws them
+    as that. `strength` holds the context, 0..1. `passes`: one or two. `few_steps`: the schedule is a distilled model's.
     `heed_negative`: the negative prompt counts on a model that runs without classifier-free guidance, too.
     `reverse`: the finished video is played backwards.
     """

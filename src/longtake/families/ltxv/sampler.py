@@ -31,7 +31,7 @@ SLACK = 1e-6
 @dataclass(frozen=True)
 class PassSetup:
     """How one pass over a window is sampled: the guided network, the noise `levels` [n] to evaluate it at (falling),
-    how latents lie in the video, the `canvas` (width, height), which steps extrapolate, and the noise on given tokens."""
+    how latents lie in the video, the `canvas` (width, height), which steps extrapolate, the noise on given tokens."""
 
     guide: Guide
     levels: Tensor
