@@ -13,8 +13,6 @@ from longtake.cli.keys import app as keys_app
 from longtake.clip import Progress
 from longtake.media.formats import Quality, WriteMode
 
-DEFAULT_ENDPOINT = "0.9.8"
-
 app = typer.Typer(
     name="longtake",
     help="Keeps the camera rolling: extends any video with LTX models, on your own hardware.",
@@ -36,12 +34,8 @@ SourceArgument = Annotated[
     ),
 ]
 EndpointOption = Annotated[
-    str,
-    typer.Option(
-        "--endpoint",
-        help="Whose parameters and counting to follow: 0.9.7, 0.9.7-dev, 0.9.7-distilled, 0.9.8, 2.3, 2.3-lora, "
-        "2.3-quality, 2.3-seconds, an id, or a part of one. Its options are shown with --endpoint NAME --help.",
-    ),
+    str | None,
+    typer.Option("--endpoint", help="Whose parameters and counting to follow: {names}.", show_default=False),
 ]
 ModelOption = Annotated[
     str | None,
@@ -65,8 +59,7 @@ NewFramesOption = Annotated[
         "--new-frames",
         min=1,
         max=1441,
-        help="Keep the whole source and add this many frames. Without this and the endpoint's own count (--num-frames, "
-        "--duration): 96.",
+        help="Keep the whole source and add this many frames. Without this and the endpoint's own count: 96.",
         show_default=False,
     ),
 ]
@@ -98,7 +91,7 @@ def extend(
         ),
     ],
     source: SourceArgument = None,
-    endpoint: EndpointOption = DEFAULT_ENDPOINT,
+    endpoint: EndpointOption = None,
     model: ModelOption = None,
     json_input: JsonInputOption = None,
     new_frames: NewFramesOption = None,
@@ -133,7 +126,7 @@ def extend(
 
         here = settings()
         call = local_request(
-            endpoints.endpoint(endpoint),
+            endpoints.endpoint(endpoint or endpoints.DEFAULT),
             ctx.obj,
             here,
             source=source,
@@ -164,7 +157,7 @@ def extend(
 def plan(
     ctx: typer.Context,
     source: SourceArgument = None,
-    endpoint: EndpointOption = DEFAULT_ENDPOINT,
+    endpoint: EndpointOption = None,
     model: ModelOption = None,
     json_input: JsonInputOption = None,
     new_frames: NewFramesOption = None,
@@ -182,7 +175,7 @@ def plan(
 
         here = settings()
         call = local_request(
-            endpoints.endpoint(endpoint),
+            endpoints.endpoint(endpoint or endpoints.DEFAULT),
             ctx.obj,
             here,
             source=source,

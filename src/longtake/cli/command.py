@@ -17,7 +17,11 @@ class RequestCommand(TyperCommand):
     """
 
     def get_params(self, ctx: Any) -> list[Any]:
-        *own, help_option = super().get_params(ctx)
+        params: list[Any] = super().get_params(ctx)
+        *own, help_option = params
+        for option in own:
+            if option.name == "endpoint":
+                option.help = option.help.replace("{names}", _names())
         return [*own, *_request_params(ctx.meta.get(_ENDPOINT)), help_option]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -42,6 +46,16 @@ def _named(flag: str, args: list[str]) -> str | None:
     values = [after for arg, after in pairwise(args) if arg == flag]
     values += [arg.partition("=")[2] for arg in args if arg.startswith(f"{flag}=")]
     return values[-1] if values else None
+
+
+@cache
+def _names() -> str:
+    from longtake import endpoints
+
+    names = ", ".join(one.name for one in endpoints.ENDPOINTS.values())
+    return (
+        f"{names}, an endpoint's id, or a part of one (default: {endpoints.DEFAULT}). With --help its options are shown"
+    )
 
 
 @cache

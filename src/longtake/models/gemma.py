@@ -31,8 +31,8 @@ _TASK = (
     "only what follows from it, leave out titles, lists and remarks, and answer with the paragraph alone."
 )
 _WITHOUT_WORDS = (
-    "You write the shooting notes for a model that makes a video longer, picture and sound together. The user leaves to "
-    "you what happens next: describe in one paragraph in the present tense, at most 180 words, how the shown moment "
+    "You write the shooting notes for a model that makes a video longer, picture and sound together. The user leaves "
+    "to you what happens next: describe in one paragraph in the present tense, at most 180 words, how the shown moment "
     "goes on plainly, with the same people, things, place and camera, then what is heard. Leave out titles, lists and "
     "remarks, and answer with the paragraph alone."
 )
@@ -126,7 +126,8 @@ class GemmaText:
         sees = frame is not None and self.can_see
         image = self._image_words() if sees else ""
         words = self._plain(prompt)
-        asked = f"{_TURN}user\n{_TASK if words else _WITHOUT_WORDS}{_SEEING if sees else ''}\n\n{image}{words}{_END}\n{_TURN}model\n"
+        task = f"{_TASK if words else _WITHOUT_WORDS}{_SEEING if sees else ''}"
+        asked = f"{_TURN}user\n{task}\n\n{image}{words}{_END}\n{_TURN}model\n"
         ids = self.tokenizer(asked, add_special_tokens=True, return_tensors="pt").input_ids.to(self.device)
         given: dict[str, torch.Tensor] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         if sees and frame is not None:
