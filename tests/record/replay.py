@@ -2,7 +2,7 @@
 
     python -m tests.record.replay [OUT.json]
 
-writes the record anew, with the pictures that this version makes. `made_by` stays the version whose plans are recorded.
+writes the record with the pictures that this version makes; plans and notes stay those of `made_by`.
 """
 
 import base64
@@ -210,7 +210,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         replay = Replay(Path(folder), record)
         for request in record["requests"]:
-            request |= replay.outcome(request)
+            made = replay.outcome(request)
+            request |= {name: made[name] for name in ("encoder_sha256", "file", "response")}
             print(request["name"], flush=True)
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else RECORD
     out.write_text(json.dumps(record, indent=1) + "\n")

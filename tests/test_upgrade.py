@@ -1,0 +1,150 @@
+"""A data folder of an earlier version in the hands of this one: `longtake serve` as people start it."""
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from longtake.families import plan_from_json
+from longtake.queue import engine as queue
+from longtake.queue.database import connect, file_url
+from longtake.queue.requests import Row
+
+OLD = Path(__file__).parent / "data" / "upgrade" / "c19c832.tar.xz"
+KEY = "91e62dd2-b9fa-4e2c-83e1-0a1df3a1a219:2ded1158a422bc2f1520c71c0043a935e11bbc5a7d3f7be2f071fd5470260bcc"
+
+LTX2, LTXV = "fal-ai/ltx-2.3-22b", "fal-ai/ltxv-13b-098-distilled"
+FINISHED = (LTX2, "25b3c17d-7bb1-46c7-b60c-b79aa3d24c53")
+FAILED = (LTXV, "46fe1a20-6755-492c-b2ab-c3bfcebbc9ef")
+CANCELLED = "845fd6dc-5d17-464e-a24d-934b53e0dca1"
+RUNNING = {"4e600a9e-23c3-4420-9ae0-55b08313668a": LTX2, "6d002a91-6e9b-46ca-a446-6f8f7ae76df1": LTXV}
+WAITING = {"986a9989-e1dc-4b57-933b-924624cdeb3b": LTXV, "891c22dd-8991-4fcf-8b83-101b8ebb47d2": LTX2}
+
+PATIENCE_S = 240
+
+
+@dataclass(frozen=True)
+class Server:
+    """The new server on the old folder."""
+
+    http: str
+    data_dir: Path
+    log: Path
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(f"{self.http}{path}", headers={"Authorization": f"Key {KEY}"}, timeout=30)
+
+    def row(self, request_id: str) -> Row:
+        return row_of(self.data_dir, request_id)
+
+
+def row_of(data_dir: Path, request_id: str) -> Row:
+    engine = connect(file_url(data_dir / "longtake.db"))
+    try:
+        row = queue.get(engine, request_id)
+    finally:
+        engine.dispose()
+    assert row is not None
+    return row
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The old data folder, unpacked."""
+    folder = tmp_path_factory.mktemp("upgrade")
+    with tarfile.open(OLD) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "data"
+
+
+@pytest.fixture(scope="module")
+def server(old: Path) -> Iterator[Server]:
+    assert [row_of(old, name).state for name in (*RUNNING, *WAITING)] == ["IN_PROGRESS"] * 2 + ["IN_QUEUE"] * 2
+    assert plan_from_json(row_of(old, next(iter(RUNNING))).plan or {}) is None, "the plan's form is another one"
+    command = [str(Path(sys.executable).with_name("longtake")), "serve", "--port", "0", "--data-dir", str(old)]
+    environment = os.environ | {"LONGTAKE_LEASE_S": "1", "LONGTAKE_SLOTS": "cpu"}
+    log = old.parent / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen([*command, "--host", "127.0.0.1"], stdout=out, stderr=out, env=environment)
+    try:
+        yield Server(_address(process, log), old, log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _address(process: subprocess.Popen[bytes], log: Path) -> str:
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until and process.poll() is None:
+        if found := re.search(r"longtake serves (http://\S+)", log.read_text()):
+            return found[1]
+        time.sleep(0.05)
+    raise AssertionError(log.read_text()[-3000:])
+
+
+def test_finished_results_stay_readable(server: Server) -> None:
+    app, request_id = FINISHED
+    answer = server.get(f"/queue/{app}/requests/{request_id}")
+    assert answer.status_code == 200
+    assert answer.json()["seed"] == 31
+    path = answer.json()["video"]["url"].partition("http://old.example:8000")[2]
+    assert len(server.get(path).content) == answer.json()["video"]["file_size"]
+    app, request_id = FAILED
+    failed = server.get(f"/queue/{app}/requests/{request_id}")
+    assert (failed.status_code, failed.json()["detail"][0]["type"]) == (422, "unsupported_video_format")
+    assert server.row(CANCELLED).state == "CANCELLED"
+    assert server.row(CANCELLED).price_usd == "0"
+
+
+@pytest.mark.parametrize("request_id", [*RUNNING, *WAITING])
+def test_what_had_not_ended_is_carried_out(server: Server, request_id: str) -> None:
+    """Waiting requests run; running ones go back to the queue and are planned anew."""
+    row, app = ended(server, request_id), (RUNNING | WAITING)[request_id]
+    assert (row.state, row.status_code) == ("COMPLETED", 200), (row.error, server.log.read_text()[-2000:])
+    assert row.attempt == (2 if request_id in RUNNING else 1)
+    plan = plan_from_json(row.plan or {})
+    assert plan is not None
+    answer = server.get(f"/queue/{app}/requests/{request_id}").json()
+    path = answer["video"]["url"].partition("http://old.example:8000")[2]
+    result = server.data_dir.parent / f"{request_id}.mp4"
+    result.write_bytes(server.get(path).content)
+    with av.open(str(result)) as file:
+        assert sum(1 for _ in file.decode(video=0)) == plan.num_frames == answer["video"]["num_frames"]
+    assert answer["seed"] == plan.seed
+    wait_until(lambda: not (server.data_dir / "work" / request_id).exists(), server)
+
+
+def ended(server: Server, request_id: str) -> Row:
+    wait_until(lambda: server.row(request_id).ended, server)
+    return server.row(request_id)
+
+
+def wait_until(condition: Callable[[], bool], server: Server) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < until, server.log.read_text()[-3000:]
+        time.sleep(0.2)
+
+
+def test_the_database_is_of_this_version(server: Server) -> None:
+    from longtake.queue.migrate import CURRENT, version
+
+    engine = connect(file_url(server.data_dir / "longtake.db"))
+    with engine.connect() as connection:
+        assert version(connection) == CURRENT
+        assert connection.execute(sa.text("PRAGMA integrity_check")).scalar() == "ok"
+    engine.dispose()
