@@ -133,16 +133,7 @@ class Settings(BaseSettings):
     lora_cache_bytes: Annotated[int, Field(ge=0)] = 10 * 1024**3
     """Host memory for LoRAs read last: enough for the 7.6 GB of LTX-2.3's distilled one, which most requests use."""
 
-    @field_validator("model_sources", "pools", "prices", mode="before")
-    @classmethod
-    def _from_json(cls, given: Any) -> Any:
-        if not isinstance(given, str):
-            return given
-        try:
-            return json.loads(given)
-        except ValueError:
-            raise ValueError('must be JSON, as in {"ltxv-13b-0.9.8-distilled": "/models/distilled"}') from None
-
+    # Validators before pydantic's own run from the last to the first: the JSON is read, then its prices.
     @field_validator("prices", mode="before")
     @classmethod
     def _price_alone(cls, given: Any) -> Any:
@@ -152,6 +143,16 @@ class Settings(BaseSettings):
             name: value if isinstance(value, Mapping | PriceSetting) else {"usd": value}
             for name, value in given.items()
         }
+
+    @field_validator("model_sources", "pools", "prices", mode="before")
+    @classmethod
+    def _from_json(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        try:
+            return json.loads(given)
+        except ValueError:
+            raise ValueError('must be JSON, as in {"ltxv-13b-0.9.8-distilled": "/models/distilled"}') from None
 
     @field_validator("slots", "cors_origins", "trusted_hosts", mode="before")
     @classmethod

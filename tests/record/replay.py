@@ -71,7 +71,7 @@ class Replay:
             digest.update(np.ascontiguousarray(frames).tobytes())
             write(encoder, frames)
 
-        Encoder.write = watched  # type: ignore[method-assign]
+        Encoder.write = watched  # type: ignore[assignment,method-assign]
         try:
             result = self.by_api(request) if request["way"] == "api" else self.by_command_line(request)
         finally:
@@ -183,7 +183,8 @@ def _thumbnail(picture: Frames) -> Frames:
     rows, columns = ([i * n // 8 for i in range(9)] for n in (height, width))
     sums = np.add.reduceat(np.add.reduceat(picture.astype(np.int64), rows[:8], 0), columns[:8], 1)
     counts = (np.diff(rows)[:, None] * np.diff(columns)[None])[..., None]
-    return ((2 * sums + counts) // (2 * counts)).astype(np.uint8)
+    means: Frames = ((2 * sums + counts) // (2 * counts)).astype(np.uint8)
+    return means
 
 
 def _heard(path: Path) -> dict[str, Any] | None:

@@ -71,7 +71,7 @@ def price(request: dict[str, Any], plan: dict[str, Any]) -> Fraction:
     if plan["unit"] != "megapixels":
         return Fraction(request["plan"]["price_usd"])
     lora = any(one["source"] != "distill" for one in plan["adapters"])
-    megapixels = -(-plan["width"] * plan["height"] * plan["billed_frames"] // 1_000_000)
+    megapixels: int = -(-plan["width"] * plan["height"] * plan["billed_frames"] // 1_000_000)
     return megapixels * (Fraction("0.001805") if lora else Fraction("0.001605"))
 
 

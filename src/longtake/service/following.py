@@ -74,6 +74,7 @@ async def replay(parts: Parts, row: Row) -> Response:
     body = await parts.ask(queue.output, parts.engine, row.id)
     kept = {name.lower(): value for name, value in (row.headers or {}).items()}
     headers = {
+        "x-fal-billable-units": "0",
         "x-longtake-price-usd": row.price_usd,
         **retry_marks(row.status_code),
         **kept,

@@ -97,7 +97,7 @@ def document(endpoint: str, queue: str) -> Schema:
 
 
 def camel(endpoint: str) -> str:
-    """`fal-ai/ltxv-13b-098-distilled/extend` -> `Ltxv13b098DistilledExtend`"""
+    """`owner/some-model-2b/extend` -> `SomeModel2bExtend`"""
     words = re.split(r"[^A-Za-z0-9]+", endpoint.partition("/")[2])
     return "".join(word[:1].upper() + word[1:] for word in words)
 

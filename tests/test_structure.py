@@ -1,0 +1,93 @@
+"""What the rooms may know of each other: no endpoint and no family by name, and no torch before it is needed."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import longtake
+from longtake.endpoints import ENDPOINTS
+from longtake.families import FAMILIES
+
+ROOT = Path(longtake.__file__).parent
+OPEN_TO_ALL = {
+    "endpoints": {"endpoint", "fields", "tariff", "validation"},
+    "families": {"family"},
+}
+"""The modules of these rooms that belong to no single endpoint or family."""
+
+NAMES = {*ENDPOINTS, *FAMILIES, *(one.name for one in ENDPOINTS.values())}
+TABLES = {"models/registry.py": "family"}
+"""Where a name stands as the key of a table: the keyword argument that holds it, by file."""
+
+HOMONYMS = {"sampling/levels.py": {"ltx2"}, "sampling/schedules.py": {"ltx2"}}
+"""Words that are a family's name and something else, too: a published schedule is called so."""
+
+OTHERS = [path for path in sorted(ROOT.rglob("*.py")) if path.relative_to(ROOT).parts[0] not in OPEN_TO_ALL]
+
+
+def imported(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """The modules that a file imports, also inside functions and for types, and the names that it imports from them."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module, node.lineno
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def own_modules(room: str) -> set[str]:
+    """The modules of single endpoints or families: `longtake.families.<name>` for each."""
+    found = {path.stem if path.suffix == ".py" else path.name for path in (ROOT / room).iterdir()}
+    private = found - OPEN_TO_ALL[room] - {"__init__", "__pycache__"}
+    return {f"longtake.{room}.{name}" for name in private}
+
+
+PRIVATE = own_modules("endpoints") | own_modules("families")
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_endpoint_and_no_family_is_known_by_name(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    known = [f"line {line}: {name}" for name, line in imported(tree) if any(_within(name, one) for one in PRIVATE)]
+    assert not known, "modules of single endpoints or families are imported by the tables alone"
+    place = str(path.relative_to(ROOT))
+    keyword, names = TABLES.get(place), NAMES - HOMONYMS.get(place, set())
+    allowed = {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == keyword and keyword
+    }
+    spelled = [
+        f"line {node.lineno}: {node.value!r}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and node.value in names and id(node) not in allowed
+    ]
+    assert not spelled, "an endpoint or a family is named outside the tables"
+    assert not [one for one in ENDPOINTS if one in path.read_text()], "an endpoint's id is in the text"
+
+
+def _within(name: str, module: str) -> bool:
+    return name == module or name.startswith(f"{module}.")
+
+
+def test_the_check_sees_what_it_looks_for() -> None:
+    assert "longtake.endpoints.ltx23" in PRIVATE
+    assert "longtake.families.ltxv" in PRIVATE
+    tree = ast.parse("def f():\n    from longtake.families.ltxv.plan import LTXVPlan")
+    assert any(_within(name, one) for name, _ in imported(tree) for one in PRIVATE)
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["longtake", "longtake.families", "longtake.endpoints", "longtake.prepare", "longtake.library", "longtake.cli"],
+)
+def test_no_torch_before_it_is_needed(module: str) -> None:
+    code = f"import sys, {module}; assert not {{'torch', 'diffusers'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_faces_of_the_library_need_no_torch_until_called() -> None:
+    code = "import sys, longtake; longtake.extend, longtake.plan, longtake.load; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
