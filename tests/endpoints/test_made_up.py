@@ -91,7 +91,7 @@ def test_over_http(url: str, picture: Path, tmp_path: Path) -> None:
 
 
 def test_on_the_command_line(picture: Path, tmp_path: Path) -> None:
-    def run(*args: str | Path) -> Any:
+    def run(*args: object) -> Any:
         return CliRunner().invoke(app, [str(arg) for arg in args])
 
     out = tmp_path / "out.gif"

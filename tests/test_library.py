@@ -1,0 +1,162 @@
+"""The library's face: what it does by default, its parameters, errors, cancelling; and the snippets of its page."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+import longtake
+from longtake import library
+from longtake.clip import Progress
+from longtake.endpoints import ENDPOINTS
+from longtake.errors import InvalidRequest, LongtakeError, NotSupported
+from longtake.models.registry import CARDS
+from longtake.parameters import parameters
+
+ROOT = Path(__file__).parents[1]
+CLIP = ROOT / "examples" / "clip.mp4"
+SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "library.md").read_text(), re.S)
+QUICK: dict[str, Any] = {"prompt": "a red circle", "resolution": "480p", "aspect_ratio": "1:1", "seed": 1}
+
+
+def count(path: Path) -> int:
+    with av.open(str(path)) as file:
+        return sum(1 for _ in file.decode(video=0))
+
+
+@pytest.mark.parametrize("number", range(len(SNIPPETS)))
+def test_the_snippets_of_the_page_run(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copyfile(CLIP, tmp_path / "clip.mp4")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(SNIPPETS[number], f"snippet {number}", "exec"), {})
+    assert all(count(path) > 33 for path in tmp_path.glob("longer*.mp4"))
+
+
+def test_the_page_has_its_snippets() -> None:
+    assert len(SNIPPETS) == 5
+
+
+def test_by_default_the_whole_source_is_kept_and_96_frames_are_added(tmp_path: Path) -> None:
+    result = longtake.extend(str(CLIP), tmp_path / "out.mp4", **QUICK)
+    assert (result.plan.endpoint, result.plan.model) == ("fal-ai/ltxv-13b-098-distilled/extend", "ltxv-tiny")
+    assert count(result.path) == result.facts.num_frames == 33 + 96
+    assert result.plan.rate == 24
+    assert result.response("file:///out.mp4")["video"]["num_frames"] == 129
+
+
+@pytest.mark.parametrize("name", [one.name for one in ENDPOINTS.values()])
+def test_plan_needs_no_model_and_adds_96_frames_on_every_endpoint(name: str) -> None:
+    more = {"lora": []} if name == "2.3-lora" else {}
+    base = {"path": "x.safetensors"}
+    plan = longtake.plan(CLIP, prompt="x", endpoint=name, **({"lora": [base]} if more else {}))
+    assert (plan.new_frames, plan.shown_frames) == (96, 33)
+
+
+def test_num_frames_counts_as_the_api_does() -> None:
+    assert longtake.plan(CLIP, prompt="x", num_frames=121).num_frames == 121
+    plan = longtake.plan(CLIP, prompt="x", endpoint="2.3", num_frames=121)
+    assert (plan.new_frames, plan.billed_frames) == (96, 121)
+
+
+def test_parameters_are_named_as_the_options(tmp_path: Path) -> None:
+    plan = longtake.plan(
+        CLIP, prompt="x", start_frame_num=8, video_reverse_video=True, lora="a.safetensors,scale=0.5", seed=2**64 - 1
+    )
+    assert plan.context.reverse
+    assert plan.seed == 2**64 - 1
+    assert [(one.source, one.scales) for one in plan.adapters] == [("a.safetensors", (0.5,))]
+    sized = longtake.plan(CLIP, prompt="x", endpoint="2.3", video_size=(200, 100))
+    assert sized.size == longtake.plan(CLIP, prompt="x", endpoint="2.3", video_size="200x100").size == (200, 100)
+    assert "start_frame_num" in {one.name for one in parameters(ENDPOINTS["fal-ai/ltx-video-v097/extend"].id)}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"num_frame": 9}, "num_frame is not an option of 0.9.8; perhaps num_frames is meant"),
+        ({"fps": 12}, "--fps is not an option of 0.9.8; 2.3"),
+        ({"endpoint": "1.0"}, "There is no endpoint '1.0'; there are 0.9.7"),
+        ({"endpoint": "ltx-2.3"}, "'ltx-2.3' fits several endpoints: 2.3 "),
+        ({"model": "ltx2-tiny"}, "ltx2-tiny cannot do what fal-ai/ltxv-13b-098-distilled/extend asks for"),
+        ({"model": "ltx-9"}, "There is no model named 'ltx-9'"),
+        ({"num_frames": 9, "new_frames": 9}, "Both --num-frames and --new-frames"),
+        ({"seed": 2**64}, "seed is 18446744073709551616"),
+        ({"seed": -(2**63) - 1}, "seed is -9223372036854775809"),
+        ({"prompt": ""}, "prompt is missing"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(sentence)):
+        longtake.plan(CLIP, **({"prompt": "x"} | given))
+
+
+def test_files_are_written_with_care(tmp_path: Path) -> None:
+    source = tmp_path / "clip.mp4"
+    shutil.copyfile(CLIP, source)
+    there = tmp_path / "there.mp4"
+    there.write_bytes(b"mine")
+    for out, sentence in (
+        (there, "overwrite=True overwrites it"),
+        (source, "is the source itself"),
+        (tmp_path / "none" / "a.mp4", "There is no folder"),
+        (tmp_path / "a.avi", "ends in .avi"),
+    ):
+        with pytest.raises(InvalidRequest, match=sentence):
+            longtake.extend(source, out, **QUICK)
+    assert there.read_bytes() == b"mine"
+    longtake.extend(source, there, overwrite=True, new_frames=8, quality="low", **QUICK)
+    assert count(there) == 41
+
+
+def test_an_exception_of_on_progress_cancels_and_comes_out(tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    def on_progress(progress: Progress) -> None:
+        heard.append(progress.stage)
+        if progress.stage == "sampling" and progress.step == 2:
+            raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        longtake.extend(CLIP, tmp_path / "out.mp4", on_progress=on_progress, **QUICK)
+    assert heard[-1] == "sampling"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_is_loaded_once_and_extends_many(tmp_path: Path) -> None:
+    loads: list[Progress] = []
+
+    def on_progress(progress: Progress) -> None:
+        if progress.stage.startswith("load"):
+            loads.append(progress)
+
+    with longtake.load("ltxv-tiny") as model:
+        for number in range(2):
+            out = tmp_path / f"{number}.mp4"
+            result = model.extend(CLIP, out, new_frames=8, on_progress=on_progress, **QUICK)
+            assert result.plan.model == "ltxv-tiny"
+        slow = model.extend(
+            CLIP, tmp_path / "097.mp4", endpoint="0.9.7", prompt="x", num_inference_steps=2, new_frames=8
+        )
+        assert slow.plan.endpoint == "fal-ai/ltx-video-v097/extend"
+    assert not loads, "it was in memory"
+    assert (tmp_path / "0.mp4").read_bytes() == (tmp_path / "1.mp4").read_bytes(), "the same seed, the same bits"
+    with pytest.raises(NotSupported):
+        longtake.load("no-model")
+
+
+def test_every_model_has_an_endpoint() -> None:
+    for card in CARDS.values():
+        assert library.endpoint_for(card).family.name == card.family
+    assert library.endpoint_for(CARDS["ltx2-tiny"]).name == "2.3"
+
+
+def test_the_face_has_names() -> None:
+    assert set(longtake.__all__) >= {"extend", "plan", "load", "Result", "Plan", "errors"}
+    for name in longtake.__all__:
+        assert getattr(longtake, name) is not None
+    assert issubclass(longtake.errors.InvalidRequest, LongtakeError)
+    with pytest.raises(AttributeError, match="nothing"):
+        longtake.nothing  # noqa: B018
