@@ -1,18 +1,9 @@
 """The endpoints by their ids: each in one file."""
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
-from longtake.endpoints import (
-    ltx23,
-    ltx23_lora,
-    ltx23_quality,
-    ltx23_seconds,
-    ltxv097,
-    ltxv097_dev,
-    ltxv097_distilled,
-    ltxv098,
-)
 from longtake.endpoints.endpoint import Endpoint
 from longtake.endpoints.tariff import Prices
 from longtake.errors import InvalidRequest
@@ -20,21 +11,27 @@ from longtake.settings import Settings
 
 __all__ = ["DEFAULT", "ENDPOINTS", "Endpoint", "Prices", "by_id", "endpoint", "prices"]
 
-ENDPOINTS: dict[str, Endpoint[Any, Any]] = {
-    module.ENDPOINT.id: module.ENDPOINT
-    for module in (
-        ltxv097,
-        ltxv097_dev,
-        ltxv097_distilled,
-        ltxv098,
-        ltx23,
-        ltx23_lora,
-        ltx23_quality,
-        ltx23_seconds,
-    )
-}
+FILES = (
+    "ltxv097",
+    "ltxv097_dev",
+    "ltxv097_distilled",
+    "ltxv098",
+    "ltx23",
+    "ltx23_lora",
+    "ltx23_quality",
+    "ltx23_seconds",
+)
+"""The files of this folder that hold an endpoint each, in the order in which people read of them."""
 
-DEFAULT = ltxv098.ENDPOINT.name
+
+def _of(file: str) -> Endpoint[Any, Any]:
+    found: Endpoint[Any, Any] = import_module(f"longtake.endpoints.{file}").ENDPOINT
+    return found
+
+
+ENDPOINTS: dict[str, Endpoint[Any, Any]] = {one.id: one for one in map(_of, FILES)}
+
+DEFAULT = "0.9.8"
 """The endpoint of the command line and the library where none is named."""
 
 
