@@ -7,6 +7,8 @@ loads neither torch nor a model.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from longtake.version import __version__
+
 if TYPE_CHECKING:
     from longtake import errors
     from longtake.library import Model, extend, load, plan
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from longtake.runner import Result
 
 __all__ = ["Model", "Plan", "Result", "__version__", "errors", "extend", "load", "plan"]
-__version__ = "0.1.0"
 
 _HOMES = {
     "Model": "longtake.library",

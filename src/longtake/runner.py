@@ -1,38 +1,35 @@
 """A job becomes a file: the only place that knows the whole way. Hops 4 to 8 of a request."""
 
 import gc
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from longtake import safety, soundtrack
 from longtake.clip import OnProgress, Progress, Source, ignore_progress
 from longtake.endpoints import Endpoint
-from longtake.families.family import Context, Frames, Parts, Piece, Samples, Work
-from longtake.film import Film, Listener, film
+from longtake.families import FAMILIES
+from longtake.families.family import Context, Frames, Parts, Work
+from longtake.film import Listener, film
+from longtake.joining import Joining
 from longtake.media.crf import compress
-from longtake.media.join import match_colour
 from longtake.media.source import open_source
 from longtake.models.lora_files import Fetch
 from longtake.models.loras import LoraCache, applied, load_adapters
 from longtake.models.registry import ModelCard
 from longtake.plans import Plan
 from longtake.prepare import Job
+from longtake.safety import checker as safety_checker
 from longtake.sampling.resume import NO_RESUME, Resume
 from longtake.settings import Settings
-from longtake.source_frames import first_frames, frames_after, source_sound, write_source
+from longtake.soundtrack import context_part
+from longtake.source_frames import source_sound
 
 IMAGE_CRF = 33
 """The end image goes through H.264 at this constant rate factor: the model learned from frames of videos."""
-
-COLOUR_FADE_FRAMES = 24
-"""Over so many new frames the autoencoder's colour cast, taken off at the joint, comes back: too slowly to be seen."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +79,6 @@ class Runner:
 
     def load(self, card: ModelCard, on_progress: OnProgress = ignore_progress) -> Parts:
         """The parts of a model, loaded where it is not the one in memory."""
-        from longtake.families import FAMILIES
-
         if self._parts is None or self._parts.card != card:
             self.release()
             on_progress(Progress("load", 0, 1))
@@ -110,7 +105,7 @@ class Runner:
         adapters = load_adapters(
             plan.adapters, job.card, self._settings, self._adapters, fetch=self._fetch, any_path=self._any_path
         )
-        checker, safety_note = safety.checker(self._settings) if plan.check_safety else (None, None)
+        checker, safety_note = safety_checker(self._settings) if plan.check_safety else (None, None)
         own_sound = source_sound(job.source, plan)
         has_sound = plan.makes_sound or own_sound is not None
         with (
@@ -119,28 +114,13 @@ class Runner:
             film(path, plan, has_sound=has_sound, hear=hear) as writing,
         ):
             work: Work[Any, Any] = Work(plan, parts, self._settings, resume, hear, set_pass)
-            track = soundtrack.source_part(own_sound, plan)
-            if plan.source_last:
-                early, frames = track[:, :0], first_frames(job.source, plan)
-            else:
-                early = track[:, : max(0, track.shape[1] - soundtrack.FADE)]
-                writing.write_sound(early)
-                frames = write_source(job.source, plan, writing.write, hear)
-            hear(Progress("prompt", 0, 1))
+            joining = Joining(plan, job.source, own_sound, writing, checker, hear)
+            frames = joining.begin()
             joint = frames[0 if plan.source_last else -1]
+            hear(Progress("prompt", 0, 1))
             prompt, expansion_note = resume.prompt(lambda: family.expand(work, joint))
-            context = Context(
-                frames if plan.context_frames else frames[:0],
-                soundtrack.context_part(own_sound, plan),
-                end_image(job),
-            )
-            pieces = family.generate(work, prompt, context)
-            if plan.source_last:
-                write_before(writing, list(pieces), plan, track, joint, checker)
-                for rest in frames_after(job.source, plan, hear):
-                    writing.write(rest)
-            else:
-                write_after(writing, pieces, plan, track, early.shape[1], joint, checker)
+            context = Context(frames[: plan.context_frames], context_part(own_sound, plan), end_image(job))
+            joining.end(family.generate(work, prompt, context), joint)
         with open_source(path) as file:
             facts = file.facts
         return Result(
@@ -154,63 +134,6 @@ class Runner:
             has_sound=has_sound and plan.recipe.sound is not None,
             notes=tuple(note for note in (*plan.notes, expansion_note, safety_note) if note),
         )
-
-
-def write_after(
-    writing: Film,
-    pieces: Iterator[Piece],
-    plan: Plan,
-    track: Samples,
-    written: int,
-    joint: Frames,
-    checker: safety.Checker | None,
-) -> None:
-    """Writes new frames after the source's, and the sound from sample `written` on, as soon as it is settled."""
-    done = plan.shown_frames
-    for piece in pieces:
-        done += piece.new_frames
-        track = soundtrack.continued(track, piece, plan, done)
-        settled = track.shape[1] - (0 if done == plan.num_frames else soundtrack.FADE)
-        writing.write_sound(track[:, written:settled])
-        written = settled
-        for frames in safety.watched(new_frames(piece, plan, joint), checker):
-            writing.write(frames)
-
-
-def write_before(
-    writing: Film,
-    pieces: list[Piece],
-    plan: Plan,
-    track: Samples,
-    joint: Frames,
-    checker: safety.Checker | None,
-) -> None:
-    """Writes the whole sound, and new frames before the source's."""
-    writing.write_sound(soundtrack.preceded(track, pieces, plan))
-    for piece in pieces:
-        for frames in safety.watched(new_frames(piece, plan, joint), checker):
-            writing.write(frames)
-
-
-def new_frames(piece: Piece, plan: Plan, neighbour: Frames) -> Iterator[NDArray[np.float32]]:
-    """A piece's frames [t, H, W, 3] in 0..1 without the autoencoder's colour cast at the joint, which is told by the
-    frame that is shown there (the source's `neighbour` [H, W, 3], or one made before) and the model's rendition."""
-    shown = (neighbour if piece.shown is None else piece.shown).astype(np.float32) / np.float32(255)
-    rendition = None if piece.rendition is None else piece.rendition.permute(1, 2, 0).cpu().numpy()
-    done = 0
-    for chunk in piece.frames:
-        frames: NDArray[np.float32] = chunk.permute(0, 2, 3, 1).cpu().numpy()
-        if not len(frames):
-            continue
-        done += len(frames)
-        if rendition is None:
-            yield frames
-        elif plan.source_last:
-            left = piece.new_frames - done
-            matched = match_colour(frames[::-1], shown, rendition, COLOUR_FADE_FRAMES, first=left)
-            yield np.ascontiguousarray(matched[::-1])
-        else:
-            yield match_colour(frames, shown, rendition, COLOUR_FADE_FRAMES, first=done - len(frames))
 
 
 def end_image(job: Job) -> Frames | None:

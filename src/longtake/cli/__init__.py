@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from longtake import __version__
 from longtake.cli import serve
 from longtake.cli.command import RequestCommand
 from longtake.cli.console import print_json, print_rows, progress_shown, reporting
 from longtake.cli.keys import app as keys_app
 from longtake.clip import Progress
 from longtake.media.formats import Quality, WriteMode
+from longtake.version import __version__
 
 app = typer.Typer(
     name="longtake",

@@ -10,9 +10,9 @@ from urllib.parse import unquote_to_bytes
 
 import httpx
 
-from longtake import __version__
 from longtake.errors import DownloadFailed, FileTooLarge, InvalidRequest
 from longtake.media.sniff import sniff
+from longtake.version import __version__
 
 __all__ = ["localise", "sniff"]
 

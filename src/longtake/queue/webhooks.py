@@ -11,7 +11,6 @@ import httpx
 import sqlalchemy as sa
 import structlog
 
-from longtake import __version__
 from longtake.outbound import transport as guarded
 from longtake.queue import engine as queue
 from longtake.queue.database import GivenUp, insist, passing, reading
@@ -19,6 +18,7 @@ from longtake.queue.requests import Row
 from longtake.queue.signing import Signer
 from longtake.queue.tables import deliveries
 from longtake.settings import Settings
+from longtake.version import __version__
 
 RETRIES = 10
 FIRST_PAUSE_S = 6.0

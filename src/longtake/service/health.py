@@ -5,10 +5,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from longtake import __version__
 from longtake.queue.database import reading
 from longtake.service.errors import answer
 from longtake.service.parts import Parts
+from longtake.version import __version__
 
 
 def routes(parts: Parts) -> list[BaseRoute]:

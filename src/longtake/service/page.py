@@ -17,7 +17,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from longtake import __version__
 from longtake.queue.database import reading
 from longtake.queue.keys import Caller
 from longtake.queue.requests import Event
@@ -25,6 +24,7 @@ from longtake.queue.tables import requests as table
 from longtake.service.auth import caller_of
 from longtake.service.errors import RequestFailed, answer
 from longtake.service.parts import Parts
+from longtake.version import __version__
 
 SHOWN = 24
 """Requests on one page."""

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from longtake import prompts
 from longtake.clip import Progress
 from longtake.families.family import Context, Frames, Piece, Samples, Work
 from longtake.families.ltx2.audio import decode_sound
@@ -29,6 +28,7 @@ from longtake.media.sound import CROSS_FADE_S, MOST_LAG_S, num_samples
 from longtake.models.audiovisual import Layout, Stream, Words
 from longtake.models.memory import predictions_at_once
 from longtake.plans import latent_length
+from longtake.prompts import expand as expand_prompt
 from longtake.sampling.caching import cached
 from longtake.sampling.levels import Acceleration
 from longtake.sampling.noise import Noise
@@ -135,7 +135,7 @@ def expand(work: LTX2Work, frame: Frames) -> tuple[str, str | None]:
         return "", "There is no prompt, and no language model here that sees: the new part follows the source alone."
     if work.settings.expansion_url is None and text.can_write:
         return text.expand(plan.prompt, frame, plan.seed), None
-    return prompts.expand(plan.prompt, work.settings)
+    return expand_prompt(plan.prompt, work.settings)
 
 
 def generate(work: LTX2Work, prompt: str, context: Context) -> Iterator[Piece]:

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from longtake import prompts
 from longtake.clip import Progress
 from longtake.families.family import Context, Frames, Piece, Work
 from longtake.families.ltxv.colour import tone_map
@@ -18,6 +17,7 @@ from longtake.families.ltxv.plan import LTXVPlan
 from longtake.families.ltxv.sampler import PassSetup, Setup, sample_video
 from longtake.media.crf import compress
 from longtake.media.preprocess import preprocess
+from longtake.prompts import expand as expand_prompt
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid
 from longtake.sampling.schedules import noise_levels
@@ -40,7 +40,7 @@ FRAMES_AT_ONCE = 8
 
 def expand(work: LTXVWork, frame: Frames) -> tuple[str, str | None]:
     """The prompt to use, and a sentence where it is still the user's own."""
-    return prompts.expand(work.plan.prompt, work.settings) if work.plan.expand_prompt else (work.plan.prompt, None)
+    return expand_prompt(work.plan.prompt, work.settings) if work.plan.expand_prompt else (work.plan.prompt, None)
 
 
 def generate(work: LTXVWork, prompt: str, context: Context) -> Iterator[Piece]:
