@@ -75,6 +75,14 @@ def sounding() -> Any:
     return load(card("ltx2-tiny"), settings())
 
 
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole small LTX-Video model on disk."""
+    from tests.models import small
+
+    return small.write_model(tmp_path_factory.mktemp("models") / "small")
+
+
 @dataclass(frozen=True)
 class Case:
     """One oracle case: what is asked, the tensors given, and those expected."""

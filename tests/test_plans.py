@@ -1,11 +1,13 @@
-"""The plan's arithmetic that both families share, and how guidance counts: tables and properties."""
+"""The arithmetic that the plans of both families share, and how guidance counts: tables and properties."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.plans import Pass, clip_length, latent_length, model_canvas, padded_length
-from longtake.families.ltxv.profiles import DEV, NONE, TINY, Guidance, linear_quadratic
+from longtake.families.ltxv.plan import Pass
+from longtake.families.ltxv.profiles import DEV, NONE, TINY, Guidance
+from longtake.plans import clip_length, latent_length, model_canvas, padded_length
+from longtake.sampling.levels import linear_quadratic
 
 
 @given(st.integers(1, 5000))

@@ -11,10 +11,10 @@ from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
 from diffusers.pipelines.ltx.modeling_latent_upsampler import LTXLatentUpsamplerModel
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
-from longtake.families.ltxv.generate import sample
-from longtake.families.ltxv.profiles import Guidance
 from longtake.families.ltxv.conditioning import Item
-from longtake.families.ltxv.guidance import Text
+from longtake.families.ltxv.guidance import Guide, Text
+from longtake.families.ltxv.profiles import Guidance
+from longtake.families.ltxv.sampler import PassSetup, sample
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid
 from longtake.sampling.schedules import noise_levels
@@ -112,25 +112,29 @@ def generate(
 
     With `init` latents a pass refines these, without the first `skip_initial` of its eight steps.
     """
-    grid = Grid(configs.TEMPORAL, configs.SPATIAL, Fraction(configs.FPS))
     whole = (1, configs.LATENT_CHANNELS, *shape)
     return torch.cat(
         [
             sample(
-                family.transformer,
+                pass_setup(family, prompt, shape, skip_initial),
                 whole,
-                grid,
                 given.items(i, configs.TEMPORAL * (shape[0] - 1) + 1),
-                caption(family, prompt),
-                None,
-                noise_levels(configs.STEPS, skip_initial),
-                Guidance(),
                 seeded(seed + i),
                 init=None if init is None else init[i : i + 1],
-                conditioning_noise=0.0,
             )
             for i, prompt in enumerate(prompts)
         ]
+    )
+
+
+def pass_setup(family: Family, prompt: str, shape: tuple[int, int, int], skip_initial: int = 0) -> PassSetup:
+    """An unguided pass over a window of `shape` = (F, h, w) latents, without the first steps of its schedule."""
+    return PassSetup(
+        guide=Guide(family.transformer, caption(family, prompt), None, Guidance()),
+        levels=noise_levels(configs.STEPS, skip_initial),
+        grid=Grid(configs.TEMPORAL, configs.SPATIAL, Fraction(configs.FPS)),
+        canvas=(configs.SPATIAL * shape[2], configs.SPATIAL * shape[1]),
+        conditioning_noise=0.0,
     )
 
 

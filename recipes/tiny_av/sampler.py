@@ -13,7 +13,7 @@ from diffusers.pipelines.ltx2.vocoder import LTX2VocoderWithBWE
 from torch import nn
 from transformers import Gemma3ForCausalLM
 
-from longtake.extend import sound as product
+from longtake.families.ltx2 import audio as product
 from longtake.sampling.schedules import ltx2
 from recipes.tiny import configs as first
 from recipes.tiny import sampler as first_sampler

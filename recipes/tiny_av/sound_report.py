@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from longtake.families.ltx2.mel import log_mel, resample
 from longtake.families.ltx2.audio import decode_sound, encode_sound
+from longtake.families.ltx2.mel import log_mel, resample
 from recipes.tiny.world import Kind, Scene, sample
 from recipes.tiny_av import audio_vae, vocoder
 from recipes.tiny_av.sound import listen, play, score

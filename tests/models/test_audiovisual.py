@@ -1,5 +1,5 @@
 """The forward pass of LTX-2: the same whoever shares it, and small where diffusers' own is large. Its numbers are
-held to the original implementation's in tests/extend/test_oracle_ltx2.py."""
+held to the original implementation's in tests/families/ltx2/test_oracle.py."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.models.audiovisual import Layout, Look, Stream, Words, attach, velocities
 from longtake.families.ltx2.tracks import Track
+from longtake.models.audiovisual import Layout, Look, Stream, Words, attach, velocities
 from tests.models import small_ltx2
 
 STREAMS: tuple[Stream, ...] = ("video", "audio")

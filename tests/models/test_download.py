@@ -9,7 +9,7 @@ import torch
 
 from longtake.clip import Progress
 from longtake.errors import BadCheckpoint, DownloadFailed, InvalidRequest
-from longtake.models import ltxv
+from longtake.families.ltxv import parts
 from longtake.models.download import check, list_models, planned, pull
 from longtake.models.registry import card
 from longtake.settings import Settings
@@ -74,7 +74,7 @@ def test_a_pull_makes_the_model_whole(stand_in: Hub, tmp_path: Path) -> None:
     assert set(problems.values()) == {None}
     (tmp_path / NAME / UPSCALER).unlink()
     assert check(NAME, settings).fits
-    assert ltxv.load(card(NAME), settings).text.encode("a")[0].shape == (1, 256, 12)
+    assert parts.load(card(NAME), settings).text.encode("a")[0].shape == (1, 256, 12)
 
 
 def test_a_pull_from_another_repository(stand_in: Hub, tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from longtake.errors import BadCheckpoint, InvalidRequest
 from longtake.models import loras, memory
-from longtake.models.lora_files import Lora
-from longtake.models.loras import Adapter, LoraCache, Pair, applied, gather, read
+from longtake.models.loras import Adapter, LoadedAdapter, LoraCache, Pair, applied, load_adapters, read
+from longtake.models.registry import card
+from longtake.plans import PlannedAdapter
 from longtake.settings import Settings
 from tests.conftest import load_case
 from tests.models import small
@@ -86,7 +87,7 @@ def test_oracle_lora_ltxv(oracle: Path) -> None:
     transformer = case.model("ltxv_transformer").requires_grad_(False)
     before, given = Trace(transformer), case.given
     for run, files in case.params["runs"].items():
-        adapters = [(read(case.root / case.name / file), scale) for file, scale in files]
+        adapters: list[LoadedAdapter] = [(read(case.root / case.name / file), (scale,)) for file, scale in files]
         with applied(transformer, adapters):
             got = transformer(
                 given["tokens"],
@@ -125,7 +126,7 @@ def test_every_style_is_the_same_change(tmp_path: Path, a_key: str, b_key: str, 
         tensors[alpha_key.format(**names)] = torch.tensor(1.0)
     factor = 0.5 if alpha_key else 1.0
     transformer = small.transformer()
-    with applied(transformer, [(read(_write(tmp_path / "l", tensors)), 0.7)]):
+    with applied(transformer, [(read(_write(tmp_path / "l", tensors)), (0.7,))]):
         got = _velocity(transformer)
     assert _close(got, _velocity(_fused({MODULE: 0.7 * factor * b @ a})))
     assert not _close(got, _velocity(transformer))
@@ -144,7 +145,7 @@ def test_published_module_names_of_the_reference(tmp_path: Path) -> None:
     )
     assert read(path).pairs.keys() == {"proj_in", "time_embed.linear"}
     transformer = small.transformer()
-    with applied(transformer, [(read(path), 1.0)]):
+    with applied(transformer, [(read(path), (1.0,))]):
         assert not torch.equal(_velocity(transformer), _velocity(small.transformer()))
 
 
@@ -166,12 +167,12 @@ def test_several_of_different_ranks_add_up(tmp_path: Path) -> None:
     first = read(_comfy(tmp_path / "a", rank=2, seed=1))
     second = read(_comfy(tmp_path / "b", rank=5, seed=2))
     mixed = Adapter("mixed", {MODULE: Pair(*_pair(1, seed=3)), OTHER: Pair(*_pair(3, into=64, seed=4), 0.5)})
-    weights = [(first, 0.5), (second, -1.5), (mixed, 2.0), (first, 0.25)]
+    weights: list[LoadedAdapter] = [(first, (0.5,)), (second, (-1.5,)), (mixed, (2.0,)), (first, (0.25,))]
     transformer = small.transformer()
     with applied(transformer, weights):
         got = _velocity(transformer)
     changes: dict[str, Tensor] = {}
-    for adapter, scale in weights:
+    for adapter, (scale,) in weights:
         for module, pair in adapter.pairs.items():
             change = scale * pair.factor * pair.b @ pair.a
             changes[module] = changes.get(module, torch.zeros(())) + change
@@ -191,12 +192,12 @@ def test_no_trace_is_left_however_it_ends(tmp_path: Path, kept: str) -> None:
     plain = _velocity(transformer)
     before = Trace(transformer)
     for _ in range(2):
-        with applied(transformer, [(adapter, 1.0), (adapter, 0.5)]):
+        with applied(transformer, [(adapter, (1.0,)), (adapter, (0.5,))]):
             adapted = _velocity(transformer)
             assert transformer.get_submodule(OTHER).lora_A["lora_0"].weight.dtype == adapted.dtype  # type: ignore[index, union-attr]
         assert Trace(transformer) == before
         assert (adapted - plain).abs().max() > 0.01 * plain.abs().max()
-    with pytest.raises(KeyboardInterrupt), applied(transformer, [(adapter, 1.0)]):
+    with pytest.raises(KeyboardInterrupt), applied(transformer, [(adapter, (1.0,))]):
         raise KeyboardInterrupt
     assert Trace(transformer) == before
     assert torch.equal(_velocity(transformer), plain)
@@ -211,7 +212,7 @@ def test_no_trace_is_left_by_an_injection_that_fails(tmp_path: Path, monkeypatch
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(type(transformer), "set_adapters", fail)
-    with pytest.raises(RuntimeError), applied(transformer, [(adapter, 1.0)]):
+    with pytest.raises(RuntimeError), applied(transformer, [(adapter, (1.0,))]):
         pass
     assert Trace(transformer) == before
 
@@ -238,7 +239,7 @@ def test_what_does_not_fit_the_model_is_named(module: str, shape: tuple[int, int
     before = Trace(transformer)
     with (
         pytest.raises(InvalidRequest, match=reason) as raised,
-        applied(transformer, [(fitting, 1.0), (adapter, 1.0)]),
+        applied(transformer, [(fitting, (1.0,)), (adapter, (1.0,))]),
     ):
         raise AssertionError("must not be entered")
     assert raised.value.loc == ("body", "loras", 1, "path")
@@ -286,7 +287,7 @@ def test_loras_stored_in_few_bits(tmp_path: Path, dtype: torch.dtype) -> None:
     a, b = (tensor.to(dtype) for tensor in _pair())
     adapter = read(_write(tmp_path / "l", {A: a, B: b}))
     transformer = small.transformer()
-    with applied(transformer, [(adapter, 1.0)]):
+    with applied(transformer, [(adapter, (1.0,))]):
         got = _velocity(transformer)
     assert _close(got, _velocity(_fused({MODULE: b.float() @ a.float()})))
 
@@ -321,15 +322,56 @@ def test_a_repeated_lora_is_not_read_again(tmp_path: Path, monkeypatch: pytest.M
         cache.read(paths[1])
 
 
-def test_gather_tells_which_lora_is_wrong(tmp_path: Path) -> None:
-    settings = Settings(loras_dir=tmp_path)
+def _planned(source: str, *scales: float, index: int = 0, weight_name: str | None = None) -> PlannedAdapter:
+    return PlannedAdapter(source, scales or (1.0,), ("body", "loras", index, "path"), weight_name)
+
+
+def test_loading_tells_which_lora_is_wrong(tmp_path: Path) -> None:
+    settings, model = Settings(loras_dir=tmp_path), card("ltxv-tiny")
     _comfy(tmp_path / "good.safetensors")
     (tmp_path / "bad.safetensors").write_bytes(b"not weights")
     cache = LoraCache(10**6)
-    [(adapter, scale)] = gather([Lora("good.safetensors", 0.4)], settings, cache)
-    assert (adapter.name, scale) == ("good.safetensors", 0.4)
+    [(adapter, scales)] = load_adapters([_planned("good.safetensors", 0.4, 0.8)], model, settings, cache)
+    assert (adapter.name, scales) == ("good.safetensors", (0.4, 0.8))
+    assert adapter.loc == ("body", "loras", 0, "path")
     for path, reason in (("bad.safetensors", "not a usable safetensors"), ("absent.safetensors", "neither a file")):
         with pytest.raises(InvalidRequest, match=reason) as raised:
-            gather([Lora("good.safetensors"), Lora(path)], settings, cache)
+            load_adapters([_planned("good.safetensors"), _planned(path, index=1)], model, settings, cache)
         assert raised.value.loc == ("body", "loras", 1, "path")
         assert raised.value.status == 422
+
+
+def test_adapters_come_in_the_plans_order_and_from_where_they_may(tmp_path: Path) -> None:
+    settings, model, cache = Settings(loras_dir=tmp_path / "loras"), card("ltxv-tiny"), LoraCache(10**6)
+    elsewhere = _comfy(tmp_path / "elsewhere.safetensors", rank=3)
+    folder = tmp_path / "loras" / "several"
+    folder.mkdir(parents=True)
+    _comfy(folder / "a.safetensors", rank=1)
+    _comfy(folder / "b.safetensors", rank=2)
+    planned = [
+        _planned("several", weight_name="b.safetensors"),
+        _planned(str(elsewhere), index=1),
+        _planned("several", index=2, weight_name="a.safetensors"),
+    ]
+    loaded = load_adapters(planned, model, settings, cache, any_path=True)
+    assert [adapter.pairs[MODULE].a.shape[0] for adapter, _ in loaded] == [2, 3, 1]
+    with pytest.raises(InvalidRequest) as raised:
+        load_adapters(planned, model, settings, cache)
+    assert raised.value.loc == ("body", "loras", 1, "path")
+
+
+def test_a_pass_has_its_own_scales(tmp_path: Path) -> None:
+    """What a pass has is the same as if it were the only one, however often passes change."""
+    first, second = read(_comfy(tmp_path / "a", seed=1)), read(_comfy(tmp_path / "b", seed=2))
+    transformer, wanted = small.transformer(), []
+    for scales in ((0.5, 0.0), (-1.0, 2.0)):
+        with applied(transformer, [(first, (scales[0],)), (second, (scales[1],))]):
+            wanted.append(_velocity(transformer))
+    with applied(transformer, [(first, (0.5, -1.0)), (second, (0.0, 2.0))]) as set_pass:
+        assert torch.equal(_velocity(transformer), wanted[0]), "at first those of pass 0"
+        for number in (1, 0, 1):
+            set_pass(number)
+            assert torch.equal(_velocity(transformer), wanted[number])
+    with applied(transformer, []) as set_pass:
+        set_pass(1)
+        assert torch.equal(_velocity(transformer), _velocity(small.transformer()))

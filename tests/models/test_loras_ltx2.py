@@ -14,9 +14,9 @@ from longtake.errors import BadCheckpoint, InvalidRequest, NotSupported
 from longtake.models import memory
 from longtake.models.audiovisual import Layout, Look, Words, attach, velocities
 from longtake.models.checkpoints import open_part, skeleton
-from longtake.models.lora_files import Lora
-from longtake.models.loras import Adapter, LoraCache, Pair, applied, fitting, gather, own, read, rescale
+from longtake.models.loras import Adapter, LoadedAdapter, LoraCache, Pair, applied, fitting, load_adapters, read
 from longtake.models.registry import card
+from longtake.plans import PlannedAdapter
 from longtake.settings import Settings
 from tests.conftest import Case, load_case
 from tests.models import small, small_ltx2
@@ -48,7 +48,7 @@ def test_oracle_lora_ltx2(oracle: Path) -> None:
     transformer = case.model("ltx2_transformer").requires_grad_(False)
     attach(transformer)
     for run, files in case.params["runs"].items():
-        adapters = [(read(case.root / case.name / file), scale) for file, scale in files]
+        adapters: list[LoadedAdapter] = [(read(case.root / case.name / file), (scale,)) for file, scale in files]
         with applied(transformer, adapters):
             got = _oracle_velocities(transformer, case)
         for stream in ("video", "audio"):
@@ -61,13 +61,14 @@ def test_oracle_scales_change_between_passes(oracle: Path) -> None:
     attach(transformer)
     adapters = [read(case.root / case.name / f"lora_{letter}.safetensors") for letter in "ab"]
     before = {name: tensor.clone() for name, tensor in transformer.state_dict().items()}
-    with applied(transformer, [(adapter, 0.9) for adapter in adapters]):
-        for run, scales in (("a_s2", (1.0, 0.0)), ("a_b", (0.2, 0.5)), ("a_s1", (0.2, 0.0)), ("base", (0.0, 0.0))):
-            rescale(transformer, scales)
+    runs = {"a_s2": (1.0, 0.0), "a_b": (0.2, 0.5), "a_s1": (0.2, 0.0), "base": (0.0, 0.0)}
+    by_adapter = zip(adapters, zip((0.9, 0.9), *runs.values(), strict=True), strict=True)
+    with applied(transformer, list(by_adapter)) as set_pass:
+        for number, run in enumerate(runs, 1):
+            set_pass(number)
             for stream, got in _oracle_velocities(transformer, case).items():
                 case.check(f"{run}.{stream}", got)
     assert small.same(transformer.state_dict(), before)
-    rescale(transformer, [])
 
 
 @pytest.mark.parametrize("name", ["lora_ltx2", "ltx2_two_stage_lora"])
@@ -127,7 +128,7 @@ def test_both_styles_of_every_renamed_module(
     for style in (f"diffusion_model.{published}", f"model.diffusion_model.{published}", f"transformer.{ours}"):
         adapter = read(_written(tmp_path / "l", _tensors(style, 2, out, into)))
         assert adapter.pairs.keys() == {ours}
-        with applied(transformer, [(adapter, 0.5)]):
+        with applied(transformer, [(adapter, (0.5,))]):
             changed.append(small_ltx2.evaluated(transformer, WORDS))
     for stream in (0, 1):
         assert torch.equal(changed[0][stream], changed[1][stream])
@@ -161,11 +162,11 @@ def test_rescaling_however_the_weights_are_kept(tmp_path: Path, transformer: nn.
         memory.place(others, torch.device("cpu"), kept)  # type: ignore[arg-type]
     expected = {}
     for scale in (0.25, 2.0):
-        with applied(transformer, [(adapter, scale)]):
+        with applied(transformer, [(adapter, (scale,))]):
             expected[scale] = small_ltx2.evaluated(transformer, WORDS)
-    with applied(transformer, [(adapter, 1.0)]):
-        for scale, (video, audio) in expected.items():
-            rescale(transformer, [scale])
+    with applied(transformer, [(adapter, (1.0, *expected))]) as set_pass:
+        for number, (video, audio) in enumerate(expected.values(), 1):
+            set_pass(number)
             assert torch.equal(small_ltx2.evaluated(transformer, WORDS)[0], video)
             assert torch.equal(small_ltx2.evaluated(transformer, WORDS)[1], audio)
     assert not torch.equal(expected[0.25][0], expected[2.0][0])
@@ -176,7 +177,7 @@ def test_ranks_of_their_own_are_kept(tmp_path: Path, transformer: nn.Module) -> 
     names = [f"transformer_blocks.{block}.attn1.to_{side}" for block in (0, 1) for side in "qkv"]
     pairs = {name: Pair(torch.randn(2, 32), torch.randn(32, 2)) for name in names}
     pairs[LAYER] = Pair(torch.randn(5, 32), torch.randn(16, 5), 0.5)
-    with applied(transformer, [(Adapter("a", pairs), 0.3)]):
+    with applied(transformer, [(Adapter("a", pairs), (0.3,))]):
         got = small_ltx2.evaluated(transformer, WORDS)
     for name, pair in pairs.items():
         transformer.get_submodule(name).weight.add_(0.3 * pair.factor * pair.b @ pair.a)  # type: ignore[operator]
@@ -188,44 +189,52 @@ def _settings(tmp_path: Path) -> Settings:
     return Settings(models_dir=tmp_path / "models", loras_dir=tmp_path / "loras", model_sources={})
 
 
+def _own(name: str, settings: Settings, model: str = "ltx-2.3") -> Adapter:
+    """One of the model's own adapters, as a request's field `camera_lora` asks for it."""
+    planned = PlannedAdapter(name, (1.0, 0.5), ("body", "camera_lora"), own=True)
+    [(adapter, scales)] = load_adapters([planned], card(model), settings, LoraCache(2**20))
+    assert scales == (1.0, 0.5)
+    return adapter
+
+
 def test_the_models_own_adapters_by_name(tmp_path: Path) -> None:
-    settings, cache = _settings(tmp_path), LoraCache(2**20)
+    settings = _settings(tmp_path)
     shelf = tmp_path / "models" / "ltx-2.3"
     (shelf / "loras").mkdir(parents=True)
     _written(shelf / "loras" / "ltx-2-19b-lora-camera-control-dolly-in.safetensors", _tensors())
     _written(shelf / "ltx-2.3-22b-distilled-lora-384-1.1.safetensors", _tensors(rank=4))
     _written(shelf / "loras" / "camera_jib_up.safetensors", _tensors(rank=3))
     ranks = {
-        name: own(card("ltx-2.3"), name, settings, cache, field="camera_lora").pairs[LAYER].a.shape[0]
-        for name in ("camera_dolly_in", "distill", "camera_jib_up")
+        name: _own(name, settings).pairs[LAYER].a.shape[0] for name in ("camera_dolly_in", "distill", "camera_jib_up")
     }
     assert ranks == {"camera_dolly_in": 2, "distill": 4, "camera_jib_up": 3}
-    assert own(card("ltx-2.3"), "distill", settings, cache, field="camera_lora").loc == ("body", "camera_lora")
+    assert _own("distill", settings).loc == ("body", "camera_lora")
 
 
 def test_an_adapter_that_is_not_here_is_told_with_its_field(tmp_path: Path) -> None:
     with pytest.raises(NotSupported, match=r"camera_static is not .*`longtake models pull ltx-2\.3`") as told:
-        own(card("ltx-2.3"), "camera_static", _settings(tmp_path), LoraCache(0), field="camera_lora")
+        _own("camera_static", _settings(tmp_path))
     assert told.value.loc == ("body", "camera_lora")
     assert told.value.detail()["type"] == "feature_not_supported"
     with pytest.raises(NotSupported, match=r"camera_roll is none of ltx-2\.3, which has no adapters"):
-        own(card("ltx-2.3"), "camera_roll", _settings(tmp_path), LoraCache(0), field="camera_lora")
+        _own("camera_roll", _settings(tmp_path))
     with pytest.raises(NotSupported, match="distill is none of ltxv-tiny"):
-        own(card("ltxv-tiny"), "distill", _settings(tmp_path), LoraCache(0), field="camera_lora")
+        _own("distill", _settings(tmp_path), "ltxv-tiny")
 
 
 def test_a_misfit_is_told_where_it_was_asked_for(tmp_path: Path, transformer: nn.Module) -> None:
-    settings, cache = _settings(tmp_path), LoraCache(2**20)
+    settings = _settings(tmp_path)
     (tmp_path / "models" / "ltx-2.3" / "loras").mkdir(parents=True)
     _written(tmp_path / "models" / "ltx-2.3" / "loras" / "camera_static.safetensors", _tensors(out=17))
     (tmp_path / "loras").mkdir()
     _written(tmp_path / "loras" / "mine.safetensors", _tensors("diffusion_model.nowhere"))
-    camera = own(card("ltx-2.3"), "camera_static", settings, cache, field="camera_lora")
-    with pytest.raises(InvalidRequest, match="its change 17 x 32") as told, applied(transformer, [(camera, 1.0)]):
+    camera = _own("camera_static", settings)
+    with pytest.raises(InvalidRequest, match="its change 17 x 32") as told, applied(transformer, [(camera, (1.0,))]):
         pass
     assert told.value.loc == ("body", "camera_lora")
-    mine = gather([Lora("mine.safetensors")], settings, cache)
-    with pytest.raises(InvalidRequest, match="lacks 1 module: nowhere") as told, applied(transformer, [*mine]):
+    asked = PlannedAdapter("mine.safetensors", (1.0,), ("body", "loras", 0, "path"))
+    mine = load_adapters([asked], card("ltx-2.3"), settings, LoraCache(2**20))
+    with pytest.raises(InvalidRequest, match="lacks 1 module: nowhere") as told, applied(transformer, mine):
         pass
     assert told.value.loc == ("body", "loras", 0, "path")
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from longtake.errors import NotSupported
+from longtake.endpoints import ENDPOINTS, endpoint
+from longtake.errors import InvalidRequest, NotSupported
 from longtake.models import registry
 from longtake.models.registry import (
+    ALONE,
     CAMERAS,
     CARDS,
-    PARTS,
-    SINGLE,
+    PartName,
     adapter,
     adapters,
     card,
-    default_model,
     located,
     missing,
 )
@@ -24,6 +24,16 @@ from longtake.settings import Settings
 
 ENDPOINT_097 = "fal-ai/ltx-video-v097/extend"
 ENDPOINT_098 = "fal-ai/ltxv-13b-098-distilled/extend"
+
+SINGLE: dict[str, tuple[PartName, ...]] = {
+    "ltxv": ("transformer", "vae"),
+    "ltx2": ("transformer", "vae", "audio_vae", "vocoder", "connectors"),
+}
+"""The parts of each family that one checkpoint file holds."""
+
+
+def _default_model(endpoint_id: str, settings: Settings) -> str:
+    return ENDPOINTS[endpoint_id].card(settings).name
 
 
 def _settings(tmp_path: Path, **sources: str) -> Settings:
@@ -47,8 +57,11 @@ def test_the_facts_of_each_card_fit_together(name: str) -> None:
     assert 0 < facts.overlap_latents < window_latents
     assert facts.max_context_frames < facts.window_frames
     assert facts.native_short_side is None or facts.native_short_side % facts.spatial_compression == 0
-    assert facts.embedded == (facts.parts is None)
-    assert facts.parts is None or tuple(facts.parts) == PARTS[facts.family]
+    assert tuple(facts.parts) == (*SINGLE[facts.family], *ALONE)
+    assert {published is None for published in facts.parts.values()} == {facts.embedded}
+    if not facts.embedded:
+        assert len({facts.parts[part] for part in SINGLE[facts.family]}) == 1, "one file"
+    assert set(facts.borrowed) <= set(facts.parts)
     assert facts.embedded == all(published is None for published in facts.loras.values()) or not facts.loras
     assert (facts.family == "ltx2") == bool(facts.stg_blocks)
 
@@ -79,7 +92,7 @@ def test_folders_in_diffusers_layout_come_first(tmp_path: Path) -> None:
     for folder in ("transformer", "vae", "text_encoder", "tokenizer", "latent_upsampler"):
         (tmp_path / name / folder).mkdir(parents=True)
     found = located(card(name), _settings(tmp_path))
-    assert tuple(found) == PARTS["ltxv"]
+    assert tuple(found) == tuple(card(name).parts)
     assert found["transformer"] == tmp_path / name / "transformer"
     assert found["upsampler"] == tmp_path / name / "latent_upsampler"
 
@@ -97,14 +110,27 @@ def test_a_source_may_be_a_file_a_folder_or_a_repository(tmp_path: Path) -> None
 
 def test_an_endpoint_gets_its_own_model_where_it_is_installed(tmp_path: Path) -> None:
     settings = _settings(tmp_path)
-    assert default_model(ENDPOINT_097, settings).name == "ltxv-tiny"
-    assert default_model(ENDPOINT_098, settings).name == "ltxv-tiny"
+    assert _default_model(ENDPOINT_097, settings) == "ltxv-tiny"
+    assert _default_model(ENDPOINT_098, settings) == "ltxv-tiny"
     for folder in ("transformer", "vae", "text_encoder", "tokenizer"):
         (tmp_path / "ltxv-13b-0.9.8-distilled" / folder).mkdir(parents=True)
-    assert default_model(ENDPOINT_098, settings).name == "ltxv-13b-0.9.8-distilled"
-    assert default_model(ENDPOINT_097, settings).name == "ltxv-tiny"
-    with pytest.raises(NotSupported, match="the endpoints are fal-ai"):
-        default_model("fal-ai/other", settings)
+    assert _default_model(ENDPOINT_098, settings) == "ltxv-13b-0.9.8-distilled"
+    assert _default_model(ENDPOINT_097, settings) == "ltxv-tiny"
+    with pytest.raises(InvalidRequest, match=r"no endpoint 'fal-ai/other'; there are .*fal-ai"):
+        endpoint("fal-ai/other")
+
+
+def test_the_two_models_of_097_share_a_text_encoder_and_no_more(tmp_path: Path) -> None:
+    dev, distilled = card("ltxv-13b-0.9.7-dev"), card("ltxv-13b-0.9.7-distilled")
+    assert (dev.guidance, distilled.guidance) == ("dev", "distilled")
+    single = _touch(tmp_path / distilled.name / "ltxv-13b-0.9.7-distilled.safetensors")
+    upscaler = _touch(tmp_path / distilled.name / "ltxv-spatial-upscaler-0.9.7.safetensors")
+    for folder in ("text_encoder", "tokenizer"):
+        (tmp_path / "ltxv-t5-xxl" / folder).mkdir(parents=True)
+    found = located(distilled, _settings(tmp_path))
+    assert (found["transformer"], found["vae"], found["upsampler"]) == (single, single, upscaler)
+    assert missing(distilled, _settings(tmp_path)) == ()
+    assert missing(dev, _settings(tmp_path)) == ("transformer", "vae")
 
 
 def test_no_torch_is_imported() -> None:
@@ -122,7 +148,7 @@ ENDPOINT_23 = "fal-ai/ltx-2.3-22b/extend-video"
 def test_the_parts_of_ltx2_lie_in_one_file_on_a_shelf_and_in_gemmas_repository(tmp_path: Path) -> None:
     facts, settings = card("ltx-2.3"), _settings(tmp_path)
     assert missing(facts, settings) == (*SINGLE["ltx2"], "text_encoder", "tokenizer")
-    assert default_model(ENDPOINT_23, settings).name == "ltx2-tiny"
+    assert _default_model(ENDPOINT_23, settings) == "ltx2-tiny"
     single = _touch(tmp_path / "ltx-2.3" / "ltx-2.3-22b-dev.safetensors")
     found = located(facts, settings)
     assert found == dict.fromkeys(SINGLE["ltx2"], single), "the model's own folder is not taken for Gemma's"
@@ -130,7 +156,7 @@ def test_the_parts_of_ltx2_lie_in_one_file_on_a_shelf_and_in_gemmas_repository(t
     found = located(facts, settings)
     assert (found["text_encoder"], found["tokenizer"]) == (gemma, gemma)
     assert missing(facts, settings) == ()
-    assert default_model(ENDPOINT_23, settings).name == "ltx-2.3"
+    assert _default_model(ENDPOINT_23, settings) == "ltx-2.3"
 
 
 def test_a_source_file_of_ltx2_holds_its_five_parts(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from longtake.families.ltx2.tracks import Track
 from longtake.models.audiovisual import Layout, Look, Words, attach, velocities
 from longtake.sampling.positions import Grid, audio_bounds
-from longtake.families.ltx2.tracks import Track
 from recipes.tiny import configs as first
 from recipes.tiny import sampler as first_sampler
 from recipes.tiny import windows as first_windows

@@ -6,44 +6,47 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from longtake.models.audiovisual import Stream, Tokens
-from longtake.plans import Acceleration, asks_model
-from longtake.sampling.caching import cached
-from longtake.sampling.noise import seeded
 from longtake.families.ltx2.sampler import Sampler, sample
-from longtake.sampling.schedules import sigmas
 from longtake.families.ltx2.tracks import Track
+from longtake.models.audiovisual import Stream, Tokens
+from longtake.sampling.caching import cached
+from longtake.sampling.levels import Acceleration, evaluates_model
+from longtake.sampling.noise import seeded
+from longtake.sampling.schedules import sigmas
 
 LEVELS: tuple[Acceleration, ...] = ("none", "regular", "high", "full")
 
 
-def test_each_level_asks_the_model_less_often() -> None:
-    asked = [sum(asks_model(step, 15, level) for step in range(15)) for level in LEVELS]
-    assert asked[0] == 15
-    assert asked == sorted(set(asked), reverse=True)
+def test_each_level_evaluates_the_model_less_often() -> None:
+    evaluated = [sum(evaluates_model(step, 15, level) for step in range(15)) for level in LEVELS]
+    assert evaluated[0] == 15
+    assert evaluated == sorted(set(evaluated), reverse=True)
 
 
 @given(st.integers(1, 50), st.sampled_from(LEVELS))
-def test_the_first_two_steps_and_the_last_ask_the_model(steps: int, level: Acceleration) -> None:
-    assert all(asks_model(step, steps, level) for step in {0, min(1, steps - 1), steps - 1})
+def test_the_first_two_steps_and_the_last_evaluate_the_model(steps: int, level: Acceleration) -> None:
+    assert all(evaluates_model(step, steps, level) for step in {0, min(1, steps - 1), steps - 1})
 
 
-@pytest.mark.parametrize("sampler", [Sampler(), Sampler(gamma=2), Sampler(eta=0.25)])
+SCHEDULE = sigmas("beta", 15)
+
+
+@pytest.mark.parametrize("sampler", [Sampler(SCHEDULE), Sampler(SCHEDULE, gamma=2), Sampler(SCHEDULE, eta=0.25)])
 @pytest.mark.parametrize("level", LEVELS)
 def test_predictions_on_a_line_are_carried_on_exactly(level: Acceleration, sampler: Sampler) -> None:
     track = Track(torch.zeros(1, 4, 2), torch.ones(1, 4, 1), torch.zeros(1, 1, 4, 2))
-    schedule, slope = sigmas("beta", 15), torch.randn(1, 4, 2)
-    asked = 0
+    slope = torch.randn(1, 4, 2)
+    evaluated = 0
 
     def line(tokens: Tokens, step: int, sigma: float) -> dict[Stream, Tensor]:
-        nonlocal asked
-        asked += 1
+        nonlocal evaluated
+        evaluated += 1
         return {"video": 1 + sigma * slope}
 
     def run(level: Acceleration) -> Tensor:
-        return sample({"video": track}, schedule, sampler, cached(line, schedule, level), seeded(5))["video"]
+        return sample({"video": track}, sampler, cached(line, SCHEDULE, level), seeded(5))["video"]
 
     exact = run("none")
-    asked = 0
+    evaluated = 0
     assert torch.allclose(run(level), exact, atol=1e-5)
-    assert asked == sum(asks_model(step, 15, level) for step in range(15))
+    assert evaluated == sum(evaluates_model(step, 15, level) for step in range(15))

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.plans import Scheduler
+from longtake.sampling.levels import Scheduler
 from longtake.sampling.schedules import SECOND_SCALE, beta, linear_quadratic, ltx2, noise_levels, sigmas
 from tests.conftest import load_case
 

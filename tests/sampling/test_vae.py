@@ -12,6 +12,7 @@ from torch import Tensor
 
 from longtake.clip import Progress
 from longtake.errors import Cancelled
+from longtake.sampling.noise import seeded
 from longtake.sampling.vae import (
     Latents,
     Statistics,
@@ -22,7 +23,6 @@ from longtake.sampling.vae import (
     resize,
     to_pixels,
 )
-from longtake.sampling.noise import seeded
 
 
 @pytest.fixture(scope="module")

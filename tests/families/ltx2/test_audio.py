@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from longtake.families.ltx2.mel import HOP, WINDOW
 from longtake.families.ltx2.audio import decode_sound, encode_sound
+from longtake.families.ltx2.mel import HOP, WINDOW
 from tests.conftest import load_case
 from tests.families.ltx2.small_audio import small_audio_vae, small_vocoder
 

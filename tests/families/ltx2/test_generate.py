@@ -13,23 +13,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from longtake.clip import Progress, Source
+from longtake.clip import OnProgress, Progress, Source, ignore_progress
 from longtake.endpoints import ltx23
-from longtake.endpoints.shared import parse
+from longtake.endpoints.validation import parse
 from longtake.errors import Cancelled
-from longtake.families.ltx2.conditioning import Context
-from longtake.sampling.resume import Kept
-from longtake.families.ltx2.generate import extend
+from longtake.families.family import Context, Piece, Work
+from longtake.families.ltx2.generate import generate
+from longtake.families.ltx2.parts import LTX2Parts
+from longtake.families.ltx2.plan import LTX2Plan
 from longtake.media.sound import Samples, num_samples
-from longtake.models.audiovisual import Words
-from longtake.models.loras import LoraCache, applied, rescale
-from longtake.families.ltx2.parts import LTX2
+from longtake.models.loras import LoraCache, applied, load_adapters
 from longtake.models.registry import adapters, card
-from longtake.plans import LTX2Plan, Scale
-from longtake.pricing import Prices
+from longtake.sampling.resume import NO_RESUME, Resume
 from longtake.settings import settings
-from longtake.take import adapters_of
-from longtake.take_ltx2 import strengths
 from recipes.tiny.render import render
 from recipes.tiny.world import Scene, sample
 from recipes.tiny.world import prompt as words_of
@@ -87,31 +83,36 @@ def footage() -> Footage:
     return filmed(SCENE)
 
 
-def planned(footage: Footage, **fields: Any) -> LTX2Plan:
-    """The plan of a request about the first (backward: the last) frames of a scene, written at its own size."""
-    given = {
-        "prompt": words_of(footage.scene),
-        "video_url": "x",
-        "num_frames": NEW,
-        "num_context_frames": CONTEXT,
-    }
+def planned(footage: Footage, new: int = NEW, **fields: Any) -> LTX2Plan:
+    """The plan of a request for `new` frames that go on from the first (backward: lead to the last) CONTEXT frames of
+    a scene, written at its own size."""
+    given = {"prompt": words_of(footage.scene), "video_url": "x", "num_context_frames": CONTEXT}
     request = parse(ltx23.Request, given | PLAIN | fields)
     source = Source("mp4", "h264", 64, 64, RATE, CONTEXT)
-    plan = ltx23.plan(request, source, card("ltx2-tiny"), request.seed or 1, Prices())
-    canvases = tuple(Scale((64 * 2**i, 64 * 2**i), scale.distill) for i, scale in enumerate(plan.scales))
+    options = replace(ltx23.ENDPOINT.options(request, source), new_frames=new)
+    plan = ltx23.ENDPOINT.plan(options, source, card("ltx2-tiny"), request.seed or 1, {})
+    assert isinstance(plan, LTX2Plan)
+    canvases = tuple((64 * 2**i, 64 * 2**i) for i in range(plan.num_passes))
     return replace(plan, width=64, height=64, scales=canvases)
 
 
 @dataclass(frozen=True)
 class Made:
-    """New frames [t, 3, 64, 64] in 0..1, and the window's sound as it came [2, n]."""
+    """New frames [t, 3, 64, 64] in 0..1, the sound of the piece that plays first as it came [2, n], and the pieces."""
 
     frames: Tensor
     sound: Samples | None
+    pieces: list[Piece]
 
 
 def made(
-    models: LTX2, plan: LTX2Plan, footage: Footage, *, image: NDArray[np.uint8] | None = None, **options: Any
+    models: LTX2Parts,
+    plan: LTX2Plan,
+    footage: Footage,
+    *,
+    image: NDArray[np.uint8] | None = None,
+    resume: Resume = NO_RESUME,
+    on_progress: OnProgress = ignore_progress,
 ) -> Made:
     start = NEW if plan.new_first else 0
     first, last = (num_samples(frame, RATE) for frame in (start, start + CONTEXT))
@@ -119,19 +120,16 @@ def made(
         frames, heard = footage.frames[-CONTEXT:], footage.sound[:, -(last - first) :]
     else:
         frames, heard = footage.frames[:CONTEXT], footage.sound[:, :last]
-    words = [Words(*models.text.encode(text)) for text in (plan.prompt, plan.negative_prompt)]
-    lent = adapters_of(plan, models.card, settings(), LoraCache(10**9))
-
-    def adapt(number: int) -> None:
-        rescale(models.transformer, strengths(plan, number))
-
-    with applied(models.transformer, lent):
-        context = Context(frames, heard, image)
-        pieces = [
-            (torch.cat(list(piece.frames)), piece.sound)
-            for piece in extend(models, plan, context, *words, adapt=adapt, **options)
-        ]
-    return Made(torch.cat([frames for frames, _ in pieces]), pieces[0][1])
+    context = Context(frames if plan.context_frames else frames[:0], heard, image)
+    loaded = load_adapters(plan.adapters, models.card, settings(), LoraCache(10**9))
+    chunks: list[Tensor] = []
+    pieces: list[Piece] = []
+    with applied(models.transformer, loaded) as set_pass:
+        work = Work(plan, models, settings(), resume, on_progress, set_pass)
+        for piece in generate(work, plan.prompt, context):
+            pieces.append(piece)
+            chunks += piece.frames
+    return Made(torch.cat(chunks), pieces[0].sound, pieces)
 
 
 def truth(footage: Footage) -> Tensor:
@@ -148,7 +146,7 @@ def new_sound(made: Made) -> Tensor:
     return torch.from_numpy(made.sound)[:, num_samples(CONTEXT, RATE) : num_samples(CONTEXT + NEW, RATE)]
 
 
-def test_picture_and_sound_go_on(sounding: LTX2, footage: Footage) -> None:
+def test_picture_and_sound_go_on(sounding: LTX2Parts, footage: Footage) -> None:
     """New frames are nearer to what the world shows next than the last given frame is; the tone glides on with them."""
     got = made(sounding, planned(footage), footage)
     wanted = truth(footage)
@@ -163,7 +161,7 @@ def test_picture_and_sound_go_on(sounding: LTX2, footage: Footage) -> None:
     assert abs(float(heard.level.nanmedian() - told.level.nanmedian())) < 4
 
 
-def test_backward_leads_into_the_first_frame(sounding: LTX2, footage: Footage) -> None:
+def test_backward_leads_into_the_first_frame(sounding: LTX2Parts, footage: Footage) -> None:
     got = made(sounding, planned(footage, extend_direction="backward", num_context_frames=16), footage)
     wanted = truth(footage)[:NEW]
     assert got.frames.shape == (NEW, 3, 64, 64)
@@ -172,7 +170,7 @@ def test_backward_leads_into_the_first_frame(sounding: LTX2, footage: Footage) -
     assert error(got.frames[-1], wanted[-1]) < error(got.frames[0], wanted[-1])
 
 
-def test_the_end_image_is_reached(sounding: LTX2, footage: Footage) -> None:
+def test_the_end_image_is_reached(sounding: LTX2Parts, footage: Footage) -> None:
     image = np.ascontiguousarray(footage.frames[0][:, ::-1])
     wanted = torch.from_numpy(image.copy()).permute(2, 0, 1) / 255
     plan = planned(footage, end_image_url="data:,x")
@@ -183,7 +181,7 @@ def test_the_end_image_is_reached(sounding: LTX2, footage: Footage) -> None:
     assert error(first, wanted) < 0.5 * error(truth(footage)[0], wanted)
 
 
-def test_strength_keeps_and_forgets(sounding: LTX2, footage: Footage) -> None:
+def test_strength_keeps_and_forgets(sounding: LTX2Parts, footage: Footage) -> None:
     """At 1 the context's sound comes back as it was; at 0 the model knows nothing of it."""
     plan = planned(footage)
     length = num_samples(CONTEXT, RATE)
@@ -220,7 +218,7 @@ def shift(frames: Tensor) -> float:
     return min(found, key=lambda by: found[by])
 
 
-def test_camera_adapters_move_the_camera(sounding: LTX2) -> None:
+def test_camera_adapters_move_the_camera(sounding: LTX2Parts) -> None:
     still = filmed(STILL)
     here = adapters(sounding.card, settings())
     if not {"camera_dolly_in", "camera_dolly_left"} <= here.keys():
@@ -257,7 +255,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.fixture(scope="module")
-def remembered(sounding: LTX2, footage: Footage) -> Callable[[dict[str, Any]], Made]:
+def remembered(sounding: LTX2Parts, footage: Footage) -> Callable[[dict[str, Any]], Made]:
     """What a request makes, each once."""
     known: dict[str, Made] = {}
 
@@ -301,14 +299,14 @@ def test_guidance_of_one_modality_reaches_the_other_only_through_it(
     assert by_sound < by_picture
 
 
-def test_without_sound_none_is_made(sounding: LTX2, footage: Footage) -> None:
+def test_without_sound_none_is_made(sounding: LTX2Parts, footage: Footage) -> None:
     assert made(sounding, planned(footage, generate_audio=False), footage).sound is None
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-def test_windows_go_on_from_what_was_made(sounding: LTX2, footage: Footage, direction: str) -> None:
+def test_windows_go_on_from_what_was_made(sounding: LTX2Parts, footage: Footage, direction: str) -> None:
     """Beyond one window the next begins where the last ended: there the picture moves as it does elsewhere."""
-    plan = planned(footage, num_frames=60, extend_direction=direction)
+    plan = planned(footage, 60, extend_direction=direction)
     assert len(plan.extensions) > 1
     got = made(sounding, plan, footage)
     assert len(got.frames) == 60
@@ -319,8 +317,8 @@ def test_windows_go_on_from_what_was_made(sounding: LTX2, footage: Footage, dire
         assert steps[joint] < 4 * steps.median()
 
 
-def test_same_plan_same_bits(sounding: LTX2, footage: Footage) -> None:
-    plan = planned(footage, use_restart_sampling=True, num_frames=40)
+def test_same_plan_same_bits(sounding: LTX2Parts, footage: Footage) -> None:
+    plan = planned(footage, 40, use_restart_sampling=True)
     one, other = (made(sounding, plan, footage) for _ in range(2))
     assert torch.equal(one.frames, other.frames)
     assert one.sound is not None
@@ -329,10 +327,10 @@ def test_same_plan_same_bits(sounding: LTX2, footage: Footage) -> None:
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-def test_a_stopped_take_goes_on_to_the_same_bits(
-    sounding: LTX2, footage: Footage, tmp_path: Path, direction: str
+def test_a_stopped_request_goes_on_to_the_same_bits(
+    sounding: LTX2Parts, footage: Footage, tmp_path: Path, direction: str
 ) -> None:
-    plan = planned(footage, num_frames=40, extend_direction=direction)
+    plan = planned(footage, 40, extend_direction=direction)
     whole = made(sounding, plan, footage)
 
     def stop_in_the_second_window(progress: Progress) -> None:
@@ -340,16 +338,16 @@ def test_a_stopped_take_goes_on_to_the_same_bits(
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        made(sounding, plan, footage, kept=Kept(tmp_path), on_progress=stop_in_the_second_window)
+        made(sounding, plan, footage, resume=Resume(tmp_path), on_progress=stop_in_the_second_window)
     assert [path.name for path in tmp_path.iterdir()] == ["window-000.safetensors"]
-    again = made(sounding, plan, footage, kept=Kept(tmp_path))
+    again = made(sounding, plan, footage, resume=Resume(tmp_path))
     assert torch.equal(whole.frames, again.frames)
     assert whole.sound is not None
     assert again.sound is not None
     assert np.array_equal(whole.sound, again.sound)
 
 
-def test_it_stops_at_the_next_step(sounding: LTX2, footage: Footage) -> None:
+def test_it_stops_at_the_next_step(sounding: LTX2Parts, footage: Footage) -> None:
     seen: list[Progress] = []
 
     def stop(progress: Progress) -> None:
@@ -362,7 +360,7 @@ def test_it_stops_at_the_next_step(sounding: LTX2, footage: Footage) -> None:
     assert [progress.step for progress in seen if progress.stage == "sampling"] == [0, 1, 2]
 
 
-def test_evaluations_are_those_the_plan_says(sounding: LTX2, footage: Footage) -> None:
+def test_evaluations_are_those_the_plan_says(sounding: LTX2Parts, footage: Footage) -> None:
     scales: dict[str, Any] = {"video_cfg_scale": 3, "video_stg_scale": 1, "audio_modality_scale": 3}
     for fields in ({}, scales, scales | {"use_multiscale": True}, scales | {"acceleration": "high"}):
         plan = planned(footage, **fields)
@@ -378,3 +376,21 @@ def test_evaluations_are_those_the_plan_says(sounding: LTX2, footage: Footage) -
         finally:
             handle.remove()
         assert rows == plan.evaluations
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_without_a_context_the_new_part_is_a_cut(sounding: LTX2Parts, footage: Footage, direction: str) -> None:
+    """It knows nothing of the source; a later window goes on from the one before it, as always."""
+    plan = planned(footage, 60, num_context_frames=0, extend_direction=direction)
+    assert [extension.context_frames for extension in plan.extensions][:2] == [0, 17 if direction == "forward" else 16]
+    got = made(sounding, plan, footage)
+    other = made(sounding, plan, replace(filmed(STILL), scene=footage.scene))
+    assert len(got.frames) == 60
+    assert torch.equal(got.frames, other.frames)
+    at_the_joint, *later = got.pieces if direction == "forward" else reversed(got.pieces)
+    assert (at_the_joint.rendition, at_the_joint.shown) == (None, None)
+    assert all(piece.rendition is not None and piece.shown is not None for piece in later)
+    steps = (got.frames[1:] - got.frames[:-1]).abs().mean((1, 2, 3))
+    joints = np.cumsum([piece.new_frames for piece in got.pieces])[:-1] - 1
+    for joint in joints.tolist():
+        assert steps[joint] < 4 * steps.median()

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.models.audiovisual import Words
-from longtake.plans import Modality
 from longtake.families.ltx2.guidance import UNGUIDED, Guide, guided
+from longtake.families.ltx2.options import Modality
+from longtake.models.audiovisual import Words
 
 OFF = UNGUIDED
 WORDS = Words(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3))

@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.sampling.vae import Statistics, upsample
-from longtake.families.ltx2.generate import Recipe, sample_window
-from longtake.models.audiovisual import Layout, Look, Stream, Tokens, Words, attach, velocities
-from longtake.models.loras import applied, read, rescale
-from longtake.plans import Modality
+from longtake.families.ltx2.generate import Setup, sample_window
 from longtake.families.ltx2.guidance import Guide, guided, predict
+from longtake.families.ltx2.options import Modality
+from longtake.families.ltx2.sampler import Sampler, sample
+from longtake.families.ltx2.tracks import Held, Keyframe, Track, audio_track, video_track
+from longtake.models.audiovisual import Layout, Look, Stream, Tokens, Words, attach, velocities
+from longtake.models.loras import LoadedAdapter, applied, read
 from longtake.sampling.noise import given
 from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_from, to_latent
-from longtake.families.ltx2.sampler import Sampler, sample
 from longtake.sampling.schedules import SECOND_SCALE
-from longtake.families.ltx2.tracks import Held, Keyframe, Track, audio_track, video_track
+from longtake.sampling.vae import Statistics, upsample
 from tests.conftest import Case, load_case
 
 STREAMS: tuple[Stream, ...] = ("video", "audio")
@@ -87,9 +87,9 @@ def backward_tracks(case: Case) -> dict[Stream, Track]:
     }
 
 
-def sampler(params: Mapping[str, Any]) -> Sampler:
-    asked = params["sampler"]
-    return Sampler(gamma=asked.get("gamma", 0), eta=asked.get("eta", 0))
+def sampler(case: Case) -> Sampler:
+    asked = case.params["sampler"]
+    return Sampler(case.given["sigmas"], asked.get("gamma", 0), asked.get("eta", 0))
 
 
 @pytest.mark.parametrize("at_once", [1, 4])
@@ -114,8 +114,7 @@ def test_extension(oracle: Path, name: str, at_once: int) -> None:
     states: list[Tokens] = []
     made = sample(
         tracks,
-        case.given["sigmas"],
-        sampler(case.params),
+        sampler(case),
         lambda tokens, step, sigma: predict(net, tracks, layout, followed, tokens, sigma),
         given(case.given, "noise."),
         on_state=states.append,
@@ -199,21 +198,22 @@ def test_two_scales(oracle: Path, name: str) -> None:
         for scale in scales
     ]
     case.check("stage1.audio.denoise_mask", tracks[0]["audio"].mask)
-    recipe = Recipe(
-        transformer=net,
-        upsampler=case.model("ltx2_upsampler"),
-        statistics=statistics(case),
-        guide=guide(case),
-        sigmas=known["sigmas.stage1"],
-        sampler=Sampler(),
-        adapt=lambda number: rescale(net, [params["lora_strengths"][number]]) if "lora_file" in params else None,
-    )
     assert torch.equal(known["sigmas.stage2"], torch.tensor(SECOND_SCALE))
     shapes = [tuple(case.expected[f"stage{scale}.{end}"].shape) for scale, end in zip(scales, ENDS, strict=True)]
-    adapters = [(read(case.root / name / params["lora_file"]), 1.0)] if "lora_file" in params else []
-    with applied(net, adapters):
+    adapters: list[LoadedAdapter] = []
+    if "lora_file" in params:
+        adapters.append((read(case.root / name / params["lora_file"]), tuple(params["lora_strengths"])))
+    with applied(net, adapters) as set_pass:
+        setup = Setup(
+            transformer=net,
+            upsampler=case.model("ltx2_upsampler"),
+            statistics=statistics(case),
+            guide=guide(case),
+            sampler=Sampler(known["sigmas.stage1"]),
+            set_pass=set_pass,
+        )
         sampled = sample_window(
-            recipe,
+            setup,
             [track["video"] for track in tracks],
             shapes,
             tracks[0]["audio"],

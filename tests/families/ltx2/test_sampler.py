@@ -6,31 +6,30 @@ import pytest
 import torch
 from torch import Tensor
 
+from longtake.families.ltx2.sampler import Sampler, renoised, sample, stepped
+from longtake.families.ltx2.tracks import Track
 from longtake.models.audiovisual import Stream, Tokens
 from longtake.sampling.noise import Noise, given, seeded
-from longtake.families.ltx2.sampler import Sampler, renoised, sample, stepped
 from longtake.sampling.schedules import sigmas
-from longtake.families.ltx2.tracks import Track
 
-SAMPLERS = [Sampler(), Sampler(gamma=2), Sampler(eta=0.25), Sampler(gamma=2, eta=0.25)]
+SETTINGS: list[dict[str, float]] = [{}, {"gamma": 2}, {"eta": 0.25}, {"gamma": 2, "eta": 0.25}]
+"""Of a sampler, beside its noise levels."""
 
 
 def track(mask: float = 1.0) -> Track:
     return Track(torch.full((1, 4, 2), 5.0), torch.full((1, 4, 1), mask), torch.zeros(1, 1, 4, 2))
 
 
-def run(sampler: Sampler, predict: Mapping[Stream, Tensor], tracks: Mapping[Stream, Track]) -> dict[Stream, Tensor]:
-    return sample(tracks, sigmas("beta", 12), sampler, lambda tokens, step, sigma: predict, seeded(1))
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_every_sampler_ends_at_the_last_prediction(settings: Mapping[str, float]) -> None:
+    target: dict[Stream, Tensor] = {"video": torch.randn(1, 4, 2)}
+    sampler = Sampler(sigmas("beta", 12), **settings)
+    made = sample({"video": track()}, sampler, lambda tokens, step, sigma: target, seeded(1))
+    assert torch.equal(made["video"], target["video"])
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_ends_at_the_last_prediction(sampler: Sampler) -> None:
-    target = torch.randn(1, 4, 2)
-    assert torch.equal(run(sampler, {"video": target}, {"video": track()})["video"], target)
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_the_model_is_always_asked_at_the_level_it_is_told(sampler: Sampler) -> None:
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_the_model_is_always_evaluated_at_the_level_it_is_told(settings: Mapping[str, float]) -> None:
     """Where the clean value is always 0, tokens are noise alone, and their spread is the noise level."""
     free = Track(torch.zeros(1, 4000, 2), torch.ones(1, 4000, 1), torch.zeros(1, 1, 4000, 2))
     seen: list[tuple[float, float]] = []
@@ -39,7 +38,7 @@ def test_the_model_is_always_asked_at_the_level_it_is_told(sampler: Sampler) -> 
         seen.append((sigma, float(tokens["video"].std())))
         return {"video": torch.zeros_like(tokens["video"])}
 
-    sample({"video": free}, sigmas("ltx2", 10), sampler, predict, seeded(2))
+    sample({"video": free}, Sampler(sigmas("ltx2", 10), **settings), predict, seeded(2))
     for sigma, spread in seen:
         assert spread == pytest.approx(sigma, rel=0.04)
 
@@ -54,9 +53,10 @@ def test_ancestral_steps_draw_noise_and_others_do_not() -> None:
         return {stream: torch.zeros_like(x) for stream, x in tokens.items()}
 
     both: dict[Stream, Track] = {"video": track(), "audio": track()}
-    sample(both, torch.tensor([1, 0.5, 0]), Sampler(), zero, listening(seeded(3)))
+    levels = torch.tensor([1, 0.5, 0])
+    sample(both, Sampler(levels), zero, listening(seeded(3)))
     assert asked == ["video.init", "audio.init"]
-    sample(both, torch.tensor([1, 0.5, 0]), Sampler(eta=0.5), zero, listening(seeded(3)))
+    sample(both, Sampler(levels, eta=0.5), zero, listening(seeded(3)))
     assert asked[2:] == ["video.init", "audio.init", "video.step.000", "audio.step.000"]
 
 
@@ -66,8 +66,7 @@ def test_gradient_estimation_goes_on_where_velocity_was_going() -> None:
     states: list[float] = []
     sample(
         {"video": track()},
-        torch.tensor([1.0, 0.5, 0.25, 0.0]),
-        Sampler(gamma=2),
+        Sampler(torch.tensor([1.0, 0.5, 0.25, 0.0]), gamma=2),
         lambda tokens, step, sigma: {"video": next(told)},
         given(noise),
         on_state=lambda tokens: states.append(float(tokens["video"][0, 0, 0])),
@@ -81,8 +80,7 @@ def test_held_tokens_stay_through_ancestral_noise() -> None:
     states: list[Tensor] = []
     sample(
         {"video": held},
-        torch.tensor([1, 0.6, 0.3, 0]),
-        Sampler(eta=0.5),
+        Sampler(torch.tensor([1, 0.6, 0.3, 0]), eta=0.5),
         lambda tokens, step, sigma: {"video": held.clean},
         seeded(4),
         on_state=lambda tokens: states.append(tokens["video"]),

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longtake.families.ltx2.tracks import Held, Keyframe, Track, audio_track, drawn, video_track
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid, to_latent
-from longtake.families.ltx2.tracks import Held, Keyframe, Track, audio_track, drawn, video_track
 
 GRID = Grid(8, 32, Fraction(24))
 SHAPE = (1, 4, 5, 2, 3)

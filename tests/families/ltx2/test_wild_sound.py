@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from longtake.families.ltx2.mel import MODEL_RATE, log_mel, resample
 from longtake.families.ltx2.audio import encode_sound
+from longtake.families.ltx2.mel import MODEL_RATE, log_mel, resample
 from longtake.media.formats import SOUND_RATE
 from longtake.media.sound import num_samples
 from longtake.media.source import open_source

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from longtake.errors import Cancelled
-from longtake.plans import Acceleration, asks_model
-from longtake.families.ltxv.profiles import NONE
 from longtake.families.ltxv.conditioning import Item, place
-from longtake.families.ltxv.guidance import Text
+from longtake.families.ltxv.guidance import Guide, Text
+from longtake.families.ltxv.profiles import NONE
+from longtake.families.ltxv.sampler import PassSetup, denoise
+from longtake.sampling.levels import Acceleration, evaluates_model
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid
 from longtake.sampling.schedules import noise_levels
-from longtake.families.ltxv.denoise import denoise
 
 SHAPE = (1, 4, 4, 2, 2)
 TEXT = Text(torch.zeros(1, 1, 1), torch.ones(1, 1))
@@ -34,10 +34,18 @@ class Known(nn.Module):
         return (hidden_states / (timestep / 1000).clamp(min=1e-3)[..., None],)
 
 
-def run(strength: float, model: Known, **options: Any) -> Tensor:
-    noise = seeded(1)
-    sequence = place([Item(CLIP, 0, strength)], SHAPE, Grid(8, 32, Fraction(24)), noise)
-    return denoise(model, sequence, noise_levels(8), TEXT, None, NONE, noise, **options)
+def run(
+    strength: float,
+    model: Known,
+    *,
+    conditioning_noise: float = 0.15,
+    acceleration: Acceleration = "none",
+    **listeners: Any,
+) -> Tensor:
+    noise, grid = seeded(1), Grid(8, 32, Fraction(24))
+    guide = Guide(model, TEXT, None, NONE)
+    setup = PassSetup(guide, noise_levels(8), grid, (64, 64), acceleration, conditioning_noise)
+    return denoise(setup, place([Item(CLIP, 0, strength)], SHAPE, grid, noise), noise, **listeners)
 
 
 def test_free_tokens_arrive_and_hard_ones_stay() -> None:
@@ -85,4 +93,4 @@ def test_acceleration_leaves_evaluations_out_where_the_velocity_keeps_its_course
     wanted = run(1.0, exact, conditioning_noise=0.0)
     got = run(1.0, model, conditioning_noise=0.0, acceleration=acceleration)
     assert torch.allclose(got, wanted, atol=1e-4)
-    assert len(model.times) == sum(asks_model(step, 8, acceleration) for step in range(8)) < len(exact.times)
+    assert len(model.times) == sum(evaluates_model(step, 8, acceleration) for step in range(8)) < len(exact.times)

@@ -13,17 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from longtake.clip import Progress, Source
-from longtake.endpoints import ltxv097, ltxv098
-from longtake.endpoints.shared import parse
+from longtake.clip import OnProgress, Progress, Source, ignore_progress
+from longtake.endpoints import Endpoint, ltxv097, ltxv098
+from longtake.endpoints.validation import parse
 from longtake.errors import Cancelled
-from longtake.sampling.resume import Kept
-from longtake.families.ltxv.generate import extend
-from longtake.media.crf import compress
-from longtake.families.ltxv.parts import LTXV
-from longtake.plans import LTXVPlan
-from longtake.pricing import Prices
-from longtake.families.ltxv.guidance import Text
+from longtake.families.family import Context, Work
+from longtake.families.ltxv.generate import generate
+from longtake.families.ltxv.parts import LTXVParts
+from longtake.families.ltxv.plan import LTXVPlan
+from longtake.models.registry import card
+from longtake.sampling.resume import NO_RESUME, Resume
+from longtake.sampling.schedules import noise_levels
+from longtake.settings import settings
 from recipes.tiny.render import render
 from recipes.tiny.world import prompt as words_of
 from recipes.tiny.world import sample
@@ -45,27 +46,34 @@ def footage() -> NDArray[np.uint8]:
     return np.ascontiguousarray(frames)
 
 
-def planned(module: Any = ltxv098, shown: int = CONTEXT, model: Any = None, **fields: Any) -> LTXVPlan:
-    """The plan of a request for `shown` frames of 64x64 footage, written at that size."""
-    from longtake.models.registry import card
-
+def planned(endpoint: Endpoint[Any, Any] = ltxv098.ENDPOINT, **fields: Any) -> LTXVPlan:
+    """The plan of a request about CONTEXT frames of 64x64 footage, written at that size."""
     video = {"video_url": "x"} | fields.pop("video", {})
-    request = parse(module.Request, {"prompt": PROMPT, "seed": 1, **fields, "video": video})
-    source = Source("mp4", "h264", 64, 64, Fraction(24), shown)
-    plan = module.plan(request, source, card("ltxv-tiny"), 1, Prices(), fields.get("new_frames"))
+    request = parse(endpoint.Request, {"prompt": PROMPT, **fields, "video": video})
+    source = Source("mp4", "h264", 64, 64, Fraction(24), CONTEXT)
+    plan = endpoint.plan(endpoint.options(request, source), source, card("ltxv-tiny"), 1, {})
     assert isinstance(plan, LTXVPlan)
     canvases = tuple(replace(p, canvas=(64 * 2**i, 64 * 2**i)) for i, p in enumerate(plan.passes))
     return replace(plan, width=64, height=64, passes=canvases)
 
 
-def made(models: LTXV, plan: LTXVPlan, footage: NDArray[np.uint8], **options: Any) -> Tensor:
-    """All frames of an extension, after the rendition of the last context frame."""
-    context = compress(footage[:CONTEXT], plan.constant_rate_factor)
-    positive, negative = (Text(*models.text.encode(words)) for words in (plan.prompt, plan.negative_prompt))
-    return torch.cat(list(extend(models, plan, context, positive, negative, **options)))
+def made(
+    models: LTXVParts,
+    plan: LTXVPlan,
+    footage: NDArray[np.uint8],
+    *,
+    resume: Resume = NO_RESUME,
+    on_progress: OnProgress = ignore_progress,
+) -> Tensor:
+    """All frames of an extension, after the rendition of the last context frame where the source is shown."""
+    work = Work(plan, models, settings(), resume, on_progress)
+    [piece] = generate(work, plan.prompt, Context(footage[:CONTEXT]))
+    assert (piece.rendition is not None) == plan.keeps_source
+    assert (piece.new_frames, piece.context_frames) == (plan.new_frames, plan.context_frames)
+    return torch.cat([*([] if piece.rendition is None else [piece.rendition[None]]), *piece.frames])
 
 
-def test_frames_are_as_many_and_as_large_as_planned(embedded: LTXV, footage: NDArray[np.uint8]) -> None:
+def test_frames_are_as_many_and_as_large_as_planned(embedded: LTXVParts, footage: NDArray[np.uint8]) -> None:
     plan = planned(num_frames=41)
     frames = made(embedded, plan, footage)
     assert frames.shape == (plan.new_frames + 1, 3, 64, 64)
@@ -73,7 +81,7 @@ def test_frames_are_as_many_and_as_large_as_planned(embedded: LTXV, footage: NDA
     assert frames.max() <= 1
 
 
-def test_the_video_goes_on(embedded: LTXV, footage: NDArray[np.uint8]) -> None:
+def test_the_video_goes_on(embedded: LTXVParts, footage: NDArray[np.uint8]) -> None:
     """New frames are nearer to what the world shows next than the last given frame is."""
     frames = made(embedded, planned(num_frames=33, constant_rate_factor=0), footage)[1:]
     truth = torch.from_numpy(footage[CONTEXT:33]).permute(0, 3, 1, 2) / 255
@@ -81,8 +89,8 @@ def test_the_video_goes_on(embedded: LTXV, footage: NDArray[np.uint8]) -> None:
     assert (frames - truth).square().mean() < 0.5 * (frozen - truth).square().mean()
 
 
-def test_same_plan_same_bits_and_a_stopped_take_goes_on_to_them(
-    embedded: LTXV, footage: NDArray[np.uint8], tmp_path: Path
+def test_same_plan_same_bits_and_a_stopped_request_goes_on_to_them(
+    embedded: LTXVParts, footage: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     plan = planned(num_frames=121)
     total = len(plan.windows)
@@ -95,19 +103,19 @@ def test_same_plan_same_bits_and_a_stopped_take_goes_on_to_them(
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        made(embedded, plan, footage, kept=Kept(tmp_path), on_progress=stop_in_the_second_window)
+        made(embedded, plan, footage, resume=Resume(tmp_path), on_progress=stop_in_the_second_window)
     assert [path.name for path in tmp_path.iterdir()] == ["window-000.safetensors"]
     sampled: set[int] = set()
     again = made(
         embedded,
         plan,
         footage,
-        kept=Kept(tmp_path),
+        resume=Resume(tmp_path),
         on_progress=lambda p: sampled.add(p.window * (p.stage == "sampling")),
     )
     assert torch.equal(whole, again)
     assert sampled - {0} == set(range(2, total + 1))
-    assert torch.equal(whole, made(embedded, plan, footage, kept=Kept(tmp_path))), "nothing is left to sample"
+    assert torch.equal(whole, made(embedded, plan, footage, resume=Resume(tmp_path))), "nothing is left to sample"
 
 
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -133,7 +141,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_each_parameter_changes_what_is_made(embedded: LTXV, footage: NDArray[np.uint8], name: str) -> None:
+def test_each_parameter_changes_what_is_made(embedded: LTXVParts, footage: NDArray[np.uint8], name: str) -> None:
     if "pass" in name and "first" not in name and embedded.upsampler is None:
         pytest.skip("the embedded model has no upsampler yet")
     one, other = (made(embedded, planned(**{"num_frames": 41} | fields), footage) for fields in CHANGES[name])
@@ -141,9 +149,9 @@ def test_each_parameter_changes_what_is_made(embedded: LTXV, footage: NDArray[np
     assert (one[-count:] - other[-count:]).abs().max() > VISIBLE
 
 
-def test_097_parameters_change_what_is_made(embedded: LTXV, footage: NDArray[np.uint8]) -> None:
+def test_097_parameters_change_what_is_made(embedded: LTXVParts, footage: NDArray[np.uint8]) -> None:
     def frames(**fields: Any) -> Tensor:
-        plan = planned(ltxv097, num_inference_steps=fields.pop("num_inference_steps", 6), **fields)
+        plan = planned(ltxv097.ENDPOINT, num_inference_steps=fields.pop("num_inference_steps", 6), **fields)
         return made(embedded, replace(plan, new_frames=24, take_frames=41, windows=plan.windows[:1]), footage)
 
     plain = frames()
@@ -151,7 +159,7 @@ def test_097_parameters_change_what_is_made(embedded: LTXV, footage: NDArray[np.
         assert (frames(**change) - plain).abs().max() > VISIBLE
 
 
-def test_less_strength_keeps_less_of_the_footage(embedded: LTXV, footage: NDArray[np.uint8]) -> None:
+def test_less_strength_keeps_less_of_the_footage(embedded: LTXVParts, footage: NDArray[np.uint8]) -> None:
     truth = torch.from_numpy(footage[:CONTEXT]).permute(0, 3, 1, 2) / 255
 
     def distance(strength: float) -> float:
@@ -161,7 +169,7 @@ def test_less_strength_keeps_less_of_the_footage(embedded: LTXV, footage: NDArra
     assert distance(0.99) < distance(0.5) < distance(0.0)
 
 
-def test_adain_holds_the_first_windows_colours(embedded: LTXV, footage: NDArray[np.uint8]) -> None:
+def test_adain_holds_the_first_windows_colours(embedded: LTXVParts, footage: NDArray[np.uint8]) -> None:
     def drift(factor: float) -> float:
         frames = made(embedded, planned(num_frames=161, temporal_adain_factor=factor), footage)
         return float((frames[-24:].mean((0, 2, 3)) - frames[:24].mean((0, 2, 3))).abs().mean())
@@ -169,7 +177,7 @@ def test_adain_holds_the_first_windows_colours(embedded: LTXV, footage: NDArray[
     assert drift(1.0) < drift(0.0)
 
 
-def test_tone_mapping_lowers_contrast(embedded: LTXV, footage: NDArray[np.uint8]) -> None:
+def test_tone_mapping_lowers_contrast(embedded: LTXVParts, footage: NDArray[np.uint8]) -> None:
     plain, mapped = (
         made(embedded, planned(num_frames=41, tone_map_compression_ratio=ratio), footage) for ratio in (0.0, 1.0)
     )
@@ -177,7 +185,7 @@ def test_tone_mapping_lowers_contrast(embedded: LTXV, footage: NDArray[np.uint8]
 
 
 @pytest.mark.parametrize("stage", ["context", "sampling", "frames"])
-def test_cancelling_stops_at_every_stage(embedded: LTXV, footage: NDArray[np.uint8], stage: str) -> None:
+def test_cancelling_stops_at_every_stage(embedded: LTXVParts, footage: NDArray[np.uint8], stage: str) -> None:
     seen: list[str] = []
 
     def on_progress(progress: Progress) -> None:
@@ -190,7 +198,7 @@ def test_cancelling_stops_at_every_stage(embedded: LTXV, footage: NDArray[np.uin
     assert seen.count(stage) == 1
 
 
-def test_progress_counts_every_step_of_every_window(embedded: LTXV, footage: NDArray[np.uint8]) -> None:
+def test_progress_counts_every_step_of_every_window(embedded: LTXVParts, footage: NDArray[np.uint8]) -> None:
     heard: list[Progress] = []
     plan = planned(num_frames=73)
     made(embedded, plan, footage, on_progress=heard.append)
@@ -199,7 +207,7 @@ def test_progress_counts_every_step_of_every_window(embedded: LTXV, footage: NDA
     assert {p.windows for p in heard if p.stage == "sampling"} == {len(plan.windows)}
 
 
-def test_evaluations_are_those_the_plan_needs(embedded: LTXV, footage: NDArray[np.uint8]) -> None:
+def test_evaluations_are_those_the_plan_needs(embedded: LTXVParts, footage: NDArray[np.uint8]) -> None:
     counts: list[int] = []
 
     def counted(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -212,11 +220,9 @@ def test_evaluations_are_those_the_plan_needs(embedded: LTXV, footage: NDArray[n
     own = embedded.transformer.forward
     try:
         embedded.transformer.forward = counted(own)
-        plan = planned(ltxv097, num_inference_steps=10)
+        plan = planned(ltxv097.ENDPOINT, num_inference_steps=10)
         made(embedded, replace(plan, windows=plan.windows[:1], new_frames=24, take_frames=41), footage)
     finally:
         embedded.transformer.forward = own
-    from longtake.sampling.schedules import noise_levels
-
     guidance = plan.passes[0].guidance
     assert len(counts) == sum(guidance.evaluations(level) for level in noise_levels(10).tolist())

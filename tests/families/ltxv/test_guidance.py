@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from longtake.families.ltxv.guidance import Guide, Text, ValueAttention, guided_velocity, project, value_attention
 from longtake.families.ltxv.profiles import DEV, Guidance
-from longtake.families.ltxv.guidance import Text, ValueAttention, guided_velocity, project, value_attention
 from tests.conftest import load_case
 
 
@@ -37,8 +37,8 @@ def text(kind: float) -> Text:
 
 
 def guided(model: Counting, guidance: Guidance, level: float = 0.5) -> Tensor:
-    tokens = torch.zeros(1, 4, 3)
-    return guided_velocity(model, tokens, torch.ones(1, 4), torch.zeros(1, 3, 4), text(1), text(2), guidance, level)
+    guide = Guide(model, text(1), text(2), guidance)
+    return guided_velocity(guide, torch.zeros(1, 4, 3), torch.ones(1, 4), torch.zeros(1, 3, 4), level)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_rescale_counts_only_with_stg() -> None:
 def test_a_missing_negative_prompt_is_said() -> None:
     tokens = torch.zeros(1, 4, 3)
     with pytest.raises(ValueError, match="needs a negative prompt"):
-        guided_velocity(Counting(), tokens, tokens[..., 0], tokens, text(1), None, Guidance(cfg=(2.0,)), 0.5)
+        guided_velocity(Guide(Counting(), text(1), None, Guidance(cfg=(2.0,))), tokens, tokens[..., 0], tokens, 0.5)
 
 
 def test_projection_is_onto_the_positive_prediction() -> None:
@@ -100,7 +100,7 @@ def test_a_negative_prompt_is_heeded_without_a_further_evaluation(oracle: Path) 
     other = Text(case.given["negative"], case.given["negative.mask"])
 
     def made(negative: Text, nag: float) -> Tensor:
-        return guided_velocity(net, tokens, time, coords, prompt, negative, Guidance(nag=nag), 0.5)
+        return guided_velocity(Guide(net, prompt, negative, Guidance(nag=nag)), tokens, time, coords, 0.5)
 
     plain = made(other, 0.0)
     case.check("per_token", plain)

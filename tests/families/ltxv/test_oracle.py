@@ -1,5 +1,7 @@
 """The 0.9.x recipe against the original implementation, tensor by tensor."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -8,18 +10,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.sampling.vae import Statistics, decode, roughen, upsample
-from longtake.families.ltxv.generate import Recipe, sample, sample_windows
-from longtake.plans import Pass, Window
-from longtake.families.ltxv.plan import windows
-from longtake.families.ltxv.profiles import Guidance
+from longtake.clip import ignore_progress
 from longtake.families.ltxv.colour import adain, tone_map
 from longtake.families.ltxv.conditioning import Item, place
-from longtake.families.ltxv.guidance import Text, value_attention, velocity
-from longtake.sampling.noise import given
-from longtake.sampling.positions import Grid
-from longtake.sampling.schedules import noise_levels
 from longtake.families.ltxv.fuse import fuse
+from longtake.families.ltxv.guidance import Guide, Text, value_attention, velocity
+from longtake.families.ltxv.plan import Window, windows
+from longtake.families.ltxv.profiles import Guidance
+from longtake.families.ltxv.sampler import PassSetup, Setup, sample, sample_video
+from longtake.sampling.noise import Noise, given
+from longtake.sampling.positions import Grid
+from longtake.sampling.resume import NO_RESUME
+from longtake.sampling.schedules import noise_levels
+from longtake.sampling.vae import Statistics, decode, roughen, upsample
+from longtake.sampling.windows import Loop
 from tests.conftest import Case, load_case
 
 
@@ -52,6 +56,26 @@ def statistics(case: Case) -> Statistics:
     return Statistics(*(case.given[name].view(1, -1, 1, 1, 1) for name in ("latents_mean", "latents_std")))
 
 
+def pass_setup(case: Case, step: dict[str, Any], width: int, height: int) -> PassSetup:
+    """One pass of a case, with the parameters that it states as `step`."""
+    levels = noise_levels(
+        step["num_inference_steps"],
+        step.get("skip_initial_inference_steps", 0),
+        step.get("skip_final_inference_steps", 0),
+    )
+    return PassSetup(
+        Guide(case.model("ltxv_transformer"), *texts(case), guidance_of(step)),
+        levels,
+        Grid(8, 32, Fraction(case.params["fps"])),
+        (width, height),
+        conditioning_noise=step["image_cond_noise_scale"],
+    )
+
+
+def loop(count: int, noise: Callable[[int, int], Noise]) -> Loop:
+    return Loop(count, noise, NO_RESUME, ignore_progress, torch.device("cpu"))
+
+
 @pytest.mark.parametrize("name", ["s1", "s06", "keyframe", "suffix"])
 def test_one_scale(oracle: Path, name: str) -> None:
     case = load_case(oracle, f"ltxv_extend_single_{name}")
@@ -61,26 +85,14 @@ def test_one_scale(oracle: Path, name: str) -> None:
         items.append(Item(case.given["keyframe.latent"], params["keyframe_frame_index"], params["keyframe_strength"]))
     if "suffix.latent" in case.given:
         items.append(Item(case.given["suffix.latent"], params["suffix_start"], params["suffix_strength"]))
-    levels = noise_levels(
-        step["num_inference_steps"], step["skip_initial_inference_steps"], step["skip_final_inference_steps"]
-    )
-    case.check("timesteps", levels)
+    setup = pass_setup(case, step, params["width"], params["height"])
+    case.check("timesteps", setup.levels)
+    setup = replace(setup, levels=case.expected["timesteps"])
     shape = (1, 6, (params["frames"] - 1) // 8 + 1, params["height"] // 32, params["width"] // 32)
-    grid, noise = Grid(8, 32, Fraction(params["fps"])), given(case.given, "noise.")
-    case.check("conditioning_mask", place(items, shape, grid, noise).mask)
+    noise = given(case.given, "noise.")
+    case.check("conditioning_mask", place(items, shape, setup.grid, noise).mask)
     states: list[Tensor] = []
-    latent = sample(
-        case.model("ltxv_transformer"),
-        shape,
-        grid,
-        items,
-        *texts(case),
-        case.expected["timesteps"],
-        guidance_of(step),
-        noise,
-        conditioning_noise=step["image_cond_noise_scale"],
-        on_state=states.append,
-    )
+    latent = sample(setup, shape, items, noise, on_state=states.append)
     for number, state in enumerate(states):
         case.check(f"state.{number:03d}", state)
     case.check("latent", latent)
@@ -91,35 +103,26 @@ def test_two_scales(oracle: Path, name: str) -> None:
     case = load_case(oracle, name)
     params, frames = case.params, (case.params["frames"] - 1) // 8 + 1
 
-    def pass_of(number: int) -> Pass:
+    def pass_of(number: int) -> PassSetup:
         step = params["first_pass" if number == 1 else "second_pass"]
         height, width = params[f"pass{number}_size"]
-        return Pass(
-            (width, height),
-            step["num_inference_steps"],
-            step.get("skip_initial_inference_steps", 0),
-            step.get("skip_final_inference_steps", 0),
-            guidance_of(step),
-        )
+        return pass_setup(case, step, width, height)
 
-    positive, negative = texts(case)
-    recipe = Recipe(
-        case.model("ltxv_transformer"),
-        case.model("ltxv_upsampler"),
-        statistics(case),
-        Grid(8, 32, Fraction(params["fps"])),
+    begun: list[int] = []
+    setup = Setup(
         (pass_of(1), pass_of(2)),
         (Window(0, frames),),
-        3,
-        0.5,
-        0.5,
-        positive,
-        negative,
-        params["first_pass"]["image_cond_noise_scale"],
+        overlap_latents=3,
+        overlap_strength=0.5,
+        temporal_adain_factor=0.5,
+        upsampler=case.model("ltxv_upsampler"),
+        statistics=statistics(case),
+        set_pass=begun.append,
     )
     context = [[Item(case.given[f"context.pass{n}.latent"], 0, params["strength"])] for n in (1, 2)]
-    (taken,) = sample_windows(recipe, context, lambda number, _: given(case.given, f"noise.pass{number + 1}."))
-    first, second = taken.video
+    (video,) = sample_video(setup, context, loop(1, lambda number, _: given(case.given, f"noise.pass{number + 1}.")))
+    assert begun == [0, 1], "the adapters' strengths are set before each pass"
+    first, second = video.latents
     case.check("pass1.latent", first)
     larger = upsample(case.model("ltxv_upsampler"), first, statistics(case))
     case.check("upsampled", larger)
@@ -133,31 +136,24 @@ def test_long_video(oracle: Path) -> None:
     params = case.params
     plan = windows(params["total_latent_frames"], params["tile_latents"], params["overlap_latents"])
     assert [{"start": w.start, "end": w.stop} for w in plan] == params["plan"]
-    step = params["pass"]
-    positive, negative = texts(case)
-    recipe = Recipe(
-        case.model("ltxv_transformer"),
-        None,
-        Statistics(torch.zeros(1, 6, 1, 1, 1), torch.ones(1, 6, 1, 1, 1)),
-        Grid(8, 32, Fraction(params["fps"])),
-        (Pass((params["width"], params["height"]), step["num_inference_steps"], 0, 0, guidance_of(step)),),
+    setup = Setup(
+        (pass_setup(case, params["pass"], params["width"], params["height"]),),
         plan,
         params["overlap_latents"],
         params["overlap_strength"],
         params["adain_factor"],
-        positive,
-        negative,
-        step["image_cond_noise_scale"],
+        upsampler=None,
+        statistics=Statistics(torch.zeros(1, 6, 1, 1, 1), torch.ones(1, 6, 1, 1, 1)),
     )
     context = [[Item(case.given["context.latent"], 0, params["context_strength"])]]
 
-    def noise(_: int, window: int) -> Any:
+    def noise(_: int, window: int) -> Noise:
         return given(case.given, f"noise.chunk{window}.")
 
-    taken = list(sample_windows(recipe, context, noise))
-    for number, take in enumerate(taken):
-        case.check(f"after_chunk{number}", take.video[0])
-    case.check("latent", taken[-1].video[0])
+    videos = list(sample_video(setup, context, loop(len(plan), noise)))
+    for number, video in enumerate(videos):
+        case.check(f"after_chunk{number}", video.latents[0])
+    case.check("latent", videos[-1].latents[0])
 
 
 def test_window_plans_and_fusing(oracle: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from longtake.clip import Progress
 from longtake.errors import BadCheckpoint, Cancelled
-from longtake.models import ltxv
+from longtake.families.ltxv import parts
 from longtake.models.registry import WEIGHTS, ModelCard, card
 from longtake.settings import Settings
 from tests.models import small
@@ -23,7 +23,7 @@ def _settings(tmp_path: Path, source: Path | None = None, **changes: object) -> 
 
 def test_loads_a_folder_in_diffusers_layout(tmp_path: Path, small_model: Path) -> None:
     told: list[Progress] = []
-    model = ltxv.load(card(NAME), _settings(tmp_path, small_model), on_progress=told.append)
+    model = parts.load(card(NAME), _settings(tmp_path, small_model), on_progress=told.append)
     assert small.same(model.transformer.state_dict(), small.transformer().state_dict())
     assert small.same(model.vae.state_dict(), small.vae().state_dict())
     assert model.upsampler is not None
@@ -39,14 +39,14 @@ def test_loads_a_single_file_with_the_text_encoder_beside_it(tmp_path: Path, sma
     small.write_single(folder / f"{NAME}.safetensors")
     for part in ("text_encoder", "tokenizer"):
         shutil.copytree(small_model / part, tmp_path / "ltxv-t5-xxl" / part)
-    model = ltxv.load(card(NAME), _settings(tmp_path))
+    model = parts.load(card(NAME), _settings(tmp_path))
     assert small.same(model.transformer.state_dict(), small.transformer().state_dict())
     assert model.upsampler is None
 
 
 @pytest.mark.parametrize("changes", [{"dtype": "bfloat16"}, {"quantise": "fp8"}, {"offload": "group"}])
 def test_other_ways_to_hold_it(tmp_path: Path, small_model: Path, changes: dict[str, str]) -> None:
-    model = ltxv.load(card(NAME), _settings(tmp_path, small_model, **changes))
+    model = parts.load(card(NAME), _settings(tmp_path, small_model, **changes))
     kept = {parameter.dtype for parameter in model.transformer.parameters()}
     assert (
         kept
@@ -70,13 +70,13 @@ def test_what_is_missing_is_said_with_the_way_to_fetch_it(tmp_path: Path) -> Non
     with pytest.raises(
         BadCheckpoint, match=r"lacks its transformer, vae, .*`longtake models pull ltxv-13b-0\.9\.7-dev`"
     ):
-        ltxv.load(card(NAME), _settings(tmp_path))
+        parts.load(card(NAME), _settings(tmp_path))
 
 
 def test_a_package_without_its_miniature_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("longtake.models.registry.WEIGHTS", tmp_path)
     with pytest.raises(BadCheckpoint, match=r"ltxv-tiny lacks its .*; install the package anew"):
-        ltxv.load(card("ltxv-tiny"), Settings(model_sources={}, device="cpu"))
+        parts.load(card("ltxv-tiny"), Settings(model_sources={}, device="cpu"))
 
 
 def test_a_broken_tokenizer_is_refused(tmp_path: Path, small_model: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_broken_tokenizer_is_refused(tmp_path: Path, small_model: Path) -> Non
     shutil.copytree(small_model, folder)
     (folder / "tokenizer" / "tokenizer.json").write_text("{")
     with pytest.raises(BadCheckpoint, match="no usable tokenizer"):
-        ltxv.load(card(NAME), _settings(tmp_path, folder))
+        parts.load(card(NAME), _settings(tmp_path, folder))
 
 
 def test_loading_can_be_cancelled(tmp_path: Path, small_model: Path) -> None:
@@ -93,7 +93,7 @@ def test_loading_can_be_cancelled(tmp_path: Path, small_model: Path) -> None:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        ltxv.load(card(NAME), _settings(tmp_path, small_model), on_progress=cancel)
+        parts.load(card(NAME), _settings(tmp_path, small_model), on_progress=cancel)
 
 
 def _tiny() -> ModelCard:
@@ -104,7 +104,7 @@ def _tiny() -> ModelCard:
 
 def test_the_embedded_model_is_what_its_card_says(tmp_path: Path) -> None:
     facts = _tiny()
-    model = ltxv.load(facts, _settings(tmp_path))
+    model = parts.load(facts, _settings(tmp_path))
     assert model.dtype == torch.float32
     assert model.vae.spatial_compression_ratio == facts.spatial_compression
     assert model.vae.temporal_compression_ratio == facts.temporal_compression
@@ -117,7 +117,7 @@ def test_the_embedded_model_is_what_its_card_says(tmp_path: Path) -> None:
 
 def test_the_tiny_model_of_the_study_loads(tmp_path: Path, shared: Path) -> None:
     source = shared / "reference" / "tiny_study" / "pipeline_fp16"
-    model = ltxv.load(card("ltxv-tiny"), Settings(model_sources={"ltxv-tiny": str(source)}, device="cpu"))
+    model = parts.load(card("ltxv-tiny"), Settings(model_sources={"ltxv-tiny": str(source)}, device="cpu"))
     facts = card("ltxv-tiny")
     assert model.vae.spatial_compression_ratio == facts.spatial_compression
     assert model.vae.temporal_compression_ratio == facts.temporal_compression
