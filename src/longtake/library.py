@@ -4,7 +4,7 @@ Importing it loads no torch; carrying out a request does.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike, fspath
 from pathlib import Path
@@ -18,7 +18,7 @@ from longtake.errors import InvalidRequest
 from longtake.media.fetch import localise
 from longtake.media.formats import OutputType, recipe
 from longtake.models.registry import ModelCard, card
-from longtake.parameters import LocalRequest, OutputFile, local_request
+from longtake.parameters import Given, LocalRequest, OutputFile, local_request
 from longtake.plans import Plan
 from longtake.prepare import Fetching, Job, prepare
 from longtake.settings import Settings, settings
@@ -49,7 +49,8 @@ def extend(
     called at every step; an exception that it raises cancels the work. Raises longtake.errors.LongtakeError.
     """
     here = settings()
-    call = _call(here, source, out, prompt, endpoint, model, parameters)
+    given = _given(source, prompt, parameters, output_type(Path(out)))
+    call = local_request(endpoints.endpoint(endpoint), given, here, model)
     check_writable(Path(out), fspath(source), overwrite=overwrite, remedy="overwrite=True")
     with opened(call, here) as job:
         return runner(here).run(job, Path(out), on_progress=on_progress or ignore_progress)
@@ -60,7 +61,8 @@ def plan(
 ) -> Plan:
     """What `extend` would do with the same arguments, without loading a model. Raises longtake.errors.LongtakeError."""
     here = settings()
-    with opened(_call(here, source, None, prompt, endpoint, model, parameters), here) as job:
+    call = local_request(endpoints.endpoint(endpoint), _given(source, prompt, parameters), here, model)
+    with opened(call, here) as job:
         return job.plan
 
 
@@ -90,8 +92,9 @@ class Model:
         **parameters: Any,
     ) -> "Result":
         """As `longtake.extend`, by this model; without an `endpoint`, by the first one that is made for it."""
-        chosen = endpoint_for(self.card).id if endpoint is None else endpoint
-        call = _call(self._settings, source, out, prompt, chosen, self.card.name, parameters)
+        chosen = endpoint_for(self.card) if endpoint is None else endpoints.endpoint(endpoint)
+        given = _given(source, prompt, parameters, output_type(Path(out)))
+        call = local_request(chosen, given, self._settings, self.card.name)
         check_writable(Path(out), fspath(source), overwrite=overwrite, remedy="overwrite=True")
         with opened(call, self._settings) as job:
             return self._runner.run(job, Path(out), on_progress=on_progress or ignore_progress)
@@ -115,22 +118,11 @@ def endpoint_for(card: ModelCard) -> Endpoint[Any, Any]:
     return next(one for one in (default, *ENDPOINTS.values()) if card.name in one.models)
 
 
-def _call(
-    here: Settings,
-    source: Source,
-    out: str | PathLike[str] | None,
-    prompt: str,
-    endpoint: str,
-    model: str | None,
-    parameters: dict[str, Any],
-) -> LocalRequest:
-    given = parameters | ({"prompt": prompt} if prompt else {})
-    file = OutputFile(
-        None if out is None else output_type(Path(out)), given.pop("quality", None), given.pop("write_mode", None)
-    )
-    new_frames = given.pop("new_frames", None)
-    chosen = endpoints.endpoint(endpoint)
-    return local_request(chosen, given, here, source=fspath(source), model=model, new_frames=new_frames, file=file)
+def _given(source: Source, prompt: str, parameters: Mapping[str, Any], type: OutputType | None = None) -> Given:
+    """The arguments as what the user gives; `type` is that of the file to write."""
+    named = dict(parameters) | ({"prompt": prompt} if prompt else {})
+    file = OutputFile(type, named.pop("quality", None), named.pop("write_mode", None))
+    return Given(new_frames=named.pop("new_frames", None), parameters=named, source=fspath(source), file=file)
 
 
 def runner(settings: Settings) -> "Runner":

@@ -7,7 +7,7 @@ of the request has it.
 import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -48,7 +48,7 @@ class Parameter:
 
     loc: Path
     name: str
-    field: FieldInfo
+    info: FieldInfo
 
     @property
     def flag(self) -> str:
@@ -57,13 +57,13 @@ class Parameter:
     @property
     def items(self) -> type[BaseModel] | None:
         """The model of a list's items; None for a field that is no list."""
-        annotation = self.field.annotation
+        annotation = self.info.annotation
         return get_args(annotation)[0] if get_origin(annotation) is list else None
 
     @property
     def shapes(self) -> list[Any]:
         """What the field takes: the members of a union, else its one type; None left out."""
-        return [shape for shape in _shapes(self.field.annotation) if shape is not type(None)]
+        return [shape for shape in _shapes(self.info.annotation) if shape is not type(None)]
 
     @property
     def is_size(self) -> bool:
@@ -101,23 +101,23 @@ def _listed(given: Any) -> Sequence[Any]:
 def parameters(endpoint: str) -> tuple[Parameter, ...]:
     """The parameters of the endpoint with this id, in the order of its request's fields; the source is none of them."""
     known = ENDPOINTS[endpoint]
-    fields = [(loc, field) for loc, field in _leaves(known.Request) if loc != known.source]
+    fields = [(loc, info) for loc, info in _leaves(known.Request) if loc != known.source]
     names = [loc[-1] for loc, _ in fields]
     made = []
-    for loc, field in fields:
+    for loc, info in fields:
         name = loc[-1] if len(loc) == 1 or names.count(loc[-1]) == 1 else "_".join(loc)
-        one = Parameter(loc, name, field)
-        made.append(one if one.items is None else Parameter(loc, name.removesuffix("s"), field))
+        one = Parameter(loc, name, info)
+        made.append(one if one.items is None else Parameter(loc, name.removesuffix("s"), info))
     return tuple(made)
 
 
 def _leaves(model: type[BaseModel], parent: Path = ()) -> Iterator[tuple[Path, FieldInfo]]:
-    for name, field in model.model_fields.items():
-        annotation = field.annotation
+    for name, info in model.model_fields.items():
+        annotation = info.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             yield from _leaves(annotation, (*parent, name))
         else:
-            yield (*parent, name), field
+            yield (*parent, name), info
 
 
 def item(given: Any, items: type[BaseModel], flag: str) -> dict[str, Any]:
@@ -221,6 +221,21 @@ class OutputFile:
 
 
 @dataclass(frozen=True)
+class Given:
+    """What the user of this machine gives: parameters by name, and what is said beside them.
+
+    `base` is a request as JSON values, over which `parameters` and `source` win. `new_frames`: the whole source is kept
+    and so many frames are added.
+    """
+
+    parameters: Mapping[str, Any]
+    source: str | None = None
+    base: Mapping[str, Any] = field(default_factory=dict)
+    new_frames: int | None = None
+    file: OutputFile = OutputFile()
+
+
+@dataclass(frozen=True)
 class LocalRequest:
     """A request of this machine's user: the model to do it with, and what is asked beyond the request's fields."""
 
@@ -231,34 +246,26 @@ class LocalRequest:
 
 
 def local_request(
-    endpoint: Endpoint[Any, Any],
-    given: Mapping[str, Any],
-    settings: Settings,
-    *,
-    source: str | None,
-    base: Mapping[str, Any] | None = None,
-    model: str | None = None,
-    new_frames: int | None = None,
-    file: OutputFile = OutputFile(),
+    endpoint: Endpoint[Any, Any], given: Given, settings: Settings, model: str | None = None
 ) -> LocalRequest:
-    """The request that parameters ask for. Raises InvalidRequest for what cannot be asked, by name.
+    """The request that is asked for. Raises InvalidRequest for what cannot be asked, by name.
 
-    `base` is a request as JSON values, over which the parameters win. Where nothing says how many frames there are, the
-    whole source is kept and NEW_FRAMES are added; where nothing says how fast they play, the source's own rate stays.
+    Where nothing says how many frames there are, the whole source is kept and NEW_FRAMES are added; where nothing says
+    how fast they play, the source's own rate stays.
     """
-    given = {name: value for name, value in given.items() if value is not None}
-    beside = _beside(given, endpoint)
-    _check_file(endpoint, given, file)
-    data = request_data(endpoint, given, base or {}, source)
+    named = {name: value for name, value in given.parameters.items() if value is not None}
+    beside, file = _beside(named, endpoint), given.file
+    _check_file(endpoint, named, file)
+    data = request_data(endpoint, named, given.base, given.source)
     counted = endpoint.count is not None and endpoint.count in data
-    if counted and new_frames is not None:
+    if counted and given.new_frames is not None:
         raise InvalidRequest(
             f"Both --{str(endpoint.count).replace('_', '-')} and --new-frames are given; give one of them.",
             loc=("body", str(endpoint.count)),
             given=data[str(endpoint.count)],
         )
     extras = Extras(
-        new_frames=None if counted else new_frames or NEW_FRAMES,
+        new_frames=None if counted else given.new_frames or NEW_FRAMES,
         own_rate=not any(name in data for name in endpoint.rates),
         seed=beside.seed,
         adapters=planned_loras(beside.lora),

@@ -121,20 +121,13 @@ def extend(
         from longtake.cli.inspection import check_sheet, sheet_path
         from longtake.cli.options import json_input as read_json
         from longtake.cli.show import Outcome
-        from longtake.parameters import OutputFile, local_request
+        from longtake.parameters import Given, OutputFile, local_request
         from longtake.settings import settings
 
         here = settings()
-        call = local_request(
-            endpoints.endpoint(endpoint or endpoints.DEFAULT),
-            ctx.obj,
-            here,
-            source=source,
-            base=read_json(json_input),
-            model=model,
-            new_frames=new_frames,
-            file=OutputFile(library.output_type(output), quality, write_mode),
-        )
+        file = OutputFile(library.output_type(output), quality, write_mode)
+        given = Given(ctx.obj, source, read_json(json_input), new_frames, file)
+        call = local_request(endpoints.endpoint(endpoint or endpoints.DEFAULT), given, here, model)
         video = call.endpoint.source_url(call.request)
         library.check_writable(output, video, overwrite=force, remedy="--force")
         sheet = None if inspect is None else sheet_path(inspect, output)
@@ -170,19 +163,12 @@ def plan(
         from longtake.cli.options import json_input as read_json
         from longtake.cli.plans import plan_sections
         from longtake.families import plan_to_json
-        from longtake.parameters import local_request
+        from longtake.parameters import Given, local_request
         from longtake.settings import settings
 
         here = settings()
-        call = local_request(
-            endpoints.endpoint(endpoint or endpoints.DEFAULT),
-            ctx.obj,
-            here,
-            source=source,
-            base=read_json(json_input),
-            model=model,
-            new_frames=new_frames,
-        )
+        given = Given(ctx.obj, source, read_json(json_input), new_frames)
+        call = local_request(endpoints.endpoint(endpoint or endpoints.DEFAULT), given, here, model)
         with library.opened(call, here) as job:
             if json:
                 print_json(plan_to_json(job.plan))

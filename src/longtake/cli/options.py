@@ -72,7 +72,7 @@ def _kind(one: Parameter) -> Any:
 
 def help_text(one: Parameter, endpoint: Endpoint[Any, Any]) -> str:
     """The field's description, then its limits and default, then what the command line does without it."""
-    description = one.field.description or ""
+    description = one.info.description or ""
     if one.items is not None:
         description = f"{item_syntax(one.items)}; repeat it for several. {description}"
     instead = ""
@@ -85,7 +85,7 @@ def help_text(one: Parameter, endpoint: Endpoint[Any, Any]) -> str:
 
 
 def _facts(one: Parameter, *, told_otherwise: bool) -> str:
-    field = one.field
+    field = one.info
     limits = {
         name: getattr(limit, name)
         for limit in field.metadata
