@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from longtake.endpoints import ltx23, ltxv098
-from longtake.endpoints.shared import parse
+from longtake.endpoints import Endpoint, ltx23, ltx23_quality, ltxv097_dev, ltxv098
+from longtake.endpoints.validation import parse
 from longtake.errors import InvalidRequest, LongtakeError, NotSupported
 from longtake.models.registry import card, missing
-from longtake.plans import LoRA, LTX2Plan
-from longtake.prepare import Prepared, Request, prepared
+from longtake.plans import PlannedAdapter
+from longtake.prepare import Extras, Fetching, Job, prepare
 from longtake.settings import Settings
 from tests.media.clips import FASTSTART, X264_SHORT_GOP, Clip
 
@@ -36,20 +36,36 @@ def settings(folder: Path, **given: Any) -> Settings:
     return Settings(models_dir=folder / "models", loras_dir=folder / "loras", **given)
 
 
-def ready(folder: Path, settings: Settings, model: Any = PUBLISHED, **fields: Any) -> Prepared:
-    """A 2.3 request made ready; `{}` in a field's text is the folder."""
-    told = {"prompt": "x", "video_url": "{}/clip.mp4"} | fields
-    filled = {name: value.format(folder) if isinstance(value, str) else value for name, value in told.items()}
-    request: Request = parse(ltx23.Request, filled)
-    with prepared(request, model, settings, allow_local=True) as one:
-        return one
+LOCAL = Fetching(allow_local=True)
+NOTHING_MORE = Extras()
+
+
+def ready(
+    folder: Path,
+    settings: Settings,
+    model: Any = PUBLISHED,
+    endpoint: Endpoint[Any, Any] = ltx23.ENDPOINT,
+    extras: Extras = NOTHING_MORE,
+    **fields: Any,
+) -> Job:
+    """A request made ready, by default of 2.3; `{}` in a field's text is the folder."""
+    source: dict[str, Any] = {"video_url": "{}/clip.mp4"}
+    told = {"prompt": "x"} | (source if endpoint.source == ("video_url",) else {"video": source}) | fields
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: filled(part) for name, part in value.items()}
+        return value.format(folder) if isinstance(value, str) else value
+
+    request = parse(endpoint.Request, filled(told))
+    with prepare(endpoint, request, model, settings, extras=extras, fetching=LOCAL) as job:
+        return job
 
 
 def test_the_end_image_is_read(folder: Path) -> None:
     one = ready(folder, settings(folder), end_image_url="{}/end.png")
     assert one.end_image is not None
     assert np.array_equal(one.end_image, np.full((40, 60, 3), (200, 10, 10), np.uint8))
-    assert isinstance(one.plan, LTX2Plan)
     assert one.plan.end_image == f"{folder}/end.png"
     assert ready(folder, settings(folder)).end_image is None
 
@@ -58,7 +74,6 @@ def test_the_end_image_may_be_a_data_uri(folder: Path) -> None:
     text = base64.b64encode((folder / "end.png").read_bytes()).decode()
     one = ready(folder, settings(folder), end_image_url=f"data:image/png;base64,{text}")
     assert one.end_image is not None
-    assert isinstance(one.plan, LTX2Plan)
     assert one.plan.end_image == "data:image/png;base64,..."
 
 
@@ -96,36 +111,58 @@ def test_every_download_goes_through_the_transport(name: str, folder: Path) -> N
         raise httpx.ConnectError("is not to be asked")
 
     fields = {"video_url": str(folder / "clip.mp4")} | {name: "http://inside.example/x"}
-    request: Request = parse(ltx23.Request, {"prompt": "x"} | fields)
-    transport = httpx.MockTransport(refuse)
+    request = parse(ltx23.Request, {"prompt": "x"} | fields)
+    fetching = Fetching(allow_local=True, transport=httpx.MockTransport(refuse))
     with (
         pytest.raises(InvalidRequest, match="is not to be asked") as error,
-        prepared(request, PUBLISHED, settings(folder), allow_local=True, transport=transport),
+        prepare(ltx23.ENDPOINT, request, PUBLISHED, settings(folder), fetching=fetching),
     ):
         pass
     assert (asked, error.value.loc) == (["inside.example"], ("body", name))
 
 
 def test_local_files_are_for_the_command_line(folder: Path) -> None:
-    request: Request = parse(ltx23.Request, {"prompt": "x", "video_url": str(folder / "clip.mp4")})
-    with pytest.raises(LongtakeError, match="neither an http"), prepared(request, PUBLISHED, settings(folder)):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("module", "data", "model"),
-    [
-        (ltx23, {"video_url": "x"}, "ltxv-tiny"),
-        (ltxv098, {"video": {"video_url": "x"}}, "ltx2-tiny"),
-    ],
-)
-def test_a_model_of_the_other_family_is_refused(module: Any, data: dict[str, Any], model: str, folder: Path) -> None:
-    request = parse(module.Request, {"prompt": "x"} | data)
+    request = parse(ltx23.Request, {"prompt": "x", "video_url": str(folder / "clip.mp4")})
     with (
-        pytest.raises(InvalidRequest, match=f"{model} cannot do what {module.ENDPOINT}") as error,
-        prepared(request, card(model), settings(folder)),
+        pytest.raises(LongtakeError, match="neither an http"),
+        prepare(ltx23.ENDPOINT, request, PUBLISHED, settings(folder)),
     ):
         pass
+
+
+def test_files_of_the_server_s_own_are_not_fetched(folder: Path, tmp_path: Path) -> None:
+    own = {"https://here/clip": folder / "clip.mp4", "https://here/end": folder / "end.png"}
+    request = parse(
+        ltx23.Request, {"prompt": "x", "video_url": "https://here/clip", "end_image_url": "https://here/end"}
+    )
+    fetching = Fetching(own_file=own.get, folder=tmp_path)
+    with prepare(ltx23.ENDPOINT, request, PUBLISHED, settings(folder), fetching=fetching) as job:
+        assert job.source.facts.num_frames == 24
+        assert job.end_image is not None
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_in_the_folder_is_not_fetched_again(folder: Path, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(200, content=(folder / request.url.path[1:]).read_bytes())
+
+    fields = {"video_url": "http://inside.example/clip.mp4", "end_image_url": "http://inside.example/end.png"}
+    request = parse(ltx23.Request, {"prompt": "x"} | fields)
+    fetching = Fetching(transport=httpx.MockTransport(answer), folder=tmp_path)
+    for _ in range(2):
+        with prepare(ltx23.ENDPOINT, request, PUBLISHED, settings(folder), fetching=fetching) as job:
+            assert job.end_image is not None
+    assert asked == ["/clip.mp4", "/end.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["end_image", "source"]
+
+
+@pytest.mark.parametrize(("endpoint", "model"), [(ltx23.ENDPOINT, "ltxv-tiny"), (ltxv098.ENDPOINT, "ltx2-tiny")])
+def test_a_model_of_the_other_family_is_refused(endpoint: Endpoint[Any, Any], model: str, folder: Path) -> None:
+    with pytest.raises(InvalidRequest, match=f"{model} cannot do what {endpoint.id}") as error:
+        ready(folder, settings(folder), card(model), endpoint)
     assert error.value.loc == ("model",)
 
 
@@ -158,14 +195,68 @@ def test_a_plan_needs_no_installed_model(folder: Path) -> None:
     assert ready(folder, settings(folder), camera_lora="static").plan.model == "ltx-2.3"
 
 
-def test_loras_and_new_frames_of_the_command_line_reach_the_plan(folder: Path) -> None:
-    request: Request = parse(ltx23.Request, {"prompt": "x", "video_url": str(folder / "clip.mp4"), "seed": 5})
-    lora = LoRA("a", 0.5, None)
-    with prepared(request, PUBLISHED, settings(folder), allow_local=True, new_frames=900, loras=(lora,)) as one:
-        assert (one.plan.loras, one.plan.new_frames, one.plan.seed) == ((lora,), 900, 5)
+def test_what_the_command_line_asks_beyond_the_fields_reaches_the_plan(folder: Path) -> None:
+    lora = PlannedAdapter("a", (0.5, 0.5), ("body", "loras", 0, "path"))
+    extras = Extras(new_frames=900, own_rate=True, adapters=(lora,), output="VP9 (.webm)", quality="low")
+    plan = ready(folder, settings(folder), extras=extras, seed=5, match_input_fps=False, fps=12).plan
+    assert (plan.adapters[0], plan.new_frames, plan.seed) == (lora, 900, 5)
+    assert (plan.rate, plan.output, plan.quality, plan.write_mode) == (24, "VP9 (.webm)", "low", "balanced")
+    fast = ready(folder, settings(folder), extras=Extras(seed=6, write_mode="fast"), seed=5, video_quality="maximum")
+    assert (fast.plan.seed, fast.plan.quality, fast.plan.write_mode) == (6, "maximum", "fast")
+
+
+def test_a_request_without_a_seed_gets_one_that_every_client_can_hold(folder: Path) -> None:
+    seeds = {ready(folder, settings(folder)).plan.seed for _ in range(3)}
+    assert len(seeds) == 3
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_the_plan_of_an_earlier_try_is_carried_out_again(folder: Path) -> None:
+    plan = ready(folder, settings(folder)).plan
+    request = parse(ltx23.Request, {"prompt": "another", "video_url": str(folder / "clip.mp4")})
+    with prepare(ltx23.ENDPOINT, request, PUBLISHED, settings(folder), fetching=LOCAL, plan=plan) as job:
+        assert job.plan is plan
+
+
+@pytest.mark.parametrize("endpoint", [ltxv098.ENDPOINT, ltx23_quality.ENDPOINT], ids=lambda one: one.name)
+def test_a_setting_accelerates_requests_that_cannot_ask_for_it(endpoint: Endpoint[Any, Any], folder: Path) -> None:
+    model = card(endpoint.models[0])
+    plain, fast = (
+        ready(folder, settings(folder, acceleration=level), model, endpoint).plan for level in ("none", "high")
+    )
+    assert fast.evaluations < plain.evaluations
+    asked = ready(folder, settings(folder, acceleration="high"), acceleration="none").plan
+    assert asked.evaluations == ready(folder, settings(folder)).plan.evaluations, "the request's word counts"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "loc", "message"),
+    [
+        (ltxv097_dev.ENDPOINT, ("body",), "fal-ai/ltx-video-13b-dev/extend needs a latent upsampler"),
+        (ltx23_quality.ENDPOINT, ("body",), "fal-ai/ltx-2.3-quality/extend-video needs a latent upsampler"),
+    ],
+    ids=lambda case: getattr(case, "name", None),
+)
+def test_an_endpoint_of_two_passes_needs_an_upsampler(
+    endpoint: Endpoint[Any, Any], loc: tuple[str, ...], message: str, folder: Path, tmp_path: Path
+) -> None:
+    model = card(endpoint.models[0])
+    for part in model.parts:
+        if part != "upsampler":
+            (tmp_path / part).mkdir()
+    here = settings(folder, model_sources={model.name: str(tmp_path)})
+    with pytest.raises(NotSupported, match=message) as error:
+        ready(folder, here, model, endpoint)
+    assert error.value.loc == loc
 
 
 def test_prices_are_settings(folder: Path) -> None:
-    dear = settings(folder, price_ltx2_per_megapixel="1", price_ltx2_per_megapixel_with_lora="2")
-    assert ready(folder, dear, video_size="square", num_frames=9).plan.price_usd == 3
-    assert ready(folder, dear, video_size="square", num_frames=9, camera_lora="static").plan.price_usd == 6
+    dear = settings(folder, prices={ltx23.ENDPOINT.id: {"usd": 1, "usd_with_lora": 2}})
+    asked = {"video_size": "square", "num_frames": 9}
+    assert ready(folder, dear, **asked).plan.price_usd == 3
+    assert ready(folder, dear, **asked, camera_lora="static").plan.price_usd == 6
+
+
+def test_a_price_of_no_endpoint_is_refused(folder: Path) -> None:
+    with pytest.raises(InvalidRequest, match="LONGTAKE_PRICES names 'none'"):
+        ready(folder, settings(folder, prices={"none": 1}))

@@ -11,18 +11,16 @@ from numpy.typing import NDArray
 
 from longtake.clip import Span
 from longtake.endpoints import ltx23
-from longtake.endpoints.shared import parse
-from longtake.footage import Result
+from longtake.endpoints.validation import parse
 from longtake.media.encode import Encoder
 from longtake.media.formats import OutputType, recipe
 from longtake.media.sound import num_samples
 from longtake.media.source import open_source
-from longtake.models.loras import LoraCache
-from longtake.families.ltx2.parts import LTX2
-from longtake.prepare import prepared
+from longtake.models.registry import card, missing
+from longtake.prepare import Extras, Fetching, prepare
+from longtake.runner import Result, Runner
 from longtake.settings import settings
-from longtake.take import adapters_of, take
-from longtake.take_ltx2 import FADE
+from longtake.soundtrack import FADE
 
 RATE, FRAMES, WIDTH, HEIGHT = Fraction(24000, 1001), 33, 112, 64
 QUICK = {
@@ -58,15 +56,22 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return film(tmp_path_factory.mktemp("take23") / "clip.mov", sound=True)
 
 
+@pytest.fixture(scope="module")
+def runner() -> Runner:
+    if missing(card("ltx2-tiny"), settings()):
+        pytest.skip("the weights of the embedded model with sound are not in the package")
+    return Runner(settings())
+
+
 @pytest.fixture
-def run(sounding: LTX2, clip: Path, tmp_path: Path) -> Callable[..., Result]:
+def run(runner: Runner, clip: Path, tmp_path: Path) -> Callable[..., Result]:
     def carry_out(source: Path = clip, kind: OutputType = "PRORES4444 (.mov)", **fields: Any) -> Result:
-        given = {"prompt": "a red circle moving down", "video_url": str(source), "seed": 3, "num_frames": 16}
+        given = {"prompt": "a red circle moving down", "video_url": str(source), "seed": 3}
         request = parse(ltx23.Request, given | QUICK | fields)
-        chosen = recipe(kind, "high", "fast")
-        with prepared(request, sounding.card, settings(), allow_local=True) as ready:
-            lent = adapters_of(ready.plan, sounding.card, settings(), LoraCache(10**9))
-            return take(ready, sounding, tmp_path / f"out{chosen.suffix}", chosen, settings(), adapters=lent)
+        extras = Extras(new_frames=16, output=kind, quality="high", write_mode="fast")
+        local = Fetching(allow_local=True)
+        with prepare(ltx23.ENDPOINT, request, card("ltx2-tiny"), settings(), extras=extras, fetching=local) as job:
+            return runner.run(job, tmp_path / f"out{job.plan.recipe.suffix}")
 
     return carry_out
 
@@ -153,3 +158,32 @@ def test_the_end_image_is_what_the_video_ends_with(run: Callable[..., Result], t
     last = [frames_of(run(**asked).path)[-1] for asked in ({}, {"end_image_url": str(tmp_path / "end.png")})]
     plain, ended = (np.abs(frame.astype(int) - (240, 215, 50)).mean() for frame in last)
     assert ended < 0.6 * plain
+
+
+def test_the_facts_are_the_file_s_own(run: Callable[..., Result]) -> None:
+    result = run()
+    video = result.response("http://here/x.mov")["video"]
+    assert (result.facts.width, result.facts.height, result.facts.num_frames) == (WIDTH, HEIGHT, FRAMES + 16)
+    assert result.facts.rate == RATE
+    assert (result.facts.sound is not None) == result.has_sound
+    assert (video["url"], video["num_frames"], video["file_name"]) == ("http://here/x.mov", FRAMES + 16, "out.mov")
+    assert video["fps"] == pytest.approx(23.976, abs=1e-3)
+    assert video["file_size"] == result.path.stat().st_size
+
+
+def test_no_context_is_a_cut(run: Callable[..., Result], clip: Path) -> None:
+    """The source stays as it is, and the new frames take nothing from it: not its colours, not its sound."""
+    result = run(num_context_frames=0)
+    frames, own = frames_of(result.path).astype(int), frames_of(clip).astype(int)
+    assert result.plan.context_frames == 0
+    assert len(frames) == FRAMES + 16
+    assert np.abs(frames[:FRAMES] - own).mean() < 1
+    joined = frames_of(run().path).astype(int)
+    cut, smooth = (np.abs(one[FRAMES] - one[FRAMES - 1]).mean() for one in (frames, joined))
+    assert cut > 2 * smooth
+
+
+def test_the_seed_decides_and_nothing_else(run: Callable[..., Result]) -> None:
+    first, again, other = (frames_of(run(seed=seed).path) for seed in (3, 3, -(2**63)))
+    assert np.array_equal(first, again)
+    assert (first[FRAMES:] != other[FRAMES:]).any()

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -9,23 +10,24 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from longtake.clip import Progress, Span
-from longtake.endpoints import ltxv097, ltxv098
-from longtake.endpoints.shared import parse
+from longtake.endpoints import Endpoint, ltxv097, ltxv098
+from longtake.endpoints.validation import parse
 from longtake.errors import Cancelled, DownloadFailed, InvalidRequest, UnsupportedVideo
-from longtake.footage import Result
 from longtake.media.encode import Encoder
 from longtake.media.formats import OutputType, recipe
 from longtake.media.source import open_source
-from longtake.families.ltxv.parts import LTXV
-from longtake.prepare import prepared
-from longtake.settings import settings
-from longtake.take import take
+from longtake.models.registry import card, missing
+from longtake.prepare import Extras, Fetching, Job, prepare
+from longtake.runner import Result, Runner
+from longtake.settings import Settings, settings
 
 RATE = Fraction(24000, 1001)
 FRAMES, SIDE = 33, 480
 PROMPT = "a red circle moving right over a plain blue background"
+NOTHING_MORE = Extras()
 
 
 def footage() -> NDArray[np.uint8]:
@@ -49,8 +51,15 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def runner() -> Runner:
+    if missing(card("ltxv-tiny"), settings()):
+        pytest.skip("the embedded model's weights are not in the package")
+    return Runner(settings())
+
+
 @pytest.fixture
-def run(embedded: LTXV, clip: Path, tmp_path: Path) -> Callable[..., tuple[Result, NDArray[np.uint8]]]:
+def run(runner: Runner, clip: Path, tmp_path: Path) -> Callable[..., tuple[Result, NDArray[np.uint8]]]:
     """Carries a request for the clip out; gives the result and all frames of the file."""
 
     def carry_out(
@@ -59,12 +68,26 @@ def run(embedded: LTXV, clip: Path, tmp_path: Path) -> Callable[..., tuple[Resul
         listen = fields.pop("on_progress", lambda progress: None)
         video = {"video_url": str(clip)} | fields.pop("video", {})
         request = parse(module.Request, {"prompt": PROMPT, "resolution": "480p", "seed": 3, **fields, "video": video})
-        chosen = recipe(kind, "maximum", "fast")
-        with prepared(request, embedded.card, settings(), allow_local=True, new_frames=new_frames) as ready:
-            result = take(ready, embedded, tmp_path / f"out{chosen.suffix}", chosen, settings(), on_progress=listen)
+        own_rate = new_frames is not None and "frame_rate" not in fields
+        extras = Extras(new_frames=new_frames, own_rate=own_rate, output=kind, quality="maximum", write_mode="fast")
+        with ready(request, module.ENDPOINT, extras=extras) as job:
+            result = runner.run(job, tmp_path / f"out{job.plan.recipe.suffix}", on_progress=listen)
         return result, decoded(result.path)
 
     return carry_out
+
+
+def ready(
+    request: BaseModel,
+    endpoint: Endpoint[Any, Any] = ltxv098.ENDPOINT,
+    here: Settings | None = None,
+    *,
+    extras: Extras = NOTHING_MORE,
+    local: bool = True,
+) -> AbstractContextManager[Job]:
+    """A request of the embedded model's, made ready."""
+    fetching = Fetching(allow_local=local)
+    return prepare(endpoint, request, card("ltxv-tiny"), here or settings(), extras=extras, fetching=fetching)
 
 
 def decoded(path: Path) -> NDArray[np.uint8]:
@@ -116,6 +139,15 @@ def test_new_frames_are_made_and_move(run: Any) -> None:
 def test_the_endpoint_counts_all_frames(run: Any) -> None:
     result, frames = run(new_frames=None, num_frames=49)
     assert (len(frames), result.plan.shown_frames, result.plan.new_frames) == (49, 33, 16)
+
+
+def test_a_source_without_room_is_shown_whole(run: Any, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = written(monkeypatch)
+    result, frames = run(new_frames=None, num_frames=33)
+    assert (result.plan.shown_frames, result.plan.context_frames, result.plan.new_frames) == (FRAMES, 9, 24)
+    assert len(frames) == FRAMES + 24
+    assert (np.concatenate(seen)[:FRAMES] == decoded(clip)).all()
+    assert any("all of the source is shown" in note for note in result.notes)
 
 
 def test_097_goes_the_same_way(run: Any) -> None:
@@ -177,12 +209,12 @@ def test_every_output_type(run: Any, kind: OutputType, suffix: str) -> None:
     assert result.has_sound == (suffix != ".gif")
 
 
-def test_a_data_uri_is_a_source(embedded: LTXV, clip: Path) -> None:
+def test_a_data_uri_is_a_source(clip: Path) -> None:
     uri = "data:video/mp4;base64," + base64.b64encode(clip.read_bytes()).decode()
     request = parse(ltxv098.Request, {"prompt": PROMPT, "video": {"video_url": uri}})
-    with prepared(request, embedded.card, settings()) as ready:
-        assert ready.source.facts.num_frames == FRAMES
-        assert ready.plan.seed >= 0
+    with ready(request, local=False) as job:
+        assert job.source.facts.num_frames == FRAMES
+        assert job.plan.seed >= 0
 
 
 @pytest.mark.parametrize("stage", ["context", "sampling", "frames"])
@@ -205,22 +237,22 @@ def sources(folder: Path) -> Iterator[tuple[str, type[InvalidRequest]]]:
     yield "data:video/mp4;base64,AAAA", UnsupportedVideo
 
 
-def test_bad_sources_name_the_field(embedded: LTXV, tmp_path: Path) -> None:
+def test_bad_sources_name_the_field(tmp_path: Path) -> None:
     for url, error in sources(tmp_path):
         request = parse(ltxv098.Request, {"prompt": PROMPT, "video": {"video_url": url}})
-        with pytest.raises(error) as raised, prepared(request, embedded.card, settings(), allow_local=True):
+        with pytest.raises(error) as raised, ready(request):
             pass
         assert raised.value.loc == ("body", "video", "video_url")
         assert raised.value.message.endswith(".")
 
 
-def test_a_path_is_no_url_to_strangers(embedded: LTXV, clip: Path) -> None:
+def test_a_path_is_no_url_to_strangers(clip: Path) -> None:
     request = parse(ltxv098.Request, {"prompt": PROMPT, "video": {"video_url": str(clip)}})
-    with pytest.raises(InvalidRequest), prepared(request, embedded.card, settings()):
+    with pytest.raises(InvalidRequest), ready(request, local=False):
         pass
 
 
-def test_the_detail_pass_needs_an_upsampler(embedded: LTXV, clip: Path, tmp_path: Path) -> None:
+def test_the_detail_pass_needs_an_upsampler(clip: Path, tmp_path: Path) -> None:
     import shutil
 
     from longtake.models.registry import WEIGHTS
@@ -230,7 +262,8 @@ def test_the_detail_pass_needs_an_upsampler(embedded: LTXV, clip: Path, tmp_path
     bare = settings(model_sources={"ltxv-tiny": str(tmp_path / "model")})
     request = parse(ltxv098.Request, {"prompt": PROMPT, "enable_detail_pass": True, "video": {"video_url": str(clip)}})
     with (
-        pytest.raises(InvalidRequest, match="needs a latent upsampler"),
-        prepared(request, embedded.card, bare, allow_local=True, new_frames=24),
+        pytest.raises(InvalidRequest, match="enable_detail_pass needs a latent upsampler") as error,
+        ready(request, here=bare, extras=Extras(new_frames=24)),
     ):
         pass
+    assert error.value.loc == ("body", "enable_detail_pass")

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from longtake.errors import InvalidRequest
-from longtake.settings import Settings, settings
+from longtake.settings import PriceSetting, Settings, settings
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_defaults_are_complete_and_frozen() -> None:
     made = settings()
     assert (made.device, made.dtype, made.safety, made.offline) == ("auto", "auto", "available", False)
-    assert (made.price_ltxv097_per_video, made.price_ltxv098_per_second) == (Decimal("0.12"), Decimal("0.02"))
+    assert made.prices == {}, "the endpoints' own, which are fal's"
     assert made.models_dir.is_absolute()
     with pytest.raises(ValidationError):
         made.device = "cpu"
@@ -33,12 +33,17 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setenv("LONGTAKE_DEVICE", "cuda:1")
     monkeypatch.setenv("LONGTAKE_OFFLINE", "1")
     monkeypatch.setenv("LONGTAKE_MODEL_SOURCES", '{"ltxv-tiny": "/models/tiny"}')
-    monkeypatch.setenv("LONGTAKE_PRICE_LTXV097_PER_VIDEO", "0.2")
+    monkeypatch.setenv("LONGTAKE_PRICES", '{"a": 0.2, "b": "0.3", "c": {"usd": 0.001605, "usd_with_lora": 1}}')
     monkeypatch.setenv("LONGTAKE_HF_TOKEN", "hf_secret")
     made = settings()
     assert (made.models_dir, made.device, made.offline) == (tmp_path, "cuda:1", True)
     assert made.model_sources == {"ltxv-tiny": "/models/tiny"}
-    assert made.price_ltxv097_per_video == Decimal("0.2")
+    assert made.prices == {
+        "a": PriceSetting(usd=Decimal("0.2")),
+        "b": PriceSetting(usd=Decimal("0.3")),
+        "c": PriceSetting(usd=Decimal("0.001605"), usd_with_lora=Decimal(1)),
+    }
+    assert settings(prices={"a": 2}).prices == {"a": PriceSetting(usd=Decimal(2))}
     assert "hf_secret" not in repr(made)
     assert settings(device="cpu").device == "cpu"
 
@@ -53,8 +58,14 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         ("OFFLINE", "perhaps", "LONGTAKE_OFFLINE=perhaps"),
         ("MAX_SOURCE_BYTES", "0", "LONGTAKE_MAX_SOURCE_BYTES=0"),
         ("MAX_SOURCE_DURATION_S", "inf", "LONGTAKE_MAX_SOURCE_DURATION_S=inf"),
-        ("PRICE_LTXV098_PER_SECOND", "-1", "LONGTAKE_PRICE_LTXV098_PER_SECOND=-1"),
-        ("PRICE_LTXV098_PER_SECOND", "nan", "LONGTAKE_PRICE_LTXV098_PER_SECOND"),
+        ("PRICES", '{"a": -1}', "LONGTAKE_PRICES=-1"),
+        ("PRICES", '{"a": "nan"}', "LONGTAKE_PRICES=nan"),
+        ("PRICES", '{"a": {"usd": 1, "usd_with_lora": -1}}', "LONGTAKE_PRICES=-1"),
+        ("PRICES", '{"a": {"euro": 1}}', "LONGTAKE_PRICES="),
+        ("PRICES", "0.2", "LONGTAKE_PRICES=0.2"),
+        ("PRICES", "not json", "LONGTAKE_PRICES=not json is not a usable value: must be JSON"),
+        ("PRICE_LTXV098_PER_SECOND", "0.5", "LONGTAKE_PRICE_LTXV098_PER_SECOND is no setting any more"),
+        ("PRICE_LTX2_PER_MEGAPIXEL_WITH_LORA", "1", "LONGTAKE_PRICES names prices by endpoint id, as JSON"),
         ("EXPANSION_URL", "ftp://host", "http"),
         ("EXPANSION_URL", "http://host/v1", "LONGTAKE_EXPANSION_MODEL must name"),
         ("MODEL_SOURCES", "not json", "LONGTAKE_MODEL_SOURCES"),

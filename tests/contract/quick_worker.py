@@ -74,6 +74,7 @@ def give_back(order: dict[str, Any], folder: Path) -> None:
         file=str(result),
         content_type="video/mp4",
         response={"video": video, "prompt": body["prompt"], "seed": 7},
+        billable_units="1",
         price_usd="0.02",
         sync=bool(body.get("sync_mode")),
         timings={"inference_time": 0.1},

@@ -12,21 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.clip import Source, Span
-from longtake.endpoints import endpoint, ltx23
-from longtake.endpoints.shared import parse
+from longtake.endpoints import ltx2, ltx23
+from longtake.endpoints.validation import parse
 from longtake.errors import InvalidRequest
+from longtake.families import plan_from_json, plan_to_json
+from longtake.families.ltx2.options import Modality
+from longtake.families.ltx2.plan import LTX2Plan, source_clock
 from longtake.models.registry import CAMERAS, card
-from longtake.plans import LTX2Plan, Modality, from_json, to_json
-from longtake.families.ltx2.plan import source_clock, whole_span
-from longtake.pricing import Prices
+from longtake.plans import PlannedAdapter, frames_on_clock
+from tests.endpoints.planning import CLIP, plan_of, request_of
 
-CLIP = Source("mp4", "h264", 1920, 1080, Fraction(24000, 1001), 100)
 PUBLISHED, TINY = card("ltx-2.3"), card("ltx2-tiny")
+DISTILL = PlannedAdapter("distill", (0.2, 0.5), ("body", "distill_lora_first_pass_scale"), own=True)
 
 
 def planned(source: Source = CLIP, model: Any = PUBLISHED, new_frames: int | None = None, **fields: Any) -> LTX2Plan:
-    request = parse(ltx23.Request, {"prompt": "a prompt", "video_url": "x"} | fields)
-    return ltx23.plan(request, source, model, 7, Prices(), new_frames)
+    plan = plan_of(ltx23.ENDPOINT, fields, source, model, new_frames=new_frames)
+    assert isinstance(plan, LTX2Plan)
+    return plan
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,10 @@ def test_the_request_is_the_published_one(document: str) -> None:
         field = fields[name]
         assert bool(required) == field.is_required(), name
         description, *defaults = told.split(" Default value: ")
-        assert field.description == description, name
+        if name == "num_frames":  # ours says what is counted
+            assert str(field.description).startswith(description.removesuffix("."))
+        else:
+            assert field.description == description, name
         if defaults:
             assert json.loads(defaults[0]) == field.default, name
     for name, value in example.items():
@@ -63,22 +69,22 @@ def test_every_choice_is_the_published_one(document: str) -> None:
     ours = [
         list(get_args(kind)) for kind in literals if get_origin(kind) is not None and type(None) not in get_args(kind)
     ]
-    ours[0] = list(get_args(ltx23.VideoPreset))
+    ours[0] = list(get_args(ltx2.VideoPreset))
     assert ours == listed
-    assert set(get_args(ltx23.CameraLoRA)) == {*CAMERAS, "none"}
-    assert set(ltx23.PRESETS) == set(get_args(ltx23.VideoPreset)) - {"auto"}
+    assert set(get_args(ltx2.CameraLoRA)) == {*CAMERAS, "none"}
+    assert set(ltx2.PRESETS) == set(get_args(ltx2.VideoPreset)) - {"auto"}
 
 
 def test_the_response_and_the_size_are_the_published_ones() -> None:
-    assert list(ltx23.Response.model_fields) == ["video", "seed", "prompt"]
-    assert parse(ltx23.ImageSize, {}) == ltx23.ImageSize(width=512, height=512)
+    assert list(ltx2.Response.model_fields) == ["video", "seed", "prompt"]
+    assert parse(ltx2.ImageSize, {}) == ltx2.ImageSize(width=512, height=512)
     shape = ltx23.Request.model_json_schema()["properties"]["video_size"]
     assert [kind.get("$ref", kind.get("type")) for kind in shape["anyOf"]] == ["#/$defs/ImageSize", "string"]
 
 
 RANGES = {
     "num_frames": (9, 481),
-    "num_context_frames": (1, 121),
+    "num_context_frames": (0, 121),
     "num_inference_steps": (8, 50),
     "fps": (1, 60),
     "video_cfg_scale": (1, 20),
@@ -152,37 +158,53 @@ def test_bad_fields_are_named(fields: dict[str, Any], loc: tuple[str, ...], sent
 
 def test_unknown_fields_are_named_inside_the_size_too() -> None:
     given = {"prompt": "x", "video_url": "x", "video_size": {"width": 512, "heigth": 512}}
-    assert parse(ltx23.Request, given).video_size == ltx23.ImageSize(width=512, height=512)
+    assert parse(ltx23.Request, given).video_size == ltx2.ImageSize(width=512, height=512)
     with pytest.raises(InvalidRequest, match=r"video_size\.heigth is not a field"):
         parse(ltx23.Request, given, forbid_unknown=True)
-
-
-def test_it_is_found_by_part_of_its_id() -> None:
-    assert endpoint("2.3") is endpoint("ltx-2.3") is ltx23
 
 
 def test_the_default_plan() -> None:
     plan = planned()
     assert (plan.width, plan.height, plan.rate) == (1920, 1080, Fraction(24000, 1001))
     assert plan.context == Span(0, 100, plan.rate)
-    assert (plan.shown_frames, plan.context_frames, plan.new_frames, plan.num_frames) == (100, 25, 121, 221)
+    assert (plan.shown_frames, plan.context_frames, plan.new_frames, plan.num_frames) == (100, 25, 96, 196)
+    assert plan.billed_frames == 121, "the context's overlap counts as published"
     assert (plan.kept_frames, plan.keeps_source, plan.new_first) == (100, True, False)
-    assert [(one.context_frames, one.new_frames, one.take_frames) for one in plan.extensions] == [(25, 121, 153)]
-    assert [(one.canvas, one.distill) for one in plan.scales] == [((960, 544), 0.2), ((1920, 1088), 0.5)]
+    assert [(one.context_frames, one.new_frames, one.take_frames) for one in plan.extensions] == [(25, 96, 121)]
+    assert plan.scales == ((960, 544), (1920, 1088))
+    assert plan.adapters == (DISTILL,)
     assert (plan.scheduler, plan.steps, plan.gamma, plan.eta) == ("beta", 15, 0, 0.25)
-    assert (plan.video, plan.audio) == (Modality(3, 1, 3, 0.85), Modality(7, 0, 3, 0.7))
+    assert plan.video == Modality(cfg=3, stg=1, modality=3, rescale=0.85)
+    assert plan.audio == Modality(cfg=7, stg=0, modality=3, rescale=0.7)
     assert (plan.stg_blocks, plan.sound, plan.acceleration) == ((28,), True, "none")
     assert plan.predictions == ("prompt", "negative", "disturbed", "isolated")
     assert plan.evaluations == 15 * 4 + 3
-    assert (plan.camera, plan.end_image, plan.loras) == (None, None, ())
+    assert (plan.end_image, plan.notes, plan.sync_mode) == (None, (), False)
+    assert (plan.recipe.suffix, plan.quality, plan.write_mode) == (".mp4", "high", "balanced")
+
+
+def picture(**scales: float) -> Modality:
+    return Modality(**{"cfg": 3.0, "stg": 1.0, "modality": 3.0, "rescale": 0.85} | scales)
+
+
+def sound(**scales: float) -> Modality:
+    return Modality(**{"cfg": 7.0, "stg": 0.0, "modality": 3.0, "rescale": 0.7} | scales)
+
+
+def camera(movement: str, scale: float) -> PlannedAdapter:
+    return PlannedAdapter(f"camera_{movement}", (scale, scale), ("body", "camera_lora"), own=True)
 
 
 REACHES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"prompt": "p"}, {"prompt": "p"}),
     ({"negative_prompt": "n"}, {"negative_prompt": "n"}),
-    ({"num_frames": 9}, {"new_frames": 9, "num_frames": 109}),
-    ({"num_context_frames": 41}, {"context_frames": 41}),
-    ({"extend_direction": "backward"}, {"direction": "backward", "new_first": True, "context_frames": 24}),
+    ({"num_frames": 41}, {"context_frames": 25, "new_frames": 16, "num_frames": 116, "billed_frames": 41}),
+    ({"num_frames": 9}, {"context_frames": 1, "new_frames": 8, "num_frames": 108, "billed_frames": 9}),
+    ({"num_context_frames": 41}, {"context_frames": 41, "new_frames": 80}),
+    (
+        {"extend_direction": "backward"},
+        {"direction": "backward", "new_first": True, "context_frames": 24, "new_frames": 97},
+    ),
     ({"video_size": "square"}, {"width": 512, "height": 512}),
     ({"video_size": {"width": 641, "height": 361}}, {"width": 640, "height": 360}),
     ({"video_size": {"height": 1024}}, {"width": 512, "height": 1024}),
@@ -192,18 +214,20 @@ REACHES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"match_input_fps": False, "fps": 29.97}, {"rate": Fraction(30000, 1001), "shown_frames": 125}),
     ({"num_inference_steps": 8}, {"steps": 8}),
     ({"scheduler": "ltx2"}, {"scheduler": "ltx2"}),
-    ({"video_cfg_scale": 2}, {"video": Modality(2, 1, 3, 0.85)}),
-    ({"video_stg_scale": 2}, {"video": Modality(3, 2, 3, 0.85)}),
-    ({"video_modality_scale": 2}, {"video": Modality(3, 1, 2, 0.85)}),
-    ({"video_rescaling_scale": 0.5}, {"video": Modality(3, 1, 3, 0.5)}),
-    ({"audio_cfg_scale": 2}, {"audio": Modality(2, 0, 3, 0.7)}),
-    ({"audio_stg_scale": 2}, {"audio": Modality(7, 2, 3, 0.7)}),
-    ({"audio_modality_scale": 2}, {"audio": Modality(7, 0, 2, 0.7)}),
-    ({"audio_rescaling_scale": 0.5}, {"audio": Modality(7, 0, 3, 0.5)}),
+    ({"video_cfg_scale": 2}, {"video": picture(cfg=2)}),
+    ({"video_stg_scale": 2}, {"video": picture(stg=2)}),
+    ({"video_modality_scale": 2}, {"video": picture(modality=2)}),
+    ({"video_rescaling_scale": 0.5}, {"video": picture(rescale=0.5)}),
+    ({"audio_cfg_scale": 2}, {"audio": sound(cfg=2)}),
+    ({"audio_stg_scale": 2}, {"audio": sound(stg=2)}),
+    ({"audio_modality_scale": 2}, {"audio": sound(modality=2)}),
+    ({"audio_rescaling_scale": 0.5}, {"audio": sound(rescale=0.5)}),
     ({"gradient_estimation_gamma": 2}, {"gamma": 2}),
     ({"use_restart_sampling": False}, {"eta": 0}),
     ({"acceleration": "high"}, {"acceleration": "high"}),
-    ({"camera_lora": "jib_up", "camera_lora_scale": 0.5}, {"camera": "jib_up", "camera_scale": 0.5}),
+    ({"camera_lora": "jib_up"}, {"adapters": (camera("jib_up", 1), DISTILL)}),
+    ({"camera_lora": "jib_up", "camera_lora_scale": 0.5}, {"adapters": (camera("jib_up", 0.5), DISTILL)}),
+    ({"camera_lora_scale": 0.5}, {"adapters": (DISTILL,)}),
     ({"enable_prompt_expansion": False}, {"expand_prompt": False}),
     ({"enable_safety_checker": False}, {"check_safety": False}),
     ({"video_strength": 0.5}, {"strength": 0.5, "keeps_source": False, "kept_frames": 75}),
@@ -230,13 +254,22 @@ def test_no_field_is_left_out() -> None:
     assert set(ltx23.Request.model_fields) - tried == scales | {"video_url", "seed"}
 
 
+def test_the_source_and_the_seed_are_told() -> None:
+    request = request_of(ltx23.ENDPOINT, {"video_url": "a.mp4", "seed": 2**64 - 1})
+    assert ltx23.ENDPOINT.source_url(request) == "a.mp4"
+    assert ltx23.options(request, CLIP).seed == 2**64 - 1
+
+
 def test_scales_and_their_distill_adapter() -> None:
     strengths: dict[str, Any] = {"distill_lora_first_pass_scale": 0.0, "distill_lora_second_pass_scale": 1.0}
-    assert [one.distill for one in planned(**strengths).scales] == [0, 1]
-    (only,) = planned(use_multiscale=False).scales
-    assert (only.canvas, only.distill) == ((1920, 1088), 0.2)
-    assert planned(use_multiscale=False).evaluations == 60
-    assert [one.canvas for one in planned(model=TINY).scales] == [(112, 64), (224, 128)]
+    (adapter,) = planned(**strengths).adapters
+    assert (adapter.source, adapter.scales, adapter.own) == ("distill", (0, 1), True)
+    assert adapter.field == ("body", "distill_lora_second_pass_scale"), "the field that asks for it"
+    single = planned(use_multiscale=False)
+    assert (single.scales, [one.scales for one in single.adapters]) == (((1920, 1088),), [(0.2,)])
+    assert single.evaluations == 60
+    assert planned(use_multiscale=False, distill_lora_first_pass_scale=0).adapters == (), "of no strength in any pass"
+    assert planned(model=TINY).scales == ((112, 64), (224, 128))
 
 
 @pytest.mark.parametrize(
@@ -262,7 +295,43 @@ def test_a_long_extension_goes_on_in_windows() -> None:
     plan = planned(new_frames=1441)
     assert (plan.new_frames, len(plan.extensions)) == (1441, 4)
     assert plan.evaluations == 4 * 63
-    assert len(planned(model=TINY).extensions) == 6
+    tiny = planned(model=TINY)
+    assert len(tiny.extensions) == 4
+    assert (tiny.new_frames, tiny.billed_frames) == (96, 121), "every model gives the same counts"
+
+
+@pytest.mark.parametrize(
+    ("fields", "context", "new", "note"),
+    [
+        ({"num_context_frames": 0}, 0, 121, None),
+        ({"num_context_frames": 8}, 9, 112, "num_context_frames is 8; the context has 9 frames, for a context fills"),
+        ({"num_context_frames": 25}, 25, 96, None),
+        ({"num_context_frames": 121, "num_frames": 200}, 97, 103, "for the source has no more"),
+        ({"num_context_frames": 1, "extend_direction": "backward"}, 8, 113, "the context has 8 frames"),
+        ({"num_context_frames": 0, "extend_direction": "backward"}, 0, 121, None),
+        ({"num_context_frames": 24, "num_frames": 26}, 25, 1, "the context has 25 frames"),
+        ({"num_frames": 30}, 17, 13, None),
+        ({"num_frames": 9, "extend_direction": "backward"}, 8, 8, None),
+    ],
+)
+def test_the_context_is_snapped_and_counts(fields: dict[str, Any], context: int, new: int, note: str | None) -> None:
+    plan = planned(**fields)
+    assert (plan.context_frames, plan.new_frames) == (context, new)
+    assert note in plan.notes[0] if note else plan.notes == ()
+
+
+def test_a_context_that_leaves_no_room_says_by_how_much() -> None:
+    with pytest.raises(InvalidRequest, match="num_frames must be at least 122, 1 more") as error:
+        planned(source=Source("mp4", "h264", 64, 64, Fraction(24), 300), num_context_frames=121)
+    assert error.value.loc == ("body", "num_context_frames")
+
+
+def test_a_source_below_one_frame_per_second_is_repeated() -> None:
+    slow = Source("mp4", "h264", 640, 480, Fraction(1, 2), 50)
+    plan = planned(source=slow)
+    assert (plan.rate, plan.shown_frames, plan.speed) == (1, 100, 1)
+    assert plan.notes == ("The source has 0.5 frames per second; its frames are repeated at 1.",)
+    assert planned(source=slow, match_input_fps=False).shown_frames == 2400
 
 
 @given(
@@ -270,7 +339,7 @@ def test_a_long_extension_goes_on_in_windows() -> None:
     st.fractions(Fraction(1, 2), 240, max_denominator=1001),
     st.integers(16, 8192),
     st.integers(16, 8192),
-    st.sampled_from(["auto", *ltx23.PRESETS]) | st.tuples(st.integers(64, 4096), st.integers(64, 4096)),
+    st.sampled_from(["auto", *ltx2.PRESETS]) | st.tuples(st.integers(64, 4096), st.integers(64, 4096)),
     st.integers(9, 481),
     st.sampled_from(["forward", "backward"]),
     st.none() | st.floats(1, 60),
@@ -282,17 +351,18 @@ def test_lengths_rates_and_sizes_are_exact(
     width: int,
     height: int,
     size: str | tuple[int, int],
-    new: int,
+    num_frames: int,
     direction: str,
     fps: float | None,
     model: Any,
 ) -> None:
     source = Source("mp4", "h264", width, height, rate, frames)
     asked = size if isinstance(size, str) else {"width": size[0], "height": size[1]}
-    fields: dict[str, Any] = {"num_frames": new, "extend_direction": direction, "video_size": asked}
+    fields: dict[str, Any] = {"num_frames": num_frames, "extend_direction": direction, "video_size": asked}
     fields |= {} if fps is None else {"match_input_fps": False, "fps": fps}
     clock = source_clock(source, fps)
-    if direction == "backward" and len(whole_span(source, clock)) < 8:
+    available = frames_on_clock(frames, rate, clock)
+    if direction == "backward" and available < 8:
         with pytest.raises(InvalidRequest, match="needs at least 8"):
             planned(source, model, **fields)
         return
@@ -302,21 +372,29 @@ def test_lengths_rates_and_sizes_are_exact(
     assert plan.speed == 1
     if fps is None and 1 <= rate <= 60:
         assert (plan.rate, plan.shown_frames) == (rate, frames)
-    assert plan.new_frames == new == plan.num_frames - plan.shown_frames
+    assert plan.new_frames == plan.num_frames - plan.shown_frames
+    assert plan.new_frames >= 8
+    assert plan.billed_frames == num_frames
+    context = num_frames - plan.new_frames
+    assert context <= 25
+    assert plan.new_frames == 8 or context % 8 == (direction == "forward"), "whole latents"
     assert abs(plan.shown_frames / plan.rate - frames / rate) <= 1 / plan.rate
-    exact = (width, height) if asked == "auto" else ltx23.PRESETS[size] if isinstance(size, str) else size
+    exact = (width, height) if asked == "auto" else ltx2.PRESETS[size] if isinstance(size, str) else size
     assert (plan.width, plan.height) == (exact[0] // 2 * 2, exact[1] // 2 * 2)
-    assert from_json(json.loads(json.dumps(to_json(plan)))) == plan
+    assert plan_from_json(json.loads(json.dumps(plan_to_json(plan)))) == plan
 
 
-def test_the_price_is_per_begun_megapixel_of_new_video() -> None:
+def test_the_price_is_per_begun_megapixel_of_all_frames_that_are_counted() -> None:
     sized: dict[str, Any] = {"video_size": {"width": 1000, "height": 1000}}
-    assert planned(**sized, num_frames=100).price_usd == 100 * Fraction("0.001605")
+    plan = planned(**sized, num_frames=100)
+    assert (plan.unit, plan.billed_units, plan.price_usd) == ("megapixels", 100, 100 * Fraction("0.001605"))
     assert planned(**sized, num_frames=100, camera_lora="static").price_usd == 100 * Fraction("0.001805")
     assert planned(video_size="square", num_frames=9).price_usd == 3 * Fraction("0.001605")
+    added = planned(**sized, new_frames=75)
+    assert (added.billed_frames, added.price_usd) == (100, 100 * Fraction("0.001605")), "25 of context and 75 new"
 
 
 def test_plans_of_both_families_survive_json() -> None:
     plan = planned(extend_direction="backward", end_image_url="a.png", camera_lora="static", num_frames=481)
-    assert from_json(json.loads(json.dumps(to_json(plan)))) == plan
-    assert to_json(plan)["family"] == "ltx2"
+    assert plan_from_json(json.loads(json.dumps(plan_to_json(plan)))) == plan
+    assert plan_to_json(plan)["family"] == "ltx2"

@@ -1,10 +1,10 @@
 """Requests: the published names, defaults and ranges; sentences for what is wrong; and the plans they become."""
 
+import json
 import re
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,38 +12,42 @@ from annotated_types import Ge, Le
 from pydantic import BaseModel
 
 from longtake.clip import Source
-from longtake.endpoints import ENDPOINTS, endpoint, ltxv097, ltxv098
-from longtake.endpoints.shared import parse
+from longtake.endpoints import Endpoint, ltxv, ltxv097, ltxv098
+from longtake.endpoints.validation import parse
 from longtake.errors import InvalidRequest
-from longtake.models.registry import card
-from longtake.plans import LTXVPlan, from_json, to_json
-from longtake.pricing import Prices
+from longtake.families import plan_from_json, plan_to_json
+from longtake.families.ltxv.plan import LTXVPlan
 from longtake.families.ltxv.profiles import NAG_SCALE, NONE
+from longtake.models.registry import card
+from longtake.settings import PriceSetting
+from tests.endpoints.planning import CLIP, options_of, plan_of, request_of
 
-CLIP = Source("mp4", "h264", 1920, 1080, Fraction(24000, 1001), 100)
-DEV, DISTILLED, TINY = card("ltxv-13b-0.9.7-dev"), card("ltxv-13b-0.9.8-distilled"), card("ltxv-tiny")
+DEV, TINY = card("ltxv-13b-0.9.7-dev"), card("ltxv-tiny")
+LONG = Source("mp4", "h264", 1920, 1080, Fraction(24), 300)
 
 
 def plan_097(source: Source = CLIP, new_frames: int | None = None, **fields: Any) -> LTXVPlan:
-    request = parse(
-        ltxv097.Request, {"prompt": "a prompt"} | fields | {"video": {"video_url": "x"} | fields.get("video", {})}
-    )
-    return ltxv097.plan(request, source, DEV, 7, Prices(), new_frames)
+    plan = plan_of(ltxv097.ENDPOINT, fields, source, new_frames=new_frames)
+    assert isinstance(plan, LTXVPlan)
+    return plan
 
 
-def plan_098(source: Source = CLIP, model: Any = DISTILLED, new_frames: int | None = None, **fields: Any) -> LTXVPlan:
-    request = parse(
-        ltxv098.Request, {"prompt": "a prompt"} | fields | {"video": {"video_url": "x"} | fields.get("video", {})}
-    )
-    return ltxv098.plan(request, source, model, 7, Prices(), new_frames)
+def plan_098(source: Source = CLIP, model: Any = None, new_frames: int | None = None, **fields: Any) -> LTXVPlan:
+    plan = plan_of(ltxv098.ENDPOINT, fields, source, model, new_frames=new_frames)
+    assert isinstance(plan, LTXVPlan)
+    return plan
 
 
-@pytest.mark.parametrize(("module", "seed"), [(ltxv097, "001_52c296874baccdd4"), (ltxv098, "000_b40df132908296d5")])
-def test_requests_are_the_published_ones(shared: Path, module: ModuleType, seed: str) -> None:
+@pytest.mark.parametrize(
+    ("endpoint", "seed"),
+    [(ltxv097.ENDPOINT, "001_52c296874baccdd4"), (ltxv098.ENDPOINT, "000_b40df132908296d5")],
+    ids=lambda case: getattr(case, "name", ""),
+)
+def test_requests_are_the_published_ones(shared: Path, endpoint: Endpoint[Any, Any], seed: str) -> None:
     text = (shared / "seeds" / f"{seed}.txt").read_text().split("### Output Schema")[0]
     entries = re.split(r"\n- \*\*`", text)[1:]
     published = {entry.split("`")[0]: entry for entry in entries}
-    fields = module.Request.model_fields
+    fields = endpoint.Request.model_fields
     assert list(published) == list(fields)
     for name, entry in published.items():
         field = fields[name]
@@ -91,13 +95,18 @@ def test_missing_and_unknown_fields_are_named() -> None:
         parse(ltxv098.Request, listed, forbid_unknown=True)
 
 
-def test_endpoints_by_part_of_their_id() -> None:
-    assert endpoint("098") is ltxv098
-    assert endpoint(ltxv097.ENDPOINT) is ltxv097
-    for unclear in ("", "extend", "ltx-9"):
-        with pytest.raises(InvalidRequest, match="There is no endpoint"):
-            endpoint(unclear)
-    assert len(ENDPOINTS) == 3
+@pytest.mark.parametrize("seed", [-(2**63), -1, 0, 2**31, 2**64 - 1])
+def test_seeds_of_64_bits_are_taken(seed: int) -> None:
+    assert options_of(ltxv098.ENDPOINT, {"seed": seed}).seed == seed
+
+
+@pytest.mark.parametrize("seed", [-(2**63) - 1, 2**64, 10**30, 1.5, "x"])
+def test_other_seeds_are_refused_by_name(seed: Any) -> None:
+    with pytest.raises(InvalidRequest, match="seed is ") as error:
+        request_of(ltxv098.ENDPOINT, {"seed": seed})
+    assert (error.value.loc, error.value.status) == (("body", "seed"), 422)
+    if isinstance(seed, int):
+        assert "a whole number from -2**63 to 2**64 - 1" in error.value.message
 
 
 def test_097_default_plan() -> None:
@@ -105,7 +114,8 @@ def test_097_default_plan() -> None:
     assert (plan.width, plan.height, plan.num_frames) == (1280, 704, 121)
     assert (plan.shown_frames, plan.context_frames, plan.new_frames) == (97, 97, 24)
     assert plan.rate == Fraction(24000, 1001), "the source's own rate"
-    assert plan.price_usd == Fraction("0.12")
+    assert (plan.unit, plan.billed_units, plan.price_usd) == ("videos", 1, Fraction("0.12"))
+    assert (plan.expand_prompt, plan.check_safety) == (True, True)
     (only,) = plan.passes
     assert (only.canvas, only.steps, only.skip_initial, only.skip_final) == ((1280, 704), 40, 0, 0)
     assert only.guidance.cfg_star
@@ -123,12 +133,27 @@ def test_097_keeps_the_sources_rate_up_to_sixty() -> None:
     assert plan.speed == 1
 
 
-def test_097_without_room_says_what_would_help() -> None:
-    with pytest.raises(InvalidRequest, match="start_frame_num so that at most 120 of the source's 300 frames"):
-        plan_097(Source("mp4", "h264", 1920, 1080, Fraction(24), 300))
-    whole = plan_097(Source("mp4", "h264", 1920, 1080, Fraction(24), 300), new_frames=96)
-    assert (whole.shown_frames, whole.new_frames, whole.num_frames) == (300, 96, 396)
+def test_097_shows_all_of_a_long_source_and_makes_half_of_its_count() -> None:
+    plan = plan_097(LONG)
+    assert (plan.context.start, plan.context.stop) == (0, 300)
+    assert (plan.shown_frames, plan.context_frames, plan.new_frames, plan.num_frames) == (300, 57, 64, 364)
+    assert plan.billed_frames == 121
+    assert plan.notes == (
+        "num_frames is 121, and the source uses 300: 64 frames are new, continuing its last 57, and all of the source "
+        "is shown.",
+    )
+    part = plan_097(LONG, video={"start_frame_num": 120})
+    assert (part.context.start, part.shown_frames, part.new_frames) == (120, 180, 64)
+    whole = plan_097(LONG, new_frames=96)
+    assert (whole.shown_frames, whole.new_frames, whole.num_frames, whole.notes) == (300, 96, 396, ())
     assert whole.context_frames == 121
+
+
+def test_only_a_start_beyond_the_end_has_no_room() -> None:
+    with pytest.raises(InvalidRequest, match="is 104, and the video has only 100 frames") as error:
+        plan_097(video={"start_frame_num": 104})
+    assert error.value.loc == ("body", "video", "start_frame_num")
+    assert plan_097(video={"start_frame_num": 96}).shown_frames == 1
 
 
 def test_098_default_plan() -> None:
@@ -136,6 +161,7 @@ def test_098_default_plan() -> None:
     assert (plan.width, plan.height, plan.num_frames, plan.rate) == (1280, 704, 121, Fraction(24000, 1001))
     assert plan.keeps_source
     assert plan.kept_frames == 97
+    assert (plan.unit, plan.billed_units) == ("seconds", Fraction(121, 24))
     assert plan.price_usd == Fraction(121, 24) * Fraction("0.02")
     assert [p.canvas for p in plan.passes] == [(1280, 704)]
     assert plan.passes[0].guidance.evaluations(0.99) == 1
@@ -147,6 +173,7 @@ def test_098_detail_pass_has_two_scales_and_twice_the_price() -> None:
     assert (first.canvas, first.steps, first.skip_initial, first.skip_final) == ((832, 448), 8, 0, 1)
     assert (second.canvas, second.steps, second.skip_initial, second.skip_final) == ((1664, 896), 8, 5, 0)
     assert plan.price_usd == 2 * plan_098().price_usd
+    assert plan.billed_units == 2 * plan_098().billed_units
     with pytest.raises(InvalidRequest, match="second_pass_skip_initial_steps is 8; it must be less than"):
         plan_098(enable_detail_pass=True, second_pass_skip_initial_steps=8)
     assert len(plan_098(second_pass_skip_initial_steps=8).passes) == 1, "second_pass_* count only with the detail pass"
@@ -163,6 +190,37 @@ def test_098_long_video_goes_in_windows() -> None:
     assert plan.num_frames == 1441
     assert len(plan.windows) > 1
     assert plan.windows[-1].stop == (plan.take_frames - 1) // 8 + 1
+
+
+@pytest.mark.parametrize(("num_frames", "context", "new"), [(121, 57, 64), (105, 49, 56), (9, 1, 8), (104, 49, 55)])
+def test_098_without_room_gives_half_to_the_source(num_frames: int, context: int, new: int) -> None:
+    source = Source("mp4", "h264", 1920, 1080, Fraction(24), 121)
+    plan = plan_098(source, num_frames=num_frames)
+    assert (plan.shown_frames, plan.context_frames, plan.new_frames) == (121, context, new)
+    assert (plan.billed_frames, len(plan.notes)) == (num_frames, 1)
+    seconds = Fraction(num_frames, 24)
+    assert (plan.billed_units, plan.price_usd) == (seconds, seconds * Fraction("0.02"))
+    tiny = plan_098(source, TINY, num_frames=num_frames)
+    assert (tiny.shown_frames, tiny.new_frames, tiny.billed_frames) == (121, new, num_frames), "whatever the model"
+
+
+@pytest.mark.parametrize(("num_frames", "told"), [(105, True), (128, True), (129, True), (130, False), (160, False)])
+def test_098_few_new_frames_are_told(num_frames: int, told: bool) -> None:
+    plan = plan_098(num_frames=num_frames)
+    assert (plan.shown_frames, plan.new_frames) == (97, num_frames - 97)
+    assert bool(plan.notes) == told
+    if told:
+        assert f"Only {num_frames - 97} of num_frames = {num_frames} are new" in plan.notes[0]
+
+
+def test_a_slow_source_plays_faster_and_that_is_told() -> None:
+    slow = Source("mp4", "h264", 1920, 1080, Fraction(1, 2), 41)
+    plan = plan_098(slow)
+    assert (plan.rate, plan.shown_frames) == (24, 41)
+    assert plan.notes == ("The source has 0.5 frames per second and plays 48 times as fast.",)
+    own = plan_097(slow)
+    assert (own.rate, own.context.rate, own.shown_frames, own.speed) == (1, 1, 81, 1)
+    assert own.notes[0] == "The source has 0.5 frames per second; its frames are repeated at 1."
 
 
 def test_098_each_field_reaches_the_plan() -> None:
@@ -184,7 +242,7 @@ def test_098_each_field_reaches_the_plan() -> None:
     assert (plan.width, plan.height, plan.rate, plan.negative_prompt) == (480, 480, Fraction(12), "n")
     assert (plan.expand_prompt, plan.reverse, plan.check_safety) == (True, True, False)
     assert (plan.temporal_adain_factor, plan.tone_map_compression_ratio, plan.constant_rate_factor) == (0.25, 0.5, 40)
-    assert (plan.passes[0].steps, plan.loras[0].path, plan.loras[0].scale) == (4, "a", 2)
+    assert (plan.passes[0].steps, plan.adapters[0].source, plan.adapters[0].scales) == (4, "a", (2,))
     assert (plan.strength, plan.context.reverse, plan.context.rate) == (0.5, True, Fraction(12))
     assert not plan.keeps_source
 
@@ -198,8 +256,8 @@ def test_098_guidance_footage_is_not_shown() -> None:
 def test_098_heeds_a_negative_prompt_of_the_users_own() -> None:
     assert plan_098().passes[0].guidance == NONE, "the default leaves the distilled model as published"
     assert plan_098(negative_prompt="fog").passes[0].guidance.nag == NAG_SCALE
-    request = parse(ltxv098.Request, {"prompt": "x", "negative_prompt": "fog", "video": {"video_url": "x"}})
-    assert ltxv098.plan(request, CLIP, DEV, 7, Prices()).passes[0].guidance.nag == 0, "CFG heeds it already"
+    dev = plan_098(model=DEV, negative_prompt="fog")
+    assert dev.passes[0].guidance.nag == 0, "CFG heeds it already"
 
 
 def test_extreme_aspect_is_refused_with_a_way_out() -> None:
@@ -211,22 +269,21 @@ def test_extreme_aspect_is_refused_with_a_way_out() -> None:
 
 @pytest.mark.parametrize("plan", [plan_097(), plan_098(enable_detail_pass=True, loras=[{"path": "a"}])])
 def test_plans_survive_json(plan: LTXVPlan) -> None:
-    import json
-
-    assert from_json(json.loads(json.dumps(to_json(plan)))) == plan
+    assert plan_from_json(json.loads(json.dumps(plan_to_json(plan)))) == plan
 
 
 def test_prices_are_settings() -> None:
-    request = parse(ltxv098.Request, {"prompt": "x", "video": {"video_url": "x"}})
-    prices = Prices(ltxv098_per_second=Decimal("0.48"))
-    assert ltxv098.plan(request, CLIP, DISTILLED, 7, prices).price_usd == Fraction(121, 24) * Fraction("0.48")
+    prices = {ltxv098.ENDPOINT.id: PriceSetting(usd=Decimal("0.48")), ltxv097.ENDPOINT.id: PriceSetting(usd=Decimal(9))}
+    assert plan_of(ltxv098.ENDPOINT, {}, prices=prices).price_usd == Fraction(121, 24) * Fraction("0.48")
+    assert plan_of(ltxv097.ENDPOINT, {}, prices=prices).price_usd == 9
 
 
 def test_responses_hold_every_file_fact() -> None:
-    shape: type[BaseModel] = ltxv098.Response
-    assert set(shape.model_json_schema()["$defs"]["VideoFile"]["properties"]) >= {
-        "url",
-        "fps",
-        "num_frames",
-        "duration",
-    }
+    for shape in (ltxv.Response, ltxv097.Response):
+        kind: type[BaseModel] = shape
+        assert set(kind.model_json_schema()["$defs"]["VideoFile"]["properties"]) >= {
+            "url",
+            "fps",
+            "num_frames",
+            "duration",
+        }

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.endpoints import ENDPOINTS, ltx23, ltxv098
-from longtake.endpoints.shared import MOST_ECHOED, echo, problems
+from longtake.endpoints.validation import MOST_ECHOED, echo, problems
 
 GOOD = {"prompt": "a cat", "video": {"video_url": "https://example.com/a.mp4"}}
 
@@ -26,6 +26,7 @@ def test_a_good_request_has_no_problems() -> None:
         ({**GOOD, "prompt": 1}, ["body", "prompt"], "string_type"),
         ({**GOOD, "num_frames": 8}, ["body", "num_frames"], "greater_than_equal"),
         ({**GOOD, "num_frames": "many"}, ["body", "num_frames"], "int_parsing"),
+        ({**GOOD, "seed": 2**64}, ["body", "seed"], "value_error"),
         ({**GOOD, "resolution": "8k"}, ["body", "resolution"], "literal_error"),
         (
             {**GOOD, "video": {"video_url": "x", "start_frame_num": 3}},

@@ -116,6 +116,7 @@ def run(order: dict[str, Any]) -> None:
         file=str(result),
         content_type="video/mp4",
         response={"video": {"file_name": "result.mp4"}, "seed": plan["seed"]} | body.get("more", {}),
+        billable_units="1",
         price_usd="0.02",
         sync=bool(body.get("sync")),
         timings={"inference_time": 0.1},

@@ -5,16 +5,18 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from longtake.endpoints import ltx23, ltxv098
+from longtake.endpoints import ltx2, ltx23, ltxv098
 from longtake.media.source import open_source
 
 CLIP = Path(__file__).parents[2] / "examples" / "clip.mp4"
 PROMPT = "a red circle moving left quickly over a green clouds background"
+SHORT = {"prompt": PROMPT, "num_frames": 41, "resolution": "480p", "first_pass_num_inference_steps": 2, "seed": 3}
 LONG = {"prompt": PROMPT, "num_frames": 73, "resolution": "480p", "seed": 3}
 
 
@@ -49,11 +51,14 @@ class Job:
         return said
 
     def until(self, *kinds: str, **facts: Any) -> dict[str, Any]:
-        """The next message of these kinds with these facts; a plan is answered."""
+        """The next message of these kinds with these facts, or the last word on the request; a plan is answered."""
         while True:
             said = self.told()
             if said["say"] == "plan" and "plan" not in kinds:
                 self.ask(do="go")
+            if said["say"] in ("done", "failed"):
+                assert said["say"] in kinds, said
+                return said
             if said["say"] in kinds and facts.items() <= said.items():
                 return said
 
@@ -92,12 +97,12 @@ def test_a_request_becomes_a_file_and_the_endpoint_s_answer(one: Job) -> None:
     body = {
         "prompt": PROMPT,
         "video_url": OWN,
-        "num_frames": 9,
+        "num_frames": 34,
         "video_size": "square",
         "seed": 5,
         "use_multiscale": False,
     }
-    one.run(ltx23.ENDPOINT, body, name="av")
+    one.run(ltx23.ENDPOINT.id, body, name="av")
     plan = one.until("plan")["plan"]
     assert plan["seed"] == 5
     one.ask(do="go")
@@ -107,9 +112,11 @@ def test_a_request_becomes_a_file_and_the_endpoint_s_answer(one: Job) -> None:
     with open_source(Path(done["file"])) as file:
         assert (file.facts.width, file.facts.height, file.facts.num_frames) == (512, 512, 33 + 9)
         assert file.facts.sound is not None
-    ltx23.Response.model_validate(done["response"])
+    ltx2.Response.model_validate(done["response"])
     assert done["response"]["seed"] == 5
-    assert float(done["price_usd"]) > 0
+    assert Decimal(done["billable_units"]) == 9, "512 x 512 x 34 pixels in begun megapixels"
+    assert Decimal(done["price_usd"]) == 9 * Decimal("0.001605")
+    assert done["new_frames"] == 9
     assert done["timings"]["sampling"] > 0
     assert done["timings"]["inference_time"] >= done["timings"]["sampling"]
 
@@ -124,14 +131,19 @@ def test_a_request_becomes_a_file_and_the_endpoint_s_answer(one: Job) -> None:
             ["body", "video", "video_url"],
         ),
         ({"video": {"video_url": "data:video/mp4;base64,aGVsbG8="}}, 422, "unsupported_video_format", None),
-        ({"video": {"video_url": OWN}, "num_frames": 17}, 422, "value_error", ["body", "num_frames"]),
+        (
+            {"video": {"video_url": OWN, "start_frame_num": 40}},
+            422,
+            "value_error",
+            ["body", "video", "start_frame_num"],
+        ),
         ({"video": {"video_url": "/etc/hostname"}}, 422, "value_error", ["body", "video", "video_url"]),
     ],
 )
 def test_what_cannot_be_done_is_told_and_the_next_goes_on(
     one: Job, body: dict[str, Any], status: int, type: str, loc: list[str] | None
 ) -> None:
-    one.run(ltxv098.ENDPOINT, {"prompt": PROMPT} | body, name=f"bad-{type}-{len(str(body))}")
+    one.run(ltxv098.ENDPOINT.id, {"prompt": PROMPT} | body, name=f"bad-{type}-{len(str(body))}")
     failed = one.until("done", "failed")
     assert (failed["say"], failed["status"], failed["error_type"]) == ("failed", status, type)
     assert loc in (None, failed["body"]["detail"][0]["loc"])
@@ -140,7 +152,7 @@ def test_what_cannot_be_done_is_told_and_the_next_goes_on(
 
 def test_a_cancel_is_heard_within_a_step_and_counts_for_its_request_alone(one: Job) -> None:
     one.ask(do="cancel", id="another")
-    one.run(ltxv098.ENDPOINT, LONG | {"video": {"video_url": OWN}}, name="cancelled")
+    one.run(ltxv098.ENDPOINT.id, LONG | {"video": {"video_url": OWN}}, name="cancelled")
     heard = one.until("progress", stage="sampling")
     one.ask(do="cancel", id="cancelled")
     steps = 0
@@ -152,18 +164,18 @@ def test_a_cancel_is_heard_within_a_step_and_counts_for_its_request_alone(one: J
 
 def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(one: Job, folder: Path) -> None:
     body = LONG | {"video": {"video_url": OWN}}
-    one.run(ltxv098.ENDPOINT, body, name="whole")
+    one.run(ltxv098.ENDPOINT.id, body, name="whole")
     plan = one.until("plan")["plan"]
     assert len(plan["windows"]) > 1
     one.ask(do="go")
     whole = one.until("done")
     with job(folder) as other:
-        other.run(ltxv098.ENDPOINT, body, name="killed")
+        other.run(ltxv098.ENDPOINT.id, body, name="killed")
         other.until("progress", stage="sampling", window=2)
         other.process.kill()
         other.process.wait()
     with job(folder) as other:
-        other.run(ltxv098.ENDPOINT, body, plan, name="killed")
+        other.run(ltxv098.ENDPOINT.id, body, plan, name="killed")
         windows = set()
         while (said := other.told())["say"] == "progress":
             if said["stage"] == "sampling":
@@ -171,3 +183,32 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(one: Job, folder: Pat
         assert said["say"] == "done", said
     assert 1 not in windows
     assert Path(said["file"]).read_bytes() == Path(whole["file"]).read_bytes()
+    assert len(list((folder / "killed").glob("steps-*"))) == 1
+
+
+@pytest.mark.parametrize("form", [{"form": 1}, {"family": "another"}, {"form": None}])
+def test_a_stored_plan_of_another_form_is_planned_anew(one: Job, form: dict[str, Any]) -> None:
+    body = {**SHORT, "video": {"video_url": OWN}}
+    one.run(ltxv098.ENDPOINT.id, body, name="first")
+    plan = one.until("plan")["plan"]
+    one.ask(do="cancel", id="first")
+    one.until("failed")
+    name = f"later-{next(iter(form))}"
+    one.run(ltxv098.ENDPOINT.id, body, plan | form, name=name)
+    again = one.until("plan", "done", "failed")
+    assert (again["say"], again["plan"]) == ("plan", plan), "told to the server once more, to be stored"
+    one.ask(do="go")
+    assert one.until("done", "failed")["say"] == "done"
+
+
+def test_another_plan_does_not_go_on_from_the_steps_of_the_first(one: Job, folder: Path) -> None:
+    body = {**SHORT, "video": {"video_url": OWN}}
+    for seed in (3, 4):
+        one.run(ltxv098.ENDPOINT.id, body | {"seed": seed}, name="twice")
+        assert one.until("progress", "done", "failed", stage="sampling")["say"] == "progress"
+        assert one.until("done", "failed")["response"]["seed"] == seed
+    assert len(list((folder / "twice").glob("steps-*"))) == 2
+    one.run(ltxv098.ENDPOINT.id, body | {"seed": 4}, name="twice")
+    while (said := one.until("progress", "done", "failed"))["say"] == "progress":
+        assert said["stage"] != "sampling", "the same plan goes on from its finished steps"
+    assert said["say"] == "done"

@@ -60,7 +60,7 @@ def test_a_request_is_carried_out(engine: sa.Engine, serve: Serve, tmp_path: Pat
     server.slots.wake("default")
     ended = end_of(engine, row)
     assert (ended.status_code, ended.price_usd, ended.timings) == (200, "0.02", {"inference_time": 0.1})
-    assert ended.headers == {"x-fal-billable-units": "0.02"}
+    assert ended.headers == {"x-fal-billable-units": "1", "x-longtake-price-usd": "0.02"}
     assert ended.plan is not None
     assert output_of(ended) == {
         "video": {"file_name": "result.mp4", "url": f"http://127.0.0.1:8000/cdn/files/{row.id}-result.mp4"},

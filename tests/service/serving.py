@@ -29,11 +29,18 @@ LTXV = "fal-ai/ltxv-13b-098-distilled/extend"
 LTX2 = "fal-ai/ltx-2.3-22b/extend-video"
 OLD = "fal-ai/ltx-video-v097/extend"
 INPUT: dict[str, Any] = {"prompt": "a cat", "video": {"video_url": "https://example.com/a.mp4"}}
+FLAT: dict[str, Any] = {"prompt": "a cat", "video_url": "https://example.com/a.mp4"}
 INPUTS: Mapping[str, dict[str, Any]] = {
     LTXV: INPUT,
     OLD: INPUT,
-    LTX2: {"prompt": "a cat", "video_url": "https://example.com/a.mp4"},
+    LTX2: FLAT,
+    "fal-ai/ltx-video-13b-dev/extend": INPUT,
+    "fal-ai/ltx-video-13b-distilled/extend": INPUT,
+    "fal-ai/ltx-2.3-22b/extend-video/lora": {**FLAT, "loras": []},
+    "fal-ai/ltx-2.3-quality/extend-video": FLAT,
+    "fal-ai/ltx-2.3/extend-video": FLAT,
 }
+"""A request of every endpoint."""
 RESULT: dict[str, Any] = {
     "video": {"url": "http://localhost/cdn/files/x.mp4", "content_type": "video/mp4", "file_name": "x.mp4"},
     "prompt": "a cat",
@@ -42,7 +49,7 @@ RESULT: dict[str, Any] = {
 DONE = Outcome(
     200,
     RESULT,
-    headers={"x-fal-billable-units": "0.02"},
+    headers={"x-fal-billable-units": "1", "x-longtake-price-usd": "0.02"},
     price_usd=Decimal("0.02"),
     timings={"inference_time": 0.25},
 )

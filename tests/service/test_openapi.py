@@ -51,6 +51,9 @@ def objects(schema: Any) -> Iterator[dict[str, Any]]:
         (LTXV, "Ltxv13b098DistilledExtend"),
         (OLD, "LtxVideoV097Extend"),
         (LTX2, "Ltx2322bExtendVideo"),
+        ("fal-ai/ltx-2.3-22b/extend-video/lora", "Ltx2322bExtendVideoLora"),
+        ("fal-ai/ltx-2.3/extend-video", "Ltx23ExtendVideo"),
+        ("fal-ai/ltx-video-13b-dev/extend", "LtxVideo13bDevExtend"),
         ("fal-ai/bytedance/seedream/v4/text-to-image", "BytedanceSeedreamV4TextToImage"),
     ],
 )

@@ -1,13 +1,15 @@
 """The platform API: models, prices, usage, history, deletion."""
 
 from decimal import Decimal
+from pathlib import Path
 
 import httpx
 import pytest
 
+from longtake.endpoints import ENDPOINTS
 from longtake.queue import engine as queue
 from longtake.queue.requests import Outcome
-from tests.service.serving import INPUT, INPUTS, LTX2, LTXV, OLD, RESULT, Served
+from tests.service.serving import INPUT, INPUTS, LTX2, LTXV, OLD, RESULT, Served, serving
 
 
 def done(served: Served, client: httpx.Client, endpoint: str = LTXV, **headers: str) -> str:
@@ -18,20 +20,33 @@ def done(served: Served, client: httpx.Client, endpoint: str = LTXV, **headers: 
 
 def test_models(client: httpx.Client) -> None:
     models = client.get("/v1/models").json()
-    assert [one["endpoint_id"] for one in models["models"]] == [OLD, LTXV, LTX2]
+    assert [one["endpoint_id"] for one in models["models"]] == list(ENDPOINTS)
+    assert {OLD, LTXV, LTX2} <= set(ENDPOINTS)
+    assert {one["endpoint_id"]: one["metadata"]["description"] for one in models["models"]} == {
+        name: one.title for name, one in ENDPOINTS.items()
+    }
     assert (models["next_cursor"], models["has_more"]) == (None, False)
     one = client.get("/v1/models", params={"endpoint_id": LTXV, "expand": "openapi-3.0"}).json()["models"]
     assert [model["openapi"]["openapi"] for model in one] == ["3.0.4"]
     assert client.get("/v1/models?endpoint_id=fal-ai/none").status_code == 404
 
 
-def test_prices_are_the_settings(client: httpx.Client) -> None:
+def test_prices_are_the_published_ones(client: httpx.Client) -> None:
     prices = client.get("/v1/models/pricing", params={"endpoint_id": f"{LTXV},{OLD},{LTX2}"}).json()["prices"]
     assert prices == [
         {"endpoint_id": LTXV, "unit_price": 0.02, "unit": "seconds", "currency": "USD"},
         {"endpoint_id": OLD, "unit_price": 0.12, "unit": "videos", "currency": "USD"},
         {"endpoint_id": LTX2, "unit_price": 0.001605, "unit": "megapixels", "currency": "USD"},
     ]
+
+
+def test_prices_are_the_operators_where_the_settings_have_some(tmp_path: Path) -> None:
+    dear = {LTX2: {"usd": "0.5", "usd_with_lora": 1}, OLD: 3}
+    with serving(tmp_path, prices=dear) as served, served.client() as client:
+        prices = {one["endpoint_id"]: one for one in client.get("/v1/models/pricing").json()["prices"]}
+        assert set(prices) == set(ENDPOINTS)
+        assert [prices[name]["unit_price"] for name in (LTX2, OLD, LTXV)] == [0.5, 3, 0.02]
+        assert [prices[name]["unit"] for name in (LTX2, OLD, LTXV)] == ["megapixels", "videos", "seconds"]
 
 
 @pytest.mark.parametrize(

@@ -206,7 +206,7 @@ def test_the_result_is_replayed_as_often_as_it_is_asked_for(served: Served, clie
     for _ in range(3):
         result = client.get(told["response_url"])
         assert (result.status_code, result.json()["seed"]) == (200, 7)
-        assert result.headers["x-fal-billable-units"] == "0.02"
+        assert (result.headers["x-fal-billable-units"], result.headers["x-longtake-price-usd"]) == ("1", "0.02")
         assert result.headers["x-fal-request-id"] == row.id
         assert "x-fal-retryable" not in result.headers
 
@@ -227,7 +227,7 @@ def test_a_failure_is_replayed_with_its_status_headers_and_body(served: Served, 
     assert (result.status_code, result.json()["error_type"]) == (504, "request_timeout")
     assert result.headers["x-fal-request-timeout-type"] == "user"
     assert result.headers["x-fal-error-type"] == "request_timeout"
-    assert result.headers["x-fal-billable-units"] == "0"
+    assert (result.headers["x-fal-billable-units"], result.headers["x-longtake-price-usd"]) == ("0", "0")
     assert result.headers["x-fal-needs-retry"] == "false"
 
 
@@ -240,6 +240,7 @@ def test_cancel_in_every_state(served: Served, client: httpx.Client) -> None:
     result = client.get(queued["response_url"])
     assert result.status_code == 499
     assert result.json() == {"detail": "Request was cancelled", "error_type": "client_cancelled"}
+    assert (result.headers["x-fal-billable-units"], result.headers["x-longtake-price-usd"]) == ("0", "0")
 
     running = submit(client)
     row = served.claim()
@@ -380,8 +381,9 @@ def test_webhook_addresses_are_checked(served: Served, client: httpx.Client, url
         assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["query", "fal_webhook"])
 
 
-def test_a_pool_has_a_queue_of_its_own(tmp_path: Path) -> None:
-    with serving(tmp_path, pools={LTX2: "large"}) as served, served.client() as client:
+@pytest.mark.parametrize("name", [LTX2, "2.3"])
+def test_a_pool_has_a_queue_of_its_own(tmp_path: Path, name: str) -> None:
+    with serving(tmp_path, pools={name: "large"}) as served, served.client() as client:
         submit(client)
         told = submit(client, {"prompt": "a", "video_url": "https://example.com/a.mp4"}, endpoint=LTX2)
         assert told["queue_position"] == 0

@@ -41,7 +41,7 @@ def test_run_waits_for_the_result(served: Served, client: httpx.Client) -> None:
     with working(served, steps):
         answer = client.post(f"/run/{LTXV}", json=INPUT)
     assert (answer.status_code, answer.json()) == (200, RESULT)
-    assert answer.headers["x-fal-billable-units"] == "0.02"
+    assert (answer.headers["x-fal-billable-units"], answer.headers["x-longtake-price-usd"]) == ("1", "0.02")
     row = queue.get(served.engine, answer.headers["x-fal-request-id"])
     assert row is not None
     assert row.base_url == served.queue
@@ -62,6 +62,8 @@ def test_a_failure_has_its_status(served: Served, client: httpx.Client, path: st
     assert answer.status_code == 500
     assert answer.json() == FAILED.body
     assert answer.headers["x-fal-error-type"] == "runner_server_error"
+    if not path:
+        assert (answer.headers["x-fal-billable-units"], answer.headers["x-longtake-price-usd"]) == ("0", "0")
 
 
 def test_get_answers_that_input_is_missing_and_stores_nothing(served: Served, client: httpx.Client) -> None:

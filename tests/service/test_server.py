@@ -162,6 +162,24 @@ def test_without_keys_it_serves_this_machine_alone_and_with_keys_nobody_without_
         assert told.status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("POOLS", '{"none": "large"}', "There is no endpoint 'none'"),
+        ("PRICES", '{"fal-ai/none": 1}', "LONGTAKE_PRICES names 'fal-ai/none', which is no endpoint's id"),
+        ("PRELOAD", "none", "There is no endpoint 'none'"),
+        ("PRELOAD", "ltx-2.3", "'ltx-2.3' fits several endpoints"),
+        ("PRICE_LTXV097_PER_VIDEO", "1", "LONGTAKE_PRICE_LTXV097_PER_VIDEO is no setting any more"),
+    ],
+)
+def test_a_setting_that_names_no_endpoint_is_said_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(f"LONGTAKE_{setting}", value)
+    ran = _failed(tmp_path, "--slots", "none", "--port", "0")
+    assert (ran.returncode, message in ran.stderr, "Traceback" in ran.stderr) == (2, True, False), ran.stderr
+
+
 @pytest.mark.parametrize("options", [("--slots", "tpu"), ("--port", "1")])
 def test_what_cannot_be_started_is_said_in_a_sentence(tmp_path: Path, options: tuple[str, ...]) -> None:
     if options[0] == "--port":
