@@ -9,49 +9,37 @@ frames to those of `none` from the same seed (PSNR, median over seeds), beside t
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from longtake.clip import Progress
-from longtake.endpoints import ltx23, ltxv097
-from longtake.endpoints.shared import parse
-from longtake.extend import ltx2 as extend_ltx2
-from longtake.extend import ltxv as extend_ltxv
-from longtake.families.ltx2.conditioning import Context
-from longtake.footage import source_sound
-from longtake.models import ltx2, ltxv
-from longtake.models.audiovisual import Words
-from longtake.models.loras import LoraCache, applied, rescale
-from longtake.models.registry import card
-from longtake.plans import Acceleration, LTX2Plan, LTXVPlan, asks_model
-from longtake.prepare import Prepared, Request, prepared
-from longtake.families.ltxv.guidance import Text
+from longtake import library, soundtrack
+from longtake.clip import Progress, ignore_progress
+from longtake.endpoints import Endpoint, ltx23, ltxv097
+from longtake.families.family import Context, Work
+from longtake.families.ltx2.plan import LTX2Plan
+from longtake.families.ltxv.plan import LTXVPlan
+from longtake.models.loras import LoraCache, applied, load_adapters
+from longtake.parameters import Given, local_request
+from longtake.plans import Plan
+from longtake.sampling.levels import Acceleration, evaluates_model
+from longtake.sampling.resume import NO_RESUME
 from longtake.settings import settings
-from longtake.take import adapters_of
-from longtake.take_ltx2 import context_sound, strengths
+from longtake.source_frames import source_sound, write_source
 
 LEVELS: tuple[Acceleration, ...] = ("none", "regular", "high", "full")
 PROMPT = "a red circle moving left quickly over a green clouds background"
 CLIP = "examples/clip.mp4"
 SEEDS = range(5)
 
+WAYS: dict[str, Endpoint[Any, Any]] = {"2.3, picture and sound": ltx23.ENDPOINT, "0.9.7": ltxv097.ENDPOINT}
+"""What is timed, each at its defaults. 2.3: 15 steps of four predictions with ancestral noise, then three of the second
+scale. 0.9.7: 40 steps, guided by noise level."""
+
 Make = Callable[[Acceleration, int], Tensor]
-
-
-@contextmanager
-def opened(request: Request, model: str) -> Iterator[tuple[Prepared, NDArray[np.uint8]]]:
-    """The example as a prepared request, and its context."""
-    with prepared(request, card(model), settings(), allow_local=True, new_frames=24) as ready:
-        plan = ready.plan
-        frames = np.concatenate(list(ready.source.frames(plan.context, (plan.width, plan.height))))
-        yield ready, frames[-plan.context_frames :]
 
 
 class Clock:
@@ -68,45 +56,33 @@ class Clock:
         self.since = now if progress.stage == "sampling" else None
 
 
-def picture_and_sound(clock: Clock) -> tuple[Make, int]:
-    """2.3 at its defaults: 15 steps of four predictions with ancestral noise, then three of the second scale."""
-    models = ltx2.load(card("ltx2-tiny"), settings())
-    request = parse(ltx23.Request, {"prompt": PROMPT, "video_url": CLIP})
-    with opened(request, "ltx2-tiny") as (ready, frames):
-        plan = ready.plan
-        assert isinstance(plan, LTX2Plan)
-        sound = context_sound(source_sound(ready.source, plan), plan)
-    context = Context(frames, sound)
-    positive, negative = (Words(*models.text.encode(text)) for text in (plan.prompt, plan.negative_prompt))
-    adapters = adapters_of(plan, models.card, settings(), LoraCache(10**9))
-
-    def adapt(number: int) -> None:
-        rescale(models.transformer, strengths(plan, number))
+def ready(endpoint: Endpoint[Any, Any], clock: Clock) -> tuple[Make, int]:
+    """A function that makes the example's new frames at an acceleration level from a seed, and the steps it takes."""
+    here = settings()
+    call = local_request(endpoint, Given({"prompt": PROMPT}, CLIP, new_frames=24), here, endpoint.models[1])
+    with library.opened(call, here) as job:
+        plan, family = job.plan, job.family
+        assert isinstance(plan, LTX2Plan | LTXVPlan)
+        frames = write_source(job.source, plan, lambda shown: None, ignore_progress)
+        context = Context(frames, soundtrack.context_part(source_sound(job.source, plan), plan))
+    parts = family.load(call.card, here, ignore_progress)
+    adapters = load_adapters(plan.adapters, call.card, here, LoraCache(10**9))
 
     def make(level: Acceleration, seed: int) -> Tensor:
-        asked = replace(plan, acceleration=level, seed=seed)
-        with applied(models.transformer, adapters):
-            pieces = extend_ltx2.extend(models, asked, context, positive, negative, adapt=adapt, on_progress=clock)
+        asked = accelerated(replace(plan, seed=seed), level)
+        with applied(parts.transformer, adapters) as set_pass:
+            work: Work[Any, Any] = Work(asked, parts, here, NO_RESUME, clock, set_pass)
+            pieces = family.generate(work, plan.prompt, context)
             return torch.cat([chunk for piece in pieces for chunk in piece.frames])
 
-    return make, plan.steps
+    return make, plan.steps if isinstance(plan, LTX2Plan) else plan.passes[0].steps
 
 
-def picture(clock: Clock) -> tuple[Make, int]:
-    """0.9.7 at its defaults: 40 steps, guided by noise level."""
-    models = ltxv.load(card("ltxv-tiny"), settings())
-    request = parse(ltxv097.Request, {"prompt": PROMPT, "video": {"video_url": CLIP}})
-    with opened(request, "ltxv-tiny") as (ready, frames):
-        plan = ready.plan
-        assert isinstance(plan, LTXVPlan)
-    positive, negative = (Text(*models.text.encode(text)) for text in (plan.prompt, plan.negative_prompt))
-
-    def make(level: Acceleration, seed: int) -> Tensor:
-        passes = tuple(replace(pass_, acceleration=level) for pass_ in plan.passes)
-        asked: Any = replace(plan, passes=passes, seed=seed)
-        return torch.cat(list(extend_ltxv.extend(models, asked, frames, positive, negative, on_progress=clock)))
-
-    return make, plan.passes[0].steps
+def accelerated(plan: LTX2Plan | LTXVPlan, level: Acceleration) -> Plan:
+    """The plan at this level."""
+    if isinstance(plan, LTX2Plan):
+        return replace(plan, acceleration=level)
+    return replace(plan, passes=tuple(replace(pass_, acceleration=level) for pass_ in plan.passes))
 
 
 def psnr(one: Tensor, other: Tensor) -> float:
@@ -115,9 +91,9 @@ def psnr(one: Tensor, other: Tensor) -> float:
 
 def main() -> None:
     torch.set_grad_enabled(False)
-    for title, way in (("2.3, picture and sound", picture_and_sound), ("0.9.7", picture)):
+    for title, endpoint in WAYS.items():
         clock = Clock()
-        make, steps = way(clock)
+        make, steps = ready(endpoint, clock)
         make("none", 0)
         ratios: dict[Acceleration, list[float]] = {level: [] for level in LEVELS}
         made: dict[Acceleration, list[Tensor]] = {level: [] for level in LEVELS}
@@ -132,12 +108,11 @@ def main() -> None:
         seeds = [psnr(one, other) for one, other in zip(made["none"], made["none"][1:], strict=False)]
         print(f"{title}: {steps} steps; another seed differs by {statistics.median(seeds):.1f} dB")
         for level in LEVELS:
-            asked = sum(asks_model(step, steps, level) for step in range(steps))
+            evaluated = sum(evaluates_model(step, steps, level) for step in range(steps))
             same = statistics.median(psnr(*pair) for pair in zip(made["none"], made[level], strict=True))
-            print(
-                f"  {level:8s} {asked:2d} steps ask the model, {statistics.median(ratios[level]):.2f} x as fast", end=""
-            )
-            print("" if level == "none" else f", {same:.1f} dB to none")
+            speed = f"{statistics.median(ratios[level]):.2f} x as fast"
+            difference = "" if level == "none" else f", {same:.1f} dB to none"
+            print(f"  {level:8s} {evaluated:2d} steps evaluate the model, {speed}{difference}")
         print()
 
 

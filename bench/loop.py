@@ -9,13 +9,13 @@ import torch
 from diffusers import LTXVideoTransformer3DModel
 
 from bench.timing import in_turn, ratio, show
-from longtake.families.ltxv.profiles import DEV, NONE, Guidance
 from longtake.families.ltxv.conditioning import Item, place
-from longtake.families.ltxv.guidance import Text
+from longtake.families.ltxv.guidance import Guide, Text
+from longtake.families.ltxv.profiles import DEV, NONE, Guidance
+from longtake.families.ltxv.sampler import PassSetup, denoise
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid
 from longtake.sampling.schedules import noise_levels
-from longtake.families.ltxv.denoise import denoise
 
 SHAPE = (1, 64, 16, 4, 4)
 """256 tokens: a 121-frame clip at 128x128."""
@@ -39,15 +39,15 @@ def main() -> None:
     model = transformer()
     positive, negative = (Text(torch.randn(1, 32, 256), torch.ones(1, 32)) for _ in range(2))
     context = Item(torch.randn(1, 64, 4, 4, 4))
-    noise = seeded(0)
-    sequence = place([context], SHAPE, Grid(8, 32, Fraction(24)), noise)
+    noise, grid = seeded(0), Grid(8, 32, Fraction(24))
+    sequence = place([context], SHAPE, grid, noise)
     for name, guidance, steps in (("distilled, 8 steps", NONE, 8), ("dev bins, 3 steps", _within(DEV, 10), 3)):
-        levels = noise_levels(steps)
+        setup = PassSetup(Guide(model, positive, negative, guidance), noise_levels(steps), grid, (128, 128))
 
-        def loop(levels: torch.Tensor = levels, guidance: Guidance = guidance) -> None:
-            denoise(model, sequence, levels, positive, negative, guidance, noise)
+        def loop(setup: PassSetup = setup) -> None:
+            denoise(setup, sequence, noise)
 
-        evaluations = sum(guidance.evaluations(level) for level in levels.tolist())
+        evaluations = sum(guidance.evaluations(level) for level in setup.levels.tolist())
 
         def bare(evaluations: int = evaluations) -> None:
             for _ in range(evaluations):

@@ -13,14 +13,14 @@ import torch
 from diffusers import LTX2VideoTransformer3DModel
 
 from bench.timing import in_turn, ratio, show
-from longtake.models.audiovisual import Layout, Stream, Words, attach, velocities
-from longtake.plans import Modality
 from longtake.families.ltx2.guidance import Guide, predict
+from longtake.families.ltx2.options import Modality
+from longtake.families.ltx2.sampler import Sampler, sample
+from longtake.families.ltx2.tracks import Held, Track, audio_track, video_track
+from longtake.models.audiovisual import Layout, Stream, Words, attach, velocities
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_latents
-from longtake.families.ltx2.sampler import Sampler, sample
 from longtake.sampling.schedules import sigmas
-from longtake.families.ltx2.tracks import Held, Track, audio_track, video_track
 
 SHAPE = (1, 64, 16, 4, 4)
 """256 tokens: a 121-frame clip at 128x128."""
@@ -68,7 +68,7 @@ def main() -> None:
     attach(model)
     words = [Words(torch.randn(1, 64, 640), torch.randn(1, 64, 320)) for _ in range(2)]
     guide = Guide(words[0], words[1], {"video": GUIDANCE["video"], "audio": GUIDANCE["audio"]}, (4,))
-    layout, levels = Layout.of(model, tracks), sigmas("beta", STEPS)
+    layout, sampler = Layout.of(model, tracks), Sampler(sigmas("beta", STEPS))
     tokens = {stream: track.clean for stream, track in tracks.items()}
     looks = list(guide.looks(list(tracks)).values())
 
@@ -76,7 +76,7 @@ def main() -> None:
         def one(tokens: Any, step: int, sigma: float) -> Any:
             return predict(model, tracks, layout, guide, tokens, sigma)
 
-        sample(tracks, levels, Sampler(), one, seeded(0))
+        sample(tracks, sampler, one, seeded(0))
 
     def bare() -> None:
         for _ in range(STEPS):

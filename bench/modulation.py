@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from diffusers import LTX2VideoTransformer3DModel
 
+from longtake.families.ltx2.tracks import Held, audio_track, video_track
 from longtake.models.audiovisual import Layout, Look, Words, attach, velocities
 from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_latents
-from longtake.families.ltx2.tracks import Held, audio_track, video_track
 
 FRAMES, CONTEXT = 145, 25
 SHAPE = (1, 128, 19, 6, 10)

@@ -21,17 +21,17 @@ from PIL import Image
 
 from bench.timing import in_turn, ratio, show
 from longtake.clip import Source
-from longtake.endpoints import ltxv098
-from longtake.endpoints.shared import parse
-from longtake.families.ltxv.generate import extend
-from longtake.footage import integers
+from longtake.endpoints.ltxv098 import ENDPOINT
+from longtake.endpoints.validation import parse
+from longtake.families.family import Context, Work
+from longtake.families.ltxv.generate import generate
+from longtake.families.ltxv.parts import LTXVParts, load
+from longtake.families.ltxv.plan import LTXVPlan
+from longtake.film import integers
 from longtake.media.encode import Encoder
 from longtake.media.formats import recipe
-from longtake.families.ltxv.parts import LTXV, load
 from longtake.models.registry import card
-from longtake.plans import LTXVPlan
-from longtake.pricing import Prices
-from longtake.families.ltxv.guidance import Text
+from longtake.sampling.resume import NO_RESUME
 from longtake.settings import settings
 
 SIDE, CONTEXT, TOTAL, STEPS = 128, 17, 41, 8
@@ -40,11 +40,12 @@ PROMPT = "a red circle moving right over a plain blue background"
 
 def the_plan() -> LTXVPlan:
     request = parse(
-        ltxv098.Request,
+        ENDPOINT.Request,
         {"prompt": PROMPT, "num_frames": TOTAL, "seed": 1, "video": {"video_url": "x"}, "constant_rate_factor": 0},
     )
     source = Source("mp4", "h264", SIDE, SIDE, Fraction(24), CONTEXT)
-    plan = ltxv098.plan(request, source, card("ltxv-tiny"), 1, Prices())
+    plan = ENDPOINT.plan(ENDPOINT.options(request, source), source, card("ltxv-tiny"), 1, {})
+    assert isinstance(plan, LTXVPlan)
     canvas = replace(plan.passes[0], canvas=(SIDE, SIDE))
     return replace(plan, width=SIDE, height=SIDE, passes=(canvas,))
 
@@ -76,18 +77,19 @@ def main() -> None:
     print(f"  ours / diffusers = {ratio(steps, 'ours', 'diffusers'):.3f} (aim: at most 1)")
 
 
-def _ours(models: LTXV, plan: LTXVPlan, frames: Any, path: Path) -> float:
+def _ours(models: LTXVParts, plan: LTXVPlan, frames: Any, path: Path) -> float:
     starts: list[float] = []
 
     def on_progress(progress: Any) -> None:
         if progress.stage == "sampling":
             starts.append(time.perf_counter())
 
-    positive = Text(*models.text.encode(PROMPT))
+    work = Work(plan, models, settings(), NO_RESUME, on_progress)
     with Encoder(path, recipe("X264 (.mp4)", "medium", "fast"), SIDE, SIDE, plan.rate, sound_rate=None) as video:
         video.write(frames)
-        for chunk in extend(models, plan, frames, positive, None, on_progress=on_progress):
-            video.write(integers(chunk.permute(0, 2, 3, 1).numpy(), False))
+        for piece in generate(work, PROMPT, Context(frames)):
+            for chunk in piece.frames:
+                video.write(integers(chunk.permute(0, 2, 3, 1).numpy(), False))
     return starts[-1] - starts[0]
 
 

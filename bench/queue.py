@@ -35,7 +35,7 @@ for line in sys.stdin:
         (folder / "result.mp4").write_bytes(b"video")
         said = time.perf_counter()
         say(say="done", file=str(folder / "result.mp4"), content_type="video/mp4",
-            response={"video": {"file_name": "result.mp4"}}, price_usd="0.02")
+            response={"video": {"file_name": "result.mp4"}}, billable_units="1", price_usd="0.02")
 """
 
 

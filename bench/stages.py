@@ -9,13 +9,13 @@ loaded anew. A stage lasts from its first word of progress to the next stage's; 
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from longtake.cli.local import ask, carry_out, opened
+from longtake import library
 from longtake.clip import Progress
-from longtake.endpoints import ltx23, ltxv097, ltxv098
+from longtake.endpoints import Endpoint, ltx23, ltxv097, ltxv098
+from longtake.parameters import Given, OutputFile, local_request
 from longtake.settings import settings
 
 PROMPT = "a red circle moving left quickly over a green clouds background"
@@ -24,7 +24,7 @@ NEW_FRAMES = 48
 ROUNDS = 5
 
 
-def stages(endpoint: str, given: Mapping[str, Any], out: Path) -> dict[str, float]:
+def stages(endpoint: Endpoint[Any, Any], out: Path) -> dict[str, float]:
     """Seconds by stage of one request."""
     taken, stage, since = {"prepare": 0.0}, "prepare", time.perf_counter()
 
@@ -34,22 +34,21 @@ def stages(endpoint: str, given: Mapping[str, Any], out: Path) -> dict[str, floa
         taken[stage] = taken.get(stage, 0.0) + now - since
         stage, since = progress.stage.split()[0] if progress else "", now
 
-    asked = ask(given, settings(), source=CLIP, endpoint_name=endpoint, new_frames=NEW_FRAMES, out=out)
-    assert asked.recipe is not None
-    with opened(asked, settings()) as ready:
-        carry_out(ready, out, asked.recipe, settings(), asked.card, on_progress)
+    here, file = settings(), OutputFile(library.output_type(out))
+    given = Given({"prompt": PROMPT, "seed": 1}, CLIP, new_frames=NEW_FRAMES, file=file)
+    with library.opened(local_request(endpoint, given, here), here) as job:
+        library.runner(here).run(job, out, on_progress=on_progress)
     on_progress(None)
     return taken
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        for module in (ltx23, ltxv097, ltxv098):
-            given = {"prompt": PROMPT, "seed": 1}
-            stages(module.ENDPOINT, given, Path(folder) / "warm.mp4")
-            rounds = [stages(module.ENDPOINT, given, Path(folder) / f"{number}.mp4") for number in range(ROUNDS)]
+        for endpoint in (ltx23.ENDPOINT, ltxv097.ENDPOINT, ltxv098.ENDPOINT):
+            stages(endpoint, Path(folder) / "warm.mp4")
+            rounds = [stages(endpoint, Path(folder) / f"{number}.mp4") for number in range(ROUNDS)]
             whole = statistics.median(sum(taken.values()) for taken in rounds)
-            print(f"{module.ENDPOINT}: {whole:.2f} s for {NEW_FRAMES} frames more")
+            print(f"{endpoint.id}: {whole:.2f} s for {NEW_FRAMES} frames more")
             for stage in rounds[0]:
                 seconds = statistics.median(taken[stage] for taken in rounds)
                 print(f"  {stage:10s} {seconds:7.3f} s  {seconds / whole:6.1%}")

@@ -1,6 +1,6 @@
 """Encoding while frames are still being made, against making them all and then encoding.
 
-A long take of the embedded model in windows, written at 480p.
+A long extension by the embedded model, in windows, written at 480p.
 
 python -m bench.streaming
 """
@@ -16,17 +16,17 @@ import numpy as np
 import torch
 
 from bench.timing import in_turn, ratio, show
-from longtake.clip import Source
-from longtake.endpoints import ltxv098
-from longtake.endpoints.shared import parse
-from longtake.families.ltxv.generate import extend
-from longtake.footage import integers
+from longtake.clip import Source, ignore_progress
+from longtake.endpoints.ltxv098 import ENDPOINT
+from longtake.endpoints.validation import parse
+from longtake.families.family import Context, Work
+from longtake.families.ltxv.generate import generate
+from longtake.families.ltxv.parts import load
+from longtake.film import integers
 from longtake.media.encode import Encoder
 from longtake.media.formats import recipe
-from longtake.families.ltxv.parts import load
 from longtake.models.registry import card
-from longtake.pricing import Prices
-from longtake.families.ltxv.guidance import Text
+from longtake.sampling.resume import NO_RESUME
 from longtake.settings import settings
 
 NEW = 200
@@ -37,16 +37,18 @@ def main() -> None:
     torch.set_num_threads(1)
     models = load(card("ltxv-tiny"), settings())
     source = Source("mp4", "h264", 832, 480, Fraction(24), 17)
-    request = parse(ltxv098.Request, {"prompt": "a pan", "resolution": "480p", "video": {"video_url": "x"}})
-    plan = replace(ltxv098.plan(request, source, models.card, 1, Prices(), NEW), constant_rate_factor=0)
+    request = parse(ENDPOINT.Request, {"prompt": "a pan", "resolution": "480p", "video": {"video_url": "x"}})
+    options = replace(ENDPOINT.options(request, source), new_frames=NEW, constant_rate_factor=0)
+    plan = ENDPOINT.plan(options, source, models.card, 1, {})
     frames = np.random.default_rng(0).integers(0, 256, (17, plan.height, plan.width, 3), np.uint8)
-    positive = Text(*models.text.encode("a pan"))
+    work: Work[Any, Any] = Work(plan, models, settings(), NO_RESUME, ignore_progress)
     chosen = recipe("X264 (.mp4)", "high", "fast")
     longest: dict[str, int] = {}
 
     def made() -> Iterator[Any]:
-        for chunk in extend(models, plan, frames, positive, None):
-            yield integers(chunk.permute(0, 2, 3, 1).numpy(), False)
+        for piece in generate(work, plan.prompt, Context(frames)):
+            for chunk in piece.frames:
+                yield integers(chunk.permute(0, 2, 3, 1).numpy(), False)
 
     with tempfile.TemporaryDirectory() as folder:
 
@@ -66,7 +68,7 @@ def main() -> None:
             streaming=lambda: write(made(), "streaming", 0),
             decode_then_encode=make_all_then_write,
         )
-    show(f"{NEW} new frames at {plan.width}x{plan.height} in {len(plan.windows)} windows", taken)
+    show(f"{NEW} new frames at {plan.width}x{plan.height} in {plan.num_windows} windows", taken)
     print(f"  streaming / decode then encode = {ratio(taken, 'streaming', 'decode_then_encode'):.3f}")
     for name, held in longest.items():
         print(f"  frames held at once, {name}: {held / 2**20:.0f} MiB")
