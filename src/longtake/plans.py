@@ -4,8 +4,9 @@ This file holds what the plans of all families say, and the arithmetic of frames
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
+from typing import Any
 
 from longtake.clip import Span
 from longtake.errors import Loc
@@ -88,23 +89,43 @@ def adapters_of_passes(adapters: tuple[PlannedAdapter, ...], passes: int) -> tup
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(ABC):
+class Choices:
+    """What a request asks for and its plan takes over as it is: the part that all families have.
+
+    `strength`: how strongly the context's picture is held, 0..1; `end_image_strength`: the same for the end image.
+    """
+
+    prompt: str
+    negative_prompt: str = ""
+    expand_prompt: bool = False
+    check_safety: bool = True
+    strength: float = 1.0
+    end_image_strength: float = 1.0
+    output: OutputType = "X264 (.mp4)"
+    quality: Quality = "high"
+    write_mode: WriteMode = "balanced"
+    sync_mode: bool = False
+
+    def chosen(self, kind: "type[Choices]") -> dict[str, Any]:
+        """The values of the fields of `kind`, a class of choices that this object has."""
+        return {field.name: getattr(self, field.name) for field in fields(kind)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Choices, ABC):
     """What will be done, decided: the part that the plans of all families have.
 
     `context` are the frames of the source that are read. The output shows `shown_frames` of them (none where they are
-    guidance only) and `new_frames` made ones. The model sees the `context_frames` of them that are next to the joint,
-    and holds them with `strength`. `billed_frames`: the frames that the request counts. `notes`: sentences for the
-    user on what differs from the request. The endpoint adds its id and the price: `billed_units` of `unit`.
+    guidance only) and `new_frames` made ones. The model sees the `context_frames` of them that are next to the joint.
+    `billed_frames`: the frames that the request counts. `end_image`: the address of the picture to arrive at, or None.
+    `notes`: sentences for the user on what differs from the request. The endpoint adds its id and the price:
+    `billed_units` of `unit`.
     """
 
     form: int = FORM
     family: str
     endpoint: str = ""
     model: str
-    prompt: str
-    negative_prompt: str
-    expand_prompt: bool
-    check_safety: bool
     seed: int
     width: int
     height: int
@@ -114,14 +135,8 @@ class Plan(ABC):
     context_frames: int
     new_frames: int
     billed_frames: int
-    strength: float
     adapters: tuple[PlannedAdapter, ...]
     end_image: str | None = None
-    end_image_strength: float = 1.0
-    output: OutputType
-    quality: Quality
-    write_mode: WriteMode
-    sync_mode: bool
     notes: tuple[str, ...] = ()
     unit: str = ""
     billed_units: Fraction = Fraction(0)

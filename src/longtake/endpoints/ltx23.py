@@ -183,8 +183,8 @@ def options(request: Request, source: Source) -> LTX2Options:
             rescale=request.audio_rescaling_scale,
         ),
         gamma=request.gradient_estimation_gamma,
-        renoise=ltx2.RENOISE if request.use_restart_sampling else 0.0,
-        video_strength=request.video_strength,
+        eta=ltx2.RENOISE if request.use_restart_sampling else 0.0,
+        strength=request.video_strength,
         audio_strength=request.audio_strength,
     )
 

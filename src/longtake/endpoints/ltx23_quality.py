@@ -73,7 +73,7 @@ def options(request: Request, source: Source) -> LTX2Options:
         sound=request.generate_audio,
         steps=request.num_inference_steps,
         scheduler="linear_quadratic",
-        video_strength=request.video_strength,
+        strength=request.video_strength,
         video=Modality(cfg=request.guidance_scale),
         audio=Modality(cfg=request.guidance_scale),
     )

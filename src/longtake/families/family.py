@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from longtake.clip import OnProgress, Source
-from longtake.media.formats import OutputType, Quality, WriteMode
 from longtake.models.registry import ModelCard
-from longtake.plans import Plan, PlannedAdapter
+from longtake.plans import Choices, Plan, PlannedAdapter
 from longtake.sampling.levels import Acceleration
 from longtake.settings import Settings
 
@@ -33,7 +32,7 @@ Rows = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Choices):
     """What a request asks for: the part that all families have. An endpoint maps its fields onto a family's options.
 
     `seed`: None draws one. `num_frames` counts as the endpoint does; `new_frames`, where it is given, takes its place:
@@ -41,22 +40,13 @@ class Options:
     whatever else says. `end_image`: the address of a picture to arrive at. `acceleration`: None is the setting's.
     """
 
-    prompt: str
-    negative_prompt: str = ""
     seed: int | None = None
-    expand_prompt: bool = False
-    check_safety: bool = True
     num_frames: int = 121
     new_frames: int | None = None
     own_rate: bool = False
     end_image: str | None = None
-    end_image_strength: float = 1.0
     adapters: tuple[PlannedAdapter, ...] = ()
     acceleration: Acceleration | None = None
-    output: OutputType = "X264 (.mp4)"
-    quality: Quality = "high"
-    write_mode: WriteMode = "balanced"
-    sync_mode: bool = False
 
 
 class Parts(Protocol):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from longtake.families.family import Options
-from longtake.plans import Size
+from longtake.plans import Choices, Size
 from longtake.sampling.levels import Scheduler
 
 Direction = Literal["forward", "backward"]
@@ -28,27 +28,35 @@ class Modality:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LTX2Options(Options):
+class LTX2Choices(Choices):
+    """What a request asks of LTX-2.3 and its plan takes over as it is.
+
+    `sound`: whether any is made. `audio_strength` holds the context's sound, 0..1. `gamma` (gradient estimation) and
+    `eta` (the share of noise that each step takes away further and puts back) are off at 0.
+    """
+
+    direction: Direction = "forward"
+    sound: bool = True
+    audio_strength: float = 1.0
+    steps: int = 15
+    scheduler: Scheduler = "beta"
+    gamma: float = 0.0
+    eta: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LTX2Options(LTX2Choices, Options):
     """What a request asks of LTX-2.3.
 
     `num_frames` counts the context and the new frames. `context_frames`: how many of the source's frames are continued;
     `context_field` is the field that asked for them, None where none did. `size`: (width, height), None the source's.
-    `frame_rate`: None is the source's own. `multiscale`: two passes. `renoise`: the share of noise that each step takes
-    away further and puts back. `video_strength` and `audio_strength` hold the context's picture and sound, 0..1.
+    `frame_rate`: None is the source's own. `multiscale`: two passes. `video`, `audio`: the guidance of each modality.
     """
 
-    direction: Direction = "forward"
     context_frames: int = DEFAULT_CONTEXT
     context_field: str | None = None
     size: Size | None = None
     frame_rate: float | None = None
-    sound: bool = True
     multiscale: bool = True
-    steps: int = 15
-    scheduler: Scheduler = "beta"
     video: Modality
     audio: Modality
-    gamma: float = 0.0
-    renoise: float = 0.0
-    video_strength: float = 1.0
-    audio_strength: float = 1.0

@@ -6,7 +6,7 @@ from typing import Literal
 
 from longtake.clip import Source, Span
 from longtake.errors import InvalidRequest
-from longtake.families.ltx2.options import DEFAULT_CONTEXT, Direction, LTX2Options, Modality
+from longtake.families.ltx2.options import DEFAULT_CONTEXT, Direction, LTX2Choices, LTX2Options, Modality
 from longtake.models.registry import ModelCard
 from longtake.plans import (
     Plan,
@@ -19,7 +19,7 @@ from longtake.plans import (
     padded_length,
     playable,
 )
-from longtake.sampling.levels import Acceleration, Scheduler, evaluates_model
+from longtake.sampling.levels import Acceleration, evaluates_model
 
 SECOND_SCALE_STEPS = 3
 """Steps of the second scale, each one evaluation."""
@@ -55,29 +55,20 @@ class Extension:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LTX2Plan(Plan):
+class LTX2Plan(LTX2Choices, Plan):
     """Extensions of LTX-2.3, picture and sound, one after the other: each continues what is there by then.
 
     `rate` is the context's too. `scales`: the canvas (width, height) of each pass, the second with twice the first's
-    sides. `gamma` (gradient estimation) and `eta` (ancestral renoise) are off at 0. `strength` holds the context's
-    picture, `audio_strength` its sound. `sound`: whether any is made. The end image lies at the far end of what is
-    made.
+    sides. The end image lies at the far end of what is made.
     """
 
     family: Literal["ltx2"] = "ltx2"
-    direction: Direction
     extensions: tuple[Extension, ...]
     scales: tuple[Size, ...]
-    scheduler: Scheduler
-    steps: int
     video: Modality
     audio: Modality
     stg_blocks: tuple[int, ...]
-    gamma: float
-    eta: float
     acceleration: Acceleration
-    sound: bool
-    audio_strength: float
 
     @property
     def num_windows(self) -> int:
@@ -129,11 +120,8 @@ def make_plan(options: LTX2Options, source: Source, card: ModelCard, seed: int) 
     size = even((source.width, source.height) if options.size is None else options.size)
     canvases = scales(size, 1 + options.multiscale, card)
     return LTX2Plan(
+        **options.chosen(LTX2Choices),
         model=card.name,
-        prompt=options.prompt,
-        negative_prompt=options.negative_prompt,
-        expand_prompt=options.expand_prompt,
-        check_safety=options.check_safety,
         seed=seed,
         width=size[0],
         height=size[1],
@@ -143,27 +131,14 @@ def make_plan(options: LTX2Options, source: Source, card: ModelCard, seed: int) 
         context_frames=made[0].context_frames,
         new_frames=counts.new_frames,
         billed_frames=counts.billed_frames,
-        strength=options.video_strength,
         adapters=adapters_of_passes(options.adapters, len(canvases)),
-        direction=options.direction,
+        end_image=None if options.end_image is None else brief(options.end_image),
         extensions=made,
         scales=canvases,
-        scheduler=options.scheduler,
-        steps=options.steps,
         video=bearable(options.video, card.guidance_share),
         audio=bearable(options.audio, card.guidance_share),
         stg_blocks=card.stg_blocks,
-        gamma=options.gamma,
-        eta=options.renoise,
         acceleration=options.acceleration or "none",
-        sound=options.sound,
-        audio_strength=options.audio_strength,
-        end_image=None if options.end_image is None else brief(options.end_image),
-        end_image_strength=options.end_image_strength,
-        output=options.output,
-        quality=options.quality,
-        write_mode=options.write_mode,
-        sync_mode=options.sync_mode,
         notes=(*rate_notes(source, rate), *context_notes(options, counts, len(span), made[0])),
     )
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from longtake.families.family import Options
+from longtake.plans import Choices
 
 Guide = Literal["rgb", "depth", "pose", "canny"]
 
@@ -18,16 +19,30 @@ class PassOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LTXVOptions(Options):
+class LTXVChoices(Choices):
+    """What a request asks of LTX-Video 0.9.x and its plan takes over as it is.
+
+    `guide` other than rgb: the source guides and is not shown; `preprocess` draws it as that. `reverse`: the finished
+    video is played backwards.
+    """
+
+    guide: Guide = "rgb"
+    preprocess: bool = False
+    temporal_adain_factor: float = 0.5
+    tone_map_compression_ratio: float = 0.0
+    constant_rate_factor: int = 29
+    reverse: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LTXVOptions(LTXVChoices, Options):
     """What a request asks of LTX-Video 0.9.x.
 
     `resolution`: lines of the short side, as in `720p`; `aspect_ratio`: as in `16:9`, or `auto`, the source's.
     `frame_rate`: the rate that the output plays at; None is the source's own. Of the source the frames from
     `start_frame` on are used, of these the `max_frames` next to the joint, at `target_rate` frames per second,
-    backwards with `reverse_source`. `guide` other than rgb: they guide and are not shown; `preprocess` draws them
-    as that. `strength` holds the context, 0..1. `passes`: one or two. `few_steps`: the schedule is a distilled model's.
+    backwards with `reverse_source`. `passes`: one or two. `few_steps`: the schedule is a distilled model's.
     `heed_negative`: the negative prompt counts on a model that runs without classifier-free guidance, too.
-    `reverse`: the finished video is played backwards.
     """
 
     resolution: str = "720p"
@@ -37,13 +52,6 @@ class LTXVOptions(Options):
     max_frames: int | None = None
     target_rate: int | None = None
     reverse_source: bool = False
-    guide: Guide = "rgb"
-    preprocess: bool = False
-    strength: float = 1.0
     passes: tuple[PassOptions, ...]
     few_steps: bool = False
     heed_negative: bool = False
-    temporal_adain_factor: float = 0.5
-    tone_map_compression_ratio: float = 0.0
-    constant_rate_factor: int = 29
-    reverse: bool = False

@@ -6,7 +6,7 @@ from typing import Literal
 
 from longtake.clip import Source, Span
 from longtake.errors import InvalidRequest, NotSupported
-from longtake.families.ltxv.options import Guide, LTXVOptions, PassOptions
+from longtake.families.ltxv.options import LTXVChoices, LTXVOptions, PassOptions
 from longtake.families.ltxv.profiles import NAG_SCALE, Guidance, Profile, profile
 from longtake.models.registry import ModelCard
 from longtake.plans import (
@@ -65,22 +65,16 @@ class Pass:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LTXVPlan(Plan):
+class LTXVPlan(LTXVChoices, Plan):
     """The plan of a clip of `take_frames` (8k+1, context included), made in `windows` of latent frames, each in
     `passes`; what is beyond the asked number is cut off. The context comes first."""
 
     family: Literal["ltxv"] = "ltxv"
     take_frames: int
     windows: tuple[Window, ...]
-    guide: Guide
-    preprocess: bool
     overlap_latents: int
     overlap_strength: float
     passes: tuple[Pass, ...]
-    temporal_adain_factor: float
-    tone_map_compression_ratio: float
-    constant_rate_factor: int
-    reverse: bool
 
     @property
     def num_windows(self) -> int:
@@ -112,11 +106,8 @@ def make_plan(options: LTXVOptions, source: Source, card: ModelCard, seed: int) 
     size = output_size(options.resolution, aspect_of(options.aspect_ratio, source))
     passes = passes_of(options, size, card)
     return LTXVPlan(
+        **options.chosen(LTXVChoices),
         model=card.name,
-        prompt=options.prompt,
-        negative_prompt=options.negative_prompt,
-        expand_prompt=options.expand_prompt,
-        check_safety=options.check_safety,
         seed=seed,
         width=size[0],
         height=size[1],
@@ -126,23 +117,12 @@ def make_plan(options: LTXVOptions, source: Source, card: ModelCard, seed: int) 
         context_frames=lengths.context_frames,
         new_frames=lengths.new_frames,
         billed_frames=lengths.billed_frames,
+        adapters=adapters_of_passes(options.adapters, len(passes)),
         take_frames=lengths.take_frames,
-        guide=options.guide,
-        preprocess=options.preprocess,
-        strength=options.strength,
         windows=lengths.windows,
         overlap_latents=card.overlap_latents,
         overlap_strength=card.overlap_strength,
         passes=passes,
-        adapters=adapters_of_passes(options.adapters, len(passes)),
-        temporal_adain_factor=options.temporal_adain_factor,
-        tone_map_compression_ratio=options.tone_map_compression_ratio,
-        constant_rate_factor=options.constant_rate_factor,
-        reverse=options.reverse,
-        output=options.output,
-        quality=options.quality,
-        write_mode=options.write_mode,
-        sync_mode=options.sync_mode,
         notes=(*rate_notes(options, source, span.rate), *lengths.notes),
     )
 
