@@ -250,3 +250,11 @@ def test_an_adapter_is_checked_by_its_header_alone(tmp_path: Path) -> None:
     odd = _tensors() | {f"diffusion_model.{LAYER}.lora_B.weight": torch.ones(16, 3)}
     with pytest.raises(BadCheckpoint, match="do not multiply"):
         fitting(_written(tmp_path / "l", odd), model)
+
+
+def test_a_damaged_adapter_of_the_models_own_is_no_fault_of_the_request(tmp_path: Path) -> None:
+    shelf = tmp_path / "models" / "ltx-2.3" / "loras"
+    shelf.mkdir(parents=True)
+    (shelf / "camera_static.safetensors").write_bytes(b"not weights")
+    with pytest.raises(BadCheckpoint, match="not a usable safetensors"):
+        _own("camera_static", _settings(tmp_path))
