@@ -10,10 +10,11 @@ from PIL import Image
 
 from longtake.cli.inspection import Joint, inspect
 from longtake.clip import Span
+from longtake.families.ltx2.options import Modality
+from longtake.families.ltx2.plan import LTX2Plan
 from longtake.media.encode import Encoder
 from longtake.media.formats import recipe
 from longtake.media.source import open_source
-from longtake.plans import LTX2Plan, Modality
 from tests.media.files_out import moving
 
 RATE = Fraction(24)
@@ -38,9 +39,9 @@ def plan(direction: Literal["forward", "backward"], strength: float = 1.0) -> LT
         shown_frames=SHOWN,
         context_frames=17,
         new_frames=NEW,
+        billed_frames=17 + NEW,
         strength=strength,
-        loras=(),
-        price_usd=Fraction(0),
+        adapters=(),
         direction=direction,
         extensions=(),
         scales=(),
@@ -54,10 +55,6 @@ def plan(direction: Literal["forward", "backward"], strength: float = 1.0) -> LT
         acceleration="none",
         sound=True,
         audio_strength=1,
-        end_image=None,
-        end_image_strength=1,
-        camera=None,
-        camera_scale=1,
         output="PRORES4444 (.mov)",
         quality="low",
         write_mode="fast",

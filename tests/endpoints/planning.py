@@ -1,13 +1,17 @@
 """A request of an endpoint becomes options and a plan, as in `prepare`, but without a file."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
+
+import pytest
+from pydantic import BaseModel
 
 from longtake.clip import Source
 from longtake.endpoints import Endpoint
 from longtake.endpoints.validation import parse
+from longtake.errors import InvalidRequest
 from longtake.models.registry import ModelCard, card
 
 CLIP = Source("mp4", "h264", 1920, 1080, Fraction(24000, 1001), 100)
@@ -50,3 +54,51 @@ def changed(one: Any, other: Any) -> dict[str, Any]:
     """The fields in which `other` differs from `one`, an object of the same class."""
     pairs = ((name, vars(one)[name], vars(other)[name]) for name in vars(one))
     return {name: after for name, before, after in pairs if before != after}
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What these fields change, beside `base`: exactly these options, and of the plan at least these facts."""
+
+    fields: Mapping[str, Any]
+    options: Mapping[str, Any]
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    base: Mapping[str, Any] = field(default_factory=dict)
+    source: Source = CLIP
+
+    def check(self, endpoint: Endpoint[Any, Any]) -> None:
+        before = options_of(endpoint, self.base, self.source)
+        assert changed(before, options_of(endpoint, {**self.base, **self.fields}, self.source)) == self.options
+        if self.plan:
+            plan, without = (
+                plan_of(endpoint, given, self.source) for given in ({**self.base, **self.fields}, self.base)
+            )
+            told = {name: getattr(plan, name) for name in self.plan}
+            assert told == self.plan
+            assert told != {name: getattr(without, name) for name in self.plan}
+
+
+REQUIRED = object()
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, tuple[Any, ...]]:
+    """Each field of a request in order: its default (or REQUIRED), and its range where it has one."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for name, info in model.model_fields.items():
+        bounds = tuple(getattr(limit, kind) for kind in ("ge", "le") for limit in info.metadata if hasattr(limit, kind))
+        found[name] = (REQUIRED if info.is_required() else info.default, *bounds)
+    return found
+
+
+def check_ranges(endpoint: Endpoint[Any, Any], base: Mapping[str, Any] = {}) -> None:
+    """Both ends of each range are taken, and what lies beyond is refused by the field's name."""
+    for name, (_, *bounds) in schema_of(endpoint.Request).items():
+        if not bounds:
+            continue
+        least, most = bounds
+        for value in (least, most):
+            assert getattr(request_of(endpoint, {**base, name: value}), name) == value
+        for value, limit in ((least - 1, f"at least {least}"), (most + 1, f"at most {most}")):
+            with pytest.raises(InvalidRequest, match=limit) as error:
+                request_of(endpoint, {**base, name: value})
+            assert error.value.loc == ("body", name)

@@ -329,7 +329,7 @@ def test_a_context_that_leaves_no_room_says_by_how_much() -> None:
 def test_a_source_below_one_frame_per_second_is_repeated() -> None:
     slow = Source("mp4", "h264", 640, 480, Fraction(1, 2), 50)
     plan = planned(source=slow)
-    assert (plan.rate, plan.shown_frames, plan.speed) == (1, 100, 1)
+    assert (plan.rate, plan.shown_frames, plan.speed) == (Fraction(1), 100, Fraction(1))
     assert plan.notes == ("The source has 0.5 frames per second; its frames are repeated at 1.",)
     assert planned(source=slow, match_input_fps=False).shown_frames == 2400
 
@@ -387,7 +387,7 @@ def test_lengths_rates_and_sizes_are_exact(
 def test_the_price_is_per_begun_megapixel_of_all_frames_that_are_counted() -> None:
     sized: dict[str, Any] = {"video_size": {"width": 1000, "height": 1000}}
     plan = planned(**sized, num_frames=100)
-    assert (plan.unit, plan.billed_units, plan.price_usd) == ("megapixels", 100, 100 * Fraction("0.001605"))
+    assert (plan.unit, plan.billed_units, plan.price_usd) == ("megapixels", Fraction(100), 100 * Fraction("0.001605"))
     assert planned(**sized, num_frames=100, camera_lora="static").price_usd == 100 * Fraction("0.001805")
     assert planned(video_size="square", num_frames=9).price_usd == 3 * Fraction("0.001605")
     added = planned(**sized, new_frames=75)

@@ -1,0 +1,43 @@
+"""What arguments of the command line ask for: the request, and the plan that it becomes."""
+
+from typing import Any
+
+import typer
+
+from longtake import endpoints
+from longtake.cli import app
+from longtake.cli.options import json_input, signature
+from longtake.endpoints import Endpoint
+from longtake.parameters import Given, LocalRequest, OutputFile, local_request
+from longtake.plans import Plan
+from longtake.settings import Settings
+from tests.endpoints.planning import CLIP
+
+V097, V098, V23 = (endpoints.endpoint(name) for name in ("0.9.7", "0.9.8", "2.3"))
+LORAS = endpoints.endpoint("2.3-lora")
+NO_FILE = OutputFile()
+
+
+def named(case: Any) -> str:
+    return getattr(case, "flag", getattr(case, "name", "case"))
+
+
+def call_of(*args: str, endpoint: Endpoint[Any, Any] = V098, file: OutputFile = NO_FILE) -> LocalRequest:
+    """What these arguments of `longtake plan clip.mp4 --prompt sea` ask for, parsed by the command itself; `file` is
+    what `extend` says of the file to write."""
+    command: Any = typer.main.get_command(app)
+    plan = command.commands["plan"]
+    needed = ["--lora", "a"] if endpoint is LORAS and "--lora" not in args else []
+    words = ["clip.mp4", "--prompt", "sea", "--endpoint", endpoint.id, *needed, *args]
+    with plan.make_context("plan", words) as context:
+        params = context.params
+        fields = {name: params[name] for name in signature(endpoint.id).parameters}
+        given = Given(fields, params["source"], json_input(params["json_input"]), params["new_frames"], file)
+        return local_request(endpoints.endpoint(params["endpoint"]), given, Settings(), params["model"])
+
+
+def plan_of(call: LocalRequest) -> Plan:
+    """The plan of a call on a clip of 100 frames."""
+    options = call.extras.applied(call.endpoint.options(call.request, CLIP))
+    plan: Plan = call.endpoint.plan(options, CLIP, call.card, 7, {})
+    return plan

@@ -1,0 +1,83 @@
+"""One short generation of an endpoint on its embedded model."""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from longtake.clip import Span
+from longtake.endpoints import Endpoint
+from longtake.media.encode import Encoder
+from longtake.media.formats import recipe
+from longtake.media.source import open_source
+from longtake.models.registry import card, missing
+from longtake.prepare import Extras, Fetching, prepare
+from longtake.runner import Result, Runner
+from longtake.settings import settings
+from tests.endpoints.planning import request_of
+
+NEW, LENGTH = 8, 25
+"""Frames that are made, and those of the source."""
+
+
+class Make(Protocol):
+    """Carries out a request with these fields: `NEW` frames are added to the clip."""
+
+    def __call__(self, endpoint: Endpoint[Any, Any], fields: Mapping[str, Any], /) -> Result: ...
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A red disc that falls over a blue ground, with a tone."""
+    path = tmp_path_factory.mktemp("every") / "clip.mp4"
+    ys, xs = np.mgrid[:96, :128]
+    frames = np.empty((LENGTH, 96, 128, 3), np.uint8)
+    frames[:] = (40, 80, 220)
+    for number in range(LENGTH):
+        frames[number][(xs - 64) ** 2 + (ys - 20 - 2 * number) ** 2 < 15**2] = (220, 40, 40)
+    tone = 0.3 * np.sin(np.arange(LENGTH * 2000) * 2 * np.pi * 440 / 48_000)
+    with Encoder(path, recipe("X264 (.mp4)", "high", "fast"), 128, 96, Fraction(24), sound_rate=48_000) as video:
+        video.write_sound(np.stack([tone, tone]).astype(np.float32))
+        video.write(frames)
+    return path
+
+
+@pytest.fixture(scope="module")
+def runner() -> Runner:
+    return Runner(settings(), any_path=True)
+
+
+@pytest.fixture
+def make(runner: Runner, clip: Path, tmp_path: Path) -> Make:
+    def carry_out(endpoint: Endpoint[Any, Any], fields: Mapping[str, Any], /) -> Result:
+        model = card(endpoint.models[1])
+        if missing(model, settings()):
+            pytest.skip(f"the weights of {model.name} are not in the package")
+        *parents, last = endpoint.source
+        place: Any = {last: str(clip)}
+        for name in parents:
+            place = {name: place}
+        extras = Extras(new_frames=NEW, own_rate=True, seed=3, write_mode="fast")
+        request, local = request_of(endpoint, {**fields, **place}), Fetching(allow_local=True)
+        with prepare(endpoint, request, model, settings(), extras=extras, fetching=local) as job:
+            return runner.run(job, tmp_path / f"{len(list(tmp_path.iterdir()))}{job.plan.recipe.suffix}")
+
+    return carry_out
+
+
+def frames_of(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """All frames of a file at its own rate, [n, H, W, 3]."""
+    with open_source(path) as file:
+        return np.concatenate(list(file.frames(Span(0, file.facts.num_frames, file.facts.rate), size)))
+
+
+def sound_of(path: Path, start: int, stop: int) -> NDArray[np.float32]:
+    """The sound beside these frames at 24 per second, [2, n]."""
+    with open_source(path) as file:
+        heard = file.sound(Fraction(start, 24), Fraction(stop, 24))
+    assert heard is not None
+    return heard
