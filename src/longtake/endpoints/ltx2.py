@@ -8,7 +8,7 @@ from pydantic import BaseModel, Discriminator, Field, Tag
 from longtake.endpoints.fields import VideoFile
 from longtake.errors import Loc
 from longtake.media.formats import OutputType, Quality, WriteMode
-from longtake.plans import PlannedAdapter, Size, clip_length
+from longtake.plans import PlannedAdapter, Size
 
 RENOISE = 0.25
 """`use_restart_sampling`: the share of noise that each step takes away further and puts back."""
@@ -156,8 +156,3 @@ def distill_adapter(scales: Sequence[float], fields: Sequence[str] = ()) -> tupl
     asking = next((name for name, scale in zip(fields, scales, strict=False) if scale), None)
     field: Loc = ("body",) if asking is None else ("body", asking)
     return (PlannedAdapter(DISTILL, tuple(scales), field, own=True),)
-
-
-def snapped_down(context_frames: int, least: int) -> int:
-    """The longest 8k+1 of at most so many frames, but never below `least`."""
-    return max(clip_length(context_frames), least)

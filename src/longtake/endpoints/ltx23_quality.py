@@ -19,8 +19,6 @@ NEGATIVE = (
     "background, three legs, crowded background, walking backwards"
 )
 
-LEAST_CONTEXT = 9
-
 
 class Request(BaseModel):
     """The input of the endpoint, as published."""
@@ -29,7 +27,7 @@ class Request(BaseModel):
     video_url: ltx2.VideoUrl
     extend_direction: ltx2.Direction = "forward"
     num_frames: ltx2.NumFrames = 121
-    num_context_frames: int = Field(25, ge=LEAST_CONTEXT, le=121, description=ltx2.CONTEXT_FRAMES)
+    num_context_frames: int = Field(25, ge=9, le=121, description=ltx2.CONTEXT_FRAMES)
     end_image_url: ltx2.EndImageUrl = None
     end_image_strength: ltx2.EndImageStrength = 1
     resolution: ltx2.VideoSize = "auto"
@@ -66,8 +64,9 @@ def options(request: Request, source: Source) -> LTX2Options:
         write_mode=request.video_write_mode,
         sync_mode=request.sync_mode,
         direction=request.extend_direction,
-        context_frames=ltx2.snapped_down(request.num_context_frames, LEAST_CONTEXT),
+        context_frames=request.num_context_frames,
         context_field=ltx2.context_field(request),
+        context_rounds_down=True,
         size=ltx2.size_of(request.resolution),
         frame_rate=ltx2.frame_rate(request.frames_per_second, request.match_input_fps),
         sound=request.generate_audio,

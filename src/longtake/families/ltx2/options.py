@@ -49,12 +49,14 @@ class LTX2Options(LTX2Choices, Options):
     """What a request asks of LTX-2.3.
 
     `num_frames` counts the context and the new frames. `context_frames`: how many of the source's frames are continued;
-    `context_field` is the field that asked for them, None where none did. `size`: (width, height), None the source's.
+    `context_field` is the field that asked for them, None where none did; `context_rounds_down`: to whole latents they
+    are cut instead of raised. `size`: (width, height), None the source's.
     `frame_rate`: None is the source's own. `multiscale`: two passes. `video`, `audio`: the guidance of each modality.
     """
 
     context_frames: int = DEFAULT_CONTEXT
     context_field: str | None = None
+    context_rounds_down: bool = False
     size: Size | None = None
     frame_rate: float | None = None
     multiscale: bool = True

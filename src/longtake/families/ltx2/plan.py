@@ -205,10 +205,12 @@ def counts_of(options: LTX2Options, available: int) -> Counts:
             given=direction,
             ctx={"min_frames": LATENT_FRAMES},
         )
-    context = snapped(direction, options.context_frames, available)
+    asked = clip_length(options.context_frames) if options.context_rounds_down else options.context_frames
+    context = snapped(direction, asked, available)
     if options.new_frames is not None:
         return Counts(context, options.new_frames, context + options.new_frames)
     if options.context_field is None and num_frames - context < LEAST_NEW_FRAMES:
+        # Backward a context is never less than one latent, and then both together may be more than `num_frames`.
         context = min(context, context_length(direction, num_frames - LEAST_NEW_FRAMES))
         return Counts(context, max(num_frames - context, LEAST_NEW_FRAMES), num_frames)
     if num_frames <= context:
@@ -245,7 +247,10 @@ def context_notes(options: LTX2Options, counts: Counts, available: int, first: E
     """Sentences on a context that is not the one that was asked for."""
     asked, field = options.context_frames, options.context_field
     if field is None:
-        return ()
+        if counts.context_frames + counts.new_frames == counts.billed_frames:
+            return ()
+        both = f"{counts.context_frames} frames of context and {counts.new_frames} new ones"
+        return (f"num_frames is {counts.billed_frames}; {both} are the least that there can be.",)
     notes = []
     if counts.context_frames != asked:
         reason = "the source has no more" if asked > available else "a context fills whole latents"
@@ -275,7 +280,7 @@ def extensions(
     """
     beside = limit - (new_frames if direction == "forward" else padded_length(new_frames))
     wanted = min(context or DEFAULT_CONTEXT, max(beside, limit // 2))
-    room = limit - context_length(direction, wanted)
+    room = limit - (context_length(direction, wanted) if context or padded_length(new_frames) > limit else 0)
     count = -(-new_frames // room)
     share = _share(direction, -(-new_frames // count))
     made: list[Extension] = []

@@ -217,10 +217,7 @@ def total_lengths(span: Span, num_frames: int, card: ModelCard) -> Lengths:
     if new_frames < LEAST_NEW_FRAMES:
         context = clip_length(num_frames // 2)
         new_frames = num_frames - context
-        note = (
-            f"num_frames is {num_frames}, and the source uses {len(span)}: {new_frames} frames are new, continuing its "
-            f"last {context}, and all of the source is shown."
-        )
+        note = f"num_frames is {num_frames}, and the source has {len(span)}: all are shown, and {new_frames} are new."
         return replace(_lengths(len(span), context, new_frames, num_frames, card), notes=(note,))
     lengths = _lengths(context, context, new_frames, num_frames, card)
     if new_frames * 4 < num_frames:

@@ -1,0 +1,48 @@
+"""What a plan of LTX-2.3 says of a context that is not the one that was asked for, and contexts at their limits."""
+
+from fractions import Fraction
+
+import pytest
+
+from longtake.clip import Source
+from longtake.families.ltx2.options import Direction, LTX2Options
+from longtake.families.ltx2.plan import LTX2Plan, extensions, make_plan
+from longtake.models.registry import card
+from tests.families.ltx2.test_plan import options
+
+SOURCE = Source("mp4", "h264", 1280, 720, Fraction(24), 300)
+
+
+def plan_of(asked: LTX2Options) -> LTX2Plan:
+    return make_plan(asked, SOURCE, card("ltx-2.3"), 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "direction", "context", "note"),
+    [
+        (25, "forward", 25, None),
+        (30, "forward", 25, "num_context_frames is 30; the context has 25 frames"),
+        (15, "backward", 8, "num_context_frames is 15; the context has 8 frames"),
+        (120, "forward", 113, "num_context_frames is 120; the context has 113 frames"),
+    ],
+)
+def test_a_context_may_be_rounded_down(asked: int, direction: Direction, context: int, note: str | None) -> None:
+    given = options(
+        direction=direction, context_frames=asked, context_field="num_context_frames", context_rounds_down=True
+    )
+    plan = plan_of(given)
+    assert (plan.context_frames, plan.new_frames) == (context, 121 - context)
+    assert note is None or plan.notes[0].startswith(note)
+    assert bool(plan.notes) == (note is not None)
+
+
+def test_the_least_of_a_backward_extension_is_said() -> None:
+    plan = plan_of(options(direction="backward", num_frames=9))
+    assert (plan.context_frames, plan.new_frames, plan.billed_frames) == (8, 8, 9)
+    assert plan.notes == ("num_frames is 9; 8 frames of context and 8 new ones are the least that there can be.",)
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_a_cut_needs_no_second_window_for_what_one_holds(direction: Direction) -> None:
+    assert len(extensions(direction, 300, 0, 481, 481)) == 1
+    assert len(extensions(direction, 300, 0, 482, 481)) == 2
