@@ -23,7 +23,7 @@ COLOUR_FADE_FRAMES = 24
 
 @dataclass(frozen=True)
 class Joining:
-    """What is joined: the source with its `own_sound` [2, n], by a plan, into a film. `checker` looks at new frames."""
+    """Joins a source with its `own_sound` [2, n] and new frames in a film, by a plan. `checker` looks at new frames."""
 
     plan: Plan
     source: SourceReader
@@ -39,7 +39,7 @@ class Joining:
 
     @cached_property
     def settled(self) -> int:
-        """How many of its samples new sound after it cannot change."""
+        """The number of its samples that new sound after it leaves as they are."""
         return max(0, int(self.track.shape[1]) - FADE)
 
     def begin(self) -> Frames:

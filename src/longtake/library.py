@@ -59,7 +59,7 @@ def extend(
 def plan(
     source: Source, *, prompt: str = "", endpoint: str = endpoints.DEFAULT, model: str | None = None, **parameters: Any
 ) -> Plan:
-    """What `extend` would do with the same arguments, without loading a model. Raises longtake.errors.LongtakeError."""
+    """The plan that `extend` would carry out for the same arguments; no model is loaded. Raises LongtakeError."""
     here = settings()
     call = local_request(endpoints.endpoint(endpoint), _given(source, prompt, parameters), here, model)
     with opened(call, here) as job:

@@ -25,7 +25,7 @@ from longtake.prepare import Extras
 from longtake.settings import Settings
 
 NEW_FRAMES = 96
-"""How many frames are added where nothing says how many: four seconds at 24 frames per second."""
+"""The number of frames added where nothing says how many: four seconds at 24 frames per second."""
 
 LORA = "lora"
 SEED = "seed"
@@ -62,7 +62,7 @@ class Parameter:
 
     @property
     def shapes(self) -> list[Any]:
-        """What the field takes: the members of a union, else its one type; None left out."""
+        """The types that the field takes: the members of a union, else its one type; None left out."""
         return [shape for shape in _shapes(self.info.annotation) if shape is not type(None)]
 
     @property
@@ -213,7 +213,7 @@ def _at(data: Any, loc: Path) -> Any:
 
 @dataclass(frozen=True)
 class OutputFile:
-    """What is said of the file to write; None leaves it to the request."""
+    """The wanted format of the file to write; None leaves it to the request."""
 
     type: OutputType | None = None
     quality: Quality | None = None
@@ -222,7 +222,7 @@ class OutputFile:
 
 @dataclass(frozen=True)
 class Given:
-    """What the user of this machine gives: parameters by name, and what is said beside them.
+    """The input of the user of this machine: parameters by name, and what belongs to no parameter.
 
     `base` is a request as JSON values, over which `parameters` and `source` win. `new_frames`: the whole source is kept
     and so many frames are added.

@@ -40,7 +40,7 @@ def latent_length(num_frames: int, temporal: int) -> int:
 
 
 def frames_on_clock(num_frames: int, rate: Fraction, clock: Fraction) -> int:
-    """How many frames of `clock` a video of `num_frames` at `rate` lasts, at least one; halves round up."""
+    """The number of frames of `clock` that a video of `num_frames` at `rate` lasts, at least one; halves round up."""
     return max(1, int(num_frames * clock / rate + Fraction(1, 2)))
 
 
@@ -90,7 +90,7 @@ def adapters_of_passes(adapters: tuple[PlannedAdapter, ...], passes: int) -> tup
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What a request asks for and its plan takes over as it is: the part that all families have.
+    """The options of all families that a plan takes over unchanged.
 
     `strength`: how strongly the context's picture is held, 0..1; `end_image_strength`: the same for the end image.
     """
@@ -113,7 +113,7 @@ class Choices:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Choices, ABC):
-    """What will be done, decided: the part that the plans of all families have.
+    """A plan: everything that is decided before the work begins. This class has what the plans of all families share.
 
     `context` are the frames of the source that are read. The output shows `shown_frames` of them (none where they are
     guidance only) and `new_frames` made ones. The model sees the `context_frames` of them that are next to the joint.
@@ -144,7 +144,7 @@ class Plan(Choices, ABC):
 
     @property
     def recipe(self) -> Recipe:
-        """How the file is written."""
+        """The settings of the encoder."""
         return recipe(self.output, self.quality, self.write_mode)
 
     @property
@@ -163,12 +163,12 @@ class Plan(Choices, ABC):
 
     @property
     def speed(self) -> Fraction:
-        """How many times faster than in the source the picture plays."""
+        """The speed of the picture, as a multiple of the source's."""
         return self.rate / self.context.rate
 
     @property
     def kept_frames(self) -> int:
-        """How many of the source's own frames are in the output: those farthest from the joint, or all."""
+        """The number of the source's own frames in the output: those farthest from the joint, or all."""
         return self.shown_frames if self.keeps_source else max(0, self.shown_frames - self.context_frames)
 
     @property
@@ -198,7 +198,7 @@ class Plan(Choices, ABC):
 
     @property
     def sound_strength(self) -> float:
-        """How strongly the context's sound is held, 0..1; below 1 the model's rendition of it is heard."""
+        """The strength with which the context's sound is held, 0..1; below 1 the model's rendition of it is heard."""
         return 1.0
 
     @property
@@ -214,4 +214,4 @@ class Plan(Choices, ABC):
     @property
     @abstractmethod
     def evaluations(self) -> int:
-        """How often the model is evaluated in all."""
+        """The number of model evaluations in all."""

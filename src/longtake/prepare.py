@@ -25,7 +25,7 @@ from longtake.plans import Plan, PlannedAdapter
 from longtake.settings import Settings
 
 LARGEST_SEED = 2**31 - 1
-"""Of those that are drawn: every client can hold it."""
+"""The largest seed that is drawn: every client can hold it."""
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 
@@ -45,7 +45,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Extras:
-    """What the command line and the library ask for beyond a request's fields; None leaves it to the request.
+    """Wishes of the command line and the library beyond a request's fields; None leaves it to the request.
 
     `new_frames`: the whole source is kept and so many frames are added. `own_rate`: the output plays at the source's
     rate. `seed`: for a request without a field for it. `adapters` are applied before the request's own.
@@ -79,7 +79,7 @@ def _no_file(url: str) -> Path | None:
 
 @dataclass(frozen=True)
 class Fetching:
-    """How the files that a request names are had.
+    """The way to the files that a request names.
 
     `allow_local`: they may be paths of this machine. `own_file(url)` finds the file of an address that is this
     server's own. `transport` makes the downloads. They are kept in `folder`, and not fetched again; without one, in a

@@ -68,7 +68,7 @@ def preceded(track: Samples, pieces: Sequence[Piece], plan: Plan) -> Samples:
 
 
 def _lead(piece: Piece, plan: Plan, *, at_source: bool) -> int:
-    """How many samples of a piece's sound are its rendition of what is there already."""
+    """The number of samples of a piece's sound that are its rendition of what is there already."""
     if at_source and plan.sound_strength < 1:
         return 0
     return num_samples(piece.context_frames, plan.rate)

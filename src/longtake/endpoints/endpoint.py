@@ -1,4 +1,4 @@
-"""What an endpoint is to the rest of the program: its schema, its models, and how a request becomes a plan."""
+"""An endpoint as an object: its schema, its models, its price, and the way from a request to a plan."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -67,7 +67,7 @@ class Endpoint(Generic[RequestT, OptionsT]):
         return stand_in if missing(own, settings) else own
 
     def plan(self, options: OptionsT, source: Source, card: ModelCard, seed: int, prices: Prices) -> Plan:
-        """What will be done for these options, with its price. Raises InvalidRequest naming a field that cannot be."""
+        """The plan of these options, with its price. Raises InvalidRequest naming a field that cannot be done."""
         plan: Plan = replace(self.family.make_plan(options, source, card, seed), endpoint=self.id)
         return self.tariff.priced(prices.get(self.id)).bill(plan)
 

@@ -12,7 +12,7 @@ NEGATIVE = "worst quality, inconsistent motion, blurry, jittery, distorted"
 START_FRAME = "The frame number of the video from which the conditioning starts. Must be a multiple of 8."
 
 MOST_RATE_FACTOR = 51
-"""Where x264's constant rate factor ends; a larger one counts as this."""
+"""The largest constant rate factor that x264 takes; a larger one in a request counts as this."""
 
 Prompt = Annotated[
     str,

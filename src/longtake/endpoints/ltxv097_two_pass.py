@@ -1,4 +1,4 @@
-"""What the two LTX-Video 0.9.7 endpoints with two passes share: their request but for the schedule of the passes."""
+"""The request of the two LTX-Video 0.9.7 endpoints with two passes, without the schedules of the passes."""
 
 from pydantic import BaseModel, Field
 

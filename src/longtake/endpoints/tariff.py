@@ -1,4 +1,4 @@
-"""What a request costs: each endpoint's price per unit, and how many units a plan has."""
+"""Prices: the price of one unit at each endpoint, and the number of units that a plan has."""
 
 import math
 from collections.abc import Callable, Mapping

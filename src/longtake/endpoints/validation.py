@@ -90,7 +90,7 @@ def dotted(loc: Iterable[str | int]) -> str:
 
 
 def _path(loc: Loc) -> Loc:
-    """Where in the request: without the tags, in angle brackets, of a field that takes several shapes."""
+    """The path of a field without the tags, in angle brackets, of a field that takes several shapes."""
     return tuple(part for part in loc if not str(part).startswith("<"))
 
 

@@ -1,4 +1,4 @@
-"""What a family of models is to the rest of the program: its options, its plan, and how it loads and generates."""
+"""A family of models as an object: its options, its plan, and the functions that load it and generate."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ Rows = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Choices):
-    """What a request asks for: the part that all families have. An endpoint maps its fields onto a family's options.
+    """The options that all families have. An endpoint maps the fields of its request onto a family's options.
 
     `seed`: None draws one. `num_frames` counts as the endpoint does; `new_frames`, where it is given, takes its place:
     the whole source is kept and so many frames are added. `own_rate`: the output plays at the source's own rate,
@@ -67,8 +67,11 @@ PartsT = TypeVar("PartsT", bound=Parts)
 
 @dataclass(frozen=True)
 class Context:
-    """What is continued: the context's `frames` [n, H, W, 3] at the output's size, the `sound` that is heard with them
-    (None where there is none to hold on to), and the `end_image` [H, W, 3] to arrive at."""
+    """The video that is continued.
+
+    `frames` [n, H, W, 3] at the output's size, the `sound` heard with them (None where there is none to hold on to), and
+    the `end_image` [H, W, 3] to arrive at.
+    """
 
     frames: Frames
     sound: Samples | None = None
@@ -95,7 +98,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Work(Generic[PlanT, PartsT]):
-    """All that a plan is carried out with.
+    """A plan with everything that is needed to carry it out.
 
     `set_pass(n)` is called before pass n and gives the adapters the strengths of that pass.
     """

@@ -54,7 +54,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Fit:
-    """How a checkpoint's weights differ from those of its class; all empty when they are the same."""
+    """The differences of a checkpoint's weights from those of its class; all empty when they are the same."""
 
     missing: Sequence[str]
     unknown: Sequence[str]

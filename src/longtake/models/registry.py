@@ -32,7 +32,7 @@ WEIGHTS = Path(__file__).parent.parent / "weights"
 
 @dataclass(frozen=True)
 class Published:
-    """Where a part is published: in hub repository `repo`, a single checkpoint file or a folder at `path`.
+    """The place where a part is published: in hub repository `repo`, a single checkpoint file or a folder at `path`.
 
     It is kept at `models_dir/<shelf>/<path>`; parts that several models share have a shelf of their own. The path `.`
     is the whole repository.

@@ -225,7 +225,7 @@ def first_model(settings: Settings) -> ModelCard:
 
 @contextmanager
 def telling(line: Line, runner: "Runner") -> Iterator[None]:
-    """Whatever goes wrong in the block is told to the server, and the process goes on."""
+    """Reports whatever goes wrong in the block to the server; the process goes on."""
     try:
         yield
     except LongtakeError as error:

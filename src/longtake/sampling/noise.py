@@ -1,4 +1,4 @@
-"""Where a sampler's noise comes from: a seed, or tensors given by name."""
+"""Noise for samplers, from a seed or from tensors given by name."""
 
 import hashlib
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Where tokens are in the video: seconds and pixels, for the rotary embedding."""
+"""Positions of tokens in the video, in seconds and pixels, for the rotary embedding."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Grid:
-    """How latents lie in a video: VAE compression (frames, pixels) and playback rate (frames per second)."""
+    """The grid of latents in a video: VAE compression (frames, pixels) and playback rate (frames per second)."""
 
     temporal: int
     spatial: int
@@ -57,7 +57,7 @@ AUDIO_LATENTS_PER_S = 25
 
 
 def audio_latents(num_frames: int, rate: Fraction) -> int:
-    """How many audio latents last as long as `num_frames` of video at `rate`."""
+    """The number of audio latents that last as long as `num_frames` of video at `rate`."""
     return round(num_frames / rate * AUDIO_LATENTS_PER_S)
 
 
@@ -71,12 +71,12 @@ def audio_bounds(count: int) -> Tensor:
 
 
 def audio_before(count: int, seconds: Fraction) -> Tensor:
-    """Which of `count` audio latents end by that time: [count] bool."""
+    """A mask [count] of the audio latents that end by that time."""
     return torch.tensor([Fraction(4 * i + 1, 100) <= seconds for i in range(count)])
 
 
 def audio_from(count: int, seconds: Fraction) -> Tensor:
-    """Which of `count` audio latents start at that time or later: [count] bool."""
+    """A mask [count] of the audio latents that start at that time or later."""
     return torch.tensor([Fraction(max(4 * i - 3, 0), 100) >= seconds for i in range(count)])
 
 

@@ -24,7 +24,7 @@ def noise_levels(steps: int, skip_initial: int = 0, skip_final: int = 0) -> Tens
 
 
 LAST_LEVEL = 0.1
-"""Where the last step of the `ltx2` schedule starts."""
+"""The noise level at which the last step of the `ltx2` schedule starts."""
 
 
 def ltx2(steps: int, tokens: int = 4096) -> Tensor:

@@ -34,7 +34,7 @@ class Statistics:
 
     @classmethod
     def of(cls, vae: Any, device: torch.device | str = "cpu") -> "Statistics":
-        """Those a VAE was trained with, on `device`."""
+        """The statistics that a VAE was trained with, on `device`."""
         return cls(*(values.to(device).float().view(1, -1, 1, 1, 1) for values in (vae.latents_mean, vae.latents_std)))
 
     @property

@@ -17,7 +17,7 @@ OnStep = Callable[[int, int], None]
 """Called before step i of n; it stops the sampling by raising."""
 
 Tensors = Mapping[str, Tensor]
-"""What a sampled window is saved as, by name."""
+"""The tensors of a sampled window, by the names under which they are saved."""
 
 StateT = TypeVar("StateT")
 OutT = TypeVar("OutT")
@@ -39,7 +39,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Loop:
-    """What the windows of one plan share.
+    """The loop over the windows of one plan.
 
     `noise(pass, window)` is the noise to use. Finished windows are saved in `resume`, and read back on `device`.
     """

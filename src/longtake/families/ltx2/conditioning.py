@@ -16,7 +16,7 @@ from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_
 from longtake.sampling.vae import encode_clip, on_canvas
 
 HISTORY_FRAMES = 25
-"""So many frames (8k+1) are encoded before a context at a window's end: the encoder is causal and looks back."""
+"""The number of frames (8k+1) that are encoded before a context at a window's end: the encoder looks back."""
 
 
 def latent_shape(models: LTX2Parts, extension: Extension, canvas: Size) -> tuple[int, int, int, int, int]:

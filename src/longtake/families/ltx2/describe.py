@@ -9,7 +9,7 @@ from longtake.families.ltx2.plan import SECOND_SCALE_STEPS, Extension, LTX2Plan
 
 
 def describe(plan: LTX2Plan, facts: Source) -> Description:
-    """What goes in, what comes out and how it is made, beyond what all plans have."""
+    """The lines that plans of this family have beyond those of all plans."""
     edge = "first" if plan.new_first else "last"
     seen = f"the {edge} {plan.context_frames} of them, at strength {plan.strength:g}"
     goes_in: Rows = [("model sees", seen if plan.strength and plan.context_frames else "none of them")]

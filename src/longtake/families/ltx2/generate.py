@@ -45,8 +45,11 @@ SPARE = round((MOST_LAG_S + CROSS_FADE_S) * SOUND_RATE)
 
 @dataclass(frozen=True)
 class Setup:
-    """How every window is sampled. `set_pass` is called with the number of each pass before it, to set the adapters'
-    strengths; `acceleration` says which steps of the first pass extrapolate."""
+    """The set-up of sampling, the same for every window.
+
+    `set_pass` is called with the number of each pass before it, to set the adapters' strengths; `acceleration` says which
+    steps of the first pass extrapolate.
+    """
 
     transformer: Any
     upsampler: Any | None
@@ -155,7 +158,7 @@ def generate(work: LTX2Work, prompt: str, context: Context) -> Iterator[Piece]:
 
 
 def setup_of(work: LTX2Work, prompt: str) -> Setup:
-    """How the plan's windows are sampled."""
+    """The set-up of a plan, with its prompts encoded."""
     plan, parts = work.plan, work.parts
     positive = Words(*parts.text.encode(prompt))
     negative = Words(*parts.text.encode(plan.negative_prompt)) if "negative" in plan.predictions else None

@@ -35,7 +35,7 @@ def guided(
 
 @dataclass(frozen=True)
 class Guide:
-    """How an LTX-2 pass is guided: the prompts, each modality's scales, the blocks that are disturbed, and how many
+    """The guidance of one LTX-2 pass: the prompts, each modality's scales, the blocks that are disturbed, and how many
     predictions the device makes at once."""
 
     positive: Words

@@ -1,4 +1,4 @@
-"""What the audio model hears: resampling and the log-mel spectrogram of its published recipe, in torch alone."""
+"""The input of the audio model: resampling and the log-mel spectrogram of its published recipe, in torch alone."""
 
 from functools import cache
 from math import ceil, gcd, log, pi, prod

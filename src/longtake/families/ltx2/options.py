@@ -1,4 +1,4 @@
-"""The options of LTX-2.3: what an endpoint's request asks for."""
+"""The options of LTX-2.3, onto which endpoints map their requests."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -29,7 +29,7 @@ class Modality:
 
 @dataclass(frozen=True, kw_only=True)
 class LTX2Choices(Choices):
-    """What a request asks of LTX-2.3 and its plan takes over as it is.
+    """The options of LTX-2.3 that a plan takes over unchanged.
 
     `sound`: whether any is made. `audio_strength` holds the context's sound, 0..1. `gamma` (gradient estimation) and
     `eta` (the share of noise that each step takes away further and puts back) are off at 0.
@@ -46,7 +46,7 @@ class LTX2Choices(Choices):
 
 @dataclass(frozen=True, kw_only=True)
 class LTX2Options(LTX2Choices, Options):
-    """What a request asks of LTX-2.3.
+    """The options of LTX-2.3.
 
     `num_frames` counts the context and the new frames. `context_frames`: how many of the source's frames are continued;
     `context_field` is the field that asked for them, None where none did; `context_rounds_down`: to whole latents they

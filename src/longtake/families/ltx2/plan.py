@@ -26,7 +26,7 @@ SECOND_SCALE_STEPS = 3
 
 POSITION_RANGE_S = 20
 POSITION_RANGE_PX = 2048
-"""How far LTX-2's positions reach: a window lasts no longer, and no side of a canvas is longer."""
+"""The reach of LTX-2's positions, in seconds and pixels: the longest window, and the longest side of a canvas."""
 
 NTSC_RATES = (24, 30, 48, 60)
 NTSC_ROUNDING = Fraction("0.005")
@@ -80,8 +80,8 @@ class LTX2Plan(LTX2Choices, Plan):
 
     @property
     def predictions(self) -> tuple[str, ...]:
-        """What is predicted at each step of the first scale: for the prompt, and what the guidance of the picture or
-        of the sound compares that with. Without sound there is no other modality to isolate."""
+        """The predictions of each step of the first scale: the one for the prompt, and those that the guidance of the
+        picture or of the sound compares it with. Without sound there is no other modality to isolate."""
         guided = (self.video, self.audio) if self.sound else (self.video,)
         compared = {
             "negative": any(one.cfg != 1 for one in guided),
@@ -110,7 +110,7 @@ class LTX2Plan(LTX2Choices, Plan):
 
 
 def make_plan(options: LTX2Options, source: Source, card: ModelCard, seed: int) -> LTX2Plan:
-    """What will be done for these options. Raises InvalidRequest naming the field that cannot be done."""
+    """The plan of these options. Raises InvalidRequest naming the field that cannot be done."""
     rate = source_clock(source, None if options.own_rate else options.frame_rate)
     span = Span(0, frames_on_clock(source.num_frames, source.rate, rate), rate)
     counts = counts_of(options, len(span))
@@ -183,8 +183,7 @@ def rate_notes(source: Source, rate: Fraction) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Counts:
-    """How the frames of a request add up, whichever model runs: the context continued, the new ones, and those that are
-    billed."""
+    """The numbers of frames of a request, whichever model runs: of the context, new ones, and billed ones."""
 
     context_frames: int
     new_frames: int

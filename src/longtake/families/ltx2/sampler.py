@@ -16,7 +16,7 @@ from longtake.sampling.windows import OnStep
 
 @dataclass(frozen=True)
 class Sampler:
-    """How a pass is sampled: down the noise levels `sigmas` [steps + 1], which end at 0.
+    """The sampler of one pass: it goes down the noise levels `sigmas` [steps + 1], which end at 0.
 
     `gamma` (0 = off) amplifies the change of velocity since the last step: gradient estimation, Permenter and Yuan
     2024. `eta` (0 = off) is the share of noise that a step takes away further and puts back.

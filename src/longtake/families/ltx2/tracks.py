@@ -52,7 +52,7 @@ class Track:
 
     @cached_property
     def is_free(self) -> bool:
-        """Whether any of it is generated; what is all given has no noise at any step."""
+        """True if any token is generated; a track that is wholly given has no noise at any step."""
         return bool((self.mask > 0).any())
 
     def start(self, noise: Tensor, init: Tensor | None = None, scale: float = 1.0) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is given: clips and images placed in the sequence, and how strongly they hold."""
+"""Conditioning: clips and images placed in the token sequence, each with a strength."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ from longtake.sampling.noise import Noise
 from longtake.sampling.positions import Grid, to_tokens
 
 PREFIX_LATENTS = 2
-"""Of a clip placed after the start, so many first latents become extra tokens: they are not what latents there are."""
+"""The number of first latents of a clip placed after the start that become extra tokens: a clip's own first latents
+    differ from those in the middle of a video."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from longtake.families.ltxv.plan import LTXVPlan, Pass
 
 
 def describe(plan: LTXVPlan, facts: Source) -> Description:
-    """What goes in, what comes out and how it is made, beyond what all plans have."""
+    """The lines that plans of this family have beyond those of all plans."""
     kind = "" if plan.guide == "rgb" else f" as {plan.guide} guidance"
     seen = f"the last {plan.context_frames} of them{kind}, at strength {plan.strength:g}"
     return Description(

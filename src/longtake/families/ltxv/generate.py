@@ -63,7 +63,7 @@ def generate(work: LTXVWork, prompt: str, context: Context) -> Iterator[Piece]:
 
 
 def setup_of(work: LTXVWork, prompt: str) -> Setup:
-    """How the plan's windows are sampled."""
+    """The set-up of a plan, with its prompts encoded."""
     plan, parts, card = work.plan, work.parts, work.parts.card
     positive = Text(*parts.text.encode(prompt))
     heeds_negative = any(pass_.guidance.heeds_negative for pass_ in plan.passes)

@@ -37,7 +37,7 @@ def velocity(transformer: nn.Module, tokens: Tensor, time: Tensor, coords: Tenso
 
 @dataclass(frozen=True)
 class Guide:
-    """What velocities are predicted by: the network, the prompts (`negative` is None where none counts), and the
+    """The source of predicted velocities: the network, the prompts (`negative` is None where none counts), and the
     guidance at each noise level."""
 
     transformer: nn.Module
@@ -93,7 +93,7 @@ class ValueAttention:
 
 NAG_LIMIT = 2.5
 NAG_SHARE = 0.25
-"""How far a guided feature may grow, as a multiple of the plain one's size, and its share in the result."""
+"""The limit of a guided feature's size, as a multiple of the plain one's, and its share in the result."""
 
 
 class NegativeAttention:

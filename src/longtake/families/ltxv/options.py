@@ -1,4 +1,4 @@
-"""The options of LTX-Video 0.9.x: what an endpoint's request asks for."""
+"""The options of LTX-Video 0.9.x, onto which endpoints map their requests."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -20,7 +20,7 @@ class PassOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class LTXVChoices(Choices):
-    """What a request asks of LTX-Video 0.9.x and its plan takes over as it is.
+    """The options of LTX-Video 0.9.x that a plan takes over unchanged.
 
     `guide` other than rgb: the source guides and is not shown; `preprocess` draws it as that. `reverse`: the finished
     video is played backwards.
@@ -36,7 +36,7 @@ class LTXVChoices(Choices):
 
 @dataclass(frozen=True, kw_only=True)
 class LTXVOptions(LTXVChoices, Options):
-    """What a request asks of LTX-Video 0.9.x.
+    """The options of LTX-Video 0.9.x.
 
     `resolution`: lines of the short side, as in `720p`; `aspect_ratio`: as in `16:9`, or `auto`, the source's.
     `frame_rate`: the rate that the output plays at; None is the source's own. Of the source the frames from

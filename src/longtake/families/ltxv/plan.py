@@ -33,7 +33,7 @@ MOST_ASPECT = 5
 """A source longer than this to one is not shown whole: it has to be cropped."""
 
 LEAST_NEW_FRAMES = 8
-"""Where `num_frames` leaves less room for new frames beside the context, the context gets half of it."""
+"""The least room for new frames beside the context; with less, the context gets half of `num_frames`."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Pass:
 
     @property
     def evaluations(self) -> int:
-        """How often the model is evaluated over a window."""
+        """The number of model evaluations over a window."""
         levels = linear_quadratic(self.steps)[self.skip_initial : self.steps - self.skip_final]
         evaluated = (t for step, t in enumerate(levels) if evaluates_model(step, len(levels), self.acceleration))
         return sum(self.guidance.evaluations(t) for t in evaluated)
@@ -98,7 +98,7 @@ class LTXVPlan(LTXVChoices, Plan):
 
 
 def make_plan(options: LTXVOptions, source: Source, card: ModelCard, seed: int) -> LTXVPlan:
-    """What will be done for these options. Raises InvalidRequest naming the field that cannot be done."""
+    """The plan of these options. Raises InvalidRequest naming the field that cannot be done."""
     if options.end_image is not None:
         raise NotSupported(f"{card.name} cannot arrive at an end image; the LTX-2.3 models can.", given=card.name)
     span = source_span(source, options)
@@ -167,7 +167,7 @@ def playback_rate(options: LTXVOptions, clock: Fraction) -> Fraction:
 
 
 def rate_notes(options: LTXVOptions, source: Source, clock: Fraction) -> tuple[str, ...]:
-    """What there is to say of a source below one frame per second."""
+    """Notes on a source below one frame per second."""
     if source.rate >= 1:
         return ()
     if clock == source.rate:
@@ -181,7 +181,7 @@ def rate_notes(options: LTXVOptions, source: Source, clock: Fraction) -> tuple[s
 
 @dataclass(frozen=True)
 class Lengths:
-    """How the frames of a plan add up; see `Plan` and `LTXVPlan`."""
+    """The lengths of a plan, in frames; see `Plan` and `LTXVPlan`."""
 
     shown_frames: int
     context_frames: int
@@ -202,7 +202,7 @@ def lengths_of(options: LTXVOptions, span: Span, card: ModelCard) -> Lengths:
 
 
 def whole_source_lengths(span: Span, new_frames: int, card: ModelCard) -> Lengths:
-    """All of the source is shown and `new_frames` are added, however long it is."""
+    """The lengths where all of the source is shown and `new_frames` are added, however long it is."""
     return _lengths(len(span), clip_length(len(span)), new_frames, len(span) + new_frames, card)
 
 

@@ -1,4 +1,4 @@
-"""How each kind of checkpoint is guided, by noise level: the published settings, as data."""
+"""The guidance of each kind of checkpoint by noise level: the published settings, as data."""
 
 from dataclasses import dataclass
 
@@ -33,7 +33,7 @@ class Guidance:
         return next((i for i, low in enumerate(self.timesteps) if low <= t), len(self.timesteps) - 1)
 
     def evaluations(self, t: float) -> int:
-        """How many model evaluations one step at noise level t needs."""
+        """The number of model evaluations that one step at noise level t needs."""
         i = self.bin(t)
         return 1 + (self.cfg[i] > 1) + (self.stg[i] > 0)
 
@@ -41,7 +41,7 @@ class Guidance:
 NONE = Guidance()
 
 NAG_SCALE = 5.0
-"""Of the negative prompt in a checkpoint that runs without CFG, as its paper advises."""
+"""The scale of normalised attention guidance for a checkpoint that runs without CFG, as its paper advises."""
 
 DEV = Guidance(
     timesteps=(1.0, 0.996, 0.9933, 0.985, 0.9767, 0.9008, 0.618),

@@ -22,7 +22,7 @@ from longtake.sampling.vae import Statistics, upsample
 from longtake.sampling.windows import Loop, OnStep, Tensors, Window, sample_windows
 
 CONDITIONING_NOISE = 0.15
-"""How much of t^2 noise the published models expect on given tokens."""
+"""The share of t^2 noise that the published models expect on given tokens."""
 
 SLACK = 1e-6
 """Noise levels nearer than this are the same."""
@@ -30,7 +30,7 @@ SLACK = 1e-6
 
 @dataclass(frozen=True)
 class PassSetup:
-    """How one pass over a window is sampled: the guided network, the noise `levels` [n] to evaluate it at (falling),
+    """The set-up of one pass over a window: the guided network, the noise `levels` [n] to evaluate it at (falling),
     how latents lie in the video, the `canvas` (width, height), which steps extrapolate, the noise on given tokens."""
 
     guide: Guide
@@ -117,8 +117,8 @@ class Video:
 
 @dataclass(frozen=True)
 class Setup:
-    """How every window of a video is sampled: its passes, its windows in latent frames, what they share, and what the
-    second pass is made with."""
+    """The set-up of sampling a video: its passes, its windows in latent frames, their overlap, and the upsampler of the
+    second pass."""
 
     passes: tuple[PassSetup, ...]
     windows: tuple[LatentSpan, ...]
