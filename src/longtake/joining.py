@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from longtake.clip import OnProgress
 from longtake.families.family import Frames, Piece, Samples
-from longtake.film import Film
 from longtake.media.join import match_colour
 from longtake.media.source import SourceReader
 from longtake.plans import Plan
 from longtake.safety import Checker, watched
 from longtake.soundtrack import FADE, continued, preceded, source_part
 from longtake.source_frames import first_frames, frames_after, write_source
+from longtake.video_writer import VideoWriter
 
 COLOUR_FADE_FRAMES = 24
 """Over so many new frames the autoencoder's colour cast, taken off at the joint, comes back: too slowly to be seen."""
@@ -23,12 +23,12 @@ COLOUR_FADE_FRAMES = 24
 
 @dataclass(frozen=True)
 class Joining:
-    """Joins a source with its `own_sound` [2, n] and new frames in a film, by a plan. `checker` looks at new frames."""
+    """Joins a source with its `own_sound` [2, n] and new frames in one file, by a plan. `checker` looks at new frames."""
 
     plan: Plan
     source: SourceReader
     own_sound: Samples | None
-    film: Film
+    writer: VideoWriter
     checker: Checker | None
     on_progress: OnProgress
 
@@ -47,8 +47,8 @@ class Joining:
         it."""
         if self.plan.source_last:
             return first_frames(self.source, self.plan)
-        self.film.write_sound(self.track[:, : self.settled])
-        return write_source(self.source, self.plan, self.film.write, self.on_progress)
+        self.writer.write_sound(self.track[:, : self.settled])
+        return write_source(self.source, self.plan, self.writer.write, self.on_progress)
 
     def end(self, pieces: Iterator[Piece], joint: Frames) -> None:
         """Writes the rest; `joint` [H, W, 3] is the source's frame at the joint."""
@@ -56,11 +56,11 @@ class Joining:
             self._write_after(pieces, joint)
             return
         made = list(pieces)
-        self.film.write_sound(preceded(self.track, made, self.plan))
+        self.writer.write_sound(preceded(self.track, made, self.plan))
         for piece in made:
             self._write_frames(piece, joint)
         for rest in frames_after(self.source, self.plan, self.on_progress):
-            self.film.write(rest)
+            self.writer.write(rest)
 
     def _write_after(self, pieces: Iterator[Piece], joint: Frames) -> None:
         """Writes each piece's sound, as far as it is settled, and then its frames."""
@@ -69,13 +69,13 @@ class Joining:
             done += piece.new_frames
             track = continued(track, piece, plan, done)
             settled = track.shape[1] - (0 if done == plan.num_frames else FADE)
-            self.film.write_sound(track[:, written:settled])
+            self.writer.write_sound(track[:, written:settled])
             written = settled
             self._write_frames(piece, joint)
 
     def _write_frames(self, piece: Piece, joint: Frames) -> None:
         for frames in watched(matched_frames(piece, self.plan, joint), self.checker):
-            self.film.write(frames)
+            self.writer.write(frames)
 
 
 def matched_frames(piece: Piece, plan: Plan, neighbour: Frames) -> Iterator[NDArray[np.float32]]:

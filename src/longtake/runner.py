@@ -13,7 +13,6 @@ from longtake.clip import OnProgress, Progress, Source, ignore_progress
 from longtake.endpoints import Endpoint
 from longtake.families import FAMILIES
 from longtake.families.family import Context, Frames, Parts, Work
-from longtake.film import Listener, film
 from longtake.joining import Joining
 from longtake.media.crf import compress
 from longtake.media.source import open_source
@@ -27,6 +26,7 @@ from longtake.sampling.resume import NO_RESUME, Resume
 from longtake.settings import Settings
 from longtake.soundtrack import context_part
 from longtake.source_frames import source_sound
+from longtake.video_writer import ProgressRelay, video_writer
 
 IMAGE_CRF = 33
 """The end image goes through H.264 at this constant rate factor: the model learned from frames of videos."""
@@ -100,8 +100,8 @@ class Runner:
         `on_progress` is called at every step, and cancels the work by raising. What is finished is saved in `resume`,
         and the same plan carried out again goes on from there, to the same bits.
         """
-        plan, family, hear = job.plan, job.family, Listener(on_progress)
-        parts = self.load(job.card, hear)
+        plan, family, progress = job.plan, job.family, ProgressRelay(on_progress)
+        parts = self.load(job.card, progress)
         adapters = load_adapters(
             plan.adapters, job.card, self._settings, self._adapters, fetch=self._fetch, any_path=self._any_path
         )
@@ -111,13 +111,13 @@ class Runner:
         with (
             applied(parts.transformer, adapters) as set_pass,
             torch.inference_mode(),
-            film(path, plan, has_sound=has_sound, hear=hear) as writing,
+            video_writer(path, plan, has_sound=has_sound, progress=progress) as writer,
         ):
-            work: Work[Any, Any] = Work(plan, parts, self._settings, resume, hear, set_pass)
-            joining = Joining(plan, job.source, own_sound, writing, checker, hear)
+            work: Work[Any, Any] = Work(plan, parts, self._settings, resume, progress, set_pass)
+            joining = Joining(plan, job.source, own_sound, writer, checker, progress)
             frames = joining.begin()
             joint = frames[0 if plan.source_last else -1]
-            hear(Progress("prompt", 0, 1))
+            progress(Progress("prompt", 0, 1))
             prompt, expansion_note = resume.prompt(lambda: family.expand(work, joint))
             context = Context(frames[: plan.context_frames], context_part(own_sound, plan), end_image(job))
             joining.end(family.generate(work, prompt, context), joint)

@@ -311,7 +311,12 @@ def test_a_long_extension_goes_on_in_windows() -> None:
         ({"num_context_frames": 0, "extend_direction": "backward"}, 0, 121, None),
         ({"num_context_frames": 24, "num_frames": 26}, 25, 1, "the context has 25 frames"),
         ({"num_frames": 30}, 17, 13, None),
-        ({"num_frames": 9, "extend_direction": "backward"}, 8, 8, None),
+        (
+            {"num_frames": 9, "extend_direction": "backward"},
+            8,
+            8,
+            "num_frames is 9; 8 frames of context",
+        ),
     ],
 )
 def test_the_context_is_snapped_and_counts(fields: dict[str, Any], context: int, new: int, note: str | None) -> None:

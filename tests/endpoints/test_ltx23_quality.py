@@ -11,7 +11,7 @@ from longtake.endpoints import ltx2, ltx23_quality
 from longtake.errors import InvalidRequest
 from longtake.families.ltx2.options import Modality
 from tests.endpoints.conftest import LENGTH, NEW, Make, frames_of, sound_of
-from tests.endpoints.planning import REQUIRED, Effect, check_ranges, options_of, plan_of, request_of, schema_of
+from tests.endpoints.planning import REQUIRED, Effect, check_ranges, plan_of, request_of, schema_of
 
 ENDPOINT = ltx23_quality.ENDPOINT
 
@@ -93,7 +93,7 @@ EFFECTS = [
     ),
     Effect(
         {"num_context_frames": 24},
-        {"context_frames": 17, "context_field": "num_context_frames"},
+        {"context_frames": 24, "context_field": "num_context_frames"},
         {"context_frames": 17, "new_frames": 104},
     ),
     Effect({"end_image_url": "a.png"}, {"end_image": "a.png"}, {"end_image": "a.png"}),
@@ -113,9 +113,7 @@ EFFECTS = [
         base={"match_input_fps": False},
     ),
     Effect({"frames_per_second": 12}, {}),
-    Effect(
-        {"video_strength": 0.5}, {"video_strength": 0.5}, {"strength": 0.5, "keeps_source": False, "kept_frames": 75}
-    ),
+    Effect({"video_strength": 0.5}, {"strength": 0.5}, {"strength": 0.5, "keeps_source": False, "kept_frames": 75}),
     Effect({"num_inference_steps": 8}, {"steps": 8}, {"steps": 8, "evaluations": 8 + 3}),
     Effect(
         {"guidance_scale": 3},
@@ -148,8 +146,9 @@ def test_the_context_goes_no_further_than_the_source_and_is_never_below_nine() -
     plan = plan_of(ENDPOINT, {"num_context_frames": 121, "num_frames": 161}, short)
     assert (plan.context_frames, plan.new_frames) == (17, 144)
     assert "the source has no more" in plan.notes[0]
-    assert options_of(ENDPOINT, {"num_context_frames": 9}).context_frames == 9
-    assert options_of(ENDPOINT, {"num_context_frames": 16}).context_frames == 9
+    for asked, notes in ((9, 0), (16, 1)):
+        plan = plan_of(ENDPOINT, {"num_context_frames": asked})
+        assert (plan.context_frames, len(plan.notes)) == (9, notes), "rounded down, and that is told"
 
 
 def test_a_context_as_long_as_all_frames_leaves_no_room() -> None:

@@ -69,8 +69,8 @@ PartsT = TypeVar("PartsT", bound=Parts)
 class Context:
     """The video that is continued.
 
-    `frames` [n, H, W, 3] at the output's size, the `sound` heard with them (None where there is none to hold on to), and
-    the `end_image` [H, W, 3] to arrive at.
+    `frames` [n, H, W, 3] at the output's size, the `sound` heard with them (None where there is none to hold on to),
+    and the `end_image` [H, W, 3] to arrive at.
     """
 
     frames: Frames

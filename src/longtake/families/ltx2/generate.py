@@ -47,8 +47,8 @@ SPARE = round((MOST_LAG_S + CROSS_FADE_S) * SOUND_RATE)
 class Setup:
     """The set-up of sampling, the same for every window.
 
-    `set_pass` is called with the number of each pass before it, to set the adapters' strengths; `acceleration` says which
-    steps of the first pass extrapolate.
+    `set_pass` is called with the number of each pass before it, to set the adapters' strengths; `acceleration` says
+    which steps of the first pass extrapolate.
     """
 
     transformer: Any

@@ -23,8 +23,8 @@ CHUNK_FRAMES = 16
 
 
 @dataclass
-class Listener:
-    """Passes progress on, and can repeat the last of it, so that whoever listens may stop long waits."""
+class ProgressRelay:
+    """Passes progress on, and can repeat the last of it, so that a listener can cancel long waits, too."""
 
     on_progress: OnProgress
     last: Progress = field(default_factory=lambda: Progress("context", 0, 1))
@@ -37,7 +37,7 @@ class Listener:
         self.on_progress(self.last)
 
 
-class Film(Protocol):
+class VideoWriter(Protocol):
     """Takes frames [t, H, W, 3], uint8 or floats in 0..1, and sound [2, n] in the order they are made."""
 
     def write(self, frames: Pixels) -> None: ...
@@ -45,12 +45,12 @@ class Film(Protocol):
 
 
 @contextmanager
-def film(path: Path, plan: Plan, *, has_sound: bool, hear: Listener) -> Iterator[Film]:
-    """A film whose file appears at `path` when the block ends, whole or not at all."""
+def video_writer(path: Path, plan: Plan, *, has_sound: bool, progress: ProgressRelay) -> Iterator[VideoWriter]:
+    """A writer whose file appears at `path` when the block ends, whole or not at all."""
     rate = SOUND_RATE if has_sound else None
     recipe = plan.recipe
     deep = recipe.pix_fmt.endswith("10le")
-    with Encoder(path, recipe, plan.width, plan.height, plan.rate, sound_rate=rate, check=hear.again) as encoder:
+    with Encoder(path, recipe, plan.width, plan.height, plan.rate, sound_rate=rate, check=progress.again) as encoder:
         if not plan.reversed_at_end:
             yield _Straight(encoder, has_sound, deep)
             return
@@ -61,7 +61,7 @@ def film(path: Path, plan: Plan, *, has_sound: bool, hear: Listener) -> Iterator
             if has_sound:
                 encoder.write_sound(sound.reverse(np.concatenate(backwards.samples, axis=1)))
             for chunk in spool.chunks(CHUNK_FRAMES):
-                hear(Progress("reversing", encoder.num_frames, plan.num_frames))
+                progress(Progress("reversing", encoder.num_frames, plan.num_frames))
                 encoder.write(chunk)
 
 
