@@ -23,7 +23,7 @@ COLOUR_FADE_FRAMES = 24
 
 @dataclass(frozen=True)
 class Joining:
-    """Joins a source with its `own_sound` [2, n] and new frames in one file, by a plan. `checker` looks at new frames."""
+    """Joins a source with its `own_sound` [2, n] and new frames in one file. `checker` looks at the new frames."""
 
     plan: Plan
     source: SourceReader

@@ -14,7 +14,7 @@ from longtake.clip import Span
 from longtake.errors import UnsupportedVideo
 from longtake.media import decode
 from longtake.media.decode import frames
-from longtake.media.probe import VideoWriter, probe, shown_packets
+from longtake.media.probe import Film, probe, shown_packets
 from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
 from tests.media.clips import (
@@ -40,19 +40,19 @@ WILD = (
 )
 
 
-def film_of(path: Path) -> VideoWriter:
+def film_of(path: Path) -> Film:
     return probe(path, sniff(path), Limits())
 
 
-def pictures(film: VideoWriter, span: Span, size: tuple[int, int] | None = None, chunk: int = 16) -> NDArray[np.uint8]:
+def pictures(film: Film, span: Span, size: tuple[int, int] | None = None, chunk: int = 16) -> NDArray[np.uint8]:
     return np.concatenate(list(frames(film, span, size, chunk)))
 
 
-def whole(film: VideoWriter) -> Span:
+def whole(film: Film) -> Span:
     return Span(0, film.facts.num_frames, film.facts.rate)
 
 
-def check_every_reading(film: VideoWriter, tails: list[int], size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+def check_every_reading(film: Film, tails: list[int], size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """Tails, middles and the way back are cut from the same frames as the whole."""
     everything = pictures(film, whole(film), size)
     count = len(everything)

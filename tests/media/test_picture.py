@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from longtake.clip import Span
 from longtake.media.decode import frames
-from longtake.media.probe import VideoWriter, probe
+from longtake.media.probe import Film, probe
 from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
 from tests.media.clips import X264_INTERLACED, Clip, corners, flat, number_of, numbered
@@ -20,12 +20,12 @@ BT709 = (1, 1, 1, 1)
 BT601 = (6, 1, 6, 6)
 
 
-def opened(clip: Clip, folder: Path) -> VideoWriter:
+def opened(clip: Clip, folder: Path) -> Film:
     path = clip.write(folder)
     return probe(path, sniff(path), Limits())
 
 
-def pictures(film: VideoWriter, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+def pictures(film: Film, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     return np.concatenate(list(frames(film, Span(0, film.facts.num_frames, film.facts.rate), size, 16)))
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from longtake.media.probe import VideoWriter, probe
+from longtake.media.probe import Film, probe
 from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
 from longtake.media.soundtrack import sound
@@ -35,14 +35,14 @@ STORED = (
 )
 
 
-def film_with(name: str, tone: Tone, folder: Path, frames: int = 24, pts: list[int] | None = None) -> VideoWriter:
+def film_with(name: str, tone: Tone, folder: Path, frames: int = 24, pts: list[int] | None = None) -> Film:
     codec = "libvpx-vp9" if name.endswith("webm") else "libx264"
     options = (("cpu-used", "8"),) if name.endswith("webm") else (("preset", "ultrafast"),)
     path = Clip(name, frames=frames, size=(64, 48), codec=codec, options=options, sound=tone, pts=pts).write(folder)
     return probe(path, sniff(path), Limits())
 
 
-def heard(film: VideoWriter, first: int, stop: int, rate: int = RATE, block: int = 1 << 30) -> NDArray[np.float32]:
+def heard(film: Film, first: int, stop: int, rate: int = RATE, block: int = 1 << 30) -> NDArray[np.float32]:
     return np.concatenate([np.zeros((2, 0), np.float32), *sound(film, first, stop, rate, block)], axis=1)
 
 
@@ -182,7 +182,7 @@ def test_what_is_no_number_is_silence_and_nothing_is_endlessly_loud(tmp_path: Pa
     np.testing.assert_allclose(samples[:, 4000:], np.stack([wave, wave])[:, 4000:], atol=1e-6)
 
 
-def film_of(path: Path, waves: NDArray[np.float64], layout: str, codec: str = "pcm_s16le") -> VideoWriter:
+def film_of(path: Path, waves: NDArray[np.float64], layout: str, codec: str = "pcm_s16le") -> Film:
     """A file of one second with these channels."""
     with av.open(str(path), "w") as media:
         video = media.add_stream("libx264", rate=24)

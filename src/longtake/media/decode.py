@@ -15,13 +15,13 @@ from longtake.errors import UnsupportedVideo
 from longtake.media import webp
 from longtake.media.deinterlace import deinterlaced
 from longtake.media.picture import Developer
-from longtake.media.probe import VideoWriter, decoded, decoder_of, opened, shown_packets, video_stream
+from longtake.media.probe import Film, decoded, decoder_of, opened, shown_packets, video_stream
 
 _BLOCK_BYTES = 192 << 20
 _CHUNK_BYTES = 128 << 20
 
 
-def frames(film: VideoWriter, span: Span, size: tuple[int, int] | None, chunk: int) -> Iterator[NDArray[np.uint8]]:
+def frames(film: Film, span: Span, size: tuple[int, int] | None, chunk: int) -> Iterator[NDArray[np.uint8]]:
     """The span's pictures in its order, in arrays [t <= chunk, height, width, 3]; a chunk never exceeds 128 MiB."""
     width, height = size or (film.facts.width, film.facts.height)
     bytes_each = width * height * 3
@@ -36,9 +36,7 @@ def frames(film: VideoWriter, span: Span, size: tuple[int, int] | None, chunk: i
         yield np.stack(gathered)
 
 
-def _pictures(
-    film: VideoWriter, numbers: list[int], developer: Developer, bytes_each: int
-) -> Iterator[NDArray[np.uint8]]:
+def _pictures(film: Film, numbers: list[int], developer: Developer, bytes_each: int) -> Iterator[NDArray[np.uint8]]:
     """The pictures of rising or falling stored `numbers`; repeated numbers repeat the picture."""
     if numbers[0] <= numbers[-1]:
         runs = [numbers]
@@ -61,7 +59,7 @@ def _pictures(
                 yield kept[number]
 
 
-def _backward_runs(film: VideoWriter, numbers: list[int], block: int) -> Iterator[list[int]]:
+def _backward_runs(film: Film, numbers: list[int], block: int) -> Iterator[list[int]]:
     """Falling numbers cut at keyframes and into blocks of at most `block` pictures, each decoded forwards."""
     key_numbers = sorted({_number_at(film, key) for key in film.keys})
     for _, group in groupby(numbers, key=lambda number: bisect_right(key_numbers, number)):
@@ -70,11 +68,11 @@ def _backward_runs(film: VideoWriter, numbers: list[int], block: int) -> Iterato
             yield run[start : start + block]
 
 
-def _number_at(film: VideoWriter, time: int) -> int:
+def _number_at(film: Film, time: int) -> int:
     return max(0, bisect_right(film.timeline.pts, time) - 1)
 
 
-def stored_frames(film: VideoWriter, first: int, last: int) -> Iterator[tuple[int, Any]]:
+def stored_frames(film: Film, first: int, last: int) -> Iterator[tuple[int, Any]]:
     """Decoded frames `first` to `last` (both included) with their numbers, each once, rising.
 
     Decoding starts at the keyframe before `first`. If that gives too late or damaged frames (open GOP, a bad index),
@@ -117,7 +115,7 @@ def _first_good(run: Iterator[tuple[int, Any]], lead: int, first: int, certain: 
     return None
 
 
-def _from(film: VideoWriter, key: int | None) -> Generator[tuple[int, Any], None, None]:
+def _from(film: Film, key: int | None) -> Generator[tuple[int, Any], None, None]:
     """(number, frame) of everything that decodes from the keyframe at `key` (None: from the beginning of the file)."""
     if film.container == "webp":
         yield from enumerate(frame for frame, _ in webp.pictures(film.path))

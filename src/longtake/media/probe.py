@@ -35,7 +35,7 @@ _VP8_SHOWN = 0x10
 
 
 @dataclass(frozen=True)
-class VideoWriter:
+class Film:
     """A file that was looked through: everything needed to read any part of it.
 
     `keys` are the presentation times (in ticks) at which decoding may start. Where `counted`, the file has no usable
@@ -105,7 +105,7 @@ def decoder_of(stream: Any, limits: Limits) -> Any:
     return decoder
 
 
-def probe(path: Path, container: str, limits: Limits) -> VideoWriter:
+def probe(path: Path, container: str, limits: Limits) -> Film:
     """Looks the whole file through without decoding more than its first picture.
 
     Raises UnsupportedVideo, VideoTooLarge, VideoTooLong.
@@ -136,7 +136,7 @@ def probe(path: Path, container: str, limits: Limits) -> VideoWriter:
         tick_s, packets.last_duration = 1 / (declared or FALLBACK_RATE), 1
     line = timeline(pts, packets.last_duration, tick_s, declared)
     keys = () if counted else tuple(sorted(packets.keys))
-    return VideoWriter(
+    return Film(
         path,
         container,
         _facts(container, codec, look, line, sound, limits),
@@ -149,7 +149,7 @@ def probe(path: Path, container: str, limits: Limits) -> VideoWriter:
     )
 
 
-def _probe_webp(path: Path, limits: Limits) -> VideoWriter:
+def _probe_webp(path: Path, limits: Limits) -> Film:
     _check_size(*webp.canvas(path), limits)
     look: Look | None = None
     times = [0]
@@ -161,9 +161,7 @@ def _probe_webp(path: Path, limits: Limits) -> VideoWriter:
     if look is None:
         raise UnsupportedVideo("Not one frame of the animation could be decoded.")
     line = timeline(times[:-1], times[-1] - times[-2], Fraction(1, webp.TICKS_PER_S), None)
-    return VideoWriter(
-        path, "webp", _facts("webp", "webp", look, line, None, limits), line, (), look, limits, counted=True
-    )
+    return Film(path, "webp", _facts("webp", "webp", look, line, None, limits), line, (), look, limits, counted=True)
 
 
 def _facts(container: str, codec: str, look: Look, line: Timeline, sound: Sound | None, limits: Limits) -> Source:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longtake.errors import UnsupportedVideo
-from longtake.media.probe import VideoWriter, decoded, opened, shown_packets
+from longtake.media.probe import Film, decoded, opened, shown_packets
 
 Samples = NDArray[np.float32]
 
@@ -43,7 +43,7 @@ _USUAL = {
 """What so many channels are where the file does not say, as plain PCM in Matroska and AVI."""
 
 
-def sound(film: VideoWriter, first: int, stop: int, rate: int, block: int) -> Iterator[Samples]:
+def sound(film: Film, first: int, stop: int, rate: int, block: int) -> Iterator[Samples]:
     """Samples [first, stop) of the clock that counts `rate` from the first picture, in blocks [2, n <= block]."""
     assert film.facts.sound is not None
     own = film.facts.sound.rate
@@ -100,7 +100,7 @@ def _silence(count: int) -> Iterator[Samples]:
         yield np.zeros((2, min(step, count - start)), np.float32)
 
 
-def _stereo_pieces(film: VideoWriter, begin: int) -> Iterator[tuple[int, Samples]]:
+def _stereo_pieces(film: Film, begin: int) -> Iterator[tuple[int, Samples]]:
     """(position on the source's sample clock, [2, n]) of what is stored from `begin` on, and some before it."""
     assert film.facts.sound is not None
     rate = film.facts.sound.rate
@@ -114,7 +114,7 @@ def _stereo_pieces(film: VideoWriter, begin: int) -> Iterator[tuple[int, Samples
         yield position, samples
 
 
-def _stored(film: VideoWriter, target_s: Fraction) -> Iterator[tuple[Fraction | None, Samples]]:
+def _stored(film: Film, target_s: Fraction) -> Iterator[tuple[Fraction | None, Samples]]:
     """(time in the file or None, stereo samples) from `target_s` or earlier; the block after a seek is left out."""
     with opened(film.path, film.container) as media:
         stream = media.streams.best("audio")
@@ -144,7 +144,7 @@ def _seek(media: Any, stream: Any, ticks: int) -> bool:
     return True
 
 
-def _stereo(film: VideoWriter, frame: Any) -> Samples:
+def _stereo(film: Film, frame: Any) -> Samples:
     assert film.facts.sound is not None
     if frame.sample_rate != film.facts.sound.rate:
         raise UnsupportedVideo(
