@@ -22,7 +22,7 @@ from longtake.endpoints.validation import parse
 from longtake.families.family import Context, Work
 from longtake.families.ltxv.generate import generate
 from longtake.families.ltxv.parts import load
-from longtake.film import integers
+from longtake.video_writer import integers
 from longtake.media.encode import Encoder
 from longtake.media.formats import recipe
 from longtake.models.registry import card
