@@ -331,14 +331,6 @@ def test_a_context_that_leaves_no_room_says_by_how_much() -> None:
     assert error.value.loc == ("body", "num_context_frames")
 
 
-def test_a_source_below_one_frame_per_second_is_repeated() -> None:
-    slow = Source("mp4", "h264", 640, 480, Fraction(1, 2), 50)
-    plan = planned(source=slow)
-    assert (plan.rate, plan.shown_frames, plan.speed) == (Fraction(1), 100, Fraction(1))
-    assert plan.notes == ("The source has 0.5 frames per second; its frames are repeated at 1.",)
-    assert planned(source=slow, match_input_fps=False).shown_frames == 2400
-
-
 @given(
     st.integers(8, 2000),
     st.fractions(Fraction(1, 2), 240, max_denominator=1001),

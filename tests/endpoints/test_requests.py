@@ -12,7 +12,7 @@ from annotated_types import Ge, Le
 from pydantic import BaseModel
 
 from longtake.clip import Source
-from longtake.endpoints import Endpoint, ltxv, ltxv097, ltxv098
+from longtake.endpoints import Endpoint, ltx23, ltxv, ltxv097, ltxv098
 from longtake.endpoints.validation import parse
 from longtake.errors import InvalidRequest
 from longtake.families import plan_from_json, plan_to_json
@@ -219,6 +219,14 @@ def test_a_slow_source_plays_faster_and_that_is_told() -> None:
     assert own.rate == own.context.rate == own.speed == 1
     assert own.shown_frames == 81
     assert own.notes[0] == "The source has 0.5 frames per second; its frames are repeated at 1."
+
+
+def test_23_repeats_the_frames_of_a_slow_source() -> None:
+    slow = Source("mp4", "h264", 640, 480, Fraction(1, 2), 50)
+    plan = plan_of(ltx23.ENDPOINT, {}, slow)
+    assert (plan.rate, plan.shown_frames, plan.speed) == (Fraction(1), 100, Fraction(1))
+    assert plan.notes == ("The source has 0.5 frames per second; its frames are repeated at 1.",)
+    assert plan_of(ltx23.ENDPOINT, {"match_input_fps": False}, slow).shown_frames == 2400
 
 
 def test_098_each_field_reaches_the_plan() -> None:
