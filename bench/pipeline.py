@@ -27,12 +27,12 @@ from longtake.families.family import Context, Work
 from longtake.families.ltxv.generate import generate
 from longtake.families.ltxv.parts import LTXVParts, load
 from longtake.families.ltxv.plan import LTXVPlan
-from longtake.video_writer import integers
 from longtake.media.encode import Encoder
 from longtake.media.formats import recipe
 from longtake.models.registry import card
 from longtake.sampling.resume import NO_RESUME
 from longtake.settings import settings
+from longtake.video_writer import integers
 
 SIDE, CONTEXT, TOTAL, STEPS = 128, 17, 41, 8
 PROMPT = "a red circle moving right over a plain blue background"

@@ -22,12 +22,12 @@ from longtake.endpoints.validation import parse
 from longtake.families.family import Context, Work
 from longtake.families.ltxv.generate import generate
 from longtake.families.ltxv.parts import load
-from longtake.video_writer import integers
 from longtake.media.encode import Encoder
 from longtake.media.formats import recipe
 from longtake.models.registry import card
 from longtake.sampling.resume import NO_RESUME
 from longtake.settings import settings
+from longtake.video_writer import integers
 
 NEW = 200
 
