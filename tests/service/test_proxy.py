@@ -84,7 +84,7 @@ def test_a_request_goes_its_whole_way(served: Served) -> None:
     served.finish(row)
     result = asked(served, "GET", status.partition("/status")[0])
     assert result.json()["seed"] == 7
-    assert result.headers["x-fal-billable-units"] == "0.02"
+    assert (result.headers["x-fal-billable-units"], result.headers["x-longtake-price-usd"]) == ("1", "0.02")
 
 
 def test_errors_keep_their_status_and_shape(served: Served) -> None:
