@@ -186,4 +186,4 @@ def check_parts(endpoint: Endpoint[Any, Any], plan: Plan, card: ModelCard, setti
         )
     for one in plan.adapters:
         if one.own:
-            adapter(card, one.source, settings, field=str(one.field[-1]))
+            adapter(card, one.source, settings, field=one.field)

@@ -213,4 +213,5 @@ def _sentence(error: ValidationError) -> str:
     field = Settings.model_fields.get(name)
     secret = field is not None and "SecretStr" in str(field.annotation)
     given = "" if secret else f"={str(first['input'])[:200]}"
-    return f"LONGTAKE_{name.upper()}{given} is not a usable value: {reason}."
+    place = f" for {first['loc'][1]}" if len(first["loc"]) > 1 else ""
+    return f"LONGTAKE_{name.upper()}{given} is not a usable value{place}: {reason}."

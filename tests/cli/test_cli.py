@@ -243,7 +243,7 @@ def test_what_is_off_is_not_told(clips: Path) -> None:
         "917 = 900 new + 17 of the source, as the model renders them",
         "camera_dolly_in at 1",
         "473 frames: 457 new, 16 given",
-        "465 frames: 6 cut off, 443 new, 16 given",
+        "473 frames: 6 cut off, 443 new, 24 given",
         "gamma 2",
     ):
         assert wanted in ran.out, ran.out + ran.err

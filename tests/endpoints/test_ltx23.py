@@ -304,12 +304,17 @@ def test_a_long_extension_goes_on_in_windows() -> None:
     ("fields", "context", "new", "note"),
     [
         ({"num_context_frames": 0}, 0, 121, None),
-        ({"num_context_frames": 8}, 9, 112, "num_context_frames is 8; the context has 9 frames, for a context fills"),
+        (
+            {"num_context_frames": 8},
+            9,
+            112,
+            "num_context_frames asks for 8 frames; the context has 9",
+        ),
         ({"num_context_frames": 25}, 25, 96, None),
         ({"num_context_frames": 121, "num_frames": 200}, 97, 103, "for the source has no more"),
-        ({"num_context_frames": 1, "extend_direction": "backward"}, 8, 113, "the context has 8 frames"),
+        ({"num_context_frames": 1, "extend_direction": "backward"}, 8, 113, "the context has 8"),
         ({"num_context_frames": 0, "extend_direction": "backward"}, 0, 121, None),
-        ({"num_context_frames": 24, "num_frames": 26}, 25, 1, "the context has 25 frames"),
+        ({"num_context_frames": 24, "num_frames": 26}, 25, 1, "the context has 25"),
         ({"num_frames": 30}, 17, 13, None),
         (
             {"num_frames": 9, "extend_direction": "backward"},

@@ -55,18 +55,31 @@ def test_the_default_plan() -> None:
 
 
 def test_all_else_is_the_default_of_22b() -> None:
-    own = {"new_frames": 120, "context_frames": 385, "context_field": "context"}
-    assert changed(options_of(ltx23.ENDPOINT, {}, LONG), options_of(ENDPOINT, {}, LONG)) == own
+    other = changed(options_of(ltx23.ENDPOINT, {}, LONG), options_of(ENDPOINT, {}, LONG))
+    (distill,) = other.pop("adapters")
+    assert other == {"new_frames": 120, "context_frames": 385}
+    assert (distill.scales, distill.field) == ((0.2, 0.5), ("body",)), "no field of this endpoint asks for it"
 
 
+SENT = {"context_field": "context"}
 EFFECTS = [
     Effect({"prompt": "p"}, {"prompt": "p"}, {"prompt": "p"}),
     Effect({"prompt": ""}, {"prompt": ""}, {"prompt": ""}),
     Effect({"duration": 2}, {"new_frames": 48, "context_frames": 457}, {"new_frames": 48}, source=LONG),
     Effect({"duration": 2}, {"new_frames": 48}, {"new_frames": 48, "price_usd": 48 * Fraction(1001, 240000)}),
     Effect({"mode": "start"}, {"direction": "backward"}, {"source_last": True, "new_frames": 120}),
-    Effect({"context": 1}, {"context_frames": 24}, {"context_frames": 25, "new_frames": 120}, source=LONG),
-    Effect({"context": 10}, {"context_frames": 240}, {"context_frames": 241, "num_windows": 1}, source=LONG),
+    Effect(
+        {"context": 1},
+        {"context_frames": 24, **SENT},
+        {"context_frames": 25, "new_frames": 120},
+        source=LONG,
+    ),
+    Effect(
+        {"context": 10},
+        {"context_frames": 240, **SENT},
+        {"context_frames": 241, "num_windows": 1},
+        source=LONG,
+    ),
 ]
 
 
@@ -104,6 +117,11 @@ def test_seconds_become_whole_frames_of_the_source_s_rate(duration: float, rate:
 def test_without_a_word_the_context_is_what_fits(source: int, fields: dict[str, Any], context: int) -> None:
     plan = plan_of(ENDPOINT, fields, Source("mp4", "h264", 640, 480, Fraction(24), source))
     assert plan.context_frames == context
+
+
+def test_what_was_not_asked_for_is_not_said_to_be() -> None:
+    plan = plan_of(ENDPOINT, {}, Source("mp4", "h264", 640, 480, Fraction(24), 60))
+    assert (plan.context_frames, plan.notes) == (57, ())
 
 
 def test_a_context_that_the_window_has_no_room_for_is_told() -> None:

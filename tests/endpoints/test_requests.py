@@ -138,7 +138,7 @@ def test_097_shows_all_of_a_long_source_and_makes_half_of_its_count() -> None:
     assert (plan.context.start, plan.context.stop) == (0, 300)
     assert (plan.shown_frames, plan.context_frames, plan.new_frames, plan.num_frames) == (300, 57, 64, 364)
     assert plan.billed_frames == 121
-    assert plan.notes == ("num_frames is 121, and the source has 300: all are shown, and 64 are new.",)
+    assert plan.notes == ("121 frames are made, and the source has 300: all are shown, and 64 are new.",)
     part = plan_097(LONG, video={"start_frame_num": 120})
     assert (part.context.start, part.shown_frames, part.new_frames) == (120, 180, 64)
     whole = plan_097(LONG, new_frames=96)

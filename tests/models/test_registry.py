@@ -184,9 +184,9 @@ def test_adapters_are_found_by_name_or_as_published(tmp_path: Path) -> None:
     named = _touch(shelf / "loras" / "distill.safetensors")
     published = _touch(shelf / "loras" / "ltx-2-19b-lora-camera-control-jib-down.safetensors")
     assert adapters(facts, settings) == {"distill": named, "camera_jib_down": published}
-    assert adapter(facts, "camera_jib_down", settings, field="camera_lora") == published
+    assert adapter(facts, "camera_jib_down", settings, field=("body", "camera_lora")) == published
     with pytest.raises(NotSupported, match=r"`longtake models pull ltx-2\.3`") as told:
-        adapter(facts, "camera_jib_up", settings, field="camera_lora")
+        adapter(facts, "camera_jib_up", settings, field=("body", "camera_lora"))
     assert (told.value.loc, told.value.given) == (("body", "camera_lora"), "camera_jib_up")
     assert told.value.ctx == {"supported": ["distill", "camera_jib_down"]}
 

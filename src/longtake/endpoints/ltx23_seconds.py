@@ -47,13 +47,15 @@ def options(request: Request, source: Source) -> LTX2Options:
     new_frames = round(request.duration * rate)
     asked = None if request.context is None else round(request.context * rate)
     defaults = ltx23.Request.model_validate({"prompt": "the default", "video_url": request.video_url})
+    plain = ltx23.options(defaults, source)
     return replace(
-        ltx23.options(defaults, source),
+        plain,
         prompt=request.prompt,
         direction=DIRECTIONS[request.mode],
         new_frames=new_frames,
         context_frames=min(available, max(DEFAULT_CONTEXT, WINDOW_FRAMES - new_frames)) if asked is None else asked,
-        context_field="context",
+        context_field=None if asked is None else "context",
+        adapters=tuple(replace(one, field=("body",)) for one in plain.adapters),
     )
 
 

@@ -58,6 +58,7 @@ def options(request: Request, source: Source) -> LTXVOptions:
         negative_prompt=request.negative_prompt,
         seed=request.seed,
         expand_prompt=request.expand_prompt,
+        count_field=None,
         resolution=request.resolution,
         aspect_ratio=request.aspect_ratio,
         start_frame=request.video.start_frame_num,

@@ -35,13 +35,15 @@ Rows = Sequence[tuple[str, str]]
 class Options(Choices):
     """The options that all families have. An endpoint maps the fields of its request onto a family's options.
 
-    `seed`: None draws one. `num_frames` counts as the endpoint does; `new_frames`, where it is given, takes its place:
+    `seed`: None draws one. `num_frames` counts as the endpoint does, in the field `count_field` (None: it has no field
+    for that); `new_frames`, where it is given, takes its place:
     the whole source is kept and so many frames are added. `own_rate`: the output plays at the source's own rate,
     whatever else says. `end_image`: the address of a picture to arrive at. `acceleration`: None is the setting's.
     """
 
     seed: int | None = None
     num_frames: int = 121
+    count_field: str | None = "num_frames"
     new_frames: int | None = None
     own_rate: bool = False
     end_image: str | None = None

@@ -219,7 +219,7 @@ def load_adapters(
     for one in planned:
         try:
             if one.own:
-                path = registry.adapter(card, one.source, settings, field=str(one.field[-1]))
+                path = registry.adapter(card, one.source, settings, field=one.field)
             else:
                 path = resolve(Lora(one.source, weight_name=one.weight_name), settings, fetch=fetch, any_path=any_path)
             loaded.append((replace(cache.read(path), loc=one.field), one.scales))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from longtake.errors import NotSupported
+from longtake.errors import Loc, NotSupported
 from longtake.settings import Settings
 
 PartName = Literal["transformer", "vae", "audio_vae", "vocoder", "connectors", "upsampler", "text_encoder", "tokenizer"]
@@ -274,10 +274,10 @@ def adapters(card: ModelCard, settings: Settings) -> dict[str, Path]:
     return found
 
 
-def adapter(card: ModelCard, name: str, settings: Settings, *, field: str) -> Path:
+def adapter(card: ModelCard, name: str, settings: Settings, *, field: Loc) -> Path:
     """The file of one of the model's own adapters: `distill`, or `camera_` and one of `CAMERAS`.
 
-    Raises `NotSupported` at the request's field `field`, with those that there are or how to fetch it.
+    Raises `NotSupported` at `field` of the request, with those that there are or how to fetch it.
     """
     found = adapters(card, settings)
     if name not in found:
@@ -285,7 +285,5 @@ def adapter(card: ModelCard, name: str, settings: Settings, *, field: str) -> Pa
             remedy = f"is not on this machine; fetch it with `longtake models pull {card.name}`"
         else:
             remedy = f"is none of {card.name}, which has {', '.join(found) or 'no adapters'}"
-        raise NotSupported(
-            f"The adapter {name[:100]} {remedy}.", loc=("body", field), given=name, ctx={"supported": list(found)}
-        )
+        raise NotSupported(f"The adapter {name[:100]} {remedy}.", loc=field, given=name, ctx={"supported": list(found)})
     return found[name]

@@ -186,8 +186,8 @@ def steps_folder(folder: Path, document: Mapping[str, Any]) -> Path:
 
 
 def decimal_text(value: Fraction) -> str:
-    """A number to six places after the point."""
-    return str(round(Decimal(value.numerator) / value.denominator, 6))
+    """A number to at most six places after the point."""
+    return format(round(Decimal(value.numerator) / value.denominator, 6).normalize(), "f")
 
 
 def output_name(job: Job) -> str:

@@ -247,10 +247,10 @@ def test_another_context_than_the_one_that_was_asked_for_is_told() -> None:
     assert plan(source(9)).notes == (), "nobody asked for more"
     assert plan(source(), context_frames=25, **field).notes == ()
     assert plan(source(), context_frames=24, **field).notes == (
-        "num_context_frames is 24; the context has 25 frames, for a context fills whole latents.",
+        "num_context_frames asks for 24 frames; the context has 25, for a context fills whole latents.",
     )
     assert plan(source(9), context_frames=25, **field).notes == (
-        "num_context_frames is 25; the context has 9 frames, for the source has no more.",
+        "num_context_frames asks for 25 frames; the context has 9, for the source has no more.",
     )
     seen = make_plan(options(context_frames=25, **field), source(), SMALL, 7)
     assert seen.notes == (

@@ -21,9 +21,9 @@ def plan_of(asked: LTX2Options) -> LTX2Plan:
     ("asked", "direction", "context", "note"),
     [
         (25, "forward", 25, None),
-        (30, "forward", 25, "num_context_frames is 30; the context has 25 frames"),
-        (15, "backward", 8, "num_context_frames is 15; the context has 8 frames"),
-        (120, "forward", 113, "num_context_frames is 120; the context has 113 frames"),
+        (30, "forward", 25, "num_context_frames asks for 30 frames; the context has 25"),
+        (15, "backward", 8, "num_context_frames asks for 15 frames; the context has 8"),
+        (120, "forward", 113, "num_context_frames asks for 120 frames; the context has 113"),
     ],
 )
 def test_a_context_may_be_rounded_down(asked: int, direction: Direction, context: int, note: str | None) -> None:
@@ -46,3 +46,11 @@ def test_the_least_of_a_backward_extension_is_said() -> None:
 def test_a_cut_needs_no_second_window_for_what_one_holds(direction: Direction) -> None:
     assert len(extensions(direction, 300, 0, 481, 481)) == 1
     assert len(extensions(direction, 300, 0, 482, 481)) == 2
+
+
+def test_windows_after_the_first_see_all_of_the_context_though_the_source_is_short() -> None:
+    short = Source("mp4", "h264", 1280, 720, Fraction(24), 9)
+    forward = make_plan(options(new_frames=1000), short, card("ltx-2.3"), 1)
+    assert [one.context_frames for one in forward.extensions] == [9, 25, 25]
+    backward = make_plan(options(new_frames=1000, direction="backward"), short, card("ltx-2.3"), 1)
+    assert [one.context_frames for one in backward.extensions] == [8, 24, 24]

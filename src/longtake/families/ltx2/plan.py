@@ -115,7 +115,7 @@ def make_plan(options: LTX2Options, source: Source, card: ModelCard, seed: int) 
     span = Span(0, frames_on_clock(source.num_frames, source.rate, rate), rate)
     counts = counts_of(options, len(span))
     limit = window_limit(rate, card)
-    context = min(counts.context_frames, card.max_context_frames)
+    context = min(window_context(options, counts, len(span)), card.max_context_frames)
     made = extensions(options.direction, len(span), context, counts.new_frames, limit)
     size = even((source.width, source.height) if options.size is None else options.size)
     canvases = scales(size, 1 + options.multiscale, card)
@@ -190,6 +190,11 @@ class Counts:
     billed_frames: int
 
 
+def wanted_context(options: LTX2Options) -> int:
+    """The context that is asked for, in frames, before it is put into whole latents."""
+    return clip_length(options.context_frames) if options.context_rounds_down else options.context_frames
+
+
 def counts_of(options: LTX2Options, available: int) -> Counts:
     """The counts of a request on a source of `available` frames.
 
@@ -204,8 +209,7 @@ def counts_of(options: LTX2Options, available: int) -> Counts:
             given=direction,
             ctx={"min_frames": LATENT_FRAMES},
         )
-    asked = clip_length(options.context_frames) if options.context_rounds_down else options.context_frames
-    context = snapped(direction, asked, available)
+    context = snapped(direction, wanted_context(options), available)
     if options.new_frames is not None:
         return Counts(context, options.new_frames, context + options.new_frames)
     if options.context_field is None and num_frames - context < LEAST_NEW_FRAMES:
@@ -235,6 +239,15 @@ def snapped(direction: Direction, context_frames: int, available: int) -> int:
     return min(max(whole - 1, LATENT_FRAMES), available // LATENT_FRAMES * LATENT_FRAMES)
 
 
+def window_context(options: LTX2Options, counts: Counts, available: int) -> int:
+    """The context of a window that has frames enough, as those after the first: what was asked for, even where the
+    source is shorter."""
+    wanted = wanted_context(options)
+    if counts.context_frames < snapped(options.direction, wanted, available):
+        return counts.context_frames
+    return snapped(options.direction, wanted, available=wanted + LATENT_FRAMES)
+
+
 def context_length(direction: Direction, frames: int) -> int:
     """The longest context of at most so many frames: 8k+1 forward, 8j (at least 8) backward; 0 for none."""
     if frames <= 0:
@@ -245,16 +258,14 @@ def context_length(direction: Direction, frames: int) -> int:
 def context_notes(options: LTX2Options, counts: Counts, available: int, first: Extension) -> tuple[str, ...]:
     """Sentences on a context that is not the one that was asked for."""
     asked, field = options.context_frames, options.context_field
-    if field is None:
-        if counts.context_frames + counts.new_frames == counts.billed_frames:
-            return ()
-        both = f"{counts.context_frames} frames of context and {counts.new_frames} new ones"
-        return (f"num_frames is {counts.billed_frames}; {both} are the least that there can be.",)
     notes = []
-    if counts.context_frames != asked:
+    if field is None and counts.context_frames + counts.new_frames > counts.billed_frames:
+        both = f"{counts.context_frames} frames of context and {counts.new_frames} new ones"
+        notes.append(f"num_frames is {counts.billed_frames}; {both} are the least that there can be.")
+    if field is not None and counts.context_frames != asked:
         reason = "the source has no more" if asked > available else "a context fills whole latents"
-        notes.append(f"{field} is {asked}; the context has {counts.context_frames} frames, for {reason}.")
-    if first.context_frames < counts.context_frames:
+        notes.append(f"{field} asks for {asked} frames; the context has {counts.context_frames}, for {reason}.")
+    if first.context_frames < counts.context_frames and (field is not None or asked > DEFAULT_CONTEXT):
         notes.append(
             f"The model sees {first.context_frames} of the context's {counts.context_frames} frames: its window holds "
             f"no more beside the new ones."

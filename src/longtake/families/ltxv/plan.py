@@ -198,7 +198,7 @@ def lengths_of(options: LTXVOptions, span: Span, card: ModelCard) -> Lengths:
         return guide_lengths(span, options.new_frames or options.num_frames, card)
     if options.new_frames is not None:
         return whole_source_lengths(span, options.new_frames, card)
-    return total_lengths(span, options.num_frames, card)
+    return total_lengths(span, options.num_frames, card, options.count_field)
 
 
 def whole_source_lengths(span: Span, new_frames: int, card: ModelCard) -> Lengths:
@@ -206,25 +206,25 @@ def whole_source_lengths(span: Span, new_frames: int, card: ModelCard) -> Length
     return _lengths(len(span), clip_length(len(span)), new_frames, len(span) + new_frames, card)
 
 
-def total_lengths(span: Span, num_frames: int, card: ModelCard) -> Lengths:
+def total_lengths(span: Span, num_frames: int, card: ModelCard, count_field: str | None = "num_frames") -> Lengths:
     """The output has exactly `num_frames`: the source trimmed to 8k+1 at its far end, and new frames.
 
     Where that leaves room for fewer than LEAST_NEW_FRAMES, the source's last frames count for half of `num_frames`, the
-    rest is new, and all of the source is shown.
+    rest is new, and all of the source is shown. Notes name `count_field`, the field that says `num_frames`.
     """
     context = clip_length(len(span))
     new_frames = num_frames - context
     if new_frames < LEAST_NEW_FRAMES:
         context = clip_length(num_frames // 2)
         new_frames = num_frames - context
-        note = f"num_frames is {num_frames}, and the source has {len(span)}: all are shown, and {new_frames} are new."
+        asked = f"{count_field} is {num_frames}" if count_field else f"{num_frames} frames are made"
+        note = f"{asked}, and the source has {len(span)}: all are shown, and {new_frames} are new."
         return replace(_lengths(len(span), context, new_frames, num_frames, card), notes=(note,))
     lengths = _lengths(context, context, new_frames, num_frames, card)
     if new_frames * 4 < num_frames:
-        note = (
-            f"Only {new_frames} of num_frames = {num_frames} are new, for the source has {context} of them; a larger "
-            "num_frames, or less of the source, makes more."
-        )
+        of = f"{count_field} = {num_frames}" if count_field else f"{num_frames} frames"
+        remedy = f"a larger {count_field}, or less of the source, makes" if count_field else "less of the source makes"
+        note = f"Only {new_frames} of {of} are new, for the source has {context} of them; {remedy} more."
         return replace(lengths, notes=(note,))
     return lengths
 
