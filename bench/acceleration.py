@@ -23,7 +23,7 @@ from longtake.families.family import Context, Work
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.families.ltxv.plan import LTXVPlan
 from longtake.models.loras import LoraCache, applied, load_adapters
-from longtake.parameters import Given, local_request
+from longtake.parameters import UserInput, local_request
 from longtake.plans import Plan
 from longtake.sampling.levels import Acceleration, evaluates_model
 from longtake.sampling.resume import NO_RESUME
@@ -59,9 +59,9 @@ class Clock:
 def ready(endpoint: Endpoint[Any, Any], clock: Clock) -> tuple[Make, int]:
     """A function that makes the example's new frames at an acceleration level from a seed, and the steps it takes."""
     here = settings()
-    call = local_request(endpoint, Given({"prompt": PROMPT}, CLIP, new_frames=24), here, endpoint.models[1])
+    call = local_request(endpoint, UserInput({"prompt": PROMPT, "new_frames": 24}, CLIP), here, endpoint.models[1])
     with library.opened(call, here) as job:
-        plan, family = job.plan, job.family
+        plan, family = job.plan, job.endpoint.family
         assert isinstance(plan, LTX2Plan | LTXVPlan)
         frames = write_source(job.source, plan, lambda shown: None, ignore_progress)
         context = Context(frames, soundtrack.context_part(source_sound(job.source, plan), plan))

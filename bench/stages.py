@@ -15,7 +15,7 @@ from typing import Any
 from longtake import library
 from longtake.clip import Progress
 from longtake.endpoints import Endpoint, ltx23, ltxv097, ltxv098
-from longtake.parameters import Given, OutputFile, local_request
+from longtake.parameters import UserInput, local_request
 from longtake.settings import settings
 
 PROMPT = "a red circle moving left quickly over a green clouds background"
@@ -34,8 +34,8 @@ def stages(endpoint: Endpoint[Any, Any], out: Path) -> dict[str, float]:
         taken[stage] = taken.get(stage, 0.0) + now - since
         stage, since = progress.stage.split()[0] if progress else "", now
 
-    here, file = settings(), OutputFile(library.output_type(out))
-    given = Given({"prompt": PROMPT, "seed": 1}, CLIP, new_frames=NEW_FRAMES, file=file)
+    here = settings()
+    given = UserInput({"prompt": PROMPT, "seed": 1, "new_frames": NEW_FRAMES}, CLIP, output=library.output_type(out))
     with library.opened(local_request(endpoint, given, here), here) as job:
         library.runner(here).run(job, out, on_progress=on_progress)
     on_progress(None)

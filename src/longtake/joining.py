@@ -39,7 +39,7 @@ class Joining:
 
     @cached_property
     def settled(self) -> int:
-        """The number of its samples that new sound after it leaves as they are."""
+        """The number of samples of `track` that new sound does not change: all but a cross-fade at its end."""
         return max(0, int(self.track.shape[1]) - FADE)
 
     def begin(self) -> Frames:

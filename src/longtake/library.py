@@ -3,10 +3,11 @@
 Importing it loads no torch; carrying out a request does.
 """
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
@@ -18,7 +19,7 @@ from longtake.errors import InvalidRequest
 from longtake.media.fetch import localise
 from longtake.media.formats import OutputType, recipe
 from longtake.models.registry import ModelCard, card
-from longtake.parameters import Given, LocalRequest, OutputFile, local_request
+from longtake.parameters import LocalRequest, UserInput, local_request
 from longtake.plans import Plan
 from longtake.prepare import Fetching, Job, prepare
 from longtake.settings import Settings, settings
@@ -49,11 +50,9 @@ def extend(
     called at every step; an exception that it raises cancels the work. Raises longtake.errors.LongtakeError.
     """
     here = settings()
-    given = _given(source, prompt, parameters, output_type(Path(out)))
+    given = _input(source, prompt, parameters, output_type(Path(out)))
     call = local_request(endpoints.endpoint(endpoint), given, here, model)
-    check_writable(Path(out), fspath(source), overwrite=overwrite, remedy="overwrite=True")
-    with opened(call, here) as job:
-        return runner(here).run(job, Path(out), on_progress=on_progress or ignore_progress)
+    return _extend(call, runner(here), here, Path(out), overwrite=overwrite, on_progress=on_progress)
 
 
 def plan(
@@ -61,7 +60,7 @@ def plan(
 ) -> Plan:
     """The plan that `extend` would carry out for the same arguments; no model is loaded. Raises LongtakeError."""
     here = settings()
-    call = local_request(endpoints.endpoint(endpoint), _given(source, prompt, parameters), here, model)
+    call = local_request(endpoints.endpoint(endpoint), _input(source, prompt, parameters), here, model)
     with opened(call, here) as job:
         return job.plan
 
@@ -72,7 +71,10 @@ def load(model: str) -> "Model":
 
 
 class Model:
-    """A loaded model that extends one video after the other; its memory is freed with the `with` block, or `close`."""
+    """A loaded model that extends one video after the other.
+
+    Its memory is freed at the end of the `with` block, or by `close`; a later call loads it again.
+    """
 
     def __init__(self, card: ModelCard, settings: Settings) -> None:
         self.card = card
@@ -93,11 +95,9 @@ class Model:
     ) -> "Result":
         """As `longtake.extend`, by this model; without an `endpoint`, by the first one that is made for it."""
         chosen = endpoint_for(self.card) if endpoint is None else endpoints.endpoint(endpoint)
-        given = _given(source, prompt, parameters, output_type(Path(out)))
+        given = _input(source, prompt, parameters, output_type(Path(out)))
         call = local_request(chosen, given, self._settings, self.card.name)
-        check_writable(Path(out), fspath(source), overwrite=overwrite, remedy="overwrite=True")
-        with opened(call, self._settings) as job:
-            return self._runner.run(job, Path(out), on_progress=on_progress or ignore_progress)
+        return _extend(call, self._runner, self._settings, Path(out), overwrite=overwrite, on_progress=on_progress)
 
     def close(self) -> None:
         """Frees the model's memory."""
@@ -118,11 +118,24 @@ def endpoint_for(card: ModelCard) -> Endpoint[Any, Any]:
     return next(one for one in (default, *ENDPOINTS.values()) if card.name in one.models)
 
 
-def _given(source: Source, prompt: str, parameters: Mapping[str, Any], type: OutputType | None = None) -> Given:
-    """The arguments as what the user gives; `type` is that of the file to write."""
+def _input(source: Source, prompt: str, parameters: Mapping[str, Any], output: OutputType | None = None) -> UserInput:
+    """The arguments of the library's functions as one input; an empty prompt is none."""
     named = dict(parameters) | ({"prompt": prompt} if prompt else {})
-    file = OutputFile(type, named.pop("quality", None), named.pop("write_mode", None))
-    return Given(new_frames=named.pop("new_frames", None), parameters=named, source=fspath(source), file=file)
+    return UserInput(named, os.fsdecode(source), output=output)
+
+
+def _extend(
+    call: LocalRequest,
+    runner: "Runner",
+    settings: Settings,
+    out: Path,
+    *,
+    overwrite: bool,
+    on_progress: OnProgress | None,
+) -> "Result":
+    check_writable(out, call.endpoint.source_url(call.request), overwrite=overwrite, remedy="overwrite=True")
+    with opened(call, settings) as job:
+        return runner.run(job, out, on_progress=on_progress or ignore_progress)
 
 
 def runner(settings: Settings) -> "Runner":
@@ -158,7 +171,7 @@ def output_type(out: Path) -> OutputType:
 def check_writable(out: Path, source: str, *, overwrite: bool, remedy: str) -> None:
     """Raises InvalidRequest unless `out` can be written without harm: nothing is lost that is not meant to be.
 
-    `remedy`: what has to be said so that a file that is there is overwritten.
+    `remedy`: the option that allows to overwrite a file that is there, as the message names it.
     """
     if out.is_dir():
         raise _refusal(out, f"{out} is a folder; the output needs a file name.")

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 
 from longtake.endpoints import ENDPOINTS, Endpoint
@@ -27,14 +27,41 @@ from longtake.settings import Settings
 NEW_FRAMES = 96
 """The number of frames added where nothing says how many: four seconds at 24 frames per second."""
 
+MOST_NEW_FRAMES = 1441
+
 LORA = "lora"
 SEED = "seed"
 """Parameters that every endpoint takes here, also one whose requests have no field for them."""
 
+RESERVED = frozenset(
+    [
+        "source",
+        "output",
+        "out",
+        "endpoint",
+        "model",
+        "json_input",
+        "new_frames",
+        "quality",
+        "write_mode",
+        "inspect",
+        "force",
+        "json",
+        "debug",
+        "help",
+        "overwrite",
+        "on_progress",
+    ]
+)
+"""Names that mean something else on the command line or in the library: a field of such a name is `request_<name>`."""
 
-class _Beside(BaseModel):
-    """The parameters that are taken beside a request."""
 
+class Beside(BaseModel):
+    """The parameters that are taken beside a request: of the file to write, and those that it has no field for."""
+
+    new_frames: int | None = Field(None, strict=True, ge=1, le=MOST_NEW_FRAMES)
+    quality: Quality | None = None
+    write_mode: WriteMode | None = None
     seed: Seed = None
     lora: list[LoRAWeight] = []
 
@@ -56,9 +83,13 @@ class Parameter:
 
     @property
     def items(self) -> type[BaseModel] | None:
-        """The model of a list's items; None for a field that is no list."""
-        annotation = self.info.annotation
-        return get_args(annotation)[0] if get_origin(annotation) is list else None
+        """The model of a list's items; None for a field that is no list of objects."""
+        (item,) = get_args(self.info.annotation) if self.is_list else (None,)
+        return item if _is_model(item) else None
+
+    @property
+    def is_list(self) -> bool:
+        return get_origin(self.info.annotation) is list
 
     @property
     def shapes(self) -> list[Any]:
@@ -79,7 +110,9 @@ class Parameter:
     def value(self, given: Any) -> Any:
         """The value as the request has it: a list's items and a size may be given as text."""
         if self.items is not None:
-            return [item(one, self.items, self.flag) for one in _listed(given)]
+            return [item(one, self.items, self.name) for one in _listed(given)]
+        if self.is_list:
+            return list(_listed(given))
         return _size(given, self) if self.is_size else given
 
 
@@ -106,8 +139,8 @@ def parameters(endpoint: str) -> tuple[Parameter, ...]:
     made = []
     for loc, info in fields:
         name = loc[-1] if len(loc) == 1 or names.count(loc[-1]) == 1 else "_".join(loc)
-        one = Parameter(loc, name, info)
-        made.append(one if one.items is None else Parameter(loc, name.removesuffix("s"), info))
+        name = name.removesuffix("s") if get_origin(info.annotation) is list else name
+        made.append(Parameter(loc, f"request_{name}" if name in RESERVED else name, info))
     return tuple(made)
 
 
@@ -120,7 +153,7 @@ def _leaves(model: type[BaseModel], parent: Path = ()) -> Iterator[tuple[Path, F
             yield (*parent, name), info
 
 
-def item(given: Any, items: type[BaseModel], flag: str) -> dict[str, Any]:
+def item(given: Any, items: type[BaseModel], name: str) -> dict[str, Any]:
     """One item of a list: an object, or text of the first field's value and then `,name=value` for the others.
 
     A comma counts only before a field's name, so that URLs may hold commas.
@@ -131,7 +164,7 @@ def item(given: Any, items: type[BaseModel], flag: str) -> dict[str, Any]:
     first, *others = items.model_fields
     head, *rest = re.split(rf",(?=(?:{'|'.join(others)})=)", text.removeprefix(f"{first}="))
     if not head:
-        raise InvalidRequest(f"{flag} {text!r} names no {first}; it is written {item_syntax(items)}.", given=text)
+        raise InvalidRequest(f"{name} {text!r} names no {first}; it is written {item_syntax(items)}.", given=text)
     return {first: head} | dict(part.split("=", 1) for part in rest)
 
 
@@ -145,13 +178,13 @@ def _size(given: Any, parameter: Parameter) -> Any:
     """A size as the request has it, from WIDTHxHEIGHT, a name, a pair or an object."""
     if isinstance(given, list | tuple) and len(given) == 2:
         return {"width": given[0], "height": given[1]}
-    if not isinstance(given, str):
+    if isinstance(given, Mapping):
         return given
-    if sides := re.fullmatch(r"(\d{1,9})[xX](\d{1,9})", given):
+    if sides := re.fullmatch(r"(\d{1,9})[xX](\d{1,9})", str(given)):
         return {"width": int(sides[1]), "height": int(sides[2])}
     if given not in parameter.choices:
         raise InvalidRequest(
-            f"{parameter.flag} is {given!r}; it must be {', '.join(parameter.choices[:-1])}, or as in 1280x720.",
+            f"{parameter.name} is {given!r}; it must be {', '.join(parameter.choices[:-1])}, or as in 1280x720.",
             loc=("body", *parameter.loc),
             given=given,
         )
@@ -168,7 +201,7 @@ def request_data(
     known = {one.name: one for one in parameters(endpoint.id)}
     values: dict[Path, Any] = {} if source is None else {endpoint.source: source}
     for name, value in given.items():
-        if value is None or value == []:
+        if value is None or (isinstance(value, list | tuple) and not value):
             continue
         if name not in known:
             raise _unknown(name, value, endpoint)
@@ -184,19 +217,17 @@ def request_data(
         place[name] = value
     if _at(data, endpoint.source) is None:
         raise InvalidRequest(
-            f"No source is named: give the video's path or URL as SOURCE, or {'.'.join(endpoint.source)} in "
-            "--json-input.",
+            f"No source is named: give the video's path or URL, or {'.'.join(endpoint.source)} in a request's JSON.",
             loc=("body", *endpoint.source),
         )
     return data
 
 
 def _unknown(name: str, value: Any, endpoint: Endpoint[Any, Any]) -> InvalidRequest:
-    flag = f"--{name.replace('_', '-')}"
     others = [one.name for one in ENDPOINTS.values() if any(each.name == name for each in parameters(one.id))]
     if others:
         return InvalidRequest(
-            f"{flag} is not an option of {endpoint.name}; {', '.join(others)} have it (choose with --endpoint).",
+            f"{name} is not an option of {endpoint.name}; these endpoints have it: {', '.join(others)}.",
             loc=("body", name),
             given=value,
         )
@@ -212,27 +243,17 @@ def _at(data: Any, loc: Path) -> Any:
 
 
 @dataclass(frozen=True)
-class OutputFile:
-    """The wanted format of the file to write; None leaves it to the request."""
+class UserInput:
+    """The input of the user of this machine.
 
-    type: OutputType | None = None
-    quality: Quality | None = None
-    write_mode: WriteMode | None = None
-
-
-@dataclass(frozen=True)
-class Given:
-    """The input of the user of this machine: parameters by name, and what belongs to no parameter.
-
-    `base` is a request as JSON values, over which `parameters` and `source` win. `new_frames`: the whole source is kept
-    and so many frames are added.
+    `parameters` by name: those of the endpoint, and those of `Beside`. `base` is a request as JSON values, over which
+    `parameters` and `source` win. `output`: the type of the file to write.
     """
 
     parameters: Mapping[str, Any]
     source: str | None = None
     base: Mapping[str, Any] = field(default_factory=dict)
-    new_frames: int | None = None
-    file: OutputFile = OutputFile()
+    output: OutputType | None = None
 
 
 @dataclass(frozen=True)
@@ -246,7 +267,7 @@ class LocalRequest:
 
 
 def local_request(
-    endpoint: Endpoint[Any, Any], given: Given, settings: Settings, model: str | None = None
+    endpoint: Endpoint[Any, Any], given: UserInput, settings: Settings, model: str | None = None
 ) -> LocalRequest:
     """The request that is asked for. Raises InvalidRequest for what cannot be asked, by name.
 
@@ -254,50 +275,55 @@ def local_request(
     how fast they play, the source's own rate stays.
     """
     named = {name: value for name, value in given.parameters.items() if value is not None}
-    beside, file = _beside(named, endpoint), given.file
-    _check_file(endpoint, named, file)
+    beside = _beside(named, endpoint)
+    _check_file(endpoint, named, given.output, beside)
     data = request_data(endpoint, named, given.base, given.source)
     counted = endpoint.count is not None and endpoint.count in data
-    if counted and given.new_frames is not None:
+    if counted and beside.new_frames is not None:
         raise InvalidRequest(
-            f"Both --{str(endpoint.count).replace('_', '-')} and --new-frames are given; give one of them.",
+            f"Both {endpoint.count} and new_frames are given; give one of them.",
             loc=("body", str(endpoint.count)),
             given=data[str(endpoint.count)],
         )
+    if endpoint.matches_rate is not None and any(name in named for name in endpoint.rates):
+        data.setdefault(endpoint.matches_rate, False)
     extras = Extras(
-        new_frames=None if counted else given.new_frames or NEW_FRAMES,
-        own_rate=not any(name in data for name in endpoint.rates),
+        new_frames=None if counted else beside.new_frames or NEW_FRAMES,
+        own_rate=not any(name in data for name in (*endpoint.rates, endpoint.matches_rate)),
         seed=beside.seed,
         adapters=planned_loras(beside.lora),
-        output=file.type,
-        quality=file.quality,
-        write_mode=file.write_mode,
+        output=given.output,
+        quality=beside.quality,
+        write_mode=beside.write_mode,
     )
     request = parse(endpoint.Request, data, forbid_unknown=True)
     return LocalRequest(endpoint, request, endpoint.card(settings) if model is None else card(model), extras)
 
 
-def _beside(given: dict[str, Any], endpoint: Endpoint[Any, Any]) -> _Beside:
-    """Takes the parameters out of `given` that the endpoint's requests have no field for."""
+def _beside(named: dict[str, Any], endpoint: Endpoint[Any, Any]) -> Beside:
+    """Takes the parameters out of `named` that belong beside the endpoint's request."""
     own = {one.name for one in parameters(endpoint.id)}
-    loras = [item(one, LoRAWeight, f"--{LORA}") for one in _listed(given.pop(LORA, ()))] if LORA not in own else []
-    seed = given.pop(SEED, None) if SEED not in own else None
-    return parse(_Beside, {LORA: loras, SEED: seed})
+    values = {name: named.pop(name) for name in Beside.model_fields if name in named and name not in own}
+    if LORA in values:
+        values[LORA] = [item(one, LoRAWeight, LORA) for one in _listed(values[LORA])]
+    return parse(Beside, values, forbid_unknown=True)
 
 
-def _check_file(endpoint: Endpoint[Any, Any], given: Mapping[str, Any], file: OutputFile) -> None:
-    """Raises InvalidRequest where a parameter contradicts what is said of the file to write."""
+def _check_file(
+    endpoint: Endpoint[Any, Any], named: Mapping[str, Any], output: OutputType | None, beside: Beside
+) -> None:
+    """Raises InvalidRequest where a parameter contradicts the wanted format of the file."""
     fields = endpoint.output
-    said = (
-        (fields.type, file.type, "OUT's suffix"),
-        (fields.quality, file.quality, "--quality"),
-        (fields.write_mode, file.write_mode, "--write-mode"),
+    wanted = (
+        (fields.type, output, "the file's suffix"),
+        (fields.quality, beside.quality, "quality"),
+        (fields.write_mode, beside.write_mode, "write_mode"),
     )
-    for name, value, by in said:
-        option = None if name is None else given.get(name)
+    for name, value, by in wanted:
+        option = None if name is None else named.get(name)
         if name is not None and None not in (option, value) and option != value:
             raise InvalidRequest(
-                f"--{name.replace('_', '-')} is {option!r}, and {by} asks for {value!r}; give one of them.",
+                f"{name} is {option!r}, and {by} asks for {value!r}; give one of them.",
                 loc=("body", name),
                 given=option,
             )

@@ -18,9 +18,6 @@ FORM = 2
 LEAST_RATE, MOST_RATE = Fraction(1), Fraction(60)
 """The slowest and the fastest that an output plays, in frames per second."""
 
-FRAMES_PER_LATENT = 8
-"""Clips of the published models have 8k + 1 frames, and a request is counted so whichever model runs."""
-
 Size = tuple[int, int]
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from longtake.endpoints import Endpoint, prices
 from longtake.errors import InvalidRequest, Loc, LongtakeError, NotSupported
-from longtake.families.family import Family, Options
+from longtake.families.family import Options
 from longtake.media.fetch import localise
 from longtake.media.formats import OutputType, Quality, WriteMode
 from longtake.media.source import Limits, SourceReader, open_source
@@ -36,7 +36,6 @@ class Job:
     [H, W, 3] where the plan has one."""
 
     endpoint: Endpoint[Any, Any]
-    family: Family[Any, Any, Any]
     card: ModelCard
     source: SourceReader
     plan: Plan
@@ -60,10 +59,10 @@ class Extras:
     write_mode: WriteMode | None = None
 
     def applied(self, options: OptionsT) -> OptionsT:
-        """The options with these."""
+        """The options of a request with these wishes in place of its own."""
         return replace(
             options,
-            new_frames=self.new_frames or options.new_frames,
+            new_frames=options.new_frames if self.new_frames is None else self.new_frames,
             own_rate=self.own_rate or options.own_rate,
             seed=options.seed if self.seed is None else self.seed,
             adapters=(*self.adapters, *options.adapters),
@@ -140,19 +139,19 @@ def prepare(
         check_parts(endpoint, plan, card, settings)
         image = None
         if options.end_image is not None:
-            with naming((endpoint.end_image,), said=True):
+            with naming((str(endpoint.end_image),), in_message=True):
                 image = open_still(fetching.fetch(options.end_image, "end_image", home, settings), limits=limits)
-        yield Job(endpoint, endpoint.family, card, source, plan, image)
+        yield Job(endpoint, card, source, plan, image)
 
 
 @contextmanager
-def naming(field: Loc, *, said: bool = False) -> Iterator[None]:
-    """Gives an error that comes out of the block the field it is about; `said`: in its sentence too."""
+def naming(field: Loc, *, in_message: bool = False) -> Iterator[None]:
+    """Gives an error that comes out of the block the field it is about; `in_message`: in its sentence too."""
     try:
         yield
     except LongtakeError as error:
         error.loc = error.loc or ("body", *field)
-        if said:
+        if in_message:
             error.message = f"{'.'.join(map(str, field))}: {error.message}"
             error.args = (error.message,)
         raise

@@ -100,11 +100,12 @@ class Runner:
         `on_progress` is called at every step, and cancels the work by raising. What is finished is saved in `resume`,
         and the same plan carried out again goes on from there, to the same bits.
         """
-        plan, family, progress = job.plan, job.family, ProgressRelay(on_progress)
-        parts = self.load(job.card, progress)
+        plan, family, progress = job.plan, job.endpoint.family, ProgressRelay(on_progress)
+        # Before the model: an adapter that is not to be had says so at once.
         adapters = load_adapters(
             plan.adapters, job.card, self._settings, self._adapters, fetch=self._fetch, any_path=self._any_path
         )
+        parts = self.load(job.card, progress)
         checker, safety_note = safety_checker(self._settings) if plan.check_safety else (None, None)
         own_sound = source_sound(job.source, plan)
         has_sound = plan.makes_sound or own_sound is not None

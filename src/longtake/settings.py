@@ -8,7 +8,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from longtake.errors import InvalidRequest
@@ -27,6 +36,13 @@ def _data() -> Path:
 
 def _cache(name: str) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "longtake" / name
+
+
+EXAMPLES = {
+    "model_sources": '{"MODEL": "/models/folder"}',
+    "pools": '{"ENDPOINT": "large"}',
+    "prices": '{"ENDPOINT": 0.1}',
+}
 
 
 class PriceSetting(BaseModel):
@@ -146,13 +162,13 @@ class Settings(BaseSettings):
 
     @field_validator("model_sources", "pools", "prices", mode="before")
     @classmethod
-    def _from_json(cls, given: Any) -> Any:
+    def _from_json(cls, given: Any, info: ValidationInfo) -> Any:
         if not isinstance(given, str):
             return given
         try:
             return json.loads(given)
         except ValueError:
-            raise ValueError('must be JSON, as in {"ltxv-13b-0.9.8-distilled": "/models/distilled"}') from None
+            raise ValueError(f"must be JSON, as in {EXAMPLES[str(info.field_name)]}") from None
 
     @field_validator("slots", "cors_origins", "trusted_hosts", mode="before")
     @classmethod

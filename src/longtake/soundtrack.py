@@ -22,9 +22,11 @@ FADE = round(CROSS_FADE_S * SOUND_RATE)
 
 
 def source_part(own: Samples | None, plan: Plan) -> Samples:
-    """The part of the source's sound that stays as it is [2, n]: all of it; where new sound is made and the context's
-    is not held in full, all but that. Silence for a source without sound, and for the new frames where no sound is
-    made."""
+    """The part of the source's sound that the result keeps [2, n].
+
+    That is all of it, but not the context's where the model's rendition takes its place (`sound_strength` below 1). A
+    source without sound gives silence. Where no sound is made, silence for the new frames is added.
+    """
     shown = num_samples(plan.shown_frames, plan.rate)
     if not plan.makes_sound:
         missing = silence(num_samples(plan.num_frames, plan.rate) - shown)

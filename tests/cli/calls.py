@@ -1,5 +1,6 @@
 """What arguments of the command line ask for: the request, and the plan that it becomes."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import typer
@@ -8,13 +9,25 @@ from longtake import endpoints
 from longtake.cli import app
 from longtake.cli.options import json_input, signature
 from longtake.endpoints import Endpoint
-from longtake.parameters import Given, LocalRequest, OutputFile, local_request
+from longtake.media.formats import OutputType
+from longtake.parameters import LocalRequest, UserInput, local_request
 from longtake.plans import Plan
 from longtake.settings import Settings
 from tests.endpoints.planning import CLIP
 
 V097, V098, V23 = (endpoints.endpoint(name) for name in ("0.9.7", "0.9.8", "2.3"))
 LORAS = endpoints.endpoint("2.3-lora")
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """What `extend` says of the file to write."""
+
+    type: OutputType | None = None
+    quality: str | None = None
+    write_mode: str | None = None
+
+
 NO_FILE = OutputFile()
 
 
@@ -32,7 +45,8 @@ def call_of(*args: str, endpoint: Endpoint[Any, Any] = V098, file: OutputFile = 
     with plan.make_context("plan", words) as context:
         params = context.params
         fields = {name: params[name] for name in signature(endpoint.id).parameters}
-        given = Given(fields, params["source"], json_input(params["json_input"]), params["new_frames"], file)
+        fields |= {"new_frames": params["new_frames"], "quality": file.quality, "write_mode": file.write_mode}
+        given = UserInput(fields, params["source"], json_input(params["json_input"]), file.type)
         return local_request(endpoints.endpoint(params["endpoint"]), given, Settings(), params["model"])
 
 

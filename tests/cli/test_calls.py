@@ -11,8 +11,8 @@ from longtake import endpoints
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.errors import InvalidRequest
 from longtake.library import output_type
-from longtake.parameters import NEW_FRAMES, OutputFile
-from tests.cli.calls import V097, V098, V23, call_of, named, plan_of
+from longtake.parameters import NEW_FRAMES
+from tests.cli.calls import V097, V098, V23, OutputFile, call_of, named, plan_of
 from tests.endpoints.planning import CLIP
 
 
@@ -37,7 +37,7 @@ def test_frames_are_added_to_the_whole_source_unless_the_endpoint_s_count_is_ask
 @pytest.mark.parametrize("endpoint", [one for one in ENDPOINTS.values() if one.count], ids=named)
 def test_the_endpoint_s_count_and_added_frames_exclude_each_other(endpoint: Endpoint[Any, Any]) -> None:
     args = counted(endpoint)
-    with pytest.raises(InvalidRequest, match=f"Both {args[0]} and --new-frames are given") as error:
+    with pytest.raises(InvalidRequest, match=f"Both {endpoint.count} and new_frames are given") as error:
         call_of(*args, "--new-frames", "10", endpoint=endpoint)
     assert error.value.loc == ("body", endpoint.count)
 
@@ -62,7 +62,8 @@ def test_guidance_has_no_footage_to_add_to_so_new_frames_are_the_total() -> None
         (V098, ["--frame-rate", "30"], 30),
         (V097, [], CLIP.rate),
         (V23, [], CLIP.rate),
-        (V23, ["--fps", "12"], CLIP.rate),
+        (V23, ["--fps", "12"], 12),
+        (V23, ["--fps", "12", "--match-input-fps"], CLIP.rate),
         (V23, ["--no-match-input-fps"], 24),
         (endpoints.endpoint("0.9.7-dev"), [], CLIP.rate),
         (endpoints.endpoint("2.3-quality"), ["--no-match-input-fps", "--frames-per-second", "12"], 12),
@@ -116,14 +117,14 @@ def test_the_endpoint_s_own_options_tell_of_the_file_too() -> None:
         (
             ["--video-output-type", "GIF (.gif)"],
             file_named("a.mp4"),
-            "--video-output-type is 'GIF (.gif)', and OUT's suffix asks for 'X264 (.mp4)'",
+            "video_output_type is 'GIF (.gif)', and the file's suffix asks for 'X264 (.mp4)'",
         ),
         (
             ["--video-quality", "low"],
             OutputFile(quality="high"),
-            "--video-quality is 'low', and --quality asks for 'high'",
+            "video_quality is 'low', and quality asks for 'high'",
         ),
-        (["--video-write-mode", "fast"], OutputFile(write_mode="small"), "and --write-mode asks for 'small'"),
+        (["--video-write-mode", "fast"], OutputFile(write_mode="small"), "and write_mode asks for 'small'"),
     ],
 )
 def test_a_file_told_in_two_ways_is_refused(args: list[str], file: OutputFile, message: str) -> None:

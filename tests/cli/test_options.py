@@ -14,7 +14,7 @@ from longtake.cli.options import help_text, json_input
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.endpoints.fields import LoRAWeight
 from longtake.errors import InvalidRequest
-from longtake.parameters import Parameter, item, parameters, request_data
+from longtake.parameters import Parameter, parameters
 from tests.cli.calls import V097, V098, V23, call_of, named
 from tests.cli.running import run
 
@@ -126,63 +126,9 @@ def test_names_that_collide_are_told_apart() -> None:
     assert not value_at(request, ("reverse_video",))
 
 
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("a.safetensors", {"path": "a.safetensors"}),
-        ("path=a.safetensors,scale=2", {"path": "a.safetensors", "scale": "2"}),
-        ("https://host:8080/a,b?x=1,y=2", {"path": "https://host:8080/a,b?x=1,y=2"}),
-        ("a/b,weight_name=c.safetensors,scale=.5", {"path": "a/b", "scale": ".5", "weight_name": "c.safetensors"}),
-    ],
-)
-def test_a_lora_is_a_path_and_then_its_fields(text: str, wanted: dict[str, str]) -> None:
-    assert item(text, LoRAWeight, "--lora") == wanted
-
-
 def test_several_loras_keep_their_order() -> None:
     loras = value_at(call_of("--lora", "b,scale=2", "--lora", "a").request, ("loras",))
     assert [(lora.path, lora.scale) for lora in loras] == [("b", 2), ("a", 1)]
-
-
-@pytest.mark.parametrize("text", ["", ",scale=1", "path="])
-def test_a_lora_without_a_path_is_refused(text: str) -> None:
-    with pytest.raises(InvalidRequest, match="names no path"):
-        item(text, LoRAWeight, "--lora")
-
-
-def lacking() -> list[tuple[Endpoint[Any, Any], str, list[str]]]:
-    """Endpoint, name of a parameter that it lacks, and the names of the endpoints that have it."""
-    holders: dict[str, list[str]] = {}
-    for endpoint, one in CASES:
-        holders.setdefault(one.name, []).append(endpoint.name)
-    return [
-        (endpoint, name, able)
-        for name, able in holders.items()
-        if name not in ("lora", "seed")
-        for endpoint in ENDPOINTS.values()
-        if endpoint.name not in able
-    ]
-
-
-@pytest.mark.parametrize(("endpoint", "name", "able"), lacking())
-def test_an_option_that_the_endpoint_lacks_names_those_that_have_it(
-    endpoint: Endpoint[Any, Any], name: str, able: list[str]
-) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        request_data(endpoint, {name: "x"}, {}, "clip.mp4")
-    flag = f"--{name.replace('_', '-')}"
-    wanted = f"{flag} is not an option of {endpoint.name}; {', '.join(able)} have it (choose with --endpoint)."
-    assert caught.value.message == wanted
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [("strenght", "strenght is not an option of 0.9.8; perhaps strength is meant."), ("zzz", "of 0.9.8.")],
-)
-def test_a_name_that_no_endpoint_has_may_be_mistyped(name: str, message: str) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        request_data(V098, {name: 1}, {}, "clip.mp4")
-    assert caught.value.message.endswith(message)
 
 
 def test_options_win_over_the_json_request_field_by_field(tmp_path: Path) -> None:
@@ -192,13 +138,6 @@ def test_options_win_over_the_json_request_field_by_field(tmp_path: Path) -> Non
     request: Any = call_of("--json-input", str(file), "--seed", "6", "--strength", "0.25").request
     assert (request.seed, request.constant_rate_factor) == (6, 40)
     assert (request.video.video_url, request.video.strength, request.video.start_frame_num) == ("clip.mp4", 0.25, 16)
-
-
-def test_the_source_may_come_from_the_json_request_alone() -> None:
-    data = request_data(V098, {}, {"video": {"video_url": "a.mp4"}}, None)
-    assert data == {"video": {"video_url": "a.mp4"}}
-    with pytest.raises(InvalidRequest, match="No source is named"):
-        request_data(V098, {}, {"video": {}}, None)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +187,7 @@ def test_a_size_is_written_with_an_x(text: str, wanted: dict[str, int]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1280*720", "--video-size is '1280*720'; it must be auto, square_hd"),
+        ("1280*720", "video_size is '1280*720'; it must be auto, square_hd"),
         ("32x512", "video_size.width is 32; it must be at least 64"),
         ("720", "or as in 1280x720"),
     ],
@@ -256,10 +195,3 @@ def test_a_size_is_written_with_an_x(text: str, wanted: dict[str, int]) -> None:
 def test_a_size_that_is_none_is_refused(text: str, message: str) -> None:
     with pytest.raises(InvalidRequest, match=re.escape(message)):
         call_of("--video-size", text, endpoint=V23)
-
-
-def test_the_source_of_a_request_is_named_as_its_endpoint_does() -> None:
-    assert request_data(V23, {}, {"video_url": "a.mp4"}, None) == {"video_url": "a.mp4"}
-    with pytest.raises(InvalidRequest, match="or video_url in --json-input") as error:
-        request_data(V23, {}, {"video": {"video_url": "a.mp4"}}, None)
-    assert error.value.loc == ("body", "video_url")

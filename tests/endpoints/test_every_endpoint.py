@@ -28,7 +28,6 @@ from tests.endpoints.conftest import LENGTH, NEW, Make, frames_of
 from tests.endpoints.planning import SEED, options_of, plan_of, request_of
 
 SOURCE = Source("mp4", "h264", 1280, 720, Fraction(25), 100, sound=Sound(48_000, 2, "stereo"))
-UNITS = ("videos", "seconds", "megapixels")
 
 EVERY = pytest.mark.parametrize("one", ENDPOINTS.values(), ids=lambda one: one.name)
 
@@ -45,12 +44,11 @@ def plan(request: pytest.FixtureRequest) -> Plan:
     return made
 
 
-def test_there_are_eight_under_their_own_names() -> None:
-    assert [one.name for one in ENDPOINTS.values()] == [
-        "0.9.7", "0.9.7-dev", "0.9.7-distilled", "0.9.8", "2.3", "2.3-lora", "2.3-quality", "2.3-seconds",
-    ]  # fmt: skip
+def test_each_has_a_name_of_its_own_and_one_is_the_default() -> None:
+    assert len({one.name for one in ENDPOINTS.values()}) == len(ENDPOINTS)
     assert all(name == one.id for name, one in ENDPOINTS.items())
-    assert endpoint(DEFAULT).name == "0.9.8"
+    assert endpoint(None) is endpoint(DEFAULT)
+    assert endpoint(DEFAULT).name == DEFAULT
 
 
 @EVERY
@@ -89,10 +87,11 @@ def test_its_source_is_a_field_of_its_request(one: Endpoint[Any, Any]) -> None:
 
 @EVERY
 def test_the_fields_it_names_are_its_request_s_own(one: Endpoint[Any, Any]) -> None:
-    names = {one.count, *one.rates, one.second_pass, one.loras, one.output.type, one.output.quality}
-    assert (names | {one.output.write_mode}) - {None} <= set(one.Request.model_fields)
-    image = one.end_image in one.Request.model_fields
-    assert image == (one.family.name == "ltx2" and one.name != "2.3-seconds")
+    names = {one.count, *one.rates, one.matches_rate, one.second_pass, one.end_image, one.loras}
+    names |= {one.output.type, one.output.quality, one.output.write_mode}
+    assert names - {None} <= set(one.Request.model_fields)
+    image = {} if one.end_image is None else {one.end_image: "a picture"}
+    assert options_of(one, needed(one) | image, SOURCE).end_image == image.get(str(one.end_image))
 
 
 @EVERY
@@ -124,7 +123,7 @@ def test_its_plan_survives_json(plan: Plan) -> None:
 def test_it_has_a_price_and_units(plan: Plan) -> None:
     tariff = ENDPOINTS[plan.endpoint].tariff
     assert plan.price_usd > 0
-    assert plan.unit in UNITS
+    assert plan.unit == tariff.unit
     assert plan.price_usd in {plan.billed_units * Fraction(usd) for usd in (tariff.usd, tariff.usd_with_lora) if usd}
 
 
@@ -229,24 +228,24 @@ def test_a_name_of_none_is_told_what_there_is(name: str) -> None:
     assert len(error.value.message) < 1000
 
 
-QUICK: dict[str, dict[str, Any]] = {
-    "0.9.7": {"num_inference_steps": 2, "resolution": "480p", "expand_prompt": False},
-    "0.9.7-dev": {"first_pass_num_inference_steps": 2, "first_pass_skip_final_steps": 0, "resolution": "480p"}
-    | {"second_pass_num_inference_steps": 2, "second_pass_skip_initial_steps": 1},
-    "0.9.7-distilled": {"first_pass_num_inference_steps": 2, "second_pass_num_inference_steps": 2}
-    | {"second_pass_skip_initial_steps": 1, "resolution": "480p"},
-    "0.9.8": {"first_pass_num_inference_steps": 2, "resolution": "480p"},
-    "2.3": {"num_inference_steps": 8, "use_multiscale": False, "enable_prompt_expansion": False},
-    "2.3-lora": {"num_inference_steps": 8, "use_multiscale": False, "enable_prompt_expansion": False, "loras": []},
-    "2.3-quality": {"num_inference_steps": 8, "enable_prompt_expansion": False},
-    "2.3-seconds": {"prompt": "a red disc falls"},
+QUICK: dict[str, Any] = {
+    "prompt": "a red disc falls",
+    "num_inference_steps": 8,
+    "first_pass_num_inference_steps": 2,
+    "first_pass_skip_final_steps": 0,
+    "second_pass_num_inference_steps": 2,
+    "second_pass_skip_initial_steps": 1,
+    "use_multiscale": False,
+    "expand_prompt": False,
+    "enable_prompt_expansion": False,
 }
-"""Little work for each endpoint."""
+"""Little work, for each endpoint in those of these fields that it has."""
 
 
 @EVERY
 def test_it_makes_a_longer_video(one: Endpoint[Any, Any], make: Make, clip: Path) -> None:
-    result = make(one, {"prompt": "a red disc falls"} | QUICK[one.name])
+    quick = {name: value for name, value in QUICK.items() if name in one.Request.model_fields}
+    result = make(one, needed(one) | quick)
     assert (result.facts.num_frames, result.facts.rate, result.plan.seed) == (LENGTH + NEW, Fraction(24), 3)
     assert (result.facts.width, result.facts.height) == result.plan.size
     assert result.facts.sound is not None

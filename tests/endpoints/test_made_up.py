@@ -106,7 +106,7 @@ def test_on_the_command_line(picture: Path, tmp_path: Path) -> None:
     assert "--prompt" not in shown
     assert "--adapter" in shown
     both = run("plan", CLIP, "--endpoint", "loops", "--text", "on", "--length", 8, "--new-frames", 9)
-    assert (both.exit_code, "--length and --new-frames" in both.stderr) == (2, True)
+    assert (both.exit_code, "Both length and new_frames are given" in both.stderr) == (2, True)
     plain = run("plan", CLIP, "--endpoint", "loops", "--text", "on", "--json")
     assert json.loads(plain.stdout)["new_frames"] == 96
 

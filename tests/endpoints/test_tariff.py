@@ -20,7 +20,8 @@ from longtake.endpoints import (
     ltxv098,
     prices,
 )
-from longtake.endpoints.tariff import Tariff, has_lora, megapixels, new_seconds
+from longtake.endpoints.ltx2 import has_lora
+from longtake.endpoints.tariff import Tariff, megapixels, new_seconds
 from longtake.errors import InvalidRequest
 from longtake.plans import Plan, PlannedAdapter
 from longtake.settings import PriceSetting, settings

@@ -30,7 +30,7 @@ from longtake.endpoints.validation import parse
 from longtake.families import plan_to_json
 from longtake.media.encode import Encoder
 from longtake.models.registry import card
-from longtake.parameters import Given, OutputFile, local_request
+from longtake.parameters import UserInput, local_request
 from longtake.prepare import Fetching, prepare
 from longtake.runner import Result, Runner
 from longtake.settings import Settings, settings
@@ -97,8 +97,8 @@ class Replay:
     def by_command_line(self, request: Mapping[str, Any]) -> Result:
         endpoint, here = ENDPOINTS[request["endpoint"]], self.settings(request)
         out = self._place() / f"out{request['suffix']}"
-        file = OutputFile(library.output_type(out), request["quality"], request["write_mode"])
-        given = Given(request["given"], str(CLIP), new_frames=request["new_frames"], file=file)
+        beside = {name: request[name] for name in ("new_frames", "quality", "write_mode")}
+        given = UserInput(request["given"] | beside, str(CLIP), output=library.output_type(out))
         call = local_request(endpoint, given, here)
         with library.opened(call, here) as job:
             return self._runner(endpoint.models[1], here).run(job, out)

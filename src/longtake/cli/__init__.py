@@ -121,13 +121,13 @@ def extend(
         from longtake.cli.inspection import check_sheet, sheet_path
         from longtake.cli.options import json_input as read_json
         from longtake.cli.show import Outcome
-        from longtake.parameters import Given, OutputFile, local_request
+        from longtake.parameters import UserInput, local_request
         from longtake.settings import settings
 
         here = settings()
-        file = OutputFile(library.output_type(output), quality, write_mode)
-        given = Given(ctx.obj, source, read_json(json_input), new_frames, file)
-        call = local_request(endpoints.endpoint(endpoint or endpoints.DEFAULT), given, here, model)
+        beside = {"new_frames": new_frames, "quality": quality, "write_mode": write_mode}
+        given = UserInput(ctx.obj | beside, source, read_json(json_input), library.output_type(output))
+        call = local_request(endpoints.endpoint(endpoint), given, here, model)
         video = call.endpoint.source_url(call.request)
         library.check_writable(output, video, overwrite=force, remedy="--force")
         sheet = None if inspect is None else sheet_path(inspect, output)
@@ -163,12 +163,12 @@ def plan(
         from longtake.cli.options import json_input as read_json
         from longtake.cli.plans import plan_sections
         from longtake.families import plan_to_json
-        from longtake.parameters import Given, local_request
+        from longtake.parameters import UserInput, local_request
         from longtake.settings import settings
 
         here = settings()
-        given = Given(ctx.obj, source, read_json(json_input), new_frames)
-        call = local_request(endpoints.endpoint(endpoint or endpoints.DEFAULT), given, here, model)
+        given = UserInput(ctx.obj | {"new_frames": new_frames}, source, read_json(json_input))
+        call = local_request(endpoints.endpoint(endpoint), given, here, model)
         with library.opened(call, here) as job:
             if json:
                 print_json(plan_to_json(job.plan))

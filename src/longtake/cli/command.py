@@ -69,7 +69,7 @@ def _request_params(endpoint: str | None) -> tuple[Any, ...]:
     def request(**fields: Any) -> None: ...
 
     try:
-        chosen = endpoints.endpoint(endpoint or endpoints.DEFAULT)
+        chosen = endpoints.endpoint(endpoint)
     except InvalidRequest:
         chosen = endpoints.endpoint(endpoints.DEFAULT)
     options = signature(chosen.id)

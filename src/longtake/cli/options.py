@@ -5,7 +5,7 @@ import json
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_origin
+from typing import Annotated, Any
 
 import typer
 
@@ -42,7 +42,7 @@ def _option(one: Parameter, endpoint: Endpoint[Any, Any], *, hidden: bool = Fals
         metavar="LORA" if one.items is not None else "SIZE" if one.is_size else None,
         hidden=hidden,
     )
-    return _parameter(one.name, list[str] if one.items is not None else kind, info)
+    return _parameter(one.name, list[str] if one.is_list else kind, info)
 
 
 def _beside(endpoint: Endpoint[Any, Any]) -> dict[str, inspect.Parameter]:
@@ -60,14 +60,12 @@ def _parameter(name: str, kind: Any, info: Any) -> inspect.Parameter:
 
 
 def _kind(one: Parameter) -> Any:
-    """The type of an option's value: bool, int, float, str, or a Literal.
+    """The type of an option's value: bool, int, float, or text where a field takes anything else.
 
-    Ranges stay with the request model, which says what is wrong in its own words.
+    Ranges and choices stay with the request model, which says what is wrong in its own words.
     """
-    if one.items is not None or one.is_size:
-        return str
-    (shape,) = one.shapes
-    return shape if get_origin(shape) is Literal or shape in (bool, int, float) else str
+    shape = one.shapes[0] if len(one.shapes) == 1 else str
+    return shape if shape in (bool, int, float) else str
 
 
 def help_text(one: Parameter, endpoint: Endpoint[Any, Any]) -> str:
@@ -80,11 +78,11 @@ def help_text(one: Parameter, endpoint: Endpoint[Any, Any]) -> str:
         instead = f"Without it and --new-frames {NEW_FRAMES} frames are added to the whole source."
     elif one.loc[0] in endpoint.rates:
         instead = "Without it the video plays at the source's own rate."
-    facts = _facts(one, told_otherwise=bool(instead))
+    facts = _facts(one, own_default=bool(instead))
     return " ".join(filter(None, (description, facts and f"({facts})", instead)))
 
 
-def _facts(one: Parameter, *, told_otherwise: bool) -> str:
+def _facts(one: Parameter, *, own_default: bool) -> str:
     field = one.info
     limits = {
         name: getattr(limit, name)
@@ -101,7 +99,7 @@ def _facts(one: Parameter, *, told_otherwise: bool) -> str:
         facts.append(" or ".join(one.choices))
     if field.is_required():
         facts.append("required")
-    elif field.default not in (None, [], "") and not told_otherwise:
+    elif field.default not in (None, [], "") and not own_default:
         default = ("no", "yes")[field.default] if isinstance(field.default, bool) else field.default
         facts.append(f"default: {default}")
     return "; ".join(facts)

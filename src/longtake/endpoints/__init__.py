@@ -30,13 +30,17 @@ def _of(file: str) -> Endpoint[Any, Any]:
 
 
 ENDPOINTS: dict[str, Endpoint[Any, Any]] = {one.id: one for one in map(_of, FILES)}
+if len({one.name for one in ENDPOINTS.values()}) != len(FILES):
+    raise ValueError("Two endpoints have the same id or name.")
 
 DEFAULT = "0.9.8"
 """The endpoint of the command line and the library where none is named."""
 
 
-def endpoint(name: str) -> Endpoint[Any, Any]:
-    """The endpoint with this id, else with this short name (`0.9.8`), else the one whose id holds this part."""
+def endpoint(name: str | None) -> Endpoint[Any, Any]:
+    """The endpoint with this id, else with this short name (`0.9.8`), else the one whose id holds this part; for None
+    the default."""
+    name = DEFAULT if name is None else name
     exact = [one for one in ENDPOINTS.values() if name in (one.id, one.name)]
     found = exact or [one for one in ENDPOINTS.values() if name and name in one.id]
     if len(found) == 1:
@@ -49,8 +53,13 @@ def endpoint(name: str) -> Endpoint[Any, Any]:
 
 
 def by_id(named: Mapping[str, Any]) -> dict[str, Any]:
-    """A mapping by endpoint with each name as the endpoint's id. Raises InvalidRequest for a name of none."""
-    return {endpoint(name).id: value for name, value in named.items()}
+    """A mapping by endpoint with each name as the endpoint's id. Raises InvalidRequest for a name of none, and for two
+    names of one endpoint."""
+    found = {name: endpoint(name).id for name in named}
+    twice = [name for name, one in found.items() if list(found.values()).count(one) > 1]
+    if twice:
+        raise InvalidRequest(f"{' and '.join(twice)} name the same endpoint; give one of them.", given=twice[0])
+    return {found[name]: value for name, value in named.items()}
 
 
 def prices(settings: Settings) -> Prices:

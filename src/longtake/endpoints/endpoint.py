@@ -31,10 +31,10 @@ class Endpoint(Generic[RequestT, OptionsT]):
     """One HTTP endpoint.
 
     `name` is short, for the command line. `models`: the published model, and the embedded one that stands in for it.
-    `options(request, source)` maps a request's fields onto the family's options. `source`: the path of the field that
-    names the video. `count`: the field that says how many frames or seconds there are, `rates`: those that say how fast
-    they play, `second_pass`: the one that asks for two passes, `end_image`: the one that names the picture to arrive
-    at, `loras`: the list of LoRAs; None or empty where there is none.
+    `options(request, source)` maps a request's fields onto the family's options. The others name fields of the request;
+    None or empty where it has none: `source` (a path) the video; `count` how many frames or seconds there are; `rates`
+    how fast they play; `matches_rate` that the source's rate stays; `second_pass` that there are two passes;
+    `end_image` the picture to arrive at; `loras` the list of LoRAs; `output` how the file is written.
     """
 
     id: str
@@ -49,8 +49,9 @@ class Endpoint(Generic[RequestT, OptionsT]):
     source: tuple[str, ...] = ("video_url",)
     count: str | None = "num_frames"
     rates: tuple[str, ...] = ()
+    matches_rate: str | None = None
     second_pass: str | None = None
-    end_image: str = "end_image_url"
+    end_image: str | None = None
     loras: str | None = None
     output: OutputFields = OutputFields()
 

@@ -8,13 +8,16 @@ from pydantic import BaseModel, Discriminator, Field, Tag
 from longtake.endpoints.fields import VideoFile
 from longtake.errors import Loc
 from longtake.media.formats import OutputType, Quality, WriteMode
-from longtake.plans import PlannedAdapter, Size
+from longtake.plans import Plan, PlannedAdapter, Size
 
 RENOISE = 0.25
 """`use_restart_sampling`: the share of noise that each step takes away further and puts back."""
 
 DISTILL = "distill"
 """The model's own adapter that makes it need fewer steps."""
+
+CAMERA = "camera_"
+"""The names of the model's own camera adapters begin with this."""
 
 VideoPreset = Literal["auto", "square_hd", "square", "portrait_4_3", "portrait_16_9", "landscape_4_3", "landscape_16_9"]
 PRESETS: dict[str, Size] = {
@@ -147,7 +150,7 @@ def camera_adapter(movement: str, scale: float) -> tuple[PlannedAdapter, ...]:
     """The model's adapter of a camera movement; nothing for `none`."""
     if movement == "none":
         return ()
-    return (PlannedAdapter(f"camera_{movement}", (scale, scale), ("body", "camera_lora"), own=True),)
+    return (PlannedAdapter(f"{CAMERA}{movement}", (scale, scale), ("body", "camera_lora"), own=True),)
 
 
 def distill_adapter(scales: Sequence[float], fields: Sequence[str] = ()) -> tuple[PlannedAdapter, ...]:
@@ -156,3 +159,8 @@ def distill_adapter(scales: Sequence[float], fields: Sequence[str] = ()) -> tupl
     asking = next((name for name, scale in zip(fields, scales, strict=False) if scale), None)
     field: Loc = ("body",) if asking is None else ("body", asking)
     return (PlannedAdapter(DISTILL, tuple(scales), field, own=True),)
+
+
+def has_lora(plan: Plan) -> bool:
+    """True if an adapter is applied that the user asked for: a LoRA, or a camera movement."""
+    return any(not adapter.own or adapter.source.startswith(CAMERA) for adapter in plan.adapters)

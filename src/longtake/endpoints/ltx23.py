@@ -198,8 +198,10 @@ ENDPOINT = Endpoint(
     Request=Request,
     Response=ltx2.Response,
     options=options,
-    tariff=Tariff("megapixels", Decimal("0.001605"), megapixels, usd_with_lora=Decimal("0.001805")),
-    rates=("match_input_fps", "fps"),
+    tariff=Tariff("megapixels", Decimal("0.001605"), megapixels, Decimal("0.001805"), ltx2.has_lora),
+    rates=("fps",),
+    matches_rate="match_input_fps",
     second_pass="use_multiscale",
+    end_image="end_image_url",
     output=OutputFields("video_output_type", "video_quality", "video_write_mode"),
 )

@@ -37,7 +37,9 @@ ENDPOINT = Endpoint(
     options=options,
     tariff=Tariff("megapixels", Decimal("0.001805"), megapixels),
     rates=ltx23.ENDPOINT.rates,
+    matches_rate=ltx23.ENDPOINT.matches_rate,
     second_pass=ltx23.ENDPOINT.second_pass,
+    end_image=ltx23.ENDPOINT.end_image,
     loras="loras",
     output=ltx23.ENDPOINT.output,
 )

@@ -88,6 +88,8 @@ ENDPOINT = Endpoint(
     Response=ltx2.Response,
     options=options,
     tariff=Tariff("megapixels", Decimal("0.0024075"), megapixels),
-    rates=("match_input_fps", "frames_per_second"),
+    rates=("frames_per_second",),
+    matches_rate="match_input_fps",
+    end_image="end_image_url",
     output=OutputFields(quality="video_quality", write_mode="video_write_mode"),
 )

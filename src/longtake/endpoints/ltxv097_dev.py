@@ -2,19 +2,33 @@
 
 from decimal import Decimal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from longtake.clip import Source
-from longtake.endpoints import ltxv, ltxv097_two_pass
+from longtake.endpoints import ltxv
 from longtake.endpoints.endpoint import Endpoint
+from longtake.endpoints.fields import LORAS, LoRAWeight, Seed, planned_loras
 from longtake.endpoints.tariff import Tariff, one_video
 from longtake.families.ltxv import FAMILY
 from longtake.families.ltxv.options import LTXVOptions
 
 
-class Request(ltxv097_two_pass.Request):
-    """The input of the endpoint, as published."""
+class Request(BaseModel):
+    """The input of the endpoint, as published; ranges include those of the 0.9.8 endpoint."""
 
+    prompt: ltxv.Prompt
+    negative_prompt: ltxv.NegativePrompt = ltxv.NEGATIVE
+    loras: list[LoRAWeight] = Field([], description=LORAS)
+    resolution: ltxv.ChosenResolution = "720p"
+    aspect_ratio: ltxv.AspectRatio = "auto"
+    seed: Seed = Field(None, description="Random seed for generation")
+    num_frames: ltxv.NumFrames = 121
+    frame_rate: ltxv.FrameRate = 30
+    expand_prompt: ltxv.ExpandPrompt = False
+    reverse_video: ltxv.ReverseVideo = False
+    enable_safety_checker: ltxv.CheckSafety = True
+    constant_rate_factor: int = Field(35, ge=0, le=60, description=ltxv.RATE_FACTOR, examples=[35])
+    video: ltxv.ExtendVideoConditioningInput = Field(description="Video to be extended.")
     first_pass_num_inference_steps: int = Field(30, ge=2, le=50, description=ltxv.FIRST_STEPS, examples=[30])
     first_pass_skip_final_steps: int = Field(3, ge=0, le=50, description=ltxv.FIRST_SKIP_FINAL, examples=[3])
     second_pass_num_inference_steps: int = Field(30, ge=2, le=50, description=ltxv.SECOND_STEPS, examples=[30])
@@ -23,11 +37,26 @@ class Request(ltxv097_two_pass.Request):
 
 def options(request: Request, source: Source) -> LTXVOptions:
     """The request as the family's options. Raises InvalidRequest where nothing is left of a pass."""
-    passes = (
-        ltxv.first_pass(request.first_pass_num_inference_steps, request.first_pass_skip_final_steps),
-        ltxv.second_pass(request.second_pass_num_inference_steps, request.second_pass_skip_initial_steps),
+    return LTXVOptions(
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        seed=request.seed,
+        expand_prompt=request.expand_prompt,
+        check_safety=request.enable_safety_checker,
+        num_frames=request.num_frames,
+        adapters=planned_loras(request.loras),
+        resolution=request.resolution,
+        aspect_ratio=request.aspect_ratio,
+        frame_rate=request.frame_rate,
+        passes=(
+            ltxv.first_pass(request.first_pass_num_inference_steps, request.first_pass_skip_final_steps),
+            ltxv.second_pass(request.second_pass_num_inference_steps, request.second_pass_skip_initial_steps),
+        ),
+        heed_negative=ltxv.heeds(request.negative_prompt),
+        constant_rate_factor=min(request.constant_rate_factor, ltxv.MOST_RATE_FACTOR),
+        reverse=request.reverse_video,
+        **request.video.options(),
     )
-    return ltxv097_two_pass.options(request, passes, few_steps=False)
 
 
 ENDPOINT = Endpoint(

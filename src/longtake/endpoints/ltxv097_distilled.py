@@ -1,19 +1,20 @@
 """`fal-ai/ltx-video-13b-distilled/extend`: LTX-Video 0.9.7 13B, distilled to few steps, always in two passes."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 from pydantic import Field
 
 from longtake.clip import Source
-from longtake.endpoints import ltxv, ltxv097_two_pass
+from longtake.endpoints import ltxv, ltxv097_dev
 from longtake.endpoints.endpoint import Endpoint
 from longtake.endpoints.tariff import Tariff, one_video
 from longtake.families.ltxv import FAMILY
 from longtake.families.ltxv.options import LTXVOptions
 
 
-class Request(ltxv097_two_pass.Request):
-    """The input of the endpoint, as published."""
+class Request(ltxv097_dev.Request):
+    """The input of the endpoint, as published: that of the dev endpoint, with fewer steps."""
 
     first_pass_num_inference_steps: int = Field(8, ge=2, le=20, description=ltxv.FIRST_STEPS, examples=[8])
     first_pass_skip_final_steps: int = Field(1, ge=0, le=20, description=ltxv.FIRST_SKIP_FINAL, examples=[1])
@@ -23,11 +24,7 @@ class Request(ltxv097_two_pass.Request):
 
 def options(request: Request, source: Source) -> LTXVOptions:
     """The request as the family's options. Raises InvalidRequest where nothing is left of a pass."""
-    passes = (
-        ltxv.first_pass(request.first_pass_num_inference_steps, request.first_pass_skip_final_steps),
-        ltxv.second_pass(request.second_pass_num_inference_steps, request.second_pass_skip_initial_steps),
-    )
-    return ltxv097_two_pass.options(request, passes, few_steps=True)
+    return replace(ltxv097_dev.options(request, source), few_steps=True)
 
 
 ENDPOINT = Endpoint(

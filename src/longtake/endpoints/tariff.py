@@ -16,13 +16,14 @@ PIXELS_PER_MEGAPIXEL = 1_000_000
 class Tariff:
     """The price of one `unit` (`videos`, `seconds`, ...) in US dollars, and how many units a plan has.
 
-    `usd_with_lora`: the price where a LoRA that the user asked for is applied; None makes no difference.
+    `usd_with_lora`: the price where `has_lora` is true of the plan; None makes no difference.
     """
 
     unit: str
     usd: Decimal
     units: Callable[[Plan], Fraction]
     usd_with_lora: Decimal | None = None
+    has_lora: Callable[[Plan], bool] = lambda plan: any(not adapter.own for adapter in plan.adapters)
 
     def priced(self, setting: PriceSetting | None) -> "Tariff":
         """The tariff at an operator's price, if there is one."""
@@ -33,7 +34,7 @@ class Tariff:
     def bill(self, plan: Plan) -> Plan:
         """The plan with its units and its price."""
         units = self.units(plan)
-        usd = self.usd if self.usd_with_lora is None or not has_lora(plan) else self.usd_with_lora
+        usd = self.usd if self.usd_with_lora is None or not self.has_lora(plan) else self.usd_with_lora
         return replace(plan, unit=self.unit, billed_units=units, price_usd=units * Fraction(usd))
 
 
@@ -41,18 +42,13 @@ Prices = Mapping[str, PriceSetting]
 """Endpoint id -> an operator's price."""
 
 
-def has_lora(plan: Plan) -> bool:
-    """True if an adapter is applied that the user asked for: a LoRA, or a camera movement."""
-    return any(not adapter.own or adapter.source.startswith("camera_") for adapter in plan.adapters)
-
-
 def one_video(plan: Plan) -> Fraction:
     return Fraction(1)
 
 
 def new_seconds(plan: Plan) -> Fraction:
-    """The seconds of new video."""
-    return plan.new_frames / plan.rate
+    """The seconds of new video, to a hundredth: so five seconds at 29.97 frames per second are five."""
+    return round(plan.new_frames / plan.rate, 2)
 
 
 def megapixels(plan: Plan) -> Fraction:

@@ -27,7 +27,9 @@ def latent_shape(models: LTX2Parts, extension: Extension, canvas: Size) -> tuple
     return 1, models.vae.config.latent_channels, frames, height, width
 
 
-def video_given(models: LTX2Parts, plan: LTX2Plan, extension: Extension, context: Context, canvas: Size) -> Track:
+def video_conditioning(
+    models: LTX2Parts, plan: LTX2Plan, extension: Extension, context: Context, canvas: Size
+) -> Track:
     """The picture of a window at one of the plan's canvases.
 
     Forward: the context as a clip at the front, the image beside the last wanted frame. Backward: the context at the
@@ -57,7 +59,7 @@ def video_given(models: LTX2Parts, plan: LTX2Plan, extension: Extension, context
     return video_track(grid, latent_shape(models, extension, canvas), held, keyframe, device=models.device)
 
 
-def audio_given(models: LTX2Parts, plan: LTX2Plan, extension: Extension, sound: Samples | None) -> Track:
+def audio_conditioning(models: LTX2Parts, plan: LTX2Plan, extension: Extension, sound: Samples | None) -> Track:
     """The sound of a window: the context's [2, n] in its place, held as far as it lies wholly within; all is free
     where there is none. Backward it is encoded behind its mirror image."""
     count = audio_latents(extension.take_frames, plan.rate)

@@ -17,7 +17,7 @@ from torch import Tensor
 from longtake.clip import Progress
 from longtake.families.family import Context, Frames, Piece, Samples, Work
 from longtake.families.ltx2.audio import decode_sound
-from longtake.families.ltx2.conditioning import audio_given, latent_shape, video_given
+from longtake.families.ltx2.conditioning import audio_conditioning, latent_shape, video_conditioning
 from longtake.families.ltx2.guidance import UNGUIDED, Guide, predict
 from longtake.families.ltx2.parts import LTX2Parts
 from longtake.families.ltx2.plan import LTX2Plan
@@ -152,7 +152,7 @@ def generate(work: LTX2Work, prompt: str, context: Context) -> Iterator[Piece]:
     loop = Loop.of(plan, work.resume, work.on_progress, work.parts.device)
     extending = _Extending(work, setup, context.end_image)
     after = extending.backward if plan.source_last else extending.forward
-    start = _Given(context.frames, context.sound)
+    start = _Before(context.frames, context.sound)
     pieces = sample_windows(loop, start, extending.sampled, after)
     return reversed(list(pieces)) if plan.source_last else pieces
 
@@ -178,7 +178,7 @@ def setup_of(work: LTX2Work, prompt: str) -> Setup:
 
 
 @dataclass(frozen=True)
-class _Given:
+class _Before:
     """The context of a window: `frames` [n, H, W, 3], of which it takes those next to it, and their `sound`. `shown`:
     the frame at the joint where an earlier window made it."""
 
@@ -195,7 +195,7 @@ class _Extending:
     setup: Setup
     end_image: Frames | None
 
-    def sampled(self, window: Window, given: _Given) -> Tensors:
+    def sampled(self, window: Window, given: _Before) -> Tensors:
         plan, parts = self.work.plan, self.work.parts
         extension = plan.extensions[window.number]
         self.work.on_progress(Progress("context", 0, 1, window.number + 1, window.count))
@@ -203,14 +203,14 @@ class _Extending:
         context = Context(given.frames[near], given.sound, self.end_image if window.is_last else None)
         return sample_window(
             self.setup,
-            [video_given(parts, plan, extension, context, canvas) for canvas in plan.scales],
+            [video_conditioning(parts, plan, extension, context, canvas) for canvas in plan.scales],
             [latent_shape(parts, extension, canvas) for canvas in plan.scales],
-            audio_given(parts, plan, extension, context.sound) if plan.sound else None,
+            audio_conditioning(parts, plan, extension, context.sound) if plan.sound else None,
             window.noise,
             window.on_step,
         ).to_tensors()
 
-    def forward(self, window: Window, given: _Given, tensors: Tensors) -> Generator[Piece, None, _Given]:
+    def forward(self, window: Window, given: _Before, tensors: Tensors) -> Generator[Piece, None, _Before]:
         """Yields the window's frames after its context; they are decoded while they are taken."""
         plan = self.work.plan
         extension = plan.extensions[window.number]
@@ -227,9 +227,9 @@ class _Extending:
         yield Piece(iter(watched), extension.new_frames, seen, rendition, given.shown, sound)
         if sound is not None:
             sound = sound[:, : num_samples(stop, plan.rate)][:, -num_samples(following, plan.rate) :]
-        return _Given(watched.last, sound, watched.last[-1])
+        return _Before(watched.last, sound, watched.last[-1])
 
-    def backward(self, window: Window, given: _Given, tensors: Tensors) -> Generator[Piece, None, _Given]:
+    def backward(self, window: Window, given: _Before, tensors: Tensors) -> Generator[Piece, None, _Before]:
         """Yields the window's frames before its context. All windows are sampled, the one at the joint first, before
         any is decoded but for what the next one is given."""
         plan = self.work.plan
@@ -248,7 +248,7 @@ class _Extending:
         frames = _whole_numbers(self._opening(latent, first, first + following))
         spare = min(SPARE, num_samples(first, plan.rate))
         heard = None if sound is None else sound[:, spare : spare + num_samples(following, plan.rate)]
-        return _Given(frames, heard, frames[0])
+        return _Before(frames, heard, frames[0])
 
     def _sound(self, tensors: Tensors, first_frame: int, last_frame: int) -> Samples | None:
         """The sound of frames [first_frame, last_frame) of a window. With it comes SPARE at the end that is far from

@@ -259,9 +259,14 @@ def context_notes(options: LTX2Options, counts: Counts, available: int, first: E
     """Sentences on a context that is not the one that was asked for."""
     asked, field = options.context_frames, options.context_field
     notes = []
-    if field is None and counts.context_frames + counts.new_frames > counts.billed_frames:
+    if counts.context_frames + counts.new_frames > counts.billed_frames:
         both = f"{counts.context_frames} frames of context and {counts.new_frames} new ones"
         notes.append(f"num_frames is {counts.billed_frames}; {both} are the least that there can be.")
+    elif field is None and counts.context_frames < snapped(options.direction, wanted_context(options), available):
+        notes.append(
+            f"num_frames is {counts.billed_frames}: {counts.context_frames} of them are context, so that "
+            f"{counts.new_frames} are new."
+        )
     if field is not None and counts.context_frames != asked:
         reason = "the source has no more" if asked > available else "a context fills whole latents"
         notes.append(f"{field} asks for {asked} frames; the context has {counts.context_frames}, for {reason}.")

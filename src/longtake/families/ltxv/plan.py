@@ -224,7 +224,7 @@ def total_lengths(span: Span, num_frames: int, card: ModelCard, count_field: str
     if new_frames * 4 < num_frames:
         of = f"{count_field} = {num_frames}" if count_field else f"{num_frames} frames"
         remedy = f"a larger {count_field}, or less of the source, makes" if count_field else "less of the source makes"
-        note = f"Only {new_frames} of {of} are new, for the source has {context} of them; {remedy} more."
+        note = f"Only {new_frames} of {of} are new, for the source fills {context} of them; {remedy} more."
         return replace(lengths, notes=(note,))
     return lengths
 
