@@ -304,24 +304,14 @@ def test_a_long_extension_goes_on_in_windows() -> None:
     ("fields", "context", "new", "note"),
     [
         ({"num_context_frames": 0}, 0, 121, None),
-        (
-            {"num_context_frames": 8},
-            9,
-            112,
-            "num_context_frames asks for 8 frames; the context has 9",
-        ),
+        ({"num_context_frames": 8}, 9, 112, "num_context_frames asks for 8 frames; the context has 9"),
         ({"num_context_frames": 25}, 25, 96, None),
         ({"num_context_frames": 121, "num_frames": 200}, 97, 103, "for the source has no more"),
         ({"num_context_frames": 1, "extend_direction": "backward"}, 8, 113, "the context has 8"),
         ({"num_context_frames": 0, "extend_direction": "backward"}, 0, 121, None),
         ({"num_context_frames": 24, "num_frames": 26}, 25, 1, "the context has 25"),
         ({"num_frames": 30}, 17, 13, "num_frames is 30: 17 of them are context, so that 13 are new."),
-        (
-            {"num_frames": 9, "extend_direction": "backward"},
-            8,
-            8,
-            "num_frames is 9; 8 frames of context",
-        ),
+        ({"num_frames": 9, "extend_direction": "backward"}, 8, 8, "num_frames is 9; 8 frames of context"),
     ],
 )
 def test_the_context_is_snapped_and_counts(fields: dict[str, Any], context: int, new: int, note: str | None) -> None:
