@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from longtake import library, soundtrack
-from longtake.clip import Progress, ignore_progress
 from longtake.endpoints import Endpoint, ltx23, ltxv097
 from longtake.families.family import Context, Work
 from longtake.families.ltx2.plan import LTX2Plan
@@ -29,6 +28,7 @@ from longtake.sampling.levels import Acceleration, evaluates_model
 from longtake.sampling.resume import NO_RESUME
 from longtake.settings import settings
 from longtake.source_frames import source_sound, write_source
+from longtake.video import Progress, ignore_progress
 
 LEVELS: tuple[Acceleration, ...] = ("none", "regular", "high", "full")
 PROMPT = "a red circle moving left quickly over a green clouds background"

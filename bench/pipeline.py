@@ -20,7 +20,6 @@ from diffusers.utils import export_to_video, logging
 from PIL import Image
 
 from bench.timing import in_turn, ratio, show
-from longtake.clip import Source
 from longtake.endpoints.ltxv098 import ENDPOINT
 from longtake.endpoints.validation import parse
 from longtake.families.family import Context, Work
@@ -32,6 +31,7 @@ from longtake.media.formats import recipe
 from longtake.models.registry import card
 from longtake.sampling.resume import NO_RESUME
 from longtake.settings import settings
+from longtake.video import Source
 from longtake.video_writer import integers
 
 SIDE, CONTEXT, TOTAL, STEPS = 128, 17, 41, 8

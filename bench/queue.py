@@ -56,13 +56,13 @@ def main(python: str = sys.executable) -> None:
 def here() -> None:
     """This queue's figures, in a fresh process."""
     begun = time.perf_counter()
+    from longtake.database.migrate import opened
     from longtake.queue import engine as queue
     from longtake.queue import requests
-    from longtake.queue.leases import Watch
-    from longtake.queue.migrate import opened
-    from longtake.queue.slots import Slots
-    from longtake.queue.store import Store
     from longtake.settings import settings
+    from longtake.storage.files import Store
+    from longtake.worker.leases import Watch
+    from longtake.worker.slots import Slots
 
     imported = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

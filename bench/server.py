@@ -116,16 +116,16 @@ def _serve(folder: Path, port: int) -> None:
     import structlog
     import uvicorn
 
-    from longtake.queue import database
+    from longtake.access.keys import Keys
+    from longtake.database import connection as database
+    from longtake.database.tables import metadata
     from longtake.queue import engine as queue
-    from longtake.queue.board import Board
-    from longtake.queue.keys import Keys
     from longtake.queue.requests import CANCELLED, Line
-    from longtake.queue.store import Store
-    from longtake.queue.tables import metadata
+    from longtake.queue.status_cache import Board
     from longtake.service.app import application
     from longtake.service.parts import Parts
     from longtake.settings import settings
+    from longtake.storage.files import Store
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     engine = database.connect(database.file_url(folder / "longtake.db"))

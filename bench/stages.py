@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from longtake import library
-from longtake.clip import Progress
 from longtake.endpoints import Endpoint, ltx23, ltxv097, ltxv098
 from longtake.parameters import UserInput, local_request
 from longtake.settings import settings
+from longtake.video import Progress
 
 PROMPT = "a red circle moving left quickly over a green clouds background"
 CLIP = "examples/clip.mp4"

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from bench.timing import in_turn, ratio, show
-from longtake.clip import Source, ignore_progress
 from longtake.endpoints.ltxv098 import ENDPOINT
 from longtake.endpoints.validation import parse
 from longtake.families.family import Context, Work
@@ -27,6 +26,7 @@ from longtake.media.formats import recipe
 from longtake.models.registry import card
 from longtake.sampling.resume import NO_RESUME
 from longtake.settings import settings
+from longtake.video import Source, ignore_progress
 from longtake.video_writer import integers
 
 NEW = 200

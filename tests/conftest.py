@@ -15,15 +15,7 @@ from torch import Tensor, nn
 SHARED = Path(__file__).parents[2] / "shared"
 CORE = Path(__file__).parent / "data" / "oracle"
 
-
-REAL_TIME = ("queue", "service", "contract")
-"""Rooms whose tests start processes, kill them and wait for each other: on a busy machine one may miss its time."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.parent.name in REAL_TIME:
-            item.add_marker(pytest.mark.flaky(reruns=1))
+pytest_plugins = ["tests.database.fixtures"]
 
 
 def pytest_configure() -> None:

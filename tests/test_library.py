@@ -10,10 +10,10 @@ import pytest
 
 import longtake
 from longtake import library
-from longtake.clip import Progress
 from longtake.endpoints import ENDPOINTS
 from longtake.errors import InvalidRequest, LongtakeError, NotSupported
 from longtake.models.registry import CARDS
+from longtake.video import Progress
 
 ROOT = Path(__file__).parents[1]
 CLIP = ROOT / "examples" / "clip.mp4"

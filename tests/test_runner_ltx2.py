@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from longtake.clip import Span
 from longtake.endpoints import ltx23
 from longtake.endpoints.validation import parse
 from longtake.media.encode import Encoder
@@ -21,6 +20,7 @@ from longtake.prepare import Extras, Fetching, prepare
 from longtake.runner import Result, Runner
 from longtake.settings import settings
 from longtake.soundtrack import FADE
+from longtake.video import Span
 
 RATE, FRAMES, WIDTH, HEIGHT = Fraction(24000, 1001), 33, 112, 64
 QUICK = {

@@ -12,7 +12,6 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from longtake.clip import Progress, Span
 from longtake.endpoints import Endpoint, ltxv097, ltxv098
 from longtake.endpoints.validation import parse
 from longtake.errors import Cancelled, DownloadFailed, InvalidRequest, UnsupportedVideo
@@ -23,6 +22,7 @@ from longtake.models.registry import card, missing
 from longtake.prepare import Extras, Fetching, Job, prepare
 from longtake.runner import Result, Runner
 from longtake.settings import Settings, settings
+from longtake.video import Progress, Span
 
 RATE = Fraction(24000, 1001)
 FRAMES, SIDE = 33, 480

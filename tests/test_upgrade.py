@@ -15,9 +15,9 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from longtake.database.connection import connect, file_url
 from longtake.families import plan_from_json
 from longtake.queue import engine as queue
-from longtake.queue.database import connect, file_url
 from longtake.queue.requests import Row
 
 OLD = Path(__file__).parent / "data" / "upgrade" / "c19c832.tar.xz"
@@ -141,7 +141,7 @@ def wait_until(condition: Callable[[], bool], server: Server) -> None:
 
 
 def test_the_database_is_of_this_version(server: Server) -> None:
-    from longtake.queue.migrate import CURRENT, version
+    from longtake.database.migrate import CURRENT, version
 
     engine = connect(file_url(server.data_dir / "longtake.db"))
     with engine.connect() as connection:

@@ -7,7 +7,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.clip import OnProgress
 from longtake.families.family import Frames, Piece, Samples
 from longtake.media.join import match_colour
 from longtake.media.source import SourceReader
@@ -15,6 +14,7 @@ from longtake.plans import Plan
 from longtake.safety import Checker, watched
 from longtake.soundtrack import FADE, continued, preceded, source_part
 from longtake.source_frames import first_frames, frames_after, write_source
+from longtake.video import OnProgress
 from longtake.video_writer import VideoWriter
 
 COLOUR_FADE_FRAMES = 24

@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 from longtake import endpoints
-from longtake.clip import OnProgress, ignore_progress
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.errors import InvalidRequest
 from longtake.media.fetch import localise
@@ -23,6 +22,7 @@ from longtake.parameters import LocalRequest, UserInput, local_request
 from longtake.plans import Plan
 from longtake.prepare import Fetching, Job, prepare
 from longtake.settings import Settings, settings
+from longtake.video import OnProgress, ignore_progress
 
 if TYPE_CHECKING:
     from longtake.runner import Result, Runner

@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any
 
-from longtake.clip import Span
 from longtake.errors import Loc
 from longtake.media.formats import OutputType, Quality, Recipe, WriteMode, recipe
+from longtake.video import Span
 
 FORM = 2
 """The form of a plan's JSON. A plan of another form is not carried out: its request is planned anew."""

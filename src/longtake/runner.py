@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from longtake.clip import OnProgress, Progress, Source, ignore_progress
 from longtake.endpoints import Endpoint
 from longtake.families import FAMILIES
 from longtake.families.family import Context, Frames, Parts, Work
@@ -26,6 +25,7 @@ from longtake.sampling.resume import NO_RESUME, Resume
 from longtake.settings import Settings
 from longtake.soundtrack import context_part
 from longtake.source_frames import source_sound
+from longtake.video import OnProgress, Progress, Source, ignore_progress
 from longtake.video_writer import ProgressRelay, video_writer
 
 IMAGE_CRF = 33

@@ -6,13 +6,13 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.clip import OnProgress, Progress, Span
 from longtake.families.family import Frames
 from longtake.media import sound
 from longtake.media.sound import Samples
 from longtake.media.source import SourceReader
 from longtake.media.tempo import stretch
 from longtake.plans import Plan
+from longtake.video import OnProgress, Progress, Span
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 

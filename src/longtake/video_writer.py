@@ -9,7 +9,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.clip import OnProgress, Progress
 from longtake.media import sound
 from longtake.media.encode import Encoder
 from longtake.media.formats import SOUND_RATE
@@ -17,6 +16,7 @@ from longtake.media.join import ReversedFrames
 from longtake.media.sound import Samples
 from longtake.plans import Plan
 from longtake.source_frames import Pixels
+from longtake.video import OnProgress, Progress
 
 CHUNK_FRAMES = 16
 """Frames that are read back at once where the video is reversed."""

@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 from longtake.cli import app
 from longtake.cli.console import Share, bytes_text
-from longtake.clip import Progress
 from longtake.media.source import open_source
 from longtake.models.registry import adapters, card, missing
 from longtake.settings import Settings
+from longtake.video import Progress
 from tests.cli.running import SCRIPT, Ran, run, started
 
 HEAVY = ("torch", "diffusers", "transformers", "av", "numpy", "pydantic")

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from longtake.cli.inspection import Joint, inspect
-from longtake.clip import Span
 from longtake.families.ltx2.options import Modality
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.media.encode import Encoder
 from longtake.media.formats import recipe
 from longtake.media.source import open_source
+from longtake.video import Span
 from tests.media.files_out import moving
 
 RATE = Fraction(24)

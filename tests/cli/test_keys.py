@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from longtake.access.keys import Caller, Keys
 from longtake.cli import app
-from longtake.queue.keys import Caller, Keys
-from longtake.queue.migrate import opened
+from longtake.database.migrate import opened
 from longtake.settings import Settings
 
 

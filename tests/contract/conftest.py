@@ -91,9 +91,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture(scope="session")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, str]]:
     """A server with keys, and one of them."""
-    from longtake.queue.database import connect, file_url
-    from longtake.queue.keys import Keys
-    from longtake.queue.migrate import migrate
+    from longtake.access.keys import Keys
+    from longtake.database.connection import connect, file_url
+    from longtake.database.migrate import migrate
 
     folder = tmp_path_factory.mktemp("locked") / "data"
     folder.mkdir()

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from longtake.queue.store import own_file
+from longtake.storage.files import own_file
 
 CLIP = Path(__file__).parents[2] / "examples" / "clip.mp4"
 WRONG = {

@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from longtake.queue.migrate import opened
-from longtake.queue.slots import Slots
+from longtake.database.migrate import opened
 from longtake.service import logs, server, tls
 from longtake.service.server import Address
 from longtake.settings import settings
+from longtake.worker.slots import Slots
 from tests.service.serving import OLD
 
 WORKER = (sys.executable, str(Path(__file__).with_name("quick_worker.py")))

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from longtake.clip import Span
 from longtake.endpoints import Endpoint
 from longtake.media.encode import Encoder
 from longtake.media.formats import recipe
@@ -18,6 +17,7 @@ from longtake.models.registry import card, missing
 from longtake.prepare import Extras, Fetching, prepare
 from longtake.runner import Result, Runner
 from longtake.settings import settings
+from longtake.video import Span
 from tests.endpoints.planning import request_of
 
 NEW, LENGTH = 8, 25

@@ -10,13 +10,13 @@ from fractions import Fraction
 
 from pydantic import BaseModel, Field
 
-from longtake.clip import Source
 from longtake.endpoints import ENDPOINTS
 from longtake.endpoints.endpoint import Endpoint
 from longtake.endpoints.fields import LoRAWeight, VideoFile, planned_loras
 from longtake.endpoints.tariff import Tariff
 from longtake.families.ltx2 import FAMILY
 from longtake.families.ltx2.options import LTX2Options, Modality
+from longtake.video import Source
 
 
 class Footage(BaseModel):
@@ -81,7 +81,7 @@ ENDPOINT = Endpoint(
 )
 
 if __name__ == "__main__":
-    from longtake.queue import job
+    from longtake.worker import main as job
 
     ENDPOINTS[ENDPOINT.id] = ENDPOINT
     job.main()

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from longtake.clip import Source
 from longtake.endpoints import Endpoint
 from longtake.endpoints.validation import parse
 from longtake.errors import InvalidRequest
 from longtake.models.registry import ModelCard, card
+from longtake.video import Source
 
 CLIP = Source("mp4", "h264", 1920, 1080, Fraction(24000, 1001), 100)
 PROMPT = "a prompt"

@@ -12,7 +12,6 @@ import pytest
 from pydantic import BaseModel
 
 from longtake.cli.options import signature
-from longtake.clip import Sound, Source
 from longtake.endpoints import DEFAULT, ENDPOINTS, Endpoint, endpoint
 from longtake.endpoints.validation import parse
 from longtake.errors import InvalidRequest
@@ -23,6 +22,7 @@ from longtake.parameters import parameters
 from longtake.plans import FORM, Plan
 from longtake.service.openapi import camel, document
 from longtake.settings import settings
+from longtake.video import Sound, Source
 from tests.cli.running import run
 from tests.endpoints.conftest import LENGTH, NEW, Make, frames_of
 from tests.endpoints.planning import SEED, options_of, plan_of, request_of

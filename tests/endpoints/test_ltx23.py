@@ -11,7 +11,6 @@ from annotated_types import Ge, Le
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.clip import Source, Span
 from longtake.endpoints import ltx2, ltx23
 from longtake.endpoints.validation import parse
 from longtake.errors import InvalidRequest
@@ -20,6 +19,7 @@ from longtake.families.ltx2.options import Modality
 from longtake.families.ltx2.plan import LTX2Plan, source_clock
 from longtake.models.registry import CAMERAS, card
 from longtake.plans import PlannedAdapter, frames_on_clock
+from longtake.video import Source, Span
 from tests.endpoints.planning import CLIP, plan_of, request_of
 
 PUBLISHED, TINY = card("ltx-2.3"), card("ltx2-tiny")

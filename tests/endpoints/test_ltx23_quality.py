@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from longtake.clip import Source
 from longtake.endpoints import ltx2, ltx23_quality
 from longtake.errors import InvalidRequest
 from longtake.families.ltx2.options import Modality
+from longtake.video import Source
 from tests.endpoints.conftest import LENGTH, NEW, Make, frames_of, sound_of
 from tests.endpoints.planning import REQUIRED, Effect, check_ranges, plan_of, request_of, schema_of
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from longtake.clip import Source
 from longtake.endpoints import ltx23, ltx23_seconds
+from longtake.video import Source
 from tests.endpoints.conftest import LENGTH, NEW, Make, frames_of
 from tests.endpoints.planning import (
     PROMPT,

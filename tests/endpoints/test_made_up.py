@@ -17,7 +17,7 @@ import longtake
 from longtake.cli import app
 from longtake.endpoints import ENDPOINTS
 from longtake.errors import InvalidRequest
-from longtake.queue.slots import Slots
+from longtake.worker.slots import Slots
 from tests.endpoints.made_up import ENDPOINT
 from tests.service.serving import serving, wait_for
 

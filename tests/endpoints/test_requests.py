@@ -11,7 +11,6 @@ import pytest
 from annotated_types import Ge, Le
 from pydantic import BaseModel
 
-from longtake.clip import Source
 from longtake.endpoints import Endpoint, ltx23, ltxv, ltxv097, ltxv098
 from longtake.endpoints.validation import parse
 from longtake.errors import InvalidRequest
@@ -20,6 +19,7 @@ from longtake.families.ltxv.plan import LTXVPlan
 from longtake.families.ltxv.profiles import NAG_SCALE, NONE
 from longtake.models.registry import card
 from longtake.settings import PriceSetting
+from longtake.video import Source
 from tests.endpoints.planning import CLIP, options_of, plan_of, request_of
 
 DEV, TINY = card("ltxv-13b-0.9.7-dev"), card("ltxv-tiny")

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from longtake.clip import Span
 from longtake.errors import UnsupportedVideo
 from longtake.media import decode
 from longtake.media.decode import frames
 from longtake.media.probe import Film, probe, shown_packets
 from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
+from longtake.video import Span
 from tests.media.clips import (
     FASTSTART,
     MPEG2_INTERLACED,

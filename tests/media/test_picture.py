@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from longtake.clip import Span
 from longtake.media.decode import frames
 from longtake.media.probe import Film, probe
 from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
+from longtake.video import Span
 from tests.media.clips import X264_INTERLACED, Clip, corners, flat, number_of, numbered
 
 BT709 = (1, 1, 1, 1)

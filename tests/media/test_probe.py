@@ -9,12 +9,12 @@ from pathlib import Path
 import av
 import pytest
 
-from longtake.clip import Sound, Source, Span
 from longtake.errors import UnsupportedVideo, VideoTooLarge, VideoTooLong
 from longtake.media.decode import frames
 from longtake.media.probe import decoded, probe, shown_packets
 from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
+from longtake.video import Sound, Source, Span
 from tests.media.clips import FASTSTART, STEADY, X264_SHORT_GOP, Clip, Tone, cut, number_of, write_webp
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longtake.clip import Span
 from longtake.errors import UnsupportedVideo
 from longtake.media.sandbox import Child, Limits, running
 from longtake.media.source import SourceReader, open_source
+from longtake.video import Span
 from tests.media.clips import X264_SHORT_GOP, Clip
 
 

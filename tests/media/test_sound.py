@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from longtake.inspect.joint import loudness_step
 from longtake.media.formats import SOUND_RATE
-from longtake.media.joint import loudness_step
 from longtake.media.sound import (
     CROSS_FADE_S,
     GAIN_RETURN_S,

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import longtake
-from longtake.clip import Sound, Source, Span
 from longtake.errors import InvalidRequest, LongtakeError, UnsupportedVideo, VideoTooLarge
 from longtake.media.sandbox import Limits, running
 from longtake.media.source import open_source
+from longtake.video import Sound, Source, Span
 from tests.media.clips import X264_SHORT_GOP, Clip, Tone, number_of, write_webp
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longtake.clip import Span
 from longtake.errors import InvalidRequest
 from longtake.media.timeline import Timeline, timeline
+from longtake.video import Span
 
 NTSC_FILM = Fraction(24000, 1001)
 MS = Fraction(1, 1000)

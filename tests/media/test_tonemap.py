@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.clip import Transfer
 from longtake.media.tonemap import (
     PEAK_NITS,
     WHITE_NITS,
@@ -15,6 +14,7 @@ from longtake.media.tonemap import (
     rolled_off,
     to_sdr,
 )
+from longtake.video import Transfer
 
 
 def shown(code: tuple[float, float, float], transfer: Transfer) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:

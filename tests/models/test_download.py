@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from longtake.clip import Progress
 from longtake.errors import BadCheckpoint, DownloadFailed, InvalidRequest
 from longtake.families.ltxv import parts
 from longtake.models.download import check, list_models, planned, pull
 from longtake.models.registry import card
 from longtake.settings import Settings
+from longtake.video import Progress
 from tests.models import small, small_ltx2
 from tests.models.stand_in_hub import Hub, serving
 

@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from longtake.database.connection import connect, file_url
+from longtake.database.tables import deliveries, metadata, workers
 from longtake.queue import engine as queue
 from longtake.queue import requests
-from longtake.queue.database import connect, file_url
 from longtake.queue.engine import IdempotencyMismatch, QuotaReached
 from longtake.queue.requests import Line, Outcome, Row
-from longtake.queue.tables import deliveries, metadata, workers
-from tests.queue.help import asked, current, submit
+from tests.worker.help import asked, current, submit
 
 DONE = Outcome(200, {"seed": 1}, headers={"x-fal-billable-units": "1"}, timings={"inference_time": 1.5})
 LATE = Outcome(504, {"detail": "late"}, error="late", error_type="request_timeout")

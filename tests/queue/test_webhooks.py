@@ -17,15 +17,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from longtake.access.signing import Signer
+from longtake.database.tables import deliveries
+from longtake.database.tables import requests as table
 from longtake.queue import engine as queue
 from longtake.queue import webhooks
 from longtake.queue.requests import CANCELLED, Outcome, Row, Submission
-from longtake.queue.signing import Signer
-from longtake.queue.tables import deliveries
-from longtake.queue.tables import requests as table
 from longtake.queue.webhooks import Deliverer, body, pause_s
 from longtake.settings import Settings
-from tests.queue.test_signing import accepted
+from tests.access.test_signing import accepted
 
 DONE = Outcome(200, {"video": {"url": "http://h/cdn/f"}, "prompt": "sea \u2603"}, price_usd=Decimal("0.02"))
 INVALID = Outcome(422, {"detail": [{"msg": "no"}]}, error="no")
@@ -276,8 +276,8 @@ def test_a_killed_server_loses_none(
     script = f"""
 import threading
 from pathlib import Path
-from longtake.queue.database import connect
-from longtake.queue.signing import Signer
+from longtake.database.connection import connect
+from longtake.access.signing import Signer
 from longtake.queue.webhooks import Deliverer
 from longtake.settings import Settings
 folder = Path({str(tmp_path)!r})

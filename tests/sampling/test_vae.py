@@ -10,7 +10,6 @@ import torch
 from diffusers import AutoencoderKLLTXVideo
 from torch import Tensor
 
-from longtake.clip import Progress
 from longtake.errors import Cancelled
 from longtake.sampling.noise import seeded
 from longtake.sampling.vae import (
@@ -23,6 +22,7 @@ from longtake.sampling.vae import (
     resize,
     to_pixels,
 )
+from longtake.video import Progress
 
 
 @pytest.fixture(scope="module")

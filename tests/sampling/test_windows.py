@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.clip import OnProgress, Progress, Source, ignore_progress
 from longtake.errors import Cancelled
 from longtake.families.ltxv.options import LTXVOptions, PassOptions
 from longtake.families.ltxv.plan import make_plan
@@ -16,6 +15,7 @@ from longtake.models.registry import card
 from longtake.sampling.noise import Noise, given, seeded
 from longtake.sampling.resume import NO_RESUME, Resume
 from longtake.sampling.windows import Loop, Window, sample_windows
+from longtake.video import OnProgress, Progress, Source, ignore_progress
 
 CPU = torch.device("cpu")
 COUNT, STEPS = 3, 4

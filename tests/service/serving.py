@@ -14,16 +14,16 @@ import httpx
 import sqlalchemy as sa
 import uvicorn
 
-from longtake.queue import database
+from longtake.access.keys import Keys
+from longtake.database import connection as database
+from longtake.database.tables import metadata
 from longtake.queue import engine as queue
-from longtake.queue.board import Board
-from longtake.queue.keys import Keys
 from longtake.queue.requests import Line, Outcome, Row
-from longtake.queue.store import Store
-from longtake.queue.tables import metadata
+from longtake.queue.status_cache import Board
 from longtake.service.app import application
 from longtake.service.parts import Parts
 from longtake.settings import Settings, settings
+from longtake.storage.files import Store
 
 LTXV = "fal-ai/ltxv-13b-098-distilled/extend"
 LTX2 = "fal-ai/ltx-2.3-22b/extend-video"

@@ -5,7 +5,7 @@ import time
 import httpx
 import pytest
 
-from longtake.queue.tokens import Tokens
+from longtake.access.tokens import Tokens
 from longtake.service.auth import MALFORMED, MISSING, UNKNOWN
 from tests.service.serving import INPUT, LTX2, LTXV, Served
 

@@ -10,9 +10,9 @@ import fal_client
 import pytest
 import sqlalchemy as sa
 
+from longtake.database.tables import requests as table
 from longtake.queue import requests
 from longtake.queue.requests import Row
-from longtake.queue.tables import requests as table
 from tests.service.serving import INPUT, LTXV, RESULT, Served, serving, wait_for, working
 
 

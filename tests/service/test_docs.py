@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from longtake.queue.signing import Signer
+from longtake.access.signing import Signer
 from longtake.settings import Settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "server.md").read_text()

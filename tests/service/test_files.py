@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from longtake.queue.store import Store
+from longtake.storage.files import Store
 from tests.service.serving import Served, serving
 
 LIMIT = 5 * 1024**2
@@ -291,7 +291,7 @@ def test_a_full_disk_is_told_in_a_sentence(client: httpx.Client, monkeypatch: py
     def full(*_: object) -> bool:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("longtake.queue.store._move", full)
+    monkeypatch.setattr("longtake.storage.files._move", full)
     answer = client.post("/cdn/files/upload", content=b"x")
     assert answer.status_code == 507
     assert answer.json()["detail"] == "The file could not be stored: the server's disk is full."

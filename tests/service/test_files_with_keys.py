@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from longtake.queue.keys import Keys
-from longtake.queue.tokens import Tokens
+from longtake.access.keys import Keys
+from longtake.access.tokens import Tokens
 from tests.service.serving import Served, serving
 from tests.service.test_files import stored
 

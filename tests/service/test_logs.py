@@ -40,7 +40,7 @@ def test_one_json_object_per_line_with_the_request_id() -> None:
     setup(Settings(), out)
     with structlog.contextvars.bound_contextvars(request_id="r-1"):
         structlog.get_logger("longtake.http").info("answered", status=200, path="/x\ny")
-        logging.getLogger("longtake.queue.slot").warning("%s failed", "slot 0")
+        logging.getLogger("longtake.worker.slot").warning("%s failed", "slot 0")
     structlog.get_logger("longtake.http").debug("not this")
     first, second = logged(out)
     assert (first["event"], first["status"], first["level"], first["logger"]) == (

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from longtake.queue.keys import Keys
+from longtake.access.keys import Keys
 from longtake.service.proxy import PATH, aim
 from tests.service.serving import INPUT, LTXV, Served, serving, working
 

@@ -10,9 +10,9 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from longtake.database.tables import requests as table
 from longtake.queue import engine as queue
 from longtake.queue.requests import Event, Outcome, Row
-from longtake.queue.tables import requests as table
 from longtake.service.run import progress
 from tests.service.serving import INPUT, LTXV, RESULT, Served, serving, wait_for, working
 

@@ -9,9 +9,9 @@ from longtake.cli import serve
 from longtake.cli.command import RequestCommand
 from longtake.cli.console import print_json, print_rows, progress_shown, reporting
 from longtake.cli.keys import app as keys_app
-from longtake.clip import Progress
 from longtake.media.formats import Quality, WriteMode
 from longtake.version import __version__
+from longtake.video import Progress
 
 app = typer.Typer(
     name="longtake",

@@ -11,8 +11,8 @@ from typing import Any
 
 import typer
 
-from longtake.clip import STAGES, OnProgress, Progress, ignore_progress
 from longtake.errors import Cancelled, LongtakeError
+from longtake.video import STAGES, OnProgress, Progress, ignore_progress
 
 Rows = Sequence[tuple[str, str]]
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from longtake.clip import Source, Span
 from longtake.errors import InvalidRequest
+from longtake.inspect.joint import JointFigures, joint_figures
+from longtake.inspect.pitch import ToneFigures, tone_figures
+from longtake.inspect.sheet import contact_sheet, stacked
+from longtake.inspect.spectrogram import SPAN_S, spectrogram
 from longtake.library import check_writable
 from longtake.media.formats import SOUND_RATE
-from longtake.media.joint import JointFigures, joint_figures
-from longtake.media.pitch import ToneFigures, tone_figures
-from longtake.media.sheet import contact_sheet, stacked
 from longtake.media.source import SourceReader
-from longtake.media.spectrogram import SPAN_S, spectrogram
 from longtake.plans import Plan, frames_on_clock
+from longtake.video import Source, Span
 
 FRAMES_PER_SIDE = 9
 LEAST_PER_SIDE = 2

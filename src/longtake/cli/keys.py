@@ -11,7 +11,7 @@ from longtake.cli.console import print_json, print_rows, reporting
 from longtake.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from longtake.queue.keys import Key, Keys
+    from longtake.access.keys import Key, Keys
 
 app = typer.Typer(name="keys", help="The API keys of the server on this machine.", no_args_is_help=True)
 
@@ -77,7 +77,7 @@ def rotate_webhooks(json: JsonOption = False, debug: DebugOption = False) -> Non
     """Make the next key that webhooks are signed with. It is published at once and signs a day later, when everybody
     who keeps the published keys has it; the older ones stay published."""
     with reporting(as_json=json, debug=debug):
-        from longtake.queue.signing import Signer
+        from longtake.access.signing import Signer
         from longtake.settings import settings
 
         signer = Signer(settings().data_dir)
@@ -90,8 +90,8 @@ def rotate_webhooks(json: JsonOption = False, debug: DebugOption = False) -> Non
 
 @contextmanager
 def _keys() -> "Iterator[Keys]":
-    from longtake.queue.keys import Keys
-    from longtake.queue.migrate import opened
+    from longtake.access.keys import Keys
+    from longtake.database.migrate import opened
     from longtake.settings import settings
 
     engine = opened(settings())

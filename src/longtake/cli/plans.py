@@ -3,9 +3,9 @@
 from fractions import Fraction
 
 from longtake.cli.console import Rows
-from longtake.clip import Source
 from longtake.families import FAMILIES
 from longtake.plans import Plan, PlannedAdapter
+from longtake.video import Source
 
 
 def rate_text(rate: Fraction) -> str:

@@ -50,8 +50,8 @@ def serve(
 
 
 def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | None, tunnel_port: int) -> None:
-    from longtake.queue.keys import Keys
-    from longtake.queue.migrate import opened
+    from longtake.access.keys import Keys
+    from longtake.database.migrate import opened
     from longtake.service import logs, tls
     from longtake.service.client_env import Reach, lines
     from longtake.service.server import Address, is_loopback, run

@@ -6,12 +6,12 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from longtake.clip import Source
 from longtake.endpoints.tariff import Prices, Tariff
 from longtake.families.family import Family, Options
 from longtake.models.registry import ModelCard, card, missing
 from longtake.plans import Plan
 from longtake.settings import Settings
+from longtake.video import Source
 
 RequestT = TypeVar("RequestT", bound=BaseModel)
 OptionsT = TypeVar("OptionsT", bound=Options)

@@ -4,7 +4,6 @@ from decimal import Decimal
 
 from pydantic import BaseModel, Field
 
-from longtake.clip import Source
 from longtake.endpoints import ltx2
 from longtake.endpoints.endpoint import Endpoint, OutputFields
 from longtake.endpoints.fields import Seed
@@ -12,6 +11,7 @@ from longtake.endpoints.tariff import Tariff, megapixels
 from longtake.families.ltx2 import FAMILY
 from longtake.families.ltx2.options import LTX2Options, Modality
 from longtake.sampling.levels import Acceleration, Scheduler
+from longtake.video import Source
 
 NEGATIVE = (
     "news broadcast, 3d animation, computer graphics, pc game, console game, video game, cartoon, childish, watermark, "

@@ -5,13 +5,13 @@ from decimal import Decimal
 
 from pydantic import Field
 
-from longtake.clip import Source
 from longtake.endpoints import ltx2, ltx23
 from longtake.endpoints.endpoint import Endpoint
 from longtake.endpoints.fields import LORAS, LoRAWeight, planned_loras
 from longtake.endpoints.tariff import Tariff, megapixels
 from longtake.families.ltx2 import FAMILY
 from longtake.families.ltx2.options import LTX2Options
+from longtake.video import Source
 
 
 class Request(ltx23.Request):

@@ -4,13 +4,13 @@ from decimal import Decimal
 
 from pydantic import BaseModel, Field
 
-from longtake.clip import Source
 from longtake.endpoints import ltx2
 from longtake.endpoints.endpoint import Endpoint, OutputFields
 from longtake.endpoints.fields import Seed
 from longtake.endpoints.tariff import Tariff, megapixels
 from longtake.families.ltx2 import FAMILY
 from longtake.families.ltx2.options import LTX2Options, Modality
+from longtake.video import Source
 
 NEGATIVE = (
     "color distortion, overexposure, static, blurry details, subtitles, style, artwork, painting, frame, still, dim "

@@ -7,7 +7,6 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from longtake.clip import Source
 from longtake.endpoints import ltx2, ltx23
 from longtake.endpoints.endpoint import Endpoint
 from longtake.endpoints.fields import VideoFile
@@ -15,6 +14,7 @@ from longtake.endpoints.tariff import Tariff, new_seconds
 from longtake.families.ltx2 import FAMILY
 from longtake.families.ltx2.options import DEFAULT_CONTEXT, Direction, LTX2Options
 from longtake.plans import frames_on_clock, playable
+from longtake.video import Source
 
 WINDOW_FRAMES = 505
 """Context and new frames together, where the request does not say how much context there is."""

@@ -5,13 +5,13 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from longtake.clip import Source
 from longtake.endpoints import ltxv
 from longtake.endpoints.endpoint import Endpoint
 from longtake.endpoints.fields import Seed, VideoFile
 from longtake.endpoints.tariff import Tariff, one_video
 from longtake.families.ltxv import FAMILY
 from longtake.families.ltxv.options import LTXVOptions, PassOptions
+from longtake.video import Source
 
 
 class VideoConditioningInput(BaseModel):

@@ -4,13 +4,13 @@ from decimal import Decimal
 
 from pydantic import BaseModel, Field
 
-from longtake.clip import Source
 from longtake.endpoints import ltxv
 from longtake.endpoints.endpoint import Endpoint
 from longtake.endpoints.fields import LORAS, LoRAWeight, Seed, planned_loras
 from longtake.endpoints.tariff import Tariff, one_video
 from longtake.families.ltxv import FAMILY
 from longtake.families.ltxv.options import LTXVOptions
+from longtake.video import Source
 
 
 class Request(BaseModel):

@@ -5,12 +5,12 @@ from decimal import Decimal
 
 from pydantic import Field
 
-from longtake.clip import Source
 from longtake.endpoints import ltxv, ltxv097_dev
 from longtake.endpoints.endpoint import Endpoint
 from longtake.endpoints.tariff import Tariff, one_video
 from longtake.families.ltxv import FAMILY
 from longtake.families.ltxv.options import LTXVOptions
+from longtake.video import Source
 
 
 class Request(ltxv097_dev.Request):

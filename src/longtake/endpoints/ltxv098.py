@@ -5,7 +5,6 @@ from fractions import Fraction
 
 from pydantic import BaseModel, Field
 
-from longtake.clip import Source
 from longtake.endpoints import ltxv
 from longtake.endpoints.endpoint import Endpoint
 from longtake.endpoints.fields import LORAS, LoRAWeight, Seed, planned_loras
@@ -13,6 +12,7 @@ from longtake.endpoints.tariff import Tariff
 from longtake.families.ltxv import FAMILY
 from longtake.families.ltxv.options import LTXVOptions
 from longtake.plans import Plan
+from longtake.video import Source
 
 BILLED_RATE = 24
 """Frames that are billed as one second, whatever the playback rate."""

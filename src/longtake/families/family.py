@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from longtake.clip import OnProgress, Source
 from longtake.models.registry import ModelCard
 from longtake.plans import Choices, Plan, PlannedAdapter
 from longtake.sampling.levels import Acceleration
 from longtake.settings import Settings
+from longtake.video import OnProgress, Source
 
 if TYPE_CHECKING:
     import torch

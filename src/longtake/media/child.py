@@ -12,9 +12,9 @@ from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
-from longtake.clip import Span
 from longtake.errors import LongtakeError, UnsupportedVideo
 from longtake.media.sandbox import Limits, Pipe, confine, renew_cpu_seconds, send
+from longtake.video import Span
 
 Answer = tuple[dict[str, Any], NDArray[Any] | None]
 

@@ -10,12 +10,12 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.clip import Span
 from longtake.errors import UnsupportedVideo
 from longtake.media import webp
 from longtake.media.deinterlace import deinterlaced
 from longtake.media.picture import Developer
 from longtake.media.probe import Film, decoded, decoder_of, opened, shown_packets, video_stream
+from longtake.video import Span
 
 _BLOCK_BYTES = 192 << 20
 _CHUNK_BYTES = 128 << 20

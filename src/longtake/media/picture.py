@@ -8,8 +8,8 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from longtake.clip import Transfer
 from longtake.media.tonemap import to_sdr
+from longtake.video import Transfer
 
 _PQ, _HLG, _BT2020 = 16, 18, 9
 _TRANSFERS: dict[int, Transfer] = {_PQ: "pq", _HLG: "hlg"}

@@ -10,12 +10,12 @@ from typing import Any
 import av
 from av.stream import Disposition
 
-from longtake.clip import Sound, Source
 from longtake.errors import UnsupportedVideo, VideoTooLarge, VideoTooLong
 from longtake.media import webp
 from longtake.media.picture import Look, look_of
 from longtake.media.sandbox import Limits
 from longtake.media.timeline import FALLBACK_RATE, Timeline, timeline
+from longtake.video import Sound, Source
 
 DEMUXERS = {
     "mp4": "mov",

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.clip import Sound, Source, Span
 from longtake.media.sandbox import Child, Limits, running
 from longtake.media.sniff import sniff
+from longtake.video import Sound, Source, Span
 
 __all__ = ["Limits", "SourceReader", "open_source"]
 

@@ -7,8 +7,8 @@ from fractions import Fraction
 from itertools import pairwise
 from math import gcd
 
-from longtake.clip import Span
 from longtake.errors import InvalidRequest
+from longtake.video import Span
 
 FALLBACK_RATE = Fraction(25)
 """Of a single frame that tells nothing."""

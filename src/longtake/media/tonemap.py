@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.clip import Transfer
+from longtake.video import Transfer
 
 PEAK_NITS = 1000.0
 WHITE_NITS = 203.0

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from longtake.clip import OnProgress, Progress, ignore_progress
 from longtake.errors import BadCheckpoint, DownloadFailed, InvalidRequest
 from longtake.models import hub
 from longtake.models.registry import (
@@ -20,6 +19,7 @@ from longtake.models.registry import (
     missing,
 )
 from longtake.settings import Settings
+from longtake.video import OnProgress, Progress, ignore_progress
 
 
 @dataclass(frozen=True)

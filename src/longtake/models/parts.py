@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from longtake.clip import OnProgress, Progress
 from longtake.errors import BadCheckpoint
 from longtake.models import checkpoints, memory
 from longtake.models.registry import WEIGHTS, ModelCard, PartName, located, missing
 from longtake.settings import Settings
+from longtake.video import OnProgress, Progress
 
 ORDER: tuple[PartName, ...] = (
     "text_encoder",

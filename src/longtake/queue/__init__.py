@@ -1,4 +1,1 @@
-"""Requests that survive anything: their rows, their states, who works on them, and what is told about them.
-
-Nothing here imports torch or av; what does runs in the worker's process (`job.py`).
-"""
+"""The request queue: rows in a database that survive restarts, and what is read from them."""

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from longtake.queue.database import reading
+from longtake.database.connection import reading
+from longtake.database.tables import deliveries, events, requests, workers
 from longtake.queue.requests import CANCELLED, PRIORITIES, Event, Line, Outcome, Row, State, Submission
-from longtake.queue.tables import deliveries, events, requests, workers
 
 WEBHOOK_S = 2 * 3600
 """So long a webhook is tried."""

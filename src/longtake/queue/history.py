@@ -7,9 +7,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from longtake.queue.database import reading
+from longtake.database.connection import reading
+from longtake.database.tables import events, requests
 from longtake.queue.requests import Row
-from longtake.queue.tables import events, requests
 
 EMPTY = b"null"
 """The input of a request whose payload was deleted."""

@@ -11,12 +11,12 @@ import httpx
 import sqlalchemy as sa
 import structlog
 
+from longtake.access.signing import Signer
+from longtake.database.connection import GivenUp, insist, passing, reading
+from longtake.database.tables import deliveries
 from longtake.outbound import transport as guarded
 from longtake.queue import engine as queue
-from longtake.queue.database import GivenUp, insist, passing, reading
 from longtake.queue.requests import Row
-from longtake.queue.signing import Signer
-from longtake.queue.tables import deliveries
 from longtake.settings import Settings
 from longtake.version import __version__
 

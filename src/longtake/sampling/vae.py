@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from longtake.clip import OnProgress, Progress, ignore_progress
 from longtake.plans import Size
 from longtake.sampling.noise import Noise
+from longtake.video import OnProgress, Progress, ignore_progress
 
 TILE_FRAMES = 80
 """Frames decoded at once."""

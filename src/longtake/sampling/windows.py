@@ -8,10 +8,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from longtake.clip import OnProgress, Progress
 from longtake.plans import Plan
 from longtake.sampling.noise import Noise, seeded
 from longtake.sampling.resume import Resume
+from longtake.video import OnProgress, Progress
 
 OnStep = Callable[[int, int], None]
 """Called before step i of n; it stops the sampling by raising."""

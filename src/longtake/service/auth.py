@@ -5,9 +5,9 @@ from collections import OrderedDict
 
 from starlette.requests import Request
 
-from longtake.queue.keys import LOCAL, Caller
+from longtake.access.keys import LOCAL, Caller
+from longtake.access.tokens import Tokens
 from longtake.queue.requests import Row
-from longtake.queue.tokens import Tokens
 from longtake.service.errors import NotFound, RequestFailed
 from longtake.service.parts import Parts
 

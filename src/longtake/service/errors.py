@@ -7,9 +7,9 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from longtake.database.connection import passing
 from longtake.endpoints.validation import echo
 from longtake.errors import LongtakeError
-from longtake.queue.database import passing
 
 Headers = Mapping[str, str]
 

@@ -12,17 +12,17 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from longtake.queue import uploads
+from longtake.access.keys import Caller
+from longtake.access.tokens import Tokens
 from longtake.queue.addresses import sibling
-from longtake.queue.keys import Caller
-from longtake.queue.store import Facts, discard, new_key
-from longtake.queue.tokens import Tokens
-from longtake.queue.uploads import Upload
 from longtake.service.auth import authorization_of, caller_of
 from longtake.service.body import json_of
 from longtake.service.errors import NotFound, RequestFailed, answer
 from longtake.service.incoming import do, file_name, header_name, media_type, parts_listed, wishes, write
 from longtake.service.parts import Parts
+from longtake.storage import uploads
+from longtake.storage.files import Facts, discard, new_key
+from longtake.storage.uploads import Upload
 
 JSON_BYTES = 4 * 1024**2
 """Of what is asked about files; 10,000 parts need a tenth of it."""

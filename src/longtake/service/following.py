@@ -7,8 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from longtake.queue import engine as queue
-from longtake.queue.board import View
 from longtake.queue.requests import Row
+from longtake.queue.status_cache import View
 from longtake.service.auth import caller_of, own
 from longtake.service.errors import NotFound, RequestFailed, request_error, retry_marks
 from longtake.service.names import ID, belongs

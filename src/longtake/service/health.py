@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from longtake.queue.database import reading
+from longtake.database.connection import reading
 from longtake.service.errors import answer
 from longtake.service.parts import Parts
 from longtake.version import __version__

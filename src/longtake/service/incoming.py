@@ -9,11 +9,11 @@ from typing import Any, ParamSpec, TypeVar
 from starlette.requests import Request
 
 from longtake.errors import DiskFull, InvalidRequest
-from longtake.queue import lifecycle
-from longtake.queue.store import room
-from longtake.queue.uploads import PARTS
 from longtake.service.errors import RequestFailed
 from longtake.service.parts import Parts
+from longtake.storage import lifecycle
+from longtake.storage.files import room
+from longtake.storage.uploads import PARTS
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -8,20 +8,20 @@ import sqlalchemy as sa
 from starlette.requests import Request
 
 from longtake import outbound
+from longtake.access.keys import Caller
 from longtake.endpoints import ENDPOINTS
 from longtake.endpoints.validation import dotted, problem, problems
 from longtake.errors import InvalidRequest
 from longtake.queue import engine as queue
-from longtake.queue import lifecycle
 from longtake.queue.addresses import sibling
-from longtake.queue.board import View
 from longtake.queue.engine import IdempotencyMismatch, QuotaReached
-from longtake.queue.keys import Caller
 from longtake.queue.requests import Outcome, Priority, Row, Submission
+from longtake.queue.status_cache import View
 from longtake.service import body
 from longtake.service.auth import caller_of
 from longtake.service.errors import ModelFailed, RequestFailed
 from longtake.service.parts import Parts
+from longtake.storage import lifecycle
 
 DEFAULT_POOL = "default"
 LARGE = 64 * 1024

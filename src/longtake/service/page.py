@@ -17,10 +17,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from longtake.queue.database import reading
-from longtake.queue.keys import Caller
+from longtake.access.keys import Caller
+from longtake.database.connection import reading
+from longtake.database.tables import requests as table
 from longtake.queue.requests import Event
-from longtake.queue.tables import requests as table
 from longtake.service.auth import caller_of
 from longtake.service.errors import RequestFailed, answer
 from longtake.service.parts import Parts

@@ -10,13 +10,13 @@ from typing import ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
+from longtake.access.keys import Keys
+from longtake.database.connection import passing
 from longtake.endpoints import by_id
-from longtake.queue.board import Board
-from longtake.queue.database import passing
-from longtake.queue.keys import Keys
-from longtake.queue.metrics import Metrics
-from longtake.queue.store import Store
+from longtake.queue.status_cache import Board
 from longtake.settings import Settings
+from longtake.storage.files import Store
+from longtake.worker.metrics import Metrics
 
 P = ParamSpec("P")
 T = TypeVar("T")

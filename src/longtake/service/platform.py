@@ -11,13 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from longtake.access.keys import Caller
+from longtake.access.signing import Signer
 from longtake.endpoints import ENDPOINTS, prices
 from longtake.endpoints.validation import problem
 from longtake.queue import history
 from longtake.queue.history import Cost, Span
-from longtake.queue.keys import Caller
 from longtake.queue.requests import Row
-from longtake.queue.signing import Signer
 from longtake.service import body, openapi
 from longtake.service.auth import caller_of, own
 from longtake.service.errors import ModelFailed, NotFound, RequestFailed, answer

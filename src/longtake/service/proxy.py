@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from longtake.access.tokens import ANYBODY, Tokens
 from longtake.queue.addresses import HOSTS, Service
-from longtake.queue.tokens import ANYBODY, Tokens
 from longtake.service.auth import caller_of
 from longtake.service.errors import RequestFailed, answer
 from longtake.service.parts import Parts

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from longtake.queue.board import View
+from longtake.queue.status_cache import View
 from longtake.service.errors import answer
 from longtake.service.events import PING, event, stream
 from longtake.service.following import follow, found, replay, stop

@@ -13,8 +13,8 @@ from starlette.routing import BaseRoute, Route
 
 from longtake.endpoints import ENDPOINTS
 from longtake.endpoints.validation import problems
-from longtake.queue.board import View
 from longtake.queue.requests import Event
+from longtake.queue.status_cache import View
 from longtake.service.auth import caller_of
 from longtake.service.errors import ModelFailed
 from longtake.service.events import PING, event, stream

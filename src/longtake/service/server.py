@@ -16,23 +16,23 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
+from longtake.access.keys import Keys
+from longtake.access.signing import Signer
 from longtake.endpoints import endpoint, prices
 from longtake.errors import InvalidRequest
-from longtake.queue.board import Board
-from longtake.queue.child import Message
-from longtake.queue.keys import Keys
-from longtake.queue.leases import Watch
-from longtake.queue.metrics import Metrics
-from longtake.queue.signing import Signer
-from longtake.queue.slots import Slots
-from longtake.queue.store import Store
-from longtake.queue.sweeper import Sweeper
+from longtake.queue.status_cache import Board
 from longtake.queue.webhooks import Deliverer
 from longtake.service import connect as tunnel
 from longtake.service.app import application
 from longtake.service.parts import Parts
 from longtake.service.tls import Tls
 from longtake.settings import Settings
+from longtake.storage.files import Store
+from longtake.storage.sweeper import Sweeper
+from longtake.worker.leases import Watch
+from longtake.worker.metrics import Metrics
+from longtake.worker.process import Message
+from longtake.worker.slots import Slots
 
 KEEP_ALIVE_S = 75
 """Clients hold connections for long; one that is closed under their hands makes them send a request twice."""

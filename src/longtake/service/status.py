@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from longtake.queue.board import View
 from longtake.queue.requests import Event, Row
+from longtake.queue.status_cache import View
 from longtake.service.auth import Door, own
 from longtake.service.errors import NotFound, dumps
 from longtake.service.names import address, belongs, name

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from longtake.clip import OnProgress, Progress, Source, ignore_progress
 from longtake.endpoints import ltx23
 from longtake.endpoints.validation import parse
 from longtake.errors import Cancelled
@@ -26,6 +25,7 @@ from longtake.models.loras import LoraCache, applied, load_adapters
 from longtake.models.registry import adapters, card
 from longtake.sampling.resume import NO_RESUME, Resume
 from longtake.settings import settings
+from longtake.video import OnProgress, Progress, Source, ignore_progress
 from recipes.tiny.render import render
 from recipes.tiny.world import Scene, sample
 from recipes.tiny.world import prompt as words_of

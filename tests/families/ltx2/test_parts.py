@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.clip import Progress
 from longtake.errors import BadCheckpoint
 from longtake.families.ltx2 import parts
 from longtake.families.ltx2.parts import LTX2Parts
@@ -17,6 +16,7 @@ from longtake.models import gemma, registry
 from longtake.models.audiovisual import Words
 from longtake.models.registry import card, missing
 from longtake.settings import Settings
+from longtake.video import Progress
 from tests.models import small, small_ltx2
 
 NAME = "ltx-2.3"

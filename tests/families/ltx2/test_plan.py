@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.clip import Source, Span
 from longtake.errors import InvalidRequest
 from longtake.families.ltx2.options import Direction, LTX2Options, Modality
 from longtake.families.ltx2.plan import (
@@ -28,6 +27,7 @@ from longtake.families.ltx2.plan import (
 )
 from longtake.models.registry import card
 from longtake.plans import PlannedAdapter
+from longtake.video import Source, Span
 
 NTSC = Fraction(24000, 1001)
 MODEL, SMALL = card("ltx-2.3"), card("ltx2-tiny")

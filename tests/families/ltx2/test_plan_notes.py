@@ -4,10 +4,10 @@ from fractions import Fraction
 
 import pytest
 
-from longtake.clip import Source
 from longtake.families.ltx2.options import Direction, LTX2Options
 from longtake.families.ltx2.plan import LTX2Plan, extensions, make_plan
 from longtake.models.registry import card
+from longtake.video import Source
 from tests.families.ltx2.test_plan import options
 
 SOURCE = Source("mp4", "h264", 1280, 720, Fraction(24), 300)

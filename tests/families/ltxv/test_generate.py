@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from longtake.clip import OnProgress, Progress, Source, ignore_progress
 from longtake.endpoints import Endpoint, ltxv097, ltxv098
 from longtake.endpoints.validation import parse
 from longtake.errors import Cancelled
@@ -25,6 +24,7 @@ from longtake.models.registry import card
 from longtake.sampling.resume import NO_RESUME, Resume
 from longtake.sampling.schedules import noise_levels
 from longtake.settings import settings
+from longtake.video import OnProgress, Progress, Source, ignore_progress
 from recipes.tiny.render import render
 from recipes.tiny.world import prompt as words_of
 from recipes.tiny.world import sample

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.clip import ignore_progress
 from longtake.families.ltxv.colour import adain, tone_map
 from longtake.families.ltxv.conditioning import Item, place
 from longtake.families.ltxv.fuse import fuse
@@ -24,6 +23,7 @@ from longtake.sampling.resume import NO_RESUME
 from longtake.sampling.schedules import noise_levels
 from longtake.sampling.vae import Statistics, decode, roughen, upsample
 from longtake.sampling.windows import Loop
+from longtake.video import ignore_progress
 from tests.conftest import Case, load_case
 
 

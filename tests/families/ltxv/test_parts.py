@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from longtake.clip import Progress
 from longtake.errors import BadCheckpoint, Cancelled
 from longtake.families.ltxv import parts
 from longtake.models.registry import WEIGHTS, ModelCard, card
 from longtake.settings import Settings
+from longtake.video import Progress
 from tests.models import small
 
 NAME = "ltxv-13b-0.9.7-dev"

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.clip import Source, Span
 from longtake.errors import InvalidRequest, NotSupported
 from longtake.families.ltxv.options import LTXVOptions, PassOptions
 from longtake.families.ltxv.plan import (
@@ -31,6 +30,7 @@ from longtake.families.ltxv.plan import (
 from longtake.families.ltxv.profiles import NAG_SCALE, NONE
 from longtake.models.registry import card
 from longtake.plans import clip_length, frames_on_clock
+from longtake.video import Source, Span
 
 NTSC = Fraction(24000, 1001)
 MODEL, SMALL = card("ltxv-13b-0.9.8-distilled"), card("ltxv-tiny")

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from longtake.clip import OnProgress
 from longtake.families.family import Context, Family, Frames, Piece, Work
 from longtake.families.ltx2.describe import describe
 from longtake.families.ltx2.options import LTX2Options
 from longtake.families.ltx2.plan import LTX2Plan, make_plan
 from longtake.models.registry import ModelCard
 from longtake.settings import Settings
+from longtake.video import OnProgress
 
 if TYPE_CHECKING:
     from longtake.families.ltx2.parts import LTX2Parts

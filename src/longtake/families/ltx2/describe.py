@@ -2,10 +2,10 @@
 
 from itertools import groupby
 
-from longtake.clip import Source
 from longtake.families.family import Description, Rows
 from longtake.families.ltx2.options import Modality
 from longtake.families.ltx2.plan import SECOND_SCALE_STEPS, Extension, LTX2Plan
+from longtake.video import Source
 
 
 def describe(plan: LTX2Plan, facts: Source) -> Description:

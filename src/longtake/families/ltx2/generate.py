@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from longtake.clip import Progress
 from longtake.families.family import Context, Frames, Piece, Samples, Work
 from longtake.families.ltx2.audio import decode_sound
 from longtake.families.ltx2.conditioning import audio_conditioning, latent_shape, video_conditioning
@@ -36,6 +35,7 @@ from longtake.sampling.positions import to_latent, to_tokens
 from longtake.sampling.schedules import SECOND_SCALE, sigmas
 from longtake.sampling.vae import Latents, Statistics, decode, decode_frames, off_canvas, upsample
 from longtake.sampling.windows import Loop, OnStep, Tensors, Window, sample_windows
+from longtake.video import Progress
 
 LTX2Work = Work[LTX2Plan, LTX2Parts]
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from longtake.clip import OnProgress, ignore_progress
 from longtake.errors import BadCheckpoint
 from longtake.models import memory
 from longtake.models.audiovisual import attach
@@ -14,6 +13,7 @@ from longtake.models.parts import load_parts
 from longtake.models.registry import ModelCard
 from longtake.models.text import PromptCache
 from longtake.settings import Settings
+from longtake.video import OnProgress, ignore_progress
 
 
 @dataclass(frozen=True)

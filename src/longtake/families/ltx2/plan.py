@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from longtake.clip import Source, Span
 from longtake.errors import InvalidRequest
 from longtake.families.ltx2.options import DEFAULT_CONTEXT, Direction, LTX2Choices, LTX2Options, Modality
 from longtake.models.registry import ModelCard
@@ -20,6 +19,7 @@ from longtake.plans import (
     playable,
 )
 from longtake.sampling.levels import Acceleration, evaluates_model
+from longtake.video import Source, Span
 
 SECOND_SCALE_STEPS = 3
 """Steps of the second scale, each one evaluation."""

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from longtake.clip import OnProgress
 from longtake.families.family import Context, Family, Frames, Piece, Work
 from longtake.families.ltxv.describe import describe
 from longtake.families.ltxv.options import LTXVOptions
 from longtake.families.ltxv.plan import LTXVPlan, make_plan
 from longtake.models.registry import ModelCard
 from longtake.settings import Settings
+from longtake.video import OnProgress
 
 if TYPE_CHECKING:
     from longtake.families.ltxv.parts import LTXVParts

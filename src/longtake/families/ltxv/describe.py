@@ -1,8 +1,8 @@
 """A plan of LTX-Video 0.9.x as people read it."""
 
-from longtake.clip import Source
 from longtake.families.family import Description
 from longtake.families.ltxv.plan import LTXVPlan, Pass
+from longtake.video import Source
 
 
 def describe(plan: LTXVPlan, facts: Source) -> Description:

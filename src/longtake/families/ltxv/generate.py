@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from longtake.clip import Progress
 from longtake.families.family import Context, Frames, Piece, Work
 from longtake.families.ltxv.colour import tone_map
 from longtake.families.ltxv.conditioning import Item
@@ -31,6 +30,7 @@ from longtake.sampling.vae import (
     to_pixels,
 )
 from longtake.sampling.windows import Loop
+from longtake.video import Progress
 
 LTXVWork = Work[LTXVPlan, LTXVParts]
 

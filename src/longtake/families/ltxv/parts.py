@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 
-from longtake.clip import OnProgress, ignore_progress
 from longtake.models import memory
 from longtake.models.parts import load_parts
 from longtake.models.registry import ModelCard
 from longtake.models.text import PromptCache, TextEncoder
 from longtake.settings import Settings
+from longtake.video import OnProgress, ignore_progress
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
-from longtake.clip import Source, Span
 from longtake.errors import InvalidRequest, NotSupported
 from longtake.families.ltxv.options import LTXVChoices, LTXVOptions, PassOptions
 from longtake.families.ltxv.profiles import NAG_SCALE, Guidance, Profile, profile
@@ -21,6 +20,7 @@ from longtake.plans import (
     playable,
 )
 from longtake.sampling.levels import Acceleration, evaluates_model, linear_quadratic
+from longtake.video import Source, Span
 
 NATIVE_SIZE_STEP = 32
 """Published 0.9.x models work on sides that are multiples of this."""

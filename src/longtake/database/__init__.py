@@ -1,0 +1,1 @@
+"""The database that everything durable is in: connections, tables and migrations."""

@@ -1,0 +1,68 @@
+"""Brings a database to the tables of this version."""
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from longtake.database.connection import connect, file_url, reading
+from longtake.errors import InvalidRequest
+from longtake.settings import Settings
+
+DATABASE = "longtake.db"
+"""The file in `settings.data_dir`, where no other database is named."""
+
+CURRENT = "0001"
+"""The last of `migrations/versions`."""
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+LOCK = 0x6C6F6E6774616B65
+"""What those who migrate the same PostgreSQL wait for: `longtake`."""
+
+
+def opened(settings: Settings) -> sa.Engine:
+    """The database that the settings name, with the tables of this version; makes the folder that a file needs.
+    Raises InvalidRequest where it does not answer."""
+    if settings.database_url is None:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    engine = connect(settings.database_url or file_url(settings.data_dir / DATABASE))
+    try:
+        migrate(engine)
+    except sa.exc.OperationalError as error:
+        reason = str(error.orig).partition("\n")[0]
+        raise InvalidRequest(f"The database {engine.url!r} cannot be used: {reason}.") from None
+    return engine
+
+
+def migrate(engine: sa.Engine) -> None:
+    """Makes or alters the tables, in one transaction, which others that start at the same time wait for.
+
+    Nothing happens where they are current. Raises InvalidRequest where a newer version of longtake made them.
+    """
+    with reading(engine) as connection:
+        if version(connection) == CURRENT:
+            return
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
+        found = version(connection)
+        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        if found is not None and found not in known:
+            raise InvalidRequest(
+                f"The database is of version {found}, this longtake knows {CURRENT}; a newer longtake can use it."
+            )
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def version(connection: sa.Connection) -> str | None:
+    """The version of the tables, None where there are none."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    return found

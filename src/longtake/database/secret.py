@@ -1,0 +1,31 @@
+"""What the servers of one database sign with: made once, by whoever needs it first."""
+
+import secrets
+
+import sqlalchemy as sa
+
+from longtake.database.connection import reading
+from longtake.database.tables import secrets as table
+
+SIZE = 32
+"""Bytes of a secret."""
+
+
+def secret(engine: sa.Engine, name: str) -> bytes:
+    """The secret of this name, `SIZE` random bytes; the same for every server on the database."""
+    found = _read(engine, name)
+    if found is None:
+        try:
+            with engine.begin() as connection:
+                connection.execute(sa.insert(table).values(name=name, value=secrets.token_bytes(SIZE)))
+        except sa.exc.IntegrityError:
+            pass  # another server was first
+        found = _read(engine, name)
+    assert found is not None
+    return found
+
+
+def _read(engine: sa.Engine, name: str) -> bytes | None:
+    with reading(engine) as connection:
+        value = connection.execute(sa.select(table.c.value).where(table.c.name == name)).scalar()
+    return None if value is None else bytes(value)

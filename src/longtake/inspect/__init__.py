@@ -1,0 +1,1 @@
+"""Measures and draws the joint of a finished file: figures, frame sheet, spectrogram."""

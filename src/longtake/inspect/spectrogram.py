@@ -1,0 +1,133 @@
+"""A picture of the sound around the joint, to be judged by eye: time to the right, pitch upwards."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from longtake.inspect.sheet import FAINT, INK, JOINT, MARGIN, NEW, PAPER, SOURCE, Colour, font
+from longtake.media.formats import SOUND_RATE
+
+SPAN_S = 2.0
+"""Shown on each side of the joint."""
+
+_WINDOW = 2048
+_LOWEST_HZ, _HIGHEST_HZ = 30.0, 20_000.0
+_FLOOR_DBFS = -96.0
+_HEIGHT = 240
+_FINER = 4
+"""Levels computed for each row of pixels, of which the loudest is shown: no partial falls between two rows."""
+
+_HEADER = 46
+_STRIP = 6
+_AXIS = 34
+_BAR = 6
+_GAP = 10
+_LABELS = 52
+_MARKS_HZ = (100, 500, 1000, 2000, 5000, 10_000)
+_BLOCK = 256
+
+_COLOURS: tuple[Colour, ...] = (PAPER, (44, 66, 116), (150, 72, 132), NEW, (255, 246, 222))
+"""From silence to full scale, ever lighter."""
+
+
+def spectrogram(
+    sound: NDArray[np.float32],
+    joint: int,
+    width: int,
+    sound_rate: int = SOUND_RATE,
+    *,
+    first_s: float = 0.0,
+    new_first: bool = False,
+) -> Image.Image:
+    """A picture `width` pixels wide of sound [2, n] up to SPAN_S before and behind its sample `joint`, in the middle.
+
+    One row where both channels are alike, else left above right. Strips above tell the source's part from the new one
+    (`new_first`: the new one comes first), and bars outside the rows mark the joint. `first_s` is where in the video
+    sample 0 is, in seconds.
+    """
+    alike = np.array_equal(sound[0], sound[1])
+    channels = [("both", sound[0])] if alike else [("left", sound[0]), ("right", sound[1])]
+    pitch = _HEIGHT + _GAP
+    picture = Image.new("RGB", (width, _HEADER + len(channels) * pitch + _AXIS), PAPER)
+    draw = ImageDraw.Draw(picture)
+    left, right = MARGIN + _LABELS, width - MARGIN
+    middle = (left + right) // 2
+    pixel_s = 2 * SPAN_S / (right - left)
+    columns = joint / sound_rate + (np.arange(left, right) + 0.5 - middle) * pixel_s
+    top, bottom = _HEADER, _HEADER + len(channels) * pitch - _GAP
+    draw.text((MARGIN, 4), "The sound around the joint", INK, font(20))
+    for row, (name, samples) in enumerate(channels):
+        y = top + row * pitch
+        levels = _levels(samples, np.round(columns * sound_rate).astype(np.int64), sound_rate)
+        picture.paste(Image.fromarray(_coloured(levels)), (left, y))
+        draw.text((left - 10, y + 8), name, INK, font(13), anchor="rm")
+        for hz in _MARKS_HZ:
+            at = y + _row_of(hz)
+            draw.text((left - 10, at), f"{hz // 1000} kHz" if hz >= 1000 else str(hz), FAINT, font(13), anchor="rm")
+            draw.line((left - 6, at, left - 1, at), FAINT)
+    sides = (NEW, SOURCE) if new_first else (SOURCE, NEW)
+    begins, ends = np.searchsorted(columns, (0, sound.shape[1] / sound_rate)) + left
+    for first, last, colour in ((begins, middle - 1, sides[0]), (middle, ends - 1, sides[1])):
+        draw.rectangle((first, top - _STRIP - 4, max(first, last), top - 5), colour)
+    for y in (top - _STRIP - 8, bottom + 3):
+        draw.rectangle((middle - _BAR // 2, y, middle + _BAR // 2 - 1, y + _STRIP + 4), JOINT)
+    _times(draw, first_s + joint / sound_rate, middle, pixel_s, (left, right), bottom)
+    return picture
+
+
+def _levels(samples: NDArray[np.float32], centres: NDArray[np.int64], sound_rate: int) -> NDArray[np.float32]:
+    """Levels in dB of full scale [_HEIGHT, columns], the highest pitch on top; outside the sound there is silence."""
+    half = _WINDOW // 2
+    padded = np.pad(samples, (half, half + 1))
+    window = np.hanning(_WINDOW + 1)[:-1].astype(np.float32)
+    edges = _hertz(np.arange(_HEIGHT * _FINER) / _FINER)
+    lines = edges * _WINDOW / sound_rate
+    lower = np.minimum(lines.astype(np.int64), half - 1)
+    share = (lines - lower).astype(np.float32)
+    there = (centres >= 0) & (centres < samples.size)
+    out = np.full((_HEIGHT, centres.size), _FLOOR_DBFS, np.float32)
+    for start in range(0, centres.size, _BLOCK):
+        index = np.flatnonzero(there[start : start + _BLOCK]) + start
+        pieces = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[centres[index]]
+        size = np.abs(np.fft.rfft(pieces * window, axis=1)) / (window.sum() / 2)
+        finer = size[:, lower] * (1 - share) + size[:, lower + 1] * share
+        loudest = finer.reshape(index.size, _HEIGHT, _FINER).max(axis=2)
+        out[:, index] = 20 * np.log10(np.maximum(loudest, 10 ** (_FLOOR_DBFS / 20))).T
+    return out
+
+
+def _coloured(levels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    place = np.clip(1 - levels / _FLOOR_DBFS, 0, 1) * (len(_COLOURS) - 1)
+    stops = np.arange(len(_COLOURS))
+    colours = np.array(_COLOURS, np.float64)
+    return np.stack([np.interp(place, stops, colours[:, c]) for c in range(3)], axis=-1).round().astype(np.uint8)
+
+
+def _mel(hertz: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """O'Shaughnessy's scale: as the ear spaces pitches, nearly by octaves from 1 kHz on."""
+    mels: NDArray[np.float64] = 2595 * np.log10(1 + np.asarray(hertz) / 700)
+    return mels
+
+
+def _hertz(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The pitch in Hz of rows counted from the top."""
+    mels = _mel(_HIGHEST_HZ) - rows / _HEIGHT * (_mel(_HIGHEST_HZ) - _mel(_LOWEST_HZ))
+    return 700 * (10 ** (mels / 2595) - 1)
+
+
+def _row_of(hertz: float) -> int:
+    """The row of a pitch, counted from the top."""
+    return round(float((_mel(_HIGHEST_HZ) - _mel(hertz)) / (_mel(_HIGHEST_HZ) - _mel(_LOWEST_HZ)) * _HEIGHT))
+
+
+def _times(
+    draw: ImageDraw.ImageDraw, joint_s: float, middle: int, pixel_s: float, sides: tuple[int, int], y: int
+) -> None:
+    """The joint's time under the bar, and how far from it, each half second."""
+    draw.text((middle, y + 16), f"{joint_s:.3f} s", INK, font(15), anchor="ma")
+    for half_seconds in range(-round(2 * SPAN_S), round(2 * SPAN_S) + 1):
+        x = middle + round(half_seconds / 2 / pixel_s)
+        if half_seconds and sides[0] <= x <= sides[1]:
+            draw.line((x, y, x, y + 5), FAINT)
+            anchor = "ra" if x > sides[1] - 30 else "la" if x < sides[0] + 30 else "ma"
+            draw.text((x, y + 8), f"{half_seconds / 2:+g} s", FAINT, font(13), anchor=anchor)

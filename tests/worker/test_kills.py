@@ -1,0 +1,181 @@
+"""Whole servers that are killed, stopped and woken, in processes of their own; on both databases."""
+
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from longtake.queue import engine as queue
+from longtake.settings import settings
+from longtake.worker.leases import born
+from tests.worker.help import another_server, current, end_of, eventually, lines_of, submit
+from tests.worker.server import QUICK, Server
+
+
+@pytest.fixture
+def effects(tmp_path: Path) -> Path:
+    return tmp_path / "effects"
+
+
+@pytest.fixture
+def rescuer(engine: sa.Engine, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """A second server, in this process, with the same data folder or another one."""
+    started: list[Server] = []
+
+    def start(folder: Path = tmp_path, **overrides: Any) -> Server:
+        made = settings(**QUICK | {"data_dir": folder} | overrides)
+        started.append(Server(engine, made).start())
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+def kill(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def gone(pid: int) -> bool:
+    return born(pid) is None
+
+
+@pytest.mark.parametrize("at", ["queued", "start", "planned", 1, "end", "done"])
+def test_a_request_survives_its_server_at_every_state(
+    database_url: str,
+    engine: sa.Engine,
+    rescuer: Callable[..., Server],
+    tmp_path: Path,
+    effects: Path,
+    at: str | int,
+) -> None:
+    """Queued, claimed before the plan, after it, in the middle, made but not said, and said but not stored."""
+    if at == "done":
+        (tmp_path / "slow").touch()
+    with another_server(database_url, tmp_path, slots=() if at == "queued" else ("cpu",)) as server:
+        row = submit(engine, windows=2, at=at, do="hang", once=True, effects=str(effects))
+        if at == "done":
+            eventually(lambda: (tmp_path / "files" / f"{row.id}-result.mp4").exists())
+        elif at != "queued":
+            eventually(lambda: (tmp_path / "work" / row.id / f"deed-{at}").exists())
+        kill(server)
+    workers = [int(pid) for _, _, pid in lines_of(effects, "began")]
+    eventually(lambda: all(map(gone, workers)))  # they do not outlive their server
+    (tmp_path / "slow").unlink(missing_ok=True)
+    killed = time.monotonic()
+    rescuer(lease_s=3600)  # on the same machine nobody waits for the lease
+    ended = end_of(engine, row)
+    assert time.monotonic() - killed < 5
+    assert (ended.status_code, ended.attempt) == (200, 1 if at == "queued" else 2)
+    assert [window for *_, window in lines_of(effects, "window")] == ["0", "1"]
+    assert {seed for *_, seed in lines_of(effects, "made")} == {str((ended.plan or {})["seed"])}
+    assert len(list((tmp_path / "files").iterdir())) == 1
+
+
+def test_a_cancelled_request_of_a_killed_server_is_cancelled(
+    database_url: str, engine: sa.Engine, rescuer: Callable[..., Server], tmp_path: Path, effects: Path
+) -> None:
+    (tmp_path / "slow").touch()  # so that the server does not get to hear of it
+    with another_server(database_url, tmp_path) as server:
+        row = submit(engine, effects=str(effects))
+        eventually(lambda: (tmp_path / "files" / f"{row.id}-result.mp4").exists())
+        assert queue.cancel(engine, row.id) == "asked"
+        kill(server)
+    rescuer()
+    assert end_of(engine, row).state == "CANCELLED"
+
+
+def freeze(process: "subprocess.Popen[bytes]", engine: sa.Engine) -> None:
+    """Stops a process, at a moment when it is not in a transaction: what it has locked there would stop others too."""
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        if not locks(engine):
+            return
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.01)
+
+
+def locks(engine: sa.Engine) -> bool:
+    """Whether somebody is in a transaction and stays there."""
+    if engine.dialect.name == "sqlite":
+        raw = sqlite3.connect(engine.url.database or "", timeout=0.3, isolation_level=None)
+        try:
+            raw.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+        finally:
+            raw.close()
+        return False
+    time.sleep(0.05)
+    with engine.connect() as connection:
+        return bool(
+            connection.execute(
+                sa.text(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND pid <> pg_backend_pid() AND state <> 'idle'"
+                )
+            ).scalar()
+        )
+
+
+def test_a_server_that_wakes_from_the_dead_changes_nothing(
+    database_url: str, engine: sa.Engine, rescuer: Callable[..., Server], tmp_path: Path, effects: Path
+) -> None:
+    with another_server(database_url, tmp_path / "one") as zombie:
+        row = submit(engine, windows=3, window_s=0.2, effects=str(effects))
+        eventually(lambda: lines_of(effects, "window"))
+        freeze(zombie, engine)
+        other = rescuer(tmp_path / "two")
+        ended = end_of(engine, row)
+        assert (ended.status_code, ended.attempt) == (200, 2)
+        assert len(lines_of(effects, "made")) == 2  # the frozen server's worker went on to the end
+        told = queue.told(engine, row.id)
+        other.stop()
+        zombie.send_signal(signal.SIGCONT)
+        later = submit(engine, effects=str(effects))
+        assert end_of(engine, later).status_code == 200  # it works again
+        assert current(engine, row) == ended
+        assert queue.told(engine, row.id) == told
+        assert not list((tmp_path / "one" / "files").glob(f"{row.id}*"))
+        eventually(lambda: not (tmp_path / "one" / "work" / row.id).exists())
+
+
+def test_a_zombie_whose_worker_still_works_stops_it(
+    database_url: str, engine: sa.Engine, rescuer: Callable[..., Server], tmp_path: Path, effects: Path
+) -> None:
+    with another_server(database_url, tmp_path / "one") as zombie:
+        row = submit(engine, at=0, do="hang", effects=str(effects))
+        eventually(lambda: (tmp_path / "one" / "work" / row.id / "deed-0").exists())
+        ((*_, pid),) = lines_of(effects, "began")
+        freeze(zombie, engine)
+        rescuer(tmp_path / "two")
+        eventually(lambda: current(engine, row).attempt == 2)
+        zombie.send_signal(signal.SIGCONT)
+        eventually(lambda: gone(int(pid)))
+        assert current(engine, row).state == "IN_PROGRESS"
+
+
+def test_two_servers_share_a_queue(database_url: str, engine: sa.Engine, tmp_path: Path, effects: Path) -> None:
+    with another_server(database_url, tmp_path / "one"), another_server(database_url, tmp_path / "two"):
+        rows = [submit(engine, window_s=0.05, effects=str(effects)) for _ in range(12)]
+        workers = {end_of(engine, row).worker for row in rows}
+    assert len(workers) == 2
+    assert sorted(name for _, name, _ in lines_of(effects, "made")) == sorted(row.id for row in rows)
+
+
+def test_a_terminated_server_finishes_what_runs(
+    database_url: str, engine: sa.Engine, tmp_path: Path, effects: Path
+) -> None:
+    with another_server(database_url, tmp_path) as server:
+        row, waits = (submit(engine, windows=3, window_s=0.1, effects=str(effects)) for _ in range(2))
+        eventually(lambda: lines_of(effects, "window"))
+        server.terminate()
+        assert server.wait(timeout=10) == 0
+    assert (current(engine, row).status_code, current(engine, waits).state) == (200, "IN_QUEUE")

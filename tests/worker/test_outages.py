@@ -1,0 +1,227 @@
+"""When the database or a disk fails under the slots: nothing that is ready is lost, nothing is done twice."""
+
+import errno
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from longtake.database.connection import connect
+from longtake.database.tables import files
+from longtake.queue import engine as queue
+from longtake.queue.requests import Row
+from longtake.settings import settings
+from longtake.storage.files import Store
+from tests.database.fixtures import Postgres, on_sqlite
+from tests.worker.help import asked, current, end_of, eventually, lines_of, submit
+from tests.worker.server import QUICK, Server
+
+
+@pytest.fixture
+def serve(engine: sa.Engine, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    started: list[Server] = []
+
+    def start(store: Any = None, **overrides: Any) -> Server:
+        server = Server(engine, settings(**QUICK | {"data_dir": tmp_path} | overrides), store=store)
+        started.append(server.start())
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+def test_the_database_is_restarted_under_load(postgres: Postgres, tmp_path: Path) -> None:
+    engine = connect(postgres.create("restarted", "migrated"))
+    server = Server(engine, settings(**QUICK | {"data_dir": tmp_path, "slots": ("cpu", "cpu"), "lease_s": 10})).start()
+    effects = tmp_path / "effects"
+    rows = [submit(engine, windows=2, window_s=0.02, effects=str(effects)) for _ in range(40)]
+    submitted: list[Row] = []
+    done = threading.Event()
+
+    def submit_on() -> None:
+        while not done.is_set():
+            try:
+                submitted.append(submit(engine, effects=str(effects)))
+            except sa.exc.DBAPIError:
+                time.sleep(0.02)
+            time.sleep(0.01)
+
+    client = threading.Thread(target=submit_on)
+    client.start()
+    try:
+        for how in ("fast", "immediate"):
+            eventually(lambda: lines_of(effects, "made"))
+            postgres.control("-m", how, "restart")
+            time.sleep(0.2)
+    finally:
+        done.set()
+        client.join()
+    ended = [end_of(engine, row, within_s=20) for row in (*rows, *submitted)]
+    server.stop()
+    assert {(row.state, row.status_code) for row in ended} == {("COMPLETED", 200)}
+    made = [name for _, name, _ in lines_of(effects, "made")]
+    assert sorted(made) == sorted(set(made))  # none twice
+    assert {row.id for row in ended} <= set(made)  # a submit whose answer was lost may be there too
+    engine.dispose()
+
+
+def full(engine: sa.Engine) -> Callable[[], None]:
+    """From now on the database's disk has no room for outcomes; what makes room again."""
+    if engine.dialect.name == "postgresql":
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+                " RAISE 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$"
+            )
+            connection.exec_driver_sql(
+                "CREATE TRIGGER no_room BEFORE UPDATE ON requests FOR EACH ROW"
+                " WHEN (new.status_code IS NOT NULL) EXECUTE FUNCTION no_room()"
+            )
+
+        def free() -> None:
+            with engine.begin() as connection:
+                connection.exec_driver_sql("DROP TRIGGER no_room ON requests")
+
+        return free
+    with engine.connect().execution_options(reads_only=True) as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+    limit = [pages]
+
+    def keep_small(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(f"PRAGMA max_page_count={limit[0]}")
+
+    event.listen(engine, "begin", keep_small)
+
+    def grow() -> None:
+        limit[0] = 1_000_000
+
+    return grow
+
+
+def test_an_outcome_waits_until_the_database_has_room(
+    engine: sa.Engine, serve: Callable[..., Server], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    effects = tmp_path / "effects"
+    row = submit(engine, window_s=0.3, effects=str(effects), more={"long": "x" * 300_000})
+    other = submit(engine, effects=str(effects))
+    server = serve()
+    eventually(lambda: queue.told(engine, row.id))
+    free = full(engine)
+    eventually(lambda: lines_of(effects, "made"))
+    eventually(lambda: "full" in caplog.text or "No space" in caplog.text)
+    time.sleep(0.3)
+    assert current(engine, row).state == "IN_PROGRESS"
+    assert server.slots.states()[0][2] == "busy"
+    free()
+    ended = end_of(engine, row)
+    assert (ended.status_code, ended.attempt, len(lines_of(effects, "made", row.id))) == (200, 1, 1)
+    assert end_of(engine, other).status_code == 200
+
+
+class FullShelf:
+    """A store on a disk that has no room for a while."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+
+    def keep_result(self, row: Row, path: Path, content_type: str, name: str) -> str:
+        self.tries += 1
+        if self.tries < 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        assert path.exists()
+        return "key"
+
+
+@on_sqlite
+def test_a_file_waits_until_the_disk_has_room(engine: sa.Engine, serve: Callable[..., Server]) -> None:
+    store = FullShelf()
+    serve(store)
+    ended = end_of(engine, submit(engine))
+    assert (ended.status_code, store.tries) == (200, 4)
+
+
+def test_a_claim_whose_answer_is_lost_is_put_back(
+    engine: sa.Engine, serve: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = queue.claim
+    lost: list[str] = []
+
+    def claim_and_lose(*words: Any) -> Row | None:
+        row = claim(*words)
+        if row is not None and not lost:
+            lost.append(row.id)
+            raise sa.exc.OperationalError("COMMIT", {}, Exception("the connection broke"))
+        return row
+
+    monkeypatch.setattr(queue, "claim", claim_and_lose)
+    effects = tmp_path / "effects"
+    row = submit(engine, effects=str(effects))
+    serve()
+    ended = end_of(engine, row)
+    assert lost == [row.id]
+    assert (ended.status_code, ended.attempt, len(lines_of(effects, "began"))) == (200, 1, 1)
+
+
+def test_an_outcome_that_cannot_be_stored_is_an_error_not_the_end_of_the_slot(
+    engine: sa.Engine, serve: Callable[..., Server]
+) -> None:
+    serve()
+    ended = end_of(engine, submit(engine, more={"ratio": float("nan")}))
+    assert (ended.status_code, ended.error_type) == (500, "internal_error")
+    ended = end_of(engine, submit(engine, more={"video": "no object"}))
+    assert (ended.status_code, ended.error_type) == (500, "internal_error")
+    assert end_of(engine, submit(engine)).status_code == 200
+
+
+def test_a_line_that_no_database_takes_is_mended(engine: sa.Engine, serve: Callable[..., Server]) -> None:
+    serve()
+    row = submit(engine, lines=["a \0 in it", "half a \ud83d character"])
+    assert end_of(engine, row).status_code == 200
+    assert [line.message for line in queue.told(engine, row.id)][:2] == ["a  in it", "half a ? character"]
+
+
+def test_no_database_at_the_start(postgres: Postgres, tmp_path: Path) -> None:
+    url = postgres.create("late", "migrated")
+    engine = connect(url)
+    row, _ = queue.submit(engine, asked())
+    postgres.control("-m", "fast", "stop")
+    server = Server(engine, settings(**QUICK | {"data_dir": tmp_path})).start()
+    time.sleep(0.3)
+    postgres.control("start")
+    assert end_of(engine, row).status_code == 200
+    server.stop()
+    engine.dispose()
+
+
+def test_the_real_store_survives_a_database_that_fails_as_it_keeps(
+    engine: sa.Engine, serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    """The commit of a file's row fails when the file is in its place already."""
+    failures = [2]
+
+    def fail(connection: sa.Connection) -> None:
+        if failures[0] and connection.info.get("keeps"):
+            failures[0] -= 1
+            raise sa.exc.OperationalError("COMMIT", {}, Exception("disk I/O error"))
+
+    def notice(connection: sa.Connection, *words: Any) -> None:
+        connection.info["keeps"] = "INSERT INTO files" in words[1]
+
+    event.listen(engine, "before_cursor_execute", notice)
+    event.listen(engine, "commit", fail)
+    serve(Store(engine, tmp_path / "files"))
+    row = submit(engine)
+    ended = end_of(engine, row)
+    assert (ended.status_code, failures[0]) == (200, 0)
+    with engine.connect() as connection:
+        (kept,) = connection.execute(sa.select(files)).all()
+    assert kept.request_id == row.id
+    assert (tmp_path / "files" / kept.key).read_text() == str((ended.plan or {})["seed"])
+    assert json.loads(ended.output or b"")["video"]["url"].endswith(kept.key)

@@ -1,0 +1,141 @@
+"""Many requests while servers and worker processes are killed at random: none is lost, none has two outcomes.
+
+python -m pytest tests/queue/test_soak.py -m soak
+"""
+
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from longtake.queue import engine as queue
+from longtake.queue.requests import Row
+from longtake.settings import settings
+from longtake.worker.leases import born
+from tests.worker.help import another_server, asked, eventually, lines_of
+from tests.worker.server import QUICK, Server
+
+
+@dataclass
+class Killer:
+    """Kills a server or a worker process every now and then, and starts servers anew."""
+
+    url: str
+    folder: Path
+    effects: Path
+    chance: random.Random
+    every_s: float
+    ending: threading.Event = field(default_factory=threading.Event)
+    killed: Counter[str] = field(default_factory=Counter)
+
+    def run(self) -> None:
+        while not self.ending.is_set():
+            with another_server(self.url, self.folder, slots=("cpu", "cpu"), max_attempts=1000) as server:
+                lifetime = self.chance.uniform(1, 4) * self.every_s
+                until = time.monotonic() + lifetime
+                while time.monotonic() < until and not self.ending.wait(self.every_s * self.chance.random()):
+                    self.kill_worker()
+                self.end(server)
+
+    def kill_worker(self) -> None:
+        pids = {int(pid) for _, _, pid in lines_of(self.effects, "began")[-6:]}
+        alive = [pid for pid in pids if born(pid) is not None]
+        if alive:
+            with suppress(ProcessLookupError):
+                os.kill(self.chance.choice(alive), signal.SIGKILL)
+                self.killed["worker"] += 1
+
+    def end(self, server: "subprocess.Popen[bytes]") -> None:
+        how = signal.SIGTERM if self.killed["SIGKILL"] and self.chance.random() < 0.3 else signal.SIGKILL
+        server.send_signal(how)
+        self.killed[how.name] += 1
+        server.wait(timeout=30)
+
+
+def soak(engine: sa.Engine, url: str, folder: Path, number: int, within_s: float, every_s: float) -> str:
+    """Submits so many, has them carried out under fire, and counts."""
+    chance = random.Random(number)
+    effects = folder / "effects"
+    killers = [Killer(url, folder, effects, random.Random(seed), every_s) for seed in range(2)]
+    threads = [threading.Thread(target=killer.run) for killer in killers]
+    for thread in threads:
+        thread.start()
+    rows: list[Row] = []
+    cancelled: set[str] = set()
+    started = time.monotonic()
+    try:
+        for i in range(number):
+            windows, window_s = chance.randint(1, 4), chance.choice([0.0, 0.02, 0.06])
+            body = asked(effects=str(effects), i=i, windows=windows, window_s=window_s)
+            rows.append(queue.submit(engine, body)[0])
+            if chance.random() < 0.05:
+                unwanted = chance.choice(rows).id
+                if queue.cancel(engine, unwanted) != "ended":
+                    cancelled.add(unwanted)
+        while time.monotonic() - started < within_s and open_requests(engine) > number // 5:
+            time.sleep(0.2)
+    finally:
+        for killer in killers:
+            killer.ending.set()
+        for thread in threads:
+            thread.join()
+    last = Server(engine, settings(**QUICK | {"data_dir": folder, "slots": ("cpu", "cpu"), "max_attempts": 1000}))
+    last.start()
+    eventually(lambda: open_requests(engine) == 0, within_s)
+    last.stop()
+    return count(engine, folder, rows, cancelled, killers, time.monotonic() - started)
+
+
+def open_requests(engine: sa.Engine) -> int:
+    table = sa.table("requests", sa.column("state"))
+    with engine.connect().execution_options(reads_only=True) as connection:
+        return connection.execute(
+            sa.select(sa.func.count()).select_from(table).where(table.c.state.in_(("IN_QUEUE", "IN_PROGRESS")))
+        ).scalar_one()
+
+
+def count(
+    engine: sa.Engine, folder: Path, rows: list[Row], cancelled: set[str], killers: list[Killer], seconds: float
+) -> str:
+    effects = folder / "effects"
+    ended = {row.id: queue.get(engine, row.id) for row in rows}
+    made = Counter(name for _, name, _ in lines_of(effects, "made"))
+    windows = Counter((name, window) for _, name, window in lines_of(effects, "window"))
+    seeds: dict[str, set[str]] = {}
+    for _, name, seed in lines_of(effects, "made"):
+        seeds.setdefault(name, set()).add(seed)
+    killed: Counter[str] = sum((killer.killed for killer in killers), Counter())
+    completed = [row for row in ended.values() if row is not None and row.state == "COMPLETED"]
+    again = [row for row in completed if row.attempt > 1]
+    result = (
+        f"{len(rows)} requests in {seconds:.0f} s under {dict(killed)}: {len(completed)} completed, of them"
+        f" {len(again)} after more than one attempt, {len(ended) - len(completed)} cancelled;"
+        f" made again after the result was made: {sum(made.values()) - len(made)},"
+        f" windows made again: {sum(windows.values()) - len(windows)}"
+    )
+    assert all(row is not None and row.ended for row in ended.values()), result
+    assert all(row.status_code == 200 and made[row.id] for row in completed), result  # none lost
+    assert {row.id for row in ended.values() if row and row.state == "CANCELLED"} <= cancelled, result
+    assert all(len(of_one) == 1 for of_one in seeds.values()), result  # the same again, if at all
+    assert len(list((folder / "files").iterdir())) >= len(completed), result
+    assert killed["worker"], result
+    assert killed["SIGKILL"], result
+    return result
+
+
+def test_nothing_is_lost_under_fire(database_url: str, engine: sa.Engine, tmp_path: Path) -> None:
+    print(soak(engine, database_url, tmp_path, number=60, within_s=8, every_s=0.4))
+
+
+@pytest.mark.soak
+def test_nothing_of_a_thousand_is_lost_under_fire(database_url: str, engine: sa.Engine, tmp_path: Path) -> None:
+    print(soak(engine, database_url, tmp_path, number=1000, within_s=600, every_s=1.0))
