@@ -1,0 +1,45 @@
+"""Atomic writes: the whole file or none of it."""
+
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from longtake.atomic import replacing, sync
+
+
+def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
+    target = tmp_path / "facts.json"
+    with replacing(target) as temporary:
+        temporary.write_text("new")
+        assert temporary.parent == tmp_path
+        assert not target.exists()
+    assert target.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "facts.json"
+    target.write_text("old")
+
+    def fail() -> None:
+        with replacing(target) as temporary:
+            temporary.write_text("half")
+            raise ValueError("full")
+
+    with pytest.raises(ValueError, match="full"):
+        fail()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+def test_only_the_owner_can_read_the_file(tmp_path: Path) -> None:
+    with replacing(tmp_path / "secret") as temporary:
+        temporary.write_text("x")
+    assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
+
+
+def test_a_folder_can_be_flushed(tmp_path: Path) -> None:
+    sync(tmp_path)
