@@ -56,11 +56,11 @@ def main(python: str = sys.executable) -> None:
 def here() -> None:
     """This queue's figures, in a fresh process."""
     begun = time.perf_counter()
-    from longtake.database.migrate import opened
+    from longtake.database.migrate import open_database
     from longtake.queue import engine as queue
     from longtake.queue import requests
     from longtake.settings import settings
-    from longtake.storage.files import Store
+    from longtake.storage.files import FileStore
     from longtake.worker.leases import Watch
     from longtake.worker.slots import Slots
 
@@ -69,8 +69,8 @@ def here() -> None:
         asked = settings(data_dir=Path(folder), slots=("cpu",))
         (asked.data_dir / "files").mkdir()
         gaps = asked.data_dir / "gaps"
-        engine = opened(asked)
-        store = Store(engine, asked.data_dir / "files")
+        engine = open_database(asked)
+        store = FileStore(engine, asked.data_dir / "files")
         command = (sys.executable, "-S", "-E", "-c", CHILD, str(gaps), str(WORK_S))
         slots = Slots(engine, asked, store, lambda _: None, command=command)
         watch = Watch(engine, asked, lambda _: None, slots.wake)

@@ -125,7 +125,7 @@ def _serve(folder: Path, port: int) -> None:
     from longtake.service.app import application
     from longtake.service.parts import Parts
     from longtake.settings import settings
-    from longtake.storage.files import Store
+    from longtake.storage.files import FileStore
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     engine = database.connect(database.file_url(folder / "longtake.db"))
@@ -149,7 +149,9 @@ def _serve(folder: Path, port: int) -> None:
 
     threading.Thread(target=claim_and_tell, daemon=True).start()
     chosen = settings(data_dir=folder, slots=())
-    parts = Parts(chosen, engine, board, Store(engine, folder / "files"), Keys(engine), lambda _: None, lambda _: None)
+    parts = Parts(
+        chosen, engine, board, FileStore(engine, folder / "files"), Keys(engine), lambda _: None, lambda _: None
+    )
     uvicorn.run(application(parts), host="127.0.0.1", port=port, log_level="warning", access_log=False)
 
 

@@ -85,7 +85,7 @@ def test_a_key_revoked_elsewhere_works_no_longer_than_it_is_remembered(engine: s
     key_id = key.split(":")[0]
     assert here.verify(key)
     assert elsewhere.revoke(key_id)
-    clock.now += module.REMEMBER_S
+    clock.now += module.CACHE_S
     assert here.verify(key)
     clock.now += 0.1
     assert here.verify(key) is None
@@ -103,20 +103,20 @@ def test_revoked_here_it_ends_at_once(engine: sa.Engine) -> None:
 
 def test_revoking_the_last_key_opens_nothing(engine: sa.Engine, clock: Clock) -> None:
     keys = Keys(engine)
-    assert not keys.any()
+    assert not keys.any_exist()
     key = Keys(engine).create("laptop", "run")
-    assert not keys.any()
-    clock.now += module.REMEMBER_S + 0.1
-    assert keys.any()
+    assert not keys.any_exist()
+    clock.now += module.CACHE_S + 0.1
+    assert keys.any_exist()
     keys.revoke(key.split(":")[0])
-    assert keys.any()
-    assert Keys(engine).any()
+    assert keys.any_exist()
+    assert Keys(engine).any_exist()
 
 
 def test_whether_there_are_keys_is_asked_now_and_then(engine: sa.Engine, clock: Clock, queries: list[str]) -> None:
     keys = Keys(engine)
     for _ in range(45):
-        keys.any()
+        keys.any_exist()
         clock.now += 0.1
     assert len(queries) == 1
 
@@ -138,7 +138,7 @@ def test_those_who_are_known_go_on_while_the_database_is_away(engine: sa.Engine,
 
 
 def test_memory_is_bounded(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "REMEMBERED", 3)
+    monkeypatch.setattr(module, "MAX_CACHED", 3)
     keys = Keys(engine)
     made = [keys.create(str(number), "run") for number in range(5)]
     assert all(keys.verify(key) for key in made)
@@ -165,7 +165,7 @@ def test_what_cannot_be_created(engine: sa.Engine, alias: str, most: int | None)
 
 
 def test_many_threads(engine: sa.Engine) -> None:
-    keys = Keys(engine, remember_s=0)
+    keys = Keys(engine, cache_s=0)
     key = keys.create("laptop", "run")
     seen: list[Caller | None] = []
     threads = [threading.Thread(target=lambda: seen.extend(keys.verify(key) for _ in range(20))) for _ in range(8)]

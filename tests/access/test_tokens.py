@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from longtake.access.keys import LOCAL, Keys
-from longtake.access.tokens import ANYBODY, Claim, Tokens, _decode, _encode
+from longtake.access.tokens import ANONYMOUS, Claim, Tokens, _decode, _encode
 from longtake.database.secret import secret
 
 
@@ -58,7 +58,7 @@ def test_whatever_comes_is_no_token(tokens: Tokens, text: str) -> None:
 
 
 def test_a_token_stands_for_its_key_as_long_as_that_works(tokens: Tokens) -> None:
-    keys = Keys(tokens.engine, remember_s=0)
+    keys = Keys(tokens.engine, cache_s=0)
     early = tokens.make("local", "run", within_s=60)
     assert tokens.caller(early, "run", keys) == LOCAL
     key_id = keys.create("me", "admin", 3).partition(":")[0]
@@ -70,7 +70,7 @@ def test_a_token_stands_for_its_key_as_long_as_that_works(tokens: Tokens) -> Non
     assert not holder.may_run("fal-ai/ltx-video-v097/extend")
     assert tokens.caller(token, "upload", keys) is None
     assert tokens.caller(early, "run", keys) is None, "keys are in use now"
-    assert tokens.caller(tokens.make("proxy", "run", within_s=60), "run", keys) == ANYBODY
+    assert tokens.caller(tokens.make("proxy", "run", within_s=60), "run", keys) == ANONYMOUS
     keys.revoke(key_id)
     assert tokens.caller(token, "run", keys) is None
 

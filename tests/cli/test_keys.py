@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from longtake.access.keys import Caller, Keys
 from longtake.cli import app
-from longtake.database.migrate import opened
+from longtake.database.migrate import open_database
 from longtake.settings import Settings
 
 
@@ -29,7 +29,7 @@ def test_a_key_that_is_made_opens_the_server(data: Path) -> None:
     status, out, err = run("create", "--alias", "laptop", "--max-in-flight", "2")
     assert status == 0
     key = out.strip()
-    keys = Keys(opened(Settings(data_dir=data)))
+    keys = Keys(open_database(Settings(data_dir=data)))
     assert keys.verify(key) == Caller(key.partition(":")[0], "run", 2)
     assert "cannot be shown again" in err
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from longtake.database.migrate import opened
+from longtake.database.migrate import open_database
 from longtake.service import logs, server, tls
 from longtake.service.server import Address
 from longtake.settings import settings
@@ -37,7 +37,7 @@ def main(folder: str, overrides: str = "{}") -> None:
 
     logs.setup(chosen)
     vars(server)["Slots"] = partial(Slots, command=WORKER)
-    server.run(chosen, opened(chosen), Address("127.0.0.1", 0, 0, 0), tls.prepare(chosen.data_dir / "tls"), say)
+    server.run(chosen, open_database(chosen), Address("127.0.0.1", 0, 0, 0), tls.prepare(chosen.data_dir / "tls"), say)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from longtake.database.connection import GivenUp, connect, file_url, insist, passing, reading
+from longtake.database.connection import RetriesStopped, connect, file_url, is_temporary, reading, retry_until_stopped
 from longtake.errors import DiskFull, InvalidRequest
 
 
@@ -40,14 +40,14 @@ def test_what_passes_by_itself() -> None:
     def database(kind: type[sa.exc.DBAPIError], *, broken: bool = False) -> Exception:
         return kind("INSERT", {}, Exception("no"), connection_invalidated=broken)
 
-    assert passing(database(sa.exc.OperationalError))
-    assert passing(database(sa.exc.InterfaceError, broken=True))
-    assert passing(OSError(errno.ENOSPC, "No space left on device"))
-    assert passing(DiskFull("The disk is full."))
-    assert not passing(database(sa.exc.IntegrityError))
-    assert not passing(database(sa.exc.DataError))
-    assert not passing(FileNotFoundError(errno.ENOENT, "gone"))
-    assert not passing(ValueError("out of range"))
+    assert is_temporary(database(sa.exc.OperationalError))
+    assert is_temporary(database(sa.exc.InterfaceError, broken=True))
+    assert is_temporary(OSError(errno.ENOSPC, "No space left on device"))
+    assert is_temporary(DiskFull("The disk is full."))
+    assert not is_temporary(database(sa.exc.IntegrityError))
+    assert not is_temporary(database(sa.exc.DataError))
+    assert not is_temporary(FileNotFoundError(errno.ENOENT, "gone"))
+    assert not is_temporary(ValueError("out of range"))
 
 
 def test_insisting_tries_again_until_it_is_done() -> None:
@@ -59,7 +59,7 @@ def test_insisting_tries_again_until_it_is_done() -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
         return "done"
 
-    assert insist(do, threading.Event()) == "done"
+    assert retry_until_stopped(do, threading.Event()) == "done"
     assert len(tries) == 4
 
 
@@ -68,11 +68,11 @@ def test_insisting_ends_with_what_does_not_pass_and_with_the_server() -> None:
         raise error
 
     with pytest.raises(ValueError, match="wrong"):
-        insist(lambda: fail(ValueError("wrong")), threading.Event())
+        retry_until_stopped(lambda: fail(ValueError("wrong")), threading.Event())
     ending = threading.Event()
     threading.Timer(0.1, ending.set).start()
-    with pytest.raises(GivenUp):
-        insist(lambda: fail(OSError(errno.ENOSPC, "full")), ending)
+    with pytest.raises(RetriesStopped):
+        retry_until_stopped(lambda: fail(OSError(errno.ENOSPC, "full")), ending)
 
 
 def test_writers_take_turns(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from longtake.database.connection import connect, file_url
-from longtake.database.tables import deliveries, metadata, workers
+from longtake.database.tables import deliveries, metadata, servers
 from longtake.queue import engine as queue
 from longtake.queue import requests
 from longtake.queue.engine import IdempotencyMismatch, QuotaReached
@@ -240,7 +240,7 @@ def test_orphans_are_those_whose_worker_has_no_row(engine: sa.Engine) -> None:
     submit(engine), submit(engine)
     with engine.begin() as connection:
         connection.execute(
-            sa.insert(workers).values(id="alive", host="h", pid=1, boot="", born=0, beats=0, beat_at=0.0)
+            sa.insert(servers).values(id="alive", host="h", pid=1, boot="", born=0, beats=0, beat_at=0.0)
         )
     lost, _held = claimed(engine, "dead"), claimed(engine, "alive")
     assert [row.id for row in queue.orphans(engine)] == [lost.id]

@@ -23,7 +23,7 @@ from longtake.queue.status_cache import Board
 from longtake.service.app import application
 from longtake.service.parts import Parts
 from longtake.settings import Settings, settings
-from longtake.storage.files import Store
+from longtake.storage.files import FileStore
 
 LTXV = "fal-ai/ltxv-13b-098-distilled/extend"
 LTX2 = "fal-ai/ltx-2.3-22b/extend-video"
@@ -109,8 +109,8 @@ def serving_with(chosen: Settings) -> Iterator[Served]:
     metadata.create_all(engine)
     board, stopped = Board(engine), list[str]()
     board.start()
-    store = Store(engine, chosen.data_dir / "files", chosen.result_s)
-    parts = Parts(chosen, engine, board, store, Keys(engine, remember_s=0.2), stopped.append, lambda _: None)
+    store = FileStore(engine, chosen.data_dir / "files", chosen.result_s)
+    parts = Parts(chosen, engine, board, store, Keys(engine, cache_s=0.2), stopped.append, lambda _: None)
     bound = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         application(parts), log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=1

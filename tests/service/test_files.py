@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from longtake.storage.files import Store
+from longtake.storage.files import FileStore
 from tests.service.serving import Served, serving
 
 LIMIT = 5 * 1024**2
@@ -314,7 +314,7 @@ def test_the_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 
 
 def test_own_uploads_are_found_without_fetching(client: httpx.Client, served: Served) -> None:
-    store: Store = served.parts.store
+    store: FileStore = served.parts.store
     path = store.own_file(stored(client, b"frames"), "local")
     assert path is not None
     assert path.read_bytes() == b"frames"

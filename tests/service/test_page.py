@@ -12,6 +12,7 @@ import pytest
 
 from longtake.queue import engine as queue
 from longtake.queue.requests import Outcome, Row, Submission
+from longtake.storage.files import NewFile
 from tests.service.serving import LTX2, LTXV, Served, serving
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def finished(served: Served, row: Row) -> str:
     """Ends a claimed request with a video in the store; its key."""
     path = served.parts.store.incoming()
     shutil.copyfile(CLIP, path)
-    key = served.parts.store.keep_result(row, path, "video/mp4", "longtake-7.mp4")
+    key = served.parts.store.add_result(row.id, NewFile(row.key_id, "longtake-7.mp4", "video/mp4"), path)
     video = {"url": f"https://v3.fal.media/files/{key}", "content_type": "video/mp4", "width": 640, "height": 352}
     served.finish(row, Outcome(200, {"video": video | {"duration": 4.0, "num_frames": 96}, "seed": 7}))
     return key

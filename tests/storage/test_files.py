@@ -4,6 +4,7 @@ import errno
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ from hypothesis import strategies as st
 
 from longtake.database.tables import files
 from longtake.errors import DiskFull
-from longtake.queue import engine as queue
-from longtake.queue.requests import Row, Submission
-from longtake.storage.files import KEY, Facts, Store, new_key, own_file
+from longtake.storage.files import KEY, FileStore, NewFile, new_key, own_file
+
+CLIP = NewFile("me", "clip.mp4", "video/mp4")
 
 
 @pytest.fixture
-def store(engine: sa.Engine, tmp_path: Path) -> Store:
-    return Store(engine, tmp_path / "files")
+def store(engine: sa.Engine, tmp_path: Path) -> FileStore:
+    return FileStore(engine, tmp_path / "files")
 
 
 def written(path: Path, content: bytes) -> Path:
@@ -29,19 +30,15 @@ def written(path: Path, content: bytes) -> Path:
     return path
 
 
-def kept(store: Store, content: bytes = b"frames", wishes: dict[str, Any] | None = None, owner: str = "me") -> str:
-    facts = Facts(new_key("clip.mp4", "video/mp4"), owner, "clip.mp4", "video/mp4", wishes)
-    assert store.keep(facts, written(store.incoming(), content))
-    return facts.key
+def stored(store: FileStore, content: bytes = b"frames", lifecycle: dict[str, Any] | None = None) -> str:
+    """Stores a file of the owner `me` and returns its key."""
+    key = new_key("clip.mp4", "video/mp4")
+    assert store.add(key, NewFile("me", "clip.mp4", "video/mp4", lifecycle), written(store.incoming(), content))
+    return key
 
 
-def a_row(store: Store, lifecycle: dict[str, Any] | None = None) -> Row:
-    asked = Submission("fal-ai/x/y", "default", "me", b"{}", "http://h/queue", lifecycle=lifecycle)
-    return queue.submit(store.engine, asked)[0]
-
-
-def test_a_file_is_kept_with_its_facts(store: Store) -> None:
-    key = kept(store, b"abc")
+def test_a_file_is_kept_with_its_facts(store: FileStore) -> None:
+    key = stored(store, b"abc")
     found = store.find(key)
     assert found is not None
     assert (found.path.read_bytes(), found.name, found.content_type, found.size) == (b"abc", "clip.mp4", "video/mp4", 3)
@@ -50,67 +47,65 @@ def test_a_file_is_kept_with_its_facts(store: Store) -> None:
     assert key.endswith(".mp4")
 
 
-def test_the_second_try_with_the_same_bytes_is_fine_and_with_others_is_not(store: Store) -> None:
-    facts = Facts(new_key("a", "video/mp4"), "me", "a", "video/mp4")
-    assert store.keep(facts, written(store.incoming(), b"one"))
-    assert store.keep(facts, written(store.incoming(), b"one"))
-    assert not store.keep(facts, written(store.incoming(), b"two"))
-    found = store.find(facts.key)
+def test_the_second_try_with_the_same_bytes_is_fine_and_with_others_is_not(store: FileStore) -> None:
+    key = new_key("a", "video/mp4")
+    assert store.add(key, CLIP, written(store.incoming(), b"one"))
+    assert store.add(key, CLIP, written(store.incoming(), b"one"))
+    assert not store.add(key, CLIP, written(store.incoming(), b"two"))
+    found = store.find(key)
     assert found is not None
     assert found.path.read_bytes() == b"one"
 
 
-def test_of_many_who_keep_under_one_key_one_wins_whole(store: Store) -> None:
-    facts = Facts(new_key("a", "video/mp4"), "me", "a", "video/mp4")
+def test_of_many_who_keep_under_one_key_one_wins_whole(store: FileStore) -> None:
+    key = new_key("a", "video/mp4")
     paths = [written(store.incoming(), bytes([n]) * 100_000) for n in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda path: store.keep(facts, path), paths))
+        results = list(pool.map(lambda path: store.add(key, CLIP, path), paths))
     assert results.count(True) == 1
-    found = store.find(facts.key)
+    found = store.find(key)
     assert found is not None
     assert found.path.read_bytes() == bytes([results.index(True)]) * 100_000
 
 
-def test_a_result_has_one_key_however_often_it_is_kept(store: Store, tmp_path: Path) -> None:
-    row = a_row(store)
+def test_a_result_has_one_key_however_often_it_is_stored(store: FileStore, tmp_path: Path) -> None:
     source = written(tmp_path / "result.mp4", b"first")
     inode = source.stat().st_ino
-    key = store.keep_result(row, source, "video/mp4", "result.mp4")
-    again = store.keep_result(row, written(tmp_path / "result.mp4", b"second"), "video/mp4", "result.mp4")
+    key = store.add_result("request", CLIP, source)
+    again = store.add_result("request", CLIP, written(tmp_path / "result.mp4", b"second"))
     path = store.path_of(key)
     assert key == again
     assert path is not None
     assert path.read_bytes() == b"first"
     assert path.stat().st_ino == inode, "it was copied"
-    assert key != store.keep_result(a_row(store), tmp_path / "result.mp4", "video/mp4", "result.mp4")
+    assert key != store.add_result("other request", CLIP, tmp_path / "result.mp4")
 
 
-def test_a_result_whose_row_was_never_written_is_kept_again(store: Store, tmp_path: Path) -> None:
-    row = a_row(store)
-    key = store.keep_result(row, written(tmp_path / "r", b"first"), "video/mp4", "r.mp4")
+def test_a_result_whose_row_was_never_written_is_kept_again(store: FileStore, tmp_path: Path) -> None:
+    key = store.add_result("request", CLIP, written(tmp_path / "r", b"first"))
     with store.engine.begin() as connection:
         connection.execute(sa.delete(files))
     assert store.find(key) is None
-    assert store.keep_result(row, written(tmp_path / "r", b"second"), "video/mp4", "r.mp4") == key
+    assert store.add_result("request", CLIP, written(tmp_path / "r", b"second")) == key
     found = store.find(key)
     assert found is not None
     assert found.path.read_bytes() == b"second"
 
 
-def test_results_carry_the_lifecycle_of_their_request(store: Store, tmp_path: Path) -> None:
-    row = a_row(store, {"expiration_duration_seconds": 0.05, "initial_acl": {"default": "forbid"}})
-    key = store.keep_result(row, written(tmp_path / "r", b"x"), "video/mp4", "r.mp4")
+def test_results_carry_the_lifecycle_of_their_request(store: FileStore, tmp_path: Path) -> None:
+    lifecycle = {"expiration_duration_seconds": 0.05, "initial_acl": {"default": "forbid"}}
+    key = store.add_result("request", replace(CLIP, lifecycle=lifecycle), written(tmp_path / "r", b"x"))
     assert store.decision(key, None) == "forbid"
     assert store.decision(key, "me") == "allow"
     time.sleep(0.06)
     assert store.find(key) is None
 
 
-def test_the_sweep_takes_what_has_expired_and_no_more(store: Store) -> None:
+def test_the_sweep_takes_what_has_expired_and_no_more(store: FileStore) -> None:
     short, long_, forever = (
-        kept(store, wishes={"expiration_duration_seconds": 0.05, "initial_acl": {"default": "hide"}}),
-        kept(store),
-        kept(store, wishes={"expiration_duration_seconds": None}),
+        stored(store, lifecycle={"expiration_duration_seconds": 0.05, "initial_acl": {"default": "hide"}}),
+        stored(store),
+        stored(store, lifecycle={"expiration_duration_seconds": None}),
     )
     time.sleep(0.06)
     assert store.sweep() == [short]
@@ -123,18 +118,17 @@ def test_the_sweep_takes_what_has_expired_and_no_more(store: Store) -> None:
     assert store.find(forever) is not None
 
 
-def test_the_files_of_a_request_are_deleted_with_its_payload(store: Store, tmp_path: Path) -> None:
-    row = a_row(store)
-    key = store.keep_result(row, written(tmp_path / "r", b"x"), "video/mp4", "r.mp4")
-    other = kept(store)
-    assert store.forget(row.id) == [key]
-    assert store.forget(row.id) == []
+def test_the_files_of_a_request_are_deleted_with_its_payload(store: FileStore, tmp_path: Path) -> None:
+    key = store.add_result("request", CLIP, written(tmp_path / "r", b"x"))
+    other = stored(store)
+    assert store.delete_of_request("request") == [key]
+    assert store.delete_of_request("request") == []
     assert store.find(key) is None
     assert store.find(other) is not None
 
 
-def test_strays_are_swept_when_they_are_old(store: Store) -> None:
-    key = kept(store)
+def test_strays_are_swept_when_they_are_old(store: FileStore) -> None:
+    key = stored(store)
     orphan = written(store.folder / new_key("a.mp4", "video/mp4"), b"left by a crash")
     arriving = written(store.incoming(), b"half")
     fresh = written(store.folder / new_key("b.mp4", "video/mp4"), b"its row comes soon")
@@ -150,7 +144,7 @@ def test_strays_are_swept_when_they_are_old(store: Store) -> None:
 @pytest.mark.parametrize(
     "key", ["", ".", "..", "../secret", ".access", "a/b", "x" * 31, "x" * 33, "x" * 32 + ".MP4", "x" * 32 + "/.."]
 )
-def test_what_is_no_key_finds_nothing(store: Store, key: str) -> None:
+def test_what_is_no_key_finds_nothing(store: FileStore, key: str) -> None:
     written(store.folder.parent / "secret", b"")
     assert store.find(key) is None
     assert store.path_of(key) is None
@@ -172,8 +166,8 @@ def test_no_text_reaches_outside_of_the_folder(key: str) -> None:
         "https://video.example/ours/cdn/files/{key}?download=1#t=3",
     ],
 )
-def test_our_own_address_needs_no_fetching(store: Store, form: str) -> None:
-    key = kept(store)
+def test_our_own_address_needs_no_fetching(store: FileStore, form: str) -> None:
+    key = stored(store)
     assert store.own_file(form.format(key=key), None) == store.folder / key
 
 
@@ -187,35 +181,35 @@ def test_our_own_address_needs_no_fetching(store: Store, form: str) -> None:
         "http://[/files/{key}",
     ],
 )
-def test_what_only_looks_like_our_address_is_fetched(store: Store, form: str) -> None:
-    key = kept(store)
+def test_what_only_looks_like_our_address_is_fetched(store: FileStore, form: str) -> None:
+    key = stored(store)
     assert store.own_file(form.format(key=key), None) is None
 
 
-def test_access_rules_hold_for_inputs_too(store: Store) -> None:
+def test_access_rules_hold_for_inputs_too(store: FileStore) -> None:
     rules = {"default": "hide", "rules": [{"user": "friend", "decision": "allow"}]}
-    url = f"http://h/files/{kept(store, wishes={'initial_acl': rules}, owner='me')}"
+    url = f"http://h/files/{stored(store, lifecycle={'initial_acl': rules})}"
     assert store.own_file(url, "me") is not None
     assert store.own_file(url, "friend") is not None
     assert store.own_file(url, "stranger") is None
     assert store.own_file(url, None) is None
 
 
-def test_a_full_disk_is_told_in_a_sentence_and_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_raises_disk_full_and_leaves_nothing(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(source: Path, target: Path) -> Path:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    facts = Facts(new_key("a", "video/mp4"), "me", "a", "video/mp4")
+    key = new_key("a", "video/mp4")
     path = written(store.incoming(), b"one")
     with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", full)
         with pytest.raises(DiskFull, match="the server's disk is full"):
-            store.keep(facts, path)
-    assert store.find(facts.key) is None
-    assert store.keep(facts, path), "there is room again"
+            store.add(key, CLIP, path)
+    assert store.find(key) is None
+    assert store.add(key, CLIP, path), "there is room again"
 
 
-def test_another_file_system_is_copied_to(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_another_file_system_is_copied_to(store: FileStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     really = Path.replace
 
     def across(source: Path, target: Path) -> Path:
@@ -225,7 +219,7 @@ def test_another_file_system_is_copied_to(store: Store, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Path, "replace", across)
     source = written(tmp_path / "r", b"x" * 1000)
-    key = store.keep_result(a_row(store), source, "video/mp4", "r.mp4")
+    key = store.add_result("other request", CLIP, source)
     found = store.find(key)
     assert found is not None
     assert found.path.read_bytes() == b"x" * 1000

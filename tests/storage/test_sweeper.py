@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from longtake.storage import uploads
-from longtake.storage.files import Facts, Store, new_key
+from longtake.storage.files import FileStore, NewFile, new_key
 from longtake.storage.sweeper import Sweeper
 
 
@@ -20,26 +20,26 @@ def wait_for(there: Callable[[], bool]) -> None:
 
 
 def test_what_has_expired_is_deleted(engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Store(engine, tmp_path / "files")
-    facts = Facts(new_key("a", "video/mp4"), "me", "a", "video/mp4", {"expiration_duration_seconds": 0.05})
+    store = FileStore(engine, tmp_path / "files")
+    key = new_key("a", "video/mp4")
     path = store.incoming()
     path.write_bytes(b"x")
-    store.keep(facts, path)
-    upload = uploads.promise(store, "me", "a", "video/mp4", multipart=True, wishes=None, within_s=0.05)
+    store.add(key, NewFile("me", "a", "video/mp4", {"expiration_duration_seconds": 0.05}), path)
+    upload = uploads.create(store, "me", "a", "video/mp4", multipart=True, lifecycle=None, within_s=0.05)
     parts = uploads.parts_of(store, upload)
     (parts / "1.x").write_bytes(b"x")
-    sweeps, really = [], Store.sweep
+    sweeps, really = [], FileStore.sweep
 
-    def stumbling(given: Store) -> list[str]:
+    def stumbling(given: FileStore) -> list[str]:
         sweeps.append(1)
         if len(sweeps) == 1:
             raise sa.exc.OperationalError("select", {}, Exception("the database is away"))
         return really(given)
 
-    monkeypatch.setattr(Store, "sweep", stumbling)
+    monkeypatch.setattr(FileStore, "sweep", stumbling)
     sweeper = Sweeper(store, every_s=0.05)
     sweeper.start()
-    wait_for(lambda: store.path_of(facts.key) is None)
+    wait_for(lambda: store.path_of(key) is None)
     wait_for(lambda: not parts.exists())
     sweeper.stop()
     assert len(sweeps) >= 2

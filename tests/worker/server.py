@@ -17,8 +17,8 @@ import sqlalchemy as sa
 
 from longtake.database.connection import connect
 from longtake.database.migrate import migrate
-from longtake.queue.requests import Row
 from longtake.settings import Settings, settings
+from longtake.storage.files import NewFile
 from longtake.worker.claims import Store
 from longtake.worker.leases import Watch
 from longtake.worker.slots import Slots
@@ -35,9 +35,9 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def keep_result(self, row: Row, path: Path, content_type: str, name: str) -> str:
+    def add_result(self, request_id: str, file: NewFile, path: Path) -> str:
         self.folder.mkdir(parents=True, exist_ok=True)
-        key = f"{row.id}-{name}"
+        key = f"{request_id}-{file.name}"
         if not (self.folder / key).exists():
             path.replace(self.folder / key)
         while (self.folder.parent / "slow").exists():

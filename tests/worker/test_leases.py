@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from longtake.database import connection as database
 from longtake.database.tables import requests as rows_of_requests
-from longtake.database.tables import workers
+from longtake.database.tables import servers
 from longtake.queue import engine as queue
 from longtake.queue.requests import Row
 from longtake.settings import settings
@@ -58,13 +58,13 @@ def test_born_tells_processes_apart() -> None:
 
 def worker_rows(engine: sa.Engine) -> dict[str, Any]:
     with engine.connect() as connection:
-        return {row.id: row for row in connection.execute(sa.select(workers))}
+        return {row.id: row for row in connection.execute(sa.select(servers))}
 
 
 def add_worker(engine: sa.Engine, name: str, **facts: Any) -> None:
     values = {"host": "elsewhere", "pid": 1, "boot": "x", "born": 1, "beats": 0, "beat_at": time.time()}
     with engine.begin() as connection:
-        connection.execute(sa.insert(workers).values(id=name, **values | facts))
+        connection.execute(sa.insert(servers).values(id=name, **values | facts))
 
 
 def watch(engine: sa.Engine, tmp_path: Path, **overrides: Any) -> tuple[Watch, list[str], list[str]]:
@@ -108,7 +108,7 @@ def test_a_server_taken_for_dead_goes_on_under_another_name(engine: sa.Engine) -
     lease.start()
     before = eventually(lambda: lease.worker)
     with engine.begin() as connection:
-        connection.execute(sa.delete(workers))
+        connection.execute(sa.delete(servers))
     eventually(lambda: lease.worker not in (None, before))
     assert set(worker_rows(engine)) == {lease.worker}
     lease.stop()
@@ -144,7 +144,7 @@ def test_clocks_that_jump_change_nothing(engine: sa.Engine, tmp_path: Path, beat
 
     def beat_and_look() -> bool:
         with engine.begin() as connection:
-            connection.execute(sa.update(workers).where(workers.c.id == "alive").values(beats=workers.c.beats + 1))
+            connection.execute(sa.update(servers).where(servers.c.id == "alive").values(beats=servers.c.beats + 1))
         watcher.look()
         return current(engine, lost).state == "IN_QUEUE"
 
@@ -234,7 +234,7 @@ def test_a_server_stopped_inside_a_transaction_does_not_hold_the_others_up(
     add_worker(engine, "stopped")
     lost = taken_by(engine, "stopped")
     with of_the_stopped.connect() as connection:
-        connection.execute(sa.update(workers).values(beats=workers.c.beats))
+        connection.execute(sa.update(servers).values(beats=servers.c.beats))
         connection.execute(sa.update(rows_of_requests).values(plan={"seed": 1}))  # and it is never heard of again
         watcher, *_ = watch(engine, tmp_path, lease_s=0.3)
         looking(watcher, lambda: current(engine, lost).state == "IN_QUEUE")

@@ -17,7 +17,7 @@ from longtake.database.tables import files
 from longtake.queue import engine as queue
 from longtake.queue.requests import Row
 from longtake.settings import settings
-from longtake.storage.files import Store
+from longtake.storage.files import FileStore, NewFile
 from tests.database.fixtures import Postgres, on_sqlite
 from tests.worker.help import asked, current, end_of, eventually, lines_of, submit
 from tests.worker.server import QUICK, Server
@@ -131,7 +131,7 @@ class FullShelf:
     def __init__(self) -> None:
         self.tries = 0
 
-    def keep_result(self, row: Row, path: Path, content_type: str, name: str) -> str:
+    def add_result(self, request_id: str, file: NewFile, path: Path) -> str:
         self.tries += 1
         if self.tries < 4:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -216,7 +216,7 @@ def test_the_real_store_survives_a_database_that_fails_as_it_keeps(
 
     event.listen(engine, "before_cursor_execute", notice)
     event.listen(engine, "commit", fail)
-    serve(Store(engine, tmp_path / "files"))
+    serve(FileStore(engine, tmp_path / "files"))
     row = submit(engine)
     ended = end_of(engine, row)
     assert (ended.status_code, failures[0]) == (200, 0)

@@ -18,11 +18,11 @@ from longtake.errors import InvalidRequest
 
 Scope = Literal["run", "admin"]
 
-REMEMBER_S = 5.0
+CACHE_S = 5.0
 """So long a key that was looked up is believed; one that was revoked works no longer than this."""
 UNREACHABLE_S = 60.0
 """So long it is believed while the database does not answer."""
-REMEMBERED = 4096
+MAX_CACHED = 4096
 """The most keys that are remembered."""
 
 
@@ -68,9 +68,9 @@ class _Known:
 class Keys:
     """The keys in a database. Safe to use from several threads."""
 
-    def __init__(self, engine: sa.Engine, *, remember_s: float = REMEMBER_S) -> None:
+    def __init__(self, engine: sa.Engine, *, cache_s: float = CACHE_S) -> None:
         self._engine = engine
-        self._remember_s = remember_s
+        self._cache_s = cache_s
         self._lock = threading.Lock()
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._any = False
@@ -131,10 +131,10 @@ class Keys:
         known = self._look_up(key_id)
         return None if known is None else known.caller
 
-    def any(self) -> bool:
+    def any_exist(self) -> bool:
         """Whether keys are in use. A revoked one counts: revoking the last key locks the server, it opens nothing."""
         now = time.monotonic()
-        if not self._any and now - self._any_at > self._remember_s:
+        if not self._any and now - self._any_at > self._cache_s:
             with reading(self._engine) as connection:
                 self._any = connection.execute(sa.select(api_keys.c.id).limit(1)).first() is not None
             self._any_at = now
@@ -144,7 +144,7 @@ class Keys:
         now = time.monotonic()
         with self._lock:
             before = self._known.get(key_id)
-        if before is not None and now - before.at <= self._remember_s:
+        if before is not None and now - before.at <= self._cache_s:
             return before
         try:
             known = self._read(key_id, now)
@@ -157,7 +157,7 @@ class Keys:
             self._known.pop(key_id, None)
             if known is not None:
                 self._known[key_id] = known
-                if len(self._known) > REMEMBERED:
+                if len(self._known) > MAX_CACHED:
                     self._known.popitem(last=False)
         return known
 

@@ -21,7 +21,7 @@ LONGEST_S = 24 * 3600.0
 _HEAD = b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"  # {"alg":"HS256","typ":"JWT"}
 
 
-ANYBODY = Caller("proxy", "run", None)
+ANONYMOUS = Caller("proxy", "run", None)
 """Whoever uses the proxy without a key, where the settings open it."""
 
 
@@ -58,9 +58,9 @@ class Tokens:
         claim = self.verify(token)
         if claim is None or claim.purpose != purpose:
             return None
-        if not keys.any():
+        if not keys.any_exist():
             return LOCAL
-        known = ANYBODY if claim.key_id == ANYBODY.key_id else keys.caller(claim.key_id)
+        known = ANONYMOUS if claim.key_id == ANONYMOUS.key_id else keys.caller(claim.key_id)
         return None if known is None else replace(known, scope="run", apps=claim.apps)
 
     def verify(self, token: str) -> Claim | None:

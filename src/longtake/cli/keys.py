@@ -91,10 +91,10 @@ def rotate_webhooks(json: JsonOption = False, debug: DebugOption = False) -> Non
 @contextmanager
 def _keys() -> "Iterator[Keys]":
     from longtake.access.keys import Keys
-    from longtake.database.migrate import opened
+    from longtake.database.migrate import open_database
     from longtake.settings import settings
 
-    engine = opened(settings())
+    engine = open_database(settings())
     try:
         yield Keys(engine)
     finally:

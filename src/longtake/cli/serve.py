@@ -51,14 +51,14 @@ def serve(
 
 def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | None, tunnel_port: int) -> None:
     from longtake.access.keys import Keys
-    from longtake.database.migrate import opened
+    from longtake.database.migrate import open_database
     from longtake.service import logs, tls
     from longtake.service.client_env import Reach, lines
     from longtake.service.server import Address, is_loopback, run
 
     logs.setup(settings)
-    engine = opened(settings)
-    open_to_all = not Keys(engine).any()
+    engine = open_database(settings)
+    open_to_all = not Keys(engine).any_exist()
     asked = host or (LOOPBACK if open_to_all else "0.0.0.0")
     if open_to_all and not is_loopback(asked):
         typer.echo(

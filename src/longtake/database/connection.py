@@ -131,7 +131,7 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
 
 
-def passing(error: Exception) -> bool:
+def is_temporary(error: Exception) -> bool:
     """Whether it may be over later: the database is away, restarts or is busy, or a disk is full."""
     if isinstance(error, sa.exc.DBAPIError):
         kinds = (sa.exc.OperationalError, sa.exc.InternalError)
@@ -139,27 +139,27 @@ def passing(error: Exception) -> bool:
     return isinstance(error, (DiskFull, sa.exc.TimeoutError)) or (isinstance(error, OSError) and error.errno in FULL)
 
 
-class GivenUp(Exception):
+class RetriesStopped(Exception):
     """What was insisted on did not happen before the end."""
 
 
 Result = TypeVar("Result")
 
 
-def insist(do: Callable[[], Result], ending: threading.Event, *, most_s: float = 1.0) -> Result:
+def retry_until_stopped(do: Callable[[], Result], ending: threading.Event, *, most_s: float = 1.0) -> Result:
     """`do()`, again and again while what goes wrong may pass, ever slower up to every `most_s` seconds.
 
     `do` may have happened where it seemed not to, so it has to be a conditional update or a reading. Raises what does
-    not pass, and GivenUp once `ending` is set.
+    not pass, and RetriesStopped once `ending` is set.
     """
     wait_s = 0.02
     while True:
         try:
             return do()
         except Exception as error:
-            if not passing(error):
+            if not is_temporary(error):
                 raise
             log.warning("The database or the disk fails; trying again: %s", str(error).partition("\n")[0])
             if ending.wait(wait_s):
-                raise GivenUp from error
+                raise RetriesStopped from error
             wait_s = min(2 * wait_s, most_s)

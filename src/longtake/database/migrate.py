@@ -19,7 +19,7 @@ LOCK = 0x6C6F6E6774616B65
 """What those who migrate the same PostgreSQL wait for: `longtake`."""
 
 
-def opened(settings: Settings) -> sa.Engine:
+def open_database(settings: Settings) -> sa.Engine:
     """The database that the settings name, with the tables of this version; makes the folder that a file needs.
     Raises InvalidRequest where it does not answer."""
     if settings.database_url is None:

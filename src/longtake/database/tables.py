@@ -70,7 +70,7 @@ events = sa.Table(
 )
 """What is told about a request while it is worked on: its log."""
 
-workers = sa.Table(
+servers = sa.Table(
     "workers",
     metadata,
     sa.Column("id", sa.String(64), primary_key=True),

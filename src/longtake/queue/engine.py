@@ -14,7 +14,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from longtake.database.connection import reading
-from longtake.database.tables import deliveries, events, requests, workers
+from longtake.database.tables import deliveries, events, requests, servers
 from longtake.queue.requests import CANCELLED, PRIORITIES, Event, Line, Outcome, Row, State, Submission
 
 WEBHOOK_S = 2 * 3600
@@ -239,7 +239,7 @@ def expire(engine: sa.Engine, outcome: Outcome) -> list[str]:
 
 def orphans(engine: sa.Engine) -> list[Row]:
     """The requests in the hands of a worker that has no row."""
-    living = sa.select(workers.c.id)
+    living = sa.select(servers.c.id)
     with reading(engine) as connection:
         found = connection.execute(
             sa.select(requests).where(requests.c.state == "IN_PROGRESS", requests.c.worker.not_in(living))

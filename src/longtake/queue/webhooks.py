@@ -12,7 +12,7 @@ import sqlalchemy as sa
 import structlog
 
 from longtake.access.signing import Signer
-from longtake.database.connection import GivenUp, insist, passing, reading
+from longtake.database.connection import RetriesStopped, is_temporary, reading, retry_until_stopped
 from longtake.database.tables import deliveries
 from longtake.outbound import transport as guarded
 from longtake.queue import engine as queue
@@ -96,7 +96,7 @@ class Deliverer:
             try:
                 busy = self._send_due()
             except Exception as error:
-                if not passing(error):
+                if not is_temporary(error):
                     log.exception("webhooks cannot be read")
                 busy = False
             if not busy:
@@ -131,13 +131,13 @@ class Deliverer:
         try:
             try:
                 failure = self._post(delivery)
-            except GivenUp:
+            except RetriesStopped:
                 raise
             except Exception as error:
                 log.exception("a webhook cannot be sent", request_id=delivery.request_id)
                 failure = f"{type(error).__name__}: {error}"
-            insist(lambda: self._keep(delivery, failure), self._ending)
-        except GivenUp:
+            retry_until_stopped(lambda: self._keep(delivery, failure), self._ending)
+        except RetriesStopped:
             pass  # the claim runs out, and it is tried again
         except Exception:
             log.exception("how a webhook went cannot be stored", request_id=delivery.request_id)
@@ -146,7 +146,7 @@ class Deliverer:
 
     def _post(self, delivery: Any) -> str | None:
         """Sends it; what went wrong."""
-        row = insist(lambda: queue.get(self._engine, delivery.request_id), self._ending)
+        row = retry_until_stopped(lambda: queue.get(self._engine, delivery.request_id), self._ending)
         if row is None:
             return None
         content = body(row)

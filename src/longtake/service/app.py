@@ -90,7 +90,7 @@ class Application:
     async def _keep_out(self, host: str, origin: bytes | None) -> None:
         """Raises RequestFailed for what a stranger's web page sends, where there are no keys."""
         reason = turned_away(host, None if origin is None else origin.decode("latin-1"), self._parts.settings)
-        if reason is not None and not await self._parts.call(self._parts.keys.any):
+        if reason is not None and not await self._parts.call(self._parts.keys.any_exist):
             raise RequestFailed(403, reason, "forbidden")
 
     async def _status(self, here: Place, headers: Mapping[bytes, bytes], scope: Scope, told: "_Answer") -> None:

@@ -50,7 +50,7 @@ class Door:
 
     def _ask(self, authorization: str) -> Caller:
         keys = self._parts.keys
-        if not keys.any():
+        if not keys.any_exist():
             return LOCAL
         scheme, _, key = authorization.strip().partition(" ")
         scheme, key = scheme.lower(), key.strip()

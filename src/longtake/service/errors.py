@@ -7,7 +7,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from longtake.database.connection import passing
+from longtake.database.connection import is_temporary
 from longtake.endpoints.validation import echo
 from longtake.errors import LongtakeError
 
@@ -88,7 +88,7 @@ def failure(error: Exception) -> Response | None:
         case HTTPException():
             kind = "not_found" if error.status_code == 404 else "bad_request"
             return request_error(error.status_code, error.detail, kind, error.headers)
-    if passing(error):
+    if is_temporary(error):
         return request_error(503, "The database does not answer, or has no room left; ask again.", "internal_error")
     return None
 

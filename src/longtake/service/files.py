@@ -18,10 +18,10 @@ from longtake.queue.addresses import sibling
 from longtake.service.auth import authorization_of, caller_of
 from longtake.service.body import json_of
 from longtake.service.errors import NotFound, RequestFailed, answer
-from longtake.service.incoming import do, file_name, header_name, media_type, parts_listed, wishes, write
+from longtake.service.incoming import do, file_name, header_name, lifecycle, media_type, parts_listed, write
 from longtake.service.parts import Parts
 from longtake.storage import uploads
-from longtake.storage.files import Facts, discard, new_key
+from longtake.storage.files import NewFile, discard, new_key
 from longtake.storage.uploads import Upload
 
 JSON_BYTES = 4 * 1024**2
@@ -100,8 +100,7 @@ def cdn_routes(parts: Parts) -> list[BaseRoute]:
         path = await parts.call(parts.store.incoming)
         try:
             await write(request, parts, path, parts.settings.max_upload_bytes)
-            facts = Facts(key, caller.key_id, name, kind, wishes(request))
-            await do(parts, parts.store.keep, facts, path)
+            await do(parts, parts.store.add, key, NewFile(caller.key_id, name, kind, lifecycle(request)), path)
         finally:
             await parts.call(discard, path)
         return _finished(request, key)
@@ -186,7 +185,7 @@ async def _asked(request: Request) -> dict[str, Any]:
 async def _with_key(request: Request, parts: Parts) -> Caller:
     """Who calls with a key. Tokens make no tokens: those would last longer, and allow more, than they do."""
     caller = await caller_of(request)
-    if ":" not in authorization_of(request) and await parts.ask(parts.keys.any):
+    if ":" not in authorization_of(request) and await parts.ask(parts.keys.any_exist):
         raise RequestFailed(403, "Tokens are made with a key, not with another token.", "forbidden")
     return caller
 
@@ -203,19 +202,19 @@ async def _uploader(request: Request, parts: Parts, tokens: Tokens) -> Caller:
 async def _promise(request: Request, parts: Parts, key_id: str, name: str, kind: Any, *, multipart: bool) -> Upload:
     return await do(
         parts,
-        uploads.promise,
+        uploads.create,
         parts.store,
         key_id,
         name,
         media_type(kind),
         multipart=multipart,
-        wishes=wishes(request),
+        lifecycle=lifecycle(request),
         within_s=parts.settings.upload_s,
     )
 
 
 async def _promised(request: Request, parts: Parts, *, multipart: bool) -> Upload:
-    upload = await parts.ask(uploads.promised, parts.store, request.path_params["token"])
+    upload = await parts.ask(uploads.find, parts.store, request.path_params["token"])
     key = request.path_params.get("key")
     if upload is None or upload.multipart != multipart or key not in (None, upload.file_key):
         raise RequestFailed(404, "There is no such upload, or its time is over.", "not_found")

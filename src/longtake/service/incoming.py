@@ -11,8 +11,8 @@ from starlette.requests import Request
 from longtake.errors import DiskFull, InvalidRequest
 from longtake.service.errors import RequestFailed
 from longtake.service.parts import Parts
-from longtake.storage import lifecycle
-from longtake.storage.files import room
+from longtake.storage.files import disk_full_errors
+from longtake.storage.lifecycle import parse
 from longtake.storage.uploads import PARTS
 
 P = ParamSpec("P")
@@ -65,7 +65,7 @@ async def write(request: Request, parts: Parts, path: Path, limit: int) -> str:
     digest, held, size = hashlib.md5(usedforsecurity=False), bytearray(), 0
 
     def put(piece: bytes | bytearray) -> None:
-        with room(), path.open("ab") as file:
+        with disk_full_errors(), path.open("ab") as file:
             file.write(piece)
         digest.update(piece)
 
@@ -81,10 +81,10 @@ async def write(request: Request, parts: Parts, path: Path, limit: int) -> str:
     return digest.hexdigest()
 
 
-def wishes(request: Request) -> Mapping[str, Any] | None:
+def lifecycle(request: Request) -> Mapping[str, Any] | None:
     """The lifecycle that the client asks for, under either of its header's names."""
     headers = request.headers
-    return lifecycle.parse(headers.get("x-fal-object-lifecycle") or headers.get("x-fal-object-lifecycle-preference"))
+    return parse(headers.get("x-fal-object-lifecycle") or headers.get("x-fal-object-lifecycle-preference"))
 
 
 def header_name(request: Request) -> str:

@@ -11,11 +11,11 @@ from typing import ParamSpec, TypeVar
 import sqlalchemy as sa
 
 from longtake.access.keys import Keys
-from longtake.database.connection import passing
+from longtake.database.connection import is_temporary
 from longtake.endpoints import by_id
 from longtake.queue.status_cache import Board
 from longtake.settings import Settings
-from longtake.storage.files import Store
+from longtake.storage.files import FileStore
 from longtake.worker.metrics import Metrics
 
 P = ParamSpec("P")
@@ -37,7 +37,7 @@ class Parts:
     settings: Settings
     engine: sa.Engine
     board: Board
-    store: Store
+    store: FileStore
     keys: Keys
     cancel: Callable[[str], None]
     wake: Callable[[str], None]
@@ -61,7 +61,7 @@ class Parts:
             try:
                 return await self.call(work, *args, **kwargs)
             except Exception as error:
-                if not passing(error):
+                if not is_temporary(error):
                     raise
                 await asyncio.sleep(pause)
         return await self.call(work, *args, **kwargs)

@@ -130,7 +130,7 @@ def _deletion(parts: Parts) -> Any:
         if not await parts.ask(history.erase, parts.engine, request_id):
             raise RequestFailed(400, "Request is still in progress", None, {"x-fal-request-id": request_id})
         parts.board.changed(request_id)
-        links = await parts.ask(parts.store.forget, request_id)
+        links = await parts.ask(parts.store.delete_of_request, request_id)
         results = [{"link": link, "exception": None} for link in links]
         return answer({"cdn_delete_results": results}, headers={"x-fal-request-id": request_id})
 

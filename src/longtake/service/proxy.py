@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from longtake.access.tokens import ANYBODY, Tokens
+from longtake.access.tokens import ANONYMOUS, Tokens
 from longtake.queue.addresses import HOSTS, Service
 from longtake.service.auth import caller_of
 from longtake.service.errors import RequestFailed, answer
@@ -52,7 +52,7 @@ class _Proxy:
             if not self._parts.settings.open_proxy:
                 await answer("Unauthorized", 401)(scope, receive, send)
                 return
-            token = await self._parts.ask(self._tokens.make, ANYBODY.key_id, "run", within_s=TOKEN_S)
+            token = await self._parts.ask(self._tokens.make, ANONYMOUS.key_id, "run", within_s=TOKEN_S)
             inner["headers"] = [
                 *((name, value) for name, value in inner["headers"] if name != b"authorization"),
                 (b"authorization", f"Bearer {token}".encode()),

@@ -27,7 +27,7 @@ from longtake.service.app import application
 from longtake.service.parts import Parts
 from longtake.service.tls import Tls
 from longtake.settings import Settings
-from longtake.storage.files import Store
+from longtake.storage.files import FileStore
 from longtake.storage.sweeper import Sweeper
 from longtake.worker.leases import Watch
 from longtake.worker.metrics import Metrics
@@ -77,7 +77,7 @@ def run(
     The first SIGTERM or SIGINT drains: what runs is finished, for `drain_s`, what waits stays in the queue. The second
     ends at once: what runs goes back to the queue. Raises InvalidRequest where it cannot start.
     """
-    store = Store(engine, settings.data_dir / "files", settings.result_s)
+    store = FileStore(engine, settings.data_dir / "files", settings.result_s)
     board = Board(engine)
     metrics = Metrics()
     deliverer = Deliverer(engine, settings, Signer(settings.data_dir))

@@ -31,7 +31,6 @@ from longtake.database.connection import reading
 from longtake.database.secret import secret
 from longtake.database.tables import files
 from longtake.errors import DiskFull
-from longtake.queue.requests import Row
 from longtake.storage import lifecycle
 
 KEY = re.compile(r"[A-Za-z0-9_-]{32}(\.[a-z0-9]{1,8})?")
@@ -42,19 +41,18 @@ STRAY_S = 24 * 3600.0
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What is to be known of a file; `wishes` is its client's lifecycle."""
+class NewFile:
+    """Facts about a file to be stored: the id of its owner's API key, its name for downloads, its MIME type, and the
+    lifecycle that its client asked for (see `lifecycle.parse`)."""
 
-    key: str
-    key_id: str
+    owner: str
     name: str
     content_type: str
-    wishes: Mapping[str, Any] | None = None
-    request_id: str | None = None
+    lifecycle: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredFile:
     """A finished file, of `size` bytes."""
 
     path: Path
@@ -106,7 +104,7 @@ def decision(folder: Path, key: str, key_id: str | None) -> lifecycle.Decision:
 
 
 @dataclass(frozen=True)
-class Store:
+class FileStore:
     """The files in a folder. `keep_s`: so long they are kept where a client asks for nothing else.
 
     What writes raises DiskFull where there is no room, and leaves nothing half done that would be seen.
@@ -116,7 +114,7 @@ class Store:
     folder: Path
     keep_s: float = 7 * 24 * 3600.0
 
-    def find(self, key: str) -> Stored | None:
+    def find(self, key: str) -> StoredFile | None:
         """A file that has not expired."""
         path = self.path_of(key)
         if path is None:
@@ -125,7 +123,7 @@ class Store:
             row = connection.execute(sa.select(files).where(files.c.key == key)).first()
         if row is None or (row.expires_at is not None and row.expires_at <= time.time()):
             return None
-        return Stored(path, row.key_id, row.name, row.content_type, row.size)
+        return StoredFile(path, row.key_id, row.name, row.content_type, row.size)
 
     def path_of(self, key: str) -> Path | None:
         """See `path_in`."""
@@ -145,38 +143,43 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return folder / (name or secrets.token_urlsafe(16))
 
-    def keep_result(self, row: Row, path: Path, content_type: str, name: str) -> str:
-        """Takes the file at `path`, by renaming, as the result of a request, and tells its key. It is the same key
-        whenever it is asked for the same request and name, and the file that was kept first stays."""
-        signed = hmac.digest(self._secret, f"{row.id}/{name}".encode(), "sha256")
-        key = signed.hex()[:32] + _ending(name, content_type)
+    def add_result(self, request_id: str, file: NewFile, path: Path) -> str:
+        """Moves the file at `path` into the store as a result of a request and returns its key.
+
+        The key depends on the request and the file's name only. If the result is already stored, the stored file stays.
+        """
+        signed = hmac.digest(self._secret, f"{request_id}/{file.name}".encode(), "sha256")
+        key = signed.hex()[:32] + _ending(file.name, file.content_type)
         if self.find(key) is None:
             self.delete(key)
-            self.keep(Facts(key, row.key_id, name, content_type, row.lifecycle, row.id), path)
+            self.add(key, file, path, request_id=request_id)
         return key
 
-    def keep(self, facts: Facts, path: Path) -> bool:
-        """Takes the file at `path`, by renaming, into the store. Where the key is there already nothing is done; True
-        then where it has the same bytes, as after a client's second try, and False where it has others."""
+    def add(self, key: str, file: NewFile, path: Path, *, request_id: str | None = None) -> bool:
+        """Moves the file at `path` into the store under this key and returns True.
+
+        If the key is in use, nothing is changed, and the result is True only if the stored bytes are the same, as in a
+        client's second try.
+        """
         now = time.time()
         values = {
-            "key": facts.key,
-            "key_id": facts.key_id,
-            "request_id": facts.request_id,
-            "name": facts.name[:255],
-            "content_type": facts.content_type[:200],
+            "key": key,
+            "key_id": file.owner,
+            "request_id": request_id,
+            "name": file.name[:255],
+            "content_type": file.content_type[:200],
             "size": path.stat().st_size,
             "created_at": now,
-            "expires_at": lifecycle.expires_at(facts.wishes, now, self.keep_s),
+            "expires_at": lifecycle.expires_at(file.lifecycle, now, self.keep_s),
         }
-        target = self.folder / facts.key
+        target = self.folder / key
         _sync(path)  # before the transaction, for it keeps other writers waiting
         moved = False
         try:
             # The row decides between two who keep under the same key; nobody sees it before the file is there.
-            with room(), self.engine.begin() as connection:
+            with disk_full_errors(), self.engine.begin() as connection:
                 connection.execute(sa.insert(files).values(values))
-                self._restrict(facts)
+                self._restrict(key, file)
                 _move(path, target)
                 moved = True
         except sa.exc.IntegrityError:
@@ -187,7 +190,7 @@ class Store:
             raise
         return True
 
-    def forget(self, request_id: str) -> list[str]:
+    def delete_of_request(self, request_id: str) -> list[str]:
         """Deletes the files of a request, and tells their keys."""
         return self._delete_where(files.c.request_id == request_id)
 
@@ -226,19 +229,19 @@ class Store:
     def _secret(self) -> bytes:
         return secret(self.engine, "results")
 
-    def _restrict(self, facts: Facts) -> None:
-        rules = (facts.wishes or {}).get("initial_acl")
+    def _restrict(self, key: str, file: NewFile) -> None:
+        rules = (file.lifecycle or {}).get("initial_acl")
         if not rules:
             return
-        path = self.folder / ".access" / facts.key
+        path = self.folder / ".access" / key
         whole = self.incoming()
-        whole.write_text(json.dumps({"owner": facts.key_id, "rules": rules}))
+        whole.write_text(json.dumps({"owner": file.owner, "rules": rules}))
         _move(whole, path)
 
 
 @contextmanager
-def room() -> Iterator[None]:
-    """Tells of a full disk in a sentence."""
+def disk_full_errors() -> Iterator[None]:
+    """Raises DiskFull, with a sentence for users, for an error in the block that a full disk caused."""
     try:
         yield
     except OSError as error:

@@ -5,7 +5,7 @@ import threading
 import time
 
 from longtake.storage import uploads
-from longtake.storage.files import Store
+from longtake.storage.files import FileStore
 
 SWEEP_S = 5.0
 """Between two rounds: so long an expired file may lie about, though nobody is given it."""
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 class Sweeper:
     """Sweeps a store, in rounds, until it is stopped. Every server has one; several may sweep one store."""
 
-    def __init__(self, store: Store, *, every_s: float = SWEEP_S) -> None:
+    def __init__(self, store: FileStore, *, every_s: float = SWEEP_S) -> None:
         self._store = store
         self._every_s = every_s
         self._ending = threading.Event()

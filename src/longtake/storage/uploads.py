@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from longtake.database.connection import reading
 from longtake.database.tables import uploads
 from longtake.errors import InvalidRequest
-from longtake.storage.files import Facts, Store, discard, new_key, room
+from longtake.storage.files import FileStore, NewFile, discard, disk_full_errors, new_key
 
 PARTS = 10_000
 """The most parts of an upload, as object stores have it."""
@@ -44,14 +44,14 @@ class Upload:
     expires_at: float
 
 
-def promise(
-    store: Store,
+def create(
+    store: FileStore,
     key_id: str,
     name: str,
     content_type: str,
     *,
     multipart: bool,
-    wishes: Mapping[str, Any] | None,
+    lifecycle: Mapping[str, Any] | None,
     within_s: float,
 ) -> Upload:
     """Makes room for an upload that is finished `within_s` from now."""
@@ -62,43 +62,43 @@ def promise(
         name=name[:255],
         content_type=content_type,
         multipart=multipart,
-        lifecycle=None if wishes is None else dict(wishes),
+        lifecycle=None if lifecycle is None else dict(lifecycle),
         expires_at=time.time() + within_s,
     )
-    with room(), store.engine.begin() as connection:
+    with disk_full_errors(), store.engine.begin() as connection:
         connection.execute(sa.insert(uploads).values(**vars(upload)))
     return upload
 
 
-def promised(store: Store, token: str) -> Upload | None:
+def find(store: FileStore, token: str) -> Upload | None:
     """The upload that this token may write; None where there is none, or its time is over."""
     with reading(store.engine) as connection:
         row = connection.execute(sa.select(uploads).where(uploads.c.token == token)).first()
     return None if row is None or row.expires_at <= time.time() else Upload(**row._mapping)
 
 
-def finish(store: Store, upload: Upload, path: Path) -> str:
+def finish(store: FileStore, upload: Upload, path: Path) -> str:
     """Takes the file at `path` as what was promised, and tells its key. Raises AlreadyUploaded; the same bytes again
     are a client's second try, and fine."""
-    facts = Facts(upload.file_key, upload.key_id, upload.name, upload.content_type, upload.lifecycle)
-    if not store.keep(facts, path):
+    file = NewFile(upload.key_id, upload.name, upload.content_type, upload.lifecycle)
+    if not store.add(upload.file_key, file, path):
         raise AlreadyUploaded
     return upload.file_key
 
 
-def parts_of(store: Store, upload: Upload) -> Path:
+def parts_of(store: FileStore, upload: Upload) -> Path:
     """The folder of an upload's parts, each a file named `<number>.<etag>`."""
     folder = store.incoming(upload.token)
     folder.mkdir(exist_ok=True)
     return folder
 
 
-def size_of_parts(store: Store, upload: Upload) -> int:
+def size_of_parts(store: FileStore, upload: Upload) -> int:
     """The bytes that have arrived."""
     return sum(path.stat().st_size for path in parts_of(store, upload).iterdir())
 
 
-def assemble(store: Store, upload: Upload, parts: Iterable[tuple[int, str]]) -> str:
+def assemble(store: FileStore, upload: Upload, parts: Iterable[tuple[int, str]]) -> str:
     """Makes one file of the parts, named by number and etag in any order, and tells its key. Raises InvalidRequest
     where one is not there."""
     if store.find(upload.file_key) is not None:
@@ -112,7 +112,7 @@ def assemble(store: Store, upload: Upload, parts: Iterable[tuple[int, str]]) -> 
         paths.append(path)
     whole = store.incoming()
     try:
-        with room(), whole.open("xb") as target:
+        with disk_full_errors(), whole.open("xb") as target:
             for path in paths:
                 with path.open("rb") as part:
                     shutil.copyfileobj(part, target, 1024 * 1024)
@@ -123,7 +123,7 @@ def assemble(store: Store, upload: Upload, parts: Iterable[tuple[int, str]]) -> 
     return key
 
 
-def sweep(store: Store) -> None:
+def sweep(store: FileStore) -> None:
     """Forgets the uploads whose time is over, with what has arrived of them."""
     late = uploads.c.expires_at <= time.time()
     with reading(store.engine) as connection:

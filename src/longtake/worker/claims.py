@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from longtake.queue import engine as queue
 from longtake.queue.requests import Row
 from longtake.settings import Settings
+from longtake.storage.files import NewFile
 from longtake.worker.leases import Lease
 from longtake.worker.process import Message
 
@@ -18,8 +19,8 @@ from longtake.worker.process import Message
 class Store(Protocol):
     """Where finished files are kept."""
 
-    def keep_result(self, row: Row, path: Path, content_type: str, name: str) -> str:
-        """Takes a file as the request's result and tells its key; the same one when asked again."""
+    def add_result(self, request_id: str, file: NewFile, path: Path) -> str:
+        """Moves the file at `path` into the store as a result of a request and returns its key."""
 
 
 class Claims:

@@ -18,8 +18,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from longtake.database.connection import passing, reading
-from longtake.database.tables import workers
+from longtake.database.connection import is_temporary, reading
+from longtake.database.tables import servers
 from longtake.queue import engine as queue
 from longtake.queue import requests
 from longtake.settings import Settings
@@ -54,9 +54,9 @@ class Lease:
             self._thread.join()
         try:
             with self._engine.begin() as connection:
-                connection.execute(sa.delete(workers).where(workers.c.id == self.worker))
+                connection.execute(sa.delete(servers).where(servers.c.id == self.worker))
         except Exception as error:
-            if not passing(error):
+            if not is_temporary(error):
                 raise
         self.worker = None
 
@@ -73,16 +73,16 @@ class Lease:
         """One beat; a new row where there is none."""
         with self._engine.begin() as connection:
             alive = connection.execute(
-                sa.update(workers)
-                .where(workers.c.id == self.worker)
-                .values(beats=workers.c.beats + 1, beat_at=time.time())
+                sa.update(servers)
+                .where(servers.c.id == self.worker)
+                .values(beats=servers.c.beats + 1, beat_at=time.time())
             )
             if alive.rowcount:
                 return
             worker = str(uuid.uuid4())
             pid = os.getpid()
             connection.execute(
-                sa.insert(workers).values(
+                sa.insert(servers).values(
                     id=worker,
                     host=socket.gethostname(),
                     pid=pid,
@@ -180,7 +180,7 @@ class Watch:
     def look(self) -> None:
         """One round."""
         with reading(self._engine) as connection:
-            rows = connection.execute(sa.select(workers)).all()
+            rows = connection.execute(sa.select(servers)).all()
         silent = self._sightings.dead(rows, time.monotonic())
         for row in {row.id: row for row in (*silent, *filter(self._gone, rows))}.values():
             self._bury(row)
@@ -196,7 +196,7 @@ class Watch:
     def _bury(self, row: Any) -> None:
         """Removes the row of a dead worker, unless it has just beaten."""
         with self._engine.begin() as connection:
-            connection.execute(sa.delete(workers).where(workers.c.id == row.id, workers.c.beats == row.beats))
+            connection.execute(sa.delete(servers).where(servers.c.id == row.id, servers.c.beats == row.beats))
         log.warning("A worker on %s (process %d) is dead.", row.host, row.pid)
 
     def _recover(self, row: requests.Row) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Literal, TypeVar
 
-from longtake.database.connection import GivenUp, insist, passing
+from longtake.database.connection import RetriesStopped, is_temporary, retry_until_stopped
 from longtake.queue import engine as queue
 from longtake.queue.addresses import sibling
 from longtake.queue.requests import CANCELLED, Line, Outcome, Row
+from longtake.storage.files import NewFile
 from longtake.worker import outcomes
 from longtake.worker.claims import Shop
 from longtake.worker.leases import spent, work_folder
@@ -101,10 +102,10 @@ class Slot:
         while not self._stopping:
             try:
                 self._turn()
-            except GivenUp:
+            except RetriesStopped:
                 pass
             except Exception as error:
-                if passing(error):
+                if is_temporary(error):
                     log.warning("%s waits for the database: %s", self.name, str(error).partition("\n")[0])
                 else:
                     log.exception("%s failed", self.name)
@@ -122,7 +123,7 @@ class Slot:
         self._enter("busy")
         try:
             self._work(row)
-        except GivenUp:
+        except RetriesStopped:
             raise
         except Exception:
             log.exception("Request %s ends, for something failed here.", row.id)
@@ -306,7 +307,8 @@ class Slot:
         if message.get("sync") or not row.store_io:
             return outcomes.done(message, f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}")
         name = message["response"].get("video", {}).get("file_name") or path.name
-        key = self._insist(lambda: self._shop.store.keep_result(row, path, kind, name))
+        file = NewFile(row.key_id, name, kind, row.lifecycle)
+        key = self._insist(lambda: self._shop.store.add_result(row.id, file, path))
         return outcomes.done(message, f"{sibling(row.base_url, 'cdn')}/files/{key}")
 
     def _finish(self, job: Job, outcome: Outcome) -> bool:
@@ -343,13 +345,13 @@ class Slot:
             self._kill()
 
     def _insist(self, do: Callable[[], Result]) -> Result:
-        return insist(do, self._ending)
+        return retry_until_stopped(do, self._ending)
 
     def _insist_or(self, do: Callable[[], Result], otherwise: Callable[[], Result]) -> Result:
         """`otherwise` is done where `do` cannot be, ever."""
         try:
             return self._insist(do)
-        except GivenUp:
+        except RetriesStopped:
             raise
         except Exception:
             log.exception("%s cannot store something as it is.", self.name)
@@ -359,7 +361,7 @@ class Slot:
         try:
             return do()
         except Exception as error:
-            if not passing(error):
+            if not is_temporary(error):
                 log.exception("%s failed", self.name)
             return otherwise
 
