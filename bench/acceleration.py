@@ -22,12 +22,12 @@ from longtake.families.family import Context, Work
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.families.ltxv.plan import LTXVPlan
 from longtake.models.loras import LoraCache, applied, load_adapters
+from longtake.output.source_frames import source_sound, write_source
 from longtake.parameters import UserInput, local_request
 from longtake.plans import Plan
 from longtake.sampling.levels import Acceleration, evaluates_model
 from longtake.sampling.resume import NO_RESUME
 from longtake.settings import settings
-from longtake.source_frames import source_sound, write_source
 from longtake.video import Progress, ignore_progress
 
 LEVELS: tuple[Acceleration, ...] = ("none", "regular", "high", "full")

@@ -29,10 +29,10 @@ from longtake.families.ltxv.plan import LTXVPlan
 from longtake.media.encode import Encoder
 from longtake.media.formats import recipe
 from longtake.models.registry import card
+from longtake.output.writer import integers
 from longtake.sampling.resume import NO_RESUME
 from longtake.settings import settings
-from longtake.video import Source
-from longtake.video_writer import integers
+from longtake.video import VideoInfo
 
 SIDE, CONTEXT, TOTAL, STEPS = 128, 17, 41, 8
 PROMPT = "a red circle moving right over a plain blue background"
@@ -43,7 +43,7 @@ def the_plan() -> LTXVPlan:
         ENDPOINT.Request,
         {"prompt": PROMPT, "num_frames": TOTAL, "seed": 1, "video": {"video_url": "x"}, "constant_rate_factor": 0},
     )
-    source = Source("mp4", "h264", SIDE, SIDE, Fraction(24), CONTEXT)
+    source = VideoInfo("mp4", "h264", SIDE, SIDE, Fraction(24), CONTEXT)
     plan = ENDPOINT.plan(ENDPOINT.options(request, source), source, card("ltxv-tiny"), 1, {})
     assert isinstance(plan, LTXVPlan)
     canvas = replace(plan.passes[0], canvas=(SIDE, SIDE))

@@ -24,10 +24,10 @@ from longtake.families.ltxv.parts import load
 from longtake.media.encode import Encoder
 from longtake.media.formats import recipe
 from longtake.models.registry import card
+from longtake.output.writer import integers
 from longtake.sampling.resume import NO_RESUME
 from longtake.settings import settings
-from longtake.video import Source, ignore_progress
-from longtake.video_writer import integers
+from longtake.video import VideoInfo, ignore_progress
 
 NEW = 200
 
@@ -36,7 +36,7 @@ def main() -> None:
     torch.set_grad_enabled(False)
     torch.set_num_threads(1)
     models = load(card("ltxv-tiny"), settings())
-    source = Source("mp4", "h264", 832, 480, Fraction(24), 17)
+    source = VideoInfo("mp4", "h264", 832, 480, Fraction(24), 17)
     request = parse(ENDPOINT.Request, {"prompt": "a pan", "resolution": "480p", "video": {"video_url": "x"}})
     options = replace(ENDPOINT.options(request, source), new_frames=NEW, constant_rate_factor=0)
     plan = ENDPOINT.plan(options, source, models.card, 1, {})

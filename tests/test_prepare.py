@@ -15,7 +15,7 @@ from longtake.endpoints.validation import parse
 from longtake.errors import InvalidRequest, LongtakeError, NotSupported
 from longtake.models.registry import card, missing
 from longtake.plans import PlannedAdapter
-from longtake.prepare import Extras, Fetching, Job, prepare
+from longtake.prepare import Fetcher, Job, Overrides, prepare
 from longtake.settings import Settings
 from tests.media.clips import FASTSTART, X264_SHORT_GOP, Clip
 
@@ -36,8 +36,8 @@ def settings(folder: Path, **given: Any) -> Settings:
     return Settings(models_dir=folder / "models", loras_dir=folder / "loras", **given)
 
 
-LOCAL = Fetching(allow_local=True)
-NOTHING_MORE = Extras()
+LOCAL = Fetcher(allow_local=True)
+NO_OVERRIDES = Overrides()
 
 
 def ready(
@@ -45,12 +45,12 @@ def ready(
     settings: Settings,
     model: Any = PUBLISHED,
     endpoint: Endpoint[Any, Any] = ltx23.ENDPOINT,
-    extras: Extras = NOTHING_MORE,
+    overrides: Overrides = NO_OVERRIDES,
     **fields: Any,
 ) -> Job:
     """A request made ready, by default of 2.3; `{}` in a field's text is the folder."""
     source: dict[str, Any] = {"video_url": "{}/clip.mp4"}
-    told = {"prompt": "x"} | (source if endpoint.source == ("video_url",) else {"video": source}) | fields
+    told = {"prompt": "x"} | (source if endpoint.source_field == ("video_url",) else {"video": source}) | fields
 
     def filled(value: Any) -> Any:
         if isinstance(value, dict):
@@ -58,7 +58,7 @@ def ready(
         return value.format(folder) if isinstance(value, str) else value
 
     request = parse(endpoint.Request, filled(told))
-    with prepare(endpoint, request, model, settings, extras=extras, fetching=LOCAL) as job:
+    with prepare(endpoint, request, model, settings, overrides=overrides, fetcher=LOCAL) as job:
         return job
 
 
@@ -112,10 +112,10 @@ def test_every_download_goes_through_the_transport(name: str, folder: Path) -> N
 
     fields = {"video_url": str(folder / "clip.mp4")} | {name: "http://inside.example/x"}
     request = parse(ltx23.Request, {"prompt": "x"} | fields)
-    fetching = Fetching(allow_local=True, transport=httpx.MockTransport(refuse))
+    fetcher = Fetcher(allow_local=True, transport=httpx.MockTransport(refuse))
     with (
         pytest.raises(InvalidRequest, match="is not to be asked") as error,
-        prepare(ltx23.ENDPOINT, request, PUBLISHED, settings(folder), fetching=fetching),
+        prepare(ltx23.ENDPOINT, request, PUBLISHED, settings(folder), fetcher=fetcher),
     ):
         pass
     assert (asked, error.value.loc) == (["inside.example"], ("body", name))
@@ -135,8 +135,8 @@ def test_files_of_the_server_s_own_are_not_fetched(folder: Path, tmp_path: Path)
     request = parse(
         ltx23.Request, {"prompt": "x", "video_url": "https://here/clip", "end_image_url": "https://here/end"}
     )
-    fetching = Fetching(own_file=own.get, folder=tmp_path)
-    with prepare(ltx23.ENDPOINT, request, PUBLISHED, settings(folder), fetching=fetching) as job:
+    fetcher = Fetcher(own_file=own.get, folder=tmp_path)
+    with prepare(ltx23.ENDPOINT, request, PUBLISHED, settings(folder), fetcher=fetcher) as job:
         assert job.source.facts.num_frames == 24
         assert job.end_image is not None
     assert not list(tmp_path.iterdir())
@@ -151,9 +151,9 @@ def test_what_is_in_the_folder_is_not_fetched_again(folder: Path, tmp_path: Path
 
     fields = {"video_url": "http://inside.example/clip.mp4", "end_image_url": "http://inside.example/end.png"}
     request = parse(ltx23.Request, {"prompt": "x"} | fields)
-    fetching = Fetching(transport=httpx.MockTransport(answer), folder=tmp_path)
+    fetcher = Fetcher(transport=httpx.MockTransport(answer), folder=tmp_path)
     for _ in range(2):
-        with prepare(ltx23.ENDPOINT, request, PUBLISHED, settings(folder), fetching=fetching) as job:
+        with prepare(ltx23.ENDPOINT, request, PUBLISHED, settings(folder), fetcher=fetcher) as job:
             assert job.end_image is not None
     assert asked == ["/clip.mp4", "/end.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["end_image", "source"]
@@ -197,12 +197,14 @@ def test_a_plan_needs_no_installed_model(folder: Path) -> None:
 
 def test_what_the_command_line_asks_beyond_the_fields_reaches_the_plan(folder: Path) -> None:
     lora = PlannedAdapter("a", (0.5, 0.5), ("body", "loras", 0, "path"))
-    extras = Extras(new_frames=900, own_rate=True, adapters=(lora,), output="VP9 (.webm)", quality="low")
-    plan = ready(folder, settings(folder), extras=extras, seed=5, match_input_fps=False, fps=12).plan
+    overrides = Overrides(new_frames=900, own_rate=True, adapters=(lora,), output="VP9 (.webm)", quality="low")
+    plan = ready(folder, settings(folder), overrides=overrides, seed=5, match_input_fps=False, fps=12).plan
     assert (plan.adapters[0], plan.new_frames, plan.seed) == (lora, 900, 5)
     assert plan.rate == 24
     assert (plan.output, plan.quality, plan.write_mode) == ("VP9 (.webm)", "low", "balanced")
-    fast = ready(folder, settings(folder), extras=Extras(seed=6, write_mode="fast"), seed=5, video_quality="maximum")
+    fast = ready(
+        folder, settings(folder), overrides=Overrides(seed=6, write_mode="fast"), seed=5, video_quality="maximum"
+    )
     assert (fast.plan.seed, fast.plan.quality, fast.plan.write_mode) == (6, "maximum", "fast")
 
 
@@ -215,7 +217,7 @@ def test_a_request_without_a_seed_gets_one_that_every_client_can_hold(folder: Pa
 def test_the_plan_of_an_earlier_try_is_carried_out_again(folder: Path) -> None:
     plan = ready(folder, settings(folder)).plan
     request = parse(ltx23.Request, {"prompt": "another", "video_url": str(folder / "clip.mp4")})
-    with prepare(ltx23.ENDPOINT, request, PUBLISHED, settings(folder), fetching=LOCAL, plan=plan) as job:
+    with prepare(ltx23.ENDPOINT, request, PUBLISHED, settings(folder), fetcher=LOCAL, plan=plan) as job:
         assert job.plan is plan
 
 

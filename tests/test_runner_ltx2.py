@@ -16,10 +16,10 @@ from longtake.media.formats import OutputType, recipe
 from longtake.media.sound import num_samples
 from longtake.media.source import open_source
 from longtake.models.registry import card, missing
-from longtake.prepare import Extras, Fetching, prepare
+from longtake.output.soundtrack import FADE
+from longtake.prepare import Fetcher, Overrides, prepare
 from longtake.runner import Result, Runner
 from longtake.settings import settings
-from longtake.soundtrack import FADE
 from longtake.video import Span
 
 RATE, FRAMES, WIDTH, HEIGHT = Fraction(24000, 1001), 33, 112, 64
@@ -68,9 +68,9 @@ def run(runner: Runner, clip: Path, tmp_path: Path) -> Callable[..., Result]:
     def carry_out(source: Path = clip, kind: OutputType = "PRORES4444 (.mov)", **fields: Any) -> Result:
         given = {"prompt": "a red circle moving down", "video_url": str(source), "seed": 3}
         request = parse(ltx23.Request, given | QUICK | fields)
-        extras = Extras(new_frames=16, output=kind, quality="high", write_mode="fast")
-        local = Fetching(allow_local=True)
-        with prepare(ltx23.ENDPOINT, request, card("ltx2-tiny"), settings(), extras=extras, fetching=local) as job:
+        overrides = Overrides(new_frames=16, output=kind, quality="high", write_mode="fast")
+        local = Fetcher(allow_local=True)
+        with prepare(ltx23.ENDPOINT, request, card("ltx2-tiny"), settings(), overrides=overrides, fetcher=local) as job:
             return runner.run(job, tmp_path / f"out{job.plan.recipe.suffix}")
 
     return carry_out

@@ -19,7 +19,7 @@ from longtake.media.encode import Encoder
 from longtake.media.formats import OutputType, recipe
 from longtake.media.source import open_source
 from longtake.models.registry import card, missing
-from longtake.prepare import Extras, Fetching, Job, prepare
+from longtake.prepare import Fetcher, Job, Overrides, prepare
 from longtake.runner import Result, Runner
 from longtake.settings import Settings, settings
 from longtake.video import Progress, Span
@@ -27,7 +27,7 @@ from longtake.video import Progress, Span
 RATE = Fraction(24000, 1001)
 FRAMES, SIDE = 33, 480
 PROMPT = "a red circle moving right over a plain blue background"
-NOTHING_MORE = Extras()
+NO_OVERRIDES = Overrides()
 
 
 def footage() -> NDArray[np.uint8]:
@@ -69,8 +69,10 @@ def run(runner: Runner, clip: Path, tmp_path: Path) -> Callable[..., tuple[Resul
         video = {"video_url": str(clip)} | fields.pop("video", {})
         request = parse(module.Request, {"prompt": PROMPT, "resolution": "480p", "seed": 3, **fields, "video": video})
         own_rate = new_frames is not None and "frame_rate" not in fields
-        extras = Extras(new_frames=new_frames, own_rate=own_rate, output=kind, quality="maximum", write_mode="fast")
-        with ready(request, module.ENDPOINT, extras=extras) as job:
+        overrides = Overrides(
+            new_frames=new_frames, own_rate=own_rate, output=kind, quality="maximum", write_mode="fast"
+        )
+        with ready(request, module.ENDPOINT, overrides=overrides) as job:
             result = runner.run(job, tmp_path / f"out{job.plan.recipe.suffix}", on_progress=listen)
         return result, decoded(result.path)
 
@@ -82,12 +84,12 @@ def ready(
     endpoint: Endpoint[Any, Any] = ltxv098.ENDPOINT,
     here: Settings | None = None,
     *,
-    extras: Extras = NOTHING_MORE,
+    overrides: Overrides = NO_OVERRIDES,
     local: bool = True,
 ) -> AbstractContextManager[Job]:
     """A request of the embedded model's, made ready."""
-    fetching = Fetching(allow_local=local)
-    return prepare(endpoint, request, card("ltxv-tiny"), here or settings(), extras=extras, fetching=fetching)
+    fetcher = Fetcher(allow_local=local)
+    return prepare(endpoint, request, card("ltxv-tiny"), here or settings(), overrides=overrides, fetcher=fetcher)
 
 
 def decoded(path: Path) -> NDArray[np.uint8]:
@@ -263,7 +265,7 @@ def test_the_detail_pass_needs_an_upsampler(clip: Path, tmp_path: Path) -> None:
     request = parse(ltxv098.Request, {"prompt": PROMPT, "enable_detail_pass": True, "video": {"video_url": str(clip)}})
     with (
         pytest.raises(InvalidRequest, match="enable_detail_pass needs a latent upsampler") as error,
-        ready(request, here=bare, extras=Extras(new_frames=24)),
+        ready(request, here=bare, overrides=Overrides(new_frames=24)),
     ):
         pass
     assert error.value.loc == ("body", "enable_detail_pass")

@@ -10,18 +10,18 @@ class LongtakeError(Exception):
     """A failure that is said in one sentence: what was wrong, with which value, what would be right.
 
     `loc` names the offending field as pydantic does (`("body", "video", "strength")`), or is empty.
-    `ctx` holds the facts a client may read (limits, supported values); `given` is the offending value.
+    `ctx` holds the facts a client may read (limits, supported values); `value` is the offending value.
     """
 
     type: ClassVar[str] = "internal_server_error"
     status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, loc: Loc = (), given: Any = None, ctx: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, message: str, *, loc: Loc = (), value: Any = None, ctx: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.loc = loc
-        self.given = given
+        self.value = value
         self.ctx = dict(ctx or {})
 
     def detail(self) -> dict[str, Any]:
@@ -31,7 +31,7 @@ class LongtakeError(Exception):
             "msg": self.message,
             "type": self.type,
             "url": f"https://docs.fal.ai/errors#{self.type}",
-            "input": self.given,
+            "input": self.value,
         }
         return entry | ({"ctx": self.ctx} if self.ctx else {})
 

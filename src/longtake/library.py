@@ -20,7 +20,7 @@ from longtake.media.formats import OutputType, recipe
 from longtake.models.registry import ModelCard, card
 from longtake.parameters import LocalRequest, UserInput, local_request
 from longtake.plans import Plan
-from longtake.prepare import Fetching, Job, prepare
+from longtake.prepare import Fetcher, Job, prepare
 from longtake.settings import Settings, settings
 from longtake.video import OnProgress, ignore_progress
 
@@ -151,8 +151,8 @@ def runner(settings: Settings) -> "Runner":
 @contextmanager
 def opened(call: LocalRequest, settings: Settings) -> Iterator[Job]:
     """The job of a request, open as long as the block. The source may be a path of this machine."""
-    fetching = Fetching(allow_local=True)
-    with prepare(call.endpoint, call.request, call.card, settings, extras=call.extras, fetching=fetching) as job:
+    fetcher = Fetcher(allow_local=True)
+    with prepare(call.endpoint, call.request, call.card, settings, overrides=call.overrides, fetcher=fetcher) as job:
         yield job
 
 
@@ -163,7 +163,7 @@ def output_type(out: Path) -> OutputType:
         raise InvalidRequest(
             f"{out.name} ends in {out.suffix or 'no suffix'}; its type is told by one of {', '.join(types)}.",
             loc=("output",),
-            given=str(out),
+            value=str(out),
         )
     return types[out.suffix.lower()]
 
@@ -196,4 +196,4 @@ def _is_same(out: Path, source: str) -> bool:
 
 
 def _refusal(out: Path, reason: str) -> InvalidRequest:
-    return InvalidRequest(reason, loc=("output",), given=str(out))
+    return InvalidRequest(reason, loc=("output",), value=str(out))

@@ -73,7 +73,7 @@ def check_url(url: str, trusted_hosts: Collection[str] = ()) -> httpx.URL:
         return _read(url, {host.lower() for host in trusted_hosts})
     except ValueError as error:
         shown = url if len(url) <= 80 else url[:77] + "..."
-        raise InvalidRequest(f"{shown!r} {error}.", given=shown) from None
+        raise InvalidRequest(f"{shown!r} {error}.", value=shown) from None
 
 
 def _read(text: str, trusted: Collection[str]) -> httpx.URL:

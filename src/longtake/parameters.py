@@ -17,11 +17,11 @@ from pydantic.fields import FieldInfo
 
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.endpoints.fields import LoRAWeight, Seed, planned_loras
-from longtake.endpoints.validation import parse
+from longtake.endpoints.validation import dotted, parse
 from longtake.errors import InvalidRequest
 from longtake.media.formats import OutputType, Quality, WriteMode
 from longtake.models.registry import ModelCard, card
-from longtake.prepare import Extras
+from longtake.prepare import Overrides
 from longtake.settings import Settings
 
 NEW_FRAMES = 96
@@ -134,7 +134,7 @@ def _listed(given: Any) -> Sequence[Any]:
 def parameters(endpoint: str) -> tuple[Parameter, ...]:
     """The parameters of the endpoint with this id, in the order of its request's fields; the source is none of them."""
     known = ENDPOINTS[endpoint]
-    fields = [(loc, info) for loc, info in _leaves(known.Request) if loc != known.source]
+    fields = [(loc, info) for loc, info in _leaves(known.Request) if loc != known.source_field]
     names = [loc[-1] for loc, _ in fields]
     made = []
     for loc, info in fields:
@@ -164,7 +164,7 @@ def item(given: Any, items: type[BaseModel], name: str) -> dict[str, Any]:
     first, *others = items.model_fields
     head, *rest = re.split(rf",(?=(?:{'|'.join(others)})=)", text.removeprefix(f"{first}="))
     if not head:
-        raise InvalidRequest(f"{name} {text!r} names no {first}; it is written {item_syntax(items)}.", given=text)
+        raise InvalidRequest(f"{name} {text!r} names no {first}; it is written {item_syntax(items)}.", value=text)
     return {first: head} | dict(part.split("=", 1) for part in rest)
 
 
@@ -186,7 +186,7 @@ def _size(given: Any, parameter: Parameter) -> Any:
         raise InvalidRequest(
             f"{parameter.name} is {given!r}; it must be {', '.join(parameter.choices[:-1])}, or as in 1280x720.",
             loc=("body", *parameter.loc),
-            given=given,
+            value=given,
         )
     return given
 
@@ -199,7 +199,7 @@ def request_data(
     Raises InvalidRequest for a name that the endpoint does not have, naming the endpoints that have it.
     """
     known = {one.name: one for one in parameters(endpoint.id)}
-    values: dict[Path, Any] = {} if source is None else {endpoint.source: source}
+    values: dict[Path, Any] = {} if source is None else {endpoint.source_field: source}
     for name, value in given.items():
         if value is None or (isinstance(value, list | tuple) and not value):
             continue
@@ -212,13 +212,13 @@ def request_data(
         for parent in parents:
             inner = place.get(parent, {})
             if not isinstance(inner, Mapping):
-                raise InvalidRequest(f"{parent} is {inner!r}; it must be an object.", loc=("body", parent), given=inner)
+                raise InvalidRequest(f"{parent} is {inner!r}; it must be an object.", loc=("body", parent), value=inner)
             place[parent] = place = dict(inner)
         place[name] = value
-    if _at(data, endpoint.source) is None:
+    if _at(data, endpoint.source_field) is None:
         raise InvalidRequest(
-            f"No source is named: give the video's path or URL, or {'.'.join(endpoint.source)} in a request's JSON.",
-            loc=("body", *endpoint.source),
+            f"No source is named: give the video's path or URL, or {dotted(endpoint.source_field)} in a request's JSON.",
+            loc=("body", *endpoint.source_field),
         )
     return data
 
@@ -229,11 +229,11 @@ def _unknown(name: str, value: Any, endpoint: Endpoint[Any, Any]) -> InvalidRequ
         return InvalidRequest(
             f"{name} is not an option of {endpoint.name}; these endpoints have it: {', '.join(others)}.",
             loc=("body", name),
-            given=value,
+            value=value,
         )
     near = get_close_matches(name, [one.name for one in parameters(endpoint.id)], 1)
     hint = f"; perhaps {near[0]} is meant" if near else ""
-    return InvalidRequest(f"{name} is not an option of {endpoint.name}{hint}.", loc=("body", name), given=value)
+    return InvalidRequest(f"{name} is not an option of {endpoint.name}{hint}.", loc=("body", name), value=value)
 
 
 def _at(data: Any, loc: Path) -> Any:
@@ -263,7 +263,7 @@ class LocalRequest:
     endpoint: Endpoint[Any, Any]
     request: BaseModel
     card: ModelCard
-    extras: Extras
+    overrides: Overrides
 
 
 def local_request(
@@ -278,18 +278,18 @@ def local_request(
     beside = _beside(named, endpoint)
     _check_file(endpoint, named, given.output, beside)
     data = request_data(endpoint, named, given.base, given.source)
-    counted = endpoint.count is not None and endpoint.count in data
+    counted = endpoint.count_field is not None and endpoint.count_field in data
     if counted and beside.new_frames is not None:
         raise InvalidRequest(
-            f"Both {endpoint.count} and new_frames are given; give one of them.",
-            loc=("body", str(endpoint.count)),
-            given=data[str(endpoint.count)],
+            f"Both {endpoint.count_field} and new_frames are given; give one of them.",
+            loc=("body", str(endpoint.count_field)),
+            value=data[str(endpoint.count_field)],
         )
-    if endpoint.matches_rate is not None and any(name in named for name in endpoint.rates):
-        data.setdefault(endpoint.matches_rate, False)
-    extras = Extras(
+    if endpoint.match_rate_field is not None and any(name in named for name in endpoint.rate_fields):
+        data.setdefault(endpoint.match_rate_field, False)
+    overrides = Overrides(
         new_frames=None if counted else beside.new_frames or NEW_FRAMES,
-        own_rate=not any(name in data for name in (*endpoint.rates, endpoint.matches_rate)),
+        own_rate=not any(name in data for name in (*endpoint.rate_fields, endpoint.match_rate_field)),
         seed=beside.seed,
         adapters=planned_loras(beside.lora),
         output=given.output,
@@ -297,7 +297,7 @@ def local_request(
         write_mode=beside.write_mode,
     )
     request = parse(endpoint.Request, data, forbid_unknown=True)
-    return LocalRequest(endpoint, request, endpoint.card(settings) if model is None else card(model), extras)
+    return LocalRequest(endpoint, request, endpoint.card(settings) if model is None else card(model), overrides)
 
 
 def _beside(named: dict[str, Any], endpoint: Endpoint[Any, Any]) -> Beside:
@@ -313,7 +313,7 @@ def _check_file(
     endpoint: Endpoint[Any, Any], named: Mapping[str, Any], output: OutputType | None, beside: Beside
 ) -> None:
     """Raises InvalidRequest where a parameter contradicts the wanted format of the file."""
-    fields = endpoint.output
+    fields = endpoint.output_fields
     wanted = (
         (fields.type, output, "the file's suffix"),
         (fields.quality, beside.quality, "quality"),
@@ -325,5 +325,5 @@ def _check_file(
             raise InvalidRequest(
                 f"{name} is {option!r}, and {by} asks for {value!r}; give one of them.",
                 loc=("body", name),
-                given=option,
+                value=option,
             )

@@ -43,7 +43,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Extras:
+class Overrides:
     """Wishes of the command line and the library beyond a request's fields; None leaves it to the request.
 
     `new_frames`: the whole source is kept and so many frames are added. `own_rate`: the output plays at the source's
@@ -58,7 +58,7 @@ class Extras:
     quality: Quality | None = None
     write_mode: WriteMode | None = None
 
-    def applied(self, options: OptionsT) -> OptionsT:
+    def apply(self, options: OptionsT) -> OptionsT:
         """The options of a request with these wishes in place of its own."""
         return replace(
             options,
@@ -77,7 +77,7 @@ def _no_file(url: str) -> Path | None:
 
 
 @dataclass(frozen=True)
-class Fetching:
+class Fetcher:
     """The way to the files that a request names.
 
     `allow_local`: they may be paths of this machine. `own_file(url)` finds the file of an address that is this
@@ -114,8 +114,8 @@ def prepare(
     card: ModelCard,
     settings: Settings,
     *,
-    extras: Extras = Extras(),
-    fetching: Fetching = Fetching(),
+    overrides: Overrides = Overrides(),
+    fetcher: Fetcher = Fetcher(),
     plan: Plan | None = None,
 ) -> Iterator[Job]:
     """Fetches and opens what the request names and plans the work; the source closes with the block.
@@ -126,11 +126,11 @@ def prepare(
     check_family(endpoint, card)
     limits = Limits(max_pixels=settings.max_source_pixels, max_duration_s=settings.max_source_duration_s)
     with ExitStack() as stack:
-        home = fetching.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="longtake-")))
-        with naming(endpoint.source):
-            video = fetching.fetch(endpoint.source_url(request), "source", home, settings)
+        home = fetcher.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="longtake-")))
+        with naming(endpoint.source_field):
+            video = fetcher.fetch(endpoint.source_url(request), "source", home, settings)
             source = stack.enter_context(open_source(video, limits=limits))
-        options = extras.applied(endpoint.options(request, source.facts))
+        options = overrides.apply(endpoint.options(request, source.facts))
         if plan is None:
             if options.acceleration is None:
                 options = replace(options, acceleration=settings.acceleration)
@@ -139,8 +139,8 @@ def prepare(
         check_parts(endpoint, plan, card, settings)
         image = None
         if options.end_image is not None:
-            with naming((str(endpoint.end_image),), in_message=True):
-                image = open_still(fetching.fetch(options.end_image, "end_image", home, settings), limits=limits)
+            with naming((str(endpoint.end_image_field),), in_message=True):
+                image = open_still(fetcher.fetch(options.end_image, "end_image", home, settings), limits=limits)
         yield Job(endpoint, card, source, plan, image)
 
 
@@ -164,7 +164,7 @@ def check_family(endpoint: Endpoint[Any, Any], card: ModelCard) -> None:
         raise InvalidRequest(
             f"{card.name} cannot do what {endpoint.id} asks for; {', '.join(able)} can.",
             loc=("model",),
-            given=card.name,
+            value=card.name,
             ctx={"supported": able},
         )
 
@@ -177,11 +177,11 @@ def check_parts(endpoint: Endpoint[Any, Any], plan: Plan, card: ModelCard, setti
     if missing(card, settings):
         return
     if plan.num_passes > 1 and "upsampler" not in located(card, settings):
-        field = endpoint.second_pass
+        field = endpoint.second_pass_field
         raise NotSupported(
             f"{field or endpoint.id} needs a latent upsampler, and {card.name} has none on this machine.",
             loc=("body", field) if field else ("body",),
-            given=True,
+            value=True,
         )
     for one in plan.adapters:
         if one.own:

@@ -12,21 +12,21 @@ from PIL import Image, ImageOps
 from longtake.endpoints import Endpoint
 from longtake.families import FAMILIES
 from longtake.families.family import Context, Frames, Parts, Work
-from longtake.joining import Joining
 from longtake.media.crf import compress
 from longtake.media.source import open_source
 from longtake.models.lora_files import Fetch
 from longtake.models.loras import LoraCache, applied, load_adapters
 from longtake.models.registry import ModelCard
+from longtake.output.joining import Joining
+from longtake.output.soundtrack import context_part
+from longtake.output.source_frames import source_sound
+from longtake.output.writer import ProgressRelay, video_writer
 from longtake.plans import Plan
 from longtake.prepare import Job
 from longtake.safety import checker as safety_checker
 from longtake.sampling.resume import NO_RESUME, Resume
 from longtake.settings import Settings
-from longtake.soundtrack import context_part
-from longtake.source_frames import source_sound
-from longtake.video import OnProgress, Progress, Source, ignore_progress
-from longtake.video_writer import ProgressRelay, video_writer
+from longtake.video import OnProgress, Progress, VideoInfo, ignore_progress
 
 IMAGE_CRF = 33
 """The end image goes through H.264 at this constant rate factor: the model learned from frames of videos."""
@@ -40,7 +40,7 @@ class Result:
     path: Path
     content_type: str
     file_size: int
-    facts: Source
+    facts: VideoInfo
     endpoint: Endpoint[Any, Any]
     plan: Plan
     prompt: str

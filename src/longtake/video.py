@@ -9,7 +9,7 @@ Transfer = Literal["sdr", "pq", "hlg"]
 
 
 @dataclass(frozen=True)
-class Sound:
+class SoundInfo:
     """The sound of a source, as stored: `rate` in Hz, `layout` in FFmpeg's names (mono, stereo, 5.1)."""
 
     rate: int
@@ -18,7 +18,7 @@ class Sound:
 
 
 @dataclass(frozen=True)
-class Source:
+class VideoInfo:
     """A probed video.
 
     `width, height` are those a viewer sees: after rotation, mirroring and pixel aspect. `rate` is exact, and
@@ -39,7 +39,7 @@ class Source:
     bit_depth: int = 8
     transfer: Transfer = "sdr"
     alpha: bool = False
-    sound: Sound | None = None
+    sound: SoundInfo | None = None
 
     @property
     def duration_s(self) -> float:

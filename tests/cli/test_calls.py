@@ -18,7 +18,7 @@ from tests.endpoints.planning import CLIP
 
 def counted(endpoint: Endpoint[Any, Any]) -> list[str]:
     """The endpoint's own count, as an option."""
-    return [f"--{str(endpoint.count).replace('_', '-')}", "2" if endpoint.count == "duration" else "121"]
+    return [f"--{str(endpoint.count_field).replace('_', '-')}", "2" if endpoint.count_field == "duration" else "121"]
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS.values(), ids=named)
@@ -27,26 +27,26 @@ def test_frames_are_added_to_the_whole_source_unless_the_endpoint_s_count_is_ask
 ) -> None:
     for args, new_frames in (([], NEW_FRAMES), (["--new-frames", "10"], 10)):
         call = call_of(*args, endpoint=endpoint)
-        assert call.extras.new_frames == new_frames
+        assert call.overrides.new_frames == new_frames
         plan = plan_of(call)
         assert (plan.shown_frames, plan.new_frames) == (100, new_frames)
-    if endpoint.count is not None:
-        assert call_of(*counted(endpoint), endpoint=endpoint).extras.new_frames is None
+    if endpoint.count_field is not None:
+        assert call_of(*counted(endpoint), endpoint=endpoint).overrides.new_frames is None
 
 
-@pytest.mark.parametrize("endpoint", [one for one in ENDPOINTS.values() if one.count], ids=named)
+@pytest.mark.parametrize("endpoint", [one for one in ENDPOINTS.values() if one.count_field], ids=named)
 def test_the_endpoint_s_count_and_added_frames_exclude_each_other(endpoint: Endpoint[Any, Any]) -> None:
     args = counted(endpoint)
-    with pytest.raises(InvalidRequest, match=f"Both {endpoint.count} and new_frames are given") as error:
+    with pytest.raises(InvalidRequest, match=f"Both {endpoint.count_field} and new_frames are given") as error:
         call_of(*args, "--new-frames", "10", endpoint=endpoint)
-    assert error.value.loc == ("body", endpoint.count)
+    assert error.value.loc == ("body", endpoint.count_field)
 
 
 def test_a_count_in_the_json_request_counts(tmp_path: Path) -> None:
     file = tmp_path / "request.json"
     file.write_text(json.dumps({"num_frames": 161, "fps": 12, "match_input_fps": False}))
     call = call_of("--json-input", str(file), endpoint=V23)
-    assert (call.extras.new_frames, call.extras.own_rate) == (None, False)
+    assert (call.overrides.new_frames, call.overrides.own_rate) == (None, False)
     assert plan_of(call).billed_frames == 161
 
 
@@ -80,7 +80,7 @@ def test_the_source_s_rate_stays_unless_another_is_asked(
 @pytest.mark.parametrize("endpoint", ENDPOINTS.values(), ids=named)
 def test_a_seed_and_loras_go_with_every_endpoint(endpoint: Endpoint[Any, Any]) -> None:
     call = call_of("--seed", "5", "--lora", "b,scale=2", "--lora", "a,weight_name=c", endpoint=endpoint)
-    options = call.extras.applied(call.endpoint.options(call.request, CLIP))
+    options = call.overrides.apply(call.endpoint.options(call.request, CLIP))
     assert options.seed == 5
     (first, second), passes = options.adapters[:2], plan_of(call).num_passes
     assert (first.source, first.scales[:passes], first.weight_name, first.own) == ("b", (2,) * passes, None, False)

@@ -72,7 +72,7 @@ def test_every_field_but_the_source_has_an_option_and_no_two_share_one(endpoint:
         for inner in (field.annotation.model_fields if is_model(field) else [None])
     }
     known = parameters(endpoint.id)
-    assert {one.loc for one in known} == fields - {endpoint.source}
+    assert {one.loc for one in known} == fields - {endpoint.source_field}
     assert len({one.flag for one in known}) == len(known)
 
 
@@ -96,7 +96,7 @@ def test_help_tells_the_limits_of_the_endpoint_s_own_fields() -> None:
 def test_help_tells_what_happens_without_a_count_or_a_rate() -> None:
     for name in ("0.9.8", "2.3", "2.3-quality", "2.3-seconds", "0.9.7-dev"):
         known = endpoints.endpoint(name)
-        flag = f"--{known.count}".replace("_", "-")
+        flag = f"--{known.count_field}".replace("_", "-")
         assert told(known)[flag].endswith("Without it and --new-frames 96 frames are added to the whole source.")
         assert "default: 121" not in told(known)[flag]
     assert told(V098)["--frame-rate"].endswith("Without it the video plays at the source's own rate.")

@@ -14,7 +14,7 @@ from longtake.media.encode import Encoder
 from longtake.media.formats import recipe
 from longtake.media.source import open_source
 from longtake.models.registry import card, missing
-from longtake.prepare import Extras, Fetching, prepare
+from longtake.prepare import Fetcher, Overrides, prepare
 from longtake.runner import Result, Runner
 from longtake.settings import settings
 from longtake.video import Span
@@ -57,13 +57,13 @@ def make(runner: Runner, clip: Path, tmp_path: Path) -> Make:
         model = card(endpoint.models[1])
         if missing(model, settings()):
             pytest.skip(f"the weights of {model.name} are not in the package")
-        *parents, last = endpoint.source
+        *parents, last = endpoint.source_field
         place: Any = {last: str(clip)}
         for name in parents:
             place = {name: place}
-        extras = Extras(new_frames=NEW, own_rate=True, seed=3, write_mode="fast")
-        request, local = request_of(endpoint, {**fields, **place}), Fetching(allow_local=True)
-        with prepare(endpoint, request, model, settings(), extras=extras, fetching=local) as job:
+        overrides = Overrides(new_frames=NEW, own_rate=True, seed=3, write_mode="fast")
+        request, local = request_of(endpoint, {**fields, **place}), Fetcher(allow_local=True)
+        with prepare(endpoint, request, model, settings(), overrides=overrides, fetcher=local) as job:
             return runner.run(job, tmp_path / f"{len(list(tmp_path.iterdir()))}{job.plan.recipe.suffix}")
 
     return carry_out

@@ -16,7 +16,7 @@ from longtake.endpoints.fields import LoRAWeight, VideoFile, planned_loras
 from longtake.endpoints.tariff import Tariff
 from longtake.families.ltx2 import FAMILY
 from longtake.families.ltx2.options import LTX2Options, Modality
-from longtake.video import Source
+from longtake.video import VideoInfo
 
 
 class Footage(BaseModel):
@@ -44,7 +44,7 @@ class Response(BaseModel):
     seed: int
 
 
-def options(request: Request, source: Source) -> LTX2Options:
+def options(request: Request, source: VideoInfo) -> LTX2Options:
     """The request as the family's options."""
     return LTX2Options(
         prompt=request.text,
@@ -74,10 +74,10 @@ ENDPOINT = Endpoint(
     Response=Response,
     options=options,
     tariff=Tariff("frames", Decimal("0.001"), lambda plan: Fraction(plan.new_frames)),
-    source=("footage", "address"),
-    count="length",
-    end_image="picture",
-    loras="adapters",
+    source_field=("footage", "address"),
+    count_field="length",
+    end_image_field="picture",
+    loras_field="adapters",
 )
 
 if __name__ == "__main__":

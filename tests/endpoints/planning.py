@@ -12,9 +12,9 @@ from longtake.endpoints import Endpoint
 from longtake.endpoints.validation import parse
 from longtake.errors import InvalidRequest
 from longtake.models.registry import ModelCard, card
-from longtake.video import Source
+from longtake.video import VideoInfo
 
-CLIP = Source("mp4", "h264", 1920, 1080, Fraction(24000, 1001), 100)
+CLIP = VideoInfo("mp4", "h264", 1920, 1080, Fraction(24000, 1001), 100)
 PROMPT = "a prompt"
 SEED = 7
 
@@ -22,7 +22,7 @@ SEED = 7
 def request_of(endpoint: Endpoint[Any, Any], fields: Mapping[str, Any]) -> Any:
     """The request with a prompt, the source `x` and these fields; those of a nested object join what is there."""
     data: dict[str, Any] = {"prompt": PROMPT, **fields}
-    *parents, last = endpoint.source
+    *parents, last = endpoint.source_field
     place = data
     for name in parents:
         place[name] = place = dict(place.get(name, {}))
@@ -30,14 +30,14 @@ def request_of(endpoint: Endpoint[Any, Any], fields: Mapping[str, Any]) -> Any:
     return parse(endpoint.Request, data)
 
 
-def options_of(endpoint: Endpoint[Any, Any], fields: Mapping[str, Any], source: Source = CLIP) -> Any:
+def options_of(endpoint: Endpoint[Any, Any], fields: Mapping[str, Any], source: VideoInfo = CLIP) -> Any:
     return endpoint.options(request_of(endpoint, fields), source)
 
 
 def plan_of(
     endpoint: Endpoint[Any, Any],
     fields: Mapping[str, Any],
-    source: Source = CLIP,
+    source: VideoInfo = CLIP,
     model: ModelCard | None = None,
     *,
     new_frames: int | None = None,
@@ -64,7 +64,7 @@ class Effect:
     options: Mapping[str, Any]
     plan: Mapping[str, Any] = field(default_factory=dict)
     base: Mapping[str, Any] = field(default_factory=dict)
-    source: Source = CLIP
+    source: VideoInfo = CLIP
 
     def check(self, endpoint: Endpoint[Any, Any]) -> None:
         before = options_of(endpoint, self.base, self.source)

@@ -22,19 +22,21 @@ from longtake.parameters import parameters
 from longtake.plans import FORM, Plan
 from longtake.service.openapi import camel, document
 from longtake.settings import settings
-from longtake.video import Sound, Source
+from longtake.video import SoundInfo, VideoInfo
 from tests.cli.running import run
 from tests.endpoints.conftest import LENGTH, NEW, Make, frames_of
 from tests.endpoints.planning import SEED, options_of, plan_of, request_of
 
-SOURCE = Source("mp4", "h264", 1280, 720, Fraction(25), 100, sound=Sound(48_000, 2, "stereo"))
+SOURCE = VideoInfo("mp4", "h264", 1280, 720, Fraction(25), 100, sound=SoundInfo(48_000, 2, "stereo"))
 
 EVERY = pytest.mark.parametrize("one", ENDPOINTS.values(), ids=lambda one: one.name)
 
 
 def needed(one: Endpoint[Any, Any]) -> dict[str, Any]:
     """A value for each list that a request needs beside its prompt and its source."""
-    return {name: [] for name, info in one.Request.model_fields.items() if info.is_required() and name == one.loras}
+    return {
+        name: [] for name, info in one.Request.model_fields.items() if info.is_required() and name == one.loras_field
+    }
 
 
 @pytest.fixture(params=ENDPOINTS.values(), ids=lambda one: one.name)
@@ -80,18 +82,25 @@ def test_no_two_documents_share_a_name() -> None:
 @EVERY
 def test_its_source_is_a_field_of_its_request(one: Endpoint[Any, Any]) -> None:
     assert one.source_url(request_of(one, needed(one))) == "x"
-    with pytest.raises(InvalidRequest, match=f"{one.source[0]} is missing") as error:
+    with pytest.raises(InvalidRequest, match=f"{one.source_field[0]} is missing") as error:
         parse(one.Request, {})
     assert error.value.status == 422
 
 
 @EVERY
 def test_the_fields_it_names_are_its_request_s_own(one: Endpoint[Any, Any]) -> None:
-    names = {one.count, *one.rates, one.matches_rate, one.second_pass, one.end_image, one.loras}
-    names |= {one.output.type, one.output.quality, one.output.write_mode}
+    names = {
+        one.count_field,
+        *one.rate_fields,
+        one.match_rate_field,
+        one.second_pass_field,
+        one.end_image_field,
+        one.loras_field,
+    }
+    names |= {one.output_fields.type, one.output_fields.quality, one.output_fields.write_mode}
     assert names - {None} <= set(one.Request.model_fields)
-    image = {} if one.end_image is None else {one.end_image: "a picture"}
-    assert options_of(one, needed(one) | image, SOURCE).end_image == image.get(str(one.end_image))
+    image = {} if one.end_image_field is None else {one.end_image_field: "a picture"}
+    assert options_of(one, needed(one) | image, SOURCE).end_image == image.get(str(one.end_image_field))
 
 
 @EVERY
@@ -135,7 +144,11 @@ def test_its_file_is_an_mp4_of_high_quality_unless_another_is_asked(plan: Plan) 
 
 @EVERY
 def test_what_it_is_told_of_the_file_is_in_the_plan(one: Endpoint[Any, Any]) -> None:
-    asked = {one.output.type: "VP9 (.webm)", one.output.quality: "low", one.output.write_mode: "fast"}
+    asked = {
+        one.output_fields.type: "VP9 (.webm)",
+        one.output_fields.quality: "low",
+        one.output_fields.write_mode: "fast",
+    }
     fields = {name: value for name, value in asked.items() if name is not None}
     made = plan_of(one, needed(one) | fields, SOURCE)
     assert set(fields.values()) <= {made.output, made.quality, made.write_mode}
@@ -146,7 +159,7 @@ def test_its_options_on_the_command_line_reach_every_field(one: Endpoint[Any, An
     known = parameters(one.id)
     names = [parameter.name for parameter in known]
     assert len(set(names)) == len(names)
-    assert {parameter.loc for parameter in known} | {one.source} == set(leaves(one.Request))
+    assert {parameter.loc for parameter in known} | {one.source_field} == set(leaves(one.Request))
     shown = signature(one.id).parameters
     assert {*names, "seed", "lora"} <= set(shown)
 

@@ -19,14 +19,14 @@ from longtake.families.ltx2.options import Modality
 from longtake.families.ltx2.plan import LTX2Plan, source_clock
 from longtake.models.registry import CAMERAS, card
 from longtake.plans import PlannedAdapter, frames_on_clock
-from longtake.video import Source, Span
+from longtake.video import Span, VideoInfo
 from tests.endpoints.planning import CLIP, plan_of, request_of
 
 PUBLISHED, TINY = card("ltx-2.3"), card("ltx2-tiny")
 DISTILL = PlannedAdapter("distill", (0.2, 0.5), ("body", "distill_lora_first_pass_scale"), own=True)
 
 
-def planned(source: Source = CLIP, model: Any = PUBLISHED, new_frames: int | None = None, **fields: Any) -> LTX2Plan:
+def planned(source: VideoInfo = CLIP, model: Any = PUBLISHED, new_frames: int | None = None, **fields: Any) -> LTX2Plan:
     plan = plan_of(ltx23.ENDPOINT, fields, source, model, new_frames=new_frames)
     assert isinstance(plan, LTX2Plan)
     return plan
@@ -322,7 +322,7 @@ def test_the_context_is_snapped_and_counts(fields: dict[str, Any], context: int,
 
 def test_a_context_that_leaves_no_room_says_by_how_much() -> None:
     with pytest.raises(InvalidRequest, match="num_frames must be at least 122, 1 more") as error:
-        planned(source=Source("mp4", "h264", 64, 64, Fraction(24), 300), num_context_frames=121)
+        planned(source=VideoInfo("mp4", "h264", 64, 64, Fraction(24), 300), num_context_frames=121)
     assert error.value.loc == ("body", "num_context_frames")
 
 
@@ -348,7 +348,7 @@ def test_lengths_rates_and_sizes_are_exact(
     fps: float | None,
     model: Any,
 ) -> None:
-    source = Source("mp4", "h264", width, height, rate, frames)
+    source = VideoInfo("mp4", "h264", width, height, rate, frames)
     asked = size if isinstance(size, str) else {"width": size[0], "height": size[1]}
     fields: dict[str, Any] = {"num_frames": num_frames, "extend_direction": direction, "video_size": asked}
     fields |= {} if fps is None else {"match_input_fps": False, "fps": fps}

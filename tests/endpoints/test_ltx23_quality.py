@@ -9,7 +9,7 @@ import pytest
 from longtake.endpoints import ltx2, ltx23_quality
 from longtake.errors import InvalidRequest
 from longtake.families.ltx2.options import Modality
-from longtake.video import Source
+from longtake.video import VideoInfo
 from tests.endpoints.conftest import LENGTH, NEW, Make, frames_of, sound_of
 from tests.endpoints.planning import REQUIRED, Effect, check_ranges, plan_of, request_of, schema_of
 
@@ -142,7 +142,7 @@ def test_no_field_is_left_out() -> None:
 
 
 def test_the_context_goes_no_further_than_the_source_and_is_never_below_nine() -> None:
-    short = Source("mp4", "h264", 640, 480, Fraction(24), 20)
+    short = VideoInfo("mp4", "h264", 640, 480, Fraction(24), 20)
     plan = plan_of(ENDPOINT, {"num_context_frames": 121, "num_frames": 161}, short)
     assert (plan.context_frames, plan.new_frames) == (17, 144)
     assert "the source has no more" in plan.notes[0]
@@ -164,7 +164,7 @@ def test_more_than_a_window_holds_goes_on_in_windows() -> None:
 
 
 def test_the_size_is_exact_where_the_published_one_is_aligned() -> None:
-    assert plan_of(ENDPOINT, {}, Source("mp4", "h264", 1000, 562, Fraction(24), 100)).size == (1000, 562)
+    assert plan_of(ENDPOINT, {}, VideoInfo("mp4", "h264", 1000, 562, Fraction(24), 100)).size == (1000, 562)
     assert set(ltx2.PRESETS) >= {"square", "landscape_16_9"}
 
 

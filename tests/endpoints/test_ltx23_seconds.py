@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from longtake.endpoints import ltx23, ltx23_seconds
-from longtake.video import Source
+from longtake.video import VideoInfo
 from tests.endpoints.conftest import LENGTH, NEW, Make, frames_of
 from tests.endpoints.planning import (
     PROMPT,
@@ -23,7 +23,7 @@ from tests.endpoints.planning import (
 )
 
 ENDPOINT = ltx23_seconds.ENDPOINT
-LONG = Source("mp4", "h264", 1280, 720, Fraction(24), 1000)
+LONG = VideoInfo("mp4", "h264", 1280, 720, Fraction(24), 1000)
 
 PUBLISHED = {
     "video_url": (REQUIRED,),
@@ -38,7 +38,7 @@ def test_the_request_is_the_published_one() -> None:
     assert schema_of(ENDPOINT.Request) == PUBLISHED
     assert list(schema_of(ENDPOINT.Request)) == list(PUBLISHED)
     assert list(ENDPOINT.Response.model_fields) == ["video"]
-    assert ENDPOINT.count == "duration"
+    assert ENDPOINT.count_field == "duration"
 
 
 def test_ranges_are_inclusive_and_name_the_field() -> None:
@@ -98,7 +98,7 @@ def test_no_field_is_left_out() -> None:
     [(5, Fraction(24), 120), (2.02, Fraction(25), 50), (20, Fraction(60), 1200), (3, Fraction(24000, 1001), 72)],
 )
 def test_seconds_become_whole_frames_of_the_source_s_rate(duration: float, rate: Fraction, new: int) -> None:
-    plan = plan_of(ENDPOINT, {"duration": duration}, Source("mp4", "h264", 640, 480, rate, 200))
+    plan = plan_of(ENDPOINT, {"duration": duration}, VideoInfo("mp4", "h264", 640, 480, rate, 200))
     assert (plan.new_frames, plan.rate) == (new, rate)
     assert plan.billed_units == round(duration), "whole seconds stay whole at any rate"
     assert plan.price_usd == plan.billed_units / 10
@@ -115,12 +115,12 @@ def test_seconds_become_whole_frames_of_the_source_s_rate(duration: float, rate:
     ],
 )
 def test_without_a_word_the_context_is_what_fits(source: int, fields: dict[str, Any], context: int) -> None:
-    plan = plan_of(ENDPOINT, fields, Source("mp4", "h264", 640, 480, Fraction(24), source))
+    plan = plan_of(ENDPOINT, fields, VideoInfo("mp4", "h264", 640, 480, Fraction(24), source))
     assert plan.context_frames == context
 
 
 def test_what_was_not_asked_for_is_not_said_to_be() -> None:
-    plan = plan_of(ENDPOINT, {}, Source("mp4", "h264", 640, 480, Fraction(24), 60))
+    plan = plan_of(ENDPOINT, {}, VideoInfo("mp4", "h264", 640, 480, Fraction(24), 60))
     assert (plan.context_frames, plan.notes) == (57, ())
 
 

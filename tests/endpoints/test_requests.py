@@ -19,20 +19,20 @@ from longtake.families.ltxv.plan import LTXVPlan
 from longtake.families.ltxv.profiles import NAG_SCALE, NONE
 from longtake.models.registry import card
 from longtake.settings import PriceSetting
-from longtake.video import Source
+from longtake.video import VideoInfo
 from tests.endpoints.planning import CLIP, options_of, plan_of, request_of
 
 DEV, TINY = card("ltxv-13b-0.9.7-dev"), card("ltxv-tiny")
-LONG = Source("mp4", "h264", 1920, 1080, Fraction(24), 300)
+LONG = VideoInfo("mp4", "h264", 1920, 1080, Fraction(24), 300)
 
 
-def plan_097(source: Source = CLIP, new_frames: int | None = None, **fields: Any) -> LTXVPlan:
+def plan_097(source: VideoInfo = CLIP, new_frames: int | None = None, **fields: Any) -> LTXVPlan:
     plan = plan_of(ltxv097.ENDPOINT, fields, source, new_frames=new_frames)
     assert isinstance(plan, LTXVPlan)
     return plan
 
 
-def plan_098(source: Source = CLIP, model: Any = None, new_frames: int | None = None, **fields: Any) -> LTXVPlan:
+def plan_098(source: VideoInfo = CLIP, model: Any = None, new_frames: int | None = None, **fields: Any) -> LTXVPlan:
     plan = plan_of(ltxv098.ENDPOINT, fields, source, model, new_frames=new_frames)
     assert isinstance(plan, LTXVPlan)
     return plan
@@ -127,7 +127,7 @@ def test_097_takes_the_video_from_its_start_frame() -> None:
 
 
 def test_097_keeps_the_sources_rate_up_to_sixty() -> None:
-    fast = Source("mp4", "h264", 1920, 1080, Fraction(120), 120)
+    fast = VideoInfo("mp4", "h264", 1920, 1080, Fraction(120), 120)
     plan = plan_097(fast)
     assert plan.rate == plan.context.rate == Fraction(60)
     assert plan.speed == 1
@@ -191,7 +191,7 @@ def test_098_long_video_goes_in_windows() -> None:
 
 @pytest.mark.parametrize(("num_frames", "context", "new"), [(121, 57, 64), (105, 49, 56), (9, 1, 8), (104, 49, 55)])
 def test_098_without_room_gives_half_to_the_source(num_frames: int, context: int, new: int) -> None:
-    source = Source("mp4", "h264", 1920, 1080, Fraction(24), 121)
+    source = VideoInfo("mp4", "h264", 1920, 1080, Fraction(24), 121)
     plan = plan_098(source, num_frames=num_frames)
     assert (plan.shown_frames, plan.context_frames, plan.new_frames) == (121, context, new)
     assert (plan.billed_frames, len(plan.notes)) == (num_frames, 1)
@@ -211,7 +211,7 @@ def test_098_few_new_frames_are_told(num_frames: int, told: bool) -> None:
 
 
 def test_a_slow_source_plays_faster_and_that_is_told() -> None:
-    slow = Source("mp4", "h264", 1920, 1080, Fraction(1, 2), 41)
+    slow = VideoInfo("mp4", "h264", 1920, 1080, Fraction(1, 2), 41)
     plan = plan_098(slow)
     assert (plan.rate, plan.shown_frames) == (Fraction(24), 41)
     assert plan.notes == ("The source has 0.5 frames per second and plays 48 times as fast.",)
@@ -222,7 +222,7 @@ def test_a_slow_source_plays_faster_and_that_is_told() -> None:
 
 
 def test_23_repeats_the_frames_of_a_slow_source() -> None:
-    slow = Source("mp4", "h264", 640, 480, Fraction(1, 2), 50)
+    slow = VideoInfo("mp4", "h264", 640, 480, Fraction(1, 2), 50)
     plan = plan_of(ltx23.ENDPOINT, {}, slow)
     assert (plan.rate, plan.shown_frames, plan.speed) == (Fraction(1), 100, Fraction(1))
     assert plan.notes == ("The source has 0.5 frames per second; its frames are repeated at 1.",)
@@ -267,7 +267,7 @@ def test_098_heeds_a_negative_prompt_of_the_users_own() -> None:
 
 
 def test_extreme_aspect_is_refused_with_a_way_out() -> None:
-    wide = Source("mp4", "h264", 6000, 400, Fraction(24), 100)
+    wide = VideoInfo("mp4", "h264", 6000, 400, Fraction(24), 100)
     with pytest.raises(InvalidRequest, match="6000x400, longer than 5:1; set aspect_ratio"):
         plan_098(wide)
     assert plan_098(wide, aspect_ratio="16:9").width == 1280

@@ -14,11 +14,11 @@ from longtake.media.decode import frames
 from longtake.media.probe import decoded, probe, shown_packets
 from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
-from longtake.video import Sound, Source, Span
+from longtake.video import SoundInfo, Span, VideoInfo
 from tests.media.clips import FASTSTART, STEADY, X264_SHORT_GOP, Clip, Tone, cut, number_of, write_webp
 
 
-def facts(path: Path, limits: Limits = Limits()) -> Source:  # noqa: B008
+def facts(path: Path, limits: Limits = Limits()) -> VideoInfo:  # noqa: B008
     return probe(path, sniff(path), limits).facts
 
 
@@ -32,7 +32,7 @@ def test_steady_files(tmp_path: Path, clip: Clip) -> None:
 def test_variable_rate_counts_the_frames_shown(tmp_path: Path) -> None:
     times = [0, 1, 2, 4, 5, 6, 9, 10, 11, 12, 13, 14]
     clip = Clip("vfr.mp4", frames=12, pts=times, tick_s=Fraction(1, 24))
-    assert facts(clip.write(tmp_path)) == Source("mp4", "h264", 128, 96, Fraction(24), 15, variable_rate=True)
+    assert facts(clip.write(tmp_path)) == VideoInfo("mp4", "h264", 128, 96, Fraction(24), 15, variable_rate=True)
 
 
 def test_gif_delays(tmp_path: Path) -> None:
@@ -46,19 +46,19 @@ def test_gif_delays(tmp_path: Path) -> None:
 )
 def test_animated_webp(tmp_path: Path, shown_ms: int | list[int], rate: Fraction, count: int, variable: bool) -> None:
     found = facts(write_webp(tmp_path / "a.webp", 6, (96, 64), shown_ms))
-    assert found == Source("webp", "webp", 96, 64, rate, count, variable_rate=variable, alpha=True)
+    assert found == VideoInfo("webp", "webp", 96, 64, rate, count, variable_rate=variable, alpha=True)
 
 
 @pytest.mark.parametrize(
     ("tone", "sound"),
     [
         (None, None),
-        (Tone(layout="mono", rate=44_100), Sound(44_100, 1, "mono")),
-        (Tone(), Sound(48_000, 2, "stereo")),
-        (Tone(layout="5.1"), Sound(48_000, 6, "5.1")),
+        (Tone(layout="mono", rate=44_100), SoundInfo(44_100, 1, "mono")),
+        (Tone(), SoundInfo(48_000, 2, "stereo")),
+        (Tone(layout="5.1"), SoundInfo(48_000, 6, "5.1")),
     ],
 )
-def test_sound(tmp_path: Path, tone: Tone | None, sound: Sound | None) -> None:
+def test_sound(tmp_path: Path, tone: Tone | None, sound: SoundInfo | None) -> None:
     assert facts(Clip("clip.mp4", frames=4, sound=tone).write(tmp_path)).sound == sound
 
 

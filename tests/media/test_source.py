@@ -17,7 +17,7 @@ import longtake
 from longtake.errors import InvalidRequest, LongtakeError, UnsupportedVideo, VideoTooLarge
 from longtake.media.sandbox import Limits, running
 from longtake.media.source import open_source
-from longtake.video import Sound, Source, Span
+from longtake.video import SoundInfo, Span, VideoInfo
 from tests.media.clips import X264_SHORT_GOP, Clip, Tone, number_of, write_webp
 
 
@@ -31,7 +31,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_facts_frames_and_sound(clip: Path) -> None:
     with open_source(clip) as source:
         facts = source.facts
-        assert facts == Source("mov", "h264", 128, 96, Fraction(24), 48, sound=Sound(48_000, 2, "stereo"))
+        assert facts == VideoInfo("mov", "h264", 128, 96, Fraction(24), 48, sound=SoundInfo(48_000, 2, "stereo"))
         span = Span(0, 48, facts.rate)
         chunks = list(source.frames(span))
         assert [chunk.shape for chunk in chunks] == [(16, 96, 128, 3)] * 3

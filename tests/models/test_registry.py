@@ -187,7 +187,7 @@ def test_adapters_are_found_by_name_or_as_published(tmp_path: Path) -> None:
     assert adapter(facts, "camera_jib_down", settings, field=("body", "camera_lora")) == published
     with pytest.raises(NotSupported, match=r"`longtake models pull ltx-2\.3`") as told:
         adapter(facts, "camera_jib_up", settings, field=("body", "camera_lora"))
-    assert (told.value.loc, told.value.given) == (("body", "camera_lora"), "camera_jib_up")
+    assert (told.value.loc, told.value.value) == (("body", "camera_lora"), "camera_jib_up")
     assert told.value.ctx == {"supported": ["distill", "camera_jib_down"]}
 
 

@@ -31,7 +31,7 @@ from longtake.families import plan_to_json
 from longtake.media.encode import Encoder
 from longtake.models.registry import card
 from longtake.parameters import UserInput, local_request
-from longtake.prepare import Fetching, prepare
+from longtake.prepare import Fetcher, prepare
 from longtake.runner import Result, Runner
 from longtake.settings import Settings, settings
 
@@ -90,7 +90,7 @@ class Replay:
         """As a worker does it."""
         endpoint, here = ENDPOINTS[request["endpoint"]], self.settings(request)
         parsed = parse(endpoint.Request, _replaced(request["body"], self.names))
-        with prepare(endpoint, parsed, endpoint.card(here), here, fetching=Fetching(allow_local=True)) as job:
+        with prepare(endpoint, parsed, endpoint.card(here), here, fetcher=Fetcher(allow_local=True)) as job:
             path = self._place() / f"longtake-{job.plan.seed}{job.plan.recipe.suffix}"
             return self._runner(endpoint.models[1], here).run(job, path)
 

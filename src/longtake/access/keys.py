@@ -79,7 +79,7 @@ class Keys:
     def create(self, alias: str, scope: Scope, max_in_flight: int | None = None) -> str:
         """A new key, `id:secret`. The secret is told here and never again: only its hash is stored."""
         if not 0 < len(alias) <= 200:
-            raise InvalidRequest(f"A key's alias has 1 to 200 characters; {len(alias)} were given.", given=alias[:80])
+            raise InvalidRequest(f"A key's alias has 1 to 200 characters; {len(alias)} were given.", value=alias[:80])
         if max_in_flight is not None and max_in_flight < 1:
             raise InvalidRequest(f"A key's max_in_flight is at least 1; {max_in_flight} was given.")
         key_id, secret = str(uuid.uuid4()), secrets.token_hex(32)

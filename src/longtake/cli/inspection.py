@@ -16,7 +16,7 @@ from longtake.library import check_writable
 from longtake.media.formats import SOUND_RATE
 from longtake.media.source import SourceReader
 from longtake.plans import Plan, frames_on_clock
-from longtake.video import Source, Span
+from longtake.video import Span, VideoInfo
 
 FRAMES_PER_SIDE = 9
 LEAST_PER_SIDE = 2
@@ -67,7 +67,7 @@ def check_sheet(sheet: Path, *, force: bool) -> None:
         raise InvalidRequest(
             f"{sheet} is neither a .png file nor a folder; --inspect takes either, or no value.",
             loc=("output",),
-            given=str(sheet),
+            value=str(sheet),
         )
     check_writable(sheet, "", overwrite=force, remedy="--force")
 
@@ -101,5 +101,5 @@ def inspect(file: SourceReader, plan: Plan, sheet: Path) -> Joint | None:
     return Joint(joint, figures, tone, sheet)
 
 
-def _frames_at(facts: Source, rate: Fraction) -> int:
+def _frames_at(facts: VideoInfo, rate: Fraction) -> int:
     return frames_on_clock(facts.num_frames, facts.rate, rate)

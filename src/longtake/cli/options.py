@@ -74,9 +74,9 @@ def help_text(one: Parameter, endpoint: Endpoint[Any, Any]) -> str:
     if one.items is not None:
         description = f"{item_syntax(one.items)}; repeat it for several. {description}"
     instead = ""
-    if one.loc == (endpoint.count,):
+    if one.loc == (endpoint.count_field,):
         instead = f"Without it and --new-frames {NEW_FRAMES} frames are added to the whole source."
-    elif one.loc[0] in endpoint.rates:
+    elif one.loc[0] in endpoint.rate_fields:
         instead = "Without it the video plays at the source's own rate."
     facts = _facts(one, own_default=bool(instead))
     return " ".join(filter(None, (description, facts and f"({facts})", instead)))
@@ -118,11 +118,11 @@ def json_input(name: str | None) -> dict[str, Any]:
         text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
         document = json.loads(text)
     except OSError as error:
-        raise InvalidRequest(f"{place} cannot be read: {error.strerror}.", given=name) from None
+        raise InvalidRequest(f"{place} cannot be read: {error.strerror}.", value=name) from None
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"{place} is not JSON: {error}.", given=name) from None
+        raise InvalidRequest(f"{place} is not JSON: {error}.", value=name) from None
     if not isinstance(document, dict):
         raise InvalidRequest(
-            f"{place} must hold a request as a JSON object, not {type(document).__name__}.", given=name
+            f"{place} must hold a request as a JSON object, not {type(document).__name__}.", value=name
         )
     return document

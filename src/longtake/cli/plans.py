@@ -5,7 +5,7 @@ from fractions import Fraction
 from longtake.cli.console import Rows
 from longtake.families import FAMILIES
 from longtake.plans import Plan, PlannedAdapter
-from longtake.video import Source
+from longtake.video import VideoInfo
 
 
 def rate_text(rate: Fraction) -> str:
@@ -25,7 +25,7 @@ def frames_text(plan: Plan) -> str:
     return f"{plan.num_frames} = {' + '.join(parts[::-1] if plan.new_first else parts)}"
 
 
-def plan_sections(plan: Plan, facts: Source, source: str) -> list[tuple[str, Rows]]:
+def plan_sections(plan: Plan, facts: VideoInfo, source: str) -> list[tuple[str, Rows]]:
     """The plan as headed lists: what goes in, what comes out, how it is made."""
     more = FAMILIES[plan.family].describe(plan, facts)
     notes = [("note", note) for note in plan.notes]
@@ -36,7 +36,7 @@ def plan_sections(plan: Plan, facts: Source, source: str) -> list[tuple[str, Row
     ]
 
 
-def _source(plan: Plan, facts: Source, source: str) -> Rows:
+def _source(plan: Plan, facts: VideoInfo, source: str) -> Rows:
     span = plan.context
     sound = "no sound" if facts.sound is None else f"{facts.sound.layout} sound at {facts.sound.rate} Hz"
     clock = "" if span.rate == facts.rate else f", resampled to {rate_text(span.rate)}"

@@ -48,7 +48,7 @@ def endpoint(name: str | None) -> Endpoint[Any, Any]:
     known = ", ".join(f"{one.name} ({one.id})" for one in found or ENDPOINTS.values())
     reason = f"{name[:200]!r} fits several endpoints" if found else f"There is no endpoint {name[:200]!r}"
     raise InvalidRequest(
-        f"{reason}: {known}." if found else f"{reason}; there are {known}.", loc=("endpoint",), given=name
+        f"{reason}: {known}." if found else f"{reason}; there are {known}.", loc=("endpoint",), value=name
     )
 
 
@@ -58,7 +58,7 @@ def by_id(named: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: endpoint(name).id for name in named}
     twice = [name for name, one in found.items() if list(found.values()).count(one) > 1]
     if twice:
-        raise InvalidRequest(f"{' and '.join(twice)} name the same endpoint; give one of them.", given=twice[0])
+        raise InvalidRequest(f"{' and '.join(twice)} name the same endpoint; give one of them.", value=twice[0])
     return {found[name]: value for name, value in named.items()}
 
 

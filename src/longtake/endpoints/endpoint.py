@@ -11,7 +11,7 @@ from longtake.families.family import Family, Options
 from longtake.models.registry import ModelCard, card, missing
 from longtake.plans import Plan
 from longtake.settings import Settings
-from longtake.video import Source
+from longtake.video import VideoInfo
 
 RequestT = TypeVar("RequestT", bound=BaseModel)
 OptionsT = TypeVar("OptionsT", bound=Options)
@@ -44,21 +44,21 @@ class Endpoint(Generic[RequestT, OptionsT]):
     models: tuple[str, str]
     Request: type[RequestT]
     Response: type[BaseModel]
-    options: Callable[[RequestT, Source], OptionsT]
+    options: Callable[[RequestT, VideoInfo], OptionsT]
     tariff: Tariff
-    source: tuple[str, ...] = ("video_url",)
-    count: str | None = "num_frames"
-    rates: tuple[str, ...] = ()
-    matches_rate: str | None = None
-    second_pass: str | None = None
-    end_image: str | None = None
-    loras: str | None = None
-    output: OutputFields = OutputFields()
+    source_field: tuple[str, ...] = ("video_url",)
+    count_field: str | None = "num_frames"
+    rate_fields: tuple[str, ...] = ()
+    match_rate_field: str | None = None
+    second_pass_field: str | None = None
+    end_image_field: str | None = None
+    loras_field: str | None = None
+    output_fields: OutputFields = OutputFields()
 
     def source_url(self, request: RequestT) -> str:
         """The address of the video to extend."""
         value: Any = request
-        for name in self.source:
+        for name in self.source_field:
             value = getattr(value, name)
         return str(value)
 
@@ -67,7 +67,7 @@ class Endpoint(Generic[RequestT, OptionsT]):
         own, stand_in = (card(name) for name in self.models)
         return stand_in if missing(own, settings) else own
 
-    def plan(self, options: OptionsT, source: Source, card: ModelCard, seed: int, prices: Prices) -> Plan:
+    def plan(self, options: OptionsT, source: VideoInfo, card: ModelCard, seed: int, prices: Prices) -> Plan:
         """The plan of these options, with its price. Raises InvalidRequest naming a field that cannot be done."""
         plan: Plan = replace(self.family.make_plan(options, source, card, seed), endpoint=self.id)
         return self.tariff.priced(prices.get(self.id)).bill(plan)

@@ -11,7 +11,7 @@ from longtake.endpoints.tariff import Tariff, megapixels
 from longtake.families.ltx2 import FAMILY
 from longtake.families.ltx2.options import LTX2Options, Modality
 from longtake.sampling.levels import Acceleration, Scheduler
-from longtake.video import Source
+from longtake.video import VideoInfo
 
 NEGATIVE = (
     "news broadcast, 3d animation, computer graphics, pc game, console game, video game, cartoon, childish, watermark, "
@@ -140,7 +140,7 @@ class Request(BaseModel):
     end_image_strength: ltx2.EndImageStrength = 1
 
 
-def options(request: Request, source: Source) -> LTX2Options:
+def options(request: Request, source: VideoInfo) -> LTX2Options:
     """The request as the family's options."""
     distill = (request.distill_lora_first_pass_scale, request.distill_lora_second_pass_scale)
     return LTX2Options(
@@ -199,9 +199,9 @@ ENDPOINT = Endpoint(
     Response=ltx2.Response,
     options=options,
     tariff=Tariff("megapixels", Decimal("0.001605"), megapixels, Decimal("0.001805"), ltx2.has_lora),
-    rates=("fps",),
-    matches_rate="match_input_fps",
-    second_pass="use_multiscale",
-    end_image="end_image_url",
-    output=OutputFields("video_output_type", "video_quality", "video_write_mode"),
+    rate_fields=("fps",),
+    match_rate_field="match_input_fps",
+    second_pass_field="use_multiscale",
+    end_image_field="end_image_url",
+    output_fields=OutputFields("video_output_type", "video_quality", "video_write_mode"),
 )

@@ -11,7 +11,7 @@ from longtake.endpoints.fields import LORAS, LoRAWeight, planned_loras
 from longtake.endpoints.tariff import Tariff, megapixels
 from longtake.families.ltx2 import FAMILY
 from longtake.families.ltx2.options import LTX2Options
-from longtake.video import Source
+from longtake.video import VideoInfo
 
 
 class Request(ltx23.Request):
@@ -20,7 +20,7 @@ class Request(ltx23.Request):
     loras: list[LoRAWeight] = Field(description=LORAS)
 
 
-def options(request: Request, source: Source) -> LTX2Options:
+def options(request: Request, source: VideoInfo) -> LTX2Options:
     """The request as the family's options."""
     plain = ltx23.options(request, source)
     return replace(plain, adapters=(*planned_loras(request.loras), *plain.adapters))
@@ -36,10 +36,10 @@ ENDPOINT = Endpoint(
     Response=ltx2.Response,
     options=options,
     tariff=Tariff("megapixels", Decimal("0.001805"), megapixels),
-    rates=ltx23.ENDPOINT.rates,
-    matches_rate=ltx23.ENDPOINT.matches_rate,
-    second_pass=ltx23.ENDPOINT.second_pass,
-    end_image=ltx23.ENDPOINT.end_image,
-    loras="loras",
-    output=ltx23.ENDPOINT.output,
+    rate_fields=ltx23.ENDPOINT.rate_fields,
+    match_rate_field=ltx23.ENDPOINT.match_rate_field,
+    second_pass_field=ltx23.ENDPOINT.second_pass_field,
+    end_image_field=ltx23.ENDPOINT.end_image_field,
+    loras_field="loras",
+    output_fields=ltx23.ENDPOINT.output_fields,
 )

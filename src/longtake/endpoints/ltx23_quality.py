@@ -10,7 +10,7 @@ from longtake.endpoints.fields import Seed
 from longtake.endpoints.tariff import Tariff, megapixels
 from longtake.families.ltx2 import FAMILY
 from longtake.families.ltx2.options import LTX2Options, Modality
-from longtake.video import Source
+from longtake.video import VideoInfo
 
 NEGATIVE = (
     "color distortion, overexposure, static, blurry details, subtitles, style, artwork, painting, frame, still, dim "
@@ -48,7 +48,7 @@ class Request(BaseModel):
     sync_mode: ltx2.SyncMode = False
 
 
-def options(request: Request, source: Source) -> LTX2Options:
+def options(request: Request, source: VideoInfo) -> LTX2Options:
     """The request as the family's options: the distill adapter in full at both scales, and no guidance but CFG."""
     return LTX2Options(
         prompt=request.prompt,
@@ -88,8 +88,8 @@ ENDPOINT = Endpoint(
     Response=ltx2.Response,
     options=options,
     tariff=Tariff("megapixels", Decimal("0.0024075"), megapixels),
-    rates=("frames_per_second",),
-    matches_rate="match_input_fps",
-    end_image="end_image_url",
-    output=OutputFields(quality="video_quality", write_mode="video_write_mode"),
+    rate_fields=("frames_per_second",),
+    match_rate_field="match_input_fps",
+    end_image_field="end_image_url",
+    output_fields=OutputFields(quality="video_quality", write_mode="video_write_mode"),
 )

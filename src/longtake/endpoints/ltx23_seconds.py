@@ -14,7 +14,7 @@ from longtake.endpoints.tariff import Tariff, new_seconds
 from longtake.families.ltx2 import FAMILY
 from longtake.families.ltx2.options import DEFAULT_CONTEXT, Direction, LTX2Options
 from longtake.plans import frames_on_clock, playable
-from longtake.video import Source
+from longtake.video import VideoInfo
 
 WINDOW_FRAMES = 505
 """Context and new frames together, where the request does not say how much context there is."""
@@ -40,7 +40,7 @@ class Response(BaseModel):
     video: VideoFile = Field(description="The generated video.")
 
 
-def options(request: Request, source: Source) -> LTX2Options:
+def options(request: Request, source: VideoInfo) -> LTX2Options:
     """The request as the family's options: size and rate are the source's, all else the default of `ltx-2.3-22b`."""
     rate = playable(source.rate)
     available = frames_on_clock(source.num_frames, source.rate, rate)
@@ -69,5 +69,5 @@ ENDPOINT = Endpoint(
     Response=Response,
     options=options,
     tariff=Tariff("seconds", Decimal("0.10"), new_seconds),
-    count="duration",
+    count_field="duration",
 )

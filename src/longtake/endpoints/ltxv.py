@@ -115,6 +115,6 @@ def _nothing_left(field: str, skip: int, of: str, steps: int) -> InvalidRequest:
     return InvalidRequest(
         f"{field} is {skip}; it must be less than {of}, which is {steps}.",
         loc=("body", field),
-        given=skip,
+        value=skip,
         ctx={"lt": steps},
     )

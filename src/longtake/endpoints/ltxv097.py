@@ -11,7 +11,7 @@ from longtake.endpoints.fields import Seed, VideoFile
 from longtake.endpoints.tariff import Tariff, one_video
 from longtake.families.ltxv import FAMILY
 from longtake.families.ltxv.options import LTXVOptions, PassOptions
-from longtake.video import Source
+from longtake.video import VideoInfo
 
 
 class VideoConditioningInput(BaseModel):
@@ -51,7 +51,7 @@ class Response(BaseModel):
     seed: int = Field(description="The seed used for generation.")
 
 
-def options(request: Request, source: Source) -> LTXVOptions:
+def options(request: Request, source: VideoInfo) -> LTXVOptions:
     """The request as the family's options: always 121 frames, at the source's own rate."""
     return LTXVOptions(
         prompt=request.prompt,
@@ -76,6 +76,6 @@ ENDPOINT = Endpoint(
     Response=Response,
     options=options,
     tariff=Tariff("videos", Decimal("0.12"), one_video),
-    source=("video", "video_url"),
-    count=None,
+    source_field=("video", "video_url"),
+    count_field=None,
 )

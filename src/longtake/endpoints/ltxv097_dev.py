@@ -10,7 +10,7 @@ from longtake.endpoints.fields import LORAS, LoRAWeight, Seed, planned_loras
 from longtake.endpoints.tariff import Tariff, one_video
 from longtake.families.ltxv import FAMILY
 from longtake.families.ltxv.options import LTXVOptions
-from longtake.video import Source
+from longtake.video import VideoInfo
 
 
 class Request(BaseModel):
@@ -35,7 +35,7 @@ class Request(BaseModel):
     second_pass_skip_initial_steps: int = Field(17, ge=1, le=50, description=ltxv.SECOND_SKIP, examples=[17])
 
 
-def options(request: Request, source: Source) -> LTXVOptions:
+def options(request: Request, source: VideoInfo) -> LTXVOptions:
     """The request as the family's options. Raises InvalidRequest where nothing is left of a pass."""
     return LTXVOptions(
         prompt=request.prompt,
@@ -69,7 +69,7 @@ ENDPOINT = Endpoint(
     Response=ltxv.Response,
     options=options,
     tariff=Tariff("videos", Decimal("0.20"), one_video),
-    source=("video", "video_url"),
-    rates=("frame_rate",),
-    loras="loras",
+    source_field=("video", "video_url"),
+    rate_fields=("frame_rate",),
+    loras_field="loras",
 )

@@ -10,7 +10,7 @@ from longtake.endpoints.endpoint import Endpoint
 from longtake.endpoints.tariff import Tariff, one_video
 from longtake.families.ltxv import FAMILY
 from longtake.families.ltxv.options import LTXVOptions
-from longtake.video import Source
+from longtake.video import VideoInfo
 
 
 class Request(ltxv097_dev.Request):
@@ -22,7 +22,7 @@ class Request(ltxv097_dev.Request):
     second_pass_skip_initial_steps: int = Field(5, ge=1, le=20, description=ltxv.SECOND_SKIP, examples=[5])
 
 
-def options(request: Request, source: Source) -> LTXVOptions:
+def options(request: Request, source: VideoInfo) -> LTXVOptions:
     """The request as the family's options. Raises InvalidRequest where nothing is left of a pass."""
     return replace(ltxv097_dev.options(request, source), few_steps=True)
 
@@ -37,7 +37,7 @@ ENDPOINT = Endpoint(
     Response=ltxv.Response,
     options=options,
     tariff=Tariff("videos", Decimal("0.04"), one_video),
-    source=("video", "video_url"),
-    rates=("frame_rate",),
-    loras="loras",
+    source_field=("video", "video_url"),
+    rate_fields=("frame_rate",),
+    loras_field="loras",
 )

@@ -12,7 +12,7 @@ from longtake.endpoints.tariff import Tariff
 from longtake.families.ltxv import FAMILY
 from longtake.families.ltxv.options import LTXVOptions
 from longtake.plans import Plan
-from longtake.video import Source
+from longtake.video import VideoInfo
 
 BILLED_RATE = 24
 """Frames that are billed as one second, whatever the playback rate."""
@@ -64,7 +64,7 @@ class Request(BaseModel):
     video: ltxv.ExtendVideoConditioningInput = Field(description="Video to be extended.")
 
 
-def options(request: Request, source: Source) -> LTXVOptions:
+def options(request: Request, source: VideoInfo) -> LTXVOptions:
     """The request as the family's options. With the detail pass the first pass leaves its last step out, as published.
     Raises InvalidRequest where nothing is left of the second pass."""
     passes = [ltxv.first_pass(request.first_pass_num_inference_steps, int(request.enable_detail_pass))]
@@ -108,8 +108,8 @@ ENDPOINT = Endpoint(
     Response=ltxv.Response,
     options=options,
     tariff=Tariff("seconds", Decimal("0.02"), billed_seconds),
-    source=("video", "video_url"),
-    rates=("frame_rate",),
-    second_pass="enable_detail_pass",
-    loras="loras",
+    source_field=("video", "video_url"),
+    rate_fields=("frame_rate",),
+    second_pass_field="enable_detail_pass",
+    loras_field="loras",
 )

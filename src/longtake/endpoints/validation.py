@@ -27,7 +27,7 @@ def parse(model: type[Request], data: Mapping[str, Any], *, forbid_unknown: bool
         wrong = [found | {"loc": _path(found["loc"])} for found in error.errors(include_url=False)]
         first = wrong[0]
         raise InvalidRequest(
-            " ".join(_sentence(found) for found in wrong), loc=("body", *first["loc"]), given=first["input"]
+            " ".join(_sentence(found) for found in wrong), loc=("body", *first["loc"]), value=first["input"]
         ) from None
 
 

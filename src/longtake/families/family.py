@@ -13,7 +13,7 @@ from longtake.models.registry import ModelCard
 from longtake.plans import Choices, Plan, PlannedAdapter
 from longtake.sampling.levels import Acceleration
 from longtake.settings import Settings
-from longtake.video import OnProgress, Source
+from longtake.video import OnProgress, VideoInfo
 
 if TYPE_CHECKING:
     import torch
@@ -134,8 +134,8 @@ class Family(Generic[OptionsT, PlanT, PartsT]):
 
     name: str
     Plan: type[PlanT]
-    make_plan: Callable[[OptionsT, Source, ModelCard, int], PlanT]
-    describe: Callable[[PlanT, Source], Description]
+    make_plan: Callable[[OptionsT, VideoInfo, ModelCard, int], PlanT]
+    describe: Callable[[PlanT, VideoInfo], Description]
     load: Callable[[ModelCard, Settings, OnProgress], PartsT]
     expand: Callable[[Work[PlanT, PartsT], Frames], tuple[str, str | None]]
     generate: Callable[[Work[PlanT, PartsT], str, Context], Iterator[Piece]]

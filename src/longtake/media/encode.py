@@ -78,7 +78,7 @@ class Encoder:
             raise InvalidRequest(
                 f"{recipe.suffix} files need an even width and height; {width}x{height} was given, "
                 f"{width + width % 2}x{height + height % 2} would do.",
-                given={"width": width, "height": height},
+                value={"width": width, "height": height},
             )
         if sound_rate is not None and recipe.sound is not None and sound_rate != recipe.sound.rate:
             raise ValueError(f"Sound must come at {recipe.sound.rate} Hz, not {sound_rate}.")

@@ -46,7 +46,7 @@ def localise(
         return _local(Path(url), max_bytes)
     raise InvalidRequest(
         f"{_short(url)!r} is neither an http(s) address nor a data URI; upload the file or give such an address.",
-        given=_short(url),
+        value=_short(url),
     )
 
 
@@ -56,7 +56,7 @@ def _new_file(folder: Path) -> Path:
 
 def _local(path: Path, max_bytes: int) -> Path:
     if not path.is_file():
-        raise InvalidRequest(f"There is no file {str(path)!r}.", given=str(path))
+        raise InvalidRequest(f"There is no file {str(path)!r}.", value=str(path))
     _check_bytes(path.stat().st_size, max_bytes)
     return path
 
@@ -72,7 +72,7 @@ def _data_uri(uri: str, max_bytes: int) -> bytes:
     """The bytes of `data:[type][;base64],...` (RFC 2397); the declared type is not believed."""
     header, comma, body = uri.partition(",")
     if not comma:
-        raise InvalidRequest("The data URI has no comma between its type and its data.", given=_short(uri))
+        raise InvalidRequest("The data URI has no comma between its type and its data.", value=_short(uri))
     if not header.lower().endswith(";base64"):
         _check_bytes((len(body) + 2) // 3, max_bytes)
         data = unquote_to_bytes(body)
@@ -83,11 +83,11 @@ def _data_uri(uri: str, max_bytes: int) -> bytes:
     _check_bytes(len(body) // 4, max_bytes)
     text = unquote_to_bytes(body)
     if not _BASE64.fullmatch(text):
-        raise InvalidRequest("The data URI holds characters that base64 does not have.", given=_short(uri))
+        raise InvalidRequest("The data URI holds characters that base64 does not have.", value=_short(uri))
     try:
         data = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except binascii.Error:
-        raise InvalidRequest("The data URI's base64 ends too early or has wrong padding.", given=_short(uri)) from None
+        raise InvalidRequest("The data URI's base64 ends too early or has wrong padding.", value=_short(uri)) from None
     _check_bytes(len(data), max_bytes)
     return data
 
@@ -97,7 +97,7 @@ def _download(url: str, path: Path, max_bytes: int, deadline: float, transport: 
     try:
         address = httpx.URL(url)
     except httpx.InvalidURL as error:
-        raise InvalidRequest(f"{_short(url)!r} is not an address: {_reason(error)}.", given=_short(url)) from None
+        raise InvalidRequest(f"{_short(url)!r} is not an address: {_reason(error)}.", value=_short(url)) from None
     try:
         with httpx.Client(
             headers=headers, follow_redirects=False, timeout=_left(deadline), transport=transport

@@ -46,7 +46,7 @@ def _configured(checkpoint: Path | None, kind: str) -> Path:
             f"video.preprocess to {kind} needs a {kind} model, and none is configured; "
             f"set LONGTAKE_{kind.upper()}_CHECKPOINT to a folder that holds one, or send a {kind} video.",
             loc=("body", "video", "preprocess"),
-            given=True,
+            value=True,
         )
     return checkpoint
 

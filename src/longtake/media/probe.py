@@ -15,7 +15,7 @@ from longtake.media import webp
 from longtake.media.picture import Look, look_of
 from longtake.media.sandbox import Limits
 from longtake.media.timeline import FALLBACK_RATE, Timeline, timeline
-from longtake.video import Sound, Source
+from longtake.video import SoundInfo, VideoInfo
 
 DEMUXERS = {
     "mp4": "mov",
@@ -45,7 +45,7 @@ class Film:
 
     path: Path
     container: str
-    facts: Source
+    facts: VideoInfo
     timeline: Timeline
     keys: tuple[int, ...]
     look: Look
@@ -164,9 +164,11 @@ def _probe_webp(path: Path, limits: Limits) -> Film:
     return Film(path, "webp", _facts("webp", "webp", look, line, None, limits), line, (), look, limits, counted=True)
 
 
-def _facts(container: str, codec: str, look: Look, line: Timeline, sound: Sound | None, limits: Limits) -> Source:
+def _facts(
+    container: str, codec: str, look: Look, line: Timeline, sound: SoundInfo | None, limits: Limits
+) -> VideoInfo:
     _check_length(line, limits)
-    return Source(
+    return VideoInfo(
         container=container,
         codec=codec,
         width=look.width,
@@ -256,7 +258,7 @@ def _first_frame(media: Any, stream: Any, limits: Limits) -> Any:
     raise UnsupportedVideo("Not one frame of the video could be decoded.")
 
 
-def _sound(media: Any) -> Sound | None:
+def _sound(media: Any) -> SoundInfo | None:
     stream = media.streams.best("audio")
     if (
         stream is None
@@ -266,14 +268,14 @@ def _sound(media: Any) -> Sound | None:
     ):
         return None
     context = stream.codec_context
-    return Sound(context.rate, context.layout.nb_channels, context.layout.name)
+    return SoundInfo(context.rate, context.layout.nb_channels, context.layout.name)
 
 
 def _check_size(width: int, height: int, limits: Limits) -> None:
     if width * height > limits.max_pixels:
         raise VideoTooLarge(
             f"The video is {width} x {height}; at most {limits.max_pixels} pixels per frame can be read.",
-            given=[width, height],
+            value=[width, height],
             ctx={"max_pixels": limits.max_pixels},
         )
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from longtake.media.sandbox import Child, Limits, running
 from longtake.media.sniff import sniff
-from longtake.video import Sound, Source, Span
+from longtake.video import SoundInfo, Span, VideoInfo
 
 __all__ = ["Limits", "SourceReader", "open_source"]
 
@@ -87,6 +87,6 @@ def open_source(path: Path, *, limits: Limits = Limits()) -> Iterator[SourceRead
         yield SourceReader(child)
 
 
-def _facts(told: dict[str, Any]) -> Source:
-    sound = Sound(**told["sound"]) if told["sound"] else None
-    return Source(**told | {"rate": Fraction(*told["rate"]), "sound": sound})
+def _facts(told: dict[str, Any]) -> VideoInfo:
+    sound = SoundInfo(**told["sound"]) if told["sound"] else None
+    return VideoInfo(**told | {"rate": Fraction(*told["rate"]), "sound": sound})

@@ -27,7 +27,7 @@ class Timeline:
     """Stored frames on the clock of the file.
 
     `pts` are the presentation times in ticks of `tick_s` seconds, rising; `end` is when the last one disappears.
-    `rate`, `num_frames` and `variable` are those of `clip.Source`.
+    `rate`, `num_frames` and `variable` are those of `VideoInfo`.
     """
 
     pts: tuple[int, ...]
@@ -53,7 +53,7 @@ class Timeline:
             raise InvalidRequest(
                 f"Frames {span.start} to {span.stop} at {float(span.rate):g} per second were asked of a video "
                 f"of {self.num_frames} frames at {float(self.rate):g} per second.",
-                given=[span.start, span.stop],
+                value=[span.start, span.stop],
             )
         numbers = range(span.start, span.stop)
         if not self.variable and span.rate == self.rate:

@@ -132,4 +132,4 @@ def _failed(repo: str, error: Exception) -> DownloadFailed:
     else:
         first_line = str(error).partition("\n")[0][:150]
         reason = f"the hub did not answer ({type(error).__name__}: {first_line})"
-    return DownloadFailed(f"{repo} cannot be fetched: {reason}.", given=repo)
+    return DownloadFailed(f"{repo} cannot be fetched: {reason}.", value=repo)

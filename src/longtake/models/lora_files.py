@@ -41,18 +41,18 @@ def resolve(lora: Lora, settings: Settings, *, fetch: Fetch | None = None, any_p
     try:
         local = _local(lora, settings, any_path=any_path)
     except (ValueError, OSError) as error:  # a NUL byte, an endless name
-        raise InvalidRequest(f"The LoRA path {lora.path[:100]!r} is no path: {error}.", given=lora.path) from None
+        raise InvalidRequest(f"The LoRA path {lora.path[:100]!r} is no path: {error}.", value=lora.path) from None
     if local is not None:
         return _sized(local, settings)
     if lora.path.lower().startswith("https://"):
         return _from_url(lora, settings, fetch)
     if _SCHEME.match(lora.path):
-        raise InvalidRequest(f"The LoRA {lora.path[:100]!r} is not an https:// URL.", given=lora.path)
+        raise InvalidRequest(f"The LoRA {lora.path[:100]!r} is not an https:// URL.", value=lora.path)
     if _REPO.fullmatch(lora.path) and ".." not in lora.path:
         return _from_hub(lora, settings, authorised=any_path)
     raise InvalidRequest(
         f"The LoRA {lora.path[:100]!r} is neither a file below the LoRA folder, an https:// URL nor a hub repository.",
-        given=lora.path,
+        value=lora.path,
     )
 
 
@@ -67,7 +67,7 @@ def _local(lora: Lora, settings: Settings, *, any_path: bool) -> Path | None:
             place = inside(settings.loras_dir, lora.path)
         except BadCheckpoint:
             raise InvalidRequest(
-                f"The LoRA path {lora.path[:100]!r} leads out of the LoRA folder.", given=lora.path
+                f"The LoRA path {lora.path[:100]!r} leads out of the LoRA folder.", value=lora.path
             ) from None
     if place.is_file():
         return place
@@ -76,7 +76,7 @@ def _local(lora: Lora, settings: Settings, *, any_path: bool) -> Path | None:
     try:
         return inside(place, name)
     except BadCheckpoint:
-        raise InvalidRequest(f"The LoRA file {name[:100]!r} leads out of its folder.", given=lora.path) from None
+        raise InvalidRequest(f"The LoRA file {name[:100]!r} leads out of its folder.", value=lora.path) from None
 
 
 def pick(lora: Lora, names: Sequence[str], kind: str) -> str:
@@ -85,12 +85,12 @@ def pick(lora: Lora, names: Sequence[str], kind: str) -> str:
     if lora.weight_name is not None:
         if lora.weight_name not in names:
             raise InvalidRequest(
-                f"The {kind} {lora.path} has no {lora.weight_name[:100]!r}; it has {listed}.", given=lora.weight_name
+                f"The {kind} {lora.path} has no {lora.weight_name[:100]!r}; it has {listed}.", value=lora.weight_name
             )
         return lora.weight_name
     if len(names) != 1:
         reason = f"has several files ({listed}): name one as weight_name" if names else f"has {listed}"
-        raise InvalidRequest(f"The {kind} {lora.path} {reason}.", given=lora.path, ctx={"files": list(names)})
+        raise InvalidRequest(f"The {kind} {lora.path} {reason}.", value=lora.path, ctx={"files": list(names)})
     return names[0]
 
 
@@ -132,7 +132,7 @@ def _from_hub(lora: Lora, settings: Settings, *, authorised: bool) -> Path:
     if file.num_bytes > settings.max_lora_bytes:
         raise FileTooLarge(
             f"{name} of {lora.path} has {file.num_bytes} bytes; the limit is {settings.max_lora_bytes}.",
-            given=lora.path,
+            value=lora.path,
         )
     version = folder / (file.sha256 or str(file.num_bytes))[:16]
     target = hub.fetch(file, version, settings, authorised=authorised)

@@ -229,7 +229,7 @@ def load_adapters(
         except BadCheckpoint as error:
             if one.own:
                 raise
-            raise InvalidRequest(error.message, loc=one.field, given=one.source) from error
+            raise InvalidRequest(error.message, loc=one.field, value=one.source) from error
     return loaded
 
 

@@ -212,7 +212,7 @@ def card(name: str) -> ModelCard:
     if name not in CARDS:
         raise NotSupported(
             f"There is no model named {name[:100]!r}; the models are {', '.join(CARDS)}.",
-            given=name,
+            value=name,
             ctx={"supported": list(CARDS)},
         )
     return CARDS[name]
@@ -285,5 +285,5 @@ def adapter(card: ModelCard, name: str, settings: Settings, *, field: Loc) -> Pa
             remedy = f"is not on this machine; fetch it with `longtake models pull {card.name}`"
         else:
             remedy = f"is none of {card.name}, which has {', '.join(found) or 'no adapters'}"
-        raise NotSupported(f"The adapter {name[:100]} {remedy}.", loc=field, given=name, ctx={"supported": list(found)})
+        raise NotSupported(f"The adapter {name[:100]} {remedy}.", loc=field, value=name, ctx={"supported": list(found)})
     return found[name]

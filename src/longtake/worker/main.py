@@ -29,7 +29,7 @@ from longtake.media.fetch import localise
 from longtake.models.download import status
 from longtake.models.registry import ModelCard, card
 from longtake.outbound import transport as outbound_transport
-from longtake.prepare import Fetching, Job, prepare
+from longtake.prepare import Fetcher, Job, prepare
 from longtake.settings import Settings, settings
 from longtake.storage.files import own_file
 from longtake.video import STAGES, Progress
@@ -148,12 +148,12 @@ def carry_out(message: Mapping[str, Any], line: Line, runner: "Runner", settings
     reporter = Reporter(line)
     reporter.enter("prepare")
     started = time.perf_counter()
-    fetching = Fetching(
+    fetcher = Fetcher(
         own_file=lambda url: own_file(url, Path(message["files"]), message["key_id"]),
         transport=outbound_transport(settings.trusted_hosts),
         folder=folder,
     )
-    with prepare(endpoint, request, model, settings, fetching=fetching, plan=plan) as job:
+    with prepare(endpoint, request, model, settings, fetcher=fetcher, plan=plan) as job:
         document = plan_to_json(job.plan)
         if plan is None:
             line.say("plan", plan=document)

@@ -25,7 +25,7 @@ from longtake.models.loras import LoraCache, applied, load_adapters
 from longtake.models.registry import adapters, card
 from longtake.sampling.resume import NO_RESUME, Resume
 from longtake.settings import settings
-from longtake.video import OnProgress, Progress, Source, ignore_progress
+from longtake.video import OnProgress, Progress, VideoInfo, ignore_progress
 from recipes.tiny.render import render
 from recipes.tiny.world import Scene, sample
 from recipes.tiny.world import prompt as words_of
@@ -88,7 +88,7 @@ def planned(footage: Footage, new: int = NEW, **fields: Any) -> LTX2Plan:
     a scene, written at its own size."""
     given = {"prompt": words_of(footage.scene), "video_url": "x", "num_context_frames": CONTEXT}
     request = parse(ltx23.Request, given | PLAIN | fields)
-    source = Source("mp4", "h264", 64, 64, RATE, CONTEXT)
+    source = VideoInfo("mp4", "h264", 64, 64, RATE, CONTEXT)
     options = replace(ltx23.ENDPOINT.options(request, source), new_frames=new)
     plan = ltx23.ENDPOINT.plan(options, source, card("ltx2-tiny"), request.seed or 1, {})
     assert isinstance(plan, LTX2Plan)

@@ -27,21 +27,21 @@ from longtake.families.ltx2.plan import (
 )
 from longtake.models.registry import card
 from longtake.plans import PlannedAdapter
-from longtake.video import Source, Span
+from longtake.video import Span, VideoInfo
 
 NTSC = Fraction(24000, 1001)
 MODEL, SMALL = card("ltx-2.3"), card("ltx2-tiny")
 
 
-def source(num_frames: int = 100, rate: Fraction = Fraction(24)) -> Source:
-    return Source("mp4", "h264", 1280, 720, rate, num_frames)
+def source(num_frames: int = 100, rate: Fraction = Fraction(24)) -> VideoInfo:
+    return VideoInfo("mp4", "h264", 1280, 720, rate, num_frames)
 
 
 def options(**changes: Any) -> LTX2Options:
     return LTX2Options(**{"prompt": "a", "video": Modality(), "audio": Modality(), **changes})
 
 
-def plan(facts: Source, **changes: Any) -> LTX2Plan:
+def plan(facts: VideoInfo, **changes: Any) -> LTX2Plan:
     return make_plan(options(**changes), facts, MODEL, 7)
 
 
@@ -207,7 +207,7 @@ def test_a_context_that_is_asked_for_and_leaves_no_room_is_refused(
     )
     with pytest.raises(InvalidRequest, match=f"must be at least {taken + 1}, {more} more") as told:
         counts_of(asked, 300)
-    assert (told.value.loc, told.value.given) == (("body", "num_context_frames"), context)
+    assert (told.value.loc, told.value.value) == (("body", "num_context_frames"), context)
     assert told.value.ctx == {"context_frames": taken, "least_num_frames": taken + 1}
 
 

@@ -24,7 +24,7 @@ from longtake.models.registry import card
 from longtake.sampling.resume import NO_RESUME, Resume
 from longtake.sampling.schedules import noise_levels
 from longtake.settings import settings
-from longtake.video import OnProgress, Progress, Source, ignore_progress
+from longtake.video import OnProgress, Progress, VideoInfo, ignore_progress
 from recipes.tiny.render import render
 from recipes.tiny.world import prompt as words_of
 from recipes.tiny.world import sample
@@ -50,7 +50,7 @@ def planned(endpoint: Endpoint[Any, Any] = ltxv098.ENDPOINT, **fields: Any) -> L
     """The plan of a request about CONTEXT frames of 64x64 footage, written at that size."""
     video = {"video_url": "x"} | fields.pop("video", {})
     request = parse(endpoint.Request, {"prompt": PROMPT, **fields, "video": video})
-    source = Source("mp4", "h264", 64, 64, Fraction(24), CONTEXT)
+    source = VideoInfo("mp4", "h264", 64, 64, Fraction(24), CONTEXT)
     plan = endpoint.plan(endpoint.options(request, source), source, card("ltxv-tiny"), 1, {})
     assert isinstance(plan, LTXVPlan)
     canvases = tuple(replace(p, canvas=(64 * 2**i, 64 * 2**i)) for i, p in enumerate(plan.passes))

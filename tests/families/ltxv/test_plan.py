@@ -30,14 +30,14 @@ from longtake.families.ltxv.plan import (
 from longtake.families.ltxv.profiles import NAG_SCALE, NONE
 from longtake.models.registry import card
 from longtake.plans import clip_length, frames_on_clock
-from longtake.video import Source, Span
+from longtake.video import Span, VideoInfo
 
 NTSC = Fraction(24000, 1001)
 MODEL, SMALL = card("ltxv-13b-0.9.8-distilled"), card("ltxv-tiny")
 
 
-def source(num_frames: int = 100, rate: Fraction = Fraction(24)) -> Source:
-    return Source("mp4", "h264", 1280, 720, rate, num_frames)
+def source(num_frames: int = 100, rate: Fraction = Fraction(24)) -> VideoInfo:
+    return VideoInfo("mp4", "h264", 1280, 720, rate, num_frames)
 
 
 def options(**changes: Any) -> LTXVOptions:
@@ -50,7 +50,7 @@ def span(num_frames: int) -> Span:
     return Span(0, num_frames, Fraction(24))
 
 
-def plan(facts: Source, **changes: Any) -> LTXVPlan:
+def plan(facts: VideoInfo, **changes: Any) -> LTXVPlan:
     return make_plan(options(**changes), facts, MODEL, 7)
 
 

@@ -5,10 +5,10 @@ from itertools import groupby
 from longtake.families.family import Description, Rows
 from longtake.families.ltx2.options import Modality
 from longtake.families.ltx2.plan import SECOND_SCALE_STEPS, Extension, LTX2Plan
-from longtake.video import Source
+from longtake.video import VideoInfo
 
 
-def describe(plan: LTX2Plan, facts: Source) -> Description:
+def describe(plan: LTX2Plan, facts: VideoInfo) -> Description:
     """The lines that plans of this family have beyond those of all plans."""
     edge = "first" if plan.new_first else "last"
     seen = f"the {edge} {plan.context_frames} of them, at strength {plan.strength:g}"
@@ -55,7 +55,7 @@ def _scale_text(plan: LTX2Plan, number: int) -> str:
     return f"{width}x{height}, {steps} steps per window, {each}"
 
 
-def _sound_text(plan: LTX2Plan, facts: Source) -> str:
+def _sound_text(plan: LTX2Plan, facts: VideoInfo) -> str:
     if plan.recipe.sound is None or not (plan.sound or facts.sound):
         return "none"
     parts = ["the source's own" if facts.sound else "silence", "made with the picture" if plan.sound else "silence"]

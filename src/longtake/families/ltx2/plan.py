@@ -19,7 +19,7 @@ from longtake.plans import (
     playable,
 )
 from longtake.sampling.levels import Acceleration, evaluates_model
-from longtake.video import Source, Span
+from longtake.video import Span, VideoInfo
 
 SECOND_SCALE_STEPS = 3
 """Steps of the second scale, each one evaluation."""
@@ -109,7 +109,7 @@ class LTX2Plan(LTX2Choices, Plan):
         return self.audio_strength
 
 
-def make_plan(options: LTX2Options, source: Source, card: ModelCard, seed: int) -> LTX2Plan:
+def make_plan(options: LTX2Options, source: VideoInfo, card: ModelCard, seed: int) -> LTX2Plan:
     """The plan of these options. Raises InvalidRequest naming the field that cannot be done."""
     rate = source_clock(source, None if options.own_rate else options.frame_rate)
     span = Span(0, frames_on_clock(source.num_frames, source.rate, rate), rate)
@@ -166,12 +166,12 @@ def exact_rate(fps: float) -> Fraction:
     return near or rate.limit_denominator(FINEST_RATE)
 
 
-def source_clock(source: Source, fps: float | None) -> Fraction:
+def source_clock(source: VideoInfo, fps: float | None) -> Fraction:
     """The rate that source and output play at: `fps`, or with None the source's own, kept within 1..60."""
     return playable(source.rate) if fps is None else exact_rate(fps)
 
 
-def rate_notes(source: Source, rate: Fraction) -> tuple[str, ...]:
+def rate_notes(source: VideoInfo, rate: Fraction) -> tuple[str, ...]:
     """A sentence on a source below one frame per second."""
     if source.rate >= 1:
         return ()
@@ -206,7 +206,7 @@ def counts_of(options: LTX2Options, available: int) -> Counts:
         raise InvalidRequest(
             f"The video has {available} frames; to be extended backward it needs at least {LATENT_FRAMES}.",
             loc=("body", "extend_direction"),
-            given=direction,
+            value=direction,
             ctx={"min_frames": LATENT_FRAMES},
         )
     context = snapped(direction, wanted_context(options), available)
@@ -222,7 +222,7 @@ def counts_of(options: LTX2Options, available: int) -> Counts:
             f"and leaves no room for new ones: num_frames must be at least {context + 1}, "
             f"{context + 1 - num_frames} more.",
             loc=("body", str(options.context_field)),
-            given=options.context_frames,
+            value=options.context_frames,
             ctx={"context_frames": context, "least_num_frames": context + 1},
         )
     return Counts(context, num_frames - context, num_frames)

@@ -2,10 +2,10 @@
 
 from longtake.families.family import Description
 from longtake.families.ltxv.plan import LTXVPlan, Pass
-from longtake.video import Source
+from longtake.video import VideoInfo
 
 
-def describe(plan: LTXVPlan, facts: Source) -> Description:
+def describe(plan: LTXVPlan, facts: VideoInfo) -> Description:
     """The lines that plans of this family have beyond those of all plans."""
     kind = "" if plan.guide == "rgb" else f" as {plan.guide} guidance"
     seen = f"the last {plan.context_frames} of them{kind}, at strength {plan.strength:g}"

@@ -20,7 +20,7 @@ from longtake.plans import (
     playable,
 )
 from longtake.sampling.levels import Acceleration, evaluates_model, linear_quadratic
-from longtake.video import Source, Span
+from longtake.video import Span, VideoInfo
 
 NATIVE_SIZE_STEP = 32
 """Published 0.9.x models work on sides that are multiples of this."""
@@ -97,10 +97,10 @@ class LTXVPlan(LTXVChoices, Plan):
         return self.reverse
 
 
-def make_plan(options: LTXVOptions, source: Source, card: ModelCard, seed: int) -> LTXVPlan:
+def make_plan(options: LTXVOptions, source: VideoInfo, card: ModelCard, seed: int) -> LTXVPlan:
     """The plan of these options. Raises InvalidRequest naming the field that cannot be done."""
     if options.end_image is not None:
-        raise NotSupported(f"{card.name} cannot arrive at an end image; the LTX-2.3 models can.", given=card.name)
+        raise NotSupported(f"{card.name} cannot arrive at an end image; the LTX-2.3 models can.", value=card.name)
     span = source_span(source, options)
     lengths = lengths_of(options, span, card)
     size = output_size(options.resolution, aspect_of(options.aspect_ratio, source))
@@ -130,7 +130,7 @@ def make_plan(options: LTXVOptions, source: Source, card: ModelCard, seed: int) 
 # Which frames of the source, and how fast they play
 
 
-def source_span(source: Source, options: LTXVOptions) -> Span:
+def source_span(source: VideoInfo, options: LTXVOptions) -> Span:
     """The frames of the source that the request uses, in playing order: from the start frame on, then limited to
     those next to the joint, then resampled, then reversed."""
     start, stop = options.start_frame, source.num_frames
@@ -138,7 +138,7 @@ def source_span(source: Source, options: LTXVOptions) -> Span:
         raise InvalidRequest(
             f"video.start_frame_num is {start}, and the video has only {stop} frames; it must be less than that.",
             loc=("body", "video", "start_frame_num"),
-            given=start,
+            value=start,
         )
     if options.max_frames is not None and stop - start > options.max_frames:
         limit = options.max_frames
@@ -150,7 +150,7 @@ def source_span(source: Source, options: LTXVOptions) -> Span:
     return Span(start, stop, clock, options.reverse_source)
 
 
-def clock_of(options: LTXVOptions, source: Source) -> Fraction:
+def clock_of(options: LTXVOptions, source: VideoInfo) -> Fraction:
     """The rate at which the source is read: the one it is resampled to, else its own, within what can be played where
     the output keeps it."""
     if options.target_rate is not None:
@@ -166,7 +166,7 @@ def playback_rate(options: LTXVOptions, clock: Fraction) -> Fraction:
     return Fraction(asked)
 
 
-def rate_notes(options: LTXVOptions, source: Source, clock: Fraction) -> tuple[str, ...]:
+def rate_notes(options: LTXVOptions, source: VideoInfo, clock: Fraction) -> tuple[str, ...]:
     """Notes on a source below one frame per second."""
     if source.rate >= 1:
         return ()
@@ -260,7 +260,7 @@ def windows(total: int, tile: int, overlap: int) -> tuple[Window, ...]:
 # Which size, and which passes
 
 
-def aspect_of(aspect_ratio: str, source: Source) -> Fraction:
+def aspect_of(aspect_ratio: str, source: VideoInfo) -> Fraction:
     """The asked aspect ratio (`16:9`), or the source's own for `auto`."""
     if aspect_ratio != "auto":
         across, down = aspect_ratio.split(":")
@@ -270,7 +270,7 @@ def aspect_of(aspect_ratio: str, source: Source) -> Fraction:
         raise InvalidRequest(
             f"The video is {source.width}x{source.height}, longer than {MOST_ASPECT}:1; set aspect_ratio to crop it.",
             loc=("body", "aspect_ratio"),
-            given=aspect_ratio,
+            value=aspect_ratio,
         )
     return aspect
 

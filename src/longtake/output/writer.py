@@ -14,8 +14,8 @@ from longtake.media.encode import Encoder
 from longtake.media.formats import SOUND_RATE
 from longtake.media.join import ReversedFrames
 from longtake.media.sound import Samples
+from longtake.output.source_frames import Pixels
 from longtake.plans import Plan
-from longtake.source_frames import Pixels
 from longtake.video import OnProgress, Progress
 
 CHUNK_FRAMES = 16

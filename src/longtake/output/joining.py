@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from longtake.families.family import Frames, Piece, Samples
 from longtake.media.join import match_colour
 from longtake.media.source import SourceReader
+from longtake.output.soundtrack import FADE, continued, preceded, source_part
+from longtake.output.source_frames import first_frames, frames_after, write_source
+from longtake.output.writer import VideoWriter
 from longtake.plans import Plan
 from longtake.safety import Checker, watched
-from longtake.soundtrack import FADE, continued, preceded, source_part
-from longtake.source_frames import first_frames, frames_after, write_source
 from longtake.video import OnProgress
-from longtake.video_writer import VideoWriter
 
 COLOUR_FADE_FRAMES = 24
 """Over so many new frames the autoencoder's colour cast, taken off at the joint, comes back: too slowly to be seen."""
