@@ -216,8 +216,9 @@ def request_data(
             place[parent] = place = dict(inner)
         place[name] = value
     if _at(data, endpoint.source_field) is None:
+        name = dotted(endpoint.source_field)
         raise InvalidRequest(
-            f"No source is named: give the video's path or URL, or {dotted(endpoint.source_field)} in a request's JSON.",
+            f"No source is named: give the video's path or URL, or {name} in a request's JSON.",
             loc=("body", *endpoint.source_field),
         )
     return data
