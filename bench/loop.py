@@ -10,9 +10,10 @@ from diffusers import LTXVideoTransformer3DModel
 
 from bench.timing import in_turn, ratio, show
 from longtake.families.ltxv.conditioning import Item, place
-from longtake.families.ltxv.guidance import Guide, Text
+from longtake.families.ltxv.guidance import Guide
 from longtake.families.ltxv.profiles import DEV, NONE, Guidance
 from longtake.families.ltxv.sampler import PassSetup, denoise
+from longtake.models.t5 import EncodedPrompt
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid
 from longtake.sampling.schedules import noise_levels
@@ -37,7 +38,7 @@ def transformer() -> LTXVideoTransformer3DModel:
 
 def main() -> None:
     model = transformer()
-    positive, negative = (Text(torch.randn(1, 32, 256), torch.ones(1, 32)) for _ in range(2))
+    positive, negative = (EncodedPrompt(torch.randn(1, 32, 256), torch.ones(1, 32)) for _ in range(2))
     context = Item(torch.randn(1, 64, 4, 4, 4))
     noise, grid = seeded(0), Grid(8, 32, Fraction(24))
     sequence = place([context], SHAPE, grid, noise)

@@ -17,7 +17,7 @@ from longtake.families.ltx2.guidance import Guide, predict
 from longtake.families.ltx2.options import Modality
 from longtake.families.ltx2.sampler import Sampler, sample
 from longtake.families.ltx2.tracks import Held, Track, audio_track, video_track
-from longtake.models.audiovisual import Layout, Stream, Words, attach, velocities
+from longtake.models.audiovisual import EncodedPrompt, Layout, Stream, attach, velocities
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_latents
 from longtake.sampling.schedules import sigmas
@@ -66,7 +66,7 @@ def window() -> dict[Stream, Track]:
 def main() -> None:
     model, plain, tracks = transformer(), transformer(), window()
     attach(model)
-    words = [Words(torch.randn(1, 64, 640), torch.randn(1, 64, 320)) for _ in range(2)]
+    words = [EncodedPrompt(torch.randn(1, 64, 640), torch.randn(1, 64, 320)) for _ in range(2)]
     guide = Guide(words[0], words[1], {"video": GUIDANCE["video"], "audio": GUIDANCE["audio"]}, (4,))
     layout, sampler = Layout.of(model, tracks), Sampler(sigmas("beta", STEPS))
     tokens = {stream: track.clean for stream, track in tracks.items()}

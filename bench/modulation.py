@@ -17,7 +17,7 @@ import torch
 from diffusers import LTX2VideoTransformer3DModel
 
 from longtake.families.ltx2.tracks import Held, audio_track, video_track
-from longtake.models.audiovisual import Layout, Look, Words, attach, velocities
+from longtake.models.audiovisual import EncodedPrompt, Layout, Look, attach, velocities
 from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_latents
 
 FRAMES, CONTEXT = 145, 25
@@ -48,7 +48,7 @@ def measure(way: str) -> float:
     context = torch.randn(1, 128, 4, *SHAPE[3:])
     video = video_track(Grid(8, 32, rate), SHAPE, [Held(context, 0, 1.0)])
     audio = audio_track(torch.randn(1, count, 128), audio_before(count, CONTEXT / rate), 1.0, audio_bounds(count))
-    words = Words(torch.randn(1, 256, 4096), torch.randn(1, 256, 2048))
+    words = EncodedPrompt(torch.randn(1, 256, 4096), torch.randn(1, 256, 2048))
     tokens = {"video": video.clean, "audio": audio.clean}
     with torch.inference_mode():
         if way == "longtake":

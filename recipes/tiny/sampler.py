@@ -12,9 +12,10 @@ from diffusers.pipelines.ltx.modeling_latent_upsampler import LTXLatentUpsampler
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from longtake.families.ltxv.conditioning import Item
-from longtake.families.ltxv.guidance import Guide, Text
+from longtake.families.ltxv.guidance import Guide
 from longtake.families.ltxv.profiles import Guidance
 from longtake.families.ltxv.sampler import PassSetup, sample
+from longtake.models.t5 import EncodedPrompt
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid
 from longtake.sampling.schedules import noise_levels
@@ -92,10 +93,10 @@ class Given:
         return found
 
 
-def caption(family: Family, prompt: str) -> Text:
+def caption(family: Family, prompt: str) -> EncodedPrompt:
     """A prompt, encoded."""
     ids, mask = text.tokens(family.tokenizer, [prompt])
-    return Text(family.text_encoder(ids, attention_mask=mask)[0], mask)
+    return EncodedPrompt(family.text_encoder(ids, attention_mask=mask)[0], mask)
 
 
 @torch.no_grad()

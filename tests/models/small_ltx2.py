@@ -12,7 +12,7 @@ from diffusers.pipelines.ltx2 import LTX2LatentUpsamplerModel, LTX2TextConnector
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from longtake.models.audiovisual import Layout, Look, Words, velocities
+from longtake.models.audiovisual import EncodedPrompt, Layout, Look, velocities
 from longtake.models.checkpoints import Checkpoint
 from longtake.models.layout_ltx2 import LTX2_LAYOUT
 from longtake.models.registry import PartName
@@ -423,7 +423,7 @@ class Placed:
         return torch.ones(1), torch.zeros(self.bounds.shape[2], dtype=torch.long)
 
 
-def evaluated(transformer: Any, words: Words, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+def evaluated(transformer: Any, words: EncodedPrompt, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """The velocities of eight picture tokens and six of sound; always the same ones."""
     generator = torch.Generator().manual_seed(3)
     counts, axes, widths = {"video": 8, "audio": 6}, {"video": 3, "audio": 1}, {"video": 4, "audio": 8}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from longtake.families.ltx2.tracks import Track
-from longtake.models.audiovisual import Layout, Look, Stream, Words, attach, velocities
+from longtake.models.audiovisual import EncodedPrompt, Layout, Look, Stream, attach, velocities
 from tests.models import small_ltx2
 
 STREAMS: tuple[Stream, ...] = ("video", "audio")
@@ -38,11 +38,11 @@ def tracks(net: Any, frames: int = 3) -> dict[Stream, Track]:
     return made
 
 
-def words(net: Any, seed: int) -> Words:
+def words(net: Any, seed: int) -> EncodedPrompt:
     random = torch.Generator().manual_seed(seed)
     config = net.config
     widths = config.cross_attention_dim, config.audio_cross_attention_dim
-    return Words(*(torch.randn(1, 5, width, generator=random) for width in widths))
+    return EncodedPrompt(*(torch.randn(1, 5, width, generator=random) for width in widths))
 
 
 def run(net: Any, of: dict[Stream, Track], looks: list[Look]) -> dict[Stream, Tensor]:

@@ -74,7 +74,7 @@ def test_a_pull_makes_the_model_whole(stand_in: Hub, tmp_path: Path) -> None:
     assert set(problems.values()) == {None}
     (tmp_path / NAME / UPSCALER).unlink()
     assert check(NAME, settings).fits
-    assert parts.load(card(NAME), settings).text.encode("a")[0].shape == (1, 256, 12)
+    assert parts.load(card(NAME), settings).text.encode("a").embeddings.shape == (1, 256, 12)
 
 
 def test_a_pull_from_another_repository(stand_in: Hub, tmp_path: Path) -> None:

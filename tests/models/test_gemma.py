@@ -9,11 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from longtake.models import gemma, memory
+from longtake.models import gemma
 from longtake.models.checkpoints import load, open_part
-from longtake.models.gemma import GemmaText
+from longtake.models.gemma import GemmaTextEncoder
 from longtake.models.parts import tokenizer
-from longtake.models.text import PromptCache
 from tests.conftest import load_case
 from tests.models import small_ltx2
 
@@ -21,16 +20,15 @@ CPU = torch.device("cpu")
 FRAME: NDArray[np.uint8] = np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
 
-def _text(folder: Path, dtype: torch.dtype = torch.float32) -> GemmaText:
-    return GemmaText(
-        "small",
+def _text(folder: Path, dtype: torch.dtype = torch.float32) -> GemmaTextEncoder:
+    return GemmaTextEncoder(
         load(open_part("text_encoder", folder / "text_encoder"), dtype=torch.float32),
         small_ltx2.model("connectors"),
         tokenizer(folder / "tokenizer"),
-        tokens=16,
+        num_tokens=16,
         device=CPU,
         dtype=dtype,
-        cache=PromptCache(2),
+        cache_entries=2,
     )
 
 
@@ -69,19 +67,18 @@ def test_oracle_connectors(oracle: Path) -> None:
             mask = case.given["attention_mask"]
             return type("Ids", (), {"input_ids": torch.zeros_like(mask), "attention_mask": mask})
 
-    text = GemmaText(
-        "oracle",
+    text = GemmaTextEncoder(
         Gemma(),
         connectors,
         Words(),
-        tokens=case.given["attention_mask"].shape[1],
+        num_tokens=case.given["attention_mask"].shape[1],
         device=CPU,
         dtype=torch.float32,
-        cache=PromptCache(1),
+        cache_entries=1,
     )
-    video, audio = text.encode("")
-    case.check("video", video)
-    case.check("audio", audio)
+    prompt = text.encode("")
+    case.check("video", prompt.video)
+    case.check("audio", prompt.audio)
 
 
 @pytest.mark.parametrize("sees", [False, True])
@@ -101,37 +98,26 @@ def test_the_tokens_are_those_of_the_published_way(blind: Path, seeing: Path, se
     connectors: Any = small_ltx2.model("connectors")
     video, audio, _ = connectors(torch.stack(states, -1).flatten(2), mask)
     got = _text(folder).encode("  a red ball rolls\n")
-    assert torch.equal(got[0], video)
-    assert torch.equal(got[1], audio)
+    assert torch.equal(got.video, video)
+    assert torch.equal(got.audio, audio)
     assert (video.shape, audio.shape) == ((1, 16, 32), (1, 16, 16))
 
 
 def test_long_and_empty_prompts(blind: Path) -> None:
     text = _text(blind)
     for prompt in ("", "a red ball " * 50):
-        video, audio = text.encode(prompt)
-        assert (video.shape, audio.shape) == ((1, 16, 32), (1, 16, 16))
-        assert video.isfinite().all()
-        assert audio.isfinite().all()
-    assert not torch.equal(text.encode("a red ball")[0], text.encode("a blue ball")[0])
-    assert not torch.equal(text.encode("a red ball")[1], text.encode("a blue ball")[1])
-
-
-def test_repeated_prompts_are_remembered_up_to_a_bound(blind: Path) -> None:
-    text, calls = _text(blind), []
-    text.encoder.register_forward_hook(lambda *_: calls.append(1))
-    first = text.encode("red")
-    assert torch.equal(text.encode(" red ")[0], first[0])
-    assert len(calls) == 1
-    for prompt in ("blue", "ball", "red"):
-        text.encode(prompt)
-    assert len(calls) == 4
-    assert len(text.cache) == 2
+        encoded = text.encode(prompt)
+        assert (encoded.video.shape, encoded.audio.shape) == ((1, 16, 32), (1, 16, 16))
+        assert encoded.video.isfinite().all()
+        assert encoded.audio.isfinite().all()
+    red, blue = text.encode("a red ball"), text.encode("a blue ball")
+    assert not torch.equal(red.video, blue.video)
+    assert not torch.equal(red.audio, blue.audio)
 
 
 def test_the_dtypes_are_the_models(blind: Path) -> None:
-    text = _text(blind, dtype=torch.bfloat16)
-    assert {tensor.dtype for tensor in text.encode("a red ball")} == {torch.bfloat16}
+    prompt = _text(blind, dtype=torch.bfloat16).encode("a red ball")
+    assert (prompt.video.dtype, prompt.audio.dtype) == (torch.bfloat16, torch.bfloat16)
 
 
 def test_who_can_write_and_see(tmp_path: Path, blind: Path, seeing: Path) -> None:
@@ -154,7 +140,7 @@ def test_the_same_seed_writes_the_same(blind: Path, seeing: Path, sees: bool, mo
     assert not any("<" in words for words in others)
 
 
-def _asked(text: GemmaText, frame: NDArray[np.uint8] | None, prompt: str = "a red ball") -> dict[str, Any]:
+def _asked(text: GemmaTextEncoder, frame: NDArray[np.uint8] | None, prompt: str = "a red ball") -> dict[str, Any]:
     """What the model is asked to go on from."""
     given: dict[str, Any] = {}
     text.encoder.generate = lambda **asked: given.update(asked) or asked["input_ids"]
@@ -163,7 +149,7 @@ def _asked(text: GemmaText, frame: NDArray[np.uint8] | None, prompt: str = "a re
 
 
 def test_only_a_model_that_sees_heeds_the_frame(blind: Path, seeing: Path) -> None:
-    def next_word(text: GemmaText, frame: NDArray[np.uint8] | None) -> Tensor:
+    def next_word(text: GemmaTextEncoder, frame: NDArray[np.uint8] | None) -> Tensor:
         asked = _asked(text, frame)
         names = ("input_ids", "attention_mask", "token_type_ids", "pixel_values")
         logits = text.encoder(**{name: asked[name] for name in names if name in asked}).logits[0, -1]
@@ -212,17 +198,3 @@ def test_where_nothing_is_written_the_prompt_stays(blind: Path) -> None:
     end = text.tokenizer.convert_tokens_to_ids("<end_of_turn>")
     text.encoder.generate = lambda **asked: torch.cat([asked["input_ids"], torch.tensor([[end]])], 1)
     assert text.expand("a red ball", None, 1) == "a red ball"
-
-
-def test_release_only_when_memory_is_short(blind: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text, moved = _text(blind), []
-    monkeypatch.setattr(text.encoder, "to", lambda place: moved.append(str(place)))
-    monkeypatch.setattr(text.connectors, "to", lambda place: moved.append(str(place)))
-    text.release()
-    assert moved == [], "a CPU is never short"
-    monkeypatch.setattr(memory, "free_bytes", lambda device: memory.RESERVE_BYTES - 1)
-    text.release()
-    assert moved == ["cpu", "cpu"]
-    text.stays = False
-    text.release()
-    assert len(moved) == 2, "what moves by itself is left alone"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from longtake.errors import BadCheckpoint, InvalidRequest, NotSupported
 from longtake.models import memory
-from longtake.models.audiovisual import Layout, Look, Words, attach, velocities
+from longtake.models.audiovisual import EncodedPrompt, Layout, Look, attach, velocities
 from longtake.models.checkpoints import open_part, skeleton
 from longtake.models.loras import Adapter, LoadedAdapter, LoraCache, Pair, applied, fitting, load_adapters, read
 from longtake.models.registry import card
@@ -22,7 +22,7 @@ from tests.conftest import Case, load_case
 from tests.models import small, small_ltx2
 
 LAYER = "transformer_blocks.1.audio_to_video_attn.to_q"
-WORDS = Words(torch.randn(1, 8, 32), torch.randn(1, 8, 16))
+WORDS = EncodedPrompt(torch.randn(1, 8, 32), torch.randn(1, 8, 16))
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def _oracle_velocities(transformer: Any, case: Case) -> dict[str, Tensor]:
         tracks[stream] = _Placed(given[f"{stream}.positions"], (values, index))
         tokens[stream] = given[f"{stream}.tokens"]
     layout = Layout.of(transformer, tracks)  # type: ignore[arg-type]
-    look = Look(Words(given["prompt.video"], given["prompt.audio"]))
+    look = Look(EncodedPrompt(given["prompt.video"], given["prompt.audio"]))
     return velocities(transformer, layout, tokens, case.params["sigma"], [look], ())  # type: ignore[arg-type,return-value]
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from longtake.families.ltx2.tracks import Track
-from longtake.models.audiovisual import Layout, Look, Words, attach, velocities
+from longtake.models.audiovisual import EncodedPrompt, Layout, Look, attach, velocities
 from longtake.sampling.positions import Grid, audio_bounds
 from recipes.tiny import configs as first
 from recipes.tiny import sampler as first_sampler
@@ -72,7 +72,7 @@ def test_the_fast_forward_pass_is_the_products() -> None:
     video, audio = torch.randn(1, 20, 64), torch.randn(1, seconds, configs.TRANSFORMER["audio_in_channels"])
     masks = torch.ones(1, 20, 1), torch.ones(1, seconds, 1)
     masks[0][:, :8], masks[1][:, :7] = 0.0, 0.3
-    words = Words(torch.randn(1, 6, configs.VIDEO_WIDTH), torch.randn(1, 6, configs.AUDIO_WIDTH))
+    words = EncodedPrompt(torch.randn(1, 6, configs.VIDEO_WIDTH), torch.randn(1, 6, configs.AUDIO_WIDTH))
     coords = grid.bounds(5, 2, 2), audio_bounds(seconds)
     streams = [
         Modality(

@@ -29,19 +29,22 @@ Rotary = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Words:
-    """An encoded prompt: tokens [1, n, d] for each modality."""
+class EncodedPrompt:
+    """A prompt encoded for LTX-2: text tokens [1, n, d] for each modality."""
 
     video: Tensor
     audio: Tensor
 
+    def to(self, device: torch.device | str) -> "EncodedPrompt":
+        return EncodedPrompt(self.video.to(device), self.audio.to(device))
+
 
 @dataclass(frozen=True)
 class Look:
-    """One prediction to make: for these words; `disturbed` are the modalities whose self-attention passes values on
+    """One prediction to make: for this `prompt`; `disturbed` are the modalities whose self-attention passes values on
     and looks at no other token, in the guidance's blocks; `isolated`: video and audio do not see each other."""
 
-    words: Words
+    prompt: EncodedPrompt
     disturbed: frozenset[Stream] = frozenset()
     isolated: bool = False
 
@@ -136,7 +139,7 @@ class _Step:
 def _forward(
     model: Any, layout: Layout, tokens: Tokens, sigma: float, looks: Sequence[Look], blocks: Sequence[int]
 ) -> dict[Stream, Tensor]:
-    dtype = looks[0].words.video.dtype
+    dtype = looks[0].prompt.video.dtype
     hidden: dict[Stream, Tensor] = {}
     modulation: dict[Stream, _Modulation] = {}
     embedded: dict[Stream, Tensor] = {}
@@ -153,7 +156,7 @@ def _forward(
             cross, _ = embed(_part(model, stream, _CROSS[stream]), values * sigma)
             gate, _ = embed(_part(model, stream, _GATE[stream]), other)
         prompt, _ = embed(_part(model, stream, "prompt_adaln"), own)
-        words = torch.cat([getattr(look.words, stream) for look in looks])
+        words = torch.cat([getattr(look.prompt, stream) for look in looks])
         modulation[stream] = _Modulation(table, cross, gate, prompt, words, index)
     connected = [row for row, look in enumerate(looks) if not look.isolated]
     for number, block in enumerate(model.transformer_blocks):

@@ -9,11 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from longtake.models import memory
-from longtake.models.text import PromptCache
-
-Tokens = tuple[torch.Tensor, torch.Tensor]
-"""Text tokens [1, tokens, channels] for the picture, and for the sound."""
+from longtake.models.audiovisual import EncodedPrompt
+from longtake.models.text import TextEncoder
 
 MOST_NEW_TOKENS = 400
 TEMPERATURE = 0.7
@@ -42,35 +39,17 @@ _SEEING = (
 )
 
 
-class GemmaText:
-    """The text stack of LTX-2 model `model`: Gemma-3, its tokenizer, and the connectors to both modalities.
+class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
+    """The text encoder of LTX-2: Gemma-3 with its tokenizer, and the connectors to both modalities.
 
-    Prompts are cut or padded to `tokens` tokens. `device` is where it computes and where text tokens end up, in
-    `dtype`. `stays`: its weights lie there and are moved by nobody else, so that `release` may.
+    Prompts are padded on the left.
     """
 
-    def __init__(
-        self,
-        model: str,
-        encoder: Any,
-        connectors: Any,
-        tokenizer: Any,
-        *,
-        tokens: int,
-        device: torch.device,
-        dtype: torch.dtype,
-        cache: PromptCache,
-        stays: bool = True,
-    ) -> None:
-        self.model = model
+    def __init__(self, encoder: Any, connectors: Any, tokenizer: Any, **options: Any) -> None:
+        """`options`: the keyword arguments of `TextEncoder`."""
+        super().__init__([encoder, connectors], tokenizer, **options)
         self.encoder = encoder
         self.connectors = connectors
-        self.tokenizer = tokenizer
-        self.tokens = tokens
-        self.device = device
-        self.dtype = dtype
-        self.cache = cache
-        self.stays = stays
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
 
@@ -84,36 +63,25 @@ class GemmaText:
     def can_see(self) -> bool:
         return getattr(self.encoder.config, "vision_config", None) is not None
 
-    @torch.no_grad()
-    def encode(self, prompt: str) -> Tokens:
-        """The text tokens of a prompt for picture and sound; registers of the connectors stand where it has none."""
-        prompt = prompt.strip()
-        key = (self.model, prompt)
-        kept = self.cache.get(key)
-        if kept is None:
-            kept = self._run(prompt)
-            self.cache.put(key, kept)
-        return kept[0].to(self.device), kept[1].to(self.device)
-
-    def _run(self, prompt: str) -> Tokens:
-        self._fetch()
+    def _encode(self, prompt: str) -> EncodedPrompt:
         ids = self.tokenizer(
             prompt,
             padding="max_length",
             padding_side="left",
-            max_length=self.tokens,
+            max_length=self.num_tokens,
             truncation=True,
             add_special_tokens=True,
             return_tensors="pt",
         )
         mask = ids.attention_mask.to(self.device)
-        last = {"logits_to_keep": 1} if hasattr(self.encoder, "lm_head") else {}
-        told = self.encoder(
-            input_ids=ids.input_ids.to(self.device), attention_mask=mask, output_hidden_states=True, **last
+        # The connectors read hidden states only, so the head computes the logits of one token, not of all.
+        head = {"logits_to_keep": 1} if hasattr(self.encoder, "lm_head") else {}
+        output = self.encoder(
+            input_ids=ids.input_ids.to(self.device), attention_mask=mask, output_hidden_states=True, **head
         )
-        hidden = torch.stack(told.hidden_states, dim=-1).to(self.connectors.dtype)
+        hidden = torch.stack(output.hidden_states, dim=-1).to(self.connectors.dtype)
         video, audio, _ = self.connectors(hidden, mask)
-        return video.to("cpu", self.dtype), audio.to("cpu", self.dtype)
+        return EncodedPrompt(video.to(self.dtype), audio.to(self.dtype))
 
     @torch.no_grad()
     def expand(self, prompt: str, frame: NDArray[np.uint8] | None, seed: int) -> str:
@@ -122,7 +90,7 @@ class GemmaText:
         `frame` [height, width, 3]: the one at the joint, for a model that can see; of an empty prompt it is what goes
         on. Needs `can_write`.
         """
-        self._fetch()
+        self.onload()
         sees = frame is not None and self.can_see
         image = self._image_words() if sees else ""
         words = self._plain(prompt)
@@ -171,14 +139,3 @@ class GemmaText:
         pixels = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].float()
         square = torch.nn.functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
         return (square.round().clamp(0, 255) / 127.5 - 1).to(self.device, self.encoder.dtype)
-
-    def _fetch(self) -> None:
-        if self.stays:
-            self.encoder.to(self.device)
-            self.connectors.to(self.device)
-
-    def release(self) -> None:
-        """Moves the text stack to the host where the device is short of memory, until a new prompt needs it."""
-        if self.stays and memory.short(self.device):
-            self.encoder.to("cpu")
-            self.connectors.to("cpu")

@@ -7,14 +7,16 @@ import json
 import math
 import re
 import warnings
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import torch
+from cachetools import LRUCache, cachedmethod
 from diffusers.hooks.group_offloading import _maybe_remove_and_reapply_group_offloading
 
 from longtake.errors import BadCheckpoint, InvalidRequest, Loc
@@ -185,20 +187,19 @@ LoadedAdapter = tuple[Adapter, tuple[float, ...]]
 
 
 class LoraCache:
-    """The adapters read last, as many as fit in `max_bytes` of host memory. A file that changed is read again."""
+    """Recently read adapters, up to `max_bytes` of host memory. A file that changed is read again."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._kept: OrderedDict[tuple[Path, int, int], Adapter] = OrderedDict()
+        self._adapters: LRUCache[Any, Adapter] = LRUCache(max_bytes, getsizeof=lambda adapter: adapter.num_bytes)
 
     def read(self, path: Path) -> Adapter:
-        state = path.stat()
-        key = (path, state.st_mtime_ns, state.st_size)
-        adapter = self._kept.pop(key, None) or read(path)
-        self._kept[key] = adapter
-        while self._kept and sum(kept.num_bytes for kept in self._kept.values()) > self._max_bytes:
-            self._kept.popitem(last=False)
-        return adapter
+        """Returns the adapter of a file. Raises as `read` does."""
+        stat = path.stat()
+        return self._read(path, stat.st_mtime_ns, stat.st_size)
+
+    @cachedmethod(attrgetter("_adapters"))
+    def _read(self, path: Path, mtime_ns: int, size: int) -> Adapter:
+        return read(path)
 
 
 def load_adapters(

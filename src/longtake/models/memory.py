@@ -63,8 +63,8 @@ def free_bytes(device: torch.device) -> int | None:
     return int(torch.cuda.mem_get_info(device)[0])
 
 
-def short(device: torch.device) -> bool:
-    """Whether less of a GPU is free than activations may take."""
+def is_short(device: torch.device) -> bool:
+    """True if a GPU has less free memory than `RESERVE_BYTES`."""
     free = free_bytes(device)
     return free is not None and free < RESERVE_BYTES
 

@@ -1,92 +1,81 @@
-"""Prompts become token embeddings: T5, a fixed length, and a bounded memory of prompts seen before."""
+"""What the text encoders of all families share: a cache of encoded prompts, and memory on the device."""
 
-from collections import OrderedDict
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
+from cachetools import LRUCache, cachedmethod
 
-Encoded = tuple[torch.Tensor, torch.Tensor]
-"""Embeddings [1, tokens, channels] and their mask [1, tokens] (1 = a token, 0 = padding)."""
-
-
-class PromptCache:
-    """The encodings of the prompts used last, at most `entries` of them, on the host."""
-
-    def __init__(self, entries: int) -> None:
-        self._entries = entries
-        self._kept: OrderedDict[tuple[str, str], Encoded] = OrderedDict()
-
-    def get(self, key: tuple[str, str]) -> Encoded | None:
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
-
-    def put(self, key: tuple[str, str], encoded: Encoded) -> None:
-        self._kept[key] = encoded
-        self._kept.move_to_end(key)
-        while len(self._kept) > self._entries:
-            self._kept.popitem(last=False)
-
-    def __len__(self) -> int:
-        return len(self._kept)
+from longtake.models import memory
 
 
-class TextEncoder:
-    """The text encoder of model `model`, with its tokenizer; prompts are cut or padded to `tokens` tokens.
+class Movable(Protocol):
+    """An encoded prompt: tensors that move to a device together."""
 
-    `device` is where it computes and where the encodings end up. `stays`: its weights lie there and are moved by
-    nobody else, so that `release` may.
+    def to(self, device: "torch.device | str") -> Any: ...
+
+
+EncodedT = TypeVar("EncodedT", bound=Movable)
+
+
+class TextEncoder(ABC, Generic[EncodedT]):
+    """A text encoder with its tokenizer. It caches the encodings of recent prompts in host memory.
+
+    modules: all modules with weights.
+    num_tokens: prompts are cut or padded to this many tokens.
+    device, dtype: where the encoder runs, and the device and dtype of encoded prompts.
+    cache_entries: the number of prompts whose encodings are cached.
+    offloaded: True if hooks move the weights (`memory.place`). The encoder then moves none itself.
     """
 
     def __init__(
         self,
-        model: str,
-        encoder: torch.nn.Module,
+        modules: Sequence[torch.nn.Module],
         tokenizer: Any,
         *,
-        tokens: int,
+        num_tokens: int,
         device: torch.device,
         dtype: torch.dtype,
-        cache: PromptCache,
-        stays: bool = True,
+        cache_entries: int,
+        offloaded: bool = False,
     ) -> None:
-        self.model = model
-        self.encoder = encoder
+        self.modules = modules
         self.tokenizer = tokenizer
-        self.tokens = tokens
+        self.num_tokens = num_tokens
         self.device = device
         self.dtype = dtype
-        self.cache = cache
-        self.stays = stays
+        self.cache: LRUCache[Any, EncodedT] = LRUCache(cache_entries)
+        self.offloaded = offloaded
 
-    @torch.no_grad()
-    def encode(self, prompt: str) -> Encoded:
-        """The embeddings and mask of a prompt, both on the device and in the model's dtype."""
-        prompt = prompt.strip()
-        key = (self.model, prompt)
-        kept = self.cache.get(key)
-        if kept is None:
-            kept = self._run(prompt)
-            self.cache.put(key, kept)
-        return kept[0].to(self.device), kept[1].to(self.device)
+    def encode(self, prompt: str) -> EncodedT:
+        """Returns the encoded prompt on the encoder's device. Spaces around the prompt do not count."""
+        encoded: EncodedT = self._encode_cached(prompt.strip()).to(self.device)
+        return encoded
 
-    def _run(self, prompt: str) -> Encoded:
-        ids = self.tokenizer(
-            prompt,
-            padding="max_length",
-            max_length=self.tokens,
-            truncation=True,
-            add_special_tokens=True,
-            return_tensors="pt",
-        )
-        if self.stays:
-            self.encoder.to(self.device)
-        # As the reference does, and diffusers' pipelines do not, the mask also hides the padding from the encoder.
-        mask = ids.attention_mask.to(self.device)
-        hidden = self.encoder(ids.input_ids.to(self.device), attention_mask=mask)[0]
-        return hidden.to("cpu", self.dtype), ids.attention_mask.to("cpu", self.dtype)
+    @cachedmethod(attrgetter("cache"))
+    def _encode_cached(self, prompt: str) -> EncodedT:
+        self.onload()
+        with torch.no_grad():
+            encoded: EncodedT = self._encode(prompt).to("cpu")
+        return encoded
+
+    @abstractmethod
+    def _encode(self, prompt: str) -> EncodedT:
+        """Returns the encoded prompt on any device. The weights are on the encoder's device."""
+
+    def onload(self) -> None:
+        """Moves the weights to the device, in case `release` moved them away."""
+        if not self.offloaded:
+            for module in self.modules:
+                module.to(self.device)
 
     def release(self) -> None:
-        """Moves the encoder's weights to the host until the next prompt that is not remembered needs them."""
-        if self.stays:
-            self.encoder.to("cpu")
+        """Moves the weights to the host if the device has less free memory than `memory.RESERVE_BYTES`.
+
+        Sampling can then use their memory. The next prompt that is not cached moves them back.
+        """
+        if not self.offloaded and memory.is_short(self.device):
+            for module in self.modules:
+                module.to("cpu")

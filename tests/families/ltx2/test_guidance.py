@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 from longtake.families.ltx2.guidance import UNGUIDED, Guide, guided
 from longtake.families.ltx2.options import Modality
-from longtake.models.audiovisual import Words
+from longtake.models.audiovisual import EncodedPrompt
 
 OFF = UNGUIDED
-WORDS = Words(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3))
+WORDS = EncodedPrompt(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3))
 C, U, S, I = torch.randn(4, 1, 6, 3).unbind()  # noqa: E741
 
 
-def guide(video: Modality, audio: Modality = OFF, negative: Words | None = WORDS) -> Guide:
+def guide(video: Modality, audio: Modality = OFF, negative: EncodedPrompt | None = WORDS) -> Guide:
     return Guide(WORDS, negative, {"video": video, "audio": audio}, (1,))
 
 

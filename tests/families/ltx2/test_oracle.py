@@ -14,7 +14,7 @@ from longtake.families.ltx2.guidance import Guide, guided, predict
 from longtake.families.ltx2.options import Modality
 from longtake.families.ltx2.sampler import Sampler, sample
 from longtake.families.ltx2.tracks import Held, Keyframe, Track, audio_track, video_track
-from longtake.models.audiovisual import Layout, Look, Stream, Tokens, Words, attach, velocities
+from longtake.models.audiovisual import EncodedPrompt, Layout, Look, Stream, Tokens, attach, velocities
 from longtake.models.loras import LoadedAdapter, applied, read
 from longtake.sampling.noise import given
 from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_from, to_latent
@@ -29,8 +29,8 @@ def modality(scales: Mapping[str, float]) -> Modality:
     return Modality(cfg=scales["cfg"], stg=scales["stg"], modality=scales["mod"], rescale=scales["resc"])
 
 
-def words(case: Case, name: str) -> Words:
-    return Words(case.given[f"{name}.video"], case.given[f"{name}.audio"])
+def words(case: Case, name: str) -> EncodedPrompt:
+    return EncodedPrompt(case.given[f"{name}.video"], case.given[f"{name}.audio"])
 
 
 def guide(case: Case) -> Guide:

@@ -9,16 +9,17 @@ from torch import Tensor, nn
 
 from longtake.errors import Cancelled
 from longtake.families.ltxv.conditioning import Item, place
-from longtake.families.ltxv.guidance import Guide, Text
+from longtake.families.ltxv.guidance import Guide
 from longtake.families.ltxv.profiles import NONE
 from longtake.families.ltxv.sampler import PassSetup, denoise
+from longtake.models.t5 import EncodedPrompt
 from longtake.sampling.levels import Acceleration, evaluates_model
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid
 from longtake.sampling.schedules import noise_levels
 
 SHAPE = (1, 4, 4, 2, 2)
-TEXT = Text(torch.zeros(1, 1, 1), torch.ones(1, 1))
+TEXT = EncodedPrompt(torch.zeros(1, 1, 1), torch.ones(1, 1))
 CLIP = torch.ones(1, 4, 2, 2, 2)
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from longtake.families.ltxv.guidance import Guide, Text, ValueAttention, guided_velocity, project, value_attention
+from longtake.families.ltxv.guidance import Guide, ValueAttention, guided_velocity, project, value_attention
 from longtake.families.ltxv.profiles import DEV, Guidance
+from longtake.models.t5 import EncodedPrompt
 from tests.conftest import load_case
 
 
@@ -32,8 +33,8 @@ class Counting(nn.Module):
         return (hidden_states * 0 + kind * torch.linspace(1, 2, hidden_states.shape[-1]),)
 
 
-def text(kind: float) -> Text:
-    return Text(torch.full((1, 2, 3), float(kind)), torch.ones(1, 2))
+def text(kind: float) -> EncodedPrompt:
+    return EncodedPrompt(torch.full((1, 2, 3), float(kind)), torch.ones(1, 2))
 
 
 def guided(model: Counting, guidance: Guidance, level: float = 0.5) -> Tensor:
@@ -96,10 +97,10 @@ def test_a_negative_prompt_is_heeded_without_a_further_evaluation(oracle: Path) 
     case = load_case(oracle, "ltxv_transformer")
     net, tokens = case.model("ltxv_transformer"), case.given["tokens"]
     coords, time = case.given["coords"], case.given["token_timestep"]
-    prompt = Text(case.given["prompt"], case.given["prompt.mask"])
-    other = Text(case.given["negative"], case.given["negative.mask"])
+    prompt = EncodedPrompt(case.given["prompt"], case.given["prompt.mask"])
+    other = EncodedPrompt(case.given["negative"], case.given["negative.mask"])
 
-    def made(negative: Text, nag: float) -> Tensor:
+    def made(negative: EncodedPrompt, nag: float) -> Tensor:
         return guided_velocity(Guide(net, prompt, negative, Guidance(nag=nag)), tokens, time, coords, 0.5)
 
     plain = made(other, 0.0)

@@ -13,10 +13,11 @@ from torch import Tensor
 from longtake.families.ltxv.colour import adain, tone_map
 from longtake.families.ltxv.conditioning import Item, place
 from longtake.families.ltxv.fuse import fuse
-from longtake.families.ltxv.guidance import Guide, Text, value_attention, velocity
+from longtake.families.ltxv.guidance import Guide, value_attention, velocity
 from longtake.families.ltxv.plan import Window, windows
 from longtake.families.ltxv.profiles import Guidance
 from longtake.families.ltxv.sampler import PassSetup, Setup, sample, sample_video
+from longtake.models.t5 import EncodedPrompt
 from longtake.sampling.noise import Noise, given
 from longtake.sampling.positions import Grid
 from longtake.sampling.resume import NO_RESUME
@@ -47,9 +48,9 @@ def guidance_of(params: dict[str, Any]) -> Guidance:
     )
 
 
-def texts(case: Case) -> tuple[Text, Text]:
+def texts(case: Case) -> tuple[EncodedPrompt, EncodedPrompt]:
     read = case.given
-    return Text(read["prompt"], read["prompt.mask"]), Text(read["negative"], read["negative.mask"])
+    return EncodedPrompt(read["prompt"], read["prompt.mask"]), EncodedPrompt(read["negative"], read["negative.mask"])
 
 
 def statistics(case: Case) -> Statistics:

@@ -29,7 +29,7 @@ def test_loads_a_folder_in_diffusers_layout(tmp_path: Path, small_model: Path) -
     assert model.upsampler is not None
     assert small.same(model.upsampler.state_dict(), small.upsampler().state_dict())
     assert (model.device, model.dtype, model.offload) == (torch.device("cpu"), torch.float32, "none")
-    assert model.text.encode("a red ball")[0].shape == (1, 256, 12)
+    assert model.text.encode("a red ball").embeddings.shape == (1, 256, 12)
     assert [progress.step for progress in told] == [0, 1, 2, 3, 4]
 
 
@@ -56,7 +56,8 @@ def test_other_ways_to_hold_it(tmp_path: Path, small_model: Path, changes: dict[
             "offload": {torch.float32},
         }[next(iter(changes))]
     )
-    embeddings, mask = model.text.encode("a red ball")
+    prompt = model.text.encode("a red ball")
+    embeddings, mask = prompt.embeddings, prompt.mask
     assert embeddings.dtype == model.dtype
     tokens = torch.randn(1, 6, 6).to(model.dtype)
     got = model.transformer(
@@ -109,7 +110,8 @@ def test_the_embedded_model_is_what_its_card_says(tmp_path: Path) -> None:
     assert model.vae.spatial_compression_ratio == facts.spatial_compression
     assert model.vae.temporal_compression_ratio == facts.temporal_compression
     assert model.transformer.config.in_channels == model.vae.config.latent_channels
-    embeddings, mask = model.text.encode("a red ball rolls to the left")
+    prompt = model.text.encode("a red ball rolls to the left")
+    embeddings, mask = prompt.embeddings, prompt.mask
     assert embeddings.shape == (1, facts.prompt_tokens, model.transformer.config.caption_channels)
     assert 1 < mask.sum() < facts.prompt_tokens
     assert model.upsampler is not None
@@ -121,4 +123,4 @@ def test_the_tiny_model_of_the_study_loads(tmp_path: Path, shared: Path) -> None
     facts = card("ltxv-tiny")
     assert model.vae.spatial_compression_ratio == facts.spatial_compression
     assert model.vae.temporal_compression_ratio == facts.temporal_compression
-    assert model.text.encode("a red ball rolls")[1].shape == (1, facts.prompt_tokens)
+    assert model.text.encode("a red ball rolls").mask.shape == (1, facts.prompt_tokens)

@@ -24,7 +24,7 @@ from longtake.families.ltx2.sampler import Sampler, sample
 from longtake.families.ltx2.tracks import Track
 from longtake.media.formats import SOUND_RATE
 from longtake.media.sound import CROSS_FADE_S, MOST_LAG_S, num_samples
-from longtake.models.audiovisual import Layout, Stream, Words
+from longtake.models.audiovisual import Layout, Stream
 from longtake.models.memory import predictions_at_once
 from longtake.plans import latent_length
 from longtake.prompts import expand as expand_prompt
@@ -160,8 +160,8 @@ def generate(work: LTX2Work, prompt: str, context: Context) -> Iterator[Piece]:
 def setup_of(work: LTX2Work, prompt: str) -> Setup:
     """The set-up of a plan, with its prompts encoded."""
     plan, parts = work.plan, work.parts
-    positive = Words(*parts.text.encode(prompt))
-    negative = Words(*parts.text.encode(plan.negative_prompt)) if "negative" in plan.predictions else None
+    positive = parts.text.encode(prompt)
+    negative = parts.text.encode(plan.negative_prompt) if "negative" in plan.predictions else None
     parts.text.release()
     longest = max(plan.extensions, key=lambda extension: extension.take_frames)
     num_tokens = prod(latent_shape(parts, longest, plan.scales[0])[2:])

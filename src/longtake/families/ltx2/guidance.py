@@ -9,7 +9,7 @@ from torch import Tensor
 
 from longtake.families.ltx2.options import Modality
 from longtake.families.ltx2.tracks import Track
-from longtake.models.audiovisual import Layout, Look, Stream, Tokens, Words, velocities
+from longtake.models.audiovisual import EncodedPrompt, Layout, Look, Stream, Tokens, velocities
 
 UNGUIDED = Modality(cfg=1, stg=0, modality=1, rescale=0)
 
@@ -38,8 +38,8 @@ class Guide:
     """The guidance of one LTX-2 pass: the prompts, each modality's scales, the blocks that are disturbed, and how many
     predictions the device makes at once."""
 
-    positive: Words
-    negative: Words | None
+    positive: EncodedPrompt
+    negative: EncodedPrompt | None
     scales: Mapping[Stream, Modality]
     blocks: Sequence[int]
     at_once: int = 4

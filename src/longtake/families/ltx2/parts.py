@@ -8,10 +8,9 @@ import torch
 from longtake.errors import BadCheckpoint
 from longtake.models import memory
 from longtake.models.audiovisual import attach
-from longtake.models.gemma import GemmaText
+from longtake.models.gemma import GemmaTextEncoder
 from longtake.models.parts import load_parts
 from longtake.models.registry import ModelCard
-from longtake.models.text import PromptCache
 from longtake.settings import Settings
 from longtake.video import OnProgress, ignore_progress
 
@@ -32,7 +31,7 @@ class LTX2Parts:
     audio_vae: Any
     vocoder: Any
     upsampler: Any | None
-    text: GemmaText
+    text: GemmaTextEncoder
     device: torch.device
     dtype: torch.dtype
     offload: memory.Offload
@@ -46,16 +45,15 @@ def load(card: ModelCard, settings: Settings, *, on_progress: OnProgress = ignor
     loaded = load_parts(card, settings, on_progress, prepare_transformer=attach)
     parts = loaded.parts
     _check_text(card, parts["text_encoder"], parts["connectors"], parts["transformer"])
-    text = GemmaText(
-        card.name,
+    text = GemmaTextEncoder(
         parts["text_encoder"],
         parts["connectors"],
         loaded.tokenizer,
-        tokens=card.prompt_tokens,
+        num_tokens=card.prompt_tokens,
         device=loaded.device,
         dtype=loaded.dtype,
-        cache=PromptCache(settings.prompt_cache_entries),
-        stays=loaded.offload == "none",
+        cache_entries=settings.prompt_cache_entries,
+        offloaded=loaded.offload != "none",
     )
     return LTX2Parts(
         card,

@@ -10,7 +10,7 @@ from torch import Tensor
 from longtake.families.family import Context, Frames, Piece, Work
 from longtake.families.ltxv.colour import tone_map
 from longtake.families.ltxv.conditioning import Item
-from longtake.families.ltxv.guidance import Guide, Text
+from longtake.families.ltxv.guidance import Guide
 from longtake.families.ltxv.parts import LTXVParts
 from longtake.families.ltxv.plan import LTXVPlan
 from longtake.families.ltxv.sampler import PassSetup, Setup, sample_video
@@ -65,9 +65,10 @@ def generate(work: LTXVWork, prompt: str, context: Context) -> Iterator[Piece]:
 def setup_of(work: LTXVWork, prompt: str) -> Setup:
     """The set-up of a plan, with its prompts encoded."""
     plan, parts, card = work.plan, work.parts, work.parts.card
-    positive = Text(*parts.text.encode(prompt))
+    positive = parts.text.encode(prompt)
     heeds_negative = any(pass_.guidance.heeds_negative for pass_ in plan.passes)
-    negative = Text(*parts.text.encode(plan.negative_prompt)) if heeds_negative else None
+    negative = parts.text.encode(plan.negative_prompt) if heeds_negative else None
+    parts.text.release()
     grid = Grid(card.temporal_compression, card.spatial_compression, plan.rate)
     passes = tuple(
         PassSetup(

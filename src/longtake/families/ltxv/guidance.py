@@ -9,26 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from longtake.families.ltxv.profiles import Guidance
+from longtake.models.t5 import EncodedPrompt
 
 
-@dataclass(frozen=True)
-class Text:
-    """An encoded prompt: embeddings [1, n, d] and their mask [1, n] (1 where there is a token)."""
-
-    embeddings: Tensor
-    mask: Tensor
-
-
-def velocity(transformer: nn.Module, tokens: Tensor, time: Tensor, coords: Tensor, text: Text) -> Tensor:
+def velocity(transformer: nn.Module, tokens: Tensor, time: Tensor, coords: Tensor, prompt: EncodedPrompt) -> Tensor:
     """One evaluation: the velocity n - x0 [1, n, C] at the tokens' own noise levels `time` [1, n] in [0, 1].
 
-    The model computes in the precision of the text's embeddings; the result is in the tokens'.
+    The model computes in the precision of the prompt's embeddings; the result is in the tokens'.
     """
     prediction: Tensor = transformer(
-        hidden_states=tokens.to(text.embeddings.dtype),
-        encoder_hidden_states=text.embeddings,
+        hidden_states=tokens.to(prompt.embeddings.dtype),
+        encoder_hidden_states=prompt.embeddings,
         timestep=time * 1000,
-        encoder_attention_mask=text.mask,
+        encoder_attention_mask=prompt.mask,
         video_coords=coords,
         return_dict=False,
     )[0]
@@ -41,8 +34,8 @@ class Guide:
     guidance at each noise level."""
 
     transformer: nn.Module
-    positive: Text
-    negative: Text | None
+    positive: EncodedPrompt
+    negative: EncodedPrompt | None
     scales: Guidance
 
 
@@ -115,7 +108,7 @@ class NegativeAttention:
 
 
 @contextmanager
-def negative_attention(transformer: Any, negative: Text | None, scale: float) -> Iterator[None]:
+def negative_attention(transformer: Any, negative: EncodedPrompt | None, scale: float) -> Iterator[None]:
     """Within it, every cross-attention looks away from the negative prompt; with scale 0 nothing changes."""
     if negative is None or scale == 0:
         yield

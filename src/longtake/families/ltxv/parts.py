@@ -8,7 +8,7 @@ import torch
 from longtake.models import memory
 from longtake.models.parts import load_parts
 from longtake.models.registry import ModelCard
-from longtake.models.text import PromptCache, TextEncoder
+from longtake.models.t5 import T5TextEncoder
 from longtake.settings import Settings
 from longtake.video import OnProgress, ignore_progress
 
@@ -26,7 +26,7 @@ class LTXVParts:
     transformer: Any
     vae: Any
     upsampler: Any | None
-    text: TextEncoder
+    text: T5TextEncoder
     device: torch.device
     dtype: torch.dtype
     offload: memory.Offload
@@ -39,15 +39,14 @@ def load(card: ModelCard, settings: Settings, *, on_progress: OnProgress = ignor
     """
     loaded = load_parts(card, settings, on_progress)
     parts = loaded.parts
-    text = TextEncoder(
-        card.name,
+    text = T5TextEncoder(
         parts["text_encoder"],
         loaded.tokenizer,
-        tokens=card.prompt_tokens,
+        num_tokens=card.prompt_tokens,
         device=loaded.device,
         dtype=loaded.dtype,
-        cache=PromptCache(settings.prompt_cache_entries),
-        stays=loaded.offload == "none",
+        cache_entries=settings.prompt_cache_entries,
+        offloaded=loaded.offload != "none",
     )
     return LTXVParts(
         card,

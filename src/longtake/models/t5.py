@@ -1,0 +1,41 @@
+"""The text encoder of LTX-Video: T5."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from longtake.models.text import TextEncoder
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """A prompt encoded for LTX-Video: embeddings [1, n, d] and their mask [1, n], 1 for a token and 0 for padding."""
+
+    embeddings: torch.Tensor
+    mask: torch.Tensor
+
+    def to(self, device: torch.device | str) -> "EncodedPrompt":
+        return EncodedPrompt(self.embeddings.to(device), self.mask.to(device))
+
+
+class T5TextEncoder(TextEncoder[EncodedPrompt]):
+    """T5 with its tokenizer. Prompts are padded on the right."""
+
+    def __init__(self, encoder: torch.nn.Module, tokenizer: Any, **options: Any) -> None:
+        """`options`: the keyword arguments of `TextEncoder`."""
+        super().__init__([encoder], tokenizer, **options)
+        self.encoder = encoder
+
+    def _encode(self, prompt: str) -> EncodedPrompt:
+        ids = self.tokenizer(
+            prompt,
+            padding="max_length",
+            max_length=self.num_tokens,
+            truncation=True,
+            add_special_tokens=True,
+            return_tensors="pt",
+        )
+        # Unlike diffusers' pipelines, the reference hides the padding from the encoder as well.
+        hidden = self.encoder(ids.input_ids.to(self.device), attention_mask=ids.attention_mask.to(self.device))[0]
+        return EncodedPrompt(hidden.to(self.dtype), ids.attention_mask.to(self.dtype))
