@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from longtake import outbound
 from longtake.errors import InvalidRequest
-from longtake.outbound import Guarded, Refused, check_url, is_public, transport
+from longtake.outbound import AddressRefused, PublicTransport, check_url, is_public
 from tests import hostile
 
 PUBLIC = ["93.184.215.14", "8.8.8.8", "1.1.1.1", "2606:2800:21f:cb07:6820:80da:af6b:8b2c", "2a00:1450:4001::1"]
@@ -168,7 +168,7 @@ def start() -> Iterator[Callable[..., Site]]:
         server.server_close()
 
 
-def client(transport: Guarded, timeout: float = 3) -> httpx.Client:
+def client(transport: PublicTransport, timeout: float = 3) -> httpx.Client:
     return httpx.Client(transport=transport, timeout=timeout, follow_redirects=True, max_redirects=5)
 
 
@@ -180,7 +180,7 @@ def zone(host: str, port: int) -> Sequence[str]:
 def test_nobody_inside_hears_anything(address: str, start: Callable[..., Site]) -> None:
     site = start(address)
     for host in hostile.LOOPBACK:
-        with client(Guarded(resolve=zone)) as web, pytest.raises((Refused, httpx.InvalidURL)):
+        with client(PublicTransport(resolve=zone)) as web, pytest.raises((AddressRefused, httpx.InvalidURL)):
             web.get(site.url(host))
     assert site.connections == []
     ordinary = httpx.get(site.url(f"[{address}]" if ":" in address else address), trust_env=False)
@@ -188,7 +188,10 @@ def test_nobody_inside_hears_anything(address: str, start: Callable[..., Site]) 
 
 
 def test_a_refusal_tells_nothing_of_the_inside() -> None:
-    with client(Guarded(resolve=lambda host, port: ["10.1.2.3"])) as web, pytest.raises(Refused) as caught:
+    with (
+        client(PublicTransport(resolve=lambda host, port: ["10.1.2.3"])) as web,
+        pytest.raises(AddressRefused) as caught,
+    ):
         web.get("http://inside.example/")
     assert "10.1.2.3" not in str(caught.value)
 
@@ -204,7 +207,7 @@ def test_redirects_are_checked_like_the_first_address(outside: str, start: Calla
     inside = start("127.0.0.1")
     public = start(outside)
     answers = {"public.example": [outside], "inside.example": ["127.0.0.1"]}
-    guarded = Guarded(resolve=lambda host, port: answers[host])
+    guarded = PublicTransport(resolve=lambda host, port: answers[host])
     hosts = ("127.0.0.1", "inside.example", "2130706433", "public.example@127.0.0.1", "[::ffff:7f00:1]")
     targets = [*map(inside.url, hosts), "file:///etc/passwd", f"//127.0.0.1:{inside.port}/"]
     for number, target in enumerate(targets):
@@ -221,7 +224,7 @@ def test_redirects_are_checked_like_the_first_address(outside: str, start: Calla
 def test_six_redirects_are_too_many(outside: str, start: Callable[..., Site]) -> None:
     public = start(outside)
     public.redirects = {f"/{number}": f"/{number + 1}" for number in range(6)}
-    with client(Guarded(resolve=lambda host, port: [outside])) as web:
+    with client(PublicTransport(resolve=lambda host, port: [outside])) as web:
         assert web.get(public.url("public.example", "/1")).text == "ok"
         with pytest.raises(httpx.TooManyRedirects):
             web.get(public.url("public.example", "/0"))
@@ -246,12 +249,12 @@ def test_the_connection_goes_to_the_address_that_was_checked(
         return system(host, *args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket, "getaddrinfo", watched)
-    guarded = Guarded(resolve=rebinding)
+    guarded = PublicTransport(resolve=rebinding)
     with client(guarded) as web:
         assert web.get(public.url("rebinding.example")).text == "ok"
         assert asked == ["rebinding.example"]
         assert public.asked == [(f"rebinding.example:{public.port}", "/x")]
-        with pytest.raises(Refused):
+        with pytest.raises(AddressRefused):
             web.get(public.url("rebinding.example"))
     assert inside.connections == []
 
@@ -261,9 +264,9 @@ def test_the_next_address_is_tried_where_one_does_not_answer(
 ) -> None:
     monkeypatch.setattr(outbound, "is_public", lambda address: address in ("127.0.0.2", "127.0.0.3"))
     public = start("127.0.0.2")
-    with client(Guarded(resolve=lambda host, port: ["127.0.0.3", "127.0.0.2"])) as web:
+    with client(PublicTransport(resolve=lambda host, port: ["127.0.0.3", "127.0.0.2"])) as web:
         assert web.post(public.url("public.example"), json={"a": 1}).text == "ok"
-    with client(Guarded(resolve=lambda host, port: ["127.0.0.3"])) as web, pytest.raises(httpx.ConnectError):
+    with client(PublicTransport(resolve=lambda host, port: ["127.0.0.3"])) as web, pytest.raises(httpx.ConnectError):
         web.get(public.url("public.example"))
 
 
@@ -284,27 +287,27 @@ def contexts(ca: trustme.CA, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]
 def test_tls_verifies_the_name_and_not_the_address(outside: str, start: Callable[..., Site], ca: trustme.CA) -> None:
     serving, believing = contexts(ca, "public.example")
     public = start(outside, context=serving)
-    guarded = Guarded(resolve=lambda host, port: [outside], verify=believing)
+    guarded = PublicTransport(resolve=lambda host, port: [outside], verify=believing)
     with client(guarded) as web:
         assert web.get(public.url("public.example", scheme="https")).text == "ok"
         with pytest.raises(httpx.ConnectError, match=r"(?i)certificate"):
             web.get(public.url("other.example", scheme="https"))
         assert [host for host, _ in public.asked] == [f"public.example:{public.port}"]
-    with client(Guarded(resolve=lambda host, port: [outside])) as web, pytest.raises(httpx.ConnectError):
+    with client(PublicTransport(resolve=lambda host, port: [outside])) as web, pytest.raises(httpx.ConnectError):
         web.get(public.url("public.example", scheme="https"))
 
 
 def test_trusted_hosts_go_by_their_exact_name(start: Callable[..., Site]) -> None:
     site = start("127.0.0.1")
-    with client(transport(["LocalHost"])) as web:
+    with client(PublicTransport(["LocalHost"])) as web:
         assert web.get(site.url("localhost")).text == "ok"
         for other in ("127.0.0.1", "x.localhost", "localhost."):
             with pytest.raises(httpx.TransportError):
                 web.get(site.url(other))
-    with client(transport(["127.0.0.1"])) as web:
+    with client(PublicTransport(["127.0.0.1"])) as web:
         assert web.get(site.url("127.0.0.1")).text == "ok"
         site.redirects = {"/x": site.url("localhost")}
-        with pytest.raises(Refused):
+        with pytest.raises(AddressRefused):
             web.get(site.url("127.0.0.1"))
     assert len(site.connections) == 3
 
@@ -315,7 +318,10 @@ def test_a_name_that_does_not_resolve_in_time() -> None:
         return ["8.8.8.8"]
 
     started = time.monotonic()
-    with client(Guarded(resolve=slow), timeout=0.2) as web, pytest.raises(httpx.ConnectTimeout, match="in time"):
+    with (
+        client(PublicTransport(resolve=slow), timeout=0.2) as web,
+        pytest.raises(httpx.ConnectTimeout, match="in time"),
+    ):
         web.get("http://slow.example/")
     assert time.monotonic() - started < 3
 
@@ -329,7 +335,10 @@ def test_a_name_that_nobody_knows(failure: Exception) -> None:
         return []
 
     for resolver in (unknown, empty):
-        with client(Guarded(resolve=resolver)) as web, pytest.raises(httpx.ConnectError, match="no host nowhere"):
+        with (
+            client(PublicTransport(resolve=resolver)) as web,
+            pytest.raises(httpx.ConnectError, match="no host nowhere"),
+        ):
             web.get("http://nowhere.example/")
 
 
@@ -337,7 +346,7 @@ def test_no_proxy_of_the_environment_is_used(start: Callable[..., Site], monkeyp
     proxy = start("127.0.0.1")
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, proxy.url("127.0.0.1", ""))
-    with client(Guarded(resolve=lambda host, port: ["10.0.0.1"])) as web, pytest.raises(Refused):
+    with client(PublicTransport(resolve=lambda host, port: ["10.0.0.1"])) as web, pytest.raises(AddressRefused):
         web.get("http://inside.example/")
     assert proxy.connections == []
 
@@ -360,7 +369,10 @@ def test_an_answer_that_trickles_in_ends_in_time(secure: bool, ca: trustme.CA) -
         thread.start()
         url = f"{'https' if secure else 'http'}://localhost:{listener.getsockname()[1]}/"
         started = time.monotonic()
-        with client(Guarded(["localhost"], verify=believing), timeout=0.5) as web, pytest.raises(httpx.ReadTimeout):
+        with (
+            client(PublicTransport(["localhost"], verify=believing), timeout=0.5) as web,
+            pytest.raises(httpx.ReadTimeout),
+        ):
             web.get(url)
         assert 0.4 < time.monotonic() - started < 2
         stop.set()

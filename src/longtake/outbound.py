@@ -1,7 +1,7 @@
-"""Fetching what strangers name, and calling them back, without being turned against our own network.
+"""HTTP requests to URLs that users name (source files, webhooks), without giving them access to the internal network.
 
-A host's name is resolved once, every address it has must be public, and the connection goes to exactly the address
-that was checked; TLS verifies the name all the same. Redirects pass through here as requests of their own.
+A host name is resolved once, every one of its addresses must be public, and the connection goes to exactly an address
+that was checked; TLS still verifies the name. httpx sends each redirect as a new request, so it is checked too.
 """
 
 import ipaddress
@@ -10,29 +10,36 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
-from queue import Empty, SimpleQueue
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+import httpcore
 import httpx
 
 from longtake.errors import InvalidRequest
 
 Resolve = Callable[[str, int], Sequence[str]]
-"""Host and port -> the addresses, best first. Raises OSError."""
+"""Resolves a host and a port to IP addresses, best first. Raises OSError or ValueError."""
 
 CONNECT_S = 10.0
-"""So long resolving a name and connecting may take together."""
-MOST_ADDRESSES = 8
-"""So many of a name's addresses are tried."""
-LONGEST_URL = 8000
+"""Most seconds for resolving a name and connecting, together."""
+
+MAX_ADDRESSES = 8
+"""Most addresses of one name that are tried."""
+
+MAX_URL_LENGTH = 8000
+
+_PIECE_BYTES = 16_384
+"""Most bytes that are sent between two looks at the deadline."""
 
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\\]")
 
-_INWARD = tuple(
+_NOT_PUBLIC = tuple(
     ipaddress.ip_network(network)
     for network in (
         "0.0.0.0/8",  # this network
@@ -58,28 +65,31 @@ _INWARD = tuple(
     )
 )
 _UNICAST = ipaddress.ip_network("2000::/3")
-"""All that is given out of IPv6. Outside are loopback, IPv4 mapped, compatible and translated (NAT64), unique local,
-link-local, site-local, discard and multicast."""
+"""The IPv6 range allocated to hosts. Outside it are loopback, IPv4-mapped, -compatible and -translated (NAT64), unique
+local, link-local, site-local, discard and multicast addresses."""
 
 
-class Refused(httpx.TransportError):
-    """The address is not one to connect to."""
+class AddressRefused(httpx.TransportError):
+    """The request leads to an address that is not public and not trusted."""
 
 
 def check_url(url: str, trusted_hosts: Collection[str] = ()) -> httpx.URL:
-    """The address, read as it will be used. Raises InvalidRequest for one that cannot be right whatever its name
-    resolves to: no http(s), credentials, spellings that other programs read differently, an address of the inside."""
+    """Returns the parsed URL. Nothing is resolved.
+
+    Raises InvalidRequest if the URL is wrong whatever its name resolves to: another scheme than http(s), credentials,
+    spellings that programs read differently, an IP address that is neither public nor in `trusted_hosts`.
+    """
     try:
-        return _read(url, {host.lower() for host in trusted_hosts})
+        return _parsed(url, {host.lower() for host in trusted_hosts})
     except ValueError as error:
         shown = url if len(url) <= 80 else url[:77] + "..."
         raise InvalidRequest(f"{shown!r} {error}.", value=shown) from None
 
 
-def _read(text: str, trusted: Collection[str]) -> httpx.URL:
-    """Raises ValueError with the reason."""
-    if len(text) > LONGEST_URL:
-        raise ValueError(f"is longer than {LONGEST_URL} characters")
+def _parsed(text: str, trusted: Collection[str]) -> httpx.URL:
+    """Returns the URL; raises ValueError whose text continues a sentence that begins with the URL."""
+    if len(text) > MAX_URL_LENGTH:
+        raise ValueError(f"is longer than {MAX_URL_LENGTH} characters")
     if _UNPRINTABLE.search(text):
         raise ValueError("has a backslash, a blank or a control character in it")
     try:
@@ -95,40 +105,43 @@ def _read(text: str, trusted: Collection[str]) -> httpx.URL:
         raise ValueError("has credentials in it; give an address that needs none")
     if url.port is not None and not 0 < url.port < 2**16:
         raise ValueError("has a port that does not exist")
-    literal = _literal(host)
-    if literal is None and (not _HOST.fullmatch(host) or len(host) > 254):
+    is_ip = _is_ip(host)
+    if not is_ip and (not _HOST.fullmatch(host) or len(host) > 254):
         raise ValueError("has a host that is no name")
-    if literal is None and _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
+    if not is_ip and _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
         raise ValueError("writes an IPv4 address in an unusual way; write it as four decimal numbers")
-    if literal is not None and not is_public(literal) and host not in trusted:
+    if is_ip and not is_public(host) and host not in trusted:
         raise ValueError("does not lead to the public internet")
     return url
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is of the public internet and of one host: nothing inside, nothing that is turned into
-    another address on its way."""
+    """True if `address` is the IP address of one host on the public internet.
+
+    False for private and reserved ranges, for ranges that embed or translate to another address (6to4, Teredo, NAT64),
+    and for text that is not an IP address.
+    """
     try:
-        read = ipaddress.ip_address(address)
+        ip = ipaddress.ip_address(address)
     except ValueError:
         return False
-    if read.version == 6 and (read not in _UNICAST or "%" in address):
+    if ip.version == 6 and (ip not in _UNICAST or "%" in address):
         return False
-    return read.is_global and not any(read.version == net.version and read in net for net in _INWARD)
+    return ip.is_global and not any(ip.version == net.version and ip in net for net in _NOT_PUBLIC)
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """The addresses that the system knows a host by."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    """Returns the IP addresses of `host` in the system resolver's order. Raises OSError."""
+    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
 
-class Guarded(httpx.BaseTransport):
-    """Sends requests to public addresses and to `trusted_hosts`, raising Refused (an httpx.TransportError) for others.
+class PublicTransport(httpx.BaseTransport):
+    """An httpx transport that connects to public addresses and to `trusted_hosts` only.
 
-    Trusted hosts go by their exact name, whatever it resolves to. Connections are not kept: TLS verifies a host's name
-    when it connects, and another host may have the same address. No proxy is used. The read timeout bounds everything
-    up to the answer's headers, however slowly they trickle in. Safe to use from several threads.
+    A trusted host is matched by its exact name, whatever that resolves to. Raises AddressRefused for every other
+    address. Each request gets its own connection and no proxy. The read timeout bounds the whole request up to the
+    response's headers, however slowly they arrive; then it bounds each read of the body. Thread-safe.
     """
 
     def __init__(
@@ -136,133 +149,165 @@ class Guarded(httpx.BaseTransport):
     ) -> None:
         self._trusted = frozenset(host.lower() for host in trusted_hosts)
         self._resolve = resolve
-        self._wire = httpx.HTTPTransport(verify=verify, limits=httpx.Limits(max_keepalive_connections=0))
+        self._tls = httpx.create_ssl_context(verify)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         try:
-            url = _read(str(request.url), self._trusted)
+            parsed = _parsed(str(request.url), self._trusted)
         except ValueError as error:
-            raise Refused(f"the address {error}", request=request) from None
+            raise AddressRefused(f"the address {error}") from None
+        assert isinstance(request.stream, httpx.SyncByteStream)
         timeout: dict[str, float | None] = request.extensions.get("timeout", {})
-        connect_s = min(timeout.get("connect") or CONNECT_S, CONNECT_S)
-        connected_by = time.monotonic() + connect_s
-        with _Limit(timeout.get("read")) as limit:
-            if _host(url) in self._trusted:
-                return self._send(request, url, None, connect_s, limit)
-            *addresses, last = self._addresses(url, connected_by, request)
-            for number, address in enumerate(addresses):
-                share = 1 / (len(addresses) + 1 - number)
-                with suppress(httpx.ConnectError, httpx.ConnectTimeout):
-                    return self._send(request, url, address, (connected_by - time.monotonic()) * share, limit)
-            return self._send(request, url, last, connected_by - time.monotonic(), limit)
-
-    def _send(
-        self, request: httpx.Request, url: httpx.URL, address: str | None, connect_s: float, limit: "_Limit"
-    ) -> httpx.Response:
-        """The request as it is, to this address; TLS asks for the name that the URL has."""
-        timeout: dict[str, Any] = request.extensions.get("timeout", {}) | {"connect": max(connect_s, 0.001)}
-        pinned = httpx.Request(
-            request.method,
-            url if address is None else url.copy_with(host=address),
-            headers=request.headers,
-            stream=request.stream,
-            extensions=request.extensions | {"timeout": timeout, "sni_hostname": _host(url), "trace": limit.trace},
+        timeout = timeout | {"connect": min(timeout.get("connect") or CONNECT_S, CONNECT_S)}
+        read_s = timeout.get("read")
+        network = _PublicNetwork(self._trusted, self._resolve, None if read_s is None else time.monotonic() + read_s)
+        url = httpcore.URL(scheme=parsed.raw_scheme, host=_host(parsed), port=parsed.port, target=parsed.raw_path)
+        connection = httpcore.HTTPConnection(url.origin, self._tls, network_backend=network)
+        extensions = request.extensions | {"timeout": timeout}
+        with _httpx_errors():
+            response = connection.handle_request(
+                httpcore.Request(
+                    request.method, url, headers=request.headers.raw, content=request.stream, extensions=extensions
+                )
+            )
+        response.extensions["network_stream"].deadline = None
+        return httpx.Response(
+            response.status,
+            headers=response.headers,
+            stream=_Body(response, connection),
+            extensions=response.extensions,
         )
-        return self._wire.handle_request(pinned)
+
+
+@dataclass(frozen=True)
+class _PublicNetwork(httpcore.NetworkBackend):
+    """Opens the connection of one request. `deadline` (monotonic seconds) is that of the response's headers."""
+
+    trusted: Collection[str]
+    resolve: Resolve
+    deadline: float | None
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        *args: Any,
+        **options: Any,
+    ) -> httpcore.NetworkStream:
+        connect_by = time.monotonic() + (timeout or CONNECT_S)
+        addresses = [host] if host in self.trusted else self._addresses(host, port, connect_by)
+        error: Exception | None = None
+        for number, address in enumerate(addresses):
+            share_s = (connect_by - time.monotonic()) / (len(addresses) - number)
+            try:
+                stream = httpcore.SyncBackend().connect_tcp(address, port, max(share_s, 0.001), *args, **options)
+                return _DeadlineStream(stream, self.deadline)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as failure:
+                error = failure
+        raise error or httpcore.ConnectError(f"there is no host {host}")
+
+    def _addresses(self, host: str, port: int, deadline: float) -> Sequence[str]:
+        """Returns at most MAX_ADDRESSES addresses of the host, all of them public. Raises AddressRefused."""
+        if _is_ip(host):
+            return [host]
+        try:
+            addresses = _in_thread(lambda: self.resolve(host, port), deadline - time.monotonic())
+        except TimeoutError:
+            raise httpcore.ConnectTimeout(f"the name {host} was not resolved in time") from None
+        except (OSError, ValueError):
+            addresses = []
+        if not all(map(is_public, addresses)):
+            raise AddressRefused(f"the host {host} is not of the public internet")
+        return addresses[:MAX_ADDRESSES]
+
+
+class _DeadlineStream(httpcore.NetworkStream):
+    """A connection whose operations together end by `deadline` (monotonic seconds), or one by one if it is None."""
+
+    def __init__(self, stream: httpcore.NetworkStream, deadline: float | None) -> None:
+        self._stream = stream
+        self.deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, self._bounded(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        for start in range(0, len(buffer), _PIECE_BYTES):
+            self._stream.write(buffer[start : start + _PIECE_BYTES], self._bounded(timeout))
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        stream = self._stream.start_tls(ssl_context, server_hostname, self._bounded(timeout))
+        return _DeadlineStream(stream, self.deadline)
 
     def close(self) -> None:
-        """Nothing is kept that would have to be closed, and a transport serves one client after the other."""
+        self._stream.close()
 
-    def _addresses(self, url: httpx.URL, deadline: float, request: httpx.Request) -> list[str]:
-        """Where the host is: at least one address, all of them public."""
-        host = _host(url)
-        literal = _literal(host)
-        if literal is not None:
-            return [literal]
-        port = url.port or (443 if url.scheme == "https" else 80)
-        found = _within(deadline - time.monotonic(), lambda: self._resolve(host, port))
-        if found is None:
-            raise httpx.ConnectTimeout(f"the name {host} was not resolved in time", request=request)
-        if isinstance(found, Exception) or not found:
-            raise httpx.ConnectError(f"there is no host {host}", request=request)
-        if not all(map(is_public, found)):
-            raise Refused(f"the host {host} is not of the public internet", request=request)
-        return list(found[:MOST_ADDRESSES])
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    def _bounded(self, timeout: float | None) -> float | None:
+        """Returns the seconds that the next operation may take. Raises ReadTimeout after the deadline."""
+        if self.deadline is None:
+            return timeout
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise httpcore.ReadTimeout("no answer in time")
+        return left if timeout is None else min(left, timeout)
 
 
-class _Limit:
-    """Ends, after so many seconds, the connection that is made in the block."""
+@dataclass(frozen=True)
+class _Body(httpx.SyncByteStream):
+    """The body of a response; closing it closes the connection."""
 
-    def __init__(self, seconds: float | None) -> None:
-        self._timer = None if seconds is None else threading.Timer(seconds, self._end)
-        self._lock = threading.Lock()
-        self._connection: socket.socket | None = None
-        self._over = False
+    response: httpcore.Response
+    connection: httpcore.HTTPConnection
 
-    def __enter__(self) -> "_Limit":
-        if self._timer is not None:
-            self._timer.daemon = True
-            self._timer.start()
-        return self
+    def __iter__(self) -> Iterator[bytes]:
+        with _httpx_errors():
+            yield from self.response.iter_stream()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._over and self._connection is not None and isinstance(error, httpx.TransportError):
-            raise httpx.ReadTimeout("no answer in time") from error
-
-    def trace(self, event: str, info: dict[str, Any]) -> None:
-        """What httpcore tells while it works."""
-        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
-            with self._lock:
-                self._connection = info["return_value"].get_extra_info("socket")
-                if self._over:
-                    self._shut()
-
-    def _end(self) -> None:
-        with self._lock:
-            self._over = True
-            self._shut()
-
-    def _shut(self) -> None:
-        if self._connection is not None:
-            with suppress(OSError):
-                # Not the method of a TLS socket, which would take its TLS away from under the thread that reads.
-                socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
+    def close(self) -> None:
+        self.response.close()
+        self.connection.close()
 
 
-def transport(trusted_hosts: Collection[str] = ()) -> Guarded:
-    """A transport for httpx clients that fetch what strangers name."""
-    return Guarded(trusted_hosts)
+@contextmanager
+def _httpx_errors() -> Iterator[None]:
+    """Raises httpcore's errors as httpx's errors, which have the same names."""
+    try:
+        yield
+    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
+        raise getattr(httpx, type(error).__name__)(str(error)) from error
 
 
 def _host(url: httpx.URL) -> str:
-    """The host as it is resolved and asked for: ASCII, lower case."""
+    """Returns the host in ASCII (IDNA) and lower case."""
     return url.raw_host.decode("ascii").lower()
 
 
-def _literal(host: str) -> str | None:
-    """The host where it is an IP address in its usual spelling."""
+def _is_ip(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        return None
-    return host
+        return False
+    return True
 
 
-def _within(seconds: float, work: Callable[[], Sequence[str]]) -> Sequence[str] | Exception | None:
-    """What the work gives or raises; None where it takes longer (it is left behind: the system's resolver cannot be
-    interrupted, and gives up by itself)."""
-    done: SimpleQueue[Sequence[str] | Exception] = SimpleQueue()
+def _in_thread(work: Callable[[], Sequence[str]], timeout_s: float) -> Sequence[str]:
+    """Returns the result of `work` or raises its error; raises TimeoutError if it takes longer.
+
+    The thread then goes on by itself: the system's resolver cannot be interrupted, but it gives up at some time.
+    """
+    result: Future[Sequence[str]] = Future()
 
     def run() -> None:
         try:
-            done.put(work())
+            result.set_result(work())
         except Exception as error:
-            done.put(error)
+            result.set_exception(error)
 
     threading.Thread(target=run, daemon=True, name="resolve").start()
-    try:
-        return done.get(timeout=max(seconds, 0))
-    except Empty:
-        return None
+    return result.result(max(timeout_s, 0))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from longtake.errors import DownloadFailed, FileTooLarge, InvalidRequest
 from longtake.media.fetch import localise
-from longtake.outbound import Guarded
+from longtake.outbound import PublicTransport
 
 BODY = bytes(range(256)) * 40
 
@@ -132,7 +132,7 @@ def test_a_dead_host(tmp_path: Path) -> None:
 
 def test_every_request_goes_through_the_transport(site: str, tmp_path: Path) -> None:
     port = httpx.URL(site).port
-    guarded = Guarded(["trusted.example"], resolve=lambda host, port: ["127.0.0.1"])
+    guarded = PublicTransport(["trusted.example"], resolve=lambda host, port: ["127.0.0.1"])
     before = len(Site.asked)
     with pytest.raises(DownloadFailed, match="does not lead to the public internet"):
         localise(f"{site}/ok", tmp_path, max_bytes=10, transport=guarded)
@@ -144,7 +144,7 @@ def test_every_request_goes_through_the_transport(site: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("page", ["/ok", "/hop5"])
 def test_one_transport_serves_many_downloads(site: str, tmp_path: Path, page: str) -> None:
-    guarded = Guarded(["127.0.0.1"])
+    guarded = PublicTransport(["127.0.0.1"])
     for _ in range(2):
         assert localise(site + page, tmp_path, max_bytes=len(BODY), transport=guarded).read_bytes() == BODY
     with pytest.raises(DownloadFailed, match=r"there is no host elsewhere\.invalid"):

@@ -14,7 +14,7 @@ import structlog
 from longtake.access.signing import Signer
 from longtake.database.connection import RetriesStopped, is_temporary, reading, retry_until_stopped
 from longtake.database.tables import deliveries
-from longtake.outbound import transport as guarded
+from longtake.outbound import PublicTransport
 from longtake.queue import engine as queue
 from longtake.queue.requests import Row
 from longtake.settings import Settings
@@ -68,7 +68,7 @@ class Deliverer:
         self._engine = engine
         self._timeout_s = settings.webhook_timeout_s
         self._signer = signer
-        self._transport = transport or guarded(settings.trusted_hosts)
+        self._transport = transport or PublicTransport(settings.trusted_hosts)
         self._ending = threading.Event()
         self._stirred = threading.Event()
         self._free = threading.BoundedSemaphore(SENDERS)

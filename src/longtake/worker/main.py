@@ -28,7 +28,7 @@ from longtake.families import plan_from_json, plan_to_json
 from longtake.media.fetch import localise
 from longtake.models.download import status
 from longtake.models.registry import ModelCard, card
-from longtake.outbound import transport as outbound_transport
+from longtake.outbound import PublicTransport
 from longtake.prepare import Fetcher, Job, prepare
 from longtake.settings import Settings, settings
 from longtake.storage.files import own_file
@@ -150,7 +150,7 @@ def carry_out(message: Mapping[str, Any], line: Line, runner: "Runner", settings
     started = time.perf_counter()
     fetcher = Fetcher(
         own_file=lambda url: own_file(url, Path(message["files"]), message["key_id"]),
-        transport=outbound_transport(settings.trusted_hosts),
+        transport=PublicTransport(settings.trusted_hosts),
         folder=folder,
     )
     with prepare(endpoint, request, model, settings, fetcher=fetcher, plan=plan) as job:
@@ -199,7 +199,7 @@ def serve(line: Line, settings: Settings) -> None:
     """Carries out what is asked until the server closes the line."""
     from longtake.runner import Runner
 
-    transport = outbound_transport(settings.trusted_hosts)
+    transport = PublicTransport(settings.trusted_hosts)
 
     def fetch(url: str, into: Path, max_bytes: int) -> Path:
         return localise(url, into, max_bytes=max_bytes, transport=transport)
