@@ -92,7 +92,7 @@ def here() -> None:
             slots.wake("default")
             taken.append(time.perf_counter() - started)
         print(f"  {submits(taken)}")
-        while queue.waiting(engine, "default"):
+        while queue.waiting_ids(engine, "default"):
             time.sleep(0.2)
         slots.drain(10)
         watch.stop()

@@ -120,8 +120,8 @@ def _serve(folder: Path, port: int) -> None:
     from longtake.database import connection as database
     from longtake.database.tables import metadata
     from longtake.queue import engine as queue
-    from longtake.queue.requests import CANCELLED, Line
-    from longtake.queue.status_cache import Board
+    from longtake.queue.requests import CANCELLED, LogLine
+    from longtake.queue.status_cache import StatusCache
     from longtake.service.app import application
     from longtake.service.parts import Parts
     from longtake.settings import settings
@@ -130,7 +130,7 @@ def _serve(folder: Path, port: int) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     engine = database.connect(database.file_url(folder / "longtake.db"))
     metadata.create_all(engine)
-    board = Board(engine)
+    board = StatusCache(engine)
     board.start()
 
     def claim_and_tell() -> None:
@@ -139,13 +139,13 @@ def _serve(folder: Path, port: int) -> None:
             if row is None:
                 time.sleep(0.01)
                 continue
-            board.changed(row.id)
+            board.mark_changed(row.id)
             time.sleep(0.3)
-            queue.tell(engine, row, [Line(time.time(), "INFO", "a step", {"at": repr(time.time())})])
-            board.changed(row.id)
+            queue.add_log_lines(engine, row, [LogLine(time.time(), "INFO", "a step", {"at": repr(time.time())})])
+            board.mark_changed(row.id)
             time.sleep(0.2)
             queue.finish(engine, row, CANCELLED)
-            board.changed(row.id)
+            board.mark_changed(row.id)
 
     threading.Thread(target=claim_and_tell, daemon=True).start()
     chosen = settings(data_dir=folder, slots=())

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from longtake.database.connection import connect, file_url
 from longtake.families import plan_from_json
 from longtake.queue import engine as queue
-from longtake.queue.requests import Row
+from longtake.queue.requests import RequestRow
 
 OLD = Path(__file__).parent / "data" / "upgrade" / "c19c832.tar.xz"
 KEY = "91e62dd2-b9fa-4e2c-83e1-0a1df3a1a219:2ded1158a422bc2f1520c71c0043a935e11bbc5a7d3f7be2f071fd5470260bcc"
@@ -44,11 +44,11 @@ class Server:
     def get(self, path: str) -> httpx.Response:
         return httpx.get(f"{self.http}{path}", headers={"Authorization": f"Key {KEY}"}, timeout=30)
 
-    def row(self, request_id: str) -> Row:
+    def row(self, request_id: str) -> RequestRow:
         return row_of(self.data_dir, request_id)
 
 
-def row_of(data_dir: Path, request_id: str) -> Row:
+def row_of(data_dir: Path, request_id: str) -> RequestRow:
     engine = connect(file_url(data_dir / "longtake.db"))
     try:
         row = queue.get(engine, request_id)
@@ -128,8 +128,8 @@ def test_what_had_not_ended_is_carried_out(server: Server, request_id: str) -> N
     wait_until(lambda: not (server.data_dir / "work" / request_id).exists(), server)
 
 
-def ended(server: Server, request_id: str) -> Row:
-    wait_until(lambda: server.row(request_id).ended, server)
+def ended(server: Server, request_id: str) -> RequestRow:
+    wait_until(lambda: server.row(request_id).has_ended, server)
     return server.row(request_id)
 
 

@@ -57,7 +57,7 @@ def url(tmp_path: Path) -> Iterator[str]:
     """A server with one slot, whose worker process knows the endpoint."""
     with serving(tmp_path / "data") as served:
         chosen = served.parts.settings.model_copy(update={"slots": ("cpu",)})
-        slots = Slots(served.engine, chosen, served.parts.store, served.parts.board.changed, command=WORKER)
+        slots = Slots(served.engine, chosen, served.parts.store, served.parts.board.mark_changed, command=WORKER)
         slots.start()
         yield served.url
         slots.stop()

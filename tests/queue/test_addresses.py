@@ -2,7 +2,7 @@
 
 import pytest
 
-from longtake.queue.addresses import HOSTS, Place, Service, base_of, is_host, place, sibling
+from longtake.queue.addresses import HOSTS, Destination, Service, base_url, destination, is_valid_host, sibling_url
 
 FAL = ["queue.fal.run", "queue.fal.run:443", "Queue.Fal.Run"]
 
@@ -10,28 +10,28 @@ FAL = ["queue.fal.run", "queue.fal.run:443", "Queue.Fal.Run"]
 @pytest.mark.parametrize(
     ("host", "path", "there"),
     [
-        ("localhost:8000", "/queue/fal-ai/x/y", Place("queue", "/fal-ai/x/y")),
-        ("localhost:8000", "/run/fal-ai/x", Place("run", "/fal-ai/x")),
-        ("[::1]:8000", "/cdn/files/a", Place("cdn", "/files/a")),
-        ("10.0.0.1", "/rest", Place("rest", "/")),
-        ("localhost", "/v1/models", Place(None, "/v1/models")),
-        ("localhost", "/", Place(None, "/")),
-        ("localhost", "/queues/x", Place(None, "/queues/x")),
-        *((host, "/queue/x", Place("queue", "/queue/x")) for host in FAL),
-        *((host, "/run/x", Place(service, "/run/x")) for host, service in HOSTS.items()),
-        ("fal.run.evil.com", "/x", Place(None, "/x")),
+        ("localhost:8000", "/queue/fal-ai/x/y", Destination("queue", "/fal-ai/x/y")),
+        ("localhost:8000", "/run/fal-ai/x", Destination("run", "/fal-ai/x")),
+        ("[::1]:8000", "/cdn/files/a", Destination("cdn", "/files/a")),
+        ("10.0.0.1", "/rest", Destination("rest", "/")),
+        ("localhost", "/v1/models", Destination(None, "/v1/models")),
+        ("localhost", "/", Destination(None, "/")),
+        ("localhost", "/queues/x", Destination(None, "/queues/x")),
+        *((host, "/queue/x", Destination("queue", "/queue/x")) for host in FAL),
+        *((host, "/run/x", Destination(service, "/run/x")) for host, service in HOSTS.items()),
+        ("fal.run.evil.com", "/x", Destination(None, "/x")),
     ],
 )
-def test_the_service_is_known_by_host_else_by_prefix(host: str, path: str, there: Place) -> None:
-    assert place(host, path) == there
+def test_the_service_is_known_by_host_else_by_prefix(host: str, path: str, there: Destination) -> None:
+    assert destination(host, path) == there
 
 
 @pytest.mark.parametrize("host", FAL)
 def test_fals_hosts_are_named_as_fal_does(host: str) -> None:
-    base = base_of("queue", scheme="http", host=host, public_url="https://video.example.com")
+    base = base_url("queue", scheme="http", host=host, public_url="https://video.example.com")
     assert base == "https://queue.fal.run"
-    assert sibling(base, "cdn") == "https://v3.fal.media"
-    assert sibling(sibling(base, "rest"), "queue") == base
+    assert sibling_url(base, "cdn") == "https://v3.fal.media"
+    assert sibling_url(sibling_url(base, "rest"), "queue") == base
 
 
 @pytest.mark.parametrize(
@@ -39,11 +39,11 @@ def test_fals_hosts_are_named_as_fal_does(host: str) -> None:
     [(None, "http://localhost:8000"), ("https://video.example.com/fal/", "https://video.example.com/fal")],
 )
 def test_prefixes_stand_on_the_host_that_was_called_or_the_public_one(public_url: str | None, root: str) -> None:
-    base = base_of("run", scheme="http", host="localhost:8000", public_url=public_url)
+    base = base_url("run", scheme="http", host="localhost:8000", public_url=public_url)
     assert base == f"{root}/run"
     services: tuple[Service, ...] = ("run", "queue", "rest", "cdn")
     for service in services:
-        assert sibling(base, service) == f"{root}/{service}"
+        assert sibling_url(base, service) == f"{root}/{service}"
 
 
 @pytest.mark.parametrize(
@@ -62,4 +62,4 @@ def test_prefixes_stand_on_the_host_that_was_called_or_the_public_one(public_url
     ],
 )
 def test_only_a_host_is_a_host(host: str, good: bool) -> None:
-    assert is_host(host) is good
+    assert is_valid_host(host) is good

@@ -19,14 +19,14 @@ from longtake.database.tables import deliveries, metadata, servers
 from longtake.queue import engine as queue
 from longtake.queue import requests
 from longtake.queue.engine import IdempotencyMismatch, QuotaReached
-from longtake.queue.requests import Line, Outcome, Row
+from longtake.queue.requests import LogLine, Outcome, RequestRow
 from tests.worker.help import asked, current, submit
 
 DONE = Outcome(200, {"seed": 1}, headers={"x-fal-billable-units": "1"}, timings={"inference_time": 1.5})
 LATE = Outcome(504, {"detail": "late"}, error="late", error_type="request_timeout")
 
 
-def claimed(engine: sa.Engine, worker: str = "w") -> Row:
+def claimed(engine: sa.Engine, worker: str = "w") -> RequestRow:
     row = queue.claim(engine, "default", worker)
     assert row is not None
     return row
@@ -58,16 +58,18 @@ def test_a_request_from_submit_to_result(engine: sa.Engine) -> None:
     taken = claimed(engine)
     assert (taken.id, taken.state, taken.attempt, taken.worker) == (row.id, "IN_PROGRESS", 1, "w")
     assert queue.claim(engine, "default", "other") is None
-    assert queue.keep_plan(engine, taken, {"seed": 7})
-    assert queue.tell(engine, taken, [Line(1.0, "INFO", "Sampling", {"step": "1"}), Line(2.0, "INFO", "Decoding")])
+    assert queue.store_plan(engine, taken, {"seed": 7})
+    assert queue.add_log_lines(
+        engine, taken, [LogLine(1.0, "INFO", "Sampling", {"step": "1"}), LogLine(2.0, "INFO", "Decoding")]
+    )
     assert queue.finish(engine, taken, DONE)
     ended = current(engine, row)
     assert (ended.state, ended.status_code, ended.plan) == ("COMPLETED", 200, {"seed": 7})
     assert json.loads(ended.output or b"") == {"seed": 1}
     assert ended.headers == {"x-fal-billable-units": "1"}
-    assert [line.message for line in queue.told(engine, row.id)] == ["Sampling", "Decoding"]
-    first = queue.told(engine, row.id)[0]
-    assert [line.message for line in queue.told(engine, row.id, after=first.seq)] == ["Decoding"]
+    assert [line.message for line in queue.log_lines(engine, row.id)] == ["Sampling", "Decoding"]
+    first = queue.log_lines(engine, row.id)[0]
+    assert [line.message for line in queue.log_lines(engine, row.id, after=first.seq)] == ["Decoding"]
     assert queue.versions(engine, [row.id, "none"]) == {row.id: ended.version}
     assert ended.version == 4
 
@@ -76,7 +78,7 @@ def test_the_earlier_goes_first_and_the_low_go_last(engine: sa.Engine) -> None:
     order = [replace(asked(i=i), priority="low" if i in (0, 2) else "normal") for i in range(5)]
     rows = [queue.submit(engine, one)[0] for one in order]
     wanted = [rows[i].id for i in (1, 3, 4, 0, 2)]
-    assert queue.waiting(engine, "default") == wanted
+    assert queue.waiting_ids(engine, "default") == wanted
     assert [claimed(engine).id for _ in wanted] == wanted
 
 
@@ -109,7 +111,7 @@ def test_one_idempotency_key_makes_one_request(engine: sa.Engine) -> None:
     results = at_once(8, lambda i: queue.submit(engine, replace(once, id=f"id-{i}")))
     assert len({row.id for row, _ in results}) == 1
     assert Counter(new for _, new in results) == {True: 1, False: 7}
-    assert len(queue.waiting(engine, "default")) == 1
+    assert len(queue.waiting_ids(engine, "default")) == 1
     with pytest.raises(IdempotencyMismatch):
         queue.submit(engine, replace(asked(windows=2), idempotency_key="k"))
     assert queue.submit(engine, replace(once, key_id="another", id="yet-another"))[1]
@@ -161,9 +163,9 @@ def test_cancelling(engine: sa.Engine) -> None:
     assert (current(engine, waits).state, current(engine, waits).status_code) == ("CANCELLED", 499)
     assert queue.cancel(engine, waits.id) == "ended"
     taken = claimed(engine)
-    assert queue.hold(engine, taken) == "held"
-    assert queue.cancel(engine, works.id) == "asked"
-    assert queue.hold(engine, taken) == "cancelled"
+    assert queue.claim_state(engine, taken) == "held"
+    assert queue.cancel(engine, works.id) == "requested"
+    assert queue.claim_state(engine, taken) == "cancelled"
     assert queue.finish(engine, taken, requests.CANCELLED)
     assert current(engine, works).state == "CANCELLED"
     assert queue.finish(engine, claimed(engine), DONE)
@@ -174,11 +176,11 @@ def test_one_that_is_to_be_cancelled_does_not_go_back_to_the_queue(engine: sa.En
     submit(engine)
     taken = claimed(engine)
     queue.cancel(engine, taken.id)
-    assert queue.give_back(engine, taken, counts=True)
+    assert queue.return_to_queue(engine, taken, attempt_failed=True)
     assert current(engine, taken).state == "CANCELLED"
 
 
-def cancel_and_note(engine: sa.Engine, row: Row, answers: list[str]) -> None:
+def cancel_and_note(engine: sa.Engine, row: RequestRow, answers: list[str]) -> None:
     answers.append(queue.cancel(engine, row.id))
 
 
@@ -192,31 +194,31 @@ def test_cancelling_meets_every_claim_and_return(engine: sa.Engine) -> None:
         while canceller.is_alive():
             taken = queue.claim(engine, "default", "w")
             if taken is not None:
-                queue.give_back(engine, taken, counts=True)
+                queue.return_to_queue(engine, taken, attempt_failed=True)
         canceller.join()
-        assert answers in (["cancelled"], ["asked"])
+        assert answers in (["cancelled"], ["requested"])
         assert current(engine, row).state == "CANCELLED"
 
 
 def test_a_request_that_went_back_goes_first_and_no_outcome_of_before_counts(engine: sa.Engine) -> None:
     first, _second = submit(engine), submit(engine)
     lost = claimed(engine)
-    assert queue.give_back(engine, lost, counts=True)
-    assert queue.waiting(engine, "default")[0] == first.id
+    assert queue.return_to_queue(engine, lost, attempt_failed=True)
+    assert queue.waiting_ids(engine, "default")[0] == first.id
     again = claimed(engine)  # even by the same worker
     assert (again.id, again.attempt) == (first.id, 2)
     assert not queue.finish(engine, lost, DONE)
-    assert not queue.keep_plan(engine, lost, {"seed": 1})
-    assert not queue.tell(engine, lost, [Line(1.0, "INFO", "from the dead")])
-    assert not queue.give_back(engine, lost, counts=True)
-    assert queue.hold(engine, lost) == "lost"
-    assert queue.told(engine, first.id) == []
+    assert not queue.store_plan(engine, lost, {"seed": 1})
+    assert not queue.add_log_lines(engine, lost, [LogLine(1.0, "INFO", "from the dead")])
+    assert not queue.return_to_queue(engine, lost, attempt_failed=True)
+    assert queue.claim_state(engine, lost) == "lost"
+    assert queue.log_lines(engine, first.id) == []
     assert queue.finish(engine, again, DONE)
 
 
 def test_a_drained_attempt_does_not_count(engine: sa.Engine) -> None:
     submit(engine)
-    assert queue.give_back(engine, claimed(engine), counts=False)
+    assert queue.return_to_queue(engine, claimed(engine), attempt_failed=False)
     assert claimed(engine).attempt == 1
 
 
@@ -231,7 +233,7 @@ def test_what_is_not_started_in_time_ends(engine: sa.Engine) -> None:
 
 def test_what_was_started_in_time_may_wait_after_its_worker_died(engine: sa.Engine) -> None:
     queue.submit(engine, replace(asked(), start_timeout_s=0.2))
-    queue.give_back(engine, claimed(engine), counts=True)
+    queue.return_to_queue(engine, claimed(engine), attempt_failed=True)
     time.sleep(0.25)
     assert queue.expire(engine, LATE) == []
 
@@ -244,7 +246,7 @@ def test_orphans_are_those_whose_worker_has_no_row(engine: sa.Engine) -> None:
         )
     lost, _held = claimed(engine, "dead"), claimed(engine, "alive")
     assert [row.id for row in queue.orphans(engine)] == [lost.id]
-    assert [row.worker for row in queue.in_hands(engine, "alive")] == ["alive"]
+    assert [row.worker for row in queue.claimed_by(engine, "alive")] == ["alive"]
 
 
 class Life(RuleBasedStateMachine):
@@ -269,7 +271,7 @@ class Life(RuleBasedStateMachine):
         return row.id
 
     @rule(target=holds, worker=st.sampled_from(["a", "b"]))
-    def claim(self, worker: str) -> Row | None:
+    def claim(self, worker: str) -> RequestRow | None:
         waiting = sorted((one["rank"], name) for name, one in self.model.items() if one["state"] == "IN_QUEUE")
         row = queue.claim(self.engine, "default", worker)
         assert (row.id if row else None) == (waiting[0][1] if waiting else None)
@@ -280,12 +282,12 @@ class Life(RuleBasedStateMachine):
             assert row.attempt == one["attempt"]
         return row
 
-    def _holds(self, row: Row) -> bool:
+    def _holds(self, row: RequestRow) -> bool:
         one = self.model[row.id]
         return bool(one["state"] == "IN_PROGRESS" and one["hold"] == (row.worker, row.attempt))
 
     @rule(row=holds)
-    def finish(self, row: Row | None) -> None:
+    def finish(self, row: RequestRow | None) -> None:
         if row is not None:
             held = self._holds(row)
             assert queue.finish(self.engine, row, DONE) == held
@@ -293,27 +295,27 @@ class Life(RuleBasedStateMachine):
                 self.model[row.id]["state"] = "COMPLETED"
 
     @rule(row=holds)
-    def give_back(self, row: Row | None) -> None:
+    def give_back(self, row: RequestRow | None) -> None:
         if row is not None:
             held = self._holds(row)
-            assert queue.give_back(self.engine, row, counts=True) == held
+            assert queue.return_to_queue(self.engine, row, attempt_failed=True) == held
             if held:
                 self.model[row.id]["state"] = "CANCELLED" if self.model[row.id]["cancel"] else "IN_QUEUE"
 
     @rule(row=holds)
-    def tell_and_plan(self, row: Row | None) -> None:
+    def tell_and_plan(self, row: RequestRow | None) -> None:
         if row is not None:
-            assert queue.keep_plan(self.engine, row, {"seed": 1}) == self._holds(row)
-            assert queue.tell(self.engine, row, [Line(0.0, "INFO", "x")]) == self._holds(row)
+            assert queue.store_plan(self.engine, row, {"seed": 1}) == self._holds(row)
+            assert queue.add_log_lines(self.engine, row, [LogLine(0.0, "INFO", "x")]) == self._holds(row)
 
     @rule(name=rows)
     def cancel(self, name: str) -> None:
         one = self.model[name]
-        wanted = {"IN_QUEUE": "cancelled", "IN_PROGRESS": "asked"}.get(one["state"], "ended")
+        wanted = {"IN_QUEUE": "cancelled", "IN_PROGRESS": "requested"}.get(one["state"], "ended")
         assert queue.cancel(self.engine, name) == wanted
         if wanted == "cancelled":
             one["state"] = "CANCELLED"
-        elif wanted == "asked":
+        elif wanted == "requested":
             one["cancel"] = True
 
     @precondition(lambda self: bool(self.model))
@@ -323,7 +325,7 @@ class Life(RuleBasedStateMachine):
             row = queue.get(self.engine, name)
             assert row is not None
             assert row.state == one["state"]
-            assert (row.completed_at is not None) == row.ended == (row.status_code is not None)
+            assert (row.completed_at is not None) == row.has_ended == (row.status_code is not None)
 
 
 fresh_files: Iterator[Path] = iter(())

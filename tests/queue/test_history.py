@@ -7,28 +7,28 @@ import sqlalchemy as sa
 
 from longtake.queue import engine as queue
 from longtake.queue import history
-from longtake.queue.history import Span
-from longtake.queue.requests import Line, Outcome, Row, Submission
+from longtake.queue.history import HistoryFilter
+from longtake.queue.requests import LogLine, Outcome, RequestRow, Submission
 
 
-def done(engine: sa.Engine, endpoint: str, key_id: str, outcome: Outcome) -> Row:
+def done(engine: sa.Engine, endpoint: str, key_id: str, outcome: Outcome) -> RequestRow:
     queue.submit(engine, Submission(endpoint, "default", key_id, b'{"prompt":"x"}', "http://h/queue"))
     row = queue.claim(engine, "default", "w")
     assert row is not None
-    queue.tell(engine, row, [Line(1.0, "INFO", "a line")])
+    queue.add_log_lines(engine, row, [LogLine(1.0, "INFO", "a line")])
     assert queue.finish(engine, row, outcome)
     return row
 
 
 def test_pages_go_from_the_youngest_to_the_oldest(engine: sa.Engine) -> None:
     rows = [done(engine, "a/b", "k", Outcome(200 if number % 2 else 422, {"n": number})) for number in range(6)]
-    first = history.page(engine, Span(), limit=4)
+    first = history.page(engine, HistoryFilter(), limit=4)
     assert [row.id for row in first] == [row.id for row in rows[:1:-1]]
     assert {row.output for row in first} == {None}
-    second = history.page(engine, Span(), limit=4, before=first[-1].seq, payloads=True)
+    second = history.page(engine, HistoryFilter(), limit=4, before=first[-1].seq, payloads=True)
     assert [(row.id, row.output) for row in second] == [(rows[1].id, b'{"n": 1}'), (rows[0].id, b'{"n": 0}')]
-    assert len(history.page(engine, Span(), limit=9, codes=(400, 500))) == 3
-    assert [row.id for row in history.page(engine, Span(), limit=9, request_id=rows[2].id)] == [rows[2].id]
+    assert len(history.page(engine, HistoryFilter(), limit=9, codes=(400, 500))) == 3
+    assert [row.id for row in history.page(engine, HistoryFilter(), limit=9, request_id=rows[2].id)] == [rows[2].id]
 
 
 def test_a_span_is_of_endpoints_keys_and_times(engine: sa.Engine) -> None:
@@ -38,14 +38,14 @@ def test_a_span_is_of_endpoints_keys_and_times(engine: sa.Engine) -> None:
     done(engine, "a/c", "two", Outcome(500, {}))
     end = time.time()
 
-    def prices(span: Span) -> list[str]:
+    def prices(span: HistoryFilter) -> list[str]:
         return [str(cost.price_usd) for cost in history.costs(engine, span)]
 
-    assert prices(Span()) == ["0.02", "0.30"]
-    assert prices(Span(endpoints=("a/c", "a/d"))) == ["0.30"]
-    assert prices(Span(key_id="one")) == ["0.02"]
-    assert prices(Span(start=start - 1, end=end + 1)) == ["0.02", "0.30"]
-    assert prices(Span(start=end + 1)) == prices(Span(end=start - 1)) == []
+    assert prices(HistoryFilter()) == ["0.02", "0.30"]
+    assert prices(HistoryFilter(endpoints=("a/c", "a/d"))) == ["0.30"]
+    assert prices(HistoryFilter(key_id="one")) == ["0.02"]
+    assert prices(HistoryFilter(start=start - 1, end=end + 1)) == ["0.02", "0.30"]
+    assert prices(HistoryFilter(start=end + 1)) == prices(HistoryFilter(end=start - 1)) == []
 
 
 def test_only_what_has_ended_is_erased(engine: sa.Engine) -> None:
@@ -58,7 +58,7 @@ def test_only_what_has_ended_is_erased(engine: sa.Engine) -> None:
     assert history.erase(engine, row.id)
     after = queue.get(engine, row.id)
     assert after is not None
-    assert (after.body, after.output, after.plan) == (history.EMPTY, None, None)
+    assert (after.body, after.output, after.plan) == (history.DELETED_INPUT, None, None)
     assert after.version > before.version
     assert (after.status_code, after.state) == (200, "COMPLETED")
-    assert queue.told(engine, row.id) == []
+    assert queue.log_lines(engine, row.id) == []

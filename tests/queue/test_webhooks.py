@@ -22,8 +22,8 @@ from longtake.database.tables import deliveries
 from longtake.database.tables import requests as table
 from longtake.queue import engine as queue
 from longtake.queue import webhooks
-from longtake.queue.requests import CANCELLED, Outcome, Row, Submission
-from longtake.queue.webhooks import Deliverer, body, pause_s
+from longtake.queue.requests import CANCELLED, Outcome, RequestRow, Submission
+from longtake.queue.webhooks import Deliverer, pause_s, payload
 from longtake.settings import Settings
 from tests.access.test_signing import accepted
 
@@ -108,7 +108,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhooks, "POLL_S", 0.02)
 
 
-def ended(engine: sa.Engine, url: str | None, outcome: Outcome = INVALID) -> Row:
+def ended(engine: sa.Engine, url: str | None, outcome: Outcome = INVALID) -> RequestRow:
     asked = Submission("a/b", "default", "user-1", b"{}", "http://h/queue", webhook_url=url, outcome=outcome)
     return queue.submit(engine, asked)[0]
 
@@ -157,7 +157,7 @@ def test_a_payload_that_was_deleted_is_said_to_be_missing(engine: sa.Engine) -> 
         connection.execute(sa.update(table).values(output=None))
     kept = queue.get(engine, row.id)
     assert kept is not None
-    said = json.loads(body(kept))
+    said = json.loads(payload(kept))
     assert (said["status"], said["payload"]) == ("OK", None)
     assert said["payload_error"].startswith("Response payload is not JSON serializable. Either return")
 

@@ -18,8 +18,8 @@ from longtake.access.keys import Keys
 from longtake.database import connection as database
 from longtake.database.tables import metadata
 from longtake.queue import engine as queue
-from longtake.queue.requests import Line, Outcome, Row
-from longtake.queue.status_cache import Board
+from longtake.queue.requests import LogLine, Outcome, RequestRow
+from longtake.queue.status_cache import StatusCache
 from longtake.service.app import application
 from longtake.service.parts import Parts
 from longtake.settings import Settings, settings
@@ -79,20 +79,20 @@ class Served:
     def client(self, **more: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=30, **more)
 
-    def claim(self) -> Row:
+    def claim(self) -> RequestRow:
         """Takes the next request, as a worker does."""
         row = queue.claim(self.engine, "default", "worker")
         assert row is not None
-        self.parts.board.changed(row.id)
+        self.parts.board.mark_changed(row.id)
         return row
 
-    def tell(self, row: Row, message: str, **labels: str) -> None:
-        queue.tell(self.engine, row, [Line(time.time(), "INFO", message, labels)])
-        self.parts.board.changed(row.id)
+    def tell(self, row: RequestRow, message: str, **labels: str) -> None:
+        queue.add_log_lines(self.engine, row, [LogLine(time.time(), "INFO", message, labels)])
+        self.parts.board.mark_changed(row.id)
 
-    def finish(self, row: Row, outcome: Outcome = DONE) -> None:
+    def finish(self, row: RequestRow, outcome: Outcome = DONE) -> None:
         assert queue.finish(self.engine, row, outcome)
-        self.parts.board.changed(row.id)
+        self.parts.board.mark_changed(row.id)
 
 
 @contextmanager
@@ -107,7 +107,7 @@ def serving_with(chosen: Settings) -> Iterator[Served]:
     chosen.data_dir.mkdir(parents=True, exist_ok=True)
     engine = database.connect(chosen.database_url or database.file_url(chosen.data_dir / "longtake.db"))
     metadata.create_all(engine)
-    board, stopped = Board(engine), list[str]()
+    board, stopped = StatusCache(engine), list[str]()
     board.start()
     store = FileStore(engine, chosen.data_dir / "files", chosen.result_s)
     parts = Parts(chosen, engine, board, store, Keys(engine, cache_s=0.2), stopped.append, lambda _: None)
@@ -132,7 +132,7 @@ def serving_with(chosen: Settings) -> Iterator[Served]:
 
 
 @contextmanager
-def working(served: Served, work: Callable[[Served, Row], None]) -> Iterator[None]:
+def working(served: Served, work: Callable[[Served, RequestRow], None]) -> Iterator[None]:
     """A worker in a thread, which does `work` with each request it claims."""
     ends = threading.Event()
 
@@ -140,7 +140,7 @@ def working(served: Served, work: Callable[[Served, Row], None]) -> Iterator[Non
         while not ends.wait(0.005):
             row = queue.claim(served.engine, "default", "worker")
             if row is not None:
-                served.parts.board.changed(row.id)
+                served.parts.board.mark_changed(row.id)
                 work(served, row)
 
     thread = threading.Thread(target=run, daemon=True)

@@ -12,11 +12,11 @@ import sqlalchemy as sa
 
 from longtake.database.tables import requests as table
 from longtake.queue import requests
-from longtake.queue.requests import Row
+from longtake.queue.requests import RequestRow
 from tests.service.serving import INPUT, LTXV, RESULT, Served, serving, wait_for, working
 
 
-def steps(served: Served, row: Row) -> None:
+def steps(served: Served, row: RequestRow) -> None:
     for step in range(1, 4):
         served.tell(row, f"step {step}", step=str(step))
         time.sleep(0.12)

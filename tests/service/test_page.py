@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from longtake.queue import engine as queue
-from longtake.queue.requests import Outcome, Row, Submission
+from longtake.queue.requests import Outcome, RequestRow, Submission
 from longtake.storage.files import NewFile
 from tests.service.serving import LTX2, LTXV, Served, serving
 
@@ -28,14 +28,14 @@ def served(tmp_path: Path) -> Iterator[Served]:
         yield served
 
 
-def submit(served: Served, prompt: str, *, endpoint: str = LTXV, key_id: str = "local", **more: Any) -> Row:
+def submit(served: Served, prompt: str, *, endpoint: str = LTXV, key_id: str = "local", **more: Any) -> RequestRow:
     body = json.dumps({"prompt": prompt, **more.pop("body", {})}).encode()
     row = queue.submit(served.engine, Submission(endpoint, "default", key_id, body, served.queue, **more))[0]
-    served.parts.board.changed(row.id)
+    served.parts.board.mark_changed(row.id)
     return row
 
 
-def finished(served: Served, row: Row) -> str:
+def finished(served: Served, row: RequestRow) -> str:
     """Ends a claimed request with a video in the store; its key."""
     path = served.parts.store.incoming()
     shutil.copyfile(CLIP, path)

@@ -161,7 +161,7 @@ def test_payloads_are_deleted(served: Served, client: httpx.Client, legacy: bool
     kept = queue.get(served.engine, request_id)
     assert kept is not None
     assert (kept.body, kept.output, kept.plan) == (b"null", None, None)
-    assert queue.told(served.engine, request_id) == []
+    assert queue.log_lines(served.engine, request_id) == []
     status = client.get(f"/queue/{LTXV}/requests/{request_id}/status?logs=1").json()
     assert (status["status"], status["logs"]) == ("COMPLETED", [])
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from longtake.database.tables import requests as table
 from longtake.queue import engine as queue
-from longtake.queue.requests import Event, Outcome, Row
+from longtake.queue.requests import Outcome, RequestRow, StoredLogLine
 from longtake.service.run import progress
 from tests.service.serving import INPUT, LTXV, RESULT, Served, serving, wait_for, working
 
@@ -25,7 +25,7 @@ FAILED = Outcome(
 )
 
 
-def steps(served: Served, row: Row) -> None:
+def steps(served: Served, row: RequestRow) -> None:
     for step in range(1, 4):
         served.tell(row, "Sampling new frames", stage="sampling", step=str(step), steps="3")
         time.sleep(0.02)
@@ -110,7 +110,7 @@ def test_a_stream_that_is_not_valid_is_json(client: httpx.Client) -> None:
 
 
 def test_an_error_in_mid_stream_is_an_event_with_data(served: Served, client: httpx.Client) -> None:
-    def fail(server: Served, row: Row) -> None:
+    def fail(server: Served, row: RequestRow) -> None:
         server.tell(row, "Loading")
         time.sleep(0.2)
         server.finish(row, FAILED)
@@ -149,5 +149,5 @@ def test_many_run_at_the_same_time(served: Served) -> None:
 
 
 def test_labels_that_are_numbers_are_told_as_numbers() -> None:
-    line = Event(1.0, "INFO", "m", {"stage": "vae", "step": "2", "steps": "many"}, 1)
+    line = StoredLogLine(1.0, "INFO", "m", {"stage": "vae", "step": "2", "steps": "many"}, 1)
     assert progress(line) == {"type": "progress", "message": "m", "stage": "vae", "step": 2, "steps": "many"}

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from longtake.queue import engine as queue
-from longtake.queue.requests import Row, Submission
+from longtake.queue.requests import RequestRow, Submission
 from tests.worker.server import QUICK
 
 
@@ -23,7 +23,7 @@ def asked(pool: str = "default", *, key_id: str = "local", **body: Any) -> Submi
     )
 
 
-def submit(engine: sa.Engine, pool: str = "default", **body: Any) -> Row:
+def submit(engine: sa.Engine, pool: str = "default", **body: Any) -> RequestRow:
     return queue.submit(engine, asked(pool, **body))[0]
 
 
@@ -38,15 +38,15 @@ def eventually(true: Callable[[], Any], within_s: float = 10.0) -> Any:
         time.sleep(0.01)
 
 
-def current(engine: sa.Engine, row: Row) -> Row:
+def current(engine: sa.Engine, row: RequestRow) -> RequestRow:
     found = queue.get(engine, row.id)
     assert found is not None
     return found
 
 
-def end_of(engine: sa.Engine, row: Row, within_s: float = 10.0) -> Row:
+def end_of(engine: sa.Engine, row: RequestRow, within_s: float = 10.0) -> RequestRow:
     """The request once it has ended."""
-    eventually(lambda: current(engine, row).ended, within_s)
+    eventually(lambda: current(engine, row).has_ended, within_s)
     return current(engine, row)
 
 

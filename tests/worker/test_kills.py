@@ -86,7 +86,7 @@ def test_a_cancelled_request_of_a_killed_server_is_cancelled(
     with another_server(database_url, tmp_path) as server:
         row = submit(engine, effects=str(effects))
         eventually(lambda: (tmp_path / "files" / f"{row.id}-result.mp4").exists())
-        assert queue.cancel(engine, row.id) == "asked"
+        assert queue.cancel(engine, row.id) == "requested"
         kill(server)
     rescuer()
     assert end_of(engine, row).state == "CANCELLED"
@@ -136,13 +136,13 @@ def test_a_server_that_wakes_from_the_dead_changes_nothing(
         ended = end_of(engine, row)
         assert (ended.status_code, ended.attempt) == (200, 2)
         assert len(lines_of(effects, "made")) == 2  # the frozen server's worker went on to the end
-        told = queue.told(engine, row.id)
+        told = queue.log_lines(engine, row.id)
         other.stop()
         zombie.send_signal(signal.SIGCONT)
         later = submit(engine, effects=str(effects))
         assert end_of(engine, later).status_code == 200  # it works again
         assert current(engine, row) == ended
-        assert queue.told(engine, row.id) == told
+        assert queue.log_lines(engine, row.id) == told
         assert not list((tmp_path / "one" / "files").glob(f"{row.id}*"))
         eventually(lambda: not (tmp_path / "one" / "work" / row.id).exists())
 

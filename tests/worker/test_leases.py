@@ -17,7 +17,7 @@ from longtake.database import connection as database
 from longtake.database.tables import requests as rows_of_requests
 from longtake.database.tables import servers
 from longtake.queue import engine as queue
-from longtake.queue.requests import Row
+from longtake.queue.requests import RequestRow
 from longtake.settings import settings
 from longtake.worker.leases import Lease, Sightings, Watch, boot, born
 from tests.database.fixtures import Postgres
@@ -84,7 +84,7 @@ def looking(watch: Watch, until: Callable[[], Any], within_s: float = 5.0) -> No
     eventually(look, within_s)
 
 
-def taken_by(engine: sa.Engine, worker: str, **more: Any) -> Row:
+def taken_by(engine: sa.Engine, worker: str, **more: Any) -> RequestRow:
     queue.submit(engine, replace(asked(), **more))
     row = queue.claim(engine, "default", worker)
     assert row is not None
@@ -181,7 +181,7 @@ def test_process_ids_of_another_machine_or_boot_tell_nothing(engine: sa.Engine, 
 def test_what_becomes_of_the_requests_of_the_dead(engine: sa.Engine, tmp_path: Path) -> None:
     again, unwanted = taken_by(engine, "dead"), taken_by(engine, "dead")
     no_retry = taken_by(engine, "dead", may_retry=False)
-    assert queue.cancel(engine, unwanted.id) == "asked"
+    assert queue.cancel(engine, unwanted.id) == "requested"
     folder = tmp_path / "work" / unwanted.id
     folder.mkdir(parents=True)
     watcher, changed, _ = watch(engine, tmp_path, max_attempts=2)

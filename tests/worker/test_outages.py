@@ -15,7 +15,7 @@ from sqlalchemy import event
 from longtake.database.connection import connect
 from longtake.database.tables import files
 from longtake.queue import engine as queue
-from longtake.queue.requests import Row
+from longtake.queue.requests import RequestRow
 from longtake.settings import settings
 from longtake.storage.files import FileStore, NewFile
 from tests.database.fixtures import Postgres, on_sqlite
@@ -42,7 +42,7 @@ def test_the_database_is_restarted_under_load(postgres: Postgres, tmp_path: Path
     server = Server(engine, settings(**QUICK | {"data_dir": tmp_path, "slots": ("cpu", "cpu"), "lease_s": 10})).start()
     effects = tmp_path / "effects"
     rows = [submit(engine, windows=2, window_s=0.02, effects=str(effects)) for _ in range(40)]
-    submitted: list[Row] = []
+    submitted: list[RequestRow] = []
     done = threading.Event()
 
     def submit_on() -> None:
@@ -112,7 +112,7 @@ def test_an_outcome_waits_until_the_database_has_room(
     row = submit(engine, window_s=0.3, effects=str(effects), more={"long": "x" * 300_000})
     other = submit(engine, effects=str(effects))
     server = serve()
-    eventually(lambda: queue.told(engine, row.id))
+    eventually(lambda: queue.log_lines(engine, row.id))
     free = full(engine)
     eventually(lambda: lines_of(effects, "made"))
     eventually(lambda: "full" in caplog.text or "No space" in caplog.text)
@@ -153,7 +153,7 @@ def test_a_claim_whose_answer_is_lost_is_put_back(
     claim = queue.claim
     lost: list[str] = []
 
-    def claim_and_lose(*words: Any) -> Row | None:
+    def claim_and_lose(*words: Any) -> RequestRow | None:
         row = claim(*words)
         if row is not None and not lost:
             lost.append(row.id)
@@ -184,7 +184,7 @@ def test_a_line_that_no_database_takes_is_mended(engine: sa.Engine, serve: Calla
     serve()
     row = submit(engine, lines=["a \0 in it", "half a \ud83d character"])
     assert end_of(engine, row).status_code == 200
-    assert [line.message for line in queue.told(engine, row.id)][:2] == ["a  in it", "half a ? character"]
+    assert [line.message for line in queue.log_lines(engine, row.id)][:2] == ["a  in it", "half a ? character"]
 
 
 def test_no_database_at_the_start(postgres: Postgres, tmp_path: Path) -> None:

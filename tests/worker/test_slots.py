@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from longtake.queue import engine as queue
-from longtake.queue.requests import Row
+from longtake.queue.requests import RequestRow
 from longtake.settings import settings
 from longtake.worker.slots import Slots
 from tests.database.fixtures import on_sqlite
@@ -49,7 +49,7 @@ def pids(effects: Path) -> list[int]:
     return [int(pid) for _, _, pid in lines_of(effects, "began")]
 
 
-def output_of(row: Row) -> Any:
+def output_of(row: RequestRow) -> Any:
     assert row.output is not None
     return json.loads(row.output)
 
@@ -67,7 +67,7 @@ def test_a_request_is_carried_out(engine: sa.Engine, serve: Serve, tmp_path: Pat
         "seed": ended.plan["seed"],
     }
     assert (tmp_path / "files" / f"{row.id}-result.mp4").read_text() == f"{ended.plan['seed']} {ended.plan['seed']}"
-    told = queue.told(engine, row.id)
+    told = queue.log_lines(engine, row.id)
     assert [line.message for line in told] == ["Sampling new frames"] * 2
     assert [line.labels["window"] for line in told] == ["1", "2"]
     eventually(lambda: not (tmp_path / "work" / row.id).exists())
@@ -188,7 +188,7 @@ def test_a_running_request_is_cancelled(
     server = serve()
     row = submit(engine, windows=2, at=at, do="hang", effects=str(effects))
     eventually(lambda: pids(effects) and len(lines_of(effects, "window")) == (at if isinstance(at, int) else 0))
-    assert queue.cancel(engine, row.id) == "asked"
+    assert queue.cancel(engine, row.id) == "requested"
     if told:
         server.slots.cancel(row.id)
     ended = end_of(engine, row, within_s=1.0)
@@ -266,10 +266,10 @@ def test_what_is_not_finished_in_time_goes_back_and_is_taken_up_again(
 def test_progress_is_told_at_once_and_then_in_batches(engine: sa.Engine, serve: Serve) -> None:
     serve()
     row = submit(engine, windows=60, window_s=0.005)
-    first = eventually(lambda: queue.told(engine, row.id))[0]
+    first = eventually(lambda: queue.log_lines(engine, row.id))[0]
     assert time.time() - first.at < 0.1
     ended = end_of(engine, row)
-    assert len(queue.told(engine, row.id)) == 60
+    assert len(queue.log_lines(engine, row.id)) == 60
     assert ended.started_at is not None
     assert ended.completed_at is not None
     assert ended.version < (ended.completed_at - ended.started_at) / 0.05 + 6

@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 
 from longtake.queue import engine as queue
-from longtake.queue.requests import Row
+from longtake.queue.requests import RequestRow
 from longtake.settings import settings
 from longtake.worker.leases import born
 from tests.worker.help import another_server, asked, eventually, lines_of
@@ -69,7 +69,7 @@ def soak(engine: sa.Engine, url: str, folder: Path, number: int, within_s: float
     threads = [threading.Thread(target=killer.run) for killer in killers]
     for thread in threads:
         thread.start()
-    rows: list[Row] = []
+    rows: list[RequestRow] = []
     cancelled: set[str] = set()
     started = time.monotonic()
     try:
@@ -104,7 +104,7 @@ def open_requests(engine: sa.Engine) -> int:
 
 
 def count(
-    engine: sa.Engine, folder: Path, rows: list[Row], cancelled: set[str], killers: list[Killer], seconds: float
+    engine: sa.Engine, folder: Path, rows: list[RequestRow], cancelled: set[str], killers: list[Killer], seconds: float
 ) -> str:
     effects = folder / "effects"
     ended = {row.id: queue.get(engine, row.id) for row in rows}
@@ -122,7 +122,7 @@ def count(
         f" made again after the result was made: {sum(made.values()) - len(made)},"
         f" windows made again: {sum(windows.values()) - len(windows)}"
     )
-    assert all(row is not None and row.ended for row in ended.values()), result
+    assert all(row is not None and row.has_ended for row in ended.values()), result
     assert all(row.status_code == 200 and made[row.id] for row in completed), result  # none lost
     assert {row.id for row in ended.values() if row and row.state == "CANCELLED"} <= cancelled, result
     assert all(len(of_one) == 1 for of_one in seeds.values()), result  # the same again, if at all

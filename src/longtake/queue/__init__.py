@@ -1,1 +1,1 @@
-"""The request queue: rows in a database that survive restarts, and what is read from them."""
+"""The durable queue: requests in database rows, their states, logs, statuses, history and webhooks."""

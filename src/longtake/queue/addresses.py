@@ -1,4 +1,4 @@
-"""The addresses under which a client sees the server's four services: by prefix of one host, or by fal's own hosts."""
+"""The URLs of the server's four services: under a path prefix of one host, or under fal's own host names."""
 
 import re
 from collections.abc import Mapping
@@ -19,51 +19,60 @@ HOSTS: Mapping[str, Service] = {
     "v3.fal.media": "cdn",
     "v3b.fal.media": "cdn",
 }
-"""fal's hosts, and those that its clients fall back to."""
+"""fal's host names, with the alternative names that its clients fall back to."""
 
-HOME: Mapping[Service, str] = {"run": "fal.run", "queue": "queue.fal.run", "rest": "rest.fal.ai", "cdn": "v3.fal.media"}
+MAIN_HOSTS: Mapping[Service, str] = {
+    "run": "fal.run",
+    "queue": "queue.fal.run",
+    "rest": "rest.fal.ai",
+    "cdn": "v3.fal.media",
+}
+"""The host name of each service in the URLs that are sent to a client of fal's host names."""
 
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a request goes: the service (None: the server's own pages), and the path within it."""
+class Destination:
+    """The service that a request addresses, None for the server's own pages, and the path within it."""
 
     service: Service | None
     path: str
 
 
-def place(host: str, path: str) -> Place:
-    """The service of a request's Host header, else of the first part of its path."""
+def destination(host: str, path: str) -> Destination:
+    """Returns where a request goes: by its Host header if that is one of fal's hosts, otherwise by its path prefix."""
     by_host = HOSTS.get(bare_host(host))
     if by_host is not None:
-        return Place(by_host, path)
+        return Destination(by_host, path)
     first, _, rest = path.removeprefix("/").partition("/")
     by_prefix = next((service for service in SERVICES if service == first), None)
-    return Place(by_prefix, path if by_prefix is None else f"/{rest}")
+    return Destination(by_prefix, path if by_prefix is None else f"/{rest}")
 
 
-def base_of(service: Service, *, scheme: str, host: str, public_url: str | None = None) -> str:
-    """The base of a service as the client that sent this Host header reaches it; `public_url` is the server's, where
-    it is not the one that the client called."""
+def base_url(service: Service, *, scheme: str, host: str, public_url: str | None = None) -> str:
+    """Returns the URL of a service as the client that sent this Host header reaches it, without a trailing slash.
+
+    `public_url` is the configured URL of the server, which replaces `scheme` and `host` unless the client called one of
+    fal's hosts.
+    """
     if bare_host(host) in HOSTS:
-        return f"https://{HOME[service]}"
+        return f"https://{MAIN_HOSTS[service]}"
     return f"{(public_url or f'{scheme}://{host}').rstrip('/')}/{service}"
 
 
-def sibling(base: str, service: Service) -> str:
-    """The base of another service of the same server, beside a base of any one of them."""
+def sibling_url(base: str, service: Service) -> str:
+    """Returns the URL of `service` on the same server, from the URL `base` of any of its services."""
     if bare_host(urlsplit(base).netloc) in HOSTS:
-        return f"https://{HOME[service]}"
+        return f"https://{MAIN_HOSTS[service]}"
     return f"{base.rpartition('/')[0]}/{service}"
 
 
-def is_host(host: str) -> bool:
-    """Whether this can be a Host header, and no more than that."""
+def is_valid_host(host: str) -> bool:
+    """Returns True if a Host header is a well-formed host name or IP address with an optional port."""
     return _HOST.fullmatch(host) is not None
 
 
 def bare_host(host: str) -> str:
-    """The host without its port, in lower case."""
+    """Returns the host in lower case and without its port."""
     return re.sub(r":\d*$", "", host).lower()

@@ -1,9 +1,9 @@
-"""The queue: rows of requests, and the arrows between their states: of two who try one, one wins.
+"""The queue's state machine. Every transition is one conditional UPDATE, so when two try the same, one succeeds.
 
 IN_QUEUE --claim--> IN_PROGRESS --finish--> COMPLETED
-   |  ^-- the worker died --|  '--cancelled--> CANCELLED
+   |  ^-- worker died --'      '--cancelled--> CANCELLED
    |--cancel--> CANCELLED
-   '--not valid, or not started in time--> COMPLETED with an error
+   '--invalid, or not started in time--> COMPLETED with an error
 """
 
 import json
@@ -15,122 +15,145 @@ import sqlalchemy as sa
 
 from longtake.database.connection import reading
 from longtake.database.tables import deliveries, events, requests, servers
-from longtake.queue.requests import CANCELLED, PRIORITIES, Event, Line, Outcome, Row, State, Submission
+from longtake.queue.requests import (
+    CANCELLED,
+    PRIORITIES,
+    LogLine,
+    Outcome,
+    RequestRow,
+    State,
+    StoredLogLine,
+    Submission,
+)
 
 WEBHOOK_S = 2 * 3600
-"""So long a webhook is tried."""
+"""Seconds after the end of a request during which its webhook is retried."""
+
+_NEXT_VERSION: dict[str, Any] = {"version": requests.c.version + 1}
 
 
 class IdempotencyMismatch(Exception):
-    """The same idempotency key came with another request."""
+    """The same idempotency key was used before with another endpoint or input."""
 
 
 class QuotaReached(Exception):
-    """The key has as many requests in flight as it may."""
+    """The key already has its maximum number of requests waiting or running."""
 
 
-def submit(engine: sa.Engine, asked: Submission, *, max_in_flight: int | None = None) -> tuple[Row, bool]:
-    """Stores a request, in one transaction; and whether it is new. With an idempotency key that was seen before, the
-    request of that time is the answer. Raises IdempotencyMismatch, QuotaReached."""
+def submit(engine: sa.Engine, submission: Submission, *, max_in_flight: int | None = None) -> tuple[RequestRow, bool]:
+    """Stores a request in one transaction. Returns its row, and True if it is new.
+
+    If the key used the idempotency key before, the earlier request is returned and nothing is stored. Raises
+    IdempotencyMismatch if that request differs, and QuotaReached if the key already has `max_in_flight` requests
+    waiting or running (None: no limit).
+    """
     now = time.time()
+    with engine.begin() as connection:
+        # A concurrent submission with the same key waits here until this one is committed, and then finds it.
+        if submission.idempotency_key is not None:
+            _lock(connection, f"once:{submission.key_id}:{submission.idempotency_key}")
+        if max_in_flight is not None:
+            _lock(connection, f"quota:{submission.key_id}")
+        earlier = None if submission.idempotency_key is None else _find_earlier(connection, submission)
+        if earlier is not None:
+            return earlier, False
+        if (
+            max_in_flight is not None
+            and submission.outcome is None
+            and _count_in_flight(connection, submission.key_id) >= max_in_flight
+        ):
+            raise QuotaReached
+        values = _new_row(submission, now)
+        row = _row(connection.execute(sa.insert(requests).values(values).returning(requests)).one())
+        if row.has_ended:
+            _schedule_webhook(connection, row, now)
+    return row, True
+
+
+def _new_row(submission: Submission, now: float) -> dict[str, Any]:
     values: dict[str, Any] = {
-        "id": asked.id,
-        "endpoint": asked.endpoint,
-        "pool": asked.pool,
+        "id": submission.id,
+        "endpoint": submission.endpoint,
+        "pool": submission.pool,
         "state": "IN_QUEUE",
-        "priority": PRIORITIES[asked.priority],
-        "key_id": asked.key_id,
-        "idempotency_key": asked.idempotency_key,
-        "body": asked.body,
-        "base_url": asked.base_url,
-        "webhook_url": asked.webhook_url,
-        "store_io": asked.store_io,
-        "may_retry": asked.may_retry,
-        "lifecycle": None if asked.lifecycle is None else dict(asked.lifecycle),
+        "priority": PRIORITIES[submission.priority],
+        "key_id": submission.key_id,
+        "idempotency_key": submission.idempotency_key,
+        "body": submission.body,
+        "base_url": submission.base_url,
+        "webhook_url": submission.webhook_url,
+        "store_io": submission.store_io,
+        "may_retry": submission.may_retry,
+        "lifecycle": None if submission.lifecycle is None else dict(submission.lifecycle),
         "created_at": now,
-        "start_by": None if asked.start_timeout_s is None else now + asked.start_timeout_s,
+        "start_by": None if submission.start_timeout_s is None else now + submission.start_timeout_s,
         "attempt": 0,
         "version": 0,
         "price_usd": "0",
     }
-    if asked.outcome is not None:
-        values |= {"state": "COMPLETED", "completed_at": now, **_ending(asked.outcome)}
-    with engine.begin() as connection:
-        # Of two at the same moment the second waits here, then sees the first.
-        if asked.idempotency_key is not None:
-            _one_at_a_time(connection, f"once:{asked.key_id}:{asked.idempotency_key}")
-        if max_in_flight is not None:
-            _one_at_a_time(connection, f"quota:{asked.key_id}")
-        seen = None if asked.idempotency_key is None else _submitted(connection, asked)
-        if seen is not None:
-            return seen, False
-        if (
-            max_in_flight is not None
-            and asked.outcome is None
-            and _in_flight(connection, asked.key_id) >= max_in_flight
-        ):
-            raise QuotaReached
-        row = _row(connection.execute(sa.insert(requests).values(values).returning(requests)).one())
-        if asked.outcome is not None:
-            _promise_webhook(connection, row, now)
-    return row, True
+    if submission.outcome is not None:
+        values |= {"state": "COMPLETED", "completed_at": now, **_outcome_values(submission.outcome)}
+    return values
 
 
-def _one_at_a_time(connection: sa.Connection, name: str) -> None:
-    """Until this transaction ends no other that names the same goes on; SQLite has one writer anyway."""
+def _lock(connection: sa.Connection, name: str) -> None:
+    """Waits for the lock of this name and holds it until the transaction ends. SQLite allows one writer anyway."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
 
 
-def _submitted(connection: sa.Connection, asked: Submission) -> Row | None:
+def _find_earlier(connection: sa.Connection, submission: Submission) -> RequestRow | None:
     found = connection.execute(
         sa.select(requests).where(
-            requests.c.key_id == asked.key_id, requests.c.idempotency_key == asked.idempotency_key
+            requests.c.key_id == submission.key_id, requests.c.idempotency_key == submission.idempotency_key
         )
     ).first()
     if found is None:
         return None
-    if (found.endpoint, bytes(found.body)) != (asked.endpoint, asked.body):
+    if (found.endpoint, bytes(found.body)) != (submission.endpoint, submission.body):
         raise IdempotencyMismatch
     return _row(found)
 
 
-def _in_flight(connection: sa.Connection, key_id: str) -> int:
+def _count_in_flight(connection: sa.Connection, key_id: str) -> int:
     return connection.execute(
         sa.select(sa.func.count()).where(requests.c.key_id == key_id, requests.c.state.in_(("IN_QUEUE", "IN_PROGRESS")))
     ).scalar_one()
 
 
-def get(engine: sa.Engine, request_id: str) -> Row | None:
-    """The request, or None."""
+def get(engine: sa.Engine, request_id: str) -> RequestRow | None:
+    """Returns the request's row, or None if there is no such request."""
     with reading(engine) as connection:
         found = connection.execute(sa.select(requests).where(requests.c.id == request_id)).first()
     return None if found is None else _row(found)
 
 
-def outline(engine: sa.Engine, request_id: str) -> Row | None:
-    """The request without what may be large: its body, plan and output are empty."""
+def get_without_payloads(engine: sa.Engine, request_id: str) -> RequestRow | None:
+    """Returns the request's row without its large columns: the body is empty, plan and output are None.
+
+    Returns None if there is no such request.
+    """
     columns = [column for column in requests.c if column.name not in ("body", "plan", "output")]
     with reading(engine) as connection:
         found = connection.execute(sa.select(*columns).where(requests.c.id == request_id)).first()
-    return None if found is None else Row(**found._mapping, body=b"", plan=None, output=None)
+    return None if found is None else RequestRow(**found._mapping, body=b"", plan=None, output=None)
 
 
 def output(engine: sa.Engine, request_id: str) -> bytes | None:
-    """The body of the request's result, as JSON."""
+    """Returns the JSON body of the request's result, or None if there is none or it was deleted."""
     with reading(engine) as connection:
         return connection.execute(sa.select(requests.c.output).where(requests.c.id == request_id)).scalar()
 
 
 def versions(engine: sa.Engine, ids: Sequence[str]) -> dict[str, int]:
-    """How often each of these requests has changed."""
+    """Returns the current version of each of these requests by id, leaving out unknown ids."""
     with reading(engine) as connection:
         found = connection.execute(sa.select(requests.c.id, requests.c.version).where(requests.c.id.in_(ids)))
         return {row.id: row.version for row in found}
 
 
-def waiting(engine: sa.Engine, pool: str) -> list[str]:
-    """The requests of a pool that wait, in the order they will be taken."""
+def waiting_ids(engine: sa.Engine, pool: str) -> list[str]:
+    """Returns the ids of a pool's waiting requests, in the order in which they will be claimed."""
     with reading(engine) as connection:
         found = connection.execute(
             sa.select(requests.c.id)
@@ -140,8 +163,8 @@ def waiting(engine: sa.Engine, pool: str) -> list[str]:
         return [row.id for row in found]
 
 
-def claim(engine: sa.Engine, pool: str, worker: str) -> Row | None:
-    """The pool's next request, now this worker's; None where none waits."""
+def claim(engine: sa.Engine, pool: str, worker: str) -> RequestRow | None:
+    """Assigns the pool's next request to this worker. Returns its row, or None if no request waits."""
     next_id = (
         sa.select(requests.c.id)
         .where(requests.c.pool == pool, requests.c.state == "IN_QUEUE")
@@ -150,23 +173,25 @@ def claim(engine: sa.Engine, pool: str, worker: str) -> Row | None:
         .with_for_update(skip_locked=True)
         .scalar_subquery()
     )
+    values = {
+        "state": "IN_PROGRESS",
+        "worker": worker,
+        "started_at": time.time(),
+        "attempt": requests.c.attempt + 1,
+        **_NEXT_VERSION,
+    }
     with engine.begin() as connection:
         found = connection.execute(
             sa.update(requests)
             .where(requests.c.id == next_id, requests.c.state == "IN_QUEUE")
-            .values(
-                state="IN_PROGRESS", worker=worker, started_at=time.time(), attempt=requests.c.attempt + 1, **_CHANGED
-            )
+            .values(values)
             .returning(requests)
         ).first()
     return None if found is None else _row(found)
 
 
-_CHANGED: dict[str, Any] = {"version": requests.c.version + 1}
-
-
-def _held(row: Row) -> sa.ColumnElement[bool]:
-    """Still in the hands of the worker that claimed it, at that attempt."""
+def _still_claimed(row: RequestRow) -> sa.ColumnElement[bool]:
+    """Returns the condition that the same worker still holds the request in the same attempt."""
     return sa.and_(
         requests.c.id == row.id,
         requests.c.state == "IN_PROGRESS",
@@ -175,98 +200,150 @@ def _held(row: Row) -> sa.ColumnElement[bool]:
     )
 
 
-def keep_plan(engine: sa.Engine, row: Row, plan: Mapping[str, Any]) -> bool:
-    """Stores the plan of a claimed request, which fixes its seed; False where it is no longer this worker's."""
-    return _update(engine, _held(row), {"plan": dict(plan)})
+def store_plan(engine: sa.Engine, row: RequestRow, plan: Mapping[str, Any]) -> bool:
+    """Stores the plan of a claimed request, so that a later attempt uses the same seed.
+
+    Returns False if the worker no longer holds the request.
+    """
+    return _update(engine, _still_claimed(row), {"plan": dict(plan)})
 
 
-def finish(engine: sa.Engine, row: Row, outcome: Outcome) -> bool:
-    """Ends a claimed request; False where it is no longer this worker's, and the outcome does not count."""
-    state: State = "CANCELLED" if outcome.error_type == "client_cancelled" else "COMPLETED"
-    return _end(engine, _held(row), state, outcome)
+def add_log_lines(engine: sa.Engine, row: RequestRow, lines: Sequence[LogLine]) -> bool:
+    """Adds lines to the log of a claimed request. Returns False if the worker no longer holds it."""
+    with engine.begin() as connection:
+        changed = connection.execute(sa.update(requests).where(_still_claimed(row)).values(**_NEXT_VERSION))
+        if changed.rowcount != 1:
+            return False
+        connection.execute(
+            sa.insert(events),
+            [
+                {
+                    "request_id": row.id,
+                    "at": line.at,
+                    "level": line.level,
+                    "message": line.message,
+                    "labels": dict(line.labels),
+                }
+                for line in lines
+            ],
+        )
+    return True
 
 
-def give_back(engine: sa.Engine, row: Row, *, counts: bool) -> bool:
-    """Puts a claimed request back to its place in the queue; one that was to be cancelled ends so. `counts`: the
-    attempt counts as one that failed. False where it is no longer this worker's."""
-    attempt = requests.c.attempt if counts else requests.c.attempt - 1
-    wanted = sa.and_(_held(row), requests.c.cancel_at.is_(None))
-    back = _update(engine, wanted, {"state": "IN_QUEUE", "worker": None, "attempt": attempt})
-    return back or finish(engine, row, CANCELLED)
-
-
-def hold(engine: sa.Engine, row: Row) -> Literal["held", "cancelled", "lost"]:
-    """Whether a claimed request is still this worker's, and still wanted."""
+def log_lines(engine: sa.Engine, request_id: str, after: int = 0) -> list[StoredLogLine]:
+    """Returns the lines of a request's log whose `seq` is greater than `after`, oldest first."""
     with reading(engine) as connection:
-        found = connection.execute(sa.select(requests.c.cancel_at).where(_held(row))).first()
+        found = connection.execute(
+            sa.select(events).where(events.c.request_id == request_id, events.c.seq > after).order_by(events.c.seq)
+        )
+        return [StoredLogLine(row.at, row.level, row.message, row.labels, row.seq) for row in found]
+
+
+def finish(engine: sa.Engine, row: RequestRow, outcome: Outcome) -> bool:
+    """Ends a claimed request with this outcome.
+
+    Returns False, and stores nothing, if the worker no longer holds the request.
+    """
+    state: State = "CANCELLED" if outcome.error_type == "client_cancelled" else "COMPLETED"
+    return _end(engine, _still_claimed(row), state, outcome)
+
+
+def return_to_queue(engine: sa.Engine, row: RequestRow, *, attempt_failed: bool) -> bool:
+    """Puts a claimed request back to its place in the queue, or ends it as cancelled if a client has cancelled it.
+
+    `attempt_failed` is False for an attempt that was stopped and must not count towards the limit of attempts. Returns
+    False if the worker no longer holds the request.
+    """
+    attempt = requests.c.attempt if attempt_failed else requests.c.attempt - 1
+    not_cancelled = sa.and_(_still_claimed(row), requests.c.cancel_at.is_(None))
+    returned = _update(engine, not_cancelled, {"state": "IN_QUEUE", "worker": None, "attempt": attempt})
+    return returned or finish(engine, row, CANCELLED)
+
+
+def claim_state(engine: sa.Engine, row: RequestRow) -> Literal["held", "cancelled", "lost"]:
+    """Returns the state of a worker's claim.
+
+    "held": the worker holds the request. "cancelled": it holds the request, and a client has cancelled it. "lost": it
+    no longer holds the request.
+    """
+    with reading(engine) as connection:
+        found = connection.execute(sa.select(requests.c.cancel_at).where(_still_claimed(row))).first()
     if found is None:
         return "lost"
     return "held" if found.cancel_at is None else "cancelled"
 
 
-def in_hands(engine: sa.Engine, worker: str) -> list[Row]:
-    """What this worker has claimed and not ended."""
+def claimed_by(engine: sa.Engine, worker: str) -> list[RequestRow]:
+    """Returns the rows that this worker has claimed and not ended."""
+    return _in_progress(engine, requests.c.worker == worker)
+
+
+def orphans(engine: sa.Engine) -> list[RequestRow]:
+    """Returns the rows whose worker no longer has a row in the `servers` table."""
+    return _in_progress(engine, requests.c.worker.not_in(sa.select(servers.c.id)))
+
+
+def _in_progress(engine: sa.Engine, condition: sa.ColumnElement[bool]) -> list[RequestRow]:
     with reading(engine) as connection:
-        found = connection.execute(
-            sa.select(requests).where(requests.c.state == "IN_PROGRESS", requests.c.worker == worker)
-        )
+        found = connection.execute(sa.select(requests).where(requests.c.state == "IN_PROGRESS", condition))
         return [_row(row) for row in found]
 
 
-def cancel(engine: sa.Engine, request_id: str) -> Literal["cancelled", "asked", "ended", "unknown"]:
-    """Cancels a request that waits; asks whoever works on it to stop."""
+def cancel(engine: sa.Engine, request_id: str) -> Literal["cancelled", "requested", "ended", "unknown"]:
+    """Cancels a request.
+
+    Returns "cancelled" if it was waiting and has ended now, "requested" if it runs and its worker will stop it, "ended"
+    if it had ended before, and "unknown" if there is no such request.
+    """
     this = requests.c.id == request_id
-    while True:  # it may change hands between the two
+    while True:  # The request may be claimed or returned between the first UPDATE and the second.
         if _end(engine, sa.and_(this, requests.c.state == "IN_QUEUE"), "CANCELLED", CANCELLED):
             return "cancelled"
         if _update(engine, sa.and_(this, requests.c.state == "IN_PROGRESS"), {"cancel_at": time.time()}):
-            return "asked"
+            return "requested"
         row = get(engine, request_id)
         if row is None:
             return "unknown"
-        if row.ended:
+        if row.has_ended:
             return "ended"
 
 
 def expire(engine: sa.Engine, outcome: Outcome) -> list[str]:
-    """Ends, with this outcome, the requests that were not started in time; which ones. One that was started and lost
-    its worker may wait."""
+    """Ends every request that was not started in time with this outcome, and returns their ids.
+
+    A request that was started in time and went back to the queue is not ended.
+    """
     late = sa.and_(requests.c.state == "IN_QUEUE", requests.c.start_by < time.time(), requests.c.started_at.is_(None))
     with reading(engine) as connection:
         ids = [row.id for row in connection.execute(sa.select(requests.c.id).where(late))]
-    return [one for one in ids if _end(engine, sa.and_(late, requests.c.id == one), "COMPLETED", outcome)]
+    return [
+        request_id
+        for request_id in ids
+        if _end(engine, sa.and_(late, requests.c.id == request_id), "COMPLETED", outcome)
+    ]
 
 
-def orphans(engine: sa.Engine) -> list[Row]:
-    """The requests in the hands of a worker that has no row."""
-    living = sa.select(servers.c.id)
-    with reading(engine) as connection:
-        found = connection.execute(
-            sa.select(requests).where(requests.c.state == "IN_PROGRESS", requests.c.worker.not_in(living))
-        )
-        return [_row(row) for row in found]
-
-
-def _update(engine: sa.Engine, where: sa.ColumnElement[bool], values: dict[str, Any]) -> bool:
+def _update(engine: sa.Engine, condition: sa.ColumnElement[bool], values: dict[str, Any]) -> bool:
     with engine.begin() as connection:
-        return connection.execute(sa.update(requests).where(where).values(**values, **_CHANGED)).rowcount == 1
+        return connection.execute(sa.update(requests).where(condition).values(**values, **_NEXT_VERSION)).rowcount == 1
 
 
-def _end(engine: sa.Engine, where: sa.ColumnElement[bool], state: State, outcome: Outcome) -> bool:
+def _end(engine: sa.Engine, condition: sa.ColumnElement[bool], state: State, outcome: Outcome) -> bool:
+    """Ends the request that meets the condition and schedules its webhook. Returns False if none meets it."""
     now = time.time()
     with engine.begin() as connection:
         ended = connection.execute(
             sa.update(requests)
-            .where(where)
-            .values(state=state, completed_at=now, **_ending(outcome), **_CHANGED)
+            .where(condition)
+            .values(state=state, completed_at=now, **_outcome_values(outcome), **_NEXT_VERSION)
             .returning(requests)
         ).first()
         if ended is not None:
-            _promise_webhook(connection, _row(ended), now)
+            _schedule_webhook(connection, _row(ended), now)
     return ended is not None
 
 
-def _ending(outcome: Outcome) -> dict[str, Any]:
+def _outcome_values(outcome: Outcome) -> dict[str, Any]:
     return {
         "status_code": outcome.status_code,
         "headers": dict(outcome.headers),
@@ -278,7 +355,7 @@ def _ending(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _promise_webhook(connection: sa.Connection, row: Row, now: float) -> None:
+def _schedule_webhook(connection: sa.Connection, row: RequestRow, now: float) -> None:
     if row.webhook_url is None:
         return
     connection.execute(
@@ -293,35 +370,5 @@ def _promise_webhook(connection: sa.Connection, row: Row, now: float) -> None:
     )
 
 
-def tell(engine: sa.Engine, row: Row, lines: Sequence[Line]) -> bool:
-    """Adds lines to a request's log; False where it is no longer this worker's."""
-    with engine.begin() as connection:
-        held = connection.execute(sa.update(requests).where(_held(row)).values(**_CHANGED)).rowcount == 1
-        if held:
-            connection.execute(
-                sa.insert(events),
-                [
-                    {
-                        "request_id": row.id,
-                        "at": line.at,
-                        "level": line.level,
-                        "message": line.message,
-                        "labels": dict(line.labels),
-                    }
-                    for line in lines
-                ],
-            )
-    return held
-
-
-def told(engine: sa.Engine, request_id: str, after: int = 0) -> list[Event]:
-    """A request's log from behind event number `after`."""
-    with reading(engine) as connection:
-        found = connection.execute(
-            sa.select(events).where(events.c.request_id == request_id, events.c.seq > after).order_by(events.c.seq)
-        )
-        return [Event(row.at, row.level, row.message, row.labels, row.seq) for row in found]
-
-
-def _row(found: Any) -> Row:
-    return Row(**found._mapping)
+def _row(found: Any) -> RequestRow:
+    return RequestRow(**found._mapping)

@@ -1,4 +1,4 @@
-"""A request: what a client asks for, its row, its log, and how it ended."""
+"""The data of a request: what a client submits, its database row, its log lines and its outcome."""
 
 import uuid
 from collections.abc import Mapping
@@ -7,14 +7,21 @@ from decimal import Decimal
 from typing import Any, Literal
 
 State = Literal["IN_QUEUE", "IN_PROGRESS", "COMPLETED", "CANCELLED"]
+ENDED: tuple[State, ...] = ("COMPLETED", "CANCELLED")
+"""The states that a request never leaves."""
+
 Priority = Literal["normal", "low"]
-PRIORITIES: Mapping[str, int] = {"normal": 0, "low": 1}
-"""As stored: the smaller goes first."""
+PRIORITIES: Mapping[Priority, int] = {"normal": 0, "low": 1}
+"""Priorities as stored in the database; smaller numbers run first."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a request ended: the answer's HTTP status, headers and JSON body; of an error its sentence and fal's type."""
+    """How a request ended: the HTTP status, headers and JSON body of its result.
+
+    `error` and `error_type` are None for a success. `error` is a sentence for the user, `error_type` one of fal's error
+    types. `timings` maps the name of a phase to its seconds.
+    """
 
     status_code: int
     body: Any
@@ -27,10 +34,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Submission:
-    """What a client asks for. `body` is the input as JSON bytes. With an `outcome` it has ended before it was queued
-    (it is not valid). `start_timeout_s`: how long it may wait. `base_url`: the address under which the client sees
-    the queue, from which the URLs in answers and results are built. `lifecycle`: what the client wants of its files.
-    `may_retry`: whether it is tried again where a worker dies of it."""
+    """A request as a client submits it, before it has a row.
+
+    `body` is the input as JSON. `base_url` is the queue's address as the client sees it; the URLs in answers and
+    results are built from it. `start_timeout_s` limits the seconds in the queue, None does not. `lifecycle` holds the
+    client's wishes for its files: their lifetime and access rules. `may_retry` allows another attempt after a worker
+    died. `outcome` is set for an invalid request, which is stored as ended and never queued.
+    """
 
     endpoint: str
     pool: str
@@ -49,9 +59,11 @@ class Submission:
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of a request's log. Of progress the `labels` say what the message says: stage, step, steps, window,
-    windows."""
+class LogLine:
+    """One line of a request's log, written at the Unix time `at`.
+
+    The labels of a progress line are the numbers in its message: `stage`, `step`, `steps`, `window` and `windows`.
+    """
 
     at: float
     level: str
@@ -60,15 +72,15 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Event(Line):
-    """A stored line; `seq` grows with time."""
+class StoredLogLine(LogLine):
+    """A log line in the database. Later lines have a greater `seq`."""
 
     seq: int = 0
 
 
 @dataclass(frozen=True)
-class Row:
-    """A request as stored; see the table's columns."""
+class RequestRow:
+    """A row of the `requests` table. Times are Unix times in seconds; `version` counts the row's changes."""
 
     seq: int
     id: str
@@ -102,11 +114,9 @@ class Row:
     price_usd: str
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         return self.state in ENDED
 
-
-ENDED = ("COMPLETED", "CANCELLED")
 
 CANCELLED = Outcome(
     499,
@@ -115,3 +125,4 @@ CANCELLED = Outcome(
     error_type="client_cancelled",
     headers={"x-fal-error-type": "client_cancelled"},
 )
+"""The outcome of every cancelled request."""

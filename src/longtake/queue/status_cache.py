@@ -1,182 +1,193 @@
-"""What is told about requests without asking the database: views in memory, renewed where something changed.
+"""In-memory cache of request statuses, so that polling clients do not query the database.
 
-A request that this server changes is known to have changed at once (`Board.changed`); for those of other servers the
-database is asked, four times a second and only about requests that somebody asks for.
+A change made by this server is known at once through `StatusCache.mark_changed`. For changes made by other servers a
+thread compares versions with the database four times a second, but only for requests that clients ask for.
 """
 
 import asyncio
 import math
 import threading
 import time
-from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
-import structlog
+from cachetools import LRUCache
 
-from longtake.queue.engine import outline, told, versions, waiting
-from longtake.queue.requests import Event, Row
+from longtake.periodic import Repeating
+from longtake.queue.engine import get_without_payloads, log_lines, versions, waiting_ids
+from longtake.queue.requests import RequestRow, StoredLogLine
 
 POLL_S = 0.25
-"""So often the database is asked whether other servers changed something."""
+"""Seconds between two comparisons of cached versions with the database."""
 IDLE_S = 1.0
-"""So often it looks whether somebody asks, where nobody did."""
+"""Seconds between two looks for work while no client asks for a status."""
 FRESH_S = 0.6
-"""So long a view is believed after it was last compared with the database."""
-ASKED_S = 2.0
-"""So long after somebody asked for a request it is kept up to date."""
+"""Seconds after its last comparison with the database for which a status is served from memory."""
+WANTED_S = 2.0
+"""Seconds after a client's last question for which a status or a queue is kept up to date."""
 QUEUE_S = 0.05
-"""A pool's queue is read no more often than this, nor more than a tenth of the time."""
-ROOM = 200_000
-"""The views in memory, counted in lines of their logs; one view counts as VIEW of them."""
-VIEW = 16
-AWAY_S = 0.5
-"""So long a database that did not answer is not asked again about what memory has."""
-AT_ONCE = 500
-"""Requests asked for in one query."""
-
-_log = structlog.get_logger("longtake.board")
+"""Minimum seconds between two reads of a pool's queue. The reads take at most a tenth of the time."""
+CAPACITY = 200_000
+"""Limit of the cache's size, in log lines; an entry counts as its log lines and ENTRY_SIZE more."""
+ENTRY_SIZE = 16
+DATABASE_RETRY_S = 0.5
+"""Seconds after a failed query for which cached statuses are served even if they may be outdated."""
+BATCH = 500
+"""Maximum number of requests whose versions are compared in one query."""
 
 
 @dataclass(frozen=True)
-class View:
-    """A request as it stands: its row without what is large (see `engine.outline`), its place in the queue, its log.
-    `memo`: what readers made of it, kept as long as the view is."""
+class RequestStatus:
+    """A request's row without its payloads (see `engine.get_without_payloads`), its queue position and its log.
 
-    row: Row
-    position: int | None
-    events: tuple[Event, ...]
-    memo: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)
+    `queue_position` counts from 0 and is None unless the request waits. `rendered` stores the JSON made from this
+    status; it is discarded with the status.
+    """
+
+    row: RequestRow
+    queue_position: int | None
+    log_lines: tuple[StoredLogLine, ...]
+    rendered: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass
 class _Entry:
-    view: View | None = None
+    """A cached status, the number of changes that this server has made, and their number when the status was read."""
+
+    status: RequestStatus | None = None
     changes: int = 0
-    seen: int = -1
-    """`changes` when the view was read: while it is another, the view is not told."""
-    checked: float = 0.0
-    weight: int = 0
+    changes_read: int = -1
+    checked_at: float = 0.0
+
+    @property
+    def size(self) -> int:
+        lines = 0 if self.status is None else ENTRY_SIZE + len(self.status.log_lines)
+        return min(lines, CAPACITY)
 
 
 @dataclass
 class _Queue:
-    """A pool's waiting requests and their places."""
+    """The positions of a pool's waiting requests, by request id, as last read."""
 
-    places: dict[str, int] = field(default_factory=dict)
-    stale: bool = True
+    positions: dict[str, int] = field(default_factory=dict)
+    is_stale: bool = True
     read_at: float = -math.inf
-    took: float = 0.0
-    asked: float = -math.inf
+    read_took_s: float = 0.0
+    wanted_at: float = -math.inf
 
-    def due(self, now: float) -> bool:
-        """Whether it is time to read it again: somebody asks, and it was not just read."""
-        rest = max(QUEUE_S if self.stale else POLL_S, 10 * self.took)
-        return now - self.asked <= ASKED_S and now - self.read_at >= rest
+    def is_due(self, now: float) -> bool:
+        """Returns True if clients ask for the queue and the pause after its last read is over."""
+        pause_s = max(QUEUE_S if self.is_stale else POLL_S, 10 * self.read_took_s)
+        return now - self.wanted_at <= WANTED_S and now - self.read_at >= pause_s
 
-    def behind(self, now: float) -> bool:
-        """Whether nobody asked for so long that it must be read before it is told."""
-        return now - self.read_at > max(ASKED_S, 20 * self.took)
+    def is_outdated(self, now: float) -> bool:
+        """Returns True if the last read is too old to serve."""
+        return now - self.read_at > max(WANTED_S, 20 * self.read_took_s)
 
 
 Watcher = tuple[asyncio.AbstractEventLoop, asyncio.Event]
 
 
-class Board:
-    """The views of one server process. Every method may be called from any thread; `wait` from any event loop."""
+class StatusCache:
+    """The cached statuses of one server process.
+
+    Every method may be called from any thread; `wait_for_change` must be awaited in an event loop. The thread started
+    by `start` sees the changes of other servers; without it a status is read again when it is FRESH_S old.
+    """
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
-        self._reading = threading.Lock()
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        self._weight = 0
-        self._asked: dict[str, float] = {}
+        self._queue_reading = threading.Lock()
+        self._entries: LRUCache[str, _Entry] = LRUCache(CAPACITY, getsizeof=lambda entry: entry.size)
+        self._wanted_at: dict[str, float] = {}
         self._queues: dict[str, _Queue] = {}
         self._watchers: dict[str, list[Watcher]] = {}
-        self._away_until = -math.inf
-        self._compared = -math.inf
-        self._asleep = False
-        self._stirred = threading.Event()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._poll, name="board", daemon=True)
+        self._serve_old_until = -math.inf
+        self._compared_at = -math.inf
+        self._is_idle = False
+        self._refresher = Repeating(
+            "status-cache", self._refresh, failure="The database did not answer the status cache", retry_s=POLL_S
+        )
 
     def start(self) -> None:
-        self._thread.start()
+        """Starts the thread that looks for changes of other servers."""
+        self._refresher.start()
 
     def stop(self) -> None:
-        self._stopped.set()
-        self._stirred.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
+        """Ends the thread and waits for it."""
+        self._refresher.stop()
 
-    def peek(self, request_id: str) -> View | None:
-        """The view, where memory has it and it is up to date: asks no database."""
+    def peek(self, request_id: str) -> RequestStatus | None:
+        """Returns the status if it is cached and up to date, otherwise None. Never queries the database."""
         with self._lock:
             entry = self._entries.get(request_id)
-            return None if entry is None else self._told(request_id, entry, time.monotonic())
+            return None if entry is None else self._current(request_id, entry, time.monotonic())
 
-    def view(self, request_id: str) -> View | None:
-        """The view of a request, from memory or the database; None where there is no such request. While the database
-        does not answer, the last view is told."""
+    def get(self, request_id: str) -> RequestStatus | None:
+        """Returns a request's status from memory or from the database, or None if there is no such request.
+
+        While the database does not answer, the last known status is returned. Raises sqlalchemy's DBAPIError if there
+        is none.
+        """
         now = time.monotonic()
         with self._lock:
             entry = self._entries.get(request_id) or _Entry()
-            told = self._told(request_id, entry, now)
-            if told is not None:
-                return told
-            self._entries[request_id] = entry  # so that a change while it is read is noticed
-            changes, before = entry.changes, entry.view
+            current = self._current(request_id, entry, now)
+            if current is not None:
+                return current
+            self._entries[request_id] = entry  # A change during the read below is counted here.
+            changes, last = entry.changes, entry.status
         try:
-            fresh = self._read(request_id, before)
+            status = self._read(request_id, last)
         except sa.exc.DBAPIError:
-            self._away_until = now + AWAY_S
-            if before is None:
+            self._serve_old_until = now + DATABASE_RETRY_S
+            if last is None:
                 self._forget(request_id)
                 raise
-            return before
-        if fresh is None:
+            return last
+        if status is None:
             self._forget(request_id)
             return None
-        return self._keep(fresh, changes)
+        return self._store(status, changes)
 
-    def learn(self, row: Row) -> View:
-        """The view of a request that was stored this moment, by its row: what `view` would tell."""
+    def add(self, row: RequestRow) -> RequestStatus:
+        """Caches a request that was submitted this moment, and returns its status."""
         queue = self._queue(row.pool)
-        if row.state == "IN_QUEUE" and queue.behind(time.monotonic()):
+        if row.state == "IN_QUEUE" and queue.is_outdated(time.monotonic()):
             self._read_queue(row.pool, queue)
         with self._lock:
-            self._mark(row.pool)
-        return self._keep(View(replace(row, body=b"", plan=None, output=None), None, ()), 0)
+            self._mark_queue_stale(row.pool)
+        return self._store(RequestStatus(replace(row, body=b"", plan=None, output=None), None, ()), changes=0)
 
-    def changed(self, request_id: str) -> None:
-        """The request was submitted, claimed, told of, or has ended."""
+    def mark_changed(self, request_id: str) -> None:
+        """Notes that this server has changed the request, so that its status is read again when it is needed."""
         with self._lock:
             entry = self._entries.get(request_id)
             if entry is not None:
                 entry.changes += 1
-            known = None if entry is None else entry.view
-            if known is None:
+            status = None if entry is None else entry.status
+            if status is None:
                 for pool in self._queues:
-                    self._mark(pool)
-            elif not known.row.ended:
-                self._mark(known.row.pool)
-            self._wake(request_id)
+                    self._mark_queue_stale(pool)
+            elif not status.row.has_ended:
+                self._mark_queue_stale(status.row.pool)
+            self._wake_watchers(request_id)
 
-    def depth(self, pool: str) -> int:
-        """About how many requests of a pool wait."""
+    def queue_length(self, pool: str) -> int:
+        """Returns the approximate number of a pool's waiting requests."""
         queue, now = self._queue(pool), time.monotonic()
-        if queue.behind(now):
+        if queue.is_outdated(now):
             self._read_queue(pool, queue)
-        queue.asked = now
-        return len(queue.places)
+        queue.wanted_at = now
+        return len(queue.positions)
 
-    async def wait(self, request_id: str, version: int, timeout: float) -> None:
-        """Until the request changed beyond that version, or its place in the queue did, or the time is over."""
+    async def wait_for_change(self, request_id: str, version: int, timeout: float) -> None:
+        """Waits until the request has a later version or another queue position, for at most `timeout` seconds."""
         watcher = (asyncio.get_running_loop(), asyncio.Event())
         with self._lock:
             entry = self._entries.get(request_id)
-            current = None if entry is None else self._told(request_id, entry, time.monotonic())
+            current = None if entry is None else self._current(request_id, entry, time.monotonic())
             if current is None or current.row.version > version:
                 return
             self._watchers.setdefault(request_id, []).append(watcher)
@@ -186,149 +197,144 @@ class Board:
             pass
         finally:
             with self._lock:
-                others = [one for one in self._watchers.get(request_id, ()) if one is not watcher]
+                others = [other for other in self._watchers.get(request_id, ()) if other is not watcher]
                 if others:
                     self._watchers[request_id] = others
                 else:
                     self._watchers.pop(request_id, None)
 
-    def _told(self, request_id: str, entry: _Entry, now: float) -> View | None:
-        """The entry's view, where it is up to date. Needs the lock."""
-        view = entry.view
-        if view is None:
+    # The caller of these methods holds the lock.
+
+    def _current(self, request_id: str, entry: _Entry, now: float) -> RequestStatus | None:
+        """Returns the entry's status if it may be served, and notes that a client asks for it."""
+        status = entry.status
+        if status is None:
             return None
-        if not view.row.ended:
-            if request_id not in self._asked and self._asleep:
-                self._stirred.set()
-            self._asked[request_id] = now
-        if now >= self._away_until and (
-            entry.seen != entry.changes or (not view.row.ended and now - entry.checked > FRESH_S)
+        if not status.row.has_ended:
+            if request_id not in self._wanted_at and self._is_idle:
+                self._refresher.wake()
+            self._wanted_at[request_id] = now
+        if now >= self._serve_old_until and (
+            entry.changes_read != entry.changes or (not status.row.has_ended and now - entry.checked_at > FRESH_S)
         ):
             return None
-        return self._placed(entry, view, now)
+        return self._positioned(entry, status, now)
 
-    def _placed(self, entry: _Entry, view: View, now: float) -> View:
-        """The view with the place it has now. Needs the lock."""
-        if view.row.state != "IN_QUEUE":
-            return view
-        queue = self._queues[view.row.pool]
-        queue.asked = now
-        # One that is not there yet was submitted since: it is the last, until the queue is read again.
-        position = queue.places.setdefault(view.row.id, len(queue.places))
-        if view.position != position:
-            entry.view = view = replace(view, position=position, memo={})
-        return view
+    def _positioned(self, entry: _Entry, status: RequestStatus, now: float) -> RequestStatus:
+        """Returns the status with its current queue position, and stores it in the entry if the position changed."""
+        if status.row.state != "IN_QUEUE":
+            return status
+        queue = self._queues[status.row.pool]
+        queue.wanted_at = now
+        # A request that is missing was submitted after the queue was read, so it is counted as the last.
+        position = queue.positions.setdefault(status.row.id, len(queue.positions))
+        if status.queue_position != position:
+            entry.status = status = replace(status, queue_position=position, rendered={})
+        return status
 
-    def _keep(self, fresh: View, changes: int) -> View:
-        """Keeps a view that was read when its entry counted so many changes; drops the oldest above the room there
-        is."""
+    def _mark_queue_stale(self, pool: str) -> None:
+        if pool in self._queues:
+            self._queues[pool].is_stale = True
+        if self._is_idle:
+            self._refresher.wake()
+
+    def _wake_watchers(self, request_id: str) -> None:
+        for loop, changed in self._watchers.get(request_id, ()):
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(changed.set)
+
+    # These methods acquire the lock themselves.
+
+    def _store(self, status: RequestStatus, changes: int) -> RequestStatus:
+        """Caches a status that was read when its entry had counted `changes`, and returns the newest one known."""
         now = time.monotonic()
         with self._lock:
-            entry = self._entries.setdefault(fresh.row.id, _Entry())
-            self._entries.move_to_end(fresh.row.id)
-            if entry.view is None or entry.view.row.version < fresh.row.version:
-                entry.view = fresh
-            entry.seen, entry.checked = max(entry.seen, changes), now
-            self._weight += VIEW + len(entry.view.events) - entry.weight
-            entry.weight = VIEW + len(entry.view.events)
-            while self._weight > ROOM and len(self._entries) > 1:
-                self._weight -= self._entries.popitem(last=False)[1].weight
-            return self._placed(entry, entry.view, now)
+            entry = self._entries.get(status.row.id) or _Entry()
+            if entry.status is None or entry.status.row.version < status.row.version:
+                entry.status = status
+            entry.changes_read, entry.checked_at = max(entry.changes_read, changes), now
+            self._entries[status.row.id] = entry  # This measures its size, and evicts the entries used least recently.
+            return self._positioned(entry, entry.status, now)
 
     def _forget(self, request_id: str) -> None:
         with self._lock:
-            entry = self._entries.pop(request_id, None)
-            self._weight -= entry.weight if entry else 0
-
-    def _read(self, request_id: str, before: View | None) -> View | None:
-        row = outline(self._engine, request_id)
-        if row is None:
-            return None
-        known = () if before is None or before.row.ended else before.events  # one that has ended only loses lines
-        unchanged = before is not None and before.row.version == row.version
-        new = [] if unchanged else told(self._engine, request_id, known[-1].seq if known else 0)
-        if row.state == "IN_QUEUE":
-            queue = self._queue(row.pool)
-            if queue.behind(time.monotonic()):
-                self._read_queue(row.pool, queue)
-        return View(row, None, (*known, *new))
+            self._entries.pop(request_id, None)
 
     def _queue(self, pool: str) -> _Queue:
         with self._lock:
             return self._queues.setdefault(pool, _Queue())
 
+    def _read(self, request_id: str, last: RequestStatus | None) -> RequestStatus | None:
+        """Reads a status from the database, with only those log lines that `last` does not have."""
+        row = get_without_payloads(self._engine, request_id)
+        if row is None:
+            return None
+        # The log of an ended request does not grow any more; it can only be deleted.
+        lines = () if last is None or last.row.has_ended else last.log_lines
+        is_unchanged = last is not None and last.row.version == row.version
+        new = [] if is_unchanged else log_lines(self._engine, request_id, lines[-1].seq if lines else 0)
+        if row.state == "IN_QUEUE":
+            queue = self._queue(row.pool)
+            if queue.is_outdated(time.monotonic()):
+                self._read_queue(row.pool, queue)
+        return RequestStatus(row, None, (*lines, *new))
+
     def _read_queue(self, pool: str, queue: _Queue) -> None:
-        """Reads the places of a pool's queue, and wakes those who watch one that moved."""
-        with self._reading:
+        """Reads the positions of a pool's queue, and wakes the watchers of requests that moved."""
+        with self._queue_reading:
             started = time.monotonic()
-            queue.stale = False
-            places = {one: place for place, one in enumerate(waiting(self._engine, pool))}
+            queue.is_stale = False
+            positions = {request_id: position for position, request_id in enumerate(waiting_ids(self._engine, pool))}
             with self._lock:
-                moved = [one for one in self._watchers if queue.places.get(one) != places.get(one)]
-                queue.places, queue.read_at = places, time.monotonic()
-                queue.took = queue.read_at - started
-                for one in moved:
-                    self._wake(one)
+                moved = [one for one in self._watchers if queue.positions.get(one) != positions.get(one)]
+                queue.positions, queue.read_at = positions, time.monotonic()
+                queue.read_took_s = queue.read_at - started
+                for request_id in moved:
+                    self._wake_watchers(request_id)
 
-    def _mark(self, pool: str) -> None:
-        """The pool's queue changed. Needs the lock."""
-        if pool in self._queues:
-            self._queues[pool].stale = True
-        if self._asleep:
-            self._stirred.set()
+    # The thread.
 
-    def _wake(self, request_id: str) -> None:
-        """Needs the lock."""
-        for loop, woken in self._watchers.get(request_id, ()):
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(woken.set)
+    def _refresh(self) -> float:
+        """Brings the statuses and queues that clients ask for up to date. Returns the pause in seconds until the next
+        call."""
+        try:
+            return self._refresh_wanted(time.monotonic())
+        except sa.exc.DBAPIError:
+            self._serve_old_until = time.monotonic() + DATABASE_RETRY_S
+            raise
 
-    def _poll(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                pause = self._renew()
-            except sa.exc.DBAPIError as error:
-                _log.warning("the database does not answer", error=str(error.orig))
-                self._away_until = time.monotonic() + AWAY_S
-                pause = POLL_S
-            self._asleep = pause == IDLE_S
-            self._stirred.wait(pause)
-            self._asleep = False
-            self._stirred.clear()
-
-    def _renew(self) -> float:
-        """Brings up to date what somebody asks for; how long to wait before the next time."""
-        now = time.monotonic()
+    def _refresh_wanted(self, now: float) -> float:
         with self._lock:
+            self._wanted_at = {one: at for one, at in self._wanted_at.items() if now - at <= WANTED_S}
+            wanted = {*self._wanted_at, *self._watchers}
+            self._is_idle = not wanted
             queues = list(self._queues.items())
-            self._asked = {one: at for one, at in self._asked.items() if now - at <= ASKED_S}
-            asked = {*self._asked, *self._watchers}
-            for one in self._watchers:
-                entry = self._entries.get(one)
-                if entry is not None and entry.view is not None and entry.view.row.state == "IN_QUEUE":
-                    self._queues[entry.view.row.pool].asked = now
+            for request_id in self._watchers:
+                entry = self._entries.get(request_id)
+                if entry is not None and entry.status is not None and entry.status.row.state == "IN_QUEUE":
+                    self._queues[entry.status.row.pool].wanted_at = now
         for pool, queue in queues:
-            if queue.due(now):
+            if queue.is_due(now):
                 self._read_queue(pool, queue)
-        if asked and now - self._compared >= POLL_S:
-            self._compared = now
-            self._compare(list(asked))
-        if any(queue.stale and now - queue.asked <= ASKED_S for _, queue in queues):
+        if wanted and now - self._compared_at >= POLL_S:
+            self._compared_at = now
+            self._compare(list(wanted))
+        if any(queue.is_stale and now - queue.wanted_at <= WANTED_S for _, queue in queues):
             return QUEUE_S
-        return POLL_S if asked else IDLE_S
+        return POLL_S if wanted else IDLE_S
 
     def _compare(self, ids: list[str]) -> None:
-        """Asks the database which of these requests have changed."""
-        for start in range(0, len(ids), AT_ONCE):
-            began = time.monotonic()
-            now_at = versions(self._engine, ids[start : start + AT_ONCE])
+        """Compares the cached versions of these requests with the database, and marks those that changed."""
+        for start in range(0, len(ids), BATCH):
+            asked_at = time.monotonic()
+            found = versions(self._engine, ids[start : start + BATCH])
             with self._lock:
-                for one, version in now_at.items():
-                    entry = self._entries.get(one)
-                    if entry is None or entry.view is None:
-                        self._wake(one)
-                    elif entry.view.row.version < version:
+                for request_id, version in found.items():
+                    entry = self._entries.get(request_id)
+                    if entry is None or entry.status is None:
+                        self._wake_watchers(request_id)
+                    elif entry.status.row.version < version:
                         entry.changes += 1
-                        self._wake(one)
-                    elif entry.seen == entry.changes:
-                        entry.checked = began
+                        self._wake_watchers(request_id)
+                    elif entry.changes_read == entry.changes:
+                        entry.checked_at = asked_at

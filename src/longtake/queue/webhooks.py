@@ -1,4 +1,4 @@
-"""Webhooks: what they say, and the thread that delivers them, at least once, for up to two hours."""
+"""Delivery of webhooks: the payload, and a thread that sends it at least once, retrying for up to two hours."""
 
 import json
 import random
@@ -12,55 +12,58 @@ import sqlalchemy as sa
 import structlog
 
 from longtake.access.signing import Signer
-from longtake.database.connection import RetriesStopped, is_temporary, reading, retry_until_stopped
+from longtake.database.connection import RetriesStopped, reading, retry_until_stopped
 from longtake.database.tables import deliveries
 from longtake.outbound import PublicTransport
+from longtake.periodic import Repeating
 from longtake.queue import engine as queue
-from longtake.queue.requests import Row
+from longtake.queue.requests import RequestRow
 from longtake.settings import Settings
 from longtake.version import __version__
 
 RETRIES = 10
 FIRST_PAUSE_S = 6.0
-"""Between the first try and the second; each further pause is twice as long, and all of them 1.7 hours."""
+"""Seconds between the first and the second attempt. Each later pause is twice as long; together they last 1.7 hours."""
 JITTER = 0.1
-"""By so much of itself a pause may be longer, so that what failed together is not tried together."""
+"""Maximum random extension of a pause as a share of it, so that retries do not all come at the same moment."""
 SENDERS = 16
-"""Webhooks on their way at a time."""
+"""Maximum number of webhooks that are sent at the same time."""
 POLL_S = 1.0
-"""So often it looks for those that are due, where nobody wakes it."""
+"""Seconds between two looks for due webhooks."""
 
 NO_PAYLOAD = (
     "Response payload is not JSON serializable. Either return a JSON serializable object or use the queue endpoint to "
     "retrieve the response."
 )
-"""fal's sentence for a result that cannot be sent along."""
+"""fal's error sentence for a webhook without a payload."""
 
 log = structlog.get_logger("longtake.webhooks")
 
 
 def pause_s(attempts: int) -> float:
-    """How long to wait after so many failed tries."""
+    """Returns the seconds to wait after this number of failed attempts."""
     return FIRST_PAUSE_S * 2.0 ** (attempts - 1) * (1 + JITTER * random.random())
 
 
-def body(row: Row) -> bytes:
-    """What a webhook says of a request that has ended."""
-    said: dict[str, Any] = {"request_id": row.id, "gateway_request_id": row.id}
+def payload(row: RequestRow) -> bytes:
+    """Returns the JSON body of the webhook of an ended request."""
+    body: dict[str, Any] = {"request_id": row.id, "gateway_request_id": row.id}
     if row.status_code is not None and 200 <= row.status_code < 300:
-        said["status"] = "OK"
+        body["status"] = "OK"
     else:
-        said |= {"status": "ERROR", "error": f"Invalid status code: {row.status_code}"}
-    if row.output is None:  # its payload was deleted since
-        said |= {"payload": None, "payload_error": NO_PAYLOAD}
+        body |= {"status": "ERROR", "error": f"Invalid status code: {row.status_code}"}
+    if row.output is None:  # The result was deleted before its webhook was sent.
+        body |= {"payload": None, "payload_error": NO_PAYLOAD}
     else:
-        said["payload"] = json.loads(row.output)
-    return json.dumps(said, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        body["payload"] = json.loads(row.output)
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 class Deliverer:
-    """Delivers the due webhooks of a database. Several servers may: a try belongs to whoever claims it, and is due
-    again where the claimer dies."""
+    """Sends the due webhooks of a database.
+
+    Several servers may do so. Each attempt is claimed by one of them; if that server dies, the attempt is due again.
+    """
 
     def __init__(
         self, engine: sa.Engine, settings: Settings, signer: Signer, *, transport: httpx.BaseTransport | None = None
@@ -69,41 +72,24 @@ class Deliverer:
         self._timeout_s = settings.webhook_timeout_s
         self._signer = signer
         self._transport = transport or PublicTransport(settings.trusted_hosts)
-        self._ending = threading.Event()
-        self._stirred = threading.Event()
-        self._free = threading.BoundedSemaphore(SENDERS)
+        self._free_senders = threading.BoundedSemaphore(SENDERS)
         self._senders = ThreadPoolExecutor(SENDERS, "webhook")
-        self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
+        self._loop = Repeating("webhooks", self._send_due, failure="Due webhooks cannot be read")
 
     def start(self) -> None:
-        self._thread.start()
+        self._loop.start()
 
     def stop(self) -> None:
-        """Begins no more tries and waits for those on their way, each bounded by its timeout."""
-        self._ending.set()
-        self._stirred.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        """Starts no more attempts, and waits for the running ones until they end or time out."""
+        self._loop.stop()
         self._senders.shutdown()
 
     def wake(self) -> None:
-        """A request with a webhook has ended."""
-        self._stirred.set()
+        """Looks for due webhooks now; called after a request has ended."""
+        self._loop.wake()
 
-    def _run(self) -> None:
-        while not self._ending.is_set():
-            self._stirred.clear()
-            try:
-                busy = self._send_due()
-            except Exception as error:
-                if not is_temporary(error):
-                    log.exception("webhooks cannot be read")
-                busy = False
-            if not busy:
-                self._stirred.wait(POLL_S)
-
-    def _send_due(self) -> bool:
-        """Claims what is due and sends it; whether there may be more."""
+    def _send_due(self) -> float:
+        """Claims due webhooks and starts to send them. Returns the seconds until the next look."""
         now = time.time()
         with reading(self._engine) as connection:
             due = connection.execute(
@@ -113,43 +99,43 @@ class Deliverer:
                 .limit(SENDERS)
             ).all()
         for delivery in due:
-            while not self._free.acquire(timeout=0.1):
-                if self._ending.is_set():
-                    return False
-            if self._ending.is_set() or not self._claim(delivery):
-                self._free.release()
+            while not self._free_senders.acquire(timeout=0.1):
+                if self._loop.stopping.is_set():
+                    return 0
+            if self._loop.stopping.is_set() or not self._claim(delivery):
+                self._free_senders.release()
             else:
-                self._senders.submit(self._try, delivery)
-        return len(due) == SENDERS
+                self._senders.submit(self._attempt, delivery)
+        return 0 if len(due) == SENDERS else POLL_S
 
     def _claim(self, delivery: Any) -> bool:
-        """Makes the next try ours. Until it has had its time and more nobody else makes another."""
-        again_at = time.time() + 2 * self._timeout_s + POLL_S
-        return self._update(delivery, {"attempts": delivery.attempts + 1, "next_at": again_at})
+        """Claims the next attempt: no other server makes one until this one has had time to end."""
+        next_at = time.time() + 2 * self._timeout_s + POLL_S
+        return self._update(delivery, {"attempts": delivery.attempts + 1, "next_at": next_at}, delivery.attempts)
 
-    def _try(self, delivery: Any) -> None:
+    def _attempt(self, delivery: Any) -> None:
         try:
             try:
-                failure = self._post(delivery)
+                failure = self._send(delivery)
             except RetriesStopped:
                 raise
             except Exception as error:
                 log.exception("a webhook cannot be sent", request_id=delivery.request_id)
                 failure = f"{type(error).__name__}: {error}"
-            retry_until_stopped(lambda: self._keep(delivery, failure), self._ending)
+            retry_until_stopped(lambda: self._store_result(delivery, failure), self._loop.stopping)
         except RetriesStopped:
-            pass  # the claim runs out, and it is tried again
+            pass  # The server stops. The claim expires, and the attempt is repeated.
         except Exception:
-            log.exception("how a webhook went cannot be stored", request_id=delivery.request_id)
+            log.exception("the result of a webhook cannot be stored", request_id=delivery.request_id)
         finally:
-            self._free.release()
+            self._free_senders.release()
 
-    def _post(self, delivery: Any) -> str | None:
-        """Sends it; what went wrong."""
-        row = retry_until_stopped(lambda: queue.get(self._engine, delivery.request_id), self._ending)
+    def _send(self, delivery: Any) -> str | None:
+        """Sends a webhook. Returns the reason why it failed, or None."""
+        row = retry_until_stopped(lambda: queue.get(self._engine, delivery.request_id), self._loop.stopping)
         if row is None:
             return None
-        content = body(row)
+        content = payload(row)
         headers = self._signer.headers(row.id, row.key_id, content)
         headers |= {"Content-Type": "application/json", "User-Agent": f"longtake/{__version__}"}
         try:
@@ -161,34 +147,34 @@ class Deliverer:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return str(error) or type(error).__name__
 
-    def _keep(self, delivery: Any, failure: str | None) -> None:
-        """Stores how the try ended."""
-        tries, now = delivery.attempts + 1, time.time()
-        at = now + pause_s(tries)
+    def _store_result(self, delivery: Any, failure: str | None) -> None:
+        """Stores how an attempt ended: delivered, to be retried, or given up."""
+        attempts = delivery.attempts + 1
+        next_at = time.time() + pause_s(attempts)
         values: dict[str, Any]
         if failure is None:
             values = {"state": "delivered", "last_error": None}
-        elif tries > RETRIES or at > delivery.give_up_at:
+        elif attempts > RETRIES or next_at > delivery.give_up_at:
             values = {"state": "given_up", "last_error": failure}
         else:
-            values = {"next_at": at, "last_error": failure}
-        if not self._update(delivery, values, tries=tries):
-            return  # our time was over, and another's try counts
-        told = log.bind(request_id=delivery.request_id, tries=tries)
+            values = {"next_at": next_at, "last_error": failure}
+        if not self._update(delivery, values, attempts):
+            return  # The claim expired, and another attempt counts.
+        this = log.bind(request_id=delivery.request_id, attempts=attempts)
         match values.get("state"):
             case "delivered":
-                told.info("webhook delivered")
+                this.info("webhook delivered")
             case "given_up":
-                told.error("webhook given up", reason=failure)
+                this.error("webhook given up", reason=failure)
             case _:
-                told.warning("webhook not delivered, to be tried again", reason=failure)
+                this.warning("webhook failed and will be retried", reason=failure)
 
-    def _update(self, delivery: Any, values: dict[str, Any], *, tries: int | None = None) -> bool:
-        """Changes the row, where it waits and has been tried as often as we think."""
-        ours = sa.and_(
+    def _update(self, delivery: Any, values: dict[str, Any], attempts: int) -> bool:
+        """Changes a waiting delivery. Returns False if others have attempted it since."""
+        unchanged = sa.and_(
             deliveries.c.request_id == delivery.request_id,
             deliveries.c.state == "waiting",
-            deliveries.c.attempts == (delivery.attempts if tries is None else tries),
+            deliveries.c.attempts == attempts,
         )
         with self._engine.begin() as connection:
-            return connection.execute(sa.update(deliveries).where(ours).values(values)).rowcount == 1
+            return connection.execute(sa.update(deliveries).where(unchanged).values(values)).rowcount == 1

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from longtake.queue.addresses import Place, Service, base_of, is_host, place
+from longtake.queue.addresses import Destination, Service, base_url, destination, is_valid_host
 from longtake.service import files, health, metrics, openapi, page, platform, proxy, queue, run
 from longtake.service.auth import Door
 from longtake.service.cors import Cors, RawHeaders
@@ -60,11 +60,11 @@ class Application:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         host = headers[b"host"].decode("latin-1") if b"host" in headers else _own_host(scope)
-        here = place(host, scope["path"].rstrip("/") or "/")
+        here = destination(host, scope["path"].rstrip("/") or "/")
         told = _Answer(send, self._cors.headers(headers.get(b"origin")))
         began = time.perf_counter()
         try:
-            if not is_host(host):
+            if not is_valid_host(host):
                 raise RequestFailed(400, "The Host header is not a host.", "bad_request")
             if "\0" in here.path:
                 raise NotFound  # no name has one, and PostgreSQL does not let one through
@@ -93,7 +93,7 @@ class Application:
         if reason is not None and not await self._parts.call(self._parts.keys.any_exist):
             raise RequestFailed(403, reason, "forbidden")
 
-    async def _status(self, here: Place, headers: Mapping[bytes, bytes], scope: Scope, told: "_Answer") -> None:
+    async def _status(self, here: Destination, headers: Mapping[bytes, bytes], scope: Scope, told: "_Answer") -> None:
         query = scope["query_string"].decode("latin-1")
         authorization = headers.get(b"authorization", b"").decode("latin-1") or _token(query)
         view = await read_status(self._parts, self._door, here.path, authorization)
@@ -101,8 +101,8 @@ class Application:
         told.request_id = view.row.id
         await told.whole(code(view), [(b"content-type", b"application/json")], body)
 
-    async def _route(self, here: Place, host: str, scope: Scope, receive: Receive, told: "_Answer") -> None:
-        base = base_of(
+    async def _route(self, here: Destination, host: str, scope: Scope, receive: Receive, told: "_Answer") -> None:
+        base = base_url(
             here.service or "queue", scheme=scope["scheme"], host=host, public_url=self._parts.settings.public_url
         )
         inner = {
@@ -166,12 +166,12 @@ def _token(query: str) -> str:
     return f"Bearer {tokens[0]}" if tokens else ""
 
 
-def _shown(here: Place) -> str:
+def _shown(here: Destination) -> str:
     """The path as the log may have it: those of files and uploads are secrets."""
     return here.path if here.service not in ("cdn", "rest") else "/" + here.path.split("/")[1]
 
 
-def _note(here: Place, scope: Scope, told: _Answer, began: float) -> None:
+def _note(here: Destination, scope: Scope, told: _Answer, began: float) -> None:
     """One line per request, of reading ones only where they failed."""
     write = _log.debug if scope["method"] in ("GET", "HEAD", "OPTIONS") and told.status < 500 else _log.info
     write(

@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from longtake.access.keys import LOCAL, Caller
 from longtake.access.tokens import Tokens
-from longtake.queue.requests import Row
+from longtake.queue.requests import RequestRow
 from longtake.service.errors import NotFound, RequestFailed
 from longtake.service.parts import Parts
 
@@ -80,7 +80,7 @@ def authorization_of(request: Request) -> str:
     return given if given or not token else f"Bearer {token}"
 
 
-def own(caller: Caller, row: Row | None) -> Row:
+def own(caller: Caller, row: RequestRow | None) -> RequestRow:
     """The row, where it is the caller's to see. Raises NotFound."""
     if row is None or (caller.scope != "admin" and row.key_id != caller.key_id):
         raise NotFound

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from longtake.access.keys import Caller
 from longtake.access.tokens import Tokens
-from longtake.queue.addresses import sibling
+from longtake.queue.addresses import sibling_url
 from longtake.service.auth import authorization_of, caller_of
 from longtake.service.body import json_of
 from longtake.service.errors import NotFound, RequestFailed, answer
@@ -47,7 +47,7 @@ def rest_routes(parts: Parts) -> list[BaseRoute]:
             {
                 "token": token,
                 "token_type": "Bearer",
-                "base_url": sibling(request.scope["longtake.base"], "cdn"),
+                "base_url": sibling_url(request.scope["longtake.base"], "cdn"),
                 "expires_at": datetime.fromtimestamp(claim.expires_at, UTC).isoformat(),
             }
         )
@@ -74,7 +74,7 @@ def rest_routes(parts: Parts) -> list[BaseRoute]:
                 asked.get("content_type"),
                 multipart=multipart,
             )
-            base = sibling(request.scope["longtake.base"], "cdn")
+            base = sibling_url(request.scope["longtake.base"], "cdn")
             return answer(
                 {"upload_url": f"{base}/uploads/{upload.token}", "file_url": f"{base}/files/{upload.file_key}"}
             )
@@ -110,7 +110,7 @@ def cdn_routes(parts: Parts) -> list[BaseRoute]:
         upload = await _promise(
             request, parts, caller.key_id, header_name(request), request.headers.get("content-type"), multipart=True
         )
-        access_url = f"{sibling(request.scope['longtake.base'], 'cdn')}/files/{upload.file_key}"
+        access_url = f"{sibling_url(request.scope['longtake.base'], 'cdn')}/files/{upload.file_key}"
         return answer({"access_url": access_url, "uploadId": upload.token})
 
     async def put(request: Request) -> Response:
@@ -172,7 +172,7 @@ def cdn_routes(parts: Parts) -> list[BaseRoute]:
 
 
 def _finished(request: Request, key: str) -> Response:
-    return answer({"access_url": f"{sibling(request.scope['longtake.base'], 'cdn')}/files/{key}"})
+    return answer({"access_url": f"{sibling_url(request.scope['longtake.base'], 'cdn')}/files/{key}"})
 
 
 async def _asked(request: Request) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from longtake.endpoints import ENDPOINTS
 from longtake.endpoints.validation import dotted, problem, problems
 from longtake.errors import InvalidRequest
 from longtake.queue import engine as queue
-from longtake.queue.addresses import sibling
+from longtake.queue.addresses import sibling_url
 from longtake.queue.engine import IdempotencyMismatch, QuotaReached
-from longtake.queue.requests import Outcome, Priority, Row, Submission
-from longtake.queue.status_cache import View
+from longtake.queue.requests import Outcome, Priority, RequestRow, Submission
+from longtake.queue.status_cache import RequestStatus
 from longtake.service import body
 from longtake.service.auth import caller_of
 from longtake.service.errors import ModelFailed, RequestFailed
@@ -32,8 +32,8 @@ LARGE = 64 * 1024
 class Taken:
     """A stored request; `is_new` is False where the idempotency key has brought back an earlier one."""
 
-    row: Row
-    view: View
+    row: RequestRow
+    view: RequestStatus
     is_new: bool
 
 
@@ -58,7 +58,7 @@ async def take(parts: Parts, request: Request, endpoint: str, *, webhook: bool =
     raw = await body.read(request, parts.settings.max_body_bytes)
     asked = _checked(bare, raw) if len(raw) <= LARGE else await parts.call(_checked, bare, raw)
     taken = await parts.ask(_store, parts, asked, caller)
-    if taken.is_new and not taken.row.ended:
+    if taken.is_new and not taken.row.has_ended:
         parts.wake(taken.row.pool)
     return taken
 
@@ -70,7 +70,7 @@ def _submission(parts: Parts, request: Request, endpoint: str, caller: Caller, w
         pool=parts.pools.get(endpoint, DEFAULT_POOL),
         key_id=caller.key_id,
         body=b"",
-        base_url=sibling(request.scope["longtake.base"], "queue"),
+        base_url=sibling_url(request.scope["longtake.base"], "queue"),
         priority=_priority(headers.get("x-fal-queue-priority")),
         start_timeout_s=_seconds(headers.get("x-fal-request-timeout")),
         webhook_url=_webhook(parts, request.query_params.get("fal_webhook")) if webhook else None,
@@ -98,7 +98,7 @@ def invalid(found: list[dict[str, Any]]) -> Outcome:
 
 
 def _store(parts: Parts, asked: Submission, caller: Caller) -> Taken:
-    if asked.outcome is None and parts.board.depth(asked.pool) >= parts.settings.max_waiting:
+    if asked.outcome is None and parts.board.queue_length(asked.pool) >= parts.settings.max_waiting:
         raise RequestFailed(
             503,
             f"The queue is full: {parts.settings.max_waiting} requests wait. Ask again later.",
@@ -108,7 +108,7 @@ def _store(parts: Parts, asked: Submission, caller: Caller) -> Taken:
         row, is_new = queue.submit(parts.engine, asked, max_in_flight=caller.max_in_flight)
     except sa.exc.IntegrityError:
         # The database went away between storing it and saying so, and this is the second try.
-        stored = queue.outline(parts.engine, asked.id)
+        stored = queue.get_without_payloads(parts.engine, asked.id)
         if stored is None:
             raise
         row, is_new = stored, True
@@ -128,8 +128,8 @@ def _store(parts: Parts, asked: Submission, caller: Caller) -> Taken:
             "concurrent_requests_limit",
             {"x-fal-needs-retry": "1"},
         ) from None
-    view = parts.board.learn(row) if is_new else parts.board.view(row.id)
-    return Taken(row, view or parts.board.learn(row), is_new)
+    view = parts.board.add(row) if is_new else parts.board.get(row.id)
+    return Taken(row, view or parts.board.add(row), is_new)
 
 
 def _priority(given: str | None) -> Priority:

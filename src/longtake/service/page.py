@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute, Route
 from longtake.access.keys import Caller
 from longtake.database.connection import reading
 from longtake.database.tables import requests as table
-from longtake.queue.requests import Event
+from longtake.queue.requests import StoredLogLine
 from longtake.service.auth import caller_of
 from longtake.service.errors import RequestFailed, answer
 from longtake.service.parts import Parts
@@ -113,9 +113,9 @@ class Shelf:
         shown["state"] = _state(row.state, row.status_code)
         shown |= self._read(row)
         if shown["state"] in ("waiting", "running"):
-            view = self._parts.board.view(row.id)
-            shown["position"] = None if view is None else view.position
-            shown["progress"] = None if view is None or not view.events else _progress(view.events)
+            view = self._parts.board.get(row.id)
+            shown["position"] = None if view is None else view.queue_position
+            shown["progress"] = None if view is None or not view.log_lines else _progress(view.log_lines)
             return shown
         with self._lock:
             self._known[row.id, row.version] = shown
@@ -168,7 +168,7 @@ def _state(state: str, status: int | None) -> str:
     return "done" if status is not None and status < 300 else "failed"
 
 
-def _progress(events: tuple[Event, ...]) -> dict[str, Any]:
+def _progress(events: tuple[StoredLogLine, ...]) -> dict[str, Any]:
     """The last line, and how much of its stage is done (0..1, None where that is not known)."""
     last = events[-1]
     try:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from longtake.access.keys import Keys
 from longtake.database.connection import is_temporary
 from longtake.endpoints import by_id
-from longtake.queue.status_cache import Board
+from longtake.queue.status_cache import StatusCache
 from longtake.settings import Settings
 from longtake.storage.files import FileStore
 from longtake.worker.metrics import Metrics
@@ -36,7 +36,7 @@ class Parts:
 
     settings: Settings
     engine: sa.Engine
-    board: Board
+    board: StatusCache
     store: FileStore
     keys: Keys
     cancel: Callable[[str], None]

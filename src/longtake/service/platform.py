@@ -16,8 +16,8 @@ from longtake.access.signing import Signer
 from longtake.endpoints import ENDPOINTS, prices
 from longtake.endpoints.validation import problem
 from longtake.queue import history
-from longtake.queue.history import Cost, Span
-from longtake.queue.requests import Row
+from longtake.queue.history import Cost, HistoryFilter
+from longtake.queue.requests import RequestRow
 from longtake.service import body, openapi
 from longtake.service.auth import caller_of, own
 from longtake.service.errors import ModelFailed, NotFound, RequestFailed, answer
@@ -53,7 +53,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
         caller = await caller_of(request)
         asked = await body.json_of(request, SMALL_BODY)
         kind, quantities = _quantities(asked)
-        past = await parts.ask(history.costs, parts.engine, Span(tuple(quantities), _whose(caller)))
+        past = await parts.ask(history.costs, parts.engine, HistoryFilter(tuple(quantities), _whose(caller)))
         total = sum(
             (
                 Decimal(str(quantity)) * _unit(parts.settings, one, past if kind == "historical_api_price" else ())
@@ -129,7 +129,7 @@ def _deletion(parts: Parts) -> Any:
         own(caller, view.row)
         if not await parts.ask(history.erase, parts.engine, request_id):
             raise RequestFailed(400, "Request is still in progress", None, {"x-fal-request-id": request_id})
-        parts.board.changed(request_id)
+        parts.board.mark_changed(request_id)
         links = await parts.ask(parts.store.delete_of_request, request_id)
         results = [{"link": link, "exception": None} for link in links]
         return answer({"cdn_delete_results": results}, headers={"x-fal-request-id": request_id})
@@ -143,7 +143,7 @@ def price(settings: Settings, endpoint: str) -> dict[str, Any]:
     return {"unit_price": float(tariff.usd), "unit": tariff.unit, "currency": "USD"}
 
 
-def past_request(row: Row, *, payloads: bool) -> dict[str, Any]:
+def past_request(row: RequestRow, *, payloads: bool) -> dict[str, Any]:
     """A request of the past. What it held is told where it was to be kept: not without store-IO, and no media that was
     sent inside the result."""
     told: dict[str, Any] = {
@@ -244,10 +244,10 @@ def _expanded(request: Request) -> set[str]:
     return {one for several in request.query_params.getlist("expand") for one in several.split(",") if one}
 
 
-def _span(request: Request, caller: Caller) -> Span:
+def _span(request: Request, caller: Caller) -> HistoryFilter:
     query = request.query_params
     start, end = (_time(query.get(name), name) for name in ("start", "end"))
-    return Span(tuple(_endpoints(request)), _whose(caller), start, end)
+    return HistoryFilter(tuple(_endpoints(request)), _whose(caller), start, end)
 
 
 def _whose(caller: Caller) -> str | None:

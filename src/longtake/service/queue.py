@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from longtake.queue.status_cache import View
+from longtake.queue.status_cache import RequestStatus
 from longtake.service.errors import answer
 from longtake.service.events import PING, event, stream
 from longtake.service.following import follow, found, replay, stop
@@ -28,7 +28,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
             **urls(row),
             "logs": None,
             "metrics": {},
-            "queue_position": taken.view.position or 0,
+            "queue_position": taken.view.queue_position or 0,
         }
         replayed = {} if taken.is_new else {"idempotency-replayed": "true"}
         return answer(body, headers={"x-fal-request-id": row.id, **replayed})
@@ -53,14 +53,14 @@ def routes(parts: Parts) -> list[BaseRoute]:
     ]
 
 
-async def changes(parts: Parts, view: View, *, logs: bool) -> AsyncIterator[bytes]:
+async def changes(parts: Parts, view: RequestStatus, *, logs: bool) -> AsyncIterator[bytes]:
     """A request's status each time it changed, to its end; with each the lines of the log since the one before."""
     last, told = b"", 0
     async for now in follow(parts, view):
         if now is None:
             yield PING
             continue
-        bare, lines = prepared(now, logs=False), now.events[told:] if logs else ()
+        bare, lines = prepared(now, logs=False), now.log_lines[told:] if logs else ()
         if bare != last or lines:
             yield event(status(now, lines if logs else None))
-        last, told = bare, len(now.events)
+        last, told = bare, len(now.log_lines)

@@ -13,8 +13,8 @@ from starlette.routing import BaseRoute, Route
 
 from longtake.endpoints import ENDPOINTS
 from longtake.endpoints.validation import problems
-from longtake.queue.requests import Event
-from longtake.queue.status_cache import View
+from longtake.queue.requests import StoredLogLine
+from longtake.queue.status_cache import RequestStatus
 from longtake.service.auth import caller_of
 from longtake.service.errors import ModelFailed
 from longtake.service.events import PING, event, stream
@@ -39,7 +39,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
         started = await _unless_gone(parts, request, taken.view, _start(parts, taken.view))
         if started is None:
             return Response(status_code=499)
-        if started.row.ended and started.row.status_code != 200:
+        if started.row.has_ended and started.row.status_code != 200:
             return await replay(parts, started.row)
         return stream(_progress(parts, started), started.row.id)
 
@@ -54,7 +54,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
     ]
 
 
-async def _unless_gone(parts: Parts, request: Request, view: View, wait: Any) -> View | None:
+async def _unless_gone(parts: Parts, request: Request, view: RequestStatus, wait: Any) -> RequestStatus | None:
     """What is waited for; None, and the request cancelled, where its client goes away before."""
     waiting = asyncio.ensure_future(wait)
     leaving = asyncio.ensure_future(_gone(request))
@@ -76,26 +76,26 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def _end(parts: Parts, view: View) -> View:
+async def _end(parts: Parts, view: RequestStatus) -> RequestStatus:
     last = view
     async for now in follow(parts, view):
         last = now or last
     return last
 
 
-async def _start(parts: Parts, view: View) -> View:
+async def _start(parts: Parts, view: RequestStatus) -> RequestStatus:
     """The view as soon as there is progress or an end, or after `SILENT_S`."""
     last = view
     with suppress(TimeoutError):
         async with asyncio.timeout(SILENT_S):
             async for now in follow(parts, view):
                 last = now or last
-                if last.events or last.row.ended:
+                if last.log_lines or last.row.has_ended:
                     break
     return last
 
 
-async def _progress(parts: Parts, view: View) -> AsyncIterator[bytes]:
+async def _progress(parts: Parts, view: RequestStatus) -> AsyncIterator[bytes]:
     """Progress as it comes, then the result; the request is cancelled where its client goes away before."""
     told, last = 0, view
     try:
@@ -103,17 +103,17 @@ async def _progress(parts: Parts, view: View) -> AsyncIterator[bytes]:
             if now is None:
                 yield PING
                 continue
-            for line in now.events[told:]:
+            for line in now.log_lines[told:]:
                 yield event(progress(line))
-            told, last = len(now.events), now
+            told, last = len(now.log_lines), now
         yield await _last_event(parts, last)
     finally:
-        if not last.row.ended:
+        if not last.row.has_ended:
             with CancelScope(shield=True):  # the client is gone, and this task with it
                 await stop(parts, last.row.id)
 
 
-def progress(line: Event) -> dict[str, Any]:
+def progress(line: StoredLogLine) -> dict[str, Any]:
     """One line of the log, with the numbers in its labels as numbers."""
     labels = {
         name: int(value) if name in NUMBERS and value.isdecimal() else value for name, value in line.labels.items()
@@ -121,7 +121,7 @@ def progress(line: Event) -> dict[str, Any]:
     return {"type": "progress", "message": line.message, **labels}
 
 
-async def _last_event(parts: Parts, view: View) -> bytes:
+async def _last_event(parts: Parts, view: RequestStatus) -> bytes:
     result = await replay(parts, view.row)
     body = from_json(bytes(result.body))
     if result.status_code == 200:

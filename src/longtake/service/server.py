@@ -20,7 +20,7 @@ from longtake.access.keys import Keys
 from longtake.access.signing import Signer
 from longtake.endpoints import endpoint, prices
 from longtake.errors import InvalidRequest
-from longtake.queue.status_cache import Board
+from longtake.queue.status_cache import StatusCache
 from longtake.queue.webhooks import Deliverer
 from longtake.service import connect as tunnel
 from longtake.service.app import application
@@ -78,7 +78,7 @@ def run(
     ends at once: what runs goes back to the queue. Raises InvalidRequest where it cannot start.
     """
     store = FileStore(engine, settings.data_dir / "files", settings.result_s)
-    board = Board(engine)
+    board = StatusCache(engine)
     metrics = Metrics()
     deliverer = Deliverer(engine, settings, Signer(settings.data_dir))
 
@@ -86,9 +86,9 @@ def run(
         metrics.done(message)
         deliverer.wake()
 
-    slots = Slots(engine, settings, store, board.changed, on_done=on_done)
+    slots = Slots(engine, settings, store, board.mark_changed, on_done=on_done)
     metrics.slots = slots.states
-    watch = Watch(engine, settings, board.changed, slots.wake)
+    watch = Watch(engine, settings, board.mark_changed, slots.wake)
     parts = Parts(settings, engine, board, store, Keys(engine), slots.cancel, slots.wake, metrics=metrics)
     check(parts)
     app = application(parts)

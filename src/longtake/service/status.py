@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from longtake.queue.requests import Event, Row
-from longtake.queue.status_cache import View
+from longtake.queue.requests import RequestRow, StoredLogLine
+from longtake.queue.status_cache import RequestStatus
 from longtake.service.auth import Door, own
 from longtake.service.errors import NotFound, dumps
 from longtake.service.names import address, belongs, name
@@ -14,33 +14,33 @@ from longtake.service.parts import Parts
 YES = ("1", "true", "yes", "on")
 
 
-def urls(row: Row) -> dict[str, str]:
+def urls(row: RequestRow) -> dict[str, str]:
     """The addresses of a request, which need no query and no secret."""
     base = f"{row.base_url}/{name(row.endpoint).app}/requests/{row.id}"
     return {"response_url": base, "status_url": f"{base}/status", "cancel_url": f"{base}/cancel"}
 
 
-def told_state(row: Row) -> str:
+def told_state(row: RequestRow) -> str:
     """One of the three states that fal's clients know."""
-    return "COMPLETED" if row.ended else row.state
+    return "COMPLETED" if row.has_ended else row.state
 
 
-def status(view: View, logs: Sequence[Event] | None) -> dict[str, Any]:
+def status(view: RequestStatus, logs: Sequence[StoredLogLine] | None) -> dict[str, Any]:
     """A status with these lines of the log; None: none were asked for."""
     row = view.row
     body: dict[str, Any] = {"status": told_state(row), "request_id": row.id, **urls(row)}
-    if view.position is not None and row.state == "IN_QUEUE":
-        body["queue_position"] = view.position
+    if view.queue_position is not None and row.state == "IN_QUEUE":
+        body["queue_position"] = view.queue_position
     body["logs"] = None if logs is None else [entry(event) for event in logs]
-    body["metrics"] = (row.timings or {}) if row.ended else {}
-    if row.ended and row.error is not None:
+    body["metrics"] = (row.timings or {}) if row.has_ended else {}
+    if row.has_ended and row.error is not None:
         body["error"] = row.error
-    if row.ended and row.error_type is not None:
+    if row.has_ended and row.error_type is not None:
         body["error_type"] = row.error_type
     return body
 
 
-def entry(event: Event) -> dict[str, Any]:
+def entry(event: StoredLogLine) -> dict[str, Any]:
     """One line of the log; its time as fal writes it, UTC without saying so."""
     return {
         "timestamp": datetime.fromtimestamp(event.at, UTC).replace(tzinfo=None).isoformat(timespec="microseconds"),
@@ -51,16 +51,16 @@ def entry(event: Event) -> dict[str, Any]:
     }
 
 
-def prepared(view: View, *, logs: bool) -> bytes:
+def prepared(view: RequestStatus, *, logs: bool) -> bytes:
     """The status as JSON, all of the log with it where that is asked for."""
     key = "status+logs" if logs else "status"
-    if key not in view.memo:
-        view.memo[key] = dumps(status(view, view.events if logs else None))
-    return view.memo[key]
+    if key not in view.rendered:
+        view.rendered[key] = dumps(status(view, view.log_lines if logs else None))
+    return view.rendered[key]
 
 
-def code(view: View) -> int:
-    return 200 if view.row.ended else 202
+def code(view: RequestStatus) -> int:
+    return 200 if view.row.has_ended else 202
 
 
 def wants_logs(query: str) -> bool:
@@ -71,14 +71,14 @@ def wants_logs(query: str) -> bool:
     return bool(found) and found[-1].lower() in YES
 
 
-async def read_status(parts: Parts, door: Door, path: str, authorization: str) -> View:
+async def read_status(parts: Parts, door: Door, path: str, authorization: str) -> RequestStatus:
     """The view that a GET of this path's status shows, from memory where that is up to date. Raises RequestFailed for
     one who may not call, NotFound where there is no such request or it is another's."""
     caller = door.known(authorization) or await door.admit(authorization)
     asked = address(path)
     if asked is None or asked.rest != "/status":
         raise NotFound
-    view = parts.board.peek(asked.request_id) or await parts.ask(parts.board.view, asked.request_id)
+    view = parts.board.peek(asked.request_id) or await parts.ask(parts.board.get, asked.request_id)
     row = own(caller, None if view is None else view.row)
     if view is None or not belongs(row.endpoint, asked.name):
         raise NotFound

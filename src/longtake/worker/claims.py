@@ -9,7 +9,7 @@ from typing import Protocol
 import sqlalchemy as sa
 
 from longtake.queue import engine as queue
-from longtake.queue.requests import Row
+from longtake.queue.requests import RequestRow
 from longtake.settings import Settings
 from longtake.storage.files import NewFile
 from longtake.worker.leases import Lease
@@ -37,7 +37,7 @@ class Claims:
         self._running: set[str] = set()
         self._doubtful = False
 
-    def take(self, pool: str) -> Row | None:
+    def take(self, pool: str) -> RequestRow | None:
         """The pool's next request."""
         with self._lock:
             worker = self._lease.worker
@@ -55,9 +55,9 @@ class Claims:
             return row
 
     def _tidy(self, worker: str) -> None:
-        for row in queue.in_hands(self._engine, worker):
+        for row in queue.claimed_by(self._engine, worker):
             if row.id not in self._running:
-                queue.give_back(self._engine, row, counts=False)
+                queue.return_to_queue(self._engine, row, attempt_failed=False)
         self._doubtful = False
 
     def drop(self, request_id: str) -> None:

@@ -199,22 +199,22 @@ class Watch:
             connection.execute(sa.delete(servers).where(servers.c.id == row.id, servers.c.beats == row.beats))
         log.warning("A worker on %s (process %d) is dead.", row.host, row.pid)
 
-    def _recover(self, row: requests.Row) -> None:
+    def _recover(self, row: requests.RequestRow) -> None:
         if row.cancel_at is None and spent(row, self._settings):
             changed = queue.finish(self._engine, row, lost(row.attempt))
         else:
-            changed = queue.give_back(self._engine, row, counts=True)
+            changed = queue.return_to_queue(self._engine, row, attempt_failed=True)
         if not changed:
             return
         log.warning("Request %s lost its worker in attempt %d.", row.id, row.attempt)
         self._on_change(row.id)
         self._wake(row.pool)
         now = queue.get(self._engine, row.id)
-        if now is not None and now.ended:
+        if now is not None and now.has_ended:
             shutil.rmtree(work_folder(self._settings, row.id), ignore_errors=True)
 
 
-def spent(row: requests.Row, settings: Settings) -> bool:
+def spent(row: requests.RequestRow, settings: Settings) -> bool:
     """Whether a request whose worker died is not tried again."""
     return row.attempt >= settings.max_attempts or not row.may_retry
 

@@ -16,8 +16,8 @@ from typing import Literal, TypeVar
 
 from longtake.database.connection import RetriesStopped, is_temporary, retry_until_stopped
 from longtake.queue import engine as queue
-from longtake.queue.addresses import sibling
-from longtake.queue.requests import CANCELLED, Line, Outcome, Row
+from longtake.queue.addresses import sibling_url
+from longtake.queue.requests import CANCELLED, LogLine, Outcome, RequestRow
 from longtake.storage.files import NewFile
 from longtake.worker import outcomes
 from longtake.worker.claims import Shop
@@ -46,8 +46,8 @@ Result = TypeVar("Result")
 class Job:
     """A request in hands, and the lines about it that are not yet stored."""
 
-    row: Row
-    lines: list[Line] = field(default_factory=list)
+    row: RequestRow
+    lines: list[LogLine] = field(default_factory=list)
     done: Message | None = None
     next_tell: float = 0.0
     next_look: float = field(default_factory=lambda: time.monotonic() + POLL_S)
@@ -196,7 +196,7 @@ class Slot:
 
     # One request
 
-    def _work(self, row: Row) -> None:
+    def _work(self, row: RequestRow) -> None:
         child = self._child
         assert child is not None
         job = Job(row)
@@ -210,10 +210,10 @@ class Slot:
         elif end == "died" and spent(row, self._shop.settings):
             ended = self._finish(job, outcomes.lost(row.attempt))
         elif end == "died":
-            self._insist(lambda: queue.give_back(self._shop.engine, row, counts=True))
+            self._insist(lambda: queue.return_to_queue(self._shop.engine, row, attempt_failed=True))
         elif end == "drained":
             self._kill()
-            self._insist(lambda: queue.give_back(self._shop.engine, row, counts=False))
+            self._insist(lambda: queue.return_to_queue(self._shop.engine, row, attempt_failed=False))
         elif end == "cancelled":
             ended = self._finish(job, CANCELLED)
         else:
@@ -225,7 +225,7 @@ class Slot:
             self._call_off(row, child)
         self._clear(row, ended)
 
-    def _order(self, row: Row) -> bytes:
+    def _order(self, row: RequestRow) -> bytes:
         folder = work_folder(self._shop.settings, row.id)
         self._insist(lambda: folder.mkdir(parents=True, exist_ok=True))
         order = {
@@ -252,7 +252,7 @@ class Slot:
                     job.lines.append(_line(message))
                 case "plan":
                     plan = message["plan"]
-                    if not self._insist(partial(queue.keep_plan, self._shop.engine, job.row, plan)):
+                    if not self._insist(partial(queue.store_plan, self._shop.engine, job.row, plan)):
                         return self._unwanted(job.row)
                     self._shop.on_change(job.row.id)
                     child.send(b'{"do": "go"}')
@@ -273,7 +273,7 @@ class Slot:
                 return "died"
             if now >= job.next_look:
                 job.next_look = now + POLL_S
-                if self._try(lambda: queue.hold(self._shop.engine, job.row), "held") != "held":
+                if self._try(lambda: queue.claim_state(self._shop.engine, job.row), "held") != "held":
                     return self._unwanted(job.row)
             if job.lines and now >= job.next_tell:
                 self._tell(job)
@@ -283,12 +283,12 @@ class Slot:
         due = min(job.next_look, self._heard + self._shop.settings.stall_s)
         return min(due, job.next_tell if job.lines else due) - time.monotonic()
 
-    def _unwanted(self, row: Row) -> End:
-        return "cancelled" if self._insist(lambda: queue.hold(self._shop.engine, row)) == "cancelled" else "lost"
+    def _unwanted(self, row: RequestRow) -> End:
+        return "cancelled" if self._insist(lambda: queue.claim_state(self._shop.engine, row)) == "cancelled" else "lost"
 
     def _tell(self, job: Job) -> None:
         """Stores the lines, if the database will have them now."""
-        if self._try(lambda: queue.tell(self._shop.engine, job.row, job.lines), None) is None:
+        if self._try(lambda: queue.add_log_lines(self._shop.engine, job.row, job.lines), None) is None:
             job.lines = job.lines[-MOST_LINES:]
             job.next_tell = time.monotonic() + 10 * BATCH_S
             return
@@ -299,9 +299,9 @@ class Slot:
     def _result(self, job: Job, message: Message) -> End:
         """Keeps the file that was made; the outcome with its address."""
         row, path = job.row, Path(message["file"])
-        if self._insist(lambda: queue.hold(self._shop.engine, row)) == "lost":
+        if self._insist(lambda: queue.claim_state(self._shop.engine, row)) == "lost":
             return "lost"
-        job.lines += [Line(time.time(), "INFO", note) for note in message.get("notes") or ()]
+        job.lines += [LogLine(time.time(), "INFO", note) for note in message.get("notes") or ()]
         job.done = message
         kind = message["content_type"]
         if message.get("sync") or not row.store_io:
@@ -309,13 +309,13 @@ class Slot:
         name = message["response"].get("video", {}).get("file_name") or path.name
         file = NewFile(row.key_id, name, kind, row.lifecycle)
         key = self._insist(lambda: self._shop.store.add_result(row.id, file, path))
-        return outcomes.done(message, f"{sibling(row.base_url, 'cdn')}/files/{key}")
+        return outcomes.done(message, f"{sibling_url(row.base_url, 'cdn')}/files/{key}")
 
     def _finish(self, job: Job, outcome: Outcome) -> bool:
         """Stores how it ended, however long that takes, after what was told before; whether it counts."""
         row, engine = job.row, self._shop.engine
         if job.lines:
-            self._insist_or(lambda: queue.tell(engine, row, job.lines), lambda: False)
+            self._insist_or(lambda: queue.add_log_lines(engine, row, job.lines), lambda: False)
         kept = self._insist_or(
             lambda: queue.finish(engine, row, outcome), lambda: queue.finish(engine, row, outcomes.BROKEN)
         )
@@ -323,15 +323,15 @@ class Slot:
             log.warning("Request %s has ended already or is worked on elsewhere; this outcome is dropped.", row.id)
         return kept
 
-    def _clear(self, row: Row, ended: bool) -> None:
+    def _clear(self, row: RequestRow, ended: bool) -> None:
         """Removes the work folder once the request has ended: until then another attempt goes on from it."""
         if not ended:
             now = self._try(lambda: queue.get(self._shop.engine, row.id), None)
-            ended = now is not None and now.ended
+            ended = now is not None and now.has_ended
         if ended:
             shutil.rmtree(work_folder(self._shop.settings, row.id), ignore_errors=True)
 
-    def _call_off(self, row: Row, child: Child) -> None:
+    def _call_off(self, row: RequestRow, child: Child) -> None:
         """Has the worker process stop; kills it where it does not."""
         if self._child is not child:
             return
@@ -366,8 +366,8 @@ class Slot:
             return otherwise
 
 
-def _line(message: Message) -> Line:
+def _line(message: Message) -> LogLine:
     """A line that every database can store."""
     labels = {name: str(message[name]) for name in LABELS if message.get(name) is not None}
     text = str(message.get("message", "")).replace("\0", "").encode(errors="replace").decode()
-    return Line(time.time(), str(message.get("level", "INFO"))[:10], text, labels)
+    return LogLine(time.time(), str(message.get("level", "INFO"))[:10], text, labels)

@@ -96,5 +96,5 @@ class Slots:
         folder = self._settings.data_dir / "work"
         for name in os.listdir(folder) if folder.is_dir() else ():
             row = queue.get(self._engine, name)
-            if row is None or row.ended:
+            if row is None or row.has_ended:
                 shutil.rmtree(folder / name, ignore_errors=True)
