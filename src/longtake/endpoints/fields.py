@@ -1,11 +1,15 @@
 """Fields and shapes that endpoints of several families share, as published."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
 from longtake.plans import PlannedAdapter
+
+VIDEO_FIELD: dict[str, Any] = {"ui": {"field": "video"}}
+IMAGE_FIELD: dict[str, Any] = {"ui": {"field": "image"}}
+"""JSON schema of a string field that holds the URL of a video or an image, so that forms show it as one."""
 
 LEAST_SEED, MOST_SEED = -(2**63), 2**64 - 1
 

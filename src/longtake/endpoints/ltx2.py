@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag
 
-from longtake.endpoints.fields import VideoFile
+from longtake.endpoints.fields import IMAGE_FIELD, VIDEO_FIELD, VideoFile
 from longtake.errors import Loc
 from longtake.media.formats import OutputType, Quality, WriteMode
 from longtake.plans import Plan, PlannedAdapter, Size
@@ -67,6 +67,7 @@ VideoUrl = Annotated[
     str,
     Field(
         description="The URL of the video to extend.",
+        json_schema_extra=VIDEO_FIELD,
         examples=["https://v3b.fal.media/files/b/0a8824b1/sdm0KfmenrlywesfzY1Y1_if6euPp1.mp4"],
     ),
 ]
@@ -77,7 +78,10 @@ Direction = Annotated[
         "from the beginning.",
     ),
 ]
-EndImageUrl = Annotated[str | None, Field(description="The URL of the image to use as the end of the extended video.")]
+EndImageUrl = Annotated[
+    str | None,
+    Field(description="The URL of the image to use as the end of the extended video.", json_schema_extra=IMAGE_FIELD),
+]
 EndImageStrength = Annotated[
     float, Field(ge=0, le=1, description="The strength of the end image to use for the video generation.")
 ]

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from longtake.endpoints.fields import VideoFile
+from longtake.endpoints.fields import VIDEO_FIELD, VideoFile
 from longtake.errors import InvalidRequest
 from longtake.families.ltxv.options import PassOptions
 
@@ -49,7 +49,7 @@ RATE_FACTOR = (
 class ExtendVideoConditioningInput(BaseModel):
     """The video to extend: which of its frames condition the new ones, and how."""
 
-    video_url: str = Field(description="URL of video to use as conditioning")
+    video_url: str = Field(description="URL of video to use as conditioning", json_schema_extra=VIDEO_FIELD)
     conditioning_type: Literal["rgb", "depth", "pose", "canny"] = Field(
         "rgb", description="Type of conditioning this video provides. rgb: footage, which the output continues."
     )

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from longtake.endpoints import ltxv
 from longtake.endpoints.endpoint import Endpoint
-from longtake.endpoints.fields import Seed, VideoFile
+from longtake.endpoints.fields import VIDEO_FIELD, Seed, VideoFile
 from longtake.endpoints.tariff import Tariff, one_video
 from longtake.families.ltxv import FAMILY
 from longtake.families.ltxv.options import LTXVOptions, PassOptions
@@ -17,7 +17,7 @@ from longtake.video import VideoInfo
 class VideoConditioningInput(BaseModel):
     """The video to extend, and from where on it is used."""
 
-    video_url: str = Field(description="URL of video to be extended")
+    video_url: str = Field(description="URL of video to be extended", json_schema_extra=VIDEO_FIELD)
     start_frame_num: int = Field(0, ge=0, le=120, multiple_of=8, description=ltxv.START_FRAME)
 
 

@@ -18,8 +18,6 @@ from longtake.service.parts import Parts
 Schema = dict[str, Any]
 
 REF = "#/components/schemas/{model}"
-MEDIA = {"video_url": "video", "end_image_url": "image", "video": "video"}
-"""Fields that name media, and how a form shows them."""
 
 STATUS: Schema = {
     "type": "object",
@@ -214,11 +212,5 @@ def _object(schema: Schema) -> Schema:
     if "$ref" in schema and len(schema) > 1:
         schema = {**{key: value for key, value in schema.items() if key != "$ref"}, "allOf": [{"$ref": schema["$ref"]}]}
     if isinstance(schema.get("properties"), dict):
-        named = schema["properties"]
-        schema["x-fal-order-properties"] = list(named)
-        schema["properties"] = {name: _media(name, field) for name, field in named.items()}
+        schema["x-fal-order-properties"] = list(schema["properties"])
     return schema
-
-
-def _media(name: str, field: Schema) -> Schema:
-    return {**field, "ui": {"field": MEDIA[name]}} if name in MEDIA and field.get("type") == "string" else field
