@@ -1,15 +1,15 @@
-"""What is here, what a pull will fetch, the pull itself, and the check of what came."""
+"""The models on this machine, the plan of a pull, and the pull itself."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from longtake.errors import BadCheckpoint, DownloadFailed, InvalidRequest
+from longtake.errors import DownloadFailed, InvalidRequest
 from longtake.families.ltxv import parts
-from longtake.models.download import check, list_models, planned, pull
+from longtake.models.checks import check
+from longtake.models.download import list_models, planned, pull
 from longtake.models.registry import card
 from longtake.settings import Settings
 from longtake.video import Progress
@@ -95,43 +95,6 @@ def test_pulls_that_cannot_be(stand_in: Hub, tmp_path: Path) -> None:
         planned(card("ltxv-13b-0.9.8-distilled"), _settings(stand_in, tmp_path))
 
 
-def test_check_of_paths(small_model: Path, tmp_path: Path) -> None:
-    settings = Settings(models_dir=tmp_path)
-    whole = check(str(small_model), settings)
-    assert whole.fits
-    assert {part.part for part in whole.parts} == {"transformer", "vae", "upsampler", "text_encoder", "tokenizer"}
-    assert next(part for part in whole.parts if part.part == "transformer").num_parameters == sum(
-        parameter.numel() for parameter in small.transformer().parameters()
-    )
-    for folder in ("vae", "text_encoder", "latent_upsampler"):
-        assert check(str(small_model / folder), settings).fits
-    single = check(str(small.write_single(tmp_path / "x.safetensors")), settings)
-    assert [part.part for part in single.parts] == ["transformer", "vae"]
-    assert single.fits
-    with pytest.raises(BadCheckpoint, match="neither a model's name"):
-        check(str(tmp_path), settings)
-    with pytest.raises(BadCheckpoint, match="neither a model's name"):
-        check("ltx-9", settings)
-
-
-def test_check_says_what_is_wrong(tmp_path: Path) -> None:
-    folder = small.write_folder(tmp_path / "transformer", small.transformer())
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"num_layers": 3}))
-    (tmp_path / "vae").mkdir()
-    report = check(str(tmp_path), Settings())
-    assert not report.fits
-    problems = {part.part: part.problem or "" for part in report.parts}
-    assert "missing: transformer_blocks.2." in problems["transformer"]
-    assert "config.json" in problems["vae"]
-
-
-def test_check_of_a_model_that_is_not_here(tmp_path: Path) -> None:
-    report = check(NAME, Settings(models_dir=tmp_path))
-    assert report.missing == ("transformer", "vae", "text_encoder", "tokenizer")
-    assert not report.fits
-
-
 LTX2 = "ltx-2.3"
 GEMMA = "gemma-3-12b-it-qat-q4_0-unquantized"
 UPSCALER_2 = "ltx-2.3-spatial-upscaler-x2-1.1.safetensors"
@@ -197,15 +160,3 @@ def test_check_names_an_adapter_that_does_not_fit(second: Hub, tmp_path: Path) -
     report = check(LTX2, settings)
     assert not report.fits
     assert [part.part for part in report.parts if part.problem] == ["distill"]
-
-
-def test_check_of_ltx2_paths(second: Hub, tmp_path: Path) -> None:
-    settings = _settings(second, tmp_path)
-    single = small_ltx2.write_single(tmp_path / "x.safetensors")
-    report = check(str(single), settings)
-    assert report.fits
-    assert {part.part for part in report.parts} == {"transformer", "vae", "audio_vae", "vocoder", "connectors"}
-    whole = check(str(small_ltx2.write_model(tmp_path / "whole", sees=True)), settings)
-    assert whole.fits
-    assert len(whole.parts) == 8
-    assert check(str(tmp_path / "whole" / "text_encoder"), settings).fits

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from longtake.cli import app
 from longtake.errors import BadCheckpoint
 from longtake.models import checkpoints, layouts
-from longtake.models.download import check
+from longtake.models.checks import check
 from longtake.models.layout import Config, Layout, PublishedConfig, Shapes, refuse
 from longtake.models.layout_ltx2 import LTX2_LAYOUT, LTX2_UPSAMPLER_LAYOUT
 from longtake.models.layout_ltxv import LTXV_LAYOUT, LTXV_UPSAMPLER_LAYOUT

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from longtake.errors import BadCheckpoint, InvalidRequest
 from longtake.models import loras, memory
+from longtake.models.lora_header import MAX_HEADER_BYTES
 from longtake.models.loras import Adapter, LoadedAdapter, LoraCache, Pair, applied, load_adapters, read
 from longtake.models.registry import card
 from longtake.plans import PlannedAdapter
@@ -277,7 +278,7 @@ def test_an_alpha_that_is_not_finite_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_header_far_larger_than_any_lora_has_is_refused(tmp_path: Path) -> None:
-    small.raw_file(tmp_path / "l", b"{" + b" " * (loras.MAX_HEADER_BYTES + 8) + b"}")
+    small.raw_file(tmp_path / "l", b"{" + b" " * (MAX_HEADER_BYTES + 8) + b"}")
     with pytest.raises(BadCheckpoint, match="the limit is 8388608"):
         read(tmp_path / "l")
 

@@ -14,7 +14,8 @@ from longtake.errors import BadCheckpoint, InvalidRequest, NotSupported
 from longtake.models import memory
 from longtake.models.audiovisual import EncodedPrompt, Layout, Look, attach, velocities
 from longtake.models.checkpoints import open_part, skeleton
-from longtake.models.loras import Adapter, LoadedAdapter, LoraCache, Pair, applied, fitting, load_adapters, read
+from longtake.models.lora_header import read_lora_header
+from longtake.models.loras import Adapter, LoadedAdapter, LoraCache, Pair, applied, check_fit, load_adapters, read
 from longtake.models.registry import card
 from longtake.plans import PlannedAdapter
 from longtake.settings import Settings
@@ -242,14 +243,16 @@ def test_a_misfit_is_told_where_it_was_asked_for(tmp_path: Path, transformer: nn
 def test_an_adapter_is_checked_by_its_header_alone(tmp_path: Path) -> None:
     folder = small.write_folder(tmp_path / "transformer", small_ltx2.model("transformer"))
     model = skeleton(open_part("transformer", folder))
-    assert fitting(_written(tmp_path / "l", _tensors()), model) == 2 * (16 + 32)
+    good = read_lora_header(_written(tmp_path / "l", _tensors()))
+    check_fit(good, model)
+    assert good.num_parameters == 2 * (16 + 32)
     with pytest.raises(InvalidRequest, match="its change 16 x 33"):
-        fitting(_written(tmp_path / "l", _tensors(into=33)), model)
+        check_fit(read_lora_header(_written(tmp_path / "l", _tensors(into=33))), model)
     with pytest.raises(BadCheckpoint, match="unknown key"):
-        fitting(_written(tmp_path / "l", {"x": torch.ones(1)}), model)
+        read_lora_header(_written(tmp_path / "l", {"x": torch.ones(1)}))
     odd = _tensors() | {f"diffusion_model.{LAYER}.lora_B.weight": torch.ones(16, 3)}
     with pytest.raises(BadCheckpoint, match="do not multiply"):
-        fitting(_written(tmp_path / "l", odd), model)
+        read_lora_header(_written(tmp_path / "l", odd))
 
 
 def test_a_damaged_adapter_of_the_models_own_is_no_fault_of_the_request(tmp_path: Path) -> None:

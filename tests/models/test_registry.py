@@ -135,7 +135,8 @@ def test_the_two_models_of_097_share_a_text_encoder_and_no_more(tmp_path: Path) 
 
 def test_no_torch_is_imported() -> None:
     code = (
-        "import sys, longtake.settings, longtake.models.registry, longtake.models.download, longtake.models.lora_files;"
+        "import sys, longtake.settings, longtake.models.registry, longtake.models.checks;"
+        "import longtake.models.download, longtake.models.lora_files;"
         "print([m for m in ('torch', 'diffusers', 'transformers', 'av', 'huggingface_hub') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

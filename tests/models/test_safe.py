@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from longtake.errors import BadCheckpoint
-from longtake.models.safe import MAX_HEADER_BYTES, inside, read_header, read_json
+from longtake.models.safe import MAX_HEADER_BYTES, MAX_TENSORS, inside, read_header, read_json
 from tests.models.small import raw_file
 
 
@@ -24,7 +24,7 @@ def test_reads_what_safetensors_writes(tmp_path: Path) -> None:
     tensors = {"a": torch.ones(2, 3), "b": torch.zeros((), dtype=torch.bfloat16), "c": torch.ones(0)}
     save_file(tensors, tmp_path / "x", {"config": "{}"})
     header = read_header(tmp_path / "x")
-    assert {name: stored.shape for name, stored in header.tensors.items()} == {"a": (2, 3), "b": (), "c": (0,)}
+    assert {name: info.shape for name, info in header.tensors.items()} == {"a": (2, 3), "b": (), "c": (0,)}
     assert header.tensors["b"].dtype == "BF16"
     assert header.metadata == {"config": "{}"}
 
@@ -32,24 +32,32 @@ def test_reads_what_safetensors_writes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "data", "reason"),
     [
-        (b'{"w": NaN}', b"", "NaN"),
-        (b'{"w": Infinity}', b"", "Infinity"),
+        (b'{"w": NaN}', b"", "not sound JSON"),
+        (b'{"w": Infinity}', b"", "not sound JSON"),
         (b'{"w": ', b"", "not sound JSON"),
-        (b'{"a": 1, "a": 2}', b"", "twice"),
-        (b'{"w": 1}', b"", "lacks dtype"),
-        (b'{"__metadata__": {"a": 1}}', b"", "__metadata__"),
-        (_one(dtype="F4"), bytes(8), "unknown dtype"),
-        (_one(dtype=["F32"]), bytes(8), "unknown dtype"),
-        (_one(shape=[-2]), bytes(8), "whole numbers"),
-        (_one(shape=[2.0]), bytes(8), "whole numbers"),
-        (_one(shape=[True]), bytes(8), "whole numbers"),
-        (_one(shape=[2**62, 4]), bytes(8), "cannot lie"),
-        (_one(data_offsets=[8, 0]), bytes(8), "cannot lie"),
-        (_one(data_offsets=[0]), bytes(8), "whole numbers"),
-        (_one(data_offsets=[8, 16]), bytes(16), "was due"),
+        (b'{"a": 1, "a": 2}', b"", "not sound JSON"),
+        (b'{"w": 1}', b"", "expected struct TensorInfo"),
+        (b'{"w": {"dtype": "F32", "shape": []}}', b"", "missing field `data_offsets`"),
+        (b'{"__metadata__": {"a": 1}}', b"", "expected a string"),
+        (_one(dtype="F4"), bytes(8), "another number of bytes"),
+        (_one(dtype="Q4"), bytes(8), "unknown variant `Q4`"),
+        (_one(dtype=["F32"]), bytes(8), "not sound JSON"),
+        (_one(shape=[-2]), bytes(8), "integer `-2`"),
+        (_one(shape=[2.0]), bytes(8), "floating point `2.0`"),
+        (_one(shape=[True]), bytes(8), "boolean `true`"),
+        (_one(shape=[2**62, 4]), bytes(8), "larger than any memory"),
+        (_one(shape=[3]), bytes(8), "another number of bytes"),
+        (_one(shape=[1] * 9 + [2]), bytes(8), "10 dimensions; the limit is 8"),
+        (_one(data_offsets=[8, 0]), bytes(8), "overlap or leave a gap"),
+        (_one(data_offsets=[0]), bytes(8), "a tuple of size 2"),
+        (_one(data_offsets=[8, 16]), bytes(16), "overlap or leave a gap"),
         (_one(), bytes(7), "cut off"),
         (_one(), bytes(9), "belong to no tensor"),
-        (_one()[:-1] + b', "v": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]}}', bytes(12), "was due"),
+        (
+            _one()[:-1] + b', "v": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]}}',
+            bytes(12),
+            "overlap or leave a gap",
+        ),
         (b"[" * 100_000, b"", "does not start"),
         (b'{"w":' + b"[" * 100_000, b"", "not sound JSON"),
     ],
@@ -57,6 +65,17 @@ def test_reads_what_safetensors_writes(tmp_path: Path) -> None:
 def test_refuses_unsound_headers(tmp_path: Path, header: bytes, data: bytes, reason: str) -> None:
     with pytest.raises(BadCheckpoint, match=reason):
         read_header(raw_file(tmp_path / "x.safetensors", header, data))
+
+
+def test_refuses_more_tensors_than_any_model_has(tmp_path: Path) -> None:
+    empty = {f"w{number}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for number in range(MAX_TENSORS + 1)}
+    with pytest.raises(BadCheckpoint, match="it has 100001 tensors; the limit is 100000"):
+        read_header(raw_file(tmp_path / "x", json.dumps(empty).encode()))
+
+
+def test_of_a_name_that_occurs_twice_the_last_entry_is_what_is_loaded(tmp_path: Path) -> None:
+    path = raw_file(tmp_path / "x", _one()[:-1] + b", " + _one(shape=[2, 1])[1:], bytes(8))
+    assert read_header(path).tensors["w"].shape == tuple(load_file(path)["w"].shape) == (2, 1)
 
 
 def test_refuses_impossible_lengths(tmp_path: Path) -> None:
@@ -112,7 +131,10 @@ def test_a_damaged_file_is_read_or_refused_but_never_anything_else(
         header = read_header(path)
     except BadCheckpoint:
         return
-    assert sum(stored.stop - stored.start for stored in header.tensors.values()) <= path.stat().st_size
+    loaded = load_file(path)
+    assert {name: tuple(tensor.shape) for name, tensor in loaded.items()} == {
+        name: info.shape for name, info in header.tensors.items()
+    }
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "", "..", "a\\..\\x", "out", "deep/out"])

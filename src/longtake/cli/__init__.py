@@ -243,7 +243,7 @@ def models_check(
     """Compare a model's files with what the program expects, without loading weights."""
     with reporting(as_json=json, debug=debug):
         from longtake.cli.show import check_json, check_rows
-        from longtake.models.download import check
+        from longtake.models.checks import check
         from longtake.settings import settings
 
         report = check(name_or_path, settings())

@@ -159,7 +159,7 @@ def _installed(card: ModelCard, settings: Settings) -> Finding:
     import torch
 
     from longtake.models import memory
-    from longtake.models.download import check
+    from longtake.models.checks import check
 
     report = check(card.name, settings)
     problems = [f"{part.part}: {part.problem}" for part in report.parts if part.problem]

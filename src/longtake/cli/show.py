@@ -11,7 +11,8 @@ from longtake.cli.inspection import Joint, inspect
 from longtake.cli.plans import frames_text, price_text, rate_text
 from longtake.families import plan_to_json
 from longtake.media.source import open_source
-from longtake.models.download import CheckReport, ModelStatus
+from longtake.models.checks import CheckReport
+from longtake.models.download import ModelStatus
 
 if TYPE_CHECKING:
     from longtake.runner import Result
@@ -96,15 +97,18 @@ def model_rows(models: Sequence[ModelStatus]) -> Rows:
 
 def check_json(report: CheckReport) -> dict[str, Any]:
     parts = [
-        {"part": part.part, "path": str(part.path), "num_parameters": part.num_parameters, "problem": part.problem}
+        {
+            "part": part.part,
+            "path": str(part.path),
+            "num_parameters": part.num_parameters,
+            "problem": part.problem,
+            "compared": part.compared,
+        }
         for part in report.parts
     ]
     return {"target": report.target, "fits": report.fits, "missing": list(report.missing), "parts": parts}
 
 
 def check_rows(report: CheckReport) -> Rows:
-    rows = [
-        (part.part, f"{part.problem or f'fits, {part.num_parameters:,} parameters'}\n{part.path}")
-        for part in report.parts
-    ]
+    rows = [(part.part, f"{part.sentence()}\n{part.path}") for part in report.parts]
     return [*rows, *((part, "missing") for part in report.missing)]

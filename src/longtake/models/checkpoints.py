@@ -12,7 +12,7 @@ from longtake.errors import BadCheckpoint
 from longtake.models import layouts
 from longtake.models.layout import Class, Layout, PublishedConfig
 from longtake.models.registry import PART_NAMES, PartName
-from longtake.models.safe import FLOATS, Header, Stored, inside, read_header, read_json
+from longtake.models.safe import FLOATS, Header, TensorInfo, inside, read_header, read_json
 from longtake.models.text_encoders import TEXT_ENCODERS, class_names, unchanged
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Weight:
 
     file: Path
     key: str
-    stored: Stored
+    info: TensorInfo
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,8 @@ class Checkpoint:
     weights: Mapping[str, Weight]
 
     @property
-    def num_bytes(self) -> int:
-        return sum(weight.stored.stop - weight.stored.start for weight in self.weights.values())
-
-    @property
     def num_elements(self) -> int:
-        return sum(math.prod(weight.stored.shape) for weight in self.weights.values())
+        return sum(math.prod(weight.info.shape) for weight in self.weights.values())
 
 
 @dataclass(frozen=True)
@@ -87,11 +83,11 @@ def _open_folder(part: PartName, folder: Path) -> Checkpoint:
     rename = TEXT_ENCODERS.get(cls, unchanged)
     weights: dict[str, Weight] = {}
     for file in _files(folder):
-        for key, stored in read_header(file).tensors.items():
+        for key, info in read_header(file).tensors.items():
             name = rename(key)
             if name in weights:
                 raise BadCheckpoint(f"{folder} holds the weight {key[:100]} twice.")
-            weights[name] = Weight(file, key, stored)
+            weights[name] = Weight(file, key, info)
     return Checkpoint(part, folder, cls, config, weights)
 
 
@@ -249,9 +245,9 @@ def fit(checkpoint: Checkpoint, model: "torch.nn.Module") -> Fit:
     missing = [key for key in needed if key not in checkpoint.weights and key not in tied]
     unknown = [key for key in checkpoint.weights if key not in needed]
     misshapen = [
-        f"{key} ({weight.stored.dtype} {list(weight.stored.shape)}, not a float of {list(needed[key].shape)})"
+        f"{key} ({weight.info.dtype} {list(weight.info.shape)}, not a float of {list(needed[key].shape)})"
         for key, weight in checkpoint.weights.items()
-        if key in needed and (weight.stored.shape != tuple(needed[key].shape) or weight.stored.dtype not in FLOATS)
+        if key in needed and (weight.info.shape != tuple(needed[key].shape) or weight.info.dtype not in FLOATS)
     ]
     return Fit(missing, unknown, misshapen)
 

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from longtake.errors import BadCheckpoint, DownloadFailed, InvalidRequest
+from longtake.errors import DownloadFailed, InvalidRequest
 from longtake.models import hub
 from longtake.models.registry import (
     CARDS,
     FOLDERS,
     LORAS,
-    PART_NAMES,
     ModelCard,
     PartName,
     Published,
@@ -147,95 +146,3 @@ def pull(card: ModelCard, settings: Settings, on_progress: OnProgress = ignore_p
         hub.fetch(file, folder, settings, tell)
         done += file.num_bytes
     return plan
-
-
-@dataclass(frozen=True)
-class PartReport:
-    """One part or adapter as found: parameters of its weights, and what is wrong with it (None: it fits)."""
-
-    part: str
-    path: Path
-    num_parameters: int
-    problem: str | None
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """The parts that were found, and those that generation needs and that were not."""
-
-    target: str
-    parts: Sequence[PartReport]
-    missing: Sequence[PartName]
-
-    @property
-    def fits(self) -> bool:
-        return bool(self.parts) and not self.missing and all(part.problem is None for part in self.parts)
-
-
-def check(target: str, settings: Settings) -> CheckReport:
-    """Reads the headers of a model by name, or of a checkpoint file or folder by path, and compares them with the
-    classes: names, shapes, kinds. No weights are read.
-
-    Raises `BadCheckpoint` for a target that is neither.
-    """
-    if target in CARDS:
-        card = CARDS[target]
-        parts, lacking, own = located(card, settings), missing(card, settings), adapters(card, settings)
-    else:
-        parts, lacking, own = _parts_at(Path(target).expanduser()), (), {}
-    reports = [_report(part, path) for part, path in parts.items()]
-    if own and "transformer" in parts:
-        reports += _adapter_reports(own, parts["transformer"])
-    return CheckReport(target, reports, lacking)
-
-
-def _parts_at(path: Path) -> dict[PartName, Path]:
-    from longtake.models import checkpoints, layouts, safe
-
-    if path.is_file():
-        # A file of no known layout is reported as a part too, whose problem says that.
-        return dict.fromkeys(checkpoints.parts_in(path) or ("upsampler",), path)
-    if (path / "config.json").is_file():
-        config = safe.read_json(path / "config.json")
-        named = f"{config.get('_class_name')} {config.get('architectures')}"
-        held = {part: path for part in PART_NAMES if any(name in named for _, name in layouts.classes_of(part))}
-    else:
-        held = {part: path / folder for part, folder in FOLDERS.items() if (path / folder).is_dir()}
-    if not held:
-        raise BadCheckpoint(f"{path} is neither a model's name ({', '.join(CARDS)}) nor a checkpoint file or folder.")
-    return held
-
-
-def _report(part: PartName, path: Path) -> PartReport:
-    from longtake.models import checkpoints
-    from longtake.models.parts import tokenizer
-
-    count = 0
-    try:
-        if part == "tokenizer":
-            tokenizer(path)
-            return PartReport(part, path, 0, None)
-        checkpoint = checkpoints.open_part(part, path)
-        model = checkpoints.skeleton(checkpoint)
-        count = sum(parameter.numel() for parameter in model.parameters())
-        differences = checkpoints.fit(checkpoint, model)
-        return PartReport(part, path, count, None if differences.exact else differences.sentence())
-    except BadCheckpoint as error:
-        return PartReport(part, path, count, error.message)
-
-
-def _adapter_reports(own: Mapping[str, Path], transformer: Path) -> list[PartReport]:
-    from longtake.models import checkpoints, loras
-
-    try:
-        model = checkpoints.skeleton(checkpoints.open_part("transformer", transformer))
-    except BadCheckpoint:
-        return []
-    reports = []
-    for name, path in own.items():
-        try:
-            count = loras.fitting(path, model)
-            reports.append(PartReport(name, path, count, None))
-        except (BadCheckpoint, InvalidRequest) as error:
-            reports.append(PartReport(name, path, 0, error.message))
-    return reports

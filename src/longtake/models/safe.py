@@ -1,44 +1,31 @@
-"""Reads the header of a safetensors file without trusting it: limits first, and never a pickle. Without torch.
+"""Reads checkpoint files without trusting them: safetensors headers, JSON configurations, names inside a folder.
 
-The format: 8 bytes little-endian header length, a JSON object name -> {dtype, shape, data_offsets}, then the data.
+The `safetensors` package parses and validates headers, so none of this needs torch. This module adds bounds, and the
+sentences that tell a user what is wrong with a file. No tensor data is read.
 """
 
 import json
-import math
 import os
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from safetensors import SafetensorError, safe_open
+
 from longtake.errors import BadCheckpoint
 
 MAX_HEADER_BYTES = 100 * 1024**2
-"""The limit of the safetensors library itself."""
+"""The longest header in bytes; the safetensors library has the same limit."""
 
 MAX_TENSORS = 100_000
+MAX_DIMENSIONS = 8
+"""The most dimensions of one tensor. The models' tensors have at most 5."""
 
-DTYPE_BITS: Mapping[str, int] = {
-    "BOOL": 8,
-    "U8": 8,
-    "I8": 8,
-    "F8_E4M3": 8,
-    "F8_E5M2": 8,
-    "I16": 16,
-    "U16": 16,
-    "F16": 16,
-    "BF16": 16,
-    "I32": 32,
-    "U32": 32,
-    "F32": 32,
-    "I64": 64,
-    "U64": 64,
-    "F64": 64,
-}
 FLOATS = frozenset({"F8_E4M3", "F8_E5M2", "F16", "BF16", "F32", "F64"})
+"""Dtypes of weights, in safetensors' names."""
 
-_FOREIGN: tuple[tuple[bytes, str], ...] = (
+_OTHER_FORMATS: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "a zip archive, as torch.save writes (a pickle)"),
     (b"\x80", "a pickle"),
     (b"GGUF", "a GGUF file"),
@@ -48,119 +35,95 @@ _FOREIGN: tuple[tuple[bytes, str], ...] = (
     (b"Rar!", "a RAR archive"),
     (b"\x1f\x8b", "a gzip archive"),
 )
+"""The first bytes of other formats, and what a file that begins so is."""
+
+_REASONS: Mapping[str, str] = {
+    "incomplete metadata, file not fully covered": (
+        "its tensors do not cover its data: it is cut off, or bytes at its end belong to no tensor"
+    ),
+    "invalid shape, data type, or offset for tensor": "a tensor has another number of bytes than its dtype and shape",
+    "invalid offset for tensor": "the bytes of its tensors overlap or leave a gap",
+    "overflow computing buffer size": "a tensor is larger than any memory",
+    "invalid JSON in header": "its header is not sound JSON",
+}
+"""What an error of the safetensors library means for a user, by how the error begins."""
 
 
 @dataclass(frozen=True)
-class Stored:
-    """One tensor of a file: dtype in safetensors' names, shape, and its bytes [start, stop) after the header."""
+class TensorInfo:
+    """One tensor of a file: dtype in safetensors' names, and shape."""
 
     dtype: str
     shape: tuple[int, ...]
-    start: int
-    stop: int
 
 
 @dataclass(frozen=True)
 class Header:
-    """A checked header: the tensors by name, in file order, and the file's own metadata."""
+    """A valid header: the tensors by name, in the order of their data, and the file's metadata."""
 
-    tensors: Mapping[str, Stored]
+    tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
 
 
 def read_header(path: Path, max_header_bytes: int = MAX_HEADER_BYTES) -> Header:
-    """The header of safetensors file `path`, judged by content whatever its name.
+    """Returns the header of a safetensors file. The file's name does not matter.
 
-    Raises `BadCheckpoint` for anything that is not a complete and well-formed safetensors file.
+    Raises `BadCheckpoint` for anything that is not a complete and well-formed safetensors file. The library reads a
+    name that occurs twice as its last entry, here and when it loads the weights.
     """
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            raw = _raw_header(path, file.read(32), size, file, max_header_bytes)
+        _check_start(path, max_header_bytes)
+        with safe_open(path, framework="numpy") as file:
+            names = file.offset_keys()
+            if len(names) > MAX_TENSORS:
+                _refuse(path, f"it has {len(names)} tensors; the limit is {MAX_TENSORS}")
+            tensors = {name: _tensor_info(path, name, file.get_slice(name)) for name in names}
+            return Header(tensors, file.metadata() or {})
     except FileNotFoundError:
         raise BadCheckpoint(f"There is no checkpoint file {path}.") from None
     except OSError as error:
-        raise BadCheckpoint(f"{path} cannot be read: {error.strerror}.") from None
-    entries = _parse(path, raw)
-    metadata = entries.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        _refuse(path, "its __metadata__ is not a table of texts")
-    if len(entries) > MAX_TENSORS:
-        _refuse(path, f"it names {len(entries)} tensors; the limit is {MAX_TENSORS}")
-    tensors = {name: _tensor(path, name, entry) for name, entry in entries.items()}
-    _check_cover(path, tensors, size - 8 - len(raw))
-    return Header(tensors, metadata)
+        raise BadCheckpoint(f"{path} cannot be read: {error.strerror or error}.") from None
+    except SafetensorError as error:
+        _refuse(path, _reason(error))
 
 
 def _refuse(path: Path, reason: str) -> NoReturn:
     raise BadCheckpoint(f"{path} is not a usable safetensors file: {reason}.")
 
 
-def _raw_header(path: Path, head: bytes, size: int, file: Any, limit: int) -> bytes:
-    for magic, kind in _FOREIGN:
-        # A pickle's first byte may also be the first byte of a length: then `{` follows at byte 8.
-        if head.startswith(magic) and head[8:9] != b"{":
+def _check_start(path: Path, max_header_bytes: int) -> None:
+    """Raises `BadCheckpoint` for another format, and for a header length that is above the limit or the file's size.
+
+    A safetensors file starts with the length of its header, 8 bytes little-endian, and the `{` of a JSON object.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(32)
+    for magic, kind in _OTHER_FORMATS:
+        # A header length may begin with the same bytes as another format, but then a `{` follows at byte 8.
+        if start.startswith(magic) and start[8:9] != b"{":
             raise BadCheckpoint(f"{path} is {kind}; only safetensors files are loaded, since a pickle can run code.")
-    if size < 10 or head[8:9] != b"{":
+    if size < 10 or start[8:9] != b"{":
         _refuse(path, "it does not start with a header length and a JSON object")
-    (length,) = struct.unpack("<Q", head[:8])
-    if length > limit:
-        _refuse(path, f"its header says it is {length} bytes long; the limit is {limit}")
+    length = int.from_bytes(start[:8], "little")
+    if length > max_header_bytes:
+        _refuse(path, f"its header says it is {length} bytes long; the limit is {max_header_bytes}")
     if length > size - 8:
         _refuse(path, f"its header says it is {length} bytes long, but the file has {size}: it is cut off")
-    file.seek(8)
-    raw: bytes = file.read(length)
-    return raw
 
 
-def _parse(path: Path, raw: bytes) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        table = dict(pairs)
-        if len(table) != len(pairs):
-            raise ValueError("it holds a name twice")
-        return table
-
-    def constant(text: str) -> NoReturn:
-        raise ValueError(f"it holds {text}")
-
-    try:
-        parsed = json.loads(raw, object_pairs_hook=unique, parse_constant=constant)
-    except (ValueError, RecursionError) as error:
-        _refuse(path, f"its header is not sound JSON: {str(error)[:120]}")
-    if not isinstance(parsed, dict):
-        _refuse(path, "its header is not a JSON object")
-    return parsed
+def _tensor_info(path: Path, name: str, tensor: Any) -> TensorInfo:
+    shape = tuple(tensor.get_shape())
+    if len(shape) > MAX_DIMENSIONS:
+        _refuse(path, f"tensor {name[:100]!r} has {len(shape)} dimensions; the limit is {MAX_DIMENSIONS}")
+    return TensorInfo(tensor.get_dtype(), shape)
 
 
-def _tensor(path: Path, name: str, entry: Any) -> Stored:
-    if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
-        _refuse(path, f"tensor {name[:100]!r} lacks dtype, shape or data_offsets")
-    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
-        _refuse(path, f"tensor {name[:100]!r} has the unknown dtype {str(dtype)[:30]!r}")
-    if not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:
-        _refuse(path, f"tensor {name[:100]!r} has a shape or offsets that are not whole numbers")
-    start, stop = offsets
-    if stop - start != math.prod(shape) * DTYPE_BITS[dtype] // 8:
-        _refuse(path, f"tensor {name[:100]!r} of {dtype} {shape} cannot lie at bytes {start} to {stop}")
-    return Stored(dtype, tuple(shape), start, stop)
-
-
-def _naturals(value: Any) -> bool:
-    return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**63 for item in value)
-
-
-def _check_cover(path: Path, tensors: Mapping[str, Stored], data_bytes: int) -> None:
-    """The tensors must cover the data exactly once: no hole, no overlap, nothing outside the file."""
-    end = 0
-    for name, stored in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].stop)):
-        if stored.stop > data_bytes:
-            _refuse(path, f"tensor {name[:100]!r} ends at byte {stored.stop} of {data_bytes}: it is cut off")
-        if stored.start != end:
-            _refuse(path, f"tensor {name[:100]!r} starts at byte {stored.start}, where {end} was due")
-        end = stored.stop
-    if end != data_bytes:
-        _refuse(path, f"{data_bytes - end} bytes at its end belong to no tensor")
+def _reason(error: SafetensorError) -> str:
+    """Returns what is wrong with a file, in a user's words and then in the library's."""
+    text = str(error).removeprefix("Error while deserializing header: ")
+    known = next((reason for start, reason in _REASONS.items() if text.startswith(start)), "its header is refused")
+    return f"{known} ({text[:200]})"
 
 
 def read_json(path: Path, max_bytes: int = 16 * 1024**2) -> dict[str, Any]:

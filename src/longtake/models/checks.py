@@ -1,0 +1,141 @@
+"""Checks checkpoints on disk against the classes of their parts, by their headers alone.
+
+Without torch, headers and settings are read but not compared with the classes, which torch is needed to build.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from longtake.errors import BadCheckpoint, InvalidRequest
+from longtake.models import checkpoints, layouts, safe
+from longtake.models.lora_header import read_lora_header
+from longtake.models.registry import (
+    CARDS,
+    FOLDERS,
+    PART_NAMES,
+    PartName,
+    adapters,
+    located,
+    missing,
+)
+from longtake.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class PartReport:
+    """The check of one part or adapter.
+
+    part: a part's name, or an adapter's.
+    num_parameters: the parameters of its weights; 0 if they cannot be counted.
+    problem: a sentence on what is wrong; None if nothing is.
+    compared: True if names and shapes were compared with those of the part's class, which needs torch.
+    """
+
+    part: str
+    path: Path
+    num_parameters: int
+    problem: str | None
+    compared: bool = True
+
+    def sentence(self) -> str:
+        """Returns the problem, or that the part fits."""
+        if self.problem:
+            return self.problem
+        if self.compared:
+            return f"fits, {self.num_parameters:,} parameters"
+        return f"sound, {self.num_parameters:,} parameters; not compared with its class, which needs longtake[torch]"
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The check of a model, checkpoint file or folder: its parts, and the parts that generation needs and that lack."""
+
+    target: str
+    parts: Sequence[PartReport]
+    missing: Sequence[PartName]
+
+    @property
+    def fits(self) -> bool:
+        """True if no part lacks and none has a problem."""
+        return bool(self.parts) and not self.missing and all(part.problem is None for part in self.parts)
+
+
+def check(target: str, settings: Settings) -> CheckReport:
+    """Checks a model by its name, or a checkpoint file or folder by its path. No weights are read.
+
+    Raises `BadCheckpoint` for a target that is neither.
+    """
+    if target in CARDS:
+        card = CARDS[target]
+        parts, lacking, own = located(card, settings), missing(card, settings), adapters(card, settings)
+    else:
+        parts, lacking, own = _parts_at(Path(target).expanduser()), (), {}
+    can_compare = all(find_spec(package) for package in ("torch", "diffusers", "transformers"))
+    reports = [_part_report(part, path, can_compare) for part, path in parts.items()]
+    if own and "transformer" in parts:
+        transformer = _skeleton("transformer", parts["transformer"]) if can_compare else None
+        reports += [_adapter_report(name, path, transformer) for name, path in own.items()]
+    return CheckReport(target, reports, lacking)
+
+
+def _parts_at(path: Path) -> dict[PartName, Path]:
+    if path.is_file():
+        # A file of no known layout is reported as a part too, and its problem says so.
+        return dict.fromkeys(checkpoints.parts_in(path) or ("upsampler",), path)
+    if (path / "config.json").is_file():
+        config = safe.read_json(path / "config.json")
+        classes = f"{config.get('_class_name')} {config.get('architectures')}"
+        found = {part: path for part in PART_NAMES if any(name in classes for _, name in layouts.classes_of(part))}
+    else:
+        found = {part: path / folder for part, folder in FOLDERS.items() if (path / folder).is_dir()}
+    if not found:
+        raise BadCheckpoint(f"{path} is neither a model's name ({', '.join(CARDS)}) nor a checkpoint file or folder.")
+    return found
+
+
+def _part_report(part: PartName, path: Path, can_compare: bool) -> PartReport:
+    num_parameters = 0
+    try:
+        if part == "tokenizer":
+            if can_compare:
+                from longtake.models.parts import tokenizer
+
+                tokenizer(path)
+            return PartReport(part, path, 0, None, can_compare)
+        checkpoint = checkpoints.open_part(part, path)
+        if not can_compare:
+            return PartReport(part, path, checkpoint.num_elements, None, compared=False)
+        model = checkpoints.skeleton(checkpoint)
+        num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        differences = checkpoints.fit(checkpoint, model)
+        return PartReport(part, path, num_parameters, None if differences.exact else differences.sentence())
+    except BadCheckpoint as error:
+        return PartReport(part, path, num_parameters, error.message, can_compare)
+
+
+def _skeleton(part: PartName, path: Path) -> "torch.nn.Module | None":
+    """Returns the model of a part without its weights, or None if the part has a problem."""
+    try:
+        return checkpoints.skeleton(checkpoints.open_part(part, path))
+    except BadCheckpoint:
+        return None
+
+
+def _adapter_report(name: str, path: Path, transformer: "torch.nn.Module | None") -> PartReport:
+    """Returns the report of an adapter, which is compared with `transformer` unless that is None."""
+    compared = transformer is not None
+    try:
+        header = read_lora_header(path)
+        if transformer is not None:
+            from longtake.models import loras
+
+            loras.check_fit(header, transformer)
+        return PartReport(name, path, header.num_parameters, None, compared)
+    except (BadCheckpoint, InvalidRequest) as error:
+        return PartReport(name, path, 0, error.message, compared)

@@ -1,0 +1,146 @@
+"""Reads the header of a LoRA file: which modules it adapts, with which shapes. Without torch.
+
+Two styles of keys are published: module names with dots, under one of several prefixes, and kohya's, with underscores
+for dots.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longtake.errors import BadCheckpoint
+from longtake.models.safe import FLOATS, Header, read_header
+from longtake.models.transformer_keys import transformer_key
+
+MAX_HEADER_BYTES = 8 * 1024**2
+"""The longest header of a LoRA file in bytes; a published one has less than 1 MB."""
+
+_PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.")
+_KOHYA = "lora_unet_"
+_TEXT_MODULES = re.compile(
+    r"^((model\.)?(diffusion_model|transformer)\.)?"
+    r"(text_embedding_projection|connectors|(video|audio)_(embeddings_)?connector)\."
+)
+"""Modules of the text stack. The reference does not adapt them either."""
+
+_SIDES = {
+    "lora_A.weight": "A",
+    "lora_B.weight": "B",
+    "lora_A.default.weight": "A",
+    "lora_B.default.weight": "B",
+    "lora_down.weight": "A",
+    "lora_up.weight": "B",
+    "alpha": "alpha",
+}
+_KEY = re.compile(rf"^(.+?)\.({'|'.join(re.escape(side) for side in _SIDES)})$")
+
+Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+"""The shapes of A [rank, in] and B [out, rank] by module."""
+
+
+@dataclass(frozen=True)
+class LoraHeader:
+    """The header of a LoRA file.
+
+    name: the file's name, for messages.
+    keys: for each module the keys of its tensors, by "A", "B" and "alpha". A module has diffusers' name or, if the
+        file `is_kohya`, that name with underscores for dots.
+    settings: the LoRA's settings as diffusers writes them to the metadata; empty if there are none.
+    """
+
+    name: str
+    keys: Mapping[str, Mapping[str, str]]
+    shapes: Shapes
+    is_kohya: bool
+    settings: Mapping[str, Any]
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(math.prod(shape) for sides in self.shapes.values() for shape in sides)
+
+    def alpha(self, module: str) -> float | None:
+        """Returns the alpha of a module by the metadata's settings, or None if they have none."""
+        patterns = self.settings.get("alpha_pattern") or {}
+        own = (value for name, value in patterns.items() if f".{module}".endswith("." + name.lstrip("^")))
+        return next(own, self.settings.get("lora_alpha"))
+
+
+def read_lora_header(path: Path) -> LoraHeader:
+    """Returns the header of a LoRA file.
+
+    Raises `BadCheckpoint` with the keys that are unknown, unpaired or of shapes that do not multiply.
+    """
+    header = read_header(path, MAX_HEADER_BYTES)
+    keys = _keys_by_module(path, header)
+    shapes = {module: _shapes(path, module, header, sides) for module, sides in keys.items()}
+    is_kohya = any(key.startswith(_KOHYA) for key in header.tensors)
+    return LoraHeader(path.name, keys, shapes, is_kohya, _settings(path, header.metadata))
+
+
+def _keys_by_module(path: Path, header: Header) -> dict[str, dict[str, str]]:
+    keys: dict[str, dict[str, str]] = {}
+    unknown = []
+    for key, info in header.tensors.items():
+        if _TEXT_MODULES.match(key):
+            continue
+        module, side = _module_and_side(key)
+        if module is None or info.dtype not in FLOATS or side in keys.setdefault(module, {}):
+            unknown.append(key)
+        else:
+            keys[module][side] = key
+    if unknown:
+        raise BadCheckpoint(f"{path.name} is no LoRA for an LTX transformer: {count_names(unknown, 'unknown key')}.")
+    if not keys:
+        raise BadCheckpoint(f"{path.name} is no LoRA for an LTX transformer: it holds no pair of lora_A and lora_B.")
+    unpaired = [module for module, sides in keys.items() if not {"A", "B"} <= sides.keys()]
+    if unpaired:
+        raise BadCheckpoint(f"{path.name} has only one half of {count_names(unpaired, 'pair')}.")
+    return keys
+
+
+def _module_and_side(key: str) -> tuple[str | None, str]:
+    """Splits a key into its module and side. The module is None for an unknown key."""
+    match = _KEY.match(key)
+    if match is None:
+        return None, ""
+    side = _SIDES[match[2]]
+    if key.startswith(_KOHYA):
+        return match[1].removeprefix(_KOHYA), side
+    prefix = next((prefix for prefix in _PREFIXES if key.startswith(prefix)), None)
+    if prefix is None:
+        return None, ""
+    return transformer_key(match[1].removeprefix(prefix)), side
+
+
+def _shapes(
+    path: Path, module: str, header: Header, sides: Mapping[str, str]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    a, b = (header.tensors[sides[side]].shape for side in "AB")
+    if len(a) != 2 or len(b) != 2 or a[0] != b[1] or a[0] == 0:
+        raise BadCheckpoint(f"{path.name} has A {list(a)} and B {list(b)} for {module[:120]}, which do not multiply.")
+    return a, b
+
+
+def _settings(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the LoRA's settings in a file's metadata. Raises `BadCheckpoint` for those that cannot be applied."""
+    try:
+        stored = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+        settings = {name.removeprefix("transformer."): value for name, value in stored.items()}
+        alphas = [settings.get("lora_alpha"), *dict(settings.get("alpha_pattern") or {}).values()]
+        if not all(alpha is None or isinstance(alpha, int | float) for alpha in alphas):
+            raise ValueError
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        raise BadCheckpoint(f"{path.name} has metadata about its LoRA that cannot be read.") from None
+    if settings.get("use_dora") or settings.get("use_rslora"):
+        raise BadCheckpoint(f"{path.name} is a DoRA or a rank-stabilised LoRA; only plain LoRAs are applied.")
+    return settings
+
+
+def count_names(names: Sequence[str], kind: str) -> str:
+    """Returns the number of names and the first four of them, as in "2 unknown keys: a, b"."""
+    plural = "" if len(names) == 1 else "s"
+    return f"{len(names)} {kind}{plural}: " + ", ".join(name[:120] for name in names[:4]) + (", ..." * (len(names) > 4))
