@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from longtake.cli import app
-from longtake.cli.console import Share, bytes_text
+from longtake.cli.console import StageShare, bytes_text
 from longtake.media.source import open_source
 from longtake.models.registry import adapters, card, missing
 from longtake.settings import Settings
@@ -282,7 +282,7 @@ def test_models_check_says_whether_the_files_fit(model: str, clips: Path) -> Non
 
 
 def test_the_share_done_only_grows_over_windows_and_passes() -> None:
-    share = Share(passes=2)
+    share = StageShare(passes=2)
     work = [
         Progress("sampling", step, steps, window, 2) for window in (1, 2) for steps in (7, 3) for step in range(steps)
     ]

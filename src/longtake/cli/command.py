@@ -1,4 +1,4 @@
-"""Commands that take a request: their options come from the endpoint's request, made only when they are needed."""
+"""Typer commands whose options come from the request model of the chosen endpoint."""
 
 from functools import cache
 from itertools import pairwise
@@ -8,12 +8,14 @@ import typer
 from typer.core import TyperCommand
 
 _ENDPOINT = "longtake.endpoint"
+"""Key under which a command's context holds the value of `--endpoint`."""
 
 
 class RequestCommand(TyperCommand):
-    """A command with one option more per field of the chosen endpoint's request; they reach it as `ctx.obj`, by name.
+    """A command with one more option per field of the chosen endpoint's request.
 
-    They are made when the command itself is parsed or explained, not for `longtake --help`.
+    The values of these options reach the command as the dictionary `ctx.obj`, by name. The options are made when the
+    command is parsed or its help is shown, so `longtake --help` need not import the endpoints.
     """
 
     def get_params(self, ctx: Any) -> list[Any]:
@@ -21,11 +23,11 @@ class RequestCommand(TyperCommand):
         *own, help_option = params
         for option in own:
             if option.name == "endpoint":
-                option.help = option.help.replace("{names}", _names())
+                option.help = option.help.replace("{names}", _endpoint_names())
         return [*own, *_request_params(ctx.meta.get(_ENDPOINT)), help_option]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        ctx.meta[_ENDPOINT] = _named("--endpoint", args)
+        ctx.meta[_ENDPOINT] = last_value("--endpoint", args)
         return super().parse_args(ctx, with_value("--inspect", args))
 
     def invoke(self, ctx: Any) -> Any:
@@ -34,25 +36,25 @@ class RequestCommand(TyperCommand):
 
 
 def with_value(flag: str, args: list[str]) -> list[str]:
-    """The arguments with an empty value after a `flag` that stands alone."""
+    """Returns the arguments with `flag` replaced by `flag=` where no value follows it."""
     return [
-        f"{flag}=" if arg == flag and after.startswith("-") else arg
-        for arg, after in zip(args, [*args[1:], "-"], strict=True)
+        f"{flag}=" if arg == flag and following.startswith("-") else arg
+        for arg, following in zip(args, [*args[1:], "-"], strict=True)
     ]
 
 
-def _named(flag: str, args: list[str]) -> str | None:
-    """The value that the arguments give to `flag`, the last one counting; None where it is not given."""
-    values = [after for arg, after in pairwise(args) if arg == flag]
+def last_value(flag: str, args: list[str]) -> str | None:
+    """Returns the value of `flag` in the arguments; of several `--flag=value` or else `--flag value`, the last."""
+    values = [value for arg, value in pairwise(args) if arg == flag]
     values += [arg.partition("=")[2] for arg in args if arg.startswith(f"{flag}=")]
     return values[-1] if values else None
 
 
 @cache
-def _names() -> str:
+def _endpoint_names() -> str:
     from longtake import endpoints
 
-    names = ", ".join(one.name for one in endpoints.ENDPOINTS.values())
+    names = ", ".join(endpoint.name for endpoint in endpoints.ENDPOINTS.values())
     return (
         f"{names}, an endpoint's id, or a part of one (default: {endpoints.DEFAULT}). With --help its options are shown"
     )
@@ -60,8 +62,10 @@ def _names() -> str:
 
 @cache
 def _request_params(endpoint: str | None) -> tuple[Any, ...]:
-    """The parameter objects for an endpoint's options, made by typer from their signature. Of a name that fits no
-    endpoint they are the default's; the command then says what is wrong."""
+    """Returns click's parameters for the options of an endpoint, named as on the command line.
+
+    An unknown name gets the options of the default endpoint; the command itself then reports the error.
+    """
     from longtake import endpoints
     from longtake.cli.options import signature
     from longtake.errors import InvalidRequest
@@ -73,8 +77,9 @@ def _request_params(endpoint: str | None) -> tuple[Any, ...]:
     except InvalidRequest:
         chosen = endpoints.endpoint(endpoints.DEFAULT)
     options = signature(chosen.id)
+    # Typer reads options from a function's signature and annotations.
     vars(request)["__signature__"] = options
     request.__annotations__ = {name: parameter.annotation for name, parameter in options.parameters.items()}
-    made = typer.Typer(add_completion=False)
-    made.command()(request)
-    return tuple(typer.main.get_command(made).params)
+    app = typer.Typer(add_completion=False)
+    app.command()(request)
+    return tuple(typer.main.get_command(app).params)

@@ -1,4 +1,4 @@
-"""What the command line says: progress and errors on standard error, facts and JSON on standard output."""
+"""Terminal output: progress and errors on standard error, facts and JSON on standard output."""
 
 import json
 import signal
@@ -7,21 +7,26 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from longtake.errors import Cancelled, LongtakeError
 from longtake.video import STAGES, OnProgress, Progress, ignore_progress
 
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
 Rows = Sequence[tuple[str, str]]
+"""Lines of a name and a value; a value may have several lines."""
 
 
 @contextmanager
 def reporting(*, as_json: bool, debug: bool) -> Iterator[None]:
-    """Ends the command with one sentence and an exit status, whatever goes wrong in the block; no traceback.
+    """Turns any error of the block into one sentence on standard error and an exit status.
 
-    With `as_json` the error is on standard output too, in the wire's shape. `debug` lets a traceback through.
+    With `as_json` the error is also printed on standard output, in the shape of the HTTP API. With `debug` errors
+    other than an interruption pass through with their traceback.
     """
     try:
         with interruptible():
@@ -62,33 +67,37 @@ def _sentence(error: Exception) -> str:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """In the block Ctrl-C and a request to terminate end the work cleanly, as `Cancelled`."""
-    asked = False
+    """Turns SIGINT and SIGTERM during the block into an exception, so that the block can clean up.
+
+    Raises `KeyboardInterrupt`, or `Cancelled` if a `LongtakeError` follows the signal.
+    """
+    interrupted = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
+        nonlocal interrupted
+        interrupted = True
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except LongtakeError:
-        # The terminal interrupts our child processes too, and one may be first to say that it ended.
-        if asked:
+        # Ctrl-C reaches the child processes too. The error is then often that one of them has ended.
+        if interrupted:
             raise Cancelled from None
         raise
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 def print_json(document: Any) -> None:
+    """Prints a document as indented JSON; values that JSON does not know are printed as text."""
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))
 
 
 def print_rows(title: str, rows: Rows) -> None:
-    """A heading and lines of name and value."""
+    """Prints a heading, then one line per name and value."""
     typer.secho(title, bold=True)
     width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
@@ -99,7 +108,7 @@ def print_rows(title: str, rows: Rows) -> None:
 
 
 def bytes_text(count: int) -> str:
-    """123 B, 4.5 KB, 6.7 MB, 8.9 GB (powers of 1000)."""
+    """Returns a count of bytes as text in powers of 1000: 123 B, 4.5 KB, 6.7 MB, 8.9 GB."""
     if count < 1000:
         return f"{count} B"
     for unit, size in (("KB", 1e3), ("MB", 1e6)):
@@ -110,12 +119,15 @@ def bytes_text(count: int) -> str:
 
 @contextmanager
 def progress_shown(*, quiet: bool, passes: int = 1) -> Iterator[OnProgress]:
-    """A listener that shows where the work stands: bars on a terminal, else one line per stage; nothing if `quiet`."""
+    """Yields a callback that shows progress: bars on a terminal, else one line per stage; nothing if `quiet`.
+
+    `passes` is the number of sampling passes per window.
+    """
     if quiet:
         yield ignore_progress
     elif sys.stderr.isatty():
-        with _bars(passes) as listener:
-            yield listener
+        with _bars(passes) as on_progress:
+            yield on_progress
     else:
         yield _lines()
 
@@ -124,37 +136,38 @@ def _lines() -> OnProgress:
     seen: set[str] = set()
     start = time.monotonic()
 
-    def hear(progress: Progress) -> None:
+    def on_progress(progress: Progress) -> None:
         name = stage_name(progress.stage)
         if name not in seen:
             seen.add(name)
             windows = f" in {progress.windows} windows" if progress.windows > 1 else ""
             typer.echo(f"[{time.monotonic() - start:6.1f} s] {name}{windows}", err=True)
 
-    return hear
+    return on_progress
 
 
 def stage_name(stage: str) -> str:
-    """A stage's name for people; of a stage with a subject (`load vae`) only what is done."""
+    """Returns the text shown for a stage of `Progress`; of a stage with an object (`load vae`), for its verb alone."""
     kind = stage.split()[0]
     return STAGES.get(kind, kind.capitalize())
 
 
-class Share:
-    """How much of a stage is done, in 0..1, when its steps begin anew in each window and each pass of one."""
+class StageShare:
+    """The finished share of a stage whose steps are counted anew in each window and in each pass of a window."""
 
     def __init__(self, passes: int) -> None:
         self._passes = passes
         self._pass, self._window, self._step = 0, 1, 0
 
     def of(self, progress: Progress) -> float:
+        """Returns the share in 0..1 at this progress. Progress must be passed in the order it is reported."""
         if progress.window != self._window:
             self._pass = 0
         elif progress.step < self._step:
             self._pass = min(self._pass + 1, self._passes - 1)
         self._window, self._step = progress.window, progress.step
-        within = (self._pass + progress.step / max(progress.steps, 1)) / self._passes
-        return min(1.0, (progress.window - 1 + within) / progress.windows)
+        window_share = (self._pass + progress.step / max(progress.steps, 1)) / self._passes
+        return min(1.0, (progress.window - 1 + window_share) / progress.windows)
 
 
 @contextmanager
@@ -173,17 +186,17 @@ def _bars(passes: int) -> Iterator[OnProgress]:
     )
     with Display(*columns, console=Console(stderr=True), transient=True) as display:
         tasks: dict[str, TaskID] = {}
-        shares: dict[str, Share] = {}
+        shares: dict[str, StageShare] = {}
 
-        def hear(progress: Progress) -> None:
+        def on_progress(progress: Progress) -> None:
             name = stage_name(progress.stage)
             if name not in tasks:
                 tasks[name] = display.add_task(name, total=1.0, place="")
-                shares[name] = Share(passes if progress.stage == "sampling" else 1)
+                shares[name] = StageShare(passes if progress.stage == "sampling" else 1)
             window = f"window {progress.window}/{progress.windows}, " if progress.windows > 1 else ""
             place = f"{window}step {progress.step + 1}/{progress.steps}" if progress.stage == "sampling" else ""
             for other, task in tasks.items():
                 display.update(task, visible=other == name)
             display.update(tasks[name], completed=shares[name].of(progress), place=place)
 
-        yield hear
+        yield on_progress

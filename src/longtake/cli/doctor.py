@@ -1,4 +1,4 @@
-"""What this machine can run, and why: one look at everything that a take needs. `longtake doctor` prints it."""
+"""Checks what this machine can run: packages, devices, models, codecs, sandbox and folders."""
 
 import os
 import platform
@@ -23,14 +23,17 @@ State = Literal["ok", "no", "note"]
 TORCH_PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
 OTHER_PACKAGES = ("av", "numpy", "pillow", "pydantic", "httpx", "huggingface-hub")
 
-SIZE = (64, 48)
-"""Of the pictures that are encoded for a try."""
+TEST_SIZE = (64, 48)
+"""Width and height in pixels of the picture that each codec encodes as a test."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: `ok`, `no` (what needs it will not work), or a `note`. `vital`: the embedded model needs
-    it."""
+    """The result of one check.
+
+    state: `ok`, `no` (whatever needs it will not work) or `note` (information).
+    vital: True if the embedded model needs it.
+    """
 
     name: str
     state: State
@@ -40,20 +43,22 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings by section."""
+    """All findings, by the title of their section."""
 
     sections: dict[str, Sequence[Finding]]
 
     @property
     def runs(self) -> bool:
-        """Whether the embedded model can make a video here."""
+        """True if the embedded model can make a video on this machine."""
         return not any(f.vital and f.state == "no" for findings in self.sections.values() for f in findings)
 
     def to_json(self) -> dict[str, Any]:
+        """Returns the document that `longtake doctor --json` prints."""
         sections = {title: [asdict(finding) for finding in findings] for title, findings in self.sections.items()}
         return {"runs": self.runs, "sections": sections}
 
     def rows(self) -> list[tuple[str, Rows]]:
+        """Returns the sections, each a title and its rows."""
         marks = {"ok": "ok  ", "no": "NO  ", "note": "    "}
         return [
             (title, [(finding.name, marks[finding.state] + finding.text) for finding in findings])
@@ -62,24 +67,24 @@ class Report:
 
 
 def examine(settings: Settings) -> Report:
-    """Looks at everything. It loads no weights; it encodes a few frames and starts a child process."""
+    """Runs all checks. They load no weights; they encode a few frames and start a child process."""
     return Report(
         {
             "Machine": list(_machine()),
-            "Device": _tried("device", lambda: list(_device(settings)), vital=True),
+            "Device": _checked("device", lambda: list(_device(settings)), vital=True),
             "Models": [finding for card in CARDS.values() for finding in _model(card, settings)],
             "Files that can be written": [finding for kind in get_args(OutputType) for finding in _codec(kind)],
-            "Reading sources": _tried("child process", lambda: list(_confinement()), vital=True),
+            "Reading sources": _checked("child process", lambda: list(_sandbox()), vital=True),
             "Folders": list(_folders(settings)),
             "Settings": list(_settings(settings)),
         }
     )
 
 
-def _tried(name: str, look: Callable[[], Sequence[Finding]], *, vital: bool = False) -> Sequence[Finding]:
-    """The findings of `look`, or one that says what went wrong: a diagnosis must not end in an error."""
+def _checked(name: str, check: Callable[[], Sequence[Finding]], *, vital: bool = False) -> Sequence[Finding]:
+    """Returns the findings of `check`. If it raises, returns one finding with the error, so that the report goes on."""
     try:
-        return look()
+        return check()
     except Exception as error:
         text = error.message if isinstance(error, LongtakeError) else f"{type(error).__name__}: {error}"
         return [Finding(name, "no", text, vital)]
@@ -90,12 +95,12 @@ def _machine() -> Iterator[Finding]:
         "Python", "ok", f"{platform.python_version()} on {platform.platform(terse=True)} {platform.machine()}"
     )
     memory = memory_bytes()
-    told = "" if memory is None else f", {bytes_text(memory[0])} of {bytes_text(memory[1])} memory free"
-    yield Finding("processor", "note", f"{os.cpu_count()} threads{told}")
+    memory_text = "" if memory is None else f", {bytes_text(memory[0])} of {bytes_text(memory[1])} memory free"
+    yield Finding("processor", "note", f"{os.cpu_count()} threads{memory_text}")
     for group, vital in ((OTHER_PACKAGES, True), (TORCH_PACKAGES, True)):
         found = {name: _version(name) for name in group}
-        lacking = [name for name, there in found.items() if there is None]
-        text = ", ".join(f"{name} {there}" for name, there in found.items() if there)
+        lacking = [name for name, installed in found.items() if installed is None]
+        text = ", ".join(f"{name} {installed}" for name, installed in found.items() if installed)
         if lacking:
             text = f"{' and '.join(lacking)} not installed: pip install 'longtake[torch]'"
         yield Finding("packages", "no" if lacking else "ok", text, vital)
@@ -109,7 +114,7 @@ def _version(package: str) -> str | None:
 
 
 def memory_bytes() -> tuple[int, int] | None:
-    """(available, total) memory of the host; None where the system does not say."""
+    """Returns the available and the total memory of the host in bytes; None if there is no /proc/meminfo."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         kilobytes = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
@@ -142,7 +147,7 @@ def _model(card: ModelCard, settings: Settings) -> Sequence[Finding]:
         return [Finding(card.name, "no", f"its {', '.join(lacking)} are not where they should be", vital=True)]
     if lacking:
         return [Finding(card.name, "note", f"not installed: `longtake models pull {card.name}`")]
-    found = _tried(card.name, lambda: [_installed(card, settings)], vital=card.embedded)
+    found = _checked(card.name, lambda: [_installed(card, settings)], vital=card.embedded)
     return [*found, *_adapters(card, settings)]
 
 
@@ -155,7 +160,7 @@ def _adapters(card: ModelCard, settings: Settings) -> Iterator[Finding]:
 
 
 def _installed(card: ModelCard, settings: Settings) -> Finding:
-    """Whether an installed model's files fit their classes, and the memory they need its device."""
+    """Checks the files of an installed model against its classes, and its size against the free memory."""
     import torch
 
     from longtake.models import memory
@@ -189,9 +194,9 @@ def _installed(card: ModelCard, settings: Settings) -> Finding:
 
 
 def _codec(kind: OutputType) -> Sequence[Finding]:
-    """Tries the codec by encoding a picture, with sound where the container holds it."""
-    made = recipe(kind, "medium", "fast")
-    vital = made.suffix == ".mp4"
+    """Tests a codec by encoding a picture, with sound if the container can hold it."""
+    format = recipe(kind, "medium", "fast")
+    vital = format.suffix == ".mp4"
 
     def encode() -> Sequence[Finding]:
         import numpy as np
@@ -199,78 +204,80 @@ def _codec(kind: OutputType) -> Sequence[Finding]:
         from longtake.media.encode import Encoder
 
         with tempfile.TemporaryDirectory(prefix="longtake-") as folder:
-            path = Path(folder) / f"try{made.suffix}"
-            with Encoder(path, made, *SIZE, Fraction(24)) as encoder:
+            path = Path(folder) / f"test{format.suffix}"
+            with Encoder(path, format, *TEST_SIZE, Fraction(24)) as encoder:
                 encoder.write_sound(np.zeros((2, 2000), np.float32))
-                encoder.write(np.zeros((1, SIZE[1], SIZE[0], 3), np.uint8))
-            sound = f" and {made.sound.codec}" if made.sound else ", silent"
-            return [Finding(made.suffix, "ok", f"{made.codec}{sound}", vital)]
+                encoder.write(np.zeros((1, TEST_SIZE[1], TEST_SIZE[0], 3), np.uint8))
+            sound = f" and {format.sound.codec}" if format.sound else ", silent"
+            return [Finding(format.suffix, "ok", f"{format.codec}{sound}", vital)]
 
-    return _tried(made.suffix, encode, vital=vital)
+    return _checked(format.suffix, encode, vital=vital)
 
 
-_CONFINED = """
+_SANDBOX_TEST = """
 import json, os
 from longtake.media.sandbox import Limits, confine
-def net(): return os.readlink("/proc/self/ns/net") if os.path.exists("/proc/self/ns/net") else None
-before = net()
+def network(): return os.readlink("/proc/self/ns/net") if os.path.exists("/proc/self/ns/net") else None
+before = network()
 confine(Limits())
 try:
     import resource
     limits = {name: resource.getrlimit(getattr(resource, "RLIMIT_" + name))[0] for name in ("AS", "FSIZE", "NOFILE")}
 except ImportError:
     limits = {}
-print(json.dumps({"apart": before is not None and net() != before, "limits": limits}))
+print(json.dumps({"isolated": before is not None and network() != before, "limits": limits}))
 """
 
 
-def _confinement() -> Iterator[Finding]:
-    """What the child process that reads sources can be kept from."""
+def _sandbox() -> Iterator[Finding]:
+    """Starts a process with the limits of the source reader, and reports which of them this system enforces."""
     import json
 
     from longtake.media.sandbox import Limits
 
-    child = subprocess.run([sys.executable, "-P", "-c", _CONFINED], capture_output=True, text=True, timeout=60)
+    child = subprocess.run([sys.executable, "-P", "-c", _SANDBOX_TEST], capture_output=True, text=True, timeout=60)
     if child.returncode:
-        last = (child.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        yield Finding("child process", "no", f"it ended with {child.returncode}: {last}", vital=True)
+        last = (child.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        yield Finding("child process", "no", f"it ended with status {child.returncode}: {last}", vital=True)
         return
-    told = json.loads(child.stdout)
-    yield Finding("child process", "ok", "sources are read in a process of their own", vital=True)
-    asked = {"AS": Limits().memory_bytes, "FSIZE": 0, "NOFILE": 64}
-    held = [name for name, value in asked.items() if told["limits"].get(name) == value]
-    text = f"memory at most {bytes_text(asked['AS'])}, no files written, {asked['NOFILE']} files open"
-    whole = len(held) == len(asked)
-    yield Finding("limits", "ok" if whole else "note", text if whole else f"this system holds only {held or 'none'}")
-    network = "cut off" if told["apart"] else "not cut off: this system lets no process leave it (user namespaces)"
-    yield Finding("network", "ok" if told["apart"] else "note", network)
+    observed = json.loads(child.stdout)
+    yield Finding("child process", "ok", "sources are read in a separate process", vital=True)
+    wanted = {"AS": Limits().memory_bytes, "FSIZE": 0, "NOFILE": 64}
+    enforced = [name for name, value in wanted.items() if observed["limits"].get(name) == value]
+    text = f"memory at most {bytes_text(wanted['AS'])}, no files written, {wanted['NOFILE']} files open"
+    whole = len(enforced) == len(wanted)
+    yield Finding(
+        "limits", "ok" if whole else "note", text if whole else f"this system enforces only {enforced or 'none'}"
+    )
+    network = "cut off" if observed["isolated"] else "not cut off: this system allows no user namespaces"
+    yield Finding("network", "ok" if observed["isolated"] else "note", network)
 
 
 def _folders(settings: Settings) -> Iterator[Finding]:
     places = {"models": settings.models_dir, "LoRAs": settings.loras_dir, "temporary": Path(tempfile.gettempdir())}
     for name, folder in places.items():
-        there = next(place for place in (folder, *folder.parents) if place.exists())
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
         try:
-            with tempfile.TemporaryFile(dir=there):
+            with tempfile.TemporaryFile(dir=existing):
                 pass
-            free = os.statvfs(there).f_bavail * os.statvfs(there).f_frsize if hasattr(os, "statvfs") else None
-            room = "" if free is None else f", {bytes_text(free)} free"
-            made = "" if there == folder else " (made when needed)"
-            yield Finding(name, "ok", f"{folder}{made}{room}", vital=name == "temporary")
+            free = os.statvfs(existing).f_bavail * os.statvfs(existing).f_frsize if hasattr(os, "statvfs") else None
+            free_text = "" if free is None else f", {bytes_text(free)} free"
+            absent = "" if existing == folder else " (made when needed)"
+            yield Finding(name, "ok", f"{folder}{absent}{free_text}", vital=name == "temporary")
         except OSError as error:
             text = f"{folder} cannot be written: {error.strerror}"
             yield Finding(name, "no", text, vital=name == "temporary")
 
 
 def _settings(settings: Settings) -> Iterator[Finding]:
-    """All settings with their values, secrets masked; those of the environment are marked."""
+    """Returns all settings with their values, secrets masked. Those set in the environment are marked `(set)`."""
     for name, value in settings.model_dump(mode="json").items():
         mark = " (set)" if name in settings.model_fields_set else ""
         yield Finding(f"LONGTAKE_{name.upper()}", "note", f"{masked(value)}{mark}")
 
 
 def masked(value: Any) -> str:
-    """A setting's value without the user and password of an address in it."""
+    """Returns a setting's value as text, with the user and password of an address replaced by `***`."""
     text = "-" if value is None else str(value)
     scheme, slashes, rest = text.partition("://")
     host, slash, path = rest.partition("/")

@@ -1,4 +1,4 @@
-"""The parameters of an endpoint as options of a command, and a request in a JSON file."""
+"""The parameters of an endpoint as command line options, and requests read from JSON files."""
 
 import inspect
 import json
@@ -17,73 +17,75 @@ from longtake.parameters import LORA, NEW_FRAMES, SEED, Parameter, item_syntax, 
 
 @cache
 def signature(endpoint: str) -> inspect.Signature:
-    """The options of the endpoint with this id as parameters of a typer command, each None where it is not given.
+    """Returns the options of the endpoint with this id as the signature of a typer command; defaults are None.
 
-    Those that only other endpoints have are hidden: a request that names one is refused in words.
+    Options that only other endpoints have are hidden and not refused here, so that the error can name those endpoints.
     """
-    known = ENDPOINTS[endpoint]
-    own = {one.name: one for one in parameters(endpoint)}
-    others = {one.name: one for other in ENDPOINTS for one in parameters(other) if one.name not in own}
-    options = [_option(one, known) for one in own.values()]
-    for name, parameter in _beside(known).items():
-        if name not in own:
-            others.pop(name, None)
-            options.append(parameter)
-    options += [_option(one, known, hidden=True) for one in others.values()]
-    return inspect.Signature(options)
+    chosen = ENDPOINTS[endpoint]
+    own = {parameter.name: parameter for parameter in parameters(endpoint)}
+    extra = {name: option for name, option in _extra_options(chosen).items() if name not in own}
+    foreign = {parameter.name: parameter for other in ENDPOINTS for parameter in parameters(other)}
+    hidden = [parameter for name, parameter in foreign.items() if name not in own and name not in extra]
+    return inspect.Signature(
+        [
+            *(_option(parameter, chosen) for parameter in own.values()),
+            *extra.values(),
+            *(_option(parameter, chosen, hidden=True) for parameter in hidden),
+        ]
+    )
 
 
-def _option(one: Parameter, endpoint: Endpoint[Any, Any], *, hidden: bool = False) -> inspect.Parameter:
-    kind = _kind(one)
+def _option(parameter: Parameter, endpoint: Endpoint[Any, Any], *, hidden: bool = False) -> inspect.Parameter:
+    value_type = _value_type(parameter)
     info = typer.Option(
-        f"{one.flag}/--no-{one.flag[2:]}" if kind is bool else one.flag,
-        help=_escaped(help_text(one, endpoint)),
+        f"{parameter.flag}/--no-{parameter.flag[2:]}" if value_type is bool else parameter.flag,
+        help=_escaped(help_text(parameter, endpoint)),
         rich_help_panel=f"Request of {endpoint.name}",
-        metavar="LORA" if one.items is not None else "SIZE" if one.is_size else None,
+        metavar="LORA" if parameter.items is not None else "SIZE" if parameter.is_size else None,
         hidden=hidden,
     )
-    return _parameter(one.name, list[str] if one.is_list else kind, info)
+    return _keyword(parameter.name, list[str] if parameter.is_list else value_type, info)
 
 
-def _beside(endpoint: Endpoint[Any, Any]) -> dict[str, inspect.Parameter]:
-    """The options for what an endpoint's requests may have no field for."""
+def _extra_options(endpoint: Endpoint[Any, Any]) -> dict[str, inspect.Parameter]:
+    """Returns `--lora` and `--seed`, which every endpoint takes here even if its request has no such field."""
     panel = f"Request of {endpoint.name}"
     text = f"{item_syntax(LoRAWeight)}; repeat it for several. {LORAS}; the API has no field for them here."
     loras = typer.Option("--lora", help=_escaped(text), rich_help_panel=panel, metavar="LORA")
     seed = typer.Option("--seed", help="The seed; the API has no field for it here.", rich_help_panel=panel)
-    return {LORA: _parameter(LORA, list[str], loras), SEED: _parameter(SEED, int, seed)}
+    return {LORA: _keyword(LORA, list[str], loras), SEED: _keyword(SEED, int, seed)}
 
 
-def _parameter(name: str, kind: Any, info: Any) -> inspect.Parameter:
-    annotation: Any = Annotated[kind | None, info]
+def _keyword(name: str, value_type: Any, info: Any) -> inspect.Parameter:
+    annotation: Any = Annotated[value_type | None, info]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _kind(one: Parameter) -> Any:
-    """The type of an option's value: bool, int, float, or text where a field takes anything else.
+def _value_type(parameter: Parameter) -> Any:
+    """Returns the type of an option's value: bool, int or float, and str for a field of any other type.
 
-    Ranges and choices stay with the request model, which says what is wrong in its own words.
+    Ranges and choices are checked by the request model, so that errors read as those of the HTTP API.
     """
-    shape = one.shapes[0] if len(one.shapes) == 1 else str
+    shape = parameter.shapes[0] if len(parameter.shapes) == 1 else str
     return shape if shape in (bool, int, float) else str
 
 
-def help_text(one: Parameter, endpoint: Endpoint[Any, Any]) -> str:
-    """The field's description, then its limits and default, then what the command line does without it."""
-    description = one.info.description or ""
-    if one.items is not None:
-        description = f"{item_syntax(one.items)}; repeat it for several. {description}"
-    instead = ""
-    if one.loc == (endpoint.count_field,):
-        instead = f"Without it and --new-frames {NEW_FRAMES} frames are added to the whole source."
-    elif one.loc[0] in endpoint.rate_fields:
-        instead = "Without it the video plays at the source's own rate."
-    facts = _facts(one, own_default=bool(instead))
-    return " ".join(filter(None, (description, facts and f"({facts})", instead)))
+def help_text(parameter: Parameter, endpoint: Endpoint[Any, Any]) -> str:
+    """Returns the field's description, its limits and default, and what the command line does without the option."""
+    description = parameter.info.description or ""
+    if parameter.items is not None:
+        description = f"{item_syntax(parameter.items)}; repeat it for several. {description}"
+    without = ""
+    if parameter.loc == (endpoint.count_field,):
+        without = f"Without it and --new-frames {NEW_FRAMES} frames are added to the whole source."
+    elif parameter.loc[0] in endpoint.rate_fields:
+        without = "Without it the video plays at the source's own rate."
+    facts = _limits_and_default(parameter, show_default=not without)
+    return " ".join(filter(None, (description, facts and f"({facts})", without)))
 
 
-def _facts(one: Parameter, *, own_default: bool) -> str:
-    field = one.info
+def _limits_and_default(parameter: Parameter, *, show_default: bool) -> str:
+    field = parameter.info
     limits = {
         name: getattr(limit, name)
         for limit in field.metadata
@@ -95,11 +97,11 @@ def _facts(one: Parameter, *, own_default: bool) -> str:
         facts.append(f"{limits['ge']:g} to {limits['le']:g}")
     if "multiple_of" in limits:
         facts.append(f"a multiple of {limits['multiple_of']}")
-    if one.choices:
-        facts.append(" or ".join(one.choices))
+    if parameter.choices:
+        facts.append(" or ".join(parameter.choices))
     if field.is_required():
         facts.append("required")
-    elif field.default not in (None, [], "") and not own_default:
+    elif field.default not in (None, [], "") and show_default:
         default = ("no", "yes")[field.default] if isinstance(field.default, bool) else field.default
         facts.append(f"default: {default}")
     return "; ".join(facts)
@@ -110,7 +112,10 @@ def _escaped(text: str) -> str:
 
 
 def json_input(name: str | None) -> dict[str, Any]:
-    """The request in a JSON file, or on standard input for `-`; nothing where none is named."""
+    """Returns the request in a JSON file, or on standard input if `name` is `-`; an empty one if `name` is None.
+
+    Raises `InvalidRequest` if the file cannot be read or does not hold a JSON object.
+    """
     if name is None:
         return {}
     place = "Standard input" if name == "-" else f"The file {name}"

@@ -1,4 +1,4 @@
-"""A plan as people read it."""
+"""A plan as rows for a terminal."""
 
 from fractions import Fraction
 
@@ -9,30 +9,33 @@ from longtake.video import VideoInfo
 
 
 def rate_text(rate: Fraction) -> str:
-    """`24 fps`, `23.976 fps (24000/1001)`."""
+    """Returns a frame rate as text: `24 fps`, `23.976 fps (24000/1001)`."""
     return f"{rate} fps" if rate.denominator == 1 else f"{float(rate):.3f} fps ({rate})"
 
 
 def price_text(plan: Plan) -> str:
-    """`$0.1008 (5.04167 seconds)`."""
+    """Returns the price and the billed units as text: `$0.1008 (5.04167 seconds)`."""
     return f"${float(plan.price_usd):.4f} ({float(plan.billed_units):g} {plan.unit})"
 
 
 def frames_text(plan: Plan) -> str:
-    """`144 = 48 of the source + 96 new`, in playing order."""
+    """Returns the frame count as text, its parts in playing order: `144 = 48 of the source + 96 new`."""
     shown = "of the source" if plan.keeps_source else "of the source, as the model renders them"
     parts = [f"{plan.shown_frames} {shown}", f"{plan.new_frames} new"]
     return f"{plan.num_frames} = {' + '.join(parts[::-1] if plan.new_first else parts)}"
 
 
 def plan_sections(plan: Plan, facts: VideoInfo, source: str) -> list[tuple[str, Rows]]:
-    """The plan as headed lists: what goes in, what comes out, how it is made."""
-    more = FAMILIES[plan.family].describe(plan, facts)
+    """Returns the sections of a plan, each a title and its rows: input, output, method.
+
+    `facts` are those of the source video, `source` is its path or URL.
+    """
+    family = FAMILIES[plan.family].describe(plan, facts)
     notes = [("note", note) for note in plan.notes]
     return [
-        ("What goes in", [*_source(plan, facts, source), *more.goes_in, *_prompts(plan)]),
-        ("What comes out", [*_output(plan), *more.comes_out, ("price", price_text(plan)), *notes]),
-        ("How", [("endpoint", plan.endpoint), ("model", plan.model), ("seed", str(plan.seed)), *more.how]),
+        ("What goes in", [*_source(plan, facts, source), *family.goes_in, *_prompts(plan)]),
+        ("What comes out", [*_output(plan), *family.comes_out, ("price", price_text(plan)), *notes]),
+        ("How", [("endpoint", plan.endpoint), ("model", plan.model), ("seed", str(plan.seed)), *family.how]),
     ]
 
 
@@ -52,12 +55,12 @@ def _prompts(plan: Plan) -> Rows:
     return [
         ("prompt", plan.prompt),
         ("negative", plan.negative_prompt),
-        *(("adapter" if one.own else "LoRA", _adapter_text(one)) for one in plan.adapters),
+        *(("adapter" if adapter.own else "LoRA", _adapter_text(adapter)) for adapter in plan.adapters),
     ]
 
 
 def _adapter_text(adapter: PlannedAdapter) -> str:
-    """`dolly_in.safetensors at 0.8`; where the passes differ, each pass's strength."""
+    """Returns `dolly_in.safetensors at 0.8`, or `... at 0.2, then 0.5` if the strength differs between passes."""
     scales = adapter.scales[:1] if len(set(adapter.scales)) == 1 else adapter.scales
     return f"{adapter.source} at {', then '.join(f'{scale:g}' for scale in scales)}"
 
@@ -71,5 +74,5 @@ def _output(plan: Plan) -> Rows:
         ("frames", frames_text(plan)),
         ("rate", rate_text(plan.rate) + speed),
         ("duration", f"{plan.duration_s:.2f} s{backwards}"),
-        ("file", f"{file}, told as a data URI" if plan.sync_mode else file),
+        ("file", f"{file}, returned as a data URI" if plan.sync_mode else file),
     ]

@@ -1,0 +1,126 @@
+"""The `longtake models` commands: list, pull and check."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from longtake.cli.console import (
+    DebugOption,
+    JsonOption,
+    Rows,
+    bytes_text,
+    print_json,
+    print_rows,
+    progress_shown,
+    reporting,
+)
+
+if TYPE_CHECKING:
+    from longtake.models.download import CheckReport, ModelStatus
+
+app = typer.Typer(name="models", help="The models on this machine.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_models(json: JsonOption = False, debug: DebugOption = False) -> None:
+    """List the models, and whether each is installed."""
+    with reporting(as_json=json, debug=debug):
+        from longtake.models import download
+        from longtake.settings import settings
+
+        models = download.list_models(settings())
+        if json:
+            print_json([model_json(model) for model in models])
+        else:
+            print_rows("Models", model_rows(models))
+
+
+@app.command("pull")
+def pull(name: str, json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Download a model's files from the hub. An interrupted download resumes."""
+    with reporting(as_json=json, debug=debug):
+        from longtake.models import download
+        from longtake.models.registry import card
+        from longtake.settings import settings
+
+        user_settings, model = settings(), card(name)
+        planned = download.planned(model, user_settings)
+        typer.echo(planned.sentence(), err=True)
+        with progress_shown(quiet=json) as on_progress:
+            pulled = download.pull(model, user_settings, on_progress)
+        if json:
+            files = [str(folder / file.path) for file, folder in pulled.files]
+            print_json({"name": name, "num_bytes": pulled.num_bytes, "files": files})
+        else:
+            typer.echo(f"{name} is complete.")
+
+
+@app.command("check")
+def check(
+    name_or_path: Annotated[
+        str, typer.Argument(metavar="NAME_OR_PATH", help="A model, or a checkpoint file or folder.")
+    ],
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Compare a model's files with what the program expects, without loading weights."""
+    with reporting(as_json=json, debug=debug):
+        from longtake.models import download
+        from longtake.settings import settings
+
+        report = download.check(name_or_path, settings())
+        if json:
+            print_json(check_json(report))
+        else:
+            print_rows(report.target, check_rows(report))
+        if not report.fits:
+            raise typer.Exit(1)
+
+
+def model_json(status: "ModelStatus") -> dict[str, Any]:
+    """One model as an object of `models list --json`."""
+    return {
+        "name": status.card.name,
+        "title": status.card.title,
+        "licence": status.card.licence,
+        "installed": status.installed,
+        "missing": list(status.missing),
+        "num_bytes": status.num_bytes,
+        "parts": {part: str(path) for part, path in status.parts.items()},
+        "adapters": {name: str(path) for name, path in status.adapters.items()},
+    }
+
+
+def model_rows(models: "Sequence[ModelStatus]") -> Rows:
+    """One row per model: whether it is installed, its title and its licence."""
+    rows = []
+    for status in models:
+        if status.installed:
+            state = f"here, {bytes_text(status.num_bytes)}"
+            if status.adapters:
+                state += f", with its adapters {', '.join(status.adapters)}"
+        elif status.parts:
+            state = f"here without its {', '.join(status.missing)}"
+        else:
+            state = "not here" if status.card.embedded else f"not here: `longtake models pull {status.card.name}`"
+        rows.append((status.card.name, f"{state}\n{status.card.title}\n{status.card.licence}"))
+    return rows
+
+
+def check_json(report: "CheckReport") -> dict[str, Any]:
+    """A comparison of files with the expected ones as the document of `models check --json`."""
+    parts = [
+        {"part": part.part, "path": str(part.path), "num_parameters": part.num_parameters, "problem": part.problem}
+        for part in report.parts
+    ]
+    return {"target": report.target, "fits": report.fits, "missing": list(report.missing), "parts": parts}
+
+
+def check_rows(report: "CheckReport") -> Rows:
+    """One row per part: its problem or its number of parameters, and its path; then the missing parts."""
+    rows = [
+        (part.part, f"{part.problem or f'fits, {part.num_parameters:,} parameters'}\n{part.path}")
+        for part in report.parts
+    ]
+    return [*rows, *((part, "missing") for part in report.missing)]

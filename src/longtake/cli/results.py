@@ -1,0 +1,66 @@
+"""A finished video as rows for a terminal and as a JSON document."""
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longtake.cli.console import Rows, bytes_text
+from longtake.cli.inspection import Joint, inspect
+from longtake.cli.plans import frames_text, price_text, rate_text
+from longtake.families import plan_to_json
+from longtake.media.source import open_source
+
+if TYPE_CHECKING:
+    from longtake.runner import Result
+
+NO_JOINT = "There is no joint to inspect: too few of the source's own frames or of new ones."
+
+
+@dataclass(frozen=True)
+class FinishedVideo:
+    """A result, and the measurements of its joint if they were requested."""
+
+    result: "Result"
+    joint: Joint | None
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, result: "Result", sheet: Path | None) -> "FinishedVideo":
+        """Returns the finished video. Given the path of a `sheet`, measures the joint and draws it to that file."""
+        if sheet is None:
+            return cls(result, None, result.notes)
+        with open_source(result.path) as file:
+            joint = inspect(file, result.plan, sheet)
+        return cls(result, joint, result.notes if joint else (*result.notes, NO_JOINT))
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the endpoint's response with the prompt used, the plan, the notes and the joint added."""
+        result = self.result
+        path = result.path.resolve()
+        inline = result.plan.sync_mode
+        response = result.response(_data_uri(path, result.content_type) if inline else path.as_uri())
+        document = response | {"prompt": result.prompt, "plan": plan_to_json(result.plan), "notes": list(self.notes)}
+        return document | ({"joint": self.joint.to_json()} if self.joint else {})
+
+    def rows(self) -> Rows:
+        """Returns the file's facts, the notes and the joint's figures as lines of name and value."""
+        result, facts, plan = self.result, self.result.facts, self.result.plan
+        rows = [
+            ("file", f"{result.path} ({bytes_text(result.file_size)})"),
+            ("size", f"{facts.width}x{facts.height}"),
+            ("frames", frames_text(plan)),
+            ("rate", rate_text(facts.rate)),
+            ("duration", f"{facts.duration_s:.2f} s, {'with' if result.has_sound else 'without'} sound"),
+            ("model", plan.model),
+            ("seed", str(plan.seed)),
+            ("price", price_text(plan)),
+        ]
+        if result.prompt != plan.prompt:
+            rows.append(("prompt", result.prompt))
+        rows += [("note", note) for note in self.notes]
+        return rows + (self.joint.rows() if self.joint else [])
+
+
+def _data_uri(path: Path, content_type: str) -> str:
+    return f"data:{content_type};base64,{base64.b64encode(path.read_bytes()).decode()}"
