@@ -17,7 +17,8 @@ from longtake.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from longtake.models.download import CheckReport, ModelStatus
+    from longtake.models.checks import CheckReport
+    from longtake.models.download import ModelStatus
 
 app = typer.Typer(name="models", help="The models on this machine.", no_args_is_help=True)
 
@@ -66,10 +67,10 @@ def check(
 ) -> None:
     """Compare a model's files with what the program expects, without loading weights."""
     with reporting(as_json=json, debug=debug):
-        from longtake.models import download
+        from longtake.models import checks
         from longtake.settings import settings
 
-        report = download.check(name_or_path, settings())
+        report = checks.check(name_or_path, settings())
         if json:
             print_json(check_json(report))
         else:
@@ -111,16 +112,19 @@ def model_rows(models: "Sequence[ModelStatus]") -> Rows:
 def check_json(report: "CheckReport") -> dict[str, Any]:
     """A comparison of files with the expected ones as the document of `models check --json`."""
     parts = [
-        {"part": part.part, "path": str(part.path), "num_parameters": part.num_parameters, "problem": part.problem}
+        {
+            "part": part.part,
+            "path": str(part.path),
+            "num_parameters": part.num_parameters,
+            "problem": part.problem,
+            "compared": part.compared,
+        }
         for part in report.parts
     ]
     return {"target": report.target, "fits": report.fits, "missing": list(report.missing), "parts": parts}
 
 
 def check_rows(report: "CheckReport") -> Rows:
-    """One row per part: its problem or its number of parameters, and its path; then the missing parts."""
-    rows = [
-        (part.part, f"{part.problem or f'fits, {part.num_parameters:,} parameters'}\n{part.path}")
-        for part in report.parts
-    ]
+    """One row per part: what the comparison found, and its path; then the missing parts."""
+    rows = [(part.part, f"{part.sentence()}\n{part.path}") for part in report.parts]
     return [*rows, *((part, "missing") for part in report.missing)]
