@@ -22,9 +22,10 @@ from PIL import Image
 from bench.timing import in_turn, ratio, show
 from longtake.endpoints.ltxv098 import ENDPOINT
 from longtake.endpoints.validation import parse
+from longtake.families import FAMILIES
 from longtake.families.family import Context, Work
 from longtake.families.ltxv.generate import generate
-from longtake.families.ltxv.parts import LTXVParts, load
+from longtake.families.ltxv.parts import LTXVParts
 from longtake.families.ltxv.plan import LTXVPlan
 from longtake.media.encode import Encoder
 from longtake.media.formats import recipe
@@ -32,7 +33,7 @@ from longtake.models.registry import card
 from longtake.output.writer import integers
 from longtake.sampling.resume import NO_RESUME
 from longtake.settings import settings
-from longtake.video import VideoInfo
+from longtake.video import VideoInfo, ignore_progress
 
 SIDE, CONTEXT, TOTAL, STEPS = 128, 17, 41, 8
 PROMPT = "a red circle moving right over a plain blue background"
@@ -53,7 +54,7 @@ def the_plan() -> LTXVPlan:
 def main() -> None:
     torch.set_grad_enabled(False)
     logging.set_verbosity_error()
-    models = load(card("ltxv-tiny"), settings())
+    models = FAMILIES["ltxv"].load(card("ltxv-tiny"), settings(), ignore_progress)
     pipeline = LTXConditionPipeline(
         FlowMatchEulerDiscreteScheduler(), models.vae, models.text.encoder, models.text.tokenizer, models.transformer
     )

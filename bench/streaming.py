@@ -18,9 +18,9 @@ import torch
 from bench.timing import in_turn, ratio, show
 from longtake.endpoints.ltxv098 import ENDPOINT
 from longtake.endpoints.validation import parse
+from longtake.families import FAMILIES
 from longtake.families.family import Context, Work
 from longtake.families.ltxv.generate import generate
-from longtake.families.ltxv.parts import load
 from longtake.media.encode import Encoder
 from longtake.media.formats import recipe
 from longtake.models.registry import card
@@ -35,7 +35,7 @@ NEW = 200
 def main() -> None:
     torch.set_grad_enabled(False)
     torch.set_num_threads(1)
-    models = load(card("ltxv-tiny"), settings())
+    models = FAMILIES["ltxv"].load(card("ltxv-tiny"), settings(), ignore_progress)
     source = VideoInfo("mp4", "h264", 832, 480, Fraction(24), 17)
     request = parse(ENDPOINT.Request, {"prompt": "a pan", "resolution": "480p", "video": {"video_url": "x"}})
     options = replace(ENDPOINT.options(request, source), new_frames=NEW, constant_rate_factor=0)

@@ -47,24 +47,26 @@ def oracle() -> Path:
 def embedded() -> Any:
     """The embedded model, loaded once."""
     from longtake.families.ltxv.parts import load
-    from longtake.models.registry import card, missing
+    from longtake.models.registry import missing
     from longtake.settings import settings
+    from tests.models.cards import ltxv_card
 
-    if missing(card("ltxv-tiny"), settings()):
+    if missing(ltxv_card("ltxv-tiny"), settings()):
         pytest.skip("the embedded model's weights are not in the package")
-    return load(card("ltxv-tiny"), settings())
+    return load(ltxv_card("ltxv-tiny"), settings())
 
 
 @pytest.fixture(scope="session")
 def sounding() -> Any:
     """The embedded model that also hears and sounds, loaded once."""
     from longtake.families.ltx2.parts import load
-    from longtake.models.registry import card, missing
+    from longtake.models.registry import missing
     from longtake.settings import settings
+    from tests.models.cards import ltx2_card
 
-    if missing(card("ltx2-tiny"), settings()):
+    if missing(ltx2_card("ltx2-tiny"), settings()):
         pytest.skip("the weights of the embedded model with sound are not in the package")
-    return load(card("ltx2-tiny"), settings())
+    return load(ltx2_card("ltx2-tiny"), settings())
 
 
 @pytest.fixture(scope="session")

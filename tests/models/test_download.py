@@ -14,6 +14,7 @@ from longtake.models.registry import card
 from longtake.settings import Settings
 from longtake.video import Progress
 from tests.models import small, small_ltx2
+from tests.models.cards import ltxv_card
 from tests.models.stand_in_hub import Hub, serving
 
 NAME = "ltxv-13b-0.9.7-dev"
@@ -74,7 +75,7 @@ def test_a_pull_makes_the_model_whole(stand_in: Hub, tmp_path: Path) -> None:
     assert set(problems.values()) == {None}
     (tmp_path / NAME / UPSCALER).unlink()
     assert check(NAME, settings).fits
-    assert parts.load(card(NAME), settings).text.encode("a").embeddings.shape == (1, 256, 12)
+    assert parts.load(ltxv_card(NAME), settings).text.encode("a").embeddings.shape == (1, 256, 12)
 
 
 def test_a_pull_from_another_repository(stand_in: Hub, tmp_path: Path) -> None:

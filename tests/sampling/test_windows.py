@@ -11,11 +11,11 @@ from torch import Tensor
 from longtake.errors import Cancelled
 from longtake.families.ltxv.options import LTXVOptions, PassOptions
 from longtake.families.ltxv.plan import make_plan
-from longtake.models.registry import card
 from longtake.sampling.noise import Noise, given, seeded
 from longtake.sampling.resume import NO_RESUME, Resume
 from longtake.sampling.windows import Loop, Window, sample_windows
 from longtake.video import OnProgress, Progress, VideoInfo, ignore_progress
+from tests.models.cards import ltxv_card
 
 CPU = torch.device("cpu")
 COUNT, STEPS = 3, 4
@@ -105,7 +105,7 @@ def test_each_pass_over_each_window_has_its_noise() -> None:
 
 def test_the_noise_of_a_plan_is_that_of_its_seed() -> None:
     options = LTXVOptions(prompt="a", passes=(PassOptions(8), PassOptions(8, 5)), num_frames=121, frame_rate=24)
-    plan = make_plan(options, VideoInfo("mp4", "h264", 64, 64, Fraction(24), 17), card("ltxv-tiny"), 99)
+    plan = make_plan(options, VideoInfo("mp4", "h264", 64, 64, Fraction(24), 17), ltxv_card("ltxv-tiny"), 99)
     assert (plan.num_windows, plan.num_passes) == (4, 2)
     of_plan = Loop.of(plan, NO_RESUME, ignore_progress, CPU)
     assert of_plan.count == 4

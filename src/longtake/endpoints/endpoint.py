@@ -40,7 +40,7 @@ class Endpoint(Generic[RequestT, OptionsT]):
     id: str
     name: str
     title: str
-    family: Family[OptionsT, Any, Any]
+    family: Family[OptionsT, Any, Any, Any]
     models: tuple[str, str]
     Request: type[RequestT]
     Response: type[BaseModel]

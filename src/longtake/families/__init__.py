@@ -7,7 +7,7 @@ from longtake.families import ltx2, ltxv
 from longtake.families.family import Family
 from longtake.plans import FORM, Plan
 
-FAMILIES: Mapping[str, Family[Any, Any, Any]] = {family.name: family for family in (ltxv.FAMILY, ltx2.FAMILY)}
+FAMILIES: Mapping[str, Family[Any, Any, Any, Any]] = {family.name: family for family in (ltxv.FAMILY, ltx2.FAMILY)}
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:

@@ -63,6 +63,7 @@ class Parts(Protocol):
 
 
 OptionsT = TypeVar("OptionsT", bound=Options)
+CardT = TypeVar("CardT", bound=ModelCard)
 PlanT = TypeVar("PlanT", bound=Plan)
 PartsT = TypeVar("PartsT", bound=Parts)
 
@@ -123,7 +124,7 @@ class Description:
 
 
 @dataclass(frozen=True)
-class Family(Generic[OptionsT, PlanT, PartsT]):
+class Family(Generic[OptionsT, CardT, PlanT, PartsT]):
     """A family of models and its recipe. Importing one brings no torch: `load`, `expand` and `generate` do.
 
     `make_plan(options, source, card, seed)` decides what will be done, or raises InvalidRequest naming the field.
@@ -134,9 +135,9 @@ class Family(Generic[OptionsT, PlanT, PartsT]):
 
     name: str
     Plan: type[PlanT]
-    make_plan: Callable[[OptionsT, VideoInfo, ModelCard, int], PlanT]
+    make_plan: Callable[[OptionsT, VideoInfo, CardT, int], PlanT]
     describe: Callable[[PlanT, VideoInfo], Description]
-    load: Callable[[ModelCard, Settings, OnProgress], PartsT]
+    load: Callable[[CardT, Settings, OnProgress], PartsT]
     expand: Callable[[Work[PlanT, PartsT], Frames], tuple[str, str | None]]
     generate: Callable[[Work[PlanT, PartsT], str, Context], Iterator[Piece]]
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from longtake.errors import Loc, NotSupported
 from longtake.settings import Settings
@@ -43,32 +43,29 @@ class Published:
     shelf: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """The facts of one model.
+    """The facts of one model that all families have.
 
-    native_short_side: short side of its canvas in pixels; None = the asked size.
-    spatial_compression, temporal_compression: pixels and frames per latent (the first latent holds one frame).
-    window_frames: most frames of one generation. Longer jobs go on in windows that share `overlap_latents` latents,
-    held with `overlap_strength`, and take at most `max_context_frames` frames of the source.
-    guidance: name of a guidance profile of the plan (ltxv).
-    conditioning_noise_scale: noise on hard-conditioned tokens, times t^2 (ltxv).
-    decode_timestep, decode_noise_scale: what the VAE's decoder is told and given, in normalised latents (ltxv).
-    stg_blocks: the blocks whose self-attention is perturbed by guidance (ltx2).
-    guidance_share: how much it bears of the guidance that a request asks for (ltx2).
-    prompt_tokens: length of an encoded prompt.
-    family: the recipe it is made for, by its name.
-    parts: the parts it has, and where each is published; None for those of an embedded model.
-    borrowed: parts that lie in the folder of another embedded model, by that model's name.
-    loras: the model's own adapters by name, and where each is published; None for those of an embedded model.
+    title, licence: for people, in one line each.
+    family: the name of the model's family.
+    parts: its parts, and where each is published; None for the parts of an embedded model.
+    embedded: True if its weights ship inside the package.
+    borrowed: the parts that are in the folder of another embedded model, and that model's name.
+    loras: its own adapters by name, and where each is published; None for those of an embedded model.
+    native_short_side: short side of the model's canvas in pixels; None if it works at any size.
+    spatial_compression: pixels per latent, in width and height.
+    temporal_compression: frames per latent frame. The first latent frame holds one frame.
+    window_frames: the most frames that the model generates at once. Longer videos are generated in windows.
+    max_context_frames: the most frames of the source that a window of a longer video is conditioned on.
+    prompt_tokens: the length of an encoded prompt.
     """
 
     name: str
     title: str
     licence: str
-    family: str
+    family: ClassVar[str]
     parts: Mapping[PartName, Published | None] = field(hash=False)
-    guidance: Literal["dev", "distilled", "tiny"] = "dev"
     embedded: bool = False
     borrowed: Mapping[PartName, str] = field(default_factory=dict, hash=False)
     loras: Mapping[str, Published | None] = field(default_factory=dict, hash=False)
@@ -76,15 +73,42 @@ class ModelCard:
     spatial_compression: int = 32
     temporal_compression: int = 8
     window_frames: int = 257
+    max_context_frames: int = 121
+    prompt_tokens: int = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class LTXVCard(ModelCard):
+    """The facts of an LTX-Video 0.9.x model.
+
+    guidance: the name of a guidance profile in `families/ltxv/profiles.py`.
+    overlap_latents: latent frames that neighbouring windows share.
+    overlap_strength: how strongly a window is conditioned on them, 0..1.
+    conditioning_noise_scale: noise added to conditioned tokens, times the square of the noise level.
+    decode_timestep: the timestep that the VAE's decoder is conditioned on, 0..1.
+    decode_noise_scale: the share of noise that is mixed into normalised latents before they are decoded.
+    """
+
+    family: ClassVar[str] = "ltxv"
+    guidance: Literal["dev", "distilled", "tiny"]
     overlap_latents: int = 3
     overlap_strength: float = 0.5
-    max_context_frames: int = 121
     conditioning_noise_scale: float = 0.15
     decode_timestep: float = 0.05
     decode_noise_scale: float = 0.025
-    stg_blocks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LTX2Card(ModelCard):
+    """The facts of an LTX-2 model.
+
+    stg_blocks: the transformer blocks whose self-attention is disturbed by spatio-temporal guidance.
+    guidance_share: the share of a request's guidance that is applied, 0..1; a small model breaks at the full scales.
+    """
+
+    family: ClassVar[str] = "ltx2"
+    stg_blocks: tuple[int, ...]
     guidance_share: float = 1.0
-    prompt_tokens: int = 256
 
 
 _HUB = "Lightricks/LTX-Video"
@@ -119,11 +143,10 @@ def _camera(movement: str) -> Published:
 CARDS: Mapping[str, ModelCard] = {
     card.name: card
     for card in (
-        ModelCard(
+        LTXVCard(
             name="ltxv-tiny",
             title="The embedded LTX-Video miniature: simple moving shapes, on any CPU",
             licence="Apache-2.0, as the package.",
-            family="ltxv",
             parts=dict.fromkeys(_LTXV_PARTS),
             guidance="tiny",
             embedded=True,
@@ -137,35 +160,31 @@ CARDS: Mapping[str, ModelCard] = {
             conditioning_noise_scale=0.0,
             prompt_tokens=32,
         ),
-        ModelCard(
+        LTXVCard(
             name="ltxv-13b-0.9.7-dev",
             title="LTX-Video 0.9.7 13B, development",
             licence=_OPEN_WEIGHTS,
-            family="ltxv",
             guidance="dev",
             parts=_published("ltxv-13b-0.9.7-dev", "ltxv-spatial-upscaler-0.9.7"),
         ),
-        ModelCard(
+        LTXVCard(
             name="ltxv-13b-0.9.7-distilled",
             title="LTX-Video 0.9.7 13B, distilled",
             licence=_OPEN_WEIGHTS,
-            family="ltxv",
             guidance="distilled",
             parts=_published("ltxv-13b-0.9.7-distilled", "ltxv-spatial-upscaler-0.9.7"),
         ),
-        ModelCard(
+        LTXVCard(
             name="ltxv-13b-0.9.8-distilled",
             title="LTX-Video 0.9.8 13B, distilled",
             licence=_OPEN_WEIGHTS,
-            family="ltxv",
             guidance="distilled",
             parts=_published("ltxv-13b-0.9.8-distilled", "ltxv-spatial-upscaler-0.9.8"),
         ),
-        ModelCard(
+        LTX2Card(
             name="ltx2-tiny",
             title="The embedded LTX-2 miniature: simple moving shapes that sound, on any CPU",
             licence="Apache-2.0, as the package.",
-            family="ltx2",
             parts=dict.fromkeys((*_LTX2_SINGLE_PARTS, *ALONE)),
             embedded=True,
             loras={"distill": None} | {f"camera_{movement}": None for movement in CAMERAS},
@@ -174,20 +193,18 @@ CARDS: Mapping[str, ModelCard] = {
             spatial_compression=16,
             temporal_compression=4,
             window_frames=41,
-            overlap_latents=4,
             max_context_frames=17,
             stg_blocks=(2,),
             guidance_share=0.25,
             prompt_tokens=32,
         ),
-        ModelCard(
+        LTX2Card(
             name="ltx-2.3",
             title="LTX-2.3 22B, development, with its distilled and camera adapters",
             licence=(
                 "LTX-2 Community License (Lightricks) and Gemma Terms of Use (Google): weights are fetched by you "
                 "under their terms."
             ),
-            family="ltx2",
             parts={
                 **dict.fromkeys(_LTX2_SINGLE_PARTS, _LTX2_SINGLE),
                 "upsampler": Published(_LTX2_HUB, "ltx-2.3-spatial-upscaler-x2-1.1.safetensors", "ltx-2.3"),

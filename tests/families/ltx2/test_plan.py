@@ -25,12 +25,12 @@ from longtake.families.ltx2.plan import (
     source_clock,
     window_limit,
 )
-from longtake.models.registry import card
 from longtake.plans import PlannedAdapter
 from longtake.video import Span, VideoInfo
+from tests.models.cards import ltx2_card
 
 NTSC = Fraction(24000, 1001)
-MODEL, SMALL = card("ltx-2.3"), card("ltx2-tiny")
+MODEL, SMALL = ltx2_card("ltx-2.3"), ltx2_card("ltx2-tiny")
 
 
 def source(num_frames: int = 100, rate: Fraction = Fraction(24)) -> VideoInfo:
@@ -119,7 +119,7 @@ def test_a_slow_source_is_told_what_becomes_of_it() -> None:
     ],
 )
 def test_a_window_lasts_as_long_as_positions_reach(rate: int, model: str, limit: int) -> None:
-    assert window_limit(Fraction(rate), card(model)) == limit
+    assert window_limit(Fraction(rate), ltx2_card(model)) == limit
 
 
 @pytest.mark.parametrize(

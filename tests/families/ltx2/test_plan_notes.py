@@ -6,15 +6,15 @@ import pytest
 
 from longtake.families.ltx2.options import Direction, LTX2Options
 from longtake.families.ltx2.plan import LTX2Plan, extensions, make_plan
-from longtake.models.registry import card
 from longtake.video import VideoInfo
 from tests.families.ltx2.test_plan import options
+from tests.models.cards import ltx2_card
 
 SOURCE = VideoInfo("mp4", "h264", 1280, 720, Fraction(24), 300)
 
 
 def plan_of(asked: LTX2Options) -> LTX2Plan:
-    return make_plan(asked, SOURCE, card("ltx-2.3"), 1)
+    return make_plan(asked, SOURCE, ltx2_card("ltx-2.3"), 1)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_cut_needs_no_second_window_for_what_one_holds(direction: Direction) -
 
 def test_windows_after_the_first_see_all_of_the_context_though_the_source_is_short() -> None:
     short = VideoInfo("mp4", "h264", 1280, 720, Fraction(24), 9)
-    forward = make_plan(options(new_frames=1000), short, card("ltx-2.3"), 1)
+    forward = make_plan(options(new_frames=1000), short, ltx2_card("ltx-2.3"), 1)
     assert [one.context_frames for one in forward.extensions] == [9, 25, 25]
-    backward = make_plan(options(new_frames=1000, direction="backward"), short, card("ltx-2.3"), 1)
+    backward = make_plan(options(new_frames=1000, direction="backward"), short, ltx2_card("ltx-2.3"), 1)
     assert [one.context_frames for one in backward.extensions] == [8, 24, 24]

@@ -8,10 +8,11 @@ import torch
 
 from longtake.errors import BadCheckpoint, Cancelled
 from longtake.families.ltxv import parts
-from longtake.models.registry import WEIGHTS, ModelCard, card
+from longtake.models.registry import WEIGHTS, LTXVCard
 from longtake.settings import Settings
 from longtake.video import Progress
 from tests.models import small
+from tests.models.cards import ltxv_card
 
 NAME = "ltxv-13b-0.9.7-dev"
 
@@ -23,7 +24,7 @@ def _settings(tmp_path: Path, source: Path | None = None, **changes: object) -> 
 
 def test_loads_a_folder_in_diffusers_layout(tmp_path: Path, small_model: Path) -> None:
     told: list[Progress] = []
-    model = parts.load(card(NAME), _settings(tmp_path, small_model), on_progress=told.append)
+    model = parts.load(ltxv_card(NAME), _settings(tmp_path, small_model), on_progress=told.append)
     assert small.same(model.transformer.state_dict(), small.transformer().state_dict())
     assert small.same(model.vae.state_dict(), small.vae().state_dict())
     assert model.upsampler is not None
@@ -39,14 +40,14 @@ def test_loads_a_single_file_with_the_text_encoder_beside_it(tmp_path: Path, sma
     small.write_single(folder / f"{NAME}.safetensors")
     for part in ("text_encoder", "tokenizer"):
         shutil.copytree(small_model / part, tmp_path / "ltxv-t5-xxl" / part)
-    model = parts.load(card(NAME), _settings(tmp_path))
+    model = parts.load(ltxv_card(NAME), _settings(tmp_path))
     assert small.same(model.transformer.state_dict(), small.transformer().state_dict())
     assert model.upsampler is None
 
 
 @pytest.mark.parametrize("changes", [{"dtype": "bfloat16"}, {"quantise": "fp8"}, {"offload": "group"}])
 def test_other_ways_to_hold_it(tmp_path: Path, small_model: Path, changes: dict[str, str]) -> None:
-    model = parts.load(card(NAME), _settings(tmp_path, small_model, **changes))
+    model = parts.load(ltxv_card(NAME), _settings(tmp_path, small_model, **changes))
     kept = {parameter.dtype for parameter in model.transformer.parameters()}
     assert (
         kept
@@ -71,13 +72,13 @@ def test_what_is_missing_is_said_with_the_way_to_fetch_it(tmp_path: Path) -> Non
     with pytest.raises(
         BadCheckpoint, match=r"lacks its transformer, vae, .*`longtake models pull ltxv-13b-0\.9\.7-dev`"
     ):
-        parts.load(card(NAME), _settings(tmp_path))
+        parts.load(ltxv_card(NAME), _settings(tmp_path))
 
 
 def test_a_package_without_its_miniature_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("longtake.models.registry.WEIGHTS", tmp_path)
     with pytest.raises(BadCheckpoint, match=r"ltxv-tiny lacks its .*; install the package anew"):
-        parts.load(card("ltxv-tiny"), Settings(model_sources={}, device="cpu"))
+        parts.load(ltxv_card("ltxv-tiny"), Settings(model_sources={}, device="cpu"))
 
 
 def test_a_broken_tokenizer_is_refused(tmp_path: Path, small_model: Path) -> None:
@@ -85,7 +86,7 @@ def test_a_broken_tokenizer_is_refused(tmp_path: Path, small_model: Path) -> Non
     shutil.copytree(small_model, folder)
     (folder / "tokenizer" / "tokenizer.json").write_text("{")
     with pytest.raises(BadCheckpoint, match="no usable tokenizer"):
-        parts.load(card(NAME), _settings(tmp_path, folder))
+        parts.load(ltxv_card(NAME), _settings(tmp_path, folder))
 
 
 def test_loading_can_be_cancelled(tmp_path: Path, small_model: Path) -> None:
@@ -94,13 +95,13 @@ def test_loading_can_be_cancelled(tmp_path: Path, small_model: Path) -> None:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        parts.load(card(NAME), _settings(tmp_path, small_model), on_progress=cancel)
+        parts.load(ltxv_card(NAME), _settings(tmp_path, small_model), on_progress=cancel)
 
 
-def _tiny() -> ModelCard:
+def _tiny() -> LTXVCard:
     if not (WEIGHTS / "ltxv-tiny" / "transformer").exists():
         pytest.skip("the embedded model ltxv-tiny is not in this checkout")
-    return card("ltxv-tiny")
+    return ltxv_card("ltxv-tiny")
 
 
 def test_the_embedded_model_is_what_its_card_says(tmp_path: Path) -> None:
@@ -119,8 +120,8 @@ def test_the_embedded_model_is_what_its_card_says(tmp_path: Path) -> None:
 
 def test_the_tiny_model_of_the_study_loads(tmp_path: Path, shared: Path) -> None:
     source = shared / "reference" / "tiny_study" / "pipeline_fp16"
-    model = parts.load(card("ltxv-tiny"), Settings(model_sources={"ltxv-tiny": str(source)}, device="cpu"))
-    facts = card("ltxv-tiny")
+    model = parts.load(ltxv_card("ltxv-tiny"), Settings(model_sources={"ltxv-tiny": str(source)}, device="cpu"))
+    facts = ltxv_card("ltxv-tiny")
     assert model.vae.spatial_compression_ratio == facts.spatial_compression
     assert model.vae.temporal_compression_ratio == facts.temporal_compression
     assert model.text.encode("a red ball rolls").mask.shape == (1, facts.prompt_tokens)

@@ -28,12 +28,12 @@ from longtake.families.ltxv.plan import (
     windows,
 )
 from longtake.families.ltxv.profiles import NAG_SCALE, NONE
-from longtake.models.registry import card
 from longtake.plans import clip_length, frames_on_clock
 from longtake.video import Span, VideoInfo
+from tests.models.cards import ltxv_card
 
 NTSC = Fraction(24000, 1001)
-MODEL, SMALL = card("ltxv-13b-0.9.8-distilled"), card("ltxv-tiny")
+MODEL, SMALL = ltxv_card("ltxv-13b-0.9.8-distilled"), ltxv_card("ltxv-tiny")
 
 
 def source(num_frames: int = 100, rate: Fraction = Fraction(24)) -> VideoInfo:
@@ -297,7 +297,7 @@ def test_a_distilled_model_heeds_a_negative_prompt_by_attention() -> None:
     size = (1280, 704)
     assert passes_of(options(), size, MODEL)[0].guidance == NONE
     assert passes_of(options(heed_negative=True), size, MODEL)[0].guidance == replace(NONE, nag=NAG_SCALE)
-    dev = card("ltxv-13b-0.9.7-dev")
+    dev = ltxv_card("ltxv-13b-0.9.7-dev")
     assert passes_of(options(heed_negative=True, few_steps=False), size, dev)[0].guidance.nag == 0, "it has CFG"
 
 

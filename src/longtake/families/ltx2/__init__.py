@@ -7,7 +7,7 @@ from longtake.families.family import Context, Family, Frames, Piece, Work
 from longtake.families.ltx2.describe import describe
 from longtake.families.ltx2.options import LTX2Options
 from longtake.families.ltx2.plan import LTX2Plan, make_plan
-from longtake.models.registry import ModelCard
+from longtake.models.registry import LTX2Card
 from longtake.settings import Settings
 from longtake.video import OnProgress
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from longtake.families.ltx2.parts import LTX2Parts
 
 
-def _load(card: ModelCard, settings: Settings, on_progress: OnProgress) -> "LTX2Parts":
+def _load(card: LTX2Card, settings: Settings, on_progress: OnProgress) -> "LTX2Parts":
     from longtake.families.ltx2 import parts
 
     return parts.load(card, settings, on_progress=on_progress)
@@ -33,7 +33,7 @@ def _generate(work: "Work[LTX2Plan, LTX2Parts]", prompt: str, context: Context) 
     return generate.generate(work, prompt, context)
 
 
-FAMILY: "Family[LTX2Options, LTX2Plan, LTX2Parts]" = Family(
+FAMILY: "Family[LTX2Options, LTX2Card, LTX2Plan, LTX2Parts]" = Family(
     name="ltx2",
     Plan=LTX2Plan,
     make_plan=make_plan,

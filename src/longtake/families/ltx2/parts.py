@@ -10,7 +10,7 @@ from longtake.models import memory
 from longtake.models.audiovisual import attach
 from longtake.models.gemma import GemmaTextEncoder
 from longtake.models.parts import load_parts
-from longtake.models.registry import ModelCard
+from longtake.models.registry import LTX2Card
 from longtake.settings import Settings
 from longtake.video import OnProgress, ignore_progress
 
@@ -25,7 +25,7 @@ class LTX2Parts:
     themselves when parts are offloaded.
     """
 
-    card: ModelCard
+    card: LTX2Card
     transformer: Any
     vae: Any
     audio_vae: Any
@@ -37,7 +37,7 @@ class LTX2Parts:
     offload: memory.Offload
 
 
-def load(card: ModelCard, settings: Settings, *, on_progress: OnProgress = ignore_progress) -> LTX2Parts:
+def load(card: LTX2Card, settings: Settings, *, on_progress: OnProgress = ignore_progress) -> LTX2Parts:
     """Loads a model's parts and places them on the device that the settings choose.
 
     Raises `BadCheckpoint` for parts that are missing or do not fit, `NotSupported` for a device that is not there.
@@ -69,7 +69,7 @@ def load(card: ModelCard, settings: Settings, *, on_progress: OnProgress = ignor
     )
 
 
-def _check_text(card: ModelCard, encoder: Any, connectors: Any, transformer: Any) -> None:
+def _check_text(card: LTX2Card, encoder: Any, connectors: Any, transformer: Any) -> None:
     """The parts may each be sound and yet not be made for each other."""
     gemma, reads, needs = encoder.config.get_text_config(), connectors.config, transformer.config
     given = (gemma.hidden_size, gemma.num_hidden_layers + 1)

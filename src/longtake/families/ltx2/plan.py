@@ -6,7 +6,7 @@ from typing import Literal
 
 from longtake.errors import InvalidRequest
 from longtake.families.ltx2.options import DEFAULT_CONTEXT, Direction, LTX2Choices, LTX2Options, Modality
-from longtake.models.registry import ModelCard
+from longtake.models.registry import LTX2Card
 from longtake.plans import (
     Plan,
     Size,
@@ -109,7 +109,7 @@ class LTX2Plan(LTX2Choices, Plan):
         return self.audio_strength
 
 
-def make_plan(options: LTX2Options, source: VideoInfo, card: ModelCard, seed: int) -> LTX2Plan:
+def make_plan(options: LTX2Options, source: VideoInfo, card: LTX2Card, seed: int) -> LTX2Plan:
     """The plan of these options. Raises InvalidRequest naming the field that cannot be done."""
     rate = source_clock(source, None if options.own_rate else options.frame_rate)
     span = Span(0, frames_on_clock(source.num_frames, source.rate, rate), rate)
@@ -278,7 +278,7 @@ def context_notes(options: LTX2Options, counts: Counts, available: int, first: E
     return tuple(notes)
 
 
-def window_limit(rate: Fraction, card: ModelCard) -> int:
+def window_limit(rate: Fraction, card: LTX2Card) -> int:
     """The most frames (8k+1) of one window: what the model's positions reach, and what it was made for."""
     return clip_length(min(int(POSITION_RANGE_S * rate + 4), card.window_frames))
 
@@ -321,7 +321,7 @@ def even(size: Size) -> Size:
     return max(size[0] // 2 * 2, 2), max(size[1] // 2 * 2, 2)
 
 
-def scales(size: Size, passes: int, card: ModelCard) -> tuple[Size, ...]:
+def scales(size: Size, passes: int, card: LTX2Card) -> tuple[Size, ...]:
     """The canvas of each pass: one, or two of which the second has twice the first's sides.
 
     The last canvas is the size rounded up to what the scales can halve to; above the model's positions, the largest

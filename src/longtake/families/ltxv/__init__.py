@@ -7,7 +7,7 @@ from longtake.families.family import Context, Family, Frames, Piece, Work
 from longtake.families.ltxv.describe import describe
 from longtake.families.ltxv.options import LTXVOptions
 from longtake.families.ltxv.plan import LTXVPlan, make_plan
-from longtake.models.registry import ModelCard
+from longtake.models.registry import LTXVCard
 from longtake.settings import Settings
 from longtake.video import OnProgress
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from longtake.families.ltxv.parts import LTXVParts
 
 
-def _load(card: ModelCard, settings: Settings, on_progress: OnProgress) -> "LTXVParts":
+def _load(card: LTXVCard, settings: Settings, on_progress: OnProgress) -> "LTXVParts":
     from longtake.families.ltxv import parts
 
     return parts.load(card, settings, on_progress=on_progress)
@@ -33,7 +33,7 @@ def _generate(work: "Work[LTXVPlan, LTXVParts]", prompt: str, context: Context) 
     return generate.generate(work, prompt, context)
 
 
-FAMILY: "Family[LTXVOptions, LTXVPlan, LTXVParts]" = Family(
+FAMILY: "Family[LTXVOptions, LTXVCard, LTXVPlan, LTXVParts]" = Family(
     name="ltxv",
     Plan=LTXVPlan,
     make_plan=make_plan,

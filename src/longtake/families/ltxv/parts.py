@@ -7,7 +7,7 @@ import torch
 
 from longtake.models import memory
 from longtake.models.parts import load_parts
-from longtake.models.registry import ModelCard
+from longtake.models.registry import LTXVCard
 from longtake.models.t5 import T5TextEncoder
 from longtake.settings import Settings
 from longtake.video import OnProgress, ignore_progress
@@ -22,7 +22,7 @@ class LTXVParts:
     when parts are offloaded.
     """
 
-    card: ModelCard
+    card: LTXVCard
     transformer: Any
     vae: Any
     upsampler: Any | None
@@ -32,7 +32,7 @@ class LTXVParts:
     offload: memory.Offload
 
 
-def load(card: ModelCard, settings: Settings, *, on_progress: OnProgress = ignore_progress) -> LTXVParts:
+def load(card: LTXVCard, settings: Settings, *, on_progress: OnProgress = ignore_progress) -> LTXVParts:
     """Loads a model's parts and places them on the device that the settings choose.
 
     Raises `BadCheckpoint` for parts that are missing or do not fit, `NotSupported` for a device that is not there.

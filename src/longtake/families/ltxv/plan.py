@@ -7,7 +7,7 @@ from typing import Literal
 from longtake.errors import InvalidRequest, NotSupported
 from longtake.families.ltxv.options import LTXVChoices, LTXVOptions, PassOptions
 from longtake.families.ltxv.profiles import NAG_SCALE, Guidance, Profile, profile
-from longtake.models.registry import ModelCard
+from longtake.models.registry import LTXVCard
 from longtake.plans import (
     Plan,
     Size,
@@ -97,7 +97,7 @@ class LTXVPlan(LTXVChoices, Plan):
         return self.reverse
 
 
-def make_plan(options: LTXVOptions, source: VideoInfo, card: ModelCard, seed: int) -> LTXVPlan:
+def make_plan(options: LTXVOptions, source: VideoInfo, card: LTXVCard, seed: int) -> LTXVPlan:
     """The plan of these options. Raises InvalidRequest naming the field that cannot be done."""
     if options.end_image is not None:
         raise NotSupported(f"{card.name} cannot arrive at an end image; the LTX-2.3 models can.", value=card.name)
@@ -192,7 +192,7 @@ class Lengths:
     notes: tuple[str, ...] = ()
 
 
-def lengths_of(options: LTXVOptions, span: Span, card: ModelCard) -> Lengths:
+def lengths_of(options: LTXVOptions, span: Span, card: LTXVCard) -> Lengths:
     """The lengths by whichever way of counting the options ask for."""
     if options.guide != "rgb":
         return guide_lengths(span, options.new_frames or options.num_frames, card)
@@ -201,12 +201,12 @@ def lengths_of(options: LTXVOptions, span: Span, card: ModelCard) -> Lengths:
     return total_lengths(span, options.num_frames, card, options.count_field)
 
 
-def whole_source_lengths(span: Span, new_frames: int, card: ModelCard) -> Lengths:
+def whole_source_lengths(span: Span, new_frames: int, card: LTXVCard) -> Lengths:
     """The lengths where all of the source is shown and `new_frames` are added, however long it is."""
     return _lengths(len(span), clip_length(len(span)), new_frames, len(span) + new_frames, card)
 
 
-def total_lengths(span: Span, num_frames: int, card: ModelCard, count_field: str | None = "num_frames") -> Lengths:
+def total_lengths(span: Span, num_frames: int, card: LTXVCard, count_field: str | None = "num_frames") -> Lengths:
     """The output has exactly `num_frames`: the source trimmed to 8k+1 at its far end, and new frames.
 
     Where that leaves room for fewer than LEAST_NEW_FRAMES, the source's last frames count for half of `num_frames`, the
@@ -229,21 +229,21 @@ def total_lengths(span: Span, num_frames: int, card: ModelCard, count_field: str
     return lengths
 
 
-def guide_lengths(span: Span, num_frames: int, card: ModelCard) -> Lengths:
+def guide_lengths(span: Span, num_frames: int, card: LTXVCard) -> Lengths:
     """Nothing of the source is shown: it guides the first window, and all `num_frames` are made."""
     take = padded_length(num_frames)
     context = clip_length(min(len(span), take, card.window_frames))
     return Lengths(0, context, num_frames, num_frames, take, _windows(take, card))
 
 
-def _lengths(shown: int, context: int, new: int, billed: int, card: ModelCard) -> Lengths:
+def _lengths(shown: int, context: int, new: int, billed: int, card: LTXVCard) -> Lengths:
     if padded_length(context + new) > card.window_frames:
         context = min(context, card.max_context_frames)
     take = padded_length(context + new)
     return Lengths(shown, context, new, billed, take, _windows(take, card))
 
 
-def _windows(take_frames: int, card: ModelCard) -> tuple[Window, ...]:
+def _windows(take_frames: int, card: LTXVCard) -> tuple[Window, ...]:
     total = latent_length(take_frames, card.temporal_compression)
     return windows(total, latent_length(card.window_frames, card.temporal_compression), card.overlap_latents)
 
@@ -291,7 +291,7 @@ def _floor(value: Fraction, step: int) -> int:
     return max(int(value) // step * step, step)
 
 
-def passes_of(options: LTXVOptions, size: Size, card: ModelCard) -> tuple[Pass, ...]:
+def passes_of(options: LTXVOptions, size: Size, card: LTXVCard) -> tuple[Pass, ...]:
     """One pass, or a first at two thirds of the size (a small model: at its own) and a second at twice that."""
     step, native = card.spatial_compression, card.native_short_side
     guidance = guidance_of(options, card)
@@ -309,7 +309,7 @@ def _pass(options: LTXVOptions, schedule: PassOptions, canvas: Size, guidance: G
     return Pass(canvas, schedule.steps, schedule.skip_initial, schedule.skip_final, guidance, acceleration)
 
 
-def guidance_of(options: LTXVOptions, card: ModelCard) -> Profile:
+def guidance_of(options: LTXVOptions, card: LTXVCard) -> Profile:
     """The model's guidance by noise level. A distilled model, as published, makes nothing of a negative prompt: one
     that is to be heeded acts by normalised attention guidance."""
     guidance = profile(card.guidance, options.few_steps)
