@@ -21,7 +21,7 @@ OPEN_TO_ALL = {
 
 NAMES = {*ENDPOINTS, *FAMILIES, *(one.name for one in ENDPOINTS.values())}
 TABLES = {"models/registry.py": "family"}
-"""Where a name stands as the key of a table: the keyword argument that holds it, by file."""
+"""The class attribute that may hold a family's name, by file."""
 
 HOMONYMS = {"sampling/levels.py": {"ltx2"}, "sampling/schedules.py": {"ltx2"}}
 """Words that are a family's name and something else, too: a published schedule is called so."""
@@ -55,9 +55,11 @@ def test_no_endpoint_and_no_family_is_known_by_name(path: Path) -> None:
     known = [f"line {line}: {name}" for name, line in imported(tree) if any(_within(name, one) for one in PRIVATE)]
     assert not known, "modules of single endpoints or families are imported by the tables alone"
     place = str(path.relative_to(ROOT))
-    keyword, names = TABLES.get(place), NAMES - HOMONYMS.get(place, set())
+    attribute, names = TABLES.get(place), NAMES - HOMONYMS.get(place, set())
     allowed = {
-        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == keyword and keyword
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == attribute
     }
     spelled = [
         f"line {node.lineno}: {node.value!r}"
