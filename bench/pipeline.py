@@ -30,7 +30,7 @@ from longtake.families.ltxv.plan import LTXVPlan
 from longtake.media.encode import Encoder
 from longtake.media.formats import recipe
 from longtake.models.registry import card
-from longtake.output.writer import integers
+from longtake.output.writer import as_integers
 from longtake.sampling.resume import NO_RESUME
 from longtake.settings import settings
 from longtake.video import VideoInfo, ignore_progress
@@ -90,7 +90,7 @@ def _ours(models: LTXVParts, plan: LTXVPlan, frames: Any, path: Path) -> float:
         video.write(frames)
         for piece in generate(work, PROMPT, Context(frames)):
             for chunk in piece.frames:
-                video.write(integers(chunk.permute(0, 2, 3, 1).numpy(), False))
+                video.write(as_integers(chunk.permute(0, 2, 3, 1).numpy(), deep=False))
     return starts[-1] - starts[0]
 
 

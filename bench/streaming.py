@@ -24,7 +24,7 @@ from longtake.families.ltxv.generate import generate
 from longtake.media.encode import Encoder
 from longtake.media.formats import recipe
 from longtake.models.registry import card
-from longtake.output.writer import integers
+from longtake.output.writer import as_integers
 from longtake.sampling.resume import NO_RESUME
 from longtake.settings import settings
 from longtake.video import VideoInfo, ignore_progress
@@ -48,7 +48,7 @@ def main() -> None:
     def made() -> Iterator[Any]:
         for piece in generate(work, plan.prompt, Context(frames)):
             for chunk in piece.frames:
-                yield integers(chunk.permute(0, 2, 3, 1).numpy(), False)
+                yield as_integers(chunk.permute(0, 2, 3, 1).numpy(), deep=False)
 
     with tempfile.TemporaryDirectory() as folder:
 

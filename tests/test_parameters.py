@@ -100,9 +100,7 @@ class Odd(BaseModel):
 
 
 MADE_UP: Endpoint[Any, Any] = ENDPOINT
-ODD = replace(
-    MADE_UP, id="made-up/odd", name="odd", Request=Odd, source_field=("video_url",), count_field=None, loras_field=None
-)
+ODD = replace(MADE_UP, id="made-up/odd", name="odd", Request=Odd, source_field=("video_url",), count_field=None)
 
 
 @pytest.fixture

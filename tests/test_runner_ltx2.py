@@ -16,7 +16,7 @@ from longtake.media.formats import OutputType, recipe
 from longtake.media.sound import num_samples
 from longtake.media.source import open_source
 from longtake.models.registry import card, missing
-from longtake.output.soundtrack import FADE
+from longtake.output.soundtrack import FADE_SAMPLES
 from longtake.prepare import Fetcher, Overrides, prepare
 from longtake.runner import Result, Runner
 from longtake.settings import settings
@@ -101,9 +101,9 @@ def test_the_source_is_in_the_output_as_it_was(run: Callable[..., Result], clip:
     assert heard.shape[1] == num_samples(total, RATE)
     length = told.shape[1]
     if direction == "forward":
-        same, new = heard[:, : length - FADE] - told[:, : length - FADE], heard[:, length:]
+        same, new = heard[:, : length - FADE_SAMPLES] - told[:, : length - FADE_SAMPLES], heard[:, length:]
     else:
-        same, new = heard[:, -(length - FADE) :] - told[:, FADE:], heard[:, :-length]
+        same, new = heard[:, -(length - FADE_SAMPLES) :] - told[:, FADE_SAMPLES:], heard[:, :-length]
     assert np.abs(same).max() < 1e-4
     assert np.abs(new).max() > 0.01, "the model makes sound"
 
@@ -118,7 +118,7 @@ def test_a_source_without_sound_gets_silence_for_its_own_part(run: Callable[...,
     result = run(film(tmp_path / "silent.mov", sound=False))
     heard = sound_of(result.path, FRAMES + 16)
     assert result.has_sound
-    assert not heard[:, : num_samples(FRAMES, RATE) - FADE].any()
+    assert not heard[:, : num_samples(FRAMES, RATE) - FADE_SAMPLES].any()
     assert np.abs(heard[:, num_samples(FRAMES, RATE) :]).max() > 1e-3
 
 
@@ -126,7 +126,7 @@ def test_without_audio_the_sources_own_is_kept_and_silence_follows(run: Callable
     result = run(generate_audio=False)
     heard, length = sound_of(result.path, FRAMES + 16), num_samples(FRAMES, RATE)
     told = sound_of(clip, FRAMES)
-    assert np.abs(heard[:, : length - FADE] - told[:, : length - FADE]).max() < 1e-4
+    assert np.abs(heard[:, : length - FADE_SAMPLES] - told[:, : length - FADE_SAMPLES]).max() < 1e-4
     assert not heard[:, length:].any()
 
 

@@ -1,7 +1,7 @@
 """longtake keeps the camera rolling: it extends any video with LTX models, on the user's own hardware.
 
-`extend` makes a video longer, `plan` says what it would do, `load` keeps a model in memory. Importing this package
-loads neither torch nor a model.
+`extend` makes a video longer, `plan` returns the plan that `extend` would carry out, and `load` loads a model once for
+many videos. Importing this package loads neither torch nor a model.
 """
 
 from importlib import import_module

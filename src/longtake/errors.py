@@ -1,16 +1,17 @@
-"""Everything that a user can do wrong, as sentences; and the one place where an error gets fal's type and status."""
+"""Errors with a sentence for the user, fal's error type, an HTTP status and an exit code."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 Loc = tuple[str | int, ...]
+"""Path of a field in a request, as pydantic reports it: ("body", "video", "strength")."""
 
 
 class LongtakeError(Exception):
-    """A failure that is said in one sentence: what was wrong, with which value, what would be right.
+    """An error whose message is one sentence for the user: what is wrong, with which value, and what would be right.
 
-    `loc` names the offending field as pydantic does (`("body", "video", "strength")`), or is empty.
-    `ctx` holds the facts a client may read (limits, supported values); `value` is the offending value.
+    `loc` is the path of the offending field, or empty. `value` is the offending value. `ctx` holds facts for clients,
+    such as limits and supported values. `type` and `status` are fal's error type and the HTTP status.
     """
 
     type: ClassVar[str] = "internal_server_error"
@@ -25,7 +26,7 @@ class LongtakeError(Exception):
         self.ctx = dict(ctx or {})
 
     def detail(self) -> dict[str, Any]:
-        """One entry of fal's `detail` list: {loc, msg, type, url, input[, ctx]}."""
+        """Returns the error as an entry of fal's `detail` list: {loc, msg, type, url, input[, ctx]}."""
         entry: dict[str, Any] = {
             "loc": list(self.loc or ("body",)),
             "msg": self.message,
@@ -37,7 +38,7 @@ class LongtakeError(Exception):
 
 
 class InvalidRequest(LongtakeError):
-    """A field whose value cannot be done."""
+    """The request has a value that cannot be used."""
 
     type = "value_error"
     status = 422
@@ -45,42 +46,50 @@ class InvalidRequest(LongtakeError):
 
 
 class NotSupported(InvalidRequest):
-    """Asked for something that this installation does not have."""
+    """The request needs something that this installation does not have."""
 
     type = "feature_not_supported"
 
 
 class DownloadFailed(InvalidRequest):
+    """A file that the request names could not be downloaded."""
+
     type = "file_download_error"
 
 
 class FileTooLarge(InvalidRequest):
+    """A file has more bytes than the limit."""
+
     type = "file_too_large"
 
 
 class UnsupportedVideo(InvalidRequest):
-    """Not a video that can be read: wrong kind, broken, or hostile."""
+    """A file is not a readable video: another kind of file, damaged, or hostile."""
 
     type = "unsupported_video_format"
 
 
 class UnsupportedImage(InvalidRequest):
-    """Not a picture that can be read."""
+    """A file is not a readable picture."""
 
     type = "unsupported_image_format"
 
 
 class VideoTooLong(InvalidRequest):
+    """A source lasts longer than the limit."""
+
     type = "video_duration_too_long"
 
 
 class VideoTooLarge(InvalidRequest):
-    """More pixels than the limit."""
+    """A source's frames have more pixels than the limit."""
 
     type = "image_too_large"
 
 
 class ContentPolicyViolation(InvalidRequest):
+    """The safety checker flagged a new frame."""
+
     type = "content_policy_violation"
 
     def __init__(self) -> None:
@@ -91,26 +100,26 @@ class ContentPolicyViolation(InvalidRequest):
 
 
 class BadCheckpoint(LongtakeError):
-    """A model or adapter file that is missing, malformed, or does not fit."""
+    """A model or adapter file is missing, malformed, or does not fit the model."""
 
     exit_code = 3
 
 
 class ExpansionFailed(LongtakeError):
-    """The language model's server did not answer as it should."""
+    """The language model's server failed or gave an unusable answer."""
 
     type = "downstream_service_error"
     status = 400
 
 
 class DiskFull(LongtakeError):
-    """A file could not be written for want of room."""
+    """A file could not be written because the disk is full."""
 
     status = 507
 
 
 class Cancelled(LongtakeError):
-    """The caller asked to stop; the work stopped within one step."""
+    """The caller cancelled the request."""
 
     type = "client_cancelled"
     status = 499

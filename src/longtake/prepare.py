@@ -1,4 +1,4 @@
-"""Hops 2 and 3 of a request: its video becomes an open source, and both become a job with a plan. Without torch."""
+"""Prepares a request: fetches and opens its video, and plans the work (hops 2 and 3). Imports no torch."""
 
 import secrets
 import tempfile
@@ -25,15 +25,14 @@ from longtake.plans import Plan, PlannedAdapter
 from longtake.settings import Settings
 
 LARGEST_SEED = 2**31 - 1
-"""The largest seed that is drawn: every client can hold it."""
+"""Upper bound of the seeds that are drawn; every client's integer type can hold it."""
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A request that is ready to be carried out: its open source, the model, what will be done, and the end image
-    [H, W, 3] where the plan has one."""
+    """A request that is ready to run. `end_image` is [H, W, 3], or None if the plan has none."""
 
     endpoint: Endpoint[Any, Any]
     card: ModelCard
@@ -44,10 +43,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Overrides:
-    """Wishes of the command line and the library beyond a request's fields; None leaves it to the request.
+    """Values from the command line or the library that replace a request's options; None leaves an option unchanged.
 
-    `new_frames`: the whole source is kept and so many frames are added. `own_rate`: the output plays at the source's
-    rate. `seed`: for a request without a field for it. `adapters` are applied before the request's own.
+    `new_frames`: the whole source is kept and this number of frames is added. `own_rate`: the output plays at the
+    source's rate. `adapters` are added before the request's own.
     """
 
     new_frames: int | None = None
@@ -59,7 +58,7 @@ class Overrides:
     write_mode: WriteMode | None = None
 
     def apply(self, options: OptionsT) -> OptionsT:
-        """The options of a request with these wishes in place of its own."""
+        """Returns a request's options with these values in place of its own."""
         return replace(
             options,
             new_frames=options.new_frames if self.new_frames is None else self.new_frames,
@@ -78,11 +77,11 @@ def _no_file(url: str) -> Path | None:
 
 @dataclass(frozen=True)
 class Fetcher:
-    """The way to the files that a request names.
+    """Fetches the files that a request names.
 
-    `allow_local`: they may be paths of this machine. `own_file(url)` finds the file of an address that is this
-    server's own. `transport` makes the downloads. They are kept in `folder`, and not fetched again; without one, in a
-    folder that goes with the job.
+    `allow_local` permits paths of this machine. `own_file(url)` returns the path of a file that this server stores
+    itself, or None. `transport` makes the HTTP requests. Downloads are saved in `folder` and not fetched again; without
+    a folder they are deleted with the job.
     """
 
     allow_local: bool = False
@@ -91,7 +90,7 @@ class Fetcher:
     folder: Path | None = None
 
     def fetch(self, url: str, name: str, home: Path, settings: Settings) -> Path:
-        """The file of an address, as `name` in the folder `home` where it is downloaded."""
+        """Returns the local path of a URL's file; a download is saved as `name` in the folder `home`."""
         own = self.own_file(url)
         if own is not None:
             return own
@@ -118,16 +117,16 @@ def prepare(
     fetcher: Fetcher = Fetcher(),
     plan: Plan | None = None,
 ) -> Iterator[Job]:
-    """Fetches and opens what the request names and plans the work; the source closes with the block.
+    """Yields the job of a request: its files fetched, its source open until the block ends, its work planned.
 
-    A request without a seed gets one here, so that the plan fixes it. `plan` is that of an earlier try, to be carried
-    out again. Raises LongtakeError naming the field.
+    A request without a seed gets a random one, which the plan records. With `plan`, the plan of an earlier attempt, no
+    new plan is made. Raises LongtakeError whose `loc` is the offending field.
     """
     check_family(endpoint, card)
     limits = Limits(max_pixels=settings.max_source_pixels, max_duration_s=settings.max_source_duration_s)
     with ExitStack() as stack:
         home = fetcher.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="longtake-")))
-        with naming(endpoint.source_field):
+        with errors_at(endpoint.source_field):
             video = fetcher.fetch(endpoint.source_url(request), "source", home, settings)
             source = stack.enter_context(open_source(video, limits=limits))
         options = overrides.apply(endpoint.options(request, source.facts))
@@ -139,14 +138,17 @@ def prepare(
         check_parts(endpoint, plan, card, settings)
         image = None
         if options.end_image is not None:
-            with naming((str(endpoint.end_image_field),), in_message=True):
+            with errors_at((str(endpoint.end_image_field),), in_message=True):
                 image = open_still(fetcher.fetch(options.end_image, "end_image", home, settings), limits=limits)
         yield Job(endpoint, card, source, plan, image)
 
 
 @contextmanager
-def naming(field: Loc, *, in_message: bool = False) -> Iterator[None]:
-    """Gives an error that comes out of the block the field it is about; `in_message`: in its sentence too."""
+def errors_at(field: Loc, *, in_message: bool = False) -> Iterator[None]:
+    """Sets `field` as the location of a LongtakeError raised in the block, unless the error has a location.
+
+    With `in_message`, the error's sentence also begins with the field.
+    """
     try:
         yield
     except LongtakeError as error:
@@ -158,7 +160,7 @@ def naming(field: Loc, *, in_message: bool = False) -> Iterator[None]:
 
 
 def check_family(endpoint: Endpoint[Any, Any], card: ModelCard) -> None:
-    """Raises InvalidRequest where the endpoint's parameters are not this model's."""
+    """Raises InvalidRequest if the model is not of the endpoint's family."""
     if card.family != endpoint.family.name:
         able = [name for name, other in CARDS.items() if other.family == endpoint.family.name]
         raise InvalidRequest(
@@ -170,9 +172,10 @@ def check_family(endpoint: Endpoint[Any, Any], card: ModelCard) -> None:
 
 
 def check_parts(endpoint: Endpoint[Any, Any], plan: Plan, card: ModelCard, settings: Settings) -> None:
-    """Raises NotSupported, naming the field, for what the plan needs beside the model and this machine lacks.
+    """Raises NotSupported if this machine lacks an upsampler or an adapter that the plan needs; the error names the
+    request's field.
 
-    Where the model itself is not here its loading says so; a plan can be made all the same.
+    Nothing is raised if the model itself is missing: it can still be planned for, and loading it reports the error.
     """
     if missing(card, settings):
         return

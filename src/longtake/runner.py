@@ -1,4 +1,4 @@
-"""A job becomes a file: the only place that knows the whole way. Hops 4 to 8 of a request."""
+"""Carries out jobs: context, generation, frames, joining and the output file (hops 4 to 8 of a request)."""
 
 import gc
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from longtake.media.source import open_source
 from longtake.models.lora_files import Fetch
 from longtake.models.loras import LoraCache, applied, load_adapters
 from longtake.models.registry import ModelCard
-from longtake.output.joining import Joining
-from longtake.output.soundtrack import context_part
+from longtake.output.joining import Joiner
+from longtake.output.soundtrack import context_sound
 from longtake.output.source_frames import source_sound
 from longtake.output.writer import ProgressRelay, video_writer
 from longtake.plans import Plan
@@ -29,13 +29,17 @@ from longtake.settings import Settings
 from longtake.video import OnProgress, Progress, VideoInfo, ignore_progress
 
 IMAGE_CRF = 33
-"""The end image goes through H.264 at this constant rate factor: the model learned from frames of videos."""
+"""Constant rate factor at which the end image is compressed with H.264, because the model was trained on video
+frames."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """The finished video: the file, the plan it followed, `facts` as read back from the file, and `notes`, sentences on
-    what differs from the request or was left out."""
+    """A finished video.
+
+    `facts` are read back from the finished file. `prompt` is the one that was used, after expansion. `notes` are
+    sentences for the user about what differs from the request or was left out.
+    """
 
     path: Path
     content_type: str
@@ -48,7 +52,7 @@ class Result:
     notes: tuple[str, ...]
 
     def response(self, url: str) -> dict[str, Any]:
-        """The endpoint's answer as JSON: the file under this address, and its facts."""
+        """Returns the endpoint's JSON response, with `url` as the address of the file."""
         facts = self.facts
         video = {
             "url": url,
@@ -65,9 +69,10 @@ class Result:
 
 
 class Runner:
-    """Carries out jobs, one after the other, and keeps the loaded model and the adapters read last.
+    """Carries out jobs one at a time and caches the loaded model and recently read adapters.
 
-    `fetch` downloads LoRA files that a request names by URL; `any_path`: they may lie anywhere on this machine.
+    `fetch` downloads LoRA files that requests name by URL; without it such requests fail. With `any_path`, LoRA paths
+    may be anywhere on this machine instead of below the LoRA folder.
     """
 
     def __init__(self, settings: Settings, *, fetch: Fetch | None = None, any_path: bool = False) -> None:
@@ -78,7 +83,7 @@ class Runner:
         self._parts: Parts | None = None
 
     def load(self, card: ModelCard, on_progress: OnProgress = ignore_progress) -> Parts:
-        """The parts of a model, loaded where it is not the one in memory."""
+        """Returns the parts of a model. If another model is in memory, it is released first."""
         if self._parts is None or self._parts.card != card:
             self.release()
             on_progress(Progress("load", 0, 1))
@@ -86,7 +91,7 @@ class Runner:
         return self._parts
 
     def release(self) -> None:
-        """Frees the memory of the loaded model."""
+        """Frees the memory of the loaded model, if there is one."""
         self._parts = None
         gc.collect()
         if torch.cuda.is_available():
@@ -95,33 +100,33 @@ class Runner:
     def run(
         self, job: Job, path: Path, *, on_progress: OnProgress = ignore_progress, resume: Resume = NO_RESUME
     ) -> Result:
-        """Carries out a job and writes the video to `path`, which appears whole or not at all.
+        """Carries out a job and returns the result. The video appears at `path` only when it is complete.
 
-        `on_progress` is called at every step, and cancels the work by raising. What is finished is saved in `resume`,
-        and the same plan carried out again goes on from there, to the same bits.
+        `on_progress` is called at every step and can cancel the job by raising an exception. Finished windows are saved
+        in `resume`; a later run of the same plan with it continues after them and produces the same bits.
         """
         plan, family, progress = job.plan, job.endpoint.family, ProgressRelay(on_progress)
-        # Before the model: an adapter that is not to be had says so at once.
+        # Adapters are read before the model, so that a missing one fails at once.
         adapters = load_adapters(
             plan.adapters, job.card, self._settings, self._adapters, fetch=self._fetch, any_path=self._any_path
         )
         parts = self.load(job.card, progress)
         checker, safety_note = safety_checker(self._settings) if plan.check_safety else (None, None)
-        own_sound = source_sound(job.source, plan)
-        has_sound = plan.makes_sound or own_sound is not None
+        sound = source_sound(job.source, plan)
+        has_sound = plan.makes_sound or sound is not None
         with (
             applied(parts.transformer, adapters) as set_pass,
             torch.inference_mode(),
             video_writer(path, plan, has_sound=has_sound, progress=progress) as writer,
         ):
             work: Work[Any, Any] = Work(plan, parts, self._settings, resume, progress, set_pass)
-            joining = Joining(plan, job.source, own_sound, writer, checker, progress)
-            frames = joining.begin()
+            joiner = Joiner(plan, job.source, sound, writer, checker, progress)
+            frames = joiner.start()
             joint = frames[0 if plan.source_last else -1]
             progress(Progress("prompt", 0, 1))
             prompt, expansion_note = resume.prompt(lambda: family.expand(work, joint))
-            context = Context(frames[: plan.context_frames], context_part(own_sound, plan), end_image(job))
-            joining.end(family.generate(work, prompt, context), joint)
+            context = Context(frames[: plan.context_frames], context_sound(sound, plan), end_image(job))
+            joiner.finish(family.generate(work, prompt, context), joint)
         with open_source(path) as file:
             facts = file.facts
         return Result(
@@ -138,7 +143,8 @@ class Runner:
 
 
 def end_image(job: Job) -> Frames | None:
-    """The picture to arrive at, covering the output's size [H, W, 3], with the traces of compression."""
+    """Returns the end image scaled and cropped to the output's size [H, W, 3] and compressed like a video frame, or
+    None if the job has none."""
     if job.end_image is None:
         return None
     covering = ImageOps.fit(Image.fromarray(job.end_image), job.plan.size)

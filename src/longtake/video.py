@@ -1,4 +1,4 @@
-"""What is known of a video: the facts of a source, a range of its frames, and the progress of work on it."""
+"""Facts about a video file, ranges of its frames, and progress reports."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,11 +6,12 @@ from fractions import Fraction
 from typing import Literal
 
 Transfer = Literal["sdr", "pq", "hlg"]
+"""Transfer function: standard dynamic range, or one of the two HDR curves (SMPTE ST 2084, ARIB STD-B67)."""
 
 
 @dataclass(frozen=True)
 class SoundInfo:
-    """The sound of a source, as stored: `rate` in Hz, `layout` in FFmpeg's names (mono, stereo, 5.1)."""
+    """A file's sound as stored: `rate` in Hz, `layout` by its FFmpeg name (mono, stereo, 5.1)."""
 
     rate: int
     channels: int
@@ -19,11 +20,11 @@ class SoundInfo:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """A probed video.
+    """Facts about a video file.
 
-    `width, height` are those a viewer sees: after rotation, mirroring and pixel aspect. `rate` is exact, and
-    `num_frames` counts frames on the constant clock of that rate: for a variable-rate file the frames shown at
-    n / rate, else the stored ones.
+    `width` and `height` are in pixels as displayed, after rotation, mirroring and pixel aspect. `rate` is the exact
+    number of frames per second. `num_frames` counts stored frames; for a variable-rate file it counts the frames shown
+    on a constant clock of `rate`. `rotation` is in degrees. `sound` is None for a silent file.
     """
 
     container: str
@@ -48,7 +49,7 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class Span:
-    """Frames [start, stop) of a source on the clock of `rate`, in that order or backwards."""
+    """Frames [start, stop) of a video sampled at `rate` frames per second; played backwards if `reverse`."""
 
     start: int
     stop: int
@@ -59,7 +60,7 @@ class Span:
         return self.stop - self.start
 
     def tail(self, count: int) -> "Span":
-        """The last `count` frames in playing order: those next to the joint."""
+        """Returns the last `count` frames in playing order."""
         if self.reverse:
             return Span(self.start, self.start + count, self.rate, True)
         return Span(self.stop - count, self.stop, self.rate)
@@ -67,7 +68,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the work stands: `stage` by name, step `step` of `steps`, window `window` of `windows` (from 1)."""
+    """Progress of a job: step `step` (from 0) of `steps` in `stage`, window `window` (from 1) of `windows`."""
 
     stage: str
     step: int
@@ -87,11 +88,11 @@ STAGES = {
     "reversing": "Writing backwards",
     "fetch": "Fetching",
 }
-"""What people read of each stage; the first word of `Progress.stage` names it."""
+"""Stage -> its name for users. The key is the first word of `Progress.stage`."""
 
 OnProgress = Callable[[Progress], None]
-"""Told of every step; it cancels the work by raising `Cancelled`."""
+"""Callback for every step of a job. It cancels the job by raising an exception."""
 
 
 def ignore_progress(_: Progress) -> None:
-    """The listener of whoever does not listen."""
+    """Does nothing; the default progress callback."""

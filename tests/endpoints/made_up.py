@@ -77,7 +77,6 @@ ENDPOINT = Endpoint(
     source_field=("footage", "address"),
     count_field="length",
     end_image_field="picture",
-    loras_field="adapters",
 )
 
 if __name__ == "__main__":

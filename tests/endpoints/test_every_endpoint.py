@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import numpy as np
 import pytest
@@ -33,10 +33,9 @@ EVERY = pytest.mark.parametrize("one", ENDPOINTS.values(), ids=lambda one: one.n
 
 
 def needed(one: Endpoint[Any, Any]) -> dict[str, Any]:
-    """A value for each list that a request needs beside its prompt and its source."""
-    return {
-        name: [] for name, info in one.Request.model_fields.items() if info.is_required() and name == one.loras_field
-    }
+    """An empty list for each required list of the request."""
+    fields = one.Request.model_fields.items()
+    return {name: [] for name, info in fields if info.is_required() and get_origin(info.annotation) is list}
 
 
 @pytest.fixture(params=ENDPOINTS.values(), ids=lambda one: one.name)
@@ -89,14 +88,7 @@ def test_its_source_is_a_field_of_its_request(one: Endpoint[Any, Any]) -> None:
 
 @EVERY
 def test_the_fields_it_names_are_its_request_s_own(one: Endpoint[Any, Any]) -> None:
-    names = {
-        one.count_field,
-        *one.rate_fields,
-        one.match_rate_field,
-        one.second_pass_field,
-        one.end_image_field,
-        one.loras_field,
-    }
+    names = {one.count_field, *one.rate_fields, one.match_rate_field, one.second_pass_field, one.end_image_field}
     names |= {one.output_fields.type, one.output_fields.quality, one.output_fields.write_mode}
     assert names - {None} <= set(one.Request.model_fields)
     image = {} if one.end_image_field is None else {one.end_image_field: "a picture"}

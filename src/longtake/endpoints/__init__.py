@@ -1,4 +1,4 @@
-"""The endpoints by their ids: each in one file."""
+"""The table of endpoints by id. Each endpoint is defined in a file of its own."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -11,7 +11,7 @@ from longtake.settings import Settings
 
 __all__ = ["DEFAULT", "ENDPOINTS", "Endpoint", "Prices", "by_id", "endpoint", "prices"]
 
-FILES = (
+MODULES = (
     "ltxv097",
     "ltxv097_dev",
     "ltxv097_distilled",
@@ -21,25 +21,27 @@ FILES = (
     "ltx23_quality",
     "ltx23_seconds",
 )
-"""The files of this folder that hold an endpoint each, in the order in which people read of them."""
+"""Modules of this folder that define an endpoint, in the order in which help and documents list them."""
 
 
-def _of(file: str) -> Endpoint[Any, Any]:
-    found: Endpoint[Any, Any] = import_module(f"longtake.endpoints.{file}").ENDPOINT
+def _endpoint_of(module: str) -> Endpoint[Any, Any]:
+    found: Endpoint[Any, Any] = import_module(f"longtake.endpoints.{module}").ENDPOINT
     return found
 
 
-ENDPOINTS: dict[str, Endpoint[Any, Any]] = {one.id: one for one in map(_of, FILES)}
-if len({one.name for one in ENDPOINTS.values()}) != len(FILES):
+ENDPOINTS: dict[str, Endpoint[Any, Any]] = {one.id: one for one in map(_endpoint_of, MODULES)}
+if len({one.name for one in ENDPOINTS.values()}) != len(MODULES):
     raise ValueError("Two endpoints have the same id or name.")
 
 DEFAULT = "0.9.8"
-"""The endpoint of the command line and the library where none is named."""
+"""Short name of the endpoint that the command line and the library use by default."""
 
 
 def endpoint(name: str | None) -> Endpoint[Any, Any]:
-    """The endpoint with this id, else with this short name (`0.9.8`), else the one whose id holds this part; for None
-    the default."""
+    """Returns the endpoint with this id or short name (`0.9.8`), else the one whose id contains `name`.
+
+    None returns the default. Raises InvalidRequest if no endpoint, or more than one, matches.
+    """
     name = DEFAULT if name is None else name
     exact = [one for one in ENDPOINTS.values() if name in (one.id, one.name)]
     found = exact or [one for one in ENDPOINTS.values() if name and name in one.id]
@@ -53,8 +55,10 @@ def endpoint(name: str | None) -> Endpoint[Any, Any]:
 
 
 def by_id(named: Mapping[str, Any]) -> dict[str, Any]:
-    """A mapping by endpoint with each name as the endpoint's id. Raises InvalidRequest for a name of none, and for two
-    names of one endpoint."""
+    """Returns the mapping with endpoint ids as keys, from keys that `endpoint` accepts.
+
+    Raises InvalidRequest if a key matches no endpoint, or if two keys match the same one.
+    """
     found = {name: endpoint(name).id for name in named}
     twice = [name for name, one in found.items() if list(found.values()).count(one) > 1]
     if twice:
@@ -63,7 +67,7 @@ def by_id(named: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def prices(settings: Settings) -> Prices:
-    """The operator's prices by endpoint id. Raises InvalidRequest for a price of no endpoint."""
+    """Returns the operator's prices by endpoint id. Raises InvalidRequest for an id that no endpoint has."""
     unknown = [name for name in settings.prices if name not in ENDPOINTS]
     if unknown:
         raise InvalidRequest(

@@ -1,4 +1,4 @@
-"""An endpoint as an object: its schema, its models, its price, and the way from a request to a plan."""
+"""The definition of an endpoint: its request and response, its models, its price and its mapping to a plan."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 @dataclass(frozen=True)
 class OutputFields:
-    """The fields of a request that say how its file is written; None where it has none for that."""
+    """Names of the request's fields that choose the output file's format; None for a field it does not have."""
 
     type: str | None = None
     quality: str | None = None
@@ -30,11 +30,16 @@ class OutputFields:
 class Endpoint(Generic[RequestT, OptionsT]):
     """One HTTP endpoint.
 
-    `name` is short, for the command line. `models`: the published model, and the embedded one that stands in for it.
-    `options(request, source)` maps a request's fields onto the family's options. The others name fields of the request;
-    None or empty where it has none: `source` (a path) the video; `count` how many frames or seconds there are; `rates`
-    how fast they play; `matches_rate` that the source's rate stays; `second_pass` that there are two passes;
-    `end_image` the picture to arrive at; `loras` the list of LoRAs; `output` how the file is written.
+    `name` is the short name for the command line. `models` are the published model and the embedded one that stands in
+    for it. `options(request, source)` maps a request onto the family's options. The `..._field` attributes name fields
+    of the request; None or empty if it has no such field:
+
+    - `source_field`: path of the field with the video's URL
+    - `count_field`: number of frames or seconds
+    - `rate_fields`: frame rate of the output
+    - `match_rate_field`: true keeps the source's frame rate
+    - `second_pass_field`: true asks for two passes
+    - `end_image_field`: URL of the end image
     """
 
     id: str
@@ -52,27 +57,26 @@ class Endpoint(Generic[RequestT, OptionsT]):
     match_rate_field: str | None = None
     second_pass_field: str | None = None
     end_image_field: str | None = None
-    loras_field: str | None = None
     output_fields: OutputFields = OutputFields()
 
     def source_url(self, request: RequestT) -> str:
-        """The address of the video to extend."""
+        """Returns the URL or path of the video to extend."""
         value: Any = request
         for name in self.source_field:
             value = getattr(value, name)
         return str(value)
 
     def card(self, settings: Settings) -> ModelCard:
-        """The model that does a request: the published one where its files are here, otherwise the stand-in."""
+        """Returns the published model if its files are installed, otherwise the stand-in."""
         own, stand_in = (card(name) for name in self.models)
         return stand_in if missing(own, settings) else own
 
     def plan(self, options: OptionsT, source: VideoInfo, card: ModelCard, seed: int, prices: Prices) -> Plan:
-        """The plan of these options, with its price. Raises InvalidRequest naming a field that cannot be done."""
+        """Returns the plan of these options, with its price. Raises InvalidRequest that names the offending field."""
         plan: Plan = replace(self.family.make_plan(options, source, card, seed), endpoint=self.id)
         return self.tariff.priced(prices.get(self.id)).bill(plan)
 
     def respond(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The response as JSON, from those of the values that the endpoint answers with."""
+        """Returns the response as JSON values. Values that the endpoint's response does not have are dropped."""
         answer: dict[str, Any] = self.Response.model_validate(values).model_dump(mode="json")
         return answer

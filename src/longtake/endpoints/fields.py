@@ -1,4 +1,4 @@
-"""Fields and shapes that endpoints of several families share, as published."""
+"""Request and response fields shared by the endpoints of all families."""
 
 from typing import Annotated, Any
 
@@ -9,7 +9,7 @@ from longtake.plans import PlannedAdapter
 
 VIDEO_FIELD: dict[str, Any] = {"ui": {"field": "video"}}
 IMAGE_FIELD: dict[str, Any] = {"ui": {"field": "image"}}
-"""JSON schema of a string field that holds the URL of a video or an image, so that forms show it as one."""
+"""Extra JSON schema of a field with the URL of a video or an image, so that forms show a media input."""
 
 LEAST_SEED, MOST_SEED = -(2**63), 2**64 - 1
 
@@ -43,13 +43,13 @@ def _in_range(seed: int | None) -> int | None:
 
 
 Seed = Annotated[int | None, AfterValidator(_in_range)]
-"""A seed; None draws one."""
+"""A seed; None draws a random one."""
 
 LORAS = "LoRA weights to use for generation"
 
 
 def planned_loras(loras: list[LoRAWeight], passes: int = 2) -> tuple[PlannedAdapter, ...]:
-    """A request's LoRAs as adapters of a plan, with the same scale in every pass."""
+    """Returns a request's LoRAs as planned adapters, with the same scale in every pass."""
     return tuple(
         PlannedAdapter(lora.path, (lora.scale,) * passes, ("body", "loras", index, "path"), lora.weight_name)
         for index, lora in enumerate(loras)

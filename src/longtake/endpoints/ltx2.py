@@ -1,23 +1,24 @@
-"""Fields that the endpoints of LTX-2.3 share, as published, and how they map onto the family's options."""
+"""Request fields shared by the endpoints of LTX-2.3, and their mapping onto the family's options."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, Discriminator, Field, Tag
 
 from longtake.endpoints.fields import IMAGE_FIELD, VIDEO_FIELD, VideoFile
 from longtake.errors import Loc
+from longtake.families.ltx2.options import Direction, LTX2Options, Modality
 from longtake.media.formats import OutputType, Quality, WriteMode
 from longtake.plans import Plan, PlannedAdapter, Size
 
 RENOISE = 0.25
-"""`use_restart_sampling`: the share of noise that each step takes away further and puts back."""
+"""Share of noise that every step removes and adds again when `use_restart_sampling` is on."""
 
 DISTILL = "distill"
-"""The model's own adapter that makes it need fewer steps."""
+"""Name of the model's own adapter that lets it work in fewer steps."""
 
 CAMERA = "camera_"
-"""The names of the model's own camera adapters begin with this."""
+"""Prefix of the names of the model's own camera adapters."""
 
 VideoPreset = Literal["auto", "square_hd", "square", "portrait_4_3", "portrait_16_9", "landscape_4_3", "landscape_16_9"]
 PRESETS: dict[str, Size] = {
@@ -33,7 +34,7 @@ CameraLoRA = Literal["dolly_in", "dolly_out", "dolly_left", "dolly_right", "jib_
 
 
 class ImageSize(BaseModel):
-    """A size of one's own."""
+    """A custom size."""
 
     width: int = Field(512, ge=64, le=4096, description="The width of the generated image.")
     height: int = Field(512, ge=64, le=4096, description="The height of the generated image.")
@@ -71,8 +72,8 @@ VideoUrl = Annotated[
         examples=["https://v3b.fal.media/files/b/0a8824b1/sdm0KfmenrlywesfzY1Y1_if6euPp1.mp4"],
     ),
 ]
-Direction = Annotated[
-    Literal["forward", "backward"],
+ExtendDirection = Annotated[
+    Direction,
     Field(
         description="Direction to extend the video. 'forward' extends from the end of the video, 'backward' extends "
         "from the beginning.",
@@ -131,40 +132,88 @@ class Response(BaseModel):
     prompt: str = Field(description="The prompt used for the generation.")
 
 
-def size_of(asked: ImageSize | str) -> Size | None:
-    """(width, height) as asked; None for `auto`, the source's."""
-    match asked:
+class ExtendRequest(Protocol):
+    """The fields that the requests of the LTX-2.3 endpoints have in common."""
+
+    prompt: str
+    negative_prompt: str
+    seed: int | None
+    enable_prompt_expansion: bool
+    enable_safety_checker: bool
+    num_frames: int
+    end_image_url: str | None
+    end_image_strength: float
+    video_quality: Quality
+    video_write_mode: WriteMode
+    sync_mode: bool
+    extend_direction: Direction
+    num_context_frames: int
+    match_input_fps: bool
+    generate_audio: bool
+    num_inference_steps: int
+    video_strength: float
+
+    @property
+    def model_fields_set(self) -> set[str]:
+        """Names of the fields that the client sent."""
+
+
+def shared_options(
+    request: ExtendRequest, *, size: ImageSize | VideoPreset, fps: float, video: Modality, audio: Modality
+) -> LTX2Options:
+    """Returns the family's options of the shared fields, with this guidance of video and audio."""
+    return LTX2Options(
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        seed=request.seed,
+        expand_prompt=request.enable_prompt_expansion,
+        check_safety=request.enable_safety_checker,
+        num_frames=request.num_frames,
+        end_image=request.end_image_url,
+        end_image_strength=request.end_image_strength,
+        quality=request.video_quality,
+        write_mode=request.video_write_mode,
+        sync_mode=request.sync_mode,
+        direction=request.extend_direction,
+        context_frames=request.num_context_frames,
+        context_field="num_context_frames" if "num_context_frames" in request.model_fields_set else None,
+        size=size_of(size),
+        frame_rate=None if request.match_input_fps else fps,
+        sound=request.generate_audio,
+        steps=request.num_inference_steps,
+        strength=request.video_strength,
+        video=video,
+        audio=audio,
+    )
+
+
+def size_of(size: ImageSize | VideoPreset) -> Size | None:
+    """Returns (width, height) in pixels; None for `auto`, the source's size."""
+    match size:
         case ImageSize(width=width, height=height):
             return width, height
         case preset:
             return PRESETS.get(str(preset))
 
 
-def frame_rate(fps: float, match_input_fps: bool) -> float | None:
-    """The rate of the output; None for the source's own."""
-    return None if match_input_fps else fps
-
-
-def context_field(request: BaseModel, name: str = "num_context_frames") -> str | None:
-    """The field that asks for the context, None where the client did not send it."""
-    return name if name in request.model_fields_set else None
-
-
 def camera_adapter(movement: str, scale: float) -> tuple[PlannedAdapter, ...]:
-    """The model's adapter of a camera movement; nothing for `none`."""
+    """Returns the model's adapter for a camera movement; empty for `none`."""
     if movement == "none":
         return ()
     return (PlannedAdapter(f"{CAMERA}{movement}", (scale, scale), ("body", "camera_lora"), own=True),)
 
 
 def distill_adapter(scales: Sequence[float], fields: Sequence[str] = ()) -> tuple[PlannedAdapter, ...]:
-    """The model's distill adapter with these scales in the first and second pass. `fields` are those that ask for them;
-    none where the endpoint itself does."""
-    asking = next((name for name, scale in zip(fields, scales, strict=False) if scale), None)
-    field: Loc = ("body",) if asking is None else ("body", asking)
+    """Returns the model's distill adapter with the scales of the first and second pass.
+
+    `fields` are the request's fields that hold the scales; empty if the endpoint fixes them. Errors about the adapter
+    name the first field with a scale above 0.
+    """
+    name = next((name for name, scale in zip(fields, scales, strict=False) if scale), None)
+    field: Loc = ("body",) if name is None else ("body", name)
     return (PlannedAdapter(DISTILL, tuple(scales), field, own=True),)
 
 
 def has_lora(plan: Plan) -> bool:
-    """True if an adapter is applied that the user asked for: a LoRA, or a camera movement."""
+    """True if the plan applies an adapter that the user chose: a LoRA or a camera movement."""
     return any(not adapter.own or adapter.source.startswith(CAMERA) for adapter in plan.adapters)

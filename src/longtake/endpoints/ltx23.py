@@ -1,5 +1,6 @@
 """`fal-ai/ltx-2.3-22b/extend-video`: LTX-2.3 22B, picture and sound, forward or backward."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 from pydantic import BaseModel, Field
@@ -127,7 +128,7 @@ class Request(BaseModel):
     distill_lora_second_pass_scale: float = Field(
         0.5, ge=0, le=1, description="The scale of the distill LoRA to use for the second and subsequent passes."
     )
-    extend_direction: ltx2.Direction = "forward"
+    extend_direction: ltx2.ExtendDirection = "forward"
     num_context_frames: int = Field(25, ge=0, le=121, description=ltx2.CONTEXT_FRAMES)
     video_strength: ltx2.VideoStrength = 1
     audio_strength: float = Field(
@@ -141,50 +142,32 @@ class Request(BaseModel):
 
 
 def options(request: Request, source: VideoInfo) -> LTX2Options:
-    """The request as the family's options."""
+    """Maps the request onto the family's options."""
+    video = Modality(
+        cfg=request.video_cfg_scale,
+        stg=request.video_stg_scale,
+        modality=request.video_modality_scale,
+        rescale=request.video_rescaling_scale,
+    )
+    audio = Modality(
+        cfg=request.audio_cfg_scale,
+        stg=request.audio_stg_scale,
+        modality=request.audio_modality_scale,
+        rescale=request.audio_rescaling_scale,
+    )
     distill = (request.distill_lora_first_pass_scale, request.distill_lora_second_pass_scale)
-    return LTX2Options(
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
-        seed=request.seed,
-        expand_prompt=request.enable_prompt_expansion,
-        check_safety=request.enable_safety_checker,
-        num_frames=request.num_frames,
-        end_image=request.end_image_url,
-        end_image_strength=request.end_image_strength,
+    return replace(
+        ltx2.shared_options(request, size=request.video_size, fps=request.fps, video=video, audio=audio),
         adapters=(
             *ltx2.camera_adapter(request.camera_lora, request.camera_lora_scale),
             *ltx2.distill_adapter(distill, ("distill_lora_first_pass_scale", "distill_lora_second_pass_scale")),
         ),
         acceleration=request.acceleration,
         output=request.video_output_type,
-        quality=request.video_quality,
-        write_mode=request.video_write_mode,
-        sync_mode=request.sync_mode,
-        direction=request.extend_direction,
-        context_frames=request.num_context_frames,
-        context_field=ltx2.context_field(request),
-        size=ltx2.size_of(request.video_size),
-        frame_rate=ltx2.frame_rate(request.fps, request.match_input_fps),
-        sound=request.generate_audio,
         multiscale=request.use_multiscale,
-        steps=request.num_inference_steps,
         scheduler=request.scheduler,
-        video=Modality(
-            cfg=request.video_cfg_scale,
-            stg=request.video_stg_scale,
-            modality=request.video_modality_scale,
-            rescale=request.video_rescaling_scale,
-        ),
-        audio=Modality(
-            cfg=request.audio_cfg_scale,
-            stg=request.audio_stg_scale,
-            modality=request.audio_modality_scale,
-            rescale=request.audio_rescaling_scale,
-        ),
         gamma=request.gradient_estimation_gamma,
         eta=ltx2.RENOISE if request.use_restart_sampling else 0.0,
-        strength=request.video_strength,
         audio_strength=request.audio_strength,
     )
 

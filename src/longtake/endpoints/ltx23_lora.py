@@ -1,4 +1,4 @@
-"""`fal-ai/ltx-2.3-22b/extend-video/lora`: LTX-2.3 22B with LoRAs of the user's own."""
+"""`fal-ai/ltx-2.3-22b/extend-video/lora`: LTX-2.3 22B with the user's LoRAs."""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -21,7 +21,7 @@ class Request(ltx23.Request):
 
 
 def options(request: Request, source: VideoInfo) -> LTX2Options:
-    """The request as the family's options."""
+    """Maps the request onto the family's options."""
     plain = ltx23.options(request, source)
     return replace(plain, adapters=(*planned_loras(request.loras), *plain.adapters))
 
@@ -40,6 +40,5 @@ ENDPOINT = Endpoint(
     match_rate_field=ltx23.ENDPOINT.match_rate_field,
     second_pass_field=ltx23.ENDPOINT.second_pass_field,
     end_image_field=ltx23.ENDPOINT.end_image_field,
-    loras_field="loras",
     output_fields=ltx23.ENDPOINT.output_fields,
 )

@@ -1,5 +1,6 @@
 """`fal-ai/ltx-2.3-quality/extend-video`: LTX-2.3 22B in few distilled steps, at two scales."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 from pydantic import BaseModel, Field
@@ -25,7 +26,7 @@ class Request(BaseModel):
 
     prompt: ltx2.Prompt
     video_url: ltx2.VideoUrl
-    extend_direction: ltx2.Direction = "forward"
+    extend_direction: ltx2.ExtendDirection = "forward"
     num_frames: ltx2.NumFrames = 121
     num_context_frames: int = Field(25, ge=9, le=121, description=ltx2.CONTEXT_FRAMES)
     end_image_url: ltx2.EndImageUrl = None
@@ -49,32 +50,13 @@ class Request(BaseModel):
 
 
 def options(request: Request, source: VideoInfo) -> LTX2Options:
-    """The request as the family's options: the distill adapter in full at both scales, and no guidance but CFG."""
-    return LTX2Options(
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
-        seed=request.seed,
-        expand_prompt=request.enable_prompt_expansion,
-        check_safety=request.enable_safety_checker,
-        num_frames=request.num_frames,
-        end_image=request.end_image_url,
-        end_image_strength=request.end_image_strength,
+    """Maps the request onto the family's options: the distill adapter at full strength, and CFG alone."""
+    cfg, fps = Modality(cfg=request.guidance_scale), request.frames_per_second
+    return replace(
+        ltx2.shared_options(request, size=request.resolution, fps=fps, video=cfg, audio=cfg),
         adapters=ltx2.distill_adapter((1.0, 1.0)),
-        quality=request.video_quality,
-        write_mode=request.video_write_mode,
-        sync_mode=request.sync_mode,
-        direction=request.extend_direction,
-        context_frames=request.num_context_frames,
-        context_field=ltx2.context_field(request),
         context_rounds_down=True,
-        size=ltx2.size_of(request.resolution),
-        frame_rate=ltx2.frame_rate(request.frames_per_second, request.match_input_fps),
-        sound=request.generate_audio,
-        steps=request.num_inference_steps,
         scheduler="linear_quadratic",
-        strength=request.video_strength,
-        video=Modality(cfg=request.guidance_scale),
-        audio=Modality(cfg=request.guidance_scale),
     )
 
 

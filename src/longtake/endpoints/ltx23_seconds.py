@@ -1,4 +1,4 @@
-"""`fal-ai/ltx-2.3/extend-video`: LTX-2.3 22B, asked in seconds."""
+"""`fal-ai/ltx-2.3/extend-video`: LTX-2.3 22B, with lengths in seconds."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +17,7 @@ from longtake.plans import frames_on_clock, playable
 from longtake.video import VideoInfo
 
 WINDOW_FRAMES = 505
-"""Context and new frames together, where the request does not say how much context there is."""
+"""Context and new frames together, in frames, if the request has no `context`."""
 
 DIRECTIONS: Mapping[str, Direction] = {"end": "forward", "start": "backward"}
 
@@ -41,11 +41,11 @@ class Response(BaseModel):
 
 
 def options(request: Request, source: VideoInfo) -> LTX2Options:
-    """The request as the family's options: size and rate are the source's, all else the default of `ltx-2.3-22b`."""
+    """Maps the request onto the family's options: the source's size and rate, else the defaults of `ltx-2.3-22b`."""
     rate = playable(source.rate)
     available = frames_on_clock(source.num_frames, source.rate, rate)
     new_frames = round(request.duration * rate)
-    asked = None if request.context is None else round(request.context * rate)
+    context = None if request.context is None else round(request.context * rate)
     defaults = ltx23.Request.model_validate({"prompt": "the default", "video_url": request.video_url})
     plain = ltx23.options(defaults, source)
     return replace(
@@ -53,8 +53,8 @@ def options(request: Request, source: VideoInfo) -> LTX2Options:
         prompt=request.prompt,
         direction=DIRECTIONS[request.mode],
         new_frames=new_frames,
-        context_frames=min(available, max(DEFAULT_CONTEXT, WINDOW_FRAMES - new_frames)) if asked is None else asked,
-        context_field=None if asked is None else "context",
+        context_frames=min(available, max(DEFAULT_CONTEXT, WINDOW_FRAMES - new_frames)) if context is None else context,
+        context_field=None if context is None else "context",
         adapters=tuple(replace(one, field=("body",)) for one in plain.adapters),
     )
 

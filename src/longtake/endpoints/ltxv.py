@@ -1,18 +1,18 @@
-"""Fields that the endpoints of LTX-Video 0.9.x share, as published, and how they map onto the family's options."""
+"""Request fields shared by the endpoints of LTX-Video 0.9.x, and their mapping onto the family's options."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Protocol
 
 from pydantic import BaseModel, Field
 
-from longtake.endpoints.fields import VIDEO_FIELD, VideoFile
+from longtake.endpoints.fields import VIDEO_FIELD, LoRAWeight, VideoFile, planned_loras
 from longtake.errors import InvalidRequest
-from longtake.families.ltxv.options import PassOptions
+from longtake.families.ltxv.options import LTXVOptions, PassOptions
 
 NEGATIVE = "worst quality, inconsistent motion, blurry, jittery, distorted"
 START_FRAME = "The frame number of the video from which the conditioning starts. Must be a multiple of 8."
 
 MOST_RATE_FACTOR = 51
-"""The largest constant rate factor that x264 takes; a larger one in a request counts as this."""
+"""The largest constant rate factor of x264; a larger one in a request is lowered to it."""
 
 Prompt = Annotated[
     str,
@@ -21,10 +21,8 @@ Prompt = Annotated[
 NegativePrompt = Annotated[str, Field(description="Negative prompt for generation")]
 Resolution = Literal["480p", "720p"]
 ChosenResolution = Annotated[Resolution, Field(description="Resolution of the generated video", examples=["720p"])]
-AspectRatio = Annotated[
-    Literal["9:16", "1:1", "16:9", "auto"],
-    Field(description="The aspect ratio of the video.", examples=["auto"]),
-]
+Ratio = Literal["9:16", "1:1", "16:9", "auto"]
+AspectRatio = Annotated[Ratio, Field(description="The aspect ratio of the video.", examples=["auto"])]
 NumFrames = Annotated[int, Field(ge=9, le=1441, description="The number of frames in the video.", examples=[121])]
 FrameRate = Annotated[int, Field(ge=1, le=60, description="The frame rate of the video.", examples=[24])]
 ExpandPrompt = Annotated[
@@ -70,18 +68,6 @@ class ExtendVideoConditioningInput(BaseModel):
     target_fps: int = Field(24, ge=1, le=60, description="Target FPS to resample the video to.")
     reverse_video: bool = Field(False, description="Whether to reverse the video: the conditioning clip backwards.")
 
-    def options(self) -> dict[str, Any]:
-        """The family's options of these names and values."""
-        return {
-            "start_frame": self.start_frame_num,
-            "max_frames": self.max_num_frames if self.limit_num_frames else None,
-            "target_rate": self.target_fps if self.resample_fps else None,
-            "reverse_source": self.reverse_video,
-            "guide": self.conditioning_type,
-            "preprocess": self.preprocess,
-            "strength": self.strength,
-        }
-
 
 class Response(BaseModel):
     """The output of the endpoint."""
@@ -91,29 +77,73 @@ class Response(BaseModel):
     seed: int = Field(description="The seed used for generation.")
 
 
-def heeds(negative_prompt: str) -> bool:
-    """True if a negative prompt is the user's own, which a model without classifier-free guidance heeds by attention.
-    The default leaves such a model as published."""
-    return negative_prompt not in ("", NEGATIVE)
+class ExtendRequest(Protocol):
+    """The fields that the requests of 0.9.8 and of the two-pass 0.9.7 endpoints have in common."""
+
+    prompt: str
+    negative_prompt: str
+    loras: list[LoRAWeight]
+    resolution: Resolution
+    aspect_ratio: Ratio
+    seed: int | None
+    num_frames: int
+    frame_rate: int
+    expand_prompt: bool
+    reverse_video: bool
+    enable_safety_checker: bool
+    constant_rate_factor: int
+    video: ExtendVideoConditioningInput
+
+
+def shared_options(request: ExtendRequest, passes: tuple[PassOptions, ...]) -> LTXVOptions:
+    """Returns the family's options of the shared fields.
+
+    A model without classifier-free guidance applies the negative prompt by attention, but only the user's own: the
+    default leaves the model as published.
+    """
+    video = request.video
+    return LTXVOptions(
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        seed=request.seed,
+        expand_prompt=request.expand_prompt,
+        check_safety=request.enable_safety_checker,
+        num_frames=request.num_frames,
+        adapters=planned_loras(request.loras),
+        resolution=request.resolution,
+        aspect_ratio=request.aspect_ratio,
+        frame_rate=request.frame_rate,
+        passes=passes,
+        heed_negative=request.negative_prompt not in ("", NEGATIVE),
+        constant_rate_factor=min(request.constant_rate_factor, MOST_RATE_FACTOR),
+        reverse=request.reverse_video,
+        start_frame=video.start_frame_num,
+        max_frames=video.max_num_frames if video.limit_num_frames else None,
+        target_rate=video.target_fps if video.resample_fps else None,
+        reverse_source=video.reverse_video,
+        guide=video.conditioning_type,
+        preprocess=video.preprocess,
+        strength=video.strength,
+    )
 
 
 def first_pass(steps: int, skip_final: int) -> PassOptions:
-    """The schedule of a first pass. Raises InvalidRequest where nothing of it is left."""
+    """Returns the schedule of a first pass. Raises InvalidRequest if no step is left."""
     if skip_final >= steps:
         raise _nothing_left("first_pass_skip_final_steps", skip_final, "first_pass_num_inference_steps", steps)
     return PassOptions(steps, skip_final=skip_final)
 
 
 def second_pass(steps: int, skip_initial: int) -> PassOptions:
-    """The schedule of a second pass. Raises InvalidRequest where nothing of it is left."""
+    """Returns the schedule of a second pass. Raises InvalidRequest if no step is left."""
     if skip_initial >= steps:
         raise _nothing_left("second_pass_skip_initial_steps", skip_initial, "second_pass_num_inference_steps", steps)
     return PassOptions(steps, skip_initial=skip_initial)
 
 
-def _nothing_left(field: str, skip: int, of: str, steps: int) -> InvalidRequest:
+def _nothing_left(field: str, skip: int, steps_field: str, steps: int) -> InvalidRequest:
     return InvalidRequest(
-        f"{field} is {skip}; it must be less than {of}, which is {steps}.",
+        f"{field} is {skip}; it must be less than {steps_field}, which is {steps}.",
         loc=("body", field),
         value=skip,
         ctx={"lt": steps},

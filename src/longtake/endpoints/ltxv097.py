@@ -1,4 +1,4 @@
-"""`fal-ai/ltx-video-v097/extend`: LTX-Video 0.9.7 13B, guided by noise level."""
+"""`fal-ai/ltx-video-v097/extend`: LTX-Video 0.9.7 13B, one pass, guidance varies with noise level."""
 
 from decimal import Decimal
 from typing import Literal
@@ -52,7 +52,7 @@ class Response(BaseModel):
 
 
 def options(request: Request, source: VideoInfo) -> LTXVOptions:
-    """The request as the family's options: always 121 frames, at the source's own rate."""
+    """Maps the request onto the family's options: always 121 frames, at the source's own rate."""
     return LTXVOptions(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,

@@ -1,4 +1,4 @@
-"""`fal-ai/ltx-video-13b-dev/extend`: LTX-Video 0.9.7 13B, guided by noise level, always in two passes."""
+"""`fal-ai/ltx-video-13b-dev/extend`: LTX-Video 0.9.7 13B, always in two passes, guidance varies with noise level."""
 
 from decimal import Decimal
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from longtake.endpoints import ltxv
 from longtake.endpoints.endpoint import Endpoint
-from longtake.endpoints.fields import LORAS, LoRAWeight, Seed, planned_loras
+from longtake.endpoints.fields import LORAS, LoRAWeight, Seed
 from longtake.endpoints.tariff import Tariff, one_video
 from longtake.families.ltxv import FAMILY
 from longtake.families.ltxv.options import LTXVOptions
@@ -36,27 +36,10 @@ class Request(BaseModel):
 
 
 def options(request: Request, source: VideoInfo) -> LTXVOptions:
-    """The request as the family's options. Raises InvalidRequest where nothing is left of a pass."""
-    return LTXVOptions(
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
-        seed=request.seed,
-        expand_prompt=request.expand_prompt,
-        check_safety=request.enable_safety_checker,
-        num_frames=request.num_frames,
-        adapters=planned_loras(request.loras),
-        resolution=request.resolution,
-        aspect_ratio=request.aspect_ratio,
-        frame_rate=request.frame_rate,
-        passes=(
-            ltxv.first_pass(request.first_pass_num_inference_steps, request.first_pass_skip_final_steps),
-            ltxv.second_pass(request.second_pass_num_inference_steps, request.second_pass_skip_initial_steps),
-        ),
-        heed_negative=ltxv.heeds(request.negative_prompt),
-        constant_rate_factor=min(request.constant_rate_factor, ltxv.MOST_RATE_FACTOR),
-        reverse=request.reverse_video,
-        **request.video.options(),
-    )
+    """Maps the request onto the family's options. Raises InvalidRequest if no step of a pass is left."""
+    first = ltxv.first_pass(request.first_pass_num_inference_steps, request.first_pass_skip_final_steps)
+    second = ltxv.second_pass(request.second_pass_num_inference_steps, request.second_pass_skip_initial_steps)
+    return ltxv.shared_options(request, (first, second))
 
 
 ENDPOINT = Endpoint(
@@ -71,5 +54,4 @@ ENDPOINT = Endpoint(
     tariff=Tariff("videos", Decimal("0.20"), one_video),
     source_field=("video", "video_url"),
     rate_fields=("frame_rate",),
-    loras_field="loras",
 )

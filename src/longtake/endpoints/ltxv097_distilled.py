@@ -23,7 +23,7 @@ class Request(ltxv097_dev.Request):
 
 
 def options(request: Request, source: VideoInfo) -> LTXVOptions:
-    """The request as the family's options. Raises InvalidRequest where nothing is left of a pass."""
+    """Maps the request onto the family's options. Raises InvalidRequest if no step of a pass is left."""
     return replace(ltxv097_dev.options(request, source), few_steps=True)
 
 
@@ -39,5 +39,4 @@ ENDPOINT = Endpoint(
     tariff=Tariff("videos", Decimal("0.04"), one_video),
     source_field=("video", "video_url"),
     rate_fields=("frame_rate",),
-    loras_field="loras",
 )

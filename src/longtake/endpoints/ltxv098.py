@@ -1,5 +1,6 @@
 """`fal-ai/ltxv-13b-098-distilled/extend`: LTX-Video 0.9.8 13B distilled, with LoRAs, a detail pass and long videos."""
 
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 
@@ -7,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from longtake.endpoints import ltxv
 from longtake.endpoints.endpoint import Endpoint
-from longtake.endpoints.fields import LORAS, LoRAWeight, Seed, planned_loras
+from longtake.endpoints.fields import LORAS, LoRAWeight, Seed
 from longtake.endpoints.tariff import Tariff
 from longtake.families.ltxv import FAMILY
 from longtake.families.ltxv.options import LTXVOptions
@@ -15,7 +16,7 @@ from longtake.plans import Plan
 from longtake.video import VideoInfo
 
 BILLED_RATE = 24
-"""Frames that are billed as one second, whatever the playback rate."""
+"""Frames billed as one second, independent of the playback rate."""
 
 
 class Request(BaseModel):
@@ -65,36 +66,24 @@ class Request(BaseModel):
 
 
 def options(request: Request, source: VideoInfo) -> LTXVOptions:
-    """The request as the family's options. With the detail pass the first pass leaves its last step out, as published.
-    Raises InvalidRequest where nothing is left of the second pass."""
+    """Maps the request onto the family's options. Raises InvalidRequest if no step of the second pass is left.
+
+    With the detail pass, the first pass omits its last step, as published.
+    """
     passes = [ltxv.first_pass(request.first_pass_num_inference_steps, int(request.enable_detail_pass))]
     if request.enable_detail_pass:
         skip = request.second_pass_skip_initial_steps
         passes.append(ltxv.second_pass(request.second_pass_num_inference_steps, skip))
-    return LTXVOptions(
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
-        seed=request.seed,
-        expand_prompt=request.expand_prompt,
-        check_safety=request.enable_safety_checker,
-        num_frames=request.num_frames,
-        adapters=planned_loras(request.loras),
-        resolution=request.resolution,
-        aspect_ratio=request.aspect_ratio,
-        frame_rate=request.frame_rate,
-        passes=tuple(passes),
+    return replace(
+        ltxv.shared_options(request, tuple(passes)),
         few_steps=True,
-        heed_negative=ltxv.heeds(request.negative_prompt),
         temporal_adain_factor=request.temporal_adain_factor,
         tone_map_compression_ratio=request.tone_map_compression_ratio,
-        constant_rate_factor=request.constant_rate_factor,
-        reverse=request.reverse_video,
-        **request.video.options(),
     )
 
 
 def billed_seconds(plan: Plan) -> Fraction:
-    """Seconds of output at 24 billed frames per second; the detail pass doubles them."""
+    """Returns the billed seconds, 24 frames each; the detail pass doubles them."""
     return Fraction(plan.billed_frames, BILLED_RATE) * plan.num_passes
 
 
@@ -111,5 +100,4 @@ ENDPOINT = Endpoint(
     source_field=("video", "video_url"),
     rate_fields=("frame_rate",),
     second_pass_field="enable_detail_pass",
-    loras_field="loras",
 )

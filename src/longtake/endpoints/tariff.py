@@ -1,4 +1,4 @@
-"""Prices: the price of one unit at each endpoint, and the number of units that a plan has."""
+"""Prices: what one unit costs, and how many units a plan has."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -14,9 +14,9 @@ PIXELS_PER_MEGAPIXEL = 1_000_000
 
 @dataclass(frozen=True)
 class Tariff:
-    """The price of one `unit` (`videos`, `seconds`, ...) in US dollars, and how many units a plan has.
+    """Price of one `unit` (`videos`, `seconds`, ...) in US dollars, and the function that counts a plan's units.
 
-    `usd_with_lora`: the price where `has_lora` is true of the plan; None makes no difference.
+    `usd_with_lora` replaces `usd` for plans for which `has_lora` is true; None means no difference.
     """
 
     unit: str
@@ -26,31 +26,32 @@ class Tariff:
     has_lora: Callable[[Plan], bool] = lambda plan: any(not adapter.own for adapter in plan.adapters)
 
     def priced(self, setting: PriceSetting | None) -> "Tariff":
-        """The tariff at an operator's price, if there is one."""
+        """Returns the tariff with the operator's price, or unchanged for None."""
         if setting is None:
             return self
         return replace(self, usd=setting.usd, usd_with_lora=setting.usd_with_lora)
 
     def bill(self, plan: Plan) -> Plan:
-        """The plan with its units and its price."""
+        """Returns the plan with its unit, number of units and price filled in."""
         units = self.units(plan)
         usd = self.usd if self.usd_with_lora is None or not self.has_lora(plan) else self.usd_with_lora
         return replace(plan, unit=self.unit, billed_units=units, price_usd=units * Fraction(usd))
 
 
 Prices = Mapping[str, PriceSetting]
-"""Endpoint id -> an operator's price."""
+"""Endpoint id -> the operator's price."""
 
 
 def one_video(plan: Plan) -> Fraction:
+    """Returns 1: every video costs the same."""
     return Fraction(1)
 
 
 def new_seconds(plan: Plan) -> Fraction:
-    """The seconds of new video, to a hundredth: so five seconds at 29.97 frames per second are five."""
+    """Returns the seconds of new video, rounded to 0.01 so that 5 s at 29.97 frames per second are billed as 5 s."""
     return round(plan.new_frames / plan.rate, 2)
 
 
 def megapixels(plan: Plan) -> Fraction:
-    """Width x height x the frames that the request counts; a begun megapixel counts whole."""
+    """Returns width x height x billed frames in megapixels, rounded up."""
     return Fraction(math.ceil(Fraction(plan.width * plan.height * plan.billed_frames, PIXELS_PER_MEGAPIXEL)))

@@ -1,4 +1,4 @@
-"""JSON becomes a request, or fal's list of what is wrong, or sentences."""
+"""Validates JSON as an endpoint's request; reports problems as sentences or as fal's `detail` list."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,10 +13,10 @@ Request = TypeVar("Request", bound=BaseModel)
 
 
 def parse(model: type[Request], data: Mapping[str, Any], *, forbid_unknown: bool = False) -> Request:
-    """`data` as a request of `model`. InvalidRequest says every field that is wrong, in one sentence each.
+    """Returns `data` as a request of `model`. Raises InvalidRequest with one sentence for every wrong field.
 
-    `forbid_unknown` also refuses names that the endpoint does not know; its published clients may send some, a
-    person at the command line has mistyped.
+    `forbid_unknown` also rejects names that are not fields of the request. HTTP clients may send such names; on the
+    command line they are typing errors.
     """
     unknown = next(_unknown(model, data), None) if forbid_unknown else None
     if unknown:
@@ -32,12 +32,14 @@ def parse(model: type[Request], data: Mapping[str, Any], *, forbid_unknown: bool
 
 
 MOST_ECHOED = 1000
-"""Characters of a value that are told back."""
+"""Characters of an offending text value that an error repeats."""
 
 
 def problems(model: type[BaseModel], data: Any) -> list[dict[str, Any]]:
-    """Every field of `data` that is wrong, as fal tells it: {loc, msg, type, url, input[, ctx]}, with pydantic's types;
-    empty where `data` is a request of `model`."""
+    """Returns fal's entry {loc, msg, type, url, input[, ctx]} for every wrong field of `data`.
+
+    `type` is pydantic's error type. The list is empty if `data` is a valid request of `model`.
+    """
     try:
         model.model_validate(data)
     except ValidationError as error:
@@ -51,7 +53,7 @@ def problems(model: type[BaseModel], data: Any) -> list[dict[str, Any]]:
 def problem(
     *, loc: Loc, msg: str, type: str, input: Any, ctx: Mapping[str, Any] | None = None, place: str = "body"
 ) -> dict[str, Any]:
-    """One entry of fal's `detail` list. `input` is told back as far as it is finite and short."""
+    """Returns one entry of fal's `detail` list. `input` and `ctx` are made finite and short."""
     entry = {
         "loc": [place, *_path(loc)],
         "msg": msg,
@@ -63,7 +65,10 @@ def problem(
 
 
 def echo(value: Any, depth: int = 4) -> Any:
-    """A client's value as it can be told back in JSON: finite, in Unicode, and bounded."""
+    """Returns a client's value in a form that is safe to repeat in JSON: finite, valid Unicode, and of bounded size.
+
+    Containers below `depth` levels become `...`.
+    """
     match value:
         case None | bool():
             return value
@@ -85,37 +90,37 @@ def echo(value: Any, depth: int = 4) -> Any:
 
 
 def dotted(loc: Iterable[str | int]) -> str:
-    """A field's path as people write it: `video.strength`."""
+    """Returns a field's path in dotted form without the leading `body`: `video.strength`."""
     return ".".join(str(part) for part in loc if part != "body")
 
 
 def _path(loc: Loc) -> Loc:
-    """The path of a field without the tags, in angle brackets, of a field that takes several shapes."""
+    """Returns a field's path without pydantic's union tags, which this project writes in angle brackets."""
     return tuple(part for part in loc if not str(part).startswith("<"))
 
 
 def _sentence(problem: Any) -> str:
-    name, given = dotted(problem["loc"]) or "The request", problem["input"]
+    name, value = dotted(problem["loc"]) or "The request", problem["input"]
     match problem["type"], problem.get("ctx", {}):
         case "missing", _:
             return f"{name} is missing."
         case "literal_error", ctx:
-            return f"{name} is {given!r}; it must be one of {ctx['expected']}."
+            return f"{name} is {value!r}; it must be one of {ctx['expected']}."
         case "multiple_of", ctx:
-            return f"{name} is {given!r}; it must be a multiple of {ctx['multiple_of']}."
+            return f"{name} is {value!r}; it must be a multiple of {ctx['multiple_of']}."
         case "model_type" | "model_attributes_type", _:
-            return f"{name} is {given!r}; it must be an object."
+            return f"{name} is {value!r}; it must be an object."
         case _, {"ge": least}:
-            return f"{name} is {given!r}; it must be at least {least}."
+            return f"{name} is {value!r}; it must be at least {least}."
         case _, {"le": most}:
-            return f"{name} is {given!r}; it must be at most {most}."
+            return f"{name} is {value!r}; it must be at most {most}."
         case _:
             message = problem["msg"]
-            return f"{name} is {given!r}: {message[0].lower()}{message[1:]}."
+            return f"{name} is {value!r}: {message[0].lower()}{message[1:]}."
 
 
 def _unknown(model: type[BaseModel], data: Mapping[str, Any]) -> Iterator[Loc]:
-    """The paths in `data` that lead to no field, in nested objects and lists of objects too."""
+    """Yields the paths in `data` that are not fields of `model`, including nested objects and lists of objects."""
     for name, value in data.items():
         field = model.model_fields.get(name)
         if field is None:

@@ -1,1 +1,1 @@
-"""The output file: the source's own frames and sound, joined with the new ones and encoded."""
+"""The output file: joins the source's own frames and sound with the generated ones and encodes them."""

@@ -1,4 +1,4 @@
-"""The source's own frames and sound and the new ones, joined in the order of the result."""
+"""Joins the source's own frames and sound with the generated ones, in playing order."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,67 +10,72 @@ from numpy.typing import NDArray
 from longtake.families.family import Frames, Piece, Samples
 from longtake.media.join import match_colour
 from longtake.media.source import SourceReader
-from longtake.output.soundtrack import FADE, continued, preceded, source_part
-from longtake.output.source_frames import first_frames, frames_after, write_source
+from longtake.output.soundtrack import FADE_SAMPLES, append_sound, prepend_sound, source_track
+from longtake.output.source_frames import backward_context, frames_after_joint, write_source
 from longtake.output.writer import VideoWriter
 from longtake.plans import Plan
 from longtake.safety import Checker, watched
 from longtake.video import OnProgress
 
 COLOUR_FADE_FRAMES = 24
-"""Over so many new frames the autoencoder's colour cast, taken off at the joint, comes back: too slowly to be seen."""
+"""Number of new frames over which the autoencoder's colour cast, removed at the joint, returns. Slow enough to be
+invisible."""
 
 
 @dataclass(frozen=True)
-class Joining:
-    """Joins a source with its `own_sound` [2, n] and new frames in one file. `checker` looks at the new frames."""
+class Joiner:
+    """Writes the source and the new frames to one file, in playing order: first `start`, then `finish`.
+
+    `source_sound` [2, n] is the sound of the shown source frames; None if the source is silent. `checker` inspects the
+    new frames; None inspects nothing.
+    """
 
     plan: Plan
     source: SourceReader
-    own_sound: Samples | None
+    source_sound: Samples | None
     writer: VideoWriter
     checker: Checker | None
     on_progress: OnProgress
 
     @cached_property
     def track(self) -> Samples:
-        """The part of the source's sound that stays as it is."""
-        return source_part(self.own_sound, self.plan)
+        """The source's sound in the output [2, n], before new sound is joined to it."""
+        return source_track(self.source_sound, self.plan)
 
     @cached_property
-    def settled(self) -> int:
-        """The number of samples of `track` that new sound does not change: all but a cross-fade at its end."""
-        return max(0, int(self.track.shape[1]) - FADE)
+    def final_samples(self) -> int:
+        """Number of samples of `track` that new sound does not change: all but a cross-fade at its end."""
+        return max(0, int(self.track.shape[1]) - FADE_SAMPLES)
 
-    def begin(self) -> Frames:
-        """Reads the context [n, H, W, 3], at least one frame; where the source comes first, writes all that is shown of
-        it."""
+    def start(self) -> Frames:
+        """Returns the context [n, H, W, 3], at least one frame. If the source plays first, also writes the source."""
         if self.plan.source_last:
-            return first_frames(self.source, self.plan)
-        self.writer.write_sound(self.track[:, : self.settled])
+            return backward_context(self.source, self.plan)
+        self.writer.write_sound(self.track[:, : self.final_samples])
         return write_source(self.source, self.plan, self.writer.write, self.on_progress)
 
-    def end(self, pieces: Iterator[Piece], joint: Frames) -> None:
-        """Writes the rest; `joint` [H, W, 3] is the source's frame at the joint."""
+    def finish(self, pieces: Iterator[Piece], joint: Frames) -> None:
+        """Writes the new pieces and, if the source plays last, the source. `joint` [H, W, 3] is the source's frame next
+        to the new ones."""
         if not self.plan.source_last:
-            self._write_after(pieces, joint)
+            self._write_after_source(pieces, joint)
             return
-        made = list(pieces)
-        self.writer.write_sound(preceded(self.track, made, self.plan))
-        for piece in made:
+        new = list(pieces)
+        self.writer.write_sound(prepend_sound(self.track, new, self.plan))
+        for piece in new:
             self._write_frames(piece, joint)
-        for rest in frames_after(self.source, self.plan, self.on_progress):
-            self.writer.write(rest)
+        for chunk in frames_after_joint(self.source, self.plan, self.on_progress):
+            self.writer.write(chunk)
 
-    def _write_after(self, pieces: Iterator[Piece], joint: Frames) -> None:
-        """Writes each piece's sound, as far as it is settled, and then its frames."""
-        plan, track, written, done = self.plan, self.track, self.settled, self.plan.shown_frames
+    def _write_after_source(self, pieces: Iterator[Piece], joint: Frames) -> None:
+        """Writes each piece: its sound up to where the next cross-fade may begin, then its frames."""
+        plan, track, written, num_frames = self.plan, self.track, self.final_samples, self.plan.shown_frames
         for piece in pieces:
-            done += piece.new_frames
-            track = continued(track, piece, plan, done)
-            settled = track.shape[1] - (0 if done == plan.num_frames else FADE)
-            self.writer.write_sound(track[:, written:settled])
-            written = settled
+            num_frames += piece.new_frames
+            track = append_sound(track, piece, plan, num_frames)
+            final = track.shape[1] - (0 if num_frames == plan.num_frames else FADE_SAMPLES)
+            self.writer.write_sound(track[:, written:final])
+            written = final
             self._write_frames(piece, joint)
 
     def _write_frames(self, piece: Piece, joint: Frames) -> None:
@@ -78,13 +83,13 @@ class Joining:
             self.writer.write(frames)
 
 
-def matched_frames(piece: Piece, plan: Plan, neighbour: Frames) -> Iterator[NDArray[np.float32]]:
-    """A piece's frames [t, H, W, 3] in 0..1 without the autoencoder's colour cast at the joint.
+def matched_frames(piece: Piece, plan: Plan, joint: Frames) -> Iterator[NDArray[np.float32]]:
+    """Yields a piece's frames [t, H, W, 3] in 0..1, with the autoencoder's colour cast removed at the joint.
 
-    The cast is the difference between the frame that is shown there (the source's `neighbour` [H, W, 3], or one made
-    before) and the model's rendition of it.
+    The cast is the difference between the frame shown at the joint and the model's rendition of that frame. The shown
+    frame is `piece.shown`, else the source's frame `joint` [H, W, 3].
     """
-    shown = (neighbour if piece.shown is None else piece.shown).astype(np.float32) / np.float32(255)
+    shown = (joint if piece.shown is None else piece.shown).astype(np.float32) / np.float32(255)
     rendition = None if piece.rendition is None else piece.rendition.permute(1, 2, 0).cpu().numpy()
     done = 0
     for chunk in piece.frames:
@@ -95,8 +100,8 @@ def matched_frames(piece: Piece, plan: Plan, neighbour: Frames) -> Iterator[NDAr
         if rendition is None:
             yield frames
         elif plan.source_last:
-            left = piece.new_frames - done
-            matched = match_colour(frames[::-1], shown, rendition, COLOUR_FADE_FRAMES, first=left)
+            frames_left = piece.new_frames - done
+            matched = match_colour(frames[::-1], shown, rendition, COLOUR_FADE_FRAMES, first=frames_left)
             yield np.ascontiguousarray(matched[::-1])
         else:
             yield match_colour(frames, shown, rendition, COLOUR_FADE_FRAMES, first=done - len(frames))

@@ -1,4 +1,4 @@
-"""The source's own frames and sound on their way into the result."""
+"""Reads the source's own frames and sound for the output."""
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -15,11 +15,14 @@ from longtake.plans import Plan
 from longtake.video import OnProgress, Progress, Span
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
+"""Frames [t, H, W, 3]: uint8, or floats in 0..1."""
 
 
 def write_source(source: SourceReader, plan: Plan, write: Callable[[Pixels], None], on_progress: OnProgress) -> Frames:
-    """Reads the source at the output's size and writes what is shown of it as it is; returns the context, its last
-    frames [context_frames, H, W, 3]."""
+    """Writes the source's own frames of the output and returns the context: the last frames that were read.
+
+    Frames are scaled to the output's size. The context is [context_frames, H, W, 3], at least one frame.
+    """
     context: Frames = np.empty((0, plan.height, plan.width, 3), np.uint8)
     done = 0
     for chunk in source.frames(plan.context, plan.size):
@@ -33,14 +36,14 @@ def write_source(source: SourceReader, plan: Plan, write: Callable[[Pixels], Non
     return context
 
 
-def first_frames(source: SourceReader, plan: Plan) -> Frames:
-    """The context of what comes before the source: its first frames [context_frames, H, W, 3], at least one."""
+def backward_context(source: SourceReader, plan: Plan) -> Frames:
+    """Returns a backward extension's context, the source's first frames [context_frames, H, W, 3], at least one."""
     stop = plan.context.start + max(plan.context_frames, 1)
     return np.concatenate(list(source.frames(Span(plan.context.start, stop, plan.context.rate), plan.size)))
 
 
-def frames_after(source: SourceReader, plan: Plan, on_progress: OnProgress) -> Iterator[Frames]:
-    """The source's own frames that follow on new ones."""
+def frames_after_joint(source: SourceReader, plan: Plan, on_progress: OnProgress) -> Iterator[Frames]:
+    """Yields the source's own frames that follow the new ones, in chunks [t, H, W, 3]."""
     span = Span(plan.context.stop - plan.kept_frames, plan.context.stop, plan.context.rate)
     done = 0
     for chunk in source.frames(span, plan.size) if len(span) else ():
@@ -50,7 +53,7 @@ def frames_after(source: SourceReader, plan: Plan, on_progress: OnProgress) -> I
 
 
 def source_sound(source: SourceReader, plan: Plan) -> Samples | None:
-    """The sound of the shown frames [2, n], at the speed its picture is shown; None where there is none."""
+    """Returns the sound of the shown source frames [2, n] at their playback speed; None if there is none."""
     if not plan.shown_frames:
         return None
     span = plan.context

@@ -1,4 +1,4 @@
-"""The result while it is written: frames and sound in the order they are made, reversed where the plan says so."""
+"""Writes frames and sound to the output file, backwards if the plan reverses the video."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,12 +19,15 @@ from longtake.plans import Plan
 from longtake.video import OnProgress, Progress
 
 CHUNK_FRAMES = 16
-"""Frames that are read back at once where the video is reversed."""
+"""Frames read back from disk at a time when the video is reversed."""
 
 
 @dataclass
 class ProgressRelay:
-    """Passes progress on, and can repeat the last of it, so that a listener can cancel long waits, too."""
+    """Forwards progress to `on_progress` and remembers the last report.
+
+    Long waits inside the encoder repeat that report, so that `on_progress` can cancel them by raising.
+    """
 
     on_progress: OnProgress
     last: Progress = field(default_factory=lambda: Progress("context", 0, 1))
@@ -33,46 +36,50 @@ class ProgressRelay:
         self.last = progress
         self.on_progress(progress)
 
-    def again(self) -> None:
+    def repeat(self) -> None:
+        """Reports the last progress once more."""
         self.on_progress(self.last)
 
 
 class VideoWriter(Protocol):
-    """Takes frames [t, H, W, 3], uint8 or floats in 0..1, and sound [2, n] in the order they are made."""
+    """Takes frames [t, H, W, 3] and sound [2, n] in the order in which they are made."""
 
-    def write(self, frames: Pixels) -> None: ...
-    def write_sound(self, samples: Samples) -> None: ...
+    def write(self, frames: Pixels) -> None:
+        """Adds frames: uint8, or floats in 0..1."""
+
+    def write_sound(self, samples: Samples) -> None:
+        """Adds sound at SOUND_RATE; ignored if the file has none."""
 
 
 @contextmanager
 def video_writer(path: Path, plan: Plan, *, has_sound: bool, progress: ProgressRelay) -> Iterator[VideoWriter]:
-    """A writer whose file appears at `path` when the block ends, whole or not at all."""
+    """Yields a writer. The complete file appears at `path` when the block ends; after an exception there is none."""
     rate = SOUND_RATE if has_sound else None
     recipe = plan.recipe
     deep = recipe.pix_fmt.endswith("10le")
-    with Encoder(path, recipe, plan.width, plan.height, plan.rate, sound_rate=rate, check=progress.again) as encoder:
+    with Encoder(path, recipe, plan.width, plan.height, plan.rate, sound_rate=rate, check=progress.repeat) as encoder:
         if not plan.reversed_at_end:
-            yield _Straight(encoder, has_sound, deep)
+            yield _ForwardWriter(encoder, has_sound, deep)
             return
         dtype = np.uint16 if deep else np.uint8
         with ReversedFrames(path.parent, plan.height, plan.width, dtype) as spool:
-            backwards = _Backwards(spool, deep)
-            yield backwards
+            writer = _ReversedWriter(spool, deep)
+            yield writer
             if has_sound:
-                encoder.write_sound(sound.reverse(np.concatenate(backwards.samples, axis=1)))
+                encoder.write_sound(sound.reverse(np.concatenate(writer.samples, axis=1)))
             for chunk in spool.chunks(CHUNK_FRAMES):
                 progress(Progress("reversing", encoder.num_frames, plan.num_frames))
                 encoder.write(chunk)
 
 
 @dataclass(frozen=True)
-class _Straight:
+class _ForwardWriter:
     encoder: Encoder
     has_sound: bool
     deep: bool
 
     def write(self, frames: Pixels) -> None:
-        self.encoder.write(integers(frames, self.deep))
+        self.encoder.write(as_integers(frames, deep=self.deep))
 
     def write_sound(self, samples: Samples) -> None:
         if self.has_sound and samples.shape[1]:
@@ -80,23 +87,25 @@ class _Straight:
 
 
 @dataclass(frozen=True)
-class _Backwards:
-    """Keeps frames on the disk and sound in memory until the end is known."""
+class _ReversedWriter:
+    """Collects frames on disk and sound in memory until the last frame is known."""
 
     spool: ReversedFrames
     deep: bool
     samples: list[Samples] = field(default_factory=list)
 
     def write(self, frames: Pixels) -> None:
-        self.spool.write(integers(frames, self.deep))
+        self.spool.write(as_integers(frames, deep=self.deep))
 
     def write_sound(self, samples: Samples) -> None:
         self.samples.append(samples)
 
 
-def integers(frames: Pixels, deep: bool) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Frames as full-range integers: of 16 bits where the file keeps more than 8 (`deep`), else of 8, untouched where
-    they are already. Floats are in 0..1."""
+def as_integers(frames: Pixels, *, deep: bool) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Returns frames as full-range integers: 16 bits if `deep` (for files of more than 8 bits), else 8 bits.
+
+    uint8 input is not rounded; float input is in 0..1.
+    """
     if frames.dtype == np.uint8:
         return frames.astype(np.uint16) * 257 if deep else frames.astype(np.uint8, copy=False)
     return np.rint(frames * 65_535).astype(np.uint16) if deep else np.rint(frames * 255).astype(np.uint8)
