@@ -1,4 +1,4 @@
-"""What arguments of the command line ask for: the request, and the plan that it becomes."""
+"""Parses arguments as the command line does, into a request and its plan, without running anything."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ LORAS = endpoints.endpoint("2.3-lora")
 
 @dataclass(frozen=True)
 class OutputFile:
-    """What `extend` says of the file to write."""
+    """The format of the output file, as `extend` derives it from its own options."""
 
     type: OutputType | None = None
     quality: str | None = None
@@ -36,8 +36,7 @@ def named(case: Any) -> str:
 
 
 def call_of(*args: str, endpoint: Endpoint[Any, Any] = V098, file: OutputFile = NO_FILE) -> LocalRequest:
-    """What these arguments of `longtake plan clip.mp4 --prompt sea` ask for, parsed by the command itself; `file` is
-    what `extend` says of the file to write."""
+    """The request of `longtake plan clip.mp4 --prompt sea ARGS`, parsed by the command itself, for the given output file."""
     command: Any = typer.main.get_command(app)
     plan = command.commands["plan"]
     needed = ["--lora", "a"] if endpoint is LORAS and "--lora" not in args else []

@@ -1,4 +1,4 @@
-"""Sources for the command line, good and bad, and the embedded models."""
+"""Source files for the command line, good and bad ones, and the embedded models."""
 
 import json
 from fractions import Fraction
@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from longtake.models.registry import card, missing
+from longtake.models.registry import adapters, card, missing
 from longtake.settings import Settings
 from tests.media.clips import FASTSTART, X264_SHORT_GOP, Clip, Tone, cut
 
@@ -18,7 +18,7 @@ OUTPUT = "out"
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of sources, good and bad."""
+    """A folder of source files, good and bad ones, with bad LoRAs and requests."""
     folder = tmp_path_factory.mktemp("clips")
     Clip("clip.mp4", options=X264_SHORT_GOP, muxer_options=FASTSTART, sound=Tone()).write(folder)
     Clip("film.mp4", options=X264_SHORT_GOP, rate=Fraction(24000, 1001), frames=17).write(folder)
@@ -52,9 +52,22 @@ def out(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def model() -> str:
-    """The embedded model's name."""
+    """The name of the embedded LTX-Video model."""
     lacking = missing(card("ltxv-tiny"), Settings())
     if lacking:
         pytest.skip(f"the embedded model's weights are not installed: {', '.join(lacking)}")
     torch.set_num_threads(1)
     return "ltxv-tiny"
+
+
+@pytest.fixture(scope="session")
+def model_with_sound() -> str:
+    """The name of the embedded LTX-2 model."""
+    lacking = [
+        *missing(card("ltx2-tiny"), Settings()),
+        *(() if adapters(card("ltx2-tiny"), Settings()) else ("loras",)),
+    ]
+    if lacking:
+        pytest.skip(f"the embedded model with sound is not installed: {', '.join(lacking)}")
+    torch.set_num_threads(1)
+    return "ltx2-tiny"

@@ -1,4 +1,4 @@
-"""How many frames, how fast and into which file: what the command line adds to a request's own fields."""
+"""Frame counts, rates and output formats: what the command line adds to the fields of a request."""
 
 import json
 import re
@@ -22,7 +22,7 @@ def counted(endpoint: Endpoint[Any, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS.values(), ids=named)
-def test_frames_are_added_to_the_whole_source_unless_the_endpoint_s_count_is_asked(
+def test_frames_are_added_to_the_whole_source_unless_the_endpoints_count_is_set(
     endpoint: Endpoint[Any, Any],
 ) -> None:
     for args, new_frames in (([], NEW_FRAMES), (["--new-frames", "10"], 10)):
@@ -35,14 +35,14 @@ def test_frames_are_added_to_the_whole_source_unless_the_endpoint_s_count_is_ask
 
 
 @pytest.mark.parametrize("endpoint", [one for one in ENDPOINTS.values() if one.count_field], ids=named)
-def test_the_endpoint_s_count_and_added_frames_exclude_each_other(endpoint: Endpoint[Any, Any]) -> None:
+def test_the_endpoints_count_and_new_frames_exclude_each_other(endpoint: Endpoint[Any, Any]) -> None:
     args = counted(endpoint)
     with pytest.raises(InvalidRequest, match=f"Both {endpoint.count_field} and new_frames are given") as error:
         call_of(*args, "--new-frames", "10", endpoint=endpoint)
     assert error.value.loc == ("body", endpoint.count_field)
 
 
-def test_a_count_in_the_json_request_counts(tmp_path: Path) -> None:
+def test_a_count_in_the_json_request_replaces_new_frames(tmp_path: Path) -> None:
     file = tmp_path / "request.json"
     file.write_text(json.dumps({"num_frames": 161, "fps": 12, "match_input_fps": False}))
     call = call_of("--json-input", str(file), endpoint=V23)
@@ -50,7 +50,7 @@ def test_a_count_in_the_json_request_counts(tmp_path: Path) -> None:
     assert plan_of(call).billed_frames == 161
 
 
-def test_guidance_has_no_footage_to_add_to_so_new_frames_are_the_total() -> None:
+def test_new_frames_are_the_total_if_the_source_is_only_guidance() -> None:
     plan = plan_of(call_of("--conditioning-type", "canny", "--new-frames", "40"))
     assert (plan.shown_frames, plan.new_frames, plan.num_frames) == (0, 40, 40)
 
@@ -71,14 +71,14 @@ def test_guidance_has_no_footage_to_add_to_so_new_frames_are_the_total() -> None
     ],
     ids=named,
 )
-def test_the_source_s_rate_stays_unless_another_is_asked(
+def test_the_sources_rate_is_kept_unless_another_is_requested(
     endpoint: Endpoint[Any, Any], args: list[str], rate: Any
 ) -> None:
     assert plan_of(call_of(*args, endpoint=endpoint)).rate == rate
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS.values(), ids=named)
-def test_a_seed_and_loras_go_with_every_endpoint(endpoint: Endpoint[Any, Any]) -> None:
+def test_every_endpoint_takes_a_seed_and_loras(endpoint: Endpoint[Any, Any]) -> None:
     call = call_of("--seed", "5", "--lora", "b,scale=2", "--lora", "a,weight_name=c", endpoint=endpoint)
     options = call.overrides.apply(call.endpoint.options(call.request, CLIP))
     assert options.seed == 5
@@ -97,14 +97,14 @@ def file_named(name: str, **more: Any) -> OutputFile:
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS.values(), ids=named)
-def test_the_file_is_written_as_it_is_named_whatever_the_endpoint(endpoint: Endpoint[Any, Any]) -> None:
+def test_the_suffix_of_the_output_sets_its_type_on_every_endpoint(endpoint: Endpoint[Any, Any]) -> None:
     plan = plan_of(call_of(endpoint=endpoint, file=file_named("a.webm", quality="low", write_mode="small")))
     assert (plan.output, plan.quality, plan.write_mode) == ("VP9 (.webm)", "low", "small")
     plan = plan_of(call_of(endpoint=endpoint, file=file_named("a.mp4")))
     assert (plan.output, plan.quality, plan.write_mode) == ("X264 (.mp4)", "high", "balanced")
 
 
-def test_the_endpoint_s_own_options_tell_of_the_file_too() -> None:
+def test_the_endpoints_own_options_set_the_output_format_too() -> None:
     options = ("--video-output-type", "GIF (.gif)", "--video-quality", "maximum")
     for call in (call_of(*options, endpoint=V23, file=file_named("a.GIF")), call_of(*options, endpoint=V23)):
         plan = plan_of(call)
@@ -127,12 +127,12 @@ def test_the_endpoint_s_own_options_tell_of_the_file_too() -> None:
         (["--video-write-mode", "fast"], OutputFile(write_mode="small"), "and write_mode asks for 'small'"),
     ],
 )
-def test_a_file_told_in_two_ways_is_refused(args: list[str], file: OutputFile, message: str) -> None:
+def test_contradicting_output_formats_are_refused(args: list[str], file: OutputFile, message: str) -> None:
     with pytest.raises(InvalidRequest, match=re.escape(message)):
         call_of(*args, endpoint=V23, file=file)
 
 
-def test_the_suffix_wins_over_the_json_request(tmp_path: Path) -> None:
+def test_the_suffix_overrides_the_json_request(tmp_path: Path) -> None:
     request = tmp_path / "request.json"
     request.write_text(json.dumps({"video_output_type": "GIF (.gif)", "video_quality": "low"}))
     plan = plan_of(call_of("--json-input", str(request), endpoint=V23, file=file_named("a.mov")))

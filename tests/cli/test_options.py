@@ -1,4 +1,4 @@
-"""The options are the request models' fields: each one reaches the request that the command line makes."""
+"""Options are the fields of the request model, and each value reaches its field."""
 
 import json
 import re
@@ -21,14 +21,14 @@ from tests.cli.running import run
 CASES = [(endpoint, one) for endpoint in ENDPOINTS.values() for one in parameters(endpoint.id)]
 
 
-def written(one: Parameter, value: Any) -> list[str]:
+def as_option(one: Parameter, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [one.flag if value else f"--no-{one.flag[2:]}"]
     return [f"{one.flag}={value}"]
 
 
 def other_value(field: Any) -> Any:
-    """A value that the field takes and that is not its default."""
+    """A valid value of the field that is not its default."""
     kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)]
     kind = kinds[0] if kinds and get_origin(field.annotation) is not Literal else field.annotation
     if get_origin(kind) is Literal:
@@ -60,12 +60,12 @@ def test_every_option_reaches_its_field_of_the_request(endpoint: Endpoint[Any, A
         )
     else:
         wanted = other_value(one.info)
-        args = written(one, wanted)
+        args = as_option(one, wanted)
     assert value_at(call_of(*args, endpoint=endpoint).request, one.loc) == wanted
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS.values(), ids=named)
-def test_every_field_but_the_source_has_an_option_and_no_two_share_one(endpoint: Endpoint[Any, Any]) -> None:
+def test_every_field_but_the_source_has_its_own_option(endpoint: Endpoint[Any, Any]) -> None:
     fields = {
         (name, inner) if is_model(field) else (name,)
         for name, field in endpoint.Request.model_fields.items()
@@ -80,31 +80,31 @@ def is_model(field: Any) -> bool:
     return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 
 
-def told(endpoint: Endpoint[Any, Any]) -> dict[str, str]:
+def help_texts(endpoint: Endpoint[Any, Any]) -> dict[str, str]:
     return {one.flag: help_text(one, endpoint) for one in parameters(endpoint.id)}
 
 
-def test_help_tells_the_limits_of_the_endpoint_s_own_fields() -> None:
-    assert "0 to 1; default: 0.5" in told(V098)["--temporal-adain-factor"]
-    assert "0 to 120; a multiple of 8" in told(V097)["--start-frame-num"]
-    assert "0 to 1440; a multiple of 8" in told(V098)["--start-frame-num"]
-    assert "480p or 720p; default: 720p" in told(V098)["--resolution"]
-    assert "required" in told(V098)["--prompt"]
-    assert "default: yes" in told(V097)["--expand-prompt"]
+def test_help_shows_limits_and_defaults_of_the_endpoints_fields() -> None:
+    assert "0 to 1; default: 0.5" in help_texts(V098)["--temporal-adain-factor"]
+    assert "0 to 120; a multiple of 8" in help_texts(V097)["--start-frame-num"]
+    assert "0 to 1440; a multiple of 8" in help_texts(V098)["--start-frame-num"]
+    assert "480p or 720p; default: 720p" in help_texts(V098)["--resolution"]
+    assert "required" in help_texts(V098)["--prompt"]
+    assert "default: yes" in help_texts(V097)["--expand-prompt"]
 
 
-def test_help_tells_what_happens_without_a_count_or_a_rate() -> None:
+def test_help_shows_what_happens_without_a_count_or_a_rate() -> None:
     for name in ("0.9.8", "2.3", "2.3-quality", "2.3-seconds", "0.9.7-dev"):
         known = endpoints.endpoint(name)
         flag = f"--{known.count_field}".replace("_", "-")
-        assert told(known)[flag].endswith("Without it and --new-frames 96 frames are added to the whole source.")
-        assert "default: 121" not in told(known)[flag]
-    assert told(V098)["--frame-rate"].endswith("Without it the video plays at the source's own rate.")
-    assert told(V23)["--fps"].endswith("Without it the video plays at the source's own rate.")
+        assert help_texts(known)[flag].endswith("Without it and --new-frames 96 frames are added to the whole source.")
+        assert "default: 121" not in help_texts(known)[flag]
+    assert help_texts(V098)["--frame-rate"].endswith("Without it the video plays at the source's own rate.")
+    assert help_texts(V23)["--fps"].endswith("Without it the video plays at the source's own rate.")
 
 
 @pytest.mark.parametrize("endpoint", [None, "0.9.7", "2.3", "2.3-quality"])
-def test_the_help_shows_the_options_of_the_chosen_endpoint_alone(
+def test_help_shows_only_the_options_of_the_chosen_endpoint(
     endpoint: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
@@ -117,10 +117,10 @@ def test_the_help_shows_the_options_of_the_chosen_endpoint_alone(
     others = {one.flag for other in ENDPOINTS for one in parameters(other)} - own - {"--lora", "--seed"}
     assert own | {"--lora", "--seed", "--new-frames", "--quality"} <= flags
     assert not others & {flag for flag in flags if re.search(rf"^\W*{flag}\b", shown.out, re.MULTILINE)}
-    assert all(one.name in shown.out for one in ENDPOINTS.values()), "the endpoints there are to choose from"
+    assert all(one.name in shown.out for one in ENDPOINTS.values()), "the help of --endpoint lists all endpoints"
 
 
-def test_names_that_collide_are_told_apart() -> None:
+def test_nested_fields_with_a_taken_name_get_a_prefix() -> None:
     request = call_of("--video-reverse-video").request
     assert value_at(request, ("video", "reverse_video"))
     assert not value_at(request, ("reverse_video",))
@@ -131,7 +131,7 @@ def test_several_loras_keep_their_order() -> None:
     assert [(lora.path, lora.scale) for lora in loras] == [("b", 2), ("a", 1)]
 
 
-def test_options_win_over_the_json_request_field_by_field(tmp_path: Path) -> None:
+def test_options_override_single_fields_of_the_json_request(tmp_path: Path) -> None:
     file = tmp_path / "request.json"
     video = {"video_url": "other.mp4", "strength": 0.5, "start_frame_num": 16}
     file.write_text(json.dumps({"seed": 5, "constant_rate_factor": 40, "video": video}))
@@ -149,14 +149,14 @@ def test_options_win_over_the_json_request_field_by_field(tmp_path: Path) -> Non
         ("[" * 100_000, "is not JSON"),
     ],
 )
-def test_a_file_that_holds_no_request_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_without_a_json_object_is_refused(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "request.json"
     file.write_bytes(text.encode("latin-1"))
     with pytest.raises(InvalidRequest, match=message):
         json_input(str(file))
 
 
-def test_unknown_names_in_the_json_request_are_errors(tmp_path: Path) -> None:
+def test_unknown_fields_of_the_json_request_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "request.json"
     for document in ({"sed": 1}, {"video": {"strenght": 1}}):
         file.write_text(json.dumps(document))
@@ -173,14 +173,14 @@ def test_unknown_names_in_the_json_request_are_errors(tmp_path: Path) -> None:
         (["a", "-o", "b"], ["a", "-o", "b"]),
     ],
 )
-def test_a_flag_may_stand_without_its_value(args: list[str], wanted: list[str]) -> None:
+def test_a_flag_without_a_value_gets_an_empty_one(args: list[str], wanted: list[str]) -> None:
     assert with_value("--inspect", args) == wanted
 
 
 @pytest.mark.parametrize(
     ("text", "wanted"), [("1280x720", {"width": 1280, "height": 720}), ("64X4096", {"width": 64, "height": 4096})]
 )
-def test_a_size_is_written_with_an_x(text: str, wanted: dict[str, int]) -> None:
+def test_a_size_is_parsed_from_width_x_height(text: str, wanted: dict[str, int]) -> None:
     assert value_at(call_of("--video-size", text, endpoint=V23).request, ("video_size",)).model_dump() == wanted
 
 
@@ -192,6 +192,6 @@ def test_a_size_is_written_with_an_x(text: str, wanted: dict[str, int]) -> None:
         ("720", "or as in 1280x720"),
     ],
 )
-def test_a_size_that_is_none_is_refused(text: str, message: str) -> None:
+def test_an_invalid_size_is_refused(text: str, message: str) -> None:
     with pytest.raises(InvalidRequest, match=re.escape(message)):
         call_of("--video-size", text, endpoint=V23)

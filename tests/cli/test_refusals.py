@@ -1,4 +1,4 @@
-"""Whatever is wrong at the command line is told in one sentence, and no file is left."""
+"""Errors of the command line: one sentence, an exit status, and no file left behind."""
 
 from pathlib import Path
 
@@ -7,7 +7,8 @@ import pytest
 from tests.cli.running import run
 
 V23 = ("--endpoint", "2.3")
-BAD: dict[str, tuple[list[str], int, str]] = {
+
+REFUSED: dict[str, tuple[list[str], int, str]] = {
     "missing file": (["extend", "{clips}/nowhere.mp4"], 2, "There is no file"),
     "directory": (["extend", "{clips}/folder.mp4"], 2, "There is no file"),
     "empty file": (["extend", "{clips}/empty.mp4"], 2, "an empty file"),
@@ -86,13 +87,14 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "pull unknown": (["models", "pull", "x"], 2, "There is no model named 'x'"),
     "check": (["models", "check", "/nowhere"], 3, "neither a model's name"),
 }
+"""By name: the arguments, the expected exit status and a part of the message."""
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_done_is_one_sentence_and_no_file(name: str, clips: Path, out: Path) -> None:
-    args, status, message = BAD[name]
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refusal_is_one_sentence_and_leaves_no_file(name: str, clips: Path, out: Path) -> None:
+    args, status, message = REFUSED[name]
     if name == "read-only" and not Path("/proc/self/fd").is_dir():
-        pytest.skip("there is no /proc here, the folder that nobody can write to")
+        pytest.skip("this system has no /proc, whose folders are read-only")
     words = [arg.format(clips=clips, clip=clips / "clip.mp4", out=out) for arg in args]
     if words[0] in ("extend", "plan") and "--prompt" not in words:
         words += ["--prompt", "sea"]
