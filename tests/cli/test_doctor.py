@@ -90,9 +90,7 @@ def test_a_damaged_embedded_model_is_reported_and_nothing_runs(tmp_path: Path) -
     assert not report.runs
 
 
-def test_the_exit_status_is_0_if_the_embedded_model_runs_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_exit_status_is_0_if_the_embedded_model_runs_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LONGTAKE_MODELS_DIR", str(tmp_path))
     runs = not any(missing(model, Settings()) for model in CARDS.values() if model.embedded)
     ran = CliRunner().invoke(app, ["doctor", "--json"])
