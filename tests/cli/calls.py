@@ -36,7 +36,7 @@ def named(case: Any) -> str:
 
 
 def call_of(*args: str, endpoint: Endpoint[Any, Any] = V098, file: OutputFile = NO_FILE) -> LocalRequest:
-    """The request of `longtake plan clip.mp4 --prompt sea ARGS`, parsed by the command itself, for the given output file."""
+    """The request of `longtake plan clip.mp4 --prompt sea ARGS`, as the command parses it, for an output file."""
     command: Any = typer.main.get_command(app)
     plan = command.commands["plan"]
     needed = ["--lora", "a"] if endpoint is LORAS and "--lora" not in args else []
