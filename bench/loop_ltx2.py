@@ -17,7 +17,7 @@ from longtake.families.ltx2.guidance import Guide, predict
 from longtake.families.ltx2.options import Modality
 from longtake.families.ltx2.sampler import Sampler, sample
 from longtake.families.ltx2.tracks import Held, Track, audio_track, video_track
-from longtake.models.audiovisual import EncodedPrompt, Layout, Stream, attach, velocities
+from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Stream, attach, velocities
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_latents
 from longtake.sampling.schedules import sigmas
@@ -68,22 +68,22 @@ def main() -> None:
     attach(model)
     words = [EncodedPrompt(torch.randn(1, 64, 640), torch.randn(1, 64, 320)) for _ in range(2)]
     guide = Guide(words[0], words[1], {"video": GUIDANCE["video"], "audio": GUIDANCE["audio"]}, (4,))
-    layout, sampler = Layout.of(model, tracks), Sampler(sigmas("beta", STEPS))
+    positioned, sampler = PositionedTracks.of(model, tracks), Sampler(sigmas("beta", STEPS))
     tokens = {stream: track.clean for stream, track in tracks.items()}
-    looks = list(guide.looks(list(tracks)).values())
+    predictions = list(guide.predictions(list(tracks)).values())
 
     def loop() -> None:
         def one(tokens: Any, step: int, sigma: float) -> Any:
-            return predict(model, tracks, layout, guide, tokens, sigma)
+            return predict(model, tracks, positioned, guide, tokens, sigma)
 
         sample(tracks, sampler, one, seeded(0))
 
     def bare() -> None:
         for _ in range(STEPS):
-            velocities(model, layout, tokens, 0.5, looks, guide.blocks)
+            velocities(model, positioned, tokens, 0.5, predictions, guide.blocks)
 
     def diffusers() -> None:
-        for _ in range(STEPS * len(looks)):
+        for _ in range(STEPS * len(predictions)):
             sigma = torch.full((1,), 500.0)
             plain(
                 hidden_states=tokens["video"],
@@ -101,7 +101,7 @@ def main() -> None:
 
     with torch.inference_mode():
         taken = in_turn(7, loop=loop, bare=bare, diffusers=diffusers)
-    show(f"{STEPS} steps of {len(looks)} predictions", taken)
+    show(f"{STEPS} steps of {len(predictions)} predictions", taken)
     print(f"  loop / bare = {ratio(taken, 'loop', 'bare'):.3f} (aim: at most 1.03)")
     print(f"  bare / diffusers' forward pass, as often = {ratio(taken, 'bare', 'diffusers'):.3f}")
 

@@ -17,7 +17,7 @@ import torch
 from diffusers import LTX2VideoTransformer3DModel
 
 from longtake.families.ltx2.tracks import Held, audio_track, video_track
-from longtake.models.audiovisual import EncodedPrompt, Layout, Look, attach, velocities
+from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, attach, velocities
 from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_latents
 
 FRAMES, CONTEXT = 145, 25
@@ -53,9 +53,9 @@ def measure(way: str) -> float:
     with torch.inference_mode():
         if way == "longtake":
             attach(model)
-            layout = Layout.of(model, {"video": video, "audio": audio})
+            positioned = PositionedTracks.of(model, {"video": video, "audio": audio})
             before = peak_mib()
-            velocities(model, layout, {"video": video.clean, "audio": audio.clean}, 0.7, [Look(words)], ())
+            velocities(model, positioned, {"video": video.clean, "audio": audio.clean}, 0.7, [Prediction(words)], ())
         else:
             before = peak_mib()
             model(

@@ -12,7 +12,7 @@ from diffusers.pipelines.ltx2 import LTX2LatentUpsamplerModel, LTX2TextConnector
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from longtake.models.audiovisual import EncodedPrompt, Layout, Look, velocities
+from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, velocities
 from longtake.models.checkpoints import Checkpoint
 from longtake.models.layout_ltx2 import LTX2_LAYOUT
 from longtake.models.registry import PartName
@@ -412,7 +412,7 @@ def opened(part: PartName, config: Mapping[str, Any]) -> Checkpoint:
 
 
 @dataclass(frozen=True)
-class Placed:
+class NoisyTrack:
     """Tokens that all carry noise."""
 
     bounds: Tensor
@@ -430,9 +430,9 @@ def evaluated(transformer: Any, words: EncodedPrompt, dtype: torch.dtype = torch
     tokens, tracks = {}, {}
     for stream, count in counts.items():
         starts = torch.arange(float(count)).expand(1, axes[stream], count)
-        tracks[stream] = Placed(torch.stack([starts, starts + 1], -1))
+        tracks[stream] = NoisyTrack(torch.stack([starts, starts + 1], -1))
         tokens[stream] = torch.randn(1, count, widths[stream], generator=generator).to(dtype)
-    layout = Layout.of(transformer, tracks)  # type: ignore[arg-type]
+    positioned = PositionedTracks.of(transformer, tracks)  # type: ignore[arg-type]
     with torch.no_grad():
-        found = velocities(transformer, layout, tokens, 0.6, [Look(words)], ())  # type: ignore[arg-type]
+        found = velocities(transformer, positioned, tokens, 0.6, [Prediction(words)], ())  # type: ignore[arg-type]
     return found["video"], found["audio"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from longtake.families.ltx2.tracks import Track
-from longtake.models.audiovisual import EncodedPrompt, Layout, Look, Stream, attach, velocities
+from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, Stream, attach, velocities
 from tests.models import small_ltx2
 
 STREAMS: tuple[Stream, ...] = ("video", "audio")
@@ -45,26 +45,26 @@ def words(net: Any, seed: int) -> EncodedPrompt:
     return EncodedPrompt(*(torch.randn(1, 5, width, generator=random) for width in widths))
 
 
-def run(net: Any, of: dict[Stream, Track], looks: list[Look]) -> dict[Stream, Tensor]:
+def run(net: Any, of: dict[Stream, Track], predictions: list[Prediction]) -> dict[Stream, Tensor]:
     tokens = {stream: track.clean for stream, track in of.items()}
-    return velocities(net, Layout.of(net, of), tokens, 0.7, looks, [1])
+    return velocities(net, PositionedTracks.of(net, of), tokens, 0.7, predictions, [1])
 
 
 def test_predictions_made_together_are_those_made_alone(net: Any) -> None:
     of = tracks(net)
-    looks = [
-        Look(words(net, 1)),
-        Look(words(net, 2)),
-        Look(words(net, 1), frozenset({"video"})),
-        Look(words(net, 1), frozenset({"audio"})),
-        Look(words(net, 1), isolated=True),
+    predictions = [
+        Prediction(words(net, 1)),
+        Prediction(words(net, 2)),
+        Prediction(words(net, 1), frozenset({"video"})),
+        Prediction(words(net, 1), frozenset({"audio"})),
+        Prediction(words(net, 1), isolated=True),
     ]
-    together = run(net, of, looks)
-    for row, look in enumerate(looks):
-        alone = run(net, of, [look])
+    together = run(net, of, predictions)
+    for row, prediction in enumerate(predictions):
+        alone = run(net, of, [prediction])
         for stream in STREAMS:
             assert torch.allclose(together[stream][row : row + 1], alone[stream], atol=1e-5)
-    for row in range(1, len(looks)):
+    for row in range(1, len(predictions)):
         assert not torch.allclose(together["video"][0], together["video"][row], atol=1e-4)
 
 
@@ -72,12 +72,12 @@ def test_isolated_modalities_do_not_hear_each_other(net: Any) -> None:
     of, other = tracks(net), tracks(net)
     mixed: dict[Stream, Track] = {"video": of["video"], "audio": other["audio"]}
     silent: dict[Stream, Track] = {"video": of["video"]}
-    look = Look(words(net, 1), isolated=True)
-    assert torch.equal(run(net, of, [look])["video"], run(net, mixed, [look])["video"])
+    prediction = Prediction(words(net, 1), isolated=True)
+    assert torch.equal(run(net, of, [prediction])["video"], run(net, mixed, [prediction])["video"])
     assert not torch.equal(
-        run(net, of, [Look(words(net, 1))])["video"], run(net, mixed, [Look(words(net, 1))])["video"]
+        run(net, of, [Prediction(words(net, 1))])["video"], run(net, mixed, [Prediction(words(net, 1))])["video"]
     )
-    assert torch.allclose(run(net, of, [look])["video"], run(net, silent, [look])["video"], atol=1e-6)
+    assert torch.allclose(run(net, of, [prediction])["video"], run(net, silent, [prediction])["video"], atol=1e-6)
 
 
 def test_modulation_is_made_once_per_noise_level(net: Any) -> None:
@@ -85,7 +85,7 @@ def test_modulation_is_made_once_per_noise_level(net: Any) -> None:
     seen: list[int] = []
     handle = net.time_embed.linear.register_forward_hook(lambda module, given, made: seen.append(made.shape[0]))
     try:
-        run(net, of, [Look(words(net, 1))])
+        run(net, of, [Prediction(words(net, 1))])
     finally:
         handle.remove()
     assert seen == [2]
@@ -103,10 +103,10 @@ def test_adapters_and_casts_work_on_it(net: Any) -> None:
             return args, kwargs
 
     hook = Counting()
-    plain = run(net, of := tracks(net), [Look(words(net, 1))])
+    plain = run(net, of := tracks(net), [Prediction(words(net, 1))])
     add_hook_to_module(net, hook)
     try:
-        hooked = run(net, of, [Look(words(net, 1))])
+        hooked = run(net, of, [Prediction(words(net, 1))])
     finally:
         remove_hook_from_module(net)
         attach(net)

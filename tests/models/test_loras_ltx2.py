@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from longtake.errors import BadCheckpoint, InvalidRequest, NotSupported
 from longtake.models import memory
-from longtake.models.audiovisual import EncodedPrompt, Layout, Look, attach, velocities
+from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, attach, velocities
 from longtake.models.checkpoints import open_part, skeleton
 from longtake.models.lora_header import read_lora_header
 from longtake.models.loras import Adapter, LoadedAdapter, LoraCache, Pair, applied, check_fit, load_adapters, read
@@ -39,9 +39,9 @@ def _oracle_velocities(transformer: Any, case: Case) -> dict[str, Tensor]:
         values, index = given[f"{stream}.denoise_mask"][0, :, 0].unique(return_inverse=True)
         tracks[stream] = _Placed(given[f"{stream}.positions"], (values, index))
         tokens[stream] = given[f"{stream}.tokens"]
-    layout = Layout.of(transformer, tracks)  # type: ignore[arg-type]
-    look = Look(EncodedPrompt(given["prompt.video"], given["prompt.audio"]))
-    return velocities(transformer, layout, tokens, case.params["sigma"], [look], ())  # type: ignore[arg-type,return-value]
+    positioned = PositionedTracks.of(transformer, tracks)  # type: ignore[arg-type]
+    prediction = Prediction(EncodedPrompt(given["prompt.video"], given["prompt.audio"]))
+    return velocities(transformer, positioned, tokens, case.params["sigma"], [prediction], ())  # type: ignore[arg-type,return-value]
 
 
 def test_oracle_lora_ltx2(oracle: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from longtake.families.ltx2.tracks import Track
-from longtake.models.audiovisual import EncodedPrompt, Layout, Look, attach, velocities
+from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, attach, velocities
 from longtake.sampling.positions import Grid, audio_bounds
 from recipes.tiny import configs as first
 from recipes.tiny import sampler as first_sampler
@@ -92,9 +92,9 @@ def test_the_fast_forward_pass_is_the_products() -> None:
         other = LTX2VideoTransformer3DModel(**small)
         other.load_state_dict(model.state_dict())
         attach(other)
-        layout = Layout.of(other, tracks)  # type: ignore[arg-type]
-        look = Look(words, isolated=not linked)
-        slow = velocities(other, layout, {"video": video, "audio": audio}, 0.7, [look], ())
+        positioned = PositionedTracks.of(other, tracks)  # type: ignore[arg-type]
+        prediction = Prediction(words, isolated=not linked)
+        slow = velocities(other, positioned, {"video": video, "audio": audio}, 0.7, [prediction], ())
         torch.testing.assert_close(fast[0].flatten(1, 2), slow["video"], atol=2e-5, rtol=1e-4)
         torch.testing.assert_close(fast[1].flatten(1, 2), slow["audio"], atol=2e-5, rtol=1e-4)
 

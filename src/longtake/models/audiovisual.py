@@ -1,9 +1,11 @@
-"""One evaluation of the LTX-2 transformer: several predictions of picture and sound at once, from diffusers' weights.
+"""The forward pass of the LTX-2 transformer: several predictions of video and audio in one evaluation.
 
-diffusers' own forward pass is not used, for four reasons: scale and shift of the attention between the modalities must
-follow each token's own noise level and the gate the other modality's (there both follow one of them); attention must
-be disturbable for one modality alone; a video without sound needs no audio at all; and modulation for each distinct
-noise level, looked up per token where it is used, takes a hundredth of the memory of modulation per token.
+It uses the weights of diffusers' class and replaces its forward pass, which differs in four ways:
+- it cannot let the shift and scale of the attention between the modalities follow each token's own noise level, and
+  the gate the other modality's;
+- it cannot disturb the attention of one modality alone;
+- it needs audio tokens for a video without sound;
+- it stores modulation per token. Here it is stored per distinct noise level, in a hundredth of the memory.
 """
 
 import math
@@ -16,16 +18,17 @@ import torch
 from torch import Tensor, nn
 
 Stream = Literal["video", "audio"]
-"""The two modalities, in the order in which noise is drawn for them."""
+"""A modality. Noise is drawn for video first."""
 
 Tokens = Mapping[Stream, Tensor]
-"""Tokens [B, n, C] of each modality that takes part."""
+"""The tokens [B, n, C] of each modality. Audio is absent for a video without sound."""
 
 OTHER: Mapping[Stream, Stream] = {"video": "audio", "audio": "video"}
 _PREFIX: Mapping[Stream, str] = {"video": "", "audio": "audio_"}
-"""diffusers' names of the audio's modules begin with this; the video's are without."""
+"""The prefix of a modality's modules in diffusers' class."""
 
 Rotary = tuple[Tensor, Tensor]
+"""Cosines and sines of rotary position embeddings."""
 
 
 @dataclass(frozen=True)
@@ -40,52 +43,64 @@ class EncodedPrompt:
 
 
 @dataclass(frozen=True)
-class Look:
-    """One prediction to make: for this `prompt`; `disturbed` are the modalities whose self-attention passes values on
-    and looks at no other token, in the guidance's blocks; `isolated`: video and audio do not see each other."""
+class Prediction:
+    """A prediction that the transformer is asked for.
+
+    disturbed: the modalities whose self-attention is replaced by its values in some blocks (spatio-temporal guidance).
+    isolated: True if video and audio do not attend to each other.
+    """
 
     prompt: EncodedPrompt
     disturbed: frozenset[Stream] = frozenset()
     isolated: bool = False
 
 
-class Placed(Protocol):
-    """One modality's tokens as the transformer needs to know them: their `bounds` [1, axes, n, 2], the `levels`, which
-    are the distinct shares [k] of the noise that tokens carry and each token's index [n] into them, and whether it
-    `is_free`, that is, whether any token carries noise."""
+class TrackInputs(Protocol):
+    """What the transformer reads of one modality's track, besides its tokens."""
 
     @property
-    def bounds(self) -> Tensor: ...
+    def bounds(self) -> Tensor:
+        """Start and end of each token on each axis, [1, axes, n, 2]."""
+        ...
+
     @property
-    def levels(self) -> tuple[Tensor, Tensor]: ...
+    def levels(self) -> tuple[Tensor, Tensor]:
+        """The distinct shares [k] of the noise level that tokens carry, and each token's index [n] into them."""
+        ...
+
     @property
-    def is_free(self) -> bool: ...
+    def is_free(self) -> bool:
+        """True if any token carries noise."""
+        ...
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What a transformer needs to know of a window's tracks and that no step changes: with each the rotary embeddings
-    among itself and towards the other."""
+class PositionedTracks:
+    """A window's tracks with their rotary position embeddings, which no sampling step changes.
 
-    tracks: Mapping[Stream, Placed]
+    own: the embeddings for a modality's self-attention.
+    cross: the embeddings for the attention between the modalities, by time alone.
+    """
+
+    tracks: Mapping[Stream, TrackInputs]
     own: Mapping[Stream, Rotary]
     cross: Mapping[Stream, Rotary]
 
     @classmethod
-    def of(cls, transformer: Any, tracks: Mapping[Stream, Placed]) -> "Layout":
-        embed = {"video": transformer.rope, "audio": transformer.audio_rope}
-        towards = {"video": transformer.cross_attn_rope, "audio": transformer.cross_attn_audio_rope}
+    def of(cls, transformer: Any, tracks: Mapping[Stream, TrackInputs]) -> "PositionedTracks":
+        own = {"video": transformer.rope, "audio": transformer.audio_rope}
+        cross = {"video": transformer.cross_attn_rope, "audio": transformer.cross_attn_audio_rope}
         return cls(
             tracks,
-            {stream: embed[stream](track.bounds) for stream, track in tracks.items()},
-            {stream: towards[stream](track.bounds[:, :1]) for stream, track in tracks.items()},
+            {stream: own[stream](track.bounds) for stream, track in tracks.items()},
+            {stream: cross[stream](track.bounds[:, :1]) for stream, track in tracks.items()},
         )
 
 
 def attach(transformer: Any) -> None:
-    """Gives a diffusers LTX2VideoTransformer3DModel, of the LTX-2.3 layout, the forward pass of this file.
+    """Replaces the forward pass of a diffusers LTX2VideoTransformer3DModel of LTX-2.3 by this module's.
 
-    On the instance, before any hook is put on it, so that offloading, casting and adapters find what they know.
+    Call it before any hook is added to the transformer: hooks for offloading, casting and adapters wrap `forward`.
     """
     transformer.forward = partial(_forward, transformer)
     for block in transformer.transformer_blocks:
@@ -94,84 +109,104 @@ def attach(transformer: Any) -> None:
 
 def velocities(
     transformer: nn.Module,
-    layout: Layout,
+    positioned: PositionedTracks,
     tokens: Tokens,
     sigma: float,
-    looks: Sequence[Look],
-    blocks: Sequence[int],
+    predictions: Sequence[Prediction],
+    stg_blocks: Sequence[int],
 ) -> dict[Stream, Tensor]:
-    """The velocities n - x0 [looks, n, C] at noise level `sigma`, for every look and each modality of `layout`.
+    """Returns the velocities n - x0 [predictions, n, C] of each modality at noise level `sigma`.
 
-    `tokens` are [1, n, C]; a token's own level is its share of sigma. `blocks` are those that a look's
-    `disturbed` concerns. The model computes in the precision of the words; the results are in the tokens'.
+    tokens: noisy tokens [1, n, C]. A token's own noise level is its share (`TrackInputs.levels`) of sigma.
+    stg_blocks: the blocks in which the self-attention of a prediction's `disturbed` modalities is replaced.
+    The transformer computes in the dtype of the prompts; the velocities have the dtype of the tokens.
     """
-    predictions: dict[Stream, Tensor] = transformer(layout, tokens, sigma, looks, blocks)
-    return {stream: prediction.to(tokens[stream].dtype) for stream, prediction in predictions.items()}
+    found: dict[Stream, Tensor] = transformer(positioned, tokens, sigma, predictions, stg_blocks)
+    return {stream: velocity.to(tokens[stream].dtype) for stream, velocity in found.items()}
 
 
 @dataclass(frozen=True)
 class _Modulation:
-    """What noise levels mean to one modality, per distinct level [k, ...]: `table` of 9 and `cross` of 4 vectors; the
-    `gate` on what it takes from the other modality, `prompt` shift and scale, and the words [looks, n, d]."""
+    """The modulation of one modality by its noise levels; k is the number of distinct levels, d the width.
+
+    table: nine vectors per level for self-attention, feed-forward and prompt, [k, 9 d].
+    cross: four vectors per level for the attention between the modalities, [k, 4 d]; None without the other modality.
+    gate: the gate on what this modality reads from the other one, [1, d]; None without the other modality.
+    prompt: shift and scale of the prompt, [1, 2 d].
+    text: the prompts' tokens, [predictions, n, d].
+    index: each token's level, [n].
+    """
 
     table: Tensor
     cross: Tensor | None
     gate: Tensor | None
     prompt: Tensor
-    words: Tensor
+    text: Tensor
     index: Tensor
 
-    def at(self, values: Tensor) -> Tensor:
-        """Vectors per level [k, d] as [1, n or 1, d]: each token's own."""
+    def per_token(self, values: Tensor) -> Tensor:
+        """Returns vectors per level [k, d] as vectors per token, [1, n or 1, d]."""
         return values[None] if len(values) == 1 else values[self.index][None]
 
 
 @dataclass(frozen=True)
-class _Step:
-    """All that the blocks share in one evaluation."""
+class _Evaluation:
+    """What all blocks share in one evaluation.
 
-    layout: Layout
+    disturbed: the rows (predictions) whose self-attention the current block replaces, by modality.
+    connected: the rows in which video and audio attend to each other.
+    """
+
+    positioned: PositionedTracks
     modulation: Mapping[Stream, _Modulation]
     disturbed: Mapping[Stream, list[int]]
     connected: list[int]
 
 
 def _forward(
-    model: Any, layout: Layout, tokens: Tokens, sigma: float, looks: Sequence[Look], blocks: Sequence[int]
+    model: Any,
+    positioned: PositionedTracks,
+    tokens: Tokens,
+    sigma: float,
+    predictions: Sequence[Prediction],
+    stg_blocks: Sequence[int],
 ) -> dict[Stream, Tensor]:
-    dtype = looks[0].prompt.video.dtype
+    dtype = predictions[0].prompt.video.dtype
     hidden: dict[Stream, Tensor] = {}
     modulation: dict[Stream, _Modulation] = {}
     embedded: dict[Stream, Tensor] = {}
-    noise = {stream: sigma if track.is_free else 0.0 for stream, track in layout.tracks.items()}
-    for stream, track in layout.tracks.items():
-        hidden[stream] = _part(model, stream, "proj_in")(tokens[stream].to(dtype)).expand(len(looks), -1, -1)
-        values, index = track.levels
+    noise = {stream: sigma if track.is_free else 0.0 for stream, track in positioned.tracks.items()}
+    for stream, track in positioned.tracks.items():
+        hidden[stream] = _part(model, stream, "proj_in")(tokens[stream].to(dtype)).expand(len(predictions), -1, -1)
+        shares, index = track.levels
         embed = partial(_embedded, dtype=dtype)
-        table, embedded[stream] = embed(_part(model, stream, "time_embed"), values * sigma)
-        own = torch.full_like(values[:1], noise[stream])
+        table, embedded[stream] = embed(_part(model, stream, "time_embed"), shares * sigma)
+        own = torch.full_like(shares[:1], noise[stream])
         cross, gate = None, None
-        if len(layout.tracks) == 2:
+        if len(positioned.tracks) == 2:
             other = torch.full_like(own, noise[OTHER[stream]] * _gate_multiplier(model))
-            cross, _ = embed(_part(model, stream, _CROSS[stream]), values * sigma)
+            cross, _ = embed(_part(model, stream, _CROSS[stream]), shares * sigma)
             gate, _ = embed(_part(model, stream, _GATE[stream]), other)
         prompt, _ = embed(_part(model, stream, "prompt_adaln"), own)
-        words = torch.cat([getattr(look.prompt, stream) for look in looks])
-        modulation[stream] = _Modulation(table, cross, gate, prompt, words, index)
-    connected = [row for row, look in enumerate(looks) if not look.isolated]
+        text = torch.cat([getattr(prediction.prompt, stream) for prediction in predictions])
+        modulation[stream] = _Modulation(table, cross, gate, prompt, text, index)
+    connected = [row for row, prediction in enumerate(predictions) if not prediction.isolated]
     for number, block in enumerate(model.transformer_blocks):
         disturbed: dict[Stream, list[int]] = {
-            stream: [row for row, look in enumerate(looks) if stream in look.disturbed and number in blocks]
+            stream: [
+                row
+                for row, prediction in enumerate(predictions)
+                if stream in prediction.disturbed and number in stg_blocks
+            ]
             for stream in hidden
         }
-        hidden = block(hidden, _Step(layout, modulation, disturbed, connected))
+        hidden = block(hidden, _Evaluation(positioned, modulation, disturbed, connected))
     out: dict[Stream, Tensor] = {}
     for stream, x in hidden.items():
         shift, scale = (_part(model, stream, "scale_shift_table") + embedded[stream][:, None]).unbind(1)
-        at = modulation[stream].at
-        out[stream] = _part(model, stream, "proj_out")(
-            _part(model, stream, "norm_out")(x) * (1 + at(scale)) + at(shift)
-        )
+        per_token = modulation[stream].per_token
+        normal = _part(model, stream, "norm_out")(x)
+        out[stream] = _part(model, stream, "proj_out")(_modulated(normal, per_token(shift), per_token(scale)))
     return out
 
 
@@ -179,36 +214,38 @@ _CROSS: Mapping[Stream, str] = {"video": "av_cross_attn_video_scale_shift", "aud
 _GATE: Mapping[Stream, str] = {"video": "av_cross_attn_video_a2v_gate", "audio": "av_cross_attn_audio_v2a_gate"}
 
 
-def _block_forward(block: Any, hidden: Mapping[Stream, Tensor], step: _Step) -> dict[Stream, Tensor]:
-    """Self-attention, the prompt, the other modality, feed-forward."""
+def _block_forward(block: Any, hidden: Mapping[Stream, Tensor], evaluation: _Evaluation) -> dict[Stream, Tensor]:
+    """Runs one block: self-attention, attention to the prompt, attention to the other modality, feed-forward."""
     x = dict(hidden)
     tables: dict[Stream, tuple[Tensor, ...]] = {}
     for stream in x:
-        own = step.modulation[stream]
-        part, at = partial(_part, block, stream), own.at
+        own = evaluation.modulation[stream]
+        part, at = partial(_part, block, stream), own.per_token
         tables[stream] = (part("scale_shift_table") + own.table.unflatten(-1, (9, -1))).unbind(1)
         shift, scale, gate, *_, shift_text, scale_text, gate_text = tables[stream]
         h = _modulated(part("norm1")(x[stream]), at(shift), at(scale))
-        h = _self_attention(part("attn1"), h, step.layout.own[stream], step.disturbed[stream])
+        h = _self_attention(part("attn1"), h, evaluation.positioned.own[stream], evaluation.disturbed[stream])
         x[stream] = x[stream] + h * at(gate)
         shift, scale = (part("prompt_scale_shift_table") + own.prompt.unflatten(-1, (2, -1))).unbind(1)
         h = _modulated(part("norm2")(x[stream]), at(shift_text), at(scale_text))
-        h = part("attn2")(h, encoder_hidden_states=_modulated(own.words, shift, scale))
+        h = part("attn2")(h, encoder_hidden_states=_modulated(own.text, shift, scale))
         x[stream] = x[stream] + h * at(gate_text)
-    if len(x) == 2 and step.connected:
-        x = _exchanged(block, x, step)
+    if len(x) == 2 and evaluation.connected:
+        x = _exchanged(block, x, evaluation)
     for stream in x:
         _, _, _, shift, scale, gate, *_ = tables[stream]
-        part, at = partial(_part, block, stream), step.modulation[stream].at
+        part, at = partial(_part, block, stream), evaluation.modulation[stream].per_token
         h = _modulated(part("norm3")(x[stream]), at(shift), at(scale))
         x[stream] = x[stream] + part("ff")(h) * at(gate)
     return x
 
 
-def _exchanged(block: Any, hidden: Mapping[Stream, Tensor], step: _Step) -> dict[Stream, Tensor]:
-    """Each modality attends to the other, as both were before: of the four vectors per level two are for what flows
-    from audio to video, two for the other way."""
-    rows: Any = slice(None) if len(step.connected) == len(hidden["video"]) else step.connected
+def _exchanged(block: Any, hidden: Mapping[Stream, Tensor], evaluation: _Evaluation) -> dict[Stream, Tensor]:
+    """Returns the hidden states after each modality attended to the other's state from before the exchange.
+
+    Of a level's four modulation vectors the first two serve the flow from audio to video, the others the other way.
+    """
+    rows: Any = slice(None) if len(evaluation.connected) == len(hidden["video"]) else evaluation.connected
     tables = {
         "video": block.video_a2v_cross_attn_scale_shift_table,
         "audio": block.audio_a2v_cross_attn_scale_shift_table,
@@ -223,19 +260,19 @@ def _exchanged(block: Any, hidden: Mapping[Stream, Tensor], step: _Step) -> dict
     for stream, x in hidden.items():
         towards: dict[str, Tensor] = {}
         for side in hidden:
-            own = step.modulation[side]
+            own = evaluation.modulation[side]
             assert own.cross is not None
             vectors = (tables[side][:4] + own.cross.unflatten(-1, (4, -1))).unbind(1)
-            scale, shift = (own.at(vectors[number]) for number in ways[stream])
+            scale, shift = (own.per_token(vectors[number]) for number in ways[stream])
             towards[side] = _modulated(normal[side], shift, scale)
-        count = len(step.connected)
+        count = len(evaluation.connected)
         h = attention[stream](
             towards[stream],
             encoder_hidden_states=towards[OTHER[stream]],
-            query_rotary_emb=_for_rows(step.layout.cross[stream], count),
-            key_rotary_emb=_for_rows(step.layout.cross[OTHER[stream]], count),
+            query_rotary_emb=_for_rows(evaluation.positioned.cross[stream], count),
+            key_rotary_emb=_for_rows(evaluation.positioned.cross[OTHER[stream]], count),
         )
-        gate = step.modulation[stream].gate
+        gate = evaluation.modulation[stream].gate
         assert gate is not None
         h = h * (tables[stream][4:] + gate)[None]
         if rows == slice(None):
@@ -247,7 +284,7 @@ def _exchanged(block: Any, hidden: Mapping[Stream, Tensor], step: _Step) -> dict
 
 
 def _self_attention(attn: Any, x: Tensor, rotary: Rotary, disturbed: list[int]) -> Tensor:
-    """Attention, but the values alone in the `disturbed` rows."""
+    """Returns the self-attention's output, in the `disturbed` rows its values without attention."""
     if not disturbed:
         return attn(x, query_rotary_emb=_for_rows(rotary, len(x)))  # type: ignore[no-any-return]
     whole = [row for row in range(len(x)) if row not in disturbed]
@@ -259,7 +296,7 @@ def _self_attention(attn: Any, x: Tensor, rotary: Rotary, disturbed: list[int]) 
 
 
 def _values(attn: Any, x: Tensor) -> Tensor:
-    """What attention gives where every token looks at itself alone: its value, through the gate of each head."""
+    """Returns the output of an attention in which each token attends to itself alone: its gated value."""
     value = attn.to_v(x)
     if attn.to_gate_logits is not None:
         gates = 2 * torch.sigmoid(attn.to_gate_logits(x))
@@ -273,16 +310,16 @@ def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 def _embedded(layer: Any, times: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """An AdaLN layer at noise levels [k]: its modulation [k, m * d] and the embedding of the levels [k, d]."""
+    """Returns the modulation [k, m * d] of an AdaLN layer at noise levels [k], and the levels' embedding [k, d]."""
     embedding: Tensor = layer.emb.timestep_embedder(_waves(times * 1000, layer.emb.time_proj.num_channels).to(dtype))
     return layer.linear(layer.silu(embedding)), embedding
 
 
 def _waves(times: Tensor, channels: int) -> Tensor:
-    """Cosines, then sines of times [k] at frequencies from 1 down to 1/10000: [k, channels] float32.
+    """Returns cosines, then sines of times [k] at frequencies from 1 down to 1/10000: [k, channels] float32.
 
-    A time is up to 1000 radians, so that a frequency off by one rounding moves what the model says by 1e-5. Rounding
-    exp from double precision is the same on every processor; PyTorch's own in single precision is not.
+    A time is up to 1000 radians, so one rounding of a frequency changes the model's output by 1e-5. `exp` in double
+    precision, then rounded, gives the same frequencies on every processor. In single precision it does not.
     """
     half = channels // 2
     exponents = -math.log(10_000) * torch.arange(half, device=times.device, dtype=torch.float32) / half
@@ -296,9 +333,10 @@ def _gate_multiplier(model: Any) -> float:
 
 
 def _for_rows(rotary: Rotary, count: int) -> Rotary:
-    cos, sin = (part.expand(count, *part.shape[1:]) for part in rotary)
+    cos, sin = (values.expand(count, *values.shape[1:]) for values in rotary)
     return cos, sin
 
 
 def _part(module: Any, stream: Stream, name: str) -> Any:
+    """Returns a modality's submodule or parameter. Names that begin with `av_` name the modality themselves."""
     return getattr(module, name if name.startswith("av_") else _PREFIX[stream] + name)

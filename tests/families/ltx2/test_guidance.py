@@ -33,27 +33,27 @@ def modality(cfg: float = 1, stg: float = 0, modality: float = 1, rescale: float
     ],
 )
 def test_only_needed_predictions_are_made(scales: Modality, names: list[str]) -> None:
-    assert list(guide(scales).looks(["video", "audio"])) == names
-    assert list(guide(OFF, scales).looks(["video", "audio"])) == names
+    assert list(guide(scales).predictions(["video", "audio"])) == names
+    assert list(guide(OFF, scales).predictions(["video", "audio"])) == names
 
 
 def test_each_modality_is_disturbed_for_itself() -> None:
-    looks = guide(modality(stg=1), modality(cfg=7)).looks(["video", "audio"])
-    assert looks["disturbed"].disturbed == {"video"}
-    assert not looks["disturbed"].isolated
-    assert guide(modality(stg=1), modality(stg=2)).looks(["video", "audio"])["disturbed"].disturbed == {
+    predictions = guide(modality(stg=1), modality(cfg=7)).predictions(["video", "audio"])
+    assert predictions["disturbed"].disturbed == {"video"}
+    assert not predictions["disturbed"].isolated
+    assert guide(modality(stg=1), modality(stg=2)).predictions(["video", "audio"])["disturbed"].disturbed == {
         "video",
         "audio",
     }
 
 
 def test_without_sound_nothing_is_isolated() -> None:
-    assert list(guide(modality(modality=3)).looks(["video"])) == ["conditional"]
+    assert list(guide(modality(modality=3)).predictions(["video"])) == ["conditional"]
 
 
 def test_a_classifier_free_scale_needs_a_negative_prompt() -> None:
     with pytest.raises(ValueError, match="needs a negative prompt"):
-        guide(modality(cfg=3), negative=None).looks(["video"])
+        guide(modality(cfg=3), negative=None).predictions(["video"])
 
 
 def test_scales_that_are_off_follow_the_prompt() -> None:

@@ -14,7 +14,7 @@ from longtake.families.ltx2.guidance import Guide, guided, predict
 from longtake.families.ltx2.options import Modality
 from longtake.families.ltx2.sampler import Sampler, sample
 from longtake.families.ltx2.tracks import Held, Keyframe, Track, audio_track, video_track
-from longtake.models.audiovisual import EncodedPrompt, Layout, Look, Stream, Tokens, attach, velocities
+from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, Stream, Tokens, attach, velocities
 from longtake.models.loras import LoadedAdapter, applied, read
 from longtake.sampling.noise import given
 from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_from, to_latent
@@ -110,12 +110,12 @@ def test_extension(oracle: Path, name: str, at_once: int) -> None:
         wanted = case.expected[f"{stream}.clean"]
         assert torch.equal(track.clean[track.mask.expand_as(wanted) < 1], wanted[track.mask.expand_as(wanted) < 1])
     net = transformer(case)
-    layout, followed = Layout.of(net, tracks), guide(case)
+    positioned, followed = PositionedTracks.of(net, tracks), guide(case)
     states: list[Tokens] = []
     made = sample(
         tracks,
         sampler(case),
-        lambda tokens, step, sigma: predict(net, tracks, layout, followed, tokens, sigma),
+        lambda tokens, step, sigma: predict(net, tracks, positioned, followed, tokens, sigma),
         given(case.given, "noise."),
         on_state=states.append,
     )
@@ -160,15 +160,17 @@ def test_one_evaluation_makes_every_prediction(oracle: Path) -> None:
         for stream in STREAMS
     }
     tokens = {stream: track.clean for stream, track in tracks.items()}
-    looks = [Look(words(case, "prompt"), *how) for how in RUNS.values()]
-    made = velocities(net, Layout.of(net, tracks), tokens, params["sigma_video"], looks, params["stg_blocks"])
+    predictions = [Prediction(words(case, "prompt"), *how) for how in RUNS.values()]
+    made = velocities(
+        net, PositionedTracks.of(net, tracks), tokens, params["sigma_video"], predictions, params["stg_blocks"]
+    )
     for row, name in enumerate(RUNS):
         for stream in STREAMS:
             case.check(f"{name}.{stream}", made[stream][row : row + 1])
 
     def alone(tracks: dict[Stream, Track]) -> dict[Stream, Tensor]:
         own = {stream: tokens[stream] for stream in tracks}
-        return velocities(net, Layout.of(net, tracks), own, params["sigma_video"], looks[:1], [])
+        return velocities(net, PositionedTracks.of(net, tracks), own, params["sigma_video"], predictions[:1], [])
 
     free = {stream: Track(track.clean, torch.ones_like(track.mask), track.bounds) for stream, track in tracks.items()}
     held = Track(tracks["audio"].clean, torch.zeros_like(tracks["audio"].mask), tracks["audio"].bounds)

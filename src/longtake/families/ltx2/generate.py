@@ -24,7 +24,7 @@ from longtake.families.ltx2.sampler import Sampler, sample
 from longtake.families.ltx2.tracks import Track
 from longtake.media.formats import SOUND_RATE
 from longtake.media.sound import CROSS_FADE_S, MOST_LAG_S, num_samples
-from longtake.models.audiovisual import Layout, Stream
+from longtake.models.audiovisual import PositionedTracks, Stream
 from longtake.models.memory import predictions_at_once
 from longtake.plans import latent_length
 from longtake.prompts import expand as expand_prompt
@@ -89,10 +89,10 @@ def sample_window(
     if audio:
         tracks["audio"] = audio
     setup.set_pass(0)
-    layout = Layout.of(setup.transformer, tracks)
+    positioned = PositionedTracks.of(setup.transformer, tracks)
 
     def predicted(tokens: Mapping[Stream, Tensor], step: int, sigma: float) -> dict[Stream, Tensor]:
-        return predict(setup.transformer, tracks, layout, setup.guide, tokens, sigma)
+        return predict(setup.transformer, tracks, positioned, setup.guide, tokens, sigma)
 
     predicting = cached(predicted, setup.sampler.sigmas, setup.acceleration)
     made = sample(tracks, setup.sampler, predicting, noise(0), on_step=on_step)
@@ -115,11 +115,11 @@ def _refined(
     on_step: OnStep,
 ) -> Tensor:
     setup.set_pass(1)
-    layout = Layout.of(setup.transformer, tracks)
+    positioned = PositionedTracks.of(setup.transformer, tracks)
     unguided = replace(setup.guide, scales=dict.fromkeys(tracks, UNGUIDED))
 
     def predicted(tokens: Mapping[Stream, Tensor], step: int, sigma: float) -> dict[Stream, Tensor]:
-        return predict(setup.transformer, tracks, layout, unguided, tokens, sigma)
+        return predict(setup.transformer, tracks, positioned, unguided, tokens, sigma)
 
     init = {**made, "video": to_tokens(latent)}
     refined = sample(tracks, Sampler(torch.tensor(SECOND_SCALE)), predicted, noise, init=init, on_step=on_step)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from longtake.families.ltx2.options import Modality
 from longtake.families.ltx2.tracks import Track
-from longtake.models.audiovisual import EncodedPrompt, Layout, Look, Stream, Tokens, velocities
+from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, Stream, Tokens, velocities
 
 UNGUIDED = Modality(cfg=1, stg=0, modality=1, rescale=0)
 
@@ -44,38 +44,43 @@ class Guide:
     blocks: Sequence[int]
     at_once: int = 4
 
-    def looks(self, streams: Sequence[Stream]) -> dict[str, Look]:
+    def predictions(self, streams: Sequence[Stream]) -> dict[str, Prediction]:
         """The predictions that the scales of these modalities need, and no other; the prompt's is always one.
 
         Where there is no audio, nothing is isolated: that prediction would be the prompt's own.
         """
         scales = [self.scales[stream] for stream in streams]
-        needed = {"conditional": Look(self.positive)}
+        needed = {"conditional": Prediction(self.positive)}
         if any(scale.cfg != 1 for scale in scales):
             if self.negative is None:
                 raise ValueError("a classifier-free scale other than 1 needs a negative prompt")
-            needed["negative"] = Look(self.negative)
+            needed["negative"] = Prediction(self.negative)
         disturbed = frozenset(stream for stream in streams if self.scales[stream].stg)
         if disturbed:
-            needed["disturbed"] = Look(self.positive, disturbed)
+            needed["disturbed"] = Prediction(self.positive, disturbed)
         if len(streams) > 1 and any(scale.modality != 1 for scale in scales):
-            needed["isolated"] = Look(self.positive, isolated=True)
+            needed["isolated"] = Prediction(self.positive, isolated=True)
         return needed
 
 
 def predict(
-    transformer: Any, tracks: Mapping[Stream, Track], layout: Layout, guide: Guide, tokens: Tokens, sigma: float
+    transformer: Any,
+    tracks: Mapping[Stream, Track],
+    positioned: PositionedTracks,
+    guide: Guide,
+    tokens: Tokens,
+    sigma: float,
 ) -> dict[Stream, Tensor]:
     """The guided clean prediction x0 [1, n, C] of each modality at noise level `sigma`, given tokens blended in.
 
     Per prediction and token x0 = x - mask sigma v; guidance is in x0; then x0 mask + clean (1 - mask).
     """
-    looks = guide.looks(list(tracks))
-    names = list(looks)
+    predictions = guide.predictions(list(tracks))
+    names = list(predictions)
     made: dict[Stream, list[Tensor]] = {stream: [] for stream in tracks}
     for first in range(0, len(names), guide.at_once):
-        some = [looks[name] for name in names[first : first + guide.at_once]]
-        for stream, velocity in velocities(transformer, layout, tokens, sigma, some, guide.blocks).items():
+        some = [predictions[name] for name in names[first : first + guide.at_once]]
+        for stream, velocity in velocities(transformer, positioned, tokens, sigma, some, guide.blocks).items():
             made[stream] += (tokens[stream] - velocity * tracks[stream].mask * sigma).split(1)
     followed: dict[Stream, Tensor] = {}
     for stream, track in tracks.items():
