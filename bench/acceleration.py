@@ -60,7 +60,7 @@ def ready(endpoint: Endpoint[Any, Any], clock: Clock) -> tuple[Make, int]:
     """A function that makes the example's new frames at an acceleration level from a seed, and the steps it takes."""
     here = settings()
     call = local_request(endpoint, UserInput({"prompt": PROMPT, "new_frames": 24}, CLIP), here, endpoint.models[1])
-    with library.opened(call, here) as job:
+    with library.open_job(call, here) as job:
         plan, family = job.plan, job.endpoint.family
         assert isinstance(plan, LTX2Plan | LTXVPlan)
         frames = write_source(job.source, plan, lambda shown: None, ignore_progress)

@@ -36,8 +36,8 @@ def stages(endpoint: Endpoint[Any, Any], out: Path) -> dict[str, float]:
 
     here = settings()
     given = UserInput({"prompt": PROMPT, "seed": 1, "new_frames": NEW_FRAMES}, CLIP, output=library.output_type(out))
-    with library.opened(local_request(endpoint, given, here), here) as job:
-        library.runner(here).run(job, out, on_progress=on_progress)
+    with library.open_job(local_request(endpoint, given, here), here) as job:
+        library.local_runner(here).run(job, out, on_progress=on_progress)
     on_progress(None)
     return taken
 

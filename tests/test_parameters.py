@@ -12,7 +12,7 @@ from longtake.cli.options import signature
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.endpoints.fields import LoRAWeight
 from longtake.errors import InvalidRequest
-from longtake.parameters import RESERVED, LocalRequest, UserInput, item, local_request, parameters, request_data
+from longtake.parameters import RESERVED, LocalRequest, UserInput, list_item, local_request, parameters, request_data
 from longtake.settings import settings
 from tests.cli.calls import V098, V23, named
 from tests.cli.running import run
@@ -30,13 +30,13 @@ from tests.endpoints.made_up import ENDPOINT
     ],
 )
 def test_a_lora_is_a_path_and_then_its_fields(text: str, wanted: dict[str, str]) -> None:
-    assert item(text, LoRAWeight, "--lora") == wanted
+    assert list_item(text, LoRAWeight, "--lora") == wanted
 
 
 @pytest.mark.parametrize("text", ["", ",scale=1", "path="])
 def test_a_lora_without_a_path_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="names no path"):
-        item(text, LoRAWeight, "--lora")
+        list_item(text, LoRAWeight, "--lora")
 
 
 def lacking() -> list[tuple[Endpoint[Any, Any], str, list[str]]]:

@@ -1,6 +1,6 @@
-"""The library's face: `longtake.extend`, `longtake.plan` and `longtake.load`, with the command line's defaults.
+"""The Python API: `longtake.extend`, `longtake.plan` and `longtake.load`, with the command line's defaults.
 
-Importing it loads no torch; carrying out a request does.
+Importing this module loads no torch; `extend` and `load` do.
 """
 
 import os
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from longtake.runner import Result, Runner
 
 Source = str | PathLike[str]
-"""A path, an http(s) URL or a data URI."""
+"""A video: a path, an http(s) URL or a data URI."""
 
 
 def extend(
@@ -42,44 +42,48 @@ def extend(
     on_progress: OnProgress | None = None,
     **parameters: Any,
 ) -> "Result":
-    """Writes a longer video to `out` and returns what is known of it. The whole source is kept and 96 frames are added.
+    """Writes a longer video to `out` and returns the result. By default 96 frames are added to the whole source.
 
-    `endpoint`: whose parameters count, by short name or id; `model`: a model by name, else the endpoint's own, or the
-    embedded one where that is not installed. `parameters` are named as the command line's options: `new_frames`,
-    `seed`, `num_frames`, `lora`, `quality`, ... The type of the file follows from the suffix of `out`. `on_progress` is
-    called at every step; an exception that it raises cancels the work. Raises longtake.errors.LongtakeError.
+    `endpoint` is a short name or an id; it decides which parameters there are. `model` is a model's name; without it
+    the endpoint's published model is used, or the embedded one if that is not installed. `parameters` have the names of
+    the command line's options: `new_frames`, `seed`, `num_frames`, `lora`, `quality`, ... The suffix of `out` decides
+    the file type. `on_progress` is called at every step and can cancel the work by raising an exception. Raises
+    longtake.errors.LongtakeError.
     """
-    here = settings()
-    given = _input(source, prompt, parameters, output_type(Path(out)))
-    call = local_request(endpoints.endpoint(endpoint), given, here, model)
-    return _extend(call, runner(here), here, Path(out), overwrite=overwrite, on_progress=on_progress)
+    current = settings()
+    user_input = _user_input(source, prompt, parameters, output_type(Path(out)))
+    call = local_request(endpoints.endpoint(endpoint), user_input, current, model)
+    return _extend(call, local_runner(current), current, Path(out), overwrite=overwrite, on_progress=on_progress)
 
 
 def plan(
     source: Source, *, prompt: str = "", endpoint: str = endpoints.DEFAULT, model: str | None = None, **parameters: Any
 ) -> Plan:
-    """The plan that `extend` would carry out for the same arguments; no model is loaded. Raises LongtakeError."""
-    here = settings()
-    call = local_request(endpoints.endpoint(endpoint), _input(source, prompt, parameters), here, model)
-    with opened(call, here) as job:
+    """Returns the plan that `extend` would carry out for the same arguments, without loading a model.
+
+    Raises longtake.errors.LongtakeError.
+    """
+    current = settings()
+    call = local_request(endpoints.endpoint(endpoint), _user_input(source, prompt, parameters), current, model)
+    with open_job(call, current) as job:
         return job.plan
 
 
 def load(model: str) -> "Model":
-    """A model by name, loaded and kept: `with longtake.load("ltx-2.3") as model: model.extend(...)`."""
+    """Loads a model by name, for several calls: `with longtake.load("ltx-2.3") as model: model.extend(...)`."""
     return Model(card(model), settings())
 
 
 class Model:
-    """A loaded model that extends one video after the other.
+    """A loaded model that extends any number of videos.
 
-    Its memory is freed at the end of the `with` block, or by `close`; a later call loads it again.
+    The end of a `with` block, or `close`, frees its memory. A later call of `extend` loads it again.
     """
 
     def __init__(self, card: ModelCard, settings: Settings) -> None:
         self.card = card
         self._settings = settings
-        self._runner = runner(settings)
+        self._runner = local_runner(settings)
         self._runner.load(card)
 
     def extend(
@@ -93,10 +97,10 @@ class Model:
         on_progress: OnProgress | None = None,
         **parameters: Any,
     ) -> "Result":
-        """As `longtake.extend`, by this model; without an `endpoint`, by the first one that is made for it."""
+        """Does what `longtake.extend` does, with this model. Without `endpoint`, the first one made for the model is used."""
         chosen = endpoint_for(self.card) if endpoint is None else endpoints.endpoint(endpoint)
-        given = _input(source, prompt, parameters, output_type(Path(out)))
-        call = local_request(chosen, given, self._settings, self.card.name)
+        user_input = _user_input(source, prompt, parameters, output_type(Path(out)))
+        call = local_request(chosen, user_input, self._settings, self.card.name)
         return _extend(call, self._runner, self._settings, Path(out), overwrite=overwrite, on_progress=on_progress)
 
     def close(self) -> None:
@@ -113,13 +117,14 @@ class Model:
 
 
 def endpoint_for(card: ModelCard) -> Endpoint[Any, Any]:
-    """The first endpoint that is made for a model, by its own weights or with it as the stand-in."""
+    """Returns the first endpoint, beginning with the default one, whose published model or stand-in this is."""
     default = endpoints.endpoint(endpoints.DEFAULT)
     return next(one for one in (default, *ENDPOINTS.values()) if card.name in one.models)
 
 
-def _input(source: Source, prompt: str, parameters: Mapping[str, Any], output: OutputType | None = None) -> UserInput:
-    """The arguments of the library's functions as one input; an empty prompt is none."""
+def _user_input(
+    source: Source, prompt: str, parameters: Mapping[str, Any], output: OutputType | None = None
+) -> UserInput:
     named = dict(parameters) | ({"prompt": prompt} if prompt else {})
     return UserInput(named, os.fsdecode(source), output=output)
 
@@ -134,12 +139,12 @@ def _extend(
     on_progress: OnProgress | None,
 ) -> "Result":
     check_writable(out, call.endpoint.source_url(call.request), overwrite=overwrite, remedy="overwrite=True")
-    with opened(call, settings) as job:
+    with open_job(call, settings) as job:
         return runner.run(job, out, on_progress=on_progress or ignore_progress)
 
 
-def runner(settings: Settings) -> "Runner":
-    """A runner for this machine's own user: LoRA files may lie anywhere, and are fetched from anywhere."""
+def local_runner(settings: Settings) -> "Runner":
+    """Returns a runner for this machine's user: LoRAs may be any local file or URL."""
     from longtake.runner import Runner
 
     def fetch(url: str, folder: Path, max_bytes: int) -> Path:
@@ -149,15 +154,15 @@ def runner(settings: Settings) -> "Runner":
 
 
 @contextmanager
-def opened(call: LocalRequest, settings: Settings) -> Iterator[Job]:
-    """The job of a request, open as long as the block. The source may be a path of this machine."""
+def open_job(call: LocalRequest, settings: Settings) -> Iterator[Job]:
+    """Yields the job of a request; its source, which may be a local path, is open until the block ends."""
     fetcher = Fetcher(allow_local=True)
     with prepare(call.endpoint, call.request, call.card, settings, overrides=call.overrides, fetcher=fetcher) as job:
         yield job
 
 
 def output_type(out: Path) -> OutputType:
-    """The type of a file of this name. Raises InvalidRequest for a suffix that no type has."""
+    """Returns the output type for the suffix of `out`. Raises InvalidRequest for an unknown suffix."""
     types: dict[str, OutputType] = {recipe(type, "high", "balanced").suffix: type for type in get_args(OutputType)}
     if out.suffix.lower() not in types:
         raise InvalidRequest(
@@ -169,9 +174,9 @@ def output_type(out: Path) -> OutputType:
 
 
 def check_writable(out: Path, source: str, *, overwrite: bool, remedy: str) -> None:
-    """Raises InvalidRequest unless `out` can be written without harm: nothing is lost that is not meant to be.
+    """Raises InvalidRequest if `out` cannot be written, is the source itself, or exists and `overwrite` is false.
 
-    `remedy`: the option that allows to overwrite a file that is there, as the message names it.
+    `remedy` is the option that allows overwriting, for the message.
     """
     if out.is_dir():
         raise _refusal(out, f"{out} is a folder; the output needs a file name.")

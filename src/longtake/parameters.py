@@ -1,7 +1,7 @@
-"""A request by named parameters: the options of the command line, and the keywords of the library.
+"""Named parameters of a request: the options of the command line and the keyword arguments of the library.
 
-Each field of an endpoint's request is one parameter; a field of a nested object has its own name where no other field
-of the request has it.
+Each field of an endpoint's request is one parameter. A nested field keeps its own name if that is unique in the
+request; otherwise the parent's name is put before it.
 """
 
 import re
@@ -25,13 +25,14 @@ from longtake.prepare import Overrides
 from longtake.settings import Settings
 
 NEW_FRAMES = 96
-"""The number of frames added where nothing says how many: four seconds at 24 frames per second."""
+"""Default number of new frames: 4 seconds at 24 frames per second."""
 
 MOST_NEW_FRAMES = 1441
+"""Largest value of `new_frames`."""
 
 LORA = "lora"
 SEED = "seed"
-"""Parameters that every endpoint takes here, also one whose requests have no field for them."""
+"""Parameters of every endpoint, including those whose request has no such field."""
 
 RESERVED = frozenset(
     [
@@ -53,11 +54,12 @@ RESERVED = frozenset(
         "on_progress",
     ]
 )
-"""Names that mean something else on the command line or in the library: a field of such a name is `request_<name>`."""
+"""Names with another meaning on the command line or in the library. A request's field of that name becomes the
+parameter `request_<name>`."""
 
 
-class Beside(BaseModel):
-    """The parameters that are taken beside a request: of the file to write, and those that it has no field for."""
+class LocalParameters(BaseModel):
+    """Parameters that only the command line and the library have, unless the request has a field of the same name."""
 
     new_frames: int | None = Field(None, strict=True, ge=1, le=MOST_NEW_FRAMES)
     quality: Quality | None = None
@@ -66,24 +68,26 @@ class Beside(BaseModel):
     lora: list[LoRAWeight] = []
 
 
-Path = tuple[str, ...]
+FieldPath = tuple[str, ...]
+"""Names that lead to a request's field: ("video", "strength")."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter: the request's field at `loc`, under a name of its own."""
+    """One parameter: its name, and the path and definition of the request's field that it sets."""
 
-    loc: Path
+    loc: FieldPath
     name: str
     info: FieldInfo
 
     @property
     def flag(self) -> str:
+        """The command line's option: `--num-frames`."""
         return f"--{self.name.replace('_', '-')}"
 
     @property
     def items(self) -> type[BaseModel] | None:
-        """The model of a list's items; None for a field that is no list of objects."""
+        """The class of a list's items; None if the field is not a list of objects."""
         (item,) = get_args(self.info.annotation) if self.is_list else (None,)
         return item if _is_model(item) else None
 
@@ -92,59 +96,59 @@ class Parameter:
         return get_origin(self.info.annotation) is list
 
     @property
-    def shapes(self) -> list[Any]:
-        """The types that the field takes: the members of a union, else its one type; None left out."""
-        return [shape for shape in _shapes(self.info.annotation) if shape is not type(None)]
+    def types(self) -> list[Any]:
+        """The types that the field accepts, except None."""
+        return [kind for kind in _union_members(self.info.annotation) if kind is not type(None)]
 
     @property
     def is_size(self) -> bool:
-        """True if it takes WIDTHxHEIGHT beside names."""
-        return any(map(_is_model, self.shapes))
+        """True if the field accepts a size, WIDTHxHEIGHT, as well as names."""
+        return any(map(_is_model, self.types))
 
     @property
     def choices(self) -> list[str]:
-        """The words that it takes: the values of a Literal, and of a size."""
-        choices = [choice for shape in self.shapes if get_origin(shape) is Literal for choice in get_args(shape)]
+        """The values that the field accepts, if they can be listed; else empty."""
+        choices = [choice for kind in self.types if get_origin(kind) is Literal for choice in get_args(kind)]
         return [*choices, "WIDTHxHEIGHT"] if self.is_size else choices
 
-    def value(self, given: Any) -> Any:
-        """The value as the request has it: a list's items and a size may be given as text."""
+    def json_value(self, value: Any) -> Any:
+        """Returns a user's value in the request's JSON form. List items and sizes may be text."""
         if self.items is not None:
-            return [item(one, self.items, self.name) for one in _listed(given)]
+            return [list_item(one, self.items, self.name) for one in _as_list(value)]
         if self.is_list:
-            return list(_listed(given))
-        return _size(given, self) if self.is_size else given
+            return list(_as_list(value))
+        return _size(value, self) if self.is_size else value
 
 
 def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _shapes(annotation: Any) -> list[Any]:
+def _union_members(annotation: Any) -> list[Any]:
     if get_origin(annotation) not in (Union, types.UnionType):
         return [annotation]
     return [part.__origin__ if get_origin(part) is Annotated else part for part in get_args(annotation)]
 
 
-def _listed(given: Any) -> Sequence[Any]:
-    return given if isinstance(given, list | tuple) else [given]
+def _as_list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else [value]
 
 
 @cache
 def parameters(endpoint: str) -> tuple[Parameter, ...]:
-    """The parameters of the endpoint with this id, in the order of its request's fields; the source is none of them."""
-    known = ENDPOINTS[endpoint]
-    fields = [(loc, info) for loc, info in _leaves(known.Request) if loc != known.source_field]
+    """Returns the parameters of the endpoint with this id, in the order of its request's fields, without the source."""
+    found = ENDPOINTS[endpoint]
+    fields = [(loc, info) for loc, info in _leaves(found.Request) if loc != found.source_field]
     names = [loc[-1] for loc, _ in fields]
-    made = []
+    result = []
     for loc, info in fields:
         name = loc[-1] if len(loc) == 1 or names.count(loc[-1]) == 1 else "_".join(loc)
         name = name.removesuffix("s") if get_origin(info.annotation) is list else name
-        made.append(Parameter(loc, f"request_{name}" if name in RESERVED else name, info))
-    return tuple(made)
+        result.append(Parameter(loc, f"request_{name}" if name in RESERVED else name, info))
+    return tuple(result)
 
 
-def _leaves(model: type[BaseModel], parent: Path = ()) -> Iterator[tuple[Path, FieldInfo]]:
+def _leaves(model: type[BaseModel], parent: FieldPath = ()) -> Iterator[tuple[FieldPath, FieldInfo]]:
     for name, info in model.model_fields.items():
         annotation = info.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -153,14 +157,15 @@ def _leaves(model: type[BaseModel], parent: Path = ()) -> Iterator[tuple[Path, F
             yield (*parent, name), info
 
 
-def item(given: Any, items: type[BaseModel], name: str) -> dict[str, Any]:
-    """One item of a list: an object, or text of the first field's value and then `,name=value` for the others.
+def list_item(value: Any, items: type[BaseModel], name: str) -> dict[str, Any]:
+    """Returns one item of a list as an object: from an object, or from text as `item_syntax` describes it.
 
-    A comma counts only before a field's name, so that URLs may hold commas.
+    Commas that no field name follows belong to the value, because URLs can contain commas. Raises InvalidRequest that
+    names the parameter `name` if the text has no value for the first field.
     """
-    if isinstance(given, Mapping):
-        return dict(given)
-    text = str(given)
+    if isinstance(value, Mapping):
+        return dict(value)
+    text = str(value)
     first, *others = items.model_fields
     head, *rest = re.split(rf",(?=(?:{'|'.join(others)})=)", text.removeprefix(f"{first}="))
     if not head:
@@ -169,43 +174,44 @@ def item(given: Any, items: type[BaseModel], name: str) -> dict[str, Any]:
 
 
 def item_syntax(items: type[BaseModel]) -> str:
-    """`PATH[,scale=...][,weight_name=...]`"""
+    """Returns how an item is written as text: `PATH[,scale=...][,weight_name=...]`."""
     first, *others = items.model_fields
     return first.upper() + "".join(f"[,{name}=...]" for name in others)
 
 
-def _size(given: Any, parameter: Parameter) -> Any:
-    """A size as the request has it, from WIDTHxHEIGHT, a name, a pair or an object."""
-    if isinstance(given, list | tuple) and len(given) == 2:
-        return {"width": given[0], "height": given[1]}
-    if isinstance(given, Mapping):
-        return given
-    if sides := re.fullmatch(r"(\d{1,9})[xX](\d{1,9})", str(given)):
+def _size(value: Any, parameter: Parameter) -> Any:
+    """Returns a size in the request's JSON form, from WIDTHxHEIGHT, a name, a pair or an object."""
+    if isinstance(value, list | tuple) and len(value) == 2:
+        return {"width": value[0], "height": value[1]}
+    if isinstance(value, Mapping):
+        return value
+    if sides := re.fullmatch(r"(\d{1,9})[xX](\d{1,9})", str(value)):
         return {"width": int(sides[1]), "height": int(sides[2])}
-    if given not in parameter.choices:
+    if value not in parameter.choices:
         raise InvalidRequest(
-            f"{parameter.name} is {given!r}; it must be {', '.join(parameter.choices[:-1])}, or as in 1280x720.",
+            f"{parameter.name} is {value!r}; it must be {', '.join(parameter.choices[:-1])}, or as in 1280x720.",
             loc=("body", *parameter.loc),
-            value=given,
+            value=value,
         )
-    return given
+    return value
 
 
 def request_data(
-    endpoint: Endpoint[Any, Any], given: Mapping[str, Any], base: Mapping[str, Any], source: str | None
+    endpoint: Endpoint[Any, Any], named: Mapping[str, Any], base: Mapping[str, Any], source: str | None
 ) -> dict[str, Any]:
-    """A request as JSON values: `base`, and over it the parameters that are given, by name, and the source.
+    """Returns a request as JSON values: `base`, overwritten by the parameters `named` and by the source.
 
-    Raises InvalidRequest for a name that the endpoint does not have, naming the endpoints that have it.
+    Parameters that are None or empty lists are ignored. Raises InvalidRequest for a name that the endpoint does not
+    have (the message names the endpoints that have it), and if there is no source.
     """
     known = {one.name: one for one in parameters(endpoint.id)}
-    values: dict[Path, Any] = {} if source is None else {endpoint.source_field: source}
-    for name, value in given.items():
+    values: dict[FieldPath, Any] = {} if source is None else {endpoint.source_field: source}
+    for name, value in named.items():
         if value is None or (isinstance(value, list | tuple) and not value):
             continue
         if name not in known:
             raise _unknown(name, value, endpoint)
-        values[known[name].loc] = known[name].value(value)
+        values[known[name].loc] = known[name].json_value(value)
     data = dict(base)
     for (*parents, name), value in values.items():
         place = data
@@ -237,7 +243,7 @@ def _unknown(name: str, value: Any, endpoint: Endpoint[Any, Any]) -> InvalidRequ
     return InvalidRequest(f"{name} is not an option of {endpoint.name}{hint}.", loc=("body", name), value=value)
 
 
-def _at(data: Any, loc: Path) -> Any:
+def _at(data: Any, loc: FieldPath) -> Any:
     for name in loc:
         data = data.get(name) if isinstance(data, Mapping) else None
     return data
@@ -245,10 +251,10 @@ def _at(data: Any, loc: Path) -> Any:
 
 @dataclass(frozen=True)
 class UserInput:
-    """The input of the user of this machine.
+    """What a user passes to the command line or the library.
 
-    `parameters` by name: those of the endpoint, and those of `Beside`. `base` is a request as JSON values, over which
-    `parameters` and `source` win. `output`: the type of the file to write.
+    `parameters` by name are those of the endpoint and `LocalParameters`; None values are ignored. `base` is a request
+    as JSON values; `parameters` and `source` take precedence over it. `output` is the type of the file to write.
     """
 
     parameters: Mapping[str, Any]
@@ -259,7 +265,7 @@ class UserInput:
 
 @dataclass(frozen=True)
 class LocalRequest:
-    """A request of this machine's user: the model to do it with, and what is asked beyond the request's fields."""
+    """A request from the command line or the library: its model, and overrides of the request's options."""
 
     endpoint: Endpoint[Any, Any]
     request: BaseModel
@@ -268,19 +274,19 @@ class LocalRequest:
 
 
 def local_request(
-    endpoint: Endpoint[Any, Any], given: UserInput, settings: Settings, model: str | None = None
+    endpoint: Endpoint[Any, Any], user_input: UserInput, settings: Settings, model: str | None = None
 ) -> LocalRequest:
-    """The request that is asked for. Raises InvalidRequest for what cannot be asked, by name.
+    """Returns the request for a user's input. Raises InvalidRequest that names the wrong parameter.
 
-    Where nothing says how many frames there are, the whole source is kept and NEW_FRAMES are added; where nothing says
-    how fast they play, the source's own rate stays.
+    Without a number of frames, NEW_FRAMES are added to the whole source. Without a frame rate, the output plays at the
+    source's rate. `model` is a model's name; None uses the endpoint's.
     """
-    named = {name: value for name, value in given.parameters.items() if value is not None}
-    beside = _beside(named, endpoint)
-    _check_file(endpoint, named, given.output, beside)
-    data = request_data(endpoint, named, given.base, given.source)
+    named = {name: value for name, value in user_input.parameters.items() if value is not None}
+    local = _pop_local(named, endpoint)
+    _check_output(endpoint, named, user_input.output, local)
+    data = request_data(endpoint, named, user_input.base, user_input.source)
     counted = endpoint.count_field is not None and endpoint.count_field in data
-    if counted and beside.new_frames is not None:
+    if counted and local.new_frames is not None:
         raise InvalidRequest(
             f"Both {endpoint.count_field} and new_frames are given; give one of them.",
             loc=("body", str(endpoint.count_field)),
@@ -289,36 +295,36 @@ def local_request(
     if endpoint.match_rate_field is not None and any(name in named for name in endpoint.rate_fields):
         data.setdefault(endpoint.match_rate_field, False)
     overrides = Overrides(
-        new_frames=None if counted else beside.new_frames or NEW_FRAMES,
+        new_frames=None if counted else local.new_frames or NEW_FRAMES,
         own_rate=not any(name in data for name in (*endpoint.rate_fields, endpoint.match_rate_field)),
-        seed=beside.seed,
-        adapters=planned_loras(beside.lora),
-        output=given.output,
-        quality=beside.quality,
-        write_mode=beside.write_mode,
+        seed=local.seed,
+        adapters=planned_loras(local.lora),
+        output=user_input.output,
+        quality=local.quality,
+        write_mode=local.write_mode,
     )
     request = parse(endpoint.Request, data, forbid_unknown=True)
     return LocalRequest(endpoint, request, endpoint.card(settings) if model is None else card(model), overrides)
 
 
-def _beside(named: dict[str, Any], endpoint: Endpoint[Any, Any]) -> Beside:
-    """Takes the parameters out of `named` that belong beside the endpoint's request."""
+def _pop_local(named: dict[str, Any], endpoint: Endpoint[Any, Any]) -> LocalParameters:
+    """Removes the parameters from `named` that are not the endpoint's, and returns them validated."""
     own = {one.name for one in parameters(endpoint.id)}
-    values = {name: named.pop(name) for name in Beside.model_fields if name in named and name not in own}
+    values = {name: named.pop(name) for name in LocalParameters.model_fields if name in named and name not in own}
     if LORA in values:
-        values[LORA] = [item(one, LoRAWeight, LORA) for one in _listed(values[LORA])]
-    return parse(Beside, values, forbid_unknown=True)
+        values[LORA] = [list_item(one, LoRAWeight, LORA) for one in _as_list(values[LORA])]
+    return parse(LocalParameters, values, forbid_unknown=True)
 
 
-def _check_file(
-    endpoint: Endpoint[Any, Any], named: Mapping[str, Any], output: OutputType | None, beside: Beside
+def _check_output(
+    endpoint: Endpoint[Any, Any], named: Mapping[str, Any], output: OutputType | None, local: LocalParameters
 ) -> None:
-    """Raises InvalidRequest where a parameter contradicts the wanted format of the file."""
+    """Raises InvalidRequest if a parameter of the request contradicts the file's suffix or a local parameter."""
     fields = endpoint.output_fields
     wanted = (
         (fields.type, output, "the file's suffix"),
-        (fields.quality, beside.quality, "quality"),
-        (fields.write_mode, beside.write_mode, "write_mode"),
+        (fields.quality, local.quality, "quality"),
+        (fields.write_mode, local.write_mode, "write_mode"),
     )
     for name, value, by in wanted:
         option = None if name is None else named.get(name)

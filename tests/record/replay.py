@@ -100,7 +100,7 @@ class Replay:
         beside = {name: request[name] for name in ("new_frames", "quality", "write_mode")}
         given = UserInput(request["given"] | beside, str(CLIP), output=library.output_type(out))
         call = local_request(endpoint, given, here)
-        with library.opened(call, here) as job:
+        with library.open_job(call, here) as job:
             return self._runner(endpoint.models[1], here).run(job, out)
 
     def _place(self) -> Path:

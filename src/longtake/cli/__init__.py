@@ -132,11 +132,11 @@ def extend(
         if sheet is not None:
             check_sheet(sheet, force=force)
         with (
-            library.opened(request, user_settings) as job,
+            library.open_job(request, user_settings) as job,
             progress_shown(quiet=json, passes=job.plan.num_passes) as on_progress,
         ):
             on_progress(Progress("load", 0, 1))
-            result = library.runner(user_settings).run(job, output, on_progress=on_progress)
+            result = library.local_runner(user_settings).run(job, output, on_progress=on_progress)
         finished = FinishedVideo.of(result, sheet)
         if json:
             print_json(finished.to_json())
@@ -167,7 +167,7 @@ def plan(
         user_settings = settings()
         user_input = UserInput(ctx.obj | {"new_frames": new_frames}, source, read_json(json_input))
         request = local_request(endpoints.endpoint(endpoint), user_input, user_settings, model)
-        with library.opened(request, user_settings) as job:
+        with library.open_job(request, user_settings) as job:
             if json:
                 print_json(plan_to_json(job.plan))
                 return

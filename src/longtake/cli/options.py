@@ -66,7 +66,7 @@ def _value_type(parameter: Parameter) -> Any:
 
     Ranges and choices are checked by the request model, so that errors read as those of the HTTP API.
     """
-    shape = parameter.shapes[0] if len(parameter.shapes) == 1 else str
+    shape = parameter.types[0] if len(parameter.types) == 1 else str
     return shape if shape in (bool, int, float) else str
 
 
