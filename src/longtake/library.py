@@ -97,7 +97,7 @@ class Model:
         on_progress: OnProgress | None = None,
         **parameters: Any,
     ) -> "Result":
-        """Does what `longtake.extend` does, with this model. Without `endpoint`, the first one made for the model is used."""
+        """Same as `longtake.extend`, with this model. Without `endpoint`, the first one made for the model is used."""
         chosen = endpoint_for(self.card) if endpoint is None else endpoints.endpoint(endpoint)
         user_input = _user_input(source, prompt, parameters, output_type(Path(out)))
         call = local_request(chosen, user_input, self._settings, self.card.name)

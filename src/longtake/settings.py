@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     loras_dir: Path = Field(default_factory=lambda: _cache_folder("loras"))
     """Folder below which requests may name LoRA files. Downloaded LoRAs are in its subfolder `.fetched`."""
     model_sources: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
-    """Model name -> its folder, checkpoint file or Hugging Face repository, in place of `models_dir/<name>`; as JSON."""
+    """Model name -> its folder, checkpoint file or hub repository, in place of `models_dir/<name>`; as JSON."""
     hf_token: SecretStr | None = None
     """Access token of the Hugging Face hub."""
     hf_endpoint: str | None = None
