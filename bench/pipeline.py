@@ -28,7 +28,7 @@ from longtake.families.ltxv.generate import generate
 from longtake.families.ltxv.parts import LTXVParts
 from longtake.families.ltxv.plan import LTXVPlan
 from longtake.media.encode import Encoder
-from longtake.media.formats import recipe
+from longtake.media.formats import output_format
 from longtake.models.registry import card
 from longtake.output.writer import as_integers
 from longtake.sampling.resume import NO_RESUME
@@ -86,7 +86,7 @@ def _ours(models: LTXVParts, plan: LTXVPlan, frames: Any, path: Path) -> float:
             starts.append(time.perf_counter())
 
     work = Work(plan, models, settings(), NO_RESUME, on_progress)
-    with Encoder(path, recipe("X264 (.mp4)", "medium", "fast"), SIDE, SIDE, plan.rate, sound_rate=None) as video:
+    with Encoder(path, output_format("X264 (.mp4)", "medium", "fast"), SIDE, SIDE, plan.rate, sound_rate=None) as video:
         video.write(frames)
         for piece in generate(work, PROMPT, Context(frames)):
             for chunk in piece.frames:

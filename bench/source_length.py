@@ -17,13 +17,13 @@ import numpy as np
 
 from bench.timing import in_turn, ratio, show
 from longtake.media.encode import Encoder
-from longtake.media.formats import recipe
+from longtake.media.formats import output_format
 
 
 def make_clip(path: Path, seconds: int) -> None:
     """A textured pan with sound, 320x192 at 24 frames per second."""
     texture = np.random.default_rng(0).integers(0, 256, (192, 640, 3), np.uint8)
-    with Encoder(path, recipe("X264 (.mp4)", "medium", "fast"), 320, 192, Fraction(24)) as video:
+    with Encoder(path, output_format("X264 (.mp4)", "medium", "fast"), 320, 192, Fraction(24)) as video:
         for second in range(seconds):
             tone = np.sin(np.arange(48_000) * 0.03).astype(np.float32) * 0.1
             video.write_sound(np.stack([tone, tone]))

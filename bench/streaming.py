@@ -22,7 +22,7 @@ from longtake.families import FAMILIES
 from longtake.families.family import Context, Work
 from longtake.families.ltxv.generate import generate
 from longtake.media.encode import Encoder
-from longtake.media.formats import recipe
+from longtake.media.formats import output_format
 from longtake.models.registry import card
 from longtake.output.writer import as_integers
 from longtake.sampling.resume import NO_RESUME
@@ -42,7 +42,7 @@ def main() -> None:
     plan = ENDPOINT.plan(options, source, models.card, 1, {})
     frames = np.random.default_rng(0).integers(0, 256, (17, plan.height, plan.width, 3), np.uint8)
     work: Work[Any, Any] = Work(plan, models, settings(), NO_RESUME, ignore_progress)
-    chosen = recipe("X264 (.mp4)", "high", "fast")
+    chosen = output_format("X264 (.mp4)", "high", "fast")
     longest: dict[str, int] = {}
 
     def made() -> Iterator[Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from longtake.endpoints import ltx23
 from longtake.endpoints.validation import parse
 from longtake.media.encode import Encoder
-from longtake.media.formats import OutputType, recipe
+from longtake.media.formats import OutputType, output_format
 from longtake.media.sound import num_samples
 from longtake.media.source import open_source
 from longtake.models.registry import card, missing
@@ -42,7 +42,9 @@ def film(path: Path, *, sound: bool) -> Path:
     for number in range(FRAMES):
         frames[number][(xs - 50) ** 2 + (ys - 12 - number) ** 2 < 10**2] = (220, 40, 40)
     rate = 48_000 if sound else None
-    with Encoder(path, recipe("PRORES4444 (.mov)", "high", "fast"), WIDTH, HEIGHT, RATE, sound_rate=rate) as video:
+    with Encoder(
+        path, output_format("PRORES4444 (.mov)", "high", "fast"), WIDTH, HEIGHT, RATE, sound_rate=rate
+    ) as video:
         if sound:
             pitch = np.linspace(700, 400, num_samples(FRAMES, RATE))
             tone = 0.3 * np.sin(np.cumsum(pitch) * 2 * np.pi / 48_000)
@@ -71,7 +73,7 @@ def run(runner: Runner, clip: Path, tmp_path: Path) -> Callable[..., Result]:
         overrides = Overrides(new_frames=16, output=kind, quality="high", write_mode="fast")
         local = Fetcher(allow_local=True)
         with prepare(ltx23.ENDPOINT, request, card("ltx2-tiny"), settings(), overrides=overrides, fetcher=local) as job:
-            return runner.run(job, tmp_path / f"out{job.plan.recipe.suffix}")
+            return runner.run(job, tmp_path / f"out{job.plan.output_format.suffix}")
 
     return carry_out
 

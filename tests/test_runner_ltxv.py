@@ -16,7 +16,7 @@ from longtake.endpoints import Endpoint, ltxv097, ltxv098
 from longtake.endpoints.validation import parse
 from longtake.errors import Cancelled, DownloadFailed, InvalidRequest, UnsupportedVideo
 from longtake.media.encode import Encoder
-from longtake.media.formats import OutputType, recipe
+from longtake.media.formats import OutputType, output_format
 from longtake.media.source import open_source
 from longtake.models.registry import card, missing
 from longtake.prepare import Fetcher, Job, Overrides, prepare
@@ -44,7 +44,7 @@ def footage() -> NDArray[np.uint8]:
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The footage as a file with a steady tone."""
     path = tmp_path_factory.mktemp("take") / "clip.mp4"
-    with Encoder(path, recipe("X264 (.mp4)", "high", "fast"), SIDE, SIDE, RATE) as video:
+    with Encoder(path, output_format("X264 (.mp4)", "high", "fast"), SIDE, SIDE, RATE) as video:
         tone = 0.3 * np.sin(np.arange(round(FRAMES * 48_000 / RATE)) * 2 * np.pi * 440 / 48_000)
         video.write_sound(np.stack([tone, tone]).astype(np.float32))
         video.write(footage())
@@ -73,7 +73,7 @@ def run(runner: Runner, clip: Path, tmp_path: Path) -> Callable[..., tuple[Resul
             new_frames=new_frames, own_rate=own_rate, output=kind, quality="maximum", write_mode="fast"
         )
         with ready(request, module.ENDPOINT, overrides=overrides) as job:
-            result = runner.run(job, tmp_path / f"out{job.plan.recipe.suffix}", on_progress=listen)
+            result = runner.run(job, tmp_path / f"out{job.plan.output_format.suffix}", on_progress=listen)
         return result, decoded(result.path)
 
     return carry_out

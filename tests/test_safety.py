@@ -1,4 +1,4 @@
-"""The safety checker with a real, small classifier: flagged frames stop the work, and absence is said."""
+"""The safety checker with a real small classifier: a flagged frame raises, and a missing checker is reported."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from longtake.settings import settings
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier that calls white pictures `nsfw` and black ones `normal`, by construction."""
+    """A classifier whose weights are set so that white pictures are `nsfw` and black ones `normal`."""
     place = tmp_path_factory.mktemp("classifier")
     model = ViTForImageClassification(
         ViTConfig(
@@ -48,32 +48,32 @@ def chunks(*values: float, length: int = 20) -> Iterator[NDArray[np.float32]]:
         yield np.full((length, 16, 16, 3), value, np.float32)
 
 
-def test_clean_frames_pass_untouched(folder: Path) -> None:
-    checker, note = safety.checker(settings(safety_checkpoint=folder))
+def test_clean_frames_pass_unchanged(folder: Path) -> None:
+    checker, note = safety.configured_checker(settings(safety_checkpoint=folder))
     assert checker is not None
     assert note is None
-    seen = np.concatenate(list(safety.watched(chunks(0, 0, 0), checker)))
+    seen = np.concatenate(list(safety.checked_frames(chunks(0, 0, 0), checker)))
     assert seen.shape == (60, 16, 16, 3)
 
 
-def test_a_flagged_frame_stops_the_work(folder: Path) -> None:
-    checker, _ = safety.checker(settings(safety_checkpoint=folder))
+def test_a_flagged_frame_raises_before_its_chunk_is_passed_on(folder: Path) -> None:
+    checker, _ = safety.configured_checker(settings(safety_checkpoint=folder))
     passed: list[NDArray[np.float32]] = []
     with pytest.raises(ContentPolicyViolation, match="flagged by a content checker"):
-        passed.extend(safety.watched(chunks(0, 1, 0), checker))
-    assert len(passed) == 1, "what was made after the flagged frame is never written"
+        passed.extend(safety.checked_frames(chunks(0, 1, 0), checker))
+    assert len(passed) == 1, "the flagged chunk and later ones are never written"
 
 
-def test_absence_is_said() -> None:
-    assert safety.checker(settings()) == (
+def test_a_missing_checker_is_reported() -> None:
+    assert safety.configured_checker(settings()) == (
         None,
         "The safety checker did not run: none is configured (LONGTAKE_SAFETY_CHECKPOINT).",
     )
-    checker, note = safety.checker(settings(safety="off"))
+    checker, note = safety.configured_checker(settings(safety="off"))
     assert checker is None
     assert note == "The safety checker is off."
 
 
-def test_a_folder_that_is_no_classifier_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_without_a_classifier_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BadCheckpoint, match="holds no usable image classifier"):
-        safety.checker(settings(safety_checkpoint=tmp_path))
+        safety.configured_checker(settings(safety_checkpoint=tmp_path))

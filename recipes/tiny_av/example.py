@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from longtake.media.encode import Encoder
-from longtake.media.formats import SOUND_RATE, recipe
+from longtake.media.formats import SOUND_RATE, output_format
 from recipes.tiny.render import render
 from recipes.tiny.world import prompt, sample
 from recipes.tiny_av.sound import sound
@@ -25,7 +25,7 @@ def main() -> None:
     scene = sample(SEED, "straight", SIZE, WHOLE)
     frames = ((render([scene])[0, :, :SHOWN].permute(1, 2, 3, 0) + 1) * 127.5).round().byte().numpy()
     FOLDER.mkdir(exist_ok=True)
-    with Encoder(FOLDER / "clip.mp4", recipe("X264 (.mp4)", "maximum", "small"), *SIZE, RATE) as video:
+    with Encoder(FOLDER / "clip.mp4", output_format("X264 (.mp4)", "maximum", "small"), *SIZE, RATE) as video:
         video.write_sound(sound(scene, SHOWN, RATE, SOUND_RATE).numpy())
         video.write(frames)
     (FOLDER / "prompt.txt").write_text(prompt(scene) + "\n")

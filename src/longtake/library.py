@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 from longtake import endpoints
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.errors import InvalidRequest
-from longtake.media.fetch import localise
-from longtake.media.formats import OutputType, recipe
+from longtake.media.fetch import fetch_file
+from longtake.media.formats import OutputType, output_format
 from longtake.models.registry import ModelCard, card
 from longtake.parameters import LocalRequest, UserInput, local_request
 from longtake.plans import Plan
@@ -148,7 +148,7 @@ def local_runner(settings: Settings) -> "Runner":
     from longtake.runner import Runner
 
     def fetch(url: str, folder: Path, max_bytes: int) -> Path:
-        return localise(url, folder, max_bytes=max_bytes)
+        return fetch_file(url, folder, max_bytes=max_bytes)
 
     return Runner(settings, fetch=fetch, any_path=True)
 
@@ -163,7 +163,9 @@ def open_job(call: LocalRequest, settings: Settings) -> Iterator[Job]:
 
 def output_type(out: Path) -> OutputType:
     """Returns the output type for the suffix of `out`. Raises InvalidRequest for an unknown suffix."""
-    types: dict[str, OutputType] = {recipe(type, "high", "balanced").suffix: type for type in get_args(OutputType)}
+    types: dict[str, OutputType] = {
+        output_format(type, "high", "balanced").suffix: type for type in get_args(OutputType)
+    }
     if out.suffix.lower() not in types:
         raise InvalidRequest(
             f"{out.name} ends in {out.suffix or 'no suffix'}; its type is told by one of {', '.join(types)}.",

@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from longtake.errors import Loc
-from longtake.media.formats import OutputType, Quality, Recipe, WriteMode, recipe
+from longtake.media.formats import OutputFormat, OutputType, Quality, WriteMode, output_format
 from longtake.video import Span
 
 FORM = 2
@@ -140,9 +140,9 @@ class Plan(Choices, ABC):
     price_usd: Fraction = Fraction(0)
 
     @property
-    def recipe(self) -> Recipe:
+    def output_format(self) -> OutputFormat:
         """The settings of the encoder."""
-        return recipe(self.output, self.quality, self.write_mode)
+        return output_format(self.output, self.quality, self.write_mode)
 
     @property
     def size(self) -> Size:

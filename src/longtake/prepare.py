@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from longtake.endpoints import Endpoint, prices
 from longtake.errors import InvalidRequest, Loc, LongtakeError, NotSupported
 from longtake.families.family import Options
-from longtake.media.fetch import localise
+from longtake.media.fetch import fetch_file
 from longtake.media.formats import OutputType, Quality, WriteMode
 from longtake.media.source import Limits, SourceReader, open_source
 from longtake.media.still import open_still
@@ -96,7 +96,7 @@ class Fetcher:
             return own
         if (home / name).exists():
             return home / name
-        path = localise(
+        path = fetch_file(
             url,
             home,
             max_bytes=settings.max_source_bytes,

@@ -1,14 +1,14 @@
-"""Prompt expansion: a language model makes a short prompt a scene that a video model can follow."""
+"""Prompt expansion: a language model rewrites a short prompt as a detailed scene for the video model."""
 
 import httpx
 
 from longtake.errors import ExpansionFailed
 from longtake.settings import Settings
 
-LONGEST_TO_EXPAND_WORDS = 120
-"""A prompt of this many words says enough."""
+MAX_WORDS = 120
+"""Prompts of this many words or more are not expanded."""
 
-MOST_NEW_TOKENS = 256
+MAX_NEW_TOKENS = 256
 TIMEOUT_S = 30
 
 INSTRUCTION = (
@@ -19,14 +19,14 @@ INSTRUCTION = (
 
 
 def expand(prompt: str, settings: Settings) -> tuple[str, str | None]:
-    """The prompt to use, and a sentence for the log where it is still the user's own.
+    """Returns (expanded prompt, None), or (the prompt unchanged, a sentence for the log that says why).
 
-    Asks the OpenAI-compatible server of the settings. Raises ExpansionFailed where it is set and does not answer.
+    Sends the prompt to the OpenAI-compatible server in the settings. Raises ExpansionFailed if that server fails.
     """
     if settings.expansion_url is None:
         return prompt, "The prompt was not expanded: no language model is configured (LONGTAKE_EXPANSION_URL)."
-    if len(prompt.split()) >= LONGEST_TO_EXPAND_WORDS:
-        return prompt, f"The prompt was not expanded: it already has {LONGEST_TO_EXPAND_WORDS} words or more."
+    if len(prompt.split()) >= MAX_WORDS:
+        return prompt, f"The prompt was not expanded: it already has {MAX_WORDS} words or more."
     key = settings.expansion_key
     try:
         answer = httpx.post(
@@ -35,7 +35,7 @@ def expand(prompt: str, settings: Settings) -> tuple[str, str | None]:
             json={
                 "model": settings.expansion_model,
                 "messages": [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": prompt}],
-                "max_tokens": MOST_NEW_TOKENS,
+                "max_tokens": MAX_NEW_TOKENS,
             },
             timeout=TIMEOUT_S,
         )

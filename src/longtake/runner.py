@@ -23,7 +23,7 @@ from longtake.output.source_frames import source_sound
 from longtake.output.writer import ProgressRelay, video_writer
 from longtake.plans import Plan
 from longtake.prepare import Job
-from longtake.safety import checker as safety_checker
+from longtake.safety import configured_checker
 from longtake.sampling.resume import NO_RESUME, Resume
 from longtake.settings import Settings
 from longtake.video import OnProgress, Progress, VideoInfo, ignore_progress
@@ -111,7 +111,7 @@ class Runner:
             plan.adapters, job.card, self._settings, self._adapters, fetch=self._fetch, any_path=self._any_path
         )
         parts = self.load(job.card, progress)
-        checker, safety_note = safety_checker(self._settings) if plan.check_safety else (None, None)
+        checker, safety_note = configured_checker(self._settings) if plan.check_safety else (None, None)
         sound = source_sound(job.source, plan)
         has_sound = plan.makes_sound or sound is not None
         with (
@@ -131,13 +131,13 @@ class Runner:
             facts = file.facts
         return Result(
             path=path,
-            content_type=plan.recipe.content_type,
+            content_type=plan.output_format.content_type,
             file_size=path.stat().st_size,
             facts=facts,
             endpoint=job.endpoint,
             plan=plan,
             prompt=prompt,
-            has_sound=has_sound and plan.recipe.sound is not None,
+            has_sound=has_sound and plan.output_format.sound is not None,
             notes=tuple(note for note in (*plan.notes, expansion_note, safety_note) if note),
         )
 

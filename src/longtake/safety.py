@@ -1,4 +1,4 @@
-"""The safety checker: an image classifier over sampled frames of what was made."""
+"""The safety checker: an image classifier that looks at some of the generated frames."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,20 +13,21 @@ from longtake.errors import BadCheckpoint, ContentPolicyViolation
 from longtake.settings import Settings
 
 FRAMES_APART = 24
-"""One frame in so many is looked at."""
+"""One of this many frames is checked."""
 
 UNSAFE_LABELS = frozenset({"nsfw", "unsafe", "porn", "hentai", "sexy", "violence", "gore"})
 LEAST_SCORE = 0.5
+"""Score in 0..1 from which an unsafe label flags a frame."""
 
 
 @dataclass(frozen=True)
-class Checker:
-    """A loaded classifier: diffusers-style folder of a transformers image classification model."""
+class SafetyChecker:
+    """A loaded transformers image classification pipeline."""
 
     classify: Any
 
     def check(self, frames: NDArray[np.uint8]) -> None:
-        """Raises ContentPolicyViolation where a frame [t, H, W, 3] is flagged."""
+        """Raises ContentPolicyViolation if one of the frames [t, H, W, 3] is flagged as unsafe."""
         from PIL import Image
 
         for frame in frames:
@@ -35,8 +36,11 @@ class Checker:
                 raise ContentPolicyViolation
 
 
-def checker(settings: Settings) -> tuple[Checker | None, str | None]:
-    """The configured checker, or None and a sentence that says so: what is not installed is never said to have run."""
+def configured_checker(settings: Settings) -> tuple[SafetyChecker | None, str | None]:
+    """Returns (checker, None), or (None, a sentence for the log that says why no checker runs).
+
+    Raises BadCheckpoint if the configured folder holds no classifier.
+    """
     if settings.safety == "off":
         return None, "The safety checker is off."
     if settings.safety_checkpoint is None:
@@ -45,17 +49,24 @@ def checker(settings: Settings) -> tuple[Checker | None, str | None]:
 
 
 @lru_cache(maxsize=1)
-def _load(folder: Path) -> Checker:
+def _load(folder: Path) -> SafetyChecker:
     from transformers import pipeline
 
     try:
-        return Checker(pipeline("image-classification", model=str(folder), model_kwargs={"use_safetensors": True}))
-    except Exception as error:  # the library fails in many ways on files that are not a classifier's
+        return SafetyChecker(
+            pipeline("image-classification", model=str(folder), model_kwargs={"use_safetensors": True})
+        )
+    except Exception as error:  # The library raises many kinds of errors for a folder without a classifier.
         raise BadCheckpoint(f"{folder} holds no usable image classifier: {str(error)[:200]}.") from error
 
 
-def watched(chunks: Iterator[NDArray[np.float32]], checker: Checker | None) -> Iterator[NDArray[np.float32]]:
-    """Chunks of frames [t, H, W, 3] in 0..1 as they come, each frame FRAMES_APART from the last one looked at first."""
+def checked_frames(
+    chunks: Iterator[NDArray[np.float32]], checker: SafetyChecker | None
+) -> Iterator[NDArray[np.float32]]:
+    """Yields the chunks of frames [t, H, W, 3] in 0..1 unchanged, each after its frames were checked.
+
+    Frames 0, FRAMES_APART, 2 x FRAMES_APART, ... are checked. Raises ContentPolicyViolation for a flagged one.
+    """
     first = 0
     for chunk in chunks:
         if checker is not None:

@@ -12,7 +12,7 @@ from longtake.cli.inspection import Joint, inspect
 from longtake.families.ltx2.options import Modality
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.media.encode import Encoder
-from longtake.media.formats import recipe
+from longtake.media.formats import output_format
 from longtake.media.source import open_source
 from longtake.video import Span
 from tests.media.files_out import moving
@@ -73,7 +73,7 @@ def inspected(folder: Path, what: LTX2Plan, *, sound: bool = True) -> tuple[Join
     wave[joint * 2000 :] /= 2
     path = folder / "a.mov"
     with Encoder(
-        path, recipe("PRORES4444 (.mov)", "low", "fast"), 160, 96, RATE, sound_rate=SECOND if sound else None
+        path, output_format("PRORES4444 (.mov)", "low", "fast"), 160, 96, RATE, sound_rate=SECOND if sound else None
     ) as file:
         if sound:
             file.write_sound(np.stack([wave, wave]).astype(np.float32))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from longtake.endpoints import Endpoint
 from longtake.media.encode import Encoder
-from longtake.media.formats import recipe
+from longtake.media.formats import output_format
 from longtake.media.source import open_source
 from longtake.models.registry import card, missing
 from longtake.prepare import Fetcher, Overrides, prepare
@@ -40,7 +40,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(LENGTH):
         frames[number][(xs - 64) ** 2 + (ys - 20 - 2 * number) ** 2 < 15**2] = (220, 40, 40)
     tone = 0.3 * np.sin(np.arange(LENGTH * 2000) * 2 * np.pi * 440 / 48_000)
-    with Encoder(path, recipe("X264 (.mp4)", "high", "fast"), 128, 96, Fraction(24), sound_rate=48_000) as video:
+    with Encoder(path, output_format("X264 (.mp4)", "high", "fast"), 128, 96, Fraction(24), sound_rate=48_000) as video:
         video.write_sound(np.stack([tone, tone]).astype(np.float32))
         video.write(frames)
     return path
@@ -64,7 +64,7 @@ def make(runner: Runner, clip: Path, tmp_path: Path) -> Make:
         overrides = Overrides(new_frames=NEW, own_rate=True, seed=3, write_mode="fast")
         request, local = request_of(endpoint, {**fields, **place}), Fetcher(allow_local=True)
         with prepare(endpoint, request, model, settings(), overrides=overrides, fetcher=local) as job:
-            return runner.run(job, tmp_path / f"{len(list(tmp_path.iterdir()))}{job.plan.recipe.suffix}")
+            return runner.run(job, tmp_path / f"{len(list(tmp_path.iterdir()))}{job.plan.output_format.suffix}")
 
     return carry_out
 

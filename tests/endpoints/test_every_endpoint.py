@@ -16,7 +16,7 @@ from longtake.endpoints import DEFAULT, ENDPOINTS, Endpoint, endpoint
 from longtake.endpoints.validation import parse
 from longtake.errors import InvalidRequest
 from longtake.families import FAMILIES, plan_from_json, plan_to_json
-from longtake.media.formats import recipe
+from longtake.media.formats import output_format
 from longtake.models.registry import CARDS, card
 from longtake.parameters import parameters
 from longtake.plans import FORM, Plan
@@ -130,7 +130,7 @@ def test_it_has_a_price_and_units(plan: Plan) -> None:
 
 def test_its_file_is_an_mp4_of_high_quality_unless_another_is_asked(plan: Plan) -> None:
     assert (plan.output, plan.quality, plan.write_mode) == ("X264 (.mp4)", "high", "balanced")
-    assert plan.recipe == recipe("X264 (.mp4)", "high", "balanced")
+    assert plan.output_format == output_format("X264 (.mp4)", "high", "balanced")
     assert plan.sync_mode is False
 
 

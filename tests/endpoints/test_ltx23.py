@@ -180,7 +180,7 @@ def test_the_default_plan() -> None:
     assert plan.predictions == ("prompt", "negative", "disturbed", "isolated")
     assert plan.evaluations == 15 * 4 + 3
     assert (plan.end_image, plan.notes, plan.sync_mode) == (None, (), False)
-    assert (plan.recipe.suffix, plan.quality, plan.write_mode) == (".mp4", "high", "balanced")
+    assert (plan.output_format.suffix, plan.quality, plan.write_mode) == (".mp4", "high", "balanced")
 
 
 def picture(**scales: float) -> Modality:

@@ -1,4 +1,4 @@
-"""Encoding: every recipe makes a right file, and nothing else is ever left behind."""
+"""Encoding: every output_format makes a right file, and nothing else is ever left behind."""
 
 import errno
 import itertools
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from longtake.errors import Cancelled, InvalidRequest
 from longtake.media.encode import Encoder
-from longtake.media.formats import OutputType, Quality, Recipe, WriteMode, recipe
+from longtake.media.formats import OutputFormat, OutputType, Quality, WriteMode, output_format
 from longtake.media.sound import num_samples, silence
 from tests.media.files_out import BT709_LIMITED, boxes, moving, read
 
-X264 = recipe("X264 (.mp4)", "medium", "fast")
-VP9 = recipe("VP9 (.webm)", "medium", "fast")
-PRORES = recipe("PRORES4444 (.mov)", "high", "fast")
+X264 = output_format("X264 (.mp4)", "medium", "fast")
+VP9 = output_format("VP9 (.webm)", "medium", "fast")
+PRORES = output_format("PRORES4444 (.mov)", "high", "fast")
 FILM = Fraction(24_000, 1001)
 CODECS = {
     "X264 (.mp4)": ("h264", "aac"),
@@ -35,7 +35,7 @@ CODECS = {
 
 def encode(
     path: Path,
-    made: Recipe,
+    made: OutputFormat,
     frames: NDArray[np.uint8] | NDArray[np.uint16],
     rate: Fraction = Fraction(24),
     sound: NDArray[np.float32] | None = None,
@@ -57,7 +57,7 @@ def tone(length: int, hz: float = 440.0) -> NDArray[np.float32]:
 def test_every_quality_and_mode_makes_a_right_file(type_: OutputType, tmp_path: Path) -> None:
     frames = moving(9)
     for quality, mode in itertools.product(get_args(Quality), get_args(WriteMode)):
-        made = recipe(type_, quality, mode)
+        made = output_format(type_, quality, mode)
         facts = read(encode(tmp_path / f"{quality}-{mode}{made.suffix}", made, frames, FILM, tone(100)))
         assert (facts.codec, facts.sound_codec) == CODECS[type_]
         if type_ == "GIF (.gif)":
@@ -74,7 +74,7 @@ def test_every_quality_and_mode_makes_a_right_file(type_: OutputType, tmp_path: 
 
 @pytest.mark.parametrize("rate", [FILM, Fraction(30_000, 1001), Fraction(25, 2), Fraction(60)])
 @pytest.mark.parametrize("made", [X264, VP9, PRORES], ids=lambda made: made.container)
-def test_frame_rates_are_exact(made: Recipe, rate: Fraction, tmp_path: Path) -> None:
+def test_frame_rates_are_exact(made: OutputFormat, rate: Fraction, tmp_path: Path) -> None:
     facts = read(encode(tmp_path / "a", made, moving(48), rate))
     assert facts.rate == rate
     clock = Fraction(1, 1000) if made.container == "webm" else Fraction(0)
@@ -88,7 +88,7 @@ def test_colour_bars_come_back(type_: OutputType, tmp_path: Path) -> None:
         np.uint8,
     )
     bars = np.ascontiguousarray(np.broadcast_to(np.repeat(colours, 16, axis=0), (9, 64, 112, 3)))
-    seen = read(encode(tmp_path / "a", recipe(type_, "maximum", "fast"), bars)).frames[:, 8:-8, 8::16]
+    seen = read(encode(tmp_path / "a", output_format(type_, "maximum", "fast"), bars)).frames[:, 8:-8, 8::16]
     assert np.abs(seen.astype(int) - colours).max() <= 3
 
 
@@ -97,7 +97,7 @@ def test_write_modes_order_the_sizes(tmp_path: Path) -> None:
     frames = moving(24, 144, 256)
 
     def sizes(type_: OutputType, quality: Quality) -> list[int]:
-        made = [recipe(type_, quality, mode) for mode in ("fast", "balanced", "small")]
+        made = [output_format(type_, quality, mode) for mode in ("fast", "balanced", "small")]
         return [encode(tmp_path / "a", one, frames).stat().st_size for one in made]
 
     for quality in get_args(Quality):
@@ -115,7 +115,9 @@ def test_write_modes_order_the_sizes(tmp_path: Path) -> None:
 def test_better_quality_is_nearer_to_the_frames(type_: OutputType, tmp_path: Path) -> None:
     frames = moving(9, 96, 128)
     losses = [
-        np.square(read(encode(tmp_path / q, recipe(type_, q, "fast"), frames)).frames.astype(float) - frames).mean()
+        np.square(
+            read(encode(tmp_path / q, output_format(type_, q, "fast"), frames)).frames.astype(float) - frames
+        ).mean()
         for q in get_args(Quality)
     ]
     assert losses == sorted(losses, reverse=True)
@@ -126,7 +128,7 @@ def test_ten_bit_frames_keep_their_steps(tmp_path: Path) -> None:
     """A ramp of 16-bit grey has more levels in ProRes than 8 bits could hold, and white stays white."""
     ramp = np.linspace(0, 65_535, 1024).round().astype(np.uint16)
     frames = np.broadcast_to(ramp[None, None, :, None], (2, 16, 1024, 3))
-    path = encode(tmp_path / "a.mov", recipe("PRORES4444 (.mov)", "maximum", "fast"), frames)
+    path = encode(tmp_path / "a.mov", output_format("PRORES4444 (.mov)", "maximum", "fast"), frames)
     with av.open(str(path)) as file:
         plane = next(file.decode(video=0)).planes[0]
         luma = np.frombuffer(plane, np.uint16).reshape(16, -1)[8, :1024] / 4  # FFmpeg decodes 4444 to 12 bits
@@ -136,7 +138,7 @@ def test_ten_bit_frames_keep_their_steps(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("made", [X264, VP9, PRORES], ids=lambda made: made.container)
 @pytest.mark.parametrize("given", [0, 500, 1_000_000])
-def test_sound_is_as_long_as_the_picture(made: Recipe, given: int, tmp_path: Path) -> None:
+def test_sound_is_as_long_as_the_picture(made: OutputFormat, given: int, tmp_path: Path) -> None:
     frames = moving(31)
     facts = read(encode(tmp_path / "a", made, frames, FILM, tone(given)))
     assert facts.sound is not None
@@ -162,7 +164,7 @@ def test_lossless_sound_is_the_sound_whatever_the_blocks(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("made", [X264, VP9], ids=lambda made: made.container)
-def test_an_impulse_at_the_joint_stays_there(made: Recipe, tmp_path: Path) -> None:
+def test_an_impulse_at_the_joint_stays_there(made: OutputFormat, tmp_path: Path) -> None:
     joint = num_samples(20, FILM)
     sound = silence(num_samples(40, FILM))
     sound[:, joint] = 0.9
@@ -173,7 +175,7 @@ def test_an_impulse_at_the_joint_stays_there(made: Recipe, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("made", [X264, VP9], ids=lambda made: made.container)
 @pytest.mark.parametrize("when", ["first", "last"])
-def test_packets_are_interleaved_whenever_the_sound_comes(made: Recipe, when: str, tmp_path: Path) -> None:
+def test_packets_are_interleaved_whenever_the_sound_comes(made: OutputFormat, when: str, tmp_path: Path) -> None:
     num_frames, rate = 480, Fraction(24)
     sound = tone(num_samples(num_frames, rate))
     with Encoder(tmp_path / "a", made, 64, 64, rate) as file:
@@ -192,7 +194,7 @@ def test_packets_are_interleaved_whenever_the_sound_comes(made: Recipe, when: st
 
 
 @pytest.mark.parametrize("made", [X264, VP9], ids=lambda made: made.container)
-def test_odd_sizes_are_refused_in_a_sentence(made: Recipe, tmp_path: Path) -> None:
+def test_odd_sizes_are_refused_in_a_sentence(made: OutputFormat, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"even width and height; 63x64 was given, 64x64 would do"):
         Encoder(tmp_path / "a", made, 63, 64, FILM)
 
@@ -200,7 +202,7 @@ def test_odd_sizes_are_refused_in_a_sentence(made: Recipe, tmp_path: Path) -> No
 @pytest.mark.parametrize("type_", ["PRORES4444 (.mov)", "GIF (.gif)"])
 def test_odd_sizes_where_they_can_be(type_: OutputType, tmp_path: Path) -> None:
     frames = moving(9, 63, 65)
-    seen = read(encode(tmp_path / "a", recipe(type_, "maximum", "fast"), frames)).frames
+    seen = read(encode(tmp_path / "a", output_format(type_, "maximum", "fast"), frames)).frames
     assert seen.shape == frames.shape
     assert np.abs(seen.astype(int) - frames).mean() < 12
 
@@ -208,7 +210,7 @@ def test_odd_sizes_where_they_can_be(type_: OutputType, tmp_path: Path) -> None:
 def test_the_same_frames_make_the_same_file(tmp_path: Path) -> None:
     frames = moving(12, 128, 96)
     for type_ in get_args(OutputType):
-        made = recipe(type_, "high", "balanced")
+        made = output_format(type_, "high", "balanced")
         files = {encode(tmp_path / str(n), made, frames, FILM, tone(50_000)).read_bytes() for n in range(3)}
         assert len(files) == 1, type_
 
@@ -220,7 +222,7 @@ def leftovers(folder: Path) -> list[str]:
 @pytest.mark.parametrize("type_", get_args(OutputType))
 def test_an_exception_leaves_nothing(type_: OutputType, tmp_path: Path) -> None:
     threads = threading.active_count()
-    made = recipe(type_, "medium", "fast")
+    made = output_format(type_, "medium", "fast")
     with pytest.raises(Cancelled), Encoder(tmp_path / "a", made, 64, 64, FILM) as file:  # noqa: PT012
         file.write(moving(48))
         file.write(moving(9))
@@ -231,7 +233,7 @@ def test_an_exception_leaves_nothing(type_: OutputType, tmp_path: Path) -> None:
 
 def test_leaving_does_not_wait_for_the_waiting_frames(tmp_path: Path) -> None:
     """Of 48 large pictures, which take this codec 10 s and more, at most the one in work is finished."""
-    slow = recipe("VP9 (.webm)", "maximum", "small")
+    slow = output_format("VP9 (.webm)", "maximum", "small")
     chunk = np.broadcast_to(moving(1, 704, 1248), (48, 704, 1248, 3))
     with pytest.raises(Cancelled), Encoder(tmp_path / "a", slow, 1248, 704, FILM) as file:  # noqa: PT012
         file.write(chunk)
@@ -252,7 +254,7 @@ def test_waiting_can_be_cancelled(type_: OutputType, tmp_path: Path) -> None:
         began = time.monotonic()
         raise Cancelled
 
-    made = recipe(type_, "maximum", "small" if type_ == "VP9 (.webm)" else "fast")
+    made = output_format(type_, "maximum", "small" if type_ == "VP9 (.webm)" else "fast")
     with pytest.raises(Cancelled), Encoder(tmp_path / "a", made, 1248, 704, FILM, check=check) as file:  # noqa: PT012
         for _ in range(1 if made.palette else 3):
             file.write(frames)
@@ -291,14 +293,14 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
 import resource, signal, pathlib, numpy
 from fractions import Fraction
 from longtake.media.encode import Encoder
-from longtake.media.formats import recipe
+from longtake.media.formats import output_format
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 chunk = numpy.random.default_rng(0).integers(0, 255, (8, 256, 256, 3), dtype=numpy.uint8)
 folder = pathlib.Path({str(tmp_path)!r})
 for kind in ("X264 (.mp4)", "PRORES4444 (.mov)", "GIF (.gif)"):
     try:
-        with Encoder(folder / "a", recipe(kind, "maximum", "fast"), 256, 256, Fraction(24)) as file:
+        with Encoder(folder / "a", output_format(kind, "maximum", "fast"), 256, 256, Fraction(24)) as file:
             for _ in range(20):
                 file.write(chunk)
     except OSError as error:
@@ -339,9 +341,9 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
 import resource, sys, pathlib, numpy
 from fractions import Fraction
 from longtake.media.encode import Encoder
-from longtake.media.formats import recipe
+from longtake.media.formats import output_format
 kind, count, folder = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
-with Encoder(folder / f"{count}", recipe(kind, "low", "fast"), 480, 272, Fraction(24), sound_rate=None) as file:
+with Encoder(folder / f"{count}", output_format(kind, "low", "fast"), 480, 272, Fraction(24), sound_rate=None) as file:
     for n in range(count):
         chunk = numpy.empty((8, 272, 480, 3), numpy.uint8)
         chunk[:] = (numpy.arange(480)[None, None, :, None] + 8 * n + numpy.arange(8)[:, None, None, None]) % 256

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.errors import DownloadFailed, FileTooLarge, InvalidRequest
-from longtake.media.fetch import localise
+from longtake.media.fetch import fetch_file
 from longtake.outbound import PublicTransport
 
 BODY = bytes(range(256)) * 40
@@ -93,7 +93,7 @@ def site() -> Iterator[str]:
 
 @pytest.mark.parametrize("page", ["/ok", "/ok?signature=abc", "/hop1", "/hop5"])
 def test_download(site: str, tmp_path: Path, page: str) -> None:
-    assert localise(site + page, tmp_path, max_bytes=len(BODY)).read_bytes() == BODY
+    assert fetch_file(site + page, tmp_path, max_bytes=len(BODY)).read_bytes() == BODY
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_failed_downloads_leave_nothing(
 ) -> None:
     started = time.monotonic()
     with pytest.raises(error, match=words) as caught:
-        localise(site + page, tmp_path, max_bytes=50_000, timeout_s=1)
+        fetch_file(site + page, tmp_path, max_bytes=50_000, timeout_s=1)
     assert "secret" not in str(caught.value)
     assert time.monotonic() - started < 5
     assert list(tmp_path.iterdir()) == []
@@ -121,13 +121,13 @@ def test_failed_downloads_leave_nothing(
 
 def test_declared_size_is_refused_before_it_is_read(site: str, tmp_path: Path) -> None:
     with pytest.raises(FileTooLarge) as caught:
-        localise(f"{site}/ok", tmp_path, max_bytes=len(BODY) - 1)
+        fetch_file(f"{site}/ok", tmp_path, max_bytes=len(BODY) - 1)
     assert caught.value.ctx == {"max_size": len(BODY) - 1}
 
 
 def test_a_dead_host(tmp_path: Path) -> None:
     with pytest.raises(DownloadFailed, match=r"127\.0\.0\.1"):
-        localise("http://127.0.0.1:1/x", tmp_path, max_bytes=10)
+        fetch_file("http://127.0.0.1:1/x", tmp_path, max_bytes=10)
 
 
 def test_every_request_goes_through_the_transport(site: str, tmp_path: Path) -> None:
@@ -135,9 +135,9 @@ def test_every_request_goes_through_the_transport(site: str, tmp_path: Path) -> 
     guarded = PublicTransport(["trusted.example"], resolve=lambda host, port: ["127.0.0.1"])
     before = len(Site.asked)
     with pytest.raises(DownloadFailed, match="does not lead to the public internet"):
-        localise(f"{site}/ok", tmp_path, max_bytes=10, transport=guarded)
+        fetch_file(f"{site}/ok", tmp_path, max_bytes=10, transport=guarded)
     with pytest.raises(DownloadFailed, match=r"the host inside\.example is not of the public internet"):
-        localise(f"http://inside.example:{port}/ok", tmp_path, max_bytes=10, transport=guarded)
+        fetch_file(f"http://inside.example:{port}/ok", tmp_path, max_bytes=10, transport=guarded)
     assert len(Site.asked) == before
     assert list(tmp_path.iterdir()) == []
 
@@ -146,17 +146,17 @@ def test_every_request_goes_through_the_transport(site: str, tmp_path: Path) -> 
 def test_one_transport_serves_many_downloads(site: str, tmp_path: Path, page: str) -> None:
     guarded = PublicTransport(["127.0.0.1"])
     for _ in range(2):
-        assert localise(site + page, tmp_path, max_bytes=len(BODY), transport=guarded).read_bytes() == BODY
+        assert fetch_file(site + page, tmp_path, max_bytes=len(BODY), transport=guarded).read_bytes() == BODY
     with pytest.raises(DownloadFailed, match=r"there is no host elsewhere\.invalid"):
-        localise(f"{site}/to-elsewhere", tmp_path, max_bytes=10, transport=guarded)
+        fetch_file(f"{site}/to-elsewhere", tmp_path, max_bytes=10, transport=guarded)
     with pytest.raises(DownloadFailed, match="answered 404"):
-        localise(f"{site}/missing", tmp_path, max_bytes=10, transport=guarded)
+        fetch_file(f"{site}/missing", tmp_path, max_bytes=10, transport=guarded)
 
 
 @pytest.mark.parametrize("url", ["http://", "http://a:b/", "https://host:99999/x", "http://a\nb/"])
 def test_what_is_no_address(tmp_path: Path, url: str) -> None:
     with pytest.raises((InvalidRequest, DownloadFailed)):
-        localise(url, tmp_path, max_bytes=10)
+        fetch_file(url, tmp_path, max_bytes=10)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -165,7 +165,7 @@ def test_data_uri(tmp_path_factory: pytest.TempPathFactory, data: bytes, padded:
     text = base64.b64encode(data).decode()
     text = text if padded else text.rstrip("=")
     text = text.replace("+", "%2B").replace("=", "%3D") if escaped else text
-    path = localise(f"data:video/mp4;base64,{text}", tmp_path_factory.mktemp("data"), max_bytes=300)
+    path = fetch_file(f"data:video/mp4;base64,{text}", tmp_path_factory.mktemp("data"), max_bytes=300)
     assert path.read_bytes() == data
 
 
@@ -185,26 +185,26 @@ def test_data_uri(tmp_path_factory: pytest.TempPathFactory, data: bytes, padded:
 )
 def test_bad_data_uris(tmp_path: Path, uri: str, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words) as caught:
-        localise(uri, tmp_path, max_bytes=100)
+        fetch_file(uri, tmp_path, max_bytes=100)
     assert len(str(caught.value)) < 300
     assert list(tmp_path.iterdir()) == []
 
 
 def test_data_uri_of_exactly_the_limit(tmp_path: Path) -> None:
     for uri in ("data:," + "a" * 100, "data:," + "%41" * 100, "data:;base64," + base64.b64encode(bytes(100)).decode()):
-        assert localise(uri, tmp_path, max_bytes=100).stat().st_size == 100
+        assert fetch_file(uri, tmp_path, max_bytes=100).stat().st_size == 100
 
 
 def test_local_paths_only_where_allowed(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(b"1234")
-    assert localise(str(path), tmp_path, max_bytes=4, allow_local=True) == path
+    assert fetch_file(str(path), tmp_path, max_bytes=4, allow_local=True) == path
     with pytest.raises(FileTooLarge):
-        localise(str(path), tmp_path, max_bytes=3, allow_local=True)
+        fetch_file(str(path), tmp_path, max_bytes=3, allow_local=True)
     with pytest.raises(InvalidRequest, match="There is no file"):
-        localise(str(tmp_path / "other.mp4"), tmp_path, max_bytes=4, allow_local=True)
+        fetch_file(str(tmp_path / "other.mp4"), tmp_path, max_bytes=4, allow_local=True)
     with pytest.raises(InvalidRequest, match="There is no file"):
-        localise(str(tmp_path), tmp_path, max_bytes=4, allow_local=True)
+        fetch_file(str(tmp_path), tmp_path, max_bytes=4, allow_local=True)
 
 
 @pytest.mark.parametrize(
@@ -212,4 +212,4 @@ def test_local_paths_only_where_allowed(tmp_path: Path) -> None:
 )
 def test_everything_else_is_refused(tmp_path: Path, url: str) -> None:
     with pytest.raises(InvalidRequest, match="neither an http"):
-        localise(url, tmp_path, max_bytes=10)
+        fetch_file(url, tmp_path, max_bytes=10)

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from longtake.media.formats import OutputType, Quality, Recipe, WriteMode, recipe
+from longtake.media.formats import OutputFormat, OutputType, Quality, WriteMode, output_format
 
 TYPES: tuple[OutputType, ...] = get_args(OutputType)
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
@@ -16,7 +16,7 @@ MODES: tuple[WriteMode, ...] = get_args(WriteMode)
 
 @pytest.mark.parametrize("type_", TYPES)
 def test_each_cell_of_the_table_is_its_own(type_: OutputType) -> None:
-    cells: dict[str, Recipe] = {f"{q} {m}": recipe(type_, q, m) for q in QUALITIES for m in MODES}
+    cells: dict[str, OutputFormat] = {f"{q} {m}": output_format(type_, q, m) for q in QUALITIES for m in MODES}
     # ProRes has no slower search, and a GIF's fast mode is what low quality's dither is anyway.
     same = {"PRORES4444 (.mov)": {("balanced", "fast")}}.get(type_, set())
     for first, one in cells.items():
@@ -28,13 +28,13 @@ def test_each_cell_of_the_table_is_its_own(type_: OutputType) -> None:
 
 @pytest.mark.parametrize("type_", TYPES)
 def test_suffix_is_the_one_in_the_type_name(type_: OutputType) -> None:
-    made = recipe(type_, "high", "balanced")
+    made = output_format(type_, "high", "balanced")
     assert f"({made.suffix})" in type_
     assert made.container in {"mp4", "webm", "mov", "gif"}
 
 
 def numbers(type_: OutputType, option: str, mode: WriteMode = "balanced") -> list[int]:
-    return [int(recipe(type_, quality, mode).options[option]) for quality in QUALITIES]
+    return [int(output_format(type_, quality, mode).options[option]) for quality in QUALITIES]
 
 
 def test_better_quality_is_a_finer_quantiser() -> None:
@@ -47,17 +47,17 @@ def test_better_quality_is_a_finer_quantiser() -> None:
 def test_only_gif_is_silent_and_capped() -> None:
     for type_ in TYPES:
         for quality in QUALITIES:
-            made = recipe(type_, quality, "balanced")
+            made = output_format(type_, quality, "balanced")
             is_gif = type_ == "GIF (.gif)"
             assert (made.sound is None) == is_gif
             assert (made.palette is not None) == is_gif
             assert (made.max_rate is not None) == is_gif
-    assert recipe("GIF (.gif)", "low", "fast").max_rate == Fraction(25, 2)
-    assert recipe("GIF (.gif)", "maximum", "fast").max_width is None
+    assert output_format("GIF (.gif)", "low", "fast").max_rate == Fraction(25, 2)
+    assert output_format("GIF (.gif)", "maximum", "fast").max_width is None
 
 
 def test_only_halved_colour_needs_even_sizes() -> None:
-    assert [recipe(type_, "high", "fast").even for type_ in TYPES] == [True, True, False, False]
+    assert [output_format(type_, "high", "fast").even for type_ in TYPES] == [True, True, False, False]
 
 
 def test_formats_import_no_codec() -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from longtake.media.encode import Encoder
-from longtake.media.formats import Quality, WriteMode, recipe
+from longtake.media.formats import Quality, WriteMode, output_format
 from longtake.media.gif import fit_width
 from tests.media.files_out import moving
 
@@ -21,7 +21,7 @@ def make(
     mode: WriteMode = "fast",
     width: int = 64,
 ) -> Image.Image:
-    with Encoder(path, recipe("GIF (.gif)", quality, mode), width, 48, rate) as file:
+    with Encoder(path, output_format("GIF (.gif)", quality, mode), width, 48, rate) as file:
         file.write(moving(num_frames, 48, width))
     return Image.open(path)
 
@@ -61,7 +61,7 @@ def test_the_frames_are_the_right_ones(tmp_path: Path) -> None:
     """At 12.5 of 25 frames per second every second frame is shown: each carries its number as its grey."""
     frames = np.empty((21, 48, 64, 3), np.uint8)
     frames[:] = (np.arange(21) * 12)[:, None, None, None]
-    with Encoder(tmp_path / "a.gif", recipe("GIF (.gif)", "low", "fast"), 64, 48, Fraction(25)) as file:
+    with Encoder(tmp_path / "a.gif", output_format("GIF (.gif)", "low", "fast"), 64, 48, Fraction(25)) as file:
         file.write(frames)
     image = Image.open(tmp_path / "a.gif")
     greys = []
@@ -73,7 +73,7 @@ def test_the_frames_are_the_right_ones(tmp_path: Path) -> None:
 
 def test_still_pictures_keep_their_count(tmp_path: Path) -> None:
     still = np.repeat(moving(1, 48, 64), 12, axis=0)
-    with Encoder(tmp_path / "a.gif", recipe("GIF (.gif)", "maximum", "fast"), 64, 48, Fraction(25)) as file:
+    with Encoder(tmp_path / "a.gif", output_format("GIF (.gif)", "maximum", "fast"), 64, 48, Fraction(25)) as file:
         file.write(still)
     assert sum(delays_ms(Image.open(tmp_path / "a.gif"))) == 480
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from longtake.media.decode import frames
-from longtake.media.probe import Film, probe
+from longtake.media.frame_reader import frames
+from longtake.media.probe import ProbedVideo, probe
 from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
 from longtake.video import Span
@@ -20,13 +20,13 @@ BT709 = (1, 1, 1, 1)
 BT601 = (6, 1, 6, 6)
 
 
-def opened(clip: Clip, folder: Path) -> Film:
+def opened(clip: Clip, folder: Path) -> ProbedVideo:
     path = clip.write(folder)
     return probe(path, sniff(path), Limits())
 
 
-def pictures(film: Film, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    return np.concatenate(list(frames(film, Span(0, film.facts.num_frames, film.facts.rate), size, 16)))
+def pictures(video: ProbedVideo, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    return np.concatenate(list(frames(video, Span(0, video.facts.num_frames, video.facts.rate), size, 16)))
 
 
 @pytest.mark.parametrize(
@@ -46,13 +46,13 @@ def test_rotation_and_mirror(
     tmp_path: Path, rotation: int | None, hflip: bool, turned: int, mirrored: bool, seen: str
 ) -> None:
     plain = opened(Clip("plain.mp4", frames=2), tmp_path)
-    film = opened(Clip("turned.mp4", frames=2, rotation=rotation, hflip=hflip), tmp_path)
-    shown, stored = pictures(film), pictures(plain)
+    video = opened(Clip("turned.mp4", frames=2, rotation=rotation, hflip=hflip), tmp_path)
+    shown, stored = pictures(video), pictures(plain)
     assert corners(shown[0]) == seen
-    assert (film.facts.width, film.facts.height) == ((96, 128) if turned in (90, 270) else (128, 96))
-    assert (film.facts.rotation, film.facts.mirrored) == (turned, mirrored)
-    by_facts = stored[:, :, ::-1] if film.facts.mirrored else stored
-    np.testing.assert_array_equal(shown, np.rot90(by_facts, -film.facts.rotation // 90, axes=(1, 2)))
+    assert (video.facts.width, video.facts.height) == ((96, 128) if turned in (90, 270) else (128, 96))
+    assert (video.facts.rotation, video.facts.mirrored) == (turned, mirrored)
+    by_facts = stored[:, :, ::-1] if video.facts.mirrored else stored
+    np.testing.assert_array_equal(shown, np.rot90(by_facts, -video.facts.rotation // 90, axes=(1, 2)))
 
 
 @pytest.mark.parametrize(
@@ -60,14 +60,14 @@ def test_rotation_and_mirror(
     [(Fraction(16, 11), None, (186, 96)), (Fraction(8, 9), None, (128, 108)), (Fraction(2), 90, (96, 256))],
 )
 def test_pixels_become_square(tmp_path: Path, aspect: Fraction, rotation: int | None, size: tuple[int, int]) -> None:
-    film = opened(Clip("wide.mp4", frames=1, pixel_aspect=aspect, rotation=rotation), tmp_path)
-    assert (film.facts.width, film.facts.height) == size
-    assert pictures(film).shape[1:3] == size[::-1]
+    video = opened(Clip("wide.mp4", frames=1, pixel_aspect=aspect, rotation=rotation), tmp_path)
+    assert (video.facts.width, video.facts.height) == size
+    assert pictures(video).shape[1:3] == size[::-1]
 
 
 def test_absurd_pixel_aspect_is_ignored(tmp_path: Path) -> None:
-    film = opened(Clip("absurd.mp4", frames=1, pixel_aspect=Fraction(1000, 1)), tmp_path)
-    assert (film.facts.width, film.facts.height) == (128, 96)
+    video = opened(Clip("absurd.mp4", frames=1, pixel_aspect=Fraction(1000, 1)), tmp_path)
+    assert (video.facts.width, video.facts.height) == (128, 96)
 
 
 @pytest.mark.parametrize(("size", "seen"), [((128, 96), "RGBW"), ((64, 48), "RGBW"), ((192, 144), "RGBW")])
@@ -79,19 +79,19 @@ def test_size_of_the_same_shape_keeps_the_corners(tmp_path: Path, size: tuple[in
 
 
 def test_another_shape_covers_and_crops_the_centre(tmp_path: Path) -> None:
-    film = opened(Clip("clip.mp4", frames=1, options=(("crf", "1"),)), tmp_path)
-    full = pictures(film)[0]
-    np.testing.assert_array_equal(pictures(film, (80, 96))[0], full[:, 24:104])
-    np.testing.assert_array_equal(pictures(film, (128, 32))[0], full[32:64])
+    video = opened(Clip("clip.mp4", frames=1, options=(("crf", "1"),)), tmp_path)
+    full = pictures(video)[0]
+    np.testing.assert_array_equal(pictures(video, (80, 96))[0], full[:, 24:104])
+    np.testing.assert_array_equal(pictures(video, (128, 32))[0], full[32:64])
 
 
 def test_own_size_is_untouched(tmp_path: Path) -> None:
-    film = opened(Clip("clip.mp4", frames=1, tags=BT709), tmp_path)
+    video = opened(Clip("clip.mp4", frames=1, tags=BT709), tmp_path)
     with av.open(str(tmp_path / "clip.mp4")) as media:
         (frame,) = list(media.decode(video=0))
     plain = frame.reformat(format="rgb24", src_colorspace="ITU709", dst_color_range="JPEG", interpolation="BICUBIC")
-    np.testing.assert_array_equal(pictures(film)[0], plain.to_ndarray())
-    np.testing.assert_array_equal(pictures(film, (128, 96))[0], plain.to_ndarray())
+    np.testing.assert_array_equal(pictures(video)[0], plain.to_ndarray())
+    np.testing.assert_array_equal(pictures(video, (128, 96))[0], plain.to_ndarray())
 
 
 @pytest.mark.parametrize(
@@ -155,9 +155,9 @@ def see_through(number: int, width: int, height: int) -> NDArray[np.uint8]:
     ids=lambda clip: clip.name,
 )
 def test_alpha_lies_on_black(tmp_path: Path, clip: Clip) -> None:
-    film = opened(replace(clip, picture=see_through, frames=3), tmp_path)
-    assert film.facts.alpha
-    shown = pictures(film)[1]
+    video = opened(replace(clip, picture=see_through, frames=3), tmp_path)
+    assert video.facts.alpha
+    shown = pictures(video)[1]
     assert abs(int(shown[48, 20].mean()) - 200) <= 3
     assert abs(int(shown[48, 100].mean()) - 50) <= 3
 
@@ -165,9 +165,9 @@ def test_alpha_lies_on_black(tmp_path: Path, clip: Clip) -> None:
 @pytest.mark.parametrize(("transfer", "trc"), [("pq", 16), ("hlg", 18)])
 def test_high_dynamic_range_is_read_and_named(tmp_path: Path, transfer: str, trc: int) -> None:
     clip = Clip("hdr.mp4", frames=2, pix_fmt="yuv420p10le", tags=(9, 1, 9, trc))
-    film = opened(clip, tmp_path)
-    assert (film.facts.transfer, film.facts.bit_depth) == (transfer, 10)
-    assert corners(pictures(film)[0]) == "RGBW"
+    video = opened(clip, tmp_path)
+    assert (video.facts.transfer, video.facts.bit_depth) == (transfer, 10)
+    assert corners(pictures(video)[0]) == "RGBW"
 
 
 @pytest.mark.parametrize(
@@ -187,15 +187,15 @@ def test_light_of_known_brightness(tmp_path: Path, trc: int, code: float, nits: 
         options=(("profile", "4444"),),
         tags=(9, 1, 9, trc),
     )
-    film = opened(replace(clip, picture=grey), tmp_path)
+    video = opened(replace(clip, picture=grey), tmp_path)
     expected = 255 * (nits / 203) ** (1 / 2.4)
-    assert np.abs(pictures(film)[0].astype(int) - expected).max() <= 2
+    assert np.abs(pictures(video)[0].astype(int) - expected).max() <= 2
 
 
 def test_ten_bits_of_ordinary_range(tmp_path: Path) -> None:
-    film = opened(Clip("ten.mp4", frames=2, pix_fmt="yuv420p10le", tags=BT709, picture=flat(90, 140, 190)), tmp_path)
-    assert (film.facts.transfer, film.facts.bit_depth) == ("sdr", 10)
-    assert np.abs(pictures(film)[1].astype(int) - (90, 140, 190)).max() <= 2 + 8  # made with the other matrix
+    video = opened(Clip("ten.mp4", frames=2, pix_fmt="yuv420p10le", tags=BT709, picture=flat(90, 140, 190)), tmp_path)
+    assert (video.facts.transfer, video.facts.bit_depth) == ("sdr", 10)
+    assert np.abs(pictures(video)[1].astype(int) - (90, 140, 190)).max() <= 2 + 8  # made with the other matrix
 
 
 def stripes(number: int, width: int, height: int) -> NDArray[np.uint8]:
@@ -209,10 +209,10 @@ def stripes(number: int, width: int, height: int) -> NDArray[np.uint8]:
 
 def test_interlaced_frames_are_made_whole(tmp_path: Path) -> None:
     clip = Clip("fields.mp4", frames=8, options=X264_INTERLACED, picture=stripes)
-    film = opened(clip, tmp_path)
-    assert film.facts.interlaced
-    assert film.facts.num_frames == 8
-    shown = pictures(film)
+    video = opened(clip, tmp_path)
+    assert video.facts.interlaced
+    assert video.facts.num_frames == 8
+    shown = pictures(video)
     combing = np.abs(np.diff(shown[4].astype(int), axis=0)).max(axis=(1, 2))[4:-4]
     assert np.median(combing) < 40
     raw = stripes(4, 128, 96)
@@ -220,5 +220,5 @@ def test_interlaced_frames_are_made_whole(tmp_path: Path) -> None:
 
 
 def test_progressive_numbered_frames_are_not_called_interlaced(tmp_path: Path) -> None:
-    film = opened(Clip("plain.mp4", frames=2, picture=numbered), tmp_path)
-    assert not film.facts.interlaced
+    video = opened(Clip("plain.mp4", frames=2, picture=numbered), tmp_path)
+    assert not video.facts.interlaced

@@ -10,7 +10,7 @@ import av
 import pytest
 
 from longtake.errors import UnsupportedVideo, VideoTooLarge, VideoTooLong
-from longtake.media.decode import frames
+from longtake.media.frame_reader import frames
 from longtake.media.probe import decoded, probe, shown_packets
 from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
@@ -99,9 +99,9 @@ def test_invisible_frames_are_not_counted(tmp_path: Path) -> None:
                 twin.pts = twin.dts = packet.pts - earlier + 20
                 twin.time_base, twin.stream, twin.is_keyframe = packet.time_base, stream, True
                 twins.mux(twin)
-    film = probe(path, "webm", Limits())
-    assert (film.facts.num_frames, film.facts.rate) == (12, Fraction(24))
-    (chunk,) = frames(film, Span(0, 12, Fraction(24)), None, 100)
+    video = probe(path, "webm", Limits())
+    assert (video.facts.num_frames, video.facts.rate) == (12, Fraction(24))
+    (chunk,) = frames(video, Span(0, 12, Fraction(24)), None, 100)
     assert [number_of(picture) for picture in chunk] == list(range(12))
 
 
@@ -112,9 +112,9 @@ def test_edit_list_that_trims_both_ends(tmp_path: Path) -> None:
     ticks = 512
     struct.pack_into(">Ii", data, entry, duration_ms - 500, media_time + 5 * ticks)
     (tmp_path / "trimmed.mp4").write_bytes(data)
-    film = probe(tmp_path / "trimmed.mp4", "mp4", Limits())
-    assert (film.facts.num_frames, film.facts.rate, film.facts.variable_rate) == (36, Fraction(24), False)
-    (chunk,) = frames(film, Span(0, 36, Fraction(24)), None, 100)
+    video = probe(tmp_path / "trimmed.mp4", "mp4", Limits())
+    assert (video.facts.num_frames, video.facts.rate, video.facts.variable_rate) == (36, Fraction(24), False)
+    (chunk,) = frames(video, Span(0, 36, Fraction(24)), None, 100)
     assert [number_of(picture) for picture in chunk] == list(range(5, 41))
 
 

@@ -15,7 +15,7 @@ import pytest
 
 import longtake
 from longtake.errors import InvalidRequest, LongtakeError, UnsupportedVideo, VideoTooLarge
-from longtake.media.sandbox import Limits, running
+from longtake.media.sandbox import Limits, decode_process
 from longtake.media.source import open_source
 from longtake.video import SoundInfo, Span, VideoInfo
 from tests.media.clips import X264_SHORT_GOP, Clip, Tone, number_of, write_webp
@@ -216,8 +216,11 @@ def test_no_demuxer_follows_them_either(tmp_path: Path, listener: tuple[int, lis
     path.write_bytes(attacks(secret, port)[name])
     container = CONTAINERS[NAMES.index(name) % len(CONTAINERS)]
     given = {"path": str(path), "container": container}
-    with running("longtake.media.child", given, Limits(wall_s=20)) as child, pytest.raises(UnsupportedVideo):
-        child.ask({"do": "facts"})
+    with (
+        decode_process("longtake.media.decode_server", given, Limits(wall_s=20)) as child,
+        pytest.raises(UnsupportedVideo),
+    ):
+        child.call({"method": "facts"})
     assert callers == []
 
 

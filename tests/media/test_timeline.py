@@ -53,7 +53,7 @@ def test_undeclared_rates_are_recognised_by_fine_ticks(rate: Fraction, count: in
             36,
             False,
         ),
-        # milliseconds declared as film
+        # milliseconds declared as video
         (steady(NTSC_FILM, 240, MS), 42, MS, Fraction(1000, 42), NTSC_FILM, 240, False),
         # a camera's jitter, every frame still shown once
         ([n * 3000 + n * 37 % 5 * 200 for n in range(91)], 3000, Fraction(1, 90_000), None, Fraction(30), 91, False),

@@ -91,7 +91,7 @@ class Replay:
         endpoint, here = ENDPOINTS[request["endpoint"]], self.settings(request)
         parsed = parse(endpoint.Request, _replaced(request["body"], self.names))
         with prepare(endpoint, parsed, endpoint.card(here), here, fetcher=Fetcher(allow_local=True)) as job:
-            path = self._place() / f"longtake-{job.plan.seed}{job.plan.recipe.suffix}"
+            path = self._place() / f"longtake-{job.plan.seed}{job.plan.output_format.suffix}"
             return self._runner(endpoint.models[1], here).run(job, path)
 
     def by_command_line(self, request: Mapping[str, Any]) -> Result:

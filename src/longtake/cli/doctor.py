@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from longtake.cli.console import Rows, bytes_text
 from longtake.errors import LongtakeError
-from longtake.media.formats import OutputType, recipe
+from longtake.media.formats import OutputType, output_format
 from longtake.models.registry import CARDS, PART_NAMES, ModelCard, adapters, missing
 from longtake.settings import Settings
 
@@ -195,7 +195,7 @@ def _installed(card: ModelCard, settings: Settings) -> Finding:
 
 def _codec(kind: OutputType) -> Sequence[Finding]:
     """Tests a codec by encoding a picture, with sound if the container can hold it."""
-    format = recipe(kind, "medium", "fast")
+    format = output_format(kind, "medium", "fast")
     vital = format.suffix == ".mp4"
 
     def encode() -> Sequence[Finding]:
@@ -216,10 +216,10 @@ def _codec(kind: OutputType) -> Sequence[Finding]:
 
 _SANDBOX_TEST = """
 import json, os
-from longtake.media.sandbox import Limits, confine
+from longtake.media.sandbox import Limits, confine_process
 def network(): return os.readlink("/proc/self/ns/net") if os.path.exists("/proc/self/ns/net") else None
 before = network()
-confine(Limits())
+confine_process(Limits())
 try:
     import resource
     limits = {name: resource.getrlimit(getattr(resource, "RLIMIT_" + name))[0] for name in ("AS", "FSIZE", "NOFILE")}

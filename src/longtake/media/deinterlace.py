@@ -1,4 +1,4 @@
-"""Interlaced frames made whole: FFmpeg's bwdif, one frame out for each frame in."""
+"""Deinterlacing with FFmpeg's bwdif filter: one progressive frame for each interlaced frame."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ import av
 
 
 def deinterlaced(frames: Iterator[Any]) -> Iterator[Any]:
-    """The frames with the lines of their second field interpolated; frames not marked interlaced pass as they are.
+    """Yields the frames with the lines of their second field interpolated; progressive frames are unchanged.
 
-    Each frame needs its neighbours, so the first one after a seek is not what a full decode gives.
+    The filter uses both neighbours of a frame, so the first frame after a seek differs from that of a full decode.
     """
     graph: av.filter.Graph | None = None
     times: deque[int | None] = deque()
@@ -35,7 +35,7 @@ def _graph(frame: Any) -> av.filter.Graph:
 
 
 def _ready(graph: av.filter.Graph, times: deque[int | None]) -> Iterator[Any]:
-    """What the filter gives now; its own clock runs twice as fast, so times are those of the frames put in."""
+    """Yields the frames that the filter has finished, with their input times (its own clock ticks twice as fast)."""
     while True:
         try:
             frame = graph.vpull()

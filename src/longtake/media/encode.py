@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longtake.errors import InvalidRequest
-from longtake.media.formats import SOUND_RATE, Recipe
+from longtake.media.formats import SOUND_RATE, OutputFormat
 from longtake.media.gif import GifWriter
 from longtake.media.movie import Check, Frame, MovieWriter
 
@@ -55,18 +55,18 @@ class Encoder:
     `rate` is in frames per second, exact. `sound_rate` None makes a silent file; else the sound track has
     exactly `num_samples(num_frames, rate)` samples: what is missing is silence, what is over is dropped. Write
     sound before or beside its pictures where possible: encoded pictures wait in memory for sound that comes late.
-    A recipe without sound (GIF) drops it.
+    A output_format without sound (GIF) drops it.
 
     `check` is called 20 times a second while the caller waits for the codec, at the end too, where a large GIF may
     take minutes; it stops the encoding by raising.
 
-    Raises `InvalidRequest` where the recipe cannot hold a picture of that size.
+    Raises `InvalidRequest` where the output_format cannot hold a picture of that size.
     """
 
     def __init__(
         self,
         path: Path,
-        recipe: Recipe,
+        output_format: OutputFormat,
         width: int,
         height: int,
         rate: Fraction,
@@ -74,17 +74,17 @@ class Encoder:
         sound_rate: int | None = SOUND_RATE,
         check: Check = lambda: None,
     ) -> None:
-        if recipe.even and (width % 2 or height % 2):
+        if output_format.even and (width % 2 or height % 2):
             raise InvalidRequest(
-                f"{recipe.suffix} files need an even width and height; {width}x{height} was given, "
+                f"{output_format.suffix} files need an even width and height; {width}x{height} was given, "
                 f"{width + width % 2}x{height + height % 2} would do.",
                 value={"width": width, "height": height},
             )
-        if sound_rate is not None and recipe.sound is not None and sound_rate != recipe.sound.rate:
-            raise ValueError(f"Sound must come at {recipe.sound.rate} Hz, not {sound_rate}.")
+        if sound_rate is not None and output_format.sound is not None and sound_rate != output_format.sound.rate:
+            raise ValueError(f"Sound must come at {output_format.sound.rate} Hz, not {sound_rate}.")
         self.path = path
         self.num_frames = 0
-        self._recipe = recipe
+        self._recipe = output_format
         self._shape = (height, width, 3)
         self._rate = rate
         self._with_sound = sound_rate is not None

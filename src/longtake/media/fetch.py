@@ -14,13 +14,13 @@ from longtake.errors import DownloadFailed, FileTooLarge, InvalidRequest
 from longtake.media.sniff import sniff
 from longtake.version import __version__
 
-__all__ = ["localise", "sniff"]
+__all__ = ["fetch_file", "sniff"]
 
 _MAX_REDIRECTS = 5
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
 
 
-def localise(
+def fetch_file(
     url: str,
     folder: Path,
     *,

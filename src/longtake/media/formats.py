@@ -17,7 +17,7 @@ GIF_MAX_RATE = Fraction(50)
 
 
 @dataclass(frozen=True)
-class SoundRecipe:
+class SoundFormat:
     """A stereo track: `sample_format` is what the codec takes, `bit_rate` in bit/s, None where it is lossless."""
 
     codec: str
@@ -35,7 +35,7 @@ class Palette:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class OutputFormat:
     """All that an encoder needs to know but the size and the rate of the pictures.
 
     `options` go to the codec, `container_options` to the muxer, in FFmpeg's names. `keyframe_s` is the longest
@@ -51,7 +51,7 @@ class Recipe:
     options: Mapping[str, str] = field(default_factory=dict)
     container_options: Mapping[str, str] = field(default_factory=dict)
     keyframe_s: int | None = None
-    sound: SoundRecipe | None = None
+    sound: SoundFormat | None = None
     palette: Palette | None = None
     max_width: int | None = None
     max_rate: Fraction | None = None
@@ -94,8 +94,8 @@ _GIF_SMALL_WIDTH: Mapping[Quality, int] = {"low": 360, "medium": 480, "high": 48
 _GIF_BALANCED_BAYER: Mapping[Quality, int] = {"low": 4, "medium": 4, "high": 3, "maximum": 3}
 
 
-def recipe(type: OutputType, quality: Quality, mode: WriteMode) -> Recipe:
-    """The recipe of an output file: `quality` sets what is lost, `mode` what time is spent to make it small."""
+def output_format(type: OutputType, quality: Quality, mode: WriteMode) -> OutputFormat:
+    """The output_format of an output file: `quality` sets what is lost, `mode` what time is spent to make it small."""
     match type:
         case "X264 (.mp4)":
             return _x264(quality, mode)
@@ -107,8 +107,8 @@ def recipe(type: OutputType, quality: Quality, mode: WriteMode) -> Recipe:
             return _gif(quality, mode)
 
 
-def _x264(quality: Quality, mode: WriteMode) -> Recipe:
-    return Recipe(
+def _x264(quality: Quality, mode: WriteMode) -> OutputFormat:
+    return OutputFormat(
         container="mp4",
         suffix=".mp4",
         content_type="video/mp4",
@@ -122,14 +122,14 @@ def _x264(quality: Quality, mode: WriteMode) -> Recipe:
         },
         container_options=_FASTSTART,
         keyframe_s=2,
-        sound=SoundRecipe("aac", "fltp", bit_rate=256_000 if quality == "maximum" else 192_000),
+        sound=SoundFormat("aac", "fltp", bit_rate=256_000 if quality == "maximum" else 192_000),
     )
 
 
-def _vp9(quality: Quality, mode: WriteMode) -> Recipe:
+def _vp9(quality: Quality, mode: WriteMode) -> OutputFormat:
     # Bit-exact: else the muxer puts a random number into each file.
     constant_quality = {"crf": str(_VP9_CRF[quality]), "b": "0"}
-    return Recipe(
+    return OutputFormat(
         container="webm",
         suffix=".webm",
         content_type="video/webm",
@@ -138,14 +138,14 @@ def _vp9(quality: Quality, mode: WriteMode) -> Recipe:
         options={**constant_quality, "row-mt": "1", "tile-columns": "2", **_VP9_EFFORT[mode]},
         container_options={"fflags": "+bitexact"},
         keyframe_s=4,
-        sound=SoundRecipe("libopus", "flt", bit_rate=160_000),
+        sound=SoundFormat("libopus", "flt", bit_rate=160_000),
     )
 
 
-def _prores(quality: Quality, mode: WriteMode) -> Recipe:
+def _prores(quality: Quality, mode: WriteMode) -> OutputFormat:
     # The codec has no slower search worth its time: "small" is a coarser quantiser.
     q = Fraction(_PRORES_Q[quality]) * (Fraction(3, 2) if mode == "small" else 1)
-    return Recipe(
+    return OutputFormat(
         container="mov",
         suffix=".mov",
         content_type="video/quicktime",
@@ -158,12 +158,12 @@ def _prores(quality: Quality, mode: WriteMode) -> Recipe:
             "global_quality": str(int(_QP2LAMBDA * q)),
         },
         container_options=_FASTSTART,
-        sound=SoundRecipe("pcm_s24le", "s32"),
+        sound=SoundFormat("pcm_s24le", "s32"),
     )
 
 
-def _gif(quality: Quality, mode: WriteMode) -> Recipe:
-    return Recipe(
+def _gif(quality: Quality, mode: WriteMode) -> OutputFormat:
+    return OutputFormat(
         container="gif",
         suffix=".gif",
         content_type="image/gif",

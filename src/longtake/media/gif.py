@@ -13,7 +13,7 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from longtake.media.formats import Recipe
+from longtake.media.formats import OutputFormat
 from longtake.media.movie import Check, Frame
 
 _CLOCK = 100
@@ -29,18 +29,18 @@ _PALETTE_WIDTH = 320
 class GifWriter:
     """Writes frames [H, W, 3] to a GIF; sound is dropped.
 
-    Above the recipe's rate, each kept frame is the one that the video shows at that moment; times are right to
+    Above the output_format's rate, each kept frame is the one that the video shows at that moment; times are right to
     1/100 s at every frame, so they do not drift, and the file lasts as long as all the frames given. The spool has
     no name and lies beside the file.
     """
 
-    def __init__(self, path: Path, recipe: Recipe, width: int, height: int, rate: Fraction) -> None:
-        assert recipe.palette is not None
+    def __init__(self, path: Path, output_format: OutputFormat, width: int, height: int, rate: Fraction) -> None:
+        assert output_format.palette is not None
         self._path = path
-        self._palette = recipe.palette
-        self._width, self._height = fit_width(width, height, recipe.max_width)
+        self._palette = output_format.palette
+        self._width, self._height = fit_width(width, height, output_format.max_width)
         self._rate = rate
-        self._step = Fraction(1) if recipe.max_rate is None else max(Fraction(1), rate / recipe.max_rate)
+        self._step = Fraction(1) if output_format.max_rate is None else max(Fraction(1), rate / output_format.max_rate)
         self._num_given = self._num_kept = 0
         self._reformatter = VideoReformatter()
         self._spool = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - open until finish or discard

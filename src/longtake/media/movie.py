@@ -12,7 +12,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from longtake.media.formats import Recipe, SoundRecipe
+from longtake.media.formats import OutputFormat, SoundFormat
 from longtake.media.sound import num_samples
 
 Frame = NDArray[np.uint8] | NDArray[np.uint16]
@@ -24,30 +24,37 @@ _LIMITED = 1
 
 
 class MovieWriter:
-    """Writes frames [H, W, 3] and, with `with_sound`, samples [2, n] at the recipe's rate to a new file.
+    """Writes frames [H, W, 3] and, with `with_sound`, samples [2, n] at the output_format's rate to a new file.
 
     The sound is given to its codec as far as the pictures have come, so early samples wait here; late ones make
     the encoded pictures wait in the muxer. `finish` makes both end together: it adds silence or drops samples.
     """
 
     def __init__(
-        self, path: Path, recipe: Recipe, width: int, height: int, rate: Fraction, *, with_sound: bool = False
+        self,
+        path: Path,
+        output_format: OutputFormat,
+        width: int,
+        height: int,
+        rate: Fraction,
+        *,
+        with_sound: bool = False,
     ) -> None:
         self._path = path
         self._rate = rate
         # 0: hold packets for as long as the other track has none, instead of 10 s.
-        options = {**recipe.container_options, "max_interleave_delta": "0"}
-        self._file = av.open(str(path.absolute()), "w", format=recipe.container, container_options=options)
-        self._picture = self._file.add_stream(recipe.codec, rate=rate, options=dict(recipe.options))
+        options = {**output_format.container_options, "max_interleave_delta": "0"}
+        self._file = av.open(str(path.absolute()), "w", format=output_format.container, container_options=options)
+        self._picture = self._file.add_stream(output_format.codec, rate=rate, options=dict(output_format.options))
         self._picture.width, self._picture.height = width, height
-        self._picture.pix_fmt = recipe.pix_fmt
+        self._picture.pix_fmt = output_format.pix_fmt
         context = self._picture.codec_context
         context.time_base = 1 / rate
         context.thread_count = 0
-        if recipe.keyframe_s is not None:
-            context.gop_size = max(1, round(recipe.keyframe_s * rate))
+        if output_format.keyframe_s is not None:
+            context.gop_size = max(1, round(output_format.keyframe_s * rate))
         _tag_bt709(context)
-        self._sound = _add_sound(self._file, recipe.sound) if with_sound and recipe.sound else None
+        self._sound = _add_sound(self._file, output_format.sound) if with_sound and output_format.sound else None
         self._reformatter = VideoReformatter()
         self._num_frames = 0
         self._waiting: deque[NDArray[np.float32]] = deque()
@@ -129,10 +136,10 @@ def _tag_bt709(thing: Any) -> None:
     thing.colorspace = thing.color_primaries = thing.color_trc = _BT709
 
 
-def _add_sound(file: Any, recipe: SoundRecipe) -> Any:
-    stream = file.add_stream(recipe.codec, rate=recipe.rate)
+def _add_sound(file: Any, output_format: SoundFormat) -> Any:
+    stream = file.add_stream(output_format.codec, rate=output_format.rate)
     stream.layout = "stereo"
-    stream.format = recipe.sample_format
-    if recipe.bit_rate is not None:
-        stream.bit_rate = recipe.bit_rate
+    stream.format = output_format.sample_format
+    if output_format.bit_rate is not None:
+        stream.bit_rate = output_format.bit_rate
     return stream

@@ -1,4 +1,4 @@
-"""How a decoded frame becomes the RGB picture that a viewer sees: colour, alpha, square pixels, turned and mirrored."""
+"""Converts decoded frames to the RGB pictures that a viewer sees: colours, alpha, square pixels, rotation."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from longtake.media.tonemap import to_sdr
 from longtake.video import Transfer
 
+# Code points of ITU-T H.273.
 _PQ, _HLG, _BT2020 = 16, 18, 9
 _TRANSFERS: dict[int, Transfer] = {_PQ: "pq", _HLG: "hlg"}
 _MATRICES = {
@@ -25,15 +26,17 @@ _MATRICES = {
 _HD_HEIGHT = 720
 _FULL_RANGE = 2
 _WIDEST_PIXEL = 16
+"""A pixel aspect ratio beyond this (or its inverse) is taken for an error in the file and ignored."""
+
 _SCALER = Interpolation.LANCZOS | Interpolation.ACCURATE_RND
 
 
 @dataclass(frozen=True)
-class Look:
-    """How the stored pictures are shown.
+class PictureFormat:
+    """How the stored frames of a video become pictures.
 
-    `width, height` are as seen; the stored picture is transposed if `transposed`, then its columns (`flip_x`) and
-    rows (`flip_y`) reversed. `matrix` is swscale's number of the Y'CbCr matrix.
+    `width, height` are the picture's size in square pixels. The stored frame is transposed if `transposed`; then its
+    columns are reversed if `flip_x` and its rows if `flip_y`. `matrix` is swscale's number of the Y'CbCr matrix.
     """
 
     width: int
@@ -55,16 +58,16 @@ class Look:
 
     @property
     def rotation(self) -> int:
-        """Degrees clockwise by which the stored picture is turned (after mirroring left to right, if mirrored)."""
+        """Degrees clockwise that the stored frame is turned, after it is mirrored left to right if `mirrored`."""
         if self.transposed:
             return 90 if self.flip_x else 270
         return 180 if self.flip_y else 0
 
 
-def look_of(frame: Any, pixel_aspect: Fraction | None) -> Look:
-    """The look of the stream whose first frame this is.
+def picture_format(frame: Any, pixel_aspect: Fraction | None) -> PictureFormat:
+    """Returns the format of a stream from its first decoded frame and its pixel aspect ratio (width / height).
 
-    An untagged matrix is guessed: BT.709 from 720 lines on, else BT.601 (what players do).
+    A frame without a matrix tag is taken for BT.709 from 720 lines on and for BT.601 below, as players do.
     """
     transposed, flip_x, flip_y = _orientation(frame)
     width, height = _square(frame.width, frame.height, pixel_aspect)
@@ -72,7 +75,7 @@ def look_of(frame: Any, pixel_aspect: Fraction | None) -> Look:
         width, height = height, width
     guess = Colorspace.ITU709 if frame.height >= _HD_HEIGHT else Colorspace.ITU601
     components = frame.format.components
-    return Look(
+    return PictureFormat(
         width=width,
         height=height,
         transposed=transposed,
@@ -88,57 +91,64 @@ def look_of(frame: Any, pixel_aspect: Fraction | None) -> Look:
     )
 
 
-class Developer:
-    """Turns decoded frames of one look into RGB uint8 [height, width, 3] of one size (`width, height`)."""
+class FrameConverter:
+    """Converts decoded frames of one format to RGB pictures of one size (width, height); None is the format's own size.
 
-    def __init__(self, look: Look, size: tuple[int, int] | None) -> None:
-        self._look = look
-        width, height = size or (look.width, look.height)
+    Frames of another aspect are scaled to cover the size and cropped at the centre.
+    """
+
+    def __init__(self, source: PictureFormat, size: tuple[int, int] | None) -> None:
+        self._source = source
+        width, height = size or (source.width, source.height)
         self._size = width, height
-        scale = max(Fraction(width, look.width), Fraction(height, look.height))
-        self._covering = max(width, round(look.width * scale)), max(height, round(look.height * scale))
+        scale = max(Fraction(width, source.width), Fraction(height, source.height))
+        self._scaled_size = max(width, round(source.width * scale)), max(height, round(source.height * scale))
         self._swscale = VideoReformatter()
 
-    def develop(self, frame: Any) -> NDArray[np.uint8]:
-        look = self._look
-        width, height = self._covering[::-1] if look.transposed else self._covering
-        hdr = look.transfer != "sdr" or look.wide_gamut
-        format_ = "rgb48le" if hdr else "rgba" if look.alpha else "rgb24"
+    def convert(self, frame: Any) -> NDArray[np.uint8]:
+        """Returns the picture [height, width, 3]."""
+        source = self._source
+        width, height = self._scaled_size[::-1] if source.transposed else self._scaled_size
+        hdr = source.transfer != "sdr" or source.wide_gamut
+        format_ = "rgb48le" if hdr else "rgba" if source.alpha else "rgb24"
         picture: NDArray[Any] = self._swscale.reformat(
             frame,
             width=width,
             height=height,
             format=format_,
-            src_colorspace=look.matrix,
-            src_color_range=ColorRange.JPEG if look.full_range or frame.format.is_rgb else ColorRange.MPEG,
+            src_colorspace=source.matrix,
+            src_color_range=ColorRange.JPEG if source.full_range or frame.format.is_rgb else ColorRange.MPEG,
             dst_color_range=ColorRange.JPEG,
             interpolation=_SCALER if (width, height) != (frame.width, frame.height) else Interpolation.BICUBIC,
         ).to_ndarray()
-        if look.alpha and not hdr:
+        if source.alpha and not hdr:
             picture = _on_black(picture)
-        picture = self._turned_and_cropped(picture)
-        return to_sdr(picture, look.transfer) if hdr else picture
+        picture = self._turn_and_crop(picture)
+        return to_sdr(picture, source.transfer) if hdr else picture
 
-    def _turned_and_cropped(self, picture: NDArray[Any]) -> NDArray[Any]:
-        if self._look.transposed:
+    def _turn_and_crop(self, picture: NDArray[Any]) -> NDArray[Any]:
+        if self._source.transposed:
             picture = picture.transpose(1, 0, 2)
-        if self._look.flip_x:
+        if self._source.flip_x:
             picture = picture[:, ::-1]
-        if self._look.flip_y:
+        if self._source.flip_y:
             picture = picture[::-1]
         width, height = self._size
-        left, top = (self._covering[0] - width) // 2, (self._covering[1] - height) // 2
+        left, top = (self._scaled_size[0] - width) // 2, (self._scaled_size[1] - height) // 2
         return picture[top : top + height, left : left + width]
 
 
 def _on_black(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Straight alpha over black; opaque pixels keep their very values."""
+    """Blends RGBA with straight alpha over black; opaque pixels keep their exact values."""
     weighted = picture[..., :3].astype(np.uint16) * picture[..., 3:] + 127
     return (weighted // 255).astype(np.uint8)
 
 
 def _orientation(frame: Any) -> tuple[bool, bool, bool]:
-    """(transposed, flip_x, flip_y) of the display matrix: x' = a x + c y, y' = b x + d y (ISO 14496-12, 6.2.2)."""
+    """Returns (transposed, flip_x, flip_y) from the frame's display matrix.
+
+    The matrix maps x' = a x + c y and y' = b x + d y (ISO 14496-12, 6.2.2).
+    """
     for side_data in frame.side_data:
         if side_data.type.name == "DISPLAYMATRIX":
             a, b, _, c, d = (int(number) for number in np.frombuffer(bytes(side_data), "<i4")[:5])
@@ -149,7 +159,7 @@ def _orientation(frame: Any) -> tuple[bool, bool, bool]:
 
 
 def _square(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
-    """The size in square pixels: the short side of a pixel is stretched, so that nothing is thrown away."""
+    """Returns the size in square pixels; the shorter side of a pixel is stretched, so that no detail is lost."""
     if not aspect or not Fraction(1, _WIDEST_PIXEL) <= aspect <= _WIDEST_PIXEL:
         return width, height
     if aspect >= 1:

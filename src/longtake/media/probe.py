@@ -1,4 +1,4 @@
-"""What a file holds: its streams opened safely, its packets counted, its first picture looked at."""
+"""Probes a video file: opens it safely, counts its packets and decodes its first frame."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from av.stream import Disposition
 
 from longtake.errors import UnsupportedVideo, VideoTooLarge, VideoTooLong
 from longtake.media import webp
-from longtake.media.picture import Look, look_of
+from longtake.media.picture import PictureFormat, picture_format
 from longtake.media.sandbox import Limits
 from longtake.media.timeline import FALLBACK_RATE, Timeline, timeline
 from longtake.video import SoundInfo, VideoInfo
@@ -26,47 +26,51 @@ DEMUXERS = {
     "avi": "avi",
     "mpegts": "mpegts",
 }
-"""The demuxer for each container that `fetch.sniff` names; no other is ever allowed to open."""
+"""FFmpeg's demuxer for each container that `sniff` returns. No other demuxer may open a file."""
 
 _WHITELIST = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif,avi,mpegts"
 _IO_BYTES = 1 << 18
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _VP8_SHOWN = 0x10
+"""The bit in the first byte of a VP8 frame that says that the frame is shown (RFC 6386, 9.1)."""
 
 
 @dataclass(frozen=True)
-class Film:
-    """A file that was looked through: everything needed to read any part of it.
+class ProbedVideo:
+    """A probed file, with everything needed to read any part of it.
 
-    `keys` are the presentation times (in ticks) at which decoding may start. Where `counted`, the file has no usable
-    timestamps: the n-th frame out of the decoder is frame n, and decoding starts at the beginning. `origin_s` is the
-    file's time at which the first frame is shown.
+    `keyframe_times` are the presentation times, in the timeline's ticks, at which decoding can start. Without
+    `has_timestamps` the n-th frame from the decoder is frame n, and decoding starts at the beginning of the file.
+    `origin_s` is the time in the file at which the first frame is shown.
     """
 
     path: Path
     container: str
     facts: VideoInfo
     timeline: Timeline
-    keys: tuple[int, ...]
-    look: Look
+    keyframe_times: tuple[int, ...]
+    picture: PictureFormat
     limits: Limits
-    counted: bool = False
+    has_timestamps: bool = True
     origin_s: Fraction = Fraction(0)
 
 
 @dataclass
 class _Packets:
-    """What the scan found, in ticks; from the decoding time `cut` on, packets are lost."""
+    """The shown packets of a video stream, in ticks of the stream.
+
+    `cut` is the decoding time of the first packet behind the end of a truncated file; None if the file is complete.
+    """
 
     pts: list[int | None]
-    keys: list[int]
+    keyframe_times: list[int]
     last_duration: int
-    cut: int | None
+    cut: int | None = None
 
 
 @contextmanager
 def opened(path: Path, container: str) -> Iterator[Any]:
-    """The container, opened with one named demuxer on our own file object: nothing else can be reached from it."""
+    """Yields the open container. One named demuxer reads one open file, so its content cannot open other files."""
     with (
         path.open("rb") as file,
         av.open(
@@ -81,7 +85,7 @@ def opened(path: Path, container: str) -> Iterator[Any]:
 
 
 def video_stream(media: Any) -> Any:
-    """The stream to show; a cover picture is none. Raises UnsupportedVideo."""
+    """Returns the video stream to show, never a cover picture. Raises UnsupportedVideo if there is none."""
     videos = [stream for stream in media.streams.video if not stream.disposition & Disposition.attached_pic]
     if not videos:
         raise UnsupportedVideo(f"The file has {'sound but ' if media.streams.audio else ''}no video stream.")
@@ -93,7 +97,7 @@ def video_stream(media: Any) -> Any:
 
 
 def decoder_of(stream: Any, limits: Limits) -> Any:
-    """A decoder for the stream's packets: threaded, bounded in pixels, and one that sees alpha where there is any."""
+    """Returns a threaded decoder that refuses frames above `limits.max_pixels` and also decodes alpha."""
     name = stream.codec_context.name
     if name in _ALPHA_DECODERS and stream.metadata.get("alpha_mode") == "1":
         decoder = av.CodecContext.create(_ALPHA_DECODERS[name], "r")
@@ -105,10 +109,10 @@ def decoder_of(stream: Any, limits: Limits) -> Any:
     return decoder
 
 
-def probe(path: Path, container: str, limits: Limits) -> Film:
-    """Looks the whole file through without decoding more than its first picture.
+def probe(path: Path, container: str, limits: Limits) -> ProbedVideo:
+    """Reads all packets of a file and decodes its first frame; `container` is from `sniff`.
 
-    Raises UnsupportedVideo, VideoTooLarge, VideoTooLong.
+    Files without usable timestamps are decoded completely. Raises UnsupportedVideo, VideoTooLarge or VideoTooLong.
     """
     if container == "webp":
         return _probe_webp(path, limits)
@@ -125,69 +129,72 @@ def probe(path: Path, container: str, limits: Limits) -> Film:
             stream = video_stream(media)
             codec = str(stream.codec_context.codec.canonical_name)
             first = _first_frame(media, stream, limits)
-            look = look_of(first, stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio)
-            _check_size(look.width, look.height, limits)
-        pts, counted = _times(path, container, packets, limits)
+            picture = picture_format(first, stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio)
+            _check_size(picture.width, picture.height, limits)
+        pts = _rising_times(packets)
+        has_timestamps = pts is not None
+        if pts is None:
+            pts = list(range(_count_frames(path, container, limits)))
     except av.FFmpegError as error:
         raise UnsupportedVideo(f"The file cannot be read as {container}: {error.strerror or error}.") from None
-    # AVI stores no display times; those made up for it lag behind by the decoder's delay.
-    origin_s = Fraction(0) if counted or container == "avi" else pts[0] * tick_s
-    if counted:
+    # AVI stores no display times; the ones that FFmpeg makes up lag behind by the decoder's delay.
+    origin_s = pts[0] * tick_s if has_timestamps and container != "avi" else Fraction(0)
+    if not has_timestamps:
         tick_s, packets.last_duration = 1 / (declared or FALLBACK_RATE), 1
     line = timeline(pts, packets.last_duration, tick_s, declared)
-    keys = () if counted else tuple(sorted(packets.keys))
-    return Film(
-        path,
-        container,
-        _facts(container, codec, look, line, sound, limits),
-        line,
-        keys,
-        look,
-        limits,
-        counted,
-        origin_s,
+    return ProbedVideo(
+        path=path,
+        container=container,
+        facts=_facts(container, codec, picture, line, sound, limits),
+        timeline=line,
+        keyframe_times=tuple(sorted(packets.keyframe_times)) if has_timestamps else (),
+        picture=picture,
+        limits=limits,
+        has_timestamps=has_timestamps,
+        origin_s=origin_s,
     )
 
 
-def _probe_webp(path: Path, limits: Limits) -> Film:
+def _probe_webp(path: Path, limits: Limits) -> ProbedVideo:
     _check_size(*webp.canvas(path), limits)
-    look: Look | None = None
+    picture: PictureFormat | None = None
     times = [0]
-    for frame, shown_ms in webp.pictures(path):
-        look = look or look_of(frame, None)
-        times.append(times[-1] + shown_ms)
+    for frame, duration_ms in webp.pictures(path):
+        picture = picture or picture_format(frame, None)
+        times.append(times[-1] + duration_ms)
         if len(times) > limits.max_frames:
             raise VideoTooLong(f"The animation has more than {limits.max_frames} frames, the most that can be read.")
-    if look is None:
+    if picture is None:
         raise UnsupportedVideo("Not one frame of the animation could be decoded.")
     line = timeline(times[:-1], times[-1] - times[-2], Fraction(1, webp.TICKS_PER_S), None)
-    return Film(path, "webp", _facts("webp", "webp", look, line, None, limits), line, (), look, limits, counted=True)
+    facts = _facts("webp", "webp", picture, line, None, limits)
+    return ProbedVideo(path, "webp", facts, line, (), picture, limits, has_timestamps=False)
 
 
 def _facts(
-    container: str, codec: str, look: Look, line: Timeline, sound: SoundInfo | None, limits: Limits
+    container: str, codec: str, picture: PictureFormat, line: Timeline, sound: SoundInfo | None, limits: Limits
 ) -> VideoInfo:
     _check_length(line, limits)
     return VideoInfo(
         container=container,
         codec=codec,
-        width=look.width,
-        height=look.height,
+        width=picture.width,
+        height=picture.height,
         rate=line.rate,
         num_frames=line.num_frames,
         variable_rate=line.variable,
-        rotation=look.rotation,
-        mirrored=look.mirrored,
-        interlaced=look.interlaced,
-        bit_depth=look.bit_depth,
-        transfer=look.transfer,
-        alpha=look.alpha,
+        rotation=picture.rotation,
+        mirrored=picture.mirrored,
+        interlaced=picture.interlaced,
+        bit_depth=picture.bit_depth,
+        transfer=picture.transfer,
+        alpha=picture.alpha,
         sound=sound,
     )
 
 
 def shown_packets(media: Any, stream: Any) -> Iterator[Any]:
-    """The stream's packets up to the end of the file or to where it breaks off."""
+    """Yields the stream's packets up to the end of the file or to the place where it is cut off."""
     packets = media.demux(stream)
     while True:
         try:
@@ -199,14 +206,14 @@ def shown_packets(media: Any, stream: Any) -> Iterator[Any]:
 
 
 def _scan(media: Any, stream: Any, limits: Limits) -> _Packets:
-    found = _Packets([], [], 0, None)
-    invisible_frames = stream.codec_context.name == "vp8"
+    found = _Packets([], [], 0)
+    has_hidden_frames = stream.codec_context.name == "vp8"
     for packet in shown_packets(media, stream):
         if packet.is_corrupt:
             continue
         if packet.is_keyframe and packet.pts is not None:
-            found.keys.append(packet.pts)
-        if packet.is_discard or (invisible_frames and not memoryview(packet)[0] & _VP8_SHOWN):
+            found.keyframe_times.append(packet.pts)
+        if packet.is_discard or (has_hidden_frames and not memoryview(packet)[0] & _VP8_SHOWN):
             continue
         found.pts.append(packet.pts)
         found.last_duration = packet.duration or 0
@@ -218,29 +225,34 @@ def _scan(media: Any, stream: Any, limits: Limits) -> _Packets:
 
 
 def _cut(stream: Any, file_bytes: int) -> int | None:
-    """The decoding time of the first frame that lies behind the end of the file, if one does."""
+    """Returns the decoding time of the first frame behind the end of the file, or None."""
     return min((entry.timestamp for entry in stream.index_entries if entry.pos + entry.size > file_bytes), default=None)
 
 
-def _times(path: Path, container: str, packets: _Packets, limits: Limits) -> tuple[list[int], bool]:
-    """Rising presentation times and whether they had to be counted.
+def _rising_times(packets: _Packets) -> list[int] | None:
+    """Returns the sorted presentation times, or None if one is missing or two are equal.
 
-    Behind a cut, frames that were to be shown before a lost one are dropped: what is left has no holes.
+    Of a truncated file only the times before the cut are returned, so that no frame is missing between them.
     """
     known = [time for time in packets.pts if time is not None]
-    if len(known) == len(packets.pts) and len(set(known)) == len(known):
-        whole = [time for time in known if packets.cut is None or time < packets.cut]
-        return sorted(whole or known[:1]), False
+    if len(known) < len(packets.pts) or len(set(known)) < len(known):
+        return None
+    before_cut = [time for time in known if packets.cut is None or time < packets.cut]
+    return sorted(before_cut or known[:1])
+
+
+def _count_frames(path: Path, container: str, limits: Limits) -> int:
+    """Returns the number of frames that can be decoded. Raises UnsupportedVideo if there is none."""
     with opened(path, container) as media:
         stream = video_stream(media)
         count = sum(1 for _ in decoded(shown_packets(media, stream), decoder_of(stream, limits)))
     if not count:
         raise UnsupportedVideo("Not one frame of the video could be decoded.")
-    return list(range(count)), True
+    return count
 
 
 def decoded(packets: Iterator[Any], decoder: Any) -> Iterator[Any]:
-    """Every frame that comes out, flushed at the end; packets that do not decode are passed over."""
+    """Yields all frames that the decoder makes of the packets; packets that cannot be decoded are skipped."""
     for packet in packets:
         try:
             yield from decoder.decode(packet)

@@ -1,4 +1,8 @@
-"""A child process that touches hostile bytes so that this one need not: limits, a pipe, and a sentence when it dies."""
+"""A sandboxed child process that decodes untrusted files, and the messages between it and this process.
+
+A message is the length of its header (4 bytes, big endian), the header as JSON and, if the header has a `shape` and a
+`dtype`, the bytes of that array. A child that dies, hangs or breaks this format becomes one UnsupportedVideo error.
+"""
 
 import contextlib
 import json
@@ -33,10 +37,10 @@ _LENGTH = struct.Struct(">I")
 
 @dataclass(frozen=True)
 class Limits:
-    """What one source may cost.
+    """Limits for reading one file.
 
-    `max_pixels` is of one frame; `memory_bytes` is the child's address space; `cpu_s` and `wall_s` are of one call:
-    the probe, one chunk of frames, or one block of sound.
+    `max_pixels` is for one frame, `memory_bytes` for the child's address space. `cpu_s` (processor time) and `wall_s`
+    are seconds for one call: the probe, one chunk of frames or one block of sound.
     """
 
     max_pixels: int = 4096 * 4096
@@ -48,13 +52,13 @@ class Limits:
 
 
 class Pipe(Protocol):
-    """A raw stream of bytes: a pipe or a socket's file."""
+    """A raw byte stream, whose `write` may write only a part and returns how many bytes it wrote."""
 
     def write(self, data: bytes | memoryview, /) -> int | None: ...
 
 
-def send(pipe: Pipe, header: dict[str, Any], payload: NDArray[Any] | None = None) -> None:
-    """A message: length and JSON of the header, then the array's bytes, whose shape and type the header tells."""
+def send_message(pipe: Pipe, header: dict[str, Any], payload: NDArray[Any] | None = None) -> None:
+    """Writes one message; an array's shape and dtype are added to the header."""
     if payload is not None:
         header = header | {"shape": payload.shape, "dtype": str(payload.dtype)}
     text = json.dumps(header).encode()
@@ -66,17 +70,18 @@ def send(pipe: Pipe, header: dict[str, Any], payload: NDArray[Any] | None = None
             part = part[pipe.write(part) or 0 :]
 
 
-class Child:
-    """The process that runs `module` with one JSON argument, asked one thing at a time."""
+class DecodeProcess:
+    """A child process that runs `python -m module` with one JSON argument. Thread-safe: calls run one after another."""
 
     def __init__(self, module: str, argument: dict[str, Any], limits: Limits) -> None:
         self._limits = limits
         self._lock = threading.Lock()
-        self._death: str | None = None
+        self._failure: str | None = None
+        """Why the process can no longer be called; None while it can."""
         self._cwd = tempfile.TemporaryDirectory(prefix="longtake-")
-        spoken = json.dumps(argument | {"limits": asdict(limits)})
+        arguments = json.dumps(argument | {"limits": asdict(limits)})
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, spoken],
+            [sys.executable, "-P", "-m", module, arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -88,27 +93,31 @@ class Child:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
-        _widen(self._stdout.fileno())
+        _enlarge_pipe(self._stdout.fileno())
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], NDArray[Any] | None]:
-        """The answer's header and array. Whatever the child did wrong is one error of longtake.errors."""
+    def call(self, request: dict[str, Any]) -> tuple[dict[str, Any], NDArray[Any] | None]:
+        """Sends a request and returns the reply's header and array.
+
+        Raises the LongtakeError that the child reports. If the child fails in any way, or takes longer than
+        `limits.wall_s`, it is killed, and this call and all later ones raise UnsupportedVideo.
+        """
         with self._lock:
-            if self._death is not None:
-                raise errors.UnsupportedVideo(self._death)
+            if self._failure is not None:
+                raise errors.UnsupportedVideo(self._failure)
             try:
-                send(self._stdin, request)
+                send_message(self._stdin, request)
                 header, payload = self._receive(time.monotonic() + self._limits.wall_s)
             except (TimeoutError, EOFError, OSError, ValueError) as error:
-                self._death = self._why(error)
+                self._failure = self._reason(error)
                 self.close()
-                raise errors.UnsupportedVideo(self._death) from None
+                raise errors.UnsupportedVideo(self._failure) from None
             except BaseException:
-                # An answer left half in the pipe would be taken for the next one.
-                self._death = "The video was being read when the reading was interrupted."
+                # The rest of this reply would be read as the next one.
+                self._failure = "The video was being read when the reading was interrupted."
                 self.close()
                 raise
         if "error" in header:
@@ -116,8 +125,8 @@ class Child:
         return header, payload
 
     def close(self) -> None:
-        """Ends the process, whatever it is doing; may be called twice."""
-        self._death = self._death or "The video is no longer open."
+        """Kills the process. May be called twice."""
+        self._failure = self._failure or "The video is no longer open."
         self._process.kill()
         self._process.wait()
         for pipe in (self._stdin, self._stdout):
@@ -128,19 +137,20 @@ class Child:
     def _receive(self, deadline: float) -> tuple[dict[str, Any], NDArray[Any] | None]:
         (length,) = _LENGTH.unpack(self._read(np.empty(_LENGTH.size, np.uint8), deadline).tobytes())
         if length > _MAX_HEADER_BYTES:
-            raise ValueError("a header that long is not ours")
+            raise ValueError(f"a header of {length} bytes")
         header: dict[str, Any] = json.loads(self._read(np.empty(length, np.uint8), deadline).tobytes())
         if "shape" not in header:
             return header, None
         payload: NDArray[Any] = np.empty(header["shape"], np.dtype(header["dtype"]))
         if payload.nbytes > self._limits.memory_bytes:
-            raise ValueError("more than the child can hold")
+            raise ValueError(f"an array of {payload.nbytes} bytes")
         if payload.size:
             self._read(payload.reshape(-1).view(np.uint8), deadline)
         return header, payload
 
-    def _read(self, room: NDArray[np.uint8], deadline: float) -> NDArray[np.uint8]:
-        view = room.data
+    def _read(self, buffer: NDArray[np.uint8], deadline: float) -> NDArray[np.uint8]:
+        """Fills the buffer and returns it. Raises TimeoutError at the deadline, EOFError if the child has ended."""
+        view = buffer.data
         with selectors.DefaultSelector() as selector:
             selector.register(self._stdout, selectors.EVENT_READ)
             while view:
@@ -150,9 +160,9 @@ class Child:
                 if not count:
                     raise EOFError
                 view = view[count:]
-        return room
+        return buffer
 
-    def _why(self, error: Exception) -> str:
+    def _reason(self, error: Exception) -> str:
         if isinstance(error, TimeoutError):
             return f"Reading the video took longer than {self._limits.wall_s:g} s and was stopped."
         if isinstance(error, ValueError):
@@ -170,19 +180,45 @@ class Child:
 
 
 @contextlib.contextmanager
-def running(module: str, argument: dict[str, Any], limits: Limits) -> Iterator[Child]:
-    """A child that is gone when the block ends, however it ends."""
-    child = Child(module, argument, limits)
+def decode_process(module: str, argument: dict[str, Any], limits: Limits) -> Iterator[DecodeProcess]:
+    """Yields a DecodeProcess, which is killed when the block ends."""
+    process = DecodeProcess(module, argument, limits)
     try:
-        yield child
+        yield process
     finally:
-        child.close()
+        process.close()
 
 
-def confine(limits: Limits) -> None:
-    """Called first thing in the child: bounded memory, no files written, no core dump, and no network where possible.
+def start_child() -> tuple[dict[str, Any], Limits, Pipe]:
+    """Sets up the calling child process: confines it and reserves standard output for replies.
 
-    What this system does not offer is gone without: the wall clock of the parent always holds.
+    Returns the JSON argument of the process, its limits, and the pipe for replies.
+    """
+    argument: dict[str, Any] = json.loads(sys.argv[1])
+    limits = Limits(**argument.pop("limits"))
+    allow_cpu_seconds(limits.cpu_s)
+    confine_process(limits)
+    # Replies go to a copy of standard output, so that nothing a codec prints can get between them.
+    replies = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    return argument, limits, replies
+
+
+def send_error(pipe: Pipe, error: Exception) -> None:
+    """Replies with an error. Errors that are not from longtake become UnsupportedVideo."""
+    if isinstance(error, errors.LongtakeError):
+        send_message(pipe, {"error": type(error).__name__, "message": error.message, "ctx": error.ctx})
+        return
+    reason = f"The video could not be read ({type(error).__name__}: {error})."
+    if isinstance(error, MemoryError):
+        reason = "Reading the video needs more memory than is allowed."
+    send_message(pipe, {"error": errors.UnsupportedVideo.__name__, "message": reason})
+
+
+def confine_process(limits: Limits) -> None:
+    """Restricts the calling process: bounded memory, no writing to files, no core dump and, on Linux, no network.
+
+    Restrictions that the system does not offer are skipped. The parent's time limit holds on every system.
     """
     _leave_the_network()
     try:
@@ -199,8 +235,8 @@ def confine(limits: Limits) -> None:
             resource.setrlimit(kind, (value, value))
 
 
-def renew_cpu_seconds(seconds: float) -> None:
-    """From now on the process may use that much processor time before SIGXCPU ends it."""
+def allow_cpu_seconds(seconds: float) -> None:
+    """Lets the calling process use `seconds` more of processor time; then SIGXCPU ends it."""
     try:
         import resource
     except ImportError:
@@ -226,9 +262,11 @@ def _leave_the_network() -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of ours but what Python needs to start: no secrets, and arenas and threads kept small."""
-    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG") if name in os.environ}
-    return kept | {
+    """Returns the child's environment: what Python needs to start, without secrets, and settings that save memory."""
+    inherited = {
+        name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG") if name in os.environ
+    }
+    return inherited | {
         "PYTHONPATH": str(Path(longtake.__file__).parents[1]),
         "PYTHONDONTWRITEBYTECODE": "1",
         "OPENBLAS_NUM_THREADS": "1",
@@ -236,7 +274,7 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _widen(descriptor: int) -> None:
+def _enlarge_pipe(descriptor: int) -> None:
     if sys.platform.startswith("linux"):
         import fcntl
 
@@ -245,6 +283,7 @@ def _widen(descriptor: int) -> None:
 
 
 def _error(header: dict[str, Any]) -> errors.LongtakeError:
+    """Returns the error that a reply reports; UnsupportedVideo if the child names a class that it may not raise."""
     kinds = {
         kind.__name__: kind
         for kind in (errors.UnsupportedVideo, errors.VideoTooLong, errors.VideoTooLarge, errors.InvalidRequest)

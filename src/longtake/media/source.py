@@ -1,4 +1,4 @@
-"""A video file as its facts, its frames and its sound, read by a child process that alone touches the bytes."""
+"""Reads facts, frames and sound of a video file through a sandboxed child process, the only one that parses it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,83 +10,84 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.sandbox import Child, Limits, running
+from longtake.media.sandbox import DecodeProcess, Limits, decode_process
 from longtake.media.sniff import sniff
 from longtake.video import SoundInfo, Span, VideoInfo
 
 __all__ = ["Limits", "SourceReader", "open_source"]
 
 _SOUND_BLOCK_S = 20
+"""Seconds of sound that the child sends in one message."""
 
 
 class SourceReader:
-    """An open source. `facts` is what is known of it; frames and sound are read as asked for, near what is asked."""
+    """An open video file. `facts` describes it; reading a part decodes only that part and a little before it."""
 
-    def __init__(self, child: Child) -> None:
-        self._child = child
-        self._numbers = count()
-        self._left: list[int] = []
-        header, _ = child.ask({"do": "facts"})
-        self.facts = _facts(header["facts"])
+    def __init__(self, process: DecodeProcess) -> None:
+        self._process = process
+        self._stream_numbers = count()
+        self._closed_streams: list[int] = []
+        header, _ = process.call({"method": "facts"})
+        self.facts = _video_info(header["facts"])
 
     def frames(
         self, span: Span, size: tuple[int, int] | None = None, *, chunk: int = 16
     ) -> Iterator[NDArray[np.uint8]]:
-        """The span's frames in its order as RGB arrays [t <= chunk, height, width, 3].
+        """Yields the span's frames in its order, as RGB arrays [t <= chunk, height, width, 3].
 
-        `size` (width, height) scales to cover and crops the centre; at the source's own size pixels stay untouched.
-        At a rate other than the source's the nearest frame is shown. Raises UnsupportedVideo where frames are missing
-        and InvalidRequest where the span leaves the video.
+        With a `size` (width, height) frames are scaled to cover it and cropped at the centre. If the span's rate is not
+        the video's, the nearest frame is shown. Raises InvalidRequest for a span outside the video (at the call) and
+        UnsupportedVideo for frames that cannot be decoded (while iterating).
         """
-        clock = [span.start, span.stop, span.rate.as_integer_ratio(), span.reverse]
-        return self._chunks({"do": "begin_frames", "span": clock, "size": size, "chunk": chunk})
+        fields = [span.start, span.stop, span.rate.as_integer_ratio(), span.reverse]
+        return self._stream({"method": "open_frames", "span": fields, "size": size, "chunk": chunk})
 
     def sound(self, start_s: Fraction, stop_s: Fraction, rate: int = 48_000) -> NDArray[np.float32] | None:
-        """Stereo [2, round((stop_s - start_s) * rate)] of that stretch, in -1..1; None where the source has no sound.
+        """Returns stereo samples [2, round((stop_s - start_s) * rate)] in -1..1, or None if the video has no sound.
 
-        Time 0 is the first frame's; before, between and behind what is stored there is silence.
+        Times are in seconds from the first frame; `rate` is in Hz. Times without stored sound are silent.
         """
         if self.facts.sound is None:
             return None
         first, total = round(start_s * rate), round((stop_s - start_s) * rate)
         samples = np.zeros((2, total), np.float32)
-        reached = 0
-        for block in self._chunks(
-            {"do": "begin_sound", "first": first, "stop": first + total, "rate": rate, "block": _SOUND_BLOCK_S * rate}
-        ):
-            samples[:, reached : reached + block.shape[1]] = block
-            reached += block.shape[1]
+        span = {"first": first, "stop": first + total, "rate": rate, "block": _SOUND_BLOCK_S * rate}
+        filled = 0
+        for block in self._stream({"method": "open_sound"} | span):
+            samples[:, filled : filled + block.shape[1]] = block
+            filled += block.shape[1]
         return samples
 
-    def _chunks(self, question: dict[str, Any]) -> Iterator[NDArray[Any]]:
-        number = next(self._numbers)
-        left, self._left = self._left, []
-        self._child.ask(question | {"stream": number, "left": left})
-        return self._rest(number)
+    def _stream(self, request: dict[str, Any]) -> Iterator[NDArray[Any]]:
+        """Opens a stream in the child now, so that errors appear at the call, and returns an iterator of its chunks."""
+        number = next(self._stream_numbers)
+        closed, self._closed_streams = self._closed_streams, []
+        self._process.call(request | {"stream": number, "closed": closed})
+        return self._chunks(number)
 
-    def _rest(self, number: int) -> Iterator[NDArray[Any]]:
+    def _chunks(self, number: int) -> Iterator[NDArray[Any]]:
         try:
             while True:
-                _, chunk = self._child.ask({"do": "next", "stream": number})
+                _, chunk = self._process.call({"method": "next", "stream": number})
                 if chunk is None:
                     return
                 yield chunk
         finally:
-            # Only noted: this may run in the garbage collector, in the middle of another question.
-            self._left.append(number)
+            # The child is told with the next stream: this may run in the garbage collector, in the middle of a call.
+            self._closed_streams.append(number)
 
 
 @contextmanager
 def open_source(path: Path, *, limits: Limits = Limits()) -> Iterator[SourceReader]:  # noqa: B008
-    """Opens a local video file in a child process of its own, which ends with the block.
+    """Yields a reader of a local video file; its child process ends with the block.
 
-    Raises UnsupportedVideo, VideoTooLarge, VideoTooLong.
+    Raises UnsupportedVideo, VideoTooLarge or VideoTooLong.
     """
-    container = sniff(path)
-    with running("longtake.media.child", {"path": str(path.resolve()), "container": container}, limits) as child:
-        yield SourceReader(child)
+    argument = {"path": str(path.resolve()), "container": sniff(path)}
+    with decode_process("longtake.media.decode_server", argument, limits) as process:
+        yield SourceReader(process)
 
 
-def _facts(told: dict[str, Any]) -> VideoInfo:
-    sound = SoundInfo(**told["sound"]) if told["sound"] else None
-    return VideoInfo(**told | {"rate": Fraction(*told["rate"]), "sound": sound})
+def _video_info(fields: dict[str, Any]) -> VideoInfo:
+    sound = SoundInfo(**fields["sound"]) if fields["sound"] else None
+    return VideoInfo(**fields | {"rate": Fraction(*fields["rate"]), "sound": sound})

@@ -1,33 +1,31 @@
-"""A still picture as its pixels, read by a child process that alone touches the bytes."""
+"""Reads a still picture through a sandboxed child process, the only one that parses the file."""
 
 import io
-import json
-import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from longtake.errors import InvalidRequest, LongtakeError, UnsupportedImage, VideoTooLarge
-from longtake.media.sandbox import Limits, confine, renew_cpu_seconds, running, send
+from longtake.media.sandbox import Limits, decode_process, send_error, send_message, start_child
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "TGA", "PPM", "QOI", "ICO")
 
-_DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+"""Pillow's modes of 16-bit greys."""
 
 
 def open_still(path: Path, *, limits: Limits = Limits()) -> NDArray[np.uint8]:  # noqa: B008
-    """The picture in a local file as a viewer shows it: sRGB [H, W, 3], turned as its EXIF says, transparent parts on
-    black; of an animation the first frame.
+    """Returns the picture as a viewer shows it, sRGB [H, W, 3].
 
-    It is opened in a child process of its own. Raises UnsupportedImage, VideoTooLarge.
+    It is turned as its EXIF data says and put on black where it is transparent. An animation gives its first frame.
+    Raises UnsupportedImage or VideoTooLarge.
     """
-    with running("longtake.media.still", {"path": str(path.resolve())}, limits) as child:
+    with decode_process("longtake.media.still", {"path": str(path.resolve())}, limits) as process:
         try:
-            _, pixels = child.ask({})
+            _, pixels = process.call({})
         except VideoTooLarge:
             raise
         except InvalidRequest as error:
@@ -71,8 +69,8 @@ def _as_seen(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Pillow cuts off what 16-bit greys have above 255; here they keep their looks. Floats are in 0..1."""
-    if image.mode in _DEEP:
+    """Returns 16-bit and float greys (in 0..1) scaled to 8 bits; Pillow itself would clip them at 255."""
+    if image.mode in _DEEP_MODES:
         return Image.fromarray((np.asarray(image).clip(0, 65_535) / 257).round().astype(np.uint8))
     if image.mode == "F":
         return Image.fromarray((np.nan_to_num(np.asarray(image)).clip(0, 1) * 255).round().astype(np.uint8))
@@ -80,34 +78,25 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _in_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
-    """The picture's colours in sRGB; as they are where its profile does not fit it."""
+    """Returns the picture converted from its ICC profile to sRGB, or unchanged if the profile does not fit it."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        turned = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
         return picture
-    return turned or picture
+    return converted or picture
 
 
 def main() -> None:
-    """The child: one JSON argument, the path and the limits; one question, one answer."""
-    given: dict[str, Any] = json.loads(sys.argv[1])
-    limits = Limits(**given["limits"])
-    renew_cpu_seconds(limits.cpu_s)
-    confine(limits)
-    answers = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)
+    """Runs the child's program, which answers one request. Its argument is JSON with the path and the limits."""
+    argument, limits, replies = start_child()
     sys.stdin.buffer.read(4)
     try:
-        pixels = _read(Path(given["path"]), limits)
-    except MemoryError:
-        send(
-            answers, {"error": "UnsupportedVideo", "message": "Reading the picture needs more memory than is allowed."}
-        )
-    except LongtakeError as error:
-        send(answers, {"error": type(error).__name__, "message": error.message, "ctx": error.ctx})
+        pixels = _read(Path(argument["path"]), limits)
+    except Exception as error:
+        send_error(replies, error)
     else:
-        send(answers, {}, pixels)
+        send_message(replies, {}, pixels)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Sound for a picture that plays faster or slower than it was taken: the length changes, the pitch stays."""
+"""Changes the tempo of sound without its pitch, for a video that is played at another frame rate."""
 
 import math
 from fractions import Fraction
@@ -7,19 +7,18 @@ import av
 import numpy as np
 
 from longtake.media.formats import SOUND_RATE
-from longtake.media.sound import Samples, fit
+from longtake.media.sound import Samples, fit_length
 
 _BLOCK = 65_536
 
 
 def stretch(samples: Samples, speed: Fraction, length: int, sound_rate: int = SOUND_RATE) -> Samples:
-    """The sound played `speed` times as fast, cut or filled with silence to exactly `length` samples.
+    """Returns the sound played `speed` (above 0) times as fast, cut or padded with silence to `length` samples.
 
-    `speed` is the rate the picture plays at over the rate it was taken at, above 0. FFmpeg's `atempo` overlaps
-    and adds pieces of the wave (WSOLA); its result is a few hundred samples off the ideal length.
+    It uses FFmpeg's `atempo` filter (WSOLA), whose result is up to a few hundred samples off the ideal length.
     """
     if speed == 1:
-        return fit(samples, length)
+        return fit_length(samples, length)
     graph = av.filter.Graph()
     source = graph.add_abuffer(sample_rate=sound_rate, format="fltp", layout="stereo")
     sink = graph.add("abuffersink")
@@ -36,10 +35,10 @@ def stretch(samples: Samples, speed: Fraction, length: int, sound_rate: int = SO
         try:
             pieces.append(sink.pull().to_ndarray())
         except (av.error.EOFError, av.error.BlockingIOError):
-            return fit(np.concatenate([samples[:, :0], *pieces], axis=1), length)
+            return fit_length(np.concatenate([samples[:, :0], *pieces], axis=1), length)
 
 
 def tempo_factors(speed: Fraction) -> list[float]:
-    """Equal factors within 0.5..2 whose product is `speed`: above 2, one `atempo` would skip samples."""
+    """Returns equal factors in 0.5..2 whose product is `speed`; one `atempo` filter above 2 would skip samples."""
     count = max(1, math.ceil(abs(math.log2(speed)) - 1e-9))
     return [float(speed) ** (1 / count)] * count

@@ -1,4 +1,4 @@
-"""Animated WebP, which FFmpeg does not decode, through Pillow."""
+"""Decodes animated WebP with Pillow, because FFmpeg cannot."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +11,15 @@ from PIL import Image
 from longtake.errors import UnsupportedVideo
 
 TICKS_PER_S = 1000
+"""WebP stores times in milliseconds."""
 
 _SHORTEST_MS = 10
 _DEFAULT_MS = 100
+"""Browsers show a frame of _SHORTEST_MS or less for this time; so does this module."""
 
 
 def canvas(path: Path) -> tuple[int, int]:
-    """(width, height), read from the header alone. Raises UnsupportedVideo."""
+    """Returns (width, height) from the file's header. Raises UnsupportedVideo."""
     Image.MAX_IMAGE_PIXELS = None
     try:
         with Image.open(path, formats=["WEBP"]) as image:
@@ -27,10 +29,7 @@ def canvas(path: Path) -> tuple[int, int]:
 
 
 def pictures(path: Path) -> Iterator[tuple[Any, int]]:
-    """(RGBA video frame, how long it is shown in ms) from the first to the last one that decodes.
-
-    Browsers show frames of 10 ms or less for 100 ms; so do we.
-    """
+    """Yields (RGBA video frame, its duration in ms) up to the first frame that cannot be decoded."""
     Image.MAX_IMAGE_PIXELS = None
     with Image.open(path, formats=["WEBP"]) as image:
         for number in range(getattr(image, "n_frames", 1)):

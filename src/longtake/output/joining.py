@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longtake.families.family import Frames, Piece, Samples
-from longtake.media.join import match_colour
+from longtake.media.colour_match import match_colour
 from longtake.media.source import SourceReader
 from longtake.output.soundtrack import FADE_SAMPLES, append_sound, prepend_sound, source_track
 from longtake.output.source_frames import backward_context, frames_after_joint, write_source
 from longtake.output.writer import VideoWriter
 from longtake.plans import Plan
-from longtake.safety import Checker, watched
+from longtake.safety import SafetyChecker, checked_frames
 from longtake.video import OnProgress
 
 COLOUR_FADE_FRAMES = 24
@@ -34,7 +34,7 @@ class Joiner:
     source: SourceReader
     source_sound: Samples | None
     writer: VideoWriter
-    checker: Checker | None
+    checker: SafetyChecker | None
     on_progress: OnProgress
 
     @cached_property
@@ -79,7 +79,7 @@ class Joiner:
             self._write_frames(piece, joint)
 
     def _write_frames(self, piece: Piece, joint: Frames) -> None:
-        for frames in watched(matched_frames(piece, self.plan, joint), self.checker):
+        for frames in checked_frames(matched_frames(piece, self.plan, joint), self.checker):
             self.writer.write(frames)
 
 

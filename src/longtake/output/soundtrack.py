@@ -8,8 +8,8 @@ from longtake.media.sound import (
     CROSS_FADE_S,
     Samples,
     continue_sound,
-    fit,
-    join,
+    cross_fade,
+    fit_length,
     num_samples,
     precede_sound,
     reverse,
@@ -31,8 +31,12 @@ def source_track(source_sound: Samples | None, plan: Plan) -> Samples:
     if not plan.makes_sound:
         missing = silence(num_samples(plan.num_frames, plan.rate) - shown)
         if source_sound is None:
-            return fit(missing, missing.shape[1] + shown)
-        return reverse(join(reverse(source_sound), missing)) if plan.source_last else join(source_sound, missing)
+            return fit_length(missing, missing.shape[1] + shown)
+        return (
+            reverse(cross_fade(reverse(source_sound), missing))
+            if plan.source_last
+            else cross_fade(source_sound, missing)
+        )
     if source_sound is None:
         return silence(shown)
     if plan.sound_strength == 1:
@@ -55,7 +59,7 @@ def append_sound(track: Samples, piece: Piece, plan: Plan, num_frames: int) -> S
         return track
     at_source = num_frames - piece.new_frames == plan.shown_frames
     longer = continue_sound(track, piece.sound, _overlap(piece, plan, at_source=at_source))
-    return fit(longer, num_samples(num_frames, plan.rate))
+    return fit_length(longer, num_samples(num_frames, plan.rate))
 
 
 def prepend_sound(track: Samples, pieces: Sequence[Piece], plan: Plan) -> Samples:
@@ -66,7 +70,7 @@ def prepend_sound(track: Samples, pieces: Sequence[Piece], plan: Plan) -> Sample
         if piece.sound is not None:
             at_source = num_frames - piece.new_frames == plan.shown_frames
             longer = precede_sound(piece.sound, track, _overlap(piece, plan, at_source=at_source))
-            track = reverse(fit(reverse(longer), num_samples(num_frames, plan.rate)))
+            track = reverse(fit_length(reverse(longer), num_samples(num_frames, plan.rate)))
     return track
 
 

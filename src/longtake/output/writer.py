@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from longtake.media import sound
 from longtake.media.encode import Encoder
 from longtake.media.formats import SOUND_RATE
-from longtake.media.join import ReversedFrames
+from longtake.media.reversed_frames import ReversedFrames
 from longtake.media.sound import Samples
 from longtake.output.source_frames import Pixels
 from longtake.plans import Plan
@@ -55,9 +55,11 @@ class VideoWriter(Protocol):
 def video_writer(path: Path, plan: Plan, *, has_sound: bool, progress: ProgressRelay) -> Iterator[VideoWriter]:
     """Yields a writer. The complete file appears at `path` when the block ends; after an exception there is none."""
     rate = SOUND_RATE if has_sound else None
-    recipe = plan.recipe
-    deep = recipe.pix_fmt.endswith("10le")
-    with Encoder(path, recipe, plan.width, plan.height, plan.rate, sound_rate=rate, check=progress.repeat) as encoder:
+    output_format = plan.output_format
+    deep = output_format.pix_fmt.endswith("10le")
+    with Encoder(
+        path, output_format, plan.width, plan.height, plan.rate, sound_rate=rate, check=progress.repeat
+    ) as encoder:
         if not plan.reversed_at_end:
             yield _ForwardWriter(encoder, has_sound, deep)
             return

@@ -25,7 +25,7 @@ from longtake.endpoints import ENDPOINTS, endpoint
 from longtake.endpoints.validation import parse
 from longtake.errors import Cancelled, LongtakeError
 from longtake.families import plan_from_json, plan_to_json
-from longtake.media.fetch import localise
+from longtake.media.fetch import fetch_file
 from longtake.models.download import status
 from longtake.models.registry import ModelCard, card
 from longtake.outbound import PublicTransport
@@ -158,7 +158,7 @@ def carry_out(message: Mapping[str, Any], line: Line, runner: "Runner", settings
         if plan is None:
             line.say("plan", plan=document)
             line.wait_for_go()
-        path = folder / f"{output_name(job)}{job.plan.recipe.suffix}"
+        path = folder / f"{output_name(job)}{job.plan.output_format.suffix}"
         result = runner.run(job, path, on_progress=reporter, resume=Resume(steps_folder(folder, document)))
         reporter.enter(None)
     plan = result.plan
@@ -202,7 +202,7 @@ def serve(line: Line, settings: Settings) -> None:
     transport = PublicTransport(settings.trusted_hosts)
 
     def fetch(url: str, into: Path, max_bytes: int) -> Path:
-        return localise(url, into, max_bytes=max_bytes, transport=transport)
+        return fetch_file(url, into, max_bytes=max_bytes, transport=transport)
 
     runner = Runner(settings, fetch=fetch)
     with telling(line, runner):

@@ -56,7 +56,7 @@ def _scale_text(plan: LTX2Plan, number: int) -> str:
 
 
 def _sound_text(plan: LTX2Plan, facts: VideoInfo) -> str:
-    if plan.recipe.sound is None or not (plan.sound or facts.sound):
+    if plan.output_format.sound is None or not (plan.sound or facts.sound):
         return "none"
     parts = ["the source's own" if facts.sound else "silence", "made with the picture" if plan.sound else "silence"]
     return ", then ".join(parts[::-1] if plan.new_first else parts)

@@ -1,4 +1,4 @@
-"""Any stretch of a source's sound as stereo on the clock of its pictures: placed by timestamps, gaps are silence."""
+"""Reads a range of a video's sound as stereo, placed by its timestamps relative to the first frame; gaps are silent."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -7,26 +7,24 @@ from typing import Any
 
 import av
 import numpy as np
-from numpy.typing import NDArray
 
 from longtake.errors import UnsupportedVideo
-from longtake.media.probe import Film, decoded, opened, shown_packets
-
-Samples = NDArray[np.float32]
+from longtake.media.probe import ProbedVideo, decoded, opened, shown_packets
+from longtake.media.sound import Samples
 
 _PRE_ROLL_S = Fraction(3, 10)
-"""Decoded and dropped after a seek: AAC needs one packet, Opus 80 ms, MP3 some frames."""
+"""Seconds that are decoded and dropped after a seek: AAC needs one packet, Opus 80 ms, MP3 some frames."""
 
 _MARGIN = 1024
-"""Source samples around the stretch: the resampler's filter sees what a whole decode would show it, and what it holds
-back at the end is not needed."""
+"""Samples read on both sides of the range, so that the resampler gives the same result as for the whole sound."""
 
 _JITTER_S = Fraction(1, 500)
-"""Timestamps in whole milliseconds are rounded; a step of the clock larger than this is a gap."""
+"""Seconds that a timestamp may be off (some formats round to milliseconds) before it counts as a gap."""
 
 _LOUDEST = np.float32(4)
-"""Of full scale. Lossy codecs overshoot by less; floating-point PCM may hold anything, NaN too, which is silenced."""
+"""Samples are clipped to this multiple of full scale. Lossy codecs overshoot by less; PCM may hold any number."""
 
+# The weights of ITU-R BS.775. The low-frequency channel is left out.
 _TO_LEFT = {"FL": 1.0, "FC": 0.7071, "BL": 0.7071, "SL": 0.7071, "BC": 0.5, "FLC": 0.7071, "DL": 1.0, "TFL": 0.5}
 _TO_RIGHT = {"FR": 1.0, "FC": 0.7071, "BR": 0.7071, "SR": 0.7071, "BC": 0.5, "FRC": 0.7071, "DR": 1.0, "TFR": 0.5}
 
@@ -40,18 +38,22 @@ _USUAL = {
     7: (*_FRONT, "FC", "LFE", "BC", *_SIDE),
     8: (*_FRONT, "FC", "LFE", *_BACK, *_SIDE),
 }
-"""What so many channels are where the file does not say, as plain PCM in Matroska and AVI."""
+"""Channel names by number of channels, for files that do not name them (plain PCM in Matroska and AVI)."""
 
 
-def sound(film: Film, first: int, stop: int, rate: int, block: int) -> Iterator[Samples]:
-    """Samples [first, stop) of the clock that counts `rate` from the first picture, in blocks [2, n <= block]."""
-    assert film.facts.sound is not None
-    own = film.facts.sound.rate
+def sound(video: ProbedVideo, first: int, stop: int, rate: int, block: int) -> Iterator[Samples]:
+    """Yields the samples [first, stop) in blocks [2, n <= block]; sample 0 is at the first frame, `rate` is in Hz.
+
+    Raises UnsupportedVideo if the sample rate changes within the file.
+    """
+    assert video.facts.sound is not None
+    own = video.facts.sound.rate
     ratio = Fraction(own, rate)
-    # Both clocks meet every `numerator` source samples; starting there keeps the resampler's phase the same anywhere.
+    # Both sample clocks coincide every `numerator` stored samples. Starting there gives the resampler the same phase
+    # for every range.
     meeting = (int(first * ratio) - _MARGIN) // ratio.numerator
     begin, end = meeting * ratio.numerator, int(stop * ratio) + _MARGIN
-    stream = _unbroken(_stereo_pieces(film, begin), begin, end)
+    stream = _unbroken(_stereo_pieces(video, begin), begin, end)
     if own != rate:
         stream = _resampled(stream, own, rate)
         begin = meeting * ratio.denominator
@@ -59,7 +61,7 @@ def sound(film: Film, first: int, stop: int, rate: int, block: int) -> Iterator[
 
 
 def _blocks(stream: Iterator[Samples], skip: int, count: int, block: int) -> Iterator[Samples]:
-    """`count` samples after the first `skip`, padded with silence, in equal blocks."""
+    """Yields `count` samples after the first `skip`, padded with silence, in blocks [2, n <= block]."""
     waiting: list[Samples] = []
     have = 0
     for piece in stream:
@@ -79,7 +81,7 @@ def _blocks(stream: Iterator[Samples], skip: int, count: int, block: int) -> Ite
 
 
 def _unbroken(pieces: Iterator[tuple[int, Samples]], begin: int, end: int) -> Iterator[Samples]:
-    """Source samples [begin, end) without holes, from (position, samples) pieces in rising order."""
+    """Yields the stored samples [begin, end) without gaps, from (position, samples) pieces in rising order."""
     reached = begin
     for position, samples in pieces:
         if position > reached:
@@ -100,23 +102,26 @@ def _silence(count: int) -> Iterator[Samples]:
         yield np.zeros((2, min(step, count - start)), np.float32)
 
 
-def _stereo_pieces(film: Film, begin: int) -> Iterator[tuple[int, Samples]]:
-    """(position on the source's sample clock, [2, n]) of what is stored from `begin` on, and some before it."""
-    assert film.facts.sound is not None
-    rate = film.facts.sound.rate
-    target_s = film.origin_s + Fraction(begin, rate) - _PRE_ROLL_S
+def _stereo_pieces(video: ProbedVideo, begin: int) -> Iterator[tuple[int, Samples]]:
+    """Yields (position in stored samples from the first frame, [2, n]), starting at or before `begin`."""
+    assert video.facts.sound is not None
+    rate = video.facts.sound.rate
+    target_s = video.origin_s + Fraction(begin, rate) - _PRE_ROLL_S
     expected: int | None = None
-    for seconds, samples in _stored(film, target_s):
-        position = round((seconds - film.origin_s) * rate) if seconds is not None else expected or 0
+    for seconds, samples in _stored(video, target_s):
+        position = round((seconds - video.origin_s) * rate) if seconds is not None else expected or 0
         if expected is not None and abs(position - expected) <= rate * _JITTER_S:
             position = expected
         expected = position + samples.shape[1]
         yield position, samples
 
 
-def _stored(film: Film, target_s: Fraction) -> Iterator[tuple[Fraction | None, Samples]]:
-    """(time in the file or None, stereo samples) from `target_s` or earlier; the block after a seek is left out."""
-    with opened(film.path, film.container) as media:
+def _stored(video: ProbedVideo, target_s: Fraction) -> Iterator[tuple[Fraction | None, Samples]]:
+    """Yields (time in the file or None, stereo samples) from `target_s` or earlier.
+
+    The first block after a seek is left out, because lossy codecs decode it wrongly.
+    """
+    with opened(video.path, video.container) as media:
         stream = media.streams.best("audio")
         tick_s = Fraction(stream.time_base)
         beginning_s = (stream.start_time or 0) * tick_s
@@ -128,14 +133,15 @@ def _stored(film: Film, target_s: Fraction) -> Iterator[tuple[Fraction | None, S
                 break
             if sought and number == 0 and seconds is not None and seconds > beginning_s:
                 continue
-            yield seconds, _stereo(film, frame)
+            yield seconds, _stereo(video, frame)
         else:
             return
-    # The index led too far, or to where time is unknown: everything is decoded from the beginning.
-    yield from _stored(film, beginning_s)
+    # The seek led behind the target, or to a packet without a time: decode from the beginning.
+    yield from _stored(video, beginning_s)
 
 
 def _seek(media: Any, stream: Any, ticks: int) -> bool:
+    """Seeks to a packet at or before `ticks`; returns False, at the file's beginning, if the file cannot seek."""
     try:
         media.seek(ticks, stream=stream, backward=True)
     except av.FFmpegError:
@@ -144,14 +150,15 @@ def _seek(media: Any, stream: Any, ticks: int) -> bool:
     return True
 
 
-def _stereo(film: Film, frame: Any) -> Samples:
-    assert film.facts.sound is not None
-    if frame.sample_rate != film.facts.sound.rate:
+def _stereo(video: ProbedVideo, frame: Any) -> Samples:
+    """Returns a decoded frame as stereo [2, n]; NaN becomes silence."""
+    assert video.facts.sound is not None
+    if frame.sample_rate != video.facts.sound.rate:
         raise UnsupportedVideo(
-            f"The sound changes its sample rate on the way: {film.facts.sound.rate} Hz, then {frame.sample_rate} Hz."
+            f"The sound changes its sample rate on the way: {video.facts.sound.rate} Hz, then {frame.sample_rate} Hz."
         )
     names = tuple(channel.name for channel in frame.layout.channels)
-    # Interleaved: PyAV counts one plane too many of 8 or more planar channels and reads past the last.
+    # Interleaved, because PyAV reads past the last plane of 8 or more planar channels.
     (packed,) = av.AudioResampler(format="flt").resample(frame)
     planes: Samples = packed.to_ndarray().reshape(-1, len(names)).T
     if not np.abs(planes).max(initial=0) <= _LOUDEST:
@@ -162,10 +169,10 @@ def _stereo(film: Film, frame: Any) -> Samples:
 
 @cache
 def _downmix(names: tuple[str, ...]) -> Samples:
-    """[2, channels] weights of ITU-R BS.775, scaled so that full scale in every channel stays within full scale.
+    """Returns the weights [2, channels] that mix channels down to stereo, scaled so that full scale cannot clip.
 
-    One channel goes to both sides as it is; the low-frequency channel is left out; unnamed channels are taken for the
-    usual ones of their number, and all go to both sides where there are none.
+    A mono channel goes to both sides unchanged. Unnamed channels are taken for the usual ones of their number; channels
+    that are still unknown all go to both sides.
     """
     if len(names) == 1:
         return np.ones((2, 1), np.float32)

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from longtake.media.probe import Film, probe
+from longtake.media.probe import ProbedVideo, probe
 from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
-from longtake.media.soundtrack import sound
+from longtake.media.sound_reader import sound
 from tests.media.clips import Clip, Tone
 
 RATE = 48_000
@@ -35,15 +35,17 @@ STORED = (
 )
 
 
-def film_with(name: str, tone: Tone, folder: Path, frames: int = 24, pts: list[int] | None = None) -> Film:
+def probed_with_sound(
+    name: str, tone: Tone, folder: Path, frames: int = 24, pts: list[int] | None = None
+) -> ProbedVideo:
     codec = "libvpx-vp9" if name.endswith("webm") else "libx264"
     options = (("cpu-used", "8"),) if name.endswith("webm") else (("preset", "ultrafast"),)
     path = Clip(name, frames=frames, size=(64, 48), codec=codec, options=options, sound=tone, pts=pts).write(folder)
     return probe(path, sniff(path), Limits())
 
 
-def heard(film: Film, first: int, stop: int, rate: int = RATE, block: int = 1 << 30) -> NDArray[np.float32]:
-    return np.concatenate([np.zeros((2, 0), np.float32), *sound(film, first, stop, rate, block)], axis=1)
+def heard(video: ProbedVideo, first: int, stop: int, rate: int = RATE, block: int = 1 << 30) -> NDArray[np.float32]:
+    return np.concatenate([np.zeros((2, 0), np.float32), *sound(video, first, stop, rate, block)], axis=1)
 
 
 def onset(samples: NDArray[np.float32]) -> int:
@@ -52,8 +54,8 @@ def onset(samples: NDArray[np.float32]) -> int:
 
 @pytest.mark.parametrize(("name", "tone"), STORED, ids=[name for name, _ in STORED])
 def test_length_place_and_pitch(tmp_path: Path, name: str, tone: Tone) -> None:
-    film = film_with(name, tone, tmp_path)
-    samples = heard(film, 0, RATE + 777)
+    video = probed_with_sound(name, tone, tmp_path)
+    samples = heard(video, 0, RATE + 777)
     assert samples.shape == (2, RATE + 777)
     slack = 2 if tone.codec.startswith(("pcm", "flac")) else 60
     assert abs(onset(samples) - RATE // 4) <= slack
@@ -67,12 +69,12 @@ def test_length_place_and_pitch(tmp_path: Path, name: str, tone: Tone) -> None:
 
 @pytest.mark.parametrize(("name", "tone"), STORED, ids=[name for name, _ in STORED])
 def test_any_part_equals_that_part_of_the_whole(tmp_path: Path, name: str, tone: Tone) -> None:
-    film = film_with(name, replace(tone, seconds=3.0, onset_s=0.1, hertz=440.0), tmp_path, frames=72)
+    video = probed_with_sound(name, replace(tone, seconds=3.0, onset_s=0.1, hertz=440.0), tmp_path, frames=72)
     # A clock of whole milliseconds places a part only to half of one.
     shift, tolerance = (25, 0.03) if name.endswith(("webm", "mkv")) else (0, 2e-3)
-    whole = heard(film, 0, 3 * RATE + shift)
+    whole = heard(video, 0, 3 * RATE + shift)
     for first, stop in ((0, 1000), (48_123, 60_001), (100_000, 144_000), (143_000, 144_000)):
-        part, around = heard(film, first, stop), whole[:, max(0, first - shift) : stop + shift]
+        part, around = heard(video, first, stop), whole[:, max(0, first - shift) : stop + shift]
         inner = part[:, 2 * shift : part.shape[1] - 2 * shift]
         windows = np.lib.stride_tricks.sliding_window_view(around, inner.shape[1], axis=1)
         errors = np.abs(windows - inner[:, None]).max(axis=(0, 2))
@@ -80,69 +82,69 @@ def test_any_part_equals_that_part_of_the_whole(tmp_path: Path, name: str, tone:
 
 
 def test_blocks_are_pieces_of_one_stream(tmp_path: Path) -> None:
-    film = film_with("aac_44100.mp4", Tone(rate=44_100), tmp_path)
-    blocks = list(sound(film, 100, 50_100, RATE, 7000))
+    video = probed_with_sound("aac_44100.mp4", Tone(rate=44_100), tmp_path)
+    blocks = list(sound(video, 100, 50_100, RATE, 7000))
     assert [block.shape[1] for block in blocks] == [7000] * 7 + [1000]
-    np.testing.assert_array_equal(np.concatenate(blocks, axis=1), heard(film, 100, 50_100))
+    np.testing.assert_array_equal(np.concatenate(blocks, axis=1), heard(video, 100, 50_100))
 
 
 @settings(max_examples=25, deadline=None)
 @given(first=st.integers(-5000, 60_000), count=st.integers(0, 70_000), rate=st.sampled_from([8000, 44_100, 48_000]))
 def test_lengths_are_exact(tmp_path_factory: pytest.TempPathFactory, first: int, count: int, rate: int) -> None:
-    film = film_with("pcm.mov", Tone(codec="pcm_s16le", rate=44_100), tmp_path_factory.mktemp("sound"))
-    assert heard(film, first, first + count, rate, 10_000).shape == (2, count)
+    video = probed_with_sound("pcm.mov", Tone(codec="pcm_s16le", rate=44_100), tmp_path_factory.mktemp("sound"))
+    assert heard(video, first, first + count, rate, 10_000).shape == (2, count)
 
 
 def test_before_the_start_and_behind_the_end_is_silence(tmp_path: Path) -> None:
     tone = Tone(codec="pcm_s16le", seconds=0.5, onset_s=0)
-    film = film_with("short.mov", tone, tmp_path)
-    samples = heard(film, -1000, RATE)
+    video = probed_with_sound("short.mov", tone, tmp_path)
+    samples = heard(video, -1000, RATE)
     assert np.abs(samples[:, :1000]).max() == 0
     assert np.abs(samples[:, 1000 + RATE // 2 :]).max() == 0
     np.testing.assert_allclose(samples[:, 1000 : 1000 + RATE // 2], tone.samples(), atol=1e-4)
 
 
 def test_sound_longer_than_the_pictures_can_be_read(tmp_path: Path) -> None:
-    film = film_with("long.mov", Tone(codec="pcm_s16le", seconds=2), tmp_path, frames=12)
-    assert film.facts.num_frames == 12
-    assert np.abs(heard(film, RATE, RATE + 5000)).max() > 0.4
+    video = probed_with_sound("long.mov", Tone(codec="pcm_s16le", seconds=2), tmp_path, frames=12)
+    assert video.facts.num_frames == 12
+    assert np.abs(heard(video, RATE, RATE + 5000)).max() > 0.4
 
 
 @pytest.mark.parametrize("name", ["late.mov", "late.mkv", "late.ts"])
 def test_sound_that_starts_late(tmp_path: Path, name: str) -> None:
     codec = "mp2" if name.endswith("ts") else "pcm_s16le"
-    film = film_with(name, Tone(codec=codec, start_s=0.5, onset_s=0.0, seconds=0.4), tmp_path)
-    samples = heard(film, 0, RATE)
+    video = probed_with_sound(name, Tone(codec=codec, start_s=0.5, onset_s=0.0, seconds=0.4), tmp_path)
+    samples = heard(video, 0, RATE)
     assert abs(onset(samples) - RATE // 2) <= 600 if codec == "mp2" else 48
     assert np.abs(samples[:, : RATE // 2 - 700]).max() < 1e-3
 
 
 def test_clock_starts_with_the_first_picture(tmp_path: Path) -> None:
     tone = Tone(codec="pcm_s16le", start_s=10.0, onset_s=0.25)
-    film = film_with("offset.mkv", tone, tmp_path, pts=[252 + n for n in range(24)])
-    assert film.origin_s == Fraction(21, 2)
-    assert np.abs(heard(film, 0, 1000)).max() > 0.4
-    assert abs(onset(heard(film, -RATE // 2, 0)) - RATE // 4) <= 48
+    video = probed_with_sound("offset.mkv", tone, tmp_path, pts=[252 + n for n in range(24)])
+    assert video.origin_s == Fraction(21, 2)
+    assert np.abs(heard(video, 0, 1000)).max() > 0.4
+    assert abs(onset(heard(video, -RATE // 2, 0)) - RATE // 4) <= 48
 
 
 def test_mono_is_doubled_and_stereo_kept(tmp_path: Path) -> None:
     tone = Tone(codec="pcm_s16le", layout="mono")
-    samples = heard(film_with("mono.mov", tone, tmp_path), 0, RATE)
+    samples = heard(probed_with_sound("mono.mov", tone, tmp_path), 0, RATE)
     np.testing.assert_allclose(samples, np.repeat(tone.samples(), 2, axis=0), atol=1e-4)
 
 
 @pytest.mark.parametrize("layout", ["5.1", "quad", "2.1"])
 def test_full_scale_surround_does_not_clip(tmp_path: Path, layout: str) -> None:
     tone = Tone(codec="pcm_s16le", layout=layout, level=1.0, onset_s=0)
-    samples = heard(film_with("surround.mov", tone, tmp_path), 0, RATE)
+    samples = heard(probed_with_sound("surround.mov", tone, tmp_path), 0, RATE)
     assert 0.98 < np.abs(samples).max() <= 1.0 + 1e-6
     np.testing.assert_array_equal(samples[0], samples[1])
 
 
 def test_eight_planar_channels(tmp_path: Path) -> None:
     weights = np.arange(1, 9) / 20
-    film = film_of(tmp_path / "seven.mp4", np.repeat(weights[:, None], RATE, axis=1), "7.1", "aac")
-    samples = heard(film, RATE // 4, RATE // 2)
+    video = probed(tmp_path / "seven.mp4", np.repeat(weights[:, None], RATE, axis=1), "7.1", "aac")
+    samples = heard(video, RATE // 4, RATE // 2)
     front_left, front_right, centre, _, back_left, back_right, side_left, side_right = weights
     left = (front_left + 0.7071 * (centre + back_left + side_left)) / (1 + 3 * 0.7071)
     right = (front_right + 0.7071 * (centre + back_right + side_right)) / (1 + 3 * 0.7071)
@@ -166,7 +168,7 @@ def test_channels_keep_their_sides_where_the_file_names_them_and_where_not(
     times = np.arange(RATE) / RATE
     count = len(av.AudioLayout(layout).channels)
     waves = np.stack([0.5 * np.sin(2 * np.pi * (200 + 100 * channel) * times) for channel in range(count)])
-    samples = heard(film_of(tmp_path / name, waves, layout), 0, RATE)
+    samples = heard(probed(tmp_path / name, waves, layout), 0, RATE)
     spectra = np.abs(np.fft.rfft(samples, axis=1)) / RATE * 2
     found = [{hz for hz in range(200, 1000, 100) if side[hz] > 0.05} for side in spectra]
     assert tuple(found) == SIDES[layout]
@@ -175,14 +177,14 @@ def test_channels_keep_their_sides_where_the_file_names_them_and_where_not(
 def test_what_is_no_number_is_silence_and_nothing_is_endlessly_loud(tmp_path: Path) -> None:
     wave = 0.5 * np.sin(np.arange(RATE) / 20)
     wave[1000:1010], wave[2000], wave[3000] = np.nan, np.inf, -1e30
-    samples = heard(film_of(tmp_path / "wild.mkv", np.stack([wave, wave]), "stereo", "pcm_f32le"), 0, RATE)
+    samples = heard(probed(tmp_path / "wild.mkv", np.stack([wave, wave]), "stereo", "pcm_f32le"), 0, RATE)
     assert not samples[:, 1000:1010].any()
     assert (samples[:, 2000] == 4).all()
     assert (samples[:, 3000] == -4).all()
     np.testing.assert_allclose(samples[:, 4000:], np.stack([wave, wave])[:, 4000:], atol=1e-6)
 
 
-def film_of(path: Path, waves: NDArray[np.float64], layout: str, codec: str = "pcm_s16le") -> Film:
+def probed(path: Path, waves: NDArray[np.float64], layout: str, codec: str = "pcm_s16le") -> ProbedVideo:
     """A file of one second with these channels."""
     with av.open(str(path), "w") as media:
         video = media.add_stream("libx264", rate=24)

@@ -1,0 +1,163 @@
+"""Reads a range of a video's frames, forwards or backwards, decoding from the keyframe before it."""
+
+from bisect import bisect_right
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from itertools import chain, groupby
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from longtake.errors import UnsupportedVideo
+from longtake.media import webp
+from longtake.media.deinterlace import deinterlaced
+from longtake.media.picture import FrameConverter
+from longtake.media.probe import ProbedVideo, decoded, decoder_of, opened, shown_packets, video_stream
+from longtake.video import Span
+
+BACKWARD_BYTES = 192 << 20
+"""Most bytes of frames that are held while a video is read backwards."""
+
+_CHUNK_BYTES = 128 << 20
+"""Most bytes of one chunk of frames."""
+
+
+def frames(video: ProbedVideo, span: Span, size: tuple[int, int] | None, chunk: int) -> Iterator[NDArray[np.uint8]]:
+    """Yields the span's frames in its order, as RGB arrays [t <= chunk, height, width, 3] of at most 128 MiB.
+
+    `size` is (width, height), None for the video's own. Raises UnsupportedVideo for frames that cannot be decoded.
+    """
+    width, height = size or (video.facts.width, video.facts.height)
+    bytes_each = width * height * 3
+    chunk = max(1, min(chunk, _CHUNK_BYTES // bytes_each))
+    pictures: list[NDArray[np.uint8]] = []
+    for picture in _pictures(video, video.timeline.stored(span), FrameConverter(video.picture, size), bytes_each):
+        pictures.append(picture)
+        if len(pictures) == chunk:
+            yield np.stack(pictures)
+            pictures.clear()
+    if pictures:
+        yield np.stack(pictures)
+
+
+def _pictures(
+    video: ProbedVideo, numbers: list[int], converter: FrameConverter, bytes_each: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Yields the pictures of stored frames. `numbers` rise or fall; a repeated number repeats its picture."""
+    if numbers[0] <= numbers[-1]:
+        runs = [numbers]
+    else:
+        block = max(1, BACKWARD_BYTES // bytes_each)
+        runs = list(_backward_runs(video, numbers, block))
+    for run in runs:
+        rising = run if run[0] <= run[-1] else run[::-1]
+        wanted = set(rising)
+        if rising is run:
+            repeats = {number: sum(1 for _ in same) for number, same in groupby(run)}
+            for number, frame in stored_frames(video, rising[0], rising[-1]):
+                if number in wanted:
+                    picture = converter.convert(frame)
+                    for _ in range(repeats[number]):
+                        yield picture
+        else:
+            frames = stored_frames(video, rising[0], rising[-1])
+            pictures = {number: converter.convert(frame) for number, frame in frames if number in wanted}
+            yield from (pictures[number] for number in run)
+
+
+def _backward_runs(video: ProbedVideo, numbers: list[int], block: int) -> Iterator[list[int]]:
+    """Yields falling `numbers` in pieces that do not cross a keyframe and have at most `block` numbers."""
+    keyframes = sorted({_number_at(video, time) for time in video.keyframe_times})
+    for _, group in groupby(numbers, key=lambda number: bisect_right(keyframes, number)):
+        run = list(group)
+        for start in range(0, len(run), block):
+            yield run[start : start + block]
+
+
+def _number_at(video: ProbedVideo, time: int) -> int:
+    return max(0, bisect_right(video.timeline.pts, time) - 1)
+
+
+def stored_frames(video: ProbedVideo, first: int, last: int) -> Iterator[tuple[int, Any]]:
+    """Yields (number, decoded frame) for the frames `first` to `last`, both included.
+
+    Decoding starts at the keyframe before `first`. If frame `first` comes out damaged or not at all (open GOP, wrong
+    index), it starts one keyframe earlier, and finally at the beginning. Raises UnsupportedVideo if frames are missing.
+    """
+    pts = video.timeline.pts
+    # The deinterlacing filter also needs the frame before.
+    lead = max(0, first - 1) if video.picture.interlaced else first
+    keys = list(video.keyframe_times[: bisect_right(video.keyframe_times, pts[lead])])
+    while True:
+        key = keys.pop() if keys else None
+        with closing(_decoded_from(video, key)) as run:
+            start = _start(run, lead, first, accept_any=key is None)
+            if start is None and key is not None:
+                continue
+            reached = first
+            for number, frame in chain([start], run) if start else ():
+                if number > reached:
+                    break
+                if number == reached:
+                    yield number, frame
+                    reached += 1
+                if reached > last:
+                    return
+        raise UnsupportedVideo(
+            f"The video breaks off: frames {first} to {last} were needed, "
+            f"and frame {reached} could not be read ({reached - first} of {last - first + 1} could)."
+        )
+
+
+def _start(run: Iterator[tuple[int, Any]], lead: int, first: int, accept_any: bool) -> tuple[int, Any] | None:
+    """Advances `run` to frame `first` and returns it, or None if the run is no good start for that frame.
+
+    A good start begins at frame `lead` or before, and frame `first` is not damaged. `accept_any` skips both conditions.
+    """
+    has_lead = accept_any
+    for number, frame in run:
+        has_lead = has_lead or number <= lead
+        if number > first or not has_lead:
+            return None
+        if number == first:
+            return (number, frame) if accept_any or not frame.is_corrupt else None
+    return None
+
+
+def _decoded_from(video: ProbedVideo, key: int | None) -> Generator[tuple[int, Any], None, None]:
+    """Yields (number, frame) from the keyframe at the time `key` in ticks to the end; None is the file's beginning."""
+    if video.container == "webp":
+        yield from enumerate(frame for frame, _ in webp.pictures(video.path))
+        return
+    with opened(video.path, video.container) as media:
+        stream = video_stream(media)
+        decoder = decoder_of(stream, video.limits)
+        if key is not None:
+            try:
+                media.seek(key, stream=stream, backward=True)
+            except av.FFmpegError:
+                return
+        packets = shown_packets(media, stream)
+        if key is not None:
+            packets = _from_keyframe(packets)
+        frames = decoded(packets, decoder)
+        if video.picture.interlaced:
+            frames = deinterlaced(frames)
+        if not video.has_timestamps:
+            yield from enumerate(frames)
+            return
+        numbers = {time: number for number, time in enumerate(video.timeline.pts)}
+        for frame in frames:
+            number = numbers.get(frame.pts)
+            if number is not None:
+                yield number, frame
+
+
+def _from_keyframe(packets: Iterator[Any]) -> Iterator[Any]:
+    started = False
+    for packet in packets:
+        started = started or packet.is_keyframe
+        if started:
+            yield packet

