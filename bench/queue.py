@@ -18,25 +18,28 @@ REQUESTS = 300
 WORK_S = 0.03
 IDLE_S = 4.0
 
-CHILD = """
+WORKER = """
 import json, pathlib, sys, time
-def say(**facts): print(json.dumps(facts), flush=True)
-said = None
-say(say="ready")
+def send(type, **fields): print(json.dumps({"type": type, **fields}), flush=True)
+finished_at = None
+send("ready")
 for line in sys.stdin:
     message = json.loads(line)
-    if message["do"] == "run":
-        if said: print(time.perf_counter() - said, file=open(sys.argv[1], "a"))
+    if message["type"] == "run":
+        if finished_at: print(time.perf_counter() - finished_at, file=open(sys.argv[1], "a"))
         folder = pathlib.Path(message["folder"])
-        say(say="plan", plan={"seed": 1})
-    elif message["do"] == "go":
-        say(say="progress", message="Sampling", stage="sampling", step=1, steps=1)
+        send("planned", plan={"seed": 1})
+    elif message["type"] == "proceed":
+        send("progress", sentence="Sampling", stage="sampling", step=0, steps=1, window=1, windows=1)
         time.sleep(float(sys.argv[2]))
         (folder / "result.mp4").write_bytes(b"video")
-        said = time.perf_counter()
-        say(say="done", file=str(folder / "result.mp4"), content_type="video/mp4",
-            response={"video": {"file_name": "result.mp4"}}, billable_units="1", price_usd="0.02")
+        finished_at = time.perf_counter()
+        send("done", path=str(folder / "result.mp4"), content_type="video/mp4",
+             response={"video": {"file_name": "result.mp4"}}, billable_units="1", price_usd="0.02",
+             returns_data_uri=False)
 """
+"""A worker process that appends the seconds between two requests to the file of its first argument, and works for the
+seconds of its second one."""
 
 
 def main(python: str = sys.executable) -> None:
@@ -61,7 +64,7 @@ def here() -> None:
     from longtake.queue import requests
     from longtake.settings import settings
     from longtake.storage.files import FileStore
-    from longtake.worker.leases import Watch
+    from longtake.worker.leases import LeaseWatch
     from longtake.worker.slots import Slots
 
     imported = time.perf_counter()
@@ -71,9 +74,9 @@ def here() -> None:
         gaps = asked.data_dir / "gaps"
         engine = open_database(asked)
         store = FileStore(engine, asked.data_dir / "files")
-        command = (sys.executable, "-S", "-E", "-c", CHILD, str(gaps), str(WORK_S))
+        command = (sys.executable, "-S", "-E", "-c", WORKER, str(gaps), str(WORK_S))
         slots = Slots(engine, asked, store, lambda _: None, command=command)
-        watch = Watch(engine, asked, lambda _: None, slots.wake)
+        watch = LeaseWatch(engine, asked, lambda _: None, slots.wake)
         slots.start()
         watch.start()
         ready = time.perf_counter()

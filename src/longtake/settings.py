@@ -25,6 +25,9 @@ from longtake.errors import InvalidRequest
 DEVICE = r"(auto|cpu|mps|cuda(:\d+)?)"
 """Regular expression of a device name."""
 
+DEFAULT_POOL = "default"
+"""The pool of endpoints and slots for which the settings name no other."""
+
 Positive = Annotated[int, Field(gt=0)]
 Price = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 

@@ -1,19 +1,22 @@
-"""A worker process that needs no model: it gives back the source it was given, or the example clip, as its result.
+"""A worker process without a model: its result is the source of the request, or the example clip.
 
-A word in the prompt says how it goes: `slow` takes six seconds, `told` says five things on the way, `wrong` and
-`broken` fail.
+A word in the prompt changes what it does: `slow` takes six seconds, `told` reports five steps, `wrong` and `broken`
+fail.
 """
 
-import json
-import queue
 import shutil
 import sys
-import threading
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from longtake.storage.files import own_file
+from pydantic_core import from_json
+
+from longtake.errors import Cancelled
+from longtake.worker.channel import Channel
+from longtake.worker.main import failed, find_stored_file
+from longtake.worker.messages import Done, Failed, ProgressReport, Ready, Run
 
 CLIP = Path(__file__).parents[2] / "examples" / "clip.mp4"
 WRONG = {
@@ -23,70 +26,53 @@ WRONG = {
     "url": "https://docs.fal.ai/errors#file_download_error",
     "input": "https://example.com/gone.mp4",
 }
-
-mail: "queue.SimpleQueue[dict[str, Any]]" = queue.SimpleQueue()
-cancelled: set[str] = set()
+BROKEN = "The worker is broken"
 
 
-def listen() -> None:
-    for line in sys.stdin:
-        message = json.loads(line)
-        if message["do"] == "cancel":
-            cancelled.add(message["id"])
-        elif message["do"] == "run":
-            mail.put(message)
-    mail.put({})
-
-
-def say(kind: str, **facts: Any) -> None:
-    sys.stdout.write(json.dumps({"say": kind, **facts}) + "\n")
-    sys.stdout.flush()
-
-
-def run(order: dict[str, Any]) -> None:
-    body, folder = order["body"], Path(order["folder"])
+def carry_out(run: Run, channel: Channel) -> Done | Failed:
+    body = from_json(run.body)
     words = body["prompt"].split()
-    steps, pause = (60, 0.1) if "slow" in words else (5, 0.05) if "told" in words else (1, 0.0)
+    steps, pause_s = (60, 0.1) if "slow" in words else (5, 0.05) if "told" in words else (1, 0.0)
     for step in range(1, steps + 1):
-        say("progress", message=f"step {step}", stage="sampling", step=step, steps=steps, window=1, windows=1)
-        time.sleep(pause)
-        if order["id"] in cancelled:
-            say("failed", status=499, body={}, error="Request was cancelled", error_type="client_cancelled")
-            return
+        channel.send(ProgressReport(f"step {step}", "sampling", step, steps, window=1, windows=1))
+        time.sleep(pause_s)
+        channel.check()
     if "wrong" in words:
-        say("failed", status=422, body={"detail": [WRONG]}, error=WRONG["msg"], error_type=None)
-    elif "broken" in words:
-        body = {"detail": "The worker is broken", "error_type": "internal_error"}
-        say("failed", status=500, body=body, error="The worker is broken", error_type="internal_error")
-    else:
-        give_back(order, folder)
+        return Failed(422, {"detail": [WRONG]}, str(WRONG["msg"]), None)
+    if "broken" in words:
+        return Failed(500, {"detail": BROKEN, "error_type": "internal_error"}, BROKEN, "internal_error")
+    return copy_source(run, body, channel)
 
 
-def give_back(order: dict[str, Any], folder: Path) -> None:
-    body = order["body"]
+def copy_source(run: Run, body: dict[str, Any], channel: Channel) -> Done:
+    """Returns the request's own source as its result. A source that is not on the server is replaced by the clip."""
     url = body.get("video_url") or body["video"]["video_url"]
-    folder.mkdir(parents=True, exist_ok=True)
-    result = folder / "result.mp4"
-    shutil.copyfile(own_file(url, Path(order["files"]), order["key_id"]) or CLIP, result)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    result = run.folder / "result.mp4"
+    shutil.copyfile(find_stored_file(url, channel) or CLIP, result)
     video = {"content_type": "video/mp4", "file_name": "result.mp4", "file_size": result.stat().st_size}
-    say(
-        "done",
-        file=str(result),
+    return Done(
+        path=result,
         content_type="video/mp4",
         response={"video": video, "prompt": body["prompt"], "seed": 7},
-        billable_units="1",
-        price_usd="0.02",
-        sync=bool(body.get("sync_mode")),
+        billable_units=Decimal(1),
+        price_usd=Decimal("0.02"),
+        returns_data_uri=bool(body.get("sync_mode")),
         timings={"inference_time": 0.1},
-        notes=[],
     )
 
 
 def main() -> None:
-    threading.Thread(target=listen, daemon=True).start()
-    say("ready")
-    while order := mail.get():
-        run(order)
+    channel = Channel(sys.stdin.buffer, sys.stdout.buffer)
+    channel.send(Ready())
+    for message in channel.messages():
+        if isinstance(message, Run):
+            try:
+                with channel.working_on(message.request_id):
+                    end = carry_out(message, channel)
+            except Cancelled as cancelled:
+                end = failed(cancelled)
+            channel.send(end)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ ENDPOINT = Endpoint(
 )
 
 if __name__ == "__main__":
-    from longtake.worker import main as job
+    from longtake.worker import main as worker
 
     ENDPOINTS[ENDPOINT.id] = ENDPOINT
-    job.main()
+    worker.main()

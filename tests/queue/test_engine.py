@@ -20,7 +20,7 @@ from longtake.queue import engine as queue
 from longtake.queue import requests
 from longtake.queue.engine import IdempotencyMismatch, QuotaReached
 from longtake.queue.requests import LogLine, Outcome, RequestRow
-from tests.worker.help import asked, current, submit
+from tests.worker.requests import current, submission, submit
 
 DONE = Outcome(200, {"seed": 1}, headers={"x-fal-billable-units": "1"}, timings={"inference_time": 1.5})
 LATE = Outcome(504, {"detail": "late"}, error="late", error_type="request_timeout")
@@ -53,7 +53,7 @@ def at_once(number: int, do: Callable[[int], Any]) -> list[Any]:
 
 
 def test_a_request_from_submit_to_result(engine: sa.Engine) -> None:
-    row, new = queue.submit(engine, asked(windows=2))
+    row, new = queue.submit(engine, submission(windows=2))
     assert (new, row.state, row.attempt, row.worker) == (True, "IN_QUEUE", 0, None)
     taken = claimed(engine)
     assert (taken.id, taken.state, taken.attempt, taken.worker) == (row.id, "IN_PROGRESS", 1, "w")
@@ -75,7 +75,7 @@ def test_a_request_from_submit_to_result(engine: sa.Engine) -> None:
 
 
 def test_the_earlier_goes_first_and_the_low_go_last(engine: sa.Engine) -> None:
-    order = [replace(asked(i=i), priority="low" if i in (0, 2) else "normal") for i in range(5)]
+    order = [replace(submission(i=i), priority="low" if i in (0, 2) else "normal") for i in range(5)]
     rows = [queue.submit(engine, one)[0] for one in order]
     wanted = [rows[i].id for i in (1, 3, 4, 0, 2)]
     assert queue.waiting_ids(engine, "default") == wanted
@@ -107,18 +107,18 @@ def test_of_many_who_claim_each_request_goes_to_one(engine: sa.Engine) -> None:
 
 
 def test_one_idempotency_key_makes_one_request(engine: sa.Engine) -> None:
-    once = replace(asked(windows=1), idempotency_key="k")
+    once = replace(submission(windows=1), idempotency_key="k")
     results = at_once(8, lambda i: queue.submit(engine, replace(once, id=f"id-{i}")))
     assert len({row.id for row, _ in results}) == 1
     assert Counter(new for _, new in results) == {True: 1, False: 7}
     assert len(queue.waiting_ids(engine, "default")) == 1
     with pytest.raises(IdempotencyMismatch):
-        queue.submit(engine, replace(asked(windows=2), idempotency_key="k"))
+        queue.submit(engine, replace(submission(windows=2), idempotency_key="k"))
     assert queue.submit(engine, replace(once, key_id="another", id="yet-another"))[1]
 
 
 def test_a_replay_answers_with_the_request_as_it_is_now(engine: sa.Engine) -> None:
-    once = replace(asked(), idempotency_key="k")
+    once = replace(submission(), idempotency_key="k")
     row, _ = queue.submit(engine, once, max_in_flight=1)
     assert queue.submit(engine, once, max_in_flight=1) == (row, False)
     queue.finish(engine, claimed(engine), DONE)
@@ -126,24 +126,24 @@ def test_a_replay_answers_with_the_request_as_it_is_now(engine: sa.Engine) -> No
 
 
 def test_a_key_has_no_more_in_flight_than_its_quota(engine: sa.Engine) -> None:
-    results = at_once(8, lambda i: queue.submit(engine, asked(i=i), max_in_flight=3))
+    results = at_once(8, lambda i: queue.submit(engine, submission(i=i), max_in_flight=3))
     assert sum(isinstance(result, QuotaReached) for result in results) == 5
-    assert queue.submit(engine, asked(key_id="another"), max_in_flight=3)[1]
-    queue.submit(engine, replace(asked(), outcome=DONE), max_in_flight=3)  # has ended: counts for nothing
+    assert queue.submit(engine, submission(key_id="another"), max_in_flight=3)[1]
+    queue.submit(engine, replace(submission(), outcome=DONE), max_in_flight=3)  # has ended: counts for nothing
     queue.finish(engine, claimed(engine), DONE)
-    assert queue.submit(engine, asked(), max_in_flight=3)[1]
+    assert queue.submit(engine, submission(), max_in_flight=3)[1]
 
 
 def test_what_is_not_valid_ends_at_once_and_is_called_back(engine: sa.Engine) -> None:
     wrong = Outcome(422, {"detail": []}, error="wrong", error_type="value_error")
-    row, _ = queue.submit(engine, replace(asked(), outcome=wrong, webhook_url="https://me.example/hook"))
+    row, _ = queue.submit(engine, replace(submission(), outcome=wrong, webhook_url="https://me.example/hook"))
     assert (row.state, row.status_code, row.error) == ("COMPLETED", 422, "wrong")
     assert queue.claim(engine, "default", "w") is None
     assert webhooks(engine) == [row.id]
 
 
 def test_a_webhook_is_promised_with_the_end(engine: sa.Engine) -> None:
-    row, _ = queue.submit(engine, replace(asked(), webhook_url="https://me.example/hook"))
+    row, _ = queue.submit(engine, replace(submission(), webhook_url="https://me.example/hook"))
     taken = claimed(engine)
     assert webhooks(engine) == []
     assert queue.finish(engine, taken, DONE)
@@ -223,8 +223,8 @@ def test_a_drained_attempt_does_not_count(engine: sa.Engine) -> None:
 
 
 def test_what_is_not_started_in_time_ends(engine: sa.Engine) -> None:
-    late, _ = queue.submit(engine, replace(asked(), start_timeout_s=-1.0))
-    queue.submit(engine, replace(asked(), start_timeout_s=60.0))
+    late, _ = queue.submit(engine, replace(submission(), start_timeout_s=-1.0))
+    queue.submit(engine, replace(submission(), start_timeout_s=60.0))
     submit(engine)
     assert queue.expire(engine, LATE) == [late.id]
     assert queue.expire(engine, LATE) == []
@@ -232,7 +232,7 @@ def test_what_is_not_started_in_time_ends(engine: sa.Engine) -> None:
 
 
 def test_what_was_started_in_time_may_wait_after_its_worker_died(engine: sa.Engine) -> None:
-    queue.submit(engine, replace(asked(), start_timeout_s=0.2))
+    queue.submit(engine, replace(submission(), start_timeout_s=0.2))
     queue.return_to_queue(engine, claimed(engine), attempt_failed=True)
     time.sleep(0.25)
     assert queue.expire(engine, LATE) == []
@@ -266,7 +266,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(target=rows, priority=st.sampled_from(["normal", "low"]))
     def submit(self, priority: Any) -> str:
-        row, _ = queue.submit(self.engine, replace(asked(), priority=priority))
+        row, _ = queue.submit(self.engine, replace(submission(), priority=priority))
         self.model[row.id] = {"state": "IN_QUEUE", "rank": (priority == "low", row.seq), "hold": None, "attempt": 0}
         return row.id
 

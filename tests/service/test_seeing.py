@@ -3,13 +3,17 @@
 import re
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from longtake.queue import engine as queue
 from longtake.queue.requests import Outcome, Submission
+from longtake.worker.messages import Done
+from longtake.worker.slot import SlotStatus
 from tests.service.serving import LTX2, LTXV, Served, serving
 
 
@@ -57,14 +61,23 @@ def test_the_queue_and_how_requests_ended(served: Served) -> None:
     assert seen["process_resident_memory_bytes"] > 1e6
 
 
+def done(**facts: Any) -> Done:
+    """What a worker process reports of a finished video."""
+    return Done(Path("/video.mp4"), "video/mp4", {}, Decimal(1), Decimal(1), returns_data_uri=False, **facts)
+
+
 def test_slots_and_what_they_made(served: Served) -> None:
     metrics = served.parts.metrics
-    slots = [("slot 0", "default", "busy", 0.0), ("slot 1", "default", "idle", 0.0), ("slot 2", "ltx", "idle", 0.0)]
+    slots = [
+        SlotStatus("slot 0", "default", "busy", 0.0),
+        SlotStatus("slot 1", "default", "idle", 0.0),
+        SlotStatus("slot 2", "ltx", "idle", 0.0),
+    ]
     metrics.slots = lambda: slots
     timings = {"inference_time": 9.0, "sampling": 4.0, "frames": 2.0}
-    metrics.done({"timings": timings, "new_frames": 96, "evaluations": 30})
-    metrics.done({"timings": timings, "new_frames": 24, "evaluations": 60})
-    metrics.done({})
+    metrics.count(done(timings=timings, new_frames=96, evaluations=30))
+    metrics.count(done(timings=timings, new_frames=24, evaluations=60))
+    metrics.count(done())
     seen = scraped(served)
     assert seen['longtake_slots{pool="default",state="busy"}'] == 1
     assert seen['longtake_slots{pool="ltx",state="idle"}'] == 1
@@ -87,7 +100,7 @@ def test_metrics_need_the_key_of_an_admin_where_there_are_keys(served: Served) -
 
 
 def test_metrics_outlive_the_database(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    served.parts.metrics.done({"new_frames": 5})
+    served.parts.metrics.count(done(new_frames=5))
     _away(served, monkeypatch)
     text = served.parts.metrics.text(served.engine).decode()
     assert re.search(r"^longtake_database_up 0.0$", text, re.MULTILINE)

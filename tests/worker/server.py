@@ -1,8 +1,8 @@
-"""A server without HTTP: the slots and the watch of the real one, with the scripted worker process.
+"""A server without HTTP: the real slots and the real lease watch, with the scripted worker process.
 
-    python -m tests.worker.server <database URL> <data folder> [settings as JSON]
+    python -m tests.worker.server DATABASE_URL DATA_FOLDER [SETTINGS_AS_JSON]
 
-It says `up` once it claims, and drains upon SIGTERM.
+It prints `up` once it claims requests, and drains after SIGTERM.
 """
 
 import json
@@ -19,21 +19,24 @@ from longtake.database.connection import connect
 from longtake.database.migrate import migrate
 from longtake.settings import Settings, settings
 from longtake.storage.files import NewFile
-from longtake.worker.claims import Store
-from longtake.worker.leases import Watch
+from longtake.worker.context import Files
+from longtake.worker.leases import LeaseWatch
 from longtake.worker.slots import Slots
 
-CHILD = (sys.executable, "-S", "-E", str(Path(__file__).with_name("script_child.py")))
+WORKER = (sys.executable, "-S", "-E", str(Path(__file__).with_name("scripted_worker.py")))
 
-QUICK: dict[str, Any] = {"slots": ("cpu",), "lease_s": 1.0, "stall_s": 5.0, "cancel_grace_s": 0.3, "drain_s": 2.0}
-"""Settings under which nothing takes long."""
+QUICK: dict[str, Any] = {"slots": ("cpu",), "lease_s": 1.0, "stall_s": 60.0, "cancel_grace_s": 0.3, "drain_s": 2.0}
+"""Settings under which no test waits for long."""
 
 
-class Shelf:
-    """A store that renames into a folder; and waits after that while there is a file `slow` beside it."""
+class Folder:
+    """Stored files in a plain folder. While a file `slow` is beside the folder, a stored result is not reported."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def own_file(self, url: str, key_id: str | None) -> Path | None:
+        return None
 
     def add_result(self, request_id: str, file: NewFile, path: Path) -> str:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -46,15 +49,15 @@ class Shelf:
 
 
 class Server:
-    """What a server is made of."""
+    """The slots and the lease watch of a server. `changes` collects the ids of changed requests."""
 
     def __init__(
-        self, engine: sa.Engine, asked: Settings, command: tuple[str, ...] = CHILD, store: Store | None = None
+        self, engine: sa.Engine, chosen: Settings, command: tuple[str, ...] = WORKER, files: Files | None = None
     ) -> None:
         self.changes: list[str] = []
-        store = store or Shelf(asked.data_dir / "files")
-        self.slots = Slots(engine, asked, store, self.changes.append, command=command)
-        self.watch = Watch(engine, asked, self.changes.append, self.slots.wake)
+        files = files or Folder(chosen.data_dir / "files")
+        self.slots = Slots(engine, chosen, files, self.changes.append, command=command)
+        self.watch = LeaseWatch(engine, chosen, self.changes.append, self.slots.wake)
 
     def start(self) -> "Server":
         self.slots.start()
@@ -69,15 +72,15 @@ class Server:
 def main(url: str, folder: str, overrides: str = "{}") -> None:
     engine = connect(url)
     migrate(engine)
-    asked = settings(**QUICK | {"data_dir": Path(folder)} | json.loads(overrides))
-    server = Server(engine, asked).start()
-    terminated: list[int] = []  # an Event could not be set while this thread is about to wait for it
+    chosen = settings(**QUICK | {"data_dir": Path(folder)} | json.loads(overrides))
+    server = Server(engine, chosen).start()
+    terminated: list[int] = []  # a threading.Event could deadlock if the signal came while this thread enters its wait
     signal.signal(signal.SIGTERM, lambda number, _: terminated.append(number))
     os.write(1, b"up\n")
     while not terminated:
         time.sleep(0.02)
     server.watch.stop()
-    server.slots.drain(asked.drain_s)
+    server.slots.drain(chosen.drain_s)
 
 
 if __name__ == "__main__":

@@ -19,173 +19,181 @@ from longtake.database.tables import servers
 from longtake.queue import engine as queue
 from longtake.queue.requests import RequestRow
 from longtake.settings import settings
-from longtake.worker.leases import Lease, Sightings, Watch, boot, born
+from longtake.worker.leases import Heartbeats, Lease, LeaseWatch
+from longtake.worker.server_process import boot_id, start_ticks
 from tests.database.fixtures import Postgres
-from tests.worker.help import asked, current, eventually, submit
+from tests.worker.requests import current, eventually, submission, submit
 from tests.worker.server import QUICK
 
 Beat = namedtuple("Beat", "id beats")
 
 
-def test_a_worker_is_dead_when_its_beats_stand_still_for_a_lease() -> None:
-    seen = Sightings(lease_s=10)
-    assert seen.dead([Beat("a", 5)], 100.0) == []
-    assert seen.dead([Beat("a", 5)], 105.0) == []
-    assert seen.dead([Beat("a", 6)], 109.0) == []
-    assert seen.dead([Beat("a", 6)], 114.0) == []
-    assert seen.dead([Beat("a", 6)], 118.9) == []
-    assert seen.dead([Beat("a", 6), Beat("b", 0)], 119.0) == [Beat("a", 6)]
+def test_a_server_is_dead_when_its_heartbeats_stop_for_a_lease() -> None:
+    seen = Heartbeats(lease_s=10)
+    assert seen.expired([Beat("a", 5)], 100.0) == []
+    assert seen.expired([Beat("a", 5)], 105.0) == []
+    assert seen.expired([Beat("a", 6)], 109.0) == []
+    assert seen.expired([Beat("a", 6)], 114.0) == []
+    assert seen.expired([Beat("a", 6)], 118.9) == []
+    assert seen.expired([Beat("a", 6), Beat("b", 0)], 119.0) == [Beat("a", 6)]
 
 
-def test_a_watcher_that_could_not_look_begins_anew() -> None:
-    """It was stopped, or the database was away: nobody could beat, or none of it was seen."""
-    seen = Sightings(lease_s=10)
-    seen.dead([Beat("a", 5)], 100.0)
-    assert seen.dead([Beat("a", 5)], 200.0) == []
-    assert seen.dead([Beat("a", 5)], 205.0) == []
-    assert seen.dead([Beat("a", 5)], 210.0) == [Beat("a", 5)]
+def test_a_watcher_that_could_not_look_starts_over() -> None:
+    """It was stopped or the database was unreachable: the servers could not beat, or their beats were not seen."""
+    seen = Heartbeats(lease_s=10)
+    seen.expired([Beat("a", 5)], 100.0)
+    assert seen.expired([Beat("a", 5)], 200.0) == []
+    assert seen.expired([Beat("a", 5)], 205.0) == []
+    assert seen.expired([Beat("a", 5)], 210.0) == [Beat("a", 5)]
 
 
-def test_born_tells_processes_apart() -> None:
-    assert born(os.getpid()) == born(os.getpid())
+def test_start_ticks_tell_processes_apart() -> None:
+    assert start_ticks(os.getpid()) == start_ticks(os.getpid())
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    assert born(process.pid) not in (None, born(os.getpid()))
+    assert start_ticks(process.pid) not in (None, start_ticks(os.getpid()))
     process.kill()
-    eventually(lambda: born(process.pid) is None)  # a zombie by now
+    eventually(lambda: start_ticks(process.pid) is None)  # it is a zombie now
     process.communicate()
-    assert born(process.pid) is None
+    assert start_ticks(process.pid) is None
 
 
-def worker_rows(engine: sa.Engine) -> dict[str, Any]:
+def server_rows(engine: sa.Engine) -> dict[str, Any]:
     with engine.connect() as connection:
         return {row.id: row for row in connection.execute(sa.select(servers))}
 
 
-def add_worker(engine: sa.Engine, name: str, **facts: Any) -> None:
+def add_server(engine: sa.Engine, name: str, **facts: Any) -> None:
     values = {"host": "elsewhere", "pid": 1, "boot": "x", "born": 1, "beats": 0, "beat_at": time.time()}
     with engine.begin() as connection:
         connection.execute(sa.insert(servers).values(id=name, **values | facts))
 
 
-def watch(engine: sa.Engine, tmp_path: Path, **overrides: Any) -> tuple[Watch, list[str], list[str]]:
+def watch(engine: sa.Engine, tmp_path: Path, **overrides: Any) -> tuple[LeaseWatch, list[str], list[str]]:
     changed: list[str] = []
     woken: list[str] = []
-    asked = settings(**QUICK | {"data_dir": tmp_path} | overrides)
-    return Watch(engine, asked, changed.append, woken.append), changed, woken
+    chosen = settings(**QUICK | {"data_dir": tmp_path} | overrides)
+    return LeaseWatch(engine, chosen, changed.append, woken.append), changed, woken
 
 
-def looking(watch: Watch, until: Callable[[], Any], within_s: float = 5.0) -> None:
-    """Looks, as its thread would, until something is so."""
+def check_until(watch: LeaseWatch, condition: Callable[[], Any]) -> None:
+    """Checks the leases, as the watch's thread would, until the condition is true."""
 
-    def look() -> Any:
-        watch.look()
-        return until()
+    def check() -> Any:
+        watch.check()
+        return condition()
 
-    eventually(look, within_s)
+    eventually(check)
 
 
-def taken_by(engine: sa.Engine, worker: str, **more: Any) -> RequestRow:
-    queue.submit(engine, replace(asked(), **more))
-    row = queue.claim(engine, "default", worker)
+def claimed_by(engine: sa.Engine, server: str, **more: Any) -> RequestRow:
+    queue.submit(engine, replace(submission(), **more))
+    row = queue.claim(engine, "default", server)
     assert row is not None
     return row
 
 
 def test_a_lease_beats_and_ends(engine: sa.Engine) -> None:
     lease = Lease(engine, lease_s=0.25)
-    assert lease.worker is None
+    assert lease.server_id is None
     lease.start()
-    worker = eventually(lambda: lease.worker)
-    row = worker_rows(engine)[worker]
-    assert (row.host, row.pid, row.boot, row.born) == (socket.gethostname(), os.getpid(), boot(), born(os.getpid()))
-    eventually(lambda: worker_rows(engine)[worker].beats >= 3)
+    server = eventually(lambda: lease.server_id)
+    row = server_rows(engine)[server]
+    assert (row.host, row.pid, row.boot, row.born) == (
+        socket.gethostname(),
+        os.getpid(),
+        boot_id(),
+        start_ticks(os.getpid()),
+    )
+    eventually(lambda: server_rows(engine)[server].beats >= 3)
     lease.stop()
-    assert worker_rows(engine) == {}
+    assert server_rows(engine) == {}
 
 
-def test_a_server_taken_for_dead_goes_on_under_another_name(engine: sa.Engine) -> None:
+def test_a_server_that_was_declared_dead_goes_on_with_a_new_lease(engine: sa.Engine) -> None:
     lease = Lease(engine, lease_s=0.25)
     lease.start()
-    before = eventually(lambda: lease.worker)
+    before = eventually(lambda: lease.server_id)
     with engine.begin() as connection:
         connection.execute(sa.delete(servers))
-    eventually(lambda: lease.worker not in (None, before))
-    assert set(worker_rows(engine)) == {lease.worker}
+    eventually(lambda: lease.server_id not in (None, before))
+    assert set(server_rows(engine)) == {lease.server_id}
     lease.stop()
 
 
-def test_the_silent_are_buried_and_the_beating_live(engine: sa.Engine, tmp_path: Path) -> None:
-    add_worker(engine, "silent")
-    lost = taken_by(engine, "silent")
-    lease = Lease(engine, lease_s=0.5)
+def test_the_requests_of_silent_servers_go_back_and_those_of_beating_ones_stay(
+    engine: sa.Engine, tmp_path: Path
+) -> None:
+    add_server(engine, "silent")
+    lost = claimed_by(engine, "silent")
+    lease = Lease(engine, lease_s=2.0)
     lease.start()
-    alive = eventually(lambda: lease.worker)
-    kept = taken_by(engine, alive)
-    watcher, changed, woken = watch(engine, tmp_path, lease_s=0.5)
+    alive = eventually(lambda: lease.server_id)
+    held = claimed_by(engine, alive)
+    watcher, changed, woken = watch(engine, tmp_path, lease_s=2.0)
     started = time.monotonic()
-    looking(watcher, lambda: current(engine, lost).state == "IN_QUEUE")
-    assert time.monotonic() - started >= 0.5
+    check_until(watcher, lambda: current(engine, lost).state == "IN_QUEUE")
+    assert time.monotonic() - started >= 2.0
     assert (changed, woken) == ([lost.id], ["default"])
-    assert set(worker_rows(engine)) == {alive}
-    assert current(engine, kept).worker == alive
+    assert set(server_rows(engine)) == {alive}
+    assert current(engine, held).worker == alive
     assert current(engine, lost).attempt == 1
     lease.stop()
 
 
 @pytest.mark.parametrize("beat_at", [0.0, 4e9, -1e12])
-def test_clocks_that_jump_change_nothing(engine: sa.Engine, tmp_path: Path, beat_at: float) -> None:
-    """Whatever times stand in the rows: only that the count of beats changes keeps a worker alive."""
-    add_worker(engine, "silent", beat_at=beat_at)
-    add_worker(engine, "alive", beat_at=beat_at)
-    lost, kept = taken_by(engine, "silent"), taken_by(engine, "alive")
+def test_jumping_clocks_change_nothing(engine: sa.Engine, tmp_path: Path, beat_at: float) -> None:
+    """The times in the rows do not matter: a server lives as long as its count of heartbeats changes."""
+    add_server(engine, "silent", beat_at=beat_at)
+    add_server(engine, "alive", beat_at=beat_at)
+    lost, held = claimed_by(engine, "silent"), claimed_by(engine, "alive")
     with engine.begin() as connection:
         connection.execute(sa.update(rows_of_requests).values(created_at=beat_at, started_at=beat_at))
-    watcher, *_ = watch(engine, tmp_path, lease_s=0.3)
+    watcher, *_ = watch(engine, tmp_path, lease_s=1.0)
 
-    def beat_and_look() -> bool:
+    def beat_and_check() -> bool:
         with engine.begin() as connection:
             connection.execute(sa.update(servers).where(servers.c.id == "alive").values(beats=servers.c.beats + 1))
-        watcher.look()
+        watcher.check()
         return current(engine, lost).state == "IN_QUEUE"
 
-    eventually(beat_and_look)
-    assert current(engine, kept).state == "IN_PROGRESS"
-    assert set(worker_rows(engine)) == {"alive"}
+    eventually(beat_and_check)
+    assert current(engine, held).state == "IN_PROGRESS"
+    assert set(server_rows(engine)) == {"alive"}
 
 
-@pytest.mark.skipif(not boot(), reason="this system does not tell its boot id")
+@pytest.mark.skipif(not boot_id(), reason="this system has no boot id")
 @pytest.mark.parametrize("reused", [False, True], ids=["gone", "id given to another process"])
-def test_a_process_of_this_machine_that_is_gone_is_dead_at_once(
+def test_a_server_whose_process_on_this_machine_is_gone_is_dead_at_once(
     engine: sa.Engine, tmp_path: Path, reused: bool
 ) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     pid = os.getpid() if reused else gone.pid
-    add_worker(engine, "gone", host=socket.gethostname(), boot=boot(), pid=pid, born=1)
-    lost = taken_by(engine, "gone")
+    add_server(engine, "gone", host=socket.gethostname(), boot=boot_id(), pid=pid, born=1)
+    lost = claimed_by(engine, "gone")
     watcher, *_ = watch(engine, tmp_path, lease_s=3600)
-    watcher.look()
+    watcher.check()
     assert current(engine, lost).state == "IN_QUEUE"
 
 
-def test_process_ids_of_another_machine_or_boot_tell_nothing(engine: sa.Engine, tmp_path: Path) -> None:
+def test_process_ids_of_another_machine_or_boot_are_ignored(engine: sa.Engine, tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    add_worker(engine, "elsewhere", host="elsewhere", boot=boot(), pid=gone.pid)
-    add_worker(engine, "before", host=socket.gethostname(), boot="of before", pid=gone.pid)
+    add_server(engine, "elsewhere", host="elsewhere", boot=boot_id(), pid=gone.pid)
+    add_server(engine, "before", host=socket.gethostname(), boot="of before", pid=gone.pid)
     watcher, *_ = watch(engine, tmp_path, lease_s=3600)
-    watcher.look()
-    assert set(worker_rows(engine)) == {"elsewhere", "before"}
+    watcher.check()
+    assert set(server_rows(engine)) == {"elsewhere", "before"}
 
 
-def test_what_becomes_of_the_requests_of_the_dead(engine: sa.Engine, tmp_path: Path) -> None:
-    again, unwanted = taken_by(engine, "dead"), taken_by(engine, "dead")
-    no_retry = taken_by(engine, "dead", may_retry=False)
+def test_a_dead_server_s_requests_are_tried_again_cancelled_or_ended(engine: sa.Engine, tmp_path: Path) -> None:
+    again, unwanted = claimed_by(engine, "dead"), claimed_by(engine, "dead")
+    no_retry = claimed_by(engine, "dead", may_retry=False)
     assert queue.cancel(engine, unwanted.id) == "requested"
     folder = tmp_path / "work" / unwanted.id
     folder.mkdir(parents=True)
     watcher, changed, _ = watch(engine, tmp_path, max_attempts=2)
-    watcher.look()
+    watcher.check()
     assert current(engine, again).state == "IN_QUEUE"
     assert current(engine, unwanted).state == "CANCELLED"
     assert not folder.exists()
@@ -193,13 +201,13 @@ def test_what_becomes_of_the_requests_of_the_dead(engine: sa.Engine, tmp_path: P
     assert (ended.state, ended.status_code, ended.error_type) == ("COMPLETED", 500, "runner_server_error")
     assert sorted(changed) == sorted([again.id, unwanted.id, no_retry.id])
     queue.claim(engine, "default", "dead too")
-    watcher.look()
+    watcher.check()
     ended = current(engine, again)
     assert (ended.state, ended.error) == ("COMPLETED", "The worker died while it worked on this request, 2 times.")
 
 
-def test_what_is_not_started_in_time_is_told(engine: sa.Engine, tmp_path: Path) -> None:
-    row, _ = queue.submit(engine, replace(asked(), start_timeout_s=0.2))
+def test_a_request_that_is_not_started_in_time_ends(engine: sa.Engine, tmp_path: Path) -> None:
+    row, _ = queue.submit(engine, replace(submission(), start_timeout_s=0.2))
     watcher, changed, _ = watch(engine, tmp_path)
     watcher.start()
     eventually(lambda: changed == [row.id])
@@ -210,12 +218,12 @@ def test_what_is_not_started_in_time_is_told(engine: sa.Engine, tmp_path: Path) 
     assert ended.headers["x-fal-request-timeout-type"] == "user"
 
 
-def test_of_two_watchers_one_gives_back(engine: sa.Engine, tmp_path: Path) -> None:
+def test_only_one_of_two_watchers_returns_a_request(engine: sa.Engine, tmp_path: Path) -> None:
     for _ in range(5):
         submit(engine)
         queue.claim(engine, "default", "dead")
     both = [watch(engine, tmp_path) for _ in range(2)]
-    threads = [threading.Thread(target=watcher.look) for watcher, *_ in both]
+    threads = [threading.Thread(target=watcher.check) for watcher, *_ in both]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -224,22 +232,22 @@ def test_of_two_watchers_one_gives_back(engine: sa.Engine, tmp_path: Path) -> No
     assert len(changed) == len(set(changed)) == 5
 
 
-def test_a_server_stopped_inside_a_transaction_does_not_hold_the_others_up(
+def test_a_server_frozen_inside_a_transaction_does_not_block_the_others(
     postgres: Postgres, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Of SQLite, where such a server stops all that use the file, one cannot say the same."""
+    """On PostgreSQL only: a process that holds SQLite's write lock does block all others."""
     monkeypatch.setattr(database, "IDLE_MS", 500)
-    url = postgres.create("stopped", "migrated")
-    engine, of_the_stopped = database.connect(url), database.connect(url)
-    add_worker(engine, "stopped")
-    lost = taken_by(engine, "stopped")
-    with of_the_stopped.connect() as connection:
+    url = postgres.create("frozen", "migrated")
+    engine, of_the_frozen = database.connect(url), database.connect(url)
+    add_server(engine, "frozen")
+    lost = claimed_by(engine, "frozen")
+    with of_the_frozen.connect() as connection:
         connection.execute(sa.update(servers).values(beats=servers.c.beats))
-        connection.execute(sa.update(rows_of_requests).values(plan={"seed": 1}))  # and it is never heard of again
-        watcher, *_ = watch(engine, tmp_path, lease_s=0.3)
-        looking(watcher, lambda: current(engine, lost).state == "IN_QUEUE")
+        connection.execute(sa.update(rows_of_requests).values(plan={"seed": 1}))  # and the transaction stays open
+        watcher, *_ = watch(engine, tmp_path, lease_s=1.0)
+        check_until(watcher, lambda: current(engine, lost).state == "IN_QUEUE")
         with pytest.raises(sa.exc.DBAPIError, match="idle-in-transaction"):
             connection.commit()
     assert current(engine, lost).plan is None
     engine.dispose()
-    of_the_stopped.dispose()
+    of_the_frozen.dispose()

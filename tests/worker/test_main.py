@@ -1,214 +1,224 @@
-"""The worker's process on the embedded models, by its lines."""
+"""The real worker process on the embedded models, driven by its messages."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+from pydantic_core import to_json
 
 from longtake.endpoints import ltx2, ltx23, ltxv098
 from longtake.media.source import open_source
+from longtake.worker.messages import (
+    Cancel,
+    Done,
+    Failed,
+    FileFound,
+    FileWanted,
+    Planned,
+    Printed,
+    Proceed,
+    ProgressReport,
+    Ready,
+    Run,
+    ToServer,
+    ToWorker,
+    decode_to_server,
+    encode_to_worker,
+)
+from tests.worker.requests import PATIENCE_S
 
 CLIP = Path(__file__).parents[2] / "examples" / "clip.mp4"
-PROMPT = "a red circle moving left quickly over a green clouds background"
-SHORT = {"prompt": PROMPT, "num_frames": 41, "resolution": "480p", "first_pass_num_inference_steps": 2, "seed": 3}
-LONG = {"prompt": PROMPT, "num_frames": 73, "resolution": "480p", "seed": 3}
+OWN_URL = "http://anywhere:1/cdn/files/clip.mp4"
+"""The URL that these tests, as the server, resolve to the example clip."""
+
+VIDEO = {"video_url": OWN_URL, "start_frame_num": 24}
+"""The last nine frames of the clip."""
+
+SHORT = {
+    "prompt": "a red circle moving left quickly over a green clouds background",
+    "video": VIDEO,
+    "num_frames": 17,
+    "resolution": "480p",
+    "aspect_ratio": "1:1",
+    "first_pass_num_inference_steps": 2,
+    "seed": 3,
+}
+TWO_WINDOWS = SHORT | {"num_frames": 49}
+
+MessageT = TypeVar("MessageT", bound=ToServer)
 
 
-class Job:
-    """The process, and what it says."""
+class Worker:
+    """A worker process; this class plays its server, which finds the clip and stores every plan."""
 
-    def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", folder: Path) -> None:
         self.process, self.folder = process, folder
 
-    def ask(self, **message: Any) -> None:
+    def send(self, message: ToWorker) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(message) + "\n")
+        self.process.stdin.write(encode_to_worker(message))
         self.process.stdin.flush()
 
-    def run(
-        self, endpoint: str, body: Mapping[str, Any], plan: Mapping[str, Any] | None = None, name: str = "r"
-    ) -> None:
-        self.ask(
-            do="run",
-            id=name,
-            endpoint=endpoint,
-            body=body,
-            plan=plan,
-            folder=str(self.folder / name),
-            files=str(self.folder / "files"),
-            key_id="local",
-        )
+    def run(self, endpoint: str, body: Mapping[str, Any], plan: dict[str, Any] | None = None, name: str = "r") -> None:
+        self.send(Run(name, endpoint, to_json(body).decode(), plan, self.folder / name))
 
-    def told(self) -> dict[str, Any]:
+    def receive(self) -> ToServer:
+        """Returns the next message other than a file look-up, which is answered."""
         assert self.process.stdout is not None
-        said: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return said
-
-    def until(self, *kinds: str, **facts: Any) -> dict[str, Any]:
-        """The next message of these kinds with these facts, or the last word on the request; a plan is answered."""
         while True:
-            said = self.told()
-            if said["say"] == "plan" and "plan" not in kinds:
-                self.ask(do="go")
-            if said["say"] in ("done", "failed"):
-                assert said["say"] in kinds, said
-                return said
-            if said["say"] in kinds and facts.items() <= said.items():
-                return said
+            line = self.process.stdout.readline()
+            assert line, "the worker process ended"
+            match decode_to_server(line):
+                case FileWanted(url):
+                    self.send(FileFound(CLIP if url == OWN_URL else None))
+                case Printed(text):
+                    raise AssertionError(f"{text!r} was printed to the worker's channel")
+                case message:
+                    return message
+
+    def next(self, kind: type[MessageT], **fields: Any) -> MessageT:
+        """Returns the next message of a kind with these fields. Fails if the request ends before."""
+        while True:
+            message = self.receive()
+            if isinstance(message, kind) and all(getattr(message, name) == fields[name] for name in fields):
+                return message
+            assert not isinstance(message, Done | Failed), message
+            if isinstance(message, Planned):
+                self.send(Proceed())
+
+    def end(self) -> tuple[Done | Failed, list[ProgressReport]]:
+        """Returns the request's last message and the progress before it."""
+        reports = []
+        while True:
+            match self.receive():
+                case ProgressReport() as report:
+                    reports.append(report)
+                case Planned():
+                    self.send(Proceed())
+                case Done() | Failed() as end:
+                    return end, reports
 
 
 @contextmanager
-def job(folder: Path) -> Iterator[Job]:
+def worker(folder: Path) -> Iterator[Worker]:
     command = [sys.executable, "-m", "longtake.worker.main"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        one = Job(process, folder)
-        one.until("ready")
-        yield one
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        started = Worker(process, folder)
+        started.next(Ready)
+        yield started
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(20) in (0, -9)
+        assert process.wait(PATIENCE_S) in (0, -9)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("job")
-    (folder / "files").mkdir()
-    (folder / "files" / ("a" * 32 + ".mp4")).write_bytes(CLIP.read_bytes())
-    return folder
+def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """A worker process for all tests."""
+    with worker(tmp_path_factory.mktemp("worker")) as started:
+        yield started
 
 
-OWN = f"http://anywhere:1/cdn/files/{'a' * 32}.mp4"
-"""An address of the server's own files, which is not fetched."""
-
-
-@pytest.fixture(scope="module")
-def one(folder: Path) -> Iterator[Job]:
-    with job(folder) as one:
-        yield one
-
-
-def test_a_request_becomes_a_file_and_the_endpoint_s_answer(one: Job) -> None:
+def test_a_request_becomes_a_file_and_the_endpoint_s_response(one: Worker) -> None:
     body = {
-        "prompt": PROMPT,
-        "video_url": OWN,
+        "prompt": SHORT["prompt"],
+        "video_url": OWN_URL,
         "num_frames": 34,
-        "video_size": "square",
+        "video_size": {"width": 256, "height": 160},
+        "num_inference_steps": 8,
         "seed": 5,
         "use_multiscale": False,
     }
     one.run(ltx23.ENDPOINT.id, body, name="av")
-    plan = one.until("plan")["plan"]
-    assert plan["seed"] == 5
-    one.ask(do="go")
-    assert one.until("progress", stage="sampling")["message"].startswith("Sampling new frames")
-    done = one.until("done", "failed")
-    assert done["say"] == "done", done
-    with open_source(Path(done["file"])) as file:
-        assert (file.facts.width, file.facts.height, file.facts.num_frames) == (512, 512, 33 + 9)
+    assert one.next(Planned).plan["seed"] == 5
+    one.send(Proceed())
+    assert one.next(ProgressReport, stage="sampling").sentence.startswith("Sampling new frames")
+    done = one.next(Done)
+    with open_source(done.path) as file:
+        assert (file.facts.width, file.facts.height, file.facts.num_frames) == (256, 160, 33 + 9)
         assert file.facts.sound is not None
-    ltx2.Response.model_validate(done["response"])
-    assert done["response"]["seed"] == 5
-    assert Decimal(done["billable_units"]) == 9, "512 x 512 x 34 pixels in begun megapixels"
-    assert Decimal(done["price_usd"]) == 9 * Decimal("0.001605")
-    assert done["new_frames"] == 9
-    assert done["timings"]["sampling"] > 0
-    assert done["timings"]["inference_time"] >= done["timings"]["sampling"]
+    ltx2.Response.model_validate(done.response)
+    assert done.response["seed"] == 5
+    assert done.billable_units == 2, "256 x 160 x 34 pixels in begun megapixels"
+    assert done.price_usd == 2 * Decimal("0.001605")
+    assert done.new_frames == 9
+    assert done.timings["sampling"] > 0
+    assert done.timings["inference_time"] >= done.timings["sampling"]
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "type", "loc"),
+    ("video", "status", "type", "loc"),
     [
-        (
-            {"video": {"video_url": "http://127.0.0.1:1/x.mp4"}},
-            422,
-            "file_download_error",
-            ["body", "video", "video_url"],
-        ),
-        ({"video": {"video_url": "data:video/mp4;base64,aGVsbG8="}}, 422, "unsupported_video_format", None),
-        (
-            {"video": {"video_url": OWN, "start_frame_num": 40}},
-            422,
-            "value_error",
-            ["body", "video", "start_frame_num"],
-        ),
-        ({"video": {"video_url": "/etc/hostname"}}, 422, "value_error", ["body", "video", "video_url"]),
+        ({"video_url": "http://127.0.0.1:1/x.mp4"}, 422, "file_download_error", ["body", "video", "video_url"]),
+        ({"video_url": "data:video/mp4;base64,aGVsbG8="}, 422, "unsupported_video_format", None),
+        ({"video_url": OWN_URL, "start_frame_num": 40}, 422, "value_error", ["body", "video", "start_frame_num"]),
+        ({"video_url": "/etc/hostname"}, 422, "value_error", ["body", "video", "video_url"]),
     ],
 )
-def test_what_cannot_be_done_is_told_and_the_next_goes_on(
-    one: Job, body: dict[str, Any], status: int, type: str, loc: list[str] | None
+def test_a_request_that_cannot_be_done_fails_and_the_worker_goes_on(
+    one: Worker, video: dict[str, Any], status: int, type: str, loc: list[str] | None
 ) -> None:
-    one.run(ltxv098.ENDPOINT.id, {"prompt": PROMPT} | body, name=f"bad-{type}-{len(str(body))}")
-    failed = one.until("done", "failed")
-    assert (failed["say"], failed["status"], failed["error_type"]) == ("failed", status, type)
-    assert loc in (None, failed["body"]["detail"][0]["loc"])
-    assert failed["body"]["detail"][0]["msg"] == failed["error"]
+    one.run(ltxv098.ENDPOINT.id, SHORT | {"video": video}, name=f"bad-{type}-{len(str(video))}")
+    failed = one.next(Failed)
+    assert (failed.status, failed.error_type) == (status, type)
+    assert loc in (None, failed.body["detail"][0]["loc"])
+    assert failed.body["detail"][0]["msg"] == failed.error
 
 
-def test_a_cancel_is_heard_within_a_step_and_counts_for_its_request_alone(one: Job) -> None:
-    one.ask(do="cancel", id="another")
-    one.run(ltxv098.ENDPOINT.id, LONG | {"video": {"video_url": OWN}}, name="cancelled")
-    heard = one.until("progress", stage="sampling")
-    one.ask(do="cancel", id="cancelled")
-    steps = 0
-    while (said := one.told())["say"] == "progress":
-        steps += 1
-    assert (said["say"], said["status"], said["error_type"]) == ("failed", 499, "client_cancelled")
-    assert steps < 12, heard  # of 24: those that were said before the cancel came, and one
+def test_a_cancellation_stops_its_request_alone_within_a_step(one: Worker) -> None:
+    one.send(Cancel("another"))
+    one.run(ltxv098.ENDPOINT.id, TWO_WINDOWS | {"first_pass_num_inference_steps": 12}, name="cancelled")
+    one.next(ProgressReport, stage="sampling")
+    one.send(Cancel("cancelled"))
+    end, reports = one.end()
+    assert isinstance(end, Failed)
+    assert (end.status, end.error_type) == (499, "client_cancelled")
+    assert all(report.stage == "sampling" for report in reports), "the sampling of two windows has 24 steps"
 
 
-def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(one: Job, folder: Path) -> None:
-    body = LONG | {"video": {"video_url": OWN}}
-    one.run(ltxv098.ENDPOINT.id, body, name="whole")
-    plan = one.until("plan")["plan"]
+def test_a_killed_request_is_resumed_to_the_same_bytes(one: Worker) -> None:
+    one.run(ltxv098.ENDPOINT.id, TWO_WINDOWS, name="whole")
+    plan = one.next(Planned).plan
     assert len(plan["windows"]) > 1
-    one.ask(do="go")
-    whole = one.until("done")
-    with job(folder) as other:
-        other.run(ltxv098.ENDPOINT.id, body, name="killed")
-        other.until("progress", stage="sampling", window=2)
+    one.send(Proceed())
+    whole = one.next(Done)
+    with worker(one.folder) as other:
+        other.run(ltxv098.ENDPOINT.id, TWO_WINDOWS, name="killed")
+        other.next(ProgressReport, stage="sampling", window=2)
         other.process.kill()
         other.process.wait()
-    with job(folder) as other:
-        other.run(ltxv098.ENDPOINT.id, body, plan, name="killed")
-        windows = set()
-        while (said := other.told())["say"] == "progress":
-            if said["stage"] == "sampling":
-                windows.add(said["window"])
-        assert said["say"] == "done", said
-    assert 1 not in windows
-    assert Path(said["file"]).read_bytes() == Path(whole["file"]).read_bytes()
-    assert len(list((folder / "killed").glob("steps-*"))) == 1
+    one.run(ltxv098.ENDPOINT.id, TWO_WINDOWS, plan, name="killed")
+    resumed, reports = one.end()
+    assert isinstance(resumed, Done), resumed
+    assert 1 not in {report.window for report in reports if report.stage == "sampling"}
+    assert resumed.path.read_bytes() == whole.path.read_bytes()
+    assert len(list((one.folder / "killed").glob("steps-*"))) == 1
 
 
 @pytest.mark.parametrize("form", [{"form": 1}, {"family": "another"}, {"form": None}])
-def test_a_stored_plan_of_another_form_is_planned_anew(one: Job, form: dict[str, Any]) -> None:
-    body = {**SHORT, "video": {"video_url": OWN}}
-    one.run(ltxv098.ENDPOINT.id, body, name="first")
-    plan = one.until("plan")["plan"]
-    one.ask(do="cancel", id="first")
-    one.until("failed")
+def test_a_stored_plan_of_another_version_is_planned_again(one: Worker, form: dict[str, Any]) -> None:
+    one.run(ltxv098.ENDPOINT.id, SHORT, name="first")
+    plan = one.next(Planned).plan
+    one.send(Cancel("first"))
+    one.next(Failed)
     name = f"later-{next(iter(form))}"
-    one.run(ltxv098.ENDPOINT.id, body, plan | form, name=name)
-    again = one.until("plan", "done", "failed")
-    assert (again["say"], again["plan"]) == ("plan", plan), "told to the server once more, to be stored"
-    one.ask(do="go")
-    assert one.until("done", "failed")["say"] == "done"
+    one.run(ltxv098.ENDPOINT.id, SHORT, plan | form, name=name)
+    assert one.next(Planned).plan == plan, "the server has to store it again"
+    one.send(Proceed())
+    one.next(Done)
 
 
-def test_another_plan_does_not_go_on_from_the_steps_of_the_first(one: Job, folder: Path) -> None:
-    body = {**SHORT, "video": {"video_url": OWN}}
+def test_a_different_plan_does_not_resume_from_the_steps_of_the_first(one: Worker) -> None:
     for seed in (3, 4):
-        one.run(ltxv098.ENDPOINT.id, body | {"seed": seed}, name="twice")
-        assert one.until("progress", "done", "failed", stage="sampling")["say"] == "progress"
-        assert one.until("done", "failed")["response"]["seed"] == seed
-    assert len(list((folder / "twice").glob("steps-*"))) == 2
-    one.run(ltxv098.ENDPOINT.id, body | {"seed": 4}, name="twice")
-    while (said := one.until("progress", "done", "failed"))["say"] == "progress":
-        assert said["stage"] != "sampling", "the same plan goes on from its finished steps"
-    assert said["say"] == "done"
+        one.run(ltxv098.ENDPOINT.id, SHORT | {"seed": seed}, name="twice")
+        one.next(ProgressReport, stage="sampling")
+        assert one.next(Done).response["seed"] == seed
+    assert len(list((one.folder / "twice").glob("steps-*"))) == 2
+    one.run(ltxv098.ENDPOINT.id, SHORT | {"seed": 4}, name="twice")
+    end, reports = one.end()
+    assert isinstance(end, Done)
+    assert not any(report.stage == "sampling" for report in reports), "the same plan resumes from its finished steps"

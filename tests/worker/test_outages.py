@@ -1,10 +1,11 @@
-"""When the database or a disk fails under the slots: nothing that is ready is lost, nothing is done twice."""
+"""The database or a disk fails while slots work: no finished result is lost, none is made twice."""
 
 import errno
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from longtake.queue import engine as queue
 from longtake.queue.requests import RequestRow
 from longtake.settings import settings
 from longtake.storage.files import FileStore, NewFile
+from longtake.worker.context import Files
 from tests.database.fixtures import Postgres, on_sqlite
-from tests.worker.help import asked, current, end_of, eventually, lines_of, submit
+from tests.worker.requests import PATIENCE_S, current, effects_of, end_of, eventually, submission, submit
 from tests.worker.server import QUICK, Server
 
 
@@ -27,8 +29,8 @@ from tests.worker.server import QUICK, Server
 def serve(engine: sa.Engine, tmp_path: Path) -> Iterator[Callable[..., Server]]:
     started: list[Server] = []
 
-    def start(store: Any = None, **overrides: Any) -> Server:
-        server = Server(engine, settings(**QUICK | {"data_dir": tmp_path} | overrides), store=store)
+    def start(files: Files | None = None, **overrides: Any) -> Server:
+        server = Server(engine, settings(**QUICK | {"data_dir": tmp_path} | overrides), files=files)
         started.append(server.start())
         return server
 
@@ -37,9 +39,13 @@ def serve(engine: sa.Engine, tmp_path: Path) -> Iterator[Callable[..., Server]]:
         server.stop()
 
 
+def has_more_than(effects: Path, made: int) -> bool:
+    return len(effects_of(effects, "made")) > made
+
+
 def test_the_database_is_restarted_under_load(postgres: Postgres, tmp_path: Path) -> None:
     engine = connect(postgres.create("restarted", "migrated"))
-    server = Server(engine, settings(**QUICK | {"data_dir": tmp_path, "slots": ("cpu", "cpu"), "lease_s": 10})).start()
+    server = Server(engine, settings(**QUICK | {"data_dir": tmp_path, "slots": ("cpu", "cpu"), "lease_s": 120})).start()
     effects = tmp_path / "effects"
     rows = [submit(engine, windows=2, window_s=0.02, effects=str(effects)) for _ in range(40)]
     submitted: list[RequestRow] = []
@@ -57,23 +63,22 @@ def test_the_database_is_restarted_under_load(postgres: Postgres, tmp_path: Path
     client.start()
     try:
         for how in ("fast", "immediate"):
-            eventually(lambda: lines_of(effects, "made"))
+            eventually(partial(has_more_than, effects, len(effects_of(effects, "made"))))
             postgres.control("-m", how, "restart")
-            time.sleep(0.2)
     finally:
         done.set()
         client.join()
-    ended = [end_of(engine, row, within_s=20) for row in (*rows, *submitted)]
+    ended = [end_of(engine, row, within_s=2 * PATIENCE_S) for row in (*rows, *submitted)]
     server.stop()
     assert {(row.state, row.status_code) for row in ended} == {("COMPLETED", 200)}
-    made = [name for _, name, _ in lines_of(effects, "made")]
-    assert sorted(made) == sorted(set(made))  # none twice
-    assert {row.id for row in ended} <= set(made)  # a submit whose answer was lost may be there too
+    made = [name for _, name, _ in effects_of(effects, "made")]
+    assert sorted(made) == sorted(set(made))  # none is made twice
+    assert {row.id for row in ended} <= set(made)  # a submission whose reply was lost may be there too
     engine.dispose()
 
 
-def full(engine: sa.Engine) -> Callable[[], None]:
-    """From now on the database's disk has no room for outcomes; what makes room again."""
+def fill_disk(engine: sa.Engine) -> Callable[[], None]:
+    """Leaves no room for outcomes on the database's disk. Returns a function that makes room again."""
     if engine.dialect.name == "postgresql":
         with engine.begin() as connection:
             connection.exec_driver_sql(
@@ -109,27 +114,30 @@ def test_an_outcome_waits_until_the_database_has_room(
     engine: sa.Engine, serve: Callable[..., Server], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     effects = tmp_path / "effects"
-    row = submit(engine, window_s=0.3, effects=str(effects), more={"long": "x" * 300_000})
+    (tmp_path / "slow").touch()  # holds the outcome back until the disk is full
+    row = submit(engine, effects=str(effects), more={"long": "x" * 300_000})
     other = submit(engine, effects=str(effects))
     server = serve()
-    eventually(lambda: queue.log_lines(engine, row.id))
-    free = full(engine)
-    eventually(lambda: lines_of(effects, "made"))
+    eventually(lambda: (tmp_path / "files" / f"{row.id}-result.mp4").exists())
+    free = fill_disk(engine)
+    (tmp_path / "slow").unlink()
     eventually(lambda: "full" in caplog.text or "No space" in caplog.text)
-    time.sleep(0.3)
     assert current(engine, row).state == "IN_PROGRESS"
-    assert server.slots.states()[0][2] == "busy"
+    assert server.slots.states()[0].state == "busy"
     free()
     ended = end_of(engine, row)
-    assert (ended.status_code, ended.attempt, len(lines_of(effects, "made", row.id))) == (200, 1, 1)
+    assert (ended.status_code, ended.attempt, len(effects_of(effects, "made", row.id))) == (200, 1, 1)
     assert end_of(engine, other).status_code == 200
 
 
-class FullShelf:
-    """A store on a disk that has no room for a while."""
+class FullFolder:
+    """Stored files on a disk that has no room for the first three results."""
 
     def __init__(self) -> None:
         self.tries = 0
+
+    def own_file(self, url: str, key_id: str | None) -> Path | None:
+        return None
 
     def add_result(self, request_id: str, file: NewFile, path: Path) -> str:
         self.tries += 1
@@ -141,13 +149,13 @@ class FullShelf:
 
 @on_sqlite
 def test_a_file_waits_until_the_disk_has_room(engine: sa.Engine, serve: Callable[..., Server]) -> None:
-    store = FullShelf()
-    serve(store)
+    folder = FullFolder()
+    serve(folder)
     ended = end_of(engine, submit(engine))
-    assert (ended.status_code, store.tries) == (200, 4)
+    assert (ended.status_code, folder.tries) == (200, 4)
 
 
-def test_a_claim_whose_answer_is_lost_is_put_back(
+def test_a_claim_whose_reply_is_lost_is_returned_to_the_queue(
     engine: sa.Engine, serve: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim = queue.claim
@@ -166,12 +174,10 @@ def test_a_claim_whose_answer_is_lost_is_put_back(
     serve()
     ended = end_of(engine, row)
     assert lost == [row.id]
-    assert (ended.status_code, ended.attempt, len(lines_of(effects, "began"))) == (200, 1, 1)
+    assert (ended.status_code, ended.attempt, len(effects_of(effects, "began"))) == (200, 1, 1)
 
 
-def test_an_outcome_that_cannot_be_stored_is_an_error_not_the_end_of_the_slot(
-    engine: sa.Engine, serve: Callable[..., Server]
-) -> None:
+def test_an_outcome_that_cannot_be_stored_is_an_error(engine: sa.Engine, serve: Callable[..., Server]) -> None:
     serve()
     ended = end_of(engine, submit(engine, more={"ratio": float("nan")}))
     assert (ended.status_code, ended.error_type) == (500, "internal_error")
@@ -180,39 +186,42 @@ def test_an_outcome_that_cannot_be_stored_is_an_error_not_the_end_of_the_slot(
     assert end_of(engine, submit(engine)).status_code == 200
 
 
-def test_a_line_that_no_database_takes_is_mended(engine: sa.Engine, serve: Callable[..., Server]) -> None:
+def test_a_log_line_that_no_database_can_store_is_mended(engine: sa.Engine, serve: Callable[..., Server]) -> None:
     serve()
     row = submit(engine, lines=["a \0 in it", "half a \ud83d character"])
     assert end_of(engine, row).status_code == 200
-    assert [line.message for line in queue.log_lines(engine, row.id)][:2] == ["a  in it", "half a ? character"]
+    lines = [line.message for line in queue.log_lines(engine, row.id)]
+    assert lines[:2] == ["a  in it", "half a \ufffd\ufffd\ufffd character"]
 
 
-def test_no_database_at_the_start(postgres: Postgres, tmp_path: Path) -> None:
+def test_a_server_starts_without_its_database(
+    postgres: Postgres, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     url = postgres.create("late", "migrated")
     engine = connect(url)
-    row, _ = queue.submit(engine, asked())
+    row, _ = queue.submit(engine, submission())
     postgres.control("-m", "fast", "stop")
     server = Server(engine, settings(**QUICK | {"data_dir": tmp_path})).start()
-    time.sleep(0.3)
+    eventually(lambda: "The lease was not renewed" in caplog.text)
     postgres.control("start")
     assert end_of(engine, row).status_code == 200
     server.stop()
     engine.dispose()
 
 
-def test_the_real_store_survives_a_database_that_fails_as_it_keeps(
+def test_the_real_file_store_survives_a_database_that_fails_as_it_stores(
     engine: sa.Engine, serve: Callable[..., Server], tmp_path: Path
 ) -> None:
-    """The commit of a file's row fails when the file is in its place already."""
+    """The commit of a file's row fails after the file was moved to its place."""
     failures = [2]
 
     def fail(connection: sa.Connection) -> None:
-        if failures[0] and connection.info.get("keeps"):
+        if failures[0] and connection.info.get("stores_a_file"):
             failures[0] -= 1
             raise sa.exc.OperationalError("COMMIT", {}, Exception("disk I/O error"))
 
     def notice(connection: sa.Connection, *words: Any) -> None:
-        connection.info["keeps"] = "INSERT INTO files" in words[1]
+        connection.info["stores_a_file"] = "INSERT INTO files" in words[1]
 
     event.listen(engine, "before_cursor_execute", notice)
     event.listen(engine, "commit", fail)
@@ -221,7 +230,7 @@ def test_the_real_store_survives_a_database_that_fails_as_it_keeps(
     ended = end_of(engine, row)
     assert (ended.status_code, failures[0]) == (200, 0)
     with engine.connect() as connection:
-        (kept,) = connection.execute(sa.select(files)).all()
-    assert kept.request_id == row.id
-    assert (tmp_path / "files" / kept.key).read_text() == str((ended.plan or {})["seed"])
-    assert json.loads(ended.output or b"")["video"]["url"].endswith(kept.key)
+        (stored,) = connection.execute(sa.select(files)).all()
+    assert stored.request_id == row.id
+    assert (tmp_path / "files" / stored.key).read_text() == str((ended.plan or {})["seed"])
+    assert json.loads(ended.output or b"")["video"]["url"].endswith(stored.key)

@@ -1,36 +1,39 @@
-import json
 import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from queue import SimpleQueue
+from typing import TypeVar
 
 import pytest
 
-from longtake.worker.leases import born
-from longtake.worker.process import Child, Message
-from tests.worker.help import eventually
+from longtake.worker.messages import Cancel, Died, FromProcess, Planned, Printed, Ready, Run
+from longtake.worker.process import WorkerProcess
+from longtake.worker.server_process import start_ticks
+from tests.worker.requests import PATIENCE_S, eventually
 
 ECHO = """
-import json, sys
+import json, os, subprocess, sys, time
+def plan(**facts): print(json.dumps({"type": "planned", "plan": facts}), flush=True)
 for line in sys.stdin:
     message = json.loads(line)
-    if message["do"] == "print":
-        print("a library speaks", flush=True)
-    elif message["do"] == "length":
-        print(json.dumps({"say": "length", "length": len(message["body"])}), flush=True)
-    elif message["do"] == "spawn":
-        import subprocess
-        other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-        print(json.dumps({"say": "spawned", "pid": other.pid}), flush=True)
-    elif message["do"] == "silent":
-        import os, time
-        os.close(1); time.sleep(60)
-    elif message["do"] == "exit":
-        sys.exit(7)
+    match message["type"], message.get("request_id"):
+        case "run", _:
+            plan(length=len(message["body"]))
+        case _, "print":
+            print("a library speaks", flush=True)
+        case _, "spawn":
+            plan(pid=subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"]).pid)
+        case _, "silent":
+            os.close(1); time.sleep(3600)
+        case _, "exit":
+            sys.exit(7)
 """
+"""A process that answers a request with the length of its body. The ids of cancelled requests are commands to it."""
 
-Mail = SimpleQueue[Message]
+Mail = SimpleQueue[FromProcess]
+MessageT = TypeVar("MessageT")
 
 
 @pytest.fixture
@@ -38,67 +41,81 @@ def mail() -> Mail:
     return SimpleQueue()
 
 
+def start(mail: Mail, code: str) -> WorkerProcess:
+    return WorkerProcess([sys.executable, "-c", code], os.environ, lambda _, message: mail.put(message))
+
+
 @pytest.fixture
-def child(mail: Mail) -> Iterator[Child]:
-    child = Child([sys.executable, "-c", ECHO], os.environ, lambda _, message: mail.put(message))
-    yield child
-    child.kill()
-    assert child.ended(within_s=5)
+def process(mail: Mail) -> Iterator[WorkerProcess]:
+    process = start(mail, ECHO)
+    yield process
+    process.kill()
+    assert process.has_ended(within_s=PATIENCE_S)
 
 
-def ask(child: Child, do: str, **facts: object) -> None:
-    child.send(json.dumps({"do": do, **facts}).encode())
+def receive(mail: Mail) -> FromProcess:
+    return mail.get(timeout=PATIENCE_S)
 
 
-def test_a_long_message_arrives_whole(child: Child, mail: Mail) -> None:
-    ask(child, "length", body="x" * 3_000_000)
-    assert mail.get(timeout=10) == {"say": "length", "length": 3_000_000}
+def run_of(length: int) -> Run:
+    return Run("r", "fal-ai/some/endpoint", "x" * length, None, Path("/nowhere"))
 
 
-def test_sending_does_not_wait_for_a_child_that_does_not_read(mail: Mail) -> None:
-    child = Child([sys.executable, "-c", "import time; time.sleep(60)"], os.environ, lambda _, said: mail.put(said))
+def test_a_long_message_arrives_whole(process: WorkerProcess, mail: Mail) -> None:
+    process.send(run_of(3_000_000))
+    assert receive(mail) == Planned({"length": 3_000_000})
+
+
+def test_sending_does_not_wait_for_a_process_that_does_not_read(mail: Mail) -> None:
+    process = start(mail, "import time; time.sleep(3600)")
     for _ in range(10):
-        ask(child, "length", body="x" * 1_000_000)
-    child.kill()
-    assert mail.get(timeout=5) == {"say": "died", "how": "SIGKILL"}
+        process.send(run_of(1_000_000))
+    process.kill()
+    assert receive(mail) == Died("SIGKILL")
 
 
-def test_what_is_printed_is_a_line_of_the_log(child: Child, mail: Mail) -> None:
-    ask(child, "print")
-    assert mail.get(timeout=10) == {"say": "log", "level": "STDOUT", "message": "a library speaks"}
+def test_a_printed_line_is_received_as_text(process: WorkerProcess, mail: Mail) -> None:
+    process.send(Cancel("print"))
+    assert receive(mail) == Printed("a library speaks")
 
 
-def test_it_ends_when_its_input_does(child: Child, mail: Mail) -> None:
-    child.close()
-    assert mail.get(timeout=10) == {"say": "died", "how": "exit status 0"}
+def test_a_process_ends_when_its_input_is_closed(process: WorkerProcess, mail: Mail) -> None:
+    process.close()
+    assert receive(mail) == Died("exit status 0")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
-def test_death_is_told_by_its_name(child: Child, mail: Mail, number: signal.Signals) -> None:
-    os.kill(child.pid, number)
-    assert mail.get(timeout=10) == {"say": "died", "how": number.name}
+def test_death_by_a_signal_is_reported_by_its_name(process: WorkerProcess, mail: Mail, number: signal.Signals) -> None:
+    os.kill(process.pid, number)
+    assert receive(mail) == Died(number.name)
 
 
-def test_the_exit_status_is_told(child: Child, mail: Mail) -> None:
-    ask(child, "exit")
-    assert mail.get(timeout=10) == {"say": "died", "how": "exit status 7"}
+def test_the_exit_status_is_reported(process: WorkerProcess, mail: Mail) -> None:
+    process.send(Cancel("exit"))
+    assert receive(mail) == Died("exit status 7")
 
 
-def test_one_that_closes_its_output_is_killed(child: Child, mail: Mail) -> None:
-    ask(child, "silent")
-    assert mail.get(timeout=10) == {"say": "died", "how": "SIGKILL"}
+def test_a_process_that_closes_its_output_is_killed(process: WorkerProcess, mail: Mail) -> None:
+    process.send(Cancel("silent"))
+    assert receive(mail) == Died("SIGKILL")
 
 
-def test_killing_it_kills_what_it_started(child: Child, mail: Mail) -> None:
-    ask(child, "spawn")
-    pid = mail.get(timeout=10)["pid"]
-    child.kill()
-    assert mail.get(timeout=5)["say"] == "died"
-    eventually(lambda: born(pid) is None)
+def test_killing_a_process_kills_what_it_started(process: WorkerProcess, mail: Mail) -> None:
+    process.send(Cancel("spawn"))
+    message = receive(mail)
+    assert isinstance(message, Planned)
+    process.kill()
+    assert isinstance(receive(mail), Died)
+    eventually(lambda: start_ticks(message.plan["pid"]) is None)
 
 
-def test_sending_to_a_dead_child_does_nothing(child: Child, mail: Mail) -> None:
-    child.kill()
-    assert mail.get(timeout=5)["say"] == "died"
-    ask(child, "print")
-    child.kill()
+def test_sending_to_a_dead_process_does_nothing(process: WorkerProcess, mail: Mail) -> None:
+    process.kill()
+    assert receive(mail) == Died("SIGKILL")
+    process.send(Cancel("print"))
+    process.kill()
+
+
+def test_messages_are_received_in_order(mail: Mail) -> None:
+    start(mail, """print('{"type": "ready"}'); print("a"); print("b")""")
+    assert [receive(mail) for _ in range(4)] == [Ready(), Printed("a"), Printed("b"), Died("exit status 0")]

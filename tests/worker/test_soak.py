@@ -1,6 +1,6 @@
 """Many requests while servers and worker processes are killed at random: none is lost, none has two outcomes.
 
-python -m pytest tests/queue/test_soak.py -m soak
+python -m pytest tests/worker/test_soak.py -m soak
 """
 
 import os
@@ -20,14 +20,14 @@ import sqlalchemy as sa
 from longtake.queue import engine as queue
 from longtake.queue.requests import RequestRow
 from longtake.settings import settings
-from longtake.worker.leases import born
-from tests.worker.help import another_server, asked, eventually, lines_of
+from longtake.worker.server_process import start_ticks
+from tests.worker.requests import PATIENCE_S, another_server, effects_of, eventually, submission
 from tests.worker.server import QUICK, Server
 
 
 @dataclass
 class Killer:
-    """Kills a server or a worker process every now and then, and starts servers anew."""
+    """Kills servers and worker processes at random moments, and starts new servers."""
 
     url: str
     folder: Path
@@ -47,8 +47,8 @@ class Killer:
                 self.end(server)
 
     def kill_worker(self) -> None:
-        pids = {int(pid) for _, _, pid in lines_of(self.effects, "began")[-6:]}
-        alive = [pid for pid in pids if born(pid) is not None]
+        pids = {int(pid) for _, _, pid in effects_of(self.effects, "began")[-6:]}
+        alive = [pid for pid in pids if start_ticks(pid) is not None]
         if alive:
             with suppress(ProcessLookupError):
                 os.kill(self.chance.choice(alive), signal.SIGKILL)
@@ -58,11 +58,11 @@ class Killer:
         how = signal.SIGTERM if self.killed["SIGKILL"] and self.chance.random() < 0.3 else signal.SIGKILL
         server.send_signal(how)
         self.killed[how.name] += 1
-        server.wait(timeout=30)
+        server.wait(timeout=PATIENCE_S)
 
 
 def soak(engine: sa.Engine, url: str, folder: Path, number: int, within_s: float, every_s: float) -> str:
-    """Submits so many, has them carried out under fire, and counts."""
+    """Submits `number` requests, has them carried out while two killers are at work, and counts the outcomes."""
     chance = random.Random(number)
     effects = folder / "effects"
     killers = [Killer(url, folder, effects, random.Random(seed), every_s) for seed in range(2)]
@@ -75,12 +75,13 @@ def soak(engine: sa.Engine, url: str, folder: Path, number: int, within_s: float
     try:
         for i in range(number):
             windows, window_s = chance.randint(1, 4), chance.choice([0.0, 0.02, 0.06])
-            body = asked(effects=str(effects), i=i, windows=windows, window_s=window_s)
+            body = submission(effects=str(effects), i=i, windows=windows, window_s=window_s)
             rows.append(queue.submit(engine, body)[0])
             if chance.random() < 0.05:
                 unwanted = chance.choice(rows).id
                 if queue.cancel(engine, unwanted) != "ended":
                     cancelled.add(unwanted)
+        eventually(lambda: has_killed_both(killers))
         while time.monotonic() - started < within_s and open_requests(engine) > number // 5:
             time.sleep(0.2)
     finally:
@@ -90,9 +91,14 @@ def soak(engine: sa.Engine, url: str, folder: Path, number: int, within_s: float
             thread.join()
     last = Server(engine, settings(**QUICK | {"data_dir": folder, "slots": ("cpu", "cpu"), "max_attempts": 1000}))
     last.start()
-    eventually(lambda: open_requests(engine) == 0, within_s)
+    eventually(lambda: open_requests(engine) == 0, within_s + PATIENCE_S)
     last.stop()
     return count(engine, folder, rows, cancelled, killers, time.monotonic() - started)
+
+
+def has_killed_both(killers: list[Killer]) -> bool:
+    """True if at least one server and one worker process were killed."""
+    return all(any(killer.killed[kind] for killer in killers) for kind in ("worker", "SIGKILL"))
 
 
 def open_requests(engine: sa.Engine) -> int:
@@ -108,10 +114,10 @@ def count(
 ) -> str:
     effects = folder / "effects"
     ended = {row.id: queue.get(engine, row.id) for row in rows}
-    made = Counter(name for _, name, _ in lines_of(effects, "made"))
-    windows = Counter((name, window) for _, name, window in lines_of(effects, "window"))
+    made = Counter(name for _, name, _ in effects_of(effects, "made"))
+    windows = Counter((name, window) for _, name, window in effects_of(effects, "window"))
     seeds: dict[str, set[str]] = {}
-    for _, name, seed in lines_of(effects, "made"):
+    for _, name, seed in effects_of(effects, "made"):
         seeds.setdefault(name, set()).add(seed)
     killed: Counter[str] = sum((killer.killed for killer in killers), Counter())
     completed = [row for row in ended.values() if row is not None and row.state == "COMPLETED"]
@@ -123,19 +129,21 @@ def count(
         f" windows made again: {sum(windows.values()) - len(windows)}"
     )
     assert all(row is not None and row.has_ended for row in ended.values()), result
-    assert all(row.status_code == 200 and made[row.id] for row in completed), result  # none lost
+    assert all(row.status_code == 200 and made[row.id] for row in completed), result  # none is lost
     assert {row.id for row in ended.values() if row and row.state == "CANCELLED"} <= cancelled, result
-    assert all(len(of_one) == 1 for of_one in seeds.values()), result  # the same again, if at all
+    assert all(len(of_one) == 1 for of_one in seeds.values()), result  # a result that was made twice is the same
     assert len(list((folder / "files").iterdir())) >= len(completed), result
     assert killed["worker"], result
     assert killed["SIGKILL"], result
     return result
 
 
-def test_nothing_is_lost_under_fire(database_url: str, engine: sa.Engine, tmp_path: Path) -> None:
+def test_no_request_is_lost_while_servers_are_killed(database_url: str, engine: sa.Engine, tmp_path: Path) -> None:
     print(soak(engine, database_url, tmp_path, number=60, within_s=8, every_s=0.4))
 
 
 @pytest.mark.soak
-def test_nothing_of_a_thousand_is_lost_under_fire(database_url: str, engine: sa.Engine, tmp_path: Path) -> None:
+def test_no_request_of_a_thousand_is_lost_while_servers_are_killed(
+    database_url: str, engine: sa.Engine, tmp_path: Path
+) -> None:
     print(soak(engine, database_url, tmp_path, number=1000, within_s=600, every_s=1.0))

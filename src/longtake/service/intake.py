@@ -21,9 +21,9 @@ from longtake.service import body
 from longtake.service.auth import caller_of
 from longtake.service.errors import ModelFailed, RequestFailed
 from longtake.service.parts import Parts
+from longtake.settings import DEFAULT_POOL
 from longtake.storage import lifecycle
 
-DEFAULT_POOL = "default"
 LARGE = 64 * 1024
 """Bodies above this are read beside the event loop."""
 

@@ -29,9 +29,9 @@ from longtake.service.tls import Tls
 from longtake.settings import Settings
 from longtake.storage.files import FileStore
 from longtake.storage.sweeper import Sweeper
-from longtake.worker.leases import Watch
+from longtake.worker.leases import LeaseWatch
+from longtake.worker.messages import Done
 from longtake.worker.metrics import Metrics
-from longtake.worker.process import Message
 from longtake.worker.slots import Slots
 
 KEEP_ALIVE_S = 75
@@ -82,13 +82,13 @@ def run(
     metrics = Metrics()
     deliverer = Deliverer(engine, settings, Signer(settings.data_dir))
 
-    def on_done(message: Message) -> None:
-        metrics.done(message)
+    def on_done(done: Done) -> None:
+        metrics.count(done)
         deliverer.wake()
 
     slots = Slots(engine, settings, store, board.mark_changed, on_done=on_done)
     metrics.slots = slots.states
-    watch = Watch(engine, settings, board.mark_changed, slots.wake)
+    watch = LeaseWatch(engine, settings, board.mark_changed, slots.wake)
     parts = Parts(settings, engine, board, store, Keys(engine), slots.cancel, slots.wake, metrics=metrics)
     check(parts)
     app = application(parts)

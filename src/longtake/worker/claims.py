@@ -1,84 +1,60 @@
-"""What the slots of one server share, and the lock under which they claim."""
+"""The requests that the slots of one server have claimed."""
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 import sqlalchemy as sa
 
 from longtake.queue import engine as queue
 from longtake.queue.requests import RequestRow
-from longtake.settings import Settings
-from longtake.storage.files import NewFile
 from longtake.worker.leases import Lease
-from longtake.worker.process import Message
-
-
-class Store(Protocol):
-    """Where finished files are kept."""
-
-    def add_result(self, request_id: str, file: NewFile, path: Path) -> str:
-        """Moves the file at `path` into the store as a result of a request and returns its key."""
 
 
 class Claims:
-    """What the slots of one server have claimed.
+    """The requests that the slots of one server have claimed. Safe to use from several threads.
 
-    Claiming is done under one lock. So what is claimed in the database and not known here was claimed by an answer that
-    never came (the database went away), and is put back.
+    If the database commits a claim but its reply is lost, the row is claimed there and unknown here. Such rows are
+    returned to the queue before the next claim; one lock around all claims makes sure that no other rows are.
     """
 
     def __init__(self, engine: sa.Engine, lease: Lease) -> None:
         self._engine = engine
         self._lease = lease
         self._lock = threading.Lock()
-        self._running: set[str] = set()
-        self._doubtful = False
+        self._request_ids: set[str] = set()
+        self._may_have_lost_one = False
 
-    def take(self, pool: str) -> RequestRow | None:
-        """The pool's next request."""
+    def claim_next(self, pool: str) -> RequestRow | None:
+        """Claims the pool's next request for this server. Returns None if none waits, or while there is no lease.
+
+        Raises the database's errors.
+        """
         with self._lock:
-            worker = self._lease.worker
-            if worker is None:
+            server_id = self._lease.server_id
+            if server_id is None:
                 return None
             try:
-                if self._doubtful:
-                    self._tidy(worker)
-                row = queue.claim(self._engine, pool, worker)
+                if self._may_have_lost_one:
+                    self._return_lost(server_id)
+                row = queue.claim(self._engine, pool, server_id)
             except Exception:
-                self._doubtful = True
+                self._may_have_lost_one = True
                 raise
             if row is not None:
-                self._running.add(row.id)
+                self._request_ids.add(row.id)
             return row
 
-    def _tidy(self, worker: str) -> None:
-        for row in queue.claimed_by(self._engine, worker):
-            if row.id not in self._running:
+    def release(self, request_id: str) -> None:
+        """Forgets a claim whose request has ended or went back to the queue."""
+        with self._lock:
+            self._request_ids.discard(request_id)
+
+    def is_empty(self) -> bool:
+        """True if no slot works on a request."""
+        with self._lock:
+            return not self._request_ids
+
+    def _return_lost(self, server_id: str) -> None:
+        for row in queue.claimed_by(self._engine, server_id):
+            if row.id not in self._request_ids:
                 queue.return_to_queue(self._engine, row, attempt_failed=False)
-        self._doubtful = False
-
-    def drop(self, request_id: str) -> None:
-        with self._lock:
-            self._running.discard(request_id)
-
-    def any(self) -> bool:
-        """Whether something runs."""
-        with self._lock:
-            return bool(self._running)
-
-
-@dataclass(frozen=True)
-class Shop:
-    """What the slots of a server share. `on_change(request_id)` is called after each change, `on_done(message)` with
-    what a worker process says of each finished video."""
-
-    engine: sa.Engine
-    settings: Settings
-    store: Store
-    on_change: Callable[[str], None]
-    on_done: Callable[[Message], None]
-    command: Sequence[str]
-    claims: Claims
+        self._may_have_lost_one = False

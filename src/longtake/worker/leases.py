@@ -1,133 +1,108 @@
-"""Who is alive: each server that works beats in the database, and every server watches the beats of all.
+"""Which servers are alive: each one renews a lease in the database and watches the leases of all.
 
-A dead worker's requests go back to the queue. No clock is compared with another's: a worker is dead when its count of
-beats has stood still for `lease_s` of the watcher's own monotonic clock, or when it ran on this very machine and its
-process is gone.
+The requests of a dead server go back to the queue. Clocks of different machines are never compared: a server is dead if
+its count of heartbeats has not changed for `lease_s` seconds of the watching server's monotonic clock. A server whose
+process ran on the watcher's own machine is dead as soon as that process is gone.
 """
 
 import logging
 import os
-import shutil
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from longtake.database.connection import is_temporary, reading
 from longtake.database.tables import servers
+from longtake.periodic import Repeating
 from longtake.queue import engine as queue
-from longtake.queue import requests
+from longtake.queue.requests import RequestRow
 from longtake.settings import Settings
-from longtake.worker.outcomes import LATE, lost
+from longtake.worker.outcomes import NOT_STARTED_IN_TIME, worker_died
+from longtake.worker.server_process import boot_id, start_ticks
+from longtake.worker.work_folders import remove_work_folder
 
 log = logging.getLogger(__name__)
 
-BEATS = 5
-"""In the time of one lease."""
+BEATS_PER_LEASE = 5
+"""Heartbeats of a server in the time after which it counts as dead."""
 
-WATCH_S = 0.5
+WATCH_EVERY_S = 0.5
+"""Longest time in seconds between two looks at the leases."""
 
 
 class Lease:
-    """This process's row among the workers, kept alive by a thread."""
+    """This server's row in the table of servers, renewed by a thread."""
 
     def __init__(self, engine: sa.Engine, lease_s: float) -> None:
+        self.server_id: str | None = None
+        """The id of the row. None before the first heartbeat; a new one after other servers declared this one dead."""
         self._engine = engine
-        self._beat_s = lease_s / BEATS
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
-        self.worker: str | None = None
-        """The id of the row; None until there is one. Another one after others have taken this process for dead."""
+        self._beat_s = lease_s / BEATS_PER_LEASE
+        self._thread = Repeating("lease", self._renew, failure="The lease was not renewed", retry_s=self._beat_s)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the lease: what is still claimed under it goes back to the queue."""
-        self._ending.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        """Ends the lease. Requests that are still claimed under it go back to the queue."""
+        self._thread.stop()
         try:
             with self._engine.begin() as connection:
-                connection.execute(sa.delete(servers).where(servers.c.id == self.worker))
+                connection.execute(sa.delete(servers).where(servers.c.id == self.server_id))
         except Exception as error:
             if not is_temporary(error):
                 raise
-        self.worker = None
-
-    def _run(self) -> None:
-        while True:
-            try:
-                self.beat()
-            except Exception as error:
-                log.warning("The lease could not be renewed: %s", str(error).partition("\n")[0])
-            if self._ending.wait(self._beat_s):
-                return
+        self.server_id = None
 
     def beat(self) -> None:
-        """One beat; a new row where there is none."""
+        """Counts one heartbeat, in a new row if there is none."""
         with self._engine.begin() as connection:
-            alive = connection.execute(
+            renewed = connection.execute(
                 sa.update(servers)
-                .where(servers.c.id == self.worker)
+                .where(servers.c.id == self.server_id)
                 .values(beats=servers.c.beats + 1, beat_at=time.time())
             )
-            if alive.rowcount:
+            if renewed.rowcount:
                 return
-            worker = str(uuid.uuid4())
-            pid = os.getpid()
+            server_id, pid = str(uuid.uuid4()), os.getpid()
             connection.execute(
                 sa.insert(servers).values(
-                    id=worker,
+                    id=server_id,
                     host=socket.gethostname(),
                     pid=pid,
-                    boot=boot(),
-                    born=born(pid) or 0,
+                    boot=boot_id(),
+                    born=start_ticks(pid) or 0,
                     beats=0,
                     beat_at=time.time(),
                 )
             )
-        if self.worker is not None:
-            log.warning("This server was taken for dead; what it worked on is given to others.")
-        self.worker = worker
+        if self.server_id is not None:
+            log.warning("Other servers declared this one dead; its requests went back to the queue.")
+        self.server_id = server_id
+
+    def _renew(self) -> float:
+        self.beat()
+        return self._beat_s
 
 
-def boot() -> str:
-    """This boot of this machine and this space of process ids; empty where the system does not tell."""
-    try:
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.stat('/proc/self/ns/pid').st_ino}"
-    except OSError:
-        return ""
-
-
-def born(pid: int) -> int | None:
-    """When a process of this machine started, in the kernel's ticks; None where there is none (or it is a zombie)."""
-    try:
-        _, _, rest = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")
-    except OSError:
-        return None
-    state, *fields = rest.split()
-    return None if state in (b"Z", b"X") else int(fields[18])
-
-
-class Sightings:
-    """What one watcher has seen of the workers' beats."""
+class Heartbeats:
+    """The heartbeats that one watcher has seen, and since when each server's count has not changed."""
 
     def __init__(self, lease_s: float) -> None:
         self._lease_s = lease_s
         self._seen: dict[str, tuple[int, float]] = {}
         self._looked_at = float("-inf")
 
-    def dead(self, rows: Sequence[Any], now: float) -> list[Any]:
-        """Of these rows those whose beats have stood still for a lease, by this watcher's monotonic time `now`.
+    def expired(self, rows: Sequence[Any], now: float) -> list[Any]:
+        """Returns the rows of servers whose `beats` have not changed for a lease. `now` is the monotonic time.
 
-        A watcher that has not looked for long (it was stopped, or the database was away) begins anew: it cannot say
-        whether the workers had a chance to beat."""
+        A watcher that has not looked for half a lease starts over. It was stopped or the database was unreachable, so
+        the servers may have had no chance to beat.
+        """
         if now - self._looked_at > self._lease_s / 2:
             self._seen = {}
         self._looked_at = now
@@ -138,10 +113,11 @@ class Sightings:
         return [row for row in rows if now - self._seen[row.id][1] >= self._lease_s]
 
 
-class Watch:
-    """The thread that gives back what dead workers had, and ends what was not started in time.
+class LeaseWatch:
+    """A thread that returns the requests of dead servers to the queue, and ends those that were not started in time.
 
-    Every server has one. `on_change(request_id)` after each change; `wake(pool)` after a request went back.
+    Every server runs one. It calls `on_change(request_id)` after each change of a request, and `wake(pool)` after a
+    request went back to the queue of a pool.
     """
 
     def __init__(
@@ -155,70 +131,63 @@ class Watch:
         self._settings = settings
         self._on_change = on_change
         self._wake = wake
-        self._sightings = Sightings(settings.lease_s)
-        self._host, self._boot = socket.gethostname(), boot()
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._heartbeats = Heartbeats(settings.lease_s)
+        self._machine = (socket.gethostname(), boot_id())
+        self._pause_s = min(WATCH_EVERY_S, settings.lease_s / 2 / BEATS_PER_LEASE)
+        self._thread = Repeating(
+            "lease watch", self._check, failure="The leases could not be read", retry_s=self._pause_s
+        )
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        self._ending.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.stop()
 
-    def _run(self) -> None:
-        while True:
-            try:
-                self.look()
-            except Exception as error:
-                log.warning("The workers could not be watched: %s", str(error).partition("\n")[0])
-            if self._ending.wait(min(WATCH_S, self._settings.lease_s / 2 / BEATS)):
-                return
-
-    def look(self) -> None:
-        """One round."""
+    def check(self) -> None:
+        """Looks at all leases once, and at the requests of dead servers and those that waited too long."""
         with reading(self._engine) as connection:
             rows = connection.execute(sa.select(servers)).all()
-        silent = self._sightings.dead(rows, time.monotonic())
-        for row in {row.id: row for row in (*silent, *filter(self._gone, rows))}.values():
-            self._bury(row)
+        expired = self._heartbeats.expired(rows, time.monotonic())
+        for row in rows:
+            if row in expired or self._is_process_gone(row):
+                self._remove(row)
         for orphan in queue.orphans(self._engine):
             self._recover(orphan)
-        for request_id in queue.expire(self._engine, LATE):
+        for request_id in queue.expire(self._engine, NOT_STARTED_IN_TIME):
             self._on_change(request_id)
 
-    def _gone(self, row: Any) -> bool:
-        here = bool(self._boot) and (row.host, row.boot) == (self._host, self._boot)
-        return here and born(row.pid) != row.born
+    def _check(self) -> float:
+        self.check()
+        return self._pause_s
 
-    def _bury(self, row: Any) -> None:
-        """Removes the row of a dead worker, unless it has just beaten."""
+    def _is_process_gone(self, row: Any) -> bool:
+        """True if the server ran on this machine and its process has ended."""
+        _, boot = self._machine
+        return boot != "" and (row.host, row.boot) == self._machine and start_ticks(row.pid) != row.born
+
+    def _remove(self, row: Any) -> None:
+        """Removes the row of a dead server, unless it has beaten in the meantime."""
         with self._engine.begin() as connection:
             connection.execute(sa.delete(servers).where(servers.c.id == row.id, servers.c.beats == row.beats))
-        log.warning("A worker on %s (process %d) is dead.", row.host, row.pid)
+        log.warning("The server with process %d on %s is dead.", row.pid, row.host)
 
-    def _recover(self, row: requests.RequestRow) -> None:
-        if row.cancel_at is None and spent(row, self._settings):
-            changed = queue.finish(self._engine, row, lost(row.attempt))
+    def _recover(self, row: RequestRow) -> None:
+        """Returns a request of a dead server to the queue, or ends it if that was its last attempt."""
+        if row.cancel_at is None and is_last_attempt(row, self._settings):
+            is_changed = queue.finish(self._engine, row, worker_died(row.attempt))
         else:
-            changed = queue.return_to_queue(self._engine, row, attempt_failed=True)
-        if not changed:
+            is_changed = queue.return_to_queue(self._engine, row, attempt_failed=True)
+        if not is_changed:
             return
-        log.warning("Request %s lost its worker in attempt %d.", row.id, row.attempt)
+        log.warning("Request %s lost its server in attempt %d.", row.id, row.attempt)
         self._on_change(row.id)
         self._wake(row.pool)
         now = queue.get(self._engine, row.id)
         if now is not None and now.has_ended:
-            shutil.rmtree(work_folder(self._settings, row.id), ignore_errors=True)
+            remove_work_folder(self._settings, row.id)
 
 
-def spent(row: requests.RequestRow, settings: Settings) -> bool:
-    """Whether a request whose worker died is not tried again."""
+def is_last_attempt(row: RequestRow, settings: Settings) -> bool:
+    """True if a request is not tried again after its current attempt fails."""
     return row.attempt >= settings.max_attempts or not row.may_retry
-
-
-def work_folder(settings: Settings, request_id: str) -> Path:
-    """Where the worker process keeps what it has of a request."""
-    return settings.data_dir / "work" / request_id

@@ -1,9 +1,8 @@
-"""How the queue and the slots are doing, in Prometheus' text format."""
+"""Metrics of the queue and of this server's slots in Prometheus' text format."""
 
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
@@ -12,19 +11,21 @@ from prometheus_client.registry import Collector
 
 from longtake.database.connection import reading
 from longtake.database.tables import deliveries, requests
+from longtake.worker.messages import Done
+from longtake.worker.slot import SlotStatus
 
-SlotStates = Callable[[], Sequence[tuple[str, str, str, float]]]
-"""Of each slot its name, pool, state, and since when."""
+SlotStates = Callable[[], Sequence[SlotStatus]]
 
 INFERENCE = "inference_time"
-"""Of a message's timings what is the sum of the stages."""
+"""The name in a message's timings that is the sum of the others, and no stage."""
 
 
 class Metrics:
-    """What one server counts, and what the database says of all. Safe to use from several threads."""
+    """Counters of one server's finished videos, and gauges read from the database. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self.slots: SlotStates = tuple
+        """Returns the status of this server's slots."""
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._stages = Counter(
@@ -41,88 +42,110 @@ class Metrics:
             registry=self._registry,
         )  # fmt: skip
 
-    def done(self, message: Mapping[str, Any]) -> None:
-        """A worker process finished a video: its `timings`, `new_frames` and `evaluations`."""
-        timings = {stage: seconds for stage, seconds in (message.get("timings") or {}).items() if stage != INFERENCE}
-        for stage, seconds in timings.items():
-            self._stages.labels(stage).inc(seconds)
+    def count(self, done: Done) -> None:
+        """Adds a finished video to the counters."""
+        seconds = {stage: seconds for stage, seconds in done.timings.items() if stage != INFERENCE}
+        for stage, spent in seconds.items():
+            self._stages.labels(stage).inc(spent)
         self._videos.inc()
-        self._frames.inc(message.get("new_frames") or 0)
-        evaluations = message.get("evaluations") or 0
-        self._evaluations.inc(evaluations)
-        if evaluations and timings.get("sampling"):
-            self._rate.set(evaluations / timings["sampling"])
+        self._frames.inc(done.new_frames)
+        self._evaluations.inc(done.evaluations)
+        if done.evaluations and seconds.get("sampling"):
+            self._rate.set(done.evaluations / seconds["sampling"])
 
     def text(self, engine: sa.Engine) -> bytes:
-        """Everything, as it is scraped."""
-        stored = CollectorRegistry()
-        stored.register(_Queue(engine, self.slots))
-        return generate_latest(self._registry) + generate_latest(stored)
+        """Returns all metrics in Prometheus' text format."""
+        queue = CollectorRegistry()
+        queue.register(_QueueCollector(engine, self.slots))
+        return generate_latest(self._registry) + generate_latest(queue)
 
 
-class _Queue(Collector):
-    """What is read at each scrape: the database's requests, of all servers on it, and this server's slots."""
+class _QueueCollector(Collector):
+    """Reads the requests of all servers from the database, and the status of this server's slots."""
 
     def __init__(self, engine: sa.Engine, slots: SlotStates) -> None:
         self._engine = engine
         self._slots = slots
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: what there is need not be read to be registered."""
+        """Yields nothing, so that registering this collector does not query the database."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
+        statuses = self._slots()
         slots = GaugeMetricFamily("longtake_slots", "Slots of this server.", labels=["pool", "state"])
-        for (pool, state), count in Tally((pool, state) for _, pool, state, _ in self._slots()).items():
+        for (pool, state), count in Tally((slot.pool, slot.state) for slot in statuses).items():
             slots.add_metric([pool, state], count)
         yield slots
+        up = GaugeMetricFamily("longtake_database_up", "Whether the database answers.")
         try:
-            families = self._stored()
+            with reading(self._engine) as connection:
+                families = [
+                    *open_requests(connection, {slot.pool for slot in statuses}),
+                    ended_requests(connection),
+                    webhooks(connection),
+                ]
+            up.add_metric([], 1)
         except sa.exc.SQLAlchemyError:
             families = []
-        up = GaugeMetricFamily("longtake_database_up", "Whether the database answers.")
-        up.add_metric([], 1 if families else 0)
+            up.add_metric([], 0)
         yield up
         yield from families
 
-    def _stored(self) -> list[Metric]:
-        now = time.time()
-        depth = GaugeMetricFamily("longtake_queue_depth", "Requests that wait.", labels=["pool"])
-        oldest = GaugeMetricFamily("longtake_queue_oldest_seconds", "How long the first has waited.", labels=["pool"])
-        running = GaugeMetricFamily("longtake_running", "Requests that are worked on.", labels=["pool"])
-        ended = CounterMetricFamily("longtake_requests", "Requests that ended.", labels=["endpoint", "outcome"])
-        webhooks = GaugeMetricFamily("longtake_webhooks", "Webhooks by state.", labels=["state"])
-        with reading(self._engine) as connection:
-            open_ones = connection.execute(
-                sa.select(requests.c.pool, requests.c.state, sa.func.count(), sa.func.min(requests.c.created_at))
-                .where(requests.c.state.in_(("IN_QUEUE", "IN_PROGRESS")))
-                .group_by(requests.c.pool, requests.c.state)
-            ).all()
-            outcomes: Tally[tuple[str, str]] = Tally()
-            for endpoint, state, status, count in connection.execute(
-                sa.select(requests.c.endpoint, requests.c.state, requests.c.status_code, sa.func.count())
-                .where(requests.c.status_code.is_not(None))
-                .group_by(requests.c.endpoint, requests.c.state, requests.c.status_code)
-            ):
-                outcomes[endpoint, outcome(state, status)] += count
-            for state, count in connection.execute(
-                sa.select(deliveries.c.state, sa.func.count()).group_by(deliveries.c.state)
-            ):
-                webhooks.add_metric([state], count)
-        for pool in {pool for pool, _, _, _ in open_ones} | {pool for _, pool, _, _ in self._slots()}:
-            waiting = next(((count, first) for name, state, count, first in open_ones
-                            if (name, state) == (pool, "IN_QUEUE")), (0, now))  # fmt: skip
-            busy = sum(count for name, state, count, _ in open_ones if (name, state) == (pool, "IN_PROGRESS"))
-            depth.add_metric([pool], waiting[0])
-            oldest.add_metric([pool], max(now - waiting[1], 0.0))
-            running.add_metric([pool], busy)
-        for labels, count in outcomes.items():
-            ended.add_metric(labels, count)
-        return [depth, oldest, running, ended, webhooks]
+
+def open_requests(connection: sa.Connection, slot_pools: set[str]) -> list[Metric]:
+    """Returns how many requests wait and run in each pool, and how many seconds the oldest one has waited.
+
+    The pools of `slot_pools` are listed even if they have no request.
+    """
+    now = time.time()
+    waiting: dict[str, tuple[int, float]] = {}
+    running: dict[str, int] = {}
+    for pool, state, count, oldest_at in connection.execute(
+        sa.select(requests.c.pool, requests.c.state, sa.func.count(), sa.func.min(requests.c.created_at))
+        .where(requests.c.state.in_(("IN_QUEUE", "IN_PROGRESS")))
+        .group_by(requests.c.pool, requests.c.state)
+    ):
+        if state == "IN_QUEUE":
+            waiting[pool] = (count, oldest_at)
+        else:
+            running[pool] = count
+    depth = GaugeMetricFamily("longtake_queue_depth", "Requests that wait.", labels=["pool"])
+    oldest = GaugeMetricFamily("longtake_queue_oldest_seconds", "How long the first has waited.", labels=["pool"])
+    busy = GaugeMetricFamily("longtake_running", "Requests that are worked on.", labels=["pool"])
+    for pool in {*waiting, *running, *slot_pools}:
+        count, oldest_at = waiting.get(pool, (0, now))
+        depth.add_metric([pool], count)
+        oldest.add_metric([pool], max(now - oldest_at, 0.0))
+        busy.add_metric([pool], running.get(pool, 0))
+    return [depth, oldest, busy]
 
 
-def outcome(state: str, status: int) -> str:
-    """How a request ended, in a word: done, refused (it was not right), failed, cancelled."""
+def ended_requests(connection: sa.Connection) -> Metric:
+    """Returns how many requests ended, by endpoint and kind of outcome."""
+    counts: Tally[tuple[str, str]] = Tally()
+    for endpoint, state, status, count in connection.execute(
+        sa.select(requests.c.endpoint, requests.c.state, requests.c.status_code, sa.func.count())
+        .where(requests.c.status_code.is_not(None))
+        .group_by(requests.c.endpoint, requests.c.state, requests.c.status_code)
+    ):
+        counts[endpoint, outcome_kind(state, status)] += count
+    ended = CounterMetricFamily("longtake_requests", "Requests that ended.", labels=["endpoint", "outcome"])
+    for labels, count in counts.items():
+        ended.add_metric(labels, count)
+    return ended
+
+
+def webhooks(connection: sa.Connection) -> Metric:
+    """Returns how many webhooks are in each state of delivery."""
+    family = GaugeMetricFamily("longtake_webhooks", "Webhooks by state.", labels=["state"])
+    for state, count in connection.execute(sa.select(deliveries.c.state, sa.func.count()).group_by(deliveries.c.state)):
+        family.add_metric([state], count)
+    return family
+
+
+def outcome_kind(state: str, status: int) -> str:
+    """Returns how a request ended, in one word: done, refused (an error of the client), failed, or cancelled."""
     if state == "CANCELLED":
         return "cancelled"
     if status < 300:

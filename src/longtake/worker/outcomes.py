@@ -1,15 +1,13 @@
-"""How requests end: what the worker process says as an outcome, and the ends that nobody says."""
-
-from decimal import Decimal
+"""The outcomes of requests: made from what the worker process reports, and those of failures around it."""
 
 from longtake.queue.requests import Outcome
-from longtake.worker.process import Message
+from longtake.worker.messages import Done, Failed
 
 NOT_BILLED = {"x-fal-billable-units": "0"}
 
 
-def flat(status_code: int, sentence: str, error_type: str, **headers: str) -> Outcome:
-    """An error of the service, not of the model: fal's flat body, and its type as a header too."""
+def service_error(status_code: int, sentence: str, error_type: str, **headers: str) -> Outcome:
+    """Returns an error of the service, not of the model: with fal's flat body, and the error type in a header too."""
     return Outcome(
         status_code,
         {"detail": sentence, "error_type": error_type},
@@ -19,41 +17,49 @@ def flat(status_code: int, sentence: str, error_type: str, **headers: str) -> Ou
     )
 
 
-LATE = flat(
+NOT_STARTED_IN_TIME = service_error(
     504,
     "The request was not started within the time that it allowed.",
     "request_timeout",
     **{"x-fal-request-timeout-type": "user"},
 )
+"""The outcome of a request that waited longer than its client allows."""
 
-BROKEN = flat(500, "The result could not be kept.", "internal_error")
+NOT_STORED = service_error(500, "The result could not be kept.", "internal_error")
+"""The outcome of a request whose real outcome cannot be stored."""
 
 
-def lost(attempts: int) -> Outcome:
-    """Of a request whose worker died each time. Not 503: one of the clients would ask again and again for a result that
-    is final."""
+def worker_died(attempts: int) -> Outcome:
+    """Returns the outcome of a request whose worker process died in each of its attempts.
+
+    Its status is not 503, because one of fal's clients would then ask for the final result forever.
+    """
     times = "once" if attempts == 1 else f"{attempts} times"
-    return flat(500, f"The worker died while it worked on this request, {times}.", "runner_server_error")
+    return service_error(500, f"The worker died while it worked on this request, {times}.", "runner_server_error")
 
 
-def done(message: Message, url: str) -> Outcome:
-    """The result with its video's address."""
-    response = dict(message["response"])
-    response["video"] = response.get("video", {}) | {"url": url}
-    price = Decimal(message["price_usd"])
+def done(message: Done, url: str) -> Outcome:
+    """Returns the outcome of a finished request. `url` is the address of its video, perhaps a data URI."""
+    response = message.response | {"video": message.response.get("video", {}) | {"url": url}}
     return Outcome(
         200,
         response,
-        headers={"x-fal-billable-units": str(message["billable_units"]), "x-longtake-price-usd": str(price)},
-        price_usd=price,
-        timings=message.get("timings") or {},
+        headers={
+            "x-fal-billable-units": str(message.billable_units),
+            "x-longtake-price-usd": str(message.price_usd),
+        },
+        price_usd=message.price_usd,
+        timings=message.timings,
     )
 
 
-def failed(message: Message) -> Outcome:
-    """The error that the worker process tells."""
-    error_type = message.get("error_type")
-    headers = NOT_BILLED | ({"x-fal-error-type": str(error_type)} if error_type else {})
+def failed(message: Failed) -> Outcome:
+    """Returns the outcome of a request that the worker process could not carry out."""
+    error_header = {"x-fal-error-type": message.error_type} if message.error_type else {}
     return Outcome(
-        int(message["status"]), message["body"], error=message["error"], error_type=error_type, headers=headers
+        message.status,
+        message.body,
+        error=message.error,
+        error_type=message.error_type,
+        headers=NOT_BILLED | error_header,
     )

@@ -1,7 +1,6 @@
 """The slots of one server: its devices, each with a thread and a worker process."""
 
-import os
-import shutil
+import logging
 import sys
 import threading
 import time
@@ -9,30 +8,37 @@ from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
 
-from longtake.queue import engine as queue
-from longtake.settings import Settings
-from longtake.worker.claims import Claims, Shop, Store
+from longtake.settings import DEFAULT_POOL, Settings
+from longtake.worker.claims import Claims
+from longtake.worker.context import Files, SlotContext
 from longtake.worker.leases import Lease
-from longtake.worker.process import Message
-from longtake.worker.slot import Slot, State
+from longtake.worker.messages import Done
+from longtake.worker.slot import Slot, SlotStatus
+from longtake.worker.work_folders import remove_ended
+
+log = logging.getLogger(__name__)
 
 COMMAND = (sys.executable, "-m", "longtake.worker.main")
-DEFAULT_POOL = "default"
+
+STOP_S = 5.0
+"""Seconds that all slots together get to stop."""
 
 
 class Slots:
-    """All slots of `settings.slots` and this server's lease. `on_change(request_id)` is called, from their threads,
-    after each change of a request, `on_done(message)` with what a worker process said of each result that counts (its
-    `timings`, `new_frames`, `evaluations`); `command` is the worker process."""
+    """All slots that the settings name, and the server's lease.
+
+    `on_change(request_id)` is called after each change of a request, `on_done` with each result that was stored; both
+    are called from the slots' threads. `command` starts a worker process.
+    """
 
     def __init__(
         self,
         engine: sa.Engine,
         settings: Settings,
-        store: Store,
+        files: Files,
         on_change: Callable[[str], None],
         *,
-        on_done: Callable[[Message], None] = lambda _: None,
+        on_done: Callable[[Done], None] = lambda _: None,
         command: Sequence[str] = COMMAND,
     ) -> None:
         self._engine = engine
@@ -40,61 +46,58 @@ class Slots:
         self._lease = Lease(engine, settings.lease_s)
         self._claims = Claims(engine, self._lease)
         self._stopped = threading.Event()
-        shop = Shop(engine, settings, store, on_change, on_done, command, self._claims)
+        context = SlotContext(engine, settings, files, self._claims, on_change, on_done, command)
         self._slots = [
-            Slot(f"slot {number} ({text})", device, pool or DEFAULT_POOL, shop)
+            Slot(f"slot {number} ({text})", device, pool or DEFAULT_POOL, context)
             for number, text in enumerate(settings.slots)
             for device, _, pool in [text.partition("@")]
         ]
 
     def start(self) -> None:
-        """Begins to beat, starts the worker processes, and claims."""
+        """Starts the lease, the worker processes and the claiming."""
         if not self._slots:
             return
         self._lease.start()
         for slot in self._slots:
             slot.start()
-        threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
+        threading.Thread(target=self._remove_old_folders, name="old work folders", daemon=True).start()
 
     def wake(self, pool: str) -> None:
-        """Something waits in this pool: its idle slots look at once."""
+        """Makes the idle slots of a pool look for a request at once."""
         for slot in self._slots:
-            if slot.pool == pool and slot.state == "idle":
+            if slot.status.pool == pool and slot.status.state == "idle":
                 slot.wake()
 
     def cancel(self, request_id: str) -> None:
-        """Stops a request that a slot of this server works on, where one does. Its row says so already."""
+        """Stops the work on a request in whichever slot it runs, if in any. Its row is marked as cancelled before."""
         for slot in self._slots:
             slot.cancel(request_id)
 
-    def states(self) -> list[tuple[str, str, State, float]]:
-        """Of each slot its name, its pool, what it does, and since when in seconds since 1970."""
-        return [(slot.name, slot.pool, slot.state, slot.since) for slot in self._slots]
+    def states(self) -> list[SlotStatus]:
+        return [slot.status for slot in self._slots]
 
-    def drain(self, timeout: float) -> None:
-        """Claims nothing more, lets what runs finish for so many seconds, and stops."""
+    def drain(self, timeout_s: float) -> None:
+        """Claims no more requests, lets the running ones finish within `timeout_s` seconds, and stops."""
         for slot in self._slots:
             slot.drain()
-        until = time.monotonic() + timeout
-        while self._claims.any() and time.monotonic() < until:
+        until = time.monotonic() + timeout_s
+        while not self._claims.is_empty() and time.monotonic() < until:
             if self._stopped.wait(0.05):
                 return
         self.stop()
 
     def stop(self) -> None:
-        """Stops at once: what runs goes back to the queue, and the worker processes end."""
+        """Stops at once: running requests go back to the queue, and the worker processes end."""
         self._stopped.set()
         for slot in self._slots:
             slot.stop()
-        until = time.monotonic() + 5
+        until = time.monotonic() + STOP_S
         for slot in self._slots:
             slot.join(max(until - time.monotonic(), 0.1))
         self._lease.stop()
 
-    def _sweep(self) -> None:
-        """Removes the work folders of requests that have ended."""
-        folder = self._settings.data_dir / "work"
-        for name in os.listdir(folder) if folder.is_dir() else ():
-            row = queue.get(self._engine, name)
-            if row is None or row.has_ended:
-                shutil.rmtree(folder / name, ignore_errors=True)
+    def _remove_old_folders(self) -> None:
+        try:
+            remove_ended(self._engine, self._settings)
+        except Exception:
+            log.exception("The work folders of ended requests could not be removed.")

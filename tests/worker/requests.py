@@ -1,4 +1,4 @@
-"""What the queue's tests share: requests to submit, and waiting for what must come."""
+"""Submits requests for the scripted worker and waits for what becomes of them."""
 
 import json
 import subprocess
@@ -15,23 +15,26 @@ from longtake.queue import engine as queue
 from longtake.queue.requests import RequestRow, Submission
 from tests.worker.server import QUICK
 
+PATIENCE_S = 60.0
+"""Seconds after which a test gives up waiting, even on a busy machine."""
 
-def asked(pool: str = "default", *, key_id: str = "local", **body: Any) -> Submission:
-    """A request whose body is for the scripted worker process."""
+
+def submission(pool: str = "default", *, key_id: str = "local", **body: Any) -> Submission:
+    """Returns a request whose body tells the scripted worker what to do."""
     return Submission(
         "fal-ai/some/endpoint", pool, key_id, json.dumps(body).encode(), "http://127.0.0.1:8000/queue", may_retry=True
     )
 
 
 def submit(engine: sa.Engine, pool: str = "default", **body: Any) -> RequestRow:
-    return queue.submit(engine, asked(pool, **body))[0]
+    return queue.submit(engine, submission(pool, **body))[0]
 
 
-def eventually(true: Callable[[], Any], within_s: float = 10.0) -> Any:
-    """What is true at last; fails where it is not within the time."""
+def eventually(condition: Callable[[], Any], within_s: float = PATIENCE_S) -> Any:
+    """Waits until the condition is true and returns its value. Fails if that takes longer than `within_s` seconds."""
     until = time.monotonic() + within_s
     while True:
-        found = true()
+        found = condition()
         if found:
             return found
         assert time.monotonic() < until, f"not within {within_s} s"
@@ -44,14 +47,14 @@ def current(engine: sa.Engine, row: RequestRow) -> RequestRow:
     return found
 
 
-def end_of(engine: sa.Engine, row: RequestRow, within_s: float = 10.0) -> RequestRow:
-    """The request once it has ended."""
+def end_of(engine: sa.Engine, row: RequestRow, within_s: float = PATIENCE_S) -> RequestRow:
+    """Waits until the request has ended and returns its row."""
     eventually(lambda: current(engine, row).has_ended, within_s)
     return current(engine, row)
 
 
-def lines_of(effects: Path, kind: str, request_id: str | None = None) -> list[list[str]]:
-    """What the worker processes have done: the effects of this kind."""
+def effects_of(effects: Path, kind: str, request_id: str | None = None) -> list[list[str]]:
+    """Returns the words of each effect of this kind that the scripted workers recorded."""
     if not effects.exists():
         return []
     words = [line.split() for line in effects.read_text().splitlines()]
@@ -60,7 +63,7 @@ def lines_of(effects: Path, kind: str, request_id: str | None = None) -> list[li
 
 @contextmanager
 def another_server(url: str, folder: Path, **overrides: Any) -> Iterator["subprocess.Popen[bytes]"]:
-    """A server in a process of its own, which works by now."""
+    """A server in a process of its own, already claiming requests."""
     words = [sys.executable, "-m", "tests.worker.server", url, str(folder), json.dumps(QUICK | overrides)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE)
     assert process.stdout is not None

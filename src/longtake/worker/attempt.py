@@ -1,0 +1,240 @@
+"""One attempt to carry out one claimed request, from its message to the worker process to its stored outcome."""
+
+import base64
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal, TypeVar
+
+from longtake.database.connection import RetriesStopped, is_temporary, retry_until_stopped
+from longtake.queue import engine as queue
+from longtake.queue.addresses import sibling_url
+from longtake.queue.requests import CANCELLED, LogLine, Outcome, RequestRow
+from longtake.storage.files import NewFile
+from longtake.worker import outcomes
+from longtake.worker.context import SlotContext
+from longtake.worker.leases import is_last_attempt
+from longtake.worker.messages import (
+    Cancel,
+    CancelRequested,
+    Died,
+    Done,
+    Failed,
+    FileFound,
+    FileWanted,
+    Planned,
+    Printed,
+    Proceed,
+    ProgressReport,
+    Run,
+)
+from longtake.worker.request_log import RequestLog, log_line, printed_line, progress_line
+from longtake.worker.supervisor import Supervisor
+from longtake.worker.work_folders import remove_work_folder, work_folder
+
+log = logging.getLogger(__name__)
+
+CHECK_EVERY_S = 0.25
+"""Seconds between two looks into the database for cancellations and lost claims that other servers caused."""
+
+Ending = Outcome | Literal["cancelled", "died", "stopped", "lost"]
+"""How an attempt ends: with an outcome of the worker's, by a cancellation, by the death of the worker process, because
+the server stops, or because the claim was lost: the request has ended or belongs to another server."""
+
+Result = TypeVar("Result")
+
+
+class Attempt:
+    """One attempt to carry out one claimed request in a slot's ready worker process.
+
+    A temporary failure of the database or the disk delays the outcome but does not change it.
+    """
+
+    def __init__(self, row: RequestRow, worker: Supervisor, context: SlotContext, stopping: threading.Event) -> None:
+        self._row = row
+        self._worker = worker
+        self._context = context
+        self._engine = context.engine
+        self._stopping = stopping
+        self._log = RequestLog()
+        self._done: Done | None = None
+        self._check_at = time.monotonic() + CHECK_EVERY_S
+
+    def run(self) -> None:
+        """Carries out the request and stores its outcome, or returns it to the queue.
+
+        Raises RetriesStopped if the server stops while the database is unreachable.
+        """
+        try:
+            self._run()
+        except RetriesStopped:
+            raise
+        except Exception:
+            log.exception("Request %s ends with an error of the server.", self._row.id)
+            self._worker.kill()
+            self._retry(lambda: queue.finish(self._engine, self._row, outcomes.NOT_STORED))
+            self._changed()
+
+    def _run(self) -> None:
+        row = self._row
+        self._changed()
+        self._worker.send(self._first_message())
+        ending = self._follow()
+        has_ended = self._settle(ending)
+        self._changed()
+        if has_ended and self._done is not None:
+            self._context.on_done(self._done)
+        if ending in ("cancelled", "lost"):
+            self._stop_worker()
+        if has_ended or self._has_ended_elsewhere():
+            remove_work_folder(self._context.settings, row.id)
+
+    def _first_message(self) -> Run:
+        row, folder = self._row, work_folder(self._context.settings, self._row.id)
+        self._retry(lambda: folder.mkdir(parents=True, exist_ok=True))
+        return Run(row.id, row.endpoint, row.body.decode(), row.plan, folder)
+
+    def _follow(self) -> Ending:
+        """Handles the worker's messages until the attempt ends."""
+        while True:
+            ending = self._handle_next()
+            if ending is not None:
+                return ending
+            if self._stopping.is_set():
+                return "stopped"
+            if self._worker.kill_if_stalled():
+                return "died"
+            now = time.monotonic()
+            if now >= self._check_at:
+                self._check_at = now + CHECK_EVERY_S
+                if self._try(lambda: queue.claim_state(self._engine, self._row), "held") != "held":
+                    return self._reason_to_stop()
+            if now >= self._log.due_at:
+                self._log.store(self._write_log)
+
+    def _handle_next(self) -> Ending | None:
+        """Handles the next message, if one comes before something else has to be done. Returns the attempt's ending, or
+        None if it goes on."""
+        due_at = min(self._check_at, self._log.due_at, self._worker.stalls_at)
+        match self._worker.receive(due_at - time.monotonic()):
+            case ProgressReport() as report:
+                self._log.add(progress_line(report))
+            case Printed() as printed:
+                self._log.add(printed_line(printed))
+            case Planned(plan):
+                if not self._retry(lambda: queue.store_plan(self._engine, self._row, plan)):
+                    return self._reason_to_stop()
+                self._changed()
+                self._worker.send(Proceed())
+            case FileWanted(url):
+                path = self._retry(lambda: self._context.files.own_file(url, self._row.key_id))
+                self._worker.send(FileFound(path))
+            case Done() as done:
+                return self._store_result(done)
+            case Failed() as failed:
+                return outcomes.failed(failed)
+            case Died():
+                return "died"
+            case CancelRequested(request_id) if request_id == self._row.id:
+                return "cancelled"
+        return None
+
+    def _reason_to_stop(self) -> Literal["cancelled", "lost"]:
+        state = self._retry(lambda: queue.claim_state(self._engine, self._row))
+        return "cancelled" if state == "cancelled" else "lost"
+
+    def _store_result(self, done: Done) -> Ending:
+        """Stores the finished file and returns the outcome with its URL."""
+        row = self._row
+        if self._retry(lambda: queue.claim_state(self._engine, row)) == "lost":
+            return "lost"
+        for note in done.notes:
+            self._log.add(log_line(note))
+        self._done = done
+        if done.returns_data_uri or not row.store_io:
+            data = base64.b64encode(done.path.read_bytes()).decode()
+            return outcomes.done(done, f"data:{done.content_type};base64,{data}")
+        name = done.response.get("video", {}).get("file_name") or done.path.name
+        file = NewFile(row.key_id, name, done.content_type, row.lifecycle)
+        key = self._retry(lambda: self._context.files.add_result(row.id, file, done.path))
+        return outcomes.done(done, f"{sibling_url(row.base_url, 'cdn')}/files/{key}")
+
+    def _settle(self, ending: Ending) -> bool:
+        """Stores how the attempt ended. Returns True if that ended the request, False if it may be tried again or
+        is no longer this server's."""
+        row = self._row
+        match ending:
+            case Outcome() as outcome:
+                return self._finish(outcome)
+            case "cancelled":
+                return self._finish(CANCELLED)
+            case "died" if is_last_attempt(row, self._context.settings):
+                return self._finish(outcomes.worker_died(row.attempt))
+            case "died":
+                self._retry(lambda: queue.return_to_queue(self._engine, row, attempt_failed=True))
+            case "stopped":
+                self._worker.kill()
+                self._retry(lambda: queue.return_to_queue(self._engine, row, attempt_failed=False))
+            case "lost":
+                log.warning("Request %s has ended or belongs to another server; dropping the work on it.", row.id)
+        return False
+
+    def _finish(self, outcome: Outcome) -> bool:
+        """Stores the remaining log lines and the outcome. Returns False if the claim was lost."""
+        row, lines = self._row, self._log.lines
+        if lines:
+            self._store_or(lambda: queue.add_log_lines(self._engine, row, lines), lambda: False)
+        is_stored = self._store_or(
+            lambda: queue.finish(self._engine, row, outcome),
+            lambda: queue.finish(self._engine, row, outcomes.NOT_STORED),
+        )
+        if not is_stored:
+            log.warning("Request %s has ended or belongs to another server; dropping its outcome.", row.id)
+        return is_stored
+
+    def _has_ended_elsewhere(self) -> bool:
+        """True if the request has ended without this attempt. Its work folder serves later attempts until then."""
+        row = self._try(lambda: queue.get(self._engine, self._row.id), None)
+        return row is not None and row.has_ended
+
+    def _stop_worker(self) -> None:
+        """Cancels the work in the worker process, and kills the process if it goes on for `cancel_grace_s` seconds."""
+        self._worker.send(Cancel(self._row.id))
+        until = time.monotonic() + self._context.settings.cancel_grace_s
+        while (left_s := until - time.monotonic()) > 0 and not self._stopping.is_set():
+            if isinstance(self._worker.receive(left_s), Done | Failed | Died):
+                return
+        self._worker.kill()
+
+    def _write_log(self, lines: list[LogLine]) -> bool:
+        """Stores log lines. Returns False if that failed; lines of a lost claim count as stored."""
+        is_written = self._try(lambda: queue.add_log_lines(self._engine, self._row, lines), None) is not None
+        if is_written:
+            self._changed()
+        return is_written
+
+    def _changed(self) -> None:
+        self._context.on_change(self._row.id)
+
+    def _retry(self, do: Callable[[], Result]) -> Result:
+        return retry_until_stopped(do, self._stopping)
+
+    def _store_or(self, do: Callable[[], Result], otherwise: Callable[[], Result]) -> Result:
+        """Retries `do` while it fails for a time. If it fails for good, does `otherwise` instead."""
+        try:
+            return self._retry(do)
+        except RetriesStopped:
+            raise
+        except Exception:
+            log.exception("Something of request %s cannot be stored.", self._row.id)
+            return self._retry(otherwise)
+
+    def _try(self, do: Callable[[], Result], otherwise: Result) -> Result:
+        """Returns what `do` returns, or `otherwise` if it raises."""
+        try:
+            return do()
+        except Exception as error:
+            if not is_temporary(error):
+                log.exception("The database cannot be used for request %s.", self._row.id)
+            return otherwise

@@ -1,0 +1,94 @@
+"""The worker process's end of its connection to the server, over standard input and output."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import IO, TypeVar
+
+from longtake.errors import Cancelled
+from longtake.worker.messages import (
+    Cancel,
+    FileFound,
+    FileWanted,
+    Planned,
+    Proceed,
+    Run,
+    ToServer,
+    ToWorker,
+    decode_to_worker,
+    encode_to_server,
+)
+
+ReplyT = TypeVar("ReplyT", Proceed, FileFound)
+
+
+class Channel:
+    """Sends messages to the server and receives the server's.
+
+    A thread reads the server's messages, so that a cancellation is noticed while the main thread works. If the server
+    disappears during a request, this process exits at once, to free its device.
+    """
+
+    def __init__(self, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
+        self._outgoing = outgoing
+        self._inbox: SimpleQueue[ToWorker | None] = SimpleQueue()
+        self._closed = threading.Event()
+        self._current: str | None = None
+        self._cancelled: str | None = None
+        threading.Thread(target=self._read, args=(incoming,), daemon=True).start()
+
+    def send(self, message: ToServer) -> None:
+        self._outgoing.write(encode_to_server(message))
+        self._outgoing.flush()
+
+    def messages(self) -> Iterator[ToWorker]:
+        """Yields the server's messages until the server closes the connection."""
+        while (message := self._inbox.get()) is not None:
+            yield message
+
+    @contextmanager
+    def working_on(self, request_id: str) -> Iterator[None]:
+        """Makes a request the current one for the time of the block."""
+        self._current = request_id
+        try:
+            yield
+        finally:
+            self._current = None
+
+    def check(self) -> None:
+        """Raises Cancelled if the server cancelled the current request or closed the connection."""
+        if self._closed.is_set() or (self._current is not None and self._current == self._cancelled):
+            raise Cancelled
+
+    def find_file(self, url: str) -> FileFound:
+        """Asks the server for the stored file behind a URL. Raises Cancelled."""
+        self.send(FileWanted(url))
+        return self._reply(FileFound)
+
+    def store_plan(self, planned: Planned) -> None:
+        """Has the server store the plan of the current request, and waits for it. Raises Cancelled."""
+        self.send(planned)
+        self._reply(Proceed)
+
+    def _reply(self, kind: type[ReplyT]) -> ReplyT:
+        for message in self.messages():
+            self.check()
+            if isinstance(message, kind):
+                return message
+        raise Cancelled
+
+    def _read(self, incoming: IO[bytes]) -> None:
+        for line in incoming:
+            message = decode_to_worker(line)
+            match message:
+                case Run():
+                    self._cancelled = None  # a request that was cancelled here may come again
+                case Cancel(request_id):
+                    self._cancelled = request_id
+            self._inbox.put(message)  # cancellations too: they end the wait for a reply
+        if self._current is not None:
+            os._exit(1)
+        self._closed.set()
+        self._inbox.put(None)

@@ -1,0 +1,56 @@
+"""Reports the progress of a request to the server and measures how long each stage takes."""
+
+import time
+
+from longtake.video import STAGES, Progress
+from longtake.worker.channel import Channel
+from longtake.worker.messages import ProgressReport
+
+
+class ProgressReporter:
+    """A progress callback that sends each new step to the server.
+
+    Raises Cancelled, which stops the work, once the server has cancelled the request. `seconds` maps the name of each
+    finished stage to the seconds spent in it.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self.seconds: dict[str, float] = {}
+        self._channel = channel
+        self._stage: str | None = None
+        self._since = time.perf_counter()
+        self._last: Progress | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        self._channel.check()
+        stage = stage_name(progress)
+        self.enter(stage)
+        if progress == self._last:
+            return
+        self._last = progress
+        self._channel.send(
+            ProgressReport(sentence(progress), stage, progress.step, progress.steps, progress.window, progress.windows)
+        )
+
+    def enter(self, stage: str | None) -> None:
+        """Ends the current stage and begins another one; None begins none."""
+        now = time.perf_counter()
+        if self._stage is not None:
+            self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._since
+        self._stage, self._since = stage, now
+
+
+def stage_name(progress: Progress) -> str:
+    """Returns the first word of the progress's stage, which is its name."""
+    return progress.stage.split()[0]
+
+
+def sentence(progress: Progress) -> str:
+    """Returns a progress as people read it: `Sampling new frames, window 2 of 3, step 4 of 15`."""
+    name = stage_name(progress)
+    parts = [STAGES.get(name, name)]
+    if progress.windows > 1:
+        parts.append(f"window {progress.window} of {progress.windows}")
+    if name == "sampling":
+        parts.append(f"step {progress.step + 1} of {progress.steps}")
+    return ", ".join(parts)
