@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from longtake.errors import BadCheckpoint
-from longtake.models.checkpoints import Checkpoint, fit, load, open_part, skeleton
+from longtake.models.checkpoints import Checkpoint, compare, empty_model, load, open_part
 from longtake.models.layout import Class
 from longtake.models.layout_ltxv import LTXV_LAYOUT, LTXV_UPSAMPLER_LAYOUT, TRANSFORMER_13B, VAE_13B
 from longtake.models.layouts import classes_of
@@ -57,7 +57,7 @@ def _plain(value: Any) -> Any:
     ],
 )
 def test_the_published_models_have_their_sizes(part: PartName, config: dict[str, Any], count: int) -> None:
-    model = skeleton(Checkpoint(part, Path("published"), CLASSES[part], config, {}))
+    model = empty_model(Checkpoint(part, Path("published"), CLASSES[part], config, {}))
     assert sum(parameter.numel() for parameter in model.parameters()) == count
     held = sum(parameter.numel() for parameter in model.parameters() if not parameter.is_meta)
     assert held < 10_000_000, "tables at most"
@@ -126,7 +126,7 @@ def test_many_missing_weights_are_counted_and_the_first_named(tmp_path: Path) ->
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"num_layers": 4}))
     opened = open_part("transformer", folder)
-    differences = fit(opened, skeleton(opened))
+    differences = compare(opened, empty_model(opened))
     assert len(differences.missing) > 40
     assert differences.sentence().startswith(f"{len(differences.missing)} missing: transformer_blocks.2.")
     assert differences.sentence().endswith(", ...")

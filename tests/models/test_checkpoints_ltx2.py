@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from longtake.errors import BadCheckpoint
 from longtake.models import layout_ltx2
-from longtake.models.checkpoints import fit, load, open_part, skeleton
+from longtake.models.checkpoints import compare, empty_model, load, open_part
 from longtake.models.registry import PartName
 from longtake.models.text_encoders import gemma_key
 from tests.conftest import load_case
@@ -119,7 +119,7 @@ def test_the_published_settings_make_the_published_sizes(part: PartName, paramet
         "audio_connector.learnable_registers": (128, 2048),
     }
     opened = small_ltx2.opened(part, layout_ltx2.config_of(part, config, shapes))
-    assert sum(parameter.numel() for parameter in skeleton(opened).parameters()) == parameters
+    assert sum(parameter.numel() for parameter in empty_model(opened).parameters()) == parameters
 
 
 def test_connectors_count_the_layers_that_they_read() -> None:
@@ -248,14 +248,14 @@ def test_a_deeply_nested_configuration_is_refused(tmp_path: Path) -> None:
     kept = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(kept | {"extra": nested}))
     with pytest.raises(BadCheckpoint, match="entries in a"):
-        skeleton(open_part("text_encoder", folder))
+        empty_model(open_part("text_encoder", folder))
 
 
 def test_a_part_of_the_other_family_does_not_pass_for_this_one(tmp_path: Path, single: Path) -> None:
     older = open_part("transformer", small.write_single(tmp_path / "x"))
     assert older.cls[1] == "LTXVideoTransformer3DModel"
     assert open_part("transformer", single).cls[1] == "LTX2VideoTransformer3DModel"
-    assert not fit(older, small_ltx2.model("transformer")).exact
+    assert not compare(older, small_ltx2.model("transformer")).are_none
 
 
 def test_what_a_header_leaves_out_is_as_in_the_reference() -> None:

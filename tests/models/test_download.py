@@ -9,7 +9,7 @@ import torch
 from longtake.errors import DownloadFailed, InvalidRequest
 from longtake.families.ltxv import parts
 from longtake.models.checks import check
-from longtake.models.download import list_models, planned, pull
+from longtake.models.download import list_models, plan_pull, pull
 from longtake.models.registry import card
 from longtake.settings import Settings
 from longtake.video import Progress
@@ -43,7 +43,7 @@ def _settings(stand_in: Hub, tmp_path: Path, **changes: object) -> Settings:
 
 
 def test_the_plan_names_each_file_once_and_its_size(stand_in: Hub, tmp_path: Path) -> None:
-    plan = planned(card(NAME), _settings(stand_in, tmp_path))
+    plan = plan_pull(card(NAME), _settings(stand_in, tmp_path))
     paths = sorted(file.path for file, _ in plan.files)
     assert f"{NAME}.safetensors" in paths
     assert UPSCALER in paths
@@ -67,7 +67,7 @@ def test_a_pull_makes_the_model_whole(stand_in: Hub, tmp_path: Path) -> None:
     status = {status.card.name: status for status in list_models(settings)}
     assert status[NAME].installed
     assert status[NAME].num_bytes == plan.num_bytes
-    assert planned(card(NAME), settings).sentence() == f"{NAME} is here already."
+    assert plan_pull(card(NAME), settings).sentence() == f"{NAME} is here already."
     assert check(NAME, settings).missing == ()
     # The small upscaler's single file has no settings in it, so it is taken for the published one and does not fit.
     problems = {part.part: part.problem for part in check(NAME, settings).parts}
@@ -89,11 +89,11 @@ def test_a_pull_from_another_repository(stand_in: Hub, tmp_path: Path) -> None:
 
 def test_pulls_that_cannot_be(stand_in: Hub, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="ships inside the package"):
-        planned(card("ltxv-tiny"), _settings(stand_in, tmp_path))
+        plan_pull(card("ltxv-tiny"), _settings(stand_in, tmp_path))
     with pytest.raises(DownloadFailed, match="LONGTAKE_OFFLINE"):
         pull(card(NAME), _settings(stand_in, tmp_path, offline=True))
     with pytest.raises(DownloadFailed, match=r"has no ltxv-13b-0\.9\.8-distilled\.safetensors, the transformer"):
-        planned(card("ltxv-13b-0.9.8-distilled"), _settings(stand_in, tmp_path))
+        plan_pull(card("ltxv-13b-0.9.8-distilled"), _settings(stand_in, tmp_path))
 
 
 LTX2 = "ltx-2.3"
@@ -131,7 +131,7 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 def test_a_pull_of_ltx2_names_and_fetches_all_that_a_request_may_need(second: Hub, tmp_path: Path) -> None:
     settings = _settings(second, tmp_path)
-    plan = planned(card(LTX2), settings)
+    plan = plan_pull(card(LTX2), settings)
     paths = [file.path for file, _ in plan.files]
     cameras = [path for path in paths if "camera-control" in path]
     assert len(cameras) == 7
@@ -147,7 +147,7 @@ def test_a_pull_of_ltx2_names_and_fetches_all_that_a_request_may_need(second: Hu
     assert status.installed
     assert status.num_bytes == plan.num_bytes
     assert len(status.adapters) == 8
-    assert planned(card(LTX2), settings).files == []
+    assert plan_pull(card(LTX2), settings).files == []
     report = check(LTX2, settings)
     assert {part.part: part.problem for part in report.parts if part.problem} == {}
     assert {"distill", "camera_dolly_in", "vocoder", "text_encoder"} < {part.part for part in report.parts}

@@ -44,7 +44,7 @@ def seeing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _be_talkative(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random weights are sure of themselves: many would say one word for ever."""
-    monkeypatch.setattr(gemma, "MOST_NEW_TOKENS", 12)
+    monkeypatch.setattr(gemma, "MAX_NEW_TOKENS", 12)
     monkeypatch.setattr(gemma, "TEMPERATURE", 6.0)
 
 
@@ -180,7 +180,7 @@ def test_the_frame_is_given_as_gemma_takes_it(seeing: Path) -> None:
     assert torch.equal(given["token_type_ids"][0], (ids == sight).long())
     assert ids[0] == 2
     assert (ids[1:] == 2).sum() == 0
-    assert given["max_new_tokens"] == gemma.MOST_NEW_TOKENS
+    assert given["max_new_tokens"] == gemma.MAX_NEW_TOKENS
 
 
 def test_a_prompt_cannot_speak_the_models_signs(seeing: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from longtake.errors import BadCheckpoint, InvalidRequest, NotSupported
 from longtake.models import memory
 from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, attach, velocities
-from longtake.models.checkpoints import open_part, skeleton
+from longtake.models.checkpoints import empty_model, open_part
 from longtake.models.lora_header import read_lora_header
 from longtake.models.loras import Adapter, LoadedAdapter, LoraCache, Pair, applied, check_fit, load_adapters, read
 from longtake.models.registry import card
@@ -200,11 +200,11 @@ def _own(name: str, settings: Settings, model: str = "ltx-2.3") -> Adapter:
 
 def test_the_models_own_adapters_by_name(tmp_path: Path) -> None:
     settings = _settings(tmp_path)
-    shelf = tmp_path / "models" / "ltx-2.3"
-    (shelf / "loras").mkdir(parents=True)
-    _written(shelf / "loras" / "ltx-2-19b-lora-camera-control-dolly-in.safetensors", _tensors())
-    _written(shelf / "ltx-2.3-22b-distilled-lora-384-1.1.safetensors", _tensors(rank=4))
-    _written(shelf / "loras" / "camera_jib_up.safetensors", _tensors(rank=3))
+    folder = tmp_path / "models" / "ltx-2.3"
+    (folder / "loras").mkdir(parents=True)
+    _written(folder / "loras" / "ltx-2-19b-lora-camera-control-dolly-in.safetensors", _tensors())
+    _written(folder / "ltx-2.3-22b-distilled-lora-384-1.1.safetensors", _tensors(rank=4))
+    _written(folder / "loras" / "camera_jib_up.safetensors", _tensors(rank=3))
     ranks = {
         name: _own(name, settings).pairs[LAYER].a.shape[0] for name in ("camera_dolly_in", "distill", "camera_jib_up")
     }
@@ -242,7 +242,7 @@ def test_a_misfit_is_told_where_it_was_asked_for(tmp_path: Path, transformer: nn
 
 def test_an_adapter_is_checked_by_its_header_alone(tmp_path: Path) -> None:
     folder = small.write_folder(tmp_path / "transformer", small_ltx2.model("transformer"))
-    model = skeleton(open_part("transformer", folder))
+    model = empty_model(open_part("transformer", folder))
     good = read_lora_header(_written(tmp_path / "l", _tensors()))
     check_fit(good, model)
     assert good.num_parameters == 2 * (16 + 32)
@@ -256,8 +256,8 @@ def test_an_adapter_is_checked_by_its_header_alone(tmp_path: Path) -> None:
 
 
 def test_a_damaged_adapter_of_the_models_own_is_no_fault_of_the_request(tmp_path: Path) -> None:
-    shelf = tmp_path / "models" / "ltx-2.3" / "loras"
-    shelf.mkdir(parents=True)
-    (shelf / "camera_static.safetensors").write_bytes(b"not weights")
+    folder = tmp_path / "models" / "ltx-2.3" / "loras"
+    folder.mkdir(parents=True)
+    (folder / "camera_static.safetensors").write_bytes(b"not weights")
     with pytest.raises(BadCheckpoint, match="not a usable safetensors"):
         _own("camera_static", _settings(tmp_path))

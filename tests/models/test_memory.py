@@ -96,7 +96,7 @@ def test_a_placed_model_computes_the_same(offload: memory.Offload) -> None:
 def test_parts_take_turns_on_the_device(turn: str) -> None:
     """The meta device stands for a GPU: a part is there only from its turn on, by `forward` as by `encode`."""
     linear, vae, meta = nn.Linear(2, 2), small.vae(), torch.device("meta")
-    memory.take_turns([linear, vae], meta)
+    memory.share_device([linear, vae], meta)
     if turn == "linear":
         linear(torch.ones(1, 2, device=meta))
     else:

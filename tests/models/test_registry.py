@@ -150,7 +150,7 @@ def test_no_torch_is_imported() -> None:
 ENDPOINT_23 = "fal-ai/ltx-2.3-22b/extend-video"
 
 
-def test_the_parts_of_ltx2_lie_in_one_file_on_a_shelf_and_in_gemmas_repository(tmp_path: Path) -> None:
+def test_the_parts_of_ltx2_lie_in_one_file_on_a_folder_and_in_gemmas_repository(tmp_path: Path) -> None:
     facts, settings = card("ltx-2.3"), _settings(tmp_path)
     assert missing(facts, settings) == (*SINGLE["ltx2"], "text_encoder", "tokenizer")
     assert _default_model(ENDPOINT_23, settings) == "ltx2-tiny"
@@ -185,9 +185,9 @@ def test_a_part_may_lie_with_another_embedded_model(tmp_path: Path, monkeypatch:
 def test_adapters_are_found_by_name_or_as_published(tmp_path: Path) -> None:
     facts, settings = card("ltx-2.3"), _settings(tmp_path)
     assert adapters(facts, settings) == {}
-    shelf = tmp_path / "ltx-2.3"
-    named = _touch(shelf / "loras" / "distill.safetensors")
-    published = _touch(shelf / "loras" / "ltx-2-19b-lora-camera-control-jib-down.safetensors")
+    folder = tmp_path / "ltx-2.3"
+    named = _touch(folder / "loras" / "distill.safetensors")
+    published = _touch(folder / "loras" / "ltx-2-19b-lora-camera-control-jib-down.safetensors")
     assert adapters(facts, settings) == {"distill": named, "camera_jib_down": published}
     assert adapter(facts, "camera_jib_down", settings, field=("body", "camera_lora")) == published
     with pytest.raises(NotSupported, match=r"`longtake models pull ltx-2\.3`") as told:

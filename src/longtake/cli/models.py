@@ -46,8 +46,8 @@ def pull(name: str, json: JsonOption = False, debug: DebugOption = False) -> Non
         from longtake.settings import settings
 
         user_settings, model = settings(), card(name)
-        planned = download.planned(model, user_settings)
-        typer.echo(planned.sentence(), err=True)
+        plan = download.plan_pull(model, user_settings)
+        typer.echo(plan.sentence(), err=True)
         with progress_shown(quiet=json) as on_progress:
             pulled = download.pull(model, user_settings, on_progress)
         if json:

@@ -1,1 +1,1 @@
-"""Models: what there is, where it comes from, and how it gets into memory safely."""
+"""The models: their cards, where their files come from, and how they are checked and loaded into memory."""

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: opens a part of a folder or a single file, compares it with its class, and loads it."""
+"""Checkpoints on disk: reads the headers of a part, compares them with the part's class, and loads its weights."""
 
 import importlib
 import json
@@ -19,14 +19,21 @@ if TYPE_CHECKING:
     import torch
 
 _WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
+"""The files that hold the weights of a folder in diffusers' or transformers' layout, whole or with an index."""
+
 _MAX_SIZE = 2**20
+"""The largest number in a configuration, such as a width or a vocabulary."""
+
 _MAX_LAYERS = 256
+"""The most layers or blocks in a configuration, and the most entries of a table or list."""
+
 _MAX_DEPTH = 8
+"""The most levels of nested tables and lists in a configuration."""
 
 
 @dataclass(frozen=True)
 class Weight:
-    """One tensor of a checkpoint under the name that its class knows."""
+    """A tensor of a checkpoint: the file, and its name and header entry there."""
 
     file: Path
     key: str
@@ -35,7 +42,12 @@ class Weight:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A part whose headers are read and sound, and whose data is not read yet."""
+    """A part of a model on disk, of which the headers have been read and the weights have not.
+
+    path: the folder or single file.
+    cls: the part's class; config: the settings to build it with.
+    weights: the tensors by their names in the class.
+    """
 
     part: PartName
     path: Path
@@ -45,22 +57,29 @@ class Checkpoint:
 
     @property
     def num_elements(self) -> int:
+        """The numbers in all tensors, which include buffers."""
         return sum(math.prod(weight.info.shape) for weight in self.weights.values())
 
 
 @dataclass(frozen=True)
-class Fit:
-    """The differences of a checkpoint's weights from those of its class; all empty when they are the same."""
+class Differences:
+    """How a checkpoint's weights differ from those of its class.
+
+    missing: names that only the class has.
+    unknown: names that only the checkpoint has.
+    misshapen: names of tensors of another shape or not of floats, with a description.
+    """
 
     missing: Sequence[str]
     unknown: Sequence[str]
     misshapen: Sequence[str]
 
     @property
-    def exact(self) -> bool:
+    def are_none(self) -> bool:
         return not (self.missing or self.unknown or self.misshapen)
 
     def sentence(self) -> str:
+        """Returns the differences in words: how many of each kind, and the first names."""
         kinds = (("missing", self.missing), ("unknown", self.unknown), ("of another shape or kind", self.misshapen))
         return "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in kinds if names)
 
@@ -70,9 +89,9 @@ def _some(names: Sequence[str], count: int = 4) -> str:
 
 
 def open_part(part: PartName, path: Path) -> Checkpoint:
-    """Reads the headers of one part: a folder in diffusers layout, or a published single file.
+    """Returns the checkpoint of a part, in a folder in diffusers layout or in a published single file.
 
-    Raises `BadCheckpoint` for a file that is no sound safetensors file and for a part that is not in it.
+    Raises `BadCheckpoint` for a file that is no valid safetensors file, and if the part is not in it.
     """
     return _open_folder(part, path) if path.is_dir() else _open_single(part, path)
 
@@ -92,7 +111,7 @@ def _open_folder(part: PartName, folder: Path) -> Checkpoint:
 
 
 def _class(part: PartName, folder: Path, config: Mapping[str, Any]) -> Class:
-    """The class that a folder's configuration names, in the manner of diffusers or of transformers."""
+    """Returns the class that a folder's configuration names. Raises `BadCheckpoint` for a class that no part has."""
     allowed = layouts.classes_of(part)
     names = class_names(config) if part == "text_encoder" else [str(config.get("_class_name"))]
     found = next((cls for cls in allowed if cls[1] in names), None)
@@ -117,12 +136,12 @@ def _files(folder: Path) -> list[Path]:
 
 
 def parts_in(file: Path) -> tuple[PartName, ...]:
-    """The parts that a single file holds; none if no layout recognises the file.
+    """Returns the parts that a single file holds; none if no layout recognises the file.
 
-    Raises `BadCheckpoint` for a file that is no sound safetensors file.
+    Raises `BadCheckpoint` for a file that is no valid safetensors file.
     """
     header = read_header(file)
-    # Where the `config` is broken the names alone decide, so that `open_part` can name the problem for each part.
+    # With a broken `config` the tensors' names alone decide. `open_part` then reports the problem for each part.
     layout = layouts.layout_of(header.tensors, _published_config(header) or {})
     held = {layout.part_of(key) for key in header.tensors} if layout else set()
     return tuple(part for part in PART_NAMES if part in held)
@@ -131,16 +150,16 @@ def parts_in(file: Path) -> tuple[PartName, ...]:
 def _open_single(part: PartName, file: Path) -> Checkpoint:
     header = read_header(file)
     layout, published = _recognised(file, header)
-    names = _renamed(_held(part, file, header, layout), lambda key: layout.rename(part, key, published))
+    names = _renamed(_names_of_part(part, file, header, layout), lambda key: layout.rename(part, key, published))
     config = layout.settings(part, published, {ours: header.tensors[key].shape for ours, key in names.items()})
     weights = {ours: Weight(file, key, header.tensors[key]) for ours, key in names.items()}
     return Checkpoint(part, file, layout.classes[part], config, weights)
 
 
 def _recognised(file: Path, header: Header) -> tuple[Layout, PublishedConfig]:
-    """The layout of a single file, and its published settings.
+    """Returns the layout of a single file, and its published settings.
 
-    Raises `BadCheckpoint` for a file that no layout recognises, and for settings that are not sound JSON objects.
+    Raises `BadCheckpoint` for a file that no layout recognises, and for settings that are not JSON objects.
     """
     published = _published_config(header)
     layout = layouts.layout_of(header.tensors, published or {})
@@ -154,7 +173,7 @@ def _recognised(file: Path, header: Header) -> tuple[Layout, PublishedConfig]:
 
 
 def _published_config(header: Header) -> dict[str, Any] | None:
-    """The settings in a file's metadata, empty where there are none; None for text that is no JSON object."""
+    """Returns the settings in a file's metadata; empty if there are none, None if they are no JSON object."""
     text = header.metadata.get("config")
     try:
         config = json.loads(text) if text else {}
@@ -168,25 +187,25 @@ def _has_sections(published: PublishedConfig, layout: Layout) -> bool:
     return all(isinstance(published.get(section, {}), dict) for section in layout.sections)
 
 
-def _held(part: PartName, file: Path, header: Header, layout: Layout) -> list[str]:
-    """The names of a part's tensors in a file.
+def _names_of_part(part: PartName, file: Path, header: Header, layout: Layout) -> list[str]:
+    """Returns the names of a part's tensors in a file.
 
-    Raises `BadCheckpoint` if the file holds none, or any tensor of no known part.
+    Raises `BadCheckpoint` if the file holds none, or a tensor of no known part.
     """
     parts = {key: layout.part_of(key) for key in header.tensors}
-    strange = [key for key, own in parts.items() if own is None]
-    if strange:
-        raise BadCheckpoint(f"{file} holds {len(strange)} weights of no known part: {_some(strange)}.")
-    held = [key for key, own in parts.items() if own == part]
-    if not held:
+    unknown = [key for key, own in parts.items() if own is None]
+    if unknown:
+        raise BadCheckpoint(f"{file} holds {len(unknown)} weights of no known part: {_some(unknown)}.")
+    names = [key for key, own in parts.items() if own == part]
+    if not names:
         raise BadCheckpoint(f"{file} holds no {part}.")
-    return held
+    return names
 
 
-def _renamed(held: Sequence[str], rename: Callable[[str], str | None]) -> dict[str, str]:
-    """The class's name -> the file's name, for the tensors that are needed."""
+def _renamed(keys: Sequence[str], rename: Callable[[str], str | None]) -> dict[str, str]:
+    """Returns the file's name of each tensor that the class needs, by the class's name."""
     names: dict[str, str] = {}
-    for key in held:
+    for key in keys:
         ours = rename(key)
         if ours in names:
             raise BadCheckpoint(f"The weights {names[ours][:100]} and {key[:100]} are the same one.")
@@ -195,18 +214,18 @@ def _renamed(held: Sequence[str], rename: Callable[[str], str | None]) -> dict[s
     return names
 
 
-def skeleton(checkpoint: Checkpoint) -> "torch.nn.Module":
-    """The part's model with its large weights on the meta device: shapes, no memory. What a model computes for itself
-    and no file keeps, as rotary frequencies, is there.
+def empty_model(checkpoint: Checkpoint) -> "torch.nn.Module":
+    """Returns the part's model with its weights on the meta device, where they take no memory.
 
-    Raises `BadCheckpoint` for settings that build none.
+    Values that no file stores, such as rotary frequencies, are computed. Raises `BadCheckpoint` for settings that the
+    class cannot be built with.
     """
     import torch
     from torch.overrides import TorchFunctionMode
 
     class Unallocated(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            # The layers' own way to make weights; tables and frequencies are made otherwise.
+            # Layers allocate weights with `torch.empty`. Tables and frequencies are made by other functions.
             return func(*args, **(kwargs or {}) | ({"device": "meta"} if func is torch.empty else {}))
 
     _check_sizes(checkpoint, "", checkpoint.config)
@@ -219,14 +238,14 @@ def skeleton(checkpoint: Checkpoint) -> "torch.nn.Module":
                 model: torch.nn.Module = cls(config)
             else:
                 model = cls.from_config(dict(checkpoint.config))
-    except Exception as error:  # the class says in its own ways that a setting is impossible
+    except Exception as error:  # classes raise many errors for impossible settings
         reason = f"{type(error).__name__}: {str(error)[:200]}"
         raise BadCheckpoint(f"The configuration of {checkpoint.path} builds no {name}: {reason}.") from error
     return model.eval().requires_grad_(False)
 
 
 def _check_sizes(checkpoint: Checkpoint, name: str, value: Any, depth: int = 0) -> None:
-    """No configuration may ask for a model that takes for ever to build."""
+    """Raises `BadCheckpoint` for a configuration whose model would take too long to build."""
     if isinstance(value, Mapping | list | tuple):
         if len(value) > _MAX_LAYERS or depth > _MAX_DEPTH:
             raise BadCheckpoint(f"The configuration of {checkpoint.path} has {len(value)} entries in {name}.")
@@ -238,8 +257,8 @@ def _check_sizes(checkpoint: Checkpoint, name: str, value: Any, depth: int = 0) 
         raise BadCheckpoint(f"The configuration of {checkpoint.path} has {name} = {value}; the limit is {limit}.")
 
 
-def fit(checkpoint: Checkpoint, model: "torch.nn.Module") -> Fit:
-    """Compares names, shapes and kinds of a checkpoint's weights with those of a model (on any device)."""
+def compare(checkpoint: Checkpoint, model: "torch.nn.Module") -> Differences:
+    """Compares names, shapes and kinds of a checkpoint's weights with those of a model, which may be on any device."""
     needed = model.state_dict()
     tied = getattr(model, "_tied_weights_keys", None) or ()
     missing = [key for key in needed if key not in checkpoint.weights and key not in tied]
@@ -249,27 +268,27 @@ def fit(checkpoint: Checkpoint, model: "torch.nn.Module") -> Fit:
         for key, weight in checkpoint.weights.items()
         if key in needed and (weight.info.shape != tuple(needed[key].shape) or weight.info.dtype not in FLOATS)
     ]
-    return Fit(missing, unknown, misshapen)
+    return Differences(missing, unknown, misshapen)
 
 
 def load(checkpoint: Checkpoint, *, dtype: "torch.dtype", device: "torch.device | str" = "cpu") -> "torch.nn.Module":
-    """The part's model in `dtype` on `device`, in eval mode, without gradients.
+    """Returns the part's model in `dtype` on `device`, in eval mode, without gradients.
 
-    Raises `BadCheckpoint` that names the weights that are missing, unknown or of another shape, and how many.
+    Raises `BadCheckpoint` with the weights that are missing, unknown or of another shape.
     """
     import torch
     from safetensors import safe_open
 
-    model = skeleton(checkpoint)
-    differences = fit(checkpoint, model)
-    if not differences.exact:
+    model = empty_model(checkpoint)
+    differences = compare(checkpoint, model)
+    if not differences.are_none:
         raise BadCheckpoint(f"{checkpoint.path} does not fit {type(model).__name__}: {differences.sentence()}.")
     tensors: dict[str, torch.Tensor] = {}
     for file in sorted({weight.file for weight in checkpoint.weights.values()}):
         with safe_open(file, framework="pt") as opened:
             for name, weight in checkpoint.weights.items():
                 if weight.file == file:
-                    # Copied, since a tensor that stays mapped would follow whatever happens to the file.
+                    # A copy: the library maps the file into memory, and a change of the file would change the weights.
                     tensors[name] = opened.get_tensor(weight.key).to(device=device, dtype=dtype, copy=True)
     model.load_state_dict(tensors, strict=False, assign=True)
     if checkpoint.part == "text_encoder":

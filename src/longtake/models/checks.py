@@ -79,7 +79,7 @@ def check(target: str, settings: Settings) -> CheckReport:
     can_compare = all(find_spec(package) for package in ("torch", "diffusers", "transformers"))
     reports = [_part_report(part, path, can_compare) for part, path in parts.items()]
     if own and "transformer" in parts:
-        transformer = _skeleton("transformer", parts["transformer"]) if can_compare else None
+        transformer = _empty_model("transformer", parts["transformer"]) if can_compare else None
         reports += [_adapter_report(name, path, transformer) for name, path in own.items()]
     return CheckReport(target, reports, lacking)
 
@@ -111,18 +111,18 @@ def _part_report(part: PartName, path: Path, can_compare: bool) -> PartReport:
         checkpoint = checkpoints.open_part(part, path)
         if not can_compare:
             return PartReport(part, path, checkpoint.num_elements, None, compared=False)
-        model = checkpoints.skeleton(checkpoint)
+        model = checkpoints.empty_model(checkpoint)
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
-        differences = checkpoints.fit(checkpoint, model)
-        return PartReport(part, path, num_parameters, None if differences.exact else differences.sentence())
+        differences = checkpoints.compare(checkpoint, model)
+        return PartReport(part, path, num_parameters, None if differences.are_none else differences.sentence())
     except BadCheckpoint as error:
         return PartReport(part, path, num_parameters, error.message, can_compare)
 
 
-def _skeleton(part: PartName, path: Path) -> "torch.nn.Module | None":
+def _empty_model(part: PartName, path: Path) -> "torch.nn.Module | None":
     """Returns the model of a part without its weights, or None if the part has a problem."""
     try:
-        return checkpoints.skeleton(checkpoints.open_part(part, path))
+        return checkpoints.empty_model(checkpoints.open_part(part, path))
     except BadCheckpoint:
         return None
 

@@ -1,4 +1,4 @@
-"""`longtake models`: what is here, what to fetch and how large it is, and whether what is here fits."""
+"""The models on this machine, and their download from the hub."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +23,10 @@ from longtake.video import OnProgress, Progress, ignore_progress
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """A model as it is on this machine.
+    """What this machine has of a model.
 
-    parts, adapters: where each one lies; `missing`: the parts that generation still needs.
+    parts, adapters: the file or folder of each one that is here.
+    missing: the parts that generation needs and that are not here.
     """
 
     card: ModelCard
@@ -39,29 +40,30 @@ class ModelStatus:
 
     @property
     def num_bytes(self) -> int:
+        """The bytes on disk of all parts and adapters."""
         return sum(_size(path) for path in {*self.parts.values(), *self.adapters.values()})
 
 
 def _size(path: Path) -> int:
-    notes = path / ".cache"  # of the hub's own library, in a repository that is kept whole
+    hub_cache = path / ".cache"  # written by the hub's library beside the files of a whole repository
     found = [path] if path.is_file() else path.rglob("*")
-    files = [file for file in found if file.is_file() and not file.is_relative_to(notes)]
+    files = [file for file in found if file.is_file() and not file.is_relative_to(hub_cache)]
     return sum(file.stat().st_size for file in files)
 
 
 def status(card: ModelCard, settings: Settings) -> ModelStatus:
-    """A model as it is on this machine."""
+    """Returns what this machine has of a model."""
     return ModelStatus(card, located(card, settings), missing(card, settings), adapters(card, settings))
 
 
 def list_models(settings: Settings) -> list[ModelStatus]:
-    """All models, installed or not."""
+    """Returns the status of all models, installed or not."""
     return [status(card, settings) for card in CARDS.values()]
 
 
 @dataclass(frozen=True)
 class Pull:
-    """What a pull will fetch: each file and the folder below which it goes. Files that are here are not in it."""
+    """The download of a model: the files that are not here yet, each with the folder below which it is saved."""
 
     card: ModelCard
     files: Sequence[tuple[hub.HubFile, Path]]
@@ -71,6 +73,7 @@ class Pull:
         return sum(file.num_bytes for file, _ in self.files)
 
     def sentence(self) -> str:
+        """Returns what is downloaded in words: the number of files, their size, their origin and the licence."""
         if not self.files:
             return f"{self.card.name} is here already."
         repos = ", ".join(sorted({file.repo for file, _ in self.files}))
@@ -78,8 +81,11 @@ class Pull:
         return f"{self.card.name}: {len(self.files)} files, {size}, from {repos}. {self.card.licence}"
 
 
-def planned(card: ModelCard, settings: Settings) -> Pull:
-    """What a pull of this model will fetch. Raises `InvalidRequest` where there is nothing to fetch it from."""
+def plan_pull(card: ModelCard, settings: Settings) -> Pull:
+    """Returns the download that would complete a model.
+
+    Raises `InvalidRequest` for an embedded model, and `DownloadFailed` if the hub does not answer or lacks a file.
+    """
     if card.embedded:
         raise InvalidRequest(f"{card.name} ships inside the package; there is nothing to fetch.")
     listed: dict[str, list[hub.HubFile]] = {}
@@ -89,7 +95,7 @@ def planned(card: ModelCard, settings: Settings) -> Pull:
         files = [file for file in _files(published.repo, settings, listed) if _belongs(file.path, published.path)]
         if not files:
             raise DownloadFailed(f"The hub's {published.repo} has no {published.path}, the {name} of {card.name}.")
-        folder = settings.models_dir / published.shelf
+        folder = settings.models_dir / published.folder
         for file in files:
             here = folder / file.path
             if not (here.is_file() and here.stat().st_size == file.num_bytes):
@@ -98,7 +104,7 @@ def planned(card: ModelCard, settings: Settings) -> Pull:
 
 
 def _wanted(card: ModelCard) -> list[tuple[str, str, Published]]:
-    """The parts and adapters of a model: name, place in diffusers layout, and where each is published."""
+    """Returns the parts and adapters of a model: name, path in diffusers layout, and where each is published."""
     parts = [(part, FOLDERS[part], place) for part, place in card.parts.items() if place is not None]
     loras = [(name, f"{LORAS}/{name}.safetensors", place) for name, place in card.loras.items() if place is not None]
     return [*parts, *loras]
@@ -107,7 +113,11 @@ def _wanted(card: ModelCard) -> list[tuple[str, str, Published]]:
 def _publication(
     card: ModelCard, own: str, usual: Published, settings: Settings, listed: dict[str, list[hub.HubFile]]
 ) -> Published:
-    """Where a part comes from: the repository that the settings name if it has the part, else the card's own."""
+    """Returns where a part is fetched from: the repository in the settings if it has the part, else the card's.
+
+    own: the part's path in diffusers layout. usual: where the card says it is published. listed: files by repository,
+    filled as repositories are listed.
+    """
     source = settings.model_sources.get(card.name)
     if source is None or Path(source).expanduser().exists():
         return usual
@@ -122,27 +132,27 @@ def _files(repo: str, settings: Settings, listed: dict[str, list[hub.HubFile]]) 
 
 
 def _belongs(path: str, published: str) -> bool:
-    """Whether a file is the published one or lies in the published folder; never a pickle or another format."""
+    """True if `path` is the published file, or a file of the published folder in a format that is loaded."""
     wanted = (".safetensors", ".json", ".model", ".txt")
     inside = "/" not in path if published == "." else path.startswith(f"{published}/")
     return path == published or (inside and path.endswith(wanted))
 
 
 def pull(card: ModelCard, settings: Settings, on_progress: OnProgress = ignore_progress) -> Pull:
-    """Fetches what a model still lacks, resuming where it stopped; sizes and hashes are verified.
+    """Downloads the files that a model lacks, and verifies their sizes and hashes. Returns what was downloaded.
 
-    Progress counts bytes. Raises `DownloadFailed` with the reason; what came until then is kept.
+    Progress counts bytes. Raises `DownloadFailed` with the reason; the next pull continues where this one failed.
     """
-    plan = planned(card, settings)
+    plan = plan_pull(card, settings)
     done = 0
     for file, folder in plan.files:
-        came = 0
+        of_file = 0
 
-        def tell(count: int, name: str = file.path, before: int = done) -> None:
-            nonlocal came
-            came += count
-            on_progress(Progress(f"fetch {name}", before + came, plan.num_bytes))
+        def report(count: int, name: str = file.path, before: int = done) -> None:
+            nonlocal of_file
+            of_file += count
+            on_progress(Progress(f"fetch {name}", before + of_file, plan.num_bytes))
 
-        hub.fetch(file, folder, settings, tell)
+        hub.fetch(file, folder, settings, report)
         done += file.num_bytes
     return plan

@@ -1,6 +1,6 @@
-"""Prompts become text tokens for picture and sound: all hidden states of Gemma-3, and two connectors.
+"""The text encoder of LTX-2: all hidden states of Gemma-3, and two connectors that make text tokens of them.
 
-The same Gemma writes a fuller prompt where it can, looking at the frame at the joint where it can see.
+The same Gemma can expand a prompt. With a vision tower it sees the frame at the joint while it writes.
 """
 
 from typing import Any
@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from longtake.models.audiovisual import EncodedPrompt
 from longtake.models.text import TextEncoder
 
-MOST_NEW_TOKENS = 400
+MAX_NEW_TOKENS = 400
+"""The most tokens of an expanded prompt."""
+
 TEMPERATURE = 0.7
 TOP_K = 64
 TOP_P = 0.95
-"""As Gemma-3 is published, but cooler: a prompt should keep to what was asked."""
+"""Gemma-3's published sampling settings, with a lower temperature so that an expansion keeps to the prompt."""
 
 _TURN, _END = "<start_of_turn>", "<end_of_turn>"
 
@@ -55,12 +57,13 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
 
     @property
     def can_write(self) -> bool:
-        """Whether `expand` can be asked: the encoder has its head, and its tokenizer knows turns of a conversation."""
+        """True if `expand` works: the encoder has a language model head and its tokenizer the signs of a chat."""
         vocabulary = self.tokenizer.get_vocab()
         return hasattr(self.encoder, "lm_head") and _TURN in vocabulary and _END in vocabulary
 
     @property
     def can_see(self) -> bool:
+        """True if the encoder has a vision tower."""
         return getattr(self.encoder.config, "vision_config", None) is not None
 
     def _encode(self, prompt: str) -> EncodedPrompt:
@@ -85,47 +88,47 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
 
     @torch.no_grad()
     def expand(self, prompt: str, frame: NDArray[np.uint8] | None, seed: int) -> str:
-        """A fuller prompt of at most `MOST_NEW_TOKENS` tokens, the same for the same seed; else the prompt itself.
+        """Returns an expanded prompt, the same for the same seed, or `prompt` if the model writes nothing.
 
-        `frame` [height, width, 3]: the one at the joint, for a model that can see; of an empty prompt it is what goes
-        on. Needs `can_write`.
+        frame: the frame at the joint, [height, width, 3]. A model that `can_see` describes how it goes on if the prompt
+        is empty. Call it only if `can_write`.
         """
         self.onload()
         sees = frame is not None and self.can_see
-        image = self._image_words() if sees else ""
-        words = self._plain(prompt)
+        image = self._image_signs() if sees else ""
+        words = self._without_signs(prompt)
         task = f"{_TASK if words else _WITHOUT_WORDS}{_SEEING if sees else ''}"
-        asked = f"{_TURN}user\n{task}\n\n{image}{words}{_END}\n{_TURN}model\n"
-        ids = self.tokenizer(asked, add_special_tokens=True, return_tensors="pt").input_ids.to(self.device)
-        given: dict[str, torch.Tensor] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        chat = f"{_TURN}user\n{task}\n\n{image}{words}{_END}\n{_TURN}model\n"
+        ids = self.tokenizer(chat, add_special_tokens=True, return_tensors="pt").input_ids.to(self.device)
+        inputs: dict[str, torch.Tensor] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         if sees and frame is not None:
-            given["pixel_values"] = self._pixels(frame)
-            given["token_type_ids"] = (ids == self.encoder.config.image_token_id).long()
+            inputs["pixel_values"] = self._pixels(frame)
+            inputs["token_type_ids"] = (ids == self.encoder.config.image_token_id).long()
         ends = [self.tokenizer.convert_tokens_to_ids(_END), self.tokenizer.eos_token_id]
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)
             written = self.encoder.generate(
-                **given,
+                **inputs,
                 do_sample=True,
                 temperature=TEMPERATURE,
                 top_k=TOP_K,
                 top_p=TOP_P,
-                max_new_tokens=MOST_NEW_TOKENS,
+                max_new_tokens=MAX_NEW_TOKENS,
                 eos_token_id=[end for end in ends if end is not None],
                 pad_token_id=self.tokenizer.pad_token_id,
             )
         text: str = self.tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
-        return self._plain(text) or prompt
+        return self._without_signs(text) or prompt
 
-    def _image_words(self) -> str:
+    def _image_signs(self) -> str:
         config = self.encoder.config
         begin, one, end = self.tokenizer.convert_ids_to_tokens(
             [config.boi_token_index, config.image_token_id, config.eoi_token_index]
         )
         return f"\n\n{begin}{one * config.mm_tokens_per_image}{end}\n\n"
 
-    def _plain(self, text: str) -> str:
-        """The text without words that the tokenizer takes for its own signs."""
+    def _without_signs(self, text: str) -> str:
+        """Returns the text without the tokenizer's special tokens, which a user must not be able to send."""
         config = self.encoder.config
         indices = [getattr(config, name, None) for name in ("boi_token_index", "image_token_id", "eoi_token_index")]
         signs = self.tokenizer.convert_ids_to_tokens([index for index in indices if index is not None])
@@ -134,7 +137,7 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
         return text.strip()
 
     def _pixels(self, frame: NDArray[np.uint8]) -> torch.Tensor:
-        """A frame as Gemma-3's vision tower takes it: [1, 3, side, side] in -1 to 1."""
+        """Returns a frame as the input of Gemma-3's vision tower: [1, 3, side, side] in -1..1."""
         side = self.encoder.config.vision_config.image_size
         pixels = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].float()
         square = torch.nn.functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True)

@@ -1,4 +1,4 @@
-"""The model hub: what a repository holds, and its files, resumed and verified. Without torch."""
+"""The model hub: lists the files of repositories, and downloads them. Without torch."""
 
 import hashlib
 import shutil
@@ -11,11 +11,12 @@ from longtake.errors import DownloadFailed, LongtakeError
 from longtake.settings import Settings
 
 OnBytes = Callable[[int], None]
+"""Called with the number of bytes that arrived since the last call."""
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a hub repository; `sha256` is None for the small ones that are kept in git."""
+    """A file of a hub repository. `sha256` is None for small files, which the hub stores in git."""
 
     repo: str
     path: str
@@ -28,9 +29,9 @@ def _token(settings: Settings, authorised: bool) -> str | bool:
 
 
 def files(repo: str, settings: Settings, *, authorised: bool = True) -> list[HubFile]:
-    """The files of a repository with their sizes; `authorised`: asked with the token of the settings.
+    """Returns the files of a repository. With `authorised`, the settings' token is sent to the hub.
 
-    Raises `DownloadFailed` when it cannot be asked.
+    Raises `DownloadFailed` if the hub does not list them, or if the settings are offline.
     """
     from huggingface_hub import HfApi
 
@@ -56,10 +57,10 @@ def fetch(
     *,
     authorised: bool = True,
 ) -> Path:
-    """Brings one file below `folder`, under its own path; a part fetched earlier is taken up again.
+    """Downloads a file to its own path below `folder`, and returns that path.
 
-    A file that is there in the right size is not fetched again. Size and, where the hub states it, SHA-256 are
-    verified; `on_bytes` is told of bytes as they come. Raises `DownloadFailed`.
+    A file of the right size is not downloaded again, and an interrupted download is continued. Size and SHA-256 (if the
+    hub states one) are verified. Raises `DownloadFailed` if the file cannot be had or is damaged.
     """
     from huggingface_hub import hf_hub_download
 
@@ -76,27 +77,27 @@ def fetch(
     if free < file.num_bytes:
         raise DownloadFailed(f"{folder} has {free} bytes free; {file.path} of {file.repo} needs {file.num_bytes}.")
     try:
-        got = hf_hub_download(
+        downloaded = hf_hub_download(
             file.repo,
             file.path,
             local_dir=folder,
             endpoint=settings.hf_endpoint,
             token=_token(settings, authorised),
-            tqdm_class=_teller(on_bytes),
+            tqdm_class=_progress_class(on_bytes),
         )
     except LongtakeError:
         raise
     except Exception as error:  # transport, access and disk errors of several libraries
         raise _failed(file.repo, error) from error
-    _verify(Path(got), file)
-    return Path(got)
+    _verify(Path(downloaded), file)
+    return Path(downloaded)
 
 
-def _teller(on_bytes: OnBytes) -> type[Any]:
+def _progress_class(on_bytes: OnBytes) -> type[Any]:
     from tqdm import tqdm  # type: ignore[import-untyped]
 
-    class Teller(tqdm):  # type: ignore[misc]
-        """A progress bar that tells and does not draw."""
+    class BytesReported(tqdm):  # type: ignore[misc]
+        """A progress bar that calls `on_bytes` and draws nothing."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             kwargs.pop("name", None)
@@ -106,10 +107,11 @@ def _teller(on_bytes: OnBytes) -> type[Any]:
         def update(self, n: float | None = 1) -> None:
             on_bytes(int(n or 0))
 
-    return Teller
+    return BytesReported
 
 
 def _verify(path: Path, file: HubFile) -> None:
+    """Deletes a damaged file and raises `DownloadFailed`."""
     size = path.stat().st_size
     if size != file.num_bytes:
         path.unlink()

@@ -1,4 +1,4 @@
-"""The interface of a published layout: how a single file names its weights and settings. Without torch."""
+"""The interface of a published layout: how single-file checkpoints name their weights and settings. Without torch."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from longtake.errors import BadCheckpoint
 from longtake.models.registry import PartName
 
 Config = dict[str, Any]
-"""The settings of a model's class."""
+"""The settings that a model's class is built with."""
 
 PublishedConfig = Mapping[str, Any]
-"""The settings as the checkpoint's publisher writes them: the JSON object `config` of the file's metadata."""
+"""The settings as a checkpoint's publisher writes them: the JSON object `config` in the file's metadata."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 """The shapes of a part's tensors, by their names in the part's class."""
@@ -24,14 +24,14 @@ Class = tuple[str, str]
 class Layout:
     """One way in which single-file checkpoints are published.
 
-    name: its name in messages.
-    recognises: true if a file with these tensor names and this `config` has the layout; it runs before `sections` are
-        checked.
-    part_of: the part that a tensor belongs to, by the tensor's name in the file; None for a tensor of no known part.
-    rename: the name in the part's class of a tensor of the file; None for a tensor that the class does not need.
-    settings: the settings of a part's class. Raises `BadCheckpoint` for settings that the class does not have.
+    name: the layout's name in messages.
+    recognises: returns True if a file with these tensor names and this `config` has the layout. It is called before
+        `sections` are checked.
+    part_of: returns the part that a tensor belongs to, by the tensor's name in the file; None for no known part.
+    rename: returns the name in the part's class of a tensor of the file; None if the class does not need it.
+    settings: returns the settings of a part's class. Raises `BadCheckpoint` for settings that the class does not have.
     classes: the class of each part that a file may hold.
-    sections: entries of the `config` that must be JSON objects where they are present.
+    sections: entries of the `config` that must be JSON objects if they are present.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Layout:
 
 
 def refuse(part: str, name: str, value: Any, needed: Any) -> NoReturn:
-    """Raises `BadCheckpoint` for a published setting that the part's class does not have."""
+    """Raises `BadCheckpoint` for a published setting `name` = `value` that the part's class does not support."""
     raise BadCheckpoint(
         f"The checkpoint's {part} has {name} = {str(value)[:120]}, which this version cannot run; it runs {needed}."
     )

@@ -1,4 +1,4 @@
-"""The layout of LTX-2.3: published names and settings become those of diffusers' classes. Without torch.
+"""The layout of LTX-2.3: turns published names and settings into those of diffusers' classes. Without torch.
 
 One file holds `model.diffusion_model.*` (transformer, and two connectors below it), `text_embedding_projection.*`
 (projections of the connectors), `vae.*`, `audio_vae.*` and `vocoder.*`; the settings of the reference classes are JSON
@@ -44,23 +44,23 @@ _VOCODER_WORDS: Mapping[str, str] = {
 }
 
 GEMMA_WIDTH = 3840
-"""Of Gemma-3-12B, which the published connectors read."""
+"""Channels of a hidden state of Gemma-3-12B, which the published connectors read."""
 
 
 def recognises(names: Collection[str], published: PublishedConfig) -> bool:
-    """True if a file holds weights that only LTX-2 has: of sound, or of the connectors' projections."""
+    """True if a file holds weights that only LTX-2 has: those of audio, or of the connectors' projections."""
     return any(name.startswith(_MARKS) for name in names)
 
 
 def part_of(key: str) -> PartName | None:
-    """The part that a published weight belongs to; None for a weight of no known part."""
+    """Returns the part that a published weight belongs to; None for a weight of no known part."""
     if _CONNECTOR.match(key):
         return "connectors"
     return next((part for prefix, part in _PREFIXES.items() if key.startswith(prefix)), None)
 
 
 def rename(part: PartName, key: str, published: PublishedConfig) -> str | None:
-    """diffusers' name of a part's published weight; None for a weight that is not needed."""
+    """Returns diffusers' name of a part's published weight; None for a weight that its class does not need."""
     if part == "transformer":
         return transformer_key(key.removeprefix(TRANSFORMER_PREFIX))
     if part == "connectors":
@@ -74,9 +74,10 @@ def rename(part: PartName, key: str, published: PublishedConfig) -> str | None:
 
 
 def config_of(part: PartName, published: Mapping[str, Any], shapes: Shapes) -> Config:
-    """The settings of a part's diffusers class; a setting that `published` leaves out has the reference's own default.
+    """Returns the settings of a part's diffusers class. A setting that is not published has the reference's default.
 
-    Raises `BadCheckpoint` if the part's settings are absent or malformed, and for one that the class does not have.
+    shapes: the shapes of the part's tensors, by diffusers' names. Raises `BadCheckpoint` if the part's settings are
+    absent or malformed, and for a setting that the class does not support.
     """
     try:
         return {
@@ -92,14 +93,15 @@ def config_of(part: PartName, published: Mapping[str, Any], shapes: Shapes) -> C
         ) from None
 
 
-def _demand(part: str, published: Mapping[str, Any], needed: Mapping[str, Any]) -> None:
+def _require(part: str, published: Mapping[str, Any], needed: Mapping[str, Any]) -> None:
+    """Raises `BadCheckpoint` for a published setting with another value than `needed` says."""
     for name, value in needed.items():
         if name in published and published[name] != value:
             refuse(part, name, published[name], value)
 
 
 def _transformer_config(published: Mapping[str, Any]) -> Config:
-    given = published["transformer"]
+    section = published["transformer"]
     needed = {
         "activation_fn": "gelu-approximate",
         "attention_bias": True,
@@ -115,67 +117,67 @@ def _transformer_config(published: Mapping[str, Any]) -> Config:
         "only_cross_attention": False,
         "share_ff": False,
     }
-    _demand("transformer", given, needed)
-    if not given.get("caption_proj_before_connector"):
+    _require("transformer", section, needed)
+    if not section.get("caption_proj_before_connector"):
         refuse("transformer", "caption_proj_before_connector", False, "True (LTX-2.3)")
-    seconds, height, width = given.get("positional_embedding_max_pos", [20, 2048, 2048])
+    seconds, height, width = section.get("positional_embedding_max_pos", [20, 2048, 2048])
     video, sound = published.get("vae", {}), published.get("audio_vae", {})
     compression = vae_config(video) if video else {}
     spatial, temporal = (compression.get(f"{axis}_compression_ratio") for axis in ("spatial", "temporal"))
     optional = ("ff_bias", "audio_ff_bias", "use_prompt_adaln_single", "use_keyframes_abs_pos_embedding")
     return {
-        "in_channels": given.get("in_channels", 128),
-        "out_channels": given.get("out_channels", 128),
+        "in_channels": section.get("in_channels", 128),
+        "out_channels": section.get("out_channels", 128),
         "patch_size": 1,
         "patch_size_t": 1,
-        "num_attention_heads": given.get("num_attention_heads", 32),
-        "attention_head_dim": given.get("attention_head_dim", 128),
-        "cross_attention_dim": given.get("cross_attention_dim", 4096),
+        "num_attention_heads": section.get("num_attention_heads", 32),
+        "attention_head_dim": section.get("attention_head_dim", 128),
+        "cross_attention_dim": section.get("cross_attention_dim", 4096),
         "vae_scale_factors": [temporal or 8, spatial or 32, spatial or 32],
         "pos_embed_max_pos": seconds,
         "base_height": height,
         "base_width": width,
-        "gated_attn": bool(given.get("apply_gated_attention")),
-        "cross_attn_mod": bool(given.get("cross_attention_adaln")),
-        "audio_in_channels": given.get("audio_in_channels", 128),
-        "audio_out_channels": given.get("audio_out_channels", 128),
+        "gated_attn": bool(section.get("apply_gated_attention")),
+        "cross_attn_mod": bool(section.get("cross_attention_adaln")),
+        "audio_in_channels": section.get("audio_in_channels", 128),
+        "audio_out_channels": section.get("audio_out_channels", 128),
         "audio_patch_size": 1,
         "audio_patch_size_t": 1,
-        "audio_num_attention_heads": given.get("audio_num_attention_heads", 32),
-        "audio_attention_head_dim": given.get("audio_attention_head_dim", 64),
-        "audio_cross_attention_dim": given.get("audio_cross_attention_dim", 2048),
+        "audio_num_attention_heads": section.get("audio_num_attention_heads", 32),
+        "audio_attention_head_dim": section.get("audio_attention_head_dim", 64),
+        "audio_cross_attention_dim": section.get("audio_cross_attention_dim", 2048),
         "audio_scale_factor": 4,
-        "audio_pos_embed_max_pos": given.get("audio_positional_embedding_max_pos", [20])[0],
+        "audio_pos_embed_max_pos": section.get("audio_positional_embedding_max_pos", [20])[0],
         "audio_sampling_rate": sound["model"]["params"].get("sampling_rate", 16000) if sound else 16000,
         "audio_hop_length": sound["preprocessing"]["stft"].get("hop_length", 160) if sound else 160,
-        "audio_gated_attn": bool(given.get("apply_gated_attention")),
-        "audio_cross_attn_mod": bool(given.get("cross_attention_adaln")),
-        "num_layers": given.get("num_layers", 48),
+        "audio_gated_attn": bool(section.get("apply_gated_attention")),
+        "audio_cross_attn_mod": bool(section.get("cross_attention_adaln")),
+        "num_layers": section.get("num_layers", 48),
         "activation_fn": "gelu-approximate",
         "qk_norm": "rms_norm_across_heads",
         "norm_elementwise_affine": False,
-        "norm_eps": given.get("norm_eps", 1e-6),
-        "caption_channels": given.get("caption_channels", GEMMA_WIDTH),
+        "norm_eps": section.get("norm_eps", 1e-6),
+        "caption_channels": section.get("caption_channels", GEMMA_WIDTH),
         "attention_bias": True,
         "attention_out_bias": True,
-        "rope_theta": given.get("positional_embedding_theta", 10000.0),
-        "rope_double_precision": given.get("frequencies_precision") == "float64",
+        "rope_theta": section.get("positional_embedding_theta", 10000.0),
+        "rope_double_precision": section.get("frequencies_precision") == "float64",
         "causal_offset": 1,
-        "timestep_scale_multiplier": given.get("timestep_scale_multiplier", 1000),
-        "cross_attn_timestep_scale_multiplier": given.get("av_ca_timestep_scale_multiplier", 1),
-        "rope_type": given.get("rope_type", "split"),
+        "timestep_scale_multiplier": section.get("timestep_scale_multiplier", 1000),
+        "cross_attn_timestep_scale_multiplier": section.get("av_ca_timestep_scale_multiplier", 1),
+        "rope_type": section.get("rope_type", "split"),
         "use_prompt_embeddings": False,
         "perturbed_attn": True,
-    } | {name: given[name] for name in optional if name in given}
+    } | {name: section[name] for name in optional if name in section}
 
 
-def _connectors_config(given: Mapping[str, Any], shapes: Shapes) -> Config:
+def _connectors_config(section: Mapping[str, Any], shapes: Shapes) -> Config:
     sides: Config = {}
     for side, prefix in (("video", ""), ("audio", "audio_")):
         width, features = shapes[f"{side}_text_proj_in.weight"]
 
         def setting(name: str, otherwise: int, prefix: str = prefix) -> Any:
-            return given.get(f"{prefix}{name}", given.get(name, otherwise))
+            return section.get(f"{prefix}{name}", section.get(name, otherwise))
 
         registers = shapes.get(f"{side}_connector.learnable_registers")
         sides |= {
@@ -183,19 +185,19 @@ def _connectors_config(given: Mapping[str, Any], shapes: Shapes) -> Config:
             f"{side}_connector_attention_head_dim": setting("connector_attention_head_dim", 128),
             f"{side}_connector_num_layers": setting("connector_num_layers", 2),
             f"{side}_connector_num_learnable_registers": registers[0] if registers else None,
-            f"{side}_gated_attn": bool(given.get("connector_apply_gated_attention")),
+            f"{side}_gated_attn": bool(section.get("connector_apply_gated_attention")),
             f"{side}_hidden_dim": width,
         }
-    told = given.get("caption_channels", GEMMA_WIDTH)
-    caption = told if features % told == 0 else GEMMA_WIDTH
+    declared = section.get("caption_channels", GEMMA_WIDTH)
+    caption = declared if features % declared == 0 else GEMMA_WIDTH
     return sides | {
         "caption_channels": caption,
         "text_proj_in_factor": features // caption,
-        "connector_rope_base_seq_len": given.get("connector_positional_embedding_max_pos", [1])[0],
-        "rope_theta": given.get("positional_embedding_theta", 10000.0),
-        "rope_double_precision": given.get("frequencies_precision") == "float64",
+        "connector_rope_base_seq_len": section.get("connector_positional_embedding_max_pos", [1])[0],
+        "rope_theta": section.get("positional_embedding_theta", 10000.0),
+        "rope_double_precision": section.get("frequencies_precision") == "float64",
         "causal_temporal_positioning": False,
-        "rope_type": given.get("rope_type", "split"),
+        "rope_type": section.get("rope_type", "split"),
         "per_modality_projections": True,
         "proj_bias": "video_text_proj_in.bias" in shapes,
     }
@@ -208,39 +210,39 @@ _RESAMPLE: Mapping[str, str] = {
 }
 
 
-def vae_config(given: Mapping[str, Any]) -> Config:
-    """The settings of `AutoencoderKLLTX2Video` for those of the reference's `CausalVideoAutoencoder` of LTX-2."""
+def vae_config(section: Mapping[str, Any]) -> Config:
+    """Turns the settings of the reference's LTX-2 `CausalVideoAutoencoder` into those of `AutoencoderKLLTX2Video`."""
     needed = {"_class_name": "CausalVideoAutoencoder", "dims": 3, "norm_layer": "pixel_norm"}
-    _demand("vae", given, needed | {"latent_log_var": "uniform"})
-    encoder, decoder = residual_pairs("encoder", given), residual_pairs("decoder", given)
+    _require("vae", section, needed | {"latent_log_var": "uniform"})
+    encoder, decoder = residual_pairs("encoder", section), residual_pairs("decoder", section)
     down = [_resampling(kind.removesuffix("_res"), kind.endswith("_res")) for kind, _ in encoder[1::2]]
     up = [_resampling(kind, True) for kind, _ in decoder[1::2]]
-    latents, patch = given.get("latent_channels", 128), given.get("patch_size", 4)
+    latents, patch = section.get("latent_channels", 128), section.get("patch_size", 4)
     return {
-        "in_channels": given.get("in_channels", 3),
-        "out_channels": given.get("out_channels", 3),
+        "in_channels": section.get("in_channels", 3),
+        "out_channels": section.get("out_channels", 3),
         "latent_channels": latents,
         "block_out_channels": _widths(latents, encoder, 2),
         "down_block_types": ["LTX2VideoDownBlock3D"] * len(down),
-        "decoder_block_out_channels": _widths(given.get("decoder_base_channels", 128), decoder, 1),
+        "decoder_block_out_channels": _widths(section.get("decoder_base_channels", 128), decoder, 1),
         "layers_per_block": [options["num_layers"] for _, options in encoder[::2]],
         "decoder_layers_per_block": [options["num_layers"] for _, options in decoder[::2]],
         "spatio_temporal_scaling": [True] * len(down),
         "decoder_spatio_temporal_scaling": [True] * len(up),
         "decoder_inject_noise": [bool(options.get("inject_noise")) for _, options in decoder[::2]],
         "downsample_type": down,
-        # diffusers reads the decoder's lists from their end, but this one from its beginning.
+        # diffusers reads the decoder's other lists from their end, and this one from its beginning.
         "upsample_type": up[::-1],
         "upsample_residual": [bool(options.get("residual")) for _, options in decoder[1::2]],
         "upsample_factor": [options.get("multiplier", 1) for _, options in decoder[1::2]],
-        "timestep_conditioning": bool(given.get("timestep_conditioning", True)),
+        "timestep_conditioning": bool(section.get("timestep_conditioning", True)),
         "patch_size": patch,
         "patch_size_t": 1,
         "resnet_norm_eps": 1e-6,
         "encoder_causal": True,
-        "decoder_causal": bool(given.get("causal_decoder")),
-        "encoder_spatial_padding_mode": given.get("encoder_spatial_padding_mode", "zeros"),
-        "decoder_spatial_padding_mode": given.get("spatial_padding_mode", "reflect"),
+        "decoder_causal": bool(section.get("causal_decoder")),
+        "encoder_spatial_padding_mode": section.get("encoder_spatial_padding_mode", "zeros"),
+        "decoder_spatial_padding_mode": section.get("spatial_padding_mode", "reflect"),
         "spatial_compression_ratio": patch * 2 ** sum(kind != "temporal" for kind in down),
         "temporal_compression_ratio": 2 ** sum(kind != "spatial" for kind in down),
     }
@@ -253,17 +255,17 @@ def _resampling(kind: str, right: bool) -> str:
 
 
 def _widths(first: int, pairs: Sequence[tuple[str, Config]], otherwise: int) -> list[int]:
-    """The channels after each resampling block."""
+    """Returns the channels after each resampling block. `otherwise`: the multiplier of a block that has none."""
     widths = [first]
     for _, options in pairs[1::2]:
         widths.append(widths[-1] * options.get("multiplier", otherwise))
     return widths[1:]
 
 
-def _audio_vae_config(given: Mapping[str, Any]) -> Config:
-    parameters, spectrum = given["model"]["params"], given["preprocessing"]
+def _audio_vae_config(section: Mapping[str, Any]) -> Config:
+    parameters, spectrum = section["model"]["params"], section["preprocessing"]
     shape = parameters["ddconfig"]
-    _demand("audio_vae", shape, {"resamp_with_conv": True, "attn_type": "vanilla"})
+    _require("audio_vae", shape, {"resamp_with_conv": True, "attn_type": "vanilla"})
     return {
         "base_channels": shape.get("ch", 128),
         "output_channels": shape.get("out_ch", 2),
@@ -285,11 +287,11 @@ def _audio_vae_config(given: Mapping[str, Any]) -> Config:
     }
 
 
-def _vocoder_config(given: Mapping[str, Any], shapes: Shapes) -> Config:
+def _vocoder_config(section: Mapping[str, Any], shapes: Shapes) -> Config:
     config: Config = {}
     for generator, prefix, weights in (("vocoder", "", "vocoder"), ("bwe", "bwe_", "bwe_generator")):
-        part = given[generator]
-        _demand("vocoder", part, {"resblock": "AMP1", "stereo": True, "activation": "snakebeta"})
+        part = section[generator]
+        _require("vocoder", part, {"resblock": "AMP1", "stereo": True, "activation": "snakebeta"})
         settings = {
             "in_channels": shapes[f"{weights}.conv_in.weight"][1],
             "hidden_channels": part["upsample_initial_channel"],
@@ -307,7 +309,7 @@ def _vocoder_config(given: Mapping[str, Any], shapes: Shapes) -> Config:
             "final_bias": bool(part.get("use_bias_at_final", True)),
         }
         config |= {f"{prefix}{name}": value for name, value in settings.items()}
-    wide = given["bwe"]
+    wide = section["bwe"]
     return config | {
         "filter_length": wide["n_fft"],
         "hop_length": wide["hop_length"],
@@ -319,13 +321,13 @@ def _vocoder_config(given: Mapping[str, Any], shapes: Shapes) -> Config:
 
 
 def is_upsampler(names: Collection[str], published: PublishedConfig) -> bool:
-    """True if a file holds a latent upsampler with a setting that only LTX-2's has."""
+    """True if a file holds a latent upsampler, with a setting that only the one of LTX-2 has."""
     own = "spatial_scale" in published or "rational_resampler" in published
     return own and layout_ltxv.is_upsampler(names, published)
 
 
 def upsampler_config(published: PublishedConfig) -> Config:
-    """The settings of `LTX2LatentUpsamplerModel` for those of a published upscaler."""
+    """Turns the settings of a published upscaler into those of `LTX2LatentUpsamplerModel`."""
     return layout_ltxv.upsampler_config(published) | {
         "rational_spatial_scale": published.get("spatial_scale", 2.0),
         "use_rational_resampler": bool(published.get("rational_resampler")),

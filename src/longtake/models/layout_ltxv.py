@@ -1,4 +1,4 @@
-"""The layout of LTX-Video: published names and settings become those of diffusers' classes. Without torch.
+"""The layout of LTX-Video: turns published names and settings into those of diffusers' classes. Without torch.
 
 Single files hold `model.diffusion_model.*` (transformer), `vae.*` and, as JSON in the metadata's `config`, the settings
 of the reference classes. The reference numbers the blocks of its autoencoder in one flat list in which residual and
@@ -26,7 +26,7 @@ TRANSFORMER_13B: Config = {
     "num_layers": 48,
     "caption_channels": 4096,
 }
-"""The 13B transformer of 0.9.7 and 0.9.8: 13,042,569,344 parameters."""
+"""The settings of the 13B transformer of 0.9.7 and 0.9.8, which has 13,042,569,344 parameters."""
 
 VAE_13B: Config = {
     "in_channels": 3,
@@ -53,7 +53,7 @@ VAE_13B: Config = {
     "spatial_compression_ratio": 32,
     "temporal_compression_ratio": 8,
 }
-"""Its autoencoder: 1,246,913,522 parameters."""
+"""The settings of the 13B model's autoencoder, which has 1,246,913,522 parameters."""
 
 _VAE_WORDS: tuple[tuple[str, str], ...] = (
     ("last_time_embedder.", "time_embedder."),
@@ -70,7 +70,7 @@ _STATISTICS: Mapping[str, str | None] = {
     "mean-of-stds": None,
     "mean-of-stds_over_std-of-means": None,
 }
-"""The last three are of no use for sampling."""
+"""diffusers' names of the published statistics of latents; None for those that sampling does not use."""
 
 _BLOCK = re.compile(r"^(encoder\.down_blocks|decoder\.up_blocks)\.(\d+)\.(.*)$")
 _DOWNSAMPLE = {
@@ -81,32 +81,32 @@ _DOWNSAMPLE = {
 
 
 def recognises(names: Collection[str], published: PublishedConfig) -> bool:
-    """True if a file holds weights of the transformer or the autoencoder. LTX-2 files do too."""
+    """True if a file holds weights of a transformer or an autoencoder. Files of LTX-2 do too."""
     return any(part_of(name) for name in names)
 
 
 def part_of(key: str) -> PartName | None:
-    """The part that a published weight belongs to; None for a weight of no known part."""
+    """Returns the part that a published weight belongs to; None for a weight of no known part."""
     return next((part for prefix, part in _PREFIXES.items() if key.startswith(prefix)), None)
 
 
 def rename(part: PartName, key: str, published: PublishedConfig) -> str | None:
-    """diffusers' name of a part's published weight; None for a weight that is not needed."""
+    """Returns diffusers' name of a part's published weight; None for a weight that its class does not need."""
     if part == "transformer":
         return transformer_key(key.removeprefix(TRANSFORMER_PREFIX))
     return vae_key(key.removeprefix(VAE_PREFIX), encoder_levels(published))
 
 
 def encoder_levels(published: PublishedConfig) -> int:
-    """Resampling blocks of the autoencoder's encoder; those of the 13B model if the settings do not list them."""
+    """Returns the number of resampling blocks of the encoder. The default is that of the 13B model."""
     blocks = published.get("vae", {}).get("encoder_blocks")
     return len(blocks) // 2 if isinstance(blocks, list) else len(VAE_13B["down_block_types"])
 
 
 def vae_key(key: str, levels: int = 4) -> str | None:
-    """diffusers' name of a published autoencoder weight, prefix already removed; None for one that is not needed.
+    """Returns diffusers' name of a published autoencoder weight without prefix; None for one that is not needed.
 
-    `levels`: resampling blocks of the encoder; its flat block 2 * levels is the middle one.
+    levels: resampling blocks of the encoder. The published block 2 * levels is diffusers' middle block.
     """
     if key.startswith("per_channel_statistics."):
         return statistic(key)
@@ -120,13 +120,13 @@ def vae_key(key: str, levels: int = 4) -> str | None:
 
 
 def statistic(key: str) -> str | None:
-    """diffusers' name of a latent statistic, None for one that is not needed; other names as they are."""
+    """Returns diffusers' name of a latent statistic, None for one that is not needed, and other names unchanged."""
     head, _, name = key.partition(".")
     return _STATISTICS.get(name, key) if head == "per_channel_statistics" else key
 
 
 def _word(key: str, published: str, ours: str) -> str:
-    """Replaces a dotted word, at the key's start too: never a part of a longer word."""
+    """Replaces a dot-separated word of a key, also at its start, but no part of a longer word."""
     bare = published.lstrip(".")
     return re.sub(rf"(^|\.){re.escape(bare)}", lambda match: match[1] + ours.lstrip("."), key)
 
@@ -144,17 +144,17 @@ def _decoder_block(side: str, index: int, rest: str, _: int) -> str:
 
 
 def config_of(part: PartName, published: PublishedConfig, shapes: Shapes) -> Config:
-    """The settings of a part's diffusers class; those of the 13B model where the published ones say nothing.
+    """Returns the settings of a part's diffusers class. A setting that is not published is that of the 13B model.
 
-    Raises `BadCheckpoint` for a setting that the class does not have.
+    Raises `BadCheckpoint` for a setting that the class does not support.
     """
     return (transformer_config if part == "transformer" else vae_config)(published.get(part, {}))
 
 
 def transformer_config(published: Mapping[str, Any]) -> Config:
-    """The settings of `LTXVideoTransformer3DModel` for those of the reference's `Transformer3DModel`.
+    """Turns the settings of the reference's `Transformer3DModel` into those of `LTXVideoTransformer3DModel`.
 
-    Raises `BadCheckpoint` for a setting that diffusers' class does not have.
+    Raises `BadCheckpoint` for a setting that diffusers' class does not support.
     """
     fixed = {
         "positional_embedding_type": "rope",
@@ -171,14 +171,15 @@ def transformer_config(published: Mapping[str, Any]) -> Config:
     for name, needed in fixed.items():
         if name in published and published[name] != needed:
             refuse("transformer", name, published[name], needed)
-    taken = (*TRANSFORMER_13B, "activation_fn", "attention_bias", "norm_elementwise_affine", "norm_eps")
-    return TRANSFORMER_13B | {name: published[name] for name in taken if name in published}
+    names = (*TRANSFORMER_13B, "activation_fn", "attention_bias", "norm_elementwise_affine", "norm_eps")
+    return TRANSFORMER_13B | {name: published[name] for name in names if name in published}
 
 
 def vae_config(published: Mapping[str, Any]) -> Config:
-    """The settings of `AutoencoderKLLTXVideo` for those of the reference's `CausalVideoAutoencoder` (0.9.5 and later).
+    """Turns the settings of the reference's `CausalVideoAutoencoder` into those of `AutoencoderKLLTXVideo`.
 
-    Raises `BadCheckpoint` for a kind of block that diffusers' class does not have.
+    They are those of LTX-Video 0.9.5 and later. Raises `BadCheckpoint` for a setting or a kind of block that diffusers'
+    class does not support.
     """
     if "encoder_blocks" not in published or "decoder_blocks" not in published:
         return dict(VAE_13B)
@@ -224,7 +225,10 @@ def vae_config(published: Mapping[str, Any]) -> Config:
 
 
 def residual_pairs(side: str, published: Mapping[str, Any]) -> Sequence[tuple[str, Config]]:
-    """The blocks of one side, residual and resampling ones in turn, beginning and ending with a residual one."""
+    """Returns the blocks of a side as kind and options: residual blocks at even places, resampling ones between them.
+
+    side: "encoder" or "decoder". Raises `BadCheckpoint` for blocks in another order.
+    """
     blocks = published[f"{side}_blocks"]
     if not isinstance(blocks, list) or len(blocks) % 2 == 0 or len(blocks) > 17:
         refuse("vae", f"{side}_blocks", blocks, "residual and resampling blocks in turn")
@@ -238,12 +242,12 @@ def residual_pairs(side: str, published: Mapping[str, Any]) -> Sequence[tuple[st
 
 
 def is_upsampler(names: Collection[str], published: PublishedConfig) -> bool:
-    """True if a file holds a latent upsampler. Its weights are named as in diffusers' class."""
+    """True if a file holds a latent upsampler, whose weights have the names of diffusers' class."""
     return any(name.startswith("initial_conv.") for name in names)
 
 
 def upsampler_config(published: PublishedConfig) -> Config:
-    """The settings of `LTXLatentUpsamplerModel`; the reference's have the same names."""
+    """Returns the settings of `LTXLatentUpsamplerModel`, which the reference publishes under the same names."""
     names = ("in_channels", "mid_channels", "num_blocks_per_stage", "dims", "spatial_upsample", "temporal_upsample")
     return {name: published[name] for name in names if name in published}
 

@@ -1,4 +1,4 @@
-"""The table of published layouts. Without torch."""
+"""All published layouts of single-file checkpoints. Without torch."""
 
 from collections.abc import Collection
 
@@ -9,16 +9,16 @@ from longtake.models.registry import PartName
 from longtake.models.text_encoders import TEXT_ENCODERS
 
 LAYOUTS: tuple[Layout, ...] = (LTX2_LAYOUT, LTX2_UPSAMPLER_LAYOUT, LTXV_LAYOUT, LTXV_UPSAMPLER_LAYOUT)
-"""All layouts. The first one that recognises a file reads it, so a layout stands before those with fewer marks."""
+"""All layouts. The first that recognises a file is used. LTX-2's come first because LTX-Video's recognise its files."""
 
 
 def layout_of(names: Collection[str], published: PublishedConfig) -> Layout | None:
-    """The layout of a single file with these tensor names and this `config`; None if no layout recognises it."""
+    """Returns the layout of a file with these tensor names and this `config`; None if no layout recognises it."""
     return next((layout for layout in LAYOUTS if layout.recognises(names, published)), None)
 
 
 def classes_of(part: PartName) -> tuple[Class, ...]:
-    """All classes that a part may have, each once."""
+    """Returns all classes that a part may have, each once."""
     if part == "text_encoder":
         return tuple(TEXT_ENCODERS)
     return tuple(dict.fromkeys(layout.classes[part] for layout in LAYOUTS if part in layout.classes))

@@ -1,4 +1,4 @@
-"""The LoRA that a request names becomes a file on this machine: below the LoRA folder, from a URL, or from the hub."""
+"""Finds the file of a LoRA that a request names: in the LoRA folder, at a URL, or on the hub."""
 
 import hashlib
 import re
@@ -13,37 +13,44 @@ from longtake.models.safe import inside
 from longtake.settings import Settings
 
 Fetch = Callable[[str, Path, int], Path]
-"""Downloads a URL into a new file of a folder, of at most so many bytes; it refuses addresses that are not public."""
+"""Downloads a URL to a new file of a folder and returns the file. Arguments: URL, folder, the most bytes.
+
+It refuses addresses that are not public.
+"""
 
 FETCHED = ".fetched"
+"""The folder of downloaded LoRAs, in the LoRA folder."""
+
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 @dataclass(frozen=True)
 class Lora:
-    """A LoRA as a request names it: `path` is a URL, a hub repository, or a file or folder below the LoRA folder.
+    """A LoRA as a request names it.
 
-    `scale` multiplies its effect (1 = as trained); `weight_name` picks the file where there are several.
+    path: an https:// URL, a hub repository, or a file or folder in the LoRA folder.
+    weight_name: the file of a repository or folder; None if it has only one.
     """
 
     path: str
-    scale: float = 1.0
     weight_name: str | None = None
 
 
 def resolve(lora: Lora, settings: Settings, *, fetch: Fetch | None = None, any_path: bool = False) -> Path:
-    """The file of a LoRA. `any_path`: the machine's own user asks, as on the command line, so that it may lie anywhere
-    and the hub is asked with the token of the settings.
+    """Returns the file of a LoRA, which is downloaded if it is not here.
 
-    Raises `InvalidRequest` (or its `DownloadFailed`, `FileTooLarge`) with a sentence.
+    fetch: downloads a URL; None allows no URLs.
+    any_path: True if the machine's own user asks, as on the command line. Then the file may be anywhere on the disk,
+        and the settings' token is sent to the hub.
+    Raises `InvalidRequest`, `DownloadFailed` or `FileTooLarge` with a sentence for the user.
     """
     try:
         local = _local(lora, settings, any_path=any_path)
-    except (ValueError, OSError) as error:  # a NUL byte, an endless name
+    except (ValueError, OSError) as error:  # such as a NUL byte or a name that is too long
         raise InvalidRequest(f"The LoRA path {lora.path[:100]!r} is no path: {error}.", value=lora.path) from None
     if local is not None:
-        return _sized(local, settings)
+        return _within_limit(local, settings)
     if lora.path.lower().startswith("https://"):
         return _from_url(lora, settings, fetch)
     if _SCHEME.match(lora.path):
@@ -72,15 +79,18 @@ def _local(lora: Lora, settings: Settings, *, any_path: bool) -> Path | None:
     if place.is_file():
         return place
     names = sorted(file.name for file in place.iterdir() if file.suffix == ".safetensors")
-    name = pick(lora, names, "folder")
+    name = choose_file(lora, names, "folder")
     try:
         return inside(place, name)
     except BadCheckpoint:
         raise InvalidRequest(f"The LoRA file {name[:100]!r} leads out of its folder.", value=lora.path) from None
 
 
-def pick(lora: Lora, names: Sequence[str], kind: str) -> str:
-    """The file that is meant among those of a folder or repository."""
+def choose_file(lora: Lora, names: Sequence[str], kind: str) -> str:
+    """Returns the file of a LoRA among the names of a folder or repository, which `kind` calls it in messages.
+
+    Raises `InvalidRequest` if `weight_name` is not among them, or if there is none and not exactly one name.
+    """
     listed = ", ".join(names[:20]) or "no .safetensors file"
     if lora.weight_name is not None:
         if lora.weight_name not in names:
@@ -94,7 +104,8 @@ def pick(lora: Lora, names: Sequence[str], kind: str) -> str:
     return names[0]
 
 
-def _sized(file: Path, settings: Settings) -> Path:
+def _within_limit(file: Path, settings: Settings) -> Path:
+    """Returns the file. Raises `FileTooLarge` if it has more than `settings.max_lora_bytes`."""
     size = file.stat().st_size
     if size > settings.max_lora_bytes:
         raise FileTooLarge(f"The LoRA {file.name} has {size} bytes; the limit is {settings.max_lora_bytes}.")
@@ -110,9 +121,9 @@ def _from_url(lora: Lora, settings: Settings, fetch: Fetch | None) -> Path:
     if settings.offline or fetch is None:
         raise DownloadFailed(f"The LoRA {lora.path[:200]} cannot be downloaded: there is no network here.")
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as passing:
-        _sized(fetch(lora.path, Path(passing), settings.max_lora_bytes), settings).rename(target)
-    _forget_oldest(settings)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        _within_limit(fetch(lora.path, Path(temporary), settings.max_lora_bytes), settings).rename(target)
+    _delete_oldest(settings)
     return target
 
 
@@ -122,12 +133,12 @@ def _from_hub(lora: Lora, settings: Settings, *, authorised: bool) -> Path:
         listed = hub.files(lora.path, settings, authorised=authorised)
         files = [file for file in listed if file.path.endswith(".safetensors")]
     except DownloadFailed:
-        kept = sorted(folder.glob("*/**/*.safetensors"), key=lambda file: file.stat().st_mtime)
-        by_name = {"/".join(file.relative_to(folder).parts[1:]): file for file in kept}
+        cached = sorted(folder.glob("*/**/*.safetensors"), key=lambda file: file.stat().st_mtime)
+        by_name = {"/".join(file.relative_to(folder).parts[1:]): file for file in cached}
         if not by_name:
             raise
-        return by_name[pick(lora, list(by_name), "hub repository")]
-    name = pick(lora, [file.path for file in files], "hub repository")
+        return by_name[choose_file(lora, list(by_name), "hub repository")]
+    name = choose_file(lora, [file.path for file in files], "hub repository")
     file = next(file for file in files if file.path == name)
     if file.num_bytes > settings.max_lora_bytes:
         raise FileTooLarge(
@@ -137,11 +148,12 @@ def _from_hub(lora: Lora, settings: Settings, *, authorised: bool) -> Path:
     version = folder / (file.sha256 or str(file.num_bytes))[:16]
     target = hub.fetch(file, version, settings, authorised=authorised)
     target.touch()
-    _forget_oldest(settings)
+    _delete_oldest(settings)
     return target
 
 
-def _forget_oldest(settings: Settings) -> None:
+def _delete_oldest(settings: Settings) -> None:
+    """Deletes the least recently used downloads above `settings.lora_disk_bytes`. The newest one always stays."""
     files = (settings.loras_dir / FETCHED).rglob("*.safetensors")
     total = 0
     for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)[1:]:

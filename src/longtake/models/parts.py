@@ -1,4 +1,4 @@
-"""The parts of a model of either family are loaded and placed: what goes where, in which dtype."""
+"""Loads the parts of a model of any family, each in its dtype, and places them on the device."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ ORDER: tuple[PartName, ...] = (
     "upsampler",
     "transformer",
 )
-"""In which parts are loaded: the transformer last, when what is left of the memory is known."""
+"""The order in which parts are loaded."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """The parts of a model in eval mode, each in its dtype, and its tokenizer."""
+    """A model in memory: its parts by name, in eval mode, and its tokenizer."""
 
     parts: Mapping[PartName, Any]
     tokenizer: Any
@@ -42,10 +42,10 @@ def load_parts(
     on_progress: OnProgress,
     prepare_transformer: Callable[[Any], None] = lambda transformer: None,
 ) -> Loaded:
-    """Loads a model's parts and places them on the device that the settings choose.
+    """Loads a model's parts, and places them on the device of the settings.
 
-    `prepare_transformer` is called with the loaded transformer before anything else is done to it.
-    Raises `BadCheckpoint` for parts that are missing or do not fit, `NotSupported` for a device that is not there.
+    `prepare_transformer` is called with the loaded transformer before hooks are added to it. Raises `BadCheckpoint` for
+    parts that are missing or do not fit, `NotSupported` for a device that is absent.
     """
     lacking = missing(card, settings)
     if lacking:
@@ -59,7 +59,8 @@ def load_parts(
     narrow = {"transformer"} if settings.quantise == "fp8" else set()
     dtypes = {part: memory.part_dtype(part, dtype) for part in opened}
     sizes: dict[str, int] = {
-        part: held.num_elements * (1 if part in narrow else dtypes[part].itemsize) for part, held in opened.items()
+        part: checkpoint.num_elements * (1 if part in narrow else dtypes[part].itemsize)
+        for part, checkpoint in opened.items()
     }
     offload = memory.choose_offload(settings.offload, sizes, memory.free_bytes(device))
     parts: dict[PartName, Any] = {}
@@ -77,10 +78,10 @@ def load_parts(
 
 
 def tokenizer(folder: Path) -> Any:
-    """The tokenizer of a folder, from its own files alone and without code of theirs."""
+    """Returns the tokenizer of a folder. Code in the folder is not run. Raises `BadCheckpoint` if it holds none."""
     from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # the library fails in many ways on files that are not a tokenizer's
+    except Exception as error:  # transformers raises many errors for broken files
         raise BadCheckpoint(f"{folder} holds no usable tokenizer: {str(error)[:200]}.") from error

@@ -1,4 +1,4 @@
-"""The models by name: the facts that a plan needs, and where each part is published. Without torch."""
+"""The models: their facts, where their parts are published, and where they are on this machine. Without torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,35 +12,36 @@ PartName = Literal["transformer", "vae", "audio_vae", "vocoder", "connectors", "
 PART_NAMES: tuple[PartName, ...] = get_args(PartName)
 
 ALONE: tuple[PartName, ...] = ("upsampler", "text_encoder", "tokenizer")
-"""Parts that no single checkpoint file of a model holds beside others: each has a file or folder of its own."""
+"""Parts that each have a file or folder of their own. A model's other parts may share one checkpoint file."""
 
 FOLDERS: Mapping[PartName, str] = {
     **{part: part for part in PART_NAMES},
     "upsampler": "latent_upsampler",
 }
-"""The folder of each part in diffusers layout."""
+"""The name of each part's folder in diffusers layout."""
 
 LORAS = "loras"
-"""The folder of a model's own adapters, each `<name>.safetensors`."""
+"""The name of the folder of a model's own adapters. Each is a file `<name>.safetensors`."""
 
 CAMERAS = ("dolly_in", "dolly_out", "dolly_left", "dolly_right", "jib_up", "jib_down", "static")
-"""Camera movements; the adapter of each is named `camera_<movement>`."""
+"""Camera movements. The adapter of each is named `camera_<movement>`."""
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
-"""Models that ship inside the package."""
+"""The folder of the embedded models, which ship inside the package."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """The place where a part is published: in hub repository `repo`, a single checkpoint file or a folder at `path`.
+    """Where a part is published.
 
-    It is kept at `models_dir/<shelf>/<path>`; parts that several models share have a shelf of their own. The path `.`
-    is the whole repository.
+    repo: the hub repository.
+    path: the part's single file or folder in the repository; `.` is the whole repository.
+    folder: the folder in `models_dir` where `path` is saved. A part that several models share has its own folder.
     """
 
     repo: str
     path: str
-    shelf: str
+    folder: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +226,7 @@ CARDS: Mapping[str, ModelCard] = {
 
 
 def card(name: str) -> ModelCard:
-    """The card of model `name`. Raises `NotSupported` with the names that there are."""
+    """Returns the card of a model. Raises `NotSupported` with all names for an unknown one."""
     if name not in CARDS:
         raise NotSupported(
             f"There is no model named {name[:100]!r}; the models are {', '.join(CARDS)}.",
@@ -236,10 +237,10 @@ def card(name: str) -> ModelCard:
 
 
 def located(card: ModelCard, settings: Settings) -> dict[PartName, Path]:
-    """The parts of a model that are on this machine: a checkpoint file or a folder in diffusers layout for each.
+    """Returns the parts of a model that are on this machine, each a checkpoint file or a folder in diffusers layout.
 
-    Looked for in `settings.model_sources[name]` where that is a path, then in `models_dir/<name>` (each part's folder,
-    then its published file), then on the part's own shelf; the embedded model's in the package.
+    A part is searched for in `settings.model_sources[name]` if that is a path, then in `models_dir/<name>` (its folder,
+    then its published file), then in its published folder. The parts of an embedded model are in the package.
     """
     homes = _homes(card, settings)
     found: dict[PartName, Path] = {}
@@ -259,7 +260,7 @@ def located(card: ModelCard, settings: Settings) -> dict[PartName, Path]:
 
 def _places(published: Published, homes: Sequence[Path], settings: Settings) -> list[Path]:
     at_home = [] if published.path == "." else [home / published.path for home in homes]
-    return [*at_home, settings.models_dir / published.shelf / published.path]
+    return [*at_home, settings.models_dir / published.folder / published.path]
 
 
 def _homes(card: ModelCard, settings: Settings) -> list[Path]:
@@ -272,13 +273,13 @@ def _homes(card: ModelCard, settings: Settings) -> list[Path]:
 
 
 def missing(card: ModelCard, settings: Settings) -> tuple[PartName, ...]:
-    """The parts that generation needs and that are not on this machine; the upsampler is only for the detail pass."""
+    """Returns the parts that are not on this machine, except the upsampler, which only second passes need."""
     found = located(card, settings)
     return tuple(part for part in card.parts if part != "upsampler" and part not in found)
 
 
 def adapters(card: ModelCard, settings: Settings) -> dict[str, Path]:
-    """The model's own adapters that are on this machine, by name: in its folder `loras`, or as published."""
+    """Returns the files of the model's own adapters that are on this machine, by the adapters' names."""
     homes = _homes(card, settings)
     found: dict[str, Path] = {}
     for name, published in card.loras.items():
@@ -292,9 +293,9 @@ def adapters(card: ModelCard, settings: Settings) -> dict[str, Path]:
 
 
 def adapter(card: ModelCard, name: str, settings: Settings, *, field: Loc) -> Path:
-    """The file of one of the model's own adapters: `distill`, or `camera_` and one of `CAMERAS`.
+    """Returns the file of one of the model's own adapters: `distill`, or `camera_` and one of `CAMERAS`.
 
-    Raises `NotSupported` at `field` of the request, with those that there are or how to fetch it.
+    Raises `NotSupported`, for this field of the request, if the adapter is not on this machine or unknown.
     """
     found = adapters(card, settings)
     if name not in found:

@@ -1,4 +1,4 @@
-"""The classes of text encoders, and how their published weights are renamed. Without torch."""
+"""The classes of text encoders, and the names of their published weights. Without torch."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -15,14 +15,14 @@ _GEMMA_PREFIXES = (
 
 
 def gemma_key(key: str) -> str:
-    """The name in transformers' `Gemma3ForConditionalGeneration` of a weight as it is published."""
+    """Returns the name of a published weight in transformers' `Gemma3ForConditionalGeneration`."""
     for pattern, ours in _GEMMA_PREFIXES:
         key = pattern.sub(ours, key)
     return key
 
 
 def unchanged(key: str) -> str:
-    """The same name, for folders whose weights are named as in their class."""
+    """Returns the name unchanged, for weights that are published under the names of their class."""
     return key
 
 
@@ -32,14 +32,14 @@ TEXT_ENCODERS: Mapping[Class, Callable[[str], str]] = {
     ("transformers", "Gemma3ForCausalLM"): unchanged,
     ("transformers", "Gemma3TextModel"): unchanged,
 }
-"""Each class of text encoder, and the function that turns a published name into the class's."""
+"""The classes of text encoders, each with the function that turns a published name into the class's name."""
 
 _ENCODERS: Mapping[str, str] = {"t5": "T5EncoderModel"}
-"""The encoder's class of a model type whose configuration may name the whole model instead."""
+"""The encoder's class by model type, for configurations that name the class of the whole model instead."""
 
 
 def class_names(config: Mapping[str, Any]) -> list[str]:
-    """The classes that transformers' configuration of a text encoder names."""
+    """Returns the names of the classes in a text encoder's configuration, as transformers writes it."""
     architectures = config.get("architectures")
     names = [str(name) for name in architectures] if isinstance(architectures, list) else []
     encoder = _ENCODERS.get(str(config.get("model_type")))

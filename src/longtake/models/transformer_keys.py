@@ -1,6 +1,6 @@
-"""Names of the transformers' published modules and weights, and those in diffusers' classes. Without torch.
+"""Renames the transformers' published modules and weights to those of diffusers' classes. Without torch.
 
-Single files and LoRAs of all LTX models use the same words, so one table serves them.
+Single files and LoRAs of all LTX models use the same names, so one table serves them all.
 """
 
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ _WORDS: Mapping[str, str] = {
 
 
 def transformer_key(key: str) -> str:
-    """diffusers' name of a published transformer weight or module. The key has no prefix."""
+    """Returns diffusers' name of a published transformer weight or module. The key has no prefix."""
     return reworded(key, _WORDS)
 
 
 def reworded(key: str, words: Mapping[str, str]) -> str:
-    """The key with each of its dotted words replaced by the one in `words`, where there is one."""
+    """Returns the key with its dot-separated words replaced as in `words`. Other words stay."""
     return ".".join(words.get(word, word) for word in key.split("."))

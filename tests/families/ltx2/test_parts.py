@@ -96,7 +96,7 @@ def test_the_same_numbers_however_it_is_placed(whole: Path, offload: str) -> Non
 
 
 def test_a_moved_text_stack_writes_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gemma, "MOST_NEW_TOKENS", 6)
+    monkeypatch.setattr(gemma, "MAX_NEW_TOKENS", 6)
     monkeypatch.setattr(gemma, "TEMPERATURE", 6.0)
     small_ltx2.write_model(tmp_path / NAME, sees=True)
     frame = np.full((9, 7, 3), 200, np.uint8)
