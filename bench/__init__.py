@@ -1,1 +1,1 @@
-"""Measurements side by side, one command each; every figure is a ratio of two things timed in turn in one run."""
+"""Benchmarks: one module and one command each. A figure is the ratio of two things that one run times in turn."""

@@ -1,4 +1,4 @@
-"""All benches, one after the other: `python -m bench`."""
+"""Runs all benchmarks one after the other: `python -m bench`."""
 
 from importlib import import_module
 
