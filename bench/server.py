@@ -122,8 +122,8 @@ def _serve(folder: Path, port: int) -> None:
     from longtake.queue import engine as queue
     from longtake.queue.requests import CANCELLED, LogLine
     from longtake.queue.status_cache import StatusCache
-    from longtake.service.app import application
-    from longtake.service.parts import Parts
+    from longtake.service.app import Application
+    from longtake.service.state import ServerState
     from longtake.settings import settings
     from longtake.storage.files import FileStore
 
@@ -149,10 +149,10 @@ def _serve(folder: Path, port: int) -> None:
 
     threading.Thread(target=claim_and_tell, daemon=True).start()
     chosen = settings(data_dir=folder, slots=())
-    parts = Parts(
+    state = ServerState(
         chosen, engine, board, FileStore(engine, folder / "files"), Keys(engine), lambda _: None, lambda _: None
     )
-    uvicorn.run(application(parts), host="127.0.0.1", port=port, log_level="warning", access_log=False)
+    uvicorn.run(Application(state), host="127.0.0.1", port=port, log_level="warning", access_log=False)
 
 
 def _load(wrk: str | None, server: Server, method: str, path: str, *, clients: int) -> Load:

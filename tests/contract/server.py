@@ -31,13 +31,15 @@ def main(folder: str, overrides: str = "{}") -> None:
     }
     chosen = settings(**asked | json.loads(overrides))
 
-    def say(address: Address) -> None:
-        told = {"port": address.port, "tls_port": address.tls_port, "tunnel_port": address.tunnel_port}
-        print(json.dumps(told), flush=True)
+    def print_ports(address: Address) -> None:
+        ports = {"port": address.port, "tls_port": address.tls_port, "tunnel_port": address.tunnel_port}
+        print(json.dumps(ports), flush=True)
 
     logs.setup(chosen)
     vars(server)["Slots"] = partial(Slots, command=WORKER)
-    server.run(chosen, open_database(chosen), Address("127.0.0.1", 0, 0, 0), tls.prepare(chosen.data_dir / "tls"), say)
+    server.run(
+        chosen, open_database(chosen), Address("127.0.0.1", 0, 0, 0), tls.prepare(chosen.data_dir / "tls"), print_ports
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from longtake.service.client_env import Reach, lines
+from longtake.service.client_env import Reach, instructions
 from tests.contract.conftest import Node, Running
 from tests.service.serving import LTX2, LTXV, OLD
 
@@ -61,7 +61,7 @@ def python(program: str, env: dict[str, str], folder: Path) -> str:
 def recipe(server: Running, heading: str) -> dict[str, str]:
     """The environment that `longtake client-env` prints under a heading."""
     reach = Reach(server.http, server.https, server.tunnel, server.tls)
-    line = lines(reach).partition(heading)[2].splitlines()[1]
+    line = instructions(reach).partition(heading)[2].splitlines()[1]
     assert line.strip().startswith("export ")
     return server.environment(**dict(word.split("=", 1) for word in shlex.split(line)[1:]))
 
@@ -88,7 +88,7 @@ def test_published_javascript(shared: Path, server: Running, node: Node, endpoin
 
 
 def test_the_line_for_javascript_anywhere(shared: Path, server: Running, node: Node) -> None:
-    configured = lines(Reach(server.http)).partition("JavaScript anywhere")[2].partition("\n")[2]
+    configured = instructions(Reach(server.http)).partition("JavaScript anywhere")[2].partition("\n")[2]
     program = published(shared, LTXV, "javascript", uploaded(server)).replace(
         "const result", f"{configured}\nconst result", 1
     )

@@ -1,14 +1,27 @@
-"""Where requests go, and the addresses that answers name."""
+"""The URLs of services and requests."""
 
 import pytest
 
-from longtake.queue.addresses import HOSTS, Destination, Service, base_url, destination, is_valid_host, sibling_url
+from longtake.queue.addresses import (
+    HOSTS,
+    Destination,
+    RequestPath,
+    Service,
+    app_name,
+    base_url,
+    destination,
+    is_valid_host,
+    names_endpoint,
+    request_path,
+    sibling_url,
+)
 
+LONG = "fal-ai/ltx-2.3-22b/extend-video"
 FAL = ["queue.fal.run", "queue.fal.run:443", "Queue.Fal.Run"]
 
 
 @pytest.mark.parametrize(
-    ("host", "path", "there"),
+    ("host", "path", "expected"),
     [
         ("localhost:8000", "/queue/fal-ai/x/y", Destination("queue", "/fal-ai/x/y")),
         ("localhost:8000", "/run/fal-ai/x", Destination("run", "/fal-ai/x")),
@@ -22,12 +35,12 @@ FAL = ["queue.fal.run", "queue.fal.run:443", "Queue.Fal.Run"]
         ("fal.run.evil.com", "/x", Destination(None, "/x")),
     ],
 )
-def test_the_service_is_known_by_host_else_by_prefix(host: str, path: str, there: Destination) -> None:
-    assert destination(host, path) == there
+def test_the_service_is_found_by_host_or_path_prefix(host: str, path: str, expected: Destination) -> None:
+    assert destination(host, path) == expected
 
 
 @pytest.mark.parametrize("host", FAL)
-def test_fals_hosts_are_named_as_fal_does(host: str) -> None:
+def test_urls_for_fals_hosts_are_fals_own(host: str) -> None:
     base = base_url("queue", scheme="http", host=host, public_url="https://video.example.com")
     assert base == "https://queue.fal.run"
     assert sibling_url(base, "cdn") == "https://v3.fal.media"
@@ -38,7 +51,7 @@ def test_fals_hosts_are_named_as_fal_does(host: str) -> None:
     ("public_url", "root"),
     [(None, "http://localhost:8000"), ("https://video.example.com/fal/", "https://video.example.com/fal")],
 )
-def test_prefixes_stand_on_the_host_that_was_called_or_the_public_one(public_url: str | None, root: str) -> None:
+def test_other_urls_are_prefixes_of_the_called_or_the_public_host(public_url: str | None, root: str) -> None:
     base = base_url("run", scheme="http", host="localhost:8000", public_url=public_url)
     assert base == f"{root}/run"
     services: tuple[Service, ...] = ("run", "queue", "rest", "cdn")
@@ -47,7 +60,7 @@ def test_prefixes_stand_on_the_host_that_was_called_or_the_public_one(public_url
 
 
 @pytest.mark.parametrize(
-    ("host", "good"),
+    ("host", "is_valid"),
     [
         ("localhost", True),
         ("localhost:8000", True),
@@ -61,5 +74,45 @@ def test_prefixes_stand_on_the_host_that_was_called_or_the_public_one(public_url
         ("x" * 300, False),
     ],
 )
-def test_only_a_host_is_a_host(host: str, good: bool) -> None:
-    assert is_valid_host(host) is good
+def test_malformed_hosts_are_recognized(host: str, is_valid: bool) -> None:
+    assert is_valid_host(host) is is_valid
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "name"),
+    [
+        ("a/b", "a/b"),
+        ("a/b/c/d", "a/b"),
+        ("/a/b/c/", "a/b"),
+        ("workflows/me/flow/x", "workflows/me/flow"),
+        ("comfy/me/flow", "comfy/me/flow"),
+        (LONG, "fal-ai/ltx-2.3-22b"),
+    ],
+)
+def test_an_applications_name_has_no_path_below_the_alias(endpoint: str, name: str) -> None:
+    assert app_name(endpoint) == name
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/a/b/requests/1-2", RequestPath("a/b", "1-2", "")),
+        ("/a/b/requests/1/status", RequestPath("a/b", "1", "/status")),
+        ("/a/b/c/requests/1/status/stream", RequestPath("a/b/c", "1", "/status/stream")),
+        ("/workflows/a/b/requests/1/cancel", RequestPath("workflows/a/b", "1", "/cancel")),
+        ("/a/b", None),
+        ("/a/b/requests", None),
+        ("/requests/1", None),
+        ("/a/b/requests/1%2/status", None),
+        ("/a/b/requests/" + "1" * 65, None),
+    ],
+)
+def test_request_paths(path: str, expected: RequestPath | None) -> None:
+    assert request_path(path) == expected
+
+
+def test_a_request_is_found_under_its_applications_name_and_its_endpoints_id() -> None:
+    assert names_endpoint(LONG, LONG)
+    assert names_endpoint("fal-ai/ltx-2.3-22b", LONG)
+    assert not names_endpoint("fal-ai", LONG)
+    assert not names_endpoint("fal-ai/ltx-2.3-22b/other", LONG)

@@ -20,8 +20,8 @@ from longtake.database.tables import metadata
 from longtake.queue import engine as queue
 from longtake.queue.requests import LogLine, Outcome, RequestRow
 from longtake.queue.status_cache import StatusCache
-from longtake.service.app import application
-from longtake.service.parts import Parts
+from longtake.service.app import Application
+from longtake.service.state import ServerState
 from longtake.settings import Settings, settings
 from longtake.storage.files import FileStore
 
@@ -60,7 +60,7 @@ class Served:
     """A server that runs, and what stands behind it."""
 
     url: str
-    parts: Parts
+    state: ServerState
     stopped: list[str] = field(default_factory=list)
     """The requests that the slots were told to stop."""
 
@@ -74,7 +74,7 @@ class Served:
 
     @property
     def engine(self) -> sa.Engine:
-        return self.parts.engine
+        return self.state.engine
 
     def client(self, **more: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=30, **more)
@@ -83,16 +83,16 @@ class Served:
         """Takes the next request, as a worker does."""
         row = queue.claim(self.engine, "default", "worker")
         assert row is not None
-        self.parts.board.mark_changed(row.id)
+        self.state.statuses.mark_changed(row.id)
         return row
 
     def tell(self, row: RequestRow, message: str, **labels: str) -> None:
         queue.add_log_lines(self.engine, row, [LogLine(time.time(), "INFO", message, labels)])
-        self.parts.board.mark_changed(row.id)
+        self.state.statuses.mark_changed(row.id)
 
     def finish(self, row: RequestRow, outcome: Outcome = DONE) -> None:
         assert queue.finish(self.engine, row, outcome)
-        self.parts.board.mark_changed(row.id)
+        self.state.statuses.mark_changed(row.id)
 
 
 @contextmanager
@@ -110,23 +110,23 @@ def serving_with(chosen: Settings) -> Iterator[Served]:
     board, stopped = StatusCache(engine), list[str]()
     board.start()
     store = FileStore(engine, chosen.data_dir / "files", chosen.result_s)
-    parts = Parts(chosen, engine, board, store, Keys(engine, cache_s=0.2), stopped.append, lambda _: None)
+    state = ServerState(chosen, engine, board, store, Keys(engine, cache_s=0.2), stopped.append, lambda _: None)
     bound = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        application(parts), log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=1
+        Application(state), log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=1
     )
     server = uvicorn.Server(config)
 
     def serve() -> None:
         server.run(sockets=[bound])
         board.stop()
-        parts.threads.shutdown(wait=False, cancel_futures=True)
+        state.executor.shutdown(wait=False, cancel_futures=True)
         engine.dispose()
 
     threading.Thread(target=serve, daemon=True).start()
     wait_for(lambda: server.started)
     try:
-        yield Served(f"http://127.0.0.1:{bound.getsockname()[1]}", parts, stopped)
+        yield Served(f"http://127.0.0.1:{bound.getsockname()[1]}", state, stopped)
     finally:
         server.should_exit = True  # it ends by itself, while the next test begins
 
@@ -140,7 +140,7 @@ def working(served: Served, work: Callable[[Served, RequestRow], None]) -> Itera
         while not ends.wait(0.005):
             row = queue.claim(served.engine, "default", "worker")
             if row is not None:
-                served.parts.board.mark_changed(row.id)
+                served.state.statuses.mark_changed(row.id)
                 work(served, row)
 
     thread = threading.Thread(target=run, daemon=True)

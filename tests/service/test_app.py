@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import event
 
 from longtake.queue import engine as queue
-from longtake.service.errors import dumps
+from longtake.service.responses import to_json
 from tests.service.serving import INPUT, LTXV, Served, serving
 
 HOSTS = {"queue.fal.run": "", "queue.falrun.com": "", "QUEUE.fal.run:443": ""}
@@ -88,7 +88,7 @@ def test_what_nobody_foresaw_is_a_500_in_json(
     def fail(_: str) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(served.parts.board, "peek", fail)
+    monkeypatch.setattr(served.state.statuses, "peek", fail)
     for path in ("status", "cancel", ""):
         answer = client.request("PUT" if path == "cancel" else "GET", f"/queue/{LTXV}/requests/x/{path}")
         assert (answer.status_code, answer.json()["error_type"]) == (500, "internal_error")
@@ -113,7 +113,7 @@ def test_a_database_that_stays_away_is_a_503(
     def refuse(*_: object) -> None:
         raise sa.exc.OperationalError("select", {}, Exception("away"))
 
-    monkeypatch.setattr("longtake.service.parts.PAUSES_S", (0.01,))
+    monkeypatch.setattr("longtake.service.state.PAUSES_S", (0.01,))
     event.listen(served.engine, "before_cursor_execute", refuse)
     answer = client.post(f"/queue/{LTXV}", json=INPUT)
     assert (answer.status_code, answer.json()["error_type"]) == (503, "internal_error")
@@ -122,7 +122,7 @@ def test_a_database_that_stays_away_is_a_503(
 
 
 def test_pages_of_other_origins_may_read_the_answers(served: Served, client: httpx.Client) -> None:
-    client.headers["authorization"] = f"Key {served.parts.keys.create('page', 'run')}"
+    client.headers["authorization"] = f"Key {served.state.keys.create('page', 'run')}"
     headers = {
         "origin": "https://app.example.com",
         "access-control-request-method": "PUT",
@@ -150,7 +150,7 @@ def test_pages_of_other_origins_may_read_the_answers(served: Served, client: htt
 
 def test_only_the_origins_that_are_set_may(tmp_path: Path) -> None:
     with serving(tmp_path, cors_origins=("https://mine.example.com",)) as served, served.client() as client:
-        client.headers["authorization"] = f"Key {served.parts.keys.create('page', 'admin')}"
+        client.headers["authorization"] = f"Key {served.state.keys.create('page', 'admin')}"
         mine = client.get("/v1/models", headers={"origin": "https://mine.example.com"})
         assert mine.headers["access-control-allow-origin"] == "https://mine.example.com"
         other = client.get("/v1/models", headers={"origin": "https://other.example.com"})
@@ -206,9 +206,9 @@ def test_heads_have_no_body(client: httpx.Client) -> None:
 
 
 def test_json_is_finite() -> None:
-    assert dumps({"a": "ä"}) == '{"a":"ä"}'.encode()
+    assert to_json({"a": "ä"}) == '{"a":"ä"}'.encode()
     with pytest.raises(ValueError, match="Out of range"):
-        dumps(float("nan"))
+        to_json(float("nan"))
 
 
 @pytest.mark.parametrize(

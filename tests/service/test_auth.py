@@ -14,7 +14,7 @@ Secrets = dict[str, str]
 
 @pytest.fixture
 def keys(served: Served) -> Secrets:
-    made = served.parts.keys
+    made = served.state.keys
     return {name: made.create(name, "admin" if name == "boss" else "run") for name in ("one", "two", "boss")}
 
 
@@ -87,7 +87,7 @@ def test_a_key_sees_its_own_requests_and_an_admin_all(client: httpx.Client, keys
 def test_a_revoked_key_stops_working(served: Served, client: httpx.Client, keys: Secrets) -> None:
     authorization = f"Key {keys['one']}"
     assert post(client, authorization).status_code == 200
-    served.parts.keys.revoke(keys["one"].partition(":")[0])
+    served.state.keys.revoke(keys["one"].partition(":")[0])
     time.sleep(1.1)
     assert post(client, authorization).status_code == 401
 

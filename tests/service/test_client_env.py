@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from longtake.service.client_env import SHIM, Reach, lines
+from longtake.service.client_env import SHIM, Reach, instructions
 from longtake.service.tls import tls_files
 
 
@@ -28,7 +28,7 @@ def exports(text: str) -> list[dict[str, str]]:
 
 
 def test_over_plain_http_there_are_three_recipes() -> None:
-    text = lines(Reach("http://127.0.0.1:8000"))
+    text = instructions(Reach("http://127.0.0.1:8000"))
     assert exports(text) == [
         {"FAL_KEY": "any:thing", "FAL_LOCAL_URL": "http://127.0.0.1:8000", "PYTHONPATH": str(SHIM)},
         {
@@ -42,7 +42,7 @@ def test_over_plain_http_there_are_three_recipes() -> None:
 
 def test_with_tls_there_are_two_more(tmp_path: Path) -> None:
     tls = tls_files(tmp_path / "a folder's name")
-    text = lines(Reach("http://h:8000", "https://h:8443", "http://h:8888", tls))
+    text = instructions(Reach("http://h:8000", "https://h:8443", "http://h:8888", tls))
     *_, hosts, tunnel = exports(text)
     assert hosts["FAL_RUN_HOST"] == "h:8443/run"
     assert hosts["FAL_QUEUE_RUN_HOST"] == "h:8443/queue"
@@ -51,7 +51,7 @@ def test_with_tls_there_are_two_more(tmp_path: Path) -> None:
 
 
 def test_where_there_are_keys_one_has_to_be_put_in() -> None:
-    text = lines(Reach("http://h:8000", has_keys=True))
+    text = instructions(Reach("http://h:8000", has_keys=True))
     assert exports(text)[0]["FAL_KEY"] == "<id>:<secret>"
     assert "longtake keys create" in text
     assert "any:thing" not in text

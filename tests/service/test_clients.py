@@ -139,7 +139,7 @@ def test_the_asynchronous_client(at: Served) -> None:
 
 
 def test_keys(at: Served) -> None:
-    key = at.parts.keys.create("one", "run")
+    key = at.state.keys.create("one", "run")
     with pytest.raises(fal_client.FalClientHTTPError) as raised:
         fal().submit(LTXV, INPUT)
     assert raised.value.status_code == 401

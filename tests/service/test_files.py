@@ -47,14 +47,14 @@ def stored(client: httpx.Client, content: bytes = b"0123456789", headers: Mappin
 
 def lying_about(served: Served) -> list[Path]:
     """Bytes on their way; the folders of parts are another matter."""
-    return [path for path in (served.parts.store.folder / ".incoming").glob("*") if path.is_file()]
+    return [path for path in (served.state.store.folder / ".incoming").glob("*") if path.is_file()]
 
 
 def test_an_upload_token_is_as_python_reads_it(client: httpx.Client, served: Served) -> None:
     told = client.post("/rest/storage/auth/token?storage_type=fal-cdn-v3", json={}).json()
     until = datetime.fromisoformat(told["expires_at"])
     assert told["expires_at"].endswith("+00:00")
-    assert timedelta(0) < until - datetime.now(UTC) <= timedelta(seconds=served.parts.settings.upload_s)
+    assert timedelta(0) < until - datetime.now(UTC) <= timedelta(seconds=served.state.settings.upload_s)
     assert told["base_url"] == f"{served.url}/cdn"
     assert told["token_type"] == "Bearer"
 
@@ -184,7 +184,7 @@ def test_both_dialects_of_parts(client: httpx.Client, served: Served) -> None:
         assert found.headers["content-type"] == "video/mp4"
         late = client.put(before.format(n=1), content=b"x")
         assert (late.status_code, late.json()["detail"]) == (400, "This upload is finished.")
-        assert not (served.parts.store.folder / ".incoming" / upload_id).exists()
+        assert not (served.state.store.folder / ".incoming" / upload_id).exists()
     assert lying_about(served) == []
 
 
@@ -283,8 +283,8 @@ def test_lifecycles_are_kept_and_malformed_ones_ignored(client: httpx.Client, se
     assert stored(client, b"x", {"x-fal-object-lifecycle-preference": "{broken"})
     time.sleep(0.06)
     assert client.get(url).status_code == 404
-    served.parts.store.sweep()
-    assert served.parts.store.path_of(url.rpartition("/")[2]) is None
+    served.state.store.sweep()
+    assert served.state.store.path_of(url.rpartition("/")[2]) is None
 
 
 def test_a_full_disk_is_told_in_a_sentence(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,11 +310,11 @@ def test_the_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < size / 4
-        assert served.parts.store.find(url["file_url"].rpartition("/")[2]) is not None
+        assert served.state.store.find(url["file_url"].rpartition("/")[2]) is not None
 
 
 def test_own_uploads_are_found_without_fetching(client: httpx.Client, served: Served) -> None:
-    store: FileStore = served.parts.store
+    store: FileStore = served.state.store
     path = store.own_file(stored(client, b"frames"), "local")
     assert path is not None
     assert path.read_bytes() == b"frames"

@@ -47,7 +47,7 @@ def test_with_keys_a_token_uploads_and_the_address_reads(locked: tuple[Served, s
         told = client.post("/rest/storage/auth/token", json={}, headers={"authorization": f"Key {user}"}).json()
         bearer = {"authorization": f"{told['token_type']} {told['token']}"}
         url = stored(client, b"frames", bearer)
-        found = served.parts.store.find(url.rpartition("/")[2])
+        found = served.state.store.find(url.rpartition("/")[2])
         assert found is not None
         assert found.key_id == user.partition(":")[0]
         assert client.get(url).content == b"frames"
@@ -81,7 +81,7 @@ def test_run_tokens(locked: tuple[Served, str, str]) -> None:
     served, _, user = locked
     with served.client(headers={"authorization": f"Key {user}"}) as client:
         token = client.post("/rest/tokens/", json={"allowed_apps": ["ltx-2.3-22b"], "token_expiration": 120}).json()
-        holder = Tokens(served.engine).caller(token, "run", served.parts.keys)
+        holder = Tokens(served.engine).caller(token, "run", served.state.keys)
         assert holder is not None
         assert holder.apps == ("ltx-2.3-22b",)
         for path in ("/rest/tokens/", "/rest/storage/auth/token"):

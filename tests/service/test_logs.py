@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
-from longtake.service.logs import setup, veiled
+from longtake.service.logs import redacted, setup
 from longtake.settings import Settings
 
 SECRET = "0123456789abcdef" * 4
@@ -107,8 +107,8 @@ def test_tracebacks_are_told_without_the_values_of_variables() -> None:
         f"data:,{SECRET}",
     ],
 )
-def test_secrets_are_veiled(text: str) -> None:
-    assert SECRET not in veiled(text)
+def test_secrets_are_redacted(text: str) -> None:
+    assert SECRET not in redacted(text)
     out = io.StringIO()
     setup(Settings(), out)
     structlog.get_logger("longtake").info(text, given=text, several=[text], nested={"a": {"b": text}})
@@ -126,12 +126,12 @@ def test_what_is_no_secret_is_told() -> None:
         "https://example.com:8443/clip.mp4",
         "data: 3 rows",
     ):
-        assert veiled(text) == text
+        assert redacted(text) == text
 
 
 def test_long_values_are_cut() -> None:
-    assert len(veiled("a b " * 100_000)) < 2100
-    assert len(veiled("data:video/mp4;base64," + "A" * 10**7)) < 100
+    assert len(redacted("a b " * 100_000)) < 2100
+    assert len(redacted("data:video/mp4;base64," + "A" * 10**7)) < 100
 
 
 def test_libraries_that_would_tell_addresses_are_quiet() -> None:

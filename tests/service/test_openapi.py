@@ -121,13 +121,13 @@ def test_fields_say_what_they_are() -> None:
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder: Path = tmp_path_factory.mktemp("served")
     with serving(folder) as served:
-        served.parts.keys.create("somebody's", "run")
+        served.state.keys.create("somebody's", "run")
         yield served
 
 
 @pytest.fixture(scope="module")
 def key(shared_server: Served) -> dict[str, str]:
-    return {"Authorization": f"Key {shared_server.parts.keys.create('test', 'admin')}"}
+    return {"Authorization": f"Key {shared_server.state.keys.create('test', 'admin')}"}
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)

@@ -31,15 +31,15 @@ def served(tmp_path: Path) -> Iterator[Served]:
 def submit(served: Served, prompt: str, *, endpoint: str = LTXV, key_id: str = "local", **more: Any) -> RequestRow:
     body = json.dumps({"prompt": prompt, **more.pop("body", {})}).encode()
     row = queue.submit(served.engine, Submission(endpoint, "default", key_id, body, served.queue, **more))[0]
-    served.parts.board.mark_changed(row.id)
+    served.state.statuses.mark_changed(row.id)
     return row
 
 
 def finished(served: Served, row: RequestRow) -> str:
     """Ends a claimed request with a video in the store; its key."""
-    path = served.parts.store.incoming()
+    path = served.state.store.incoming()
     shutil.copyfile(CLIP, path)
-    key = served.parts.store.add_result(row.id, NewFile(row.key_id, "longtake-7.mp4", "video/mp4"), path)
+    key = served.state.store.add_result(row.id, NewFile(row.key_id, "longtake-7.mp4", "video/mp4"), path)
     video = {"url": f"https://v3.fal.media/files/{key}", "content_type": "video/mp4", "width": 640, "height": 352}
     served.finish(row, Outcome(200, {"video": video | {"duration": 4.0, "num_frames": 96}, "seed": 7}))
     return key
@@ -77,7 +77,7 @@ def test_requests_as_they_are_listed(served: Served) -> None:
 
 
 def test_each_key_sees_its_own_and_an_admin_all(served: Served) -> None:
-    keys = served.parts.keys
+    keys = served.state.keys
     first, second, admin = keys.create("1", "run"), keys.create("2", "run"), keys.create("3", "admin")
     for key in (first, second):
         submit(served, key[:8], key_id=key.partition(":")[0])
@@ -224,7 +224,7 @@ def test_everything_can_be_read(served: Served, tab: "Page", scheme: Any) -> Non
 def test_a_file_that_is_gone_is_said_to_be(served: Served, tab: "Page") -> None:
     submit(served, "gone soon")
     key = finished(served, served.claim())
-    served.parts.store.delete(key)
+    served.state.store.delete(key)
     tab.goto(served.url)
     tab.get_by_text("The file is no longer here").wait_for()
     assert tab.locator("video").count() == 0
@@ -239,7 +239,7 @@ def test_what_people_write_stays_text(served: Served, tab: "Page") -> None:
 
 
 def test_it_asks_for_a_key_and_forgets_it(served: Served, tab: "Page") -> None:
-    key = served.parts.keys.create("mine", "run")
+    key = served.state.keys.create("mine", "run")
     submit(served, "mine alone", key_id=key.partition(":")[0], endpoint=LTX2)
     submit(served, "another's", key_id="another")
     tab.goto(served.url)

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from longtake.access.keys import Keys
-from longtake.service.proxy import PATH, aim
+from longtake.service.proxy import PATH, parse_target
 from tests.service.serving import INPUT, LTXV, Served, serving, working
 
 QUEUE = f"https://queue.fal.run/{LTXV}"
@@ -57,7 +57,7 @@ def asked(served: Served, method: str, target: str | None, **more: Any) -> httpx
     ],
 )
 def test_targets(url: str, meant: tuple[str, str, str] | None) -> None:
-    assert aim(url) == meant
+    assert parse_target(url) == meant
 
 
 @pytest.mark.parametrize("target", [None, "", "https://example.com/", "https://rest.fal.ai/account"])

@@ -341,7 +341,7 @@ def test_a_full_queue_is_a_503_that_python_does_not_retry(tmp_path: Path) -> Non
 
 
 def test_a_quota_is_a_429_that_passes(served: Served, client: httpx.Client) -> None:
-    key = served.parts.keys.create("limited", "run", max_in_flight=1)
+    key = served.state.keys.create("limited", "run", max_in_flight=1)
     headers = {"Authorization": f"Key {key}"}
     told = submit(client, headers=headers)
     refused = client.post(f"/queue/{LTXV}", json=INPUT, headers=headers)

@@ -67,7 +67,7 @@ def done(**facts: Any) -> Done:
 
 
 def test_slots_and_what_they_made(served: Served) -> None:
-    metrics = served.parts.metrics
+    metrics = served.state.metrics
     slots = [
         SlotStatus("slot 0", "default", "busy", 0.0),
         SlotStatus("slot 1", "default", "idle", 0.0),
@@ -90,7 +90,7 @@ def test_slots_and_what_they_made(served: Served) -> None:
 
 
 def test_metrics_need_the_key_of_an_admin_where_there_are_keys(served: Served) -> None:
-    run, admin = served.parts.keys.create("a", "run"), served.parts.keys.create("b", "admin")
+    run, admin = served.state.keys.create("a", "run"), served.state.keys.create("b", "admin")
     for path in ("/metrics", "/page/requests"):
         assert served.client().get(path).status_code == 401
     assert served.client().get("/metrics", headers={"authorization": f"Key {run}"}).status_code == 403
@@ -100,9 +100,9 @@ def test_metrics_need_the_key_of_an_admin_where_there_are_keys(served: Served) -
 
 
 def test_metrics_outlive_the_database(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    served.parts.metrics.count(done(new_frames=5))
+    served.state.metrics.count(done(new_frames=5))
     _away(served, monkeypatch)
-    text = served.parts.metrics.text(served.engine).decode()
+    text = served.state.metrics.text(served.engine).decode()
     assert re.search(r"^longtake_database_up 0.0$", text, re.MULTILINE)
     assert re.search(r"^longtake_frames_total 5.0$", text, re.MULTILINE)
 
@@ -111,10 +111,10 @@ def test_health_and_readiness(served: Served, monkeypatch: pytest.MonkeyPatch) -
     web = served.client()
     assert web.get("/health").json()["status"] == "ok"
     assert web.get("/ready").json() == {"status": "ready"}
-    served.parts.draining.set()
+    served.state.draining.set()
     assert (web.get("/ready").status_code, web.get("/ready").json()) == (503, {"status": "draining"})
     assert web.get("/health").status_code == 200
-    served.parts.draining.clear()
+    served.state.draining.clear()
     _away(served, monkeypatch)
     assert web.get("/ready").status_code == 503
     assert web.get("/health").status_code == 200

@@ -44,36 +44,36 @@ def serve(
     with reporting(as_json=False, debug=debug):
         from longtake.settings import settings
 
-        given = {"slots": slots, "data_dir": data_dir}
-        here = settings(**{name: value for name, value in given.items() if value is not None})
-        _serve(here, host, port, tls_port if tls else None, tunnel_port)
+        options = {"slots": slots, "data_dir": data_dir}
+        configured = settings(**{name: value for name, value in options.items() if value is not None})
+        _serve(configured, host, port, tls_port if tls else None, tunnel_port)
 
 
 def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | None, tunnel_port: int) -> None:
     from longtake.access.keys import Keys
     from longtake.database.migrate import open_database
     from longtake.service import logs, tls
-    from longtake.service.client_env import Reach, lines
+    from longtake.service.client_env import Reach, instructions
     from longtake.service.server import Address, is_loopback, run
 
     logs.setup(settings)
     engine = open_database(settings)
-    open_to_all = not Keys(engine).any_exist()
-    asked = host or (LOOPBACK if open_to_all else "0.0.0.0")
-    if open_to_all and not is_loopback(asked):
+    has_keys = Keys(engine).any_exist()
+    listen_host = host or ("0.0.0.0" if has_keys else LOOPBACK)
+    if not has_keys and not is_loopback(listen_host):
         typer.echo(
-            f"There are no keys, so only this machine is served, at {LOOPBACK} instead of {asked}; "
+            f"There are no keys, so only this machine is served, at {LOOPBACK} instead of {listen_host}; "
             "`longtake keys create` makes one.",
             err=True,
         )
-        asked = LOOPBACK
+        listen_host = LOOPBACK
     names = {host, urlsplit(settings.public_url or "").hostname} - {None, "0.0.0.0", "::"}
     files = None if tls_port is None else tls.prepare(settings.data_dir / "tls", filter(None, names))
 
-    def say(address: "Address") -> None:
-        name = _shown(address.host)
+    def print_addresses(address: "Address") -> None:
+        name = _local_name(address.host)
         typer.echo(f"longtake serves http://{name}:{address.port}", err=True)
-        if open_to_all:
+        if not has_keys:
             typer.echo("There are no keys: whoever is on this machine may use it, and nobody else.", err=True)
         if files is not None:
             reach = Reach(
@@ -81,15 +81,15 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
                 https=f"https://{name}:{address.tls_port}",
                 tunnel=f"http://{name}:{address.tunnel_port}",
                 tls=files,
-                has_keys=not open_to_all,
+                has_keys=has_keys,
             )
-            typer.echo(f"{lines(reach)}\n", err=True)
+            typer.echo(f"{instructions(reach)}\n", err=True)
 
-    run(settings, engine, Address(asked, port, tls_port or 0, tunnel_port), files, say)
+    run(settings, engine, Address(listen_host, port, tls_port or 0, tunnel_port), files, print_addresses)
 
 
-def _shown(host: str) -> str:
-    """The host as clients on this machine name it."""
+def _local_name(host: str) -> str:
+    """Returns the host name under which clients on this machine reach the server."""
     if host in ("0.0.0.0", "::", LOOPBACK):
         return "localhost"
     return f"[{host}]" if ":" in host else host
@@ -106,11 +106,11 @@ def client_env(
 ) -> None:
     """Print what a Python or JavaScript program needs to use this server with fal's own client."""
     with reporting(as_json=False, debug=False):
-        from longtake.service.client_env import Reach, lines
+        from longtake.service.client_env import Reach, instructions
         from longtake.service.tls import tls_files
         from longtake.settings import settings
 
-        here = settings(**({} if data_dir is None else {"data_dir": data_dir}))
+        configured = settings(**({} if data_dir is None else {"data_dir": data_dir}))
         host = urlsplit(url).hostname or "localhost"
         reach = Reach(http=url.rstrip("/"))
         if tls:
@@ -118,6 +118,6 @@ def client_env(
                 http=reach.http,
                 https=f"https://{host}:{tls_port}",
                 tunnel=f"http://{host}:{tunnel_port}",
-                tls=tls_files(here.data_dir / "tls"),
+                tls=tls_files(configured.data_dir / "tls"),
             )
-        typer.echo(lines(reach))
+        typer.echo(instructions(reach))

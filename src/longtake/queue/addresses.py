@@ -1,4 +1,7 @@
-"""The URLs of the server's four services: under a path prefix of one host, or under fal's own host names."""
+"""The URLs of the server's four services and of single requests.
+
+A service is reached under a path prefix of one host, or under fal's own host names.
+"""
 
 import re
 from collections.abc import Mapping
@@ -76,3 +79,40 @@ def is_valid_host(host: str) -> bool:
 def bare_host(host: str) -> str:
     """Returns the host in lower case and without its port."""
     return re.sub(r":\d*$", "", host).lower()
+
+
+NAMESPACES = ("workflows", "comfy")
+"""fal's namespaces, which may precede the owner in an application's name."""
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+"""The form of a request id."""
+
+_REQUEST_PATH = re.compile(r"/(?P<name>.+?)/requests/(?P<id>[^/]+)(?P<rest>(?:/.*)?)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class RequestPath:
+    """The parts of the path `/<name>/requests/<request_id><rest>`; `rest` is empty or, for example, `/status`."""
+
+    name: str
+    request_id: str
+    rest: str
+
+
+def request_path(path: str) -> RequestPath | None:
+    """Returns the parts of a request's path, or None if the path is not of this form."""
+    found = _REQUEST_PATH.fullmatch(path)
+    if found is None or not REQUEST_ID.fullmatch(found["id"]):
+        return None
+    return RequestPath(found["name"], found["id"], found["rest"])
+
+
+def app_name(endpoint: str) -> str:
+    """Returns the application's name, `owner/alias`, of an endpoint id `owner/alias/sub/path`; a namespace is kept."""
+    parts = endpoint.strip("/").split("/")
+    return "/".join(parts[: 3 if parts[0] in NAMESPACES else 2])
+
+
+def names_endpoint(name: str, endpoint: str) -> bool:
+    """Returns True if a client may use this name for requests of the endpoint: its id, or its application's name."""
+    return name in (endpoint, app_name(endpoint))

@@ -1,4 +1,4 @@
-"""The application: which service a request is for, who may read its answer, and what every answer carries."""
+"""The ASGI application: finds the service that a request addresses, and completes every answer."""
 
 import time
 import uuid
@@ -8,43 +8,41 @@ from urllib.parse import parse_qs
 import structlog
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Router
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from longtake.queue.addresses import Destination, Service, base_url, destination, is_valid_host
-from longtake.service import files, health, metrics, openapi, page, platform, proxy, queue, run
-from longtake.service.auth import Door
-from longtake.service.cors import Cors, RawHeaders
-from longtake.service.errors import NotFound, RequestFailed, failure, unforeseen
-from longtake.service.parts import Parts
-from longtake.service.status import code, prepared, read_status, wants_logs
-from longtake.service.strangers import turned_away
+from longtake.service import files, health, openapi, origins, page, platform, proxy, queue, run
+from longtake.service.auth import Authenticator
+from longtake.service.origins import Cors, RawHeaders
+from longtake.service.responses import NotFound, RequestFailed, error_response, internal_error
+from longtake.service.state import ServerState
 
-ROUTES: Mapping[Service | None, Sequence[Callable[[Parts], list[BaseRoute]]]] = {
+ROUTES: Mapping[Service | None, Sequence[Callable[[ServerState], list[BaseRoute]]]] = {
     "run": (run.routes,),
     "queue": (queue.routes,),
     "rest": (files.rest_routes, platform.rest_routes),
     "cdn": (files.cdn_routes,),
-    None: (openapi.routes, platform.routes, proxy.routes, page.routes, health.routes, metrics.routes),
+    None: (openapi.routes, platform.routes, proxy.routes, page.routes, health.routes),
 }
-"""The routes of each service; None: of the server itself."""
+"""The functions that return the routes of each service; None stands for the server's own pages."""
 
 _log = structlog.get_logger("longtake.http")
 
 
-def application(parts: Parts) -> ASGIApp:
-    """The server's ASGI application. It serves itself as `scope["app"]`, so that a route may hand a request on to
-    another service, by its path prefix."""
-    return Application(parts)
-
-
 class Application:
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._door = Door(parts)
-        self._cors = Cors(parts.settings.cors_origins)
+    """The server's ASGI application.
+
+    A route finds in the request's scope, beside Starlette's entries: `app`, this application, to which it can hand a
+    request over; `longtake.base_url`, the URL of the service that the client called; and `longtake.authenticator`.
+    """
+
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        self._authenticator = Authenticator(state)
+        self._cors = Cors(state.settings.cors_origins)
         self._routers = {
-            service: Router([route for routes in several for route in routes(parts)], redirect_slashes=False)
-            for service, several in ROUTES.items()
+            service: Router([route for routes in functions for route in routes(state)], redirect_slashes=False)
+            for service, functions in ROUTES.items()
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,95 +58,103 @@ class Application:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         host = headers[b"host"].decode("latin-1") if b"host" in headers else _own_host(scope)
-        here = destination(host, scope["path"].rstrip("/") or "/")
-        told = _Answer(send, self._cors.headers(headers.get(b"origin")))
-        began = time.perf_counter()
+        target = destination(host, scope["path"].rstrip("/") or "/")
+        answer = _Answer(send, self._cors.headers(headers.get(b"origin")))
+        started = time.perf_counter()
         try:
             if not is_valid_host(host):
                 raise RequestFailed(400, "The Host header is not a host.", "bad_request")
-            if "\0" in here.path:
-                raise NotFound  # no name has one, and PostgreSQL does not let one through
-            await self._keep_out(host, headers.get(b"origin"))
+            if "\0" in target.path:
+                raise NotFound  # No name contains NUL, and PostgreSQL refuses it in a query.
+            await self._check_origin(host, headers.get(b"origin"))
             if scope["method"] == "OPTIONS":
-                await told.whole(204, self._cors.preflight(headers))
+                await answer.send_whole(204, self._cors.preflight_headers(headers))
                 return
-            if here.service == "queue" and here.path.endswith("/status") and scope["method"] in ("GET", "HEAD"):
-                await self._status(here, headers, scope, told)
-                return  # without a line in the log: clients poll ten times a second
-            await self._route(here, host, scope, receive, told)
+            if target.service == "queue" and target.path.endswith("/status") and scope["method"] in ("GET", "HEAD"):
+                await self._send_status(target, headers, scope, answer)
+                return  # Status requests are not logged, because clients send ten of them per second.
+            await self._route(target, host, scope, receive, answer)
         except ClientDisconnect:
             return
         except Exception as error:
-            response = failure(error)
+            response = error_response(error)
             if response is None:
-                _log.exception("failed", method=scope["method"], path=_shown(here), request_id=told.request_id)
-            if told.status:
+                _log.exception(
+                    "failed", method=scope["method"], path=_loggable_path(target), request_id=answer.request_id
+                )
+            if answer.status:
                 raise
-            await (response or unforeseen())(scope, receive, told)
-        _note(here, scope, told, began)
+            await (response or internal_error())(scope, receive, answer)
+        _log_request(target, scope, answer, started)
 
-    async def _keep_out(self, host: str, origin: bytes | None) -> None:
-        """Raises RequestFailed for what a stranger's web page sends, where there are no keys."""
-        reason = turned_away(host, None if origin is None else origin.decode("latin-1"), self._parts.settings)
-        if reason is not None and not await self._parts.call(self._parts.keys.any_exist):
+    async def _check_origin(self, host: str, origin: bytes | None) -> None:
+        """Raises RequestFailed with 403 if there are no keys and a web page of another origin sent the request."""
+        reason = origins.refusal(host, None if origin is None else origin.decode("latin-1"), self._state.settings)
+        if reason is not None and not await self._state.call(self._state.keys.any_exist):
             raise RequestFailed(403, reason, "forbidden")
 
-    async def _status(self, here: Destination, headers: Mapping[bytes, bytes], scope: Scope, told: "_Answer") -> None:
+    async def _send_status(
+        self, target: Destination, headers: Mapping[bytes, bytes], scope: Scope, answer: "_Answer"
+    ) -> None:
+        """Answers a status request without a router, because it is by far the most frequent request."""
         query = scope["query_string"].decode("latin-1")
-        authorization = headers.get(b"authorization", b"").decode("latin-1") or _token(query)
-        view = await read_status(self._parts, self._door, here.path, authorization)
-        body = prepared(view, logs=wants_logs(query))
-        told.request_id = view.row.id
-        await told.whole(code(view), [(b"content-type", b"application/json")], body)
+        authorization = headers.get(b"authorization", b"").decode("latin-1") or _authorization_in(query)
+        status = await queue.read_status(self._state, self._authenticator, target.path, authorization)
+        body = queue.status_json(status, logs=queue.wants_logs(query))
+        answer.request_id = status.row.id
+        await answer.send_whole(queue.status_code(status), [(b"content-type", b"application/json")], body)
 
-    async def _route(self, here: Destination, host: str, scope: Scope, receive: Receive, told: "_Answer") -> None:
+    async def _route(self, target: Destination, host: str, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         base = base_url(
-            here.service or "queue", scheme=scope["scheme"], host=host, public_url=self._parts.settings.public_url
+            target.service or "queue", scheme=scope["scheme"], host=host, public_url=self._state.settings.public_url
         )
         inner = {
             **scope,
             "app": self,
-            "path": here.path,
-            "raw_path": here.path.encode(),
-            "longtake.base": base,
-            "longtake.door": self._door,
+            "path": target.path,
+            "raw_path": target.path.encode(),
+            "longtake.base_url": base,
+            "longtake.authenticator": self._authenticator,
         }
-        await self._routers[here.service](inner, receive, told)
+        await self._routers[target.service](inner, receive, answer)
 
 
 class _Answer:
-    """The way to the client: gives each answer its request id, and the headers of CORS."""
+    """An ASGI `send` that adds the request id and the CORS headers to an answer, and notes its status.
 
-    def __init__(self, send: Send, extra: RawHeaders) -> None:
+    `status` is 0 until the answer has started.
+    """
+
+    def __init__(self, send: Send, cors_headers: RawHeaders) -> None:
         self._send = send
-        self._extra = extra
+        self._cors_headers = cors_headers
         self.request_id = ""
         self.status = 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             headers: RawHeaders = [*message.get("headers", ())]
-            given = dict(headers)
-            if b"x-fal-request-id" in given:
-                self.request_id = given[b"x-fal-request-id"].decode("latin-1")
+            by_name = dict(headers)
+            if b"x-fal-request-id" in by_name:
+                self.request_id = by_name[b"x-fal-request-id"].decode("latin-1")
             else:
                 self.request_id = self.request_id or str(uuid.uuid4())
                 headers.append((b"x-fal-request-id", self.request_id.encode("latin-1")))
-            if b"access-control-allow-origin" not in given:
-                headers += self._extra
+            if b"access-control-allow-origin" not in by_name:  # The inner answer of a request through the proxy has it.
+                headers += self._cors_headers
             self.status = message["status"]
             message = {**message, "headers": headers}
         await self._send(message)
 
-    async def whole(self, status: int, headers: RawHeaders, body: bytes = b"") -> None:
-        """Sends an answer in one piece."""
+    async def send_whole(self, status: int, headers: RawHeaders, body: bytes = b"") -> None:
+        """Sends a complete answer."""
         length = [] if status == 204 else [(b"content-length", b"%d" % len(body))]
         await self({"type": "http.response.start", "status": status, "headers": [*headers, *length]})
         await self._send({"type": "http.response.body", "body": body})
 
 
 def _own_host(scope: Scope) -> str:
-    """The server's own address, for clients too old to say what they called."""
+    """Returns the server's own address, for HTTP/1.0 clients that send no Host header."""
     name, port = scope.get("server") or ("localhost", None)
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
@@ -160,26 +166,26 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _token(query: str) -> str:
-    """What stands for the Authorization header in the address, where a browser could send none."""
+def _authorization_in(query: str) -> str:
+    """Returns the Authorization header that stands for the token in a query, or an empty string."""
     tokens = parse_qs(query).get("fal_jwt_token") if "fal_jwt_token" in query else None
     return f"Bearer {tokens[0]}" if tokens else ""
 
 
-def _shown(here: Destination) -> str:
-    """The path as the log may have it: those of files and uploads are secrets."""
-    return here.path if here.service not in ("cdn", "rest") else "/" + here.path.split("/")[1]
+def _loggable_path(target: Destination) -> str:
+    """Returns the path for the log; of files and uploads only its first part, because the rest is a secret."""
+    return target.path if target.service not in ("cdn", "rest") else "/" + target.path.split("/")[1]
 
 
-def _note(here: Destination, scope: Scope, told: _Answer, began: float) -> None:
-    """One line per request, of reading ones only where they failed."""
-    write = _log.debug if scope["method"] in ("GET", "HEAD", "OPTIONS") and told.status < 500 else _log.info
+def _log_request(target: Destination, scope: Scope, answer: _Answer, started: float) -> None:
+    """Logs an answered request, at level debug if it only reads and did not fail."""
+    write = _log.debug if scope["method"] in ("GET", "HEAD", "OPTIONS") and answer.status < 500 else _log.info
     write(
         "answered",
         method=scope["method"],
-        service=here.service or "server",
-        path=_shown(here),
-        status=told.status,
-        ms=round((time.perf_counter() - began) * 1000, 1),
-        request_id=told.request_id,
+        service=target.service or "server",
+        path=_loggable_path(target),
+        status=answer.status,
+        ms=round((time.perf_counter() - started) * 1000, 1),
+        request_id=answer.request_id,
     )

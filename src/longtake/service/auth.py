@@ -1,55 +1,49 @@
-"""Who calls: the Authorization header, or the token of a client without one, against the keys."""
+"""Authentication: the Authorization header, or the token in a URL, is checked against the keys."""
 
-import time
-from collections import OrderedDict
-
+from cachetools import TTLCache
 from starlette.requests import Request
 
 from longtake.access.keys import LOCAL, Caller
 from longtake.access.tokens import Tokens
 from longtake.queue.requests import RequestRow
-from longtake.service.errors import NotFound, RequestFailed
-from longtake.service.parts import Parts
+from longtake.service.responses import NotFound, RequestFailed
+from longtake.service.state import ServerState
 
-REMEMBER_S = 1.0
-"""So long a header that was let in is let in again unasked: ten polls of one client."""
-REMEMBERED = 1024
-LONGEST = 600
-"""Characters of a header that is remembered."""
+CACHE_S = 1.0
+"""Seconds for which an accepted header is not checked again; a client polls about ten times in that time."""
+CACHE_SIZE = 1024
+MAX_CACHED_LENGTH = 600
+"""Length of the longest header that is cached, in characters."""
 
 MALFORMED = "Invalid Key Authorization header format. Expected '<key_id>:<key_secret>'."
 UNKNOWN = "No user found for Key ID and Secret"
 MISSING = "Authentication is required to access this application"
 
 
-class Door:
-    """Lets callers in. Used from one event loop; only `known` is asked without waiting for the database."""
+class Authenticator:
+    """Finds the caller of each request, and remembers accepted headers for a short time. Not thread-safe."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._tokens = Tokens(parts.engine)
-        self._known: OrderedDict[str, tuple[Caller, float]] = OrderedDict()
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        self._tokens = Tokens(state.engine)
+        self._cache: TTLCache[str, Caller] = TTLCache(CACHE_SIZE, CACHE_S)
 
-    def known(self, authorization: str) -> Caller | None:
-        """The caller with this header, where it was let in just now."""
-        known = self._known.get(authorization)
-        return known[0] if known is not None and time.monotonic() < known[1] else None
+    def cached_caller(self, authorization: str) -> Caller | None:
+        """Returns the caller with this Authorization header if it was accepted within the last second."""
+        return self._cache.get(authorization)
 
-    async def admit(self, authorization: str) -> Caller:
-        """The caller with this header. Raises RequestFailed with fal's 401."""
-        caller = self.known(authorization)
-        if caller is not None:
-            return caller
-        caller = await self._parts.ask(self._ask, authorization)
-        if len(authorization) <= LONGEST:
-            self._known[authorization] = (caller, time.monotonic() + REMEMBER_S)
-            self._known.move_to_end(authorization)
-            while len(self._known) > REMEMBERED:
-                self._known.popitem(last=False)
+    async def caller(self, authorization: str) -> Caller:
+        """Returns the caller with this Authorization header. Raises RequestFailed with fal's 401."""
+        cached = self.cached_caller(authorization)
+        if cached is not None:
+            return cached
+        caller = await self._state.call_with_retries(self._authenticate, authorization)
+        if len(authorization) <= MAX_CACHED_LENGTH:
+            self._cache[authorization] = caller
         return caller
 
-    def _ask(self, authorization: str) -> Caller:
-        keys = self._parts.keys
+    def _authenticate(self, authorization: str) -> Caller:
+        keys = self._state.keys
         if not keys.any_exist():
             return LOCAL
         scheme, _, key = authorization.strip().partition(" ")
@@ -68,26 +62,26 @@ class Door:
 
 
 async def caller_of(request: Request) -> Caller:
-    """Who sends this request."""
-    door: Door = request.scope["longtake.door"]
-    return await door.admit(authorization_of(request))
+    """Returns the caller of a request. Raises RequestFailed with 401."""
+    authenticator: Authenticator = request.scope["longtake.authenticator"]
+    return await authenticator.caller(authorization_of(request))
 
 
 def authorization_of(request: Request) -> str:
-    """The Authorization header, or what stands for it: the token in the address that browsers' streams carry."""
-    given = request.headers.get("authorization", "")
+    """Returns the Authorization header, or the header that stands for the token in the URL of a browser's stream."""
+    header = request.headers.get("authorization", "")
     token = request.query_params.get("fal_jwt_token")
-    return given if given or not token else f"Bearer {token}"
+    return header if header or not token else f"Bearer {token}"
 
 
-def own(caller: Caller, row: RequestRow | None) -> RequestRow:
-    """The row, where it is the caller's to see. Raises NotFound."""
+def visible_row(caller: Caller, row: RequestRow | None) -> RequestRow:
+    """Returns the row if the caller may see it. Raises NotFound if not, or if the row is None."""
     if row is None or (caller.scope != "admin" and row.key_id != caller.key_id):
         raise NotFound
     return row
 
 
 def require_admin(caller: Caller) -> None:
-    """Raises RequestFailed where the caller may not do what concerns everybody."""
+    """Raises RequestFailed with 403 unless the caller's key has the scope `admin`."""
     if caller.scope != "admin":
         raise RequestFailed(403, "This needs a key of the scope admin.", "forbidden")

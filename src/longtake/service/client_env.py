@@ -1,4 +1,4 @@
-"""What programs need to find this server: the lines that `longtake client-env` prints. docs/clients.md says more."""
+"""Instructions for client programs: the text that `longtake client-env` prints. See docs/clients.md."""
 
 import shlex
 from dataclasses import dataclass
@@ -9,13 +9,18 @@ from longtake.service.proxy import PATH
 from longtake.service.tls import Tls
 
 SHIM = Path(__file__).parents[1] / "shim"
+"""The folder of the modules that redirect fal's Python and JavaScript clients."""
 ANY_KEY = "any:thing"
+"""A key for servers without keys: fal's clients insist on one of this form."""
 
 
 @dataclass(frozen=True)
 class Reach:
-    """How a server is reached: `http://host:port`; with TLS also `https://host:port` and the tunnel's `http://host:port`,
-    and the files of its certificate authority. `has_keys`: callers need one."""
+    """The URLs under which clients reach a server, all of the form `scheme://host:port`.
+
+    `https`, `tunnel` and the certificate files `tls` are None if the server does not use TLS. `has_keys` is True if
+    callers need a key.
+    """
 
     http: str
     https: str | None = None
@@ -24,8 +29,8 @@ class Reach:
     has_keys: bool = False
 
 
-def lines(reach: Reach) -> str:
-    """The recipes that apply, each under a heading, ready to be pasted."""
+def instructions(reach: Reach) -> str:
+    """Returns every recipe that works with this server, each under a heading and ready to be pasted."""
     key = "<id>:<secret>" if reach.has_keys else ANY_KEY
     recipes = [_python(reach, key), _node(reach, key), _javascript(reach, key)]
     if reach.https is not None and reach.tls is not None:
@@ -37,7 +42,7 @@ def lines(reach: Reach) -> str:
 
 
 def _export(**variables: str) -> str:
-    """One line of shell."""
+    """Returns a line of shell that sets environment variables."""
     return "  export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
 
 

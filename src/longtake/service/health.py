@@ -1,28 +1,36 @@
-"""`/health`: the process answers. `/ready`: it takes requests. For whoever restarts it or sends it work; no key."""
+"""Monitoring: `/health` and `/ready` for supervisors and load balancers, `/metrics` for Prometheus."""
 
 import sqlalchemy as sa
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from longtake.database.connection import reading
-from longtake.service.errors import answer
-from longtake.service.parts import Parts
+from longtake.service.auth import caller_of, require_admin
+from longtake.service.responses import json_response
+from longtake.service.state import ServerState
 from longtake.version import __version__
 
 
-def routes(parts: Parts) -> list[BaseRoute]:
+def routes(state: ServerState) -> list[BaseRoute]:
+    """Returns the routes; only `/metrics` needs a key, of the scope `admin`."""
+
     async def health(_: Request) -> Response:
-        return answer({"status": "ok", "version": __version__})
+        return json_response({"status": "ok", "version": __version__})
 
     async def ready(_: Request) -> Response:
-        if parts.draining.is_set():
-            return answer({"status": "draining"}, 503)
-        if not await parts.call(_answers, parts.engine):
-            return answer({"status": "the database does not answer"}, 503)
-        return answer({"status": "ready"})
+        if state.draining.is_set():
+            return json_response({"status": "draining"}, 503)
+        if not await state.call(_answers, state.engine):
+            return json_response({"status": "the database does not answer"}, 503)
+        return json_response({"status": "ready"})
 
-    return [Route("/health", health), Route("/ready", ready)]
+    async def metrics(request: Request) -> Response:
+        require_admin(await caller_of(request))
+        return Response(await state.call(state.metrics.text, state.engine), media_type=CONTENT_TYPE_LATEST)
+
+    return [Route("/health", health), Route("/ready", ready), Route("/metrics", metrics)]
 
 
 def _answers(engine: sa.Engine) -> bool:

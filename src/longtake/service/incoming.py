@@ -9,8 +9,8 @@ from typing import Any, ParamSpec, TypeVar
 from starlette.requests import Request
 
 from longtake.errors import DiskFull, InvalidRequest
-from longtake.service.errors import RequestFailed
-from longtake.service.parts import Parts
+from longtake.service.responses import RequestFailed
+from longtake.service.state import ServerState
 from longtake.storage.files import disk_full_errors
 from longtake.storage.lifecycle import parse
 from longtake.storage.uploads import PARTS
@@ -41,21 +41,21 @@ def parts_listed(given: Any) -> list[tuple[int, str]]:
     return list(found.items())
 
 
-async def do(parts: Parts, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def do(state: ServerState, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Does it beside the event loop. What it refuses, or has no room for, is an error of the request family."""
     try:
-        return await parts.call(work, *args, **kwargs)
+        return await state.call(work, *args, **kwargs)
     except DiskFull as full:
         raise RequestFailed(full.status, full.message, "internal_error") from full
     except InvalidRequest as refused:
         raise RequestFailed(400, refused.message, "bad_request") from refused
 
 
-async def write(request: Request, parts: Parts, path: Path, limit: int) -> str:
+async def write(request: Request, state: ServerState, path: Path, limit: int) -> str:
     """Writes the body to a new file, and tells its MD5 in hex. Raises RequestFailed with 413 above `limit` bytes."""
     refusal = RequestFailed(
         413,
-        f"The file is larger than the {parts.settings.max_upload_bytes} bytes that one upload may have.",
+        f"The file is larger than the {state.settings.max_upload_bytes} bytes that one upload may have.",
         "bad_request",
         {"connection": "close"},
     )
@@ -75,9 +75,9 @@ async def write(request: Request, parts: Parts, path: Path, limit: int) -> str:
         if size > limit:
             raise refusal
         if len(held) >= PIECE:
-            await do(parts, put, held)
+            await do(state, put, held)
             held = bytearray()
-    await do(parts, put, held)
+    await do(state, put, held)
     return digest.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""The server's log: lines for people on a terminal, one JSON object per line elsewhere; on standard error."""
+"""The server's log on standard error: readable lines on a terminal, otherwise one JSON object per line."""
 
 import logging
 import re
@@ -10,12 +10,11 @@ from structlog.typing import EventDict, Processor
 
 from longtake.settings import Settings
 
-QUIET = ("httpcore", "httpx", "alembic", "asyncio", "uvicorn")
-"""Libraries that are heard from warnings on: among them are those who would tell whole addresses, and with them the
-secrets in their queries."""
+QUIET_LOGGERS = ("httpcore", "httpx", "alembic", "asyncio", "uvicorn")
+"""Loggers of libraries of which only warnings are logged; some of them log whole URLs, which may contain secrets."""
 
-LONGEST = 2000
-"""Characters of one value; of a traceback ten times as many."""
+MAX_LENGTH = 2000
+"""Maximum length of a logged value in characters; a traceback may have ten times as many."""
 
 _DATA_URI = re.compile(r"data:[\w/+.;=-]{0,200},[A-Za-z0-9+/=%_.~-]*")
 _SECRETS = re.compile(
@@ -30,7 +29,7 @@ _SECRETS = re.compile(
 
 
 def setup(settings: Settings, stream: TextIO | None = None) -> None:
-    """Sends everything that is logged, by structlog or the standard library, through one chain."""
+    """Configures structlog and the standard library's logging to write to `stream`, by default standard error."""
     out = stream or sys.stderr
     console = out.isatty() if settings.log_format == "auto" else settings.log_format == "console"
     common: list[Processor] = [
@@ -39,7 +38,7 @@ def setup(settings: Settings, stream: TextIO | None = None) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
         structlog.processors.format_exc_info,
-        discreet,
+        without_secrets,
     ]
     structlog.configure(
         processors=[
@@ -54,7 +53,7 @@ def setup(settings: Settings, stream: TextIO | None = None) -> None:
     )
     end: Processor
     if console:
-        plain = structlog.dev.plain_traceback  # the other one shows variables, and what they hold
+        plain = structlog.dev.plain_traceback  # The default one prints the values of variables, which may be secret.
         end = structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=36, exception_formatter=plain)
     else:
         end = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
@@ -67,24 +66,24 @@ def setup(settings: Settings, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    for name in QUIET:
+    for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def discreet(_: Any, __: str, event: EventDict) -> EventDict:
-    """Takes secrets and data URIs out of a line, and the end of what is very long."""
+def without_secrets(_: Any, __: str, event: EventDict) -> EventDict:
+    """Redacts every value of a log line; a processor of structlog."""
     for name, value in event.items():
         if name == "exception":
-            event[name] = veiled(str(value), LONGEST * 10)
+            event[name] = redacted(str(value), MAX_LENGTH * 10)
         elif isinstance(value, str):
-            event[name] = veiled(value)
+            event[name] = redacted(value)
         elif isinstance(value, dict | list | tuple | bytes):
-            event[name] = veiled(repr(value))
+            event[name] = redacted(repr(value))
     return event
 
 
-def veiled(text: str, most: int = LONGEST) -> str:
-    """The text as the log may have it."""
+def redacted(text: str, max_length: int = MAX_LENGTH) -> str:
+    """Returns the text without secrets and data URIs, shortened to `max_length` characters."""
     shown = _DATA_URI.sub(lambda found: f"data:({len(found[0])} characters)", text)
     shown = _SECRETS.sub(lambda found: f"{found[1] or ''}***", shown)
-    return shown if len(shown) <= most else f"{shown[:most]}... ({len(shown)} characters)"
+    return shown if len(shown) <= max_length else f"{shown[:max_length]}... ({len(shown)} characters)"

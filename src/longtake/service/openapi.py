@@ -1,25 +1,25 @@
-"""The OpenAPI document of an endpoint, in the form of fal's: 3.0.4, made from the endpoint's own request model."""
+"""The OpenAPI 3.0.4 document of an endpoint in fal's form, generated from its request and response models."""
 
 import re
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from longtake.endpoints import ENDPOINTS
-from longtake.service.errors import answer
-from longtake.service.intake import known
-from longtake.service.parts import Parts
+from longtake.service.responses import json_response
+from longtake.service.state import ServerState
+from longtake.service.submit import existing_endpoint
 
 Schema = dict[str, Any]
 
 REF = "#/components/schemas/{model}"
+VALUE_KEYWORDS = {"default", "examples", "enum", "const", "example"}
+"""Keywords of a schema whose values are data, not schemas."""
 
-STATUS: Schema = {
+QUEUE_STATUS: Schema = {
     "type": "object",
     "title": "QueueStatus",
     "properties": {
@@ -41,28 +41,30 @@ STATUS: Schema = {
     },
     "required": ["status", "request_id"],
 }
-STATUS["x-fal-order-properties"] = list(STATUS["properties"])
-CANCELLED: Schema = {
+QUEUE_STATUS["x-fal-order-properties"] = list(QUEUE_STATUS["properties"])
+CANCEL_ANSWER: Schema = {
     "type": "object",
     "properties": {
         "status": {"type": "string", "enum": ["OK", "CANCELLATION_REQUESTED", "ALREADY_COMPLETED", "NOT_FOUND"]}
     },
 }
-UNKNOWN: Schema = {"type": "object", "additionalProperties": True}
+ERROR: Schema = {"type": "object", "additionalProperties": True}
 
 
-def routes(parts: Parts) -> list[BaseRoute]:
+def routes(_: ServerState) -> list[BaseRoute]:
+    """Returns the route of the documents."""
+
     async def openapi(request: Request) -> Response:
-        endpoint = known(request.query_params.get("endpoint_id", ""))
-        return answer(document(endpoint, request.scope["longtake.base"]))
+        endpoint = existing_endpoint(request.query_params.get("endpoint_id", ""))
+        return json_response(document(endpoint, request.scope["longtake.base_url"]))
 
     return [Route("/api/openapi/queue/openapi.json", openapi)]
 
 
-def document(endpoint: str, queue: str) -> Schema:
-    """The document; `queue` is the base of the queue as the client sees it."""
-    schemas, given, made = _schemas(endpoint)
-    server = queue.removesuffix("/queue")
+def document(endpoint: str, queue_url: str) -> Schema:
+    """Returns the OpenAPI document of an endpoint. `queue_url` is the URL of the service `queue` for the client."""
+    schemas, input_name, output_name = _schemas(endpoint)
+    server = queue_url.removesuffix("/queue")
     return {
         "openapi": "3.0.4",
         "info": {
@@ -86,16 +88,16 @@ def document(endpoint: str, queue: str) -> Schema:
                     "description": "Fal Key",
                 }
             },
-            "schemas": {"QueueStatus": STATUS, **schemas},
+            "schemas": {"QueueStatus": QUEUE_STATUS, **schemas},
         },
-        "paths": _paths(endpoint, _ref(given), _ref(made)),
-        "servers": [{"url": queue}],
+        "paths": _paths(endpoint, _ref(input_name), _ref(output_name)),
+        "servers": [{"url": queue_url}],
         "security": [{"apiKeyAuth": []}],
     }
 
 
 def camel(endpoint: str) -> str:
-    """`owner/some-model-2b/extend` -> `SomeModel2bExtend`"""
+    """Returns the endpoint's name in camel case, as fal names its schemas: `owner/a-2b/extend` -> `A2bExtend`."""
     words = re.split(r"[^A-Za-z0-9]+", endpoint.partition("/")[2])
     return "".join(word[:1].upper() + word[1:] for word in words)
 
@@ -104,8 +106,8 @@ def _ref(name: str) -> Schema:
     return {"$ref": REF.format(model=name)}
 
 
-def _paths(endpoint: str, given: Schema, made: Schema) -> Schema:
-    one = f"/{endpoint}/requests/{{request_id}}"
+def _paths(endpoint: str, input: Schema, output: Schema) -> Schema:
+    request_path = f"/{endpoint}/requests/{{request_id}}"
     request_id = {
         "name": "request_id",
         "in": "path",
@@ -122,7 +124,7 @@ def _paths(endpoint: str, given: Schema, made: Schema) -> Schema:
         },
     }
     return {
-        f"{one}/status": {
+        f"{request_path}/status": {
             "get": {
                 "parameters": [request_id, logs],
                 "responses": {
@@ -132,27 +134,27 @@ def _paths(endpoint: str, given: Schema, made: Schema) -> Schema:
                 },
             }
         },
-        f"{one}/cancel": {
+        f"{request_path}/cancel": {
             "put": {
                 "parameters": [request_id],
                 "responses": {
-                    "200": _response("The request was cancelled.", CANCELLED),
-                    "202": _response("The request is being cancelled.", CANCELLED),
-                    "400": _response("The request had ended.", CANCELLED),
+                    "200": _response("The request was cancelled.", CANCEL_ANSWER),
+                    "202": _response("The request is being cancelled.", CANCEL_ANSWER),
+                    "400": _response("The request had ended.", CANCEL_ANSWER),
                     **_failures(),
                 },
             }
         },
         f"/{endpoint}": {
             "post": {
-                "requestBody": {"required": True, "content": {"application/json": {"schema": given}}},
+                "requestBody": {"required": True, "content": {"application/json": {"schema": input}}},
                 "responses": {"200": _response("The request status.", _ref("QueueStatus")), **_failures()},
             }
         },
-        one: {
+        request_path: {
             "get": {
                 "parameters": [request_id],
-                "responses": {"200": _response("Result of the request.", made), **_failures()},
+                "responses": {"200": _response("Result of the request.", output), **_failures()},
             }
         },
     }
@@ -163,40 +165,37 @@ def _response(description: str, schema: Schema) -> Schema:
 
 
 def _failures() -> Schema:
-    return {"default": _response("An error: a sentence, or a list of what is wrong, under `detail`.", UNKNOWN)}
+    return {"default": _response("An error: a sentence, or a list of what is wrong, under `detail`.", ERROR)}
 
 
 @cache
 def _schemas(endpoint: str) -> tuple[Schema, str, str]:
-    """The components of an endpoint, and the names of its input and output among them."""
-    known_endpoint, stem = ENDPOINTS[endpoint], camel(endpoint)
-    found: Schema = {}
-    for name, model in ((f"{stem}Input", known_endpoint.Request), (f"{stem}Output", known_endpoint.Response)):
-        schema = _of(model)
-        for nested, inner in schema.pop("$defs", {}).items():
-            found[nested] = _walk(inner, _object)
-        found[name] = _walk(schema, _object)
-    return found, f"{stem}Input", f"{stem}Output"
+    """Returns the named schemas of an endpoint, and the names of its input's and its output's schema."""
+    input_name, output_name = f"{camel(endpoint)}Input", f"{camel(endpoint)}Output"
+    schemas: Schema = {}
+    for name, model in ((input_name, ENDPOINTS[endpoint].Request), (output_name, ENDPOINTS[endpoint].Response)):
+        schema = model.model_json_schema(ref_template=REF)
+        for nested_name, nested in schema.pop("$defs", {}).items():
+            schemas[nested_name] = _convert(nested)
+        schemas[name] = _convert(schema)
+    return schemas, input_name, output_name
 
 
-def _of(model: type[BaseModel]) -> Schema:
-    return model.model_json_schema(ref_template=REF)
-
-
-def _walk(schema: Any, change: Callable[[Schema], Schema]) -> Any:
-    """Each schema within changed, the inner ones first."""
+def _convert(schema: Any) -> Any:
+    """Converts a schema and all schemas inside it from JSON Schema 2020-12 to OpenAPI 3.0."""
     if isinstance(schema, list):
-        return [_walk(part, change) for part in schema]
+        return [_convert(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {"default", "examples", "enum", "const", "example"}
-    return change({key: value if key in kept else _walk(value, change) for key, value in schema.items()})
+    return _convert_object({key: value if key in VALUE_KEYWORDS else _convert(value) for key, value in schema.items()})
 
 
-def _object(schema: Schema) -> Schema:
-    """From JSON Schema 2020-12 to OpenAPI 3.0: what may be null is what may be absent; one value is an enum of one; an
-    excluded bound is a mark beside the bound; beside a reference stands nothing."""
-    schema = dict(schema)
+def _convert_object(schema: Schema) -> Schema:
+    """Converts one schema whose inner schemas are converted already.
+
+    A nullable field becomes an optional one, a constant an enum of one value, an exclusive bound a flag beside the
+    bound, and a reference stands alone.
+    """
     options = schema.get("anyOf")
     if isinstance(options, list) and {"type": "null"} in options:
         rest = [option for option in options if option != {"type": "null"}]

@@ -1,18 +1,18 @@
-"""The page at `/`: the requests that the caller may see, their progress, and their videos.
+"""The web page at `/`: the requests that a caller may see, with their progress and videos.
 
-The page itself holds nothing: what it shows comes as JSON to whoever has a key, where there are keys.
+The page itself holds no data. It loads the requests as JSON, which needs a key if the server has keys.
 """
 
 import json
 import re
 import time
-from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import jinja2
 import sqlalchemy as sa
+from cachetools import LRUCache
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -20,144 +20,153 @@ from starlette.routing import BaseRoute, Route
 from longtake.access.keys import Caller
 from longtake.database.connection import reading
 from longtake.database.tables import requests as table
-from longtake.queue.requests import StoredLogLine
+from longtake.queue.requests import ENDED, StoredLogLine
 from longtake.service.auth import caller_of
-from longtake.service.errors import RequestFailed, answer
-from longtake.service.parts import Parts
+from longtake.service.responses import RequestFailed, json_response
+from longtake.service.state import ServerState
 from longtake.version import __version__
 
-SHOWN = 24
+PAGE_SIZE = 24
 """Requests on one page."""
-REMEMBERED = 500
-LARGE = 1024 * 1024
-"""Bytes; a request or result above this holds whole files, and is not read for a line on a page."""
+CACHE_SIZE = 500
+"""Number of ended requests that are kept in memory as the page shows them."""
+MAX_READ_BYTES = 1024 * 1024
+"""Size of the largest input or result that is read for the page; larger ones contain whole files."""
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-GUARD = {
+SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; media-src 'self'; img-src 'self' data:; object-src 'none'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+"""Headers that keep the page from loading or running anything that the server does not serve itself."""
 
-_KEY = re.compile(r"/files/([A-Za-z0-9._-]+)$")
+_FILE_KEY = re.compile(r"/files/([A-Za-z0-9._-]+)$")
+_SHOWN_COLUMNS = (
+    "id", "endpoint", "pool", "created_at", "started_at", "completed_at", "attempt", "error", "price_usd", "seq",
+)  # fmt: skip
+_COLUMNS = [table.c[name] for name in (*_SHOWN_COLUMNS, "state", "status_code", "version")]
 
 
-def routes(parts: Parts) -> list[BaseRoute]:
-    templates = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True)
+def routes(state: ServerState) -> list[BaseRoute]:
+    """Returns the routes of the page, its static files and its data."""
+    templates = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER / "templates"), autoescape=True)
     html = templates.get_template("page.html").render(version=__version__)
-    files = {path.name: path.read_bytes() for path in (HERE / "static").iterdir() if path.suffix in TYPES}
-    shelf = Shelf(parts)
+    files = {path.name: path.read_bytes() for path in (FOLDER / "static").iterdir() if path.suffix in TYPES}
+    request_list = RequestList(state)
 
     async def page(_: Request) -> Response:
-        return Response(html, headers=GUARD, media_type="text/html")
+        return Response(html, headers=SECURITY_HEADERS, media_type="text/html")
 
     async def static(request: Request) -> Response:
         name = request.path_params["name"]
         if name not in files:
             return Response(status_code=404)
-        return Response(files[name], headers=GUARD, media_type=TYPES[Path(name).suffix])
+        return Response(files[name], headers=SECURITY_HEADERS, media_type=TYPES[Path(name).suffix])
 
-    async def listed(request: Request) -> Response:
+    async def data(request: Request) -> Response:
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             raise RequestFailed(403, "Pages of other origins are not told what is asked here.", "forbidden")
         caller = await caller_of(request)
         before = request.query_params.get("before", "")
-        found = await parts.call(shelf.page, caller, int(before) if before.isdigit() and len(before) < 18 else None)
-        return answer(found, headers={"Cache-Control": "no-store"})
+        seq = int(before) if before.isdigit() and len(before) < 18 else None
+        return json_response(await state.call(request_list.page, caller, seq), headers={"Cache-Control": "no-store"})
 
-    return [Route("/", page), Route("/static/{name}", static), Route("/page/requests", listed)]
+    return [Route("/", page), Route("/static/{name}", static), Route("/page/requests", data)]
 
 
-class Shelf:
-    """Requests as the page shows them; what was read of those that have ended is remembered."""
+class RequestList:
+    """The requests as the page shows them. Ended requests are cached. Thread-safe."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
         self._lock = Lock()
-        self._known: OrderedDict[tuple[str, int], dict[str, Any]] = OrderedDict()
+        self._ended: LRUCache[tuple[str, int], dict[str, Any]] = LRUCache(CACHE_SIZE)
 
     def page(self, caller: Caller, before: int | None) -> dict[str, Any]:
-        """The latest requests, or the latest `before` that number, and how many there are in each state."""
-        mine = [] if caller.scope == "admin" else [table.c.key_id == caller.key_id]
+        """Returns the caller's newest requests, the counts of open requests, and the server's slots, as JSON values.
+
+        `before` is the value `older` of the previous page; None returns the first page.
+        """
+        own = [] if caller.scope == "admin" else [table.c.key_id == caller.key_id]
         older = [] if before is None else [table.c.seq < before]
-        with reading(self._parts.engine) as connection:
+        with reading(self._state.engine) as connection:
             rows = connection.execute(
-                sa.select(*_COLUMNS).where(*mine, *older).order_by(table.c.seq.desc()).limit(SHOWN + 1)
+                sa.select(*_COLUMNS).where(*own, *older).order_by(table.c.seq.desc()).limit(PAGE_SIZE + 1)
             ).all()
-            open_ones = connection.execute(
+            open_counts = connection.execute(
                 sa.select(table.c.state, sa.func.count().label("count"))
-                .where(*mine, table.c.state.in_(("IN_QUEUE", "IN_PROGRESS")))
+                .where(*own, table.c.state.not_in(ENDED))
                 .group_by(table.c.state)
             ).all()
-        counts = {row.state: row.count for row in open_ones}
+        counts = {row.state: row.count for row in open_counts}
         return {
             "now": time.time(),
-            "requests": [self._shown(row) for row in rows[:SHOWN]],
-            "older": rows[SHOWN - 1].seq if len(rows) > SHOWN else None,
+            "requests": [self._entry(row) for row in rows[:PAGE_SIZE]],
+            "older": rows[PAGE_SIZE - 1].seq if len(rows) > PAGE_SIZE else None,
             "waiting": counts.get("IN_QUEUE", 0),
             "running": counts.get("IN_PROGRESS", 0),
             "slots": [
-                {"name": name, "pool": pool, "state": state} for name, pool, state, _ in self._parts.metrics.slots()
+                {"name": name, "pool": pool, "state": slot_state}
+                for name, pool, slot_state, _ in self._state.metrics.slots()
             ],
         }
 
-    def _shown(self, row: Any) -> dict[str, Any]:
+    def _entry(self, row: Any) -> dict[str, Any]:
+        """Returns one request as the page shows it."""
+        has_ended = row.state in ENDED
         with self._lock:
-            known = self._known.get((row.id, row.version))
-        if known is not None and row.state in ("COMPLETED", "CANCELLED"):
-            return known
-        shown: dict[str, Any] = {name: getattr(row, name) for name in _TOLD}
-        shown["state"] = _state(row.state, row.status_code)
-        shown |= self._read(row)
-        if shown["state"] in ("waiting", "running"):
-            view = self._parts.board.get(row.id)
-            shown["position"] = None if view is None else view.queue_position
-            shown["progress"] = None if view is None or not view.log_lines else _progress(view.log_lines)
-            return shown
-        with self._lock:
-            self._known[row.id, row.version] = shown
-            while len(self._known) > REMEMBERED:
-                self._known.popitem(last=False)
-        return shown
+            cached = self._ended.get((row.id, row.version))
+        if cached is not None and has_ended:
+            return cached
+        entry: dict[str, Any] = {name: getattr(row, name) for name in _SHOWN_COLUMNS}
+        entry["state"] = _shown_state(row.state, row.status_code)
+        entry |= self._payload_facts(row)
+        if has_ended:
+            with self._lock:
+                self._ended[row.id, row.version] = entry
+        else:
+            status = self._state.statuses.get(row.id)
+            entry["position"] = None if status is None else status.queue_position
+            entry["progress"] = None if status is None or not status.log_lines else _progress(status.log_lines)
+        return entry
 
-    def _read(self, row: Any) -> dict[str, Any]:
-        """What the bodies hold: the prompt, and where the video is."""
-        with reading(self._parts.engine) as connection:
-            found = connection.execute(
-                sa.select(*(_small(column) for column in (table.c.body, table.c.output))).where(table.c.id == row.id)
+    def _payload_facts(self, row: Any) -> dict[str, Any]:
+        """Returns what the page shows of the request's input and result: the prompt, the seed and the video."""
+        with reading(self._state.engine) as connection:
+            input, output = connection.execute(
+                sa.select(_unless_large(table.c.body), _unless_large(table.c.output)).where(table.c.id == row.id)
             ).one()
-        asked, given = (_object(content) for content in found)
-        video = given.get("video") if row.state == "COMPLETED" and isinstance(given.get("video"), dict) else {}
+        body, result = _json_object(input), _json_object(output)
+        video = result.get("video") if row.state == "COMPLETED" and isinstance(result.get("video"), dict) else {}
         assert isinstance(video, dict)
-        key = _KEY.search(str(video.get("url", ""))[:2000])
+        key = _FILE_KEY.search(str(video.get("url", ""))[:2000])
         facts = {name: video.get(name) for name in ("width", "height", "duration", "num_frames", "content_type")}
         return {
-            "prompt": str(asked.get("prompt", ""))[:2000],
-            "seed": given.get("seed"),
+            "prompt": str(body.get("prompt", ""))[:2000],
+            "seed": result.get("seed"),
             "video": {"url": f"/cdn/files/{key[1]}", **facts} if key else None,
         }
 
 
-_TOLD = ("id", "endpoint", "pool", "created_at", "started_at", "completed_at", "attempt", "error", "price_usd", "seq")
-_COLUMNS = [table.c[name] for name in (*_TOLD, "state", "status_code", "version")]
+def _unless_large(column: sa.Column[bytes]) -> sa.ColumnElement[bytes | None]:
+    """Returns an expression for the column's value, or NULL if it is larger than MAX_READ_BYTES."""
+    return sa.case((sa.func.length(column) <= MAX_READ_BYTES, column))
 
 
-def _small(column: sa.Column[bytes]) -> sa.ColumnElement[bytes | None]:
-    return sa.case((sa.func.length(column) <= LARGE, column))
-
-
-def _object(content: bytes | None) -> dict[str, Any]:
+def _json_object(content: bytes | None) -> dict[str, Any]:
+    """Returns the parsed JSON object, or an empty one if the content is anything else."""
     try:
-        found = json.loads(content or b"{}")
+        value = json.loads(content or b"{}")
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
-def _state(state: str, status: int | None) -> str:
+def _shown_state(state: str, status_code: int | None) -> str:
     match state:
         case "IN_QUEUE":
             return "waiting"
@@ -165,12 +174,12 @@ def _state(state: str, status: int | None) -> str:
             return "running"
         case "CANCELLED":
             return "cancelled"
-    return "done" if status is not None and status < 300 else "failed"
+    return "done" if status_code is not None and status_code < 300 else "failed"
 
 
-def _progress(events: tuple[StoredLogLine, ...]) -> dict[str, Any]:
-    """The last line, and how much of its stage is done (0..1, None where that is not known)."""
-    last = events[-1]
+def _progress(lines: tuple[StoredLogLine, ...]) -> dict[str, Any]:
+    """Returns the last log line and the share of its stage that is done: 0 to 1, or None if it is unknown."""
+    last = lines[-1]
     try:
         step, steps, window, windows = (int(last.labels[name]) for name in ("step", "steps", "window", "windows"))
         share: float | None = min((window - 1 + step / steps) / windows, 1.0)

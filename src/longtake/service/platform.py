@@ -1,7 +1,7 @@
-"""fal's platform API: which models there are, their prices, what was used, and the requests of the past."""
+"""fal's platform API: models, prices, usage, past requests and the deletion of their payloads."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -16,143 +16,149 @@ from longtake.access.signing import Signer
 from longtake.endpoints import ENDPOINTS, prices
 from longtake.endpoints.validation import problem
 from longtake.queue import history
+from longtake.queue.addresses import REQUEST_ID
 from longtake.queue.history import Cost, HistoryFilter
 from longtake.queue.requests import RequestRow
-from longtake.service import body, openapi
-from longtake.service.auth import caller_of, own
-from longtake.service.errors import ModelFailed, NotFound, RequestFailed, answer
-from longtake.service.following import view_of
-from longtake.service.intake import known
-from longtake.service.names import ID
-from longtake.service.parts import Parts
+from longtake.service import openapi
+from longtake.service.auth import caller_of, visible_row
+from longtake.service.queue import status_of
+from longtake.service.responses import ModelFailed, NotFound, RequestFailed, json_response
+from longtake.service.state import ServerState
+from longtake.service.submit import existing_endpoint, read_json
 from longtake.settings import Settings
 
-MOST = 100
-"""Entries of one page."""
+MAX_PAGE_SIZE = 100
 DAY_S = 86_400
-FRAMES_S = {"minute": 60, "hour": 3600, "day": DAY_S, "week": 7 * DAY_S}
-OUTCOMES = {"success": (200, 300), "user_error": (400, 500), "error": (400, 600)}
-"""The outcomes that requests are asked for by, as ranges of HTTP statuses."""
-SMALL_BODY = 1024 * 1024
+TIMEFRAMES_S = {"minute": 60, "hour": 3600, "day": DAY_S, "week": 7 * DAY_S}
+"""Seconds in one bucket of the usage's time series, by fal's name for it."""
+STATUS_CODES = {"success": (200, 300), "user_error": (400, 500), "error": (400, 600)}
+"""The HTTP statuses that each value of the query parameter `status` selects: from the first to before the second."""
+MAX_BODY_BYTES = 1024 * 1024
 
 
-def routes(parts: Parts) -> list[BaseRoute]:
+def routes(state: ServerState) -> list[BaseRoute]:
+    """Returns the routes of the platform API."""
+
     async def models(request: Request) -> Response:
         await caller_of(request)
-        asked = _endpoints(request) or list(ENDPOINTS)
-        expanded = "openapi-3.0" in _expanded(request)
-        queue = request.scope["longtake.base"]
-        return answer(_paged({"models": [_model(one, queue if expanded else None) for one in asked]}))
+        selected = _endpoints(request) or list(ENDPOINTS)
+        queue_url = request.scope["longtake.base_url"] if "openapi-3.0" in _expand(request) else None
+        return json_response(_page({"models": [_model(endpoint, queue_url) for endpoint in selected]}))
 
     async def pricing(request: Request) -> Response:
         await caller_of(request)
-        asked = _endpoints(request) or list(ENDPOINTS)
-        return answer(_paged({"prices": [{"endpoint_id": one, **price(parts.settings, one)} for one in asked]}))
+        selected = _endpoints(request) or list(ENDPOINTS)
+        entries = [{"endpoint_id": endpoint, **price(state.settings, endpoint)} for endpoint in selected]
+        return json_response(_page({"prices": entries}))
 
     async def estimate(request: Request) -> Response:
         caller = await caller_of(request)
-        asked = await body.json_of(request, SMALL_BODY)
-        kind, quantities = _quantities(asked)
-        past = await parts.ask(history.costs, parts.engine, HistoryFilter(tuple(quantities), _whose(caller)))
+        kind, quantities = _quantities(await read_json(request, MAX_BODY_BYTES))
+        selected = HistoryFilter(tuple(quantities), _visible_key(caller))
+        past = await state.call_with_retries(history.costs, state.engine, selected)
         total = sum(
             (
-                Decimal(str(quantity)) * _unit(parts.settings, one, past if kind == "historical_api_price" else ())
+                Decimal(str(quantity)) * _unit_cost(state.settings, one, past if kind == "historical_api_price" else ())
                 for one, quantity in quantities.items()
             ),
             Decimal(0),
         )
-        return answer({"estimate_type": kind, "total_cost": float(total), "currency": "USD"})
+        return json_response({"estimate_type": kind, "total_cost": float(total), "currency": "USD"})
 
     async def usage(request: Request) -> Response:
         caller = await caller_of(request)
-        span = _span(request, caller)
-        found = await parts.ask(history.costs, parts.engine, span)
-        expanded = _expanded(request) or {"time_series"}
-        used: dict[str, Any] = {}
-        if "time_series" in expanded:
-            seconds = FRAMES_S.get(request.query_params.get("timeframe", "day"), DAY_S)
-            used["time_series"] = _series(parts.settings, found, seconds)
-        if "summary" in expanded:
-            used["summary"] = _summed(parts.settings, found)
-        return answer(_paged(used))
+        costs = await state.call_with_retries(history.costs, state.engine, _filter(request, caller))
+        expand = _expand(request) or {"time_series"}
+        body: dict[str, Any] = {}
+        if "time_series" in expand:
+            bucket_s = TIMEFRAMES_S.get(request.query_params.get("timeframe", "day"), DAY_S)
+            body["time_series"] = _time_series(state.settings, costs, bucket_s)
+        if "summary" in expand:
+            body["summary"] = _summary(state.settings, costs)
+        return json_response(_page(body))
 
-    async def by_endpoint(request: Request) -> Response:
+    async def past_requests(request: Request) -> Response:
         caller, query = await caller_of(request), request.query_params
-        limit = _whole(query.get("limit"), "limit", 1, MOST) or MOST // 2
-        payloads, wanted = "payloads" in _expanded(request), query.get("request_id")
-        if wanted and not ID.fullmatch(wanted):
-            raise _wrong("request_id", "Input should be the id of a request", wanted, "query")
-        rows = await parts.ask(
+        limit = _integer(query.get("limit"), "limit", 1, MAX_PAGE_SIZE) or MAX_PAGE_SIZE // 2
+        payloads, request_id = "payloads" in _expand(request), query.get("request_id")
+        if request_id and not REQUEST_ID.fullmatch(request_id):
+            raise _invalid("request_id", "Input should be the id of a request", request_id, "query")
+        rows = await state.call_with_retries(
             history.page,
-            parts.engine,
-            _span(request, caller),
+            state.engine,
+            _filter(request, caller),
             limit=limit + 1,
-            before=_whole(query.get("cursor"), "cursor", 0, 2**62),
-            codes=_codes(query.get("status")),
-            request_id=wanted or None,
+            before=_integer(query.get("cursor"), "cursor", 0, 2**62),
+            codes=_status_codes(query.get("status")),
+            request_id=request_id or None,
             payloads=payloads,
         )
-        more = len(rows) > limit
-        items = [past_request(row, payloads=payloads) for row in rows[:limit]]
-        return answer(_paged({"items": items}, str(rows[limit - 1].seq) if more else None))
+        cursor = str(rows[limit - 1].seq) if len(rows) > limit else None
+        return json_response(_page({"items": [past_request(row, payloads=payloads) for row in rows[:limit]]}, cursor))
 
     return [
         Route("/v1/models", models),
         Route("/v1/models/pricing", pricing),
         Route("/v1/models/pricing/estimate", estimate, methods=["POST"]),
         Route("/v1/models/usage", usage),
-        Route("/v1/models/requests/by-endpoint", by_endpoint),
-        Route("/v1/serverless/requests/by-endpoint", by_endpoint),
-        Route("/v1/models/requests/{request_id}/payloads", _deletion(parts), methods=["DELETE"]),
+        Route("/v1/models/requests/by-endpoint", past_requests),
+        Route("/v1/serverless/requests/by-endpoint", past_requests),
+        Route("/v1/models/requests/{request_id}/payloads", _deletion(state), methods=["DELETE"]),
     ]
 
 
-def rest_routes(parts: Parts) -> list[BaseRoute]:
-    """The keys that webhooks are signed with, and the older place of payload deletion."""
-    signer = Signer(parts.settings.data_dir)
+def rest_routes(state: ServerState) -> list[BaseRoute]:
+    """Returns the routes of the service `rest`: the public keys of webhooks, and the older path of payload deletion."""
+    signer = Signer(state.settings.data_dir)
 
     async def jwks(_: Request) -> Response:
-        return answer(await parts.ask(signer.jwks), headers={"cache-control": "public, max-age=3600"})
+        body = await state.call_with_retries(signer.jwks)
+        return json_response(body, headers={"cache-control": "public, max-age=3600"})
 
     return [
         Route("/.well-known/jwks.json", jwks),
-        Route("/requests/delete_io/{request_id}", _deletion(parts), methods=["PUT"]),
+        Route("/requests/delete_io/{request_id}", _deletion(state), methods=["PUT"]),
     ]
 
 
-def _deletion(parts: Parts) -> Any:
+def _deletion(state: ServerState) -> Callable[[Request], Awaitable[Response]]:
+    """Returns the endpoint that deletes the input, result and files of an ended request."""
+
     async def delete(request: Request) -> Response:
         caller, request_id = await caller_of(request), request.path_params["request_id"]
-        view = await view_of(parts, request_id) if ID.fullmatch(request_id) else None
-        if view is None:
+        status = await status_of(state, request_id) if REQUEST_ID.fullmatch(request_id) else None
+        if status is None:
             raise NotFound
-        own(caller, view.row)
-        if not await parts.ask(history.erase, parts.engine, request_id):
+        visible_row(caller, status.row)
+        if not await state.call_with_retries(history.erase, state.engine, request_id):
             raise RequestFailed(400, "Request is still in progress", None, {"x-fal-request-id": request_id})
-        parts.board.mark_changed(request_id)
-        links = await parts.ask(parts.store.delete_of_request, request_id)
+        state.statuses.mark_changed(request_id)
+        links = await state.call_with_retries(state.store.delete_of_request, request_id)
         results = [{"link": link, "exception": None} for link in links]
-        return answer({"cdn_delete_results": results}, headers={"x-fal-request-id": request_id})
+        return json_response({"cdn_delete_results": results}, headers={"x-fal-request-id": request_id})
 
     return delete
 
 
 def price(settings: Settings, endpoint: str) -> dict[str, Any]:
-    """What a unit of an endpoint costs, and what a unit is."""
+    """Returns the price of one unit of an endpoint and the unit's name, as fal lists them."""
     tariff = ENDPOINTS[endpoint].tariff.priced(prices(settings).get(endpoint))
     return {"unit_price": float(tariff.usd), "unit": tariff.unit, "currency": "USD"}
 
 
 def past_request(row: RequestRow, *, payloads: bool) -> dict[str, Any]:
-    """A request of the past. What it held is told where it was to be kept: not without store-IO, and no media that was
-    sent inside the result."""
-    told: dict[str, Any] = {
+    """Returns a past request as the platform API lists it.
+
+    With `payloads` it has its input and result. They are None if the client did not want them stored; the result is
+    None also if it contains the video itself.
+    """
+    entry: dict[str, Any] = {
         "request_id": row.id,
         "endpoint_id": row.endpoint,
         "state": row.state,
-        "sent_at": _iso(row.created_at),
-        "started_at": _iso(row.started_at),
-        "ended_at": _iso(row.completed_at),
+        "sent_at": _iso_time(row.created_at),
+        "started_at": _iso_time(row.started_at),
+        "ended_at": _iso_time(row.completed_at),
         "status_code": row.status_code,
         "duration": None
         if row.started_at is None or row.completed_at is None
@@ -160,19 +166,20 @@ def past_request(row: RequestRow, *, payloads: bool) -> dict[str, Any]:
         "cost": float(row.price_usd),
     }
     if payloads:
-        given = from_json(row.body) if row.store_io else None
-        inside = isinstance(given, dict) and given.get("sync_mode") is True
-        told["json_input"] = given
-        told["json_output"] = from_json(row.output) if row.store_io and row.output and not inside else None
-    return told
+        body = from_json(row.body) if row.store_io else None
+        has_video_inside = isinstance(body, dict) and body.get("sync_mode") is True
+        entry["json_input"] = body
+        entry["json_output"] = from_json(row.output) if row.store_io and row.output and not has_video_inside else None
+    return entry
 
 
-def _paged(value: Mapping[str, Any], cursor: str | None = None) -> dict[str, Any]:
-    return {**value, "next_cursor": cursor, "has_more": cursor is not None}
+def _page(body: Mapping[str, Any], cursor: str | None = None) -> dict[str, Any]:
+    return {**body, "next_cursor": cursor, "has_more": cursor is not None}
 
 
-def _model(endpoint: str, queue: str | None) -> dict[str, Any]:
-    document = {} if queue is None else {"openapi": openapi.document(endpoint, queue)}
+def _model(endpoint: str, queue_url: str | None) -> dict[str, Any]:
+    """Returns an endpoint as the platform API lists it, with its OpenAPI document unless `queue_url` is None."""
+    document = {} if queue_url is None else {"openapi": openapi.document(endpoint, queue_url)}
     return {
         "endpoint_id": endpoint,
         "metadata": {
@@ -186,99 +193,105 @@ def _model(endpoint: str, queue: str | None) -> dict[str, Any]:
     }
 
 
-def _summed(settings: Settings, costs: Iterable[Cost]) -> list[dict[str, Any]]:
-    """Per endpoint what was used. `quantity` is in the endpoint's units, at its price of today."""
+def _summary(settings: Settings, costs: Iterable[Cost]) -> list[dict[str, Any]]:
+    """Returns the usage of each endpoint. Quantities are computed from the costs and the current unit prices."""
     sums: dict[str, Decimal] = defaultdict(Decimal)
-    for one in costs:
-        sums[one.endpoint] += one.price_usd
-    told = []
-    for endpoint, cost in sums.items():
+    for cost in costs:
+        sums[cost.endpoint] += cost.price_usd
+    summary = []
+    for endpoint, total in sums.items():
         if endpoint in ENDPOINTS:
             unit = price(settings, endpoint)
-            quantity = float(cost) / unit["unit_price"] if unit["unit_price"] else 0.0
-            told.append({"endpoint_id": endpoint, **unit, "quantity": quantity, "cost": float(cost)})
-    return told
+            quantity = float(total) / unit["unit_price"] if unit["unit_price"] else 0.0
+            summary.append({"endpoint_id": endpoint, **unit, "quantity": quantity, "cost": float(total)})
+    return summary
 
 
-def _series(settings: Settings, costs: Iterable[Cost], seconds: int) -> list[dict[str, Any]]:
+def _time_series(settings: Settings, costs: Iterable[Cost], bucket_s: int) -> list[dict[str, Any]]:
     buckets: dict[float, list[Cost]] = defaultdict(list)
-    for one in costs:
-        buckets[one.at // seconds * seconds].append(one)
-    return [{"bucket": _iso(start), "results": _summed(settings, buckets[start])} for start in sorted(buckets)]
+    for cost in costs:
+        buckets[cost.at // bucket_s * bucket_s].append(cost)
+    return [{"bucket": _iso_time(start), "results": _summary(settings, buckets[start])} for start in sorted(buckets)]
 
 
-def _unit(settings: Settings, endpoint: str, past: Sequence[Cost]) -> Decimal:
-    """What one costs: the mean of the past ones, where there are some, or the price."""
-    mine = [one.price_usd for one in past if one.endpoint == endpoint]
-    return sum(mine, Decimal(0)) / len(mine) if mine else Decimal(str(price(settings, endpoint)["unit_price"]))
+def _unit_cost(settings: Settings, endpoint: str, past: Sequence[Cost]) -> Decimal:
+    """Returns the mean cost of the endpoint's past requests, or its unit price if there are none."""
+    costs = [cost.price_usd for cost in past if cost.endpoint == endpoint]
+    return sum(costs, Decimal(0)) / len(costs) if costs else Decimal(str(price(settings, endpoint)["unit_price"]))
 
 
-def _quantities(asked: Any) -> tuple[str, dict[str, float]]:
+def _quantities(body: Any) -> tuple[str, dict[str, float]]:
+    """Returns the kind of estimate that a client wants and the quantity of each endpoint. Raises ModelFailed."""
     names = {"historical_api_price": "call_quantity", "unit_price": "unit_quantity"}
-    kind = asked.get("estimate_type") if isinstance(asked, dict) else None
+    kind = body.get("estimate_type") if isinstance(body, dict) else None
     if not isinstance(kind, str) or kind not in names:
-        raise _wrong("estimate_type", f"Input should be one of {', '.join(names)}", kind)
-    endpoints = asked.get("endpoints")
+        raise _invalid("estimate_type", f"Input should be one of {', '.join(names)}", kind)
+    endpoints = body.get("endpoints")
     if not isinstance(endpoints, dict) or not endpoints:
-        raise _wrong("endpoints", "Input should be an object: endpoint id to its quantity", endpoints)
+        raise _invalid("endpoints", "Input should be an object: endpoint id to its quantity", endpoints)
     quantities = {}
-    for one, of_it in endpoints.items():
-        quantity = of_it.get(names[kind]) if isinstance(of_it, dict) else None
+    for endpoint, entry in endpoints.items():
+        quantity = entry.get(names[kind]) if isinstance(entry, dict) else None
         if isinstance(quantity, bool) or not isinstance(quantity, int | float) or not 0 <= quantity <= 1e12:
-            raise _wrong(names[kind], "Input should be a number from 0 to 1e12", quantity)
-        quantities[known(one)] = quantity
+            raise _invalid(names[kind], "Input should be a number from 0 to 1e12", quantity)
+        quantities[existing_endpoint(endpoint)] = quantity
     return kind, quantities
 
 
-def _wrong(name: str, reason: str, given: Any, where: str = "body") -> ModelFailed:
-    return ModelFailed([problem(loc=(name,), msg=reason, type="value_error", input=given, place=where)])
+def _invalid(name: str, reason: str, value: Any, place: str = "body") -> ModelFailed:
+    return ModelFailed([problem(loc=(name,), msg=reason, type="value_error", input=value, place=place)])
 
 
-def _endpoints(request: Request) -> list[str]:
-    """The endpoints that the query names, separated by commas or each on its own."""
-    named = (one for several in request.query_params.getlist("endpoint_id") for one in several.split(","))
-    return [known(one) for one in named if one]
-
-
-def _expanded(request: Request) -> set[str]:
-    return {one for several in request.query_params.getlist("expand") for one in several.split(",") if one}
-
-
-def _span(request: Request, caller: Caller) -> HistoryFilter:
+def _filter(request: Request, caller: Caller) -> HistoryFilter:
+    """Returns the past requests that the query selects and the caller may see."""
     query = request.query_params
     start, end = (_time(query.get(name), name) for name in ("start", "end"))
-    return HistoryFilter(tuple(_endpoints(request)), _whose(caller), start, end)
+    return HistoryFilter(tuple(_endpoints(request)), _visible_key(caller), start, end)
 
 
-def _whose(caller: Caller) -> str | None:
+def _visible_key(caller: Caller) -> str | None:
+    """Returns the id of the only key whose requests the caller may see, or None if it may see all."""
     return None if caller.scope == "admin" else caller.key_id
 
 
-def _time(given: str | None, name: str) -> float | None:
-    if not given:
+def _endpoints(request: Request) -> list[str]:
+    """Returns the endpoints in the query, where the parameter may be repeated or hold several separated by commas."""
+    return [existing_endpoint(name) for name in _list_parameter(request, "endpoint_id")]
+
+
+def _expand(request: Request) -> set[str]:
+    return set(_list_parameter(request, "expand"))
+
+
+def _list_parameter(request: Request, name: str) -> list[str]:
+    return [item for value in request.query_params.getlist(name) for item in value.split(",") if item]
+
+
+def _time(value: str | None, name: str) -> float | None:
+    if not value:
         return None
     try:
-        moment = datetime.fromisoformat(given.replace(" ", "+"))
+        moment = datetime.fromisoformat(value.replace(" ", "+"))
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
-        raise _wrong(name, "Input should be a time as in 2026-01-31T12:00:00Z", given, "query") from None
+        raise _invalid(name, "Input should be a time as in 2026-01-31T12:00:00Z", value, "query") from None
 
 
-def _whole(given: str | None, name: str, least: int, most: int) -> int | None:
-    if not given:
+def _integer(value: str | None, name: str, least: int, most: int) -> int | None:
+    if not value:
         return None
-    if not (given.isascii() and given.isdigit() and len(given) < 20 and least <= int(given) <= most):
-        raise _wrong(name, f"Input should be a whole number from {least} to {most}", given, "query")
-    return int(given)
+    if not (value.isascii() and value.isdigit() and len(value) < 20 and least <= int(value) <= most):
+        raise _invalid(name, f"Input should be a whole number from {least} to {most}", value, "query")
+    return int(value)
 
 
-def _codes(status: str | None) -> tuple[int, int] | None:
-    if not status:
+def _status_codes(value: str | None) -> tuple[int, int] | None:
+    if not value:
         return None
-    if status not in OUTCOMES:
-        raise _wrong("status", f"Input should be one of {', '.join(OUTCOMES)}", status, "query")
-    return OUTCOMES[status]
+    if value not in STATUS_CODES:
+        raise _invalid("status", f"Input should be one of {', '.join(STATUS_CODES)}", value, "query")
+    return STATUS_CODES[value]
 
 
-def _iso(at: float | None) -> str | None:
+def _iso_time(at: float | None) -> str | None:
     return None if at is None else datetime.fromtimestamp(at, UTC).isoformat()

@@ -1,7 +1,7 @@
-"""The proxy that browsers' programs talk to: what they meant for fal's hosts is done here, in this process.
+"""The proxy for browser programs: requests that were meant for fal's hosts are answered by this server.
 
-A request names its target in `x-fal-target-url`; nothing is ever fetched from there. It goes to our own application as
-if it had come to the service of that host, with its body and the answer's passing through piece by piece.
+A request names its target in the header `x-fal-target-url`. Nothing is fetched from that URL: the request is handed to
+this server's own application, as if it had come to the service of that host.
 """
 
 import re
@@ -15,44 +15,46 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from longtake.access.tokens import ANONYMOUS, Tokens
 from longtake.queue.addresses import HOSTS, Service
 from longtake.service.auth import caller_of
-from longtake.service.errors import RequestFailed, answer
-from longtake.service.parts import Parts
+from longtake.service.responses import RequestFailed, json_response
+from longtake.service.state import ServerState
 
 PATH = "/api/fal/proxy"
-TARGET = "x-fal-target-url"
+TARGET_HEADER = "x-fal-target-url"
 METHODS = ("GET", "POST", "PUT")
 
 TOKEN_S = 60.0
-"""The life of the token that a caller without a key gets where the settings open the proxy: one request's way."""
+"""Lifetime in seconds of the token that authenticates a request without a key through an open proxy."""
 
-REST = re.compile(r"/storage/upload/(initiate|initiate-multipart)|/tokens/?")
-"""What may be asked of the service rest; all may be asked of run and queue, and nothing of the files', which clients
-reach without the proxy."""
+REST_PATHS = re.compile(r"/storage/upload/(initiate|initiate-multipart)|/tokens/?")
+"""The paths of the service `rest` that the proxy reaches.
+
+It reaches all paths of `run` and `queue`, and none of `cdn`, because clients upload without the proxy.
+"""
 
 
-def routes(parts: Parts) -> list[BaseRoute]:
-    """The proxy in front of the application that it is a route of."""
-    return [Route(PATH, _Proxy(parts), methods=[*METHODS])]
+def routes(state: ServerState) -> list[BaseRoute]:
+    """Returns the proxy's route."""
+    return [Route(PATH, _Proxy(state), methods=[*METHODS])]
 
 
 class _Proxy:
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._tokens = Tokens(parts.engine)
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        self._tokens = Tokens(state.engine)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        target = aim(Headers(scope=scope).get(TARGET, ""))
+        target = parse_target(Headers(scope=scope).get(TARGET_HEADER, ""))
         if target is None:
-            await answer("Invalid request", 400)(scope, receive, send)
+            await json_response("Invalid request", 400)(scope, receive, send)
             return
-        inner = redirected(scope, *target)
+        inner = _redirected(scope, *target)
         try:
             await caller_of(Request(inner))
         except RequestFailed:
-            if not self._parts.settings.open_proxy:
-                await answer("Unauthorized", 401)(scope, receive, send)
+            if not self._state.settings.open_proxy:
+                await json_response("Unauthorized", 401)(scope, receive, send)
                 return
-            token = await self._parts.ask(self._tokens.make, ANONYMOUS.key_id, "run", within_s=TOKEN_S)
+            token = await self._state.call_with_retries(self._tokens.make, ANONYMOUS.key_id, "run", within_s=TOKEN_S)
             inner["headers"] = [
                 *((name, value) for name, value in inner["headers"] if name != b"authorization"),
                 (b"authorization", f"Bearer {token}".encode()),
@@ -61,8 +63,8 @@ class _Proxy:
         await application(inner, receive, send)
 
 
-def aim(url: str) -> tuple[Service, str, str] | None:
-    """The service, path and query that a target means, path and query as they are written; None where it may not."""
+def parse_target(url: str) -> tuple[Service, str, str] | None:
+    """Returns the service, path and query of a target URL, still percent-encoded, or None if it is not allowed."""
     try:
         address = urlsplit(url)
         service = HOSTS.get(address.hostname or "")
@@ -71,17 +73,19 @@ def aim(url: str) -> tuple[Service, str, str] | None:
     path = address.path or "/"
     if address.scheme not in ("http", "https") or not url.isascii() or not url.isprintable():
         return None
-    if service in ("run", "queue") or (service == "rest" and REST.fullmatch(path)):
+    if service in ("run", "queue") or (service == "rest" and REST_PATHS.fullmatch(path)):
         return service, path, address.query
     return None
 
 
-def redirected(scope: Scope, service: Service, path: str, query: str) -> Scope:
-    """The request as one to a service of this server."""
+def _redirected(scope: Scope, service: Service, path: str, query: str) -> Scope:
+    """Returns the scope of the same request to a path of one of this server's services."""
     inner = {key: value for key, value in scope.items() if key not in ("path_params", "endpoint", "route", "router")}
     inner["path"] = f"/{service}{unquote(path)}"
     inner["raw_path"] = f"/{service}{path}".encode()
     inner["query_string"] = query.encode()
     inner["root_path"] = ""
-    inner["headers"] = [(name, value) for name, value in scope["headers"] if name not in (TARGET.encode(), b"cookie")]
+    inner["headers"] = [
+        (name, value) for name, value in scope["headers"] if name not in (TARGET_HEADER.encode(), b"cookie")
+    ]
     return inner

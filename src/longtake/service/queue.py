@@ -1,66 +1,241 @@
-"""The queue as fal's clients know it: submit, status as a stream, result, cancel. A plain status is answered by
-`app.Application` itself."""
+"""The queue's routes: submission, status, status stream, result and cancellation of a request.
 
-from collections.abc import AsyncIterator
+`app.Application` answers plain status requests itself, through `read_status` and `status_json`, because clients poll
+them ten times a second.
+"""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from longtake.queue import engine as queue
+from longtake.queue.addresses import REQUEST_ID, app_name, names_endpoint, request_path
+from longtake.queue.requests import RequestRow, StoredLogLine
 from longtake.queue.status_cache import RequestStatus
-from longtake.service.errors import answer
-from longtake.service.events import PING, event, stream
-from longtake.service.following import follow, found, replay, stop
-from longtake.service.intake import take
-from longtake.service.parts import Parts
-from longtake.service.status import prepared, status, told_state, urls, wants_logs
+from longtake.service.auth import Authenticator, caller_of, visible_row
+from longtake.service.responses import (
+    PING,
+    NotFound,
+    RequestFailed,
+    event,
+    event_stream,
+    json_response,
+    request_error,
+    retry_headers,
+    to_json,
+)
+from longtake.service.state import ServerState
+from longtake.service.submit import submit
+
+CANCEL_ANSWERS = {
+    "cancelled": (200, "OK"),
+    "requested": (202, "CANCELLATION_REQUESTED"),
+    "ended": (400, "ALREADY_COMPLETED"),
+    "unknown": (404, "NOT_FOUND"),
+}
+"""The HTTP status and fal's word for each result of `queue.cancel`."""
+
+TRUE = ("1", "true", "yes", "on")
+"""Values of a query parameter that mean yes; fal's Python client sends `true`, its JavaScript client `1`."""
 
 
-def routes(parts: Parts) -> list[BaseRoute]:
-    async def submit(request: Request) -> Response:
-        taken = await take(parts, request, request.path_params["name"], webhook=True)
-        row = taken.row
+def routes(state: ServerState) -> list[BaseRoute]:
+    """Returns the routes of the service `queue`."""
+
+    async def submission(request: Request) -> Response:
+        submitted = await submit(state, request, request.path_params["name"], webhook=True)
+        row = submitted.row
         body: dict[str, Any] = {
-            "status": "IN_QUEUE" if taken.is_new else told_state(row),
+            "status": "IN_QUEUE" if submitted.is_new else client_state(row),
             "request_id": row.id,
             "gateway_request_id": row.id,
             **urls(row),
             "logs": None,
             "metrics": {},
-            "queue_position": taken.view.queue_position or 0,
+            "queue_position": submitted.status.queue_position or 0,
         }
-        replayed = {} if taken.is_new else {"idempotency-replayed": "true"}
-        return answer(body, headers={"x-fal-request-id": row.id, **replayed})
+        replayed = {} if submitted.is_new else {"idempotency-replayed": "true"}
+        return json_response(body, headers={"x-fal-request-id": row.id, **replayed})
 
-    async def events(request: Request) -> Response:
-        view = await found(parts, request)
-        return stream(changes(parts, view, logs=wants_logs(request.url.query)), view.row.id)
+    async def status_stream(request: Request) -> Response:
+        status = await find_status(state, request)
+        return event_stream(_status_events(state, status, logs=wants_logs(request.url.query)), status.row.id)
 
     async def result(request: Request) -> Response:
-        return await replay(parts, (await found(parts, request)).row)
+        return await result_response(state, (await find_status(state, request)).row)
 
-    async def cancel(request: Request) -> Response:
-        row = (await found(parts, request)).row
-        code, word = await stop(parts, row.id)
-        return answer({"status": word}, code, {"x-fal-request-id": row.id})
+    async def cancellation(request: Request) -> Response:
+        row = (await find_status(state, request)).row
+        code, word = await cancel(state, row.id)
+        return json_response({"status": word}, code, {"x-fal-request-id": row.id})
 
     return [
-        Route("/{name:path}/requests/{request_id}/status/stream", events),
-        Route("/{name:path}/requests/{request_id}/cancel", cancel, methods=["PUT"]),
+        Route("/{name:path}/requests/{request_id}/status/stream", status_stream),
+        Route("/{name:path}/requests/{request_id}/cancel", cancellation, methods=["PUT"]),
         Route("/{name:path}/requests/{request_id}", result),
-        Route("/{name:path}", submit, methods=["POST"]),
+        Route("/{name:path}", submission, methods=["POST"]),
     ]
 
 
-async def changes(parts: Parts, view: RequestStatus, *, logs: bool) -> AsyncIterator[bytes]:
-    """A request's status each time it changed, to its end; with each the lines of the log since the one before."""
-    last, told = b"", 0
-    async for now in follow(parts, view):
-        if now is None:
+# Finding a request
+
+
+async def read_status(state: ServerState, authenticator: Authenticator, path: str, authorization: str) -> RequestStatus:
+    """Returns the status that a GET of this path shows, without a database query if it is cached.
+
+    Raises RequestFailed with 401, and NotFound if the caller may not see the request.
+    """
+    caller = authenticator.cached_caller(authorization) or await authenticator.caller(authorization)
+    found = request_path(path)
+    if found is None or found.rest != "/status":
+        raise NotFound
+    status = await status_of(state, found.request_id)
+    row = visible_row(caller, None if status is None else status.row)
+    if status is None or not names_endpoint(found.name, row.endpoint):
+        raise NotFound
+    return status
+
+
+async def find_status(state: ServerState, request: Request) -> RequestStatus:
+    """Returns the status of the request that a route's path names. Raises NotFound if the caller may not see it."""
+    caller = await caller_of(request)
+    request_id = request.path_params["request_id"]
+    status = await status_of(state, request_id) if REQUEST_ID.fullmatch(request_id) else None
+    row = visible_row(caller, None if status is None else status.row)
+    if status is None or not names_endpoint(request.path_params["name"], row.endpoint):
+        raise NotFound
+    return status
+
+
+async def status_of(state: ServerState, request_id: str) -> RequestStatus | None:
+    """Returns a request's status, from memory if it is up to date there, or None if there is no such request."""
+    return state.statuses.peek(request_id) or await state.call_with_retries(state.statuses.get, request_id)
+
+
+# The status as JSON
+
+
+def status_json(status: RequestStatus, *, logs: bool) -> bytes:
+    """Returns the status as JSON, with the whole log or without it. The bytes are kept in the status."""
+    key = "status+logs" if logs else "status"
+    if key not in status.rendered:
+        status.rendered[key] = to_json(_status_body(status, status.log_lines if logs else None))
+    return status.rendered[key]
+
+
+def _status_body(status: RequestStatus, logs: Sequence[StoredLogLine] | None) -> dict[str, Any]:
+    row = status.row
+    body: dict[str, Any] = {"status": client_state(row), "request_id": row.id, **urls(row)}
+    if status.queue_position is not None and row.state == "IN_QUEUE":
+        body["queue_position"] = status.queue_position
+    body["logs"] = None if logs is None else [_log_entry(line) for line in logs]
+    body["metrics"] = (row.timings or {}) if row.has_ended else {}
+    if row.has_ended and row.error is not None:
+        body["error"] = row.error
+    if row.has_ended and row.error_type is not None:
+        body["error_type"] = row.error_type
+    return body
+
+
+def _log_entry(line: StoredLogLine) -> dict[str, Any]:
+    # fal writes times in UTC without an offset.
+    return {
+        "timestamp": datetime.fromtimestamp(line.at, UTC).replace(tzinfo=None).isoformat(timespec="microseconds"),
+        "level": line.level,
+        "source": "USER",
+        "message": line.message,
+        "labels": line.labels,
+    }
+
+
+def client_state(row: RequestRow) -> str:
+    """Returns one of the three states that fal's clients know; a cancelled request is COMPLETED for them."""
+    return "COMPLETED" if row.has_ended else row.state
+
+
+def status_code(status: RequestStatus) -> int:
+    """Returns the HTTP status of a status answer: 200 once the request has ended, 202 before."""
+    return 200 if status.row.has_ended else 202
+
+
+def urls(row: RequestRow) -> dict[str, str]:
+    """Returns the URLs of a request's result, status and cancellation."""
+    base = f"{row.base_url}/{app_name(row.endpoint)}/requests/{row.id}"
+    return {"response_url": base, "status_url": f"{base}/status", "cancel_url": f"{base}/cancel"}
+
+
+def wants_logs(query: str) -> bool:
+    """Returns True if the query asks for the log by its last parameter `logs`."""
+    if not query:
+        return False
+    values = [part[5:] for part in query.split("&") if part.startswith("logs=")]
+    return bool(values) and values[-1].lower() in TRUE
+
+
+# Following a request
+
+
+async def follow(state: ServerState, status: RequestStatus) -> AsyncIterator[RequestStatus | None]:
+    """Yields `status` and each later status of the request until it ends.
+
+    Yields None after every `ping_s` seconds without a change, so that a stream can send a comment.
+    """
+    yield status
+    yielded_at = time.monotonic()
+    while not status.row.has_ended:
+        silence_left = state.settings.ping_s - (time.monotonic() - yielded_at)
+        await state.statuses.wait_for_change(status.row.id, status.row.version, max(0.05, silence_left))
+        later = await status_of(state, status.row.id)
+        if later is None:
+            return
+        if later is not status:
+            yield later
+            status, yielded_at = later, time.monotonic()
+        elif time.monotonic() - yielded_at >= state.settings.ping_s:
+            yield None
+            yielded_at = time.monotonic()
+
+
+async def _status_events(state: ServerState, status: RequestStatus, *, logs: bool) -> AsyncIterator[bytes]:
+    """Yields an event for each change of the status, with the log lines that are new since the previous one."""
+    last, lines_sent = b"", 0
+    async for current in follow(state, status):
+        if current is None:
             yield PING
             continue
-        bare, lines = prepared(now, logs=False), now.log_lines[told:] if logs else ()
-        if bare != last or lines:
-            yield event(status(now, lines if logs else None))
-        last, told = bare, len(now.log_lines)
+        without_logs, lines = status_json(current, logs=False), current.log_lines[lines_sent:] if logs else ()
+        if without_logs != last or lines:
+            yield event(_status_body(current, lines if logs else None))
+        last, lines_sent = without_logs, len(current.log_lines)
+
+
+async def cancel(state: ServerState, request_id: str) -> tuple[int, str]:
+    """Cancels a request. Returns the HTTP status and the word of fal's answer."""
+    outcome = await state.call_with_retries(queue.cancel, state.engine, request_id)
+    state.statuses.mark_changed(request_id)
+    if outcome == "requested":
+        state.cancel_running(request_id)
+    return CANCEL_ANSWERS[outcome]
+
+
+async def result_response(state: ServerState, row: RequestRow) -> Response:
+    """Returns the stored result of a request: status, headers and body. Raises RequestFailed if it has not ended."""
+    if not row.has_ended or row.status_code is None:
+        raise RequestFailed(400, "Request is still in progress", None, {"x-fal-request-id": row.id})
+    body = await state.call_with_retries(queue.output, state.engine, row.id)
+    if body is None:
+        gone = "The payload of this request was deleted."
+        return request_error(404, gone, "not_found", {"x-fal-request-id": row.id})
+    headers = {
+        "x-fal-billable-units": "0",
+        "x-longtake-price-usd": row.price_usd,
+        **retry_headers(row.status_code),
+        **{name.lower(): value for name, value in (row.headers or {}).items()},
+        "x-fal-request-id": row.id,
+    }
+    return Response(body, row.status_code, headers, "application/json")

@@ -1,7 +1,10 @@
-"""The synchronous way: through the same queue, with the client waiting; and the same with its progress as a stream."""
+"""The routes of the service `run`, which wait for a request's result or stream its progress.
+
+The requests go through the same queue as all others, and are cancelled if their client disconnects.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
 from typing import Any
 
@@ -16,113 +19,117 @@ from longtake.endpoints.validation import problems
 from longtake.queue.requests import StoredLogLine
 from longtake.queue.status_cache import RequestStatus
 from longtake.service.auth import caller_of
-from longtake.service.errors import ModelFailed
-from longtake.service.events import PING, event, stream
-from longtake.service.following import follow, replay, stop
-from longtake.service.intake import known, take
-from longtake.service.parts import Parts
+from longtake.service.queue import cancel, follow, result_response
+from longtake.service.responses import PING, ModelFailed, event, event_stream
+from longtake.service.state import ServerState
+from longtake.service.submit import existing_endpoint, submit
 
-SILENT_S = 1.0
-"""So long a stream waits with its first byte, for an error that can still be told by the answer's status."""
+FIRST_EVENT_S = 1.0
+"""Seconds that a stream holds back its first byte, so that an early failure can still set the HTTP status."""
 
 NUMBERS = ("step", "steps", "window", "windows")
+"""Labels of a log line that are sent as numbers."""
 
 
-def routes(parts: Parts) -> list[BaseRoute]:
+def routes(state: ServerState) -> list[BaseRoute]:
+    """Returns the routes of the service `run`."""
+
     async def run(request: Request) -> Response:
-        taken = await take(parts, request, request.path_params["name"])
-        ended = await _unless_gone(parts, request, taken.view, _end(parts, taken.view))
-        return Response(status_code=499) if ended is None else await replay(parts, ended.row)
+        status = (await submit(state, request, request.path_params["name"])).status
+        last = await _unless_disconnected(state, request, status, _wait_for_end(state, status))
+        return Response(status_code=499) if last is None else await result_response(state, last.row)
 
-    async def streamed(request: Request) -> Response:
-        taken = await take(parts, request, request.path_params["name"])
-        started = await _unless_gone(parts, request, taken.view, _start(parts, taken.view))
-        if started is None:
+    async def stream(request: Request) -> Response:
+        status = (await submit(state, request, request.path_params["name"])).status
+        first = await _unless_disconnected(state, request, status, _wait_for_start(state, status))
+        if first is None:
             return Response(status_code=499)
-        if started.row.has_ended and started.row.status_code != 200:
-            return await replay(parts, started.row)
-        return stream(_progress(parts, started), started.row.id)
+        if first.row.has_ended and first.row.status_code != 200:
+            return await result_response(state, first.row)
+        return event_stream(_progress_events(state, first), first.row.id)
 
     async def without_input(request: Request) -> Response:
         await caller_of(request)
-        raise ModelFailed(problems(ENDPOINTS[known(request.path_params["name"])].Request, {}))
+        raise ModelFailed(problems(ENDPOINTS[existing_endpoint(request.path_params["name"])].Request, {}))
 
     return [
-        Route("/{name:path}/stream", streamed, methods=["POST"]),
+        Route("/{name:path}/stream", stream, methods=["POST"]),
         Route("/{name:path}", run, methods=["POST"]),
         Route("/{name:path}", without_input, methods=["GET"]),
     ]
 
 
-async def _unless_gone(parts: Parts, request: Request, view: RequestStatus, wait: Any) -> RequestStatus | None:
-    """What is waited for; None, and the request cancelled, where its client goes away before."""
+async def _unless_disconnected(
+    state: ServerState, request: Request, status: RequestStatus, wait: Awaitable[RequestStatus]
+) -> RequestStatus | None:
+    """Returns the result of `wait`. If the client disconnects first, cancels the request and returns None."""
     waiting = asyncio.ensure_future(wait)
-    leaving = asyncio.ensure_future(_gone(request))
+    disconnect = asyncio.ensure_future(_wait_for_disconnect(request))
     try:
-        await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((waiting, disconnect), return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
-            return waiting.result()  # type: ignore[no-any-return]
-        await stop(parts, view.row.id)
+            return waiting.result()
+        await cancel(state, status.row.id)
         return None
     finally:
         waiting.cancel()
-        leaving.cancel()
+        disconnect.cancel()
         with suppress(asyncio.CancelledError):
-            await leaving
+            await disconnect
 
 
-async def _gone(request: Request) -> None:
+async def _wait_for_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-async def _end(parts: Parts, view: RequestStatus) -> RequestStatus:
-    last = view
-    async for now in follow(parts, view):
-        last = now or last
+async def _wait_for_end(state: ServerState, status: RequestStatus) -> RequestStatus:
+    last = status
+    async for current in follow(state, status):
+        last = current or last
     return last
 
 
-async def _start(parts: Parts, view: RequestStatus) -> RequestStatus:
-    """The view as soon as there is progress or an end, or after `SILENT_S`."""
-    last = view
+async def _wait_for_start(state: ServerState, status: RequestStatus) -> RequestStatus:
+    """Returns the first status with a log line or an end, or the current one after FIRST_EVENT_S seconds."""
+    last = status
     with suppress(TimeoutError):
-        async with asyncio.timeout(SILENT_S):
-            async for now in follow(parts, view):
-                last = now or last
+        async with asyncio.timeout(FIRST_EVENT_S):
+            async for current in follow(state, status):
+                last = current or last
                 if last.log_lines or last.row.has_ended:
                     break
     return last
 
 
-async def _progress(parts: Parts, view: RequestStatus) -> AsyncIterator[bytes]:
-    """Progress as it comes, then the result; the request is cancelled where its client goes away before."""
-    told, last = 0, view
+async def _progress_events(state: ServerState, status: RequestStatus) -> AsyncIterator[bytes]:
+    """Yields an event for each log line and one for the result. Cancels the request if the client disconnects."""
+    lines_sent, last = 0, status
     try:
-        async for now in follow(parts, view):
-            if now is None:
+        async for current in follow(state, status):
+            if current is None:
                 yield PING
                 continue
-            for line in now.log_lines[told:]:
+            for line in current.log_lines[lines_sent:]:
                 yield event(progress(line))
-            told, last = len(now.log_lines), now
-        yield await _last_event(parts, last)
+            lines_sent, last = len(current.log_lines), current
+        yield await _result_event(state, last)
     finally:
         if not last.row.has_ended:
-            with CancelScope(shield=True):  # the client is gone, and this task with it
-                await stop(parts, last.row.id)
+            with CancelScope(shield=True):  # The disconnect has cancelled this task as well.
+                await cancel(state, last.row.id)
 
 
 def progress(line: StoredLogLine) -> dict[str, Any]:
-    """One line of the log, with the numbers in its labels as numbers."""
+    """Returns the data of the event of one log line."""
     labels = {
         name: int(value) if name in NUMBERS and value.isdecimal() else value for name, value in line.labels.items()
     }
     return {"type": "progress", "message": line.message, **labels}
 
 
-async def _last_event(parts: Parts, view: RequestStatus) -> bytes:
-    result = await replay(parts, view.row)
+async def _result_event(state: ServerState, status: RequestStatus) -> bytes:
+    result = await result_response(state, status.row)
     body = from_json(bytes(result.body))
     if result.status_code == 200:
         return event(body)

@@ -1,4 +1,4 @@
-"""The server whole: its parts put together, started, drained and stopped."""
+"""The whole server process: its components are created, started, drained and stopped here."""
 
 import asyncio
 import contextlib
@@ -22,9 +22,9 @@ from longtake.endpoints import endpoint, prices
 from longtake.errors import InvalidRequest
 from longtake.queue.status_cache import StatusCache
 from longtake.queue.webhooks import Deliverer
-from longtake.service import connect as tunnel
-from longtake.service.app import application
-from longtake.service.parts import Parts
+from longtake.service import tunnel
+from longtake.service.app import Application
+from longtake.service.state import ServerState
 from longtake.service.tls import Tls
 from longtake.settings import Settings
 from longtake.storage.files import FileStore
@@ -35,9 +35,9 @@ from longtake.worker.metrics import Metrics
 from longtake.worker.slots import Slots
 
 KEEP_ALIVE_S = 75
-"""Clients hold connections for long; one that is closed under their hands makes them send a request twice."""
-LINGER_S = 5
-"""So long open streams may go on when the server ends."""
+"""Seconds after which an idle connection is closed; long, because a client may repeat a request on a closed one."""
+STREAM_GRACE_S = 5
+"""Seconds for which open streams may continue when the server ends."""
 BACKLOG = 2048
 
 _log = structlog.get_logger("longtake.server")
@@ -45,7 +45,7 @@ _log = structlog.get_logger("longtake.server")
 
 @dataclass(frozen=True)
 class Address:
-    """Where the server listens; port 0 is a free one. The TLS port and that for tunnels count where there is TLS."""
+    """The host and the ports of a server. Port 0 selects a free one; the last two are used only with TLS."""
 
     host: str
     port: int
@@ -53,8 +53,8 @@ class Address:
     tunnel_port: int = 0
 
 
-class Part(Protocol):
-    """What works beside the web server."""
+class BackgroundService(Protocol):
+    """Work that one or more threads do beside the web server, such as webhooks or the slots."""
 
     def start(self) -> None: ...
 
@@ -62,7 +62,7 @@ class Part(Protocol):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether what listens at this host is reached from this machine alone."""
+    """Returns True if a server that listens at this host can only be reached from the same machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -70,15 +70,16 @@ def is_loopback(host: str) -> bool:
 
 
 def run(
-    settings: Settings, engine: sa.Engine, address: Address, tls: Tls | None, say: Callable[[Address], None]
+    settings: Settings, engine: sa.Engine, address: Address, tls: Tls | None, on_listening: Callable[[Address], None]
 ) -> None:
-    """Serves until a signal ends it. `say` is told where it listens once it answers there.
+    """Runs a server until a signal ends it. Calls `on_listening` with its actual ports once it answers there.
 
-    The first SIGTERM or SIGINT drains: what runs is finished, for `drain_s`, what waits stays in the queue. The second
-    ends at once: what runs goes back to the queue. Raises InvalidRequest where it cannot start.
+    After the first SIGTERM or SIGINT it claims no more requests, and ends when the running ones have ended or `drain_s`
+    is over. After the second it ends at once and returns the running requests to the queue. Raises InvalidRequest if it
+    cannot start.
     """
     store = FileStore(engine, settings.data_dir / "files", settings.result_s)
-    board = StatusCache(engine)
+    statuses = StatusCache(engine)
     metrics = Metrics()
     deliverer = Deliverer(engine, settings, Signer(settings.data_dir))
 
@@ -86,40 +87,41 @@ def run(
         metrics.count(done)
         deliverer.wake()
 
-    slots = Slots(engine, settings, store, board.mark_changed, on_done=on_done)
+    slots = Slots(engine, settings, store, statuses.mark_changed, on_done=on_done)
     metrics.slots = slots.states
-    watch = LeaseWatch(engine, settings, board.mark_changed, slots.wake)
-    parts = Parts(settings, engine, board, store, Keys(engine), slots.cancel, slots.wake, metrics=metrics)
-    check(parts)
-    app = application(parts)
+    watch = LeaseWatch(engine, settings, statuses.mark_changed, slots.wake)
+    state = ServerState(settings, engine, statuses, store, Keys(engine), slots.cancel, slots.wake, metrics=metrics)
+    check_endpoint_settings(state)
+    app = Application(state)
+    services: list[BackgroundService] = [statuses, slots, watch, deliverer, Sweeper(store)]
     with ExitStack() as stack:
-        web = stack.enter_context(_bound(address.host, address.port))
-        servers = [_web_server(app, web, None)]
-        told = replace(address, port=_port(web))
+        http = stack.enter_context(_listening(address.host, address.port))
+        servers = [_web_server(app, http, None)]
+        actual = replace(address, port=_port(http))
         if tls is not None:
-            secure = stack.enter_context(_bound(address.host, address.tls_port))
-            servers.append(_web_server(app, secure, tls))
-            told = replace(told, tls_port=_port(secure))
+            https = stack.enter_context(_listening(address.host, address.tls_port))
+            servers.append(_web_server(app, https, tls))
+            actual = replace(actual, tls_port=_port(https))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(servers, [board, slots, watch, deliverer, Sweeper(store)], parts, slots, told, tls, say))
+            runner.run(_serve(servers, services, state, slots, actual, tls, on_listening))
 
 
-def check(parts: Parts) -> None:
-    """Raises InvalidRequest where a setting names an endpoint that there is not."""
-    settings = parts.settings
-    named = [*parts.pools, *prices(settings), *([] if settings.preload is None else [settings.preload])]
-    for name in named:
+def check_endpoint_settings(state: ServerState) -> None:
+    """Raises InvalidRequest if the settings `pools`, `prices` or `preload` name an unknown endpoint."""
+    settings = state.settings
+    preload = [] if settings.preload is None else [settings.preload]
+    for name in (*state.pools, *prices(settings), *preload):
         endpoint(name)
 
 
 @dataclass(frozen=True)
 class _WebServer:
-    uvicorn: "_Unsignalled"
+    uvicorn: "_UvicornWithoutSignals"
     socket: socket.socket
 
 
-class _Unsignalled(uvicorn.Server):
-    """Signals are handled here, for all servers at once."""
+class _UvicornWithoutSignals(uvicorn.Server):
+    """A uvicorn server that leaves signals to `_serve`, which handles them for all servers at once."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -136,16 +138,16 @@ def _web_server(app: ASGIApp, bound: socket.socket, tls: Tls | None) -> _WebServ
         access_log=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=LINGER_S,
+        timeout_graceful_shutdown=STREAM_GRACE_S,
         ssl_certfile=None if tls is None else str(tls.certificate),
         ssl_keyfile=None if tls is None else str(tls.key),
     )
-    return _WebServer(_Unsignalled(config), bound)
+    return _WebServer(_UvicornWithoutSignals(config), bound)
 
 
 @contextlib.contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
-    """A listening socket. Raises InvalidRequest where there can be none."""
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """Yields a listening socket, and closes it at the end. Raises InvalidRequest if the address cannot be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         bound = socket.create_server((host, port), family=family, backlog=BACKLOG)
@@ -161,17 +163,17 @@ def _port(bound: socket.socket) -> int:
 
 async def _serve(
     servers: Sequence[_WebServer],
-    workers: Sequence[Part],
-    parts: Parts,
+    services: Sequence[BackgroundService],
+    state: ServerState,
     slots: Slots,
     address: Address,
     tls: Tls | None,
-    say: Callable[[Address], None],
+    on_listening: Callable[[Address], None],
 ) -> None:
-    loop, asked, again = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+    loop, first_signal, second_signal = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
-        (again if asked.is_set() else asked).set()
+        (second_signal if first_signal.is_set() else first_signal).set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
@@ -186,18 +188,18 @@ async def _serve(
             stack.push_async_callback(tunnels.wait_closed)
             stack.callback(tunnels.close)
             address = replace(address, tunnel_port=_port(tunnels.sockets[0]))
-        say(address)
-        for worker in workers:
-            await asyncio.to_thread(worker.start)
-        await asked.wait()
-        parts.draining.set()
-        _log.info("draining", at_most_s=parts.settings.drain_s)
-        drained = asyncio.create_task(asyncio.to_thread(slots.drain, parts.settings.drain_s))
-        hurried = asyncio.create_task(again.wait())
-        await asyncio.wait([drained, hurried], return_when=asyncio.FIRST_COMPLETED)
-        hurried.cancel()
-        for worker in reversed(workers):
-            await asyncio.to_thread(worker.stop)
+        on_listening(address)
+        for service in services:
+            await asyncio.to_thread(service.start)
+        await first_signal.wait()
+        state.draining.set()
+        _log.info("draining", at_most_s=state.settings.drain_s)
+        drained = asyncio.create_task(asyncio.to_thread(slots.drain, state.settings.drain_s))
+        interrupted = asyncio.create_task(second_signal.wait())
+        await asyncio.wait([drained, interrupted], return_when=asyncio.FIRST_COMPLETED)
+        interrupted.cancel()
+        for service in reversed(services):
+            await asyncio.to_thread(service.stop)
         await drained
         for server in servers:
             server.uvicorn.should_exit = True

@@ -1,7 +1,7 @@
-"""A certificate authority of the server's own, for clients that speak TLS only.
+"""The server's private certificate authority, for clients that speak TLS only.
 
-It is made once and kept, so that clients who trust it go on doing so; the server's certificate is made at every start,
-for the names that the machine has then, and for fal's hosts.
+The authority is created once, so that clients have to trust it only once. The server's certificate is created at every
+start, for the machine's current names and for fal's host names.
 """
 
 import contextlib
@@ -17,15 +17,19 @@ from pathlib import Path
 import certifi
 import trustme
 
+from longtake.atomic import replacing
 from longtake.queue.addresses import HOSTS
 
 VALID = timedelta(days=800)
-"""Of the server's certificate; some clients refuse those that are valid for more than 825 days."""
+"""Validity of the server's certificate; some clients refuse certificates that are valid for more than 825 days."""
 
 
 @dataclass(frozen=True)
 class Tls:
-    """The files, all PEM. `bundle` is `authority` with the public ones: for clients whose setting replaces those."""
+    """The PEM files of a server.
+
+    `bundle` contains the private authority and the public ones, for clients whose setting replaces the public ones.
+    """
 
     authority: Path
     bundle: Path
@@ -34,19 +38,22 @@ class Tls:
 
 
 def tls_files(folder: Path) -> Tls:
-    """Where the files lie, made or not."""
+    """Returns the paths of the PEM files in a folder. They may not exist yet."""
     return Tls(folder / "ca.pem", folder / "bundle.pem", folder / "server.pem", folder / "server.key")
 
 
 def prepare(folder: Path, names: Iterable[str] = ()) -> Tls:
-    """Makes what is not there: the authority once, the server's certificate anew, for localhost, this machine, fal's
-    hosts, and `names` (host names or IP addresses). Keys can be read by their owner only."""
+    """Creates a new server certificate, and the authority if there is none, and returns their files.
+
+    The certificate is valid for localhost, this machine's names, fal's hosts and `names` (host names or IP addresses).
+    Only the owner can read the private keys.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     files = tls_files(folder)
     authority = _authority(folder)
-    public = authority.cert_pem.bytes()
-    _write(files.authority, public)
-    _write(files.bundle, public + b"\n" + Path(certifi.where()).read_bytes())
+    pem = authority.cert_pem.bytes()
+    _write(files.authority, pem)
+    _write(files.bundle, pem + b"\n" + Path(certifi.where()).read_bytes())
     leaf = authority.issue_cert(
         *sorted({*machine_names(), *HOSTS, *names}),
         common_name="longtake",
@@ -59,7 +66,7 @@ def prepare(folder: Path, names: Iterable[str] = ()) -> Tls:
 
 
 def machine_names() -> set[str]:
-    """The names and addresses by which this machine may be called."""
+    """Returns the host names and IP addresses of this machine that a certificate can contain."""
     names = {"localhost", "127.0.0.1", "::1"}
     for name in (socket.gethostname(), socket.getfqdn()):
         names.add(name)
@@ -80,28 +87,22 @@ def _can_be_certified(name: str) -> bool:
 
 
 def _authority(folder: Path) -> trustme.CA:
-    kept = folder / "ca.key"
-    if not kept.exists():
-        made = trustme.CA(organization_name="longtake", organization_unit_name="local certificate authority")
-        whole = made.private_key_pem.bytes() + made.cert_pem.bytes()
-        with contextlib.suppress(FileExistsError):  # another server of this folder was first
-            _write(kept, whole, secret=True, once=True)
-    pem = kept.read_bytes()
+    """Returns the authority of the folder, which the first server of the folder creates."""
+    path = folder / "ca.key"
+    if not path.exists():
+        created = trustme.CA(organization_name="longtake", organization_unit_name="local certificate authority")
+        own_path = folder / f".ca.key.{secrets.token_hex(4)}"
+        _write(own_path, created.private_key_pem.bytes() + created.cert_pem.bytes(), secret=True)
+        with contextlib.suppress(FileExistsError):  # Another server of the folder was faster.
+            os.link(own_path, path)
+        own_path.unlink()
+    pem = path.read_bytes()
     start = pem.index(b"-----BEGIN CERTIFICATE-----")
     return trustme.CA.from_pem(pem[start:], pem[:start])
 
 
-def _write(path: Path, content: bytes, *, secret: bool = False, once: bool = False) -> None:
-    whole = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    opened = os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644)
-    try:
-        with os.fdopen(opened, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if once:
-            os.link(whole, path)
-        else:
-            whole.replace(path)
-    finally:
-        whole.unlink(missing_ok=True)
+def _write(path: Path, content: bytes, *, secret: bool = False) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+        if not secret:
+            temporary.chmod(0o644)

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from longtake.service.strangers import turned_away
+from longtake.service.origins import refusal
 from longtake.settings import settings
 from tests.service.serving import Served
 
@@ -29,7 +29,7 @@ from tests.service.serving import Served
     ],
 )
 def test_who_is_served(host: str, origin: str | None, given: dict[str, Any], served: bool) -> None:
-    assert (turned_away(host, origin, settings(**given)) is None) is served
+    assert (refusal(host, origin, settings(**given)) is None) is served
 
 
 def test_with_keys_the_key_alone_counts(served: Served, client: httpx.Client) -> None:
@@ -40,7 +40,7 @@ def test_with_keys_the_key_alone_counts(served: Served, client: httpx.Client) ->
     assert "keys create" in refused.json()["detail"]
     assert client.options(path, headers=evil).status_code == 403
     assert client.get("/v1/models", headers={"host": "rebound.example"}).status_code == 403
-    key = served.parts.keys.create("page", "run")
+    key = served.state.keys.create("page", "run")
     assert client.options(path, headers=evil).status_code == 204
     assert client.post(path, content=b"{}", headers=evil).status_code == 401
     assert client.post(path, content=b"{}", headers=evil | {"authorization": f"Key {key}"}).status_code == 200

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from longtake.queue.addresses import HOSTS
-from longtake.service.connect import HEAD_BYTES, refusal, serve
+from longtake.service.tunnel import MAX_HEAD_BYTES, refusal, serve
 
 Told = Callable[[bytes], Awaitable[bytes]]
 
@@ -103,7 +103,7 @@ def test_names_are_read_as_they_are_meant() -> None:
 def test_a_request_without_end_is_let_go() -> None:
     async def run() -> bytes:
         async with tunnel() as port:
-            return await said(port, b"CONNECT fal.run:443 HTTP/1.1\r\nX: " + b"x" * (2 * HEAD_BYTES))
+            return await said(port, b"CONNECT fal.run:443 HTTP/1.1\r\nX: " + b"x" * (2 * MAX_HEAD_BYTES))
 
     with contextlib.suppress(ConnectionError):  # where it was let go before we had said it all
         assert asyncio.run(run()) == b""

@@ -1,7 +1,7 @@
-"""A CONNECT endpoint: with HTTPS_PROXY pointing here, what a program sends to fal's hosts comes to this server.
+"""An HTTPS proxy that tunnels fal's host names to this server, for programs that set HTTPS_PROXY to it.
 
-It tunnels to nothing else: a proxy that passed on would lend whoever reaches it this machine's place in the network.
-Programs name the other hosts they need in NO_PROXY.
+It refuses every other host: a general proxy would let anybody who reaches it use this machine's network access.
+Programs name their other hosts in NO_PROXY.
 """
 
 import asyncio
@@ -10,27 +10,27 @@ import re
 
 from longtake.queue.addresses import HOSTS
 
-HEAD_BYTES = 128 * 1024
-HEAD_S = 10.0
-"""So much, and so long, the request for a tunnel may take."""
+MAX_HEAD_BYTES = 128 * 1024
+MAX_HEAD_S = 10.0
+"""Maximum size and duration of a CONNECT request, in bytes and seconds."""
 
-_LINE = re.compile(r"(?P<method>[A-Z]+) (?P<target>\S+) HTTP/1\.[01]")
+_REQUEST_LINE = re.compile(r"(?P<method>[A-Z]+) (?P<target>\S+) HTTP/1\.[01]")
 
 
 async def serve(host: str, port: int, *, tls_host: str, tls_port: int) -> asyncio.Server:
-    """Listens at host:port and tunnels to the TLS port of this server; the caller closes it."""
+    """Starts the proxy at host:port, which tunnels to this server's TLS port. The caller closes the returned server."""
 
     async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             await _tunnel(reader, writer, tls_host, tls_port)
         await _close(writer)
 
-    return await asyncio.start_server(tunnel, host, port, limit=HEAD_BYTES)
+    return await asyncio.start_server(tunnel, host, port, limit=MAX_HEAD_BYTES)
 
 
 def refusal(line: str) -> tuple[str, str] | None:
-    """The status and the sentence for a request line that asks for no tunnel of ours; None for one that does."""
-    found = _LINE.fullmatch(line)
+    """Returns the HTTP status and the sentence that refuse a request line, or None if the tunnel is allowed."""
+    found = _REQUEST_LINE.fullmatch(line)
     if found is None:
         return "400 Bad Request", "This is not an HTTP request."
     if found["method"] != "CONNECT":
@@ -51,7 +51,7 @@ def refusal(line: str) -> tuple[str, str] | None:
 
 async def _tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tls_host: str, tls_port: int) -> None:
     try:
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HEAD_S)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), MAX_HEAD_S)
     except (asyncio.LimitOverrunError, TimeoutError):
         return
     refused = refusal(head.partition(b"\r\n")[0].decode("latin-1"))
@@ -64,16 +64,16 @@ async def _tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tl
         await _refuse(writer, "502 Bad Gateway", "The server's TLS port does not answer.")
         return
     writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-    outwards = asyncio.create_task(_pump(reader, inner_writer))
+    to_server = asyncio.create_task(_copy(reader, inner_writer))
     try:
-        await _pump(inner_reader, writer)  # when the server is done, so is the tunnel, whatever the client still holds
+        await _copy(inner_reader, writer)  # The tunnel ends with the server's answer, even if the client sends more.
     finally:
-        outwards.cancel()
-        await asyncio.gather(outwards, return_exceptions=True)
+        to_server.cancel()
+        await asyncio.gather(to_server, return_exceptions=True)
         await _close(inner_writer)
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
         while piece := await reader.read(256 * 1024):
             writer.write(piece)
