@@ -18,7 +18,7 @@ from torch import Tensor
 
 from longtake import library, soundtrack
 from longtake.endpoints import Endpoint, ltx23, ltxv097
-from longtake.families.family import Context, Work
+from longtake.families.family import Context, PlanRun
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.families.ltxv.plan import LTXVPlan
 from longtake.models.loras import LoraCache, applied, load_adapters
@@ -71,8 +71,8 @@ def ready(endpoint: Endpoint[Any, Any], clock: Clock) -> tuple[Make, int]:
     def make(level: Acceleration, seed: int) -> Tensor:
         asked = accelerated(replace(plan, seed=seed), level)
         with applied(parts.transformer, adapters) as set_pass:
-            work: Work[Any, Any] = Work(asked, parts, here, NO_RESUME, clock, set_pass)
-            pieces = family.generate(work, plan.prompt, context)
+            run: PlanRun[Any, Any] = PlanRun(asked, parts, here, NO_RESUME, clock, set_pass)
+            pieces = family.generate(run, plan.prompt, context)
             return torch.cat([chunk for piece in pieces for chunk in piece.frames])
 
     return make, plan.steps if isinstance(plan, LTX2Plan) else plan.passes[0].steps

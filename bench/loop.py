@@ -9,7 +9,7 @@ import torch
 from diffusers import LTXVideoTransformer3DModel
 
 from bench.timing import in_turn, ratio, show
-from longtake.families.ltxv.conditioning import Item, place
+from longtake.families.ltxv.conditioning import ConditioningItem, place
 from longtake.families.ltxv.guidance import Guide
 from longtake.families.ltxv.profiles import DEV, NONE, Guidance
 from longtake.families.ltxv.sampler import PassSetup, denoise
@@ -39,7 +39,7 @@ def transformer() -> LTXVideoTransformer3DModel:
 def main() -> None:
     model = transformer()
     positive, negative = (EncodedPrompt(torch.randn(1, 32, 256), torch.ones(1, 32)) for _ in range(2))
-    context = Item(torch.randn(1, 64, 4, 4, 4))
+    context = ConditioningItem(torch.randn(1, 64, 4, 4, 4))
     noise, grid = seeded(0), Grid(8, 32, Fraction(24))
     sequence = place([context], SHAPE, grid, noise)
     for name, guidance, steps in (("distilled, 8 steps", NONE, 8), ("dev bins, 3 steps", _within(DEV, 10), 3)):

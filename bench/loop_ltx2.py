@@ -7,16 +7,15 @@ evaluations are this package's forward pass; diffusers' own stands beside it for
 """
 
 from fractions import Fraction
-from typing import Any
 
 import torch
 from diffusers import LTX2VideoTransformer3DModel
 
 from bench.timing import in_turn, ratio, show
-from longtake.families.ltx2.guidance import Guide, predict
-from longtake.families.ltx2.options import Modality
-from longtake.families.ltx2.sampler import Sampler, sample
-from longtake.families.ltx2.tracks import Held, Track, audio_track, video_track
+from longtake.families.ltx2.guidance import Guide
+from longtake.families.ltx2.options import GuidanceScales
+from longtake.families.ltx2.sampler import PassSetup, Sampler, sample
+from longtake.families.ltx2.tracks import PlacedLatents, Track, audio_track, video_track
 from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Stream, attach, velocities
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_latents
@@ -26,7 +25,7 @@ SHAPE = (1, 64, 16, 4, 4)
 """256 tokens: a 121-frame clip at 128x128."""
 
 STEPS = 2
-GUIDANCE = {"video": Modality(3, 1, 3, 0.85), "audio": Modality(7, 0, 3, 0.7)}
+GUIDANCE = {"video": GuidanceScales(3, 1, 3, 0.85), "audio": GuidanceScales(7, 0, 3, 0.7)}
 
 
 def transformer() -> LTX2VideoTransformer3DModel:
@@ -58,7 +57,7 @@ def window() -> dict[Stream, Track]:
     count = audio_latents(121, rate)
     kept = audio_before(count, 25 / rate)
     return {
-        "video": video_track(Grid(8, 32, rate), SHAPE, [Held(torch.randn(1, 64, 4, 4, 4), 0, 1.0)]),
+        "video": video_track(Grid(8, 32, rate), SHAPE, [PlacedLatents(torch.randn(1, 64, 4, 4, 4), 0, 1.0)]),
         "audio": audio_track(torch.randn(1, count, 128), kept, 1.0, audio_bounds(count)),
     }
 
@@ -67,16 +66,13 @@ def main() -> None:
     model, plain, tracks = transformer(), transformer(), window()
     attach(model)
     words = [EncodedPrompt(torch.randn(1, 64, 640), torch.randn(1, 64, 320)) for _ in range(2)]
-    guide = Guide(words[0], words[1], {"video": GUIDANCE["video"], "audio": GUIDANCE["audio"]}, (4,))
-    positioned, sampler = PositionedTracks.of(model, tracks), Sampler(sigmas("beta", STEPS))
+    guide = Guide(model, words[0], words[1], {"video": GUIDANCE["video"], "audio": GUIDANCE["audio"]}, (4,))
+    positioned, setup = PositionedTracks.of(model, tracks), PassSetup(guide, Sampler(sigmas("beta", STEPS)))
     tokens = {stream: track.clean for stream, track in tracks.items()}
     predictions = list(guide.predictions(list(tracks)).values())
 
     def loop() -> None:
-        def one(tokens: Any, step: int, sigma: float) -> Any:
-            return predict(model, tracks, positioned, guide, tokens, sigma)
-
-        sample(tracks, sampler, one, seeded(0))
+        sample(setup, tracks, seeded(0))
 
     def bare() -> None:
         for _ in range(STEPS):

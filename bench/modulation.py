@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from diffusers import LTX2VideoTransformer3DModel
 
-from longtake.families.ltx2.tracks import Held, audio_track, video_track
+from longtake.families.ltx2.tracks import PlacedLatents, audio_track, video_track
 from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, attach, velocities
 from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_latents
 
@@ -46,7 +46,7 @@ def measure(way: str) -> float:
     for parameter in model.parameters():
         parameter.data.normal_(0, 0.02)
     context = torch.randn(1, 128, 4, *SHAPE[3:])
-    video = video_track(Grid(8, 32, rate), SHAPE, [Held(context, 0, 1.0)])
+    video = video_track(Grid(8, 32, rate), SHAPE, [PlacedLatents(context, 0, 1.0)])
     audio = audio_track(torch.randn(1, count, 128), audio_before(count, CONTEXT / rate), 1.0, audio_bounds(count))
     words = EncodedPrompt(torch.randn(1, 256, 4096), torch.randn(1, 256, 2048))
     tokens = {"video": video.clean, "audio": audio.clean}

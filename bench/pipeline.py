@@ -23,9 +23,9 @@ from bench.timing import in_turn, ratio, show
 from longtake.endpoints.ltxv098 import ENDPOINT
 from longtake.endpoints.validation import parse
 from longtake.families import FAMILIES
-from longtake.families.family import Context, Work
+from longtake.families.family import Context, PlanRun
 from longtake.families.ltxv.generate import generate
-from longtake.families.ltxv.parts import LTXVParts
+from longtake.families.ltxv.model import LTXVModel
 from longtake.families.ltxv.plan import LTXVPlan
 from longtake.media.encode import Encoder
 from longtake.media.formats import output_format
@@ -78,17 +78,17 @@ def main() -> None:
     print(f"  ours / diffusers = {ratio(steps, 'ours', 'diffusers'):.3f} (aim: at most 1)")
 
 
-def _ours(models: LTXVParts, plan: LTXVPlan, frames: Any, path: Path) -> float:
+def _ours(models: LTXVModel, plan: LTXVPlan, frames: Any, path: Path) -> float:
     starts: list[float] = []
 
     def on_progress(progress: Any) -> None:
         if progress.stage == "sampling":
             starts.append(time.perf_counter())
 
-    work = Work(plan, models, settings(), NO_RESUME, on_progress)
+    run = PlanRun(plan, models, settings(), NO_RESUME, on_progress)
     with Encoder(path, output_format("X264 (.mp4)", "medium", "fast"), SIDE, SIDE, plan.rate, sound_rate=None) as video:
         video.write(frames)
-        for piece in generate(work, PROMPT, Context(frames)):
+        for piece in generate(run, PROMPT, Context(frames)):
             for chunk in piece.frames:
                 video.write(as_integers(chunk.permute(0, 2, 3, 1).numpy(), deep=False))
     return starts[-1] - starts[0]

@@ -19,7 +19,7 @@ from bench.timing import in_turn, ratio, show
 from longtake.endpoints.ltxv098 import ENDPOINT
 from longtake.endpoints.validation import parse
 from longtake.families import FAMILIES
-from longtake.families.family import Context, Work
+from longtake.families.family import Context, PlanRun
 from longtake.families.ltxv.generate import generate
 from longtake.media.encode import Encoder
 from longtake.media.formats import output_format
@@ -41,12 +41,12 @@ def main() -> None:
     options = replace(ENDPOINT.options(request, source), new_frames=NEW, constant_rate_factor=0)
     plan = ENDPOINT.plan(options, source, models.card, 1, {})
     frames = np.random.default_rng(0).integers(0, 256, (17, plan.height, plan.width, 3), np.uint8)
-    work: Work[Any, Any] = Work(plan, models, settings(), NO_RESUME, ignore_progress)
+    run: PlanRun[Any, Any] = PlanRun(plan, models, settings(), NO_RESUME, ignore_progress)
     chosen = output_format("X264 (.mp4)", "high", "fast")
     longest: dict[str, int] = {}
 
     def made() -> Iterator[Any]:
-        for piece in generate(work, plan.prompt, Context(frames)):
+        for piece in generate(run, plan.prompt, Context(frames)):
             for chunk in piece.frames:
                 yield as_integers(chunk.permute(0, 2, 3, 1).numpy(), deep=False)
 

@@ -46,7 +46,7 @@ def oracle() -> Path:
 @pytest.fixture(scope="session")
 def embedded() -> Any:
     """The embedded model, loaded once."""
-    from longtake.families.ltxv.parts import load
+    from longtake.families.ltxv.model import load
     from longtake.models.registry import missing
     from longtake.settings import settings
     from tests.models.cards import ltxv_card
@@ -59,7 +59,7 @@ def embedded() -> Any:
 @pytest.fixture(scope="session")
 def sounding() -> Any:
     """The embedded model that also hears and sounds, loaded once."""
-    from longtake.families.ltx2.parts import load
+    from longtake.families.ltx2.model import load
     from longtake.models.registry import missing
     from longtake.settings import settings
     from tests.models.cards import ltx2_card

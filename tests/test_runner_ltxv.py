@@ -116,7 +116,7 @@ def test_your_frames_are_yours(run: Any, clip: Path, monkeypatch: pytest.MonkeyP
     source = decoded(clip)
     seen = written(monkeypatch)
     result, frames = run()
-    assert (result.plan.kept_frames, len(frames)) == (FRAMES, FRAMES + 24)
+    assert (result.plan.source_frames, len(frames)) == (FRAMES, FRAMES + 24)
     assert (np.concatenate(seen)[:FRAMES] == source).all()
     with open_source(result.path) as file, open_source(clip) as before:
         assert file.facts.rate == RATE
@@ -175,7 +175,7 @@ def test_footage_backwards_begins_at_its_end(run: Any, clip: Path, monkeypatch: 
 def test_with_less_strength_the_context_is_the_models(run: Any, monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
     seen = written(monkeypatch)
     result, frames = run(video={"strength": 0.7})
-    kept = result.plan.kept_frames
+    kept = result.plan.source_frames
     assert kept == FRAMES - result.plan.context_frames
     pixels = np.concatenate(seen)
     assert (pixels[:kept] == decoded(clip)[:kept]).all()

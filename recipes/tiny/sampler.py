@@ -11,7 +11,7 @@ from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
 from diffusers.pipelines.ltx.modeling_latent_upsampler import LTXLatentUpsamplerModel
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
-from longtake.families.ltxv.conditioning import Item
+from longtake.families.ltxv.conditioning import ConditioningItem
 from longtake.families.ltxv.guidance import Guide
 from longtake.families.ltxv.profiles import Guidance
 from longtake.families.ltxv.sampler import PassSetup, sample
@@ -82,14 +82,14 @@ class Given:
     image: torch.Tensor | None = None
     suffix: torch.Tensor | None = None
 
-    def items(self, i: int, num_frames: int) -> list[Item]:
+    def items(self, i: int, num_frames: int) -> list[ConditioningItem]:
         """The i-th clip's, as the product places them in a window of `num_frames`."""
-        found = [] if self.lead is None else [Item(self.lead[i : i + 1])]
+        found = [] if self.lead is None else [ConditioningItem(self.lead[i : i + 1])]
         if self.image is not None:
-            found.append(Item(self.image[i : i + 1], num_frames - 1))
+            found.append(ConditioningItem(self.image[i : i + 1], num_frames - 1))
         if self.suffix is not None:
             length = configs.TEMPORAL * (self.suffix.shape[2] - 1) + 1
-            found.append(Item(self.suffix[i : i + 1], num_frames - length))
+            found.append(ConditioningItem(self.suffix[i : i + 1], num_frames - length))
         return found
 
 

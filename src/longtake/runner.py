@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from longtake.endpoints import Endpoint
 from longtake.families import FAMILIES
-from longtake.families.family import Context, Frames, Parts, Work
+from longtake.families.family import Context, LoadedModel, PlanRun, RGBFrames
 from longtake.media.crf import compress
 from longtake.media.source import open_source
 from longtake.models.lora_files import Fetch
@@ -80,9 +80,9 @@ class Runner:
         self._fetch = fetch
         self._any_path = any_path
         self._adapters = LoraCache(settings.lora_cache_bytes)
-        self._parts: Parts | None = None
+        self._parts: LoadedModel | None = None
 
-    def load(self, card: ModelCard, on_progress: OnProgress = ignore_progress) -> Parts:
+    def load(self, card: ModelCard, on_progress: OnProgress = ignore_progress) -> LoadedModel:
         """Returns the parts of a model. If another model is in memory, it is released first."""
         if self._parts is None or self._parts.card != card:
             self.release()
@@ -119,14 +119,14 @@ class Runner:
             torch.inference_mode(),
             video_writer(path, plan, has_sound=has_sound, progress=progress) as writer,
         ):
-            work: Work[Any, Any] = Work(plan, parts, self._settings, resume, progress, set_pass)
+            run: PlanRun[Any, Any] = PlanRun(plan, parts, self._settings, resume, progress, set_pass)
             joiner = Joiner(plan, job.source, sound, writer, checker, progress)
             frames = joiner.start()
             joint = frames[0 if plan.source_last else -1]
             progress(Progress("prompt", 0, 1))
-            prompt, expansion_note = resume.prompt(lambda: family.expand(work, joint))
+            prompt, expansion_note = resume.prompt(lambda: family.expand(run, joint))
             context = Context(frames[: plan.context_frames], context_sound(sound, plan), end_image(job))
-            joiner.finish(family.generate(work, prompt, context), joint)
+            joiner.finish(family.generate(run, prompt, context), joint)
         with open_source(path) as file:
             facts = file.facts
         return Result(
@@ -142,11 +142,11 @@ class Runner:
         )
 
 
-def end_image(job: Job) -> Frames | None:
+def end_image(job: Job) -> RGBFrames | None:
     """Returns the end image scaled and cropped to the output's size [H, W, 3] and compressed like a video frame, or
     None if the job has none."""
     if job.end_image is None:
         return None
     covering = ImageOps.fit(Image.fromarray(job.end_image), job.plan.size)
-    image: Frames = compress(np.asarray(covering)[None], IMAGE_CRF)[0]
+    image: RGBFrames = compress(np.asarray(covering)[None], IMAGE_CRF)[0]
     return image

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from longtake.cli.inspection import Joint, inspect
-from longtake.families.ltx2.options import Modality
+from longtake.families.ltx2.options import GuidanceScales
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.media.encode import Encoder
 from longtake.media.formats import output_format
@@ -20,7 +20,7 @@ from tests.media.files_out import moving
 RATE = Fraction(24)
 SHOWN, NEW = 36, 48
 SECOND = 48_000
-OFF = Modality(cfg=1, stg=0, modality=1, rescale=0)
+OFF = GuidanceScales(cfg=1, stg=0, modality=1, rescale=0)
 
 
 def plan(direction: Literal["forward", "backward"], strength: float = 1.0) -> LTX2Plan:
@@ -43,8 +43,8 @@ def plan(direction: Literal["forward", "backward"], strength: float = 1.0) -> LT
         strength=strength,
         adapters=(),
         direction=direction,
-        extensions=(),
-        scales=(),
+        windows=(),
+        canvases=(),
         scheduler="ltx2",
         steps=1,
         video=OFF,

@@ -15,7 +15,7 @@ from longtake.endpoints.endpoint import Endpoint
 from longtake.endpoints.fields import LoRAWeight, VideoFile, planned_loras
 from longtake.endpoints.tariff import Tariff
 from longtake.families.ltx2 import FAMILY
-from longtake.families.ltx2.options import LTX2Options, Modality
+from longtake.families.ltx2.options import GuidanceScales, LTX2Options
 from longtake.video import VideoInfo
 
 
@@ -59,8 +59,8 @@ def options(request: Request, source: VideoInfo) -> LTX2Options:
         steps=8,
         scheduler="linear_quadratic",
         sound=False,
-        video=Modality(),
-        audio=Modality(),
+        video=GuidanceScales(),
+        audio=GuidanceScales(),
     )
 
 

@@ -15,8 +15,8 @@ from longtake.endpoints import ltx2, ltx23
 from longtake.endpoints.validation import parse
 from longtake.errors import InvalidRequest
 from longtake.families import plan_from_json, plan_to_json
-from longtake.families.ltx2.options import Modality
-from longtake.families.ltx2.plan import LTX2Plan, source_clock
+from longtake.families.ltx2.options import GuidanceScales
+from longtake.families.ltx2.plan import LTX2Plan, output_rate
 from longtake.models.registry import CAMERAS, card
 from longtake.plans import PlannedAdapter, frames_on_clock
 from longtake.video import Span, VideoInfo
@@ -169,13 +169,13 @@ def test_the_default_plan() -> None:
     assert plan.context == Span(0, 100, plan.rate)
     assert (plan.shown_frames, plan.context_frames, plan.new_frames, plan.num_frames) == (100, 25, 96, 196)
     assert plan.billed_frames == 121, "the context's overlap counts as published"
-    assert (plan.kept_frames, plan.keeps_source, plan.new_first) == (100, True, False)
-    assert [(one.context_frames, one.new_frames, one.take_frames) for one in plan.extensions] == [(25, 96, 121)]
-    assert plan.scales == ((960, 544), (1920, 1088))
+    assert (plan.source_frames, plan.keeps_source, plan.new_first) == (100, True, False)
+    assert [(one.context_frames, one.new_frames, one.sampled_frames) for one in plan.windows] == [(25, 96, 121)]
+    assert plan.canvases == ((960, 544), (1920, 1088))
     assert plan.adapters == (DISTILL,)
     assert (plan.scheduler, plan.steps, plan.gamma, plan.eta) == ("beta", 15, 0, 0.25)
-    assert plan.video == Modality(cfg=3, stg=1, modality=3, rescale=0.85)
-    assert plan.audio == Modality(cfg=7, stg=0, modality=3, rescale=0.7)
+    assert plan.video == GuidanceScales(cfg=3, stg=1, modality=3, rescale=0.85)
+    assert plan.audio == GuidanceScales(cfg=7, stg=0, modality=3, rescale=0.7)
     assert (plan.stg_blocks, plan.sound, plan.acceleration) == ((28,), True, "none")
     assert plan.predictions == ("prompt", "negative", "disturbed", "isolated")
     assert plan.evaluations == 15 * 4 + 3
@@ -183,12 +183,12 @@ def test_the_default_plan() -> None:
     assert (plan.output_format.suffix, plan.quality, plan.write_mode) == (".mp4", "high", "balanced")
 
 
-def picture(**scales: float) -> Modality:
-    return Modality(**{"cfg": 3.0, "stg": 1.0, "modality": 3.0, "rescale": 0.85} | scales)
+def picture(**scales: float) -> GuidanceScales:
+    return GuidanceScales(**{"cfg": 3.0, "stg": 1.0, "modality": 3.0, "rescale": 0.85} | scales)
 
 
-def sound(**scales: float) -> Modality:
-    return Modality(**{"cfg": 7.0, "stg": 0.0, "modality": 3.0, "rescale": 0.7} | scales)
+def sound(**scales: float) -> GuidanceScales:
+    return GuidanceScales(**{"cfg": 7.0, "stg": 0.0, "modality": 3.0, "rescale": 0.7} | scales)
 
 
 def camera(movement: str, scale: float) -> PlannedAdapter:
@@ -230,7 +230,7 @@ REACHES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"camera_lora_scale": 0.5}, {"adapters": (DISTILL,)}),
     ({"enable_prompt_expansion": False}, {"expand_prompt": False}),
     ({"enable_safety_checker": False}, {"check_safety": False}),
-    ({"video_strength": 0.5}, {"strength": 0.5, "keeps_source": False, "kept_frames": 75}),
+    ({"video_strength": 0.5}, {"strength": 0.5, "keeps_source": False, "source_frames": 75}),
     ({"audio_strength": 0.5}, {"audio_strength": 0.5}),
     ({"end_image_url": "a.png", "end_image_strength": 0.5}, {"end_image": "a.png", "end_image_strength": 0.5}),
     ({"end_image_url": "data:image/png;base64,AAAA"}, {"end_image": "data:image/png;base64,..."}),
@@ -266,10 +266,10 @@ def test_scales_and_their_distill_adapter() -> None:
     assert (adapter.source, adapter.scales, adapter.own) == ("distill", (0, 1), True)
     assert adapter.field == ("body", "distill_lora_second_pass_scale"), "the field that asks for it"
     single = planned(use_multiscale=False)
-    assert (single.scales, [one.scales for one in single.adapters]) == (((1920, 1088),), [(0.2,)])
+    assert (single.canvases, [one.scales for one in single.adapters]) == (((1920, 1088),), [(0.2,)])
     assert single.evaluations == 60
     assert planned(use_multiscale=False, distill_lora_first_pass_scale=0).adapters == (), "of no strength in any pass"
-    assert planned(model=TINY).scales == ((112, 64), (224, 128))
+    assert planned(model=TINY).canvases == ((112, 64), (224, 128))
 
 
 @pytest.mark.parametrize(
@@ -293,10 +293,10 @@ def test_only_needed_predictions_are_planned(fields: dict[str, Any], predictions
 
 def test_a_long_extension_goes_on_in_windows() -> None:
     plan = planned(new_frames=1441)
-    assert (plan.new_frames, len(plan.extensions)) == (1441, 4)
+    assert (plan.new_frames, len(plan.windows)) == (1441, 4)
     assert plan.evaluations == 4 * 63
     tiny = planned(model=TINY)
-    assert len(tiny.extensions) == 4
+    assert len(tiny.windows) == 4
     assert (tiny.new_frames, tiny.billed_frames) == (96, 121), "every model gives the same counts"
 
 
@@ -352,7 +352,7 @@ def test_lengths_rates_and_sizes_are_exact(
     asked = size if isinstance(size, str) else {"width": size[0], "height": size[1]}
     fields: dict[str, Any] = {"num_frames": num_frames, "extend_direction": direction, "video_size": asked}
     fields |= {} if fps is None else {"match_input_fps": False, "fps": fps}
-    clock = source_clock(source, fps)
+    clock = output_rate(source, fps)
     available = frames_on_clock(frames, rate, clock)
     if direction == "backward" and available < 8:
         with pytest.raises(InvalidRequest, match="needs at least 8"):

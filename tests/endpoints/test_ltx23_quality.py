@@ -8,7 +8,7 @@ import pytest
 
 from longtake.endpoints import ltx2, ltx23_quality
 from longtake.errors import InvalidRequest
-from longtake.families.ltx2.options import Modality
+from longtake.families.ltx2.options import GuidanceScales
 from longtake.video import VideoInfo
 from tests.endpoints.conftest import LENGTH, NEW, Make, frames_of, sound_of
 from tests.endpoints.planning import REQUIRED, Effect, check_ranges, plan_of, request_of, schema_of
@@ -69,8 +69,8 @@ def test_the_default_plan() -> None:
     assert (plan.scheduler, plan.steps, plan.gamma, plan.eta, plan.acceleration) == (
         "linear_quadratic", 15, 0, 0, "none",
     )  # fmt: skip
-    assert plan.video == plan.audio == Modality(), "no guidance at all"
-    assert plan.scales == ((960, 544), (1920, 1088)), "always two scales"
+    assert plan.video == plan.audio == GuidanceScales(), "no guidance at all"
+    assert plan.canvases == ((960, 544), (1920, 1088)), "always two scales"
     assert [(one.source, one.scales, one.own) for one in plan.adapters] == [("distill", (1, 1), True)]
     assert plan.evaluations == 15 + 3
     assert (plan.sound, plan.audio_strength, plan.notes) == (True, 1, ())
@@ -113,11 +113,11 @@ EFFECTS = [
         base={"match_input_fps": False},
     ),
     Effect({"frames_per_second": 12}, {}),
-    Effect({"video_strength": 0.5}, {"strength": 0.5}, {"strength": 0.5, "keeps_source": False, "kept_frames": 75}),
+    Effect({"video_strength": 0.5}, {"strength": 0.5}, {"strength": 0.5, "keeps_source": False, "source_frames": 75}),
     Effect({"num_inference_steps": 8}, {"steps": 8}, {"steps": 8, "evaluations": 8 + 3}),
     Effect(
         {"guidance_scale": 3},
-        {"video": Modality(cfg=3), "audio": Modality(cfg=3)},
+        {"video": GuidanceScales(cfg=3), "audio": GuidanceScales(cfg=3)},
         {"predictions": ("prompt", "negative"), "evaluations": 2 * 15 + 3},
     ),
     Effect({"generate_audio": False}, {"sound": False}, {"makes_sound": False}),
@@ -159,7 +159,7 @@ def test_a_context_as_long_as_all_frames_leaves_no_room() -> None:
 
 def test_more_than_a_window_holds_goes_on_in_windows() -> None:
     plan = plan_of(ENDPOINT, {"num_frames": 481, "match_input_fps": False, "frames_per_second": 12})
-    assert len(plan.extensions) > 1
+    assert len(plan.windows) > 1
     assert plan.new_frames == 481 - 25
 
 

@@ -157,7 +157,7 @@ def test_098_default_plan() -> None:
     plan = plan_098()
     assert (plan.width, plan.height, plan.num_frames, plan.rate) == (1280, 704, 121, Fraction(24000, 1001))
     assert plan.keeps_source
-    assert plan.kept_frames == 97
+    assert plan.source_frames == 97
     assert (plan.unit, plan.billed_units) == ("seconds", Fraction(121, 24))
     assert plan.price_usd == Fraction(121, 24) * Fraction("0.02")
     assert [p.canvas for p in plan.passes] == [(1280, 704)]
@@ -186,7 +186,7 @@ def test_098_long_video_goes_in_windows() -> None:
     plan = plan_098(num_frames=1441, video={"max_num_frames": 41, "limit_num_frames": True})
     assert plan.num_frames == 1441
     assert len(plan.windows) > 1
-    assert plan.windows[-1].stop == (plan.take_frames - 1) // 8 + 1
+    assert plan.windows[-1].stop == (plan.sampled_frames - 1) // 8 + 1
 
 
 @pytest.mark.parametrize(("num_frames", "context", "new"), [(121, 57, 64), (105, 49, 56), (9, 1, 8), (104, 49, 55)])
@@ -255,7 +255,7 @@ def test_098_each_field_reaches_the_plan() -> None:
 
 def test_098_guidance_footage_is_not_shown() -> None:
     plan = plan_098(video={"conditioning_type": "canny", "preprocess": True})
-    assert (plan.kept_frames, plan.shown_frames, plan.new_frames, plan.context_frames) == (0, 0, 121, 97)
+    assert (plan.source_frames, plan.shown_frames, plan.new_frames, plan.context_frames) == (0, 0, 121, 97)
     assert (plan.guide, plan.preprocess) == ("canny", True)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from longtake.errors import DownloadFailed, InvalidRequest
-from longtake.families.ltxv import parts
+from longtake.families.ltxv.model import load
 from longtake.models.checks import check
 from longtake.models.download import list_models, plan_pull, pull
 from longtake.models.registry import card
@@ -75,7 +75,7 @@ def test_a_pull_makes_the_model_whole(stand_in: Hub, tmp_path: Path) -> None:
     assert set(problems.values()) == {None}
     (tmp_path / NAME / UPSCALER).unlink()
     assert check(NAME, settings).fits
-    assert parts.load(ltxv_card(NAME), settings).text.encode("a").embeddings.shape == (1, 256, 12)
+    assert load(ltxv_card(NAME), settings).text.encode("a").embeddings.shape == (1, 256, 12)
 
 
 def test_a_pull_from_another_repository(stand_in: Hub, tmp_path: Path) -> None:

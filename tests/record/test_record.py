@@ -44,9 +44,11 @@ def test_a_request_is_carried_out_as_it_was(request_: dict[str, Any], replay: Re
 
 
 def as_recorded(plan: dict[str, Any]) -> dict[str, Any]:
-    """A plan in the recorded form: adapters were spread over `loras`, `camera` and `scales`, and the plans of one
-    family had neither an end image nor a file format."""
-    old = {name: value for name, value in plan.items() if name not in ("adapters", "form", "notes", "unit")}
+    """A plan in the recorded form, in which adapters were spread over `loras`, `camera` and `scales`, the plans of one
+    family had neither an end image nor a file format, and some fields had other names."""
+    old: dict[str, Any] = recorded_names(plan, RECORDED_NAMES[plan["family"]])
+    for name in ("adapters", "form", "notes", "unit"):
+        del old[name]
     del old["billed_units"], old["billed_frames"], old["price_usd"]
     adapters = plan["adapters"]
     old["loras"] = [
@@ -59,11 +61,29 @@ def as_recorded(plan: dict[str, Any]) -> dict[str, Any]:
         distill = next((one["scales"] for one in adapters if one["source"] == "distill"), [0.0, 0.0])
         old["camera"] = None if camera is None else camera["source"].removeprefix("camera_")
         old["camera_scale"] = 1 if camera is None else camera["scales"][0]
-        old["scales"] = [{"canvas": c, "distill": s} for c, s in zip(plan["scales"], distill, strict=False)]
+        del old["canvases"]
+        old["scales"] = [{"canvas": c, "distill": s} for c, s in zip(plan["canvases"], distill, strict=False)]
     else:
         for name in ("end_image", "end_image_strength", "output", "quality", "write_mode", "sync_mode"):
             del old[name]
     return old
+
+
+RECORDED_NAMES = {
+    "ltxv": {"sampled_frames": "sampled_frames"},
+    "ltx2": {"sampled_frames": "sampled_frames", "windows": "extensions"},
+}
+"""The recorded name of each field that was renamed, by family."""
+
+
+def recorded_names(value: Any, names: dict[str, str]) -> Any:
+    """JSON whose keys have their recorded names."""
+    match value:
+        case list():
+            return [recorded_names(one, names) for one in value]
+        case dict():
+            return {names.get(name, name): recorded_names(one, names) for name, one in value.items()}
+    return value
 
 
 def price(request: dict[str, Any], plan: dict[str, Any]) -> Fraction:

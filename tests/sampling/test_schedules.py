@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.sampling.levels import Scheduler
-from longtake.sampling.schedules import SECOND_SCALE, beta, linear_quadratic, ltx2, noise_levels, sigmas
+from longtake.sampling.schedules import SECOND_PASS_LEVELS, beta, linear_quadratic, ltx2, noise_levels, sigmas
 from tests.conftest import load_case
 
 
@@ -33,7 +33,7 @@ def test_eight_steps_are_the_distilled_levels() -> None:
     wanted = [1, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875]
     assert noise_levels(8).tolist() == pytest.approx(wanted)
     assert noise_levels(8, skip_initial=5).tolist() == pytest.approx([0.909375, 0.725, 0.421875])
-    assert linear_quadratic(8)[5:].tolist() == pytest.approx(SECOND_SCALE)
+    assert linear_quadratic(8)[5:].tolist() == pytest.approx(SECOND_PASS_LEVELS)
 
 
 @pytest.mark.parametrize("scheduler", ["ltx2", "linear_quadratic", "beta"])

@@ -11,9 +11,9 @@ from torch import Tensor
 from longtake.errors import Cancelled
 from longtake.families.ltxv.options import LTXVOptions, PassOptions
 from longtake.families.ltxv.plan import make_plan
-from longtake.sampling.noise import Noise, given, seeded
+from longtake.sampling.noise import Noise, seeded
 from longtake.sampling.resume import NO_RESUME, Resume
-from longtake.sampling.windows import Loop, Window, sample_windows
+from longtake.sampling.windows import Loop, WindowRun, sample_windows
 from longtake.video import OnProgress, Progress, VideoInfo, ignore_progress
 from tests.models.cards import ltxv_card
 
@@ -22,8 +22,8 @@ COUNT, STEPS = 3, 4
 
 
 def named(pass_number: int, window: int) -> Noise:
-    """Noise that tells of which pass and window it is."""
-    return given({"init": torch.tensor([float(pass_number), float(window)])})
+    """Noise that holds the numbers of its pass and window."""
+    return lambda name, shape: torch.tensor([float(pass_number), float(window)])
 
 
 def loop(resume: Resume = NO_RESUME, on_progress: OnProgress = ignore_progress) -> Loop:
@@ -36,16 +36,16 @@ class Counting:
     def __init__(self) -> None:
         self.told: list[str] = []
         """What happened, in order."""
-        self.windows: list[Window] = []
+        self.windows: list[WindowRun] = []
 
-    def sample(self, window: Window, state: float) -> Mapping[str, Tensor]:
+    def sample(self, window: WindowRun, state: float) -> Mapping[str, Tensor]:
         self.told.append(f"sample {window.number} from {state:g}")
         self.windows.append(window)
         for step in range(STEPS):
             window.on_step(step, STEPS)
         return {"sum": torch.tensor(state + window.number + 1)}
 
-    def after(self, window: Window, state: float, tensors: Mapping[str, Tensor]) -> Generator[str, None, float]:
+    def after(self, window: WindowRun, state: float, tensors: Mapping[str, Tensor]) -> Generator[str, None, float]:
         self.told.append(f"after {window.number} from {state:g}")
         yield f"first of {window.number}"
         yield f"second of {window.number}"

@@ -75,7 +75,7 @@ def check_sheet(sheet: Path, *, force: bool) -> None:
 def inspect(file: SourceReader, plan: Plan, sheet: Path) -> Joint | None:
     """Measures the joint of the file that this plan made and writes the sheet; None where too few of the source's
     own frames are in it, or too few others, to have a joint."""
-    joint = plan.num_frames - plan.kept_frames if plan.new_first else plan.kept_frames
+    joint = plan.num_frames - plan.source_frames if plan.new_first else plan.source_frames
     total = min(plan.num_frames, _frames_at(file.facts, plan.rate))
     start, stop = max(0, joint - FRAMES_PER_SIDE), min(total, joint + FRAMES_PER_SIDE)
     if min(joint - start, stop - joint) < LEAST_PER_SIDE:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Discriminator, Field, Tag
 
 from longtake.endpoints.fields import IMAGE_FIELD, VIDEO_FIELD, VideoFile
 from longtake.errors import Loc
-from longtake.families.ltx2.options import Direction, LTX2Options, Modality
+from longtake.families.ltx2.options import Direction, GuidanceScales, LTX2Options
 from longtake.media.formats import OutputType, Quality, WriteMode
 from longtake.plans import Plan, PlannedAdapter, Size
 
@@ -159,7 +159,7 @@ class ExtendRequest(Protocol):
 
 
 def shared_options(
-    request: ExtendRequest, *, size: ImageSize | VideoPreset, fps: float, video: Modality, audio: Modality
+    request: ExtendRequest, *, size: ImageSize | VideoPreset, fps: float, video: GuidanceScales, audio: GuidanceScales
 ) -> LTX2Options:
     """Returns the family's options of the shared fields, with this guidance of video and audio."""
     return LTX2Options(

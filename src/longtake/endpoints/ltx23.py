@@ -10,7 +10,7 @@ from longtake.endpoints.endpoint import Endpoint, OutputFields
 from longtake.endpoints.fields import Seed
 from longtake.endpoints.tariff import Tariff, megapixels
 from longtake.families.ltx2 import FAMILY
-from longtake.families.ltx2.options import LTX2Options, Modality
+from longtake.families.ltx2.options import GuidanceScales, LTX2Options
 from longtake.sampling.levels import Acceleration, Scheduler
 from longtake.video import VideoInfo
 
@@ -143,13 +143,13 @@ class Request(BaseModel):
 
 def options(request: Request, source: VideoInfo) -> LTX2Options:
     """Maps the request onto the family's options."""
-    video = Modality(
+    video = GuidanceScales(
         cfg=request.video_cfg_scale,
         stg=request.video_stg_scale,
         modality=request.video_modality_scale,
         rescale=request.video_rescaling_scale,
     )
-    audio = Modality(
+    audio = GuidanceScales(
         cfg=request.audio_cfg_scale,
         stg=request.audio_stg_scale,
         modality=request.audio_modality_scale,

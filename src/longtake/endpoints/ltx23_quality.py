@@ -10,7 +10,7 @@ from longtake.endpoints.endpoint import Endpoint, OutputFields
 from longtake.endpoints.fields import Seed
 from longtake.endpoints.tariff import Tariff, megapixels
 from longtake.families.ltx2 import FAMILY
-from longtake.families.ltx2.options import LTX2Options, Modality
+from longtake.families.ltx2.options import GuidanceScales, LTX2Options
 from longtake.video import VideoInfo
 
 NEGATIVE = (
@@ -51,7 +51,7 @@ class Request(BaseModel):
 
 def options(request: Request, source: VideoInfo) -> LTX2Options:
     """Maps the request onto the family's options: the distill adapter at full strength, and CFG alone."""
-    cfg, fps = Modality(cfg=request.guidance_scale), request.frames_per_second
+    cfg, fps = GuidanceScales(cfg=request.guidance_scale), request.frames_per_second
     return replace(
         ltx2.shared_options(request, size=request.resolution, fps=fps, video=cfg, audio=cfg),
         adapters=ltx2.distill_adapter((1.0, 1.0)),

@@ -13,7 +13,7 @@ from longtake.endpoints.fields import VideoFile
 from longtake.endpoints.tariff import Tariff, new_seconds
 from longtake.families.ltx2 import FAMILY
 from longtake.families.ltx2.options import DEFAULT_CONTEXT, Direction, LTX2Options
-from longtake.plans import frames_on_clock, playable
+from longtake.plans import frames_on_clock, playable_rate
 from longtake.video import VideoInfo
 
 WINDOW_FRAMES = 505
@@ -42,7 +42,7 @@ class Response(BaseModel):
 
 def options(request: Request, source: VideoInfo) -> LTX2Options:
     """Maps the request onto the family's options: the source's size and rate, else the defaults of `ltx-2.3-22b`."""
-    rate = playable(source.rate)
+    rate = playable_rate(source.rate)
     available = frames_on_clock(source.num_frames, source.rate, rate)
     new_frames = round(request.duration * rate)
     context = None if request.context is None else round(request.context * rate)

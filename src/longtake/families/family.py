@@ -1,16 +1,18 @@
-"""A family of models as an object: its options, its plan, and the functions that load it and generate."""
+"""A family of models as an object: its options, its plan, and the functions that load a model and generate."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from longtake.media.sound import Samples
 from longtake.models.registry import ModelCard
-from longtake.plans import Choices, Plan, PlannedAdapter
+from longtake.plans import Plan, PlannedAdapter, PlanOptions
 from longtake.sampling.levels import Acceleration
 from longtake.settings import Settings
 from longtake.video import OnProgress, VideoInfo
@@ -21,24 +23,21 @@ if TYPE_CHECKING:
 
     from longtake.sampling.resume import Resume
 
-Frames = NDArray[np.uint8]
-"""Frames [t, height, width, 3], or one of them, in 0..255."""
-
-Samples = NDArray[np.float32]
-"""Stereo sound [2, n] in -1..1 at SOUND_RATE."""
+RGBFrames = NDArray[np.uint8]
+"""Frames [t, H, W, 3], or one frame [H, W, 3], in 0..255."""
 
 Rows = Sequence[tuple[str, str]]
-"""Lines of name and value, as people read them."""
+"""Lines of name and value for people to read."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Choices):
+class Options(PlanOptions):
     """The options that all families have. An endpoint maps the fields of its request onto a family's options.
 
-    `seed`: None draws one. `num_frames` counts as the endpoint does, in the field `count_field` (None: it has no field
-    for that); `new_frames`, where it is given, takes its place:
-    the whole source is kept and so many frames are added. `own_rate`: the output plays at the source's own rate,
-    whatever else says. `end_image`: the address of a picture to arrive at. `acceleration`: None is the setting's.
+    `seed`: None draws one. `num_frames` is the number of frames as the endpoint counts them, and `count_field` the
+    request's field that holds it (None: no field does). `new_frames`, unless None, replaces `num_frames`: the whole
+    source is shown, and this many frames are added. `own_rate`: the output plays at the source's rate, whatever the
+    other options say. `end_image`: the address of an image to arrive at. `acceleration`: None is the setting's.
     """
 
     seed: int | None = None
@@ -51,8 +50,8 @@ class Options(Choices):
     acceleration: Acceleration | None = None
 
 
-class Parts(Protocol):
-    """The loaded parts of a model that every family has."""
+class LoadedModel(Protocol):
+    """The attributes that the loaded models of all families have."""
 
     @property
     def card(self) -> ModelCard: ...
@@ -63,51 +62,54 @@ class Parts(Protocol):
 
 
 OptionsT = TypeVar("OptionsT", bound=Options)
-CardT = TypeVar("CardT", bound=ModelCard)
 PlanT = TypeVar("PlanT", bound=Plan)
-PartsT = TypeVar("PartsT", bound=Parts)
+CardT = TypeVar("CardT", bound=ModelCard)
+CardT_contra = TypeVar("CardT_contra", bound=ModelCard, contravariant=True)
+ModelT = TypeVar("ModelT", bound=LoadedModel)
 
 
 @dataclass(frozen=True)
 class Context:
-    """The video that is continued.
+    """The end of the source that the new frames continue (backward: its beginning).
 
-    `frames` [n, H, W, 3] at the output's size, the `sound` heard with them (None where there is none to hold on to),
-    and the `end_image` [H, W, 3] to arrive at.
+    `frames` [n, H, W, 3] have the output's size. `sound` [2, n] is heard with them; None leaves the model's sound free.
+    `end_image` [H, W, 3] is the image to arrive at, or None.
     """
 
-    frames: Frames
+    frames: RGBFrames
     sound: Samples | None = None
-    end_image: Frames | None = None
+    end_image: RGBFrames | None = None
 
 
 @dataclass(frozen=True)
-class Piece:
-    """New frames in playing order, `new_frames` of them, and their sound.
+class GeneratedClip:
+    """The `new_frames` frames that one or more windows add, in playing order, and their sound.
 
-    `frames` are chunks [t, 3, H, W] in 0..1 at the output's size; where the context is not shown as it is, the model's
-    rendition of it comes with them, on its side. Else `rendition` [3, H, W] is how the model renders the frame at the
-    joint, and `shown` [H, W, 3] that frame where an earlier piece made it. `sound` [2, n] is that of the
-    `context_frames` before the joint and of the new frames, and some more at the end far from the context.
+    `frames` yields chunks [t, 3, H, W] in 0..1 at the output's size. If the plan shows the model's rendition of the
+    context instead of the source's pixels, the chunks contain that rendition too, on the context's side.
+    `rendition` [3, H, W] is the model's rendition of the context frame at the joint; None if there is no context or if
+    `frames` contain it. `neighbour` [H, W, 3] is the frame on the other side of the joint if an earlier window made it;
+    None if it is the source's. `sound` [2, n] covers the `context_frames` before the joint and the new frames, and up
+    to a fraction of a second more at the end far from the joint; None if the model makes no sound.
     """
 
     frames: "Iterator[Tensor]"
     new_frames: int
     context_frames: int
     rendition: "Tensor | None" = None
-    shown: Frames | None = None
+    neighbour: RGBFrames | None = None
     sound: Samples | None = None
 
 
 @dataclass(frozen=True)
-class Work(Generic[PlanT, PartsT]):
-    """A plan with everything that is needed to carry it out.
+class PlanRun(Generic[PlanT, ModelT]):
+    """One run of a plan: the plan, the loaded model, and what the run reports to and resumes from.
 
-    `set_pass(n)` is called before pass n and gives the adapters the strengths of that pass.
+    `set_pass(n)` is called before pass n (from 0); it gives the adapters their strengths in that pass.
     """
 
     plan: PlanT
-    parts: PartsT
+    model: ModelT
     settings: Settings
     resume: "Resume"
     on_progress: OnProgress
@@ -116,40 +118,72 @@ class Work(Generic[PlanT, PartsT]):
 
 @dataclass(frozen=True)
 class Description:
-    """A plan as people read it: what goes in, what comes out, and how it is made."""
+    """A plan for people to read: what goes in, what comes out, and how it is generated."""
 
     goes_in: Rows = ()
     comes_out: Rows = ()
     how: Rows = ()
 
 
-@dataclass(frozen=True)
-class Family(Generic[OptionsT, CardT, PlanT, PartsT]):
-    """A family of models and its recipe. Importing one brings no torch: `load`, `expand` and `generate` do.
+class Recipe(Protocol[CardT_contra, PlanT, ModelT]):
+    """The functions of a family that need torch; a module that defines them is a recipe."""
 
-    `make_plan(options, source, card, seed)` decides what will be done, or raises InvalidRequest naming the field.
-    `load(card, settings, on_progress)` loads a model's parts. `expand(work, frame)` is the fuller prompt to use, given
-    the frame at the joint, and a sentence where it is still the user's own. `generate(work, prompt, context)` makes
-    the new frames, in playing order; take the frames of a piece before asking for the next.
+    def load(self, card: CardT_contra, settings: Settings, on_progress: OnProgress) -> ModelT:
+        """Loads the model of a card onto the device that the settings choose."""
+        ...
+
+    def expand(self, run: PlanRun[PlanT, ModelT], frame: RGBFrames) -> tuple[str, str | None]:
+        """Returns the prompt to use, given the source's frame [H, W, 3] at the joint, and a note for the user, or None.
+
+        The note says why the prompt is still the user's own although the plan asks for an expanded one.
+        """
+        ...
+
+    def generate(self, run: PlanRun[PlanT, ModelT], prompt: str, context: Context) -> Iterator[GeneratedClip]:
+        """Yields the new frames in playing order. Read all frames of a clip before asking for the next clip."""
+        ...
+
+
+@dataclass(frozen=True)
+class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
+    """A family of models and its recipe.
+
+    `make_plan(options, source, card, seed)` decides everything about a generation, or raises InvalidRequest naming the
+    request's field. `recipe` is the name of the module with the family's `Recipe`. It imports torch, so it is imported
+    at the first call of `load`, `expand` or `generate`.
     """
 
     name: str
     Plan: type[PlanT]
     make_plan: Callable[[OptionsT, VideoInfo, CardT, int], PlanT]
     describe: Callable[[PlanT, VideoInfo], Description]
-    load: Callable[[CardT, Settings, OnProgress], PartsT]
-    expand: Callable[[Work[PlanT, PartsT], Frames], tuple[str, str | None]]
-    generate: Callable[[Work[PlanT, PartsT], str, Context], Iterator[Piece]]
+    recipe: str
+
+    @cached_property
+    def _recipe(self) -> Recipe[CardT, PlanT, ModelT]:
+        return cast("Recipe[CardT, PlanT, ModelT]", import_module(self.recipe))
+
+    def load(self, card: CardT, settings: Settings, on_progress: OnProgress) -> ModelT:
+        """See `Recipe.load`."""
+        return self._recipe.load(card, settings, on_progress)
+
+    def expand(self, run: PlanRun[PlanT, ModelT], frame: RGBFrames) -> tuple[str, str | None]:
+        """See `Recipe.expand`."""
+        return self._recipe.expand(run, frame)
+
+    def generate(self, run: PlanRun[PlanT, ModelT], prompt: str, context: Context) -> Iterator[GeneratedClip]:
+        """See `Recipe.generate`."""
+        return self._recipe.generate(run, prompt, context)
 
     @cached_property
     def _json(self) -> TypeAdapter[PlanT]:
         return TypeAdapter(self.Plan)
 
     def plan_to_json(self, plan: PlanT) -> dict[str, Any]:
-        """The plan as plain JSON values; rates are written as fractions."""
+        """Returns the plan as plain JSON values; rates are written as fractions."""
         document: dict[str, Any] = self._json.dump_python(plan, mode="json")
         return document
 
     def plan_from_json(self, document: dict[str, Any]) -> PlanT:
-        """The plan that `plan_to_json` wrote."""
+        """Returns the plan that `plan_to_json` wrote. Raises pydantic's ValidationError for any other document."""
         return self._json.validate_python(document)

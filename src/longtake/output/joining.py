@@ -7,8 +7,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.families.family import Frames, Piece, Samples
+from longtake.families.family import GeneratedClip, RGBFrames
 from longtake.media.colour_match import match_colour
+from longtake.media.sound import Samples
 from longtake.media.source import SourceReader
 from longtake.output.soundtrack import FADE_SAMPLES, append_sound, prepend_sound, source_track
 from longtake.output.source_frames import backward_context, frames_after_joint, write_source
@@ -47,14 +48,14 @@ class Joiner:
         """Number of samples of `track` that new sound does not change: all but a cross-fade at its end."""
         return max(0, int(self.track.shape[1]) - FADE_SAMPLES)
 
-    def start(self) -> Frames:
+    def start(self) -> RGBFrames:
         """Returns the context [n, H, W, 3], at least one frame. If the source plays first, also writes the source."""
         if self.plan.source_last:
             return backward_context(self.source, self.plan)
         self.writer.write_sound(self.track[:, : self.final_samples])
         return write_source(self.source, self.plan, self.writer.write, self.on_progress)
 
-    def finish(self, pieces: Iterator[Piece], joint: Frames) -> None:
+    def finish(self, pieces: Iterator[GeneratedClip], joint: RGBFrames) -> None:
         """Writes the new pieces and, if the source plays last, the source. `joint` [H, W, 3] is the source's frame next
         to the new ones."""
         if not self.plan.source_last:
@@ -67,7 +68,7 @@ class Joiner:
         for chunk in frames_after_joint(self.source, self.plan, self.on_progress):
             self.writer.write(chunk)
 
-    def _write_after_source(self, pieces: Iterator[Piece], joint: Frames) -> None:
+    def _write_after_source(self, pieces: Iterator[GeneratedClip], joint: RGBFrames) -> None:
         """Writes each piece: its sound up to where the next cross-fade may begin, then its frames."""
         plan, track, written, num_frames = self.plan, self.track, self.final_samples, self.plan.shown_frames
         for piece in pieces:
@@ -78,18 +79,18 @@ class Joiner:
             written = final
             self._write_frames(piece, joint)
 
-    def _write_frames(self, piece: Piece, joint: Frames) -> None:
+    def _write_frames(self, piece: GeneratedClip, joint: RGBFrames) -> None:
         for frames in checked_frames(matched_frames(piece, self.plan, joint), self.checker):
             self.writer.write(frames)
 
 
-def matched_frames(piece: Piece, plan: Plan, joint: Frames) -> Iterator[NDArray[np.float32]]:
+def matched_frames(piece: GeneratedClip, plan: Plan, joint: RGBFrames) -> Iterator[NDArray[np.float32]]:
     """Yields a piece's frames [t, H, W, 3] in 0..1, with the autoencoder's colour cast removed at the joint.
 
     The cast is the difference between the frame shown at the joint and the model's rendition of that frame. The shown
-    frame is `piece.shown`, else the source's frame `joint` [H, W, 3].
+    frame is `piece.neighbour`, else the source's frame `joint` [H, W, 3].
     """
-    shown = (joint if piece.shown is None else piece.shown).astype(np.float32) / np.float32(255)
+    shown = (joint if piece.neighbour is None else piece.neighbour).astype(np.float32) / np.float32(255)
     rendition = None if piece.rendition is None else piece.rendition.permute(1, 2, 0).cpu().numpy()
     done = 0
     for chunk in piece.frames:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from longtake.families.family import Piece
+from longtake.families.family import GeneratedClip
 from longtake.media.formats import SOUND_RATE
 from longtake.media.sound import (
     CROSS_FADE_S,
@@ -53,7 +53,7 @@ def context_sound(source_sound: Samples | None, plan: Plan) -> Samples | None:
     return source_sound[:, :length] if plan.source_last else source_sound[:, max(0, source_sound.shape[1] - length) :]
 
 
-def append_sound(track: Samples, piece: Piece, plan: Plan, num_frames: int) -> Samples:
+def append_sound(track: Samples, piece: GeneratedClip, plan: Plan, num_frames: int) -> Samples:
     """Returns `track` [2, n] followed by a piece's sound, as long as the first `num_frames` of the output."""
     if piece.sound is None:
         return track
@@ -62,7 +62,7 @@ def append_sound(track: Samples, piece: Piece, plan: Plan, num_frames: int) -> S
     return fit_length(longer, num_samples(num_frames, plan.rate))
 
 
-def prepend_sound(track: Samples, pieces: Sequence[Piece], plan: Plan) -> Samples:
+def prepend_sound(track: Samples, pieces: Sequence[GeneratedClip], plan: Plan) -> Samples:
     """Returns the sound of all pieces, in playing order, followed by the source's `track` [2, n]."""
     num_frames = plan.shown_frames
     for piece in reversed(pieces):
@@ -74,7 +74,7 @@ def prepend_sound(track: Samples, pieces: Sequence[Piece], plan: Plan) -> Sample
     return track
 
 
-def _overlap(piece: Piece, plan: Plan, *, at_source: bool) -> int:
+def _overlap(piece: GeneratedClip, plan: Plan, *, at_source: bool) -> int:
     """Number of samples of a piece's sound that repeat the track next to it, for aligning and cross-fading."""
     if at_source and plan.sound_strength < 1:
         return 0

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.families.family import Frames
+from longtake.families.family import RGBFrames
 from longtake.media import sound
 from longtake.media.sound import Samples
 from longtake.media.source import SourceReader
@@ -18,16 +18,18 @@ Pixels = NDArray[np.uint8] | NDArray[np.float32]
 """Frames [t, H, W, 3]: uint8, or floats in 0..1."""
 
 
-def write_source(source: SourceReader, plan: Plan, write: Callable[[Pixels], None], on_progress: OnProgress) -> Frames:
+def write_source(
+    source: SourceReader, plan: Plan, write: Callable[[Pixels], None], on_progress: OnProgress
+) -> RGBFrames:
     """Writes the source's own frames of the output and returns the context: the last frames that were read.
 
     Frames are scaled to the output's size. The context is [context_frames, H, W, 3], at least one frame.
     """
-    context: Frames = np.empty((0, plan.height, plan.width, 3), np.uint8)
+    context: RGBFrames = np.empty((0, plan.height, plan.width, 3), np.uint8)
     done = 0
     for chunk in source.frames(plan.context, plan.size):
         on_progress(Progress("context", done, len(plan.context)))
-        shown = chunk[: max(0, plan.kept_frames - done)]
+        shown = chunk[: max(0, plan.source_frames - done)]
         if len(shown):
             write(shown)
         context = np.concatenate([context, chunk])
@@ -36,15 +38,15 @@ def write_source(source: SourceReader, plan: Plan, write: Callable[[Pixels], Non
     return context
 
 
-def backward_context(source: SourceReader, plan: Plan) -> Frames:
+def backward_context(source: SourceReader, plan: Plan) -> RGBFrames:
     """Returns a backward extension's context, the source's first frames [context_frames, H, W, 3], at least one."""
     stop = plan.context.start + max(plan.context_frames, 1)
     return np.concatenate(list(source.frames(Span(plan.context.start, stop, plan.context.rate), plan.size)))
 
 
-def frames_after_joint(source: SourceReader, plan: Plan, on_progress: OnProgress) -> Iterator[Frames]:
+def frames_after_joint(source: SourceReader, plan: Plan, on_progress: OnProgress) -> Iterator[RGBFrames]:
     """Yields the source's own frames that follow the new ones, in chunks [t, H, W, 3]."""
-    span = Span(plan.context.stop - plan.kept_frames, plan.context.stop, plan.context.rate)
+    span = Span(plan.context.stop - plan.source_frames, plan.context.stop, plan.context.rate)
     done = 0
     for chunk in source.frames(span, plan.size) if len(span) else ():
         on_progress(Progress("footage", done, len(span)))

@@ -1,1 +1,1 @@
-"""The arithmetic of sampling: small pure functions on tensors, one file per concept."""
+"""What the recipes of all families share: the loop over windows, noise, positions, schedules, step cache, VAE."""

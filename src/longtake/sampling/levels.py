@@ -1,22 +1,26 @@
-"""Noise levels and the steps that evaluate the model, as plain numbers: a plan counts with them, without torch."""
+"""Noise levels and evaluated steps as plain numbers, without torch, so that a plan can count model evaluations."""
 
 import struct
 from collections.abc import Mapping
 from typing import Literal
 
 Acceleration = Literal["none", "regular", "high", "full"]
+"""How many steps extrapolate instead of evaluating the model."""
+
 Scheduler = Literal["ltx2", "linear_quadratic", "beta"]
+"""The schedules of LTX-2's noise levels."""
 
 THRESHOLD = 0.025
-"""The noise that the linear half of the schedule removes in all."""
+"""The noise that the linear half of the linear-quadratic schedule removes in all."""
 
 CACHE_INTERVALS: Mapping[Acceleration, int] = {"none": 1, "regular": 2, "high": 3, "full": 4}
+"""Between the second step and the last, every n-th step evaluates the model."""
 
 
 def linear_quadratic(steps: int) -> list[float]:
-    """The linear-quadratic schedule: `steps` + 1 noise levels, numbers of 32 bits, from 1 to 0.
+    """Returns the linear-quadratic schedule: `steps` + 1 noise levels from 1 to 0, rounded to 32-bit floats.
 
-    The first half goes down linearly to 1 - THRESHOLD; then a parabola leaves with the same slope and ends at 0.
+    The first half falls linearly to 1 - THRESHOLD. Then a parabola continues with the same slope and ends at 0.
     With 8 steps these are the distilled models' noise levels. Source: the schedule of Movie Gen (Polyak et al. 2024).
     """
     linear = steps // 2
@@ -29,8 +33,8 @@ def linear_quadratic(steps: int) -> list[float]:
 
 
 def evaluates_model(step: int, steps: int, acceleration: Acceleration) -> bool:
-    """True if step `step` of `steps` evaluates the model; the other steps extrapolate its earlier predictions.
+    """Returns True if step `step` (from 0) of `steps` evaluates the model; the other steps extrapolate.
 
-    The first two steps and the last one do, and between them every second, third or fourth, by the acceleration.
+    The first two steps and the last evaluate it, and between them every n-th step; see CACHE_INTERVALS.
     """
     return step < 2 or (step - 1) % CACHE_INTERVALS[acceleration] == 0 or step == steps - 1

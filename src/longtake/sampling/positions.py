@@ -1,4 +1,4 @@
-"""Positions of tokens in the video, in seconds and pixels, for the rotary embedding."""
+"""The positions of tokens for the rotary embedding, in seconds and pixels."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,18 +9,22 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Grid:
-    """The grid of latents in a video: VAE compression (frames, pixels) and playback rate (frames per second)."""
+    """The grid of a video's latents.
+
+    A latent covers `temporal` frames and `spatial` x `spatial` pixels; `rate` is the playback rate in frames per
+    second. The first latent covers one frame: latent i starts at frame max(temporal * i - (temporal - 1), 0) and ends
+    before frame temporal * i + 1.
+    """
 
     temporal: int
     spatial: int
     rate: Fraction
 
     def coords(self, frames: int, height: int, width: int, start_frame: int = 0) -> Tensor:
-        """[1, 3, frames * height * width] float32: (seconds, y px, x px) of each latent's start corner.
+        """Returns [1, 3, frames * height * width] float32: where each latent starts, in (seconds, y px, x px).
 
-        Time is causal: latent 0 holds one frame, so latent i starts at frame max(temporal * i - (temporal - 1), 0);
-        a clip placed at `start_frame` is moved by it. Tokens in the order frame, row, column.
-        Source: LTX-Video 0.9.5 and later.
+        `frames`, `height` and `width` count latents; tokens are in the order frame, row, column. A clip placed at pixel
+        frame `start_frame` is moved there. Source: LTX-Video 0.9.5 and later.
         """
         first_frames = (torch.arange(frames) * self.temporal - (self.temporal - 1)).clamp(min=0) + start_frame
         seconds = first_frames.float() / float(self.rate)
@@ -28,19 +32,18 @@ class Grid:
         return torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1)[None]
 
     def bounds(self, frames: int, height: int, width: int) -> Tensor:
-        """[1, 3, frames * height * width, 2] float32: (seconds, y px, x px) of each latent's start and end.
-
-        Latent i shows the pixel frames from max(temporal * i - (temporal - 1), 0) to before temporal * i + 1.
-        Source: LTX-2.
-        """
+        """Returns [1, 3, frames * height * width, 2] float32: where each latent starts and ends, in (seconds, y px,
+        x px). Arguments and order are those of `coords`. Source: LTX-2."""
         first = torch.arange(frames) * self.temporal - (self.temporal - 1)
         return self._bounds(torch.stack([first.clamp(min=0), first + self.temporal], -1), height, width)
 
     def keyframe_bounds(self, height: int, width: int, frame: int) -> Tensor:
-        """[1, 3, height * width, 2]: the same of one image's latent, which lasts pixel frame `frame` alone."""
+        """Returns [1, 3, height * width, 2] float32: the bounds of an image's latents, which last only pixel frame
+        `frame`."""
         return self._bounds(torch.tensor([[frame, frame + 1]]), height, width)
 
     def _bounds(self, frames: Tensor, height: int, width: int) -> Tensor:
+        """The bounds of latents that start and end at these pixel frames [f, 2]."""
         seconds = frames.float() / float(self.rate)
         rows, columns = (
             torch.stack([start, start + self.spatial], -1).float()
@@ -53,38 +56,38 @@ class Grid:
 
 
 AUDIO_LATENTS_PER_S = 25
-"""Mel frames come 100 to a second, and four of them make a latent."""
+"""Audio latents per second: there are 100 mel frames per second, and four make a latent."""
 
 
 def audio_latents(num_frames: int, rate: Fraction) -> int:
-    """The number of audio latents that last as long as `num_frames` of video at `rate`."""
+    """Returns the number of audio latents that last as long as `num_frames` of video at `rate` frames per second."""
     return round(num_frames / rate * AUDIO_LATENTS_PER_S)
 
 
 def audio_bounds(count: int) -> Tensor:
-    """[1, 1, count, 2] float32: the seconds at which each audio latent starts and ends.
+    """Returns [1, 1, count, 2] float32: the seconds at which each audio latent starts and ends.
 
-    Latent i holds mel frames from max(4i - 3, 0) to before 4i + 1, of 10 ms each. Source: LTX-2.
+    Latent i covers mel frames from max(4i - 3, 0) to before 4i + 1, of 10 ms each. Source: LTX-2.
     """
     first = torch.arange(count) * 4 - 3
     return torch.stack([first.clamp(min=0), first + 4], -1)[None, None].float() / 100
 
 
 def audio_before(count: int, seconds: Fraction) -> Tensor:
-    """A mask [count] of the audio latents that end by that time."""
+    """Returns a bool mask [count]: True for the audio latents that end at or before `seconds`."""
     return torch.tensor([Fraction(4 * i + 1, 100) <= seconds for i in range(count)])
 
 
 def audio_from(count: int, seconds: Fraction) -> Tensor:
-    """A mask [count] of the audio latents that start at that time or later."""
+    """Returns a bool mask [count]: True for the audio latents that start at or after `seconds`."""
     return torch.tensor([Fraction(max(4 * i - 3, 0), 100) >= seconds for i in range(count)])
 
 
 def to_tokens(latent: Tensor) -> Tensor:
-    """[B, C, F, H, W] -> [B, F * H * W, C]."""
+    """Returns latents [B, C, F, H, W] as tokens [B, F * H * W, C]."""
     return latent.flatten(2).transpose(1, 2)
 
 
 def to_latent(tokens: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """[B, F * H * W, C] -> `shape` = [B, C, F, H, W]."""
+    """Returns tokens [B, F * H * W, C] as latents of `shape` = [B, C, F, H, W]."""
     return tokens.transpose(1, 2).reshape(shape)

@@ -1,4 +1,4 @@
-"""Noise levels: from pure noise (1) down, one per step."""
+"""Schedules of noise levels: one level for each step, falling from pure noise (1) to clean (0)."""
 
 import math
 
@@ -11,14 +11,16 @@ from longtake.sampling.levels import Scheduler
 
 
 def linear_quadratic(steps: int) -> Tensor:
-    """The linear-quadratic schedule: [steps + 1] float32, from 1 to 0. See `levels.linear_quadratic`."""
+    """Returns the linear-quadratic schedule: [steps + 1] float32, from 1 to 0. See `levels.linear_quadratic`."""
     return torch.tensor(levels.linear_quadratic(steps))
 
 
 def noise_levels(steps: int, skip_initial: int = 0, skip_final: int = 0) -> Tensor:
-    """The levels a 0.9.x pass evaluates at: `linear_quadratic` without its 0 and without the skipped ends.
+    """Returns the noise levels at which a 0.9.x pass evaluates the model: [steps - skip_initial - skip_final] float32,
+    falling.
 
-    [steps - skip_initial - skip_final] float32, falling; the step from the last level goes to 0.
+    These are the linear-quadratic levels without the final 0 and without the skipped first and last ones. The step from
+    the last level goes to 0.
     """
     return linear_quadratic(steps)[skip_initial : steps - skip_final]
 
@@ -28,10 +30,11 @@ LAST_LEVEL = 0.1
 
 
 def ltx2(steps: int, tokens: int = 4096) -> Tensor:
-    """The LTX-2 schedule: [steps + 1] float32, from 1 to 0.
+    """Returns the LTX-2 schedule: [steps + 1] float32, from 1 to 0.
 
-    Equal steps, shifted towards noise by e^mu / (e^mu + 1/s - 1), then stretched so that the last level before 0 is
-    LAST_LEVEL. mu is on the line through (1024 tokens, 0.95) and (4096, 2.05). Source: LTX-2; the shift: Esser 2024.
+    Equal steps are shifted towards noise, s -> e^mu / (e^mu + 1/s - 1), and stretched so that the last level before 0
+    is LAST_LEVEL. mu is linear in the number of video `tokens`: 0.95 at 1024, 2.05 at 4096. LTX-2 always uses 4096.
+    Source: LTX-2; the shift: Esser et al. 2024.
     """
     shift = math.exp(0.95 + (2.05 - 0.95) * (tokens - 1024) / (4096 - 1024))
     shifted = _shifted(torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1], shift)
@@ -39,15 +42,20 @@ def ltx2(steps: int, tokens: int = 4096) -> Tensor:
 
 
 BETA_SHAPE = 0.6
+"""Both shape parameters of the beta schedule's distribution."""
+
 BETA_SHIFT = math.exp(2.37)
+"""The shift towards noise of the beta schedule's levels."""
+
 BETA_LEVELS = 10_000
+"""The number of noise levels that the beta schedule picks from."""
 
 
 def beta(steps: int) -> Tensor:
-    """The beta schedule: at most [steps + 1] float32, from near 1 to 0.
+    """Returns the beta schedule: at most [steps + 1] float32, from near 1 to 0.
 
-    Quantiles of Beta(0.6, 0.6), denser at both ends, pick from 10 000 shifted levels; one picked twice counts once.
-    Source: Lee et al. 2024 (beta sampling), with the shift of LTX-2.
+    Quantiles of Beta(0.6, 0.6), denser at both ends, pick from 10 000 shifted levels. A level picked twice counts once,
+    so there may be fewer steps. Source: Lee et al. 2024 (beta sampling), with the shift of LTX-2.
     """
     quantiles = beta_distribution.ppf([1 - step / steps for step in range(steps)], BETA_SHAPE, BETA_SHAPE)
     picked = dict.fromkeys(round((BETA_LEVELS - 1) * float(quantile)) for quantile in quantiles)
@@ -56,12 +64,12 @@ def beta(steps: int) -> Tensor:
 
 
 def sigmas(scheduler: Scheduler, steps: int) -> Tensor:
-    """The noise levels of an LTX-2 pass: float32, from 1 (beta: near it) to 0."""
+    """Returns the noise levels of an LTX-2 pass: [steps + 1] float32 (beta: at most), from 1 (beta: near 1) to 0."""
     return {"ltx2": ltx2, "linear_quadratic": linear_quadratic, "beta": beta}[scheduler](steps)
 
 
-SECOND_SCALE = (0.909375, 0.725, 0.421875, 0.0)
-"""The noise levels of LTX-2's second scale: the last of the distilled models' eight steps."""
+SECOND_PASS_LEVELS = (0.909375, 0.725, 0.421875, 0.0)
+"""The noise levels of LTX-2's second pass: the last four of the distilled models' eight-step schedule."""
 
 
 def _shifted(levels: Tensor, shift: float) -> Tensor:

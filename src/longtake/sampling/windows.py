@@ -1,4 +1,4 @@
-"""The loop over the windows of a plan: each window is sampled, saved, and handed on before the next one begins."""
+"""The loop over the windows of a plan: each window is sampled, saved and made a clip before the next one begins."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,18 +14,25 @@ from longtake.sampling.resume import Resume
 from longtake.video import OnProgress, Progress
 
 OnStep = Callable[[int, int], None]
-"""Called before step i of n; it stops the sampling by raising."""
+"""Called before step i (from 0) of n; it stops the sampling by raising."""
 
 Tensors = Mapping[str, Tensor]
-"""The tensors of a sampled window, by the names under which they are saved."""
+"""The tensors of a sampled window, under the names that they are saved by."""
 
 StateT = TypeVar("StateT")
 OutT = TypeVar("OutT")
 
 
+def ignore_step(step: int, steps: int) -> None:
+    """An OnStep that does nothing."""
+
+
 @dataclass(frozen=True)
-class Window:
-    """One window while it is sampled: its `number` of `count`, the noise of each pass, and whom to tell of steps."""
+class WindowRun:
+    """One window while it is sampled: its `number` (from 0) of `count`, the noise of each pass, and the step callback.
+
+    `noise(n)` is the noise of pass n (from 0).
+    """
 
     number: int
     count: int
@@ -39,9 +46,10 @@ class Window:
 
 @dataclass(frozen=True)
 class Loop:
-    """The loop over the windows of one plan.
+    """The loop over the `count` windows of one plan.
 
-    `noise(pass, window)` is the noise to use. Finished windows are saved in `resume`, and read back on `device`.
+    `noise(pass, window)` is the noise of a pass over a window, both from 0. Sampled windows are saved in `resume` and
+    read back onto `device`.
     """
 
     count: int
@@ -52,41 +60,37 @@ class Loop:
 
     @classmethod
     def of(cls, plan: Plan, resume: Resume, on_progress: OnProgress, device: torch.device) -> "Loop":
-        """The loop of a plan, with noise by its seed."""
-        noise = partial(_noise, plan.seed, device)
+        """Returns the loop of a plan, with the noise of its seed."""
+
+        def noise(pass_number: int, window: int) -> Noise:
+            return seeded(plan.seed, pass_number, window, device)
+
         return cls(plan.num_windows, noise, resume, on_progress, device)
 
+    def window(self, number: int) -> WindowRun:
+        """Returns window `number` (from 0), with its own noise and a step callback that reports its progress."""
 
-def _noise(seed: int, device: torch.device, pass_number: int, window: int) -> Noise:
-    return seeded(seed, pass_number, window, device)
+        def noise(pass_number: int) -> Noise:
+            return self.noise(pass_number, number)
+
+        def on_step(step: int, steps: int) -> None:
+            self.on_progress(Progress("sampling", step, steps, number + 1, self.count))
+
+        return WindowRun(number, self.count, noise, on_step)
 
 
 def sample_windows(
     loop: Loop,
     state: StateT,
-    sample: Callable[[Window, StateT], Tensors],
-    after: Callable[[Window, StateT, Tensors], Generator[OutT, None, StateT]],
+    sample: Callable[[WindowRun, StateT], Tensors],
+    after: Callable[[WindowRun, StateT, Tensors], Generator[OutT, None, StateT]],
 ) -> Iterator[OutT]:
-    """Samples the windows in turn and yields what `after` makes of each.
+    """Samples the windows in turn and yields what `after` yields for each.
 
-    `sample(window, state)` samples a window that is not saved yet. `after(window, state, tensors)` yields what comes of
-    its tensors and returns the state that the next window starts from.
+    `sample(window, state)` samples a window that is not saved yet. `after(window, state, tensors)` yields the results
+    of its tensors and returns the state that the next window starts from; `state` is that of the first window.
     """
     for number in range(loop.count):
-        window = _window(loop, number)
-
-        def make(window: Window = window, state: StateT = state) -> Tensors:
-            return sample(window, state)
-
-        tensors = loop.resume.tensors(f"window-{number:03d}", make, loop.device)
+        window = loop.window(number)
+        tensors = loop.resume.tensors(f"window-{number:03d}", partial(sample, window, state), loop.device)
         state = yield from after(window, state, tensors)
-
-
-def _window(loop: Loop, number: int) -> Window:
-    def noise(pass_number: int) -> Noise:
-        return loop.noise(pass_number, number)
-
-    def on_step(step: int, steps: int) -> None:
-        loop.on_progress(Progress("sampling", step, steps, number + 1, loop.count))
-
-    return Window(number, loop.count, noise, on_step)

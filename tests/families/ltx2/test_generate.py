@@ -16,13 +16,13 @@ from torch import Tensor
 from longtake.endpoints import ltx23
 from longtake.endpoints.validation import parse
 from longtake.errors import Cancelled
-from longtake.families.family import Context, Piece, Work
+from longtake.families.family import Context, GeneratedClip, PlanRun
 from longtake.families.ltx2.generate import generate
-from longtake.families.ltx2.parts import LTX2Parts
+from longtake.families.ltx2.model import LTX2Model
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.media.sound import Samples, num_samples
 from longtake.models.loras import LoraCache, applied, load_adapters
-from longtake.models.registry import adapters, card
+from longtake.models.registry import adapters
 from longtake.sampling.resume import NO_RESUME, Resume
 from longtake.settings import settings
 from longtake.video import OnProgress, Progress, VideoInfo, ignore_progress
@@ -30,6 +30,7 @@ from recipes.tiny.render import render
 from recipes.tiny.world import Scene, sample
 from recipes.tiny.world import prompt as words_of
 from recipes.tiny_av.sound import listen, sound
+from tests.models.cards import ltx2_card
 
 RATE = Fraction(24)
 CONTEXT, NEW = 17, 16
@@ -90,10 +91,10 @@ def planned(footage: Footage, new: int = NEW, **fields: Any) -> LTX2Plan:
     request = parse(ltx23.Request, given | PLAIN | fields)
     source = VideoInfo("mp4", "h264", 64, 64, RATE, CONTEXT)
     options = replace(ltx23.ENDPOINT.options(request, source), new_frames=new)
-    plan = ltx23.ENDPOINT.plan(options, source, card("ltx2-tiny"), request.seed or 1, {})
+    plan = ltx23.ENDPOINT.plan(options, source, ltx2_card("ltx2-tiny"), request.seed or 1, {})
     assert isinstance(plan, LTX2Plan)
     canvases = tuple((64 * 2**i, 64 * 2**i) for i in range(plan.num_passes))
-    return replace(plan, width=64, height=64, scales=canvases)
+    return replace(plan, width=64, height=64, canvases=canvases)
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,11 @@ class Made:
 
     frames: Tensor
     sound: Samples | None
-    pieces: list[Piece]
+    pieces: list[GeneratedClip]
 
 
 def made(
-    models: LTX2Parts,
+    models: LTX2Model,
     plan: LTX2Plan,
     footage: Footage,
     *,
@@ -123,10 +124,10 @@ def made(
     context = Context(frames if plan.context_frames else frames[:0], heard, image)
     loaded = load_adapters(plan.adapters, models.card, settings(), LoraCache(10**9))
     chunks: list[Tensor] = []
-    pieces: list[Piece] = []
+    pieces: list[GeneratedClip] = []
     with applied(models.transformer, loaded) as set_pass:
-        work = Work(plan, models, settings(), resume, on_progress, set_pass)
-        for piece in generate(work, plan.prompt, context):
+        run = PlanRun(plan, models, settings(), resume, on_progress, set_pass)
+        for piece in generate(run, plan.prompt, context):
             pieces.append(piece)
             chunks += piece.frames
     return Made(torch.cat(chunks), pieces[0].sound, pieces)
@@ -146,7 +147,7 @@ def new_sound(made: Made) -> Tensor:
     return torch.from_numpy(made.sound)[:, num_samples(CONTEXT, RATE) : num_samples(CONTEXT + NEW, RATE)]
 
 
-def test_picture_and_sound_go_on(sounding: LTX2Parts, footage: Footage) -> None:
+def test_picture_and_sound_go_on(sounding: LTX2Model, footage: Footage) -> None:
     """New frames are nearer to what the world shows next than the last given frame is; the tone glides on with them."""
     got = made(sounding, planned(footage), footage)
     wanted = truth(footage)
@@ -161,7 +162,7 @@ def test_picture_and_sound_go_on(sounding: LTX2Parts, footage: Footage) -> None:
     assert abs(float(heard.level.nanmedian() - told.level.nanmedian())) < 4
 
 
-def test_backward_leads_into_the_first_frame(sounding: LTX2Parts, footage: Footage) -> None:
+def test_backward_leads_into_the_first_frame(sounding: LTX2Model, footage: Footage) -> None:
     got = made(sounding, planned(footage, extend_direction="backward", num_context_frames=16), footage)
     wanted = truth(footage)[:NEW]
     assert got.frames.shape == (NEW, 3, 64, 64)
@@ -170,7 +171,7 @@ def test_backward_leads_into_the_first_frame(sounding: LTX2Parts, footage: Foota
     assert error(got.frames[-1], wanted[-1]) < error(got.frames[0], wanted[-1])
 
 
-def test_the_end_image_is_reached(sounding: LTX2Parts, footage: Footage) -> None:
+def test_the_end_image_is_reached(sounding: LTX2Model, footage: Footage) -> None:
     image = np.ascontiguousarray(footage.frames[0][:, ::-1])
     wanted = torch.from_numpy(image.copy()).permute(2, 0, 1) / 255
     plan = planned(footage, end_image_url="data:,x")
@@ -181,7 +182,7 @@ def test_the_end_image_is_reached(sounding: LTX2Parts, footage: Footage) -> None
     assert error(first, wanted) < 0.5 * error(truth(footage)[0], wanted)
 
 
-def test_strength_keeps_and_forgets(sounding: LTX2Parts, footage: Footage) -> None:
+def test_strength_keeps_and_forgets(sounding: LTX2Model, footage: Footage) -> None:
     """At 1 the context's sound comes back as it was; at 0 the model knows nothing of it."""
     plan = planned(footage)
     length = num_samples(CONTEXT, RATE)
@@ -218,7 +219,7 @@ def shift(frames: Tensor) -> float:
     return min(found, key=lambda by: found[by])
 
 
-def test_camera_adapters_move_the_camera(sounding: LTX2Parts) -> None:
+def test_camera_adapters_move_the_camera(sounding: LTX2Model) -> None:
     still = filmed(STILL)
     here = adapters(sounding.card, settings())
     if not {"camera_dolly_in", "camera_dolly_left"} <= here.keys():
@@ -255,7 +256,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.fixture(scope="module")
-def remembered(sounding: LTX2Parts, footage: Footage) -> Callable[[dict[str, Any]], Made]:
+def remembered(sounding: LTX2Model, footage: Footage) -> Callable[[dict[str, Any]], Made]:
     """What a request makes, each once."""
     known: dict[str, Made] = {}
 
@@ -299,25 +300,25 @@ def test_guidance_of_one_modality_reaches_the_other_only_through_it(
     assert by_sound < by_picture
 
 
-def test_without_sound_none_is_made(sounding: LTX2Parts, footage: Footage) -> None:
+def test_without_sound_none_is_made(sounding: LTX2Model, footage: Footage) -> None:
     assert made(sounding, planned(footage, generate_audio=False), footage).sound is None
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-def test_windows_go_on_from_what_was_made(sounding: LTX2Parts, footage: Footage, direction: str) -> None:
+def test_windows_go_on_from_what_was_made(sounding: LTX2Model, footage: Footage, direction: str) -> None:
     """Beyond one window the next begins where the last ended: there the picture moves as it does elsewhere."""
     plan = planned(footage, 60, extend_direction=direction)
-    assert len(plan.extensions) > 1
+    assert len(plan.windows) > 1
     got = made(sounding, plan, footage)
     assert len(got.frames) == 60
     steps = (got.frames[1:] - got.frames[:-1]).abs().mean((1, 2, 3))
-    sizes = [extension.new_frames for extension in plan.extensions]
+    sizes = [extension.new_frames for extension in plan.windows]
     joints = np.cumsum(sizes if direction == "forward" else sizes[::-1])[:-1] - 1
     for joint in joints.tolist():
         assert steps[joint] < 4 * steps.median()
 
 
-def test_same_plan_same_bits(sounding: LTX2Parts, footage: Footage) -> None:
+def test_same_plan_same_bits(sounding: LTX2Model, footage: Footage) -> None:
     plan = planned(footage, 40, use_restart_sampling=True)
     one, other = (made(sounding, plan, footage) for _ in range(2))
     assert torch.equal(one.frames, other.frames)
@@ -328,7 +329,7 @@ def test_same_plan_same_bits(sounding: LTX2Parts, footage: Footage) -> None:
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_a_stopped_request_goes_on_to_the_same_bits(
-    sounding: LTX2Parts, footage: Footage, tmp_path: Path, direction: str
+    sounding: LTX2Model, footage: Footage, tmp_path: Path, direction: str
 ) -> None:
     plan = planned(footage, 40, extend_direction=direction)
     whole = made(sounding, plan, footage)
@@ -347,7 +348,7 @@ def test_a_stopped_request_goes_on_to_the_same_bits(
     assert np.array_equal(whole.sound, again.sound)
 
 
-def test_it_stops_at_the_next_step(sounding: LTX2Parts, footage: Footage) -> None:
+def test_it_stops_at_the_next_step(sounding: LTX2Model, footage: Footage) -> None:
     seen: list[Progress] = []
 
     def stop(progress: Progress) -> None:
@@ -360,7 +361,7 @@ def test_it_stops_at_the_next_step(sounding: LTX2Parts, footage: Footage) -> Non
     assert [progress.step for progress in seen if progress.stage == "sampling"] == [0, 1, 2]
 
 
-def test_evaluations_are_those_the_plan_says(sounding: LTX2Parts, footage: Footage) -> None:
+def test_evaluations_are_those_the_plan_says(sounding: LTX2Model, footage: Footage) -> None:
     scales: dict[str, Any] = {"video_cfg_scale": 3, "video_stg_scale": 1, "audio_modality_scale": 3}
     for fields in ({}, scales, scales | {"use_multiscale": True}, scales | {"acceleration": "high"}):
         plan = planned(footage, **fields)
@@ -379,17 +380,17 @@ def test_evaluations_are_those_the_plan_says(sounding: LTX2Parts, footage: Foota
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-def test_without_a_context_the_new_part_is_a_cut(sounding: LTX2Parts, footage: Footage, direction: str) -> None:
+def test_without_a_context_the_new_part_is_a_cut(sounding: LTX2Model, footage: Footage, direction: str) -> None:
     """It knows nothing of the source; a later window goes on from the one before it, as always."""
     plan = planned(footage, 60, num_context_frames=0, extend_direction=direction)
-    assert [extension.context_frames for extension in plan.extensions][:2] == [0, 17 if direction == "forward" else 16]
+    assert [extension.context_frames for extension in plan.windows][:2] == [0, 17 if direction == "forward" else 16]
     got = made(sounding, plan, footage)
     other = made(sounding, plan, replace(filmed(STILL), scene=footage.scene))
     assert len(got.frames) == 60
     assert torch.equal(got.frames, other.frames)
     at_the_joint, *later = got.pieces if direction == "forward" else reversed(got.pieces)
-    assert (at_the_joint.rendition, at_the_joint.shown) == (None, None)
-    assert all(piece.rendition is not None and piece.shown is not None for piece in later)
+    assert (at_the_joint.rendition, at_the_joint.neighbour) == (None, None)
+    assert all(piece.rendition is not None and piece.neighbour is not None for piece in later)
     steps = (got.frames[1:] - got.frames[:-1]).abs().mean((1, 2, 3))
     joints = np.cumsum([piece.new_frames for piece in got.pieces])[:-1] - 1
     for joint in joints.tolist():

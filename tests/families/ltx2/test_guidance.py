@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.families.ltx2.guidance import UNGUIDED, Guide, guided
-from longtake.families.ltx2.options import Modality
+from longtake.families.ltx2.options import GuidanceScales
 from longtake.models.audiovisual import EncodedPrompt
 
 OFF = UNGUIDED
@@ -14,12 +14,12 @@ WORDS = EncodedPrompt(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3))
 C, U, S, I = torch.randn(4, 1, 6, 3).unbind()  # noqa: E741
 
 
-def guide(video: Modality, audio: Modality = OFF, negative: EncodedPrompt | None = WORDS) -> Guide:
-    return Guide(WORDS, negative, {"video": video, "audio": audio}, (1,))
+def guide(video: GuidanceScales, audio: GuidanceScales = OFF, negative: EncodedPrompt | None = WORDS) -> Guide:
+    return Guide(None, WORDS, negative, {"video": video, "audio": audio}, (1,))
 
 
-def modality(cfg: float = 1, stg: float = 0, modality: float = 1, rescale: float = 0) -> Modality:
-    return Modality(cfg=cfg, stg=stg, modality=modality, rescale=rescale)
+def modality(cfg: float = 1, stg: float = 0, modality: float = 1, rescale: float = 0) -> GuidanceScales:
+    return GuidanceScales(cfg=cfg, stg=stg, modality=modality, rescale=rescale)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def modality(cfg: float = 1, stg: float = 0, modality: float = 1, rescale: float
         (modality(3, 1, 3, 0.85), ["conditional", "negative", "disturbed", "isolated"]),
     ],
 )
-def test_only_needed_predictions_are_made(scales: Modality, names: list[str]) -> None:
+def test_only_needed_predictions_are_made(scales: GuidanceScales, names: list[str]) -> None:
     assert list(guide(scales).predictions(["video", "audio"])) == names
     assert list(guide(OFF, scales).predictions(["video", "audio"])) == names
 

@@ -1,6 +1,7 @@
 """The LTX-2 recipe against the original implementation, tensor by tensor."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -9,33 +10,33 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.families.ltx2.generate import Setup, sample_window
-from longtake.families.ltx2.guidance import Guide, guided, predict
-from longtake.families.ltx2.options import Modality
-from longtake.families.ltx2.sampler import Sampler, sample
-from longtake.families.ltx2.tracks import Held, Keyframe, Track, audio_track, video_track
+from longtake.families.ltx2.conditioning import WindowConditioning
+from longtake.families.ltx2.guidance import UNGUIDED, Guide, guided, predict
+from longtake.families.ltx2.options import GuidanceScales
+from longtake.families.ltx2.sampler import PassSetup, Sampler, Setup, sample_window, trajectory
+from longtake.families.ltx2.tracks import Keyframe, PlacedLatents, Track, audio_track, video_track
 from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, Stream, Tokens, attach, velocities
 from longtake.models.loras import LoadedAdapter, applied, read
-from longtake.sampling.noise import given
 from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_from, to_latent
-from longtake.sampling.schedules import SECOND_SCALE
+from longtake.sampling.schedules import SECOND_PASS_LEVELS
 from longtake.sampling.vae import Statistics, upsample
 from tests.conftest import Case, load_case
+from tests.sampling.recorded import recorded_noise
 
 STREAMS: tuple[Stream, ...] = ("video", "audio")
 
 
-def modality(scales: Mapping[str, float]) -> Modality:
-    return Modality(cfg=scales["cfg"], stg=scales["stg"], modality=scales["mod"], rescale=scales["resc"])
+def scales_of(scales: Mapping[str, float]) -> GuidanceScales:
+    return GuidanceScales(cfg=scales["cfg"], stg=scales["stg"], modality=scales["mod"], rescale=scales["resc"])
 
 
-def words(case: Case, name: str) -> EncodedPrompt:
+def prompt(case: Case, name: str) -> EncodedPrompt:
     return EncodedPrompt(case.given[f"{name}.video"], case.given[f"{name}.audio"])
 
 
-def guide(case: Case) -> Guide:
-    scales = {stream: modality(case.params[f"{stream}_guidance"]) for stream in STREAMS}
-    return Guide(words(case, "prompt"), words(case, "negative"), scales, case.params["stg_blocks"])
+def guide(case: Case, net: Any) -> Guide:
+    scales = {stream: scales_of(case.params[f"{stream}_guidance"]) for stream in STREAMS}
+    return Guide(net, prompt(case, "prompt"), prompt(case, "negative"), scales, case.params["stg_blocks"])
 
 
 def transformer(case: Case) -> Any:
@@ -59,7 +60,7 @@ def forward_tracks(case: Case, context: Tensor, keyframe: Tensor | None, audio: 
     shape = (1, context.shape[1], (params["frames"] - 1) // 8 + 1, *context.shape[3:])
     image = None if keyframe is None else Keyframe(keyframe, params["frames"] - 1, params["end_strength"])
     tracks: dict[Stream, Track] = {
-        "video": video_track(grid, shape, [Held(context, 0, params["video_strength"])], image)
+        "video": video_track(grid, shape, [PlacedLatents(context, 0, params["video_strength"])], image)
     }
     if audio:
         known = audio_tokens(case.given["audio.context.latent"])
@@ -76,9 +77,9 @@ def backward_tracks(case: Case) -> dict[Stream, Track]:
     window = known["video.window.latent"]
     new = params["frames"] - params["context_frames"]
     first = (new - 1) // 8 + 1
-    held = [Held(window[:, :, first:], first, params["video_strength"])]
+    held = [PlacedLatents(window[:, :, first:], first, params["video_strength"])]
     if "video.first_image.latent" in known:
-        held.append(Held(known["video.first_image.latent"], 0, params["first_image_strength"]))
+        held.append(PlacedLatents(known["video.first_image.latent"], 0, params["first_image_strength"]))
     audio = audio_tokens(known["audio.window.latent"])
     kept = audio_from(audio.shape[1], new / grid.rate)
     return {
@@ -110,17 +111,15 @@ def test_extension(oracle: Path, name: str, at_once: int) -> None:
         wanted = case.expected[f"{stream}.clean"]
         assert torch.equal(track.clean[track.mask.expand_as(wanted) < 1], wanted[track.mask.expand_as(wanted) < 1])
     net = transformer(case)
-    positioned, followed = PositionedTracks.of(net, tracks), guide(case)
-    states: list[Tokens] = []
-    made = sample(
-        tracks,
-        sampler(case),
-        lambda tokens, step, sigma: predict(net, tracks, positioned, followed, tokens, sigma),
-        given(case.given, "noise."),
-        on_state=states.append,
-    )
+    positioned, guided_net = PositionedTracks.of(net, tracks), replace(guide(case, net), at_once=at_once)
+
+    def predict_clean(tokens: Tokens, step: int, sigma: float) -> dict[Stream, Tensor]:
+        return predict(guided_net, tracks, positioned, tokens, sigma)
+
+    noise = recorded_noise(case.given, "noise.")
+    *states, made = trajectory(tracks, sampler(case), predict_clean, noise)
     for stream, track in tracks.items():
-        for step, state in enumerate(states[:-1], 1):
+        for step, state in enumerate(states, 1):
             case.check(f"{stream}.state.{step:03d}", state[stream])
         case.check(f"{stream}.tokens", made[stream])
         wanted = case.expected[f"{stream}.latent"]
@@ -137,7 +136,7 @@ def test_guidance(oracle: Path) -> None:
         for stream in STREAMS:
             cond, *others = (case.given[f"{stream}.{name}"] for name in ("cond", "uncond", "stg", "modality"))
             negative, disturbed, isolated = others
-            made = guided(cond, negative, disturbed, isolated, modality(combination[stream]))
+            made = guided(cond, negative, disturbed, isolated, scales_of(combination[stream]))
             case.check(f"{combination['key']}.{stream}", made)
 
 
@@ -160,7 +159,7 @@ def test_one_evaluation_makes_every_prediction(oracle: Path) -> None:
         for stream in STREAMS
     }
     tokens = {stream: track.clean for stream, track in tracks.items()}
-    predictions = [Prediction(words(case, "prompt"), *how) for how in RUNS.values()]
+    predictions = [Prediction(prompt(case, "prompt"), *how) for how in RUNS.values()]
     made = velocities(
         net, PositionedTracks.of(net, tracks), tokens, params["sigma_video"], predictions, params["stg_blocks"]
     )
@@ -200,27 +199,20 @@ def test_two_scales(oracle: Path, name: str) -> None:
         for scale in scales
     ]
     case.check("stage1.audio.denoise_mask", tracks[0]["audio"].mask)
-    assert torch.equal(known["sigmas.stage2"], torch.tensor(SECOND_SCALE))
+    assert torch.equal(known["sigmas.stage2"], torch.tensor(SECOND_PASS_LEVELS))
     shapes = [tuple(case.expected[f"stage{scale}.{end}"].shape) for scale, end in zip(scales, ENDS, strict=True)]
     adapters: list[LoadedAdapter] = []
     if "lora_file" in params:
         adapters.append((read(case.root / name / params["lora_file"]), tuple(params["lora_strengths"])))
+    refining = replace(guide(case, net), negative=None, scales=dict.fromkeys(STREAMS, UNGUIDED))
+    passes = (
+        PassSetup(guide(case, net), Sampler(known["sigmas.stage1"])),
+        PassSetup(refining, Sampler(known["sigmas.stage2"])),
+    )
+    conditioning = WindowConditioning([track["video"] for track in tracks], shapes, tracks[0]["audio"])
     with applied(net, adapters) as set_pass:
-        setup = Setup(
-            transformer=net,
-            upsampler=case.model("ltx2_upsampler"),
-            statistics=statistics(case),
-            guide=guide(case),
-            sampler=Sampler(known["sigmas.stage1"]),
-            set_pass=set_pass,
-        )
-        sampled = sample_window(
-            setup,
-            [track["video"] for track in tracks],
-            shapes,
-            tracks[0]["audio"],
-            lambda scale: given(known, f"noise.stage{scale + 1}."),
-        )
+        setup = Setup(passes, case.model("ltx2_upsampler"), statistics(case), set_pass)
+        sampled = sample_window(setup, conditioning, lambda number: recorded_noise(known, f"noise.stage{number + 1}."))
     case.check("stage2.noised.video.latent", sampled.video)
     wanted = case.expected["stage1.audio.latent"]
     assert sampled.audio is not None

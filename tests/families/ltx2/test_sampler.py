@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.families.ltx2.sampler import Sampler, renoised, sample, stepped
+from longtake.families.ltx2.sampler import Sampler, renoised, stepped, trajectory
 from longtake.families.ltx2.tracks import Track
 from longtake.models.audiovisual import Stream, Tokens
-from longtake.sampling.noise import Noise, given, seeded
+from longtake.sampling.noise import Noise, seeded
 from longtake.sampling.schedules import sigmas
+from tests.sampling.recorded import recorded_noise
 
 SETTINGS: list[dict[str, float]] = [{}, {"gamma": 2}, {"eta": 0.25}, {"gamma": 2, "eta": 0.25}]
 """Of a sampler, beside its noise levels."""
@@ -24,7 +25,7 @@ def track(mask: float = 1.0) -> Track:
 def test_every_sampler_ends_at_the_last_prediction(settings: Mapping[str, float]) -> None:
     target: dict[Stream, Tensor] = {"video": torch.randn(1, 4, 2)}
     sampler = Sampler(sigmas("beta", 12), **settings)
-    made = sample({"video": track()}, sampler, lambda tokens, step, sigma: target, seeded(1))
+    *_, made = trajectory({"video": track()}, sampler, lambda tokens, step, sigma: target, seeded(1))
     assert torch.equal(made["video"], target["video"])
 
 
@@ -38,7 +39,8 @@ def test_the_model_is_always_evaluated_at_the_level_it_is_told(settings: Mapping
         seen.append((sigma, float(tokens["video"].std())))
         return {"video": torch.zeros_like(tokens["video"])}
 
-    sample({"video": free}, Sampler(sigmas("ltx2", 10), **settings), predict, seeded(2))
+    list(trajectory({"video": free}, Sampler(sigmas("ltx2", 10), **settings), predict, seeded(2)))
+    assert len(seen) == 10
     for sigma, spread in seen:
         assert spread == pytest.approx(sigma, rel=0.04)
 
@@ -54,38 +56,30 @@ def test_ancestral_steps_draw_noise_and_others_do_not() -> None:
 
     both: dict[Stream, Track] = {"video": track(), "audio": track()}
     levels = torch.tensor([1, 0.5, 0])
-    sample(both, Sampler(levels), zero, listening(seeded(3)))
+    list(trajectory(both, Sampler(levels), zero, listening(seeded(3))))
     assert asked == ["video.init", "audio.init"]
-    sample(both, Sampler(levels, eta=0.5), zero, listening(seeded(3)))
+    list(trajectory(both, Sampler(levels, eta=0.5), zero, listening(seeded(3))))
     assert asked[2:] == ["video.init", "audio.init", "video.step.000", "audio.step.000"]
 
 
-def test_gradient_estimation_goes_on_where_velocity_was_going() -> None:
-    noise = {"video.init": torch.ones(1, 4, 2)}
-    told = iter((torch.zeros(1, 4, 2), torch.full((1, 4, 2), 0.25), torch.zeros(1, 4, 2)))
-    states: list[float] = []
-    sample(
+def test_gradient_estimation_continues_the_change_of_velocity() -> None:
+    predictions = iter((torch.zeros(1, 4, 2), torch.full((1, 4, 2), 0.25), torch.zeros(1, 4, 2)))
+    states = trajectory(
         {"video": track()},
         Sampler(torch.tensor([1.0, 0.5, 0.25, 0.0]), gamma=2),
-        lambda tokens, step, sigma: {"video": next(told)},
-        given(noise),
-        on_state=lambda tokens: states.append(float(tokens["video"][0, 0, 0])),
+        lambda tokens, step, sigma: {"video": next(predictions)},
+        recorded_noise({"video.init": torch.ones(1, 4, 2)}),
     )
-    # Velocities 1, then (0.5 - 0.25) / 0.5 = 0.5, which is followed as 2 (0.5 - 1) + 1 = 0.
-    assert states == pytest.approx([0.5, 0.5, 0.0])
+    # The velocities are 1, then (0.5 - 0.25) / 0.5 = 0.5, which is followed as 2 (0.5 - 1) + 1 = 0.
+    assert [float(state["video"][0, 0, 0]) for state in states] == pytest.approx([0.5, 0.5, 0.0])
 
 
-def test_held_tokens_stay_through_ancestral_noise() -> None:
+def test_held_tokens_do_not_change_under_ancestral_noise() -> None:
     held = track(mask=0.0)
-    states: list[Tensor] = []
-    sample(
-        {"video": held},
-        Sampler(torch.tensor([1, 0.6, 0.3, 0]), eta=0.5),
-        lambda tokens, step, sigma: {"video": held.clean},
-        seeded(4),
-        on_state=lambda tokens: states.append(tokens["video"]),
-    )
-    assert all(torch.equal(state, held.clean) for state in states)
+    sampler = Sampler(torch.tensor([1, 0.6, 0.3, 0]), eta=0.5)
+    states = list(trajectory({"video": held}, sampler, lambda tokens, step, sigma: {"video": held.clean}, seeded(4)))
+    assert len(states) == 3
+    assert all(torch.equal(state["video"], held.clean) for state in states)
 
 
 def test_renoise_without_share_is_plain_euler() -> None:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.families.ltx2.tracks import Held, Keyframe, Track, audio_track, drawn, video_track
+from longtake.families.ltx2.tracks import Keyframe, PlacedLatents, Track, audio_track, draw_noise, video_track
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid, to_latent
 
@@ -17,7 +17,7 @@ SHAPE = (1, 4, 5, 2, 3)
 
 def test_held_latents_are_in_place_and_the_rest_is_free() -> None:
     context, image = torch.randn(1, 4, 2, 2, 3), torch.randn(1, 4, 1, 2, 3)
-    track = video_track(GRID, SHAPE, [Held(context, 3, 0.75), Held(image, 0, 1.0)])
+    track = video_track(GRID, SHAPE, [PlacedLatents(context, 3, 0.75), PlacedLatents(image, 0, 1.0)])
     clean, mask = to_latent(track.clean, SHAPE), to_latent(track.mask, (1, 1, *SHAPE[2:]))
     assert torch.equal(clean[:, :, 3:], context)
     assert torch.equal(clean[:, :, :1], image)
@@ -28,7 +28,7 @@ def test_held_latents_are_in_place_and_the_rest_is_free() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="latents 4 to 6 do not fit into a window of 5"):
-        video_track(GRID, SHAPE, [Held(torch.zeros(1, 4, 2, 2, 3), 4, 1)])
+        video_track(GRID, SHAPE, [PlacedLatents(torch.zeros(1, 4, 2, 2, 3), 4, 1)])
 
 
 def test_a_keyframe_stands_beside_the_video_at_its_time() -> None:
@@ -43,7 +43,7 @@ def test_a_keyframe_stands_beside_the_video_at_its_time() -> None:
 
 def test_a_track_starts_as_noise_where_it_is_free_and_as_given_where_it_is_held() -> None:
     context = torch.randn(1, 4, 2, 2, 3)
-    track = video_track(GRID, SHAPE, [Held(context, 0, 1.0)])
+    track = video_track(GRID, SHAPE, [PlacedLatents(context, 0, 1.0)])
     noise = torch.randn_like(track.clean)
     start = track.start(noise)
     assert torch.equal(start[:, 12:], noise[:, 12:])
@@ -67,8 +67,8 @@ def test_audio_is_held_where_it_is_known() -> None:
     assert not Track(clean, torch.zeros(1, 6, 1), track.bounds).is_free
 
 
-def test_noise_is_drawn_for_the_picture_first() -> None:
+def test_noise_is_draw_noise_for_the_picture_first() -> None:
     video = video_track(GRID, SHAPE, [])
     audio = audio_track(torch.zeros(1, 6, 8), torch.zeros(6, dtype=torch.bool), 0, torch.zeros(1, 1, 6, 2))
-    both = drawn({"video": video, "audio": audio}, seeded(7), "init")
-    assert torch.equal(both["video"], drawn({"video": video}, seeded(7), "init")["video"])
+    both = draw_noise({"video": video, "audio": audio}, seeded(7), "init")
+    assert torch.equal(both["video"], draw_noise({"video": video}, seeded(7), "init")["video"])

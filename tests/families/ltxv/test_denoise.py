@@ -8,15 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from longtake.errors import Cancelled
-from longtake.families.ltxv.conditioning import Item, place
+from longtake.families.ltxv.conditioning import ConditioningItem, place
 from longtake.families.ltxv.guidance import Guide
 from longtake.families.ltxv.profiles import NONE
-from longtake.families.ltxv.sampler import PassSetup, denoise
+from longtake.families.ltxv.sampler import PassSetup, trajectory
 from longtake.models.t5 import EncodedPrompt
 from longtake.sampling.levels import Acceleration, evaluates_model
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid
 from longtake.sampling.schedules import noise_levels
+from longtake.sampling.windows import OnStep, ignore_step
 
 SHAPE = (1, 4, 4, 2, 2)
 TEXT = EncodedPrompt(torch.zeros(1, 1, 1), torch.ones(1, 1))
@@ -41,17 +42,18 @@ def run(
     *,
     conditioning_noise: float = 0.15,
     acceleration: Acceleration = "none",
-    **listeners: Any,
-) -> Tensor:
+    on_step: OnStep = ignore_step,
+) -> list[Tensor]:
+    """The tokens after every step."""
     noise, grid = seeded(1), Grid(8, 32, Fraction(24))
     guide = Guide(model, TEXT, None, NONE)
     setup = PassSetup(guide, noise_levels(8), grid, (64, 64), acceleration, conditioning_noise)
-    return denoise(setup, place([Item(CLIP, 0, strength)], SHAPE, grid, noise), noise, **listeners)
+    return list(trajectory(setup, place([ConditioningItem(CLIP, 0, strength)], SHAPE, grid, noise), noise, on_step))
 
 
 def test_free_tokens_arrive_and_hard_ones_stay() -> None:
     model = Known()
-    tokens = run(1.0, model, conditioning_noise=0.0)
+    *_, tokens = run(1.0, model, conditioning_noise=0.0)
     assert torch.allclose(tokens[:, 8:], torch.zeros(1, 8, 4), atol=1e-5)
     assert torch.equal(tokens[:, :8], torch.ones(1, 8, 4))
     assert all(not time[0, :8].any() for time in model.times), "given tokens have time 0"
@@ -59,17 +61,15 @@ def test_free_tokens_arrive_and_hard_ones_stay() -> None:
 
 
 def test_hard_tokens_are_disturbed_by_the_levels_square() -> None:
-    states: list[Tensor] = []
-    run(1.0, Known(), conditioning_noise=0.15, on_state=states.append)
+    states = run(1.0, Known(), conditioning_noise=0.15)
     spread = [(state[:, :8] - 1).std().item() for state in states]
     wanted = [0.15 * level**2 for level in noise_levels(8).tolist()]
     assert spread == pytest.approx(wanted, rel=0.5)
 
 
 def test_soft_tokens_wait_for_their_own_level() -> None:
-    states: list[Tensor] = []
     model = Known()
-    run(0.5, model, on_state=states.append)
+    states = run(0.5, model)
     waiting = sum(level > 0.5 for level in noise_levels(8).tolist())
     assert all(torch.equal(state[:, :8], states[0][:, :8]) for state in states[:waiting])
     assert not torch.equal(states[waiting][:, :8], states[0][:, :8])
@@ -91,7 +91,7 @@ def test_cancelling_stops_before_the_next_evaluation() -> None:
 @pytest.mark.parametrize("acceleration", ["regular", "high", "full"])
 def test_acceleration_leaves_evaluations_out_where_the_velocity_keeps_its_course(acceleration: Acceleration) -> None:
     exact, model = Known(), Known()
-    wanted = run(1.0, exact, conditioning_noise=0.0)
-    got = run(1.0, model, conditioning_noise=0.0, acceleration=acceleration)
+    *_, wanted = run(1.0, exact, conditioning_noise=0.0)
+    *_, got = run(1.0, model, conditioning_noise=0.0, acceleration=acceleration)
     assert torch.allclose(got, wanted, atol=1e-4)
     assert len(model.times) == sum(evaluates_model(step, 8, acceleration) for step in range(8)) < len(exact.times)

@@ -16,11 +16,10 @@ from torch import Tensor
 from longtake.endpoints import Endpoint, ltxv097, ltxv098
 from longtake.endpoints.validation import parse
 from longtake.errors import Cancelled
-from longtake.families.family import Context, Work
+from longtake.families.family import Context, PlanRun
 from longtake.families.ltxv.generate import generate
-from longtake.families.ltxv.parts import LTXVParts
+from longtake.families.ltxv.model import LTXVModel
 from longtake.families.ltxv.plan import LTXVPlan
-from longtake.models.registry import card
 from longtake.sampling.resume import NO_RESUME, Resume
 from longtake.sampling.schedules import noise_levels
 from longtake.settings import settings
@@ -28,6 +27,7 @@ from longtake.video import OnProgress, Progress, VideoInfo, ignore_progress
 from recipes.tiny.render import render
 from recipes.tiny.world import prompt as words_of
 from recipes.tiny.world import sample
+from tests.models.cards import ltxv_card
 
 SCENE = next(
     scene
@@ -51,14 +51,14 @@ def planned(endpoint: Endpoint[Any, Any] = ltxv098.ENDPOINT, **fields: Any) -> L
     video = {"video_url": "x"} | fields.pop("video", {})
     request = parse(endpoint.Request, {"prompt": PROMPT, **fields, "video": video})
     source = VideoInfo("mp4", "h264", 64, 64, Fraction(24), CONTEXT)
-    plan = endpoint.plan(endpoint.options(request, source), source, card("ltxv-tiny"), 1, {})
+    plan = endpoint.plan(endpoint.options(request, source), source, ltxv_card("ltxv-tiny"), 1, {})
     assert isinstance(plan, LTXVPlan)
     canvases = tuple(replace(p, canvas=(64 * 2**i, 64 * 2**i)) for i, p in enumerate(plan.passes))
     return replace(plan, width=64, height=64, passes=canvases)
 
 
 def made(
-    models: LTXVParts,
+    models: LTXVModel,
     plan: LTXVPlan,
     footage: NDArray[np.uint8],
     *,
@@ -66,14 +66,14 @@ def made(
     on_progress: OnProgress = ignore_progress,
 ) -> Tensor:
     """All frames of an extension, after the rendition of the last context frame where the source is shown."""
-    work = Work(plan, models, settings(), resume, on_progress)
-    [piece] = generate(work, plan.prompt, Context(footage[:CONTEXT]))
+    run = PlanRun(plan, models, settings(), resume, on_progress)
+    [piece] = generate(run, plan.prompt, Context(footage[:CONTEXT]))
     assert (piece.rendition is not None) == plan.keeps_source
     assert (piece.new_frames, piece.context_frames) == (plan.new_frames, plan.context_frames)
     return torch.cat([*([] if piece.rendition is None else [piece.rendition[None]]), *piece.frames])
 
 
-def test_frames_are_as_many_and_as_large_as_planned(embedded: LTXVParts, footage: NDArray[np.uint8]) -> None:
+def test_frames_are_as_many_and_as_large_as_planned(embedded: LTXVModel, footage: NDArray[np.uint8]) -> None:
     plan = planned(num_frames=41)
     frames = made(embedded, plan, footage)
     assert frames.shape == (plan.new_frames + 1, 3, 64, 64)
@@ -81,7 +81,7 @@ def test_frames_are_as_many_and_as_large_as_planned(embedded: LTXVParts, footage
     assert frames.max() <= 1
 
 
-def test_the_video_goes_on(embedded: LTXVParts, footage: NDArray[np.uint8]) -> None:
+def test_the_video_goes_on(embedded: LTXVModel, footage: NDArray[np.uint8]) -> None:
     """New frames are nearer to what the world shows next than the last given frame is."""
     frames = made(embedded, planned(num_frames=33, constant_rate_factor=0), footage)[1:]
     truth = torch.from_numpy(footage[CONTEXT:33]).permute(0, 3, 1, 2) / 255
@@ -90,7 +90,7 @@ def test_the_video_goes_on(embedded: LTXVParts, footage: NDArray[np.uint8]) -> N
 
 
 def test_same_plan_same_bits_and_a_stopped_request_goes_on_to_them(
-    embedded: LTXVParts, footage: NDArray[np.uint8], tmp_path: Path
+    embedded: LTXVModel, footage: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     plan = planned(num_frames=121)
     total = len(plan.windows)
@@ -141,7 +141,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_each_parameter_changes_what_is_made(embedded: LTXVParts, footage: NDArray[np.uint8], name: str) -> None:
+def test_each_parameter_changes_what_is_made(embedded: LTXVModel, footage: NDArray[np.uint8], name: str) -> None:
     if "pass" in name and "first" not in name and embedded.upsampler is None:
         pytest.skip("the embedded model has no upsampler yet")
     one, other = (made(embedded, planned(**{"num_frames": 41} | fields), footage) for fields in CHANGES[name])
@@ -149,17 +149,17 @@ def test_each_parameter_changes_what_is_made(embedded: LTXVParts, footage: NDArr
     assert (one[-count:] - other[-count:]).abs().max() > VISIBLE
 
 
-def test_097_parameters_change_what_is_made(embedded: LTXVParts, footage: NDArray[np.uint8]) -> None:
+def test_097_parameters_change_what_is_made(embedded: LTXVModel, footage: NDArray[np.uint8]) -> None:
     def frames(**fields: Any) -> Tensor:
         plan = planned(ltxv097.ENDPOINT, num_inference_steps=fields.pop("num_inference_steps", 6), **fields)
-        return made(embedded, replace(plan, new_frames=24, take_frames=41, windows=plan.windows[:1]), footage)
+        return made(embedded, replace(plan, new_frames=24, sampled_frames=41, windows=plan.windows[:1]), footage)
 
     plain = frames()
     for change in ({"negative_prompt": "a red circle"}, {"num_inference_steps": 3}):
         assert (frames(**change) - plain).abs().max() > VISIBLE
 
 
-def test_less_strength_keeps_less_of_the_footage(embedded: LTXVParts, footage: NDArray[np.uint8]) -> None:
+def test_less_strength_keeps_less_of_the_footage(embedded: LTXVModel, footage: NDArray[np.uint8]) -> None:
     truth = torch.from_numpy(footage[:CONTEXT]).permute(0, 3, 1, 2) / 255
 
     def distance(strength: float) -> float:
@@ -169,7 +169,7 @@ def test_less_strength_keeps_less_of_the_footage(embedded: LTXVParts, footage: N
     assert distance(0.99) < distance(0.5) < distance(0.0)
 
 
-def test_adain_holds_the_first_windows_colours(embedded: LTXVParts, footage: NDArray[np.uint8]) -> None:
+def test_adain_holds_the_first_windows_colours(embedded: LTXVModel, footage: NDArray[np.uint8]) -> None:
     def drift(factor: float) -> float:
         frames = made(embedded, planned(num_frames=161, temporal_adain_factor=factor), footage)
         return float((frames[-24:].mean((0, 2, 3)) - frames[:24].mean((0, 2, 3))).abs().mean())
@@ -177,7 +177,7 @@ def test_adain_holds_the_first_windows_colours(embedded: LTXVParts, footage: NDA
     assert drift(1.0) < drift(0.0)
 
 
-def test_tone_mapping_lowers_contrast(embedded: LTXVParts, footage: NDArray[np.uint8]) -> None:
+def test_tone_mapping_lowers_contrast(embedded: LTXVModel, footage: NDArray[np.uint8]) -> None:
     plain, mapped = (
         made(embedded, planned(num_frames=41, tone_map_compression_ratio=ratio), footage) for ratio in (0.0, 1.0)
     )
@@ -185,7 +185,7 @@ def test_tone_mapping_lowers_contrast(embedded: LTXVParts, footage: NDArray[np.u
 
 
 @pytest.mark.parametrize("stage", ["context", "sampling", "frames"])
-def test_cancelling_stops_at_every_stage(embedded: LTXVParts, footage: NDArray[np.uint8], stage: str) -> None:
+def test_cancelling_stops_at_every_stage(embedded: LTXVModel, footage: NDArray[np.uint8], stage: str) -> None:
     seen: list[str] = []
 
     def on_progress(progress: Progress) -> None:
@@ -198,7 +198,7 @@ def test_cancelling_stops_at_every_stage(embedded: LTXVParts, footage: NDArray[n
     assert seen.count(stage) == 1
 
 
-def test_progress_counts_every_step_of_every_window(embedded: LTXVParts, footage: NDArray[np.uint8]) -> None:
+def test_progress_counts_every_step_of_every_window(embedded: LTXVModel, footage: NDArray[np.uint8]) -> None:
     heard: list[Progress] = []
     plan = planned(num_frames=73)
     made(embedded, plan, footage, on_progress=heard.append)
@@ -207,7 +207,7 @@ def test_progress_counts_every_step_of_every_window(embedded: LTXVParts, footage
     assert {p.windows for p in heard if p.stage == "sampling"} == {len(plan.windows)}
 
 
-def test_evaluations_are_those_the_plan_needs(embedded: LTXVParts, footage: NDArray[np.uint8]) -> None:
+def test_evaluations_are_those_the_plan_needs(embedded: LTXVModel, footage: NDArray[np.uint8]) -> None:
     counts: list[int] = []
 
     def counted(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -221,7 +221,7 @@ def test_evaluations_are_those_the_plan_needs(embedded: LTXVParts, footage: NDAr
     try:
         embedded.transformer.forward = counted(own)
         plan = planned(ltxv097.ENDPOINT, num_inference_steps=10)
-        made(embedded, replace(plan, windows=plan.windows[:1], new_frames=24, take_frames=41), footage)
+        made(embedded, replace(plan, windows=plan.windows[:1], new_frames=24, sampled_frames=41), footage)
     finally:
         embedded.transformer.forward = own
     guidance = plan.passes[0].guidance

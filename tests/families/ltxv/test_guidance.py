@@ -7,7 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from longtake.families.ltxv.guidance import Guide, ValueAttention, guided_velocity, project, value_attention
+from longtake.families.ltxv.guidance import (
+    Guide,
+    ValueAttention,
+    guided_velocity,
+    project,
+    value_attention,
+)
 from longtake.families.ltxv.profiles import DEV, Guidance
 from longtake.models.t5 import EncodedPrompt
 from tests.conftest import load_case

@@ -8,24 +8,24 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from longtake.families.ltxv.colour import adain, tone_map
-from longtake.families.ltxv.conditioning import Item, place
+from longtake.families.ltxv.conditioning import ConditioningItem, place
+from longtake.families.ltxv.frame_counts import Window, plan_windows
 from longtake.families.ltxv.fuse import fuse
 from longtake.families.ltxv.guidance import Guide, value_attention, velocity
-from longtake.families.ltxv.plan import Window, windows
 from longtake.families.ltxv.profiles import Guidance
-from longtake.families.ltxv.sampler import PassSetup, Setup, sample, sample_video
+from longtake.families.ltxv.sampler import PassSetup, Setup, sample, sample_video, trajectory
 from longtake.models.t5 import EncodedPrompt
-from longtake.sampling.noise import Noise, given
+from longtake.sampling.noise import Noise
 from longtake.sampling.positions import Grid
 from longtake.sampling.resume import NO_RESUME
 from longtake.sampling.schedules import noise_levels
-from longtake.sampling.vae import Statistics, decode, roughen, upsample
+from longtake.sampling.vae import Statistics, decode, noised_for_decoder, upsample
 from longtake.sampling.windows import Loop
 from longtake.video import ignore_progress
 from tests.conftest import Case, load_case
+from tests.sampling.recorded import recorded_noise
 
 
 def guidance_of(params: dict[str, Any]) -> Guidance:
@@ -81,22 +81,23 @@ def loop(count: int, noise: Callable[[int, int], Noise]) -> Loop:
 def test_one_scale(oracle: Path, name: str) -> None:
     case = load_case(oracle, f"ltxv_extend_single_{name}")
     params, step = case.params, case.params["pass"]
-    items = [Item(case.given["context.latent"], 0, params["strength"])]
+    items = [ConditioningItem(case.given["context.latent"], 0, params["strength"])]
     if "keyframe.latent" in case.given:
-        items.append(Item(case.given["keyframe.latent"], params["keyframe_frame_index"], params["keyframe_strength"]))
+        items.append(
+            ConditioningItem(case.given["keyframe.latent"], params["keyframe_frame_index"], params["keyframe_strength"])
+        )
     if "suffix.latent" in case.given:
-        items.append(Item(case.given["suffix.latent"], params["suffix_start"], params["suffix_strength"]))
+        items.append(ConditioningItem(case.given["suffix.latent"], params["suffix_start"], params["suffix_strength"]))
     setup = pass_setup(case, step, params["width"], params["height"])
     case.check("timesteps", setup.levels)
     setup = replace(setup, levels=case.expected["timesteps"])
     shape = (1, 6, (params["frames"] - 1) // 8 + 1, params["height"] // 32, params["width"] // 32)
-    noise = given(case.given, "noise.")
-    case.check("conditioning_mask", place(items, shape, setup.grid, noise).mask)
-    states: list[Tensor] = []
-    latent = sample(setup, shape, items, noise, on_state=states.append)
-    for number, state in enumerate(states):
+    noise = recorded_noise(case.given, "noise.")
+    sequence = place(items, shape, setup.grid, noise)
+    case.check("conditioning_mask", sequence.mask)
+    for number, state in enumerate(trajectory(setup, sequence, noise)):
         case.check(f"state.{number:03d}", state)
-    case.check("latent", latent)
+    case.check("latent", sample(setup, shape, items, noise))
 
 
 @pytest.mark.parametrize("name", ["ltxv_extend_two_scale", "ltxv_extend_two_scale_dev"])
@@ -120,8 +121,10 @@ def test_two_scales(oracle: Path, name: str) -> None:
         statistics=statistics(case),
         set_pass=begun.append,
     )
-    context = [[Item(case.given[f"context.pass{n}.latent"], 0, params["strength"])] for n in (1, 2)]
-    (video,) = sample_video(setup, context, loop(1, lambda number, _: given(case.given, f"noise.pass{number + 1}.")))
+    context = [[ConditioningItem(case.given[f"context.pass{n}.latent"], 0, params["strength"])] for n in (1, 2)]
+    (video,) = sample_video(
+        setup, context, loop(1, lambda number, _: recorded_noise(case.given, f"noise.pass{number + 1}."))
+    )
     assert begun == [0, 1], "the adapters' strengths are set before each pass"
     first, second = video.latents
     case.check("pass1.latent", first)
@@ -135,7 +138,7 @@ def test_two_scales(oracle: Path, name: str) -> None:
 def test_long_video(oracle: Path) -> None:
     case = load_case(oracle, "ltxv_long")
     params = case.params
-    plan = windows(params["total_latent_frames"], params["tile_latents"], params["overlap_latents"])
+    plan = plan_windows(params["total_latent_frames"], params["tile_latents"], params["overlap_latents"])
     assert [{"start": w.start, "end": w.stop} for w in plan] == params["plan"]
     setup = Setup(
         (pass_setup(case, params["pass"], params["width"], params["height"]),),
@@ -146,10 +149,10 @@ def test_long_video(oracle: Path) -> None:
         upsampler=None,
         statistics=Statistics(torch.zeros(1, 6, 1, 1, 1), torch.ones(1, 6, 1, 1, 1)),
     )
-    context = [[Item(case.given["context.latent"], 0, params["context_strength"])]]
+    context = [[ConditioningItem(case.given["context.latent"], 0, params["context_strength"])]]
 
     def noise(_: int, window: int) -> Noise:
-        return given(case.given, f"noise.chunk{window}.")
+        return recorded_noise(case.given, f"noise.chunk{window}.")
 
     videos = list(sample_video(setup, context, loop(len(plan), noise)))
     for number, video in enumerate(videos):
@@ -160,7 +163,7 @@ def test_long_video(oracle: Path) -> None:
 def test_window_plans_and_fusing(oracle: Path) -> None:
     case = load_case(oracle, "ltxv_long_chunks")
     for plan in case.params["plans"]:
-        got = windows(plan["total"], plan["tile"], plan["overlap"])
+        got = plan_windows(plan["total"], plan["tile"], plan["overlap"])
         assert [[w.start, w.stop] for w in got] == plan["plan"]
     for fusing in case.params["fuse"]:
         key = fusing["key"]
@@ -202,7 +205,7 @@ def test_vae(oracle: Path) -> None:
     norm = Statistics.of(vae)
     pixels = case.given["pixels"]
     case.check("encoded", norm.normalise(vae.encode(pixels).latent_dist.mode()))
-    noised = roughen(case.given["latent"], case.given["noise"], case.params["decode_noise_scale"])
+    noised = noised_for_decoder(case.given["latent"], case.given["noise"], case.params["decode_noise_scale"])
     case.check("noised", noised)
     mapped = tone_map(noised, case.params["tone_map_compression_ratio"])
     case.check("tone_mapped", mapped)

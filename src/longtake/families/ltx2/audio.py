@@ -1,9 +1,9 @@
-"""Between sound and the audio model's tokens.
+"""Encodes sound as tokens of the audio model, and decodes tokens to sound.
 
-Where in time things are: log-mel frame i is centred on i * 0.01 s; audio latent i stands for the frames
-[max(4i - 3, 0), 4i + 1), that is for [max(4i - 3, 0), 4i + 1) * 0.01 s (the first latent is one frame: encoder and
-decoder are causal); the vocoder turns frame i into the samples of [i, i + 1) * 0.01 s. So sample k of a decoded sound
-is heard k / 48000 s after the window's beginning, as sample k of an encoded one was, and T latents make 4T - 3 frames.
+Positions in time: log-mel frame i is centred on i * 0.01 s. Audio latent i covers the frames [max(4i - 3, 0), 4i + 1),
+of 0.01 s each: encoder and decoder are causal, so the first latent is one frame, and T latents are 4T - 3 frames. The
+vocoder turns frame i into the samples of [i, i + 1) * 0.01 s. So sample k of a sound is k / 48000 s after the window's
+start, both when it is encoded and when it is decoded.
 """
 
 from typing import Any
@@ -21,13 +21,14 @@ from longtake.media.formats import SOUND_RATE
 def encode_sound(
     audio_vae: Any, samples: NDArray[np.float32], sound_rate: int, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Stereo samples [2, n] in -1..1 as normalised audio tokens [1, T, C] float32 on `device`, C = (channel, bin).
+    """Returns stereo samples [2, n] in -1..1 at `sound_rate` Hz as normalised audio tokens [1, T, C] float32 on
+    `device`, where C runs over (channel, bin).
 
-    T = 1 + floor(n / 640) at 16 kHz, 25 per second: the latents whose last frame is centred within the sound. The
-    posterior's mode is used, so that the same sound always gives the same tokens.
+    T = 1 + floor(m / 640) for m samples at 16 kHz, 25 per second: the latents whose last frame is centred within the
+    sound. The posterior's mode is used, so that the same sound always gives the same tokens.
     """
-    heard = resample(torch.from_numpy(np.ascontiguousarray(samples)).to(device).float(), sound_rate, MODEL_RATE)
-    mel = log_mel(heard, audio_vae.config.mel_bins)[None]
+    resampled = resample(torch.from_numpy(np.ascontiguousarray(samples)).to(device).float(), sound_rate, MODEL_RATE)
+    mel = log_mel(resampled, audio_vae.config.mel_bins)[None]
     latent = audio_vae.encode(mel.to(audio_vae.dtype)).latent_dist.mode()
     mean, std = _statistics(audio_vae, latent.device)
     tokens: Tensor = (latent.float().transpose(1, 2).flatten(2) - mean) / std
@@ -35,18 +36,18 @@ def encode_sound(
 
 
 def decode_sound(audio_vae: Any, vocoder: Any, tokens: Tensor, length: int | None = None) -> NDArray[np.float32]:
-    """Normalised audio tokens [1, T, C] as stereo samples [2, n] float32 at SOUND_RATE.
+    """Returns normalised audio tokens [1, T, C] as stereo samples [2, n] float32 in about -1..1 at SOUND_RATE.
 
-    n = (4T - 3) * 480, or `length`: what is over is cut off, and where the tokens end before it, as the last of a
-    window may by 50 ms, the last spectrum is held.
+    n is (4T - 3) * 480, or `length` unless None: a longer sound is cut, and a shorter one, as at a window's end by up
+    to 50 ms, repeats its last spectrum.
     """
     mean, std = _statistics(audio_vae, tokens.device)
     latent = (tokens.float() * std + mean).unflatten(2, (audio_vae.config.latent_channels, -1)).transpose(1, 2)
-    # Not in pieces: a vocoder that adds up phase hears everything before, and 20 s need less than 1 GB.
+    # The vocoder runs over the whole sound: it accumulates phase from the start, and 20 s need less than 1 GB.
     mel = audio_vae.decode(latent.to(audio_vae.dtype)).sample.float()
     frames = mel.shape[2] if length is None else -(-length * 100 // SOUND_RATE)
     mel = functional.pad(mel, (0, 0, 0, max(0, frames - mel.shape[2])), mode="replicate")
-    # The vocoder sums thousands of waves: in half precision their rounding is heard as noise.
+    # The vocoder sums thousands of waves: in half precision their rounding errors are audible as noise.
     wave = vocoder.float()(mel)[0]
     wave = resample(wave, vocoder.config.output_sampling_rate, SOUND_RATE)[:, :length]
     sound: NDArray[np.float32] = wave.cpu().numpy()
@@ -54,5 +55,5 @@ def decode_sound(audio_vae: Any, vocoder: Any, tokens: Tensor, length: int | Non
 
 
 def _statistics(audio_vae: Any, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of tokens [C]."""
+    """The mean and standard deviation of tokens, [C] each."""
     return audio_vae.latents_mean.to(device).float(), audio_vae.latents_std.to(device).float()

@@ -1,77 +1,122 @@
 """Builds the conditioning of one LTX-2 window: context video and audio at their positions, and the end image."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from longtake.families.family import Context, Frames, Samples
+from longtake.families.family import Context, RGBFrames
 from longtake.families.ltx2.audio import encode_sound
-from longtake.families.ltx2.parts import LTX2Parts
-from longtake.families.ltx2.plan import Extension, LTX2Plan
-from longtake.families.ltx2.tracks import Held, Keyframe, Track, audio_track, video_track
+from longtake.families.ltx2.model import LTX2Model
+from longtake.families.ltx2.plan import LTX2Plan
+from longtake.families.ltx2.tracks import Keyframe, PlacedLatents, Track, audio_track, video_track
+from longtake.families.ltx2.windows import Window
 from longtake.media.formats import SOUND_RATE
-from longtake.media.sound import num_samples
+from longtake.media.sound import Samples, num_samples
+from longtake.models.audiovisual import Stream
 from longtake.plans import Size, latent_length
-from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_from, audio_latents
-from longtake.sampling.vae import encode_clip, on_canvas
+from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_from, audio_latents, to_latent
+from longtake.sampling.vae import encode_clip, padded_to_canvas
 
 HISTORY_FRAMES = 25
-"""The number of frames (8k+1) that are encoded before a context at a window's end: the encoder looks back."""
+"""Frames (8k+1) that are encoded before a context at a window's end: the encoder is causal and predictions back."""
 
 
-def latent_shape(models: LTX2Parts, extension: Extension, canvas: Size) -> tuple[int, int, int, int, int]:
-    """[1, C, F, H, W] of a window's video latents."""
-    card = models.card
-    frames = latent_length(extension.take_frames, card.temporal_compression)
-    width, height = (side // card.spatial_compression for side in canvas)
-    return 1, models.vae.config.latent_channels, frames, height, width
+@dataclass(frozen=True)
+class WindowConditioning:
+    """The tracks of one window in every pass.
 
-
-def video_conditioning(
-    models: LTX2Parts, plan: LTX2Plan, extension: Extension, context: Context, canvas: Size
-) -> Track:
-    """The picture of a window at one of the plan's canvases.
-
-    Forward: the context as a clip at the front, the image beside the last wanted frame. Backward: the context at the
-    window's end, encoded behind mirrored frames, and the image in place of the window's first latent, which is one
-    frame; where the output begins later than the window, beside its first frame.
+    `video` has the video track and `shapes` the shape [1, C, F, H, W] of the video latents of each pass; `audio` is
+    the audio track of the first pass, None without sound.
     """
-    grid = Grid(models.card.temporal_compression, models.card.spatial_compression, plan.rate)
 
-    def encoded(frames: Frames) -> Tensor:
-        return encode_clip(models.vae, on_canvas(frames, plan.scales[-1]), canvas, models.device)
+    video: Sequence[Track]
+    shapes: Sequence[tuple[int, ...]]
+    audio: Track | None
 
-    held: list[Held] = []
-    before = 0 if plan.direction == "forward" else extension.take_frames - extension.context_frames
-    if plan.strength and extension.context_frames:
+    def tracks(self, pass_number: int) -> dict[Stream, Track]:
+        """Returns the tracks of a pass (from 0). After the first pass all audio is free: it is noised like the video,
+        context included, and its result is not used."""
+        tracks: dict[Stream, Track] = {"video": self.video[pass_number]}
+        if self.audio is not None:
+            mask = self.audio.mask if pass_number == 0 else torch.ones_like(self.audio.mask)
+            tracks["audio"] = Track(self.audio.clean, mask, self.audio.bounds)
+        return tracks
+
+    def latent(self, pass_number: int, tokens: Tensor) -> Tensor:
+        """Returns the video latents [1, C, F, H, W] of a pass's video tokens [1, n, C], without extra tokens."""
+        return to_latent(self.video[pass_number].result(tokens), tuple(self.shapes[pass_number]))
+
+
+def window_conditioning(model: LTX2Model, plan: LTX2Plan, window: Window, context: Context) -> WindowConditioning:
+    """Returns the conditioning of a window.
+
+    `context` has the window's context frames, their sound, and the end image if this window is to arrive at it.
+    """
+    return WindowConditioning(
+        video=[video_conditioning(model, plan, window, context, canvas) for canvas in plan.canvases],
+        shapes=[latent_shape(model, window, canvas) for canvas in plan.canvases],
+        audio=audio_conditioning(model, plan, window, context.sound) if plan.sound else None,
+    )
+
+
+def latent_shape(model: LTX2Model, window: Window, canvas: Size) -> tuple[int, int, int, int, int]:
+    """Returns the shape [1, C, F, H, W] of a window's video latents on a canvas (width, height)."""
+    card = model.card
+    frames = latent_length(window.sampled_frames, card.temporal_compression)
+    width, height = (side // card.spatial_compression for side in canvas)
+    return 1, model.vae.config.latent_channels, frames, height, width
+
+
+def video_conditioning(model: LTX2Model, plan: LTX2Plan, window: Window, context: Context, canvas: Size) -> Track:
+    """Returns the video track of a window on one of the plan's canvases.
+
+    Forward, the context is a clip at the window's start, and the end image a keyframe at its last wanted frame.
+    Backward, the context is at the window's end, encoded behind its own mirrored frames. The end image replaces the
+    window's first latent, which is one frame; if the wanted frames begin later, it is a keyframe at their first.
+    """
+    grid = Grid(model.card.temporal_compression, model.card.spatial_compression, plan.rate)
+
+    def encoded(frames: RGBFrames) -> Tensor:
+        return encode_clip(model.vae, padded_to_canvas(frames, plan.canvases[-1]), canvas, model.device)
+
+    placed: list[PlacedLatents] = []
+    before = 0 if plan.direction == "forward" else window.sampled_frames - window.context_frames
+    if plan.strength and window.context_frames:
         history = min(before, HISTORY_FRAMES)
-        seen = np.pad(context.frames, ((history, 0), (0, 0), (0, 0), (0, 0)), mode="reflect")
-        latent = encoded(seen)[:, :, latent_length(history, grid.temporal) if history else 0 :]
-        held.append(Held(latent, latent_length(before, grid.temporal) if before else 0, plan.strength))
+        frames = np.pad(context.frames, ((history, 0), (0, 0), (0, 0), (0, 0)), mode="reflect")
+        latent = encoded(frames)[:, :, latent_length(history, grid.temporal) if history else 0 :]
+        index = latent_length(before, grid.temporal) if before else 0
+        placed.append(PlacedLatents(latent, index, plan.strength))
     keyframe = None
     if context.end_image is not None:
         image, strength = encoded(context.end_image[None]), plan.end_image_strength
-        far = before - extension.new_frames if before else extension.context_frames + extension.new_frames - 1
-        if far:
-            keyframe = Keyframe(image, far, strength)
+        at = before - window.new_frames if before else window.context_frames + window.new_frames - 1
+        if at:
+            keyframe = Keyframe(image, at, strength)
         else:
-            held.append(Held(image, 0, strength))
-    return video_track(grid, latent_shape(models, extension, canvas), held, keyframe, device=models.device)
+            placed.append(PlacedLatents(image, 0, strength))
+    return video_track(grid, latent_shape(model, window, canvas), placed, keyframe, device=model.device)
 
 
-def audio_conditioning(models: LTX2Parts, plan: LTX2Plan, extension: Extension, sound: Samples | None) -> Track:
-    """The sound of a window: the context's [2, n] in its place, held as far as it lies wholly within; all is free
-    where there is none. Backward it is encoded behind its mirror image."""
-    count = audio_latents(extension.take_frames, plan.rate)
-    clean = torch.zeros(1, count, models.transformer.config.audio_in_channels, device=models.device)
-    if sound is None or not plan.audio_strength or not extension.context_frames:
+def audio_conditioning(model: LTX2Model, plan: LTX2Plan, window: Window, sound: Samples | None) -> Track:
+    """Returns the audio track of a window.
+
+    The context's `sound` [2, n] is encoded at its position, backward behind its mirror image, and held in the audio
+    latents that lie wholly within it. All latents are free if there is no sound, no context, or the strength is 0.
+    """
+    count = audio_latents(window.sampled_frames, plan.rate)
+    clean = torch.zeros(1, count, model.transformer.config.audio_in_channels, device=model.device)
+    if sound is None or not plan.audio_strength or not window.context_frames:
         return audio_track(clean, torch.zeros(count, dtype=torch.bool), 0, audio_bounds(count))
-    before = extension.take_frames - extension.context_frames
+    before = window.sampled_frames - window.context_frames
     if plan.direction == "forward":
-        kept = audio_before(count, extension.context_frames / plan.rate)
+        held = audio_before(count, window.context_frames / plan.rate)
     else:
-        kept = audio_from(count, before / plan.rate)
+        held = audio_from(count, before / plan.rate)
         sound = np.pad(sound, ((0, 0), (num_samples(before, plan.rate), 0)), mode="symmetric")
-    tokens = encode_sound(models.audio_vae, sound, SOUND_RATE, models.device)[:, :count]
+    tokens = encode_sound(model.audio_vae, sound, SOUND_RATE, model.device)[:, :count]
     clean[:, : tokens.shape[1]] = tokens
-    return audio_track(clean, kept, plan.audio_strength, audio_bounds(count))
+    return audio_track(clean, held, plan.audio_strength, audio_bounds(count))

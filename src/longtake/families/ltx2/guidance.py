@@ -1,4 +1,4 @@
-"""The guidance of LTX-2: from up to four clean predictions of each modality to the one that is followed."""
+"""The guidance of LTX-2: up to four predictions of the clean tokens are combined into the one that is followed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,47 +7,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longtake.families.ltx2.options import Modality
+from longtake.families.ltx2.options import GuidanceScales
 from longtake.families.ltx2.tracks import Track
 from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, Stream, Tokens, velocities
 
-UNGUIDED = Modality(cfg=1, stg=0, modality=1, rescale=0)
-
-
-def guided(
-    conditional: Tensor, negative: Tensor | None, disturbed: Tensor | None, isolated: Tensor | None, scales: Modality
-) -> Tensor:
-    """The guided clean prediction [1, n, C]; a prediction whose scale is off may be None.
-
-    g = c + (cfg - 1)(c - u) + stg (c - s) + (modality - 1)(c - i), then g *= rescale std(c) / std(g) + 1 - rescale,
-    over all tokens and channels: c for the prompt, u for the negative prompt, s with disturbed self-attention, i with
-    the modalities isolated. Source: LTX-2; the rescaling: Lin et al. 2024.
-    """
-    weighed = ((scales.cfg - 1, negative), (scales.stg, disturbed), (scales.modality - 1, isolated))
-    out = conditional
-    for weight, other in weighed:
-        if weight and other is not None:
-            out = out + weight * (conditional - other)
-    if scales.rescale and out is not conditional:
-        out = out * (scales.rescale * conditional.std() / out.std() + 1 - scales.rescale)
-    return out
+UNGUIDED = GuidanceScales(cfg=1, stg=0, modality=1, rescale=0)
 
 
 @dataclass(frozen=True)
 class Guide:
-    """The guidance of one LTX-2 pass: the prompts, each modality's scales, the blocks that are disturbed, and how many
-    predictions the device makes at once."""
+    """The guided network of one pass.
 
+    `transformer` has the forward pass of `models.audiovisual`. `negative` may be None if no scale needs it. `scales`
+    has the guidance of each modality, and `blocks` the numbers of the transformer blocks that STG disturbs. The network
+    makes at most `at_once` predictions in one evaluation, which bounds its memory.
+    """
+
+    transformer: Any
     positive: EncodedPrompt
     negative: EncodedPrompt | None
-    scales: Mapping[Stream, Modality]
+    scales: Mapping[Stream, GuidanceScales]
     blocks: Sequence[int]
     at_once: int = 4
 
     def predictions(self, streams: Sequence[Stream]) -> dict[str, Prediction]:
-        """The predictions that the scales of these modalities need, and no other; the prompt's is always one.
+        """Returns the predictions that the scales of these modalities need, by name; `conditional` is always one.
 
-        Where there is no audio, nothing is isolated: that prediction would be the prompt's own.
+        With one modality there is no `isolated` prediction: it would equal `conditional`. Raises ValueError if a scale
+        needs a negative prompt and there is none.
         """
         scales = [self.scales[stream] for stream in streams]
         needed = {"conditional": Prediction(self.positive)}
@@ -63,29 +50,46 @@ class Guide:
         return needed
 
 
-def predict(
-    transformer: Any,
-    tracks: Mapping[Stream, Track],
-    positioned: PositionedTracks,
-    guide: Guide,
-    tokens: Tokens,
-    sigma: float,
-) -> dict[Stream, Tensor]:
-    """The guided clean prediction x0 [1, n, C] of each modality at noise level `sigma`, given tokens blended in.
+def guided(
+    conditional: Tensor,
+    negative: Tensor | None,
+    disturbed: Tensor | None,
+    isolated: Tensor | None,
+    scales: GuidanceScales,
+) -> Tensor:
+    """Returns the guided clean prediction [1, n, C] of one modality; a prediction whose scale is off may be None.
 
-    Per prediction and token x0 = x - mask sigma v; guidance is in x0; then x0 mask + clean (1 - mask).
+    With c for the prompt, u for the negative prompt, s with disturbed self-attention, and i with isolated modalities:
+    g = c + (cfg - 1)(c - u) + stg (c - s) + (modality - 1)(c - i), then g *= rescale std(c) / std(g) + 1 - rescale,
+    where std is over all tokens and channels. Source: LTX-2; the rescaling: Lin et al. 2024.
     """
-    predictions = guide.predictions(list(tracks))
-    names = list(predictions)
-    made: dict[Stream, list[Tensor]] = {stream: [] for stream in tracks}
+    followed = conditional
+    for weight, other in ((scales.cfg - 1, negative), (scales.stg, disturbed), (scales.modality - 1, isolated)):
+        if weight and other is not None:
+            followed = followed + weight * (conditional - other)
+    if scales.rescale and followed is not conditional:
+        followed = followed * (scales.rescale * conditional.std() / followed.std() + 1 - scales.rescale)
+    return followed
+
+
+def predict(
+    guide: Guide, tracks: Mapping[Stream, Track], positioned: PositionedTracks, tokens: Tokens, sigma: float
+) -> dict[Stream, Tensor]:
+    """Returns the guided clean prediction x0 [1, n, C] of each modality for `tokens` [1, n, C] at noise level `sigma`.
+
+    Each prediction is x0 = x - mask sigma v. Guidance combines them, and the conditioning is blended in by the mask:
+    x0 mask + clean (1 - mask).
+    """
+    needed = guide.predictions(list(tracks))
+    names = list(needed)
+    predicted: dict[Stream, list[Tensor]] = {stream: [] for stream in tracks}
     for first in range(0, len(names), guide.at_once):
-        some = [predictions[name] for name in names[first : first + guide.at_once]]
-        for stream, velocity in velocities(transformer, positioned, tokens, sigma, some, guide.blocks).items():
-            made[stream] += (tokens[stream] - velocity * tracks[stream].mask * sigma).split(1)
+        some = [needed[name] for name in names[first : first + guide.at_once]]
+        for stream, velocity in velocities(guide.transformer, positioned, tokens, sigma, some, guide.blocks).items():
+            predicted[stream] += (tokens[stream] - velocity * tracks[stream].mask * sigma).split(1)
     followed: dict[Stream, Tensor] = {}
     for stream, track in tracks.items():
-        x0 = dict(zip(names, made[stream], strict=True))
+        x0 = dict(zip(names, predicted[stream], strict=True))
         others = x0.get("negative"), x0.get("disturbed"), x0.get("isolated")
-        one = guided(x0["conditional"], *others, guide.scales[stream])
-        followed[stream] = torch.lerp(track.clean, one, track.mask)
+        followed[stream] = torch.lerp(track.clean, guided(x0["conditional"], *others, guide.scales[stream]), track.mask)
     return followed

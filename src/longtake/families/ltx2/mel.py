@@ -1,4 +1,4 @@
-"""The input of the audio model: resampling and the log-mel spectrogram of its published recipe, in torch alone."""
+"""Resampling and the log-mel spectrogram of the audio model's published recipe, in torch."""
 
 from functools import cache
 from math import ceil, gcd, log, pi, prod
@@ -8,24 +8,28 @@ from torch import Tensor
 from torch.nn import functional
 
 MODEL_RATE = 16_000
-"""The model's sample clock, in Hz."""
+"""The audio model's sample rate in Hz."""
 
 HOP = 160
 """Samples from one spectrogram frame to the next: 100 frames per second. Frame i is centred on sample HOP * i."""
 
 WINDOW = 1024
+"""Samples of a spectrogram frame's window."""
+
 FLOOR = 1e-5
-"""The least magnitude that is told from silence."""
+"""The smallest mel magnitude; quieter bins are raised to it before the logarithm."""
 
 _ZERO_CROSSINGS = 6
+"""Zero crossings of the resampling kernel's sinc on each side."""
+
 _ROLLOFF = 0.99
-"""Part of the narrower band that resampling lets through."""
+"""The share of the narrower of the two bands that resampling passes."""
 
 
 def resample(samples: Tensor, rate_in: int, rate_out: int) -> Tensor:
-    """[..., n] at `rate_in` as [..., ceil(n * rate_out / rate_in)] at `rate_out`, sample 0 staying where it is.
+    """Returns samples [..., n] at `rate_in` Hz as [..., ceil(n * rate_out / rate_in)] at `rate_out` Hz.
 
-    Band-limited interpolation with a Hann-windowed sinc of 6 zero crossings on each side.
+    Sample 0 stays at time 0. Band-limited interpolation with a Hann-windowed sinc of 6 zero crossings on each side.
     """
     if rate_in == rate_out:
         return samples
@@ -39,10 +43,11 @@ def resample(samples: Tensor, rate_in: int, rate_out: int) -> Tensor:
 
 
 def log_mel(samples: Tensor, bins: int = 64) -> Tensor:
-    """Samples [..., n] at MODEL_RATE as natural-log mel magnitudes [..., 1 + n // HOP, bins], float32.
+    """Returns the natural logarithm of mel magnitudes [..., 1 + n // HOP, bins] float32 of samples [..., n] at
+    MODEL_RATE.
 
     Magnitudes of a centred STFT (Hann window of 1024, reflected at the ends) on the mel scale of Slaney's Auditory
-    Toolbox from 0 to 8000 Hz, triangles of equal area. A sound shorter than half a window is followed by silence.
+    Toolbox from 0 to 8000 Hz, with triangles of equal area. A sound shorter than half a window is padded with silence.
     """
     flat = samples.reshape(prod(samples.shape[:-1]), samples.shape[-1]).float()
     frames = 1 + flat.shape[-1] // HOP
@@ -55,8 +60,8 @@ def log_mel(samples: Tensor, bins: int = 64) -> Tensor:
 
 @cache
 def _interpolation(step: int, phases: int) -> tuple[Tensor, int]:
-    """Kernels [phases, 1, taps] of the output samples that fall into `step` input samples, and the taps before the
-    first."""
+    """Returns a kernel for each output sample that falls into `step` input samples, [phases, 1, taps], and the number
+    of taps before the current input sample."""
     cutoff = min(step, phases) * _ROLLOFF
     reach = ceil(_ZERO_CROSSINGS * step / cutoff)
     taps = torch.arange(-reach, reach + step, dtype=torch.float64) / step
@@ -68,7 +73,7 @@ def _interpolation(step: int, phases: int) -> tuple[Tensor, int]:
 
 @cache
 def _triangles(bins: int) -> Tensor:
-    """Weights [WINDOW // 2 + 1, bins] of a spectrum's lines in each mel band, float32."""
+    """Returns the weights of a spectrum's lines in each mel band, [WINDOW // 2 + 1, bins] float32."""
     lines = torch.linspace(0, MODEL_RATE // 2, WINDOW // 2 + 1, dtype=torch.float64)
     corners = _hertz(torch.linspace(0, _mel(MODEL_RATE / 2), bins + 2, dtype=torch.float64))
     left, peak, right = corners[:-2], corners[1:-1], corners[2:]
@@ -77,7 +82,7 @@ def _triangles(bins: int) -> Tensor:
     return (torch.minimum(rise, fall).clamp(min=0) * (2 / (right - left))).float()
 
 
-# Slaney's scale: 200/3 Hz to a mel up to 1000 Hz, then 27 mels to each factor of 6.4.
+# Slaney's mel scale: linear below 1000 Hz with 200/3 Hz per mel, logarithmic above with 27 mels per factor of 6.4.
 _LINEAR_HZ = 200 / 3
 _CORNER_HZ = 1000.0
 _CORNER = _CORNER_HZ / _LINEAR_HZ

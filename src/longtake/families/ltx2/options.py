@@ -4,21 +4,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 from longtake.families.family import Options
-from longtake.plans import Choices, Size
+from longtake.plans import PlanOptions, Size
 from longtake.sampling.levels import Scheduler
 
 Direction = Literal["forward", "backward"]
+"""Whether the new frames come after the source or before it."""
 
 DEFAULT_CONTEXT = 25
-"""Frames that a window continues where nothing says how many."""
+"""The number of context frames if no option says another."""
 
 
 @dataclass(frozen=True)
-class Modality:
-    """Guidance of the picture or of the sound, in x0: `cfg` (1 = off), `stg` (0 = off), `modality` (1 = off: how much
-    it follows the other one), and `rescale` of the spread to the conditional prediction's (0 = off).
+class GuidanceScales:
+    """The guidance of one modality, video or audio, applied to the clean prediction.
 
-    Source: the multi-modal guidance of LTX-2.
+    `cfg`: away from the negative prompt (1 = off). `stg`: away from a prediction with disturbed self-attention (0 =
+    off). `modality`: towards following the other modality (1 = off). `rescale`: how far the guided prediction's
+    standard deviation is brought back to the conditional one's, 0 (off) to 1. Source: LTX-2's multi-modal guidance.
     """
 
     cfg: float = 1.0
@@ -28,11 +30,12 @@ class Modality:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LTX2Choices(Choices):
-    """The options of LTX-2.3 that a plan takes over unchanged.
+class LTX2PlanOptions(PlanOptions):
+    """The options of LTX-2.3 that a plan copies unchanged.
 
-    `sound`: whether any is made. `audio_strength` holds the context's sound, 0..1. `gamma` (gradient estimation) and
-    `eta` (the share of noise that each step takes away further and puts back) are off at 0.
+    `sound`: generate sound for the new frames. `audio_strength`: how strongly the context's sound is held, 0..1.
+    `gamma` is that of gradient estimation (0 = off). `eta` (0 = off) is the share by which each step overshoots its
+    noise level before fresh noise brings it back.
     """
 
     direction: Direction = "forward"
@@ -45,13 +48,13 @@ class LTX2Choices(Choices):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LTX2Options(LTX2Choices, Options):
+class LTX2Options(LTX2PlanOptions, Options):
     """The options of LTX-2.3.
 
-    `num_frames` counts the context and the new frames. `context_frames`: how many of the source's frames are continued;
-    `context_field` is the field that asked for them, None where none did; `context_rounds_down`: to whole latents they
-    are cut instead of raised. `size`: (width, height), None the source's.
-    `frame_rate`: None is the source's own. `multiscale`: two passes. `video`, `audio`: the guidance of each modality.
+    `num_frames` counts context and new frames. `context_frames`: how many source frames are continued, raised to whole
+    latents, or with `context_rounds_down` cut to them; `context_field`: the request's field that said so, None if no
+    field did. `size`: (width, height) of the output, None for the source's. `frame_rate`: the output's in frames per
+    second, None for the source's. `multiscale`: two passes. `video`, `audio`: the guidance of each modality.
     """
 
     context_frames: int = DEFAULT_CONTEXT
@@ -60,5 +63,5 @@ class LTX2Options(LTX2Choices, Options):
     size: Size | None = None
     frame_rate: float | None = None
     multiscale: bool = True
-    video: Modality
-    audio: Modality
+    video: GuidanceScales
+    audio: GuidanceScales

@@ -5,9 +5,10 @@ from torch import Tensor
 
 
 def adain(latent: Tensor, reference: Tensor, factor: float = 1.0) -> Tensor:
-    """`latent` [B, C, F, H, W] with the mean and spread of `reference`, per channel; lerp by factor 0..1.
+    """Returns `latent` [B, C, F, H, W] with the mean and standard deviation of `reference` per channel.
 
-    Source: adaptive instance normalisation (Huang and Belongie 2017), over frames, rows and columns.
+    `factor` 0..1 interpolates from `latent` unchanged to the full match. The shapes may differ in F, H and W. Source:
+    adaptive instance normalisation (Huang and Belongie 2017), over frames, rows and columns.
     """
     axes = (2, 3, 4)
     own_std, own_mean = torch.std_mean(latent, axes, keepdim=True)
@@ -16,9 +17,9 @@ def adain(latent: Tensor, reference: Tensor, factor: float = 1.0) -> Tensor:
 
 
 def tone_map(latent: Tensor, compression: float) -> Tensor:
-    """Normalised latents with their range compressed, 0..1; z (1 - 0.8 k sigmoid(4 k (|z| - 1))), k = 0.75 compression.
+    """Returns normalised latents with their range compressed: z (1 - 0.8 k sigmoid(4 k (|z| - 1))).
 
-    Source: LTX-Video 0.9.8.
+    k = 0.75 `compression`, which is 0 (unchanged) to 1. Source: LTX-Video 0.9.8.
     """
     k = 0.75 * compression
     return latent * (1 - 0.8 * k * torch.sigmoid(4 * k * (latent.abs() - 1)))

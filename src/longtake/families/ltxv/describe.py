@@ -1,4 +1,4 @@
-"""A plan of LTX-Video 0.9.x as people read it."""
+"""A plan of LTX-Video 0.9.x for people to read."""
 
 from longtake.families.family import Description
 from longtake.families.ltxv.plan import LTXVPlan, Pass
@@ -6,13 +6,13 @@ from longtake.video import VideoInfo
 
 
 def describe(plan: LTXVPlan, facts: VideoInfo) -> Description:
-    """The lines that plans of this family have beyond those of all plans."""
+    """Returns the lines that only plans of this family have. `facts` are the source's."""
     kind = "" if plan.guide == "rgb" else f" as {plan.guide} guidance"
-    seen = f"the last {plan.context_frames} of them{kind}, at strength {plan.strength:g}"
+    context = f"the last {plan.context_frames} of them{kind}, at strength {plan.strength:g}"
     return Description(
-        goes_in=[("model sees", seen if plan.strength else "none of them (strength 0)")],
+        goes_in=[("model sees", context if plan.strength else "none of them (strength 0)")],
         how=[
-            ("clip", f"{plan.take_frames} frames, in {_windows_text(plan)}"),
+            ("clip", f"{plan.sampled_frames} frames, in {_windows_text(plan)}"),
             *((f"pass {number}", _pass_text(pass_)) for number, pass_ in enumerate(plan.passes, 1)),
             ("evaluations", str(plan.evaluations)),
         ],
@@ -28,7 +28,7 @@ def _windows_text(plan: LTXVPlan) -> str:
 
 
 def _pass_text(pass_: Pass) -> str:
-    """Canvas, steps and how often the model is evaluated, per window."""
+    """The canvas, the steps, and the model evaluations of each step."""
     steps = pass_.steps - pass_.skip_initial - pass_.skip_final
     of = f" (of {pass_.steps})" if steps != pass_.steps else ""
     each = sorted({pass_.guidance.evaluations(t) for t in pass_.guidance.timesteps})

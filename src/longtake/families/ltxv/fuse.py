@@ -1,4 +1,4 @@
-"""Long videos: one window's latents joined to those before it."""
+"""Long videos: joins a window's latents to those before it."""
 
 import torch
 from torch import Tensor
@@ -7,10 +7,10 @@ from longtake.families.ltxv.colour import adain
 
 
 def fuse(before: Tensor, window: Tensor, first: Tensor, overlap: int, adain_factor: float) -> Tensor:
-    """`before` [B, C, F, H, W] continued by a window that started on its last `overlap` latents.
+    """Returns `before` [B, C, F, H, W] continued by a window that was conditioned on its last `overlap` latents.
 
-    The window takes on the first window's colours by `adain_factor`, loses its first latent (which stands for one
-    frame where the video has several) and is cross-faded linearly over the other overlap - 1.
+    The window takes on the colours of the `first` window's latents by `adain_factor`, 0..1. Its first latent is
+    dropped: it covers one frame, where `before` has several. The other overlap - 1 are cross-faded linearly.
     Source: ComfyUI-LTXVideo's looping sampler.
     """
     window = adain(window, first, adain_factor)[:, :, 1:]

@@ -1,4 +1,4 @@
-"""Guidance: from a few velocity predictions to the one that is followed."""
+"""The guidance of LTX-Video 0.9.x: a few velocity predictions are combined into the one that is followed."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,9 +13,10 @@ from longtake.models.t5 import EncodedPrompt
 
 
 def velocity(transformer: nn.Module, tokens: Tensor, time: Tensor, coords: Tensor, prompt: EncodedPrompt) -> Tensor:
-    """One evaluation: the velocity n - x0 [1, n, C] at the tokens' own noise levels `time` [1, n] in [0, 1].
+    """Returns the velocity n - x0 [1, n, C] that one evaluation predicts.
 
-    The model computes in the precision of the prompt's embeddings; the result is in the tokens'.
+    `tokens` [1, n, C] have the noise levels `time` [1, n] in 0..1 and the positions `coords` [1, 3, n]. The model
+    computes in the precision of the prompt's embeddings; the result has that of the tokens.
     """
     prediction: Tensor = transformer(
         hidden_states=tokens.to(prompt.embeddings.dtype),
@@ -30,24 +31,27 @@ def velocity(transformer: nn.Module, tokens: Tensor, time: Tensor, coords: Tenso
 
 @dataclass(frozen=True)
 class Guide:
-    """The source of predicted velocities: the network, the prompts (`negative` is None where none counts), and the
-    guidance at each noise level."""
+    """The guided network of one pass: the transformer, the prompts, and the guidance by noise level.
+
+    `negative` may be None if the guidance never heeds a negative prompt.
+    """
 
     transformer: nn.Module
     positive: EncodedPrompt
     negative: EncodedPrompt | None
-    scales: Guidance
+    guidance: Guidance
 
 
 def guided_velocity(guide: Guide, tokens: Tensor, time: Tensor, coords: Tensor, level: float) -> Tensor:
-    """The guided velocity at schedule level `level`; only the evaluations that the level's scales need are made.
+    """Returns the guided velocity [1, n, C] at the schedule's noise `level`; see `velocity` for the arguments.
 
-    c, u, p: the predictions for the prompt, for the negative prompt, and with disturbed attention.
-    y = u + cfg (c - u) if cfg > 1, else c; y += stg (c - p) if stg > 0, and only then
-    y *= rescale * std(c) / std(y) + 1 - rescale. With `nag`, c looks away from the negative prompt by itself.
-    Source: LTX-Video; STG: Hyung et al. 2024.
+    Only the evaluations that the level's scales need are made. With c predicted for the prompt, u for the negative
+    prompt, and p with disturbed attention: y = u + cfg (c - u) if cfg > 1, else c. If stg > 0: y += stg (c - p), then
+    y *= rescale std(c) / std(y) + 1 - rescale. With `nag`, the attention behind c itself turns from the negative
+    prompt. Raises ValueError if a negative prompt is needed and there is none. Source: LTX-Video; STG: Hyung et al.
+    2024.
     """
-    transformer, positive, negative, guidance = guide.transformer, guide.positive, guide.negative, guide.scales
+    transformer, positive, negative, guidance = guide.transformer, guide.positive, guide.negative, guide.guidance
     bin = guidance.bin(level)
     cfg, stg, rescale = guidance.cfg[bin], guidance.stg[bin], guidance.rescale[bin]
     if negative is None and (cfg > 1 or guidance.nag > 0):
@@ -70,14 +74,14 @@ def guided_velocity(guide: Guide, tokens: Tensor, time: Tensor, coords: Tensor, 
 
 
 def project(unconditional: Tensor, conditional: Tensor) -> Tensor:
-    """CFG*: the negative prediction scaled to its projection on the positive one. Source: Fan et al. 2025."""
+    """Returns the negative prediction [B, n, C] scaled to its projection on the positive one: CFG*, Fan et al. 2025."""
     u, c = unconditional.flatten(1), conditional.flatten(1)
     share = (c * u).sum(1) / (u.square().sum(1) + 1e-8)
     return share[:, None, None] * unconditional
 
 
 class ValueAttention:
-    """An attention processor that passes each token's value on and looks at no other token."""
+    """An attention processor that returns each token's own value, without attending to other tokens."""
 
     def __call__(self, attn: Any, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
         out: Tensor = attn.to_out[0](attn.to_v(hidden_states))
@@ -85,55 +89,59 @@ class ValueAttention:
 
 
 NAG_LIMIT = 2.5
+"""The largest L1 norm of a guided feature, as a multiple of the plain feature's."""
+
 NAG_SHARE = 0.25
-"""The limit of a guided feature's size, as a multiple of the plain one's, and its share in the result."""
+"""The share of the guided feature in the result; the rest is the plain feature."""
 
 
 class NegativeAttention:
-    """A cross-attention processor that moves what is read from the prompt away from what a negative prompt says.
+    """A cross-attention processor that moves the features read from the prompt away from those of a negative prompt.
 
-    z+ and z-: the features read from the two prompts. z = z+ + scale (z+ - z-), no longer than NAG_LIMIT times z+ by
-    its L1 norm, and mixed in by NAG_SHARE. Source: normalised attention guidance, Chen et al. 2025.
+    With z+ and z- read from the two prompts: z = z+ + scale (z+ - z-), shortened to NAG_LIMIT times the L1 norm of z+,
+    and mixed with z+ by NAG_SHARE. Source: normalised attention guidance, Chen et al. 2025.
     """
 
     def __init__(self, plain: Any, embeddings: Tensor, bias: Tensor, scale: float) -> None:
+        """`plain` is the layer's own processor; `embeddings` [1, n, d] and `bias` [1, 1, n] are the negative prompt's,
+        the bias large and negative at padding."""
         self.plain, self.embeddings, self.bias, self.scale = plain, embeddings, bias, scale
 
     def __call__(self, attn: Any, hidden_states: Tensor, *rest: Any, **options: Any) -> Tensor:
         positive: Tensor = self.plain(attn, hidden_states, *rest, **options)
-        away = options | {"encoder_hidden_states": self.embeddings, "attention_mask": self.bias}
-        guided = positive + self.scale * (positive - self.plain(attn, hidden_states, **away))
+        for_negative = options | {"encoder_hidden_states": self.embeddings, "attention_mask": self.bias}
+        guided = positive + self.scale * (positive - self.plain(attn, hidden_states, **for_negative))
         growth = guided.norm(1, -1, keepdim=True) / positive.norm(1, -1, keepdim=True).clamp(min=1e-8)
         return torch.lerp(positive, guided * (NAG_LIMIT / growth).clamp(max=1), NAG_SHARE)
 
 
 @contextmanager
 def negative_attention(transformer: Any, negative: EncodedPrompt | None, scale: float) -> Iterator[None]:
-    """Within it, every cross-attention looks away from the negative prompt; with scale 0 nothing changes."""
+    """In the block, every cross-attention turns from the negative prompt; with None or scale 0 nothing changes."""
     if negative is None or scale == 0:
         yield
         return
     embeddings = transformer.caption_projection(negative.embeddings)
     bias = (1 - negative.mask.to(embeddings.dtype))[:, None] * -10_000
     layers = [block.attn2 for block in transformer.transformer_blocks]
-    with processors(layers, [NegativeAttention(layer.processor, embeddings, bias, scale) for layer in layers]):
+    with replaced_processors(layers, [NegativeAttention(layer.processor, embeddings, bias, scale) for layer in layers]):
         yield
 
 
 @contextmanager
 def value_attention(transformer: Any, blocks: tuple[int, ...]) -> Iterator[None]:
-    """Within it, the self-attention of these blocks is replaced by its value projection."""
+    """In the block, the self-attention of the transformer blocks with these numbers is a ValueAttention."""
     layers = [transformer.transformer_blocks[block].attn1 for block in blocks]
-    with processors(layers, [ValueAttention() for _ in layers]):
+    with replaced_processors(layers, [ValueAttention() for _ in layers]):
         yield
 
 
 @contextmanager
-def processors(layers: Sequence[Any], others: Sequence[Any]) -> Iterator[None]:
-    """Within it, the attention layers work by other processors; afterwards by their own, whatever happens."""
+def replaced_processors(layers: Sequence[Any], processors: Sequence[Any]) -> Iterator[None]:
+    """In the block, the attention layers have these processors; afterwards their own again, also after an error."""
     own = [layer.processor for layer in layers]
     try:
-        for layer, other in zip(layers, others, strict=True):
+        for layer, other in zip(layers, processors, strict=True):
             layer.processor = other
         yield
     finally:

@@ -4,14 +4,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from longtake.families.family import Options
-from longtake.plans import Choices
+from longtake.plans import PlanOptions
 
-Guide = Literal["rgb", "depth", "pose", "canny"]
+ConditioningType = Literal["rgb", "depth", "pose", "canny"]
+"""What the source's frames show: a video to continue (rgb), or depth, poses or edges that guide a new one."""
 
 
 @dataclass(frozen=True)
 class PassOptions:
-    """The schedule of one pass: its length, and how many of its first and last steps are left out."""
+    """The schedule of one pass: its number of steps, and how many of the first and of the last are left out."""
 
     steps: int
     skip_initial: int = 0
@@ -19,14 +20,16 @@ class PassOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LTXVChoices(Choices):
-    """The options of LTX-Video 0.9.x that a plan takes over unchanged.
+class LTXVPlanOptions(PlanOptions):
+    """The options of LTX-Video 0.9.x that a plan copies unchanged.
 
-    `guide` other than rgb: the source guides and is not shown; `preprocess` draws it as that. `reverse`: the finished
-    video is played backwards.
+    `guide`: other than rgb, the source guides the new video and is not shown; `preprocess`: turn its frames into such a
+    guide first. `temporal_adain_factor`: how far a later window takes on the first one's colours, 0..1.
+    `tone_map_compression_ratio`: how far the latents' range is compressed, 0..1. `constant_rate_factor`: H.264
+    compression of the context before it is encoded, 0 (none) to 51. `reverse`: the finished video is played backwards.
     """
 
-    guide: Guide = "rgb"
+    guide: ConditioningType = "rgb"
     preprocess: bool = False
     temporal_adain_factor: float = 0.5
     tone_map_compression_ratio: float = 0.0
@@ -35,14 +38,14 @@ class LTXVChoices(Choices):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LTXVOptions(LTXVChoices, Options):
+class LTXVOptions(LTXVPlanOptions, Options):
     """The options of LTX-Video 0.9.x.
 
-    `resolution`: lines of the short side, as in `720p`; `aspect_ratio`: as in `16:9`, or `auto`, the source's.
-    `frame_rate`: the rate that the output plays at; None is the source's own. Of the source the frames from
-    `start_frame` on are used, of these the `max_frames` next to the joint, at `target_rate` frames per second,
-    backwards with `reverse_source`. `passes`: one or two. `few_steps`: the schedule is a distilled model's.
-    `heed_negative`: the negative prompt counts on a model that runs without classifier-free guidance, too.
+    `resolution`: pixels of the short side, as in `720p`; `aspect_ratio`: as in `16:9`, or `auto` for the source's.
+    `frame_rate`: the output's in frames per second; None is the source's. The source is used from `start_frame` on, at
+    most the `max_frames` nearest to the joint (None: all), resampled to `target_rate` frames per second (None: not),
+    and backwards if `reverse_source`. `passes`: one or two. `few_steps`: the schedule is a distilled model's.
+    `heed_negative`: the negative prompt also counts on a model that runs without classifier-free guidance.
     """
 
     resolution: str = "720p"

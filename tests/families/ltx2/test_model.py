@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from longtake.errors import BadCheckpoint
-from longtake.families.ltx2 import parts
-from longtake.families.ltx2.parts import LTX2Parts
+from longtake.families.ltx2.model import LTX2Model, load
 from longtake.models import gemma, registry
 from longtake.models.registry import missing
 from longtake.settings import Settings
@@ -39,13 +38,13 @@ def _settings(folder: Path, **changes: Any) -> Settings:
     return Settings(models_dir=folder, model_sources={}, device="cpu", **changes)
 
 
-def _velocity(model: LTX2Parts) -> tuple[Tensor, Tensor]:
-    return small_ltx2.evaluated(model.transformer, model.text.encode("a red ball"), model.dtype)
+def _velocity(model: LTX2Model) -> tuple[Tensor, Tensor]:
+    return small_ltx2.evaluated(model.transformer, model.text.encode("a red ball"), model.text.dtype)
 
 
 def test_the_parts_come_in_eval_mode_and_progress_is_told(whole: Path) -> None:
     told: list[Progress] = []
-    model = parts.load(ltx2_card(NAME), _settings(whole.parent), on_progress=told.append)
+    model = load(ltx2_card(NAME), _settings(whole.parent), on_progress=told.append)
     for part in (model.transformer, model.vae, model.audio_vae, model.vocoder, model.upsampler):
         assert not part.training  # type: ignore[union-attr]
         assert not any(parameter.requires_grad for parameter in part.parameters())  # type: ignore[union-attr]
@@ -59,7 +58,7 @@ def test_the_parts_come_in_eval_mode_and_progress_is_told(whole: Path) -> None:
         "load transformer",
         "load",
     ]
-    assert model.offload == "none"
+    assert not model.text.offloaded
     assert model.text.num_tokens == 16
 
 
@@ -73,7 +72,7 @@ def test_the_published_file_is_the_same_model(whole: Path, tmp_path: Path) -> No
     for folder in ("text_encoder", "tokenizer"):
         for file in (whole / folder).iterdir():
             (gemma / file.name).write_bytes(file.read_bytes())
-    from_folder, from_file = (parts.load(ltx2_card(NAME), _settings(place)) for place in (whole.parent, tmp_path))
+    from_folder, from_file = (load(ltx2_card(NAME), _settings(place)) for place in (whole.parent, tmp_path))
     for ours, theirs in zip(_velocity(from_folder), _velocity(from_file), strict=True):
         assert torch.equal(ours, theirs)
     latents, sounds = torch.randn(1, 4, 2, 2, 2), torch.randn(1, 2, 6, 4)
@@ -87,9 +86,9 @@ def test_the_published_file_is_the_same_model(whole: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("offload", ["model", "group"])
 def test_the_same_numbers_however_it_is_placed(whole: Path, offload: str) -> None:
-    kept = parts.load(ltx2_card(NAME), _settings(whole.parent))
-    moved = parts.load(ltx2_card(NAME), _settings(whole.parent, offload=offload))
-    assert moved.offload == offload
+    kept = load(ltx2_card(NAME), _settings(whole.parent))
+    moved = load(ltx2_card(NAME), _settings(whole.parent, offload=offload))
+    assert moved.text.offloaded
     for _ in range(2):
         for ours, theirs in zip(_velocity(kept), _velocity(moved), strict=True):
             assert torch.equal(ours, theirs)
@@ -101,7 +100,7 @@ def test_a_moved_text_stack_writes_the_same(tmp_path: Path, monkeypatch: pytest.
     small_ltx2.write_model(tmp_path / NAME, sees=True)
     frame = np.full((9, 7, 3), 200, np.uint8)
     written = {
-        offload: parts.load(ltx2_card(NAME), _settings(tmp_path, offload=offload)).text.expand("a red ball", frame, 4)
+        offload: load(ltx2_card(NAME), _settings(tmp_path, offload=offload)).text.expand("a red ball", frame, 4)
         for offload in ("none", "model", "group")
     }
     assert len(set(written.values())) == 1
@@ -109,11 +108,11 @@ def test_a_moved_text_stack_writes_the_same(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_sound_stays_in_float32_and_fp8_is_for_the_transformer(whole: Path) -> None:
-    model = parts.load(ltx2_card(NAME), _settings(whole.parent, dtype="bfloat16", quantise="fp8"))
+    model = load(ltx2_card(NAME), _settings(whole.parent, dtype="bfloat16", quantise="fp8"))
     dtypes = {name: next(getattr(model, name).parameters()).dtype for name in ("vae", "audio_vae", "vocoder")}
     assert dtypes == {"vae": torch.bfloat16, "audio_vae": torch.float32, "vocoder": torch.float32}
     assert model.transformer.transformer_blocks[0].attn1.to_q.weight.dtype == torch.float8_e4m3fn
-    plain = parts.load(ltx2_card(NAME), _settings(whole.parent))
+    plain = load(ltx2_card(NAME), _settings(whole.parent))
     for rough, exact in zip(_velocity(model), _velocity(plain), strict=True):
         assert rough.dtype == torch.bfloat16
         assert 0 < (rough.float() - exact).abs().max() < 0.5 * exact.abs().max()
@@ -121,7 +120,7 @@ def test_sound_stays_in_float32_and_fp8_is_for_the_transformer(whole: Path) -> N
 
 def test_without_an_upsampler(whole: Path, tmp_path: Path) -> None:
     _linked(whole, tmp_path / NAME, without="latent_upsampler")
-    assert parts.load(ltx2_card(NAME), _settings(tmp_path)).upsampler is None
+    assert load(ltx2_card(NAME), _settings(tmp_path)).upsampler is None
 
 
 def _linked(whole: Path, folder: Path, *, without: str = "") -> Path:
@@ -135,7 +134,7 @@ def _linked(whole: Path, folder: Path, *, without: str = "") -> Path:
 def test_missing_parts_are_named_with_the_remedy(whole: Path, tmp_path: Path) -> None:
     _linked(whole, tmp_path / NAME, without="connectors")
     with pytest.raises(BadCheckpoint, match=r"lacks its connectors in .*`longtake models pull ltx-2\.3`"):
-        parts.load(ltx2_card(NAME), _settings(tmp_path))
+        load(ltx2_card(NAME), _settings(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +152,7 @@ def test_parts_that_are_not_for_each_other(
     cls, config = small_ltx2.CLASSES[part]
     small.write_folder(folder / part, small.seeded(cls, config | change))
     with pytest.raises(BadCheckpoint, match=reason):
-        parts.load(ltx2_card(NAME), _settings(tmp_path))
+        load(ltx2_card(NAME), _settings(tmp_path))
 
 
 def test_a_damaged_part_is_named(whole: Path, tmp_path: Path) -> None:
@@ -162,14 +161,14 @@ def test_a_damaged_part_is_named(whole: Path, tmp_path: Path) -> None:
     config = json.loads((damaged / "config.json").read_text())
     (damaged / "config.json").write_text(json.dumps(config | {"hidden_channels": 16}))
     with pytest.raises(BadCheckpoint, match=r"vocoder does not fit LTX2VocoderWithBWE: .* of another shape"):
-        parts.load(ltx2_card(NAME), _settings(tmp_path))
+        load(ltx2_card(NAME), _settings(tmp_path))
 
 
 def test_the_embedded_model_loads_and_reads_prompts() -> None:
     settings = Settings(model_sources={}, device="cpu")
     if missing(ltx2_card("ltx2-tiny"), settings):
         pytest.skip("the embedded model's weights are not in the package")
-    model = parts.load(ltx2_card("ltx2-tiny"), settings)
+    model = load(ltx2_card("ltx2-tiny"), settings)
     prompt = model.text.encode("a red circle rolls")
     video, audio = prompt.video, prompt.audio
     assert (video.shape[:2], audio.shape[:2]) == ((1, 32), (1, 32))

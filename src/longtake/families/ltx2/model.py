@@ -1,4 +1,4 @@
-"""An LTX-2 model in memory, picture and sound: its parts, loaded and placed."""
+"""A loaded LTX-2 model of video and audio."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import torch
 
 from longtake.errors import BadCheckpoint
-from longtake.models import memory
 from longtake.models.audiovisual import attach
 from longtake.models.gemma import GemmaTextEncoder
 from longtake.models.parts import load_parts
@@ -16,13 +15,13 @@ from longtake.video import OnProgress, ignore_progress
 
 
 @dataclass(frozen=True)
-class LTX2Parts:
-    """The parts of one LTX-2 model, in eval mode.
+class LTX2Model:
+    """A loaded LTX-2 model in eval mode.
 
     transformer, vae, audio_vae, vocoder, upsampler: diffusers' LTX2VideoTransformer3DModel, AutoencoderKLLTX2Video,
-    AutoencoderKLLTX2Audio, LTX2VocoderWithBWE, LTX2LatentUpsamplerModel; the upsampler is None where it is not
-    installed. Inputs go to `device` in `dtype`, but those of audio_vae and vocoder in float32; the weights follow by
-    themselves when parts are offloaded.
+    AutoencoderKLLTX2Audio, LTX2VocoderWithBWE, LTX2LatentUpsamplerModel; the upsampler is None if it is not installed.
+    The transformer has the forward pass of `models.audiovisual`. Inputs belong on `device`; offloaded weights move
+    there by themselves.
     """
 
     card: LTX2Card
@@ -33,18 +32,17 @@ class LTX2Parts:
     upsampler: Any | None
     text: GemmaTextEncoder
     device: torch.device
-    dtype: torch.dtype
-    offload: memory.Offload
 
 
-def load(card: LTX2Card, settings: Settings, *, on_progress: OnProgress = ignore_progress) -> LTX2Parts:
-    """Loads a model's parts and places them on the device that the settings choose.
+def load(card: LTX2Card, settings: Settings, on_progress: OnProgress = ignore_progress) -> LTX2Model:
+    """Loads the model of a card onto the device that the settings choose.
 
-    Raises `BadCheckpoint` for parts that are missing or do not fit, `NotSupported` for a device that is not there.
+    Raises `BadCheckpoint` for parts that are missing or do not fit, also not each other, `NotSupported` for a device
+    that is not available.
     """
     loaded = load_parts(card, settings, on_progress, prepare_transformer=attach)
     parts = loaded.parts
-    _check_text(card, parts["text_encoder"], parts["connectors"], parts["transformer"])
+    _check_text_parts(card, parts["text_encoder"], parts["connectors"], parts["transformer"])
     text = GemmaTextEncoder(
         parts["text_encoder"],
         parts["connectors"],
@@ -55,7 +53,7 @@ def load(card: LTX2Card, settings: Settings, *, on_progress: OnProgress = ignore
         cache_entries=settings.prompt_cache_entries,
         offloaded=loaded.offload != "none",
     )
-    return LTX2Parts(
+    return LTX2Model(
         card,
         parts["transformer"],
         parts["vae"],
@@ -64,19 +62,17 @@ def load(card: LTX2Card, settings: Settings, *, on_progress: OnProgress = ignore
         parts.get("upsampler"),
         text,
         loaded.device,
-        loaded.dtype,
-        loaded.offload,
     )
 
 
-def _check_text(card: LTX2Card, encoder: Any, connectors: Any, transformer: Any) -> None:
-    """The parts may each be sound and yet not be made for each other."""
+def _check_text_parts(card: LTX2Card, encoder: Any, connectors: Any, transformer: Any) -> None:
+    """Raises BadCheckpoint if text encoder, connectors and transformer are each valid but not made for each other."""
     gemma, reads, needs = encoder.config.get_text_config(), connectors.config, transformer.config
-    given = (gemma.hidden_size, gemma.num_hidden_layers + 1)
+    found = (gemma.hidden_size, gemma.num_hidden_layers + 1)
     wanted = (reads.caption_channels, reads.text_proj_in_factor)
-    if given != wanted:
+    if found != wanted:
         raise BadCheckpoint(
-            f"The text encoder of {card.name} has {given[1]} hidden states of {given[0]} channels; its connectors read "
+            f"The text encoder of {card.name} has {found[1]} hidden states of {found[0]} channels; its connectors read "
             f"{wanted[1]} of {wanted[0]}."
         )
     for side, width in (("video", needs.cross_attention_dim), ("audio", needs.audio_cross_attention_dim)):

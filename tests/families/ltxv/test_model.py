@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from longtake.errors import BadCheckpoint, Cancelled
-from longtake.families.ltxv import parts
+from longtake.families.ltxv.model import load
 from longtake.models.registry import WEIGHTS, LTXVCard
 from longtake.settings import Settings
 from longtake.video import Progress
@@ -24,12 +24,12 @@ def _settings(tmp_path: Path, source: Path | None = None, **changes: object) -> 
 
 def test_loads_a_folder_in_diffusers_layout(tmp_path: Path, small_model: Path) -> None:
     told: list[Progress] = []
-    model = parts.load(ltxv_card(NAME), _settings(tmp_path, small_model), on_progress=told.append)
+    model = load(ltxv_card(NAME), _settings(tmp_path, small_model), on_progress=told.append)
     assert small.same(model.transformer.state_dict(), small.transformer().state_dict())
     assert small.same(model.vae.state_dict(), small.vae().state_dict())
     assert model.upsampler is not None
     assert small.same(model.upsampler.state_dict(), small.upsampler().state_dict())
-    assert (model.device, model.dtype, model.offload) == (torch.device("cpu"), torch.float32, "none")
+    assert (model.device, model.transformer.dtype, model.text.offloaded) == (torch.device("cpu"), torch.float32, False)
     assert model.text.encode("a red ball").embeddings.shape == (1, 256, 12)
     assert [progress.step for progress in told] == [0, 1, 2, 3, 4]
 
@@ -40,14 +40,14 @@ def test_loads_a_single_file_with_the_text_encoder_beside_it(tmp_path: Path, sma
     small.write_single(folder / f"{NAME}.safetensors")
     for part in ("text_encoder", "tokenizer"):
         shutil.copytree(small_model / part, tmp_path / "ltxv-t5-xxl" / part)
-    model = parts.load(ltxv_card(NAME), _settings(tmp_path))
+    model = load(ltxv_card(NAME), _settings(tmp_path))
     assert small.same(model.transformer.state_dict(), small.transformer().state_dict())
     assert model.upsampler is None
 
 
 @pytest.mark.parametrize("changes", [{"dtype": "bfloat16"}, {"quantise": "fp8"}, {"offload": "group"}])
 def test_other_ways_to_hold_it(tmp_path: Path, small_model: Path, changes: dict[str, str]) -> None:
-    model = parts.load(ltxv_card(NAME), _settings(tmp_path, small_model, **changes))
+    model = load(ltxv_card(NAME), _settings(tmp_path, small_model, **changes))
     kept = {parameter.dtype for parameter in model.transformer.parameters()}
     assert (
         kept
@@ -59,12 +59,12 @@ def test_other_ways_to_hold_it(tmp_path: Path, small_model: Path, changes: dict[
     )
     prompt = model.text.encode("a red ball")
     embeddings, mask = prompt.embeddings, prompt.mask
-    assert embeddings.dtype == model.dtype
-    tokens = torch.randn(1, 6, 6).to(model.dtype)
+    assert embeddings.dtype == (torch.bfloat16 if "dtype" in changes else torch.float32)
+    tokens = torch.randn(1, 6, 6).to(embeddings.dtype)
     got = model.transformer(
         tokens, embeddings, torch.tensor([500.0]), mask, video_coords=torch.rand(1, 3, 6), return_dict=False
     )[0]
-    assert got.dtype == model.dtype
+    assert got.dtype == embeddings.dtype
     assert got.isfinite().all()
 
 
@@ -72,13 +72,13 @@ def test_what_is_missing_is_said_with_the_way_to_fetch_it(tmp_path: Path) -> Non
     with pytest.raises(
         BadCheckpoint, match=r"lacks its transformer, vae, .*`longtake models pull ltxv-13b-0\.9\.7-dev`"
     ):
-        parts.load(ltxv_card(NAME), _settings(tmp_path))
+        load(ltxv_card(NAME), _settings(tmp_path))
 
 
 def test_a_package_without_its_miniature_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("longtake.models.registry.WEIGHTS", tmp_path)
     with pytest.raises(BadCheckpoint, match=r"ltxv-tiny lacks its .*; install the package anew"):
-        parts.load(ltxv_card("ltxv-tiny"), Settings(model_sources={}, device="cpu"))
+        load(ltxv_card("ltxv-tiny"), Settings(model_sources={}, device="cpu"))
 
 
 def test_a_broken_tokenizer_is_refused(tmp_path: Path, small_model: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_broken_tokenizer_is_refused(tmp_path: Path, small_model: Path) -> Non
     shutil.copytree(small_model, folder)
     (folder / "tokenizer" / "tokenizer.json").write_text("{")
     with pytest.raises(BadCheckpoint, match="no usable tokenizer"):
-        parts.load(ltxv_card(NAME), _settings(tmp_path, folder))
+        load(ltxv_card(NAME), _settings(tmp_path, folder))
 
 
 def test_loading_can_be_cancelled(tmp_path: Path, small_model: Path) -> None:
@@ -95,7 +95,7 @@ def test_loading_can_be_cancelled(tmp_path: Path, small_model: Path) -> None:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        parts.load(ltxv_card(NAME), _settings(tmp_path, small_model), on_progress=cancel)
+        load(ltxv_card(NAME), _settings(tmp_path, small_model), on_progress=cancel)
 
 
 def _tiny() -> LTXVCard:
@@ -106,8 +106,8 @@ def _tiny() -> LTXVCard:
 
 def test_the_embedded_model_is_what_its_card_says(tmp_path: Path) -> None:
     facts = _tiny()
-    model = parts.load(facts, _settings(tmp_path))
-    assert model.dtype == torch.float32
+    model = load(facts, _settings(tmp_path))
+    assert model.transformer.dtype == torch.float32
     assert model.vae.spatial_compression_ratio == facts.spatial_compression
     assert model.vae.temporal_compression_ratio == facts.temporal_compression
     assert model.transformer.config.in_channels == model.vae.config.latent_channels
@@ -120,7 +120,7 @@ def test_the_embedded_model_is_what_its_card_says(tmp_path: Path) -> None:
 
 def test_the_tiny_model_of_the_study_loads(tmp_path: Path, shared: Path) -> None:
     source = shared / "reference" / "tiny_study" / "pipeline_fp16"
-    model = parts.load(ltxv_card("ltxv-tiny"), Settings(model_sources={"ltxv-tiny": str(source)}, device="cpu"))
+    model = load(ltxv_card("ltxv-tiny"), Settings(model_sources={"ltxv-tiny": str(source)}, device="cpu"))
     facts = ltxv_card("ltxv-tiny")
     assert model.vae.spatial_compression_ratio == facts.spatial_compression
     assert model.vae.temporal_compression_ratio == facts.temporal_compression

@@ -1,0 +1,91 @@
+"""Decodes the sampled windows of LTX-2: video latents become frames, audio tokens become sound."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from longtake.families.family import RGBFrames
+from longtake.families.ltx2.audio import decode_sound
+from longtake.families.ltx2.model import LTX2Model
+from longtake.families.ltx2.plan import LTX2Plan
+from longtake.media.formats import SOUND_RATE
+from longtake.media.sound import CROSS_FADE_S, MOST_LAG_S, Samples, num_samples
+from longtake.plans import latent_length
+from longtake.sampling.vae import Latents, Statistics, cropped_from_canvas, decode, decode_frames
+from longtake.video import OnProgress, Progress
+
+SPARE_SAMPLES = round((MOST_LAG_S + CROSS_FADE_S) * SOUND_RATE)
+"""Samples that aligning a sound with its neighbour may use up at the end far from the joint."""
+
+NEIGHBOUR_LATENTS = 2
+"""Latent frames that are decoded on either side of the wanted ones, so that the wanted frames have their context."""
+
+
+@dataclass(frozen=True)
+class WindowDecoder:
+    """Decodes windows of one plan. `statistics` are those of the video VAE's latents."""
+
+    model: LTX2Model
+    plan: LTX2Plan
+    statistics: Statistics
+    on_progress: OnProgress
+
+    def frames(self, latent: Tensor, first_frame: int, last_frame: int) -> Iterator[Tensor]:
+        """Yields frames [first_frame, last_frame) of a window's latents [1, C, F, H, W], in chunks [t, 3, H, W] in 0..1
+        at the output's size."""
+        final = Latents(self.statistics.unnormalise(latent), last=True)
+        chunks = decode_frames(
+            self.model.vae, iter([final]), first_frame, last_frame, timestep=0, on_progress=self.on_progress
+        )
+        for chunk in chunks:
+            yield cropped_from_canvas(chunk, self.plan.canvases[-1], self.plan.size)
+
+    def few_frames(self, latent: Tensor, first_frame: int, last_frame: int) -> Tensor:
+        """Returns frames [first_frame, last_frame) as one tensor [t, 3, H, W]. Only the latents around them are
+        decoded, so their pixels may differ slightly from those of `frames`."""
+        temporal = self.model.card.temporal_compression
+        first = max(0, first_frame // temporal - NEIGHBOUR_LATENTS)
+        last = latent_length(last_frame, temporal) + 1 + NEIGHBOUR_LATENTS
+        frames = decode(self.model.vae, self.statistics.unnormalise(latent[:, :, first:last]), 0)
+        start = first_frame - first * temporal
+        wanted = frames[start : start + last_frame - first_frame]
+        return cropped_from_canvas(wanted, self.plan.canvases[-1], self.plan.size)
+
+    def sound(self, tokens: Tensor | None, first_frame: int, last_frame: int) -> Samples | None:
+        """Returns the sound [2, n] of frames [first_frame, last_frame) of a window, from its audio tokens [1, T, C].
+
+        Up to SPARE_SAMPLES more are added at the end far from the joint: aligning the sound may use them up. None for
+        a window without sound.
+        """
+        if tokens is None:
+            return None
+        self.on_progress(Progress("sound", 0, 1))
+        first, last = (num_samples(frame, self.plan.rate) for frame in (first_frame, last_frame))
+        if self.plan.source_last:
+            first = max(0, first - SPARE_SAMPLES)
+        else:
+            last += SPARE_SAMPLES
+        return decode_sound(self.model.audio_vae, self.model.vocoder, tokens, last)[:, first:]
+
+
+class TailRecorder:
+    """An iterable that passes chunks [t, 3, H, W] in 0..1 on and records the last `count` frames that passed.
+
+    `tail` [count, H, W, 3] are those frames; it starts with the frames `before` the first chunk.
+    """
+
+    def __init__(self, chunks: Iterator[Tensor], before: RGBFrames, count: int) -> None:
+        self.chunks, self.tail, self.count = chunks, before, count
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for chunk in self.chunks:
+            self.tail = np.concatenate([self.tail, to_rgb(chunk)])[-self.count :]
+            if len(chunk):
+                yield chunk
+
+
+def to_rgb(frames: Tensor) -> RGBFrames:
+    """Returns frames [t, 3, H, W] in 0..1 as [t, H, W, 3] uint8."""
+    return (frames * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()

@@ -1,0 +1,106 @@
+"""The frame counts of an LTX-2 request: how many frames are context, new and billed, and notes on them for the user."""
+
+from dataclasses import dataclass
+
+from longtake.errors import InvalidRequest
+from longtake.families.ltx2.options import DEFAULT_CONTEXT, Direction, LTX2Options
+from longtake.families.ltx2.windows import LATENT_FRAMES, Window, context_length
+from longtake.plans import clip_length, padded_length
+
+LEAST_NEW_FRAMES = 8
+"""A default context shrinks until at least this many frames are new."""
+
+
+@dataclass(frozen=True)
+class FrameCounts:
+    """The numbers of context, new and billed frames of a request; they are the same for every model."""
+
+    context_frames: int
+    new_frames: int
+    billed_frames: int
+
+
+def frame_counts(options: LTX2Options, available: int) -> FrameCounts:
+    """Returns the counts of a request on a source of `available` frames.
+
+    Raises InvalidRequest if the requested context leaves no room for new frames, or if the new frames come before a
+    source that is shorter than one latent.
+    """
+    direction, num_frames = options.direction, options.num_frames
+    if direction == "backward" and options.context_frames and available < LATENT_FRAMES:
+        raise InvalidRequest(
+            f"The video has {available} frames; to be extended backward it needs at least {LATENT_FRAMES}.",
+            loc=("body", "extend_direction"),
+            value=direction,
+            ctx={"min_frames": LATENT_FRAMES},
+        )
+    context = whole_latent_context(direction, requested_context(options), available)
+    if options.new_frames is not None:
+        return FrameCounts(context, options.new_frames, context + options.new_frames)
+    if options.context_field is None and num_frames - context < LEAST_NEW_FRAMES:
+        # A backward context has at least one latent, so both together can be more than `num_frames`.
+        context = min(context, context_length(direction, num_frames - LEAST_NEW_FRAMES))
+        return FrameCounts(context, max(num_frames - context, LEAST_NEW_FRAMES), num_frames)
+    if num_frames <= context:
+        raise InvalidRequest(
+            f"{options.context_field} is {options.context_frames}, which takes {context} of num_frames = {num_frames} "
+            f"and leaves no room for new ones: num_frames must be at least {context + 1}, "
+            f"{context + 1 - num_frames} more.",
+            loc=("body", str(options.context_field)),
+            value=options.context_frames,
+            ctx={"context_frames": context, "least_num_frames": context + 1},
+        )
+    return FrameCounts(context, num_frames - context, num_frames)
+
+
+def requested_context(options: LTX2Options) -> int:
+    """Returns the requested context in frames; it may not fill whole latents."""
+    return clip_length(options.context_frames) if options.context_rounds_down else options.context_frames
+
+
+def whole_latent_context(direction: Direction, context_frames: int, available: int) -> int:
+    """Returns a context of about `context_frames` that fills whole latents of a source of `available` frames.
+
+    Forward it is the next 8k+1 (24 becomes 25), backward 8k for the same k (25 becomes 24), limited to the source.
+    """
+    if context_frames == 0:
+        return 0
+    whole = padded_length(context_frames)
+    if direction == "forward":
+        return min(whole, clip_length(available))
+    return min(max(whole - 1, LATENT_FRAMES), available // LATENT_FRAMES * LATENT_FRAMES)
+
+
+def window_context(options: LTX2Options, counts: FrameCounts, available: int) -> int:
+    """Returns the context in frames of a window that continues enough frames, as every window after the first does.
+
+    It is the requested one, even if the source is shorter, unless `num_frames` made it smaller.
+    """
+    wanted = requested_context(options)
+    if counts.context_frames < whole_latent_context(options.direction, wanted, available):
+        return counts.context_frames
+    return whole_latent_context(options.direction, wanted, available=wanted + LATENT_FRAMES)
+
+
+def context_notes(options: LTX2Options, counts: FrameCounts, available: int, first: Window) -> tuple[str, ...]:
+    """Returns notes for the user on a context that differs from the requested one; `first` is the first window."""
+    requested, field = options.context_frames, options.context_field
+    fitting = whole_latent_context(options.direction, requested_context(options), available)
+    notes = []
+    if counts.context_frames + counts.new_frames > counts.billed_frames:
+        both = f"{counts.context_frames} frames of context and {counts.new_frames} new ones"
+        notes.append(f"num_frames is {counts.billed_frames}; {both} are the least that there can be.")
+    elif field is None and counts.context_frames < fitting:
+        notes.append(
+            f"num_frames is {counts.billed_frames}: {counts.context_frames} of them are context, so that "
+            f"{counts.new_frames} are new."
+        )
+    if field is not None and counts.context_frames != requested:
+        reason = "the source has no more" if requested > available else "a context fills whole latents"
+        notes.append(f"{field} asks for {requested} frames; the context has {counts.context_frames}, for {reason}.")
+    if first.context_frames < counts.context_frames and (field is not None or requested > DEFAULT_CONTEXT):
+        notes.append(
+            f"The model sees {first.context_frames} of the context's {counts.context_frames} frames: its window holds "
+            f"no more beside the new ones."
+        )
+    return tuple(notes)

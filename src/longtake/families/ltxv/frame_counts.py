@@ -1,0 +1,96 @@
+"""The frame counts of a 0.9.x plan, and its windows."""
+
+from dataclasses import dataclass, replace
+
+from longtake.families.ltxv.options import LTXVOptions
+from longtake.models.registry import LTXVCard
+from longtake.plans import clip_length, latent_length, padded_length
+from longtake.video import Span
+
+LEAST_NEW_FRAMES = 8
+"""If a request leaves fewer new frames than this beside the context, the context gets half of its frames instead."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Latent frames [start, stop) of the generated clip, which are sampled together."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class FrameCounts:
+    """The frame counts of a plan and its windows; see `Plan` and `LTXVPlan` for the fields."""
+
+    shown_frames: int
+    context_frames: int
+    new_frames: int
+    billed_frames: int
+    sampled_frames: int
+    windows: tuple[Window, ...]
+    notes: tuple[str, ...] = ()
+
+
+def frame_counts(options: LTXVOptions, span: Span, card: LTXVCard) -> FrameCounts:
+    """Returns the counts for the frames `span` of the source, by the way of counting that the options ask for."""
+    if options.guide != "rgb":
+        return guide_counts(span, options.new_frames or options.num_frames, card)
+    if options.new_frames is not None:
+        return whole_source_counts(span, options.new_frames, card)
+    return total_counts(span, options.num_frames, card, options.count_field)
+
+
+def whole_source_counts(span: Span, new_frames: int, card: LTXVCard) -> FrameCounts:
+    """Returns the counts if the whole source is shown and `new_frames` are added."""
+    return _counts(len(span), clip_length(len(span)), new_frames, len(span) + new_frames, card)
+
+
+def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str | None = "num_frames") -> FrameCounts:
+    """Returns the counts if the output has `num_frames`: the source's last 8k+1 frames, and new ones.
+
+    If that leaves fewer than LEAST_NEW_FRAMES new ones, the whole source is shown, its last frames are the context for
+    half of `num_frames`, and the other half is new. Notes name `count_field`, the request's field with `num_frames`.
+    """
+    context = clip_length(len(span))
+    new_frames = num_frames - context
+    if new_frames < LEAST_NEW_FRAMES:
+        context = clip_length(num_frames // 2)
+        new_frames = num_frames - context
+        asked = f"{count_field} is {num_frames}" if count_field else f"{num_frames} frames are made"
+        note = f"{asked}, and the source has {len(span)}: all are shown, and {new_frames} are new."
+        return replace(_counts(len(span), context, new_frames, num_frames, card), notes=(note,))
+    counts = _counts(context, context, new_frames, num_frames, card)
+    if new_frames * 4 < num_frames:
+        of = f"{count_field} = {num_frames}" if count_field else f"{num_frames} frames"
+        remedy = f"a larger {count_field}, or less of the source, makes" if count_field else "less of the source makes"
+        note = f"Only {new_frames} of {of} are new, for the source fills {context} of them; {remedy} more."
+        return replace(counts, notes=(note,))
+    return counts
+
+
+def guide_counts(span: Span, num_frames: int, card: LTXVCard) -> FrameCounts:
+    """Returns the counts for a guide: it is not shown, guides the first window, and all `num_frames` are new."""
+    sampled = padded_length(num_frames)
+    context = clip_length(min(len(span), sampled, card.window_frames))
+    return FrameCounts(0, context, num_frames, num_frames, sampled, _card_windows(sampled, card))
+
+
+def _counts(shown: int, context: int, new: int, billed: int, card: LTXVCard) -> FrameCounts:
+    """The counts with the context cut to what the model sees if one window cannot hold all frames."""
+    if padded_length(context + new) > card.window_frames:
+        context = min(context, card.max_context_frames)
+    sampled = padded_length(context + new)
+    return FrameCounts(shown, context, new, billed, sampled, _card_windows(sampled, card))
+
+
+def _card_windows(sampled_frames: int, card: LTXVCard) -> tuple[Window, ...]:
+    total = latent_length(sampled_frames, card.temporal_compression)
+    return plan_windows(total, latent_length(card.window_frames, card.temporal_compression), card.overlap_latents)
+
+
+def plan_windows(total: int, tile: int, overlap: int) -> tuple[Window, ...]:
+    """Returns windows of at most `tile` latent frames that cover `total`; each starts `overlap` before the end of the
+    one before. Source: the chunk ranges of ComfyUI-LTXVideo's looping sampler."""
+    starts = range(0, max(total - overlap, 1), tile - overlap)
+    return tuple(Window(start, min(start + tile, total)) for start in starts)
