@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,9 @@ from typing import Any
 from typer.testing import CliRunner
 
 from longtake.cli import app
+
+DEADLINE_S = 300
+"""Seconds after which a process that a test started is killed."""
 
 COMMANDS_IN_ONE_PROCESS = """
 import json, sys
@@ -45,12 +50,24 @@ def run(*args: str | Path, stdin: str | None = None) -> Ran:
     return Ran(done.exit_code, done.stdout, done.stderr)
 
 
-def started(*commands: Sequence[str | Path]) -> "subprocess.Popen[str]":
-    """Starts a process that runs the commands one after the other and ends with the last one's exit status."""
-    return subprocess.Popen(
-        [sys.executable, "-c", COMMANDS_IN_ONE_PROCESS, json.dumps([list(map(str, args)) for args in commands])],
+@contextmanager
+def started(*commands: Sequence[str | Path]) -> Iterator["subprocess.Popen[str]"]:
+    """Starts a process that runs the commands one after the other and ends with the last one's exit status.
+
+    The process is killed at the end of the block, and after `DEADLINE_S` in any case.
+    """
+    arguments = json.dumps([list(map(str, args)) for args in commands])
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMANDS_IN_ONE_PROCESS, arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    ) as process:
+        deadline = threading.Timer(DEADLINE_S, process.kill)
+        deadline.start()
+        try:
+            yield process
+        finally:
+            deadline.cancel()
+            process.kill()

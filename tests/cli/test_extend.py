@@ -63,22 +63,20 @@ def test_an_existing_output_is_overwritten_only_with_force(extended: tuple[Ran, 
 def test_a_process_finishes_one_video_and_an_interrupt_ends_the_next_without_a_file(
     clips: Path, out: Path, model: str
 ) -> None:
-    process = started(
-        [
-            "extend", clips / "film.mp4", "-o", out / "a.gif", "--prompt", "sea", "--resolution", "480p",
-            "--new-frames", "7", "--reverse-video", "--quality", "low", "--inspect",
-        ],
-        ["extend", clips / "clip.mp4", "-o", out / "b.mp4", "--prompt", "sea", "--new-frames", "1000"],
-    )  # fmt: skip
-    assert process.stderr is not None
-    lines = iter(process.stderr)
-    until_sampling = ["Loading the model", "Reading the source", "Reading the prompt", "Sampling new frames"]
-    assert list(stages(lines, last="Writing backwards")) == [
-        *until_sampling, "Decoding and encoding", "Writing backwards",
+    finished = [
+        "extend", clips / "film.mp4", "-o", out / "a.gif", "--prompt", "sea", "--resolution", "480p",
+        "--new-frames", "7", "--reverse-video", "--quality", "low", "--inspect",
     ]  # fmt: skip
-    assert list(stages(lines, last="Sampling new frames")) == until_sampling
-    process.send_signal(signal.SIGINT)
-    facts, errors = process.communicate(timeout=300)
+    interrupted = ["extend", clips / "clip.mp4", "-o", out / "b.mp4", "--prompt", "sea", "--new-frames", "1000"]
+    until_sampling = ["Loading the model", "Reading the source", "Reading the prompt", "Sampling new frames"]
+    with started(finished, interrupted) as process:
+        assert process.stderr is not None
+        lines = iter(process.stderr)
+        whole = [*until_sampling, "Decoding and encoding", "Writing backwards"]
+        assert list(stages(lines, last="Writing backwards")) == whole
+        assert list(stages(lines, last="Sampling new frames")) == until_sampling
+        process.send_signal(signal.SIGINT)
+        facts, errors = process.communicate()
     for expected in ("24 = 7 new + 17 of the source", "ltxv-tiny", "before frame 7", str(out / "a.gif")):
         assert expected in facts
     with Image.open(out / "a.gif") as gif:

@@ -36,7 +36,7 @@ class RequestCommand(TyperCommand):
 
 
 def with_value(flag: str, args: list[str]) -> list[str]:
-    """Returns the arguments with `flag` replaced by `flag=` where no value follows it."""
+    """Returns the arguments with `flag=`, an empty value, in place of a `flag` that no value follows."""
     return [
         f"{flag}=" if arg == flag and following.startswith("-") else arg
         for arg, following in zip(args, [*args[1:], "-"], strict=True)
@@ -44,7 +44,10 @@ def with_value(flag: str, args: list[str]) -> list[str]:
 
 
 def last_value(flag: str, args: list[str]) -> str | None:
-    """Returns the value of `flag` in the arguments; of several `--flag=value` or else `--flag value`, the last."""
+    """Returns the value that the arguments give `flag`; None if they do not.
+
+    Of several values the last one counts, and `--flag=value` has priority over `--flag value`.
+    """
     values = [value for arg, value in pairwise(args) if arg == flag]
     values += [arg.partition("=")[2] for arg in args if arg.startswith(f"{flag}=")]
     return values[-1] if values else None

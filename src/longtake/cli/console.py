@@ -67,9 +67,9 @@ def _sentence(error: Exception) -> str:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Turns SIGINT and SIGTERM during the block into an exception, so that the block can clean up.
+    """Turns SIGINT and SIGTERM into `KeyboardInterrupt` during the block, so that the block can clean up.
 
-    Raises `KeyboardInterrupt`, or `Cancelled` if a `LongtakeError` follows the signal.
+    Raises `Cancelled` if the block ends with a `LongtakeError` after a signal.
     """
     interrupted = False
 
@@ -147,13 +147,13 @@ def _lines() -> OnProgress:
 
 
 def stage_name(stage: str) -> str:
-    """Returns the text shown for a stage of `Progress`; of a stage with an object (`load vae`), for its verb alone."""
+    """Returns the text shown for a `Progress.stage`. Only its first word counts: `load vae` is `Loading the model`."""
     kind = stage.split()[0]
     return STAGES.get(kind, kind.capitalize())
 
 
 class StageShare:
-    """The finished share of a stage whose steps are counted anew in each window and in each pass of a window."""
+    """Computes how much of a stage is finished. Its steps are counted anew in each window and each pass of a window."""
 
     def __init__(self, passes: int) -> None:
         self._passes = passes

@@ -80,7 +80,7 @@ def check(
 
 
 def model_json(status: "ModelStatus") -> dict[str, Any]:
-    """One model as an object of `models list --json`."""
+    """Returns one model as an object of `models list --json`."""
     return {
         "name": status.card.name,
         "title": status.card.title,
@@ -94,7 +94,7 @@ def model_json(status: "ModelStatus") -> dict[str, Any]:
 
 
 def model_rows(models: "Sequence[ModelStatus]") -> Rows:
-    """One row per model: whether it is installed, its title and its licence."""
+    """Returns one row per model: its name; whether it is installed, its title and its licence."""
     rows = []
     for status in models:
         if status.installed:
@@ -110,7 +110,7 @@ def model_rows(models: "Sequence[ModelStatus]") -> Rows:
 
 
 def check_json(report: "CheckReport") -> dict[str, Any]:
-    """A comparison of files with the expected ones as the document of `models check --json`."""
+    """Returns the document of `models check --json`."""
     parts = [
         {
             "part": part.part,
@@ -125,6 +125,6 @@ def check_json(report: "CheckReport") -> dict[str, Any]:
 
 
 def check_rows(report: "CheckReport") -> Rows:
-    """One row per part: what the comparison found, and its path; then the missing parts."""
+    """Returns one row per part, with the finding and the path, then one per missing part."""
     rows = [(part.part, f"{part.sentence()}\n{part.path}") for part in report.parts]
     return [*rows, *((part, "missing") for part in report.missing)]

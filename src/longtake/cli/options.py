@@ -112,7 +112,7 @@ def _escaped(text: str) -> str:
 
 
 def json_input(name: str | None) -> dict[str, Any]:
-    """Returns the request in a JSON file, or on standard input if `name` is `-`; an empty one if `name` is None.
+    """Returns the request in a JSON file: of standard input if `name` is `-`, an empty one if `name` is None.
 
     Raises `InvalidRequest` if the file cannot be read or does not hold a JSON object.
     """
