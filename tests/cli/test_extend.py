@@ -63,11 +63,20 @@ def test_an_existing_output_is_overwritten_only_with_force(extended: tuple[Ran, 
 def test_a_process_finishes_one_video_and_an_interrupt_ends_the_next_without_a_file(
     clips: Path, out: Path, model: str
 ) -> None:
-    finished = [
+    finished: list[str | Path] = [
         "extend", clips / "film.mp4", "-o", out / "a.gif", "--prompt", "sea", "--resolution", "480p",
         "--new-frames", "7", "--reverse-video", "--quality", "low", "--inspect",
     ]  # fmt: skip
-    interrupted = ["extend", clips / "clip.mp4", "-o", out / "b.mp4", "--prompt", "sea", "--new-frames", "1000"]
+    interrupted: list[str | Path] = [
+        "extend",
+        clips / "clip.mp4",
+        "-o",
+        out / "b.mp4",
+        "--prompt",
+        "sea",
+        "--new-frames",
+        "1000",
+    ]
     until_sampling = ["Loading the model", "Reading the source", "Reading the prompt", "Sampling new frames"]
     with started(finished, interrupted) as process:
         assert process.stderr is not None
