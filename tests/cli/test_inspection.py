@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from longtake.cli.inspection import Joint, inspect
+from longtake.cli.inspection import InspectedJoint, inspect_joint
 from longtake.families.ltx2.options import GuidanceScales
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.media.encode import Encoder
@@ -23,7 +23,7 @@ SECOND = 48_000
 OFF = GuidanceScales(cfg=1, stg=0, modality=1, rescale=0)
 
 
-def plan(direction: Literal["forward", "backward"], strength: float = 1.0) -> LTX2Plan:
+def make_plan(direction: Literal["forward", "backward"], strength: float = 1.0) -> LTX2Plan:
     return LTX2Plan(
         endpoint="fal-ai/ltx-2.3-22b/extend-video",
         model="ltx2-tiny",
@@ -62,12 +62,12 @@ def plan(direction: Literal["forward", "backward"], strength: float = 1.0) -> LT
     )
 
 
-def inspected(folder: Path, what: LTX2Plan, *, sound: bool = True) -> tuple[Joint, Image.Image]:
-    """A file whose picture jumps and whose 440 Hz tone falls by 6 dB and jumps by 90 degrees at the joint."""
-    joint = NEW if what.direction == "backward" else SHOWN
-    frames = moving(what.num_frames, 96, 160)
+def inspected(folder: Path, plan: LTX2Plan, *, sound: bool = True) -> tuple[InspectedJoint, Image.Image]:
+    """Inspects a file whose picture jumps and whose 440 Hz tone falls by 6 dB and jumps by 90 degrees at the joint."""
+    joint = NEW if plan.direction == "backward" else SHOWN
+    frames = moving(plan.num_frames, 96, 160)
     frames[joint:] = 255 - frames[joint:]
-    turns = 2 * np.pi * 440 * np.arange(what.num_frames * 2000) / SECOND
+    turns = 2 * np.pi * 440 * np.arange(plan.num_frames * 2000) / SECOND
     turns[joint * 2000 :] += np.pi / 2
     wave = 0.4 * np.sin(turns)
     wave[joint * 2000 :] /= 2
@@ -80,7 +80,7 @@ def inspected(folder: Path, what: LTX2Plan, *, sound: bool = True) -> tuple[Join
         file.write(frames)
     sheet = folder / "sheet.png"
     with open_source(path) as source:
-        found = inspect(source, what, sheet)
+        found = inspect_joint(source, plan, sheet)
     assert found is not None
     with Image.open(sheet) as picture:
         return found, picture.convert("RGB")
@@ -88,7 +88,7 @@ def inspected(folder: Path, what: LTX2Plan, *, sound: bool = True) -> tuple[Join
 
 @pytest.mark.parametrize(("direction", "frame"), [("forward", SHOWN), ("backward", NEW)])
 def test_the_joint_is_found_and_measured(tmp_path: Path, direction: Literal["forward", "backward"], frame: int) -> None:
-    found, _ = inspected(tmp_path, plan(direction))
+    found, _ = inspected(tmp_path, make_plan(direction))
     assert found.frame == frame
     assert found.figures.difference_ratio > 5
     assert found.figures.loudness_step_db == pytest.approx(-6.02, abs=0.2)
@@ -100,17 +100,17 @@ def test_the_joint_is_found_and_measured(tmp_path: Path, direction: Literal["for
     assert dict(found.rows())["phase jump"] == "90 degrees"
 
 
-def test_where_the_context_is_a_rendition_the_sound_s_joint_is_where_the_source_s_ends(tmp_path: Path) -> None:
-    found, _ = inspected(tmp_path, plan("forward", strength=0.5))
+def test_the_joint_of_the_sound_is_where_the_source_s_sound_ends(tmp_path: Path) -> None:
+    found, _ = inspected(tmp_path, make_plan("forward", strength=0.5))
     assert found.frame == SHOWN - 17
     assert found.figures.loudness_step_db == pytest.approx(-6.02, abs=0.2)
 
 
 def test_only_a_file_with_sound_gets_a_spectrogram(tmp_path: Path) -> None:
-    found, silent = inspected(tmp_path, plan("forward"), sound=False)
+    found, silent = inspected(tmp_path, make_plan("forward"), sound=False)
     assert found.figures.loudness_step_db is None
     assert "pitch step" not in dict(found.rows())
-    _, heard = inspected(tmp_path, plan("forward"))
+    _, heard = inspected(tmp_path, make_plan("forward"))
     assert heard.width == silent.width
     assert heard.height > silent.height + 240
     np.testing.assert_array_equal(np.asarray(heard)[: silent.height], np.asarray(silent))

@@ -1,4 +1,4 @@
-"""Pitch and phase across a joint, against tones whose faults are known."""
+"""Pitch and phase across joints with known faults."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ JOINT = 24_000
 
 
 def wave(hz: float, length: int, degrees: float = 0, partials: int = 1) -> NDArray[np.float32]:
-    """A tone at phase `degrees` of its sine at sample JOINT, with ever weaker partials."""
+    """A tone whose sine has the phase `degrees` at sample JOINT; higher partials are weaker."""
     turns = 2 * np.pi * hz * (np.arange(length) - JOINT) / 48_000 + np.radians(degrees)
     mono = sum(0.3 / n * np.sin(n * turns) for n in range(1, partials + 1))
     return np.stack([mono, mono]).astype(np.float32)
@@ -44,13 +44,13 @@ def test_a_pitch_step_is_measured(cents: float) -> None:
 
 
 def test_noise_and_silence_have_no_pitch() -> None:
-    hiss = np.random.default_rng(0).normal(0, 0.1, (2, 2 * JOINT)).astype(np.float32)
-    half = np.concatenate([wave(440, JOINT), hiss[:, :JOINT]], axis=1)
-    for sound in (hiss, 0 * hiss, half):
+    noise = np.random.default_rng(0).normal(0, 0.1, (2, 2 * JOINT)).astype(np.float32)
+    half = np.concatenate([wave(440, JOINT), noise[:, :JOINT]], axis=1)
+    for sound in (noise, 0 * noise, half):
         assert tone_figures(sound, JOINT).pitch_step_cents is None
         assert tone_figures(sound, JOINT).phase_jump_degrees is None
 
 
-def test_too_near_an_end_nothing_is_measured() -> None:
+def test_a_joint_too_near_an_end_is_not_measured() -> None:
     assert tone_figures(wave(440, 9000), 3000).pitch_step_cents is None
     assert tone_figures(wave(440, 9000), 8000).pitch_step_cents is None

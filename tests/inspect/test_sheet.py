@@ -1,4 +1,4 @@
-"""The contact sheet: what lies where, in which colours."""
+"""The contact sheet: positions and colours."""
 
 from fractions import Fraction
 
@@ -15,9 +15,9 @@ Mask = NDArray[np.bool_]
 
 
 def painted(image: Image.Image, colour: tuple[int, int, int]) -> Mask:
-    """Where the sheet has exactly this colour, the header left out."""
+    """Where the sheet, without its header, has exactly this colour."""
     found: Mask = (np.asarray(image) == colour).all(axis=-1)
-    found[: sheet._HEADER - 10] = False
+    found[: sheet.HEADER - 10] = False
     return found
 
 
@@ -31,7 +31,7 @@ def make(frames: NDArray[np.uint8], joint: int, **more: bool) -> Image.Image:
     return contact_sheet(frames, joint, Fraction(24_000, 1001), first_frame=87, caption="figures", **more)
 
 
-def test_frames_read_in_order_around_a_bar_in_the_middle() -> None:
+def test_frames_are_in_order_with_a_bar_in_the_middle() -> None:
     image = make(numbered(18), 9)
     pixels = np.asarray(image)
     bar = np.argwhere(painted(image, sheet.JOINT))
@@ -53,13 +53,13 @@ def test_source_and_new_frames_differ_in_their_borders() -> None:
 
 
 @pytest.mark.parametrize(("height", "width", "count", "joint"), [(90, 160, 16, 8), (160, 90, 3, 1), (32, 32, 40, 39)])
-def test_any_shape_fits(height: int, width: int, count: int, joint: int) -> None:
-    """All frames are on the sheet in full, each with its whole border."""
+def test_frames_of_any_size_are_drawn_whole(height: int, width: int, count: int, joint: int) -> None:
+    """Each frame has its whole border."""
     image = make(numbered(count, height, width), joint)
-    cell = sheet._cell_size(width, height)
-    border = 2 * sheet._BORDER * (cell[0] + cell[1] + 2 * sheet._BORDER)
+    cell = sheet.frame_size(width, height)
+    border = 2 * sheet.BORDER * (cell[0] + cell[1] + 2 * sheet.BORDER)
     assert painted(image, sheet.SOURCE).sum() + painted(image, sheet.NEW).sum() == count * border
-    assert max(cell) == sheet._CELL
+    assert max(cell) == sheet.FRAME_SIDE
     assert image.width < 2400
 
 
@@ -67,17 +67,17 @@ def test_numbers_and_caption_are_written() -> None:
     with_caption = np.asarray(make(moving(12, 90, 160), 6))
     without = np.asarray(contact_sheet(moving(12, 90, 160), 6, Fraction(24), first_frame=3))
     assert with_caption.shape == without.shape
-    assert (with_caption[: sheet._HEADER] != without[: sheet._HEADER]).any()
-    assert (with_caption[sheet._HEADER :] != without[sheet._HEADER :]).any()
+    assert (with_caption[: sheet.HEADER] != without[: sheet.HEADER]).any()
+    assert (with_caption[sheet.HEADER :] != without[sheet.HEADER :]).any()
 
 
 @pytest.mark.parametrize("joint", [0, 12])
-def test_a_joint_outside_is_refused(joint: int) -> None:
+def test_a_joint_outside_the_frames_is_an_error(joint: int) -> None:
     with pytest.raises(ValueError, match="between two of the 12 frames"):
         contact_sheet(moving(12), joint, Fraction(24))
 
 
-def test_pictures_lie_one_below_the_other() -> None:
+def test_stacked_pictures() -> None:
     whole = stacked([Image.new("RGB", (4, 2), "red"), Image.new("RGB", (7, 3), "lime")])
     assert whole.size == (7, 5)
-    assert [whole.getpixel(at) for at in ((0, 0), (5, 0), (6, 4))] == [(255, 0, 0), sheet.PAPER, (0, 255, 0)]
+    assert [whole.getpixel(at) for at in ((0, 0), (5, 0), (6, 4))] == [(255, 0, 0), sheet.BACKGROUND, (0, 255, 0)]

@@ -1,4 +1,4 @@
-"""The picture of the sound: what is heard when and how high is where it belongs, and nothing covers the joint."""
+"""The spectrogram: sounds are drawn at their time and pitch, and nothing covers the joint."""
 
 import numpy as np
 import pytest
@@ -18,23 +18,23 @@ def tone(hz: float, length: int, level: float = 0.3) -> NDArray[np.float32]:
 
 
 def lightness(image: Image.Image) -> NDArray[np.float64]:
-    """Of the rows alone, without text and strips: 240 pixels high."""
+    """The lightness of the spectrogram, 240 pixels high, without text and strips."""
     grey = np.asarray(image.convert("L"), np.float64)
     return grey[46:286, 80 : WIDTH - 28]
 
 
 def column(seconds_after_joint: float) -> int:
-    """Where that time is in `lightness`."""
+    """The column of that time in `lightness`."""
     width = WIDTH - 108
     return round(width / 2 + seconds_after_joint / (2 * SPAN_S) * width)
 
 
 def marked(image: Image.Image, colour: sheet.Colour) -> NDArray[np.int64]:
-    """Rows and columns that have exactly this colour."""
+    """The pixels [n, (row, column)] of exactly this colour."""
     return np.argwhere((np.asarray(image) == colour).all(axis=-1))
 
 
-def test_a_tone_is_a_line_and_a_higher_tone_a_higher_line() -> None:
+def test_a_tone_is_a_line_and_a_higher_tone_is_higher() -> None:
     rows = []
     for hz in (200, 1000, 4000, 12_000):
         light = lightness(spectrogram(tone(hz, 2 * JOINT), JOINT, WIDTH))[:, 100:-100]
@@ -45,7 +45,7 @@ def test_a_tone_is_a_line_and_a_higher_tone_a_higher_line() -> None:
 
 
 @pytest.mark.parametrize("seconds", [-1.5, 0.0, 0.25, 1.9])
-def test_a_click_is_an_upright_line_at_its_time(seconds: float) -> None:
+def test_a_click_is_a_vertical_line_at_its_time(seconds: float) -> None:
     sound = np.zeros((2, 2 * JOINT), np.float32)
     sound[:, JOINT + round(seconds * 48_000)] = 1
     light = lightness(spectrogram(sound, JOINT, WIDTH)).mean(axis=0)
@@ -53,13 +53,13 @@ def test_a_click_is_an_upright_line_at_its_time(seconds: float) -> None:
     assert lit.mean() == pytest.approx(column(seconds), abs=2)
 
 
-def test_louder_is_lighter() -> None:
+def test_louder_sound_is_lighter() -> None:
     peaks = [lightness(spectrogram(tone(1000, 2 * JOINT, level), JOINT, WIDTH)).max() for level in (0.001, 0.03, 0.9)]
     assert peaks[0] + 20 < peaks[1] < peaks[2] - 20
 
 
-def test_outside_the_sound_there_is_paper() -> None:
-    """A joint near the file's beginning stays in the middle."""
+def test_times_outside_the_sound_are_empty() -> None:
+    """The joint stays in the middle, also of a short sound."""
     light = lightness(spectrogram(tone(1000, 48_000), 24_000, WIDTH))
     shown = light.max(axis=0) > 60
     assert not shown[: column(-0.5) - 1].any()
@@ -78,7 +78,7 @@ def test_the_joint_and_the_sides_are_marked_outside_the_picture() -> None:
         assert (strips[0][:, 1].max() < strips[1][:, 1].min()) != new_first
 
 
-def test_unlike_channels_get_a_row_each() -> None:
+def test_different_channels_are_drawn_separately() -> None:
     sound = tone(1000, 2 * JOINT)
     one = spectrogram(sound, JOINT, WIDTH)
     sound[1] = 0

@@ -1,4 +1,4 @@
-"""Test clips, made on the spot: every frame shows its own number, its corners tell which way up it is."""
+"""Test clips, encoded when they are needed: each frame shows its number, and coloured corners show its orientation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,8 +18,7 @@ Picture = Callable[[int, int, int], NDArray[Any]]
 
 
 def numbered(number: int, width: int, height: int) -> NDArray[np.uint8]:
-    """RGB [height, width, 3]: a gradient, the number as eight bars across the middle, red and green corners above,
-    blue and white ones below."""
+    """RGB [height, width, 3]: the number as eight bars, red and green upper corners, blue and white lower ones."""
     picture = np.empty((height, width, 3), np.uint8)
     picture[..., 0] = np.linspace(60, 120, width, dtype=np.uint8)
     picture[..., 1] = np.linspace(60, 120, height, dtype=np.uint8)[:, None]
@@ -34,7 +33,7 @@ def numbered(number: int, width: int, height: int) -> NDArray[np.uint8]:
 
 
 def number_of(picture: NDArray[np.uint8]) -> int:
-    """The number that `numbered` drew."""
+    """The number in a picture that `numbered` drew."""
     height, width = picture.shape[:2]
     middles = [picture[height // 2, (2 * bit + 1) * width // (2 * BITS)].mean() for bit in range(BITS)]
     return sum(1 << bit for bit, brightness in enumerate(middles) if brightness > 128)
@@ -59,7 +58,7 @@ def flat(*color: int) -> Picture:
 
 @dataclass(frozen=True)
 class Tone:
-    """A sound: silence up to `onset_s`, then a sine of `hertz`; `seconds` long, its timestamps from `start_s`."""
+    """A sound of `seconds`: silence up to `onset_s`, then a sine of `hertz`. Its timestamps begin at `start_s`."""
 
     codec: str = "aac"
     rate: int = 48_000
@@ -79,7 +78,7 @@ class Tone:
 
 @dataclass(frozen=True)
 class Clip:
-    """How to make a file. `pts` (in ticks of `tick_s`) are the frames' times where they are not at a steady `rate`."""
+    """A description of a test file. `pts` are the times of its frames in ticks of `tick_s`; None is a steady `rate`."""
 
     name: str
     frames: int = 24
@@ -127,7 +126,7 @@ class Clip:
 
     def _write_frames(self, media: Any, stream: Any) -> None:
         for number in range(self.frames):
-            frame = av.VideoFrame.from_ndarray(self.picture(number, *self.size), format=self._given_format())
+            frame = av.VideoFrame.from_ndarray(self.picture(number, *self.size), format=self._source_format())
             frame = frame.reformat(format=self.pix_fmt)
             if self.tags is not None:
                 frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc = self.tags
@@ -136,7 +135,7 @@ class Clip:
             media.mux(stream.encode(frame))
         media.mux(stream.encode(None))
 
-    def _given_format(self) -> str:
+    def _source_format(self) -> str:
         first = self.picture(0, *self.size)
         if first.dtype == np.uint16:
             return "rgb48le"
@@ -176,7 +175,7 @@ def write_webp(path: Path, frames: int, size: tuple[int, int], shown_ms: int | l
 
 
 def cut(path: Path, to: Path, share: float) -> Path:
-    """The first `share` of a file."""
+    """Writes the first `share` (0..1) of the file `path` to `to`."""
     data = path.read_bytes()
     to.write_bytes(data[: int(len(data) * share)])
     return to
@@ -219,4 +218,4 @@ STEADY = (
     Clip("odd.mp4", size=(121, 91), pix_fmt="yuv444p", frames=10),
     Clip("gif.gif", codec="gif", pix_fmt="rgb8", rate=Fraction(25), frames=10),
 )
-"""Files of steady rate, whose frames are numbered from 0."""
+"""Files of a steady rate; frame n shows the number n."""

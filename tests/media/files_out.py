@@ -1,4 +1,4 @@
-"""What the tests of the output half share: moving pictures to encode, and a file read back with all its facts."""
+"""Helpers for tests of encoded files: moving pictures to encode, and a reader of all that is in a file."""
 
 import struct
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ BT709_LIMITED = (1, 1, 1, 1)
 
 
 def moving(num_frames: int, height: int = 64, width: int = 64) -> NDArray[np.uint8]:
-    """Waves that travel, with fixed fine grain: [t, H, W, 3]."""
+    """Frames [t, H, W, 3] of moving waves with fine grain that stands still."""
     y, x = np.mgrid[:height, :width]
     grain = np.random.default_rng(7).normal(0, 5, (height, width, 3))
     frames = [
@@ -25,7 +25,7 @@ def moving(num_frames: int, height: int = 64, width: int = 64) -> NDArray[np.uin
 
 @dataclass(frozen=True)
 class FileFacts:
-    """`tags` are colour range, matrix, primaries, transfer of the first frame; `sound` is [2, n] or None."""
+    """The content of a file: `tags` are colour range, matrix, primaries and transfer; `sound` is [2, n] or None."""
 
     codec: str
     rate: Fraction
@@ -51,11 +51,11 @@ def read(path: Path) -> FileFacts:
             tags=(first.color_range, first.colorspace, first.color_primaries, first.color_trc),
             frames=np.stack([p.to_ndarray(format="rgb24") for p in pictures]).astype(np.uint8),
             sound_codec=sound_codec,
-            sound=_hear(path) if sound_codec else None,
+            sound=_sound(path) if sound_codec else None,
         )
 
 
-def _hear(path: Path) -> NDArray[np.float32]:
+def _sound(path: Path) -> NDArray[np.float32]:
     with av.open(str(path)) as file:
         resampler = av.AudioResampler(format="fltp", layout="stereo", rate=48_000)
         heard = [block for frame in file.decode(audio=0) for block in resampler.resample(frame)]
@@ -64,7 +64,7 @@ def _hear(path: Path) -> NDArray[np.float32]:
 
 
 def boxes(path: Path) -> list[str]:
-    """The top-level boxes of an MP4 or MOV, in order."""
+    """The names of the top-level boxes of an MP4 or MOV file, in order."""
     data, names, at = path.read_bytes(), [], 0
     while at < len(data):
         size, name = struct.unpack(">I4s", data[at : at + 8])

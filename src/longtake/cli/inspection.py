@@ -1,33 +1,23 @@
-"""The joint of a finished file, read back as a viewer's player would: its figures and a contact sheet."""
+"""The `--inspect` option: measures the joint of a finished file, prints the figures and writes a picture of it."""
 
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from longtake.errors import InvalidRequest
-from longtake.inspect.joint import JointFigures, joint_figures
-from longtake.inspect.pitch import ToneFigures, tone_figures
-from longtake.inspect.sheet import contact_sheet, stacked
-from longtake.inspect.spectrogram import SPAN_S, spectrogram
+from longtake.inspect.joint import JointFigures
+from longtake.inspect.pitch import ToneFigures
+from longtake.inspect.report import JointPosition, joint_report
 from longtake.library import check_writable
-from longtake.media.formats import SOUND_RATE
 from longtake.media.source import SourceReader
 from longtake.plans import Plan, frames_on_clock
-from longtake.video import Span, VideoInfo
 
-FRAMES_PER_SIDE = 9
-LEAST_PER_SIDE = 2
-_HEARD_S = Fraction(SPAN_S) + Fraction(1, 10)
-"""Read on each side of the joint: what the spectrogram shows and its window."""
+_CAPTION_LENGTH = 120
 
 
 @dataclass(frozen=True)
-class Joint:
-    """Where in the file the source's own frames meet others (`frame` is the first behind), what is measured there,
-    and the picture of it."""
+class InspectedJoint:
+    """The figures of a joint, whose first frame after it is `frame`, and the path of its picture."""
 
     frame: int
     figures: JointFigures
@@ -38,16 +28,20 @@ class Joint:
         return {"frame": self.frame, "sheet": str(self.sheet), **asdict(self.figures), **asdict(self.tone)}
 
     def rows(self) -> list[tuple[str, str]]:
-        """The figures with what a joint that nobody sees or hears would show."""
-        told = self.figures
-        loudness = "no sound on one side" if told.loudness_step_db is None else f"{told.loudness_step_db:+.1f} dB"
-        pitch, phase = self.tone.pitch_step_cents, self.tone.phase_jump_degrees
+        """Returns the figures as lines of name and value."""
+        figures, pitch, phase = self.figures, self.tone.pitch_step_cents, self.tone.phase_jump_degrees
+        loudness = "no sound on one side"
+        if figures.loudness_step_db is not None:
+            loudness = f"{figures.loudness_step_db:+.1f} dB"
         return [
             ("joint", f"before frame {self.frame}"),
-            ("colour shift", f"{told.colour_shift:.2f} of 255 (between neighbours {told.usual_colour_shift:.2f})"),
-            ("sharpness", f"{told.sharpness_ratio:.2f} of what it was before"),
-            ("frame difference", f"{told.difference_ratio:.2f} of that between neighbours"),
-            ("motion", f"{told.motion_ratio:.2f} of what it was before"),
+            (
+                "colour shift",
+                f"{figures.colour_shift:.2f} of 255 (between neighbours {figures.usual_colour_shift:.2f})",
+            ),
+            ("sharpness", f"{figures.sharpness_ratio:.2f} of what it was before"),
+            ("frame difference", f"{figures.difference_ratio:.2f} of that between neighbours"),
+            ("motion", f"{figures.motion_ratio:.2f} of what it was before"),
             ("loudness step", loudness),
             *([("pitch step", f"{round(pitch):+d} cents")] if pitch is not None else []),
             *([("phase jump", f"{phase:.0f} degrees")] if phase is not None else []),
@@ -55,14 +49,18 @@ class Joint:
         ]
 
 
-def sheet_path(asked: str, out: Path) -> Path:
-    """Where the sheet goes: the PNG that is named, else beside the output or in the named folder by its name."""
-    place = Path(asked) if asked else out.parent
-    return place / f"{out.stem}-joint.png" if place.is_dir() else place
+def sheet_path(value: str, out: Path) -> Path:
+    """Returns the path of the picture for the option's value.
+
+    The value is a file, a folder, or empty for the folder of the output `out`. In a folder the picture is named after
+    the output.
+    """
+    path = Path(value) if value else out.parent
+    return path / f"{out.stem}-joint.png" if path.is_dir() else path
 
 
 def check_sheet(sheet: Path, *, force: bool) -> None:
-    """`check_writable` for the picture of the joint."""
+    """Raises InvalidRequest if the picture is no PNG file or cannot be written; `force` allows to replace a file."""
     if sheet.suffix.lower() != ".png":
         raise InvalidRequest(
             f"{sheet} is neither a .png file nor a folder; --inspect takes either, or no value.",
@@ -72,34 +70,28 @@ def check_sheet(sheet: Path, *, force: bool) -> None:
     check_writable(sheet, "", overwrite=force, remedy="--force")
 
 
-def inspect(file: SourceReader, plan: Plan, sheet: Path) -> Joint | None:
-    """Measures the joint of the file that this plan made and writes the sheet; None where too few of the source's
-    own frames are in it, or too few others, to have a joint."""
-    joint = plan.num_frames - plan.source_frames if plan.new_first else plan.source_frames
-    total = min(plan.num_frames, _frames_at(file.facts, plan.rate))
-    start, stop = max(0, joint - FRAMES_PER_SIDE), min(total, joint + FRAMES_PER_SIDE)
-    if min(joint - start, stop - joint) < LEAST_PER_SIDE:
+def inspect_joint(file: SourceReader, plan: Plan, sheet: Path) -> InspectedJoint | None:
+    """Measures the joint of the file that the plan made and writes its picture to `sheet`.
+
+    Returns None, and writes nothing, if the file has too few source frames or too few others.
+    """
+    position = joint_position(file, plan)
+    report = joint_report(file, position, plan.prompt[:_CAPTION_LENGTH])
+    if report is None:
         return None
-    frames = np.concatenate(list(file.frames(Span(start, stop, plan.rate))))
-    picture = contact_sheet(
-        frames, joint - start, plan.rate, first_frame=start, new_first=plan.new_first, caption=plan.prompt[:120]
-    )
-    # Where the model's rendition of the context is shown, the source's sound may still go on beside it.
-    sound_joint_s = (plan.new_frames if plan.new_first else plan.shown_frames) / plan.rate
-    heard_from_s = max(Fraction(0), sound_joint_s - _HEARD_S)
-    heard = file.sound(heard_from_s, min(sound_joint_s + _HEARD_S, total / plan.rate))
-    heard_joint = round((sound_joint_s - heard_from_s) * SOUND_RATE)
-    pictures, tone = [picture], ToneFigures(None, None)
-    if heard is not None:
-        tone = tone_figures(heard, heard_joint)
-        first_s = float(heard_from_s)
-        pictures.append(spectrogram(heard, heard_joint, picture.width, first_s=first_s, new_first=plan.new_first))
-    stacked(pictures).save(sheet, "PNG")
-    figures = joint_figures(
-        frames[: joint - start], frames[joint - start :], heard, SOUND_RATE, heard_joint / SOUND_RATE
-    )
-    return Joint(joint, figures, tone, sheet)
+    report.picture.save(sheet, "PNG")
+    return InspectedJoint(position.frame, report.figures, report.tone, sheet)
 
 
-def _frames_at(facts: VideoInfo, rate: Fraction) -> int:
-    return frames_on_clock(facts.num_frames, facts.rate, rate)
+def joint_position(file: SourceReader, plan: Plan) -> JointPosition:
+    """Returns where the source's own frames meet others in the file that the plan made."""
+    facts = file.facts
+    # If the model's rendition of the context replaces the source's frames, the source's sound still goes on beside it.
+    sound_joint = plan.new_frames if plan.new_first else plan.shown_frames
+    return JointPosition(
+        frame=plan.num_frames - plan.source_frames if plan.new_first else plan.source_frames,
+        num_frames=min(plan.num_frames, frames_on_clock(facts.num_frames, facts.rate, plan.rate)),
+        rate=plan.rate,
+        sound_s=sound_joint / plan.rate,
+        new_first=plan.new_first,
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longtake.cli.console import Rows, bytes_text
-from longtake.cli.inspection import Joint, inspect
+from longtake.cli.inspection import InspectedJoint, inspect_joint
 from longtake.cli.plans import frames_text, price_text, rate_text
 from longtake.families import plan_to_json
 from longtake.media.source import open_source
@@ -22,7 +22,7 @@ class FinishedVideo:
     """A result, and the measurements of its joint if they were requested."""
 
     result: "Result"
-    joint: Joint | None
+    joint: InspectedJoint | None
     notes: tuple[str, ...]
 
     @classmethod
@@ -31,7 +31,7 @@ class FinishedVideo:
         if sheet is None:
             return cls(result, None, result.notes)
         with open_source(result.path) as file:
-            joint = inspect(file, result.plan, sheet)
+            joint = inspect_joint(file, result.plan, sheet)
         return cls(result, joint, result.notes if joint else (*result.notes, NO_JOINT))
 
     def to_json(self) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Measures and draws the joint of a finished file: figures, frame sheet, spectrogram."""
+"""Measures and draws the joint of a finished video: figures, contact sheet, spectrogram."""

@@ -1,4 +1,4 @@
-"""How well the joint holds, in figures: what jumps where the source ends and the new frames begin."""
+"""Figures of a joint: how much colour, sharpness, motion and loudness change between source and new frames."""
 
 import itertools
 from dataclasses import dataclass
@@ -9,32 +9,40 @@ from numpy.typing import NDArray
 from longtake.media.formats import SOUND_RATE
 
 Frames = NDArray[np.uint8]
+"""RGB frames [t, H, W, 3], or one [H, W, 3]."""
+
 _Luma = NDArray[np.float32]
 
 LOUDNESS_WINDOW_S = 0.1
+"""Seconds of sound on each side whose loudness is compared."""
+
 SILENCE_DBFS = -60.0
-"""Below this, in dB of full scale, nothing is heard and a ratio of loudness says nothing."""
+"""Level in dB of full scale below which a side counts as silent."""
 
 _BLOCK = 32
-_MOTION_WIDTH = 256
-_FLAT = 0.5
-"""A block whose luma deviates less from its mean, in code values, has no motion to be seen."""
+"""Side in pixels of the blocks whose motion is measured."""
 
-_STILL = 0.1
-"""Motion below this, in pixels of the small picture, is measurement noise; added to both sides of the ratio."""
+_MOTION_WIDTH = 256
+"""Motion is measured on frames scaled down to about this width in pixels."""
+
+_MIN_CONTRAST = 0.5
+"""Standard deviation of luma (0..255) below which a block has no visible motion."""
+
+_MOTION_NOISE = 0.1
+"""Pixels of motion that are measurement noise; added to both sides of the ratio."""
 
 
 @dataclass(frozen=True)
 class JointFigures:
-    """What changes at the joint, each figure with what a joint that nobody sees would show.
+    """What changes at a joint. An invisible joint has ratios of 1, a loudness step of 0 and the usual colour shift.
 
-    colour_shift: mean over R, G, B of |change of the channel's mean| from the last frame before to the first after,
-        in 8-bit code values; as small as `usual_colour_shift`, the median of the same between neighbours elsewhere.
-    sharpness_ratio: gradient energy (mean squared luma step to the next pixel) after / before; 1.
-    difference_ratio: mean absolute pixel change across the joint / median of it between neighbours elsewhere; 1;
-        0 for a repeated frame, large for a cut. Where nothing else changes, 1 code value stands for the median.
-    motion_ratio: how fast things move after / before, see `speed`; 1; 0 for a frozen picture.
-    loudness_step_db: RMS of 100 ms after / before; 0; None without sound or with silence on either side.
+    colour_shift: change of the channels' means across the joint, in 8-bit code values: the mean of its absolute values.
+    usual_colour_shift: the median of that change between the other neighbouring frames.
+    sharpness_ratio: gradient energy (mean squared luma step to the next pixel) after / before.
+    difference_ratio: mean absolute pixel change across the joint / its median between the other neighbouring frames (or
+        1 code value if that is 0). It is 0 for a repeated frame and large for a cut.
+    motion_ratio: `speed` after / before. It is 0 if the picture freezes.
+    loudness_step_db: RMS of 100 ms after / before, in dB. None without sound or if a side is silent.
     """
 
     colour_shift: float
@@ -52,10 +60,10 @@ def joint_figures(
     sound_rate: int = SOUND_RATE,
     joint_s: float = 0.0,
 ) -> JointFigures:
-    """The figures of a joint between frames `before` [a, H, W, 3] and `after` [b, H, W, 3], in playing order.
+    """Returns the figures of the joint between frames `before` [a, H, W, 3] and `after` [b, H, W, 3].
 
-    Two frames at least on each side; eight or more make the neighbours' median trustworthy. `sound` [2, n] is that
-    of the whole video and `joint_s` where in it the joint is, in seconds.
+    Eight or more frames on each side make the medians reliable. `sound` [2, n] has the joint at `joint_s` seconds.
+    Raises ValueError if a side has fewer than two frames.
     """
     if len(before) < 2 or len(after) < 2:
         raise ValueError(f"A joint needs two frames on each side, not {len(before)} and {len(after)}.")
@@ -68,23 +76,23 @@ def joint_figures(
         usual_colour_shift=float(np.median(np.delete(colour, joint))),
         sharpness_ratio=_ratio(_sharpness(after), _sharpness(before), 1e-6),
         difference_ratio=float(change[joint]) / (float(np.median(np.delete(change, joint))) or 1.0),
-        motion_ratio=_ratio(speed(after), speed(before), _STILL),
+        motion_ratio=_ratio(speed(after), speed(before), _MOTION_NOISE),
         loudness_step_db=None if sound is None else loudness_step(sound, round(joint_s * sound_rate), sound_rate),
     )
 
 
 def speed(frames: Frames) -> float:
-    """How fast the picture moves: mean length of the motion per frame, in pixels of a picture 256 wide.
+    """Returns the mean motion per frame, in pixels of a picture scaled to a width of about 256.
 
-    Each 32 x 32 block's shift to the next frame is found by phase correlation (Kuglin & Hines 1975) to the whole
-    pixel, then to a part of it by a parabola through the peak; blocks count by their contrast, flat ones not at all.
+    The shift of each 32 x 32 block to the next frame is found by phase correlation (Kuglin & Hines 1975), and refined
+    to a part of a pixel by a parabola through the peak. Blocks are weighted by their contrast.
     """
     steps = [_motion(_small_luma(first), _small_luma(second)) for first, second in itertools.pairwise(frames)]
     return float(np.mean(steps))
 
 
 def loudness_step(sound: NDArray[np.float32], joint: int, sound_rate: int = SOUND_RATE) -> float | None:
-    """Loudness after sample `joint` against before it, in dB; None where either side is silent or has no sample."""
+    """Returns the change of loudness at sample `joint` of `sound` [2, n] in dB; None if a side is silent or empty."""
     window = round(LOUDNESS_WINDOW_S * sound_rate)
     sides = sound[:, max(0, joint - window) : joint], sound[:, joint : joint + window]
     levels = [float(np.sqrt(np.mean(np.square(side, dtype=np.float64)))) if side.size else 0.0 for side in sides]
@@ -98,23 +106,25 @@ def _ratio(after: float, before: float, floor: float) -> float:
 
 
 def _changes(frames: Frames) -> NDArray[np.float64]:
+    """Returns the mean absolute pixel change between neighbouring frames, [t - 1]."""
     pairs = itertools.pairwise(frames)
     return np.array([np.abs(second.astype(np.int16) - first).mean() for first, second in pairs])
 
 
 def _luma(frame: Frames) -> _Luma:
-    """BT.709 weights on the stored values."""
+    """Returns a frame's luma [H, W] in 0..255 with the weights of BT.709."""
     weighted: _Luma = frame.astype(np.float32) @ np.array([0.2126, 0.7152, 0.0722], np.float32)
     return weighted
 
 
 def _sharpness(frames: Frames) -> float:
+    """Returns the mean squared luma step between neighbouring pixels."""
     lumas = (_luma(frame) for frame in frames)
     return float(np.mean([np.square(np.diff(y, axis=0)).mean() + np.square(np.diff(y, axis=1)).mean() for y in lumas]))
 
 
 def _small_luma(frame: Frames) -> _Luma:
-    """Luma averaged over whole pixels down to about 256 wide."""
+    """Returns a frame's luma, scaled down by a whole factor to a width of at least 256 pixels."""
     luma = _luma(frame)
     step = max(1, luma.shape[1] // _MOTION_WIDTH)
     height, width = luma.shape[0] // step * step, luma.shape[1] // step * step
@@ -123,7 +133,7 @@ def _small_luma(frame: Frames) -> _Luma:
 
 
 def _blocks(luma: _Luma) -> _Luma:
-    """Non-overlapping blocks [n, size, size]; the picture's middle as one block where it is smaller than a block."""
+    """Returns non-overlapping blocks [n, size, size]; `size` is smaller than 32 for smaller pictures."""
     size = min(_BLOCK, *luma.shape)
     rows, columns = luma.shape[0] // size, luma.shape[1] // size
     grid = luma[: rows * size, : columns * size].reshape(rows, size, columns, size)
@@ -131,10 +141,10 @@ def _blocks(luma: _Luma) -> _Luma:
 
 
 def _motion(first: _Luma, second: _Luma) -> float:
-    """Mean length of the blocks' shifts, in pixels, weighted by the blocks' contrast."""
+    """Returns the mean length in pixels of the blocks' shifts, weighted by the blocks' contrast."""
     one, other = _blocks(first), _blocks(second)
     contrast = one.std(axis=(1, 2))
-    contrast = np.where(contrast < _FLAT, 0, contrast)
+    contrast = np.where(contrast < _MIN_CONTRAST, 0, contrast)
     size = one.shape[-1]
     window = np.outer(np.hanning(size), np.hanning(size))
     spectra = [np.fft.rfft2((b - b.mean(axis=(1, 2), keepdims=True)) * window) for b in (one, other)]
@@ -145,7 +155,7 @@ def _motion(first: _Luma, second: _Luma) -> float:
 
 
 def _peak_shifts(surfaces: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where each surface [n, size, size] is highest, as signed shifts (down, right) in pixels."""
+    """Returns the signed position (down [n], right [n]) in pixels of the peak of each surface [n, size, size]."""
     size = surfaces.shape[-1]
     index = np.arange(len(surfaces))
     row, column = np.divmod(surfaces.reshape(len(surfaces), -1).argmax(axis=1), size)

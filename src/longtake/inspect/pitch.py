@@ -1,4 +1,4 @@
-"""Whether a tone goes on where two sounds meet: its pitch and its phase on both sides."""
+"""Compares pitch and phase on both sides of a joint, to tell whether a tone continues."""
 
 from dataclasses import dataclass
 
@@ -9,31 +9,42 @@ from longtake.media.formats import SOUND_RATE
 from longtake.media.sound import CROSS_FADE_S
 
 LOWEST_HZ, HIGHEST_HZ = 40.0, 4000.0
+"""Range of the pitches that are found."""
+
 SEGMENT_S = 0.1
-CLEAREST = 0.85
-"""A sound repeats itself at its period with at least this correlation, or it has no pitch."""
+"""Seconds of sound on each side that are compared."""
+
+MIN_PERIODICITY = 0.85
+"""A sound has a pitch if it correlates with itself, one period later, by at least this much."""
 
 SAME_TONE_CENTS = 50.0
-"""Half a semitone: between tones further apart there is no phase to compare."""
+"""Largest difference of two tones whose phases are compared: half a semitone."""
 
 _FIRST_PEAK = 0.9
-_POINTS = 1 << 15
-_QUIET = 1e-3
+"""The first peak that has this share of the highest one gives the period."""
+
+_FFT_SIZE = 1 << 15
+_MIN_RMS = 1e-3
+"""A quieter sound has no pitch."""
 
 
 @dataclass(frozen=True)
 class ToneFigures:
-    """`pitch_step_cents`: how much higher the sound is after the joint (100 to a semitone); None where a side has no
-    pitch. `phase_jump_degrees` in 0..180: how far the strongest partial is out of step with its own course before;
-    None where there is no pitch or it is another tone. Both are 0 where nobody hears the joint."""
+    """How a tone changes at a joint; both figures are 0 for an inaudible joint.
+
+    pitch_step_cents: how much higher the pitch is after the joint (a semitone is 100). None if a side has no pitch.
+    phase_jump_degrees: phase error of the strongest partial, 0..180. None without a pitch or if the tone changes.
+    """
 
     pitch_step_cents: float | None
     phase_jump_degrees: float | None
 
 
 def tone_figures(sound: NDArray[np.float32], joint: int, sound_rate: int = SOUND_RATE) -> ToneFigures:
-    """The figures of sound [2, n] whose sample `joint` is the first behind the joint; a cross-fade on either side is
-    left out."""
+    """Returns the figures of `sound` [2, n], whose first sample after the joint is `joint`.
+
+    A cross-fade's length on both sides is left out. Both figures are None if the sound is too short.
+    """
     mono = sound.mean(axis=0, dtype=np.float64)
     length, fade = round(SEGMENT_S * sound_rate), round(CROSS_FADE_S * sound_rate)
     start = joint - fade - length
@@ -47,44 +58,50 @@ def tone_figures(sound: NDArray[np.float32], joint: int, sound_rate: int = SOUND
     (hz, phase), (other_hz, other_phase) = (_strongest(side, sound_rate) for side in (before, after))
     if abs(_cents(hz, other_hz)) > SAME_TONE_CENTS:
         return ToneFigures(step, None)
-    # Each phase is that of its segment's middle; they are compared half way between.
-    course = np.pi * (hz + other_hz) * (length + 2 * fade) / sound_rate
-    jump = (other_phase - phase - course + np.pi) % (2 * np.pi) - np.pi
+    # The phases are those of the segments' middles. Between them the tone advances by:
+    advance = np.pi * (hz + other_hz) * (length + 2 * fade) / sound_rate
+    jump = (other_phase - phase - advance + np.pi) % (2 * np.pi) - np.pi
     return ToneFigures(step, float(abs(np.degrees(jump))))
 
 
 def pitch(mono: NDArray[np.float64], sound_rate: int = SOUND_RATE) -> float | None:
-    """The pitch in Hz, LOWEST_HZ to HIGHEST_HZ, or None where there is none: the first clear peak of the normalised
-    square difference function (McLeod & Wyvill 2005)."""
+    """Returns the pitch in Hz, LOWEST_HZ..HIGHEST_HZ, of samples [n], or None if they have none.
+
+    It is the first clear peak of the normalised square difference function (McLeod & Wyvill 2005).
+    """
     wave = mono - mono.mean()
-    if np.sqrt(np.square(wave).mean()) < _QUIET:
+    if np.sqrt(np.square(wave).mean()) < _MIN_RMS:
         return None
     longest, shortest = round(sound_rate / LOWEST_HZ), round(sound_rate / HIGHEST_HZ)
     spectrum = np.fft.rfft(wave, 2 * wave.size)
-    alike = np.fft.irfft(np.abs(spectrum) ** 2)[: longest + 2]
+    correlation = np.fft.irfft(np.abs(spectrum) ** 2)[: longest + 2]
     energy = np.concatenate([[0.0], np.cumsum(wave**2)])
     lags = np.arange(longest + 2)
-    alike = 2 * alike / (energy[wave.size - lags] + energy[-1] - energy[lags])
-    peaks = [lag for lag in range(shortest, longest + 1) if alike[lag - 1] < alike[lag] >= alike[lag + 1] > 0]
-    clearest = max((alike[lag] for lag in peaks), default=0.0)
-    if clearest < CLEAREST:
+    correlation = 2 * correlation / (energy[wave.size - lags] + energy[-1] - energy[lags])
+    peaks = [
+        lag
+        for lag in range(shortest, longest + 1)
+        if correlation[lag - 1] < correlation[lag] >= correlation[lag + 1] > 0
+    ]
+    highest = max((correlation[lag] for lag in peaks), default=0.0)
+    if highest < MIN_PERIODICITY:
         return None
-    first = next(lag for lag in peaks if alike[lag] >= _FIRST_PEAK * clearest)
-    return float(sound_rate / (first + _summit(alike[first - 1 : first + 2])))
+    first = next(lag for lag in peaks if correlation[lag] >= _FIRST_PEAK * highest)
+    return float(sound_rate / (first + _vertex(correlation[first - 1 : first + 2])))
 
 
 def _strongest(mono: NDArray[np.float64], sound_rate: int) -> tuple[float, float]:
-    """Frequency in Hz of the strongest partial, and its phase in the segment's middle."""
+    """Returns the frequency in Hz of the strongest partial and its phase in radians at the middle of the samples."""
     window = np.hanning(mono.size)
-    levels = np.log(np.abs(np.fft.rfft(mono * window, _POINTS)) + 1e-12)
-    line = int(np.argmax(levels[1:-1])) + 1
-    hz = (line + _summit(levels[line - 1 : line + 2])) * sound_rate / _POINTS
+    levels = np.log(np.abs(np.fft.rfft(mono * window, _FFT_SIZE)) + 1e-12)
+    peak = int(np.argmax(levels[1:-1])) + 1
+    hz = (peak + _vertex(levels[peak - 1 : peak + 2])) * sound_rate / _FFT_SIZE
     turns = 2 * np.pi * hz * (np.arange(mono.size) - mono.size / 2) / sound_rate
     return float(hz), float(np.angle(np.sum(mono * window * np.exp(-1j * turns))))
 
 
-def _summit(three: NDArray[np.float64]) -> float:
-    """Where between -1 and 1 the parabola through three values is highest."""
+def _vertex(three: NDArray[np.float64]) -> float:
+    """Returns the position in -1..1 of the maximum of the parabola through values at -1, 0 and 1."""
     lower, at, upper = three
     bend = lower - 2 * at + upper
     return float((lower - upper) / (2 * bend)) if bend < 0 else 0.0

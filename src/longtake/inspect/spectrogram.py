@@ -1,21 +1,21 @@
-"""A picture of the sound around the joint, to be judged by eye: time to the right, pitch upwards."""
+"""Draws the spectrogram of the sound around a joint: time to the right, pitch upwards."""
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from longtake.inspect.sheet import FAINT, INK, JOINT, MARGIN, NEW, PAPER, SOURCE, Colour, font
+from longtake.inspect.sheet import BACKGROUND, FAINT_TEXT, JOINT, MARGIN, NEW, SOURCE, TEXT, Colour, font
 from longtake.media.formats import SOUND_RATE
 
 SPAN_S = 2.0
-"""Shown on each side of the joint."""
+"""Seconds that are shown on each side of the joint."""
 
 _WINDOW = 2048
 _LOWEST_HZ, _HIGHEST_HZ = 30.0, 20_000.0
 _FLOOR_DBFS = -96.0
 _HEIGHT = 240
 _FINER = 4
-"""Levels computed for each row of pixels, of which the loudest is shown: no partial falls between two rows."""
+"""Levels computed for each row of pixels. The loudest is shown, so that no partial falls between two rows."""
 
 _HEADER = 46
 _STRIP = 6
@@ -26,8 +26,8 @@ _LABELS = 52
 _MARKS_HZ = (100, 500, 1000, 2000, 5000, 10_000)
 _BLOCK = 256
 
-_COLOURS: tuple[Colour, ...] = (PAPER, (44, 66, 116), (150, 72, 132), NEW, (255, 246, 222))
-"""From silence to full scale, ever lighter."""
+_COLOURS: tuple[Colour, ...] = (BACKGROUND, (44, 66, 116), (150, 72, 132), NEW, (255, 246, 222))
+"""Colours of the levels from silence to full scale."""
 
 
 def spectrogram(
@@ -39,32 +39,33 @@ def spectrogram(
     first_s: float = 0.0,
     new_first: bool = False,
 ) -> Image.Image:
-    """A picture `width` pixels wide of sound [2, n] up to SPAN_S before and behind its sample `joint`, in the middle.
+    """Returns a picture, `width` pixels wide, of `sound` [2, n] up to SPAN_S before and after its sample `joint`.
 
-    One row where both channels are alike, else left above right. Strips above tell the source's part from the new one
-    (`new_first`: the new one comes first), and bars outside the rows mark the joint. `first_s` is where in the video
-    sample 0 is, in seconds.
+    Equal channels are drawn once, others left above right. Strips above show the source's and the new part (the new one
+    is first with `new_first`), and bars mark the joint. `first_s` is the time of sample 0 in the video, in seconds.
     """
     alike = np.array_equal(sound[0], sound[1])
     channels = [("both", sound[0])] if alike else [("left", sound[0]), ("right", sound[1])]
     pitch = _HEIGHT + _GAP
-    picture = Image.new("RGB", (width, _HEADER + len(channels) * pitch + _AXIS), PAPER)
+    picture = Image.new("RGB", (width, _HEADER + len(channels) * pitch + _AXIS), BACKGROUND)
     draw = ImageDraw.Draw(picture)
     left, right = MARGIN + _LABELS, width - MARGIN
     middle = (left + right) // 2
     pixel_s = 2 * SPAN_S / (right - left)
     columns = joint / sound_rate + (np.arange(left, right) + 0.5 - middle) * pixel_s
     top, bottom = _HEADER, _HEADER + len(channels) * pitch - _GAP
-    draw.text((MARGIN, 4), "The sound around the joint", INK, font(20))
+    draw.text((MARGIN, 4), "The sound around the joint", TEXT, font(20))
     for row, (name, samples) in enumerate(channels):
         y = top + row * pitch
         levels = _levels(samples, np.round(columns * sound_rate).astype(np.int64), sound_rate)
         picture.paste(Image.fromarray(_coloured(levels)), (left, y))
-        draw.text((left - 10, y + 8), name, INK, font(13), anchor="rm")
+        draw.text((left - 10, y + 8), name, TEXT, font(13), anchor="rm")
         for hz in _MARKS_HZ:
             at = y + _row_of(hz)
-            draw.text((left - 10, at), f"{hz // 1000} kHz" if hz >= 1000 else str(hz), FAINT, font(13), anchor="rm")
-            draw.line((left - 6, at, left - 1, at), FAINT)
+            draw.text(
+                (left - 10, at), f"{hz // 1000} kHz" if hz >= 1000 else str(hz), FAINT_TEXT, font(13), anchor="rm"
+            )
+            draw.line((left - 6, at, left - 1, at), FAINT_TEXT)
     sides = (NEW, SOURCE) if new_first else (SOURCE, NEW)
     begins, ends = np.searchsorted(columns, (0, sound.shape[1] / sound_rate)) + left
     for first, last, colour in ((begins, middle - 1, sides[0]), (middle, ends - 1, sides[1])):
@@ -76,7 +77,10 @@ def spectrogram(
 
 
 def _levels(samples: NDArray[np.float32], centres: NDArray[np.int64], sound_rate: int) -> NDArray[np.float32]:
-    """Levels in dB of full scale [_HEIGHT, columns], the highest pitch on top; outside the sound there is silence."""
+    """Returns levels in dB of full scale [_HEIGHT, columns] around the samples `centres`, the highest pitch on top.
+
+    Columns outside the sound are silent.
+    """
     half = _WINDOW // 2
     padded = np.pad(samples, (half, half + 1))
     window = np.hanning(_WINDOW + 1)[:-1].astype(np.float32)
@@ -84,10 +88,10 @@ def _levels(samples: NDArray[np.float32], centres: NDArray[np.int64], sound_rate
     lines = edges * _WINDOW / sound_rate
     lower = np.minimum(lines.astype(np.int64), half - 1)
     share = (lines - lower).astype(np.float32)
-    there = (centres >= 0) & (centres < samples.size)
+    inside = (centres >= 0) & (centres < samples.size)
     out = np.full((_HEIGHT, centres.size), _FLOOR_DBFS, np.float32)
     for start in range(0, centres.size, _BLOCK):
-        index = np.flatnonzero(there[start : start + _BLOCK]) + start
+        index = np.flatnonzero(inside[start : start + _BLOCK]) + start
         pieces = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[centres[index]]
         size = np.abs(np.fft.rfft(pieces * window, axis=1)) / (window.sum() / 2)
         finer = size[:, lower] * (1 - share) + size[:, lower + 1] * share
@@ -97,6 +101,7 @@ def _levels(samples: NDArray[np.float32], centres: NDArray[np.int64], sound_rate
 
 
 def _coloured(levels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Returns RGB colours [H, W, 3] for levels in dB of full scale [H, W]."""
     place = np.clip(1 - levels / _FLOOR_DBFS, 0, 1) * (len(_COLOURS) - 1)
     stops = np.arange(len(_COLOURS))
     colours = np.array(_COLOURS, np.float64)
@@ -104,30 +109,30 @@ def _coloured(levels: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _mel(hertz: NDArray[np.float64] | float) -> NDArray[np.float64]:
-    """O'Shaughnessy's scale: as the ear spaces pitches, nearly by octaves from 1 kHz on."""
+    """Returns mels (O'Shaughnessy 1987) for frequencies in Hz."""
     mels: NDArray[np.float64] = 2595 * np.log10(1 + np.asarray(hertz) / 700)
     return mels
 
 
 def _hertz(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The pitch in Hz of rows counted from the top."""
+    """Returns the frequencies in Hz of rows, counted from the top."""
     mels = _mel(_HIGHEST_HZ) - rows / _HEIGHT * (_mel(_HIGHEST_HZ) - _mel(_LOWEST_HZ))
     return 700 * (10 ** (mels / 2595) - 1)
 
 
 def _row_of(hertz: float) -> int:
-    """The row of a pitch, counted from the top."""
+    """Returns the row of a frequency, counted from the top."""
     return round(float((_mel(_HIGHEST_HZ) - _mel(hertz)) / (_mel(_HIGHEST_HZ) - _mel(_LOWEST_HZ)) * _HEIGHT))
 
 
 def _times(
     draw: ImageDraw.ImageDraw, joint_s: float, middle: int, pixel_s: float, sides: tuple[int, int], y: int
 ) -> None:
-    """The joint's time under the bar, and how far from it, each half second."""
-    draw.text((middle, y + 16), f"{joint_s:.3f} s", INK, font(15), anchor="ma")
+    """Writes the joint's time under the bar, and a mark for each half second around it."""
+    draw.text((middle, y + 16), f"{joint_s:.3f} s", TEXT, font(15), anchor="ma")
     for half_seconds in range(-round(2 * SPAN_S), round(2 * SPAN_S) + 1):
         x = middle + round(half_seconds / 2 / pixel_s)
         if half_seconds and sides[0] <= x <= sides[1]:
-            draw.line((x, y, x, y + 5), FAINT)
+            draw.line((x, y, x, y + 5), FAINT_TEXT)
             anchor = "ra" if x > sides[1] - 30 else "la" if x < sides[0] + 30 else "ma"
-            draw.text((x, y + 8), f"{half_seconds / 2:+g} s", FAINT, font(13), anchor=anchor)
+            draw.text((x, y + 8), f"{half_seconds / 2:+g} s", FAINT_TEXT, font(13), anchor=anchor)
