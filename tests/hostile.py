@@ -1,11 +1,11 @@
-"""Addresses that are meant to lead a server to itself, its neighbours, or nowhere."""
+"""Addresses and URLs that try to make a server connect to itself or its internal network."""
 
 
 def words(text: str) -> list[str]:
     return text.split()
 
 
-INWARD = words("""
+NOT_PUBLIC = words("""
 0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 100.64.0.1 100.100.100.200 100.127.255.255 127.0.0.1 127.255.255.254
 168.63.129.16 169.254.0.1 169.254.169.254 169.254.170.2 172.16.0.1 172.31.255.255 192.0.0.1 192.0.0.192 192.0.2.1
 192.88.99.1 192.168.0.1 192.168.255.255 198.18.0.1 198.19.255.255 198.51.100.1 203.0.113.1 224.0.0.1 239.255.255.255
@@ -14,9 +14,7 @@ INWARD = words("""
 2001:0:7f00:1:: 2001:2::1 2001:10::1 2001:20::1 2001:db8::1 2002:7f00:1:: 2002:a00:1:: 2002:808:808::1 3fff::1
 5f00::1 fc00::1 fd00::1 fd00:ec2::254 fe80::1 fe80::1%lo febf::1 fec0::1 ff02::1 ff0e::1
 """)
-
-
-"""IP addresses that are not of the public internet, or are turned into others on their way."""
+"""IP addresses that are not public, or that are translated to others."""
 
 BAD = [
     ("ftp://example.com/", "neither an http"),
@@ -87,17 +85,14 @@ BAD = [
     ("http://example.com:8x/", "address"),
     ("http://example.com/" + "a" * 8000, "longer"),
 ]
-
-
-"""Addresses that are refused as they are written, and a word of the reason."""
+"""URLs that are refused without resolving them, and a word of the reason."""
 
 LOOPBACK = words("""
 127.0.0.1 localhost LOCALHOST 127.1 2130706433 0x7f000001 0x7f.1 0177.0.0.1 0 0.0.0.0 127.0.0.1.
 127.0.0.2 [::1] [::] [::ffff:127.0.0.1] [::127.0.0.1] [64:ff9b::7f00:1] [2002:7f00:1::] example.com@127.0.0.1
 x:y@localhost inside.example mixed.example mapped.example sixtofour.example scoped.example
 """)
-
-"""Hosts that are this machine, however they are written."""
+"""Spellings of hosts that are this machine."""
 
 NAMES = {
     "inside.example": ["127.0.0.1"],
@@ -106,6 +101,4 @@ NAMES = {
     "sixtofour.example": ["2002:7f00:1::"],
     "scoped.example": ["fe80::1%lo"],
 }
-
-
-"""What some of their names resolve to."""
+"""What the names in LOOPBACK resolve to."""

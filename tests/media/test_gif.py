@@ -1,4 +1,4 @@
-"""GIF: the frames that are shown, when, how large, in how many colours."""
+"""GIF: which frames are shown and when, their size and their number of colours."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -46,8 +46,8 @@ def delays_ms(image: Image.Image) -> list[int]:
         (Fraction(25, 2), "medium", 25),
     ],
 )
-def test_frames_and_times(tmp_path: Path, rate: Fraction, quality: Quality, count: int) -> None:
-    """25 frames: all of them up to the rate of the quality, and always the length of the video to 1/100 s."""
+def test_number_and_times_of_frames(tmp_path: Path, rate: Fraction, quality: Quality, count: int) -> None:
+    """Of 25 frames those above the maximum rate are left out; the GIF is as long as the video to 1/100 s."""
     delays = delays_ms(make(tmp_path / "a.gif", 25, rate, quality))
     assert len(delays) == count
     assert min(delays) >= 20
@@ -57,8 +57,8 @@ def test_frames_and_times(tmp_path: Path, rate: Fraction, quality: Quality, coun
     assert all(abs(start - 1000 * n / shown) <= 5 for n, start in enumerate(starts))
 
 
-def test_the_frames_are_the_right_ones(tmp_path: Path) -> None:
-    """At 12.5 of 25 frames per second every second frame is shown: each carries its number as its grey."""
+def test_every_second_frame_is_shown_at_half_the_rate(tmp_path: Path) -> None:
+    """Each frame has its number as its grey."""
     frames = np.empty((21, 48, 64, 3), np.uint8)
     frames[:] = (np.arange(21) * 12)[:, None, None, None]
     with Encoder(tmp_path / "a.gif", output_format("GIF (.gif)", "low", "fast"), 64, 48, Fraction(25)) as file:
@@ -71,7 +71,7 @@ def test_the_frames_are_the_right_ones(tmp_path: Path) -> None:
     assert np.abs(np.array(greys) - np.arange(0, 21, 2) * 12).max() < 4
 
 
-def test_still_pictures_keep_their_count(tmp_path: Path) -> None:
+def test_a_still_video_has_its_full_length(tmp_path: Path) -> None:
     still = np.repeat(moving(1, 48, 64), 12, axis=0)
     with Encoder(tmp_path / "a.gif", output_format("GIF (.gif)", "maximum", "fast"), 64, 48, Fraction(25)) as file:
         file.write(still)
@@ -88,12 +88,12 @@ def test_still_pictures_keep_their_count(tmp_path: Path) -> None:
         ("maximum", "small", 960),
     ],
 )
-def test_width_is_capped(tmp_path: Path, quality: Quality, mode: WriteMode, width: int) -> None:
+def test_the_width_is_limited(tmp_path: Path, quality: Quality, mode: WriteMode, width: int) -> None:
     image = make(tmp_path / "a.gif", 3, Fraction(24), quality, mode, width=1000)
     assert image.size == (width, round(48 * width / 1000))
 
 
-def test_colours_are_capped_and_it_loops(tmp_path: Path) -> None:
+def test_the_number_of_colours_is_limited_and_the_gif_loops(tmp_path: Path) -> None:
     image = make(tmp_path / "a.gif", 9, Fraction(24), "low")
     assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) <= 64
     assert image.info["loop"] == 0

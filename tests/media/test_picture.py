@@ -1,4 +1,4 @@
-"""What a viewer sees: turned, mirrored, square, in the right colours, on black."""
+"""Conversion of frames to pictures: rotation, pixel aspect, colours, alpha, deinterlacing."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -134,7 +134,7 @@ def test_matrix_and_range(
 
 
 def see_through(number: int, width: int, height: int) -> NDArray[np.uint8]:
-    """The left half opaque, the right half of alpha 64."""
+    """A picture with an opaque left half and a right half of alpha 64."""
     alpha = np.full((height, width, 1), 255, np.uint8)
     alpha[:, width // 2 :] = 64
     return np.concatenate([np.full((height, width, 3), 200, np.uint8), alpha], axis=2)
@@ -154,7 +154,7 @@ def see_through(number: int, width: int, height: int) -> NDArray[np.uint8]:
     ],
     ids=lambda clip: clip.name,
 )
-def test_alpha_lies_on_black(tmp_path: Path, clip: Clip) -> None:
+def test_alpha_is_blended_over_black(tmp_path: Path, clip: Clip) -> None:
     video = opened(replace(clip, picture=see_through, frames=3), tmp_path)
     assert video.facts.alpha
     shown = pictures(video)[1]
@@ -163,7 +163,7 @@ def test_alpha_lies_on_black(tmp_path: Path, clip: Clip) -> None:
 
 
 @pytest.mark.parametrize(("transfer", "trc"), [("pq", 16), ("hlg", 18)])
-def test_high_dynamic_range_is_read_and_named(tmp_path: Path, transfer: str, trc: int) -> None:
+def test_high_dynamic_range_is_recognised(tmp_path: Path, transfer: str, trc: int) -> None:
     clip = Clip("hdr.mp4", frames=2, pix_fmt="yuv420p10le", tags=(9, 1, 9, trc))
     video = opened(clip, tmp_path)
     assert (video.facts.transfer, video.facts.bit_depth) == (transfer, 10)
@@ -173,8 +173,8 @@ def test_high_dynamic_range_is_read_and_named(tmp_path: Path, transfer: str, trc
 @pytest.mark.parametrize(
     ("trc", "code", "nits"), [(16, 0.4403, 50.0), (16, 0.3, 10.1), (18, 0.5, 50.7), (18, 1.0, 203.0)]
 )
-def test_light_of_known_brightness(tmp_path: Path, trc: int, code: float, nits: float) -> None:
-    """Greys of BT.2100 come out with the display light of their nits, on a screen whose white is 203 nits."""
+def test_greys_of_known_brightness(tmp_path: Path, trc: int, code: float, nits: float) -> None:
+    """Greys of BT.2100 get the codes of their light on a screen whose white is 203 nits."""
 
     def grey(number: int, width: int, height: int) -> NDArray[np.uint16]:
         return np.full((height, width, 3), round(code * 65535), np.uint16)
@@ -192,14 +192,16 @@ def test_light_of_known_brightness(tmp_path: Path, trc: int, code: float, nits: 
     assert np.abs(pictures(video)[0].astype(int) - expected).max() <= 2
 
 
-def test_ten_bits_of_ordinary_range(tmp_path: Path) -> None:
+def test_10_bit_standard_dynamic_range(tmp_path: Path) -> None:
     video = opened(Clip("ten.mp4", frames=2, pix_fmt="yuv420p10le", tags=BT709, picture=flat(90, 140, 190)), tmp_path)
     assert (video.facts.transfer, video.facts.bit_depth) == ("sdr", 10)
-    assert np.abs(pictures(video)[1].astype(int) - (90, 140, 190)).max() <= 2 + 8  # made with the other matrix
+    assert (
+        np.abs(pictures(video)[1].astype(int) - (90, 140, 190)).max() <= 2 + 8
+    )  # The clip is made with another matrix.
 
 
 def stripes(number: int, width: int, height: int) -> NDArray[np.uint8]:
-    """Two moments in one frame: a bar whose even lines stand four columns left of its odd lines."""
+    """An interlaced frame of a moving bar: its even lines are four columns left of its odd lines."""
     picture = np.full((height, width, 3), 40, np.uint8)
     for line in range(height):
         left = 16 + 8 * number + 4 * (line % 2)
@@ -207,7 +209,7 @@ def stripes(number: int, width: int, height: int) -> NDArray[np.uint8]:
     return picture
 
 
-def test_interlaced_frames_are_made_whole(tmp_path: Path) -> None:
+def test_interlaced_frames_are_deinterlaced(tmp_path: Path) -> None:
     clip = Clip("fields.mp4", frames=8, options=X264_INTERLACED, picture=stripes)
     video = opened(clip, tmp_path)
     assert video.facts.interlaced
@@ -219,6 +221,6 @@ def test_interlaced_frames_are_made_whole(tmp_path: Path) -> None:
     assert np.median(np.abs(np.diff(raw.astype(int), axis=0)).max(axis=(1, 2))) > 150
 
 
-def test_progressive_numbered_frames_are_not_called_interlaced(tmp_path: Path) -> None:
+def test_progressive_frames_are_not_interlaced(tmp_path: Path) -> None:
     video = opened(Clip("plain.mp4", frames=2, picture=numbered), tmp_path)
     assert not video.facts.interlaced

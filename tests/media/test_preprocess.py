@@ -1,4 +1,4 @@
-"""A context as guidance: edges, depth by a real small model, and words where none is installed."""
+"""Guide videos: edges, depth and poses by real small models, and the error without a model."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def square() -> NDArray[np.uint8]:
     return frames
 
 
-def test_rgb_is_left_alone() -> None:
+def test_rgb_is_unchanged() -> None:
     frames = square()
     assert preprocess(frames, "rgb", settings()) is frames
 
@@ -40,14 +40,14 @@ def test_canny_draws_the_outline() -> None:
 
 
 @pytest.mark.parametrize("kind", ["depth", "pose"])
-def test_without_a_model_it_says_which_setting(kind: str) -> None:
+def test_without_a_model_the_error_names_the_setting(kind: str) -> None:
     with pytest.raises(NotSupported, match=f"LONGTAKE_{kind.upper()}_CHECKPOINT") as error:
         preprocess(square(), kind, settings())
     assert error.value.loc == ("body", "video", "preprocess")
     assert error.value.type == "feature_not_supported"
 
 
-def test_depth_is_grey_and_on_one_scale(tmp_path: Path) -> None:
+def test_depth_is_grey_and_uses_the_whole_range(tmp_path: Path) -> None:
     config = DPTConfig(
         hidden_size=16,
         num_hidden_layers=4,
@@ -61,7 +61,7 @@ def test_depth_is_grey_and_on_one_scale(tmp_path: Path) -> None:
     )
     model = DPTForDepthEstimation(config)
     for parameter in model.parameters():
-        parameter.abs_()  # so that no depth is cut off at zero
+        parameter.abs_()  # No depth is cut off at zero then.
     model.save_pretrained(tmp_path)
     DPTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
     depth = preprocess(square(), "depth", settings(depth_checkpoint=tmp_path))

@@ -1,4 +1,4 @@
-"""What is said of a file: true counts, exact rates, and sentences for what is no video."""
+"""Probing: true numbers of frames, exact rates, and errors for files that are no videos."""
 
 import struct
 from collections.abc import Callable
@@ -23,13 +23,13 @@ def facts(path: Path, limits: Limits = Limits()) -> VideoInfo:  # noqa: B008
 
 
 @pytest.mark.parametrize("clip", STEADY, ids=lambda clip: clip.name)
-def test_steady_files(tmp_path: Path, clip: Clip) -> None:
+def test_files_of_a_steady_rate(tmp_path: Path, clip: Clip) -> None:
     found = facts(clip.write(tmp_path))
     assert (found.num_frames, found.rate, found.variable_rate) == (clip.frames, clip.rate, False)
     assert (found.width, found.height) == clip.size
 
 
-def test_variable_rate_counts_the_frames_shown(tmp_path: Path) -> None:
+def test_a_variable_rate_counts_the_frames_shown(tmp_path: Path) -> None:
     times = [0, 1, 2, 4, 5, 6, 9, 10, 11, 12, 13, 14]
     clip = Clip("vfr.mp4", frames=12, pts=times, tick_s=Fraction(1, 24))
     assert facts(clip.write(tmp_path)) == VideoInfo("mp4", "h264", 128, 96, Fraction(24), 15, variable_rate=True)
@@ -62,18 +62,18 @@ def test_sound(tmp_path: Path, tone: Tone | None, sound: SoundInfo | None) -> No
     assert facts(Clip("clip.mp4", frames=4, sound=tone).write(tmp_path)).sound == sound
 
 
-def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+def test_a_file_with_sound_only_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedVideo, match="sound but no video"):
         facts(Clip("sound.mp4", codec=None, sound=Tone()).write(tmp_path))
 
 
-def test_missing_moov(tmp_path: Path) -> None:
+def test_a_file_without_an_index_is_refused(tmp_path: Path) -> None:
     whole = Clip("whole.mp4", frames=24).write(tmp_path)
     with pytest.raises(UnsupportedVideo, match="cannot be read as mp4"):
         facts(cut(whole, tmp_path / "cut.mp4", 0.5))
 
 
-def test_truncated_file_counts_what_is_there(tmp_path: Path) -> None:
+def test_a_truncated_file_counts_the_frames_it_has(tmp_path: Path) -> None:
     whole = Clip("whole.mp4", frames=48, options=X264_SHORT_GOP, muxer_options=FASTSTART).write(tmp_path)
     found = facts(cut(whole, tmp_path / "cut.mp4", 0.7))
     with av.open(str(tmp_path / "cut.mp4")) as media:
@@ -84,7 +84,7 @@ def test_truncated_file_counts_what_is_there(tmp_path: Path) -> None:
     assert found.rate == 24
 
 
-def test_invisible_frames_are_not_counted(tmp_path: Path) -> None:
+def test_hidden_frames_are_not_counted(tmp_path: Path) -> None:
     """VP8 stores frames that only serve as references; here each frame has such a twin before it."""
     clip = Clip("plain.webm", frames=12, codec="libvpx", options=(("g", "1"), ("keyint_min", "1")))
     path = tmp_path / "twins.webm"
@@ -105,7 +105,7 @@ def test_invisible_frames_are_not_counted(tmp_path: Path) -> None:
     assert [number_of(picture) for picture in chunk] == list(range(12))
 
 
-def test_edit_list_that_trims_both_ends(tmp_path: Path) -> None:
+def test_an_edit_list_that_trims_both_ends(tmp_path: Path) -> None:
     data = bytearray(Clip("whole.mp4", frames=48, options=X264_SHORT_GOP).write(tmp_path).read_bytes())
     entry = data.index(b"elst") + 12
     duration_ms, media_time = struct.unpack_from(">Ii", data, entry)
@@ -118,7 +118,7 @@ def test_edit_list_that_trims_both_ends(tmp_path: Path) -> None:
     assert [number_of(picture) for picture in chunk] == list(range(5, 41))
 
 
-def test_header_without_frames(tmp_path: Path) -> None:
+def test_a_header_without_frames_is_refused(tmp_path: Path) -> None:
     whole = Clip("whole.mp4", frames=48, muxer_options=FASTSTART).write(tmp_path)
     data = whole.read_bytes()
     (tmp_path / "cut.mp4").write_bytes(data[: data.index(b"mdat") + 8])
@@ -145,7 +145,7 @@ def test_limits(
         facts(make(tmp_path), limits)
 
 
-def test_a_far_timestamp_is_too_long_rather_than_many_frames(tmp_path: Path) -> None:
+def test_a_far_timestamp_makes_the_video_too_long(tmp_path: Path) -> None:
     clip = Clip("far.mkv", frames=3, pts=[0, 1, 24 * 7200], tick_s=Fraction(1, 24))
     with pytest.raises(VideoTooLong, match="720"):
         facts(clip.write(tmp_path))

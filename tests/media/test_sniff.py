@@ -1,4 +1,4 @@
-"""What the first bytes say, and what a file is called that is no video."""
+"""Detecting containers by first bytes, and errors that name the kind of other files."""
 
 import contextlib
 import struct
@@ -56,7 +56,7 @@ def test_sniff_blu_ray_stream(tmp_path: Path) -> None:
         (b"GIF", "text"),
     ],
 )
-def test_sniff_says_what_it_is_instead(tmp_path: Path, head: bytes, words: str) -> None:
+def test_the_error_names_the_kind_of_file(tmp_path: Path, head: bytes, words: str) -> None:
     (tmp_path / "video.mp4").write_bytes(head)
     with pytest.raises(UnsupportedVideo, match=words) as caught:
         sniff(tmp_path / "video.mp4")
@@ -72,14 +72,14 @@ def test_a_picture_named_mp4(tmp_path: Path, kind: str, words: str) -> None:
         sniff(tmp_path / "video.mp4")
 
 
-def test_a_huge_picture_is_refused_by_its_first_bytes(tmp_path: Path) -> None:
+def test_a_huge_picture_is_refused(tmp_path: Path) -> None:
     header = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
     (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header)
     with pytest.raises(UnsupportedVideo, match="a PNG picture"):
         sniff(tmp_path / "huge.png")
 
 
-def test_sniff_of_nothing(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedVideo, match="cannot be opened"):
         sniff(tmp_path / "none.mp4")
 

@@ -1,4 +1,4 @@
-"""Sound on the clock of the pictures: exact lengths, placed by timestamps, the same wherever reading starts."""
+"""Reading sound: exact lengths, placed by timestamps, equal samples wherever reading starts."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -70,7 +70,7 @@ def test_length_place_and_pitch(tmp_path: Path, name: str, tone: Tone) -> None:
 @pytest.mark.parametrize(("name", "tone"), STORED, ids=[name for name, _ in STORED])
 def test_any_part_equals_that_part_of_the_whole(tmp_path: Path, name: str, tone: Tone) -> None:
     video = probed_with_sound(name, replace(tone, seconds=3.0, onset_s=0.1, hertz=440.0), tmp_path, frames=72)
-    # A clock of whole milliseconds places a part only to half of one.
+    # Times in whole milliseconds can be off by half a millisecond.
     shift, tolerance = (25, 0.03) if name.endswith(("webm", "mkv")) else (0, 2e-3)
     whole = heard(video, 0, 3 * RATE + shift)
     for first, stop in ((0, 1000), (48_123, 60_001), (100_000, 144_000), (143_000, 144_000)):
@@ -88,14 +88,18 @@ def test_blocks_are_pieces_of_one_stream(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.concatenate(blocks, axis=1), heard(video, 100, 50_100))
 
 
+@pytest.fixture(scope="module")
+def pcm(tmp_path_factory: pytest.TempPathFactory) -> ProbedVideo:
+    return probed_with_sound("pcm.mov", Tone(codec="pcm_s16le", rate=44_100), tmp_path_factory.mktemp("sound"))
+
+
 @settings(max_examples=25, deadline=None)
 @given(first=st.integers(-5000, 60_000), count=st.integers(0, 70_000), rate=st.sampled_from([8000, 44_100, 48_000]))
-def test_lengths_are_exact(tmp_path_factory: pytest.TempPathFactory, first: int, count: int, rate: int) -> None:
-    video = probed_with_sound("pcm.mov", Tone(codec="pcm_s16le", rate=44_100), tmp_path_factory.mktemp("sound"))
-    assert heard(video, first, first + count, rate, 10_000).shape == (2, count)
+def test_lengths_are_exact(pcm: ProbedVideo, first: int, count: int, rate: int) -> None:
+    assert heard(pcm, first, first + count, rate, 10_000).shape == (2, count)
 
 
-def test_before_the_start_and_behind_the_end_is_silence(tmp_path: Path) -> None:
+def test_times_before_and_after_the_sound_are_silent(tmp_path: Path) -> None:
     tone = Tone(codec="pcm_s16le", seconds=0.5, onset_s=0)
     video = probed_with_sound("short.mov", tone, tmp_path)
     samples = heard(video, -1000, RATE)
@@ -104,7 +108,7 @@ def test_before_the_start_and_behind_the_end_is_silence(tmp_path: Path) -> None:
     np.testing.assert_allclose(samples[:, 1000 : 1000 + RATE // 2], tone.samples(), atol=1e-4)
 
 
-def test_sound_longer_than_the_pictures_can_be_read(tmp_path: Path) -> None:
+def test_sound_after_the_last_frame_can_be_read(tmp_path: Path) -> None:
     video = probed_with_sound("long.mov", Tone(codec="pcm_s16le", seconds=2), tmp_path, frames=12)
     assert video.facts.num_frames == 12
     assert np.abs(heard(video, RATE, RATE + 5000)).max() > 0.4
@@ -119,7 +123,7 @@ def test_sound_that_starts_late(tmp_path: Path, name: str) -> None:
     assert np.abs(samples[:, : RATE // 2 - 700]).max() < 1e-3
 
 
-def test_clock_starts_with_the_first_picture(tmp_path: Path) -> None:
+def test_time_0_is_the_first_frame(tmp_path: Path) -> None:
     tone = Tone(codec="pcm_s16le", start_s=10.0, onset_s=0.25)
     video = probed_with_sound("offset.mkv", tone, tmp_path, pts=[252 + n for n in range(24)])
     assert video.origin_s == Fraction(21, 2)
@@ -127,7 +131,7 @@ def test_clock_starts_with_the_first_picture(tmp_path: Path) -> None:
     assert abs(onset(heard(video, -RATE // 2, 0)) - RATE // 4) <= 48
 
 
-def test_mono_is_doubled_and_stereo_kept(tmp_path: Path) -> None:
+def test_mono_goes_to_both_sides(tmp_path: Path) -> None:
     tone = Tone(codec="pcm_s16le", layout="mono")
     samples = heard(probed_with_sound("mono.mov", tone, tmp_path), 0, RATE)
     np.testing.assert_allclose(samples, np.repeat(tone.samples(), 2, axis=0), atol=1e-4)
@@ -161,10 +165,8 @@ SIDES = {
 
 @pytest.mark.parametrize("name", ["sides.mkv", "sides.avi", "sides.mov"])
 @pytest.mark.parametrize("layout", SIDES)
-def test_channels_keep_their_sides_where_the_file_names_them_and_where_not(
-    tmp_path: Path, name: str, layout: str
-) -> None:
-    """Plain PCM in Matroska and AVI only tells how many channels there are."""
+def test_channels_keep_their_sides(tmp_path: Path, name: str, layout: str) -> None:
+    """Plain PCM in Matroska and AVI stores only the number of channels."""
     times = np.arange(RATE) / RATE
     count = len(av.AudioLayout(layout).channels)
     waves = np.stack([0.5 * np.sin(2 * np.pi * (200 + 100 * channel) * times) for channel in range(count)])
@@ -174,7 +176,7 @@ def test_channels_keep_their_sides_where_the_file_names_them_and_where_not(
     assert tuple(found) == SIDES[layout]
 
 
-def test_what_is_no_number_is_silence_and_nothing_is_endlessly_loud(tmp_path: Path) -> None:
+def test_nan_is_silent_and_loud_samples_are_clipped(tmp_path: Path) -> None:
     wave = 0.5 * np.sin(np.arange(RATE) / 20)
     wave[1000:1010], wave[2000], wave[3000] = np.nan, np.inf, -1e30
     samples = heard(probed(tmp_path / "wild.mkv", np.stack([wave, wave]), "stereo", "pcm_f32le"), 0, RATE)
@@ -185,7 +187,7 @@ def test_what_is_no_number_is_silence_and_nothing_is_endlessly_loud(tmp_path: Pa
 
 
 def probed(path: Path, waves: NDArray[np.float64], layout: str, codec: str = "pcm_s16le") -> ProbedVideo:
-    """A file of one second with these channels."""
+    """A probed file of one second with these channels [channels, samples]."""
     with av.open(str(path), "w") as media:
         video = media.add_stream("libx264", rate=24)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"

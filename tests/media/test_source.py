@@ -1,4 +1,4 @@
-"""A source through its child process: facts, frames, sound, wild files, and files that attack."""
+"""Reading a source through its decode process: facts, frames, sound, wild files and attacks."""
 
 import socket
 import struct
@@ -55,7 +55,7 @@ def test_facts_frames_and_sound(clip: Path) -> None:
         ("1", "1", 48_000),
     ],
 )
-def test_sound_has_exactly_the_length_asked_for(clip: Path, start: str, stop: str, rate: int) -> None:
+def test_sound_has_exactly_the_requested_length(clip: Path, start: str, stop: str, rate: int) -> None:
     with open_source(clip) as source:
         samples = source.sound(Fraction(start), Fraction(stop), rate)
         assert samples is not None
@@ -77,7 +77,7 @@ def test_no_sound(tmp_path: Path) -> None:
         assert source.sound(Fraction(0), Fraction(1)) is None
 
 
-def test_readings_can_interleave_and_be_left(clip: Path) -> None:
+def test_streams_can_be_read_in_turns_and_abandoned(clip: Path) -> None:
     with open_source(clip) as source:
         span = Span(0, 48, source.facts.rate)
         forwards, backwards = source.frames(span, chunk=1), source.frames(Span(0, 48, span.rate, True), chunk=1)
@@ -105,7 +105,7 @@ def test_errors_keep_their_kind(clip: Path) -> None:
         pass
 
 
-def test_a_name_that_is_a_protocol_is_only_a_name(clip: Path, tmp_path: Path) -> None:
+def test_a_file_name_that_looks_like_a_protocol(clip: Path, tmp_path: Path) -> None:
     for name in ("concat:a.mp4", "http:a.mp4", "subfile,,start,0,end,0,,:a.mp4"):
         path = tmp_path / name
         path.write_bytes(clip.read_bytes())
@@ -115,11 +115,11 @@ def test_a_name_that_is_a_protocol_is_only_a_name(clip: Path, tmp_path: Path) ->
 
 def test_the_parent_never_loads_a_codec() -> None:
     code = "import sys, longtake.media.fetch, longtake.media.source; sys.exit(bool({'av', 'PIL'} & {*sys.modules}))"
-    given = {"PYTHONPATH": str(Path(longtake.__file__).parents[1])}
-    assert subprocess.run([sys.executable, "-c", code], env=given, check=False).returncode == 0
+    env = {"PYTHONPATH": str(Path(longtake.__file__).parents[1])}
+    assert subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode == 0
 
 
-def test_wild_files_read_or_are_refused_in_words(shared: Path) -> None:
+def test_wild_files_are_read_or_refused(shared: Path) -> None:
     folder = shared / "media"
     if not folder.exists():
         pytest.skip("the wild files are not in the shared folder")
@@ -155,8 +155,8 @@ def test_wild_files_read_or_are_refused_in_words(shared: Path) -> None:
 
 @pytest.fixture
 def listener() -> Iterator[tuple[int, list[object]]]:
-    """A port that remembers who called."""
-    callers: list[object] = []
+    """A port, and the list of connections that it received."""
+    connections: list[object] = []
     server = socket.create_server(("127.0.0.1", 0))
     server.settimeout(0.1)
     stop = threading.Event()
@@ -167,12 +167,12 @@ def listener() -> Iterator[tuple[int, list[object]]]:
                 connection, address = server.accept()
             except OSError:
                 continue
-            callers.append(address)
+            connections.append(address)
             connection.close()
 
     thread = threading.Thread(target=accept)
     thread.start()
-    yield server.getsockname()[1], callers
+    yield server.getsockname()[1], connections
     stop.set()
     thread.join()
     server.close()
@@ -198,34 +198,36 @@ CONTAINERS = ["mp4", "mov", "matroska", "webm", "gif", "avi", "mpegts", "webp"]
 
 @pytest.mark.parametrize("name", NAMES)
 def test_lists_of_other_files_are_refused(tmp_path: Path, listener: tuple[int, list[object]], name: str) -> None:
-    port, callers = listener
+    port, connections = listener
     secret = Clip("secret.mp4", frames=4).write(tmp_path)
     path = tmp_path / "video.mp4"
     path.write_bytes(attacks(secret, port)[name])
     with pytest.raises(UnsupportedVideo, match="not a video that can be read"), open_source(path):
         pass
-    assert callers == []
+    assert connections == []
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_demuxer_follows_them_either(tmp_path: Path, listener: tuple[int, list[object]], name: str) -> None:
-    """Even past the sniffing, the child opens nothing but the bytes it was given."""
-    port, callers = listener
+def test_no_demuxer_follows_a_list_of_other_files(
+    tmp_path: Path, listener: tuple[int, list[object]], name: str
+) -> None:
+    """The decode process opens only the one file, even if the container was detected wrongly."""
+    port, connections = listener
     secret = Clip("secret.mp4", frames=4).write(tmp_path)
     path = tmp_path / "video.mp4"
     path.write_bytes(attacks(secret, port)[name])
     container = CONTAINERS[NAMES.index(name) % len(CONTAINERS)]
-    given = {"path": str(path), "container": container}
+    argument = {"path": str(path), "container": container}
     with (
-        decode_process("longtake.media.decode_server", given, Limits(wall_s=20)) as child,
+        decode_process("longtake.media.decode_server", argument, Limits(wall_s=20)) as process,
         pytest.raises(UnsupportedVideo),
     ):
-        child.call({"method": "facts"})
-    assert callers == []
+        process.call({"method": "facts"})
+    assert connections == []
 
 
 def with_samples_elsewhere(movie: bytes, name: str) -> bytes:
-    """The movie's header saying that its samples lie in the file `name` beside it (a QuickTime alias record)."""
+    """The header of a movie whose samples are in the file `name` beside it (a QuickTime alias record)."""
     path = name.encode()
     record = bytes(10) + b"\x01x" + bytes(26 + 12) + bytes([len(path)]) + path.ljust(63, b"\0") + bytes(16)
     record += struct.pack(">HH", 1, 1) + bytes(16)
@@ -242,7 +244,7 @@ def with_samples_elsewhere(movie: bytes, name: str) -> bytes:
     return bytes(boxes)
 
 
-def test_samples_in_another_file_are_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_in_another_file_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = Clip("secret.mov", frames=4, muxer_options=(("movflags", "+faststart"),)).write(tmp_path)
     path = tmp_path / "video.mov"
     path.write_bytes(with_samples_elsewhere(secret.read_bytes(), secret.name))

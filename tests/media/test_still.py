@@ -1,4 +1,4 @@
-"""Stills as viewers show them, of every kind that people have, and sentences for files that are none."""
+"""Still pictures of all kinds, and errors for files that are none."""
 
 import io
 from fractions import Fraction
@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 48, 32
 
 
 def drawn() -> NDArray[np.uint8]:
-    """A picture of which every corner has another colour."""
+    """A picture with another colour in each corner."""
     picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     picture[: HEIGHT // 2, : WIDTH // 2] = (200, 40, 40)
     picture[: HEIGHT // 2, WIDTH // 2 :] = (40, 200, 40)
@@ -44,7 +44,7 @@ def drawn() -> NDArray[np.uint8]:
         ("no_suffix", {"format": "PNG"}),
     ],
 )
-def test_pixels_come_as_they_are(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+def test_pixels_are_unchanged(name: str, options: dict[str, Any], tmp_path: Path) -> None:
     Image.fromarray(drawn()).save(tmp_path / name, **options)
     read = open_still(tmp_path / name)
     assert read.dtype == np.uint8
@@ -57,14 +57,14 @@ def test_pixels_come_as_they_are(name: str, options: dict[str, Any], tmp_path: P
     ("orientation", "turned"),
     [(1, drawn()), (3, drawn()[::-1, ::-1]), (6, np.rot90(drawn(), -1)), (8, np.rot90(drawn())), (2, drawn()[:, ::-1])],
 )
-def test_it_is_turned_as_exif_says(orientation: int, turned: NDArray[np.uint8], tmp_path: Path) -> None:
+def test_exif_orientation_is_applied(orientation: int, turned: NDArray[np.uint8], tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(drawn()).save(tmp_path / "a.png", exif=exif)
     assert np.array_equal(open_still(tmp_path / "a.png"), turned)
 
 
-def test_transparent_parts_are_on_black(tmp_path: Path) -> None:
+def test_transparent_parts_become_black(tmp_path: Path) -> None:
     alpha = np.zeros((HEIGHT, WIDTH, 1), np.uint8)
     alpha[:, WIDTH // 2 :] = 255
     Image.fromarray(np.concatenate([drawn(), alpha], 2)).save(tmp_path / "a.png")
@@ -74,7 +74,7 @@ def test_transparent_parts_are_on_black(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK", "LA"])
-def test_every_mode_becomes_rgb(mode: str, tmp_path: Path) -> None:
+def test_pictures_of_every_mode_become_rgb(mode: str, tmp_path: Path) -> None:
     name = "a.tif" if mode == "CMYK" else "a.png"
     Image.fromarray(drawn()).convert(mode).save(tmp_path / name)
     assert open_still(tmp_path / name).shape == (HEIGHT, WIDTH, 3)
@@ -87,12 +87,12 @@ def test_every_mode_becomes_rgb(mode: str, tmp_path: Path) -> None:
         ("a.tif", np.full((HEIGHT, WIDTH), 128 / 255, np.float32)),
     ],
 )
-def test_deep_greys_keep_their_looks(name: str, pixels: NDArray[Any], tmp_path: Path) -> None:
+def test_16_bit_and_float_greys_are_scaled(name: str, pixels: NDArray[Any], tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / name)
     assert set(open_still(tmp_path / name).flatten()) == {128}
 
 
-def test_colours_of_a_profile_become_srgb(tmp_path: Path) -> None:
+def test_icc_profiles_are_converted_to_srgb(tmp_path: Path) -> None:
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     Image.fromarray(drawn()).convert("RGB").save(tmp_path / "odd.png", icc_profile=lab)
     assert np.array_equal(open_still(tmp_path / "odd.png"), drawn()), "a profile that does not fit is not used"
@@ -101,19 +101,19 @@ def test_colours_of_a_profile_become_srgb(tmp_path: Path) -> None:
     assert np.abs(open_still(tmp_path / "a.png").astype(int) - drawn()).max() <= 1
 
 
-def test_pictures_of_phones_with_several_views_give_the_first(tmp_path: Path) -> None:
+def test_the_first_of_several_pictures_is_read(tmp_path: Path) -> None:
     first, second = Image.fromarray(drawn()), Image.new("RGB", (WIDTH, HEIGHT))
     first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second], quality=100, subsampling=0)
     assert np.abs(open_still(tmp_path / "a.jpg").astype(int) - drawn()).max() <= 12
 
 
-def test_of_an_animation_the_first_frame_counts(tmp_path: Path) -> None:
+def test_the_first_frame_of_an_animation_is_read(tmp_path: Path) -> None:
     first, second = Image.fromarray(drawn()), Image.new("RGB", (WIDTH, HEIGHT))
     first.save(tmp_path / "a.webp", save_all=True, append_images=[second], lossless=True)
     assert np.array_equal(open_still(tmp_path / "a.webp"), drawn())
 
 
-def test_what_is_no_picture_is_told(tmp_path: Path) -> None:
+def test_files_that_are_no_pictures_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "empty.png").touch()
     Clip("clip.mp4", frames=3, rate=Fraction(24)).write(tmp_path)
@@ -128,7 +128,7 @@ def test_what_is_no_picture_is_told(tmp_path: Path) -> None:
         open_still(tmp_path / "cut.png")
 
 
-def test_a_picture_may_not_be_larger_than_allowed(tmp_path: Path) -> None:
+def test_a_picture_above_the_limit_is_refused(tmp_path: Path) -> None:
     Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
     with pytest.raises(VideoTooLarge, match="20000x20000"):
         open_still(tmp_path / "bomb.png")

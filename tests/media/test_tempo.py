@@ -29,9 +29,9 @@ def test_factors_stay_in_the_range_where_nothing_is_skipped(speed: Fraction) -> 
 
 @pytest.mark.parametrize("speed", SPEEDS, ids=str)
 def test_length_pitch_and_loudness(speed: Fraction) -> None:
-    taken = Fraction(24)
-    length = num_samples(48, taken * speed)
-    played = stretch(tone(num_samples(48, taken)), speed, length)
+    rate = Fraction(24)
+    length = num_samples(48, rate * speed)
+    played = stretch(tone(num_samples(48, rate)), speed, length)
     assert played.shape == (2, length)
     assert played.dtype == np.float32
     spectrum = np.abs(np.fft.rfft(played[0] * np.hanning(length)))
@@ -41,8 +41,8 @@ def test_length_pitch_and_loudness(speed: Fraction) -> None:
 
 
 @pytest.mark.parametrize("speed", SPEEDS[1:], ids=str)
-def test_events_stay_with_the_picture(speed: Fraction) -> None:
-    """Bursts in mid-second are heard where the picture then is, to 40 ms of the new time: one frame."""
+def test_sounds_stay_beside_their_frames(speed: Fraction) -> None:
+    """Bursts in the middle of each second are within 40 ms of their new time."""
     sound = np.zeros((2, 5 * 48_000), np.float32)
     for second in range(5):
         sound[:, second * 48_000 + 24_000 :][:, :4000] = tone(4000)
@@ -55,11 +55,11 @@ def test_events_stay_with_the_picture(speed: Fraction) -> None:
         assert abs(onset - here) < 0.04 * 48_000
 
 
-def test_the_same_tempo_changes_nothing() -> None:
-    given_ = tone(5000)
-    assert (stretch(given_, Fraction(1), 5000) == given_).all()
-    assert stretch(given_, Fraction(1), 6000).shape == (2, 6000)
+def test_speed_1_changes_nothing() -> None:
+    samples = tone(5000)
+    assert (stretch(samples, Fraction(1), 5000) == samples).all()
+    assert stretch(samples, Fraction(1), 6000).shape == (2, 6000)
 
 
-def test_nothing_becomes_silence() -> None:
+def test_no_samples_become_silence() -> None:
     assert not stretch(np.zeros((2, 0), np.float32), Fraction(2), 100).any()

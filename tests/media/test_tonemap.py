@@ -1,4 +1,4 @@
-"""High dynamic range: the published curves at published points, and what an ordinary screen then shows."""
+"""Tone mapping: the published curves at published points, and the resulting colours."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_pq_points_of_bt2408(code: float, nits: float) -> None:
 
 
 @given(st.floats(0, 1))
-def test_pq_there_and_back(code: float) -> None:
+def test_pq_codes_survive_a_round_trip(code: float) -> None:
     assert nits_to_pq(pq_to_nits(np.array(code))) == pytest.approx(code, abs=1e-6)
 
 
@@ -40,7 +40,7 @@ def test_hlg_points_of_bt2100(code: float, scene: float) -> None:
     assert hlg_to_scene(np.array(code)) == pytest.approx(scene, abs=1e-4)
 
 
-def test_highlights_roll_off_smoothly_to_white() -> None:
+def test_highlights_are_compressed_smoothly_to_white() -> None:
     nits = np.linspace(0, PEAK_NITS, 2000)
     curve = rolled_off(nits)
     assert np.allclose(curve[nits < 85], nits[nits < 85], rtol=1e-6)
@@ -84,7 +84,7 @@ def test_hues_keep_their_order_and_bt709_red_is_red(transfer: Transfer) -> None:
         assert max(green, blue) <= 12
 
 
-def test_strips_join() -> None:
+def test_strips_equal_the_whole() -> None:
     rows = 130
     ramp = np.repeat(np.linspace(0, 65535, rows).astype(np.uint16)[:, None, None], 3, axis=2)
     picture = np.repeat(ramp, 5, axis=1)

@@ -42,8 +42,8 @@ def contact_sheet(
 ) -> Image.Image:
     """Returns the contact sheet of `frames` [T, H, W, 3] around a joint.
 
-    The frames are in rows of six. The joint is before `frames[joint_index]`, in the middle of its row, marked with a bar.
-    `first_frame` is the index of `frames[0]` in the video, which plays at `rate` frames per second. With `new_first` the
+    The frames are in rows of six. A bar marks the joint, which is before `frames[joint_index]` in the middle of a row.
+    `first_frame` is the index of `frames[0]` in the video, which plays at `rate` frames per second. If `new_first`, the
     frames before the joint are the new ones. `caption` is the line under the title.
     Raises ValueError if the joint is not between two of the frames.
     """

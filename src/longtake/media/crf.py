@@ -25,7 +25,7 @@ def compress(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
         return frames
     _, height, width, _ = frames.shape
     even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    encoder = _encoder(even.shape[2], even.shape[1], len(frames), crf)
+    encoder = single_group_encoder(even.shape[2], even.shape[1], len(frames), crf)
     decoder = av.CodecContext.create("h264", "r")
     to_yuv, to_rgb = VideoReformatter(), VideoReformatter()
     seen = []
@@ -37,7 +37,8 @@ def compress(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
     return np.stack(seen)[:, :height, :width].astype(np.uint8, copy=False)
 
 
-def _encoder(width: int, height: int, num_frames: int, crf: int) -> av.VideoCodecContext:
+def single_group_encoder(width: int, height: int, num_frames: int, crf: int) -> av.VideoCodecContext:
+    """Returns an x264 encoder that puts all `num_frames` frames, of even size, into one group of pictures."""
     encoder = av.CodecContext.create("libx264", "w")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
     encoder.framerate = 24
