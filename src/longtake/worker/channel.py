@@ -47,6 +47,7 @@ class Channel:
         """Yields the server's messages until the server closes the connection."""
         while (message := self._inbox.get()) is not None:
             yield message
+        self._inbox.put(None)  # any later call ends too
 
     @contextmanager
     def working_on(self, request_id: str) -> Iterator[None]:
