@@ -1,4 +1,4 @@
-"""Conditioning frames through H.264 and back: models trained on compressed video expect its traces."""
+"""Compresses conditioning frames with H.264 and decodes them: the models are trained on compressed video."""
 
 import av
 import numpy as np
@@ -8,16 +8,18 @@ from numpy.typing import NDArray
 from longtake.media.formats import X264_SAME_BITS
 
 MAX_CRF = 51
+"""Largest constant rate factor of x264."""
 
 _THREADS = 4
-"""Fixed, for x264's result depends on it, and the same request must see the same frames on every machine."""
+"""Fixed, because x264's result depends on it and a request must give equal frames on every machine."""
 
 
 def compress(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
-    """Frames [T, H, W, 3] as they look after x264 at constant rate factor `crf`, 0..51; 0 gives them back untouched.
+    """Returns frames [T, H, W, 3] after encoding with x264 at the constant rate factor `crf`, 0..51, and decoding.
 
-    The clip is one group of pictures, as in the videos that the models learned from; frames alone would keep more
-    detail. Preset `veryfast`, 4:2:0, in BT.601 both ways. Odd sizes are coded with the last row or column twice.
+    With 0 the frames are unchanged. All frames are one group of pictures, as in the models' training videos; single
+    frames would keep more detail. Odd sizes are encoded with a copy of the last row or column.
+    Raises ValueError for another `crf`.
     """
     if not 0 <= crf <= MAX_CRF:
         raise ValueError(f"crf must be in 0..{MAX_CRF}, not {crf}.")
@@ -28,13 +30,13 @@ def compress(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
     encoder = single_group_encoder(even.shape[2], even.shape[1], len(frames), crf)
     decoder = av.CodecContext.create("h264", "r")
     to_yuv, to_rgb = VideoReformatter(), VideoReformatter()
-    seen = []
+    decoded = []
     for frame in [*even, None]:
         picture = None if frame is None else to_yuv.reformat(av.VideoFrame.from_ndarray(frame), format="yuv420p")
         for packet in encoder.encode(picture):
-            seen += [to_rgb.reformat(back, format="rgb24").to_ndarray() for back in decoder.decode(packet)]
-    seen += [to_rgb.reformat(back, format="rgb24").to_ndarray() for back in decoder.decode(None)]
-    return np.stack(seen)[:, :height, :width].astype(np.uint8, copy=False)
+            decoded += [to_rgb.reformat(back, format="rgb24").to_ndarray() for back in decoder.decode(packet)]
+    decoded += [to_rgb.reformat(back, format="rgb24").to_ndarray() for back in decoder.decode(None)]
+    return np.stack(decoded)[:, :height, :width].astype(np.uint8, copy=False)
 
 
 def single_group_encoder(width: int, height: int, num_frames: int, crf: int) -> av.VideoCodecContext:

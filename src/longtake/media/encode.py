@@ -1,7 +1,6 @@
-"""Frames and sound into a file while the next frames are being made; the file appears whole or not at all."""
+"""Encodes frames and sound to a file in a thread of its own; the file appears complete or not at all."""
 
 import contextlib
-import os
 import queue
 import secrets
 import threading
@@ -20,10 +19,11 @@ from longtake.media.gif import GifWriter
 from longtake.media.movie import Check, Frame, MovieWriter
 
 _POLL_S = 0.05
+"""Seconds between two calls of `check` while the caller waits for the encoder."""
 
 
 class _Writer(Protocol):
-    """A file in the making, used by the encoder's thread alone."""
+    """An open output file; only the encoder's thread uses it."""
 
     def add_frame(self, frame: Frame) -> None: ...
     def add_sound(self, samples: NDArray[np.float32]) -> None: ...
@@ -42,25 +42,25 @@ class _Samples:
 
 
 class _Abandoned(Exception):
-    """The caller left with an exception: stop, and keep nothing."""
+    """Ends the encoder's thread after the caller's `with` block raised."""
 
 
 class Encoder:
-    """Writes a video to `path` in its own thread: `with Encoder(...) as video: video.write(chunk)`.
+    """Encodes a video to `path` in a thread of its own: `with Encoder(...) as video: video.write(chunk)`.
 
-    At most three chunks are alive: one being made by the caller, one waiting, one being encoded. A chunk is read
-    after `write` has returned, so it must not be changed. At the normal end of the `with` block the file is
-    complete under its name; after any exception, `Cancelled` too, there is no file and no thread.
+    When the `with` block ends, the file is complete and under its name. After an exception there is no file.
 
-    `rate` is in frames per second, exact. `sound_rate` None makes a silent file; else the sound track has
-    exactly `num_samples(num_frames, rate)` samples: what is missing is silence, what is over is dropped. Write
-    sound before or beside its pictures where possible: encoded pictures wait in memory for sound that comes late.
-    A output_format without sound (GIF) drops it.
+    At most three chunks are alive: one that the caller makes, one that waits and one that is encoded. A chunk is read
+    after `write` has returned, so it must not be changed.
 
-    `check` is called 20 times a second while the caller waits for the codec, at the end too, where a large GIF may
-    take minutes; it stops the encoding by raising.
+    `rate` is in frames per second. With a `sound_rate` in Hz the sound track is exactly as long as the frames: missing
+    samples are silent, surplus ones are dropped. None makes a file without sound; formats without sound (GIF) drop it.
+    Write sound before or with its frames, because encoded frames wait in memory for late sound.
 
-    Raises `InvalidRequest` where the output_format cannot hold a picture of that size.
+    `check` is called 20 times a second while the caller waits for the encoder, also at the end of the block, where a
+    large GIF can take minutes. It cancels the encoding by raising.
+
+    Raises InvalidRequest if the format needs an even size and `width` or `height` is odd.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Encoder:
         sound_rate: int | None = SOUND_RATE,
         check: Check = lambda: None,
     ) -> None:
-        if output_format.even and (width % 2 or height % 2):
+        if output_format.needs_even_size and (width % 2 or height % 2):
             raise InvalidRequest(
                 f"{output_format.suffix} files need an even width and height; {width}x{height} was given, "
                 f"{width + width % 2}x{height + height % 2} would do.",
@@ -84,7 +84,7 @@ class Encoder:
             raise ValueError(f"Sound must come at {output_format.sound.rate} Hz, not {sound_rate}.")
         self.path = path
         self.num_frames = 0
-        self._recipe = output_format
+        self._format = output_format
         self._shape = (height, width, 3)
         self._rate = rate
         self._with_sound = sound_rate is not None
@@ -112,15 +112,16 @@ class Encoder:
                 self._check()
                 self._thread.join(_POLL_S)
             self._raise_error()
-            os.replace(self._partial, self.path)
+            # Unlike `atomic.replacing`, this leaves the file with the user's default permissions.
+            self._partial.replace(self.path)
         except BaseException:
             self._abandon()
             raise
 
     def write(self, frames: Frame) -> None:
-        """Add frames [t, H, W, 3], RGB, uint8 or uint16 of full range. Blocks while a chunk is waiting.
+        """Adds RGB frames [t, H, W, 3], uint8 or full-range uint16. Blocks while another chunk waits.
 
-        Raises the error of the encoder's thread, whichever chunk caused it.
+        Raises the encoder's error, which may come from an earlier chunk.
         """
         if frames.ndim != 4 or frames.shape[1:] != self._shape or frames.dtype not in (np.uint8, np.uint16):
             raise ValueError(f"Frames must be [t, {self._shape}] uint8 or uint16, not {frames.shape} {frames.dtype}.")
@@ -128,7 +129,7 @@ class Encoder:
         self.num_frames += len(frames)
 
     def write_sound(self, samples: NDArray[np.float32]) -> None:
-        """Add samples [2, n], float32 in -1..1, after those already written. Any time before the end."""
+        """Appends samples [2, n], float32 in -1..1, to the sound written so far."""
         if samples.ndim != 2 or samples.shape[0] != 2 or samples.dtype != np.float32:
             raise ValueError(f"Sound must be [2, n] float32, not {samples.shape} {samples.dtype}.")
         if not self._with_sound:
@@ -163,10 +164,11 @@ class Encoder:
             pass
         except BaseException as error:
             self._error = error
-        while not self._ended:  # The caller may wait for room in the queue: let it on, to see the error.
-            self._take()
+        # The caller may be waiting for room in the queue. It must get on to see the error.
+        while not self._ended:
+            self._next_item()
 
-    def _take(self) -> _Frames | _Samples | None:
+    def _next_item(self) -> _Frames | _Samples | None:
         item = self._queue.get()
         self._ended = item is None
         return item
@@ -174,7 +176,7 @@ class Encoder:
     def _encode(self) -> None:
         writer = self._open()
         try:
-            while (item := self._take()) is not None:
+            while (item := self._next_item()) is not None:
                 if isinstance(item, _Samples):
                     writer.add_sound(item.data)
                     continue
@@ -195,6 +197,6 @@ class Encoder:
 
     def _open(self) -> _Writer:
         height, width, _ = self._shape
-        if self._recipe.palette is not None:
-            return GifWriter(self._partial, self._recipe, width, height, self._rate)
-        return MovieWriter(self._partial, self._recipe, width, height, self._rate, with_sound=self._with_sound)
+        if self._format.palette is not None:
+            return GifWriter(self._partial, self._format, width, height, self._rate)
+        return MovieWriter(self._partial, self._format, width, height, self._rate, with_sound=self._with_sound)

@@ -1,4 +1,4 @@
-"""A URL, a data URI or a path becomes a local file, limits first."""
+"""Fetches a URL, a data URI or a path as a local file of limited size."""
 
 import base64
 import binascii
@@ -11,10 +11,7 @@ from urllib.parse import unquote_to_bytes
 import httpx
 
 from longtake.errors import DownloadFailed, FileTooLarge, InvalidRequest
-from longtake.media.sniff import sniff
 from longtake.version import __version__
-
-__all__ = ["fetch_file", "sniff"]
 
 _MAX_REDIRECTS = 5
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
@@ -29,11 +26,13 @@ def fetch_file(
     timeout_s: float = 60,
     transport: httpx.BaseTransport | None = None,
 ) -> Path:
-    """A local file with the bytes behind `url`: http(s), a data URI, or (only `allow_local`) a path, returned as it is.
+    """Returns the path of a local file with the content of `url`: http(s), a data URI or, if `allow_local`, a path.
 
-    `transport` carries the request and every redirect; a server gives one that refuses hosts of the inside
-    (`outbound`). Without it every host may be asked, and the environment's proxies are used.
-    Raises DownloadFailed, FileTooLarge, InvalidRequest.
+    Downloads and data URIs become new files in `folder`; a path is returned unchanged. `timeout_s` is for the whole
+    download. `transport` carries the request and its redirects; a server passes `outbound.PublicTransport`. Without
+    one, every host is allowed and the environment's proxies are used.
+
+    Raises DownloadFailed, FileTooLarge or InvalidRequest; then no file is left.
     """
     scheme = url.partition(":")[0].lower()
     if scheme == "data":
@@ -69,7 +68,7 @@ def _check_bytes(count: int, max_bytes: int) -> None:
 
 
 def _data_uri(uri: str, max_bytes: int) -> bytes:
-    """The bytes of `data:[type][;base64],...` (RFC 2397); the declared type is not believed."""
+    """Returns the bytes of `data:[type][;base64],...` (RFC 2397); the declared type is ignored."""
     header, comma, body = uri.partition(",")
     if not comma:
         raise InvalidRequest("The data URI has no comma between its type and its data.", value=_short(uri))
@@ -100,12 +99,12 @@ def _download(url: str, path: Path, max_bytes: int, deadline: float, transport: 
         raise InvalidRequest(f"{_short(url)!r} is not an address: {_reason(error)}.", value=_short(url)) from None
     try:
         with httpx.Client(
-            headers=headers, follow_redirects=False, timeout=_left(deadline), transport=transport
+            headers=headers, follow_redirects=False, timeout=_remaining_s(deadline), transport=transport
         ) as client:
             for _ in range(_MAX_REDIRECTS + 1):
                 if address.scheme not in ("http", "https") or not address.host:
                     raise DownloadFailed("The address leads to something other than http or https.")
-                with client.stream("GET", address, timeout=_left(deadline)) as response:
+                with client.stream("GET", address, timeout=_remaining_s(deadline)) as response:
                     if response.next_request is not None:
                         address = response.next_request.url
                         continue
@@ -133,11 +132,12 @@ def _save(response: httpx.Response, path: Path, max_bytes: int, deadline: float)
         for piece in response.iter_bytes():
             received += len(piece)
             _check_bytes(received, max_bytes)
-            _left(deadline)
+            _remaining_s(deadline)
             file.write(piece)
 
 
-def _left(deadline: float) -> float:
+def _remaining_s(deadline: float) -> float:
+    """Returns the seconds until the deadline. Raises TimeoutError after it."""
     seconds = deadline - time.monotonic()
     if seconds <= 0:
         raise TimeoutError
@@ -145,7 +145,7 @@ def _left(deadline: float) -> float:
 
 
 def _named(url: httpx.URL) -> str:
-    """The address without credentials and query, which may be secrets."""
+    """Returns the address without credentials and query, which can be secrets."""
     return f"{url.scheme}://{url.host}{url.path}"
 
 

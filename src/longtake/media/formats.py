@@ -1,4 +1,4 @@
-"""The files that can come out: what each type, quality and write mode means to the codecs, as data."""
+"""Output formats: the codec settings for each output type, quality and write mode."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,15 +10,15 @@ Quality = Literal["low", "medium", "high", "maximum"]
 WriteMode = Literal["fast", "balanced", "small"]
 
 SOUND_RATE = 48_000
-"""Every sound track is made on this clock, in Hz: the one Opus needs and every other codec takes."""
+"""Sample rate in Hz of all sound that is made: Opus requires it and every other codec supports it."""
 
 GIF_MAX_RATE = Fraction(50)
-"""Players slow down what is stored faster: GIF counts in hundredths of a second and 1/100 means "unset"."""
+"""Most frames per second of a GIF. It stores times in 1/100 s, and players treat 1/100 s as unset."""
 
 
 @dataclass(frozen=True)
 class SoundFormat:
-    """A stereo track: `sample_format` is what the codec takes, `bit_rate` in bit/s, None where it is lossless."""
+    """A stereo sound track. `sample_format` is FFmpeg's name; `bit_rate` is in bit/s, None for lossless codecs."""
 
     codec: str
     sample_format: str
@@ -28,7 +28,7 @@ class SoundFormat:
 
 @dataclass(frozen=True)
 class Palette:
-    """How a GIF gets its colours: `colours` per file, 2..256; `bayer_scale` 0..5, less visible dither the higher."""
+    """The colours of a GIF: their number, 2..256, and the `bayer_scale` of the dither, 0..5 (5 is least visible)."""
 
     colours: int
     bayer_scale: int
@@ -36,11 +36,11 @@ class Palette:
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """All that an encoder needs to know but the size and the rate of the pictures.
+    """The settings of an encoder, except for the size and rate of the frames.
 
-    `options` go to the codec, `container_options` to the muxer, in FFmpeg's names. `keyframe_s` is the longest
-    time between two places where a player can start. `max_width` (pixels; the aspect stays) and `max_rate`
-    (frames per second) shrink what is larger; None leaves it. `sound` is None where the container holds none.
+    `options` are for the codec and `container_options` for the muxer, both with FFmpeg's names. `keyframe_s` is the
+    longest time in seconds between two keyframes. Larger videos are scaled down to `max_width` (pixels) and `max_rate`
+    (frames per second); None means no limit. `sound` is None for containers without sound.
     """
 
     container: str
@@ -57,18 +57,18 @@ class OutputFormat:
     max_rate: Fraction | None = None
 
     @property
-    def even(self) -> bool:
-        """Whether width and height must be even: colour is stored at half size."""
+    def needs_even_size(self) -> bool:
+        """True if width and height must be even, because colour is stored at half the size."""
         return self.pix_fmt == "yuv420p"
 
 
 X264_SAME_BITS: Mapping[str, str] = {"x264-params": "cpu-independent=1"}
-"""Without it, x264 on processors with AVX-512 was seen to make different files of the same frames."""
+"""x264 options without which it makes different files of equal frames on processors with AVX-512."""
 
 _FASTSTART = {"movflags": "+faststart"}
 
 _X264_CRF: Mapping[Quality, int] = {"low": 28, "medium": 23, "high": 18, "maximum": 12}
-# `veryfast` makes smaller files than `medium` at equal crf, so "fast" would be the small one.
+# Not `veryfast` for "fast", because it makes smaller files than `medium` at equal crf.
 _X264_PRESET: Mapping[WriteMode, str] = {"fast": "superfast", "balanced": "medium", "small": "slower"}
 
 _VP9_CRF: Mapping[Quality, int] = {"low": 40, "medium": 31, "high": 22, "maximum": 15}
@@ -79,7 +79,7 @@ _VP9_EFFORT: Mapping[WriteMode, Mapping[str, str]] = {
 }
 
 _PRORES_Q: Mapping[Quality, int] = {"low": 16, "medium": 9, "high": 4, "maximum": 2}
-# FFmpeg's FF_QP2LAMBDA: what one step of `q` is in `global_quality`.
+# FFmpeg's FF_QP2LAMBDA: the value in `global_quality` of one step of `q`.
 _QP2LAMBDA = 118
 
 _GIF_COLOURS: Mapping[Quality, int] = {"low": 64, "medium": 128, "high": 256, "maximum": 256}
@@ -95,7 +95,7 @@ _GIF_BALANCED_BAYER: Mapping[Quality, int] = {"low": 4, "medium": 4, "high": 3, 
 
 
 def output_format(type: OutputType, quality: Quality, mode: WriteMode) -> OutputFormat:
-    """The output_format of an output file: `quality` sets what is lost, `mode` what time is spent to make it small."""
+    """Returns the output format: `quality` sets how much is lost, `mode` how much time is spent on a small file."""
     match type:
         case "X264 (.mp4)":
             return _x264(quality, mode)
@@ -127,7 +127,7 @@ def _x264(quality: Quality, mode: WriteMode) -> OutputFormat:
 
 
 def _vp9(quality: Quality, mode: WriteMode) -> OutputFormat:
-    # Bit-exact: else the muxer puts a random number into each file.
+    # Without `bitexact` the muxer puts a random number into each file.
     constant_quality = {"crf": str(_VP9_CRF[quality]), "b": "0"}
     return OutputFormat(
         container="webm",
@@ -143,7 +143,7 @@ def _vp9(quality: Quality, mode: WriteMode) -> OutputFormat:
 
 
 def _prores(quality: Quality, mode: WriteMode) -> OutputFormat:
-    # The codec has no slower search worth its time: "small" is a coarser quantiser.
+    # The codec has no useful slower search, so "small" uses a coarser quantiser.
     q = Fraction(_PRORES_Q[quality]) * (Fraction(3, 2) if mode == "small" else 1)
     return OutputFormat(
         container="mov",

@@ -1,4 +1,4 @@
-"""Animated GIF in two passes: frames to a spool on disk, a palette from some of them, then all of them in it."""
+"""Writes animated GIFs in two passes: frames go to a temporary file; then a palette is made and all are painted."""
 
 import itertools
 import math
@@ -16,22 +16,23 @@ from numpy.typing import NDArray
 from longtake.media.formats import OutputFormat
 from longtake.media.movie import Check, Frame
 
-_CLOCK = 100
-"""GIF counts hundredths of a second."""
+_TICKS_PER_S = 100
+"""GIF stores times in hundredths of a second."""
 
-_SHORTEST = 2
-"""Players take 1/100 s for "unset" and show such a frame for 1/10 s."""
+_SHORTEST_TICKS = 2
+"""Shortest duration of a frame. Players treat 1/100 s as unset and show such a frame for 1/10 s."""
 
 _PALETTE_FRAMES = 16
 _PALETTE_WIDTH = 320
+"""The palette is made from at most this many frames, scaled down to this width in pixels."""
 
 
 class GifWriter:
     """Writes frames [H, W, 3] to a GIF; sound is dropped.
 
-    Above the output_format's rate, each kept frame is the one that the video shows at that moment; times are right to
-    1/100 s at every frame, so they do not drift, and the file lasts as long as all the frames given. The spool has
-    no name and lies beside the file.
+    Frames above the format's maximum rate are left out. Each frame's time is rounded to 1/100 s from the start, so that
+    times do not drift, and the GIF is as long as the video. Until `finish`, frames are in a nameless temporary file in
+    the folder of `path`.
     """
 
     def __init__(self, path: Path, output_format: OutputFormat, width: int, height: int, rate: Fraction) -> None:
@@ -41,21 +42,21 @@ class GifWriter:
         self._width, self._height = fit_width(width, height, output_format.max_width)
         self._rate = rate
         self._step = Fraction(1) if output_format.max_rate is None else max(Fraction(1), rate / output_format.max_rate)
-        self._num_given = self._num_kept = 0
+        self._num_received = self._num_stored = 0
         self._reformatter = VideoReformatter()
-        self._spool = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - open until finish or discard
+        self._spool = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - open until `finish` or `discard`
 
     def add_frame(self, frame: Frame) -> None:
-        if self._num_given == math.floor(self._num_kept * self._step):
+        if self._num_received == math.floor(self._num_stored * self._step):
             self._spool.write(self._shrink(frame).tobytes())
-            self._num_kept += 1
-        self._num_given += 1
+            self._num_stored += 1
+        self._num_received += 1
 
     def add_sound(self, samples: NDArray[np.float32]) -> None:
         pass
 
     def finish(self, check: Check) -> None:
-        """Make the file out of the spool; `check` may stop that by raising."""
+        """Writes the GIF from the stored frames. `check` is called before each frame and cancels by raising."""
         with self._spool:
             self._paint(self._make_palette(), check)
 
@@ -79,23 +80,26 @@ class GifWriter:
             self._spool.seek(index * size)
             pixels = np.frombuffer(self._spool.read(size), np.uint8).reshape(self._height, self._width, 3)
             picture = av.VideoFrame.from_ndarray(pixels)
-            picture.pts, picture.time_base = self._shown_at(index), Fraction(1, _CLOCK)
+            picture.pts, picture.time_base = self._start_tick(index), Fraction(1, _TICKS_PER_S)
             yield picture
 
-    def _shown_at(self, kept: int) -> int:
-        """When kept frame `kept` appears, in 1/100 s."""
-        return round(kept * self._step / self._rate * _CLOCK)
+    def _start_tick(self, index: int) -> int:
+        """Returns the time of stored frame `index` in 1/100 s."""
+        return round(index * self._step / self._rate * _TICKS_PER_S)
 
-    def _last_delay(self) -> int:
-        end = round(self._num_given / self._rate * _CLOCK)
-        return max(_SHORTEST, end - self._shown_at(self._num_kept - 1))
+    def _last_duration(self) -> int:
+        """Returns the duration of the last stored frame in 1/100 s."""
+        end = round(self._num_received / self._rate * _TICKS_PER_S)
+        return max(_SHORTEST_TICKS, end - self._start_tick(self._num_stored - 1))
 
     def _make_palette(self) -> Any:
-        count = min(self._num_kept, _PALETTE_FRAMES)
-        spread = [index * self._num_kept // count for index in range(count)]
+        count = min(self._num_stored, _PALETTE_FRAMES)
+        spread = [index * self._num_stored // count for index in range(count)]
         graph = av.filter.Graph()
         width, height = fit_width(self._width, self._height, _PALETTE_WIDTH)
-        source = graph.add_buffer(width=self._width, height=self._height, format="rgb24", time_base=Fraction(1, _CLOCK))
+        source = graph.add_buffer(
+            width=self._width, height=self._height, format="rgb24", time_base=Fraction(1, _TICKS_PER_S)
+        )
         sink = graph.add("buffersink")
         graph.link_nodes(
             source,
@@ -110,7 +114,7 @@ class GifWriter:
 
     def _paint(self, palette: Any, check: Check) -> None:
         graph = av.filter.Graph()
-        clock = Fraction(1, _CLOCK)
+        clock = Fraction(1, _TICKS_PER_S)
         source = graph.add_buffer(width=self._width, height=self._height, format="rgb24", time_base=clock)
         colours = graph.add_buffer(width=palette.width, height=palette.height, format="bgra", time_base=clock)
         use = graph.add("paletteuse", f"dither=bayer:bayer_scale={self._palette.bayer_scale}:diff_mode=rectangle")
@@ -123,12 +127,12 @@ class GifWriter:
         colours.push(palette)
         colours.push(None)
 
-        options = {"loop": "0", "final_delay": str(self._last_delay())}
+        options = {"loop": "0", "final_delay": str(self._last_duration())}
         with av.open(str(self._path.absolute()), "w", format="gif", container_options=options) as file:
             stream = file.add_stream("gif", rate=self._rate / self._step)
             stream.width, stream.height, stream.pix_fmt = self._width, self._height, "pal8"
             stream.codec_context.time_base = clock
-            for picture in itertools.chain(self._pictures(range(self._num_kept)), [None]):
+            for picture in itertools.chain(self._pictures(range(self._num_stored)), [None]):
                 check()
                 source.push(picture)
                 for painted in _pulled(sink):
@@ -138,14 +142,14 @@ class GifWriter:
 
 
 def fit_width(width: int, height: int, max_width: int | None) -> tuple[int, int]:
-    """The size no wider than `max_width`, of the same aspect to the nearest pixel."""
+    """Returns (width, height) scaled down to `max_width` if it is wider; None means no limit."""
     if max_width is None or width <= max_width:
         return width, height
     return max_width, max(1, round(height * max_width / width))
 
 
 def _pulled(sink: Any) -> Iterator[Any]:
-    """What the filters have ready."""
+    """Yields the frames that the filter graph has finished."""
     while True:
         try:
             yield sink.pull()

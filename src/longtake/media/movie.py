@@ -1,4 +1,4 @@
-"""One file of pictures and sound, written by one thread: BT.709 colour, exact frame rate, interleaved packets."""
+"""Writes MP4, WebM and MOV files: BT.709 colours, exact frame rate, interleaved video and sound."""
 
 import contextlib
 from collections import deque
@@ -16,18 +16,21 @@ from longtake.media.formats import OutputFormat, SoundFormat
 from longtake.media.sound import num_samples
 
 Frame = NDArray[np.uint8] | NDArray[np.uint16]
+"""One RGB frame [H, W, 3] or several [t, H, W, 3]; uint16 uses the full range 0..65535."""
 
 Check = Callable[[], None]
+"""Called during long work, which it cancels by raising."""
 
+# Code points of ITU-T H.273 and FFmpeg's AVCOL_RANGE_MPEG.
 _BT709 = 1
 _LIMITED = 1
 
 
 class MovieWriter:
-    """Writes frames [H, W, 3] and, with `with_sound`, samples [2, n] at the output_format's rate to a new file.
+    """Writes frames [H, W, 3] and, if `with_sound`, samples [2, n] at the format's sample rate to a new file.
 
-    The sound is given to its codec as far as the pictures have come, so early samples wait here; late ones make
-    the encoded pictures wait in the muxer. `finish` makes both end together: it adds silence or drops samples.
+    Sound is encoded only as far as there are frames; earlier samples wait here. Sound that is late makes encoded frames
+    wait in the muxer. `finish` makes both tracks equally long by adding silence or dropping samples.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class MovieWriter:
     ) -> None:
         self._path = path
         self._rate = rate
-        # 0: hold packets for as long as the other track has none, instead of 10 s.
+        # 0 lets the muxer wait without limit for the other track's packets; its default is 10 s.
         options = {**output_format.container_options, "max_interleave_delta": "0"}
         self._file = av.open(str(path.absolute()), "w", format=output_format.container, container_options=options)
         self._picture = self._file.add_stream(output_format.codec, rate=rate, options=dict(output_format.options))
@@ -57,27 +60,27 @@ class MovieWriter:
         self._sound = _add_sound(self._file, output_format.sound) if with_sound and output_format.sound else None
         self._reformatter = VideoReformatter()
         self._num_frames = 0
-        self._waiting: deque[NDArray[np.float32]] = deque()
-        self._samples_given = 0
+        self._pending: deque[NDArray[np.float32]] = deque()
+        self._samples_encoded = 0
 
     def add_frame(self, frame: Frame) -> None:
-        """Encode one picture, uint8 or full-range uint16 RGB."""
+        """Encodes one RGB frame [H, W, 3], uint8 or full-range uint16."""
         picture = self._convert(frame)
         picture.pts, picture.time_base = self._num_frames, 1 / self._rate
         self._num_frames += 1
         self._file.mux(self._picture.encode(picture))
-        self._give_sound()
+        self._encode_sound()
 
     def add_sound(self, samples: NDArray[np.float32]) -> None:
         if self._sound is not None and samples.shape[1]:
-            self._waiting.append(samples)
-            self._give_sound()
+            self._pending.append(samples)
+            self._encode_sound()
 
     def finish(self, check: Check) -> None:
-        """Complete the file; `check` may stop that by raising."""
+        """Completes the file. `check` is called before each packet and cancels by raising."""
         if self._sound is not None:
-            self._waiting.append(np.zeros((2, max(0, self._samples_due() - self._num_waiting())), np.float32))
-            self._give_sound()
+            self._pending.append(np.zeros((2, max(0, self._samples_due() - self._num_pending())), np.float32))
+            self._encode_sound()
             self._file.mux(self._sound.encode(None))
         for packet in self._picture.codec_context.encode_lazy(None):
             check()
@@ -86,14 +89,15 @@ class MovieWriter:
         self._file.close()
 
     def discard(self) -> None:
-        """Leave nothing. Without its file the muxer cannot spend time on moving the index to the front."""
+        """Deletes the file."""
+        # It is deleted before it is closed, because closing would first move the index of a long file to its front.
         self._path.unlink(missing_ok=True)
         with contextlib.suppress(av.FFmpegError):
             self._file.close()
 
     def _convert(self, frame: Frame) -> Any:
         if frame.dtype == np.uint16:
-            # swscale takes 255 * 256 for white, not 65535.
+            # swscale expects white to be 255 * 256, not 65535.
             source = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(frame - (frame >> 8)), format="rgb48le")
         else:
             source = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(frame), format="rgb24")
@@ -109,37 +113,37 @@ class MovieWriter:
         return picture
 
     def _samples_due(self) -> int:
-        """Samples that belong beside the pictures so far and are not yet given to the codec."""
+        """Returns the number of samples that belong to the frames so far and are not encoded yet."""
         if self._sound is None:
             return 0
-        return num_samples(self._num_frames, self._rate, self._sound.rate) - self._samples_given
+        return num_samples(self._num_frames, self._rate, self._sound.rate) - self._samples_encoded
 
-    def _num_waiting(self) -> int:
-        return sum(block.shape[1] for block in self._waiting)
+    def _num_pending(self) -> int:
+        return sum(block.shape[1] for block in self._pending)
 
-    def _give_sound(self) -> None:
-        while self._sound is not None and self._waiting and (due := self._samples_due()) > 0:
-            block = self._waiting.popleft()
+    def _encode_sound(self) -> None:
+        while self._sound is not None and self._pending and (due := self._samples_due()) > 0:
+            block = self._pending.popleft()
             if block.shape[1] > due:
-                self._waiting.appendleft(block[:, due:])
+                self._pending.appendleft(block[:, due:])
                 block = block[:, :due]
             samples = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout="stereo")
             samples.sample_rate = self._sound.rate
-            samples.pts, samples.time_base = self._samples_given, Fraction(1, self._sound.rate)
-            self._samples_given += block.shape[1]
+            samples.pts, samples.time_base = self._samples_encoded, Fraction(1, self._sound.rate)
+            self._samples_encoded += block.shape[1]
             self._file.mux(self._sound.encode(samples))
 
 
-def _tag_bt709(thing: Any) -> None:
-    """Say what the numbers mean: codec and frames both, for ProRes reads only the frames."""
-    thing.color_range = _LIMITED
-    thing.colorspace = thing.color_primaries = thing.color_trc = _BT709
+def _tag_bt709(target: Any) -> None:
+    """Tags a codec context or a frame as limited-range BT.709. ProRes reads only the frames' tags."""
+    target.color_range = _LIMITED
+    target.colorspace = target.color_primaries = target.color_trc = _BT709
 
 
-def _add_sound(file: Any, output_format: SoundFormat) -> Any:
-    stream = file.add_stream(output_format.codec, rate=output_format.rate)
+def _add_sound(file: Any, sound: SoundFormat) -> Any:
+    stream = file.add_stream(sound.codec, rate=sound.rate)
     stream.layout = "stereo"
-    stream.format = output_format.sample_format
-    if output_format.bit_rate is not None:
-        stream.bit_rate = output_format.bit_rate
+    stream.format = sound.sample_format
+    if sound.bit_rate is not None:
+        stream.bit_rate = sound.bit_rate
     return stream

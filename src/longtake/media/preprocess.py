@@ -1,4 +1,4 @@
-"""A context as guidance: footage turned into edges, depth or poses, as in-context LoRAs were trained on them."""
+"""Turns a context video into edges, depth or poses, the guide videos that in-context LoRAs are trained on."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -11,23 +11,25 @@ from longtake.errors import NotSupported
 from longtake.settings import Settings
 
 Frames = NDArray[np.uint8]
+"""RGB frames [T, H, W, 3]."""
 
 CANNY_LOW, CANNY_HIGH = 100, 200
-"""Gradient thresholds of the edges, as is usual for 8-bit pictures."""
+"""Gradient thresholds of the edge detector, the usual ones for 8-bit pictures."""
 
 SKELETON = (
     (5, 7), (7, 9), (6, 8), (8, 10), (5, 6), (5, 11), (6, 12), (11, 12), (11, 13), (13, 15), (12, 14), (14, 16),
     (0, 1), (0, 2), (1, 3), (2, 4),
 )  # fmt: skip
-"""The bones between COCO's 17 key points."""
+"""Pairs of COCO's 17 key points that are connected by a line."""
 
 LEAST_CONFIDENCE = 0.3
+"""Key points below this score are not drawn."""
 
 
 def preprocess(frames: Frames, kind: str, settings: Settings) -> Frames:
-    """Frames [T, H, W, 3] as what `kind` (rgb, canny, depth, pose) says; rgb is what they are.
+    """Returns the guide video [T, H, W, 3] of a `kind`: canny, depth or pose; rgb is the frames unchanged.
 
-    Depth and pose need a configured model; NotSupported says which setting where there is none.
+    Depth and pose need a configured model. Raises NotSupported, with the name of the setting, if there is none.
     """
     match kind:
         case "canny":
@@ -52,7 +54,7 @@ def _configured(checkpoint: Path | None, kind: str) -> Path:
 
 
 def canny(frames: Frames) -> Frames:
-    """White edges on black. Source: Canny 1986, by OpenCV."""
+    """Returns white edges on black, by OpenCV's Canny detector (Canny 1986)."""
     import cv2
 
     edges = [cv2.Canny(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), CANNY_LOW, CANNY_HIGH) for frame in frames]
@@ -60,7 +62,10 @@ def canny(frames: Frames) -> Frames:
 
 
 def depth(frames: Frames, checkpoint: Path) -> Frames:
-    """Depth as grey, near is white, on one scale for the whole clip, by a transformers depth estimation model."""
+    """Returns depth as grey, from black (far) to white (near) over the whole clip.
+
+    `checkpoint` is the folder of a transformers depth estimation model.
+    """
     import torch
     from PIL import Image
 
@@ -73,7 +78,10 @@ def depth(frames: Frames, checkpoint: Path) -> Frames:
 
 
 def pose(frames: Frames, checkpoint: Path) -> Frames:
-    """Skeletons on black, by a transformers ViTPose model that looks at the whole picture as one person's."""
+    """Returns skeletons in white on black, one per frame: the whole frame is taken for one person.
+
+    `checkpoint` is the folder of a transformers ViTPose model.
+    """
     import cv2
 
     model, processor = _pose_model(checkpoint)

@@ -1,15 +1,18 @@
-"""What kind of file it is, by its first bytes alone."""
+"""Detects a file's container from its first bytes."""
 
 from pathlib import Path
 
 from longtake.errors import UnsupportedVideo
 
 CONTAINERS = ("mp4", "mov", "matroska", "webm", "gif", "avi", "mpegts", "webp")
+"""The containers that can be read."""
 
 _HEAD_BYTES = 4096
 _TS_PACKETS = (188, 192, 204)
+"""Packet sizes of MPEG transport streams: plain, Blu-ray (with time codes), with error correction."""
 _PICTURE_BRANDS = {b"avif": "an AVIF", b"avis": "an AVIF", b"heic": "a HEIC", b"heix": "a HEIC", b"mif1": "a HEIF"}
 
+# First bytes of other kinds of files, which are named in the error.
 _SIGNATURES = (
     (b"\xff\xd8\xff", "a JPEG picture"),
     (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
@@ -33,6 +36,7 @@ _SIGNATURES = (
     (b"MZ", "a program"),
 )
 
+# The same for text files, in lower case and without leading blanks.
 _TEXTS = (
     (b"#extm3u", "an HLS playlist"),
     (b"ffconcat", "a list of files to join"),
@@ -48,9 +52,9 @@ _TEXTS = (
 
 
 def sniff(path: Path) -> str:
-    """The container by its first bytes, one of CONTAINERS; neither name nor declared type counts.
+    """Returns the container, one of CONTAINERS. The file's name and declared type are ignored.
 
-    Raises UnsupportedVideo that tells what the file looks like instead.
+    Raises UnsupportedVideo, with a sentence that names the kind of any other file.
     """
     try:
         with path.open("rb") as file:

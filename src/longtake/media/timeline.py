@@ -1,4 +1,4 @@
-"""When each stored frame is shown: exact arithmetic from timestamps to a constant clock, without any codec."""
+"""Maps the timestamps of stored frames to a constant frame rate, with exact arithmetic."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -11,23 +11,32 @@ from longtake.errors import InvalidRequest
 from longtake.video import Span
 
 FALLBACK_RATE = Fraction(25)
-"""Of a single frame that tells nothing."""
+"""Frames per second of a single frame without duration and of a file without any rate."""
 
-_HIGHEST_RATE = 240
-_FINEST_VARIABLE_RATE = 60
-_MOST_REPEATS = 3
-_STANDARD = Fraction(1, 1000)
+_MAX_RATE = 240
+_MAX_VARIABLE_RATE = 60
+"""Highest rate in frames per second that is chosen because all times of a variable rate are on its clock."""
+
+_MAX_REPEATS = 3
+"""A variable rate gets at most this multiple of its average rate, so that frames are not repeated more often."""
+
+_STANDARD_TOLERANCE = Fraction(1, 1000)
+"""A rate within this share of a standard rate is taken for it."""
+
 _JITTER = Fraction(1, 3)
-_LARGEST_DENOMINATOR = 1001
+"""Share of a frame's duration by which the times of a steady camera can be off."""
+
+_MAX_DENOMINATOR = 1001
 _NTSC = Fraction(1000, 1001)
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """Stored frames on the clock of the file.
+    """The times of a video's stored frames, and its frames at a constant rate.
 
-    `pts` are the presentation times in ticks of `tick_s` seconds, rising; `end` is when the last one disappears.
-    `rate`, `num_frames` and `variable` are those of `VideoInfo`.
+    `pts` are the rising presentation times of the stored frames in ticks of `tick_s` seconds; `end` is the end of the
+    last one. `num_frames` counts the frames at the constant `rate` (frames per second), which are not the stored frames
+    one by one if the stored rate is `variable`.
     """
 
     pts: tuple[int, ...]
@@ -42,11 +51,11 @@ class Timeline:
         return (self.end - self.pts[0]) * self.tick_s
 
     def stored(self, span: Span) -> list[int]:
-        """For each frame of the span, in its order, which stored frame is shown.
+        """Returns the index of the stored frame that is shown for each frame of the span, in the span's order.
 
-        At another rate than the file's own that is the last one which begins before the middle of the shown frame
-        (n + 1/2) / rate: the nearest one for a steady clock, none repeated at equal rates.
-        Raises InvalidRequest where the span leaves the video.
+        Frame n at `span.rate` shows the last stored frame that begins before its middle, (n + 1/2) / rate. At a steady
+        rate that is the nearest frame, and at equal rates each frame once. Raises InvalidRequest for a span outside the
+        video.
         """
         last = self.num_frames * span.rate / self.rate
         if not 0 <= span.start < span.stop < last + 1:
@@ -72,12 +81,16 @@ class Timeline:
 
 
 def _below(bound: Fraction) -> int:
-    """The largest integer less than `bound`."""
+    """Returns the largest integer less than `bound`."""
     return -(-bound.numerator // bound.denominator) - 1
 
 
 def timeline(pts: Sequence[int], last_duration: int, tick_s: Fraction, declared: Fraction | None) -> Timeline:
-    """The timeline of rising `pts`; `last_duration` in ticks (0: unknown), `declared` the container's average rate."""
+    """Returns the timeline of rising presentation times `pts`, in ticks of `tick_s` seconds.
+
+    `last_duration` is that of the last frame in ticks, 0 if unknown. `declared` is the average rate that the container
+    states, in frames per second.
+    """
     pts = tuple(pts)
     deltas = sorted(b - a for a, b in pairwise(pts))
     typical = deltas[len(deltas) // 2] if deltas else 0
@@ -94,44 +107,46 @@ def timeline(pts: Sequence[int], last_duration: int, tick_s: Fraction, declared:
 def _clock(
     pts: Sequence[int], deltas: Sequence[int], tick_s: Fraction, declared: Fraction, measured: Fraction
 ) -> tuple[Fraction, bool]:
-    """The rate, and whether frames come irregularly on its clock; `deltas` are sorted.
+    """Returns (rate, is_variable) for rising times `pts` and their sorted differences `deltas`, in ticks.
 
-    Steady within a tick: the standard rate nearest to the declared one, or that itself, or so with the measured one.
-    Else, but never much faster than the average: the slowest clock on which every time lies; a standard clock within a
-    camera's jitter, which is steady, too; the distance of most frames (a screen that stood still); the average.
+    The first rate that fits is chosen:
+    1. steady within a tick: the standard rate nearest to the declared rate, the declared rate, and both for `measured`;
+    2. variable: the slowest clock that has every time, if it is at most _MAX_VARIABLE_RATE and _MAX_REPEATS x average;
+    3. steady within a camera's jitter: the standard rate nearest to `measured`, or `measured`;
+    4. variable: the rate of most frames (as in a screen recording that stood still), else the average.
     """
     for guess in (declared, measured):
         for rate in (_nearest_standard(guess), guess):
             if _fits(pts, 1 / (rate * tick_s), min(Fraction(1), 1 / (3 * rate * tick_s))):
                 return rate, False
-    highest = min(Fraction(_FINEST_VARIABLE_RATE), _MOST_REPEATS * measured)
-    grid = 1 / (gcd(*deltas) * tick_s)
-    if grid <= highest:
-        return grid, True
-    for rate in (_nearest_standard(measured), measured.limit_denominator(_LARGEST_DENOMINATOR) or measured):
+    highest = min(Fraction(_MAX_VARIABLE_RATE), _MAX_REPEATS * measured)
+    common = 1 / (gcd(*deltas) * tick_s)
+    if common <= highest:
+        return common, True
+    for rate in (_nearest_standard(measured), measured.limit_denominator(_MAX_DENOMINATOR) or measured):
         if _fits(pts, 1 / (rate * tick_s), _JITTER / (rate * tick_s)):
             return rate, False
     typical = deltas[len(deltas) // 2]
     usual = [delta for delta in deltas if 4 * abs(delta - typical) <= typical]
-    most = len(usual) / (sum(usual) * tick_s)
-    rate = min(max(most if most <= highest else measured, Fraction(1)), Fraction(_HIGHEST_RATE))
-    return _standard(rate) or rate.limit_denominator(_LARGEST_DENOMINATOR), True
+    usual_rate = len(usual) / (sum(usual) * tick_s)
+    rate = min(max(usual_rate if usual_rate <= highest else measured, Fraction(1)), Fraction(_MAX_RATE))
+    return _standard(rate) or rate.limit_denominator(_MAX_DENOMINATOR), True
 
 
 def _nearest_standard(rate: Fraction) -> Fraction:
-    """The nearest of n and n x 1000/1001 frames per second."""
-    whole = min(max(1, round(rate)), _HIGHEST_RATE)
+    """Returns the nearest of n and n x 1000/1001 frames per second."""
+    whole = min(max(1, round(rate)), _MAX_RATE)
     return min((Fraction(whole), whole * _NTSC), key=lambda standard: abs(standard - rate))
 
 
 def _standard(rate: Fraction) -> Fraction | None:
-    """The nearest standard rate, where it lies within 0.1 %."""
+    """Returns the nearest standard rate, or None if it is more than 0.1 % away."""
     nearest = _nearest_standard(rate)
-    return nearest if abs(nearest - rate) <= rate * _STANDARD else None
+    return nearest if abs(nearest - rate) <= rate * _STANDARD_TOLERANCE else None
 
 
 def _fits(pts: Sequence[int], step: Fraction, tolerance: Fraction) -> bool:
-    """Whether every time is within `tolerance` ticks of a clock that counts `step` ticks per frame."""
+    """True if each time pts[n] is within `tolerance` ticks of pts[0] + n x step."""
     first, p, q = pts[0], step.numerator, step.denominator
     most = int(tolerance * q)
     return all(abs((time - first) * q - index * p) <= most for index, time in enumerate(pts))
