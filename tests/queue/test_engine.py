@@ -1,6 +1,5 @@
 import json
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -33,7 +32,7 @@ def claimed(engine: sa.Engine, worker: str = "w") -> RequestRow:
 
 
 def at_once(number: int, do: Callable[[int], Any]) -> list[Any]:
-    """What `do` gives or raises, in so many threads that start together."""
+    """Calls `do` in this number of threads at the same time, and returns what the calls return or raise."""
     barrier = threading.Barrier(number)
     results: list[Any] = []
 
@@ -55,14 +54,19 @@ def at_once(number: int, do: Callable[[int], Any]) -> list[Any]:
 def test_a_request_from_submit_to_result(engine: sa.Engine) -> None:
     row, new = queue.submit(engine, submission(windows=2))
     assert (new, row.state, row.attempt, row.worker) == (True, "IN_QUEUE", 0, None)
-    taken = claimed(engine)
-    assert (taken.id, taken.state, taken.attempt, taken.worker) == (row.id, "IN_PROGRESS", 1, "w")
-    assert queue.claim(engine, "default", "other") is None
-    assert queue.store_plan(engine, taken, {"seed": 7})
-    assert queue.add_log_lines(
-        engine, taken, [LogLine(1.0, "INFO", "Sampling", {"step": "1"}), LogLine(2.0, "INFO", "Decoding")]
+    claimed_row = claimed(engine)
+    assert (claimed_row.id, claimed_row.state, claimed_row.attempt, claimed_row.worker) == (
+        row.id,
+        "IN_PROGRESS",
+        1,
+        "w",
     )
-    assert queue.finish(engine, taken, DONE)
+    assert queue.claim(engine, "default", "other") is None
+    assert queue.store_plan(engine, claimed_row, {"seed": 7})
+    assert queue.add_log_lines(
+        engine, claimed_row, [LogLine(1.0, "INFO", "Sampling", {"step": "1"}), LogLine(2.0, "INFO", "Decoding")]
+    )
+    assert queue.finish(engine, claimed_row, DONE)
     ended = current(engine, row)
     assert (ended.state, ended.status_code, ended.plan) == ("COMPLETED", 200, {"seed": 7})
     assert json.loads(ended.output or b"") == {"seed": 1}
@@ -74,7 +78,7 @@ def test_a_request_from_submit_to_result(engine: sa.Engine) -> None:
     assert ended.version == 4
 
 
-def test_the_earlier_goes_first_and_the_low_go_last(engine: sa.Engine) -> None:
+def test_requests_are_claimed_in_order_and_low_priority_last(engine: sa.Engine) -> None:
     order = [replace(submission(i=i), priority="low" if i in (0, 2) else "normal") for i in range(5)]
     rows = [queue.submit(engine, one)[0] for one in order]
     wanted = [rows[i].id for i in (1, 3, 4, 0, 2)]
@@ -82,15 +86,15 @@ def test_the_earlier_goes_first_and_the_low_go_last(engine: sa.Engine) -> None:
     assert [claimed(engine).id for _ in wanted] == wanted
 
 
-def test_pools_are_queues_of_their_own(engine: sa.Engine) -> None:
+def test_each_pool_has_its_own_queue(engine: sa.Engine) -> None:
     row = submit(engine, "other")
     assert queue.claim(engine, "default", "w") is None
-    taken = queue.claim(engine, "other", "w")
-    assert taken is not None
-    assert taken.id == row.id
+    claimed_row = queue.claim(engine, "other", "w")
+    assert claimed_row is not None
+    assert claimed_row.id == row.id
 
 
-def test_of_many_who_claim_each_request_goes_to_one(engine: sa.Engine) -> None:
+def test_each_request_is_claimed_by_one_of_many_workers(engine: sa.Engine) -> None:
     rows = {submit(engine, i=i).id for i in range(20)}
 
     def claim_all(i: int) -> list[str]:
@@ -100,13 +104,13 @@ def test_of_many_who_claim_each_request_goes_to_one(engine: sa.Engine) -> None:
         return mine
 
     counts = Counter(one for mine in at_once(6, claim_all) for one in mine)
-    # A claim may find nothing while others claim: what is left is there for the next look.
+    # A claim may find nothing while others claim, so what is left is claimed here.
     while (row := queue.claim(engine, "default", "last")) is not None:
         counts[row.id] += 1
     assert counts == dict.fromkeys(rows, 1)
 
 
-def test_one_idempotency_key_makes_one_request(engine: sa.Engine) -> None:
+def test_an_idempotency_key_stores_one_request(engine: sa.Engine) -> None:
     once = replace(submission(windows=1), idempotency_key="k")
     results = at_once(8, lambda i: queue.submit(engine, replace(once, id=f"id-{i}")))
     assert len({row.id for row, _ in results}) == 1
@@ -117,7 +121,7 @@ def test_one_idempotency_key_makes_one_request(engine: sa.Engine) -> None:
     assert queue.submit(engine, replace(once, key_id="another", id="yet-another"))[1]
 
 
-def test_a_replay_answers_with_the_request_as_it_is_now(engine: sa.Engine) -> None:
+def test_a_repeated_submission_returns_the_current_row(engine: sa.Engine) -> None:
     once = replace(submission(), idempotency_key="k")
     row, _ = queue.submit(engine, once, max_in_flight=1)
     assert queue.submit(engine, once, max_in_flight=1) == (row, False)
@@ -125,16 +129,16 @@ def test_a_replay_answers_with_the_request_as_it_is_now(engine: sa.Engine) -> No
     assert queue.submit(engine, once)[0].state == "COMPLETED"
 
 
-def test_a_key_has_no_more_in_flight_than_its_quota(engine: sa.Engine) -> None:
+def test_a_key_cannot_exceed_its_quota(engine: sa.Engine) -> None:
     results = at_once(8, lambda i: queue.submit(engine, submission(i=i), max_in_flight=3))
     assert sum(isinstance(result, QuotaReached) for result in results) == 5
     assert queue.submit(engine, submission(key_id="another"), max_in_flight=3)[1]
-    queue.submit(engine, replace(submission(), outcome=DONE), max_in_flight=3)  # has ended: counts for nothing
+    queue.submit(engine, replace(submission(), outcome=DONE), max_in_flight=3)  # Invalid requests do not count.
     queue.finish(engine, claimed(engine), DONE)
     assert queue.submit(engine, submission(), max_in_flight=3)[1]
 
 
-def test_what_is_not_valid_ends_at_once_and_is_called_back(engine: sa.Engine) -> None:
+def test_an_invalid_request_ends_at_once_and_has_a_webhook(engine: sa.Engine) -> None:
     wrong = Outcome(422, {"detail": []}, error="wrong", error_type="value_error")
     row, _ = queue.submit(engine, replace(submission(), outcome=wrong, webhook_url="https://me.example/hook"))
     assert (row.state, row.status_code, row.error) == ("COMPLETED", 422, "wrong")
@@ -142,12 +146,12 @@ def test_what_is_not_valid_ends_at_once_and_is_called_back(engine: sa.Engine) ->
     assert webhooks(engine) == [row.id]
 
 
-def test_a_webhook_is_promised_with_the_end(engine: sa.Engine) -> None:
+def test_a_webhook_is_scheduled_once_when_the_request_ends(engine: sa.Engine) -> None:
     row, _ = queue.submit(engine, replace(submission(), webhook_url="https://me.example/hook"))
-    taken = claimed(engine)
+    claimed_row = claimed(engine)
     assert webhooks(engine) == []
-    assert queue.finish(engine, taken, DONE)
-    assert not queue.finish(engine, taken, DONE)
+    assert queue.finish(engine, claimed_row, DONE)
+    assert not queue.finish(engine, claimed_row, DONE)
     assert webhooks(engine) == [row.id]
 
 
@@ -156,73 +160,73 @@ def webhooks(engine: sa.Engine) -> list[str]:
         return list(connection.execute(sa.select(deliveries.c.request_id)).scalars())
 
 
-def test_cancelling(engine: sa.Engine) -> None:
+def test_cancelling_in_every_state(engine: sa.Engine) -> None:
     waits, works, done = (submit(engine, i=i) for i in range(3))
-    assert queue.cancel(engine, "nobody") == "unknown"
+    assert queue.cancel(engine, "unknown") == "unknown"
     assert queue.cancel(engine, waits.id) == "cancelled"
     assert (current(engine, waits).state, current(engine, waits).status_code) == ("CANCELLED", 499)
     assert queue.cancel(engine, waits.id) == "ended"
-    taken = claimed(engine)
-    assert queue.claim_state(engine, taken) == "held"
+    claimed_row = claimed(engine)
+    assert queue.claim_state(engine, claimed_row) == "held"
     assert queue.cancel(engine, works.id) == "requested"
-    assert queue.claim_state(engine, taken) == "cancelled"
-    assert queue.finish(engine, taken, requests.CANCELLED)
+    assert queue.claim_state(engine, claimed_row) == "cancelled"
+    assert queue.finish(engine, claimed_row, requests.CANCELLED)
     assert current(engine, works).state == "CANCELLED"
     assert queue.finish(engine, claimed(engine), DONE)
     assert queue.cancel(engine, done.id) == "ended"
 
 
-def test_one_that_is_to_be_cancelled_does_not_go_back_to_the_queue(engine: sa.Engine) -> None:
+def test_a_cancelled_request_is_not_returned_to_the_queue(engine: sa.Engine) -> None:
     submit(engine)
-    taken = claimed(engine)
-    queue.cancel(engine, taken.id)
-    assert queue.return_to_queue(engine, taken, attempt_failed=True)
-    assert current(engine, taken).state == "CANCELLED"
+    claimed_row = claimed(engine)
+    queue.cancel(engine, claimed_row.id)
+    assert queue.return_to_queue(engine, claimed_row, attempt_failed=True)
+    assert current(engine, claimed_row).state == "CANCELLED"
 
 
-def cancel_and_note(engine: sa.Engine, row: RequestRow, answers: list[str]) -> None:
+def cancel_into(answers: list[str], engine: sa.Engine, row: RequestRow) -> None:
     answers.append(queue.cancel(engine, row.id))
 
 
-def test_cancelling_meets_every_claim_and_return(engine: sa.Engine) -> None:
-    """While a request goes to and fro between the queue and a worker, a cancel never takes it for ended."""
+def test_cancelling_succeeds_while_the_request_is_claimed_and_returned(engine: sa.Engine) -> None:
+    """A cancellation never mistakes a request between two states for one that has ended."""
     for _ in range(5):
         row = submit(engine)
         answers: list[str] = []
-        canceller = threading.Thread(target=partial(cancel_and_note, engine, row, answers))
+        canceller = threading.Thread(target=partial(cancel_into, answers, engine, row))
         canceller.start()
         while canceller.is_alive():
-            taken = queue.claim(engine, "default", "w")
-            if taken is not None:
-                queue.return_to_queue(engine, taken, attempt_failed=True)
+            claimed_row = queue.claim(engine, "default", "w")
+            if claimed_row is not None:
+                queue.return_to_queue(engine, claimed_row, attempt_failed=True)
         canceller.join()
         assert answers in (["cancelled"], ["requested"])
         assert current(engine, row).state == "CANCELLED"
 
 
-def test_a_request_that_went_back_goes_first_and_no_outcome_of_before_counts(engine: sa.Engine) -> None:
+def test_a_returned_request_is_claimed_first_and_ignores_its_former_worker(engine: sa.Engine) -> None:
     first, _second = submit(engine), submit(engine)
     lost = claimed(engine)
     assert queue.return_to_queue(engine, lost, attempt_failed=True)
     assert queue.waiting_ids(engine, "default")[0] == first.id
-    again = claimed(engine)  # even by the same worker
+    again = claimed(engine)  # By the same worker, in a new attempt.
     assert (again.id, again.attempt) == (first.id, 2)
     assert not queue.finish(engine, lost, DONE)
     assert not queue.store_plan(engine, lost, {"seed": 1})
-    assert not queue.add_log_lines(engine, lost, [LogLine(1.0, "INFO", "from the dead")])
+    assert not queue.add_log_lines(engine, lost, [LogLine(1.0, "INFO", "too late")])
     assert not queue.return_to_queue(engine, lost, attempt_failed=True)
     assert queue.claim_state(engine, lost) == "lost"
     assert queue.log_lines(engine, first.id) == []
     assert queue.finish(engine, again, DONE)
 
 
-def test_a_drained_attempt_does_not_count(engine: sa.Engine) -> None:
+def test_a_stopped_attempt_does_not_count(engine: sa.Engine) -> None:
     submit(engine)
     assert queue.return_to_queue(engine, claimed(engine), attempt_failed=False)
     assert claimed(engine).attempt == 1
 
 
-def test_what_is_not_started_in_time_ends(engine: sa.Engine) -> None:
+def test_a_request_that_is_not_started_in_time_ends(engine: sa.Engine) -> None:
     late, _ = queue.submit(engine, replace(submission(), start_timeout_s=-1.0))
     queue.submit(engine, replace(submission(), start_timeout_s=60.0))
     submit(engine)
@@ -231,14 +235,13 @@ def test_what_is_not_started_in_time_ends(engine: sa.Engine) -> None:
     assert current(engine, late).error_type == "request_timeout"
 
 
-def test_what_was_started_in_time_may_wait_after_its_worker_died(engine: sa.Engine) -> None:
-    queue.submit(engine, replace(submission(), start_timeout_s=0.2))
+def test_a_request_that_was_started_in_time_may_wait_after_its_worker_died(engine: sa.Engine) -> None:
+    queue.submit(engine, replace(submission(), start_timeout_s=-1.0))
     queue.return_to_queue(engine, claimed(engine), attempt_failed=True)
-    time.sleep(0.25)
     assert queue.expire(engine, LATE) == []
 
 
-def test_orphans_are_those_whose_worker_has_no_row(engine: sa.Engine) -> None:
+def test_orphans_are_claimed_by_workers_without_a_row(engine: sa.Engine) -> None:
     submit(engine), submit(engine)
     with engine.begin() as connection:
         connection.execute(
@@ -249,8 +252,8 @@ def test_orphans_are_those_whose_worker_has_no_row(engine: sa.Engine) -> None:
     assert [row.worker for row in queue.claimed_by(engine, "alive")] == ["alive"]
 
 
-class Life(RuleBasedStateMachine):
-    """Any arrows in any order: beside the database goes a dictionary of what must be in it."""
+class QueueMachine(RuleBasedStateMachine):
+    """Runs transitions in any order and compares the database with a model of it in a dictionary."""
 
     rows = Bundle("rows")
     holds = Bundle("holds")
@@ -295,7 +298,7 @@ class Life(RuleBasedStateMachine):
                 self.model[row.id]["state"] = "COMPLETED"
 
     @rule(row=holds)
-    def give_back(self, row: RequestRow | None) -> None:
+    def return_to_queue(self, row: RequestRow | None) -> None:
         if row is not None:
             held = self._holds(row)
             assert queue.return_to_queue(self.engine, row, attempt_failed=True) == held
@@ -303,7 +306,7 @@ class Life(RuleBasedStateMachine):
                 self.model[row.id]["state"] = "CANCELLED" if self.model[row.id]["cancel"] else "IN_QUEUE"
 
     @rule(row=holds)
-    def tell_and_plan(self, row: RequestRow | None) -> None:
+    def add_log_line_and_store_plan(self, row: RequestRow | None) -> None:
         if row is not None:
             assert queue.store_plan(self.engine, row, {"seed": 1}) == self._holds(row)
             assert queue.add_log_lines(self.engine, row, [LogLine(0.0, "INFO", "x")]) == self._holds(row)
@@ -331,8 +334,8 @@ class Life(RuleBasedStateMachine):
 fresh_files: Iterator[Path] = iter(())
 
 
-def test_no_order_of_events_breaks_the_arrows(tmp_path: Path) -> None:
+def test_every_order_of_transitions_agrees_with_the_model(tmp_path: Path) -> None:
     global fresh_files
     fresh_files = (tmp_path / f"{number}.db" for number in range(10_000))
     quick = settings(max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
-    run_state_machine_as_test(Life, settings=quick)
+    run_state_machine_as_test(QueueMachine, settings=quick)

@@ -1,4 +1,4 @@
-"""Reading the requests of the past, and deleting what they held; on both databases."""
+"""Past requests: pages, costs, and the deletion of payloads."""
 
 import time
 from decimal import Decimal
@@ -11,7 +11,7 @@ from longtake.queue.history import HistoryFilter
 from longtake.queue.requests import LogLine, Outcome, RequestRow, Submission
 
 
-def done(engine: sa.Engine, endpoint: str, key_id: str, outcome: Outcome) -> RequestRow:
+def finished(engine: sa.Engine, endpoint: str, key_id: str, outcome: Outcome) -> RequestRow:
     queue.submit(engine, Submission(endpoint, "default", key_id, b'{"prompt":"x"}', "http://h/queue"))
     row = queue.claim(engine, "default", "w")
     assert row is not None
@@ -20,8 +20,8 @@ def done(engine: sa.Engine, endpoint: str, key_id: str, outcome: Outcome) -> Req
     return row
 
 
-def test_pages_go_from_the_youngest_to_the_oldest(engine: sa.Engine) -> None:
-    rows = [done(engine, "a/b", "k", Outcome(200 if number % 2 else 422, {"n": number})) for number in range(6)]
+def test_pages_list_the_newest_requests_first(engine: sa.Engine) -> None:
+    rows = [finished(engine, "a/b", "k", Outcome(200 if number % 2 else 422, {"n": number})) for number in range(6)]
     first = history.page(engine, HistoryFilter(), limit=4)
     assert [row.id for row in first] == [row.id for row in rows[:1:-1]]
     assert {row.output for row in first} == {None}
@@ -31,15 +31,15 @@ def test_pages_go_from_the_youngest_to_the_oldest(engine: sa.Engine) -> None:
     assert [row.id for row in history.page(engine, HistoryFilter(), limit=9, request_id=rows[2].id)] == [rows[2].id]
 
 
-def test_a_span_is_of_endpoints_keys_and_times(engine: sa.Engine) -> None:
+def test_a_filter_selects_by_endpoint_key_and_time(engine: sa.Engine) -> None:
     start = time.time()
-    done(engine, "a/b", "one", Outcome(200, {}, price_usd=Decimal("0.02")))
-    done(engine, "a/c", "two", Outcome(200, {}, price_usd=Decimal("0.30")))
-    done(engine, "a/c", "two", Outcome(500, {}))
+    finished(engine, "a/b", "one", Outcome(200, {}, price_usd=Decimal("0.02")))
+    finished(engine, "a/c", "two", Outcome(200, {}, price_usd=Decimal("0.30")))
+    finished(engine, "a/c", "two", Outcome(500, {}))
     end = time.time()
 
-    def prices(span: HistoryFilter) -> list[str]:
-        return [str(cost.price_usd) for cost in history.costs(engine, span)]
+    def prices(selected: HistoryFilter) -> list[str]:
+        return [str(cost.price_usd) for cost in history.costs(engine, selected)]
 
     assert prices(HistoryFilter()) == ["0.02", "0.30"]
     assert prices(HistoryFilter(endpoints=("a/c", "a/d"))) == ["0.30"]
@@ -48,11 +48,11 @@ def test_a_span_is_of_endpoints_keys_and_times(engine: sa.Engine) -> None:
     assert prices(HistoryFilter(start=end + 1)) == prices(HistoryFilter(end=start - 1)) == []
 
 
-def test_only_what_has_ended_is_erased(engine: sa.Engine) -> None:
+def test_only_an_ended_request_is_erased(engine: sa.Engine) -> None:
     waiting, _ = queue.submit(engine, Submission("a/b", "other", "k", b"{}", "http://h/queue"))
     assert not history.erase(engine, waiting.id)
     assert not history.erase(engine, "unknown")
-    row = done(engine, "a/b", "k", Outcome(200, {"secret": 1}))
+    row = finished(engine, "a/b", "k", Outcome(200, {"secret": 1}))
     before = queue.get(engine, row.id)
     assert before is not None
     assert history.erase(engine, row.id)

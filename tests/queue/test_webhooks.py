@@ -1,4 +1,4 @@
-"""Webhooks against receivers that answer, refuse, redirect, hang and die."""
+"""Webhooks to receivers that answer, refuse, redirect or hang, and their delivery after a crash of the server."""
 
 import json
 import os
@@ -26,6 +26,7 @@ from longtake.queue.requests import CANCELLED, Outcome, RequestRow, Submission
 from longtake.queue.webhooks import Deliverer, pause_s, payload
 from longtake.settings import Settings
 from tests.access.test_signing import accepted
+from tests.worker.requests import PATIENCE_S, eventually
 
 DONE = Outcome(200, {"video": {"url": "http://h/cdn/f"}, "prompt": "sea \u2603"}, price_usd=Decimal("0.02"))
 INVALID = Outcome(422, {"detail": [{"msg": "no"}]}, error="no")
@@ -33,18 +34,19 @@ INVALID = Outcome(422, {"detail": [{"msg": "no"}]}, error="no")
 
 @dataclass
 class Receiver:
-    """Answers with the statuses in turn, the last again and again; 0 hangs until the end of the test."""
+    """A web server that answers with the statuses in turn and repeats the last one.
+
+    It does not answer to a request whose status is 0 until the end of the test.
+    """
 
     url: str = ""
     statuses: list[int] = field(default_factory=lambda: [200])
     got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     release: threading.Event = field(default_factory=threading.Event)
 
-    def wait(self, count: int, seconds: float = 8) -> None:
-        until = time.monotonic() + seconds
-        while len(self.got) < count:
-            assert time.monotonic() < until, f"{len(self.got)} of {count} webhooks came"
-            time.sleep(0.01)
+    def wait(self, count: int) -> None:
+        """Waits until this number of webhooks has come."""
+        eventually(lambda: len(self.got) >= count)
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ def receiver() -> Iterator[Receiver]:
             status = here.statuses[min(len(here.got), len(here.statuses) - 1)]
             here.got.append((dict(self.headers), content))
             if status == 0:
-                here.release.wait(20)
+                here.release.wait(PATIENCE_S)
                 return
             self.send_response(status)
             self.send_header("Location", "/elsewhere")
@@ -79,7 +81,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path, trusted_hosts=("127.0.0.1",), webhook_timeout_s=0.4)
+    return Settings(data_dir=tmp_path, trusted_hosts=("127.0.0.1",), webhook_timeout_s=PATIENCE_S)
 
 
 @pytest.fixture
@@ -88,11 +90,12 @@ def signer(tmp_path: Path) -> Signer:
 
 
 @pytest.fixture
-def start(engine: sa.Engine, settings: Settings, signer: Signer) -> Iterator[Callable[[], Deliverer]]:
+def start(engine: sa.Engine, settings: Settings, signer: Signer) -> Iterator[Callable[..., Deliverer]]:
+    """A function that starts a deliverer, which the fixture stops at the end."""
     started: list[Deliverer] = []
 
-    def make() -> Deliverer:
-        deliverer = Deliverer(engine, settings, signer)
+    def make(timeout_s: float = PATIENCE_S) -> Deliverer:
+        deliverer = Deliverer(engine, settings.model_copy(update={"webhook_timeout_s": timeout_s}), signer)
         deliverer.start()
         started.append(deliverer)
         return deliverer
@@ -109,8 +112,9 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ended(engine: sa.Engine, url: str | None, outcome: Outcome = INVALID) -> RequestRow:
-    asked = Submission("a/b", "default", "user-1", b"{}", "http://h/queue", webhook_url=url, outcome=outcome)
-    return queue.submit(engine, asked)[0]
+    """Stores a request that has ended with this outcome."""
+    submission = Submission("a/b", "default", "user-1", b"{}", "http://h/queue", webhook_url=url, outcome=outcome)
+    return queue.submit(engine, submission)[0]
 
 
 def state(engine: sa.Engine, request_id: str) -> Any:
@@ -118,55 +122,58 @@ def state(engine: sa.Engine, request_id: str) -> Any:
         return connection.execute(sa.select(deliveries).where(deliveries.c.request_id == request_id)).one()
 
 
-def settled(engine: sa.Engine, request_id: str, seconds: float = 8) -> Any:
-    until = time.monotonic() + seconds
-    while (row := state(engine, request_id)).state == "waiting":
-        assert time.monotonic() < until, row
-        time.sleep(0.01)
-    return row
+def settled(engine: sa.Engine, request_id: str) -> Any:
+    """Returns the delivery's row once it is delivered or given up."""
+    eventually(lambda: state(engine, request_id).state != "waiting")
+    return state(engine, request_id)
 
 
 @pytest.mark.parametrize(
-    ("outcome", "said"),
+    ("outcome", "expected"),
     [
         (DONE, {"status": "OK", "payload": DONE.body}),
         (INVALID, {"status": "ERROR", "error": "Invalid status code: 422", "payload": INVALID.body}),
         (CANCELLED, {"status": "ERROR", "error": "Invalid status code: 499", "payload": CANCELLED.body}),
     ],
 )
-def test_what_is_said_and_that_it_is_signed(
-    engine: sa.Engine, receiver: Receiver, start: Callable[[], Deliverer], signer: Signer, outcome: Outcome, said: Any
+def test_a_webhook_has_the_outcome_and_a_valid_signature(
+    engine: sa.Engine,
+    receiver: Receiver,
+    start: Callable[..., Deliverer],
+    signer: Signer,
+    outcome: Outcome,
+    expected: Any,
 ) -> None:
     row = ended(engine, receiver.url, outcome)
     start()
     receiver.wait(1)
     headers, content = receiver.got[0]
-    assert json.loads(content) == {"request_id": row.id, "gateway_request_id": row.id} | said
+    assert json.loads(content) == {"request_id": row.id, "gateway_request_id": row.id} | expected
     assert list(json.loads(content))[:3] == ["request_id", "gateway_request_id", "status"]
     assert headers["Content-Type"] == "application/json"
     assert (headers["X-Fal-Webhook-Request-Id"], headers["X-Fal-Webhook-User-Id"]) == (row.id, "user-1")
-    assert abs(int(headers["X-Fal-Webhook-Timestamp"]) - time.time()) < 5
+    assert abs(int(headers["X-Fal-Webhook-Timestamp"]) - time.time()) < 60
     assert accepted(signer, headers, content)
     done = settled(engine, row.id)
     assert (done.state, done.attempts, done.last_error) == ("delivered", 1, None)
 
 
-def test_a_payload_that_was_deleted_is_said_to_be_missing(engine: sa.Engine) -> None:
+def test_a_deleted_payload_is_reported_as_missing(engine: sa.Engine) -> None:
     row = ended(engine, None, DONE)
     with engine.begin() as connection:
         connection.execute(sa.update(table).values(output=None))
-    kept = queue.get(engine, row.id)
-    assert kept is not None
-    said = json.loads(payload(kept))
-    assert (said["status"], said["payload"]) == ("OK", None)
-    assert said["payload_error"].startswith("Response payload is not JSON serializable. Either return")
+    stored = queue.get(engine, row.id)
+    assert stored is not None
+    body = json.loads(payload(stored))
+    assert (body["status"], body["payload"]) == ("OK", None)
+    assert body["payload_error"].startswith("Response payload is not JSON serializable. Either return")
 
 
 @pytest.mark.usefixtures("quickly")
-def test_it_is_tried_until_it_succeeds_and_each_try_is_signed_anew(
+def test_a_webhook_is_retried_until_it_succeeds_with_a_new_signature_each_time(
     engine: sa.Engine,
     receiver: Receiver,
-    start: Callable[[], Deliverer],
+    start: Callable[..., Deliverer],
     signer: Signer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -184,14 +191,16 @@ def test_it_is_tried_until_it_succeeds_and_each_try_is_signed_anew(
 
 
 @pytest.mark.usefixtures("quickly")
-def test_ten_retries_and_no_more(engine: sa.Engine, receiver: Receiver, start: Callable[[], Deliverer]) -> None:
+def test_a_webhook_is_given_up_after_ten_retries(
+    engine: sa.Engine, receiver: Receiver, start: Callable[..., Deliverer]
+) -> None:
     receiver.statuses = [503]
     row = ended(engine, receiver.url)
     start()
     done = settled(engine, row.id)
     assert (done.state, done.attempts) == ("given_up", 11)
     assert done.last_error == "the receiver answered 503"
-    time.sleep(0.1)
+    time.sleep(0.1)  # An additional attempt would come within this time.
     assert len(receiver.got) == 11
 
 
@@ -203,8 +212,8 @@ def test_the_retries_fit_into_two_hours() -> None:
         assert 1.5 * 3600 < sum(pauses) + 11 * 15 < queue.WEBHOOK_S
 
 
-def test_a_server_that_was_away_for_long_tries_once_more(
-    engine: sa.Engine, receiver: Receiver, start: Callable[[], Deliverer]
+def test_an_overdue_webhook_is_attempted_once_more(
+    engine: sa.Engine, receiver: Receiver, start: Callable[..., Deliverer]
 ) -> None:
     good, bad = ended(engine, receiver.url), ended(engine, receiver.url.replace("http:", "https:"))
     with engine.begin() as connection:
@@ -214,33 +223,28 @@ def test_a_server_that_was_away_for_long_tries_once_more(
     assert settled(engine, bad.id).state == "given_up"
 
 
-def test_a_receiver_that_hangs_is_left_in_time_and_holds_up_nobody(
-    engine: sa.Engine, receiver: Receiver, start: Callable[[], Deliverer]
+def test_a_hanging_receiver_times_out_and_delays_no_other_webhook(
+    engine: sa.Engine, receiver: Receiver, start: Callable[..., Deliverer]
 ) -> None:
     receiver.statuses = [0, 200]
     slow = ended(engine, receiver.url)
-    deliverer = start()
+    deliverer = start(timeout_s=0.4)
     receiver.wait(1)
     quick = ended(engine, receiver.url)
-    began = time.monotonic()
     deliverer.wake()
     assert settled(engine, quick.id).state == "delivered"
-    assert time.monotonic() - began < 0.3
-    until = time.monotonic() + 3
-    while state(engine, slow.id).last_error is None:
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    eventually(lambda: state(engine, slow.id).last_error is not None)
     row = state(engine, slow.id)
     assert row.state == "waiting"
-    assert 5 < row.next_at - time.time() < 7
+    assert row.next_at < time.time() + 7
 
 
 @pytest.mark.usefixtures("quickly")
 @pytest.mark.parametrize(
     "url", ["http://localhost:{}/", "http://169.254.169.254/", "http://[::1]:{}/", "http://2130706433:{}/"]
 )
-def test_no_webhook_goes_inside(
-    engine: sa.Engine, receiver: Receiver, start: Callable[[], Deliverer], url: str
+def test_no_webhook_is_sent_to_an_internal_address(
+    engine: sa.Engine, receiver: Receiver, start: Callable[..., Deliverer], url: str
 ) -> None:
     port = receiver.url.partition("127.0.0.1:")[2].partition("/")[0]
     row = ended(engine, url.format(port))
@@ -251,8 +255,8 @@ def test_no_webhook_goes_inside(
     assert receiver.got == []
 
 
-def test_of_several_servers_one_makes_each_try(
-    engine: sa.Engine, receiver: Receiver, start: Callable[[], Deliverer]
+def test_each_attempt_is_made_by_one_of_several_servers(
+    engine: sa.Engine, receiver: Receiver, start: Callable[..., Deliverer]
 ) -> None:
     rows = [ended(engine, receiver.url) for _ in range(40)]
     for _ in range(4):
@@ -263,11 +267,11 @@ def test_of_several_servers_one_makes_each_try(
     assert {json.loads(content)["request_id"] for _, content in receiver.got} == {row.id for row in rows}
 
 
-def test_a_killed_server_loses_none(
+def test_a_killed_server_loses_no_webhook(
     engine: sa.Engine,
     database_url: str,
     receiver: Receiver,
-    start: Callable[[], Deliverer],
+    start: Callable[..., Deliverer],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -286,7 +290,7 @@ Deliverer(connect({database_url!r}), settings, Signer(folder)).start()
 threading.Event().wait()
 """
     child = subprocess.Popen([sys.executable, "-c", script])
-    receiver.wait(1, 20)
+    receiver.wait(1)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     assert state(engine, row.id).state == "waiting"
@@ -296,14 +300,14 @@ threading.Event().wait()
     assert (done.state, done.attempts) == ("delivered", 2)
 
 
-def test_a_request_without_a_webhook_sends_none(engine: sa.Engine) -> None:
+def test_a_request_without_a_url_has_no_webhook(engine: sa.Engine) -> None:
     ended(engine, None)
     with engine.connect() as connection:
         assert connection.execute(sa.select(deliveries)).all() == []
 
 
-def test_a_database_that_is_away_for_a_moment_loses_none(
-    engine: sa.Engine, receiver: Receiver, start: Callable[[], Deliverer], monkeypatch: pytest.MonkeyPatch
+def test_a_short_database_outage_loses_no_webhook(
+    engine: sa.Engine, receiver: Receiver, start: Callable[..., Deliverer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = ended(engine, receiver.url)
     failures = iter(range(5))
@@ -319,14 +323,19 @@ def test_a_database_that_is_away_for_a_moment_loses_none(
     assert settled(engine, row.id).state == "delivered"
 
 
-def test_nothing_secret_is_logged(
-    engine: sa.Engine, receiver: Receiver, start: Callable[[], Deliverer], capfd: pytest.CaptureFixture[str]
+def test_the_log_contains_no_secret(
+    engine: sa.Engine, receiver: Receiver, start: Callable[..., Deliverer], capfd: pytest.CaptureFixture[str]
 ) -> None:
     receiver.statuses = [500]
     row = ended(engine, receiver.url)
     start()
     receiver.wait(1)
-    time.sleep(0.2)
-    said = "".join(capfd.readouterr())
-    assert row.id in said
-    assert "secret" not in said
+    log = ""
+
+    def has_logged_the_failure() -> bool:
+        nonlocal log
+        log += "".join(capfd.readouterr())
+        return row.id in log
+
+    eventually(has_logged_the_failure)
+    assert "secret" not in log

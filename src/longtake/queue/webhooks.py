@@ -74,7 +74,7 @@ class Deliverer:
         self._transport = transport or PublicTransport(settings.trusted_hosts)
         self._free_senders = threading.BoundedSemaphore(SENDERS)
         self._senders = ThreadPoolExecutor(SENDERS, "webhook")
-        self._loop = Repeating("webhooks", self._send_due, failure="Due webhooks cannot be read")
+        self._loop = Repeating("webhooks", self._send_due, failure="Due webhooks cannot be read", retry_s=POLL_S)
 
     def start(self) -> None:
         self._loop.start()
