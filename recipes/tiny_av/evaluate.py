@@ -10,7 +10,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -108,17 +108,20 @@ def few_steps(family: Family, count: int) -> Figures:
     return figures
 
 
-def end_image(family: Family, count: int) -> Figures:
-    """17 frames given, or one, and the last one: the object must arrive there. Beside it, without the end image."""
+def end_image(family: Family, count: int, contexts: Sequence[int] = (1, CONTEXT)) -> Figures:
+    """Distance of the object from its true place in the last frame, with an end image and without.
+
+    contexts: numbers of context frames to measure with.
+    """
     found = cases("straight", count, FRAMES, moving)
     clips = _clips(found)
     image, figures = sampler.encode(family, clips[:, :, -1:]), {}
-    for given in (1, CONTEXT):
-        lead = sampler.encode(family, clips[:, :, :given])
+    for frames in contexts:
+        lead = sampler.encode(family, clips[:, :, :frames])
         for name, end in (("with", image), ("without", None)):
             known = sampler.window(lead, first.num_latents(FRAMES), (4, 4), end=end)
             made = sampler.decode(family, sampler.sample(family, known, [""] * count)[0], 4, 4)
-            figures[f"{given} given, px at the end {name}"] = _median(_places(found, made, slice(-1, None)))
+            figures[f"{frames} given, px at the end {name}"] = _median(_places(found, made, slice(-1, None)))
     return figures
 
 
@@ -189,22 +192,31 @@ def _sung(waves: list[torch.Tensor], scenes: list[Scene], start: float, end: flo
     }
 
 
-def sounds(family: Family, count: int) -> Figures:
-    """The sound of the new frames: continued, made from the picture alone, and the autoencoder's round trip."""
-    found = [c for c in cases("straight", 2 * count, FRAMES, moving) if c.scene.texture in ("plain", "gradient")][
-        :count
-    ]
+ALL_SOUNDS = ("continued", "alone", "from the picture", "round trip")
+"""Ways to get the sound of new frames.
+
+They are: after the context's sound, the same without seeing the video, from the video alone, and true sound through the
+autoencoder.
+"""
+
+
+def sounds(family: Family, count: int, ways: Sequence[str] = ALL_SOUNDS) -> Figures:
+    """Pitch, loudness and side of the new frames' sound, for each of `ways` to get it."""
+    plain = [c for c in cases("straight", 2 * count, FRAMES, moving) if c.scene.texture in ("plain", "gradient")]
+    found = plain[:count]
     scenes, clips = [case.scene for case in found], _clips(found)
     lead, heard = sampler.encode(family, clips[:, :, :CONTEXT]), _heard(family, scenes, FRAMES)
     start, end = CONTEXT / first.FPS, FRAMES / first.FPS
     figures: Figures = {}
-    for name, given, linked in (("continued", heard, True), ("alone", heard, False), ("from the picture", None, True)):
-        known = sampler.window(lead, first.num_latents(FRAMES), (4, 4), given)
-        _, audio = sampler.sample(family, known, _prompts(found), Way(linked=linked))
-        got = _sung(sampler.speak(family, audio, end), scenes, start, end)
-        figures |= {f"{name}: {key}": value for key, value in got.items()}
-    got = _sung(sampler.speak(family, heard, end), scenes, start, end)
-    return figures | {f"round trip: {key}": value for key, value in got.items()}
+    for way in ways:
+        audio = heard
+        if way != "round trip":
+            context = None if way == "from the picture" else heard
+            known = sampler.window(lead, first.num_latents(FRAMES), (4, 4), context)
+            _, audio = sampler.sample(family, known, _prompts(found), Way(linked=way != "alone"))
+        measured = _sung(sampler.speak(family, audio, end), scenes, start, end)
+        figures |= {f"{way}: {key}": value for key, value in measured.items()}
+    return figures
 
 
 def autoencoder(family: Family, count: int) -> Figures:

@@ -221,7 +221,7 @@ def _sampled(
 ) -> Tokens:
     words = text.tokenizer()
     texts = text.encode(family.text, *text.tokens(words, prompts))
-    empty = text.encode(family.text, *text.tokens(words, [""] * len(prompts)))
+    empty = text.encode(family.text, *text.tokens(words, [""] * len(prompts))) if way.cfg != 1 else None
     streams = (known.picture, known.sound)
     x = _noise([stream.tokens.shape for stream in streams], seed)
     if init is not None:
@@ -229,7 +229,7 @@ def _sampled(
     x = [torch.where(s.given[..., None, None], s.tokens, n) for s, n in zip(streams, x, strict=True)]
     for level, lower in zip(way.levels[:-1], way.levels[1:], strict=True):
         velocity = _velocities(forward, known, x, level, texts, way.linked)
-        if way.cfg != 1:
+        if empty is not None:
             other = _velocities(forward, known, x, level, empty, way.linked)
             velocity = torch.lerp(other[0], velocity[0], way.cfg), torch.lerp(other[1], velocity[1], way.cfg)
         x = [

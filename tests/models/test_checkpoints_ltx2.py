@@ -15,7 +15,7 @@ from longtake.models.checkpoints import compare, empty_model, load, open_part
 from longtake.models.registry import PartName
 from longtake.models.text_encoders import gemma_key
 from tests.conftest import load_case
-from tests.models import small, small_ltx2
+from tests.models import small, small_ltx2, small_ltx2_configs
 
 ORACLE: dict[PartName, str] = {
     "transformer": "ltx2_transformer",
@@ -67,7 +67,7 @@ def test_the_upscaler_of_either_family(tmp_path: Path) -> None:
     folder = load(open_part("upsampler", small.write_folder(tmp_path / "f", expected)), dtype=torch.float32)
     assert type(published).__name__ == type(folder).__name__ == "LTX2LatentUpsamplerModel"
     plain = tmp_path / "plain"
-    save_file(dict(expected.state_dict()), plain, {"config": json.dumps(small_ltx2.UPSAMPLER)})
+    save_file(dict(expected.state_dict()), plain, {"config": json.dumps(small_ltx2_configs.UPSAMPLER)})
     older = load(open_part("upsampler", plain), dtype=torch.float32)
     assert type(older).__name__ == "LTXLatentUpsamplerModel"
     latents = torch.randn(1, 4, 2, 3, 3)
@@ -84,7 +84,7 @@ def test_the_upscaler_of_either_family(tmp_path: Path) -> None:
 )
 def test_the_published_settings_make_the_published_sizes(part: PartName, parameters: int) -> None:
     """The header's settings at full size, as read from the published model."""
-    config = copy.deepcopy(small_ltx2.PUBLISHED)
+    config = copy.deepcopy(small_ltx2_configs.PUBLISHED)
     config["transformer"] |= {
         "num_attention_heads": 32,
         "attention_head_dim": 128,
@@ -124,7 +124,7 @@ def test_the_published_settings_make_the_published_sizes(part: PartName, paramet
 
 def test_connectors_count_the_layers_that_they_read() -> None:
     shapes = {f"{side}_text_proj_in.weight": (8, 49 * 3840) for side in ("video", "audio")}
-    told = small_ltx2.PUBLISHED["transformer"] | {"caption_channels": 4096}
+    told = small_ltx2_configs.PUBLISHED["transformer"] | {"caption_channels": 4096}
     config = layout_ltx2.config_of("connectors", {"transformer": told}, shapes)
     assert (config["caption_channels"], config["text_proj_in_factor"]) == (3840, 49)
     assert config["video_connector_num_learnable_registers"] is None
@@ -154,7 +154,7 @@ def test_connectors_count_the_layers_that_they_read() -> None:
 def test_settings_that_cannot_be_run_are_named(
     tmp_path: Path, part: PartName, change: dict[str, Any], reason: str
 ) -> None:
-    config = copy.deepcopy(small_ltx2.PUBLISHED)
+    config = copy.deepcopy(small_ltx2_configs.PUBLISHED)
     for name, settings in change.items():
         config[name] |= settings
     with pytest.raises(BadCheckpoint, match=reason):
@@ -185,11 +185,11 @@ def test_strange_missing_and_repeated_weights(tmp_path: Path) -> None:
     with pytest.raises(BadCheckpoint, match="are the same one"):
         open_part("transformer", twice)
     only = {name: tensor for name, tensor in load_file(tmp_path / "x").items() if name.startswith("vocoder.")}
-    save_file(only, tmp_path / "x", {"config": json.dumps(small_ltx2.PUBLISHED)})
+    save_file(only, tmp_path / "x", {"config": json.dumps(small_ltx2_configs.PUBLISHED)})
     with pytest.raises(BadCheckpoint, match="holds no connectors"):
         open_part("connectors", tmp_path / "x")
     only.pop("vocoder.vocoder.conv_pre.weight")
-    save_file(only, tmp_path / "x", {"config": json.dumps(small_ltx2.PUBLISHED)})
+    save_file(only, tmp_path / "x", {"config": json.dumps(small_ltx2_configs.PUBLISHED)})
     with pytest.raises(BadCheckpoint, match="does not tell how its vocoder"):
         open_part("vocoder", tmp_path / "x")
 

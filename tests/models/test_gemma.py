@@ -14,7 +14,7 @@ from longtake.models.checkpoints import load, open_part
 from longtake.models.gemma import GemmaTextEncoder
 from longtake.models.parts import tokenizer
 from tests.conftest import load_case
-from tests.models import small_ltx2
+from tests.models import small_ltx2, small_ltx2_configs
 
 CPU = torch.device("cpu")
 FRAME: NDArray[np.uint8] = np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -94,7 +94,7 @@ def test_the_tokens_are_those_of_the_published_way(blind: Path, seeing: Path, se
     padded = torch.tensor([[0] * (16 - len(ids)) + ids])
     mask = torch.tensor([[0] * (16 - len(ids)) + [1] * len(ids)])
     states = model(input_ids=padded, attention_mask=mask, output_hidden_states=True).hidden_states
-    assert len(states) == small_ltx2.GEMMA_LAYERS + 1
+    assert len(states) == small_ltx2_configs.GEMMA_LAYERS + 1
     connectors: Any = small_ltx2.model("connectors")
     video, audio, _ = connectors(torch.stack(states, -1).flatten(2), mask)
     got = _text(folder).encode("  a red ball rolls\n")
