@@ -39,8 +39,8 @@ CHECK_EVERY_S = 0.25
 """Seconds between two looks into the database for cancellations and lost claims that other servers caused."""
 
 Ending = Outcome | Literal["cancelled", "died", "stopped", "lost"]
-"""How an attempt ends: with an outcome of the worker's, by a cancellation, by the death of the worker process, because
-the server stops, or because the claim was lost: the request has ended or belongs to another server."""
+"""How an attempt ends. An `Outcome` is the worker process's own result or error. "died": the worker process ended.
+"stopped": this server stops. "lost": the request has ended or belongs to another server."""
 
 Result = TypeVar("Result")
 
@@ -221,20 +221,20 @@ class Attempt:
         return retry_until_stopped(do, self._stopping)
 
     def _store_or(self, do: Callable[[], Result], otherwise: Callable[[], Result]) -> Result:
-        """Retries `do` while it fails for a time. If it fails for good, does `otherwise` instead."""
+        """Does `do`, again after each temporary error. After any other error, does `otherwise` instead."""
         try:
             return self._retry(do)
         except RetriesStopped:
             raise
         except Exception:
-            log.exception("Something of request %s cannot be stored.", self._row.id)
+            log.exception("The outcome or the log of request %s cannot be stored.", self._row.id)
             return self._retry(otherwise)
 
     def _try(self, do: Callable[[], Result], otherwise: Result) -> Result:
-        """Returns what `do` returns, or `otherwise` if it raises."""
+        """Returns what `do` returns, or `otherwise` if it raises. Logs an error that is not temporary."""
         try:
             return do()
         except Exception as error:
             if not is_temporary(error):
-                log.exception("The database cannot be used for request %s.", self._row.id)
+                log.exception("The database failed for request %s.", self._row.id)
             return otherwise

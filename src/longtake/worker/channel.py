@@ -25,7 +25,7 @@ ReplyT = TypeVar("ReplyT", Proceed, FileFound)
 
 
 class Channel:
-    """Sends messages to the server and receives the server's.
+    """Sends messages to the server and receives its messages.
 
     A thread reads the server's messages, so that a cancellation is noticed while the main thread works. If the server
     disappears during a request, this process exits at once, to free its device.
@@ -51,7 +51,7 @@ class Channel:
 
     @contextmanager
     def working_on(self, request_id: str) -> Iterator[None]:
-        """Makes a request the current one for the time of the block."""
+        """Makes a request the current one during the block. Only the current request can be cancelled."""
         self._current = request_id
         try:
             yield
@@ -69,7 +69,7 @@ class Channel:
         return self._reply(FileFound)
 
     def store_plan(self, planned: Planned) -> None:
-        """Has the server store the plan of the current request, and waits for it. Raises Cancelled."""
+        """Sends the plan of the current request and waits until the server has stored it. Raises Cancelled."""
         self.send(planned)
         self._reply(Proceed)
 

@@ -13,7 +13,8 @@ class Claims:
     """The requests that the slots of one server have claimed. Safe to use from several threads.
 
     If the database commits a claim but its reply is lost, the row is claimed there and unknown here. Such rows are
-    returned to the queue before the next claim; one lock around all claims makes sure that no other rows are.
+    returned to the queue before the next claim. One lock around all claims keeps a claim that is still being made from
+    being mistaken for a lost one.
     """
 
     def __init__(self, engine: sa.Engine, lease: Lease) -> None:
@@ -24,9 +25,9 @@ class Claims:
         self._may_have_lost_one = False
 
     def claim_next(self, pool: str) -> RequestRow | None:
-        """Claims the pool's next request for this server. Returns None if none waits, or while there is no lease.
+        """Claims and returns the pool's next request. Returns None if none waits, or if the server has no lease yet.
 
-        Raises the database's errors.
+        Raises SQLAlchemy's errors if the database is unreachable.
         """
         with self._lock:
             server_id = self._lease.server_id

@@ -28,14 +28,17 @@ from longtake.worker.work_folders import remove_work_folder
 log = logging.getLogger(__name__)
 
 BEATS_PER_LEASE = 5
-"""Heartbeats of a server in the time after which it counts as dead."""
+"""Heartbeats that a server sends in the time after which it would be declared dead."""
 
 WATCH_EVERY_S = 0.5
 """Longest time in seconds between two looks at the leases."""
 
 
 class Lease:
-    """This server's row in the table of servers, renewed by a thread."""
+    """This server's row in the table of servers, renewed by a thread.
+
+    Other servers declare this one dead if they see no heartbeat for `lease_s` seconds.
+    """
 
     def __init__(self, engine: sa.Engine, lease_s: float) -> None:
         self.server_id: str | None = None
@@ -90,7 +93,10 @@ class Lease:
 
 
 class Heartbeats:
-    """The heartbeats that one watcher has seen, and since when each server's count has not changed."""
+    """The heartbeats that one watcher has seen, and since when each server's count has not changed.
+
+    `lease_s` is the number of seconds without a change after which a server counts as dead.
+    """
 
     def __init__(self, lease_s: float) -> None:
         self._lease_s = lease_s
@@ -145,7 +151,7 @@ class LeaseWatch:
         self._thread.stop()
 
     def check(self) -> None:
-        """Looks at all leases once, and at the requests of dead servers and those that waited too long."""
+        """Checks all leases once, returns the requests of dead servers, and ends requests that waited too long."""
         with reading(self._engine) as connection:
             rows = connection.execute(sa.select(servers)).all()
         expired = self._heartbeats.expired(rows, time.monotonic())
@@ -167,7 +173,7 @@ class LeaseWatch:
         return boot != "" and (row.host, row.boot) == self._machine and start_ticks(row.pid) != row.born
 
     def _remove(self, row: Any) -> None:
-        """Removes the row of a dead server, unless it has beaten in the meantime."""
+        """Removes the row of a dead server, unless its count of heartbeats has changed in the meantime."""
         with self._engine.begin() as connection:
             connection.execute(sa.delete(servers).where(servers.c.id == row.id, servers.c.beats == row.beats))
         log.warning("The server with process %d on %s is dead.", row.pid, row.host)

@@ -2,8 +2,8 @@
 
     python -m longtake.worker.main
 
-It talks to its server in the messages of `longtake.worker.messages`, over standard input and output, and ends when its
-input does. What libraries print goes to standard error.
+It exchanges the messages of `longtake.worker.messages` with its server over standard input and output, and ends when
+its input does. Whatever libraries print goes to standard error.
 """
 
 import hashlib
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
+    """Runs a worker process until its standard input ends."""
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # from here on, standard output is standard error for everything else in this process
     serve(Channel(sys.stdin.buffer, outgoing), settings())
@@ -169,7 +170,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def failed(error: LongtakeError) -> Failed:
-    """Returns the message for an error."""
+    """Returns the `Failed` message for an error."""
     return Failed(error.status, {"detail": [error.detail()]}, error.message, error.type)
 
 

@@ -1,4 +1,4 @@
-"""The outcomes of requests: made from what the worker process reports, and those of failures around it."""
+"""The outcomes of requests: those that a worker process reports, and those of failures outside of it."""
 
 from longtake.queue.requests import Outcome
 from longtake.worker.messages import Done, Failed
@@ -26,7 +26,7 @@ NOT_STARTED_IN_TIME = service_error(
 """The outcome of a request that waited longer than its client allows."""
 
 NOT_STORED = service_error(500, "The result could not be kept.", "internal_error")
-"""The outcome of a request whose real outcome cannot be stored."""
+"""The outcome of a request whose real outcome cannot be stored, for example because it is not valid JSON."""
 
 
 def worker_died(attempts: int) -> Outcome:

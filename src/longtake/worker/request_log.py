@@ -17,7 +17,7 @@ MAX_LINES = 1000
 
 
 class RequestLog:
-    """Log lines of a running request that are not stored yet. They are stored in batches, to spare the database."""
+    """Log lines of a running request that are not stored yet. Lines are stored in batches, to save transactions."""
 
     def __init__(self) -> None:
         self.lines: list[LogLine] = []
@@ -32,7 +32,7 @@ class RequestLog:
         return self._store_at if self.lines else float("inf")
 
     def store(self, write: Callable[[list[LogLine]], bool]) -> None:
-        """Passes the lines to `write`. If it returns False, they are kept for a later try."""
+        """Passes the lines to `write`, which returns False if storing them failed. They are then tried again later."""
         if write(self.lines):
             self.lines = []
             self._store_at = time.monotonic() + STORE_EVERY_S

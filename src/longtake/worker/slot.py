@@ -17,6 +17,7 @@ POLL_S = 0.25
 """Seconds between two looks for requests that another server has put into the queue."""
 
 State = ProcessState | Literal["busy", "stopped"]
+"""What a slot does: "busy" with a request, "stopped" for good, or the state of its worker process."""
 
 
 class SlotStatus(NamedTuple):
@@ -31,7 +32,7 @@ class SlotStatus(NamedTuple):
 class Slot:
     """A device, its worker process, and the thread that claims requests for it.
 
-    The other methods may be called from any thread. They leave a message for the slot's own thread.
+    All public methods may be called from any thread. They only leave a message for the slot's own thread.
     """
 
     def __init__(self, name: str, device: str, pool: str, context: SlotContext) -> None:
@@ -51,7 +52,7 @@ class Slot:
         self._worker.post(Woken())
 
     def cancel(self, request_id: str) -> None:
-        """Stops the work on a request, if it is the slot's current one. Its row is marked as cancelled before."""
+        """Stops the work on a request if it is the slot's current one. The caller has marked its row as cancelled."""
         self._worker.post(CancelRequested(request_id))
 
     def drain(self) -> None:

@@ -69,11 +69,12 @@ class Slots:
                 slot.wake()
 
     def cancel(self, request_id: str) -> None:
-        """Stops the work on a request in whichever slot it runs, if in any. Its row is marked as cancelled before."""
+        """Stops the work on a request if a slot of this server runs it. The caller has marked its row as cancelled."""
         for slot in self._slots:
             slot.cancel(request_id)
 
     def states(self) -> list[SlotStatus]:
+        """Returns the current status of each slot."""
         return [slot.status for slot in self._slots]
 
     def drain(self, timeout_s: float) -> None:

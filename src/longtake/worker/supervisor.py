@@ -22,6 +22,8 @@ END_S = 1.0
 """Seconds that a worker process gets to end by itself after its input was closed."""
 
 ProcessState = Literal["starting", "failing", "idle"]
+"""A worker process's state: not ready yet, not ready after several starts, or ready for a request."""
+
 SlotMessage = FromProcess | Woken | CancelRequested
 
 
@@ -47,14 +49,14 @@ class Supervisor:
 
     @property
     def state(self) -> ProcessState:
-        """The state for the slot's status: failing from the third start on if no process became ready before."""
+        """The process's state. It is "failing" from the third start on if no process has become ready."""
         if self.is_ready:
             return "idle"
         return "failing" if self._starts > 2 else "starting"
 
     @property
     def stalls_at(self) -> float:
-        """The monotonic time at which the process will have been silent for too long."""
+        """The monotonic time from which on a process that stays silent counts as stalled."""
         return self._active_at + self._stall_s
 
     def post(self, message: Woken | CancelRequested) -> None:
@@ -84,8 +86,7 @@ class Supervisor:
         return True
 
     def receive(self, timeout_s: float) -> SlotMessage | None:
-        """Returns the next message within `timeout_s` seconds. None if there is none, or only one of an earlier
-        process."""
+        """Returns the next message. None after `timeout_s` seconds, or if it is from an earlier process."""
         try:
             process, message = self._mailbox.get(timeout=max(timeout_s, 0))
         except Empty:

@@ -10,7 +10,7 @@ from longtake.settings import Settings
 
 
 def work_folder(settings: Settings, request_id: str) -> Path:
-    """Returns the folder of a request, which need not exist. All attempts on one machine share it."""
+    """Returns the path of a request's folder, which may not exist. All attempts on one machine share it."""
     return settings.data_dir / "work" / request_id
 
 
