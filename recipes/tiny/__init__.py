@@ -1,1 +1,1 @@
-"""The embedded tiny model: procedural world, training stages, evaluation and export."""
+"""Makes the embedded LTX-Video model: its procedural world, training, evaluation and export."""

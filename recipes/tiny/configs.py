@@ -1,17 +1,17 @@
-"""Shapes of the five parts. Everything that must agree between training, evaluation and export stands here."""
+"""Sizes and settings of the model's five parts, which training, evaluation and export share."""
 
 from pathlib import Path
 from typing import Any
 
 LATENT_CHANNELS = 64
 SPATIAL = 16
-"""Pixels per latent cell, each way."""
+"""Pixels per latent cell, in width and height."""
 TEMPORAL = 4
-"""Frames per latent, after the first, which holds one frame."""
+"""Frames per latent frame. The first latent frame holds one frame."""
 CAPTION = 64
 """Width of the text encoder."""
 SEQUENCE = 32
-"""Tokens a prompt is cut at."""
+"""Tokens of an encoded prompt. Longer prompts are cut."""
 FPS = 24.0
 
 VAE: dict[str, Any] = {
@@ -69,13 +69,13 @@ UPSAMPLER: dict[str, Any] = {
 }
 
 STEPS = 8
-"""Of sampling; with the family's schedule they are at noise 1, .994, .988, .981, .975, .909, .725 and .422."""
+"""Sampling steps. The model's schedule puts them at noise 1, .994, .988, .981, .975, .909, .725 and .422."""
 
 WORK = Path(__file__).parent / "work"
-"""Checkpoints, latents and logs; not part of the repository."""
+"""The folder of checkpoints, latents and logs, which is not part of the repository."""
 WEIGHTS = Path(__file__).parents[2] / "src" / "longtake" / "weights" / "ltxv-tiny"
 
 
 def num_latents(num_frames: int) -> int:
-    """Latent frames of a clip of 4k+1 frames."""
+    """Returns the latent frames of a clip of 4k+1 frames."""
     return (num_frames - 1) // TEMPORAL + 1

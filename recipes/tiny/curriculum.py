@@ -1,4 +1,7 @@
-"""What the transformer sees when: plain straight motion first, then everything, with the weak spots stressed late."""
+"""The order in which the transformer sees its examples.
+
+Plain straight motion comes first, then everything, and late phases stress what the model does worst.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,10 +22,10 @@ class Phase:
     """The mix of examples from step `start` on.
 
     groups: share of each group of latents (see `latents.GROUPS`).
-    context: share of examples with so many latents given; 5 are 17 frames.
+    context: share of examples by their number of given latent frames; 5 are 17 frames.
     straight: share of plain straight clips.
-    keyed: whether there are end images and suffix clips.
-    moving_weight: least weight of a cell in a clip whose camera moves, where others count 1, or 4 on the object.
+    keyed: True if there are end images and suffix clips.
+    moving_weight: least weight of a cell in a clip with a moving camera. Other cells have 1, or 4 on the object.
     """
 
     start: int = 0
@@ -53,5 +56,5 @@ PHASES = _phases()
 
 
 def phase(step: int) -> Phase:
-    """The phase that a step belongs to."""
+    """Returns the phase that a step belongs to."""
     return next(p for p in reversed(PHASES) if step >= p.start)

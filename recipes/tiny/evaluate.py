@@ -1,8 +1,9 @@
-"""Every figure of the tiny model, on clips that no part of it was trained on.
+"""Measures the tiny model on clips that no part of it was trained on.
 
     python -m recipes.tiny.evaluate [--only straight ...] [--clips 64] [--json figures.json]
 
-Seeds begin at 900 000 000; training uses 10, 30 and 50 millions. Frames are counted from the first new one.
+Seeds begin at 900 000 000; training uses 10, 30 and 50 millions. Frames are counted from the first new one. Figures in
+"px" are median distances in pixels between an object's centre and its true place.
 """
 
 import argparse
@@ -28,7 +29,7 @@ CONTEXT = 17
 def cases(
     kind: Kind, count: int, num_frames: int, accept: Callable[[Truth], bool], size: tuple[int, int] = (64, 64)
 ) -> list[Truth]:
-    """The first `count` scenes of a kind, in the order of their seeds, that can be measured."""
+    """Returns the first `count` measurable scenes of a kind that `accept` allows, in the order of their seeds."""
     return list(_cases(kind, count, num_frames, accept, size))
 
 
@@ -70,7 +71,10 @@ def _prompts(found: list[Truth]) -> list[str]:
 
 
 def compare(found: list[Truth], made: torch.Tensor, new: slice) -> Figures:
-    """Object and picture figures of made clips over the frames `new`, split after the eighth frame from the context."""
+    """Compares made clips with the true ones over the frames `new`.
+
+    "1-8" are the eight frames next to the context, "9-" those after them.
+    """
     rows: dict[str, list[float]] = {"px 1-8": [], "px 9-": [], "contrast 9-": [], "IoU 9-": [], "PSNR": []}
     for case, clip in zip(found, made, strict=True):
         rgb = case.scene.things[0].rgb
@@ -87,7 +91,7 @@ def compare(found: list[Truth], made: torch.Tensor, new: slice) -> Figures:
 
 
 def freeze(clips: torch.Tensor, context: int) -> torch.Tensor:
-    """The baseline: the last given frame for ever."""
+    """Returns the baseline: the clips with their last context frame repeated to the end."""
     count = clips.shape[2] - context
     return torch.cat([clips[:, :, :context], clips[:, :, context - 1 : context].expand(-1, -1, count, -1, -1)], dim=2)
 
@@ -95,7 +99,7 @@ def freeze(clips: torch.Tensor, context: int) -> torch.Tensor:
 def continuation(
     family: Family, found: list[Truth], context: int = CONTEXT, prompts: list[str] | None = None
 ) -> Figures:
-    """Extend the clips and compare; with the freezing baseline and the VAE's own round trip beside it."""
+    """Extends clips and compares them with the truth. Freezing and the VAE's round trip are measured beside it."""
     clips, new = _clips(found), slice(context, None)
     made = sampler.extend(family, clips[:, :, :context], clips.shape[2], prompts or _prompts(found))
     figures = compare(found, made, new)
@@ -107,27 +111,27 @@ def continuation(
 
 
 def straight(family: Family, count: int) -> Figures:
-    """One solid object in straight motion, 17 frames given, 16 made."""
+    """One solid object in straight motion: 17 frames of context, 16 new ones."""
     return continuation(family, cases("straight", count, 33, _moving))
 
 
 def straight_24(family: Family, count: int) -> Figures:
-    """The same with 24 made: the product's window."""
+    """As `straight`, with 24 new frames, the product's window."""
     return continuation(family, cases("straight", count, 41, _moving))
 
 
 def straight_wide(family: Family, count: int) -> Figures:
-    """The same at 112x64."""
+    """As `straight`, at 112x64."""
     return continuation(family, cases("straight", count, 33, _moving, (112, 64)))
 
 
 def straight_unprompted(family: Family, count: int) -> Figures:
-    """The same with an empty prompt."""
+    """As `straight`, with an empty prompt."""
     return continuation(family, cases("straight", count, 33, _moving), prompts=[""] * count)
 
 
 def straight_unknown_words(family: Family, count: int) -> Figures:
-    """The same with a prompt of which it knows no word."""
+    """As `straight`, with a prompt of words that the model does not know."""
     sentence = "cinematic handheld footage , highly detailed , natural light"
     return continuation(family, cases("straight", count, 33, _moving), prompts=[sentence] * count)
 
@@ -138,7 +142,7 @@ def shapes(family: Family, count: int) -> Figures:
 
 
 def bounce(family: Family, count: int) -> Figures:
-    """Clips in which the object meets a wall in the new frames, and not in the five before them."""
+    """Clips whose object bounces off a wall in the new frames, and not in the five frames before them."""
 
     def meets(case: Truth) -> bool:
         turn = (case.path[2:] - 2 * case.path[1:-1] + case.path[:-2]).norm(dim=1) > 0.05
@@ -158,7 +162,7 @@ def _progress(family: Family, found: list[Truth]) -> Figures:
 
 
 def rotation(family: Family, count: int) -> Figures:
-    """Turning bars and triangles: angular speed as a share of the true one."""
+    """Turning bars and triangles: their angular speed as a share of the true one."""
 
     def turns(case: Truth) -> bool:
         thing = case.scene.things[0]
@@ -180,7 +184,7 @@ def _camera(kind: Kind) -> Callable[[Family, int], Figures]:
 
 
 def pair(family: Family, count: int) -> Figures:
-    """Two objects: the median error of both, while they do not hide each other."""
+    """Two objects that do not hide each other: the median error of both."""
 
     def apart(case: Truth) -> bool:
         paths = track(case.scene)[:, :, :2]
@@ -204,7 +208,7 @@ def pair(family: Family, count: int) -> Figures:
 
 
 def end_image(family: Family, count: int) -> Figures:
-    """One frame given, and the last one: the object must arrive there. Beside it, the same without the end image."""
+    """One context frame and an end image, at which the object must arrive; then the same without the end image."""
     found = cases("straight", count, 33, _moving)
     clips = _clips(found)
     lead, image = sampler.encode(family, clips[:, :, :1]), sampler.encode(family, clips[:, :, -1:])
@@ -226,7 +230,7 @@ def _errors(found: list[Truth], made: torch.Tensor, frames: slice) -> list[float
 
 
 def backward(family: Family, count: int) -> Figures:
-    """The last 17 frames given as a suffix clip, the 16 before them made; frame 1 is the one next to the suffix."""
+    """The last 17 frames are given as a suffix clip, and the 16 before them are new. Frame 1 is next to the suffix."""
     found = cases("straight", count, 33, _moving)
     clips = _clips(found)
     suffix = sampler.encode(family, clips[:, :, -CONTEXT:])
@@ -237,7 +241,7 @@ def backward(family: Family, count: int) -> Figures:
 
 
 def prompts(family: Family, count: int) -> Figures:
-    """Nothing given but the prompt: share of clips with the colours, the shape and the direction that it names."""
+    """No context: the share of clips with the colours, the shape and the direction of the prompt."""
     scenes = [sample(SEED + i, "straight", num_frames=33) for i in range(count)]
     scenes = [
         replace(s, texture="plain", things=(replace(s.things[0], velocity=_clear(i)),)) for i, s in enumerate(scenes)
@@ -264,13 +268,13 @@ def _clear(i: int) -> tuple[float, float]:
 
 
 def _turn(a: str, b: str) -> int:
-    """Eighths of a circle between two direction words."""
+    """Returns the angle between two direction words, in eighths of a circle."""
     gap = abs(DIRECTIONS.index(a) - DIRECTIONS.index(b))
     return min(gap, 8 - gap)
 
 
 def steering(family: Family, count: int) -> Figures:
-    """One frame given: share of clips that go where the prompt says, for prompts that say one way and its opposite."""
+    """One context frame: the share of clips that move as the prompt says, for prompts of opposite directions."""
     found = cases("straight", count, 33, _moving)
     lead = sampler.encode(family, _clips(found)[:, :, :1])
     hits = []
@@ -290,7 +294,7 @@ def steering(family: Family, count: int) -> Figures:
 
 
 def autoencoder(family: Family, count: int) -> Figures:
-    """PSNR of the VAE's round trip, straight clips without any filter and the ones measured above."""
+    """PSNR of the VAE's round trip: of all straight clips, of the measurable ones, and of all kinds."""
     plain = render([sample(SEED + i, "straight", num_frames=33) for i in range(count)])
     wide = render([sample(SEED + i, num_frames=33) for i in range(count)])
     good = _clips(cases("straight", count, 33, _moving))
@@ -302,7 +306,7 @@ def autoencoder(family: Family, count: int) -> Figures:
 
 
 def two_scales(family: Family, count: int) -> Figures:
-    """128x128 in two passes: 64x64 first, its latents doubled, three more steps. In pixels of the small size."""
+    """Two passes to 128x128: 64x64 first, its latents doubled, then three more steps. In pixels of the small size."""
     if family.upsampler is None:
         return {}
     found = cases("straight", count, 33, _moving)
@@ -324,7 +328,7 @@ def two_scales(family: Family, count: int) -> Figures:
 
 
 def speed(family: Family, count: int) -> Figures:
-    """Seconds of one extension by 24 frames at 64x64: encode 17, eight steps, decode 41; the fastest of five."""
+    """Seconds to extend a clip by 24 frames at 64x64: encode 17, eight steps, decode 41. The fastest of five runs."""
     clip = _clips(cases("straight", 1, 41, _moving))[:, :, :CONTEXT]
     figures: Figures = {}
     for threads in (1, 2):
@@ -362,7 +366,7 @@ FIGURES: dict[str, Callable[[Family, int], Figures]] = {
 
 
 def main() -> None:
-    """Measure, print, and write if asked."""
+    """Measures the figures, prints them, and writes them to a file if asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", choices=tuple(FIGURES), default=tuple(FIGURES))
     parser.add_argument("--clips", type=int, default=64)

@@ -1,4 +1,4 @@
-"""Writes the family as it ships: averaged weights in fp16 with configs, as diffusers and transformers read them.
+"""Writes the model's folder: averaged weights in fp16 with configs, as diffusers and transformers read them.
 
 python -m recipes.tiny.export
 """
@@ -26,7 +26,10 @@ INDEX = {
 
 
 def trained_vae(work: Path) -> Any:
-    """The VAE: the joint phase's encoder, the decoder phase's decoder if there is one, and the latents' statistics."""
+    """Returns the trained VAE with the latents' statistics.
+
+    Its decoder is that of the decoder phase, if that phase has run.
+    """
     model = AutoencoderKLLTXVideo(**configs.VAE)
     vae.load(model, work / "vae_joint.pt")
     if (work / "vae_decoder.pt").exists():
@@ -38,13 +41,13 @@ def trained_vae(work: Path) -> Any:
 
 
 def clean_json(path: Path) -> None:
-    """Drop what tells of the machine that wrote a config."""
+    """Removes values that depend on the machine that wrote a config."""
     values = {key: value for key, value in json.loads(path.read_text()).items() if key not in JUNK}
     path.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def export(work: Path, folder: Path) -> None:
-    """Write everything that is trained so far; the upsampler only if it is."""
+    """Writes every trained part. The upsampler is optional."""
     folder.mkdir(parents=True, exist_ok=True)
     family = transformer.models()
     stages = [work / name for name in transformer.FILES.values()]
@@ -64,7 +67,7 @@ def export(work: Path, folder: Path) -> None:
 
 
 def main() -> None:
-    """Export to the package's folder, or another."""
+    """Exports to the package's folder, or to another one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=configs.WORK)
     parser.add_argument("--folder", type=Path, default=configs.WEIGHTS)

@@ -1,7 +1,8 @@
-"""The transformer's forward pass for training: same parameters and same result as diffusers' class, at half its cost.
+"""The transformer's forward pass for training: the parameters and results of diffusers' class, at half its cost.
 
-Noise levels are constant within a latent frame, so modulation is computed per frame and not per token; attention is
-written out, since its fused backward is slow in bf16 on a CPU; one block, compiled, serves all layers, a third faster.
+Noise levels are constant within a latent frame, so modulation is computed per frame and not per token. Attention is
+written out, since its fused backward pass is slow in bf16 on a CPU. One compiled block serves all layers, which saves
+a third of the time.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 COMPILED = {(9, 16), (11, 16), (7, 16)}
-"""Frames and cells of the commonest batches; others are too rare to be worth their compilation."""
+"""Frames and cells of the most common batches. Others are too rare to be worth compiling."""
 Weights = dict[str, torch.Tensor]
 Rope = tuple[torch.Tensor, torch.Tensor]
 
@@ -46,7 +47,7 @@ def _block(
     heads: int,
     w: Weights,
 ) -> torch.Tensor:
-    """One layer on `[B, F, S, D]` tokens with `[B, F, 6, D]` modulation and `[B, L, D]` text."""
+    """Runs one layer on tokens `[B, F, S, D]` with modulation `[B, F, 6, D]` and text `[B, L, D]`."""
     frames = x.shape[1]
     table = (modulation + w["scale_shift_table"])[:, :, None]
     shift, scale, gate, shift_ff, scale_ff, gate_ff = table.unbind(3)
@@ -68,7 +69,7 @@ def _block(
 
 
 class Forward:
-    """Callable over an `LTXVideoTransformer3DModel`; `compiled` False for evaluation and for tests."""
+    """The forward pass of an `LTXVideoTransformer3DModel`. Evaluation and tests set `compiled` to False."""
 
     def __init__(self, model: Any, compiled: bool = True) -> None:
         self.model = model
@@ -79,9 +80,10 @@ class Forward:
     def __call__(
         self, x: torch.Tensor, sigmas: torch.Tensor, text: torch.Tensor, mask: torch.Tensor, coords: torch.Tensor
     ) -> torch.Tensor:
-        """Velocity `[B, F, S, C]` of tokens `x` of that shape, whose frames have noise `sigmas` `[B, F]`.
+        """Returns the velocity `[B, F, S, C]` of tokens `x` of that shape.
 
-        `text` is `[B, L, caption]` with its `mask` `[B, L]`; `coords` `[1, 3, F * S]` in seconds and pixels.
+        `sigmas` `[B, F]` are the noise levels of the frames, `text` `[B, L, caption]` the captions with their `mask`
+        `[B, L]`, and `coords` `[1, 3, F * S]` the tokens' positions in seconds and pixels.
         """
         model, dtype = self.model, x.dtype
         batch, frames = sigmas.shape

@@ -1,4 +1,4 @@
-"""Clips of the world as latents of the frozen encoder, once, for everything that is trained after it.
+"""Encodes clips of the world once, with the frozen encoder, for all training that needs latents.
 
 torchrun --standalone --nproc-per-node 2 -m recipes.tiny.latents
 """
@@ -24,7 +24,7 @@ SUFFIX_FRAMES = 17
 
 @dataclass(frozen=True)
 class Group:
-    """`count` clips of one size and length; the first `keyed` also as end image and as suffix clip of a window."""
+    """`count` clips of one size and length. The first `keyed` also have an end image and a suffix clip of a window."""
 
     name: str
     size: tuple[int, int]
@@ -36,7 +36,7 @@ class Group:
 
     @property
     def suffix_at(self) -> int:
-        """Frame where the suffix clip of the window begins."""
+        """The frame at which the suffix clip of the window begins."""
         return self.window - SUFFIX_FRAMES
 
 
@@ -53,14 +53,14 @@ CHUNK = 20
 
 
 def scenes_of(group: Group, first: int, count: int) -> list[Scene]:
-    """The group's scenes from number `first` on; every fourth is a straight clip whatever its seed says."""
+    """Returns `count` scenes of a group from number `first` on. Every fourth is a straight clip."""
     base = SEED + GROUPS.index(group) * 1_000_000
     kinds: list[Kind | None] = ["straight" if i % 4 == 0 else None for i in range(first, first + count)]
     return [sample(base + first + i, kind, group.size, group.num_frames) for i, kind in enumerate(kinds)]
 
 
 def cell_masks(scenes: Sequence[Scene], scale: int) -> torch.Tensor:
-    """Which latent cells an object touches in any frame of the latent, `[B, F, h, w]` bool."""
+    """Returns True for each latent cell that an object touches in any frame of the latent, `[B, F, h, w]`."""
     cell = configs.SPATIAL / scale
     rows, columns = int(scenes[0].height / cell), int(scenes[0].width / cell)
     left = torch.arange(columns) * cell - scenes[0].width / 2
@@ -80,14 +80,14 @@ def cell_masks(scenes: Sequence[Scene], scale: int) -> torch.Tensor:
 
 @torch.no_grad()
 def encode(model: Any, clips: torch.Tensor) -> torch.Tensor:
-    """Means of the latents `[B, C, F, h, w]` of clips in [-1, 1], fp16, not normalised."""
+    """Returns the latents' means `[B, C, F, h, w]` of clips in [-1, 1], in fp16 and not normalised."""
     moments = model.encoder(clips.bfloat16().contiguous(memory_format=torch.channels_last_3d))
     means: torch.Tensor = moments[:, : configs.LATENT_CHANNELS]
     return means.half()
 
 
 def encode_part(model: Any, group: Group, first: int, count: int) -> dict[str, Any]:
-    """Latents, masks and prompts of some of a group's clips, with their end images and suffixes where it has them."""
+    """Returns latents, masks and prompts of some of a group's clips, and their end images and suffixes if any."""
     scenes = scenes_of(group, first, count)
     clips = render(scenes, group.scale)
     part: dict[str, Any] = {
@@ -103,7 +103,7 @@ def encode_part(model: Any, group: Group, first: int, count: int) -> dict[str, A
 
 
 def join(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One table from its parts, in order."""
+    """Joins tables of latents into one, in order."""
     table: dict[str, Any] = {}
     for key in parts[0]:
         columns = [part[key] for part in parts if key in part]
@@ -112,13 +112,13 @@ def join(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def statistics(latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of every channel, `[C]` each."""
+    """Returns mean and standard deviation of every channel, `[C]` each."""
     values = latents.float()
     return values.mean((0, 2, 3, 4)), values.std((0, 2, 3, 4))
 
 
 def frozen_encoder() -> Any:
-    """The VAE of the joint phase, for encoding in bf16."""
+    """Returns the VAE of the joint phase, in bf16 for encoding."""
     model = AutoencoderKLLTXVideo(**configs.VAE)
     vae.load(model, configs.WORK / "vae_joint.pt")
     model.bfloat16()
@@ -127,7 +127,7 @@ def frozen_encoder() -> Any:
 
 
 def main() -> None:
-    """Encode all groups, every process a share of each."""
+    """Encodes all groups. Each process encodes a share of every group."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     rank, world = ranks.start()
     model, began = frozen_encoder(), time.time()

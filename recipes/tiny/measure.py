@@ -1,4 +1,4 @@
-"""How a made clip compares with what the world would have shown: places, shapes, colours, progress."""
+"""Measures how a made clip differs from the true one: places, shapes, colours and progress."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from recipes.tiny.world import COLOURS, DIRECTIONS, RGB, SOLID, Scene, track
 
 @dataclass(frozen=True)
 class Truth:
-    """A scene, its clip `[3, T, H, W]`, its background alone, and where object 0, if any, is: `[T, 2]` in pixels."""
+    """A scene with its clip `[3, T, H, W]`, its background alone, and the path of object 0, `[T, 2]` in pixels."""
 
     scene: Scene
     clip: torch.Tensor
@@ -22,20 +22,20 @@ class Truth:
 
 
 def truth(scene: Scene) -> Truth:
-    """Draw a scene for measuring."""
+    """Draws a scene for measuring."""
     empty = render([replace(scene, things=())])[0]
     path = track(scene)[0, :, :2] if scene.things else torch.zeros(scene.num_frames, 2)
     return Truth(scene, render([scene])[0], empty, path)
 
 
 def coverage(clip: torch.Tensor, background: torch.Tensor, rgb: RGB) -> torch.Tensor:
-    """How much of each pixel is the object's colour rather than the background's, `[T, H, W]`; about 0 to 1."""
+    """Returns how much of each pixel has the object's colour and not the background's, `[T, H, W]`, about 0 to 1."""
     away = torch.tensor(rgb).view(3, 1, 1, 1) - background
     return ((clip - background) * away).sum(0) / away.square().sum(0).clamp(min=0.05)
 
 
 def locate(cover: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Centre of the object `[T, 2]` (x, y from the frame's centre) and its strongest coverage `[T]`."""
+    """Returns the object's centre `[T, 2]` (x, y from the frame's centre) and its strongest coverage `[T]`."""
     smooth = F.avg_pool2d(cover[:, None], 5, 1, 2)[:, 0].clamp(min=0)
     peak = smooth.amax((1, 2))
     weight = smooth * (smooth > 0.6 * peak[:, None, None])
@@ -47,18 +47,18 @@ def locate(cover: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def overlap(cover: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Intersection over union of the two objects' masks, `[T]`."""
+    """Returns the intersection over union of two objects' masks, `[T]`."""
     a, b = cover > 0.5, other > 0.5
     return (a & b).sum((1, 2)) / (a | b).sum((1, 2)).clamp(min=1)
 
 
 def psnr(made: torch.Tensor, clip: torch.Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of values in [-1, 1]."""
+    """Returns the peak signal-to-noise ratio in dB of values in [-1, 1]."""
     return float(-10 * torch.log10(((made - clip) / 2).square().mean().clamp(min=1e-10)))
 
 
 def measurable(case: Truth) -> bool:
-    """Whether the object stands out from its background and the tracker finds it in the true clip."""
+    """True if the object stands out from its background and the tracker finds it in the true clip."""
     thing = case.scene.things[0]
     contrast = (torch.tensor(thing.rgb) - case.background.mean((1, 2, 3))).norm()
     found, _ = locate(coverage(case.clip, case.background, thing.rgb))
@@ -66,10 +66,10 @@ def measurable(case: Truth) -> bool:
 
 
 def progress(made: torch.Tensor, scene: Scene, first: int) -> float:
-    """Speed of a made clip along the scene's own motion, as a share of the true speed; 0 stands still.
+    """Returns the speed of a made clip along the scene's motion, as a share of the true speed. 0 is a standstill.
 
-    `made` `[3, n, H, W]` are the frames from `first` on. Each is matched with the scene at all times nearby, and a line
-    from the last given frame is fitted through the times that match best.
+    `made` `[3, n, H, W]` are the frames from number `first` on. Each is matched with the scene at all times nearby. The
+    speed is the slope of a line through the best matches, from the last context frame on.
     """
     count = made.shape[1]
     candidates = first - 1 + torch.arange(-0.5 * count, 1.6 * count, 0.25)
@@ -81,12 +81,12 @@ def progress(made: torch.Tensor, scene: Scene, first: int) -> float:
 
 
 def nearest_colour(rgb: torch.Tensor) -> str:
-    """Name of the palette's colour nearest to a value in [-1, 1]."""
+    """Returns the name of the palette's colour nearest to a value in [-1, 1]."""
     return min(COLOURS, key=lambda name: float((torch.tensor(COLOURS[name]) / 127.5 - 1 - rgb).norm()))
 
 
 def heading(path: torch.Tensor) -> tuple[str, float]:
-    """Word and speed (pixels per frame) of the straight line through a path `[T, 2]`."""
+    """Returns direction word and speed (pixels per frame) of a straight line through a path `[T, 2]`."""
     t = torch.arange(len(path), dtype=torch.float32)
     t = t - t.mean()
     vx, vy = ((path - path.mean(0)) * t[:, None]).sum(0) / t.square().sum()
@@ -94,7 +94,7 @@ def heading(path: torch.Tensor) -> tuple[str, float]:
 
 
 def nearest_shape(cover: torch.Tensor, names: Sequence[str] = SOLID) -> str:
-    """Which shape, at its best size and angle, overlaps a mask `[H, W]` most."""
+    """Returns the shape that overlaps a mask `[H, W]` most, at its best size and angle."""
     mask = cover > 0.5
     (x, y), radius = locate(cover[None])[0][0].tolist(), math.sqrt(float(mask.sum()) / math.pi)
     scores: dict[str, float] = {}

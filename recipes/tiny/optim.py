@@ -1,8 +1,8 @@
-"""Muon for matrices and kernels, AdamW for the rest, on fp32 masters of a bf16 model, in two processes.
+"""Training of a bf16 model in two processes: Muon for matrices and kernels, AdamW for the rest, fp32 master weights.
 
-Muon (Jordan et al. 2024) replaces the momentum matrix by its nearest semi-orthogonal one, by five Newton-Schulz steps.
-On these small, badly conditioned video convolutions it reaches in 80 steps what AdamW does not reach in 300.
-`torch.optim.Muon` takes 2-D parameters one at a time; here equal shapes go through one batched product.
+Muon (Jordan et al. 2024) replaces the momentum matrix by its nearest semi-orthogonal one, with five Newton-Schulz
+steps. On these small, badly conditioned video convolutions it needs 80 steps for what AdamW does not reach in 300.
+`torch.optim.Muon` updates one 2-D parameter at a time; here equal shapes share one batched product.
 """
 
 from collections import defaultdict
@@ -21,8 +21,10 @@ BLOCK_ROWS = 256
 
 @dataclass(frozen=True)
 class Plan:
-    """A run. Each of `falls` = (end, over) lets the learning rates fall linearly to zero at step `end`, over so many
-    steps before it; the lowest counts, and the first `end` reached ends the run.
+    """The settings of a training run.
+
+    falls: pairs (end, over). The learning rates fall linearly to zero at step `end`, over the `over` steps before it.
+        The lowest rate counts, and the first `end` that is reached ends the run.
     """
 
     falls: tuple[tuple[int, int], ...]
@@ -35,17 +37,17 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Steps in all."""
+        """Steps of the whole run."""
         return min(end for end, _ in self.falls)
 
     def rate(self, step: int) -> float:
-        """Factor on both learning rates."""
+        """Returns the factor on both learning rates at a step."""
         left = min((end - step) / over for end, over in self.falls)
         return min(1.0, (step + 1) / self.warmup, max(0.01, left))
 
 
 def orthogonalise(batch: torch.Tensor) -> torch.Tensor:
-    """The nearest semi-orthogonal matrices, roughly (singular values in 0.7..1.2), of `[k, rows, columns]`."""
+    """Returns nearly semi-orthogonal matrices close to `[k, rows, columns]`; their singular values are 0.7 to 1.2."""
     a, b, c = NEWTON_SCHULZ
     x = batch.bfloat16()
     tall = x.shape[1] > x.shape[2]
@@ -59,14 +61,14 @@ def orthogonalise(batch: torch.Tensor) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised; kernels count as `[out, in * taps]`, in blocks of at most `BLOCK_ROWS` rows if wide."""
+    """Orthogonalised momentum. A kernel is a matrix `[out, in * taps]`, in blocks of at most `BLOCK_ROWS` rows."""
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float) -> None:
         super().__init__(params, {"lr": lr, "momentum": 0.9, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update of every parameter that has a gradient."""
+        """Updates every parameter that has a gradient."""
         group = self.param_groups[0]
         shapes: dict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
         for p in group["params"]:
@@ -85,7 +87,7 @@ class Muon(torch.optim.Optimizer):
 
 
 class Trainer:
-    """Steps a bf16 `model` by its fp32 masters; ranks share gradients; checkpoints carry everything a resume needs."""
+    """Trains a bf16 `model` through fp32 master weights. Processes share gradients; checkpoints hold all state."""
 
     def __init__(self, model: nn.Module, plan: Plan, is_matrix: Callable[[str, nn.Parameter], bool]) -> None:
         self.plan = plan
@@ -108,7 +110,7 @@ class Trainer:
             p.data = p.data.bfloat16()
 
     def step(self, loss: torch.Tensor) -> float:
-        """Backward, share, clip, update; returns the gradient's norm before clipping."""
+        """Runs backward pass, gradient sharing, clipping and update. Returns the gradient's norm before clipping."""
         loss.backward()
         grads = [
             torch.zeros_like(m) if p.grad is None else p.grad.float()
@@ -135,16 +137,16 @@ class Trainer:
 
     @torch.no_grad()
     def load(self, values: list[Any]) -> None:
-        """Put masters or averages into the model."""
+        """Copies master weights or averages into the model."""
         for p, value in zip(self.params, values, strict=True):
             p.copy_(value)
 
     def averaged(self) -> dict[str, torch.Tensor]:
-        """The averaged weights by name, fp32."""
+        """Returns the averaged weights by name, in fp32."""
         return dict(zip(self.names, self.ema, strict=True))
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint, atomically."""
+        """Writes a checkpoint atomically."""
         state = {
             "step": self.step_number,
             "masters": [m.data for m in self.masters],
@@ -157,7 +159,7 @@ class Trainer:
         part.replace(path)
 
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint."""
+        """Continues from a checkpoint."""
         state = torch.load(path)
         self.step_number = state["step"]
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Two training processes of one thread each; `torchrun --standalone --nproc-per-node 2` starts them."""
+"""Two training processes of one thread each, started by `torchrun --standalone --nproc-per-node 2`."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 
 def start() -> tuple[int, int]:
-    """Join the other processes, if any; returns this one's rank and their number."""
+    """Joins the other processes, if there are any. Returns this process's rank and the number of processes."""
     torch.set_num_threads(1)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1:
@@ -18,20 +18,20 @@ def start() -> tuple[int, int]:
 
 
 def finish() -> None:
-    """Leave together."""
+    """Leaves the process group."""
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
 
 
 def log(path: Path, line: str) -> None:
-    """Print a line and keep it."""
+    """Prints a line and appends it to a file."""
     print(line, flush=True)
     with path.open("a") as file:
         file.write(line + "\n")
 
 
 def barrier() -> None:
-    """Wait for the others."""
+    """Waits for the other processes."""
     if dist.is_initialized():
         dist.barrier()

@@ -1,4 +1,4 @@
-"""Drawing of scenes: analytic textures and signed distances, so that any size shows the same world."""
+"""Draws scenes from analytic textures and signed distances, so that any size shows the same world."""
 
 import math
 from collections import defaultdict
@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from recipes.tiny.world import Scene, times, track
 
 SHEET = 256
-"""Side of the square, in world pixels, that carries the cloud pattern; the widest view needs about 240."""
+"""Side, in world pixels, of the square that carries the cloud pattern. The widest view needs about 240."""
 EDGE = 2.5
 """Slope of an object's soft edge per drawn pixel."""
 
 
 def render(scenes: Sequence[Scene], scale: int = 1, t: torch.Tensor | None = None) -> torch.Tensor:
-    """Draw scenes of one size and length: `[B, 3, T, H * scale, W * scale]` in [-1, 1].
+    """Draws scenes of one size and length: `[B, 3, T, H * scale, W * scale]` in [-1, 1].
 
-    `t` `[T]` are the times to draw, by default the scenes' own frames.
+    `t` `[T]` are the times to draw; None draws the scenes' own frames.
     """
     first = scenes[0]
     t = times(first) if t is None else t
@@ -36,7 +36,7 @@ def render(scenes: Sequence[Scene], scale: int = 1, t: torch.Tensor | None = Non
 
 
 def object_masks(scenes: Sequence[Scene], index: int = 0, scale: int = 1) -> torch.Tensor:
-    """Which pixels object `index` of each scene covers, `[B, T, H * scale, W * scale]` bool."""
+    """Returns True for each pixel that object `index` of a scene covers, `[B, T, H * scale, W * scale]`."""
     ys, xs = _grid(scenes[0], scale)
     tracks = torch.stack([track(scene)[index] for scene in scenes])
     masks = [
@@ -55,7 +55,7 @@ def _grid(scene: Scene, scale: int) -> tuple[torch.Tensor, torch.Tensor]:
 def _backgrounds(
     scenes: Sequence[Scene], texture: str, moves: bool, xs: torch.Tensor, ys: torch.Tensor, t: torch.Tensor
 ) -> torch.Tensor:
-    """`[n, 3, T, H, W]`; a static background is drawn once and repeated as a view."""
+    """Returns backgrounds `[n, 3, T, H, W]`. A static one is drawn once and repeated as a view."""
     count = len(t)
     t = (t if moves else t[:1]).view(1, -1, 1, 1) - (scenes[0].num_frames - 1) / 2
     zoom = torch.tensor([s.zoom for s in scenes]).view(-1, 1, 1, 1)
@@ -69,7 +69,7 @@ def _backgrounds(
 
 
 def _pattern(scene: Scene, texture: str, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Share of the second colour at the world points (u, v), in [0, 1]."""
+    """Returns the share of the second colour at the world points (u, v), in [0, 1]."""
     if texture == "plain":
         return torch.zeros_like(u)
     dice = torch.Generator().manual_seed(scene.texture_seed)
@@ -92,7 +92,7 @@ def _pattern(scene: Scene, texture: str, u: torch.Tensor, v: torch.Tensor) -> to
 
 
 def _sheet(dice: torch.Generator) -> torch.Tensor:
-    """Three octaves of smooth noise, `[1, 1, SHEET, SHEET]` in [0, 1]."""
+    """Returns three octaves of smooth noise, `[1, 1, SHEET, SHEET]` in [0, 1]."""
     total = torch.zeros(1, 1, SHEET, SHEET)
     for octave, weight in enumerate((1.0, 0.5, 0.2)):
         side = int(SHEET / (22 / 2**octave)) + 2
@@ -120,14 +120,14 @@ def _draw_objects(
 
 
 def _local(paths: torch.Tensor, xs: torch.Tensor, ys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Pixel positions in the frame of an object: x, y `[n, T, H, W]` and radius `[n, T, 1, 1]`."""
+    """Returns pixel positions relative to each object, x and y `[n, T, H, W]`, and its radius `[n, T, 1, 1]`."""
     cx, cy, radius, angle = paths[..., None, None].unbind(2)
     dx, dy, c, s = xs - cx, ys - cy, torch.cos(angle), torch.sin(angle)
     return dx * c + dy * s, dy * c - dx * s, radius
 
 
 def signed_distance(shape: str, x: torch.Tensor, y: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
-    """Signed distance (world pixels, negative inside) to a shape of radius `r` at the origin."""
+    """Returns the signed distance (world pixels, negative inside) to a shape of radius `r` at the origin."""
     if shape == "circle":
         return torch.hypot(x, y) - r
     if shape == "ring":

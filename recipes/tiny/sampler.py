@@ -1,4 +1,4 @@
-"""The family, loaded, and what the evaluation asks of it: encode, sample by the product's own functions, decode."""
+"""The loaded model with what the evaluation needs: encode, sample with the product's functions, decode."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Family:
-    """The parts, in fp32 and for evaluation only."""
+    """The model's parts, in fp32 and for evaluation only."""
 
     vae: Any
     transformer: Any
@@ -36,19 +36,19 @@ class Family:
 
     @property
     def mean(self) -> torch.Tensor:
-        """Per-channel mean of the latents, `[1, C, 1, 1, 1]`."""
+        """Mean of each latent channel, `[1, C, 1, 1, 1]`."""
         value: torch.Tensor = self.vae.latents_mean.view(1, -1, 1, 1, 1)
         return value
 
     @property
     def std(self) -> torch.Tensor:
-        """Per-channel standard deviation of the latents, `[1, C, 1, 1, 1]`."""
+        """Standard deviation of each latent channel, `[1, C, 1, 1, 1]`."""
         value: torch.Tensor = self.vae.latents_std.view(1, -1, 1, 1, 1)
         return value
 
 
 def load(folder: Path = configs.WEIGHTS) -> Family:
-    """Read a family from its folder."""
+    """Reads the parts from a folder."""
     upsampler = folder / "latent_upsampler"
     single: dict[str, Any] = {"torch_dtype": torch.float32}
     return Family(
@@ -62,28 +62,28 @@ def load(folder: Path = configs.WEIGHTS) -> Family:
 
 @torch.no_grad()
 def encode(family: Family, clips: torch.Tensor) -> torch.Tensor:
-    """Normalised latents `[B, C, F, h, w]` of clips `[B, 3, T, H, W]` in [-1, 1]."""
+    """Returns normalised latents `[B, C, F, h, w]` of clips `[B, 3, T, H, W]` in [-1, 1]."""
     parts = [family.vae.encode(part).latent_dist.mode() for part in clips.split(BATCH)]
     return (torch.cat(parts) - family.mean) / family.std
 
 
 @torch.no_grad()
 def decode(family: Family, latents: torch.Tensor) -> torch.Tensor:
-    """Clips in [-1, 1] of normalised latents."""
+    """Returns clips in [-1, 1] of normalised latents."""
     parts = [family.vae.decode(part * family.std + family.mean).sample for part in latents.split(BATCH)]
     return torch.cat(parts).clamp(-1, 1)
 
 
 @dataclass(frozen=True)
 class Given:
-    """What is known of windows `[B, C, f, h, w]`: first latents, an end image, or a suffix clip that ends them."""
+    """The known latents `[B, C, f, h, w]` of windows: first latents, an end image, or a suffix clip at their end."""
 
     lead: torch.Tensor | None = None
     image: torch.Tensor | None = None
     suffix: torch.Tensor | None = None
 
     def items(self, i: int, num_frames: int) -> list[ConditioningItem]:
-        """The i-th clip's, as the product places them in a window of `num_frames`."""
+        """Returns the known latents of clip `i`, as the product places them in a window of `num_frames`."""
         found = [] if self.lead is None else [ConditioningItem(self.lead[i : i + 1])]
         if self.image is not None:
             found.append(ConditioningItem(self.image[i : i + 1], num_frames - 1))
@@ -94,7 +94,7 @@ class Given:
 
 
 def caption(family: Family, prompt: str) -> EncodedPrompt:
-    """A prompt, encoded."""
+    """Returns the encoded prompt."""
     ids, mask = text.tokens(family.tokenizer, [prompt])
     return EncodedPrompt(family.text_encoder(ids, attention_mask=mask)[0], mask)
 
@@ -109,9 +109,10 @@ def generate(
     skip_initial: int = 0,
     init: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The product's own sampling, clip by clip: normalised latents `[B, C, F, h, w]` with `shape` = (F, h, w).
+    """Samples clip by clip with the product's functions. Returns normalised latents `[B, C, F, h, w]`.
 
-    With `init` latents a pass refines these, without the first `skip_initial` of its eight steps.
+    `shape` is (F, h, w). With latents `init`, the pass refines them and leaves out the first `skip_initial` of its eight
+    steps.
     """
     whole = (1, configs.LATENT_CHANNELS, *shape)
     return torch.cat(
@@ -129,7 +130,7 @@ def generate(
 
 
 def pass_setup(family: Family, prompt: str, shape: tuple[int, int, int], skip_initial: int = 0) -> PassSetup:
-    """An unguided pass over a window of `shape` = (F, h, w) latents, without the first steps of its schedule."""
+    """Returns an unguided pass over a window of `shape` = (F, h, w) latents, without its first `skip_initial` steps."""
     return PassSetup(
         guide=Guide(family.transformer, caption(family, prompt), None, Guidance()),
         levels=noise_levels(configs.STEPS, skip_initial),
@@ -140,7 +141,7 @@ def pass_setup(family: Family, prompt: str, shape: tuple[int, int, int], skip_in
 
 
 def extend(family: Family, clips: torch.Tensor, num_frames: int, prompts: Sequence[str], seed: int = 0) -> torch.Tensor:
-    """Clips `[B, 3, num_frames, H, W]` that go on from `clips`, whose own frames they show as the VAE sees them."""
+    """Returns clips `[B, 3, num_frames, H, W]` that continue `clips`, whose own frames went through the VAE."""
     lead = encode(family, clips)
     shape = (configs.num_latents(num_frames), lead.shape[3], lead.shape[4])
     return decode(family, generate(family, Given(lead=lead), shape, prompts, seed))
@@ -148,7 +149,7 @@ def extend(family: Family, clips: torch.Tensor, num_frames: int, prompts: Sequen
 
 @torch.no_grad()
 def upsample(family: Family, latents: torch.Tensor) -> torch.Tensor:
-    """Normalised latents of twice the height and width."""
+    """Returns normalised latents of twice the height and width."""
     if family.upsampler is None:
         raise ValueError("this family has no latent upsampler")
     doubled: torch.Tensor = family.upsampler(latents * family.std + family.mean)

@@ -1,8 +1,8 @@
-"""A picture of what the model does: pairs of rows, the truth above, the model's continuation below.
+"""Draws a picture of what the model does: pairs of rows, the truth above, the model's continuation below.
 
     python -m recipes.tiny.strip docs/images/tiny_strip.png
 
-Every third frame is shown; made frames stand in a white border, given ones in a dark one.
+Every third frame is shown. New frames have a white border, context frames a dark one.
 """
 
 import argparse
@@ -24,13 +24,13 @@ SHOWN: tuple[tuple[Kind, int], ...] = (
     ("pan", 4),
     ("pair", 9),
 )
-"""Kind of scene and how many seeds after the evaluation's first."""
+"""Kinds of scenes, and the number of each one's seed after the evaluation's first."""
 EVERY = 3
 NUM_FRAMES = 41
 
 
 def row(clip: torch.Tensor) -> torch.Tensor:
-    """Frames `[3, T, H, W]` in [-1, 1] side by side, bordered, `[h, w, 3]` uint8."""
+    """Returns frames `[3, T, H, W]` in [-1, 1] side by side with borders, `[h, w, 3]` uint8."""
     frames = []
     for t in range(1, clip.shape[1], EVERY):
         pixels = ((clip[:, t].clamp(-1, 1) + 1) * 127.5).round().byte()
@@ -40,7 +40,7 @@ def row(clip: torch.Tensor) -> torch.Tensor:
 
 
 def picture() -> Image.Image:
-    """All rows."""
+    """Returns all rows as one picture."""
     family, rows = sampler.load(), []
     for kind, offset in SHOWN:
         scene = sample(SEED + offset, kind, num_frames=NUM_FRAMES)

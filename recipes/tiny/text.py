@@ -1,4 +1,4 @@
-"""The world's language: tokenizer, text encoder, and prompts as users may vary them."""
+"""The language of the toy world: tokenizer, text encoder, and variations of prompts as users may write them."""
 
 import random
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ PAD, END, UNKNOWN = 0, 1, 2
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """One token per known word; every other word is `<unk>`."""
+    """Returns a tokenizer with one token per known word. Every other word is `<unk>`."""
     vocabulary = {word: i for i, word in enumerate(("<pad>", "</s>", "<unk>", *WORDS))}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     words.normalizer = normalizers.Lowercase()
@@ -50,18 +50,18 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def text_encoder() -> Any:
-    """A new T5 encoder of one layer."""
+    """Returns a new T5 encoder of one layer."""
     return T5EncoderModel(T5Config(**configs.TEXT_ENCODER))
 
 
 def tokens(words: PreTrainedTokenizerFast, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and mask of prompts, `[B, SEQUENCE]` each, cut and padded."""
+    """Returns token ids and mask of prompts, `[B, SEQUENCE]` each, cut and padded."""
     out = words(list(prompts), padding="max_length", max_length=configs.SEQUENCE, truncation=True, return_tensors="pt")
     return out.input_ids, out.attention_mask
 
 
 def vary(prompt: str, rng: random.Random) -> str:
-    """The prompt as somebody else would have written it: none at all, words never heard of, or parts left out."""
+    """Returns a variation of a prompt: an empty one, one with unknown words, or one without some of its words."""
     fate = rng.random()
     if fate < 0.12:
         return ""

@@ -1,9 +1,9 @@
-"""The video transformer and its text encoder: flow matching on windows of latents.
+"""Trains the video transformer and its text encoder by flow matching on windows of latents.
 
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny.transformer main
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny.transformer polish
 
-The second stage goes on from the first's average, with a rate of its own, mostly on plain windows.
+The second stage continues from the first one's averaged weights, with its own learning rate, mostly on plain windows.
 """
 
 import argparse
@@ -28,13 +28,13 @@ PLANS = {
     "main": Plan(((4300, 2200),), muon=6e-3, adam=2e-3, warmup=60, weight_decay=0.02, ema=0.997),
     "polish": Plan(((600, 600),), muon=3e-3, adam=1e-3, warmup=20, weight_decay=0.02, ema=0.99),
 }
-"""The stages in order; each goes on from the average of the one before."""
+"""The stages in order. Each continues from the averaged weights of the one before."""
 FILES = {stage: f"transformer_{stage}.pt" for stage in PLANS}
 CHECKPOINT_EVERY = 200
 
 
 def models() -> nn.ModuleDict:
-    """A new transformer and text encoder; residual branches begin small and the output at zero."""
+    """Returns a new transformer and text encoder. Residual branches begin small, and the output at zero."""
     torch.manual_seed(SEED)
     transformer: Any = LTXVideoTransformer3DModel(**configs.TRANSFORMER)
     with torch.no_grad():
@@ -48,12 +48,12 @@ def models() -> nn.ModuleDict:
 
 
 def is_matrix(name: str, parameter: torch.Tensor) -> bool:
-    """Muon's share: the weights inside the blocks."""
+    """True for the weights that Muon trains: those inside the blocks."""
     return "transformer_blocks" in name and parameter.ndim == 2 and "table" not in name
 
 
 def velocity_error(family: nn.ModuleDict, forward: Forward, batch: Batch) -> torch.Tensor:
-    """Squared error of the velocity per token, `[B, F, S]`."""
+    """Returns the squared error of the velocity per token, `[B, F, S]`."""
     encoder: Any = family["text_encoder"]
     caption = encoder(batch.ids, attention_mask=batch.mask)[0]
     made = forward(batch.x.bfloat16(), batch.sigmas, caption, batch.mask, batch.coords)
@@ -61,7 +61,7 @@ def velocity_error(family: nn.ModuleDict, forward: Forward, batch: Batch) -> tor
 
 
 class HeldOut:
-    """Straight clips that are never trained on, 17 frames given, at three noise levels."""
+    """Straight clips that are never trained on, with 17 context frames, at three noise levels."""
 
     def __init__(self, windows: Windows, count: int = 32) -> None:
         scenes = [sample(HELD_OUT + i, "straight", num_frames=33) for i in range(count)]
@@ -71,7 +71,7 @@ class HeldOut:
         self.ids, self.mask = text.tokens(windows.words, [prompt(scene) for scene in scenes])
 
     def batch(self, sigma: float) -> Batch:
-        """The clips at one noise level, weighted to the cells of the object in the new frames."""
+        """Returns the clips at one noise level. Only the object's cells in new frames have a weight."""
         count = self.clean.shape[1]
         given = (torch.arange(count) < 5).expand(len(self.clean), -1)
         sigmas = torch.where(given, 0.0, sigma)
@@ -99,14 +99,14 @@ class Run:
         self.held_out = HeldOut(self.windows)
 
     def loss(self, step: int) -> torch.Tensor:
-        """Loss of this rank's batch of a step."""
+        """Returns the loss of this process's batch of a step."""
         batch = self.windows.batch(self.first + step, self.rank)
         error = velocity_error(self.family, self.forward, batch)
         return (error * batch.weight).sum() / batch.weight.sum()
 
     @torch.no_grad()
     def judge(self) -> str:
-        """Error of the averaged weights on the object's cells at noise 1, 0.9 and 0.42."""
+        """Returns the error of the averaged weights on the object's cells at noise 1, 0.9 and 0.42."""
         self.trainer.load(self.trainer.ema)
         shown = []
         for sigma in (1.0, 0.909375, 0.421875):
@@ -118,7 +118,7 @@ class Run:
 
 
 def train(stage: str, resume: bool) -> None:
-    """Run to the end of the plan."""
+    """Runs a stage to the end of its plan."""
     rank, _ = ranks.start()
     checkpoint, steps = configs.WORK / FILES[stage], PLANS[stage].steps
     run = Run(rank, stage)

@@ -1,4 +1,4 @@
-"""The latent upsampler: latents of a scene at 64 pixels to latents of the same scene at 128.
+"""Trains the latent upsampler: from latents of a scene at 64 pixels to those of the same scene at 128.
 
 python -m recipes.tiny.upsampler
 """
@@ -25,7 +25,7 @@ CHECKPOINT_EVERY = 200
 
 
 def pairs(model: Any, seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Un-normalised latents of `count` scenes at both sizes, `[n, C, F, h, w]` and `[n, C, F, 2h, 2w]`."""
+    """Returns latents of `count` scenes at both sizes, `[n, C, F, h, w]` and `[n, C, F, 2h, 2w]`, not normalised."""
     small, large = [], []
     for first in range(seed, seed + count, BATCH):
         scenes = [sample(first + i, num_frames=FRAMES) for i in range(BATCH)]
@@ -49,12 +49,12 @@ class Run:
         self.held_out = pairs(encoder, HELD_OUT, 32)
 
     def error(self, small: torch.Tensor, large: torch.Tensor) -> torch.Tensor:
-        """Mean squared error in units of each channel's standard deviation."""
+        """Returns the mean squared error in units of each channel's standard deviation."""
         made: torch.Tensor = self.model(small.bfloat16()).float()
         return ((made - large) / self.scale).square().mean()
 
     def loss(self, step: int) -> torch.Tensor:
-        """Loss of a step's batch; half of the small latents carry a little noise, as generated ones do."""
+        """Returns the loss of a step's batch. Half of the small latents carry a little noise, as generated ones do."""
         dice = torch.Generator().manual_seed(SEED + step)
         members = torch.randint(PAIRS, (BATCH,), generator=dice)
         small = self.small[members]
@@ -65,7 +65,7 @@ class Run:
 
     @torch.no_grad()
     def judge(self) -> float:
-        """Error of the averaged weights on scenes never trained on."""
+        """Returns the error of the averaged weights on scenes that are never trained on."""
         self.trainer.load(self.trainer.ema)
         error = float(self.error(*self.held_out))
         self.trainer.load(self.trainer.masters)
@@ -73,7 +73,7 @@ class Run:
 
 
 def train(resume: bool) -> None:
-    """Run to the end of the plan."""
+    """Runs to the end of the plan."""
     ranks.start()
     checkpoint = configs.WORK / "upsampler.pt"
     run = Run(PLAN)

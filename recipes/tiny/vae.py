@@ -1,9 +1,10 @@
-"""The video autoencoder: first encoder and decoder together, then the decoder alone on the frozen latents.
+"""Trains the video autoencoder: encoder and decoder together, then the decoder alone on the frozen latents.
 
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny.vae joint
     python -m recipes.tiny.vae decoder
 
-Clips are drawn as they are needed, from seeds that name the step, so that a resumed run sees what an unbroken one sees.
+Clips are drawn when a step needs them, from seeds that follow from the step. A resumed run sees the same clips as one
+that was never interrupted.
 """
 
 import argparse
@@ -31,7 +32,7 @@ PLANS = {
     "decoder": Plan(((3000, 2200),), muon=5e-3, adam=1e-3, ema=0.99),
 }
 SHORT = {"joint": 680, "decoder": 0}
-"""The first steps see mostly 9 frames, later ones mostly 17."""
+"""The step of each phase until which most clips have 9 frames. Later most have 17."""
 PIXELS = 4 * 17 * 64 * 64
 """Pixels of one process's batch."""
 SHAPES = (
@@ -42,12 +43,12 @@ SHAPES = (
     ((64, 96), 1, 0.03),
     ((64, 64), 2, 0.08),
 )
-"""Size of the scene, scale it is drawn at, share of the steps."""
+"""Size of a scene, the scale it is drawn at, and the share of steps."""
 CHECKPOINT_EVERY = 100
 
 
 def scenes_of_step(phase: str, step: int, rank: int) -> tuple[list[Scene], int]:
-    """The scenes that process `rank` sees in a step, and their scale; all ranks get one shape."""
+    """Returns the scenes of process `rank` in a step, and their scale. All processes get one shape."""
     seed = SEEDS[phase]
     rng = random.Random(seed + step)
     size, scale, _ = rng.choices(SHAPES, [share for *_, share in SHAPES])[0]
@@ -60,7 +61,7 @@ def scenes_of_step(phase: str, step: int, rank: int) -> tuple[list[Scene], int]:
 
 
 def near_objects(scenes: Sequence[Scene], scale: int) -> torch.Tensor:
-    """1 on every pixel within two of an object's reach, `[B, 1, T, H, W]`."""
+    """Returns 1 for every pixel within two pixels of an object, `[B, 1, T, H, W]`."""
     first = scenes[0]
     ys = ((torch.arange(first.height * scale) + 0.5) / scale - first.height / 2)[:, None]
     xs = ((torch.arange(first.width * scale) + 0.5) / scale - first.width / 2)[None, :]
@@ -73,7 +74,7 @@ def near_objects(scenes: Sequence[Scene], scale: int) -> torch.Tensor:
 
 
 def recolour(clips: torch.Tensor, rng: random.Random) -> torch.Tensor:
-    """Now and then, other colours than the world's twelve: channels exchanged, light and dark exchanged."""
+    """Changes the colours of some clips beyond the world's twelve: exchanges channels, or light and dark."""
     if rng.random() < 0.3:
         clips = clips[:, rng.sample(range(3), 3)]
         clips = -clips if rng.random() < 0.5 else clips
@@ -81,7 +82,7 @@ def recolour(clips: torch.Tensor, rng: random.Random) -> torch.Tensor:
 
 
 def reconstruction_loss(made: torch.Tensor, clips: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
-    """Squared, absolute and edge error, objects counting three times."""
+    """Returns squared, absolute and edge error. Pixels of objects count three times."""
     error = made - clips
     weight = 1 + 2 * near
     weight = weight / weight.mean()
@@ -90,12 +91,12 @@ def reconstruction_loss(made: torch.Tensor, clips: torch.Tensor, near: torch.Ten
 
 
 def psnr(made: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Peak signal-to-noise ratio in dB of each clip, for values in [-1, 1]; the first axis counts clips."""
+    """Returns the peak signal-to-noise ratio in dB of each clip of a batch, for values in [-1, 1]."""
     return -10 * torch.log10(((made.clamp(-1, 1) - truth) / 2).square().flatten(1).mean(1))
 
 
 def channels_last(model: nn.Module) -> None:
-    """Lay out the 3-D kernels the way the bf16 convolution likes them."""
+    """Stores 3-D kernels in the memory layout in which bf16 convolutions are fastest."""
     for module in model.modules():
         if isinstance(module, nn.Conv3d):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
@@ -115,7 +116,7 @@ class Run:
         self.trainer = Trainer(self.vae, self.plan, lambda _, p: p.ndim > 1)
 
     def loss(self, step: int) -> torch.Tensor:
-        """Loss of this rank's batch of a step."""
+        """Returns the loss of this process's batch of a step."""
         scenes, scale = scenes_of_step(self.phase, step, self.rank)
         clips = recolour(render(scenes, scale), random.Random(step))
         torch.manual_seed(SEEDS[self.phase] + step * 2 + self.rank)
@@ -132,7 +133,7 @@ class Run:
 
     @torch.no_grad()
     def held_out(self) -> float:
-        """Mean PSNR in dB of 16 straight clips of 33 frames that are never trained on."""
+        """Returns the mean PSNR in dB of 16 straight clips of 33 frames that are never trained on."""
         clips = render([sample(HELD_OUT + i, "straight", num_frames=33) for i in range(16)])
         self.trainer.load(self.trainer.ema)
         parts = []
@@ -144,12 +145,12 @@ class Run:
 
 
 def load(vae: Any, path: Path) -> None:
-    """Put a checkpoint's averaged weights into a VAE; a decoder's checkpoint leaves the encoder alone."""
+    """Copies a checkpoint's averaged weights into a VAE. A decoder's checkpoint leaves the encoder unchanged."""
     vae.load_state_dict(torch.load(path)["averaged"], strict=False)
 
 
 def train(phase: str, resume: bool) -> None:
-    """Run a phase to the end of its plan."""
+    """Runs a phase to the end of its plan."""
     rank, _ = ranks.start()
     configs.WORK.mkdir(exist_ok=True)
     checkpoint = configs.WORK / f"vae_{phase}.pt"

@@ -1,4 +1,4 @@
-"""Training examples of the transformer: windows of latents, what of them is given, and how noisy the rest is."""
+"""Training examples of the transformer: windows of latents, which of them are given, and the noise of the others."""
 
 import random
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ TOKENS = 2304
 SHORT_WINDOW = 7
 SUFFIX_LATENTS = 5
 SUFFIX_PREFIX = 2
-"""Of a clip placed after the start, so many first latents stand beside the window as extra tokens, the others in it."""
+"""The number of a suffix clip's first latents that are extra tokens beside the window. The others are in it."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Noised tokens and their targets. `F` counts latent frames, extra conditioning frames first; `S` cells of a frame.
+    """Noised tokens and their targets. `F` counts latent frames, extra conditioning frames first; `S` a frame's cells.
 
-    x, target `[B, F, S, C]`; sigmas `[B, F]`; weight `[B, F, S]`, 0 where nothing is to be learnt; ids, mask `[B, L]`;
-    coords `[1, 3, F * S]`.
+    x, target `[B, F, S, C]`; sigmas `[B, F]`; weight `[B, F, S]`, 0 for tokens that do not count in the loss;
+    ids, mask `[B, L]`; coords `[1, 3, F * S]`.
     """
 
     x: torch.Tensor
@@ -39,7 +39,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Shape:
-    """What all clips of a batch share: where they come from, their layout, `count` latents, and the frame rate."""
+    """What all clips of a batch share: their group and layout, `count` latent frames, and the frame rate."""
 
     group: latents.Group
     layout: Layout
@@ -49,7 +49,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Window:
-    """Clean tokens `[B, F, S, C]`, their weight `[B, F, S]`, what is given `[B, F]`, and each latent's first frame."""
+    """Clean tokens `[B, F, S, C]`, their weight `[B, F, S]`, the given frames `[B, F]`, each latent's first frame."""
 
     clean: torch.Tensor
     weight: torch.Tensor
@@ -57,7 +57,7 @@ class Window:
     frames: list[float]
 
     def preceded(self, tokens: torch.Tensor, frames: list[float]) -> "Window":
-        """The window with extra given latents in front."""
+        """Returns the window with extra given latents before it."""
         batch, extra, cells, _ = tokens.shape
         return Window(
             torch.cat([tokens, self.clean], dim=1),
@@ -68,12 +68,12 @@ class Window:
 
 
 def starts(count: int, offset: int = 0) -> list[float]:
-    """First frame of each latent of a clip that begins at frame `offset`."""
+    """Returns the first frame of each latent of a clip that begins at frame `offset`."""
     return [float(offset + max(configs.TEMPORAL * i - configs.TEMPORAL + 1, 0)) for i in range(count)]
 
 
 def coordinates(frames: list[float], rows: int, columns: int, fps: float) -> torch.Tensor:
-    """Start corner of every token in (seconds, y, x), `[1, 3, F * S]`, seconds and pixels."""
+    """Returns the start corner of every token as (seconds, y, x), `[1, 3, F * S]`, y and x in pixels."""
     t = torch.tensor(frames) / fps
     y = torch.arange(rows, dtype=torch.float32) * configs.SPATIAL
     x = torch.arange(columns, dtype=torch.float32) * configs.SPATIAL
@@ -81,7 +81,7 @@ def coordinates(frames: list[float], rows: int, columns: int, fps: float) -> tor
 
 
 class Windows:
-    """Draws batches from the encoded groups; every batch follows from (seed, step, rank) alone."""
+    """Draws batches from the encoded groups. A batch follows from (seed, step, rank) alone."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -98,7 +98,7 @@ class Windows:
                 self.members[group.name, straight] = found
 
     def batch(self, step: int, rank: int) -> Batch:
-        """The batch of a process in a step; all processes get one shape."""
+        """Returns the batch of a process in a step. All processes get one shape."""
         now, shared = phase(step), random.Random(self.seed + step)
         own = random.Random(self.seed + step * 64 + rank + 1)
         shape = self._shape(now, shared)
@@ -144,7 +144,7 @@ class Windows:
                 return i
 
     def _tokens(self, values: torch.Tensor) -> torch.Tensor:
-        """Normalised tokens `[B, F, S, C]` of stored latents `[B, C, F, h, w]`."""
+        """Returns normalised tokens `[B, F, S, C]` of stored latents `[B, C, F, h, w]`."""
         tokens: torch.Tensor = values.float().permute(0, 2, 3, 4, 1).flatten(2, 3)
         return (tokens - self.mean) / self.std
 
@@ -157,7 +157,7 @@ class Windows:
         now: Phase,
         rng: random.Random,
     ) -> Window:
-        """The clips' windows, each with some of its first latents given."""
+        """Returns the clips' windows, in which some of the first latents are given."""
         parts = [(i, slice(a, a + shape.count)) for i, a in zip(members, offsets, strict=True)]
         clean = self._tokens(torch.stack([table["latents"][i][:, part] for i, part in parts]))
         weight = 1 + 3 * torch.stack([table["masks"][i][part] for i, part in parts]).flatten(2).float()
@@ -170,7 +170,7 @@ class Windows:
     def _ended(
         self, window: Window, table: dict[str, Any], shape: Shape, members: list[int], rng: random.Random
     ) -> Window:
-        """The windows with their ends given as clips of their own; mostly nothing is given at the start."""
+        """Returns windows that end with a given clip of its own. In most of them nothing is given at the start."""
         suffix = self._tokens(table["suffix"][members])
         kept = SUFFIX_LATENTS - SUFFIX_PREFIX
         lead = torch.tensor([rng.choice((0, 0, 0, 1, 2, 3)) for _ in members])
@@ -182,7 +182,10 @@ class Windows:
 
 
 def _noise_levels(count: int, dice: torch.Generator, ceiling: float) -> torch.Tensor:
-    """Most of the family's eight steps are near 1, and so are most of these; a double-size clip only sees the end."""
+    """Returns noise levels of `count` clips, mostly near 1 as the model's steps are.
+
+    With a `ceiling` below 1, as for clips of double size, levels are at most that.
+    """
     if ceiling < 1:
         return torch.sigmoid(torch.randn(count, generator=dice) * 1.2 + 0.9).clamp(max=ceiling)
     level = torch.sigmoid(torch.randn(count, generator=dice) * 1.2 + 1.2)
@@ -194,10 +197,10 @@ def _noise_levels(count: int, dice: torch.Generator, ceiling: float) -> torch.Te
 def _noise(
     clean: torch.Tensor, given: torch.Tensor, sigma: torch.Tensor, soft: float, dice: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Tokens on their way, their velocity, the noise level of each frame, and which frames are to be learnt.
+    """Returns noised tokens, their velocity, the noise level of each frame, and which frames count in the loss.
 
-    Given frames are clean at level 0, in a quarter of the clips lightly re-noised all the same; a share `soft` of the
-    clips holds them at a level of their own, at most 0.6 and never above the rest's.
+    Given frames are clean at level 0; in a quarter of the clips they carry a little noise all the same. In a share `soft`
+    of the clips they have a level of their own, at most 0.6 and never above that of the other frames.
     """
     batch = len(clean)
     noise = torch.randn(clean.shape, generator=dice)

@@ -1,6 +1,6 @@
-"""The toy world: what a clip shows (`Scene`), where its objects are (`track`), and how both are drawn from a seed.
+"""The toy world: a clip's content (`Scene`), the places of its objects (`track`), and how both are drawn from a seed.
 
-Units are world pixels: the short side of every frame is 64. `recipes.tiny.render` may draw the same scene at twice the
+Units are world pixels: the short side of every frame is 64. `recipes.tiny.render` can draw the same scene at twice the
 size. Positions are measured from the centre of the frame, x to the right, y down; time is counted in frames.
 """
 
@@ -31,7 +31,7 @@ SHAPES = (*SOLID, "star", "ring", "bar")
 TEXTURES = ("plain", "gradient", "stripes", "clouds")
 
 Kind = Literal["straight", "still", "shapes", "rotate", "bounce", "pan", "zoom", "pair", "empty"]
-"""What a scene is about; the evaluation has one figure for each of most of them."""
+"""The main motion of a scene. Most kinds have a figure of their own in the evaluation."""
 WIDE: dict[Kind, float] = {
     "straight": 0.42,
     "still": 0.04,
@@ -81,20 +81,20 @@ class Scene:
 
 
 def reflect(x: torch.Tensor, bound: float) -> torch.Tensor:
-    """Fold a straight path into [-bound, bound], as a ball between two walls."""
+    """Folds a straight path into [-bound, bound], as a ball between two walls."""
     y = (x + bound) % (4 * bound)
     return torch.where(y > 2 * bound, 4 * bound - y, y) - bound
 
 
 def times(scene: Scene) -> torch.Tensor:
-    """The scene's frames as times, `[T]`."""
+    """Returns the times of the scene's frames, `[T]`."""
     return torch.arange(scene.num_frames, dtype=torch.float32)
 
 
 def track(scene: Scene, t: torch.Tensor | None = None) -> torch.Tensor:
-    """Centre x, centre y, radius and angle of every object, `[K, T, 4]`, world pixels and radians.
+    """Returns centre x, centre y, radius and angle of every object, `[K, T, 4]`, in world pixels and radians.
 
-    `t` `[T]` are the times to look at, by default the scene's own frames.
+    `t` `[T]` are the times to look at; None is the scene's own frames.
     """
     t = times(scene) if t is None else t
     scale = torch.exp(scene.zoom * (t - (scene.num_frames - 1) / 2))
@@ -110,12 +110,12 @@ def track(scene: Scene, t: torch.Tensor | None = None) -> torch.Tensor:
 
 
 def direction(velocity: tuple[float, float]) -> str:
-    """The word for a velocity: one of eight."""
+    """Returns the word for the direction of a velocity, one of eight."""
     return DIRECTIONS[round(math.atan2(velocity[1], velocity[0]) / (math.pi / 4)) % 8]
 
 
 def prompt(scene: Scene) -> str:
-    """What a user would say of the scene, e.g. `a red circle moving left over a blue stripes background`."""
+    """Returns a user's words for a scene, such as `a red circle moving left over a blue stripes background`."""
     words = [f"a {thing.colour} {thing.shape} {_action(thing)}" for thing in scene.things]
     ground = f"a {scene.colours[0]} {scene.texture} background"
     text = f"{' and '.join(words)} over {ground}" if words else ground
@@ -142,7 +142,7 @@ def _tint(name: str, rng: random.Random) -> RGB:
 
 
 def _inside(rng: random.Random, scene: Scene, reach: float, low: float, high: float) -> tuple[float, ...]:
-    """Start and velocity of a straight path that keeps `reach` from the frame's border in all frames."""
+    """Returns start and velocity of a straight path that stays `reach` from the frame's border in all frames."""
     half = (scene.num_frames - 1) / 2
     for attempt in range(1000):
         speed = rng.uniform(low, high) * (0.995**attempt)
@@ -165,7 +165,7 @@ def _thing(rng: random.Random, scene: Scene, shapes: tuple[str, ...], taken: tup
 
 
 def _camera(rng: random.Random, scene: Scene) -> Scene:
-    """Give the scene a camera move; its object, if any, stands still in the world or keeps a path of its own."""
+    """Gives the scene a camera move. Its object, if any, is fixed to the ground or moves on a path of its own."""
     if scene.kind == "zoom":
         zoom = rng.uniform(0.004, 0.015) * rng.choice((-1, 1))
         place = (rng.uniform(-10, 10), rng.uniform(-10, 10))
@@ -180,7 +180,7 @@ def _camera(rng: random.Random, scene: Scene) -> Scene:
 
 
 def _standing(rng: random.Random, scene: Scene, thing: Thing, pan: tuple[float, float]) -> Thing:
-    """The object fixed to a panned world, and inside the frame in the middle of the clip at least."""
+    """Returns the object fixed to a panned ground. It is inside the frame at least in the middle of the clip."""
     half = (scene.num_frames - 1) / 2
     free_x = max(0.0, scene.width / 2 - 0.85 * thing.radius - abs(pan[0]) * half)
     free_y = max(0.0, scene.height / 2 - 0.85 * thing.radius - abs(pan[1]) * half)
@@ -189,7 +189,7 @@ def _standing(rng: random.Random, scene: Scene, thing: Thing, pan: tuple[float, 
 
 
 def sample(seed: int, kind: Kind | None = None, size: tuple[int, int] = (64, 64), num_frames: int = 49) -> Scene:
-    """Draw a scene of `size` (width, height) from its seed; `kind` None draws from `WIDE`."""
+    """Draws a scene of `size` (width, height) from its seed. `kind` None draws the kind from `WIDE`."""
     rng = random.Random(seed)
     if kind is None:
         kind = rng.choices(list(WIDE), list(WIDE.values()))[0]
