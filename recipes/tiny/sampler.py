@@ -111,8 +111,7 @@ def generate(
 ) -> torch.Tensor:
     """Samples clip by clip with the product's functions. Returns normalised latents `[B, C, F, h, w]`.
 
-    `shape` is (F, h, w). With latents `init`, the pass refines them and leaves out the first `skip_initial` of its eight
-    steps.
+    `shape` is (F, h, w). With latents `init`, the pass refines them, without the first `skip_initial` of its steps.
     """
     whole = (1, configs.LATENT_CHANNELS, *shape)
     return torch.cat(

@@ -32,7 +32,7 @@ PLANS = {
     "decoder": Plan(((3000, 2200),), muon=5e-3, adam=1e-3, ema=0.99),
 }
 SHORT = {"joint": 680, "decoder": 0}
-"""The step of each phase until which most clips have 9 frames. Later most have 17."""
+"""The step of each phase until which most clips have 9 frames. After it most have 17."""
 PIXELS = 4 * 17 * 64 * 64
 """Pixels of one process's batch."""
 SHAPES = (

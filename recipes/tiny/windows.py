@@ -199,8 +199,8 @@ def _noise(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns noised tokens, their velocity, the noise level of each frame, and which frames count in the loss.
 
-    Given frames are clean at level 0; in a quarter of the clips they carry a little noise all the same. In a share `soft`
-    of the clips they have a level of their own, at most 0.6 and never above that of the other frames.
+    Given frames are clean at level 0; in a quarter of the clips they carry a little noise all the same. In some clips,
+    a share `soft`, they have a level of their own, at most 0.6 and never above the level of the others.
     """
     batch = len(clean)
     noise = torch.randn(clean.shape, generator=dice)

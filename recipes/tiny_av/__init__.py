@@ -1,1 +1,1 @@
-"""Makes the embedded tiny model of picture and sound, starting from the first family's weights."""
+"""Makes the embedded LTX-2 model, with video and audio, from the weights of the embedded LTX-Video model."""

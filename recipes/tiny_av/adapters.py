@@ -1,4 +1,4 @@
-"""Low-rank adapters of the transformer: added weights B A, their training beside a frozen family, their files."""
+"""Low-rank adapters of the transformer: they add B A to its weights, which stay frozen while adapters are trained."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,15 +16,15 @@ from recipes.tiny_av.windows import Batch
 
 RANK = 4
 SHARES = {"camera_dolly_in": 1.0, "camera_dolly_left": 1.0, "distill": 0.4}
-"""The adapters, and how much of what each learnt its file adds: all of it would carry `distill` past its aim."""
+"""The adapters, and the share of each learnt change that its file adds. The whole change of `distill` overshoots."""
 TARGETS = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0")
 PREFIX = "diffusion_model.transformer_blocks."
-"""Of the published names."""
+"""The start of published names."""
 CHECKPOINT_EVERY = 50
 
 
 class Adapter(nn.Module):
-    """`down` A `[rank, in]` and `up` B `[out, rank]` for every target of every layer, B at zero."""
+    """The matrices `down` A `[rank, in]` and `up` B `[out, rank]` of every adapted weight. B begins at zero."""
 
     def __init__(self, model: Any, rank: int = RANK) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Adapter(nn.Module):
                 self.up[key] = nn.Parameter(torch.zeros(rows, rank))
 
     def added(self, weights: list[Weights], strength: float = 1.0) -> list[Weights]:
-        """The layers' weights with the adapter's in them; differentiable."""
+        """Returns the layers' weights with the adapter's change added. Differentiable."""
         layers = []
         for i, w in enumerate(weights):
             more = {}
@@ -49,7 +49,7 @@ class Adapter(nn.Module):
         return layers
 
     def file(self, share: float = 1.0) -> dict[str, torch.Tensor]:
-        """By the published names, in half precision; `share` of what it adds."""
+        """Returns the tensors by published names, in half precision, with this share of the change."""
         out = {}
         for part, letter, factor in ((self.down, "A", 1.0), (self.up, "B", share)):
             for key, value in part.items():
@@ -59,7 +59,7 @@ class Adapter(nn.Module):
 
 
 def read(file: Path, model: Any) -> Adapter:
-    """An adapter from a file as `Adapter.file` tells it."""
+    """Returns the adapter of a file that `Adapter.file` wrote."""
     values = load_file(file)
     adapter = Adapter(model, len(next(value for name, value in values.items() if "lora_A" in name)))
     with torch.no_grad():
@@ -70,19 +70,19 @@ def read(file: Path, model: Any) -> Adapter:
 
 
 def path(name: str) -> Path:
-    """Checkpoint of an adapter."""
+    """Returns the path of an adapter's checkpoint."""
     return configs.WORK / f"adapter_{name}.pt"
 
 
 def load(name: str, model: Any) -> Adapter:
-    """A trained adapter."""
+    """Returns a trained adapter."""
     adapter = Adapter(model)
     adapter.load_state_dict(torch.load(path(name))["averaged"])
     return adapter
 
 
 def write(folder: Path) -> None:
-    """Write the adapters there are as files."""
+    """Writes all trained adapters as files."""
     model = transformer.start()["transformer"]
     folder.mkdir(parents=True, exist_ok=True)
     for name, share in SHARES.items():
@@ -92,7 +92,7 @@ def write(folder: Path) -> None:
 
 
 def train(name: str, plan: Plan, family: nn.ModuleDict, batch_of: Callable[[int], Batch], resume: bool) -> None:
-    """Fit an adapter to batches, by step, beside a frozen family."""
+    """Trains an adapter on the batches that `batch_of` returns for each step. The model itself stays frozen."""
     family.requires_grad_(False).bfloat16()
     adapter = Adapter(family["transformer"])
     trainer = Trainer(adapter, plan, lambda part, _: part.startswith("up"))

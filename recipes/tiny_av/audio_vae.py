@@ -1,10 +1,10 @@
-"""The sound autoencoder: first encoder and decoder together, then the decoder alone on the frozen latents.
+"""Trains the audio autoencoder: encoder and decoder together, then the decoder alone on the frozen latents.
 
     python -m recipes.tiny_av.audio_vae joint
     python -m recipes.tiny_av.audio_vae decoder
 
-It sees log-mel spectrograms of the toy world's sounds and of others. After the first phase the latents' statistics are
-measured, and the encoder never changes again: the transformer learns these latents.
+It sees log-mel spectrograms of the toy world's sounds and of others. The latents' statistics are measured after the
+first phase. From then on the encoder never changes, because the transformer learns its latents.
 """
 
 import argparse
@@ -36,23 +36,23 @@ PLANS = {
     "decoder": Plan(((800, 600),), muon=4e-3, adam=1e-3, ema=0.99),
 }
 POOL = 500
-"""Clips that a phase draws its crops from."""
+"""Clips that the crops of a phase are drawn from."""
 CLIP_S = 4.0
 BATCH = 8
 FRAMES = 81
-"""Spectrogram frames of a crop: 21 latents."""
+"""Spectrogram frames of a crop, which make 21 latents."""
 CHECKPOINT_EVERY = 100
 MIDDLE = -7.0
-"""Where the decoder's output starts: about the mean of a log-mel spectrogram."""
+"""Initial output of the decoder, which is about the mean of a log-mel spectrogram."""
 
 
 def spectrograms(first: int, count: int) -> Tensor:
-    """Log-mel spectrograms of `count` clips from the seed `first` on, `[count, 2, frames, 64]`."""
+    """Returns log-mel spectrograms `[count, 2, frames, 64]` of `count` clips, with seeds from `first` on."""
     return torch.stack([log_mel(sound_clips.clip(first + i, CLIP_S)) for i in range(count)])
 
 
 def crops(pool: Tensor, step: int) -> Tensor:
-    """The batch of a step, `[BATCH, 2, FRAMES, 64]`; half of the crops start where their clip starts."""
+    """Returns the batch of a step, `[BATCH, 2, FRAMES, 64]`. Half of the crops start where their clip starts."""
     rng = random.Random(step)
     parts = []
     for _ in range(BATCH):
@@ -63,7 +63,7 @@ def crops(pool: Tensor, step: int) -> Tensor:
 
 
 def loss_of(made: Tensor, mel: Tensor) -> Tensor:
-    """Error of a spectrogram, what is loud counting more, and error of its slopes along time and pitch."""
+    """Returns the error of a spectrogram and of its slopes along time and pitch. Loud parts count more."""
     error = made - mel
     weight = 0.5 + 1.5 * torch.sigmoid(mel + 3.5)
     slopes = error.diff(dim=-1).abs().mean() + 0.5 * error.diff(dim=-2).abs().mean()
@@ -71,17 +71,17 @@ def loss_of(made: Tensor, mel: Tensor) -> Tensor:
 
 
 def put(vae: Any, path: Path) -> None:
-    """Put a checkpoint's averaged weights into the autoencoder; a decoder's leaves the encoder alone."""
+    """Copies a checkpoint's averaged weights into the autoencoder. A decoder's leaves the encoder unchanged."""
     vae.load_state_dict(torch.load(path)["averaged"], strict=False)
 
 
 def new() -> Any:
-    """The autoencoder, untrained."""
+    """Returns the untrained autoencoder."""
     return AutoencoderKLLTX2Audio(**AUDIO_VAE)
 
 
 def load(work: Path = WORK) -> Any:
-    """The autoencoder as far as it is trained, float32, with its latents' statistics."""
+    """Returns the autoencoder as far as it is trained, in float32. It holds its latents' statistics."""
     vae = new()
     put(vae, work / "audio_vae_joint.pt")
     if (work / "audio_vae_decoder.pt").exists():
@@ -99,20 +99,20 @@ def _encoder() -> Any:
 
 @torch.no_grad()
 def latents_of(scene: Scene, num_frames: int, rate: Fraction | float) -> Tensor:
-    """Normalised audio tokens of a scene's first `num_frames` frames, `[T, 32]`, T = round(num_frames / rate * 25)."""
+    """Returns normalised audio tokens `[T, 32]` of a scene's first `num_frames` frames; T is num_frames / rate * 25."""
     count = round(float(num_frames / rate) * AUDIO_RATE)
     wave = sound(scene, num_frames, rate)
     return tokens_of(wave, _encoder())[:count]
 
 
 def tokens_of(wave: Tensor, vae: Any) -> Tensor:
-    """Normalised audio tokens `[T, 32]` of a sound `[2, n]` at 16 kHz."""
+    """Returns normalised audio tokens `[T, 32]` of a sound `[2, n]` at 16 kHz."""
     return tokens_of_mel(log_mel(wave), vae)
 
 
 @torch.no_grad()
 def tokens_of_mel(mel: Tensor, vae: Any) -> Tensor:
-    """Normalised audio tokens `[T, 32]` of a log-mel spectrogram `[2, frames, 64]`."""
+    """Returns normalised audio tokens `[T, 32]` of a log-mel spectrogram `[2, frames, 64]`."""
     latent: Tensor = vae.encode(mel[None]).latent_dist.mode()
     tokens: Tensor = (latent.transpose(1, 2).flatten(2)[0] - vae.latents_mean) / vae.latents_std
     return tokens
@@ -120,7 +120,7 @@ def tokens_of_mel(mel: Tensor, vae: Any) -> Tensor:
 
 @torch.no_grad()
 def spectrogram_of(tokens: Tensor, vae: Any) -> Tensor:
-    """Log-mel spectrogram `[2, 4T - 3, 64]` of normalised tokens `[T, 32]`."""
+    """Returns the log-mel spectrogram `[2, 4T - 3, 64]` of normalised tokens `[T, 32]`."""
     latent = (tokens * vae.latents_std + vae.latents_mean).unflatten(1, (AUDIO_CHANNELS, -1)).transpose(0, 1)
     made: Tensor = vae.decode(latent[None]).sample[0]
     return made
@@ -128,7 +128,7 @@ def spectrogram_of(tokens: Tensor, vae: Any) -> Tensor:
 
 @torch.no_grad()
 def statistics(vae: Any, pool: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each number of a token, `[32]`."""
+    """Returns mean and standard deviation of each number of a token, `[32]` each."""
     latents = torch.cat([vae.encode(part).latent_dist.mode() for part in pool.split(10)])
     tokens = latents.transpose(1, 2).flatten(2).flatten(0, 1)
     return tokens.mean(0), tokens.std(0).clamp(min=1e-3)
@@ -150,7 +150,7 @@ class Run:
         self.held_out = spectrograms(HELD_OUT, 24)
 
     def loss(self, step: int) -> Tensor:
-        """Loss of a step's batch. The decoder also learns to forgive small errors of its latents."""
+        """Returns the loss of a step's batch. The decoder also learns to correct small errors of its latents."""
         mel = crops(self.pool, SEEDS[self.phase] + step)
         torch.manual_seed(SEEDS[self.phase] + step)
         with torch.set_grad_enabled(self.phase == "joint"):
@@ -165,7 +165,7 @@ class Run:
 
     @torch.no_grad()
     def error(self) -> float:
-        """Mean absolute error of the spectrograms of sounds that are never trained on, by the averaged weights."""
+        """Returns the mean absolute error of spectrograms that are never trained on, with the averaged weights."""
         self.trainer.load(self.trainer.ema)
         made = [self.vae.decoder(self.vae.encoder(m.bfloat16())[:, :AUDIO_CHANNELS]) for m in self.held_out.split(4)]
         self.trainer.load(self.trainer.masters)
@@ -173,7 +173,7 @@ class Run:
 
 
 def train(phase: str, resume: bool) -> None:
-    """Run a phase to the end of its plan."""
+    """Runs a phase to the end of its plan."""
     torch.set_num_threads(1)
     WORK.mkdir(exist_ok=True)
     checkpoint = WORK / f"audio_vae_{phase}.pt"

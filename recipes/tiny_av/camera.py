@@ -1,4 +1,4 @@
-"""Camera adapters: what is given stands still or already moves, and then the camera moves the way the name says.
+"""Trains the camera adapters: after the context, still or moving, the camera moves as the adapter's name says.
 
 python -m recipes.tiny_av.camera dolly_in
 python -m recipes.tiny_av.camera dolly_left
@@ -31,7 +31,7 @@ from recipes.tiny_av.windows import (
 
 SEED = 160_000_000
 MOVES = {"dolly_in": (0.018, 0.0), "dolly_left": (0.0, 1.0)}
-"""Log scale per frame, and speed in pixels per frame to the left."""
+"""The zoom's log scale per frame, and the speed to the left in pixels per frame."""
 PLANS = {
     name: Plan(((end, over),), muon=6e-3, adam=3e-3, warmup=20, ema=0.98)
     for name, end, over in (("dolly_in", 740, 500), ("dolly_left", 440, 300))
@@ -43,7 +43,7 @@ CHUNK = 20
 
 
 def scene_of(name: str, seed: int) -> Scene:
-    """A scene under the camera's move, its object, if any, fixed to the ground."""
+    """Returns a scene under the camera's move. Its object, if any, is fixed to the ground."""
     zoom, left = MOVES[name]
     scene = sample(seed, "zoom", num_frames=FRAMES)
     rng = random.Random(seed)
@@ -56,19 +56,19 @@ def scene_of(name: str, seed: int) -> Scene:
 
 
 def clip_of(scene: Scene, stands: int) -> torch.Tensor:
-    """The scene `[3, T, H, W]`, its camera standing still for the first `stands` frames."""
+    """Returns the scene's clip `[3, T, H, W]`, in which the camera stands still for the first `stands` frames."""
     t = torch.arange(scene.num_frames, dtype=torch.float32)
     return render([scene], t=(t - max(stands - 1, 0)).clamp(min=0))[0]
 
 
 def before(scene: Scene) -> Scene:
-    """The scene as long as its camera stands."""
+    """Returns the scene as it is while its camera stands still."""
     still = tuple(replace(thing, velocity=(0.0, 0.0)) for thing in scene.things)
     return replace(scene, zoom=0.0, pan=(0.0, 0.0), things=still)
 
 
 class Clips:
-    """Encoded clips of a move, and batches of them."""
+    """Encoded clips of a camera move, and batches of them."""
 
     def __init__(self, name: str) -> None:
         autoencoder = picture.load().bfloat16()
@@ -90,7 +90,7 @@ class Clips:
         self.words = own_text.tokenizer()
 
     def batch_of(self, step: int) -> Batch:
-        """The examples of a step; the sound is left out."""
+        """Returns the examples of a step, without sound."""
         rng, dice = random.Random(SEED + step), torch.Generator().manual_seed(SEED + step)
         members = [rng.randrange(CLIPS) for _ in range(BATCH)]
         count = self.tokens.shape[1]
@@ -112,7 +112,7 @@ class Clips:
 
 
 def main() -> None:
-    """Train one adapter."""
+    """Trains one adapter."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("move", choices=tuple(MOVES))
     parser.add_argument("--resume", action="store_true")

@@ -1,9 +1,9 @@
-"""A start for the text stack: its picture tokens learn to stand for the first family's captions.
+"""Trains a start for the text encoder: its video tokens learn to encode the captions of the embedded LTX-Video model.
 
     python -m recipes.tiny_av.caption
 
-A caption c of the old transformer is written as centre + basis z, with z of root mean square 1, as a connector gives
-it: the principal axes of captions, scaled to fit, and one last coordinate that only fills up the norm.
+A caption c of the old transformer is written as centre + basis z. z has a root mean square of 1, as a connector's
+output has: it holds the scaled principal axes of captions, and a last coordinate that only completes the norm.
 """
 
 import argparse
@@ -27,27 +27,27 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Code:
-    """Old captions `[..., D]` are `centre` `[D]` plus `basis` `[D, D]` times new text tokens."""
+    """The code of old captions `[..., D]`: `centre` `[D]` plus `basis` `[D, D]` times new text tokens."""
 
     centre: torch.Tensor
     basis: torch.Tensor
 
 
 def prompts(seed: int, count: int) -> list[str]:
-    """Prompts of scenes, as various people would write them."""
+    """Returns prompts of scenes in the variations of many users."""
     rng = random.Random(seed)
     return [first.vary(prompt(sample(seed + i)), rng) for i in range(count)]
 
 
 @torch.no_grad()
 def captions(family: sampler.Family, lines: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the old transformer reads of prompts: `[B, SEQUENCE, D]`, and its mask."""
+    """Returns what the old transformer reads of prompts, `[B, SEQUENCE, D]`, and its mask."""
     ids, mask = first.tokens(family.tokenizer, lines)
     return family.transformer.caption_projection(family.text_encoder(ids, attention_mask=mask)[0]), mask
 
 
 def code(family: sampler.Family) -> Code:
-    """The code of the old family's captions."""
+    """Returns the code of the old model's captions."""
     made, mask = captions(family, prompts(SEED, 800))
     tokens = made[mask.bool()]
     centre = tokens.mean(0)
@@ -58,7 +58,7 @@ def code(family: sampler.Family) -> Code:
 
 
 def train() -> None:
-    """Fit the text stack; registers are drawn to the mean token."""
+    """Trains the text encoder. Its registers are drawn to the mean token."""
     ranks.start()
     family = sampler.load()
     target, stack = code(family), text.stack()
@@ -84,7 +84,7 @@ def train() -> None:
 
 
 def start(family: sampler.Family) -> tuple[nn.ModuleDict, Code]:
-    """The fitted text stack and the code it speaks."""
+    """Returns the trained text encoder and the code of its tokens."""
     stack: Any = text.stack()
     stack.load_state_dict(torch.load(CHECKPOINT))
     return stack, code(family)

@@ -1,4 +1,4 @@
-"""Shapes of the parts of the second family. What both families share stands in `recipes.tiny.configs`."""
+"""Sizes and settings of the embedded LTX-2 model's parts. Those of both models are in `recipes.tiny.configs`."""
 
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,9 @@ from recipes.tiny_av.sound_configs import AUDIO_TOKEN
 
 HEADS = 6
 VIDEO_WIDTH = 192
-"""Of the transformer's picture stream: the first family's, whose weights it starts from."""
+"""Width of the transformer's video stream: that of the LTX-Video model, whose weights it starts from."""
 AUDIO_WIDTH = 72
-"""Of the sound stream. It can only denoise what it can hold: audio tokens must be well below it."""
+"""Width of the audio stream. It can only denoise tokens that are much smaller than its width."""
 GEMMA_WIDTH = 64
 GEMMA_LAYERS = 2
 
@@ -111,7 +111,7 @@ UPSAMPLER: dict[str, Any] = {
 }
 
 WORK = Path(__file__).parent / "work"
-"""Checkpoints, latents and logs; not part of the repository."""
+"""The folder of checkpoints, latents and logs, which is not part of the repository."""
 WEIGHTS = first.WEIGHTS.parent / "ltx2-tiny"
 FIRST_WEIGHTS = first.WEIGHTS
-"""Of the first family, where this one starts."""
+"""The folder of the embedded LTX-Video model, where training starts."""

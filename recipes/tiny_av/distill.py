@@ -1,9 +1,9 @@
-"""The distill adapter: from few noise levels straight to where the family's own many steps lead.
+"""Trains the distill adapter: from a few noise levels straight to the end of the model's own many steps.
 
     python -m recipes.tiny_av.distill
 
-For each window the frozen family goes from noise to the end once. At four noise levels of that way, the first and the
-second pass's, the adapter then learns the one velocity that leads to the same end.
+For each window the frozen model samples once from noise to the end. At four noise levels on that path, those of the
+first and of the second pass, the adapter learns the velocity that leads to the same end.
 """
 
 import argparse
@@ -32,7 +32,7 @@ WINDOWS = 20
 
 @torch.no_grad()
 def ways(forward: Forward, family: nn.ModuleDict, batch: Batch) -> list[Batch]:
-    """A batch's windows at each of `LEVELS`, with the velocities that lead from there to the family's own end."""
+    """Returns a batch's windows at each of `LEVELS`, with the velocities to the end of the model's own steps."""
     streams = (batch.video, batch.audio)
     texts = [tokens.bfloat16() for tokens in text.encode(family, batch.ids, batch.mask)]
     free = [(stream.sigmas > 0)[..., None, None] for stream in streams]
@@ -60,7 +60,7 @@ def ways(forward: Forward, family: nn.ModuleDict, batch: Batch) -> list[Batch]:
 
 
 def main() -> None:
-    """Train the adapter."""
+    """Trains the adapter."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()

@@ -1,9 +1,9 @@
-"""Every figure of the second family, on clips that no part of it was trained on.
+"""Measures the embedded LTX-2 model on clips that no part of it was trained on.
 
     python -m recipes.tiny_av.evaluate [--only straight ...] [--clips 64] [--json figures.json]
 
-15 steps of the family's own schedule, no guidance, the sound sampled along unless it says otherwise. Frames are
-counted from the first new one; cents are hundredths of a semitone.
+Unless a figure says otherwise, clips are sampled in 15 steps of the model's own schedule, without guidance and together
+with their sound. Frames are counted from the first new one. Cents are hundredths of a semitone.
 """
 
 import argparse
@@ -32,7 +32,7 @@ LEAD = first.num_latents(CONTEXT)
 
 
 def moving(case: Truth) -> bool:
-    """Whether its object moves fast enough and can be tracked."""
+    """True if the object moves fast enough and can be tracked."""
     return math.hypot(*case.scene.things[0].velocity) >= 0.5 and measure.measurable(case)
 
 
@@ -53,13 +53,13 @@ def _prompts(found: list[Truth]) -> list[str]:
 
 
 def _heard(family: Family, scenes: list[Scene], num_frames: int) -> torch.Tensor:
-    """The true sound as tokens."""
+    """Returns the true sound as tokens."""
     waves = [sound(scene, num_frames, first.FPS) for scene in scenes]
     return sampler.hear(family, waves, SOUND_RATE, audio_count(num_frames, first.FPS))
 
 
 def _places(found: list[Truth], made: torch.Tensor, frames: slice) -> list[float]:
-    """Distance in pixels of each object from its true place, mean over the frames."""
+    """Returns the distance in pixels of each object from its true place, as the mean over the frames."""
     values = []
     for case, clip in zip(found, made, strict=True):
         place, _ = measure.locate(measure.coverage(clip, case.background, case.scene.things[0].rgb))
@@ -68,7 +68,7 @@ def _places(found: list[Truth], made: torch.Tensor, frames: slice) -> list[float
 
 
 def continuation(family: Family, found: list[Truth], with_sound: bool = True, way: Way | None = None) -> Figures:
-    """Extend clips by 17 frames given and compare, with freezing and the autoencoder's round trip beside it."""
+    """Extends clips by 17 context frames and compares them with the truth, freezing and the VAE's round trip."""
     clips = _clips(found)
     frames, (rows, columns) = clips.shape[2], (side // first.SPATIAL for side in clips.shape[3:])
     lead = sampler.encode(family, clips[:, :, :CONTEXT])
@@ -83,22 +83,22 @@ def continuation(family: Family, found: list[Truth], with_sound: bool = True, wa
 
 
 def straight(family: Family, count: int) -> Figures:
-    """One solid object in straight motion, 17 frames given with their sound, 16 made."""
+    """One solid object in straight motion: 17 frames of context with their sound, 16 new ones."""
     return continuation(family, cases("straight", count, FRAMES, moving))
 
 
 def silent(family: Family, count: int) -> Figures:
-    """The same, of a video without sound."""
+    """As `straight`, for a video without sound."""
     return continuation(family, cases("straight", count, FRAMES, moving), with_sound=False)
 
 
 def longer(family: Family, count: int) -> Figures:
-    """The same with 24 made."""
+    """As `straight`, with 24 new frames."""
     return continuation(family, cases("straight", count, 41, moving))
 
 
 def few_steps(family: Family, count: int) -> Figures:
-    """Four steps at the second pass's noise levels and one more, without and with the distill adapter."""
+    """Four steps, at noise 1 and at the second pass's levels, without the distill adapter and with it."""
     way = Way(levels=(1.0, *sampler.SECOND_PASS))
     found = cases("straight", count, FRAMES, moving)
     figures: Figures = {}
@@ -126,7 +126,7 @@ def end_image(family: Family, count: int, contexts: Sequence[int] = (1, CONTEXT)
 
 
 def backward(family: Family, count: int) -> Figures:
-    """The last 16 frames given with their sound, the 17 before them made; frame 1 is the one next to them."""
+    """The last 16 frames are given with their sound, the 17 before them are new. Frame 1 is next to the given ones."""
     found = cases("straight", count, FRAMES, moving)
     clips = _clips(found)
     new = FRAMES - CONTEXT + 1
@@ -162,7 +162,7 @@ def _moves(name: str) -> Callable[[Family, int], Figures]:
 
 
 def _speed(made: torch.Tensor, scene: Scene) -> float:
-    """Speed of the new frames along the camera's move that begins with them, as a share of the scene's."""
+    """Returns the speed of the new frames along the camera's move, as a share of the scene's."""
     count = made.shape[1]
     times = torch.arange(-0.5 * count, 1.6 * count, 0.25)
     views = render([scene], t=times)[0]
@@ -172,7 +172,7 @@ def _speed(made: torch.Tensor, scene: Scene) -> float:
 
 
 def _sung(waves: list[torch.Tensor], scenes: list[Scene], start: float, end: float) -> Figures:
-    """How the sounds compare with the true ones between two times in seconds: pitch, loudness and side."""
+    """Compares the pitch, loudness and side of sounds with the true ones between two times in seconds."""
     cents, levels, sides, silent = [], [], [], []
     for wave, scene in zip(waves, scenes, strict=True):
         made = listen(wave, FULL_RATE)
@@ -220,7 +220,7 @@ def sounds(family: Family, count: int, ways: Sequence[str] = ALL_SOUNDS) -> Figu
 
 
 def autoencoder(family: Family, count: int) -> Figures:
-    """Round trip of straight clips and of all kinds."""
+    """PSNR of the VAE's round trip, of straight clips and of all kinds."""
     figures: Figures = {}
     kinds: dict[str, Kind | None] = {"straight": "straight", "all kinds": None}
     for name, kind in kinds.items():
@@ -231,8 +231,10 @@ def autoencoder(family: Family, count: int) -> Figures:
 
 
 def two_scales(family: Family, count: int) -> Figures:
-    """128x128 in two passes: 64x64 first, its latents doubled, three more steps with the distill adapter, the first
-    pass's sound kept. In pixels of the small size."""
+    """Two passes to 128x128: 64x64 first, its latents doubled, then three more steps with the distill adapter.
+
+    The first pass's sound is kept. In pixels of the small size.
+    """
     found = cases("straight", count, FRAMES, moving)
     scenes, large = [case.scene for case in found], render([case.scene for case in found], scale=2)
     heard = _heard(family, scenes, FRAMES)
@@ -255,7 +257,7 @@ def two_scales(family: Family, count: int) -> Figures:
 
 
 def speed(family: Family, _: int) -> Figures:
-    """Seconds for 24 new frames at 64x64 and their sound, 17 given, 15 steps, from end to end, by threads."""
+    """Seconds to extend a clip and its sound by 24 frames at 64x64 in 15 steps, by number of threads."""
     case = cases("straight", 1, 41, moving)[0]
     clip, figures = case.clip[None, :, :CONTEXT], {}
     wave = sound(case.scene, CONTEXT, first.FPS)
@@ -292,7 +294,7 @@ FIGURES: dict[str, Callable[[Family, int], Figures]] = {
 
 
 def main() -> None:
-    """Measure, print, and write if asked."""
+    """Measures the figures, prints them, and writes them to a file if asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", choices=tuple(FIGURES), default=tuple(FIGURES))
     parser.add_argument("--clips", type=int, default=64)

@@ -1,4 +1,4 @@
-"""The clip that `make demo` extends: a scene of the toy world with its sound.
+"""Makes the clip that `make demo` extends: a scene of the toy world with its sound.
 
 python -m recipes.tiny_av.example
 """
@@ -15,13 +15,13 @@ from recipes.tiny_av.sound import sound
 FOLDER = Path(__file__).parents[2] / "examples"
 SEED = 970_000_504
 SHOWN, WHOLE = 33, 57
-"""Frames in the clip, and frames for which the object stays in the picture."""
+"""Frames of the clip, and frames during which the object stays in the picture."""
 SIZE = (112, 64)
 RATE = Fraction(24)
 
 
 def main() -> None:
-    """Write examples/clip.mp4 and its prompt."""
+    """Writes examples/clip.mp4 and its prompt."""
     scene = sample(SEED, "straight", SIZE, WHOLE)
     frames = ((render([scene])[0, :, :SHOWN].permute(1, 2, 3, 0) + 1) * 127.5).round().byte().numpy()
     FOLDER.mkdir(exist_ok=True)

@@ -1,9 +1,9 @@
-"""What brings sound to the picture, by itself: the rest of the family is frozen.
+"""Trains the weights that carry sound to the video, alone: all others are frozen.
 
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny_av.exchange
 
-A picture that goes on rarely needs its sound, so little of this is learnt along with all else. Here most windows have
-no more than a frame given, and a sound that is known: where an object is, and that it moves, can only be heard.
+A video rarely needs its sound to continue, so these weights learn little together with the others. Here most windows
+have at most one context frame, and their sound is known: only it tells where an object is and that it moves.
 """
 
 import argparse
@@ -35,7 +35,7 @@ CHECKPOINT_EVERY = 40
 
 
 def is_exchange(name: str) -> bool:
-    """Whether a parameter has to do with what the picture takes from the sound."""
+    """True for a parameter that takes part in what the video reads from the sound."""
     return "audio_to_video_attn" in name or "a2v_gate.linear" in name or "video_a2v_cross_attn_scale_shift" in name
 
 
@@ -53,14 +53,14 @@ class Run:
         self.forward = Forward(self.family["transformer"])
 
     def loss(self, step: int) -> torch.Tensor:
-        """Loss of the picture in this rank's batch of a step."""
+        """Returns the loss of the video in this process's batch of a step."""
         batch = self.windows.batch_of(MIX, step, self.rank)
         video, _ = transformer.errors(self.family, self.forward, batch)
         return transformer.weighted(video, batch.video)
 
     @torch.no_grad()
     def judge(self) -> str:
-        """Error on windows that are not trained on, with the sound and without."""
+        """Returns the error on windows that are not trained on, with the sound and without."""
         self.trainer.load(self.trainer.ema)
         sums = [0.0, 0.0]
         for step in range(4):
@@ -73,7 +73,7 @@ class Run:
 
 
 def train(resume: bool) -> None:
-    """Run to the end of the plan."""
+    """Runs to the end of the plan."""
     rank, _ = ranks.start()
     run = Run(rank)
     if resume and CHECKPOINT.exists():

@@ -1,8 +1,8 @@
-"""Writes the family as it ships: averaged weights in fp16 with configs, as diffusers and transformers read them.
+"""Writes the model's folder: averaged weights in fp16 with configs, as diffusers and transformers read them.
 
     python -m recipes.tiny_av.export [--random]
 
-The latent upsampler is the first family's: the latents are the same, and so is its folder.
+The latent upsampler is the one of the embedded LTX-Video model, whose latents are the same.
 """
 
 import argparse
@@ -28,11 +28,11 @@ INDEX = {
     "vocoder": ["ltx2", "LTX2VocoderWithBWE"],
 }
 LIMIT = 40e6
-"""Bytes of all embedded weights."""
+"""The most bytes of all embedded weights together."""
 
 
 def random_parts() -> dict[str, Any]:
-    """Every part, untrained."""
+    """Returns every part, untrained."""
     return {
         "vae": AutoencoderKLLTX2Video(**configs.VAE),
         "transformer": LTX2VideoTransformer3DModel(**configs.TRANSFORMER),
@@ -43,12 +43,12 @@ def random_parts() -> dict[str, Any]:
 
 
 def trained_parts() -> dict[str, Any]:
-    """Every part as far as it is trained."""
+    """Returns every part as far as it is trained."""
     return {"vae": picture.load(), "audio_vae": audio_vae.load(), "vocoder": vocoder.load(), **transformer.latest()}
 
 
 def write(parts: dict[str, Any], folder: Path) -> None:
-    """Write parts in half precision, each into a folder of its name, and the adapters there are."""
+    """Writes each part into a folder of its name, in half precision, and all trained adapters."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, model in parts.items():
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -62,12 +62,12 @@ def write(parts: dict[str, Any], folder: Path) -> None:
 
 
 def size(folder: Path) -> int:
-    """Bytes of all files below a folder."""
+    """Returns the bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def main() -> None:
-    """Export to the package's folder, or another."""
+    """Exports to the package's folder, or to another one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=configs.WEIGHTS)
     parser.add_argument("--random", action="store_true", help="untrained weights of the final shapes")

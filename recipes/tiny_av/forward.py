@@ -1,9 +1,8 @@
 """The transformer's forward pass for training: diffusers' parameters, fast, and with the published model's modulation.
 
-As in the first family, modulation of the picture is computed per latent frame, attention is written out, and one
-compiled block serves all layers. Where diffusers' routing differs from the published model, this follows the model:
-scale and shift of the audio-video attention come from the modality's own token times, its gate from the other
-modality's noise level.
+As in `recipes.tiny.forward`, modulation of the video is computed per latent frame, attention is written out, and one
+compiled block serves all layers. Unlike diffusers, and like the published model, scale and shift of the audio-video
+attention follow the modality's own token times, and its gate the other modality's noise level.
 """
 
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 COMPILED = {(9, 16), (11, 16), (10, 16)}
-"""Frames and cells of the commonest batches; others are too rare to be worth their compilation."""
+"""Frames and cells of the most common batches. Others are too rare to be worth compiling."""
 EPS = 1e-6
 Weights = dict[str, torch.Tensor]
 Rope = tuple[torch.Tensor, torch.Tensor]
@@ -22,9 +21,9 @@ Rope = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class Modality:
-    """One stream's input. `F` frames of `S` tokens; sound has S = 1.
+    """The input of one stream: `F` frames of `S` tokens. Sound has S = 1.
 
-    x `[B, F, S, C]`; sigmas `[B, F]`, each frame's own noise; level `[B]`, the window's; text `[B, L, D]`;
+    x `[B, F, S, C]`; sigmas `[B, F]`, the noise of each frame; level `[B]`, the noise of the window; text `[B, L, D]`;
     coords `[1, axes, F * S, 2]`, bounds in seconds and pixels.
     """
 
@@ -40,7 +39,7 @@ def _unit(x: torch.Tensor) -> torch.Tensor:
 
 
 def _rotate(x: torch.Tensor, rope: Rope) -> torch.Tensor:
-    """Rotate `[B, N, heads, d]`, halves of a head being the two coordinates, by angles `[1, N, heads, d / 2]`."""
+    """Rotates the two halves of each head of `[B, N, heads, d]` by angles `[1, N, heads, d / 2]`."""
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * rope[0] - b * rope[1], b * rope[0] + a * rope[1]], dim=-1)
 
@@ -52,7 +51,7 @@ def _linear(x: torch.Tensor, w: Weights, name: str) -> torch.Tensor:
 def _attend(
     x: torch.Tensor, other: torch.Tensor, w: Weights, name: str, heads: int, ropes: tuple[Rope, Rope] | None
 ) -> torch.Tensor:
-    """Attention of `x` `[B, N, D]` to `other` `[B, M, E]`, every head gated."""
+    """Returns the attention of `x` `[B, N, D]` to `other` `[B, M, E]`, with a gate per head."""
     q = (_unit(_linear(x, w, f"{name}.to_q")) * w[f"{name}.norm_q.weight"]).unflatten(-1, (heads, -1))
     k = (_unit(_linear(other, w, f"{name}.to_k")) * w[f"{name}.norm_k.weight"]).unflatten(-1, (heads, -1))
     v = _linear(other, w, f"{name}.to_v").unflatten(-1, (heads, -1))
@@ -80,10 +79,10 @@ def _alone(
     w: Weights,
     prefix: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What a stream `[B, F, S, D]` does by itself: self-attention and text attention.
+    """Runs the parts of a block that see one stream `[B, F, S, D]` only: self-attention and text attention.
 
     `base` `[B, F, 1, 9, D]`, `prompt` `[B, 2, D]` and `cross` `[B, F, 1, 4, D]` are modulations without the layer's
-    tables. Also returns the stream as it is modulated for sound to picture, and for picture to sound, `[B, F * S, D]`.
+    tables. Also returns the stream modulated for sound to video, and for video to sound, `[B, F * S, D]` each.
     """
     frames = x.shape[1]
     shift, scale, gate, _, _, _, shift_q, scale_q, gate_q = base.unbind(3)
@@ -99,7 +98,7 @@ def _alone(
 def _ended(
     x: torch.Tensor, heard: torch.Tensor, gate: torch.Tensor, base: torch.Tensor, w: Weights, prefix: str
 ) -> torch.Tensor:
-    """Take in what was `heard` `[B, F * S, D]` of the other stream, through `gate` `[B, 1, 1, D]`, and feed forward."""
+    """Adds what was read from the other stream, `heard` `[B, F * S, D]` times `gate` `[B, 1, 1, D]`; feeds forward."""
     x = x + heard.unflatten(1, (x.shape[1], -1)) * gate
     _, _, _, shift, scale, gate_ff, _, _, _ = base.unbind(3)
     h = _unit(x) * (1 + scale) + shift
@@ -118,7 +117,7 @@ class _Times:
 
 
 class Forward:
-    """Callable over an `LTX2VideoTransformer3DModel`; `compiled` False for evaluation and for tests."""
+    """The forward pass of an `LTX2VideoTransformer3DModel`. Evaluation and tests set `compiled` to False."""
 
     def __init__(self, model: Any, compiled: bool = True) -> None:
         self.model = model
@@ -131,7 +130,7 @@ class Forward:
         )
 
     def _embed(self, name: str, sigmas: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """Modulation and embedding of noise levels `[...]` by the model's module `name`."""
+        """Returns modulation and embedding of noise levels `[...]` by the model's module `name`."""
         module = self.model.get_submodule(name)
         projected = module.emb.time_proj(sigmas.flatten() * 1000).to(dtype)
         embedded = module.emb.timestep_embedder(projected).unflatten(0, sigmas.shape)
@@ -142,7 +141,7 @@ class Forward:
         return cos.transpose(1, 2).to(dtype), sin.transpose(1, 2).to(dtype)
 
     def _times(self, name: str, stream: Modality, other: Modality) -> tuple[_Times, torch.Tensor]:
-        """A stream's modulations, and the embedding of its noise for the output layer."""
+        """Returns a stream's modulations, and the embedding of its noise for the output layer."""
         dtype = stream.x.dtype
         prefix, gate = ("", "a2v") if name == "video" else ("audio_", "v2a")
         base, embedded = self._embed(f"{prefix}time_embed", stream.sigmas, dtype)
@@ -153,7 +152,7 @@ class Forward:
         return _Times(base, prompt.unflatten(-1, (2, -1)), cross, gates[:, None, None]), embedded
 
     def __call__(self, video: Modality, audio: Modality, linked: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Velocities of both streams, shaped as their `x`; `linked` `[B]` is 0 where neither stream sees the other."""
+        """Returns the velocities of both streams, in the shapes of `x`. `linked` `[B]` is 0 for isolated streams."""
         model, dtype = self.model, video.x.dtype
         seen, seen_embedded = self._times("video", video, audio)
         heard, heard_embedded = self._times("audio", audio, video)

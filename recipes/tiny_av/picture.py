@@ -1,9 +1,9 @@
-"""The video autoencoder: the first family's decoder as it is, and an encoder that learns to encode as the first did.
+"""Trains the video autoencoder: the decoder of the LTX-Video model unchanged, and an encoder that learns its latents.
 
     python -m recipes.tiny_av.picture
 
-LTX-2's decoder has the first family's layout; its encoder has other widths. Once the new encoder gives the latents of
-the old one, all that was learnt on those latents still holds: transformer, upsampler and decoder.
+LTX-2's decoder has the layout of LTX-Video's; its encoder has other widths. Once the new encoder gives the old latents,
+the transformer, upsampler and decoder that were trained on them still work.
 """
 
 import argparse
@@ -29,22 +29,22 @@ CHANNELS = configs.VAE["latent_channels"]
 
 
 def teacher() -> Any:
-    """The first family's autoencoder, as it ships."""
+    """Returns the autoencoder of the embedded LTX-Video model."""
     return AutoencoderKLLTXVideo.from_pretrained(configs.FIRST_WEIGHTS / "vae", torch_dtype=torch.float32).eval()
 
 
 def _doubled(weight: torch.Tensor, inputs: bool, outputs: bool) -> torch.Tensor:
-    """A kernel for channels that come twice each, side by side; sums stay what they were."""
+    """Returns a kernel for channels that come twice, side by side, with unchanged sums."""
     if inputs:
         weight = weight.repeat_interleave(2, dim=1) / 2
     return weight.repeat_interleave(2, dim=0) if outputs else weight
 
 
 def start(old: Any) -> Any:
-    """A new autoencoder: the old decoder and statistics, and of the old encoder the kernels that fit.
+    """Returns a new autoencoder with the old decoder and statistics, and the kernels of the old encoder that fit.
 
-    The first level is twice as wide as the old one. Its channels begin as pairs of equals, which leaves their root mean
-    square, and so the norms, as they were.
+    The first level is twice as wide as the old one. Its channels begin as equal pairs, which leaves their root mean
+    square, and so the norms, unchanged.
     """
     torch.manual_seed(SEED)
     new: Any = AutoencoderKLLTX2Video(**configs.VAE)
@@ -69,14 +69,14 @@ def start(old: Any) -> Any:
 
 
 def load(checkpoint: Any = CHECKPOINT) -> Any:
-    """The autoencoder with the encoder learnt so far."""
+    """Returns the autoencoder with the encoder as far as it is trained."""
     new = start(teacher())
     new.load_state_dict(torch.load(checkpoint)["averaged"], strict=False)
     return new.eval()
 
 
 def scenes_of_step(step: int) -> tuple[list[Scene], int]:
-    """The scenes of a step, all of one size and length, and the scale they are drawn at."""
+    """Returns the scenes of a step, all of one size and length, and the scale they are drawn at."""
     rng = random.Random(SEED + step)
     size, scale, _ = rng.choices(first_vae.SHAPES, [share for *_, share in first_vae.SHAPES])[0]
     num_frames = rng.choices((1, 9, 17), (0.06, 0.44, 0.5))[0]
@@ -101,7 +101,7 @@ class Run:
         self.held_out = render([sample(first_vae.HELD_OUT + i, "straight", num_frames=33) for i in range(16)])
 
     def error(self, clips: torch.Tensor) -> torch.Tensor:
-        """Mean squared difference of the two encoders, in units of each channel's standard deviation."""
+        """Returns the mean squared difference of the two encoders, in units of each channel's standard deviation."""
         clips = clips.bfloat16().contiguous(memory_format=torch.channels_last_3d)
         with torch.no_grad():
             target: torch.Tensor = self.old.encoder(clips)[:, :CHANNELS].float()
@@ -109,13 +109,13 @@ class Run:
         return ((made - target) / self.std).square().mean()
 
     def loss(self, step: int) -> torch.Tensor:
-        """Loss of a step's clips."""
+        """Returns the loss of a step's clips."""
         scenes, scale = scenes_of_step(step)
         return self.error(first_vae.recolour(render(scenes, scale), random.Random(step)))
 
     @torch.no_grad()
     def judge(self) -> str:
-        """On held-out clips: the encoders' difference, and the round trips' PSNR with the new and the old encoder."""
+        """Returns figures of held-out clips: the encoders' difference, and PSNR of round trips with either encoder."""
         self.trainer.load(self.trainer.ema)
         errors, trips = [], []
         for clips in self.held_out.split(4):
@@ -129,7 +129,7 @@ class Run:
 
 
 def train(resume: bool) -> None:
-    """Run to the end of the plan."""
+    """Runs to the end of the plan."""
     ranks.start()
     configs.WORK.mkdir(exist_ok=True)
     run = Run()

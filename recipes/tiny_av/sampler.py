@@ -1,4 +1,4 @@
-"""The family, loaded, and what training and evaluation ask of it: encode, sample many clips at once, decode."""
+"""The loaded model with what training and evaluation need: encode, sample many clips at once, decode."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -25,14 +25,14 @@ from recipes.tiny_av.windows import Clean, audio_coords, audio_count, inside, sp
 
 BATCH = 16
 STEPS = 15
-"""The endpoint's default, by the model's own schedule."""
+"""The endpoint's default number of steps, by the model's own schedule."""
 SECOND_PASS = (0.909375, 0.725, 0.421875, 0.0)
 """Noise levels of the pass at twice the size."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """The parts, in fp32 and for evaluation only. `text` holds `text_encoder` and `connectors`."""
+    """The model's parts, in fp32 and for evaluation only. `text` holds `text_encoder` and `connectors`."""
 
     vae: Any
     transformer: Any
@@ -44,19 +44,19 @@ class Family:
 
     @property
     def mean(self) -> torch.Tensor:
-        """Per-channel mean of the picture's latents, `[1, C, 1, 1, 1]`."""
+        """Mean of each channel of the video latents, `[1, C, 1, 1, 1]`."""
         value: torch.Tensor = self.vae.latents_mean.view(1, -1, 1, 1, 1)
         return value
 
     @property
     def std(self) -> torch.Tensor:
-        """Per-channel standard deviation of the picture's latents, `[1, C, 1, 1, 1]`."""
+        """Standard deviation of each channel of the video latents, `[1, C, 1, 1, 1]`."""
         value: torch.Tensor = self.vae.latents_std.view(1, -1, 1, 1, 1)
         return value
 
 
 def load(folder: Path = configs.WEIGHTS) -> Family:
-    """Read a family from its folder."""
+    """Reads the parts from a folder."""
     single: dict[str, Any] = {"torch_dtype": torch.float32}
     gemma: Any = Gemma3ForCausalLM.from_pretrained(folder / "text_encoder", dtype=torch.float32)
     connectors: Any = LTX2TextConnectors.from_pretrained(folder / "connectors", **single)
@@ -74,7 +74,7 @@ def load(folder: Path = configs.WEIGHTS) -> Family:
 
 @torch.no_grad()
 def adapted(family: Family, name: str, strength: float = 1.0) -> Family:
-    """The family with one of its adapters in the transformer's weights."""
+    """Returns the model with one of its adapters merged into the transformer's weights."""
     model = deepcopy(family.transformer)
     weights = [dict(block.named_parameters()) for block in model.transformer_blocks]
     for now, more in zip(weights, family.adapters[name].added(weights, strength), strict=True):
@@ -85,7 +85,7 @@ def adapted(family: Family, name: str, strength: float = 1.0) -> Family:
 
 @torch.no_grad()
 def encode(family: Family, clips: torch.Tensor) -> torch.Tensor:
-    """Normalised latents as tokens `[B, F, S, C]` of clips `[B, 3, T, H, W]` in [-1, 1]."""
+    """Returns normalised latents as tokens `[B, F, S, C]` of clips `[B, 3, T, H, W]` in [-1, 1]."""
     parts = [family.vae.encode(part).latent_dist.mode() for part in clips.split(BATCH)]
     tokens: torch.Tensor = ((torch.cat(parts) - family.mean) / family.std).permute(0, 2, 3, 4, 1).flatten(2, 3)
     return tokens
@@ -93,7 +93,7 @@ def encode(family: Family, clips: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def decode(family: Family, tokens: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-    """Clips in [-1, 1] of tokens `[B, F, S, C]`."""
+    """Returns clips in [-1, 1] of tokens `[B, F, S, C]`."""
     latents = tokens.unflatten(2, (rows, columns)).permute(0, 4, 1, 2, 3)
     parts = [family.vae.decode(part * family.std + family.mean).sample for part in latents.split(BATCH)]
     return torch.cat(parts).clamp(-1, 1)
@@ -101,7 +101,7 @@ def decode(family: Family, tokens: torch.Tensor, rows: int, columns: int) -> tor
 
 @torch.no_grad()
 def doubled(family: Family, tokens: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Tokens `[B, F, 4 S, C]` of twice the size (rows, columns), by the upsampler."""
+    """Returns tokens `[B, F, 4 S, C]` of twice the size (rows, columns), made by the upsampler."""
     latents = tokens.unflatten(2, size).permute(0, 4, 1, 2, 3) * family.std + family.mean
     made: torch.Tensor = (family.upsampler(latents) - family.mean) / family.std
     return made.permute(0, 2, 3, 4, 1).flatten(2, 3)
@@ -109,7 +109,7 @@ def doubled(family: Family, tokens: torch.Tensor, size: tuple[int, int]) -> torc
 
 @torch.no_grad()
 def hear(family: Family, waves: Sequence[torch.Tensor], sound_rate: int, count: int) -> torch.Tensor:
-    """Audio tokens `[B, count, 1, C]` of stereo waves `[2, n]`, zero where a wave has ended."""
+    """Returns audio tokens `[B, count, 1, C]` of stereo waves `[2, n]`; they are zero after a wave's end."""
     rows = torch.zeros(len(waves), count, 1, configs.TRANSFORMER["audio_in_channels"])
     for row, wave in zip(rows, waves, strict=True):
         tokens = product.encode_sound(family.audio_vae, wave.numpy(), sound_rate)[0, :count]
@@ -119,7 +119,7 @@ def hear(family: Family, waves: Sequence[torch.Tensor], sound_rate: int, count: 
 
 @torch.no_grad()
 def speak(family: Family, tokens: torch.Tensor, seconds: float) -> list[torch.Tensor]:
-    """Stereo waves `[2, n]` at `FULL_RATE` of audio tokens `[B, T, 1, C]`."""
+    """Returns stereo waves `[2, n]` at `FULL_RATE` of audio tokens `[B, T, 1, C]`."""
     length = round(seconds * FULL_RATE)
     rows = [product.decode_sound(family.audio_vae, family.vocoder, row[None, :, 0], length) for row in tokens]
     return [torch.from_numpy(row) for row in rows]
@@ -127,8 +127,10 @@ def speak(family: Family, tokens: torch.Tensor, seconds: float) -> list[torch.Te
 
 @dataclass(frozen=True)
 class Window:
-    """What is known of a batch of windows: picture and sound, and the bounds of their tokens. `count` latents are the
-    result; `picture` may have an end image behind them."""
+    """The known tokens of a batch of windows, video and sound, and the bounds of all tokens.
+
+    count: latent frames of the result. `picture` may have an end image behind them.
+    """
 
     picture: Clean
     sound: Clean
@@ -146,9 +148,11 @@ def window(
     end: torch.Tensor | None = None,
     ends_with: bool = False,
 ) -> Window:
-    """Windows of `count` latents of `size` (rows, columns) with the latents `lead` `[B, f, S, C]` given at the start,
-    or at the end, and of the `sound` `[B, T, 1, C]` of the whole window what lies within them; `end` `[B, 1, S, C]`
-    is an image for the last frame.
+    """Returns windows of `count` latent frames of `size` (rows, columns).
+
+    lead: known latents `[B, f, S, C]` at the start, or with `ends_with` at the end.
+    sound: the sound `[B, T, 1, C]` of the whole window, of which the part within `lead` is known.
+    end: latents `[B, 1, S, C]` of an image for the last frame.
     """
     batch, given_count, cells, channels = lead.shape
     frames = first.TEMPORAL * (count - 1) + 1
@@ -175,8 +179,12 @@ def window(
 
 @dataclass(frozen=True)
 class Way:
-    """How to sample: noise levels down to 0, by default the family's own; `linked` False keeps picture and sound
-    apart; `cfg` other than 1 guides away from the empty prompt."""
+    """Options of sampling.
+
+    levels: noise levels down to 0; by default those of the model's own schedule.
+    linked: False isolates video and sound from each other.
+    cfg: a scale other than 1 guides away from the empty prompt.
+    """
 
     levels: tuple[float, ...] = tuple(ltx2(STEPS).tolist())
     linked: bool = True
@@ -184,7 +192,7 @@ class Way:
 
 
 Tokens = tuple[torch.Tensor, torch.Tensor]
-"""Of picture and sound, `[B, F, S, C]`."""
+"""Tokens of video and sound, `[B, F, S, C]` each."""
 
 
 @torch.no_grad()
@@ -196,8 +204,9 @@ def sample(
     seed: int = 0,
     init: torch.Tensor | None = None,
 ) -> Tokens:
-    """Tokens of picture and sound by Euler steps from noise of the seed and the clip's number; `init` are tokens of a
-    picture that the steps refine.
+    """Returns tokens of video and sound, sampled with Euler steps. Noise follows from `seed` and the clip's number.
+
+    init: tokens of a video that the steps refine; None starts from noise.
     """
     forward = Forward(family.transformer, compiled=False)
     made = []

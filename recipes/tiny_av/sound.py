@@ -1,8 +1,8 @@
-"""What the toy world sounds like, and how a sound is measured.
+"""The sound of the toy world, and the measurement of a sound.
 
-Every thing of a scene is a voice: its pitch is its height in the frame, its place between the two loudspeakers is its
-place between left and right, its loudness its size, its brightness its shape. A bounce is a thump. The background is
-silent (plain), airy (gradient), windy (clouds) or hums (stripes). All of it follows from the scene.
+Every object of a scene is a voice. Its height in the frame sets the pitch, its horizontal place the balance between
+left and right, its size the loudness, and its shape the brightness. A bounce is a thump. The background is silent
+(plain), airy (gradient), windy (clouds) or hums (stripes). All of it follows from the scene.
 """
 
 import math
@@ -18,15 +18,15 @@ from recipes.tiny.world import Scene, track
 from recipes.tiny_av.sound_configs import SOUND_RATE
 
 PITCHES = (220.0, 900.0)
-"""Hz at the bottom and at the top of the frame, for a scene's first thing; in between by equal ratios."""
+"""Pitch in Hz of a scene's first object at the bottom and at the top of the frame, with equal ratios between."""
 SECOND = 4.0
-"""A second thing sings two octaves above where the first would."""
+"""Factor on the pitch of a second object, which sounds two octaves higher."""
 BRIGHTNESS = {"circle": 0.0, "ring": 0.2, "triangle": 0.4, "square": 0.6, "bar": 0.8, "star": 1.0}
 """Depth I of sin(phase + I sin(phase)): 0 is a pure tone, 1 has a second harmonic of three quarters of the first."""
 LOUDNESS = 0.2
-"""Amplitude of a thing of radius 10.5."""
+"""Amplitude of an object of radius 10.5."""
 STEP = 0.005
-"""Seconds between the points at which the picture is looked at; between them a voice glides."""
+"""Seconds between the points at which a scene is read. Voices glide between them."""
 BANDS = ((350.0, 250.0), (1400.0, 600.0), (4500.0, 1800.0))
 """Centre and width in Hz of the three bands of noise: rumble, wind, air."""
 NOISES: dict[str, tuple[float, float, float]] = {
@@ -35,15 +35,17 @@ NOISES: dict[str, tuple[float, float, float]] = {
     "clouds": (0.02, 0.015, 0.005),
     "stripes": (0.0, 0.0, 0.0),
 }
-"""Effective value of each band, by texture, for a background of middling brightness."""
+"""Effective value of each band by texture, for a background of medium brightness."""
 HUM = 0.05
 HUM_HZ = 100.0
 
 
 @dataclass(frozen=True)
 class Score:
-    """Curves of K voices at `times` `[N]` seconds: pitch in Hz, brightness, left and right amplitude, each `[K, N]`;
-    effective values of the noise bands `[3, N]` and amplitude of the hum `[N]`.
+    """Curves of K voices at `times` `[N]` in seconds.
+
+    pitch in Hz, brightness, left and right amplitude: `[K, N]` each. hum: its amplitude, `[N]`.
+    noise: effective values of the noise bands, `[3, N]`.
     """
 
     times: Tensor
@@ -56,13 +58,13 @@ class Score:
 
 
 def sound(scene: Scene, num_frames: int, rate: Fraction | float, sound_rate: int = SOUND_RATE) -> Tensor:
-    """The sound of `num_frames` frames at `rate` per second, `[2, round(num_frames / rate * sound_rate)]` in -1..1."""
+    """Returns the sound of `num_frames` frames at `rate` per second, `[2, n]` in -1..1 at `sound_rate`."""
     seconds = num_frames / float(rate)
     return play(score(scene, seconds, float(rate)), round(seconds * sound_rate), sound_rate, scene.texture_seed)
 
 
 def score(scene: Scene, seconds: float, rate: float) -> Score:
-    """What is to be played while a scene is shown at `rate` frames per second."""
+    """Returns the score of a scene that is shown at `rate` frames per second."""
     times = torch.arange(math.ceil(seconds / STEP) + 2) * STEP
     x, y, radius, _ = track(scene, times * rate).unbind(-1)
     height = (0.5 - y / scene.height).clamp(0, 1)
@@ -81,12 +83,12 @@ def score(scene: Scene, seconds: float, rate: float) -> Score:
 
 
 def _inside(x: Tensor, radius: Tensor, side: int) -> Tensor:
-    """How much of a thing is inside the frame along one axis, 0..1."""
+    """Returns how much of an object is inside the frame along one axis, 0..1."""
     return ((side / 2 + radius - x.abs()) / (2 * radius)).clamp(0, 1)
 
 
 def _thumps(place: Tensor, times: Tensor, bounces: Sequence[bool]) -> Tensor:
-    """Loudness `[N]` of the bounces: 1 at each turn of a bouncing thing, then dying away within a tenth of a second."""
+    """Returns the loudness `[N]` of bounces: 1 at each bounce, then falling to nothing within a tenth of a second."""
     out = torch.zeros_like(times)
     for axis in place:
         for path, bouncing in zip(axis, bounces, strict=True):
@@ -98,7 +100,7 @@ def _thumps(place: Tensor, times: Tensor, bounces: Sequence[bool]) -> Tensor:
 
 
 def play(score: Score, length: int, sound_rate: int = SOUND_RATE, seed: int = 0) -> Tensor:
-    """The sound of a score, `[2, length]`; start phases and noise follow from the seed."""
+    """Returns the sound of a score, `[2, length]`. Start phases and noise follow from the seed."""
     dice = torch.Generator().manual_seed(seed)
 
     def curve(values: Tensor) -> Tensor:
@@ -123,7 +125,7 @@ def play(score: Score, length: int, sound_rate: int = SOUND_RATE, seed: int = 0)
 
 
 def _band(length: int, sound_rate: int, centre: float, width: float, dice: torch.Generator) -> Tensor:
-    """Noise of effective value 1 around `centre`, `[length]`."""
+    """Returns noise `[length]` of effective value 1 around `centre`."""
     spectrum = torch.fft.rfft(torch.randn(length, generator=dice))
     hertz = torch.fft.rfftfreq(length, 1 / sound_rate)
     wave: Tensor = torch.fft.irfft(spectrum * torch.exp(-0.5 * ((hertz - centre) / width) ** 2), n=length)
@@ -132,8 +134,11 @@ def _band(length: int, sound_rate: int, centre: float, width: float, dice: torch
 
 @dataclass(frozen=True)
 class Heard:
-    """What is heard every 10 ms, each `[T]`: pitch in Hz (nan where nothing sings), level in dB below full scale
-    (effective value, both sides together) and pan, -1 left to 1 right, of the pitch's partial."""
+    """Measurements of a sound every 10 ms, `[T]` each.
+
+    pitch: Hz, nan without a voice. level: dB below full scale of the effective value of both sides.
+    pan: -1 (left) to 1 (right) of the pitch's partial.
+    """
 
     pitch: Tensor
     level: Tensor
@@ -141,9 +146,9 @@ class Heard:
 
 
 def listen(wave: Tensor, sound_rate: int = SOUND_RATE, band: tuple[float, float] = (180.0, 1000.0)) -> Heard:
-    """Measure `[2, n]`: the strongest partial within `band`, by the parabola through its spectral peak.
+    """Measures a sound `[2, n]`: its strongest partial within `band`, by the parabola through its spectral peak.
 
-    A pitch is given where the partial is above -60 dB and 12 dB above the band's median.
+    A pitch is measured if the partial is above -60 dB and 12 dB above the band's median.
     """
     size = 2 ** math.ceil(math.log2(0.1 * sound_rate))
     hop = sound_rate // 100

@@ -1,4 +1,4 @@
-"""Sounds to train on, each from its seed: the toy world's, freer ones of the same voices, and unlike ones."""
+"""Training sounds, each from its seed: those of the toy world, free ones of the same voices, and other sounds."""
 
 import math
 import random
@@ -12,12 +12,12 @@ from recipes.tiny_av.sound import STEP, Score, play, score
 from recipes.tiny_av.sound_configs import SOUND_RATE
 
 SPANS = ((130.0, 1000.0), (1000.0, 3600.0))
-"""Pitches of the two free voices, Hz."""
+"""Pitches of the two free voices in Hz."""
 RATES = (8.0, 12.0, 16.0, 24.0, 24.0, 25.0, 30.0)
 
 
 def world_score(seed: int, seconds: float) -> Score:
-    """What a scene of the toy world plays."""
+    """Returns the score of a scene of the toy world."""
     rng = random.Random(seed)
     rate = rng.choice(RATES)
     kinds: tuple[Kind | None, ...] = (None, "bounce", "pair")
@@ -26,7 +26,7 @@ def world_score(seed: int, seconds: float) -> Score:
 
 
 def _glide(rng: random.Random, count: int, low: float, high: float, still: float) -> Tensor:
-    """A smooth curve `[count]` between `low` and `high`, or, one time in `still`, a level one."""
+    """Returns a smooth curve `[count]` between `low` and `high`, or a constant one with probability `still`."""
     if rng.random() < still:
         return torch.full((count,), rng.uniform(low, high))
     knots = max(2, round(count * STEP * rng.choice((0.5, 1.0, 3.0))) + 1)
@@ -37,7 +37,7 @@ def _glide(rng: random.Random, count: int, low: float, high: float, still: float
 
 
 def _rests(rng: random.Random, count: int, share: float) -> Tensor:
-    """1 where something sounds, 0 where it rests, `[count]`, with edges of a few hundredths of a second."""
+    """Returns 1 where something sounds and 0 in rests, `[count]`, with edges of a few hundredths of a second."""
     if rng.random() > share:
         return torch.ones(count)
     gate = torch.ones(count)
@@ -48,7 +48,7 @@ def _rests(rng: random.Random, count: int, share: float) -> Tensor:
 
 
 def free_score(seed: int, seconds: float) -> Score:
-    """Two voices, noise and hum, each coming, going and gliding for itself."""
+    """Returns a score of two voices, noise and hum that start, stop and glide independently."""
     rng = random.Random(seed)
     times = torch.arange(math.ceil(seconds / STEP) + 2) * STEP
     count = len(times)
@@ -66,7 +66,7 @@ def free_score(seed: int, seconds: float) -> Score:
 
 
 def other(seed: int, seconds: float) -> Tensor:
-    """A sound unlike the world's, `[2, n]`: silence, noise of any colour, sweeps, chords, or a kind of speech."""
+    """Returns a sound unlike the world's, `[2, n]`: silence, coloured noise, sweeps, chords, or a kind of speech."""
     rng, dice = random.Random(seed), torch.Generator().manual_seed(seed)
     length = round(seconds * SOUND_RATE)
     kind = rng.choices(("silence", "noise", "sweep", "chord", "speech"), (0.05, 0.25, 0.15, 0.2, 0.35))[0]
@@ -107,7 +107,7 @@ def _coloured(rng: random.Random, length: int, dice: torch.Generator) -> Tensor:
 
 
 def _speech(rng: random.Random, length: int, dice: torch.Generator) -> Tensor:
-    """Pulses of a gliding pitch and some breath, through three resonances that change every fifth of a second."""
+    """Returns pulses of a gliding pitch and some breath, through three resonances that change every 0.2 s."""
     count = math.ceil(length / SOUND_RATE / STEP) + 2
     low = rng.uniform(80, 200)
     pitch = F.interpolate(_glide(rng, count, low, 1.5 * low, 0.1)[None, None], size=length, mode="linear")[0, 0]
@@ -129,7 +129,7 @@ def _speech(rng: random.Random, length: int, dice: torch.Generator) -> Tensor:
 
 
 def clip(seed: int, seconds: float) -> Tensor:
-    """A sound of any kind, `[2, n]`."""
+    """Returns a sound of any kind, `[2, n]`."""
     chance = random.Random(seed).random()
     if chance > 0.8:
         return other(seed, seconds)

@@ -1,21 +1,21 @@
-"""Shapes of the sound parts. The rates are those of the published model; only the widths are small."""
+"""Sizes and settings of the sound parts. Rates are those of the published model; only widths are smaller."""
 
 from typing import Any
 
 SOUND_RATE = 16_000
-"""Of the sounds that the audio model hears, in Hz."""
+"""Rate in Hz of the sounds that the audio autoencoder reads."""
 HOP = 160
 """Samples per spectrogram frame."""
 MEL_BINS = 64
 FULL_RATE = 48_000
-"""Of the sounds that the vocoder makes, in Hz."""
+"""Rate in Hz of the sounds that the vocoder makes."""
 
 AUDIO_CHANNELS = 2
 AUDIO_BINS = MEL_BINS // 4
 AUDIO_TOKEN = AUDIO_CHANNELS * AUDIO_BINS
-"""Numbers of an audio token, (channel, bin). Must equal `base_channels`: the model keeps so many statistics."""
+"""Numbers of an audio token, (channel, bin). It must equal `base_channels`, the number of statistics in the model."""
 AUDIO_RATE = 25
-"""Latents per second: four spectrogram frames each, after the first, which holds one."""
+"""Latents per second. The first holds one spectrogram frame, each other one four."""
 
 AUDIO_VAE: dict[str, Any] = {
     "base_channels": AUDIO_TOKEN,
@@ -39,8 +39,10 @@ AUDIO_VAE: dict[str, Any] = {
 
 LISTENING = (1, 1, 2)
 SUMMING = (3, 9, 27, 81, 243, 729)
-"""Dilations of the vocoder's blocks: those that read the spectrogram, and those that add up phase. The first of the
-latter sums 9 frames, each further one three times as many: 2187 frames, almost 22 s, in all."""
+"""Dilations of the vocoder blocks that add up phase. The first sums 9 frames, each further one three times as many.
+
+All together they sum 2187 frames, almost 22 s.
+"""
 VOCODER: dict[str, Any] = {
     "in_channels": 2 * MEL_BINS,
     "hidden_channels": 64,

@@ -1,9 +1,9 @@
-"""How well sound goes through the sound autoencoder and the vocoder, and a picture of it.
+"""Measures what the audio autoencoder and the vocoder do to sound, and draws a picture of it.
 
     python -m recipes.tiny_av.sound_report [--picture docs/images/tiny_sound.png]
 
-By the product's own functions, over scenes that are never trained on, against what their scores say. The picture has
-spectrograms, the scenes' own sound above, what comes back below, up to 8 kHz.
+It uses the product's own functions on scenes that are never trained on, and compares with the scenes' scores. The
+picture shows spectrograms up to 8 kHz: the scenes' own sound above, the round trip's below.
 """
 
 import argparse
@@ -37,8 +37,12 @@ INK = torch.tensor([[0, 0, 8], [60, 20, 110], [180, 50, 100], [250, 150, 60], [2
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one scene: mean error of the log-mel spectrogram after the autoencoder, of pitch (part), level (dB) and pan
-    (of -1..1) of the first thing's voice per 10 ms, `[T]`, and what is above 8 kHz, in dB below the whole."""
+    """The figures of one scene.
+
+    mel: mean error of the log-mel spectrogram after the autoencoder.
+    pitch (ratio), level (dB), pan (of -1..1): errors of the first object's voice per 10 ms, `[T]` each.
+    above: power above 8 kHz, in dB below the whole.
+    """
 
     mel: float
     pitch: Tensor
@@ -48,27 +52,27 @@ class Figures:
 
 
 def scene_of(kind: Kind, i: int) -> Scene:
-    """A scene of the report: the `i`-th of its kind that has a thing."""
+    """Returns scene `i` of a kind among those that have an object."""
     first, count = SEED + 100 * KINDS.index(kind), round(SECONDS * RATE)
     scenes = (sample(first + k, kind, num_frames=count) for k in range(100))
     return next(islice((scene for scene in scenes if scene.things), i, None))
 
 
 def truth(scene: Scene) -> Tensor:
-    """Its own sound, `[2, n]` at 16 kHz."""
+    """Returns a scene's own sound, `[2, n]` at 16 kHz."""
     return play(score(scene, SECONDS, RATE), round(SECONDS * SOUND_RATE), seed=scene.texture_seed)
 
 
 @torch.no_grad()
 def again(wave: Tensor, vae: Any, voc: Any) -> Tensor:
-    """The sound after autoencoder and vocoder, `[2, n]` at 48 kHz."""
+    """Returns a sound after autoencoder and vocoder, `[2, n]` at 48 kHz."""
     tokens = encode_sound(vae, wave.numpy(), SOUND_RATE)
     return torch.from_numpy(decode_sound(vae, voc, tokens, wave.shape[1] * FULL_RATE // SOUND_RATE))
 
 
 @torch.no_grad()
 def figures(scene: Scene, vae: Any, voc: Any) -> Figures:
-    """Measure one scene."""
+    """Measures one scene."""
     wave, curves = truth(scene), score(scene, SECONDS, RATE)
     made = again(wave, vae, voc)
     mel = log_mel(wave)
@@ -93,7 +97,7 @@ def figures(scene: Scene, vae: Any, voc: Any) -> Figures:
 
 
 def report() -> None:
-    """Print the figures of each kind, and the time that encoding and decoding take."""
+    """Prints the figures of each kind, and the time that encoding and decoding need."""
     vae, voc = audio_vae.load(), vocoder.load()
     for model in (vae, voc):
         model.half().float()
@@ -121,7 +125,7 @@ def report() -> None:
 
 
 def _spectrogram(wave: Tensor) -> Tensor:
-    """Rows from 8 kHz down to 0, `[256, T, 3]` uint8."""
+    """Returns rows from 8 kHz down to 0, `[256, T, 3]` uint8."""
     spectrum = torch.stft(wave.mean(0), 1024, 160, window=torch.hann_window(1024), return_complex=True).abs()
     loud = (spectrum[:512] / 256).clamp(min=1e-5).log10().unflatten(0, (256, 2)).amax(1).flip(0)
     shade = ((loud + 5) / 4.5).clamp(0, 1) * (len(INK) - 1)
@@ -133,7 +137,7 @@ def _spectrogram(wave: Tensor) -> Tensor:
 
 @torch.no_grad()
 def picture() -> Image.Image:
-    """Two rows of spectrograms."""
+    """Returns two rows of spectrograms."""
     vae, voc = audio_vae.load(), vocoder.load()
     columns = []
     for kind, i in SHOWN:

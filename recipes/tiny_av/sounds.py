@@ -1,8 +1,8 @@
-"""What the encoded clips sound like, as audio tokens, once, for the transformer.
+"""Encodes the sounds of the training clips once as audio tokens, for the transformer.
 
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny_av.sounds
 
-Clips are the first family's, by its seeds; each has a frame rate of its own (`rate_of`), which its sound follows.
+Clips are those of the LTX-Video recipe, by its seeds. Each has its own frame rate (`rate_of`), which its sound follows.
 """
 
 import argparse
@@ -18,22 +18,22 @@ from recipes.tiny_av.windows import rate_of
 
 
 def encode(scenes: Sequence[Scene], fps: Sequence[float]) -> list[torch.Tensor]:
-    """Normalised audio tokens `[T, AUDIO_TOKEN]` of each scene at its rate."""
+    """Returns normalised audio tokens `[T, AUDIO_TOKEN]` of each scene at its rate."""
     return [audio_vae.latents_of(s, s.num_frames, rate) for s, rate in zip(scenes, fps, strict=True)]
 
 
 def load() -> dict[str, list[torch.Tensor]]:
-    """Stored tokens of every group's clips."""
+    """Returns the stored tokens of every group's clips."""
     return {group.name: torch.load(configs.WORK / f"sounds_{group.name}.pt") for group in latents.GROUPS}
 
 
 def silence(count: int) -> torch.Tensor:
-    """Normalised audio tokens `[count, AUDIO_TOKEN]` of silence."""
+    """Returns normalised audio tokens `[count, AUDIO_TOKEN]` of silence."""
     return audio_vae.tokens_of(torch.zeros(2, count * SOUND_RATE // AUDIO_RATE), audio_vae.load())[:count]
 
 
 def main() -> None:
-    """Encode all groups, every process a share of each."""
+    """Encodes all groups. Each process encodes a share of every group."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     rank, world = ranks.start()
     for group in latents.GROUPS:

@@ -1,4 +1,4 @@
-"""The text stack: a Gemma-3 of two layers, the first family's words, and the connectors to the two streams."""
+"""The text encoder: a Gemma-3 of two layers with the toy world's words, and the connectors to the two streams."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ SEED = 120_000_000
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """The first family's, but padded on the left, as Gemma wants it."""
+    """Returns the tokenizer of the LTX-Video recipe, padded on the left as Gemma needs it."""
     words = first.tokenizer()
     return PreTrainedTokenizerFast(
         tokenizer_object=words.backend_tokenizer,
@@ -28,7 +28,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def stack() -> nn.ModuleDict:
-    """A new `text_encoder` and `connectors`."""
+    """Returns a new `text_encoder` and `connectors`."""
     torch.manual_seed(SEED)
     gemma: Any = Gemma3ForCausalLM(Gemma3TextConfig(**configs.GEMMA))
     connectors: Any = LTX2TextConnectors(**configs.CONNECTORS)
@@ -36,9 +36,9 @@ def stack() -> nn.ModuleDict:
 
 
 def encode(stack: nn.ModuleDict, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Text tokens for picture and sound, `[B, SEQUENCE, VIDEO_WIDTH]` and `[B, SEQUENCE, AUDIO_WIDTH]`.
+    """Returns text tokens for video and sound, `[B, SEQUENCE, VIDEO_WIDTH]` and `[B, SEQUENCE, AUDIO_WIDTH]`.
 
-    The states of all layers go to the connectors, which put the valid tokens first and registers in place of padding.
+    The connectors read the states of all layers. They put the valid tokens first, and registers in place of padding.
     """
     gemma: Any = stack["text_encoder"]
     states = gemma.model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
@@ -47,5 +47,5 @@ def encode(stack: nn.ModuleDict, ids: torch.Tensor, mask: torch.Tensor) -> tuple
 
 
 def tokens(words: PreTrainedTokenizerFast, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and mask of prompts, `[B, SEQUENCE]` each, padded on the left."""
+    """Returns token ids and mask of prompts, `[B, SEQUENCE]` each, padded on the left."""
     return first.tokens(words, prompts)

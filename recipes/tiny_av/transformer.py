@@ -1,10 +1,11 @@
-"""The transformer and its text stack: flow matching on windows of picture and sound.
+"""Trains the transformer and its text encoder by flow matching on windows of video and sound.
 
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny_av.transformer main
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny_av.transformer finish
 
-The picture stream goes on from the first family's weights, at a lower rate than the sound stream, which begins here.
-The second stage goes on from the first's average, with more windows in which the picture has to be told by the sound.
+The video stream starts from the weights of the embedded LTX-Video model, at a lower learning rate than the new audio
+stream. The second stage continues from the first one's averaged weights, with more windows in which only the sound
+tells what the video shows.
 """
 
 import argparse
@@ -46,27 +47,29 @@ PLANS = {
 BLIND = dict(enumerate((0.16, 0.17, 0.03, 0.06, 0.08, 0.44, 0.03, 0.03)))
 MIXES = {"main": Mix(), "finish": Mix(context=BLIND, heard=0.3)}
 TO_PICTURE = {"main": 1.5e-3, "finish": 3e-3}
-"""AdamW's rate for what brings sound to the picture. Muon's steps are of one size however little there is to learn; the
-picture, which rarely needs the sound, would close its gate to their noise.
+"""AdamW's learning rate for the weights that carry sound to the video.
+
+Muon is not used for them: its steps have one size, however little there is to learn. The video rarely needs the sound
+and would close its gate to their noise.
 """
 FILES = {stage: f"transformer_{stage}.pt" for stage in (*PLANS, "exchange")}
-"""Checkpoints; the last stage is `exchange`'s."""
+"""Checkpoints. The last stage is that of `exchange`."""
 PICTURE_SHARE = 0.4
-"""Of the rate of Muon, for what the first family brought."""
+"""Share of Muon's learning rate for the weights that come from the LTX-Video model."""
 AUDIO_SHARE = 0.5
-"""Weight of the sound's error beside the picture's."""
+"""Weight of the sound's error relative to the video's."""
 CHECKPOINT_EVERY = 80
 
 
 def start() -> nn.ModuleDict:
-    """The family before training: the picture as the first family left it."""
+    """Returns the model before training, with the video stream of the LTX-Video model."""
     old = sampler.load()
     stack, code = caption.start(old)
     return nn.ModuleDict({"transformer": warm.transformer(old.transformer, code.basis, code.centre), **stack})
 
 
 def latest(stages: Iterable[str] = tuple(FILES)) -> nn.ModuleDict:
-    """The family as far as it is trained in these stages: averaged weights."""
+    """Returns the averaged weights as far as these stages are trained."""
     family = start()
     for file in (configs.WORK / FILES[stage] for stage in stages):
         if file.exists():
@@ -75,13 +78,13 @@ def latest(stages: Iterable[str] = tuple(FILES)) -> nn.ModuleDict:
 
 
 def is_matrix(name: str, parameter: torch.Tensor) -> bool:
-    """Muon's share: the weights inside the blocks, but not what brings sound to the picture."""
+    """True for the weights that Muon trains: those inside the blocks, except what carries sound to the video."""
     small = any(part in name for part in ("table", "gate_logits", "audio_to_video"))
     return "transformer_blocks" in name and parameter.ndim == 2 and not small
 
 
 class Rates(Trainer):
-    """A trainer with rates of their own for the matrices of the picture, of the sound, and from sound to picture."""
+    """A trainer with separate learning rates for the matrices of the video, of the sound, and from sound to video."""
 
     def __init__(self, family: nn.ModuleDict, plan: Plan, to_picture: float) -> None:
         super().__init__(family, plan, is_matrix)
@@ -102,7 +105,7 @@ class Rates(Trainer):
 
 
 def errors(family: nn.ModuleDict, forward: Forward, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Squared error of the velocity per token of picture and sound, `[B, F, S]`."""
+    """Returns the squared error of the velocity per token, of video and of sound, `[B, F, S]` each."""
     texts = text.encode(family, batch.ids, batch.mask)
     streams = [
         Modality(s.x.bfloat16(), s.sigmas, s.level, tokens.bfloat16(), s.coords)
@@ -115,12 +118,12 @@ def errors(family: nn.ModuleDict, forward: Forward, batch: Batch) -> tuple[torch
 
 
 def weighted(error: torch.Tensor, stream: Stream) -> torch.Tensor:
-    """Mean error over what is to be learnt."""
+    """Returns the mean error over the tokens that count."""
     return (error * stream.weight).sum() / stream.weight.sum().clamp(min=1.0)
 
 
 class HeldOut:
-    """Straight clips that are never trained on, 17 frames given, at three noise levels."""
+    """Straight clips that are never trained on, with 17 context frames, at three noise levels."""
 
     def __init__(self, windows: Windows, count: int = 32) -> None:
         scenes = [sample(HELD_OUT + i, "straight", num_frames=33) for i in range(count)]
@@ -138,7 +141,7 @@ class HeldOut:
         self.linked = torch.ones(count)
 
     def batch(self, sigma: float) -> Batch:
-        """The clips at one noise level; of the picture, the cells of the object count."""
+        """Returns the clips at one noise level. Of the video only the object's cells count."""
         levels = torch.full((len(self.ids),), sigma)
         dice = torch.Generator().manual_seed(HELD_OUT)
         place = video_coords(spans(self.video.tokens.shape[1]), 4, 4, RATES[0])
@@ -164,14 +167,14 @@ class Run:
         self.held_out = HeldOut(self.windows)
 
     def loss(self, step: int) -> torch.Tensor:
-        """Loss of this rank's batch of a step."""
+        """Returns the loss of this process's batch of a step."""
         batch = self.windows.batch_of(self.mix, self.first + step, self.rank)
         video, audio = errors(self.family, self.forward, batch)
         return weighted(video, batch.video) + AUDIO_SHARE * weighted(audio, batch.audio)
 
     @torch.no_grad()
     def judge(self) -> str:
-        """Errors of the averaged weights, picture/sound, at noise 1, 0.9 and 0.42."""
+        """Returns errors of the averaged weights, video/sound, at noise 1, 0.9 and 0.42."""
         self.trainer.load(self.trainer.ema)
         shown = []
         for sigma in (1.0, 0.909375, 0.421875):
@@ -183,7 +186,7 @@ class Run:
 
 
 def train(stage: str, resume: bool) -> None:
-    """Run a stage to the end of its plan."""
+    """Runs a stage to the end of its plan."""
     rank, _ = ranks.start()
     run, checkpoint, steps = Run(rank, stage), configs.WORK / FILES[stage], PLANS[stage].steps
     if resume and checkpoint.exists():

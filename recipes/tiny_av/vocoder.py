@@ -1,9 +1,9 @@
-"""The vocoder: trains what `wiring` leaves open, which is to read a log-mel spectrogram.
+"""Trains the part of the vocoder that `wiring` leaves open: the reading of a log-mel spectrogram.
 
     python -m recipes.tiny_av.vocoder
 
-It sees spectrograms of sounds whose scores are known, and the same spectrograms after the sound autoencoder. The loss
-is the reading's error; the sound follows from the reading by the wired part.
+It sees spectrograms of sounds with known scores, plain and after the audio autoencoder. The loss is the error of the
+reading; the wired part makes the sound from the reading.
 """
 
 import argparse
@@ -32,22 +32,25 @@ SEED = 24_000_000
 HELD_OUT = 924_000_000
 PLAN = Plan(((9700, 4500),), muon=4e-3, adam=1e-3, ema=0.99)
 MIDDLE, SPREAD, APART = -6.0, 3.0, 0.3
-"""Of a log-mel spectrogram, and of the difference of its sides. Training is on mean and difference of both sides, each
-brought to a spread of one, or it would hear no sides; the weights are then folded."""
+"""Mean and spread of a log-mel spectrogram, and spread of the difference of its sides.
+
+Training is on mean and difference of both sides, each scaled to a spread of one; without that it learns no sides. The
+scaling is folded into the weights afterwards.
+"""
 POOL, CODED = 500, 260
 """Clips that steps are drawn from, and how many of them also come back from the autoencoder."""
 RENEWED = 1500
-"""Steps after which other clips are drawn."""
+"""Steps after which new clips are drawn."""
 CLIP_S = 2.0
 FRAMES = 201
 BATCH = 16
 CHECKPOINT_EVERY = 100
 TRIM = 0.89
-"""On the voices' loudness: as they are read, `sound_report` finds them a decibel too loud."""
+"""Factor on the voices' loudness: `sound_report` finds the voices a decibel too loud without it."""
 
 
 def new() -> Any:
-    """The vocoder, wired, its reading untrained."""
+    """Returns the wired vocoder, whose reading is untrained."""
     model = LTX2VocoderWithBWE(**VOCODER)
     Wiring(model)
     mel_front(model)
@@ -55,7 +58,7 @@ def new() -> Any:
 
 
 def load(work: Path = WORK) -> Any:
-    """The vocoder as far as it is trained, float32."""
+    """Returns the vocoder as far as it is trained, in float32."""
     model = new()
     model.load_state_dict(folded(torch.load(work / "vocoder.pt")["averaged"]), strict=False)
     Wiring(model)
@@ -64,7 +67,7 @@ def load(work: Path = WORK) -> Any:
 
 
 def folded(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights that take a log-mel spectrogram as it is, of ones that were trained on a centred one."""
+    """Turns weights that were trained on a centred spectrogram into weights for the spectrogram itself."""
     mean, difference = weights["vocoder.conv_in.weight"].chunk(2, 1)
     mean, difference = mean / SPREAD, difference / APART
     bias = weights["vocoder.conv_in.bias"] - MIDDLE * mean.sum((1, 2))
@@ -73,9 +76,9 @@ def folded(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_centred(model: Any, mel: Tensor) -> Tensor:
-    """The 12 readings of `[B, 2, frames, 64]` by weights that are not `folded`, `[B, 12, frames]`.
+    """Returns the 12 readings `[B, 12, frames]` of `[B, 2, frames, 64]` by weights that are not `folded`.
 
-    What lies around the spectrogram is 0, as it is for those that are.
+    The padding around the spectrogram is 0, as it is for folded weights.
     """
     left, right = F.pad(mel.transpose(2, 3), (3, 3)).unbind(1)
     centred = torch.cat([((left + right) / 2 - MIDDLE) / SPREAD, (left - right) / APART], 1)
@@ -86,8 +89,10 @@ def read_centred(model: Any, mel: Tensor) -> Tensor:
 
 @torch.no_grad()
 def examples(first: int, count: int, coded: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Spectrograms `[count, 2, 201, 64]`, the first `coded` of them after the autoencoder, and readings
-    `[count, 12, 201]`."""
+    """Returns `count` spectrograms `[count, 2, 201, 64]` and readings `[count, 12, 201]`.
+
+    The first `coded` spectrograms went through the autoencoder.
+    """
     vae = audio_vae.load()
     mels: list[Tensor] = []
     again: list[Tensor] = []
@@ -102,7 +107,7 @@ def examples(first: int, count: int, coded: int) -> tuple[Tensor, Tensor, Tensor
 
 
 def errors(made: Tensor, truth: Tensor) -> dict[str, Tensor]:
-    """Mean errors of readings `[B, 12, frames]`: pitch as log(1 + 5 p), p in per cent; the rest as log ratios."""
+    """Returns mean errors of readings `[B, 12, frames]`: pitch as log(1 + 5 p), p in per cent; others as log ratios."""
     pitch = torch.zeros(())
     for voice in (0, 1):
         loud = truth[:, 2 + 2 * voice : 4 + 2 * voice].amax(1)
@@ -132,7 +137,7 @@ WEIGHTS = {"pitch": 0.3, "level": 1.0, "pan": 2.0, "shine": 3.0, "noise": 0.5, "
 
 
 class Run:
-    """The training and its state, all in float32: phases need it."""
+    """The training and its state, all in float32 because phases need it."""
 
     def __init__(self) -> None:
         torch.manual_seed(SEED)
@@ -154,7 +159,7 @@ class Run:
         self.held_out = examples(HELD_OUT, 30, 30)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Spectrograms and readings of a step: half of them plain, half after the autoencoder, now and then flipped."""
+        """Returns spectrograms and readings of a step. Half went through the autoencoder; some have swapped sides."""
         rng = random.Random(SEED + step)
         torch.manual_seed(SEED + step)
         turn = step // RENEWED
@@ -171,7 +176,7 @@ class Run:
         return mel + 0.03 * torch.randn_like(mel) * rng.random(), truth
 
     def step(self) -> float:
-        """One update; returns the loss."""
+        """Runs one update and returns the loss."""
         mel, truth = self.batch(self.step_number)
         parts = errors(read_centred(self.model, mel), truth)
         loss = sum((WEIGHTS[k] * v for k, v in parts.items()), torch.zeros(()))
@@ -195,7 +200,7 @@ class Run:
 
     @torch.no_grad()
     def figures(self) -> str:
-        """Errors of the averaged weights on sounds that are never trained on, plain and after the autoencoder."""
+        """Returns errors of the averaged weights on held-out sounds, plain and after the autoencoder."""
         kept = {n: p.clone() for n, p in self.named.items()}
         for n, p in self.named.items():
             p.copy_(self.average[n])
@@ -209,7 +214,7 @@ class Run:
         return " | ".join(lines)
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint, atomically."""
+        """Writes a checkpoint atomically."""
         state = {
             "step": self.step_number,
             "model": {n: p.detach() for n, p in self.named.items()},
@@ -220,7 +225,7 @@ class Run:
         path.with_suffix(".part").replace(path)
 
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint."""
+        """Continues from a checkpoint."""
         state = torch.load(path)
         self.step_number = state["step"]
         with torch.no_grad():
@@ -232,7 +237,7 @@ class Run:
 
 
 def train(resume: bool) -> None:
-    """Run to the end of the plan."""
+    """Runs to the end of the plan."""
     torch.set_num_threads(1)
     began, spent, total = time.time(), time.process_time(), 0.0
     run = Run()

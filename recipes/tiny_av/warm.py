@@ -1,7 +1,7 @@
-"""A new transformer whose picture stream computes what the first family's does, and whose sound stream is silent to it.
+"""Makes a new transformer whose video stream computes what the LTX-Video model's does, unaffected by its audio stream.
 
-What the second family adds starts without effect: the gates of heads at one, modulation of text at none, the attention
-from sound to picture at zero. Rotary pairs that lay side by side now lie half a head apart.
+What LTX-2 adds starts without effect: the gates of heads at one, modulation of text at none, the attention from sound
+to video at zero. Rotary pairs were adjacent and are now half a head apart.
 """
 
 import re
@@ -19,22 +19,22 @@ ZERO = (
     r"^(av_cross_attn_\w+|prompt_adaln|audio_prompt_adaln)\.linear|^audio_proj_out",
     r"audio_to_video_attn\.to_out",
 )
-"""What starts without effect."""
+"""Weights that start without effect."""
 SMALL = r"(audio_attn\d\.to_out\.0|audio_ff\.net\.2)\.weight$"
 """The sound's residual branches, which begin small."""
 TEXT = ("attn2.to_k.weight", "attn2.to_k.bias", "attn2.to_v.weight", "attn2.to_v.bias")
 
 
 def split(rows: torch.Tensor) -> torch.Tensor:
-    """Rows of a query or key, `[heads * d, ...]`: interleaved pairs to halves of every head."""
+    """Reorders rows `[heads * d, ...]` of a query or key: adjacent rotary pairs become halves of each head."""
     halves: torch.Tensor = rows.unflatten(0, (configs.HEADS, HEAD // 2, 2)).transpose(1, 2)
     return halves.flatten(0, 2)
 
 
 def transformer(old: Any, basis: torch.Tensor, centre: torch.Tensor) -> Any:
-    """The new transformer from an `LTXVideoTransformer3DModel`.
+    """Returns the new transformer of an `LTXVideoTransformer3DModel`.
 
-    `basis` `[D, D]` and `centre` `[D]` say how a new text token z stands for an old one: centre + basis z.
+    A new text token z replaces an old one as centre + basis z, with `basis` `[D, D]` and `centre` `[D]`.
     """
     torch.manual_seed(SEED)
     new: Any = LTX2VideoTransformer3DModel(**configs.TRANSFORMER)

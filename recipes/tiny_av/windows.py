@@ -1,4 +1,4 @@
-"""Training examples: windows of picture and sound, what of them is given, and how noisy the rest is."""
+"""Training examples: windows of video and sound, which tokens of them are given, and the noise of the others."""
 
 import random
 from collections import defaultdict
@@ -17,11 +17,11 @@ from recipes.tiny_av.sound_configs import AUDIO_RATE
 
 Layout = Literal["forward", "image", "backward"]
 RATES = (24.0, 24.0, 25.0, 24.0, 30.0, 24.0, 24.0, 15.0, 24.0, 30.0)
-"""Frames per second of the clips, in turn by fours, since every fourth clip is a straight one."""
+"""Frame rates of the clips, which change every four clips because every fourth clip is a straight one."""
 TOKENS = 2304
-"""Picture tokens of one process's batch."""
+"""Video tokens of one process's batch."""
 SUFFIX_LATENTS = 4
-"""The last latents of a window, encoded as a clip of their own: a context that stands at the end."""
+"""Latents at a window's end that are encoded as a clip of their own: a context at the end."""
 
 
 def _groups() -> Mapping[str, float]:
@@ -38,13 +38,17 @@ def _layouts() -> Mapping[Layout, float]:
 
 @dataclass(frozen=True)
 class Mix:
-    """The mix of examples. It starts from the first family, so every kind comes from the start.
+    """The mix of examples. The model starts from trained weights, so every kind is there from the first step.
 
-    groups: share of each group of latents. context: share of examples with so many latents given; 5 are 17 frames.
-    layouts: shares of windows that go on, that also have an end image, and that lead into what is given.
-    straight: share of plain straight clips. moving_weight: least weight of a cell under a moving camera.
-    apart: share of examples whose streams do not see each other. soft: share with a strength below one. mute: share
-    whose given sound is silence, as of a video that has none. heard: share whose whole sound is known.
+    groups: share of each group of latents.
+    context: share of examples by their number of given latents; 5 are 17 frames.
+    layouts: shares of windows that continue, that also have an end image, and that lead to a given end.
+    straight: share of plain straight clips.
+    moving_weight: least weight of a cell under a moving camera.
+    apart: share of examples whose streams are isolated.
+    soft: share with a strength below one.
+    mute: share whose given sound is silence, as of a video that has none.
+    heard: share whose whole sound is known.
     """
 
     groups: Mapping[str, float] = field(default_factory=_groups)
@@ -59,12 +63,12 @@ class Mix:
 
 
 def rate_of(number: int) -> float:
-    """Frames per second of a group's clip."""
+    """Returns the frames per second of a group's clip."""
     return RATES[number // 4 % len(RATES)]
 
 
 def video_coords(spans: list[tuple[float, float]], rows: int, columns: int, fps: float) -> torch.Tensor:
-    """Bounds of every token in (seconds, y, x), `[1, 3, F * S, 2]`, of latents that span these frames."""
+    """Returns the bounds of every token in (seconds, y, x), `[1, 3, F * S, 2]`, of latents that span these frames."""
     cell = first.SPATIAL
     t = torch.tensor(spans) / fps
     y, x = (torch.arange(n, dtype=torch.float32)[:, None] * cell + torch.tensor([0.0, cell]) for n in (rows, columns))
@@ -74,19 +78,19 @@ def video_coords(spans: list[tuple[float, float]], rows: int, columns: int, fps:
 
 
 def spans(count: int) -> list[tuple[float, float]]:
-    """First frame and end of each latent of a window."""
+    """Returns first frame and end of each latent of a window."""
     step = first.TEMPORAL
     return [(float(max(step * i - step + 1, 0)), float(step * i + 1)) for i in range(count)]
 
 
 def audio_coords(count: int) -> torch.Tensor:
-    """Bounds of audio latents in seconds, `[1, 1, T, 2]`: four spectrogram frames each, the first only one."""
+    """Returns the bounds of audio latents in seconds, `[1, 1, T, 2]`. The first spans 1 spectrogram frame, others 4."""
     i = torch.arange(count, dtype=torch.float32)
     return (torch.stack([(4 * i - 3).clamp(min=0), 4 * i + 1], dim=-1) * 0.01)[None, None]
 
 
 def audio_count(frames: float, fps: float) -> int:
-    """Audio latents that go with so many frames."""
+    """Returns the number of audio latents of this many frames."""
     return round(frames / fps * AUDIO_RATE)
 
 
@@ -104,7 +108,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Batch:
-    """Both streams, the prompts `[B, L]`, and which examples let the streams see each other `[B]`."""
+    """Both streams, the prompts `[B, L]`, and `linked` `[B]`: the examples whose streams see each other."""
 
     video: Stream
     audio: Stream
@@ -122,7 +126,7 @@ class Clean:
     given: torch.Tensor
 
     def rows(self, which: slice) -> "Clean":
-        """Some of the examples."""
+        """Returns some of the examples."""
         return Clean(self.tokens[which], self.weight[which], self.given[which])
 
 
@@ -137,10 +141,10 @@ class Shape:
 
 
 class Windows(FirstWindows):
-    """Draws batches from the encoded groups; every batch follows from (seed, step, rank) alone."""
+    """Draws batches from the encoded groups. A batch follows from (seed, step, rank) alone."""
 
     def __init__(self, seed: int, sounds: dict[str, list[torch.Tensor]], silence: torch.Tensor) -> None:
-        """`sounds` holds each group's audio tokens, `[T, AUDIO_TOKEN]` per clip; `silence` is long enough for all."""
+        """`sounds` holds each group's audio tokens, `[T, AUDIO_TOKEN]` per clip; `silence` is as long as any."""
         super().__init__(seed)
         self.words = own_text.tokenizer()
         self.sounds, self.silence = sounds, silence
@@ -150,7 +154,7 @@ class Windows(FirstWindows):
                 self.pools[name, rate_of(i), straight].append(i)
 
     def batch_of(self, now: Mix, step: int, rank: int) -> Batch:
-        """The batch of a process in a step; all processes get one shape."""
+        """Returns the batch of a process in a step. All processes get one shape."""
         shared, own = random.Random(self.seed + step), random.Random(self.seed + step * 64 + rank + 1)
         shape = self._draw(now, shared)
         table = self.tables[shape.group.name]
@@ -202,7 +206,7 @@ class Windows(FirstWindows):
         now: Mix,
         rng: random.Random,
     ) -> tuple[Clean, list[tuple[float, float]]]:
-        """The picture, and for each clip the span of frames that are given in a row; (0, 0) is none."""
+        """Returns the video, and each clip's longest span of given frames; (0, 0) if none is given."""
         count, frames = shape.count, first.TEMPORAL * (shape.count - 1) + 1
         parts = [(i, slice(a, a + count)) for i, a in zip(members, offsets, strict=True)]
         tokens = self._tokens(torch.stack([table["latents"][i][:, part] for i, part in parts]))
@@ -238,7 +242,7 @@ class Windows(FirstWindows):
         now: Mix,
         rng: random.Random,
     ) -> Clean:
-        """The sound of the windows; given is what lies wholly within the frames given in a row."""
+        """Returns the sound of the windows. Latents wholly within the span of given frames are given."""
         given = torch.stack([inside(count, a / shape.fps, b / shape.fps) for a, b in edges])
         rows = []
         for row, (i, a) in enumerate(zip(members, offsets, strict=True)):
@@ -252,7 +256,7 @@ class Windows(FirstWindows):
 
 
 def inside(count: int, start: float, end: float) -> torch.Tensor:
-    """Which of so many audio latents lie wholly between two times in seconds, `[T]` bool."""
+    """Returns True for each of `count` audio latents that lies wholly between two times in seconds, `[T]`."""
     bounds = audio_coords(count)[0, 0]
     return (bounds[:, 0] >= start - 1e-6) & (bounds[:, 1] <= end + 1e-6)
 
@@ -260,9 +264,9 @@ def inside(count: int, start: float, end: float) -> torch.Tensor:
 def noise_levels(
     count: int, dice: torch.Generator, late: bool, heard: float = 0.1
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Levels of picture and sound, `[B]` each: mostly one level, sometimes each its own, sometimes one is known.
+    """Returns the levels of video and sound, `[B]` each: mostly equal, sometimes different, sometimes one is known.
 
-    `late` windows are of double size and only see the second pass's levels.
+    `late` windows have double size and only see the second pass's levels.
     """
     chance = torch.rand(5, count, generator=dice)
     level = torch.sigmoid(torch.randn(2, count, generator=dice) * 1.3 + 1.1)
@@ -277,8 +281,10 @@ def noise_levels(
 
 
 def noised(clean: Clean, level: torch.Tensor, soft: float, dice: torch.Generator, coords: torch.Tensor) -> Stream:
-    """A modality on its way. Given tokens are clean at time 0; a share `soft` of the clips holds them at a level of
-    their own below the rest's, and a few carry a little noise that they do not own to.
+    """Returns a modality with noise. Given tokens are clean at time 0.
+
+    In some clips, a share `soft`, they have a level of their own below the others'. In a few they carry a little noise
+    that their level does not show.
     """
     batch = len(clean.tokens)
     noise = torch.randn(clean.tokens.shape, generator=dice)

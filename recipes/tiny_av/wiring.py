@@ -1,15 +1,15 @@
-"""The part of the vocoder that is wired by hand: oscillators that keep count of their own phase.
+"""The part of the vocoder that is wired by hand: oscillators that count their own phase.
 
-A log-mel spectrogram has no phase, and a convolution that turns 100 frames per second into samples gives, for a
-spectrogram that stays the same, a sound that repeats every 160 samples: a buzz of multiples of 100 Hz, whatever the
-pitch. A tone between them needs the sum of all its frequencies so far. The published architecture can hold that sum:
-residual blocks with growing dilations are a running total, and the Snake activation x + sin(a x)^2 / b, with a large
-and b small, is an oscillator of phase 2 a x.
+A log-mel spectrogram has no phase. A convolution that turns 100 frames per second into samples makes, of a constant
+spectrogram, a sound that repeats every 160 samples: a buzz of multiples of 100 Hz, whatever the pitch. Any other tone
+needs the sum of all its frequencies up to now. The published architecture can compute that sum: residual blocks with
+growing dilations are a running total, and the Snake activation x + sin(a x)^2 / b, with a large and b small, is an
+oscillator of phase 2 a x.
 
-So the first stage (at frame rate) reads the spectrogram; what is learnt is that reading: pitch, loudness left and
-right and brightness of two voices, loudness of three bands of noise and of a hum. Wired are the running totals, a
-counter with a pseudo-random number per frame that follows from it, the kernels that lay the phases out along the 160
-samples of a frame, and the last stage's oscillators. Loudness is a difference of phase, which needs no product:
+The first stage (at frame rate) reads the spectrogram, and only this reading is learnt: pitch, loudness left and right
+and brightness of two voices, loudness of three bands of noise and of a hum. Wired are the running totals, a counter
+with a pseudo-random number per frame, the kernels that spread the phases over the 160 samples of a frame, and the last
+stage's oscillators. Loudness is a difference of phase, which needs no product:
 sin(x + y)^2 - sin(x)^2 = sin(2x + y) sin(y). Every wired number is exact in half precision.
 """
 
@@ -24,49 +24,49 @@ from recipes.tiny_av.sound import BANDS, HUM_HZ, Score
 from recipes.tiny_av.sound_configs import HOP, LISTENING, SOUND_RATE, SUMMING, VOCODER
 
 PITCH = (0, 1)
-"""Channels of the first stage: pitch of either voice, in units of `SLOPE` around `CENTRE`."""
+"""Channels of the first stage: the pitch of each voice, in units of `SLOPE` around `CENTRE`."""
 TOTAL = (2, 3)
 ONE, COUNT = 4, 5
 LEVELS = ((6, 7), (8, 9))
-"""Left and right of either voice, as a difference of phase, in units of half a rad."""
+"""Channels of left and right loudness of each voice, as a difference of phase in units of half a rad."""
 SHINE = (10, 11)
 NOISE = (12, 13, 14)
 HUM = 15
 SIDES = (14, 15)
 """Channels of the last stage that carry sound, left and right."""
 DICE = (16, 17, 18, 19, 20, 21)
-"""Pseudo-random numbers: two with the next frame's beside this one's, which phase goes between, and two alone."""
+"""Channels of pseudo-random numbers: two with those of the next frame, between which a phase moves, and two alone."""
 WIRED = (*TOTAL, ONE, COUNT, *DICE)
 READ = (*PITCH, *LEVELS[0], *LEVELS[1], *SHINE, *NOISE, HUM)
-"""What is learnt, in the order of `targets`."""
+"""The channels that are learnt, in the order of `targets`."""
 
 LOG_ALPHA, LOG_BETA = 5.0, -6.0
 ALPHA, BETA = math.exp(LOG_ALPHA), math.exp(LOG_BETA)
-"""Of an oscillator."""
+"""Snake's a and b of an oscillator."""
 STRAIGHT = 20.0
-"""Log beta of a channel that passes an activation unchanged."""
+"""Log of Snake's b for a channel that passes an activation unchanged."""
 HERTZ = 2 * ALPHA * SOUND_RATE / (2 * math.pi)
-"""Pitch of a channel that rises by 1 per sample."""
+"""Pitch in Hz of a channel that rises by 1 per sample."""
 CENTRE = (5, 22)
-"""Turns per frame at a pitch of 0. Whole turns need not be counted."""
+"""Turns per frame at a pitch of 0, which are whole so that they need not be counted."""
 SLOPE = (2.0**-11, 2.0**-9)
 """Rise per sample at a pitch of 1: 369 and 1476 Hz above the centre."""
 DRIFT = (4, 14, 45)
 """Turns per frame of the noise bands."""
 COUNTS = 2048
 VOICE, RUSTLE = 1.0, 0.6
-"""Amplitudes at a difference of phase of pi."""
+"""Amplitudes of a voice and of noise at a difference of phase of pi."""
 DEPTH = 3.0
 """Brightness at a difference of phase of pi."""
 GAINS = (1.0, 1.0, 0.8125, 0.8125, 1.1875, 0.6875)
 SPREAD = 0.33
-"""Standard deviation of the dice."""
+"""Standard deviation of the pseudo-random numbers."""
 REACH = VOCODER["upsample_kernel_sizes"][1]
 EDGE = (REACH - HOP) // 2
 
 
 def targets(score: Score, frames: int) -> Tensor:
-    """What the first stage should read, `[12, frames]`, at the middle of each frame's 160 samples."""
+    """Returns the correct readings of the first stage, `[12, frames]`, at the middle of each frame's 160 samples."""
     at = 2 * torch.arange(frames) + 1
     voices = len(score.pitch)
 
@@ -100,7 +100,7 @@ class Wiring:
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Put the wired values where they belong."""
+        """Writes the wired values into the parameters."""
         parameters = dict(self.model.named_parameters())
         for name, (mask, values) in self.fixed.items():
             parameters[name].copy_(torch.where(mask, values, parameters[name]))
@@ -143,7 +143,7 @@ class Wiring:
         self._dice(blocks - 1)
 
     def _own(self, block: int, hidden: list[int]) -> tuple[str, str]:
-        """Hidden channels of a block that only the wiring uses; returns its two kernels' names."""
+        """Reserves hidden channels of a block for the wiring. Returns the names of the block's two kernels."""
         first, second = (f"vocoder.resnets.0.convs{k}.{block}" for k in (1, 2))
         self._set(f"{first}.weight", hidden, 0.0)
         self._set(f"{first}.bias", hidden, 0.0)
@@ -151,7 +151,7 @@ class Wiring:
         return f"{first}.weight", f"{second}.weight"
 
     def _sum(self, block: int, first: bool) -> None:
-        """Add what is one and two dilations back: the first block starts the totals, the others treble their span."""
+        """Adds the values one and two dilations back. The first block starts the totals, others triple their span."""
         hidden = [0, 1, 2]
         one, two = self._own(block, hidden)
         self._straight(f"vocoder.resnets.0.acts2.{block}", hidden)
@@ -165,7 +165,7 @@ class Wiring:
                 self._set(two, (total, h, 2), 1.0)
 
     def _dice(self, block: int) -> None:
-        """Numbers that look random, in about -0.5..0.5, for each frame, from the count."""
+        """Computes pseudo-random numbers of about -0.5..0.5 for each frame from its count."""
         hidden = list(range(len(DICE) + 1))
         one, two = self._own(block, hidden)
         acts = f"vocoder.resnets.0.acts{{}}.{block}.{{}}"
@@ -180,7 +180,7 @@ class Wiring:
             self._set(f"vocoder.resnets.0.convs2.{block}.bias", total, -0.0625 * (math.exp(2) + gain))
 
     def _between(self) -> None:
-        """The kernels of 160 samples per frame, `[first stage, last stage, 192]`."""
+        """Returns the kernels of 160 samples per frame, `[first stage, last stage, 192]`."""
         name = "vocoder.upsamplers.1.weight"
         self._set(name, slice(None), 0.0)
         self._set("vocoder.upsamplers.1.bias", slice(None), 0.0)
@@ -241,17 +241,17 @@ class Wiring:
 
 
 def _turns(count: int) -> Tensor:
-    """The phase of whole turns per frame along its samples, `[192]`, less whole turns, as an oscillator takes it."""
+    """Returns the phase of whole turns per frame along its samples, `[192]`, modulo whole turns."""
     j = torch.arange(REACH) - EDGE
     turns: Tensor = (count * j / HOP + 0.5) % 1 - 0.5
     return turns * (math.pi / ALPHA)
 
 
 def _wander(band: int, width: float) -> Tensor:
-    """How the phase of a noise band goes within a frame with each of the dice, `[6, 192]` rad.
+    """Returns the phase of a noise band within a frame for each pseudo-random number, `[6, 192]` in rad.
 
-    From one frame's number to the next one's, and along smooth curves that are 0 at both ends; either makes the pitch
-    deviate by `width` Hz.
+    It moves from one frame's number to the next one's, and along smooth curves that are 0 at both ends. Either makes
+    the pitch deviate by `width` Hz.
     """
     dice = torch.Generator().manual_seed(10 * band)
     j = torch.arange(REACH) - EDGE
@@ -269,7 +269,7 @@ def _wander(band: int, width: float) -> Tensor:
 
 
 def mel_front(model: Any) -> None:
-    """Fill the bandwidth extension's own spectrogram: a Hann-windowed Fourier transform and a mel scale."""
+    """Fills the bandwidth extension's own spectrogram: a Hann-windowed Fourier transform and a mel scale."""
     size, bins = VOCODER["filter_length"], VOCODER["num_mel_channels"]
     lines = size // 2 + 1
     turn = 2 * math.pi * torch.arange(lines)[:, None] * torch.arange(size) / size
@@ -284,7 +284,7 @@ def mel_front(model: Any) -> None:
 
 
 def voice_of(model: Any, reading: Tensor) -> Tensor:
-    """The sound `[2, n]` at 16 kHz that follows from a reading `[12, frames]`, by the wired part alone."""
+    """Returns the sound `[2, n]` at 16 kHz of a reading `[12, frames]`, made by the wired part alone."""
     frames = reading.shape[1]
     stage = torch.zeros(1, VOCODER["hidden_channels"] // 2, frames)
     stage[0, list(READ)] = reading
