@@ -68,7 +68,7 @@ def test_submit_status_result(way: Way) -> None:
     assert got["result"]["requestId"]
 
 
-def test_the_status_stream_tells_each_line_once(one_way: Way) -> None:
+def test_the_status_stream_sends_each_line_once(one_way: Way) -> None:
     got = one_way("streamedStatus", id=LTXV, input=asks("told"))
     lines = [log["message"] for event in got["events"] for log in event.get("logs") or ()]
     assert lines == [f"step {number}" for number in range(1, 6)]
@@ -88,7 +88,7 @@ def test_cancel(one_way: Way, running: bool) -> None:
         assert blocker["status"] == "IN_QUEUE"
 
 
-def test_the_clients_own_timeout_cancels(one_way: Way) -> None:
+def test_the_clients_timeout_cancels_the_request(one_way: Way) -> None:
     got = one_way("subscribed", id=LTXV, input=asks("slow"), options={"timeout": 700})
     assert "timed out" in got["message"]
     end = one_way("unknown", id=LTXV, requestId=got["enqueued"])
@@ -97,14 +97,14 @@ def test_the_clients_own_timeout_cancels(one_way: Way) -> None:
     assert end["status"] in (400, 499)
 
 
-def test_the_start_timeout_ends_what_did_not_start(one_way: Way) -> None:
+def test_the_start_timeout_ends_a_waiting_request(one_way: Way) -> None:
     one_way("submitted", id=NARROW, input=asks("slow"))
     got = one_way("subscribed", id=NARROW, input=asks("quick"), options={"startTimeout": 2, "pollInterval": 100})
     assert (got["status"], got["isUserTimeout"]) == (504, True)
     assert got["body"]["error_type"] == "request_timeout"
 
 
-def test_errors_have_their_classes(one_way: Way) -> None:
+def test_errors_have_the_clients_classes(one_way: Way) -> None:
     invalid = one_way("subscribed", id=LTXV, input={"prompt": 1})
     assert (invalid["error"], invalid["status"]) == ("ValidationError", 422)
     assert {tuple(entry["loc"]) for entry in invalid["fieldErrors"]} >= {("body", "video")}
@@ -129,13 +129,13 @@ def test_stream(way: Way) -> None:
     assert got["value"]["video"]["url"].startswith("http")
 
 
-def test_a_stream_that_is_not_valid_has_its_error(one_way: Way) -> None:
+def test_an_invalid_input_to_a_stream_is_an_error(one_way: Way) -> None:
     got = one_way("streamed", id=LTXV, input={})
     assert (got["error"], got["status"]) == ("ValidationError", 422)
 
 
 @pytest.mark.parametrize("name", ["fetch", "shim"])
-def test_stream_without_a_key_but_with_a_token(locked: tuple[Running, str], node: Node, name: str) -> None:
+def test_stream_with_a_token_instead_of_a_key(locked: tuple[Running, str], node: Node, name: str) -> None:
     server, key = locked
     way = Way(node, server, name)
     got = way("streamed", id=LTXV, input=asks("told"), credentials=key, options={"connectionMode": "client"})
@@ -167,12 +167,12 @@ def test_upload_of_105_megabytes(node: Node, server: Running, large: Path, name:
     stored.unlink()
 
 
-def test_files_in_the_input_are_uploaded_on_the_way(way: Way) -> None:
+def test_files_in_the_input_are_uploaded(way: Way) -> None:
     got = way("withBlob", id=LTXV, path=str(EXAMPLE), prompt="quick")
     assert got["sha256"] == digest(EXAMPLE)
 
 
-def test_the_official_proxy_can_stand_before_the_server(node: Node, server: Running) -> None:
+def test_fals_own_proxy_works_in_front_of_the_server(node: Node, server: Running) -> None:
     got = node.run("official.mjs", {**server.node_shim(), "FAL_KEY": "any:thing"}).splitlines()
     assert got == ["200 IN_QUEUE", "200 upload_url", "200 IN_QUEUE", "400 Invalid request"]
 

@@ -94,7 +94,7 @@ def test_subscribe(client: fal_client.SyncClient) -> None:
     assert client.subscribe(LTXV, asks("quick"))["seed"] == 7
 
 
-def test_a_request_that_waits_knows_its_place(plain: fal_client.SyncClient) -> None:
+def test_a_waiting_request_has_a_position(plain: fal_client.SyncClient) -> None:
     first, second, third = (plain.submit(NARROW, asks("slow")) for _ in range(3))
     status = third.status()
     assert isinstance(status, fal_client.Queued)
@@ -123,7 +123,7 @@ def test_cancel(client: fal_client.SyncClient) -> None:
     assert "ALREADY_COMPLETED" in again.value.message
 
 
-def test_the_clients_own_timeout_cancels(client: fal_client.SyncClient) -> None:
+def test_the_clients_timeout_cancels_the_request(client: fal_client.SyncClient) -> None:
     ids: list[str] = []
     with pytest.raises(fal_client.FalClientTimeoutError) as late:
         client.subscribe(LTXV, asks("slow"), on_enqueue=ids.append, client_timeout=1.2)
@@ -133,7 +133,7 @@ def test_the_clients_own_timeout_cancels(client: fal_client.SyncClient) -> None:
     assert cancelled.value.status_code == 499
 
 
-def test_the_start_timeout_ends_what_did_not_start(plain: fal_client.SyncClient) -> None:
+def test_the_start_timeout_ends_a_waiting_request(plain: fal_client.SyncClient) -> None:
     blocker = plain.submit(NARROW, asks("slow"))
     calls: list[Callable[[], object]] = [
         lambda: plain.submit(NARROW, asks("quick"), start_timeout=1.1).get(),
@@ -208,7 +208,7 @@ def test_upload(client: fal_client.SyncClient, server: Running, tmp_path: Path) 
         assert picture.size == (8, 8)
 
 
-def test_an_upload_is_what_the_worker_gets(client: fal_client.SyncClient, server: Running) -> None:
+def test_the_worker_gets_the_uploaded_file(client: fal_client.SyncClient, server: Running) -> None:
     content = b"what was uploaded" * 1000
     url = client.upload(content, "video/mp4")
     result = client.subscribe(LTX2, {"prompt": "quick", "video_url": url})

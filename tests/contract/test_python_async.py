@@ -26,7 +26,7 @@ async def ends(call: Callable[[], Awaitable[object]]) -> fal_client.FalClientHTT
     return failed.value
 
 
-def test_the_calls_of_a_request(client: fal_client.AsyncClient) -> None:
+def test_every_call_of_a_request(client: fal_client.AsyncClient) -> None:
     async def run() -> None:
         assert (await client.run(LTXV, asks("quick")))["seed"] == 7
         handle = await client.submit(LTXV, asks("told"), priority="normal")
@@ -44,7 +44,7 @@ def test_the_calls_of_a_request(client: fal_client.AsyncClient) -> None:
     asyncio.run(run())
 
 
-def test_many_at_once(client: fal_client.AsyncClient) -> None:
+def test_many_requests_at_the_same_time(client: fal_client.AsyncClient) -> None:
     async def run() -> None:
         results = await asyncio.gather(*(client.subscribe(LTXV, asks(f"quick {number}")) for number in range(12)))
         assert [result["prompt"] for result in results] == [f"quick {number}" for number in range(12)]
@@ -52,7 +52,7 @@ def test_many_at_once(client: fal_client.AsyncClient) -> None:
     asyncio.run(run())
 
 
-def test_ends_that_are_no_results(client: fal_client.AsyncClient) -> None:
+def test_cancellation_errors_and_timeouts(client: fal_client.AsyncClient) -> None:
     async def run() -> None:
         handle = await client.submit(LTXV, asks("slow"))
         await handle.cancel()

@@ -87,7 +87,7 @@ def test_published_javascript(shared: Path, server: Running, node: Node, endpoin
     assert re.search(r"^[0-9a-f-]{36}$", shown, re.M), "the request id"
 
 
-def test_the_line_for_javascript_anywhere(shared: Path, server: Running, node: Node) -> None:
+def test_the_recipe_for_any_javascript(shared: Path, server: Running, node: Node) -> None:
     configured = instructions(Reach(server.http)).partition("JavaScript anywhere")[2].partition("\n")[2]
     program = published(shared, LTXV, "javascript", uploaded(server)).replace(
         "const result", f"{configured}\nconst result", 1
@@ -105,12 +105,12 @@ print(result["video"]["url"])
 
 
 @pytest.mark.parametrize("heading", [PYTHON[0], PYTHON[2]])
-def test_uploads_by_programs_as_they_are(server: Running, tmp_path: Path, heading: str) -> None:
+def test_uploads_by_unchanged_programs(server: Running, tmp_path: Path, heading: str) -> None:
     shown = python(UPLOADS.format(path=str(EXAMPLE)), recipe(server, heading), tmp_path).strip()
     assert server.file(shown).read_bytes() == EXAMPLE.read_bytes()
 
 
-def test_module_globals(server: Running, tmp_path: Path) -> None:
+def test_the_recipe_with_module_globals(server: Running, tmp_path: Path) -> None:
     """Recipe D: four lines of the program itself."""
     page = (Path(__file__).parents[2] / "docs" / "clients.md").read_text()
     block = re.search(r"```python\n(import fal_client\.client.*?)```", page, re.S)

@@ -11,7 +11,7 @@ from tests.service.serving import Served, serving
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    """A server of this test's own, without keys and without a worker."""
+    """A server without keys and without workers."""
     with serving(tmp_path) as server:
         yield server
 

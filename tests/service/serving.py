@@ -1,4 +1,4 @@
-"""A real server for the tests: uvicorn in a thread, a SQLite file, and a worker thread for its requests."""
+"""A real server for the tests: uvicorn in a thread, a SQLite database, and a thread in place of workers."""
 
 import socket
 import threading
@@ -40,7 +40,9 @@ INPUTS: Mapping[str, dict[str, Any]] = {
     "fal-ai/ltx-2.3-quality/extend-video": FLAT,
     "fal-ai/ltx-2.3/extend-video": FLAT,
 }
-"""A request of every endpoint."""
+"""A valid input of every endpoint."""
+PATIENCE_S = 60.0
+"""Seconds after which a test gives up waiting, even on a busy machine."""
 RESULT: dict[str, Any] = {
     "video": {"url": "http://localhost/cdn/files/x.mp4", "content_type": "video/mp4", "file_name": "x.mp4"},
     "prompt": "a cat",
@@ -57,12 +59,12 @@ DONE = Outcome(
 
 @dataclass
 class Served:
-    """A server that runs, and what stands behind it."""
+    """A running server and its shared state."""
 
     url: str
     state: ServerState
     stopped: list[str] = field(default_factory=list)
-    """The requests that the slots were told to stop."""
+    """The ids of the requests that the server's slots were told to stop."""
 
     @property
     def queue(self) -> str:
@@ -77,16 +79,16 @@ class Served:
         return self.state.engine
 
     def client(self, **more: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=30, **more)
+        return httpx.Client(base_url=self.url, timeout=PATIENCE_S, **more)
 
     def claim(self) -> RequestRow:
-        """Takes the next request, as a worker does."""
+        """Claims the next request, as a worker does."""
         row = queue.claim(self.engine, "default", "worker")
         assert row is not None
         self.state.statuses.mark_changed(row.id)
         return row
 
-    def tell(self, row: RequestRow, message: str, **labels: str) -> None:
+    def log(self, row: RequestRow, message: str, **labels: str) -> None:
         queue.add_log_lines(self.engine, row, [LogLine(time.time(), "INFO", message, labels)])
         self.state.statuses.mark_changed(row.id)
 
@@ -97,7 +99,7 @@ class Served:
 
 @contextmanager
 def serving(folder: Path, **overrides: Any) -> Iterator[Served]:
-    """A server on a free port of this machine, with its data in `folder`."""
+    """Runs a server on a free port, with its data in `folder` and with these settings."""
     with serving_with(settings(data_dir=folder, slots=(), **overrides)) as served:
         yield served
 
@@ -128,12 +130,12 @@ def serving_with(chosen: Settings) -> Iterator[Served]:
     try:
         yield Served(f"http://127.0.0.1:{bound.getsockname()[1]}", state, stopped)
     finally:
-        server.should_exit = True  # it ends by itself, while the next test begins
+        server.should_exit = True  # The thread ends while the next test runs.
 
 
 @contextmanager
 def working(served: Served, work: Callable[[Served, RequestRow], None]) -> Iterator[None]:
-    """A worker in a thread, which does `work` with each request it claims."""
+    """Runs a thread that claims requests and calls `work` with each."""
     ends = threading.Event()
 
     def run() -> None:
@@ -149,12 +151,12 @@ def working(served: Served, work: Callable[[Served, RequestRow], None]) -> Itera
         yield
     finally:
         ends.set()
-        thread.join(timeout=10)
+        thread.join(PATIENCE_S)
 
 
-def wait_for(there: Callable[[], object], timeout_s: float = 10) -> None:
-    """Waits until `there()` is true."""
+def wait_for(condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
+    """Waits until the condition is true. Fails if that takes longer than `timeout_s` seconds."""
     end = time.monotonic() + timeout_s
-    while not there():
-        assert time.monotonic() < end, "waited in vain"
+    while not condition():
+        assert time.monotonic() < end, f"not within {timeout_s} s"
         time.sleep(0.005)

@@ -1,4 +1,4 @@
-"""What `longtake client-env` prints: lines that a shell and a JavaScript program take as they are."""
+"""The instructions of `longtake client-env`, and the shim for Python."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from longtake.service.tls import tls_files
 
 
 def exports(text: str) -> list[dict[str, str]]:
-    """The variables that each line of shell sets, as a shell understands it."""
+    """Returns the environment variables that each `export` line sets, as a shell reads it."""
     found = []
     for line in re.findall(r"^ *(export .*)$", text, re.M):
         names = re.findall(r"(?:^export| )\s*([A-Z_]+)=", line)
@@ -27,7 +27,7 @@ def exports(text: str) -> list[dict[str, str]]:
     return found
 
 
-def test_over_plain_http_there_are_three_recipes() -> None:
+def test_plain_http_has_three_recipes() -> None:
     text = instructions(Reach("http://127.0.0.1:8000"))
     assert exports(text) == [
         {"FAL_KEY": "any:thing", "FAL_LOCAL_URL": "http://127.0.0.1:8000", "PYTHONPATH": str(SHIM)},
@@ -40,7 +40,7 @@ def test_over_plain_http_there_are_three_recipes() -> None:
     assert 'proxyUrl: { url: "http://127.0.0.1:8000/api/fal/proxy", when: "always" },' in text
 
 
-def test_with_tls_there_are_two_more(tmp_path: Path) -> None:
+def test_tls_adds_two_recipes(tmp_path: Path) -> None:
     tls = tls_files(tmp_path / "a folder's name")
     text = instructions(Reach("http://h:8000", "https://h:8443", "http://h:8888", tls))
     *_, hosts, tunnel = exports(text)
@@ -50,7 +50,7 @@ def test_with_tls_there_are_two_more(tmp_path: Path) -> None:
     assert hosts["SSL_CERT_FILE"] == tunnel["SSL_CERT_FILE"] == str(tls.bundle)
 
 
-def test_where_there_are_keys_one_has_to_be_put_in() -> None:
+def test_a_server_with_keys_has_a_placeholder_for_one() -> None:
     text = instructions(Reach("http://h:8000", has_keys=True))
     assert exports(text)[0]["FAL_KEY"] == "<id>:<secret>"
     assert "longtake keys create" in text
@@ -58,7 +58,7 @@ def test_where_there_are_keys_one_has_to_be_put_in() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8000", "http://127.0.0.1:8000/"])
-def test_the_shim_changes_the_client_when_it_is_imported_and_not_before(url: str) -> None:
+def test_the_shim_redirects_the_client_when_it_is_imported(url: str) -> None:
     program = (
         "import sys; assert 'httpx' not in sys.modules; import fal_client.client as c; "
         "print(c.RUN_URL_FORMAT, c.QUEUE_URL_FORMAT, c.REST_URL, c.CDN_URL)"
@@ -68,7 +68,7 @@ def test_the_shim_changes_the_client_when_it_is_imported_and_not_before(url: str
     assert shown.split() == [f"http://127.0.0.1:8000{path}" for path in ("/run/", "/queue/", "/rest", "/cdn")]
 
 
-def test_without_its_variable_the_shim_does_nothing() -> None:
+def test_the_shim_does_nothing_without_its_variable() -> None:
     env = {**os.environ, "PYTHONPATH": str(SHIM)}
     env.pop("FAL_LOCAL_URL", None)
     program = "import fal_client.client as c; print(c.REST_URL)"
@@ -76,7 +76,7 @@ def test_without_its_variable_the_shim_does_nothing() -> None:
     assert shown.strip() == "https://rest.fal.ai"
 
 
-def test_another_sitecustomize_goes_on_working(tmp_path: Path) -> None:
+def test_the_shim_runs_another_sitecustomize(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import builtins; builtins.was_here = True\n")
     env = {**os.environ, "PYTHONPATH": f"{SHIM}{os.pathsep}{tmp_path}", "FAL_LOCAL_URL": "http://h"}
     subprocess.run([sys.executable, "-c", "assert was_here"], env=env, check=True)

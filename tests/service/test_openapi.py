@@ -1,4 +1,4 @@
-"""The OpenAPI documents: fal's form, and what the server does is what they say."""
+"""The OpenAPI documents: they have fal's form, and the server conforms to them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +35,7 @@ CHECKS = [
 
 
 def objects(schema: Any) -> Iterator[dict[str, Any]]:
-    """Every object within."""
+    """Yields every JSON object in a schema."""
     if isinstance(schema, dict):
         yield schema
         for part in schema.values():
@@ -57,12 +57,12 @@ def objects(schema: Any) -> Iterator[dict[str, Any]]:
         ("fal-ai/bytedance/seedream/v4/text-to-image", "BytedanceSeedreamV4TextToImage"),
     ],
 )
-def test_names_are_fals(endpoint: str, name: str) -> None:
+def test_schema_names_are_fals(endpoint: str, name: str) -> None:
     assert camel(endpoint) == name
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_the_document_has_fals_form(client: httpx.Client, served: Served, endpoint: str) -> None:
+def test_the_document_has_fals_structure(client: httpx.Client, served: Served, endpoint: str) -> None:
     told = client.get("/api/openapi/queue/openapi.json", params={"endpoint_id": endpoint}).json()
     assert told["openapi"] == "3.0.4"
     assert told["info"]["title"] == f"Queue OpenAPI for {endpoint}"
@@ -88,7 +88,7 @@ def test_the_document_has_fals_form(client: httpx.Client, served: Served, endpoi
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_the_document_is_openapi_3_0(endpoint: str) -> None:
+def test_the_schemas_are_openapi_3_0(endpoint: str) -> None:
     told = document(endpoint, "http://localhost/queue")
     for schema in objects(told["components"]["schemas"]):
         assert schema.get("type") != "null"
@@ -101,7 +101,7 @@ def test_the_document_is_openapi_3_0(endpoint: str) -> None:
     assert named <= {f"#/components/schemas/{name}" for name in told["components"]["schemas"]}
 
 
-def test_fields_say_what_they_are() -> None:
+def test_fields_have_their_types_bounds_and_forms() -> None:
     schemas = document(LTX2, "http://localhost/queue")["components"]["schemas"]
     fields = schemas["Ltx2322bExtendVideoInput"]["properties"]
     assert fields["video_url"]["ui"] == {"field": "video"}
@@ -134,7 +134,7 @@ def key(shared_server: Served) -> dict[str, str]:
 @pytest.mark.parametrize(
     "path", ["/requests/{request_id}/status", "/requests/{request_id}/cancel", "", "/requests/{request_id}"]
 )
-def test_the_server_does_what_the_document_says(
+def test_the_server_conforms_to_the_document(
     shared_server: Served, key: dict[str, str], endpoint: str, path: str
 ) -> None:
     schema = schemathesis.openapi.from_url(f"{shared_server.url}/api/openapi/queue/openapi.json?endpoint_id={endpoint}")
@@ -152,7 +152,7 @@ def test_the_server_does_what_the_document_says(
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_every_answer_of_one_request_is_as_documented(
+def test_the_answers_of_a_request_conform_to_the_document(
     shared_server: Served, key: dict[str, str], endpoint: str
 ) -> None:
     schema = schemathesis.openapi.from_url(f"{shared_server.url}/api/openapi/queue/openapi.json?endpoint_id={endpoint}")

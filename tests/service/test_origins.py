@@ -1,4 +1,4 @@
-"""Web pages from elsewhere, where there are no keys."""
+"""Requests of web pages from other origins to a server without keys."""
 
 from typing import Any
 
@@ -28,11 +28,13 @@ from tests.service.serving import Served
         ("localhost:8000", "https://good.example", {"cors_origins": ("https://good.example",)}, True),
     ],
 )
-def test_who_is_served(host: str, origin: str | None, given: dict[str, Any], served: bool) -> None:
+def test_hosts_and_origins_that_are_served_without_keys(
+    host: str, origin: str | None, given: dict[str, Any], served: bool
+) -> None:
     assert (refusal(host, origin, settings(**given)) is None) is served
 
 
-def test_with_keys_the_key_alone_counts(served: Served, client: httpx.Client) -> None:
+def test_with_keys_every_host_and_origin_is_served(served: Served, client: httpx.Client) -> None:
     evil = {"origin": "https://evil.example", "content-type": "text/plain"}
     path = "/queue/fal-ai/ltx-video-v097/extend"
     refused = client.post(path, content=b"{}", headers=evil)

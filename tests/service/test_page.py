@@ -1,4 +1,4 @@
-"""The page at `/`, in a real browser, and the JSON behind it."""
+"""The page at `/` in a real browser, and the JSON that it loads."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def submit(served: Served, prompt: str, *, endpoint: str = LTXV, key_id: str = "
 
 
 def finished(served: Served, row: RequestRow) -> str:
-    """Ends a claimed request with a video in the store; its key."""
+    """Ends a claimed request with a video in the store. Returns the key of its file."""
     path = served.state.store.incoming()
     shutil.copyfile(CLIP, path)
     key = served.state.store.add_result(row.id, NewFile(row.key_id, "longtake-7.mp4", "video/mp4"), path)
@@ -51,12 +51,12 @@ def listed(served: Served, query: str = "", **headers: str) -> Any:
     return answer.json()
 
 
-def test_requests_as_they_are_listed(served: Served) -> None:
+def test_the_list_shows_requests_in_every_state(served: Served) -> None:
     done, failed, running, waiting, cancelled = (submit(served, word) for word in ("a", "b", "c", "d", "e"))
     key = finished(served, served.claim())
     served.finish(served.claim(), Outcome(422, {"detail": []}, error="The video is too long."))
     row = served.claim()
-    served.tell(row, "Sampling new frames", stage="sampling", step="3", steps="10", window="2", windows="2")
+    served.log(row, "Sampling new frames", stage="sampling", step="3", steps="10", window="2", windows="2")
     queue.cancel(served.engine, cancelled.id)
     found = listed(served)
     assert [(one["id"], one["prompt"], one["state"]) for one in found["requests"]] == [
@@ -76,7 +76,7 @@ def test_requests_as_they_are_listed(served: Served) -> None:
     assert served.client().get(by_id[done.id]["video"]["url"]).content == CLIP.read_bytes()
 
 
-def test_each_key_sees_its_own_and_an_admin_all(served: Served) -> None:
+def test_a_key_sees_its_own_requests_and_an_admin_all(served: Served) -> None:
     keys = served.state.keys
     first, second, admin = keys.create("1", "run"), keys.create("2", "run"), keys.create("3", "admin")
     for key in (first, second):
@@ -87,7 +87,7 @@ def test_each_key_sees_its_own_and_an_admin_all(served: Served) -> None:
     assert served.client().get("/page/requests", headers={"Authorization": "Key a:b"}).status_code == 401
 
 
-def test_older_ones_are_on_further_pages(served: Served) -> None:
+def test_older_requests_are_on_further_pages(served: Served) -> None:
     made = [submit(served, str(number)).id for number in range(50)]
     seen: list[str] = []
     older = None
@@ -101,7 +101,7 @@ def test_older_ones_are_on_further_pages(served: Served) -> None:
     assert len(listed(served, "?before=nonsense")["requests"]) == 24
 
 
-def test_large_bodies_are_not_read_for_a_line(served: Served) -> None:
+def test_large_payloads_are_not_read_for_the_list(served: Served) -> None:
     submit(served, "large", body={"video": {"video_url": "data:video/mp4;base64," + "A" * 2**20}})
     outcome = Outcome(200, {"video": {"url": "data:video/mp4;base64," + "A" * 2**20}})
     submit(served, "small", outcome=outcome)
@@ -110,7 +110,7 @@ def test_large_bodies_are_not_read_for_a_line(served: Served) -> None:
 
 
 @pytest.mark.parametrize("body", [b"null", b"[]", b"7", b"{", b'{"prompt": {"a": 1}}'])
-def test_whatever_was_asked_is_listed(served: Served, body: bytes) -> None:
+def test_requests_with_unusual_payloads_are_listed(served: Served, body: bytes) -> None:
     asked = Submission(LTXV, "default", "local", body, served.queue, outcome=Outcome(422, {"detail": "no"}))
     queue.submit(served.engine, asked)
     outputs: tuple[Any, ...] = ({"video": None}, {"video": []}, {"video": {"url": 7}}, [], None, "x")
@@ -120,12 +120,12 @@ def test_whatever_was_asked_is_listed(served: Served, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_pages_of_other_origins_are_told_nothing(served: Served, site: str) -> None:
-    """Where there are no keys, whatever page a person looks at could ask the server on the person's machine."""
+def test_pages_of_other_origins_cannot_read_the_list(served: Served, site: str) -> None:
+    """Without keys, every page that a person opens could call the server on that person's machine."""
     assert served.client().get("/page/requests", headers={"sec-fetch-site": site}).status_code == 403
 
 
-def test_the_page_lets_nothing_else_in(served: Served) -> None:
+def test_the_page_loads_only_its_own_files(served: Served) -> None:
     web = served.client()
     page = web.get("/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
@@ -139,7 +139,7 @@ def test_the_page_lets_nothing_else_in(served: Served) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """Debian's Chromium, or another."""
+    """The machine's own Chromium or Chrome."""
     pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     from playwright.sync_api import sync_playwright
 
@@ -154,19 +154,19 @@ def browser() -> Iterator["Browser"]:
 
 @pytest.fixture
 def tab(browser: "Browser") -> Iterator["Page"]:
-    """A tab with nothing of before in it, which fails the test where the page's own code does."""
+    """A new tab without stored data. The test fails if the page's code raises an error."""
     context = browser.new_context(viewport={"width": 1100, "height": 800})
     tab = context.new_page()
     errors: list[str] = []
     tab.on("pageerror", lambda error: errors.append(str(error)))
-    tab.set_default_timeout(10_000)
+    tab.set_default_timeout(60_000)
     yield tab
     context.close()
     assert errors == []
 
 
 def contrast(tab: "Page", selector: str) -> float:
-    """Of an element's text against what is behind it (WCAG)."""
+    """Returns the contrast ratio of an element's text to its background, as WCAG defines it."""
     found: float = tab.evaluate(
         """(selector) => {
           const light = (colour) => {
@@ -192,7 +192,7 @@ def test_a_request_from_the_queue_to_its_video(served: Served, tab: "Page") -> N
     item = tab.locator(f'[data-id="{row.id}"]')
     item.get_by_text("next in line").wait_for()
     claimed = served.claim()
-    served.tell(claimed, "Sampling new frames", stage="sampling", step="5", steps="10", window="1", windows="1")
+    served.log(claimed, "Sampling new frames", stage="sampling", step="5", steps="10", window="1", windows="1")
     item.get_by_text("Sampling new frames").wait_for()
     assert item.locator("progress").evaluate("bar => bar.value") == 0.5
     finished(served, claimed)
@@ -208,9 +208,9 @@ def test_a_request_from_the_queue_to_its_video(served: Served, tab: "Page") -> N
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everything_can_be_read(served: Served, tab: "Page", scheme: Any) -> None:
+def test_the_text_has_enough_contrast(served: Served, tab: "Page", scheme: Any) -> None:
     submit(served, "running")
-    served.tell(served.claim(), "Sampling new frames", stage="sampling")
+    served.log(served.claim(), "Sampling new frames", stage="sampling")
     submit(served, "waiting")
     submit(served, "failed", outcome=Outcome(422, {}, error="It is too long."))
     tab.emulate_media(color_scheme=scheme)
@@ -221,7 +221,7 @@ def test_everything_can_be_read(served: Served, tab: "Page", scheme: Any) -> Non
         assert contrast(tab, selector) >= 4.5, selector
 
 
-def test_a_file_that_is_gone_is_said_to_be(served: Served, tab: "Page") -> None:
+def test_a_deleted_video_is_reported(served: Served, tab: "Page") -> None:
     submit(served, "gone soon")
     key = finished(served, served.claim())
     served.state.store.delete(key)
@@ -230,7 +230,7 @@ def test_a_file_that_is_gone_is_said_to_be(served: Served, tab: "Page") -> None:
     assert tab.locator("video").count() == 0
 
 
-def test_what_people_write_stays_text(served: Served, tab: "Page") -> None:
+def test_prompts_and_errors_are_shown_as_text(served: Served, tab: "Page") -> None:
     submit(served, HOSTILE, outcome=Outcome(422, {}, error=HOSTILE))
     tab.goto(served.url)
     tab.locator(".error").get_by_text("onerror").wait_for()
@@ -238,7 +238,7 @@ def test_what_people_write_stays_text(served: Served, tab: "Page") -> None:
     assert tab.locator("#requests img, #requests script").count() == 0
 
 
-def test_it_asks_for_a_key_and_forgets_it(served: Served, tab: "Page") -> None:
+def test_the_page_asks_for_a_key_and_can_forget_it(served: Served, tab: "Page") -> None:
     key = served.state.keys.create("mine", "run")
     submit(served, "mine alone", key_id=key.partition(":")[0], endpoint=LTX2)
     submit(served, "another's", key_id="another")
@@ -259,7 +259,7 @@ def test_it_asks_for_a_key_and_forgets_it(served: Served, tab: "Page") -> None:
     assert tab.evaluate("() => sessionStorage.length + localStorage.length + document.cookie.length") == 0
 
 
-def test_it_fits_a_phone(served: Served, tab: "Page") -> None:
+def test_the_page_fits_a_phone(served: Served, tab: "Page") -> None:
     submit(served, "word" * 100)
     finished(served, served.claim())
     submit(served, "A long prompt, " * 60, endpoint=LTX2)
@@ -270,7 +270,7 @@ def test_it_fits_a_phone(served: Served, tab: "Page") -> None:
     assert float(tab.locator(".prompt").first.evaluate("e => parseFloat(getComputedStyle(e).fontSize)")) >= 16
 
 
-def test_it_says_when_the_server_is_away_and_comes_back(served: Served, tab: "Page") -> None:
+def test_the_page_reports_an_outage_and_recovers(served: Served, tab: "Page") -> None:
     submit(served, "still here")
     tab.goto(served.url)
     tab.get_by_text("still here").wait_for()
@@ -281,7 +281,7 @@ def test_it_says_when_the_server_is_away_and_comes_back(served: Served, tab: "Pa
     tab.get_by_text("1 waiting").wait_for()
 
 
-def test_older_ones_in_the_browser(served: Served, tab: "Page") -> None:
+def test_older_requests_in_the_browser(served: Served, tab: "Page") -> None:
     for number in range(30):
         submit(served, f"prompt {number}.")
     tab.goto(served.url)

@@ -18,7 +18,7 @@ def done(served: Served, client: httpx.Client, endpoint: str = LTXV, **headers: 
     return str(told["request_id"])
 
 
-def test_models(client: httpx.Client) -> None:
+def test_the_models_are_listed(client: httpx.Client) -> None:
     models = client.get("/v1/models").json()
     assert [one["endpoint_id"] for one in models["models"]] == list(ENDPOINTS)
     assert {OLD, LTXV, LTX2} <= set(ENDPOINTS)
@@ -40,7 +40,7 @@ def test_prices_are_the_published_ones(client: httpx.Client) -> None:
     ]
 
 
-def test_prices_are_the_operators_where_the_settings_have_some(tmp_path: Path) -> None:
+def test_configured_prices_replace_the_published_ones(tmp_path: Path) -> None:
     dear = {LTX2: {"usd": "0.5", "usd_with_lora": 1}, OLD: 3}
     with serving(tmp_path, prices=dear) as served, served.client() as client:
         prices = {one["endpoint_id"]: one for one in client.get("/v1/models/pricing").json()["prices"]}
@@ -73,13 +73,13 @@ def test_estimates(served: Served, client: httpx.Client, kind: str, quantity: st
         {"estimate_type": ["x"], "endpoints": {LTXV: {"unit_quantity": 1}}},
     ],
 )
-def test_an_estimate_that_makes_no_sense_is_a_422(client: httpx.Client, body: object) -> None:
+def test_an_invalid_estimate_is_a_422(client: httpx.Client, body: object) -> None:
     answer = client.post("/v1/models/pricing/estimate", json=body)
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"][0] == "body"
 
 
-def test_usage_sums_what_was_done(served: Served, client: httpx.Client) -> None:
+def test_usage_sums_the_costs_of_requests(served: Served, client: httpx.Client) -> None:
     for _ in range(3):
         done(served, client)
     client.post(f"/queue/{LTXV}", json={})
@@ -100,7 +100,7 @@ def test_usage_sums_what_was_done(served: Served, client: httpx.Client) -> None:
     assert client.get("/v1/models/usage?start=yesterday").status_code == 422
 
 
-def test_history_in_pages(served: Served, client: httpx.Client) -> None:
+def test_past_requests_are_listed_in_pages(served: Served, client: httpx.Client) -> None:
     made = [done(served, client) for _ in range(5)]
     made.append(client.post(f"/queue/{LTXV}", json={}).json()["request_id"])
     seen, cursor, pages = [], "", 0
@@ -122,7 +122,7 @@ def test_history_in_pages(served: Served, client: httpx.Client) -> None:
         assert client.get(f"/v1/models/requests/by-endpoint?{bad}").status_code == 422
 
 
-def test_history_tells_payloads_that_were_to_be_kept(served: Served, client: httpx.Client) -> None:
+def test_payloads_are_listed_only_if_they_were_to_be_stored(served: Served, client: httpx.Client) -> None:
     done(served, client)
     done(served, client, **{"X-Fal-Store-IO": "0"})
     inside = client.post(f"/queue/{LTX2}", json={**INPUTS[LTX2], "sync_mode": True}).json()["request_id"]
@@ -141,7 +141,7 @@ def test_history_tells_payloads_that_were_to_be_kept(served: Served, client: htt
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_payloads_are_deleted(served: Served, client: httpx.Client, legacy: bool) -> None:
+def test_payloads_can_be_deleted(served: Served, client: httpx.Client, legacy: bool) -> None:
     request_id = client.post(f"/queue/{LTXV}", json=INPUT).json()["request_id"]
 
     def delete(one: str) -> httpx.Response:
@@ -151,7 +151,7 @@ def test_payloads_are_deleted(served: Served, client: httpx.Client, legacy: bool
 
     assert delete(request_id).status_code == 400
     row = served.claim()
-    served.tell(row, "a secret")
+    served.log(row, "a secret")
     served.finish(row)
     for _ in range(2):
         assert delete(request_id).json() == {"cdn_delete_results": []}
@@ -166,7 +166,7 @@ def test_payloads_are_deleted(served: Served, client: httpx.Client, legacy: bool
     assert (status["status"], status["logs"]) == ("COMPLETED", [])
 
 
-def test_the_keys_of_webhooks_are_published(client: httpx.Client) -> None:
+def test_the_public_keys_of_webhooks_are_published(client: httpx.Client) -> None:
     for headers, path in (({}, "/rest/.well-known/jwks.json"), ({"host": "rest.fal.ai"}, "/.well-known/jwks.json")):
         answer = client.get(path, headers=headers)
         assert {(one["kty"], one["crv"]) for one in answer.json()["keys"]} == {("OKP", "Ed25519")}

@@ -1,4 +1,4 @@
-"""The proxy: what was meant for fal is done here, and nothing is fetched from anywhere."""
+"""The proxy: it answers requests for fal's hosts itself and fetches nothing."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,14 +20,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield running
 
 
-def asked(served: Served, method: str, target: str | None, **more: Any) -> httpx.Response:
+def proxied(served: Served, method: str, target: str | None, **more: Any) -> httpx.Response:
     headers = {"x-fal-target-url": target} if target is not None else {}
     with served.client() as client:
         return client.request(method, PATH, headers={**headers, **more.pop("headers", {})}, **more)
 
 
 @pytest.mark.parametrize(
-    ("url", "meant"),
+    ("url", "expected"),
     [
         ("https://fal.run/a/b", ("run", "/a/b", "")),
         ("https://queue.fal.run/a/b/requests/1/status?logs=1", ("queue", "/a/b/requests/1/status", "logs=1")),
@@ -56,47 +56,47 @@ def asked(served: Served, method: str, target: str | None, **more: Any) -> httpx
         ("https://[fal.run/", None),
     ],
 )
-def test_targets(url: str, meant: tuple[str, str, str] | None) -> None:
-    assert parse_target(url) == meant
+def test_allowed_and_refused_targets(url: str, expected: tuple[str, str, str] | None) -> None:
+    assert parse_target(url) == expected
 
 
 @pytest.mark.parametrize("target", [None, "", "https://example.com/", "https://rest.fal.ai/account"])
-def test_what_is_not_fals_is_refused(served: Served, target: str | None) -> None:
-    answer = asked(served, "POST", target, json={})
+def test_a_target_that_is_not_fals_is_refused(served: Served, target: str | None) -> None:
+    answer = proxied(served, "POST", target, json={})
     assert (answer.status_code, answer.json()) == (400, "Invalid request")
     assert answer.headers["x-fal-request-id"]
 
 
-def test_a_request_goes_its_whole_way(served: Served) -> None:
-    answer = asked(served, "POST", QUEUE, json=INPUT, headers={"x-fal-queue-priority": "low"})
+def test_a_request_from_submission_to_result(served: Served) -> None:
+    answer = proxied(served, "POST", QUEUE, json=INPUT, headers={"x-fal-queue-priority": "low"})
     told = answer.json()
     assert answer.status_code == 200
     assert told["status_url"].startswith(f"{served.url}/queue/"), "where the caller reaches us, not fal"
     assert answer.headers["x-fal-request-id"] == told["request_id"]
     status = f"https://queue.fal.run/fal-ai/ltxv-13b-098-distilled/requests/{told['request_id']}/status?logs=1"
-    assert asked(served, "GET", status).json()["status"] == "IN_QUEUE"
+    assert proxied(served, "GET", status).json()["status"] == "IN_QUEUE"
     row = served.claim()
     assert (row.id, row.priority) == (told["request_id"], 1)
-    served.tell(row, "hello")
-    assert asked(served, "GET", status).json()["logs"][0]["message"] == "hello"
-    cancelled = asked(served, "PUT", status.partition("/status")[0] + "/cancel")
+    served.log(row, "hello")
+    assert proxied(served, "GET", status).json()["logs"][0]["message"] == "hello"
+    cancelled = proxied(served, "PUT", status.partition("/status")[0] + "/cancel")
     assert cancelled.status_code == 202
     served.finish(row)
-    result = asked(served, "GET", status.partition("/status")[0])
+    result = proxied(served, "GET", status.partition("/status")[0])
     assert result.json()["seed"] == 7
     assert (result.headers["x-fal-billable-units"], result.headers["x-longtake-price-usd"]) == ("1", "0.02")
 
 
 def test_errors_keep_their_status_and_shape(served: Served) -> None:
-    unknown = asked(served, "GET", f"{QUEUE}/requests/none/status")
+    unknown = proxied(served, "GET", f"{QUEUE}/requests/none/status")
     assert (unknown.status_code, unknown.json()) == (404, {"status": "NOT_FOUND"})
-    invalid = asked(served, "POST", "https://fal.run/fal-ai/ltx-2.3-22b/extend-video", json={})
+    invalid = proxied(served, "POST", "https://fal.run/fal-ai/ltx-2.3-22b/extend-video", json={})
     assert invalid.status_code == 422
     assert invalid.json()["detail"][0]["loc"] == ["body", "prompt"]
 
 
-def test_streams_come_as_they_are_made(served: Served) -> None:
-    told = asked(served, "POST", QUEUE, json=INPUT).json()
+def test_events_of_a_stream_are_passed_on_at_once(served: Served) -> None:
+    told = proxied(served, "POST", QUEUE, json=INPUT).json()
     target = f"{QUEUE}/requests/{told['request_id']}/status/stream?logs=1"
     row = served.claim()
     seen = []
@@ -109,30 +109,30 @@ def test_streams_come_as_they_are_made(served: Served) -> None:
             if line.startswith("data:"):
                 seen.append(line)
                 if len(seen) == 1:
-                    served.tell(row, "one")
+                    served.log(row, "one")
                 elif len(seen) == 2:
                     served.finish(row)
     assert "one" in seen[1]
     assert "COMPLETED" in seen[-1]
 
 
-def test_uploads_begin_here_and_go_on_at_our_own_address(served: Served) -> None:
+def test_an_upload_continues_at_the_servers_own_url(served: Served) -> None:
     for kind in ("initiate", "initiate-multipart"):
         target = f"https://rest.fal.ai/storage/upload/{kind}?storage_type=fal-cdn-v3"
-        urls = asked(served, "POST", target, json={"file_name": "a.mp4"}).json()
+        urls = proxied(served, "POST", target, json={"file_name": "a.mp4"}).json()
         assert urls["upload_url"].startswith(f"{served.url}/cdn/uploads/")
         assert urls["file_url"].startswith(f"{served.url}/cdn/files/")
 
 
 def test_run_waits_for_its_result(served: Served) -> None:
     with working(served, lambda served, row: served.finish(row)):
-        answer = asked(served, "POST", f"https://fal.run/{LTXV}", json=INPUT)
+        answer = proxied(served, "POST", f"https://fal.run/{LTXV}", json=INPUT)
     assert (answer.status_code, answer.json()["seed"]) == (200, 7)
 
 
-def test_other_methods_are_not_there(served: Served) -> None:
-    assert asked(served, "DELETE", QUEUE).status_code == 405
-    preflight = asked(
+def test_other_methods_are_not_allowed(served: Served) -> None:
+    assert proxied(served, "DELETE", QUEUE).status_code == 405
+    preflight = proxied(
         served,
         "OPTIONS",
         None,
@@ -143,20 +143,20 @@ def test_other_methods_are_not_there(served: Served) -> None:
 
 
 @pytest.mark.parametrize("is_open", [False, True])
-def test_with_keys_the_proxy_wants_one_unless_it_is_opened(tmp_path: Path, is_open: bool) -> None:
+def test_with_keys_the_proxy_needs_one_unless_it_is_open(tmp_path: Path, is_open: bool) -> None:
     with serving(tmp_path, open_proxy=is_open) as served:
         key = Keys(served.engine).create("user", "run")
         mine = {"authorization": f"Key {key}"}
-        owned = asked(served, "POST", QUEUE, json=INPUT, headers=mine)
+        owned = proxied(served, "POST", QUEUE, json=INPUT, headers=mine)
         assert owned.status_code == 200
         status = f"{QUEUE}/requests/{owned.json()['request_id']}/status"
-        assert asked(served, "GET", status, headers=mine).json()["status"] == "IN_QUEUE"
+        assert proxied(served, "GET", status, headers=mine).json()["status"] == "IN_QUEUE"
         for headers in ({}, {"authorization": "Key undefined"}):
-            answer = asked(served, "POST", QUEUE, json=INPUT, headers=headers)
+            answer = proxied(served, "POST", QUEUE, json=INPUT, headers=headers)
             if not is_open:
                 assert (answer.status_code, answer.json()) == (401, "Unauthorized")
                 continue
             assert answer.status_code == 200
             theirs = f"{QUEUE}/requests/{answer.json()['request_id']}/status"
-            assert asked(served, "GET", theirs, headers=headers).json()["status"] == "IN_QUEUE"
-            assert asked(served, "GET", status, headers=headers).status_code == 404, "another's"
+            assert proxied(served, "GET", theirs, headers=headers).json()["status"] == "IN_QUEUE"
+            assert proxied(served, "GET", status, headers=headers).status_code == 404, "another's"

@@ -1,4 +1,4 @@
-"""The synchronous way, and its stream."""
+"""The service `run`: waiting for a result, and streaming its progress."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from longtake.database.tables import requests as table
 from longtake.queue import engine as queue
 from longtake.queue.requests import Outcome, RequestRow, StoredLogLine
 from longtake.service.run import progress
-from tests.service.serving import INPUT, LTXV, RESULT, Served, serving, wait_for, working
+from tests.service.serving import INPUT, LTXV, PATIENCE_S, RESULT, Served, serving, wait_for, working
 
 FAILED = Outcome(
     500,
@@ -27,7 +27,7 @@ FAILED = Outcome(
 
 def steps(served: Served, row: RequestRow) -> None:
     for step in range(1, 4):
-        served.tell(row, "Sampling new frames", stage="sampling", step=str(step), steps="3")
+        served.log(row, "Sampling new frames", stage="sampling", step=str(step), steps="3")
         time.sleep(0.02)
     served.finish(row)
 
@@ -47,7 +47,7 @@ def test_run_waits_for_the_result(served: Served, client: httpx.Client) -> None:
     assert row.base_url == served.queue
 
 
-def test_run_tells_at_once_what_is_not_valid(client: httpx.Client) -> None:
+def test_an_invalid_input_is_answered_at_once(client: httpx.Client) -> None:
     answer = client.post(f"/run/{LTXV}", json={})
     assert answer.status_code == 422
     assert {one["type"] for one in answer.json()["detail"]} == {"missing"}
@@ -56,7 +56,10 @@ def test_run_tells_at_once_what_is_not_valid(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/stream"])
-def test_a_failure_has_its_status(served: Served, client: httpx.Client, path: str) -> None:
+def test_a_failure_sets_the_http_status(
+    served: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr("longtake.service.run.FIRST_EVENT_S", PATIENCE_S)
     with working(served, lambda server, row: server.finish(row, FAILED)):
         answer = client.post(f"/run/{LTXV}{path}", json=INPUT)
     assert answer.status_code == 500
@@ -66,7 +69,7 @@ def test_a_failure_has_its_status(served: Served, client: httpx.Client, path: st
         assert (answer.headers["x-fal-billable-units"], answer.headers["x-longtake-price-usd"]) == ("0", "0")
 
 
-def test_get_answers_that_input_is_missing_and_stores_nothing(served: Served, client: httpx.Client) -> None:
+def test_get_reports_missing_input_and_stores_nothing(served: Served, client: httpx.Client) -> None:
     answer = client.get(f"/run/{LTXV}?prompt=a")
     assert answer.status_code == 422
     assert {tuple(one["loc"]) for one in answer.json()["detail"]} == {("body", "prompt"), ("body", "video")}
@@ -76,24 +79,31 @@ def test_get_answers_that_input_is_missing_and_stores_nothing(served: Served, cl
 
 @pytest.mark.parametrize("path", ["", "/stream"])
 @pytest.mark.parametrize("claimed", [False, True])
-def test_a_client_that_leaves_cancels(served: Served, path: str, claimed: bool) -> None:
-    async def leave() -> None:
-        async with httpx.AsyncClient(base_url=served.url) as client:
-            post = asyncio.create_task(client.post(f"/run/{LTXV}{path}", json=INPUT))
-            await asyncio.sleep(0.3)
-            if claimed:
-                served.tell(served.claim(), "Working")
-                await asyncio.sleep(0.2)
-            post.cancel()
+def test_a_disconnect_cancels_the_request(served: Served, path: str, claimed: bool) -> None:
+    async def post(client: httpx.AsyncClient, has_started: asyncio.Event) -> None:
+        async with client.stream("POST", f"/run/{LTXV}{path}", json=INPUT) as answer:
+            async for _ in answer.aiter_lines():
+                has_started.set()
 
-    asyncio.run(leave())
+    async def disconnect() -> None:
+        async with httpx.AsyncClient(base_url=served.url, timeout=PATIENCE_S) as client:
+            has_started = asyncio.Event()
+            posting = asyncio.create_task(post(client, has_started))
+            await asyncio.to_thread(wait_for, lambda: state(served) == "IN_QUEUE")
+            if claimed:
+                served.log(served.claim(), "Working")
+            if claimed and path:
+                await asyncio.wait_for(has_started.wait(), PATIENCE_S)
+            posting.cancel()
+
+    asyncio.run(disconnect())
     if claimed:
         wait_for(lambda: len(served.stopped) == 1)
     else:
         wait_for(lambda: state(served) == "CANCELLED")
 
 
-def test_the_stream_tells_progress_then_the_result(served: Served, client: httpx.Client) -> None:
+def test_the_stream_sends_progress_and_then_the_result(served: Served, client: httpx.Client) -> None:
     with working(served, steps):
         answer = client.post(f"/run/{LTXV}/stream", json=INPUT, headers={"accept": "application/json"})
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -104,26 +114,31 @@ def test_the_stream_tells_progress_then_the_result(served: Served, client: httpx
     assert told[-1] == RESULT
 
 
-def test_a_stream_that_is_not_valid_is_json(client: httpx.Client) -> None:
+def test_an_invalid_input_to_a_stream_is_answered_in_json(client: httpx.Client) -> None:
     answer = client.post(f"/run/{LTXV}/stream", json={}, headers={"accept": "text/event-stream"})
     assert (answer.status_code, answer.headers["content-type"]) == (422, "application/json")
 
 
-def test_an_error_in_mid_stream_is_an_event_with_data(served: Served, client: httpx.Client) -> None:
+def test_a_late_failure_is_an_event_with_data(served: Served, client: httpx.Client) -> None:
+    has_started = threading.Event()
+
     def fail(server: Served, row: RequestRow) -> None:
-        server.tell(row, "Loading")
-        time.sleep(0.2)
+        server.log(row, "Loading")
+        assert has_started.wait(PATIENCE_S)
         server.finish(row, FAILED)
 
-    with working(served, fail):
-        answer = client.post(f"/run/{LTXV}/stream", json=INPUT)
-    assert answer.status_code == 200
-    *_, kind, data = [line for line in answer.text.splitlines() if line]
+    lines = []
+    with working(served, fail), client.stream("POST", f"/run/{LTXV}/stream", json=INPUT) as answer:
+        assert answer.status_code == 200
+        for line in answer.iter_lines():
+            has_started.set()
+            lines.append(line)
+    *_, kind, data = [line for line in lines if line]
     assert kind == "event: error"
     assert json.loads(data[6:]) == {"type": "error", "status": 500, **FAILED.body}
 
 
-def test_a_silent_stream_starts_and_has_comments(tmp_path: Any) -> None:
+def test_a_silent_stream_sends_comments(tmp_path: Any) -> None:
     with (
         serving(tmp_path, ping_s=0.1) as served,
         served.client() as client,
@@ -132,7 +147,7 @@ def test_a_silent_stream_starts_and_has_comments(tmp_path: Any) -> None:
         assert next(stream.iter_lines()) == ": ping"
 
 
-def test_many_run_at_the_same_time(served: Served) -> None:
+def test_many_clients_wait_at_the_same_time(served: Served) -> None:
     answers: list[int] = []
 
     def run() -> None:
@@ -148,6 +163,6 @@ def test_many_run_at_the_same_time(served: Served) -> None:
     assert answers == [200] * 20
 
 
-def test_labels_that_are_numbers_are_told_as_numbers() -> None:
+def test_numeric_labels_are_sent_as_numbers() -> None:
     line = StoredLogLine(1.0, "INFO", "m", {"stage": "vae", "step": "2", "steps": "many"}, 1)
     assert progress(line) == {"type": "progress", "message": "m", "stage": "vae", "step": 2, "steps": "many"}

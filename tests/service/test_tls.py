@@ -1,4 +1,4 @@
-"""The private authority: kept across starts, trusted by those who are given it, and nobody else reads its keys."""
+"""The private certificate authority and the server's certificate."""
 
 import socket
 import ssl
@@ -14,8 +14,8 @@ from longtake.queue.addresses import HOSTS
 from longtake.service.tls import Tls, machine_names, prepare
 
 
-def shaken(server: Tls, name: str, trusted: Path) -> bytes:
-    """One TLS connection to a server with these files, under this name; what it says."""
+def handshake(server: Tls, name: str, trusted: Path) -> bytes:
+    """Connects to a TLS server with these files under this name. Returns the bytes that it sends, `hello`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(server.certificate, server.key)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -40,41 +40,41 @@ def shaken(server: Tls, name: str, trusted: Path) -> bytes:
             ):
                 return secure.recv(5)
         finally:
-            thread.join(5)
+            thread.join(60)
 
 
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "::1", *HOSTS, "box.example", "10.1.2.3"])
-def test_who_trusts_the_authority_trusts_the_server_under_its_names(tmp_path: Path, name: str) -> None:
+def test_a_client_with_the_authority_trusts_every_name_of_the_server(tmp_path: Path, name: str) -> None:
     files = prepare(tmp_path / "tls", ["box.example", "10.1.2.3"])
-    assert shaken(files, name, files.authority) == b"hello"
+    assert handshake(files, name, files.authority) == b"hello"
 
 
-def test_the_bundle_has_the_public_authorities_too(tmp_path: Path) -> None:
+def test_the_bundle_contains_the_public_authorities(tmp_path: Path) -> None:
     files = prepare(tmp_path / "tls")
-    assert shaken(files, "queue.fal.run", files.bundle) == b"hello"
+    assert handshake(files, "queue.fal.run", files.bundle) == b"hello"
     begin = b"-----BEGIN CERTIFICATE-----"
     assert files.bundle.read_bytes().count(begin) == Path(certifi.where()).read_bytes().count(begin) + 1
 
 
-def test_nobody_else_trusts_it(tmp_path: Path) -> None:
+def test_a_client_without_the_authority_does_not_trust_the_server(tmp_path: Path) -> None:
     files, other = prepare(tmp_path / "tls"), prepare(tmp_path / "other")
     for trusted in (other.authority, Path(certifi.where())):
         with pytest.raises(ssl.SSLCertVerificationError):
-            shaken(files, "localhost", trusted)
+            handshake(files, "localhost", trusted)
     with pytest.raises(ssl.SSLCertVerificationError):
-        shaken(files, "example.com", files.authority)
+        handshake(files, "example.com", files.authority)
 
 
-def test_a_client_of_yesterday_trusts_the_server_of_today(tmp_path: Path) -> None:
+def test_the_authority_survives_a_restart(tmp_path: Path) -> None:
     first = prepare(tmp_path / "tls")
     authority, certificate = first.authority.read_bytes(), first.certificate.read_bytes()
     second = prepare(tmp_path / "tls", ["new.example"])
     assert second.authority.read_bytes() == authority
     assert second.certificate.read_bytes() != certificate
-    assert shaken(second, "new.example", first.authority) == b"hello"
+    assert handshake(second, "new.example", first.authority) == b"hello"
 
 
-def test_keys_are_for_their_owner_only(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_private_keys(tmp_path: Path) -> None:
     files = prepare(tmp_path / "tls")
     for key in (files.key, tmp_path / "tls" / "ca.key"):
         assert stat.S_IMODE(key.stat().st_mode) == 0o600
@@ -90,20 +90,20 @@ def test_keys_are_for_their_owner_only(tmp_path: Path) -> None:
     ]
 
 
-def test_servers_that_start_at_once_have_one_authority(tmp_path: Path) -> None:
+def test_servers_that_start_together_share_one_authority(tmp_path: Path) -> None:
     threads = [threading.Thread(target=prepare, args=(tmp_path / "tls",)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     files = prepare(tmp_path / "tls")
-    assert shaken(files, "localhost", files.authority) == b"hello"
+    assert handshake(files, "localhost", files.authority) == b"hello"
 
 
-def test_the_certificate_is_short_enough_for_every_client(tmp_path: Path) -> None:
+def test_the_certificate_is_not_valid_for_too_long(tmp_path: Path) -> None:
     leaf = x509.load_pem_x509_certificate(prepare(tmp_path / "tls").certificate.read_bytes())
     assert (leaf.not_valid_after_utc - leaf.not_valid_before_utc).days <= 825
 
 
-def test_machine_names() -> None:
+def test_the_machines_names_include_localhost() -> None:
     assert {"localhost", "127.0.0.1", "::1"} <= machine_names()

@@ -1,4 +1,4 @@
-"""What a server says of itself: metrics, health, readiness."""
+"""Monitoring: metrics, health and readiness."""
 
 import re
 import time
@@ -37,7 +37,7 @@ def scraped(served: Served) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
-def test_the_queue_and_how_requests_ended(served: Served) -> None:
+def test_metrics_of_the_queue_and_of_outcomes(served: Served) -> None:
     for _ in range(3):
         submitted(served)
     served.finish(served.claim())
@@ -49,7 +49,7 @@ def test_the_queue_and_how_requests_ended(served: Served) -> None:
     seen = scraped(served)
     assert seen['longtake_queue_depth{pool="default"}'] == 1
     assert seen['longtake_running{pool="default"}'] == 1
-    assert 0.1 <= seen['longtake_queue_oldest_seconds{pool="default"}'] < 10
+    assert seen['longtake_queue_oldest_seconds{pool="default"}'] >= 0.1
     assert {name: count for name, count in seen.items() if name.startswith("longtake_requests_total")} == {
         f'longtake_requests_total{{endpoint="{LTXV}",outcome="done"}}': 1,
         f'longtake_requests_total{{endpoint="{LTXV}",outcome="cancelled"}}': 1,
@@ -66,7 +66,7 @@ def done(**facts: Any) -> Done:
     return Done(Path("/video.mp4"), "video/mp4", {}, Decimal(1), Decimal(1), returns_data_uri=False, **facts)
 
 
-def test_slots_and_what_they_made(served: Served) -> None:
+def test_metrics_of_slots_and_videos(served: Served) -> None:
     metrics = served.state.metrics
     slots = [
         SlotStatus("slot 0", "default", "busy", 0.0),
@@ -89,7 +89,7 @@ def test_slots_and_what_they_made(served: Served) -> None:
     assert seen["longtake_evaluations_per_second"] == 15
 
 
-def test_metrics_need_the_key_of_an_admin_where_there_are_keys(served: Served) -> None:
+def test_with_keys_metrics_need_an_admins_key(served: Served) -> None:
     run, admin = served.state.keys.create("a", "run"), served.state.keys.create("b", "admin")
     for path in ("/metrics", "/page/requests"):
         assert served.client().get(path).status_code == 401
@@ -99,7 +99,7 @@ def test_metrics_need_the_key_of_an_admin_where_there_are_keys(served: Served) -
         assert served.client().get(path).status_code == 200
 
 
-def test_metrics_outlive_the_database(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_work_without_the_database(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     served.state.metrics.count(done(new_frames=5))
     _away(served, monkeypatch)
     text = served.state.metrics.text(served.engine).decode()
@@ -107,7 +107,9 @@ def test_metrics_outlive_the_database(served: Served, monkeypatch: pytest.Monkey
     assert re.search(r"^longtake_frames_total 5.0$", text, re.MULTILINE)
 
 
-def test_health_and_readiness(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_health_and_readiness_while_draining_and_without_the_database(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     web = served.client()
     assert web.get("/health").json()["status"] == "ok"
     assert web.get("/ready").json() == {"status": "ready"}
