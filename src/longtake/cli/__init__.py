@@ -123,16 +123,16 @@ def extend(
         from longtake.settings import settings
 
         user_settings = settings()
-        beside = {"new_frames": new_frames, "quality": quality, "write_mode": write_mode}
-        user_input = UserInput(ctx.obj | beside, source, read_json(json_input), library.output_type(output))
-        request = local_request(endpoints.endpoint(endpoint), user_input, user_settings, model)
-        video = request.endpoint.source_url(request.request)
+        options = ctx.obj | {"new_frames": new_frames, "quality": quality, "write_mode": write_mode}
+        user_input = UserInput(options, source, read_json(json_input), library.output_type(output))
+        local = local_request(endpoints.endpoint(endpoint), user_input, user_settings, model)
+        video = local.endpoint.source_url(local.request)
         library.check_writable(output, video, overwrite=force, remedy="--force")
         sheet = None if inspect is None else sheet_path(inspect, output)
         if sheet is not None:
             check_sheet(sheet, force=force)
         with (
-            library.open_job(request, user_settings) as job,
+            library.open_job(local, user_settings) as job,
             progress_shown(quiet=json, passes=job.plan.num_passes) as on_progress,
         ):
             on_progress(Progress("load", 0, 1))
@@ -166,12 +166,12 @@ def plan(
 
         user_settings = settings()
         user_input = UserInput(ctx.obj | {"new_frames": new_frames}, source, read_json(json_input))
-        request = local_request(endpoints.endpoint(endpoint), user_input, user_settings, model)
-        with library.open_job(request, user_settings) as job:
+        local = local_request(endpoints.endpoint(endpoint), user_input, user_settings, model)
+        with library.open_job(local, user_settings) as job:
             if json:
                 print_json(plan_to_json(job.plan))
                 return
-            for title, rows in plan_sections(job.plan, job.source.facts, request.endpoint.source_url(request.request)):
+            for title, rows in plan_sections(job.plan, job.source.facts, local.endpoint.source_url(local.request)):
                 print_rows(title, rows)
 
 

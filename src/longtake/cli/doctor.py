@@ -245,9 +245,11 @@ def _sandbox() -> Iterator[Finding]:
     wanted = {"AS": Limits().memory_bytes, "FSIZE": 0, "NOFILE": 64}
     enforced = [name for name, value in wanted.items() if observed["limits"].get(name) == value]
     text = f"memory at most {bytes_text(wanted['AS'])}, no files written, {wanted['NOFILE']} files open"
-    whole = len(enforced) == len(wanted)
+    all_enforced = len(enforced) == len(wanted)
     yield Finding(
-        "limits", "ok" if whole else "note", text if whole else f"this system enforces only {enforced or 'none'}"
+        "limits",
+        "ok" if all_enforced else "note",
+        text if all_enforced else f"this system enforces only {enforced or 'none'}",
     )
     network = "cut off" if observed["isolated"] else "not cut off: this system allows no user namespaces"
     yield Finding("network", "ok" if observed["isolated"] else "note", network)
