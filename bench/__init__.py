@@ -1,1 +1,1 @@
-"""Benchmarks: one module and one command each. A figure is the ratio of two things that one run times in turn."""
+"""Benchmarks, one per module. Most figures are ratios of two measurements that one run makes in turn."""

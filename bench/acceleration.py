@@ -1,9 +1,9 @@
-"""What each acceleration level saves and changes, on the embedded models.
+"""Measures what each acceleration level saves and changes, on the embedded models.
 
 python -m bench.acceleration
 
-Each level's time is that of sampling alone, as a ratio to `none` in the same run. Its difference is that of the new
-frames to those of `none` from the same seed (PSNR, median over seeds), beside the difference that another seed makes.
+A level's time is that of sampling alone, as a ratio to `none` in the same run. Its difference is the PSNR between its
+new frames and those of `none` with the same seed, the median over seeds. The difference between seeds is printed, too.
 """
 
 import math
@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longtake import library, soundtrack
+from longtake import library
 from longtake.endpoints import Endpoint, ltx23, ltxv097
 from longtake.families.family import Context, PlanRun
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.families.ltxv.plan import LTXVPlan
 from longtake.models.loras import LoraCache, applied, load_adapters
+from longtake.output.soundtrack import context_sound
 from longtake.output.source_frames import source_sound, write_source
 from longtake.parameters import UserInput, local_request
 from longtake.plans import Plan
@@ -35,15 +36,19 @@ PROMPT = "a red circle moving left quickly over a green clouds background"
 CLIP = "examples/clip.mp4"
 SEEDS = range(5)
 
-WAYS: dict[str, Endpoint[Any, Any]] = {"2.3, picture and sound": ltx23.ENDPOINT, "0.9.7": ltxv097.ENDPOINT}
-"""What is timed, each at its defaults. 2.3: 15 steps of four predictions with ancestral noise, then three of the second
-scale. 0.9.7: 40 steps, guided by noise level."""
+ENDPOINTS: dict[str, Endpoint[Any, Any]] = {"2.3, picture and sound": ltx23.ENDPOINT, "0.9.7": ltxv097.ENDPOINT}
+"""The endpoints that are timed at their defaults.
 
-Make = Callable[[Acceleration, int], Tensor]
+2.3 has 15 steps of four predictions with ancestral noise, then three in the second pass. 0.9.7 has 40 steps, guided by
+noise level.
+"""
+
+Generate = Callable[[Acceleration, int], Tensor]
+"""Generates the new frames [t, 3, H, W] at an acceleration level from a seed."""
 
 
 class Clock:
-    """Seconds spent in steps of the model, told by progress."""
+    """Counts the seconds of sampling steps; it is called with each progress report."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -56,55 +61,56 @@ class Clock:
         self.since = now if progress.stage == "sampling" else None
 
 
-def ready(endpoint: Endpoint[Any, Any], clock: Clock) -> tuple[Make, int]:
-    """A function that makes the example's new frames at an acceleration level from a seed, and the steps it takes."""
+def prepare(endpoint: Endpoint[Any, Any], clock: Clock) -> tuple[Generate, int]:
+    """Returns a function that generates the example clip's new frames, and its number of sampling steps."""
     here = settings()
     call = local_request(endpoint, UserInput({"prompt": PROMPT, "new_frames": 24}, CLIP), here, endpoint.models[1])
     with library.open_job(call, here) as job:
         plan, family = job.plan, job.endpoint.family
         assert isinstance(plan, LTX2Plan | LTXVPlan)
         frames = write_source(job.source, plan, lambda shown: None, ignore_progress)
-        context = Context(frames, soundtrack.context_part(source_sound(job.source, plan), plan))
+        context = Context(frames, context_sound(source_sound(job.source, plan), plan))
     parts = family.load(call.card, here, ignore_progress)
     adapters = load_adapters(plan.adapters, call.card, here, LoraCache(10**9))
 
-    def make(level: Acceleration, seed: int) -> Tensor:
-        asked = accelerated(replace(plan, seed=seed), level)
+    def generate(level: Acceleration, seed: int) -> Tensor:
+        leveled = accelerated(replace(plan, seed=seed), level)
         with applied(parts.transformer, adapters) as set_pass:
-            run: PlanRun[Any, Any] = PlanRun(asked, parts, here, NO_RESUME, clock, set_pass)
+            run: PlanRun[Any, Any] = PlanRun(leveled, parts, here, NO_RESUME, clock, set_pass)
             pieces = family.generate(run, plan.prompt, context)
             return torch.cat([chunk for piece in pieces for chunk in piece.frames])
 
-    return make, plan.steps if isinstance(plan, LTX2Plan) else plan.passes[0].steps
+    return generate, plan.steps if isinstance(plan, LTX2Plan) else plan.passes[0].steps
 
 
 def accelerated(plan: LTX2Plan | LTXVPlan, level: Acceleration) -> Plan:
-    """The plan at this level."""
+    """Returns the plan with this acceleration level."""
     if isinstance(plan, LTX2Plan):
         return replace(plan, acceleration=level)
     return replace(plan, passes=tuple(replace(pass_, acceleration=level) for pass_ in plan.passes))
 
 
 def psnr(one: Tensor, other: Tensor) -> float:
+    """Returns the peak signal-to-noise ratio in dB of frames in 0..1."""
     return -10 * math.log10(max(float((one - other).square().mean()), 1e-12))
 
 
 def main() -> None:
     torch.set_grad_enabled(False)
-    for title, endpoint in WAYS.items():
+    for title, endpoint in ENDPOINTS.items():
         clock = Clock()
-        make, steps = ready(endpoint, clock)
-        make("none", 0)
+        generate, steps = prepare(endpoint, clock)
+        generate("none", 0)
         ratios: dict[Acceleration, list[float]] = {level: [] for level in LEVELS}
         made: dict[Acceleration, list[Tensor]] = {level: [] for level in LEVELS}
         for seed in SEEDS:
-            taken = {}
+            timings = {}
             for level in LEVELS:
                 clock.seconds = 0.0
-                made[level].append(make(level, seed))
-                taken[level] = clock.seconds
+                made[level].append(generate(level, seed))
+                timings[level] = clock.seconds
             for level in LEVELS:
-                ratios[level].append(taken["none"] / taken[level])
+                ratios[level].append(timings["none"] / timings[level])
         seeds = [psnr(one, other) for one, other in zip(made["none"], made["none"][1:], strict=False)]
         print(f"{title}: {steps} steps; another seed differs by {statistics.median(seeds):.1f} dB")
         for level in LEVELS:

@@ -1,8 +1,8 @@
-"""This version against another checkout of the project: whole requests, each in a process of its own, in turn.
+"""Compares this version with another checkout of the project: whole requests, each in a process of its own.
 
 python -m bench.against CHECKOUT [ROUNDS]
 
-Prints for each request the seconds of both and the median of the ratios, round by round; 1 is as fast as the other.
+Prints the seconds of both for each request, and the median of the ratios round by round; below 1 this one is faster.
 """
 
 import os
@@ -25,10 +25,10 @@ REQUESTS: dict[str, Sequence[str]] = {
 
 
 def extend(checkout: Path, out: Path, options: Sequence[str]) -> None:
-    """One request by the code of a checkout."""
+    """Carries out one request with the code of a checkout."""
     environment = os.environ | {"PYTHONPATH": str(checkout / "src"), "OMP_NUM_THREADS": "1"}
-    given = ("extend", str(CLIP), "-o", str(out), "--new-frames", "48", *PROMPT, *options)
-    subprocess.run([sys.executable, "-m", "longtake", *given], env=environment, check=True, capture_output=True)
+    arguments = ("extend", str(CLIP), "-o", str(out), "--new-frames", "48", *PROMPT, *options)
+    subprocess.run([sys.executable, "-m", "longtake", *arguments], env=environment, check=True, capture_output=True)
 
 
 def main() -> None:
@@ -45,9 +45,9 @@ def main() -> None:
             def there(options: Sequence[str] = options) -> None:
                 extend(other, out, options)
 
-            taken = in_turn(rounds, here=here, there=there)
-            show(name, taken)
-            print(f"  here / there = {ratio(taken, 'here', 'there'):.3f}\n", flush=True)
+            timings = in_turn(rounds, here=here, there=there)
+            show(name, timings)
+            print(f"  here / there = {ratio(timings, 'here', 'there'):.3f}\n", flush=True)
 
 
 if __name__ == "__main__":

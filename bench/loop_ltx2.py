@@ -1,9 +1,9 @@
-"""The LTX-2 loop against the bare evaluations that it needs, on random weights. Aim: at most 3 % above.
+"""Compares the LTX-2 sampling loop with the bare evaluations in it, on random weights. Aim: at most 3 % above.
 
 python -m bench.loop_ltx2
 
-Picture and sound, a context of 4 latents, the endpoint's default guidance: four predictions a step. The bare
-evaluations are this package's forward pass; diffusers' own stands beside it for comparison.
+Video and audio with a context of 4 latents and the endpoint's default guidance: four predictions a step. The bare
+evaluations are this package's forward pass; diffusers' own is timed, too.
 """
 
 from fractions import Fraction
@@ -22,14 +22,14 @@ from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_
 from longtake.sampling.schedules import sigmas
 
 SHAPE = (1, 64, 16, 4, 4)
-"""256 tokens: a 121-frame clip at 128x128."""
+"""Latents of a 121-frame clip at 128x128: 256 tokens."""
 
 STEPS = 2
 GUIDANCE = {"video": GuidanceScales(3, 1, 3, 0.85), "audio": GuidanceScales(7, 0, 3, 0.7)}
 
 
 def transformer() -> LTX2VideoTransformer3DModel:
-    """Random weights of the 2.3 layout, 100 M parameters."""
+    """Returns a model of the 2.3 layout with 100 M random parameters."""
     torch.manual_seed(0)
     return LTX2VideoTransformer3DModel(
         in_channels=64,
@@ -52,21 +52,21 @@ def transformer() -> LTX2VideoTransformer3DModel:
 
 
 def window() -> dict[Stream, Track]:
-    """A window of 121 frames at 24 per second whose first 25 are given, and their sound."""
+    """Returns the tracks of a window of 121 frames at 24 per second, whose first 25 are context, and their sound."""
     rate = Fraction(24)
     count = audio_latents(121, rate)
-    kept = audio_before(count, 25 / rate)
+    context = audio_before(count, 25 / rate)
     return {
         "video": video_track(Grid(8, 32, rate), SHAPE, [PlacedLatents(torch.randn(1, 64, 4, 4, 4), 0, 1.0)]),
-        "audio": audio_track(torch.randn(1, count, 128), kept, 1.0, audio_bounds(count)),
+        "audio": audio_track(torch.randn(1, count, 128), context, 1.0, audio_bounds(count)),
     }
 
 
 def main() -> None:
     model, plain, tracks = transformer(), transformer(), window()
     attach(model)
-    words = [EncodedPrompt(torch.randn(1, 64, 640), torch.randn(1, 64, 320)) for _ in range(2)]
-    guide = Guide(model, words[0], words[1], {"video": GUIDANCE["video"], "audio": GUIDANCE["audio"]}, (4,))
+    prompts = [EncodedPrompt(torch.randn(1, 64, 640), torch.randn(1, 64, 320)) for _ in range(2)]
+    guide = Guide(model, prompts[0], prompts[1], {"video": GUIDANCE["video"], "audio": GUIDANCE["audio"]}, (4,))
     positioned, setup = PositionedTracks.of(model, tracks), PassSetup(guide, Sampler(sigmas("beta", STEPS)))
     tokens = {stream: track.clean for stream, track in tracks.items()}
     predictions = list(guide.predictions(list(tracks)).values())
@@ -84,8 +84,8 @@ def main() -> None:
             plain(
                 hidden_states=tokens["video"],
                 audio_hidden_states=tokens["audio"],
-                encoder_hidden_states=words[0].video,
-                audio_encoder_hidden_states=words[0].audio,
+                encoder_hidden_states=prompts[0].video,
+                audio_encoder_hidden_states=prompts[0].audio,
                 timestep=tracks["video"].mask[..., 0] * 500,
                 audio_timestep=tracks["audio"].mask[..., 0] * 500,
                 sigma=sigma,
@@ -96,10 +96,10 @@ def main() -> None:
             )
 
     with torch.inference_mode():
-        taken = in_turn(7, loop=loop, bare=bare, diffusers=diffusers)
-    show(f"{STEPS} steps of {len(predictions)} predictions", taken)
-    print(f"  loop / bare = {ratio(taken, 'loop', 'bare'):.3f} (aim: at most 1.03)")
-    print(f"  bare / diffusers' forward pass, as often = {ratio(taken, 'bare', 'diffusers'):.3f}")
+        timings = in_turn(7, loop=loop, bare=bare, diffusers=diffusers)
+    show(f"{STEPS} steps of {len(predictions)} predictions", timings)
+    print(f"  loop / bare = {ratio(timings, 'loop', 'bare'):.3f} (aim: at most 1.03)")
+    print(f"  bare / diffusers' forward pass, as often = {ratio(timings, 'bare', 'diffusers'):.3f}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Peak memory of one LTX-2 evaluation: modulation per distinct noise level against diffusers' own, per token.
+"""Compares the peak memory of one LTX-2 evaluation: modulation per noise level here, per token in diffusers.
 
 python -m bench.modulation
 
-Random weights of the published width (4096 and 2048 channels, one block, float32), 1140 video tokens, a quarter of the
-first scale of the endpoint's defaults at 1280x704, of which a fifth are given. Each way runs in a process of its own;
-what it had allocated before the evaluation does not count.
+Random weights of the published width (4096 and 2048 channels, one block, float32) and 1140 video tokens: a quarter of
+the first pass of the endpoint's defaults at 1280x704. A fifth of the tokens are context. Each implementation runs in a
+process of its own; memory allocated before the evaluation is not counted.
 """
 
 import resource
@@ -25,11 +25,12 @@ SHAPE = (1, 128, 19, 6, 10)
 
 
 def peak_mib() -> float:
+    """Returns the peak resident memory of this process in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(way: str) -> float:
-    """MiB by which the peak rises during one evaluation."""
+def measure(implementation: str) -> float:
+    """Returns the MiB by which the peak rises during one evaluation by `longtake` or `diffusers`."""
     rate, count = Fraction(24), audio_latents(FRAMES, Fraction(24))
     with torch.device("meta"):
         model: Any = LTX2VideoTransformer3DModel(
@@ -48,21 +49,21 @@ def measure(way: str) -> float:
     context = torch.randn(1, 128, 4, *SHAPE[3:])
     video = video_track(Grid(8, 32, rate), SHAPE, [PlacedLatents(context, 0, 1.0)])
     audio = audio_track(torch.randn(1, count, 128), audio_before(count, CONTEXT / rate), 1.0, audio_bounds(count))
-    words = EncodedPrompt(torch.randn(1, 256, 4096), torch.randn(1, 256, 2048))
+    prompt = EncodedPrompt(torch.randn(1, 256, 4096), torch.randn(1, 256, 2048))
     tokens = {"video": video.clean, "audio": audio.clean}
     with torch.inference_mode():
-        if way == "longtake":
+        if implementation == "longtake":
             attach(model)
             positioned = PositionedTracks.of(model, {"video": video, "audio": audio})
             before = peak_mib()
-            velocities(model, positioned, {"video": video.clean, "audio": audio.clean}, 0.7, [Prediction(words)], ())
+            velocities(model, positioned, {"video": video.clean, "audio": audio.clean}, 0.7, [Prediction(prompt)], ())
         else:
             before = peak_mib()
             model(
                 hidden_states=tokens["video"],
                 audio_hidden_states=tokens["audio"],
-                encoder_hidden_states=words.video,
-                audio_encoder_hidden_states=words.audio,
+                encoder_hidden_states=prompt.video,
+                audio_encoder_hidden_states=prompt.audio,
                 timestep=video.mask[..., 0] * 700,
                 audio_timestep=audio.mask[..., 0] * 700,
                 sigma=torch.full((1,), 700.0),
@@ -78,14 +79,14 @@ def main() -> None:
     if len(sys.argv) > 1:
         print(measure(sys.argv[1]))
         return
-    risen = {}
-    for way in ("longtake", "diffusers"):
+    rises = {}
+    for implementation in ("longtake", "diffusers"):
         done = subprocess.run(
-            [sys.executable, "-m", "bench.modulation", way], check=True, capture_output=True, text=True
+            [sys.executable, "-m", "bench.modulation", implementation], check=True, capture_output=True, text=True
         )
-        risen[way] = float(done.stdout)
-        print(f"{way:10s} {risen[way]:8.0f} MiB during one evaluation")
-    print(f"longtake / diffusers = {risen['longtake'] / risen['diffusers']:.3f}")
+        rises[implementation] = float(done.stdout)
+        print(f"{implementation:10s} {rises[implementation]:8.0f} MiB during one evaluation")
+    print(f"longtake / diffusers = {rises['longtake'] / rises['diffusers']:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Runs a longtake command and then says its peak memory on stderr: `python -m bench.peak extend ...`."""
+"""Runs a longtake command, then prints its peak memory to standard error: `python -m bench.peak extend ...`."""
 
 import sys
 

@@ -1,6 +1,6 @@
-"""The same job here and in diffusers' LTXConditionPipeline: same weights, size, steps, guidance, frames given.
+"""Compares one job here and in diffusers' LTXConditionPipeline, with equal weights, size, steps and context frames.
 
-Aim: not slower in the loop, faster end to end (from frames in memory to a finished file).
+Aim: the loop is not slower, and the whole job (from frames in memory to a finished file) is faster.
 
 python -m bench.pipeline
 """
@@ -39,7 +39,7 @@ SIDE, CONTEXT, TOTAL, STEPS = 128, 17, 41, 8
 PROMPT = "a red circle moving right over a plain blue background"
 
 
-def the_plan() -> LTXVPlan:
+def make_plan() -> LTXVPlan:
     request = parse(
         ENDPOINT.Request,
         {"prompt": PROMPT, "num_frames": TOTAL, "seed": 1, "video": {"video_url": "x"}, "constant_rate_factor": 0},
@@ -60,17 +60,17 @@ def main() -> None:
     )
     pipeline.set_progress_bar_config(disable=True)
     frames = np.random.default_rng(0).integers(0, 256, (CONTEXT, SIDE, SIDE, 3), np.uint8)
-    plan, loops = the_plan(), {"ours": [0.0], "diffusers": [0.0]}
+    plan, loops = make_plan(), {"ours": [0.0], "diffusers": [0.0]}
 
     with tempfile.TemporaryDirectory() as folder:
 
         def ours() -> None:
-            loops["ours"].append(_ours(models, plan, frames, Path(folder) / "ours.mp4"))
+            loops["ours"].append(_longtake(models, plan, frames, Path(folder) / "ours.mp4"))
 
-        def theirs() -> None:
-            loops["diffusers"].append(_theirs(pipeline, frames, Path(folder) / "theirs.mp4"))
+        def diffusers() -> None:
+            loops["diffusers"].append(_diffusers(pipeline, frames, Path(folder) / "diffusers.mp4"))
 
-        whole = in_turn(9, ours=ours, diffusers=theirs)
+        whole = in_turn(9, ours=ours, diffusers=diffusers)
     show(f"end to end, {SIDE}x{SIDE}, {CONTEXT} given, {TOTAL - CONTEXT} made, {STEPS} steps", whole)
     print(f"  ours / diffusers = {ratio(whole, 'ours', 'diffusers'):.3f} (aim: under 1)\n")
     steps = {name: seconds[2:] for name, seconds in loops.items()}
@@ -78,7 +78,8 @@ def main() -> None:
     print(f"  ours / diffusers = {ratio(steps, 'ours', 'diffusers'):.3f} (aim: at most 1)")
 
 
-def _ours(models: LTXVModel, plan: LTXVPlan, frames: Any, path: Path) -> float:
+def _longtake(models: LTXVModel, plan: LTXVPlan, frames: Any, path: Path) -> float:
+    """Does the job with this package; returns the seconds from the first sampling step's start to the last one's."""
     starts: list[float] = []
 
     def on_progress(progress: Any) -> None:
@@ -94,7 +95,8 @@ def _ours(models: LTXVModel, plan: LTXVPlan, frames: Any, path: Path) -> float:
     return starts[-1] - starts[0]
 
 
-def _theirs(pipeline: Any, frames: Any, path: Path) -> float:
+def _diffusers(pipeline: Any, frames: Any, path: Path) -> float:
+    """Does the job with diffusers; returns the seconds from the first sampling step's end to the last one's."""
     ends: list[float] = []
 
     def on_step(*step: Any) -> dict[str, Any]:

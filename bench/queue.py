@@ -1,10 +1,12 @@
-"""What the queue costs, in one run: the import, an idle server's memory and CPU, a submit while a slot is busy, and the
-gap between two requests on that slot; and the same of DBOS. Aims: submits in 5 ms, 250 per second; gaps under 50 ms.
+"""Measures the queue, and DBOS beside it: import, idle memory and CPU, submits, and gaps between requests.
 
-    python -m bench.queue [a Python that has dbos, where this one has not]
+Submits are made while a slot is busy; a gap is the time between two requests on that slot. Aims: submits in 5 ms, 250
+per second; gaps under 50 ms.
 
-Both keep SQLite with a write-ahead log that syncs each commit. A request is 30 ms of sleep: in DBOS a step in the same
-process, here in the slot's worker process, with plan, progress and a stored file as real ones have.
+python -m bench.queue [another Python with dbos installed, if this one lacks it]
+
+Both use SQLite with a write-ahead log that syncs each commit. A request is 30 ms of sleep: in DBOS a step in the same
+process, here in the slot's worker process, with a plan, progress and a stored file like real requests.
 """
 
 import subprocess
@@ -13,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-OTHER = Path(__file__).with_name("queue_dbos.py")
+DBOS_PROGRAM = Path(__file__).with_name("queue_dbos.py")
 REQUESTS = 300
 WORK_S = 0.03
 IDLE_S = 4.0
@@ -38,26 +40,26 @@ for line in sys.stdin:
              response={"video": {"file_name": "result.mp4"}}, billable_units="1", price_usd="0.02",
              returns_data_uri=False)
 """
-"""A worker process that appends the seconds between two requests to the file of its first argument, and works for the
-seconds of its second one."""
+"""A worker process. It sleeps for the seconds of its second argument for each request, and appends the seconds between
+two requests to the file of its first argument."""
 
 
 def main(python: str = sys.executable) -> None:
     here = subprocess.run([sys.executable, "-m", "bench.queue", "here"], check=True, capture_output=True, text=True)
     print(f"longtake's queue\n{here.stdout.rstrip()}")
-    known = subprocess.run([python, "-c", "import dbos"], capture_output=True)
-    if known.returncode:
+    has_dbos = subprocess.run([python, "-c", "import dbos"], capture_output=True)
+    if has_dbos.returncode:
         print(
             "DBOS is not there: pip install 'dbos~=3.4' in an environment of its own, and name its Python to this bench"
         )
         return
     for poll_s in ("0.01", "0.25"):
         print(f"DBOS, which looks for work every {poll_s} s", flush=True)
-        subprocess.run([python, "-P", str(OTHER), poll_s, str(REQUESTS), str(WORK_S), str(IDLE_S)], check=True)
+        subprocess.run([python, "-P", str(DBOS_PROGRAM), poll_s, str(REQUESTS), str(WORK_S), str(IDLE_S)], check=True)
 
 
 def here() -> None:
-    """This queue's figures, in a fresh process."""
+    """Prints the figures of this queue; it runs in a process of its own."""
     begun = time.perf_counter()
     from longtake.database.migrate import open_database
     from longtake.queue import engine as queue
@@ -69,14 +71,14 @@ def here() -> None:
 
     imported = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        asked = settings(data_dir=Path(folder), slots=("cpu",))
-        (asked.data_dir / "files").mkdir()
-        gaps = asked.data_dir / "gaps"
-        engine = open_database(asked)
-        store = FileStore(engine, asked.data_dir / "files")
+        configured = settings(data_dir=Path(folder), slots=("cpu",))
+        (configured.data_dir / "files").mkdir()
+        gaps = configured.data_dir / "gaps"
+        engine = open_database(configured)
+        store = FileStore(engine, configured.data_dir / "files")
         command = (sys.executable, "-S", "-E", "-c", WORKER, str(gaps), str(WORK_S))
-        slots = Slots(engine, asked, store, lambda _: None, command=command)
-        watch = LeaseWatch(engine, asked, lambda _: None, slots.wake)
+        slots = Slots(engine, configured, store, lambda _: None, command=command)
+        watch = LeaseWatch(engine, configured, lambda _: None, slots.wake)
         slots.start()
         watch.start()
         ready = time.perf_counter()
@@ -85,7 +87,7 @@ def here() -> None:
         used = time.process_time()
         time.sleep(IDLE_S)
         print(f"  idle CPU {(time.process_time() - used) / IDLE_S:.1%}")
-        taken = []
+        timings = []
         for _ in range(REQUESTS):
             one = requests.Submission(
                 "fal-ai/x", "default", "local", b'{"prompt":"%s"}' % (b"x" * 500), "http://h/queue"
@@ -93,8 +95,8 @@ def here() -> None:
             started = time.perf_counter()
             queue.submit(engine, one)
             slots.wake("default")
-            taken.append(time.perf_counter() - started)
-        print(f"  {submits(taken)}")
+            timings.append(time.perf_counter() - started)
+        print(f"  {submits(timings)}")
         while queue.waiting_ids(engine, "default"):
             time.sleep(0.2)
         slots.drain(10)
@@ -104,13 +106,14 @@ def here() -> None:
 
 
 def resident_mb() -> float:
+    """Returns this process's resident memory in MiB."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1024**2
 
 
-def submits(taken: list[float]) -> str:
-    taken = sorted(taken)
-    middle, late = taken[len(taken) // 2], taken[int(len(taken) * 0.99)]
-    return f"submit p50 {middle * 1e3:.2f} ms, p99 {late * 1e3:.2f} ms, {len(taken) / sum(taken):.0f} per second"
+def submits(timings: list[float]) -> str:
+    timings = sorted(timings)
+    middle, late = timings[len(timings) // 2], timings[int(len(timings) * 0.99)]
+    return f"submit p50 {middle * 1e3:.2f} ms, p99 {late * 1e3:.2f} ms, {len(timings) / sum(timings):.0f} per second"
 
 
 def gap(gaps: list[float]) -> str:

@@ -1,4 +1,4 @@
-"""DBOS's figures for `bench.queue`, with nothing of longtake imported.
+"""Prints the figures of DBOS for `bench.queue`, without importing longtake.
 
 python -P bench/queue_dbos.py <seconds between polls> <requests> <seconds of work> <idle seconds>
 """
@@ -49,7 +49,7 @@ def main(poll_s: float, number: int, work_s: float, idle_s: float) -> None:
     engine = client._sys_db.engine
     with engine.begin() as connection:
         connection.execute(sa.text("CREATE TABLE own (id TEXT PRIMARY KEY, body TEXT)"))
-    taken = []
+    timings = []
     for _ in range(number):
         started = time.perf_counter()
         with engine.begin() as connection:
@@ -57,10 +57,10 @@ def main(poll_s: float, number: int, work_s: float, idle_s: float) -> None:
             connection.execute(sa.text("INSERT INTO own VALUES (:id, :body)"), {"id": one, "body": "x" * 500})
             order = {"workflow_name": request.__qualname__, "queue_name": "queue", "workflow_id": one}
             client.enqueue_in_transaction(connection, order)
-        taken.append(time.perf_counter() - started)
-    ordered = sorted(taken)
+        timings.append(time.perf_counter() - started)
+    ordered = sorted(timings)
     middle, late = ordered[number // 2], ordered[int(number * 0.99)]
-    print(f"  submit p50 {middle * 1e3:.2f} ms, p99 {late * 1e3:.2f} ms, {number / sum(taken):.0f} per second")
+    print(f"  submit p50 {middle * 1e3:.2f} ms, p99 {late * 1e3:.2f} ms, {number / sum(timings):.0f} per second")
     while len(ends) < number:
         time.sleep(0.2)
     gaps = sorted(begin - end for begin, end in zip(begins[1:], ends[:-1], strict=True))

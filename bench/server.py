@@ -1,11 +1,11 @@
-"""What the HTTP core can take: submits and statuses a second, events' delay, memory, time to the first answer.
+"""Measures the HTTP server: submits and statuses per second, delay of events, memory, time to the first answer.
 
 python -m bench.server
 
-The server is `longtake serve` in a process of its own, with a real SQLite file and without slots; for the events it is
-its parts, with a thread in place of the slots. The load comes from wrk where it is installed, else from Python. Aims on
-two cores: submit p50 at most 5 ms and at least 250 a second; at least 2,000 statuses a second while 100 clients poll
-ten times a second; an event on the stream within 100 ms; under 150 MB and 2 s from start to first answer.
+The server is `longtake serve` in a process of its own, with an SQLite file and without slots. For the events a thread
+takes the place of the slots. The load is made by wrk if it is installed, else by Python. Aims on two cores: submit p50
+at most 5 ms and at least 250 per second; at least 2,000 statuses per second while 100 clients poll ten times a second;
+an event on the stream within 100 ms; under 150 MB, and under 2 s from start to first answer.
 """
 
 import asyncio
@@ -58,6 +58,8 @@ def main() -> None:
 
 
 class Server:
+    """A running server: its port, process id and seconds from start to first answer."""
+
     def __init__(self, port: int, pid: int, started_s: float) -> None:
         self.port = port
         self.pid = pid
@@ -65,6 +67,8 @@ class Server:
 
 
 class Load:
+    """The result of a load: requests per second and median milliseconds of one."""
+
     def __init__(self, per_s: float, p50_ms: float) -> None:
         self.per_s = per_s
         self.p50_ms = p50_ms
@@ -72,7 +76,7 @@ class Load:
 
 @contextmanager
 def _served(*, work: bool) -> Iterator[Server]:
-    """The server as a process of its own, from when it answers."""
+    """Yields a server in a process of its own once it answers; `work` starts the one for the events."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -110,7 +114,7 @@ def _resident_mb(pid: int) -> float:
 
 
 def _serve(folder: Path, port: int) -> None:
-    """The parts of a server, with a thread in place of the slots: it claims what comes, and tells when it did."""
+    """Runs a server with a thread in place of the slots. It claims each request and reports the time as progress."""
     import logging
 
     import structlog
@@ -130,33 +134,33 @@ def _serve(folder: Path, port: int) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     engine = database.connect(database.file_url(folder / "longtake.db"))
     metadata.create_all(engine)
-    board = StatusCache(engine)
-    board.start()
+    status_cache = StatusCache(engine)
+    status_cache.start()
 
-    def claim_and_tell() -> None:
+    def work() -> None:
         while True:
             row = queue.claim(engine, "default", "bench")
             if row is None:
                 time.sleep(0.01)
                 continue
-            board.mark_changed(row.id)
+            status_cache.mark_changed(row.id)
             time.sleep(0.3)
             queue.add_log_lines(engine, row, [LogLine(time.time(), "INFO", "a step", {"at": repr(time.time())})])
-            board.mark_changed(row.id)
+            status_cache.mark_changed(row.id)
             time.sleep(0.2)
             queue.finish(engine, row, CANCELLED)
-            board.mark_changed(row.id)
+            status_cache.mark_changed(row.id)
 
-    threading.Thread(target=claim_and_tell, daemon=True).start()
+    threading.Thread(target=work, daemon=True).start()
     chosen = settings(data_dir=folder, slots=())
     state = ServerState(
-        chosen, engine, board, FileStore(engine, folder / "files"), Keys(engine), lambda _: None, lambda _: None
+        chosen, engine, status_cache, FileStore(engine, folder / "files"), Keys(engine), lambda _: None, lambda _: None
     )
     uvicorn.run(Application(state), host="127.0.0.1", port=port, log_level="warning", access_log=False)
 
 
 def _load(wrk: str | None, server: Server, method: str, path: str, *, clients: int) -> Load:
-    """As many requests as so many clients can make."""
+    """Measures as many requests as `clients` can make in SECONDS."""
     if wrk is None:
         with ProcessPoolExecutor(1) as pool:
             return pool.submit(_load_by_python, server.port, method, path, clients).result()
@@ -165,18 +169,18 @@ def _load(wrk: str | None, server: Server, method: str, path: str, *, clients: i
         lua.write(script)
         lua.flush()
         url = f"http://127.0.0.1:{server.port}{path}"
-        told = subprocess.run(
+        output = subprocess.run(
             [wrk, "-t1", f"-c{clients}", f"-d{SECONDS:.0f}s", "--latency", "-s", lua.name, url],
             capture_output=True,
             text=True,
             check=True,
         ).stdout
-    if "Non-2xx" in told:
-        raise SystemExit(told)
-    per_s = re.search(r"Requests/sec:\s+([\d.]+)", told)
-    p50 = re.search(r"50%\s+([\d.]+)(us|ms|s)", told)
-    assert per_s, told
-    assert p50, told
+    if "Non-2xx" in output:
+        raise SystemExit(output)
+    per_s = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    p50 = re.search(r"50%\s+([\d.]+)(us|ms|s)", output)
+    assert per_s, output
+    assert p50, output
     return Load(float(per_s[1]), float(p50[1]) * {"us": 0.001, "ms": 1, "s": 1000}[p50[2]])
 
 
@@ -187,7 +191,7 @@ def _load_by_python(port: int, method: str, path: str, clients: int) -> Load:
         end = time.perf_counter() + SECONDS
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         while time.perf_counter() < end:
-            took.append(await _ask(reader, writer, method, path))
+            took.append(await _send(reader, writer, method, path))
         writer.close()
 
     async def all_clients() -> None:
@@ -197,8 +201,8 @@ def _load_by_python(port: int, method: str, path: str, clients: int) -> Load:
     return Load(len(took) / SECONDS, statistics.median(took) * 1000)
 
 
-async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, method: str, path: str) -> float:
-    """One request on an open connection; the seconds until its answer was there."""
+async def _send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, method: str, path: str) -> float:
+    """Sends one request on an open connection; returns the seconds until its answer is complete."""
     body = BODY if method == "POST" else b""
     began = time.perf_counter()
     writer.write(f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
@@ -211,14 +215,15 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, metho
 
 
 def _status_path(port: int) -> str:
-    asked = urllib.request.Request(f"http://127.0.0.1:{port}/queue/{ENDPOINT}", BODY, method="POST")
-    with urllib.request.urlopen(asked) as answer:
+    """Submits a request; returns the path of its status."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/queue/{ENDPOINT}", BODY, method="POST")
+    with urllib.request.urlopen(request) as answer:
         url = str(json.load(answer)["status_url"])
     return url.partition(str(port))[2] + "?logs=false"
 
 
 def _poll_all(port: int, seconds: float) -> list[float]:
-    """Clients that each poll a request of their own; the seconds that each poll took."""
+    """Lets POLLERS clients poll a request each for `seconds`; returns the seconds of each poll."""
     took: list[float] = []
 
     async def client(number: int) -> None:
@@ -227,7 +232,7 @@ def _poll_all(port: int, seconds: float) -> list[float]:
         await asyncio.sleep(number / POLLERS / POLL_HZ)
         end = time.perf_counter() + seconds
         while (now := time.perf_counter()) < end:
-            took.append(await _ask(reader, writer, "GET", path))
+            took.append(await _send(reader, writer, "GET", path))
             await asyncio.sleep(max(0, now + 1 / POLL_HZ - time.perf_counter()))
         writer.close()
 
@@ -239,7 +244,7 @@ def _poll_all(port: int, seconds: float) -> list[float]:
 
 
 async def _first_event(port: int) -> float:
-    """The seconds from a worker's first progress to the event that tells it."""
+    """Returns the seconds from a worker's first progress to its event on the client's stream."""
     path = _status_path(port).replace("/status?logs=false", "/status/stream?logs=1")
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())

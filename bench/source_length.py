@@ -1,6 +1,6 @@
-"""Extending a 10-minute source against a 10-second one. Aim: under 1.5x the time, the same peak memory within 10 %.
+"""Compares extending a 10-minute source and a 10-second one. Aim: under 1.5x the time, peak memory within 10 %.
 
-Whole processes of `longtake extend`, the last 97 frames as context, 24 new ones.
+Each is a whole process of `longtake extend` with the last 97 frames as context and 24 new frames.
 
 python -m bench.source_length
 """
@@ -21,7 +21,7 @@ from longtake.media.formats import output_format
 
 
 def make_clip(path: Path, seconds: int) -> None:
-    """A textured pan with sound, 320x192 at 24 frames per second."""
+    """Writes a clip of a textured pan with sound, 320x192 at 24 frames per second."""
     texture = np.random.default_rng(0).integers(0, 256, (192, 640, 3), np.uint8)
     with Encoder(path, output_format("X264 (.mp4)", "medium", "fast"), 320, 192, Fraction(24)) as video:
         for second in range(seconds):
@@ -32,7 +32,7 @@ def make_clip(path: Path, seconds: int) -> None:
 
 
 def extend(source: Path, out: Path) -> int:
-    """Runs the command; returns the peak memory in KiB of it and of each of its children, summed."""
+    """Runs the command; returns the sum in KiB of the peak memory of its process and of its largest child."""
     command = [
         *(sys.executable, "-m", "bench.peak", "extend", str(source), "-o", str(out), "--force", "--json"),
         *("--prompt", "a pan", "--resolution", "480p", "--num-frames", "121", "--limit-num-frames"),
@@ -54,15 +54,15 @@ def main() -> None:
         def run(kind: str) -> None:
             peaks[kind].append(extend(folder / f"{kind}.mp4", folder / "out.mp4"))
 
-        taken = in_turn(3, **{kind: lambda kind=kind: run(kind) for kind in peaks})
-    show("longtake extend, last 97 frames as context, 24 new", taken)
-    print(f"  time   ten minutes / ten seconds = {ratio(taken, 'ten minutes', 'ten seconds'):.3f} (aim: under 1.5)")
+        timings = in_turn(3, **{kind: lambda kind=kind: run(kind) for kind in peaks})
+    show("longtake extend, last 97 frames as context, 24 new", timings)
+    print(f"  time   ten minutes / ten seconds = {ratio(timings, 'ten minutes', 'ten seconds'):.3f} (aim: under 1.5)")
     long, short = (max(peaks[kind]) for kind in ("ten minutes", "ten seconds"))
     print(f"  memory {long / 1024:.0f} / {short / 1024:.0f} MiB = {long / short:.3f} (aim: within 10 %)")
 
 
 def peak_kib() -> int:
-    """Peak resident memory of this process and of its largest child, in KiB."""
+    """Returns the sum of the peak resident memory of this process and of its largest child, in KiB."""
     own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return own + children
 

@@ -1,9 +1,9 @@
-"""Where the time of one request goes, stage by stage, for each endpoint at its defaults on the embedded models.
+"""Measures the stages of one request, for each endpoint at its defaults on the embedded models.
 
 python -m bench.stages
 
-From the request to the finished file of the example clip with 48 new frames; medians over the rounds, each with models
-loaded anew. A stage lasts from its first word of progress to the next stage's; before the first it is `prepare`.
+A request extends the example clip by 48 new frames. Models are loaded in every round; figures are medians over the
+rounds. A stage lasts from its first progress report to that of the next stage; the time before the first is `prepare`.
 """
 
 import statistics
@@ -25,21 +25,23 @@ ROUNDS = 5
 
 
 def stages(endpoint: Endpoint[Any, Any], out: Path) -> dict[str, float]:
-    """Seconds by stage of one request."""
-    taken, stage, since = {"prepare": 0.0}, "prepare", time.perf_counter()
+    """Carries out one request; returns the seconds of each stage."""
+    timings, stage, since = {"prepare": 0.0}, "prepare", time.perf_counter()
 
     def on_progress(progress: Progress | None) -> None:
         nonlocal stage, since
         now = time.perf_counter()
-        taken[stage] = taken.get(stage, 0.0) + now - since
+        timings[stage] = timings.get(stage, 0.0) + now - since
         stage, since = progress.stage.split()[0] if progress else "", now
 
     here = settings()
-    given = UserInput({"prompt": PROMPT, "seed": 1, "new_frames": NEW_FRAMES}, CLIP, output=library.output_type(out))
-    with library.open_job(local_request(endpoint, given, here), here) as job:
+    user_input = UserInput(
+        {"prompt": PROMPT, "seed": 1, "new_frames": NEW_FRAMES}, CLIP, output=library.output_type(out)
+    )
+    with library.open_job(local_request(endpoint, user_input, here), here) as job:
         library.local_runner(here).run(job, out, on_progress=on_progress)
     on_progress(None)
-    return taken
+    return timings
 
 
 def main() -> None:
@@ -47,10 +49,10 @@ def main() -> None:
         for endpoint in (ltx23.ENDPOINT, ltxv097.ENDPOINT, ltxv098.ENDPOINT):
             stages(endpoint, Path(folder) / "warm.mp4")
             rounds = [stages(endpoint, Path(folder) / f"{number}.mp4") for number in range(ROUNDS)]
-            whole = statistics.median(sum(taken.values()) for taken in rounds)
+            whole = statistics.median(sum(timings.values()) for timings in rounds)
             print(f"{endpoint.id}: {whole:.2f} s for {NEW_FRAMES} frames more")
             for stage in rounds[0]:
-                seconds = statistics.median(taken[stage] for taken in rounds)
+                seconds = statistics.median(timings[stage] for timings in rounds)
                 print(f"  {stage:10s} {seconds:7.3f} s  {seconds / whole:6.1%}")
 
 

@@ -1,6 +1,6 @@
-"""Encoding while frames are still being made, against making them all and then encoding.
+"""Compares encoding while frames are generated with generating all of them and then encoding.
 
-A long extension by the embedded model, in windows, written at 480p.
+The embedded model makes a long extension in several windows, which is written at 480p.
 
 python -m bench.streaming
 """
@@ -29,7 +29,7 @@ from longtake.sampling.resume import NO_RESUME
 from longtake.settings import settings
 from longtake.video import VideoInfo, ignore_progress
 
-NEW = 200
+NEW_FRAMES = 200
 
 
 def main() -> None:
@@ -38,14 +38,14 @@ def main() -> None:
     models = FAMILIES["ltxv"].load(card("ltxv-tiny"), settings(), ignore_progress)
     source = VideoInfo("mp4", "h264", 832, 480, Fraction(24), 17)
     request = parse(ENDPOINT.Request, {"prompt": "a pan", "resolution": "480p", "video": {"video_url": "x"}})
-    options = replace(ENDPOINT.options(request, source), new_frames=NEW, constant_rate_factor=0)
+    options = replace(ENDPOINT.options(request, source), new_frames=NEW_FRAMES, constant_rate_factor=0)
     plan = ENDPOINT.plan(options, source, models.card, 1, {})
     frames = np.random.default_rng(0).integers(0, 256, (17, plan.height, plan.width, 3), np.uint8)
     run: PlanRun[Any, Any] = PlanRun(plan, models, settings(), NO_RESUME, ignore_progress)
     chosen = output_format("X264 (.mp4)", "high", "fast")
-    longest: dict[str, int] = {}
+    most_held: dict[str, int] = {}
 
-    def made() -> Iterator[Any]:
+    def generated_chunks() -> Iterator[Any]:
         for piece in generate(run, plan.prompt, Context(frames)):
             for chunk in piece.frames:
                 yield as_integers(chunk.permute(0, 2, 3, 1).numpy(), deep=False)
@@ -57,20 +57,20 @@ def main() -> None:
                 for chunk in chunks:
                     held = max(held, chunk.nbytes)
                     video.write(chunk)
-            longest[name] = held
+            most_held[name] = held
 
         def make_all_then_write() -> None:
-            chunks = list(made())
+            chunks = list(generated_chunks())
             write(chunks, "decode_then_encode", sum(chunk.nbytes for chunk in chunks))
 
-        taken = in_turn(
+        timings = in_turn(
             3,
-            streaming=lambda: write(made(), "streaming", 0),
+            streaming=lambda: write(generated_chunks(), "streaming", 0),
             decode_then_encode=make_all_then_write,
         )
-    show(f"{NEW} new frames at {plan.width}x{plan.height} in {plan.num_windows} windows", taken)
-    print(f"  streaming / decode then encode = {ratio(taken, 'streaming', 'decode_then_encode'):.3f}")
-    for name, held in longest.items():
+    show(f"{NEW_FRAMES} new frames at {plan.width}x{plan.height} in {plan.num_windows} windows", timings)
+    print(f"  streaming / decode then encode = {ratio(timings, 'streaming', 'decode_then_encode'):.3f}")
+    for name, held in most_held.items():
         print(f"  frames held at once, {name}: {held / 2**20:.0f} MiB")
 
 

@@ -1,28 +1,29 @@
-"""Timing things in turn: A B A B, so that a drifting machine drifts for both."""
+"""Times functions in turn (A B A B), so that a change of the machine's speed affects all of them."""
 
 import statistics
 import time
 from collections.abc import Callable
 
 
-def in_turn(rounds: int, **things: Callable[[], object]) -> dict[str, list[float]]:
-    """Wall seconds of each thing per round, after one round that is not counted."""
-    taken: dict[str, list[float]] = {name: [] for name in things}
+def in_turn(rounds: int, **functions: Callable[[], object]) -> dict[str, list[float]]:
+    """Returns the wall-clock seconds of each function in each round, without a first round that warms up."""
+    timings: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(rounds + 1):
-        for name, thing in things.items():
+        for name, function in functions.items():
             started = time.perf_counter()
-            thing()
+            function()
             if number:
-                taken[name].append(time.perf_counter() - started)
-    return taken
+                timings[name].append(time.perf_counter() - started)
+    return timings
 
 
-def ratio(taken: dict[str, list[float]], one: str, other: str) -> float:
-    """The median of `one / other`, round by round."""
-    return statistics.median(a / b for a, b in zip(taken[one], taken[other], strict=True))
+def ratio(timings: dict[str, list[float]], one: str, other: str) -> float:
+    """Returns the median of `one / other`, taken round by round."""
+    return statistics.median(a / b for a, b in zip(timings[one], timings[other], strict=True))
 
 
-def show(title: str, taken: dict[str, list[float]]) -> None:
+def show(title: str, timings: dict[str, list[float]]) -> None:
+    """Prints the median and the least seconds of each function."""
     print(title)
-    for name, seconds in taken.items():
+    for name, seconds in timings.items():
         print(f"  {name:34s} median {statistics.median(seconds):8.3f} s   least {min(seconds):8.3f} s")

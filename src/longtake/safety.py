@@ -16,7 +16,7 @@ FRAMES_APART = 24
 """One of this many frames is checked."""
 
 UNSAFE_LABELS = frozenset({"nsfw", "unsafe", "porn", "hentai", "sexy", "violence", "gore"})
-LEAST_SCORE = 0.5
+MIN_SCORE = 0.5
 """Score in 0..1 from which an unsafe label flags a frame."""
 
 
@@ -32,7 +32,7 @@ class SafetyChecker:
 
         for frame in frames:
             scores = self.classify(Image.fromarray(frame))
-            if any(str(s["label"]).lower() in UNSAFE_LABELS and s["score"] >= LEAST_SCORE for s in scores):
+            if any(str(s["label"]).lower() in UNSAFE_LABELS and s["score"] >= MIN_SCORE for s in scores):
                 raise ContentPolicyViolation
 
 

@@ -12,8 +12,8 @@ from longtake.inspect.joint import loudness_step
 from longtake.media.formats import SOUND_RATE
 from longtake.media.sound import (
     GAIN_RETURN_S,
-    MOST_GAIN,
-    MOST_LAG_S,
+    MAX_GAIN,
+    MAX_LAG_S,
     best_lag,
     continue_sound,
     cross_fade,
@@ -210,8 +210,8 @@ def test_gains_are_bounded(left: float, right: float, generated_left: float, gen
     old = noise(3000, 6) * np.array([[left], [right]], np.float32)
     generated = noise(3000, 7) * np.array([[generated_left], [generated_right]], np.float32)
     gain = matching_gain(old, generated)
-    assert (gain >= 1 / MOST_GAIN).all()
-    assert (gain <= MOST_GAIN).all()
+    assert (gain >= 1 / MAX_GAIN).all()
+    assert (gain <= MAX_GAIN).all()
 
 
 def test_the_gain_of_near_silence_is_one() -> None:
@@ -246,7 +246,7 @@ def test_uncorrelated_sounds_are_not_shifted() -> None:
     assert lag == 0
     assert correlation < 0.3
     assert best_lag(silence(SOURCE), noise(LEAD + NEW, 13), LEAD) == (0, 0)
-    assert abs(best_lag(tone(SOURCE), tone(LEAD + NEW, start=123), LEAD)[0]) <= MOST_LAG_S * SOUND_RATE
+    assert abs(best_lag(tone(SOURCE), tone(LEAD + NEW, start=123), LEAD)[0]) <= MAX_LAG_S * SOUND_RATE
 
 
 def test_of_the_many_lags_that_match_a_tone_the_smallest_is_chosen() -> None:

@@ -1,1 +1,1 @@
-"""Video files: in (fetch, source) as frames and sound, out (encode) as one file, and the joint between them."""
+"""Video files: reading frames and sound, encoding output files, and joining source and generated sound and colours."""

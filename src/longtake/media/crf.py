@@ -5,7 +5,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from longtake.media.formats import X264_SAME_BITS
+from longtake.media.formats import X264_DETERMINISTIC
 
 MAX_CRF = 51
 """Largest constant rate factor of x264."""
@@ -46,5 +46,5 @@ def single_group_encoder(width: int, height: int, num_frames: int, crf: int) -> 
     encoder.framerate = 24
     encoder.gop_size = num_frames
     encoder.thread_count = _THREADS
-    encoder.options = {"preset": "veryfast", "crf": str(crf), "sc_threshold": "0", **X264_SAME_BITS}
+    encoder.options = {"preset": "veryfast", "crf": str(crf), "sc_threshold": "0", **X264_DETERMINISTIC}
     return encoder

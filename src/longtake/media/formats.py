@@ -62,7 +62,7 @@ class OutputFormat:
         return self.pix_fmt == "yuv420p"
 
 
-X264_SAME_BITS: Mapping[str, str] = {"x264-params": "cpu-independent=1"}
+X264_DETERMINISTIC: Mapping[str, str] = {"x264-params": "cpu-independent=1"}
 """x264 options without which it makes different files of equal frames on processors with AVX-512."""
 
 _FASTSTART = {"movflags": "+faststart"}
@@ -118,7 +118,7 @@ def _x264(quality: Quality, mode: WriteMode) -> OutputFormat:
             "preset": _X264_PRESET[mode],
             "crf": str(_X264_CRF[quality]),
             "profile": "high",
-            **X264_SAME_BITS,
+            **X264_DETERMINISTIC,
         },
         container_options=_FASTSTART,
         keyframe_s=2,

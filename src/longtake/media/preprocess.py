@@ -22,7 +22,7 @@ SKELETON = (
 )  # fmt: skip
 """Pairs of COCO's 17 key points that are connected by a line."""
 
-LEAST_CONFIDENCE = 0.3
+MIN_CONFIDENCE = 0.3
 """Key points below this score are not drawn."""
 
 
@@ -94,7 +94,7 @@ def pose(frames: Frames, checkpoint: Path) -> Frames:
         points = {
             int(label): (round(float(x)), round(float(y)))
             for label, (x, y), score in zip(found["labels"], found["keypoints"], found["scores"], strict=True)
-            if score >= LEAST_CONFIDENCE
+            if score >= MIN_CONFIDENCE
         }
         for a, b in SKELETON:
             if a in points and b in points:

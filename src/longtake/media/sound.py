@@ -19,19 +19,19 @@ LOUDNESS_S = 0.2
 GAIN_RETURN_S = 1.0
 """Seconds in which the matched sound returns to its own level, slowly enough not to be heard as a change."""
 
-MOST_GAIN = 4.0
+MAX_GAIN = 4.0
 """Largest gain, and its inverse the smallest, of the loudness match (12 dB). A larger difference is another sound."""
 
 SILENCE = 1e-3
 """Amplitude below which a sound counts as silent: -60 dB of full scale."""
 
-MOST_LAG_S = 0.010
+MAX_LAG_S = 0.010
 """Most seconds that generated sound is shifted to match the source's phase: half a period of 50 Hz."""
 
 LAG_WINDOW_S = 0.030
 """Seconds of the source's end that are compared to find the shift."""
 
-LEAST_CORRELATION = 0.3
+MIN_CORRELATION = 0.3
 """Below this correlation the generated sound is not shifted."""
 
 _LAG_PENALTY = 0.05
@@ -97,11 +97,11 @@ def continue_sound(source: Samples, generated: Samples, lead: int, sound_rate: i
     """Returns `source` continued by `generated`, joined inaudibly: [2, source + generated - lead].
 
     The first `lead` samples of `generated` are the model's rendition of the source's last ones, with another phase and
-    loudness. So `generated` is shifted to the source's phase at the joint, by at most MOST_LAG_S, and scaled to its
+    loudness. So `generated` is shifted to the source's phase at the joint, by at most MAX_LAG_S, and scaled to its
     loudness, channel by channel; over GAIN_RETURN_S it returns to its own. The source changes only in its last
     CROSS_FADE_S. After silence, or without a lead, `generated` fades in at the joint.
 
-    The shift is undone within the last MOST_LAG_S + CROSS_FADE_S of the result. To avoid that, pass as much more
+    The shift is undone within the last MAX_LAG_S + CROSS_FADE_S of the result. To avoid that, pass as much more
     generated sound and cut it off.
     """
     audible = min(lead, source.shape[1], round(LOUDNESS_S * sound_rate))
@@ -120,25 +120,25 @@ def precede_sound(generated: Samples, source: Samples, lead: int, sound_rate: in
 
 
 def matching_gain(source: Samples, generated: Samples) -> NDArray[np.float64]:
-    """Returns the gain of each channel, [2], that makes `generated` as loud as `source`, in 1 / MOST_GAIN..MOST_GAIN.
+    """Returns the gain of each channel, [2], that makes `generated` as loud as `source`, in 1 / MAX_GAIN..MAX_GAIN.
 
     Levels below SILENCE count as SILENCE, so that noise is not amplified. No samples give a gain of 1.
     """
     if not source.shape[1]:
         return np.ones(2)
     powers = [np.square(side, dtype=np.float64).mean(axis=1) + SILENCE**2 for side in (source, generated)]
-    gain: NDArray[np.float64] = np.clip(np.sqrt(powers[0] / powers[1]), 1 / MOST_GAIN, MOST_GAIN)
+    gain: NDArray[np.float64] = np.clip(np.sqrt(powers[0] / powers[1]), 1 / MAX_GAIN, MAX_GAIN)
     return gain
 
 
 def best_lag(source: Samples, generated: Samples, lead: int, sound_rate: int = SOUND_RATE) -> tuple[int, float]:
     """Returns (lag, correlation): how many samples later `generated` is read to match the phase of the source's end.
 
-    The lag is within MOST_LAG_S both ways; of equal correlations (a tone) the smallest lag wins. It is 0 if no lag
-    reaches LEAST_CORRELATION. The correlation is in 0..1.
+    The lag is within MAX_LAG_S both ways; of equal correlations (a tone) the smallest lag wins. It is 0 if no lag
+    reaches MIN_CORRELATION. The correlation is in 0..1.
     """
     least = _fade_length(sound_rate)
-    most = min(round(MOST_LAG_S * sound_rate), generated.shape[1] - lead, lead - least)
+    most = min(round(MAX_LAG_S * sound_rate), generated.shape[1] - lead, lead - least)
     length = min(source.shape[1], lead - most, round(LAG_WINDOW_S * sound_rate))
     if most < 0 or length < least:
         return 0, 0.0
@@ -150,7 +150,7 @@ def best_lag(source: Samples, generated: Samples, lead: int, sound_rate: int = S
     correlations = products / np.sqrt(np.maximum(energies, (length * SILENCE**2) ** 2))
     lags = np.arange(-most, most + 1)
     best = int(np.argmax(correlations * (1 - _LAG_PENALTY * np.abs(lags) / max(1, most))))
-    if correlations[best] < LEAST_CORRELATION:
+    if correlations[best] < MIN_CORRELATION:
         best = most
     return int(lags[best]), float(np.clip(correlations[best], 0, 1))
 

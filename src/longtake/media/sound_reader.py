@@ -21,7 +21,7 @@ _MARGIN = 1024
 _JITTER_S = Fraction(1, 500)
 """Seconds that a timestamp may be off (some formats round to milliseconds) before it counts as a gap."""
 
-_LOUDEST = np.float32(4)
+_CLIP_LEVEL = np.float32(4)
 """Samples are clipped to this multiple of full scale. Lossy codecs overshoot by less; PCM may hold any number."""
 
 # The weights of ITU-R BS.775. The low-frequency channel is left out.
@@ -29,7 +29,7 @@ _TO_LEFT = {"FL": 1.0, "FC": 0.7071, "BL": 0.7071, "SL": 0.7071, "BC": 0.5, "FLC
 _TO_RIGHT = {"FR": 1.0, "FC": 0.7071, "BR": 0.7071, "SR": 0.7071, "BC": 0.5, "FRC": 0.7071, "DR": 1.0, "TFR": 0.5}
 
 _FRONT, _BACK, _SIDE = ("FL", "FR"), ("BL", "BR"), ("SL", "SR")
-_USUAL = {
+_DEFAULT_CHANNELS = {
     2: _FRONT,
     3: (*_FRONT, "FC"),
     4: (*_FRONT, *_BACK),
@@ -161,8 +161,8 @@ def _stereo(video: ProbedVideo, frame: Any) -> Samples:
     # Interleaved, because PyAV reads past the last plane of 8 or more planar channels.
     (packed,) = av.AudioResampler(format="flt").resample(frame)
     planes: Samples = packed.to_ndarray().reshape(-1, len(names)).T
-    if not np.abs(planes).max(initial=0) <= _LOUDEST:
-        planes = np.nan_to_num(planes, nan=0.0).clip(-_LOUDEST, _LOUDEST)
+    if not np.abs(planes).max(initial=0) <= _CLIP_LEVEL:
+        planes = np.nan_to_num(planes, nan=0.0).clip(-_CLIP_LEVEL, _CLIP_LEVEL)
     mixed: Samples = planes if names == ("FL", "FR") else _downmix(names) @ planes
     return mixed
 
@@ -177,7 +177,7 @@ def _downmix(names: tuple[str, ...]) -> Samples:
     if len(names) == 1:
         return np.ones((2, 1), np.float32)
     known = _TO_LEFT.keys() | _TO_RIGHT.keys()
-    named = names if known.intersection(names) else _USUAL.get(len(names), names)
+    named = names if known.intersection(names) else _DEFAULT_CHANNELS.get(len(names), names)
     weights = np.array([[side.get(name, 0.0) for name in named] for side in (_TO_LEFT, _TO_RIGHT)], np.float32)
     if not weights.any(axis=1).all():
         weights = np.ones((2, len(names)), np.float32)

@@ -11,12 +11,12 @@ from longtake.families.ltx2.audio import decode_sound
 from longtake.families.ltx2.model import LTX2Model
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.media.formats import SOUND_RATE
-from longtake.media.sound import CROSS_FADE_S, MOST_LAG_S, Samples, num_samples
+from longtake.media.sound import CROSS_FADE_S, MAX_LAG_S, Samples, num_samples
 from longtake.plans import latent_length
 from longtake.sampling.vae import Latents, Statistics, cropped_from_canvas, decode, decode_frames
 from longtake.video import OnProgress, Progress
 
-SPARE_SAMPLES = round((MOST_LAG_S + CROSS_FADE_S) * SOUND_RATE)
+SPARE_SAMPLES = round((MAX_LAG_S + CROSS_FADE_S) * SOUND_RATE)
 """Samples that aligning a sound with its neighbour may use up at the end far from the joint."""
 
 NEIGHBOUR_LATENTS = 2
