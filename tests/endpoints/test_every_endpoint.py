@@ -1,4 +1,4 @@
-"""What holds of every endpoint there is: schema, plan, price, file, options of the command line, and a video."""
+"""Properties of every endpoint: schema, plan, price, file, options of the command line, and a short video."""
 
 import json
 import re
@@ -25,7 +25,7 @@ from longtake.settings import settings
 from longtake.video import SoundInfo, VideoInfo
 from tests.cli.running import run
 from tests.endpoints.conftest import LENGTH, NEW, Make, frames_of
-from tests.endpoints.planning import SEED, options_of, plan_of, request_of
+from tests.endpoints.planning import SEED, options_of, plan_of, request_of, schema_of
 
 SOURCE = VideoInfo("mp4", "h264", 1280, 720, Fraction(25), 100, sound=SoundInfo(48_000, 2, "stereo"))
 
@@ -45,7 +45,7 @@ def plan(request: pytest.FixtureRequest) -> Plan:
     return made
 
 
-def test_each_has_a_name_of_its_own_and_one_is_the_default() -> None:
+def test_names_are_unique_and_one_is_the_default() -> None:
     assert len({one.name for one in ENDPOINTS.values()}) == len(ENDPOINTS)
     assert all(name == one.id for name, one in ENDPOINTS.items())
     assert endpoint(None) is endpoint(DEFAULT)
@@ -57,7 +57,7 @@ def test_its_schema_describes_every_field(one: Endpoint[Any, Any]) -> None:
     schema = one.Request.model_json_schema()
     json.dumps(schema, allow_nan=False)
     assert list(schema["properties"]) == list(one.Request.model_fields)
-    assert all(told.get("description") or "$ref" in told for told in schema["properties"].values())
+    assert all(field.get("description") or "$ref" in field for field in schema["properties"].values())
     assert one.title.endswith(".")
     response = one.Response.model_json_schema()
     assert "video" in response["properties"]
@@ -66,12 +66,12 @@ def test_its_schema_describes_every_field(one: Endpoint[Any, Any]) -> None:
 
 @EVERY
 def test_its_document_is_openapi(one: Endpoint[Any, Any]) -> None:
-    told = document(one.id, "http://localhost/queue")
-    json.dumps(told, allow_nan=False)
-    schemas = told["components"]["schemas"]
+    openapi = document(one.id, "http://localhost/queue")
+    json.dumps(openapi, allow_nan=False)
+    schemas = openapi["components"]["schemas"]
     assert list(schemas[f"{camel(one.id)}Input"]["properties"]) == list(one.Request.model_fields)
     assert list(schemas[f"{camel(one.id)}Output"]["properties"]) == list(one.Response.model_fields)
-    assert f"/{one.id}" in told["paths"]
+    assert f"/{one.id}" in openapi["paths"]
 
 
 def test_no_two_documents_share_a_name() -> None:
@@ -87,7 +87,7 @@ def test_its_source_is_a_field_of_its_request(one: Endpoint[Any, Any]) -> None:
 
 
 @EVERY
-def test_the_fields_it_names_are_its_request_s_own(one: Endpoint[Any, Any]) -> None:
+def test_the_fields_it_names_are_fields_of_its_request(one: Endpoint[Any, Any]) -> None:
     names = {one.count_field, *one.rate_fields, one.match_rate_field, one.second_pass_field, one.end_image_field}
     names |= {one.output_fields.type, one.output_fields.quality, one.output_fields.write_mode}
     assert names - {None} <= set(one.Request.model_fields)
@@ -114,11 +114,11 @@ def test_its_options_become_a_plan(one: Endpoint[Any, Any]) -> None:
 
 
 def test_its_plan_survives_json(plan: Plan) -> None:
-    told = json.loads(json.dumps(plan_to_json(plan)))
-    assert plan_from_json(told) == plan
-    assert plan_from_json(told | {"form": FORM - 1}) is None
-    assert plan_from_json(told | {"family": "none"}) is None
-    assert plan_from_json({name: value for name, value in told.items() if name != "form"}) is None
+    values = json.loads(json.dumps(plan_to_json(plan)))
+    assert plan_from_json(values) == plan
+    assert plan_from_json(values | {"form": FORM - 1}) is None
+    assert plan_from_json(values | {"family": "none"}) is None
+    assert plan_from_json({name: value for name, value in values.items() if name != "form"}) is None
 
 
 def test_it_has_a_price_and_units(plan: Plan) -> None:
@@ -128,26 +128,26 @@ def test_it_has_a_price_and_units(plan: Plan) -> None:
     assert plan.price_usd in {plan.billed_units * Fraction(usd) for usd in (tariff.usd, tariff.usd_with_lora) if usd}
 
 
-def test_its_file_is_an_mp4_of_high_quality_unless_another_is_asked(plan: Plan) -> None:
+def test_its_default_file_is_an_mp4_of_high_quality(plan: Plan) -> None:
     assert (plan.output, plan.quality, plan.write_mode) == ("X264 (.mp4)", "high", "balanced")
     assert plan.output_format == output_format("X264 (.mp4)", "high", "balanced")
     assert plan.sync_mode is False
 
 
 @EVERY
-def test_what_it_is_told_of_the_file_is_in_the_plan(one: Endpoint[Any, Any]) -> None:
-    asked = {
+def test_its_output_fields_reach_the_plan(one: Endpoint[Any, Any]) -> None:
+    requested = {
         one.output_fields.type: "VP9 (.webm)",
         one.output_fields.quality: "low",
         one.output_fields.write_mode: "fast",
     }
-    fields = {name: value for name, value in asked.items() if name is not None}
+    fields = {name: value for name, value in requested.items() if name is not None}
     made = plan_of(one, needed(one) | fields, SOURCE)
     assert set(fields.values()) <= {made.output, made.quality, made.write_mode}
 
 
 @EVERY
-def test_its_options_on_the_command_line_reach_every_field(one: Endpoint[Any, Any]) -> None:
+def test_its_command_line_options_cover_every_field(one: Endpoint[Any, Any]) -> None:
     known = parameters(one.id)
     names = [parameter.name for parameter in known]
     assert len(set(names)) == len(names)
@@ -167,7 +167,7 @@ def leaves(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tupl
 
 @EVERY
 @pytest.mark.parametrize("command", ["extend", "plan"])
-def test_its_help_is_told(one: Endpoint[Any, Any], command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_help_lists_every_option(one: Endpoint[Any, Any], command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     ran = run(command, "--endpoint", one.name, "--help")
     assert (ran.status, ran.err) == (0, "")
@@ -184,7 +184,7 @@ def test_its_models_are_known_and_of_its_family(one: Endpoint[Any, Any]) -> None
 
 
 @EVERY
-def test_the_stand_in_serves_where_its_own_model_is_not_here(one: Endpoint[Any, Any], tmp_path: Path) -> None:
+def test_the_stand_in_serves_if_the_published_model_is_not_installed(one: Endpoint[Any, Any], tmp_path: Path) -> None:
     assert one.card(settings(models_dir=tmp_path)).name == one.models[1]
     own = card(one.models[0])
     for part in own.parts:
@@ -194,7 +194,7 @@ def test_the_stand_in_serves_where_its_own_model_is_not_here(one: Endpoint[Any, 
 
 
 @EVERY
-def test_it_is_found_by_its_id_and_its_short_name(one: Endpoint[Any, Any]) -> None:
+def test_it_is_found_by_id_and_by_short_name(one: Endpoint[Any, Any]) -> None:
     assert endpoint(one.id) is endpoint(one.name) is one
 
 
@@ -210,12 +210,12 @@ def test_it_is_found_by_its_id_and_its_short_name(one: Endpoint[Any, Any]) -> No
         ("ltx-2.3/", "2.3-seconds"),
     ],
 )
-def test_a_part_that_fits_one_id_is_enough(part: str, name: str) -> None:
+def test_a_part_of_exactly_one_id_is_enough(part: str, name: str) -> None:
     assert endpoint(part).name == name
 
 
 @pytest.mark.parametrize("part", ["ltx", "extend", "ltx-2.3", "22b", "distilled"])
-def test_a_part_that_fits_several_names_them_all(part: str) -> None:
+def test_an_ambiguous_part_lists_all_that_match(part: str) -> None:
     with pytest.raises(InvalidRequest, match=f"'{part}' fits several endpoints") as error:
         endpoint(part)
     fitting = [one.id for one in ENDPOINTS.values() if part in one.id]
@@ -226,7 +226,7 @@ def test_a_part_that_fits_several_names_them_all(part: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "ltx-9", "2.4", "x" * 1000])
-def test_a_name_of_none_is_told_what_there_is(name: str) -> None:
+def test_an_unknown_name_lists_all_endpoints(name: str) -> None:
     with pytest.raises(InvalidRequest, match="There is no endpoint") as error:
         endpoint(name)
     assert all(one.name in error.value.message for one in ENDPOINTS.values())
@@ -235,24 +235,32 @@ def test_a_name_of_none_is_told_what_there_is(name: str) -> None:
 
 QUICK: dict[str, Any] = {
     "prompt": "a red disc falls",
-    "num_inference_steps": 8,
-    "first_pass_num_inference_steps": 2,
     "first_pass_skip_final_steps": 0,
-    "second_pass_num_inference_steps": 2,
-    "second_pass_skip_initial_steps": 1,
     "resolution": "480p",
+    "aspect_ratio": "1:1",
+    "num_context_frames": 9,
     "use_multiscale": False,
+    "video_cfg_scale": 1,
+    "video_stg_scale": 0,
+    "video_modality_scale": 1,
+    "audio_cfg_scale": 1,
+    "audio_modality_scale": 1,
     "expand_prompt": False,
     "enable_prompt_expansion": False,
 }
-"""Little work, for each endpoint in those of these fields that it has and that take these values."""
+"""Values that need little work. Each endpoint takes those that its request accepts, and the fewest steps."""
+
+
+def quick(one: Endpoint[Any, Any]) -> dict[str, Any]:
+    choices = {field.name: field.choices for field in parameters(one.id)}
+    fields = {name: value for name, value in QUICK.items() if name in choices and value in (choices[name] or [value])}
+    bounds = schema_of(one.Request)
+    return fields | {name: bounds[name][1] for name in bounds if name.endswith(("inference_steps", "initial_steps"))}
 
 
 @EVERY
 def test_it_makes_a_longer_video(one: Endpoint[Any, Any], make: Make, clip: Path) -> None:
-    known = {field.name: field.choices for field in parameters(one.id)}
-    quick = {name: value for name, value in QUICK.items() if name in known and value in (known[name] or [value])}
-    result = make(one, needed(one) | quick)
+    result = make(one, needed(one) | quick(one))
     assert (result.facts.num_frames, result.facts.rate, result.plan.seed) == (LENGTH + NEW, Fraction(24), 3)
     assert (result.facts.width, result.facts.height) == result.plan.size
     assert result.facts.sound is not None

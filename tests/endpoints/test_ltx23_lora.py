@@ -1,4 +1,4 @@
-"""The endpoint of LTX-2.3 with LoRAs: all of 2.3's fields, and the list of them."""
+"""The endpoint of LTX-2.3 with LoRAs: the fields of 2.3 and `loras`."""
 
 from fractions import Fraction
 from typing import Any
@@ -41,7 +41,7 @@ def test_the_request_is_that_of_23_and_a_list_of_loras() -> None:
         ([{"path": "a", "scale": -1}], ("loras", 0, "scale"), "must be at least 0"),
     ],
 )
-def test_bad_loras_are_named(loras: Any, loc: tuple[Any, ...], message: str) -> None:
+def test_errors_name_the_wrong_lora(loras: Any, loc: tuple[Any, ...], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message) as error:
         request_of(ENDPOINT, {"loras": loras})
     assert error.value.loc == ("body", *loc)
@@ -70,14 +70,14 @@ def test_each_lora_becomes_an_adapter_before_the_endpoint_s_own(effect: Effect) 
     effect.check(ENDPOINT)
 
 
-def test_a_lora_counts_in_every_pass_there_is() -> None:
+def test_a_lora_is_applied_in_every_pass() -> None:
     plan = plan_of(ENDPOINT, {"loras": [{"path": "a"}], "use_multiscale": False, "distill_lora_first_pass_scale": 0})
     assert plan.adapters == (lora("a", passes=1),)
-    assert plan_of(ENDPOINT, {"loras": [{"path": "a", "scale": 0}]}).adapters == (DISTILL,), "of no strength"
+    assert plan_of(ENDPOINT, {"loras": [{"path": "a", "scale": 0}]}).adapters == (DISTILL,)
 
 
 @pytest.mark.parametrize(("fields", "wanted"), REACHES, ids=lambda case: next(iter(case)))
-def test_every_other_field_does_what_it_does_at_23(fields: dict[str, Any], wanted: dict[str, Any]) -> None:
+def test_every_other_field_has_the_same_effect_as_at_23(fields: dict[str, Any], wanted: dict[str, Any]) -> None:
     plan = plan_of(ENDPOINT, NONE | fields)
     assert {name: getattr(plan, name) for name in wanted} == wanted
     assert options_of(ENDPOINT, NONE | fields) == options_of(ltx23.ENDPOINT, fields)
@@ -92,12 +92,22 @@ def test_the_price_is_that_of_23_with_a_lora(loras: list[Any]) -> None:
     assert ENDPOINT.options(request_of(ENDPOINT, NONE | {"seed": 5}), CLIP).seed == 5
 
 
-def test_in_the_file_a_lora_is_seen(make: Make) -> None:
-    """The stand-in's own distill adapter, as one of the user's."""
+QUICK = {
+    "num_inference_steps": 8,
+    "num_context_frames": 9,
+    "use_multiscale": False,
+    "generate_audio": False,
+    "enable_prompt_expansion": False,
+    "video_cfg_scale": 1,
+    "video_stg_scale": 0,
+}
+
+
+def test_a_lora_changes_the_new_frames_by_its_scale(make: Make) -> None:
+    """Uses the embedded model's distill adapter as a user's LoRA."""
     path = str(WEIGHTS / "ltx2-tiny" / LORAS / "distill.safetensors")
-    quick = {"num_inference_steps": 8, "use_multiscale": False, "enable_prompt_expansion": False}
     plain, light, strong = (
-        frames_of(make(ENDPOINT, quick | {"loras": loras}).path)[LENGTH:]
+        frames_of(make(ENDPOINT, QUICK | {"loras": loras}).path)[LENGTH:]
         for loras in ([], [{"path": path, "scale": 0.01}], [{"path": path, "scale": 2}])
     )
     small, large = (np.abs(one.astype(int) - plain).mean() for one in (light, strong))

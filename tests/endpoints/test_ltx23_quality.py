@@ -1,7 +1,6 @@
-"""The quality endpoint of LTX-2.3: the published names, defaults and ranges, and what each field changes."""
+"""The quality endpoint of LTX-2.3: published names, defaults and ranges, and the effect of each field."""
 
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import pytest
@@ -56,7 +55,7 @@ def test_ranges_are_inclusive_and_name_the_field() -> None:
 
 
 @pytest.mark.parametrize("resolution", ["480p", "huge"])
-def test_a_resolution_is_no_number_of_lines(resolution: str) -> None:
+def test_a_number_of_lines_is_not_a_resolution(resolution: str) -> None:
     with pytest.raises(InvalidRequest, match="it must be one of 'auto', 'square_hd'") as error:
         request_of(ENDPOINT, {"resolution": resolution})
     assert error.value.loc == ("body", "resolution")
@@ -141,14 +140,14 @@ def test_no_field_is_left_out() -> None:
     assert ENDPOINT.source_url(request_of(ENDPOINT, {"video_url": "a.mp4"})) == "a.mp4"
 
 
-def test_the_context_goes_no_further_than_the_source_and_is_never_below_nine() -> None:
+def test_the_context_is_at_most_the_source_and_at_least_nine_frames() -> None:
     short = VideoInfo("mp4", "h264", 640, 480, Fraction(24), 20)
     plan = plan_of(ENDPOINT, {"num_context_frames": 121, "num_frames": 161}, short)
     assert (plan.context_frames, plan.new_frames) == (17, 144)
     assert "the source has no more" in plan.notes[0]
-    for asked, notes in ((9, 0), (16, 1)):
-        plan = plan_of(ENDPOINT, {"num_context_frames": asked})
-        assert (plan.context_frames, len(plan.notes)) == (9, notes), "rounded down, and that is told"
+    for requested, notes in ((9, 0), (16, 1)):
+        plan = plan_of(ENDPOINT, {"num_context_frames": requested})
+        assert (plan.context_frames, len(plan.notes)) == (9, notes), "rounded down, with a note"
 
 
 def test_a_context_as_long_as_all_frames_leaves_no_room() -> None:
@@ -157,31 +156,38 @@ def test_a_context_as_long_as_all_frames_leaves_no_room() -> None:
     assert error.value.loc == ("body", "num_context_frames")
 
 
-def test_more_than_a_window_holds_goes_on_in_windows() -> None:
+def test_more_frames_than_a_window_holds_are_made_in_several_windows() -> None:
     plan = plan_of(ENDPOINT, {"num_frames": 481, "match_input_fps": False, "frames_per_second": 12})
     assert len(plan.windows) > 1
     assert plan.new_frames == 481 - 25
 
 
-def test_the_size_is_exact_where_the_published_one_is_aligned() -> None:
+def test_the_output_has_exactly_the_source_size() -> None:
     assert plan_of(ENDPOINT, {}, VideoInfo("mp4", "h264", 1000, 562, Fraction(24), 100)).size == (1000, 562)
     assert set(ltx2.PRESETS) >= {"square", "landscape_16_9"}
 
 
-QUICK = {"num_inference_steps": 8, "enable_prompt_expansion": False, "prompt": "a red disc falls"}
+QUICK = {
+    "prompt": "a red disc falls",
+    "num_inference_steps": 8,
+    "num_context_frames": 9,
+    "generate_audio": False,
+    "enable_prompt_expansion": False,
+}
 
 
-def test_in_the_file_the_extension_is_silent_where_no_sound_is_wanted(make: Make) -> None:
-    silent = make(ENDPOINT, QUICK | {"generate_audio": False, "resolution": {"width": 142, "height": 90}})
+def test_without_generated_audio_the_new_frames_are_silent(make: Make) -> None:
+    silent = make(ENDPOINT, QUICK | {"resolution": {"width": 142, "height": 90}})
     assert (silent.facts.width, silent.facts.height) == (142, 90)
     assert np.abs(sound_of(silent.path, 0, LENGTH - 1)).max() > 0.1, "the source's own track is kept"
     assert np.abs(sound_of(silent.path, LENGTH + 2, LENGTH + NEW)).max() < 0.01
 
 
-def test_in_the_file_the_prompts_count_where_there_is_guidance(make: Make) -> None:
-    asked: list[dict[str, Any]] = [{}, {"negative_prompt": "a green square"}, {"guidance_scale": 8}]
-    asked.append({"guidance_scale": 8, "negative_prompt": "a green square"})
-    off, off_other, guided, guided_other = (frames_of(make(ENDPOINT, QUICK | one).path) for one in asked)
-    assert np.array_equal(off, off_other), "without guidance nothing is made of a negative prompt"
-    assert (off[LENGTH:] != guided[LENGTH:]).any()
-    assert (guided[LENGTH:] != guided_other[LENGTH:]).any()
+def test_the_negative_prompt_changes_the_frames_only_with_guidance(make: Make) -> None:
+    assert plan_of(ENDPOINT, {"negative_prompt": "a green square"}).predictions == ("prompt",)
+    guided = QUICK | {"guidance_scale": 8}
+    frames, other = (
+        frames_of(make(ENDPOINT, guided | more).path) for more in ({}, {"negative_prompt": "a green square"})
+    )
+    assert np.array_equal(frames[: LENGTH - 1], other[: LENGTH - 1])
+    assert (frames[LENGTH:] != other[LENGTH:]).any()

@@ -1,4 +1,4 @@
-"""The endpoint of LTX-2.3 that is asked in seconds: the published names, defaults and ranges, and their effects."""
+"""The endpoint of LTX-2.3 with lengths in seconds: published names, defaults, ranges, and the effect of each field."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -54,11 +54,11 @@ def test_the_default_plan() -> None:
     assert "The model sees 361 of the context's 385 frames" in note, "505 less 120, which its window has no room for"
 
 
-def test_all_else_is_the_default_of_22b() -> None:
+def test_everything_else_is_the_default_of_22b() -> None:
     other = changed(options_of(ltx23.ENDPOINT, {}, LONG), options_of(ENDPOINT, {}, LONG))
     (distill,) = other.pop("adapters")
     assert other == {"new_frames": 120, "context_frames": 385}
-    assert (distill.scales, distill.field) == ((0.2, 0.5), ("body",)), "no field of this endpoint asks for it"
+    assert (distill.scales, distill.field) == ((0.2, 0.5), ("body",)), "no field of this endpoint sets the adapter"
 
 
 SENT = {"context_field": "context"}
@@ -114,17 +114,17 @@ def test_seconds_become_whole_frames_of_the_source_s_rate(duration: float, rate:
         (10, {}, 9),
     ],
 )
-def test_without_a_word_the_context_is_what_fits(source: int, fields: dict[str, Any], context: int) -> None:
+def test_the_default_context_is_what_fits(source: int, fields: dict[str, Any], context: int) -> None:
     plan = plan_of(ENDPOINT, fields, VideoInfo("mp4", "h264", 640, 480, Fraction(24), source))
     assert plan.context_frames == context
 
 
-def test_what_was_not_asked_for_is_not_said_to_be() -> None:
+def test_a_default_context_limited_by_the_source_has_no_note() -> None:
     plan = plan_of(ENDPOINT, {}, VideoInfo("mp4", "h264", 640, 480, Fraction(24), 60))
     assert (plan.context_frames, plan.notes) == (57, ())
 
 
-def test_a_context_that_the_window_has_no_room_for_is_told() -> None:
+def test_a_context_larger_than_the_window_has_a_note() -> None:
     plan = plan_of(ENDPOINT, {"context": 20}, LONG)
     assert any("The model sees 361 of the context's 481 frames" in note for note in plan.notes)
 
@@ -132,18 +132,14 @@ def test_a_context_that_the_window_has_no_room_for_is_told() -> None:
 def test_a_prompt_is_not_needed() -> None:
     request = request_of(ENDPOINT, {"prompt": ""})
     assert ENDPOINT.options(request, LONG).prompt == ""
-    assert ENDPOINT.options(request, LONG).expand_prompt, "a language model may say what goes on"
+    assert ENDPOINT.options(request, LONG).expand_prompt, "a language model may write the prompt"
     assert plan_of(ENDPOINT, {}).prompt == PROMPT
 
 
-def test_in_the_file_the_new_part_lies_where_it_is_asked(make: Make, clip: Path) -> None:
-    result = make(ENDPOINT, {"prompt": "a red disc falls", "mode": "start"})
+def test_the_new_frames_come_first_in_mode_start_and_an_empty_prompt_is_noted(make: Make, clip: Path) -> None:
+    result = make(ENDPOINT, {"prompt": "", "mode": "start"})
     frames, own = frames_of(result.path).astype(int), frames_of(clip)
     assert len(frames) == NEW + LENGTH
     assert np.abs(frames[NEW:] - own).mean() < 3
-
-
-def test_in_the_file_no_prompt_is_told(make: Make) -> None:
-    result = make(ENDPOINT, {"prompt": ""})
     assert result.prompt == ""
     assert any("There is no prompt" in note for note in result.notes)
