@@ -1,4 +1,4 @@
-"""The library's face: what it does by default, its parameters, errors, cancelling; and the snippets of its page."""
+"""The Python API: defaults, parameters, errors and cancelling; and the snippets of docs/library.md."""
 
 import re
 import shutil
@@ -18,7 +18,13 @@ from longtake.video import Progress
 ROOT = Path(__file__).parents[1]
 CLIP = ROOT / "examples" / "clip.mp4"
 SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "library.md").read_text(), re.S)
-QUICK: dict[str, Any] = {"prompt": "a red circle", "resolution": "480p", "aspect_ratio": "1:1", "seed": 1}
+QUICK: dict[str, Any] = {
+    "prompt": "a red circle",
+    "resolution": "480p",
+    "aspect_ratio": "1:1",
+    "first_pass_num_inference_steps": 2,
+    "seed": 1,
+}
 
 
 def count(path: Path) -> int:
@@ -27,14 +33,14 @@ def count(path: Path) -> int:
 
 
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
-def test_the_snippets_of_the_page_run(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snippet_of_the_page_runs(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copyfile(CLIP, tmp_path / "clip.mp4")
     monkeypatch.chdir(tmp_path)
     exec(compile(SNIPPETS[number], f"snippet {number}", "exec"), {})
     assert all(count(path) > 33 for path in tmp_path.glob("longer*.mp4"))
 
 
-def test_the_page_has_its_snippets() -> None:
+def test_the_page_has_five_snippets() -> None:
     assert len(SNIPPETS) == 5
 
 
@@ -58,7 +64,7 @@ def test_num_frames_counts_as_the_api_does() -> None:
     assert (plan.new_frames, plan.billed_frames) == (96, 121)
 
 
-def test_parameters_are_named_as_the_options(tmp_path: Path) -> None:
+def test_parameters_have_the_names_of_the_options(tmp_path: Path) -> None:
     plan = longtake.plan(
         CLIP, prompt="x", start_frame_num=8, video_reverse_video=True, lora="a.safetensors,scale=0.5", seed=2**64 - 1
     )
@@ -70,7 +76,7 @@ def test_parameters_are_named_as_the_options(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "sentence"),
+    ("arguments", "sentence"),
     [
         ({"num_frame": 9}, "num_frame is not an option of 0.9.8; perhaps num_frames is meant"),
         ({"fps": 12}, "fps is not an option of 0.9.8; these endpoints have it: 2.3, 2.3-lora."),
@@ -84,40 +90,40 @@ def test_parameters_are_named_as_the_options(tmp_path: Path) -> None:
         ({"prompt": ""}, "prompt is missing"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_sentence(given: dict[str, Any], sentence: str) -> None:
+def test_errors_are_sentences(arguments: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InvalidRequest, match=re.escape(sentence)):
-        longtake.plan(CLIP, **({"prompt": "x"} | given))
+        longtake.plan(CLIP, **({"prompt": "x"} | arguments))
 
 
-def test_files_are_written_with_care(tmp_path: Path) -> None:
+def test_existing_files_are_overwritten_only_on_request(tmp_path: Path) -> None:
     source = tmp_path / "clip.mp4"
     shutil.copyfile(CLIP, source)
-    there = tmp_path / "there.mp4"
-    there.write_bytes(b"mine")
+    existing = tmp_path / "existing.mp4"
+    existing.write_bytes(b"mine")
     for out, sentence in (
-        (there, "overwrite=True overwrites it"),
+        (existing, "overwrite=True overwrites it"),
         (source, "is the source itself"),
         (tmp_path / "none" / "a.mp4", "There is no folder"),
         (tmp_path / "a.avi", "ends in .avi"),
     ):
         with pytest.raises(InvalidRequest, match=sentence):
             longtake.extend(source, out, **QUICK)
-    assert there.read_bytes() == b"mine"
-    longtake.extend(source, there, overwrite=True, new_frames=8, quality="low", **QUICK)
-    assert count(there) == 41
+    assert existing.read_bytes() == b"mine"
+    longtake.extend(source, existing, overwrite=True, new_frames=8, quality="low", **QUICK)
+    assert count(existing) == 41
 
 
-def test_an_exception_of_on_progress_cancels_and_comes_out(tmp_path: Path) -> None:
-    heard: list[str] = []
+def test_an_exception_of_on_progress_cancels_and_is_raised(tmp_path: Path) -> None:
+    stages: list[str] = []
 
     def on_progress(progress: Progress) -> None:
-        heard.append(progress.stage)
-        if progress.stage == "sampling" and progress.step == 2:
+        stages.append(progress.stage)
+        if progress.stage == "sampling" and progress.step == 1:
             raise KeyError("enough")
 
     with pytest.raises(KeyError, match="enough"):
         longtake.extend(CLIP, tmp_path / "out.mp4", on_progress=on_progress, **QUICK)
-    assert heard[-1] == "sampling"
+    assert stages[-1] == "sampling"
     assert not list(tmp_path.iterdir())
 
 
@@ -134,9 +140,10 @@ def test_a_model_is_loaded_once_and_extends_many(tmp_path: Path) -> None:
             result = model.extend(CLIP, out, new_frames=8, on_progress=on_progress, **QUICK)
             assert result.plan.model == "ltxv-tiny"
         out = tmp_path / "097.mp4"
-        slow = model.extend(CLIP, out, endpoint="0.9.7", prompt="x", num_inference_steps=2, new_frames=8)
-        assert slow.plan.endpoint == "fal-ai/ltx-video-v097/extend"
-    assert not loads, "it was in memory"
+        small: dict[str, Any] = {"resolution": "480p", "num_inference_steps": 2, "new_frames": 8}
+        other = model.extend(CLIP, out, endpoint="0.9.7", prompt="x", **small)
+        assert other.plan.endpoint == "fal-ai/ltx-video-v097/extend"
+    assert not loads, "the model was in memory"
     assert (tmp_path / "0.mp4").read_bytes() == (tmp_path / "1.mp4").read_bytes(), "the same seed, the same bits"
     with pytest.raises(NotSupported):
         longtake.load("no-model")
@@ -148,7 +155,7 @@ def test_every_model_has_an_endpoint() -> None:
     assert library.endpoint_for(CARDS["ltx2-tiny"]).name == "2.3"
 
 
-def test_the_face_has_names() -> None:
+def test_public_names_are_importable() -> None:
     assert set(longtake.__all__) >= {"extend", "plan", "load", "Result", "Plan", "errors"}
     for name in longtake.__all__:
         assert getattr(longtake, name) is not None

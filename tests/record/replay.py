@@ -1,8 +1,8 @@
-"""Carries out the requests of `tests/data/record.json` and describes what came of each.
+"""Carries out the recorded requests of `tests/data/record.json` and describes their results.
 
     python -m tests.record.replay [OUT.json]
 
-writes the record with the pictures that this version makes; plans and notes stay those of `made_by`.
+writes the record with the pictures of this version. Plans and notes stay those of the version `made_by`.
 """
 
 import base64
@@ -12,7 +12,8 @@ import math
 import sys
 import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ from longtake.families import plan_to_json
 from longtake.media.encode import Encoder
 from longtake.models.registry import card
 from longtake.parameters import UserInput, local_request
-from longtake.prepare import Fetcher, prepare
+from longtake.plans import Plan
+from longtake.prepare import Fetcher, Job, prepare
 from longtake.runner import Result, Runner
 from longtake.settings import Settings, settings
 
@@ -42,7 +44,7 @@ Frames = NDArray[np.uint8]
 
 
 class Replay:
-    """A place for the requests' files, and a runner for each family, so that every model is loaded once."""
+    """Carries out requests in one folder, with a runner for each model so that it is loaded once."""
 
     def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
         self.folder = folder
@@ -63,8 +65,13 @@ class Replay:
             acceleration=request.get("acceleration", "none"),
         )
 
-    def outcome(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The plan, the response and the finished file of a recorded request."""
+    def plan(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the plan of a recorded request as JSON."""
+        with self.job(request) as job:
+            return self._plan_json(job.plan)
+
+    def result(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Carries out a recorded request; returns its plan, its response and a description of the finished file."""
         digest, write = hashlib.sha256(), Encoder.write
 
         def watched(encoder: Encoder, frames: Any) -> None:
@@ -73,45 +80,49 @@ class Replay:
 
         Encoder.write = watched  # type: ignore[assignment,method-assign]
         try:
-            result = self.by_api(request) if request["way"] == "api" else self.by_command_line(request)
+            result = self._run(request)
         finally:
             Encoder.write = write  # type: ignore[method-assign]
-        names = {value: name for name, value in self.names.items()}
         return {
-            "plan": _replaced(plan_to_json(result.plan), names),
+            "plan": self._plan_json(result.plan),
             "response": result.response(""),
             "notes": list(result.notes),
             "has_sound": result.has_sound,
             "encoder_sha256": digest.hexdigest(),
-            "file": seen(result.path),
+            "file": described(result.path),
         }
 
-    def by_api(self, request: Mapping[str, Any]) -> Result:
-        """As a worker does it."""
-        endpoint, here = ENDPOINTS[request["endpoint"]], self.settings(request)
-        parsed = parse(endpoint.Request, _replaced(request["body"], self.names))
-        with prepare(endpoint, parsed, endpoint.card(here), here, fetcher=Fetcher(allow_local=True)) as job:
-            path = self._place() / f"longtake-{job.plan.seed}{job.plan.output_format.suffix}"
-            return self._runner(endpoint.models[1], here).run(job, path)
+    @contextmanager
+    def job(self, request: Mapping[str, Any]) -> Iterator[Job]:
+        """Yields the job of a request, prepared as a worker or the command line does."""
+        endpoint, current = ENDPOINTS[request["endpoint"]], self.settings(request)
+        if request["way"] == "api":
+            parsed = parse(endpoint.Request, _replaced(request["body"], self.names))
+            with prepare(endpoint, parsed, endpoint.card(current), current, fetcher=Fetcher(allow_local=True)) as job:
+                yield job
+            return
+        local = {name: request[name] for name in ("new_frames", "quality", "write_mode")}
+        output = library.output_type(Path(f"out{request['suffix']}"))
+        call = local_request(endpoint, UserInput(request["given"] | local, str(CLIP), output=output), current)
+        with library.open_job(call, current) as job:
+            yield job
 
-    def by_command_line(self, request: Mapping[str, Any]) -> Result:
-        endpoint, here = ENDPOINTS[request["endpoint"]], self.settings(request)
-        out = self._place() / f"out{request['suffix']}"
-        beside = {name: request[name] for name in ("new_frames", "quality", "write_mode")}
-        given = UserInput(request["given"] | beside, str(CLIP), output=library.output_type(out))
-        call = local_request(endpoint, given, here)
-        with library.open_job(call, here) as job:
-            return self._runner(endpoint.models[1], here).run(job, out)
-
-    def _place(self) -> Path:
+    def _run(self, request: Mapping[str, Any]) -> Result:
         self.count += 1
         folder = self.folder / f"r{self.count}"
         folder.mkdir()
-        return folder
+        with self.job(request) as job:
+            stem = f"longtake-{job.plan.seed}" if request["way"] == "api" else "out"
+            runner = self._runner(job.endpoint.models[1], self.settings(request))
+            return runner.run(job, folder / f"{stem}{job.plan.output_format.suffix}")
 
-    def _runner(self, model: str, here: Settings) -> Runner:
+    def _plan_json(self, plan: Plan) -> dict[str, Any]:
+        values: dict[str, Any] = _replaced(plan_to_json(plan), {path: name for name, path in self.names.items()})
+        return values
+
+    def _runner(self, model: str, current: Settings) -> Runner:
         if model not in self.runners:
-            self.runners[model] = Runner(here)
+            self.runners[model] = Runner(current)
             self.runners[model].load(card(model))
         return self.runners[model]
 
@@ -123,7 +134,7 @@ def _image(recipe: Mapping[str, Any]) -> Image.Image:
 
 
 def _lora(recipe: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """Two small changes, drawn in the order that the record tells."""
+    """Low-rank factors of each layer, drawn in the order of the record."""
     rng, tensors = np.random.default_rng(recipe["seed"]), {}
     for name, out, inside in recipe["layers"]:
         for side, shape in (("A", (recipe["rank"], inside)), ("B", (out, recipe["rank"]))):
@@ -133,7 +144,7 @@ def _lora(recipe: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
 
 
 def _replaced(value: Any, names: Mapping[str, str]) -> Any:
-    """JSON with these strings in place of those."""
+    """Returns JSON with the strings in `names` replaced."""
     match value:
         case str():
             return names.get(value, value)
@@ -144,8 +155,8 @@ def _replaced(value: Any, names: Mapping[str, str]) -> Any:
     return value
 
 
-def seen(path: Path) -> dict[str, Any]:
-    """The file's picture and sound, decoded by PyAV alone: hashes, and frames reduced to 8 x 8."""
+def described(path: Path) -> dict[str, Any]:
+    """Returns facts of a file's picture and sound, decoded with PyAV: hashes, and frames reduced to 8 x 8."""
     digest, small = hashlib.sha256(), []
     with av.open(str(path)) as file:
         rate = file.streams.video[0].average_rate
@@ -162,18 +173,18 @@ def seen(path: Path) -> dict[str, Any]:
         "rate": str(Fraction(rate)),
         "frames_sha256": digest.hexdigest(),
         "thumbnails": base64.b64encode(zlib.compress(np.stack(small).tobytes(), 9)).decode(),
-        "sound": _heard(path),
+        "sound": _sound_levels(path),
     }
 
 
 def thumbnails(file: Mapping[str, Any]) -> NDArray[np.int64]:
-    """The reduced frames [t, 8, 8, 3] of a description."""
+    """Returns the reduced frames [t, 8, 8, 3] of a description."""
     packed = zlib.decompress(base64.b64decode(file["thumbnails"]))
     return np.frombuffer(packed, np.uint8).reshape(-1, 8, 8, 3).astype(np.int64)
 
 
 def _thumbnail(picture: Frames) -> Frames:
-    """[H, W, 3] as [8, 8, 3]: the means of equal cells."""
+    """Returns a frame [H, W, 3] reduced to [8, 8, 3], the means of equal cells."""
     height, width = picture.shape[:2]
     rows, columns = ([i * n // 8 for i in range(9)] for n in (height, width))
     sums = np.add.reduceat(np.add.reduceat(picture.astype(np.int64), rows[:8], 0), columns[:8], 1)
@@ -182,8 +193,8 @@ def _thumbnail(picture: Frames) -> Frames:
     return means
 
 
-def _heard(path: Path) -> dict[str, Any] | None:
-    """Length and level of the sound, in dBFS for each tenth of a second."""
+def _sound_levels(path: Path) -> dict[str, Any] | None:
+    """Returns the length of the sound and its level in dBFS for each 0.1 s; None for a silent file."""
     with av.open(str(path)) as file:
         if not file.streams.audio:
             return None
@@ -206,7 +217,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         replay = Replay(Path(folder), record)
         for request in record["requests"]:
-            made = replay.outcome(request)
+            made = replay.result(request)
             request |= {name: made[name] for name in ("encoder_sha256", "file", "response")}
             print(request["name"], flush=True)
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else RECORD
