@@ -101,8 +101,8 @@ def as_recorded(plan: dict[str, Any]) -> dict[str, Any]:
 
 
 RECORDED_NAMES = {
-    "ltxv": {"sampled_frames": "sampled_frames"},
-    "ltx2": {"sampled_frames": "sampled_frames", "windows": "extensions"},
+    "ltxv": {"sampled_frames": "take_frames"},
+    "ltx2": {"sampled_frames": "take_frames", "windows": "extensions"},
 }
 """The recorded name of each field that was renamed, by family."""
 
