@@ -133,14 +133,14 @@ def test_a_server_that_was_declared_dead_changes_nothing_when_it_wakes(
         other = rescuer(tmp_path / "two")
         ended = end_of(engine, row)
         assert (ended.status_code, ended.attempt) == (200, 2)
-        eventually(
-            lambda: len(effects_of(effects, "made")) == 2
-        )  # the frozen server's worker process went on to the end
+        # The frozen server's worker process goes on to the end.
+        eventually(lambda: len(effects_of(effects, "made")) == 2)
         lines = queue.log_lines(engine, row.id)
         other.stop()
         zombie.send_signal(signal.SIGCONT)
         later = submit(engine, effects=str(effects))
-        assert end_of(engine, later).status_code == 200  # it claims again
+        assert end_of(engine, later).status_code == 200  # it claims again, with the same worker process
+        assert len({pid for *_, pid in effects_of(effects, "began")}) == 2
         assert current(engine, row) == ended
         assert queue.log_lines(engine, row.id) == lines
         assert not list((tmp_path / "one" / "files").glob(f"{row.id}*"))

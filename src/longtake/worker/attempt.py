@@ -85,7 +85,7 @@ class Attempt:
         self._changed()
         if has_ended and self._done is not None:
             self._context.on_done(self._done)
-        if ending in ("cancelled", "lost"):
+        if ending in ("cancelled", "lost") and self._done is None:
             self._stop_worker()
         if has_ended or self._has_ended_elsewhere():
             remove_work_folder(self._context.settings, row.id)
@@ -146,12 +146,11 @@ class Attempt:
 
     def _store_result(self, done: Done) -> Ending:
         """Stores the finished file and returns the outcome with its URL."""
-        row = self._row
+        row, self._done = self._row, done
         if self._retry(lambda: queue.claim_state(self._engine, row)) == "lost":
             return "lost"
         for note in done.notes:
             self._log.add(log_line(note))
-        self._done = done
         if done.returns_data_uri or not row.store_io:
             data = base64.b64encode(done.path.read_bytes()).decode()
             return outcomes.done(done, f"data:{done.content_type};base64,{data}")
