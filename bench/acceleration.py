@@ -102,20 +102,20 @@ def main() -> None:
         generate, steps = prepare(endpoint, clock)
         generate("none", 0)
         ratios: dict[Acceleration, list[float]] = {level: [] for level in LEVELS}
-        made: dict[Acceleration, list[Tensor]] = {level: [] for level in LEVELS}
+        clips: dict[Acceleration, list[Tensor]] = {level: [] for level in LEVELS}
         for seed in SEEDS:
             timings = {}
             for level in LEVELS:
                 clock.seconds = 0.0
-                made[level].append(generate(level, seed))
+                clips[level].append(generate(level, seed))
                 timings[level] = clock.seconds
             for level in LEVELS:
                 ratios[level].append(timings["none"] / timings[level])
-        seeds = [psnr(one, other) for one, other in zip(made["none"], made["none"][1:], strict=False)]
+        seeds = [psnr(one, other) for one, other in zip(clips["none"], clips["none"][1:], strict=False)]
         print(f"{title}: {steps} steps; another seed differs by {statistics.median(seeds):.1f} dB")
         for level in LEVELS:
             evaluated = sum(evaluates_model(step, steps, level) for step in range(steps))
-            same = statistics.median(psnr(*pair) for pair in zip(made["none"], made[level], strict=True))
+            same = statistics.median(psnr(*pair) for pair in zip(clips["none"], clips[level], strict=True))
             speed = f"{statistics.median(ratios[level]):.2f} x as fast"
             difference = "" if level == "none" else f", {same:.1f} dB to none"
             print(f"  {level:8s} {evaluated:2d} steps evaluate the model, {speed}{difference}")

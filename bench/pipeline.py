@@ -71,7 +71,7 @@ def main() -> None:
             loops["diffusers"].append(_diffusers(pipeline, frames, Path(folder) / "diffusers.mp4"))
 
         whole = in_turn(9, ours=ours, diffusers=diffusers)
-    show(f"end to end, {SIDE}x{SIDE}, {CONTEXT} given, {TOTAL - CONTEXT} made, {STEPS} steps", whole)
+    show(f"end to end, {SIDE}x{SIDE}, {CONTEXT} context and {TOTAL - CONTEXT} new frames, {STEPS} steps", whole)
     print(f"  ours / diffusers = {ratio(whole, 'ours', 'diffusers'):.3f} (aim: under 1)\n")
     steps = {name: seconds[2:] for name, seconds in loops.items()}
     show("of that, the loop from the first step's start to the last's", steps)

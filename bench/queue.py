@@ -1,6 +1,6 @@
-"""Measures the queue, and DBOS beside it: import, idle memory and CPU, submits, and gaps between requests.
+"""Measures this queue and DBOS: import, idle memory and CPU, submits, and gaps between requests.
 
-Submits are made while a slot is busy; a gap is the time between two requests on that slot. Aims: submits in 5 ms, 250
+Submits arrive while a slot is busy; a gap is the time between two requests on that slot. Aims: submits in 5 ms, 250
 per second; gaps under 50 ms.
 
 python -m bench.queue [another Python with dbos installed, if this one lacks it]

@@ -86,7 +86,7 @@ def inspect_joint(file: SourceReader, plan: Plan, sheet: Path) -> InspectedJoint
 def joint_position(file: SourceReader, plan: Plan) -> JointPosition:
     """Returns where the source's own frames meet others in the file that the plan made."""
     facts = file.facts
-    # If the model's rendition of the context replaces the source's frames, the source's sound still goes on beside it.
+    # The model's rendition of the context can replace the source's frames while the source's sound continues.
     sound_joint = plan.new_frames if plan.new_first else plan.shown_frames
     return JointPosition(
         frame=plan.num_frames - plan.source_frames if plan.new_first else plan.source_frames,

@@ -29,8 +29,8 @@ class JointPosition:
     """Where a video file has its joint.
 
     `frame` is the index of the first frame after it, of `num_frames` at `rate` frames per second. `sound_s` is the
-    joint of the sound in seconds: it differs if the source's sound goes on beside generated frames. `new_first` is True
-    if the new frames come before the source's.
+    joint of the sound in seconds: it differs if the source's sound continues during generated frames. With `new_first`
+    the new frames come before the source's.
     """
 
     frame: int

@@ -26,7 +26,7 @@ _MATRICES = {
 _HD_HEIGHT = 720
 _FULL_RANGE = 2
 _WIDEST_PIXEL = 16
-"""A pixel aspect ratio beyond this (or its inverse) is taken for an error in the file and ignored."""
+"""A pixel aspect ratio beyond this (or its inverse) is treated as an error in the file and ignored."""
 
 _SCALER = Interpolation.LANCZOS | Interpolation.ACCURATE_RND
 
@@ -67,7 +67,7 @@ class PictureFormat:
 def picture_format(frame: Any, pixel_aspect: Fraction | None) -> PictureFormat:
     """Returns the format of a stream from its first decoded frame and its pixel aspect ratio (width / height).
 
-    A frame without a matrix tag is taken for BT.709 from 720 lines on and for BT.601 below, as players do.
+    Without a matrix tag, frames from 720 lines on are treated as BT.709 and smaller ones as BT.601, as players do.
     """
     transposed, flip_x, flip_y = _orientation(frame)
     width, height = _square(frame.width, frame.height, pixel_aspect)

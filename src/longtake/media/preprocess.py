@@ -78,7 +78,7 @@ def depth(frames: Frames, checkpoint: Path) -> Frames:
 
 
 def pose(frames: Frames, checkpoint: Path) -> Frames:
-    """Returns skeletons in white on black, one per frame: the whole frame is taken for one person.
+    """Returns skeletons in white on black, one per frame, as if each frame showed one person.
 
     `checkpoint` is the folder of a transformers ViTPose model.
     """
@@ -88,9 +88,9 @@ def pose(frames: Frames, checkpoint: Path) -> Frames:
     drawn = np.zeros_like(frames)
     height, width = frames.shape[1:3]
     for canvas, frame in zip(drawn, frames, strict=True):
-        whole = [[[0.0, 0.0, float(width), float(height)]]]
-        inputs = processor(frame, boxes=whole, return_tensors="pt")
-        found = processor.post_process_pose_estimation(model(**inputs), boxes=whole)[0][0]
+        box = [[[0.0, 0.0, float(width), float(height)]]]
+        inputs = processor(frame, boxes=box, return_tensors="pt")
+        found = processor.post_process_pose_estimation(model(**inputs), boxes=box)[0][0]
         points = {
             int(label): (round(float(x)), round(float(y)))
             for label, (x, y), score in zip(found["labels"], found["keypoints"], found["scores"], strict=True)

@@ -32,7 +32,7 @@ _WHITELIST = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif,avi,mpegts"
 _IO_BYTES = 1 << 18
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _VP8_SHOWN = 0x10
-"""The bit in the first byte of a VP8 frame that says that the frame is shown (RFC 6386, 9.1)."""
+"""The bit in the first byte of a VP8 frame that is set if the frame is shown (RFC 6386, 9.1)."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ProbedVideo:
 class _Packets:
     """The shown packets of a video stream, in ticks of the stream.
 
-    `cut` is the decoding time of the first packet behind the end of a truncated file; None if the file is complete.
+    `cut` is the decoding time of the first packet after the end of a truncated file; None if the file is complete.
     """
 
     pts: list[int | None]
@@ -225,7 +225,7 @@ def _scan(media: Any, stream: Any, limits: Limits) -> _Packets:
 
 
 def _cut(stream: Any, file_bytes: int) -> int | None:
-    """Returns the decoding time of the first frame behind the end of the file, or None."""
+    """Returns the decoding time of the first frame after the end of the file, or None."""
     return min((entry.timestamp for entry in stream.index_entries if entry.pos + entry.size > file_bytes), default=None)
 
 

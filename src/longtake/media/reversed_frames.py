@@ -1,4 +1,4 @@
-"""Stores frames on disk in the order they are made and reads them back in reverse."""
+"""Stores frames on disk in order and reads them back in reverse."""
 
 import math
 import tempfile

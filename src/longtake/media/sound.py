@@ -39,9 +39,9 @@ _LAG_PENALTY = 0.05
 
 
 def num_samples(num_frames: int, rate: Fraction, sound_rate: int = SOUND_RATE) -> int:
-    """Returns the number of samples that play beside the first `num_frames` frames at `rate` frames per second.
+    """Returns the number of samples that belong to the first `num_frames` frames at `rate` frames per second.
 
-    Count frames from the start of the file: the sum of rounded lengths of pieces drifts from the picture.
+    Count frames from the start of the file: rounded lengths of pieces add up to another sum.
     """
     return round(num_frames * sound_rate / rate)
 

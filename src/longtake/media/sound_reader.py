@@ -136,7 +136,7 @@ def _stored(video: ProbedVideo, target_s: Fraction) -> Iterator[tuple[Fraction |
             yield seconds, _stereo(video, frame)
         else:
             return
-    # The seek led behind the target, or to a packet without a time: decode from the beginning.
+    # The seek led past the target, or to a packet without a time: decode from the beginning.
     yield from _stored(video, beginning_s)
 
 
@@ -171,8 +171,8 @@ def _stereo(video: ProbedVideo, frame: Any) -> Samples:
 def _downmix(names: tuple[str, ...]) -> Samples:
     """Returns the weights [2, channels] that mix channels down to stereo, scaled so that full scale cannot clip.
 
-    A mono channel goes to both sides unchanged. Unnamed channels are taken for the usual ones of their number; channels
-    that are still unknown all go to both sides.
+    A mono channel goes to both sides unchanged. Unnamed channels get the usual names for their number; channels that
+    are still unknown all go to both sides.
     """
     if len(names) == 1:
         return np.ones((2, 1), np.float32)

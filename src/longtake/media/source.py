@@ -73,7 +73,7 @@ class SourceReader:
                     return
                 yield chunk
         finally:
-            # The child is told with the next stream: this may run in the garbage collector, in the middle of a call.
+            # The number is sent with the next stream: this may run in the garbage collector during another call.
             self._closed_streams.append(number)
 
 

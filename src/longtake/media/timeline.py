@@ -21,7 +21,7 @@ _MAX_REPEATS = 3
 """A variable rate gets at most this multiple of its average rate, so that frames are not repeated more often."""
 
 _STANDARD_TOLERANCE = Fraction(1, 1000)
-"""A rate within this share of a standard rate is taken for it."""
+"""A rate within this share of a standard rate is replaced by it."""
 
 _JITTER = Fraction(1, 3)
 """Share of a frame's duration by which the times of a steady camera can be off."""
@@ -135,8 +135,8 @@ def _clock(
 
 def _nearest_standard(rate: Fraction) -> Fraction:
     """Returns the nearest of n and n x 1000/1001 frames per second."""
-    whole = min(max(1, round(rate)), _MAX_RATE)
-    return min((Fraction(whole), whole * _NTSC), key=lambda standard: abs(standard - rate))
+    integer = min(max(1, round(rate)), _MAX_RATE)
+    return min((Fraction(integer), integer * _NTSC), key=lambda standard: abs(standard - rate))
 
 
 def _standard(rate: Fraction) -> Fraction | None:
