@@ -1,4 +1,4 @@
-"""Servers in processes of their own, the ways to them, and both of fal's clients."""
+"""Fixtures of the contract tests: server processes, and fal's packages for JavaScript."""
 
 import hashlib
 import json
@@ -20,12 +20,12 @@ from longtake.service.tls import Tls, tls_files
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
-OF_THE_CLIENTS = ("FAL_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT", "NODE_", "PYTHONPATH")
+CLIENT_VARIABLES = ("FAL_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT", "NODE_", "PYTHONPATH")
 
 
 @dataclass(frozen=True)
 class Running:
-    """A server: where it listens, and where it keeps its data."""
+    """The URLs of a running server and its data folder."""
 
     http: str
     https: str
@@ -37,13 +37,13 @@ class Running:
         return tls_files(self.data_dir / "tls")
 
     def file(self, url: str) -> Path:
-        """The stored file of a URL."""
+        """Returns the path of the stored file with this URL."""
         return self.data_dir / "files" / url.rpartition("/")[2]
 
     def environment(self, **more: str) -> dict[str, str]:
-        """For programs: the machine's, less what concerns the clients, and `more`."""
-        kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(OF_THE_CLIENTS)}
-        return {**kept, "FAL_KEY": "any:thing", **more}
+        """Returns the environment for a program: this machine's without the clients' variables, and `more`."""
+        inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(CLIENT_VARIABLES)}
+        return {**inherited, "FAL_KEY": "any:thing", **more}
 
     def python_shim(self) -> dict[str, str]:
         return self.environment(PYTHONPATH=str(SHIM), FAL_LOCAL_URL=self.http)
@@ -55,26 +55,26 @@ class Running:
 
 @contextmanager
 def started(command: Sequence[str], data_dir: Path, env: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """A server process that tells its ports in one line of JSON."""
+    """Runs a server process that prints its ports as one line of JSON."""
     with (data_dir.parent / f"{data_dir.name}.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=ROOT, env=env)
     assert process.stdout is not None
     try:
         line = process.stdout.readline()
         assert line, Path(log.name).read_text()[-3000:]
-        told = json.loads(line)
+        ports = json.loads(line)
         host = "127.0.0.1"
         yield Running(
-            f"http://{host}:{told['port']}",
-            f"https://{host}:{told['tls_port']}",
-            f"http://{host}:{told['tunnel_port']}",
+            f"http://{host}:{ports['port']}",
+            f"https://{host}:{ports['tls_port']}",
+            f"http://{host}:{ports['tunnel_port']}",
             data_dir,
         )
     finally:
         process.terminate()
         try:
             process.wait(2)
-        except subprocess.TimeoutExpired:  # connections of clients linger
+        except subprocess.TimeoutExpired:  # Some clients keep their connections open.
             process.kill()
             process.wait()
         process.stdout.close()
@@ -90,7 +90,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @pytest.fixture(scope="session")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, str]]:
-    """A server with keys, and one of them."""
+    """A server that has keys, and one of its keys."""
     from longtake.access.keys import Keys
     from longtake.database.connection import connect, file_url
     from longtake.database.migrate import migrate
@@ -107,7 +107,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, 
 
 @pytest.fixture(scope="session")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """105 MB that no two parts of have in common."""
+    """A file of 105 MB, of which no two parts are equal."""
     path = tmp_path_factory.mktemp("large") / "large.mp4"
     block = os.urandom(1024 * 1024)
     with path.open("wb") as file:
@@ -119,15 +119,15 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class Node:
-    """A folder with fal's packages for JavaScript, and a program in it that calls them."""
+    """A folder with fal's packages for JavaScript and the programs that call them."""
 
     folder: Path
 
-    def call(self, function: str, env: Mapping[str, str], given: Mapping[str, Any], timeout: float = 60) -> Any:
-        """What this function of calls.mjs returns."""
+    def call(self, function: str, env: Mapping[str, str], given: Mapping[str, Any], timeout: float = 180) -> Any:
+        """Returns the result of a function of calls.mjs."""
         return json.loads(self.run("calls.mjs", env, function, json.dumps(given), timeout=timeout).splitlines()[-1])
 
-    def run(self, script: str, env: Mapping[str, str], *words: str, timeout: float = 60) -> str:
+    def run(self, script: str, env: Mapping[str, str], *words: str, timeout: float = 180) -> str:
         done = subprocess.run(
             ["node", script, *words], cwd=self.folder, env=dict(env), capture_output=True, text=True, timeout=timeout
         )
@@ -137,7 +137,7 @@ class Node:
 
 @pytest.fixture(scope="session")
 def node(pytestconfig: pytest.Config) -> Node:
-    """fal's packages for JavaScript, installed once and kept beside pytest's other caches."""
+    """fal's packages for JavaScript, installed once in pytest's cache folder."""
     for tool in ("node", "npm"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not on this machine, so the JavaScript client cannot be run")

@@ -1,6 +1,6 @@
 """A worker process without a model: its result is the source of the request, or the example clip.
 
-A word in the prompt changes what it does: `slow` takes six seconds, `told` reports five steps, `wrong` and `broken`
+A word in the prompt changes what it does: `slow` takes half a minute, `steps` reports five steps, `wrong` and `broken`
 fail.
 """
 
@@ -32,7 +32,7 @@ BROKEN = "The worker is broken"
 def carry_out(run: Run, channel: Channel) -> Done | Failed:
     body = from_json(run.body)
     words = body["prompt"].split()
-    steps, pause_s = (60, 0.1) if "slow" in words else (5, 0.05) if "told" in words else (1, 0.0)
+    steps, pause_s = (300, 0.1) if "slow" in words else (5, 0.05) if "steps" in words else (1, 0.0)
     for step in range(1, steps + 1):
         channel.send(ProgressReport(f"step {step}", "sampling", step, steps, window=1, windows=1))
         time.sleep(pause_s)

@@ -1,8 +1,8 @@
-"""The real server, with quick worker processes instead of those that hold models.
+"""The real server with quick workers, which need no model.
 
     python -m tests.contract.server <data folder> [settings as JSON]
 
-It says in one line of JSON where it listens, and serves until it is terminated.
+It prints its ports as one line of JSON and serves until it is terminated.
 """
 
 import json
@@ -24,12 +24,12 @@ NARROW = OLD
 
 
 def main(folder: str, overrides: str = "{}") -> None:
-    asked: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "data_dir": Path(folder),
         "slots": ("cpu", "cpu", "cpu@narrow"),
         "pools": {NARROW: "narrow"},
     }
-    chosen = settings(**asked | json.loads(overrides))
+    chosen = settings(**defaults | json.loads(overrides))
 
     def print_ports(address: Address) -> None:
         ports = {"port": address.port, "tls_port": address.tls_port, "tunnel_port": address.tunnel_port}

@@ -1,4 +1,4 @@
-"""fal_client, as PyPI has it, against a real server: every call, over plain HTTP and through the tunnel over TLS."""
+"""The PyPI package fal_client, unmodified: every call to a real server, over plain HTTP and through the TLS tunnel."""
 
 import hashlib
 from collections.abc import Callable
@@ -19,12 +19,12 @@ from tests.service.serving import INPUT, INPUTS, LTX2, LTXV
 EXAMPLE = Path(__file__).parents[2] / "examples" / "clip.mp4"
 
 
-def asks(prompt: str) -> dict[str, Any]:
+def with_prompt(prompt: str) -> dict[str, Any]:
     return {**INPUT, "prompt": prompt}
 
 
 def aim(patch: pytest.MonkeyPatch, server: Running, way: str) -> None:
-    """Points fal_client at the server: by its module's globals, or by the environment alone."""
+    """Points fal_client at the server, with its module's globals or with environment variables only."""
     if way == "http":
         for name, url in (
             ("RUN_URL_FORMAT", "/run/"),
@@ -68,7 +68,7 @@ def test_run(client: fal_client.SyncClient, way: str, server: Running) -> None:
 
 
 def test_submit_status_result(client: fal_client.SyncClient) -> None:
-    handle = client.submit(LTX2, {**INPUTS[LTX2], "prompt": "told"}, priority="low", headers={"X-Mine": "1"}, hint="a")
+    handle = client.submit(LTX2, {**INPUTS[LTX2], "prompt": "steps"}, priority="low", headers={"X-Mine": "1"}, hint="a")
     events = list(handle.iter_events(with_logs=True))
     assert isinstance(events[-1], fal_client.Completed)
     assert events[-1].metrics["inference_time"] == 0.1
@@ -85,17 +85,22 @@ def test_subscribe(client: fal_client.SyncClient) -> None:
     seen: list[fal_client.Status] = []
     ids: list[str] = []
     result = client.subscribe(
-        LTXV, asks("told"), with_logs=True, on_enqueue=ids.append, on_queue_update=seen.append, client_timeout=30
+        LTXV,
+        with_prompt("steps"),
+        with_logs=True,
+        on_enqueue=ids.append,
+        on_queue_update=seen.append,
+        client_timeout=60,
     )
-    assert result["prompt"] == "told"
+    assert result["prompt"] == "steps"
     assert len(ids) == 1
     running = [event for event in seen if isinstance(event, fal_client.InProgress)]
     assert all(isinstance(event.logs, list) for event in running)
-    assert client.subscribe(LTXV, asks("quick"))["seed"] == 7
+    assert client.subscribe(LTXV, with_prompt("quick"))["seed"] == 7
 
 
 def test_a_waiting_request_has_a_position(plain: fal_client.SyncClient) -> None:
-    first, second, third = (plain.submit(NARROW, asks("slow")) for _ in range(3))
+    first, second, third = (plain.submit(NARROW, with_prompt("slow")) for _ in range(3))
     status = third.status()
     assert isinstance(status, fal_client.Queued)
     assert status.position in (1, 2)
@@ -107,7 +112,7 @@ def test_a_waiting_request_has_a_position(plain: fal_client.SyncClient) -> None:
 
 
 def test_cancel(client: fal_client.SyncClient) -> None:
-    handle = client.submit(LTXV, asks("slow"))
+    handle = client.submit(LTXV, with_prompt("slow"))
     while isinstance(handle.status(), fal_client.Queued):
         pass
     client.cancel(LTXV, handle.request_id)
@@ -126,7 +131,7 @@ def test_cancel(client: fal_client.SyncClient) -> None:
 def test_the_clients_timeout_cancels_the_request(client: fal_client.SyncClient) -> None:
     ids: list[str] = []
     with pytest.raises(fal_client.FalClientTimeoutError) as late:
-        client.subscribe(LTXV, asks("slow"), on_enqueue=ids.append, client_timeout=1.2)
+        client.subscribe(LTXV, with_prompt("slow"), on_enqueue=ids.append, client_timeout=3)
     assert late.value.request_id == ids[0]
     with pytest.raises(fal_client.FalClientHTTPError) as cancelled:
         client.result(LTXV, ids[0])
@@ -134,10 +139,10 @@ def test_the_clients_timeout_cancels_the_request(client: fal_client.SyncClient) 
 
 
 def test_the_start_timeout_ends_a_waiting_request(plain: fal_client.SyncClient) -> None:
-    blocker = plain.submit(NARROW, asks("slow"))
+    blocker = plain.submit(NARROW, with_prompt("slow"))
     calls: list[Callable[[], object]] = [
-        lambda: plain.submit(NARROW, asks("quick"), start_timeout=1.1).get(),
-        lambda: plain.run(NARROW, asks("quick"), start_timeout=1.1),
+        lambda: plain.submit(NARROW, with_prompt("quick"), start_timeout=1.1).get(),
+        lambda: plain.run(NARROW, with_prompt("quick"), start_timeout=1.1),
     ]
     for call in calls:
         with pytest.raises(fal_client.FalClientHTTPError) as late:
@@ -148,7 +153,7 @@ def test_the_start_timeout_ends_a_waiting_request(plain: fal_client.SyncClient) 
 
 
 def failure(call: Callable[..., object], *args: object) -> tuple[Any, fal_client.FalClientHTTPError]:
-    """The message of the error that a call ends in, which is a list where it is the model's, and the error."""
+    """Returns the error that a call raises, and its message, which is a list for an error of the model."""
     with pytest.raises(fal_client.FalClientHTTPError) as failed:
         call(*args)
     return failed.value.message, failed.value
@@ -160,9 +165,9 @@ def test_errors_of_the_model(client: fal_client.SyncClient) -> None:
         assert invalid.status_code == 422
         assert {tuple(entry["loc"]) for entry in entries} == {("body", "prompt"), ("body", "video")}
         assert invalid.response_headers["x-fal-request-id"]
-        entries, wrong = failure(call, LTXV, asks("wrong"))
+        entries, wrong = failure(call, LTXV, with_prompt("wrong"))
         assert (wrong.status_code, entries[0]["type"]) == (422, "file_download_error")
-        sentence, broken = failure(call, LTXV, asks("broken"))
+        sentence, broken = failure(call, LTXV, with_prompt("broken"))
         assert (broken.status_code, broken.error_type, sentence) == (500, "internal_error", "The worker is broken")
 
 
@@ -175,7 +180,7 @@ def test_errors_of_the_request(client: fal_client.SyncClient) -> None:
 
 
 def test_stream(client: fal_client.SyncClient) -> None:
-    events = list(client.stream(LTXV, asks("told")))
+    events = list(client.stream(LTXV, with_prompt("steps")))
     assert len(events) >= 2
     assert events[-1]["seed"] == 7
     with pytest.raises(SSEError):
@@ -243,6 +248,6 @@ def digest(path: Path) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _quick_to_give_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error that is retried fails the test soon, not after a minute."""
+def _few_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets fal_client give up after two attempts, so that an unexpected error fails a test quickly."""
     monkeypatch.setattr(module, "MAX_ATTEMPTS", 2)

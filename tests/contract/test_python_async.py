@@ -1,4 +1,4 @@
-"""fal_client's asynchronous client, which follows no redirects and has a code of its own for uploads."""
+"""fal_client's asynchronous client, which follows no redirects and has its own code for uploads."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,7 +9,7 @@ import pytest
 from fal_client import client as module
 
 from tests.contract.conftest import Running
-from tests.contract.test_python import aim, asks, digest
+from tests.contract.test_python import aim, digest, with_prompt
 from tests.service.serving import LTX2, LTXV
 
 
@@ -20,7 +20,7 @@ def client(request: pytest.FixtureRequest, server: Running, monkeypatch: pytest.
     return fal_client.AsyncClient(key="any:thing")
 
 
-async def ends(call: Callable[[], Awaitable[object]]) -> fal_client.FalClientHTTPError:
+async def error_of(call: Callable[[], Awaitable[object]]) -> fal_client.FalClientHTTPError:
     with pytest.raises(fal_client.FalClientHTTPError) as failed:
         await call()
     return failed.value
@@ -28,17 +28,17 @@ async def ends(call: Callable[[], Awaitable[object]]) -> fal_client.FalClientHTT
 
 def test_every_call_of_a_request(client: fal_client.AsyncClient) -> None:
     async def run() -> None:
-        assert (await client.run(LTXV, asks("quick")))["seed"] == 7
-        handle = await client.submit(LTXV, asks("told"), priority="normal")
+        assert (await client.run(LTXV, with_prompt("quick")))["seed"] == 7
+        handle = await client.submit(LTXV, with_prompt("steps"), priority="normal")
         events = [event async for event in handle.iter_events(with_logs=True)]
         assert isinstance(events[-1], fal_client.Completed)
         assert [log["message"] for log in events[-1].logs or ()] == [f"step {number}" for number in range(1, 6)]
         assert await handle.get() == await client.result(LTXV, handle.request_id)
         seen: list[fal_client.Status] = []
-        result = await client.subscribe(LTXV, asks("told"), with_logs=True, on_queue_update=seen.append)
-        assert result["prompt"] == "told"
+        result = await client.subscribe(LTXV, with_prompt("steps"), with_logs=True, on_queue_update=seen.append)
+        assert result["prompt"] == "steps"
         assert isinstance(seen[-1], fal_client.Completed)
-        streamed = [event async for event in client.stream(LTXV, asks("told"))]
+        streamed = [event async for event in client.stream(LTXV, with_prompt("steps"))]
         assert streamed[-1]["seed"] == 7
 
     asyncio.run(run())
@@ -46,7 +46,9 @@ def test_every_call_of_a_request(client: fal_client.AsyncClient) -> None:
 
 def test_many_requests_at_the_same_time(client: fal_client.AsyncClient) -> None:
     async def run() -> None:
-        results = await asyncio.gather(*(client.subscribe(LTXV, asks(f"quick {number}")) for number in range(12)))
+        results = await asyncio.gather(
+            *(client.subscribe(LTXV, with_prompt(f"quick {number}")) for number in range(12))
+        )
         assert [result["prompt"] for result in results] == [f"quick {number}" for number in range(12)]
 
     asyncio.run(run())
@@ -54,13 +56,13 @@ def test_many_requests_at_the_same_time(client: fal_client.AsyncClient) -> None:
 
 def test_cancellation_errors_and_timeouts(client: fal_client.AsyncClient) -> None:
     async def run() -> None:
-        handle = await client.submit(LTXV, asks("slow"))
+        handle = await client.submit(LTXV, with_prompt("slow"))
         await handle.cancel()
-        assert (await ends(handle.get)).status_code == 499
-        assert (await ends(lambda: client.subscribe(LTXV, {}))).status_code == 422
-        assert (await ends(lambda: client.result(LTXV, "nothing"))).status_code == 404
+        assert (await error_of(handle.get)).status_code == 499
+        assert (await error_of(lambda: client.subscribe(LTXV, {}))).status_code == 422
+        assert (await error_of(lambda: client.result(LTXV, "nothing"))).status_code == 404
         with pytest.raises(fal_client.FalClientTimeoutError):
-            await client.subscribe(LTXV, asks("slow"), client_timeout=1.2)
+            await client.subscribe(LTXV, with_prompt("slow"), client_timeout=1.2)
 
     asyncio.run(run())
 

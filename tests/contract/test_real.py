@@ -1,4 +1,4 @@
-"""The whole of it: `longtake serve` as people start it, with the embedded models, asked by both of fal's clients."""
+"""`longtake serve` with the embedded models, called by both of fal's clients."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from tests.contract.conftest import ROOT, Node, Running
 from tests.service.serving import LTX2, LTXV, OLD
 
 EXAMPLE = ROOT / "examples" / "clip.mp4"
-ASKED: dict[str, dict[str, Any]] = {
+SMALL_INPUTS: dict[str, dict[str, Any]] = {
     LTXV: {
         "num_frames": 57,
         "resolution": "480p",
@@ -34,24 +34,24 @@ ASKED: dict[str, dict[str, Any]] = {
         "enable_prompt_expansion": False,
     },
 }
-"""Little work for each endpoint."""
+"""A small input of each endpoint."""
 
 PROGRAM = """
 import json, sys
 import fal_client
-endpoint, asked, path = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
+endpoint, body, path = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
 url = fal_client.upload_file(path)
-asked.setdefault("video", {})["video_url"] = url
-asked["video_url"] = url
+body.setdefault("video", {})["video_url"] = url
+body["video_url"] = url
 if endpoint.endswith("extend-video"):
-    del asked["video"]
+    del body["video"]
 else:
-    del asked["video_url"]
-def told(update):
+    del body["video_url"]
+def print_log(update):
     if isinstance(update, fal_client.InProgress):
         for log in update.logs:
             print("log", log["message"])
-print(json.dumps(fal_client.subscribe(endpoint, arguments=asked, with_logs=True, on_queue_update=told)))
+print(json.dumps(fal_client.subscribe(endpoint, arguments=body, with_logs=True, on_queue_update=print_log)))
 """
 
 
@@ -64,7 +64,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, cwd=ROOT)
     try:
-        yield _reached(process, log, folder)
+        yield _started(process, log, folder)
     finally:
         process.terminate()
         try:
@@ -74,9 +74,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             process.wait()
 
 
-def _reached(process: subprocess.Popen[bytes], log: Path, folder: Path) -> Running:
-    """The server, once it says where it is: in the lines that it prints for people."""
-    until = time.monotonic() + 60
+def _started(process: subprocess.Popen[bytes], log: Path, folder: Path) -> Running:
+    """Waits until the server has printed its addresses, and returns them."""
+    until = time.monotonic() + 120
     while time.monotonic() < until and process.poll() is None:
         text = log.read_text()
         http = re.search(r"longtake serves (http://\S+)", text)
@@ -89,7 +89,7 @@ def _reached(process: subprocess.Popen[bytes], log: Path, folder: Path) -> Runni
 
 
 def check(server: Running, result: dict[str, Any], url: str) -> None:
-    """The result's video can be fetched, and is one that is longer than nothing."""
+    """Fetches the result's video and checks that it can be decoded."""
     path = url.partition("/files/")[2]
     answer = httpx.get(f"{server.http}/cdn/files/{path}")
     assert answer.status_code == 200
@@ -106,10 +106,10 @@ def check(server: Running, result: dict[str, Any], url: str) -> None:
     "endpoint", [LTXV, pytest.param(OLD, marks=pytest.mark.soak), pytest.param(LTX2, marks=pytest.mark.soak)]
 )
 def test_python(real: Running, endpoint: str) -> None:
-    asked = {"prompt": "a disc moves on", "seed": 1, **ASKED[endpoint]}
+    body = {"prompt": "a disc moves on", "seed": 1, **SMALL_INPUTS[endpoint]}
     env = real.environment(HTTPS_PROXY=real.tunnel, SSL_CERT_FILE=str(real.tls.bundle))
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, endpoint, json.dumps(asked), str(EXAMPLE)],
+        [sys.executable, "-c", PROGRAM, endpoint, json.dumps(body), str(EXAMPLE)],
         env=env,
         capture_output=True,
         text=True,
@@ -127,8 +127,8 @@ def test_python(real: Running, endpoint: str) -> None:
     "endpoint", [LTX2, pytest.param(OLD, marks=pytest.mark.soak), pytest.param(LTXV, marks=pytest.mark.soak)]
 )
 def test_javascript(real: Running, node: Node, endpoint: str) -> None:
-    asked = {"prompt": "a disc moves on", "seed": 1, **ASKED[endpoint]}
-    given = {"way": "proxy", "base": real.http, "id": endpoint, "path": str(EXAMPLE), "input": asked}
+    body = {"prompt": "a disc moves on", "seed": 1, **SMALL_INPUTS[endpoint]}
+    given = {"way": "proxy", "base": real.http, "id": endpoint, "path": str(EXAMPLE), "input": body}
     got = node.call("extended", real.environment(), given, timeout=300)
     assert any("Sampling" in message for message in got["messages"]), got["messages"]
     check(real, got["data"], got["data"]["video"]["url"])

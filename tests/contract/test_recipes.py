@@ -1,5 +1,7 @@
-"""The recipes of docs/clients.md, with fal's own published snippets as the programs: pasted, and changed in nothing but
-the address of the video, which is not to be fetched from the internet here."""
+"""The recipes of docs/clients.md, applied to the programs that fal publishes.
+
+Only the video's URL is changed in the programs, so that nothing is fetched from the internet.
+"""
 
 import json
 import re
@@ -35,11 +37,11 @@ FORMS = {
     "python": r'import fal_client\n(?:(?!```).)*?"{id}".*?print\(result\)',
     "curl": r"curl --request POST \\\n  --url https://fal.run/{id}.*?(?=\n```)",
 }
-"""What the programs that subscribe to an endpoint look like on fal's pages."""
+"""Patterns of the programs on fal's pages, by language, with the endpoint's id in place of `{id}`."""
 
 
 def published(shared: Path, endpoint: str, language: str, video: str) -> str:
-    """The program for this endpoint as fal publishes it, with another video."""
+    """Returns the program that fal publishes for this endpoint, with another video."""
     for page in sorted((shared / "seeds").iterdir()):
         found = re.search(FORMS[language].format(id=re.escape(endpoint)), page.read_text(), re.S)
         if found:
@@ -52,14 +54,14 @@ def published(shared: Path, endpoint: str, language: str, video: str) -> str:
 def python(program: str, env: dict[str, str], folder: Path) -> str:
     (folder / "program.py").write_text(program)
     done = subprocess.run(
-        [sys.executable, "program.py"], cwd=folder, env=env, capture_output=True, text=True, timeout=60
+        [sys.executable, "program.py"], cwd=folder, env=env, capture_output=True, text=True, timeout=180
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
 
 def recipe(server: Running, heading: str) -> dict[str, str]:
-    """The environment that `longtake client-env` prints under a heading."""
+    """Returns the environment variables that `longtake client-env` prints under a heading."""
     reach = Reach(server.http, server.https, server.tunnel, server.tls)
     line = instructions(reach).partition(heading)[2].splitlines()[1]
     assert line.strip().startswith("export ")
@@ -111,7 +113,6 @@ def test_uploads_by_unchanged_programs(server: Running, tmp_path: Path, heading:
 
 
 def test_the_recipe_with_module_globals(server: Running, tmp_path: Path) -> None:
-    """Recipe D: four lines of the program itself."""
     page = (Path(__file__).parents[2] / "docs" / "clients.md").read_text()
     block = re.search(r"```python\n(import fal_client\.client.*?)```", page, re.S)
     assert block is not None
@@ -136,5 +137,5 @@ def test_published_curl(shared: Path, server: Running, endpoint: str) -> None:
         pytest.skip("curl is not on this machine")
     env = recipe(server, PYTHON[2]) | {"CURL_CA_BUNDLE": str(server.tls.authority)}
     command = published(shared, endpoint, "curl", uploaded(server))
-    done = subprocess.run(["sh", "-c", command], env=env, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(["sh", "-c", command], env=env, capture_output=True, text=True, timeout=180, check=True)
     assert json.loads(done.stdout)["seed"] == 7

@@ -1,8 +1,8 @@
-// Calls fal's client by one of the ways to a server, and prints what came of it as one line of JSON.
+// Calls fal's client, which reaches the server with one of the recipes, and prints the result as one line of JSON.
 //
 //     node calls.mjs <name of a function below> <its arguments as JSON>
 //
-// The way is in the arguments: `way` (proxy, middleware, fetch, none) and `base`, the server's address.
+// The arguments include the recipe as `way` (proxy, middleware, fetch, none) and the server's URL as `base`.
 
 import { createHash } from "node:crypto";
 import { openAsBlob } from "node:fs";
@@ -33,8 +33,8 @@ function clientFor({ way, base, credentials = "any:thing", retry }) {
   }
 }
 
-/** What an error of the client tells; or what came where none did. */
-async function told(work) {
+/** Returns the value of a call, or the properties of the error that it raised. */
+async function outcomeOf(work) {
   try {
     return { value: await work() };
   } catch (error) {
@@ -51,7 +51,7 @@ async function told(work) {
 }
 
 const calls = {
-  run: (fal, { id, input, options }) => told(() => fal.run(id, { input, ...options })),
+  run: (fal, { id, input, options }) => outcomeOf(() => fal.run(id, { input, ...options })),
 
   submitted: (fal, { id, input, options }) => fal.queue.submit(id, { input, ...options }),
 
@@ -72,7 +72,7 @@ const calls = {
     const statuses = [];
     let messages = [];
     let enqueued;
-    const outcome = await told(() =>
+    const outcome = await outcomeOf(() =>
       fal.subscribe(id, {
         input,
         logs: true,
@@ -98,24 +98,24 @@ const calls = {
   async cancelled(fal, { id, input, whenRunning }) {
     const { request_id: requestId } = await fal.queue.submit(id, { input });
     while (whenRunning && (await fal.queue.status(id, { requestId })).status === "IN_QUEUE");
-    const first = await told(() => fal.queue.cancel(id, { requestId }));
-    const end = await told(() => fal.queue.subscribeToStatus(id, { requestId, pollInterval: 50 }));
+    const first = await outcomeOf(() => fal.queue.cancel(id, { requestId }));
+    const end = await outcomeOf(() => fal.queue.subscribeToStatus(id, { requestId, pollInterval: 50 }));
     return {
       first,
       end,
-      result: await told(() => fal.queue.result(id, { requestId })),
-      again: await told(() => fal.queue.cancel(id, { requestId })),
+      result: await outcomeOf(() => fal.queue.result(id, { requestId })),
+      again: await outcomeOf(() => fal.queue.cancel(id, { requestId })),
     };
   },
 
-  unknown: (fal, { id, requestId }) => told(() => fal.queue.result(id, { requestId })),
+  unknown: (fal, { id, requestId }) => outcomeOf(() => fal.queue.result(id, { requestId })),
 
   async streamed(fal, { id, input, options }) {
     const events = [];
-    const outcome = await told(async () => {
+    const outcome = await outcomeOf(async () => {
       const stream = await fal.stream(id, { input, ...options });
       const done = stream.done();
-      done.catch(() => {}); // it is awaited below; until then Node must not take it for forgotten
+      done.catch(() => {}); // Node must not report it as unhandled before it is awaited below.
       for await (const event of stream) events.push(event);
       return done;
     });
@@ -150,6 +150,6 @@ const calls = {
 };
 
 const [name, given] = process.argv.slice(2);
-const asked = JSON.parse(given);
-console.log(JSON.stringify((await calls[name](clientFor(asked), asked)) ?? null));
+const args = JSON.parse(given);
+console.log(JSON.stringify((await calls[name](clientFor(args), args)) ?? null));
 process.exit(0);
