@@ -1,5 +1,6 @@
-"""The arithmetic that the plans of both families share, and how guidance counts: tables and properties."""
+"""The arithmetic that the plans of both families share, and the evaluations of 0.9.x guidance."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from longtake.sampling.levels import linear_quadratic
 
 
 @given(st.integers(1, 5000))
-def test_lengths_are_eight_k_plus_one(frames: int) -> None:
+def test_lengths_are_8k_plus_1(frames: int) -> None:
     assert clip_length(frames) % 8 == padded_length(frames) % 8 == 1
     assert clip_length(frames) <= frames <= padded_length(frames) < clip_length(frames) + 8 + 1
     assert latent_length(padded_length(frames), 8) == (padded_length(frames) - 1) // 8 + 1
@@ -37,7 +38,7 @@ def test_only_needed_evaluations_are_planned() -> None:
 
 
 @pytest.mark.parametrize("guidance", [DEV, TINY])
-def test_every_bin_is_told_whole(guidance: Guidance) -> None:
+def test_every_bin_has_all_scales(guidance: Guidance) -> None:
     count = len(guidance.timesteps)
     assert {len(guidance.cfg), len(guidance.stg), len(guidance.rescale), len(guidance.blocks)} == {count}
     assert list(guidance.timesteps) == sorted(guidance.timesteps, reverse=True)
@@ -50,7 +51,7 @@ def test_evaluations_are_counted_level_by_level() -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 8, 40, 50])
-def test_the_counted_levels_are_the_sampled_ones(steps: int) -> None:
-    from longtake.sampling import schedules
-
-    assert linear_quadratic(steps) == schedules.linear_quadratic(steps).tolist()
+def test_noise_levels_without_torch_are_32_bit_floats(steps: int) -> None:
+    """So a plan counts evaluations at exactly the levels that the sampler evaluates."""
+    levels = linear_quadratic(steps)
+    assert levels == np.array(levels, np.float32).tolist()

@@ -1,4 +1,4 @@
-"""Finished steps of a plan, saved to disk."""
+"""Finished windows and prompts of a plan, saved to disk."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from longtake.sampling.resume import NO_RESUME, Resume
 CPU = torch.device("cpu")
 
 
-def test_a_step_is_done_once(tmp_path: Path) -> None:
+def test_a_saved_result_is_not_made_again(tmp_path: Path) -> None:
     resume, made = Resume(tmp_path), torch.randn(2, 3).transpose(0, 1)
     first = resume.tensors("a", lambda: {"x": made}, CPU)
     again = resume.tensors("a", lambda: pytest.fail("done before"), CPU)
@@ -21,7 +21,7 @@ def test_a_step_is_done_once(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 
-def test_a_step_that_fails_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failure_saves_nothing(tmp_path: Path) -> None:
     def fail() -> Mapping[str, Tensor]:
         raise RuntimeError
 
@@ -30,12 +30,20 @@ def test_a_step_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_was_not_finished_does_not_count(tmp_path: Path) -> None:
-    (tmp_path / "a.new").write_bytes(b"torn")
+def test_a_file_that_was_not_finished_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(tensors: Mapping[str, Tensor], path: Path) -> None:
+        path.write_bytes(b"torn")
+        raise OSError("no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("longtake.sampling.resume.save_file", fail)
+        with pytest.raises(OSError, match="no space"):
+            Resume(tmp_path).tensors("a", lambda: {"x": torch.zeros(1)}, CPU)
+    assert not list(tmp_path.iterdir())
     assert Resume(tmp_path).tensors("a", lambda: {"x": torch.ones(1)}, CPU)["x"] == 1
 
 
-def test_a_prompt_is_written_once(tmp_path: Path) -> None:
+def test_a_saved_prompt_is_not_made_again(tmp_path: Path) -> None:
     resume = Resume(tmp_path)
     assert resume.prompt(lambda: ("a boat", None)) == ("a boat", None)
     assert resume.prompt(lambda: pytest.fail("done before")) == ("a boat", None)
@@ -45,4 +53,5 @@ def test_without_a_folder_nothing_is_saved() -> None:
     values = iter((1.0, 2.0))
     made = [NO_RESUME.tensors("a", lambda: {"x": torch.tensor(next(values))}, CPU)["x"] for _ in range(2)]
     assert made == [1.0, 2.0]
-    assert [NO_RESUME.prompt(lambda: (str(next(iter((1,)))), None)) for _ in range(1)] == [("1", None)]
+    prompts = iter((("a boat", None), ("a ship", "a note")))
+    assert [NO_RESUME.prompt(lambda: next(prompts)) for _ in range(2)] == [("a boat", None), ("a ship", "a note")]

@@ -1,9 +1,8 @@
-"""Noise levels: the oracle's lists, and what every list keeps to."""
+"""Schedules of noise levels: the oracle's lists, tables computed by hand, and properties of every list."""
 
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,11 +28,39 @@ def test_schedules_are_the_published_ones(oracle: Path) -> None:
         case.check(schedule["key"], got)
 
 
-def test_eight_steps_are_the_distilled_levels() -> None:
-    wanted = [1, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875]
-    assert noise_levels(8).tolist() == pytest.approx(wanted)
-    assert noise_levels(8, skip_initial=5).tolist() == pytest.approx([0.909375, 0.725, 0.421875])
-    assert linear_quadratic(8)[5:].tolist() == pytest.approx(SECOND_PASS_LEVELS)
+@pytest.mark.parametrize(
+    ("scheduler", "levels"),
+    [
+        ("linear_quadratic", [1, 0]),
+        ("linear_quadratic", [1, 0.975, 0]),
+        ("linear_quadratic", [1, 0.9875, 0.975, 0.725, 0]),
+        ("linear_quadratic", [1, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875, 0]),
+        ("ltx2", [1, 0.1, 0]),
+        ("ltx2", [1, 0.86708, 0.63157, 0.1, 0]),
+        ("beta", [1, 0.91454, 0]),
+    ],
+)
+def test_schedules_computed_by_hand(scheduler: Scheduler, levels: list[float]) -> None:
+    """ltx2: s -> 7.7679 / (7.7679 + 1/s - 1), stretched to end at 0.1. beta: the median 0.5 of Beta(0.6, 0.6), shifted
+    by 10.697."""
+    assert sigmas(scheduler, len(levels) - 1).tolist() == pytest.approx(levels, abs=1e-4)
+
+
+def test_the_second_pass_uses_the_last_distilled_levels() -> None:
+    assert SECOND_PASS_LEVELS == (0.909375, 0.725, 0.421875, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "wanted"),
+    [
+        (0, 0, [1, 0.9875, 0.975, 0.725]),
+        (1, 0, [0.9875, 0.975, 0.725]),
+        (0, 2, [1, 0.9875]),
+        (2, 1, [0.975]),
+    ],
+)
+def test_skipped_levels_are_left_out(first: int, last: int, wanted: list[float]) -> None:
+    assert noise_levels(4, first, last).tolist() == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("scheduler", ["ltx2", "linear_quadratic", "beta"])
@@ -48,10 +75,3 @@ def test_a_schedule_falls_to_zero(scheduler: Scheduler, steps: int) -> None:
 
 def test_more_tokens_keep_the_noise_longer() -> None:
     assert bool((ltx2(15, 4096)[1:-2] > ltx2(15, 1024)[1:-2]).all())
-
-
-@given(st.integers(2, 40), st.data())
-def test_skips_cut_the_ends_off(steps: int, data: st.DataObject) -> None:
-    first = data.draw(st.integers(0, steps - 1))
-    last = data.draw(st.integers(0, steps - 1 - first))
-    assert torch.equal(noise_levels(steps, first, last), linear_quadratic(steps)[:-1][first : steps - last])

@@ -1,21 +1,18 @@
-"""Tracks: what is given is in its place and held as strongly as asked; the rest is free."""
+"""Tracks: conditioning is at its position and held by its strength; the rest is free."""
 
 from fractions import Fraction
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from longtake.families.ltx2.tracks import Keyframe, PlacedLatents, Track, audio_track, draw_noise, video_track
-from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid, to_latent
 
 GRID = Grid(8, 32, Fraction(24))
 SHAPE = (1, 4, 5, 2, 3)
 
 
-def test_held_latents_are_in_place_and_the_rest_is_free() -> None:
+def test_placed_latents_are_at_their_position_and_the_rest_is_free() -> None:
     context, image = torch.randn(1, 4, 2, 2, 3), torch.randn(1, 4, 1, 2, 3)
     track = video_track(GRID, SHAPE, [PlacedLatents(context, 3, 0.75), PlacedLatents(image, 0, 1.0)])
     clean, mask = to_latent(track.clean, SHAPE), to_latent(track.mask, (1, 1, *SHAPE[2:]))
@@ -26,12 +23,12 @@ def test_held_latents_are_in_place_and_the_rest_is_free() -> None:
     assert torch.equal(track.levels[0][track.levels[1]], track.mask.flatten())
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_latents_beyond_the_window_are_refused() -> None:
     with pytest.raises(ValueError, match="latents 4 to 6 do not fit into a window of 5"):
         video_track(GRID, SHAPE, [PlacedLatents(torch.zeros(1, 4, 2, 2, 3), 4, 1)])
 
 
-def test_a_keyframe_stands_beside_the_video_at_its_time() -> None:
+def test_a_keyframe_is_beside_the_video_at_its_time() -> None:
     image = torch.randn(1, 4, 1, 2, 3)
     track = video_track(GRID, SHAPE, [], Keyframe(image, 32, 0.5))
     assert track.extra == 6
@@ -41,7 +38,7 @@ def test_a_keyframe_stands_beside_the_video_at_its_time() -> None:
     assert track.result(track.clean).shape == (1, 30, 4)
 
 
-def test_a_track_starts_as_noise_where_it_is_free_and_as_given_where_it_is_held() -> None:
+def test_free_tokens_start_as_noise_and_held_ones_as_conditioned() -> None:
     context = torch.randn(1, 4, 2, 2, 3)
     track = video_track(GRID, SHAPE, [PlacedLatents(context, 0, 1.0)])
     noise = torch.randn_like(track.clean)
@@ -50,25 +47,33 @@ def test_a_track_starts_as_noise_where_it_is_free_and_as_given_where_it_is_held(
     assert torch.equal(start[:, :12], track.clean[:, :12])
 
 
-@given(st.floats(0, 1))
-def test_a_second_scale_starts_between_what_there_was_and_noise(scale: float) -> None:
-    track = video_track(GRID, SHAPE, [], Keyframe(torch.ones(1, 4, 1, 2, 3), 32, 1.0))
-    noise, init = torch.randn_like(track.clean), torch.randn(1, 30, 4)
-    start = track.start(noise, init, scale)
-    assert torch.allclose(start[:, :30], scale * noise[:, :30] + (1 - scale) * init, atol=1e-5)
-    assert torch.equal(start[:, 30:], track.clean[:, 30:])
+def test_a_second_pass_starts_from_its_tokens_at_the_first_level() -> None:
+    placed = [PlacedLatents(torch.full((1, 1, 1, 1, 1), 8.0), 0, 0.5)]
+    keyframe = Keyframe(torch.full((1, 1, 1, 1, 1), 7.0), 32, 0.5)
+    track = video_track(GRID, (1, 1, 2, 1, 1), placed, keyframe)
+    start = track.start(noise=torch.full((1, 3, 1), 4.0), init=torch.full((1, 2, 1), 2.0), level=0.75)
+    # Free: 0.75 * 4 + 0.25 * 2 = 3.5. Half held: (8 + 3.5) / 2. The keyframe starts from 0: (7 + 0.75 * 4) / 2.
+    assert start.flatten().tolist() == [5.75, 3.5, 5.0]
 
 
-def test_audio_is_held_where_it_is_known() -> None:
-    clean, kept = torch.randn(1, 6, 8), torch.tensor([True, True, False, False, False, False])
-    track = audio_track(clean, kept, 0.7, torch.zeros(1, 1, 6, 2))
+def test_audio_is_held_in_the_masked_tokens() -> None:
+    clean, held = torch.randn(1, 6, 8), torch.tensor([True, True, False, False, False, False])
+    track = audio_track(clean, held, 0.7, torch.zeros(1, 1, 6, 2))
     assert track.mask[0, :, 0].tolist() == pytest.approx([0.3, 0.3, 1, 1, 1, 1])
     assert track.is_free
     assert not Track(clean, torch.zeros(1, 6, 1), track.bounds).is_free
 
 
-def test_noise_is_draw_noise_for_the_picture_first() -> None:
+def test_noise_is_drawn_by_modality_in_the_tokens_shape() -> None:
+    drawn: list[tuple[str, tuple[int, ...]]] = []
+
+    def noise(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        drawn.append((name, shape))
+        return torch.full(shape, float(len(drawn)))
+
     video = video_track(GRID, SHAPE, [])
     audio = audio_track(torch.zeros(1, 6, 8), torch.zeros(6, dtype=torch.bool), 0, torch.zeros(1, 1, 6, 2))
-    both = draw_noise({"video": video, "audio": audio}, seeded(7), "init")
-    assert torch.equal(both["video"], draw_noise({"video": video}, seeded(7), "init")["video"])
+    both = draw_noise({"video": video, "audio": audio}, noise, "init")
+    assert drawn == [("video.init", (1, 30, 4)), ("audio.init", (1, 6, 8))]
+    assert (both["video"] == 1).all()
+    assert (both["audio"] == 2).all()
