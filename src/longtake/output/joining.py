@@ -55,45 +55,45 @@ class Joiner:
         self.writer.write_sound(self.track[:, : self.final_samples])
         return write_source(self.source, self.plan, self.writer.write, self.on_progress)
 
-    def finish(self, pieces: Iterator[GeneratedClip], joint: RGBFrames) -> None:
-        """Writes the new pieces and, if the source plays last, the source. `joint` [H, W, 3] is the source's frame next
+    def finish(self, clips: Iterator[GeneratedClip], joint: RGBFrames) -> None:
+        """Writes the new clips and, if the source plays last, the source. `joint` [H, W, 3] is the source's frame next
         to the new ones."""
         if not self.plan.source_last:
-            self._write_after_source(pieces, joint)
+            self._write_after_source(clips, joint)
             return
-        new = list(pieces)
+        new = list(clips)
         self.writer.write_sound(prepend_sound(self.track, new, self.plan))
-        for piece in new:
-            self._write_frames(piece, joint)
+        for clip in new:
+            self._write_frames(clip, joint)
         for chunk in frames_after_joint(self.source, self.plan, self.on_progress):
             self.writer.write(chunk)
 
-    def _write_after_source(self, pieces: Iterator[GeneratedClip], joint: RGBFrames) -> None:
-        """Writes each piece: its sound up to where the next cross-fade may begin, then its frames."""
+    def _write_after_source(self, clips: Iterator[GeneratedClip], joint: RGBFrames) -> None:
+        """Writes each clip: its sound up to where the next cross-fade may begin, then its frames."""
         plan, track, written, num_frames = self.plan, self.track, self.final_samples, self.plan.shown_frames
-        for piece in pieces:
-            num_frames += piece.new_frames
-            track = append_sound(track, piece, plan, num_frames)
+        for clip in clips:
+            num_frames += clip.new_frames
+            track = append_sound(track, clip, plan, num_frames)
             final = track.shape[1] - (0 if num_frames == plan.num_frames else FADE_SAMPLES)
             self.writer.write_sound(track[:, written:final])
             written = final
-            self._write_frames(piece, joint)
+            self._write_frames(clip, joint)
 
-    def _write_frames(self, piece: GeneratedClip, joint: RGBFrames) -> None:
-        for frames in checked_frames(matched_frames(piece, self.plan, joint), self.checker):
+    def _write_frames(self, clip: GeneratedClip, joint: RGBFrames) -> None:
+        for frames in checked_frames(matched_frames(clip, self.plan, joint), self.checker):
             self.writer.write(frames)
 
 
-def matched_frames(piece: GeneratedClip, plan: Plan, joint: RGBFrames) -> Iterator[NDArray[np.float32]]:
-    """Yields a piece's frames [t, H, W, 3] in 0..1, with the autoencoder's colour cast removed at the joint.
+def matched_frames(clip: GeneratedClip, plan: Plan, joint: RGBFrames) -> Iterator[NDArray[np.float32]]:
+    """Yields a clip's frames [t, H, W, 3] in 0..1, with the autoencoder's colour cast removed at the joint.
 
     The cast is the difference between the frame shown at the joint and the model's rendition of that frame. The shown
-    frame is `piece.neighbour`, else the source's frame `joint` [H, W, 3].
+    frame is `clip.neighbour`, else the source's frame `joint` [H, W, 3].
     """
-    shown = (joint if piece.neighbour is None else piece.neighbour).astype(np.float32) / np.float32(255)
-    rendition = None if piece.rendition is None else piece.rendition.permute(1, 2, 0).cpu().numpy()
+    shown = (joint if clip.neighbour is None else clip.neighbour).astype(np.float32) / np.float32(255)
+    rendition = None if clip.rendition is None else clip.rendition.permute(1, 2, 0).cpu().numpy()
     done = 0
-    for chunk in piece.frames:
+    for chunk in clip.frames:
         frames: NDArray[np.float32] = chunk.permute(0, 2, 3, 1).cpu().numpy()
         if not len(frames):
             continue
@@ -101,7 +101,7 @@ def matched_frames(piece: GeneratedClip, plan: Plan, joint: RGBFrames) -> Iterat
         if rendition is None:
             yield frames
         elif plan.source_last:
-            frames_left = piece.new_frames - done
+            frames_left = clip.new_frames - done
             matched = match_colour(frames[::-1], shown, rendition, COLOUR_FADE_FRAMES, first=frames_left)
             yield np.ascontiguousarray(matched[::-1])
         else:

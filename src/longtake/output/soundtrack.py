@@ -53,29 +53,29 @@ def context_sound(source_sound: Samples | None, plan: Plan) -> Samples | None:
     return source_sound[:, :length] if plan.source_last else source_sound[:, max(0, source_sound.shape[1] - length) :]
 
 
-def append_sound(track: Samples, piece: GeneratedClip, plan: Plan, num_frames: int) -> Samples:
-    """Returns `track` [2, n] followed by a piece's sound, as long as the first `num_frames` of the output."""
-    if piece.sound is None:
+def append_sound(track: Samples, clip: GeneratedClip, plan: Plan, num_frames: int) -> Samples:
+    """Returns `track` [2, n] followed by a clip's sound, as long as the first `num_frames` of the output."""
+    if clip.sound is None:
         return track
-    at_source = num_frames - piece.new_frames == plan.shown_frames
-    longer = continue_sound(track, piece.sound, _overlap(piece, plan, at_source=at_source))
+    at_source = num_frames - clip.new_frames == plan.shown_frames
+    longer = continue_sound(track, clip.sound, _overlap(clip, plan, at_source=at_source))
     return fit_length(longer, num_samples(num_frames, plan.rate))
 
 
-def prepend_sound(track: Samples, pieces: Sequence[GeneratedClip], plan: Plan) -> Samples:
-    """Returns the sound of all pieces, in playing order, followed by the source's `track` [2, n]."""
+def prepend_sound(track: Samples, clips: Sequence[GeneratedClip], plan: Plan) -> Samples:
+    """Returns the sound of all clips, in playing order, followed by the source's `track` [2, n]."""
     num_frames = plan.shown_frames
-    for piece in reversed(pieces):
-        num_frames += piece.new_frames
-        if piece.sound is not None:
-            at_source = num_frames - piece.new_frames == plan.shown_frames
-            longer = precede_sound(piece.sound, track, _overlap(piece, plan, at_source=at_source))
+    for clip in reversed(clips):
+        num_frames += clip.new_frames
+        if clip.sound is not None:
+            at_source = num_frames - clip.new_frames == plan.shown_frames
+            longer = precede_sound(clip.sound, track, _overlap(clip, plan, at_source=at_source))
             track = reverse(fit_length(reverse(longer), num_samples(num_frames, plan.rate)))
     return track
 
 
-def _overlap(piece: GeneratedClip, plan: Plan, *, at_source: bool) -> int:
-    """Number of samples of a piece's sound that repeat the track next to it, for aligning and cross-fading."""
+def _overlap(clip: GeneratedClip, plan: Plan, *, at_source: bool) -> int:
+    """Number of samples of a clip's sound that repeat the track next to it, for aligning and cross-fading."""
     if at_source and plan.sound_strength < 1:
         return 0
-    return num_samples(piece.context_frames, plan.rate)
+    return num_samples(clip.context_frames, plan.rate)

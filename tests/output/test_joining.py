@@ -1,0 +1,94 @@
+"""The colour match at the joint, and the order of source and new frames. Whole files: tests/test_runner_*.py."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from longtake.endpoints import ltx23
+from longtake.families.family import GeneratedClip
+from longtake.output.joining import COLOUR_FADE_FRAMES, Joiner, matched_frames
+from longtake.video import Span, VideoInfo, ignore_progress
+from tests.endpoints.planning import plan_of
+
+RATE, SIDE, SHOWN, NEW = Fraction(24), 8, 50, 32
+RENDITION = torch.full((3, SIDE, SIDE), 0.4)
+JOINT = np.full((SIDE, SIDE, 3), 0.5 * 255, np.float32).round().astype(np.uint8)
+
+
+def plan(**fields: Any) -> Any:
+    source = VideoInfo("mp4", "h264", SIDE, SIDE, RATE, SHOWN)
+    return plan_of(ltx23.ENDPOINT, {"num_frames": 25 + NEW, "generate_audio": False, **fields}, source)
+
+
+def chunks(value: float = 0.4, count: int = NEW) -> Iterator[Tensor]:
+    """Grey frames [t, 3, H, W] in two chunks, after an empty one."""
+    for length in (0, 10, count - 10):
+        yield torch.full((length, 3, SIDE, SIDE), value)
+
+
+def levels(clip: GeneratedClip, chosen: Any) -> list[float]:
+    return [float(frame.mean()) for chunk in matched_frames(clip, chosen, JOINT) for frame in chunk]
+
+
+def test_the_colour_cast_is_removed_at_the_joint_and_fades_back() -> None:
+    found = levels(GeneratedClip(chunks(), NEW, 25, rendition=RENDITION), plan())
+    assert found[0] == pytest.approx(0.5, abs=0.01)
+    assert found[:COLOUR_FADE_FRAMES] == sorted(found[:COLOUR_FADE_FRAMES], reverse=True)
+    assert found[COLOUR_FADE_FRAMES:] == pytest.approx([0.4] * (NEW - COLOUR_FADE_FRAMES))
+
+
+def test_backward_the_joint_is_after_the_new_frames() -> None:
+    chosen = plan(extend_direction="backward")
+    found = levels(GeneratedClip(chunks(), NEW, chosen.context_frames, rendition=RENDITION), chosen)
+    assert found[-1] == pytest.approx(0.5, abs=0.01)
+    assert found[0] == pytest.approx(0.4)
+
+
+def test_a_neighbour_of_an_earlier_clip_takes_the_source_s_place() -> None:
+    neighbour = np.full((SIDE, SIDE, 3), 153, np.uint8)
+    clip = GeneratedClip(chunks(), NEW, 25, rendition=RENDITION, neighbour=neighbour)
+    assert levels(clip, plan())[0] == pytest.approx(0.6)
+
+
+def test_without_a_rendition_frames_are_unchanged() -> None:
+    assert levels(GeneratedClip(chunks(), NEW, 25), plan()) == pytest.approx([0.4] * NEW)
+
+
+@dataclass
+class Frames:
+    """A source of grey frames, and a writer that records the brightness of each frame."""
+
+    levels: list[float] = field(default_factory=list)
+    samples: int = 0
+
+    def frames(self, span: Span, size: tuple[int, int]) -> Iterator[Any]:
+        for number in range(span.start, span.stop):
+            yield np.full((1, size[1], size[0], 3), number, np.uint8)
+
+    def write(self, frames: Any) -> None:
+        self.levels += [float(frame.mean()) for frame in frames]
+
+    def write_sound(self, samples: Any) -> None:
+        self.samples += samples.shape[1]
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_source_and_new_frames_are_written_in_playing_order(direction: str) -> None:
+    chosen, recorder = plan(extend_direction=direction), Frames()
+    source: Any = recorder
+    joiner = Joiner(chosen, source, None, recorder, None, ignore_progress)
+    context = joiner.start()
+    assert len(context) == chosen.context_frames
+    new = GeneratedClip(chunks(0.4, chosen.new_frames), chosen.new_frames, chosen.context_frames)
+    joiner.finish(iter([new]), context[0 if direction == "backward" else -1])
+    own, made = [float(number) for number in range(SHOWN)], pytest.approx([0.4] * chosen.new_frames)
+    split = chosen.new_frames if direction == "backward" else SHOWN
+    first, last = recorder.levels[:split], recorder.levels[split:]
+    assert (first, last) == ((made, own) if direction == "backward" else (own, made))
+    assert recorder.samples == round(chosen.num_frames * 2000)

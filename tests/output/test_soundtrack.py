@@ -1,0 +1,108 @@
+"""The output's sound: the source's part, and new sound appended or prepended to it."""
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from longtake.endpoints import ltx23
+from longtake.families.family import GeneratedClip
+from longtake.media.sound import Samples, num_samples
+from longtake.output.soundtrack import FADE_SAMPLES, append_sound, context_sound, prepend_sound, source_track
+from longtake.video import VideoInfo
+from tests.endpoints.planning import plan_of
+
+RATE = Fraction(24)
+SHOWN, CONTEXT, NEW = 50, 25, 16
+SOURCE = VideoInfo("mp4", "h264", 64, 64, RATE, SHOWN)
+
+
+def plan(**fields: Any) -> Any:
+    return plan_of(ltx23.ENDPOINT, {"num_frames": CONTEXT + NEW, **fields}, SOURCE)
+
+
+def noise(num_frames: int, seed: int = 0) -> Samples:
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, (2, num_samples(num_frames, RATE))).astype(np.float32)
+
+
+def clip(sound: Samples, new_frames: int = NEW, context_frames: int = CONTEXT) -> GeneratedClip:
+    return GeneratedClip(iter(()), new_frames, context_frames, sound=sound)
+
+
+def test_the_source_track_is_the_source_s_own_sound() -> None:
+    sound = noise(SHOWN)
+    assert source_track(sound, plan()) is sound
+
+
+def test_a_silent_source_gives_silence() -> None:
+    track = source_track(None, plan())
+    assert track.shape == (2, num_samples(SHOWN, RATE))
+    assert not track.any()
+
+
+def test_with_less_strength_the_context_s_sound_is_left_out() -> None:
+    sound, left_out = noise(SHOWN), num_samples(CONTEXT, RATE)
+    assert np.array_equal(source_track(sound, plan(audio_strength=0.5)), sound[:, :-left_out])
+    backward = plan(audio_strength=0.5, extend_direction="backward")
+    assert np.array_equal(source_track(sound, backward), sound[:, num_samples(backward.context_frames, RATE) :])
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_without_generated_sound_the_new_frames_are_silent(direction: str) -> None:
+    sound, chosen = noise(SHOWN), plan(generate_audio=False, extend_direction=direction)
+    track = source_track(sound, chosen)
+    own, new = num_samples(SHOWN, RATE), num_samples(chosen.num_frames, RATE) - num_samples(SHOWN, RATE)
+    assert track.shape[1] == own + new
+    if direction == "forward":
+        assert np.array_equal(track[:, : own - FADE_SAMPLES], sound[:, : own - FADE_SAMPLES])
+        assert not track[:, own:].any()
+    else:
+        assert np.array_equal(track[:, new + FADE_SAMPLES :], sound[:, FADE_SAMPLES:])
+        assert not track[:, :new].any()
+
+
+def test_the_context_s_sound_is_next_to_the_joint() -> None:
+    sound, length = noise(SHOWN), num_samples(CONTEXT, RATE)
+    found = context_sound(sound, plan())
+    assert found is not None
+    assert np.array_equal(found, sound[:, -length:])
+    backward = plan(extend_direction="backward")
+    found = context_sound(sound, backward)
+    assert found is not None
+    assert np.array_equal(found, sound[:, : num_samples(backward.context_frames, RATE)])
+
+
+def test_there_is_no_context_sound_without_sound_or_context() -> None:
+    assert context_sound(None, plan()) is None
+    assert context_sound(noise(SHOWN), plan(num_context_frames=0)) is None
+
+
+def test_appended_sound_changes_only_the_cross_fade() -> None:
+    sound, total = noise(SHOWN), SHOWN + NEW
+    track = append_sound(sound, clip(noise(CONTEXT + NEW, seed=1)), plan(), total)
+    final = sound.shape[1] - FADE_SAMPLES
+    assert track.shape == (2, num_samples(total, RATE))
+    assert np.array_equal(track[:, :final], sound[:, :final])
+    assert track[:, sound.shape[1] :].any()
+
+
+def test_a_clip_without_sound_leaves_the_track_unchanged() -> None:
+    sound = noise(SHOWN)
+    assert append_sound(sound, GeneratedClip(iter(()), NEW, CONTEXT), plan(), SHOWN + NEW) is sound
+
+
+def test_sound_that_is_too_short_is_filled_with_silence() -> None:
+    track = append_sound(noise(SHOWN), clip(noise(CONTEXT + 2, seed=1)), plan(), SHOWN + NEW)
+    assert track.shape == (2, num_samples(SHOWN + NEW, RATE))
+    assert not track[:, num_samples(SHOWN + 4, RATE) :].any()
+
+
+def test_prepended_sound_changes_only_the_cross_fade() -> None:
+    chosen, sound = plan(extend_direction="backward"), noise(SHOWN)
+    clips = [clip(noise(chosen.context_frames + 8, seed=number), 8, chosen.context_frames) for number in (1, 2)]
+    track = prepend_sound(sound, clips, chosen)
+    assert track.shape == (2, num_samples(SHOWN + 16, RATE))
+    final = sound.shape[1] - FADE_SAMPLES
+    assert np.array_equal(track[:, -final:], sound[:, -final:])
+    assert track[:, : -sound.shape[1]].any()

@@ -1,0 +1,41 @@
+"""Errors as entries of fal's `detail` list."""
+
+import pytest
+
+from longtake.errors import Cancelled, ContentPolicyViolation, InvalidRequest, LongtakeError
+
+
+def test_an_error_is_an_entry_of_the_detail_list() -> None:
+    error = InvalidRequest("x is 3; it must be 4.", loc=("body", "x"), value=3, ctx={"eq": 4})
+    assert str(error) == "x is 3; it must be 4."
+    assert error.detail() == {
+        "loc": ["body", "x"],
+        "msg": "x is 3; it must be 4.",
+        "type": "value_error",
+        "url": "https://docs.fal.ai/errors#value_error",
+        "input": 3,
+        "ctx": {"eq": 4},
+    }
+
+
+def test_an_error_without_a_field_is_about_the_body() -> None:
+    entry = LongtakeError("It failed.").detail()
+    assert entry["loc"] == ["body"]
+    assert "ctx" not in entry
+
+
+def subclasses(kind: type[LongtakeError]) -> list[type[LongtakeError]]:
+    return [kind, *(each for child in kind.__subclasses__() for each in subclasses(child))]
+
+
+@pytest.mark.parametrize("kind", subclasses(LongtakeError))
+def test_every_error_has_a_type_a_status_and_an_exit_code(kind: type[LongtakeError]) -> None:
+    assert kind.type.replace("_", "").islower()
+    assert 400 <= kind.status < 600
+    assert kind.exit_code > 0
+    assert (kind.status == 422) == issubclass(kind, InvalidRequest)
+
+
+def test_errors_with_a_fixed_sentence() -> None:
+    assert ContentPolicyViolation().loc == ("body", "prompt")
+    assert (Cancelled().exit_code, Cancelled().message) == (130, "The request was cancelled.")
