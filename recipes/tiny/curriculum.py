@@ -22,7 +22,7 @@ class Phase:
     """The mix of examples from step `start` on.
 
     groups: share of each group of latents (see `latents.GROUPS`).
-    context: share of examples by their number of given latent frames; 5 are 17 frames.
+    context: share of examples by their number of known latent frames; 5 are 17 frames.
     straight: share of plain straight clips.
     keyed: True if there are end images and suffix clips.
     moving_weight: least weight of a cell in a clip with a moving camera. Other cells have 1, or 4 on the object.

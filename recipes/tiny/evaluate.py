@@ -18,7 +18,7 @@ import torch
 from recipes.tiny import configs, measure, sampler
 from recipes.tiny.measure import Truth
 from recipes.tiny.render import render
-from recipes.tiny.sampler import Family, Given
+from recipes.tiny.sampler import Conditioning, Family
 from recipes.tiny.world import DIRECTIONS, Kind, Scene, direction, prompt, sample, track
 
 SEED = 900_000_000
@@ -213,8 +213,8 @@ def end_image(family: Family, count: int) -> Figures:
     clips = _clips(found)
     lead, image = sampler.encode(family, clips[:, :, :1]), sampler.encode(family, clips[:, :, -1:])
     figures: Figures = {}
-    for name, given in (("with", Given(lead=lead, image=image)), ("without", Given(lead=lead))):
-        made = sampler.decode(family, sampler.generate(family, given, (9, 4, 4), [""] * count))
+    for name, known in (("with", Conditioning(lead=lead, image=image)), ("without", Conditioning(lead=lead))):
+        made = sampler.decode(family, sampler.generate(family, known, (9, 4, 4), [""] * count))
         errors = {"px at the end": slice(-1, None), "px half way": slice(16, 17)}
         for label, frames in errors.items():
             figures[f"{label} {name}"] = _median(_errors(found, made, frames))
@@ -234,7 +234,7 @@ def backward(family: Family, count: int) -> Figures:
     found = cases("straight", count, 33, _moving)
     clips = _clips(found)
     suffix = sampler.encode(family, clips[:, :, -CONTEXT:])
-    made = sampler.decode(family, sampler.generate(family, Given(suffix=suffix), (9, 4, 4), _prompts(found)))
+    made = sampler.decode(family, sampler.generate(family, Conditioning(suffix=suffix), (9, 4, 4), _prompts(found)))
     early, late = _errors(found, made, slice(8, 16)), _errors(found, made, slice(0, 8))
     frozen = _errors(found, clips[:, :, 16:17].expand(-1, -1, 33, -1, -1), slice(0, 8))
     return {"px 1-8": _median(early), "px 9-": _median(late), "freezing px 9-": _median(frozen)}
@@ -246,7 +246,7 @@ def prompts(family: Family, count: int) -> Figures:
     scenes = [
         replace(s, texture="plain", things=(replace(s.things[0], velocity=_clear(i)),)) for i, s in enumerate(scenes)
     ]
-    made = sampler.decode(family, sampler.generate(family, Given(), (9, 4, 4), [prompt(s) for s in scenes]))
+    made = sampler.decode(family, sampler.generate(family, Conditioning(), (9, 4, 4), [prompt(s) for s in scenes]))
     hits: dict[str, list[float]] = {"background colour": [], "object colour": [], "shape": [], "direction": []}
     for scene, clip in zip(scenes, made, strict=True):
         thing = scene.things[0]
@@ -284,8 +284,8 @@ def steering(family: Family, count: int) -> Figures:
             thing = case.scene.things[0]
             vx, vy = (flip * v for v in thing.velocity)
             scenes.append(replace(case.scene, things=(replace(thing, velocity=(vx, vy)),)))
-        given = Given(lead=lead)
-        made = sampler.decode(family, sampler.generate(family, given, (9, 4, 4), [prompt(s) for s in scenes]))
+        known = Conditioning(lead=lead)
+        made = sampler.decode(family, sampler.generate(family, known, (9, 4, 4), [prompt(s) for s in scenes]))
         for case, scene, clip in zip(found, scenes, made, strict=True):
             cover = measure.coverage(clip, case.background, scene.things[0].rgb)
             word, _ = measure.heading(measure.locate(cover)[0])
@@ -312,10 +312,10 @@ def two_scales(family: Family, count: int) -> Figures:
     found = cases("straight", count, 33, _moving)
     small = _clips(found)[:, :, :CONTEXT]
     large = render([case.scene for case in found], scale=2)
-    latents = sampler.generate(family, Given(lead=sampler.encode(family, small)), (9, 4, 4), _prompts(found))
+    latents = sampler.generate(family, Conditioning(lead=sampler.encode(family, small)), (9, 4, 4), _prompts(found))
     doubled = sampler.upsample(family, latents)
     lead = sampler.encode(family, large[:, :, :CONTEXT])
-    made = sampler.generate(family, Given(lead=lead), (9, 8, 8), _prompts(found), skip_initial=5, init=doubled)
+    made = sampler.generate(family, Conditioning(lead=lead), (9, 8, 8), _prompts(found), skip_initial=5, init=doubled)
     clips = sampler.decode(family, made)
     trip = sampler.decode(family, sampler.encode(family, large))
     halved = torch.nn.functional.avg_pool3d(clips, (1, 2, 2))
@@ -366,7 +366,7 @@ FIGURES: dict[str, Callable[[Family, int], Figures]] = {
 
 
 def main() -> None:
-    """Measures the figures, prints them, and writes them to a file if asked to."""
+    """Measures the figures, prints them, and writes them to a file if requested."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", choices=tuple(FIGURES), default=tuple(FIGURES))
     parser.add_argument("--clips", type=int, default=64)

@@ -129,9 +129,9 @@ class Trainer:
             optimiser.param_groups[0]["lr"] = rate * factor
             optimiser.step()
         self.step_number += 1
-        keep = min(self.plan.ema, self.step_number / (self.step_number + 9))
+        decay = min(self.plan.ema, self.step_number / (self.step_number + 9))
         with torch.no_grad():
-            torch._foreach_lerp_(self.ema, [m.data for m in self.masters], 1 - keep)
+            torch._foreach_lerp_(self.ema, [m.data for m in self.masters], 1 - decay)
         self.load(self.masters)
         return norm
 

@@ -75,7 +75,7 @@ def decode(family: Family, latents: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Given:
+class Conditioning:
     """The known latents `[B, C, f, h, w]` of windows: first latents, an end image, or a suffix clip at their end."""
 
     lead: torch.Tensor | None = None
@@ -102,7 +102,7 @@ def caption(family: Family, prompt: str) -> EncodedPrompt:
 @torch.no_grad()
 def generate(
     family: Family,
-    given: Given,
+    conditioning: Conditioning,
     shape: tuple[int, int, int],
     prompts: Sequence[str],
     seed: int = 0,
@@ -119,7 +119,7 @@ def generate(
             sample(
                 pass_setup(family, prompt, shape, skip_initial),
                 whole,
-                given.items(i, configs.TEMPORAL * (shape[0] - 1) + 1),
+                conditioning.items(i, configs.TEMPORAL * (shape[0] - 1) + 1),
                 seeded(seed + i),
                 init=None if init is None else init[i : i + 1],
             )
@@ -143,7 +143,7 @@ def extend(family: Family, clips: torch.Tensor, num_frames: int, prompts: Sequen
     """Returns clips `[B, 3, num_frames, H, W]` that continue `clips`, whose own frames went through the VAE."""
     lead = encode(family, clips)
     shape = (configs.num_latents(num_frames), lead.shape[3], lead.shape[4])
-    return decode(family, generate(family, Given(lead=lead), shape, prompts, seed))
+    return decode(family, generate(family, Conditioning(lead=lead), shape, prompts, seed))
 
 
 @torch.no_grad()

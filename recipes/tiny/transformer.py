@@ -73,11 +73,11 @@ class HeldOut:
     def batch(self, sigma: float) -> Batch:
         """Returns the clips at one noise level. Only the object's cells in new frames have a weight."""
         count = self.clean.shape[1]
-        given = (torch.arange(count) < 5).expand(len(self.clean), -1)
-        sigmas = torch.where(given, 0.0, sigma)
+        known = (torch.arange(count) < 5).expand(len(self.clean), -1)
+        sigmas = torch.where(known, 0.0, sigma)
         noise = torch.randn(self.clean.shape, generator=torch.Generator().manual_seed(HELD_OUT))
         x = (1 - sigmas)[..., None, None] * self.clean + sigmas[..., None, None] * noise
-        weight = self.touched * (~given)[..., None]
+        weight = self.touched * (~known)[..., None]
         coords = coordinates(starts(count), 4, 4, configs.FPS)
         return Batch(x, noise - self.clean, sigmas, weight, self.ids, self.mask, coords)
 

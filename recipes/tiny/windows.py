@@ -1,4 +1,4 @@
-"""Training examples of the transformer: windows of latents, which of them are given, and the noise of the others."""
+"""Training examples of the transformer: windows of latents, which of them are known, and the noise of the others."""
 
 import random
 from dataclasses import dataclass
@@ -49,20 +49,20 @@ class Shape:
 
 @dataclass(frozen=True)
 class Window:
-    """Clean tokens `[B, F, S, C]`, their weight `[B, F, S]`, the given frames `[B, F]`, each latent's first frame."""
+    """Clean tokens `[B, F, S, C]`, their weight `[B, F, S]`, the known frames `[B, F]`, each latent's first frame."""
 
     clean: torch.Tensor
     weight: torch.Tensor
-    given: torch.Tensor
+    known: torch.Tensor
     frames: list[float]
 
     def preceded(self, tokens: torch.Tensor, frames: list[float]) -> "Window":
-        """Returns the window with extra given latents before it."""
+        """Returns the window with extra known latents before it."""
         batch, extra, cells, _ = tokens.shape
         return Window(
             torch.cat([tokens, self.clean], dim=1),
             torch.cat([torch.zeros(batch, extra, cells), self.weight], dim=1),
-            torch.cat([torch.ones(batch, extra, dtype=torch.bool), self.given], dim=1),
+            torch.cat([torch.ones(batch, extra, dtype=torch.bool), self.known], dim=1),
             [*frames, *self.frames],
         )
 
@@ -116,9 +116,9 @@ class Windows:
         if shape.layout == "suffix":
             window = self._ended(window, table, shape, members, own)
         dice = torch.Generator().manual_seed(own.randrange(1 << 40))
-        sigma = _noise_levels(size, dice, 0.93 if shape.group.scale == 2 else 1.0)
+        sigma = noise_levels(size, dice, 0.93 if shape.group.scale == 2 else 1.0)
         soft = 0.15 if shape.layout == "plain" else 0.0
-        x, target, sigmas, learnt = _noise(window.clean, window.given, sigma, soft, dice)
+        x, target, sigmas, learnt = noised(window.clean, window.known, sigma, soft, dice)
         ids, mask = text.tokens(self.words, [text.vary(table["prompts"][i], own) for i in members])
         coords = coordinates(window.frames, rows, columns, shape.fps)
         return Batch(x, target, sigmas, window.weight * learnt[..., None], ids, mask, coords)
@@ -157,31 +157,31 @@ class Windows:
         now: Phase,
         rng: random.Random,
     ) -> Window:
-        """Returns the clips' windows, in which some of the first latents are given."""
+        """Returns the clips' windows, in which some of the first latents are known."""
         parts = [(i, slice(a, a + shape.count)) for i, a in zip(members, offsets, strict=True)]
         clean = self._tokens(torch.stack([table["latents"][i][:, part] for i, part in parts]))
         weight = 1 + 3 * torch.stack([table["masks"][i][part] for i, part in parts]).flatten(2).float()
         moves = torch.tensor([table["kinds"][i] in ("pan", "zoom") for i in members])
         weight = torch.maximum(weight, now.moving_weight * moves[:, None, None].float())
         lead = torch.tensor(rng.choices(list(now.context), list(now.context.values()), k=len(members)))
-        given = torch.arange(shape.count) < lead.clamp(max=shape.count - 1)[:, None]
-        return Window(clean, weight, given, starts(shape.count))
+        known = torch.arange(shape.count) < lead.clamp(max=shape.count - 1)[:, None]
+        return Window(clean, weight, known, starts(shape.count))
 
     def _ended(
         self, window: Window, table: dict[str, Any], shape: Shape, members: list[int], rng: random.Random
     ) -> Window:
-        """Returns windows that end with a given clip of its own. In most of them nothing is given at the start."""
+        """Returns windows that end with a known clip of its own. In most of them nothing is known at the start."""
         suffix = self._tokens(table["suffix"][members])
-        kept = SUFFIX_LATENTS - SUFFIX_PREFIX
+        num_latents = SUFFIX_LATENTS - SUFFIX_PREFIX
         lead = torch.tensor([rng.choice((0, 0, 0, 1, 2, 3)) for _ in members])
-        given = torch.arange(shape.count) < lead[:, None]
-        given[:, -kept:] = True
-        clean = torch.cat([window.clean[:, :-kept], suffix[:, SUFFIX_PREFIX:]], dim=1)
-        ended = Window(clean, window.weight, given, window.frames)
+        known = torch.arange(shape.count) < lead[:, None]
+        known[:, -num_latents:] = True
+        clean = torch.cat([window.clean[:, :-num_latents], suffix[:, SUFFIX_PREFIX:]], dim=1)
+        ended = Window(clean, window.weight, known, window.frames)
         return ended.preceded(suffix[:, :SUFFIX_PREFIX], starts(SUFFIX_PREFIX, shape.group.suffix_at))
 
 
-def _noise_levels(count: int, dice: torch.Generator, ceiling: float) -> torch.Tensor:
+def noise_levels(count: int, dice: torch.Generator, ceiling: float) -> torch.Tensor:
     """Returns noise levels of `count` clips, mostly near 1 as the model's steps are.
 
     With a `ceiling` below 1, as for clips of double size, levels are at most that.
@@ -194,21 +194,21 @@ def _noise_levels(count: int, dice: torch.Generator, ceiling: float) -> torch.Te
     return torch.where(fate < 0.15, torch.ones(count), torch.where(fate < 0.40, near, level))
 
 
-def _noise(
-    clean: torch.Tensor, given: torch.Tensor, sigma: torch.Tensor, soft: float, dice: torch.Generator
+def noised(
+    clean: torch.Tensor, known: torch.Tensor, sigma: torch.Tensor, soft: float, dice: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns noised tokens, their velocity, the noise level of each frame, and which frames count in the loss.
 
-    Given frames are clean at level 0; in a quarter of the clips they carry a little noise all the same. In some clips,
+    Known frames are clean at level 0; in a quarter of the clips they carry a little noise all the same. In some clips,
     a share `soft`, they have a level of their own, at most 0.6 and never above the level of the others.
     """
     batch = len(clean)
     noise = torch.randn(clean.shape, generator=dice)
     chance = torch.rand(3, batch, generator=dice)
     level = torch.where(chance[0] < soft, torch.minimum(0.6 * chance[1] + 1e-3, sigma), torch.zeros(batch))
-    sigmas = torch.where(given, level[:, None], sigma[:, None])
+    sigmas = torch.where(known, level[:, None], sigma[:, None])
     stir = (chance[2] < 0.25) * 0.15 * sigma.square()
-    added = sigmas + torch.where(given & (level == 0)[:, None], stir[:, None], torch.zeros(1))
+    added = sigmas + torch.where(known & (level == 0)[:, None], stir[:, None], torch.zeros(1))
     x = (1 - sigmas)[..., None, None] * clean + added[..., None, None] * noise
-    learnt = torch.where(given, 0.25 * (level > 0).float()[:, None], torch.ones(1))
+    learnt = torch.where(known, 0.25 * (level > 0).float()[:, None], torch.ones(1))
     return x, noise - clean, sigmas, learnt

@@ -156,10 +156,10 @@ def _inside(rng: random.Random, scene: Scene, reach: float, low: float, high: fl
     raise ValueError(f"no straight path of reach {reach} fits into {scene.width}x{scene.height}")
 
 
-def _thing(rng: random.Random, scene: Scene, shapes: tuple[str, ...], taken: tuple[str, ...], speed: float) -> Thing:
+def _thing(rng: random.Random, scene: Scene, shapes: tuple[str, ...], used: tuple[str, ...], speed: float) -> Thing:
     radius = rng.uniform(8, 13)
     shape = rng.choice(shapes)
-    colour = rng.choice([name for name in COLOURS if name not in taken])
+    colour = rng.choice([name for name in COLOURS if name not in used])
     x, y, vx, vy = _inside(rng, scene, 0.85 * radius, min(0.3, speed), speed)
     return Thing(shape, colour, _tint(colour, rng), radius, (x, y), (vx, vy), rng.uniform(0, 2 * math.pi))
 
@@ -212,8 +212,8 @@ def sample(seed: int, kind: Kind | None = None, size: tuple[int, int] = (64, 64)
         count = 0
     things: list[Thing] = []
     for _ in range(count):
-        taken = (first, second, *(thing.colour for thing in things))
-        things.append(_thing(rng, scene, shapes, taken, speed))
+        used = (first, second, *(thing.colour for thing in things))
+        things.append(_thing(rng, scene, shapes, used, speed))
     if kind == "rotate":
         turning = tuple(name for name in SHAPES if name not in ("circle", "ring"))
         spin = rng.uniform(0.03, 0.12) * rng.choice((-1, 1))

@@ -72,7 +72,7 @@ class Clips:
 
     def __init__(self, name: str) -> None:
         autoencoder = picture.load().bfloat16()
-        self.given: list[int] = []
+        self.known: list[int] = []
         self.prompts: list[str] = []
         parts = []
         for start in range(0, CLIPS, CHUNK):
@@ -81,7 +81,7 @@ class Clips:
                 scene, rng = scene_of(name, SEED + i), random.Random(SEED + i)
                 count = rng.choice((1, 3, 5, 5, 5, 5))
                 clips.append(clip_of(scene, first.TEMPORAL * (count - 1) + 1 if rng.random() < 0.75 else 0))
-                self.given.append(count)
+                self.known.append(count)
                 self.prompts.append(prompt(before(scene)))
             parts.append(latents.encode(autoencoder, torch.stack(clips)))
         values = torch.cat(parts).float().permute(0, 2, 3, 4, 1).flatten(2, 3)
@@ -94,8 +94,8 @@ class Clips:
         rng, dice = random.Random(SEED + step), torch.Generator().manual_seed(SEED + step)
         members = [rng.randrange(CLIPS) for _ in range(BATCH)]
         count = self.tokens.shape[1]
-        given = torch.arange(count) < torch.tensor([self.given[i] for i in members])[:, None]
-        clean = Clean(self.tokens[members], torch.ones(BATCH, count, self.tokens.shape[2]), given)
+        known = torch.arange(count) < torch.tensor([self.known[i] for i in members])[:, None]
+        clean = Clean(self.tokens[members], torch.ones(BATCH, count, self.tokens.shape[2]), known)
         length = audio_count(FRAMES, first.FPS)
         silent = torch.zeros(BATCH, length, 1, configs.TRANSFORMER["audio_in_channels"])
         heard = inside(length, 0.0, 0.0).expand(BATCH, -1)

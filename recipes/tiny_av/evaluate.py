@@ -121,7 +121,7 @@ def end_image(family: Family, count: int, contexts: Sequence[int] = (1, CONTEXT)
         for name, end in (("with", image), ("without", None)):
             known = sampler.window(lead, first.num_latents(FRAMES), (4, 4), end=end)
             made = sampler.decode(family, sampler.sample(family, known, [""] * count)[0], 4, 4)
-            figures[f"{frames} given, px at the end {name}"] = _median(_places(found, made, slice(-1, None)))
+            figures[f"{frames} context frames, px at the end {name}"] = _median(_places(found, made, slice(-1, None)))
     return figures
 
 
@@ -233,7 +233,7 @@ def autoencoder(family: Family, count: int) -> Figures:
 def two_scales(family: Family, count: int) -> Figures:
     """Two passes to 128x128: 64x64 first, its latents doubled, then three more steps with the distill adapter.
 
-    The first pass's sound is kept. In pixels of the small size.
+    The first pass's sound is unchanged. In pixels of the small size.
     """
     found = cases("straight", count, FRAMES, moving)
     scenes, large = [case.scene for case in found], render([case.scene for case in found], scale=2)
@@ -294,7 +294,7 @@ FIGURES: dict[str, Callable[[Family, int], Figures]] = {
 
 
 def main() -> None:
-    """Measures the figures, prints them, and writes them to a file if asked to."""
+    """Measures the figures, prints them, and writes them to a file if requested."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", choices=tuple(FIGURES), default=tuple(FIGURES))
     parser.add_argument("--clips", type=int, default=64)

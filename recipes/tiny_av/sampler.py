@@ -154,22 +154,22 @@ def window(
     sound: the sound `[B, T, 1, C]` of the whole window, of which the part within `lead` is known.
     end: latents `[B, 1, S, C]` of an image for the last frame.
     """
-    batch, given_count, cells, channels = lead.shape
+    batch, num_known, cells, channels = lead.shape
     frames = first.TEMPORAL * (count - 1) + 1
-    tokens, given = torch.zeros(batch, count, cells, channels), torch.zeros(batch, count, dtype=torch.bool)
-    place = slice(count - given_count, None) if ends_with else slice(0, given_count)
-    tokens[:, place], given[:, place] = lead, True
+    tokens, known = torch.zeros(batch, count, cells, channels), torch.zeros(batch, count, dtype=torch.bool)
+    place = slice(count - num_known, None) if ends_with else slice(0, num_known)
+    tokens[:, place], known[:, place] = lead, True
     bounds = spans(count)
-    edge = (bounds[place][0][0] / fps, bounds[place][-1][1] / fps) if given_count else (0.0, 0.0)
+    edge = (bounds[place][0][0] / fps, bounds[place][-1][1] / fps) if num_known else (0.0, 0.0)
     if end is not None:
-        tokens, given = torch.cat([tokens, end], 1), torch.cat([given, torch.ones(batch, 1, dtype=torch.bool)], 1)
+        tokens, known = torch.cat([tokens, end], 1), torch.cat([known, torch.ones(batch, 1, dtype=torch.bool)], 1)
         bounds = [*bounds, (frames - 1.0, float(frames))]
     length = audio_count(frames, fps)
     heard = inside(length, *edge).expand(batch, -1)
     if sound is None:
         sound, heard = torch.zeros(batch, length, 1, configs.TRANSFORMER["audio_in_channels"]), torch.zeros_like(heard)
     return Window(
-        Clean(tokens, torch.ones(tokens.shape[:3]), given),
+        Clean(tokens, torch.ones(tokens.shape[:3]), known),
         Clean(sound, torch.ones(sound.shape[:3]), heard),
         video_coords(bounds, *size, fps),
         audio_coords(length),
@@ -235,14 +235,14 @@ def _sampled(
     x = _noise([stream.tokens.shape for stream in streams], seed)
     if init is not None:
         x[0][:, : init.shape[1]] = torch.lerp(init, x[0][:, : init.shape[1]], way.levels[0])
-    x = [torch.where(s.given[..., None, None], s.tokens, n) for s, n in zip(streams, x, strict=True)]
+    x = [torch.where(s.known[..., None, None], s.tokens, n) for s, n in zip(streams, x, strict=True)]
     for level, lower in zip(way.levels[:-1], way.levels[1:], strict=True):
         velocity = _velocities(forward, known, x, level, texts, way.linked)
         if empty is not None:
             other = _velocities(forward, known, x, level, empty, way.linked)
             velocity = torch.lerp(other[0], velocity[0], way.cfg), torch.lerp(other[1], velocity[1], way.cfg)
         x = [
-            torch.where(s.given[..., None, None], s.tokens, value + (lower - level) * v)
+            torch.where(s.known[..., None, None], s.tokens, value + (lower - level) * v)
             for s, value, v in zip(streams, x, velocity, strict=True)
         ]
     return x[0], x[1]
@@ -253,7 +253,7 @@ def _velocities(
 ) -> Tokens:
     every = torch.full((len(x[0]),), level)
     video, audio = (
-        Modality(value, torch.where(stream.given, 0.0, level), every, words, coords)
+        Modality(value, torch.where(stream.known, 0.0, level), every, words, coords)
         for value, stream, words, coords in zip(
             x, (known.picture, known.sound), texts, (known.places, known.times), strict=True
         )

@@ -81,17 +81,17 @@ def figures(scene: Scene, vae: Any, voc: Any) -> Figures:
     spectrum = torch.fft.rfft(made).abs().square().sum(0)
     edge = round(8000 / FULL_RATE * made.shape[1])
     above = 10 * math.log10(float(spectrum[edge:].sum() / spectrum.sum()) + 1e-12)
-    told, heard = listen(wave), listen(resample(made, FULL_RATE, SOUND_RATE))
-    count = min(len(told.pitch), len(heard.pitch))
+    true, heard = listen(wave), listen(resample(made, FULL_RATE, SOUND_RATE))
+    count = min(len(true.pitch), len(heard.pitch))
     # Only where the first thing's voice is what is heard best: at the edges of a frame or in a hum it may not be.
     named = curves.pitch[0, 0 : 2 * count : 2]
-    sung = (told.pitch[:count] / named - 1).abs() < 0.01
+    sung = (true.pitch[:count] / named - 1).abs() < 0.01
     sung[:5], sung[-5:] = False, False
     return Figures(
         mel=float((mel[:, :frames] - coded[:, :frames]).abs().mean()),
         pitch=torch.nan_to_num(heard.pitch[:count] / named - 1, 1.0)[sung].abs(),
-        level=(heard.level[:count] - told.level[:count])[5:-5],
-        pan=(heard.pan[:count] - told.pan[:count])[sung].abs(),
+        level=(heard.level[:count] - true.level[:count])[5:-5],
+        pan=(heard.pan[:count] - true.pan[:count])[sung].abs(),
         above=above,
     )
 

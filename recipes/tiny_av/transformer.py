@@ -129,9 +129,9 @@ class HeldOut:
         scenes = [sample(HELD_OUT + i, "straight", num_frames=33) for i in range(count)]
         values = latents.encode(latents.frozen_encoder(), render(scenes))
         clean = (values.float().permute(0, 2, 3, 4, 1).flatten(2, 3) - windows.mean) / windows.std
-        given = (torch.arange(clean.shape[1]) < 5).expand(count, -1)
+        known = (torch.arange(clean.shape[1]) < 5).expand(count, -1)
         touched = latents.cell_masks(scenes, 1).flatten(2).float()
-        self.video = Clean(clean, touched, given)
+        self.video = Clean(clean, touched, known)
         length = audio_count(33, RATES[0])
         found = sounds.encode(scenes, RATES[:1] * count)
         tokens = torch.stack([sound[:length] for sound in found])[:, :, None]

@@ -193,15 +193,15 @@ class Run:
             optimiser.step()
         self.wiring.apply()
         self.step_number += 1
-        keep = min(PLAN.ema, self.step_number / (self.step_number + 9))
+        decay = min(PLAN.ema, self.step_number / (self.step_number + 9))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.values()), list(self.named.values()), 1 - keep)
+            torch._foreach_lerp_(list(self.average.values()), list(self.named.values()), 1 - decay)
         return float(loss.detach())
 
     @torch.no_grad()
     def figures(self) -> str:
         """Returns errors of the averaged weights on held-out sounds, plain and after the autoencoder."""
-        kept = {n: p.clone() for n, p in self.named.items()}
+        masters = {n: p.clone() for n, p in self.named.items()}
         for n, p in self.named.items():
             p.copy_(self.average[n])
         self.wiring.apply()
@@ -210,7 +210,7 @@ class Run:
             parts = errors(read_centred(self.model, mel), self.held_out[2])
             lines.append(" ".join(f"{k} {float(v):.3f}" for k, v in parts.items()))
         for n, p in self.named.items():
-            p.copy_(kept[n])
+            p.copy_(masters[n])
         return " | ".join(lines)
 
     def save(self, path: Path) -> None:

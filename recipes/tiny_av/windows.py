@@ -1,4 +1,4 @@
-"""Training examples: windows of video and sound, which tokens of them are given, and the noise of the others."""
+"""Training examples: windows of video and sound, which tokens of them are known, and the noise of the others."""
 
 import random
 from collections import defaultdict
@@ -41,13 +41,13 @@ class Mix:
     """The mix of examples. The model starts from trained weights, so every kind is there from the first step.
 
     groups: share of each group of latents.
-    context: share of examples by their number of given latents; 5 are 17 frames.
-    layouts: shares of windows that continue, that also have an end image, and that lead to a given end.
+    context: share of examples by their number of known latents; 5 are 17 frames.
+    layouts: shares of windows that continue, that also have an end image, and that lead to a known end.
     straight: share of plain straight clips.
     moving_weight: least weight of a cell under a moving camera.
     apart: share of examples whose streams are isolated.
     soft: share with a strength below one.
-    mute: share whose given sound is silence, as of a video that has none.
+    mute: share whose known sound is silence, as of a video that has none.
     heard: share whose whole sound is known.
     """
 
@@ -119,15 +119,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class Clean:
-    """A modality before noise: tokens `[B, F, S, C]`, weight `[B, F, S]`, given `[B, F]`."""
+    """A modality before noise: tokens `[B, F, S, C]`, weight `[B, F, S]`, known `[B, F]`."""
 
     tokens: torch.Tensor
     weight: torch.Tensor
-    given: torch.Tensor
+    known: torch.Tensor
 
     def rows(self, which: slice) -> "Clean":
         """Returns some of the examples."""
-        return Clean(self.tokens[which], self.weight[which], self.given[which])
+        return Clean(self.tokens[which], self.weight[which], self.known[which])
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class Windows(FirstWindows):
         now: Mix,
         rng: random.Random,
     ) -> tuple[Clean, list[tuple[float, float]]]:
-        """Returns the video, and each clip's longest span of given frames; (0, 0) if none is given."""
+        """Returns the video, and each clip's longest span of known frames; (0, 0) if none is known."""
         count, frames = shape.count, first.TEMPORAL * (shape.count - 1) + 1
         parts = [(i, slice(a, a + count)) for i, a in zip(members, offsets, strict=True)]
         tokens = self._tokens(torch.stack([table["latents"][i][:, part] for i, part in parts]))
@@ -216,21 +216,21 @@ class Windows(FirstWindows):
         at = torch.arange(count)
         if shape.layout == "backward":
             pairs = [rng.choices((1, 2, 3), (0.15, 0.6, 0.25))[0] for _ in members]
-            given = at >= count - 2 * torch.tensor(pairs)[:, None]
+            known = at >= count - 2 * torch.tensor(pairs)[:, None]
             for row, i in enumerate(members):
                 if i < shape.group.keyed and pairs[row] == 2:
                     tokens[row, -SUFFIX_LATENTS:] = self._tokens(table["suffix"][i][None])[0, -SUFFIX_LATENTS:]
                 if rng.random() < 0.15:
-                    given[row, 0] = True
-            return Clean(tokens, weight, given), [(frames - 8.0 * pair, float(frames)) for pair in pairs]
+                    known[row, 0] = True
+            return Clean(tokens, weight, known), [(frames - 8.0 * pair, float(frames)) for pair in pairs]
         lead = rng.choices(list(now.context), list(now.context.values()), k=len(members))
         lead = [min(n, count - 1) for n in lead]
-        given = at < torch.tensor(lead)[:, None]
+        known = at < torch.tensor(lead)[:, None]
         if shape.layout == "image":
             image = self._tokens(table["image"][members])
             tokens, weight = torch.cat([tokens, image], dim=1), torch.cat([weight, torch.zeros_like(weight[:, :1])], 1)
-            given = torch.cat([given, torch.ones(len(members), 1, dtype=torch.bool)], dim=1)
-        return Clean(tokens, weight, given), [(0.0, float(max(first.TEMPORAL * n - 3, 0))) for n in lead]
+            known = torch.cat([known, torch.ones(len(members), 1, dtype=torch.bool)], dim=1)
+        return Clean(tokens, weight, known), [(0.0, float(max(first.TEMPORAL * n - 3, 0))) for n in lead]
 
     def _sound(
         self,
@@ -242,17 +242,17 @@ class Windows(FirstWindows):
         now: Mix,
         rng: random.Random,
     ) -> Clean:
-        """Returns the sound of the windows. Latents wholly within the span of given frames are given."""
-        given = torch.stack([inside(count, a / shape.fps, b / shape.fps) for a, b in edges])
+        """Returns the sound of the windows. Latents wholly within the span of known frames are known."""
+        known = torch.stack([inside(count, a / shape.fps, b / shape.fps) for a, b in edges])
         rows = []
         for row, (i, a) in enumerate(zip(members, offsets, strict=True)):
             start = audio_count(max(first.TEMPORAL * a - 3, 0), shape.fps)
             tokens = self.sounds[shape.group.name][i][start : start + count].float()
             if rng.random() < now.mute:
-                tokens = torch.where(given[row, :, None], self.silence[:count], tokens)
+                tokens = torch.where(known[row, :, None], self.silence[:count], tokens)
             rows.append(tokens)
         found = torch.stack(rows)[:, :, None]
-        return Clean(found, torch.ones(found.shape[:3]), given)
+        return Clean(found, torch.ones(found.shape[:3]), known)
 
 
 def inside(count: int, start: float, end: float) -> torch.Tensor:
@@ -281,7 +281,7 @@ def noise_levels(
 
 
 def noised(clean: Clean, level: torch.Tensor, soft: float, dice: torch.Generator, coords: torch.Tensor) -> Stream:
-    """Returns a modality with noise. Given tokens are clean at time 0.
+    """Returns a modality with noise. Known tokens are clean at time 0.
 
     In some clips, a share `soft`, they have a level of their own below the others'. In a few they carry a little noise
     that their level does not show.
@@ -290,9 +290,9 @@ def noised(clean: Clean, level: torch.Tensor, soft: float, dice: torch.Generator
     noise = torch.randn(clean.tokens.shape, generator=dice)
     chance = torch.rand(3, batch, generator=dice)
     held = torch.where(chance[0] < soft, chance[1] * level, torch.zeros(batch))
-    sigmas = torch.where(clean.given, held[:, None], level[:, None])
+    sigmas = torch.where(clean.known, held[:, None], level[:, None])
     stir = 0.1 * level.square() * (chance[2] < 0.15) * (held == 0)
-    added = sigmas + torch.where(clean.given, stir[:, None], torch.zeros(1))
+    added = sigmas + torch.where(clean.known, stir[:, None], torch.zeros(1))
     x = (1 - sigmas)[..., None, None] * clean.tokens + added[..., None, None] * noise
-    learnt = torch.where(clean.given, 0.25 * (held > 0).float()[:, None], (level > 0).float()[:, None])
+    learnt = torch.where(clean.known, 0.25 * (held > 0).float()[:, None], (level > 0).float()[:, None])
     return Stream(x, noise - clean.tokens, sigmas, level, clean.weight * learnt[..., None], coords)

@@ -168,7 +168,7 @@ def write_folder(folder: Path, model: nn.Module, *, shards: int = 1) -> Path:
 
 
 def raw_file(path: Path, header: bytes, data: bytes = b"", *, length: int | None = None) -> Path:
-    """A file with any header, and any length told of it."""
+    """Writes a file with this header and data; `length` is the header's stated length, by default the true one."""
     path.write_bytes(struct.pack("<Q", len(header) if length is None else length) + header + data)
     return path
 

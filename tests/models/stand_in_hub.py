@@ -14,9 +14,9 @@ COMMIT = "0123456789012345678901234567890123456789"
 
 @dataclass
 class Hub:
-    """Repositories as tables path -> bytes; files above `large` are told with their SHA-256.
+    """Repositories as tables path -> bytes; files above `large` are listed with their SHA-256.
 
-    `damage` replaces what is sent for a path; `requests` lists what was asked, with its range.
+    `damage` replaces what is sent for a path; `requests` lists the requests with their ranges.
     """
 
     repos: dict[str, dict[str, bytes]]

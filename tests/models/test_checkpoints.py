@@ -147,8 +147,8 @@ def test_many_missing_weights_are_counted_and_the_first_named(tmp_path: Path) ->
 )
 def test_configurations_that_build_nothing(tmp_path: Path, config: dict[str, Any], reason: str) -> None:
     folder = small.write_folder(tmp_path / "transformer", small.transformer())
-    kept = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(kept | config))
+    written = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(written | config))
     with pytest.raises(BadCheckpoint, match=reason):
         load(open_part("transformer", folder), dtype=torch.float32)
 

@@ -124,8 +124,8 @@ def test_the_published_settings_make_the_published_sizes(part: PartName, paramet
 
 def test_connectors_count_the_layers_that_they_read() -> None:
     shapes = {f"{side}_text_proj_in.weight": (8, 49 * 3840) for side in ("video", "audio")}
-    told = small_ltx2_configs.PUBLISHED["transformer"] | {"caption_channels": 4096}
-    config = layout_ltx2.config_of("connectors", {"transformer": told}, shapes)
+    published = small_ltx2_configs.PUBLISHED["transformer"] | {"caption_channels": 4096}
+    config = layout_ltx2.config_of("connectors", {"transformer": published}, shapes)
     assert (config["caption_channels"], config["text_proj_in_factor"]) == (3840, 49)
     assert config["video_connector_num_learnable_registers"] is None
     assert not config["proj_bias"]
@@ -234,8 +234,8 @@ def test_gemma_in_the_newer_layout_is_the_same(tmp_path: Path) -> None:
 )
 def test_gemmas_that_are_refused(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     folder = small_ltx2.write_text(tmp_path) / "text_encoder"
-    kept = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(kept | change))
+    config_of_folder = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config_of_folder | change))
     with pytest.raises(BadCheckpoint, match=reason):
         load(open_part("text_encoder", folder), dtype=torch.float32)
 
@@ -245,8 +245,8 @@ def test_a_deeply_nested_configuration_is_refused(tmp_path: Path) -> None:
     nested: Any = 1
     for _ in range(50):
         nested = {"a": nested}
-    kept = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(kept | {"extra": nested}))
+    config_of_folder = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config_of_folder | {"extra": nested}))
     with pytest.raises(BadCheckpoint, match="entries in a"):
         empty_model(open_part("text_encoder", folder))
 
@@ -259,8 +259,8 @@ def test_a_part_of_the_other_family_does_not_pass_for_this_one(tmp_path: Path, s
 
 
 def test_what_a_header_leaves_out_is_as_in_the_reference() -> None:
-    told = {"transformer": {"caption_proj_before_connector": True, "apply_gated_attention": True}}
-    config = layout_ltx2.config_of("transformer", told, {})
+    reported = {"transformer": {"caption_proj_before_connector": True, "apply_gated_attention": True}}
+    config = layout_ltx2.config_of("transformer", reported, {})
     assert (config["num_layers"], config["cross_attention_dim"], config["audio_cross_attention_dim"]) == (
         48,
         4096,

@@ -86,13 +86,13 @@ main()
 def _check_without_torch(target: Path | str) -> tuple[int, dict[str, Any]]:
     """Returns the exit status and the JSON of `longtake models check` without torch and its packages."""
     command = [sys.executable, "-c", WITHOUT_TORCH, "models", "check", str(target), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 
 
-def test_without_torch_headers_are_checked_and_parameters_counted(tmp_path: Path, small_model: Path) -> None:
-    for target in (small_model, small.write_single(tmp_path / "x.safetensors"), "ltx2-tiny"):
+def test_without_torch_headers_are_checked_and_parameters_counted(tmp_path: Path) -> None:
+    for target in (small.write_single(tmp_path / "x.safetensors"), "ltx2-tiny"):
         status, report = _check_without_torch(target)
         assert (status, report["fits"]) == (0, True)
         counts = {part["part"]: part["num_parameters"] for part in report["parts"]}

@@ -59,17 +59,17 @@ def test_a_pull_makes_the_model_whole(stand_in: Hub, tmp_path: Path) -> None:
     settings = _settings(stand_in, tmp_path)
     status = {status.card.name: status for status in list_models(settings)}
     assert not status[NAME].installed
-    told: list[Progress] = []
-    plan = pull(card(NAME), settings, told.append)
-    steps = [progress.step for progress in told]
+    reported: list[Progress] = []
+    plan = pull(card(NAME), settings, reported.append)
+    steps = [progress.step for progress in reported]
     assert steps == sorted(steps)
-    assert steps[-1] == plan.num_bytes == told[-1].steps
+    assert steps[-1] == plan.num_bytes == reported[-1].steps
     status = {status.card.name: status for status in list_models(settings)}
     assert status[NAME].installed
     assert status[NAME].num_bytes == plan.num_bytes
     assert plan_pull(card(NAME), settings).sentence() == f"{NAME} is here already."
     assert check(NAME, settings).missing == ()
-    # The small upscaler's single file has no settings in it, so it is taken for the published one and does not fit.
+    # The small upscaler's single file has no settings in it, so it counts as the published one and does not fit.
     problems = {part.part: part.problem for part in check(NAME, settings).parts}
     assert problems.pop("upsampler") is not None
     assert set(problems.values()) == {None}
@@ -116,7 +116,7 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     repos = {
         "Lightricks/LTX-2.3": {
             "ltx-2.3-22b-dev.safetensors": small_ltx2.write_single(place / "x").read_bytes(),
-            "ltx-2.3-22b-distilled-1.1.safetensors": b"not asked for",
+            "ltx-2.3-22b-distilled-1.1.safetensors": b"not needed",
             UPSCALER_2: small_ltx2.write_upscaler(place / "u").read_bytes(),
             DISTILLED: lora,
         },

@@ -36,24 +36,24 @@ def test_lists_files_with_sizes_and_hashes(stand_in: Hub) -> None:
 
 
 def test_fetches_once_and_tells_of_every_byte(stand_in: Hub, tmp_path: Path) -> None:
-    told: list[int] = []
-    got = hub.fetch(_big(stand_in), tmp_path, _settings(stand_in), told.append)
+    reported: list[int] = []
+    got = hub.fetch(_big(stand_in), tmp_path, _settings(stand_in), reported.append)
     assert got == tmp_path / "big.safetensors"
     assert got.read_bytes() == BIG
-    assert sum(told) == len(BIG)
-    asked = len(stand_in.requests)
+    assert sum(reported) == len(BIG)
+    before = len(stand_in.requests)
     hub.fetch(_big(stand_in), tmp_path, _settings(stand_in))
-    assert [request[0] for request in stand_in.requests[asked:]] == ["GET"]
+    assert [request[0] for request in stand_in.requests[before:]] == ["GET"]
     assert "api/models" in stand_in.requests[-1][1]
 
 
 def test_goes_on_where_it_stopped(stand_in: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)
     stand_in.cut["big.safetensors"] = 5000
-    told: list[int] = []
-    got = hub.fetch(_big(stand_in), tmp_path, _settings(stand_in), told.append)
+    reported: list[int] = []
+    got = hub.fetch(_big(stand_in), tmp_path, _settings(stand_in), reported.append)
     assert got.read_bytes() == BIG
-    assert sum(told) == len(BIG)
+    assert sum(reported) == len(BIG)
     assert "bytes=5000-" in {request[2] for request in stand_in.requests}
 
 

@@ -106,13 +106,13 @@ def test_a_url_without_a_network_or_too_large(folder: Path) -> None:
 
 def test_the_longest_unused_downloads_are_forgotten(folder: Path) -> None:
     settings = Settings(loras_dir=folder, lora_disk_bytes=25)
-    kept = []
+    files = []
     for index in range(4):
-        kept.append(resolve(Lora(f"{URL}?{index}"), settings, fetch=_fetching([])))
-        os.utime(kept[-1], (index, index))
+        files.append(resolve(Lora(f"{URL}?{index}"), settings, fetch=_fetching([])))
+        os.utime(files[-1], (index, index))
     resolve(Lora(f"{URL}?1"), settings)
     resolve(Lora(f"{URL}?last"), settings, fetch=_fetching([]))
-    assert [path.exists() for path in kept] == [False, True, False, True]
+    assert [path.exists() for path in files] == [False, True, False, True]
 
 
 @pytest.fixture

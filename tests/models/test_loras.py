@@ -1,4 +1,4 @@
-"""LoRAs of both published styles do what they were trained to, fit strictly, and leave no trace."""
+"""LoRAs of both published styles have the trained effect, fit strictly, and leave the transformer unchanged."""
 
 import json
 import re
@@ -153,15 +153,15 @@ def test_published_module_names_of_the_reference(tmp_path: Path) -> None:
 def test_the_alpha_of_the_metadata_counts(tmp_path: Path) -> None:
     a, b = _pair(rank=4)
     tensors = {f"transformer.{MODULE}.lora_A.weight": a, f"transformer.{MODULE}.lora_B.weight": b}
-    kept: Any = {"transformer.r": 4, "transformer.lora_alpha": 8}
-    adapter = read(_write(tmp_path / "l", tensors, lora_adapter_metadata=kept))
+    stored: Any = {"transformer.r": 4, "transformer.lora_alpha": 8}
+    adapter = read(_write(tmp_path / "l", tensors, lora_adapter_metadata=stored))
     assert adapter.pairs[MODULE].factor == 2
-    kept |= {"transformer.alpha_pattern": {"attn1.to_k": 3, "n1.to_q": 2, "attn1.to_q": 1}}
-    adapter = read(_write(tmp_path / "l", tensors, lora_adapter_metadata=kept))
+    stored |= {"transformer.alpha_pattern": {"attn1.to_k": 3, "n1.to_q": 2, "attn1.to_q": 1}}
+    adapter = read(_write(tmp_path / "l", tensors, lora_adapter_metadata=stored))
     assert adapter.pairs[MODULE].factor == 1 / 4
-    for kept in ({"use_dora": True}, {"use_rslora": True}, {"lora_alpha": "x"}, {"alpha_pattern": 3}, [1]):
+    for stored in ({"use_dora": True}, {"use_rslora": True}, {"lora_alpha": "x"}, {"alpha_pattern": 3}, [1]):
         with pytest.raises(BadCheckpoint):
-            read(_write(tmp_path / "l", tensors, lora_adapter_metadata=kept))
+            read(_write(tmp_path / "l", tensors, lora_adapter_metadata=stored))
 
 
 def test_several_of_different_ranks_add_up(tmp_path: Path) -> None:
@@ -180,16 +180,16 @@ def test_several_of_different_ranks_add_up(tmp_path: Path) -> None:
     assert _close(got, _velocity(_fused(changes)))
 
 
-@pytest.mark.parametrize("kept", ["float32", "bfloat16", "fp8", "model", "group"])
-def test_no_trace_is_left_however_it_ends(tmp_path: Path, kept: str) -> None:
+@pytest.mark.parametrize("how", ["float32", "bfloat16", "fp8", "model", "group"])
+def test_the_transformer_is_unchanged_afterwards(tmp_path: Path, how: str) -> None:
     adapter = read(_comfy(tmp_path / "l", OTHER, into=64))
     transformer = small.transformer()
-    if kept == "bfloat16":
+    if how == "bfloat16":
         transformer.to(torch.bfloat16)
-    if kept == "fp8":
+    if how == "fp8":
         memory.store_fp8(transformer, torch.float32)
-    if kept in ("model", "group"):
-        memory.place({"transformer": transformer, "vae": small.vae()}, torch.device("cpu"), kept)  # type: ignore[arg-type]
+    if how in ("model", "group"):
+        memory.place({"transformer": transformer, "vae": small.vae()}, torch.device("cpu"), how)  # type: ignore[arg-type]
     plain = _velocity(transformer)
     before = Trace(transformer)
     for _ in range(2):
@@ -204,7 +204,7 @@ def test_no_trace_is_left_however_it_ends(tmp_path: Path, kept: str) -> None:
     assert torch.equal(_velocity(transformer), plain)
 
 
-def test_no_trace_is_left_by_an_injection_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_transformer_is_unchanged_after_a_failed_injection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapter = read(_comfy(tmp_path / "l"))
     transformer = small.transformer()
     before = Trace(transformer)
@@ -233,7 +233,7 @@ def test_without_loras_nothing_happens() -> None:
         (MODULE, (8, 16), r"to_q is 16 x 16, its change 8 x 16"),
     ],
 )
-def test_what_does_not_fit_the_model_is_named(module: str, shape: tuple[int, int], reason: str) -> None:
+def test_modules_that_do_not_fit_the_model_are_named(module: str, shape: tuple[int, int], reason: str) -> None:
     fitting = Adapter("good", {MODULE: Pair(*_pair())})
     adapter = Adapter("bad", {module: Pair(*_pair(out=shape[0], into=shape[1]))})
     transformer = small.transformer()
@@ -327,7 +327,7 @@ def _planned(source: str, *scales: float, index: int = 0, weight_name: str | Non
     return PlannedAdapter(source, scales or (1.0,), ("body", "loras", index, "path"), weight_name)
 
 
-def test_loading_tells_which_lora_is_wrong(tmp_path: Path) -> None:
+def test_errors_name_the_field_of_the_lora(tmp_path: Path) -> None:
     settings, model = Settings(loras_dir=tmp_path), card("ltxv-tiny")
     _comfy(tmp_path / "good.safetensors")
     (tmp_path / "bad.safetensors").write_bytes(b"not weights")
@@ -342,7 +342,7 @@ def test_loading_tells_which_lora_is_wrong(tmp_path: Path) -> None:
         assert raised.value.status == 422
 
 
-def test_adapters_come_in_the_plans_order_and_from_where_they_may(tmp_path: Path) -> None:
+def test_adapters_keep_the_plans_order_and_paths_outside_need_permission(tmp_path: Path) -> None:
     settings, model, cache = Settings(loras_dir=tmp_path / "loras"), card("ltxv-tiny"), LoraCache(10**6)
     elsewhere = _comfy(tmp_path / "elsewhere.safetensors", rank=3)
     folder = tmp_path / "loras" / "several"
@@ -362,7 +362,7 @@ def test_adapters_come_in_the_plans_order_and_from_where_they_may(tmp_path: Path
 
 
 def test_a_pass_has_its_own_scales(tmp_path: Path) -> None:
-    """What a pass has is the same as if it were the only one, however often passes change."""
+    """Each pass has the result of a run with its scales alone, however often the pass changes."""
     first, second = read(_comfy(tmp_path / "a", seed=1)), read(_comfy(tmp_path / "b", seed=2))
     transformer, wanted = small.transformer(), []
     for scales in ((0.5, 0.0), (-1.0, 2.0)):

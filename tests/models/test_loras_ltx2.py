@@ -153,14 +153,14 @@ def test_changes_of_the_connectors_are_left_out_as_the_reference_does(tmp_path: 
         read(_written(tmp_path / "l", _tensors(name)))
 
 
-@pytest.mark.parametrize("kept", ["fp8", "model", "group"])
-def test_rescaling_however_the_weights_are_kept(tmp_path: Path, transformer: nn.Module, kept: str) -> None:
+@pytest.mark.parametrize("how", ["fp8", "model", "group"])
+def test_rescaling_with_any_storage_of_the_weights(tmp_path: Path, transformer: nn.Module, how: str) -> None:
     adapter = read(_written(tmp_path / "l", _tensors()))
-    if kept == "fp8":
+    if how == "fp8":
         memory.store_fp8(transformer, torch.float32)
     else:
         others = {"transformer": transformer, "vae": small_ltx2.model("vae")}
-        memory.place(others, torch.device("cpu"), kept)  # type: ignore[arg-type]
+        memory.place(others, torch.device("cpu"), how)  # type: ignore[arg-type]
     expected = {}
     for scale in (0.25, 2.0):
         with applied(transformer, [(adapter, (scale,))]):
@@ -213,10 +213,10 @@ def test_the_models_own_adapters_by_name(tmp_path: Path) -> None:
 
 
 def test_an_adapter_that_is_not_here_is_told_with_its_field(tmp_path: Path) -> None:
-    with pytest.raises(NotSupported, match=r"camera_static is not .*`longtake models pull ltx-2\.3`") as told:
+    with pytest.raises(NotSupported, match=r"camera_static is not .*`longtake models pull ltx-2\.3`") as raised:
         _own("camera_static", _settings(tmp_path))
-    assert told.value.loc == ("body", "camera_lora")
-    assert told.value.detail()["type"] == "feature_not_supported"
+    assert raised.value.loc == ("body", "camera_lora")
+    assert raised.value.detail()["type"] == "feature_not_supported"
     with pytest.raises(NotSupported, match=r"camera_roll is none of ltx-2\.3, which has no adapters"):
         _own("camera_roll", _settings(tmp_path))
     with pytest.raises(NotSupported, match="distill is none of ltxv-tiny"):
@@ -230,14 +230,14 @@ def test_a_misfit_is_told_where_it_was_asked_for(tmp_path: Path, transformer: nn
     (tmp_path / "loras").mkdir()
     _written(tmp_path / "loras" / "mine.safetensors", _tensors("diffusion_model.nowhere"))
     camera = _own("camera_static", settings)
-    with pytest.raises(InvalidRequest, match="its change 17 x 32") as told, applied(transformer, [(camera, (1.0,))]):
+    with pytest.raises(InvalidRequest, match="its change 17 x 32") as raised, applied(transformer, [(camera, (1.0,))]):
         pass
-    assert told.value.loc == ("body", "camera_lora")
-    asked = PlannedAdapter("mine.safetensors", (1.0,), ("body", "loras", 0, "path"))
-    mine = load_adapters([asked], card("ltx-2.3"), settings, LoraCache(2**20))
-    with pytest.raises(InvalidRequest, match="lacks 1 module: nowhere") as told, applied(transformer, mine):
+    assert raised.value.loc == ("body", "camera_lora")
+    planned = PlannedAdapter("mine.safetensors", (1.0,), ("body", "loras", 0, "path"))
+    mine = load_adapters([planned], card("ltx-2.3"), settings, LoraCache(2**20))
+    with pytest.raises(InvalidRequest, match="lacks 1 module: nowhere") as raised, applied(transformer, mine):
         pass
-    assert told.value.loc == ("body", "loras", 0, "path")
+    assert raised.value.loc == ("body", "loras", 0, "path")
 
 
 def test_an_adapter_is_checked_by_its_header_alone(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Device, dtype, offload: what is chosen, and that a model gives the same numbers however it is placed."""
+"""Device, dtype and offload are chosen well, and a model gives the same numbers however it is placed."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 GIB = 1024**3
 
 
-def test_the_device_is_the_one_asked_for_or_the_best() -> None:
+def test_the_device_is_that_of_the_settings_or_the_fastest() -> None:
     assert memory.choose_device(Settings(device="cpu")) == CPU
     assert memory.choose_device(Settings(device="auto")).type in ("cpu", "cuda", "mps")
     if not torch.cuda.is_available():
@@ -23,7 +23,7 @@ def test_the_device_is_the_one_asked_for_or_the_best() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "device", "embedded", "dtype"),
+    ("requested", "device", "embedded", "dtype"),
     [
         ("auto", "cpu", False, torch.float32),
         ("auto", "mps", False, torch.bfloat16),
@@ -32,8 +32,8 @@ def test_the_device_is_the_one_asked_for_or_the_best() -> None:
         ("float16", "cpu", False, torch.float16),
     ],
 )
-def test_the_dtype(asked: str, device: str, embedded: bool, dtype: torch.dtype) -> None:
-    settings = Settings(dtype=asked)  # type: ignore[arg-type]
+def test_the_dtype(requested: str, device: str, embedded: bool, dtype: torch.dtype) -> None:
+    settings = Settings(dtype=requested)  # type: ignore[arg-type]
     assert memory.choose_dtype(settings, torch.device(device), embedded=embedded) == dtype
 
 
@@ -53,7 +53,7 @@ def test_parts_that_need_more_precision_get_it(part: PartName, beside: torch.dty
 
 
 @pytest.mark.parametrize(
-    ("asked", "sizes", "free", "offload"),
+    ("requested", "sizes", "free", "offload"),
     [
         ("auto", (26, 10, 3), 80, "none"),
         ("auto", (26, 10, 3), 40, "model"),
@@ -66,10 +66,10 @@ def test_parts_that_need_more_precision_get_it(part: PartName, beside: torch.dty
     ],
 )
 def test_the_offload_follows_the_memory(
-    asked: str, sizes: tuple[int, int, int], free: int | None, offload: str
+    requested: str, sizes: tuple[int, int, int], free: int | None, offload: str
 ) -> None:
     parts = dict(zip(("transformer", "text_encoder", "vae"), (size * GIB for size in sizes), strict=True))
-    assert memory.choose_offload(asked, parts, None if free is None else free * GIB) == offload
+    assert memory.choose_offload(requested, parts, None if free is None else free * GIB) == offload
 
 
 def _velocity(transformer: nn.Module, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -93,7 +93,7 @@ def test_a_placed_model_computes_the_same(offload: memory.Offload) -> None:
 
 
 @pytest.mark.parametrize("turn", ["linear", "vae"])
-def test_parts_take_turns_on_the_device(turn: str) -> None:
+def test_only_one_part_is_on_a_shared_device(turn: str) -> None:
     """The meta device stands for a GPU: a part is there only from its turn on, by `forward` as by `encode`."""
     linear, vae, meta = nn.Linear(2, 2), small.vae(), torch.device("meta")
     memory.share_device([linear, vae], meta)

@@ -156,7 +156,7 @@ def test_the_parts_of_ltx2_lie_in_one_file_on_a_folder_and_in_gemmas_repository(
     assert _default_model(ENDPOINT_23, settings) == "ltx2-tiny"
     single = _touch(tmp_path / "ltx-2.3" / "ltx-2.3-22b-dev.safetensors")
     found = located(facts, settings)
-    assert found == dict.fromkeys(SINGLE["ltx2"], single), "the model's own folder is not taken for Gemma's"
+    assert found == dict.fromkeys(SINGLE["ltx2"], single), "the model's own folder is not mistaken for Gemma's"
     gemma = _touch(tmp_path / "gemma-3-12b-it-qat-q4_0-unquantized" / "config.json").parent
     found = located(facts, settings)
     assert (found["text_encoder"], found["tokenizer"]) == (gemma, gemma)
@@ -190,10 +190,10 @@ def test_adapters_are_found_by_name_or_as_published(tmp_path: Path) -> None:
     published = _touch(folder / "loras" / "ltx-2-19b-lora-camera-control-jib-down.safetensors")
     assert adapters(facts, settings) == {"distill": named, "camera_jib_down": published}
     assert adapter(facts, "camera_jib_down", settings, field=("body", "camera_lora")) == published
-    with pytest.raises(NotSupported, match=r"`longtake models pull ltx-2\.3`") as told:
+    with pytest.raises(NotSupported, match=r"`longtake models pull ltx-2\.3`") as raised:
         adapter(facts, "camera_jib_up", settings, field=("body", "camera_lora"))
-    assert (told.value.loc, told.value.value) == (("body", "camera_lora"), "camera_jib_up")
-    assert told.value.ctx == {"supported": ["distill", "camera_jib_down"]}
+    assert (raised.value.loc, raised.value.value) == (("body", "camera_lora"), "camera_jib_up")
+    assert raised.value.ctx == {"supported": ["distill", "camera_jib_down"]}
 
 
 def test_every_camera_movement_has_its_adapter() -> None:

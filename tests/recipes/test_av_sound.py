@@ -115,10 +115,10 @@ def steady(hertz: float, seconds: float = 2.0, brightness: float = 0.3, noise: f
 def test_the_wired_part_holds_any_pitch(wired: Any, hertz: float) -> None:
     curves = steady(hertz)
     wave = wiring.voice_of(wired, wiring.targets(curves, 200))
-    told, heard = listen(play(curves, 32_000)), listen(wave)
+    expected, heard = listen(play(curves, 32_000)), listen(wave)
     assert middle(heard.pitch) == pytest.approx(hertz, rel=1e-3)
-    assert middle(heard.level) == pytest.approx(middle(told.level), abs=0.3)
-    assert middle(heard.pan) == pytest.approx(middle(told.pan), abs=0.01)
+    assert middle(heard.level) == pytest.approx(middle(expected.level), abs=0.3)
+    assert middle(heard.pan) == pytest.approx(middle(expected.pan), abs=0.01)
     spectrum = torch.fft.rfft(wave[0, 8000:24_000] * torch.hann_window(16_000)).abs().square()
     for partial in range(1, 8):
         spectrum[round(partial * hertz) - 4 : round(partial * hertz) + 5] *= 1 if partial > 6 else 1e-9
@@ -171,6 +171,6 @@ def shipped() -> tuple[Any, Any]:
 def test_the_embedded_parts_sing_back_what_they_hear(shipped: tuple[Any, Any], y: float, shape: str) -> None:
     wave = sound(scene(thing(12, y, shape), texture="gradient"), 48, RATE)
     made = torch.from_numpy(decode_sound(*shipped, encode_sound(shipped[0], wave.numpy(), SOUND_RATE), 96_000))
-    told, heard = listen(wave), listen(made, FULL_RATE)
-    assert middle(heard.pitch) == pytest.approx(middle(told.pitch), rel=0.01)
-    assert middle(heard.level) == pytest.approx(middle(told.level), abs=4.5)
+    expected, heard = listen(wave), listen(made, FULL_RATE)
+    assert middle(heard.pitch) == pytest.approx(middle(expected.pitch), rel=0.01)
+    assert middle(heard.level) == pytest.approx(middle(expected.level), abs=4.5)

@@ -39,8 +39,8 @@ def test_it_continues_straight_motion(family: Family) -> None:
 
 def test_it_arrives_at_an_end_image(family: Family) -> None:
     figures = evaluate.end_image(family, 4, contexts=(1,))
-    assert figures["1 given, px at the end with"] < 1.5
-    assert figures["1 given, px at the end without"] > 5
+    assert figures["1 context frames, px at the end with"] < 1.5
+    assert figures["1 context frames, px at the end without"] > 5
 
 
 def test_it_extends_backwards(family: Family) -> None:

@@ -69,7 +69,7 @@ def drawn() -> Windows:
     if not (first.WORK / "latents_square.pt").exists():
         pytest.skip("the clips have not been encoded")
     torch.set_num_threads(1)
-    # The sound of a clip is told by its number.
+    # Each clip's sound has the clip's number as its value.
     counts = {"square": 5600, "square_long": 3200}
     sounds = {
         name: [torch.full((90, configs.TRANSFORMER["audio_in_channels"]), float(i)) for i in range(count)]
@@ -113,11 +113,11 @@ def test_the_sound_is_the_clips_own(drawn: Windows) -> None:
     batch = drawn.batch_of(_mix("forward"), 4, 0)
     clean = (batch.audio.x - batch.audio.sigmas[..., None, None] * batch.audio.target)[..., 0, 0]
     learnt = batch.audio.weight[..., 0] > 0
-    told = [row[kept] for row, kept in zip(clean, learnt, strict=True) if bool(kept.any())]
-    assert len(told) > 5
-    for values in told:
+    values_by_clip = [row[mask] for row, mask in zip(clean, learnt, strict=True) if bool(mask.any())]
+    assert len(values_by_clip) > 5
+    for values in values_by_clip:
         assert float(values.max() - values.min()) < 0.01 * float(values.abs().max()) + 1e-2
-    assert len({round(float(values.mean())) for values in told}) > 1
+    assert len({round(float(values.mean())) for values in values_by_clip}) > 1
 
 
 def test_a_mute_video_gives_silence_and_still_asks_for_sound(drawn: Windows) -> None:

@@ -12,7 +12,7 @@ from recipes.tiny import configs, latents, text, transformer, vae
 from recipes.tiny.curriculum import PHASES, phase
 from recipes.tiny.forward import Forward
 from recipes.tiny.optim import Muon, Plan, Trainer, orthogonalise
-from recipes.tiny.windows import _noise, coordinates, starts
+from recipes.tiny.windows import coordinates, noised, starts
 from recipes.tiny.world import sample
 
 SMALL = configs.TRANSFORMER | {"num_layers": 2, "num_attention_heads": 2, "cross_attention_dim": 64}
@@ -96,9 +96,9 @@ def test_one_step_of_the_autoencoder_lowers_its_loss() -> None:
 
 def test_given_frames_are_clean_and_not_learnt() -> None:
     dice = torch.Generator().manual_seed(5)
-    clean, given = torch.randn(64, 9, 4, 3), (torch.arange(9) < 5).expand(64, -1)
+    clean, known = torch.randn(64, 9, 4, 3), (torch.arange(9) < 5).expand(64, -1)
     sigma = torch.full((64,), 0.9)
-    x, target, sigmas, learnt = _noise(clean, given, sigma, 0.2, dice)
+    x, target, sigmas, learnt = noised(clean, known, sigma, 0.2, dice)
     hard = sigmas[:, 0] == 0
     assert 0.6 < hard.float().mean() < 0.95
     assert (learnt[hard][:, :5] == 0).all()

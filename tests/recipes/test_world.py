@@ -68,10 +68,10 @@ def test_twice_the_size_shows_the_same_world(seed: int) -> None:
 
 def test_the_prompt_names_what_is_shown() -> None:
     scene = sample(3, "pan")
-    said = prompt(scene)
-    assert all(thing.colour in said and thing.shape in said for thing in scene.things)
-    assert scene.colours[0] in said
-    assert "camera pans" in said
+    words = prompt(scene)
+    assert all(thing.colour in words and thing.shape in words for thing in scene.things)
+    assert scene.colours[0] in words
+    assert "camera pans" in words
 
 
 def test_progress_is_the_share_of_the_true_speed() -> None:
