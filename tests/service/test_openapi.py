@@ -130,9 +130,12 @@ def key(shared_server: Served) -> dict[str, str]:
     return {"Authorization": f"Key {shared_server.state.keys.create('test', 'admin')}"}
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize(
-    "path", ["/requests/{request_id}/status", "/requests/{request_id}/cancel", "", "/requests/{request_id}"]
+    ("endpoint", "path"),
+    [
+        *((endpoint, "") for endpoint in ENDPOINTS),
+        *((LTX2, f"/requests/{{request_id}}{path}") for path in ("/status", "/cancel", "")),
+    ],
 )
 def test_the_server_conforms_to_the_document(
     shared_server: Served, key: dict[str, str], endpoint: str, path: str

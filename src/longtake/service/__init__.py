@@ -1,1 +1,1 @@
-"""The server that fal's clients talk to: HTTP only, on the queue below it."""
+"""The HTTP server for fal's clients. It stores requests in the queue and answers from it."""

@@ -62,7 +62,7 @@ def routes(_: ServerState) -> list[BaseRoute]:
 
 
 def document(endpoint: str, queue_url: str) -> Schema:
-    """Returns the OpenAPI document of an endpoint. `queue_url` is the URL of the service `queue` for the client."""
+    """Returns the OpenAPI document of an endpoint. `queue_url` is the client's URL of the service `queue`."""
     schemas, input_name, output_name = _schemas(endpoint)
     server = queue_url.removesuffix("/queue")
     return {

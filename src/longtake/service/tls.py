@@ -87,7 +87,7 @@ def _can_be_certified(name: str) -> bool:
 
 
 def _authority(folder: Path) -> trustme.CA:
-    """Returns the authority of the folder, which the first server of the folder creates."""
+    """Returns the certificate authority stored in the folder, after creating it if there is none."""
     path = folder / "ca.key"
     if not path.exists():
         created = trustme.CA(organization_name="longtake", organization_unit_name="local certificate authority")

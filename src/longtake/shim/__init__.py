@@ -1,1 +1,1 @@
-"""The folder for PYTHONPATH: Python finds `sitecustomize` in it and imports that at its start."""
+"""The folder that a client program names in PYTHONPATH, so that Python imports its `sitecustomize` at the start."""

@@ -1,8 +1,8 @@
-// Points @fal-ai/client at the server that FAL_LOCAL_URL names, in Node programs that stay as they are:
+// Redirects @fal-ai/client to the server at FAL_LOCAL_URL, in Node programs that are not changed:
 //
 //     FAL_LOCAL_URL=http://127.0.0.1:8000 NODE_OPTIONS=--import=<the file URL of this module>
 //
-// It replaces the global fetch by one that sends what is meant for fal's hosts to that server.
+// It replaces the global fetch by one that sends requests for fal's hosts to that server.
 
 const SERVICES = {
   "fal.run": "run",
@@ -16,9 +16,9 @@ const SERVICES = {
 };
 
 const server = process.env.FAL_LOCAL_URL?.replace(/\/+$/, "");
-const fetchAsBefore = globalThis.fetch;
+const originalFetch = globalThis.fetch;
 
-function aimed(address) {
+function redirected(address) {
   let url;
   try {
     url = new URL(address);
@@ -32,6 +32,6 @@ function aimed(address) {
 if (server) {
   globalThis.fetch = (input, init) =>
     input instanceof Request
-      ? fetchAsBefore(new Request(aimed(input.url), input), init)
-      : fetchAsBefore(aimed(input), init);
+      ? originalFetch(new Request(redirected(input.url), input), init)
+      : originalFetch(redirected(input), init);
 }

@@ -1,7 +1,8 @@
-"""Points fal_client at the server that FAL_LOCAL_URL names, in programs that stay as they are.
+"""Redirects fal_client to the server at FAL_LOCAL_URL, in programs that are not changed.
 
-Python imports this at its start where PYTHONPATH names its folder. It uses the standard library only, since the
-program's Python is not ours, and does nothing until fal_client is imported. Another sitecustomize goes on working.
+Python imports this module at the start if PYTHONPATH names its folder. It uses only the standard library, because it
+runs in the program's Python environment, and does nothing until fal_client is imported. If there is another
+sitecustomize, that one is run as well.
 """
 
 import importlib.abc
@@ -16,7 +17,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the one module as it would be found without us, and has its addresses changed once it is loaded."""
+    """Finds fal_client's module in the usual way, and lets `_Loader` change its URLs after loading."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
@@ -44,7 +45,7 @@ class _Loader(importlib.abc.Loader):
 
 
 def addresses(url: str) -> "dict[str, str]":
-    """fal_client's globals, for a server with its services under /run, /queue, /rest and /cdn."""
+    """Returns fal_client's globals that hold URLs, by name, for the server at this URL."""
     return {
         "RUN_URL_FORMAT": url + "/run/",
         "QUEUE_URL_FORMAT": url + "/queue/",
@@ -54,7 +55,7 @@ def addresses(url: str) -> "dict[str, str]":
 
 
 def _run_next() -> None:
-    """Runs the sitecustomize that this one hides."""
+    """Runs the next sitecustomize on the path, which Python would have imported without this one."""
     others = [folder for folder in sys.path if os.path.abspath(folder or ".") != HERE]
     spec = importlib.machinery.PathFinder.find_spec("sitecustomize", others)
     if spec is not None and spec.loader is not None:
