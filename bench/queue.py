@@ -65,17 +65,16 @@ def here() -> None:
     from longtake.queue import engine as queue
     from longtake.queue import requests
     from longtake.settings import settings
-    from longtake.storage.files import FileStore
+    from longtake.storage.files import open_store
     from longtake.worker.leases import LeaseWatch
     from longtake.worker.slots import Slots
 
     imported = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         configured = settings(data_dir=Path(folder), slots=("cpu",))
-        (configured.data_dir / "files").mkdir()
         gaps = configured.data_dir / "gaps"
         engine = open_database(configured)
-        store = FileStore(engine, configured.data_dir / "files")
+        store = open_store(engine, configured)
         command = (sys.executable, "-S", "-E", "-c", WORKER, str(gaps), str(WORK_S))
         slots = Slots(engine, configured, store, lambda _: None, command=command)
         watch = LeaseWatch(engine, configured, lambda _: None, slots.wake)

@@ -129,7 +129,7 @@ def _serve(folder: Path, port: int) -> None:
     from longtake.service.app import Application
     from longtake.service.state import ServerState
     from longtake.settings import settings
-    from longtake.storage.files import FileStore
+    from longtake.storage.files import open_store
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     engine = database.connect(database.file_url(folder / "longtake.db"))
@@ -154,7 +154,7 @@ def _serve(folder: Path, port: int) -> None:
     threading.Thread(target=work, daemon=True).start()
     chosen = settings(data_dir=folder, slots=())
     state = ServerState(
-        chosen, engine, status_cache, FileStore(engine, folder / "files"), Keys(engine), lambda _: None, lambda _: None
+        chosen, engine, status_cache, open_store(engine, chosen), Keys(engine), lambda _: None, lambda _: None
     )
     uvicorn.run(Application(state), host="127.0.0.1", port=port, log_level="warning", access_log=False)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 SHARED = Path(__file__).parents[2] / "shared"
 CORE = Path(__file__).parent / "data" / "oracle"
 
-pytest_plugins = ["tests.database.fixtures"]
+pytest_plugins = ["tests.database.fixtures", "tests.storage.fixtures"]
 
 
 def pytest_configure() -> None:

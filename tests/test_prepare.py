@@ -1,6 +1,7 @@
 """Requests as they are made ready: what they name is fetched and opened, and every error names its field."""
 
 import base64
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -131,11 +132,11 @@ def test_local_files_are_for_the_command_line(folder: Path) -> None:
 
 
 def test_files_of_the_server_s_own_are_not_fetched(folder: Path, tmp_path: Path) -> None:
-    own = {"https://here/clip": folder / "clip.mp4", "https://here/end": folder / "end.png"}
+    own = {"https://here/clip": nullcontext(folder / "clip.mp4"), "https://here/end": nullcontext(folder / "end.png")}
     request = parse(
         ltx23.Request, {"prompt": "x", "video_url": "https://here/clip", "end_image_url": "https://here/end"}
     )
-    fetcher = Fetcher(own_file=own.get, folder=tmp_path)
+    fetcher = Fetcher(open_own=own.get, folder=tmp_path)
     with prepare(ltx23.ENDPOINT, request, PUBLISHED, settings(folder), fetcher=fetcher) as job:
         assert job.source.facts.num_frames == 24
         assert job.end_image is not None

@@ -14,8 +14,7 @@ def replacing(path: Path) -> Iterator[Path]:
     When the block ends, the temporary file is flushed to disk and renamed to `path`, replacing what was there. When the
     block raises, the temporary file is deleted and `path` is unchanged. Only its owner can read the temporary file.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    temporary = _new_file(path)
     try:
         yield temporary
         sync(temporary)
@@ -24,6 +23,28 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def create(path: Path, content: bytes) -> bool:
+    """Writes a new file that only its owner can read. Returns False if there is one already, which is not changed."""
+    temporary = _new_file(path)
+    try:
+        temporary.write_bytes(content)
+        sync(temporary)
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    sync(path.parent)
+    return True
+
+
+def _new_file(path: Path) -> Path:
+    """Creates an empty file beside `path`, with a random name, that only its owner can read."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    return temporary
 
 
 def sync(path: Path) -> None:

@@ -3,7 +3,7 @@
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,7 +71,7 @@ class Overrides:
         )
 
 
-def _no_file(url: str) -> Path | None:
+def _no_file(url: str) -> AbstractContextManager[Path] | None:
     return None
 
 
@@ -79,21 +79,27 @@ def _no_file(url: str) -> Path | None:
 class Fetcher:
     """Fetches the files that a request names.
 
-    `allow_local` permits paths of this machine. `own_file(url)` returns the path of a file that this server stores
-    itself, or None. `transport` makes the HTTP requests. Downloads are saved in `folder` and not fetched again; without
-    a folder they are deleted with the job.
+    `allow_local` permits paths of this machine. `open_own(url)` returns a context manager that yields the path of a
+    file that this server stores itself, or None for any other URL. `transport` makes the HTTP requests. Downloads are
+    saved in `folder` and not fetched again; without a folder they are deleted with the job.
     """
 
     allow_local: bool = False
-    own_file: Callable[[str], Path | None] = _no_file
+    open_own: Callable[[str], AbstractContextManager[Path] | None] = _no_file
     transport: httpx.BaseTransport | None = None
     folder: Path | None = None
 
-    def fetch(self, url: str, name: str, home: Path, settings: Settings) -> Path:
-        """Returns the local path of a URL's file; a download is saved as `name` in the folder `home`."""
-        own = self.own_file(url)
+    @contextmanager
+    def fetch(self, url: str, name: str, home: Path, settings: Settings) -> Iterator[Path]:
+        """Yields the local path of a URL's file; a download is saved as `name` in the folder `home`."""
+        own = self.open_own(url)
         if own is not None:
-            return own
+            with own as path:
+                yield path
+        else:
+            yield self._download(url, name, home, settings)
+
+    def _download(self, url: str, name: str, home: Path, settings: Settings) -> Path:
         if (home / name).exists():
             return home / name
         path = fetch_file(
@@ -127,7 +133,7 @@ def prepare(
     with ExitStack() as stack:
         home = fetcher.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="longtake-")))
         with errors_at(endpoint.source_field):
-            video = fetcher.fetch(endpoint.source_url(request), "source", home, settings)
+            video = stack.enter_context(fetcher.fetch(endpoint.source_url(request), "source", home, settings))
             source = stack.enter_context(open_source(video, limits=limits))
         options = overrides.apply(endpoint.options(request, source.facts))
         if plan is None:
@@ -138,8 +144,11 @@ def prepare(
         check_parts(endpoint, plan, card, settings)
         image = None
         if options.end_image is not None:
-            with errors_at((str(endpoint.end_image_field),), in_message=True):
-                image = open_still(fetcher.fetch(options.end_image, "end_image", home, settings), limits=limits)
+            with (
+                errors_at((str(endpoint.end_image_field),), in_message=True),
+                fetcher.fetch(options.end_image, "end_image", home, settings) as path,
+            ):
+                image = open_still(path, limits=limits)
         yield Job(endpoint, card, source, plan, image)
 
 

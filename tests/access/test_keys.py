@@ -1,4 +1,4 @@
-"""Keys: what is stored, who is let in, and for how long it is believed."""
+"""API keys: which are valid, what is stored of them, and how long they are cached."""
 
 import threading
 
@@ -13,7 +13,7 @@ from tests.database.fixtures import on_sqlite
 
 
 class Clock:
-    """A monotonic clock that stands still until it is moved."""
+    """A clock that stands still until a test moves it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -34,18 +34,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def queries(engine: sa.Engine) -> list[str]:
-    """What the database is asked from now on."""
+    """The statements about keys that the database is sent from now on."""
     seen: list[str] = []
 
-    def see(connection: object, cursor: object, statement: str, *rest: object) -> None:
+    def record(connection: object, cursor: object, statement: str, *rest: object) -> None:
         if "api_keys" in statement:
             seen.append(statement)
 
-    sa.event.listen(engine, "before_cursor_execute", see)
+    sa.event.listen(engine, "before_cursor_execute", record)
     return seen
 
 
-def test_a_key_opens_for_its_owner_only(engine: sa.Engine) -> None:
+def test_a_key_is_valid_with_its_own_secret_only(engine: sa.Engine) -> None:
     keys = Keys(engine)
     first, second = keys.create("laptop", "run", 3), keys.create("boss", "admin")
     key_id, secret = first.split(":")
@@ -58,7 +58,7 @@ def test_a_key_opens_for_its_owner_only(engine: sa.Engine) -> None:
         assert keys.verify(wrong) is None
 
 
-def test_the_secret_is_nowhere_in_the_database(engine: sa.Engine) -> None:
+def test_the_database_does_not_have_the_secret(engine: sa.Engine) -> None:
     secret = Keys(engine).create("laptop", "run").split(":")[1]
     with engine.connect() as connection:
         stored = repr(connection.execute(sa.select(api_keys)).all())
@@ -66,9 +66,7 @@ def test_the_secret_is_nowhere_in_the_database(engine: sa.Engine) -> None:
     assert secret not in stored
 
 
-def test_ten_polls_a_second_ask_the_database_once_in_five_seconds(
-    engine: sa.Engine, clock: Clock, queries: list[str]
-) -> None:
+def test_a_polling_client_causes_one_query_in_five_seconds(engine: sa.Engine, clock: Clock, queries: list[str]) -> None:
     keys = Keys(engine)
     key = keys.create("laptop", "run")
     queries.clear()
@@ -79,7 +77,7 @@ def test_ten_polls_a_second_ask_the_database_once_in_five_seconds(
     assert len(queries) == 1
 
 
-def test_a_key_revoked_elsewhere_works_no_longer_than_it_is_remembered(engine: sa.Engine, clock: Clock) -> None:
+def test_a_key_revoked_by_another_server_works_until_the_cache_expires(engine: sa.Engine, clock: Clock) -> None:
     here, elsewhere = Keys(engine), Keys(engine)
     key = here.create("laptop", "run")
     key_id = key.split(":")[0]
@@ -93,7 +91,7 @@ def test_a_key_revoked_elsewhere_works_no_longer_than_it_is_remembered(engine: s
     assert not here.revoke("unknown")
 
 
-def test_revoked_here_it_ends_at_once(engine: sa.Engine) -> None:
+def test_a_key_revoked_by_the_same_server_ends_at_once(engine: sa.Engine) -> None:
     keys = Keys(engine)
     key = keys.create("laptop", "run")
     assert keys.verify(key)
@@ -101,7 +99,7 @@ def test_revoked_here_it_ends_at_once(engine: sa.Engine) -> None:
     assert keys.verify(key) is None
 
 
-def test_revoking_the_last_key_opens_nothing(engine: sa.Engine, clock: Clock) -> None:
+def test_a_server_whose_last_key_is_revoked_still_needs_one(engine: sa.Engine, clock: Clock) -> None:
     keys = Keys(engine)
     assert not keys.any_exist()
     key = Keys(engine).create("laptop", "run")
@@ -113,7 +111,7 @@ def test_revoking_the_last_key_opens_nothing(engine: sa.Engine, clock: Clock) ->
     assert Keys(engine).any_exist()
 
 
-def test_whether_there_are_keys_is_asked_now_and_then(engine: sa.Engine, clock: Clock, queries: list[str]) -> None:
+def test_that_no_key_exists_is_cached_too(engine: sa.Engine, clock: Clock, queries: list[str]) -> None:
     keys = Keys(engine)
     for _ in range(45):
         keys.any_exist()
@@ -122,7 +120,7 @@ def test_whether_there_are_keys_is_asked_now_and_then(engine: sa.Engine, clock: 
 
 
 @on_sqlite
-def test_those_who_are_known_go_on_while_the_database_is_away(engine: sa.Engine, clock: Clock) -> None:
+def test_cached_keys_work_for_a_minute_without_the_database(engine: sa.Engine, clock: Clock) -> None:
     keys = Keys(engine)
     key, other = keys.create("laptop", "run"), keys.create("phone", "run")
     assert keys.verify(key)
@@ -137,16 +135,20 @@ def test_those_who_are_known_go_on_while_the_database_is_away(engine: sa.Engine,
         keys.verify(key)
 
 
-def test_memory_is_bounded(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_bounded(engine: sa.Engine, queries: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_CACHED", 3)
     keys = Keys(engine)
-    made = [keys.create(str(number), "run") for number in range(5)]
-    assert all(keys.verify(key) for key in made)
-    assert all(keys.verify(key) for key in reversed(made))
-    assert len(keys._known) == 3
+    created = [keys.create(str(number), "run") for number in range(4)]
+    queries.clear()
+    assert all(keys.verify(key) for key in created)
+    assert len(queries) == 4
+    assert all(keys.verify(key) for key in created[1:])
+    assert len(queries) == 4
+    assert keys.verify(created[0])
+    assert len(queries) == 5, "it was dropped for the fourth"
 
 
-def test_what_is_listed(engine: sa.Engine) -> None:
+def test_all_keys_are_listed(engine: sa.Engine) -> None:
     keys = Keys(engine)
     ids = [keys.create(alias, "run", number).split(":")[0] for alias, number in (("a", 1), ("b", None))]
     keys.revoke(ids[0])
@@ -157,14 +159,14 @@ def test_what_is_listed(engine: sa.Engine) -> None:
     assert (second.id, second.max_in_flight, second.revoked_at) == (ids[1], None, None)
 
 
-@pytest.mark.parametrize(("alias", "most"), [("", None), ("a" * 201, None), ("a", 0), ("a", -1)])
-def test_what_cannot_be_created(engine: sa.Engine, alias: str, most: int | None) -> None:
+@pytest.mark.parametrize(("alias", "limit"), [("", None), ("a" * 201, None), ("a", 0), ("a", -1)])
+def test_an_invalid_alias_or_limit_is_refused(engine: sa.Engine, alias: str, limit: int | None) -> None:
     with pytest.raises(InvalidRequest):
-        Keys(engine).create(alias, "run", most)
+        Keys(engine).create(alias, "run", limit)
     assert Keys(engine).list() == []
 
 
-def test_many_threads(engine: sa.Engine) -> None:
+def test_keys_are_verified_from_several_threads(engine: sa.Engine) -> None:
     keys = Keys(engine, cache_s=0)
     key = keys.create("laptop", "run")
     seen: list[Caller | None] = []

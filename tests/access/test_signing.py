@@ -1,4 +1,4 @@
-"""Signatures that fal's receivers accept, and keys that nobody else reads."""
+"""Webhook signatures that fal's receivers accept, and the files of their keys."""
 
 import base64
 import stat
@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from longtake.access.signing import CACHED_S, FOLDER, Signer, message
 
+PLAIN = NoEncryption()
 BODY = b'{"request_id":"r-1","gateway_request_id":"r-1","status":"OK","payload":{"seed":1}}'
 
 
 def accepted(signer: Signer, headers: dict[str, str], body: bytes, *, known: int | None = None) -> bool:
-    """What a receiver does: any of the published keys (the first `known`) may have signed."""
+    """Returns True if one of the published keys, or of the first `known` of them, made the signature."""
     names = ("Request-Id", "User-Id", "Timestamp")
     request_id, user_id, timestamp = (headers[f"X-Fal-Webhook-{name}"] for name in names)
     signed = message(request_id, user_id, timestamp, body)
@@ -31,11 +33,11 @@ def accepted(signer: Signer, headers: dict[str, str], body: bytes, *, known: int
     return False
 
 
-def test_the_published_vector(tmp_path: Path) -> None:
+def test_a_known_key_makes_the_known_signature(tmp_path: Path) -> None:
     folder = tmp_path / FOLDER
     folder.mkdir()
     key = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, PLAIN)
     (folder / "0.pem").write_bytes(pem)
     signer = Signer(tmp_path)
     (published,) = signer.jwks()["keys"]
@@ -53,7 +55,7 @@ def test_the_published_vector(tmp_path: Path) -> None:
     }
 
 
-def test_what_is_altered_is_not_accepted(tmp_path: Path) -> None:
+def test_an_altered_webhook_is_not_accepted(tmp_path: Path) -> None:
     signer = Signer(tmp_path)
     headers = signer.headers("r", "u", BODY)
     assert accepted(signer, headers, BODY)
@@ -63,7 +65,7 @@ def test_what_is_altered_is_not_accepted(tmp_path: Path) -> None:
     assert not accepted(Signer(tmp_path / "other"), headers, BODY)
 
 
-def test_the_key_lasts_and_is_its_owners_only(tmp_path: Path) -> None:
+def test_the_key_is_a_file_that_only_its_owner_can_read(tmp_path: Path) -> None:
     first = Signer(tmp_path).jwks()
     assert Signer(tmp_path).jwks() == first
     folder = tmp_path / FOLDER
@@ -72,20 +74,20 @@ def test_the_key_lasts_and_is_its_owners_only(tmp_path: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_rotation_leaves_no_receiver_behind(tmp_path: Path) -> None:
+def test_a_new_key_signs_once_every_receiver_has_it(tmp_path: Path) -> None:
     signer, server = Signer(tmp_path), Signer(tmp_path)
     signs_from = signer.rotate()
     assert len(server.jwks()["keys"]) == 2
     just_before = server.headers("r", "u", BODY, now=signs_from - 1)
     just_after = server.headers("r", "u", BODY, now=signs_from)
-    assert accepted(server, just_before, BODY, known=1)  # by who keeps the keys of before the rotation
+    assert accepted(server, just_before, BODY, known=1)  # by a receiver that has cached the keys of before the rotation
     assert not accepted(server, just_after, BODY, known=1)
     assert accepted(server, just_after, BODY)
     assert Signer(tmp_path).jwks() == server.jwks()
     assert CACHED_S == 24 * 3600
 
 
-def test_a_stolen_key_that_is_deleted_signs_no_more(tmp_path: Path) -> None:
+def test_signatures_of_a_deleted_key_are_not_accepted(tmp_path: Path) -> None:
     signer = Signer(tmp_path)
     stolen = signer.headers("r", "u", BODY)
     signer.rotate()
@@ -94,7 +96,7 @@ def test_a_stolen_key_that_is_deleted_signs_no_more(tmp_path: Path) -> None:
     assert not accepted(signer, stolen, BODY)
 
 
-def test_servers_that_start_together_have_one_key(tmp_path: Path) -> None:
+def test_servers_that_start_at_the_same_time_share_one_key(tmp_path: Path) -> None:
     script = f"from pathlib import Path; from longtake.access.signing import Signer; Signer(Path({str(tmp_path)!r}))"
     children = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(4)]
     assert [child.wait(30) for child in children] == [0] * 4
@@ -102,8 +104,11 @@ def test_servers_that_start_together_have_one_key(tmp_path: Path) -> None:
     assert len(Signer(tmp_path).jwks()["keys"]) == 1
 
 
-def test_a_file_that_holds_something_else_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content", [b"no key", b"", X25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, PLAIN)]
+)
+def test_a_file_without_an_ed25519_key_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FOLDER).mkdir()
-    (tmp_path / FOLDER / "0.pem").write_text("no key")
-    with pytest.raises(ValueError, match="PEM"):
+    (tmp_path / FOLDER / "0.pem").write_bytes(content)
+    with pytest.raises(ValueError, match=r"0\.pem is not an Ed25519 private key in PEM"):
         Signer(tmp_path)

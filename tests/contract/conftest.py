@@ -37,8 +37,9 @@ class Running:
         return tls_files(self.data_dir / "tls")
 
     def file(self, url: str) -> Path:
-        """Returns the path of the stored file with this URL."""
-        return self.data_dir / "files" / url.rpartition("/")[2]
+        """Returns the path of the stored file of a URL."""
+        (path,) = (self.data_dir / "files").glob(f"*-{url.rpartition('/')[2]}")
+        return path
 
     def environment(self, **more: str) -> dict[str, str]:
         """Returns the environment for a program: this machine's without the clients' variables, and `more`."""

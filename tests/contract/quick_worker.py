@@ -7,6 +7,7 @@ fail.
 import shutil
 import sys
 import time
+from contextlib import nullcontext
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 from pydantic_core import from_json
 
 from longtake.errors import Cancelled
+from longtake.settings import settings
 from longtake.worker.channel import Channel
-from longtake.worker.main import failed, find_stored_file
+from longtake.worker.main import failed, open_stored_file
 from longtake.worker.messages import Done, Failed, ProgressReport, Ready, Run
 
 CLIP = Path(__file__).parents[2] / "examples" / "clip.mp4"
@@ -49,7 +51,8 @@ def copy_source(run: Run, body: dict[str, Any], channel: Channel) -> Done:
     url = body.get("video_url") or body["video"]["video_url"]
     run.folder.mkdir(parents=True, exist_ok=True)
     result = run.folder / "result.mp4"
-    shutil.copyfile(find_stored_file(url, channel) or CLIP, result)
+    with open_stored_file(url, channel, settings()) or nullcontext(CLIP) as source:
+        shutil.copyfile(source, result)
     video = {"content_type": "video/mp4", "file_name": "result.mp4", "file_size": result.stat().st_size}
     return Done(
         path=result,

@@ -1,4 +1,4 @@
-"""Databases for the queue's tests: a SQLite file, and a database of a real PostgreSQL server."""
+"""Databases for the tests: a SQLite file, and a database of a real PostgreSQL server."""
 
 import getpass
 import os
@@ -22,7 +22,7 @@ PLACES = ("/usr/lib/postgresql", "/usr/pgsql", "/opt/homebrew/opt", "/usr/local/
 
 @dataclass(frozen=True)
 class Postgres:
-    """A PostgreSQL server of our own, reached through a socket in its folder."""
+    """A PostgreSQL server of the tests, reached through a socket in its folder. `bin` is the folder of its programs."""
 
     folder: Path
     bin: Path
@@ -51,14 +51,14 @@ class Postgres:
         return self.url(name)
 
     def empty(self, name: str) -> None:
-        """Much sooner done than a new database is made."""
+        """Deletes all rows, which is much faster than creating a new database."""
         tables = ", ".join(metadata.tables)
         with psycopg.connect(self.url(name), autocommit=True) as connection:
             connection.execute(f"SET lock_timeout = 10000; TRUNCATE {tables} RESTART IDENTITY CASCADE")
 
 
 def account() -> str:
-    """PostgreSQL does not run as root."""
+    """The account that PostgreSQL runs as, which must not be root."""
     return "postgres" if os.geteuid() == 0 else getpass.getuser()
 
 
@@ -69,7 +69,7 @@ def as_account() -> list[str]:
 
 
 def find_postgres() -> Path | None:
-    """The folder of initdb and pg_ctl."""
+    """The folder of initdb and pg_ctl; None if they are not installed."""
     named = shutil.which("initdb")
     if named is not None:
         return Path(named).parent
@@ -79,7 +79,7 @@ def find_postgres() -> Path | None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """The server, for the whole run."""
+    """One PostgreSQL server for the whole test run."""
     where = find_postgres()
     if where is None:
         pytest.skip("PostgreSQL (initdb, pg_ctl) is not on this machine")
@@ -118,12 +118,12 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-"""For what does not depend on the kind of database."""
+"""For tests of what does not depend on the kind of database."""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database with the tables, empty: one after the other on both kinds."""
+    """The URL of an empty database with all tables: one after the other of both kinds."""
     if request.param == "sqlite":
         shutil.copyfile(request.getfixturevalue("migrated_file"), tmp_path / "queue.db")
         return file_url(tmp_path / "queue.db")

@@ -1,3 +1,5 @@
+"""Connections: SQLite's settings and write lock, and which errors are worth another try."""
+
 import errno
 import threading
 import time
@@ -10,7 +12,7 @@ from longtake.database.connection import RetriesStopped, connect, file_url, is_t
 from longtake.errors import DiskFull, InvalidRequest
 
 
-def test_sqlite_is_durable_and_lets_readers_read(tmp_path: Path) -> None:
+def test_sqlite_is_durable_and_readers_do_not_wait_for_writers(tmp_path: Path) -> None:
     engine = connect(file_url(tmp_path / "a.db"))
     with engine.begin() as connection:
         facts = [
@@ -21,22 +23,22 @@ def test_sqlite_is_durable_and_lets_readers_read(tmp_path: Path) -> None:
         connection.execute(sa.text("CREATE TABLE t (x INTEGER)"))
     with engine.begin() as writer:
         writer.execute(sa.text("INSERT INTO t VALUES (1)"))
-        with reading(engine) as reader:  # waits for no writer, and sees nothing half done
+        with reading(engine) as reader:  # sees nothing of the open transaction
             assert reader.execute(sa.text("SELECT count(*) FROM t")).scalar() == 0
     with reading(engine) as reader:
         assert reader.execute(sa.text("SELECT count(*) FROM t")).scalar() == 1
 
 
-def test_other_databases_are_refused_by_name() -> None:
+def test_another_kind_of_database_is_refused_by_name() -> None:
     with pytest.raises(InvalidRequest, match="of the kind mysql"):
         connect("mysql://somewhere/longtake")
 
 
-def test_postgresql_is_reached_through_psycopg_3() -> None:
+def test_postgresql_is_connected_to_with_psycopg_3() -> None:
     assert connect("postgresql://somewhere/longtake").dialect.driver == "psycopg"
 
 
-def test_what_passes_by_itself() -> None:
+def test_temporary_errors_are_told_from_others() -> None:
     def database(kind: type[sa.exc.DBAPIError], *, broken: bool = False) -> Exception:
         return kind("INSERT", {}, Exception("no"), connection_invalidated=broken)
 
@@ -50,7 +52,7 @@ def test_what_passes_by_itself() -> None:
     assert not is_temporary(ValueError("out of range"))
 
 
-def test_insisting_tries_again_until_it_is_done() -> None:
+def test_temporary_errors_are_retried() -> None:
     tries: list[int] = []
 
     def do() -> str:
@@ -63,19 +65,19 @@ def test_insisting_tries_again_until_it_is_done() -> None:
     assert len(tries) == 4
 
 
-def test_insisting_ends_with_what_does_not_pass_and_with_the_server() -> None:
+def test_retries_end_with_another_error_or_when_stopped() -> None:
     def fail(error: Exception) -> None:
         raise error
 
     with pytest.raises(ValueError, match="wrong"):
         retry_until_stopped(lambda: fail(ValueError("wrong")), threading.Event())
-    ending = threading.Event()
-    threading.Timer(0.1, ending.set).start()
+    stopping = threading.Event()
+    threading.Timer(0.1, stopping.set).start()
     with pytest.raises(RetriesStopped):
-        retry_until_stopped(lambda: fail(OSError(errno.ENOSPC, "full")), ending)
+        retry_until_stopped(lambda: fail(OSError(errno.ENOSPC, "full")), stopping)
 
 
-def test_writers_take_turns(tmp_path: Path) -> None:
+def test_writers_wait_in_turn(tmp_path: Path) -> None:
     engine = connect(file_url(tmp_path / "turns.db"))
     with engine.begin() as connection:
         connection.execute(sa.text("CREATE TABLE t (x INTEGER)"))
@@ -94,12 +96,12 @@ def test_writers_take_turns(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(waits) == 240
-    # Left to SQLite, the unluckiest waits longer for one turn than a thread takes on average for all its twenty.
+    # With SQLite's own waiting, the longest single wait exceeds the average time of all twenty writes of a thread.
     assert max(waits) < sum(waits) / len(threads)
     engine.dispose()
 
 
-def test_a_transaction_that_fails_ends_its_turn(tmp_path: Path) -> None:
+def test_a_failed_transaction_releases_the_write_lock(tmp_path: Path) -> None:
     engine = connect(file_url(tmp_path / "turns.db"))
     for _ in range(3):
         with pytest.raises(sa.exc.OperationalError), engine.begin() as connection:

@@ -1,3 +1,5 @@
+"""Migrations: every database ends up with the tables of this version, or is refused."""
+
 import subprocess
 import sys
 import threading
@@ -6,17 +8,19 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 
 from longtake.database.connection import connect, file_url
 from longtake.database.migrate import CURRENT, MIGRATIONS, migrate, version
-from longtake.database.tables import metadata
+from longtake.database.tables import files, metadata
 from longtake.errors import InvalidRequest
 from tests.database.fixtures import Postgres
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database of its own for each test, for they leave it in disorder."""
+    """A database for one test only, because the tests here damage it."""
     if request.param == "sqlite":
         url = file_url(tmp_path / "queue.db")
     else:
@@ -28,7 +32,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
-def test_the_migrations_make_the_tables_of_this_version(engine: sa.Engine) -> None:
+def test_the_migrations_create_the_tables_of_this_version(engine: sa.Engine) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
@@ -38,8 +42,8 @@ def test_the_migrations_make_the_tables_of_this_version(engine: sa.Engine) -> No
         assert version(connection) == CURRENT
 
 
-def test_uniqueness_and_cascades_are_there_too(engine: sa.Engine) -> None:
-    """What the comparison of above does not tell for SQLite."""
+def test_the_migrations_create_unique_and_cascading_constraints(engine: sa.Engine) -> None:
+    """The comparison above does not see these in SQLite."""
     found = sa.inspect(engine)
     unique = {constraint["name"] for constraint in found.get_unique_constraints("requests")}
     assert "one_request_per_idempotency_key" in unique
@@ -54,8 +58,24 @@ def test_the_current_version_is_the_last_script() -> None:
     assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [CURRENT]
 
 
-def test_several_servers_that_start_at_once_migrate_once(engine: sa.Engine) -> None:
-    _forget_everything(engine)
+def test_files_of_version_0_1_keep_their_bytes(engine: sa.Engine) -> None:
+    _drop_everything(engine)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(
+            sa.text("INSERT INTO files VALUES ('key.mp4', 'me', NULL, 'clip.mp4', 'video/mp4', 6, 1.5, NULL)")
+        )
+    migrate(engine)
+    with engine.connect() as connection:
+        (file,) = connection.execute(sa.select(files)).all()
+    assert (file.key, file.blob, file.key_id, file.size, file.access) == ("key.mp4", "key.mp4", "me", 6, None)
+
+
+def test_servers_that_start_at_the_same_time_migrate_once(engine: sa.Engine) -> None:
+    _drop_everything(engine)
     failures: list[BaseException] = []
 
     def start() -> None:
@@ -74,10 +94,10 @@ def test_several_servers_that_start_at_once_migrate_once(engine: sa.Engine) -> N
         assert version(connection) == CURRENT
 
 
-def test_a_migration_that_fails_leaves_nothing(engine: sa.Engine) -> None:
-    _forget_everything(engine)
+def test_a_failed_migration_changes_nothing(engine: sa.Engine) -> None:
+    _drop_everything(engine)
     with engine.begin() as connection:
-        connection.execute(sa.text("CREATE TABLE webhook_deliveries (x INTEGER)"))  # in the way of the last table
+        connection.execute(sa.text("CREATE TABLE webhook_deliveries (x INTEGER)"))  # the name of the last table
     with pytest.raises(sa.exc.DBAPIError, match="exists"):
         migrate(engine)
     assert sa.inspect(engine).get_table_names() == ["webhook_deliveries"]
@@ -90,7 +110,7 @@ def test_a_database_of_a_newer_version_is_refused(engine: sa.Engine) -> None:
         migrate(engine)
 
 
-def test_nothing_is_imported_where_the_tables_are_current(tmp_path: Path) -> None:
+def test_alembic_is_not_imported_if_the_tables_are_current(tmp_path: Path) -> None:
     url = file_url(tmp_path / "queue.db")
     migrate(connect(url))
     code = (
@@ -100,7 +120,7 @@ def test_nothing_is_imported_where_the_tables_are_current(tmp_path: Path) -> Non
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def _forget_everything(engine: sa.Engine) -> None:
+def _drop_everything(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         metadata.drop_all(connection)
         connection.execute(sa.text("DROP TABLE alembic_version"))

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from longtake.queue.status_cache import StatusCache
 from longtake.service.app import Application
 from longtake.service.state import ServerState
 from longtake.settings import Settings, settings
-from longtake.storage.files import FileStore
+from longtake.storage.blobs import Blobs
+from longtake.storage.files import open_store
 
 LTXV = "fal-ai/ltxv-13b-098-distilled/extend"
 LTX2 = "fal-ai/ltx-2.3-22b/extend-video"
@@ -98,20 +99,22 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, **overrides: Any) -> Iterator[Served]:
-    """Runs a server on a free port, with its data in `folder` and with these settings."""
-    with serving_with(settings(data_dir=folder, slots=(), **overrides)) as served:
+def serving(folder: Path, blobs: Blobs | None = None, **overrides: Any) -> Iterator[Served]:
+    """Runs a server on a free port with these settings, its data in `folder`, and its files there or in `blobs`."""
+    with serving_with(settings(data_dir=folder, slots=(), **overrides), blobs) as served:
         yield served
 
 
 @contextmanager
-def serving_with(chosen: Settings) -> Iterator[Served]:
+def serving_with(chosen: Settings, blobs: Blobs | None = None) -> Iterator[Served]:
     chosen.data_dir.mkdir(parents=True, exist_ok=True)
     engine = database.connect(chosen.database_url or database.file_url(chosen.data_dir / "longtake.db"))
     metadata.create_all(engine)
     board, stopped = StatusCache(engine), list[str]()
     board.start()
-    store = FileStore(engine, chosen.data_dir / "files", chosen.result_s)
+    store = open_store(engine, chosen)
+    if blobs is not None:
+        store = replace(store, blobs=blobs)
     state = ServerState(chosen, engine, board, store, Keys(engine, cache_s=0.2), stopped.append, lambda _: None)
     bound = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(

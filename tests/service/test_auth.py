@@ -91,7 +91,7 @@ def test_a_revoked_key_stops_working(served: Served, client: httpx.Client, keys:
 
 def test_a_token_in_the_url_replaces_a_key(served: Served, client: httpx.Client, keys: Secrets) -> None:
     key_id = keys["one"].partition(":")[0]
-    token = Tokens(served.engine).make(key_id, "run", within_s=60, apps=["ltxv-13b-098-distilled"])
+    token = Tokens(served.engine).issue(key_id, "run", within_s=60, apps=["ltxv-13b-098-distilled"])
     told = post(client, None, f"?fal_jwt_token={token}")
     assert told.status_code == 200
     one = f"/queue/{LTXV}/requests/{told.json()['request_id']}"
@@ -102,5 +102,5 @@ def test_a_token_in_the_url_replaces_a_key(served: Served, client: httpx.Client,
     assert other.status_code == 403
     for bad in ("%00:a", "a:%00", "%00", "a.b.c", "%ff:%ff", ":", "a:"):
         assert post(client, None, f"?fal_jwt_token={bad}").status_code == 401, bad
-    upload = Tokens(served.engine).make(key_id, "upload", within_s=60)
+    upload = Tokens(served.engine).issue(key_id, "upload", within_s=60)
     assert post(client, f"Bearer {upload}").status_code == 401

@@ -1,4 +1,4 @@
-"""Uploads and files where there are keys: who may write, who may read."""
+"""Uploads and files of a server with API keys: who may write and who may read them."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.service.test_files import stored
 
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, str, str]]:
-    """A server with keys; the keys of its admin and of a user."""
+    """A server with keys, the key of an admin, and that of a user."""
     with serving(tmp_path_factory.mktemp("locked")) as running:
         keys = Keys(running.engine)
         yield running, keys.create("boss", "admin"), keys.create("user", "run")
@@ -33,7 +33,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, s
     ],
 )
 @pytest.mark.parametrize("given", [None, "Key no:body", "Bearer x.y.z", "Key"])
-def test_with_keys_uploads_need_one(locked: tuple[Served, str, str], path: str, given: str | None) -> None:
+def test_uploads_need_a_key(locked: tuple[Served, str, str], path: str, given: str | None) -> None:
     headers = {} if given is None else {"authorization": given}
     with locked[0].client() as client:
         answer = client.post(path, json={}, headers=headers)
@@ -41,7 +41,7 @@ def test_with_keys_uploads_need_one(locked: tuple[Served, str, str], path: str, 
     assert isinstance(answer.json()["detail"], str)
 
 
-def test_with_keys_a_token_uploads_and_the_address_reads(locked: tuple[Served, str, str]) -> None:
+def test_a_token_allows_uploads_only_and_a_file_is_read_by_its_address(locked: tuple[Served, str, str]) -> None:
     served, _, user = locked
     with served.client() as client:
         told = client.post("/rest/storage/auth/token", json={}, headers={"authorization": f"Key {user}"}).json()
@@ -49,15 +49,15 @@ def test_with_keys_a_token_uploads_and_the_address_reads(locked: tuple[Served, s
         url = stored(client, b"frames", bearer)
         found = served.state.store.find(url.rpartition("/")[2])
         assert found is not None
-        assert found.key_id == user.partition(":")[0]
+        assert found.owner == user.partition(":")[0]
         assert client.get(url).content == b"frames"
         assert client.post("/rest/storage/auth/token", json={}, headers=bearer).status_code == 401, "it only uploads"
-        running = Tokens(served.engine).make(user.partition(":")[0], "run", within_s=60)
+        running = Tokens(served.engine).issue(user.partition(":")[0], "run", within_s=60)
         by_run = client.post("/cdn/files/upload", headers={"authorization": f"Bearer {running}"})
         assert by_run.status_code == 200
 
 
-def test_access_rules_are_kept(locked: tuple[Served, str, str]) -> None:
+def test_access_rules_decide_who_may_read(locked: tuple[Served, str, str]) -> None:
     served, admin, user = locked
     friend = Keys(served.engine).create("friend", "run")
 
@@ -77,7 +77,7 @@ def test_access_rules_are_kept(locked: tuple[Served, str, str]) -> None:
     assert [seen(forbidden, key) for key in (None, stranger, friend, user, admin)] == [403, 403, 200, 200, 200]
 
 
-def test_run_tokens(locked: tuple[Served, str, str]) -> None:
+def test_run_tokens_are_issued_for_keys_only(locked: tuple[Served, str, str]) -> None:
     served, _, user = locked
     with served.client(headers={"authorization": f"Key {user}"}) as client:
         token = client.post("/rest/tokens/", json={"allowed_apps": ["ltx-2.3-22b"], "token_expiration": 120}).json()

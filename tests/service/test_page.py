@@ -37,7 +37,7 @@ def submit(served: Served, prompt: str, *, endpoint: str = LTXV, key_id: str = "
 
 def finished(served: Served, row: RequestRow) -> str:
     """Ends a claimed request with a video in the store. Returns the key of its file."""
-    path = served.state.store.incoming()
+    path = served.state.store.scratch_path()
     shutil.copyfile(CLIP, path)
     key = served.state.store.add_result(row.id, NewFile(row.key_id, "longtake-7.mp4", "video/mp4"), path)
     video = {"url": f"https://v3.fal.media/files/{key}", "content_type": "video/mp4", "width": 640, "height": 352}

@@ -1,7 +1,5 @@
-"""The sweeper: what has expired is gone within a round, and a database that is away for a while ends nothing."""
+"""The sweepers delete what has expired, and go on after the database failed."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,37 +7,35 @@ import sqlalchemy as sa
 
 from longtake.storage import uploads
 from longtake.storage.files import FileStore, NewFile, new_key
-from longtake.storage.sweeper import Sweeper
+from longtake.storage.local import LocalBlobs
+from longtake.storage.sweeper import sweepers
+from tests.service.serving import wait_for
 
 
-def wait_for(there: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
-    while not there():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.01)
-
-
-def test_what_has_expired_is_deleted(engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = FileStore(engine, tmp_path / "files")
-    key = new_key("a", "video/mp4")
-    path = store.incoming()
+def test_expired_files_and_uploads_are_deleted(
+    engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FileStore(engine, LocalBlobs(tmp_path / "files"), tmp_path / "scratch")
+    path = store.scratch_path()
     path.write_bytes(b"x")
-    store.add(key, NewFile("me", "a", "video/mp4", {"expiration_duration_seconds": 0.05}), path)
-    upload = uploads.create(store, "me", "a", "video/mp4", multipart=True, lifecycle=None, within_s=0.05)
-    parts = uploads.parts_of(store, upload)
-    (parts / "1.x").write_bytes(b"x")
-    sweeps, really = [], FileStore.sweep
+    expired = NewFile("me", "a", "video/mp4", {"expiration_duration_seconds": 0.001})
+    store.add(new_key("a", "video/mp4"), expired, path)
+    upload = uploads.create(store, expired, multipart=True, within_s=0.001)
+    path.write_bytes(b"x")
+    uploads.add_part(store, upload, 1, "0" * 32, path)
+    sweeps, sweep = [], FileStore.sweep
 
-    def stumbling(given: FileStore) -> list[str]:
+    def fail_once(store: FileStore) -> list[str]:
         sweeps.append(1)
         if len(sweeps) == 1:
             raise sa.exc.OperationalError("select", {}, Exception("the database is away"))
-        return really(given)
+        return sweep(store)
 
-    monkeypatch.setattr(FileStore, "sweep", stumbling)
-    sweeper = Sweeper(store, every_s=0.05)
-    sweeper.start()
-    wait_for(lambda: store.path_of(key) is None)
-    wait_for(lambda: not parts.exists())
-    sweeper.stop()
+    monkeypatch.setattr(FileStore, "sweep", fail_once)
+    threads = sweepers(store, sweep_s=0.02)
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: not list(store.blobs.list()), 60)
+    for thread in threads:
+        thread.stop()
     assert len(sweeps) >= 2

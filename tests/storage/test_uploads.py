@@ -1,4 +1,4 @@
-"""Promised uploads: written once, by who has the token, within the time."""
+"""Uploads: written once, by whoever has the token, within the time."""
 
 import hashlib
 import random
@@ -10,36 +10,37 @@ import sqlalchemy as sa
 
 from longtake.errors import InvalidRequest
 from longtake.storage import uploads
-from longtake.storage.files import FileStore
+from longtake.storage.blobs import Blobs
+from longtake.storage.files import FileStore, NewFile
 from longtake.storage.uploads import AlreadyUploaded, Upload
+from tests.storage.fixtures import read
 
 
 @pytest.fixture
-def store(engine: sa.Engine, tmp_path: Path) -> FileStore:
-    return FileStore(engine, tmp_path / "files")
+def store(engine: sa.Engine, blobs: Blobs, tmp_path: Path) -> FileStore:
+    return FileStore(engine, blobs, tmp_path / "scratch")
 
 
 def new_upload(store: FileStore, *, multipart: bool = False, within_s: float = 60.0) -> Upload:
-    return uploads.create(
-        store,
-        "me",
-        "clip.mp4",
-        "video/mp4",
-        multipart=multipart,
-        lifecycle={"expiration_duration_seconds": 9},
-        within_s=within_s,
-    )
+    file = NewFile("me", "clip.mp4", "video/mp4", {"expiration_duration_seconds": 9})
+    return uploads.create(store, file, multipart=multipart, within_s=within_s)
 
 
-def part(store: FileStore, upload: Upload, number: int, content: bytes) -> tuple[int, str]:
+def written(store: FileStore, content: bytes) -> Path:
+    path = store.scratch_path()
+    path.write_bytes(content)
+    return path
+
+
+def add_part(store: FileStore, upload: Upload, number: int, content: bytes) -> tuple[int, str]:
     etag = hashlib.md5(content).hexdigest()
-    (uploads.parts_of(store, upload) / f"{number}.{etag}").write_bytes(content)
+    uploads.add_part(store, upload, number, etag, written(store, content))
     return number, etag
 
 
-def test_a_promise_is_known_by_its_token_until_its_time_is_over(store: FileStore) -> None:
-    upload, late = new_upload(store), new_upload(store, within_s=0.02)
-    time.sleep(0.03)
+def test_an_upload_is_found_by_its_token_until_its_time_is_over(store: FileStore) -> None:
+    upload, late = new_upload(store), new_upload(store, within_s=0.001)
+    time.sleep(0.01)
     assert uploads.find(store, upload.token) == upload
     assert uploads.find(store, late.token) is None
     assert uploads.find(store, "") is None
@@ -48,50 +49,56 @@ def test_a_promise_is_known_by_its_token_until_its_time_is_over(store: FileStore
 
 def test_an_upload_is_written_once(store: FileStore) -> None:
     upload = new_upload(store)
-    for content, fine in ((b"one", True), (b"one", True), (b"two", False)):
-        path = store.incoming()
-        path.write_bytes(content)
-        if fine:
-            assert uploads.finish(store, upload, path) == upload.file_key
-        else:
-            with pytest.raises(AlreadyUploaded):
-                uploads.finish(store, upload, path)
-    found = store.find(upload.file_key)
-    assert found is not None
-    assert (found.path.read_bytes(), found.key_id, found.name) == (b"one", "me", "clip.mp4")
+    assert uploads.finish(store, upload, written(store, b"one")) == upload.file_key
+    assert uploads.finish(store, upload, written(store, b"one")) == upload.file_key, "a client's second try"
+    with pytest.raises(AlreadyUploaded):
+        uploads.finish(store, upload, written(store, b"two"))
+    file = store.find(upload.file_key)
+    assert file is not None
+    assert (read(store.blobs, file.blob), file.owner, file.name) == (b"one", "me", "clip.mp4")
 
 
-def test_parts_are_put_in_their_order_whatever_order_they_are_named_in(store: FileStore) -> None:
+def test_parts_are_joined_in_the_order_of_their_numbers(store: FileStore) -> None:
     upload = new_upload(store, multipart=True)
     contents = {number: random.Random(number).randbytes(1000 + number) for number in range(1, 13)}
-    listed = [part(store, upload, number, content) for number, content in contents.items()]
-    part(store, upload, 3, b"an earlier try of the third part")
-    assert uploads.size_of_parts(store, upload) == sum(map(len, contents.values())) + 32
+    listed = [add_part(store, upload, number, content) for number, content in contents.items()]
+    add_part(store, upload, 3, b"an earlier try of the third part")
+    assert uploads.uploaded_bytes(store, upload) == sum(map(len, contents.values())) + 32
     random.Random(0).shuffle(listed)
-    key = uploads.assemble(store, upload, listed)
-    found = store.find(key)
-    assert found is not None
-    assert found.path.read_bytes() == b"".join(contents[number] for number in sorted(contents))
-    assert uploads.assemble(store, upload, listed) == key, "a client's second try"
-    assert list((store.folder / ".incoming").iterdir()) == []
+    key = uploads.complete(store, upload, listed)
+    file = store.find(key)
+    assert file is not None
+    assert read(store.blobs, file.blob) == b"".join(contents[number] for number in sorted(contents))
+    assert uploads.complete(store, upload, listed) == key, "a client's second try"
+    assert [blob.key for blob in store.blobs.list()] == [file.blob]
+
+
+def test_another_server_can_complete_an_upload(store: FileStore, tmp_path: Path) -> None:
+    upload = new_upload(store, multipart=True)
+    first = add_part(store, upload, 1, b"one ")
+    other = FileStore(store.engine, store.blobs, tmp_path / "other scratch")
+    second = add_part(other, upload, 2, b"two")
+    file = other.find(uploads.complete(other, upload, [first, second]))
+    assert file is not None
+    assert read(store.blobs, file.blob) == b"one two"
 
 
 @pytest.mark.parametrize("etag", ["0" * 32, "", "../x", "x/../../" + "0" * 32])
-def test_a_part_that_did_not_arrive_is_named(store: FileStore, etag: str) -> None:
+def test_a_missing_part_is_named(store: FileStore, etag: str) -> None:
     upload = new_upload(store, multipart=True)
-    first = part(store, upload, 1, b"one")
+    first = add_part(store, upload, 1, b"one")
     with pytest.raises(InvalidRequest, match="Part 2 with the etag"):
-        uploads.assemble(store, upload, [first, (2, etag)])
+        uploads.complete(store, upload, [first, (2, etag)])
     assert store.find(upload.file_key) is None
-    assert uploads.assemble(store, upload, [first]) == upload.file_key
+    assert uploads.complete(store, upload, [first]) == upload.file_key
 
 
-def test_the_sweep_forgets_what_was_given_up(store: FileStore) -> None:
-    kept, late = new_upload(store, multipart=True), new_upload(store, multipart=True, within_s=0.02)
-    part(store, kept, 1, b"one")
-    part(store, late, 1, b"one")
-    time.sleep(0.03)
+def test_a_sweep_deletes_uploads_whose_time_is_over(store: FileStore) -> None:
+    current, late = new_upload(store, multipart=True), new_upload(store, multipart=True, within_s=0.001)
+    number, etag = add_part(store, current, 1, b"one")
+    add_part(store, late, 1, b"one")
+    time.sleep(0.01)
     uploads.sweep(store)
-    assert [path.name for path in (store.folder / ".incoming").iterdir()] == [kept.token]
+    assert [blob.key for blob in store.blobs.list()] == [f"parts/{current.token}.{number}.{etag}"]
     with store.engine.connect() as connection:
-        assert connection.execute(sa.text("select count(*) from uploads")).scalar() == 1
+        assert connection.execute(sa.text("select token from uploads")).scalars().all() == [current.token]

@@ -4,15 +4,18 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
+from longtake.database.tables import files
 from longtake.queue import engine as queue
 from longtake.queue.requests import RequestRow, Submission
+from longtake.storage.blobs import Blobs
+from tests.storage.fixtures import address_of
 from tests.worker.server import QUICK
 
 PATIENCE_S = 60.0
@@ -53,6 +56,12 @@ def end_of(engine: sa.Engine, row: RequestRow, within_s: float = PATIENCE_S) -> 
     return current(engine, row)
 
 
+def stored_files(engine: sa.Engine, row: RequestRow) -> Sequence[sa.Row[Any]]:
+    """Returns the rows of a request's stored files."""
+    with engine.connect().execution_options(reads_only=True) as connection:
+        return connection.execute(sa.select(files).where(files.c.request_id == row.id)).all()
+
+
 def effects_of(effects: Path, kind: str, request_id: str | None = None) -> list[list[str]]:
     """Returns the words of each effect of this kind that the scripted workers recorded."""
     if not effects.exists():
@@ -62,9 +71,13 @@ def effects_of(effects: Path, kind: str, request_id: str | None = None) -> list[
 
 
 @contextmanager
-def another_server(url: str, folder: Path, **overrides: Any) -> Iterator["subprocess.Popen[bytes]"]:
-    """A server in a process of its own, already claiming requests."""
+def another_server(
+    url: str, folder: Path, blobs: Blobs | None = None, **overrides: Any
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A server in a process of its own, already claiming requests, with its files in `blobs` or its data folder."""
     words = [sys.executable, "-m", "tests.worker.server", url, str(folder), json.dumps(QUICK | overrides)]
+    if blobs is not None:
+        words.append(address_of(blobs))
     process = subprocess.Popen(words, stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:

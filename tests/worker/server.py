@@ -1,8 +1,9 @@
 """A server without HTTP: the real slots and the real lease watch, with the scripted worker process.
 
-    python -m tests.worker.server DATABASE_URL DATA_FOLDER [SETTINGS_AS_JSON]
+    python -m tests.worker.server DATABASE_URL DATA_FOLDER SETTINGS_AS_JSON [BLOBS]
 
-It prints `up` once it claims requests, and drains after SIGTERM.
+It prints `up` once it claims requests, and drains after SIGTERM. BLOBS is the folder in which files are stored, or the
+address of memory_blobs.py.
 """
 
 import json
@@ -18,10 +19,12 @@ import sqlalchemy as sa
 from longtake.database.connection import connect
 from longtake.database.migrate import migrate
 from longtake.settings import Settings, settings
-from longtake.storage.files import NewFile
-from longtake.worker.context import Files
+from longtake.storage.blobs import Blobs
+from longtake.storage.files import FileStore, NewFile
+from longtake.storage.local import LocalBlobs
 from longtake.worker.leases import LeaseWatch
 from longtake.worker.slots import Slots
+from tests.storage.fixtures import blobs_at
 
 WORKER = (sys.executable, "-S", "-E", str(Path(__file__).with_name("scripted_worker.py")))
 
@@ -29,34 +32,30 @@ QUICK: dict[str, Any] = {"slots": ("cpu",), "lease_s": 1.0, "stall_s": 60.0, "ca
 """Settings under which no test waits for long."""
 
 
-class Folder:
-    """Stored files in a plain folder. While a file `slow` is beside the folder, a stored result is not reported."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def own_file(self, url: str, key_id: str | None) -> Path | None:
-        return None
+class SlowStore(FileStore):
+    """A file store that does not report a stored result while there is a file `slow` beside its scratch folder."""
 
     def add_result(self, request_id: str, file: NewFile, path: Path) -> str:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        key = f"{request_id}-{file.name}"
-        if not (self.folder / key).exists():
-            path.replace(self.folder / key)
-        while (self.folder.parent / "slow").exists():
+        key = super().add_result(request_id, file, path)
+        while (self.scratch.parent / "slow").exists():
             time.sleep(0.01)
         return key
+
+
+def slow_store(engine: sa.Engine, folder: Path, blobs: Blobs | None = None) -> SlowStore:
+    """Returns a store with its scratch folder in the data folder, and its files there or in `blobs`."""
+    return SlowStore(engine, blobs or LocalBlobs(folder / "files"), folder / "scratch")
 
 
 class Server:
     """The slots and the lease watch of a server. `changes` collects the ids of changed requests."""
 
     def __init__(
-        self, engine: sa.Engine, chosen: Settings, command: tuple[str, ...] = WORKER, files: Files | None = None
+        self, engine: sa.Engine, chosen: Settings, command: tuple[str, ...] = WORKER, store: FileStore | None = None
     ) -> None:
         self.changes: list[str] = []
-        files = files or Folder(chosen.data_dir / "files")
-        self.slots = Slots(engine, chosen, files, self.changes.append, command=command)
+        store = store or slow_store(engine, chosen.data_dir)
+        self.slots = Slots(engine, chosen, store, self.changes.append, command=command)
         self.watch = LeaseWatch(engine, chosen, self.changes.append, self.slots.wake)
 
     def start(self) -> "Server":
@@ -69,11 +68,12 @@ class Server:
         self.slots.stop()
 
 
-def main(url: str, folder: str, overrides: str = "{}") -> None:
+def main(url: str, folder: str, overrides: str, address: str = "") -> None:
     engine = connect(url)
     migrate(engine)
     chosen = settings(**QUICK | {"data_dir": Path(folder)} | json.loads(overrides))
-    server = Server(engine, chosen).start()
+    blobs = blobs_at(address) if address else None
+    server = Server(engine, chosen, store=slow_store(engine, chosen.data_dir, blobs)).start()
     terminated: list[int] = []  # a threading.Event could deadlock if the signal came while this thread enters its wait
     signal.signal(signal.SIGTERM, lambda number, _: terminated.append(number))
     os.write(1, b"up\n")

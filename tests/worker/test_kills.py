@@ -13,9 +13,20 @@ import sqlalchemy as sa
 
 from longtake.queue import engine as queue
 from longtake.settings import settings
+from longtake.storage.blobs import Blobs
 from longtake.worker.server_process import start_ticks
-from tests.worker.requests import PATIENCE_S, another_server, current, effects_of, end_of, eventually, submit
-from tests.worker.server import QUICK, Server
+from tests.storage.fixtures import on_local_blobs, read
+from tests.worker.requests import (
+    PATIENCE_S,
+    another_server,
+    current,
+    effects_of,
+    end_of,
+    eventually,
+    stored_files,
+    submit,
+)
+from tests.worker.server import QUICK, Server, slow_store
 
 
 @pytest.fixture
@@ -24,13 +35,13 @@ def effects(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def rescuer(engine: sa.Engine, tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Starts a second server in this process, with the same data folder or another one."""
+def rescuer(engine: sa.Engine, blobs: Blobs, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts a second server in this process, with the same data folder or another one, and the same blobs."""
     started: list[Server] = []
 
     def start(folder: Path = tmp_path, **overrides: Any) -> Server:
         chosen = settings(**QUICK | {"data_dir": folder} | overrides)
-        started.append(Server(engine, chosen).start())
+        started.append(Server(engine, chosen, store=slow_store(engine, folder, blobs)).start())
         return started[-1]
 
     yield start
@@ -51,6 +62,7 @@ def is_gone(pid: int) -> bool:
 def test_a_request_survives_its_server_at_every_state(
     database_url: str,
     engine: sa.Engine,
+    blobs: Blobs,
     rescuer: Callable[..., Server],
     tmp_path: Path,
     effects: Path,
@@ -59,10 +71,10 @@ def test_a_request_survives_its_server_at_every_state(
     """Queued, claimed before the plan, after it, in the middle, made but not reported, and reported but not stored."""
     if at == "done":
         (tmp_path / "slow").touch()
-    with another_server(database_url, tmp_path, slots=() if at == "queued" else ("cpu",)) as server:
+    with another_server(database_url, tmp_path, blobs, slots=() if at == "queued" else ("cpu",)) as server:
         row = submit(engine, windows=2, at=at, do="hang", once=True, effects=str(effects))
         if at == "done":
-            eventually(lambda: (tmp_path / "files" / f"{row.id}-result.mp4").exists())
+            eventually(lambda: stored_files(engine, row))
         elif at != "queued":
             eventually(lambda: (tmp_path / "work" / row.id / f"deed-{at}").exists())
         kill(server)
@@ -74,16 +86,19 @@ def test_a_request_survives_its_server_at_every_state(
     assert (ended.status_code, ended.attempt) == (200, 1 if at == "queued" else 2)
     assert [window for *_, window in effects_of(effects, "window")] == ["0", "1"]
     assert {seed for *_, seed in effects_of(effects, "made")} == {str((ended.plan or {})["seed"])}
-    assert len(list((tmp_path / "files").iterdir())) == 1
+    (file,) = stored_files(engine, row)
+    assert [blob.key for blob in blobs.list()] == [file.blob]
+    assert read(blobs, file.blob).decode() == " ".join([str((ended.plan or {})["seed"])] * 2)
 
 
+@on_local_blobs
 def test_a_cancelled_request_of_a_killed_server_is_cancelled(
     database_url: str, engine: sa.Engine, rescuer: Callable[..., Server], tmp_path: Path, effects: Path
 ) -> None:
     (tmp_path / "slow").touch()  # so that the server does not notice the cancellation
     with another_server(database_url, tmp_path) as server:
         row = submit(engine, effects=str(effects))
-        eventually(lambda: (tmp_path / "files" / f"{row.id}-result.mp4").exists())
+        eventually(lambda: stored_files(engine, row))
         assert queue.cancel(engine, row.id) == "requested"
         kill(server)
     rescuer()
@@ -124,9 +139,14 @@ def has_open_transaction(engine: sa.Engine) -> bool:
 
 
 def test_a_server_that_was_declared_dead_changes_nothing_when_it_wakes(
-    database_url: str, engine: sa.Engine, rescuer: Callable[..., Server], tmp_path: Path, effects: Path
+    database_url: str,
+    engine: sa.Engine,
+    blobs: Blobs,
+    rescuer: Callable[..., Server],
+    tmp_path: Path,
+    effects: Path,
 ) -> None:
-    with another_server(database_url, tmp_path / "one") as zombie:
+    with another_server(database_url, tmp_path / "one", blobs) as zombie:
         row = submit(engine, windows=2, window_s=1.0, effects=str(effects))
         eventually(lambda: effects_of(effects, "window"))
         freeze(zombie, engine)
@@ -143,10 +163,12 @@ def test_a_server_that_was_declared_dead_changes_nothing_when_it_wakes(
         assert len({pid for *_, pid in effects_of(effects, "began")}) == 2
         assert current(engine, row) == ended
         assert queue.log_lines(engine, row.id) == lines
-        assert not list((tmp_path / "one" / "files").glob(f"{row.id}*"))
+        (file,) = stored_files(engine, row)
+        assert [blob.key for blob in blobs.list() if blob.key.endswith(file.key)] == [file.blob]
         eventually(lambda: not (tmp_path / "one" / "work" / row.id).exists())
 
 
+@on_local_blobs
 def test_a_server_that_wakes_stops_the_work_on_a_lost_request(
     database_url: str, engine: sa.Engine, rescuer: Callable[..., Server], tmp_path: Path, effects: Path
 ) -> None:

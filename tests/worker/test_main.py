@@ -1,5 +1,6 @@
 """The real worker process on the embedded models, driven by its messages."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from pydantic_core import to_json
 
 from longtake.endpoints import ltx2, ltx23, ltxv098
 from longtake.media.source import open_source
+from longtake.storage.local import LocalBlobs
 from longtake.worker.messages import (
     Cancel,
     Done,
@@ -30,11 +32,13 @@ from longtake.worker.messages import (
     decode_to_server,
     encode_to_worker,
 )
+from tests.storage.memory_blobs import MemoryBlobs, memory_blobs
 from tests.worker.requests import PATIENCE_S
 
 CLIP = Path(__file__).parents[2] / "examples" / "clip.mp4"
 OWN_URL = "http://anywhere:1/cdn/files/clip.mp4"
-"""The URL that these tests, as the server, resolve to the example clip."""
+"""The URL that these tests, as the server, resolve to the blob of the example clip."""
+BLOB = "1b2c3d4e-clip.mp4"
 
 VIDEO = {"video_url": OWN_URL, "start_frame_num": 24}
 """The last nine frames of the clip."""
@@ -49,6 +53,15 @@ SHORT = {
     "seed": 3,
 }
 TWO_WINDOWS = SHORT | {"num_frames": 49}
+
+ON_MEMORY_BLOBS = """
+import sys
+from longtake.worker import main
+from tests.storage.memory_blobs import MemoryBlobs
+main.open_blobs = lambda settings: MemoryBlobs(sys.argv[1])
+main.main()
+"""
+"""The program of a worker process that opens files in the memory of the tests."""
 
 MessageT = TypeVar("MessageT", bound=ToServer)
 
@@ -75,7 +88,7 @@ class Worker:
             assert line, "the worker process ended"
             match decode_to_server(line):
                 case FileWanted(url):
-                    self.send(FileFound(CLIP if url == OWN_URL else None))
+                    self.send(FileFound(BLOB if url == OWN_URL else None))
                 case Printed(text):
                     raise AssertionError(f"{text!r} was printed to the worker's channel")
                 case message:
@@ -105,9 +118,14 @@ class Worker:
 
 
 @contextmanager
-def worker(folder: Path) -> Iterator[Worker]:
+def worker(folder: Path, blobs: MemoryBlobs | None = None) -> Iterator[Worker]:
+    """A ready worker process. The clip is stored in its data folder, or in `blobs`."""
     command = [sys.executable, "-m", "longtake.worker.main"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    if blobs is not None:
+        command[1:] = ["-c", ON_MEMORY_BLOBS, blobs.address]
+    (blobs or LocalBlobs(folder / "data" / "files")).put(BLOB, CLIP)
+    environment = os.environ | {"LONGTAKE_DATA_DIR": str(folder / "data")}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
         started = Worker(process, folder)
         started.next(Ready)
         yield started
@@ -118,8 +136,8 @@ def worker(folder: Path) -> Iterator[Worker]:
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    """A worker process for all tests."""
-    with worker(tmp_path_factory.mktemp("worker")) as started:
+    """A worker process for several tests, whose server stores files where there are no paths."""
+    with memory_blobs() as blobs, worker(tmp_path_factory.mktemp("worker"), blobs) as started:
         yield started
 
 

@@ -32,7 +32,7 @@ BODY = '{"prompt": "a \\"quoted\\" word,\\nand \\ud83d\\ude00"}'
         Run("r", "fal-ai/some/endpoint", BODY, {"seed": 3}, Path("/data/work/r")),
         Run("r", "fal-ai/some/endpoint", "{}", None, Path("/data/work/r")),
         Proceed(),
-        FileFound(Path("/data/files/a.mp4")),
+        FileFound("1b2c-a.mp4"),
         FileFound(None),
         Cancel("r"),
     ],

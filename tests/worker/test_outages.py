@@ -14,23 +14,24 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from longtake.database.connection import connect
-from longtake.database.tables import files
 from longtake.queue import engine as queue
 from longtake.queue.requests import RequestRow
 from longtake.settings import settings
-from longtake.storage.files import FileStore, NewFile
-from longtake.worker.context import Files
+from longtake.storage.blobs import Blobs
+from longtake.storage.files import FileStore
+from longtake.storage.local import LocalBlobs
 from tests.database.fixtures import Postgres, on_sqlite
-from tests.worker.requests import PATIENCE_S, current, effects_of, end_of, eventually, submission, submit
-from tests.worker.server import QUICK, Server
+from tests.storage.fixtures import read
+from tests.worker.requests import PATIENCE_S, current, effects_of, end_of, eventually, stored_files, submission, submit
+from tests.worker.server import QUICK, Server, slow_store
 
 
 @pytest.fixture
 def serve(engine: sa.Engine, tmp_path: Path) -> Iterator[Callable[..., Server]]:
     started: list[Server] = []
 
-    def start(files: Files | None = None, **overrides: Any) -> Server:
-        server = Server(engine, settings(**QUICK | {"data_dir": tmp_path} | overrides), files=files)
+    def start(store: FileStore | None = None, **overrides: Any) -> Server:
+        server = Server(engine, settings(**QUICK | {"data_dir": tmp_path} | overrides), store=store)
         started.append(server.start())
         return server
 
@@ -118,7 +119,7 @@ def test_an_outcome_waits_until_the_database_has_room(
     row = submit(engine, effects=str(effects), more={"long": "x" * 300_000})
     other = submit(engine, effects=str(effects))
     server = serve()
-    eventually(lambda: (tmp_path / "files" / f"{row.id}-result.mp4").exists())
+    eventually(lambda: stored_files(engine, row))
     free = fill_disk(engine)
     (tmp_path / "slow").unlink()
     eventually(lambda: "full" in caplog.text or "No space" in caplog.text)
@@ -130,29 +131,24 @@ def test_an_outcome_waits_until_the_database_has_room(
     assert end_of(engine, other).status_code == 200
 
 
-class FullFolder:
-    """Stored files on a disk that has no room for the first three results."""
-
-    def __init__(self) -> None:
-        self.tries = 0
-
-    def own_file(self, url: str, key_id: str | None) -> Path | None:
-        return None
-
-    def add_result(self, request_id: str, file: NewFile, path: Path) -> str:
-        self.tries += 1
-        if self.tries < 4:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        assert path.exists()
-        return "key"
-
-
 @on_sqlite
-def test_a_file_waits_until_the_disk_has_room(engine: sa.Engine, serve: Callable[..., Server]) -> None:
-    folder = FullFolder()
-    serve(folder)
-    ended = end_of(engine, submit(engine))
-    assert (ended.status_code, folder.tries) == (200, 4)
+def test_a_file_waits_until_the_disk_has_room(
+    engine: sa.Engine, serve: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries, put = [], LocalBlobs.put
+
+    def put_at_the_fourth_try(blobs: LocalBlobs, key: str, file: Path) -> None:
+        tries.append(key)
+        if len(tries) < 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        put(blobs, key, file)
+
+    monkeypatch.setattr(LocalBlobs, "put", put_at_the_fourth_try)
+    serve()
+    row = end_of(engine, submit(engine))
+    assert (row.status_code, len(tries)) == (200, 4)
+    (file,) = stored_files(engine, row)
+    assert [blob.key for blob in LocalBlobs(tmp_path / "files").list()] == [file.blob]
 
 
 def test_a_claim_whose_reply_is_lost_is_returned_to_the_queue(
@@ -209,10 +205,10 @@ def test_a_server_starts_without_its_database(
     engine.dispose()
 
 
-def test_the_real_file_store_survives_a_database_that_fails_as_it_stores(
-    engine: sa.Engine, serve: Callable[..., Server], tmp_path: Path
+def test_a_file_survives_a_database_that_fails_as_it_stores(
+    engine: sa.Engine, blobs: Blobs, serve: Callable[..., Server], tmp_path: Path
 ) -> None:
-    """The commit of a file's row fails after the file was moved to its place."""
+    """The commit of a file's row fails after its bytes were stored."""
     failures = [2]
 
     def fail(connection: sa.Connection) -> None:
@@ -225,12 +221,10 @@ def test_the_real_file_store_survives_a_database_that_fails_as_it_stores(
 
     event.listen(engine, "before_cursor_execute", notice)
     event.listen(engine, "commit", fail)
-    serve(FileStore(engine, tmp_path / "files"))
+    serve(slow_store(engine, tmp_path, blobs))
     row = submit(engine)
     ended = end_of(engine, row)
     assert (ended.status_code, failures[0]) == (200, 0)
-    with engine.connect() as connection:
-        (stored,) = connection.execute(sa.select(files)).all()
-    assert stored.request_id == row.id
-    assert (tmp_path / "files" / stored.key).read_text() == str((ended.plan or {})["seed"])
+    (stored,) = stored_files(engine, row)
+    assert read(blobs, stored.blob).decode() == str((ended.plan or {})["seed"])
     assert json.loads(ended.output or b"")["video"]["url"].endswith(stored.key)

@@ -20,8 +20,8 @@ from longtake.worker import slot
 from longtake.worker.messages import Done
 from longtake.worker.slots import Slots
 from tests.database.fixtures import on_sqlite
-from tests.worker.requests import PATIENCE_S, current, effects_of, end_of, eventually, submission, submit
-from tests.worker.server import QUICK, WORKER, Folder, Server
+from tests.worker.requests import PATIENCE_S, current, effects_of, end_of, eventually, stored_files, submission, submit
+from tests.worker.server import QUICK, WORKER, Server, slow_store
 
 Serve = Callable[..., Server]
 
@@ -71,11 +71,12 @@ def test_a_request_is_carried_out(engine: sa.Engine, serve: Serve, tmp_path: Pat
     assert (ended.status_code, ended.price_usd, ended.timings) == (200, "0.02", {"inference_time": 0.1})
     assert ended.headers == {"x-fal-billable-units": "1", "x-longtake-price-usd": "0.02"}
     assert ended.plan is not None
+    (file,) = stored_files(engine, row)
     assert output_of(ended) == {
-        "video": {"file_name": "result.mp4", "url": f"http://127.0.0.1:8000/cdn/files/{row.id}-result.mp4"},
+        "video": {"file_name": "result.mp4", "url": f"http://127.0.0.1:8000/cdn/files/{file.key}"},
         "seed": ended.plan["seed"],
     }
-    assert (tmp_path / "files" / f"{row.id}-result.mp4").read_text() == f"{ended.plan['seed']} {ended.plan['seed']}"
+    assert (tmp_path / "files" / file.blob).read_text() == f"{ended.plan['seed']} {ended.plan['seed']}"
     lines = queue.log_lines(engine, row.id)
     assert [line.message for line in lines] == ["Sampling new frames"] * 2
     assert [line.labels["window"] for line in lines] == ["1", "2"]
@@ -92,6 +93,7 @@ def test_a_result_that_is_not_stored_is_a_data_uri(
     is_sync = reason == "sync mode"
     row, _ = queue.submit(engine, replace(submission(sync=is_sync), store_io=is_sync))
     assert output_of(end_of(engine, row))["video"]["url"].startswith("data:video/mp4;base64,")
+    assert not stored_files(engine, row)
     assert not (tmp_path / "files").exists()
 
 
@@ -302,7 +304,7 @@ def test_draining_finishes_running_requests_and_leaves_waiting_ones(
     (tmp_path / "slow").touch()  # holds the first request until the drain has begun
     server = serve()
     running, waiting = submit(engine), submit(engine)
-    eventually(lambda: (tmp_path / "files" / f"{running.id}-result.mp4").exists())
+    eventually(lambda: stored_files(engine, running))
     threading.Timer(1.0, (tmp_path / "slow").unlink).start()
     server.slots.drain(PATIENCE_S)
     assert (current(engine, running).status_code, current(engine, waiting).state) == (200, "IN_QUEUE")
@@ -369,7 +371,7 @@ def test_a_slot_claims_again_at_once_and_when_it_is_woken(engine: sa.Engine, ser
 def test_a_stored_result_is_reported_for_the_metrics(engine: sa.Engine, tmp_path: Path) -> None:
     reported: list[Done] = []
     chosen = settings(**QUICK | {"data_dir": tmp_path})
-    slots = Slots(engine, chosen, Folder(tmp_path), lambda _: None, on_done=reported.append, command=WORKER)
+    slots = Slots(engine, chosen, slow_store(engine, tmp_path), lambda _: None, on_done=reported.append, command=WORKER)
     slots.start()
     end_of(engine, submit(engine))
     slots.stop()

@@ -1,4 +1,4 @@
-"""API keys: who may call, for what, and how much at a time."""
+"""API keys: who may call the server, what they may do, and how many requests they may have at a time."""
 
 import hashlib
 import hmac
@@ -6,11 +6,12 @@ import secrets
 import threading
 import time
 import uuid
-from collections import OrderedDict
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Literal
 
 import sqlalchemy as sa
+from cachetools import TTLCache
 
 from longtake.database.connection import reading
 from longtake.database.tables import api_keys
@@ -19,17 +20,20 @@ from longtake.errors import InvalidRequest
 Scope = Literal["run", "admin"]
 
 CACHE_S = 5.0
-"""So long a key that was looked up is believed; one that was revoked works no longer than this."""
+"""Seconds that a key read from the database is used without asking again; a revoked key works no longer than this."""
 UNREACHABLE_S = 60.0
-"""So long it is believed while the database does not answer."""
+"""Seconds that a key read from the database is used while the database does not answer."""
 MAX_CACHED = 4096
-"""The most keys that are remembered."""
+"""The most keys held in memory; the one that was not used for longest goes first."""
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who calls. `run` may submit and see what it submitted, `admin` everything; `max_in_flight`: how many of its
-    requests may wait or run at a time. `apps`: the applications it may run, where not all."""
+    """Who sent an HTTP request, and what they may do.
+
+    The scope `run` may submit requests and see its own, `admin` may do everything. `max_in_flight` limits the requests
+    that wait or run at a time (None: no limit). `apps` are the applications that may be run (empty: all).
+    """
 
     key_id: str
     scope: Scope
@@ -37,18 +41,21 @@ class Caller:
     apps: tuple[str, ...] = ()
 
     def may_run(self, endpoint: str) -> bool:
-        """Whether this endpoint is one of its applications, named in full, or by owner and alias, or by alias."""
+        """Returns True if the caller may run an endpoint, given by its id.
+
+        An application has three names: `fal-ai/some-app/extend`, `fal-ai/some-app` and `some-app`.
+        """
         parts = endpoint.split("/")
         return not self.apps or not {endpoint, "/".join(parts[:2]), *parts[1:2]}.isdisjoint(self.apps)
 
 
 LOCAL = Caller("local", "admin", None)
-"""Everybody, where there are no keys."""
+"""Every caller of a server without keys."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """A key as it is listed: all but its secret."""
+    """The facts about a key, without its secret. Times are in seconds since 1970; `revoked_at` is None if it works."""
 
     id: str
     alias: str
@@ -59,25 +66,30 @@ class Key:
 
 
 @dataclass(frozen=True)
-class _Known:
+class _CachedKey:
+    """A key as read from the database at `read_at`, in seconds of the monotonic clock."""
+
     secret_hash: str
     caller: Caller
-    at: float
+    read_at: float
 
 
 class Keys:
-    """The keys in a database. Safe to use from several threads."""
+    """The API keys in a database, with a cache. Safe to use from several threads."""
 
     def __init__(self, engine: sa.Engine, *, cache_s: float = CACHE_S) -> None:
         self._engine = engine
         self._cache_s = cache_s
         self._lock = threading.Lock()
-        self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._any = False
-        self._any_at = -float("inf")
+        self._cache: MutableMapping[str, _CachedKey] = TTLCache(MAX_CACHED, UNREACHABLE_S, time.monotonic)
+        self._any_exist = False
+        self._any_read_at = -float("inf")
 
     def create(self, alias: str, scope: Scope, max_in_flight: int | None = None) -> str:
-        """A new key, `id:secret`. The secret is told here and never again: only its hash is stored."""
+        """Creates a key and returns it as `id:secret`. Only the secret's hash is stored, so it cannot be shown again.
+
+        `alias` is a name of 1 to 200 characters. Raises InvalidRequest for another one, or for a limit below 1.
+        """
         if not 0 < len(alias) <= 200:
             raise InvalidRequest(f"A key's alias has 1 to 200 characters; {len(alias)} were given.", value=alias[:80])
         if max_in_flight is not None and max_in_flight < 1:
@@ -87,88 +99,92 @@ class Keys:
             connection.execute(
                 sa.insert(api_keys).values(
                     id=key_id,
-                    secret_hash=_hashed(secret),
+                    secret_hash=_hash(secret),
                     alias=alias,
                     scope=scope,
                     max_in_flight=max_in_flight,
                     created_at=time.time(),
                 )
             )
-        self._any = True
+        self._any_exist = True
         return f"{key_id}:{secret}"
 
     def list(self) -> list[Key]:
-        """Every key, revoked ones too, the oldest first."""
+        """Returns all keys, including revoked ones, the oldest first."""
         columns = [column for column in api_keys.c if column.name != "secret_hash"]
         with reading(self._engine) as connection:
             found = connection.execute(sa.select(*columns).order_by(api_keys.c.created_at, api_keys.c.id))
             return [Key(**row._mapping) for row in found]
 
     def revoke(self, key_id: str) -> bool:
-        """Ends a key; False where there is none of this id that still works."""
+        """Revokes the key of this id; returns False if there is none, or it was revoked before."""
         with self._engine.begin() as connection:
-            ended = connection.execute(
+            revoked = connection.execute(
                 sa.update(api_keys)
                 .where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
                 .values(revoked_at=time.time())
             )
         with self._lock:
-            self._known.pop(key_id, None)
-        return ended.rowcount == 1
+            self._cache.pop(key_id, None)
+        return revoked.rowcount == 1
 
     def verify(self, key: str) -> Caller | None:
-        """Whose key this `id:secret` is; None where it is nobody's."""
+        """Returns the owner of a key `id:secret`, or None if the key is not valid."""
         key_id, colon, secret = key.strip().partition(":")
         if not colon or not secret or len(key) > 500:
             return None
-        known = self._look_up(key_id)
-        if known is None or not hmac.compare_digest(known.secret_hash, _hashed(secret)):
+        found = self._look_up(key_id)
+        if found is None or not hmac.compare_digest(found.secret_hash, _hash(secret)):
             return None
-        return known.caller
+        return found.caller
 
     def caller(self, key_id: str) -> Caller | None:
-        """Whose key has this id, for what stands for the key; None where it does not work (any more)."""
-        known = self._look_up(key_id)
-        return None if known is None else known.caller
+        """Returns the owner of the key of this id, or None if there is none or it was revoked."""
+        found = self._look_up(key_id)
+        return None if found is None else found.caller
 
     def any_exist(self) -> bool:
-        """Whether keys are in use. A revoked one counts: revoking the last key locks the server, it opens nothing."""
-        now = time.monotonic()
-        if not self._any and now - self._any_at > self._cache_s:
-            with reading(self._engine) as connection:
-                self._any = connection.execute(sa.select(api_keys.c.id).limit(1)).first() is not None
-            self._any_at = now
-        return self._any
+        """Returns True if callers need a key, because at least one was created.
 
-    def _look_up(self, key_id: str) -> _Known | None:
+        Revoked keys count: revoking the last one must not open the server to everybody.
+        """
+        now = time.monotonic()
+        if not self._any_exist and now - self._any_read_at > self._cache_s:
+            with reading(self._engine) as connection:
+                self._any_exist = connection.execute(sa.select(api_keys.c.id).limit(1)).first() is not None
+            self._any_read_at = now
+        return self._any_exist
+
+    def _look_up(self, key_id: str) -> _CachedKey | None:
         now = time.monotonic()
         with self._lock:
-            before = self._known.get(key_id)
-        if before is not None and now - before.at <= self._cache_s:
-            return before
+            cached = self._cache.get(key_id)
+        if cached is not None and now - cached.read_at <= self._cache_s:
+            return cached
         try:
-            known = self._read(key_id, now)
+            found = self._read(key_id, now)
         except sa.exc.DBAPIError:
-            # A database that restarts must not end the polls of those who are known: clients give up at the first 500.
-            if before is not None and now - before.at <= UNREACHABLE_S:
-                return before
+            # While the database restarts, known callers can go on polling: fal's clients give up at the first 500.
+            if cached is not None:
+                return cached
             raise
         with self._lock:
-            self._known.pop(key_id, None)
-            if known is not None:
-                self._known[key_id] = known
-                if len(self._known) > MAX_CACHED:
-                    self._known.popitem(last=False)
-        return known
+            self._cache.pop(key_id, None)
+            if found is not None:
+                self._cache[key_id] = found
+        return found
 
-    def _read(self, key_id: str, now: float) -> _Known | None:
-        living = sa.select(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
+    def _read(self, key_id: str, now: float) -> _CachedKey | None:
+        valid = sa.select(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
         with reading(self._engine) as connection:
-            row = connection.execute(living).first()
-        return None if row is None else _Known(row.secret_hash, Caller(row.id, row.scope, row.max_in_flight), now)
+            row = connection.execute(valid).first()
+        return None if row is None else _CachedKey(row.secret_hash, Caller(row.id, row.scope, row.max_in_flight), now)
 
 
-def _hashed(secret: str) -> str:
-    """SHA-256, in hex. Slow password hashes make guessing dear where people choose secrets; these are 256 random
-    bits, which nobody guesses at any speed, and the hash is computed at every poll."""
+def _hash(secret: str) -> str:
+    """Returns the SHA-256 of a secret in hex.
+
+    Slow password hashes protect secrets that people choose. These are 256 random bits, which cannot be guessed at any
+    speed, and the hash is computed for every poll.
+    """
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,8 +1,5 @@
-"""Short-lived tokens that stand for a key: JSON Web Tokens signed with HMAC-SHA256, by a secret all servers share."""
+"""Short-lived tokens for clients that must not have an API key: JSON Web Tokens (HS256), valid on all servers."""
 
-import base64
-import hmac
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,24 +7,29 @@ from functools import cached_property
 from typing import Literal
 
 import sqlalchemy as sa
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import OctKey
 
 from longtake.access.keys import LOCAL, Caller, Keys
 from longtake.database.secret import secret
 
 Purpose = Literal["run", "upload"]
+"""What a token allows: to run applications, or to upload files."""
 
-LONGEST_S = 24 * 3600.0
-
-_HEAD = b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"  # {"alg":"HS256","typ":"JWT"}
-
+MAX_LIFE_S = 24 * 3600.0
+"""The longest life of a token in seconds."""
 
 ANONYMOUS = Caller("proxy", "run", None)
-"""Whoever uses the proxy without a key, where the settings open it."""
+"""Callers of the proxy without a key, if the settings allow them."""
 
 
 @dataclass(frozen=True)
-class Claim:
-    """What a token stands for: the key `key_id`, to `upload` files, or to `run` the apps named (all where empty)."""
+class TokenClaims:
+    """The claims of a valid token: the API key that it was issued for, its purpose, and the apps that it may run.
+
+    An empty `apps` allows all. `expires_at` is in seconds since 1970.
+    """
 
     key_id: str
     purpose: Purpose
@@ -37,50 +39,43 @@ class Claim:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens of a database."""
+    """Issues and verifies tokens, signed with a secret that all servers of the database share."""
 
     engine: sa.Engine
 
     @cached_property
-    def _secret(self) -> bytes:
-        return secret(self.engine, "tokens")
+    def _key(self) -> OctKey:
+        return OctKey.import_key(secret(self.engine, "tokens"))
 
-    def make(self, key_id: str, purpose: Purpose, *, within_s: float, apps: Sequence[str] = ()) -> str:
-        """A token that works `within_s` from now, a day at most."""
-        until = time.time() + min(within_s, LONGEST_S)
-        claims = {"sub": key_id, "aud": purpose, "apps": list(apps), "exp": until}
-        signed = _HEAD + b"." + _encode(json.dumps(claims, separators=(",", ":")).encode())
-        return (signed + b"." + _encode(self._sign(signed))).decode()
+    def issue(self, key_id: str, purpose: Purpose, *, within_s: float, apps: Sequence[str] = ()) -> str:
+        """Returns a token for an API key. It is valid for `within_s` seconds, and for MAX_LIFE_S at most."""
+        expires_at = time.time() + min(within_s, MAX_LIFE_S)
+        return jwt.encode(
+            {"alg": "HS256"}, {"sub": key_id, "aud": purpose, "apps": list(apps), "exp": expires_at}, self._key
+        )
 
     def caller(self, token: str, purpose: Purpose, keys: Keys) -> Caller | None:
-        """Who holds this token, with the rights of `run` however much their key may; None where it is not for this
-        purpose, or its key does not work any more."""
-        claim = self.verify(token)
-        if claim is None or claim.purpose != purpose:
+        """Returns the holder of a token, with the scope `run` whatever the scope of the API key is.
+
+        Returns None if the token is not valid or for another purpose, or if its API key was revoked.
+        """
+        claims = self.verify(token)
+        if claims is None or claims.purpose != purpose:
             return None
         if not keys.any_exist():
             return LOCAL
-        known = ANONYMOUS if claim.key_id == ANONYMOUS.key_id else keys.caller(claim.key_id)
-        return None if known is None else replace(known, scope="run", apps=claim.apps)
+        caller = ANONYMOUS if claims.key_id == ANONYMOUS.key_id else keys.caller(claims.key_id)
+        return None if caller is None else replace(caller, scope="run", apps=claims.apps)
 
-    def verify(self, token: str) -> Claim | None:
-        """What a token says; None where it is not ours, was changed, or its time is over. Of its key it tells nothing:
-        that may have been revoked since."""
-        signed, _, signature = token.encode("utf-8", "replace").rpartition(b".")
-        if not signed.startswith(_HEAD + b".") or not hmac.compare_digest(_encode(self._sign(signed)), signature):
+    def verify(self, token: str) -> TokenClaims | None:
+        """Returns the claims of a token; None if it was not issued here, was changed, or has expired.
+
+        It does not check the token's API key, which may have been revoked.
+        """
+        try:
+            claims = jwt.decode(token, self._key, algorithms=["HS256"]).claims
+        except (JoseError, ValueError):
             return None
-        claims = json.loads(_decode(signed.partition(b".")[2]))
         if claims["exp"] <= time.time():
             return None
-        return Claim(claims["sub"], claims["aud"], tuple(claims["apps"]), claims["exp"])
-
-    def _sign(self, text: bytes) -> bytes:
-        return hmac.digest(self._secret, text, "sha256")
-
-
-def _encode(given: bytes) -> bytes:
-    return base64.urlsafe_b64encode(given).rstrip(b"=")
-
-
-def _decode(given: bytes) -> bytes:
-    return base64.urlsafe_b64decode(given + b"=" * (-len(given) % 4))
+        return TokenClaims(claims["sub"], claims["aud"], tuple(claims["apps"]), claims["exp"])

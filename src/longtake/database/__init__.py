@@ -1,1 +1,1 @@
-"""The database that everything durable is in: connections, tables and migrations."""
+"""The database: connections, tables, migrations and shared secrets."""

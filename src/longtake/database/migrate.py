@@ -1,4 +1,4 @@
-"""Brings a database to the tables of this version."""
+"""Opens the database and migrates it to the tables of this version."""
 
 from pathlib import Path
 
@@ -9,19 +9,21 @@ from longtake.errors import InvalidRequest
 from longtake.settings import Settings
 
 DATABASE = "longtake.db"
-"""The file in `settings.data_dir`, where no other database is named."""
+"""The name of the SQLite file in `settings.data_dir`, which is used if the settings name no other database."""
 
-CURRENT = "0001"
-"""The last of `migrations/versions`."""
+CURRENT = "0002"
+"""The revision of the newest script in `migrations/versions`."""
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 LOCK = 0x6C6F6E6774616B65
-"""What those who migrate the same PostgreSQL wait for: `longtake`."""
+"""The number of the PostgreSQL advisory lock that is held while migrating: the bytes of `longtake`."""
 
 
 def open_database(settings: Settings) -> sa.Engine:
-    """The database that the settings name, with the tables of this version; makes the folder that a file needs.
-    Raises InvalidRequest where it does not answer."""
+    """Returns the engine of the database that the settings name, migrated to the tables of this version.
+
+    A SQLite file and its folder are created if needed. Raises InvalidRequest if the database cannot be used.
+    """
     if settings.database_url is None:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = connect(settings.database_url or file_url(settings.data_dir / DATABASE))
@@ -34,9 +36,9 @@ def open_database(settings: Settings) -> sa.Engine:
 
 
 def migrate(engine: sa.Engine) -> None:
-    """Makes or alters the tables, in one transaction, which others that start at the same time wait for.
+    """Creates or alters the tables, in one transaction; other servers that start at the same time wait for it.
 
-    Nothing happens where they are current. Raises InvalidRequest where a newer version of longtake made them.
+    Does nothing if the tables are current. Raises InvalidRequest if they are of a newer version of longtake.
     """
     with reading(engine) as connection:
         if version(connection) == CURRENT:
@@ -61,7 +63,7 @@ def migrate(engine: sa.Engine) -> None:
 
 
 def version(connection: sa.Connection) -> str | None:
-    """The version of the tables, None where there are none."""
+    """Returns the revision of the tables, or None if there are none."""
     if not sa.inspect(connection).has_table("alembic_version"):
         return None
     found: str | None = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()

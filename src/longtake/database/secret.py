@@ -1,4 +1,4 @@
-"""What the servers of one database sign with: made once, by whoever needs it first."""
+"""Random secrets that all servers of a database share. A secret is created by the first server that needs it."""
 
 import secrets
 
@@ -8,11 +8,11 @@ from longtake.database.connection import reading
 from longtake.database.tables import secrets as table
 
 SIZE = 32
-"""Bytes of a secret."""
+"""The length of a secret in bytes."""
 
 
 def secret(engine: sa.Engine, name: str) -> bytes:
-    """The secret of this name, `SIZE` random bytes; the same for every server on the database."""
+    """Returns the secret of this name, `SIZE` random bytes, which are the same for every server of the database."""
     found = _read(engine, name)
     if found is None:
         try:

@@ -1,4 +1,8 @@
-"""The tables. Times are seconds since 1970 as told by the clock of whoever wrote them: for people, never for leases."""
+"""The tables of the database.
+
+Times are in seconds since 1970, by the clock of the machine that wrote them. Clocks of machines differ, so no time is
+compared to find out whether a server is alive.
+"""
 
 import sqlalchemy as sa
 
@@ -54,8 +58,10 @@ requests = sa.Table(
         postgresql_where=sa.text("status_code IS NOT NULL"),
     ),
 )
-"""One row per request, its whole truth. `body` and `output` are JSON as bytes; `state` is one of `requests.State`;
-`version` counts its changes."""
+"""One row per request, with everything that is known about it.
+
+`state` is one of `queue.requests.State`, `body` and `output` are JSON as bytes, `version` counts the row's changes, and
+`worker` is the id of the server that works on the request."""
 
 events = sa.Table(
     "request_events",
@@ -68,10 +74,10 @@ events = sa.Table(
     sa.Column("labels", Json, nullable=False),
     sa.Index("events_of_request", "request_id", "seq"),
 )
-"""What is told about a request while it is worked on: its log."""
+"""The log lines of each request."""
 
 servers = sa.Table(
-    "workers",
+    "servers",
     metadata,
     sa.Column("id", sa.String(64), primary_key=True),
     sa.Column("host", sa.String(255), nullable=False),
@@ -81,8 +87,10 @@ servers = sa.Table(
     sa.Column("beats", Integer, nullable=False),
     sa.Column("beat_at", sa.Double, nullable=False),
 )
-"""The processes that work on requests, each as long as it beats. `boot` tells one boot of a host (and one space of
-process ids) from another, `born` one process from a later one with its id."""
+"""The server processes that work on requests. Each counts up its `beats` while it is alive.
+
+`boot` identifies one boot of the host and one PID namespace. `born` is the start time of the process in kernel ticks
+since the boot, which tells it from a later process with the same `pid`."""
 
 api_keys = sa.Table(
     "api_keys",
@@ -95,11 +103,13 @@ api_keys = sa.Table(
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("revoked_at", sa.Double),
 )
+"""The API keys. `secret_hash` is the SHA-256 of the secret in hex, `scope` one of `access.keys.Scope`."""
 
 files = sa.Table(
     "files",
     metadata,
     sa.Column("key", sa.String(200), primary_key=True),
+    sa.Column("blob", sa.String(200), nullable=False),
     sa.Column("key_id", sa.String(64), nullable=False),
     sa.Column("request_id", sa.String(64)),
     sa.Column("name", sa.String(255), nullable=False),
@@ -107,10 +117,14 @@ files = sa.Table(
     sa.Column("size", Integer, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("expires_at", sa.Double),
+    sa.Column("access", sa.JSON(none_as_null=True)),
     sa.Index("files_expiring", "expires_at"),
     sa.Index("files_of_request", "request_id"),
 )
-"""Finished files of the store: uploads, and results of requests."""
+"""The files of the store: finished uploads, and results of requests.
+
+`blob` is the key of the file's bytes, `key_id` the API key of its owner. `access` are its access rules (see
+`storage.lifecycle.access_rules`), null if everybody who knows its address may read it."""
 
 uploads = sa.Table(
     "uploads",
@@ -124,7 +138,7 @@ uploads = sa.Table(
     sa.Column("lifecycle", Json),
     sa.Column("expires_at", sa.Double, nullable=False),
 )
-"""Uploads that were promised and are not finished; the token is the capability to write."""
+"""The uploads whose time is not over. Whoever has the `token` may write the file `file_key`."""
 
 secrets = sa.Table(
     "secrets",
@@ -132,7 +146,7 @@ secrets = sa.Table(
     sa.Column("name", sa.String(100), primary_key=True),
     sa.Column("value", sa.LargeBinary, nullable=False),
 )
-"""What the servers of one database sign with."""
+"""Random secrets that all servers of the database share."""
 
 deliveries = sa.Table(
     "webhook_deliveries",
@@ -146,4 +160,4 @@ deliveries = sa.Table(
     sa.Column("last_error", sa.Text),
     sa.Index("deliveries_due", "state", "next_at"),
 )
-"""Webhooks; `state` is waiting, delivered or given_up. A row is made in the transaction that ends its request."""
+"""The webhooks. `state` is waiting, delivered or given_up. The transaction that ends a request inserts its row."""

@@ -1,87 +1,79 @@
-"""Uploads in every form that fal's clients know, and the files themselves.
+"""The routes for uploads, in every form that fal's clients know, and for reading files.
 
-Bytes go from the socket to the disk and back piece by piece. Who may write a promised upload is who holds its address.
+No file is held in memory. An upload is created by a caller with a key, and written by whoever has its address.
 """
 
-import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from longtake.access.files import decide
 from longtake.access.keys import Caller
 from longtake.access.tokens import Tokens
 from longtake.queue.addresses import sibling_url
 from longtake.service.auth import authorization_of, caller_of
-from longtake.service.incoming import do, file_name, header_name, lifecycle, media_type, parts_listed, write
+from longtake.service.download import download
 from longtake.service.responses import NotFound, RequestFailed, json_response
 from longtake.service.state import ServerState
 from longtake.service.submit import read_json
+from longtake.service.uploads import file_name, header_name, lifecycle, listed_parts, media_type, received, stored
 from longtake.storage import uploads
-from longtake.storage.files import NewFile, discard, new_key
+from longtake.storage.files import NewFile, StoredFile, new_key
 from longtake.storage.uploads import Upload
 
-JSON_BYTES = 4 * 1024**2
-"""Of what is asked about files; 10,000 parts need a tenth of it."""
+MAX_JSON_BYTES = 4 * 1024**2
+"""The largest JSON body of a request about files; one that lists 10,000 parts has a tenth of it."""
 RUN_TOKEN_S = 120.0
-"""A token's life, where a client asks for none."""
-
-SHOWN = re.compile(r"(video|audio)/.+|image/(png|jpeg|gif|webp|avif|bmp)|text/plain.*")
-"""What a browser may show at our address; all else, HTML and SVG above all, is saved: it could act in our name."""
+"""Seconds that a token is valid if its client asks for no other time."""
 
 
 def rest_routes(state: ServerState) -> list[BaseRoute]:
-    """What clients ask before they upload, and tokens for clients that hold no key."""
+    """Returns the routes that create uploads and issue tokens."""
     tokens = Tokens(state.engine)
 
     async def upload_token(request: Request) -> Response:
         caller = await _with_key(request, state)
-        within = state.settings.upload_s
-        token = await state.call_with_retries(tokens.make, caller.key_id, "upload", within_s=within)
-        claim = await state.call_with_retries(tokens.verify, token)
-        assert claim is not None
+        token = await state.call_with_retries(tokens.issue, caller.key_id, "upload", within_s=state.settings.upload_s)
+        claims = await state.call_with_retries(tokens.verify, token)
+        assert claims is not None
         return json_response(
             {
                 "token": token,
                 "token_type": "Bearer",
                 "base_url": sibling_url(request.scope["longtake.base_url"], "cdn"),
-                "expires_at": datetime.fromtimestamp(claim.expires_at, UTC).isoformat(),
+                "expires_at": datetime.fromtimestamp(claims.expires_at, UTC).isoformat(),
             }
         )
 
     async def run_token(request: Request) -> Response:
         caller = await _with_key(request, state)
-        asked = await _asked(request)
-        apps, within = asked.get("allowed_apps") or [], asked.get("token_expiration", RUN_TOKEN_S)
+        body = await _json_object(request)
+        apps, within_s = body.get("allowed_apps") or [], body.get("token_expiration", RUN_TOKEN_S)
         if not isinstance(apps, list) or not all(isinstance(app, str) for app in apps):
             raise RequestFailed(400, "allowed_apps must be a list of application names.", "bad_request")
-        if isinstance(within, bool) or not isinstance(within, int | float) or not within > 0:
+        if isinstance(within_s, bool) or not isinstance(within_s, int | float) or not within_s > 0:
             raise RequestFailed(400, "token_expiration must be a number of seconds above 0.", "bad_request")
         return json_response(
-            await state.call_with_retries(tokens.make, caller.key_id, "run", within_s=within, apps=apps)
+            await state.call_with_retries(tokens.issue, caller.key_id, "run", within_s=within_s, apps=apps)
         )
 
     def initiate(*, multipart: bool) -> Callable[[Request], Awaitable[Response]]:
-        async def begin(request: Request) -> Response:
+        async def create(request: Request) -> Response:
             caller = await caller_of(request)
-            asked = await _asked(request)
-            upload = await _promise(
-                request,
-                state,
-                caller.key_id,
-                file_name(asked.get("file_name")),
-                asked.get("content_type"),
-                multipart=multipart,
-            )
+            body = await _json_object(request)
+            name, kind = file_name(body.get("file_name")), media_type(body.get("content_type"))
+            file = NewFile(caller.key_id, name, kind, lifecycle(request))
+            upload = await _create_upload(state, file, multipart=multipart)
             base = sibling_url(request.scope["longtake.base_url"], "cdn")
             return json_response(
                 {"upload_url": f"{base}/uploads/{upload.token}", "file_url": f"{base}/files/{upload.file_key}"}
             )
 
-        return begin
+        return create
 
     return [
         Route("/storage/auth/token", upload_token, methods=["POST"]),
@@ -92,102 +84,78 @@ def rest_routes(state: ServerState) -> list[BaseRoute]:
 
 
 def cdn_routes(state: ServerState) -> list[BaseRoute]:
-    """Writing and reading files."""
+    """Returns the routes that write and read files."""
     tokens = Tokens(state.engine)
 
-    async def whole(request: Request) -> Response:
-        caller = await _uploader(request, state, tokens)
-        name, kind = header_name(request), media_type(request.headers.get("content-type"))
-        key = new_key(name, kind)
-        path = await state.call(state.store.incoming)
-        try:
-            await write(request, state, path, state.settings.max_upload_bytes)
-            await do(state, state.store.add, key, NewFile(caller.key_id, name, kind, lifecycle(request)), path)
-        finally:
-            await state.call(discard, path)
-        return _finished(request, key)
+    async def upload_whole(request: Request) -> Response:
+        file = await _new_file(request, state, tokens)
+        key = new_key(file.name, file.content_type)
+        async with received(request, state, state.settings.max_upload_bytes) as body:
+            await stored(state, state.store.add, key, file, body.path)
+        return _uploaded(request, key)
 
-    async def begin(request: Request) -> Response:
-        caller = await _uploader(request, state, tokens)
-        upload = await _promise(
-            request, state, caller.key_id, header_name(request), request.headers.get("content-type"), multipart=True
-        )
+    async def begin_multipart(request: Request) -> Response:
+        upload = await _create_upload(state, await _new_file(request, state, tokens), multipart=True)
         access_url = f"{sibling_url(request.scope['longtake.base_url'], 'cdn')}/files/{upload.file_key}"
         return json_response({"access_url": access_url, "uploadId": upload.token})
 
     async def put(request: Request) -> Response:
-        upload = await _promised(request, state, multipart=False)
-        path = await state.call(state.store.incoming)
-        try:
-            await write(request, state, path, state.settings.max_upload_bytes)
-            key = await do(state, uploads.finish, state.store, upload, path)
-        finally:
-            await state.call(discard, path)
-        return _finished(request, key)
+        upload = await _find_upload(request, state, multipart=False)
+        async with received(request, state, state.settings.max_upload_bytes) as body:
+            key = await stored(state, uploads.finish, state.store, upload, body.path)
+        return _uploaded(request, key)
 
     async def put_part(request: Request) -> Response:
-        upload = await _promised(request, state, multipart=True)
+        upload = await _find_upload(request, state, multipart=True)
         number: int = request.path_params["number"]
-        if not 1 <= number <= uploads.PARTS:
-            raise RequestFailed(400, f"ServerState are numbered 1 to {uploads.PARTS}; this is {number}.", "bad_request")
+        if not 1 <= number <= uploads.MAX_PARTS:
+            raise RequestFailed(400, f"Parts are numbered 1 to {uploads.MAX_PARTS}; this is {number}.", "bad_request")
         if await state.call_with_retries(state.store.find, upload.file_key) is not None:
             raise RequestFailed(400, "This upload is finished.", "bad_request")
-        folder = await state.call_with_retries(uploads.parts_of, state.store, upload)
         left = state.settings.max_upload_bytes - await state.call_with_retries(
-            uploads.size_of_parts, state.store, upload
+            uploads.uploaded_bytes, state.store, upload
         )
-        path = await state.call(state.store.incoming)
-        try:
-            etag = await write(request, state, path, left)
-            await state.call(path.replace, folder / f"{number}.{etag}")
-        finally:
-            await state.call(discard, path)
-        return json_response({"partNumber": number, "etag": f'"{etag}"'}, headers={"etag": f'"{etag}"'})
+        async with received(request, state, left) as body:
+            await stored(state, uploads.add_part, state.store, upload, number, body.md5, body.path)
+        return json_response({"partNumber": number, "etag": f'"{body.md5}"'}, headers={"etag": f'"{body.md5}"'})
 
     async def complete(request: Request) -> Response:
-        upload = await _promised(request, state, multipart=True)
-        listed = parts_listed((await _asked(request)).get("parts"))
-        return _finished(request, await do(state, uploads.assemble, state.store, upload, listed))
+        upload = await _find_upload(request, state, multipart=True)
+        listed = listed_parts((await _json_object(request)).get("parts"))
+        return _uploaded(request, await stored(state, uploads.complete, state.store, upload, listed))
 
-    async def fetch(request: Request) -> Response:
-        key: str = request.path_params["key"]
-        stored = await state.call_with_retries(state.store.find, key)
-        if stored is None:
+    async def read(request: Request) -> Response:
+        file = await state.call_with_retries(state.store.find, request.path_params["key"])
+        if file is None:
             raise NotFound
-        await _check_access(request, state, key)
-        return FileResponse(
-            stored.path,
-            media_type=stored.content_type,
-            filename=stored.name,
-            content_disposition_type="inline" if SHOWN.fullmatch(stored.content_type) else "attachment",
-            headers={"x-content-type-options": "nosniff"},
-        )
+        await _check_access(request, file)
+        return await download(request, state, file)
 
     return [
-        Route("/files/upload", whole, methods=["POST"]),
-        Route("/files/upload/multipart", begin, methods=["POST"]),
+        Route("/files/upload", upload_whole, methods=["POST"]),
+        Route("/files/upload/multipart", begin_multipart, methods=["POST"]),
         Route("/files/{key}/multipart/{token}/complete", complete, methods=["POST"]),
         Route("/files/{key}/multipart/{token}/{number:int}", put_part, methods=["PUT"]),
         Route("/uploads/{token}/complete", complete, methods=["POST"]),
         Route("/uploads/{token}/{number:int}", put_part, methods=["PUT"]),
         Route("/uploads/{token}", put, methods=["PUT"]),
-        Route("/files/{key}", fetch, methods=["GET"]),
+        Route("/files/{key}", read, methods=["GET"]),
     ]
 
 
-def _finished(request: Request, key: str) -> Response:
+def _uploaded(request: Request, key: str) -> Response:
     return json_response({"access_url": f"{sibling_url(request.scope['longtake.base_url'], 'cdn')}/files/{key}"})
 
 
-async def _asked(request: Request) -> dict[str, Any]:
-    asked = await read_json(request, JSON_BYTES)
-    if not isinstance(asked, dict):
+async def _json_object(request: Request) -> dict[str, Any]:
+    body = await read_json(request, MAX_JSON_BYTES)
+    if not isinstance(body, dict):
         raise RequestFailed(400, "The body must be a JSON object.", "bad_request")
-    return asked
+    return body
 
 
 async def _with_key(request: Request, state: ServerState) -> Caller:
-    """Who calls with a key. Tokens make no tokens: those would last longer, and allow more, than they do."""
+    """Returns the caller, who has to use a key: tokens issued for a token could last longer and allow more."""
     caller = await caller_of(request)
     if ":" not in authorization_of(request) and await state.call_with_retries(state.keys.any_exist):
         raise RequestFailed(403, "Tokens are made with a key, not with another token.", "forbidden")
@@ -195,7 +163,7 @@ async def _with_key(request: Request, state: ServerState) -> Caller:
 
 
 async def _uploader(request: Request, state: ServerState, tokens: Tokens) -> Caller:
-    """Who uploads: by a token of ours, as Python's client, or by a key."""
+    """Returns the caller of an upload, who uses an upload token, as fal's Python client does, or a key."""
     scheme, _, token = request.headers.get("authorization", "").strip().partition(" ")
     holder = None
     if scheme.lower() == "bearer" and ":" not in token:
@@ -203,23 +171,19 @@ async def _uploader(request: Request, state: ServerState, tokens: Tokens) -> Cal
     return holder or await caller_of(request)
 
 
-async def _promise(
-    request: Request, state: ServerState, key_id: str, name: str, kind: Any, *, multipart: bool
-) -> Upload:
-    return await do(
-        state,
-        uploads.create,
-        state.store,
-        key_id,
-        name,
-        media_type(kind),
-        multipart=multipart,
-        lifecycle=lifecycle(request),
-        within_s=state.settings.upload_s,
-    )
+async def _new_file(request: Request, state: ServerState, tokens: Tokens) -> NewFile:
+    """Returns the facts in the headers of an upload."""
+    owner = (await _uploader(request, state, tokens)).key_id
+    kind = media_type(request.headers.get("content-type"))
+    return NewFile(owner, header_name(request), kind, lifecycle(request))
 
 
-async def _promised(request: Request, state: ServerState, *, multipart: bool) -> Upload:
+async def _create_upload(state: ServerState, file: NewFile, *, multipart: bool) -> Upload:
+    within_s = state.settings.upload_s
+    return await stored(state, uploads.create, state.store, file, multipart=multipart, within_s=within_s)
+
+
+async def _find_upload(request: Request, state: ServerState, *, multipart: bool) -> Upload:
     upload = await state.call_with_retries(uploads.find, state.store, request.path_params["token"])
     key = request.path_params.get("key")
     if upload is None or upload.multipart != multipart or key not in (None, upload.file_key):
@@ -227,8 +191,9 @@ async def _promised(request: Request, state: ServerState, *, multipart: bool) ->
     return upload
 
 
-async def _check_access(request: Request, state: ServerState, key: str) -> None:
-    if await state.call_with_retries(state.store.decision, key, None) == "allow":
+async def _check_access(request: Request, file: StoredFile) -> None:
+    """Raises NotFound or RequestFailed with status 403 if the caller may not read the file."""
+    if decide(file, None) == "allow":
         return
     try:
         caller = await caller_of(request)
@@ -236,7 +201,7 @@ async def _check_access(request: Request, state: ServerState, key: str) -> None:
         caller = None
     if caller is not None and caller.scope == "admin":
         return
-    match await state.call_with_retries(state.store.decision, key, None if caller is None else caller.key_id):
+    match decide(file, None if caller is None else caller.key_id):
         case "hide":
             raise NotFound
         case "forbid":

@@ -54,7 +54,7 @@ class _Proxy:
             if not self._state.settings.open_proxy:
                 await json_response("Unauthorized", 401)(scope, receive, send)
                 return
-            token = await self._state.call_with_retries(self._tokens.make, ANONYMOUS.key_id, "run", within_s=TOKEN_S)
+            token = await self._state.call_with_retries(self._tokens.issue, ANONYMOUS.key_id, "run", within_s=TOKEN_S)
             inner["headers"] = [
                 *((name, value) for name, value in inner["headers"] if name != b"authorization"),
                 (b"authorization", f"Bearer {token}".encode()),

@@ -27,8 +27,8 @@ from longtake.service.app import Application
 from longtake.service.state import ServerState
 from longtake.service.tls import Tls
 from longtake.settings import Settings
-from longtake.storage.files import FileStore
-from longtake.storage.sweeper import Sweeper
+from longtake.storage.files import open_store
+from longtake.storage.sweeper import sweepers
 from longtake.worker.leases import LeaseWatch
 from longtake.worker.messages import Done
 from longtake.worker.metrics import Metrics
@@ -78,7 +78,7 @@ def run(
     is over. After the second it ends at once and returns the running requests to the queue. Raises InvalidRequest if it
     cannot start.
     """
-    store = FileStore(engine, settings.data_dir / "files", settings.result_s)
+    store = open_store(engine, settings)
     statuses = StatusCache(engine)
     metrics = Metrics()
     deliverer = Deliverer(engine, settings, Signer(settings.data_dir))
@@ -93,7 +93,7 @@ def run(
     state = ServerState(settings, engine, statuses, store, Keys(engine), slots.cancel, slots.wake, metrics=metrics)
     check_endpoint_settings(state)
     app = Application(state)
-    services: list[BackgroundService] = [statuses, slots, watch, deliverer, Sweeper(store)]
+    services: list[BackgroundService] = [statuses, slots, watch, deliverer, *sweepers(store)]
     with ExitStack() as stack:
         http = stack.enter_context(_listening(address.host, address.port))
         servers = [_web_server(app, http, None)]

@@ -4,10 +4,7 @@ The authority is created once, so that clients have to trust it only once. The s
 start, for the machine's current names and for fal's host names.
 """
 
-import contextlib
 import ipaddress
-import os
-import secrets
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,11 +14,14 @@ from pathlib import Path
 import certifi
 import trustme
 
-from longtake.atomic import replacing
+from longtake.atomic import create, replacing
 from longtake.queue.addresses import HOSTS
 
 VALID = timedelta(days=800)
 """Validity of the server's certificate; some clients refuse certificates that are valid for more than 825 days."""
+
+PUBLIC, PRIVATE = 0o644, 0o600
+"""The permissions of certificates and of private keys."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,16 @@ def prepare(folder: Path, names: Iterable[str] = ()) -> Tls:
     files = tls_files(folder)
     authority = _authority(folder)
     pem = authority.cert_pem.bytes()
-    _write(files.authority, pem)
-    _write(files.bundle, pem + b"\n" + Path(certifi.where()).read_bytes())
+    _write(files.authority, pem, mode=PUBLIC)
+    _write(files.bundle, pem + b"\n" + Path(certifi.where()).read_bytes(), mode=PUBLIC)
     leaf = authority.issue_cert(
         *sorted({*machine_names(), *HOSTS, *names}),
         common_name="longtake",
         not_before=datetime.now(UTC) - timedelta(days=1),
         not_after=datetime.now(UTC) + VALID,
     )
-    _write(files.key, leaf.private_key_pem.bytes(), secret=True)
-    _write(files.certificate, b"".join(part.bytes() for part in leaf.cert_chain_pems))
+    _write(files.key, leaf.private_key_pem.bytes(), mode=PRIVATE)
+    _write(files.certificate, b"".join(part.bytes() for part in leaf.cert_chain_pems), mode=PUBLIC)
     return files
 
 
@@ -90,19 +90,15 @@ def _authority(folder: Path) -> trustme.CA:
     """Returns the certificate authority stored in the folder, after creating it if there is none."""
     path = folder / "ca.key"
     if not path.exists():
-        created = trustme.CA(organization_name="longtake", organization_unit_name="local certificate authority")
-        own_path = folder / f".ca.key.{secrets.token_hex(4)}"
-        _write(own_path, created.private_key_pem.bytes() + created.cert_pem.bytes(), secret=True)
-        with contextlib.suppress(FileExistsError):  # Another server of the folder was faster.
-            os.link(own_path, path)
-        own_path.unlink()
+        authority = trustme.CA(organization_name="longtake", organization_unit_name="local certificate authority")
+        # If another server of this folder creates the authority first, both use that one.
+        create(path, authority.private_key_pem.bytes() + authority.cert_pem.bytes())
     pem = path.read_bytes()
     start = pem.index(b"-----BEGIN CERTIFICATE-----")
     return trustme.CA.from_pem(pem[start:], pem[:start])
 
 
-def _write(path: Path, content: bytes, *, secret: bool = False) -> None:
+def _write(path: Path, content: bytes, *, mode: int) -> None:
     with replacing(path) as temporary:
         temporary.write_bytes(content)
-        if not secret:
-            temporary.chmod(0o644)
+        temporary.chmod(mode)

@@ -1,1 +1,13 @@
-"""Files of the server: uploads and results, where their bytes are kept and for how long."""
+"""Uploads and results of the server: where their bytes are stored, and the facts about them in the database."""
+
+from longtake.settings import Settings
+from longtake.storage.blobs import Blobs
+from longtake.storage.local import LocalBlobs
+
+
+def open_blobs(settings: Settings) -> Blobs:
+    """Returns the place that the settings name for the bytes of all files: the folder `files` in the data folder.
+
+    Servers that share a database share this folder, too.
+    """
+    return LocalBlobs(settings.data_dir / "files")

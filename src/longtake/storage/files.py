@@ -1,43 +1,42 @@
-"""Files of the server: bytes in a folder under keys that nobody guesses, facts about them in the database.
+"""The file store: uploads and results under keys that cannot be guessed.
 
-    <folder>/<key>           a finished file; it appears whole or not at all
-    <folder>/.access/<key>   who may fetch it, where not everybody may who knows its address
-    <folder>/.incoming/...   bytes on their way, and the parts of uploads
-
-Servers that share a database share this folder too.
+A file is a row of the table `files` and a blob. The blob is stored first, so a row always has its bytes. A crash
+between the two leaves a blob without a row, which `sweep_strays` deletes.
 """
 
 import errno
-import filecmp
 import hmac
-import json
 import mimetypes
-import os
 import re
 import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
 from longtake.database.connection import reading
 from longtake.database.secret import secret
-from longtake.database.tables import files
+from longtake.database.tables import files, uploads
 from longtake.errors import DiskFull
-from longtake.storage import lifecycle
+from longtake.settings import Settings
+from longtake.storage import legacy, lifecycle, open_blobs
+from longtake.storage.blobs import Blobs
+from longtake.storage.local import SCRATCH
 
 KEY = re.compile(r"[A-Za-z0-9_-]{32}(\.[a-z0-9]{1,8})?")
-"""32 random characters, and the ending of the name that the file came with."""
+"""A file's key: 32 random characters, and the suffix of the name that the file was stored with."""
+
+PARTS = "parts"
+"""The folder of the blobs that are parts of unfinished uploads, each `parts/<token>.<number>.<etag>`."""
 
 STRAY_S = 24 * 3600.0
-"""Files that no row knows are deleted when they are so old."""
+"""Age in seconds above which a blob without a row, or a file in the scratch folder, is taken for a crash's remains."""
 
 
 @dataclass(frozen=True)
@@ -53,105 +52,67 @@ class NewFile:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A finished file, of `size` bytes."""
+    """A stored file: the key of its blob, its owner's API key id, its name for downloads, MIME type and size in bytes.
 
-    path: Path
-    key_id: str
+    `created_at` is in seconds since 1970. `access` are its access rules, None if everybody who knows its address may
+    read it.
+    """
+
+    blob: str
+    owner: str
     name: str
     content_type: str
     size: int
+    created_at: float
+    access: Mapping[str, Any] | None
 
 
 def new_key(name: str, content_type: str) -> str:
-    return secrets.token_urlsafe(24) + _ending(name, content_type)
+    """Returns a random key for a file of this name and MIME type."""
+    return secrets.token_urlsafe(24) + _suffix(name, content_type)
 
 
-def _ending(name: str, content_type: str) -> str:
+def _suffix(name: str, content_type: str) -> str:
     found = re.search(r"\.[A-Za-z0-9]{1,8}$", name)
     return found[0].lower() if found else mimetypes.guess_extension(content_type.partition(";")[0].strip()) or ""
 
 
-def path_in(folder: Path, key: str) -> Path | None:
-    """Where the file of this key lies; None where it does not, or where this is no key."""
-    path = folder / key if KEY.fullmatch(key) else None
-    return path if path is not None and path.is_file() else None
-
-
-def own_file(url: str, folder: Path, key_id: str | None) -> Path | None:
-    """The stored file that this URL names, which then needs no fetching; None where it names none.
-
-    Any host will do, since a server may be known by several: the key alone tells, because nobody guesses it.
-    A file whose access rules keep `key_id` from it is not found.
-    """
-    try:
-        address = urlsplit(url)
-    except ValueError:
-        return None
-    before, _, key = address.path.rpartition("/")
-    if address.scheme not in ("http", "https") or not before.endswith("/files"):
-        return None
-    path = path_in(folder, key)
-    return path if path is not None and decision(folder, key, key_id) == "allow" else None
-
-
-def decision(folder: Path, key: str, key_id: str | None) -> lifecycle.Decision:
-    """What becomes of the wish of `key_id` (None: nobody known) to fetch a file."""
-    try:
-        kept = json.loads((folder / ".access" / key).read_bytes())
-    except FileNotFoundError:
-        return "allow"
-    return lifecycle.decision(kept["rules"], kept["owner"], key_id)
-
-
 @dataclass(frozen=True)
 class FileStore:
-    """The files in a folder. `keep_s`: so long they are kept where a client asks for nothing else.
+    """The files of all servers that share a database.
 
-    What writes raises DiskFull where there is no room, and leaves nothing half done that would be seen.
+    `scratch` is this server's folder for files that are not yet stored. A file whose client asks for no other time is
+    kept for `retention_s` seconds. Methods that write raise DiskFull if a disk is full, and then store nothing.
     """
 
     engine: sa.Engine
-    folder: Path
-    keep_s: float = 7 * 24 * 3600.0
+    blobs: Blobs
+    scratch: Path
+    retention_s: float = 7 * 24 * 3600.0
+
+    def scratch_path(self) -> Path:
+        """Returns a path for a new file in the scratch folder, which is created if needed."""
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        return self.scratch / secrets.token_urlsafe(16)
 
     def find(self, key: str) -> StoredFile | None:
-        """A file that has not expired."""
-        path = self.path_of(key)
-        if path is None:
-            return None
-        with reading(self.engine) as connection:
-            row = connection.execute(sa.select(files).where(files.c.key == key)).first()
+        """Returns the file of this key; None if there is none, it has expired, or its bytes are lost."""
+        row = self._row(key)
         if row is None or (row.expires_at is not None and row.expires_at <= time.time()):
             return None
-        return StoredFile(path, row.key_id, row.name, row.content_type, row.size)
-
-    def path_of(self, key: str) -> Path | None:
-        """See `path_in`."""
-        return path_in(self.folder, key)
-
-    def own_file(self, url: str, key_id: str | None) -> Path | None:
-        """See `own_file`."""
-        return own_file(url, self.folder, key_id)
-
-    def decision(self, key: str, key_id: str | None) -> lifecycle.Decision:
-        """See `decision`."""
-        return decision(self.folder, key, key_id)
-
-    def incoming(self, name: str | None = None) -> Path:
-        """A path for bytes on their way."""
-        folder = self.folder / ".incoming"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / (name or secrets.token_urlsafe(16))
+        if self.blobs.size(row.blob) is None:
+            return None
+        return StoredFile(row.blob, row.key_id, row.name, row.content_type, row.size, row.created_at, row.access)
 
     def add_result(self, request_id: str, file: NewFile, path: Path) -> str:
         """Moves the file at `path` into the store as a result of a request and returns its key.
 
-        The key depends on the request and the file's name only. If the result is already stored, the stored file stays.
+        The key depends on the request and the file's name only. If the result is already stored, that file stays.
         """
         signed = hmac.digest(self._secret, f"{request_id}/{file.name}".encode(), "sha256")
-        key = signed.hex()[:32] + _ending(file.name, file.content_type)
+        key = signed.hex()[:32] + _suffix(file.name, file.content_type)
         if self.find(key) is None:
-            self.delete(key)
+            self.delete(key)  # it has expired, or its bytes are lost
             self.add(key, file, path, request_id=request_id)
         return key
 
@@ -159,84 +120,109 @@ class FileStore:
         """Moves the file at `path` into the store under this key and returns True.
 
         If the key is in use, nothing is changed, and the result is True only if the stored bytes are the same, as in a
-        client's second try.
+        client's second try. If it raises, the file is still at `path`, and the call can be repeated.
         """
-        now = time.time()
+        now, blob = time.time(), f"{secrets.token_hex(4)}-{key}"
         values = {
             "key": key,
+            "blob": blob,
             "key_id": file.owner,
             "request_id": request_id,
             "name": file.name[:255],
             "content_type": file.content_type[:200],
             "size": path.stat().st_size,
             "created_at": now,
-            "expires_at": lifecycle.expires_at(file.lifecycle, now, self.keep_s),
+            "expires_at": lifecycle.expires_at(file.lifecycle, now, self.retention_s),
+            "access": lifecycle.access_rules(file.lifecycle),
         }
-        target = self.folder / key
-        _sync(path)  # before the transaction, for it keeps other writers waiting
-        moved = False
-        try:
-            # The row decides between two who keep under the same key; nobody sees it before the file is there.
-            with disk_full_errors(), self.engine.begin() as connection:
-                connection.execute(sa.insert(files).values(values))
-                self._restrict(key, file)
-                _move(path, target)
-                moved = True
-        except sa.exc.IntegrityError:
-            return target.is_file() and filecmp.cmp(path, target, shallow=False)
-        except Exception:
-            if moved and not path.exists():
-                target.replace(path)  # the row was not stored after all: whoever asks again finds its file
-            raise
+        with disk_full_errors():
+            self.blobs.put(blob, path)
+            if not self._insert(values):
+                return self._holds(key, path)
+        path.unlink(missing_ok=True)
         return True
 
+    def delete(self, key: str) -> None:
+        """Deletes the file of this key, if there is one."""
+        self._delete_where(files.c.key == key)
+
     def delete_of_request(self, request_id: str) -> list[str]:
-        """Deletes the files of a request, and tells their keys."""
+        """Deletes the files of a request and returns their keys."""
         return self._delete_where(files.c.request_id == request_id)
 
-    def delete(self, key: str) -> None:
-        """Deletes a file, if it is there."""
-        if not KEY.fullmatch(key):
-            return
-        with self.engine.begin() as connection:
-            connection.execute(sa.delete(files).where(files.c.key == key))
-        (self.folder / key).unlink(missing_ok=True)
-        (self.folder / ".access" / key).unlink(missing_ok=True)
-
     def sweep(self) -> list[str]:
-        """Deletes the files that have expired, and tells their keys."""
+        """Deletes the files that have expired and returns their keys."""
         return self._delete_where(files.c.expires_at <= time.time())
 
     def sweep_strays(self) -> None:
-        """Deletes what crashes left behind: old bytes that were on their way, and old files without a row."""
+        """Deletes what crashes left behind for longer than STRAY_S: scratch files, and blobs without a row."""
         before = time.time() - STRAY_S
-        for path in _older(self.folder / ".incoming", before):
-            discard(path)
-        old = [path.name for path in _older(self.folder, before) if KEY.fullmatch(path.name)]
+        for path in self.scratch.glob("*"):
+            _delete_older(path, before)
+        old = [blob.key for blob in self.blobs.list() if blob.modified_at < before]
+        if not old:
+            return
         with reading(self.engine) as connection:
-            known = {row.key for row in connection.execute(sa.select(files.c.key))} if old else set()
-        for key in set(old) - known:
-            self.delete(key)
+            known = set(connection.scalars(sa.select(files.c.blob)))
+            tokens = set(connection.scalars(sa.select(uploads.c.token)))
+        for key in old:
+            folder, _, name = key.rpartition("/")
+            if not (key in known or (folder == PARTS and name.partition(".")[0] in tokens)):
+                self.blobs.delete(key)
 
-    def _delete_where(self, where: sa.ColumnElement[bool]) -> list[str]:
+    def _row(self, key: str) -> sa.Row[Any] | None:
+        if not KEY.fullmatch(key):
+            return None
         with reading(self.engine) as connection:
-            keys = [row.key for row in connection.execute(sa.select(files.c.key).where(where))]
-        for key in keys:
-            self.delete(key)
-        return keys
+            return connection.execute(sa.select(files).where(files.c.key == key)).first()
+
+    def _insert(self, values: Mapping[str, Any]) -> bool:
+        """Inserts a row for a stored blob, or returns False if the key is in use.
+
+        Without a row the blob is deleted, except if the commit failed: its row may have been stored then.
+        """
+        inserted = False
+        try:
+            with self.engine.begin() as connection:
+                connection.execute(sa.insert(files).values(values))
+                inserted = True
+        except Exception as error:
+            if not inserted:
+                self.blobs.delete(values["blob"])
+            if isinstance(error, sa.exc.IntegrityError):
+                return False
+            raise
+        return True
+
+    def _holds(self, key: str, path: Path) -> bool:
+        """Returns True if the stored file of this key has the same bytes as the local file at `path`."""
+        row = self._row(key)
+        if row is None or row.size != path.stat().st_size:
+            return False
+        with path.open("rb") as file:
+            return all(file.read(len(piece)) == piece for piece in self.blobs.open(row.blob))
+
+    def _delete_where(self, condition: sa.ColumnElement[bool]) -> list[str]:
+        with reading(self.engine) as connection:  # mostly there is nothing to delete, and no writer has to wait
+            if connection.execute(sa.select(files.c.key).where(condition).limit(1)).first() is None:
+                return []
+        with self.engine.begin() as connection:
+            deleted = sa.delete(files).where(condition).returning(files.c.key, files.c.blob)
+            rows = connection.execute(deleted).all()
+        for row in rows:
+            self.blobs.delete(row.blob)
+        return [row.key for row in rows]
 
     @cached_property
     def _secret(self) -> bytes:
         return secret(self.engine, "results")
 
-    def _restrict(self, key: str, file: NewFile) -> None:
-        rules = (file.lifecycle or {}).get("initial_acl")
-        if not rules:
-            return
-        path = self.folder / ".access" / key
-        whole = self.incoming()
-        whole.write_text(json.dumps({"owner": file.owner, "rules": rules}))
-        _move(whole, path)
+
+def open_store(engine: sa.Engine, settings: Settings) -> FileStore:
+    """Returns the file store that the settings describe. Access rules that version 0.1 left in files are imported."""
+    folder = settings.data_dir / "files"
+    legacy.import_access_rules(engine, folder)
+    return FileStore(engine, open_blobs(settings), folder / SCRATCH, settings.result_s)
 
 
 @contextmanager
@@ -254,43 +240,12 @@ def disk_full_errors() -> Iterator[None]:
         raise DiskFull("The file could not be stored: the disk of the server's database is full.") from error
 
 
-def discard(path: Path) -> None:
-    """Deletes a file or a folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _older(folder: Path, before: float) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:
-        return [Path(entry.path) for entry in entries if entry.stat(follow_symlinks=False).st_mtime < before]
-
-
-def _move(source: Path, target: Path) -> None:
-    """Renames, durably; copies where the two are on different file systems."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _sync(source)
-    try:
-        source.replace(target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-        shutil.copyfile(source, beside)
-        _sync(beside)
-        beside.replace(target)
-        source.unlink()
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():
-        return
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+def _delete_older(path: Path, before: float) -> None:
+    """Deletes a file or folder that was last changed before a time in seconds since 1970."""
+    with suppress(FileNotFoundError):  # it was moved into the store meanwhile
+        if path.stat().st_mtime >= before:
+            return
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()

@@ -1,75 +1,76 @@
-"""How long a client wants its files kept and who may fetch them: fal's object lifecycle header."""
+"""How long a client wants its files stored and who may read them: the JSON of fal's object lifecycle header."""
 
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Decision = Literal["allow", "forbid", "hide"]
-DECISIONS: tuple[Decision, ...] = ("allow", "forbid", "hide")
+"""The answer to a request for a file: it is sent, refused with 403, or denied to exist with 404."""
 
-LONGEST_S = 100 * 365 * 86_400.0
+MAX_RETENTION_S = 100 * 365 * 86_400.0
+"""The longest time in seconds that a file is stored for if its lifecycle names a time."""
 
 
 def parse(header: str | None) -> dict[str, Any] | None:
-    """What the header says, of `{"expiration_duration_seconds": N | null, "initial_acl": {"default", "rules": [{"user",
-    "decision"}]}}`; None where it says nothing. What is malformed is ignored, as fal does."""
+    """Returns the valid settings of a lifecycle header, or None if it has none. Fal ignores invalid ones, too.
+
+    The header is JSON: {"expiration_duration_seconds": number or null, "initial_acl": {"default": decision, "rules":
+    [{"user": API key id, "decision": decision}]}}. The result has the same form, with valid members only.
+    """
     try:
-        given = json.loads(header or "null")
+        value = json.loads(header or "null")
     except (ValueError, RecursionError):
         return None
-    if not isinstance(given, dict):
+    if not isinstance(value, dict):
         return None
-    meant: dict[str, Any] = {}
-    if "expiration_duration_seconds" in given and _is_duration(given["expiration_duration_seconds"]):
-        meant["expiration_duration_seconds"] = given["expiration_duration_seconds"]
-    rules = _rules(given.get("initial_acl"))
+    lifecycle: dict[str, Any] = {}
+    if "expiration_duration_seconds" in value and _is_duration(value["expiration_duration_seconds"]):
+        lifecycle["expiration_duration_seconds"] = value["expiration_duration_seconds"]
+    rules = _valid_rules(value.get("initial_acl"))
     if rules:
-        meant["initial_acl"] = rules
-    return meant or None
+        lifecycle["initial_acl"] = rules
+    return lifecycle or None
 
 
-def expires_at(lifecycle: Mapping[str, Any] | None, now: float, keep_s: float) -> float | None:
-    """When a file made now ends, None for never: `keep_s` from now where the client wants nothing else. Null and 0 mean
-    never."""
+def expires_at(lifecycle: Mapping[str, Any] | None, now: float, retention_s: float) -> float | None:
+    """Returns when a file stored at `now` expires, in seconds since 1970, or None for never.
+
+    A lifecycle without a duration means `retention_s` seconds; a duration of null or 0 means never.
+    """
     if lifecycle is None or "expiration_duration_seconds" not in lifecycle:
-        return now + keep_s
-    asked = lifecycle["expiration_duration_seconds"]
-    return now + min(asked, LONGEST_S) if asked else None
+        return now + retention_s
+    duration_s = lifecycle["expiration_duration_seconds"]
+    return now + min(duration_s, MAX_RETENTION_S) if duration_s else None
 
 
-def decision(rules: Mapping[str, Any] | None, owner: str, key_id: str | None) -> Decision:
-    """What becomes of the wish of `key_id` (None: nobody known) to fetch a file of `owner` with these access rules."""
-    if not rules or key_id == owner:
-        return "allow"
-    for rule in rules.get("rules", ()):
-        if rule["user"] == key_id:
-            found: Decision = rule["decision"]
-            return found
-    default: Decision = rules.get("default", "allow")
-    return default
+def access_rules(lifecycle: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Returns the lifecycle's access rules, {"default": decision, "rules": [...]}, or None if it has none."""
+    rules: dict[str, Any] | None = (lifecycle or {}).get("initial_acl")
+    return rules
 
 
-def _is_duration(given: Any) -> bool:
-    if given is None:
+def _is_duration(value: Any) -> bool:
+    if value is None:
         return True
-    if isinstance(given, bool) or not isinstance(given, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return given >= 0 and (isinstance(given, int) or math.isfinite(given))
+    return value >= 0 and (isinstance(value, int) or math.isfinite(value))
 
 
-def _rules(given: Any) -> dict[str, Any]:
-    if not isinstance(given, dict):
+def _valid_rules(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
         return {}
-    rules: dict[str, Any] = {}
-    if given.get("default") in DECISIONS:
-        rules["default"] = given["default"]
-    listed = given.get("rules")
-    kept = [
+    decisions = get_args(Decision)
+    valid: dict[str, Any] = {}
+    if value.get("default") in decisions:
+        valid["default"] = value["default"]
+    listed = value.get("rules")
+    rules = [
         {"user": rule["user"], "decision": rule["decision"]}
         for rule in (listed if isinstance(listed, list) else ())
-        if isinstance(rule, dict) and isinstance(rule.get("user"), str) and rule.get("decision") in DECISIONS
+        if isinstance(rule, dict) and isinstance(rule.get("user"), str) and rule.get("decision") in decisions
     ]
-    if kept:
-        rules["rules"] = kept
-    return rules
+    if rules:
+        valid["rules"] = rules
+    return valid

@@ -1,45 +1,28 @@
-"""The thread that deletes what has expired."""
+"""Background threads that delete files and uploads once they have expired, and what crashes left behind."""
 
-import logging
-import threading
-import time
-
+from longtake.periodic import Repeating
 from longtake.storage import uploads
 from longtake.storage.files import FileStore
 
 SWEEP_S = 5.0
-"""Between two rounds: so long an expired file may lie about, though nobody is given it."""
+"""Seconds between two sweeps. An expired file cannot be read, but takes up space for so long at most."""
 STRAYS_S = 3600.0
-"""Between two looks for what crashes left behind."""
-
-log = logging.getLogger(__name__)
+"""Seconds between two searches for what crashes left behind."""
 
 
-class Sweeper:
-    """Sweeps a store, in rounds, until it is stopped. Every server has one; several may sweep one store."""
+def sweepers(store: FileStore, *, sweep_s: float = SWEEP_S, strays_s: float = STRAYS_S) -> list[Repeating]:
+    """Returns the threads that sweep a store, not yet started. Every server has them; several may sweep one store."""
 
-    def __init__(self, store: FileStore, *, every_s: float = SWEEP_S) -> None:
-        self._store = store
-        self._every_s = every_s
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+    def sweep() -> float:
+        store.sweep()
+        uploads.sweep(store)
+        return sweep_s
 
-    def start(self) -> None:
-        self._thread.start()
+    def sweep_strays() -> float:
+        store.sweep_strays()
+        return strays_s
 
-    def stop(self) -> None:
-        self._ending.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        strays_at = time.monotonic()
-        while not self._ending.wait(self._every_s):
-            try:
-                self._store.sweep()
-                uploads.sweep(self._store)
-                if time.monotonic() >= strays_at:
-                    self._store.sweep_strays()
-                    strays_at = time.monotonic() + STRAYS_S
-            except Exception as error:
-                log.warning("What has expired could not be deleted: %s", str(error).partition("\n")[0])
+    return [
+        Repeating("sweeper", sweep, failure="Expired files could not be deleted", retry_s=sweep_s),
+        Repeating("stray sweeper", sweep_strays, failure="What crashes left behind could not be deleted", retry_s=60),
+    ]

@@ -1,10 +1,9 @@
-"""Uploads: promised first, then written by whoever holds their token, in one piece or in parts."""
+"""Uploads: created first, then written by whoever has their token, in one piece or in parts."""
 
 import re
 import secrets
-import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,17 @@ import sqlalchemy as sa
 from longtake.database.connection import reading
 from longtake.database.tables import uploads
 from longtake.errors import InvalidRequest
-from longtake.storage.files import FileStore, NewFile, discard, disk_full_errors, new_key
+from longtake.storage.files import PARTS, FileStore, NewFile, disk_full_errors, new_key
 
-PARTS = 10_000
-"""The most parts of an upload, as object stores have it."""
+MAX_PARTS = 10_000
+"""The largest part number of an upload, as in S3."""
 
 ETAG = re.compile(r"[0-9a-f]{32}")
 """The MD5 of a part, in hex."""
 
 
 class AlreadyUploaded(InvalidRequest):
-    """The promised file is there, with other bytes."""
+    """The upload is finished, with other bytes."""
 
     def __init__(self) -> None:
         super().__init__("This upload is finished, and its bytes cannot be replaced.")
@@ -32,7 +31,10 @@ class AlreadyUploaded(InvalidRequest):
 
 @dataclass(frozen=True)
 class Upload:
-    """A promised upload. Its `token` is the capability to write it until `expires_at`, once."""
+    """An upload that is not finished. Whoever has its `token` may write the file `file_key`, once, until `expires_at`.
+
+    `key_id` is the API key of the file's owner, `lifecycle` that of the file, `expires_at` in seconds since 1970.
+    """
 
     token: str
     file_key: str
@@ -44,25 +46,16 @@ class Upload:
     expires_at: float
 
 
-def create(
-    store: FileStore,
-    key_id: str,
-    name: str,
-    content_type: str,
-    *,
-    multipart: bool,
-    lifecycle: Mapping[str, Any] | None,
-    within_s: float,
-) -> Upload:
-    """Makes room for an upload that is finished `within_s` from now."""
+def create(store: FileStore, file: NewFile, *, multipart: bool, within_s: float) -> Upload:
+    """Creates an upload of a file, which has to be finished within `within_s` seconds."""
     upload = Upload(
         token=secrets.token_urlsafe(32),
-        file_key=new_key(name, content_type),
-        key_id=key_id,
-        name=name[:255],
-        content_type=content_type,
+        file_key=new_key(file.name, file.content_type),
+        key_id=file.owner,
+        name=file.name[:255],
+        content_type=file.content_type,
         multipart=multipart,
-        lifecycle=None if lifecycle is None else dict(lifecycle),
+        lifecycle=None if file.lifecycle is None else dict(file.lifecycle),
         expires_at=time.time() + within_s,
     )
     with disk_full_errors(), store.engine.begin() as connection:
@@ -71,65 +64,79 @@ def create(
 
 
 def find(store: FileStore, token: str) -> Upload | None:
-    """The upload that this token may write; None where there is none, or its time is over."""
+    """Returns the upload that this token may write; None if there is none, or its time is over."""
     with reading(store.engine) as connection:
         row = connection.execute(sa.select(uploads).where(uploads.c.token == token)).first()
     return None if row is None or row.expires_at <= time.time() else Upload(**row._mapping)
 
 
 def finish(store: FileStore, upload: Upload, path: Path) -> str:
-    """Takes the file at `path` as what was promised, and tells its key. Raises AlreadyUploaded; the same bytes again
-    are a client's second try, and fine."""
+    """Moves the file at `path` into the store as the upload's file and returns its key.
+
+    It may be repeated with the same bytes. Raises AlreadyUploaded if the upload was finished with others.
+    """
     file = NewFile(upload.key_id, upload.name, upload.content_type, upload.lifecycle)
     if not store.add(upload.file_key, file, path):
         raise AlreadyUploaded
     return upload.file_key
 
 
-def parts_of(store: FileStore, upload: Upload) -> Path:
-    """The folder of an upload's parts, each a file named `<number>.<etag>`."""
-    folder = store.incoming(upload.token)
-    folder.mkdir(exist_ok=True)
-    return folder
+def add_part(store: FileStore, upload: Upload, number: int, etag: str, path: Path) -> None:
+    """Stores the file at `path` as a part of an upload; `etag` is its MD5 in hex. Every server can complete it."""
+    with disk_full_errors():
+        store.blobs.put(_part_key(upload, number, etag), path)
 
 
-def size_of_parts(store: FileStore, upload: Upload) -> int:
-    """The bytes that have arrived."""
-    return sum(path.stat().st_size for path in parts_of(store, upload).iterdir())
+def uploaded_bytes(store: FileStore, upload: Upload) -> int:
+    """Returns the bytes of all parts that are stored."""
+    return sum(blob.size for blob in store.blobs.list(_parts_prefix(upload.token)))
 
 
-def assemble(store: FileStore, upload: Upload, parts: Iterable[tuple[int, str]]) -> str:
-    """Makes one file of the parts, named by number and etag in any order, and tells its key. Raises InvalidRequest
-    where one is not there."""
+def complete(store: FileStore, upload: Upload, parts: Iterable[tuple[int, str]]) -> str:
+    """Joins the parts, given as numbers and etags, in the order of their numbers; returns the file's key.
+
+    Raises InvalidRequest if a part is not stored. Completing a finished upload once more does nothing.
+    """
     if store.find(upload.file_key) is not None:
         return upload.file_key
-    folder = parts_of(store, upload)
-    paths = []
+    keys = []
     for number, etag in sorted(parts):
-        path = folder / f"{number}.{etag}" if ETAG.fullmatch(etag) else None
-        if path is None or not path.is_file():
+        key = _part_key(upload, number, etag) if ETAG.fullmatch(etag) else None
+        if key is None or store.blobs.size(key) is None:
             raise InvalidRequest(f"Part {number} with the etag {etag[:80]!r} has not been uploaded.", loc=("parts",))
-        paths.append(path)
-    whole = store.incoming()
+        keys.append(key)
+    whole = store.scratch_path()
     try:
         with disk_full_errors(), whole.open("xb") as target:
-            for path in paths:
-                with path.open("rb") as part:
-                    shutil.copyfileobj(part, target, 1024 * 1024)
-        key = finish(store, upload, whole)
+            for key in keys:
+                target.writelines(store.blobs.open(key))
+        finish(store, upload, whole)
     finally:
-        discard(whole)
-    discard(folder)
-    return key
+        whole.unlink(missing_ok=True)
+    _delete_parts(store, upload.token)
+    return upload.file_key
 
 
 def sweep(store: FileStore) -> None:
-    """Forgets the uploads whose time is over, with what has arrived of them."""
+    """Deletes the uploads whose time is over, with their parts."""
     late = uploads.c.expires_at <= time.time()
     with reading(store.engine) as connection:
-        tokens = [row.token for row in connection.execute(sa.select(uploads.c.token).where(late))]
+        tokens = connection.scalars(sa.select(uploads.c.token).where(late)).all()
     for token in tokens:
-        discard(store.folder / ".incoming" / token)
+        _delete_parts(store, token)
     if tokens:
         with store.engine.begin() as connection:
             connection.execute(sa.delete(uploads).where(uploads.c.token.in_(tokens)))
+
+
+def _parts_prefix(token: str) -> str:
+    return f"{PARTS}/{token}."
+
+
+def _part_key(upload: Upload, number: int, etag: str) -> str:
+    return f"{_parts_prefix(upload.token)}{number}.{etag}"
+
+
+def _delete_parts(store: FileStore, token: str) -> None:
+    for blob in store.blobs.list(_parts_prefix(token)):
+        store.blobs.delete(blob.key)

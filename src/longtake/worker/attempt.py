@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
+from longtake.access.files import find_own
 from longtake.database.connection import RetriesStopped, is_temporary, retry_until_stopped
 from longtake.queue import engine as queue
 from longtake.queue.addresses import sibling_url
@@ -128,8 +129,8 @@ class Attempt:
                 self._changed()
                 self._worker.send(Proceed())
             case FileWanted(url):
-                path = self._retry(lambda: self._context.files.own_file(url, self._row.key_id))
-                self._worker.send(FileFound(path))
+                blob = self._retry(lambda: find_own(self._context.store, url, self._row.key_id))
+                self._worker.send(FileFound(blob))
             case Done() as done:
                 return self._store_result(done)
             case Failed() as failed:
@@ -156,7 +157,7 @@ class Attempt:
             return outcomes.done(done, f"data:{done.content_type};base64,{data}")
         name = done.response.get("video", {}).get("file_name") or done.path.name
         file = NewFile(row.key_id, name, done.content_type, row.lifecycle)
-        key = self._retry(lambda: self._context.files.add_result(row.id, file, done.path))
+        key = self._retry(lambda: self._context.store.add_result(row.id, file, done.path))
         return outcomes.done(done, f"{sibling_url(row.base_url, 'cdn')}/files/{key}")
 
     def _settle(self, ending: Ending) -> bool:

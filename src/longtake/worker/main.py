@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -31,6 +31,7 @@ from longtake.models.registry import ModelCard, card
 from longtake.outbound import PublicTransport
 from longtake.prepare import Fetcher, prepare
 from longtake.settings import Settings, settings
+from longtake.storage import open_blobs
 from longtake.worker.channel import Channel
 from longtake.worker.messages import Done, Failed, Planned, Ready, Run
 from longtake.worker.progress import ProgressReporter
@@ -90,7 +91,7 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", settings: Settings) 
     endpoint = ENDPOINTS[run.endpoint]
     run.folder.mkdir(parents=True, exist_ok=True)
     fetcher = Fetcher(
-        own_file=lambda url: find_stored_file(url, channel),
+        open_own=lambda url: open_stored_file(url, channel, settings),
         transport=PublicTransport(settings.trusted_hosts),
         folder=run.folder,
     )
@@ -122,11 +123,15 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", settings: Settings) 
     )
 
 
-def find_stored_file(url: str, channel: Channel) -> Path | None:
-    """Returns the server's own file behind a URL. None if the URL names none, and has to be fetched."""
+def open_stored_file(url: str, channel: Channel, settings: Settings) -> AbstractContextManager[Path] | None:
+    """Returns a context manager that yields a local copy of the server's own file behind a URL.
+
+    None if the URL names no such file, and has to be fetched.
+    """
     if not url[:8].lower().startswith(("http://", "https://")):
         return None
-    return channel.find_file(url).path
+    blob = channel.find_file(url).blob
+    return None if blob is None else open_blobs(settings).local(blob)
 
 
 def steps_folder(folder: Path, document: Mapping[str, Any]) -> Path:

@@ -35,10 +35,10 @@ class Proceed:
 
 @dataclass(frozen=True)
 class FileFound:
-    """Server to worker: the path of the file that `FileWanted` asked for. None if the URL names no stored file that the
+    """Server to worker: the key of the blob that `FileWanted` asked for. None if the URL names no stored file that the
     request's caller may read."""
 
-    path: Path | None
+    blob: str | None
     type: Literal["file_found"] = "file_found"
 
 

@@ -38,7 +38,7 @@ class Slot:
     def __init__(self, name: str, device: str, pool: str, context: SlotContext) -> None:
         self.status = SlotStatus(name, pool, "starting", time.time())
         self._context = context
-        self._worker = Supervisor(name, device, context.command, context.settings.stall_s)
+        self._worker = Supervisor(name, device, context.command, context.settings)
         self._draining = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)

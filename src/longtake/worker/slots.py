@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 import sqlalchemy as sa
 
 from longtake.settings import DEFAULT_POOL, Settings
+from longtake.storage.files import FileStore
 from longtake.worker.claims import Claims
-from longtake.worker.context import Files, SlotContext
+from longtake.worker.context import SlotContext
 from longtake.worker.leases import Lease
 from longtake.worker.messages import Done
 from longtake.worker.slot import Slot, SlotStatus
@@ -35,7 +36,7 @@ class Slots:
         self,
         engine: sa.Engine,
         settings: Settings,
-        files: Files,
+        store: FileStore,
         on_change: Callable[[str], None],
         *,
         on_done: Callable[[Done], None] = lambda _: None,
@@ -46,7 +47,7 @@ class Slots:
         self._lease = Lease(engine, settings.lease_s)
         self._claims = Claims(engine, self._lease)
         self._stopped = threading.Event()
-        context = SlotContext(engine, settings, files, self._claims, on_change, on_done, command)
+        context = SlotContext(engine, settings, store, self._claims, on_change, on_done, command)
         self._slots = [
             Slot(f"slot {number} ({text})", device, pool or DEFAULT_POOL, context)
             for number, text in enumerate(settings.slots)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import Literal
 
+from longtake.settings import Settings
 from longtake.worker.messages import CancelRequested, Died, FromProcess, Ready, ToWorker, Woken
 from longtake.worker.process import WorkerProcess
 
@@ -34,13 +35,13 @@ class Supervisor:
     ready is killed.
     """
 
-    def __init__(self, name: str, device: str, command: Sequence[str], stall_s: float) -> None:
+    def __init__(self, name: str, device: str, command: Sequence[str], settings: Settings) -> None:
         self.name = name
         self.is_ready = False
         """True if the worker process can carry out a request."""
-        self._device = device
+        self._environment = {"LONGTAKE_DEVICE": device, "LONGTAKE_DATA_DIR": str(settings.data_dir)}
         self._command = command
-        self._stall_s = stall_s
+        self._stall_s = settings.stall_s
         self._mailbox: SimpleQueue[tuple[WorkerProcess | None, SlotMessage]] = SimpleQueue()
         self._process: WorkerProcess | None = None
         self._active_at = 0.0
@@ -73,7 +74,7 @@ class Supervisor:
             return
         self._next_start_at = now + min(FIRST_RESTART_PAUSE_S * 2**self._starts, MAX_RESTART_PAUSE_S)
         self._starts += 1
-        environment = os.environ | {"LONGTAKE_DEVICE": self._device}
+        environment = os.environ | self._environment
         self._process = WorkerProcess(self._command, environment, lambda *received: self._mailbox.put(received))
         self._active_at = now
 

@@ -1,4 +1,4 @@
-"""How Alembic runs these migrations: on the connection that `longtake.database.migrate` hands over."""
+"""The script that Alembic runs to migrate, on the connection that `longtake.database.migrate` passes to it."""
 
 from alembic import context
 

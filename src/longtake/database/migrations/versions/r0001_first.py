@@ -1,4 +1,4 @@
-"""The first tables."""
+"""Creates the tables of version 0.1."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,0 +1,72 @@
+"""Answers a request for a stored file: the whole file, one range of its bytes, or its headers only."""
+
+import re
+from collections.abc import Mapping
+from email.utils import formatdate
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from longtake.service.responses import NotFound
+from longtake.service.state import ServerState
+from longtake.storage.files import StoredFile
+
+INLINE = re.compile(r"(video|audio)/.+|image/(png|jpeg|gif|webp|avif|bmp)|text/plain.*")
+"""The MIME types that a browser may show. It has to save others: HTML and SVG could run scripts at our address."""
+
+RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", re.IGNORECASE | re.ASCII)
+
+
+async def download(request: Request, state: ServerState, file: StoredFile) -> Response:
+    """Returns the answer to a GET or HEAD request for a stored file. Raises NotFound if its bytes are gone.
+
+    A request for several ranges, or for none that is valid, is answered with the whole file, as RFC 9110 allows.
+    """
+    headers = _headers(file)
+    status, start, stop = 200, 0, file.size
+    if wanted := _range(request.headers, headers):
+        start, stop = _bounds(wanted, file.size)
+        if start >= stop:
+            return Response(status_code=416, headers={"content-range": f"bytes */{file.size}"})
+        status, headers["content-range"] = 206, f"bytes {start}-{stop - 1}/{file.size}"
+    headers["content-length"] = str(stop - start)
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type=file.content_type)
+    try:
+        pieces = await state.call(state.store.blobs.open, file.blob, start, stop)
+    except FileNotFoundError:
+        raise NotFound from None
+    return StreamingResponse(pieces, status, headers, media_type=file.content_type)
+
+
+def _headers(file: StoredFile) -> dict[str, str]:
+    disposition = "inline" if INLINE.fullmatch(file.content_type) else "attachment"
+    name = quote(file.name)
+    named = f'filename="{name}"' if name == file.name else f"filename*=utf-8''{name}"
+    return {
+        "accept-ranges": "bytes",
+        "content-disposition": f"{disposition}; {named}",
+        "etag": f'"{file.blob}"',  # the bytes of a blob never change
+        "last-modified": formatdate(file.created_at, usegmt=True),
+        "x-content-type-options": "nosniff",
+    }
+
+
+def _range(request: Mapping[str, str], answer: Mapping[str, str]) -> re.Match[str] | None:
+    """Returns the match of the one byte range that a client asks for; None if it wants the whole file."""
+    if request.get("if-range") not in (None, answer["etag"], answer["last-modified"]):
+        return None
+    found = RANGE.fullmatch(request.get("range", ""))
+    first, last = found.groups() if found else ("", "")
+    if (first, last) == ("", "") or (first and last and int(first) > int(last)):
+        return None
+    return found
+
+
+def _bounds(wanted: re.Match[str], size: int) -> tuple[int, int]:
+    """Returns the first byte of a range and the byte after its last; the first is not below it if there are none."""
+    first, last = wanted.groups()
+    if not first:
+        return max(size - int(last), 0), size
+    return int(first), min(int(last) + 1, size) if last else size

@@ -1,0 +1,129 @@
+"""Receives the body and the headers of an upload, and the JSON that completes one."""
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from starlette.requests import Request
+
+from longtake.errors import DiskFull, InvalidRequest
+from longtake.service.responses import RequestFailed
+from longtake.service.state import ServerState
+from longtake.storage.files import disk_full_errors
+from longtake.storage.lifecycle import parse
+from longtake.storage.uploads import MAX_PARTS
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+WRITE_BYTES = 1024 * 1024
+"""The bytes of a body that are collected in memory before they are written to disk."""
+MAX_NAME = 200
+"""The most characters of a file's name, and of its MIME type."""
+
+MIME_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; ?charset=[\w-]+)?", re.ASCII)
+INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters, including those that change the direction of text."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """The body of a request: a file with its bytes, and their MD5 in hex."""
+
+    path: Path
+    md5: str
+
+
+@asynccontextmanager
+async def received(request: Request, state: ServerState, max_bytes: int) -> AsyncIterator[Body]:
+    """Writes the body of a request to a scratch file, which is deleted after the block.
+
+    Raises RequestFailed with status 413 for a body above `max_bytes`, and with 507 if the disk is full.
+    """
+    too_large = RequestFailed(
+        413,
+        f"The file is larger than the {state.settings.max_upload_bytes} bytes that one upload may have.",
+        "bad_request",
+        {"connection": "close"},
+    )
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes:
+        raise too_large
+    path = await state.call(state.store.scratch_path)
+    digest, size, waiting = hashlib.md5(usedforsecurity=False), 0, bytearray()
+
+    def write(piece: bytes | bytearray) -> None:
+        with disk_full_errors(), path.open("ab") as file:
+            file.write(piece)
+        digest.update(piece)
+
+    try:
+        async for chunk in request.stream():
+            waiting += chunk
+            size += len(chunk)
+            if size > max_bytes:
+                raise too_large
+            if len(waiting) >= WRITE_BYTES:
+                await stored(state, write, waiting)
+                waiting = bytearray()
+        await stored(state, write, waiting)
+        yield Body(path, digest.hexdigest())
+    finally:
+        await state.call(partial(path.unlink, missing_ok=True))
+
+
+async def stored(state: ServerState, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Returns the result of `work`, called in a thread. Raises RequestFailed for its DiskFull and InvalidRequest."""
+    try:
+        return await state.call(work, *args, **kwargs)
+    except DiskFull as error:
+        raise RequestFailed(error.status, error.message, "internal_error") from error
+    except InvalidRequest as error:
+        raise RequestFailed(400, error.message, "bad_request") from error
+
+
+def listed_parts(value: Any) -> list[tuple[int, str]]:
+    """Returns the number and the etag, without quotes, of each part in the JSON list [{"partNumber", "etag"}].
+
+    Raises RequestFailed with status 400 for anything else, and for a number that is listed twice.
+    """
+    invalid = RequestFailed(400, "parts must be a list of {partNumber, etag}, each number once.", "bad_request")
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_PARTS:
+        raise invalid
+    found: dict[int, str] = {}
+    for part in value:
+        number, etag = (part.get("partNumber"), part.get("etag")) if isinstance(part, dict) else (None, None)
+        if not isinstance(number, int) or isinstance(number, bool) or not isinstance(etag, str) or number in found:
+            raise invalid
+        found[number] = etag.strip('"')
+    return list(found.items())
+
+
+def lifecycle(request: Request) -> Mapping[str, Any] | None:
+    """Returns the lifecycle in either of the two headers that fal's clients send, or None; see `storage.lifecycle`."""
+    headers = request.headers
+    return parse(headers.get("x-fal-object-lifecycle") or headers.get("x-fal-object-lifecycle-preference"))
+
+
+def header_name(request: Request) -> str:
+    """Returns the file name in the header, as `file_name` does. Clients send names beyond ASCII as UTF-8."""
+    value = request.headers.get("x-fal-file-name", "")
+    return file_name(value.encode("latin-1").decode("utf-8", "replace"))
+
+
+def file_name(value: Any) -> str:
+    """Returns a safe file name made of the client's: without folders or invisible characters, MAX_NAME long at most."""
+    last = re.split(r"[/\\]", value)[-1] if isinstance(value, str) else ""
+    name = INVISIBLE.sub("", last).encode("utf-8", "ignore").decode()
+    return name.strip(" .")[-MAX_NAME:] or "upload.bin"
+
+
+def media_type(value: Any) -> str:
+    """Returns the client's MIME type in lower case, or `application/octet-stream` if it is none."""
+    kind = value.strip().lower() if isinstance(value, str) else ""
+    return kind if len(kind) <= MAX_NAME and MIME_TYPE.fullmatch(kind) else "application/octet-stream"

@@ -1,0 +1,87 @@
+"""Blobs in a folder of this machine, or of a network file system that several servers share."""
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from stat import S_ISREG
+from typing import BinaryIO
+
+from longtake.atomic import sync
+from longtake.storage.blobs import PIECE_BYTES, Blob
+
+KEY = re.compile(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*", re.ASCII)
+
+SCRATCH = ".incoming"
+"""The folder inside the blobs' own for files that are still being written: on the same file system, so that they can
+become blobs without being copied."""
+
+
+@dataclass(frozen=True)
+class LocalBlobs:
+    """Blobs as files `<folder>/<key>`. The folder is created when the first blob is stored."""
+
+    folder: Path
+
+    def put(self, key: str, file: Path) -> None:
+        """See `Blobs.put`. On the same file system the blob is a hard link, so that nothing is copied."""
+        target, temporary = self._path(key), self.folder / SCRATCH / secrets.token_hex(8)
+        for needed in (target, temporary):
+            needed.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            try:
+                os.link(file, temporary)
+            except OSError:  # another file system, or one without hard links
+                shutil.copyfile(file, temporary)
+            os.utime(temporary)  # the blob is as old as its key, not as the file
+            sync(temporary)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)  # renaming a file to another link of itself leaves both names
+        sync(target.parent)
+
+    def open(self, key: str, start: int = 0, stop: int | None = None) -> Generator[bytes, None, None]:
+        return _pieces(self._path(key).open("rb"), start, stop)
+
+    @contextmanager
+    def local(self, key: str) -> Iterator[Path]:
+        path = self._path(key)
+        path.stat()
+        yield path
+
+    def size(self, key: str) -> int | None:
+        try:
+            return self._path(key).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def delete(self, key: str) -> None:
+        self._path(key).unlink(missing_ok=True)
+
+    def list(self, prefix: str = "") -> Iterator[Blob]:
+        patterns = (f"{prefix}*",) if "/" in prefix else (f"{prefix}*", f"{prefix}*/*")
+        for path in chain.from_iterable(map(self.folder.glob, patterns)):
+            key = path.relative_to(self.folder).as_posix()
+            try:
+                facts = path.stat()
+            except FileNotFoundError:
+                continue  # deleted meanwhile
+            if KEY.fullmatch(key) and S_ISREG(facts.st_mode):
+                yield Blob(key, facts.st_size, facts.st_mtime)
+
+    def _path(self, key: str) -> Path:
+        if not KEY.fullmatch(key):
+            raise ValueError(f"{key!r} is not the key of a blob.")
+        return self.folder / key
+
+
+def _pieces(file: BinaryIO, start: int, stop: int | None) -> Generator[bytes, None, None]:
+    with file:
+        file.seek(start)
+        while piece := file.read(PIECE_BYTES if stop is None else min(PIECE_BYTES, stop - file.tell())):
+            yield piece
