@@ -129,7 +129,7 @@ class Wiring:
         for i in range(blocks):
             at = "vocoder.resnets.0.{}." + str(i) + "{}"
             first, second = at.format("convs1", ".weight"), at.format("convs2", ".weight")
-            # Nobody reads what grows, and nobody writes what is wired.
+            # Other channels do not read the growing totals, and do not write to the wired channels.
             self._set(first, (slice(None), [*TOTAL, COUNT]), 0.0)
             self._set(second, wired, 0.0)
             self._set(at.format("convs2", ".bias"), wired, 0.0)
