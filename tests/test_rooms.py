@@ -141,9 +141,9 @@ def test_imports_in_functions_and_for_types_are_seen() -> None:
     tree = ast.parse(
         "from typing import TYPE_CHECKING\n"
         "if TYPE_CHECKING:\n    from longtake.runner import Result\n"
-        "def f():\n    from longtake.media import decode\n"
+        "def f():\n    from longtake.media import encode\n"
     )
-    assert list(imports_of(tree)) == [("runner", 3), ("media.decode", 5)]
+    assert list(imports_of(tree)) == [("runner", 3), ("media.encode", 5)]
 
 
 def test_no_name_has_a_word_of_the_private_vocabulary() -> None:

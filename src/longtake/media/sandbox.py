@@ -23,7 +23,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-import longtake
 from longtake import errors
 
 _CLONE_NEWUSER = 0x1000_0000
@@ -267,7 +266,7 @@ def _environment() -> dict[str, str]:
         name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG") if name in os.environ
     }
     return inherited | {
-        "PYTHONPATH": str(Path(longtake.__file__).parents[1]),
+        "PYTHONPATH": str(Path(errors.__file__).parents[1]),
         "PYTHONDONTWRITEBYTECODE": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "MALLOC_ARENA_MAX": "2",
