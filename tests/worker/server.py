@@ -28,8 +28,8 @@ from tests.storage.fixtures import blobs_at
 
 WORKER = (sys.executable, "-S", "-E", str(Path(__file__).with_name("scripted_worker.py")))
 
-QUICK: dict[str, Any] = {"slots": ("cpu",), "lease_s": 1.0, "stall_s": 60.0, "cancel_grace_s": 0.3, "drain_s": 2.0}
-"""Settings under which no test waits for long."""
+QUICK: dict[str, Any] = {"slots": ("cpu",), "lease_s": 60.0, "stall_s": 60.0, "cancel_grace_s": 0.3, "drain_s": 2.0}
+"""Settings under which no test waits for long, and no server is declared dead because the machine is busy."""
 
 
 class SlowStore(FileStore):

@@ -146,11 +146,11 @@ def test_a_server_that_was_declared_dead_changes_nothing_when_it_wakes(
     tmp_path: Path,
     effects: Path,
 ) -> None:
-    with another_server(database_url, tmp_path / "one", blobs) as zombie:
+    with another_server(database_url, tmp_path / "one", blobs, lease_s=2.0) as zombie:
         row = submit(engine, windows=2, window_s=1.0, effects=str(effects))
         eventually(lambda: effects_of(effects, "window"))
         freeze(zombie, engine)
-        other = rescuer(tmp_path / "two")
+        other = rescuer(tmp_path / "two", lease_s=2.0)
         ended = end_of(engine, row)
         assert (ended.status_code, ended.attempt) == (200, 2)
         # The frozen server's worker process goes on to the end.
@@ -172,12 +172,12 @@ def test_a_server_that_was_declared_dead_changes_nothing_when_it_wakes(
 def test_a_server_that_wakes_stops_the_work_on_a_lost_request(
     database_url: str, engine: sa.Engine, rescuer: Callable[..., Server], tmp_path: Path, effects: Path
 ) -> None:
-    with another_server(database_url, tmp_path / "one") as zombie:
+    with another_server(database_url, tmp_path / "one", lease_s=2.0) as zombie:
         row = submit(engine, at=0, do="hang", effects=str(effects))
         eventually(lambda: (tmp_path / "one" / "work" / row.id / "deed-0").exists())
         ((*_, pid),) = effects_of(effects, "began")
         freeze(zombie, engine)
-        rescuer(tmp_path / "two")
+        rescuer(tmp_path / "two", lease_s=2.0)
         eventually(lambda: current(engine, row).attempt == 2)
         zombie.send_signal(signal.SIGCONT)
         eventually(lambda: is_gone(int(pid)))
