@@ -29,7 +29,7 @@ def test_draws_do_not_depend_on_their_order() -> None:
     for order in permutations(names):
         noise = seeded(3, 1, 2)
         assert all(torch.equal(noise(name, (8,)), alone[name]) for name in order)
-        assert all(torch.equal(noise(name, (8,)), alone[name]) for name in names), "asked again, the same"
+        assert all(torch.equal(noise(name, (8,)), alone[name]) for name in names), "requested again, the same"
 
 
 def test_draws_of_other_names_passes_windows_and_seeds_differ() -> None:

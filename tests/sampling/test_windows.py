@@ -1,4 +1,4 @@
-"""The loop over the windows of a plan: what each is given, who is told, and how it goes on after a stop."""
+"""The loop over the windows of a plan: order, noise, progress and resuming."""
 
 from collections.abc import Generator, Iterator, Mapping
 from fractions import Fraction
@@ -34,22 +34,22 @@ class Counting:
     """Steps of a loop whose state counts what was sampled: each window is the sum of all before it and its number."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.events: list[str] = []
         """What happened, in order."""
         self.windows: list[WindowRun] = []
 
     def sample(self, window: WindowRun, state: float) -> Mapping[str, Tensor]:
-        self.told.append(f"sample {window.number} from {state:g}")
+        self.events.append(f"sample {window.number} from {state:g}")
         self.windows.append(window)
         for step in range(STEPS):
             window.on_step(step, STEPS)
         return {"sum": torch.tensor(state + window.number + 1)}
 
     def after(self, window: WindowRun, state: float, tensors: Mapping[str, Tensor]) -> Generator[str, None, float]:
-        self.told.append(f"after {window.number} from {state:g}")
+        self.events.append(f"after {window.number} from {state:g}")
         yield f"first of {window.number}"
         yield f"second of {window.number}"
-        self.told.append(f"end of {window.number}")
+        self.events.append(f"end of {window.number}")
         return float(tensors["sum"])
 
     def run(self, loop: Loop) -> Iterator[str]:
@@ -59,12 +59,12 @@ class Counting:
 def test_each_window_starts_from_what_came_of_the_one_before() -> None:
     steps = Counting()
     assert list(steps.run(loop())) == [f"{one} of {number}" for number in range(COUNT) for one in ("first", "second")]
-    assert [line for line in steps.told if line.startswith("sample")] == [
+    assert [line for line in steps.events if line.startswith("sample")] == [
         "sample 0 from 10",
         "sample 1 from 11",
         "sample 2 from 13",
     ]
-    assert [line for line in steps.told if line.startswith("after")] == [
+    assert [line for line in steps.events if line.startswith("after")] == [
         "after 0 from 10",
         "after 1 from 11",
         "after 2 from 13",
@@ -79,13 +79,13 @@ def test_each_window_starts_from_what_came_of_the_one_before() -> None:
 def test_a_window_is_sampled_when_all_of_the_one_before_was_taken() -> None:
     steps = Counting()
     pieces = steps.run(loop())
-    assert steps.told == [], "nothing is done before it is asked for"
+    assert steps.events == [], "nothing is done before it is asked for"
     assert next(pieces) == "first of 0"
-    assert steps.told == ["sample 0 from 10", "after 0 from 10"]
+    assert steps.events == ["sample 0 from 10", "after 0 from 10"]
     assert next(pieces) == "second of 0"
-    assert steps.told[2:] == []
+    assert steps.events[2:] == []
     assert next(pieces) == "first of 1"
-    assert steps.told[2:] == ["end of 0", "sample 1 from 11", "after 1 from 11"]
+    assert steps.events[2:] == ["end of 0", "sample 1 from 11", "after 1 from 11"]
 
 
 def test_progress_counts_windows_from_one() -> None:
@@ -99,8 +99,8 @@ def test_progress_counts_windows_from_one() -> None:
 def test_each_pass_over_each_window_has_its_noise() -> None:
     steps = Counting()
     list(steps.run(loop()))
-    told = [[window.noise(number)("init", (2,)).tolist() for number in (0, 1)] for window in steps.windows]
-    assert told == [[[0, window], [1, window]] for window in range(COUNT)], "also when it is asked for later"
+    noise = [[window.noise(number)("init", (2,)).tolist() for number in (0, 1)] for window in steps.windows]
+    assert noise == [[[0, window], [1, window]] for window in range(COUNT)], "also when it is drawn later"
 
 
 def test_the_noise_of_a_plan_is_that_of_its_seed() -> None:
@@ -130,8 +130,8 @@ def test_saved_windows_are_not_sampled_again(tmp_path: Path) -> None:
     heard: list[Progress] = []
     assert list(again.run(loop(Resume(tmp_path), heard.append))) == whole
     assert [window.number for window in again.windows] == [1, 2]
-    assert again.told[0] == "after 0 from 10", "what comes of a saved window is made anew"
-    assert again.told[2] == "sample 1 from 11"
+    assert again.events[0] == "after 0 from 10", "what comes of a saved window is made anew"
+    assert again.events[2] == "sample 1 from 11"
     assert heard[0] == Progress("sampling", 0, STEPS, 2, COUNT)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"window-{n:03d}.safetensors" for n in range(COUNT)]
     third = Counting()

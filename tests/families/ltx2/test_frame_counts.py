@@ -14,7 +14,7 @@ from tests.families.ltx2.planning import MODEL, SMALL, options, plan, source
 
 
 @pytest.mark.parametrize(
-    ("direction", "asked", "available", "context"),
+    ("direction", "requested", "available", "context"),
     [
         ("forward", 0, 300, 0),
         ("forward", 1, 300, 1),
@@ -38,22 +38,22 @@ from tests.families.ltx2.planning import MODEL, SMALL, options, plan, source
         ("backward", 25, 23, 16),
     ],
 )
-def test_a_context_fills_whole_latents(direction: Direction, asked: int, available: int, context: int) -> None:
-    assert whole_latent_context(direction, asked, available) == context
+def test_a_context_fills_whole_latents(direction: Direction, requested: int, available: int, context: int) -> None:
+    assert whole_latent_context(direction, requested, available) == context
 
 
 @given(st.integers(1, 121), st.integers(8, 3000))
-def test_both_directions_see_as_many_latents(asked: int, available: int) -> None:
+def test_both_directions_see_as_many_latents(requested: int, available: int) -> None:
     forward, backward = (
-        whole_latent_context("forward", asked, available),
-        whole_latent_context("backward", asked, available),
+        whole_latent_context("forward", requested, available),
+        whole_latent_context("backward", requested, available),
     )
     assert forward % 8 == 1
     assert backward % 8 == 0
     assert 0 < forward <= available
     assert 8 <= backward <= available
     if available >= 137:
-        assert asked <= forward < asked + 8
+        assert requested <= forward < requested + 8
         assert backward == max(forward - 1, 8)
 
 
@@ -96,13 +96,13 @@ def test_the_context_counts_among_the_frames(
 def test_a_context_that_is_asked_for_and_leaves_no_room_is_refused(
     direction: Direction, num_frames: int, context: int, taken: int, more: int
 ) -> None:
-    asked = options(
+    requested = options(
         direction=direction, num_frames=num_frames, context_frames=context, context_field="num_context_frames"
     )
-    with pytest.raises(InvalidRequest, match=f"must be at least {taken + 1}, {more} more") as told:
-        frame_counts(asked, 300)
-    assert (told.value.loc, told.value.value) == (("body", "num_context_frames"), context)
-    assert told.value.ctx == {"context_frames": taken, "least_num_frames": taken + 1}
+    with pytest.raises(InvalidRequest, match=f"must be at least {taken + 1}, {more} more") as raised:
+        frame_counts(requested, 300)
+    assert (raised.value.loc, raised.value.value) == (("body", "num_context_frames"), context)
+    assert raised.value.ctx == {"context_frames": taken, "least_num_frames": taken + 1}
 
 
 @given(st.sampled_from(get_args(Direction)), st.integers(9, 481), st.integers(0, 121), st.integers(8, 3000))
@@ -122,9 +122,9 @@ def test_frames_add_up(direction: Direction, num_frames: int, context: int, avai
 def test_new_frames_that_are_asked_for_come_beside_the_context(
     direction: Direction, new: int, context: int, available: int
 ) -> None:
-    asked = options(direction=direction, num_frames=9, new_frames=new, context_frames=context, context_field="x")
-    kept = whole_latent_context(direction, context, available)
-    assert frame_counts(asked, available) == FrameCounts(kept, new, kept + new)
+    requested = options(direction=direction, num_frames=9, new_frames=new, context_frames=context, context_field="x")
+    held = whole_latent_context(direction, context, available)
+    assert frame_counts(requested, available) == FrameCounts(held, new, held + new)
 
 
 def test_backward_needs_a_whole_latent_of_context() -> None:
@@ -138,7 +138,7 @@ def test_backward_needs_a_whole_latent_of_context() -> None:
 def test_another_context_than_the_one_that_was_asked_for_is_told() -> None:
     field: dict[str, Any] = {"context_field": "num_context_frames"}
     assert plan(source()).notes == ()
-    assert plan(source(9)).notes == (), "nobody asked for more"
+    assert plan(source(9)).notes == (), "no field asked for more"
     assert plan(source(), context_frames=25, **field).notes == ()
     assert plan(source(), context_frames=24, **field).notes == (
         "num_context_frames asks for 24 frames; the context has 25, for a context fills whole latents.",
@@ -153,12 +153,12 @@ def test_another_context_than_the_one_that_was_asked_for_is_told() -> None:
     assert (seen.context_frames, seen.new_frames, seen.billed_frames) == (17, 96, 121), "as every model counts"
 
 
-def plan_of(asked: LTX2Options) -> LTX2Plan:
-    return make_plan(asked, source(300), MODEL, 1)
+def plan_of(requested: LTX2Options) -> LTX2Plan:
+    return make_plan(requested, source(300), MODEL, 1)
 
 
 @pytest.mark.parametrize(
-    ("asked", "direction", "context", "note"),
+    ("requested", "direction", "context", "note"),
     [
         (25, "forward", 25, None),
         (30, "forward", 25, "num_context_frames asks for 30 frames; the context has 25"),
@@ -166,9 +166,9 @@ def plan_of(asked: LTX2Options) -> LTX2Plan:
         (120, "forward", 113, "num_context_frames asks for 120 frames; the context has 113"),
     ],
 )
-def test_a_context_may_be_rounded_down(asked: int, direction: Direction, context: int, note: str | None) -> None:
+def test_a_context_may_be_rounded_down(requested: int, direction: Direction, context: int, note: str | None) -> None:
     given = options(
-        direction=direction, context_frames=asked, context_field="num_context_frames", context_rounds_down=True
+        direction=direction, context_frames=requested, context_field="num_context_frames", context_rounds_down=True
     )
     plan = plan_of(given)
     assert (plan.context_frames, plan.new_frames) == (context, 121 - context)
@@ -176,7 +176,7 @@ def test_a_context_may_be_rounded_down(asked: int, direction: Direction, context
     assert bool(plan.notes) == (note is not None)
 
 
-def test_the_least_of_a_backward_extension_is_said() -> None:
+def test_the_least_of_a_backward_extension_is_named() -> None:
     plan = plan_of(options(direction="backward", num_frames=9))
     assert (plan.context_frames, plan.new_frames, plan.billed_frames) == (8, 8, 9)
     assert plan.notes == ("num_frames is 9; 8 frames of context and 8 new ones are the least that there can be.",)

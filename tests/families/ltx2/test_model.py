@@ -42,13 +42,13 @@ def _velocity(model: LTX2Model) -> tuple[Tensor, Tensor]:
     return small_ltx2.evaluated(model.transformer, model.text.encode("a red ball"), model.text.dtype)
 
 
-def test_the_parts_come_in_eval_mode_and_progress_is_told(whole: Path) -> None:
-    told: list[Progress] = []
-    model = load(ltx2_card(NAME), _settings(whole.parent), on_progress=told.append)
+def test_the_parts_come_in_eval_mode_and_progress_is_reported(whole: Path) -> None:
+    reports: list[Progress] = []
+    model = load(ltx2_card(NAME), _settings(whole.parent), on_progress=reports.append)
     for part in (model.transformer, model.vae, model.audio_vae, model.vocoder, model.upsampler):
         assert not part.training  # type: ignore[union-attr]
         assert not any(parameter.requires_grad for parameter in part.parameters())  # type: ignore[union-attr]
-    assert [step.stage for step in told] == [
+    assert [step.stage for step in reports] == [
         "load text_encoder",
         "load connectors",
         "load vae",
@@ -86,11 +86,11 @@ def test_the_published_file_is_the_same_model(whole: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("offload", ["model", "group"])
 def test_the_same_numbers_however_it_is_placed(whole: Path, offload: str) -> None:
-    kept = load(ltx2_card(NAME), _settings(whole.parent))
+    plain = load(ltx2_card(NAME), _settings(whole.parent))
     moved = load(ltx2_card(NAME), _settings(whole.parent, offload=offload))
     assert moved.text.offloaded
     for _ in range(2):
-        for ours, theirs in zip(_velocity(kept), _velocity(moved), strict=True):
+        for ours, theirs in zip(_velocity(plain), _velocity(moved), strict=True):
             assert torch.equal(ours, theirs)
 
 

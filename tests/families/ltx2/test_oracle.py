@@ -66,8 +66,8 @@ def forward_tracks(case: Case, context: Tensor, keyframe: Tensor | None, audio: 
         known = audio_tokens(case.given["audio.context.latent"])
         count = round(params["frames"] / params["fps"] * 25)
         clean = torch.cat([known, torch.zeros(1, count - known.shape[1], known.shape[2])], 1)
-        kept = audio_before(count, params["context_frames"] / grid.rate)
-        tracks["audio"] = audio_track(clean, kept, params["audio_strength"], audio_bounds(count))
+        held = audio_before(count, params["context_frames"] / grid.rate)
+        tracks["audio"] = audio_track(clean, held, params["audio_strength"], audio_bounds(count))
     return tracks
 
 
@@ -77,20 +77,20 @@ def backward_tracks(case: Case) -> dict[Stream, Track]:
     window = known["video.window.latent"]
     new = params["frames"] - params["context_frames"]
     first = (new - 1) // 8 + 1
-    held = [PlacedLatents(window[:, :, first:], first, params["video_strength"])]
+    placed = [PlacedLatents(window[:, :, first:], first, params["video_strength"])]
     if "video.first_image.latent" in known:
-        held.append(PlacedLatents(known["video.first_image.latent"], 0, params["first_image_strength"]))
+        placed.append(PlacedLatents(known["video.first_image.latent"], 0, params["first_image_strength"]))
     audio = audio_tokens(known["audio.window.latent"])
-    kept = audio_from(audio.shape[1], new / grid.rate)
+    held = audio_from(audio.shape[1], new / grid.rate)
     return {
-        "video": video_track(grid, tuple(window.shape), held),
-        "audio": audio_track(audio, kept, params["audio_strength"], audio_bounds(audio.shape[1])),
+        "video": video_track(grid, tuple(window.shape), placed),
+        "audio": audio_track(audio, held, params["audio_strength"], audio_bounds(audio.shape[1])),
     }
 
 
 def sampler(case: Case) -> Sampler:
-    asked = case.params["sampler"]
-    return Sampler(case.given["sigmas"], asked.get("gamma", 0), asked.get("eta", 0))
+    requested = case.params["sampler"]
+    return Sampler(case.given["sigmas"], requested.get("gamma", 0), requested.get("eta", 0))
 
 
 @pytest.mark.parametrize("at_once", [1, 4])

@@ -75,10 +75,10 @@ def test_a_source_lasts_as_long_at_any_rate(num_frames: int, rate: Fraction, fps
     assert abs(len(made.context) / made.rate - num_frames / rate) <= 1 / made.rate
 
 
-def test_a_slow_source_is_told_what_becomes_of_it() -> None:
-    told = "The source has 0.5 frames per second; its frames are repeated at"
-    assert plan(source(10, Fraction(1, 2))).notes == (f"{told} 1.",)
-    assert plan(source(10, Fraction(1, 2)), frame_rate=24).notes == (f"{told} 24.",)
+def test_a_slow_source_has_a_note() -> None:
+    note = "The source has 0.5 frames per second; its frames are repeated at"
+    assert plan(source(10, Fraction(1, 2))).notes == (f"{note} 1.",)
+    assert plan(source(10, Fraction(1, 2)), frame_rate=24).notes == (f"{note} 24.",)
     assert plan(source(10, Fraction(1))).notes == ()
 
 
@@ -113,7 +113,7 @@ def test_a_canvas_covers_the_size_within_the_positions(width: int, height: int, 
     assert all(side % (32 * count) == 0 for side in last)
     assert max(last) <= POSITION_RANGE_PX
     if max(width, height) <= POSITION_RANGE_PX:
-        assert all(0 <= given - asked < 32 * count for given, asked in zip(last, (width, height), strict=True))
+        assert all(0 <= given - requested < 32 * count for given, requested in zip(last, (width, height), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -125,10 +125,10 @@ def test_sizes_are_made_even(size: tuple[int, int], wanted: tuple[int, int]) -> 
 
 @given(st.floats(1, 20), st.floats(0, 20), st.floats(1, 10), st.floats(0, 1))
 def test_a_small_model_is_guided_by_a_share_of_each_scale(cfg: float, stg: float, mod: float, share: float) -> None:
-    asked = GuidanceScales(cfg=cfg, stg=stg, modality=mod, rescale=0.7)
-    assert scaled_guidance(asked, 1.0) == asked
-    assert scaled_guidance(asked, 0.0) == GuidanceScales(cfg=1, stg=0, modality=1, rescale=0.7)
-    less = scaled_guidance(asked, share)
+    requested = GuidanceScales(cfg=cfg, stg=stg, modality=mod, rescale=0.7)
+    assert scaled_guidance(requested, 1.0) == requested
+    assert scaled_guidance(requested, 0.0) == GuidanceScales(cfg=1, stg=0, modality=1, rescale=0.7)
+    less = scaled_guidance(requested, share)
     assert 1 <= less.cfg <= cfg + 1e-9
     assert 0 <= less.stg <= stg
     assert 1 <= less.modality <= mod + 1e-9

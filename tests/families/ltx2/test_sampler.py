@@ -46,10 +46,10 @@ def test_the_model_is_always_evaluated_at_the_level_it_is_told(settings: Mapping
 
 
 def test_ancestral_steps_draw_noise_and_others_do_not() -> None:
-    asked: list[str] = []
+    requested: list[str] = []
 
     def listening(noise: Noise) -> Noise:
-        return lambda name, shape: asked.append(name) or noise(name, shape)  # type: ignore[func-returns-value]
+        return lambda name, shape: requested.append(name) or noise(name, shape)  # type: ignore[func-returns-value]
 
     def zero(tokens: Tokens, step: int, sigma: float) -> dict[Stream, Tensor]:
         return {stream: torch.zeros_like(x) for stream, x in tokens.items()}
@@ -57,9 +57,9 @@ def test_ancestral_steps_draw_noise_and_others_do_not() -> None:
     both: dict[Stream, Track] = {"video": track(), "audio": track()}
     levels = torch.tensor([1, 0.5, 0])
     list(trajectory(both, Sampler(levels), zero, listening(seeded(3))))
-    assert asked == ["video.init", "audio.init"]
+    assert requested == ["video.init", "audio.init"]
     list(trajectory(both, Sampler(levels, eta=0.5), zero, listening(seeded(3))))
-    assert asked[2:] == ["video.init", "audio.init", "video.step.000", "audio.step.000"]
+    assert requested[2:] == ["video.init", "audio.init", "video.step.000", "audio.step.000"]
 
 
 def test_gradient_estimation_continues_the_change_of_velocity() -> None:

@@ -68,6 +68,6 @@ def test_initial_latents_get_the_levels_share_of_noise() -> None:
     assert torch.allclose(sequence.tokens, 0.9 * start + 0.1 * to_tokens(init))
 
 
-def test_a_clip_that_does_not_fit_is_said() -> None:
+def test_a_clip_that_does_not_fit_is_named() -> None:
     with pytest.raises(ValueError, match="7 latents at frame 0 does not fit into 6"):
         place([ConditioningItem(clip(7))], SHAPE, GRID, seeded(0))

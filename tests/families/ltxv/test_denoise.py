@@ -25,7 +25,7 @@ CLIP = torch.ones(1, 4, 2, 2, 2)
 
 
 class Known(nn.Module):
-    """Predicts n - x0 for x0 = 0; remembers the times it was told."""
+    """Predicts n - x0 for x0 = 0; records the noise levels that it is given."""
 
     def __init__(self) -> None:
         super().__init__()

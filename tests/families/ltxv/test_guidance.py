@@ -80,7 +80,7 @@ def test_rescale_counts_only_with_stg() -> None:
     assert guided(Counting(), half).std() < guided(Counting(), stg).std()
 
 
-def test_a_missing_negative_prompt_is_said() -> None:
+def test_a_missing_negative_prompt_is_named() -> None:
     tokens = torch.zeros(1, 4, 3)
     with pytest.raises(ValueError, match="needs a negative prompt"):
         guided_velocity(Guide(Counting(), text(1), None, Guidance(cfg=(2.0,))), tokens, tokens[..., 0], tokens, 0.5)

@@ -23,15 +23,15 @@ def _settings(tmp_path: Path, source: Path | None = None, **changes: object) -> 
 
 
 def test_loads_a_folder_in_diffusers_layout(tmp_path: Path, small_model: Path) -> None:
-    told: list[Progress] = []
-    model = load(ltxv_card(NAME), _settings(tmp_path, small_model), on_progress=told.append)
+    reports: list[Progress] = []
+    model = load(ltxv_card(NAME), _settings(tmp_path, small_model), on_progress=reports.append)
     assert small.same(model.transformer.state_dict(), small.transformer().state_dict())
     assert small.same(model.vae.state_dict(), small.vae().state_dict())
     assert model.upsampler is not None
     assert small.same(model.upsampler.state_dict(), small.upsampler().state_dict())
     assert (model.device, model.transformer.dtype, model.text.offloaded) == (torch.device("cpu"), torch.float32, False)
     assert model.text.encode("a red ball").embeddings.shape == (1, 256, 12)
-    assert [progress.step for progress in told] == [0, 1, 2, 3, 4]
+    assert [progress.step for progress in reports] == [0, 1, 2, 3, 4]
 
 
 def test_loads_a_single_file_with_the_text_encoder_beside_it(tmp_path: Path, small_model: Path) -> None:
@@ -48,9 +48,9 @@ def test_loads_a_single_file_with_the_text_encoder_beside_it(tmp_path: Path, sma
 @pytest.mark.parametrize("changes", [{"dtype": "bfloat16"}, {"quantise": "fp8"}, {"offload": "group"}])
 def test_other_ways_to_hold_it(tmp_path: Path, small_model: Path, changes: dict[str, str]) -> None:
     model = load(ltxv_card(NAME), _settings(tmp_path, small_model, **changes))
-    kept = {parameter.dtype for parameter in model.transformer.parameters()}
+    dtypes = {parameter.dtype for parameter in model.transformer.parameters()}
     assert (
-        kept
+        dtypes
         == {
             "dtype": {torch.bfloat16},
             "quantise": {torch.float8_e4m3fn, torch.float32},
@@ -68,7 +68,7 @@ def test_other_ways_to_hold_it(tmp_path: Path, small_model: Path, changes: dict[
     assert got.isfinite().all()
 
 
-def test_what_is_missing_is_said_with_the_way_to_fetch_it(tmp_path: Path) -> None:
+def test_what_is_missing_is_named_with_the_way_to_fetch_it(tmp_path: Path) -> None:
     with pytest.raises(
         BadCheckpoint, match=r"lacks its transformer, vae, .*`longtake models pull ltxv-13b-0\.9\.7-dev`"
     ):

@@ -58,12 +58,12 @@ def test_the_used_frames_lie_in_the_source(
     num_frames: int, rate: Fraction, start: int, most: int | None, target: int | None, reverse: bool
 ) -> None:
     facts = source(num_frames, rate)
-    asked = options(start_frame=start, max_frames=most, target_rate=target, reverse_source=reverse)
+    requested = options(start_frame=start, max_frames=most, target_rate=target, reverse_source=reverse)
     if start >= num_frames:
         with pytest.raises(InvalidRequest, match="start_frame_num"):
-            source_span(facts, asked)
+            source_span(facts, requested)
         return
-    used = source_span(facts, asked)
+    used = source_span(facts, requested)
     assert 0 <= used.start < used.stop
     assert used.stop <= frames_on_clock(num_frames, rate, used.rate)
     assert used.reverse == reverse
@@ -103,9 +103,9 @@ def test_frames_are_limited_next_to_the_joint(rate: int, changes: dict[str, Any]
 def test_a_source_keeps_its_duration_unless_a_rate_is_asked_for(
     rate: str, changes: dict[str, Any], used: Span, plays: int
 ) -> None:
-    facts, asked = source(10, Fraction(rate)), options(**changes)
-    assert source_span(facts, asked) == used
-    assert playback_rate(asked, used.rate) == plays
+    facts, requested = source(10, Fraction(rate)), options(**changes)
+    assert source_span(facts, requested) == used
+    assert playback_rate(requested, used.rate) == plays
 
 
 @given(st.integers(1, 500), st.fractions(Fraction(1, 50), 120, max_denominator=1001))
@@ -115,7 +115,7 @@ def test_a_source_at_its_own_rate_lasts_as_long_as_before(num_frames: int, rate:
     assert abs(len(used) / used.rate - num_frames / rate) <= 1 / used.rate
 
 
-def test_a_slow_source_is_told_what_becomes_of_it() -> None:
+def test_a_slow_source_has_a_note() -> None:
     slow = source(10, Fraction(1, 2))
     assert plan(slow, own_rate=True).notes == ("The source has 0.5 frames per second; its frames are repeated at 1.",)
     assert plan(slow).notes == ("The source has 0.5 frames per second and plays 48 times as fast.",)
@@ -128,7 +128,7 @@ def test_tail_is_what_plays_last() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "clock", "rate"),
+    ("requested", "clock", "rate"),
     [
         (24, NTSC, NTSC),
         (30, Fraction(30000, 1001), Fraction(30000, 1001)),
@@ -137,9 +137,9 @@ def test_tail_is_what_plays_last() -> None:
         (None, Fraction(25), Fraction(25)),
     ],
 )
-def test_playback_rate(asked: int | None, clock: Fraction, rate: Fraction) -> None:
-    assert playback_rate(options(frame_rate=asked), clock) == rate
-    assert playback_rate(options(frame_rate=asked, own_rate=True), clock) == clock
+def test_playback_rate(requested: int | None, clock: Fraction, rate: Fraction) -> None:
+    assert playback_rate(options(frame_rate=requested), clock) == rate
+    assert playback_rate(options(frame_rate=requested, own_rate=True), clock) == clock
 
 
 def test_a_plan_reads_what_it_shows_or_sees() -> None:
@@ -153,18 +153,18 @@ def test_a_plan_reads_what_it_shows_or_sees() -> None:
 def test_an_aspect_is_asked_for_or_the_sources_own() -> None:
     assert aspect_of("9:16", source()) == Fraction(9, 16)
     assert aspect_of("auto", source()) == Fraction(16, 9)
-    with pytest.raises(InvalidRequest, match="1000x100, longer than 5:1") as told:
+    with pytest.raises(InvalidRequest, match="1000x100, longer than 5:1") as raised:
         aspect_of("auto", replace(source(), width=1000, height=100))
-    assert told.value.loc == ("body", "aspect_ratio")
+    assert raised.value.loc == ("body", "aspect_ratio")
     assert aspect_of("16:9", replace(source(), width=1000, height=100)) == Fraction(16, 9)
 
 
 def test_two_passes_work_at_two_scales() -> None:
-    asked = options(passes=(PassOptions(8, skip_final=1), PassOptions(12, 5)))
-    first, second = passes_of(asked, (1280, 704), MODEL)
+    requested = options(passes=(PassOptions(8, skip_final=1), PassOptions(12, 5)))
+    first, second = passes_of(requested, (1280, 704), MODEL)
     assert (first.canvas, second.canvas) == ((832, 448), (1664, 896))
     assert (first.steps, first.skip_final, second.steps, second.skip_initial) == (8, 1, 12, 5)
-    small = passes_of(asked, (1280, 704), SMALL)
+    small = passes_of(requested, (1280, 704), SMALL)
     assert [one.canvas for one in small] == [(112, 64), (224, 128)]
 
 
