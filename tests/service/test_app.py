@@ -42,13 +42,13 @@ def test_run_is_reached_by_host_and_by_prefix(client: httpx.Client) -> None:
 
 def test_urls_in_answers_use_the_public_url(tmp_path: Path) -> None:
     with serving(tmp_path, public_url="https://video.example.com/") as served, served.client() as client:
-        told = client.post(f"/queue/{LTXV}", json=INPUT).json()
-        assert told["status_url"].startswith("https://video.example.com/queue/fal-ai/")
+        submitted = client.post(f"/queue/{LTXV}", json=INPUT).json()
+        assert submitted["status_url"].startswith("https://video.example.com/queue/fal-ai/")
 
 
 def test_a_trailing_slash_is_not_redirected(client: httpx.Client) -> None:
-    told = client.post(f"/queue/{LTXV}/", json=INPUT, follow_redirects=False).json()
-    path = f"/queue/{LTXV}/requests/{told['request_id']}"
+    submitted = client.post(f"/queue/{LTXV}/", json=INPUT, follow_redirects=False).json()
+    path = f"/queue/{LTXV}/requests/{submitted['request_id']}"
     for tail, status in (("/", 400), ("/status/", 202), ("/status/?logs=1", 202)):
         assert client.get(path + tail, follow_redirects=False).status_code == status
     assert client.put(f"{path}/cancel/").status_code == 200
@@ -128,11 +128,11 @@ def test_pages_of_other_origins_may_call_and_read_answers(served: Served, client
         "access-control-request-headers": "authorization,x-fal-target-url,x-fal-queue-priority",
     }
     for path in (f"/queue/{LTXV}", "/api/fal/proxy", "/cdn/uploads/abc"):
-        asked = client.options(path, headers=headers)
-        assert asked.status_code == 204
-        assert asked.headers["access-control-allow-origin"] == "*"
-        assert asked.headers["access-control-allow-headers"] == headers["access-control-request-headers"]
-        assert {"GET", "POST", "PUT", "OPTIONS"} <= set(asked.headers["access-control-allow-methods"].split(", "))
+        preflight = client.options(path, headers=headers)
+        assert preflight.status_code == 204
+        assert preflight.headers["access-control-allow-origin"] == "*"
+        assert preflight.headers["access-control-allow-headers"] == headers["access-control-request-headers"]
+        assert {"GET", "POST", "PUT", "OPTIONS"} <= set(preflight.headers["access-control-allow-methods"].split(", "))
     request_id = client.post(f"/queue/{LTXV}", json=INPUT).json()["request_id"]
     for path in (f"/queue/{LTXV}/requests/{request_id}/status", f"/queue/{LTXV}/requests/x", "/nothing"):
         answer = client.get(path, headers={"origin": "https://app.example.com"})
@@ -169,11 +169,11 @@ def test_submissions_are_logged_with_their_id_and_status_requests_are_not(
     served: Served, log: list[dict[str, object]]
 ) -> None:
     with served.client() as client:
-        told = client.post(f"/queue/{LTXV}", json=INPUT).json()
+        submitted = client.post(f"/queue/{LTXV}", json=INPUT).json()
         for _ in range(20):
-            client.get(told["status_url"])
+            client.get(submitted["status_url"])
     answered = [line for line in log if line["event"] == "answered"]
-    assert [(line["method"], line["request_id"]) for line in answered] == [("POST", told["request_id"])]
+    assert [(line["method"], line["request_id"]) for line in answered] == [("POST", submitted["request_id"])]
 
 
 def test_polling_does_not_query_the_database(
@@ -202,8 +202,8 @@ def test_a_request_without_a_host_header_is_served(served: Served) -> None:
 
 
 def test_a_head_request_has_no_body(client: httpx.Client) -> None:
-    told = client.post(f"/queue/{LTXV}", json=INPUT).json()
-    answer = client.head(told["status_url"])
+    submitted = client.post(f"/queue/{LTXV}", json=INPUT).json()
+    answer = client.head(submitted["status_url"])
     assert (answer.status_code, answer.content) == (202, b"")
 
 

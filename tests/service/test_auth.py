@@ -92,9 +92,9 @@ def test_a_revoked_key_stops_working(served: Served, client: httpx.Client, keys:
 def test_a_token_in_the_url_replaces_a_key(served: Served, client: httpx.Client, keys: Secrets) -> None:
     key_id = keys["one"].partition(":")[0]
     token = Tokens(served.engine).issue(key_id, "run", within_s=60, apps=["ltxv-13b-098-distilled"])
-    told = post(client, None, f"?fal_jwt_token={token}")
-    assert told.status_code == 200
-    one = f"/queue/{LTXV}/requests/{told.json()['request_id']}"
+    submitted = post(client, None, f"?fal_jwt_token={token}")
+    assert submitted.status_code == 200
+    one = f"/queue/{LTXV}/requests/{submitted.json()['request_id']}"
     assert client.get(f"{one}/status?fal_jwt_token={token}&logs=1").json()["logs"] == []
     assert client.get(f"{one}/status").status_code == 401
     assert client.get(f"{one}/status", headers={"Authorization": f"Key {keys['one']}"}).status_code == 202

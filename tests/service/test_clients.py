@@ -108,9 +108,9 @@ def test_subscribing_with_an_invalid_input_raises_its_list_of_errors(at: Served)
 
 def test_stream(at: Served) -> None:
     with working(at, steps):
-        told = list(fal().stream(LTXV, INPUT))
-    assert [one.get("message") for one in told[:-1]] == ["step 1", "step 2", "step 3"]
-    assert told[-1] == RESULT
+        events = list(fal().stream(LTXV, INPUT))
+    assert [one.get("message") for one in events[:-1]] == ["step 1", "step 2", "step 3"]
+    assert events[-1] == RESULT
 
 
 def test_the_clients_timeout_cancels_the_request(at: Served) -> None:

@@ -25,8 +25,8 @@ def test_the_table_lists_every_setting_with_its_default(monkeypatch: pytest.Monk
         if isinstance(default, tuple):
             default = ",".join(default)
         shown = "" if default is None else str(default).replace("False", "false")
-        told = rows[f"LONGTAKE_{name.upper()}"].strip(" `").replace("~", str(Path.home()))
-        assert told == shown.removesuffix(".0"), name
+        listed = rows[f"LONGTAKE_{name.upper()}"].strip(" `").replace("~", str(Path.home()))
+        assert listed == shown.removesuffix(".0"), name
 
 
 def test_the_receivers_code_accepts_only_valid_signatures(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 def submitted(served: Served, endpoint: str = LTXV, *, outcome: Outcome | None = None, webhook: bool = False) -> str:
     url = "https://example.com/hook" if webhook else None
-    asked = Submission(endpoint, "default", "local", b"{}", served.queue, webhook_url=url, outcome=outcome)
-    return queue.submit(served.engine, asked)[0].id
+    submission = Submission(endpoint, "default", "local", b"{}", served.queue, webhook_url=url, outcome=outcome)
+    return queue.submit(served.engine, submission)[0].id
 
 
 def scraped(served: Served) -> dict[str, float]:

@@ -63,20 +63,20 @@ def test_schema_names_are_fals(endpoint: str, name: str) -> None:
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_the_document_has_fals_structure(client: httpx.Client, served: Served, endpoint: str) -> None:
-    told = client.get("/api/openapi/queue/openapi.json", params={"endpoint_id": endpoint}).json()
-    assert told["openapi"] == "3.0.4"
-    assert told["info"]["title"] == f"Queue OpenAPI for {endpoint}"
-    assert told["info"]["x-fal-metadata"]["endpointId"] == endpoint
-    assert told["servers"] == [{"url": served.queue}]
-    assert told["security"] == [{"apiKeyAuth": []}]
+    spec = client.get("/api/openapi/queue/openapi.json", params={"endpoint_id": endpoint}).json()
+    assert spec["openapi"] == "3.0.4"
+    assert spec["info"]["title"] == f"Queue OpenAPI for {endpoint}"
+    assert spec["info"]["x-fal-metadata"]["endpointId"] == endpoint
+    assert spec["servers"] == [{"url": served.queue}]
+    assert spec["security"] == [{"apiKeyAuth": []}]
     one = f"/{endpoint}/requests/{{request_id}}"
-    assert [(path, *methods) for path, methods in told["paths"].items()] == [
+    assert [(path, *methods) for path, methods in spec["paths"].items()] == [
         (f"{one}/status", "get"),
         (f"{one}/cancel", "put"),
         (f"/{endpoint}", "post"),
         (one, "get"),
     ]
-    schemas, stem = told["components"]["schemas"], camel(endpoint)
+    schemas, stem = spec["components"]["schemas"], camel(endpoint)
     assert next(iter(schemas)) == "QueueStatus"
     assert schemas["QueueStatus"]["required"] == ["status", "request_id"]
     request = ENDPOINTS[endpoint].Request
@@ -89,16 +89,16 @@ def test_the_document_has_fals_structure(client: httpx.Client, served: Served, e
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_the_schemas_are_openapi_3_0(endpoint: str) -> None:
-    told = document(endpoint, "http://localhost/queue")
-    for schema in objects(told["components"]["schemas"]):
+    spec = document(endpoint, "http://localhost/queue")
+    for schema in objects(spec["components"]["schemas"]):
         assert schema.get("type") != "null"
         assert "const" not in schema
         assert "$defs" not in schema
         assert not isinstance(schema.get("type"), list)
         assert "$ref" not in schema or len(schema) == 1
         assert isinstance(schema.get("exclusiveMinimum", False), bool)
-    named = {schema["$ref"] for schema in objects(told) if "$ref" in schema}
-    assert named <= {f"#/components/schemas/{name}" for name in told["components"]["schemas"]}
+    named = {schema["$ref"] for schema in objects(spec) if "$ref" in schema}
+    assert named <= {f"#/components/schemas/{name}" for name in spec["components"]["schemas"]}
 
 
 def test_fields_have_their_types_bounds_and_forms() -> None:
@@ -161,12 +161,12 @@ def test_the_answers_of_a_request_conform_to_the_document(
     schema = schemathesis.openapi.from_url(f"{shared_server.url}/api/openapi/queue/openapi.json?endpoint_id={endpoint}")
     full = f"/{endpoint}/requests/{{request_id}}"
     with shared_server.client(headers=key) as client:
-        told = client.post(f"/queue/{endpoint}", json=INPUTS[endpoint]).json()
+        spec = client.post(f"/queue/{endpoint}", json=INPUTS[endpoint]).json()
         for method, path, url in (
-            ("GET", f"{full}/status", told["status_url"]),
-            ("GET", full, told["response_url"]),
-            ("PUT", f"{full}/cancel", told["cancel_url"]),
-            ("GET", f"{full}/status", told["status_url"]),
-            ("GET", full, told["response_url"]),
+            ("GET", f"{full}/status", spec["status_url"]),
+            ("GET", full, spec["response_url"]),
+            ("PUT", f"{full}/cancel", spec["cancel_url"]),
+            ("GET", f"{full}/status", spec["status_url"]),
+            ("GET", full, spec["response_url"]),
         ):
             schema[path][method].validate_response(client.request(method, url))

@@ -111,8 +111,8 @@ def test_large_payloads_are_not_read_for_the_list(served: Served) -> None:
 
 @pytest.mark.parametrize("body", [b"null", b"[]", b"7", b"{", b'{"prompt": {"a": 1}}'])
 def test_requests_with_unusual_payloads_are_listed(served: Served, body: bytes) -> None:
-    asked = Submission(LTXV, "default", "local", body, served.queue, outcome=Outcome(422, {"detail": "no"}))
-    queue.submit(served.engine, asked)
+    submission = Submission(LTXV, "default", "local", body, served.queue, outcome=Outcome(422, {"detail": "no"}))
+    queue.submit(served.engine, submission)
     outputs: tuple[Any, ...] = ({"video": None}, {"video": []}, {"video": {"url": 7}}, [], None, "x")
     for output in outputs:
         queue.submit(served.engine, Submission(LTXV, "default", "k", b"{}", "h/queue", outcome=Outcome(200, output)))

@@ -13,9 +13,9 @@ from tests.service.serving import INPUT, INPUTS, LTX2, LTXV, OLD, RESULT, Served
 
 
 def done(served: Served, client: httpx.Client, endpoint: str = LTXV, **headers: str) -> str:
-    told = client.post(f"/queue/{endpoint}", json=INPUTS[endpoint], headers=headers).json()
+    listed = client.post(f"/queue/{endpoint}", json=INPUTS[endpoint], headers=headers).json()
     served.finish(served.claim())
-    return str(told["request_id"])
+    return str(listed["request_id"])
 
 
 def test_the_models_are_listed(client: httpx.Client) -> None:
@@ -128,8 +128,8 @@ def test_payloads_are_listed_only_if_they_were_to_be_stored(served: Served, clie
     inside = client.post(f"/queue/{LTX2}", json={**INPUTS[LTX2], "sync_mode": True}).json()["request_id"]
     served.finish(served.claim(), Outcome(200, {"video": {"url": "data:video/mp4;base64,AAAA"}}))
     assert client.get(f"/queue/{LTX2}/requests/{inside}").json()["video"]["url"].startswith("data:")
-    told = client.get("/v1/models/requests/by-endpoint?expand=payloads").json()["items"]
-    assert [(one["json_input"], one["json_output"]) for one in told] == [
+    listed = client.get("/v1/models/requests/by-endpoint?expand=payloads").json()["items"]
+    assert [(one["json_input"], one["json_output"]) for one in listed] == [
         ({**INPUTS[LTX2], "sync_mode": True}, None),
         (None, None),
         (INPUT, RESULT),
@@ -158,9 +158,9 @@ def test_payloads_can_be_deleted(served: Served, client: httpx.Client, legacy: b
     assert delete("unknown").status_code == 404
     gone = client.get(f"/queue/{LTXV}/requests/{request_id}")
     assert (gone.status_code, gone.json()["error_type"]) == (404, "not_found")
-    kept = queue.get(served.engine, request_id)
-    assert kept is not None
-    assert (kept.body, kept.output, kept.plan) == (b"null", None, None)
+    stored = queue.get(served.engine, request_id)
+    assert stored is not None
+    assert (stored.body, stored.output, stored.plan) == (b"null", None, None)
     assert queue.log_lines(served.engine, request_id) == []
     status = client.get(f"/queue/{LTXV}/requests/{request_id}/status?logs=1").json()
     assert (status["status"], status["logs"]) == ("COMPLETED", [])

@@ -69,14 +69,14 @@ def test_a_target_that_is_not_fals_is_refused(served: Served, target: str | None
 
 def test_a_request_from_submission_to_result(served: Served) -> None:
     answer = proxied(served, "POST", QUEUE, json=INPUT, headers={"x-fal-queue-priority": "low"})
-    told = answer.json()
+    submitted = answer.json()
     assert answer.status_code == 200
-    assert told["status_url"].startswith(f"{served.url}/queue/"), "where the caller reaches us, not fal"
-    assert answer.headers["x-fal-request-id"] == told["request_id"]
-    status = f"https://queue.fal.run/fal-ai/ltxv-13b-098-distilled/requests/{told['request_id']}/status?logs=1"
+    assert submitted["status_url"].startswith(f"{served.url}/queue/"), "where the caller reaches us, not fal"
+    assert answer.headers["x-fal-request-id"] == submitted["request_id"]
+    status = f"https://queue.fal.run/fal-ai/ltxv-13b-098-distilled/requests/{submitted['request_id']}/status?logs=1"
     assert proxied(served, "GET", status).json()["status"] == "IN_QUEUE"
     row = served.claim()
-    assert (row.id, row.priority) == (told["request_id"], 1)
+    assert (row.id, row.priority) == (submitted["request_id"], 1)
     served.log(row, "hello")
     assert proxied(served, "GET", status).json()["logs"][0]["message"] == "hello"
     cancelled = proxied(served, "PUT", status.partition("/status")[0] + "/cancel")
@@ -96,8 +96,8 @@ def test_errors_keep_their_status_and_shape(served: Served) -> None:
 
 
 def test_events_of_a_stream_are_passed_on_at_once(served: Served) -> None:
-    told = proxied(served, "POST", QUEUE, json=INPUT).json()
-    target = f"{QUEUE}/requests/{told['request_id']}/status/stream?logs=1"
+    submitted = proxied(served, "POST", QUEUE, json=INPUT).json()
+    target = f"{QUEUE}/requests/{submitted['request_id']}/status/stream?logs=1"
     row = served.claim()
     seen = []
     with (

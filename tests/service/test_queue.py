@@ -22,10 +22,10 @@ SUBMITTED = {
 def submit(client: httpx.Client, body: Any = INPUT, *, endpoint: str = LTXV, **more: Any) -> dict[str, Any]:
     answer = client.post(f"/queue/{endpoint}", json=body, **more)
     assert answer.status_code == 200, answer.text
-    told = answer.json()
-    assert isinstance(told, dict)
-    assert answer.headers["x-fal-request-id"] == told["request_id"]
-    return told
+    submitted = answer.json()
+    assert isinstance(submitted, dict)
+    assert answer.headers["x-fal-request-id"] == submitted["request_id"]
+    return submitted
 
 
 def events(text: str) -> list[dict[str, Any]]:
@@ -33,14 +33,19 @@ def events(text: str) -> list[dict[str, Any]]:
 
 
 def test_a_submission_returns_the_requests_urls(served: Served, client: httpx.Client) -> None:
-    told = submit(client)
-    base = f"{served.url}/queue/fal-ai/ltxv-13b-098-distilled/requests/{told['request_id']}"
-    assert set(told) == SUBMITTED
-    assert (told["status"], told["queue_position"], told["logs"], told["metrics"]) == ("IN_QUEUE", 0, None, {})
-    assert told["response_url"] == base
-    assert told["status_url"] == f"{base}/status"
-    assert told["cancel_url"] == f"{base}/cancel"
-    row = queue.get(served.engine, told["request_id"])
+    submitted = submit(client)
+    base = f"{served.url}/queue/fal-ai/ltxv-13b-098-distilled/requests/{submitted['request_id']}"
+    assert set(submitted) == SUBMITTED
+    assert (submitted["status"], submitted["queue_position"], submitted["logs"], submitted["metrics"]) == (
+        "IN_QUEUE",
+        0,
+        None,
+        {},
+    )
+    assert submitted["response_url"] == base
+    assert submitted["status_url"] == f"{base}/status"
+    assert submitted["cancel_url"] == f"{base}/cancel"
+    row = queue.get(served.engine, submitted["request_id"])
     assert row is not None
     assert json.loads(row.body) == INPUT
     assert b" " not in row.body.replace(b"a cat", b"")
@@ -96,12 +101,12 @@ def test_low_priority_waits_behind_normal(served: Served, client: httpx.Client) 
 
 @pytest.mark.parametrize("query", ["", "?logs=0", "?logs=false", "?logs=1", "?logs=true"])
 def test_status_in_every_state(served: Served, client: httpx.Client, query: str) -> None:
-    asked = query.endswith(("1", "true"))
+    wants_logs = query.endswith(("1", "true"))
     url = submit(client)["status_url"] + query
 
     waiting = client.get(url)
     assert (waiting.status_code, waiting.json()["status"], waiting.json()["queue_position"]) == (202, "IN_QUEUE", 0)
-    assert waiting.json()["logs"] == ([] if asked else None)
+    assert waiting.json()["logs"] == ([] if wants_logs else None)
 
     row = served.claim()
     served.log(row, "Sampling new frames", stage="sampling", step="1", steps="15")
@@ -118,8 +123,10 @@ def test_status_in_every_state(served: Served, client: httpx.Client, query: str)
     assert ended.headers["x-fal-request-id"] == row.id
     for answer in (running, ended):
         logs = answer.json()["logs"]
-        assert (None if logs is None else [log["labels"]["step"] for log in logs]) == (["1", "2"] if asked else None)
-    if asked:
+        assert (None if logs is None else [log["labels"]["step"] for log in logs]) == (
+            ["1", "2"] if wants_logs else None
+        )
+    if wants_logs:
         line = ended.json()["logs"][0]
         assert set(line) == {"timestamp", "level", "source", "message", "labels"}
         assert (line["level"], line["source"], line["message"]) == ("INFO", "USER", "Sampling new frames")
@@ -128,8 +135,8 @@ def test_status_in_every_state(served: Served, client: httpx.Client, query: str)
 
 @pytest.mark.parametrize("name", [LTXV, "fal-ai/ltxv-13b-098-distilled"])
 def test_requests_are_reached_by_endpoint_and_by_application(served: Served, client: httpx.Client, name: str) -> None:
-    told = submit(client)
-    base = f"/queue/{name}/requests/{told['request_id']}"
+    submitted = submit(client)
+    base = f"/queue/{name}/requests/{submitted['request_id']}"
     assert client.get(f"{base}/status").status_code == 202
     assert client.get(f"{base}/status/").status_code == 202
     assert client.get(base).status_code == 400
@@ -160,12 +167,12 @@ def test_unknown_requests_and_applications_are_not_found(client: httpx.Client) -
 
 
 def test_an_invalid_request_is_stored_with_its_422(served: Served, client: httpx.Client) -> None:
-    told = submit(client, {"prompt": 3})
-    assert told["status"] == "IN_QUEUE"
-    status = client.get(told["status_url"])
+    submitted = submit(client, {"prompt": 3})
+    assert submitted["status"] == "IN_QUEUE"
+    status = client.get(submitted["status_url"])
     assert (status.status_code, status.json()["status"]) == (200, "COMPLETED")
     assert "prompt" in status.json()["error"]
-    result = client.get(told["response_url"])
+    result = client.get(submitted["response_url"])
     assert result.status_code == 422
     assert result.headers["x-fal-billable-units"] == "0"
     assert result.headers["x-fal-retryable"] == result.headers["x-fal-needs-retry"] == "false"
@@ -189,20 +196,20 @@ def test_a_body_is_json_whatever_its_content_type(served: Served, client: httpx.
 
 @pytest.mark.parametrize("body", [b"{", b'{"prompt": NaN}', b'{"prompt": 1e999}', b"\xff", b'"\\ud800"', b"[" * 500])
 def test_invalid_json_is_a_422(client: httpx.Client, body: bytes) -> None:
-    told = client.post(f"/queue/{LTXV}", content=body).json()
-    result = client.get(told["response_url"])
+    submitted = client.post(f"/queue/{LTXV}", content=body).json()
+    result = client.get(submitted["response_url"])
     assert (result.status_code, result.json()["detail"][0]["type"]) == (422, "json_invalid")
 
 
 def test_a_result_can_be_fetched_repeatedly(served: Served, client: httpx.Client) -> None:
-    told = submit(client)
-    pending = client.get(told["response_url"])
+    submitted = submit(client)
+    pending = client.get(submitted["response_url"])
     assert (pending.status_code, pending.json()) == (400, {"detail": "Request is still in progress"})
     row = served.claim()
-    assert client.get(told["response_url"]).status_code == 400
+    assert client.get(submitted["response_url"]).status_code == 400
     served.finish(row)
     for _ in range(3):
-        result = client.get(told["response_url"])
+        result = client.get(submitted["response_url"])
         assert (result.status_code, result.json()["seed"]) == (200, 7)
         assert (result.headers["x-fal-billable-units"], result.headers["x-longtake-price-usd"]) == ("1", "0.02")
         assert result.headers["x-fal-request-id"] == row.id
@@ -210,7 +217,7 @@ def test_a_result_can_be_fetched_repeatedly(served: Served, client: httpx.Client
 
 
 def test_a_failure_has_its_status_headers_and_body(served: Served, client: httpx.Client) -> None:
-    told = submit(client)
+    submitted = submit(client)
     late = Outcome(
         504,
         {"detail": "not started in time", "error_type": "request_timeout"},
@@ -219,9 +226,9 @@ def test_a_failure_has_its_status_headers_and_body(served: Served, client: httpx
         headers={"X-Fal-Request-Timeout-Type": "user", "x-fal-error-type": "request_timeout"},
     )
     served.finish(served.claim(), late)
-    status = client.get(told["status_url"]).json()
+    status = client.get(submitted["status_url"]).json()
     assert (status["status"], status["error_type"]) == ("COMPLETED", "request_timeout")
-    result = client.get(told["response_url"])
+    result = client.get(submitted["response_url"])
     assert (result.status_code, result.json()["error_type"]) == (504, "request_timeout")
     assert result.headers["x-fal-request-timeout-type"] == "user"
     assert result.headers["x-fal-error-type"] == "request_timeout"
@@ -259,8 +266,8 @@ def test_the_stream_sends_each_log_line_once(served: Served, client: httpx.Clien
     seen: list[dict[str, Any]] = []
     with client.stream("GET", submitted["status_url"] + "/stream?logs=1") as stream:
         for line in stream.iter_lines():
-            if line.startswith("data: "):
-                seen.append(json.loads(line[6:]))
+            if events(line):
+                seen += events(line)
                 match len(seen):
                     case 1:
                         row = served.claim()
@@ -277,27 +284,26 @@ def test_the_stream_without_logs_sends_only_states(tmp_path: Path) -> None:
     with serving(tmp_path, ping_s=0.2) as served, served.client() as client:
         submitted = submit(client)
         row = served.claim()
-        seen: list[tuple[str, Any]] = []
+        states: list[tuple[str, Any]] = []
         comments = 0
         with client.stream("GET", submitted["status_url"] + "/stream?logs=0") as stream:
             for line in stream.iter_lines():
-                if line.startswith("data: "):
-                    status = json.loads(line[6:])
-                    seen.append((status["status"], status["logs"]))
-                    served.log(row, "a line") if status["status"] == "IN_PROGRESS" else None
-                elif line == ": ping":
-                    comments += 1
-                    if comments == 2:  # The log line was not sent in the time of two comments.
-                        served.finish(row)
-        assert seen == [("IN_PROGRESS", None), ("COMPLETED", None)]
+                for status in events(line):
+                    states.append((status["status"], status["logs"]))
+                    if len(states) == 1:
+                        served.log(row, "a line")
+                comments += line == ": ping"
+                if line == ": ping" and comments == 2:  # The log line was not sent in the time of two comments.
+                    served.finish(row)
+        assert states == [("IN_PROGRESS", None), ("COMPLETED", None)]
 
 
 def test_a_silent_stream_sends_comments(tmp_path: Path) -> None:
     with serving(tmp_path, ping_s=0.1) as served, served.client() as client:
-        told = submit(client)
-        with client.stream("GET", told["status_url"] + "/stream") as stream:
+        submitted = submit(client)
+        with client.stream("GET", submitted["status_url"] + "/stream") as stream:
             assert stream.headers["content-type"].startswith("text/event-stream")
-            assert stream.headers["x-fal-request-id"] == told["request_id"]
+            assert stream.headers["x-fal-request-id"] == submitted["request_id"]
             lines = stream.iter_lines()
             first = [next(lines) for _ in range(6)]
         assert first[0].startswith("data: {")
@@ -305,13 +311,13 @@ def test_a_silent_stream_sends_comments(tmp_path: Path) -> None:
 
 
 def test_changes_by_other_servers_are_seen(served: Served, client: httpx.Client) -> None:
-    told = submit(client)
-    client.get(told["status_url"])
+    submitted = submit(client)
+    client.get(submitted["status_url"])
     row = queue.claim(served.engine, "default", "of another server")
     assert row is not None
-    wait_for(lambda: client.get(told["status_url"]).json()["status"] == "IN_PROGRESS")
+    wait_for(lambda: client.get(submitted["status_url"]).json()["status"] == "IN_PROGRESS")
     queue.finish(served.engine, row, Outcome(200, {}))
-    wait_for(lambda: client.get(told["status_url"]).json()["status"] == "COMPLETED")
+    wait_for(lambda: client.get(submitted["status_url"]).json()["status"] == "COMPLETED")
 
 
 def test_an_idempotency_key_makes_a_repeated_post_safe(served: Served, client: httpx.Client) -> None:
@@ -345,20 +351,20 @@ def test_a_full_queue_is_a_503(tmp_path: Path) -> None:
 def test_an_exceeded_quota_is_a_429_until_a_request_ends(served: Served, client: httpx.Client) -> None:
     key = served.state.keys.create("limited", "run", max_in_flight=1)
     headers = {"Authorization": f"Key {key}"}
-    told = submit(client, headers=headers)
+    submitted = submit(client, headers=headers)
     refused = client.post(f"/queue/{LTXV}", json=INPUT, headers=headers)
     assert refused.status_code == 429
     assert refused.json()["error_type"] == "concurrent_requests_limit"
     assert refused.headers["x-fal-needs-retry"] == "1"
-    client.put(told["cancel_url"], headers=headers)
+    client.put(submitted["cancel_url"], headers=headers)
     submit(client, headers=headers)
 
 
 def test_a_body_above_the_limit_is_a_413(tmp_path: Path) -> None:
     with serving(tmp_path, max_body_bytes=1000) as served, served.client() as client:
-        told = client.post(f"/queue/{LTXV}", content=b"x" * 1001)
+        submitted = client.post(f"/queue/{LTXV}", content=b"x" * 1001)
         streamed = client.post(f"/queue/{LTXV}", content=(b"x" * 100 for _ in range(20)))
-        for answer in (told, streamed):
+        for answer in (submitted, streamed):
             assert (answer.status_code, answer.json()["error_type"]) == (413, "bad_request")
         assert client.post(f"/queue/{LTXV}", json=INPUT).status_code == 200
 
@@ -387,8 +393,8 @@ def test_webhook_urls_are_checked(served: Served, client: httpx.Client, url: str
 def test_each_pool_has_its_own_queue(tmp_path: Path, name: str) -> None:
     with serving(tmp_path, pools={name: "large"}) as served, served.client() as client:
         submit(client)
-        told = submit(client, {"prompt": "a", "video_url": "https://example.com/a.mp4"}, endpoint=LTX2)
-        assert told["queue_position"] == 0
-        row = queue.get(served.engine, told["request_id"])
+        submitted = submit(client, {"prompt": "a", "video_url": "https://example.com/a.mp4"}, endpoint=LTX2)
+        assert submitted["queue_position"] == 0
+        row = queue.get(served.engine, submitted["request_id"])
         assert row is not None
         assert row.pool == "large"

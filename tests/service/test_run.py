@@ -108,10 +108,10 @@ def test_the_stream_sends_progress_and_then_the_result(served: Served, client: h
         answer = client.post(f"/run/{LTXV}/stream", json=INPUT, headers={"accept": "application/json"})
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert queue.get(served.engine, answer.headers["x-fal-request-id"]) is not None
-    told = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
-    assert [one["step"] for one in told[:-1]] == [1, 2, 3]
-    assert all((one["type"], one["steps"], one["stage"]) == ("progress", 3, "sampling") for one in told[:-1])
-    assert told[-1] == RESULT
+    events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert [one["step"] for one in events[:-1]] == [1, 2, 3]
+    assert all((one["type"], one["steps"], one["stage"]) == ("progress", 3, "sampling") for one in events[:-1])
+    assert events[-1] == RESULT
 
 
 def test_an_invalid_input_to_a_stream_is_answered_in_json(client: httpx.Client) -> None:

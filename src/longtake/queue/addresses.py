@@ -108,7 +108,7 @@ def request_path(path: str) -> RequestPath | None:
 
 
 def app_name(endpoint: str) -> str:
-    """Returns the application's name, `owner/alias`, of an endpoint id `owner/alias/sub/path`; a namespace is kept."""
+    """Returns the application's name of an endpoint: `owner/alias` of `owner/alias/sub/path`, after its namespace."""
     parts = endpoint.strip("/").split("/")
     return "/".join(parts[: 3 if parts[0] in NAMESPACES else 2])
 

@@ -38,7 +38,7 @@ class Submission:
 
     `body` is the input as JSON. `base_url` is the queue's address as the client sees it; the URLs in answers and
     results are built from it. `start_timeout_s` limits the seconds in the queue, None does not. `lifecycle` holds the
-    client's wishes for its files: their lifetime and access rules. `may_retry` allows another attempt after a worker
+    lifetime and the access rules that the client sets for its files. `may_retry` allows another attempt after a worker
     died. `outcome` is set for an invalid request, which is stored as ended and never queued.
     """
 

@@ -121,7 +121,7 @@ async def status_of(state: ServerState, request_id: str) -> RequestStatus | None
 
 
 def status_json(status: RequestStatus, *, logs: bool) -> bytes:
-    """Returns the status as JSON, with the whole log or without it. The bytes are kept in the status."""
+    """Returns the status as JSON, with the whole log or without it. The bytes are cached in the status."""
     key = "status+logs" if logs else "status"
     if key not in status.rendered:
         status.rendered[key] = to_json(_status_body(status, status.log_lines if logs else None))
