@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from longtake.atomic import replacing, sync
+from longtake.atomic import create, replacing, sync
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -38,7 +38,17 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 def test_only_the_owner_can_read_the_file(tmp_path: Path) -> None:
     with replacing(tmp_path / "secret") as temporary:
         temporary.write_text("x")
-    assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
+    create(tmp_path / "key", b"x")
+    for name in ("secret", "key"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+
+
+def test_an_existing_file_is_not_created_again(tmp_path: Path) -> None:
+    target = tmp_path / "key"
+    assert create(target, b"first")
+    assert not create(target, b"second")
+    assert target.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_a_folder_can_be_flushed(tmp_path: Path) -> None:

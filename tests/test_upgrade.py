@@ -47,6 +47,9 @@ SMALLER: dict[str, dict[str, Any]] = {
 }
 """Request id -> fields of its body that need less work than the old ones."""
 
+HIDDEN = "hidden" + "x" * 26 + ".mp4"
+"""The key of a file that only its owner may read."""
+
 PATIENCE_S = 240
 
 
@@ -77,7 +80,7 @@ def row_of(data_dir: Path, request_id: str) -> RequestRow:
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The old data folder. Its running requests get smaller bodies, so that the test is short."""
+    """The old data folder, with a hidden file. Its running requests get smaller bodies, so that the test is short."""
     folder = tmp_path_factory.mktemp("upgrade")
     with tarfile.open(OLD) as archive:
         archive.extractall(folder, filter="data")
@@ -86,6 +89,12 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (body,) = database.execute("SELECT body FROM requests WHERE id = ?", [request_id]).fetchone()
             changed = json.dumps(json.loads(body) | fields).encode()
             database.execute("UPDATE requests SET body = ? WHERE id = ?", [changed, request_id])
+        facts = (HIDDEN, KEY.partition(":")[0], None, "a.mp4", "video/mp4", 6, 1.0, None)
+        database.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)", facts)
+    (folder / "data" / "files" / HIDDEN).write_bytes(b"frames")
+    (folder / "data" / "files" / ".access").mkdir(exist_ok=True)
+    rules = {"owner": KEY.partition(":")[0], "rules": {"default": "hide"}}
+    (folder / "data" / "files" / ".access" / HIDDEN).write_text(json.dumps(rules))
     return folder / "data"
 
 
@@ -130,6 +139,12 @@ def test_finished_results_stay_readable(server: Server) -> None:
     assert (failed.status_code, failed.json()["detail"][0]["type"]) == (422, "unsupported_video_format")
     assert server.row(CANCELLED).state == "CANCELLED"
     assert server.row(CANCELLED).price_usd == "0"
+
+
+def test_hidden_files_stay_hidden(server: Server) -> None:
+    assert httpx.get(f"{server.http}/cdn/files/{HIDDEN}", timeout=30).status_code == 404
+    assert server.get(f"/cdn/files/{HIDDEN}").content == b"frames"
+    assert list((server.data_dir / "files" / ".access").iterdir()) == []
 
 
 @pytest.mark.parametrize("request_id", [*RUNNING, *WAITING])

@@ -1,4 +1,4 @@
-"""The server's API keys: create · list · revoke, and the keys that webhooks are signed with: rotate."""
+"""Commands that create, list and revoke API keys, and that rotate the keys that sign webhooks."""
 
 import time
 from collections.abc import Iterator
