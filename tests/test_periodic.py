@@ -12,6 +12,10 @@ BOUND_S = 60.0
 """Seconds that a test waits for a call before it fails."""
 
 
+def is_os_error(error: Exception) -> bool:
+    return isinstance(error, OSError)
+
+
 def test_it_calls_again_after_each_delay_until_it_is_stopped() -> None:
     calls: SimpleQueue[int] = SimpleQueue()
 
@@ -19,7 +23,7 @@ def test_it_calls_again_after_each_delay_until_it_is_stopped() -> None:
         calls.put(1)
         return 0.001
 
-    repeating = Repeating("test", work, failure="The test failed")
+    repeating = Repeating("test", work, failure="The test failed", is_temporary=is_os_error)
     repeating.start()
     for _ in range(3):
         calls.get(timeout=BOUND_S)
@@ -38,7 +42,7 @@ def test_wake_starts_the_next_call_at_once() -> None:
         calls.put(1)
         return 3600.0
 
-    repeating = Repeating("test", work, failure="The test failed")
+    repeating = Repeating("test", work, failure="The test failed", is_temporary=is_os_error)
     repeating.start()
     calls.get(timeout=BOUND_S)
     repeating.wake()
@@ -46,21 +50,25 @@ def test_wake_starts_the_next_call_at_once() -> None:
     repeating.stop()
 
 
-def test_an_error_is_logged_and_the_next_call_follows(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("error", "has_traceback"), [(OSError("it is away\nand more"), False), (KeyError("x"), True)])
+def test_an_error_is_logged_and_the_next_call_follows(
+    error: Exception, has_traceback: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     calls: SimpleQueue[int] = SimpleQueue()
 
     def work() -> float:
         calls.put(1)
-        raise OSError("the disk is away\nand more")
+        raise error
 
-    repeating = Repeating("test", work, failure="The work failed", retry_s=0.001)
+    repeating = Repeating("test", work, failure="The work failed", is_temporary=is_os_error, retry_s=0.001)
     with caplog.at_level(logging.WARNING):
         repeating.start()
         for _ in range(3):
             calls.get(timeout=BOUND_S)
         repeating.stop()
-    assert caplog.messages[0] == "The work failed: the disk is away"
+    assert caplog.messages[0] in ("The work failed: it is away", "The work failed: 'x'")
+    assert bool(caplog.records[0].exc_info) == has_traceback
 
 
 def test_stopping_before_the_start_does_nothing() -> None:
-    Repeating("test", lambda: 1.0, failure="The test failed").stop()
+    Repeating("test", lambda: 1.0, failure="The test failed", is_temporary=is_os_error).stop()

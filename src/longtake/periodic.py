@@ -10,13 +10,22 @@ log = logging.getLogger(__name__)
 class Repeating:
     """Calls `work` in a daemon thread, first at once, then after the number of seconds that each call returns.
 
-    If a call raises, the error is logged as a warning that starts with `failure`, and the next call follows after
-    `retry_s` seconds.
+    If a call raises, the error is logged in a line that starts with `failure`, and the next call follows after
+    `retry_s` seconds. An error that is not `is_temporary` is logged with its traceback.
     """
 
-    def __init__(self, name: str, work: Callable[[], float], *, failure: str, retry_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[], float],
+        *,
+        failure: str,
+        is_temporary: Callable[[Exception], bool],
+        retry_s: float = 1.0,
+    ) -> None:
         self._work = work
         self._failure = failure
+        self._is_temporary = is_temporary
         self._retry_s = retry_s
         self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -44,7 +53,11 @@ class Repeating:
             try:
                 delay_s = self._work()
             except Exception as error:
-                log.warning("%s: %s", self._failure, str(error).partition("\n")[0])
+                reason = str(error).partition("\n")[0]
+                if self._is_temporary(error):
+                    log.warning("%s: %s", self._failure, reason)
+                else:
+                    log.exception("%s: %s", self._failure, reason)
                 delay_s = self._retry_s
             if not self.stopping.is_set():
                 self._woken.wait(delay_s)

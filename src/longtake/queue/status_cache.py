@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import sqlalchemy as sa
 from cachetools import LRUCache
 
+from longtake.database.connection import is_temporary
 from longtake.periodic import Repeating
 from longtake.queue.engine import get_without_payloads, log_lines, versions, waiting_ids
 from longtake.queue.requests import RequestRow, StoredLogLine
@@ -107,7 +108,11 @@ class StatusCache:
         self._compared_at = -math.inf
         self._is_idle = False
         self._refresher = Repeating(
-            "status-cache", self._refresh, failure="The database did not answer the status cache", retry_s=POLL_S
+            "status-cache",
+            self._refresh,
+            failure="The status cache cannot be refreshed",
+            is_temporary=is_temporary,
+            retry_s=POLL_S,
         )
 
     def start(self) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 import structlog
 
 from longtake.access.signing import Signer
-from longtake.database.connection import RetriesStopped, reading, retry_until_stopped
+from longtake.database.connection import RetriesStopped, is_temporary, reading, retry_until_stopped
 from longtake.database.tables import deliveries
 from longtake.outbound import PublicTransport
 from longtake.periodic import Repeating
@@ -74,7 +74,9 @@ class Deliverer:
         self._transport = transport or PublicTransport(settings.trusted_hosts)
         self._free_senders = threading.BoundedSemaphore(SENDERS)
         self._senders = ThreadPoolExecutor(SENDERS, "webhook")
-        self._loop = Repeating("webhooks", self._send_due, failure="Due webhooks cannot be read", retry_s=POLL_S)
+        self._loop = Repeating(
+            "webhooks", self._send_due, failure="Due webhooks cannot be read", is_temporary=is_temporary, retry_s=POLL_S
+        )
 
     def start(self) -> None:
         self._loop.start()

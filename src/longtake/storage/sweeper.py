@@ -1,5 +1,6 @@
 """Background threads that delete files and uploads once they have expired, and what crashes left behind."""
 
+from longtake.database.connection import is_temporary
 from longtake.periodic import Repeating
 from longtake.storage import uploads
 from longtake.storage.files import FileStore
@@ -23,6 +24,14 @@ def sweepers(store: FileStore, *, sweep_s: float = SWEEP_S, strays_s: float = ST
         return strays_s
 
     return [
-        Repeating("sweeper", sweep, failure="Expired files could not be deleted", retry_s=sweep_s),
-        Repeating("stray sweeper", sweep_strays, failure="What crashes left behind could not be deleted", retry_s=60),
+        Repeating(
+            "sweeper", sweep, failure="Expired files could not be deleted", is_temporary=is_temporary, retry_s=sweep_s
+        ),
+        Repeating(
+            "stray sweeper",
+            sweep_strays,
+            failure="What crashes left behind could not be deleted",
+            is_temporary=is_temporary,
+            retry_s=60,
+        ),
     ]

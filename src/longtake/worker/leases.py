@@ -45,7 +45,9 @@ class Lease:
         """The id of the row. None before the first heartbeat; a new one after other servers declared this one dead."""
         self._engine = engine
         self._beat_s = lease_s / BEATS_PER_LEASE
-        self._thread = Repeating("lease", self._renew, failure="The lease was not renewed", retry_s=self._beat_s)
+        self._thread = Repeating(
+            "lease", self._renew, failure="The lease was not renewed", is_temporary=is_temporary, retry_s=self._beat_s
+        )
 
     def start(self) -> None:
         self._thread.start()
@@ -141,7 +143,11 @@ class LeaseWatch:
         self._machine = (socket.gethostname(), boot_id())
         self._pause_s = min(WATCH_EVERY_S, settings.lease_s / 2 / BEATS_PER_LEASE)
         self._thread = Repeating(
-            "lease watch", self._check, failure="The leases could not be read", retry_s=self._pause_s
+            "lease watch",
+            self._check,
+            failure="The leases could not be read",
+            is_temporary=is_temporary,
+            retry_s=self._pause_s,
         )
 
     def start(self) -> None:
