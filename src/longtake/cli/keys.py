@@ -32,7 +32,7 @@ def create(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Make a key. It is shown now and never again; from the first one on the server serves nobody without a key."""
+    """Create a key. It is shown only now. From the first key on, the server refuses callers without one."""
     with reporting(as_json=json, debug=debug), _keys() as keys:
         key = keys.create(alias, scope, max_in_flight)
         if json:
@@ -45,7 +45,7 @@ def create(
 
 @app.command("list")
 def list_keys(json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Every key, without its secret."""
+    """List all keys, without their secrets."""
     with reporting(as_json=json, debug=debug), _keys() as keys:
         found = keys.list()
         if json:
@@ -60,7 +60,7 @@ def revoke(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """End a key. Servers that run believe it for some seconds more."""
+    """Revoke a key. Running servers may accept it for a few more seconds."""
     with reporting(as_json=json, debug=debug), _keys() as keys:
         if not keys.revoke(key_id.partition(":")[0]):
             raise InvalidRequest(
@@ -74,8 +74,8 @@ def revoke(
 
 @app.command("rotate-webhooks")
 def rotate_webhooks(json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Make the next key that webhooks are signed with. It is published at once and signs a day later, when everybody
-    who keeps the published keys has it; the older ones stay published."""
+    """Create the next key that signs webhooks. It is published at once and signs a day later, when every receiver that
+    caches the published keys has it. Older keys stay published."""
     with reporting(as_json=json, debug=debug):
         from longtake.access.signing import Signer
         from longtake.settings import settings

@@ -65,7 +65,7 @@ def _range(request: Mapping[str, str], answer: Mapping[str, str]) -> re.Match[st
 
 
 def _bounds(wanted: re.Match[str], size: int) -> tuple[int, int]:
-    """Returns the first byte of a range and the byte after its last; the first is not below it if there are none."""
+    """Returns the start and stop of a range; a range outside the file has a start that is not below its stop."""
     first, last = wanted.groups()
     if not first:
         return max(size - int(last), 0), size

@@ -172,7 +172,7 @@ async def _uploader(request: Request, state: ServerState, tokens: Tokens) -> Cal
 
 
 async def _new_file(request: Request, state: ServerState, tokens: Tokens) -> NewFile:
-    """Returns the facts in the headers of an upload."""
+    """Returns the facts about a file that the headers of its upload state."""
     owner = (await _uploader(request, state, tokens)).key_id
     kind = media_type(request.headers.get("content-type"))
     return NewFile(owner, header_name(request), kind, lifecycle(request))

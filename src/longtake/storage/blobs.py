@@ -1,4 +1,4 @@
-"""The protocol that every place for bytes fulfils, so that no other room knows whether it is a folder or a bucket."""
+"""The interface to the storage of bytes, so that no other room knows whether it is a folder or a bucket."""
 
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
@@ -20,14 +20,15 @@ class Blob:
 
 
 class Blobs(Protocol):
-    """Bytes stored under keys. A blob appears whole or not at all, and its bytes never change.
+    """Stores blobs (sequences of bytes) under keys. A blob appears whole or not at all.
 
+    Callers store different bytes under different keys, so that the bytes of a key never change while it is stored.
     A key is a name, or a folder and a name with `/` between them, of ASCII letters, digits, `.`, `-` and `_`; neither
     starts with a dot. Every method raises ValueError for any other key, and OSError if the storage fails.
     """
 
     def put(self, key: str, file: Path) -> None:
-        """Stores the bytes of a local file durably; a blob of the same key is replaced.
+        """Stores the bytes of a local file durably. A blob of the same key is replaced in one step.
 
         `file` stays, so that the call can be repeated, and must not be written to afterwards: the blob may be a second
         name of the same file.

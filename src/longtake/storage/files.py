@@ -203,7 +203,7 @@ class FileStore:
             return all(file.read(len(piece)) == piece for piece in self.blobs.open(row.blob))
 
     def _delete_where(self, condition: sa.ColumnElement[bool]) -> list[str]:
-        with reading(self.engine) as connection:  # mostly there is nothing to delete, and no writer has to wait
+        with reading(self.engine) as connection:  # usually nothing is to delete, and other writers need not wait
             if connection.execute(sa.select(files.c.key).where(condition).limit(1)).first() is None:
                 return []
         with self.engine.begin() as connection:

@@ -1,4 +1,4 @@
-"""Brings a data folder of version 0.1 up to date: its access rules were files, and are a column now."""
+"""Upgrades a data folder of version 0.1, which stored access rules in files instead of a column."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ UNREADABLE = {"default": "hide"}
 def import_access_rules(engine: sa.Engine, store_folder: Path) -> None:
     """Copies the access rules from the files of version 0.1 into the rows of their files, then deletes those files.
 
-    Rules of a file that this database does not know stay where they are, in case that it is not the folder's database.
+    Rules of a file that this database does not know stay where they are, in case the settings name another database.
     Several servers may do this at the same time.
     """
     for path in (store_folder / FOLDER).glob("*"):

@@ -38,7 +38,7 @@ class LocalBlobs:
                 os.link(file, temporary)
             except OSError:  # another file system, or one without hard links
                 shutil.copyfile(file, temporary)
-            os.utime(temporary)  # the blob is as old as its key, not as the file
+            os.utime(temporary)  # so that `modified_at` is the time of this call
             sync(temporary)
             temporary.replace(target)
         finally:
