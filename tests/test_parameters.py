@@ -1,4 +1,4 @@
-"""A request by named parameters: the same for the command line and for the library."""
+"""Named parameters of a request, for the command line and the library."""
 
 from dataclasses import replace
 from typing import Any, Literal
@@ -54,7 +54,7 @@ def lacking() -> list[tuple[Endpoint[Any, Any], str, list[str]]]:
 
 
 @pytest.mark.parametrize(("endpoint", "name", "able"), lacking())
-def test_an_option_that_the_endpoint_lacks_names_those_that_have_it(
+def test_the_error_of_another_endpoints_option_names_the_endpoints_that_have_it(
     endpoint: Endpoint[Any, Any], name: str, able: list[str]
 ) -> None:
     with pytest.raises(InvalidRequest) as caught:
@@ -67,7 +67,7 @@ def test_an_option_that_the_endpoint_lacks_names_those_that_have_it(
     ("name", "message"),
     [("strenght", "strenght is not an option of 0.9.8; perhaps strength is meant."), ("zzz", "of 0.9.8.")],
 )
-def test_a_name_that_no_endpoint_has_may_be_mistyped(name: str, message: str) -> None:
+def test_the_error_of_a_mistyped_option_suggests_a_name(name: str, message: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         request_data(V098, {name: 1}, {}, "clip.mp4")
     assert caught.value.message.endswith(message)
@@ -80,7 +80,7 @@ def test_the_source_may_come_from_the_json_request_alone() -> None:
         request_data(V098, {}, {"video": {}}, None)
 
 
-def test_the_source_of_a_request_is_named_as_its_endpoint_does() -> None:
+def test_the_source_is_set_in_the_endpoints_own_field() -> None:
     assert request_data(V23, {}, {"video_url": "a.mp4"}, None) == {"video_url": "a.mp4"}
     with pytest.raises(InvalidRequest, match="or video_url in a request's JSON") as error:
         request_data(V23, {}, {"video": {"video_url": "a.mp4"}}, None)
@@ -128,20 +128,20 @@ def parsed(endpoint: Endpoint[Any, Any], *words: str) -> LocalRequest:
         return local_request(endpoint, UserInput(fields, context.params["source"]), settings())
 
 
-def test_no_reserved_name_is_a_field_of_an_endpoint_there_is() -> None:
+def test_no_endpoint_has_a_field_with_a_reserved_name() -> None:
     taken = {one.name for name in ENDPOINTS for one in parameters(name)} & RESERVED
     assert not taken, "its option would not have its name"
 
 
-def test_loras_of_the_json_request_stay_where_no_other_is_given() -> None:
+def test_loras_of_the_json_request_stay_unless_others_are_passed() -> None:
     base = {"loras": [{"path": "a.safetensors", "scale": 0.5}]}
-    for given in ({}, {"lora": ()}, {"lora": None}):
-        assert request_data(V098, given, base, "clip.mp4")["loras"] == base["loras"]
+    for arguments in ({}, {"lora": ()}, {"lora": None}):
+        assert request_data(V098, arguments, base, "clip.mp4")["loras"] == base["loras"]
     assert request_data(V098, {"lora": ("b",)}, base, "clip.mp4")["loras"] == [{"path": "b"}]
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("arguments", "message"),
     [
         ({"new_frames": 0}, "new_frames is 0; it must be at least 1"),
         ({"new_frames": 9.5}, "new_frames is 9.5"),
@@ -153,10 +153,8 @@ def test_loras_of_the_json_request_stay_where_no_other_is_given() -> None:
     ],
 )
 @pytest.mark.parametrize("endpoint", [V098, V23], ids=named)
-def test_what_is_beside_a_request_is_checked_too(
-    endpoint: Endpoint[Any, Any], given: dict[str, Any], message: str
-) -> None:
+def test_local_parameters_are_validated(endpoint: Endpoint[Any, Any], arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest) as error:
-        local_request(endpoint, UserInput({"prompt": "sea"} | given, "clip.mp4"), settings())
+        local_request(endpoint, UserInput({"prompt": "sea"} | arguments, "clip.mp4"), settings())
     assert message in error.value.message
-    assert error.value.loc == ("body", *given)
+    assert error.value.loc == ("body", *arguments)

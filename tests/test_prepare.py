@@ -1,4 +1,4 @@
-"""Requests as they are made ready: what they name is fetched and opened, and every error names its field."""
+"""Preparing a request: its files are fetched and opened, its work is planned, and errors name their field."""
 
 import base64
 from contextlib import nullcontext
@@ -26,15 +26,15 @@ PUBLISHED = card("ltx-2.3")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clip, a picture, and text."""
-    place = tmp_path_factory.mktemp("given")
+    place = tmp_path_factory.mktemp("sources")
     Clip("clip.mp4", options=X264_SHORT_GOP, muxer_options=FASTSTART, rate=Fraction(24)).write(place)
     Image.new("RGB", (60, 40), (200, 10, 10)).save(place / "end.png")
     (place / "text").write_text("neither")
     return place
 
 
-def settings(folder: Path, **given: Any) -> Settings:
-    return Settings(models_dir=folder / "models", loras_dir=folder / "loras", **given)
+def settings(folder: Path, **fields: Any) -> Settings:
+    return Settings(models_dir=folder / "models", loras_dir=folder / "loras", **fields)
 
 
 LOCAL = Fetcher(allow_local=True)
@@ -51,14 +51,14 @@ def ready(
 ) -> Job:
     """A request made ready, by default of 2.3; `{}` in a field's text is the folder."""
     source: dict[str, Any] = {"video_url": "{}/clip.mp4"}
-    told = {"prompt": "x"} | (source if endpoint.source_field == ("video_url",) else {"video": source}) | fields
+    values = {"prompt": "x"} | (source if endpoint.source_field == ("video_url",) else {"video": source}) | fields
 
     def filled(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: filled(part) for name, part in value.items()}
         return value.format(folder) if isinstance(value, str) else value
 
-    request = parse(endpoint.Request, filled(told))
+    request = parse(endpoint.Request, filled(values))
     with prepare(endpoint, request, model, settings, overrides=overrides, fetcher=LOCAL) as job:
         return job
 
@@ -105,21 +105,21 @@ def test_the_limits_hold_for_the_image_too(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["video_url", "end_image_url"])
 def test_every_download_goes_through_the_transport(name: str, folder: Path) -> None:
-    asked: list[str] = []
+    contacted: list[str] = []
 
     def refuse(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.host)
-        raise httpx.ConnectError("is not to be asked")
+        contacted.append(request.url.host)
+        raise httpx.ConnectError("must not be contacted")
 
     fields = {"video_url": str(folder / "clip.mp4")} | {name: "http://inside.example/x"}
     request = parse(ltx23.Request, {"prompt": "x"} | fields)
     fetcher = Fetcher(allow_local=True, transport=httpx.MockTransport(refuse))
     with (
-        pytest.raises(InvalidRequest, match="is not to be asked") as error,
+        pytest.raises(InvalidRequest, match="must not be contacted") as error,
         prepare(ltx23.ENDPOINT, request, PUBLISHED, settings(folder), fetcher=fetcher),
     ):
         pass
-    assert (asked, error.value.loc) == (["inside.example"], ("body", name))
+    assert (contacted, error.value.loc) == (["inside.example"], ("body", name))
 
 
 def test_local_files_are_for_the_command_line(folder: Path) -> None:
@@ -131,7 +131,7 @@ def test_local_files_are_for_the_command_line(folder: Path) -> None:
         pass
 
 
-def test_files_of_the_server_s_own_are_not_fetched(folder: Path, tmp_path: Path) -> None:
+def test_files_of_this_server_are_not_fetched(folder: Path, tmp_path: Path) -> None:
     own = {"https://here/clip": nullcontext(folder / "clip.mp4"), "https://here/end": nullcontext(folder / "end.png")}
     request = parse(
         ltx23.Request, {"prompt": "x", "video_url": "https://here/clip", "end_image_url": "https://here/end"}
@@ -143,11 +143,11 @@ def test_files_of_the_server_s_own_are_not_fetched(folder: Path, tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_in_the_folder_is_not_fetched_again(folder: Path, tmp_path: Path) -> None:
-    asked: list[str] = []
+def test_a_file_in_the_folder_is_not_fetched_again(folder: Path, tmp_path: Path) -> None:
+    contacted: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.path)
+        contacted.append(request.url.path)
         return httpx.Response(200, content=(folder / request.url.path[1:]).read_bytes())
 
     fields = {"video_url": "http://inside.example/clip.mp4", "end_image_url": "http://inside.example/end.png"}
@@ -156,7 +156,7 @@ def test_what_is_in_the_folder_is_not_fetched_again(folder: Path, tmp_path: Path
     for _ in range(2):
         with prepare(ltx23.ENDPOINT, request, PUBLISHED, settings(folder), fetcher=fetcher) as job:
             assert job.end_image is not None
-    assert asked == ["/clip.mp4", "/end.png"]
+    assert contacted == ["/clip.mp4", "/end.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["end_image", "source"]
 
 
@@ -176,7 +176,7 @@ def test_a_model_of_the_other_family_is_refused(endpoint: Endpoint[Any, Any], mo
         ("distill_lora_second_pass_scale", {"distill_lora_first_pass_scale": 0}),
     ],
 )
-def test_what_is_not_installed_names_its_field(
+def test_the_error_of_a_missing_part_names_its_field(
     field: str, fields: dict[str, Any], folder: Path, tmp_path: Path
 ) -> None:
     for part in ("transformer", "vae", "audio_vae", "vocoder", "connectors", "text_encoder", "tokenizer"):
@@ -196,7 +196,7 @@ def test_a_plan_needs_no_installed_model(folder: Path) -> None:
     assert ready(folder, settings(folder), camera_lora="static").plan.model == "ltx-2.3"
 
 
-def test_what_the_command_line_asks_beyond_the_fields_reaches_the_plan(folder: Path) -> None:
+def test_overrides_reach_the_plan(folder: Path) -> None:
     lora = PlannedAdapter("a", (0.5, 0.5), ("body", "loras", 0, "path"))
     overrides = Overrides(new_frames=900, own_rate=True, adapters=(lora,), output="VP9 (.webm)", quality="low")
     plan = ready(folder, settings(folder), overrides=overrides, seed=5, match_input_fps=False, fps=12).plan
@@ -215,7 +215,7 @@ def test_a_request_without_a_seed_gets_one_that_every_client_can_hold(folder: Pa
     assert all(0 <= seed < 2**31 for seed in seeds)
 
 
-def test_the_plan_of_an_earlier_try_is_carried_out_again(folder: Path) -> None:
+def test_the_plan_of_an_earlier_attempt_is_used_again(folder: Path) -> None:
     plan = ready(folder, settings(folder)).plan
     request = parse(ltx23.Request, {"prompt": "another", "video_url": str(folder / "clip.mp4")})
     with prepare(ltx23.ENDPOINT, request, PUBLISHED, settings(folder), fetcher=LOCAL, plan=plan) as job:
@@ -223,14 +223,14 @@ def test_the_plan_of_an_earlier_try_is_carried_out_again(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("endpoint", [ltxv098.ENDPOINT, ltx23_quality.ENDPOINT], ids=lambda one: one.name)
-def test_a_setting_accelerates_requests_that_cannot_ask_for_it(endpoint: Endpoint[Any, Any], folder: Path) -> None:
+def test_a_setting_accelerates_requests_without_a_field_for_it(endpoint: Endpoint[Any, Any], folder: Path) -> None:
     model = card(endpoint.models[0])
     plain, fast = (
         ready(folder, settings(folder, acceleration=level), model, endpoint).plan for level in ("none", "high")
     )
     assert fast.evaluations < plain.evaluations
-    asked = ready(folder, settings(folder, acceleration="high"), acceleration="none").plan
-    assert asked.evaluations == ready(folder, settings(folder)).plan.evaluations, "the request's word counts"
+    requested = ready(folder, settings(folder, acceleration="high"), acceleration="none").plan
+    assert requested.evaluations == ready(folder, settings(folder)).plan.evaluations, "the request's word counts"
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_a_setting_accelerates_requests_that_cannot_ask_for_it(endpoint: Endpoin
     ],
     ids=lambda case: getattr(case, "name", None),
 )
-def test_an_endpoint_of_two_passes_needs_an_upsampler(
+def test_an_endpoint_with_two_passes_needs_an_upsampler(
     endpoint: Endpoint[Any, Any], loc: tuple[str, ...], message: str, folder: Path, tmp_path: Path
 ) -> None:
     model = card(endpoint.models[0])
@@ -256,11 +256,11 @@ def test_an_endpoint_of_two_passes_needs_an_upsampler(
 
 def test_prices_are_settings(folder: Path) -> None:
     dear = settings(folder, prices={ltx23.ENDPOINT.id: {"usd": 1, "usd_with_lora": 2}})
-    asked: dict[str, Any] = {"video_size": "square", "num_frames": 9}
-    assert ready(folder, dear, **asked).plan.price_usd == 3
-    assert ready(folder, dear, **asked, camera_lora="static").plan.price_usd == 6
+    requested: dict[str, Any] = {"video_size": "square", "num_frames": 9}
+    assert ready(folder, dear, **requested).plan.price_usd == 3
+    assert ready(folder, dear, **requested, camera_lora="static").plan.price_usd == 6
 
 
-def test_a_price_of_no_endpoint_is_refused(folder: Path) -> None:
+def test_a_price_of_an_unknown_endpoint_is_refused(folder: Path) -> None:
     with pytest.raises(InvalidRequest, match="LONGTAKE_PRICES names 'none'"):
         ready(folder, settings(folder, prices={"none": 1}))

@@ -1,4 +1,4 @@
-"""The settings come from the environment, and a bad one is named in a sentence."""
+"""Settings from the environment, and the sentence about a bad one."""
 
 from decimal import Decimal
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         ("MODEL_SOURCES", "not json", "LONGTAKE_MODEL_SOURCES"),
     ],
 )
-def test_a_bad_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str) -> None:
+def test_an_error_names_the_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str) -> None:
     monkeypatch.setenv(f"LONGTAKE_{name}", value)
     with pytest.raises(InvalidRequest) as raised:
         settings()

@@ -1,4 +1,4 @@
-"""One short generation of an endpoint on its embedded model."""
+"""Fixtures that carry out short requests on the embedded models."""
 
 from collections.abc import Mapping
 from fractions import Fraction
@@ -21,11 +21,11 @@ from longtake.video import Span
 from tests.endpoints.planning import request_of
 
 NEW, LENGTH = 8, 25
-"""Frames that are made, and those of the source."""
+"""Number of new frames, and of source frames."""
 
 
 class Make(Protocol):
-    """Carries out a request with these fields: `NEW` frames are added to the clip."""
+    """Carries out a request with these fields; `NEW` frames are added to the clip."""
 
     def __call__(self, endpoint: Endpoint[Any, Any], fields: Mapping[str, Any], /) -> Result: ...
 
@@ -70,13 +70,13 @@ def make(runner: Runner, clip: Path, tmp_path: Path) -> Make:
 
 
 def frames_of(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """All frames of a file at its own rate, [n, H, W, 3]."""
+    """Returns all frames of a file at its own rate, [n, H, W, 3]."""
     with open_source(path) as file:
         return np.concatenate(list(file.frames(Span(0, file.facts.num_frames, file.facts.rate), size)))
 
 
 def sound_of(path: Path, start: int, stop: int) -> NDArray[np.float32]:
-    """The sound beside these frames at 24 per second, [2, n]."""
+    """Returns the sound of frames [start, stop) at 24 frames per second, [2, n]."""
     with open_source(path) as file:
         heard = file.sound(Fraction(start, 24), Fraction(stop, 24))
     assert heard is not None

@@ -20,7 +20,7 @@ from longtake.video import VideoInfo
 
 
 class Footage(BaseModel):
-    """The clip to go on from."""
+    """The video to extend."""
 
     address: str = Field(description="Where the clip is.")
     from_its_start: bool = Field(False, description="Whether it is extended at its start.")
@@ -45,7 +45,7 @@ class Response(BaseModel):
 
 
 def options(request: Request, source: VideoInfo) -> LTX2Options:
-    """The request as the family's options."""
+    """Maps the request onto the family's options."""
     return LTX2Options(
         prompt=request.text,
         seed=request.number,

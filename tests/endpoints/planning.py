@@ -1,4 +1,4 @@
-"""A request of an endpoint becomes options and a plan, as in `prepare`, but without a file."""
+"""Makes options and plans from requests, as `prepare` does, but without a source file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ SEED = 7
 
 
 def request_of(endpoint: Endpoint[Any, Any], fields: Mapping[str, Any]) -> Any:
-    """The request with a prompt, the source `x` and these fields; those of a nested object join what is there."""
+    """Returns a request with a prompt, the source `x` and these fields."""
     data: dict[str, Any] = {"prompt": PROMPT, **fields}
     *parents, last = endpoint.source_field
     place = data
@@ -43,7 +43,7 @@ def plan_of(
     new_frames: int | None = None,
     prices: Mapping[str, Any] = {},
 ) -> Any:
-    """The plan by the published model of the endpoint, or `model`; `new_frames`: as the command line asks."""
+    """Returns the plan with `model`, by default the published one. `new_frames` is the command line's option."""
     options = options_of(endpoint, fields, source)
     if new_frames is not None:
         options = replace(options, new_frames=new_frames)
@@ -51,14 +51,15 @@ def plan_of(
 
 
 def changed(one: Any, other: Any) -> dict[str, Any]:
-    """The fields in which `other` differs from `one`, an object of the same class."""
+    """Returns the fields of `other`, and their values, that differ from `one`, an object of the same class."""
     pairs = ((name, vars(one)[name], vars(other)[name]) for name in vars(one))
     return {name: after for name, before, after in pairs if before != after}
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What these fields change, beside `base`: exactly these options, and of the plan at least these facts."""
+    """The effect of `fields` on a request with the fields `base`: exactly these options and at least these plan facts
+    change."""
 
     fields: Mapping[str, Any]
     options: Mapping[str, Any]
@@ -70,19 +71,17 @@ class Effect:
         before = options_of(endpoint, self.base, self.source)
         assert changed(before, options_of(endpoint, {**self.base, **self.fields}, self.source)) == self.options
         if self.plan:
-            plan, without = (
-                plan_of(endpoint, given, self.source) for given in ({**self.base, **self.fields}, self.base)
-            )
-            told = {name: getattr(plan, name) for name in self.plan}
-            assert told == self.plan
-            assert told != {name: getattr(without, name) for name in self.plan}
+            plan, without = (plan_of(endpoint, each, self.source) for each in ({**self.base, **self.fields}, self.base))
+            values = {name: getattr(plan, name) for name in self.plan}
+            assert values == self.plan
+            assert values != {name: getattr(without, name) for name in self.plan}
 
 
 REQUIRED = object()
 
 
 def schema_of(model: type[BaseModel]) -> dict[str, tuple[Any, ...]]:
-    """Each field of a request in order: its default (or REQUIRED), and its range where it has one."""
+    """Returns each field's default (or REQUIRED) and its range, if it has one, in the order of the request."""
     found: dict[str, tuple[Any, ...]] = {}
     for name, info in model.model_fields.items():
         bounds = tuple(getattr(limit, kind) for kind in ("ge", "le") for limit in info.metadata if hasattr(limit, kind))
@@ -91,7 +90,7 @@ def schema_of(model: type[BaseModel]) -> dict[str, tuple[Any, ...]]:
 
 
 def check_ranges(endpoint: Endpoint[Any, Any], base: Mapping[str, Any] = {}) -> None:
-    """Both ends of each range are taken, and what lies beyond is refused by the field's name."""
+    """Checks that both ends of each range are accepted, and that values beyond are refused with the field's name."""
     for name, (_, *bounds) in schema_of(endpoint.Request).items():
         if not bounds:
             continue

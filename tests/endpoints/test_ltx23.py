@@ -1,4 +1,4 @@
-"""The 2.3 endpoint: the published names, defaults and choices; sentences for what is wrong; every field in the plan."""
+"""The 2.3 endpoint: published names, defaults and choices; errors as sentences; the effect of each field."""
 
 import json
 import re
@@ -45,10 +45,10 @@ def test_the_request_is_the_published_one(document: str) -> None:
     published = re.findall(rf"^\}}?([a-z_]+) (?:{types})(\* required)?(.*)$", described, re.MULTILINE)
     names = [name for name, _, _ in published]
     assert [name for name in fields if name != "video_size"] == names
-    for name, required, told in published:
+    for name, required, documented in published:
         field = fields[name]
         assert bool(required) == field.is_required(), name
-        description, *defaults = told.split(" Default value: ")
+        description, *defaults = documented.split(" Default value: ")
         if name == "num_frames":  # ours says what is counted
             assert str(field.description).startswith(description.removesuffix("."))
         else:
@@ -157,10 +157,10 @@ def test_bad_fields_are_named(fields: dict[str, Any], loc: tuple[str, ...], sent
 
 
 def test_unknown_fields_are_named_inside_the_size_too() -> None:
-    given = {"prompt": "x", "video_url": "x", "video_size": {"width": 512, "heigth": 512}}
-    assert parse(ltx23.Request, given).video_size == ltx2.ImageSize(width=512, height=512)
+    fields = {"prompt": "x", "video_url": "x", "video_size": {"width": 512, "heigth": 512}}
+    assert parse(ltx23.Request, fields).video_size == ltx2.ImageSize(width=512, height=512)
     with pytest.raises(InvalidRequest, match=r"video_size\.heigth is not a field"):
-        parse(ltx23.Request, given, forbid_unknown=True)
+        parse(ltx23.Request, fields, forbid_unknown=True)
 
 
 def test_the_default_plan() -> None:
@@ -254,7 +254,7 @@ def test_no_field_is_left_out() -> None:
     assert set(ltx23.Request.model_fields) - tried == scales | {"video_url", "seed"}
 
 
-def test_the_source_and_the_seed_are_told() -> None:
+def test_the_source_and_the_seed_are_passed_on() -> None:
     request = request_of(ltx23.ENDPOINT, {"video_url": "a.mp4", "seed": 2**64 - 1})
     assert ltx23.ENDPOINT.source_url(request) == "a.mp4"
     assert ltx23.options(request, CLIP).seed == 2**64 - 1
@@ -291,7 +291,7 @@ def test_only_needed_predictions_are_planned(fields: dict[str, Any], predictions
     assert plan.evaluations == 15 * len(plan.predictions) + 3
 
 
-def test_a_long_extension_goes_on_in_windows() -> None:
+def test_a_long_extension_is_made_in_several_windows() -> None:
     plan = planned(new_frames=1441)
     assert (plan.new_frames, len(plan.windows)) == (1441, 4)
     assert plan.evaluations == 4 * 63
@@ -314,13 +314,13 @@ def test_a_long_extension_goes_on_in_windows() -> None:
         ({"num_frames": 9, "extend_direction": "backward"}, 8, 8, "num_frames is 9; 8 frames of context"),
     ],
 )
-def test_the_context_is_snapped_and_counts(fields: dict[str, Any], context: int, new: int, note: str | None) -> None:
+def test_the_context_is_rounded_and_counted(fields: dict[str, Any], context: int, new: int, note: str | None) -> None:
     plan = planned(**fields)
     assert (plan.context_frames, plan.new_frames) == (context, new)
     assert note in plan.notes[0] if note else plan.notes == ()
 
 
-def test_a_context_that_leaves_no_room_says_by_how_much() -> None:
+def test_the_error_of_a_context_without_room_says_how_many_frames_are_missing() -> None:
     with pytest.raises(InvalidRequest, match="num_frames must be at least 122, 1 more") as error:
         planned(source=VideoInfo("mp4", "h264", 64, 64, Fraction(24), 300), num_context_frames=121)
     assert error.value.loc == ("body", "num_context_frames")
@@ -349,8 +349,8 @@ def test_lengths_rates_and_sizes_are_exact(
     model: Any,
 ) -> None:
     source = VideoInfo("mp4", "h264", width, height, rate, frames)
-    asked = size if isinstance(size, str) else {"width": size[0], "height": size[1]}
-    fields: dict[str, Any] = {"num_frames": num_frames, "extend_direction": direction, "video_size": asked}
+    requested_size = size if isinstance(size, str) else {"width": size[0], "height": size[1]}
+    fields: dict[str, Any] = {"num_frames": num_frames, "extend_direction": direction, "video_size": requested_size}
     fields |= {} if fps is None else {"match_input_fps": False, "fps": fps}
     clock = output_rate(source, fps)
     available = frames_on_clock(frames, rate, clock)
@@ -371,12 +371,12 @@ def test_lengths_rates_and_sizes_are_exact(
     assert context <= 25
     assert plan.new_frames == 8 or context % 8 == (direction == "forward"), "whole latents"
     assert abs(plan.shown_frames / plan.rate - frames / rate) <= 1 / plan.rate
-    exact = (width, height) if asked == "auto" else ltx2.PRESETS[size] if isinstance(size, str) else size
+    exact = (width, height) if requested_size == "auto" else ltx2.PRESETS[size] if isinstance(size, str) else size
     assert (plan.width, plan.height) == (exact[0] // 2 * 2, exact[1] // 2 * 2)
     assert plan_from_json(json.loads(json.dumps(plan_to_json(plan)))) == plan
 
 
-def test_the_price_is_per_begun_megapixel_of_all_frames_that_are_counted() -> None:
+def test_the_price_is_by_megapixel_of_all_counted_frames_rounded_up() -> None:
     sized: dict[str, Any] = {"video_size": {"width": 1000, "height": 1000}}
     plan = planned(**sized, num_frames=100)
     assert (plan.unit, plan.billed_units, plan.price_usd) == ("megapixels", Fraction(100), 100 * Fraction("0.001605"))

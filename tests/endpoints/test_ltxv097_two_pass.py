@@ -1,4 +1,4 @@
-"""The two endpoints of LTX-Video 0.9.7 with two passes: the published names, defaults and ranges, and their effects."""
+"""The two-pass endpoints of LTX-Video 0.9.7: published names, defaults and ranges, and the effect of each field."""
 
 import re
 from fractions import Fraction
@@ -152,11 +152,11 @@ def test_each_field_has_its_effect(endpoint: Endpoint[Any, Any], effect: Effect)
     ],
 )
 def test_each_pass_has_its_own_schedule(endpoint: Endpoint[Any, Any], name: str, value: int) -> None:
-    asked = passes(endpoint, **{name: value})
-    Effect({name: value}, {"passes": asked}).check(endpoint)
+    expected = passes(endpoint, **{name: value})
+    Effect({name: value}, {"passes": expected}).check(endpoint)
     plan = plan_of(endpoint, {name: value})
     assert [(one.steps, one.skip_initial, one.skip_final) for one in plan.passes] == [
-        (one.steps, one.skip_initial, one.skip_final) for one in asked
+        (one.steps, one.skip_initial, one.skip_final) for one in expected
     ]
     assert plan.evaluations != plan_of(endpoint, {}).evaluations
 
@@ -171,7 +171,7 @@ def test_no_field_is_left_out(endpoint: Endpoint[Any, Any]) -> None:
 
 
 @BOTH
-def test_a_negative_prompt_of_the_users_own_is_heeded(endpoint: Endpoint[Any, Any]) -> None:
+def test_only_the_users_own_negative_prompt_is_applied(endpoint: Endpoint[Any, Any]) -> None:
     Effect({"negative_prompt": "fog"}, {"negative_prompt": "fog", "heed_negative": True}).check(endpoint)
     plan = plan_of(endpoint, {"negative_prompt": "fog"})
     assert {one.guidance.nag for one in plan.passes} == {0 if endpoint is DEV else NAG_SCALE}
@@ -186,7 +186,7 @@ def test_a_negative_prompt_of_the_users_own_is_heeded(endpoint: Endpoint[Any, An
         ("second_pass_skip_initial_steps", "second_pass_num_inference_steps"),
     ],
 )
-def test_a_pass_of_which_nothing_is_left_is_refused(endpoint: Endpoint[Any, Any], skip: str, steps: str) -> None:
+def test_a_pass_without_steps_is_refused(endpoint: Endpoint[Any, Any], skip: str, steps: str) -> None:
     for left_out in (9, 10):
         with pytest.raises(
             InvalidRequest, match=re.escape(f"{skip} is {left_out}; it must be less than {steps}, which is 9")

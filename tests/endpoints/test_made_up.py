@@ -1,4 +1,4 @@
-"""A made-up endpoint, one file and one line, through HTTP, the command line and the library."""
+"""An endpoint that only the tests define works through HTTP, the command line and the library."""
 
 import json
 import sys
@@ -95,8 +95,8 @@ def test_on_the_command_line(picture: Path, tmp_path: Path) -> None:
         return CliRunner().invoke(app, [str(arg) for arg in args])
 
     out = tmp_path / "out.gif"
-    given = ("extend", CLIP, "-o", out, "--endpoint", "loops", "--text", "on", "--picture", picture, "--number", 3)
-    done = run(*given, "--length", 8, "--json")
+    arguments = ("extend", CLIP, "-o", out, "--endpoint", "loops", "--text", "on", "--picture", picture, "--number", 3)
+    done = run(*arguments, "--length", 8, "--json")
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
     assert (document["plan"]["endpoint"], document["plan"]["price_usd"]) == (ENDPOINT.id, "1/125")

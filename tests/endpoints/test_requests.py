@@ -1,4 +1,4 @@
-"""Requests: the published names, defaults and ranges; sentences for what is wrong; and the plans they become."""
+"""Requests of 0.9.7 and 0.9.8: published names, defaults and ranges; errors as sentences; their plans."""
 
 import json
 import re
@@ -96,12 +96,12 @@ def test_missing_and_unknown_fields_are_named() -> None:
 
 
 @pytest.mark.parametrize("seed", [-(2**63), -1, 0, 2**31, 2**64 - 1])
-def test_seeds_of_64_bits_are_taken(seed: int) -> None:
+def test_seeds_of_64_bits_are_accepted(seed: int) -> None:
     assert options_of(ltxv098.ENDPOINT, {"seed": seed}).seed == seed
 
 
 @pytest.mark.parametrize("seed", [-(2**63) - 1, 2**64, 10**30, 1.5, "x"])
-def test_other_seeds_are_refused_by_name(seed: Any) -> None:
+def test_other_seeds_are_refused(seed: Any) -> None:
     with pytest.raises(InvalidRequest, match="seed is ") as error:
         request_of(ltxv098.ENDPOINT, {"seed": seed})
     assert (error.value.loc, error.value.status) == (("body", "seed"), 422)
@@ -121,7 +121,7 @@ def test_097_default_plan() -> None:
     assert only.guidance.cfg_star
 
 
-def test_097_takes_the_video_from_its_start_frame() -> None:
+def test_097_uses_the_video_from_its_start_frame() -> None:
     plan = plan_097(video={"start_frame_num": 24})
     assert (plan.context.start, plan.context.stop, plan.shown_frames) == (100 - 73, 100, 73)
 
@@ -133,7 +133,7 @@ def test_097_keeps_the_sources_rate_up_to_sixty() -> None:
     assert plan.speed == 1
 
 
-def test_097_shows_all_of_a_long_source_and_makes_half_of_its_count() -> None:
+def test_097_shows_all_of_a_long_source_and_half_of_the_count_is_new() -> None:
     plan = plan_097(LONG)
     assert (plan.context.start, plan.context.stop) == (0, 300)
     assert (plan.shown_frames, plan.context_frames, plan.new_frames, plan.num_frames) == (300, 57, 64, 364)
@@ -146,7 +146,7 @@ def test_097_shows_all_of_a_long_source_and_makes_half_of_its_count() -> None:
     assert whole.context_frames == 121
 
 
-def test_only_a_start_beyond_the_end_has_no_room() -> None:
+def test_only_a_start_beyond_the_end_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="is 104, and the video has only 100 frames") as error:
         plan_097(video={"start_frame_num": 104})
     assert error.value.loc == ("body", "video", "start_frame_num")
@@ -182,7 +182,7 @@ def test_098_small_model_works_on_a_small_canvas() -> None:
     assert (plan.width, plan.height) == (1280, 704)
 
 
-def test_098_long_video_goes_in_windows() -> None:
+def test_098_makes_a_long_video_in_several_windows() -> None:
     plan = plan_098(num_frames=1441, video={"max_num_frames": 41, "limit_num_frames": True})
     assert plan.num_frames == 1441
     assert len(plan.windows) > 1
@@ -190,7 +190,7 @@ def test_098_long_video_goes_in_windows() -> None:
 
 
 @pytest.mark.parametrize(("num_frames", "context", "new"), [(121, 57, 64), (105, 49, 56), (9, 1, 8), (104, 49, 55)])
-def test_098_without_room_gives_half_to_the_source(num_frames: int, context: int, new: int) -> None:
+def test_098_without_room_uses_half_of_the_count_for_the_source(num_frames: int, context: int, new: int) -> None:
     source = VideoInfo("mp4", "h264", 1920, 1080, Fraction(24), 121)
     plan = plan_098(source, num_frames=num_frames)
     assert (plan.shown_frames, plan.context_frames, plan.new_frames) == (121, context, new)
@@ -201,16 +201,18 @@ def test_098_without_room_gives_half_to_the_source(num_frames: int, context: int
     assert (tiny.shown_frames, tiny.new_frames, tiny.billed_frames) == (121, new, num_frames), "whatever the model"
 
 
-@pytest.mark.parametrize(("num_frames", "told"), [(105, True), (128, True), (129, True), (130, False), (160, False)])
-def test_098_few_new_frames_are_told(num_frames: int, told: bool) -> None:
+@pytest.mark.parametrize(
+    ("num_frames", "has_note"), [(105, True), (128, True), (129, True), (130, False), (160, False)]
+)
+def test_098_few_new_frames_have_a_note(num_frames: int, has_note: bool) -> None:
     plan = plan_098(num_frames=num_frames)
     assert (plan.shown_frames, plan.new_frames) == (97, num_frames - 97)
-    assert bool(plan.notes) == told
-    if told:
+    assert bool(plan.notes) == has_note
+    if has_note:
         assert f"Only {num_frames - 97} of num_frames = {num_frames} are new" in plan.notes[0]
 
 
-def test_a_slow_source_plays_faster_and_that_is_told() -> None:
+def test_a_slow_source_plays_faster_with_a_note() -> None:
     slow = VideoInfo("mp4", "h264", 1920, 1080, Fraction(1, 2), 41)
     plan = plan_098(slow)
     assert (plan.rate, plan.shown_frames) == (Fraction(24), 41)
@@ -253,20 +255,20 @@ def test_098_each_field_reaches_the_plan() -> None:
     assert not plan.keeps_source
 
 
-def test_098_guidance_footage_is_not_shown() -> None:
+def test_098_a_guide_is_not_shown() -> None:
     plan = plan_098(video={"conditioning_type": "canny", "preprocess": True})
     assert (plan.source_frames, plan.shown_frames, plan.new_frames, plan.context_frames) == (0, 0, 121, 97)
     assert (plan.guide, plan.preprocess) == ("canny", True)
 
 
-def test_098_heeds_a_negative_prompt_of_the_users_own() -> None:
+def test_098_applies_only_the_users_own_negative_prompt() -> None:
     assert plan_098().passes[0].guidance == NONE, "the default leaves the distilled model as published"
     assert plan_098(negative_prompt="fog").passes[0].guidance.nag == NAG_SCALE
     dev = plan_098(model=DEV, negative_prompt="fog")
     assert dev.passes[0].guidance.nag == 0, "CFG heeds it already"
 
 
-def test_extreme_aspect_is_refused_with_a_way_out() -> None:
+def test_the_error_of_an_extreme_aspect_says_what_helps() -> None:
     wide = VideoInfo("mp4", "h264", 6000, 400, Fraction(24), 100)
     with pytest.raises(InvalidRequest, match="6000x400, longer than 5:1; set aspect_ratio"):
         plan_098(wide)
@@ -284,7 +286,7 @@ def test_prices_are_settings() -> None:
     assert plan_of(ltxv097.ENDPOINT, {}, prices=prices).price_usd == 9
 
 
-def test_responses_hold_every_file_fact() -> None:
+def test_responses_contain_every_fact_of_the_file() -> None:
     for shape in (ltxv.Response, ltxv097.Response):
         kind: type[BaseModel] = shape
         assert set(kind.model_json_schema()["$defs"]["VideoFile"]["properties"]) >= {

@@ -1,4 +1,4 @@
-"""Prices: the published ones, in exact fractions, and an operator's own."""
+"""Published prices as exact fractions, and an operator's prices."""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -64,7 +64,7 @@ def test_a_video_of_097_has_one_price(module: Any) -> None:
 @pytest.mark.parametrize(
     ("frames", "detail", "price"), [(24, False, "0.02"), (121, False, "121/1200"), (24, True, "0.04")]
 )
-def test_098_costs_by_the_second(frames: int, detail: bool, price: str) -> None:
+def test_098_is_billed_by_the_second(frames: int, detail: bool, price: str) -> None:
     plan = plan_of(ltxv098.ENDPOINT, {"num_frames": frames, "enable_detail_pass": detail, "frame_rate": 60})
     assert plan.price_usd == Fraction(price)
     assert plan.billed_units == Fraction(price) / Fraction("0.02")
@@ -80,14 +80,14 @@ def test_098_costs_by_the_second(frames: int, detail: bool, price: str) -> None:
         ((64, 64), 9, (LORA,), "0.001805"),
     ],
 )
-def test_23_costs_by_the_begun_megapixel(
+def test_23_is_billed_by_megapixels_rounded_up(
     size: tuple[int, int], frames: int, adapters: tuple[PlannedAdapter, ...], price: str
 ) -> None:
     facts = {"width": size[0], "height": size[1], "billed_frames": frames, "adapters": adapters}
     assert priced(ltx23.ENDPOINT.tariff, **facts).price_usd == Fraction(price)
 
 
-def test_the_seconds_of_new_video_cost() -> None:
+def test_23_seconds_is_billed_by_the_second_of_new_video() -> None:
     plan = priced(Tariff("seconds", Decimal("0.10"), new_seconds), new_frames=48, rate=Fraction(24))
     assert (plan.unit, plan.billed_units, plan.price_usd) == ("seconds", Fraction(2), Fraction("0.2"))
 
@@ -102,11 +102,11 @@ def test_the_seconds_of_new_video_cost() -> None:
         ((PlannedAdapter("distill", (1.0,), ("body",)),), True),
     ],
 )
-def test_what_the_user_did_not_ask_for_is_no_lora(adapters: tuple[PlannedAdapter, ...], counts: bool) -> None:
+def test_only_adapters_of_the_users_choice_count_as_loras(adapters: tuple[PlannedAdapter, ...], counts: bool) -> None:
     assert has_lora(replace(plan_of(ltx23.ENDPOINT, {}), adapters=adapters)) is counts
 
 
-def test_prices_are_given() -> None:
+def test_an_operators_price_replaces_the_published_one() -> None:
     tariff = Tariff("megapixels", Decimal(5), megapixels, usd_with_lora=Decimal(7))
     dear = tariff.priced(PriceSetting(usd=Decimal(1), usd_with_lora=Decimal(2)))
     facts = {"width": 1000, "height": 1000, "billed_frames": 3}
@@ -119,14 +119,14 @@ def test_prices_are_given() -> None:
     assert priced(free, **facts).billed_units == 3
 
 
-def test_only_an_endpoint_has_a_price() -> None:
+def test_a_price_of_an_unknown_endpoint_is_refused() -> None:
     own = {ltxv097.ENDPOINT.id: PriceSetting(usd=Decimal(1))}
     assert prices(settings(prices=own)) == own
     with pytest.raises(InvalidRequest, match="LONGTAKE_PRICES names 'fal-ai/none', which is no endpoint"):
         prices(settings(prices={"fal-ai/none": 1}))
 
 
-def test_settings_by_endpoint_take_every_name_of_one() -> None:
+def test_settings_by_endpoint_accept_every_name() -> None:
     assert by_id({"2.3": "a", "v097": "b"}) == {ltx23.ENDPOINT.id: "a", ltxv097.ENDPOINT.id: "b"}
     with pytest.raises(InvalidRequest, match="There is no endpoint 'none'"):
         by_id({"none": "a"})
