@@ -54,6 +54,12 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def source(clip: Path) -> NDArray[np.uint8]:
+    """The clip's frames [17, 480, 480, 3] as decoded."""
+    return decoded(clip)
+
+
+@pytest.fixture(scope="module")
 def runner() -> Runner:
     if missing(card("ltxv-tiny"), settings()):
         pytest.skip("the embedded model's weights are not in the package")
@@ -144,10 +150,10 @@ def decoded(path: Path) -> NDArray[np.uint8]:
         return np.concatenate(list(file.frames(Span(0, facts.num_frames, facts.rate))))
 
 
-def test_source_frames_reach_the_encoder_unchanged(run: Run, clip: Path) -> None:
+def test_source_frames_reach_the_encoder_unchanged(run: Run, source: NDArray[np.uint8]) -> None:
     output = run()
     assert (output.result.plan.source_frames, len(output.frames)) == (FRAMES, FRAMES + NEW)
-    assert (output.written[:FRAMES] == decoded(clip)).all()
+    assert (output.written[:FRAMES] == source).all()
 
 
 def test_rate_and_sound_are_the_sources(run: Run, clip: Path) -> None:
@@ -176,12 +182,12 @@ def test_num_frames_counts_all_frames(run: Run) -> None:
     assert (len(output.frames), plan.shown_frames, plan.new_frames) == (33, FRAMES, 16)
 
 
-def test_a_source_without_room_is_shown_whole(run: Run, clip: Path) -> None:
+def test_a_source_without_room_is_shown_whole(run: Run, source: NDArray[np.uint8]) -> None:
     output = run(new_frames=None, num_frames=17)
     plan = output.result.plan
     assert (plan.shown_frames, plan.context_frames, plan.new_frames) == (FRAMES, 1, 16)
     assert len(output.frames) == FRAMES + 16
-    assert (output.written[:FRAMES] == decoded(clip)).all()
+    assert (output.written[:FRAMES] == source).all()
     assert any("all are shown" in note for note in output.result.notes)
 
 
@@ -195,16 +201,16 @@ def test_reversed_output_is_the_video_backwards(run: Run) -> None:
     assert np.array_equal(run(reverse_video=True).written, run().written[::-1])
 
 
-def test_a_reversed_source_begins_at_its_end(run: Run, clip: Path) -> None:
-    assert (run(video={"reverse_video": True}).written[:FRAMES] == decoded(clip)[::-1]).all()
+def test_a_reversed_source_begins_at_its_end(run: Run, source: NDArray[np.uint8]) -> None:
+    assert (run(video={"reverse_video": True}).written[:FRAMES] == source[::-1]).all()
 
 
-def test_below_strength_1_the_context_is_the_models_rendition(run: Run, clip: Path) -> None:
+def test_below_strength_1_the_context_is_the_models_rendition(run: Run, source: NDArray[np.uint8]) -> None:
     output = run(new_frames=None, num_frames=17, video={"strength": 0.7})
     unchanged = output.result.plan.source_frames
     assert unchanged == FRAMES - output.result.plan.context_frames == 16
-    assert (output.written[:unchanged] == decoded(clip)[:unchanged]).all()
-    assert (output.written[unchanged:FRAMES] != decoded(clip)[unchanged:]).any()
+    assert (output.written[:unchanged] == source[:unchanged]).all()
+    assert (output.written[unchanged:FRAMES] != source[unchanged:]).any()
     assert len(output.frames) == FRAMES + 16
 
 
