@@ -1,4 +1,4 @@
-"""Atomic file writes: a file appears under its name complete and on disk, or not at all."""
+"""Atomic file writes: a file appears under its name only when it is complete and flushed to disk."""
 
 import os
 import secrets
@@ -9,10 +9,10 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields the path of a new temporary file beside `path`, to be written in the block.
+    """Yields the path of a new, empty temporary file in the folder of `path`. The block writes to that file.
 
-    When the block ends, the temporary file is flushed to disk and renamed to `path`, replacing what was there. When the
-    block raises, the temporary file is deleted and `path` is unchanged. Only its owner can read the temporary file.
+    When the block ends, the temporary file is flushed to disk and renamed to `path`; it replaces an existing file. When
+    the block raises, the temporary file is deleted and `path` is unchanged. Only the owner can read the new file.
     """
     temporary = _new_file(path)
     try:
@@ -26,7 +26,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def create(path: Path, content: bytes) -> bool:
-    """Writes a new file that only its owner can read. Returns False if there is one already, which is not changed."""
+    """Writes `content` to a new file that only its owner can read, and returns True.
+
+    Returns False, and changes nothing, if `path` already exists.
+    """
     temporary = _new_file(path)
     try:
         temporary.write_bytes(content)
@@ -41,14 +44,14 @@ def create(path: Path, content: bytes) -> bool:
 
 
 def _new_file(path: Path) -> Path:
-    """Creates an empty file beside `path`, with a random name, that only its owner can read."""
+    """Creates an empty file with a random name in the folder of `path`. Only its owner can read it."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     return temporary
 
 
 def sync(path: Path) -> None:
-    """Flushes a file or a folder to disk; on Windows, which cannot flush a folder, only a file."""
+    """Flushes a file or a folder to disk. Does nothing for a folder on Windows, which cannot flush folders."""
     if os.name == "nt" and path.is_dir():
         return
     opened = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)

@@ -1,17 +1,22 @@
-"""Errors with a sentence for the user, fal's error type, an HTTP status and an exit code."""
+"""Error classes. Each error has a sentence for the user, fal's error type, an HTTP status and an exit status."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 Loc = tuple[str | int, ...]
-"""Path of a field in a request, as pydantic reports it: ("body", "video", "strength")."""
+"""Path of a field in a request, in pydantic's form, such as ("body", "video", "strength")."""
 
 
 class LongtakeError(Exception):
-    """An error whose message is one sentence for the user: what is wrong, with which value, and what would be right.
+    """The base class of all errors that are reported to users.
 
-    `loc` is the path of the offending field, or empty. `value` is the offending value. `ctx` holds facts for clients,
-    such as limits and supported values. `type` and `status` are fal's error type and the HTTP status.
+    message: one sentence: what is wrong, with which value, and what would be right.
+    loc: path of the wrong field; empty if the error is about no single field.
+    value: the wrong value; None if there is none.
+    ctx: facts for clients, such as limits and supported values.
+    type: fal's name of this kind of error.
+    status: HTTP status of the response.
+    exit_code: exit status of the command line.
     """
 
     type: ClassVar[str] = "internal_server_error"
@@ -46,7 +51,7 @@ class InvalidRequest(LongtakeError):
 
 
 class NotSupported(InvalidRequest):
-    """The request needs something that this installation does not have."""
+    """The request needs a feature or model that this installation does not have."""
 
     type = "feature_not_supported"
 
@@ -58,7 +63,7 @@ class DownloadFailed(InvalidRequest):
 
 
 class FileTooLarge(InvalidRequest):
-    """A file has more bytes than the limit."""
+    """A file has more bytes than allowed."""
 
     type = "file_too_large"
 
@@ -76,13 +81,13 @@ class UnsupportedImage(InvalidRequest):
 
 
 class VideoTooLong(InvalidRequest):
-    """A source lasts longer than the limit."""
+    """A source video is longer than allowed."""
 
     type = "video_duration_too_long"
 
 
 class VideoTooLarge(InvalidRequest):
-    """A source's frames have more pixels than the limit."""
+    """The frames of a source video, or a picture, have more pixels than allowed."""
 
     type = "image_too_large"
 
@@ -106,7 +111,7 @@ class BadCheckpoint(LongtakeError):
 
 
 class ExpansionFailed(LongtakeError):
-    """The language model's server failed or gave an unusable answer."""
+    """The server that expands prompts failed or sent an unusable answer."""
 
     type = "downstream_service_error"
     status = 400

@@ -1,7 +1,7 @@
 """HTTP requests to URLs that users name (source files, webhooks), without giving them access to the internal network.
 
-A host name is resolved once, every one of its addresses must be public, and the connection goes to exactly an address
-that was checked; TLS still verifies the name. httpx sends each redirect as a new request, so it is checked too.
+A host name is resolved once. All its addresses must be public, and the connection is opened to one of these checked
+addresses. TLS still verifies the host name. httpx sends each redirect as a new request, so redirects are checked, too.
 """
 
 import ipaddress
@@ -22,18 +22,19 @@ import httpx
 from longtake.errors import InvalidRequest
 
 Resolve = Callable[[str, int], Sequence[str]]
-"""Resolves a host and a port to IP addresses, best first. Raises OSError or ValueError."""
+"""Function that resolves (host, port) to IP addresses, the best one first. It raises OSError or ValueError."""
 
 CONNECT_S = 10.0
-"""Most seconds for resolving a name and connecting, together."""
+"""Most seconds for resolving a host name and connecting, both together."""
 
 MAX_ADDRESSES = 8
-"""Most addresses of one name that are tried."""
+"""Most addresses of one host name to which a connection is tried."""
 
 MAX_URL_LENGTH = 8000
+"""Most characters of a URL."""
 
 _PIECE_BYTES = 16_384
-"""Most bytes that are sent between two looks at the deadline."""
+"""Most bytes that are sent between two checks of the deadline."""
 
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
@@ -65,19 +66,20 @@ _NOT_PUBLIC = tuple(
     )
 )
 _UNICAST = ipaddress.ip_network("2000::/3")
-"""The IPv6 range allocated to hosts. Outside it are loopback, IPv4-mapped, -compatible and -translated (NAT64), unique
-local, link-local, site-local, discard and multicast addresses."""
+"""The IPv6 range of public host addresses. Loopback, IPv4-mapped, IPv4-compatible, IPv4-translated (NAT64), unique
+local, link-local, site-local, discard and multicast addresses are outside it."""
 
 
 class AddressRefused(httpx.TransportError):
-    """The request leads to an address that is not public and not trusted."""
+    """PublicTransport refused a request: its URL is not allowed, or its host is neither public nor trusted."""
 
 
 def check_url(url: str, trusted_hosts: Collection[str] = ()) -> httpx.URL:
-    """Returns the parsed URL. Nothing is resolved.
+    """Returns the parsed URL. Its host name is not resolved; PublicTransport checks the addresses of the name later.
 
-    Raises InvalidRequest if the URL is wrong whatever its name resolves to: another scheme than http(s), credentials,
-    spellings that programs read differently, an IP address that is neither public nor in `trusted_hosts`.
+    Raises InvalidRequest for a URL that can never be used: not http(s), no valid host or port, longer than
+    MAX_URL_LENGTH, with credentials, in a spelling that programs interpret differently (such as backslashes), or with
+    an IP address that is neither public nor in `trusted_hosts`.
     """
     try:
         return _parsed(url, {host.lower() for host in trusted_hosts})
@@ -87,7 +89,7 @@ def check_url(url: str, trusted_hosts: Collection[str] = ()) -> httpx.URL:
 
 
 def _parsed(text: str, trusted: Collection[str]) -> httpx.URL:
-    """Returns the URL; raises ValueError whose text continues a sentence that begins with the URL."""
+    """Returns the parsed URL. Raises a ValueError whose text continues a sentence that begins with the URL."""
     if len(text) > MAX_URL_LENGTH:
         raise ValueError(f"is longer than {MAX_URL_LENGTH} characters")
     if _UNPRINTABLE.search(text):
@@ -137,11 +139,12 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 class PublicTransport(httpx.BaseTransport):
-    """An httpx transport that connects to public addresses and to `trusted_hosts` only.
+    """An httpx transport that connects only to public addresses and to `trusted_hosts`.
 
-    A trusted host is matched by its exact name, whatever that resolves to. Raises AddressRefused for every other
-    address. Each request gets its own connection and no proxy. The read timeout bounds the whole request up to the
-    response's headers, however slowly they arrive; then it bounds each read of the body. Thread-safe.
+    A host is trusted if its name is in `trusted_hosts` (in any case); its addresses are not checked then. For any
+    other host that is not public, a request raises AddressRefused. Each request gets its own connection and uses no
+    proxy. httpx's read timeout limits the whole time until the response's headers are complete, and then each single
+    read of the body. Thread-safe.
     """
 
     def __init__(
@@ -181,7 +184,8 @@ class PublicTransport(httpx.BaseTransport):
 
 @dataclass(frozen=True)
 class _PublicNetwork(httpcore.NetworkBackend):
-    """Opens the connection of one request. `deadline` (monotonic seconds) is that of the response's headers."""
+    """Opens the connection of one request. `deadline` (`time.monotonic`; None for none) limits the time until the
+    response's headers are complete."""
 
     trusted: Collection[str]
     resolve: Resolve
@@ -208,7 +212,7 @@ class _PublicNetwork(httpcore.NetworkBackend):
         raise error or httpcore.ConnectError(f"there is no host {host}")
 
     def _addresses(self, host: str, port: int, deadline: float) -> Sequence[str]:
-        """Returns at most MAX_ADDRESSES addresses of the host, all of them public. Raises AddressRefused."""
+        """Returns at most MAX_ADDRESSES addresses of the host. Raises AddressRefused if one of them is not public."""
         if _is_ip(host):
             return [host]
         try:
@@ -223,7 +227,8 @@ class _PublicNetwork(httpcore.NetworkBackend):
 
 
 class _DeadlineStream(httpcore.NetworkStream):
-    """A connection whose operations together end by `deadline` (monotonic seconds), or one by one if it is None."""
+    """A connection whose operations all end by `deadline` (`time.monotonic`). If it is None, only the timeout of each
+    operation applies."""
 
     def __init__(self, stream: httpcore.NetworkStream, deadline: float | None) -> None:
         self._stream = stream
@@ -249,7 +254,8 @@ class _DeadlineStream(httpcore.NetworkStream):
         return self._stream.get_extra_info(info)
 
     def _bounded(self, timeout: float | None) -> float | None:
-        """Returns the seconds that the next operation may take. Raises ReadTimeout after the deadline."""
+        """Returns the seconds that the next operation may take, None for no limit. Raises ReadTimeout after the
+        deadline."""
         if self.deadline is None:
             return timeout
         left = self.deadline - time.monotonic()
@@ -260,7 +266,7 @@ class _DeadlineStream(httpcore.NetworkStream):
 
 @dataclass(frozen=True)
 class _Body(httpx.SyncByteStream):
-    """The body of a response; closing it closes the connection."""
+    """The body of a response. Closing the body closes the connection."""
 
     response: httpcore.Response
     connection: httpcore.HTTPConnection
@@ -276,7 +282,7 @@ class _Body(httpx.SyncByteStream):
 
 @contextmanager
 def _httpx_errors() -> Iterator[None]:
-    """Raises httpcore's errors as httpx's errors, which have the same names."""
+    """Turns an error of httpcore in the block into the httpx error of the same name."""
     try:
         yield
     except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
@@ -284,7 +290,7 @@ def _httpx_errors() -> Iterator[None]:
 
 
 def _host(url: httpx.URL) -> str:
-    """Returns the host in ASCII (IDNA) and lower case."""
+    """Returns the URL's host in ASCII (IDNA) and lower case."""
     return url.raw_host.decode("ascii").lower()
 
 
@@ -297,9 +303,10 @@ def _is_ip(host: str) -> bool:
 
 
 def _in_thread(work: Callable[[], Sequence[str]], timeout_s: float) -> Sequence[str]:
-    """Returns the result of `work` or raises its error; raises TimeoutError if it takes longer.
+    """Calls `work` in a thread and returns its result or raises its error. Raises TimeoutError after `timeout_s`.
 
-    The thread then goes on by itself: the system's resolver cannot be interrupted, but it gives up at some time.
+    After a timeout the thread continues to run, because the system's resolver cannot be interrupted. It ends when the
+    resolver gives up.
     """
     result: Future[Sequence[str]] = Future()
 

@@ -1,4 +1,4 @@
-"""A background thread that calls one function again and again until it is stopped."""
+"""A background thread that calls one function repeatedly until the thread is stopped."""
 
 import logging
 import threading
@@ -8,10 +8,11 @@ log = logging.getLogger(__name__)
 
 
 class Repeating:
-    """Calls `work` in a daemon thread, first at once, then after the number of seconds that each call returns.
+    """Calls `work` repeatedly in a daemon thread. `work` returns the number of seconds until its next call.
 
-    If a call raises, the error is logged in a line that starts with `failure`, and the next call follows after
-    `retry_s` seconds. An error that is not `is_temporary` is logged with its traceback.
+    The first call follows `start` immediately. If a call raises, the error is logged in a line that starts with
+    `failure`, and the next call follows after `retry_s` seconds. If `is_temporary` returns False for the error, the
+    traceback is logged, too.
     """
 
     def __init__(
@@ -30,18 +31,18 @@ class Repeating:
         self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.stopping = threading.Event()
-        """Set once `stop` is called, so that a long call of `work` can end early."""
+        """Set when `stop` is called. A long call of `work` can check it and end early."""
 
     def start(self) -> None:
         """Starts the thread. Raises RuntimeError if it was started before."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Makes the next call start now; if one is running, another follows it immediately."""
+        """Starts the next call now instead of after the delay. If a call is running, another one follows it at once."""
         self._woken.set()
 
     def stop(self) -> None:
-        """Ends the loop and waits for the running call to return. Does nothing if the thread was never started."""
+        """Ends the thread. Waits until a running call has returned; does not wait if the thread was never started."""
         self.stopping.set()
         self._woken.set()
         if self._thread.is_alive():

@@ -1,6 +1,6 @@
-"""The plan of a generation: a pure function of the request, the source's facts and the model. Later code only obeys it.
+"""The plan of a generation: everything that is decided before it begins, computed from request, source and model.
 
-This module has what the plans of all families share, and the arithmetic of frame counts (8k+1) and sizes.
+This module has the common base of the families' plans, and functions for frame counts (8k+1), rates and sizes.
 """
 
 from abc import ABC, abstractmethod
@@ -13,44 +13,52 @@ from longtake.media.formats import OutputFormat, OutputType, Quality, WriteMode,
 from longtake.video import Span
 
 FORM = 3
-"""The version of a plan's JSON. A stored plan of another version is not carried out; its request is planned anew."""
+"""The version of a plan's JSON. A stored plan of another version is discarded, and its request is planned again."""
 
 LEAST_RATE, MOST_RATE = Fraction(1), Fraction(60)
-"""The slowest and the fastest playback rate of an output, in frames per second."""
+"""The lowest and the highest frame rate of an output, in frames per second."""
 
 Size = tuple[int, int]
 """(width, height) in pixels."""
 
 
 def clip_length(num_frames: int) -> int:
-    """Returns the largest 8k+1 up to `num_frames`, or 0 for none."""
+    """Returns the largest number 8k+1 that is at most `num_frames`, or 0 if `num_frames` is 0 or less."""
     return (num_frames - 1) // 8 * 8 + 1 if num_frames > 0 else 0
 
 
 def padded_length(num_frames: int) -> int:
-    """Returns the smallest 8k+1 from `num_frames` on."""
+    """Returns the smallest number 8k+1 that is at least `num_frames` (1 or more)."""
     return -(-(num_frames - 1) // 8) * 8 + 1
 
 
 def latent_length(num_frames: int, temporal: int) -> int:
-    """Returns the number of latent frames of a clip of `num_frames` (k * temporal + 1): the first covers one frame, the
-    others `temporal`."""
+    """Returns the number of latent frames of a clip of `num_frames` frames (k * temporal + 1).
+
+    The first latent frame holds one frame, and each further one holds `temporal` frames.
+    """
     return (num_frames - 1) // temporal + 1
 
 
 def frames_on_clock(num_frames: int, rate: Fraction, clock: Fraction) -> int:
-    """Returns how many frames at rate `clock` last as long as `num_frames` at `rate`: at least one, rounded half up."""
+    """Returns how many frames at the rate `clock` last as long as `num_frames` frames at `rate`.
+
+    Both rates are in frames per second. The result is rounded half up and is at least 1.
+    """
     return max(1, int(num_frames * clock / rate + Fraction(1, 2)))
 
 
 def playable_rate(rate: Fraction) -> Fraction:
-    """Returns the rate in frames per second, limited to what an output can play at."""
+    """Returns `rate` (frames per second) limited to LEAST_RATE..MOST_RATE."""
     return min(max(rate, LEAST_RATE), MOST_RATE)
 
 
 def model_canvas(size: Size, short_side: int | None, step: int) -> Size:
-    """Returns the canvas that a model works on: the size itself, or if the model has its own `short_side`, the size
-    scaled to that and rounded to multiples of `step`."""
+    """Returns the size (width, height) in pixels of the frames that a model generates for an output of `size`.
+
+    If `short_side` is None, it is `size`. Otherwise `size` is scaled so that its shorter side is `short_side` pixels,
+    and both sides are rounded to multiples of `step`.
+    """
     if short_side is None:
         return size
     share = Fraction(short_side, min(size))
@@ -62,7 +70,7 @@ def _nearest(value: Fraction, step: int) -> int:
 
 
 def shortened_url(url: str) -> str:
-    """Returns the address for people to read: a data URI without its data, any other unchanged."""
+    """Returns the URL in a form for people to read: a data URI without its data, any other URL unchanged."""
     return f"{url.partition(',')[0][:100]},..." if url[:5].lower() == "data:" else url
 
 
@@ -70,9 +78,10 @@ def shortened_url(url: str) -> str:
 class PlannedAdapter:
     """A LoRA that is applied while a plan is carried out.
 
-    `source`: a URL, hub repository or path; if `own`, the name of one of the model's own adapters. `weight_name` picks
-    the file of a repository; None if there is only one. `scales`: its strength in each pass. `field`: the path of the
-    request's field that named it, for errors.
+    source: URL, hub repository or path of the LoRA. If `own` is True, the name of one of the model's own adapters.
+    scales: strength of the LoRA in each pass; 1 is its trained strength, 0 switches it off.
+    field: path of the request's field that names the LoRA, for error messages.
+    weight_name: name of the file in a hub repository; None if the repository has only one LoRA file.
     """
 
     source: str
@@ -83,17 +92,24 @@ class PlannedAdapter:
 
 
 def adapters_of_passes(adapters: tuple[PlannedAdapter, ...], passes: int) -> tuple[PlannedAdapter, ...]:
-    """Returns the adapters with one scale for each of `passes` passes, without those whose scales are all 0."""
+    """Returns the adapters with only the scales of the first `passes` passes.
+
+    Adapters are left out if all these scales are 0.
+    """
     trimmed = (PlannedAdapter(one.source, one.scales[:passes], one.field, one.weight_name, one.own) for one in adapters)
     return tuple(one for one in trimmed if any(one.scales))
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions:
-    """The options of all families that a plan copies unchanged.
+    """The options that all families have in common and that a plan copies unchanged.
 
-    `strength`: how strongly the context's frames are held, 0 (ignored) to 1 (shown unchanged); `end_image_strength`:
-    how strongly the end image is held, 0..1. `sync_mode`: the response contains the video as a data URI.
+    expand_prompt: True if a language model first rewrites the prompt as a detailed scene.
+    check_safety: True if the safety checker checks the new frames.
+    strength: how closely the output follows the source's frames in the context, from 0 (they are ignored) to 1 (they
+        are shown unchanged).
+    end_image_strength: how closely the last frame follows the end image, from 0 (it is ignored) to 1.
+    sync_mode: True if the response contains the video as a data URI instead of a URL.
     """
 
     prompt: str
@@ -108,19 +124,27 @@ class PlanOptions:
     sync_mode: bool = False
 
     def values_of(self, options: "type[PlanOptions]") -> dict[str, Any]:
-        """Returns this object's values of the fields of `options`, one of its base classes."""
+        """Returns this object's values for all fields of `options`, which is one of its base classes."""
         return {field.name: getattr(self, field.name) for field in fields(options)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(PlanOptions, ABC):
-    """Everything that is decided before a generation begins; the base of the families' plans.
+    """Everything that is decided before a generation begins. The families' plans derive from it.
 
-    `context`: the frames of the source that are read. The output shows `shown_frames` of them (0 if they only guide)
-    and `new_frames` generated ones, at `rate` frames per second. The model sees the `context_frames` nearest to the
-    joint. `billed_frames`: the frames that the request counts. `end_image`: the address of the image to arrive at, or
-    None. `notes`: sentences for the user on what differs from the request. The endpoint adds its id as `endpoint`, and
-    the price: `billed_units` of `unit` cost `price_usd` in all.
+    form: version of the plan's JSON (FORM).
+    family, model: names of the model's family and of the model.
+    width, height, rate: size of the output in pixels, and its frames per second.
+    context: the frames of the source that are read.
+    shown_frames: number of the source's frames that the output shows; 0 if the source only guides the model.
+    context_frames: number of the source's frames, nearest to the joint, that the model sees.
+    new_frames: number of generated frames that are added to the shown ones.
+    billed_frames: number of frames that the price is computed from.
+    end_image: URL or path of the picture that the last new frame should show, without the data of a data URI; None if
+        there is no such picture.
+    notes: sentences for the user about differences between the request and the plan.
+    endpoint, unit, billed_units, price_usd: the endpoint's id, the name of the unit that it bills, the number of billed
+        units, and the price of all of them in US dollars. The endpoint sets these fields.
     """
 
     form: int = FORM
@@ -145,7 +169,7 @@ class Plan(PlanOptions, ABC):
 
     @property
     def output_format(self) -> OutputFormat:
-        """The settings of the encoder."""
+        """The output format that belongs to `output`, `quality` and `write_mode`."""
         return output_format(self.output, self.quality, self.write_mode)
 
     @property
@@ -155,38 +179,40 @@ class Plan(PlanOptions, ABC):
 
     @property
     def num_frames(self) -> int:
-        """Frames of the output."""
+        """Number of frames of the output."""
         return self.shown_frames + self.new_frames
 
     @property
     def duration_s(self) -> float:
-        """Seconds that the output lasts."""
+        """Length of the output in seconds."""
         return float(self.num_frames / self.rate)
 
     @property
     def speed(self) -> Fraction:
-        """The playback speed of the source's frames, as a multiple of their own."""
+        """Playback speed of the source's frames in the output: 1 is the source's own speed, 2 is twice as fast."""
         return self.rate / self.context.rate
 
     @property
     def source_frames(self) -> int:
-        """Frames of the output whose pixels are the source's own: all shown ones, or below strength 1 those that the
-        model does not see."""
+        """Number of frames of the output that are the source's own pixels.
+
+        If `keeps_source`, these are all shown frames. Otherwise they are the shown frames that the model does not see.
+        """
         return self.shown_frames if self.keeps_source else max(0, self.shown_frames - self.context_frames)
 
     @property
     def keeps_source(self) -> bool:
-        """True if the context is shown with its own pixels, False if with the model's rendition of them."""
+        """True if the output shows the context's own pixels, False if it shows the model's rendition of the context."""
         return self.strength == 1
 
     @property
     def source_last(self) -> bool:
-        """True if the new frames are generated to play before the source's."""
+        """True if the new frames are generated as a beginning that leads to the source's frames."""
         return False
 
     @property
     def reversed_at_end(self) -> bool:
-        """True if the finished video is played backwards."""
+        """True if the frames are written to the output in reverse order."""
         return False
 
     @property
@@ -201,20 +227,23 @@ class Plan(PlanOptions, ABC):
 
     @property
     def sound_strength(self) -> float:
-        """How strongly the context's sound is held, 0..1; below 1 the model's rendition of it is heard instead."""
+        """How closely the sound of the context follows the source, from 0 (not at all) to 1 (it is the source's sound).
+
+        Below 1 the output has the model's rendition of the context's sound.
+        """
         return 1.0
 
     @property
     @abstractmethod
     def num_windows(self) -> int:
-        """The number of windows, which are sampled one after the other."""
+        """The number of windows in which the new frames are generated, one window after the other."""
 
     @property
     @abstractmethod
     def num_passes(self) -> int:
-        """The number of passes over each window: 1 or 2."""
+        """The number of sampling passes for each window: 1, or 2 if a second pass adds detail."""
 
     @property
     @abstractmethod
     def evaluations(self) -> int:
-        """The number of model evaluations in all windows and passes."""
+        """How many times the transformer runs in all windows and passes together."""

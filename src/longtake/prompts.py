@@ -9,19 +9,24 @@ MAX_WORDS = 120
 """Prompts of this many words or more are not expanded."""
 
 MAX_NEW_TOKENS = 256
+"""Most tokens in the language model's answer; the 150 words that it is asked for need about 200."""
+
 TIMEOUT_S = 30
+"""Seconds that connecting to the server, or one wait for data from it, may take."""
 
 INSTRUCTION = (
     "You prepare prompts for a model that continues a video. Rewrite the user's prompt as one paragraph in the present "
     "tense, at most 150 words: what moves and how, then the look of subjects and place, then camera and light. Keep "
     "every fact of the user's prompt, invent no new subjects, and answer with the paragraph alone."
 )
+"""The system message for the language model."""
 
 
 def expand(prompt: str, settings: Settings) -> tuple[str, str | None]:
     """Returns (expanded prompt, None), or (the prompt unchanged, a sentence for the log that says why).
 
-    Sends the prompt to the OpenAI-compatible server in the settings. Raises ExpansionFailed if that server fails.
+    The prompt is expanded by the OpenAI-compatible server at `settings.expansion_url`. Raises ExpansionFailed if the
+    server cannot be reached, answers with an error status, or sends an answer in another format.
     """
     if settings.expansion_url is None:
         return prompt, "The prompt was not expanded: no language model is configured (LONGTAKE_EXPANSION_URL)."

@@ -1,4 +1,4 @@
-"""The safety checker: an image classifier that looks at some of the generated frames."""
+"""The safety checker: an image classifier that checks one of every 24 new frames."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,21 +13,23 @@ from longtake.errors import BadCheckpoint, ContentPolicyViolation
 from longtake.settings import Settings
 
 FRAMES_APART = 24
-"""One of this many frames is checked."""
+"""Distance in frames between two checked frames. At 24 frames per second one frame per second is checked."""
 
 UNSAFE_LABELS = frozenset({"nsfw", "unsafe", "porn", "hentai", "sexy", "violence", "gore"})
+"""The labels, in lower case, with which common classifiers mark unsafe pictures."""
+
 MIN_SCORE = 0.5
-"""Score in 0..1 from which an unsafe label flags a frame."""
+"""Lowest score (0..1) of an unsafe label that flags a frame."""
 
 
 @dataclass(frozen=True)
 class SafetyChecker:
-    """A loaded transformers image classification pipeline."""
+    """Checks frames with `classify`, a loaded image classification pipeline of the transformers library."""
 
     classify: Any
 
     def check(self, frames: NDArray[np.uint8]) -> None:
-        """Raises ContentPolicyViolation if one of the frames [t, H, W, 3] is flagged as unsafe."""
+        """Raises ContentPolicyViolation if the classifier flags one of the RGB frames [t, H, W, 3] as unsafe."""
         from PIL import Image
 
         for frame in frames:
@@ -37,9 +39,9 @@ class SafetyChecker:
 
 
 def configured_checker(settings: Settings) -> tuple[SafetyChecker | None, str | None]:
-    """Returns (checker, None), or (None, a sentence for the log that says why no checker runs).
+    """Returns (checker, None), or (None, reason). The reason is a sentence for the log: why no checker runs.
 
-    Raises BadCheckpoint if the configured folder holds no classifier.
+    Raises BadCheckpoint if no classifier can be loaded from the configured folder.
     """
     if settings.safety == "off":
         return None, "The safety checker is off."
@@ -63,9 +65,10 @@ def _load(folder: Path) -> SafetyChecker:
 def checked_frames(
     chunks: Iterator[NDArray[np.float32]], checker: SafetyChecker | None
 ) -> Iterator[NDArray[np.float32]]:
-    """Yields the chunks of frames [t, H, W, 3] in 0..1 unchanged, each after its frames were checked.
+    """Yields the chunks of frames [t, H, W, 3] (0..1) unchanged. Each chunk is checked before it is yielded.
 
-    Frames 0, FRAMES_APART, 2 x FRAMES_APART, ... are checked. Raises ContentPolicyViolation for a flagged one.
+    Of all frames, counted across the chunks, every FRAMES_APART-th is checked, beginning with the first. Raises
+    ContentPolicyViolation if a frame is flagged. If `checker` is None, nothing is checked.
     """
     first = 0
     for chunk in chunks:

@@ -23,10 +23,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from longtake.errors import InvalidRequest
 
 DEVICE = r"(auto|cpu|mps|cuda(:\d+)?)"
-"""Regular expression of a device name."""
+"""Regular expression of a device name: auto, cpu, mps, cuda or cuda:N."""
 
 DEFAULT_POOL = "default"
-"""The pool of endpoints and slots for which the settings name no other."""
+"""The pool of each endpoint and slot for which the settings name no pool."""
 
 Positive = Annotated[int, Field(gt=0)]
 Price = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
@@ -47,12 +47,15 @@ EXAMPLES = {
     "pools": '{"ENDPOINT": "large"}',
     "prices": '{"ENDPOINT": 0.1}',
 }
-"""Setting -> an example of its JSON, for error messages."""
+"""An example value of each setting that is written as JSON, for error messages."""
 
 
 class PriceSetting(BaseModel):
-    """The operator's price of one unit in US dollars; `usd_with_lora` if the request applies a LoRA, None for no
-    difference."""
+    """The operator's prices of one billed unit of an endpoint, in US dollars.
+
+    usd: the usual price.
+    usd_with_lora: the price if the request applies a LoRA; None means that it costs `usd`, too.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -68,45 +71,53 @@ class Settings(BaseSettings):
     models_dir: Path = Field(default_factory=lambda: _cache_folder("models"))
     """Folder into which `longtake models pull` downloads each model, in a subfolder named after the model."""
     loras_dir: Path = Field(default_factory=lambda: _cache_folder("loras"))
-    """Folder below which requests may name LoRA files. Downloaded LoRAs are in its subfolder `.fetched`."""
+    """Requests may name LoRA files in this folder and its subfolders. Downloaded LoRAs are stored in its subfolder
+    `.fetched`."""
     model_sources: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
-    """Model name -> its folder, checkpoint file or hub repository, in place of `models_dir/<name>`; as JSON."""
+    """Where models are loaded from instead of `models_dir/<name>`: a JSON object that maps a model's name to a folder,
+    a checkpoint file or a hub repository."""
     hf_token: SecretStr | None = None
-    """Access token of the Hugging Face hub."""
+    """Access token for the Hugging Face hub; None downloads without a token."""
     hf_endpoint: str | None = None
-    """URL of the hub; None is the public one."""
+    """URL of the Hugging Face hub; None means the public one."""
     offline: bool = False
-    """True forbids downloads from the hub and from LoRA URLs."""
+    """If True, nothing is downloaded from the hub or from the URLs of LoRAs."""
 
     device: Annotated[str, Field(pattern=f"^{DEVICE}$")] = "auto"
+    """Device of the models: cuda (or cuda:N), mps or cpu. auto: the first of these that the machine has."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Number format of the models. auto: bfloat16 on an accelerator (float16 if it has no bfloat16), float32 on a CPU
+    and for the embedded models."""
     quantise: Literal["none", "fp8"] = "none"
-    """fp8 stores the transformer's weights in 8 bits and converts one layer at a time."""
+    """fp8: the transformer's weights are stored as 8-bit floats, and each layer is converted when it runs. none: all
+    weights have `dtype`."""
     offload: Literal["auto", "none", "model", "group"] = "auto"
-    """What is moved between host and device memory: whole parts (model) or groups of layers (group). auto moves only
-    what does not fit."""
+    """How weights are moved between host and device memory. none: all parts stay on the device. model: each part is on
+    the device while it runs. group: the large parts are moved in groups of layers. auto: the fastest one that fits."""
 
     acceleration: Literal["none", "regular", "high", "full"] = "none"
-    """Step caching level of endpoints whose requests have no field for it."""
+    """Level of step caching for requests that do not set it: how many steps reuse an earlier prediction of the model.
+    none: no step does."""
 
     safety: Literal["required", "available", "off"] = "available"
-    """required: `safety_checkpoint` must be set. available: the checker runs if it is set. off: it never runs."""
+    """When the safety checker runs. required: always; `safety_checkpoint` must be set. available: if
+    `safety_checkpoint` is set. off: never."""
     safety_checkpoint: Path | None = None
-    """Folder of the image classifier that checks new frames."""
+    """Folder of the image classifier that checks new frames; None means that there is none."""
     expansion_url: str | None = None
-    """Base URL of an OpenAI-compatible server that expands prompts."""
+    """Base URL of the OpenAI-compatible server that expands prompts; None means that there is none."""
     expansion_model: str | None = None
-    """Name of the model on that server."""
+    """Name of the language model on the server at `expansion_url`; required if that is set."""
     expansion_key: SecretStr | None = None
-    """API key of that server."""
+    """API key for the server at `expansion_url`; None sends no key."""
     depth_checkpoint: Path | None = None
-    """Folder of the model that turns a video into depth maps."""
+    """Folder of the model that turns a video into depth maps; None refuses requests that need it."""
     pose_checkpoint: Path | None = None
-    """Folder of the model that turns a video into poses."""
+    """Folder of the model that turns a video into poses; None refuses requests that need it."""
 
     prices: Annotated[dict[str, PriceSetting], NoDecode] = Field(default_factory=dict)
-    """Endpoint id -> price of one unit in US dollars, in place of fal's; as JSON: 0.02, or `{"usd": 0.02}` with an
-    optional `usd_with_lora`."""
+    """Prices of one billed unit in US dollars, in place of fal's prices: a JSON object that maps an endpoint's id to a
+    number (0.02) or to an object with the fields of PriceSetting (`{"usd": 0.02, "usd_with_lora": 0.03}`)."""
 
     max_source_bytes: Positive = 2 * 1024**3
     """Largest source file in bytes."""
@@ -117,60 +128,65 @@ class Settings(BaseSettings):
     max_lora_bytes: Positive = 4 * 1024**3
     """Largest LoRA file in bytes."""
     prompt_cache_entries: Positive = 64
-    """Number of encoded prompts cached in memory."""
+    """Most encoded prompts that each loaded model caches in memory."""
     data_dir: Path = Field(default_factory=_data_folder)
-    """Folder of a server's SQLite database (unless `database_url` is set), files, work in progress and certificates."""
+    """Folder of the server's data: files, work in progress, certificates and, without a `database_url`, the SQLite
+    database."""
     database_url: str | None = None
-    """`postgresql://...` or `sqlite:///path`. Servers that use the same PostgreSQL database share one queue."""
+    """`postgresql://...` or `sqlite:///path`; None means a SQLite file in `data_dir`. Servers that use the same
+    PostgreSQL database share one queue."""
     public_url: str | None = None
-    """URL under which clients reach the server; None takes it from each request."""
+    """URL of the server that is written into its answers; None uses the address that the client called."""
     slots: Annotated[tuple[str, ...], NoDecode] = ("auto",)
     """Devices that work in parallel, each in its own worker process: `device` or `device@pool`, separated by commas.
-    With `none` the server accepts requests and carries out none."""
+    With `none` there are no worker processes, and the server only accepts requests."""
     pools: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
-    """Endpoint id -> pool (queue) of its requests, as JSON. Endpoints that are not listed use the pool `default`."""
+    """The pool of each endpoint: a JSON object that maps an endpoint's id to a pool's name. Only slots of that pool
+    carry out its requests. Endpoints that are not in it use the pool `default`."""
     preload: str | None = None
-    """Endpoint whose model every slot loads at start; None loads the largest installed model."""
+    """Id of the endpoint whose model each slot loads at its start; None loads the largest installed model."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ("*",)
-    """Origins whose web pages may call the server, separated by commas; `*` is all."""
+    """Origins whose web pages may call the server, separated by commas; `*` means all."""
     trusted_hosts: Annotated[tuple[str, ...], NoDecode] = ()
-    """Hosts with private addresses that the server may download from and send webhooks to."""
+    """Hosts, separated by commas, that the server may download from and send webhooks to although they have private
+    addresses."""
     open_proxy: bool = False
-    """True lets callers without a key use /api/fal/proxy on a server that has keys."""
+    """If True, callers without a key may use /api/fal/proxy, even if the server requires keys."""
 
     max_body_bytes: Positive = 100 * 1024**2
     """Largest JSON body of a request in bytes, including data URIs."""
     max_upload_bytes: Positive = 2 * 1024**3
     """Largest uploaded file in bytes."""
     max_waiting: Positive = 100_000
-    """Number of waiting requests per pool; further ones get status 503."""
+    """Most waiting requests per pool. A request above this limit is refused with status 503."""
     max_attempts: Positive = 3
-    """Number of attempts for a request whose worker dies."""
+    """Most attempts to carry out a request whose worker process or server dies."""
     lease_s: PositiveSeconds = 15
     """Seconds without a heartbeat after which a server counts as dead and its requests return to the queue."""
     stall_s: PositiveSeconds = 900
-    """Seconds without progress after which a worker is killed."""
+    """Seconds without a message from a worker process after which it is killed."""
     cancel_grace_s: PositiveSeconds = 5
-    """Seconds that a worker has to stop after a cancel before it is killed."""
+    """Seconds that a worker process has to stop after a request is cancelled; then it is killed."""
     drain_s: PositiveSeconds = 600
-    """Seconds that a terminated server has to finish running requests; the others return to the queue."""
+    """Seconds that a server has to finish its running requests after SIGTERM. Unfinished ones return to the queue."""
     ping_s: PositiveSeconds = 10
     """Seconds between pings on an idle event stream."""
     webhook_timeout_s: PositiveSeconds = 15
-    """Seconds that a webhook's receiver has to answer."""
+    """Seconds that the receiver of a webhook has to answer one delivery."""
     upload_s: PositiveSeconds = 3600
     """Seconds after which an unfinished upload expires."""
     result_s: Positive = 7 * 24 * 3600
-    """Default retention of results and uploads in seconds; a request can override it."""
+    """Seconds that results and uploads are stored, unless the request sets another time."""
     log_format: Literal["auto", "console", "json"] = "auto"
-    """auto: console on a terminal, JSON elsewhere."""
+    """Format of log lines. auto: `console` on a terminal, `json` elsewhere."""
 
     lora_disk_bytes: Positive = 32 * 1024**3
-    """Disk space for downloaded LoRAs in bytes; beyond it the least recently used ones are deleted."""
+    """Disk space for downloaded LoRAs in bytes. Above it the least recently used ones are deleted."""
     lora_cache_bytes: Annotated[int, Field(ge=0)] = 10 * 1024**3
-    """Host memory for recently used LoRAs in bytes; holds the 7.6 GB distill adapter that most LTX-2.3 requests use."""
+    """Host memory for recently used LoRAs in bytes. The default has room for the distill adapter (7.6 GB) that most
+    LTX-2.3 requests use."""
 
-    # Pydantic runs `before` validators in reverse order: first the JSON is parsed, then bare prices are wrapped.
+    # Pydantic runs `before` validators in reverse order, so the JSON is parsed first and bare prices are wrapped then.
     @field_validator("prices", mode="before")
     @classmethod
     def _wrap_bare_prices(cls, value: Any) -> Any:
@@ -228,9 +244,9 @@ class Settings(BaseSettings):
 
 
 def settings(**overrides: Any) -> Settings:
-    """Returns the settings of the environment, with `overrides` by field name.
+    """Returns the settings from the environment variables. `overrides` (field name = value) replace single settings.
 
-    Raises InvalidRequest that names the first wrong variable, its value and what would be right.
+    Raises an InvalidRequest that names the first wrong variable, its value and what would be right.
     """
     removed = next((name for name in os.environ if name.startswith("LONGTAKE_PRICE_")), None)
     if removed is not None:

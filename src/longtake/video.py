@@ -1,4 +1,4 @@
-"""Facts about a video file, ranges of its frames, and progress reports."""
+"""Facts about a video file, ranges of its frames, and reports on the progress of a job."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,12 +6,17 @@ from fractions import Fraction
 from typing import Literal
 
 Transfer = Literal["sdr", "pq", "hlg"]
-"""Transfer function: standard dynamic range, or one of the two HDR curves (SMPTE ST 2084, ARIB STD-B67)."""
+"""Transfer function: standard dynamic range (sdr), or an HDR curve: pq (SMPTE ST 2084) or hlg (ARIB STD-B67)."""
 
 
 @dataclass(frozen=True)
 class SoundInfo:
-    """A file's sound as stored: `rate` in Hz, `layout` by its FFmpeg name (mono, stereo, 5.1)."""
+    """The sound as it is stored in a file.
+
+    rate: samples per second (Hz) of each channel.
+    channels: number of channels.
+    layout: FFmpeg's name of the channel layout, such as mono, stereo or 5.1.
+    """
 
     rate: int
     channels: int
@@ -22,9 +27,17 @@ class SoundInfo:
 class VideoInfo:
     """Facts about a video file.
 
-    `width` and `height` are in pixels as displayed, after rotation, mirroring and pixel aspect. `rate` is the exact
-    number of frames per second. `num_frames` counts stored frames; for a variable-rate file it counts the frames shown
-    on a constant clock of `rate`. `rotation` is in degrees. `sound` is None for a silent file.
+    container: one of `sniff.CONTAINERS`.
+    codec: FFmpeg's name of the video codec.
+    width, height: size in pixels of the displayed picture, after rotation and scaling to square pixels.
+    rate: exact number of frames per second. If `variable_rate`, the constant rate at which the file is read.
+    num_frames: number of stored frames. If `variable_rate`, number of frames at the constant `rate`.
+    rotation, mirrored: the stored frame is mirrored left to right if `mirrored`, then turned clockwise by `rotation`
+        degrees (0, 90, 180 or 270) for display.
+    interlaced: True if the first stored frame is interlaced.
+    bit_depth: bits of each colour component.
+    alpha: True if the frames have an alpha channel.
+    sound: None if the file has no sound that can be read.
     """
 
     container: str
@@ -49,7 +62,11 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class Span:
-    """Frames [start, stop) of a video sampled at `rate` frames per second; played backwards if `reverse`."""
+    """A range of the frames of a video that is sampled at `rate` frames per second.
+
+    `start` is the first frame and `stop` the one after the last. If `reverse`, the range is played from its last frame
+    to its first.
+    """
 
     start: int
     stop: int
@@ -60,7 +77,7 @@ class Span:
         return self.stop - self.start
 
     def tail(self, count: int) -> "Span":
-        """Returns the last `count` frames in playing order."""
+        """Returns the range of the last `count` frames in playing order. `count` must not exceed the length."""
         if self.reverse:
             return Span(self.start, self.start + count, self.rate, True)
         return Span(self.stop - count, self.stop, self.rate)
@@ -68,7 +85,12 @@ class Span:
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of a job: step `step` (from 0) of `steps` in `stage`, window `window` (from 1) of `windows`."""
+    """A report on the progress of a job.
+
+    stage: a key of STAGES, perhaps followed by a blank and a detail ("load transformer").
+    step, steps: number of finished steps and number of all steps of the stage, in its own unit (such as frames).
+    window, windows: number of the window that is generated, from 1, and number of all windows.
+    """
 
     stage: str
     step: int
@@ -88,11 +110,11 @@ STAGES = {
     "reversing": "Writing backwards",
     "fetch": "Fetching",
 }
-"""Stage -> its name for users. The key is the first word of `Progress.stage`."""
+"""The name for users of each stage. A key is the first word of `Progress.stage`."""
 
 OnProgress = Callable[[Progress], None]
-"""Callback for every step of a job. It cancels the job by raising an exception."""
+"""Callback that is called at each step of a job. It can cancel the job by raising an exception."""
 
 
 def ignore_progress(_: Progress) -> None:
-    """Does nothing; the default progress callback."""
+    """The default progress callback. Does nothing."""

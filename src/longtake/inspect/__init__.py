@@ -1,1 +1,1 @@
-"""Measures and draws the joint of a finished video: figures, contact sheet, spectrogram."""
+"""Measures and draws the joint of a finished video: figures, a contact sheet of frames, a spectrogram of the sound."""

@@ -1,4 +1,4 @@
-"""Figures of a joint: how much colour, sharpness, motion and loudness change between source and new frames."""
+"""Measures a joint: how much colour, sharpness, motion and loudness change between source and new frames."""
 
 import itertools
 from dataclasses import dataclass
@@ -9,40 +9,44 @@ from numpy.typing import NDArray
 from longtake.media.formats import SOUND_RATE
 
 Frames = NDArray[np.uint8]
-"""RGB frames [t, H, W, 3], or one [H, W, 3]."""
+"""RGB frames [t, H, W, 3], or one frame [H, W, 3]."""
 
 _Luma = NDArray[np.float32]
 
 LOUDNESS_WINDOW_S = 0.1
-"""Seconds of sound on each side whose loudness is compared."""
+"""Seconds of sound on each side of the joint whose loudness is compared."""
 
 SILENCE_DBFS = -60.0
-"""Level in dB of full scale below which a side counts as silent."""
+"""RMS level in dB of full scale below which the sound on one side of the joint counts as silent."""
 
 _BLOCK = 32
-"""Side in pixels of the blocks whose motion is measured."""
+"""Side in pixels of the square blocks whose motion is measured."""
 
 _MOTION_WIDTH = 256
-"""Motion is measured on frames scaled down to about this width in pixels."""
+"""Width in pixels to which frames are scaled down, roughly, before their motion is measured."""
 
 _MIN_CONTRAST = 0.5
-"""Standard deviation of luma (0..255) below which a block has no visible motion."""
+"""Standard deviation of luma (0..255) in a block below which its motion cannot be measured and is ignored."""
 
 _MOTION_NOISE = 0.1
-"""Pixels of motion that are measurement noise; added to both sides of the ratio."""
+"""Motion in pixels per frame that is measurement noise. It is added to both values of the motion ratio."""
 
 
 @dataclass(frozen=True)
 class JointFigures:
     """What changes at a joint. An invisible joint has ratios of 1, a loudness step of 0 and the usual colour shift.
 
-    colour_shift: change of the channels' means across the joint, in 8-bit code values: the mean of its absolute values.
-    usual_colour_shift: the median of that change between the other neighbouring frames.
-    sharpness_ratio: gradient energy (mean squared luma step to the next pixel) after / before.
-    difference_ratio: mean absolute pixel change across the joint / its median between the other neighbouring frames (or
-        1 code value if that is 0). It is 0 for a repeated frame and large for a cut.
-    motion_ratio: `speed` after / before. It is 0 if the picture freezes.
-    loudness_step_db: RMS of 100 ms after / before, in dB. None without sound or if a side is silent.
+    colour_shift: how much the mean of a colour channel changes between the two frames at the joint, in 8-bit code
+        values (absolute, mean of the three channels).
+    usual_colour_shift: the median of this shift for all other pairs of neighbouring frames.
+    sharpness_ratio: gradient energy after the joint / before it. Gradient energy is the mean squared difference of luma
+        between neighbouring pixels.
+    difference_ratio: mean absolute difference of the pixels of the two frames at the joint / the median of this
+        difference for all other pairs of neighbouring frames (1 code value if the median is 0). A repeated frame gives
+        0, a cut gives a large value.
+    motion_ratio: `speed` of the frames after the joint / before it. A frozen picture gives about 0.
+    loudness_step_db: RMS of the 100 ms after the joint / of the 100 ms before it, in dB. None if there is no sound or
+        one side is silent.
     """
 
     colour_shift: float
@@ -60,10 +64,11 @@ def joint_figures(
     sound_rate: int = SOUND_RATE,
     joint_s: float = 0.0,
 ) -> JointFigures:
-    """Returns the figures of the joint between frames `before` [a, H, W, 3] and `after` [b, H, W, 3].
+    """Returns the figures of the joint between the frames `before` [a, H, W, 3] and `after` [b, H, W, 3].
 
-    Eight or more frames on each side make the medians reliable. `sound` [2, n] has the joint at `joint_s` seconds.
-    Raises ValueError if a side has fewer than two frames.
+    With eight or more frames on each side the medians are reliable. `sound` is [2, n] at `sound_rate` Hz, or None;
+    `joint_s` is the time of the joint in seconds from its first sample. Raises ValueError if a side has fewer than two
+    frames.
     """
     if len(before) < 2 or len(after) < 2:
         raise ValueError(f"A joint needs two frames on each side, not {len(before)} and {len(after)}.")
@@ -82,17 +87,20 @@ def joint_figures(
 
 
 def speed(frames: Frames) -> float:
-    """Returns the mean motion per frame, in pixels of a picture scaled to a width of about 256.
+    """Returns the mean motion from frame to frame, in pixels of frames scaled to a width of about 256 pixels.
 
-    The shift of each 32 x 32 block to the next frame is found by phase correlation (Kuglin & Hines 1975), and refined
-    to a part of a pixel by a parabola through the peak. Blocks are weighted by their contrast.
+    Phase correlation (Kuglin & Hines 1975) finds the shift of each 32 x 32 block to the next frame. A parabola through
+    the peak refines the shift to a fraction of a pixel. Blocks are weighted by their contrast.
     """
     steps = [_motion(_small_luma(first), _small_luma(second)) for first, second in itertools.pairwise(frames)]
     return float(np.mean(steps))
 
 
 def loudness_step(sound: NDArray[np.float32], joint: int, sound_rate: int = SOUND_RATE) -> float | None:
-    """Returns the change of loudness at sample `joint` of `sound` [2, n] in dB; None if a side is silent or empty."""
+    """Returns the change of loudness in dB at sample `joint` of `sound` [2, n], positive if it becomes louder.
+
+    None if the sound on one side of the joint is silent or empty. `sound_rate` is in Hz.
+    """
     window = round(LOUDNESS_WINDOW_S * sound_rate)
     sides = sound[:, max(0, joint - window) : joint], sound[:, joint : joint + window]
     levels = [float(np.sqrt(np.mean(np.square(side, dtype=np.float64)))) if side.size else 0.0 for side in sides]
@@ -106,7 +114,7 @@ def _ratio(after: float, before: float, floor: float) -> float:
 
 
 def _changes(frames: Frames) -> NDArray[np.float64]:
-    """Returns the mean absolute pixel change between neighbouring frames, [t - 1]."""
+    """Returns the mean absolute difference of the pixels of each two neighbouring frames, [t - 1]."""
     pairs = itertools.pairwise(frames)
     return np.array([np.abs(second.astype(np.int16) - first).mean() for first, second in pairs])
 
@@ -118,13 +126,13 @@ def _luma(frame: Frames) -> _Luma:
 
 
 def _sharpness(frames: Frames) -> float:
-    """Returns the mean squared luma step between neighbouring pixels."""
+    """Returns the mean squared difference of luma between neighbouring pixels."""
     lumas = (_luma(frame) for frame in frames)
     return float(np.mean([np.square(np.diff(y, axis=0)).mean() + np.square(np.diff(y, axis=1)).mean() for y in lumas]))
 
 
 def _small_luma(frame: Frames) -> _Luma:
-    """Returns a frame's luma, scaled down by a whole factor to a width of at least 256 pixels."""
+    """Returns a frame's luma, scaled down by the largest integer factor that leaves a width of 256 pixels or more."""
     luma = _luma(frame)
     step = max(1, luma.shape[1] // _MOTION_WIDTH)
     height, width = luma.shape[0] // step * step, luma.shape[1] // step * step
@@ -133,7 +141,7 @@ def _small_luma(frame: Frames) -> _Luma:
 
 
 def _blocks(luma: _Luma) -> _Luma:
-    """Returns non-overlapping blocks [n, size, size]; `size` is smaller than 32 for smaller pictures."""
+    """Returns the luma cut into n blocks [n, size, size]. `size` is 32, or the shorter side of a smaller picture."""
     size = min(_BLOCK, *luma.shape)
     rows, columns = luma.shape[0] // size, luma.shape[1] // size
     grid = luma[: rows * size, : columns * size].reshape(rows, size, columns, size)
@@ -141,7 +149,7 @@ def _blocks(luma: _Luma) -> _Luma:
 
 
 def _motion(first: _Luma, second: _Luma) -> float:
-    """Returns the mean length in pixels of the blocks' shifts, weighted by the blocks' contrast."""
+    """Returns the mean distance in pixels that the blocks of `first` move, weighted by their contrast."""
     one, other = _blocks(first), _blocks(second)
     contrast = one.std(axis=(1, 2))
     contrast = np.where(contrast < _MIN_CONTRAST, 0, contrast)
@@ -155,7 +163,10 @@ def _motion(first: _Luma, second: _Luma) -> float:
 
 
 def _peak_shifts(surfaces: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns the signed position (down [n], right [n]) in pixels of the peak of each surface [n, size, size]."""
+    """Returns the shift (down [n], right [n]) in pixels at which each correlation surface [n, size, size] peaks.
+
+    Shifts are in -size/2..size/2.
+    """
     size = surfaces.shape[-1]
     index = np.arange(len(surfaces))
     row, column = np.divmod(surfaces.reshape(len(surfaces), -1).argmax(axis=1), size)

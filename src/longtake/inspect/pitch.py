@@ -1,4 +1,4 @@
-"""Compares pitch and phase on both sides of a joint, to tell whether a tone continues."""
+"""Compares pitch and phase of the sound on both sides of a joint. If both match, a tone continues without a break."""
 
 from dataclasses import dataclass
 
@@ -9,31 +9,33 @@ from longtake.media.formats import SOUND_RATE
 from longtake.media.sound import CROSS_FADE_S
 
 LOWEST_HZ, HIGHEST_HZ = 40.0, 4000.0
-"""Range of the pitches that are found."""
+"""Lowest and highest pitch that can be found."""
 
 SEGMENT_S = 0.1
-"""Seconds of sound on each side that are compared."""
+"""Seconds of sound on each side of the joint that are compared."""
 
 MIN_PERIODICITY = 0.85
-"""A sound has a pitch if it correlates with itself, one period later, by at least this much."""
+"""Lowest correlation (0..1) of a sound with itself one period later; below it the sound has no pitch."""
 
 SAME_TONE_CENTS = 50.0
-"""Largest difference of two tones whose phases are compared: half a semitone."""
+"""Largest difference in cents (half a semitone) of two tones that count as one; only then phases are compared."""
 
 _FIRST_PEAK = 0.9
-"""The first peak that has this share of the highest one gives the period."""
+"""Share of the highest correlation peak. The first peak that reaches it gives the period: later ones are multiples."""
 
 _FFT_SIZE = 1 << 15
 _MIN_RMS = 1e-3
-"""A quieter sound has no pitch."""
+"""Amplitude (1 is full scale) below which a sound is too quiet to have a pitch."""
 
 
 @dataclass(frozen=True)
 class ToneFigures:
-    """How a tone changes at a joint; both figures are 0 for an inaudible joint.
+    """How a tone changes at a joint. Both figures are 0 for an inaudible joint.
 
-    pitch_step_cents: how much higher the pitch is after the joint (a semitone is 100). None if a side has no pitch.
-    phase_jump_degrees: phase error of the strongest partial, 0..180. None without a pitch or if the tone changes.
+    pitch_step_cents: how much higher the pitch is after the joint than before it; a semitone is 100 cents. None if one
+        side has no pitch.
+    phase_jump_degrees: difference between the expected and the actual phase of the strongest partial after the joint,
+        0..180 degrees. None if one side has no pitch or the strongest partial is not the same on both sides.
     """
 
     pitch_step_cents: float | None
@@ -41,9 +43,9 @@ class ToneFigures:
 
 
 def tone_figures(sound: NDArray[np.float32], joint: int, sound_rate: int = SOUND_RATE) -> ToneFigures:
-    """Returns the figures of `sound` [2, n], whose first sample after the joint is `joint`.
+    """Returns the tone figures of `sound` [2, n] at `sound_rate` Hz. `joint` is the first sample after the joint.
 
-    A cross-fade's length on both sides is left out. Both figures are None if the sound is too short.
+    CROSS_FADE_S seconds on each side of the joint are ignored. Both figures are None if the sound is too short.
     """
     mono = sound.mean(axis=0, dtype=np.float64)
     length, fade = round(SEGMENT_S * sound_rate), round(CROSS_FADE_S * sound_rate)
@@ -58,16 +60,17 @@ def tone_figures(sound: NDArray[np.float32], joint: int, sound_rate: int = SOUND
     (hz, phase), (other_hz, other_phase) = (_strongest(side, sound_rate) for side in (before, after))
     if abs(_cents(hz, other_hz)) > SAME_TONE_CENTS:
         return ToneFigures(step, None)
-    # The phases are those of the segments' middles. Between them the tone advances by:
+    # `phase` and `other_phase` are measured in the middle of each segment. Between the middles the tone advances by
+    # `advance` radians.
     advance = np.pi * (hz + other_hz) * (length + 2 * fade) / sound_rate
     jump = (other_phase - phase - advance + np.pi) % (2 * np.pi) - np.pi
     return ToneFigures(step, float(abs(np.degrees(jump))))
 
 
 def pitch(mono: NDArray[np.float64], sound_rate: int = SOUND_RATE) -> float | None:
-    """Returns the pitch in Hz, LOWEST_HZ..HIGHEST_HZ, of samples [n], or None if they have none.
+    """Returns the pitch of samples [n] in Hz, LOWEST_HZ..HIGHEST_HZ, or None if they have no clear pitch.
 
-    It is the first clear peak of the normalised square difference function (McLeod & Wyvill 2005).
+    The period is the first clear peak of the normalised square difference function (McLeod & Wyvill 2005).
     """
     wave = mono - mono.mean()
     if np.sqrt(np.square(wave).mean()) < _MIN_RMS:
@@ -101,7 +104,7 @@ def _strongest(mono: NDArray[np.float64], sound_rate: int) -> tuple[float, float
 
 
 def _vertex(three: NDArray[np.float64]) -> float:
-    """Returns the position in -1..1 of the maximum of the parabola through values at -1, 0 and 1."""
+    """Returns the position in -1..1 of the maximum of the parabola through three values at -1, 0 and 1."""
     lower, at, upper = three
     bend = lower - 2 * at + upper
     return float((lower - upper) / (2 * bend)) if bend < 0 else 0.0

@@ -1,4 +1,4 @@
-"""Reads the joint of a finished video file: measures it and draws the frames and the sound around it."""
+"""Reports on the joint of a finished video file: its figures, and a picture of the frames and sound around it."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,19 +18,22 @@ FRAMES_PER_SIDE = 9
 """Frames that are read and drawn on each side of the joint."""
 
 MIN_FRAMES_PER_SIDE = 2
-"""With fewer frames on a side there is no joint to measure."""
+"""Fewest frames on each side of a joint that can be measured."""
 
 _SOUND_PER_SIDE_S = Fraction(SPAN_S) + Fraction(1, 10)
-"""Seconds of sound that are read on each side of the joint: what the spectrogram shows, and its window."""
+"""Seconds of sound that are read on each side of the joint: the part that the spectrogram shows, and 0.1 s more for the
+windows of its outermost columns."""
 
 
 @dataclass(frozen=True)
 class JointPosition:
     """Where a video file has its joint.
 
-    `frame` is the index of the first frame after it, of `num_frames` at `rate` frames per second. `sound_s` is the
-    joint of the sound in seconds: it differs if the source's sound continues during generated frames. With `new_first`
-    the new frames come before the source's.
+    frame: index of the first frame after the joint.
+    num_frames, rate: number of frames of the video, and frames per second.
+    sound_s: time of the joint of the sound, in seconds from the start of the video. It differs from `frame / rate` if
+        generated frames have the source's sound.
+    new_first: True if the new frames come before the source's frames.
     """
 
     frame: int
@@ -42,7 +45,7 @@ class JointPosition:
 
 @dataclass(frozen=True)
 class JointReport:
-    """The figures of a joint and the picture of the frames and the sound around it."""
+    """The figures of a joint, and a picture of the frames and the sound around it."""
 
     figures: JointFigures
     tone: ToneFigures
@@ -52,7 +55,7 @@ class JointReport:
 def joint_report(file: SourceReader, joint: JointPosition, caption: str = "") -> JointReport | None:
     """Returns the report on a joint, or None if one side has fewer than MIN_FRAMES_PER_SIDE frames.
 
-    `caption` is a line of text in the picture.
+    `file` is the finished video. `caption` is the line of text under the picture's title.
     """
     start, stop = max(0, joint.frame - FRAMES_PER_SIDE), min(joint.num_frames, joint.frame + FRAMES_PER_SIDE)
     before = joint.frame - start

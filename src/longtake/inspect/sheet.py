@@ -1,4 +1,4 @@
-"""Draws the contact sheet of a joint: the frames on both sides of it."""
+"""Draws the contact sheet of a joint: one picture with the frames on both sides of the joint."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -17,10 +17,11 @@ SOURCE: Colour = (74, 144, 226)
 NEW: Colour = (242, 153, 54)
 JOINT: Colour = (255, 84, 112)
 
-# Sizes in pixels.
 _COLUMNS = 6
+
+# Sizes in pixels.
 FRAME_SIDE = 304
-"""Longer side of a frame on the sheet, in pixels."""
+"""Longer side of each frame on the sheet."""
 
 BORDER = 5
 _GAP = 14
@@ -42,9 +43,9 @@ def contact_sheet(
 ) -> Image.Image:
     """Returns the contact sheet of `frames` [T, H, W, 3] around a joint.
 
-    The frames are in rows of six. A bar marks the joint, which is before `frames[joint_index]` in the middle of a row.
-    `first_frame` is the index of `frames[0]` in the video, which plays at `rate` frames per second. If `new_first`, the
-    frames before the joint are the new ones. `caption` is the line under the title.
+    The frames are drawn in rows of six. A bar marks the joint, which is just before `frames[joint_index]`, in the
+    middle of a row. `first_frame` is the index of `frames[0]` in the video, and `rate` its frames per second; both are
+    for the labels. If `new_first`, the new frames are before the joint. `caption` is the line of text under the title.
     Raises ValueError if the joint is not between two of the frames.
     """
     if not 0 < joint_index < len(frames):
@@ -74,7 +75,7 @@ def contact_sheet(
 
 
 def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Returns one picture with all `pictures`, one below the other."""
+    """Returns one picture that shows `pictures` one below the other."""
     whole = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), BACKGROUND)
     y = 0
     for picture in pictures:
@@ -84,17 +85,20 @@ def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def _place(after_joint: int) -> tuple[int, int]:
-    """Returns (row, column) of the frame that comes `after_joint` frames after the joint; row 0 has the joint."""
+    """Returns (row, column) of a frame. The joint is in the middle of row 0; rows above it are negative.
+
+    `after_joint` is the number of frames between the joint and the frame, negative before the joint.
+    """
     return divmod(after_joint + _COLUMNS // 2, _COLUMNS)
 
 
 def _left(column: int, width: int) -> int:
-    """Returns the left edge of a column in pixels; the bar has its room in the middle."""
+    """Returns the x coordinate of a column's left edge. There is room for the bar between the middle columns."""
     return MARGIN + column * (width + 2 * BORDER + _GAP) + (_BAR_ROOM if column >= _COLUMNS // 2 else 0)
 
 
 def frame_size(width: int, height: int) -> tuple[int, int]:
-    """Returns (width, height) of a frame on the sheet, for its size in the video."""
+    """Returns (width, height) on the sheet of a frame that is `width` x `height` pixels in the video."""
     scale = Fraction(FRAME_SIDE, max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
@@ -121,5 +125,5 @@ def _header(draw: ImageDraw.ImageDraw, width: int, joint: int, rate: Fraction, c
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Returns Pillow's own font, so that the sheet looks the same on every system."""
+    """Returns the font that Pillow contains, so that the sheet looks the same on every system; `size` is in pixels."""
     return ImageFont.load_default(size)

@@ -1,4 +1,4 @@
-"""Draws the spectrogram of the sound around a joint: time to the right, pitch upwards."""
+"""Draws the spectrogram of the sound around a joint. Time runs to the right and frequency upwards."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ _LOWEST_HZ, _HIGHEST_HZ = 30.0, 20_000.0
 _FLOOR_DBFS = -96.0
 _HEIGHT = 240
 _FINER = 4
-"""Levels computed for each row of pixels. The loudest is shown, so that no partial falls between two rows."""
+"""Number of levels computed for each row of pixels. The row shows the loudest one, so that no partial is missed."""
 
 _HEADER = 46
 _STRIP = 6
@@ -27,7 +27,7 @@ _MARKS_HZ = (100, 500, 1000, 2000, 5000, 10_000)
 _BLOCK = 256
 
 _COLOURS: tuple[Colour, ...] = (BACKGROUND, (44, 66, 116), (150, 72, 132), NEW, (255, 246, 222))
-"""Colours of the levels from silence to full scale."""
+"""The colours of levels, in even steps of dB from silence to full scale."""
 
 
 def spectrogram(
@@ -39,10 +39,12 @@ def spectrogram(
     first_s: float = 0.0,
     new_first: bool = False,
 ) -> Image.Image:
-    """Returns a picture, `width` pixels wide, of `sound` [2, n] up to SPAN_S before and after its sample `joint`.
+    """Returns a picture, `width` pixels wide, of `sound` [2, n] from SPAN_S before its sample `joint` to SPAN_S after
+    it.
 
-    Equal channels are drawn once, others left above right. Strips above show the source's and the new part (the new one
-    is first with `new_first`), and bars mark the joint. `first_s` is the time of sample 0 in the video, in seconds.
+    Two equal channels are drawn once; otherwise the left channel is above the right one. Coloured strips above the
+    channels show which part is the source's sound and which is new; with `new_first` the new part is the left one.
+    Bars mark the joint. `first_s` is the time of sample 0 in the video in seconds, for the labels.
     """
     alike = np.array_equal(sound[0], sound[1])
     channels = [("both", sound[0])] if alike else [("left", sound[0]), ("right", sound[1])]
@@ -77,9 +79,9 @@ def spectrogram(
 
 
 def _levels(samples: NDArray[np.float32], centres: NDArray[np.int64], sound_rate: int) -> NDArray[np.float32]:
-    """Returns levels in dB of full scale [_HEIGHT, columns] around the samples `centres`, the highest pitch on top.
+    """Returns levels in dB of full scale [_HEIGHT, columns], one column for each sample number in `centres`.
 
-    Columns outside the sound are silent.
+    The first row is the highest frequency. Columns outside the sound are silent.
     """
     half = _WINDOW // 2
     padded = np.pad(samples, (half, half + 1))
@@ -115,20 +117,20 @@ def _mel(hertz: NDArray[np.float64] | float) -> NDArray[np.float64]:
 
 
 def _hertz(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the frequencies in Hz of rows, counted from the top."""
+    """Returns the frequencies in Hz of rows of pixels, counted from the top (rows may be fractions)."""
     mels = _mel(_HIGHEST_HZ) - rows / _HEIGHT * (_mel(_HIGHEST_HZ) - _mel(_LOWEST_HZ))
     return 700 * (10 ** (mels / 2595) - 1)
 
 
 def _row_of(hertz: float) -> int:
-    """Returns the row of a frequency, counted from the top."""
+    """Returns the row of pixels of a frequency in Hz, counted from the top."""
     return round(float((_mel(_HIGHEST_HZ) - _mel(hertz)) / (_mel(_HIGHEST_HZ) - _mel(_LOWEST_HZ)) * _HEIGHT))
 
 
 def _times(
     draw: ImageDraw.ImageDraw, joint_s: float, middle: int, pixel_s: float, sides: tuple[int, int], y: int
 ) -> None:
-    """Writes the joint's time under the bar, and a mark for each half second around it."""
+    """Writes the time of the joint under the bar, and draws a labelled mark for each half second before and after."""
     draw.text((middle, y + 16), f"{joint_s:.3f} s", TEXT, font(15), anchor="ma")
     for half_seconds in range(-round(2 * SPAN_S), round(2 * SPAN_S) + 1):
         x = middle + round(half_seconds / 2 / pixel_s)
