@@ -1,1 +1,1 @@
-"""The models: their cards, where their files come from, and how they are checked and loaded into memory."""
+"""The models: their facts, the download and check of their files, and their loading into memory."""

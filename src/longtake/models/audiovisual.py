@@ -1,11 +1,11 @@
 """The forward pass of the LTX-2 transformer: several predictions of video and audio in one evaluation.
 
-It uses the weights of diffusers' class and replaces its forward pass, which differs in four ways:
-- it cannot let the shift and scale of the attention between the modalities follow each token's own noise level, and
-  the gate the other modality's;
-- it cannot disturb the attention of one modality alone;
-- it needs audio tokens for a video without sound;
-- it stores modulation per token. Here it is stored per distinct noise level, in a hundredth of the memory.
+The weights are those of diffusers' class. Its forward pass is replaced, because this one differs in four ways:
+- In the attention between the modalities, shift and scale follow each token's own noise level, and the gate follows
+  the noise level of the other modality.
+- The self-attention of one modality alone can be disturbed.
+- A video without sound needs no audio tokens.
+- Modulation is stored once per distinct noise level instead of once per token, which takes a hundredth of the memory.
 """
 
 import math
@@ -18,17 +18,19 @@ import torch
 from torch import Tensor, nn
 
 Stream = Literal["video", "audio"]
-"""A modality. Noise is drawn for video first."""
+"""A modality. Where both are listed, video is first."""
 
 Tokens = Mapping[Stream, Tensor]
-"""The tokens [B, n, C] of each modality. Audio is absent for a video without sound."""
+"""The tokens [B, n, C] of each modality; n differs between them. Audio is absent for a video without sound."""
 
 OTHER: Mapping[Stream, Stream] = {"video": "audio", "audio": "video"}
+"""The other modality of each."""
+
 _PREFIX: Mapping[Stream, str] = {"video": "", "audio": "audio_"}
 """The prefix of a modality's modules in diffusers' class."""
 
 Rotary = tuple[Tensor, Tensor]
-"""Cosines and sines of rotary position embeddings."""
+"""Cosines and sines of rotary position embeddings, in the shape [1, ...] that diffusers' attention expects."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,10 @@ class EncodedPrompt:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A prediction that the transformer is asked for.
+    """One prediction that an evaluation of the transformer returns.
 
-    disturbed: the modalities whose self-attention is replaced by its values in some blocks (spatio-temporal guidance).
+    disturbed: the modalities whose self-attention is switched off in some blocks: each token attends to itself alone.
+        Spatio-temporal guidance needs such a prediction.
     isolated: True if video and audio do not attend to each other.
     """
 
@@ -56,30 +59,37 @@ class Prediction:
 
 
 class TrackInputs(Protocol):
-    """What the transformer reads of one modality's track, besides its tokens."""
+    """The properties of one modality's track that the transformer needs besides the tokens."""
 
     @property
     def bounds(self) -> Tensor:
-        """Start and end of each token on each axis, [1, axes, n, 2]."""
+        """Start and end of each token on each axis, [1, axes, n, 2].
+
+        The axes are (seconds, y px, x px) for video, and seconds for audio.
+        """
         ...
 
     @property
     def levels(self) -> tuple[Tensor, Tensor]:
-        """The distinct shares [k] of the noise level that tokens carry, and each token's index [n] into them."""
+        """Each token's share (0..1) of the step's noise level: the distinct shares [k], and each token's index [n].
+
+        Token i has the share `shares[index[i]]`. A share of 0 is a token without noise.
+        """
         ...
 
     @property
     def is_free(self) -> bool:
-        """True if any token carries noise."""
+        """True if any token carries noise, that is, has a share above 0."""
         ...
 
 
 @dataclass(frozen=True)
 class PositionedTracks:
-    """A window's tracks with their rotary position embeddings, which no sampling step changes.
+    """A window's tracks and their rotary position embeddings, which are computed once for all sampling steps.
 
-    own: the embeddings for a modality's self-attention.
-    cross: the embeddings for the attention between the modalities, by time alone.
+    tracks: by modality; audio is absent for a video without sound.
+    own: the embeddings for each modality's self-attention.
+    cross: the embeddings for the attention between the modalities, from the tokens' times alone.
     """
 
     tracks: Mapping[Stream, TrackInputs]
@@ -88,6 +98,7 @@ class PositionedTracks:
 
     @classmethod
     def of(cls, transformer: Any, tracks: Mapping[Stream, TrackInputs]) -> "PositionedTracks":
+        """Computes the embeddings of `tracks` with the transformer's rotary layers."""
         own = {"video": transformer.rope, "audio": transformer.audio_rope}
         cross = {"video": transformer.cross_attn_rope, "audio": transformer.cross_attn_audio_rope}
         return cls(
@@ -98,9 +109,10 @@ class PositionedTracks:
 
 
 def attach(transformer: Any) -> None:
-    """Replaces the forward pass of a diffusers LTX2VideoTransformer3DModel of LTX-2.3 by this module's.
+    """Replaces the forward pass of diffusers' LTX2VideoTransformer3DModel, for LTX-2.3, by the one in this module.
 
-    Call it before any hook is added to the transformer: hooks for offloading, casting and adapters wrap `forward`.
+    Call it before any hook is added to the transformer, because hooks for offloading, casting and adapters wrap
+    `forward`.
     """
     transformer.forward = partial(_forward, transformer)
     for block in transformer.transformer_blocks:
@@ -115,11 +127,12 @@ def velocities(
     predictions: Sequence[Prediction],
     stg_blocks: Sequence[int],
 ) -> dict[Stream, Tensor]:
-    """Returns the velocities n - x0 [predictions, n, C] of each modality at noise level `sigma`.
+    """Returns the velocities (noise minus clean tokens) of each modality: [predictions, n, C] in the tokens' dtype.
 
-    tokens: noisy tokens [1, n, C]. A token's own noise level is its share (`TrackInputs.levels`) of sigma.
-    stg_blocks: the blocks in which the self-attention of a prediction's `disturbed` modalities is replaced.
-    The transformer computes in the dtype of the prompts; the velocities have the dtype of the tokens.
+    tokens: noisy tokens [1, n, C].
+    sigma: the step's noise level, 0..1. A token's own noise level is its share (`TrackInputs.levels`) of sigma.
+    predictions: one row of the result each, in this order. The transformer computes in the dtype of their prompts.
+    stg_blocks: numbers (from 0) of the blocks in which the `disturbed` modalities' self-attention is switched off.
     """
     found: dict[Stream, Tensor] = transformer(positioned, tokens, sigma, predictions, stg_blocks)
     return {stream: velocity.to(tokens[stream].dtype) for stream, velocity in found.items()}
@@ -127,14 +140,17 @@ def velocities(
 
 @dataclass(frozen=True)
 class _Modulation:
-    """The modulation of one modality by its noise levels; k is the number of distinct levels, d the width.
+    """The modulation of one modality by its noise levels.
 
-    table: nine vectors per level for self-attention, feed-forward and prompt, [k, 9 d].
+    In the shapes, k is the number of distinct noise levels and d the width of the modality's hidden states.
+
+    table: nine vectors per level: shift, scale and gate of self-attention, of feed-forward and of the attention to the
+        prompt, [k, 9 d].
     cross: four vectors per level for the attention between the modalities, [k, 4 d]; None without the other modality.
     gate: the gate on what this modality reads from the other one, [1, d]; None without the other modality.
-    prompt: shift and scale of the prompt, [1, 2 d].
-    text: the prompts' tokens, [predictions, n, d].
-    index: each token's level, [n].
+    prompt: shift and scale of the prompt's tokens, [1, 2 d].
+    text: the tokens of the predictions' prompts, [predictions, text tokens, d].
+    index: the index of each token's level, [n].
     """
 
     table: Tensor
@@ -145,15 +161,18 @@ class _Modulation:
     index: Tensor
 
     def per_token(self, values: Tensor) -> Tensor:
-        """Returns vectors per level [k, d] as vectors per token, [1, n or 1, d]."""
+        """Returns the vector of each token's level, [1, n, d], from vectors per level [k, d].
+
+        With a single level it returns [1, 1, d], which broadcasts over the tokens.
+        """
         return values[None] if len(values) == 1 else values[self.index][None]
 
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """What all blocks share in one evaluation.
+    """The inputs of a block besides the hidden states.
 
-    disturbed: the rows (predictions) whose self-attention the current block replaces, by modality.
+    disturbed: for each modality the rows (predictions) whose self-attention is switched off in this block.
     connected: the rows in which video and audio attend to each other.
     """
 
@@ -241,9 +260,10 @@ def _block_forward(block: Any, hidden: Mapping[Stream, Tensor], evaluation: _Eva
 
 
 def _exchanged(block: Any, hidden: Mapping[Stream, Tensor], evaluation: _Evaluation) -> dict[Stream, Tensor]:
-    """Returns the hidden states after each modality attended to the other's state from before the exchange.
+    """Returns the hidden states after video attended to audio and audio to video, both to the states passed in.
 
-    Of a level's four modulation vectors the first two serve the flow from audio to video, the others the other way.
+    Each level has four modulation vectors: scale and shift for the flow from audio to video, then scale and shift for
+    the flow from video to audio.
     """
     rows: Any = slice(None) if len(evaluation.connected) == len(hidden["video"]) else evaluation.connected
     tables = {
@@ -284,7 +304,7 @@ def _exchanged(block: Any, hidden: Mapping[Stream, Tensor], evaluation: _Evaluat
 
 
 def _self_attention(attn: Any, x: Tensor, rotary: Rotary, disturbed: list[int]) -> Tensor:
-    """Returns the self-attention's output, in the `disturbed` rows its values without attention."""
+    """Returns the output of a self-attention. In the `disturbed` rows each token attends to itself alone."""
     if not disturbed:
         return attn(x, query_rotary_emb=_for_rows(rotary, len(x)))  # type: ignore[no-any-return]
     whole = [row for row in range(len(x)) if row not in disturbed]
@@ -296,7 +316,10 @@ def _self_attention(attn: Any, x: Tensor, rotary: Rotary, disturbed: list[int]) 
 
 
 def _values(attn: Any, x: Tensor) -> Tensor:
-    """Returns the output of an attention in which each token attends to itself alone: its gated value."""
+    """Returns the output of a self-attention in which each token attends to itself alone.
+
+    That is the token's own value, multiplied by the heads' gates if the attention has gates, and projected.
+    """
     value = attn.to_v(x)
     if attn.to_gate_logits is not None:
         gates = 2 * torch.sigmoid(attn.to_gate_logits(x))
@@ -310,16 +333,19 @@ def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 def _embedded(layer: Any, times: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Returns the modulation [k, m * d] of an AdaLN layer at noise levels [k], and the levels' embedding [k, d]."""
+    """Returns the modulation [k, m * d] that an AdaLN layer with m vectors gives at noise levels `times` [k] in 0..1.
+
+    Also returns the embedding [k, d] of the levels.
+    """
     embedding: Tensor = layer.emb.timestep_embedder(_waves(times * 1000, layer.emb.time_proj.num_channels).to(dtype))
     return layer.linear(layer.silu(embedding)), embedding
 
 
 def _waves(times: Tensor, channels: int) -> Tensor:
-    """Returns cosines, then sines of times [k] at frequencies from 1 down to 1/10000: [k, channels] float32.
+    """Returns [k, channels] float32: the cosines, then the sines, of times [k] at frequencies from 1 down to 1/10000.
 
-    A time is up to 1000 radians, so one rounding of a frequency changes the model's output by 1e-5. `exp` in double
-    precision, then rounded, gives the same frequencies on every processor. In single precision it does not.
+    A time is up to 1000 radians, so a frequency that is rounded differently changes the model's output by 1e-5. `exp`
+    in float64, rounded to float32, gives the same frequencies on every processor. `exp` in float32 does not.
     """
     half = channels // 2
     exponents = -math.log(10_000) * torch.arange(half, device=times.device, dtype=torch.float32) / half
@@ -328,15 +354,17 @@ def _waves(times: Tensor, channels: int) -> Tensor:
 
 
 def _gate_multiplier(model: Any) -> float:
+    """Returns the factor on the other modality's noise level before the gate between the modalities is computed."""
     config = model.config
     return float(config.cross_attn_timestep_scale_multiplier / config.timestep_scale_multiplier)
 
 
 def _for_rows(rotary: Rotary, count: int) -> Rotary:
+    """Returns position embeddings [1, ...] expanded to [count, ...]."""
     cos, sin = (values.expand(count, *values.shape[1:]) for values in rotary)
     return cos, sin
 
 
 def _part(module: Any, stream: Stream, name: str) -> Any:
-    """Returns a modality's submodule or parameter. Names that begin with `av_` name the modality themselves."""
+    """Returns a modality's submodule or parameter. `name` has no modality prefix, unless it begins with `av_`."""
     return getattr(module, name if name.startswith("av_") else _PREFIX[stream] + name)

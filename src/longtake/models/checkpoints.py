@@ -1,4 +1,4 @@
-"""Checkpoints on disk: reads the headers of a part, compares them with the part's class, and loads its weights."""
+"""Checkpoints on disk: reads the headers of a model's part, compares them with its class, and loads the weights."""
 
 import importlib
 import json
@@ -19,21 +19,26 @@ if TYPE_CHECKING:
     import torch
 
 _WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
-"""The files that hold the weights of a folder in diffusers' or transformers' layout, whole or with an index."""
+"""The weight files of a folder in diffusers' and in transformers' layout. Each may be split, with a `.index.json`."""
 
 _MAX_SIZE = 2**20
-"""The largest number in a configuration, such as a width or a vocabulary."""
+"""The largest integer in a configuration, such as a width or a vocabulary. It limits the time to build a part."""
 
 _MAX_LAYERS = 256
-"""The most layers or blocks in a configuration, and the most entries of a table or list."""
+"""The largest number of layers or blocks in a configuration, and the most entries of one JSON object or list."""
 
 _MAX_DEPTH = 8
-"""The most levels of nested tables and lists in a configuration."""
+"""The most levels of nested JSON objects and lists in a configuration."""
 
 
 @dataclass(frozen=True)
 class Weight:
-    """A tensor of a checkpoint: the file, and its name and header entry there."""
+    """One tensor of a checkpoint.
+
+    file: the safetensors file that holds it.
+    key: its name in that file.
+    info: its dtype and shape in that file.
+    """
 
     file: Path
     key: str
@@ -42,11 +47,12 @@ class Weight:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A part of a model on disk, of which the headers have been read and the weights have not.
+    """A part of a model on disk. Its headers have been read; its weights have not.
 
-    path: the folder or single file.
-    cls: the part's class; config: the settings to build it with.
-    weights: the tensors by their names in the class.
+    path: the folder or single file that holds the part.
+    cls: the part's class.
+    config: the settings that the class is built with.
+    weights: the part's tensors, by their names in the class.
     """
 
     part: PartName
@@ -57,17 +63,18 @@ class Checkpoint:
 
     @property
     def num_elements(self) -> int:
-        """The numbers in all tensors, which include buffers."""
+        """The number of values in all tensors, buffers included."""
         return sum(math.prod(weight.info.shape) for weight in self.weights.values())
 
 
 @dataclass(frozen=True)
 class Differences:
-    """How a checkpoint's weights differ from those of its class.
+    """The differences between a checkpoint's weights and those of its class.
 
     missing: names that only the class has.
     unknown: names that only the checkpoint has.
-    misshapen: names of tensors of another shape or not of floats, with a description.
+    misshapen: tensors that have another shape than in the class or are not of floats: the name of each, with both
+        shapes, for messages.
     """
 
     missing: Sequence[str]
@@ -79,7 +86,7 @@ class Differences:
         return not (self.missing or self.unknown or self.misshapen)
 
     def sentence(self) -> str:
-        """Returns the differences in words: how many of each kind, and the first names."""
+        """Returns the differences for messages: of each kind the number and the first four. Empty if there are none."""
         kinds = (("missing", self.missing), ("unknown", self.unknown), ("of another shape or kind", self.misshapen))
         return "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in kinds if names)
 
@@ -89,9 +96,10 @@ def _some(names: Sequence[str], count: int = 4) -> str:
 
 
 def open_part(part: PartName, path: Path) -> Checkpoint:
-    """Returns the checkpoint of a part, in a folder in diffusers layout or in a published single file.
+    """Returns the checkpoint of a part at `path`: a folder in diffusers layout, or a published single file.
 
-    Raises `BadCheckpoint` for a file that is no valid safetensors file, and if the part is not in it.
+    Reads headers only. Raises `BadCheckpoint` if a file is missing or is not a valid safetensors file, if `path` does
+    not hold the part, and for settings that the part's class does not support.
     """
     return _open_folder(part, path) if path.is_dir() else _open_single(part, path)
 
@@ -111,7 +119,10 @@ def _open_folder(part: PartName, folder: Path) -> Checkpoint:
 
 
 def _class(part: PartName, folder: Path, config: Mapping[str, Any]) -> Class:
-    """Returns the class that a folder's configuration names. Raises `BadCheckpoint` for a class that no part has."""
+    """Returns the class that a folder's configuration names.
+
+    Raises `BadCheckpoint` if it is not one of the classes that the part may have.
+    """
     allowed = layouts.classes_of(part)
     names = class_names(config) if part == "text_encoder" else [str(config.get("_class_name"))]
     found = next((cls for cls in allowed if cls[1] in names), None)
@@ -124,6 +135,7 @@ def _class(part: PartName, folder: Path, config: Mapping[str, Any]) -> Class:
 
 
 def _files(folder: Path) -> list[Path]:
+    """Returns the files that hold a folder's weights. Raises `BadCheckpoint` if there are none."""
     for name in _WEIGHT_FILES:
         if (folder / name).exists():
             return [inside(folder, name)]
@@ -136,12 +148,12 @@ def _files(folder: Path) -> list[Path]:
 
 
 def parts_in(file: Path) -> tuple[PartName, ...]:
-    """Returns the parts that a single file holds; none if no layout recognises the file.
+    """Returns the parts that a single file holds, or an empty tuple if no layout recognises the file.
 
     Raises `BadCheckpoint` for a file that is no valid safetensors file.
     """
     header = read_header(file)
-    # With a broken `config` the tensors' names alone decide. `open_part` then reports the problem for each part.
+    # If `config` is broken, only the tensors' names decide here, and `open_part` later reports the broken `config`.
     layout = layouts.layout_of(header.tensors, _published_config(header) or {})
     held = {layout.part_of(key) for key in header.tensors} if layout else set()
     return tuple(part for part in PART_NAMES if part in held)
@@ -173,7 +185,7 @@ def _recognised(file: Path, header: Header) -> tuple[Layout, PublishedConfig]:
 
 
 def _published_config(header: Header) -> dict[str, Any] | None:
-    """Returns the settings in a file's metadata; empty if there are none, None if they are no JSON object."""
+    """Returns the settings in a file's metadata: {} if there are none, and None if they are not a JSON object."""
     text = header.metadata.get("config")
     try:
         config = json.loads(text) if text else {}
@@ -183,14 +195,14 @@ def _published_config(header: Header) -> dict[str, Any] | None:
 
 
 def _has_sections(published: PublishedConfig, layout: Layout) -> bool:
-    """True if each section of the layout that is present is a JSON object."""
+    """Returns True if every section of the layout that `published` contains is a JSON object."""
     return all(isinstance(published.get(section, {}), dict) for section in layout.sections)
 
 
 def _names_of_part(part: PartName, file: Path, header: Header, layout: Layout) -> list[str]:
     """Returns the names of a part's tensors in a file.
 
-    Raises `BadCheckpoint` if the file holds none, or a tensor of no known part.
+    Raises `BadCheckpoint` if the file has no tensor of the part, or has a tensor that belongs to no known part.
     """
     parts = {key: layout.part_of(key) for key in header.tensors}
     unknown = [key for key, own in parts.items() if own is None]
@@ -203,7 +215,11 @@ def _names_of_part(part: PartName, file: Path, header: Header, layout: Layout) -
 
 
 def _renamed(keys: Sequence[str], rename: Callable[[str], str | None]) -> dict[str, str]:
-    """Returns the file's name of each tensor that the class needs, by the class's name."""
+    """Returns name in the class -> name in the file, for each tensor that the class needs.
+
+    rename: returns the name in the class, or None if the class does not need the tensor.
+    Raises `BadCheckpoint` if two tensors of the file have the same name in the class.
+    """
     names: dict[str, str] = {}
     for key in keys:
         ours = rename(key)
@@ -217,15 +233,15 @@ def _renamed(keys: Sequence[str], rename: Callable[[str], str | None]) -> dict[s
 def empty_model(checkpoint: Checkpoint) -> "torch.nn.Module":
     """Returns the part's model with its weights on the meta device, where they take no memory.
 
-    Values that no file stores, such as rotary frequencies, are computed. Raises `BadCheckpoint` for settings that the
-    class cannot be built with.
+    Tensors that no checkpoint stores, such as rotary frequencies, are on the CPU with their values. Raises
+    `BadCheckpoint` if the class cannot be built with the checkpoint's settings, or would take too long to build.
     """
     import torch
     from torch.overrides import TorchFunctionMode
 
     class Unallocated(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            # Layers allocate weights with `torch.empty`. Tables and frequencies are made by other functions.
+            # Layers allocate their weights with `torch.empty`. Tables and frequencies are computed by other functions.
             return func(*args, **(kwargs or {}) | ({"device": "meta"} if func is torch.empty else {}))
 
     _check_sizes(checkpoint, "", checkpoint.config)
@@ -245,7 +261,10 @@ def empty_model(checkpoint: Checkpoint) -> "torch.nn.Module":
 
 
 def _check_sizes(checkpoint: Checkpoint, name: str, value: Any, depth: int = 0) -> None:
-    """Raises `BadCheckpoint` for a configuration whose model would take too long to build."""
+    """Raises `BadCheckpoint` if a value of the configuration, or one nested in it, is above the limits.
+
+    Without the limits, a hostile configuration could take very long to build. name: the setting's name, for messages.
+    """
     if isinstance(value, Mapping | list | tuple):
         if len(value) > _MAX_LAYERS or depth > _MAX_DEPTH:
             raise BadCheckpoint(f"The configuration of {checkpoint.path} has {len(value)} entries in {name}.")
@@ -258,7 +277,10 @@ def _check_sizes(checkpoint: Checkpoint, name: str, value: Any, depth: int = 0) 
 
 
 def compare(checkpoint: Checkpoint, model: "torch.nn.Module") -> Differences:
-    """Compares names, shapes and kinds of a checkpoint's weights with those of a model, which may be on any device."""
+    """Compares a checkpoint's weights with those of a model: names and shapes, and that they are floats.
+
+    The model may be on any device, the meta device included.
+    """
     needed = model.state_dict()
     tied = getattr(model, "_tied_weights_keys", None) or ()
     missing = [key for key in needed if key not in checkpoint.weights and key not in tied]
@@ -274,7 +296,7 @@ def compare(checkpoint: Checkpoint, model: "torch.nn.Module") -> Differences:
 def load(checkpoint: Checkpoint, *, dtype: "torch.dtype", device: "torch.device | str" = "cpu") -> "torch.nn.Module":
     """Returns the part's model in `dtype` on `device`, in eval mode, without gradients.
 
-    Raises `BadCheckpoint` with the weights that are missing, unknown or of another shape.
+    Raises `BadCheckpoint` if weights are missing, unknown, of another shape or not floats; the message names them.
     """
     import torch
     from safetensors import safe_open
@@ -288,7 +310,7 @@ def load(checkpoint: Checkpoint, *, dtype: "torch.dtype", device: "torch.device 
         with safe_open(file, framework="pt") as opened:
             for name, weight in checkpoint.weights.items():
                 if weight.file == file:
-                    # A copy: the library maps the file into memory, and a change of the file would change the weights.
+                    # The library maps the file into memory. A copy stays the same if the file changes later.
                     tensors[name] = opened.get_tensor(weight.key).to(device=device, dtype=dtype, copy=True)
     model.load_state_dict(tensors, strict=False, assign=True)
     if checkpoint.part == "text_encoder":

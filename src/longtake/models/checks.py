@@ -1,6 +1,6 @@
-"""Checks checkpoints on disk against the classes of their parts, by their headers alone.
+"""Checks checkpoints on disk against the classes of their parts. Only headers and settings are read, no weights.
 
-Without torch, headers and settings are read but not compared with the classes, which torch is needed to build.
+Without torch, headers and settings are read but not compared with the classes, because the classes need torch.
 """
 
 from collections.abc import Sequence
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 class PartReport:
     """The check of one part or adapter.
 
-    part: a part's name, or an adapter's.
-    num_parameters: the parameters of its weights; 0 if they cannot be counted.
-    problem: a sentence on what is wrong; None if nothing is.
-    compared: True if names and shapes were compared with those of the part's class, which needs torch.
+    part: the name of the part or adapter.
+    path: its file or folder.
+    num_parameters: the number of its parameters; 0 for a tokenizer, and if they cannot be counted.
+    problem: a sentence for the user on what is wrong; None if nothing is wrong.
+    compared: True if names and shapes of the weights were compared with those of the class, which needs torch.
     """
 
     part: str
@@ -44,7 +45,7 @@ class PartReport:
     compared: bool = True
 
     def sentence(self) -> str:
-        """Returns the problem, or that the part fits."""
+        """Returns the result of the check in words: the problem, or that the part fits."""
         if self.problem:
             return self.problem
         if self.compared:
@@ -54,7 +55,12 @@ class PartReport:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """The check of a model, checkpoint file or folder: its parts, and the parts that generation needs and that lack."""
+    """The check of a model, of a checkpoint file or of a folder.
+
+    target: the model's name, or the path.
+    parts: the reports of the parts and adapters that were found.
+    missing: the parts that generation needs and that are not on this machine. Always empty for a path.
+    """
 
     target: str
     parts: Sequence[PartReport]
@@ -62,14 +68,15 @@ class CheckReport:
 
     @property
     def fits(self) -> bool:
-        """True if no part lacks and none has a problem."""
+        """True if at least one part was found, none is missing and none has a problem."""
         return bool(self.parts) and not self.missing and all(part.problem is None for part in self.parts)
 
 
 def check(target: str, settings: Settings) -> CheckReport:
-    """Checks a model by its name, or a checkpoint file or folder by its path. No weights are read.
+    """Returns the check of `target`: the name of a model, or the path of a checkpoint file or folder.
 
-    Raises `BadCheckpoint` for a target that is neither.
+    Problems of parts are in the report. Raises `BadCheckpoint` if `target` is neither a name nor such a path, or if the
+    file is not a valid safetensors file.
     """
     if target in CARDS:
         card = CARDS[target]
@@ -86,7 +93,7 @@ def check(target: str, settings: Settings) -> CheckReport:
 
 def _parts_at(path: Path) -> dict[PartName, Path]:
     if path.is_file():
-        # A file of no known layout is reported as a part too, and its problem says so.
+        # A file that no layout recognises gets a report too. `open_part` fails for any part and says why.
         return dict.fromkeys(checkpoints.parts_in(path) or ("upsampler",), path)
     if (path / "config.json").is_file():
         config = safe.read_json(path / "config.json")
@@ -128,7 +135,7 @@ def _empty_model(part: PartName, path: Path) -> "torch.nn.Module | None":
 
 
 def _adapter_report(name: str, path: Path, transformer: "torch.nn.Module | None") -> PartReport:
-    """Returns the report of an adapter, which is compared with `transformer` unless that is None."""
+    """Returns the report of an adapter. It is compared with `transformer`; None skips the comparison."""
     compared = transformer is not None
     try:
         header = read_lora_header(path)

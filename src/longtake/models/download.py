@@ -23,10 +23,11 @@ from longtake.video import OnProgress, Progress, ignore_progress
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """What this machine has of a model.
+    """The parts and adapters of a model that are on this machine.
 
-    parts, adapters: the file or folder of each one that is here.
-    missing: the parts that generation needs and that are not here.
+    parts: the file or folder of each part that is on this machine.
+    missing: the parts that generation needs and that are not on this machine.
+    adapters: the file of each of the model's own adapters that is on this machine, by the adapter's name.
     """
 
     card: ModelCard
@@ -40,7 +41,7 @@ class ModelStatus:
 
     @property
     def num_bytes(self) -> int:
-        """The bytes on disk of all parts and adapters."""
+        """The bytes on disk of all parts and adapters. A file that holds several parts counts once."""
         return sum(_size(path) for path in {*self.parts.values(), *self.adapters.values()})
 
 
@@ -52,18 +53,22 @@ def _size(path: Path) -> int:
 
 
 def status(card: ModelCard, settings: Settings) -> ModelStatus:
-    """Returns what this machine has of a model."""
+    """Returns the parts and adapters of a model that are on this machine."""
     return ModelStatus(card, located(card, settings), missing(card, settings), adapters(card, settings))
 
 
 def list_models(settings: Settings) -> list[ModelStatus]:
-    """Returns the status of all models, installed or not."""
+    """Returns the status of every model that this version knows, installed or not."""
     return [status(card, settings) for card in CARDS.values()]
 
 
 @dataclass(frozen=True)
 class Pull:
-    """The download of a model: the files that are not here yet, each with the folder below which it is saved."""
+    """The download of a model.
+
+    files: the files that are not on this machine yet, each with a folder. A file is saved below that folder, at the
+        path that it has in the repository.
+    """
 
     card: ModelCard
     files: Sequence[tuple[hub.HubFile, Path]]
@@ -73,7 +78,7 @@ class Pull:
         return sum(file.num_bytes for file, _ in self.files)
 
     def sentence(self) -> str:
-        """Returns what is downloaded in words: the number of files, their size, their origin and the licence."""
+        """Returns the download in words: the number of files, their size, their repositories and the licence."""
         if not self.files:
             return f"{self.card.name} is here already."
         repos = ", ".join(sorted({file.repo for file, _ in self.files}))
@@ -82,9 +87,10 @@ class Pull:
 
 
 def plan_pull(card: ModelCard, settings: Settings) -> Pull:
-    """Returns the download that would complete a model.
+    """Returns the download that completes a model, without starting it. Asks the hub for the files.
 
-    Raises `InvalidRequest` for an embedded model, and `DownloadFailed` if the hub does not answer or lacks a file.
+    Raises `InvalidRequest` for an embedded model. Raises `DownloadFailed` if the hub does not answer, if it lacks a
+    file, or if the settings are offline.
     """
     if card.embedded:
         raise InvalidRequest(f"{card.name} ships inside the package; there is nothing to fetch.")
@@ -104,7 +110,7 @@ def plan_pull(card: ModelCard, settings: Settings) -> Pull:
 
 
 def _wanted(card: ModelCard) -> list[tuple[str, str, Published]]:
-    """Returns the parts and adapters of a model: name, path in diffusers layout, and where each is published."""
+    """Returns each part and adapter of a model as (name, path in diffusers layout, where it is published)."""
     parts = [(part, FOLDERS[part], place) for part, place in card.parts.items() if place is not None]
     loras = [(name, f"{LORAS}/{name}.safetensors", place) for name, place in card.loras.items() if place is not None]
     return [*parts, *loras]
@@ -113,10 +119,13 @@ def _wanted(card: ModelCard) -> list[tuple[str, str, Published]]:
 def _publication(
     card: ModelCard, own: str, usual: Published, settings: Settings, listed: dict[str, list[hub.HubFile]]
 ) -> Published:
-    """Returns where a part is fetched from: the repository in the settings if it has the part, else the card's.
+    """Returns the place that a part or adapter is fetched from.
 
-    own: the part's path in diffusers layout. usual: where the card says it is published. listed: files by repository,
-    filled as repositories are listed.
+    That is the repository in `settings.model_sources` if there is one and it holds the part, otherwise `usual`.
+
+    own: the part's path in diffusers layout.
+    usual: the place where the model's card says that the part is published.
+    listed: the files of each repository that was listed already; this function adds to it.
     """
     source = settings.model_sources.get(card.name)
     if source is None or Path(source).expanduser().exists():
@@ -126,22 +135,28 @@ def _publication(
 
 
 def _files(repo: str, settings: Settings, listed: dict[str, list[hub.HubFile]]) -> list[hub.HubFile]:
+    """Returns the files of a repository, from `listed` if they are in it, otherwise from the hub."""
     if repo not in listed:
         listed[repo] = hub.files(repo, settings)
     return listed[repo]
 
 
 def _belongs(path: str, published: str) -> bool:
-    """True if `path` is the published file, or a file of the published folder in a format that is loaded."""
+    """Returns True if the repository's file `path` belongs to the part published as `published`.
+
+    It is the published file itself, or a file of the published folder with one of the extensions that are loaded. The
+    folder `.` has only the files at the top of the repository.
+    """
     wanted = (".safetensors", ".json", ".model", ".txt")
     inside = "/" not in path if published == "." else path.startswith(f"{published}/")
     return path == published or (inside and path.endswith(wanted))
 
 
 def pull(card: ModelCard, settings: Settings, on_progress: OnProgress = ignore_progress) -> Pull:
-    """Downloads the files that a model lacks, and verifies their sizes and hashes. Returns what was downloaded.
+    """Downloads the files of a model that are not on this machine, and verifies their sizes and hashes.
 
-    Progress counts bytes. Raises `DownloadFailed` with the reason; the next pull continues where this one failed.
+    Returns what was downloaded. `on_progress` receives the bytes so far and in all as `step` and `steps`. Raises as
+    `plan_pull` and `hub.fetch` do. After a failure, the next pull continues the download.
     """
     plan = plan_pull(card, settings)
     done = 0

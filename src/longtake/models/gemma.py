@@ -1,6 +1,7 @@
-"""The text encoder of LTX-2: all hidden states of Gemma-3, and two connectors that make text tokens of them.
+"""The text encoder of LTX-2: Gemma-3, and two connectors that turn all its hidden states into text tokens.
 
-The same Gemma can expand a prompt. With a vision tower it sees the frame at the joint while it writes.
+The same Gemma can expand a prompt. If it has a vision tower, it sees the frame at the joint while it writes. The joint
+is the place where the new frames meet the source video.
 """
 
 from typing import Any
@@ -13,12 +14,16 @@ from longtake.models.audiovisual import EncodedPrompt
 from longtake.models.text import TextEncoder
 
 MAX_NEW_TOKENS = 400
-"""The most tokens of an expanded prompt."""
+"""The most tokens of an expanded prompt. The model is told to write at most 180 words, which are fewer tokens."""
 
 TEMPERATURE = 0.7
+"""The sampling temperature; lower than the 1.0 that Gemma-3's publisher recommends, to stay close to the prompt."""
+
 TOP_K = 64
+"""Each token is drawn from the 64 most likely ones, as Gemma-3's publisher recommends."""
+
 TOP_P = 0.95
-"""Gemma-3's published sampling settings, with a lower temperature so that an expansion keeps to the prompt."""
+"""Each token is drawn from the likeliest ones that reach this probability in sum, as Gemma-3's publisher recommends."""
 
 _TURN, _END = "<start_of_turn>", "<end_of_turn>"
 
@@ -44,11 +49,11 @@ _SEEING = (
 class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
     """The text encoder of LTX-2: Gemma-3 with its tokenizer, and the connectors to both modalities.
 
-    Prompts are padded on the left.
+    The tokens of a short prompt are padded on the left.
     """
 
     def __init__(self, encoder: Any, connectors: Any, tokenizer: Any, **options: Any) -> None:
-        """`options`: the keyword arguments of `TextEncoder`."""
+        """Builds the encoder. `options` are the keyword arguments of `TextEncoder`."""
         super().__init__([encoder, connectors], tokenizer, **options)
         self.encoder = encoder
         self.connectors = connectors
@@ -57,7 +62,10 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
 
     @property
     def can_write(self) -> bool:
-        """True if `expand` works: the encoder has a language model head and its tokenizer the signs of a chat."""
+        """True if `expand` may be called.
+
+        The encoder needs a language model head, and its tokenizer the tokens that begin and end a turn of a chat.
+        """
         vocabulary = self.tokenizer.get_vocab()
         return hasattr(self.encoder, "lm_head") and _TURN in vocabulary and _END in vocabulary
 
@@ -77,7 +85,7 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
             return_tensors="pt",
         )
         mask = ids.attention_mask.to(self.device)
-        # The connectors read hidden states only, so the head computes the logits of one token, not of all.
+        # The connectors read hidden states only, so the head need not compute the logits of more than one token.
         head = {"logits_to_keep": 1} if hasattr(self.encoder, "lm_head") else {}
         output = self.encoder(
             input_ids=ids.input_ids.to(self.device), attention_mask=mask, output_hidden_states=True, **head
@@ -88,10 +96,12 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
 
     @torch.no_grad()
     def expand(self, prompt: str, frame: NDArray[np.uint8] | None, seed: int) -> str:
-        """Returns an expanded prompt, the same for the same seed, or `prompt` if the model writes nothing.
+        """Returns a longer prompt that Gemma writes from `prompt`, or `prompt` itself if Gemma writes nothing.
 
-        frame: the frame at the joint, [height, width, 3]. A model that `can_see` describes how it goes on if the prompt
-        is empty. Call it only if `can_write`.
+        Call it only if `can_write`. If `prompt` is empty, Gemma itself decides what happens next.
+
+        frame: the frame at the joint, [height, width, 3]. It is used only if `can_see`; None shows Gemma no frame.
+        seed: the same seed gives the same text.
         """
         self.onload()
         sees = frame is not None and self.can_see
@@ -121,6 +131,7 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
         return self._without_signs(text) or prompt
 
     def _image_signs(self) -> str:
+        """Returns the special tokens, as text, that the picture's embeddings take the places of."""
         config = self.encoder.config
         begin, one, end = self.tokenizer.convert_ids_to_tokens(
             [config.boi_token_index, config.image_token_id, config.eoi_token_index]
@@ -128,7 +139,7 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
         return f"\n\n{begin}{one * config.mm_tokens_per_image}{end}\n\n"
 
     def _without_signs(self, text: str) -> str:
-        """Returns the text without the tokenizer's special tokens, which a user must not be able to send."""
+        """Returns the text without the tokenizer's special tokens, so that a prompt cannot contain any."""
         config = self.encoder.config
         indices = [getattr(config, name, None) for name in ("boi_token_index", "image_token_id", "eoi_token_index")]
         signs = self.tokenizer.convert_ids_to_tokens([index for index in indices if index is not None])

@@ -1,4 +1,4 @@
-"""The model hub: lists the files of repositories, and downloads them. Without torch."""
+"""The model hub (Hugging Face): lists the files of repositories, and downloads them. Needs no torch."""
 
 import hashlib
 import shutil
@@ -11,12 +11,17 @@ from longtake.errors import DownloadFailed, LongtakeError
 from longtake.settings import Settings
 
 OnBytes = Callable[[int], None]
-"""Called with the number of bytes that arrived since the last call."""
+"""A callback that receives the number of bytes that arrived since the last call."""
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a hub repository. `sha256` is None for small files, which the hub stores in git."""
+    """A file of a hub repository.
+
+    repo: the repository, as `owner/name`.
+    path: the file's path in the repository.
+    sha256: in hexadecimal; None for a small file, for which the hub states no SHA-256.
+    """
 
     repo: str
     path: str
@@ -25,13 +30,15 @@ class HubFile:
 
 
 def _token(settings: Settings, authorised: bool) -> str | bool:
+    """Returns the token to send; False sends none, not even one that is stored on this machine."""
     return settings.hf_token.get_secret_value() if settings.hf_token and authorised else False
 
 
 def files(repo: str, settings: Settings, *, authorised: bool = True) -> list[HubFile]:
-    """Returns the files of a repository. With `authorised`, the settings' token is sent to the hub.
+    """Returns the files of a repository.
 
-    Raises `DownloadFailed` if the hub does not list them, or if the settings are offline.
+    authorised: True sends the token in the settings, if there is one, to the hub. False sends no token.
+    Raises `DownloadFailed` if the hub does not list the files, or if the settings are offline.
     """
     from huggingface_hub import HfApi
 
@@ -57,10 +64,14 @@ def fetch(
     *,
     authorised: bool = True,
 ) -> Path:
-    """Downloads a file to its own path below `folder`, and returns that path.
+    """Downloads a file to `folder` / `file.path`, and returns that path.
 
-    A file of the right size is not downloaded again, and an interrupted download is continued. Size and SHA-256 (if the
-    hub states one) are verified. Raises `DownloadFailed` if the file cannot be had or is damaged.
+    A file of the right size that is there already is not downloaded again. An interrupted download is continued. The
+    size, and the SHA-256 if the hub states one, are verified after a download.
+
+    on_bytes: called as bytes arrive; for a file that is there already, once with all its bytes.
+    authorised: True sends the token in the settings, if there is one, to the hub.
+    Raises `DownloadFailed` if the file cannot be downloaded, does not fit on the disk or is damaged.
     """
     from huggingface_hub import hf_hub_download
 
@@ -94,6 +105,7 @@ def fetch(
 
 
 def _progress_class(on_bytes: OnBytes) -> type[Any]:
+    """Returns a class of progress bars, which the hub's library creates itself, that reports to `on_bytes`."""
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     class BytesReported(tqdm):  # type: ignore[misc]
@@ -111,7 +123,7 @@ def _progress_class(on_bytes: OnBytes) -> type[Any]:
 
 
 def _verify(path: Path, file: HubFile) -> None:
-    """Deletes a damaged file and raises `DownloadFailed`."""
+    """Raises `DownloadFailed` and deletes the file if its size or its SHA-256 is not the one that the hub states."""
     size = path.stat().st_size
     if size != file.num_bytes:
         path.unlink()
@@ -125,6 +137,7 @@ def _verify(path: Path, file: HubFile) -> None:
 
 
 def _failed(repo: str, error: Exception) -> DownloadFailed:
+    """Returns the error for users that tells why `repo` could not be read."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     if isinstance(error, GatedRepoError):

@@ -1,4 +1,4 @@
-"""The interface of a published layout: how single-file checkpoints name their weights and settings. Without torch."""
+"""The interface of a published layout: how single-file checkpoints name their weights and settings. Needs no torch."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from longtake.errors import BadCheckpoint
 from longtake.models.registry import PartName
 
 Config = dict[str, Any]
-"""The settings that a model's class is built with."""
+"""The settings that a part's class is built with, by name."""
 
 PublishedConfig = Mapping[str, Any]
 """The settings as a checkpoint's publisher writes them: the JSON object `config` in the file's metadata."""
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""The shapes of a part's tensors, by their names in the part's class."""
+"""The shapes of a part's tensors, by the tensors' names in the part's class."""
 
 Class = tuple[str, str]
-"""Module and name of a model's class."""
+"""A part's class, as (module, name)."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,15 @@ class Layout:
     """One way in which single-file checkpoints are published.
 
     name: the layout's name in messages.
-    recognises: returns True if a file with these tensor names and this `config` has the layout. It is called before
-        `sections` are checked.
-    part_of: returns the part that a tensor belongs to, by the tensor's name in the file; None for no known part.
-    rename: returns the name in the part's class of a tensor of the file; None if the class does not need it.
-    settings: returns the settings of a part's class. Raises `BadCheckpoint` for settings that the class does not have.
-    classes: the class of each part that a file may hold.
-    sections: entries of the `config` that must be JSON objects if they are present.
+    recognises: takes the names of a file's tensors and its `config`, and returns True if the file has the layout. It is
+        called before `sections` are checked, so entries of `config` may be of any type.
+    part_of: takes a tensor's name in the file, and returns the part that it belongs to; None if no part has it.
+    rename: takes a part, a tensor's name in the file and the `config`, and returns the tensor's name in the part's
+        class; None if the class does not need the tensor.
+    settings: takes a part, the `config` and the shapes of the part's tensors, and returns the settings of the part's
+        class. Raises `BadCheckpoint` for settings that the class does not support.
+    classes: the class of each part that a file in this layout may hold.
+    sections: names of entries of the `config` that must be JSON objects if they are present.
     """
 
     name: str
@@ -44,7 +46,10 @@ class Layout:
 
 
 def refuse(part: str, name: str, value: Any, needed: Any) -> NoReturn:
-    """Raises `BadCheckpoint` for a published setting `name` = `value` that the part's class does not support."""
+    """Raises `BadCheckpoint` for a published setting `name` = `value` that the part's class does not support.
+
+    needed: the value or values that the class supports, for the message.
+    """
     raise BadCheckpoint(
         f"The checkpoint's {part} has {name} = {str(value)[:120]}, which this version cannot run; it runs {needed}."
     )

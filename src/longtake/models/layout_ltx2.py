@@ -1,8 +1,11 @@
-"""The layout of LTX-2.3: turns published names and settings into those of diffusers' classes. Without torch.
+"""The layout of LTX-2.3: turns published names and settings into those of diffusers' classes. Needs no torch.
 
-One file holds `model.diffusion_model.*` (transformer, and two connectors below it), `text_embedding_projection.*`
-(projections of the connectors), `vae.*`, `audio_vae.*` and `vocoder.*`; the settings of the reference classes are JSON
-in the metadata's `config`.
+One file holds all parts but the text encoder and the upsampler. The prefixes of its tensors' names are:
+- `model.diffusion_model.`: the transformer, and also both connectors, as `video_embeddings_connector.` and
+  `audio_embeddings_connector.` behind the prefix;
+- `text_embedding_projection.`: the connectors' first layers;
+- `vae.`, `audio_vae.` and `vocoder.`: the parts of these names.
+The metadata's `config` holds, as JSON, the settings of the reference's classes. The reference is the publisher's code.
 """
 
 import re
@@ -44,23 +47,23 @@ _VOCODER_WORDS: Mapping[str, str] = {
 }
 
 GEMMA_WIDTH = 3840
-"""Channels of a hidden state of Gemma-3-12B, which the published connectors read."""
+"""Channels of one hidden state of Gemma-3-12B. The published connectors read such hidden states."""
 
 
 def recognises(names: Collection[str], published: PublishedConfig) -> bool:
-    """True if a file holds weights that only LTX-2 has: those of audio, or of the connectors' projections."""
+    """Returns True if a file holds weights that only LTX-2 has: weights for audio, or the connectors' projections."""
     return any(name.startswith(_MARKS) for name in names)
 
 
 def part_of(key: str) -> PartName | None:
-    """Returns the part that a published weight belongs to; None for a weight of no known part."""
+    """Returns the part that the weight with the published name `key` belongs to; None if no part has it."""
     if _CONNECTOR.match(key):
         return "connectors"
     return next((part for prefix, part in _PREFIXES.items() if key.startswith(prefix)), None)
 
 
 def rename(part: PartName, key: str, published: PublishedConfig) -> str | None:
-    """Returns diffusers' name of a part's published weight; None for a weight that its class does not need."""
+    """Returns diffusers' name of the weight that is published as `key`; None if the part's class does not need it."""
     if part == "transformer":
         return transformer_key(key.removeprefix(TRANSFORMER_PREFIX))
     if part == "connectors":
@@ -74,10 +77,13 @@ def rename(part: PartName, key: str, published: PublishedConfig) -> str | None:
 
 
 def config_of(part: PartName, published: Mapping[str, Any], shapes: Shapes) -> Config:
-    """Returns the settings of a part's diffusers class. A setting that is not published has the reference's default.
+    """Returns the settings of a part's diffusers class.
 
-    shapes: the shapes of the part's tensors, by diffusers' names. Raises `BadCheckpoint` if the part's settings are
-    absent or malformed, and for a setting that the class does not support.
+    A setting that `published` lacks gets the default of the reference (the publisher's code).
+
+    shapes: the shapes of the part's tensors, by diffusers' names.
+    Raises `BadCheckpoint` if the part's settings are absent or malformed, and for a setting that the class does not
+    support.
     """
     try:
         return {
@@ -94,7 +100,7 @@ def config_of(part: PartName, published: Mapping[str, Any], shapes: Shapes) -> C
 
 
 def _require(part: str, published: Mapping[str, Any], needed: Mapping[str, Any]) -> None:
-    """Raises `BadCheckpoint` for a published setting with another value than `needed` says."""
+    """Raises `BadCheckpoint` if a setting in `needed` is published with another value. Unpublished settings pass."""
     for name, value in needed.items():
         if name in published and published[name] != value:
             refuse(part, name, published[name], value)
@@ -211,7 +217,10 @@ _RESAMPLE: Mapping[str, str] = {
 
 
 def vae_config(section: Mapping[str, Any]) -> Config:
-    """Turns the settings of the reference's LTX-2 `CausalVideoAutoencoder` into those of `AutoencoderKLLTX2Video`."""
+    """Turns the settings of the reference's `CausalVideoAutoencoder` into those of diffusers' `AutoencoderKLLTX2Video`.
+
+    Raises `BadCheckpoint` for a setting or a kind of block that diffusers' class does not support.
+    """
     needed = {"_class_name": "CausalVideoAutoencoder", "dims": 3, "norm_layer": "pixel_norm"}
     _require("vae", section, needed | {"latent_log_var": "uniform"})
     encoder, decoder = residual_pairs("encoder", section), residual_pairs("decoder", section)
@@ -231,7 +240,7 @@ def vae_config(section: Mapping[str, Any]) -> Config:
         "decoder_spatio_temporal_scaling": [True] * len(up),
         "decoder_inject_noise": [bool(options.get("inject_noise")) for _, options in decoder[::2]],
         "downsample_type": down,
-        # diffusers reads the decoder's other lists from their end, and this one from its beginning.
+        # diffusers reads the other lists of the decoder from the end, but this one from the beginning.
         "upsample_type": up[::-1],
         "upsample_residual": [bool(options.get("residual")) for _, options in decoder[1::2]],
         "upsample_factor": [options.get("multiplier", 1) for _, options in decoder[1::2]],
@@ -249,13 +258,22 @@ def vae_config(section: Mapping[str, Any]) -> Config:
 
 
 def _resampling(kind: str, right: bool) -> str:
+    """Returns diffusers' name of a kind of resampling block. Raises `BadCheckpoint` unless it is known and `right`.
+
+    right: True if the block is on the side (encoder or decoder) that blocks of its kind belong to.
+    """
     if not right or kind not in _RESAMPLE:
         refuse("vae", "blocks", kind, f"{', '.join(_RESAMPLE)}, and these with _res to encode")
     return _RESAMPLE[kind]
 
 
 def _widths(first: int, pairs: Sequence[tuple[str, Config]], otherwise: int) -> list[int]:
-    """Returns the channels after each resampling block. `otherwise`: the multiplier of a block that has none."""
+    """Returns the number of channels after each resampling block.
+
+    first: the number of channels before the first one.
+    pairs: the result of `residual_pairs`.
+    otherwise: the factor on the number of channels of a resampling block without a `multiplier`.
+    """
     widths = [first]
     for _, options in pairs[1::2]:
         widths.append(widths[-1] * options.get("multiplier", otherwise))
@@ -321,13 +339,13 @@ def _vocoder_config(section: Mapping[str, Any], shapes: Shapes) -> Config:
 
 
 def is_upsampler(names: Collection[str], published: PublishedConfig) -> bool:
-    """True if a file holds a latent upsampler, with a setting that only the one of LTX-2 has."""
+    """Returns True if a file holds the latent upsampler of LTX-2. Its `config` has settings that LTX-Video's lacks."""
     own = "spatial_scale" in published or "rational_resampler" in published
     return own and layout_ltxv.is_upsampler(names, published)
 
 
 def upsampler_config(published: PublishedConfig) -> Config:
-    """Turns the settings of a published upscaler into those of `LTX2LatentUpsamplerModel`."""
+    """Turns the settings of a published upsampler into those of diffusers' `LTX2LatentUpsamplerModel`."""
     return layout_ltxv.upsampler_config(published) | {
         "rational_spatial_scale": published.get("spatial_scale", 2.0),
         "use_rational_resampler": bool(published.get("rational_resampler")),

@@ -1,8 +1,9 @@
-"""The layout of LTX-Video: turns published names and settings into those of diffusers' classes. Without torch.
+"""The layout of LTX-Video: turns published names and settings into those of diffusers' classes. Needs no torch.
 
-Single files hold `model.diffusion_model.*` (transformer), `vae.*` and, as JSON in the metadata's `config`, the settings
-of the reference classes. The reference numbers the blocks of its autoencoder in one flat list in which residual and
-resampling blocks alternate; diffusers groups them by level.
+One file holds the transformer, with names that begin with `model.diffusion_model.`, and the autoencoder, with names
+that begin with `vae.`. The metadata's `config` holds, as JSON, the settings of the reference's classes. The reference
+is the publisher's code. It numbers the blocks of its autoencoder in one flat list in which residual and resampling
+blocks alternate. diffusers groups the same blocks by level.
 """
 
 import re
@@ -70,7 +71,7 @@ _STATISTICS: Mapping[str, str | None] = {
     "mean-of-stds": None,
     "mean-of-stds_over_std-of-means": None,
 }
-"""diffusers' names of the published statistics of latents; None for those that sampling does not use."""
+"""Published name -> diffusers' name, for the statistics of latents; None for a statistic that sampling does not use."""
 
 _BLOCK = re.compile(r"^(encoder\.down_blocks|decoder\.up_blocks)\.(\d+)\.(.*)$")
 _DOWNSAMPLE = {
@@ -81,32 +82,34 @@ _DOWNSAMPLE = {
 
 
 def recognises(names: Collection[str], published: PublishedConfig) -> bool:
-    """True if a file holds weights of a transformer or an autoencoder. Files of LTX-2 do too."""
+    """Returns True if a file holds a transformer or an autoencoder. This is also True for files of LTX-2."""
     return any(part_of(name) for name in names)
 
 
 def part_of(key: str) -> PartName | None:
-    """Returns the part that a published weight belongs to; None for a weight of no known part."""
+    """Returns the part that the weight with the published name `key` belongs to; None if no part has it."""
     return next((part for prefix, part in _PREFIXES.items() if key.startswith(prefix)), None)
 
 
 def rename(part: PartName, key: str, published: PublishedConfig) -> str | None:
-    """Returns diffusers' name of a part's published weight; None for a weight that its class does not need."""
+    """Returns diffusers' name of the weight that is published as `key`; None if the part's class does not need it."""
     if part == "transformer":
         return transformer_key(key.removeprefix(TRANSFORMER_PREFIX))
     return vae_key(key.removeprefix(VAE_PREFIX), encoder_levels(published))
 
 
 def encoder_levels(published: PublishedConfig) -> int:
-    """Returns the number of resampling blocks of the encoder. The default is that of the 13B model."""
+    """Returns the number of resampling blocks of the encoder. If it is not published, it is 4, as in the 13B model."""
     blocks = published.get("vae", {}).get("encoder_blocks")
     return len(blocks) // 2 if isinstance(blocks, list) else len(VAE_13B["down_block_types"])
 
 
 def vae_key(key: str, levels: int = 4) -> str | None:
-    """Returns diffusers' name of a published autoencoder weight without prefix; None for one that is not needed.
+    """Returns diffusers' name of a weight of the autoencoder; None if diffusers' class does not need it.
 
-    levels: resampling blocks of the encoder. The published block 2 * levels is diffusers' middle block.
+    key: the published name without the prefix `vae.`.
+    levels: the number of resampling blocks of the encoder. The encoder's published block number 2 * levels, its last,
+        is the middle block in diffusers.
     """
     if key.startswith("per_channel_statistics."):
         return statistic(key)
@@ -120,31 +123,36 @@ def vae_key(key: str, levels: int = 4) -> str | None:
 
 
 def statistic(key: str) -> str | None:
-    """Returns diffusers' name of a latent statistic, None for one that is not needed, and other names unchanged."""
+    """Returns diffusers' name if `key` is a statistic of latents; None if sampling does not use that statistic.
+
+    Any other name is returned unchanged.
+    """
     head, _, name = key.partition(".")
     return _STATISTICS.get(name, key) if head == "per_channel_statistics" else key
 
 
 def _word(key: str, published: str, ours: str) -> str:
-    """Replaces a dot-separated word of a key, also at its start, but no part of a longer word."""
+    """Returns the key with `published` replaced by `ours` where it begins at the key's start or after a dot."""
     bare = published.lstrip(".")
     return re.sub(rf"(^|\.){re.escape(bare)}", lambda match: match[1] + ours.lstrip("."), key)
 
 
 def _encoder_block(side: str, index: int, rest: str, levels: int) -> str:
+    """Returns diffusers' name of a weight in the encoder's published block `index`; `rest` is its name in the block."""
     if index == 2 * levels:
         return f"encoder.mid_block.{rest}"
     return f"{side}.{index // 2}." + (f"downsamplers.0.{rest}" if index % 2 else rest)
 
 
 def _decoder_block(side: str, index: int, rest: str, _: int) -> str:
+    """Returns diffusers' name of a weight in the decoder's published block `index`; `rest` is its name in the block."""
     if index == 0:
         return f"decoder.mid_block.{rest}"
     return f"{side}.{(index - 1) // 2}." + (f"upsamplers.0.{rest}" if index % 2 else rest)
 
 
 def config_of(part: PartName, published: PublishedConfig, shapes: Shapes) -> Config:
-    """Returns the settings of a part's diffusers class. A setting that is not published is that of the 13B model.
+    """Returns the settings of a part's diffusers class. A setting that `published` lacks gets the 13B model's value.
 
     Raises `BadCheckpoint` for a setting that the class does not support.
     """
@@ -152,7 +160,7 @@ def config_of(part: PartName, published: PublishedConfig, shapes: Shapes) -> Con
 
 
 def transformer_config(published: Mapping[str, Any]) -> Config:
-    """Turns the settings of the reference's `Transformer3DModel` into those of `LTXVideoTransformer3DModel`.
+    """Turns the settings of the reference's `Transformer3DModel` into those of diffusers' `LTXVideoTransformer3DModel`.
 
     Raises `BadCheckpoint` for a setting that diffusers' class does not support.
     """
@@ -176,10 +184,10 @@ def transformer_config(published: Mapping[str, Any]) -> Config:
 
 
 def vae_config(published: Mapping[str, Any]) -> Config:
-    """Turns the settings of the reference's `CausalVideoAutoencoder` into those of `AutoencoderKLLTXVideo`.
+    """Turns the settings of the reference's `CausalVideoAutoencoder` into those of diffusers' `AutoencoderKLLTXVideo`.
 
-    They are those of LTX-Video 0.9.5 and later. Raises `BadCheckpoint` for a setting or a kind of block that diffusers'
-    class does not support.
+    Autoencoders of LTX-Video 0.9.5 and later are supported. Raises `BadCheckpoint` for a setting or a kind of block
+    that diffusers' class does not support.
     """
     if "encoder_blocks" not in published or "decoder_blocks" not in published:
         return dict(VAE_13B)
@@ -225,9 +233,12 @@ def vae_config(published: Mapping[str, Any]) -> Config:
 
 
 def residual_pairs(side: str, published: Mapping[str, Any]) -> Sequence[tuple[str, Config]]:
-    """Returns the blocks of a side as kind and options: residual blocks at even places, resampling ones between them.
+    """Returns the autoencoder's blocks on one side, each as (kind, options).
 
-    side: "encoder" or "decoder". Raises `BadCheckpoint` for blocks in another order.
+    Blocks at even indices (0, 2, ...) are residual, blocks at odd indices resample.
+
+    side: "encoder" or "decoder".
+    Raises `BadCheckpoint` if the published blocks are in another order or malformed.
     """
     blocks = published[f"{side}_blocks"]
     if not isinstance(blocks, list) or len(blocks) % 2 == 0 or len(blocks) > 17:
@@ -242,12 +253,12 @@ def residual_pairs(side: str, published: Mapping[str, Any]) -> Sequence[tuple[st
 
 
 def is_upsampler(names: Collection[str], published: PublishedConfig) -> bool:
-    """True if a file holds a latent upsampler, whose weights have the names of diffusers' class."""
+    """Returns True if a file holds a latent upsampler. Its published weights have the names of diffusers' class."""
     return any(name.startswith("initial_conv.") for name in names)
 
 
 def upsampler_config(published: PublishedConfig) -> Config:
-    """Returns the settings of `LTXLatentUpsamplerModel`, which the reference publishes under the same names."""
+    """Returns the settings of diffusers' `LTXLatentUpsamplerModel`. The publisher uses the same names for them."""
     names = ("in_channels", "mid_channels", "num_blocks_per_stage", "dims", "spatial_upsample", "temporal_upsample")
     return {name: published[name] for name in names if name in published}
 

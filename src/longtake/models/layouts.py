@@ -1,4 +1,4 @@
-"""All published layouts of single-file checkpoints. Without torch."""
+"""All published layouts of single-file checkpoints. Needs no torch."""
 
 from collections.abc import Collection
 
@@ -9,11 +9,18 @@ from longtake.models.registry import PartName
 from longtake.models.text_encoders import TEXT_ENCODERS
 
 LAYOUTS: tuple[Layout, ...] = (LTX2_LAYOUT, LTX2_UPSAMPLER_LAYOUT, LTXV_LAYOUT, LTXV_UPSAMPLER_LAYOUT)
-"""All layouts. The first that recognises a file is used. LTX-2's come first because LTX-Video's recognise its files."""
+"""All layouts. The first one that recognises a file is used.
+
+The layouts of LTX-2 come first, because the layouts of LTX-Video recognise files of LTX-2 too.
+"""
 
 
 def layout_of(names: Collection[str], published: PublishedConfig) -> Layout | None:
-    """Returns the layout of a file with these tensor names and this `config`; None if no layout recognises it."""
+    """Returns the layout of a file; None if no layout recognises the file.
+
+    names: the names of the file's tensors.
+    published: the `config` in the file's metadata.
+    """
     return next((layout for layout in LAYOUTS if layout.recognises(names, published)), None)
 
 

@@ -1,4 +1,4 @@
-"""Finds the file of a LoRA that a request names: in the LoRA folder, at a URL, or on the hub."""
+"""Finds the file of the LoRA that a request names: in the LoRA folder, at a URL, or on the hub (Hugging Face)."""
 
 import hashlib
 import re
@@ -13,13 +13,13 @@ from longtake.models.safe import inside
 from longtake.settings import Settings
 
 Fetch = Callable[[str, Path, int], Path]
-"""Downloads a URL to a new file of a folder and returns the file. Arguments: URL, folder, the most bytes.
+"""A function that downloads a URL to a new file in a folder, and returns the file's path.
 
-It refuses addresses that are not public.
+Its arguments are the URL, the folder and the limit in bytes. It refuses addresses that are not public.
 """
 
 FETCHED = ".fetched"
-"""The folder of downloaded LoRAs, in the LoRA folder."""
+"""The name of the folder of downloaded LoRAs. It is in the LoRA folder."""
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -29,8 +29,8 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 class Lora:
     """A LoRA as a request names it.
 
-    path: an https:// URL, a hub repository, or a file or folder in the LoRA folder.
-    weight_name: the file of a repository or folder; None if it has only one.
+    path: an https:// URL, a hub repository (`owner/name`), or a file or folder in the LoRA folder.
+    weight_name: the name of the file in the repository or folder; None picks its only .safetensors file.
     """
 
     path: str
@@ -38,16 +38,17 @@ class Lora:
 
 
 def resolve(lora: Lora, settings: Settings, *, fetch: Fetch | None = None, any_path: bool = False) -> Path:
-    """Returns the file of a LoRA, which is downloaded if it is not here.
+    """Returns the path of a LoRA's file. A file at a URL or on the hub is downloaded, unless an earlier call did so.
 
-    fetch: downloads a URL; None allows no URLs.
-    any_path: True if the machine's own user asks, as on the command line. Then the file may be anywhere on the disk,
-        and the settings' token is sent to the hub.
-    Raises `InvalidRequest`, `DownloadFailed` or `FileTooLarge` with a sentence for the user.
+    fetch: downloads a URL; None allows only URLs that were downloaded earlier.
+    any_path: True only for the machine's own user, as on the command line. It allows files anywhere on the disk, and
+        sends the token in the settings to the hub.
+    Raises `InvalidRequest` if `lora` names no usable file, `DownloadFailed` if the download fails, and `FileTooLarge`
+    for a file above `settings.max_lora_bytes`.
     """
     try:
         local = _local(lora, settings, any_path=any_path)
-    except (ValueError, OSError) as error:  # such as a NUL byte or a name that is too long
+    except (ValueError, OSError) as error:  # raised for a NUL byte or a name that is too long, for example
         raise InvalidRequest(f"The LoRA path {lora.path[:100]!r} is no path: {error}.", value=lora.path) from None
     if local is not None:
         return _within_limit(local, settings)
@@ -64,6 +65,10 @@ def resolve(lora: Lora, settings: Settings, *, fetch: Fetch | None = None, any_p
 
 
 def _local(lora: Lora, settings: Settings, *, any_path: bool) -> Path | None:
+    """Returns the file if `lora.path` is on the disk, otherwise None.
+
+    Raises `InvalidRequest` if the path leads out of the LoRA folder, or as `choose_file` does if it is a folder.
+    """
     if any_path and Path(lora.path).expanduser().exists():
         place = Path(lora.path).expanduser().resolve()
     else:
@@ -87,9 +92,11 @@ def _local(lora: Lora, settings: Settings, *, any_path: bool) -> Path | None:
 
 
 def choose_file(lora: Lora, names: Sequence[str], kind: str) -> str:
-    """Returns the file of a LoRA among the names of a folder or repository, which `kind` calls it in messages.
+    """Returns the name of a LoRA's file: `lora.weight_name`, or the only name in `names` if that is None.
 
-    Raises `InvalidRequest` if `weight_name` is not among them, or if there is none and not exactly one name.
+    names: the files of the folder or repository that `lora.path` names.
+    kind: "folder" or "hub repository", for messages.
+    Raises `InvalidRequest` if `weight_name` is not in `names`, or if it is None and `names` has not exactly one entry.
     """
     listed = ", ".join(names[:20]) or "no .safetensors file"
     if lora.weight_name is not None:
@@ -105,7 +112,7 @@ def choose_file(lora: Lora, names: Sequence[str], kind: str) -> str:
 
 
 def _within_limit(file: Path, settings: Settings) -> Path:
-    """Returns the file. Raises `FileTooLarge` if it has more than `settings.max_lora_bytes`."""
+    """Returns `file` itself. Raises `FileTooLarge` if it has more than `settings.max_lora_bytes` bytes."""
     size = file.stat().st_size
     if size > settings.max_lora_bytes:
         raise FileTooLarge(f"The LoRA {file.name} has {size} bytes; the limit is {settings.max_lora_bytes}.")
@@ -113,6 +120,7 @@ def _within_limit(file: Path, settings: Settings) -> Path:
 
 
 def _from_url(lora: Lora, settings: Settings, fetch: Fetch | None) -> Path:
+    """Returns the file of a LoRA at a URL. Each URL is downloaded once; its file is named after the URL's SHA-256."""
     folder = settings.loras_dir / FETCHED / "urls"
     target = folder / f"{hashlib.sha256(lora.path.encode()).hexdigest()}.safetensors"
     if target.exists():
@@ -128,6 +136,10 @@ def _from_url(lora: Lora, settings: Settings, fetch: Fetch | None) -> Path:
 
 
 def _from_hub(lora: Lora, settings: Settings, *, authorised: bool) -> Path:
+    """Returns the file of a LoRA in a hub repository, in its newest version.
+
+    If the hub does not list the repository, a version that was downloaded earlier is returned.
+    """
     folder = settings.loras_dir / FETCHED / lora.path.replace("/", "--")
     try:
         listed = hub.files(lora.path, settings, authorised=authorised)
@@ -153,7 +165,10 @@ def _from_hub(lora: Lora, settings: Settings, *, authorised: bool) -> Path:
 
 
 def _delete_oldest(settings: Settings) -> None:
-    """Deletes the least recently used downloads above `settings.lora_disk_bytes`. The newest one always stays."""
+    """Deletes the least recently used downloads until the others fit in `settings.lora_disk_bytes` bytes.
+
+    The most recently used download is never deleted and does not count.
+    """
     files = (settings.loras_dir / FETCHED).rglob("*.safetensors")
     total = 0
     for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)[1:]:

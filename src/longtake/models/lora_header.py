@@ -1,7 +1,7 @@
-"""Reads the header of a LoRA file: which modules it adapts, with which shapes. Without torch.
+"""Reads the header of a LoRA file: the modules that the LoRA adapts, and the shapes of its tensors. Needs no torch.
 
-Two styles of keys are published: module names with dots, under one of several prefixes, and kohya's, with underscores
-for dots.
+A key is the name of a tensor in the file. Two styles of keys are published. The usual style is a prefix and the
+module's name with dots. The style of the trainer kohya is `lora_unet_` and the module's name with underscores for dots.
 """
 
 import json
@@ -17,7 +17,7 @@ from longtake.models.safe import FLOATS, Header, read_header
 from longtake.models.transformer_keys import transformer_key
 
 MAX_HEADER_BYTES = 8 * 1024**2
-"""The longest header of a LoRA file in bytes; a published one has less than 1 MB."""
+"""The longest header of a LoRA file in bytes. Headers of published LoRAs have less than 1 MB."""
 
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.")
 _KOHYA = "lora_unet_"
@@ -25,7 +25,7 @@ _TEXT_MODULES = re.compile(
     r"^((model\.)?(diffusion_model|transformer)\.)?"
     r"(text_embedding_projection|connectors|(video|audio)_(embeddings_)?connector)\."
 )
-"""Modules of the text stack. The reference does not adapt them either."""
+"""Keys of modules that belong to the text encoder's side. They are ignored, as in the publisher's own code."""
 
 _SIDES = {
     "lora_A.weight": "A",
@@ -39,7 +39,7 @@ _SIDES = {
 _KEY = re.compile(rf"^(.+?)\.({'|'.join(re.escape(side) for side in _SIDES)})$")
 
 Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
-"""The shapes of A [rank, in] and B [out, rank] by module."""
+"""Module -> the shapes of its A [rank, in] and of its B [out, rank]."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,9 @@ class LoraHeader:
     """The header of a LoRA file.
 
     name: the file's name, for messages.
-    keys: for each module the keys of its tensors, by "A", "B" and "alpha". A module has diffusers' name or, if the
-        file `is_kohya`, that name with underscores for dots.
+    keys: module -> "A", "B" or "alpha" -> key of that tensor in the file. A module has diffusers' name.
+    shapes: module -> the shapes of A and B.
+    is_kohya: True if the keys are in kohya's style. Then module names have underscores for dots.
     settings: the LoRA's settings as diffusers writes them to the metadata; empty if there are none.
     """
 
@@ -63,7 +64,7 @@ class LoraHeader:
         return sum(math.prod(shape) for sides in self.shapes.values() for shape in sides)
 
     def alpha(self, module: str) -> float | None:
-        """Returns the alpha of a module by the metadata's settings, or None if they have none."""
+        """Returns the alpha of a module according to `settings`; None if they set no alpha for it."""
         patterns = self.settings.get("alpha_pattern") or {}
         own = (value for name, value in patterns.items() if f".{module}".endswith("." + name.lstrip("^")))
         return next(own, self.settings.get("lora_alpha"))
@@ -72,7 +73,8 @@ class LoraHeader:
 def read_lora_header(path: Path) -> LoraHeader:
     """Returns the header of a LoRA file.
 
-    Raises `BadCheckpoint` with the keys that are unknown, unpaired or of shapes that do not multiply.
+    Raises `BadCheckpoint` if the file is not a valid safetensors file, if it has unknown keys, if a module has only one
+    of A and B, if the shapes of A and B do not multiply, or if the LoRA is of a kind that is not supported.
     """
     header = read_header(path, MAX_HEADER_BYTES)
     keys = _keys_by_module(path, header)
@@ -82,6 +84,7 @@ def read_lora_header(path: Path) -> LoraHeader:
 
 
 def _keys_by_module(path: Path, header: Header) -> dict[str, dict[str, str]]:
+    """Returns `LoraHeader.keys`. Raises `BadCheckpoint` for unknown keys and for modules without A or B."""
     keys: dict[str, dict[str, str]] = {}
     unknown = []
     for key, info in header.tensors.items():
@@ -103,7 +106,7 @@ def _keys_by_module(path: Path, header: Header) -> dict[str, dict[str, str]]:
 
 
 def _module_and_side(key: str) -> tuple[str | None, str]:
-    """Splits a key into its module and side. The module is None for an unknown key."""
+    """Splits a key into the module's name and the side ("A", "B" or "alpha"). Returns (None, "") for an unknown key."""
     match = _KEY.match(key)
     if match is None:
         return None, ""
@@ -126,7 +129,10 @@ def _shapes(
 
 
 def _settings(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Returns the LoRA's settings in a file's metadata. Raises `BadCheckpoint` for those that cannot be applied."""
+    """Returns the LoRA's settings in a file's metadata.
+
+    Raises `BadCheckpoint` if they are malformed, and for a DoRA or a rank-stabilised LoRA.
+    """
     try:
         stored = json.loads(metadata.get("lora_adapter_metadata", "{}"))
         settings = {name.removeprefix("transformer."): value for name, value in stored.items()}
@@ -141,6 +147,9 @@ def _settings(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def count_names(names: Sequence[str], kind: str) -> str:
-    """Returns the number of names and the first four of them, as in "2 unknown keys: a, b"."""
+    """Returns text for messages: the number of names and the first four, as in "2 unknown keys: a, b".
+
+    kind: the singular noun, such as "unknown key".
+    """
     plural = "" if len(names) == 1 else "s"
     return f"{len(names)} {kind}{plural}: " + ", ".join(name[:120] for name in names[:4]) + (", ..." * (len(names) > 4))

@@ -1,7 +1,7 @@
-"""LoRAs: reads their files, and applies them to a transformer for one request.
+"""LoRAs: reads their files, and applies them to a transformer for one request, with the PEFT library.
 
-A LoRA changes the weight W of a linear layer to W + scale * (alpha / rank) * B A, through PEFT. alpha / rank is 1 for
-a LoRA without alpha.
+A LoRA changes the weight W of a linear layer to W + scale * (alpha / rank) * B A. The request sets the scale. alpha and
+the rank come from the LoRA's file. If the file has no alpha, alpha / rank is 1.
 """
 
 import math
@@ -30,7 +30,12 @@ from longtake.settings import Settings
 
 @dataclass(frozen=True)
 class Pair:
-    """The change of a linear layer, factor * B A: a [rank, in] and b [out, rank] in their stored dtype, on the host."""
+    """The change of one linear layer's weight: factor * b @ a.
+
+    a: [rank, in] in host memory, in the dtype of the file.
+    b: [out, rank] in host memory, in the dtype of the file.
+    factor: alpha / rank.
+    """
 
     a: torch.Tensor
     b: torch.Tensor
@@ -41,10 +46,10 @@ class Pair:
 class Adapter:
     """A LoRA in host memory.
 
-    name: its file's name, for messages.
-    pairs: the change of each module. A module has diffusers' name or, if the adapter `is_kohya`, that name with
-        underscores for dots.
-    loc: the path of the request's field that named the LoRA; None if no request did.
+    name: the file's name, for messages.
+    pairs: module -> its change. A module has diffusers' name.
+    is_kohya: True if the module names have underscores for dots.
+    loc: the path of the request's field that named the LoRA, for errors; None if no request named it.
     """
 
     name: str
@@ -58,9 +63,9 @@ class Adapter:
 
 
 def read(path: Path) -> Adapter:
-    """Returns the LoRA of a file.
+    """Reads a LoRA file into host memory. A tensor `alpha` in the file takes precedence over the metadata.
 
-    Raises `BadCheckpoint` with the keys that are unknown, unpaired, of shapes that do not multiply or not finite.
+    Raises `BadCheckpoint` as `read_lora_header` does, and for values that are not finite.
     """
     from safetensors import safe_open
 
@@ -84,22 +89,28 @@ def _pair(path: Path, module: str, a: torch.Tensor, b: torch.Tensor, alpha: floa
 
 
 def check_fit(header: LoraHeader, transformer: torch.nn.Module) -> None:
-    """Raises `InvalidRequest` if a LoRA does not fit a transformer, whose weights may be on the meta device."""
+    """Raises `InvalidRequest` if a LoRA does not fit a transformer: a module is missing or has another shape.
+
+    The transformer's weights are not read, so they may be on the meta device.
+    """
     _own_names(transformer, header.name, header.shapes, header.is_kohya, ())
 
 
 LoadedAdapter = tuple[Adapter, tuple[float, ...]]
-"""An adapter in host memory, and its scale in each pass."""
+"""An adapter in host memory, and its scale in each pass over a window (first pass, second pass)."""
 
 
 class LoraCache:
-    """Recently read adapters, up to `max_bytes` of host memory. A file that changed is read again."""
+    """Adapters that were read recently, up to `max_bytes` bytes of host memory.
+
+    A file whose modification time or size has changed is read again.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self._adapters: LRUCache[Any, Adapter] = LRUCache(max_bytes, getsizeof=lambda adapter: adapter.num_bytes)
 
     def read(self, path: Path) -> Adapter:
-        """Returns the adapter of a file. Raises as `read` does."""
+        """Returns the adapter in a file, from the cache if it is there. Raises as the function `read` does."""
         stat = path.stat()
         return self._read(path, stat.st_mtime_ns, stat.st_size)
 
@@ -119,9 +130,11 @@ def load_adapters(
 ) -> list[LoadedAdapter]:
     """Returns the adapters of a plan, read from their files, in the plan's order.
 
-    `fetch` and `any_path` are those of `lora_files.resolve`. Raises `InvalidRequest`, with the field of the request,
-    for an adapter that cannot be found or read; `NotSupported` for one of the model's own adapters that the model does
-    not have or that is not on this machine.
+    card: the model. Its own adapters are found by name.
+    fetch, any_path: the arguments of `lora_files.resolve` for all other adapters.
+    Raises `InvalidRequest`, with the field of the request, for a LoRA that cannot be found or read. Raises
+    `NotSupported` if one of the model's own adapters is unknown or not on this machine, and `BadCheckpoint` if its file
+    is broken. Raises `DownloadFailed` and `FileTooLarge` as `lora_files.resolve` does.
     """
     loaded = []
     for adapter in planned:
@@ -144,10 +157,11 @@ def load_adapters(
 
 @contextmanager
 def applied(transformer: Any, adapters: Sequence[LoadedAdapter]) -> Iterator[Callable[[int], None]]:
-    """Applies adapters to a transformer within the context. The transformer is unchanged afterwards, even on errors.
+    """Applies adapters to a transformer inside the `with` block. Afterwards they are removed, also after an error.
 
-    Yields a function that sets the adapters' scales to those of pass n; at first they are those of pass 0. Raises
-    `InvalidRequest` for an adapter that names no linear layer of the transformer or has other shapes.
+    Yields a function that takes the number of a pass (from 0) and sets the adapters' scales for it. At the start the
+    scales of pass 0 are set. Raises `InvalidRequest` for an adapter with a module that is no linear layer of the
+    transformer, or that has another shape there.
     """
     pairs_by_name = {}
     for index, (adapter, _) in enumerate(adapters):
@@ -175,9 +189,11 @@ def applied(transformer: Any, adapters: Sequence[LoadedAdapter]) -> Iterator[Cal
 
 
 def _own_names(transformer: torch.nn.Module, name: str, shapes: Shapes, is_kohya: bool, loc: Loc) -> dict[str, str]:
-    """Returns the transformer's own name of each module of a LoRA. `name` and `loc` are the LoRA's, for errors.
+    """Returns module name in the LoRA -> the module's name in the transformer.
 
-    Raises `InvalidRequest` for a module that is no linear layer of the transformer, or a layer of another shape.
+    name: the LoRA's file name, for messages.
+    loc: the path of the request's field that named the LoRA, for errors.
+    Raises `InvalidRequest` for a module that is no linear layer of the transformer, or that has another shape there.
     """
     linear = {own: layer for own, layer in transformer.named_modules() if isinstance(layer, torch.nn.Linear)}
     own_names = {own.replace(".", "_") if is_kohya else own: own for own in linear}
@@ -197,10 +213,11 @@ def _own_names(transformer: torch.nn.Module, name: str, shapes: Shapes, is_kohya
 
 
 def _inject(transformer: Any, name: str, pairs: Mapping[str, Pair]) -> None:
+    """Adds the LoRA `pairs`, by the transformer's module names, as PEFT's adapter `name`."""
     ranks = {module: pair.a.shape[0] for module, pair in pairs.items()}
     dtype = transformer.dtype
     rank = Counter(ranks.values()).most_common(1)[0][0]
-    # PEFT compares each layer with each pattern, so patterns are given for ranks other than the usual one only.
+    # PEFT compares each layer with each pattern, which is slow. So only layers without the most common rank get one.
     others = {f"^{re.escape(module)}": own for module, own in ranks.items() if own != rank}
     state: dict[str, torch.Tensor] = {}
     for module, pair in pairs.items():
@@ -215,12 +232,13 @@ def _inject(transformer: Any, name: str, pairs: Mapping[str, Pair]) -> None:
     transformer.load_lora_adapter(state, prefix=None, adapter_name=name, metadata=settings)
     for module, pair in pairs.items():
         layer = transformer.get_submodule(module)
-        # PEFT gives its weights the dtype of the layer's weight, which may be stored in 8 bits.
+        # PEFT gives A and B the dtype of the layer's weight. That may be an 8-bit dtype, so they are set again here.
         device = layer.weight.device
         layer.lora_A[name].weight.data = pair.a.to(device, dtype)
         layer.lora_B[name].weight.data = (pair.b.to(device).float() * pair.factor).to(dtype)
 
 
 def _restore(transformer: Any) -> None:
+    """Removes all adapters from the transformer."""
     transformer.unload_lora()
     vars(transformer).pop("_hf_peft_config_loaded", None)

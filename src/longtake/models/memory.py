@@ -1,4 +1,4 @@
-"""Device, dtype and offloading of a model, and 8-bit storage of the transformer's weights."""
+"""Chooses the device, dtype and offloading of a model, places its parts, and stores a transformer in 8 bits."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -11,17 +11,28 @@ from longtake.models.registry import PartName
 from longtake.settings import Settings
 
 Offload = Literal["none", "model", "group"]
-"""Where weights are: all on the device, one part at a time, or the largest parts in groups of layers."""
+"""Where the weights are.
+
+none: all parts are on the device.
+model: only the part that runs is on the device; the other parts are in host memory.
+group: as `model`, but of the transformer and the text encoder only the layers that run are on the device.
+"""
 
 RESERVE_BYTES = 8 * 1024**3
-"""Device memory in bytes that is left free for activations. Small models leave eight times their weights instead."""
+"""Device memory in bytes that is left free for activations.
+
+`choose_offload` leaves min(RESERVE_BYTES, 8 x the weights' bytes), because small models need less.
+"""
 
 BLOCKS_PER_GROUP = 1
-"""Transformer blocks that are moved to the device together with group offloading."""
+"""The number of transformer blocks that group offloading moves to the device at once."""
 
 
 def choose_device(settings: Settings) -> torch.device:
-    """Returns the device of the settings; `auto` is the fastest. Raises `NotSupported` for a device that is absent."""
+    """Returns the device that the settings name. `auto` is the first of cuda, mps and cpu that this machine has.
+
+    Raises `NotSupported` for a device that this machine does not have.
+    """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if settings.device == "auto":
         return torch.device(next(name for name, is_available in available.items() if is_available))
@@ -34,9 +45,12 @@ def choose_device(settings: Settings) -> torch.device:
 
 
 def choose_dtype(settings: Settings, device: torch.device, *, embedded: bool) -> torch.dtype:
-    """Returns the dtype of the settings.
+    """Returns the dtype that the settings name.
 
-    `auto` is bfloat16 on accelerators (float16 on those without it), and float32 on a CPU and for embedded models.
+    `auto` is float32 on a CPU and for embedded models. On other devices it is bfloat16, but float16 on a GPU that
+    cannot compute in bfloat16.
+
+    embedded: True for a model whose weights ship inside the package.
     """
     if settings.dtype != "auto":
         return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[settings.dtype]
@@ -50,8 +64,9 @@ def choose_dtype(settings: Settings, device: torch.device, *, embedded: bool) ->
 def part_dtype(part: PartName, dtype: torch.dtype) -> torch.dtype:
     """Returns the dtype of a part of a model whose transformer is in `dtype`.
 
-    Text encoders overflow float16, so they are in float32 then. Audio parts always are: rounding errors add up over a
-    vocoder's many samples.
+    The audio VAE and the vocoder are always in float32, because rounding errors add up over the many samples. The text
+    encoder and the connectors overflow in float16, so they are in float32 if `dtype` is float16. Any other part is in
+    `dtype`.
     """
     if part in ("audio_vae", "vocoder") or (part in ("text_encoder", "connectors") and dtype == torch.float16):
         return torch.float32
@@ -59,7 +74,7 @@ def part_dtype(part: PartName, dtype: torch.dtype) -> torch.dtype:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Returns the free memory of a GPU in bytes; None for a device that shares the host's memory."""
+    """Returns the free memory of a CUDA GPU in bytes, after emptying torch's cache. Returns None for other devices."""
     if device.type != "cuda":
         return None
     torch.cuda.empty_cache()
@@ -67,16 +82,18 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def is_short(device: torch.device) -> bool:
-    """True if a GPU has less free memory than `RESERVE_BYTES`."""
+    """Returns True if the device is a CUDA GPU with less free memory than `RESERVE_BYTES`."""
     free = free_bytes(device)
     return free is not None and free < RESERVE_BYTES
 
 
 def choose_offload(requested: str, sizes: Mapping[str, int], free: int | None) -> Offload:
-    """Returns the offload of parts of these sizes in bytes.
+    """Returns the offload of a model.
 
-    requested: `settings.offload`; `auto` chooses the fastest offload that leaves memory for activations.
-    free: free bytes of the device; None if offloading saves nothing.
+    requested: `settings.offload`. `auto` chooses the first of none, model and group, the fastest first, that leaves
+        memory for activations; see RESERVE_BYTES. Other values are returned.
+    sizes: the bytes of each part.
+    free: the free bytes of the device; None for a device that shares the host's memory, where offloading saves nothing.
     """
     if requested in ("none", "model", "group"):
         return requested  # type: ignore[return-value]
@@ -88,12 +105,12 @@ def choose_offload(requested: str, sizes: Mapping[str, int], free: int | None) -
 
 
 def store_fp8(transformer: torch.nn.Module, compute: torch.dtype) -> None:
-    """Stores the transformer's large weights in 8-bit floats (e4m3). Each layer is cast to `compute` when it runs."""
+    """Stores most weights of the transformer as 8-bit floats (e4m3). Each layer is cast to `compute` while it runs."""
     transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=compute)  # type: ignore[operator]
 
 
 def place(parts: Mapping[PartName, torch.nn.Module], device: torch.device, offload: Offload) -> None:
-    """Places parts that are on the host as `offload` says. Offloaded parts then move to the device when they run."""
+    """Moves parts from the host to the device, or adds the hooks that do so when an offloaded part runs."""
     if offload == "none":
         for part in parts.values():
             part.to(device)
@@ -106,6 +123,7 @@ def place(parts: Mapping[PartName, torch.nn.Module], device: torch.device, offlo
 
 
 def _offload_groups(part: torch.nn.Module, device: torch.device, *, by_block: bool) -> None:
+    """Adds hooks that move layers to the device while they run: whole blocks, or each layer by itself."""
     from diffusers.hooks import apply_group_offloading
 
     apply_group_offloading(
@@ -119,7 +137,7 @@ def _offload_groups(part: torch.nn.Module, device: torch.device, *, by_block: bo
 
 
 class _OnDevice(ModelHook):  # type: ignore[misc]
-    """Moves its module to the device and the other modules to the host, before the module runs."""
+    """A hook that runs before its module does. It moves the module to the device, and `others` to the host."""
 
     def __init__(self, device: torch.device, others: Sequence[torch.nn.Module]) -> None:
         self.device = device
@@ -133,27 +151,36 @@ class _OnDevice(ModelHook):  # type: ignore[misc]
 
 
 def share_device(parts: Sequence[torch.nn.Module], device: torch.device) -> None:
-    """Lets only one of the parts be on the device at a time: the one whose `forward`, `encode` or `decode` ran last."""
+    """Adds hooks so that only one of the parts is on the device at a time.
+
+    A call of a part's `forward`, `encode` or `decode` moves the part to the device and the other parts to the host.
+    """
     for part in parts:
         add_hook_to_module(part, _OnDevice(device, [other for other in parts if other is not part]))
 
 
 VALUES_PER_CHANNEL = 26
-"""Values per token and channel that an LTX-2 block has in memory at once.
+"""An estimate of the values per token and channel that an LTX-2 block has in memory at once.
 
-They are the hidden state, its modulated copy, query, key and value with their rotated forms, and the feed-forward's
-fourfold width twice.
+They include the hidden state, its modulated copy, query, key and value, the rotated query and key, and two tensors of
+the feed-forward layer, which is four times as wide.
 """
 
 CPU_BYTES = 4 * 1024**3
-"""The memory in bytes that is assumed for a CPU, because other programs use the host's memory too."""
+"""The memory in bytes that `predictions_at_once` assumes for any device that is not a CUDA GPU.
+
+It is less than the host's memory, which other programs use too.
+"""
 
 
 def predictions_at_once(transformer: Any, num_tokens: int, device: torch.device) -> int:
-    """Returns how many predictions of `num_tokens` video tokens are evaluated together, at least one.
+    """Returns how many predictions are evaluated together: at least one.
 
-    Their activations fit in an eighth of the device's memory. All of its memory counts, not only what is free, so that
-    a request always gives the same bits.
+    Their activations fit in an eighth of the device's memory. The device's total memory counts, not its free memory,
+    so that a request gives the same bits whenever it runs.
+
+    transformer: the LTX-2 transformer.
+    num_tokens: the number of video tokens of one prediction.
     """
     total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else CPU_BYTES
     config = transformer.config

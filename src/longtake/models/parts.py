@@ -1,4 +1,4 @@
-"""Loads the parts of a model of any family, each in its dtype, and places them on the device."""
+"""Loads all parts of a model, each in the dtype that suits it, and places them on the device. For all families."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,12 +22,19 @@ ORDER: tuple[PartName, ...] = (
     "upsampler",
     "transformer",
 )
-"""The order in which parts are loaded."""
+"""The order in which parts are loaded. The tokenizer is not in it: it has no weights, and is loaded last."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model in memory: its parts by name, in eval mode, and its tokenizer."""
+    """A model in memory.
+
+    parts: the modules by part, in eval mode.
+    tokenizer: the tokenizer of the `transformers` library.
+    device: the device on which the model computes.
+    dtype: the transformer's dtype. Some parts have another one; see `memory.part_dtype`.
+    offload: where the weights are.
+    """
 
     parts: Mapping[PartName, Any]
     tokenizer: Any
@@ -42,10 +49,12 @@ def load_parts(
     on_progress: OnProgress,
     prepare_transformer: Callable[[Any], None] = lambda transformer: None,
 ) -> Loaded:
-    """Loads a model's parts, and places them on the device of the settings.
+    """Loads a model's parts, and places them on the device that the settings name.
 
-    `prepare_transformer` is called with the loaded transformer before hooks are added to it. Raises `BadCheckpoint` for
-    parts that are missing or do not fit, `NotSupported` for a device that is absent.
+    on_progress: called before each part is loaded, and at the end.
+    prepare_transformer: called with the loaded transformer, before hooks for casting and offloading are added to it.
+    Raises `BadCheckpoint` if a part is missing or does not fit its class, and `NotSupported` if this machine does not
+    have the device.
     """
     lacking = missing(card, settings)
     if lacking:
@@ -78,7 +87,10 @@ def load_parts(
 
 
 def tokenizer(folder: Path) -> Any:
-    """Returns the tokenizer of a folder. Code in the folder is not run. Raises `BadCheckpoint` if it holds none."""
+    """Returns the tokenizer in a folder. Code in the folder is never run.
+
+    Raises `BadCheckpoint` if the folder holds no usable tokenizer.
+    """
     from transformers import AutoTokenizer
 
     try:

@@ -1,4 +1,4 @@
-"""The models: their facts, where their parts are published, and where they are on this machine. Without torch."""
+"""The models: their facts, where their parts are published, and where they are on this machine. Needs no torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +9,8 @@ from longtake.errors import Loc, NotSupported
 from longtake.settings import Settings
 
 PartName = Literal["transformer", "vae", "audio_vae", "vocoder", "connectors", "upsampler", "text_encoder", "tokenizer"]
+"""A part of a model. The VAEs are autoencoders; the vocoder turns the audio VAE's output into samples."""
+
 PART_NAMES: tuple[PartName, ...] = get_args(PartName)
 
 ALONE: tuple[PartName, ...] = ("upsampler", "text_encoder", "tokenizer")
@@ -18,25 +20,26 @@ FOLDERS: Mapping[PartName, str] = {
     **{part: part for part in PART_NAMES},
     "upsampler": "latent_upsampler",
 }
-"""The name of each part's folder in diffusers layout."""
+"""The name of each part's folder inside a model's folder in diffusers layout."""
 
 LORAS = "loras"
-"""The name of the folder of a model's own adapters. Each is a file `<name>.safetensors`."""
+"""The name of the folder, inside a model's folder, that holds the model's own adapters as `<name>.safetensors`."""
 
 CAMERAS = ("dolly_in", "dolly_out", "dolly_left", "dolly_right", "jib_up", "jib_down", "static")
-"""Camera movements. The adapter of each is named `camera_<movement>`."""
+"""Camera movements for which LTX-2 models have an adapter, named `camera_<movement>`."""
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
-"""The folder of the embedded models, which ship inside the package."""
+"""The folder of the embedded models. They ship inside the package."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """Where a part is published.
+    """The place where a part is published.
 
-    repo: the hub repository.
-    path: the part's single file or folder in the repository; `.` is the whole repository.
-    folder: the folder in `models_dir` where `path` is saved. A part that several models share has its own folder.
+    repo: the hub repository, as `owner/name`.
+    path: the file or folder in the repository that holds the part; `.` is the whole repository.
+    folder: a folder in `settings.models_dir`. The part is saved as `path` below this folder. A part that several models
+        share has a folder of its own.
     """
 
     repo: str
@@ -48,18 +51,21 @@ class Published:
 class ModelCard:
     """The facts of one model that all families have.
 
-    title, licence: for people, in one line each.
-    family: the name of the model's family.
-    parts: its parts, and where each is published; None for the parts of an embedded model.
-    embedded: True if its weights ship inside the package.
-    borrowed: the parts that are in the folder of another embedded model, and that model's name.
-    loras: its own adapters by name, and where each is published; None for those of an embedded model.
-    native_short_side: short side of the model's canvas in pixels; None if it works at any size.
-    spatial_compression: pixels per latent, in width and height.
+    name: the model's name in settings, commands and the folder of its weights.
+    title: the model in one line, for people.
+    licence: the licence of the weights in one line, for people.
+    family: "ltxv" or "ltx2".
+    parts: part -> where it is published; None for the parts of an embedded model.
+    embedded: True if the model's weights ship inside the package.
+    borrowed: part -> the name of another embedded model whose folder holds that part.
+    loras: name of one of the model's own adapters -> where it is published; None for those of an embedded model.
+    native_short_side: the short side in pixels of the frames that the model works on; None if it works at any size.
+    spatial_compression: pixels per latent, in width and in height.
     temporal_compression: frames per latent frame. The first latent frame holds one frame.
-    window_frames: the most frames that the model generates at once. Longer videos are generated in windows.
-    max_context_frames: the most frames of the source that a window of a longer video is conditioned on.
-    prompt_tokens: the length of an encoded prompt.
+    window_frames: the most frames that the model samples at once, context included. A longer video is generated in
+        several windows.
+    max_context_frames: the most frames that the model continues. A shorter context may be used.
+    prompt_tokens: the number of tokens of an encoded prompt. Shorter prompts are padded, longer ones are cut.
     """
 
     name: str
@@ -83,11 +89,13 @@ class LTXVCard(ModelCard):
     """The facts of an LTX-Video 0.9.x model.
 
     guidance: the name of a guidance profile in `families/ltxv/profiles.py`.
-    overlap_latents: latent frames that neighbouring windows share.
-    overlap_strength: how strongly a window is conditioned on them, 0..1.
-    conditioning_noise_scale: noise added to conditioned tokens, times the square of the noise level.
+    overlap_latents: the number of latent frames that neighbouring windows share.
+    overlap_strength: how strongly a window holds the latent frames that it shares with the window before: 0 (not at
+        all) to 1 (unchanged).
+    conditioning_noise_scale: the standard deviation of the noise that is added to tokens of strength 1 at noise level
+        1. At noise level t it is multiplied by t squared.
     decode_timestep: the timestep that the VAE's decoder is conditioned on, 0..1.
-    decode_noise_scale: the share of noise that is mixed into normalised latents before they are decoded.
+    decode_noise_scale: the share of noise that is mixed into normalised latents before they are decoded, 0..1.
     """
 
     family: ClassVar[str] = "ltxv"
@@ -103,8 +111,10 @@ class LTXVCard(ModelCard):
 class LTX2Card(ModelCard):
     """The facts of an LTX-2 model.
 
-    stg_blocks: the transformer blocks whose self-attention is disturbed by spatio-temporal guidance.
-    guidance_share: the share of a request's guidance that is applied, 0..1; a small model breaks at the full scales.
+    stg_blocks: the numbers (from 0) of the transformer blocks in which spatio-temporal guidance switches off the
+        self-attention.
+    guidance_share: the share of a request's guidance that is applied: 1 applies the request's scales, 0 turns guidance
+        off. It is below 1 for the embedded model, whose output breaks at scales that suit 22B parameters.
     """
 
     family: ClassVar[str] = "ltx2"
@@ -226,7 +236,7 @@ CARDS: Mapping[str, ModelCard] = {
 
 
 def card(name: str) -> ModelCard:
-    """Returns the card of a model. Raises `NotSupported` with all names for an unknown one."""
+    """Returns the card of a model. Raises `NotSupported` for an unknown name; the message lists all names."""
     if name not in CARDS:
         raise NotSupported(
             f"There is no model named {name[:100]!r}; the models are {', '.join(CARDS)}.",
@@ -237,10 +247,14 @@ def card(name: str) -> ModelCard:
 
 
 def located(card: ModelCard, settings: Settings) -> dict[PartName, Path]:
-    """Returns the parts of a model that are on this machine, each a checkpoint file or a folder in diffusers layout.
+    """Returns the path of each part of a model that is on this machine: a checkpoint file, or a folder.
 
-    A part is searched for in `settings.model_sources[name]` if that is a path, then in `models_dir/<name>` (its folder,
-    then its published file), then in its published folder. The parts of an embedded model are in the package.
+    The first of these places that exists is used:
+    1. the part's folder, by `FOLDERS`, in the model's homes. The homes are `settings.model_sources[name]` if that is an
+       existing path, and `models_dir/<name>`; of an embedded model without such a source, its folder in `WEIGHTS`;
+    2. a home that is itself a checkpoint file, unless the part is in `ALONE`;
+    3. the folder of the model that the part is borrowed from;
+    4. the published path inside a home, and then inside `models_dir/<published folder>`.
     """
     homes = _homes(card, settings)
     found: dict[PartName, Path] = {}
@@ -259,11 +273,13 @@ def located(card: ModelCard, settings: Settings) -> dict[PartName, Path]:
 
 
 def _places(published: Published, homes: Sequence[Path], settings: Settings) -> list[Path]:
+    """Returns the paths at which a part may be in its published form, whether they exist or not."""
     at_home = [] if published.path == "." else [home / published.path for home in homes]
     return [*at_home, settings.models_dir / published.folder / published.path]
 
 
 def _homes(card: ModelCard, settings: Settings) -> list[Path]:
+    """Returns the folders (or the single file) in which the model's parts are looked for, first choice first."""
     source = settings.model_sources.get(card.name)
     if source is not None and Path(source).expanduser().exists():
         return [Path(source).expanduser().absolute(), settings.models_dir / card.name]
@@ -273,7 +289,7 @@ def _homes(card: ModelCard, settings: Settings) -> list[Path]:
 
 
 def missing(card: ModelCard, settings: Settings) -> tuple[PartName, ...]:
-    """Returns the parts that are not on this machine, except the upsampler, which only second passes need."""
+    """Returns the parts that are not on this machine. The upsampler is left out, because only second passes need it."""
     found = located(card, settings)
     return tuple(part for part in card.parts if part != "upsampler" and part not in found)
 
@@ -293,9 +309,11 @@ def adapters(card: ModelCard, settings: Settings) -> dict[str, Path]:
 
 
 def adapter(card: ModelCard, name: str, settings: Settings, *, field: Loc) -> Path:
-    """Returns the file of one of the model's own adapters: `distill`, or `camera_` and one of `CAMERAS`.
+    """Returns the file of one of the model's own adapters.
 
-    Raises `NotSupported`, for this field of the request, if the adapter is not on this machine or unknown.
+    name: a key of `card.loras`, such as `distill` or `camera_static`.
+    field: the path of the request's field that named the adapter, for the error.
+    Raises `NotSupported` if the model has no such adapter, or if its file is not on this machine.
     """
     found = adapters(card, settings)
     if name not in found:

@@ -1,7 +1,7 @@
-"""Reads checkpoint files without trusting them: safetensors headers, JSON configurations, names inside a folder.
+"""Reads untrusted checkpoint files: safetensors headers, JSON configurations, and file names inside a folder.
 
-The `safetensors` package parses and validates headers, so none of this needs torch. This module adds bounds, and the
-sentences that tell a user what is wrong with a file. No tensor data is read.
+The `safetensors` package parses and validates headers. This module adds limits, and sentences that tell a user what is
+wrong with a file. It reads no tensor data and needs no torch.
 """
 
 import json
@@ -16,14 +16,16 @@ from safetensors import SafetensorError, safe_open
 from longtake.errors import BadCheckpoint
 
 MAX_HEADER_BYTES = 100 * 1024**2
-"""The longest header in bytes; the safetensors library has the same limit."""
+"""The longest header in bytes. The safetensors library has the same limit."""
 
 MAX_TENSORS = 100_000
+"""The most tensors of one file. It bounds the time and memory to read a hostile header."""
+
 MAX_DIMENSIONS = 8
 """The most dimensions of one tensor. The models' tensors have at most 5."""
 
 FLOATS = frozenset({"F8_E4M3", "F8_E5M2", "F16", "BF16", "F32", "F64"})
-"""Dtypes of weights, in safetensors' names."""
+"""The dtypes that weights may have, as safetensors names them."""
 
 _OTHER_FORMATS: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "a zip archive, as torch.save writes (a pickle)"),
@@ -35,7 +37,7 @@ _OTHER_FORMATS: tuple[tuple[bytes, str], ...] = (
     (b"Rar!", "a RAR archive"),
     (b"\x1f\x8b", "a gzip archive"),
 )
-"""The first bytes of other formats, and what a file that begins so is."""
+"""First bytes of a file -> the format of such a file, for messages."""
 
 _REASONS: Mapping[str, str] = {
     "incomplete metadata, file not fully covered": (
@@ -46,12 +48,12 @@ _REASONS: Mapping[str, str] = {
     "overflow computing buffer size": "a tensor is larger than any memory",
     "invalid JSON in header": "its header is not sound JSON",
 }
-"""What an error of the safetensors library means for a user, by how the error begins."""
+"""Start of an error message of the safetensors library -> the same error in words for a user."""
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor of a file: dtype in safetensors' names, and shape."""
+    """The dtype, as safetensors names it, and the shape of one tensor."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -59,7 +61,11 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Header:
-    """A valid header: the tensors by name, in the order of their data, and the file's metadata."""
+    """The header of a valid safetensors file.
+
+    tensors: the tensors by name, in the order of their data in the file.
+    metadata: the file's own metadata, text by name; empty if it has none.
+    """
 
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
@@ -68,8 +74,8 @@ class Header:
 def read_header(path: Path, max_header_bytes: int = MAX_HEADER_BYTES) -> Header:
     """Returns the header of a safetensors file. The file's name does not matter.
 
-    Raises `BadCheckpoint` for anything that is not a complete and well-formed safetensors file. The library reads a
-    name that occurs twice as its last entry, here and when it loads the weights.
+    If a name occurs twice in the header, the last entry counts, here and when the weights are loaded. Raises
+    `BadCheckpoint` if the file cannot be read or is not a complete and well-formed safetensors file.
     """
     try:
         _check_start(path, max_header_bytes)
@@ -92,15 +98,16 @@ def _refuse(path: Path, reason: str) -> NoReturn:
 
 
 def _check_start(path: Path, max_header_bytes: int) -> None:
-    """Raises `BadCheckpoint` for another format, and for a header length that is above the limit or the file's size.
+    """Raises `BadCheckpoint` for a file in another format, and for a header that is longer than the limit or the file.
 
-    A safetensors file starts with the length of its header, 8 bytes little-endian, and the `{` of a JSON object.
+    A safetensors file starts with 8 bytes, little-endian, that hold the header's length. The header is a JSON object,
+    so the next byte is `{`.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(32)
     for magic, kind in _OTHER_FORMATS:
-        # A header length may begin with the same bytes as another format, but then a `{` follows at byte 8.
+        # The length in a safetensors file may begin with the same bytes as another format, but `{` follows at byte 8.
         if start.startswith(magic) and start[8:9] != b"{":
             raise BadCheckpoint(f"{path} is {kind}; only safetensors files are loaded, since a pickle can run code.")
     if size < 10 or start[8:9] != b"{":
@@ -120,14 +127,18 @@ def _tensor_info(path: Path, name: str, tensor: Any) -> TensorInfo:
 
 
 def _reason(error: SafetensorError) -> str:
-    """Returns what is wrong with a file, in a user's words and then in the library's."""
+    """Returns what is wrong with a file: in words for a user, then the library's own message in brackets."""
     text = str(error).removeprefix("Error while deserializing header: ")
     known = next((reason for start, reason in _REASONS.items() if text.startswith(start)), "its header is refused")
     return f"{known} ({text[:200]})"
 
 
 def read_json(path: Path, max_bytes: int = 16 * 1024**2) -> dict[str, Any]:
-    """A JSON object from a file of at most `max_bytes`. Raises `BadCheckpoint`."""
+    """Returns the JSON object in a file.
+
+    Raises `BadCheckpoint` if the file is missing, cannot be read, has more than `max_bytes` bytes, or does not hold a
+    JSON object.
+    """
     try:
         with path.open("rb") as file:
             raw = file.read(max_bytes + 1)
@@ -147,9 +158,10 @@ def read_json(path: Path, max_bytes: int = 16 * 1024**2) -> dict[str, Any]:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The file `name` of a folder: a relative name that stays inside it, links followed. Raises `BadCheckpoint`.
+    """Returns the path of the file `name` in a folder, with symbolic links resolved. The file need not exist.
 
-    In a snapshot of the hub's cache the files are links to the blobs of the same repository; those are inside.
+    In a snapshot folder of the hub's cache, the files are links into the folder `blobs` of the same repository. Such
+    links are allowed. Raises `BadCheckpoint` if `name` is not a plain relative path, or if it leads out of the folder.
     """
     root = folder.resolve()
     target = (folder / name).resolve()

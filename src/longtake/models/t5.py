@@ -10,7 +10,11 @@ from longtake.models.text import TextEncoder
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """A prompt encoded for LTX-Video: embeddings [1, n, d] and their mask [1, n], 1 for a token and 0 for padding."""
+    """A prompt encoded for LTX-Video.
+
+    embeddings: one vector per token, [1, n, d].
+    mask: [1, n], in the dtype of the embeddings: 1 for a token of the prompt, 0 for padding.
+    """
 
     embeddings: torch.Tensor
     mask: torch.Tensor
@@ -20,10 +24,10 @@ class EncodedPrompt:
 
 
 class T5TextEncoder(TextEncoder[EncodedPrompt]):
-    """T5 with its tokenizer. Prompts are padded on the right."""
+    """T5 with its tokenizer. The tokens of a short prompt are padded on the right."""
 
     def __init__(self, encoder: torch.nn.Module, tokenizer: Any, **options: Any) -> None:
-        """`options`: the keyword arguments of `TextEncoder`."""
+        """Builds the encoder. `options` are the keyword arguments of `TextEncoder`."""
         super().__init__([encoder], tokenizer, **options)
         self.encoder = encoder
 
@@ -36,6 +40,6 @@ class T5TextEncoder(TextEncoder[EncodedPrompt]):
             add_special_tokens=True,
             return_tensors="pt",
         )
-        # Unlike diffusers' pipelines, the reference hides the padding from the encoder as well.
+        # The publisher's own code hides the padding from the encoder. diffusers' pipelines do not.
         hidden = self.encoder(ids.input_ids.to(self.device), attention_mask=ids.attention_mask.to(self.device))[0]
         return EncodedPrompt(hidden.to(self.dtype), ids.attention_mask.to(self.dtype))

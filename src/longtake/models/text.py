@@ -1,4 +1,4 @@
-"""What the text encoders of all families share: a cache of encoded prompts, and memory on the device."""
+"""The base class of all text encoders. It caches encoded prompts, and moves the weights between device and host."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from longtake.models import memory
 
 
 class Movable(Protocol):
-    """An encoded prompt: tensors that move to a device together."""
+    """The interface of an encoded prompt: `to` returns a copy whose tensors are on a device."""
 
     def to(self, device: "torch.device | str") -> Any: ...
 
@@ -21,13 +21,15 @@ EncodedT = TypeVar("EncodedT", bound=Movable)
 
 
 class TextEncoder(ABC, Generic[EncodedT]):
-    """A text encoder with its tokenizer. It caches the encodings of recent prompts in host memory.
+    """A text encoder with its tokenizer. It caches the most recently used encoded prompts in host memory.
 
-    modules: all modules with weights.
-    num_tokens: prompts are cut or padded to this many tokens.
-    device, dtype: where the encoder runs, and the device and dtype of encoded prompts.
-    cache_entries: the number of prompts whose encodings are cached.
-    offloaded: True if hooks move the weights (`memory.place`). The encoder then moves none itself.
+    modules: all modules that have weights.
+    num_tokens: prompts are cut or padded to this number of tokens.
+    device: the device on which the encoder runs and to which it returns encoded prompts.
+    dtype: the dtype of encoded prompts. The weights may have another one.
+    cache_entries: the most encoded prompts in the cache.
+    offloaded: True if hooks (see `memory.place`) move the weights to the device and back. Then `onload` and `release`
+        do nothing.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class TextEncoder(ABC, Generic[EncodedT]):
         self.offloaded = offloaded
 
     def encode(self, prompt: str) -> EncodedT:
-        """Returns the encoded prompt on the encoder's device. Spaces around the prompt do not count."""
+        """Returns the encoded prompt on the encoder's device. Blanks at both ends of the prompt are ignored."""
         encoded: EncodedT = self._encode_cached(prompt.strip()).to(self.device)
         return encoded
 
@@ -63,10 +65,10 @@ class TextEncoder(ABC, Generic[EncodedT]):
 
     @abstractmethod
     def _encode(self, prompt: str) -> EncodedT:
-        """Returns the encoded prompt on any device. The weights are on the encoder's device."""
+        """Returns the encoded prompt, on any device. It is called after `onload`, without gradients."""
 
     def onload(self) -> None:
-        """Moves the weights to the device, in case `release` moved them away."""
+        """Moves the weights to the device if they are not there, because `release` may have moved them to the host."""
         if not self.offloaded:
             for module in self.modules:
                 module.to(self.device)
@@ -74,7 +76,7 @@ class TextEncoder(ABC, Generic[EncodedT]):
     def release(self) -> None:
         """Moves the weights to the host if the device has less free memory than `memory.RESERVE_BYTES`.
 
-        Sampling can then use their memory. The next prompt that is not cached moves them back.
+        This frees device memory for sampling. The next prompt that is not in the cache moves the weights back.
         """
         if not self.offloaded and memory.is_short(self.device):
             for module in self.modules:

@@ -1,4 +1,4 @@
-"""The classes of text encoders, and the names of their published weights. Without torch."""
+"""The classes that text encoders may have, and the names of their published weights. Needs no torch."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -15,14 +15,14 @@ _GEMMA_PREFIXES = (
 
 
 def gemma_key(key: str) -> str:
-    """Returns the name of a published weight in transformers' `Gemma3ForConditionalGeneration`."""
+    """Returns the name that a published weight of Gemma-3 has in transformers' `Gemma3ForConditionalGeneration`."""
     for pattern, ours in _GEMMA_PREFIXES:
         key = pattern.sub(ours, key)
     return key
 
 
 def unchanged(key: str) -> str:
-    """Returns the name unchanged, for weights that are published under the names of their class."""
+    """Returns `key` itself, for weights that are published under the names that their class uses."""
     return key
 
 
@@ -32,14 +32,17 @@ TEXT_ENCODERS: Mapping[Class, Callable[[str], str]] = {
     ("transformers", "Gemma3ForCausalLM"): unchanged,
     ("transformers", "Gemma3TextModel"): unchanged,
 }
-"""The classes of text encoders, each with the function that turns a published name into the class's name."""
+"""Class of a text encoder -> function that turns a weight's published name into its name in the class."""
 
 _ENCODERS: Mapping[str, str] = {"t5": "T5EncoderModel"}
-"""The encoder's class by model type, for configurations that name the class of the whole model instead."""
+"""`model_type` -> the encoder's class, for configurations that name the class of the whole model instead."""
 
 
 def class_names(config: Mapping[str, Any]) -> list[str]:
-    """Returns the names of the classes in a text encoder's configuration, as transformers writes it."""
+    """Returns the class names that fit a text encoder's configuration; empty if there are none.
+
+    config: the content of `config.json` as transformers writes it.
+    """
     architectures = config.get("architectures")
     names = [str(name) for name in architectures] if isinstance(architectures, list) else []
     encoder = _ENCODERS.get(str(config.get("model_type")))

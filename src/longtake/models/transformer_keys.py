@@ -1,6 +1,6 @@
-"""Renames the transformers' published modules and weights to those of diffusers' classes. Without torch.
+"""Turns published names of the transformers' modules and weights into the names of diffusers' classes. Needs no torch.
 
-Single files and LoRAs of all LTX models use the same names, so one table serves them all.
+The single files and LoRAs of all LTX models use the same names, so one table is enough.
 """
 
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ _WORDS: Mapping[str, str] = {
 
 
 def transformer_key(key: str) -> str:
-    """Returns diffusers' name of a published transformer weight or module. The key has no prefix."""
+    """Returns diffusers' name of a weight or module of the transformer, from its published name without prefix."""
     return reworded(key, _WORDS)
 
 
 def reworded(key: str, words: Mapping[str, str]) -> str:
-    """Returns the key with its dot-separated words replaced as in `words`. Other words stay."""
+    """Returns `key` with each of its dot-separated words replaced by `words[word]`, if `words` has that word."""
     return ".".join(words.get(word, word) for word in key.split("."))

@@ -1,1 +1,1 @@
-"""What the recipes of all families share: the loop over windows, noise, positions, schedules, step cache, VAE."""
+"""The parts of sampling that all families share: window loop, noise, positions, noise schedules, step cache and VAE."""

@@ -1,4 +1,4 @@
-"""The step cache (acceleration): some steps extrapolate earlier predictions instead of evaluating the model."""
+"""The step cache, which accelerates sampling: some steps extrapolate earlier predictions and skip the model."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
@@ -11,12 +11,16 @@ StreamT = TypeVar("StreamT", bound=str)
 """The name of a modality."""
 
 Predict = Callable[[Mapping[StreamT, Tensor], int, float], Mapping[StreamT, Tensor]]
-"""Returns the clean prediction of each modality from its tokens [1, n, C], the step's number and its noise level."""
+"""A function that returns the prediction of the clean tokens, [1, n, C] for each modality.
+
+Its arguments are the noisy tokens [1, n, C] of each modality, the step's number (from 0) and the step's noise level.
+"""
 
 
 def extrapolated(known: Sequence[tuple[float, Tensor]], level: float) -> Tensor:
-    """Returns the value at noise `level` on the line through the last two of the `known` (level, value) pairs.
+    """Returns the value at noise level `level`, extrapolated linearly from the last two known values.
 
+    known: pairs (noise level, value), at least two, with different levels.
     Source: the idea of TaylorSeer (Liu et al. 2025), applied to the model's predictions instead of its features.
     """
     (before, first), (last, second) = known[-2:]
@@ -24,10 +28,12 @@ def extrapolated(known: Sequence[tuple[float, Tensor]], level: float) -> Tensor:
 
 
 def with_step_cache(predict: Predict[StreamT], sigmas: Tensor, acceleration: Acceleration) -> Predict[StreamT]:
-    """Returns `predict` with a cache for one pass down the noise levels `sigmas` [steps + 1].
+    """Returns a function like `predict` that skips the model at some steps of one pass.
 
-    It evaluates the model at the steps that the acceleration level names. At the other steps it extrapolates each
-    modality's clean prediction from the last two that were evaluated.
+    The returned function calls `predict` at the steps at which `levels.evaluates_model` is True. At the other steps it
+    extrapolates each modality's clean prediction from the results of the last two calls. Use a new one for each pass.
+
+    sigmas: the noise levels of the pass, [steps + 1].
     """
     known: dict[StreamT, list[tuple[float, Tensor]]] = {}
     steps = len(sigmas) - 1

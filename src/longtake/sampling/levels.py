@@ -1,27 +1,29 @@
-"""Noise levels and evaluated steps as plain numbers, without torch, so that a plan can count model evaluations."""
+"""Noise levels, and the steps that evaluate the model, as plain numbers. Plans use them without torch."""
 
 import struct
 from collections.abc import Mapping
 from typing import Literal
 
 Acceleration = Literal["none", "regular", "high", "full"]
-"""How many steps extrapolate instead of evaluating the model."""
+"""How many steps extrapolate instead of evaluating the model: no step (none) up to about three of four (full)."""
 
 Scheduler = Literal["ltx2", "linear_quadratic", "beta"]
-"""The schedules of LTX-2's noise levels."""
+"""The schedules of noise levels that LTX-2 can be sampled with. See `schedules.sigmas`."""
 
 THRESHOLD = 0.025
-"""The noise that the linear half of the linear-quadratic schedule removes in all."""
+"""How far the noise level falls in the linear first half of the linear-quadratic schedule: from 1 to 0.975."""
 
 CACHE_INTERVALS: Mapping[Acceleration, int] = {"none": 1, "regular": 2, "high": 3, "full": 4}
-"""Between the second step and the last, every n-th step evaluates the model."""
+"""Acceleration -> n: between the second step and the last one, every n-th step evaluates the model."""
 
 
 def linear_quadratic(steps: int) -> list[float]:
     """Returns the linear-quadratic schedule: `steps` + 1 noise levels from 1 to 0, rounded to 32-bit floats.
 
-    The first half falls linearly to 1 - THRESHOLD. Then a parabola continues with the same slope and ends at 0.
-    With 8 steps these are the distilled models' noise levels. Source: the schedule of Movie Gen (Polyak et al. 2024).
+    steps: the number of steps, at least 1.
+    In the first half of the steps, the noise level falls linearly to 1 - THRESHOLD. From there it follows a parabola
+    that begins with the same slope and ends at 0. The distilled models use the levels of 8 steps. Source: the schedule
+    of Movie Gen (Polyak et al. 2024).
     """
     linear = steps // 2
     rest = steps - linear
@@ -33,8 +35,8 @@ def linear_quadratic(steps: int) -> list[float]:
 
 
 def evaluates_model(step: int, steps: int, acceleration: Acceleration) -> bool:
-    """Returns True if step `step` (from 0) of `steps` evaluates the model; the other steps extrapolate.
+    """Returns True if step number `step` (from 0) of `steps` evaluates the model, False if it extrapolates.
 
-    The first two steps and the last evaluate it, and between them every n-th step; see CACHE_INTERVALS.
+    The first two steps and the last step evaluate the model. Between them every n-th step does; see CACHE_INTERVALS.
     """
     return step < 2 or (step - 1) % CACHE_INTERVALS[acceleration] == 0 or step == steps - 1

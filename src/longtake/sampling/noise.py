@@ -1,4 +1,7 @@
-"""The noise of samplers, drawn by name from a seed."""
+"""The noise of samplers. Each draw has a name.
+
+The values of a draw depend only on the seed, the draw's name, the pass and the window, not on the order of the draws.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -8,20 +11,26 @@ import torch
 from torch import Tensor
 
 Noise = Callable[[str, tuple[int, ...]], Tensor]
-"""Returns the noise of a draw, given the draw's name (`init`, `step.000` ...) and the tensor's shape."""
+"""A function that returns the noise of one draw, from the draw's name (such as `init` or `step.000`) and its shape."""
 
 
 def noise_key(seed: int, name: str, pass_number: int, window: int) -> int:
-    """Returns the 64-bit key of one draw. The chance that two draws, of any seeds, share a key is 1 in 2**64."""
+    """Returns the 64-bit key of one draw, for a random generator.
+
+    Two draws that differ in any argument have the same key with a chance of 1 in 2**64.
+    """
     text = f"{seed} {name} {pass_number} {window}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def seeded(seed: int, pass_number: int = 0, window: int = 0, device: torch.device | str = "cpu") -> Noise:
-    """Returns the standard normal noise, float32 on `device`, of one pass over one window (both from 0).
+    """Returns the function that draws the noise of one pass over one window: standard normal, float32, on `device`.
 
-    Each draw has its own key, so it depends neither on earlier draws nor on the device. NumPy draws it on the CPU,
-    because torch's generator there uses only 32 bits of a seed.
+    Each draw has its own key (see `noise_key`), so its values depend neither on earlier draws nor on the device. NumPy
+    draws the values on the CPU, because torch's generator on the CPU uses only 32 bits of a seed.
+
+    pass_number: the number of the pass, from 0.
+    window: the number of the window, from 0.
     """
 
     def draw(name: str, shape: tuple[int, ...]) -> Tensor:

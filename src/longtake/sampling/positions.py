@@ -1,4 +1,4 @@
-"""The positions of tokens for the rotary embedding, in seconds and pixels."""
+"""The positions of tokens for the rotary embedding, in seconds and pixels from the window's first frame."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,9 +11,10 @@ from torch import Tensor
 class Grid:
     """The grid of a video's latents.
 
-    A latent covers `temporal` frames and `spatial` x `spatial` pixels; `rate` is the playback rate in frames per
-    second. The first latent covers one frame: latent i starts at frame max(temporal * i - (temporal - 1), 0) and ends
-    before frame temporal * i + 1.
+    temporal: the number of frames that a latent covers. The first latent covers one frame: latent i starts at frame
+        max(temporal * i - (temporal - 1), 0) and ends before frame temporal * i + 1.
+    spatial: the side in pixels of the square that a latent covers.
+    rate: the playback rate in frames per second.
     """
 
     temporal: int
@@ -21,10 +22,13 @@ class Grid:
     rate: Fraction
 
     def coords(self, frames: int, height: int, width: int, start_frame: int = 0) -> Tensor:
-        """Returns [1, 3, frames * height * width] float32: where each latent starts, in (seconds, y px, x px).
+        """Returns where each latent starts, in (seconds, y px, x px): [1, 3, frames * height * width] float32.
 
-        `frames`, `height` and `width` count latents; tokens are in the order frame, row, column. A clip placed at pixel
-        frame `start_frame` is moved there. Source: LTX-Video 0.9.5 and later.
+        The tokens are in the order frame, row, column.
+
+        frames, height, width: the numbers of latents on the axes.
+        start_frame: the frame of the video, counted in frames and not in latents, at which the first latent starts.
+        Source: LTX-Video 0.9.5 and later.
         """
         first_frames = (torch.arange(frames) * self.temporal - (self.temporal - 1)).clamp(min=0) + start_frame
         seconds = first_frames.float() / float(self.rate)
@@ -32,18 +36,26 @@ class Grid:
         return torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1)[None]
 
     def bounds(self, frames: int, height: int, width: int) -> Tensor:
-        """Returns [1, 3, frames * height * width, 2] float32: where each latent starts and ends, in (seconds, y px,
-        x px). Arguments and order are those of `coords`. Source: LTX-2."""
+        """Returns the start and end of each latent: [1, 3, frames * height * width, 2] float32.
+
+        The axes are (seconds, y px, x px). The arguments count latents. The tokens are in the order frame, row, column.
+        Source: LTX-2.
+        """
         first = torch.arange(frames) * self.temporal - (self.temporal - 1)
         return self._bounds(torch.stack([first.clamp(min=0), first + self.temporal], -1), height, width)
 
     def keyframe_bounds(self, height: int, width: int, frame: int) -> Tensor:
-        """Returns [1, 3, height * width, 2] float32: the bounds of an image's latents, which last only pixel frame
-        `frame`."""
+        """Returns the start and end of each latent of an image: [1, 3, height * width, 2] float32.
+
+        The axes are (seconds, y px, x px).
+
+        height, width: the numbers of latents on the axes.
+        frame: the frame of the video at which the image is shown; its latents last for this frame only.
+        """
         return self._bounds(torch.tensor([[frame, frame + 1]]), height, width)
 
     def _bounds(self, frames: Tensor, height: int, width: int) -> Tensor:
-        """The bounds of latents that start and end at these pixel frames [f, 2]."""
+        """Returns the bounds of latents that start and end at the frames `frames` [f, 2] of the video."""
         seconds = frames.float() / float(self.rate)
         rows, columns = (
             torch.stack([start, start + self.spatial], -1).float()
@@ -56,30 +68,33 @@ class Grid:
 
 
 AUDIO_LATENTS_PER_S = 25
-"""Audio latents per second: there are 100 mel frames per second, and four make a latent."""
+"""Audio latents per second. There are 100 mel frames per second, and a latent covers four of them."""
 
 
 def audio_latents(num_frames: int, rate: Fraction) -> int:
-    """Returns the number of audio latents that last as long as `num_frames` of video at `rate` frames per second."""
+    """Returns the number of audio latents that last as long as `num_frames` video frames.
+
+    rate: the playback rate of the video in frames per second.
+    """
     return round(num_frames / rate * AUDIO_LATENTS_PER_S)
 
 
 def audio_bounds(count: int) -> Tensor:
-    """Returns [1, 1, count, 2] float32: the seconds at which each audio latent starts and ends.
+    """Returns the start and end of `count` audio latents in seconds from the window's start: [1, 1, count, 2] float32.
 
-    Latent i covers mel frames from max(4i - 3, 0) to before 4i + 1, of 10 ms each. Source: LTX-2.
+    Latent i covers the mel frames, of 10 ms each, from max(4i - 3, 0) to before 4i + 1. Source: LTX-2.
     """
     first = torch.arange(count) * 4 - 3
     return torch.stack([first.clamp(min=0), first + 4], -1)[None, None].float() / 100
 
 
 def audio_before(count: int, seconds: Fraction) -> Tensor:
-    """Returns a bool mask [count]: True for the audio latents that end at or before `seconds`."""
+    """Returns a mask [count], True for each audio latent that ends at or before `seconds` from the window's start."""
     return torch.tensor([Fraction(4 * i + 1, 100) <= seconds for i in range(count)])
 
 
 def audio_from(count: int, seconds: Fraction) -> Tensor:
-    """Returns a bool mask [count]: True for the audio latents that start at or after `seconds`."""
+    """Returns a mask [count], True for each audio latent that starts at or after `seconds` from the window's start."""
     return torch.tensor([Fraction(max(4 * i - 3, 0), 100) >= seconds for i in range(count)])
 
 

@@ -1,4 +1,4 @@
-"""Saves a plan's finished windows and its prompt to disk, so that a retried request resumes and gives the same bits."""
+"""Saves a plan's sampled windows and its prompt to disk. A request that is tried again continues with the same bits."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -14,15 +14,19 @@ from longtake.atomic import replacing
 
 @dataclass(frozen=True)
 class Resume:
-    """The saved results of one plan, each a file in `folder`; with `folder` None nothing is saved.
+    """The saved results of one plan.
 
-    A file appears whole or not at all. Each plan needs its own folder: files are found by name only.
+    folder: the folder of the files; None saves nothing. Each plan needs its own folder, because files are found by
+        name only. A file is written whole or not at all.
     """
 
     folder: Path | None = None
 
     def tensors(self, name: str, make: Callable[[], Mapping[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
-        """Returns the tensors saved as `name`, on `device`; if there are none, calls `make` and saves its result."""
+        """Returns the tensors that are saved as `name`, on `device`.
+
+        If there are none, it calls `make`, saves the result and returns it on the device where `make` put it.
+        """
         if self.folder is None:
             return dict(make())
         path = self.folder / f"{name}.safetensors"
@@ -34,9 +38,10 @@ class Resume:
         return made
 
     def prompt(self, make: Callable[[], tuple[str, str | None]]) -> tuple[str, str | None]:
-        """Returns the saved prompt and its note for the user, or None; if there is none, calls `make` and saves it.
+        """Returns the saved prompt and a note on it for the user; the note is None if there is nothing to say.
 
-        A language model would write a different prompt each time.
+        If no prompt is saved, it calls `make`, saves the result and returns it. This keeps the prompt that a language
+        model wrote, because the model may write another one in the next attempt.
         """
         if self.folder is None:
             return make()
@@ -50,4 +55,4 @@ class Resume:
 
 
 NO_RESUME = Resume()
-"""Saves nothing."""
+"""A `Resume` that saves nothing: its functions always call `make`."""

@@ -1,4 +1,4 @@
-"""Schedules of noise levels: one level for each step, falling from pure noise (1) to clean (0)."""
+"""Schedules of noise levels. They fall from pure noise (1) to clean (0), with one level at the start of each step."""
 
 import math
 
@@ -11,16 +11,16 @@ from longtake.sampling.levels import Scheduler
 
 
 def linear_quadratic(steps: int) -> Tensor:
-    """Returns the linear-quadratic schedule: [steps + 1] float32, from 1 to 0. See `levels.linear_quadratic`."""
+    """Returns the linear-quadratic schedule as a tensor [steps + 1] float32, from 1 to 0; see `levels`."""
     return torch.tensor(levels.linear_quadratic(steps))
 
 
 def noise_levels(steps: int, skip_initial: int = 0, skip_final: int = 0) -> Tensor:
-    """Returns the noise levels at which a 0.9.x pass evaluates the model: [steps - skip_initial - skip_final] float32,
-    falling.
+    """Returns the noise levels at which the steps of an LTX-Video pass start.
 
-    These are the linear-quadratic levels without the final 0 and without the skipped first and last ones. The step from
-    the last level goes to 0.
+    The result is [steps - skip_initial - skip_final] float32, falling. It is the linear-quadratic schedule of `steps`
+    steps without its final 0, without the first `skip_initial` levels and without the last `skip_final` levels before
+    the 0. The last step goes to 0.
     """
     return linear_quadratic(steps)[skip_initial : steps - skip_final]
 
@@ -32,9 +32,9 @@ LAST_LEVEL = 0.1
 def ltx2(steps: int, tokens: int = 4096) -> Tensor:
     """Returns the LTX-2 schedule: [steps + 1] float32, from 1 to 0.
 
-    Equal steps are shifted towards noise, s -> e^mu / (e^mu + 1/s - 1), and stretched so that the last level before 0
-    is LAST_LEVEL. mu is linear in the number of video `tokens`: 0.95 at 1024, 2.05 at 4096. LTX-2 always uses 4096.
-    Source: LTX-2; the shift: Esser et al. 2024.
+    Equally spaced levels s are shifted towards noise: s -> e^mu / (e^mu + 1/s - 1). mu is linear in the number of video
+    `tokens`: 0.95 at 1024 tokens, 2.05 at 4096. LTX-2 always uses 4096. Then the levels are stretched so that the last
+    one before 0 is LAST_LEVEL. Source: LTX-2; for the shift: Esser et al. 2024.
     """
     shift = math.exp(0.95 + (2.05 - 0.95) * (tokens - 1024) / (4096 - 1024))
     shifted = _shifted(torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1], shift)
@@ -42,20 +42,21 @@ def ltx2(steps: int, tokens: int = 4096) -> Tensor:
 
 
 BETA_SHAPE = 0.6
-"""Both shape parameters of the beta schedule's distribution."""
+"""Both shape parameters of the beta distribution in the beta schedule; 0.6 is the value of Lee et al. 2024."""
 
 BETA_SHIFT = math.exp(2.37)
-"""The shift towards noise of the beta schedule's levels."""
+"""How far the levels of the beta schedule are shifted towards noise: e^mu in the formula of `ltx2`, with mu = 2.37."""
 
 BETA_LEVELS = 10_000
 """The number of noise levels that the beta schedule picks from."""
 
 
 def beta(steps: int) -> Tensor:
-    """Returns the beta schedule: at most [steps + 1] float32, from near 1 to 0.
+    """Returns the beta schedule: float32 levels from near 1 to 0, at most `steps` + 1.
 
-    Quantiles of Beta(0.6, 0.6), denser at both ends, pick from 10 000 shifted levels. A level picked twice counts once,
-    so there may be fewer steps. Source: Lee et al. 2024 (beta sampling), with the shift of LTX-2.
+    The levels are picked from 10 000 shifted ones at `steps` quantiles of the distribution Beta(0.6, 0.6), which are
+    denser near 1 and near 0. A level that is picked twice occurs once, so there may be fewer than `steps` steps.
+    Source: Lee et al. 2024 (beta sampling), with the shift of LTX-2.
     """
     quantiles = beta_distribution.ppf([1 - step / steps for step in range(steps)], BETA_SHAPE, BETA_SHAPE)
     picked = dict.fromkeys(round((BETA_LEVELS - 1) * float(quantile)) for quantile in quantiles)
@@ -64,17 +65,22 @@ def beta(steps: int) -> Tensor:
 
 
 def sigmas(scheduler: Scheduler, steps: int) -> Tensor:
-    """Returns the noise levels of an LTX-2 pass: [steps + 1] float32 (beta: at most), from 1 (beta: near 1) to 0."""
+    """Returns the noise levels of an LTX-2 pass: [steps + 1] float32, from 1 to 0.
+
+    With `beta`, the first level is slightly below 1, and there may be fewer levels.
+    """
     return {"ltx2": ltx2, "linear_quadratic": linear_quadratic, "beta": beta}[scheduler](steps)
 
 
 SECOND_PASS_LEVELS = (0.909375, 0.725, 0.421875, 0.0)
-"""The noise levels of LTX-2's second pass: the last four of the distilled models' eight-step schedule."""
+"""The noise levels of LTX-2's second pass: the last four levels of the `linear_quadratic` schedule of 8 steps."""
 
 
 def _shifted(levels: Tensor, shift: float) -> Tensor:
+    """Returns noise levels moved towards 1; a `shift` of 1 leaves them unchanged."""
     return shift / (shift + 1 / levels - 1)
 
 
 def _ended(levels: Tensor) -> Tensor:
+    """Returns the levels with a final 0, as float32."""
     return torch.cat([levels, levels.new_zeros(1)]).float()

@@ -1,4 +1,7 @@
-"""Between frames and latents: encodes a context, and decodes latents as they arrive, in overlapping tiles of time."""
+"""Conversion between frames and latents: encodes clips, and decodes latents as they arrive.
+
+A tile of time is a run of frames that are decoded together. Neighbouring tiles overlap.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,16 +18,16 @@ from longtake.sampling.noise import Noise
 from longtake.video import OnProgress, Progress, ignore_progress
 
 TILE_FRAMES = 80
-"""Frames of a tile of time, which are decoded together; this bounds the decoder's memory."""
+"""The number of frames of a tile of time. It bounds the decoder's memory."""
 
 BLEND_FRAMES = 24
-"""Frames that neighbouring tiles of time share; one tile fades into the other over them."""
+"""The number of frames that neighbouring tiles of time share. Over these frames the first fades into the second."""
 
 WIDEST_UNTILED = 1024
-"""The longest side in pixels that is encoded and decoded whole; larger canvases are split into spatial tiles."""
+"""The longest side in pixels of frames that are encoded and decoded whole. Larger ones are split into spatial tiles."""
 
 TILE_SIDE, TILE_STEP = 768, 640
-"""The side of a spatial tile and the distance from one tile to the next, in pixels."""
+"""The side of a spatial tile, and the distance from a tile's start to the next tile's start. Both are in pixels."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Statistics:
 
     @classmethod
     def of(cls, vae: Any, device: torch.device | str = "cpu") -> "Statistics":
-        """Returns the statistics that a VAE was trained with, on `device`."""
+        """Returns the statistics that are stored in a VAE, on `device`."""
         return cls(*(values.to(device).float().view(1, -1, 1, 1, 1) for values in (vae.latents_mean, vae.latents_std)))
 
     @property
@@ -45,19 +48,20 @@ class Statistics:
         return self.mean.shape[1]
 
     def normalise(self, latent: Tensor) -> Tensor:
-        """Returns the VAE's latents [B, C, F, H, W] with mean 0 and standard deviation 1."""
+        """Turns the VAE's latents [B, C, F, H, W] into normalised ones, with mean 0 and standard deviation 1."""
         return (latent - self.mean) / self.std
 
     def unnormalise(self, latent: Tensor) -> Tensor:
-        """Returns normalised latents [B, C, F, H, W] as the VAE's own."""
+        """Turns normalised latents [B, C, F, H, W] into the VAE's own latents. It is the inverse of `normalise`."""
         return latent * self.std + self.mean
 
 
 def encode_clip(vae: Any, frames: NDArray[np.uint8], canvas: Size, device: torch.device | str = "cpu") -> Tensor:
-    """Returns a clip of 8k+1 frames [T, H, W, 3] as normalised latents [1, C, f, h, w] float32 on `device`.
+    """Returns normalised latents [1, C, f, h, w] float32 on `device` of a clip.
 
-    The frames are resized to `canvas` (width, height). The posterior's mode is used, so that the same frames always
-    give the same latents.
+    frames: [T, H, W, 3], a multiple of the VAE's temporal compression plus one. They are resized to `canvas`.
+    canvas: (width, height) in pixels, multiples of the VAE's spatial compression.
+    The mode of the VAE's distribution is used, so that the same frames always give the same latents.
     """
     pixels = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2)
     pixels = resize(pixels.float() / 127.5 - 1, canvas)
@@ -67,14 +71,15 @@ def encode_clip(vae: Any, frames: NDArray[np.uint8], canvas: Size, device: torch
 
 
 def noised_for_decoder(latent: Tensor, noise: Tensor, scale: float) -> Tensor:
-    """Returns z (1 - scale) + noise scale: a decoder that takes a timestep was trained on such latents."""
+    """Returns latent * (1 - scale) + noise * scale. Decoders with timestep conditioning are trained on such latents."""
     return latent * (1 - scale) + noise * scale
 
 
 def decoder_noise(noise: Noise, first: int, latent: Tensor) -> Tensor:
-    """Returns noise in the shape of `latent` [1, C, f, h, w], whose first latent frame is number `first` of the video.
+    """Returns noise in the shape of `latent` [1, C, f, h, w].
 
-    Each latent frame has its own draw, so the noise does not depend on how the video is cut.
+    first: the number, in the video, of the first latent frame of `latent`.
+    Each latent frame of the video has its own draw, so the noise is the same however the video is split.
     """
     shape = (1, latent.shape[1], 1, *latent.shape[3:])
     return torch.cat([noise(f"decode.{first + i:04d}", shape) for i in range(latent.shape[2])], 2)
@@ -82,16 +87,22 @@ def decoder_noise(noise: Noise, first: int, latent: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Latents:
-    """The next final latents of a video [1, C, f, h, w], un-normalised, and whether they are its last."""
+    """A run of finished latents of a video, which follows the run before.
+
+    latent: [1, C, f, h, w], not normalised.
+    last: True if the video ends with this run.
+    """
 
     latent: Tensor
     last: bool
 
 
 def decode(vae: Any, latent: Tensor, timestep: float) -> Tensor:
-    """Returns un-normalised latents [1, C, f, h, w] as frames [t, 3, H, W] float32 in about -1..1.
+    """Decodes latents [1, C, f, h, w], not normalised, into frames [t, 3, H, W] float32 in about -1..1.
 
-    The first latent is one frame. A VAE without timestep conditioning ignores `timestep`.
+    The first latent frame gives one frame.
+
+    timestep: the timestep (0..1) that the decoder is conditioned on. A VAE without timestep conditioning ignores it.
     """
     ratio = vae.spatial_compression_ratio
     _set_tiling(vae, (latent.shape[4] * ratio, latent.shape[3] * ratio))
@@ -111,10 +122,14 @@ def decode_frames(
     timestep: float,
     on_progress: OnProgress = ignore_progress,
 ) -> Iterator[Tensor]:
-    """Yields frames [first_frame, last_frame) in chunks [t, 3, H, W] in about -1..1, as soon as their latents arrive.
+    """Yields the frames from `first_frame` to before `last_frame`, each chunk as soon as its latents have arrived.
 
-    A long video is decoded in tiles of TILE_FRAMES that share BLEND_FRAMES with the next and fade into it linearly. At
-    most BLEND_FRAMES before `first_frame` are decoded.
+    A chunk is [t, 3, H, W] float32 in about -1..1.
+    A long video is decoded in tiles of TILE_FRAMES. A tile shares BLEND_FRAMES frames with the next tile, and fades
+    into it linearly. Latents far before `first_frame` are not decoded.
+
+    latents: all latents of the video, from its first frame on.
+    timestep: see `decode`.
     """
     temporal = vae.temporal_compression_ratio
     tile, shared = TILE_FRAMES // temporal, BLEND_FRAMES // temporal
@@ -128,7 +143,7 @@ def decode_frames(
         waiting = wanted if waiting is None else torch.cat([waiting, wanted], 2)
         while waiting.shape[2] > (0 if arrived.last else tile):
             ends = arrived.last and waiting.shape[2] <= tile + shared
-            # A tile's first latent decodes to one frame, the frame that starts its latent in the video.
+            # The first latent of a tile decodes to one frame. `start` is that frame's number in the video.
             start = position * temporal
             on_progress(Progress("frames", min(start, last_frame), last_frame))
             frames = decode(vae, waiting if ends else waiting[:, :, :tile], timestep)
@@ -146,19 +161,24 @@ def decode_frames(
 
 
 def upsample(upsampler: Any, latent: Tensor, statistics: Statistics) -> Tensor:
-    """Returns normalised latents [1, C, F, H, W] as [1, C, F, 2H, 2W]; the upsampler itself works on un-normalised
-    ones."""
+    """Returns normalised latents [1, C, F, H, W] upsampled to normalised latents [1, C, F, 2H, 2W].
+
+    statistics: those of the VAE, because the upsampler itself works on latents that are not normalised.
+    """
     dtype = next(upsampler.parameters()).dtype
     larger: Tensor = upsampler(statistics.unnormalise(latent).to(dtype))
     return statistics.normalise(larger.to(latent.dtype))
 
 
 LARGEST_PADDING = 64
-"""A canvas larger than the frames by less than this many pixels on both axes is padded instead of resized."""
+"""Frames are padded to the canvas, not resized, if the canvas is larger by fewer pixels than this on each axis."""
 
 
 def _margins(canvas: Size, size: Size) -> tuple[int, int] | None:
-    """The left and top margin of frames of `size` on the canvas; None if they are resized to it instead."""
+    """Returns the left and top margin, in pixels, of frames of `size` that are padded to the canvas.
+
+    Returns None for frames that are resized to the canvas instead; see LARGEST_PADDING.
+    """
     over = canvas[0] - size[0], canvas[1] - size[1]
     return (over[0] // 2, over[1] // 2) if all(0 <= side < LARGEST_PADDING for side in over) else None
 
@@ -166,8 +186,8 @@ def _margins(canvas: Size, size: Size) -> tuple[int, int] | None:
 def padded_to_canvas(frames: NDArray[np.uint8], canvas: Size) -> NDArray[np.uint8]:
     """Returns frames [T, H, W, 3] padded to the canvas (width, height) with their mirrored edges.
 
-    If the canvas is smaller, or larger by LARGEST_PADDING or more, the frames are returned unchanged, for `encode_clip`
-    to resize.
+    If the canvas is smaller than the frames, or larger by LARGEST_PADDING pixels or more, the frames are returned
+    unchanged. `encode_clip` resizes such frames.
     """
     size = frames.shape[2], frames.shape[1]
     margins = _margins(canvas, size)
@@ -179,8 +199,12 @@ def padded_to_canvas(frames: NDArray[np.uint8], canvas: Size) -> NDArray[np.uint
 
 
 def cropped_from_canvas(frames: Tensor, canvas: Size, size: Size) -> Tensor:
-    """Returns decoded frames [t, 3, h, w] in about -1..1 as [t, 3, H, W] in 0..1 at `size` (width, height), without the
-    margins that `padded_to_canvas` added."""
+    """Returns decoded frames without the margins that `padded_to_canvas` added, at `size` and in 0..1.
+
+    frames: [t, 3, h, w] in about -1..1, of the canvas's size.
+    canvas: (width, height) in pixels.
+    size: the (width, height) in pixels of the result.
+    """
     margins = _margins(canvas, size)
     if margins is not None:
         (left, top), (width, height) = margins, size
@@ -189,18 +213,19 @@ def cropped_from_canvas(frames: Tensor, canvas: Size, size: Size) -> Tensor:
 
 
 def to_pixels(frames: Tensor, size: Size) -> Tensor:
-    """Returns decoded frames [t, 3, h, w] in about -1..1 as [t, 3, H, W] in 0..1 at `size` (width, height)."""
+    """Turns frames [t, 3, h, w] in about -1..1 into frames [t, 3, H, W] in 0..1 of `size` (width, height)."""
     return (resize(frames, size) / 2 + 0.5).clamp(0, 1)
 
 
 def resize(frames: Tensor, size: Size) -> Tensor:
-    """Returns frames [t, 3, h, w] resized to `size` (width, height): bilinear, antialiased when shrinking."""
+    """Returns frames [t, 3, h, w] resized to `size` (width, height), bilinearly and, if they shrink, antialiased."""
     if (frames.shape[3], frames.shape[2]) == size:
         return frames
     return functional.interpolate(frames, size=(size[1], size[0]), mode="bilinear", align_corners=False, antialias=True)
 
 
 def _set_tiling(vae: Any, canvas: Size) -> None:
+    """Lets the VAE split frames of the canvas's size into spatial tiles if they are larger than WIDEST_UNTILED."""
     if max(canvas) > WIDEST_UNTILED:
         vae.enable_tiling(
             tile_sample_min_height=TILE_SIDE,

@@ -1,4 +1,4 @@
-"""The loop over the windows of a plan: each window is sampled, saved and made a clip before the next one begins."""
+"""The loop over the windows of a plan. Each window is sampled, saved and processed before the next one begins."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,24 +14,30 @@ from longtake.sampling.resume import Resume
 from longtake.video import OnProgress, Progress
 
 OnStep = Callable[[int, int], None]
-"""Called before step i (from 0) of n; it stops the sampling by raising."""
+"""A callback before each step. Its arguments are the step's number (from 0) and the number of steps.
+
+It stops the sampling by raising an exception.
+"""
 
 Tensors = Mapping[str, Tensor]
-"""The tensors of a sampled window, under the names that they are saved by."""
+"""The tensors of a sampled window, by the names under which they are saved."""
 
 StateT = TypeVar("StateT")
 OutT = TypeVar("OutT")
 
 
 def ignore_step(step: int, steps: int) -> None:
-    """An OnStep that does nothing."""
+    """Does nothing; the default step callback."""
 
 
 @dataclass(frozen=True)
 class WindowRun:
-    """One window while it is sampled: its `number` (from 0) of `count`, the noise of each pass, and the step callback.
+    """One window while it is sampled.
 
-    `noise(n)` is the noise of pass n (from 0).
+    number: the window's number, from 0.
+    count: the number of windows of the plan.
+    noise: returns the noise of a pass over this window, from the pass's number (from 0).
+    on_step: the callback before each sampling step.
     """
 
     number: int
@@ -46,10 +52,13 @@ class WindowRun:
 
 @dataclass(frozen=True)
 class Loop:
-    """The loop over the `count` windows of one plan.
+    """The loop over the windows of one plan.
 
-    `noise(pass, window)` is the noise of a pass over a window, both from 0. Sampled windows are saved in `resume` and
-    read back onto `device`.
+    count: the number of windows.
+    noise: returns the noise of a pass over a window, from the pass's and the window's number (both from 0).
+    resume: where sampled windows are saved, and where an interrupted request finds them.
+    on_progress: the callback that receives the progress of sampling.
+    device: the device that saved windows are read onto.
     """
 
     count: int
@@ -60,7 +69,7 @@ class Loop:
 
     @classmethod
     def of(cls, plan: Plan, resume: Resume, on_progress: OnProgress, device: torch.device) -> "Loop":
-        """Returns the loop of a plan, with the noise of its seed."""
+        """Returns the loop over a plan's windows. Their noise comes from the plan's seed."""
 
         def noise(pass_number: int, window: int) -> Noise:
             return seeded(plan.seed, pass_number, window, device)
@@ -68,7 +77,7 @@ class Loop:
         return cls(plan.num_windows, noise, resume, on_progress, device)
 
     def window(self, number: int) -> WindowRun:
-        """Returns window `number` (from 0), with its own noise and a step callback that reports its progress."""
+        """Returns window `number` (from 0). Its `on_step` reports the progress to `on_progress`."""
 
         def noise(pass_number: int) -> Noise:
             return self.noise(pass_number, number)
@@ -85,10 +94,13 @@ def sample_windows(
     sample: Callable[[WindowRun, StateT], Tensors],
     after: Callable[[WindowRun, StateT, Tensors], Generator[OutT, None, StateT]],
 ) -> Iterator[OutT]:
-    """Samples the windows in turn and yields what `after` yields for each.
+    """Samples the windows one after the other, and yields all results that `after` yields.
 
-    `sample(window, state)` samples a window that is not saved yet. `after(window, state, tensors)` yields the results
-    of its tensors and returns the state that the next window starts from; `state` is that of the first window.
+    state: the state that the first window starts from, such as its context.
+    sample: returns the tensors of a window, from the window and its state. It is not called for a window whose tensors
+        are saved already.
+    after: yields the results of a window, from the window, its state and its tensors. It returns the state that the
+        next window starts from.
     """
     for number in range(loop.count):
         window = loop.window(number)
