@@ -108,7 +108,7 @@ class PlanOptions:
     check_safety: True if the safety checker checks the new frames.
     strength: how closely the output follows the source's frames in the context, from 0 (they are ignored) to 1 (they
         are shown unchanged).
-    end_image_strength: how closely the last frame follows the end image, from 0 (it is ignored) to 1.
+    end_image_strength: how closely the video arrives at the end image, from 0 (it is ignored) to 1.
     sync_mode: True if the response contains the video as a data URI instead of a URL.
     """
 
@@ -140,8 +140,8 @@ class Plan(PlanOptions, ABC):
     context_frames: number of the source's frames, nearest to the joint, that the model sees.
     new_frames: number of generated frames that are added to the shown ones.
     billed_frames: number of frames that the price is computed from.
-    end_image: URL or path of the picture that the last new frame should show, without the data of a data URI; None if
-        there is no such picture.
+    end_image: URL or path (a data URI without its data) of the picture that the new frames lead to: the last frame of
+        the output should show it, or the first frame if `new_first`. None if there is no such picture.
     notes: sentences for the user about differences between the request and the plan.
     endpoint, unit, billed_units, price_usd: the endpoint's id, the name of the unit that it bills, the number of billed
         units, and the price of all of them in US dollars. The endpoint sets these fields.

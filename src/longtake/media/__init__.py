@@ -1,1 +1,1 @@
-"""Video files: reading frames and sound, encoding output files, and joining source and generated sound and colours."""
+"""Video files: reads frames and sound, encodes output files, and joins the source's sound and colours with new ones."""

@@ -12,11 +12,12 @@ def match_colour(
     *,
     first: int = 0,
 ) -> NDArray[np.float32]:
-    """Returns new frames [t, H, W, 3] in 0..1 whose colour cast is removed at the joint and fades back in.
+    """Returns `new_frames` [t, H, W, 3] (RGB in 0..1) without the colour cast at the joint.
 
-    The cast is the difference in channel means between `source_frame` [H, W, 3] at the joint and `decoded_frame`, the
-    model's decoding of that same frame. All of it is removed from the first new frame, less from each later one, and
-    nothing from frame `fade_frames` on. `first` is the index of `new_frames[0]` after the joint, for videos in chunks.
+    The cast is the difference between the channel means of `source_frame` [H, W, 3], the source's frame at the joint,
+    and of `decoded_frame`, the same frame after the model's encoding and decoding. The cast is removed completely from
+    the first frame after the joint, less from each later frame, and not at all from frame `fade_frames` on.
+    `first` is the index after the joint of `new_frames[0]`; it is 0 unless the new frames come in chunks.
     """
     cast = source_frame.mean(axis=(0, 1), dtype=np.float64) - decoded_frame.mean(axis=(0, 1), dtype=np.float64)
     weights = np.maximum(0, 1 - np.arange(first, first + len(new_frames)) / max(fade_frames, 1))

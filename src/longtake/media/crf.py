@@ -1,4 +1,4 @@
-"""Compresses conditioning frames with H.264 and decodes them: the models are trained on compressed video."""
+"""Compresses conditioning frames with H.264 and decodes them again, because the models are trained on such frames."""
 
 import av
 import numpy as np
@@ -8,18 +8,18 @@ from numpy.typing import NDArray
 from longtake.media.formats import X264_DETERMINISTIC
 
 MAX_CRF = 51
-"""Largest constant rate factor of x264."""
+"""Largest constant rate factor of x264 (most compression)."""
 
 _THREADS = 4
-"""Fixed, because x264's result depends on it and a request must give equal frames on every machine."""
+"""Number of x264's threads. It is fixed, because x264's result depends on it and must be equal on all machines."""
 
 
 def compress(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
-    """Returns frames [T, H, W, 3] after encoding with x264 at the constant rate factor `crf`, 0..51, and decoding.
+    """Returns the RGB frames [T, H, W, 3] after encoding with x264 and decoding.
 
-    With 0 the frames are unchanged. All frames are one group of pictures, as in the models' training videos; single
-    frames would keep more detail. Odd sizes are encoded with a copy of the last row or column.
-    Raises ValueError for another `crf`.
+    `crf` is the constant rate factor, from 0 (the frames are returned unchanged) to 51. All frames are in one group of
+    pictures, as in the models' training videos; frames that are encoded one by one would lose less detail. Frames of an
+    odd size are padded for encoding and cropped afterwards. Raises ValueError if `crf` is outside 0..51.
     """
     if not 0 <= crf <= MAX_CRF:
         raise ValueError(f"crf must be in 0..{MAX_CRF}, not {crf}.")
@@ -40,7 +40,7 @@ def compress(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
 
 
 def single_group_encoder(width: int, height: int, num_frames: int, crf: int) -> av.VideoCodecContext:
-    """Returns an x264 encoder that puts all `num_frames` frames, of even size, into one group of pictures."""
+    """Returns an x264 encoder that puts all `num_frames` frames into one group of pictures. The size must be even."""
     encoder = av.CodecContext.create("libx264", "w")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
     encoder.framerate = 24

@@ -15,14 +15,14 @@ from longtake.media.sandbox import Limits, allow_cpu_seconds, send_error, send_m
 from longtake.video import Span
 
 Answer = tuple[dict[str, Any], NDArray[Any] | None]
-"""The header of a reply and its array, if it has one."""
+"""The header of a reply, and the array of the reply or None."""
 
 
 class DecodeServer:
-    """The open video and the streams of chunks that the parent process reads from it.
+    """Answers the parent process's requests about one open video.
 
-    The public methods are the requests; their parameters are the fields of the JSON message. While the parent works on
-    a chunk, `prepare` already decodes the next one.
+    Each request names a public method, and its other JSON fields are the method's arguments. Frames and sound are read
+    as numbered streams of chunks. While the parent processes a chunk, `prepare` decodes the next one.
     """
 
     def __init__(self, path: Path, container: str, limits: Limits) -> None:
@@ -33,23 +33,31 @@ class DecodeServer:
         self._prepared: dict[int, Callable[[], Answer]] = {}
 
     def facts(self) -> Answer:
-        """Returns the fields of the video's VideoInfo."""
+        """Returns the fields of the video's VideoInfo; `rate` is a pair (numerator, denominator)."""
         facts = asdict(self._video.facts)
         return {"facts": facts | {"rate": self._video.facts.rate.as_integer_ratio()}}, None
 
     def open_frames(
         self, stream: int, closed: list[int], span: list[Any], size: list[int] | None, chunk: int
     ) -> Answer:
-        """Opens stream number `stream` with the frames of a span; `closed` are streams that are no longer read."""
+        """Opens stream number `stream` with the frames of a span, in chunks of at most `chunk` frames.
+
+        `span` is [start, stop, rate as a pair, reverse] and `size` is [width, height] or None (see
+        SourceReader.frames). `closed` are the numbers of streams that the parent no longer reads. Raises InvalidRequest
+        for a span outside the video.
+        """
         from longtake.media.frame_reader import frames
 
         start, stop, rate, reverse = span
         wanted = Span(start, stop, Fraction(*rate), reverse)
-        self._video.timeline.stored(wanted)  # Raises for a span outside the video now, not at the first chunk.
+        self._video.timeline.stored(wanted)  # Raises for a wrong span already here, not at the first chunk.
         return self._open(stream, closed, frames(self._video, wanted, (size[0], size[1]) if size else None, chunk))
 
     def open_sound(self, stream: int, closed: list[int], first: int, stop: int, rate: int, block: int) -> Answer:
-        """Opens stream number `stream` with the samples [first, stop) at `rate` Hz, in blocks of `block` samples."""
+        """Opens stream number `stream` with the samples from `first` up to, but not including, `stop`.
+
+        `rate` is in Hz; a chunk has at most `block` samples. `closed` is as for `open_frames`.
+        """
         from longtake.media.sound_reader import sound
 
         return self._open(stream, closed, sound(self._video, first, stop, rate, block))
@@ -62,13 +70,13 @@ class DecodeServer:
         return {}, None
 
     def next(self, stream: int) -> Answer:
-        """Returns the stream's next chunk, or no array at its end."""
+        """Returns the stream's next chunk, or None instead of an array after the last chunk."""
         if stream not in self._prepared:
             self.prepare(stream)
         return self._prepared.pop(stream)()
 
     def prepare(self, stream: int) -> None:
-        """Decodes the stream's next chunk and keeps it, or the error, for the next request."""
+        """Decodes the stream's next chunk and stores the chunk, or the error, for the next call of `next`."""
         if stream not in self._streams:
             return
         try:
@@ -83,7 +91,10 @@ class DecodeServer:
 
 
 def main() -> None:
-    """Runs the program. Its argument is a JSON object with the path, the container's name and the limits."""
+    """Runs the program until its standard input ends.
+
+    Its argument is a JSON object with the path of the video, the name of its container and the limits.
+    """
     argument, limits, replies = start_child()
     requests = sys.stdin.buffer
     server: DecodeServer | None = None

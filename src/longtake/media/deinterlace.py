@@ -1,4 +1,4 @@
-"""Deinterlacing with FFmpeg's bwdif filter: one progressive frame for each interlaced frame."""
+"""Deinterlaces frames with FFmpeg's bwdif filter, which makes one progressive frame of each interlaced frame."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -8,9 +8,10 @@ import av
 
 
 def deinterlaced(frames: Iterator[Any]) -> Iterator[Any]:
-    """Yields the frames with the lines of their second field interpolated; progressive frames are unchanged.
+    """Yields PyAV's video frames, deinterlaced. Progressive frames are unchanged.
 
-    The filter uses both neighbours of a frame, so the first frame after a seek differs from that of a full decode.
+    The filter keeps a frame's first field and interpolates the lines of the second one. It also uses the frames before
+    and after. So the first frame of `frames` differs from the result for the same frame within a longer sequence.
     """
     graph: av.filter.Graph | None = None
     times: deque[int | None] = deque()
@@ -35,7 +36,10 @@ def _graph(frame: Any) -> av.filter.Graph:
 
 
 def _ready(graph: av.filter.Graph, times: deque[int | None]) -> Iterator[Any]:
-    """Yields the frames that the filter has finished, with their input times (its own clock ticks twice as fast)."""
+    """Yields the frames that the filter has finished, with the timestamps of the input frames.
+
+    The filter's own timestamps are in ticks of half the length.
+    """
     while True:
         try:
             frame = graph.vpull()

@@ -1,4 +1,4 @@
-"""Encodes frames and sound to a file in a thread of its own; the file appears complete or not at all."""
+"""Encodes frames and sound to a video file in a background thread. Only a complete file appears under its name."""
 
 import contextlib
 import queue
@@ -23,7 +23,7 @@ _POLL_S = 0.05
 
 
 class _Writer(Protocol):
-    """An open output file; only the encoder's thread uses it."""
+    """An open output file. Only the encoder's thread uses it."""
 
     def add_frame(self, frame: Frame) -> None: ...
     def add_sound(self, samples: NDArray[np.float32]) -> None: ...
@@ -42,25 +42,31 @@ class _Samples:
 
 
 class _Abandoned(Exception):
-    """Ends the encoder's thread after the caller's `with` block raised."""
+    """Raised in the encoder's thread to end it, after the caller's `with` block has raised."""
 
 
 class Encoder:
-    """Encodes a video to `path` in a thread of its own: `with Encoder(...) as video: video.write(chunk)`.
+    """Encodes a video to `path` in a background thread: `with Encoder(...) as video: video.write(chunk)`.
 
-    When the `with` block ends, the file is complete and under its name. After an exception there is no file.
+    When the `with` block ends, the complete file is at `path`. If the block or the encoder raises, no new file is
+    there.
 
-    At most three chunks are alive: one that the caller makes, one that waits and one that is encoded. A chunk is read
-    after `write` has returned, so it must not be changed.
+    One chunk waits while another one is encoded; `write` blocks until there is room. The encoder reads a chunk after
+    `write` has returned, so the caller must not change it.
 
-    `rate` is in frames per second. With a `sound_rate` in Hz the sound track is exactly as long as the frames: missing
-    samples are silent, surplus ones are dropped. None makes a file without sound; formats without sound (GIF) drop it.
-    Write sound before or with its frames, because encoded frames wait in memory for late sound.
+    width, height: size of the frames in pixels.
+    rate: frames per second.
+    sound_rate: sample rate of the sound in Hz, which must be the rate of the output format (48 kHz). The sound track is
+        made exactly as long as the frames: missing samples are silent, surplus ones are dropped. None makes a file
+        without sound. GIF has no sound, so samples are dropped. Write the sound of a frame before the frame or soon
+        after it, because encoded frames wait in memory for their sound.
+    check: called 20 times a second while the caller waits for the encoder, also at the end of the block, where a large
+        GIF can take minutes. It cancels the encoding by raising an exception.
 
-    `check` is called 20 times a second while the caller waits for the encoder, also at the end of the block, where a
-    large GIF can take minutes. It cancels the encoding by raising.
+    The attribute `num_frames` is the number of frames written so far.
 
-    Raises InvalidRequest if the format needs an even size and `width` or `height` is odd.
+    Raises InvalidRequest if the format needs an even size and `width` or `height` is odd, and ValueError for a
+    `sound_rate` that the format does not have.
     """
 
     def __init__(
@@ -119,9 +125,10 @@ class Encoder:
             raise
 
     def write(self, frames: Frame) -> None:
-        """Adds RGB frames [t, H, W, 3], uint8 or full-range uint16. Blocks while another chunk waits.
+        """Appends RGB frames [t, H, W, 3], uint8 (0..255) or uint16 (0..65535). Blocks while another chunk waits.
 
-        Raises the encoder's error, which may come from an earlier chunk.
+        Raises ValueError for another shape or dtype. Also raises an error of the encoder's thread, perhaps about an
+        earlier chunk.
         """
         if frames.ndim != 4 or frames.shape[1:] != self._shape or frames.dtype not in (np.uint8, np.uint16):
             raise ValueError(f"Frames must be [t, {self._shape}] uint8 or uint16, not {frames.shape} {frames.dtype}.")
@@ -129,7 +136,10 @@ class Encoder:
         self.num_frames += len(frames)
 
     def write_sound(self, samples: NDArray[np.float32]) -> None:
-        """Appends samples [2, n], float32 in -1..1, to the sound written so far."""
+        """Appends stereo samples [2, n], float32 in -1..1, at `sound_rate` (48 kHz).
+
+        Raises ValueError for another shape or dtype, or for a file without sound, and errors of the encoder's thread.
+        """
         if samples.ndim != 2 or samples.shape[0] != 2 or samples.dtype != np.float32:
             raise ValueError(f"Sound must be [2, n] float32, not {samples.shape} {samples.dtype}.")
         if not self._with_sound:
@@ -164,7 +174,7 @@ class Encoder:
             pass
         except BaseException as error:
             self._error = error
-        # The caller may be waiting for room in the queue. It must get on to see the error.
+        # The caller may be blocked because the queue is full. Emptying the queue lets it continue and see the error.
         while not self._ended:
             self._next_item()
 

@@ -1,4 +1,4 @@
-"""Fetches a URL, a data URI or a path as a local file of limited size."""
+"""Makes a local file of limited size from a URL, a data URI or a path."""
 
 import base64
 import binascii
@@ -26,13 +26,17 @@ def fetch_file(
     timeout_s: float = 60,
     transport: httpx.BaseTransport | None = None,
 ) -> Path:
-    """Returns the path of a local file with the content of `url`: http(s), a data URI or, if `allow_local`, a path.
+    """Returns the path of a local file with the content of `url`.
 
-    Downloads and data URIs become new files in `folder`; a path is returned unchanged. `timeout_s` is for the whole
-    download. `transport` carries the request and its redirects; a server passes `outbound.PublicTransport`. Without
-    one, every host is allowed and the environment's proxies are used.
+    url: an http(s) URL, a data URI or, if `allow_local`, the path of a local file. Downloads and data URIs are written
+        to a new file in `folder`; a local path is returned unchanged.
+    max_bytes: most bytes that the file may have.
+    timeout_s: seconds for the whole download with all redirects.
+    transport: sends the HTTP requests; a server passes `outbound.PublicTransport`. With None every host is allowed, and
+        the proxies of the environment are used.
 
-    Raises DownloadFailed, FileTooLarge or InvalidRequest; then no file is left.
+    Raises DownloadFailed if the download fails, FileTooLarge above `max_bytes`, and InvalidRequest if `url` is none of
+    these forms, is malformed or names no file. After an error there is no new file in `folder`.
     """
     scheme = url.partition(":")[0].lower()
     if scheme == "data":
@@ -68,7 +72,7 @@ def _check_bytes(count: int, max_bytes: int) -> None:
 
 
 def _data_uri(uri: str, max_bytes: int) -> bytes:
-    """Returns the bytes of `data:[type][;base64],...` (RFC 2397); the declared type is ignored."""
+    """Returns the data of a URI `data:[type][;base64],...` (RFC 2397). The type in the URI is ignored."""
     header, comma, body = uri.partition(",")
     if not comma:
         raise InvalidRequest("The data URI has no comma between its type and its data.", value=_short(uri))
@@ -137,7 +141,7 @@ def _save(response: httpx.Response, path: Path, max_bytes: int, deadline: float)
 
 
 def _remaining_s(deadline: float) -> float:
-    """Returns the seconds until the deadline. Raises TimeoutError after it."""
+    """Returns the seconds until `deadline` (`time.monotonic`). Raises TimeoutError if it has passed."""
     seconds = deadline - time.monotonic()
     if seconds <= 0:
         raise TimeoutError
@@ -145,7 +149,7 @@ def _remaining_s(deadline: float) -> float:
 
 
 def _named(url: httpx.URL) -> str:
-    """Returns the address without credentials and query, which can be secrets."""
+    """Returns the URL for an error message, without credentials and query, because these can be secrets."""
     return f"{url.scheme}://{url.host}{url.path}"
 
 

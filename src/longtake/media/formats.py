@@ -1,4 +1,4 @@
-"""Output formats: the codec settings for each output type, quality and write mode."""
+"""Output formats: the encoder's settings for each output type, quality and write mode."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,15 +10,21 @@ Quality = Literal["low", "medium", "high", "maximum"]
 WriteMode = Literal["fast", "balanced", "small"]
 
 SOUND_RATE = 48_000
-"""Sample rate in Hz of all sound that is made: Opus requires it and every other codec supports it."""
+"""Sample rate in Hz of all sound in output files. Opus requires this rate, and the other codecs support it."""
 
 GIF_MAX_RATE = Fraction(50)
-"""Most frames per second of a GIF. It stores times in 1/100 s, and players treat 1/100 s as unset."""
+"""Highest frame rate of a GIF. GIF stores durations in 1/100 s, and players show a frame of 1/100 s for longer, so
+2/100 s is the shortest usable duration."""
 
 
 @dataclass(frozen=True)
 class SoundFormat:
-    """A stereo sound track. `sample_format` is FFmpeg's name; `bit_rate` is in bit/s, None for lossless codecs."""
+    """The encoder's settings for a stereo sound track.
+
+    codec, sample_format: FFmpeg's names.
+    rate: sample rate in Hz.
+    bit_rate: bits per second; None for a lossless codec.
+    """
 
     codec: str
     sample_format: str
@@ -28,7 +34,11 @@ class SoundFormat:
 
 @dataclass(frozen=True)
 class Palette:
-    """The colours of a GIF: their number, 2..256, and the `bayer_scale` of the dither, 0..5 (5 is least visible)."""
+    """The colours of a GIF.
+
+    colours: number of colours, 2..256.
+    bayer_scale: FFmpeg's scale of the dither pattern, from 0 (most visible) to 5 (least visible, smallest file).
+    """
 
     colours: int
     bayer_scale: int
@@ -36,11 +46,17 @@ class Palette:
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """The settings of an encoder, except for the size and rate of the frames.
+    """The encoder's settings for an output file, except for the size and rate of the frames.
 
-    `options` are for the codec and `container_options` for the muxer, both with FFmpeg's names. `keyframe_s` is the
-    longest time in seconds between two keyframes. Larger videos are scaled down to `max_width` (pixels) and `max_rate`
-    (frames per second); None means no limit. `sound` is None for containers without sound.
+    container, codec, pix_fmt: FFmpeg's names of the muxer, the codec and the pixel format.
+    suffix: suffix of the file's name with its dot, such as ".mp4".
+    options, container_options: FFmpeg's options for the codec and for the muxer.
+    keyframe_s: longest time in seconds between two keyframes; None is for codecs in which each frame is a keyframe, and
+        for GIF.
+    sound: settings of the sound track; None if the container has no sound.
+    palette: colours of a GIF; None for other formats.
+    max_width: wider frames are scaled down to this width in pixels; None means no limit.
+    max_rate: frames above this rate (frames per second) are left out; None means no limit.
     """
 
     container: str
@@ -58,17 +74,17 @@ class OutputFormat:
 
     @property
     def needs_even_size(self) -> bool:
-        """True if width and height must be even, because colour is stored at half the size."""
+        """True if width and height must be even, because the colours are stored at half the width and height."""
         return self.pix_fmt == "yuv420p"
 
 
 X264_DETERMINISTIC: Mapping[str, str] = {"x264-params": "cpu-independent=1"}
-"""x264 options without which it makes different files of equal frames on processors with AVX-512."""
+"""FFmpeg options that make x264 write the same file on every processor. Without them AVX-512 changes the file."""
 
 _FASTSTART = {"movflags": "+faststart"}
 
 _X264_CRF: Mapping[Quality, int] = {"low": 28, "medium": 23, "high": 18, "maximum": 12}
-# Not `veryfast` for "fast", because it makes smaller files than `medium` at equal crf.
+# "fast" does not use `veryfast`, because `veryfast` makes smaller files than `medium` at equal crf.
 _X264_PRESET: Mapping[WriteMode, str] = {"fast": "superfast", "balanced": "medium", "small": "slower"}
 
 _VP9_CRF: Mapping[Quality, int] = {"low": 40, "medium": 31, "high": 22, "maximum": 15}
@@ -79,7 +95,7 @@ _VP9_EFFORT: Mapping[WriteMode, Mapping[str, str]] = {
 }
 
 _PRORES_Q: Mapping[Quality, int] = {"low": 16, "medium": 9, "high": 4, "maximum": 2}
-# FFmpeg's FF_QP2LAMBDA: the value in `global_quality` of one step of `q`.
+# FFmpeg's FF_QP2LAMBDA: `global_quality` is this number x the quantiser `q`.
 _QP2LAMBDA = 118
 
 _GIF_COLOURS: Mapping[Quality, int] = {"low": 64, "medium": 128, "high": 256, "maximum": 256}
@@ -95,7 +111,10 @@ _GIF_BALANCED_BAYER: Mapping[Quality, int] = {"low": 4, "medium": 4, "high": 3, 
 
 
 def output_format(type: OutputType, quality: Quality, mode: WriteMode) -> OutputFormat:
-    """Returns the output format: `quality` sets how much is lost, `mode` how much time is spent on a small file."""
+    """Returns the output format of these options.
+
+    `quality` sets how much detail is lost. `mode` sets how much time the encoder spends to make the file small.
+    """
     match type:
         case "X264 (.mp4)":
             return _x264(quality, mode)
@@ -143,7 +162,7 @@ def _vp9(quality: Quality, mode: WriteMode) -> OutputFormat:
 
 
 def _prores(quality: Quality, mode: WriteMode) -> OutputFormat:
-    # The codec has no useful slower search, so "small" uses a coarser quantiser.
+    # This codec has no useful slower search, so "small" uses a coarser quantiser instead.
     q = Fraction(_PRORES_Q[quality]) * (Fraction(3, 2) if mode == "small" else 1)
     return OutputFormat(
         container="mov",

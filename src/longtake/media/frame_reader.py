@@ -1,4 +1,4 @@
-"""Reads a range of a video's frames, forwards or backwards, decoding from the keyframe before it."""
+"""Reads a range of a video's frames, forwards or backwards. Decoding starts at the keyframe before the range."""
 
 from bisect import bisect_right
 from collections.abc import Generator, Iterator
@@ -18,16 +18,17 @@ from longtake.media.probe import ProbedVideo, decoded, decoder_of, opened, shown
 from longtake.video import Span
 
 BACKWARD_BYTES = 192 << 20
-"""Most bytes of frames that are held while a video is read backwards."""
+"""Most bytes of decoded frames in memory while a video is read backwards."""
 
 _CHUNK_BYTES = 128 << 20
 """Most bytes of one chunk of frames."""
 
 
 def frames(video: ProbedVideo, span: Span, size: tuple[int, int] | None, chunk: int) -> Iterator[NDArray[np.uint8]]:
-    """Yields the span's frames in its order, as RGB arrays [t <= chunk, height, width, 3] of at most 128 MiB.
+    """Yields the frames of the span in playing order, as RGB arrays [t, height, width, 3].
 
-    `size` is (width, height), None for the video's own. Raises UnsupportedVideo for frames that cannot be decoded.
+    `t` is at most `chunk`, and fewer if an array would exceed 128 MiB. `size` is (width, height) in pixels; None means
+    the video's own size. Raises UnsupportedVideo if a frame cannot be decoded.
     """
     width, height = size or (video.facts.width, video.facts.height)
     bytes_each = width * height * 3
@@ -45,7 +46,7 @@ def frames(video: ProbedVideo, span: Span, size: tuple[int, int] | None, chunk: 
 def _pictures(
     video: ProbedVideo, numbers: list[int], converter: FrameConverter, bytes_each: int
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yields the pictures of stored frames. `numbers` rise or fall; a repeated number repeats its picture."""
+    """Yields the pictures of the stored frames `numbers`, which rise or fall. A repeated number repeats the picture."""
     if numbers[0] <= numbers[-1]:
         runs = [numbers]
     else:
@@ -68,7 +69,7 @@ def _pictures(
 
 
 def _backward_runs(video: ProbedVideo, numbers: list[int], block: int) -> Iterator[list[int]]:
-    """Yields falling `numbers` in pieces that do not cross a keyframe and have at most `block` numbers."""
+    """Yields the falling `numbers` in pieces of at most `block` numbers, without a keyframe inside a piece."""
     keyframes = sorted({_number_at(video, time) for time in video.keyframe_times})
     for _, group in groupby(numbers, key=lambda number: bisect_right(keyframes, number)):
         run = list(group)
@@ -81,10 +82,11 @@ def _number_at(video: ProbedVideo, time: int) -> int:
 
 
 def stored_frames(video: ProbedVideo, first: int, last: int) -> Iterator[tuple[int, Any]]:
-    """Yields (number, decoded frame) for the frames `first` to `last`, both included.
+    """Yields (number, decoded frame) for the stored frames `first` to `last`, both included.
 
-    Decoding starts at the keyframe before `first`. If frame `first` comes out damaged or not at all (open GOP, wrong
-    index), it starts one keyframe earlier, and finally at the beginning. Raises UnsupportedVideo if frames are missing.
+    Decoding starts at the keyframe before `first`. If that gives no frame `first` or a damaged one (because of an open
+    GOP or a wrong index), decoding starts again one keyframe earlier, and in the end at the beginning of the file.
+    Raises UnsupportedVideo if a frame is missing.
     """
     pts = video.timeline.pts
     # The deinterlacing filter also needs the frame before.
@@ -112,9 +114,10 @@ def stored_frames(video: ProbedVideo, first: int, last: int) -> Iterator[tuple[i
 
 
 def _start(run: Iterator[tuple[int, Any]], lead: int, first: int, accept_any: bool) -> tuple[int, Any] | None:
-    """Advances `run` to frame `first` and returns it, or None if the run is no good start for that frame.
+    """Advances `run` to frame `first` and returns (number, frame). Returns None if decoding must start earlier.
 
-    A good start begins at frame `lead` or before, and frame `first` is not damaged. `accept_any` skips both conditions.
+    That is so if the run begins after frame `lead` or if frame `first` is damaged. With `accept_any` both are accepted,
+    and None only means that `run` has no frame `first`.
     """
     has_lead = accept_any
     for number, frame in run:
@@ -127,7 +130,10 @@ def _start(run: Iterator[tuple[int, Any]], lead: int, first: int, accept_any: bo
 
 
 def _decoded_from(video: ProbedVideo, key: int | None) -> Generator[tuple[int, Any], None, None]:
-    """Yields (number, frame) from the keyframe at the time `key` in ticks to the end; None is the file's beginning."""
+    """Yields (number, frame) from the keyframe at the time `key` (in ticks) to the end of the file.
+
+    If `key` is None, decoding starts at the beginning of the file.
+    """
     if video.container == "webp":
         yield from enumerate(frame for frame, _ in webp.pictures(video.path))
         return

@@ -1,4 +1,4 @@
-"""Writes animated GIFs in two passes: frames go to a temporary file; then a palette is made and all are painted."""
+"""Writes animated GIFs. All frames are first stored in a temporary file, so that one palette can be made for all."""
 
 import itertools
 import math
@@ -20,19 +20,21 @@ _TICKS_PER_S = 100
 """GIF stores times in hundredths of a second."""
 
 _SHORTEST_TICKS = 2
-"""Shortest duration of a frame. Players treat 1/100 s as unset and show such a frame for 1/10 s."""
+"""Shortest duration of a frame in ticks. Players show a frame of one tick for 1/10 s, as if it had no duration."""
 
 _PALETTE_FRAMES = 16
+"""Most frames from which the palette is made."""
+
 _PALETTE_WIDTH = 320
-"""The palette is made from at most this many frames, scaled down to this width in pixels."""
+"""Width in pixels to which wider frames are scaled down before the palette is made."""
 
 
 class GifWriter:
-    """Writes frames [H, W, 3] to a GIF; sound is dropped.
+    """Writes RGB frames [H, W, 3], uint8 or full-range uint16, to a GIF. Sound is dropped.
 
-    Frames above the format's maximum rate are left out. Each frame's time is rounded to 1/100 s from the start, so that
-    times do not drift, and the GIF is as long as the video. Until `finish`, frames are in a nameless temporary file in
-    the folder of `path`.
+    If `rate` is above the format's maximum rate, frames are left out. The start time of each frame is rounded to
+    1/100 s, so that rounding errors do not add up and the GIF is as long as the video. Until `finish` is called, the
+    frames are in a temporary file without a name in the folder of `path`.
     """
 
     def __init__(self, path: Path, output_format: OutputFormat, width: int, height: int, rate: Fraction) -> None:
@@ -56,7 +58,8 @@ class GifWriter:
         pass
 
     def finish(self, check: Check) -> None:
-        """Writes the GIF from the stored frames. `check` is called before each frame and cancels by raising."""
+        """Writes the GIF from the stored frames. `check` is called before each frame and cancels by raising an
+        error."""
         with self._spool:
             self._paint(self._make_palette(), check)
 
@@ -84,7 +87,7 @@ class GifWriter:
             yield picture
 
     def _start_tick(self, index: int) -> int:
-        """Returns the time of stored frame `index` in 1/100 s."""
+        """Returns the start time of stored frame `index` in 1/100 s."""
         return round(index * self._step / self._rate * _TICKS_PER_S)
 
     def _last_duration(self) -> int:
@@ -142,7 +145,7 @@ class GifWriter:
 
 
 def fit_width(width: int, height: int, max_width: int | None) -> tuple[int, int]:
-    """Returns (width, height) scaled down to `max_width` if it is wider; None means no limit."""
+    """Returns (width, height), scaled down to `max_width` if the width is larger. None means no limit."""
     if max_width is None or width <= max_width:
         return width, height
     return max_width, max(1, round(height * max_width / width))

@@ -1,4 +1,4 @@
-"""Writes MP4, WebM and MOV files: BT.709 colours, exact frame rate, interleaved video and sound."""
+"""Writes MP4, WebM and MOV files with BT.709 colours, an exact frame rate, and interleaved video and sound."""
 
 import contextlib
 from collections import deque
@@ -19,7 +19,7 @@ Frame = NDArray[np.uint8] | NDArray[np.uint16]
 """One RGB frame [H, W, 3] or several [t, H, W, 3]; uint16 uses the full range 0..65535."""
 
 Check = Callable[[], None]
-"""Called during long work, which it cancels by raising."""
+"""Callback that is called regularly during long work. It can cancel the work by raising an exception."""
 
 # Code points of ITU-T H.273 and FFmpeg's AVCOL_RANGE_MPEG.
 _BT709 = 1
@@ -27,10 +27,10 @@ _LIMITED = 1
 
 
 class MovieWriter:
-    """Writes frames [H, W, 3] and, if `with_sound`, samples [2, n] at the format's sample rate to a new file.
+    """Writes frames [H, W, 3] and, if `with_sound`, stereo samples [2, n] at the format's sample rate to a new file.
 
-    Sound is encoded only as far as there are frames; earlier samples wait here. Sound that is late makes encoded frames
-    wait in the muxer. `finish` makes both tracks equally long by adding silence or dropping samples.
+    Samples wait in this object until the frames that they belong to are encoded. Encoded frames wait in the muxer until
+    their sound is written. `finish` makes both tracks equally long by adding silence or dropping samples.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class MovieWriter:
     ) -> None:
         self._path = path
         self._rate = rate
-        # 0 lets the muxer wait without limit for the other track's packets; its default is 10 s.
+        # With 0 the muxer waits without limit for the packets of the other track, instead of 10 s.
         options = {**output_format.container_options, "max_interleave_delta": "0"}
         self._file = av.open(str(path.absolute()), "w", format=output_format.container, container_options=options)
         self._picture = self._file.add_stream(output_format.codec, rate=rate, options=dict(output_format.options))
@@ -64,7 +64,7 @@ class MovieWriter:
         self._samples_encoded = 0
 
     def add_frame(self, frame: Frame) -> None:
-        """Encodes one RGB frame [H, W, 3], uint8 or full-range uint16."""
+        """Encodes one RGB frame [H, W, 3], uint8 or full-range uint16, and the waiting sound that belongs to it."""
         picture = self._convert(frame)
         picture.pts, picture.time_base = self._num_frames, 1 / self._rate
         self._num_frames += 1
@@ -77,7 +77,7 @@ class MovieWriter:
             self._encode_sound()
 
     def finish(self, check: Check) -> None:
-        """Completes the file. `check` is called before each packet and cancels by raising."""
+        """Completes the file. `check` is called before each remaining packet and cancels by raising an exception."""
         if self._sound is not None:
             self._pending.append(np.zeros((2, max(0, self._samples_due() - self._num_pending())), np.float32))
             self._encode_sound()
@@ -89,8 +89,8 @@ class MovieWriter:
         self._file.close()
 
     def discard(self) -> None:
-        """Deletes the file."""
-        # It is deleted before it is closed, because closing would first move the index of a long file to its front.
+        """Closes and deletes the file."""
+        # The file is deleted before it is closed, because closing moves the index of a long file to its front first.
         self._path.unlink(missing_ok=True)
         with contextlib.suppress(av.FFmpegError):
             self._file.close()
@@ -113,7 +113,7 @@ class MovieWriter:
         return picture
 
     def _samples_due(self) -> int:
-        """Returns the number of samples that belong to the frames so far and are not encoded yet."""
+        """Returns how many samples belong to the encoded frames and are not encoded yet; 0 without sound."""
         if self._sound is None:
             return 0
         return num_samples(self._num_frames, self._rate, self._sound.rate) - self._samples_encoded
@@ -135,7 +135,7 @@ class MovieWriter:
 
 
 def _tag_bt709(target: Any) -> None:
-    """Tags a codec context or a frame as limited-range BT.709. ProRes reads only the frames' tags."""
+    """Tags a codec context or a frame as limited-range BT.709. The ProRes encoder reads only the tags of frames."""
     target.color_range = _LIMITED
     target.colorspace = target.color_primaries = target.color_trc = _BT709
 

@@ -1,4 +1,4 @@
-"""Converts decoded frames to the RGB pictures that a viewer sees: colours, alpha, square pixels, rotation."""
+"""Converts decoded frames to RGB pictures as a viewer sees them: converts colours, blends alpha, scales and rotates."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,17 +26,23 @@ _MATRICES = {
 _HD_HEIGHT = 720
 _FULL_RANGE = 2
 _WIDEST_PIXEL = 16
-"""A pixel aspect ratio beyond this (or its inverse) is treated as an error in the file and ignored."""
+"""Largest pixel aspect ratio. A larger one, or one below 1/16, is taken for an error in the file and ignored."""
 
 _SCALER = Interpolation.LANCZOS | Interpolation.ACCURATE_RND
 
 
 @dataclass(frozen=True)
 class PictureFormat:
-    """How the stored frames of a video become pictures.
+    """How the stored frames of a video are converted to pictures.
 
-    `width, height` are the picture's size in square pixels. The stored frame is transposed if `transposed`; then its
-    columns are reversed if `flip_x` and its rows if `flip_y`. `matrix` is swscale's number of the Y'CbCr matrix.
+    width, height: size of the picture in square pixels, after rotation.
+    transposed, flip_x, flip_y: the stored frame is transposed if `transposed`, then its columns are reversed if
+        `flip_x` and its rows if `flip_y`.
+    matrix: swscale's number of the Y'CbCr matrix.
+    full_range: True if codes use the full range (0..255 for 8 bits), False for the limited range (16..235).
+    wide_gamut: True if the colours have BT.2020 primaries.
+    alpha: True if the frames have an alpha channel.
+    bit_depth: bits of each colour component.
     """
 
     width: int
@@ -54,20 +60,25 @@ class PictureFormat:
 
     @property
     def mirrored(self) -> bool:
+        """True if the picture is a mirror image of the stored frame, perhaps also rotated."""
         return self.transposed ^ self.flip_x ^ self.flip_y
 
     @property
     def rotation(self) -> int:
-        """Degrees clockwise that the stored frame is turned, after it is mirrored left to right if `mirrored`."""
+        """Degrees clockwise (0, 90, 180 or 270) by which the stored frame is turned.
+
+        If `mirrored`, the frame is first mirrored left to right.
+        """
         if self.transposed:
             return 90 if self.flip_x else 270
         return 180 if self.flip_y else 0
 
 
 def picture_format(frame: Any, pixel_aspect: Fraction | None) -> PictureFormat:
-    """Returns the format of a stream from its first decoded frame and its pixel aspect ratio (width / height).
+    """Returns the picture format of a stream.
 
-    Without a matrix tag, frames from 720 lines on are treated as BT.709 and smaller ones as BT.601, as players do.
+    `frame` is the first decoded frame. `pixel_aspect` is the width / height of a pixel; None means square pixels.
+    Frames without a matrix tag are read as BT.709 if they have 720 lines or more, else as BT.601, as players do.
     """
     transposed, flip_x, flip_y = _orientation(frame)
     width, height = _square(frame.width, frame.height, pixel_aspect)
@@ -92,9 +103,10 @@ def picture_format(frame: Any, pixel_aspect: Fraction | None) -> PictureFormat:
 
 
 class FrameConverter:
-    """Converts decoded frames of one format to RGB pictures of one size (width, height); None is the format's own size.
+    """Converts decoded frames of one format to 8-bit RGB pictures of one size (width, height) in pixels.
 
-    Frames of another aspect are scaled to cover the size and cropped at the centre.
+    With size None the pictures have the format's own size. If the size has another aspect ratio, frames are scaled to
+    cover it and cropped at the centre.
     """
 
     def __init__(self, source: PictureFormat, size: tuple[int, int] | None) -> None:
@@ -106,7 +118,7 @@ class FrameConverter:
         self._swscale = VideoReformatter()
 
     def convert(self, frame: Any) -> NDArray[np.uint8]:
-        """Returns the picture [height, width, 3]."""
+        """Returns the picture [height, width, 3] of a decoded frame."""
         source = self._source
         width, height = self._scaled_size[::-1] if source.transposed else self._scaled_size
         hdr = source.transfer != "sdr" or source.wide_gamut
@@ -139,13 +151,13 @@ class FrameConverter:
 
 
 def _on_black(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Blends RGBA with straight alpha over black; opaque pixels keep their exact values."""
+    """Returns RGBA pixels [H, W, 4] with straight alpha blended over black. Opaque pixels keep their exact values."""
     weighted = picture[..., :3].astype(np.uint16) * picture[..., 3:] + 127
     return (weighted // 255).astype(np.uint8)
 
 
 def _orientation(frame: Any) -> tuple[bool, bool, bool]:
-    """Returns (transposed, flip_x, flip_y) from the frame's display matrix.
+    """Returns (transposed, flip_x, flip_y) from the frame's display matrix; all are False without one.
 
     The matrix maps x' = a x + c y and y' = b x + d y (ISO 14496-12, 6.2.2).
     """
@@ -159,7 +171,10 @@ def _orientation(frame: Any) -> tuple[bool, bool, bool]:
 
 
 def _square(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
-    """Returns the size in square pixels; the shorter side of a pixel is stretched, so that no detail is lost."""
+    """Returns the size (width, height) in square pixels of a frame with the pixel aspect ratio `aspect`.
+
+    Only one side is enlarged and none is reduced, so that no detail is lost.
+    """
     if not aspect or not Fraction(1, _WIDEST_PIXEL) <= aspect <= _WIDEST_PIXEL:
         return width, height
     if aspect >= 1:

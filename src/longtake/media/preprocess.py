@@ -1,4 +1,4 @@
-"""Turns a context video into edges, depth or poses, the guide videos that in-context LoRAs are trained on."""
+"""Turns a context video into a guide video of edges, depth or poses, on which in-context LoRAs are trained."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -14,22 +14,22 @@ Frames = NDArray[np.uint8]
 """RGB frames [T, H, W, 3]."""
 
 CANNY_LOW, CANNY_HIGH = 100, 200
-"""Gradient thresholds of the edge detector, the usual ones for 8-bit pictures."""
+"""The lower and the upper gradient threshold of the edge detector; usual values for 8-bit pictures."""
 
 SKELETON = (
     (5, 7), (7, 9), (6, 8), (8, 10), (5, 6), (5, 11), (6, 12), (11, 12), (11, 13), (13, 15), (12, 14), (14, 16),
     (0, 1), (0, 2), (1, 3), (2, 4),
 )  # fmt: skip
-"""Pairs of COCO's 17 key points that are connected by a line."""
+"""Pairs of key points (numbers 0..16 of COCO) that are connected by a line."""
 
 MIN_CONFIDENCE = 0.3
-"""Key points below this score are not drawn."""
+"""Lowest score (0..1) of a key point that is drawn."""
 
 
 def preprocess(frames: Frames, kind: str, settings: Settings) -> Frames:
-    """Returns the guide video [T, H, W, 3] of a `kind`: canny, depth or pose; rgb is the frames unchanged.
+    """Returns the guide video [T, H, W, 3] of `frames`. `kind` is canny, depth, pose, or rgb for unchanged frames.
 
-    Depth and pose need a configured model. Raises NotSupported, with the name of the setting, if there is none.
+    Depth and pose need a model. Raises NotSupported, with the name of the setting, if none is configured.
     """
     match kind:
         case "canny":
@@ -54,7 +54,7 @@ def _configured(checkpoint: Path | None, kind: str) -> Path:
 
 
 def canny(frames: Frames) -> Frames:
-    """Returns white edges on black, by OpenCV's Canny detector (Canny 1986)."""
+    """Returns the edges of each frame in white on black, found by OpenCV's Canny detector (Canny 1986)."""
     import cv2
 
     edges = [cv2.Canny(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), CANNY_LOW, CANNY_HIGH) for frame in frames]
@@ -62,9 +62,9 @@ def canny(frames: Frames) -> Frames:
 
 
 def depth(frames: Frames, checkpoint: Path) -> Frames:
-    """Returns depth as grey, from black (far) to white (near) over the whole clip.
+    """Returns the depth of each frame as grey, from black (farthest point of the clip) to white (nearest point).
 
-    `checkpoint` is the folder of a transformers depth estimation model.
+    `checkpoint` is the folder of a depth estimation model for the transformers library.
     """
     import torch
     from PIL import Image
@@ -78,9 +78,9 @@ def depth(frames: Frames, checkpoint: Path) -> Frames:
 
 
 def pose(frames: Frames, checkpoint: Path) -> Frames:
-    """Returns skeletons in white on black, one per frame, as if each frame showed one person.
+    """Returns one skeleton per frame, in white on black. Each frame is assumed to show one person.
 
-    `checkpoint` is the folder of a transformers ViTPose model.
+    `checkpoint` is the folder of a ViTPose model for the transformers library.
     """
     import cv2
 

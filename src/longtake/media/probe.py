@@ -1,4 +1,4 @@
-"""Probes a video file: opens it safely, counts its packets and decodes its first frame."""
+"""Probes a video file: opens it safely, reads the times of all packets and decodes the first frame."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ DEMUXERS = {
     "avi": "avi",
     "mpegts": "mpegts",
 }
-"""FFmpeg's demuxer for each container that `sniff` returns. No other demuxer may open a file."""
+"""FFmpeg's demuxer for each container of `sniff.CONTAINERS` except webp. No other demuxer may open a file."""
 
 _WHITELIST = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif,avi,mpegts"
 _IO_BYTES = 1 << 18
@@ -37,11 +37,12 @@ _VP8_SHOWN = 0x10
 
 @dataclass(frozen=True)
 class ProbedVideo:
-    """A probed file, with everything needed to read any part of it.
+    """A probed file, with everything that is needed to read any part of it.
 
-    `keyframe_times` are the presentation times, in the timeline's ticks, at which decoding can start. Without
-    `has_timestamps` the n-th frame from the decoder is frame n, and decoding starts at the beginning of the file.
-    `origin_s` is the time in the file at which the first frame is shown.
+    keyframe_times: presentation times in the timeline's ticks, in rising order, at which decoding can start.
+    has_timestamps: False if the file has no usable times. Then frames are numbered in the order in which they are
+        decoded, and decoding always starts at the beginning of the file.
+    origin_s: timestamp of the first frame in seconds. Sound is placed relative to it.
     """
 
     path: Path
@@ -57,9 +58,11 @@ class ProbedVideo:
 
 @dataclass
 class _Packets:
-    """The shown packets of a video stream, in ticks of the stream.
+    """The times of a video stream's packets, in ticks of the stream.
 
-    `cut` is the decoding time of the first packet after the end of a truncated file; None if the file is complete.
+    pts: presentation times of the packets whose frames are shown; None for a packet without a time.
+    last_duration: duration of the last of them; 0 if unknown.
+    cut: decoding time of the first packet that is missing in a truncated file; None if the file is complete.
     """
 
     pts: list[int | None]
@@ -70,7 +73,7 @@ class _Packets:
 
 @contextmanager
 def opened(path: Path, container: str) -> Iterator[Any]:
-    """Yields the open container. One named demuxer reads one open file, so its content cannot open other files."""
+    """Yields the PyAV container of an open file. Only one demuxer may read it, and the file cannot open other files."""
     with (
         path.open("rb") as file,
         av.open(
@@ -85,7 +88,8 @@ def opened(path: Path, container: str) -> Iterator[Any]:
 
 
 def video_stream(media: Any) -> Any:
-    """Returns the video stream to show, never a cover picture. Raises UnsupportedVideo if there is none."""
+    """Returns the video stream that players show; cover pictures are ignored. Raises UnsupportedVideo if there is
+    none."""
     videos = [stream for stream in media.streams.video if not stream.disposition & Disposition.attached_pic]
     if not videos:
         raise UnsupportedVideo(f"The file has {'sound but ' if media.streams.audio else ''}no video stream.")
@@ -97,7 +101,8 @@ def video_stream(media: Any) -> Any:
 
 
 def decoder_of(stream: Any, limits: Limits) -> Any:
-    """Returns a threaded decoder that refuses frames above `limits.max_pixels` and also decodes alpha."""
+    """Returns a multi-threaded decoder for a stream, including its alpha. It refuses frames above
+    `limits.max_pixels`."""
     name = stream.codec_context.name
     if name in _ALPHA_DECODERS and stream.metadata.get("alpha_mode") == "1":
         decoder = av.CodecContext.create(_ALPHA_DECODERS[name], "r")
@@ -110,9 +115,10 @@ def decoder_of(stream: Any, limits: Limits) -> Any:
 
 
 def probe(path: Path, container: str, limits: Limits) -> ProbedVideo:
-    """Reads all packets of a file and decodes its first frame; `container` is from `sniff`.
+    """Returns the facts about a file from all its packets and its first decoded frame.
 
-    Files without usable timestamps are decoded completely. Raises UnsupportedVideo, VideoTooLarge or VideoTooLong.
+    `container` is one of `sniff.CONTAINERS`. Files without usable timestamps are decoded completely. Raises
+    UnsupportedVideo if the file cannot be read, VideoTooLarge or VideoTooLong if it exceeds `limits`.
     """
     if container == "webp":
         return _probe_webp(path, limits)
@@ -137,7 +143,7 @@ def probe(path: Path, container: str, limits: Limits) -> ProbedVideo:
             pts = list(range(_count_frames(path, container, limits)))
     except av.FFmpegError as error:
         raise UnsupportedVideo(f"The file cannot be read as {container}: {error.strerror or error}.") from None
-    # AVI stores no display times; the ones that FFmpeg makes up lag behind by the decoder's delay.
+    # AVI stores no presentation times. FFmpeg's computed ones are late by the decoder's delay, so they are ignored.
     origin_s = pts[0] * tick_s if has_timestamps and container != "avi" else Fraction(0)
     if not has_timestamps:
         tick_s, packets.last_duration = 1 / (declared or FALLBACK_RATE), 1
@@ -194,7 +200,8 @@ def _facts(
 
 
 def shown_packets(media: Any, stream: Any) -> Iterator[Any]:
-    """Yields the stream's packets up to the end of the file or to the place where it is cut off."""
+    """Yields the stream's packets. An error of the demuxer, as in a truncated file, ends them like the end of the
+    file."""
     packets = media.demux(stream)
     while True:
         try:
@@ -225,14 +232,15 @@ def _scan(media: Any, stream: Any, limits: Limits) -> _Packets:
 
 
 def _cut(stream: Any, file_bytes: int) -> int | None:
-    """Returns the decoding time of the first frame after the end of the file, or None."""
+    """Returns the decoding time of the first frame in the index that is missing in the file; None if the file is
+    complete."""
     return min((entry.timestamp for entry in stream.index_entries if entry.pos + entry.size > file_bytes), default=None)
 
 
 def _rising_times(packets: _Packets) -> list[int] | None:
     """Returns the sorted presentation times, or None if one is missing or two are equal.
 
-    Of a truncated file only the times before the cut are returned, so that no frame is missing between them.
+    If the file is truncated, only the times before the cut are returned, so that no frame between them is missing.
     """
     known = [time for time in packets.pts if time is not None]
     if len(known) < len(packets.pts) or len(set(known)) < len(known):
@@ -242,7 +250,7 @@ def _rising_times(packets: _Packets) -> list[int] | None:
 
 
 def _count_frames(path: Path, container: str, limits: Limits) -> int:
-    """Returns the number of frames that can be decoded. Raises UnsupportedVideo if there is none."""
+    """Decodes the whole file and returns the number of frames. Raises UnsupportedVideo if there is none."""
     with opened(path, container) as media:
         stream = video_stream(media)
         count = sum(1 for _ in decoded(shown_packets(media, stream), decoder_of(stream, limits)))
@@ -252,7 +260,7 @@ def _count_frames(path: Path, container: str, limits: Limits) -> int:
 
 
 def decoded(packets: Iterator[Any], decoder: Any) -> Iterator[Any]:
-    """Yields all frames that the decoder makes of the packets; packets that cannot be decoded are skipped."""
+    """Yields all frames that the decoder returns for the packets. Packets that cannot be decoded are skipped."""
     for packet in packets:
         try:
             yield from decoder.decode(packet)

@@ -1,4 +1,4 @@
-"""Stores frames on disk in order and reads them back in reverse."""
+"""Stores frames in a temporary file and reads them in reverse order."""
 
 import math
 import tempfile
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 
 class ReversedFrames:
-    """A temporary file of frames [H, W, 3] that are written forwards and read backwards.
+    """A temporary file of RGB frames [height, width, 3], which are written in order and read in reverse order.
 
-    The file has no name, is in `folder` and is deleted at the end of the `with` block.
+    Use it in a `with` block: the file exists only within the block. It is in `folder` and has no name.
     """
 
     def __init__(self, folder: Path, height: int, width: int, dtype: type[np.uint8] | type[np.uint16] = np.uint8):
@@ -42,7 +42,7 @@ class ReversedFrames:
         self.num_frames += len(frames)
 
     def chunks(self, size: int) -> Iterator[NDArray[np.uint8] | NDArray[np.uint16]]:
-        """Yields all frames, the last one first, in arrays [t <= size, H, W, 3]."""
+        """Yields all frames in reverse order, in arrays [t, H, W, 3] with `t` at most `size`."""
         self._file.flush()
         for stop in range(self.num_frames, 0, -size):
             start = max(0, stop - size)

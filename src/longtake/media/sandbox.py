@@ -1,7 +1,8 @@
-"""A sandboxed child process that decodes untrusted files, and the messages between it and this process.
+"""A sandboxed child process that decodes untrusted files, and the messages between the child and this process.
 
-A message is the length of its header (4 bytes, big endian), the header as JSON and, if the header has a `shape` and a
-`dtype`, the bytes of that array. A child that dies, hangs or breaks this format becomes one UnsupportedVideo error.
+A message has up to three parts: the length of its header in bytes (4 bytes, big endian), the header as JSON, and the
+bytes of an array if the header has the array's `shape` and `dtype`. If the child dies, hangs or breaks this format, the
+caller gets an UnsupportedVideo error.
 """
 
 import contextlib
@@ -38,8 +39,11 @@ _LENGTH = struct.Struct(">I")
 class Limits:
     """Limits for reading one file.
 
-    `max_pixels` is for one frame, `memory_bytes` for the child's address space. `cpu_s` (processor time) and `wall_s`
-    are seconds for one call: the probe, one chunk of frames or one block of sound.
+    max_pixels: most pixels of one frame.
+    max_duration_s, max_frames: longest video in seconds and in frames.
+    memory_bytes: largest address space of the child in bytes.
+    cpu_s, wall_s: most seconds of processor time and of elapsed time for one call. A call probes the file or reads one
+        chunk of frames or one block of sound.
     """
 
     max_pixels: int = 4096 * 4096
@@ -51,13 +55,13 @@ class Limits:
 
 
 class Pipe(Protocol):
-    """A raw byte stream, whose `write` may write only a part and returns how many bytes it wrote."""
+    """An unbuffered byte stream. `write` may write only a part of the data, and returns how many bytes it wrote."""
 
     def write(self, data: bytes | memoryview, /) -> int | None: ...
 
 
 def send_message(pipe: Pipe, header: dict[str, Any], payload: NDArray[Any] | None = None) -> None:
-    """Writes one message; an array's shape and dtype are added to the header."""
+    """Writes one message with an optional array, whose shape and dtype are added to the header."""
     if payload is not None:
         header = header | {"shape": payload.shape, "dtype": str(payload.dtype)}
     text = json.dumps(header).encode()
@@ -70,13 +74,16 @@ def send_message(pipe: Pipe, header: dict[str, Any], payload: NDArray[Any] | Non
 
 
 class DecodeProcess:
-    """A child process that runs `python -m module` with one JSON argument. Thread-safe: calls run one after another."""
+    """A child process that runs `python -m module`. Its argument is `argument` and the limits as JSON.
+
+    Thread-safe: calls from several threads run one after another.
+    """
 
     def __init__(self, module: str, argument: dict[str, Any], limits: Limits) -> None:
         self._limits = limits
         self._lock = threading.Lock()
         self._failure: str | None = None
-        """Why the process can no longer be called; None while it can."""
+        """A sentence about why the process can no longer be called; None while it can be called."""
         self._cwd = tempfile.TemporaryDirectory(prefix="longtake-")
         arguments = json.dumps(argument | {"limits": asdict(limits)})
         self._process = subprocess.Popen(
@@ -101,8 +108,9 @@ class DecodeProcess:
     def call(self, request: dict[str, Any]) -> tuple[dict[str, Any], NDArray[Any] | None]:
         """Sends a request and returns the reply's header and array.
 
-        Raises the LongtakeError that the child reports. If the child fails in any way, or takes longer than
-        `limits.wall_s`, it is killed, and this call and all later ones raise UnsupportedVideo.
+        If the child reports an error, that LongtakeError is raised, and the child can be called again. If the child
+        dies, sends a wrong message or takes longer than `limits.wall_s`, it is killed. Then this call and all later
+        calls raise UnsupportedVideo.
         """
         with self._lock:
             if self._failure is not None:
@@ -115,7 +123,8 @@ class DecodeProcess:
                 self.close()
                 raise errors.UnsupportedVideo(self._failure) from None
             except BaseException:
-                # The rest of this reply would be read as the next one.
+                # After an interruption the rest of this reply is still in the pipe and would be taken for the next
+                # reply, so the process is closed.
                 self._failure = "The video was being read when the reading was interrupted."
                 self.close()
                 raise
@@ -124,7 +133,7 @@ class DecodeProcess:
         return header, payload
 
     def close(self) -> None:
-        """Kills the process. May be called twice."""
+        """Kills the process. Does nothing if it is already closed."""
         self._failure = self._failure or "The video is no longer open."
         self._process.kill()
         self._process.wait()
@@ -148,7 +157,10 @@ class DecodeProcess:
         return header, payload
 
     def _read(self, buffer: NDArray[np.uint8], deadline: float) -> NDArray[np.uint8]:
-        """Fills the buffer and returns it. Raises TimeoutError at the deadline, EOFError if the child has ended."""
+        """Fills `buffer` with bytes of the child's output and returns it.
+
+        Raises TimeoutError at `deadline` (`time.monotonic`) and EOFError if the child has ended.
+        """
         view = buffer.data
         with selectors.DefaultSelector() as selector:
             selector.register(self._stdout, selectors.EVENT_READ)
@@ -180,7 +192,7 @@ class DecodeProcess:
 
 @contextlib.contextmanager
 def decode_process(module: str, argument: dict[str, Any], limits: Limits) -> Iterator[DecodeProcess]:
-    """Yields a DecodeProcess, which is killed when the block ends."""
+    """Yields a new DecodeProcess and kills it when the block ends."""
     process = DecodeProcess(module, argument, limits)
     try:
         yield process
@@ -189,22 +201,23 @@ def decode_process(module: str, argument: dict[str, Any], limits: Limits) -> Ite
 
 
 def start_child() -> tuple[dict[str, Any], Limits, Pipe]:
-    """Sets up the calling child process: confines it and reserves standard output for replies.
+    """Sets up the calling child process: restricts it and reserves its standard output for replies.
 
-    Returns the JSON argument of the process, its limits, and the pipe for replies.
+    Returns the process's JSON argument without the limits, the limits, and the pipe for replies.
     """
     argument: dict[str, Any] = json.loads(sys.argv[1])
     limits = Limits(**argument.pop("limits"))
     allow_cpu_seconds(limits.cpu_s)
     confine_process(limits)
-    # Replies go to a copy of standard output, so that nothing a codec prints can get between them.
+    # Replies go to a copy of standard output, which itself now leads to standard error. So text that a codec prints
+    # cannot get between the replies.
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     return argument, limits, replies
 
 
 def send_error(pipe: Pipe, error: Exception) -> None:
-    """Replies with an error. Errors that are not from longtake become UnsupportedVideo."""
+    """Sends an error as the reply. An error that is not a LongtakeError is sent as UnsupportedVideo."""
     if isinstance(error, errors.LongtakeError):
         send_message(pipe, {"error": type(error).__name__, "message": error.message, "ctx": error.ctx})
         return
@@ -215,9 +228,9 @@ def send_error(pipe: Pipe, error: Exception) -> None:
 
 
 def confine_process(limits: Limits) -> None:
-    """Restricts the calling process: bounded memory, no writing to files, no core dump and, on Linux, no network.
+    """Restricts the calling process: limited memory, no writing to files, no core dump and, on Linux, no network.
 
-    Restrictions that the system does not offer are skipped. The parent's time limit holds on every system.
+    Restrictions that the operating system does not support are skipped. The parent's time limit works on every system.
     """
     _leave_the_network()
     try:
@@ -235,7 +248,7 @@ def confine_process(limits: Limits) -> None:
 
 
 def allow_cpu_seconds(seconds: float) -> None:
-    """Lets the calling process use `seconds` more of processor time; then SIGXCPU ends it."""
+    """Allows the calling process `seconds` more seconds of processor time. After that SIGXCPU ends the process."""
     try:
         import resource
     except ImportError:
@@ -261,7 +274,10 @@ def _leave_the_network() -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Returns the child's environment: what Python needs to start, without secrets, and settings that save memory."""
+    """Returns the child's environment variables: those that Python needs, and settings that save memory.
+
+    Other variables are left out, because they can hold secrets.
+    """
     inherited = {
         name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG") if name in os.environ
     }
@@ -282,7 +298,8 @@ def _enlarge_pipe(descriptor: int) -> None:
 
 
 def _error(header: dict[str, Any]) -> errors.LongtakeError:
-    """Returns the error that a reply reports; UnsupportedVideo if the child names a class that it may not raise."""
+    """Returns the error that a reply reports, as UnsupportedVideo if the child may not raise the class that it
+    names."""
     kinds = {
         kind.__name__: kind
         for kind in (errors.UnsupportedVideo, errors.VideoTooLong, errors.VideoTooLarge, errors.InvalidRequest)

@@ -1,4 +1,4 @@
-"""Detects a file's container from its first bytes."""
+"""Detects the container of a video file from the file's first bytes."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ CONTAINERS = ("mp4", "mov", "matroska", "webm", "gif", "avi", "mpegts", "webp")
 
 _HEAD_BYTES = 4096
 _TS_PACKETS = (188, 192, 204)
-"""Packet sizes of MPEG transport streams: plain, Blu-ray (with time codes), with error correction."""
+"""Packet sizes in bytes of MPEG transport streams: plain, Blu-ray (with time codes), and with error correction."""
 _PICTURE_BRANDS = {b"avif": "an AVIF", b"avis": "an AVIF", b"heic": "a HEIC", b"heix": "a HEIC", b"mif1": "a HEIF"}
 
-# First bytes of other kinds of files, which are named in the error.
+# First bytes of other kinds of files, and the names of these kinds for the error message.
 _SIGNATURES = (
     (b"\xff\xd8\xff", "a JPEG picture"),
     (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
@@ -36,7 +36,7 @@ _SIGNATURES = (
     (b"MZ", "a program"),
 )
 
-# The same for text files, in lower case and without leading blanks.
+# First bytes of text files, in lower case and without leading blanks, and the names of these kinds.
 _TEXTS = (
     (b"#extm3u", "an HLS playlist"),
     (b"ffconcat", "a list of files to join"),
@@ -52,9 +52,9 @@ _TEXTS = (
 
 
 def sniff(path: Path) -> str:
-    """Returns the container, one of CONTAINERS. The file's name and declared type are ignored.
+    """Returns the container of a file, one of CONTAINERS. The file's name is ignored.
 
-    Raises UnsupportedVideo, with a sentence that names the kind of any other file.
+    Raises UnsupportedVideo if the file cannot be opened or is of another kind; the message names that kind.
     """
     try:
         with path.open("rb") as file:

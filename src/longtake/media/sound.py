@@ -1,4 +1,4 @@
-"""Arithmetic on stereo sound, float32 [2, samples] in -1..1: lengths, fades, and joining source and generated sound."""
+"""Computes with stereo sound, float32 [2, samples] in -1..1: lengths, fades, and joins of source and new sound."""
 
 from fractions import Fraction
 
@@ -11,47 +11,50 @@ Samples = NDArray[np.float32]
 """Stereo sound [2, samples] in -1..1."""
 
 CROSS_FADE_S = 0.015
-"""Seconds of a cross-fade: long enough to avoid a click, too short to be heard as a mix (usual are 10 to 20 ms)."""
+"""Length of a cross-fade in seconds. It avoids a click and is too short to be heard as a mix; 10 to 20 ms are usual."""
 
 LOUDNESS_S = 0.2
-"""Seconds at the end of the source's sound whose loudness the generated sound is matched to."""
+"""Seconds of the source's sound before the joint to whose loudness the generated sound is matched."""
 
 GAIN_RETURN_S = 1.0
-"""Seconds in which the matched sound returns to its own level, slowly enough not to be heard as a change."""
+"""Seconds after the joint in which the matched sound returns to its own loudness, too slowly to be noticed."""
 
 MAX_GAIN = 4.0
-"""Largest gain, and its inverse the smallest, of the loudness match (12 dB). A larger difference is another sound."""
+"""Largest gain of the loudness match (12 dB); the smallest is 1 / MAX_GAIN. A larger difference means another sound."""
 
 SILENCE = 1e-3
-"""Amplitude below which a sound counts as silent: -60 dB of full scale."""
+"""Amplitude below which sound counts as silent: -60 dB of full scale."""
 
 MAX_LAG_S = 0.010
-"""Most seconds that generated sound is shifted to match the source's phase: half a period of 50 Hz."""
+"""Most seconds by which generated sound is shifted to match the source's phase: half a period of a 50 Hz tone."""
 
 LAG_WINDOW_S = 0.030
-"""Seconds of the source's end that are compared to find the shift."""
+"""Seconds of the source's sound before the joint that are compared with the generated sound to find the shift."""
 
 MIN_CORRELATION = 0.3
-"""Below this correlation the generated sound is not shifted."""
+"""Lowest correlation (0..1) of the two sounds at which the generated sound is shifted."""
 
 _LAG_PENALTY = 0.05
-"""Share by which the correlation at the largest shift is reduced, so that of equal ones the smallest shift wins."""
+"""Share by which the correlation at the largest shift is reduced, and less at smaller shifts. So the smallest of
+several equally good shifts is chosen."""
 
 
 def num_samples(num_frames: int, rate: Fraction, sound_rate: int = SOUND_RATE) -> int:
-    """Returns the number of samples that belong to the first `num_frames` frames at `rate` frames per second.
+    """Returns how many samples last as long as `num_frames` frames at `rate` frames per second, rounded.
 
-    Count frames from the start of the file: rounded lengths of pieces add up to another sum.
+    For the samples of a part of a video, subtract the results for its two ends, counted from the start of the video.
+    The rounded lengths of single parts would not add up to the whole length.
     """
     return round(num_frames * sound_rate / rate)
 
 
 def silence(length: int) -> Samples:
+    """Returns `length` silent samples [2, length]."""
     return np.zeros((2, length), np.float32)
 
 
 def fit_length(samples: Samples, length: int) -> Samples:
-    """Returns `samples` cut, or extended with silence, to exactly `length` samples."""
+    """Returns the first `length` samples. If there are fewer, silence is appended."""
     return np.concatenate([samples[:, :length], silence(max(0, length - samples.shape[1]))], axis=1)
 
 
@@ -61,7 +64,7 @@ def reverse(samples: Samples) -> Samples:
 
 
 def fade_out(samples: Samples, sound_rate: int = SOUND_RATE) -> Samples:
-    """Returns the sound with its last CROSS_FADE_S seconds faded to silence along a raised cosine."""
+    """Returns the sound with its last CROSS_FADE_S seconds faded to silence along a raised cosine. `sound_rate`: Hz."""
     length = min(samples.shape[1], _fade_length(sound_rate))
     faded = samples.copy()
     if length:
@@ -70,18 +73,19 @@ def fade_out(samples: Samples, sound_rate: int = SOUND_RATE) -> Samples:
 
 
 def fade_in(samples: Samples, sound_rate: int = SOUND_RATE) -> Samples:
-    """Returns the sound with its first CROSS_FADE_S seconds faded in from silence."""
+    """Returns the sound with its first CROSS_FADE_S seconds faded in from silence. `sound_rate` is in Hz."""
     return reverse(fade_out(reverse(samples), sound_rate))
 
 
 def cross_fade(
     source: Samples, new: Samples, *, lead: int = 0, correlation: float = 0.0, sound_rate: int = SOUND_RATE
 ) -> Samples:
-    """Returns `source` followed by `new`, of which the first `lead` samples overlap the source's last ones.
+    """Returns `source` followed by `new`, cross-faded: [2, source + new - lead].
 
-    The result has the length source + new - lead. The cross-fade ends at the joint, so that everything after the
-    joint is new sound. `correlation` (0..1) is that of the two sounds there: equal power for 0, equal gain for 1, so
-    that the loudness is constant. Without a lead, the source fades out before the joint and `new` fades in after it.
+    The first `lead` samples of `new` belong to the same time as the last `lead` samples of `source`. The joint is the
+    end of `source`. The cross-fade of CROSS_FADE_S seconds ends there, so everything after the joint is new sound.
+    `correlation` (0..1) of the two sounds in the cross-fade sets its curve so that the loudness stays constant: equal
+    power for 0, equal gain for 1. If `lead` is 0, the source fades out before the joint and `new` fades in after it.
     """
     length = min(source.shape[1], lead, _fade_length(sound_rate))
     if not length:
@@ -94,15 +98,19 @@ def cross_fade(
 
 
 def continue_sound(source: Samples, generated: Samples, lead: int, sound_rate: int = SOUND_RATE) -> Samples:
-    """Returns `source` continued by `generated`, joined inaudibly: [2, source + generated - lead].
+    """Returns `source` continued by `generated`, with an inaudible joint: [2, source + generated - lead].
 
-    The first `lead` samples of `generated` are the model's rendition of the source's last ones, with another phase and
-    loudness. So `generated` is shifted to the source's phase at the joint, by at most MAX_LAG_S, and scaled to its
-    loudness, channel by channel; over GAIN_RETURN_S it returns to its own. The source changes only in its last
-    CROSS_FADE_S. After silence, or without a lead, `generated` fades in at the joint.
+    The first `lead` samples of `generated` are the model's rendition of the last `lead` samples of `source`. They have
+    another phase and loudness than the source. So at the joint, the end of `source`, three things are done:
+    1. `generated` is shifted by at most MAX_LAG_S seconds to match the phase of `source` (`best_lag`).
+    2. Each channel of `generated` is scaled to the loudness of `source`. Within GAIN_RETURN_S seconds after the joint
+    the
+       gain returns to 1.
+    3. Both sounds are cross-faded. Only the last CROSS_FADE_S seconds of `source` change.
+    If `lead` is 0 or the end of `source` is silent, `generated` fades in at the joint instead.
 
-    The shift is undone within the last MAX_LAG_S + CROSS_FADE_S of the result. To avoid that, pass as much more
-    generated sound and cut it off.
+    The last MAX_LAG_S + CROSS_FADE_S seconds of the result are disturbed, because the shift is undone there. To avoid
+    that, pass that many more seconds of generated sound, and cut them off the result.
     """
     audible = min(lead, source.shape[1], round(LOUDNESS_S * sound_rate))
     end = source[:, source.shape[1] - audible :]
@@ -115,14 +123,18 @@ def continue_sound(source: Samples, generated: Samples, lead: int, sound_rate: i
 
 
 def precede_sound(generated: Samples, source: Samples, lead: int, sound_rate: int = SOUND_RATE) -> Samples:
-    """Mirrors `continue_sound`: the last `lead` samples of `generated` are a rendition of the source's first ones."""
+    """Returns `generated` followed by `source`, with an inaudible joint: `continue_sound` in reversed time.
+
+    The last `lead` samples of `generated` are the model's rendition of the first `lead` samples of `source`.
+    """
     return reverse(continue_sound(reverse(source), reverse(generated), lead, sound_rate))
 
 
 def matching_gain(source: Samples, generated: Samples) -> NDArray[np.float64]:
-    """Returns the gain of each channel, [2], that makes `generated` as loud as `source`, in 1 / MAX_GAIN..MAX_GAIN.
+    """Returns the gain of each channel [2] that makes `generated` as loud as `source`.
 
-    Levels below SILENCE count as SILENCE, so that noise is not amplified. No samples give a gain of 1.
+    Gains are in 1 / MAX_GAIN..MAX_GAIN. SILENCE is added to both levels, so that faint noise is not amplified. The
+    gains are 1 if there are no samples.
     """
     if not source.shape[1]:
         return np.ones(2)
@@ -132,10 +144,12 @@ def matching_gain(source: Samples, generated: Samples) -> NDArray[np.float64]:
 
 
 def best_lag(source: Samples, generated: Samples, lead: int, sound_rate: int = SOUND_RATE) -> tuple[int, float]:
-    """Returns (lag, correlation): how many samples later `generated` is read to match the phase of the source's end.
+    """Returns (lag, correlation): the shift at which `generated` matches the phase of `source` at the joint best.
 
-    The lag is within MAX_LAG_S both ways; of equal correlations (a tone) the smallest lag wins. It is 0 if no lag
-    reaches MIN_CORRELATION. The correlation is in 0..1.
+    The first `lead` samples of `generated` overlap the end of `source`. Sample n of the shifted sound is sample n + lag
+    of `generated`; the lag is at most MAX_LAG_S seconds in both directions. If several lags match equally well, as for
+    a tone, the smallest is chosen. The lag is 0 if no lag reaches MIN_CORRELATION or the sounds are too short to
+    compare. The correlation (0..1) is that of both sounds at the chosen lag.
     """
     least = _fade_length(sound_rate)
     most = min(round(MAX_LAG_S * sound_rate), generated.shape[1] - lead, lead - least)
@@ -156,16 +170,20 @@ def best_lag(source: Samples, generated: Samples, lead: int, sound_rate: int = S
 
 
 def _shifted(samples: Samples, lag: int) -> Samples:
-    """Returns the sound read `lag` samples later, of equal length; a cross-fade at the end undoes a positive lag."""
+    """Returns the sound shifted so that its sample n is sample n + lag of `samples`; the length stays the same.
+
+    A negative lag puts silence before the sound. A positive lag is undone by a cross-fade at the end.
+    """
     if lag <= 0:
         return np.concatenate([silence(-lag), samples[:, : samples.shape[1] + lag]], axis=1)
     return cross_fade(samples[:, lag:], samples, lead=samples.shape[1] - lag)
 
 
 def _levelled(samples: Samples, joint: int, gain: NDArray[np.float64], sound_rate: int) -> Samples:
-    """Returns the sound with `gain` [2] up to sample `joint`, returning to gain 1 along a cosine in dB after it.
+    """Returns the sound with `gain` [2] applied up to sample `joint`.
 
-    A gain that would make samples around the joint clip is reduced.
+    After the joint the gain in dB returns to 0 along a cosine within GAIN_RETURN_S seconds. A gain is reduced if
+    samples around the joint would exceed full scale.
     """
     length = round(GAIN_RETURN_S * sound_rate)
     peak = np.abs(samples[:, max(0, joint - length) : joint + length]).max(axis=1, initial=0)

@@ -1,4 +1,4 @@
-"""Reads a range of a video's sound as stereo, placed by its timestamps relative to the first frame; gaps are silent."""
+"""Reads a range of a video's sound as stereo. Time 0 is the first frame, and gaps between timestamps are silent."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -13,18 +13,22 @@ from longtake.media.probe import ProbedVideo, decoded, opened, shown_packets
 from longtake.media.sound import Samples
 
 _PRE_ROLL_S = Fraction(3, 10)
-"""Seconds that are decoded and dropped after a seek: AAC needs one packet, Opus 80 ms, MP3 some frames."""
+"""Seconds before the range at which decoding starts, because decoders are wrong at first: AAC for one packet, Opus for
+80 ms, MP3 for some frames. The samples before the range are dropped."""
 
 _MARGIN = 1024
-"""Samples read on both sides of the range, so that the resampler gives the same result as for the whole sound."""
+"""Samples that are also read on each side of the range, so that the resampler gives the same result as for the whole
+sound."""
 
 _JITTER_S = Fraction(1, 500)
-"""Seconds that a timestamp may be off (some formats round to milliseconds) before it counts as a gap."""
+"""Largest error of a timestamp in seconds, because some formats round to milliseconds. A larger one is a gap."""
 
 _CLIP_LEVEL = np.float32(4)
-"""Samples are clipped to this multiple of full scale. Lossy codecs overshoot by less; PCM may hold any number."""
+"""Multiple of full scale to which samples are clipped, because floating-point PCM can have any value. Lossy codecs stay
+below it."""
 
-# The weights of ITU-R BS.775. The low-frequency channel is left out.
+# The weights of each channel in the left and in the right output channel (ITU-R BS.775). The low-frequency channel is
+# left out.
 _TO_LEFT = {"FL": 1.0, "FC": 0.7071, "BL": 0.7071, "SL": 0.7071, "BC": 0.5, "FLC": 0.7071, "DL": 1.0, "TFL": 0.5}
 _TO_RIGHT = {"FR": 1.0, "FC": 0.7071, "BR": 0.7071, "SR": 0.7071, "BC": 0.5, "FRC": 0.7071, "DR": 1.0, "TFR": 0.5}
 
@@ -38,19 +42,20 @@ _DEFAULT_CHANNELS = {
     7: (*_FRONT, "FC", "LFE", "BC", *_SIDE),
     8: (*_FRONT, "FC", "LFE", *_BACK, *_SIDE),
 }
-"""Channel names by number of channels, for files that do not name them (plain PCM in Matroska and AVI)."""
+"""Number of channels -> names of the channels, for files that do not name them (plain PCM in Matroska and AVI)."""
 
 
 def sound(video: ProbedVideo, first: int, stop: int, rate: int, block: int) -> Iterator[Samples]:
-    """Yields the samples [first, stop) in blocks [2, n <= block]; sample 0 is at the first frame, `rate` is in Hz.
+    """Yields the samples from `first` up to, but not including, `stop` in blocks [2, n] of at most `block` samples.
 
+    Sample 0 is at the time of the first frame, and there are `rate` samples per second. The file must have sound.
     Raises UnsupportedVideo if the sample rate changes within the file.
     """
     assert video.facts.sound is not None
     own = video.facts.sound.rate
     ratio = Fraction(own, rate)
-    # Both sample clocks coincide every `numerator` stored samples. Starting there gives the resampler the same phase
-    # for every range.
+    # Every `numerator` stored samples a stored sample and a resampled one are at the same time. The range is read from
+    # such a sample, so that the resampler has the same phase for every range.
     meeting = (int(first * ratio) - _MARGIN) // ratio.numerator
     begin, end = meeting * ratio.numerator, int(stop * ratio) + _MARGIN
     stream = _unbroken(_stereo_pieces(video, begin), begin, end)
@@ -61,7 +66,10 @@ def sound(video: ProbedVideo, first: int, stop: int, rate: int, block: int) -> I
 
 
 def _blocks(stream: Iterator[Samples], skip: int, count: int, block: int) -> Iterator[Samples]:
-    """Yields `count` samples after the first `skip`, padded with silence, in blocks [2, n <= block]."""
+    """Yields `count` samples after the first `skip` ones, in blocks [2, n] of at most `block` samples.
+
+    Silence is appended if the stream is too short.
+    """
     waiting: list[Samples] = []
     have = 0
     for piece in stream:
@@ -81,7 +89,10 @@ def _blocks(stream: Iterator[Samples], skip: int, count: int, block: int) -> Ite
 
 
 def _unbroken(pieces: Iterator[tuple[int, Samples]], begin: int, end: int) -> Iterator[Samples]:
-    """Yields the stored samples [begin, end) without gaps, from (position, samples) pieces in rising order."""
+    """Yields the stored samples from `begin` up to, but not including, `end`, with silence in gaps.
+
+    `pieces` are (position of the first sample, samples) in rising order.
+    """
     reached = begin
     for position, samples in pieces:
         if position > reached:
@@ -103,7 +114,10 @@ def _silence(count: int) -> Iterator[Samples]:
 
 
 def _stereo_pieces(video: ProbedVideo, begin: int) -> Iterator[tuple[int, Samples]]:
-    """Yields (position in stored samples from the first frame, [2, n]), starting at or before `begin`."""
+    """Yields (position, samples [2, n]), beginning at or before the position `begin`.
+
+    Positions are in stored samples; 0 is the time of the first frame.
+    """
     assert video.facts.sound is not None
     rate = video.facts.sound.rate
     target_s = video.origin_s + Fraction(begin, rate) - _PRE_ROLL_S
@@ -117,9 +131,10 @@ def _stereo_pieces(video: ProbedVideo, begin: int) -> Iterator[tuple[int, Sample
 
 
 def _stored(video: ProbedVideo, target_s: Fraction) -> Iterator[tuple[Fraction | None, Samples]]:
-    """Yields (time in the file or None, stereo samples) from `target_s` or earlier.
+    """Yields (timestamp in seconds, stereo samples) from the time `target_s` or earlier to the end of the file.
 
-    The first block after a seek is left out, because lossy codecs decode it wrongly.
+    The timestamp is None if the file has none. The first block after a seek is left out, because lossy codecs decode it
+    wrongly.
     """
     with opened(video.path, video.container) as media:
         stream = media.streams.best("audio")
@@ -136,12 +151,15 @@ def _stored(video: ProbedVideo, target_s: Fraction) -> Iterator[tuple[Fraction |
             yield seconds, _stereo(video, frame)
         else:
             return
-    # The seek led past the target, or to a packet without a time: decode from the beginning.
+    # The seek led to a packet after the target or without a timestamp, so the sound is decoded from its beginning.
     yield from _stored(video, beginning_s)
 
 
 def _seek(media: Any, stream: Any, ticks: int) -> bool:
-    """Seeks to a packet at or before `ticks`; returns False, at the file's beginning, if the file cannot seek."""
+    """Seeks to a packet at or before the time `ticks` and returns True.
+
+    Returns False if that is impossible; the next packet is then the first one of the file.
+    """
     try:
         media.seek(ticks, stream=stream, backward=True)
     except av.FFmpegError:
@@ -151,14 +169,15 @@ def _seek(media: Any, stream: Any, ticks: int) -> bool:
 
 
 def _stereo(video: ProbedVideo, frame: Any) -> Samples:
-    """Returns a decoded frame as stereo [2, n]; NaN becomes silence."""
+    """Returns a decoded frame as stereo [2, n]. Samples that are NaN become silent. Raises UnsupportedVideo if its
+    sample rate differs from the rate of the file."""
     assert video.facts.sound is not None
     if frame.sample_rate != video.facts.sound.rate:
         raise UnsupportedVideo(
             f"The sound changes its sample rate on the way: {video.facts.sound.rate} Hz, then {frame.sample_rate} Hz."
         )
     names = tuple(channel.name for channel in frame.layout.channels)
-    # Interleaved, because PyAV reads past the last plane of 8 or more planar channels.
+    # The samples are interleaved first, because PyAV reads past the last plane of 8 or more planar channels.
     (packed,) = av.AudioResampler(format="flt").resample(frame)
     planes: Samples = packed.to_ndarray().reshape(-1, len(names)).T
     if not np.abs(planes).max(initial=0) <= _CLIP_LEVEL:
@@ -169,10 +188,11 @@ def _stereo(video: ProbedVideo, frame: Any) -> Samples:
 
 @cache
 def _downmix(names: tuple[str, ...]) -> Samples:
-    """Returns the weights [2, channels] that mix channels down to stereo, scaled so that full scale cannot clip.
+    """Returns the weights [2, channels] that mix the named channels down to stereo.
 
-    A mono channel goes to both sides unchanged. Unnamed channels get the usual names for their number; channels that
-    are still unknown all go to both sides.
+    The weights of each output channel add up to at most 1, so that the mix cannot clip. A single channel is copied to
+    both sides. If no name is known, the channels get the usual names for their number. If one side would still be
+    silent, all channels go to both sides.
     """
     if len(names) == 1:
         return np.ones((2, 1), np.float32)

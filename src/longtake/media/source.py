@@ -1,4 +1,4 @@
-"""Reads facts, frames and sound of a video file through a sandboxed child process, the only one that parses it."""
+"""Reads facts, frames and sound of a video file. Only a sandboxed child process parses the file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +17,12 @@ from longtake.video import SoundInfo, Span, VideoInfo
 __all__ = ["Limits", "SourceReader", "open_source"]
 
 _SOUND_BLOCK_S = 20
-"""Seconds of sound that the child sends in one message."""
+"""Most seconds of sound that the child sends in one message."""
 
 
 class SourceReader:
-    """An open video file. `facts` describes it; reading a part decodes only that part and a little before it."""
+    """An open video file. `facts` describes the video. Only the frames and sound that are read, and a little before
+    them, are decoded."""
 
     def __init__(self, process: DecodeProcess) -> None:
         self._process = process
@@ -33,19 +34,23 @@ class SourceReader:
     def frames(
         self, span: Span, size: tuple[int, int] | None = None, *, chunk: int = 16
     ) -> Iterator[NDArray[np.uint8]]:
-        """Yields the span's frames in its order, as RGB arrays [t <= chunk, height, width, 3].
+        """Yields the frames of the span in playing order, as RGB arrays [t, height, width, 3] with `t` at most `chunk`.
 
-        With a `size` (width, height) frames are scaled to cover it and cropped at the centre. If the span's rate is not
-        the video's, the nearest frame is shown. Raises InvalidRequest for a span outside the video (at the call) and
-        UnsupportedVideo for frames that cannot be decoded (while iterating).
+        `size` is (width, height) in pixels: frames are scaled to cover it and cropped at the centre. None means the
+        video's own size. If the span has another rate than the video, frames are repeated or left out.
+
+        The call raises InvalidRequest if the span is outside the video. The iterator raises UnsupportedVideo if a frame
+        cannot be decoded.
         """
         fields = [span.start, span.stop, span.rate.as_integer_ratio(), span.reverse]
         return self._stream({"method": "open_frames", "span": fields, "size": size, "chunk": chunk})
 
     def sound(self, start_s: Fraction, stop_s: Fraction, rate: int = 48_000) -> NDArray[np.float32] | None:
-        """Returns stereo samples [2, round((stop_s - start_s) * rate)] in -1..1, or None if the video has no sound.
+        """Returns stereo samples [2, n] in -1..1 from `start_s` to `stop_s`, or None if the video has no sound.
 
-        Times are in seconds from the first frame; `rate` is in Hz. Times without stored sound are silent.
+        Times are in seconds from the first frame. `rate` is the sample rate of the result in Hz, and n is
+        round((stop_s - start_s) * rate). Times without stored sound are silent. Raises UnsupportedVideo if the sound
+        cannot be read.
         """
         if self.facts.sound is None:
             return None
@@ -59,7 +64,8 @@ class SourceReader:
         return samples
 
     def _stream(self, request: dict[str, Any]) -> Iterator[NDArray[Any]]:
-        """Opens a stream in the child now, so that errors appear at the call, and returns an iterator of its chunks."""
+        """Opens a stream in the child process and returns an iterator of its chunks. Errors of opening are raised
+        here."""
         number = next(self._stream_numbers)
         closed, self._closed_streams = self._closed_streams, []
         self._process.call(request | {"stream": number, "closed": closed})
@@ -73,15 +79,16 @@ class SourceReader:
                     return
                 yield chunk
         finally:
-            # The number is sent with the next stream: this may run in the garbage collector during another call.
+            # The process must not be called here, because this may run in the garbage collector during another call.
+            # The number of the closed stream is sent when the next stream is opened.
             self._closed_streams.append(number)
 
 
 @contextmanager
 def open_source(path: Path, *, limits: Limits = Limits()) -> Iterator[SourceReader]:  # noqa: B008
-    """Yields a reader of a local video file; its child process ends with the block.
+    """Yields a reader of a local video file. The child process that decodes the file is killed when the block ends.
 
-    Raises UnsupportedVideo, VideoTooLarge or VideoTooLong.
+    Raises UnsupportedVideo if the file is no readable video, VideoTooLarge or VideoTooLong if it exceeds `limits`.
     """
     argument = {"path": str(path.resolve()), "container": sniff(path)}
     with decode_process("longtake.media.decode_server", argument, limits) as process:

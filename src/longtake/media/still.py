@@ -1,4 +1,4 @@
-"""Reads a still picture through a sandboxed child process, the only one that parses the file."""
+"""Reads a still picture. Only a sandboxed child process parses the file."""
 
 import io
 import sys
@@ -14,14 +14,15 @@ from longtake.media.sandbox import Limits, decode_process, send_error, send_mess
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "TGA", "PPM", "QOI", "ICO")
 
 _DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
-"""Pillow's modes of 16-bit greys."""
+"""Pillow's modes of greyscale pictures with 16 bits per pixel."""
 
 
 def open_still(path: Path, *, limits: Limits = Limits()) -> NDArray[np.uint8]:  # noqa: B008
-    """Returns the picture as a viewer shows it, sRGB [H, W, 3].
+    """Returns the picture in a file as viewers show it: sRGB [H, W, 3].
 
-    It is turned as its EXIF data says and put on black where it is transparent. An animation gives its first frame.
-    Raises UnsupportedImage or VideoTooLarge.
+    The picture is rotated according to its EXIF data, and transparent parts are blended over black. An animation gives
+    its first frame. Raises UnsupportedImage if the file cannot be read as a picture, VideoTooLarge if it has more than
+    `limits.max_pixels` pixels.
     """
     with decode_process("longtake.media.still", {"path": str(path.resolve())}, limits) as process:
         try:
@@ -69,7 +70,10 @@ def _as_seen(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Returns 16-bit and float greys (in 0..1) scaled to 8 bits; Pillow itself would clip them at 255."""
+    """Returns a greyscale picture of 16 bits or of floats (0..1) scaled to 8 bits, and any other picture unchanged.
+
+    Pillow's own conversion would clip the values at 255 instead of scaling them.
+    """
     if image.mode in _DEEP_MODES:
         return Image.fromarray((np.asarray(image).clip(0, 65_535) / 257).round().astype(np.uint8))
     if image.mode == "F":
@@ -78,7 +82,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _in_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
-    """Returns the picture converted from its ICC profile to sRGB, or unchanged if the profile does not fit it."""
+    """Returns the picture converted from its ICC profile to sRGB, or unchanged if the profile cannot be applied."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
@@ -88,7 +92,10 @@ def _in_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
 
 
 def main() -> None:
-    """Runs the child's program, which answers one request. Its argument is JSON with the path and the limits."""
+    """Runs the program of the child process, which answers one request: it sends the picture or an error.
+
+    Its argument is a JSON object with the path of the picture and the limits.
+    """
     argument, limits, replies = start_child()
     sys.stdin.buffer.read(4)
     try:

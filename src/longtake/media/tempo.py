@@ -1,4 +1,4 @@
-"""Changes the tempo of sound without its pitch, for a video that is played at another frame rate."""
+"""Changes the tempo of sound but not its pitch, for a video that is played at another frame rate."""
 
 import math
 from fractions import Fraction
@@ -13,9 +13,10 @@ _BLOCK = 65_536
 
 
 def stretch(samples: Samples, speed: Fraction, length: int, sound_rate: int = SOUND_RATE) -> Samples:
-    """Returns the sound played `speed` (above 0) times as fast, cut or padded with silence to `length` samples.
+    """Returns the sound [2, length] played `speed` times as fast, at the same pitch.
 
-    It uses FFmpeg's `atempo` filter (WSOLA), whose result is up to a few hundred samples off the ideal length.
+    `speed` is above 0. FFmpeg's `atempo` filter (WSOLA) misses the ideal length by up to a few hundred samples, so the
+    result is cut, or padded with silence, to `length` samples.
     """
     if speed == 1:
         return fit_length(samples, length)
@@ -39,6 +40,9 @@ def stretch(samples: Samples, speed: Fraction, length: int, sound_rate: int = SO
 
 
 def tempo_factors(speed: Fraction) -> list[float]:
-    """Returns equal factors in 0.5..2 whose product is `speed`; one `atempo` filter above 2 would skip samples."""
+    """Returns equal factors in 0.5..2 whose product is `speed`, one for each `atempo` filter.
+
+    A single filter with a factor above 2 would skip samples.
+    """
     count = max(1, math.ceil(abs(math.log2(speed)) - 1e-9))
     return [float(speed) ** (1 / count)] * count

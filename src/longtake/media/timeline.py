@@ -1,4 +1,4 @@
-"""Maps the timestamps of stored frames to a constant frame rate, with exact arithmetic."""
+"""Maps the timestamps of stored frames to a constant frame rate, with exact fractions."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -11,20 +11,20 @@ from longtake.errors import InvalidRequest
 from longtake.video import Span
 
 FALLBACK_RATE = Fraction(25)
-"""Frames per second of a single frame without duration and of a file without any rate."""
+"""Frames per second that are assumed for a single frame without a duration and for a file that states no rate."""
 
 _MAX_RATE = 240
 _MAX_VARIABLE_RATE = 60
-"""Highest rate in frames per second that is chosen because all times of a variable rate are on its clock."""
+"""Highest rate in frames per second of a clock that is chosen because it has all times of a variable-rate video."""
 
 _MAX_REPEATS = 3
-"""A variable rate gets at most this multiple of its average rate, so that frames are not repeated more often."""
+"""Largest constant rate for a variable-rate video, as a multiple of the average rate. It limits repeated frames."""
 
 _STANDARD_TOLERANCE = Fraction(1, 1000)
-"""A rate within this share of a standard rate is replaced by it."""
+"""Relative difference up to which a rate is replaced by the nearest standard rate."""
 
 _JITTER = Fraction(1, 3)
-"""Share of a frame's duration by which the times of a steady camera can be off."""
+"""Largest error of the timestamps of a camera with a steady rate, as a share of a frame's duration."""
 
 _MAX_DENOMINATOR = 1001
 _NTSC = Fraction(1000, 1001)
@@ -32,11 +32,13 @@ _NTSC = Fraction(1000, 1001)
 
 @dataclass(frozen=True)
 class Timeline:
-    """The times of a video's stored frames, and its frames at a constant rate.
+    """The times of a video's stored frames, and the constant rate at which the video is read.
 
-    `pts` are the rising presentation times of the stored frames in ticks of `tick_s` seconds; `end` is the end of the
-    last one. `num_frames` counts the frames at the constant `rate` (frames per second), which are not the stored frames
-    one by one if the stored rate is `variable`.
+    pts: presentation times of the stored frames in ticks, in rising order.
+    end: time in ticks at which the last frame ends.
+    tick_s: seconds of one tick.
+    rate, num_frames: the constant rate in frames per second, and the number of frames at this rate.
+    variable: True if the stored frames have no constant rate. Then frames at `rate` repeat or leave out stored frames.
     """
 
     pts: tuple[int, ...]
@@ -48,14 +50,15 @@ class Timeline:
 
     @property
     def duration_s(self) -> Fraction:
+        """Seconds from the first frame to the end of the last one."""
         return (self.end - self.pts[0]) * self.tick_s
 
     def stored(self, span: Span) -> list[int]:
-        """Returns the index of the stored frame that is shown for each frame of the span, in the span's order.
+        """Returns the index of the stored frame that each frame of the span shows, in playing order.
 
-        Frame n at `span.rate` shows the last stored frame that begins before its middle, (n + 1/2) / rate. At a steady
-        rate that is the nearest frame, and at equal rates each frame once. Raises InvalidRequest for a span outside the
-        video.
+        Frame n of the span shows the stored frame that is visible at the middle of frame n, (n + 1/2) / `span.rate`
+        seconds after the first stored frame. If the video has the same constant rate as the span, each stored frame is
+        shown once. Raises InvalidRequest if the span is outside the video.
         """
         last = self.num_frames * span.rate / self.rate
         if not 0 <= span.start < span.stop < last + 1:
@@ -88,8 +91,8 @@ def _below(bound: Fraction) -> int:
 def timeline(pts: Sequence[int], last_duration: int, tick_s: Fraction, declared: Fraction | None) -> Timeline:
     """Returns the timeline of rising presentation times `pts`, in ticks of `tick_s` seconds.
 
-    `last_duration` is that of the last frame in ticks, 0 if unknown. `declared` is the average rate that the container
-    states, in frames per second.
+    `last_duration` is the duration of the last frame in ticks, 0 if unknown. `declared` is the average rate in frames
+    per second that the container states, or None.
     """
     pts = tuple(pts)
     deltas = sorted(b - a for a, b in pairwise(pts))
@@ -107,13 +110,16 @@ def timeline(pts: Sequence[int], last_duration: int, tick_s: Fraction, declared:
 def _clock(
     pts: Sequence[int], deltas: Sequence[int], tick_s: Fraction, declared: Fraction, measured: Fraction
 ) -> tuple[Fraction, bool]:
-    """Returns (rate, is_variable) for rising times `pts` and their sorted differences `deltas`, in ticks.
+    """Returns (rate, is_variable) for rising times `pts` and their sorted differences `deltas`, both in ticks.
 
-    The first rate that fits is chosen:
-    1. steady within a tick: the standard rate nearest to the declared rate, the declared rate, and both for `measured`;
-    2. variable: the slowest clock that has every time, if it is at most _MAX_VARIABLE_RATE and _MAX_REPEATS x average;
-    3. steady within a camera's jitter: the standard rate nearest to `measured`, or `measured`;
-    4. variable: the rate of most frames (as in a screen recording that stood still), else the average.
+    `declared` is the rate that the container states, and `measured` the average rate. The first rule that fits decides:
+    1. All times are within one tick of a constant rate. These rates are tried: the standard rate nearest to `declared`,
+       `declared`, the standard rate nearest to `measured`, `measured`.
+    2. All times are ticks of a clock of at most _MAX_VARIABLE_RATE and _MAX_REPEATS x `measured` frames per second. The
+       rate is that of the slowest such clock, and variable.
+    3. All times are within _JITTER of a constant rate: the standard rate nearest to `measured`, or `measured`.
+    4. The rate is variable. It is the rate of the frames with a usual duration (a screen recording may pause between
+       them), or `measured` if that rate is too high.
     """
     for guess in (declared, measured):
         for rate in (_nearest_standard(guess), guess):
@@ -134,7 +140,7 @@ def _clock(
 
 
 def _nearest_standard(rate: Fraction) -> Fraction:
-    """Returns the nearest of n and n x 1000/1001 frames per second."""
+    """Returns the nearest standard rate: n or n x 1000/1001 frames per second for an integer n."""
     integer = min(max(1, round(rate)), _MAX_RATE)
     return min((Fraction(integer), integer * _NTSC), key=lambda standard: abs(standard - rate))
 
@@ -146,7 +152,7 @@ def _standard(rate: Fraction) -> Fraction | None:
 
 
 def _fits(pts: Sequence[int], step: Fraction, tolerance: Fraction) -> bool:
-    """True if each time pts[n] is within `tolerance` ticks of pts[0] + n x step."""
+    """True if each time pts[n] is within `tolerance` ticks of pts[0] + n x step; `step` is in ticks, too."""
     first, p, q = pts[0], step.numerator, step.denominator
     most = int(tolerance * q)
     return all(abs((time - first) * q - index * p) <= most for index, time in enumerate(pts))

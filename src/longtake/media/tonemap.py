@@ -1,10 +1,11 @@
 """Tone mapping: converts high dynamic range and BT.2020 colours to 8-bit BT.709 for ordinary screens.
 
-1. Codes become light in cd/m2 (nits): PQ by SMPTE ST 2084, HLG by BT.2100 for a 1000-nit display (system gamma 1.2).
-2. Highlights up to 1000 nits are compressed to 203 nits, graphics white (BT.2408), by the curve of BT.2390-11, 5.4.1.
-   It is applied to the largest of R, G and B, so that hues do not change.
-3. BT.2020 primaries become BT.709 primaries (BT.2087).
-4. Light becomes 8-bit codes by the display gamma 2.4 (BT.1886).
+1. Codes are converted to light in cd/m2 (nits): PQ by SMPTE ST 2084, HLG by BT.2100 for a display of 1000 nits (system
+   gamma 1.2).
+2. Highlights up to 1000 nits are compressed to 203 nits, which is graphics white in BT.2408. The curve is that of
+   BT.2390-11, 5.4.1. It is applied to the largest of R, G and B, so that hues do not change.
+3. Colours are converted from BT.2020 primaries to BT.709 primaries (BT.2087).
+4. Light is converted to 8-bit codes with the display gamma 2.4 (BT.1886).
 """
 
 from functools import cache
@@ -16,10 +17,10 @@ from numpy.typing import NDArray
 from longtake.video import Transfer
 
 PEAK_NITS = 1000.0
-"""Light from here on is shown as white."""
+"""Light in nits that is shown as white; brighter light is, too."""
 
 WHITE_NITS = 203.0
-"""Light of the screen's white."""
+"""Light in nits of the screen's white."""
 
 DISPLAY_GAMMA = 2.4
 
@@ -29,17 +30,20 @@ _BT2020_TO_BT709 = np.array(
     [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32
 )
 _STRIP_ROWS = 16
-"""Rows that are converted at once, which bounds the memory."""
+"""Number of rows that are converted at once; it limits the memory."""
 
 _PQ_NITS = 10_000.0
-"""Light of the largest PQ code."""
+"""Light in nits of the largest PQ code."""
 
 Light = NDArray[np.float64]
-"""Codes or light, of any shape."""
+"""Codes or light; an array of any shape."""
 
 
 def to_sdr(picture: NDArray[np.uint16], transfer: Transfer) -> NDArray[np.uint8]:
-    """Converts 16-bit RGB codes [H, W, 3] with BT.2020 primaries to 8-bit BT.709 RGB."""
+    """Returns 8-bit BT.709 RGB [H, W, 3] for 16-bit RGB codes [H, W, 3] with BT.2020 primaries.
+
+    `transfer` is the curve of the codes; sdr is for BT.2020 video that is not HDR.
+    """
     out = np.empty(picture.shape, np.uint8)
     for top in range(0, len(picture), _STRIP_ROWS):
         strip = picture[top : top + _STRIP_ROWS]
@@ -49,7 +53,7 @@ def to_sdr(picture: NDArray[np.uint16], transfer: Transfer) -> NDArray[np.uint8]
 
 
 def _screen_light(pixels: NDArray[np.uint16], transfer: Transfer) -> NDArray[np.float32]:
-    """Returns linear BT.2020 light [pixels, 3], with 1 for the screen's white, after the compression of highlights."""
+    """Returns linear BT.2020 light [n, 3] with compressed highlights, for n pixels. 1 is the screen's white."""
     light = _linear(transfer)[pixels]
     if transfer == "sdr":
         return light
@@ -61,21 +65,27 @@ def _screen_light(pixels: NDArray[np.uint16], transfer: Transfer) -> NDArray[np.
 
 
 def _steps(light: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:
-    """Returns table indices 0..65535 for light in 0..1. Steps are even in the square root: fine in dark parts."""
+    """Returns indices 0..65535 of the tables below for light in 0..1.
+
+    They grow with the square root of light, so that dark parts have fine steps.
+    """
     steps: NDArray[np.uint16] = (np.sqrt(np.clip(light, 0, 1)) * 65535 + 0.5).astype(np.uint16)
     return steps
 
 
 @cache
 def _display_codes() -> NDArray[np.uint8]:
-    """Returns the table from light (index of `_steps`) to 8-bit codes."""
+    """Returns the 8-bit display code for each index of `_steps`."""
     light = np.linspace(0, 1, 1 << 16) ** 2
     return (light ** (1 / DISPLAY_GAMMA) * 255 + 0.5).astype(np.uint8)
 
 
 @cache
 def _roll_off() -> NDArray[np.float32]:
-    """Returns the table of factors from nits to screen light, by the brightest channel (index of `_steps`)."""
+    """Returns the factor from nits to screen light (1 is white) for each index of `_steps`.
+
+    The index belongs to the light of a pixel's brightest channel, as a share of 10,000 nits.
+    """
     nits = _PQ_NITS * np.linspace(0, 1, 1 << 16) ** 2
     gain = np.divide(rolled_off(nits), nits, out=np.ones_like(nits), where=nits > 0)
     return (gain / WHITE_NITS).astype(np.float32)
@@ -83,7 +93,7 @@ def _roll_off() -> NDArray[np.float32]:
 
 @cache
 def _linear(transfer: Transfer) -> NDArray[np.float32]:
-    """Returns the table from 16-bit codes to light: nits for PQ, scene light (0..1) for HLG, screen light for SDR."""
+    """Returns the light for each 16-bit code: nits for PQ, scene light (0..1) for HLG, screen light (0..1) for SDR."""
     code = np.linspace(0, 1, 1 << 16)
     if transfer == "pq":
         return pq_to_nits(code).astype(np.float32)
@@ -93,9 +103,10 @@ def _linear(transfer: Transfer) -> NDArray[np.float32]:
 
 
 def rolled_off(nits: Light) -> Light:
-    """Returns compressed light: unchanged up to about 88 nits, then a Hermite spline to WHITE_NITS at PEAK_NITS.
+    """Returns light in nits with compressed highlights (the EETF of BT.2390-11, 5.4.1).
 
-    Source: the EETF of BT.2390-11, 5.4.1.
+    Light up to about 88 nits is unchanged. Above that, a Hermite spline in PQ codes ends at WHITE_NITS for PEAK_NITS
+    and more.
     """
     peak = nits_to_pq(np.array(PEAK_NITS))
     code = np.minimum(nits_to_pq(nits) / peak, 1)
@@ -107,14 +118,14 @@ def rolled_off(nits: Light) -> Light:
 
 
 def pq_to_nits(code: Light) -> Light:
-    """Returns light in 0..10000 nits for PQ codes in 0..1 (SMPTE ST 2084, equation 4.1)."""
+    """Returns light in nits (0..10000) for PQ codes in 0..1 (SMPTE ST 2084, equation 4.1)."""
     m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 4096 * 128, 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
     root = np.power(code, 1 / m2)
     return np.asarray(_PQ_NITS * np.power(np.maximum(root - c1, 0) / (c2 - c3 * root), 1 / m1))
 
 
 def nits_to_pq(nits: Light) -> Light:
-    """Returns PQ codes in 0..1 for light in 0..10000 nits (SMPTE ST 2084, equation 5.2)."""
+    """Returns PQ codes in 0..1 for light in nits (0..10000) (SMPTE ST 2084, equation 5.2)."""
     m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 4096 * 128, 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
     power = np.power(nits / _PQ_NITS, m1)
     return np.asarray(np.power((c1 + c2 * power) / (1 + c3 * power), m2))

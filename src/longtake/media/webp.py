@@ -1,4 +1,4 @@
-"""Decodes animated WebP with Pillow, because FFmpeg cannot."""
+"""Decodes animated WebP with Pillow, because FFmpeg cannot decode it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,15 +11,16 @@ from PIL import Image
 from longtake.errors import UnsupportedVideo
 
 TICKS_PER_S = 1000
-"""WebP stores times in milliseconds."""
+"""Ticks per second of a WebP file, which stores durations in milliseconds."""
 
 _SHORTEST_MS = 10
+"""Stored duration in milliseconds up to which a frame gets the duration _DEFAULT_MS instead, as in browsers."""
+
 _DEFAULT_MS = 100
-"""Browsers show a frame of _SHORTEST_MS or less for this time; so does this module."""
 
 
 def canvas(path: Path) -> tuple[int, int]:
-    """Returns (width, height) from the file's header. Raises UnsupportedVideo."""
+    """Returns (width, height) in pixels from the file's header. Raises UnsupportedVideo if it is not readable WebP."""
     Image.MAX_IMAGE_PIXELS = None
     try:
         with Image.open(path, formats=["WEBP"]) as image:
@@ -29,7 +30,7 @@ def canvas(path: Path) -> tuple[int, int]:
 
 
 def pictures(path: Path) -> Iterator[tuple[Any, int]]:
-    """Yields (RGBA video frame, its duration in ms) up to the first frame that cannot be decoded."""
+    """Yields (RGBA video frame of PyAV, its duration in milliseconds) up to the first frame that cannot be decoded."""
     Image.MAX_IMAGE_PIXELS = None
     with Image.open(path, formats=["WEBP"]) as image:
         for number in range(getattr(image, "n_frames", 1)):
