@@ -10,7 +10,7 @@ Loc = tuple[str | int, ...]
 class LongtakeError(Exception):
     """The base class of all errors that are reported to users.
 
-    message: one sentence: what is wrong, with which value, and what would be right.
+    message: one sentence about what is wrong, with which value, and what would be right.
     loc: path of the wrong field; empty if the error is about no single field.
     value: the wrong value; None if there is none.
     ctx: facts for clients, such as limits and supported values.

@@ -45,10 +45,10 @@ _NOT_PUBLIC = tuple(
     for network in (
         "0.0.0.0/8",  # this network
         "10.0.0.0/8",  # private
-        "100.64.0.0/10",  # behind a carrier's NAT; one cloud's metadata
+        "100.64.0.0/10",  # behind a carrier's NAT; the metadata service of one cloud
         "127.0.0.0/8",  # loopback
-        "168.63.129.16/32",  # one cloud's host agent, on an address that is public elsewhere
-        "169.254.0.0/16",  # link-local; most clouds' metadata
+        "168.63.129.16/32",  # the host agent of one cloud, at an address that is formally public
+        "169.254.0.0/16",  # link-local; the metadata services of most clouds
         "172.16.0.0/12",  # private
         "192.0.0.0/24",  # protocol assignments
         "192.0.2.0/24",  # documentation

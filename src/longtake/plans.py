@@ -194,7 +194,7 @@ class Plan(PlanOptions, ABC):
 
     @property
     def source_frames(self) -> int:
-        """Number of frames of the output that are the source's own pixels.
+        """Number of frames of the output that are unchanged frames of the source.
 
         If `keeps_source`, these are all shown frames. Otherwise they are the shown frames that the model does not see.
         """
@@ -207,7 +207,7 @@ class Plan(PlanOptions, ABC):
 
     @property
     def source_last(self) -> bool:
-        """True if the new frames are generated as a beginning that leads to the source's frames."""
+        """True if the new frames are generated to come before the source's frames (a backward extension)."""
         return False
 
     @property

@@ -23,7 +23,7 @@ _BLOCK = 32
 """Side in pixels of the square blocks whose motion is measured."""
 
 _MOTION_WIDTH = 256
-"""Width in pixels to which frames are scaled down, roughly, before their motion is measured."""
+"""Approximate width in pixels to which frames are scaled down before their motion is measured."""
 
 _MIN_CONTRAST = 0.5
 """Standard deviation of luma (0..255) in a block below which its motion cannot be measured and is ignored."""

@@ -18,10 +18,11 @@ MIN_PERIODICITY = 0.85
 """Lowest correlation (0..1) of a sound with itself one period later; below it the sound has no pitch."""
 
 SAME_TONE_CENTS = 50.0
-"""Largest difference in cents (half a semitone) of two tones that count as one; only then phases are compared."""
+"""Largest difference in cents between the two sides at which they count as the same tone: half a semitone."""
 
 _FIRST_PEAK = 0.9
-"""Share of the highest correlation peak. The first peak that reaches it gives the period: later ones are multiples."""
+"""The first correlation peak with at least this share of the highest peak gives the period. Later peaks are at
+multiples of the period."""
 
 _FFT_SIZE = 1 << 15
 _MIN_RMS = 1e-3

@@ -15,7 +15,7 @@ from longtake.media.source import SourceReader
 from longtake.video import Span
 
 FRAMES_PER_SIDE = 9
-"""Frames that are read and drawn on each side of the joint."""
+"""Most frames that are read and drawn on each side of the joint."""
 
 MIN_FRAMES_PER_SIDE = 2
 """Fewest frames on each side of a joint that can be measured."""

@@ -39,8 +39,9 @@ def spectrogram(
     first_s: float = 0.0,
     new_first: bool = False,
 ) -> Image.Image:
-    """Returns a picture, `width` pixels wide, of `sound` [2, n] from SPAN_S before its sample `joint` to SPAN_S after
-    it.
+    """Returns a picture, `width` pixels wide, of `sound` [2, n] around the joint at its sample `joint`.
+
+    It shows SPAN_S seconds on each side of the joint.
 
     Two equal channels are drawn once; otherwise the left channel is above the right one. Coloured strips above the
     channels show which part is the source's sound and which is new; with `new_first` the new part is the left one.

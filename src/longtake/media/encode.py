@@ -48,8 +48,8 @@ class _Abandoned(Exception):
 class Encoder:
     """Encodes a video to `path` in a background thread: `with Encoder(...) as video: video.write(chunk)`.
 
-    When the `with` block ends, the complete file is at `path`. If the block or the encoder raises, no new file is
-    there.
+    When the `with` block ends, the complete file is at `path`. If the block or the encoder raises, there is no new
+    file.
 
     One chunk waits while another one is encoded; `write` blocks until there is room. The encoder reads a chunk after
     `write` has returned, so the caller must not change it.

@@ -37,7 +37,7 @@ class Palette:
     """The colours of a GIF.
 
     colours: number of colours, 2..256.
-    bayer_scale: FFmpeg's scale of the dither pattern, from 0 (most visible) to 5 (least visible, smallest file).
+    bayer_scale: FFmpeg's scale of the dither pattern, from 0 (most visible) to 5 (least visible).
     """
 
     colours: int
@@ -146,7 +146,7 @@ def _x264(quality: Quality, mode: WriteMode) -> OutputFormat:
 
 
 def _vp9(quality: Quality, mode: WriteMode) -> OutputFormat:
-    # Without `bitexact` the muxer puts a random number into each file.
+    # Without `bitexact` the muxer writes a random number, and files of equal videos differ.
     constant_quality = {"crf": str(_VP9_CRF[quality]), "b": "0"}
     return OutputFormat(
         container="webm",

@@ -89,7 +89,7 @@ def stored_frames(video: ProbedVideo, first: int, last: int) -> Iterator[tuple[i
     Raises UnsupportedVideo if a frame is missing.
     """
     pts = video.timeline.pts
-    # The deinterlacing filter also needs the frame before.
+    # The deinterlacing filter also needs the frame before `first`.
     lead = max(0, first - 1) if video.picture.interlaced else first
     keys = list(video.keyframe_times[: bisect_right(video.keyframe_times, pts[lead])])
     while True:

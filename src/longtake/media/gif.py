@@ -58,8 +58,7 @@ class GifWriter:
         pass
 
     def finish(self, check: Check) -> None:
-        """Writes the GIF from the stored frames. `check` is called before each frame and cancels by raising an
-        error."""
+        """Writes the GIF from the stored frames. `check` is called before each frame and cancels by raising."""
         with self._spool:
             self._paint(self._make_palette(), check)
 

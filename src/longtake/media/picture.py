@@ -151,7 +151,7 @@ class FrameConverter:
 
 
 def _on_black(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Returns RGBA pixels [H, W, 4] with straight alpha blended over black. Opaque pixels keep their exact values."""
+    """Returns RGB [H, W, 3] for RGBA [H, W, 4] with straight alpha, blended over black. Opaque pixels are unchanged."""
     weighted = picture[..., :3].astype(np.uint16) * picture[..., 3:] + 127
     return (weighted // 255).astype(np.uint8)
 

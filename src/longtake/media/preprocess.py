@@ -1,4 +1,4 @@
-"""Turns a context video into a guide video of edges, depth or poses, on which in-context LoRAs are trained."""
+"""Turns a context video into a guide video of edges, depth or poses. In-context LoRAs are trained on such guides."""
 
 from functools import lru_cache
 from pathlib import Path

@@ -88,8 +88,7 @@ def opened(path: Path, container: str) -> Iterator[Any]:
 
 
 def video_stream(media: Any) -> Any:
-    """Returns the video stream that players show; cover pictures are ignored. Raises UnsupportedVideo if there is
-    none."""
+    """Returns the video stream that players show, not a cover picture. Raises UnsupportedVideo if there is none."""
     videos = [stream for stream in media.streams.video if not stream.disposition & Disposition.attached_pic]
     if not videos:
         raise UnsupportedVideo(f"The file has {'sound but ' if media.streams.audio else ''}no video stream.")
@@ -101,8 +100,7 @@ def video_stream(media: Any) -> Any:
 
 
 def decoder_of(stream: Any, limits: Limits) -> Any:
-    """Returns a multi-threaded decoder for a stream, including its alpha. It refuses frames above
-    `limits.max_pixels`."""
+    """Returns a multi-threaded decoder, which decodes alpha, too, and refuses frames above `limits.max_pixels`."""
     name = stream.codec_context.name
     if name in _ALPHA_DECODERS and stream.metadata.get("alpha_mode") == "1":
         decoder = av.CodecContext.create(_ALPHA_DECODERS[name], "r")
@@ -115,7 +113,7 @@ def decoder_of(stream: Any, limits: Limits) -> Any:
 
 
 def probe(path: Path, container: str, limits: Limits) -> ProbedVideo:
-    """Returns the facts about a file from all its packets and its first decoded frame.
+    """Returns all that is needed to read a file, from the times of its packets and its first decoded frame.
 
     `container` is one of `sniff.CONTAINERS`. Files without usable timestamps are decoded completely. Raises
     UnsupportedVideo if the file cannot be read, VideoTooLarge or VideoTooLong if it exceeds `limits`.
@@ -200,8 +198,7 @@ def _facts(
 
 
 def shown_packets(media: Any, stream: Any) -> Iterator[Any]:
-    """Yields the stream's packets. An error of the demuxer, as in a truncated file, ends them like the end of the
-    file."""
+    """Yields the stream's packets up to the end of the file or to the first error, as in a truncated file."""
     packets = media.demux(stream)
     while True:
         try:
@@ -232,8 +229,7 @@ def _scan(media: Any, stream: Any, limits: Limits) -> _Packets:
 
 
 def _cut(stream: Any, file_bytes: int) -> int | None:
-    """Returns the decoding time of the first frame in the index that is missing in the file; None if the file is
-    complete."""
+    """Returns the decoding time of the first frame that is missing in a truncated file; None for a complete file."""
     return min((entry.timestamp for entry in stream.index_entries if entry.pos + entry.size > file_bytes), default=None)
 
 

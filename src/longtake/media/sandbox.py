@@ -298,8 +298,7 @@ def _enlarge_pipe(descriptor: int) -> None:
 
 
 def _error(header: dict[str, Any]) -> errors.LongtakeError:
-    """Returns the error that a reply reports, as UnsupportedVideo if the child may not raise the class that it
-    names."""
+    """Returns the error that a reply reports. A class that the child may not raise becomes UnsupportedVideo."""
     kinds = {
         kind.__name__: kind
         for kind in (errors.UnsupportedVideo, errors.VideoTooLong, errors.VideoTooLarge, errors.InvalidRequest)

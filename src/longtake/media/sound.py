@@ -14,13 +14,14 @@ CROSS_FADE_S = 0.015
 """Length of a cross-fade in seconds. It avoids a click and is too short to be heard as a mix; 10 to 20 ms are usual."""
 
 LOUDNESS_S = 0.2
-"""Seconds of the source's sound before the joint to whose loudness the generated sound is matched."""
+"""Seconds before the joint in which the loudness of source and generated sound is compared."""
 
 GAIN_RETURN_S = 1.0
 """Seconds after the joint in which the matched sound returns to its own loudness, too slowly to be noticed."""
 
 MAX_GAIN = 4.0
-"""Largest gain of the loudness match (12 dB); the smallest is 1 / MAX_GAIN. A larger difference means another sound."""
+"""Largest gain (12 dB) that matches the loudness of the generated sound; the smallest gain is 1 / MAX_GAIN. A larger
+difference in loudness means that the model generated another sound."""
 
 SILENCE = 1e-3
 """Amplitude below which sound counts as silent: -60 dB of full scale."""
@@ -35,7 +36,7 @@ MIN_CORRELATION = 0.3
 """Lowest correlation (0..1) of the two sounds at which the generated sound is shifted."""
 
 _LAG_PENALTY = 0.05
-"""Share by which the correlation at the largest shift is reduced, and less at smaller shifts. So the smallest of
+"""Share by which the correlation is reduced at the largest shift, and in proportion at smaller ones. So the smallest of
 several equally good shifts is chosen."""
 
 
@@ -64,7 +65,10 @@ def reverse(samples: Samples) -> Samples:
 
 
 def fade_out(samples: Samples, sound_rate: int = SOUND_RATE) -> Samples:
-    """Returns the sound with its last CROSS_FADE_S seconds faded to silence along a raised cosine. `sound_rate`: Hz."""
+    """Returns the sound with its last CROSS_FADE_S seconds faded to silence along a raised cosine.
+
+    `sound_rate` is in Hz.
+    """
     length = min(samples.shape[1], _fade_length(sound_rate))
     faded = samples.copy()
     if length:
@@ -103,9 +107,8 @@ def continue_sound(source: Samples, generated: Samples, lead: int, sound_rate: i
     The first `lead` samples of `generated` are the model's rendition of the last `lead` samples of `source`. They have
     another phase and loudness than the source. So at the joint, the end of `source`, three things are done:
     1. `generated` is shifted by at most MAX_LAG_S seconds to match the phase of `source` (`best_lag`).
-    2. Each channel of `generated` is scaled to the loudness of `source`. Within GAIN_RETURN_S seconds after the joint
-    the
-       gain returns to 1.
+    2. Each channel of `generated` is scaled to the loudness of `source`. The gain returns to 1 within GAIN_RETURN_S
+       seconds after the joint.
     3. Both sounds are cross-faded. Only the last CROSS_FADE_S seconds of `source` change.
     If `lead` is 0 or the end of `source` is silent, `generated` fades in at the joint instead.
 
@@ -125,7 +128,8 @@ def continue_sound(source: Samples, generated: Samples, lead: int, sound_rate: i
 def precede_sound(generated: Samples, source: Samples, lead: int, sound_rate: int = SOUND_RATE) -> Samples:
     """Returns `generated` followed by `source`, with an inaudible joint: `continue_sound` in reversed time.
 
-    The last `lead` samples of `generated` are the model's rendition of the first `lead` samples of `source`.
+    The last `lead` samples of `generated` are the model's rendition of the first `lead` samples of `source`. The first
+    MAX_LAG_S + CROSS_FADE_S seconds of the result are disturbed.
     """
     return reverse(continue_sound(reverse(source), reverse(generated), lead, sound_rate))
 

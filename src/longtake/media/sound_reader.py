@@ -1,4 +1,4 @@
-"""Reads a range of a video's sound as stereo. Time 0 is the first frame, and gaps between timestamps are silent."""
+"""Reads a range of a video's sound as stereo. Time 0 is the time of the first frame, and gaps are silent."""
 
 from collections.abc import Iterator
 from fractions import Fraction

@@ -64,8 +64,7 @@ class SourceReader:
         return samples
 
     def _stream(self, request: dict[str, Any]) -> Iterator[NDArray[Any]]:
-        """Opens a stream in the child process and returns an iterator of its chunks. Errors of opening are raised
-        here."""
+        """Opens a stream in the child process and returns an iterator of its chunks. Raises errors of the opening."""
         number = next(self._stream_numbers)
         closed, self._closed_streams = self._closed_streams, []
         self._process.call(request | {"stream": number, "closed": closed})

@@ -115,8 +115,8 @@ def _clock(
     `declared` is the rate that the container states, and `measured` the average rate. The first rule that fits decides:
     1. All times are within one tick of a constant rate. These rates are tried: the standard rate nearest to `declared`,
        `declared`, the standard rate nearest to `measured`, `measured`.
-    2. All times are ticks of a clock of at most _MAX_VARIABLE_RATE and _MAX_REPEATS x `measured` frames per second. The
-       rate is that of the slowest such clock, and variable.
+    2. All times are on the ticks of a clock with at most _MAX_VARIABLE_RATE and at most _MAX_REPEATS x `measured` ticks
+       per second. The rate is variable, and it is the rate of the slowest such clock.
     3. All times are within _JITTER of a constant rate: the standard rate nearest to `measured`, or `measured`.
     4. The rate is variable. It is the rate of the frames with a usual duration (a screen recording may pause between
        them), or `measured` if that rate is too high.

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from longtake.video import Transfer
 
 PEAK_NITS = 1000.0
-"""Light in nits that is shown as white; brighter light is, too."""
+"""Lowest light in nits that is shown as white."""
 
 WHITE_NITS = 203.0
-"""Light in nits of the screen's white."""
+"""Light in nits of the screen's white: graphics white in BT.2408."""
 
 DISPLAY_GAMMA = 2.4
 
