@@ -93,7 +93,9 @@ def test_an_unexpected_error_is_a_500_in_json(
         answer = client.request("PUT" if path == "cancel" else "GET", f"/queue/{LTXV}/requests/x/{path}")
         assert (answer.status_code, answer.json()["error_type"]) == (500, "internal_error")
         assert answer.headers["x-fal-request-id"]
-    assert [line["event"] for line in log if line["log_level"] == "error"] == ["failed"] * 3
+    assert [line["event"] for line in log if line["log_level"] == "error"] == [
+        "A request failed with an unexpected error"
+    ] * 3
 
 
 def test_a_short_database_outage_is_not_an_error(served: Served, client: httpx.Client) -> None:
@@ -172,7 +174,7 @@ def test_submissions_are_logged_with_their_id_and_status_requests_are_not(
         submitted = client.post(f"/queue/{LTXV}", json=INPUT).json()
         for _ in range(20):
             client.get(submitted["status_url"])
-    answered = [line for line in log if line["event"] == "answered"]
+    answered = [line for line in log if line["event"] == "Answered a request"]
     assert [(line["method"], line["request_id"]) for line in answered] == [("POST", submitted["request_id"])]
 
 

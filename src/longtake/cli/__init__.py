@@ -1,6 +1,6 @@
-"""The command line: extend, plan, serve, models, keys, doctor.
+"""The command line: extend, plan, serve, client-env, models, keys, doctor.
 
-A command imports what it needs when it runs, so that `longtake --help` is quick.
+Each command imports the modules that it needs when it runs, so that `longtake --help` is fast.
 """
 
 from pathlib import Path
@@ -113,7 +113,7 @@ def extend(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Extend a video: write its own frames and new ones that continue them to one file."""
+    """Extend a video: write a file with the frames of the source and new frames that continue them."""
     with reporting(as_json=json, debug=debug):
         from longtake import endpoints, library
         from longtake.cli.inspection import check_sheet, sheet_path
@@ -155,7 +155,7 @@ def plan(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show what extend would do with the same options, without loading a model."""
+    """Show what `extend` would do with the same options. No model is loaded."""
     with reporting(as_json=json, debug=debug):
         from longtake import endpoints, library
         from longtake.cli.options import json_input as read_json
@@ -177,7 +177,7 @@ def plan(
 
 @app.command()
 def doctor(json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Report what this machine can run, and why."""
+    """Report what this machine can run and what is missing. The exit status is 1 if the embedded model cannot run."""
     with reporting(as_json=json, debug=debug):
         from longtake.cli.doctor import examine
         from longtake.settings import settings

@@ -1,4 +1,4 @@
-"""Typer commands whose options come from the request model of the chosen endpoint."""
+"""Typer commands that have one option for each field of the chosen endpoint's request."""
 
 from functools import cache
 from itertools import pairwise
@@ -8,14 +8,15 @@ import typer
 from typer.core import TyperCommand
 
 _ENDPOINT = "longtake.endpoint"
-"""Key under which a command's context holds the value of `--endpoint`."""
+"""Key of the value of `--endpoint` in the `meta` dictionary of a command's context."""
 
 
 class RequestCommand(TyperCommand):
-    """A command with one more option per field of the chosen endpoint's request.
+    """A command that also has one option for each field of the chosen endpoint's request.
 
-    The values of these options reach the command as the dictionary `ctx.obj`, by name. The options are made when the
-    command is parsed or its help is shown, so `longtake --help` need not import the endpoints.
+    The command finds the values of these options in `ctx.obj`: option name -> value, None for an option that is not
+    used. The options are created when the command is parsed or its help is shown, so that `longtake --help` does not
+    import the endpoints.
     """
 
     def get_params(self, ctx: Any) -> list[Any]:
@@ -36,7 +37,10 @@ class RequestCommand(TyperCommand):
 
 
 def with_value(flag: str, args: list[str]) -> list[str]:
-    """Returns the arguments with `flag=`, an empty value, in place of a `flag` that no value follows."""
+    """Returns the arguments, with `flag=` (an empty value) for each `flag` that is followed by no value.
+
+    No value follows if the next argument starts with `-`, or if there is none.
+    """
     return [
         f"{flag}=" if arg == flag and following.startswith("-") else arg
         for arg, following in zip(args, [*args[1:], "-"], strict=True)
@@ -44,9 +48,10 @@ def with_value(flag: str, args: list[str]) -> list[str]:
 
 
 def last_value(flag: str, args: list[str]) -> str | None:
-    """Returns the value that the arguments give `flag`; None if they do not.
+    """Returns the value of the option `flag` in the arguments, or None if they do not contain it.
 
-    Of several values the last one counts, and `--flag=value` has priority over `--flag value`.
+    If they contain it several times, the last value is returned. The form `--flag=value` has priority over
+    `--flag value`.
     """
     values = [value for arg, value in pairwise(args) if arg == flag]
     values += [arg.partition("=")[2] for arg in args if arg.startswith(f"{flag}=")]
@@ -65,9 +70,10 @@ def _endpoint_names() -> str:
 
 @cache
 def _request_params(endpoint: str | None) -> tuple[Any, ...]:
-    """Returns click's parameters for the options of an endpoint, named as on the command line.
+    """Returns the options for the request of an endpoint, as click's parameters.
 
-    An unknown name gets the options of the default endpoint; the command itself then reports the error.
+    `endpoint` is the value of `--endpoint`; None is the default endpoint. For an unknown name the options of the
+    default endpoint are returned, and the command itself reports the error later.
     """
     from longtake import endpoints
     from longtake.cli.options import signature

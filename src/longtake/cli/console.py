@@ -1,4 +1,4 @@
-"""Terminal output: progress and errors on standard error, facts and JSON on standard output."""
+"""Terminal output: progress and errors on standard error, results on standard output, as text or as JSON."""
 
 import json
 import signal
@@ -18,15 +18,16 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 Rows = Sequence[tuple[str, str]]
-"""Lines of a name and a value; a value may have several lines."""
+"""A printed table: (name, value) pairs. A value may contain line breaks."""
 
 
 @contextmanager
 def reporting(*, as_json: bool, debug: bool) -> Iterator[None]:
-    """Turns any error of the block into one sentence on standard error and an exit status.
+    """Prints any error of the block as one sentence on standard error, and raises typer.Exit with its exit status.
 
-    With `as_json` the error is also printed on standard output, in the shape of the HTTP API. With `debug` errors
-    other than an interruption pass through with their traceback.
+    With `as_json` the error is also printed on standard output, as {"detail": [...]} like the HTTP API's errors. SIGINT
+    (Ctrl-C) and SIGTERM are reported as the error `Cancelled`. With `debug` other errors are not caught, so that Python
+    prints their traceback.
     """
     try:
         with interruptible():
@@ -54,6 +55,7 @@ def _end(error: LongtakeError, as_json: bool) -> None:
 
 
 def _sentence(error: Exception) -> str:
+    """Returns the sentence for an error that is not a LongtakeError."""
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
         return (
             "The memory ran out; LONGTAKE_OFFLOAD=group or LONGTAKE_QUANTISE=fp8 need less, as do a lower --resolution "
@@ -67,9 +69,9 @@ def _sentence(error: Exception) -> str:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Turns SIGINT and SIGTERM into `KeyboardInterrupt` during the block, so that the block can clean up.
+    """Makes SIGINT and SIGTERM raise `KeyboardInterrupt` in the block, so that the block can clean up.
 
-    Raises `Cancelled` if the block ends with a `LongtakeError` after a signal.
+    Raises `Cancelled` if the block raises a `LongtakeError` after a signal.
     """
     interrupted = False
 
@@ -82,7 +84,7 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     except LongtakeError:
-        # Ctrl-C reaches the child processes too. The error is then often that one of them has ended.
+        # Ctrl-C also ends the child processes. The error is then often only a consequence: a child process has ended.
         if interrupted:
             raise Cancelled from None
         raise
@@ -92,12 +94,12 @@ def interruptible() -> Iterator[None]:
 
 
 def print_json(document: Any) -> None:
-    """Prints a document as indented JSON; values that JSON does not know are printed as text."""
+    """Prints a document as indented JSON. Values of types that JSON does not have are converted by `str`."""
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))
 
 
 def print_rows(title: str, rows: Rows) -> None:
-    """Prints a heading, then one line per name and value."""
+    """Prints a heading, then the rows, with the values aligned in a column."""
     typer.secho(title, bold=True)
     width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
@@ -108,7 +110,7 @@ def print_rows(title: str, rows: Rows) -> None:
 
 
 def bytes_text(count: int) -> str:
-    """Returns a count of bytes as text in powers of 1000: 123 B, 4.5 KB, 6.7 MB, 8.9 GB."""
+    """Returns a number of bytes as text: `123 B`, `4.5 KB`, `6.7 MB` or `8.9 GB`. 1 KB is 1000 bytes."""
     if count < 1000:
         return f"{count} B"
     for unit, size in (("KB", 1e3), ("MB", 1e6)):
@@ -119,9 +121,10 @@ def bytes_text(count: int) -> str:
 
 @contextmanager
 def progress_shown(*, quiet: bool, passes: int = 1) -> Iterator[OnProgress]:
-    """Yields a callback that shows progress: bars on a terminal, else one line per stage; nothing if `quiet`.
+    """Yields a callback that shows the progress of a job on standard error.
 
-    `passes` is the number of sampling passes per window.
+    On a terminal it shows a bar for the current stage, otherwise it prints one line per stage. With `quiet` it shows
+    nothing. `passes` is the number of sampling passes in each window.
     """
     if quiet:
         yield ignore_progress
@@ -133,6 +136,7 @@ def progress_shown(*, quiet: bool, passes: int = 1) -> Iterator[OnProgress]:
 
 
 def _lines() -> OnProgress:
+    """Returns a callback that prints a line when a stage begins, with the seconds since this call."""
     seen: set[str] = set()
     start = time.monotonic()
 
@@ -147,20 +151,25 @@ def _lines() -> OnProgress:
 
 
 def stage_name(stage: str) -> str:
-    """Returns the text shown for a `Progress.stage`. Only its first word counts: `load vae` is `Loading the model`."""
+    """Returns the text that users see for a `Progress.stage`. It depends only on the first word: both `load` and
+    `load vae` are `Loading the model`."""
     kind = stage.split()[0]
     return STAGES.get(kind, kind.capitalize())
 
 
 class StageShare:
-    """Computes how much of a stage is finished. Its steps are counted anew in each window and each pass of a window."""
+    """Computes how much of a stage is finished, over all its windows and passes.
+
+    Progress reports count the steps of each pass from 0, and do not name the pass. So a new pass is recognised by a
+    step number that is lower than the one before. `passes` is the number of passes in each window.
+    """
 
     def __init__(self, passes: int) -> None:
         self._passes = passes
         self._pass, self._window, self._step = 0, 1, 0
 
     def of(self, progress: Progress) -> float:
-        """Returns the share in 0..1 at this progress. Progress must be passed in the order it is reported."""
+        """Returns the finished share of the stage, 0..1. Must be called with all progress reports in their order."""
         if progress.window != self._window:
             self._pass = 0
         elif progress.step < self._step:
@@ -172,6 +181,7 @@ class StageShare:
 
 @contextmanager
 def _bars(passes: int) -> Iterator[OnProgress]:
+    """Yields a callback that shows a progress bar for the current stage. The bar disappears after the block."""
     from rich.console import Console
     from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Display

@@ -1,4 +1,4 @@
-"""Checks what this machine can run: packages, devices, models, codecs, sandbox and folders."""
+"""The checks of `longtake doctor`: packages, devices, models, codecs, the sandboxed process, folders and settings."""
 
 import os
 import platform
@@ -31,8 +31,10 @@ TEST_SIZE = (64, 48)
 class Finding:
     """The result of one check.
 
-    state: `ok`, `no` (whatever needs it will not work) or `note` (information).
-    vital: True if the embedded model needs it.
+    name: what was checked.
+    state: `ok`, `no` (it does not work, and neither does anything that needs it) or `note` (information only).
+    text: the details for the user.
+    vital: True if the embedded model needs what was checked.
     """
 
     name: str
@@ -43,7 +45,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings, by the title of their section."""
+    """All findings: section title -> the findings of the section."""
 
     sections: dict[str, Sequence[Finding]]
 
@@ -58,7 +60,7 @@ class Report:
         return {"runs": self.runs, "sections": sections}
 
     def rows(self) -> list[tuple[str, Rows]]:
-        """Returns the sections, each a title and its rows."""
+        """Returns the title and the rows of each section."""
         marks = {"ok": "ok  ", "no": "NO  ", "note": "    "}
         return [
             (title, [(finding.name, marks[finding.state] + finding.text) for finding in findings])
@@ -67,7 +69,8 @@ class Report:
 
 
 def examine(settings: Settings) -> Report:
-    """Runs all checks. They load no weights; they encode a few frames and start a child process."""
+    """Runs all checks and returns their findings. No weights are loaded; some frames are encoded, and one child process
+    is started."""
     return Report(
         {
             "Machine": list(_machine()),
@@ -82,7 +85,10 @@ def examine(settings: Settings) -> Report:
 
 
 def _checked(name: str, check: Callable[[], Sequence[Finding]], *, vital: bool = False) -> Sequence[Finding]:
-    """Returns the findings of `check`. If it raises, returns one finding with the error, so that the report goes on."""
+    """Returns the findings of `check()`. If that raises an error, returns one finding `no` with the error instead.
+
+    So an error in one check does not prevent the others. `name` and `vital` are those of the error's finding.
+    """
     try:
         return check()
     except Exception as error:
@@ -114,7 +120,7 @@ def _version(package: str) -> str | None:
 
 
 def memory_bytes() -> tuple[int, int] | None:
-    """Returns the available and the total memory of the host in bytes; None if there is no /proc/meminfo."""
+    """Returns the available and the total memory of the host in bytes, or None if /proc/meminfo cannot be read."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         kilobytes = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
@@ -160,7 +166,7 @@ def _adapters(card: ModelCard, settings: Settings) -> Iterator[Finding]:
 
 
 def _installed(card: ModelCard, settings: Settings) -> Finding:
-    """Checks the files of an installed model against its classes, and its size against the free memory."""
+    """Checks whether the files of an installed model are as expected, and whether the model fits into free memory."""
     import torch
 
     from longtake.models import memory
@@ -194,7 +200,7 @@ def _installed(card: ModelCard, settings: Settings) -> Finding:
 
 
 def _codec(kind: OutputType) -> Sequence[Finding]:
-    """Tests a codec by encoding a picture, with sound if the container can hold it."""
+    """Tests an output type by encoding one picture, with sound if the file type can contain sound."""
     format = output_format(kind, "medium", "fast")
     vital = format.suffix == ".mp4"
 
@@ -230,7 +236,8 @@ print(json.dumps({"isolated": before is not None and network() != before, "limit
 
 
 def _sandbox() -> Iterator[Finding]:
-    """Starts a process with the limits of the source reader, and reports which of them this system enforces."""
+    """Starts a child process with the same limits as the one that reads source videos, and yields a finding for each
+    limit that shows whether this system enforces it."""
     import json
 
     from longtake.media.sandbox import Limits
@@ -272,14 +279,14 @@ def _folders(settings: Settings) -> Iterator[Finding]:
 
 
 def _settings(settings: Settings) -> Iterator[Finding]:
-    """Returns all settings with their values, secrets masked. Those set in the environment are marked `(set)`."""
+    """Yields each setting with its value. Secrets are masked. Settings from the environment are marked `(set)`."""
     for name, value in settings.model_dump(mode="json").items():
         mark = " (set)" if name in settings.model_fields_set else ""
         yield Finding(f"LONGTAKE_{name.upper()}", "note", f"{masked(value)}{mark}")
 
 
 def masked(value: Any) -> str:
-    """Returns a setting's value as text, with the user and password of an address replaced by `***`."""
+    """Returns a setting's value as text, `-` for None. In a URL, user name and password are replaced by `***`."""
     text = "-" if value is None else str(value)
     scheme, slashes, rest = text.partition("://")
     host, slash, path = rest.partition("/")

@@ -1,4 +1,4 @@
-"""The `--inspect` option: measures the joint of a finished file, prints the figures and writes a picture of it."""
+"""The `--inspect` option: measures the joint between source and new frames in a finished file, and draws it."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,11 +13,17 @@ from longtake.media.source import SourceReader
 from longtake.plans import Plan, frames_on_clock
 
 _CAPTION_LENGTH = 120
+"""Maximum number of characters of the prompt in the picture."""
 
 
 @dataclass(frozen=True)
 class InspectedJoint:
-    """The figures of a joint, whose first frame after it is `frame`, and the path of its picture."""
+    """A measured joint.
+
+    frame: index in the file of the first frame after the joint.
+    figures, tone: how much picture and sound change at the joint.
+    sheet: path of the picture of the joint, a PNG file.
+    """
 
     frame: int
     figures: JointFigures
@@ -25,10 +31,11 @@ class InspectedJoint:
     sheet: Path
 
     def to_json(self) -> dict[str, Any]:
+        """Returns the value of `joint` in the document that `extend --json` prints."""
         return {"frame": self.frame, "sheet": str(self.sheet), **asdict(self.figures), **asdict(self.tone)}
 
     def rows(self) -> list[tuple[str, str]]:
-        """Returns the figures as lines of name and value."""
+        """Returns the figures as rows for a terminal. Figures of the tone that are None are left out."""
         figures, pitch, phase = self.figures, self.tone.pitch_step_cents, self.tone.phase_jump_degrees
         loudness = "no sound on one side"
         if figures.loudness_step_db is not None:
@@ -50,17 +57,20 @@ class InspectedJoint:
 
 
 def sheet_path(value: str, out: Path) -> Path:
-    """Returns the path of the picture for the option's value.
+    """Returns the path of the picture for a value of `--inspect`.
 
-    The value is a file, a folder, or empty for the folder of the output `out`. In a folder the picture is named after
-    the output.
+    The value is a PNG file or a folder. An empty value is the folder of the output `out`. In a folder the picture is
+    named `<name of out>-joint.png`.
     """
     path = Path(value) if value else out.parent
     return path / f"{out.stem}-joint.png" if path.is_dir() else path
 
 
 def check_sheet(sheet: Path, *, force: bool) -> None:
-    """Raises InvalidRequest if the picture is no PNG file or cannot be written; `force` allows to replace a file."""
+    """Raises InvalidRequest if the path of the picture does not end in .png, or the picture cannot be written there.
+
+    An existing file is an error too, unless `force` allows overwriting it.
+    """
     if sheet.suffix.lower() != ".png":
         raise InvalidRequest(
             f"{sheet} is neither a .png file nor a folder; --inspect takes either, or no value.",
@@ -71,9 +81,10 @@ def check_sheet(sheet: Path, *, force: bool) -> None:
 
 
 def inspect_joint(file: SourceReader, plan: Plan, sheet: Path) -> InspectedJoint | None:
-    """Measures the joint of the file that the plan made and writes its picture to `sheet`.
+    """Measures the joint of a finished file and writes a picture of it to `sheet`. `plan` is the file's plan.
 
-    Returns None, and writes nothing, if the file has too few source frames or too few others.
+    Returns None and writes nothing if the file has fewer than MIN_FRAMES_PER_SIDE (see `inspect.report`) frames on one
+    side of the joint.
     """
     position = joint_position(file, plan)
     report = joint_report(file, position, plan.prompt[:_CAPTION_LENGTH])
@@ -84,9 +95,13 @@ def inspect_joint(file: SourceReader, plan: Plan, sheet: Path) -> InspectedJoint
 
 
 def joint_position(file: SourceReader, plan: Plan) -> JointPosition:
-    """Returns where the source's own frames meet others in the file that the plan made."""
+    """Returns the joint in the finished file of `plan`: the border between the source's own frames and all others.
+
+    The others are new frames, and context frames that the file shows as the model renders them.
+    """
     facts = file.facts
-    # The model's rendition of the context can replace the source's frames while the source's sound continues.
+    # If the file shows the context as the model renders it, the picture's joint is at the start of the context. The
+    # source's sound continues during the context, so the sound's joint is at its end.
     sound_joint = plan.new_frames if plan.new_first else plan.shown_frames
     return JointPosition(
         frame=plan.num_frames - plan.source_frames if plan.new_first else plan.source_frames,

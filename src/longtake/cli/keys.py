@@ -1,4 +1,4 @@
-"""Commands that create, list and revoke API keys, and that rotate the keys that sign webhooks."""
+"""The commands for API keys (create, list, revoke) and for the keys that sign webhooks (rotate-webhooks)."""
 
 import time
 from collections.abc import Iterator
@@ -32,7 +32,8 @@ def create(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Create a key. It is shown only now. From the first key on, the server refuses callers without one."""
+    """Create a key and print it. It cannot be printed again later. As soon as a key exists, the server refuses callers
+    without a key."""
     with reporting(as_json=json, debug=debug), _keys() as keys:
         key = keys.create(alias, scope, max_in_flight)
         if json:
@@ -60,7 +61,7 @@ def revoke(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Revoke a key. Running servers may accept it for a few more seconds."""
+    """Revoke a key. Running servers may accept it for up to 6 more seconds."""
     with reporting(as_json=json, debug=debug), _keys() as keys:
         if not keys.revoke(key_id.partition(":")[0]):
             raise InvalidRequest(
@@ -74,8 +75,8 @@ def revoke(
 
 @app.command("rotate-webhooks")
 def rotate_webhooks(json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Create the next key that signs webhooks. It is published at once and signs a day later, when every receiver that
-    caches the published keys has it. Older keys stay published."""
+    """Create a new key that signs webhooks. It is published at once and used a day later, because receivers may cache
+    the published keys for a day. Older keys stay published."""
     with reporting(as_json=json, debug=debug):
         from longtake.access.signing import Signer
         from longtake.settings import settings
@@ -90,6 +91,7 @@ def rotate_webhooks(json: JsonOption = False, debug: DebugOption = False) -> Non
 
 @contextmanager
 def _keys() -> "Iterator[Keys]":
+    """Yields the API keys in the database that the settings name. The database is closed after the block."""
     from longtake.access.keys import Keys
     from longtake.database.migrate import open_database
     from longtake.settings import settings
@@ -108,4 +110,5 @@ def _text(key: "Key") -> str:
 
 
 def _date(seconds: float) -> str:
+    """Returns a Unix time in seconds as date and time in the local time zone."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

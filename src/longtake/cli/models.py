@@ -1,4 +1,4 @@
-"""The `longtake models` commands: list, pull and check."""
+"""The commands for models: `longtake models list`, `pull` and `check`."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +25,7 @@ app = typer.Typer(name="models", help="The models on this machine.", no_args_is_
 
 @app.command("list")
 def list_models(json: JsonOption = False, debug: DebugOption = False) -> None:
-    """List the models, and whether each is installed."""
+    """List all models and show which of them are installed."""
     with reporting(as_json=json, debug=debug):
         from longtake.models import download
         from longtake.settings import settings
@@ -39,7 +39,7 @@ def list_models(json: JsonOption = False, debug: DebugOption = False) -> None:
 
 @app.command("pull")
 def pull(name: str, json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Download a model's files from the hub. An interrupted download resumes."""
+    """Download a model's files from the hub. After an interruption the same command resumes the download."""
     with reporting(as_json=json, debug=debug):
         from longtake.models import download
         from longtake.models.registry import card
@@ -65,7 +65,7 @@ def check(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Compare a model's files with what the program expects, without loading weights."""
+    """Check whether a model's files are complete and fit this program. No weights are loaded."""
     with reporting(as_json=json, debug=debug):
         from longtake.models import checks
         from longtake.settings import settings
@@ -80,7 +80,7 @@ def check(
 
 
 def model_json(status: "ModelStatus") -> dict[str, Any]:
-    """Returns one model as an object of `models list --json`."""
+    """Returns the JSON object of one model in the list that `models list --json` prints."""
     return {
         "name": status.card.name,
         "title": status.card.title,
@@ -94,7 +94,7 @@ def model_json(status: "ModelStatus") -> dict[str, Any]:
 
 
 def model_rows(models: "Sequence[ModelStatus]") -> Rows:
-    """Returns one row per model: its name; whether it is installed, its title and its licence."""
+    """Returns one row per model. The value has three lines: whether it is installed, its title, its licence."""
     rows = []
     for status in models:
         if status.installed:
@@ -110,7 +110,7 @@ def model_rows(models: "Sequence[ModelStatus]") -> Rows:
 
 
 def check_json(report: "CheckReport") -> dict[str, Any]:
-    """Returns the document of `models check --json`."""
+    """Returns the document that `models check --json` prints."""
     parts = [
         {
             "part": part.part,
@@ -125,6 +125,6 @@ def check_json(report: "CheckReport") -> dict[str, Any]:
 
 
 def check_rows(report: "CheckReport") -> Rows:
-    """Returns one row per part, with the finding and the path, then one per missing part."""
+    """Returns one row for each part that was checked, with the result and the path, then one for each missing part."""
     rows = [(part.part, f"{part.sentence()}\n{part.path}") for part in report.parts]
     return [*rows, *((part, "missing") for part in report.missing)]

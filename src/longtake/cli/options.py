@@ -1,4 +1,4 @@
-"""The parameters of an endpoint as command line options, and requests read from JSON files."""
+"""Makes command line options from the parameters of an endpoint, and reads requests from JSON files."""
 
 import inspect
 import json
@@ -17,9 +17,10 @@ from longtake.parameters import LORA, NEW_FRAMES, SEED, Parameter, item_syntax, 
 
 @cache
 def signature(endpoint: str) -> inspect.Signature:
-    """Returns the options of the endpoint with this id as the signature of a typer command; defaults are None.
+    """Returns the options of the endpoint with this id, as the signature of a typer command.
 
-    Options that only other endpoints have are hidden and not refused here, so that the error can name those endpoints.
+    The default of each option is None. The options of the other endpoints are included but hidden from the help, so
+    that a later check can name the endpoints that have such an option. Raises KeyError for an unknown id.
     """
     chosen = ENDPOINTS[endpoint]
     own = {parameter.name: parameter for parameter in parameters(endpoint)}
@@ -48,7 +49,8 @@ def _option(parameter: Parameter, endpoint: Endpoint[Any, Any], *, hidden: bool 
 
 
 def _extra_options(endpoint: Endpoint[Any, Any]) -> dict[str, inspect.Parameter]:
-    """Returns `--lora` and `--seed`, which every endpoint takes here even if its request has no such field."""
+    """Returns the options `--lora` and `--seed` by name. The command line has them for every endpoint, even if the
+    endpoint's request has no such field."""
     panel = f"Request of {endpoint.name}"
     text = f"{item_syntax(LoRAWeight)}; repeat it for several. {LORAS}; the API has no field for them here."
     loras = typer.Option("--lora", help=_escaped(text), rich_help_panel=panel, metavar="LORA")
@@ -62,16 +64,19 @@ def _keyword(name: str, value_type: Any, info: Any) -> inspect.Parameter:
 
 
 def _value_type(parameter: Parameter) -> Any:
-    """Returns the type of an option's value: bool, int or float, and str for a field of any other type.
+    """Returns the type of an option's value: bool, int or float, or str for all other fields.
 
-    Ranges and choices are checked by the request model, so that errors read as those of the HTTP API.
+    The request model checks ranges and choices later, so that errors are worded as in the HTTP API.
     """
     shape = parameter.types[0] if len(parameter.types) == 1 else str
     return shape if shape in (bool, int, float) else str
 
 
 def help_text(parameter: Parameter, endpoint: Endpoint[Any, Any]) -> str:
-    """Returns the field's description, its limits and default, and what the command line does without the option."""
+    """Returns the help text of an option: the field's description, its limits and its default.
+
+    For the frame count and the frame rate the text also says what the command line does if the option is not used.
+    """
     description = parameter.info.description or ""
     if parameter.items is not None:
         description = f"{item_syntax(parameter.items)}; repeat it for several. {description}"
@@ -108,13 +113,14 @@ def _limits_and_default(parameter: Parameter, *, show_default: bool) -> str:
 
 
 def _escaped(text: str) -> str:
+    """Returns the text with its brackets escaped, because rich would read them as markup."""
     return text.replace("[", "\\[")
 
 
 def json_input(name: str | None) -> dict[str, Any]:
-    """Returns the request in a JSON file: of standard input if `name` is `-`, an empty one if `name` is None.
+    """Returns the request in the JSON file `name`. The name `-` is standard input. None returns an empty request.
 
-    Raises `InvalidRequest` if the file cannot be read or does not hold a JSON object.
+    Raises InvalidRequest if the file cannot be read or does not contain a JSON object.
     """
     if name is None:
         return {}

@@ -1,4 +1,4 @@
-"""A plan as rows for a terminal."""
+"""Describes a plan as rows for a terminal."""
 
 from fractions import Fraction
 
@@ -9,26 +9,26 @@ from longtake.video import VideoInfo
 
 
 def rate_text(rate: Fraction) -> str:
-    """Returns a frame rate as text: `24 fps`, `23.976 fps (24000/1001)`."""
+    """Returns a rate in frames per second as text: `24 fps`, or `23.976 fps (24000/1001)` if it is no whole number."""
     return f"{rate} fps" if rate.denominator == 1 else f"{float(rate):.3f} fps ({rate})"
 
 
 def price_text(plan: Plan) -> str:
-    """Returns the price and the billed units as text: `$0.1008 (5.04167 seconds)`."""
+    """Returns the price in US dollars and the number of billed units as text: `$0.1008 (5.04167 seconds)`."""
     return f"${float(plan.price_usd):.4f} ({float(plan.billed_units):g} {plan.unit})"
 
 
 def frames_text(plan: Plan) -> str:
-    """Returns the frame count as text, its parts in playing order: `144 = 48 of the source + 96 new`."""
+    """Returns the number of frames as text, with its parts in playing order: `144 = 48 of the source + 96 new`."""
     shown = "of the source" if plan.keeps_source else "of the source, as the model renders them"
     parts = [f"{plan.shown_frames} {shown}", f"{plan.new_frames} new"]
     return f"{plan.num_frames} = {' + '.join(parts[::-1] if plan.new_first else parts)}"
 
 
 def plan_sections(plan: Plan, facts: VideoInfo, source: str) -> list[tuple[str, Rows]]:
-    """Returns the sections of a plan, each a title and its rows: input, output, method.
+    """Returns the title and the rows of each section of a plan: its input, its output, and the method.
 
-    `facts` are those of the source video, `source` is its path or URL.
+    `facts` are the facts of the source video. `source` is the video's path or URL.
     """
     family = FAMILIES[plan.family].describe(plan, facts)
     notes = [("note", note) for note in plan.notes]
@@ -60,7 +60,8 @@ def _prompts(plan: Plan) -> Rows:
 
 
 def _adapter_text(adapter: PlannedAdapter) -> str:
-    """Returns `dolly_in.safetensors at 0.8`, or `... at 0.2, then 0.5` if the strength differs between passes."""
+    """Returns a LoRA and its strength as text: `dolly_in.safetensors at 0.8`, or `... at 0.2, then 0.5` if the strength
+    differs between the passes."""
     scales = adapter.scales[:1] if len(set(adapter.scales)) == 1 else adapter.scales
     return f"{adapter.source} at {', then '.join(f'{scale:g}' for scale in scales)}"
 

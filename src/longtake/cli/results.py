@@ -1,4 +1,4 @@
-"""A finished video as rows for a terminal and as a JSON document."""
+"""Describes a finished video as rows for a terminal and as a JSON document."""
 
 import base64
 from dataclasses import dataclass
@@ -19,7 +19,11 @@ NO_JOINT = "There is no joint to inspect: too few of the source's own frames or 
 
 @dataclass(frozen=True)
 class FinishedVideo:
-    """A result, and the measurements of its joint if they were requested."""
+    """A finished video and, with `--inspect`, its measured joint.
+
+    joint: None without `--inspect`, or if the video has no joint that can be measured.
+    notes: the result's notes, and NO_JOINT if `--inspect` found no joint.
+    """
 
     result: "Result"
     joint: InspectedJoint | None
@@ -27,7 +31,10 @@ class FinishedVideo:
 
     @classmethod
     def of(cls, result: "Result", sheet: Path | None) -> "FinishedVideo":
-        """Returns the finished video. Given the path of a `sheet`, measures the joint and draws it to that file."""
+        """Returns the finished video of a result.
+
+        `sheet` is the path for the picture of the joint; None does not measure the joint.
+        """
         if sheet is None:
             return cls(result, None, result.notes)
         with open_source(result.path) as file:
@@ -35,7 +42,10 @@ class FinishedVideo:
         return cls(result, joint, result.notes if joint else (*result.notes, NO_JOINT))
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the endpoint's response with the prompt used, the plan, the notes and the joint added."""
+        """Returns the document that `extend --json` prints: the endpoint's response and additional entries.
+
+        The entries are `prompt` (as used, after expansion), `plan`, `notes` and, if it was measured, `joint`.
+        """
         result = self.result
         path = result.path.resolve()
         inline = result.plan.sync_mode
@@ -44,7 +54,7 @@ class FinishedVideo:
         return document | ({"joint": self.joint.to_json()} if self.joint else {})
 
     def rows(self) -> Rows:
-        """Returns the file's facts, the notes and the joint's figures as lines of name and value."""
+        """Returns rows for a terminal: the facts of the file, the notes, and the figures of the joint if measured."""
         result, facts, plan = self.result, self.result.facts, self.result.plan
         rows = [
             ("file", f"{result.path} ({bytes_text(result.file_size)})"),

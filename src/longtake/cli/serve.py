@@ -1,4 +1,4 @@
-"""`longtake serve`: the HTTP server, and `longtake client-env`: how programs find it."""
+"""The commands `longtake serve` (runs the HTTP server) and `longtake client-env` (prints how clients connect to it)."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -40,7 +40,7 @@ def serve(
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Let errors through with their traceback.")] = False,
 ) -> None:
-    """Serve the API that fal's clients speak, with a queue that survives anything."""
+    """Run a server with fal.ai's HTTP API and a durable queue, for fal's own clients."""
     with reporting(as_json=False, debug=debug):
         from longtake.settings import settings
 
@@ -50,6 +50,11 @@ def serve(
 
 
 def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | None, tunnel_port: int) -> None:
+    """Runs the server until a signal stops it.
+
+    If `host` is None, the server listens at 127.0.0.1, or with keys at all addresses. Without keys it never listens at
+    an address that other machines can reach. A `tls_port` of None means no HTTPS and no tunnel.
+    """
     from longtake.access.keys import Keys
     from longtake.database.migrate import open_database
     from longtake.service import logs, tls
@@ -89,7 +94,7 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
 
 
 def _local_name(host: str) -> str:
-    """Returns the host name under which clients on this machine reach the server."""
+    """Returns the host name for URLs with which programs on this machine reach a server that listens at `host`."""
     if host in ("0.0.0.0", "::", LOOPBACK):
         return "localhost"
     return f"[{host}]" if ":" in host else host
@@ -104,7 +109,7 @@ def client_env(
         Path | None, typer.Option(help="Where the server keeps everything, as LONGTAKE_DATA_DIR.", show_default=False)
     ] = None,
 ) -> None:
-    """Print what a Python or JavaScript program needs to use this server with fal's own client."""
+    """Print how Python and JavaScript programs with fal's own clients can use a server."""
     with reporting(as_json=False, debug=False):
         from longtake.service.client_env import Reach, instructions
         from longtake.service.tls import tls_files

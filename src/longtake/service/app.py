@@ -1,4 +1,4 @@
-"""The ASGI application: finds the service that a request addresses, and completes every answer."""
+"""The ASGI application: passes each request to the service that it addresses, and adds headers to every answer."""
 
 import time
 import uuid
@@ -24,7 +24,7 @@ ROUTES: Mapping[Service | None, Sequence[Callable[[ServerState], list[BaseRoute]
     "cdn": (files.cdn_routes,),
     None: (openapi.routes, platform.routes, proxy.routes, page.routes, health.routes),
 }
-"""The functions that return the routes of each service; None stands for the server's own pages."""
+"""Service -> the functions that return its routes. The key None has the routes that belong to no service of fal."""
 
 _log = structlog.get_logger("longtake.http")
 
@@ -32,8 +32,12 @@ _log = structlog.get_logger("longtake.http")
 class Application:
     """The server's ASGI application.
 
-    A route finds in the request's scope, beside Starlette's entries: `app`, this application, to which it can hand a
-    request over; `longtake.base_url`, the URL of the service that the client called; and `longtake.authenticator`.
+    It adds three entries to the ASGI scope that the routes receive:
+
+    app: this application. The proxy's route passes requests back to it with another path (see `service.proxy`).
+    longtake.base_url: the URL of the called service as the client sees it, without a trailing slash. For the server's
+        own pages it is the URL of the service `queue`.
+    longtake.authenticator: the server's `Authenticator`.
     """
 
     def __init__(self, state: ServerState) -> None:
@@ -65,14 +69,14 @@ class Application:
             if not is_valid_host(host):
                 raise RequestFailed(400, "The Host header is not a host.", "bad_request")
             if "\0" in target.path:
-                raise NotFound  # No name contains NUL, and PostgreSQL refuses it in a query.
+                raise NotFound  # No endpoint, request or file has a NUL in its name, and PostgreSQL refuses NUL.
             await self._check_origin(host, headers.get(b"origin"))
             if scope["method"] == "OPTIONS":
                 await answer.send_whole(204, self._cors.preflight_headers(headers))
                 return
             if target.service == "queue" and target.path.endswith("/status") and scope["method"] in ("GET", "HEAD"):
                 await self._send_status(target, headers, scope, answer)
-                return  # Status requests are not logged, because clients send ten of them per second.
+                return  # Status requests are not logged, because each waiting client sends ten per second.
             await self._route(target, host, scope, receive, answer)
         except ClientDisconnect:
             return
@@ -80,7 +84,10 @@ class Application:
             response = error_response(error)
             if response is None:
                 _log.exception(
-                    "failed", method=scope["method"], path=_loggable_path(target), request_id=answer.request_id
+                    "A request failed with an unexpected error",
+                    method=scope["method"],
+                    path=_loggable_path(target),
+                    request_id=answer.request_id,
                 )
             if answer.status:
                 raise
@@ -88,7 +95,10 @@ class Application:
         _log_request(target, scope, answer, started)
 
     async def _check_origin(self, host: str, origin: bytes | None) -> None:
-        """Raises RequestFailed with 403 if there are no keys and a web page of another origin sent the request."""
+        """Raises RequestFailed with status 403 if the server has no keys and `origins.refusal` refuses the request.
+
+        `host` and `origin` are the values of these headers; `origin` is None if there is no such header.
+        """
         reason = origins.refusal(host, None if origin is None else origin.decode("latin-1"), self._state.settings)
         if reason is not None and not await self._state.call(self._state.keys.any_exist):
             raise RequestFailed(403, reason, "forbidden")
@@ -96,7 +106,11 @@ class Application:
     async def _send_status(
         self, target: Destination, headers: Mapping[bytes, bytes], scope: Scope, answer: "_Answer"
     ) -> None:
-        """Answers a status request without a router, because it is by far the most frequent request."""
+        """Sends the status of a request.
+
+        No router is used, because that saves time and status requests are by far the most frequent ones. Raises the
+        errors of `queue.read_status`.
+        """
         query = scope["query_string"].decode("latin-1")
         authorization = headers.get(b"authorization", b"").decode("latin-1") or _authorization_in(query)
         status = await queue.read_status(self._state, self._authenticator, target.path, authorization)
@@ -120,9 +134,10 @@ class Application:
 
 
 class _Answer:
-    """An ASGI `send` that adds the request id and the CORS headers to an answer, and notes its status.
+    """The ASGI callable `send` for one answer. It adds the request id and the CORS headers to the answer's headers.
 
-    `status` is 0 until the answer has started.
+    status: the HTTP status of the answer; 0 until its headers have been sent.
+    request_id: the id that the header `x-fal-request-id` has or gets; empty until it is known.
     """
 
     def __init__(self, send: Send, cors_headers: RawHeaders) -> None:
@@ -140,21 +155,22 @@ class _Answer:
             else:
                 self.request_id = self.request_id or str(uuid.uuid4())
                 headers.append((b"x-fal-request-id", self.request_id.encode("latin-1")))
-            if b"access-control-allow-origin" not in by_name:  # The inner answer of a request through the proxy has it.
+            if b"access-control-allow-origin" not in by_name:
+                # The proxy's route calls the application again, so its answer has the CORS headers already.
                 headers += self._cors_headers
             self.status = message["status"]
             message = {**message, "headers": headers}
         await self._send(message)
 
     async def send_whole(self, status: int, headers: RawHeaders, body: bytes = b"") -> None:
-        """Sends a complete answer."""
+        """Sends a whole answer: its HTTP status, these headers with the content length, and the body."""
         length = [] if status == 204 else [(b"content-length", b"%d" % len(body))]
         await self({"type": "http.response.start", "status": status, "headers": [*headers, *length]})
         await self._send({"type": "http.response.body", "body": body})
 
 
 def _own_host(scope: Scope) -> str:
-    """Returns the server's own address, for HTTP/1.0 clients that send no Host header."""
+    """Returns the server's own host and port, which replace the Host header if an HTTP/1.0 client sends none."""
     name, port = scope.get("server") or ("localhost", None)
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
@@ -167,21 +183,27 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 
 
 def _authorization_in(query: str) -> str:
-    """Returns the Authorization header that stands for the token in a query, or an empty string."""
+    """Returns `Bearer <token>` with the query's parameter `fal_jwt_token`, or an empty string if it has none."""
     tokens = parse_qs(query).get("fal_jwt_token") if "fal_jwt_token" in query else None
     return f"Bearer {tokens[0]}" if tokens else ""
 
 
 def _loggable_path(target: Destination) -> str:
-    """Returns the path for the log; of files and uploads only its first part, because the rest is a secret."""
+    """Returns the path as it may be logged.
+
+    Of the paths of files and uploads only the first part is returned, because the rest contains a secret key or token.
+    """
     return target.path if target.service not in ("cdn", "rest") else "/" + target.path.split("/")[1]
 
 
 def _log_request(target: Destination, scope: Scope, answer: _Answer, started: float) -> None:
-    """Logs an answered request, at level debug if it only reads and did not fail."""
+    """Logs an answered request at level info. GET, HEAD and OPTIONS with a status below 500 are logged at level debug.
+
+    `started` is the reading of `time.perf_counter` at which the request arrived.
+    """
     write = _log.debug if scope["method"] in ("GET", "HEAD", "OPTIONS") and answer.status < 500 else _log.info
     write(
-        "answered",
+        "Answered a request",
         method=scope["method"],
         service=target.service or "server",
         path=_loggable_path(target),

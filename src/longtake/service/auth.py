@@ -1,4 +1,4 @@
-"""Authentication: the Authorization header, or the token in a URL, is checked against the keys."""
+"""Authentication: checks the Authorization header of a request, or the token in its URL, against the API keys."""
 
 from cachetools import TTLCache
 from starlette.requests import Request
@@ -10,10 +10,11 @@ from longtake.service.responses import NotFound, RequestFailed
 from longtake.service.state import ServerState
 
 CACHE_S = 1.0
-"""Seconds for which an accepted header is not checked again; a client polls about ten times in that time."""
+"""Seconds for which an accepted header is not checked again. A waiting client sends about ten requests in that time."""
 CACHE_SIZE = 1024
+"""Maximum number of cached headers."""
 MAX_CACHED_LENGTH = 600
-"""Length of the longest header that is cached, in characters."""
+"""Maximum length of a cached header in characters. Longer headers are checked each time."""
 
 MALFORMED = "Invalid Key Authorization header format. Expected '<key_id>:<key_secret>'."
 UNKNOWN = "No user found for Key ID and Secret"
@@ -21,7 +22,10 @@ MISSING = "Authentication is required to access this application"
 
 
 class Authenticator:
-    """Finds the caller of each request, and remembers accepted headers for a short time. Not thread-safe."""
+    """Finds the caller of a request by its Authorization header. Accepted headers are cached for CACHE_S seconds.
+
+    Its methods may be called only in the thread of the event loop.
+    """
 
     def __init__(self, state: ServerState) -> None:
         self._state = state
@@ -29,11 +33,14 @@ class Authenticator:
         self._cache: TTLCache[str, Caller] = TTLCache(CACHE_SIZE, CACHE_S)
 
     def cached_caller(self, authorization: str) -> Caller | None:
-        """Returns the caller with this Authorization header if it was accepted within the last second."""
+        """Returns the caller if this Authorization header was accepted within the last CACHE_S seconds, else None."""
         return self._cache.get(authorization)
 
     async def caller(self, authorization: str) -> Caller:
-        """Returns the caller with this Authorization header. Raises RequestFailed with fal's 401."""
+        """Returns the caller whom this Authorization header identifies. On a server without keys this is LOCAL.
+
+        Raises RequestFailed with status 401 if the header is empty, malformed, or has an unknown key or token.
+        """
         cached = self.cached_caller(authorization)
         if cached is not None:
             return cached
@@ -62,26 +69,30 @@ class Authenticator:
 
 
 async def caller_of(request: Request) -> Caller:
-    """Returns the caller of a request. Raises RequestFailed with 401."""
+    """Returns the caller of a request. Raises RequestFailed with status 401 if no valid key or token identifies one."""
     authenticator: Authenticator = request.scope["longtake.authenticator"]
     return await authenticator.caller(authorization_of(request))
 
 
 def authorization_of(request: Request) -> str:
-    """Returns the Authorization header, or the header that stands for the token in the URL of a browser's stream."""
+    """Returns the Authorization header of a request.
+
+    A request without this header may have a token in its query parameter `fal_jwt_token`, as streams of fal's
+    JavaScript client do. Then `Bearer <token>` is returned. Without header and token an empty string is returned.
+    """
     header = request.headers.get("authorization", "")
     token = request.query_params.get("fal_jwt_token")
     return header if header or not token else f"Bearer {token}"
 
 
 def visible_row(caller: Caller, row: RequestRow | None) -> RequestRow:
-    """Returns the row if the caller may see it. Raises NotFound if not, or if the row is None."""
+    """Returns `row`. Raises NotFound if it is None, or if it belongs to another key and the caller is no admin."""
     if row is None or (caller.scope != "admin" and row.key_id != caller.key_id):
         raise NotFound
     return row
 
 
 def require_admin(caller: Caller) -> None:
-    """Raises RequestFailed with 403 unless the caller's key has the scope `admin`."""
+    """Raises RequestFailed with status 403 unless the caller's scope is `admin`."""
     if caller.scope != "admin":
         raise RequestFailed(403, "This needs a key of the scope admin.", "forbidden")

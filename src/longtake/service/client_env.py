@@ -1,4 +1,4 @@
-"""Instructions for client programs: the text that `longtake client-env` prints. See docs/clients.md."""
+"""Instructions for client programs: the text that `longtake client-env` prints. docs/clients.md explains them."""
 
 import shlex
 from dataclasses import dataclass
@@ -11,15 +11,19 @@ from longtake.service.tls import Tls
 SHIM = Path(__file__).parents[1] / "shim"
 """The folder of the modules that redirect fal's Python and JavaScript clients."""
 ANY_KEY = "any:thing"
-"""A key for servers without keys: fal's clients insist on one of this form."""
+"""The key that the instructions name for a server without keys. Such a server accepts any key, but fal's clients do not
+start without one of the form `id:secret`."""
 
 
 @dataclass(frozen=True)
 class Reach:
-    """The URLs under which clients reach a server, all of the form `scheme://host:port`.
+    """How clients reach a server. URLs have the form `scheme://host:port`.
 
-    `https`, `tunnel` and the certificate files `tls` are None if the server does not use TLS. `has_keys` is True if
-    callers need a key.
+    http: the URL for HTTP.
+    https: the URL for HTTPS; None if the server does not use TLS.
+    tunnel: the URL for HTTPS_PROXY, see `service.tunnel`; None if the server does not use TLS.
+    tls: the server's certificate files; None if the server does not use TLS.
+    has_keys: True if callers need a key.
     """
 
     http: str
@@ -30,7 +34,10 @@ class Reach:
 
 
 def instructions(reach: Reach) -> str:
-    """Returns every recipe that works with this server, each under a heading and ready to be pasted."""
+    """Returns the text with all ways to connect a client program to this server.
+
+    Each way has a heading and the lines to paste into a shell or into the program.
+    """
     key = "<id>:<secret>" if reach.has_keys else ANY_KEY
     recipes = [_python(reach, key), _node(reach, key), _javascript(reach, key)]
     if reach.https is not None and reach.tls is not None:
@@ -42,7 +49,7 @@ def instructions(reach: Reach) -> str:
 
 
 def _export(**variables: str) -> str:
-    """Returns a line of shell that sets environment variables."""
+    """Returns a shell command that sets these environment variables, indented by two spaces."""
     return "  export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
 
 

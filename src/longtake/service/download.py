@@ -1,4 +1,4 @@
-"""Answers a request for a stored file: the whole file, one range of its bytes, or its headers only."""
+"""Answers a request for a stored file with the whole file, one range of its bytes, or only its headers."""
 
 import re
 from collections.abc import Mapping
@@ -13,15 +13,17 @@ from longtake.service.state import ServerState
 from longtake.storage.files import StoredFile
 
 INLINE = re.compile(r"(video|audio)/.+|image/(png|jpeg|gif|webp|avif|bmp)|text/plain.*")
-"""The MIME types that a browser may show. It has to save others: HTML and SVG could run scripts at our address."""
+"""MIME types of files that a browser may show. Files of other types are sent for saving, because HTML and SVG files
+could run scripts with the rights of this server's own pages."""
 
 RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", re.IGNORECASE | re.ASCII)
 
 
 async def download(request: Request, state: ServerState, file: StoredFile) -> Response:
-    """Returns the answer to a GET or HEAD request for a stored file. Raises NotFound if its bytes are gone.
+    """Returns the answer to a GET or HEAD request for a stored file. Raises NotFound if the file's bytes are gone.
 
-    A request for several ranges, or for none that is valid, is answered with the whole file, as RFC 9110 allows.
+    A single valid range is answered with status 206, or with 416 if it is outside the file. Several ranges and invalid
+    ranges are answered with status 200 and the whole file, as RFC 9110 allows.
     """
     headers = _headers(file)
     status, start, stop = 200, 0, file.size
@@ -47,14 +49,18 @@ def _headers(file: StoredFile) -> dict[str, str]:
     return {
         "accept-ranges": "bytes",
         "content-disposition": f"{disposition}; {named}",
-        "etag": f'"{file.blob}"',  # the bytes of a blob never change
+        "etag": f'"{file.blob}"',  # The bytes of a blob never change.
         "last-modified": formatdate(file.created_at, usegmt=True),
         "x-content-type-options": "nosniff",
     }
 
 
 def _range(request: Mapping[str, str], answer: Mapping[str, str]) -> re.Match[str] | None:
-    """Returns the match of the one byte range that a client asks for; None if it wants the whole file."""
+    """Returns the match of RANGE for the byte range that a client requests, or None if it has to get the whole file.
+
+    It gets the whole file if it requests no single valid range, or if its `If-Range` header names another version of
+    the file. `request` are the client's headers, `answer` those of the answer.
+    """
     if request.get("if-range") not in (None, answer["etag"], answer["last-modified"]):
         return None
     found = RANGE.fullmatch(request.get("range", ""))
@@ -65,7 +71,10 @@ def _range(request: Mapping[str, str], answer: Mapping[str, str]) -> re.Match[st
 
 
 def _bounds(wanted: re.Match[str], size: int) -> tuple[int, int]:
-    """Returns the start and stop of a range; a range outside the file has a start that is not below its stop."""
+    """Returns the bytes [start, stop) that a match of RANGE selects in a file of `size` bytes.
+
+    `start >= stop` if the range is outside the file.
+    """
     first, last = wanted.groups()
     if not first:
         return max(size - int(last), 0), size

@@ -1,6 +1,7 @@
-"""The routes for uploads, in every form that fal's clients know, and for reading files.
+"""The routes that receive uploads, in all forms that fal's clients use, and that send stored files.
 
-No file is held in memory. An upload is created by a caller with a key, and written by whoever has its address.
+Files are streamed, so no file is in memory as a whole. Creating an upload needs a key or a token if the server has
+keys. Writing the bytes of an upload needs only its URL, which contains a secret.
 """
 
 from collections.abc import Awaitable, Callable
@@ -26,13 +27,13 @@ from longtake.storage.files import NewFile, StoredFile, new_key
 from longtake.storage.uploads import Upload
 
 MAX_JSON_BYTES = 4 * 1024**2
-"""The largest JSON body of a request about files; one that lists 10,000 parts has a tenth of it."""
+"""Maximum size in bytes of a JSON body. The largest useful one lists 10,000 parts of an upload and has about 0.7 MB."""
 RUN_TOKEN_S = 120.0
-"""Seconds that a token is valid if its client asks for no other time."""
+"""Default lifetime in seconds of a token that lets a client run applications."""
 
 
 def rest_routes(state: ServerState) -> list[BaseRoute]:
-    """Returns the routes that create uploads and issue tokens."""
+    """Returns the routes of the service `rest` that create uploads and issue tokens."""
     tokens = Tokens(state.engine)
 
     async def upload_token(request: Request) -> Response:
@@ -84,7 +85,7 @@ def rest_routes(state: ServerState) -> list[BaseRoute]:
 
 
 def cdn_routes(state: ServerState) -> list[BaseRoute]:
-    """Returns the routes that write and read files."""
+    """Returns the routes of the service `cdn`, which write and read files."""
     tokens = Tokens(state.engine)
 
     async def upload_whole(request: Request) -> Response:
@@ -155,7 +156,11 @@ async def _json_object(request: Request) -> dict[str, Any]:
 
 
 async def _with_key(request: Request, state: ServerState) -> Caller:
-    """Returns the caller, who has to use a key: tokens issued for a token could last longer and allow more."""
+    """Returns the caller of a request that issues a token.
+
+    Raises RequestFailed with status 403 if the caller identifies itself with a token: the new token could be valid for
+    longer, or allow more, than that token. Raises RequestFailed with status 401 as `caller_of` does.
+    """
     caller = await caller_of(request)
     if ":" not in authorization_of(request) and await state.call_with_retries(state.keys.any_exist):
         raise RequestFailed(403, "Tokens are made with a key, not with another token.", "forbidden")
@@ -163,7 +168,10 @@ async def _with_key(request: Request, state: ServerState) -> Caller:
 
 
 async def _uploader(request: Request, state: ServerState, tokens: Tokens) -> Caller:
-    """Returns the caller of an upload, who uses an upload token, as fal's Python client does, or a key."""
+    """Returns the caller of an upload, who needs an upload token (fal's Python client sends one), a run token or a key.
+
+    Raises RequestFailed with status 401 if a server with keys gets none of them.
+    """
     scheme, _, token = request.headers.get("authorization", "").strip().partition(" ")
     holder = None
     if scheme.lower() == "bearer" and ":" not in token:
@@ -172,7 +180,10 @@ async def _uploader(request: Request, state: ServerState, tokens: Tokens) -> Cal
 
 
 async def _new_file(request: Request, state: ServerState, tokens: Tokens) -> NewFile:
-    """Returns the facts about a file that the headers of its upload state."""
+    """Returns the owner, name, MIME type and lifecycle of a file from the headers of its upload.
+
+    Raises RequestFailed with status 401 if the caller may not upload.
+    """
     owner = (await _uploader(request, state, tokens)).key_id
     kind = media_type(request.headers.get("content-type"))
     return NewFile(owner, header_name(request), kind, lifecycle(request))
@@ -192,7 +203,10 @@ async def _find_upload(request: Request, state: ServerState, *, multipart: bool)
 
 
 async def _check_access(request: Request, file: StoredFile) -> None:
-    """Raises NotFound or RequestFailed with status 403 if the caller may not read the file."""
+    """Raises an error if the file's access rules do not let the caller read it. Admins may read every file.
+
+    The error is NotFound for the decision `hide`, and RequestFailed with status 403 for the decision `forbid`.
+    """
     if decide(file, None) == "allow":
         return
     try:

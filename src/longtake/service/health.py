@@ -1,4 +1,4 @@
-"""Monitoring: `/health` and `/ready` for supervisors and load balancers, `/metrics` for Prometheus."""
+"""The routes for monitoring: `/health` and `/ready` for supervisors and load balancers, `/metrics` for Prometheus."""
 
 import sqlalchemy as sa
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -14,7 +14,7 @@ from longtake.version import __version__
 
 
 def routes(state: ServerState) -> list[BaseRoute]:
-    """Returns the routes; only `/metrics` needs a key, of the scope `admin`."""
+    """Returns the routes. On a server with keys `/metrics` needs a key of the scope `admin`; the others need no key."""
 
     async def health(_: Request) -> Response:
         return json_response({"status": "ok", "version": __version__})

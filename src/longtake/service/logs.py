@@ -1,4 +1,4 @@
-"""The server's log on standard error: readable lines on a terminal, otherwise one JSON object per line."""
+"""The server's log on standard error. By default it has readable lines on a terminal, else one JSON object per line."""
 
 import logging
 import re
@@ -11,10 +11,11 @@ from structlog.typing import EventDict, Processor
 from longtake.settings import Settings
 
 QUIET_LOGGERS = ("httpcore", "httpx", "alembic", "asyncio", "uvicorn")
-"""Loggers of libraries of which only warnings are logged; some of them log whole URLs, which may contain secrets."""
+"""Loggers of libraries that log only warnings and errors here. Their other messages include whole URLs, which may
+contain secrets."""
 
 MAX_LENGTH = 2000
-"""Maximum length of a logged value in characters; a traceback may have ten times as many."""
+"""Maximum length of a logged value in characters. A traceback may be ten times as long."""
 
 _DATA_URI = re.compile(r"data:[\w/+.;=-]{0,200},[A-Za-z0-9+/=%_.~-]*")
 _SECRETS = re.compile(
@@ -29,7 +30,10 @@ _SECRETS = re.compile(
 
 
 def setup(settings: Settings, stream: TextIO | None = None) -> None:
-    """Configures structlog and the standard library's logging to write to `stream`, by default standard error."""
+    """Configures structlog and the standard library's logging to write to `stream`. None is standard error.
+
+    The setting `log_format` selects the form of the lines. Messages below level info are dropped.
+    """
     out = stream or sys.stderr
     console = out.isatty() if settings.log_format == "auto" else settings.log_format == "console"
     common: list[Processor] = [
@@ -53,7 +57,8 @@ def setup(settings: Settings, stream: TextIO | None = None) -> None:
     )
     end: Processor
     if console:
-        plain = structlog.dev.plain_traceback  # The default one prints the values of variables, which may be secret.
+        # The default traceback shows the values of variables, which may be secret.
+        plain = structlog.dev.plain_traceback
         end = structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=36, exception_formatter=plain)
     else:
         end = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
@@ -71,7 +76,7 @@ def setup(settings: Settings, stream: TextIO | None = None) -> None:
 
 
 def without_secrets(_: Any, __: str, event: EventDict) -> EventDict:
-    """Redacts every value of a log line; a processor of structlog."""
+    """A structlog processor that applies `redacted` to the values of a log line; numbers and None stay unchanged."""
     for name, value in event.items():
         if name == "exception":
             event[name] = redacted(str(value), MAX_LENGTH * 10)
@@ -83,7 +88,10 @@ def without_secrets(_: Any, __: str, event: EventDict) -> EventDict:
 
 
 def redacted(text: str, max_length: int = MAX_LENGTH) -> str:
-    """Returns the text without secrets and data URIs, shortened to `max_length` characters."""
+    """Returns the text with each secret replaced by `***`, and each data URI by its length.
+
+    A longer result is cut after `max_length` characters, and its full length is appended.
+    """
     shown = _DATA_URI.sub(lambda found: f"data:({len(found[0])} characters)", text)
     shown = _SECRETS.sub(lambda found: f"{found[1] or ''}***", shown)
     return shown if len(shown) <= max_length else f"{shown[:max_length]}... ({len(shown)} characters)"

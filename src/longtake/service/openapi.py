@@ -1,4 +1,4 @@
-"""The OpenAPI 3.0.4 document of an endpoint in fal's form, generated from its request and response models."""
+"""Generates an endpoint's OpenAPI 3.0.4 document, in fal's form, from the endpoint's request and response models."""
 
 import re
 from functools import cache
@@ -17,7 +17,7 @@ Schema = dict[str, Any]
 
 REF = "#/components/schemas/{model}"
 VALUE_KEYWORDS = {"default", "examples", "enum", "const", "example"}
-"""Keywords of a schema whose values are data, not schemas."""
+"""Keywords of a schema whose values are plain data. `_convert` does not look for schemas inside them."""
 
 QUEUE_STATUS: Schema = {
     "type": "object",
@@ -52,7 +52,7 @@ ERROR: Schema = {"type": "object", "additionalProperties": True}
 
 
 def routes(_: ServerState) -> list[BaseRoute]:
-    """Returns the route of the documents."""
+    """Returns the route that serves the documents."""
 
     async def openapi(request: Request) -> Response:
         endpoint = existing_endpoint(request.query_params.get("endpoint_id", ""))
@@ -62,7 +62,10 @@ def routes(_: ServerState) -> list[BaseRoute]:
 
 
 def document(endpoint: str, queue_url: str) -> Schema:
-    """Returns the OpenAPI document of an endpoint. `queue_url` is the client's URL of the service `queue`."""
+    """Returns the OpenAPI document of the endpoint with this id.
+
+    `queue_url` is the URL of the service `queue` as the client sees it. Raises KeyError for an unknown id.
+    """
     schemas, input_name, output_name = _schemas(endpoint)
     server = queue_url.removesuffix("/queue")
     return {
@@ -97,7 +100,8 @@ def document(endpoint: str, queue_url: str) -> Schema:
 
 
 def camel(endpoint: str) -> str:
-    """Returns the endpoint's name in camel case, as fal names its schemas: `owner/a-2b/extend` -> `A2bExtend`."""
+    """Returns an endpoint's id in camel case and without its owner, as fal names schemas: `owner/a-2b/extend` ->
+    `A2bExtend`."""
     words = re.split(r"[^A-Za-z0-9]+", endpoint.partition("/")[2])
     return "".join(word[:1].upper() + word[1:] for word in words)
 
@@ -170,7 +174,8 @@ def _failures() -> Schema:
 
 @cache
 def _schemas(endpoint: str) -> tuple[Schema, str, str]:
-    """Returns the named schemas of an endpoint, and the names of its input's and its output's schema."""
+    """Returns all schemas of the endpoint with this id by name, the name of its input's schema, and the name of its
+    output's schema. Raises KeyError if no endpoint has this id."""
     input_name, output_name = f"{camel(endpoint)}Input", f"{camel(endpoint)}Output"
     schemas: Schema = {}
     for name, model in ((input_name, ENDPOINTS[endpoint].Request), (output_name, ENDPOINTS[endpoint].Response)):
@@ -182,7 +187,10 @@ def _schemas(endpoint: str) -> tuple[Schema, str, str]:
 
 
 def _convert(schema: Any) -> Any:
-    """Converts a schema and all schemas inside it from JSON Schema 2020-12 to OpenAPI 3.0."""
+    """Returns a schema, with all schemas inside it, converted from JSON Schema 2020-12 to OpenAPI 3.0.
+
+    `schema` may also be a list, whose items are converted, or a value of another type, which is returned unchanged.
+    """
     if isinstance(schema, list):
         return [_convert(part) for part in schema]
     if not isinstance(schema, dict):
@@ -191,10 +199,13 @@ def _convert(schema: Any) -> Any:
 
 
 def _convert_object(schema: Schema) -> Schema:
-    """Converts one schema whose inner schemas are converted already.
+    """Returns one schema in the form of OpenAPI 3.0. The schemas inside it must have been converted before.
 
-    A nullable field becomes an optional one, a constant an enum of one value, an exclusive bound a flag beside the
-    bound, and a reference stands alone.
+    - The alternative `null` and a default of null are removed, so that the field is only optional.
+    - A constant becomes an enum of one value.
+    - An exclusive bound becomes a bound and a flag: {"minimum": 0, "exclusiveMinimum": true}.
+    - A reference that has other keywords beside it moves into `allOf`. OpenAPI 3.0 would ignore those keywords.
+    - `x-fal-order-properties` is added: the names of the properties in their order.
     """
     options = schema.get("anyOf")
     if isinstance(options, list) and {"type": "null"} in options:

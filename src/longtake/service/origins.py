@@ -1,7 +1,8 @@
-"""Web pages of other origins: which of them may call the server, and which may read its answers (CORS).
+"""Decides which web pages may call the server, and which pages may read its answers (CORS).
 
-Without keys, a page that somebody opens could use the server on that machine: a page may send requests to any address,
-and may give a host name of its own the address 127.0.0.1 (DNS rebinding). Therefore Host and Origin must then be local.
+A server without keys serves every program on its machine. A web page that is opened in a browser there could use it as
+well: a page may send requests to any address, and the page's own host name may be resolved to 127.0.0.1 (DNS
+rebinding). A server without keys therefore checks the headers Host and Origin of each request.
 """
 
 import ipaddress
@@ -29,15 +30,20 @@ EXPOSED_HEADERS = b", ".join(
         b"accept-ranges",
     )
 )
-"""Response headers that a page may read."""
+"""Response headers that the scripts of a page may read."""
 DEFAULT_HEADERS = b"authorization, content-type, accept, x-fal-target-url"
-"""Request headers that a preflight answer allows if the browser names none."""
+"""Request headers that the answer to a preflight request allows if the browser does not ask for particular ones."""
 PREFLIGHT_MAX_AGE_S = b"7200"
-"""Seconds for which a browser may cache a preflight answer."""
+"""Seconds for which a browser may cache the answer to a preflight request."""
 
 
 def refusal(host: str, origin: str | None, settings: Settings) -> str | None:
-    """Returns the reason why a server without keys refuses a request with this Host and Origin, or None."""
+    """Returns why a server without keys must refuse a request, as a sentence for the user, or None if it may answer.
+
+    host: the Host header. It must name this machine, the host of `public_url`, or one of fal's hosts.
+    origin: the Origin header. It must name this machine, the host of `public_url`, or an origin that `cors_origins`
+        lists (`*` lists none here). None (no such header) is allowed, because only browsers send it.
+    """
     public = urlsplit(settings.public_url or "").hostname
     if not (_is_local(bare_host(host)) or bare_host(host) in HOSTS or bare_host(host) == public):
         return (
@@ -70,14 +76,15 @@ def _is_local(name: str) -> bool:
 
 
 class Cors:
-    """The CORS headers for a list of allowed origins; "*" allows all. Cookies are never allowed."""
+    """Makes the CORS headers of answers. Pages of the listed `origins` may read answers, and "*" allows all pages.
+    Cookies are never allowed."""
 
     def __init__(self, origins: Sequence[str]) -> None:
         self._allows_all = "*" in origins
         self._origins = frozenset(origin.encode() for origin in origins)
 
     def headers(self, origin: bytes | None) -> RawHeaders:
-        """Returns the CORS headers of an answer to this Origin."""
+        """Returns the CORS headers of the answer to a request with this Origin header; None means no such header."""
         if origin is None:
             return []
         if self._allows_all:
@@ -91,7 +98,10 @@ class Cors:
         ]
 
     def preflight_headers(self, headers: Mapping[bytes, bytes]) -> RawHeaders:
-        """Returns the additional headers of the answer to an OPTIONS request with these headers."""
+        """Returns the additional CORS headers of the answer to a preflight (OPTIONS) request.
+
+        `headers` are the headers of that request by their names in lower case.
+        """
         return [
             (b"access-control-allow-methods", METHODS),
             (b"access-control-allow-headers", headers.get(b"access-control-request-headers", DEFAULT_HEADERS)),

@@ -1,6 +1,6 @@
-"""The web page at `/`: the requests that a caller may see, with their progress and videos.
+"""The web page at `/`, which shows the requests that a caller may see, with their progress and videos.
 
-The page itself holds no data. It loads the requests as JSON, which needs a key if the server has keys.
+The page's HTML contains no requests. Its script loads them as JSON, which needs a key if the server has keys.
 """
 
 import json
@@ -27,14 +27,16 @@ from longtake.service.state import ServerState
 from longtake.version import __version__
 
 PAGE_SIZE = 24
-"""Requests on one page."""
+"""Number of requests that are loaded at once."""
 CACHE_SIZE = 500
-"""Number of ended requests that are kept in memory as the page shows them."""
+"""Maximum number of ended requests whose entries for the page are cached."""
 MAX_READ_BYTES = 1024 * 1024
-"""Size of the largest input or result that is read for the page; larger ones contain whole files."""
+"""Maximum size in bytes of an input or a result that is read for the page. Larger ones contain files as data URIs. The
+page does not show the prompt of a larger input or the video of a larger result."""
 
 FOLDER = Path(__file__).parent
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+"""File name suffix -> MIME type of the static files."""
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; media-src 'self'; img-src 'self' data:; object-src 'none'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -42,7 +44,7 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-"""Headers that keep the page from loading or running anything that the server does not serve itself."""
+"""Headers of the page and its files. With them the browser loads and runs nothing that comes from another server."""
 
 _FILE_KEY = re.compile(r"/files/([A-Za-z0-9._-]+)$")
 _SHOWN_COLUMNS = (
@@ -52,7 +54,7 @@ _COLUMNS = [table.c[name] for name in (*_SHOWN_COLUMNS, "state", "status_code", 
 
 
 def routes(state: ServerState) -> list[BaseRoute]:
-    """Returns the routes of the page, its static files and its data."""
+    """Returns the routes of the page, its static files and its list of requests."""
     templates = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER / "templates"), autoescape=True)
     html = templates.get_template("page.html").render(version=__version__)
     files = {path.name: path.read_bytes() for path in (FOLDER / "static").iterdir() if path.suffix in TYPES}
@@ -79,7 +81,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
 
 
 class RequestList:
-    """The requests as the page shows them. Ended requests are cached. Thread-safe."""
+    """Makes the list of requests that the page loads. Entries of ended requests are cached. Thread-safe."""
 
     def __init__(self, state: ServerState) -> None:
         self._state = state
@@ -87,9 +89,15 @@ class RequestList:
         self._ended: LRUCache[tuple[str, int], dict[str, Any]] = LRUCache(CACHE_SIZE)
 
     def page(self, caller: Caller, before: int | None) -> dict[str, Any]:
-        """Returns the caller's newest requests, the counts of open requests, and the server's slots, as JSON values.
+        """Returns the JSON object that the page loads.
 
-        `before` is the value `older` of the previous page; None returns the first page.
+        requests: up to PAGE_SIZE entries of requests that the caller may see, newest first.
+        older: the value for `before` that returns the next older requests, or None if there are none.
+        waiting, running: the numbers of requests in these states that the caller may see.
+        slots: name, pool and state of each slot of this server.
+        now: the Unix time in seconds.
+
+        `before` is None for the newest requests.
         """
         own = [] if caller.scope == "admin" else [table.c.key_id == caller.key_id]
         older = [] if before is None else [table.c.seq < before]
@@ -116,7 +124,7 @@ class RequestList:
         }
 
     def _entry(self, row: Any) -> dict[str, Any]:
-        """Returns one request as the page shows it."""
+        """Returns the page's entry for one request, whose `row` has the columns `_COLUMNS`."""
         has_ended = row.state in ENDED
         with self._lock:
             cached = self._ended.get((row.id, row.version))
@@ -135,7 +143,10 @@ class RequestList:
         return entry
 
     def _payload_facts(self, row: Any) -> dict[str, Any]:
-        """Returns what the page shows of the request's input and result: the prompt, the seed and the video."""
+        """Returns `prompt` from the request's input, and `seed` and `video` (URL and facts, or None) from its result.
+
+        Reads both from the database. `row` is the request's row.
+        """
         with reading(self._state.engine) as connection:
             input, output = connection.execute(
                 sa.select(_unless_large(table.c.body), _unless_large(table.c.output)).where(table.c.id == row.id)
@@ -153,12 +164,12 @@ class RequestList:
 
 
 def _unless_large(column: sa.Column[bytes]) -> sa.ColumnElement[bytes | None]:
-    """Returns an expression for the column's value, or NULL if it is larger than MAX_READ_BYTES."""
+    """Returns an SQL expression for the column's value. It is NULL for a value of more than MAX_READ_BYTES bytes."""
     return sa.case((sa.func.length(column) <= MAX_READ_BYTES, column))
 
 
 def _json_object(content: bytes | None) -> dict[str, Any]:
-    """Returns the parsed JSON object, or an empty one if the content is anything else."""
+    """Returns the JSON object in `content`, or an empty dictionary if the content is None or anything else."""
     try:
         value = json.loads(content or b"{}")
     except ValueError:
@@ -178,7 +189,10 @@ def _shown_state(state: str, status_code: int | None) -> str:
 
 
 def _progress(lines: tuple[StoredLogLine, ...]) -> dict[str, Any]:
-    """Returns the last log line and the share of its stage that is done: 0 to 1, or None if it is unknown."""
+    """Returns the last line's message, its stage, and as `share` the finished part (0..1) of that stage.
+
+    `share` is None if the line has no step and window numbers. `lines` is not empty.
+    """
     last = lines[-1]
     try:
         step, steps, window, windows = (int(last.labels[name]) for name in ("step", "steps", "window", "windows"))

@@ -28,12 +28,14 @@ from longtake.service.submit import existing_endpoint, read_json
 from longtake.settings import Settings
 
 MAX_PAGE_SIZE = 100
+"""Maximum number of past requests in one answer; the default is half of it."""
 DAY_S = 86_400
 TIMEFRAMES_S = {"minute": 60, "hour": 3600, "day": DAY_S, "week": 7 * DAY_S}
-"""Seconds in one bucket of the usage's time series, by fal's name for it."""
+"""Value of the query parameter `timeframe` -> the length in seconds of one bucket in the time series of the usage."""
 STATUS_CODES = {"success": (200, 300), "user_error": (400, 500), "error": (400, 600)}
-"""The HTTP statuses that each value of the query parameter `status` selects: from the first to before the second."""
+"""Value of the query parameter `status` -> the HTTP statuses that it selects: [first, stop)."""
 MAX_BODY_BYTES = 1024 * 1024
+"""Maximum size in bytes of a request's JSON body."""
 
 
 def routes(state: ServerState) -> list[BaseRoute]:
@@ -108,7 +110,10 @@ def routes(state: ServerState) -> list[BaseRoute]:
 
 
 def rest_routes(state: ServerState) -> list[BaseRoute]:
-    """Returns the routes of the service `rest`: the public keys of webhooks, and the older path of payload deletion."""
+    """Returns the routes of the service `rest` for the public keys of webhooks and for deleting payloads.
+
+    Older programs delete payloads here, newer ones through the platform API.
+    """
     signer = Signer(state.settings.data_dir)
 
     async def jwks(_: Request) -> Response:
@@ -122,7 +127,7 @@ def rest_routes(state: ServerState) -> list[BaseRoute]:
 
 
 def _deletion(state: ServerState) -> Callable[[Request], Awaitable[Response]]:
-    """Returns the endpoint that deletes the input, result and files of an ended request."""
+    """Returns the function of a route that deletes the input, the result and the files of an ended request."""
 
     async def delete(request: Request) -> Response:
         caller, request_id = await caller_of(request), request.path_params["request_id"]
@@ -141,16 +146,19 @@ def _deletion(state: ServerState) -> Callable[[Request], Awaitable[Response]]:
 
 
 def price(settings: Settings, endpoint: str) -> dict[str, Any]:
-    """Returns the price of one unit of an endpoint and the unit's name, as fal lists them."""
+    """Returns the price of one unit of the endpoint with this id, in US dollars: {unit_price, unit, currency}.
+
+    It is the operator's price if `settings.prices` has one, otherwise fal's. Raises KeyError for an unknown id.
+    """
     tariff = ENDPOINTS[endpoint].tariff.priced(prices(settings).get(endpoint))
     return {"unit_price": float(tariff.usd), "unit": tariff.unit, "currency": "USD"}
 
 
 def past_request(row: RequestRow, *, payloads: bool) -> dict[str, Any]:
-    """Returns a past request as the platform API lists it.
+    """Returns a past request in the form of the platform API.
 
-    With `payloads` it has its input and result. They are None if the client did not want them stored; the result is
-    None also if it contains the video itself.
+    With `payloads` the entry also has the request's input (`json_input`) and its result (`json_output`). Both are None
+    if the client asked not to store them. The result is also None if it contains the video as a data URI.
     """
     entry: dict[str, Any] = {
         "request_id": row.id,
@@ -178,7 +186,10 @@ def _page(body: Mapping[str, Any], cursor: str | None = None) -> dict[str, Any]:
 
 
 def _model(endpoint: str, queue_url: str | None) -> dict[str, Any]:
-    """Returns an endpoint as the platform API lists it, with its OpenAPI document unless `queue_url` is None."""
+    """Returns an endpoint in the form of the platform API.
+
+    `queue_url` is the URL of the service `queue`, for the endpoint's OpenAPI document. None leaves the document out.
+    """
     document = {} if queue_url is None else {"openapi": openapi.document(endpoint, queue_url)}
     return {
         "endpoint_id": endpoint,
@@ -194,7 +205,11 @@ def _model(endpoint: str, queue_url: str | None) -> dict[str, Any]:
 
 
 def _summary(settings: Settings, costs: Iterable[Cost]) -> list[dict[str, Any]]:
-    """Returns the usage of each endpoint. Quantities are computed from the costs and the current unit prices."""
+    """Returns one entry per endpoint that has costs: its unit price, the quantity in units, and the cost in US dollars.
+
+    Stored costs have no quantities. The quantity is therefore the cost divided by the current unit price, or 0 if the
+    unit price is 0.
+    """
     sums: dict[str, Decimal] = defaultdict(Decimal)
     for cost in costs:
         sums[cost.endpoint] += cost.price_usd
@@ -215,13 +230,21 @@ def _time_series(settings: Settings, costs: Iterable[Cost], bucket_s: int) -> li
 
 
 def _unit_cost(settings: Settings, endpoint: str, past: Sequence[Cost]) -> Decimal:
-    """Returns the mean cost of the endpoint's past requests, or its unit price if there are none."""
+    """Returns the mean price in US dollars of the endpoint's requests in `past`.
+
+    `past` may also contain requests of other endpoints. If it contains none of this endpoint, the endpoint's price of
+    one unit is returned.
+    """
     costs = [cost.price_usd for cost in past if cost.endpoint == endpoint]
     return sum(costs, Decimal(0)) / len(costs) if costs else Decimal(str(price(settings, endpoint)["unit_price"]))
 
 
 def _quantities(body: Any) -> tuple[str, dict[str, float]]:
-    """Returns the kind of estimate that a client wants and the quantity of each endpoint. Raises ModelFailed."""
+    """Returns the two values of the JSON body that asks for a price estimate: its kind, and endpoint id -> quantity.
+
+    With the kind `historical_api_price` a quantity is a number of requests, with `unit_price` a number of units. Raises
+    ModelFailed for an invalid body, and RequestFailed with status 404 for an unknown endpoint.
+    """
     names = {"historical_api_price": "call_quantity", "unit_price": "unit_quantity"}
     kind = body.get("estimate_type") if isinstance(body, dict) else None
     if not isinstance(kind, str) or kind not in names:
@@ -243,19 +266,24 @@ def _invalid(name: str, reason: str, value: Any, place: str = "body") -> ModelFa
 
 
 def _filter(request: Request, caller: Caller) -> HistoryFilter:
-    """Returns the past requests that the query selects and the caller may see."""
+    """Returns a filter for the past requests that the caller may see and the query's parameters select.
+
+    The parameters are `endpoint_id`, `start` and `end`. Raises ModelFailed for an invalid time, and RequestFailed with
+    status 404 for an unknown endpoint.
+    """
     query = request.query_params
     start, end = (_time(query.get(name), name) for name in ("start", "end"))
     return HistoryFilter(tuple(_endpoints(request)), _visible_key(caller), start, end)
 
 
 def _visible_key(caller: Caller) -> str | None:
-    """Returns the id of the only key whose requests the caller may see, or None if it may see all."""
+    """Returns the key id for `HistoryFilter`: the caller's own, or None for an admin, who may see all requests."""
     return None if caller.scope == "admin" else caller.key_id
 
 
 def _endpoints(request: Request) -> list[str]:
-    """Returns the endpoints in the query, where the parameter may be repeated or hold several separated by commas."""
+    """Returns the endpoint ids in the query's parameter `endpoint_id`. Raises RequestFailed with status 404 for an
+    unknown one. The parameter may be repeated, and may contain several ids separated by commas."""
     return [existing_endpoint(name) for name in _list_parameter(request, "endpoint_id")]
 
 
@@ -264,20 +292,27 @@ def _expand(request: Request) -> set[str]:
 
 
 def _list_parameter(request: Request, name: str) -> list[str]:
+    """Returns the items of a query parameter that may be repeated or contain several items separated by commas."""
     return [item for value in request.query_params.getlist(name) for item in value.split(",") if item]
 
 
 def _time(value: str | None, name: str) -> float | None:
+    """Returns the Unix time of an ISO 8601 time (UTC if it has no offset), or None for an empty value.
+
+    Raises ModelFailed for another value. `name` is the query parameter, for the error.
+    """
     if not value:
         return None
     try:
-        moment = datetime.fromisoformat(value.replace(" ", "+"))
+        moment = datetime.fromisoformat(value.replace(" ", "+"))  # An unescaped + in a query is parsed as a space.
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         raise _invalid(name, "Input should be a time as in 2026-01-31T12:00:00Z", value, "query") from None
 
 
 def _integer(value: str | None, name: str, least: int, most: int) -> int | None:
+    """Returns a query parameter as a number from `least` to `most`, or None if it is empty. Raises ModelFailed for
+    another value."""
     if not value:
         return None
     if not (value.isascii() and value.isdigit() and len(value) < 20 and least <= int(value) <= most):

@@ -1,7 +1,8 @@
-"""The proxy for browser programs: requests that were meant for fal's hosts are answered by this server.
+"""The proxy for browser programs, which answers requests that they would otherwise send to fal's hosts.
 
-A request names its target in the header `x-fal-target-url`. Nothing is fetched from that URL: the request is handed to
-this server's own application, as if it had come to the service of that host.
+fal's JavaScript client sends each request to the proxy. The header `x-fal-target-url` contains the URL at fal for which
+the request is meant. The server never connects to that URL. It answers the request itself, with the service that
+belongs to the URL's host.
 """
 
 import re
@@ -23,12 +24,12 @@ TARGET_HEADER = "x-fal-target-url"
 METHODS = ("GET", "POST", "PUT")
 
 TOKEN_S = 60.0
-"""Lifetime in seconds of the token that authenticates a request without a key through an open proxy."""
+"""Lifetime in seconds of the token that an open proxy adds to a request without a valid key."""
 
 REST_PATHS = re.compile(r"/storage/upload/(initiate|initiate-multipart)|/tokens/?")
-"""The paths of the service `rest` that the proxy reaches.
+"""The paths of the service `rest` that may be requested through the proxy.
 
-It reaches all paths of `run` and `queue`, and none of `cdn`, because clients upload without the proxy.
+All paths of `run` and `queue` may be requested through it, and none of `cdn`, because clients upload without the proxy.
 """
 
 
@@ -64,7 +65,10 @@ class _Proxy:
 
 
 def parse_target(url: str) -> tuple[Service, str, str] | None:
-    """Returns the service, path and query of a target URL, still percent-encoded, or None if it is not allowed."""
+    """Returns the service, path and query of a target URL, or None if it may not be requested through the proxy.
+
+    The path and the query remain percent-encoded.
+    """
     try:
         address = urlsplit(url)
         service = HOSTS.get(address.hostname or "")
@@ -79,7 +83,10 @@ def parse_target(url: str) -> tuple[Service, str, str] | None:
 
 
 def _redirected(scope: Scope, service: Service, path: str, query: str) -> Scope:
-    """Returns the scope of the same request to a path of one of this server's services."""
+    """Returns the ASGI scope of the request as if the client had sent it to `path` of this server's `service`.
+
+    `path` and `query` are percent-encoded. Cookies and the target header are removed.
+    """
     inner = {key: value for key, value in scope.items() if key not in ("path_params", "endpoint", "route", "router")}
     inner["path"] = f"/{service}{unquote(path)}"
     inner["raw_path"] = f"/{service}{path}".encode()

@@ -1,7 +1,7 @@
-"""The queue's routes: submission, status, status stream, result and cancellation of a request.
+"""The routes of the service `queue`: submission, status stream, result and cancellation of a request.
 
-`app.Application` answers plain status requests itself, through `read_status` and `status_json`, because clients poll
-them ten times a second.
+There is no route for plain status requests. `app.Application` answers them with `read_status` and `status_json`, which
+is faster than a route: each waiting client polls its status ten times a second.
 """
 
 import time
@@ -38,10 +38,10 @@ CANCEL_ANSWERS = {
     "ended": (400, "ALREADY_COMPLETED"),
     "unknown": (404, "NOT_FOUND"),
 }
-"""The HTTP status and fal's word for each result of `queue.cancel`."""
+"""Result of `longtake.queue.engine.cancel` -> the HTTP status and fal's status word of the answer."""
 
 TRUE = ("1", "true", "yes", "on")
-"""Values of a query parameter that mean yes; fal's Python client sends `true`, its JavaScript client `1`."""
+"""Values of a query parameter that mean yes. fal's Python client sends `true`, its JavaScript client sends `1`."""
 
 
 def routes(state: ServerState) -> list[BaseRoute]:
@@ -86,9 +86,10 @@ def routes(state: ServerState) -> list[BaseRoute]:
 
 
 async def read_status(state: ServerState, authenticator: Authenticator, path: str, authorization: str) -> RequestStatus:
-    """Returns the status that a GET of this path shows, without a database query if it is cached.
+    """Returns the status of the request that a path `/<endpoint>/requests/<request id>/status` names.
 
-    Raises RequestFailed with 401, and NotFound if the caller may not see the request.
+    A cached status needs no database query. `authorization` is the Authorization header, or empty. Raises RequestFailed
+    with status 401 for an unknown caller. Raises NotFound if there is no such request, or the caller may not see it.
     """
     caller = authenticator.cached_caller(authorization) or await authenticator.caller(authorization)
     found = request_path(path)
@@ -102,7 +103,11 @@ async def read_status(state: ServerState, authenticator: Authenticator, path: st
 
 
 async def find_status(state: ServerState, request: Request) -> RequestStatus:
-    """Returns the status of the request that a route's path names. Raises NotFound if the caller may not see it."""
+    """Returns the status of the request that a route's path names by its parameters `name` and `request_id`.
+
+    Raises RequestFailed with status 401 for an unknown caller. Raises NotFound if there is no such request, or the
+    caller may not see it.
+    """
     caller = await caller_of(request)
     request_id = request.path_params["request_id"]
     status = await status_of(state, request_id) if REQUEST_ID.fullmatch(request_id) else None
@@ -113,7 +118,10 @@ async def find_status(state: ServerState, request: Request) -> RequestStatus:
 
 
 async def status_of(state: ServerState, request_id: str) -> RequestStatus | None:
-    """Returns a request's status, from memory if it is up to date there, or None if there is no such request."""
+    """Returns the status of the request with this id, or None if there is no such request.
+
+    A cached status that is up to date needs no database query.
+    """
     return state.statuses.peek(request_id) or await state.call_with_retries(state.statuses.get, request_id)
 
 
@@ -121,7 +129,7 @@ async def status_of(state: ServerState, request_id: str) -> RequestStatus | None
 
 
 def status_json(status: RequestStatus, *, logs: bool) -> bytes:
-    """Returns the status as JSON, with the whole log or without it. The bytes are cached in the status."""
+    """Returns the status as JSON in UTF-8, with the whole log if `logs`. The bytes are cached in `status.rendered`."""
     key = "status+logs" if logs else "status"
     if key not in status.rendered:
         status.rendered[key] = to_json(_status_body(status, status.log_lines if logs else None))
@@ -129,6 +137,7 @@ def status_json(status: RequestStatus, *, logs: bool) -> bytes:
 
 
 def _status_body(status: RequestStatus, logs: Sequence[StoredLogLine] | None) -> dict[str, Any]:
+    """Returns the status in fal's form. `logs` are the log lines to include; None sets the entry `logs` to null."""
     row = status.row
     body: dict[str, Any] = {"status": client_state(row), "request_id": row.id, **urls(row)}
     if status.queue_position is not None and row.state == "IN_QUEUE":
@@ -154,23 +163,23 @@ def _log_entry(line: StoredLogLine) -> dict[str, Any]:
 
 
 def client_state(row: RequestRow) -> str:
-    """Returns one of the three states that fal's clients know; a cancelled request is COMPLETED for them."""
+    """Returns the state for fal's clients: IN_QUEUE, IN_PROGRESS or COMPLETED. A cancelled request is COMPLETED."""
     return "COMPLETED" if row.has_ended else row.state
 
 
 def status_code(status: RequestStatus) -> int:
-    """Returns the HTTP status of a status answer: 200 once the request has ended, 202 before."""
+    """Returns the HTTP status of the answer to a status request: 200 if the request has ended, otherwise 202."""
     return 200 if status.row.has_ended else 202
 
 
 def urls(row: RequestRow) -> dict[str, str]:
-    """Returns the URLs of a request's result, status and cancellation."""
+    """Returns the URLs of a request's result, status and cancellation: {response_url, status_url, cancel_url}."""
     base = f"{row.base_url}/{app_name(row.endpoint)}/requests/{row.id}"
     return {"response_url": base, "status_url": f"{base}/status", "cancel_url": f"{base}/cancel"}
 
 
 def wants_logs(query: str) -> bool:
-    """Returns True if the query asks for the log by its last parameter `logs`."""
+    """Returns True if a URL's query string asks for the log. If `logs=` is repeated in it, the last value counts."""
     if not query:
         return False
     values = [part[5:] for part in query.split("&") if part.startswith("logs=")]
@@ -181,9 +190,10 @@ def wants_logs(query: str) -> bool:
 
 
 async def follow(state: ServerState, status: RequestStatus) -> AsyncIterator[RequestStatus | None]:
-    """Yields `status` and each later status of the request until it ends.
+    """Yields `status`, then each later status of the request, until it has ended or its row is deleted.
 
-    Yields None after every `ping_s` seconds without a change, so that a stream can send a comment.
+    Yields None after each `settings.ping_s` seconds without a change, so that the caller can send a comment to keep its
+    connection open.
     """
     yield status
     yielded_at = time.monotonic()
@@ -202,7 +212,10 @@ async def follow(state: ServerState, status: RequestStatus) -> AsyncIterator[Req
 
 
 async def _status_events(state: ServerState, status: RequestStatus, *, logs: bool) -> AsyncIterator[bytes]:
-    """Yields an event for each change of the status, with the log lines that are new since the previous one."""
+    """Yields an event for each change of the status, and PING if nothing changes for `settings.ping_s` seconds.
+
+    With `logs` each event has the log lines since the previous event.
+    """
     last, lines_sent = b"", 0
     async for current in follow(state, status):
         if current is None:
@@ -215,7 +228,7 @@ async def _status_events(state: ServerState, status: RequestStatus, *, logs: boo
 
 
 async def cancel(state: ServerState, request_id: str) -> tuple[int, str]:
-    """Cancels a request. Returns the HTTP status and the word of fal's answer."""
+    """Cancels the request with this id. Returns the HTTP status and fal's status word, as listed in CANCEL_ANSWERS."""
     outcome = await state.call_with_retries(queue.cancel, state.engine, request_id)
     state.statuses.mark_changed(request_id)
     if outcome == "requested":
@@ -224,7 +237,11 @@ async def cancel(state: ServerState, request_id: str) -> tuple[int, str]:
 
 
 async def result_response(state: ServerState, row: RequestRow) -> Response:
-    """Returns the stored result of a request: status, headers and body. Raises RequestFailed if it has not ended."""
+    """Returns the stored result of a request: its HTTP status, headers and body.
+
+    Returns a response with status 404 if the result was deleted. Raises RequestFailed with status 400 if the request
+    has not ended.
+    """
     if not row.has_ended or row.status_code is None:
         raise RequestFailed(400, "Request is still in progress", None, {"x-fal-request-id": row.id})
     body = await state.call_with_retries(queue.output, state.engine, row.id)

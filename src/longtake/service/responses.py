@@ -1,6 +1,7 @@
-"""Responses: JSON, fal's two forms of an error, and event streams.
+"""Responses: JSON, fal's two forms of errors, and event streams.
 
-An error of the model is a list of entries under `detail`; an error of the request is one sentence and its type.
+An error of the model, such as an invalid input, has a list of entries under `detail`. An error of the request, such as
+a missing key, has one sentence under `detail` and fal's error type under `error_type`.
 """
 
 import json
@@ -17,11 +18,17 @@ from longtake.errors import LongtakeError
 Headers = Mapping[str, str]
 
 RETRYABLE = (429, 502, 503)
-"""HTTP statuses after which a client may succeed if it repeats the request."""
+"""HTTP statuses of errors after which a repeated request may succeed."""
 
 
 class RequestFailed(Exception):
-    """An error of the request: its HTTP status, a sentence, fal's error type, and additional headers."""
+    """An error of the request, which the application turns into a response by `request_error`.
+
+    status: the HTTP status.
+    detail: a sentence for the user.
+    error_type: fal's error type; None sends none.
+    headers: additional headers of the response.
+    """
 
     def __init__(self, status: int, detail: str, error_type: str | None = None, headers: Headers | None = None) -> None:
         super().__init__(detail)
@@ -32,7 +39,10 @@ class RequestFailed(Exception):
 
 
 class ModelFailed(Exception):
-    """An error of the model: HTTP status 422 and its entries, each as `endpoints.validation.problem` returns it."""
+    """An error of the model, which the application turns into a response with HTTP status 422 by `model_error`.
+
+    details: one entry per problem, as returned by `endpoints.validation.problem`.
+    """
 
     def __init__(self, details: Sequence[Mapping[str, Any]]) -> None:
         super().__init__("the request is not valid")
@@ -40,11 +50,11 @@ class ModelFailed(Exception):
 
 
 class NotFound(Exception):
-    """There is no such request or file, or it belongs to another key."""
+    """The addressed request or file does not exist, or the caller may not see it. The HTTP status is 404."""
 
 
 def to_json(value: Any) -> bytes:
-    """Returns a value as compact JSON in UTF-8. Raises ValueError if a number is not finite."""
+    """Returns a value as compact JSON in UTF-8. Raises ValueError if it contains a number that is not finite."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
@@ -54,19 +64,25 @@ def json_response(value: Any, status: int = 200, headers: Headers | None = None)
 
 
 def request_error(status: int, detail: str, error_type: str | None = None, headers: Headers | None = None) -> Response:
-    """Returns the response of an error of the request: `{detail, error_type}`, with the type in a header as well."""
+    """Returns the response for an error of the request. Its body is `{detail, error_type}`, without a type of None.
+
+    The type is also in the header `x-fal-error-type`. `headers` are added to the response.
+    """
     body = {"detail": detail} | ({"error_type": error_type} if error_type else {})
     type_header = {"x-fal-error-type": error_type} if error_type else {}
     return json_response(body, status, {**type_header, **retry_headers(status), **unbilled(status), **(headers or {})})
 
 
 def model_error(status: int, details: Sequence[Mapping[str, Any]]) -> Response:
-    """Returns the response of an error of the model: `{detail: [{loc, msg, type, url, input[, ctx]}]}`."""
+    """Returns the response for an error of the model: `{detail: [{loc, msg, type, url, input[, ctx]}]}`."""
     return json_response({"detail": details}, status, {**retry_headers(status), **unbilled(status)})
 
 
 def error_response(error: Exception) -> Response | None:
-    """Returns the response to an expected error, or None for an error that nothing in the server expects."""
+    """Returns the response for an error that routes raise on purpose, or 503 for a temporary error of the database.
+
+    Returns None for any other error.
+    """
     match error:
         case NotFound():
             return json_response({"status": "NOT_FOUND"}, 404, unbilled(404))
@@ -85,12 +101,15 @@ def error_response(error: Exception) -> Response | None:
 
 
 def internal_error() -> Response:
-    """Returns the response to an unexpected error, which reveals nothing about it; the log has the traceback."""
+    """Returns the response for an unexpected error. It reveals nothing about the error; the log has the traceback."""
     return request_error(500, "Internal server error", "internal_error")
 
 
 def retry_headers(status: int) -> dict[str, str]:
-    """Returns fal's two headers, an old and a new one, that tell a client whether it should repeat a failed request."""
+    """Returns the headers that tell a client with `true` or `false` whether it should repeat a failed request.
+
+    fal has an old and a new header for this, and both are returned. The result is empty for a success and for 404.
+    """
     if status < 400 or status == 404:
         return {}
     should_retry = str(status in RETRYABLE).lower()
@@ -98,20 +117,26 @@ def retry_headers(status: int) -> dict[str, str]:
 
 
 def unbilled(status: int) -> dict[str, str]:
-    """Returns the header that says that a failed request costs nothing."""
+    """Returns fal's header for a request that costs nothing if `status` is 404, 422 or 500, otherwise no header."""
     return {"x-fal-billable-units": "0"} if status in (404, 422, 500) else {}
 
 
 PING = b": ping\n\n"
-"""A comment in an event stream, which keeps its connection open."""
+"""A comment in an event stream. Clients ignore it, but it keeps the connection open."""
 
 
 def event(value: Any) -> bytes:
-    """Returns one event of an event stream. It always has data: fal's Python client fails at an event without."""
+    """Returns one event of an event stream, with `value` as JSON for its data.
+
+    Every event needs data, because fal's Python client fails at an event without it.
+    """
     return b"data: " + to_json(value) + b"\n\n"
 
 
 def event_stream(events: AsyncIterator[bytes], request_id: str) -> StreamingResponse:
-    """Returns a response that sends each event as soon as it comes, with headers that keep proxies from buffering."""
+    """Returns a response that sends each of the events at once. Its headers prevent proxies from buffering them.
+
+    `events` yields encoded events, as returned by `event`, and PING.
+    """
     headers = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no", "x-fal-request-id": request_id}
     return StreamingResponse(events, 200, headers, "text/event-stream")

@@ -1,6 +1,6 @@
-"""The routes of the service `run`, which wait for a request's result or stream its progress.
+"""The routes of the service `run`. They submit a request, and then wait for its result or stream its progress.
 
-The requests go through the same queue as all others, and are cancelled if their client disconnects.
+These requests wait in the same queue as all others. A request is cancelled if its client disconnects.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ FIRST_EVENT_S = 1.0
 """Seconds that a stream holds back its first byte, so that an early failure can still set the HTTP status."""
 
 NUMBERS = ("step", "steps", "window", "windows")
-"""Labels of a log line that are sent as numbers."""
+"""Labels of a log line that are sent as JSON numbers. The other labels are sent as text."""
 
 
 def routes(state: ServerState) -> list[BaseRoute]:
@@ -62,7 +62,8 @@ def routes(state: ServerState) -> list[BaseRoute]:
 async def _unless_disconnected(
     state: ServerState, request: Request, status: RequestStatus, wait: Awaitable[RequestStatus]
 ) -> RequestStatus | None:
-    """Returns the result of `wait`. If the client disconnects first, cancels the request and returns None."""
+    """Returns the result of `wait`. If the client disconnects first, cancels the request that `status` describes and
+    returns None."""
     waiting = asyncio.ensure_future(wait)
     disconnect = asyncio.ensure_future(_wait_for_disconnect(request))
     try:
@@ -84,6 +85,7 @@ async def _wait_for_disconnect(request: Request) -> None:
 
 
 async def _wait_for_end(state: ServerState, status: RequestStatus) -> RequestStatus:
+    """Returns the status with which the request has ended, or its last one if its row was deleted."""
     last = status
     async for current in follow(state, status):
         last = current or last
@@ -91,7 +93,7 @@ async def _wait_for_end(state: ServerState, status: RequestStatus) -> RequestSta
 
 
 async def _wait_for_start(state: ServerState, status: RequestStatus) -> RequestStatus:
-    """Returns the first status with a log line or an end, or the current one after FIRST_EVENT_S seconds."""
+    """Waits for the request's first log line or its end, but at most FIRST_EVENT_S seconds. Returns its status then."""
     last = status
     with suppress(TimeoutError):
         async with asyncio.timeout(FIRST_EVENT_S):
@@ -103,7 +105,10 @@ async def _wait_for_start(state: ServerState, status: RequestStatus) -> RequestS
 
 
 async def _progress_events(state: ServerState, status: RequestStatus) -> AsyncIterator[bytes]:
-    """Yields an event for each log line and one for the result. Cancels the request if the client disconnects."""
+    """Yields an event for each log line, then one for the result. Cancels the request if the client disconnects.
+
+    Yields PING if nothing changes for `settings.ping_s` seconds.
+    """
     lines_sent, last = 0, status
     try:
         async for current in follow(state, status):
@@ -116,12 +121,12 @@ async def _progress_events(state: ServerState, status: RequestStatus) -> AsyncIt
         yield await _result_event(state, last)
     finally:
         if not last.row.has_ended:
-            with CancelScope(shield=True):  # The disconnect has cancelled this task as well.
+            with CancelScope(shield=True):  # A disconnect also cancels this task. The shield lets the next call finish.
                 await cancel(state, last.row.id)
 
 
 def progress(line: StoredLogLine) -> dict[str, Any]:
-    """Returns the data of the event of one log line."""
+    """Returns the data of the event for one log line: {"type": "progress", "message": ...} and the line's labels."""
     labels = {
         name: int(value) if name in NUMBERS and value.isdecimal() else value for name, value in line.labels.items()
     }
@@ -129,6 +134,7 @@ def progress(line: StoredLogLine) -> dict[str, Any]:
 
 
 async def _result_event(state: ServerState, status: RequestStatus) -> bytes:
+    """Returns the event with the request's result, or an event of the type `error` if its HTTP status is not 200."""
     result = await result_response(state, status.row)
     body = from_json(bytes(result.body))
     if result.status_code == 200:

@@ -1,4 +1,4 @@
-"""The whole server process: its components are created, started, drained and stopped here."""
+"""The server process: creates its components, starts them, drains them and stops them."""
 
 import asyncio
 import contextlib
@@ -35,17 +35,22 @@ from longtake.worker.metrics import Metrics
 from longtake.worker.slots import Slots
 
 KEEP_ALIVE_S = 75
-"""Seconds after which an idle connection is closed; long, because a client may repeat a request on a closed one."""
+"""Seconds after which an idle connection is closed. The value is high because a client whose connection is closed while
+it sends a request may send the request twice."""
 STREAM_GRACE_S = 5
-"""Seconds for which open streams may continue when the server ends."""
+"""Seconds that open connections may continue when the server stops. Then they are closed."""
 BACKLOG = 2048
+"""Maximum number of new connections that wait until the server accepts them."""
 
 _log = structlog.get_logger("longtake.server")
 
 
 @dataclass(frozen=True)
 class Address:
-    """The host and the ports of a server. Port 0 selects a free one; the last two are used only with TLS."""
+    """The host name or IP address at which a server listens, and its ports. Port 0 selects a free port.
+
+    `tls_port` (HTTPS) and `tunnel_port` (see `service.tunnel`) are used only with TLS.
+    """
 
     host: str
     port: int
@@ -54,7 +59,7 @@ class Address:
 
 
 class BackgroundService(Protocol):
-    """Work that one or more threads do beside the web server, such as webhooks or the slots."""
+    """A part of the server that works in threads of its own, such as the slots or the sending of webhooks."""
 
     def start(self) -> None: ...
 
@@ -62,7 +67,7 @@ class BackgroundService(Protocol):
 
 
 def is_loopback(host: str) -> bool:
-    """Returns True if a server that listens at this host can only be reached from the same machine."""
+    """Returns True if only programs on the same machine can reach a server that listens at this host."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -72,11 +77,12 @@ def is_loopback(host: str) -> bool:
 def run(
     settings: Settings, engine: sa.Engine, address: Address, tls: Tls | None, on_listening: Callable[[Address], None]
 ) -> None:
-    """Runs a server until a signal ends it. Calls `on_listening` with its actual ports once it answers there.
+    """Runs a server until a signal stops it. `tls` is None for a server without HTTPS.
 
-    After the first SIGTERM or SIGINT it claims no more requests, and ends when the running ones have ended or `drain_s`
-    is over. After the second it ends at once and returns the running requests to the queue. Raises InvalidRequest if it
-    cannot start.
+    Calls `on_listening` when the server answers. The argument is `address` with the actual ports. After the first
+    SIGTERM or SIGINT the server claims no more requests. It stops when its running requests have ended, at the latest
+    after `settings.drain_s` seconds. After a second signal it stops at once. Requests that still run then return to the
+    queue. Raises InvalidRequest if it cannot listen at an address, or a setting names an unknown endpoint.
     """
     store = open_store(engine, settings)
     statuses = StatusCache(engine)
@@ -121,7 +127,7 @@ class _WebServer:
 
 
 class _UvicornWithoutSignals(uvicorn.Server):
-    """A uvicorn server that leaves signals to `_serve`, which handles them for all servers at once."""
+    """A uvicorn server that does not handle signals, because `_serve` handles them for all servers of the process."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -147,7 +153,7 @@ def _web_server(app: ASGIApp, bound: socket.socket, tls: Tls | None) -> _WebServ
 
 @contextlib.contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """Yields a listening socket, and closes it at the end. Raises InvalidRequest if the address cannot be used."""
+    """Yields a listening socket and closes it after the block. Raises InvalidRequest if it cannot listen there."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         bound = socket.create_server((host, port), family=family, backlog=BACKLOG)
@@ -193,7 +199,7 @@ async def _serve(
             await asyncio.to_thread(service.start)
         await first_signal.wait()
         state.draining.set()
-        _log.info("draining", at_most_s=state.settings.drain_s)
+        _log.info("Draining: no more requests are claimed", at_most_s=state.settings.drain_s)
         drained = asyncio.create_task(asyncio.to_thread(slots.drain, state.settings.drain_s))
         interrupted = asyncio.create_task(second_signal.wait())
         await asyncio.wait([drained, interrupted], return_when=asyncio.FIRST_COMPLETED)
@@ -204,4 +210,4 @@ async def _serve(
         for server in servers:
             server.uvicorn.should_exit = True
         await asyncio.gather(*serving)
-    _log.info("ended")
+    _log.info("The server has stopped")

@@ -1,4 +1,4 @@
-"""What the routes of one server share: its settings, database, caches, file store and links to its slots."""
+"""The objects that all routes of one server use: settings, database, caches, file store and callbacks to the slots."""
 
 import asyncio
 import threading
@@ -22,7 +22,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PAUSES_S = (0.05, 0.2, 0.5, 1.0, 2.0, 2.0)
-"""Seconds before each retry of a failed database call; together as long as a database takes to restart."""
+"""Seconds before each repetition of a failed database call. Their sum, about 6, is enough for a database to restart."""
 
 
 def _executor() -> ThreadPoolExecutor:
@@ -31,10 +31,12 @@ def _executor() -> ThreadPoolExecutor:
 
 @dataclass(frozen=True)
 class ServerState:
-    """The shared objects of one server.
+    """The objects that all routes of one server use.
 
-    `cancel_running(request_id)` tells this server's slots to stop a request. `wake_slots(pool)` tells them that a
-    request was submitted to a pool. `draining` is set when the server begins to shut down.
+    cancel_running: called with the id of a cancelled request, so that this server's slots stop working on it.
+    wake_slots: called with a pool to which a request was submitted, so that idle slots look for it at once.
+    draining: set when the server begins to shut down.
+    executor: the threads in which `call` runs blocking functions.
     """
 
     settings: Settings
@@ -50,18 +52,25 @@ class ServerState:
 
     @cached_property
     def pools(self) -> Mapping[str, str]:
-        """The configured pool of each endpoint id. Raises InvalidRequest if the settings name an unknown endpoint."""
+        """Endpoint id -> its pool, for the endpoints that the settings list. All others use DEFAULT_POOL.
+
+        Raises InvalidRequest if the settings list an unknown endpoint.
+        """
         return by_id(self.settings.pools)
 
     async def call(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Returns `work(*args, **kwargs)`, run in a thread because it may wait for the database or the disk."""
+        """Returns the result of `work(*args, **kwargs)`, called in a thread, so that the event loop stays free.
+
+        Use it for functions that may wait for the database or the disk.
+        """
         return await asyncio.get_running_loop().run_in_executor(self.executor, lambda: work(*args, **kwargs))
 
     async def call_with_retries(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Like `call`, and repeats the call while it fails with a temporary error, for about six seconds.
+        """Returns the result of `work(*args, **kwargs)`, called in a thread. Repeats the call after a temporary error.
 
-        fal's clients give up at the first error, so a restart of the database must not become one. `work` must be safe
-        to repeat.
+        A temporary error is one for which `is_temporary` is true. It is raised after the last of the repetitions, which
+        take about six seconds. Any other error is raised at once. `work` must be safe to repeat. fal's clients give up
+        at the first error, so without repetitions a restart of the database would make them fail.
         """
         for pause_s in PAUSES_S:
             try:

@@ -1,4 +1,4 @@
-"""Submission of a request: its headers and body are read, the input is validated, and a row is stored."""
+"""Submits a request: reads its headers and body, validates its input, and stores it in the queue."""
 
 import math
 from dataclasses import dataclass, replace
@@ -25,12 +25,15 @@ from longtake.settings import DEFAULT_POOL
 from longtake.storage import lifecycle
 
 LARGE_BODY = 64 * 1024
-"""Bytes above which a body is parsed in a thread, so that the event loop stays free."""
+"""Size in bytes above which a body is parsed in a thread, so that the event loop stays free."""
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """A stored request. `is_new` is False if an idempotency key has returned an earlier request."""
+    """A stored request: its database row and its status.
+
+    `is_new` is False if an earlier submission with the same idempotency key had stored the request.
+    """
 
     row: RequestRow
     status: RequestStatus
@@ -38,10 +41,14 @@ class Submitted:
 
 
 async def submit(state: ServerState, request: Request, endpoint: str, *, webhook: bool = False) -> Submitted:
-    """Stores the request that a client submits to an endpoint, and wakes the slots of its pool.
+    """Stores the request that a client submits to an endpoint, and wakes the idle slots of its pool.
 
-    An invalid input is stored too, as a request that has ended with HTTP status 422. `webhook` allows the query
-    parameter `fal_webhook`. Raises RequestFailed or ModelFailed if nothing can be stored.
+    A request with an invalid input is stored, too. It has ended then, with HTTP status 422. With `webhook` the query
+    parameter `fal_webhook` may name the URL of a webhook; without it the parameter is ignored.
+
+    Raises RequestFailed if the caller may not run the endpoint, the endpoint is unknown, a header is invalid, the body
+    is too large, the queue is full or the caller's limit of requests is reached. Raises ModelFailed if the webhook's
+    URL is invalid, or if the idempotency key was used with another endpoint or input.
     """
     caller = await caller_of(request)
     endpoint_id = existing_endpoint(endpoint)
@@ -60,7 +67,10 @@ async def submit(state: ServerState, request: Request, endpoint: str, *, webhook
 
 
 def existing_endpoint(name: str) -> str:
-    """Returns the id of the endpoint with this name, slashes around it removed. Raises RequestFailed with 404."""
+    """Returns the endpoint id in a client's URL: `name` without slashes at its ends.
+
+    Raises RequestFailed with status 404 if no endpoint has this id.
+    """
     endpoint_id = name.strip("/")
     if endpoint_id not in ENDPOINTS:
         raise RequestFailed(
@@ -70,7 +80,11 @@ def existing_endpoint(name: str) -> str:
 
 
 def _submission(state: ServerState, request: Request, endpoint: str, caller: Caller, webhook: bool) -> Submission:
-    """Returns the submission that fal's headers and the query describe, with an empty body."""
+    """Returns the submission that the headers and the query of an HTTP request describe. `_with_body` adds its body.
+
+    `webhook` is False if the query parameter `fal_webhook` has to be ignored. Raises RequestFailed with status 400 for
+    an invalid header, and ModelFailed for an invalid webhook URL.
+    """
     headers = request.headers
     return Submission(
         endpoint=endpoint,
@@ -98,6 +112,8 @@ def _priority(header: str | None) -> Priority:
 
 
 def _start_timeout(header: str | None) -> float | None:
+    """Returns the header's value: the maximum seconds in the queue, or None for no limit. Raises RequestFailed with
+    status 400 for an invalid value."""
     if header is None or not header.strip():
         return None
     try:
@@ -134,7 +150,7 @@ def _webhook_url(state: ServerState, url: str | None) -> str | None:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """Returns the body of a request. Raises RequestFailed with 413 if it is longer than `limit` bytes."""
+    """Returns the body of a request. Raises RequestFailed with status 413 if it has more than `limit` bytes."""
     too_large = RequestFailed(
         413,
         f"The body is larger than {limit} bytes; upload large files and send their URLs.",
@@ -153,17 +169,18 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 async def read_json(request: Request, limit: int) -> Any:
-    """Returns the JSON value of a request's body, whatever its content type.
+    """Returns the JSON value in the body of a request, or {} for an empty body. The content type does not matter.
 
-    Raises RequestFailed with 413 if it is longer than `limit` bytes, and ModelFailed if it is not valid JSON.
+    Raises RequestFailed with status 413 if the body has more than `limit` bytes. Raises ModelFailed if it is not valid
+    JSON, or contains a number that is not finite.
     """
     return _parse(await read_body(request, limit))[0]
 
 
 def _parse(raw: bytes) -> tuple[Any, bytes]:
-    """Returns the JSON value of a body and its compact form; an empty body is {}.
+    """Returns the JSON value in a body, and the value's compact form in UTF-8. An empty body counts as {}.
 
-    Raises ModelFailed if it is not valid JSON or holds a number that is not finite.
+    Raises ModelFailed if the body is not valid JSON, or contains a number that is not finite.
     """
     if not raw.strip():
         return {}, b"{}"
@@ -176,7 +193,7 @@ def _parse(raw: bytes) -> tuple[Any, bytes]:
 
 
 def _with_body(submission: Submission, raw: bytes) -> Submission:
-    """Returns the submission with its input, and with an outcome if the input is invalid."""
+    """Returns the submission with the input from the body `raw`. For an invalid input it also has an outcome."""
     try:
         value, body = _parse(raw)
         found = problems(ENDPOINTS[submission.endpoint].Request, value)
@@ -186,7 +203,7 @@ def _with_body(submission: Submission, raw: bytes) -> Submission:
 
 
 def _invalid(found: list[dict[str, Any]]) -> Outcome:
-    """Returns the outcome of an invalid input, from the problems that were found in it."""
+    """Returns the outcome of a request whose input is invalid. `found` are the problems as fal's `detail` list."""
     summary = "; ".join(f"{dotted(entry['loc']) or 'the body'}: {entry['msg']}" for entry in found)
     return Outcome(
         422, {"detail": found}, error=summary.replace("\0", " ")[:1000], headers={"x-fal-billable-units": "0"}
@@ -194,6 +211,7 @@ def _invalid(found: list[dict[str, Any]]) -> Outcome:
 
 
 def _store(state: ServerState, submission: Submission, caller: Caller) -> Submitted:
+    """Stores a submission in the queue. `submit` lists the errors that it raises."""
     if submission.outcome is None and state.statuses.queue_length(submission.pool) >= state.settings.max_waiting:
         raise RequestFailed(
             503,
@@ -203,7 +221,7 @@ def _store(state: ServerState, submission: Submission, caller: Caller) -> Submit
     try:
         row, is_new = queue.submit(state.engine, submission, max_in_flight=caller.max_in_flight)
     except sa.exc.IntegrityError:
-        # An earlier attempt of `call_with_retries` has stored the request, and the database's reply was lost.
+        # This call repeats one whose reply was lost (see `call_with_retries`), but which has stored the request.
         stored = queue.get_without_payloads(state.engine, submission.id)
         if stored is None:
             raise

@@ -1,7 +1,7 @@
-"""The server's private certificate authority, for clients that speak TLS only.
+"""Creates the server's TLS certificate and the private certificate authority that signs it.
 
-The authority is created once, so that clients have to trust it only once. The server's certificate is created at every
-start, for the machine's current names and for fal's host names.
+The authority is created only once, so that clients have to trust it only once. The certificate is created at every
+start of the server, because it contains the machine's current names. It also contains fal's host names.
 """
 
 import ipaddress
@@ -18,17 +18,22 @@ from longtake.atomic import create, replacing
 from longtake.queue.addresses import HOSTS
 
 VALID = timedelta(days=800)
-"""Validity of the server's certificate; some clients refuse certificates that are valid for more than 825 days."""
+"""Validity of the server's certificate. Some clients refuse certificates that are valid for more than 825 days."""
 
-PUBLIC, PRIVATE = 0o644, 0o600
-"""The permissions of certificates and of private keys."""
+PUBLIC = 0o644
+"""File mode of certificates: every user of the machine may read them."""
+PRIVATE = 0o600
+"""File mode of private keys: only the owner may read them."""
 
 
 @dataclass(frozen=True)
 class Tls:
-    """The PEM files of a server.
+    """The paths of a server's PEM files.
 
-    `bundle` contains the private authority and the public ones, for clients whose setting replaces the public ones.
+    authority: the certificate of the private authority, for clients that add it to the public authorities.
+    bundle: the certificates of the private and of all public authorities, for clients that replace the public ones.
+    certificate: the server's certificate.
+    key: the server's private key.
     """
 
     authority: Path
@@ -43,10 +48,10 @@ def tls_files(folder: Path) -> Tls:
 
 
 def prepare(folder: Path, names: Iterable[str] = ()) -> Tls:
-    """Creates a new server certificate, and the authority if there is none, and returns their files.
+    """Creates a new server certificate in `folder`, and an authority if the folder has none. Returns their files.
 
-    The certificate is valid for localhost, this machine's names, fal's hosts and `names` (host names or IP addresses).
-    Only the owner can read the private keys.
+    The certificate is valid for localhost, this machine's names and addresses, fal's hosts and `names` (host names or
+    IP addresses). Only the owner can read the private keys.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     files = tls_files(folder)
@@ -79,6 +84,7 @@ def machine_names() -> set[str]:
 
 
 def _can_be_certified(name: str) -> bool:
+    """Returns True for an IP address, and for a host name that is valid in a certificate."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -87,11 +93,11 @@ def _can_be_certified(name: str) -> bool:
 
 
 def _authority(folder: Path) -> trustme.CA:
-    """Returns the certificate authority stored in the folder, after creating it if there is none."""
+    """Returns the certificate authority that is stored in the folder. Creates one first if there is none."""
     path = folder / "ca.key"
     if not path.exists():
         authority = trustme.CA(organization_name="longtake", organization_unit_name="local certificate authority")
-        # If another server of this folder creates the authority first, both use that one.
+        # `create` does nothing if another server has just created the file. Then both servers use that authority.
         create(path, authority.private_key_pem.bytes() + authority.cert_pem.bytes())
     pem = path.read_bytes()
     start = pem.index(b"-----BEGIN CERTIFICATE-----")

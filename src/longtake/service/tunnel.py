@@ -1,7 +1,8 @@
-"""An HTTPS proxy that tunnels fal's host names to this server, for programs that set HTTPS_PROXY to it.
+"""An HTTPS proxy for unmodified programs: connections to fal's hosts lead to this server's TLS port.
 
-It refuses every other host: a general proxy would let anybody who reaches it use this machine's network access.
-Programs name their other hosts in NO_PROXY.
+A program uses it if the environment variable HTTPS_PROXY contains its URL. It refuses all other hosts, because a proxy
+for all hosts would give everybody who reaches it the network access of this machine. A program that needs other hosts
+lists them in NO_PROXY.
 """
 
 import asyncio
@@ -11,14 +12,19 @@ import re
 from longtake.queue.addresses import HOSTS
 
 MAX_HEAD_BYTES = 128 * 1024
+"""Maximum size of a CONNECT request in bytes. The connection of a larger one is closed."""
 MAX_HEAD_S = 10.0
-"""Maximum size and duration of a CONNECT request, in bytes and seconds."""
+"""Seconds within which a client must have sent its CONNECT request. After that its connection is closed."""
 
 _REQUEST_LINE = re.compile(r"(?P<method>[A-Z]+) (?P<target>\S+) HTTP/1\.[01]")
 
 
 async def serve(host: str, port: int, *, tls_host: str, tls_port: int) -> asyncio.Server:
-    """Starts the proxy at host:port, which tunnels to this server's TLS port. The caller closes the returned server."""
+    """Starts the proxy at `host` and `port`, and returns it. The caller must close it.
+
+    `tls_host` and `tls_port` are the address to which all tunnels lead: this server's TLS port. Port 0 selects a free
+    port. Raises OSError if the proxy cannot listen at its address.
+    """
 
     async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
@@ -29,7 +35,10 @@ async def serve(host: str, port: int, *, tls_host: str, tls_port: int) -> asynci
 
 
 def refusal(line: str) -> tuple[str, str] | None:
-    """Returns the HTTP status and the sentence that refuse a request line, or None if the tunnel is allowed."""
+    """Returns None if a request line, such as `CONNECT fal.run:443 HTTP/1.1`, asks for an allowed tunnel.
+
+    Otherwise returns the HTTP status of the refusal, such as `403 Forbidden`, and a sentence for the user.
+    """
     found = _REQUEST_LINE.fullmatch(line)
     if found is None:
         return "400 Bad Request", "This is not an HTTP request."
@@ -66,7 +75,8 @@ async def _tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tl
     writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
     to_server = asyncio.create_task(_copy(reader, inner_writer))
     try:
-        await _copy(inner_reader, writer)  # The tunnel ends with the server's answer, even if the client sends more.
+        # The tunnel ends when the server closes its side, even if the client would send more.
+        await _copy(inner_reader, writer)
     finally:
         to_server.cancel()
         await asyncio.gather(to_server, return_exceptions=True)
@@ -74,6 +84,7 @@ async def _tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tl
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Copies all bytes from `reader` to `writer`, then the end of the stream."""
     try:
         while piece := await reader.read(256 * 1024):
             writer.write(piece)

@@ -1,4 +1,4 @@
-"""Receives the body and the headers of an upload, and the JSON that completes one."""
+"""Reads upload requests: the body with the file's bytes, the headers, and the JSON list of the uploaded parts."""
 
 import hashlib
 import re
@@ -22,18 +22,18 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 WRITE_BYTES = 1024 * 1024
-"""The bytes of a body that are collected in memory before they are written to disk."""
+"""Number of bytes of a body that are collected in memory before each write to disk."""
 MAX_NAME = 200
-"""The most characters of a file's name, and of its MIME type."""
+"""Maximum length in characters of a file's name, and of its MIME type."""
 
 MIME_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; ?charset=[\w-]+)?", re.ASCII)
 INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Control characters, including those that change the direction of text."""
+"""Control characters, and the characters that change the direction of text. They are removed from file names."""
 
 
 @dataclass(frozen=True)
 class Body:
-    """The body of a request: a file with its bytes, and their MD5 in hex."""
+    """The body of a request: the path of a file that contains its bytes, and their MD5 in hex."""
 
     path: Path
     md5: str
@@ -41,9 +41,10 @@ class Body:
 
 @asynccontextmanager
 async def received(request: Request, state: ServerState, max_bytes: int) -> AsyncIterator[Body]:
-    """Writes the body of a request to a scratch file, which is deleted after the block.
+    """Writes the body of a request to a scratch file and yields the file's path and MD5. The file is deleted after the
+    block, unless the block moves it.
 
-    Raises RequestFailed with status 413 for a body above `max_bytes`, and with 507 if the disk is full.
+    Raises RequestFailed with status 413 if the body has more than `max_bytes` bytes, and with 507 if the disk is full.
     """
     too_large = RequestFailed(
         413,
@@ -78,7 +79,10 @@ async def received(request: Request, state: ServerState, max_bytes: int) -> Asyn
 
 
 async def stored(state: ServerState, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Returns the result of `work`, called in a thread. Raises RequestFailed for its DiskFull and InvalidRequest."""
+    """Returns the result of `work(*args, **kwargs)`, called in a thread.
+
+    If `work` raises DiskFull or InvalidRequest, raises RequestFailed with status 507 or 400 instead.
+    """
     try:
         return await state.call(work, *args, **kwargs)
     except DiskFull as error:
@@ -88,9 +92,10 @@ async def stored(state: ServerState, work: Callable[P, T], *args: P.args, **kwar
 
 
 def listed_parts(value: Any) -> list[tuple[int, str]]:
-    """Returns the number and the etag, without quotes, of each part in the JSON list [{"partNumber", "etag"}].
+    """Returns the number and the etag of each part that a client lists as [{"partNumber": 1, "etag": "..."}, ...].
 
-    Raises RequestFailed with status 400 for anything else, and for a number that is listed twice.
+    The etags are returned without quotes. Raises RequestFailed with status 400 if `value` is not such a list, is empty,
+    has more than MAX_PARTS entries or lists a number twice.
     """
     invalid = RequestFailed(400, "parts must be a list of {partNumber, etag}, each number once.", "bad_request")
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_PARTS:
@@ -105,25 +110,32 @@ def listed_parts(value: Any) -> list[tuple[int, str]]:
 
 
 def lifecycle(request: Request) -> Mapping[str, Any] | None:
-    """Returns the lifecycle in either of the two headers that fal's clients send, or None; see `storage.lifecycle`."""
+    """Returns the lifecycle of the uploaded file from the request's header (see `storage.lifecycle`), or None.
+
+    fal's clients use two names for this header, and both are accepted.
+    """
     headers = request.headers
     return parse(headers.get("x-fal-object-lifecycle") or headers.get("x-fal-object-lifecycle-preference"))
 
 
 def header_name(request: Request) -> str:
-    """Returns the file name in the header, as `file_name` does. Clients send names beyond ASCII as UTF-8."""
+    """Returns the name in the header `x-fal-file-name`, made safe by `file_name`. Clients send it in UTF-8."""
     value = request.headers.get("x-fal-file-name", "")
     return file_name(value.encode("latin-1").decode("utf-8", "replace"))
 
 
 def file_name(value: Any) -> str:
-    """Returns a safe file name made of the client's: without folders or invisible characters, MAX_NAME long at most."""
+    """Returns a safe form of the file name that a client sends, or `upload.bin` if nothing of the name is left.
+
+    Folders, invisible characters, and spaces and dots at its ends are removed. A name longer than MAX_NAME characters
+    loses its beginning.
+    """
     last = re.split(r"[/\\]", value)[-1] if isinstance(value, str) else ""
     name = INVISIBLE.sub("", last).encode("utf-8", "ignore").decode()
     return name.strip(" .")[-MAX_NAME:] or "upload.bin"
 
 
 def media_type(value: Any) -> str:
-    """Returns the client's MIME type in lower case, or `application/octet-stream` if it is none."""
+    """Returns `value` in lower case if it is a valid MIME type, otherwise `application/octet-stream`."""
     kind = value.strip().lower() if isinstance(value, str) else ""
     return kind if len(kind) <= MAX_NAME and MIME_TYPE.fullmatch(kind) else "application/octet-stream"

@@ -1,8 +1,8 @@
-// Redirects @fal-ai/client to the server at FAL_LOCAL_URL, in Node programs that are not changed:
+// Redirects @fal-ai/client to the server at FAL_LOCAL_URL. The program itself need not be changed. Start it with:
 //
 //     FAL_LOCAL_URL=http://127.0.0.1:8000 NODE_OPTIONS=--import=<the file URL of this module>
 //
-// It replaces the global fetch by one that sends requests for fal's hosts to that server.
+// This module replaces the global function fetch by one that sends requests for fal's hosts to that server.
 
 const SERVICES = {
   "fal.run": "run",

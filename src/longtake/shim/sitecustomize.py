@@ -1,8 +1,8 @@
-"""Redirects fal_client to the server at FAL_LOCAL_URL, in programs that are not changed.
+"""Redirects fal_client to the server at FAL_LOCAL_URL. The program that uses fal_client need not be changed.
 
-Python imports this module at the start if PYTHONPATH names its folder. It uses only the standard library, because it
-runs in the program's Python environment, and does nothing until fal_client is imported. If there is another
-sitecustomize, that one is run as well.
+Python imports this module when it starts, if PYTHONPATH lists the module's folder. The module uses only the standard
+library, because it runs in the program's Python environment. When the program imports fal_client, this module replaces
+the URLs there. If the environment has another `sitecustomize`, this module runs it as well.
 """
 
 import importlib.abc
@@ -17,7 +17,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds fal_client's module in the usual way, and lets `_Loader` change its URLs after loading."""
+    """Finds the module of fal_client in the usual way, but returns a loader that replaces its URLs after loading.
+
+    `url` is the server's URL. All other modules are left to the usual finders.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
@@ -32,6 +35,8 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 class _Loader(importlib.abc.Loader):
+    """Loads a module with another `loader`, then replaces its URLs by those of the server at `url`."""
+
     def __init__(self, loader: importlib.abc.Loader, url: str) -> None:
         self._loader = loader
         self._url = url
@@ -45,7 +50,10 @@ class _Loader(importlib.abc.Loader):
 
 
 def addresses(url: str) -> "dict[str, str]":
-    """Returns fal_client's globals that hold URLs, by name, for the server at this URL."""
+    """Returns the names and new values of the global variables of fal_client that contain URLs of fal.
+
+    `url` is the server's URL without a trailing slash.
+    """
     return {
         "RUN_URL_FORMAT": url + "/run/",
         "QUEUE_URL_FORMAT": url + "/queue/",
@@ -55,7 +63,7 @@ def addresses(url: str) -> "dict[str, str]":
 
 
 def _run_next() -> None:
-    """Runs the next sitecustomize on the path, which Python would have imported without this one."""
+    """Runs the `sitecustomize` that Python would import if this module did not exist. Does nothing if there is none."""
     others = [folder for folder in sys.path if os.path.abspath(folder or ".") != HERE]
     spec = importlib.machinery.PathFinder.find_spec("sitecustomize", others)
     if spec is not None and spec.loader is not None:

@@ -1,4 +1,5 @@
-// Shows the requests: asks for the list, and keeps the elements of those that are still on it, so that a video plays on.
+// Loads the list of requests again and again, and shows it. The element of a request that is still on the list stays in
+// the page, so that its video does not stop.
 
 const KEY = "longtake.key";
 const BUSY_MS = 1000;
