@@ -71,8 +71,7 @@ class Settings(BaseSettings):
     models_dir: Path = Field(default_factory=lambda: _cache_folder("models"))
     """Folder into which `longtake models pull` downloads each model, in a subfolder named after the model."""
     loras_dir: Path = Field(default_factory=lambda: _cache_folder("loras"))
-    """Requests may name LoRA files in this folder and its subfolders. Downloaded LoRAs are stored in its subfolder
-    `.fetched`."""
+    """Folder of LoRA files. Requests may name files in it and its subfolders. Downloads are stored in `.fetched` below."""
     model_sources: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
     """Where models are loaded from instead of `models_dir/<name>`: a JSON object that maps a model's name to a folder,
     a checkpoint file or a hub repository."""
@@ -116,7 +115,7 @@ class Settings(BaseSettings):
     """Folder of the model that turns a video into poses; None refuses requests that need it."""
 
     prices: Annotated[dict[str, PriceSetting], NoDecode] = Field(default_factory=dict)
-    """Prices of one billed unit in US dollars, in place of fal's prices: a JSON object that maps an endpoint's id to a
+    """Prices of one billed unit in US dollars instead of fal's prices: a JSON object that maps an endpoint's id to a
     number (0.02) or to an object with the fields of PriceSetting (`{"usd": 0.02, "usd_with_lora": 0.03}`)."""
 
     max_source_bytes: Positive = 2 * 1024**3

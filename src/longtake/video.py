@@ -62,7 +62,7 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class Span:
-    """A range of the frames of a video that is sampled at `rate` frames per second.
+    """A range of frames of a video that is sampled at `rate` frames per second.
 
     `start` is the first frame and `stop` the one after the last. If `reverse`, the range is played from its last frame
     to its first.

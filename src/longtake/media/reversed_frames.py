@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 class ReversedFrames:
     """A temporary file of RGB frames [height, width, 3], which are written in order and read in reverse order.
 
-    Use it in a `with` block: the file exists only within the block. The file has no name; its space is used in
-    `folder`.
+    The file is in `folder`, has no name, and exists only within the `with` block.
     """
 
     def __init__(self, folder: Path, height: int, width: int, dtype: type[np.uint8] | type[np.uint16] = np.uint8):

@@ -152,7 +152,7 @@ def _standard(rate: Fraction) -> Fraction | None:
 
 
 def _fits(pts: Sequence[int], step: Fraction, tolerance: Fraction) -> bool:
-    """True if each time pts[n] is within `tolerance` ticks of pts[0] + n x step; `step` is in ticks, too."""
+    """True if each time pts[n] is within `tolerance` ticks of pts[0] + n x `step` ticks."""
     first, p, q = pts[0], step.numerator, step.denominator
     most = int(tolerance * q)
     return all(abs((time - first) * q - index * p) <= most for index, time in enumerate(pts))
