@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     models_dir: Path = Field(default_factory=lambda: _cache_folder("models"))
     """Folder into which `longtake models pull` downloads each model, in a subfolder named after the model."""
     loras_dir: Path = Field(default_factory=lambda: _cache_folder("loras"))
-    """Folder of LoRA files. Requests may name files in it and its subfolders. Downloads are stored in `.fetched` below."""
+    """Folder of LoRA files. Requests may name files in it and below it. Downloads are stored in `.fetched` below it."""
     model_sources: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
     """Where models are loaded from instead of `models_dir/<name>`: a JSON object that maps a model's name to a folder,
     a checkpoint file or a hub repository."""
