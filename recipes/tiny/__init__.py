@@ -1,1 +1,1 @@
-"""Makes the embedded LTX-Video model: its procedural world, training, evaluation and export."""
+"""Makes the embedded LTX-Video model: draws its toy world, trains, evaluates and exports it."""

@@ -1,4 +1,4 @@
-"""Sizes and settings of the model's five parts, which training, evaluation and export share."""
+"""Sizes and settings of the embedded LTX-Video model's parts, for training, evaluation and export."""
 
 from pathlib import Path
 from typing import Any
@@ -77,5 +77,5 @@ WEIGHTS = Path(__file__).parents[2] / "src" / "longtake" / "weights" / "ltxv-tin
 
 
 def num_latents(num_frames: int) -> int:
-    """Returns the latent frames of a clip of 4k+1 frames."""
+    """Returns the number of latent frames of a clip of `num_frames` = 4k+1 frames."""
     return (num_frames - 1) // TEMPORAL + 1

@@ -1,6 +1,6 @@
-"""The order in which the transformer sees its examples.
+"""The order in which the transformer sees its training examples.
 
-Plain straight motion comes first, then everything, and late phases stress what the model does worst.
+At first most clips show straight motion only. Then all kinds follow. The last phases stress what the model does worst.
 """
 
 from collections.abc import Mapping
@@ -21,11 +21,12 @@ def _context(*shares: float) -> Mapping[int, float]:
 class Phase:
     """The mix of examples from step `start` on.
 
-    groups: share of each group of latents (see `latents.GROUPS`).
-    context: share of examples by their number of known latent frames; 5 are 17 frames.
-    straight: share of plain straight clips.
-    keyed: True if there are end images and suffix clips.
-    moving_weight: least weight of a cell in a clip with a moving camera. Other cells have 1, or 4 on the object.
+    groups: group of latents (see `latents.GROUPS`) -> its share of the batches.
+    context: number of known latent frames at the start -> its share of the examples; 5 latent frames are 17 frames.
+    straight: the share of clips of the kind `straight`.
+    keyed: True if some examples have an end image or a suffix clip.
+    moving_weight: the least weight in the loss of a cell in a clip with a moving camera. Without this rule, a cell has
+        the weight 4 if it shows the object, and 1 otherwise.
     """
 
     start: int = 0

@@ -2,8 +2,8 @@
 
     python -m recipes.tiny.evaluate [--only straight ...] [--clips 64] [--json figures.json]
 
-Seeds begin at 900 000 000; training uses 10, 30 and 50 millions. Frames are counted from the first new one. Figures in
-"px" are median distances in pixels between an object's centre and its true place.
+Scenes have seeds from 900 000 001 on, and training uses lower seeds. Frames are counted from the first new one. Figures
+in "px" are median distances in pixels between an object's centre and its true place.
 """
 
 import argparse
@@ -29,7 +29,7 @@ CONTEXT = 17
 def cases(
     kind: Kind, count: int, num_frames: int, accept: Callable[[Truth], bool], size: tuple[int, int] = (64, 64)
 ) -> list[Truth]:
-    """Returns the first `count` measurable scenes of a kind that `accept` allows, in the order of their seeds."""
+    """Returns the first `count` scenes of a kind for which `accept` returns True, in the order of their seeds."""
     return list(_cases(kind, count, num_frames, accept, size))
 
 
@@ -71,9 +71,9 @@ def _prompts(found: list[Truth]) -> list[str]:
 
 
 def compare(found: list[Truth], made: torch.Tensor, new: slice) -> Figures:
-    """Compares made clips with the true ones over the frames `new`.
+    """Returns figures on generated clips `made` `[B, 3, T, H, W]`, compared with the true ones over the frames `new`.
 
-    "1-8" are the eight frames next to the context, "9-" those after them.
+    In the figures' names, "1-8" are the first eight frames of `new`, and "9-" the frames after them.
     """
     rows: dict[str, list[float]] = {"px 1-8": [], "px 9-": [], "contrast 9-": [], "IoU 9-": [], "PSNR": []}
     for case, clip in zip(found, made, strict=True):
@@ -91,7 +91,7 @@ def compare(found: list[Truth], made: torch.Tensor, new: slice) -> Figures:
 
 
 def freeze(clips: torch.Tensor, context: int) -> torch.Tensor:
-    """Returns the baseline: the clips with their last context frame repeated to the end."""
+    """Returns the baseline: clips whose last context frame is repeated to the end."""
     count = clips.shape[2] - context
     return torch.cat([clips[:, :, :context], clips[:, :, context - 1 : context].expand(-1, -1, count, -1, -1)], dim=2)
 
@@ -99,7 +99,11 @@ def freeze(clips: torch.Tensor, context: int) -> torch.Tensor:
 def continuation(
     family: Family, found: list[Truth], context: int = CONTEXT, prompts: list[str] | None = None
 ) -> Figures:
-    """Extends clips and compares them with the truth. Freezing and the VAE's round trip are measured beside it."""
+    """Extends clips from their context and returns figures on the new frames.
+
+    Two comparisons are added: a clip that repeats the last context frame, and the true clip after the VAE's encoder and
+    decoder. `prompts` None takes the scenes' own prompts.
+    """
     clips, new = _clips(found), slice(context, None)
     made = sampler.extend(family, clips[:, :, :context], clips.shape[2], prompts or _prompts(found))
     figures = compare(found, made, new)
@@ -184,7 +188,7 @@ def _camera(kind: Kind) -> Callable[[Family, int], Figures]:
 
 
 def pair(family: Family, count: int) -> Figures:
-    """Two objects that do not hide each other: the median error of both."""
+    """Two objects that do not hide each other: the median distance of both from their true places."""
 
     def apart(case: Truth) -> bool:
         paths = track(case.scene)[:, :, :2]
@@ -208,7 +212,7 @@ def pair(family: Family, count: int) -> Figures:
 
 
 def end_image(family: Family, count: int) -> Figures:
-    """One context frame and an end image, at which the object must arrive; then the same without the end image."""
+    """One context frame and an end image that shows where the object must arrive. Then the same without end image."""
     found = cases("straight", count, 33, _moving)
     clips = _clips(found)
     lead, image = sampler.encode(family, clips[:, :, :1]), sampler.encode(family, clips[:, :, -1:])
@@ -230,7 +234,7 @@ def _errors(found: list[Truth], made: torch.Tensor, frames: slice) -> list[float
 
 
 def backward(family: Family, count: int) -> Figures:
-    """The last 17 frames are given as a suffix clip, and the 16 before them are new. Frame 1 is next to the suffix."""
+    """The last 17 frames are known, as a suffix clip, and the 16 before them are new. Frame 1 is next to the suffix."""
     found = cases("straight", count, 33, _moving)
     clips = _clips(found)
     suffix = sampler.encode(family, clips[:, :, -CONTEXT:])
@@ -241,7 +245,7 @@ def backward(family: Family, count: int) -> Figures:
 
 
 def prompts(family: Family, count: int) -> Figures:
-    """No context: the share of clips with the colours, the shape and the direction of the prompt."""
+    """Clips without context: the share of clips that have the colours, the shape and the direction of the prompt."""
     scenes = [sample(SEED + i, "straight", num_frames=33) for i in range(count)]
     scenes = [
         replace(s, texture="plain", things=(replace(s.things[0], velocity=_clear(i)),)) for i, s in enumerate(scenes)
@@ -274,7 +278,10 @@ def _turn(a: str, b: str) -> int:
 
 
 def steering(family: Family, count: int) -> Figures:
-    """One context frame: the share of clips that move as the prompt says, for prompts of opposite directions."""
+    """One context frame: the share of clips whose object moves as the prompt says.
+
+    Each frame is continued twice, with prompts of opposite directions.
+    """
     found = cases("straight", count, 33, _moving)
     lead = sampler.encode(family, _clips(found)[:, :, :1])
     hits = []
@@ -294,7 +301,7 @@ def steering(family: Family, count: int) -> Figures:
 
 
 def autoencoder(family: Family, count: int) -> Figures:
-    """PSNR of the VAE's round trip: of all straight clips, of the measurable ones, and of all kinds."""
+    """PSNR in dB after the VAE's encoder and decoder: of straight clips, of measurable ones, and of all kinds."""
     plain = render([sample(SEED + i, "straight", num_frames=33) for i in range(count)])
     wide = render([sample(SEED + i, num_frames=33) for i in range(count)])
     good = _clips(cases("straight", count, 33, _moving))
@@ -306,7 +313,7 @@ def autoencoder(family: Family, count: int) -> Figures:
 
 
 def two_scales(family: Family, count: int) -> Figures:
-    """Two passes to 128x128: 64x64 first, its latents doubled, then three more steps. In pixels of the small size."""
+    """Two passes: one at 64x64, then three more steps on upsampled latents at 128x128. "px" are pixels at 64x64."""
     if family.upsampler is None:
         return {}
     found = cases("straight", count, 33, _moving)
@@ -328,7 +335,7 @@ def two_scales(family: Family, count: int) -> Figures:
 
 
 def speed(family: Family, count: int) -> Figures:
-    """Seconds to extend a clip by 24 frames at 64x64: encode 17, eight steps, decode 41. The fastest of five runs."""
+    """Seconds to extend a clip at 64x64 from 17 to 41 frames in eight steps. The fastest of five runs counts."""
     clip = _clips(cases("straight", 1, 41, _moving))[:, :, :CONTEXT]
     figures: Figures = {}
     for threads in (1, 2):

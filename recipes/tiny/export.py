@@ -1,4 +1,4 @@
-"""Writes the model's folder: averaged weights in fp16 with configs, as diffusers and transformers read them.
+"""Writes the model's folder as diffusers and transformers read it: the averaged weights in fp16, and configurations.
 
 python -m recipes.tiny.export
 """
@@ -26,9 +26,9 @@ INDEX = {
 
 
 def trained_vae(work: Path) -> Any:
-    """Returns the trained VAE with the latents' statistics.
+    """Returns the trained VAE, which also holds the latents' statistics.
 
-    Its decoder is that of the decoder phase, if that phase has run.
+    If the decoder phase has run, its decoder is used. Otherwise the decoder of the joint phase is used.
     """
     model = AutoencoderKLLTXVideo(**configs.VAE)
     vae.load(model, work / "vae_joint.pt")
@@ -41,13 +41,13 @@ def trained_vae(work: Path) -> Any:
 
 
 def clean_json(path: Path) -> None:
-    """Removes values that depend on the machine that wrote a config."""
+    """Removes the values from a configuration file that depend on the machine that wrote it."""
     values = {key: value for key, value in json.loads(path.read_text()).items() if key not in JUNK}
     path.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def export(work: Path, folder: Path) -> None:
-    """Writes every trained part. The upsampler is optional."""
+    """Writes every part from the checkpoints in `work` to `folder`. Without a checkpoint the upsampler is left out."""
     folder.mkdir(parents=True, exist_ok=True)
     family = transformer.models()
     stages = [work / name for name in transformer.FILES.values()]
@@ -67,7 +67,7 @@ def export(work: Path, folder: Path) -> None:
 
 
 def main() -> None:
-    """Exports to the package's folder, or to another one."""
+    """Exports to the package's folder of weights, or to the folder in the arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=configs.WORK)
     parser.add_argument("--folder", type=Path, default=configs.WEIGHTS)

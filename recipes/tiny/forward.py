@@ -1,8 +1,8 @@
-"""The transformer's forward pass for training: the parameters and results of diffusers' class, at half its cost.
+"""The transformer's forward pass for training. It gives the results of diffusers' class in half the time.
 
-Noise levels are constant within a latent frame, so modulation is computed per frame and not per token. Attention is
-written out, since its fused backward pass is slow in bf16 on a CPU. One compiled block serves all layers, which saves
-a third of the time.
+All tokens of a latent frame have one noise level, so modulation is computed per frame and not per token. Attention is
+written as matrix products, because the fused attention's backward pass is slow in bf16 on a CPU. All layers share one
+compiled block, which saves a third of the time.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 COMPILED = {(9, 16), (11, 16), (7, 16)}
-"""Frames and cells of the most common batches. Others are too rare to be worth compiling."""
+"""The (latent frames, cells per frame) for which the block is compiled. Other shapes are too rare to be worth it."""
 Weights = dict[str, torch.Tensor]
 Rope = tuple[torch.Tensor, torch.Tensor]
 
@@ -47,7 +47,13 @@ def _block(
     heads: int,
     w: Weights,
 ) -> torch.Tensor:
-    """Runs one layer on tokens `[B, F, S, D]` with modulation `[B, F, 6, D]` and text `[B, L, D]`."""
+    """Returns the output of one layer for tokens `[B, F, S, D]`.
+
+    modulation: `[B, F, 6, D]`, without the layer's own table.
+    text: the text tokens, `[B, L, D]`.
+    bias: added to the scores of the text tokens, `[B, 1, 1, L]`; very negative for padding.
+    w: the layer's weights by name.
+    """
     frames = x.shape[1]
     table = (modulation + w["scale_shift_table"])[:, :, None]
     shift, scale, gate, shift_ff, scale_ff, gate_ff = table.unbind(3)
@@ -69,7 +75,10 @@ def _block(
 
 
 class Forward:
-    """The forward pass of an `LTXVideoTransformer3DModel`. Evaluation and tests set `compiled` to False."""
+    """The forward pass of an `LTXVideoTransformer3DModel`.
+
+    compiled: True compiles the block for the shapes in COMPILED. Evaluation and tests set it to False.
+    """
 
     def __init__(self, model: Any, compiled: bool = True) -> None:
         self.model = model
@@ -80,10 +89,12 @@ class Forward:
     def __call__(
         self, x: torch.Tensor, sigmas: torch.Tensor, text: torch.Tensor, mask: torch.Tensor, coords: torch.Tensor
     ) -> torch.Tensor:
-        """Returns the velocity `[B, F, S, C]` of tokens `x` of that shape.
+        """Returns the velocities `[B, F, S, C]` of noisy tokens.
 
-        `sigmas` `[B, F]` are the noise levels of the frames, `text` `[B, L, caption]` the captions with their `mask`
-        `[B, L]`, and `coords` `[1, 3, F * S]` the tokens' positions in seconds and pixels.
+        x: the noisy tokens, `[B, F, S, C]`.
+        sigmas: the noise level of each frame, `[B, F]`.
+        text, mask: the encoded prompts `[B, L, CAPTION]`, and 1 for each of their tokens `[B, L]`.
+        coords: the tokens' positions in (seconds, y px, x px), `[1, 3, F * S]`.
         """
         model, dtype = self.model, x.dtype
         batch, frames = sigmas.shape

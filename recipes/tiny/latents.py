@@ -1,4 +1,4 @@
-"""Encodes clips of the world once, with the frozen encoder, for all training that needs latents.
+"""Encodes clips of the toy world with the frozen encoder, once, for all training that needs latents.
 
 torchrun --standalone --nproc-per-node 2 -m recipes.tiny.latents
 """
@@ -24,7 +24,13 @@ SUFFIX_FRAMES = 17
 
 @dataclass(frozen=True)
 class Group:
-    """`count` clips of one size and length. The first `keyed` also have an end image and a suffix clip of a window."""
+    """A set of encoded clips of one size and length.
+
+    size: the (width, height) in world pixels.
+    scale: the drawn pixels per world pixel.
+    keyed: the number of clips, from the first on, that also have an end image and a suffix clip, encoded separately.
+    window: the frames of a training window. The end image and the suffix clip are at its end.
+    """
 
     name: str
     size: tuple[int, int]
@@ -53,14 +59,14 @@ CHUNK = 20
 
 
 def scenes_of(group: Group, first: int, count: int) -> list[Scene]:
-    """Returns `count` scenes of a group from number `first` on. Every fourth is a straight clip."""
+    """Returns `count` scenes of a group, from number `first` on. Every fourth scene is of the kind `straight`."""
     base = SEED + GROUPS.index(group) * 1_000_000
     kinds: list[Kind | None] = ["straight" if i % 4 == 0 else None for i in range(first, first + count)]
     return [sample(base + first + i, kind, group.size, group.num_frames) for i, kind in enumerate(kinds)]
 
 
 def cell_masks(scenes: Sequence[Scene], scale: int) -> torch.Tensor:
-    """Returns True for each latent cell that an object touches in any frame of the latent, `[B, F, h, w]`."""
+    """Returns a mask `[B, F, h, w]`, True for each latent cell that an object touches in a frame that it covers."""
     cell = configs.SPATIAL / scale
     rows, columns = int(scenes[0].height / cell), int(scenes[0].width / cell)
     left = torch.arange(columns) * cell - scenes[0].width / 2
@@ -87,7 +93,11 @@ def encode(model: Any, clips: torch.Tensor) -> torch.Tensor:
 
 
 def encode_part(model: Any, group: Group, first: int, count: int) -> dict[str, Any]:
-    """Returns latents, masks and prompts of some of a group's clips, and their end images and suffixes if any."""
+    """Returns a table of `count` clips of a group from number `first` on: name of a column -> its values.
+
+    The columns are `latents`, `masks`, `prompts` and `kinds`, and for clips below `group.keyed` also `image` (the end
+    image) and `suffix`.
+    """
     scenes = scenes_of(group, first, count)
     clips = render(scenes, group.scale)
     part: dict[str, Any] = {
@@ -103,7 +113,7 @@ def encode_part(model: Any, group: Group, first: int, count: int) -> dict[str, A
 
 
 def join(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Joins tables of latents into one, in order."""
+    """Returns one table with the rows of all tables that `encode_part` returned, in order."""
     table: dict[str, Any] = {}
     for key in parts[0]:
         columns = [part[key] for part in parts if key in part]
@@ -112,13 +122,13 @@ def join(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def statistics(latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns mean and standard deviation of every channel, `[C]` each."""
+    """Returns the mean and the standard deviation of every channel of latents `[B, C, F, h, w]`, `[C]` each."""
     values = latents.float()
     return values.mean((0, 2, 3, 4)), values.std((0, 2, 3, 4))
 
 
 def frozen_encoder() -> Any:
-    """Returns the VAE of the joint phase, in bf16 for encoding."""
+    """Returns the VAE after its joint phase, in bf16, for encoding."""
     model = AutoencoderKLLTXVideo(**configs.VAE)
     vae.load(model, configs.WORK / "vae_joint.pt")
     model.bfloat16()

@@ -1,4 +1,4 @@
-"""Measures how a made clip differs from the true one: places, shapes, colours and progress."""
+"""Measures how a generated clip differs from the true clip: in places, shapes, colours and speed."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,12 @@ from recipes.tiny.world import COLOURS, DIRECTIONS, RGB, SOLID, Scene, track
 
 @dataclass(frozen=True)
 class Truth:
-    """A scene with its clip `[3, T, H, W]`, its background alone, and the path of object 0, `[T, 2]` in pixels."""
+    """A scene and its true clip.
+
+    clip: `[3, T, H, W]` in [-1, 1].
+    background: the same clip without objects.
+    path: the centre (x, y) of object 0 in each frame, `[T, 2]` in pixels from the frame's centre; 0 without an object.
+    """
 
     scene: Scene
     clip: torch.Tensor
@@ -22,20 +27,23 @@ class Truth:
 
 
 def truth(scene: Scene) -> Truth:
-    """Draws a scene for measuring."""
+    """Returns a scene with its true clip, background and path."""
     empty = render([replace(scene, things=())])[0]
     path = track(scene)[0, :, :2] if scene.things else torch.zeros(scene.num_frames, 2)
     return Truth(scene, render([scene])[0], empty, path)
 
 
 def coverage(clip: torch.Tensor, background: torch.Tensor, rgb: RGB) -> torch.Tensor:
-    """Returns how much of each pixel has the object's colour and not the background's, `[T, H, W]`, about 0 to 1."""
+    """Returns how far each pixel is from the background's colour (0) towards the object's colour (1), `[T, H, W]`."""
     away = torch.tensor(rgb).view(3, 1, 1, 1) - background
     return ((clip - background) * away).sum(0) / away.square().sum(0).clamp(min=0.05)
 
 
 def locate(cover: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the object's centre `[T, 2]` (x, y from the frame's centre) and its strongest coverage `[T]`."""
+    """Returns the object's centre (x, y) in each frame, `[T, 2]` in pixels from the frame's centre.
+
+    Also returns the strongest coverage in each frame, `[T]`. `cover` comes from `coverage`.
+    """
     smooth = F.avg_pool2d(cover[:, None], 5, 1, 2)[:, 0].clamp(min=0)
     peak = smooth.amax((1, 2))
     weight = smooth * (smooth > 0.6 * peak[:, None, None])
@@ -47,7 +55,7 @@ def locate(cover: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def overlap(cover: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Returns the intersection over union of two objects' masks, `[T]`."""
+    """Returns the intersection over union of two objects in each frame, `[T]`, from their coverages `[T, H, W]`."""
     a, b = cover > 0.5, other > 0.5
     return (a & b).sum((1, 2)) / (a | b).sum((1, 2)).clamp(min=1)
 
@@ -58,7 +66,7 @@ def psnr(made: torch.Tensor, clip: torch.Tensor) -> float:
 
 
 def measurable(case: Truth) -> bool:
-    """True if the object stands out from its background and the tracker finds it in the true clip."""
+    """Returns True if object 0 stands out from its background and `locate` finds it in the true clip."""
     thing = case.scene.things[0]
     contrast = (torch.tensor(thing.rgb) - case.background.mean((1, 2, 3))).norm()
     found, _ = locate(coverage(case.clip, case.background, thing.rgb))
@@ -66,10 +74,13 @@ def measurable(case: Truth) -> bool:
 
 
 def progress(made: torch.Tensor, scene: Scene, first: int) -> float:
-    """Returns the speed of a made clip along the scene's motion, as a share of the true speed. 0 is a standstill.
+    """Returns the speed of a generated clip along the scene's motion: 1 is the true speed, 0 a standstill.
 
-    `made` `[3, n, H, W]` are the frames from number `first` on. Each is matched with the scene at all times nearby. The
-    speed is the slope of a line through the best matches, from the last context frame on.
+    Each generated frame is compared with the true scene at many times, and gets the time at which it fits best. The
+    speed is the slope of the line through these times that starts at the last context frame.
+
+    made: the generated frames, `[3, n, H, W]`.
+    first: the number of the first of them in the scene.
     """
     count = made.shape[1]
     candidates = first - 1 + torch.arange(-0.5 * count, 1.6 * count, 0.25)
@@ -81,12 +92,12 @@ def progress(made: torch.Tensor, scene: Scene, first: int) -> float:
 
 
 def nearest_colour(rgb: torch.Tensor) -> str:
-    """Returns the name of the palette's colour nearest to a value in [-1, 1]."""
+    """Returns the name of the colour in `COLOURS` that is nearest to `rgb` `[3]` in [-1, 1]."""
     return min(COLOURS, key=lambda name: float((torch.tensor(COLOURS[name]) / 127.5 - 1 - rgb).norm()))
 
 
 def heading(path: torch.Tensor) -> tuple[str, float]:
-    """Returns direction word and speed (pixels per frame) of a straight line through a path `[T, 2]`."""
+    """Returns the direction (a word) and the speed (pixels per frame) of a straight line fitted to a path `[T, 2]`."""
     t = torch.arange(len(path), dtype=torch.float32)
     t = t - t.mean()
     vx, vy = ((path - path.mean(0)) * t[:, None]).sum(0) / t.square().sum()
@@ -94,7 +105,10 @@ def heading(path: torch.Tensor) -> tuple[str, float]:
 
 
 def nearest_shape(cover: torch.Tensor, names: Sequence[str] = SOLID) -> str:
-    """Returns the shape that overlaps a mask `[H, W]` most, at its best size and angle."""
+    """Returns the shape that overlaps an object most, if each shape is drawn at its best size and angle.
+
+    cover: the object's coverage, `[H, W]`.
+    """
     mask = cover > 0.5
     (x, y), radius = locate(cover[None])[0][0].tolist(), math.sqrt(float(mask.sum()) / math.pi)
     scores: dict[str, float] = {}

@@ -1,8 +1,8 @@
-"""Training of a bf16 model in two processes: Muon for matrices and kernels, AdamW for the rest, fp32 master weights.
+"""Trains a bf16 model in two processes. Muon updates matrices and kernels, AdamW the other weights, both in fp32.
 
-Muon (Jordan et al. 2024) replaces the momentum matrix by its nearest semi-orthogonal one, with five Newton-Schulz
-steps. On these small, badly conditioned video convolutions it needs 80 steps for what AdamW does not reach in 300.
-`torch.optim.Muon` updates one 2-D parameter at a time; here equal shapes share one batched product.
+Muon (Jordan et al. 2024) replaces the momentum matrix by the nearest semi-orthogonal matrix, with five Newton-Schulz
+steps. On these small, badly conditioned video convolutions it reaches in 80 steps a loss that AdamW does not reach in
+300. `torch.optim.Muon` updates one 2-D parameter at a time. Here all parameters of one shape share one batched product.
 """
 
 from collections import defaultdict
@@ -23,8 +23,14 @@ BLOCK_ROWS = 256
 class Plan:
     """The settings of a training run.
 
-    falls: pairs (end, over). The learning rates fall linearly to zero at step `end`, over the `over` steps before it.
-        The lowest rate counts, and the first `end` that is reached ends the run.
+    falls: pairs (end, over). For each pair, the learning rates fall linearly to zero at step `end`, during the `over`
+        steps before it. At each step the lowest of these rates applies. The smallest `end` ends the run.
+    muon: the learning rate of Muon.
+    adam: the learning rate of AdamW.
+    warmup: the number of first steps in which the learning rates rise linearly.
+    weight_decay: the weight decay of Muon.
+    ema: the decay per step of the averaged weights.
+    clip: the largest norm of the gradient; a larger gradient is scaled down to it.
     """
 
     falls: tuple[tuple[int, int], ...]
@@ -37,17 +43,20 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Steps of the whole run."""
+        """The number of steps of the whole run."""
         return min(end for end, _ in self.falls)
 
     def rate(self, step: int) -> float:
-        """Returns the factor on both learning rates at a step."""
+        """Returns the factor (0.01 to 1, less while warming up) on both learning rates at a step."""
         left = min((end - step) / over for end, over in self.falls)
         return min(1.0, (step + 1) / self.warmup, max(0.01, left))
 
 
 def orthogonalise(batch: torch.Tensor) -> torch.Tensor:
-    """Returns nearly semi-orthogonal matrices close to `[k, rows, columns]`; their singular values are 0.7 to 1.2."""
+    """Returns the semi-orthogonal matrices nearest to `batch` `[k, rows, columns]`, approximately.
+
+    Their singular values are 0.7 to 1.2 instead of 1.
+    """
     a, b, c = NEWTON_SCHULZ
     x = batch.bfloat16()
     tall = x.shape[1] > x.shape[2]
@@ -61,7 +70,10 @@ def orthogonalise(batch: torch.Tensor) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Orthogonalised momentum. A kernel is a matrix `[out, in * taps]`, in blocks of at most `BLOCK_ROWS` rows."""
+    """The Muon optimiser, which steps along the orthogonalised momentum.
+
+    A kernel counts as a matrix `[out, in * taps]`. A wide matrix is orthogonalised in blocks of `BLOCK_ROWS` rows.
+    """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float) -> None:
         super().__init__(params, {"lr": lr, "momentum": 0.9, "weight_decay": weight_decay})
@@ -87,7 +99,12 @@ class Muon(torch.optim.Optimizer):
 
 
 class Trainer:
-    """Trains a bf16 `model` through fp32 master weights. Processes share gradients; checkpoints hold all state."""
+    """Trains a bf16 model. The optimisers update fp32 master weights, which are copied into the model after each step.
+
+    All processes average their gradients. A checkpoint holds all state that is needed to continue.
+
+    is_matrix: returns True for a parameter, given its name and itself, that Muon trains; AdamW trains the others.
+    """
 
     def __init__(self, model: nn.Module, plan: Plan, is_matrix: Callable[[str, nn.Parameter], bool]) -> None:
         self.plan = plan
@@ -110,7 +127,7 @@ class Trainer:
             p.data = p.data.bfloat16()
 
     def step(self, loss: torch.Tensor) -> float:
-        """Runs backward pass, gradient sharing, clipping and update. Returns the gradient's norm before clipping."""
+        """Runs the backward pass and one update. Returns the norm of the averaged gradient before clipping."""
         loss.backward()
         grads = [
             torch.zeros_like(m) if p.grad is None else p.grad.float()
@@ -137,16 +154,16 @@ class Trainer:
 
     @torch.no_grad()
     def load(self, values: list[Any]) -> None:
-        """Copies master weights or averages into the model."""
+        """Copies `values` into the model's parameters: `masters` for training, or `ema` (averages) for evaluation."""
         for p, value in zip(self.params, values, strict=True):
             p.copy_(value)
 
     def averaged(self) -> dict[str, torch.Tensor]:
-        """Returns the averaged weights by name, in fp32."""
+        """Returns the exponentially averaged weights by name, in fp32."""
         return dict(zip(self.names, self.ema, strict=True))
 
     def save(self, path: Path) -> None:
-        """Writes a checkpoint atomically."""
+        """Writes a checkpoint. The file is complete or unchanged, even if the process is killed."""
         state = {
             "step": self.step_number,
             "masters": [m.data for m in self.masters],
@@ -159,7 +176,7 @@ class Trainer:
         part.replace(path)
 
     def resume(self, path: Path) -> None:
-        """Continues from a checkpoint."""
+        """Sets weights, optimisers and step number to those of a checkpoint that `save` wrote."""
         state = torch.load(path)
         self.step_number = state["step"]
         with torch.no_grad():

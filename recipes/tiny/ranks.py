@@ -1,4 +1,4 @@
-"""Two training processes of one thread each, started by `torchrun --standalone --nproc-per-node 2`."""
+"""Connects the training processes, which `torchrun --standalone --nproc-per-node 2` starts. Each has one thread."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 
 def start() -> tuple[int, int]:
-    """Joins the other processes, if there are any. Returns this process's rank and the number of processes."""
+    """Joins the group of training processes, if there are several. Returns this process's rank and their number."""
     torch.set_num_threads(1)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1:
@@ -18,7 +18,7 @@ def start() -> tuple[int, int]:
 
 
 def finish() -> None:
-    """Leaves the process group."""
+    """Waits for the other processes, and leaves their group."""
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
@@ -32,6 +32,6 @@ def log(path: Path, line: str) -> None:
 
 
 def barrier() -> None:
-    """Waits for the other processes."""
+    """Waits until all other processes have called this function too."""
     if dist.is_initialized():
         dist.barrier()

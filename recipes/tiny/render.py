@@ -1,4 +1,4 @@
-"""Draws scenes from analytic textures and signed distances, so that any size shows the same world."""
+"""Draws scenes. Textures and shapes are formulas, so a scene looks the same at every resolution."""
 
 import math
 from collections import defaultdict
@@ -16,9 +16,10 @@ EDGE = 2.5
 
 
 def render(scenes: Sequence[Scene], scale: int = 1, t: torch.Tensor | None = None) -> torch.Tensor:
-    """Draws scenes of one size and length: `[B, 3, T, H * scale, W * scale]` in [-1, 1].
+    """Returns clips of scenes, `[B, 3, T, H * scale, W * scale]` in [-1, 1].
 
-    `t` `[T]` are the times to draw; None draws the scenes' own frames.
+    t: the times to draw, `[T]` in frames; None draws the scenes' own frames.
+    Raises ValueError if the scenes differ in size or length.
     """
     first = scenes[0]
     t = times(first) if t is None else t
@@ -36,7 +37,7 @@ def render(scenes: Sequence[Scene], scale: int = 1, t: torch.Tensor | None = Non
 
 
 def object_masks(scenes: Sequence[Scene], index: int = 0, scale: int = 1) -> torch.Tensor:
-    """Returns True for each pixel that object `index` of a scene covers, `[B, T, H * scale, W * scale]`."""
+    """Returns a mask `[B, T, H * scale, W * scale]`, True for each pixel that object `index` of its scene covers."""
     ys, xs = _grid(scenes[0], scale)
     tracks = torch.stack([track(scene)[index] for scene in scenes])
     masks = [
@@ -55,7 +56,10 @@ def _grid(scene: Scene, scale: int) -> tuple[torch.Tensor, torch.Tensor]:
 def _backgrounds(
     scenes: Sequence[Scene], texture: str, moves: bool, xs: torch.Tensor, ys: torch.Tensor, t: torch.Tensor
 ) -> torch.Tensor:
-    """Returns backgrounds `[n, 3, T, H, W]`. A static one is drawn once and repeated as a view."""
+    """Returns backgrounds `[n, 3, T, H, W]` in [-1, 1] of scenes with the same texture.
+
+    moves: True if the camera moves. Otherwise the background is drawn once and repeated as a view.
+    """
     count = len(t)
     t = (t if moves else t[:1]).view(1, -1, 1, 1) - (scenes[0].num_frames - 1) / 2
     zoom = torch.tensor([s.zoom for s in scenes]).view(-1, 1, 1, 1)
@@ -69,7 +73,7 @@ def _backgrounds(
 
 
 def _pattern(scene: Scene, texture: str, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Returns the share of the second colour at the world points (u, v), in [0, 1]."""
+    """Returns how much of the second colour is mixed into the first one at the world points (u, v), in [0, 1]."""
     if texture == "plain":
         return torch.zeros_like(u)
     dice = torch.Generator().manual_seed(scene.texture_seed)
@@ -120,7 +124,10 @@ def _draw_objects(
 
 
 def _local(paths: torch.Tensor, xs: torch.Tensor, ys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Returns pixel positions relative to each object, x and y `[n, T, H, W]`, and its radius `[n, T, 1, 1]`."""
+    """Returns the pixels' positions in each object's own turned axes, x and y `[n, T, H, W]`, and its radius.
+
+    The radius is `[n, T, 1, 1]`. `paths` is `[n, T, 4]`, from `track`.
+    """
     cx, cy, radius, angle = paths[..., None, None].unbind(2)
     dx, dy, c, s = xs - cx, ys - cy, torch.cos(angle), torch.sin(angle)
     return dx * c + dy * s, dy * c - dx * s, radius

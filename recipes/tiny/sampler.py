@@ -1,4 +1,4 @@
-"""The loaded model with what the evaluation needs: encode, sample with the product's functions, decode."""
+"""Loads the model, and encodes, samples and decodes clips for the evaluation. Sampling uses the package's functions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,14 +76,19 @@ def decode(family: Family, latents: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """The known latents `[B, C, f, h, w]` of windows: first latents, an end image, or a suffix clip at their end."""
+    """The known latents of windows, normalised; None where there are none.
+
+    lead: latents at the windows' start, `[B, C, f, h, w]`.
+    image: an image for the windows' last frame, `[B, C, 1, h, w]`.
+    suffix: a clip at the windows' end, `[B, C, f, h, w]`.
+    """
 
     lead: torch.Tensor | None = None
     image: torch.Tensor | None = None
     suffix: torch.Tensor | None = None
 
     def items(self, i: int, num_frames: int) -> list[ConditioningItem]:
-        """Returns the known latents of clip `i`, as the product places them in a window of `num_frames`."""
+        """Returns the known latents of clip `i`, placed in a window of `num_frames` frames."""
         found = [] if self.lead is None else [ConditioningItem(self.lead[i : i + 1])]
         if self.image is not None:
             found.append(ConditioningItem(self.image[i : i + 1], num_frames - 1))
@@ -94,7 +99,7 @@ class Conditioning:
 
 
 def caption(family: Family, prompt: str) -> EncodedPrompt:
-    """Returns the encoded prompt."""
+    """Returns a prompt encoded by the model's text encoder."""
     ids, mask = text.tokens(family.tokenizer, [prompt])
     return EncodedPrompt(family.text_encoder(ids, attention_mask=mask)[0], mask)
 
@@ -109,9 +114,12 @@ def generate(
     skip_initial: int = 0,
     init: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Samples clip by clip with the product's functions. Returns normalised latents `[B, C, F, h, w]`.
+    """Samples one clip per prompt, one after the other. Returns normalised latents `[B, C, F, h, w]`.
 
-    `shape` is (F, h, w). With latents `init`, the pass refines them, without the first `skip_initial` of its steps.
+    shape: (F, h, w).
+    seed: the seed of the first clip; each further clip has the next seed.
+    skip_initial: the number of first steps that are left out.
+    init: latents that the steps refine; None starts from noise.
     """
     whole = (1, configs.LATENT_CHANNELS, *shape)
     return torch.cat(
@@ -140,7 +148,10 @@ def pass_setup(family: Family, prompt: str, shape: tuple[int, int, int], skip_in
 
 
 def extend(family: Family, clips: torch.Tensor, num_frames: int, prompts: Sequence[str], seed: int = 0) -> torch.Tensor:
-    """Returns clips `[B, 3, num_frames, H, W]` that continue `clips`, whose own frames went through the VAE."""
+    """Returns clips `[B, 3, num_frames, H, W]` that continue `clips` `[B, 3, T, H, W]`, both in [-1, 1].
+
+    The first T frames of the result are the given ones after encoding and decoding.
+    """
     lead = encode(family, clips)
     shape = (configs.num_latents(num_frames), lead.shape[3], lead.shape[4])
     return decode(family, generate(family, Conditioning(lead=lead), shape, prompts, seed))
@@ -148,7 +159,7 @@ def extend(family: Family, clips: torch.Tensor, num_frames: int, prompts: Sequen
 
 @torch.no_grad()
 def upsample(family: Family, latents: torch.Tensor) -> torch.Tensor:
-    """Returns normalised latents of twice the height and width."""
+    """Returns normalised latents upsampled to twice the height and width. Raises ValueError without an upsampler."""
     if family.upsampler is None:
         raise ValueError("this family has no latent upsampler")
     doubled: torch.Tensor = family.upsampler(latents * family.std + family.mean)

@@ -1,8 +1,9 @@
-"""Draws a picture of what the model does: pairs of rows, the truth above, the model's continuation below.
+"""Draws a picture of the model's continuations. In each pair of rows, the upper row shows the true clip.
 
     python -m recipes.tiny.strip docs/images/tiny_strip.png
 
-Every third frame is shown. New frames have a white border, context frames a dark one.
+The lower row shows the model's continuation of the same clip. Every third frame is shown. New frames have a white
+border, context frames a dark one.
 """
 
 import argparse
@@ -24,13 +25,13 @@ SHOWN: tuple[tuple[Kind, int], ...] = (
     ("pan", 4),
     ("pair", 9),
 )
-"""Kinds of scenes, and the number of each one's seed after the evaluation's first."""
+"""The scenes of the picture: the kind, and the number that is added to the evaluation's first seed."""
 EVERY = 3
 NUM_FRAMES = 41
 
 
 def row(clip: torch.Tensor) -> torch.Tensor:
-    """Returns frames `[3, T, H, W]` in [-1, 1] side by side with borders, `[h, w, 3]` uint8."""
+    """Returns every third frame of a clip `[3, T, H, W]` in [-1, 1], side by side with borders: `[h, w, 3]` uint8."""
     frames = []
     for t in range(1, clip.shape[1], EVERY):
         pixels = ((clip[:, t].clamp(-1, 1) + 1) * 127.5).round().byte()

@@ -1,4 +1,4 @@
-"""The language of the toy world: tokenizer, text encoder, and variations of prompts as users may write them."""
+"""The language of the toy world: its tokenizer, its text encoder, and random variations of prompts."""
 
 import random
 from collections.abc import Sequence
@@ -55,13 +55,16 @@ def text_encoder() -> Any:
 
 
 def tokens(words: PreTrainedTokenizerFast, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns token ids and mask of prompts, `[B, SEQUENCE]` each, cut and padded."""
+    """Returns the token ids and the mask of prompts, `[B, SEQUENCE]` each. Prompts are cut or padded to SEQUENCE."""
     out = words(list(prompts), padding="max_length", max_length=configs.SEQUENCE, truncation=True, return_tensors="pt")
     return out.input_ids, out.attention_mask
 
 
 def vary(prompt: str, rng: random.Random) -> str:
-    """Returns a variation of a prompt: an empty one, one with unknown words, or one without some of its words."""
+    """Returns the prompt itself in half of the cases, otherwise a variation.
+
+    A variation is empty, has unknown words, or lacks some of the words. Users may write such prompts.
+    """
     fate = rng.random()
     if fate < 0.12:
         return ""

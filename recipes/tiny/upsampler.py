@@ -1,4 +1,4 @@
-"""Trains the latent upsampler: from latents of a scene at 64 pixels to those of the same scene at 128.
+"""Trains the latent upsampler. It turns a scene's latents at 64 pixels into the same scene's latents at 128 pixels.
 
 python -m recipes.tiny.upsampler
 """
@@ -35,7 +35,7 @@ def pairs(model: Any, seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor
 
 
 class Run:
-    """The training and its state."""
+    """One training run: the model, its trainer and the training data."""
 
     def __init__(self, plan: Plan) -> None:
         torch.manual_seed(SEED)
@@ -49,12 +49,18 @@ class Run:
         self.held_out = pairs(encoder, HELD_OUT, 32)
 
     def error(self, small: torch.Tensor, large: torch.Tensor) -> torch.Tensor:
-        """Returns the mean squared error in units of each channel's standard deviation."""
+        """Returns the mean squared error of the upsampled `small` latents, in units of each channel's deviation.
+
+        small, large: latents `[n, C, F, h, w]` and `[n, C, F, 2h, 2w]`, not normalised.
+        """
         made: torch.Tensor = self.model(small.bfloat16()).float()
         return ((made - large) / self.scale).square().mean()
 
     def loss(self, step: int) -> torch.Tensor:
-        """Returns the loss of a step's batch. Half of the small latents carry a little noise, as generated ones do."""
+        """Returns the loss of a step's batch.
+
+        About half of the small latents get a little noise, because generated latents have such errors too.
+        """
         dice = torch.Generator().manual_seed(SEED + step)
         members = torch.randint(PAIRS, (BATCH,), generator=dice)
         small = self.small[members]
@@ -73,7 +79,7 @@ class Run:
 
 
 def train(resume: bool) -> None:
-    """Runs to the end of the plan."""
+    """Trains to the end of the plan. With `resume` it continues from the checkpoint, if there is one."""
     ranks.start()
     checkpoint = configs.WORK / "upsampler.pt"
     run = Run(PLAN)

@@ -1,10 +1,10 @@
-"""Trains the video autoencoder: encoder and decoder together, then the decoder alone on the frozen latents.
+"""Trains the video autoencoder in two phases: both halves together, then the decoder alone while the encoder is frozen.
 
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny.vae joint
     python -m recipes.tiny.vae decoder
 
-Clips are drawn when a step needs them, from seeds that follow from the step. A resumed run sees the same clips as one
-that was never interrupted.
+Each step draws its own clips from seeds that depend only on the step and the process. A resumed run therefore sees the
+same clips as a run that was never interrupted.
 """
 
 import argparse
@@ -48,7 +48,10 @@ CHECKPOINT_EVERY = 100
 
 
 def scenes_of_step(phase: str, step: int, rank: int) -> tuple[list[Scene], int]:
-    """Returns the scenes of process `rank` in a step, and their scale. All processes get one shape."""
+    """Returns the scenes of process `rank` in a step, and the scale (1 or 2) at which they are drawn.
+
+    The scenes of all processes in a step have the same size and length.
+    """
     seed = SEEDS[phase]
     rng = random.Random(seed + step)
     size, scale, _ = rng.choices(SHAPES, [share for *_, share in SHAPES])[0]
@@ -61,7 +64,7 @@ def scenes_of_step(phase: str, step: int, rank: int) -> tuple[list[Scene], int]:
 
 
 def near_objects(scenes: Sequence[Scene], scale: int) -> torch.Tensor:
-    """Returns 1 for every pixel within two pixels of an object, `[B, 1, T, H, W]`."""
+    """Returns a mask `[B, 1, T, H, W]`: 1 for each pixel inside an object or within two world pixels of it, else 0."""
     first = scenes[0]
     ys = ((torch.arange(first.height * scale) + 0.5) / scale - first.height / 2)[:, None]
     xs = ((torch.arange(first.width * scale) + 0.5) / scale - first.width / 2)[None, :]
@@ -74,7 +77,10 @@ def near_objects(scenes: Sequence[Scene], scale: int) -> torch.Tensor:
 
 
 def recolour(clips: torch.Tensor, rng: random.Random) -> torch.Tensor:
-    """Changes the colours of some clips beyond the world's twelve: exchanges channels, or light and dark."""
+    """Returns the clips, in 3 of 10 batches with other colours: channels exchanged, and in half of these also inverted.
+
+    The autoencoder therefore sees colours beyond the world's twelve.
+    """
     if rng.random() < 0.3:
         clips = clips[:, rng.sample(range(3), 3)]
         clips = -clips if rng.random() < 0.5 else clips
@@ -82,7 +88,7 @@ def recolour(clips: torch.Tensor, rng: random.Random) -> torch.Tensor:
 
 
 def reconstruction_loss(made: torch.Tensor, clips: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
-    """Returns squared, absolute and edge error. Pixels of objects count three times."""
+    """Returns a weighted sum of squared, absolute and edge error. Pixels where `near` is 1 count three times."""
     error = made - clips
     weight = 1 + 2 * near
     weight = weight / weight.mean()
@@ -103,7 +109,7 @@ def channels_last(model: nn.Module) -> None:
 
 
 class Run:
-    """A phase of the training and its state."""
+    """One training phase: the model and its trainer."""
 
     def __init__(self, phase: str, rank: int) -> None:
         self.phase, self.rank, self.plan = phase, rank, PLANS[phase]
@@ -145,12 +151,12 @@ class Run:
 
 
 def load(vae: Any, path: Path) -> None:
-    """Copies a checkpoint's averaged weights into a VAE. A decoder's checkpoint leaves the encoder unchanged."""
+    """Copies a checkpoint's averaged weights into a VAE. The decoder phase's checkpoint does not change the encoder."""
     vae.load_state_dict(torch.load(path)["averaged"], strict=False)
 
 
 def train(phase: str, resume: bool) -> None:
-    """Runs a phase to the end of its plan."""
+    """Trains a phase to the end of its plan. With `resume` it continues from the checkpoint, if there is one."""
     rank, _ = ranks.start()
     configs.WORK.mkdir(exist_ok=True)
     checkpoint = configs.WORK / f"vae_{phase}.pt"

@@ -1,4 +1,4 @@
-"""Training examples of the transformer: windows of latents, which of them are known, and the noise of the others."""
+"""Training examples of the transformer: windows of latents, of which some are known (context) and the others noised."""
 
 import random
 from dataclasses import dataclass
@@ -22,10 +22,16 @@ SUFFIX_PREFIX = 2
 
 @dataclass(frozen=True)
 class Batch:
-    """Noised tokens and their targets. `F` counts latent frames, extra conditioning frames first; `S` a frame's cells.
+    """A batch of noised tokens and their targets.
 
-    x, target `[B, F, S, C]`; sigmas `[B, F]`; weight `[B, F, S]`, 0 for tokens that do not count in the loss;
-    ids, mask `[B, L]`; coords `[1, 3, F * S]`.
+    In the shapes, F is the number of latent frames (extra conditioning frames come first) and S the cells of a frame.
+
+    x: the noised tokens, `[B, F, S, C]`.
+    target: the velocities to learn, `[B, F, S, C]`.
+    sigmas: the noise level of each frame, `[B, F]`.
+    weight: the weight of each token in the loss, `[B, F, S]`; 0 for a token that does not count.
+    ids, mask: the prompts' token ids and mask, `[B, L]`.
+    coords: the tokens' positions in (seconds, y px, x px), `[1, 3, F * S]`.
     """
 
     x: torch.Tensor
@@ -39,7 +45,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Shape:
-    """What all clips of a batch share: their group and layout, `count` latent frames, and the frame rate."""
+    """The properties that all clips of a batch share.
+
+    group: the group of encoded clips.
+    layout: plain, with an end image, or with a known clip at the end (suffix).
+    count: the number of latent frames.
+    fps: frames per second.
+    """
 
     group: latents.Group
     layout: Layout
@@ -49,7 +61,13 @@ class Shape:
 
 @dataclass(frozen=True)
 class Window:
-    """Clean tokens `[B, F, S, C]`, their weight `[B, F, S]`, the known frames `[B, F]`, each latent's first frame."""
+    """Windows before noise is added.
+
+    clean: the tokens, `[B, F, S, C]`.
+    weight: the weight of each token in the loss, `[B, F, S]`.
+    known: True for each latent frame that is known, `[B, F]`.
+    frames: for each latent frame, the number of the first frame that it covers.
+    """
 
     clean: torch.Tensor
     weight: torch.Tensor
@@ -57,7 +75,11 @@ class Window:
     frames: list[float]
 
     def preceded(self, tokens: torch.Tensor, frames: list[float]) -> "Window":
-        """Returns the window with extra known latents before it."""
+        """Returns the window with extra known latents in front.
+
+        tokens: the extra latents, `[B, f, S, C]`.
+        frames: for each of them, the number of the first frame that it covers.
+        """
         batch, extra, cells, _ = tokens.shape
         return Window(
             torch.cat([tokens, self.clean], dim=1),
@@ -68,12 +90,12 @@ class Window:
 
 
 def starts(count: int, offset: int = 0) -> list[float]:
-    """Returns the first frame of each latent of a clip that begins at frame `offset`."""
+    """Returns, for each of `count` latents of a clip that begins at frame `offset`, the first frame that it covers."""
     return [float(offset + max(configs.TEMPORAL * i - configs.TEMPORAL + 1, 0)) for i in range(count)]
 
 
 def coordinates(frames: list[float], rows: int, columns: int, fps: float) -> torch.Tensor:
-    """Returns the start corner of every token as (seconds, y, x), `[1, 3, F * S]`, y and x in pixels."""
+    """Returns the position where each token starts, in (seconds, y px, x px): `[1, 3, F * S]`."""
     t = torch.tensor(frames) / fps
     y = torch.arange(rows, dtype=torch.float32) * configs.SPATIAL
     x = torch.arange(columns, dtype=torch.float32) * configs.SPATIAL
@@ -81,7 +103,7 @@ def coordinates(frames: list[float], rows: int, columns: int, fps: float) -> tor
 
 
 class Windows:
-    """Draws batches from the encoded groups. A batch follows from (seed, step, rank) alone."""
+    """Draws batches from the encoded groups. A batch depends only on the seed, the step and the process's rank."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -98,7 +120,7 @@ class Windows:
                 self.members[group.name, straight] = found
 
     def batch(self, step: int, rank: int) -> Batch:
-        """Returns the batch of a process in a step. All processes get one shape."""
+        """Returns the batch of process `rank` in a step. The batches of all processes have the same shape."""
         now, shared = phase(step), random.Random(self.seed + step)
         own = random.Random(self.seed + step * 64 + rank + 1)
         shape = self._shape(now, shared)
@@ -157,7 +179,12 @@ class Windows:
         now: Phase,
         rng: random.Random,
     ) -> Window:
-        """Returns the clips' windows, in which some of the first latents are known."""
+        """Returns windows of the clips. A random number of latents at the start is known.
+
+        table: the encoded clips of the group.
+        members: the numbers of the clips in `table`.
+        offsets: for each clip, the number of the latent at which its window starts.
+        """
         parts = [(i, slice(a, a + shape.count)) for i, a in zip(members, offsets, strict=True)]
         clean = self._tokens(torch.stack([table["latents"][i][:, part] for i, part in parts]))
         weight = 1 + 3 * torch.stack([table["masks"][i][part] for i, part in parts]).flatten(2).float()
@@ -170,7 +197,7 @@ class Windows:
     def _ended(
         self, window: Window, table: dict[str, Any], shape: Shape, members: list[int], rng: random.Random
     ) -> Window:
-        """Returns windows that end with a known clip of its own. In most of them nothing is known at the start."""
+        """Returns windows that end with a known, separately encoded clip. In half of them nothing else is known."""
         suffix = self._tokens(table["suffix"][members])
         num_latents = SUFFIX_LATENTS - SUFFIX_PREFIX
         lead = torch.tensor([rng.choice((0, 0, 0, 1, 2, 3)) for _ in members])
@@ -182,9 +209,9 @@ class Windows:
 
 
 def noise_levels(count: int, dice: torch.Generator, ceiling: float) -> torch.Tensor:
-    """Returns noise levels of `count` clips, mostly near 1 as the model's steps are.
+    """Returns random noise levels of `count` clips, `[count]`. Most are near 1, where most sampling steps are.
 
-    With a `ceiling` below 1, as for clips of double size, levels are at most that.
+    ceiling: the highest level. It is below 1 for clips of double size, which only second passes work on.
     """
     if ceiling < 1:
         return torch.sigmoid(torch.randn(count, generator=dice) * 1.2 + 0.9).clamp(max=ceiling)
@@ -197,10 +224,17 @@ def noise_levels(count: int, dice: torch.Generator, ceiling: float) -> torch.Ten
 def noised(
     clean: torch.Tensor, known: torch.Tensor, sigma: torch.Tensor, soft: float, dice: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Returns noised tokens, their velocity, the noise level of each frame, and which frames count in the loss.
+    """Adds noise to clean tokens.
 
-    Known frames are clean at level 0; in a quarter of the clips they carry a little noise all the same. In some clips,
-    a share `soft`, they have a level of their own, at most 0.6 and never above the level of the others.
+    Known frames are clean, with noise level 0. There are two exceptions. In a quarter of the clips, known frames carry
+    a little noise that their level does not show. In a share `soft` of the clips, known frames have a random level of
+    at most 0.6 that is not above the level of the other frames.
+
+    clean: `[B, F, S, C]`.
+    known: True for each known frame, `[B, F]`.
+    sigma: the noise level of each clip, `[B]`.
+    Returns the noised tokens `[B, F, S, C]`, their velocities `[B, F, S, C]`, the noise level of each frame `[B, F]`,
+    and the weight of each frame in the loss `[B, F]`.
     """
     batch = len(clean)
     noise = torch.randn(clean.shape, generator=dice)

@@ -1,7 +1,8 @@
-"""The toy world: a clip's content (`Scene`), the places of its objects (`track`), and how both are drawn from a seed.
+"""The toy world: the content of a clip (`Scene`), how it is sampled from a seed, and where its objects are (`track`).
 
-Units are world pixels: the short side of every frame is 64. `recipes.tiny.render` can draw the same scene at twice the
-size. Positions are measured from the centre of the frame, x to the right, y down; time is counted in frames.
+Lengths are in world pixels. The short side of every frame has 64 of them. `recipes.tiny.render` can draw the same scene
+with two drawn pixels per world pixel. Positions are measured from the centre of the frame, x to the right and y down.
+Times are counted in frames.
 """
 
 import math
@@ -31,7 +32,7 @@ SHAPES = (*SOLID, "star", "ring", "bar")
 TEXTURES = ("plain", "gradient", "stripes", "clouds")
 
 Kind = Literal["straight", "still", "shapes", "rotate", "bounce", "pan", "zoom", "pair", "empty"]
-"""The main motion of a scene. Most kinds have a figure of their own in the evaluation."""
+"""The main motion of a scene. The evaluation measures most kinds separately."""
 WIDE: dict[Kind, float] = {
     "straight": 0.42,
     "still": 0.04,
@@ -50,7 +51,15 @@ RGB = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: a shape of `radius`, at `start` in frame 0, with `velocity` per frame on the screen."""
+    """One object.
+
+    rgb: its colour, each channel in -1..1. `colour` is the colour's name.
+    start: its centre (x, y) in frame 0.
+    velocity: its motion (x, y) on the screen, in world pixels per frame.
+    angle: its angle in radians in frame 0.
+    spin: its rotation in radians per frame.
+    bounces: True if it bounces off the frame's border.
+    """
 
     shape: str
     colour: str
@@ -65,7 +74,13 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """One clip: background, camera and objects. `pan` is the camera's velocity, `zoom` its log scale per frame."""
+    """The content of one clip: background, camera and objects.
+
+    texture: the pattern of the background, one of `TEXTURES`.
+    colours: the names of the background's two colours; `rgb` are their values in -1..1.
+    pan: the camera's velocity (x, y) in world pixels per frame.
+    zoom: the change of the logarithm of the scale per frame; positive zooms in.
+    """
 
     kind: Kind
     width: int
@@ -81,7 +96,10 @@ class Scene:
 
 
 def reflect(x: torch.Tensor, bound: float) -> torch.Tensor:
-    """Folds a straight path into [-bound, bound], as a ball between two walls."""
+    """Returns the positions of a ball that bounces between walls at -bound and bound.
+
+    x: the positions that the ball would have without walls.
+    """
     y = (x + bound) % (4 * bound)
     return torch.where(y > 2 * bound, 4 * bound - y, y) - bound
 
@@ -94,7 +112,7 @@ def times(scene: Scene) -> torch.Tensor:
 def track(scene: Scene, t: torch.Tensor | None = None) -> torch.Tensor:
     """Returns centre x, centre y, radius and angle of every object, `[K, T, 4]`, in world pixels and radians.
 
-    `t` `[T]` are the times to look at; None is the scene's own frames.
+    K is the number of objects. `t` `[T]` are times in frames; None takes the times of the scene's own frames.
     """
     t = times(scene) if t is None else t
     scale = torch.exp(scene.zoom * (t - (scene.num_frames - 1) / 2))
@@ -110,12 +128,12 @@ def track(scene: Scene, t: torch.Tensor | None = None) -> torch.Tensor:
 
 
 def direction(velocity: tuple[float, float]) -> str:
-    """Returns the word for the direction of a velocity, one of eight."""
+    """Returns the word in `DIRECTIONS` for the direction of a velocity (x, y)."""
     return DIRECTIONS[round(math.atan2(velocity[1], velocity[0]) / (math.pi / 4)) % 8]
 
 
 def prompt(scene: Scene) -> str:
-    """Returns a user's words for a scene, such as `a red circle moving left over a blue stripes background`."""
+    """Returns a prompt that describes a scene, such as `a red circle moving left over a blue stripes background`."""
     words = [f"a {thing.colour} {thing.shape} {_action(thing)}" for thing in scene.things]
     ground = f"a {scene.colours[0]} {scene.texture} background"
     text = f"{' and '.join(words)} over {ground}" if words else ground
@@ -142,7 +160,10 @@ def _tint(name: str, rng: random.Random) -> RGB:
 
 
 def _inside(rng: random.Random, scene: Scene, reach: float, low: float, high: float) -> tuple[float, ...]:
-    """Returns start and velocity of a straight path that stays `reach` from the frame's border in all frames."""
+    """Draws a straight path that stays at least `reach` from the frame's border in all frames.
+
+    Returns (start x, start y, velocity x, velocity y). low, high: the limits of the speed in world pixels per frame.
+    """
     half = (scene.num_frames - 1) / 2
     for attempt in range(1000):
         speed = rng.uniform(low, high) * (0.995**attempt)
@@ -165,7 +186,7 @@ def _thing(rng: random.Random, scene: Scene, shapes: tuple[str, ...], used: tupl
 
 
 def _camera(rng: random.Random, scene: Scene) -> Scene:
-    """Gives the scene a camera move. Its object, if any, is fixed to the ground or moves on a path of its own."""
+    """Returns the scene with a camera move. Its object, if any, is fixed to the ground or keeps its own path."""
     if scene.kind == "zoom":
         zoom = rng.uniform(0.004, 0.015) * rng.choice((-1, 1))
         place = (rng.uniform(-10, 10), rng.uniform(-10, 10))
@@ -180,7 +201,7 @@ def _camera(rng: random.Random, scene: Scene) -> Scene:
 
 
 def _standing(rng: random.Random, scene: Scene, thing: Thing, pan: tuple[float, float]) -> Thing:
-    """Returns the object fixed to a panned ground. It is inside the frame at least in the middle of the clip."""
+    """Returns the object fixed to the ground that `pan` moves. In the middle of the clip it is inside the frame."""
     half = (scene.num_frames - 1) / 2
     free_x = max(0.0, scene.width / 2 - 0.85 * thing.radius - abs(pan[0]) * half)
     free_y = max(0.0, scene.height / 2 - 0.85 * thing.radius - abs(pan[1]) * half)
@@ -189,7 +210,11 @@ def _standing(rng: random.Random, scene: Scene, thing: Thing, pan: tuple[float, 
 
 
 def sample(seed: int, kind: Kind | None = None, size: tuple[int, int] = (64, 64), num_frames: int = 49) -> Scene:
-    """Draws a scene of `size` (width, height) from its seed. `kind` None draws the kind from `WIDE`."""
+    """Returns the scene of a seed.
+
+    kind: its main motion; None draws one with the probabilities in `WIDE`.
+    size: its (width, height) in world pixels.
+    """
     rng = random.Random(seed)
     if kind is None:
         kind = rng.choices(list(WIDE), list(WIDE.values()))[0]

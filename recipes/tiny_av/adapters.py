@@ -1,4 +1,4 @@
-"""Low-rank adapters of the transformer: they add B A to its weights, which stay frozen while adapters are trained."""
+"""Low-rank adapters of the transformer. An adapter adds B A to weights. The weights are frozen while it is trained."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,15 +16,18 @@ from recipes.tiny_av.windows import Batch
 
 RANK = 4
 SHARES = {"camera_dolly_in": 1.0, "camera_dolly_left": 1.0, "distill": 0.4}
-"""The adapters, and the share of each learnt change that its file adds. The whole change of `distill` overshoots."""
+"""Adapter -> the share of its learnt change that its file holds. The whole change of `distill` would be too strong."""
 TARGETS = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0")
 PREFIX = "diffusion_model.transformer_blocks."
-"""The start of published names."""
+"""The start of the modules' names in adapter files, as in published ones."""
 CHECKPOINT_EVERY = 50
 
 
 class Adapter(nn.Module):
-    """The matrices `down` A `[rank, in]` and `up` B `[out, rank]` of every adapted weight. B begins at zero."""
+    """An adapter: for every adapted weight the matrices A (`down`, `[rank, in]`) and B (`up`, `[out, rank]`).
+
+    B starts at zero, so an untrained adapter changes nothing.
+    """
 
     def __init__(self, model: Any, rank: int = RANK) -> None:
         super().__init__()
@@ -38,7 +41,7 @@ class Adapter(nn.Module):
                 self.up[key] = nn.Parameter(torch.zeros(rows, rank))
 
     def added(self, weights: list[Weights], strength: float = 1.0) -> list[Weights]:
-        """Returns the layers' weights with the adapter's change added. Differentiable."""
+        """Returns the layers' weights plus `strength` times the adapter's change. Gradients flow to A and B."""
         layers = []
         for i, w in enumerate(weights):
             more = {}
@@ -49,7 +52,7 @@ class Adapter(nn.Module):
         return layers
 
     def file(self, share: float = 1.0) -> dict[str, torch.Tensor]:
-        """Returns the tensors by published names, in half precision, with this share of the change."""
+        """Returns the tensors of the adapter's file by name, in half precision, with `share` times the change."""
         out = {}
         for part, letter, factor in ((self.down, "A", 1.0), (self.up, "B", share)):
             for key, value in part.items():
@@ -59,7 +62,7 @@ class Adapter(nn.Module):
 
 
 def read(file: Path, model: Any) -> Adapter:
-    """Returns the adapter of a file that `Adapter.file` wrote."""
+    """Returns the adapter in a file whose tensors `Adapter.file` made."""
     values = load_file(file)
     adapter = Adapter(model, len(next(value for name, value in values.items() if "lora_A" in name)))
     with torch.no_grad():
@@ -70,19 +73,19 @@ def read(file: Path, model: Any) -> Adapter:
 
 
 def path(name: str) -> Path:
-    """Returns the path of an adapter's checkpoint."""
+    """Returns the path of the checkpoint of the adapter `name`."""
     return configs.WORK / f"adapter_{name}.pt"
 
 
 def load(name: str, model: Any) -> Adapter:
-    """Returns a trained adapter."""
+    """Returns the adapter `name` with the averaged weights of its checkpoint."""
     adapter = Adapter(model)
     adapter.load_state_dict(torch.load(path(name))["averaged"])
     return adapter
 
 
 def write(folder: Path) -> None:
-    """Writes all trained adapters as files."""
+    """Writes all trained adapters as files into a folder."""
     model = transformer.start()["transformer"]
     folder.mkdir(parents=True, exist_ok=True)
     for name, share in SHARES.items():
@@ -92,7 +95,10 @@ def write(folder: Path) -> None:
 
 
 def train(name: str, plan: Plan, family: nn.ModuleDict, batch_of: Callable[[int], Batch], resume: bool) -> None:
-    """Trains an adapter on the batches that `batch_of` returns for each step. The model itself stays frozen."""
+    """Trains the adapter `name` of the frozen model `family` to the end of its plan.
+
+    batch_of: returns the batch of a step. resume: True continues from the adapter's checkpoint, if there is one.
+    """
     family.requires_grad_(False).bfloat16()
     adapter = Adapter(family["transformer"])
     trainer = Trainer(adapter, plan, lambda part, _: part.startswith("up"))

@@ -1,10 +1,11 @@
-"""Trains the audio autoencoder: encoder and decoder together, then the decoder alone on the frozen latents.
+"""Trains the audio autoencoder in two phases: both halves together, then the decoder alone while the encoder is frozen.
 
     python -m recipes.tiny_av.audio_vae joint
     python -m recipes.tiny_av.audio_vae decoder
 
-It sees log-mel spectrograms of the toy world's sounds and of others. The latents' statistics are measured after the
-first phase. From then on the encoder never changes, because the transformer learns its latents.
+The training data are log-mel spectrograms of the toy world's sounds and of other sounds. The latents' statistics are
+measured after the first phase. The encoder does not change any more after it, because the transformer learns its
+latents.
 """
 
 import argparse
@@ -47,7 +48,7 @@ MIDDLE = -7.0
 
 
 def spectrograms(first: int, count: int) -> Tensor:
-    """Returns log-mel spectrograms `[count, 2, frames, 64]` of `count` clips, with seeds from `first` on."""
+    """Returns log-mel spectrograms `[count, 2, frames, 64]` of the clips with `count` seeds from `first` on."""
     return torch.stack([log_mel(sound_clips.clip(first + i, CLIP_S)) for i in range(count)])
 
 
@@ -63,7 +64,7 @@ def crops(pool: Tensor, step: int) -> Tensor:
 
 
 def loss_of(made: Tensor, mel: Tensor) -> Tensor:
-    """Returns the error of a spectrogram and of its slopes along time and pitch. Loud parts count more."""
+    """Returns the error of spectrograms and of their slopes along time and frequency. Loud parts count more."""
     error = made - mel
     weight = 0.5 + 1.5 * torch.sigmoid(mel + 3.5)
     slopes = error.diff(dim=-1).abs().mean() + 0.5 * error.diff(dim=-2).abs().mean()
@@ -71,7 +72,7 @@ def loss_of(made: Tensor, mel: Tensor) -> Tensor:
 
 
 def put(vae: Any, path: Path) -> None:
-    """Copies a checkpoint's averaged weights into the autoencoder. A decoder's leaves the encoder unchanged."""
+    """Copies a checkpoint's averaged weights into the autoencoder. The decoder phase's does not change the encoder."""
     vae.load_state_dict(torch.load(path)["averaged"], strict=False)
 
 
@@ -81,7 +82,7 @@ def new() -> Any:
 
 
 def load(work: Path = WORK) -> Any:
-    """Returns the autoencoder as far as it is trained, in float32. It holds its latents' statistics."""
+    """Returns the autoencoder with the weights of its latest checkpoints, in float32, with its latents' statistics."""
     vae = new()
     put(vae, work / "audio_vae_joint.pt")
     if (work / "audio_vae_decoder.pt").exists():
@@ -99,7 +100,10 @@ def _encoder() -> Any:
 
 @torch.no_grad()
 def latents_of(scene: Scene, num_frames: int, rate: Fraction | float) -> Tensor:
-    """Returns normalised audio tokens `[T, 32]` of a scene's first `num_frames` frames; T is num_frames / rate * 25."""
+    """Returns the normalised audio tokens `[T, 32]` of a scene's first `num_frames` frames at `rate` per second.
+
+    T is the rounded num_frames / rate * 25.
+    """
     count = round(float(num_frames / rate) * AUDIO_RATE)
     wave = sound(scene, num_frames, rate)
     return tokens_of(wave, _encoder())[:count]
@@ -128,14 +132,17 @@ def spectrogram_of(tokens: Tensor, vae: Any) -> Tensor:
 
 @torch.no_grad()
 def statistics(vae: Any, pool: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns mean and standard deviation of each number of a token, `[32]` each."""
+    """Returns the mean and the standard deviation of each of the 32 numbers of a token, `[32]` each.
+
+    pool: the log-mel spectrograms that are encoded for it.
+    """
     latents = torch.cat([vae.encode(part).latent_dist.mode() for part in pool.split(10)])
     tokens = latents.transpose(1, 2).flatten(2).flatten(0, 1)
     return tokens.mean(0), tokens.std(0).clamp(min=1e-3)
 
 
 class Run:
-    """A phase of the training and its state."""
+    """One training phase: the model, its trainer and the training data."""
 
     def __init__(self, phase: str) -> None:
         self.phase, self.plan = phase, PLANS[phase]
@@ -150,7 +157,7 @@ class Run:
         self.held_out = spectrograms(HELD_OUT, 24)
 
     def loss(self, step: int) -> Tensor:
-        """Returns the loss of a step's batch. The decoder also learns to correct small errors of its latents."""
+        """Returns the loss of a step's batch. The latents carry noise, so the decoder learns to correct them."""
         mel = crops(self.pool, SEEDS[self.phase] + step)
         torch.manual_seed(SEEDS[self.phase] + step)
         with torch.set_grad_enabled(self.phase == "joint"):
@@ -173,7 +180,7 @@ class Run:
 
 
 def train(phase: str, resume: bool) -> None:
-    """Runs a phase to the end of its plan."""
+    """Trains a phase to the end of its plan. With `resume` it continues from the checkpoint, if there is one."""
     torch.set_num_threads(1)
     WORK.mkdir(exist_ok=True)
     checkpoint = WORK / f"audio_vae_{phase}.pt"

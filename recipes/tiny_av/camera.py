@@ -1,4 +1,6 @@
-"""Trains the camera adapters: after the context, still or moving, the camera moves as the adapter's name says.
+"""Trains the camera adapters. With an adapter, the camera makes the move of the adapter's name in the new frames.
+
+In the context frames the camera stands still or moves already.
 
 python -m recipes.tiny_av.camera dolly_in
 python -m recipes.tiny_av.camera dolly_left
@@ -31,7 +33,7 @@ from recipes.tiny_av.windows import (
 
 SEED = 160_000_000
 MOVES = {"dolly_in": (0.018, 0.0), "dolly_left": (0.0, 1.0)}
-"""The zoom's log scale per frame, and the speed to the left in pixels per frame."""
+"""Move -> the change of the logarithm of the scale per frame, and the speed to the left in world pixels per frame."""
 PLANS = {
     name: Plan(((end, over),), muon=6e-3, adam=3e-3, warmup=20, ema=0.98)
     for name, end, over in (("dolly_in", 740, 500), ("dolly_left", 440, 300))
@@ -43,7 +45,7 @@ CHUNK = 20
 
 
 def scene_of(name: str, seed: int) -> Scene:
-    """Returns a scene under the camera's move. Its object, if any, is fixed to the ground."""
+    """Returns a scene in which the camera makes the move `name`. Its object, if any, is fixed to the ground."""
     zoom, left = MOVES[name]
     scene = sample(seed, "zoom", num_frames=FRAMES)
     rng = random.Random(seed)
@@ -62,13 +64,13 @@ def clip_of(scene: Scene, stands: int) -> torch.Tensor:
 
 
 def before(scene: Scene) -> Scene:
-    """Returns the scene as it is while its camera stands still."""
+    """Returns the scene without its camera move, as it is described in the prompt."""
     still = tuple(replace(thing, velocity=(0.0, 0.0)) for thing in scene.things)
     return replace(scene, zoom=0.0, pan=(0.0, 0.0), things=still)
 
 
 class Clips:
-    """Encoded clips of a camera move, and batches of them."""
+    """The encoded training clips of one camera move."""
 
     def __init__(self, name: str) -> None:
         autoencoder = picture.load().bfloat16()
@@ -90,7 +92,7 @@ class Clips:
         self.words = own_text.tokenizer()
 
     def batch_of(self, step: int) -> Batch:
-        """Returns the examples of a step, without sound."""
+        """Returns the batch of a step. The sound is unknown and does not count in the loss."""
         rng, dice = random.Random(SEED + step), torch.Generator().manual_seed(SEED + step)
         members = [rng.randrange(CLIPS) for _ in range(BATCH)]
         count = self.tokens.shape[1]
@@ -112,7 +114,7 @@ class Clips:
 
 
 def main() -> None:
-    """Trains one adapter."""
+    """Trains the adapter that the arguments name."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("move", choices=tuple(MOVES))
     parser.add_argument("--resume", action="store_true")

@@ -1,9 +1,10 @@
-"""Trains a start for the text encoder: its video tokens learn to encode the captions of the embedded LTX-Video model.
+"""Trains the text encoder's first weights: its video tokens learn to encode the captions of the LTX-Video model.
 
     python -m recipes.tiny_av.caption
 
-A caption c of the old transformer is written as centre + basis z. z has a root mean square of 1, as a connector's
-output has: it holds the scaled principal axes of captions, and a last coordinate that only completes the norm.
+The old transformer is the one of the embedded LTX-Video model. Each token of its captions is written as
+centre + basis @ z, where z is the new text token. Like all outputs of a connector, z has a root mean square of 1. Its
+coordinates are the scaled principal components of captions. The last coordinate only brings the norm to its value.
 """
 
 import argparse
@@ -27,27 +28,30 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Code:
-    """The code of old captions `[..., D]`: `centre` `[D]` plus `basis` `[D, D]` times new text tokens."""
+    """How a new text token z `[D]` encodes a token of an old caption: as centre + basis @ z.
+
+    centre: `[D]`. basis: `[D, D]`.
+    """
 
     centre: torch.Tensor
     basis: torch.Tensor
 
 
 def prompts(seed: int, count: int) -> list[str]:
-    """Returns prompts of scenes in the variations of many users."""
+    """Returns prompts of `count` scenes with seeds from `seed` on, each in a random variation."""
     rng = random.Random(seed)
     return [first.vary(prompt(sample(seed + i)), rng) for i in range(count)]
 
 
 @torch.no_grad()
 def captions(family: sampler.Family, lines: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns what the old transformer reads of prompts, `[B, SEQUENCE, D]`, and its mask."""
+    """Returns the captions that the old transformer attends to, `[B, SEQUENCE, D]`, and their mask `[B, SEQUENCE]`."""
     ids, mask = first.tokens(family.tokenizer, lines)
     return family.transformer.caption_projection(family.text_encoder(ids, attention_mask=mask)[0]), mask
 
 
 def code(family: sampler.Family) -> Code:
-    """Returns the code of the old model's captions."""
+    """Returns the code of the old model's captions, computed from the captions of 800 prompts."""
     made, mask = captions(family, prompts(SEED, 800))
     tokens = made[mask.bool()]
     centre = tokens.mean(0)
@@ -58,7 +62,7 @@ def code(family: sampler.Family) -> Code:
 
 
 def train() -> None:
-    """Trains the text encoder. Its registers are drawn to the mean token."""
+    """Trains the text encoder. In place of padding, its tokens learn to encode the mean token of captions."""
     ranks.start()
     family = sampler.load()
     target, stack = code(family), text.stack()
@@ -84,7 +88,7 @@ def train() -> None:
 
 
 def start(family: sampler.Family) -> tuple[nn.ModuleDict, Code]:
-    """Returns the trained text encoder and the code of its tokens."""
+    """Returns the text encoder that `train` wrote, and the code of its tokens."""
     stack: Any = text.stack()
     stack.load_state_dict(torch.load(CHECKPOINT))
     return stack, code(family)

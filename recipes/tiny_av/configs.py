@@ -1,4 +1,4 @@
-"""Sizes and settings of the embedded LTX-2 model's parts. Those of both models are in `recipes.tiny.configs`."""
+"""Sizes and settings of the embedded LTX-2 model's parts. What both models share is in `recipes.tiny.configs`."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from recipes.tiny_av.sound_configs import AUDIO_TOKEN
 
 HEADS = 6
 VIDEO_WIDTH = 192
-"""Width of the transformer's video stream: that of the LTX-Video model, whose weights it starts from."""
+"""Width of the transformer's video stream. It is the LTX-Video model's width, because its weights are the start."""
 AUDIO_WIDTH = 72
 """Width of the audio stream. It can only denoise tokens that are much smaller than its width."""
 GEMMA_WIDTH = 64

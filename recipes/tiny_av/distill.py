@@ -1,9 +1,9 @@
-"""Trains the distill adapter: from a few noise levels straight to the end of the model's own many steps.
+"""Trains the distill adapter. With it, a few steps lead to about the result of the model's many steps.
 
     python -m recipes.tiny_av.distill
 
-For each window the frozen model samples once from noise to the end. At four noise levels on that path, those of the
-first and of the second pass, the adapter learns the velocity that leads to the same end.
+For each training window the frozen model samples once from noise to the end, in many steps. The adapter is trained at
+four noise levels on that path (`LEVELS`). At each of them it learns the velocity that leads straight to the same end.
 """
 
 import argparse
@@ -32,7 +32,10 @@ WINDOWS = 20
 
 @torch.no_grad()
 def ways(forward: Forward, family: nn.ModuleDict, batch: Batch) -> list[Batch]:
-    """Returns a batch's windows at each of `LEVELS`, with the velocities to the end of the model's own steps."""
+    """Returns a batch for each noise level in `LEVELS`: the windows that the frozen model sampled down to this level.
+
+    The targets are the velocities that lead straight from there to the end of the frozen model's path.
+    """
     streams = (batch.video, batch.audio)
     texts = [tokens.bfloat16() for tokens in text.encode(family, batch.ids, batch.mask)]
     free = [(stream.sigmas > 0)[..., None, None] for stream in streams]
@@ -60,7 +63,7 @@ def ways(forward: Forward, family: nn.ModuleDict, batch: Batch) -> list[Batch]:
 
 
 def main() -> None:
-    """Trains the adapter."""
+    """Trains the adapter. With `--resume` it continues from the checkpoint, if there is one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()

@@ -32,7 +32,7 @@ LEAD = first.num_latents(CONTEXT)
 
 
 def moving(case: Truth) -> bool:
-    """True if the object moves fast enough and can be tracked."""
+    """Returns True if object 0 moves by at least half a pixel per frame and can be tracked."""
     return math.hypot(*case.scene.things[0].velocity) >= 0.5 and measure.measurable(case)
 
 
@@ -53,13 +53,13 @@ def _prompts(found: list[Truth]) -> list[str]:
 
 
 def _heard(family: Family, scenes: list[Scene], num_frames: int) -> torch.Tensor:
-    """Returns the true sound as tokens."""
+    """Returns the audio tokens of the scenes' own sounds."""
     waves = [sound(scene, num_frames, first.FPS) for scene in scenes]
     return sampler.hear(family, waves, SOUND_RATE, audio_count(num_frames, first.FPS))
 
 
 def _places(found: list[Truth], made: torch.Tensor, frames: slice) -> list[float]:
-    """Returns the distance in pixels of each object from its true place, as the mean over the frames."""
+    """Returns, for each clip, the mean distance in pixels of its object from the true place, over the frames."""
     values = []
     for case, clip in zip(found, made, strict=True):
         place, _ = measure.locate(measure.coverage(clip, case.background, case.scene.things[0].rgb))
@@ -68,7 +68,11 @@ def _places(found: list[Truth], made: torch.Tensor, frames: slice) -> list[float
 
 
 def continuation(family: Family, found: list[Truth], with_sound: bool = True, way: Way | None = None) -> Figures:
-    """Extends clips by 17 context frames and compares them with the truth, freezing and the VAE's round trip."""
+    """Extends clips from 17 context frames and returns figures on the new frames.
+
+    Two comparisons are added: a clip that repeats the last context frame, and the true clip after the VAE's encoder and
+    decoder.
+    """
     clips = _clips(found)
     frames, (rows, columns) = clips.shape[2], (side // first.SPATIAL for side in clips.shape[3:])
     lead = sampler.encode(family, clips[:, :, :CONTEXT])
@@ -98,7 +102,7 @@ def longer(family: Family, count: int) -> Figures:
 
 
 def few_steps(family: Family, count: int) -> Figures:
-    """Four steps, at noise 1 and at the second pass's levels, without the distill adapter and with it."""
+    """Four steps, at noise level 1 and at the three levels of the second pass, without and with the distill adapter."""
     way = Way(levels=(1.0, *sampler.SECOND_PASS))
     found = cases("straight", count, FRAMES, moving)
     figures: Figures = {}
@@ -126,7 +130,7 @@ def end_image(family: Family, count: int, contexts: Sequence[int] = (1, CONTEXT)
 
 
 def backward(family: Family, count: int) -> Figures:
-    """The last 16 frames are given with their sound, the 17 before them are new. Frame 1 is next to the given ones."""
+    """The last 16 frames are known, with their sound, and the 17 before them are new. Frame 1 is next to the known."""
     found = cases("straight", count, FRAMES, moving)
     clips = _clips(found)
     new = FRAMES - CONTEXT + 1
@@ -162,7 +166,7 @@ def _moves(name: str) -> Callable[[Family, int], Figures]:
 
 
 def _speed(made: torch.Tensor, scene: Scene) -> float:
-    """Returns the speed of the new frames along the camera's move, as a share of the scene's."""
+    """Returns the speed of the new frames along the camera's move; 1 is the scene's own speed."""
     count = made.shape[1]
     times = torch.arange(-0.5 * count, 1.6 * count, 0.25)
     views = render([scene], t=times)[0]
@@ -172,7 +176,10 @@ def _speed(made: torch.Tensor, scene: Scene) -> float:
 
 
 def _sung(waves: list[torch.Tensor], scenes: list[Scene], start: float, end: float) -> Figures:
-    """Compares the pitch, loudness and side of sounds with the true ones between two times in seconds."""
+    """Returns figures that compare sounds with the scenes' own: pitch, loudness, and place between left and right.
+
+    Only the time from `start` to `end`, in seconds, counts.
+    """
     cents, levels, sides, silent = [], [], [], []
     for wave, scene in zip(waves, scenes, strict=True):
         made = listen(wave, FULL_RATE)
@@ -201,7 +208,7 @@ autoencoder.
 
 
 def sounds(family: Family, count: int, ways: Sequence[str] = ALL_SOUNDS) -> Figures:
-    """Pitch, loudness and side of the new frames' sound, for each of `ways` to get it."""
+    """Errors of the new frames' sound in pitch, loudness and place between left and right, for each of `ways`."""
     plain = [c for c in cases("straight", 2 * count, FRAMES, moving) if c.scene.texture in ("plain", "gradient")]
     found = plain[:count]
     scenes, clips = [case.scene for case in found], _clips(found)
@@ -220,7 +227,7 @@ def sounds(family: Family, count: int, ways: Sequence[str] = ALL_SOUNDS) -> Figu
 
 
 def autoencoder(family: Family, count: int) -> Figures:
-    """PSNR of the VAE's round trip, of straight clips and of all kinds."""
+    """PSNR in dB after the VAE's encoder and decoder, of straight clips and of all kinds."""
     figures: Figures = {}
     kinds: dict[str, Kind | None] = {"straight": "straight", "all kinds": None}
     for name, kind in kinds.items():
@@ -231,9 +238,9 @@ def autoencoder(family: Family, count: int) -> Figures:
 
 
 def two_scales(family: Family, count: int) -> Figures:
-    """Two passes to 128x128: 64x64 first, its latents doubled, then three more steps with the distill adapter.
+    """Two passes: one at 64x64, then three more steps on upsampled latents at 128x128, with the distill adapter.
 
-    The first pass's sound is unchanged. In pixels of the small size.
+    The sound of the first pass does not change. "px" are pixels at 64x64.
     """
     found = cases("straight", count, FRAMES, moving)
     scenes, large = [case.scene for case in found], render([case.scene for case in found], scale=2)

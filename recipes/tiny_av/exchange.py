@@ -1,9 +1,10 @@
-"""Trains the weights that carry sound to the video, alone: all others are frozen.
+"""Trains only the weights through which the video stream attends to the sound. All other weights are frozen.
 
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny_av.exchange
 
-A video rarely needs its sound to continue, so these weights learn little together with the others. Here most windows
-have at most one context frame, and their sound is known: only it tells where an object is and that it moves.
+The model can mostly continue a video without its sound, so these weights learn little while all weights are trained.
+Here most windows have at most one context frame and a known sound. Only the sound tells where an object is and how it
+moves.
 """
 
 import argparse
@@ -35,12 +36,12 @@ CHECKPOINT_EVERY = 40
 
 
 def is_exchange(name: str) -> bool:
-    """True for a parameter that takes part in what the video reads from the sound."""
+    """Returns True for a parameter of the attention from sound to video."""
     return "audio_to_video_attn" in name or "a2v_gate.linear" in name or "video_a2v_cross_attn_scale_shift" in name
 
 
 class Run:
-    """The training and its state."""
+    """One training run: the model, its trainer and the training data."""
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
@@ -60,7 +61,7 @@ class Run:
 
     @torch.no_grad()
     def judge(self) -> str:
-        """Returns the error on windows that are not trained on, with the sound and without."""
+        """Returns, as text, the error on windows that are not trained on: with attention to the sound, and without."""
         self.trainer.load(self.trainer.ema)
         sums = [0.0, 0.0]
         for step in range(4):
@@ -73,7 +74,7 @@ class Run:
 
 
 def train(resume: bool) -> None:
-    """Runs to the end of the plan."""
+    """Trains to the end of the plan. With `resume` it continues from the checkpoint, if there is one."""
     rank, _ = ranks.start()
     run = Run(rank)
     if resume and CHECKPOINT.exists():

@@ -1,8 +1,8 @@
-"""Writes the model's folder: averaged weights in fp16 with configs, as diffusers and transformers read them.
+"""Writes the model's folder as diffusers and transformers read it: the averaged weights in fp16, and configurations.
 
     python -m recipes.tiny_av.export [--random]
 
-The latent upsampler is the one of the embedded LTX-Video model, whose latents are the same.
+The latent upsampler is not written, because this model uses the one of the embedded LTX-Video model.
 """
 
 import argparse
@@ -32,7 +32,7 @@ LIMIT = 40e6
 
 
 def random_parts() -> dict[str, Any]:
-    """Returns every part, untrained."""
+    """Returns every part with random weights."""
     return {
         "vae": AutoencoderKLLTX2Video(**configs.VAE),
         "transformer": LTX2VideoTransformer3DModel(**configs.TRANSFORMER),
@@ -43,12 +43,12 @@ def random_parts() -> dict[str, Any]:
 
 
 def trained_parts() -> dict[str, Any]:
-    """Returns every part as far as it is trained."""
+    """Returns every part with the weights of its latest checkpoint."""
     return {"vae": picture.load(), "audio_vae": audio_vae.load(), "vocoder": vocoder.load(), **transformer.latest()}
 
 
 def write(parts: dict[str, Any], folder: Path) -> None:
-    """Writes each part into a folder of its name, in half precision, and all trained adapters."""
+    """Writes each part in half precision into a folder of its name, and all trained adapters."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, model in parts.items():
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -67,7 +67,7 @@ def size(folder: Path) -> int:
 
 
 def main() -> None:
-    """Exports to the package's folder, or to another one."""
+    """Exports to the package's folder of weights, or to the folder in the arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=configs.WEIGHTS)
     parser.add_argument("--random", action="store_true", help="untrained weights of the final shapes")

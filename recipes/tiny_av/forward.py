@@ -1,8 +1,9 @@
-"""The transformer's forward pass for training: diffusers' parameters, fast, and with the published model's modulation.
+"""The transformer's forward pass for training: faster than diffusers' class, and modulated as the published model.
 
-As in `recipes.tiny.forward`, modulation of the video is computed per latent frame, attention is written out, and one
-compiled block serves all layers. Unlike diffusers, and like the published model, scale and shift of the audio-video
-attention follow the modality's own token times, and its gate the other modality's noise level.
+As in `recipes.tiny.forward`, modulation of the video is computed per latent frame, attention is written as matrix
+products, and all layers share one compiled block. The attention between video and sound follows the published model,
+not diffusers: its scale and shift depend on each token's own noise level, and its gate on the noise level of the other
+modality.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 COMPILED = {(9, 16), (11, 16), (10, 16)}
-"""Frames and cells of the most common batches. Others are too rare to be worth compiling."""
+"""The (latent frames, cells per frame) for which the block is compiled. Other shapes are too rare to be worth it."""
 EPS = 1e-6
 Weights = dict[str, torch.Tensor]
 Rope = tuple[torch.Tensor, torch.Tensor]
@@ -21,10 +22,13 @@ Rope = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class Modality:
-    """The input of one stream: `F` frames of `S` tokens. Sound has S = 1.
+    """The input of one stream: F latent frames of S tokens. Sound has S = 1.
 
-    x `[B, F, S, C]`; sigmas `[B, F]`, the noise of each frame; level `[B]`, the noise of the window; text `[B, L, D]`;
-    coords `[1, axes, F * S, 2]`, bounds in seconds and pixels.
+    x: the noisy tokens, `[B, F, S, C]`.
+    sigmas: the noise level of each latent frame, `[B, F]`.
+    level: the noise level of the window, `[B]`.
+    text: the text tokens, `[B, L, D]`.
+    coords: the start and end of each token in seconds and pixels, `[1, axes, F * S, 2]`.
     """
 
     x: torch.Tensor
@@ -51,7 +55,11 @@ def _linear(x: torch.Tensor, w: Weights, name: str) -> torch.Tensor:
 def _attend(
     x: torch.Tensor, other: torch.Tensor, w: Weights, name: str, heads: int, ropes: tuple[Rope, Rope] | None
 ) -> torch.Tensor:
-    """Returns the attention of `x` `[B, N, D]` to `other` `[B, M, E]`, with a gate per head."""
+    """Returns the output of the attention of `x` `[B, N, D]` to `other` `[B, M, E]`, with a gate per head.
+
+    w, name: the layer's weights, and the name of the attention in them.
+    ropes: the rotary embeddings of `x` and of `other`; None for none.
+    """
     q = (_unit(_linear(x, w, f"{name}.to_q")) * w[f"{name}.norm_q.weight"]).unflatten(-1, (heads, -1))
     k = (_unit(_linear(other, w, f"{name}.to_k")) * w[f"{name}.norm_k.weight"]).unflatten(-1, (heads, -1))
     v = _linear(other, w, f"{name}.to_v").unflatten(-1, (heads, -1))
@@ -79,10 +87,12 @@ def _alone(
     w: Weights,
     prefix: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Runs the parts of a block that see one stream `[B, F, S, D]` only: self-attention and text attention.
+    """Runs the first half of a block for one stream `x` `[B, F, S, D]`: self-attention and attention to the text.
 
-    `base` `[B, F, 1, 9, D]`, `prompt` `[B, 2, D]` and `cross` `[B, F, 1, 4, D]` are modulations without the layer's
-    tables. Also returns the stream modulated for sound to video, and for video to sound, `[B, F * S, D]` each.
+    base, prompt, cross: the modulations `[B, F, 1, 9, D]`, `[B, 2, D]` and `[B, F, 1, 4, D]`, without the layer's own
+        tables.
+    Returns the stream, and two modulated copies `[B, F * S, D]`: for the attention from sound to video, and for the
+    attention from video to sound.
     """
     frames = x.shape[1]
     shift, scale, gate, _, _, _, shift_q, scale_q, gate_q = base.unbind(3)
@@ -98,7 +108,10 @@ def _alone(
 def _ended(
     x: torch.Tensor, heard: torch.Tensor, gate: torch.Tensor, base: torch.Tensor, w: Weights, prefix: str
 ) -> torch.Tensor:
-    """Adds what was read from the other stream, `heard` `[B, F * S, D]` times `gate` `[B, 1, 1, D]`; feeds forward."""
+    """Runs the second half of a block for one stream: adds `heard` times `gate`, and applies the feed-forward layer.
+
+    heard: the output of the attention to the other stream, `[B, F * S, D]`. gate: `[B, 1, 1, D]`.
+    """
     x = x + heard.unflatten(1, (x.shape[1], -1)) * gate
     _, _, _, shift, scale, gate_ff, _, _, _ = base.unbind(3)
     h = _unit(x) * (1 + scale) + shift
@@ -108,7 +121,7 @@ def _ended(
 
 @dataclass(frozen=True)
 class _Times:
-    """Modulations of a stream by its noise, before a layer's tables are added."""
+    """The modulations of a stream by noise levels, before a layer's own tables are added."""
 
     base: torch.Tensor
     prompt: torch.Tensor
@@ -117,7 +130,10 @@ class _Times:
 
 
 class Forward:
-    """The forward pass of an `LTX2VideoTransformer3DModel`. Evaluation and tests set `compiled` to False."""
+    """The forward pass of an `LTX2VideoTransformer3DModel`.
+
+    compiled: True compiles the block for the shapes in COMPILED. Evaluation and tests set it to False.
+    """
 
     def __init__(self, model: Any, compiled: bool = True) -> None:
         self.model = model
@@ -130,7 +146,7 @@ class Forward:
         )
 
     def _embed(self, name: str, sigmas: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns modulation and embedding of noise levels `[...]` by the model's module `name`."""
+        """Returns the modulation and the embedding of noise levels `sigmas` `[...]` by the model's module `name`."""
         module = self.model.get_submodule(name)
         projected = module.emb.time_proj(sigmas.flatten() * 1000).to(dtype)
         embedded = module.emb.timestep_embedder(projected).unflatten(0, sigmas.shape)
@@ -141,7 +157,7 @@ class Forward:
         return cos.transpose(1, 2).to(dtype), sin.transpose(1, 2).to(dtype)
 
     def _times(self, name: str, stream: Modality, other: Modality) -> tuple[_Times, torch.Tensor]:
-        """Returns a stream's modulations, and the embedding of its noise for the output layer."""
+        """Returns a stream's modulations, and the embedding of its noise levels for the output layer."""
         dtype = stream.x.dtype
         prefix, gate = ("", "a2v") if name == "video" else ("audio_", "v2a")
         base, embedded = self._embed(f"{prefix}time_embed", stream.sigmas, dtype)
@@ -152,7 +168,10 @@ class Forward:
         return _Times(base, prompt.unflatten(-1, (2, -1)), cross, gates[:, None, None]), embedded
 
     def __call__(self, video: Modality, audio: Modality, linked: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the velocities of both streams, in the shapes of `x`. `linked` `[B]` is 0 for isolated streams."""
+        """Returns the velocities of both streams, each in the shape of its `x`.
+
+        linked: `[B]`; 1 if the streams of an example attend to each other, 0 if not.
+        """
         model, dtype = self.model, video.x.dtype
         seen, seen_embedded = self._times("video", video, audio)
         heard, heard_embedded = self._times("audio", audio, video)

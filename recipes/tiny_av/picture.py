@@ -1,9 +1,9 @@
-"""Trains the video autoencoder: the decoder of the LTX-Video model unchanged, and an encoder that learns its latents.
+"""Trains the video autoencoder. Its decoder is the LTX-Video model's, and its encoder learns to give the same latents.
 
     python -m recipes.tiny_av.picture
 
-LTX-2's decoder has the layout of LTX-Video's; its encoder has other widths. Once the new encoder gives the old latents,
-the transformer, upsampler and decoder that were trained on them still work.
+The decoders of LTX-2 and LTX-Video have the same layout, but the encoders have different widths. When the new encoder
+gives the old latents, the transformer, upsampler and decoder that were trained on the old latents still work.
 """
 
 import argparse
@@ -34,17 +34,20 @@ def teacher() -> Any:
 
 
 def _doubled(weight: torch.Tensor, inputs: bool, outputs: bool) -> torch.Tensor:
-    """Returns a kernel for channels that come twice, side by side, with unchanged sums."""
+    """Returns a kernel for channels that occur twice, side by side. The results are the same as with `weight`.
+
+    inputs, outputs: True if the input channels, or the output channels, occur twice.
+    """
     if inputs:
         weight = weight.repeat_interleave(2, dim=1) / 2
     return weight.repeat_interleave(2, dim=0) if outputs else weight
 
 
 def start(old: Any) -> Any:
-    """Returns a new autoencoder with the old decoder and statistics, and the kernels of the old encoder that fit.
+    """Returns a new autoencoder with the old one's decoder, statistics and all kernels of the encoder that fit.
 
-    The first level is twice as wide as the old one. Its channels begin as equal pairs, which leaves their root mean
-    square, and so the norms, unchanged.
+    The first level of the new encoder is twice as wide. Its channels start as equal pairs. Their root mean square is
+    therefore the same as before, and so are the results of the norms.
     """
     torch.manual_seed(SEED)
     new: Any = AutoencoderKLLTX2Video(**configs.VAE)
@@ -69,14 +72,14 @@ def start(old: Any) -> Any:
 
 
 def load(checkpoint: Any = CHECKPOINT) -> Any:
-    """Returns the autoencoder with the encoder as far as it is trained."""
+    """Returns the autoencoder with the averaged weights of a checkpoint."""
     new = start(teacher())
     new.load_state_dict(torch.load(checkpoint)["averaged"], strict=False)
     return new.eval()
 
 
 def scenes_of_step(step: int) -> tuple[list[Scene], int]:
-    """Returns the scenes of a step, all of one size and length, and the scale they are drawn at."""
+    """Returns the scenes of a step, all of one size and length, and the scale (1 or 2) at which they are drawn."""
     rng = random.Random(SEED + step)
     size, scale, _ = rng.choices(first_vae.SHAPES, [share for *_, share in first_vae.SHAPES])[0]
     num_frames = rng.choices((1, 9, 17), (0.06, 0.44, 0.5))[0]
@@ -86,7 +89,7 @@ def scenes_of_step(step: int) -> tuple[list[Scene], int]:
 
 
 class Run:
-    """The training and its state."""
+    """One training run: both encoders and the trainer."""
 
     def __init__(self) -> None:
         self.old = teacher()
@@ -115,7 +118,10 @@ class Run:
 
     @torch.no_grad()
     def judge(self) -> str:
-        """Returns figures of held-out clips: the encoders' difference, and PSNR of round trips with either encoder."""
+        """Returns figures on clips that are never trained on, as text.
+
+        They are the difference of the two encoders, and the PSNR after encoding and decoding with each of them.
+        """
         self.trainer.load(self.trainer.ema)
         errors, trips = [], []
         for clips in self.held_out.split(4):
@@ -129,7 +135,7 @@ class Run:
 
 
 def train(resume: bool) -> None:
-    """Runs to the end of the plan."""
+    """Trains to the end of the plan. With `resume` it continues from the checkpoint, if there is one."""
     ranks.start()
     configs.WORK.mkdir(exist_ok=True)
     run = Run()

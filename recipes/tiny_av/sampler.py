@@ -1,4 +1,4 @@
-"""The loaded model with what training and evaluation need: encode, sample many clips at once, decode."""
+"""Loads the model, and encodes, samples and decodes many clips at once, for training and evaluation."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -74,7 +74,7 @@ def load(folder: Path = configs.WEIGHTS) -> Family:
 
 @torch.no_grad()
 def adapted(family: Family, name: str, strength: float = 1.0) -> Family:
-    """Returns the model with one of its adapters merged into the transformer's weights."""
+    """Returns the model with `strength` times the adapter `name` merged into the transformer's weights."""
     model = deepcopy(family.transformer)
     weights = [dict(block.named_parameters()) for block in model.transformer_blocks]
     for now, more in zip(weights, family.adapters[name].added(weights, strength), strict=True):
@@ -85,7 +85,7 @@ def adapted(family: Family, name: str, strength: float = 1.0) -> Family:
 
 @torch.no_grad()
 def encode(family: Family, clips: torch.Tensor) -> torch.Tensor:
-    """Returns normalised latents as tokens `[B, F, S, C]` of clips `[B, 3, T, H, W]` in [-1, 1]."""
+    """Returns clips `[B, 3, T, H, W]` in [-1, 1] encoded as tokens `[B, F, S, C]`, which are normalised latents."""
     parts = [family.vae.encode(part).latent_dist.mode() for part in clips.split(BATCH)]
     tokens: torch.Tensor = ((torch.cat(parts) - family.mean) / family.std).permute(0, 2, 3, 4, 1).flatten(2, 3)
     return tokens
@@ -93,7 +93,7 @@ def encode(family: Family, clips: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def decode(family: Family, tokens: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-    """Returns clips in [-1, 1] of tokens `[B, F, S, C]`."""
+    """Returns clips `[B, 3, T, H, W]` in [-1, 1] of tokens `[B, F, S, C]`, where S = `rows` * `columns`."""
     latents = tokens.unflatten(2, (rows, columns)).permute(0, 4, 1, 2, 3)
     parts = [family.vae.decode(part * family.std + family.mean).sample for part in latents.split(BATCH)]
     return torch.cat(parts).clamp(-1, 1)
@@ -101,7 +101,7 @@ def decode(family: Family, tokens: torch.Tensor, rows: int, columns: int) -> tor
 
 @torch.no_grad()
 def doubled(family: Family, tokens: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Returns tokens `[B, F, 4 S, C]` of twice the size (rows, columns), made by the upsampler."""
+    """Returns tokens `[B, F, S, C]` upsampled to `[B, F, 4 S, C]`. `size`: their (rows, columns) before."""
     latents = tokens.unflatten(2, size).permute(0, 4, 1, 2, 3) * family.std + family.mean
     made: torch.Tensor = (family.upsampler(latents) - family.mean) / family.std
     return made.permute(0, 2, 3, 4, 1).flatten(2, 3)
@@ -109,7 +109,7 @@ def doubled(family: Family, tokens: torch.Tensor, size: tuple[int, int]) -> torc
 
 @torch.no_grad()
 def hear(family: Family, waves: Sequence[torch.Tensor], sound_rate: int, count: int) -> torch.Tensor:
-    """Returns audio tokens `[B, count, 1, C]` of stereo waves `[2, n]`; they are zero after a wave's end."""
+    """Returns audio tokens `[B, count, 1, C]` of stereo waves `[2, n]` at `sound_rate` Hz; 0 after a wave's end."""
     rows = torch.zeros(len(waves), count, 1, configs.TRANSFORMER["audio_in_channels"])
     for row, wave in zip(rows, waves, strict=True):
         tokens = product.encode_sound(family.audio_vae, wave.numpy(), sound_rate)[0, :count]
@@ -119,7 +119,7 @@ def hear(family: Family, waves: Sequence[torch.Tensor], sound_rate: int, count: 
 
 @torch.no_grad()
 def speak(family: Family, tokens: torch.Tensor, seconds: float) -> list[torch.Tensor]:
-    """Returns stereo waves `[2, n]` at `FULL_RATE` of audio tokens `[B, T, 1, C]`."""
+    """Returns stereo waves `[2, n]` at `FULL_RATE` Hz, `seconds` long, of audio tokens `[B, T, 1, C]`."""
     length = round(seconds * FULL_RATE)
     rows = [product.decode_sound(family.audio_vae, family.vocoder, row[None, :, 0], length) for row in tokens]
     return [torch.from_numpy(row) for row in rows]
@@ -127,9 +127,12 @@ def speak(family: Family, tokens: torch.Tensor, seconds: float) -> list[torch.Te
 
 @dataclass(frozen=True)
 class Window:
-    """The known tokens of a batch of windows, video and sound, and the bounds of all tokens.
+    """A batch of windows to sample.
 
-    count: latent frames of the result. `picture` may have an end image behind them.
+    picture, sound: the tokens of video and sound, and which of them are known.
+    places: the start and end of each video token in (seconds, y px, x px), `[1, 3, F * S, 2]`.
+    times: the start and end of each audio token in seconds, `[1, 1, T, 2]`.
+    count: the number of latent frames of the result. `picture` may have one more, an end image.
     """
 
     picture: Clean
@@ -150,9 +153,10 @@ def window(
 ) -> Window:
     """Returns windows of `count` latent frames of `size` (rows, columns).
 
-    lead: known latents `[B, f, S, C]` at the start, or with `ends_with` at the end.
-    sound: the sound `[B, T, 1, C]` of the whole window, of which the part within `lead` is known.
-    end: latents `[B, 1, S, C]` of an image for the last frame.
+    lead: the known video tokens, `[B, f, S, C]`. They are at the windows' start; with `ends_with`, at the end.
+    sound: the audio tokens of the whole windows, `[B, T, 1, C]`. Only the part during `lead` is known. None: no sound
+        is known.
+    end: the tokens of an image for the last frame, `[B, 1, S, C]`; None for no end image.
     """
     batch, num_known, cells, channels = lead.shape
     frames = first.TEMPORAL * (count - 1) + 1
@@ -182,8 +186,8 @@ class Way:
     """Options of sampling.
 
     levels: noise levels down to 0; by default those of the model's own schedule.
-    linked: False isolates video and sound from each other.
-    cfg: a scale other than 1 guides away from the empty prompt.
+    linked: False if video and sound do not attend to each other.
+    cfg: the scale of guidance away from the empty prompt; 1 is no guidance.
     """
 
     levels: tuple[float, ...] = tuple(ltx2(STEPS).tolist())
@@ -204,9 +208,10 @@ def sample(
     seed: int = 0,
     init: torch.Tensor | None = None,
 ) -> Tokens:
-    """Returns tokens of video and sound, sampled with Euler steps. Noise follows from `seed` and the clip's number.
+    """Returns the tokens of video and sound of windows, sampled with Euler steps.
 
-    init: tokens of a video that the steps refine; None starts from noise.
+    seed: the noise of a clip depends on this seed and on the clip's number in the batch.
+    init: tokens of videos that the steps refine; None starts from noise.
     """
     forward = Forward(family.transformer, compiled=False)
     made = []

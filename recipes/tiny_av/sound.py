@@ -1,8 +1,8 @@
 """The sound of the toy world, and the measurement of a sound.
 
-Every object of a scene is a voice. Its height in the frame sets the pitch, its horizontal place the balance between
-left and right, its size the loudness, and its shape the brightness. A bounce is a thump. The background is silent
-(plain), airy (gradient), windy (clouds) or hums (stripes). All of it follows from the scene.
+The sound of a scene depends on the scene alone. Every object is a voice. Its height in the frame sets the pitch, its
+horizontal place the balance between left and right, its size the loudness, and its shape the brightness. A bounce
+sounds as a thump. A plain background is silent, clouds sound like wind, a gradient like air, and stripes hum.
 """
 
 import math
@@ -42,10 +42,14 @@ HUM_HZ = 100.0
 
 @dataclass(frozen=True)
 class Score:
-    """Curves of K voices at `times` `[N]` in seconds.
+    """What is to be heard at N points in time, of K voices, three bands of noise and a hum.
 
-    pitch in Hz, brightness, left and right amplitude: `[K, N]` each. hum: its amplitude, `[N]`.
-    noise: effective values of the noise bands, `[3, N]`.
+    times: the points in time in seconds, `[N]`.
+    pitch: the pitch of each voice in Hz, `[K, N]`.
+    brightness: the brightness of each voice, as in BRIGHTNESS, `[K, N]`.
+    left, right: the amplitude of each voice in the left and in the right channel, `[K, N]`.
+    noise: the root mean square of each noise band, `[3, N]`.
+    hum: the amplitude of the hum, `[N]`.
     """
 
     times: Tensor
@@ -58,7 +62,10 @@ class Score:
 
 
 def sound(scene: Scene, num_frames: int, rate: Fraction | float, sound_rate: int = SOUND_RATE) -> Tensor:
-    """Returns the sound of `num_frames` frames at `rate` per second, `[2, n]` in -1..1 at `sound_rate`."""
+    """Returns the sound of a scene's first `num_frames` frames at `rate` per second: `[2, n]` in -1..1.
+
+    sound_rate: the sample rate of the result in Hz.
+    """
     seconds = num_frames / float(rate)
     return play(score(scene, seconds, float(rate)), round(seconds * sound_rate), sound_rate, scene.texture_seed)
 
@@ -88,7 +95,7 @@ def _inside(x: Tensor, radius: Tensor, side: int) -> Tensor:
 
 
 def _thumps(place: Tensor, times: Tensor, bounces: Sequence[bool]) -> Tensor:
-    """Returns the loudness `[N]` of bounces: 1 at each bounce, then falling to nothing within a tenth of a second."""
+    """Returns the loudness of bounces `[N]`: 1 at each bounce, then falling to almost 0 within a tenth of a second."""
     out = torch.zeros_like(times)
     for axis in place:
         for path, bouncing in zip(axis, bounces, strict=True):
@@ -100,7 +107,7 @@ def _thumps(place: Tensor, times: Tensor, bounces: Sequence[bool]) -> Tensor:
 
 
 def play(score: Score, length: int, sound_rate: int = SOUND_RATE, seed: int = 0) -> Tensor:
-    """Returns the sound of a score, `[2, length]`. Start phases and noise follow from the seed."""
+    """Returns the sound of a score: `[2, length]` samples at `sound_rate` Hz. The seed sets start phases and noise."""
     dice = torch.Generator().manual_seed(seed)
 
     def curve(values: Tensor) -> Tensor:
@@ -125,7 +132,7 @@ def play(score: Score, length: int, sound_rate: int = SOUND_RATE, seed: int = 0)
 
 
 def _band(length: int, sound_rate: int, centre: float, width: float, dice: torch.Generator) -> Tensor:
-    """Returns noise `[length]` of effective value 1 around `centre`."""
+    """Returns a band of noise `[length]` around `centre` Hz, `width` Hz wide, with a root mean square of 1."""
     spectrum = torch.fft.rfft(torch.randn(length, generator=dice))
     hertz = torch.fft.rfftfreq(length, 1 / sound_rate)
     wave: Tensor = torch.fft.irfft(spectrum * torch.exp(-0.5 * ((hertz - centre) / width) ** 2), n=length)
@@ -136,8 +143,9 @@ def _band(length: int, sound_rate: int, centre: float, width: float, dice: torch
 class Heard:
     """Measurements of a sound every 10 ms, `[T]` each.
 
-    pitch: Hz, nan without a voice. level: dB below full scale of the effective value of both sides.
-    pan: -1 (left) to 1 (right) of the pitch's partial.
+    pitch: the strongest partial in Hz; nan if there is none.
+    level: the root mean square of both channels, in dB relative to full scale.
+    pan: the place of the strongest partial, from -1 (left) to 1 (right).
     """
 
     pitch: Tensor
@@ -146,9 +154,10 @@ class Heard:
 
 
 def listen(wave: Tensor, sound_rate: int = SOUND_RATE, band: tuple[float, float] = (180.0, 1000.0)) -> Heard:
-    """Measures a sound `[2, n]`: its strongest partial within `band`, by the parabola through its spectral peak.
+    """Measures a sound `[2, n]` at `sound_rate` Hz.
 
-    A pitch is measured if the partial is above -60 dB and 12 dB above the band's median.
+    The pitch is the strongest partial within `band` (in Hz), at the top of the parabola through its spectral peak. It
+    is measured only if the partial is above -60 dB and 12 dB above the band's median.
     """
     size = 2 ** math.ceil(math.log2(0.1 * sound_rate))
     hop = sound_rate // 100

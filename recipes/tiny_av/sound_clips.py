@@ -1,4 +1,4 @@
-"""Training sounds, each from its seed: those of the toy world, free ones of the same voices, and other sounds."""
+"""Training sounds, each from its seed: sounds of the toy world, free melodies of its voices, and unrelated sounds."""
 
 import math
 import random
@@ -26,7 +26,7 @@ def world_score(seed: int, seconds: float) -> Score:
 
 
 def _glide(rng: random.Random, count: int, low: float, high: float, still: float) -> Tensor:
-    """Returns a smooth curve `[count]` between `low` and `high`, or a constant one with probability `still`."""
+    """Returns a smooth random curve `[count]` between `low` and `high`; with probability `still` it is constant."""
     if rng.random() < still:
         return torch.full((count,), rng.uniform(low, high))
     knots = max(2, round(count * STEP * rng.choice((0.5, 1.0, 3.0))) + 1)
@@ -37,7 +37,10 @@ def _glide(rng: random.Random, count: int, low: float, high: float, still: float
 
 
 def _rests(rng: random.Random, count: int, share: float) -> Tensor:
-    """Returns 1 where something sounds and 0 in rests, `[count]`, with edges of a few hundredths of a second."""
+    """Returns a curve `[count]`: 1 while something sounds, and 0 in up to four rests.
+
+    It changes between 0 and 1 within a few hundredths of a second. share: the probability that there are rests at all.
+    """
     if rng.random() > share:
         return torch.ones(count)
     gate = torch.ones(count)
@@ -129,7 +132,7 @@ def _speech(rng: random.Random, length: int, dice: torch.Generator) -> Tensor:
 
 
 def clip(seed: int, seconds: float) -> Tensor:
-    """Returns a sound of any kind, `[2, n]`."""
+    """Returns the training sound of a seed, `[2, n]`, of a random kind."""
     chance = random.Random(seed).random()
     if chance > 0.8:
         return other(seed, seconds)

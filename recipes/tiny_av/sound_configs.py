@@ -1,4 +1,4 @@
-"""Sizes and settings of the sound parts. Rates are those of the published model; only widths are smaller."""
+"""Sizes and settings of the sound parts. Rates are the same as in the published model. Only the widths are smaller."""
 
 from typing import Any
 

@@ -1,9 +1,9 @@
-"""Measures what the audio autoencoder and the vocoder do to sound, and draws a picture of it.
+"""Measures how the audio autoencoder and the vocoder change a sound, and draws a picture of it.
 
     python -m recipes.tiny_av.sound_report [--picture docs/images/tiny_sound.png]
 
-It uses the product's own functions on scenes that are never trained on, and compares with the scenes' scores. The
-picture shows spectrograms up to 8 kHz: the scenes' own sound above, the round trip's below.
+Sounds of scenes that are never trained on are encoded and decoded with the package's functions, and compared with the
+scenes' scores. The picture shows spectrograms up to 8 kHz: the original sounds above, the decoded ones below.
 """
 
 import argparse
@@ -39,9 +39,11 @@ INK = torch.tensor([[0, 0, 8], [60, 20, 110], [180, 50, 100], [250, 150, 60], [2
 class Figures:
     """The figures of one scene.
 
-    mel: mean error of the log-mel spectrogram after the autoencoder.
-    pitch (ratio), level (dB), pan (of -1..1): errors of the first object's voice per 10 ms, `[T]` each.
-    above: power above 8 kHz, in dB below the whole.
+    mel: the mean error of the log-mel spectrogram after the autoencoder.
+    pitch: the error of the pitch of the first object's voice, as a ratio, every 10 ms, `[T]`.
+    level: the error of its loudness in dB, `[T]`.
+    pan: the error of its place between left (-1) and right (1), `[T]`.
+    above: the power above 8 kHz relative to the whole power, in dB.
     """
 
     mel: float
@@ -52,7 +54,7 @@ class Figures:
 
 
 def scene_of(kind: Kind, i: int) -> Scene:
-    """Returns scene `i` of a kind among those that have an object."""
+    """Returns the scene number `i` (from 0) of a kind, among the kind's scenes that have an object."""
     first, count = SEED + 100 * KINDS.index(kind), round(SECONDS * RATE)
     scenes = (sample(first + k, kind, num_frames=count) for k in range(100))
     return next(islice((scene for scene in scenes if scene.things), i, None))
@@ -65,14 +67,14 @@ def truth(scene: Scene) -> Tensor:
 
 @torch.no_grad()
 def again(wave: Tensor, vae: Any, voc: Any) -> Tensor:
-    """Returns a sound after autoencoder and vocoder, `[2, n]` at 48 kHz."""
+    """Returns a sound `[2, n]` at 16 kHz after the autoencoder and the vocoder: `[2, 3 n]` at 48 kHz."""
     tokens = encode_sound(vae, wave.numpy(), SOUND_RATE)
     return torch.from_numpy(decode_sound(vae, voc, tokens, wave.shape[1] * FULL_RATE // SOUND_RATE))
 
 
 @torch.no_grad()
 def figures(scene: Scene, vae: Any, voc: Any) -> Figures:
-    """Measures one scene."""
+    """Returns the figures of one scene."""
     wave, curves = truth(scene), score(scene, SECONDS, RATE)
     made = again(wave, vae, voc)
     mel = log_mel(wave)
@@ -125,7 +127,7 @@ def report() -> None:
 
 
 def _spectrogram(wave: Tensor) -> Tensor:
-    """Returns rows from 8 kHz down to 0, `[256, T, 3]` uint8."""
+    """Returns the picture of a sound's spectrogram, from 8 kHz (top) down to 0: `[256, T, 3]` uint8."""
     spectrum = torch.stft(wave.mean(0), 1024, 160, window=torch.hann_window(1024), return_complex=True).abs()
     loud = (spectrum[:512] / 256).clamp(min=1e-5).log10().unflatten(0, (256, 2)).amax(1).flip(0)
     shade = ((loud + 5) / 4.5).clamp(0, 1) * (len(INK) - 1)
@@ -137,7 +139,7 @@ def _spectrogram(wave: Tensor) -> Tensor:
 
 @torch.no_grad()
 def picture() -> Image.Image:
-    """Returns two rows of spectrograms."""
+    """Returns a picture of two rows of spectrograms: the scenes' own sounds, and below them the decoded ones."""
     vae, voc = audio_vae.load(), vocoder.load()
     columns = []
     for kind, i in SHOWN:

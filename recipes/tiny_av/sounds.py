@@ -1,8 +1,9 @@
-"""Encodes the sounds of the training clips once as audio tokens, for the transformer.
+"""Encodes the sounds of the training clips as audio tokens, once, for the training of the transformer.
 
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny_av.sounds
 
-Clips are those of the LTX-Video recipe, by its seeds. Each has its own frame rate (`rate_of`), which its sound follows.
+The clips are the same as in the LTX-Video recipe. Each clip has a frame rate (`rate_of`), and its sound lasts as long
+as its frames at that rate.
 """
 
 import argparse
@@ -18,12 +19,12 @@ from recipes.tiny_av.windows import rate_of
 
 
 def encode(scenes: Sequence[Scene], fps: Sequence[float]) -> list[torch.Tensor]:
-    """Returns normalised audio tokens `[T, AUDIO_TOKEN]` of each scene at its rate."""
+    """Returns the normalised audio tokens `[T, AUDIO_TOKEN]` of each scene. `fps`: frames per second of each scene."""
     return [audio_vae.latents_of(s, s.num_frames, rate) for s, rate in zip(scenes, fps, strict=True)]
 
 
 def load() -> dict[str, list[torch.Tensor]]:
-    """Returns the stored tokens of every group's clips."""
+    """Returns group -> the audio tokens of its clips, from the files that `main` wrote."""
     return {group.name: torch.load(configs.WORK / f"sounds_{group.name}.pt") for group in latents.GROUPS}
 
 
@@ -33,7 +34,7 @@ def silence(count: int) -> torch.Tensor:
 
 
 def main() -> None:
-    """Encodes all groups. Each process encodes a share of every group."""
+    """Encodes the sounds of all groups. Each process encodes a share of every group."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     rank, world = ranks.start()
     for group in latents.GROUPS:

@@ -15,7 +15,7 @@ SEED = 120_000_000
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Returns the tokenizer of the LTX-Video recipe, padded on the left as Gemma needs it."""
+    """Returns the tokenizer of the LTX-Video recipe, but with padding on the left, as Gemma needs it."""
     words = first.tokenizer()
     return PreTrainedTokenizerFast(
         tokenizer_object=words.backend_tokenizer,
@@ -28,7 +28,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def stack() -> nn.ModuleDict:
-    """Returns a new `text_encoder` and `connectors`."""
+    """Returns the untrained text encoder and connectors, as `text_encoder` and `connectors`."""
     torch.manual_seed(SEED)
     gemma: Any = Gemma3ForCausalLM(Gemma3TextConfig(**configs.GEMMA))
     connectors: Any = LTX2TextConnectors(**configs.CONNECTORS)
@@ -38,7 +38,8 @@ def stack() -> nn.ModuleDict:
 def encode(stack: nn.ModuleDict, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns text tokens for video and sound, `[B, SEQUENCE, VIDEO_WIDTH]` and `[B, SEQUENCE, AUDIO_WIDTH]`.
 
-    The connectors read the states of all layers. They put the valid tokens first, and registers in place of padding.
+    ids, mask: from `tokens`. The connectors read the hidden states of all layers. They move the prompt's tokens to the
+    front and replace padding by learnt registers.
     """
     gemma: Any = stack["text_encoder"]
     states = gemma.model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
@@ -47,5 +48,5 @@ def encode(stack: nn.ModuleDict, ids: torch.Tensor, mask: torch.Tensor) -> tuple
 
 
 def tokens(words: PreTrainedTokenizerFast, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns token ids and mask of prompts, `[B, SEQUENCE]` each, padded on the left."""
+    """Returns the token ids and the mask of prompts, `[B, SEQUENCE]` each, cut, or padded on the left."""
     return first.tokens(words, prompts)

@@ -3,9 +3,9 @@
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny_av.transformer main
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny_av.transformer finish
 
-The video stream starts from the weights of the embedded LTX-Video model, at a lower learning rate than the new audio
-stream. The second stage continues from the first one's averaged weights, with more windows in which only the sound
-tells what the video shows.
+The video stream starts from the weights of the embedded LTX-Video model, and has a lower learning rate than the new
+audio stream. The stage `finish` continues from the averaged weights of `main`. More of its windows have so little
+context that only the sound tells what the video shows.
 """
 
 import argparse
@@ -62,14 +62,14 @@ CHECKPOINT_EVERY = 80
 
 
 def start() -> nn.ModuleDict:
-    """Returns the model before training, with the video stream of the LTX-Video model."""
+    """Returns the model before training. Its video stream has the weights of the LTX-Video model."""
     old = sampler.load()
     stack, code = caption.start(old)
     return nn.ModuleDict({"transformer": warm.transformer(old.transformer, code.basis, code.centre), **stack})
 
 
 def latest(stages: Iterable[str] = tuple(FILES)) -> nn.ModuleDict:
-    """Returns the averaged weights as far as these stages are trained."""
+    """Returns the model with the averaged weights of the last of these stages that has a checkpoint."""
     family = start()
     for file in (configs.WORK / FILES[stage] for stage in stages):
         if file.exists():
@@ -78,13 +78,13 @@ def latest(stages: Iterable[str] = tuple(FILES)) -> nn.ModuleDict:
 
 
 def is_matrix(name: str, parameter: torch.Tensor) -> bool:
-    """True for the weights that Muon trains: those inside the blocks, except what carries sound to the video."""
+    """Returns True for a weight that Muon trains: a matrix inside the blocks, but not of the attention to the sound."""
     small = any(part in name for part in ("table", "gate_logits", "audio_to_video"))
     return "transformer_blocks" in name and parameter.ndim == 2 and not small
 
 
 class Rates(Trainer):
-    """A trainer with separate learning rates for the matrices of the video, of the sound, and from sound to video."""
+    """A trainer with separate learning rates for the video's matrices, the sound's, and those from sound to video."""
 
     def __init__(self, family: nn.ModuleDict, plan: Plan, to_picture: float) -> None:
         super().__init__(family, plan, is_matrix)
@@ -105,7 +105,7 @@ class Rates(Trainer):
 
 
 def errors(family: nn.ModuleDict, forward: Forward, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the squared error of the velocity per token, of video and of sound, `[B, F, S]` each."""
+    """Returns the squared error of the velocity of each token, for video and for sound: `[B, F, S]` each."""
     texts = text.encode(family, batch.ids, batch.mask)
     streams = [
         Modality(s.x.bfloat16(), s.sigmas, s.level, tokens.bfloat16(), s.coords)
@@ -118,7 +118,7 @@ def errors(family: nn.ModuleDict, forward: Forward, batch: Batch) -> tuple[torch
 
 
 def weighted(error: torch.Tensor, stream: Stream) -> torch.Tensor:
-    """Returns the mean error over the tokens that count."""
+    """Returns the mean of the errors `[B, F, S]`, weighted with the stream's `weight`."""
     return (error * stream.weight).sum() / stream.weight.sum().clamp(min=1.0)
 
 
@@ -141,7 +141,7 @@ class HeldOut:
         self.linked = torch.ones(count)
 
     def batch(self, sigma: float) -> Batch:
-        """Returns the clips at one noise level. Of the video only the object's cells count."""
+        """Returns the clips with noise level `sigma`. In the video, only the object's cells have a weight."""
         levels = torch.full((len(self.ids),), sigma)
         dice = torch.Generator().manual_seed(HELD_OUT)
         place = video_coords(spans(self.video.tokens.shape[1]), 4, 4, RATES[0])
@@ -151,7 +151,7 @@ class HeldOut:
 
 
 class Run:
-    """The training and its state."""
+    """One training stage: the model, its trainer and the training data."""
 
     def __init__(self, rank: int, stage: str) -> None:
         self.rank, self.mix = rank, MIXES[stage]
@@ -174,7 +174,7 @@ class Run:
 
     @torch.no_grad()
     def judge(self) -> str:
-        """Returns errors of the averaged weights, video/sound, at noise 1, 0.9 and 0.42."""
+        """Returns, as text, the errors of the averaged weights (video/sound) at noise 1, 0.91 and 0.42."""
         self.trainer.load(self.trainer.ema)
         shown = []
         for sigma in (1.0, 0.909375, 0.421875):
@@ -186,7 +186,7 @@ class Run:
 
 
 def train(stage: str, resume: bool) -> None:
-    """Runs a stage to the end of its plan."""
+    """Trains a stage to the end of its plan. With `resume` it continues from the checkpoint, if there is one."""
     rank, _ = ranks.start()
     run, checkpoint, steps = Run(rank, stage), configs.WORK / FILES[stage], PLANS[stage].steps
     if resume and checkpoint.exists():

@@ -1,9 +1,9 @@
-"""Trains the part of the vocoder that `wiring` leaves open: the reading of a log-mel spectrogram.
+"""Trains the part of the vocoder that is not wired by hand (see `wiring`): the reading of a log-mel spectrogram.
 
     python -m recipes.tiny_av.vocoder
 
-It sees spectrograms of sounds with known scores, plain and after the audio autoencoder. The loss is the error of the
-reading; the wired part makes the sound from the reading.
+The training data are spectrograms of sounds with known scores, some of them after the audio autoencoder. The loss is
+the error of the reading. The wired part makes the sound from the reading.
 """
 
 import argparse
@@ -50,7 +50,7 @@ TRIM = 0.89
 
 
 def new() -> Any:
-    """Returns the wired vocoder, whose reading is untrained."""
+    """Returns the vocoder with its wired weights. The weights of the reading are untrained."""
     model = LTX2VocoderWithBWE(**VOCODER)
     Wiring(model)
     mel_front(model)
@@ -58,7 +58,7 @@ def new() -> Any:
 
 
 def load(work: Path = WORK) -> Any:
-    """Returns the vocoder as far as it is trained, in float32."""
+    """Returns the vocoder with the averaged weights of its checkpoint in the folder `work`, in float32."""
     model = new()
     model.load_state_dict(folded(torch.load(work / "vocoder.pt")["averaged"]), strict=False)
     Wiring(model)
@@ -76,9 +76,9 @@ def folded(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_centred(model: Any, mel: Tensor) -> Tensor:
-    """Returns the 12 readings `[B, 12, frames]` of `[B, 2, frames, 64]` by weights that are not `folded`.
+    """Returns the 12 readings `[B, 12, frames]` of log-mel spectrograms `[B, 2, frames, 64]`.
 
-    The padding around the spectrogram is 0, as it is for folded weights.
+    The model's weights are as trained, not yet `folded`. The padding around a spectrogram is 0, as with folded weights.
     """
     left, right = F.pad(mel.transpose(2, 3), (3, 3)).unbind(1)
     centred = torch.cat([((left + right) / 2 - MIDDLE) / SPREAD, (left - right) / APART], 1)
@@ -89,9 +89,10 @@ def read_centred(model: Any, mel: Tensor) -> Tensor:
 
 @torch.no_grad()
 def examples(first: int, count: int, coded: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns `count` spectrograms `[count, 2, 201, 64]` and readings `[count, 12, 201]`.
+    """Returns spectrograms `[count, 2, 201, 64]` of clips with seeds from `first` on, and their correct readings.
 
-    The first `coded` spectrograms went through the autoencoder.
+    Returns (spectrograms of all clips, spectrograms of the first `coded` clips after the autoencoder, readings
+    `[count, 12, 201]` of all clips).
     """
     vae = audio_vae.load()
     mels: list[Tensor] = []
@@ -107,7 +108,11 @@ def examples(first: int, count: int, coded: int) -> tuple[Tensor, Tensor, Tensor
 
 
 def errors(made: Tensor, truth: Tensor) -> dict[str, Tensor]:
-    """Returns mean errors of readings `[B, 12, frames]`: pitch as log(1 + 5 p), p in per cent; others as log ratios."""
+    """Returns the mean errors of readings `[B, 12, frames]`, by kind.
+
+    An error of p per cent in pitch counts as log(1 + 5 p). Errors of loudness, noise and hum are logarithms of ratios.
+    Errors of left-right balance and brightness are differences.
+    """
     pitch = torch.zeros(())
     for voice in (0, 1):
         loud = truth[:, 2 + 2 * voice : 4 + 2 * voice].amax(1)
@@ -137,7 +142,7 @@ WEIGHTS = {"pitch": 0.3, "level": 1.0, "pan": 2.0, "shine": 3.0, "noise": 0.5, "
 
 
 class Run:
-    """The training and its state, all in float32 because phases need it."""
+    """One training run: the model and its trainer state, in float32, because lower precision would spoil the phases."""
 
     def __init__(self) -> None:
         torch.manual_seed(SEED)
@@ -159,7 +164,10 @@ class Run:
         self.held_out = examples(HELD_OUT, 30, 30)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Returns spectrograms and readings of a step. Half went through the autoencoder; some have swapped sides."""
+        """Returns the spectrograms and the correct readings of a step.
+
+        Half of the spectrograms went through the autoencoder. About half have left and right exchanged.
+        """
         rng = random.Random(SEED + step)
         torch.manual_seed(SEED + step)
         turn = step // RENEWED
@@ -200,7 +208,10 @@ class Run:
 
     @torch.no_grad()
     def figures(self) -> str:
-        """Returns errors of the averaged weights on held-out sounds, plain and after the autoencoder."""
+        """Returns, as text, the errors of the averaged weights on sounds that are never trained on.
+
+        The sounds' spectrograms are measured as they are and after the autoencoder.
+        """
         masters = {n: p.clone() for n, p in self.named.items()}
         for n, p in self.named.items():
             p.copy_(self.average[n])
@@ -214,7 +225,7 @@ class Run:
         return " | ".join(lines)
 
     def save(self, path: Path) -> None:
-        """Writes a checkpoint atomically."""
+        """Writes a checkpoint. The file is complete or unchanged, even if the process is killed."""
         state = {
             "step": self.step_number,
             "model": {n: p.detach() for n, p in self.named.items()},
@@ -225,7 +236,7 @@ class Run:
         path.with_suffix(".part").replace(path)
 
     def resume(self, path: Path) -> None:
-        """Continues from a checkpoint."""
+        """Sets weights, optimiser and step number to those of a checkpoint that `save` wrote."""
         state = torch.load(path)
         self.step_number = state["step"]
         with torch.no_grad():
@@ -237,7 +248,7 @@ class Run:
 
 
 def train(resume: bool) -> None:
-    """Runs to the end of the plan."""
+    """Trains to the end of the plan. With `resume` it continues from the checkpoint, if there is one."""
     torch.set_num_threads(1)
     began, spent, total = time.time(), time.process_time(), 0.0
     run = Run()

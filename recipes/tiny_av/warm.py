@@ -1,7 +1,8 @@
-"""Makes a new transformer whose video stream computes what the LTX-Video model's does, unaffected by its audio stream.
+"""Makes the initial LTX-2 transformer from the LTX-Video one. Its video stream gives the old transformer's results.
 
-What LTX-2 adds starts without effect: the gates of heads at one, modulation of text at none, the attention from sound
-to video at zero. Rotary pairs were adjacent and are now half a head apart.
+The parts that only LTX-2 has start without effect: the heads' gates are 1, the text tokens are not modulated, and the
+attention from sound to video is 0. So the audio stream does not change the video. In the old transformer the two
+numbers of a rotary pair are adjacent, and in the new one they are half a head apart.
 """
 
 import re
@@ -19,22 +20,25 @@ ZERO = (
     r"^(av_cross_attn_\w+|prompt_adaln|audio_prompt_adaln)\.linear|^audio_proj_out",
     r"audio_to_video_attn\.to_out",
 )
-"""Weights that start without effect."""
+"""Patterns of the names of weights that start at 0, so that their layers have no effect."""
 SMALL = r"(audio_attn\d\.to_out\.0|audio_ff\.net\.2)\.weight$"
-"""The sound's residual branches, which begin small."""
+"""Pattern of the names of the last weights in the audio stream's residual branches, which start small."""
 TEXT = ("attn2.to_k.weight", "attn2.to_k.bias", "attn2.to_v.weight", "attn2.to_v.bias")
 
 
 def split(rows: torch.Tensor) -> torch.Tensor:
-    """Reorders rows `[heads * d, ...]` of a query or key: adjacent rotary pairs become halves of each head."""
+    """Returns the rows `[heads * d, ...]` of a query's or key's weight in the new order.
+
+    The first numbers of all rotary pairs of a head come first, then the second numbers.
+    """
     halves: torch.Tensor = rows.unflatten(0, (configs.HEADS, HEAD // 2, 2)).transpose(1, 2)
     return halves.flatten(0, 2)
 
 
 def transformer(old: Any, basis: torch.Tensor, centre: torch.Tensor) -> Any:
-    """Returns the new transformer of an `LTXVideoTransformer3DModel`.
+    """Returns the new transformer for an `LTXVideoTransformer3DModel`.
 
-    A new text token z replaces an old one as centre + basis z, with `basis` `[D, D]` and `centre` `[D]`.
+    basis, centre: `[D, D]` and `[D]`. A new text token z means the old text token centre + basis @ z.
     """
     torch.manual_seed(SEED)
     new: Any = LTX2VideoTransformer3DModel(**configs.TRANSFORMER)

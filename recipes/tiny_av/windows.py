@@ -1,4 +1,4 @@
-"""Training examples: windows of video and sound, which tokens of them are known, and the noise of the others."""
+"""Training examples: windows of video and sound, in which some tokens are known (context) and the others noised."""
 
 import random
 from collections import defaultdict
@@ -38,17 +38,18 @@ def _layouts() -> Mapping[Layout, float]:
 
 @dataclass(frozen=True)
 class Mix:
-    """The mix of examples. The model starts from trained weights, so every kind is there from the first step.
+    """The mix of examples. It has all kinds of examples from the first step on, because the video stream is pretrained.
 
-    groups: share of each group of latents.
-    context: share of examples by their number of known latents; 5 are 17 frames.
-    layouts: shares of windows that continue, that also have an end image, and that lead to a known end.
-    straight: share of plain straight clips.
-    moving_weight: least weight of a cell under a moving camera.
-    apart: share of examples whose streams are isolated.
-    soft: share with a strength below one.
-    mute: share whose known sound is silence, as of a video that has none.
-    heard: share whose whole sound is known.
+    groups: group of latents -> its share of the batches.
+    context: number of known latent frames at the start -> its share of the examples; 5 latent frames are 17 frames.
+    layouts: layout -> its share: `forward` continues a start, `image` also has an end image, `backward` leads to a
+        known end.
+    straight: the share of clips of the kind `straight`.
+    moving_weight: the least weight in the loss of a cell in a clip with a moving camera.
+    apart: the share of examples in which video and sound do not attend to each other.
+    soft: the share of examples whose known tokens carry noise, as with a strength below 1.
+    mute: the share of examples whose known sound is silence, as with a video without sound.
+    heard: the share of examples whose whole sound is known.
     """
 
     groups: Mapping[str, float] = field(default_factory=_groups)
@@ -63,12 +64,15 @@ class Mix:
 
 
 def rate_of(number: int) -> float:
-    """Returns the frames per second of a group's clip."""
+    """Returns the frames per second of clip `number` of a group."""
     return RATES[number // 4 % len(RATES)]
 
 
 def video_coords(spans: list[tuple[float, float]], rows: int, columns: int, fps: float) -> torch.Tensor:
-    """Returns the bounds of every token in (seconds, y, x), `[1, 3, F * S, 2]`, of latents that span these frames."""
+    """Returns the start and end of each token in (seconds, y px, x px), `[1, 3, F * S, 2]`.
+
+    spans: for each latent frame the first frame that it covers, and the frame before which it ends.
+    """
     cell = first.SPATIAL
     t = torch.tensor(spans) / fps
     y, x = (torch.arange(n, dtype=torch.float32)[:, None] * cell + torch.tensor([0.0, cell]) for n in (rows, columns))
@@ -78,25 +82,36 @@ def video_coords(spans: list[tuple[float, float]], rows: int, columns: int, fps:
 
 
 def spans(count: int) -> list[tuple[float, float]]:
-    """Returns first frame and end of each latent of a window."""
+    """Returns, for each of `count` latent frames, the first frame that it covers and the frame before which it ends."""
     step = first.TEMPORAL
     return [(float(max(step * i - step + 1, 0)), float(step * i + 1)) for i in range(count)]
 
 
 def audio_coords(count: int) -> torch.Tensor:
-    """Returns the bounds of audio latents in seconds, `[1, 1, T, 2]`. The first spans 1 spectrogram frame, others 4."""
+    """Returns the start and end of audio latents in seconds, `[1, 1, count, 2]`.
+
+    The first latent covers one spectrogram frame of 10 ms, each other latent four.
+    """
     i = torch.arange(count, dtype=torch.float32)
     return (torch.stack([(4 * i - 3).clamp(min=0), 4 * i + 1], dim=-1) * 0.01)[None, None]
 
 
 def audio_count(frames: float, fps: float) -> int:
-    """Returns the number of audio latents of this many frames."""
+    """Returns the number of audio latents that last as long as `frames` video frames at `fps` frames per second."""
     return round(frames / fps * AUDIO_RATE)
 
 
 @dataclass(frozen=True)
 class Stream:
-    """One modality of a batch: x, target `[B, F, S, C]`, sigmas `[B, F]`, level `[B]`, weight `[B, F, S]`, coords."""
+    """One modality of a batch. F is the number of latent frames and S the tokens of each; sound has S = 1.
+
+    x: the noised tokens, `[B, F, S, C]`.
+    target: the velocities to learn, `[B, F, S, C]`.
+    sigmas: the noise level of each latent frame, `[B, F]`.
+    level: the noise level of the window's unknown tokens, `[B]`.
+    weight: the weight of each token in the loss, `[B, F, S]`.
+    coords: the start and end of each token, `[1, axes, F * S, 2]`.
+    """
 
     x: torch.Tensor
     target: torch.Tensor
@@ -108,7 +123,11 @@ class Stream:
 
 @dataclass(frozen=True)
 class Batch:
-    """Both streams, the prompts `[B, L]`, and `linked` `[B]`: the examples whose streams see each other."""
+    """A batch of examples.
+
+    ids, mask: the prompts' token ids and mask, `[B, L]`.
+    linked: `[B]`; 1 for an example in which video and sound attend to each other, otherwise 0.
+    """
 
     video: Stream
     audio: Stream
@@ -119,20 +138,25 @@ class Batch:
 
 @dataclass(frozen=True)
 class Clean:
-    """A modality before noise: tokens `[B, F, S, C]`, weight `[B, F, S]`, known `[B, F]`."""
+    """A modality before noise is added.
+
+    tokens: the clean tokens, `[B, F, S, C]`.
+    weight: the weight of each token in the loss, `[B, F, S]`.
+    known: True for each latent frame that is known, `[B, F]`.
+    """
 
     tokens: torch.Tensor
     weight: torch.Tensor
     known: torch.Tensor
 
     def rows(self, which: slice) -> "Clean":
-        """Returns some of the examples."""
+        """Returns the examples `which` of the batch."""
         return Clean(self.tokens[which], self.weight[which], self.known[which])
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What all clips of a batch share."""
+    """The properties that all clips of a batch share: group, layout, number of latent frames, frames per second."""
 
     group: latents.Group
     layout: Layout
@@ -141,10 +165,14 @@ class Shape:
 
 
 class Windows(FirstWindows):
-    """Draws batches from the encoded groups. A batch follows from (seed, step, rank) alone."""
+    """Draws batches from the encoded groups. A batch depends only on the seed, the step and the process's rank."""
 
     def __init__(self, seed: int, sounds: dict[str, list[torch.Tensor]], silence: torch.Tensor) -> None:
-        """`sounds` holds each group's audio tokens, `[T, AUDIO_TOKEN]` per clip; `silence` is as long as any."""
+        """Loads the encoded groups.
+
+        sounds: group -> the audio tokens of each of its clips, `[T, AUDIO_TOKEN]`.
+        silence: the audio tokens of silence, at least as long as the longest window.
+        """
         super().__init__(seed)
         self.words = own_text.tokenizer()
         self.sounds, self.silence = sounds, silence
@@ -154,7 +182,7 @@ class Windows(FirstWindows):
                 self.pools[name, rate_of(i), straight].append(i)
 
     def batch_of(self, now: Mix, step: int, rank: int) -> Batch:
-        """Returns the batch of a process in a step. All processes get one shape."""
+        """Returns the batch of process `rank` in a step. The batches of all processes have the same shape."""
         shared, own = random.Random(self.seed + step), random.Random(self.seed + step * 64 + rank + 1)
         shape = self._draw(now, shared)
         table = self.tables[shape.group.name]
@@ -206,7 +234,10 @@ class Windows(FirstWindows):
         now: Mix,
         rng: random.Random,
     ) -> tuple[Clean, list[tuple[float, float]]]:
-        """Returns the video, and each clip's longest span of known frames; (0, 0) if none is known."""
+        """Returns the video of the windows, and for each clip the known frames of its context as (start, end).
+
+        The end is not included. (0, 0) means that there is no context.
+        """
         count, frames = shape.count, first.TEMPORAL * (shape.count - 1) + 1
         parts = [(i, slice(a, a + count)) for i, a in zip(members, offsets, strict=True)]
         tokens = self._tokens(torch.stack([table["latents"][i][:, part] for i, part in parts]))
@@ -242,7 +273,10 @@ class Windows(FirstWindows):
         now: Mix,
         rng: random.Random,
     ) -> Clean:
-        """Returns the sound of the windows. Latents wholly within the span of known frames are known."""
+        """Returns the sound of the windows. Audio latents that are wholly within the known frames are known.
+
+        edges: for each clip the known frames as (start, end). count: the number of audio latents.
+        """
         known = torch.stack([inside(count, a / shape.fps, b / shape.fps) for a, b in edges])
         rows = []
         for row, (i, a) in enumerate(zip(members, offsets, strict=True)):
@@ -256,7 +290,7 @@ class Windows(FirstWindows):
 
 
 def inside(count: int, start: float, end: float) -> torch.Tensor:
-    """Returns True for each of `count` audio latents that lies wholly between two times in seconds, `[T]`."""
+    """Returns a mask `[count]`, True for each audio latent that is wholly between two times in seconds."""
     bounds = audio_coords(count)[0, 0]
     return (bounds[:, 0] >= start - 1e-6) & (bounds[:, 1] <= end + 1e-6)
 
@@ -264,9 +298,13 @@ def inside(count: int, start: float, end: float) -> torch.Tensor:
 def noise_levels(
     count: int, dice: torch.Generator, late: bool, heard: float = 0.1
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the levels of video and sound, `[B]` each: mostly equal, sometimes different, sometimes one is known.
+    """Returns random noise levels of video and of sound, `[count]` each, for `count` windows.
 
-    `late` windows have double size and only see the second pass's levels.
+    The two levels of a window are mostly equal and sometimes different. Sometimes one of them is 0: that modality is
+    known as a whole.
+
+    late: True for windows of double size, which have only levels that occur in second passes.
+    heard: the share of windows whose sound is known as a whole.
     """
     chance = torch.rand(5, count, generator=dice)
     level = torch.sigmoid(torch.randn(2, count, generator=dice) * 1.3 + 1.1)
@@ -281,10 +319,10 @@ def noise_levels(
 
 
 def noised(clean: Clean, level: torch.Tensor, soft: float, dice: torch.Generator, coords: torch.Tensor) -> Stream:
-    """Returns a modality with noise. Known tokens are clean at time 0.
+    """Returns a modality with noise added at the noise levels `level` `[B]`. Known tokens are clean, with level 0.
 
-    In some clips, a share `soft`, they have a level of their own below the others'. In a few they carry a little noise
-    that their level does not show.
+    There are two exceptions. In a share `soft` of the clips, known tokens have a random level below that of the other
+    tokens. In some other clips they carry a little noise that their level does not show.
     """
     batch = len(clean.tokens)
     noise = torch.randn(clean.tokens.shape, generator=dice)

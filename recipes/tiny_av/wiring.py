@@ -1,16 +1,17 @@
-"""The part of the vocoder that is wired by hand: oscillators that count their own phase.
+"""The part of the vocoder whose weights are set by hand ("wired") and not learnt: oscillators and their phases.
 
-A log-mel spectrogram has no phase. A convolution that turns 100 frames per second into samples makes, of a constant
-spectrogram, a sound that repeats every 160 samples: a buzz of multiples of 100 Hz, whatever the pitch. Any other tone
-needs the sum of all its frequencies up to now. The published architecture can compute that sum: residual blocks with
-growing dilations are a running total, and the Snake activation x + sin(a x)^2 / b, with a large and b small, is an
-oscillator of phase 2 a x.
+Why: a log-mel spectrogram has no phase. From a constant spectrogram, a convolution that turns 100 frames per second
+into samples makes a sound that repeats every 160 samples, a buzz of multiples of 100 Hz at any pitch. For any other
+tone, the phase is needed: the sum of all frequencies up to now. The published architecture can compute this sum.
+Residual blocks with growing dilations form a running total. The Snake activation x + sin(a x)^2 / b, with a large and
+b small, is an oscillator with the phase 2 a x.
 
-The first stage (at frame rate) reads the spectrogram, and only this reading is learnt: pitch, loudness left and right
-and brightness of two voices, loudness of three bands of noise and of a hum. Wired are the running totals, a counter
-with a pseudo-random number per frame, the kernels that spread the phases over the 160 samples of a frame, and the last
-stage's oscillators. Loudness is a difference of phase, which needs no product:
-sin(x + y)^2 - sin(x)^2 = sin(2x + y) sin(y). Every wired number is exact in half precision.
+Learnt is only how the first stage, at the frame rate, reads the spectrogram. It reads the pitch, the loudness left and
+right and the brightness of two voices, and the loudness of three bands of noise and of a hum.
+
+Wired are the running totals, a counter with a pseudo-random number per frame, the kernels that spread the phases over
+the 160 samples of a frame, and the last stage's oscillators. A loudness is stored as a difference of phase, because
+that needs no product: sin(x + y)^2 - sin(x)^2 = sin(2x + y) sin(y). Every wired number is exact in half precision.
 """
 
 import math
@@ -88,7 +89,10 @@ def _phase(part: Tensor) -> Tensor:
 
 
 class Wiring:
-    """The wired entries of a vocoder's parameters: a mask and the values, by name."""
+    """The wired entries of a vocoder's parameters.
+
+    fixed: name of a parameter -> a mask of its wired entries, and their values.
+    """
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -100,7 +104,7 @@ class Wiring:
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Writes the wired values into the parameters."""
+        """Writes the wired values into the model's parameters. The other entries stay."""
         parameters = dict(self.model.named_parameters())
         for name, (mask, values) in self.fixed.items():
             parameters[name].copy_(torch.where(mask, values, parameters[name]))
@@ -151,7 +155,10 @@ class Wiring:
         return f"{first}.weight", f"{second}.weight"
 
     def _sum(self, block: int, first: bool) -> None:
-        """Adds the values one and two dilations back. The first block starts the totals, others triple their span."""
+        """Wires a block that adds to each total the totals of one and two dilations earlier, which triples its span.
+
+        first: True for the first such block, which makes the totals from the values themselves.
+        """
         hidden = [0, 1, 2]
         one, two = self._own(block, hidden)
         self._straight(f"vocoder.resnets.0.acts2.{block}", hidden)
@@ -165,7 +172,7 @@ class Wiring:
                 self._set(two, (total, h, 2), 1.0)
 
     def _dice(self, block: int) -> None:
-        """Computes pseudo-random numbers of about -0.5..0.5 for each frame from its count."""
+        """Wires a block that computes pseudo-random numbers of about -0.5..0.5 for each frame, from its count."""
         hidden = list(range(len(DICE) + 1))
         one, two = self._own(block, hidden)
         acts = f"vocoder.resnets.0.acts{{}}.{block}.{{}}"
@@ -180,7 +187,7 @@ class Wiring:
             self._set(f"vocoder.resnets.0.convs2.{block}.bias", total, -0.0625 * (math.exp(2) + gain))
 
     def _between(self) -> None:
-        """Returns the kernels of 160 samples per frame, `[first stage, last stage, 192]`."""
+        """Wires the kernels that turn a frame into 160 samples: `[first stage, last stage, 192]`."""
         name = "vocoder.upsamplers.1.weight"
         self._set(name, slice(None), 0.0)
         self._set("vocoder.upsamplers.1.bias", slice(None), 0.0)
@@ -248,10 +255,10 @@ def _turns(count: int) -> Tensor:
 
 
 def _wander(band: int, width: float) -> Tensor:
-    """Returns the phase of a noise band within a frame for each pseudo-random number, `[6, 192]` in rad.
+    """Returns, for each pseudo-random number, its part in the phase of a noise band within a frame: `[6, 192]` in rad.
 
-    It moves from one frame's number to the next one's, and along smooth curves that are 0 at both ends. Either makes
-    the pitch deviate by `width` Hz.
+    The first four numbers move the phase from a frame's number to the next frame's number. The last two move it along
+    smooth curves that are 0 at both ends. Each of these ways makes the pitch deviate by about `width` Hz.
     """
     dice = torch.Generator().manual_seed(10 * band)
     j = torch.arange(REACH) - EDGE
@@ -269,7 +276,7 @@ def _wander(band: int, width: float) -> Tensor:
 
 
 def mel_front(model: Any) -> None:
-    """Fills the bandwidth extension's own spectrogram: a Hann-windowed Fourier transform and a mel scale."""
+    """Sets the spectrogram weights of the bandwidth extension: a Hann-windowed Fourier transform and a mel scale."""
     size, bins = VOCODER["filter_length"], VOCODER["num_mel_channels"]
     lines = size // 2 + 1
     turn = 2 * math.pi * torch.arange(lines)[:, None] * torch.arange(size) / size
@@ -284,7 +291,7 @@ def mel_front(model: Any) -> None:
 
 
 def voice_of(model: Any, reading: Tensor) -> Tensor:
-    """Returns the sound `[2, n]` at 16 kHz of a reading `[12, frames]`, made by the wired part alone."""
+    """Returns the sound `[2, n]` at 16 kHz that the wired part alone makes from a reading `[12, frames]`."""
     frames = reading.shape[1]
     stage = torch.zeros(1, VOCODER["hidden_channels"] // 2, frames)
     stage[0, list(READ)] = reading

@@ -3,7 +3,7 @@
 The weights are those of diffusers' class. Its forward pass is replaced, because this one differs in four ways:
 - In the attention between the modalities, shift and scale follow each token's own noise level, and the gate follows
   the noise level of the other modality.
-- The self-attention of one modality alone can be disturbed.
+- The self-attention of one modality alone can be switched off (for spatio-temporal guidance).
 - A video without sound needs no audio tokens.
 - Modulation is stored once per distinct noise level instead of once per token, which takes a hundredth of the memory.
 """
@@ -333,9 +333,9 @@ def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 def _embedded(layer: Any, times: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Returns the modulation [k, m * d] that an AdaLN layer with m vectors gives at noise levels `times` [k] in 0..1.
+    """Returns the modulation [k, m * d] of an AdaLN layer, and the embedding [k, d] of the noise levels.
 
-    Also returns the embedding [k, d] of the levels.
+    times: the noise levels [k] in 0..1. m is the number of vectors that the layer computes for each level.
     """
     embedding: Tensor = layer.emb.timestep_embedder(_waves(times * 1000, layer.emb.time_proj.num_channels).to(dtype))
     return layer.linear(layer.silu(embedding)), embedding
@@ -354,7 +354,7 @@ def _waves(times: Tensor, channels: int) -> Tensor:
 
 
 def _gate_multiplier(model: Any) -> float:
-    """Returns the factor on the other modality's noise level before the gate between the modalities is computed."""
+    """Returns the factor by which the other modality's noise level is multiplied before the gate is computed."""
     config = model.config
     return float(config.cross_attn_timestep_scale_multiplier / config.timestep_scale_multiplier)
 

@@ -25,7 +25,7 @@ _TEXT_MODULES = re.compile(
     r"^((model\.)?(diffusion_model|transformer)\.)?"
     r"(text_embedding_projection|connectors|(video|audio)_(embeddings_)?connector)\."
 )
-"""Keys of modules that belong to the text encoder's side. They are ignored, as in the publisher's own code."""
+"""Keys of the text encoder's connectors. They are ignored, as in the publisher's own code."""
 
 _SIDES = {
     "lora_A.weight": "A",

@@ -9,7 +9,8 @@ from longtake.errors import Loc, NotSupported
 from longtake.settings import Settings
 
 PartName = Literal["transformer", "vae", "audio_vae", "vocoder", "connectors", "upsampler", "text_encoder", "tokenizer"]
-"""A part of a model. The VAEs are autoencoders; the vocoder turns the audio VAE's output into samples."""
+"""A part of a model. The vocoder turns the audio VAE's spectrograms into sound. The connectors turn the text encoder's
+hidden states into text tokens. The upsampler doubles the width and height of latents for a second pass."""
 
 PART_NAMES: tuple[PartName, ...] = get_args(PartName)
 
@@ -64,7 +65,8 @@ class ModelCard:
     temporal_compression: frames per latent frame. The first latent frame holds one frame.
     window_frames: the most frames that the model samples at once, context included. A longer video is generated in
         several windows.
-    max_context_frames: the most frames that the model continues. A shorter context may be used.
+    max_context_frames: the most frames of context that a window continues. LTX-Video continues more if one window holds
+        the whole video.
     prompt_tokens: the number of tokens of an encoded prompt. Shorter prompts are padded, longer ones are cut.
     """
 
