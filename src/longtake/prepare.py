@@ -1,4 +1,8 @@
-"""Prepares a request: fetches and opens its video, and plans the work (hops 2 and 3). Imports no torch."""
+"""Prepares a request: fetches and opens its video, and plans the work (hops 2 and 3 of "The way of a request" in
+README.md).
+
+This module imports no torch.
+"""
 
 import secrets
 import tempfile
@@ -25,14 +29,17 @@ from longtake.plans import Plan, PlannedAdapter
 from longtake.settings import Settings
 
 LARGEST_SEED = 2**31 - 1
-"""Upper bound of the seeds that are drawn; every client's integer type can hold it."""
+"""Random seeds are below this number, so that every client's integer type can hold them."""
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A request that is ready to run. `end_image` is [H, W, 3], or None if the plan has none."""
+    """A request that is ready to run: its endpoint, its model's card, its open source and its plan.
+
+    `end_image`: [H, W, 3], not scaled yet; None if the request has none.
+    """
 
     endpoint: Endpoint[Any, Any]
     card: ModelCard
@@ -43,10 +50,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Overrides:
-    """Values from the command line or the library that replace a request's options; None leaves an option unchanged.
+    """Values from the command line or the library that replace a request's options. None leaves an option unchanged.
 
-    `new_frames`: the whole source is kept and this number of frames is added. `own_rate`: the output plays at the
-    source's rate. `adapters` are added before the request's own.
+    `new_frames`: the number of frames that are added to the whole source.
+    `own_rate`: True if the output plays at the source's rate; False leaves the option unchanged.
+    `adapters`: added before the request's own adapters.
     """
 
     new_frames: int | None = None
@@ -58,7 +66,7 @@ class Overrides:
     write_mode: WriteMode | None = None
 
     def apply(self, options: OptionsT) -> OptionsT:
-        """Returns a request's options with these values in place of its own."""
+        """Returns a request's options with these values in them."""
         return replace(
             options,
             new_frames=options.new_frames if self.new_frames is None else self.new_frames,
@@ -79,9 +87,12 @@ def _no_file(url: str) -> AbstractContextManager[Path] | None:
 class Fetcher:
     """Fetches the files that a request names.
 
-    `allow_local` permits paths of this machine. `open_own(url)` returns a context manager that yields the path of a
-    file that this server stores itself, or None for any other URL. `transport` makes the HTTP requests. Downloads are
-    saved in `folder` and not fetched again; without a folder they are deleted with the job.
+    `allow_local`: True if a request may name paths of this machine.
+    `open_own`: a function of a URL. If this server stores the URL's file itself, the function returns a context manager
+        that yields the file's path. Otherwise it returns None.
+    `transport`: makes the HTTP requests; None allows requests to every host.
+    `folder`: the folder where downloads are saved, so that a later attempt does not fetch them again. None: they are in
+        a temporary folder and are deleted when the job ends.
     """
 
     allow_local: bool = False
@@ -91,7 +102,10 @@ class Fetcher:
 
     @contextmanager
     def fetch(self, url: str, name: str, home: Path, settings: Settings) -> Iterator[Path]:
-        """Yields the local path of a URL's file; a download is saved as `name` in the folder `home`."""
+        """Yields the local path of the file of a URL. A download is saved as `name` in the folder `home`.
+
+        Raises DownloadFailed, FileTooLarge or InvalidRequest.
+        """
         own = self.open_own(url)
         if own is not None:
             with own as path:
@@ -123,10 +137,11 @@ def prepare(
     fetcher: Fetcher = Fetcher(),
     plan: Plan | None = None,
 ) -> Iterator[Job]:
-    """Yields the job of a request: its files fetched, its source open until the block ends, its work planned.
+    """Yields the job of a request: its files are fetched, its source is open until the block ends, and its work is
+    planned.
 
-    A request without a seed gets a random one, which the plan records. With `plan`, the plan of an earlier attempt, no
-    new plan is made. Raises LongtakeError whose `loc` is the offending field.
+    A request without a seed gets a random one, which the plan records. `plan` is the plan of an earlier attempt, which
+    is used unchanged; None makes a new plan. Raises LongtakeError, whose `loc` is the request's field at fault.
     """
     check_family(endpoint, card)
     limits = Limits(max_pixels=settings.max_source_pixels, max_duration_s=settings.max_source_duration_s)
@@ -154,9 +169,9 @@ def prepare(
 
 @contextmanager
 def errors_at(field: Loc, *, in_message: bool = False) -> Iterator[None]:
-    """Sets `field` as the location of a LongtakeError raised in the block, unless the error has a location.
+    """Sets `field` as the location of a LongtakeError that the block raises, unless the error already has a location.
 
-    With `in_message`, the error's sentence also begins with the field.
+    With `in_message`, the error's sentence also begins with the name of the field.
     """
     try:
         yield
@@ -169,7 +184,7 @@ def errors_at(field: Loc, *, in_message: bool = False) -> Iterator[None]:
 
 
 def check_family(endpoint: Endpoint[Any, Any], card: ModelCard) -> None:
-    """Raises InvalidRequest if the model is not of the endpoint's family."""
+    """Raises InvalidRequest if the model does not belong to the endpoint's family."""
     if card.family != endpoint.family.name:
         able = [name for name, other in CARDS.items() if other.family == endpoint.family.name]
         raise InvalidRequest(
@@ -181,10 +196,10 @@ def check_family(endpoint: Endpoint[Any, Any], card: ModelCard) -> None:
 
 
 def check_parts(endpoint: Endpoint[Any, Any], plan: Plan, card: ModelCard, settings: Settings) -> None:
-    """Raises NotSupported if this machine lacks an upsampler or an adapter that the plan needs; the error names the
-    request's field.
+    """Raises NotSupported if the plan needs an upsampler or an adapter that is not on this machine.
 
-    Nothing is raised if the model itself is missing: it can still be planned for, and loading it reports the error.
+    The error names the request's field. If the model itself is missing, nothing is raised: a plan can be made without
+    it, and loading it raises the error.
     """
     if missing(card, settings):
         return

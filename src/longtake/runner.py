@@ -1,4 +1,4 @@
-"""Carries out jobs: context, generation, frames, joining and the output file (hops 4 to 8 of a request)."""
+"""Runs jobs: from a prepared request to the finished file (hops 4 to 8 of "The way of a request" in README.md)."""
 
 import gc
 from dataclasses import dataclass
@@ -29,16 +29,19 @@ from longtake.settings import Settings
 from longtake.video import OnProgress, Progress, VideoInfo, ignore_progress
 
 IMAGE_CRF = 33
-"""Constant rate factor at which the end image is compressed with H.264, because the model was trained on video
-frames."""
+"""The constant rate factor (0..51) at which the end image is compressed with H.264, because the model was trained on
+compressed video frames."""
 
 
 @dataclass(frozen=True)
 class Result:
     """A finished video.
 
-    `facts` are read back from the finished file. `prompt` is the one that was used, after expansion. `notes` are
-    sentences for the user about what differs from the request or was left out.
+    `path`: the video file.
+    `file_size`: in bytes.
+    `facts`: read back from the file.
+    `prompt`: the prompt that the model used, after expansion.
+    `notes`: sentences for the user about what differs from the request or was left out.
     """
 
     path: Path
@@ -52,7 +55,7 @@ class Result:
     notes: tuple[str, ...]
 
     def response(self, url: str) -> dict[str, Any]:
-        """Returns the endpoint's JSON response, with `url` as the address of the file."""
+        """Returns the endpoint's response as JSON values. `url` is the address under which clients get the file."""
         facts = self.facts
         video = {
             "url": url,
@@ -69,10 +72,10 @@ class Result:
 
 
 class Runner:
-    """Carries out jobs one at a time and caches the loaded model and recently read adapters.
+    """Runs jobs one at a time. It caches the loaded model and the adapters that were read last.
 
-    `fetch` downloads LoRA files that requests name by URL; without it such requests fail. With `any_path`, LoRA paths
-    may be anywhere on this machine instead of below the LoRA folder.
+    `fetch`: downloads the LoRA files that requests name by URL. Without it such requests fail.
+    `any_path`: True if LoRA paths may be anywhere on this machine. Otherwise they must be below the LoRA folder.
     """
 
     def __init__(self, settings: Settings, *, fetch: Fetch | None = None, any_path: bool = False) -> None:
@@ -80,19 +83,23 @@ class Runner:
         self._fetch = fetch
         self._any_path = any_path
         self._adapters = LoraCache(settings.lora_cache_bytes)
-        self._parts: LoadedModel | None = None
+        self._model: LoadedModel | None = None
 
     def load(self, card: ModelCard, on_progress: OnProgress = ignore_progress) -> LoadedModel:
-        """Returns the parts of a model. If another model is in memory, it is released first."""
-        if self._parts is None or self._parts.card != card:
+        """Returns the loaded model of a card. If another model is in memory, it is released first.
+
+        Raises BadCheckpoint if parts of the model are missing or do not fit. Raises NotSupported if the device is not
+        available.
+        """
+        if self._model is None or self._model.card != card:
             self.release()
             on_progress(Progress("load", 0, 1))
-            self._parts = FAMILIES[card.family].load(card, self._settings, on_progress)
-        return self._parts
+            self._model = FAMILIES[card.family].load(card, self._settings, on_progress)
+        return self._model
 
     def release(self) -> None:
         """Frees the memory of the loaded model, if there is one."""
-        self._parts = None
+        self._model = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -100,26 +107,27 @@ class Runner:
     def run(
         self, job: Job, path: Path, *, on_progress: OnProgress = ignore_progress, resume: Resume = NO_RESUME
     ) -> Result:
-        """Carries out a job and returns the result. The video appears at `path` only when it is complete.
+        """Runs a job and returns its result. The video appears at `path` only when it is complete.
 
         `on_progress` is called at every step and can cancel the job by raising an exception. Finished windows are saved
-        in `resume`; a later run of the same plan with it continues after them and produces the same bits.
+        in `resume`. A later run of the same plan with the same `resume` continues after them and gives the same bits.
+        Raises LongtakeError if the request cannot be served.
         """
         plan, family, progress = job.plan, job.endpoint.family, ProgressRelay(on_progress)
-        # Adapters are read before the model, so that a missing one fails at once.
+        # Adapters are read before the model is loaded, so that a request with a missing adapter fails at once.
         adapters = load_adapters(
             plan.adapters, job.card, self._settings, self._adapters, fetch=self._fetch, any_path=self._any_path
         )
-        parts = self.load(job.card, progress)
+        model = self.load(job.card, progress)
         checker, safety_note = configured_checker(self._settings) if plan.check_safety else (None, None)
         sound = source_sound(job.source, plan)
         has_sound = plan.makes_sound or sound is not None
         with (
-            applied(parts.transformer, adapters) as set_pass,
+            applied(model.transformer, adapters) as set_pass,
             torch.inference_mode(),
             video_writer(path, plan, has_sound=has_sound, progress=progress) as writer,
         ):
-            run: PlanRun[Any, Any] = PlanRun(plan, parts, self._settings, resume, progress, set_pass)
+            run: PlanRun[Any, Any] = PlanRun(plan, model, self._settings, resume, progress, set_pass)
             joiner = Joiner(plan, job.source, sound, writer, checker, progress)
             frames = joiner.start()
             joint = frames[0 if plan.source_last else -1]
@@ -143,8 +151,10 @@ class Runner:
 
 
 def end_image(job: Job) -> RGBFrames | None:
-    """Returns the end image scaled and cropped to the output's size [H, W, 3] and compressed like a video frame, or
-    None if the job has none."""
+    """Returns the job's end image [H, W, 3], scaled and cropped to the output's size and compressed like a video frame.
+
+    Returns None if the job has none.
+    """
     if job.end_image is None:
         return None
     covering = ImageOps.fit(Image.fromarray(job.end_image), job.plan.size)

@@ -8,16 +8,21 @@ from longtake.families.family import Family
 from longtake.plans import FORM, Plan
 
 FAMILIES: Mapping[str, Family[Any, Any, Any, Any]] = {family.name: family for family in (ltxv.FAMILY, ltx2.FAMILY)}
-"""Every family by its name."""
+"""Every family under its name."""
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
-    """Returns the plan as plain JSON values; rates are written as fractions."""
+    """Returns the plan as JSON values: dicts, lists, strings, numbers, booleans and None. A rate is a text such as
+    `24000/1001`."""
     return FAMILIES[plan.family].plan_to_json(plan)
 
 
 def plan_from_json(document: Mapping[str, Any]) -> Plan | None:
-    """Returns the plan that `plan_to_json` wrote; None if another version of the program wrote it in another form."""
+    """Returns the plan that `plan_to_json` wrote.
+
+    Returns None if another version of the program wrote the document: its form is not `plans.FORM`, or its family is
+    unknown. Raises pydantic's ValidationError if the document's fields do not make a plan.
+    """
     if document.get("form") != FORM or document.get("family") not in FAMILIES:
         return None
     plan: Plan = FAMILIES[document["family"]].plan_from_json(dict(document))

@@ -1,4 +1,4 @@
-"""A family of models as an object: its options, its plan, and the functions that load a model and generate."""
+"""A family of models as an object: its options, its plan, and the functions that load a model and generate with it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,17 +27,23 @@ RGBFrames = NDArray[np.uint8]
 """Frames [t, H, W, 3], or one frame [H, W, 3], in 0..255."""
 
 Rows = Sequence[tuple[str, str]]
-"""Lines of name and value for people to read."""
+"""Lines for people to read, each with a name and a value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(PlanOptions):
-    """The options that all families have. An endpoint maps the fields of its request onto a family's options.
+    """The options that all families have. An endpoint turns its request into an object of the family's subclass.
 
-    `seed`: None draws one. `num_frames` is the number of frames as the endpoint counts them, and `count_field` the
-    request's field that holds it (None: no field does). `new_frames`, unless None, replaces `num_frames`: the whole
-    source is shown, and this many frames are added. `own_rate`: the output plays at the source's rate, whatever the
-    other options say. `end_image`: the address of an image to arrive at. `acceleration`: None is the setting's.
+    `seed`: None means that a random seed is drawn.
+    `num_frames`: the endpoint's own count of frames, which may include source frames. Each family's options say what it
+        counts.
+    `count_field`: the name of the request's field that holds `num_frames`, for notes to the user; None if no field
+        does.
+    `new_frames`: the number of frames to add to the whole source, instead of `num_frames`. None: `num_frames` decides.
+    `own_rate`: True if the output plays at the rate at which the source is read. An output rate in the options is then
+        ignored.
+    `end_image`: the URL or path of the picture that the new frames should arrive at, or None.
+    `acceleration`: the level of step caching; None takes the level of the setting `LONGTAKE_ACCELERATION`.
     """
 
     seed: int | None = None
@@ -51,7 +57,7 @@ class Options(PlanOptions):
 
 
 class LoadedModel(Protocol):
-    """The attributes that the loaded models of all families have."""
+    """The attributes that every family's loaded model has."""
 
     @property
     def card(self) -> ModelCard: ...
@@ -70,10 +76,12 @@ ModelT = TypeVar("ModelT", bound=LoadedModel)
 
 @dataclass(frozen=True)
 class Context:
-    """The end of the source that the new frames continue (backward: its beginning).
+    """The source frames that the new frames continue: the source's end, or for a backward extension its beginning.
 
-    `frames` [n, H, W, 3] have the output's size. `sound` [2, n] is heard with them; None leaves the model's sound free.
-    `end_image` [H, W, 3] is the image to arrive at, or None.
+    `frames`: [T, H, W, 3] at the output's size; T may be 0.
+    `sound`: the sound of these frames, [2, n] at SOUND_RATE. None means that there is none to continue.
+    `end_image`: [H, W, 3] at the output's size, the picture that the new frames should arrive at; None if there is
+        none.
     """
 
     frames: RGBFrames
@@ -83,14 +91,19 @@ class Context:
 
 @dataclass(frozen=True)
 class GeneratedClip:
-    """The `new_frames` frames that one or more windows add, in playing order, and their sound.
+    """Generated frames in playing order, and their sound. A clip comes from one window or from several.
 
-    `frames` yields chunks [t, 3, H, W] in 0..1 at the output's size. If the plan shows the model's rendition of the
-    context instead of the source's pixels, the chunks contain that rendition too, on the context's side.
-    `rendition` [3, H, W] is the model's rendition of the context frame at the joint; None if there is no context or if
-    `frames` contain it. `neighbour` [H, W, 3] is the frame on the other side of the joint if an earlier window made it;
-    None if it is the source's. `sound` [2, n] covers the `context_frames` before the joint and the new frames, and up
-    to a fraction of a second more at the end far from the joint; None if the model makes no sound.
+    `frames`: chunks [t, 3, H, W] in 0..1 at the output's size. They are the new frames. If the plan shows the model's
+        rendition of the context instead of the source's pixels, the clip at the joint has that rendition too, on the
+        context's side.
+    `new_frames`: the number of new frames.
+    `context_frames`: the number of frames that the clip continues.
+    `rendition`: [3, H, W], the model's rendition of the context frame next to the new frames. None if there is no
+        context, or if `frames` include the rendition.
+    `neighbour`: [H, W, 3], the shown frame next to the new frames if an earlier window made it; None if it is the
+        source's.
+    `sound`: [2, n] at SOUND_RATE, the sound of the context frames and the new frames. At the end far from the context
+        it may be up to 25 ms longer. None if the model makes no sound.
     """
 
     frames: "Iterator[Tensor]"
@@ -103,9 +116,12 @@ class GeneratedClip:
 
 @dataclass(frozen=True)
 class PlanRun(Generic[PlanT, ModelT]):
-    """One run of a plan: the plan, the loaded model, and what the run reports to and resumes from.
+    """One run of a plan.
 
-    `set_pass(n)` is called before pass n (from 0); it gives the adapters their strengths in that pass.
+    `model`: the loaded model.
+    `resume`: where finished windows are saved, and where those of an earlier run of the same plan are found.
+    `set_pass`: a function. The run calls `set_pass(n)` before pass n (from 0), which sets the adapters' strengths for
+        that pass.
     """
 
     plan: PlanT
@@ -118,7 +134,12 @@ class PlanRun(Generic[PlanT, ModelT]):
 
 @dataclass(frozen=True)
 class Description:
-    """A plan for people to read: what goes in, what comes out, and how it is generated."""
+    """The lines about a plan that only its family can write, for people to read.
+
+    `goes_in`: what the model sees and hears of the source.
+    `comes_out`: what the output contains.
+    `how`: how the new frames are generated.
+    """
 
     goes_in: Rows = ()
     comes_out: Rows = ()
@@ -126,31 +147,40 @@ class Description:
 
 
 class Recipe(Protocol[CardT_contra, PlanT, ModelT]):
-    """The functions of a family that need torch; a module that defines them is a recipe."""
+    """The functions of a family that need torch. A family's recipe is a module that defines them."""
 
     def load(self, card: CardT_contra, settings: Settings, on_progress: OnProgress) -> ModelT:
-        """Loads the model of a card onto the device that the settings choose."""
+        """Loads the model of a card onto the device that the settings choose.
+
+        Raises BadCheckpoint if parts of the model are missing or do not fit. Raises NotSupported if the device is not
+        available.
+        """
         ...
 
     def expand(self, run: PlanRun[PlanT, ModelT], frame: RGBFrames) -> tuple[str, str | None]:
-        """Returns the prompt to use, given the source's frame [H, W, 3] at the joint, and a note for the user, or None.
+        """Returns the prompt to generate with, and a note for the user or None.
 
-        The note says why the prompt is still the user's own although the plan asks for an expanded one.
+        If the plan asks for an expanded prompt, a language model writes it. It may look at `frame` [H, W, 3], the
+        source's frame at the joint. If there is no suitable language model, the prompt stays the user's own, and the
+        note says why. Raises ExpansionFailed if the language model fails.
         """
         ...
 
     def generate(self, run: PlanRun[PlanT, ModelT], prompt: str, context: Context) -> Iterator[GeneratedClip]:
-        """Yields the new frames in playing order. Read all frames of a clip before asking for the next clip."""
+        """Yields the new frames as clips, in playing order. Read all frames of a clip before the next clip is
+        requested."""
         ...
 
 
 @dataclass(frozen=True)
 class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
-    """A family of models and its recipe.
+    """A family of models.
 
-    `make_plan(options, source, card, seed)` decides everything about a generation, or raises InvalidRequest naming the
-    request's field. `recipe` is the name of the module with the family's `Recipe`. It imports torch, so it is imported
-    at the first call of `load`, `expand` or `generate`.
+    `make_plan`: a function of (options, source facts, card, seed) that returns the plan. It raises InvalidRequest,
+        which names the request's field, if the options cannot be served.
+    `describe`: a function of (plan, source facts) that returns the plan's description.
+    `recipe`: the name of the module that is the family's `Recipe`. It imports torch, so it is imported only when
+        `load`, `expand` or `generate` is called.
     """
 
     name: str
@@ -180,7 +210,7 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
         return TypeAdapter(self.Plan)
 
     def plan_to_json(self, plan: PlanT) -> dict[str, Any]:
-        """Returns the plan as plain JSON values; rates are written as fractions."""
+        """Returns the plan as JSON values. A rate is a text such as `24000/1001`."""
         document: dict[str, Any] = self._json.dump_python(plan, mode="json")
         return document
 

@@ -1,1 +1,1 @@
-"""The output file: joins the source's own frames and sound with the generated ones and encodes them."""
+"""Builds the output file from the source's frames and sound and the generated ones."""

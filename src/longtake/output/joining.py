@@ -1,4 +1,4 @@
-"""Joins the source's own frames and sound with the generated ones, in playing order."""
+"""Joins the source's frames and sound with the generated ones, in playing order."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ from longtake.safety import SafetyChecker, checked_frames
 from longtake.video import OnProgress
 
 COLOUR_FADE_FRAMES = 24
-"""Number of new frames over which the autoencoder's colour cast, removed at the joint, returns. Slow enough to be
-invisible."""
+"""The number of new frames over which the autoencoder's colour cast fades back in after it is removed at the joint.
+They last about a second, which is slow enough for the change to be invisible."""
 
 
 @dataclass(frozen=True)
 class Joiner:
-    """Writes the source and the new frames to one file, in playing order: first `start`, then `finish`.
+    """Writes the source's frames and sound and the new ones to one file. Call `start` first, then `finish`.
 
-    `source_sound` [2, n] is the sound of the shown source frames; None if the source is silent. `checker` inspects the
-    new frames; None inspects nothing.
+    `source_sound`: the sound of the shown source frames, [2, n] at SOUND_RATE; None if the source is silent.
+    `checker`: inspects the new frames; None for no inspection.
     """
 
     plan: Plan
@@ -40,24 +40,31 @@ class Joiner:
 
     @cached_property
     def track(self) -> Samples:
-        """The source's sound in the output [2, n], before new sound is joined to it."""
+        """The source's part of the output's sound, [2, n] at SOUND_RATE. New sound is joined to it later."""
         return source_track(self.source_sound, self.plan)
 
     @cached_property
     def final_samples(self) -> int:
-        """Number of samples of `track` that new sound does not change: all but a cross-fade at its end."""
+        """The number of samples at the beginning of `track` that do not change when new sound follows: all but the
+        cross-fade."""
         return max(0, int(self.track.shape[1]) - FADE_SAMPLES)
 
     def start(self) -> RGBFrames:
-        """Returns the context [n, H, W, 3], at least one frame. If the source plays first, also writes the source."""
+        """Returns the context [T, H, W, 3], or one frame next to the joint if the plan has no context.
+
+        If the source plays before the new frames, its frames and sound are also written.
+        """
         if self.plan.source_last:
             return backward_context(self.source, self.plan)
         self.writer.write_sound(self.track[:, : self.final_samples])
         return write_source(self.source, self.plan, self.writer.write, self.on_progress)
 
     def finish(self, clips: Iterator[GeneratedClip], joint: RGBFrames) -> None:
-        """Writes the new clips and, if the source plays last, the source. `joint` [H, W, 3] is the source's frame next
-        to the new ones."""
+        """Writes the new clips and, if the source plays after them, the source.
+
+        `joint` [H, W, 3] is the source's frame next to the new ones. Raises ContentPolicyViolation if the checker flags
+        a new frame.
+        """
         if not self.plan.source_last:
             self._write_after_source(clips, joint)
             return
@@ -69,7 +76,8 @@ class Joiner:
             self.writer.write(chunk)
 
     def _write_after_source(self, clips: Iterator[GeneratedClip], joint: RGBFrames) -> None:
-        """Writes each clip: its sound up to where the next cross-fade may begin, then its frames."""
+        """Writes each clip: first its sound, except for the end that the next clip's cross-fade may change, then its
+        frames."""
         plan, track, written, num_frames = self.plan, self.track, self.final_samples, self.plan.shown_frames
         for clip in clips:
             num_frames += clip.new_frames
@@ -87,8 +95,9 @@ class Joiner:
 def matched_frames(clip: GeneratedClip, plan: Plan, joint: RGBFrames) -> Iterator[NDArray[np.float32]]:
     """Yields a clip's frames [t, H, W, 3] in 0..1, with the autoencoder's colour cast removed at the joint.
 
-    The cast is the difference between the frame shown at the joint and the model's rendition of that frame. The shown
-    frame is `clip.neighbour`, else the source's frame `joint` [H, W, 3].
+    The cast is the difference between the frame that is shown at the joint and the clip's `rendition` of it. The shown
+    frame is the clip's `neighbour`; if that is None, it is the source's frame `joint` [H, W, 3]. Without a rendition,
+    the frames are unchanged.
     """
     shown = (joint if clip.neighbour is None else clip.neighbour).astype(np.float32) / np.float32(255)
     rendition = None if clip.rendition is None else clip.rendition.permute(1, 2, 0).cpu().numpy()

@@ -1,4 +1,4 @@
-"""The output's sound: the source's own sound with new sound before or after it, cross-faded."""
+"""The output's sound: the source's sound with new sound before or after it, cross-faded."""
 
 from collections.abc import Sequence
 
@@ -18,14 +18,17 @@ from longtake.media.sound import (
 from longtake.plans import Plan
 
 FADE_SAMPLES = round(CROSS_FADE_S * SOUND_RATE)
-"""Samples at the end of a sound that a cross-fade with the next sound changes."""
+"""The number of samples at the end of a sound that change in a cross-fade with the sound after it."""
 
 
 def source_track(source_sound: Samples | None, plan: Plan) -> Samples:
-    """Returns the source's part of the output's sound [2, n].
+    """Returns the source's part of the output's sound, [2, n] at SOUND_RATE.
 
-    If `sound_strength` is below 1, the context's part is left out, because the model's rendition replaces it. A source
-    without sound gives silence. If the model makes no sound, silence for the new frames is included.
+    - If the model makes sound, it lasts as long as the shown source frames. If `sound_strength` is below 1, it is
+      shorter by the context, whose sound the model's rendition replaces.
+    - If the model makes no sound, it lasts as long as the whole output and is silent during the new frames.
+
+    A source without sound gives silence.
     """
     shown = num_samples(plan.shown_frames, plan.rate)
     if not plan.makes_sound:
@@ -46,7 +49,11 @@ def source_track(source_sound: Samples | None, plan: Plan) -> Samples:
 
 
 def context_sound(source_sound: Samples | None, plan: Plan) -> Samples | None:
-    """Returns the sound of the context's frames [2, n]; None if the source is silent or there is no context."""
+    """Returns the sound of the context's frames, [2, n] at SOUND_RATE; None if the source is silent or there is no
+    context.
+
+    `source_sound` is the sound of the shown source frames.
+    """
     length = num_samples(plan.context_frames, plan.rate)
     if source_sound is None or length == 0:
         return None
@@ -54,7 +61,10 @@ def context_sound(source_sound: Samples | None, plan: Plan) -> Samples | None:
 
 
 def append_sound(track: Samples, clip: GeneratedClip, plan: Plan, num_frames: int) -> Samples:
-    """Returns `track` [2, n] followed by a clip's sound, as long as the first `num_frames` of the output."""
+    """Returns `track` [2, n] followed by a clip's sound, with the length of the output's first `num_frames` frames.
+
+    If the clip has no sound, `track` is returned unchanged.
+    """
     if clip.sound is None:
         return track
     at_source = num_frames - clip.new_frames == plan.shown_frames
@@ -63,7 +73,7 @@ def append_sound(track: Samples, clip: GeneratedClip, plan: Plan, num_frames: in
 
 
 def prepend_sound(track: Samples, clips: Sequence[GeneratedClip], plan: Plan) -> Samples:
-    """Returns the sound of all clips, in playing order, followed by the source's `track` [2, n]."""
+    """Returns the sound of all clips, which are in playing order, followed by the source's `track` [2, n]."""
     num_frames = plan.shown_frames
     for clip in reversed(clips):
         num_frames += clip.new_frames
@@ -75,7 +85,10 @@ def prepend_sound(track: Samples, clips: Sequence[GeneratedClip], plan: Plan) ->
 
 
 def _overlap(clip: GeneratedClip, plan: Plan, *, at_source: bool) -> int:
-    """Number of samples of a clip's sound that repeat the track next to it, for aligning and cross-fading."""
+    """Returns how many samples of a clip's sound repeat the adjoining part of the track, for aligning and cross-fading.
+
+    It is 0 at the joint with the source if the clip's sound replaces the source's there.
+    """
     if at_source and plan.sound_strength < 1:
         return 0
     return num_samples(clip.context_frames, plan.rate)

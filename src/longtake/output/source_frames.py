@@ -1,4 +1,4 @@
-"""Reads the source's own frames and sound for the output."""
+"""Reads the source's frames and sound for the output and for the context."""
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -15,15 +15,15 @@ from longtake.plans import Plan
 from longtake.video import OnProgress, Progress, Span
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
-"""Frames [t, H, W, 3]: uint8, or floats in 0..1."""
+"""Frames [t, H, W, 3], uint8 in 0..255 or float32 in 0..1."""
 
 
 def write_source(
     source: SourceReader, plan: Plan, write: Callable[[Pixels], None], on_progress: OnProgress
 ) -> RGBFrames:
-    """Writes the source's own frames of the output and returns the context: the last frames that were read.
+    """Writes the source frames that the output shows unchanged, at the output's size. Returns the context.
 
-    Frames are scaled to the output's size. The context is [context_frames, H, W, 3], at least one frame.
+    The context is the last frames that were read, [T, H, W, 3]. T is `plan.context_frames`, but at least 1.
     """
     context: RGBFrames = np.empty((0, plan.height, plan.width, 3), np.uint8)
     done = 0
@@ -39,13 +39,16 @@ def write_source(
 
 
 def backward_context(source: SourceReader, plan: Plan) -> RGBFrames:
-    """Returns a backward extension's context, the source's first frames [context_frames, H, W, 3], at least one."""
+    """Returns the context of a backward extension: the source's first frames [T, H, W, 3] at the output's size.
+
+    T is `plan.context_frames`, but at least 1.
+    """
     stop = plan.context.start + max(plan.context_frames, 1)
     return np.concatenate(list(source.frames(Span(plan.context.start, stop, plan.context.rate), plan.size)))
 
 
 def frames_after_joint(source: SourceReader, plan: Plan, on_progress: OnProgress) -> Iterator[RGBFrames]:
-    """Yields the source's own frames that follow the new ones, in chunks [t, H, W, 3]."""
+    """Yields the source's frames that play after the new ones, in chunks [t, H, W, 3] at the output's size."""
     span = Span(plan.context.stop - plan.source_frames, plan.context.stop, plan.context.rate)
     done = 0
     for chunk in source.frames(span, plan.size) if len(span) else ():
@@ -55,7 +58,10 @@ def frames_after_joint(source: SourceReader, plan: Plan, on_progress: OnProgress
 
 
 def source_sound(source: SourceReader, plan: Plan) -> Samples | None:
-    """Returns the sound of the shown source frames [2, n] at their playback speed; None if there is none."""
+    """Returns the sound of the shown source frames, [2, n] at SOUND_RATE, at their speed in the output.
+
+    Returns None if the source has no sound or none of its frames are shown.
+    """
     if not plan.shown_frames:
         return None
     span = plan.context

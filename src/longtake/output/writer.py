@@ -1,4 +1,4 @@
-"""Writes frames and sound to the output file, backwards if the plan reverses the video."""
+"""Writes frames and sound to the output file, in reverse order if the plan plays the video backwards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,14 +19,15 @@ from longtake.plans import Plan
 from longtake.video import OnProgress, Progress
 
 CHUNK_FRAMES = 16
-"""Frames read back from disk at a time when the video is reversed."""
+"""The number of frames that are read back from disk together when the video is reversed."""
 
 
 @dataclass
 class ProgressRelay:
-    """Forwards progress to `on_progress` and remembers the last report.
+    """Passes progress on to `on_progress` and remembers the last report.
 
-    Long waits inside the encoder repeat that report, so that `on_progress` can cancel them by raising.
+    The encoder calls `repeat` during long waits. So `on_progress` is called then too, and can cancel the job by
+    raising.
     """
 
     on_progress: OnProgress
@@ -42,18 +43,23 @@ class ProgressRelay:
 
 
 class VideoWriter(Protocol):
-    """Takes frames [t, H, W, 3] and sound [2, n] in the order in which they are made."""
+    """Takes frames and sound in the order in which they are made."""
 
     def write(self, frames: Pixels) -> None:
-        """Adds frames: uint8, or floats in 0..1."""
+        """Adds frames [t, H, W, 3], uint8 in 0..255 or floats in 0..1."""
 
     def write_sound(self, samples: Samples) -> None:
-        """Adds sound at SOUND_RATE; ignored if the file has none."""
+        """Adds samples [2, n] in -1..1 at SOUND_RATE. They are ignored if the output has no sound."""
 
 
 @contextmanager
 def video_writer(path: Path, plan: Plan, *, has_sound: bool, progress: ProgressRelay) -> Iterator[VideoWriter]:
-    """Yields a writer. The complete file appears at `path` when the block ends; after an exception there is none."""
+    """Yields a writer for the output file. When the block ends, the complete file is at `path`; after an exception
+    there is none.
+
+    With `has_sound` False the file has no sound. If the plan plays the video backwards, the frames are collected on
+    disk and reversed at the end of the block.
+    """
     rate = SOUND_RATE if has_sound else None
     output_format = plan.output_format
     deep = output_format.pix_fmt.endswith("10le")
@@ -90,7 +96,7 @@ class _ForwardWriter:
 
 @dataclass(frozen=True)
 class _ReversedWriter:
-    """Collects frames on disk and sound in memory until the last frame is known."""
+    """Collects frames on disk and sound in memory, because the last frame is to be played first."""
 
     spool: ReversedFrames
     deep: bool
@@ -104,9 +110,9 @@ class _ReversedWriter:
 
 
 def as_integers(frames: Pixels, *, deep: bool) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Returns frames as full-range integers: 16 bits if `deep` (for files of more than 8 bits), else 8 bits.
+    """Returns frames [t, H, W, 3] as integers of full range: uint16 in 0..65535 if `deep`, otherwise uint8 in 0..255.
 
-    uint8 input is not rounded; float input is in 0..1.
+    `deep` is for output files of more than 8 bits per channel. `frames` are uint8 in 0..255 or floats in 0..1.
     """
     if frames.dtype == np.uint8:
         return frames.astype(np.uint16) * 257 if deep else frames.astype(np.uint8, copy=False)

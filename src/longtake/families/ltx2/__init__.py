@@ -1,4 +1,4 @@
-"""LTX-2.3: video and audio, forward or backward, guided per modality, in one pass or two."""
+"""LTX-2.3: extends video forward or backward, with sound, in one pass or two."""
 
 from typing import TYPE_CHECKING
 

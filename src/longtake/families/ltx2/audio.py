@@ -1,9 +1,9 @@
 """Encodes sound as tokens of the audio model, and decodes tokens to sound.
 
-Positions in time: log-mel frame i is centred on i * 0.01 s. Audio latent i covers the frames [max(4i - 3, 0), 4i + 1),
-of 0.01 s each: encoder and decoder are causal, so the first latent is one frame, and T latents are 4T - 3 frames. The
-vocoder turns frame i into the samples of [i, i + 1) * 0.01 s. So sample k of a sound is k / 48000 s after the window's
-start, both when it is encoded and when it is decoded.
+All times count from the window's start. Log-mel frame i is centred on i * 0.01 s. The encoder and the decoder are
+causal: the first audio latent is one log-mel frame, and each later one is four. So T latents are 4T - 3 log-mel frames,
+and latent i covers the frames from max(4i - 3, 0) to before 4i + 1. The vocoder turns log-mel frame i into the samples
+from i * 0.01 s to (i + 1) * 0.01 s. In both directions, sample k at 48 kHz is at k / 48000 s.
 """
 
 from typing import Any
@@ -22,10 +22,11 @@ def encode_sound(
     audio_vae: Any, samples: NDArray[np.float32], sound_rate: int, device: torch.device | str = "cpu"
 ) -> Tensor:
     """Returns stereo samples [2, n] in -1..1 at `sound_rate` Hz as normalised audio tokens [1, T, C] float32 on
-    `device`, where C runs over (channel, bin).
+    `device`.
 
-    T = 1 + floor(m / 640) for m samples at 16 kHz, 25 per second: the latents whose last frame is centred within the
-    sound. The posterior's mode is used, so that the same sound always gives the same tokens.
+    C counts pairs of latent channel and mel bin, in that order. For m samples at 16 kHz, T = 1 + floor(m / 640), about
+    25 per second: these are the latents whose last log-mel frame is centred within the sound. The posterior's mode is
+    used, so that the same sound always gives the same tokens.
     """
     resampled = resample(torch.from_numpy(np.ascontiguousarray(samples)).to(device).float(), sound_rate, MODEL_RATE)
     mel = log_mel(resampled, audio_vae.config.mel_bins)[None]
@@ -38,16 +39,17 @@ def encode_sound(
 def decode_sound(audio_vae: Any, vocoder: Any, tokens: Tensor, length: int | None = None) -> NDArray[np.float32]:
     """Returns normalised audio tokens [1, T, C] as stereo samples [2, n] float32 in about -1..1 at SOUND_RATE.
 
-    n is (4T - 3) * 480, or `length` unless None: a longer sound is cut, and a shorter one, as at a window's end by up
-    to 50 ms, repeats its last spectrum.
+    If `length` is None, n = (4T - 3) * 480. Otherwise n = `length`: a longer sound is cut, and a shorter one is
+    extended by repeating its last spectrum. The sound of a whole window is up to 50 ms shorter than the window's
+    frames.
     """
     mean, std = _statistics(audio_vae, tokens.device)
     latent = (tokens.float() * std + mean).unflatten(2, (audio_vae.config.latent_channels, -1)).transpose(1, 2)
-    # The vocoder runs over the whole sound: it accumulates phase from the start, and 20 s need less than 1 GB.
+    # The vocoder gets the whole sound at once, because it accumulates phase from the start. 20 s need less than 1 GB.
     mel = audio_vae.decode(latent.to(audio_vae.dtype)).sample.float()
     frames = mel.shape[2] if length is None else -(-length * 100 // SOUND_RATE)
     mel = functional.pad(mel, (0, 0, 0, max(0, frames - mel.shape[2])), mode="replicate")
-    # The vocoder sums thousands of waves: in half precision their rounding errors are audible as noise.
+    # The vocoder sums thousands of waves. In half precision their rounding errors would be audible as noise.
     wave = vocoder.float()(mel)[0]
     wave = resample(wave, vocoder.config.output_sampling_rate, SOUND_RATE)[:, :length]
     sound: NDArray[np.float32] = wave.cpu().numpy()
@@ -55,5 +57,5 @@ def decode_sound(audio_vae: Any, vocoder: Any, tokens: Tensor, length: int | Non
 
 
 def _statistics(audio_vae: Any, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """The mean and standard deviation of tokens, [C] each."""
+    """Returns the mean and the standard deviation of tokens, [C] each."""
     return audio_vae.latents_mean.to(device).float(), audio_vae.latents_std.to(device).float()

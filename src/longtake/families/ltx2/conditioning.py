@@ -21,15 +21,17 @@ from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_
 from longtake.sampling.vae import encode_clip, padded_to_canvas
 
 HISTORY_FRAMES = 25
-"""Frames (8k+1) that are encoded before a context at a window's end: the encoder is causal and predictions back."""
+"""The most mirrored frames (8k+1) that are encoded before a context at a window's end. The encoder is causal, so it
+encodes the context as the continuation of the frames before it."""
 
 
 @dataclass(frozen=True)
 class WindowConditioning:
-    """The tracks of one window in every pass.
+    """The conditioning of one window.
 
-    `video` has the video track and `shapes` the shape [1, C, F, H, W] of the video latents of each pass; `audio` is
-    the audio track of the first pass, None without sound.
+    `video`: the video track of each pass.
+    `shapes`: the shape [1, C, F, H, W] of the video latents in each pass.
+    `audio`: the audio track of the first pass; None if the plan makes no sound.
     """
 
     video: Sequence[Track]
@@ -37,8 +39,11 @@ class WindowConditioning:
     audio: Track | None
 
     def tracks(self, pass_number: int) -> dict[Stream, Track]:
-        """Returns the tracks of a pass (from 0). After the first pass all audio is free: it is noised like the video,
-        context included, and its result is not used."""
+        """Returns the tracks of a pass (from 0).
+
+        After the first pass all audio tokens are free, the context's too: they are noised like the video, and the audio
+        that this pass predicts is not used.
+        """
         tracks: dict[Stream, Track] = {"video": self.video[pass_number]}
         if self.audio is not None:
             mask = self.audio.mask if pass_number == 0 else torch.ones_like(self.audio.mask)
@@ -46,14 +51,16 @@ class WindowConditioning:
         return tracks
 
     def latent(self, pass_number: int, tokens: Tensor) -> Tensor:
-        """Returns the video latents [1, C, F, H, W] of a pass's video tokens [1, n, C], without extra tokens."""
+        """Returns the video tokens [1, n, C] of a pass (from 0) as latents [1, C, F, H, W]. A keyframe's extra tokens
+        are dropped."""
         return to_latent(self.video[pass_number].result(tokens), tuple(self.shapes[pass_number]))
 
 
 def window_conditioning(model: LTX2Model, plan: LTX2Plan, window: Window, context: Context) -> WindowConditioning:
     """Returns the conditioning of a window.
 
-    `context` has the window's context frames, their sound, and the end image if this window is to arrive at it.
+    `context` has the window's context frames and their sound. Its end image must be None unless this is the last
+    window.
     """
     return WindowConditioning(
         video=[video_conditioning(model, plan, window, context, canvas) for canvas in plan.canvases],
@@ -71,11 +78,12 @@ def latent_shape(model: LTX2Model, window: Window, canvas: Size) -> tuple[int, i
 
 
 def video_conditioning(model: LTX2Model, plan: LTX2Plan, window: Window, context: Context, canvas: Size) -> Track:
-    """Returns the video track of a window on one of the plan's canvases.
+    """Returns the video track of a window on `canvas` (width, height), the canvas of one pass.
 
-    Forward, the context is a clip at the window's start, and the end image a keyframe at its last wanted frame.
-    Backward, the context is at the window's end, encoded behind its own mirrored frames. The end image replaces the
-    window's first latent, which is one frame; if the wanted frames begin later, it is a keyframe at their first.
+    Forward, the context is a clip at the window's start, and the end image is a keyframe at the last new frame.
+    Backward, the context is at the window's end. Mirrored context frames are encoded before it. The end image is then
+    at the first new frame: if that is the window's first frame, the image replaces the window's first latent (which is
+    one frame); if not, it is a keyframe.
     """
     grid = Grid(model.card.temporal_compression, model.card.spatial_compression, plan.rate)
 
@@ -104,8 +112,9 @@ def video_conditioning(model: LTX2Model, plan: LTX2Plan, window: Window, context
 def audio_conditioning(model: LTX2Model, plan: LTX2Plan, window: Window, sound: Samples | None) -> Track:
     """Returns the audio track of a window.
 
-    The context's `sound` [2, n] is encoded at its position, backward behind its mirror image, and held in the audio
-    latents that lie wholly within it. All latents are free if there is no sound, no context, or the strength is 0.
+    The context's `sound` [2, n] at SOUND_RATE is encoded at its position in the window. Backward, its mirror image is
+    encoded before it. Only the audio latents that are wholly within the context's time are held. If there is no sound
+    or no context, or if the plan's audio strength is 0, all audio latents are free.
     """
     count = audio_latents(window.sampled_frames, plan.rate)
     clean = torch.zeros(1, count, model.transformer.config.audio_in_channels, device=model.device)

@@ -17,15 +17,17 @@ from longtake.sampling.vae import Latents, Statistics, cropped_from_canvas, deco
 from longtake.video import OnProgress, Progress
 
 SPARE_SAMPLES = round((MAX_LAG_S + CROSS_FADE_S) * SOUND_RATE)
-"""Samples that aligning a sound with its neighbour may use up at the end far from the joint."""
+"""How many samples a sound needs beyond its length, at the end far from the joint, because aligning it and the
+cross-fade may use up that many."""
 
 NEIGHBOUR_LATENTS = 2
-"""Latent frames that are decoded on either side of the wanted ones, so that the wanted frames have their context."""
+"""The number of latent frames that are decoded before and after the wanted ones, because each decoded frame also
+depends on its neighbours in time."""
 
 
 @dataclass(frozen=True)
 class WindowDecoder:
-    """Decodes windows of one plan. `statistics` are those of the video VAE's latents."""
+    """Decodes the windows of one plan. `statistics` are the statistics of the video VAE's latents."""
 
     model: LTX2Model
     plan: LTX2Plan
@@ -33,8 +35,10 @@ class WindowDecoder:
     on_progress: OnProgress
 
     def frames(self, latent: Tensor, first_frame: int, last_frame: int) -> Iterator[Tensor]:
-        """Yields frames [first_frame, last_frame) of a window's latents [1, C, F, H, W], in chunks [t, 3, H, W] in 0..1
-        at the output's size."""
+        """Yields the frames [first_frame, last_frame) of a window in chunks [t, 3, H, W] in 0..1 at the output's size.
+
+        `latent` has the window's normalised video latents [1, C, F, H, W].
+        """
         final = Latents(self.statistics.unnormalise(latent), last=True)
         chunks = decode_frames(
             self.model.vae, iter([final]), first_frame, last_frame, timestep=0, on_progress=self.on_progress
@@ -43,8 +47,12 @@ class WindowDecoder:
             yield cropped_from_canvas(chunk, self.plan.canvases[-1], self.plan.size)
 
     def few_frames(self, latent: Tensor, first_frame: int, last_frame: int) -> Tensor:
-        """Returns frames [first_frame, last_frame) as one tensor [t, 3, H, W]. Only the latents around them are
-        decoded, so their pixels may differ slightly from those of `frames`."""
+        """Returns the frames [first_frame, last_frame) of a window as one tensor [t, 3, H, W] in 0..1 at the output's
+        size.
+
+        Only the latents near these frames are decoded, so the pixels may differ slightly from those that `frames`
+        yields.
+        """
         temporal = self.model.card.temporal_compression
         first = max(0, first_frame // temporal - NEIGHBOUR_LATENTS)
         last = latent_length(last_frame, temporal) + 1 + NEIGHBOUR_LATENTS
@@ -54,10 +62,10 @@ class WindowDecoder:
         return cropped_from_canvas(wanted, self.plan.canvases[-1], self.plan.size)
 
     def sound(self, tokens: Tensor | None, first_frame: int, last_frame: int) -> Samples | None:
-        """Returns the sound [2, n] of frames [first_frame, last_frame) of a window, from its audio tokens [1, T, C].
+        """Returns the sound [2, n] at SOUND_RATE of the frames [first_frame, last_frame) of a window.
 
-        Up to SPARE_SAMPLES more are added at the end far from the joint: aligning the sound may use them up. None for
-        a window without sound.
+        `tokens` are the window's audio tokens [1, T, C]; for None the result is None. The sound is longer than the
+        frames by up to SPARE_SAMPLES, at the end far from the source.
         """
         if tokens is None:
             return None
@@ -71,9 +79,11 @@ class WindowDecoder:
 
 
 class TailRecorder:
-    """An iterable that passes chunks [t, 3, H, W] in 0..1 on and records the last `count` frames that passed.
+    """Yields chunks of frames [t, 3, H, W] in 0..1 unchanged, without empty ones, and records the frames that were
+    yielded last.
 
-    `tail` [count, H, W, 3] are those frames; it starts with the frames `before` the first chunk.
+    `tail` [n, H, W, 3] has the last `count` frames. It begins as `before`, the frames that precede the first chunk, so
+    that it is complete even if the chunks have fewer frames.
     """
 
     def __init__(self, chunks: Iterator[Tensor], before: RGBFrames, count: int) -> None:
@@ -87,5 +97,5 @@ class TailRecorder:
 
 
 def to_rgb(frames: Tensor) -> RGBFrames:
-    """Returns frames [t, 3, H, W] in 0..1 as [t, H, W, 3] uint8."""
+    """Returns frames [t, 3, H, W] in 0..1 as uint8 frames [t, H, W, 3]."""
     return (frames * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()

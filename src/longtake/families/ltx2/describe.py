@@ -1,4 +1,4 @@
-"""A plan of LTX-2.3 for people to read."""
+"""Describes a plan of LTX-2.3 for people to read."""
 
 from itertools import groupby
 
@@ -10,7 +10,7 @@ from longtake.video import VideoInfo
 
 
 def describe(plan: LTX2Plan, facts: VideoInfo) -> Description:
-    """Returns the lines that only plans of this family have. `facts` are the source's."""
+    """Returns the description of a plan. `facts` are the source video's."""
     edge = "first" if plan.new_first else "last"
     context = f"the {edge} {plan.context_frames} of them, at strength {plan.strength:g}"
     goes_in: Rows = [("model sees", context if plan.strength and plan.context_frames else "none of them")]
@@ -34,7 +34,7 @@ def describe(plan: LTX2Plan, facts: VideoInfo) -> Description:
 
 
 def _windows_text(plan: LTX2Plan) -> str:
-    """The windows in the order of sampling, neighbours that are alike in one line."""
+    """Returns a line for each window in the order of sampling. Neighbouring windows with equal lines share one line."""
     lines = []
     for text, alike in groupby(_window_text(plan, window) for window in plan.windows):
         count = len(list(alike))
@@ -50,7 +50,7 @@ def _window_text(plan: LTX2Plan, window: Window) -> str:
 
 
 def _pass_text(plan: LTX2Plan, number: int) -> str:
-    """The canvas, the steps and the evaluations of pass `number` (from 1)."""
+    """Returns the canvas, the steps and the evaluations per step of pass `number` (from 1)."""
     steps, predictions = (plan.steps, plan.predictions) if number == 1 else (SECOND_PASS_STEPS, ("prompt",))
     width, height = plan.canvases[number - 1]
     each = f"evaluations per step: {len(predictions)} ({', '.join(predictions)})"
@@ -65,7 +65,7 @@ def _sound_text(plan: LTX2Plan, facts: VideoInfo) -> str:
 
 
 def _guidance_text(plan: LTX2Plan, scales: GuidanceScales) -> str:
-    """The scales that are on."""
+    """Returns the scales that are not off."""
     blocks = f" (block {', '.join(map(str, plan.stg_blocks))})"
     on = [
         *([f"CFG {scales.cfg:g}"] if scales.cfg != 1 else []),

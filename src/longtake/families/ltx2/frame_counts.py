@@ -1,4 +1,5 @@
-"""The frame counts of an LTX-2 request: how many frames are context, new and billed, and notes on them for the user."""
+"""The frame counts of an LTX-2 request: how many frames are context, new and billed, and notes for the user about
+them."""
 
 from dataclasses import dataclass
 
@@ -8,12 +9,16 @@ from longtake.families.ltx2.windows import LATENT_FRAMES, Window, context_length
 from longtake.plans import clip_length, padded_length
 
 LEAST_NEW_FRAMES = 8
-"""A default context shrinks until at least this many frames are new."""
+"""The least number of new frames if the request sets no context: the context is shortened until so many frames are
+new."""
 
 
 @dataclass(frozen=True)
 class FrameCounts:
-    """The numbers of context, new and billed frames of a request; they are the same for every model."""
+    """The numbers of context, new and billed frames of a request. They do not depend on the model.
+
+    The model's window may have room for fewer context frames; `billed_frames` does not change then.
+    """
 
     context_frames: int
     new_frames: int
@@ -21,10 +26,10 @@ class FrameCounts:
 
 
 def frame_counts(options: LTX2Options, available: int) -> FrameCounts:
-    """Returns the counts of a request on a source of `available` frames.
+    """Returns the frame counts of a request for a source of `available` frames.
 
-    Raises InvalidRequest if the requested context leaves no room for new frames, or if the new frames come before a
-    source that is shorter than one latent.
+    Raises InvalidRequest if the requested context leaves no room for new frames, or if a source that is to be extended
+    backward is shorter than one latent (8 frames).
     """
     direction, num_frames = options.direction, options.num_frames
     if direction == "backward" and options.context_frames and available < LATENT_FRAMES:
@@ -38,7 +43,7 @@ def frame_counts(options: LTX2Options, available: int) -> FrameCounts:
     if options.new_frames is not None:
         return FrameCounts(context, options.new_frames, context + options.new_frames)
     if options.context_field is None and num_frames - context < LEAST_NEW_FRAMES:
-        # A backward context has at least one latent, so both together can be more than `num_frames`.
+        # A backward context has at least 8 frames, so the context and the new frames can be more than `num_frames`.
         context = min(context, context_length(direction, num_frames - LEAST_NEW_FRAMES))
         return FrameCounts(context, max(num_frames - context, LEAST_NEW_FRAMES), num_frames)
     if num_frames <= context:
@@ -54,14 +59,16 @@ def frame_counts(options: LTX2Options, available: int) -> FrameCounts:
 
 
 def requested_context(options: LTX2Options) -> int:
-    """Returns the requested context in frames; it may not fill whole latents."""
+    """Returns the requested number of context frames, rounded down to 8k+1 if the options say so. It may not fill whole
+    latents."""
     return clip_length(options.context_frames) if options.context_rounds_down else options.context_frames
 
 
 def whole_latent_context(direction: Direction, context_frames: int, available: int) -> int:
-    """Returns a context of about `context_frames` that fills whole latents of a source of `available` frames.
+    """Returns the number of context frames near `context_frames` that fills whole latents.
 
-    Forward it is the next 8k+1 (24 becomes 25), backward 8k for the same k (25 becomes 24), limited to the source.
+    Forward, it is the next 8k+1 (24 becomes 25). Backward, it is 8k for the same k (25 becomes 24), but at least 8. It
+    is at most what a source of `available` frames has. 0 stays 0.
     """
     if context_frames == 0:
         return 0
@@ -72,9 +79,11 @@ def whole_latent_context(direction: Direction, context_frames: int, available: i
 
 
 def window_context(options: LTX2Options, counts: FrameCounts, available: int) -> int:
-    """Returns the context in frames of a window that continues enough frames, as every window after the first does.
+    """Returns the number of context frames of a window that has enough frames before it, as every window after the
+    first has.
 
-    It is the requested one, even if the source is shorter, unless `num_frames` made it smaller.
+    It is the requested context in whole latents, even if the source is shorter. If `num_frames` made the source's
+    context smaller, it is that smaller number.
     """
     wanted = requested_context(options)
     if counts.context_frames < whole_latent_context(options.direction, wanted, available):
@@ -83,7 +92,8 @@ def window_context(options: LTX2Options, counts: FrameCounts, available: int) ->
 
 
 def context_notes(options: LTX2Options, counts: FrameCounts, available: int, first: Window) -> tuple[str, ...]:
-    """Returns notes for the user on a context that differs from the requested one; `first` is the first window."""
+    """Returns notes for the user if the context differs from the requested one. `first` is the window next to the
+    source."""
     requested, field = options.context_frames, options.context_field
     fitting = whole_latent_context(options.direction, requested_context(options), available)
     notes = []

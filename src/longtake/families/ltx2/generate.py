@@ -1,4 +1,4 @@
-"""The recipe of LTX-2.3: from a plan and its context, video and audio, to the frames after it, or before it.
+"""The recipe of LTX-2.3: turns a plan and the context's frames and sound into new frames and their sound.
 
 Read from the top: `generate` goes from window to window, forward or backward. The conditioning of a window is in
 `conditioning.py`, its sampling in `sampler.py`, and its decoding in `decoding.py`.
@@ -35,10 +35,10 @@ LTX2Run = PlanRun[LTX2Plan, LTX2Model]
 
 
 def expand(run: LTX2Run, frame: RGBFrames) -> tuple[str, str | None]:
-    """Returns the prompt to use, and a note for the user if it is still their own although the plan expands prompts.
+    """Returns the prompt to generate with, and a note for the user or None, as `Recipe.expand` describes.
 
-    The configured language model writes it, else the model's own, which sees `frame` [H, W, 3], the source's at the
-    joint. Without a prompt, only a model that sees the frame can write one.
+    The language model of the settings expands the prompt. If none is configured, the model's own text encoder does, if
+    it can write; it also looks at `frame`. An empty prompt is expanded only by a text encoder that can write and see.
     """
     plan, text = run.plan, run.model.text
     if not plan.expand_prompt:
@@ -55,8 +55,8 @@ def expand(run: LTX2Run, frame: RGBFrames) -> tuple[str, str | None]:
 def generate(run: LTX2Run, prompt: str, context: Context) -> Iterator[GeneratedClip]:
     """Yields one clip for each window, in playing order.
 
-    A window after the first continues the frames and the sound of the window before it. Those frames are decoded and
-    encoded again, so that the window's first latent is one frame, as the model was trained.
+    A window after the first continues the frames and the sound of the window that was sampled before it. Those frames
+    are decoded and encoded again, because the model was trained on windows whose first latent is one frame.
     """
     plan = run.plan
     setup = make_setup(run, prompt)
@@ -70,7 +70,7 @@ def generate(run: LTX2Run, prompt: str, context: Context) -> Iterator[GeneratedC
 
 
 def make_setup(run: LTX2Run, prompt: str) -> Setup:
-    """Encodes the prompts and returns the set-up of the plan's passes."""
+    """Encodes the prompts and returns the set-up that all windows of the plan are sampled with."""
     plan, model = run.plan, run.model
     positive = model.text.encode(prompt)
     negative = model.text.encode(plan.negative_prompt) if "negative" in plan.predictions else None
@@ -94,9 +94,11 @@ def make_setup(run: LTX2Run, prompt: str) -> Setup:
 
 @dataclass(frozen=True)
 class _WindowContext:
-    """What a window continues: `frames` [n, H, W, 3], of which it uses those nearest to it, and their `sound` [2, n].
+    """The frames and the sound that a window continues.
 
-    `neighbour` [H, W, 3] is the frame at the joint if an earlier window made it; None if it is the source's.
+    `frames`: [T, H, W, 3]. The window uses those nearest to its new frames.
+    `sound`: [2, n] at SOUND_RATE, or None if there is none.
+    `neighbour`: [H, W, 3], the frame at the joint if an earlier window made it; None if it is the source's.
     """
 
     frames: RGBFrames
@@ -106,7 +108,8 @@ class _WindowContext:
 
 @dataclass(frozen=True)
 class _Windows:
-    """The callbacks of `sample_windows` for one plan: one samples a window, the others make it a clip."""
+    """The callbacks of `sample_windows` for one plan. `sample` samples a window; `forward` and `backward` make it a
+    clip."""
 
     run: LTX2Run
     setup: Setup
@@ -114,7 +117,8 @@ class _Windows:
     end_image: RGBFrames | None
 
     def sample(self, current: WindowRun, context: _WindowContext) -> Tensors:
-        """Samples a window that continues `context`."""
+        """Samples a window that continues `context`. Returns its video latents and, if the plan makes sound, its audio
+        tokens."""
         plan = self.run.plan
         window = plan.windows[current.number]
         self.run.on_progress(Progress("context", 0, 1, current.number + 1, current.count))
@@ -127,8 +131,8 @@ class _Windows:
     def forward(
         self, current: WindowRun, context: _WindowContext, tensors: Tensors
     ) -> Generator[GeneratedClip, None, _WindowContext]:
-        """Yields the frames after the window's context, which are decoded as they are read. Returns the context of the
-        next window: the last frames."""
+        """Continues the video after its end. Yields one clip of the frames after the context, which are decoded while
+        the clip is read. Returns the context of the next window: the last frames and their sound."""
         plan = self.run.plan
         window = plan.windows[current.number]
         start, stop = window.context_frames, window.context_frames + window.new_frames
@@ -149,10 +153,11 @@ class _Windows:
     def backward(
         self, current: WindowRun, context: _WindowContext, tensors: Tensors
     ) -> Generator[GeneratedClip, None, _WindowContext]:
-        """Yields the frames before the window's context. Returns the context of the next window: the first frames.
+        """Continues the video before its beginning. Yields one clip of the frames before the context. Returns the
+        context of the next window: the first frames and their sound.
 
-        The window at the joint is sampled first and plays last. So all windows are sampled before any clip is read,
-        and only the next window's context is decoded at once.
+        The window next to the source is sampled first and plays last, so no clip is read before all windows are
+        sampled. Only the context of the next window is decoded at once.
         """
         plan = self.run.plan
         window = plan.windows[current.number]

@@ -1,4 +1,4 @@
-"""The guidance of LTX-2: up to four predictions of the clean tokens are combined into the one that is followed."""
+"""The guidance of LTX-2: combines up to four predictions of the clean tokens into one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,15 +12,18 @@ from longtake.families.ltx2.tracks import Track
 from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, Stream, Tokens, velocities
 
 UNGUIDED = GuidanceScales(cfg=1, stg=0, modality=1, rescale=0)
+"""Scales at which all guidance is off."""
 
 
 @dataclass(frozen=True)
 class Guide:
     """The guided network of one pass.
 
-    `transformer` has the forward pass of `models.audiovisual`. `negative` may be None if no scale needs it. `scales`
-    has the guidance of each modality, and `blocks` the numbers of the transformer blocks that STG disturbs. The network
-    makes at most `at_once` predictions in one evaluation, which bounds its memory.
+    `transformer`: has the forward pass of `models.audiovisual`.
+    `positive`, `negative`: the encoded prompts. `negative` may be None if no scale needs it.
+    `scales`: the guidance of each modality.
+    `blocks`: the numbers of the transformer blocks that STG disturbs.
+    `at_once`: the most predictions that the network makes in one evaluation, 1 to 4; this bounds its memory.
     """
 
     transformer: Any
@@ -31,10 +34,11 @@ class Guide:
     at_once: int = 4
 
     def predictions(self, streams: Sequence[Stream]) -> dict[str, Prediction]:
-        """Returns the predictions that the scales of these modalities need, by name; `conditional` is always one.
+        """Returns the predictions that the scales of these modalities need, by name.
 
-        With one modality there is no `isolated` prediction: it would equal `conditional`. Raises ValueError if a scale
-        needs a negative prompt and there is none.
+        The names are `conditional` (always present), `negative`, `disturbed` and `isolated`. For a single modality
+        there is no `isolated` prediction, because it would equal `conditional`. Raises ValueError if a scale needs a
+        negative prompt and there is none.
         """
         scales = [self.scales[stream] for stream in streams]
         needed = {"conditional": Prediction(self.positive)}
@@ -57,11 +61,11 @@ def guided(
     isolated: Tensor | None,
     scales: GuidanceScales,
 ) -> Tensor:
-    """Returns the guided clean prediction [1, n, C] of one modality; a prediction whose scale is off may be None.
+    """Returns the guided clean prediction [1, n, C] of one modality. A prediction whose scale is off may be None.
 
-    With c for the prompt, u for the negative prompt, s with disturbed self-attention, and i with isolated modalities:
-    g = c + (cfg - 1)(c - u) + stg (c - s) + (modality - 1)(c - i), then g *= rescale std(c) / std(g) + 1 - rescale,
-    where std is over all tokens and channels. Source: LTX-2; the rescaling: Lin et al. 2024.
+    With c, u, s and i for the conditional, negative, disturbed and isolated predictions: g = c + (cfg - 1)(c - u) + stg
+    (c - s) + (modality - 1)(c - i). Then g is multiplied by rescale std(c) / std(g) + 1 - rescale, where std is over
+    all tokens and channels. Sources: LTX-2; for the rescaling Lin et al. 2024.
     """
     followed = conditional
     for weight, other in ((scales.cfg - 1, negative), (scales.stg, disturbed), (scales.modality - 1, isolated)):
@@ -77,8 +81,9 @@ def predict(
 ) -> dict[Stream, Tensor]:
     """Returns the guided clean prediction x0 [1, n, C] of each modality for `tokens` [1, n, C] at noise level `sigma`.
 
-    Each prediction is x0 = x - mask sigma v. Guidance combines them, and the conditioning is blended in by the mask:
-    x0 mask + clean (1 - mask).
+    `positioned` has the position embeddings of the `tracks`. Each prediction is x0 = tokens - mask sigma v, where v is
+    the network's velocity. Guidance combines the predictions into one. The track's conditioning is then mixed in: mask
+    x0 + (1 - mask) clean.
     """
     needed = guide.predictions(list(tracks))
     names = list(needed)

@@ -1,4 +1,4 @@
-"""Resampling and the log-mel spectrogram of the audio model's published recipe, in torch."""
+"""Resamples sound and computes the log-mel spectrogram that the audio model was trained on, in torch."""
 
 from functools import cache
 from math import ceil, gcd, log, pi, prod
@@ -11,25 +11,27 @@ MODEL_RATE = 16_000
 """The audio model's sample rate in Hz."""
 
 HOP = 160
-"""Samples from one spectrogram frame to the next: 100 frames per second. Frame i is centred on sample HOP * i."""
+"""Samples from one spectrogram frame to the next, which makes 100 frames per second. Frame i is centred on sample HOP *
+i."""
 
 WINDOW = 1024
-"""Samples of a spectrogram frame's window."""
+"""The length in samples of the window of a spectrogram frame."""
 
 FLOOR = 1e-5
 """The smallest mel magnitude; quieter bins are raised to it before the logarithm."""
 
 _ZERO_CROSSINGS = 6
-"""Zero crossings of the resampling kernel's sinc on each side."""
+"""The number of zero crossings of the resampling kernel's sinc on each side of its centre."""
 
 _ROLLOFF = 0.99
-"""The share of the narrower of the two bands that resampling passes."""
+"""The cutoff frequency of the resampling, as a share of the lower of the two Nyquist frequencies."""
 
 
 def resample(samples: Tensor, rate_in: int, rate_out: int) -> Tensor:
     """Returns samples [..., n] at `rate_in` Hz as [..., ceil(n * rate_out / rate_in)] at `rate_out` Hz.
 
-    Sample 0 stays at time 0. Band-limited interpolation with a Hann-windowed sinc of 6 zero crossings on each side.
+    Sample 0 stays at time 0. The interpolation is band-limited, with a Hann-windowed sinc of 6 zero crossings on each
+    side.
     """
     if rate_in == rate_out:
         return samples
@@ -43,11 +45,11 @@ def resample(samples: Tensor, rate_in: int, rate_out: int) -> Tensor:
 
 
 def log_mel(samples: Tensor, bins: int = 64) -> Tensor:
-    """Returns the natural logarithm of mel magnitudes [..., 1 + n // HOP, bins] float32 of samples [..., n] at
-    MODEL_RATE.
+    """Returns the log-mel spectrogram [..., 1 + n // HOP, bins] float32 of samples [..., n] at MODEL_RATE.
 
-    Magnitudes of a centred STFT (Hann window of 1024, reflected at the ends) on the mel scale of Slaney's Auditory
-    Toolbox from 0 to 8000 Hz, with triangles of equal area. A sound shorter than half a window is padded with silence.
+    Its values are natural logarithms of magnitudes. The STFT is centred, with a Hann window of 1024 samples, and the
+    sound is mirrored at its ends. The mel scale is that of Slaney's Auditory Toolbox from 0 to 8000 Hz, with triangles
+    of equal area. A sound shorter than half a window is first padded with silence.
     """
     flat = samples.reshape(prod(samples.shape[:-1]), samples.shape[-1]).float()
     frames = 1 + flat.shape[-1] // HOP
@@ -60,8 +62,10 @@ def log_mel(samples: Tensor, bins: int = 64) -> Tensor:
 
 @cache
 def _interpolation(step: int, phases: int) -> tuple[Tensor, int]:
-    """Returns a kernel for each output sample that falls into `step` input samples, [phases, 1, taps], and the number
-    of taps before the current input sample."""
+    """Returns (kernels, reach) for a group of `step` input samples, from which `phases` output samples are computed.
+
+    `kernels` [phases, 1, taps] has one kernel for each output sample. `reach` is the number of taps before the group.
+    """
     cutoff = min(step, phases) * _ROLLOFF
     reach = ceil(_ZERO_CROSSINGS * step / cutoff)
     taps = torch.arange(-reach, reach + step, dtype=torch.float64) / step
@@ -73,7 +77,7 @@ def _interpolation(step: int, phases: int) -> tuple[Tensor, int]:
 
 @cache
 def _triangles(bins: int) -> Tensor:
-    """Returns the weights of a spectrum's lines in each mel band, [WINDOW // 2 + 1, bins] float32."""
+    """Returns the weight of each line of a spectrum in each mel band, [WINDOW // 2 + 1, bins] float32."""
     lines = torch.linspace(0, MODEL_RATE // 2, WINDOW // 2 + 1, dtype=torch.float64)
     corners = _hertz(torch.linspace(0, _mel(MODEL_RATE / 2), bins + 2, dtype=torch.float64))
     left, peak, right = corners[:-2], corners[1:-1], corners[2:]

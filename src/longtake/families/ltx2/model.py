@@ -1,4 +1,4 @@
-"""A loaded LTX-2 model of video and audio."""
+"""The loaded LTX-2 model, and the function that loads it and checks that its parts fit each other."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +18,12 @@ from longtake.video import OnProgress, ignore_progress
 class LTX2Model:
     """A loaded LTX-2 model in eval mode.
 
-    transformer, vae, audio_vae, vocoder, upsampler: diffusers' LTX2VideoTransformer3DModel, AutoencoderKLLTX2Video,
-    AutoencoderKLLTX2Audio, LTX2VocoderWithBWE, LTX2LatentUpsamplerModel; the upsampler is None if it is not installed.
-    The transformer has the forward pass of `models.audiovisual`. Inputs belong on `device`; offloaded weights move
-    there by themselves.
+    `transformer`: diffusers' LTX2VideoTransformer3DModel with the forward pass of `models.audiovisual`.
+    `vae`: diffusers' AutoencoderKLLTX2Video.
+    `audio_vae`: diffusers' AutoencoderKLLTX2Audio.
+    `vocoder`: diffusers' LTX2VocoderWithBWE.
+    `upsampler`: diffusers' LTX2LatentUpsamplerModel; None if it is not installed.
+    `device`: the device that inputs must be on. Weights that are offloaded move there by themselves.
     """
 
     card: LTX2Card
@@ -37,8 +39,8 @@ class LTX2Model:
 def load(card: LTX2Card, settings: Settings, on_progress: OnProgress = ignore_progress) -> LTX2Model:
     """Loads the model of a card onto the device that the settings choose.
 
-    Raises `BadCheckpoint` for parts that are missing or do not fit, also not each other, `NotSupported` for a device
-    that is not available.
+    Raises BadCheckpoint if a part is missing, is damaged, or does not fit the other parts. Raises NotSupported if the
+    device is not available.
     """
     loaded = load_parts(card, settings, on_progress, prepare_transformer=attach)
     parts = loaded.parts
@@ -66,7 +68,7 @@ def load(card: LTX2Card, settings: Settings, on_progress: OnProgress = ignore_pr
 
 
 def _check_text_parts(card: LTX2Card, encoder: Any, connectors: Any, transformer: Any) -> None:
-    """Raises BadCheckpoint if text encoder, connectors and transformer are each valid but not made for each other."""
+    """Raises BadCheckpoint if the text encoder, the connectors and the transformer do not fit each other."""
     gemma, reads, needs = encoder.config.get_text_config(), connectors.config, transformer.config
     found = (gemma.hidden_size, gemma.num_hidden_layers + 1)
     wanted = (reads.caption_channels, reads.text_proj_in_factor)

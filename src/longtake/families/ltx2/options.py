@@ -1,4 +1,4 @@
-"""The options of LTX-2.3, onto which endpoints map their requests."""
+"""The options of LTX-2.3, into which endpoints turn their requests."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,19 +8,23 @@ from longtake.plans import PlanOptions, Size
 from longtake.sampling.levels import Scheduler
 
 Direction = Literal["forward", "backward"]
-"""Whether the new frames come after the source or before it."""
+"""Where the new frames are: after the source (forward) or before it (backward)."""
 
 DEFAULT_CONTEXT = 25
-"""The number of context frames if no option says another."""
+"""The number of context frames if the request sets none."""
 
 
 @dataclass(frozen=True)
 class GuidanceScales:
-    """The guidance of one modality, video or audio, applied to the clean prediction.
+    """The guidance of one modality, video or audio. It is applied to the prediction of clean tokens.
 
-    `cfg`: away from the negative prompt (1 = off). `stg`: away from a prediction with disturbed self-attention (0 =
-    off). `modality`: towards following the other modality (1 = off). `rescale`: how far the guided prediction's
-    standard deviation is brought back to the conditional one's, 0 (off) to 1. Source: LTX-2's multi-modal guidance.
+    `cfg`: moves the prediction away from the one for the negative prompt; 1 is off.
+    `stg`: moves it away from a prediction with disturbed self-attention (spatio-temporal guidance); 0 is off.
+    `modality`: moves it away from a prediction that ignores the other modality; 1 is off.
+    `rescale`: how far the standard deviation of the guided prediction is brought back to that of the unguided one, 0
+        (off) to 1.
+
+    Source: LTX-2's multi-modal guidance.
     """
 
     cfg: float = 1.0
@@ -33,9 +37,11 @@ class GuidanceScales:
 class LTX2PlanOptions(PlanOptions):
     """The options of LTX-2.3 that a plan copies unchanged.
 
-    `sound`: generate sound for the new frames. `audio_strength`: how strongly the context's sound is held, 0..1.
-    `gamma` is that of gradient estimation (0 = off). `eta` (0 = off) is the share by which each step overshoots its
-    noise level before fresh noise brings it back.
+    `sound`: True if the model generates sound for the new frames.
+    `audio_strength`: how strongly the context's sound is held, 0 (ignored) to 1 (unchanged).
+    `steps`: the number of steps of the first pass.
+    `gamma`: the strength of gradient estimation, 0 (off) to 10; see `sampler.Sampler`.
+    `eta`: the share of ancestral noise in each step, 0 (off) to 1; see `sampler.Sampler`.
     """
 
     direction: Direction = "forward"
@@ -49,12 +55,16 @@ class LTX2PlanOptions(PlanOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class LTX2Options(LTX2PlanOptions, Options):
-    """The options of LTX-2.3.
+    """The options of LTX-2.3. Here `num_frames` counts the context's frames and the new frames.
 
-    `num_frames` counts context and new frames. `context_frames`: how many source frames are continued, raised to whole
-    latents, or with `context_rounds_down` cut to them; `context_field`: the request's field that said so, None if no
-    field did. `size`: (width, height) of the output, None for the source's. `frame_rate`: the output's in frames per
-    second, None for the source's. `multiscale`: two passes. `video`, `audio`: the guidance of each modality.
+    `context_frames`: the number of source frames that are continued. It is raised to the next number that fills whole
+        latents.
+    `context_field`: the name of the request's field that sets `context_frames`; None if the request does not set it.
+    `context_rounds_down`: True if `context_frames` is lowered to whole latents instead.
+    `size`: (width, height) of the output in pixels; None for the source's.
+    `frame_rate`: the output's rate in frames per second; None for the source's.
+    `multiscale`: True for two passes, False for one.
+    `video`, `audio`: the guidance of each modality.
     """
 
     context_frames: int = DEFAULT_CONTEXT

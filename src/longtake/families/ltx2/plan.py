@@ -24,25 +24,27 @@ SECOND_PASS_STEPS = 3
 """Steps of the second pass, each one evaluation."""
 
 POSITION_RANGE_PX = 2048
-"""The longest side of a canvas in pixels: the reach of LTX-2's positions in space."""
+"""The longest side of a canvas in pixels, because the model's positions in space end there."""
 
 NTSC_RATES = (24, 30, 48, 60)
-"""The nominal rates whose NTSC rate is 1000/1001 of it."""
+"""Frame rates for which there is also an NTSC rate, at 1000/1001 of the rate: 24000/1001, 30000/1001 and so on."""
 
 NTSC_ROUNDING = Fraction("0.005")
-"""A decimal rate nearer than this to an NTSC rate means that rate."""
+"""A decimal rate that differs from an NTSC rate by less than this means the NTSC rate. In frames per second."""
 
 LARGEST_DENOMINATOR = 1001
-"""The largest denominator of a rate, so that containers can store it."""
+"""The largest denominator of a rate. With it every NTSC rate is exact, and containers can store the rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LTX2Plan(LTX2PlanOptions, Plan):
-    """The plan of windows of LTX-2.3, each of which continues the one before.
+    """The plan of LTX-2.3. The source is read at the output's `rate`.
 
-    `rate` is also the rate at which the source is read. `canvases`: (width, height) of each pass; the second has twice
-    the first's sides. `video`, `audio`: the guidance of each modality in the first pass. `stg_blocks`: the transformer
-    blocks that STG disturbs. `acceleration`: which steps of the first pass extrapolate.
+    `windows`: in the order of sampling; each continues the window before it.
+    `canvases`: (width, height) in pixels of each pass. The second is twice as wide and high as the first.
+    `video`, `audio`: the guidance of each modality in the first pass. The second pass is unguided.
+    `stg_blocks`: the numbers of the transformer blocks that STG disturbs.
+    `acceleration`: how many steps of the first pass extrapolate instead of evaluating the model.
     """
 
     family: Literal["ltx2"] = "ltx2"
@@ -63,8 +65,11 @@ class LTX2Plan(LTX2PlanOptions, Plan):
 
     @property
     def predictions(self) -> tuple[str, ...]:
-        """The names of the predictions in each step of the first pass: `prompt`, and those that the guidance compares
-        it with. Without sound there is no other modality to isolate."""
+        """The names of the predictions that each step of the first pass makes.
+
+        `prompt` is always one of them. `negative`, `disturbed` and `isolated` are made if a scale that needs them is
+        on. Without sound there is no `isolated` prediction, because there is only one modality.
+        """
         guided = (self.video, self.audio) if self.sound else (self.video,)
         compared = {
             "negative": any(scales.cfg != 1 for scales in guided),
@@ -93,7 +98,8 @@ class LTX2Plan(LTX2PlanOptions, Plan):
 
 
 def make_plan(options: LTX2Options, source: VideoInfo, card: LTX2Card, seed: int) -> LTX2Plan:
-    """Returns the plan of these options. Raises InvalidRequest naming the field that cannot be served."""
+    """Returns the plan of these options. Raises InvalidRequest, which names the request's field, if they cannot be
+    served."""
     rate = output_rate(source, None if options.own_rate else options.frame_rate)
     span = Span(0, frames_on_clock(source.num_frames, source.rate, rate), rate)
     counts = frame_counts(options, len(span))
@@ -126,9 +132,10 @@ def make_plan(options: LTX2Options, source: VideoInfo, card: LTX2Card, seed: int
 
 
 def scaled_guidance(scales: GuidanceScales, share: float) -> GuidanceScales:
-    """Returns the guidance with each scale interpolated towards off by `share` (1: unchanged, 0: off).
+    """Returns the guidance with `share` of each scale's distance from off: 1 changes nothing, 0 switches all but
+    `rescale` off.
 
-    The tiny model breaks at scales tuned for 22B parameters.
+    It is below 1 for the embedded model, whose output breaks at scales that are tuned for the 22B model.
     """
     return GuidanceScales(
         cfg=1 + share * (scales.cfg - 1),
@@ -142,8 +149,11 @@ def scaled_guidance(scales: GuidanceScales, share: float) -> GuidanceScales:
 
 
 def exact_rate(fps: float) -> Fraction:
-    """Returns the exact rate that a decimal number means: 23.976, 23.98, 29.97, 47.95 and 59.94 are NTSC rates
-    (24000/1001 ...), any other is itself (12.5 is 25/2)."""
+    """Returns the exact rate that a decimal number of frames per second means.
+
+    23.976, 23.98, 29.97, 47.95 and 59.94 mean NTSC rates (24000/1001 and so on). Any other number means itself: 12.5 is
+    25/2.
+    """
     rate = Fraction(str(fps))
     ntsc = (Fraction(1000 * nominal, 1001) for nominal in NTSC_RATES)
     near = next((exact for exact in ntsc if abs(exact - rate) < NTSC_ROUNDING), None)
@@ -151,13 +161,15 @@ def exact_rate(fps: float) -> Fraction:
 
 
 def output_rate(source: VideoInfo, fps: float | None) -> Fraction:
-    """Returns the rate in frames per second at which the source is read and the output plays: `fps`, or for None the
-    source's own, limited to what can be played."""
+    """Returns the rate in frames per second at which the source is read and the output plays.
+
+    It is `fps`. If that is None, it is the source's own rate, limited to the range of playable rates.
+    """
     return playable_rate(source.rate) if fps is None else exact_rate(fps)
 
 
 def rate_notes(source: VideoInfo, rate: Fraction) -> tuple[str, ...]:
-    """Returns a note for the user on a source below one frame per second."""
+    """Returns a note for the user if the source has less than one frame per second, otherwise nothing."""
     if source.rate >= 1:
         return ()
     return (f"The source has {float(source.rate):g} frames per second; its frames are repeated at {float(rate):g}.",)
@@ -167,15 +179,17 @@ def rate_notes(source: VideoInfo, rate: Fraction) -> tuple[str, ...]:
 
 
 def even_size(size: Size) -> Size:
-    """Returns the size without a last odd column or row (at least 2x2): videos store colour for pairs of pixels."""
+    """Returns the size with odd sides made smaller by one pixel, and sides of at least 2. Videos store colour for pairs
+    of pixels, so sides must be even."""
     return max(size[0] // 2 * 2, 2), max(size[1] // 2 * 2, 2)
 
 
 def pass_canvases(size: Size, passes: int, card: LTX2Card) -> tuple[Size, ...]:
-    """Returns the canvas of each of 1 or 2 passes; the second has twice the first's sides.
+    """Returns the canvas (width, height) of each of 1 or 2 passes. The second canvas is twice as wide and high as the
+    first.
 
-    The last canvas is the size rounded up to what the passes can halve to. A size beyond the model's positions becomes
-    the largest of its aspect within them. A small model's first canvas is its own.
+    The last canvas is the size, rounded up so that each pass has whole latents. If a side is above POSITION_RANGE_PX,
+    the size is first scaled down to it. For a model with a native short side, the first canvas has that short side.
     """
     step = card.spatial_compression
     if card.native_short_side is not None:

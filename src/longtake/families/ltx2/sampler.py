@@ -1,4 +1,7 @@
-"""The sampling of LTX-2. Read from the bottom: a window pass by pass, a pass step by step."""
+"""Samples the windows of LTX-2: runs each pass over a window step by step, from noise to clean tokens.
+
+Read from the bottom: `sample_window` runs the passes, and `trajectory` runs the steps of a pass.
+"""
 
 import math
 from collections import deque
@@ -23,10 +26,13 @@ from longtake.sampling.windows import OnStep, ignore_step
 
 @dataclass(frozen=True)
 class Sampler:
-    """The way down the noise levels `sigmas` [steps + 1], which fall from at most 1 to 0.
+    """The settings of a pass's steps.
 
-    `gamma` (0 = off) amplifies the change of velocity since the last step: gradient estimation, Permenter and Yuan
-    2024. `eta` (0 = off) is the share by which a step overshoots its level before fresh noise brings it back.
+    `sigmas`: the noise levels [steps + 1] in falling order, from at most 1 to 0.
+    `gamma`: gradient estimation (Permenter and Yuan 2024), 0 (off) to 10. Each step follows u + gamma (v - u), where v
+        is the velocity of this step and u that of the step before. 1 changes nothing.
+    `eta`: ancestral noise, 0 (off) to 1. Each step goes below its noise level by this share, and fresh noise then
+        brings it back up; see `renoised`.
     """
 
     sigmas: Tensor
@@ -35,15 +41,17 @@ class Sampler:
 
 
 def stepped(tokens: Tensor, velocity: Tensor, sigma: float, lower: float) -> Tensor:
-    """Returns the tokens after an Euler step along the velocity from noise level `sigma` to `lower`."""
+    """Returns the tokens after an Euler step along `velocity` from noise level `sigma` to `lower`."""
     return tokens + (lower - sigma) * velocity
 
 
 def renoised(tokens: Tensor, velocity: Tensor, noise: Tensor, sigma: float, lower: float, eta: float) -> Tensor:
-    """Returns tokens at noise level `lower` after part of their noise is replaced by fresh `noise`.
+    """Returns tokens at noise level `lower` with a part of their noise replaced by fresh `noise`.
 
-    They step on to the level lower (1 + (lower / sigma - 1) eta), and the fresh noise brings them back to `lower`.
-    Source: the ancestral Euler step of Karras et al. 2022, for flow matching.
+    `tokens` have just stepped from noise level `sigma` to `lower`. First they step on along `velocity` to an even lower
+    level, lower * (1 + (lower / sigma - 1) * eta). Then they are scaled, and fresh noise brings them back up to
+    `lower`. `eta` is 0 (no fresh noise) to 1. Source: the ancestral Euler step of Karras et al. 2022, for flow
+    matching.
     """
     down = lower * (1 + (lower / sigma - 1) * eta)
     scale = (1 - lower) / (1 - down)
@@ -59,10 +67,13 @@ def trajectory(
     init: Tokens | None = None,
     on_step: OnStep = ignore_step,
 ) -> Iterator[dict[Stream, Tensor]]:
-    """Yields the tokens [1, n, C] of each modality after every step.
+    """Yields the tokens [1, n, C] of each modality after every step: at that step's end level, and clean after the last
+    step.
 
-    With `init` tokens [1, n - extra, C] the pass refines those: it starts from them at the first noise level. Noise is
-    drawn as `video.init`, `audio.init`, and, where `eta` needs it, as `video.step.000`, `audio.step.000` and so on.
+    `predict_clean` predicts the clean tokens. If there are `init` tokens [1, n - extra, C], the pass refines them: it
+    starts from them, noised to the first noise level. `extra` is the number of a keyframe's tokens (`Track.extra`). The
+    draws of noise are named `video.init` and `audio.init`, and if `eta` is not 0 also `video.step.000`,
+    `audio.step.000` and so on.
     """
     sigmas = sampler.sigmas
     level = 1.0 if init is None else float(sigmas[0])
@@ -96,7 +107,8 @@ def trajectory(
 
 @dataclass(frozen=True)
 class PassSetup:
-    """One pass over a window: the guided network, its sampler, and which of its steps extrapolate."""
+    """The set-up of one pass over a window. `acceleration` says how many steps extrapolate instead of evaluating the
+    model."""
 
     guide: Guide
     sampler: Sampler
@@ -110,7 +122,7 @@ def sample(
     init: Tokens | None = None,
     on_step: OnStep = ignore_step,
 ) -> dict[Stream, Tensor]:
-    """Returns the tokens [1, n, C] of each modality after one pass; see `trajectory` for `init` and the noise."""
+    """Returns the clean tokens [1, n, C] of each modality after one pass. See `trajectory` for `init` and the noise."""
     positioned = PositionedTracks.of(setup.guide.transformer, tracks)
 
     def predict_clean(tokens: Tokens, step: int, sigma: float) -> dict[Stream, Tensor]:
@@ -123,22 +135,26 @@ def sample(
 
 @dataclass(frozen=True)
 class SampledWindow:
-    """A window's normalised video latents [1, C, F, H, W] and audio tokens [1, T, C] (None without sound)."""
+    """A sampled window: normalised video latents [1, C, F, H, W], and audio tokens [1, T, C] or None if it has no
+    sound."""
 
     video: Tensor
     audio: Tensor | None
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Returns both under the names that they are saved by."""
+        """Returns the tensors by the names under which they are saved. `audio` is absent if the window has no sound."""
         return {"video": self.video} | ({} if self.audio is None else {"audio": self.audio})
 
 
 @dataclass(frozen=True)
 class Setup:
-    """The set-up of sampling, the same for every window: its one or two passes, and the latent upsampler of the second.
+    """The set-up that all windows of a plan are sampled with.
 
-    `statistics` are those of the video VAE's latents. `set_pass(n)` is called before pass n (from 0); it gives the
-    adapters their strengths in that pass.
+    `passes`: one or two.
+    `upsampler`: the model that doubles the video latents for the second pass; None is allowed for one pass.
+    `statistics`: the statistics of the video VAE's latents.
+    `set_pass`: a function. `set_pass(n)` is called before pass n (from 0) and sets the adapters' strengths for that
+        pass.
     """
 
     passes: Sequence[PassSetup]
@@ -150,10 +166,10 @@ class Setup:
 def sample_window(
     setup: Setup, conditioning: WindowConditioning, noise: Callable[[int], Noise], on_step: OnStep = ignore_step
 ) -> SampledWindow:
-    """Samples one window in every pass; `noise(n)` is the noise of pass n.
+    """Returns one window, sampled in every pass. `noise(n)` is the noise of pass n (from 0).
 
-    The second pass refines the first's video latents, upsampled to twice the height and width. It also sees the first
-    pass's audio, noised like the video, but only refines the video: the first pass's audio is the result.
+    The second pass refines the first pass's video latents at twice the height and width. It also reads the first pass's
+    audio, noised like the video. The audio that it predicts is not used; the window has the first pass's audio.
     """
     setup.set_pass(0)
     first = sample(setup.passes[0], conditioning.tracks(0), noise(0), on_step=on_step)

@@ -1,7 +1,7 @@
-"""The tokens of one modality in a window: the conditioning in them, how strongly it is held, and each token's position.
+"""The tokens of one modality in a window: their conditioning, how strongly it is held, and each token's position.
 
-Masks follow LTX-2: a token with mask 1 is generated, and one with mask 0 is held as conditioned. Between them, a
-conditioned token carries that share of the noise.
+Masks follow LTX-2. A token with mask 1 is generated, and a token with mask 0 is held at its conditioning. A token with
+a mask between them begins with that share of noise and is denoised from there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,10 @@ from longtake.sampling.positions import Grid, to_tokens
 
 @dataclass(frozen=True)
 class PlacedLatents:
-    """Conditioning latents [1, C, f, h, w] that replace a window's from latent frame `index` on, held by `strength`
-    (0: free, 1: unchanged)."""
+    """Conditioning latents [1, C, f, h, w] that replace the window's latents from latent frame `index` on.
+
+    `strength` is how strongly they are held, 0 (not at all) to 1 (unchanged).
+    """
 
     latent: Tensor
     index: int
@@ -28,8 +30,11 @@ class PlacedLatents:
 
 @dataclass(frozen=True)
 class Keyframe:
-    """A conditioning image, as latents [1, C, 1, h, w], at pixel frame `frame`. Its tokens are added beside the
-    video's, and held by `strength` (0: free, 1: unchanged)."""
+    """A conditioning image, as latents [1, C, 1, h, w], for the pixel frame with number `frame` of the window.
+
+    Its tokens do not replace the video's tokens; they are extra tokens. `strength` is how strongly they are held, 0
+    (not at all) to 1 (unchanged).
+    """
 
     latent: Tensor
     frame: int
@@ -40,9 +45,11 @@ class Keyframe:
 class Track:
     """One modality of a window as n tokens.
 
-    `clean` [1, n, C]: the conditioning, 0 where there is none. `mask` [1, n, 1]: the share of the noise that each
-    token carries. `bounds` [1, axes, n, 2]: start and end of each token, in (seconds, y px, x px) for video and in
-    seconds for audio. The last `extra` tokens are a keyframe's and no part of the result.
+    `clean`: the conditioning [1, n, C]; 0 where there is none.
+    `mask`: the share of the noise level that each token carries, [1, n, 1] in 0 (held) to 1 (generated).
+    `bounds`: start and end of each token, [1, axes, n, 2]. The axes are (seconds, y px, x px) for video, and seconds
+        for audio.
+    `extra`: the number of tokens at the end that belong to a keyframe. They are no part of the result.
     """
 
     clean: Tensor
@@ -52,21 +59,24 @@ class Track:
 
     @cached_property
     def levels(self) -> tuple[Tensor, Tensor]:
-        """The k distinct values [k] of the mask, and each token's index [n] into them. k is small, so the network
-        embeds k noise levels instead of n."""
+        """The distinct values [k] of the mask, and for each token the index [n] of its value.
+
+        k is small, so the network embeds k noise levels instead of n.
+        """
         values, index = torch.unique(self.mask.flatten(), return_inverse=True)
         return values, index
 
     @cached_property
     def is_free(self) -> bool:
-        """True if any token is generated. If not, the track carries no noise at any step."""
+        """True if any token of the track carries noise, False if all tokens are held."""
         return bool((self.mask > 0).any())
 
     def start(self, noise: Tensor, init: Tensor | None = None, level: float = 1.0) -> Tensor:
         """Returns the tokens [1, n, C] before the first step: lerp(clean, lerp(init, noise, level), mask).
 
-        `init` [1, n - extra, C]: the tokens that a second pass refines, starting at noise `level` in 0..1; extra tokens
-        start from 0. None starts from `noise` [1, n, C] alone.
+        `init` [1, n - extra, C] are the tokens that a second pass refines, and `level` in 0..1 is its first noise
+        level. A keyframe's extra tokens have no `init` and use 0 for it. If `init` is None, `noise` [1, n, C] is used
+        alone.
         """
         if init is not None:
             beside = torch.zeros_like(self.clean[:, : self.extra])
@@ -74,7 +84,7 @@ class Track:
         return torch.lerp(self.clean, noise, self.mask)
 
     def result(self, tokens: Tensor) -> Tensor:
-        """Returns `tokens` [1, n, C] without the extra ones."""
+        """Returns `tokens` [1, n, C] without the extra tokens of a keyframe."""
         return tokens[:, : tokens.shape[1] - self.extra]
 
 
@@ -88,7 +98,8 @@ def video_track(
 ) -> Track:
     """Returns the video track of a window whose latents have `shape` = [1, C, F, H, W].
 
-    Where `placed` latents overlap, the last ones count. Raises ValueError if some reach beyond the window.
+    If `placed` latents overlap, the later ones in the sequence replace the earlier ones. Raises ValueError if placed
+    latents reach beyond the window's end.
     """
     clean, mask = torch.zeros(shape, device=device), torch.ones((1, 1, *shape[2:]), device=device)
     for item in placed:
@@ -113,13 +124,15 @@ def video_track(
 def audio_track(clean: Tensor, held: Tensor, strength: float, bounds: Tensor) -> Track:
     """Returns the audio track of a window.
 
-    `clean` [1, n, C]: conditioning tokens. `held` [n] bool: those that are held by `strength`, 0..1; the others are
-    generated. `bounds` [1, 1, n, 2]: start and end of each token in seconds.
+    `clean`: tokens [1, n, C], the context's sound where `held` is True. The values of the other tokens are not used.
+    `held`: bool [n], True for tokens that are held by `strength`, 0..1. The others are generated.
+    `bounds`: start and end of each token in seconds, [1, 1, n, 2].
     """
     mask = torch.where(held.to(clean.device), 1 - strength, 1.0)[None, :, None]
     return Track(clean, mask, bounds.to(clean.device))
 
 
 def draw_noise(tracks: Mapping[Stream, Track], noise: Noise, name: str) -> dict[Stream, Tensor]:
-    """Returns noise in the shape of every track's tokens; the draw of a modality is named `<modality>.<name>`."""
+    """Returns noise in the shape of each track's tokens, by modality. The draws are named `video.<name>` and
+    `audio.<name>`."""
     return {stream: noise(f"{stream}.{name}", tuple(track.clean.shape)) for stream, track in tracks.items()}

@@ -1,4 +1,4 @@
-"""The windows of an LTX-2 plan: how many frames each continues, and how many it adds."""
+"""The windows of an LTX-2 plan: how many frames each window continues, and how many it adds."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -8,19 +8,23 @@ from longtake.models.registry import LTX2Card
 from longtake.plans import clip_length, padded_length
 
 POSITION_RANGE_S = 20
-"""The longest window in seconds: the reach of LTX-2's positions in time."""
+"""The length of the longest window in seconds, because the model's positions in time end there."""
 
 LATENT_FRAMES = 8
-"""Frames of a latent; a window's first latent is one frame."""
+"""The number of frames that one latent covers. Only a window's first latent covers one frame."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """One window, in frames at the plan's rate: it continues `context_frames` and adds `new_frames`; `sampled_frames`
-    are sampled in all.
+    """The frame counts of one window, at the plan's rate.
 
-    Forward, the context is the first 8k+1 frames, and the window has 8m+1. Backward, the context is the last 8j frames,
-    so that it fills whole latents, behind 8m+1 others, of which the last `new_frames` are used.
+    `context_frames`: the number of frames that the window continues.
+    `new_frames`: the number of frames that it adds.
+    `sampled_frames`: the number of frames that are sampled, always at least the sum of both. The rest is cut off.
+
+    Forward, the window has 8m+1 frames and begins with the context, which is 8k+1 frames. Backward, the window ends
+    with the context, which is 8j frames, so that it fills whole latents. Before it are 8m+1 frames, and the last
+    `new_frames` of them are used.
     """
 
     context_frames: int
@@ -29,25 +33,29 @@ class Window:
 
 
 def window_limit(rate: Fraction, card: LTX2Card) -> int:
-    """Returns the most frames (8k+1) of one window at `rate` frames per second: what the model's positions reach, and
-    what the card allows."""
+    """Returns the most frames (8k+1) that one window may have at `rate` frames per second: the smaller of the reach of
+    the model's positions in time and the model card's limit."""
     return clip_length(min(int(POSITION_RANGE_S * rate + 4), card.window_frames))
 
 
 def context_length(direction: Direction, frames: int) -> int:
-    """Returns the longest context of at most `frames`: 8k+1 forward, or 0 for none; 8j backward, but at least 8."""
+    """Returns the longest context of at most `frames` frames that fills whole latents.
+
+    Forward, it is 8k+1, or 0 if `frames` is 0 or less. Backward, it is 8j and at least 8, even if `frames` is less.
+    """
     if frames <= 0:
         return 0 if direction == "forward" else LATENT_FRAMES
     return clip_length(frames) if direction == "forward" else max(frames // LATENT_FRAMES, 1) * LATENT_FRAMES
 
 
 def plan_windows(direction: Direction, available: int, context: int, new_frames: int, limit: int) -> tuple[Window, ...]:
-    """Returns the windows that add `new_frames` to a source of `available` frames, each of at most `limit` frames.
+    """Returns the windows that add `new_frames` to a source of `available` frames. No window has more than `limit`
+    frames.
 
-    Each window continues `context` frames, or as many as there are: a window after the first continues the frames of
-    the one before, context included. The context is cut to what a window holds beside all new frames, or to half a
-    window if that is more; and to whole latents. New frames that do not fit into one window are shared out about
-    equally. A `context` of 0 applies to the first window only; later ones continue DEFAULT_CONTEXT frames.
+    Each window continues `context` frames, or fewer if there are fewer. A window after the first continues frames of
+    the window before it, including that window's own context. The context is shortened if a window has no room for it
+    beside all new frames, but not below half a window. If the new frames do not fit into one window, they are divided
+    about equally. If `context` is 0, only the first window has no context; the others continue DEFAULT_CONTEXT frames.
     """
     beside = limit - (new_frames if direction == "forward" else padded_length(new_frames))
     wanted = min(context or DEFAULT_CONTEXT, max(beside, limit // 2))
@@ -65,5 +73,5 @@ def plan_windows(direction: Direction, available: int, context: int, new_frames:
 
 
 def _whole_latents(direction: Direction, new_frames: int) -> int:
-    """The smallest number of new frames from `new_frames` on that fills a window's last latent."""
+    """Returns the smallest number of new frames that is at least `new_frames` and fills the last latent of a window."""
     return padded_length(new_frames + 1) - 1 if direction == "forward" else padded_length(new_frames)

@@ -1,4 +1,4 @@
-"""LTX-Video 0.9.x: video without audio, guided by noise level, in one pass or two, in overlapping windows."""
+"""LTX-Video 0.9.x: extends video without sound, in overlapping windows, in one pass or two."""
 
 from typing import TYPE_CHECKING
 

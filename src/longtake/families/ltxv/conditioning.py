@@ -1,4 +1,4 @@
-"""Conditioning: clips and images placed in the token sequence of a window, each with a strength."""
+"""Places conditioning clips and images in the token sequence of a window, each with a strength."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,17 +10,20 @@ from longtake.sampling.noise import Noise
 from longtake.sampling.positions import Grid, to_tokens
 
 PREFIX_LATENTS = 2
-"""Latent frames at the start of a clip placed later in the window that become extra tokens. They differ from those in
-the middle of a video, because a clip's first latent is one frame."""
+"""The number of latent frames at the start of a clip that become extra tokens if the clip is placed after frame 0.
+They cannot replace the window's own: a clip's first latent is one frame, and latents in the middle of a video are
+several."""
 
 
 @dataclass(frozen=True)
 class ConditioningItem:
     """A clip or an image that the window is conditioned on.
 
-    `latent` [1, C, f, h, w] is normalised; `frame` is the pixel frame that it starts at, a multiple of the temporal
-    compression. `strength` 1 holds it unchanged; below, its tokens start with 1 - strength of noise and are denoised.
-    `is_guide`: an in-context reference, which is placed wholly beside the video as extra tokens.
+    `latent`: normalised latents [1, C, f, h, w].
+    `frame`: the pixel frame at which the item starts, a multiple of the temporal compression.
+    `strength`: how strongly the item is held. 1 holds it unchanged; below 1, its tokens begin with a share 1 - strength
+        of noise and are denoised.
+    `is_guide`: True for an in-context reference, all of whose tokens are extra tokens.
     """
 
     latent: Tensor
@@ -30,7 +33,8 @@ class ConditioningItem:
 
     @property
     def num_extra(self) -> int:
-        """Latent frames of the item that become extra tokens; the others replace the window's own."""
+        """The number of latent frames of the item that become extra tokens. The others replace latents of the
+        window."""
         length = int(self.latent.shape[2])
         if self.is_guide:
             return length
@@ -41,8 +45,10 @@ class ConditioningItem:
 class TokenSequence:
     """The tokens of a window before the first step.
 
-    `tokens` [1, n, C]; `mask` [1, n]: each token's strength (1 is held, 0 is generated); `coords` [1, 3, n]: where each
-    token starts, in (seconds, y px, x px). The first `extra` tokens are no part of the video.
+    `tokens`: [1, n, C].
+    `mask`: the strength of each token, [1, n] in 0 (generated) to 1 (held).
+    `coords`: where each token starts, [1, 3, n], in (seconds, y px, x px).
+    `extra`: the number of tokens at the beginning that are no part of the video.
     """
 
     tokens: Tensor
@@ -60,13 +66,18 @@ def place(
     init: Tensor | None = None,
     level: float = 1.0,
 ) -> TokenSequence:
-    """Returns the sequence that sampling starts from, for a window of latents `shape` = [1, C, F, H, W].
+    """Returns the tokens that sampling starts from, for a window whose latents have `shape` = [1, C, F, H, W].
 
-    It begins as noise, or with `init` latents of that shape as level * noise + (1 - level) * init. Then each item is
-    mixed in: lerp(there, latent, strength). At frame 0 it is mixed in in place. An image at a later frame becomes extra
-    tokens in front, at its time. A clip at a later frame has its first PREFIX_LATENTS as extra tokens and the rest in
-    place. A guide is extra tokens only. Extra tokens are mixed with noise of their own. Raises ValueError for an item
-    that reaches beyond the window. Source: LTX-Video's conditioning.
+    At first all tokens are noise, or with `init` latents of that shape level * noise + (1 - level) * init, where
+    `level` is in 0..1. Then each item is placed:
+    - An item at frame 0 is mixed into the window's tokens: lerp(token, item, strength).
+    - An image at a later frame becomes extra tokens at the beginning of the sequence, with the positions of that frame.
+    - The first PREFIX_LATENTS of a clip at a later frame become extra tokens. The rest is mixed into the window's
+      tokens.
+    - A guide becomes extra tokens only.
+
+    Extra tokens are mixed with noise of their own: lerp(noise, item, strength). Raises ValueError for an item that
+    reaches beyond the window's end. Source: LTX-Video's conditioning.
     """
     _, channels, frames, height, width = shape
     start = noise("init", (1, frames * height * width, channels))

@@ -1,4 +1,4 @@
-"""A plan of LTX-Video 0.9.x for people to read."""
+"""Describes a plan of LTX-Video 0.9.x for people to read."""
 
 from longtake.families.family import Description
 from longtake.families.ltxv.plan import LTXVPlan, Pass
@@ -6,7 +6,7 @@ from longtake.video import VideoInfo
 
 
 def describe(plan: LTXVPlan, facts: VideoInfo) -> Description:
-    """Returns the lines that only plans of this family have. `facts` are the source's."""
+    """Returns the description of a plan. `facts` are the source video's."""
     kind = "" if plan.guide == "rgb" else f" as {plan.guide} guidance"
     context = f"the last {plan.context_frames} of them{kind}, at strength {plan.strength:g}"
     return Description(
@@ -28,7 +28,7 @@ def _windows_text(plan: LTXVPlan) -> str:
 
 
 def _pass_text(pass_: Pass) -> str:
-    """The canvas, the steps, and the model evaluations of each step."""
+    """Returns the canvas, the steps and the model evaluations per step of a pass."""
     steps = pass_.steps - pass_.skip_initial - pass_.skip_final
     of = f" (of {pass_.steps})" if steps != pass_.steps else ""
     each = sorted({pass_.guidance.evaluations(t) for t in pass_.guidance.timesteps})

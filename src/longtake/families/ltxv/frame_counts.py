@@ -1,4 +1,4 @@
-"""The frame counts of a 0.9.x plan, and its windows."""
+"""The frame counts of an LTX-Video 0.9.x plan, and its windows."""
 
 from dataclasses import dataclass, replace
 
@@ -8,12 +8,13 @@ from longtake.plans import clip_length, latent_length, padded_length
 from longtake.video import Span
 
 LEAST_NEW_FRAMES = 8
-"""If a request leaves fewer new frames than this beside the context, the context gets half of its frames instead."""
+"""The least number of new frames beside the whole source. If a request's count leaves fewer, half of the count is for
+the context, and the rest is new."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """Latent frames [start, stop) of the generated clip, which are sampled together."""
+    """The latent frames [start, stop) of the generated clip that are sampled together."""
 
     start: int
     stop: int
@@ -21,7 +22,7 @@ class Window:
 
 @dataclass(frozen=True)
 class FrameCounts:
-    """The frame counts of a plan and its windows; see `Plan` and `LTXVPlan` for the fields."""
+    """The frame counts of a plan, and its windows. `Plan` and `LTXVPlan` describe the fields."""
 
     shown_frames: int
     context_frames: int
@@ -33,7 +34,7 @@ class FrameCounts:
 
 
 def frame_counts(options: LTXVOptions, span: Span, card: LTXVCard) -> FrameCounts:
-    """Returns the counts for the frames `span` of the source, by the way of counting that the options ask for."""
+    """Returns the frame counts if `span` are the frames of the source that the request uses."""
     if options.guide != "rgb":
         return guide_counts(span, options.new_frames or options.num_frames, card)
     if options.new_frames is not None:
@@ -42,15 +43,16 @@ def frame_counts(options: LTXVOptions, span: Span, card: LTXVCard) -> FrameCount
 
 
 def whole_source_counts(span: Span, new_frames: int, card: LTXVCard) -> FrameCounts:
-    """Returns the counts if the whole source is shown and `new_frames` are added."""
+    """Returns the counts if all frames of `span` are shown and `new_frames` are added."""
     return _counts(len(span), clip_length(len(span)), new_frames, len(span) + new_frames, card)
 
 
 def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str | None = "num_frames") -> FrameCounts:
-    """Returns the counts if the output has `num_frames`: the source's last 8k+1 frames, and new ones.
+    """Returns the counts if the request counts `num_frames` in all: the last 8k+1 frames of `span`, and new frames.
 
-    If that leaves fewer than LEAST_NEW_FRAMES new ones, the whole source is shown, its last frames are the context for
-    half of `num_frames`, and the other half is new. Notes name `count_field`, the request's field with `num_frames`.
+    If that leaves fewer than LEAST_NEW_FRAMES new frames, all frames of `span` are shown. The context is then the
+    largest 8k+1 within half of `num_frames`, and the rest of `num_frames` is new. Notes name `count_field`, the
+    request's field that holds `num_frames`; None if no field does.
     """
     context = clip_length(len(span))
     new_frames = num_frames - context
@@ -70,14 +72,18 @@ def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str |
 
 
 def guide_counts(span: Span, num_frames: int, card: LTXVCard) -> FrameCounts:
-    """Returns the counts for a guide: it is not shown, guides the first window, and all `num_frames` are new."""
+    """Returns the counts if the source only guides the new video: it is not shown, and all `num_frames` are new.
+
+    The context is the part of the source that guides the first window.
+    """
     sampled = padded_length(num_frames)
     context = clip_length(min(len(span), sampled, card.window_frames))
     return FrameCounts(0, context, num_frames, num_frames, sampled, _card_windows(sampled, card))
 
 
 def _counts(shown: int, context: int, new: int, billed: int, card: LTXVCard) -> FrameCounts:
-    """The counts with the context cut to what the model sees if one window cannot hold all frames."""
+    """Returns the counts. If one window cannot hold the context and the new frames, the context is at most the card's
+    limit."""
     if padded_length(context + new) > card.window_frames:
         context = min(context, card.max_context_frames)
     sampled = padded_length(context + new)
@@ -90,7 +96,10 @@ def _card_windows(sampled_frames: int, card: LTXVCard) -> tuple[Window, ...]:
 
 
 def plan_windows(total: int, tile: int, overlap: int) -> tuple[Window, ...]:
-    """Returns windows of at most `tile` latent frames that cover `total`; each starts `overlap` before the end of the
-    one before. Source: the chunk ranges of ComfyUI-LTXVideo's looping sampler."""
+    """Returns windows of at most `tile` latent frames that cover `total` latent frames.
+
+    Each window after the first starts `overlap` latent frames before the end of the window before it. Source: the chunk
+    ranges of ComfyUI-LTXVideo's looping sampler.
+    """
     starts = range(0, max(total - overlap, 1), tile - overlap)
     return tuple(Window(start, min(start + tile, total)) for start in starts)

@@ -1,4 +1,4 @@
-"""Long videos: joins a window's latents to those before it."""
+"""Joins the latents of a window to those of the windows before it, with a cross-fade."""
 
 import torch
 from torch import Tensor
@@ -7,11 +7,13 @@ from longtake.families.ltxv.colour import adain
 
 
 def fuse(before: Tensor, window: Tensor, first: Tensor, overlap: int, adain_factor: float) -> Tensor:
-    """Returns `before` [B, C, F, H, W] continued by a window that was conditioned on its last `overlap` latents.
+    """Returns the latents `before` [B, C, F, H, W] continued by the latents of the next `window`.
 
-    The window takes on the colours of the `first` window's latents by `adain_factor`, 0..1. Its first latent is
-    dropped: it covers one frame, where `before` has several. The other overlap - 1 are cross-faded linearly.
-    Source: ComfyUI-LTXVideo's looping sampler.
+    The window was conditioned on the last `overlap` latent frames of `before`, so it begins with its own version of
+    them. First the window's colours are matched to those of the `first` window by `adain_factor`, 0 (not) to 1 (fully).
+    Then the window's first latent frame is dropped: it covers one frame, and those of `before` cover several. The other
+    overlap - 1 latent frames are cross-faded linearly with those of `before`. Source: ComfyUI-LTXVideo's looping
+    sampler.
     """
     window = adain(window, first, adain_factor)[:, :, 1:]
     shared = overlap - 1

@@ -1,4 +1,4 @@
-"""The recipe of LTX-Video 0.9.x: from a plan and the context's frames to the new frames of a longer video.
+"""The recipe of LTX-Video 0.9.x: turns a plan and the context's frames into new frames.
 
 Read from the top: `generate` decodes the final latents, which `sampler.py` samples window by window.
 """
@@ -38,22 +38,23 @@ __all__ = ["expand", "generate", "load"]
 LTXVRun = PlanRun[LTXVPlan, LTXVModel]
 
 FRAMES_AT_ONCE = 8
-"""Decoded frames that are resized to the output's size together; this bounds the memory."""
+"""The number of decoded frames that are resized to the output's size together; this bounds the memory."""
 
 
 def expand(run: LTXVRun, frame: RGBFrames) -> tuple[str, str | None]:
-    """Returns the prompt to use, and a note for the user if it is still their own although the plan expands prompts.
+    """Returns the prompt to generate with, and a note for the user or None, as `Recipe.expand` describes.
 
-    The configured language model writes it from the prompt alone; it does not see `frame`.
+    The language model of the settings expands the prompt. It does not see `frame`.
     """
     return expand_prompt(run.plan.prompt, run.settings) if run.plan.expand_prompt else (run.plan.prompt, None)
 
 
 def generate(run: LTXVRun, prompt: str, context: Context) -> Iterator[GeneratedClip]:
-    """Yields the new frames as one clip, whose frames come as soon as they are final.
+    """Yields one clip with all new frames. Each frame is yielded as soon as no later window can change it.
 
-    If the source's own pixels are shown, the clip has the model's rendition of the last of them; else its frames begin
-    with the model's rendition of the whole context.
+    If the plan shows the source's own pixels, the clip's `rendition` is the model's rendition of the context's last
+    frame. Otherwise the clip's frames begin with the model's rendition of the whole context, unless the context only
+    guides.
     """
     plan = run.plan
     frames = compress(context.frames, plan.constant_rate_factor)
@@ -69,7 +70,7 @@ def generate(run: LTXVRun, prompt: str, context: Context) -> Iterator[GeneratedC
 
 
 def make_setup(run: LTXVRun, prompt: str) -> Setup:
-    """Encodes the prompts and returns the set-up of the plan's passes and windows."""
+    """Encodes the prompts and returns the set-up that all windows of the plan are sampled with."""
     plan, model, card = run.plan, run.model, run.model.card
     positive = model.text.encode(prompt)
     heeds_negative = any(pass_.guidance.heeds_negative for pass_ in plan.passes)
@@ -100,8 +101,10 @@ def make_setup(run: LTXVRun, prompt: str) -> Setup:
 
 
 def context_items(run: LTXVRun, frames: RGBFrames) -> list[Items]:
-    """Returns the context [T, H, W, 3] as the conditioning items of each pass: a clip at the start, or a guide beside
-    the video. With strength 0 there are none."""
+    """Returns the conditioning items of each pass for the context `frames` [T, H, W, 3].
+
+    The context is a clip at the window's start, or a guide. With strength 0 there are no items.
+    """
     plan, model = run.plan, run.model
     run.on_progress(Progress("context", 0, 1))
     if plan.strength == 0:
@@ -112,10 +115,10 @@ def context_items(run: LTXVRun, frames: RGBFrames) -> list[Items]:
 
 
 def decoded_frames(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator[Tensor]:
-    """Yields frames in chunks [t, 3, H, W] in 0..1 at the output's size, as soon as they are final.
+    """Yields frames in chunks [t, 3, H, W] in 0..1 at the output's size, as soon as no later window can change them.
 
-    The new frames come after the rendition of the context's last frame if the source's own pixels are shown, else after
-    that of the whole context; a guide is not shown at all.
+    Before the new frames comes the model's rendition of the context: only of its last frame if the plan shows the
+    source's own pixels, otherwise of all its frames, and of none if the context only guides.
     """
     plan = run.plan
     first_frame = plan.context_frames - 1 if plan.keeps_source else 0
@@ -131,7 +134,7 @@ def decoded_frames(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator
 
 
 def final_latents(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator[Latents]:
-    """Yields the last pass's latents ready for the decoder, as soon as no later window changes them."""
+    """Yields the last pass's latents for the decoder, un-normalised, as soon as no later window can change them."""
     plan, model = run.plan, run.model
     scale = model.card.decode_noise_scale
     noise = seeded(plan.seed, device=model.device) if model.vae.config.timestep_conditioning and scale > 0 else None
@@ -139,7 +142,7 @@ def final_latents(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator[
     done = 0
     for number, video in enumerate(sample_video(setup, context, loop), 1):
         is_last = number == plan.num_windows
-        # The next window cross-fades into all but the first of the latents that it shares.
+        # The shared latents except the first are cross-faded with the next window, so they are left for that window.
         stop = video.latents[-1].shape[2] - (0 if is_last else plan.overlap_latents - 1)
         latent = video.latents[-1][:, :, done:stop]
         if noise is not None:

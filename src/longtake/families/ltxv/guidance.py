@@ -1,4 +1,4 @@
-"""The guidance of LTX-Video 0.9.x: a few velocity predictions are combined into the one that is followed."""
+"""The guidance of LTX-Video 0.9.x: combines up to three predictions of the velocity into one."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +13,13 @@ from longtake.models.t5 import EncodedPrompt
 
 
 def velocity(transformer: nn.Module, tokens: Tensor, time: Tensor, coords: Tensor, prompt: EncodedPrompt) -> Tensor:
-    """Returns the velocity n - x0 [1, n, C] that one evaluation predicts.
+    """Returns the velocity n - x0 [1, n, C] that one evaluation of the model predicts: from clean tokens x0 to noise.
 
-    `tokens` [1, n, C] have the noise levels `time` [1, n] in 0..1 and the positions `coords` [1, 3, n]. The model
-    computes in the precision of the prompt's embeddings; the result has that of the tokens.
+    `tokens`: [1, n, C].
+    `time`: the noise level of each token, [1, n] in 0..1.
+    `coords`: the position of each token, [1, 3, n], in (seconds, y px, x px).
+
+    The model computes in the dtype of the prompt's embeddings. The result has the dtype of the tokens.
     """
     prediction: Tensor = transformer(
         hidden_states=tokens.to(prompt.embeddings.dtype),
@@ -31,9 +34,10 @@ def velocity(transformer: nn.Module, tokens: Tensor, time: Tensor, coords: Tenso
 
 @dataclass(frozen=True)
 class Guide:
-    """The guided network of one pass: the transformer, the prompts, and the guidance by noise level.
+    """The guided network of one pass.
 
-    `negative` may be None if the guidance never heeds a negative prompt.
+    `positive`, `negative`: the encoded prompts. `negative` may be None if the guidance never uses a negative prompt.
+    `guidance`: the scales of the guidance by noise level.
     """
 
     transformer: nn.Module
@@ -43,13 +47,17 @@ class Guide:
 
 
 def guided_velocity(guide: Guide, tokens: Tensor, time: Tensor, coords: Tensor, level: float) -> Tensor:
-    """Returns the guided velocity [1, n, C] at the schedule's noise `level`; see `velocity` for the arguments.
+    """Returns the guided velocity [1, n, C] at the schedule's noise `level`. `velocity` describes the other arguments.
 
-    Only the evaluations that the level's scales need are made. With c predicted for the prompt, u for the negative
-    prompt, and p with disturbed attention: y = u + cfg (c - u) if cfg > 1, else c. If stg > 0: y += stg (c - p), then
-    y *= rescale std(c) / std(y) + 1 - rescale. With `nag`, the attention behind c itself turns from the negative
-    prompt. Raises ValueError if a negative prompt is needed and there is none. Source: LTX-Video; STG: Hyung et al.
-    2024.
+    Only the predictions that the scales of this level need are made. With c for the positive prompt, u for the negative
+    prompt, and p for the positive prompt with disturbed self-attention:
+    - y = u + cfg (c - u) if cfg is above 1, otherwise y = c.
+    - If stg is above 0, stg (c - p) is added to y. Then, unless rescale is 1, y is multiplied by rescale std(c) /
+      std(y) + 1 - rescale.
+    - With `cfg_star`, `project` is applied to u first.
+    - With `nag`, c is predicted with cross-attention that moves away from the negative prompt (NegativeAttention).
+
+    Raises ValueError if a negative prompt is needed and there is none. Sources: LTX-Video; for STG Hyung et al. 2024.
     """
     transformer, positive, negative, guidance = guide.transformer, guide.positive, guide.negative, guide.guidance
     bin = guidance.bin(level)
@@ -74,14 +82,18 @@ def guided_velocity(guide: Guide, tokens: Tensor, time: Tensor, coords: Tensor, 
 
 
 def project(unconditional: Tensor, conditional: Tensor) -> Tensor:
-    """Returns the negative prediction [B, n, C] scaled to its projection on the positive one: CFG*, Fan et al. 2025."""
+    """Returns the unconditional prediction u [B, n, C] scaled by <c, u> / |u|^2 for each sample, where c is the
+    conditional one.
+
+    The result is the projection of c onto u. Source: CFG-Zero*, Fan et al. 2025.
+    """
     u, c = unconditional.flatten(1), conditional.flatten(1)
     share = (c * u).sum(1) / (u.square().sum(1) + 1e-8)
     return share[:, None, None] * unconditional
 
 
 class ValueAttention:
-    """An attention processor that returns each token's own value, without attending to other tokens."""
+    """An attention processor that returns each token's own value, so that the token attends to no other token."""
 
     def __call__(self, attn: Any, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
         out: Tensor = attn.to_out[0](attn.to_v(hidden_states))
@@ -89,22 +101,26 @@ class ValueAttention:
 
 
 NAG_LIMIT = 2.5
-"""The largest L1 norm of a guided feature, as a multiple of the plain feature's."""
+"""The largest L1 norm of a guided feature, as a multiple of the L1 norm of the unguided feature."""
 
 NAG_SHARE = 0.25
-"""The share of the guided feature in the result; the rest is the plain feature."""
+"""The share of the guided feature in the result. The rest is the unguided feature."""
 
 
 class NegativeAttention:
-    """A cross-attention processor that moves the features read from the prompt away from those of a negative prompt.
+    """A cross-attention processor that moves features away from those of a negative prompt.
 
-    With z+ and z- read from the two prompts: z = z+ + scale (z+ - z-), shortened to NAG_LIMIT times the L1 norm of z+,
-    and mixed with z+ by NAG_SHARE. Source: normalised attention guidance, Chen et al. 2025.
+    With a for the features of the positive prompt and b for those of the negative prompt: z = a + scale (a - b). z is
+    shortened to at most NAG_LIMIT times the L1 norm of a. The result is NAG_SHARE z + (1 - NAG_SHARE) a. Source:
+    normalised attention guidance, Chen et al. 2025.
     """
 
     def __init__(self, plain: Any, embeddings: Tensor, bias: Tensor, scale: float) -> None:
-        """`plain` is the layer's own processor; `embeddings` [1, n, d] and `bias` [1, 1, n] are the negative prompt's,
-        the bias large and negative at padding."""
+        """Wraps `plain`, the layer's own processor.
+
+        `embeddings` [1, n, d] are the negative prompt's. `bias` [1, 1, n] is added to the attention's logits: 0 for a
+        token of the negative prompt, a large negative number for padding.
+        """
         self.plain, self.embeddings, self.bias, self.scale = plain, embeddings, bias, scale
 
     def __call__(self, attn: Any, hidden_states: Tensor, *rest: Any, **options: Any) -> Tensor:
@@ -117,7 +133,10 @@ class NegativeAttention:
 
 @contextmanager
 def negative_attention(transformer: Any, negative: EncodedPrompt | None, scale: float) -> Iterator[None]:
-    """In the block, every cross-attention turns from the negative prompt; with None or scale 0 nothing changes."""
+    """Within the block, every cross-attention of the transformer is a NegativeAttention.
+
+    If `negative` is None or `scale` is 0, nothing changes.
+    """
     if negative is None or scale == 0:
         yield
         return
@@ -130,7 +149,7 @@ def negative_attention(transformer: Any, negative: EncodedPrompt | None, scale: 
 
 @contextmanager
 def value_attention(transformer: Any, blocks: tuple[int, ...]) -> Iterator[None]:
-    """In the block, the self-attention of the transformer blocks with these numbers is a ValueAttention."""
+    """Within the block, the self-attention of the transformer blocks with the numbers `blocks` is a ValueAttention."""
     layers = [transformer.transformer_blocks[block].attn1 for block in blocks]
     with replaced_processors(layers, [ValueAttention() for _ in layers]):
         yield
@@ -138,7 +157,10 @@ def value_attention(transformer: Any, blocks: tuple[int, ...]) -> Iterator[None]
 
 @contextmanager
 def replaced_processors(layers: Sequence[Any], processors: Sequence[Any]) -> Iterator[None]:
-    """In the block, the attention layers have these processors; afterwards their own again, also after an error."""
+    """Within the block, each attention layer has the processor in the same place of `processors`.
+
+    Afterwards each layer has its own processor again, even after an error.
+    """
     own = [layer.processor for layer in layers]
     try:
         for layer, other in zip(layers, processors, strict=True):

@@ -1,4 +1,4 @@
-"""A loaded LTX-Video model."""
+"""The loaded LTX-Video model, and the function that loads it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +16,10 @@ from longtake.video import OnProgress, ignore_progress
 class LTXVModel:
     """A loaded LTX-Video model in eval mode.
 
-    transformer, vae, upsampler: diffusers' LTXVideoTransformer3DModel, AutoencoderKLLTXVideo, LTXLatentUpsamplerModel;
-    the upsampler is None if it is not installed. Their inputs belong on `device`; offloaded weights move there by
-    themselves.
+    `transformer`: diffusers' LTXVideoTransformer3DModel.
+    `vae`: diffusers' AutoencoderKLLTXVideo.
+    `upsampler`: diffusers' LTXLatentUpsamplerModel; None if it is not installed.
+    `device`: the device that inputs must be on. Weights that are offloaded move there by themselves.
     """
 
     card: LTXVCard
@@ -32,7 +33,7 @@ class LTXVModel:
 def load(card: LTXVCard, settings: Settings, on_progress: OnProgress = ignore_progress) -> LTXVModel:
     """Loads the model of a card onto the device that the settings choose.
 
-    Raises `BadCheckpoint` for parts that are missing or do not fit, `NotSupported` for a device that is not available.
+    Raises BadCheckpoint if a part is missing or damaged. Raises NotSupported if the device is not available.
     """
     loaded = load_parts(card, settings, on_progress)
     parts = loaded.parts

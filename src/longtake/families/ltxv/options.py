@@ -1,4 +1,4 @@
-"""The options of LTX-Video 0.9.x, onto which endpoints map their requests."""
+"""The options of LTX-Video 0.9.x, into which endpoints turn their requests."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,12 +7,14 @@ from longtake.families.family import Options
 from longtake.plans import PlanOptions
 
 ConditioningType = Literal["rgb", "depth", "pose", "canny"]
-"""What the source's frames show: a video to continue (rgb), or depth, poses or edges that guide a new one."""
+"""What the source's frames are: a video to continue (rgb), or a guide for a new video that shows its depth, poses or
+edges."""
 
 
 @dataclass(frozen=True)
 class PassOptions:
-    """The schedule of one pass: its number of steps, and how many of the first and of the last are left out."""
+    """The schedule of one pass: `steps` noise levels, without the first `skip_initial` and the last `skip_final` of
+    them."""
 
     steps: int
     skip_initial: int = 0
@@ -23,10 +25,13 @@ class PassOptions:
 class LTXVPlanOptions(PlanOptions):
     """The options of LTX-Video 0.9.x that a plan copies unchanged.
 
-    `guide`: other than rgb, the source guides the new video and is not shown; `preprocess`: turn its frames into such a
-    guide first. `temporal_adain_factor`: how far a later window takes on the first one's colours, 0..1.
-    `tone_map_compression_ratio`: how far the latents' range is compressed, 0..1. `constant_rate_factor`: H.264
-    compression of the context before it is encoded, 0 (none) to 51. `reverse`: the finished video is played backwards.
+    `guide`: what the source is: `rgb`, a video to continue, or `depth`, `pose` or `canny` (edges), which only steer the
+        new video and are not shown.
+    `preprocess`: True if the guide is first made from the source's frames; False if the source is such a guide already.
+    `temporal_adain_factor`: how far each later window takes on the first window's colours, 0 (not) to 1 (fully).
+    `tone_map_compression_ratio`: how far the range of the latents' values is compressed, 0 (not) to 1.
+    `constant_rate_factor`: the H.264 compression of the context's frames before they are encoded, 0 (none) to 51.
+    `reverse`: True if the finished video is played backwards.
     """
 
     guide: ConditioningType = "rgb"
@@ -39,13 +44,19 @@ class LTXVPlanOptions(PlanOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class LTXVOptions(LTXVPlanOptions, Options):
-    """The options of LTX-Video 0.9.x.
+    """The options of LTX-Video 0.9.x. Here `num_frames` counts source frames and new frames (with a guide, new frames
+    alone).
 
-    `resolution`: pixels of the short side, as in `720p`; `aspect_ratio`: as in `16:9`, or `auto` for the source's.
-    `frame_rate`: the output's in frames per second; None is the source's. The source is used from `start_frame` on, at
-    most the `max_frames` nearest to the joint (None: all), resampled to `target_rate` frames per second (None: not),
-    and backwards if `reverse_source`. `passes`: one or two. `few_steps`: the schedule is a distilled model's.
-    `heed_negative`: the negative prompt also counts on a model that runs without classifier-free guidance.
+    `resolution`: the short side of the output, a text such as `720p`.
+    `aspect_ratio`: the output's, a text such as `16:9`; `auto` for the source's.
+    `frame_rate`: the output's rate in frames per second; None for the rate at which the source is read.
+    `start_frame`: the number (from 0) of the first source frame that is used.
+    `max_frames`: the most source frames that are used, those nearest to the new frames; None for no limit.
+    `target_rate`: the source is resampled to this rate in frames per second; None for no resampling.
+    `reverse_source`: True if the source's frames are used in reverse order.
+    `passes`: the schedules of one pass or two.
+    `few_steps`: True if the schedule is that of a distilled model.
+    `heed_negative`: True if the negative prompt is used even by a model without classifier-free guidance.
     """
 
     resolution: str = "720p"

@@ -1,4 +1,4 @@
-"""The plan of LTX-Video 0.9.x: which frames of the source are used, frame counts, windows, sizes and passes."""
+"""The plan of LTX-Video 0.9.x: the used source frames, frame counts, windows, sizes and passes."""
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -14,22 +14,25 @@ from longtake.sampling.levels import Acceleration, evaluates_model, linear_quadr
 from longtake.video import Span, VideoInfo
 
 NATIVE_SIZE_STEP = 32
-"""Published 0.9.x models work on sides that are multiples of this many pixels."""
+"""The published 0.9.x models work on sides that are multiples of this number of pixels."""
 
 FIRST_PASS_SHARE = Fraction("0.6666666")
-"""The first of two passes works at this share of the size, the second at twice the first. The published value is
-slightly below two thirds, so that 192 becomes 96, not 128."""
+"""The share of the output's size at which the first of two passes works; the second works at twice the first's size.
+The published value is slightly below two thirds, so that a side of 192 becomes 96 in the first pass, not 128."""
 
 LARGEST_ASPECT = 5
-"""A source whose long side is more than this many times its short side must be cropped."""
+"""If the source's long side is more than this many times its short side, the request must set an aspect ratio."""
 
 
 @dataclass(frozen=True)
 class Pass:
     """One pass over a window.
 
-    `canvas`: (width, height) in pixels. `steps`: the length of the schedule, of which the first `skip_initial` and the
-    last `skip_final` are left out. `acceleration`: which steps extrapolate instead of evaluating the model.
+    `canvas`: (width, height) in pixels.
+    `steps`: the number of noise levels of the schedule.
+    `skip_initial`, `skip_final`: how many of the first and of the last levels are left out.
+    `guidance`: the scales of the guidance by noise level.
+    `acceleration`: how many steps extrapolate instead of evaluating the model.
     """
 
     canvas: Size
@@ -41,7 +44,7 @@ class Pass:
 
     @property
     def evaluations(self) -> int:
-        """The number of model evaluations in one window."""
+        """The number of model evaluations for one window."""
         levels = linear_quadratic(self.steps)[self.skip_initial : self.steps - self.skip_final]
         evaluated = (t for step, t in enumerate(levels) if evaluates_model(step, len(levels), self.acceleration))
         return sum(self.guidance.evaluations(t) for t in evaluated)
@@ -49,10 +52,12 @@ class Pass:
 
 @dataclass(frozen=True, kw_only=True)
 class LTXVPlan(LTXVPlanOptions, Plan):
-    """The plan of one clip of `sampled_frames` (8k+1) that begins with the context.
+    """The plan of LTX-Video 0.9.x: one clip that begins with the context, sampled in overlapping windows.
 
-    It is sampled in `windows`, each in every one of the `passes`. A window after the first is conditioned on the
-    `overlap_latents` that it shares with the one before, by `overlap_strength`. Frames beyond `new_frames` are cut off.
+    `sampled_frames`: the length of the clip, 8k+1. Frames beyond `new_frames` are cut off.
+    `windows`: the windows of the clip. Each one is sampled in all `passes`.
+    `overlap_latents`: the number of latent frames that a window shares with the window before it.
+    `overlap_strength`: how strongly a window is conditioned on these latent frames, 0..1.
     """
 
     family: Literal["ltxv"] = "ltxv"
@@ -84,7 +89,8 @@ class LTXVPlan(LTXVPlanOptions, Plan):
 
 
 def make_plan(options: LTXVOptions, source: VideoInfo, card: LTXVCard, seed: int) -> LTXVPlan:
-    """Returns the plan of these options. Raises InvalidRequest naming the field that cannot be served."""
+    """Returns the plan of these options. Raises InvalidRequest, which names the request's field, if they cannot be
+    served."""
     if options.end_image is not None:
         raise NotSupported(f"{card.name} cannot arrive at an end image; the LTX-2.3 models can.", value=card.name)
     span = source_span(source, options)
@@ -117,10 +123,11 @@ def make_plan(options: LTXVOptions, source: VideoInfo, card: LTXVCard, seed: int
 
 
 def source_span(source: VideoInfo, options: LTXVOptions) -> Span:
-    """Returns the frames of the source that the request uses, in playing order.
+    """Returns the frames of the source that the request uses, as a span that is reversed if `reverse_source` is True.
 
-    They begin at the start frame, are limited to those nearest to the joint, then resampled, then reversed. Raises
-    InvalidRequest if the start frame is beyond the source's end.
+    The used frames begin at `start_frame`. At most `max_frames` of them are used: the last ones, or the first ones if
+    the source is reversed, because these are nearest to the new frames. Start and stop are then converted to the rate
+    of `reading_rate`. Raises InvalidRequest if `start_frame` is beyond the source's end.
     """
     start, stop = options.start_frame, source.num_frames
     if start >= stop:
@@ -140,17 +147,21 @@ def source_span(source: VideoInfo, options: LTXVOptions) -> Span:
 
 
 def reading_rate(options: LTXVOptions, source: VideoInfo) -> Fraction:
-    """Returns the rate in frames per second at which the source is read: the one it is resampled to, else its own,
-    limited to what can be played if the output keeps it."""
+    """Returns the rate in frames per second at which the source is read.
+
+    It is `target_rate` if that is set, otherwise the source's own rate. If the output plays at the source's own rate,
+    the rate is limited to the range of playable rates.
+    """
     if options.target_rate is not None:
         return Fraction(options.target_rate)
     return playable_rate(source.rate) if options.own_rate or options.frame_rate is None else source.rate
 
 
 def playback_rate(options: LTXVOptions, clock: Fraction) -> Fraction:
-    """Returns the output's rate in frames per second for a source that is read at rate `clock`.
+    """Returns the output's rate in frames per second. `clock` is the rate at which the source is read.
 
-    It is the requested one, but `clock` itself if that rounds to the requested one (24 for 24000/1001).
+    It is the requested rate; without one, `clock`. If `clock` rounds to the requested rate, it is `clock` too: for a
+    source at 24000/1001 and a requested 24, the source's frames are shown unchanged at 24000/1001.
     """
     requested = options.frame_rate
     if options.own_rate or requested is None or round(clock) == requested:
@@ -159,7 +170,7 @@ def playback_rate(options: LTXVOptions, clock: Fraction) -> Fraction:
 
 
 def rate_notes(options: LTXVOptions, source: VideoInfo, clock: Fraction) -> tuple[str, ...]:
-    """Returns notes for the user on a source below one frame per second."""
+    """Returns a note for the user if the source has less than one frame per second, otherwise nothing."""
     if source.rate >= 1:
         return ()
     if clock == source.rate:
@@ -172,9 +183,10 @@ def rate_notes(options: LTXVOptions, source: VideoInfo, clock: Fraction) -> tupl
 
 
 def aspect_of(aspect_ratio: str, source: VideoInfo) -> Fraction:
-    """Returns width / height of the requested aspect ratio (`16:9`), or the source's own for `auto`.
+    """Returns width / height of an aspect ratio such as `16:9`. For `auto` it is the source's own.
 
-    Raises InvalidRequest if the source's own is beyond LARGEST_ASPECT.
+    Raises InvalidRequest if the source's own is used and its long side is more than LARGEST_ASPECT times the short
+    side.
     """
     if aspect_ratio != "auto":
         across, down = aspect_ratio.split(":")
@@ -191,15 +203,19 @@ def aspect_of(aspect_ratio: str, source: VideoInfo) -> Fraction:
 
 
 def output_size(resolution: str, aspect: Fraction) -> Size:
-    """Returns (width, height) with the resolution (`720p`) as short side, both rounded down to multiples of 32 (720p at
-    16:9 is 1280x704)."""
+    """Returns (width, height) in pixels for a resolution such as `720p`, the short side, and an aspect of width /
+    height.
+
+    Both sides are rounded down to multiples of 32: 720p at 16:9 is 1280x704.
+    """
     short = int(resolution.removesuffix("p"))
     width, height = (short * aspect, Fraction(short)) if aspect >= 1 else (Fraction(short), short / aspect)
     return _floor(width, NATIVE_SIZE_STEP), _floor(height, NATIVE_SIZE_STEP)
 
 
 def first_pass_canvas(size: Size, step: int) -> Size:
-    """Returns the canvas of the first of two passes: two thirds of the size, rounded down to multiples of `step`."""
+    """Returns the canvas (width, height) of the first of two passes: FIRST_PASS_SHARE of the size, rounded down to
+    multiples of `step`."""
     return _floor(size[0] * FIRST_PASS_SHARE, step), _floor(size[1] * FIRST_PASS_SHARE, step)
 
 
@@ -208,8 +224,11 @@ def _floor(value: Fraction, step: int) -> int:
 
 
 def passes_of(options: LTXVOptions, size: Size, card: LTXVCard) -> tuple[Pass, ...]:
-    """Returns one pass at the size, or a first at two thirds of it and a second at twice that. A small model's first
-    canvas is its own."""
+    """Returns the one or two passes of a plan with an output of `size` (width, height).
+
+    A single pass works at that size. The first of two passes works at FIRST_PASS_SHARE of it, and the second at twice
+    the first's size. For a model with a native short side, the first pass has that short side.
+    """
     step, native = card.spatial_compression, card.native_short_side
     guidance = guidance_of(options, card)
     if len(options.passes) == 1:
@@ -227,10 +246,10 @@ def _pass(options: LTXVOptions, schedule: PassOptions, canvas: Size, guidance: G
 
 
 def guidance_of(options: LTXVOptions, card: LTXVCard) -> Profile:
-    """Returns the model's guidance by noise level.
+    """Returns the model's guidance in both passes.
 
-    A distilled model runs without classifier-free guidance and so ignores a negative prompt. If the options heed one,
-    it acts by normalised attention guidance.
+    A model that runs without classifier-free guidance does not use the negative prompt. If the options ask for its use,
+    normalised attention guidance (NAG) is added.
     """
     guidance = profile(card.guidance, options.few_steps)
     if options.heed_negative and not guidance.first.heeds_negative:

@@ -7,13 +7,19 @@ from dataclasses import dataclass
 class Guidance:
     """Guidance whose scales change with the noise level t in 0..1.
 
-    The levels are divided into bins: t is in the first bin i with `timesteps[i] <= t`, or in the last. The other tuples
-    have one entry for each bin. `cfg`: the classifier-free scale (1 = off). `stg`: the spatio-temporal scale (0 = off),
-    and `blocks` the numbers of the transformer blocks whose self-attention it disturbs. `rescale`: the share by which
-    the guided prediction's standard deviation is brought back to the conditional one's; it counts only where STG is on,
-    and 1 means off, as in the published configurations. `cfg_star`: the negative prediction is projected onto the
-    positive one. `nag`: the scale of normalised attention guidance (0 = off), by which a checkpoint without CFG heeds a
-    negative prompt at no extra evaluation. Source: the LTX-Video 0.9.7 and 0.9.8 configurations; NAG: Chen et al. 2025.
+    `timesteps`: the lower ends of bins of noise levels, in falling order. t is in the first bin i with `timesteps[i] <=
+        t`, or in the last bin. The other tuples have one entry for each bin.
+    `cfg`: the scale of classifier-free guidance; 1 is off.
+    `stg`: the scale of spatio-temporal guidance; 0 is off.
+    `rescale`: how far the standard deviation of the guided prediction is brought back to that of the unguided one,
+        0..1. It is used only where `stg` is on. 1 means off, as in the published configurations.
+    `blocks`: the numbers of the transformer blocks whose self-attention `stg` disturbs.
+    `cfg_star`: True if the prediction for the negative prompt is first scaled to fit the other one
+        (`guidance.project`).
+    `nag`: the scale of normalised attention guidance; 0 is off. It lets a model without classifier-free guidance use a
+        negative prompt without additional evaluations.
+
+    Sources: the configurations of LTX-Video 0.9.7 and 0.9.8; for NAG Chen et al. 2025.
     """
 
     timesteps: tuple[float, ...] = (1.0,)
@@ -26,24 +32,25 @@ class Guidance:
 
     @property
     def heeds_negative(self) -> bool:
-        """True if the negative prompt counts at any noise level."""
+        """True if the negative prompt is used at any noise level."""
         return self.nag > 0 or any(scale > 1 for scale in self.cfg)
 
     def bin(self, t: float) -> int:
-        """Returns the index of the bin of noise level t."""
+        """Returns the index of the bin that noise level t is in."""
         return next((i for i, low in enumerate(self.timesteps) if low <= t), len(self.timesteps) - 1)
 
     def evaluations(self, t: float) -> int:
-        """Returns the number of model evaluations of one step at noise level t: 1 to 3."""
+        """Returns the number of model evaluations in one step at noise level t: 1 to 3."""
         i = self.bin(t)
         return 1 + (self.cfg[i] > 1) + (self.stg[i] > 0)
 
 
 NONE = Guidance()
-"""No guidance: one evaluation a step."""
+"""No guidance: each step evaluates the model once."""
 
 NAG_SCALE = 5.0
-"""The scale of normalised attention guidance for a checkpoint that runs without CFG, as its paper advises."""
+"""The scale of normalised attention guidance for a model without classifier-free guidance. Its paper recommends this
+value."""
 
 DEV = Guidance(
     timesteps=(1.0, 0.996, 0.9933, 0.985, 0.9767, 0.9008, 0.618),
@@ -53,10 +60,10 @@ DEV = Guidance(
     blocks=((), (11, 25, 35, 39), (22, 35, 39), (28,), (28,), (28,), (28,)),
     cfg_star=True,
 )
-"""The published guidance of the dev checkpoint's first pass."""
+"""The published guidance of the dev model's first pass."""
 
 DEV_SECOND_PASS = Guidance(stg=(1.0,), blocks=((27,),), cfg_star=True)
-"""The published guidance of the dev checkpoint's second pass."""
+"""The published guidance of the dev model's second pass."""
 
 TINY = Guidance(
     timesteps=(1.0, 0.98, 0.9, 0.6),
@@ -66,12 +73,12 @@ TINY = Guidance(
     blocks=((), (3,), (3,), ()),
     cfg_star=True,
 )
-"""The guidance of the embedded checkpoint; larger scales break so small a model."""
+"""The guidance of the embedded model. Its output breaks at larger scales, because the model is so small."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """The guidance of a checkpoint in its first and second pass."""
+    """The guidance of a model in its first and second pass."""
 
     first: Guidance
     second: Guidance
@@ -81,10 +88,13 @@ UNGUIDED = Profile(NONE, NONE)
 """No guidance in either pass."""
 
 PROFILES = {"dev": Profile(DEV, DEV_SECOND_PASS), "distilled": UNGUIDED, "tiny": Profile(TINY, NONE)}
-"""The guidance of each kind of checkpoint; model cards name the kind."""
+"""The guidance of each kind of model. The model card names the kind (`LTXVCard.guidance`)."""
 
 
 def profile(kind: str, few_steps: bool) -> Profile:
-    """Returns the guidance of a kind of checkpoint. The tiny one is guided, but not with a few-step schedule: it was
-    trained for both."""
+    """Returns the guidance of a kind of model.
+
+    The embedded model (`tiny`) was trained for the schedules of both dev and distilled models. If `few_steps` is True,
+    the schedule is that of a distilled model, and it is not guided.
+    """
     return UNGUIDED if kind == "tiny" and few_steps else PROFILES[kind]

@@ -1,5 +1,7 @@
-"""The sampling of LTX-Video 0.9.x. Read from the bottom: a video window by window, a window pass by pass, a pass step
-by step."""
+"""Samples the latents of a video with LTX-Video 0.9.x: window by window, in every pass, step by step.
+
+Read from the bottom: `sample_video` runs the windows, `sample_window` the passes, and `trajectory` the steps of a pass.
+"""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -23,19 +25,23 @@ from longtake.sampling.vae import Statistics, upsample
 from longtake.sampling.windows import Loop, OnStep, Tensors, WindowRun, ignore_step, sample_windows
 
 CONDITIONING_NOISE = 0.15
-"""The noise on held tokens at noise level 1 that the published models expect; it shrinks with the level's square."""
+"""The share of noise that held tokens carry at noise level 1, as the published models expect. At a lower level it is
+multiplied by the level's square."""
 
 EPSILON = 1e-6
-"""Noise levels that differ by less count as equal."""
+"""Noise levels that differ by less than this are treated as equal."""
 
 
 @dataclass(frozen=True)
 class PassSetup:
     """The set-up of one pass over a window.
 
-    `levels` [n]: the noise levels at which the guided network is evaluated, falling; the last step goes from the last
-    level to 0. `grid`: where latents are in the video. `canvas`: (width, height) in pixels. `acceleration`: which steps
-    extrapolate. `conditioning_noise`: see CONDITIONING_NOISE.
+    `levels`: the noise levels [steps] in falling order, at which the steps begin. The last step goes from the last
+        level to 0.
+    `grid`: the positions of latents in time and space.
+    `canvas`: (width, height) in pixels.
+    `acceleration`: how many steps extrapolate instead of evaluating the model.
+    `conditioning_noise`: the noise on held tokens; see CONDITIONING_NOISE.
     """
 
     guide: Guide
@@ -51,10 +57,13 @@ def trajectory(
 ) -> Iterator[Tensor]:
     """Yields all tokens [1, n, C] after every step, extra tokens included.
 
-    At each level t, tokens of strength 1 are set to their start plus conditioning_noise * t^2 * noise. A token's own
-    noise level is min(t, 1 - strength). Tokens that have noise to lose, from t < 1 - strength on, step to the next
-    level by their velocity; accelerated steps extrapolate it. Noise is drawn as `step.000`, `step.001` and so on, in
-    the tokens' shape. Source: LTX-Video's pipeline.
+    A step goes from the schedule's noise level t to the next level:
+    - Each token of strength 1 is set to its start plus conditioning_noise * t^2 * noise, and is not denoised.
+    - A token with t <= 1 - strength moves along its velocity to the next level.
+    - Any other token keeps its own noise level, 1 - strength, until t is that low.
+
+    Accelerated steps extrapolate the velocity. The draws of noise are named `step.000`, `step.001` and so on. Source:
+    LTX-Video's pipeline.
     """
     start, mask, levels = sequence.tokens, sequence.mask, setup.levels
     tokens, held = start, (mask > 1 - EPSILON)[..., None]
@@ -77,7 +86,7 @@ def trajectory(
 
 
 def denoise(setup: PassSetup, sequence: TokenSequence, noise: Noise, on_step: OnStep = ignore_step) -> Tensor:
-    """Returns the video's tokens [1, n, C] after all steps of a pass, without the extra tokens."""
+    """Returns the video's clean tokens [1, n, C] after all steps of a pass, without the extra tokens."""
     tokens = deque(trajectory(setup, sequence, noise, on_step), maxlen=1).pop()
     return tokens[:, sequence.extra :]
 
@@ -91,9 +100,10 @@ def sample(
     init: Tensor | None = None,
     on_step: OnStep = ignore_step,
 ) -> Tensor:
-    """Returns the normalised latents of `shape` = [1, C, F, H, W] after one pass over one window.
+    """Returns the normalised latents of `shape` = [1, C, F, H, W] of one window after one pass.
 
-    With `init` latents of that shape the pass refines those: it starts from them at the first noise level.
+    If there are `init` latents of that shape, the pass refines them: it starts from them, noised to the first noise
+    level.
     """
     sequence = place(items, shape, setup.grid, noise, init=init, level=float(setup.levels[0]))
     return to_latent(denoise(setup, sequence, noise, on_step), shape)
@@ -101,34 +111,40 @@ def sample(
 
 @dataclass(frozen=True)
 class Video:
-    """The video's normalised latents after some windows, for each pass: all that the next window needs.
+    """The normalised latents of the video after one or more windows. The next window needs nothing else.
 
-    `latents` are fused from all windows, and `first` are those of the first window alone; each [1, C, F, H, W].
+    `latents`: for each pass, the latents [1, C, F, H, W] of all windows so far, fused.
+    `first`: for each pass, the latents [1, C, F, H, W] of the first window.
     """
 
     latents: tuple[Tensor, ...]
     first: tuple[Tensor, ...]
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Returns both under the names that they are saved by."""
+        """Returns the tensors by the names under which they are saved."""
         named = {"video": self.latents, "first": self.first}
         return {f"{name}.{number}": one for name, passes in named.items() for number, one in enumerate(passes)}
 
     @classmethod
     def of_tensors(cls, tensors: Mapping[str, Tensor]) -> "Video":
-        """Returns the video that `to_tensors` saved."""
+        """Returns the video whose `to_tensors` returned these tensors."""
         passes = range(len(tensors) // 2)
         return cls(*(tuple(tensors[f"{name}.{number}"] for number in passes) for name in ("video", "first")))
 
 
 @dataclass(frozen=True)
 class Setup:
-    """The set-up of sampling a video.
+    """The set-up that all windows of a plan are sampled with.
 
-    `windows` are in latent frames. A window after the first is conditioned on the `overlap_latents` latent frames that
-    it shares with the one before, by `overlap_strength`. `upsampler` doubles the latents for the second pass.
-    `statistics` are those of the VAE's latents. `set_pass(n)` is called before pass n (from 0); it gives the adapters
-    their strengths in that pass.
+    `passes`: one or two.
+    `windows`: in latent frames.
+    `overlap_latents`: the number of latent frames that a window shares with the window before it.
+    `overlap_strength`: how strongly a window is conditioned on these latent frames, 0..1.
+    `temporal_adain_factor`: how far each later window takes on the first window's colours, 0 (not) to 1 (fully).
+    `upsampler`: the model that doubles the latents for the second pass; None is allowed for one pass.
+    `statistics`: the statistics of the VAE's latents.
+    `set_pass`: a function. `set_pass(n)` is called before pass n (from 0) and sets the adapters' strengths for that
+        pass.
     """
 
     passes: tuple[PassSetup, ...]
@@ -146,7 +162,7 @@ class Setup:
         return 1, self.statistics.channels, window.stop - window.start, height, width
 
     def overlap(self, latents: Tensor) -> ConditioningItem:
-        """Returns the end of the video so far [1, C, F, H, W] as the conditioning of the next window."""
+        """Returns the end of the video's latents [1, C, F, H, W] as the conditioning of the next window."""
         return ConditioningItem(latents[:, :, -self.overlap_latents :], 0, self.overlap_strength)
 
 
@@ -154,10 +170,11 @@ Items = Sequence[ConditioningItem]
 
 
 def sample_window(setup: Setup, context: Sequence[Items], video: Video | None, current: WindowRun) -> Video:
-    """Samples the next window in every pass and returns the video so far, continued by it.
+    """Samples the next window in every pass. Returns `video` continued by this window.
 
-    The first window (`video` is None) is conditioned on `context`, the items of each pass; a later one on the video's
-    last latents. A second pass refines the first pass's latents, upsampled and given their colours back by AdaIN.
+    For the first window, `video` is None, and the window is conditioned on `context`, the items of each pass. A later
+    window is conditioned on the last latents of `video`. The second pass refines the first pass's latents, which are
+    upsampled and matched to their colours before upsampling.
     """
     window = setup.windows[current.number]
     sampled: list[Tensor] = []
@@ -177,7 +194,7 @@ def sample_window(setup: Setup, context: Sequence[Items], video: Video | None, c
 
 
 def sample_video(setup: Setup, context: Sequence[Items], loop: Loop) -> Iterator[Video]:
-    """Yields the video after each of its windows; `context` has the conditioning items of each pass."""
+    """Yields the video after each of its windows. `context` has the conditioning items of each pass."""
 
     def sampled(current: WindowRun, video: Video | None) -> Tensors:
         return sample_window(setup, context, video, current).to_tensors()
