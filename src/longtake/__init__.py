@@ -1,4 +1,4 @@
-"""longtake keeps the camera rolling: it extends any video with LTX models, on the user's own hardware.
+"""longtake extends any video with LTX models, on the user's own hardware.
 
 `extend` makes a video longer, `plan` returns the plan that `extend` would carry out, and `load` loads a model once for
 many videos. Importing this package loads neither torch nor a model.

@@ -1,6 +1,6 @@
-"""The Python API: `longtake.extend`, `longtake.plan` and `longtake.load`, with the command line's defaults.
+"""The Python API: `longtake.extend`, `longtake.plan` and `longtake.load`. Defaults are those of the command line.
 
-Importing this module loads no torch; `extend` and `load` do.
+Importing this module does not import torch; calling `extend` or `load` does.
 """
 
 import os
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from longtake.runner import Result, Runner
 
 Source = str | PathLike[str]
-"""A video: a path, an http(s) URL or a data URI."""
+"""The type of a source: the path, the http(s) URL or the data URI of a video."""
 
 
 def extend(
@@ -42,13 +42,17 @@ def extend(
     on_progress: OnProgress | None = None,
     **parameters: Any,
 ) -> "Result":
-    """Writes a longer video to `out` and returns the result. By default 96 frames are added to the whole source.
+    """Writes a longer video to `out` and returns the result. By default, 96 new frames are added to the whole source.
 
-    `endpoint` is a short name or an id; it decides which parameters there are. `model` is a model's name; without it
-    the endpoint's published model is used, or the embedded one if that is not installed. `parameters` have the names of
-    the command line's options: `new_frames`, `seed`, `num_frames`, `lora`, `quality`, ... The suffix of `out` decides
-    the file type. `on_progress` is called at every step and can cancel the work by raising an exception. Raises
-    longtake.errors.LongtakeError.
+    out: path of the new file. Its suffix decides the file type: .mp4, .webm, .mov or .gif.
+    prompt: what the new frames show. Most endpoints require one.
+    endpoint: short name or id of an endpoint, whose fields are possible `parameters`.
+    model: name of a model. None means the endpoint's published model, or the embedded one if that is not installed.
+    overwrite: True if `out` may be replaced; otherwise an existing file is an error.
+    on_progress: called at every step with a `longtake.video.Progress`. It can cancel the work by raising an exception.
+    parameters: the command line's options, with underscores: `new_frames`, `seed`, `num_frames`, `lora`, `quality` ...
+
+    Raises a subclass of longtake.errors.LongtakeError. The file appears at `out` only when it is complete.
     """
     current = settings()
     user_input = _user_input(source, prompt, parameters, output_type(Path(out)))
@@ -59,9 +63,9 @@ def extend(
 def plan(
     source: Source, *, prompt: str = "", endpoint: str = endpoints.DEFAULT, model: str | None = None, **parameters: Any
 ) -> Plan:
-    """Returns the plan that `extend` would carry out for the same arguments, without loading a model.
+    """Returns the plan that `extend` would carry out for the same arguments.
 
-    Raises longtake.errors.LongtakeError.
+    The source is read, but no model is loaded. Raises a subclass of longtake.errors.LongtakeError.
     """
     current = settings()
     call = local_request(endpoints.endpoint(endpoint), _user_input(source, prompt, parameters), current, model)
@@ -70,14 +74,17 @@ def plan(
 
 
 def load(model: str) -> "Model":
-    """Loads a model by name, for several calls: `with longtake.load("ltx-2.3") as model: model.extend(...)`."""
+    """Returns a loaded model for several calls: `with longtake.load("ltx-2.3") as model: model.extend(...)`.
+
+    Raises a subclass of longtake.errors.LongtakeError if there is no such model or if it cannot be loaded.
+    """
     return Model(card(model), settings())
 
 
 class Model:
     """A loaded model that extends any number of videos.
 
-    The end of a `with` block, or `close`, frees its memory. A later call of `extend` loads it again.
+    `close`, or leaving a `with` block of the model, frees its memory. A later call of `extend` loads the model again.
     """
 
     def __init__(self, card: ModelCard, settings: Settings) -> None:
@@ -97,7 +104,10 @@ class Model:
         on_progress: OnProgress | None = None,
         **parameters: Any,
     ) -> "Result":
-        """Same as `longtake.extend`, with this model. Without `endpoint`, the first one made for the model is used."""
+        """Does what `longtake.extend` does, with this model.
+
+        If `endpoint` is None, it is the default endpoint or, if that is not made for the model, the first one that is.
+        """
         chosen = endpoint_for(self.card) if endpoint is None else endpoints.endpoint(endpoint)
         user_input = _user_input(source, prompt, parameters, output_type(Path(out)))
         call = local_request(chosen, user_input, self._settings, self.card.name)
@@ -117,7 +127,7 @@ class Model:
 
 
 def endpoint_for(card: ModelCard) -> Endpoint[Any, Any]:
-    """Returns the first endpoint, beginning with the default one, whose published model or stand-in this is."""
+    """Returns the default endpoint if it can use the model, otherwise the first endpoint that can."""
     default = endpoints.endpoint(endpoints.DEFAULT)
     return next(one for one in (default, *ENDPOINTS.values()) if card.name in one.models)
 
@@ -144,7 +154,7 @@ def _extend(
 
 
 def local_runner(settings: Settings) -> "Runner":
-    """Returns a runner for this machine's user: LoRAs may be any local file or URL."""
+    """Returns a runner for the user of this machine, who may name any local file or URL as a LoRA."""
     from longtake.runner import Runner
 
     def fetch(url: str, folder: Path, max_bytes: int) -> Path:
@@ -155,14 +165,17 @@ def local_runner(settings: Settings) -> "Runner":
 
 @contextmanager
 def open_job(call: LocalRequest, settings: Settings) -> Iterator[Job]:
-    """Yields the job of a request; its source, which may be a local path, is open until the block ends."""
+    """Yields the job of a request, whose source may be a local path. The source is open until the `with` block ends.
+
+    Raises a subclass of LongtakeError if the source cannot be read or the request cannot be planned.
+    """
     fetcher = Fetcher(allow_local=True)
     with prepare(call.endpoint, call.request, call.card, settings, overrides=call.overrides, fetcher=fetcher) as job:
         yield job
 
 
 def output_type(out: Path) -> OutputType:
-    """Returns the output type for the suffix of `out`. Raises InvalidRequest for an unknown suffix."""
+    """Returns the output type that the suffix of `out` means. Raises InvalidRequest for an unknown suffix."""
     types: dict[str, OutputType] = {
         output_format(type, "high", "balanced").suffix: type for type in get_args(OutputType)
     }
@@ -178,7 +191,7 @@ def output_type(out: Path) -> OutputType:
 def check_writable(out: Path, source: str, *, overwrite: bool, remedy: str) -> None:
     """Raises InvalidRequest if `out` cannot be written, is the source itself, or exists and `overwrite` is false.
 
-    `remedy` is the option that allows overwriting, for the message.
+    `source` is the source's path or URL. `remedy` is the option that allows overwriting; the message names it.
     """
     if out.is_dir():
         raise _refusal(out, f"{out} is a folder; the output needs a file name.")

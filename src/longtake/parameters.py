@@ -1,7 +1,8 @@
 """Named parameters of a request: the options of the command line and the keyword arguments of the library.
 
-Each field of an endpoint's request is one parameter. A nested field keeps its own name if that is unique in the
-request; otherwise the parent's name is put before it.
+Each field of an endpoint's request is one parameter. A nested field keeps its own name if no other field has it;
+otherwise the parent's name comes first, as in `video_reverse_video`. A list loses its plural s, because each use of the
+option `--lora` adds one item to `loras`.
 """
 
 import re
@@ -28,11 +29,13 @@ NEW_FRAMES = 96
 """Default number of new frames: 4 seconds at 24 frames per second."""
 
 MOST_NEW_FRAMES = 1441
-"""Largest value of `new_frames`."""
+"""Largest value of `new_frames`: the largest `num_frames` of any endpoint."""
 
 LORA = "lora"
+"""The parameter for LoRAs. Every endpoint has it, even if its request has no field `loras`."""
+
 SEED = "seed"
-"""Parameters of every endpoint, including those whose request has no such field."""
+"""The parameter for the seed. Every endpoint has it, even if its request has no field `seed`."""
 
 RESERVED = frozenset(
     [
@@ -54,12 +57,20 @@ RESERVED = frozenset(
         "on_progress",
     ]
 )
-"""Names with another meaning on the command line or in the library. A request's field of that name becomes the
-parameter `request_<name>`."""
+"""Names that have another meaning on the command line or in the library. If a request has a field with such a name, its
+parameter is named `request_<name>`."""
 
 
 class LocalParameters(BaseModel):
-    """Parameters that only the command line and the library have, unless the request has a field of the same name."""
+    """Parameters that the command line and the library have for every endpoint.
+
+    If the endpoint's own parameters include `seed` or `lora`, those are used instead of the ones here.
+
+    new_frames: number of frames to add to the whole source; None means that the endpoint's number of frames counts, or
+        NEW_FRAMES if the user does not set that either.
+    quality, write_mode: settings of the output file; None means the endpoint's.
+    seed: None means that a random seed is drawn.
+    """
 
     new_frames: int | None = Field(None, strict=True, ge=1, le=MOST_NEW_FRAMES)
     quality: Quality | None = None
@@ -69,12 +80,17 @@ class LocalParameters(BaseModel):
 
 
 FieldPath = tuple[str, ...]
-"""Names that lead to a request's field: ("video", "strength")."""
+"""The path of a field in a request, from the outermost name: ("video", "strength")."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter: its name, and the path and definition of the request's field that it sets."""
+    """One parameter, which sets one field of a request.
+
+    loc: path of the field.
+    name: name of the parameter, with underscores.
+    info: pydantic's definition of the field.
+    """
 
     loc: FieldPath
     name: str
@@ -82,12 +98,12 @@ class Parameter:
 
     @property
     def flag(self) -> str:
-        """The command line's option: `--num-frames`."""
+        """The option of the command line, such as `--num-frames`."""
         return f"--{self.name.replace('_', '-')}"
 
     @property
     def items(self) -> type[BaseModel] | None:
-        """The class of a list's items; None if the field is not a list of objects."""
+        """The class of the items if the field is a list of objects, otherwise None."""
         (item,) = get_args(self.info.annotation) if self.is_list else (None,)
         return item if _is_model(item) else None
 
@@ -97,22 +113,26 @@ class Parameter:
 
     @property
     def types(self) -> list[Any]:
-        """The types that the field accepts, except None."""
+        """The types that the field accepts, without the type of None."""
         return [kind for kind in _union_members(self.info.annotation) if kind is not type(None)]
 
     @property
     def is_size(self) -> bool:
-        """True if the field accepts a size, WIDTHxHEIGHT, as well as names."""
+        """True if the field accepts a size in pixels, written WIDTHxHEIGHT, as well as names of sizes."""
         return any(map(_is_model, self.types))
 
     @property
     def choices(self) -> list[str]:
-        """The values that the field accepts, if they can be listed; else empty."""
+        """The values that the field accepts. The list is empty if the field is not limited to a few values."""
         choices = [choice for kind in self.types if get_origin(kind) is Literal for choice in get_args(kind)]
         return [*choices, "WIDTHxHEIGHT"] if self.is_size else choices
 
     def json_value(self, value: Any) -> Any:
-        """Returns a user's value in the request's JSON form. List items and sizes may be text."""
+        """Returns a user's value in the form that the request's JSON has.
+
+        The value for a list may be a single item. Items may be text as `item_syntax` describes it, and sizes may be
+        text such as 1280x720. Raises InvalidRequest if such a text cannot be read.
+        """
         if self.items is not None:
             return [list_item(one, self.items, self.name) for one in _as_list(value)]
         if self.is_list:
@@ -136,7 +156,10 @@ def _as_list(value: Any) -> Sequence[Any]:
 
 @cache
 def parameters(endpoint: str) -> tuple[Parameter, ...]:
-    """Returns the parameters of the endpoint with this id, in the order of its request's fields, without the source."""
+    """Returns the parameters of the endpoint with the id `endpoint`, in the order of its request's fields.
+
+    The field with the source's URL is no parameter, because the command line and the library have their own argument.
+    """
     found = ENDPOINTS[endpoint]
     fields = [(loc, info) for loc, info in _leaves(found.Request) if loc != found.source_field]
     names = [loc[-1] for loc, _ in fields]
@@ -158,10 +181,11 @@ def _leaves(model: type[BaseModel], parent: FieldPath = ()) -> Iterator[tuple[Fi
 
 
 def list_item(value: Any, items: type[BaseModel], name: str) -> dict[str, Any]:
-    """Returns one item of a list as an object: from an object, or from text as `item_syntax` describes it.
+    """Returns one item of a list as a JSON object.
 
-    Commas that no field name follows belong to the value, because URLs can contain commas. Raises InvalidRequest that
-    names the parameter `name` if the text has no value for the first field.
+    `value` is an object, or text as `item_syntax` describes it. In a text, a comma begins the next field only if the
+    name of a field and `=` follow, because URLs can contain commas. Raises InvalidRequest if the text has no value for
+    the first field; the message names the parameter `name`.
     """
     if isinstance(value, Mapping):
         return dict(value)
@@ -174,13 +198,16 @@ def list_item(value: Any, items: type[BaseModel], name: str) -> dict[str, Any]:
 
 
 def item_syntax(items: type[BaseModel]) -> str:
-    """Returns how an item is written as text: `PATH[,scale=...][,weight_name=...]`."""
+    """Returns how users write an item of class `items` as text: `PATH[,scale=...][,weight_name=...]`."""
     first, *others = items.model_fields
     return first.upper() + "".join(f"[,{name}=...]" for name in others)
 
 
 def _size(value: Any, parameter: Parameter) -> Any:
-    """Returns a size in the request's JSON form, from WIDTHxHEIGHT, a name, a pair or an object."""
+    """Returns a size in the form that the request's JSON has: a name, or an object with width and height in pixels.
+
+    `value` is a name, text such as 1280x720, a pair (width, height) or an object. Raises InvalidRequest for other text.
+    """
     if isinstance(value, list | tuple) and len(value) == 2:
         return {"width": value[0], "height": value[1]}
     if isinstance(value, Mapping):
@@ -199,10 +226,14 @@ def _size(value: Any, parameter: Parameter) -> Any:
 def request_data(
     endpoint: Endpoint[Any, Any], named: Mapping[str, Any], base: Mapping[str, Any], source: str | None
 ) -> dict[str, Any]:
-    """Returns a request as JSON values: `base`, overwritten by the parameters `named` and by the source.
+    """Returns a request as JSON values: a copy of `base` in which the parameters and the source replace values.
 
-    Parameters that are None or empty lists are ignored. Raises InvalidRequest for a name that the endpoint does not
-    have (the message names the endpoints that have it), and if there is no source.
+    named: parameters by name; None and empty lists are ignored.
+    base: a request as JSON values, perhaps incomplete.
+    source: path or URL of the video; None leaves the source of `base`.
+
+    The result is not validated. Raises InvalidRequest if the endpoint has no parameter of a name in `named`; the
+    message names endpoints that have it. Also raises InvalidRequest if there is no source.
     """
     known = {one.name: one for one in parameters(endpoint.id)}
     values: dict[FieldPath, Any] = {} if source is None else {endpoint.source_field: source}
@@ -253,8 +284,10 @@ def _at(data: Any, loc: FieldPath) -> Any:
 class UserInput:
     """What a user passes to the command line or the library.
 
-    `parameters` by name are those of the endpoint and `LocalParameters`; None values are ignored. `base` is a request
-    as JSON values; `parameters` and `source` take precedence over it. `output` is the type of the file to write.
+    parameters: the endpoint's parameters and LocalParameters, by name; None values are ignored.
+    source: path or URL of the video; None means that `base` has it.
+    base: a request as JSON values; `parameters` and `source` replace its values.
+    output: type of the output file; None means that the request decides.
     """
 
     parameters: Mapping[str, Any]
@@ -265,7 +298,12 @@ class UserInput:
 
 @dataclass(frozen=True)
 class LocalRequest:
-    """A request from the command line or the library: its model, and overrides of the request's options."""
+    """A request from the command line or the library.
+
+    request: the validated request, of the endpoint's class `Request`.
+    card: the model that carries it out.
+    overrides: values that the request has no field for, or that replace those of the request.
+    """
 
     endpoint: Endpoint[Any, Any]
     request: BaseModel
@@ -276,10 +314,11 @@ class LocalRequest:
 def local_request(
     endpoint: Endpoint[Any, Any], user_input: UserInput, settings: Settings, model: str | None = None
 ) -> LocalRequest:
-    """Returns the request for a user's input. Raises InvalidRequest that names the wrong parameter.
+    """Returns the request for a user's input. Raises InvalidRequest; its message names the wrong parameter.
 
-    Without a number of frames, NEW_FRAMES are added to the whole source. Without a frame rate, the output plays at the
-    source's rate. `model` is a model's name; None uses the endpoint's.
+    `model` is the name of a model; None means the one that `Endpoint.card` returns. The defaults differ from those of
+    HTTP requests: if the user sets no number of frames, NEW_FRAMES are added to the whole source, and if the user sets
+    no frame rate, the output has the source's rate.
     """
     named = {name: value for name, value in user_input.parameters.items() if value is not None}
     local = _pop_local(named, endpoint)
@@ -308,7 +347,7 @@ def local_request(
 
 
 def _pop_local(named: dict[str, Any], endpoint: Endpoint[Any, Any]) -> LocalParameters:
-    """Removes the parameters from `named` that are not the endpoint's, and returns them validated."""
+    """Removes the LocalParameters that the endpoint itself lacks from `named`, and returns them validated."""
     own = {one.name for one in parameters(endpoint.id)}
     values = {name: named.pop(name) for name in LocalParameters.model_fields if name in named and name not in own}
     if LORA in values:
@@ -319,7 +358,7 @@ def _pop_local(named: dict[str, Any], endpoint: Endpoint[Any, Any]) -> LocalPara
 def _check_output(
     endpoint: Endpoint[Any, Any], named: Mapping[str, Any], output: OutputType | None, local: LocalParameters
 ) -> None:
-    """Raises InvalidRequest if a parameter of the request contradicts the file's suffix or a local parameter."""
+    """Raises InvalidRequest if a field of the request differs from the file's suffix, `quality` or `write_mode`."""
     fields = endpoint.output_fields
     wanted = (
         (fields.type, output, "the file's suffix"),

@@ -30,8 +30,8 @@ class VideoInfo:
     container: one of `sniff.CONTAINERS`.
     codec: FFmpeg's name of the video codec.
     width, height: size in pixels of the displayed picture, after rotation and scaling to square pixels.
-    rate: exact number of frames per second. If `variable_rate`, the constant rate at which the file is read.
-    num_frames: number of stored frames. If `variable_rate`, number of frames at the constant `rate`.
+    rate: exact number of frames per second. A file with a variable rate is read at this constant rate.
+    num_frames: number of frames at `rate`. Only in a file with a variable rate it differs from that of stored frames.
     rotation, mirrored: the stored frame is mirrored left to right if `mirrored`, then turned clockwise by `rotation`
         degrees (0, 90, 180 or 270) for display.
     interlaced: True if the first stored frame is interlaced.
@@ -46,7 +46,6 @@ class VideoInfo:
     height: int
     rate: Fraction
     num_frames: int
-    variable_rate: bool = False
     rotation: int = 0
     mirrored: bool = False
     interlaced: bool = False

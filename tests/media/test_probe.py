@@ -25,14 +25,14 @@ def facts(path: Path, limits: Limits = Limits()) -> VideoInfo:  # noqa: B008
 @pytest.mark.parametrize("clip", STEADY, ids=lambda clip: clip.name)
 def test_files_of_a_steady_rate(tmp_path: Path, clip: Clip) -> None:
     found = facts(clip.write(tmp_path))
-    assert (found.num_frames, found.rate, found.variable_rate) == (clip.frames, clip.rate, False)
+    assert (found.num_frames, found.rate) == (clip.frames, clip.rate)
     assert (found.width, found.height) == clip.size
 
 
 def test_a_variable_rate_counts_the_frames_shown(tmp_path: Path) -> None:
     times = [0, 1, 2, 4, 5, 6, 9, 10, 11, 12, 13, 14]
     clip = Clip("vfr.mp4", frames=12, pts=times, tick_s=Fraction(1, 24))
-    assert facts(clip.write(tmp_path)) == VideoInfo("mp4", "h264", 128, 96, Fraction(24), 15, variable_rate=True)
+    assert facts(clip.write(tmp_path)) == VideoInfo("mp4", "h264", 128, 96, Fraction(24), 15)
 
 
 def test_gif_delays(tmp_path: Path) -> None:
@@ -41,12 +41,12 @@ def test_gif_delays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shown_ms", "rate", "count", "variable"),
-    [(40, Fraction(25), 6, False), ([40, 40, 120, 40, 40, 40], Fraction(25), 8, True), (0, Fraction(10), 6, False)],
+    ("shown_ms", "rate", "count"),
+    [(40, Fraction(25), 6), ([40, 40, 120, 40, 40, 40], Fraction(25), 8), (0, Fraction(10), 6)],
 )
-def test_animated_webp(tmp_path: Path, shown_ms: int | list[int], rate: Fraction, count: int, variable: bool) -> None:
+def test_animated_webp(tmp_path: Path, shown_ms: int | list[int], rate: Fraction, count: int) -> None:
     found = facts(write_webp(tmp_path / "a.webp", 6, (96, 64), shown_ms))
-    assert found == VideoInfo("webp", "webp", 96, 64, rate, count, variable_rate=variable, alpha=True)
+    assert found == VideoInfo("webp", "webp", 96, 64, rate, count, alpha=True)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_an_edit_list_that_trims_both_ends(tmp_path: Path) -> None:
     struct.pack_into(">Ii", data, entry, duration_ms - 500, media_time + 5 * ticks)
     (tmp_path / "trimmed.mp4").write_bytes(data)
     video = probe(tmp_path / "trimmed.mp4", "mp4", Limits())
-    assert (video.facts.num_frames, video.facts.rate, video.facts.variable_rate) == (36, Fraction(24), False)
+    assert (video.facts.num_frames, video.facts.rate) == (36, Fraction(24))
     (chunk,) = frames(video, Span(0, 36, Fraction(24)), None, 100)
     assert [number_of(picture) for picture in chunk] == list(range(5, 41))
 

@@ -1,4 +1,4 @@
-"""The table of endpoints by id. Each endpoint is defined in a file of its own."""
+"""All endpoints by id, and functions that look them up. Each endpoint is defined in a module of its own."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -21,7 +21,7 @@ MODULES = (
     "ltx23_quality",
     "ltx23_seconds",
 )
-"""Modules of this folder that define an endpoint, in the order in which help and documents list them."""
+"""Modules of this folder that define an endpoint, in the order in which help texts list the endpoints."""
 
 
 def _endpoint_of(module: str) -> Endpoint[Any, Any]:
@@ -38,9 +38,10 @@ DEFAULT = "0.9.8"
 
 
 def endpoint(name: str | None) -> Endpoint[Any, Any]:
-    """Returns the endpoint with this id or short name (`0.9.8`), else the one whose id contains `name`.
+    """Returns the endpoint that `name` selects; None selects the default endpoint.
 
-    None returns the default. Raises InvalidRequest if no endpoint, or more than one, matches.
+    `name` is an id, a short name (`0.9.8`) or a part that only one id contains. Raises InvalidRequest if no endpoint
+    matches, or if several match.
     """
     name = DEFAULT if name is None else name
     exact = [one for one in ENDPOINTS.values() if name in (one.id, one.name)]
@@ -55,9 +56,10 @@ def endpoint(name: str | None) -> Endpoint[Any, Any]:
 
 
 def by_id(named: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the mapping with endpoint ids as keys, from keys that `endpoint` accepts.
+    """Returns a copy of the mapping in which every key is an endpoint's id.
 
-    Raises InvalidRequest if a key matches no endpoint, or if two keys match the same one.
+    The keys of `named` are ids, short names or parts of ids, as `endpoint` accepts them. Raises InvalidRequest if a
+    key matches no endpoint, or if two keys match the same one.
     """
     found = {name: endpoint(name).id for name in named}
     twice = [name for name, one in found.items() if list(found.values()).count(one) > 1]
@@ -67,7 +69,10 @@ def by_id(named: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def prices(settings: Settings) -> Prices:
-    """Returns the operator's prices by endpoint id. Raises InvalidRequest for an id that no endpoint has."""
+    """Returns the prices that the operator has set, by endpoint id. The other endpoints have their own prices.
+
+    Raises InvalidRequest if a key of the setting `prices` is not the id of an endpoint.
+    """
     unknown = [name for name in settings.prices if name not in ENDPOINTS]
     if unknown:
         raise InvalidRequest(

@@ -1,4 +1,4 @@
-"""The definition of an endpoint: its request and response, its models, its price and its mapping to a plan."""
+"""The class of endpoints: request, response, models and price of an endpoint, and how a request becomes a plan."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +19,12 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 @dataclass(frozen=True)
 class OutputFields:
-    """Names of the request's fields that choose the output file's format; None for a field it does not have."""
+    """Names of the request's fields that choose the format of the output file.
+
+    type: field with the file type, an `OutputType`; None if the request has no such field.
+    quality: field with the `Quality`; None if the request has no such field.
+    write_mode: field with the `WriteMode`; None if the request has no such field.
+    """
 
     type: str | None = None
     quality: str | None = None
@@ -30,16 +35,23 @@ class OutputFields:
 class Endpoint(Generic[RequestT, OptionsT]):
     """One HTTP endpoint.
 
-    `name` is the short name for the command line. `models` are the published model and the embedded one that stands in
-    for it. `options(request, source)` maps a request onto the family's options. The `..._field` attributes name fields
-    of the request; None or empty if it has no such field:
+    id: fal's id of the endpoint, which is also its path in URLs.
+    name: short name for the command line and the library.
+    title: one line about the endpoint, for people.
+    models: name of the published model, and of the embedded model that is used if the published one is not installed.
+    Request, Response: classes of the JSON that clients send and receive.
+    options: `options(request, source)` returns the family's options for a request; it may raise InvalidRequest.
+    tariff: how the price is computed if the operator sets none.
 
-    - `source_field`: path of the field with the video's URL
-    - `count_field`: number of frames or seconds
-    - `rate_fields`: frame rate of the output
-    - `match_rate_field`: true keeps the source's frame rate
-    - `second_pass_field`: true asks for two passes
-    - `end_image_field`: URL of the end image
+    The other attributes name fields of the request. They are None or empty if the request has no such field:
+
+    source_field: path of the field with the source's URL.
+    count_field: field with the number of frames, or with the seconds of new video.
+    rate_fields: fields with the output's frames per second.
+    match_rate_field: field that gives the output the source's frame rate if it is true.
+    second_pass_field: field that adds a second pass if it is true.
+    end_image_field: field with the URL of the end image.
+    output_fields: fields that choose the format of the output file.
     """
 
     id: str
@@ -60,23 +72,27 @@ class Endpoint(Generic[RequestT, OptionsT]):
     output_fields: OutputFields = OutputFields()
 
     def source_url(self, request: RequestT) -> str:
-        """Returns the URL or path of the video to extend."""
+        """Returns the URL or path of the video that the request extends."""
         value: Any = request
         for name in self.source_field:
             value = getattr(value, name)
         return str(value)
 
     def card(self, settings: Settings) -> ModelCard:
-        """Returns the published model if its files are installed, otherwise the stand-in."""
+        """Returns the published model if all its files are installed, otherwise the embedded model."""
         own, stand_in = (card(name) for name in self.models)
         return stand_in if missing(own, settings) else own
 
     def plan(self, options: OptionsT, source: VideoInfo, card: ModelCard, seed: int, prices: Prices) -> Plan:
-        """Returns the plan of these options, with its price. Raises InvalidRequest that names the offending field."""
+        """Returns the plan, with its price, for these options, this source and this model.
+
+        `prices` are the prices that the operator has set, by endpoint id. Raises InvalidRequest if the options cannot
+        be carried out; the error's `loc` is the field to change.
+        """
         plan: Plan = replace(self.family.make_plan(options, source, card, seed), endpoint=self.id)
         return self.tariff.priced(prices.get(self.id)).bill(plan)
 
     def respond(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the response as JSON values. Values that the endpoint's response does not have are dropped."""
+        """Returns the endpoint's response as JSON values. Entries of `values` that are no field of it are left out."""
         answer: dict[str, Any] = self.Response.model_validate(values).model_dump(mode="json")
         return answer

@@ -8,10 +8,13 @@ from pydantic_core import PydanticCustomError
 from longtake.plans import PlannedAdapter
 
 VIDEO_FIELD: dict[str, Any] = {"ui": {"field": "video"}}
+"""Additional JSON schema of a field with a video's URL. It lets forms show a control to choose a video."""
+
 IMAGE_FIELD: dict[str, Any] = {"ui": {"field": "image"}}
-"""Extra JSON schema of a field with the URL of a video or an image, so that forms show a media input."""
+"""Additional JSON schema of a field with an image's URL. It lets forms show a control to choose an image."""
 
 LEAST_SEED, MOST_SEED = -(2**63), 2**64 - 1
+"""The smallest and the largest seed: the range of 64-bit integers, signed and unsigned."""
 
 
 class LoRAWeight(BaseModel):
@@ -43,14 +46,15 @@ def _in_range(seed: int | None) -> int | None:
 
 
 Seed = Annotated[int | None, AfterValidator(_in_range)]
-"""A seed; None draws a random one."""
+"""The type of a `seed` field: an integer from LEAST_SEED to MOST_SEED. None means that a random seed is drawn."""
 
 LORAS = "LoRA weights to use for generation"
+"""Description of a request's field `loras`."""
 
 
-def planned_loras(loras: list[LoRAWeight], passes: int = 2) -> tuple[PlannedAdapter, ...]:
-    """Returns a request's LoRAs as planned adapters, with the same scale in every pass."""
+def planned_loras(loras: list[LoRAWeight]) -> tuple[PlannedAdapter, ...]:
+    """Returns the LoRAs of a request as planned adapters. Each has the same scale in the first and second pass."""
     return tuple(
-        PlannedAdapter(lora.path, (lora.scale,) * passes, ("body", "loras", index, "path"), lora.weight_name)
+        PlannedAdapter(lora.path, (lora.scale, lora.scale), ("body", "loras", index, "path"), lora.weight_name)
         for index, lora in enumerate(loras)
     )

@@ -1,4 +1,4 @@
-"""Request fields shared by the endpoints of LTX-2.3, and their mapping onto the family's options."""
+"""Request fields that the endpoints of LTX-2.3 share, and the family's options for these fields."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Protocol
@@ -12,13 +12,14 @@ from longtake.media.formats import OutputType, Quality, WriteMode
 from longtake.plans import Plan, PlannedAdapter, Size
 
 RENOISE = 0.25
-"""Share of noise that every step removes and adds again when `use_restart_sampling` is on."""
+"""The sampler's `eta` if `use_restart_sampling` is true: the share by which each step goes below its noise level before
+fresh noise brings it back. At 0 the sampler adds no noise."""
 
 DISTILL = "distill"
-"""Name of the model's own adapter that lets it work in fewer steps."""
+"""Name of the model's own distill adapter, with which fewer steps are enough."""
 
 CAMERA = "camera_"
-"""Prefix of the names of the model's own camera adapters."""
+"""First part of the names of the model's own camera adapters, such as `camera_dolly_in`."""
 
 VideoPreset = Literal["auto", "square_hd", "square", "portrait_4_3", "portrait_16_9", "landscape_4_3", "landscape_16_9"]
 PRESETS: dict[str, Size] = {
@@ -29,12 +30,13 @@ PRESETS: dict[str, Size] = {
     "landscape_4_3": (1024, 768),
     "landscape_16_9": (1024, 576),
 }
+"""(width, height) in pixels of each preset. `auto` has no entry, because it means the source's size."""
 
 CameraLoRA = Literal["dolly_in", "dolly_out", "dolly_left", "dolly_right", "jib_up", "jib_down", "static", "none"]
 
 
 class ImageSize(BaseModel):
-    """A custom size."""
+    """A size of one's own."""
 
     width: int = Field(512, ge=64, le=4096, description="The width of the generated image.")
     height: int = Field(512, ge=64, le=4096, description="The height of the generated image.")
@@ -133,7 +135,7 @@ class Response(BaseModel):
 
 
 class ExtendRequest(Protocol):
-    """The fields that the requests of the LTX-2.3 endpoints have in common."""
+    """The fields that the requests of the endpoints 2.3, 2.3-lora and 2.3-quality have in common."""
 
     prompt: str
     negative_prompt: str
@@ -155,13 +157,17 @@ class ExtendRequest(Protocol):
 
     @property
     def model_fields_set(self) -> set[str]:
-        """Names of the fields that the client sent."""
+        """The names of the fields that the client has sent. The other fields have their default values."""
 
 
 def shared_options(
     request: ExtendRequest, *, size: ImageSize | VideoPreset, fps: float, video: GuidanceScales, audio: GuidanceScales
 ) -> LTX2Options:
-    """Returns the family's options of the shared fields, with this guidance of video and audio."""
+    """Returns the family's options for the shared fields of a request.
+
+    Endpoints have different names for the other arguments. `size` and `fps` are those of the output; `fps` (frames per
+    second) counts only if `match_input_fps` is false. `video` and `audio` are the guidance of picture and sound.
+    """
     return LTX2Options(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
@@ -188,7 +194,7 @@ def shared_options(
 
 
 def size_of(size: ImageSize | VideoPreset) -> Size | None:
-    """Returns (width, height) in pixels; None for `auto`, the source's size."""
+    """Returns (width, height) in pixels of a size that a client sent. Returns None for `auto`, the source's size."""
     match size:
         case ImageSize(width=width, height=height):
             return width, height
@@ -197,17 +203,18 @@ def size_of(size: ImageSize | VideoPreset) -> Size | None:
 
 
 def camera_adapter(movement: str, scale: float) -> tuple[PlannedAdapter, ...]:
-    """Returns the model's adapter for a camera movement; empty for `none`."""
+    """Returns the model's own adapter for a camera movement, with `scale` in both passes. `none` returns no adapter."""
     if movement == "none":
         return ()
     return (PlannedAdapter(f"{CAMERA}{movement}", (scale, scale), ("body", "camera_lora"), own=True),)
 
 
 def distill_adapter(scales: Sequence[float], fields: Sequence[str] = ()) -> tuple[PlannedAdapter, ...]:
-    """Returns the model's distill adapter with the scales of the first and second pass.
+    """Returns the model's own distill adapter, as a tuple of one.
 
-    `fields` are the request's fields that hold the scales; empty if the endpoint fixes them. Errors about the adapter
-    name the first field with a scale above 0.
+    `scales` are its strengths in the first and in the second pass. `fields` are the request's fields with these scales.
+    It is empty if the endpoint sets the scales itself. Errors about the adapter name the first field with a
+    scale other than 0.
     """
     name = next((name for name, scale in zip(fields, scales, strict=False) if scale), None)
     field: Loc = ("body",) if name is None else ("body", name)
@@ -215,5 +222,5 @@ def distill_adapter(scales: Sequence[float], fields: Sequence[str] = ()) -> tupl
 
 
 def has_lora(plan: Plan) -> bool:
-    """True if the plan applies an adapter that the user chose: a LoRA or a camera movement."""
+    """Returns True if the plan applies an adapter that the client chose: a LoRA or a camera movement."""
     return any(not adapter.own or adapter.source.startswith(CAMERA) for adapter in plan.adapters)

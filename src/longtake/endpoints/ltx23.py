@@ -1,4 +1,4 @@
-"""`fal-ai/ltx-2.3-22b/extend-video`: LTX-2.3 22B, picture and sound, forward or backward."""
+"""`fal-ai/ltx-2.3-22b/extend-video`: LTX-2.3 22B makes picture and sound, after the source or before it."""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -142,7 +142,7 @@ class Request(BaseModel):
 
 
 def options(request: Request, source: VideoInfo) -> LTX2Options:
-    """Maps the request onto the family's options."""
+    """Returns the family's options for a request."""
     video = GuidanceScales(
         cfg=request.video_cfg_scale,
         stg=request.video_stg_scale,

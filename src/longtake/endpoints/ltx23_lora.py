@@ -1,4 +1,4 @@
-"""`fal-ai/ltx-2.3-22b/extend-video/lora`: LTX-2.3 22B with the user's LoRAs."""
+"""`fal-ai/ltx-2.3-22b/extend-video/lora`: LTX-2.3 22B with LoRAs that the client chooses."""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -21,7 +21,7 @@ class Request(ltx23.Request):
 
 
 def options(request: Request, source: VideoInfo) -> LTX2Options:
-    """Maps the request onto the family's options."""
+    """Returns the options of the endpoint 2.3, with the request's LoRAs before the model's own adapters."""
     plain = ltx23.options(request, source)
     return replace(plain, adapters=(*planned_loras(request.loras), *plain.adapters))
 

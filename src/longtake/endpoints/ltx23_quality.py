@@ -1,4 +1,4 @@
-"""`fal-ai/ltx-2.3-quality/extend-video`: LTX-2.3 22B in few distilled steps, at two scales."""
+"""`fal-ai/ltx-2.3-quality/extend-video`: LTX-2.3 22B with its distill adapter at full strength, in two passes."""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -50,7 +50,11 @@ class Request(BaseModel):
 
 
 def options(request: Request, source: VideoInfo) -> LTX2Options:
-    """Maps the request onto the family's options: the distill adapter at full strength, and CFG alone."""
+    """Returns the family's options for a request.
+
+    The distill adapter has full strength in both passes. Classifier-free guidance is the only guidance, with the same
+    scale for picture and sound.
+    """
     cfg, fps = GuidanceScales(cfg=request.guidance_scale), request.frames_per_second
     return replace(
         ltx2.shared_options(request, size=request.resolution, fps=fps, video=cfg, audio=cfg),

@@ -1,4 +1,4 @@
-"""`fal-ai/ltx-2.3/extend-video`: LTX-2.3 22B, with lengths in seconds."""
+"""`fal-ai/ltx-2.3/extend-video`: LTX-2.3 22B, for requests with lengths in seconds."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,9 +17,11 @@ from longtake.plans import frames_on_clock, playable_rate
 from longtake.video import VideoInfo
 
 WINDOW_FRAMES = 505
-"""Context and new frames together, in frames, if the request has no `context`."""
+"""Most frames that context and new frames have together if the request has no `context`. The number is published.
+The context still has at least DEFAULT_CONTEXT frames."""
 
 DIRECTIONS: Mapping[str, Direction] = {"end": "forward", "start": "backward"}
+"""The direction of the extension for each value of `mode`."""
 
 
 class Request(BaseModel):
@@ -41,7 +43,11 @@ class Response(BaseModel):
 
 
 def options(request: Request, source: VideoInfo) -> LTX2Options:
-    """Maps the request onto the family's options: the source's size and rate, else the defaults of `ltx-2.3-22b`."""
+    """Returns the family's options for a request.
+
+    Seconds become frames at the output's rate, which is the source's. For all options that the request does not have,
+    the defaults of the endpoint 2.3 are used.
+    """
     rate = playable_rate(source.rate)
     available = frames_on_clock(source.num_frames, source.rate, rate)
     new_frames = round(request.duration * rate)

@@ -1,4 +1,4 @@
-"""Request fields shared by the endpoints of LTX-Video 0.9.x, and their mapping onto the family's options."""
+"""Request fields that the endpoints of LTX-Video 0.9.x share, and the family's options for these fields."""
 
 from typing import Annotated, Literal, Protocol
 
@@ -12,7 +12,7 @@ NEGATIVE = "worst quality, inconsistent motion, blurry, jittery, distorted"
 START_FRAME = "The frame number of the video from which the conditioning starts. Must be a multiple of 8."
 
 MOST_RATE_FACTOR = 51
-"""The largest constant rate factor of x264; a larger one in a request is lowered to it."""
+"""The largest constant rate factor that x264 accepts. A larger one in a request is lowered to this value."""
 
 Prompt = Annotated[
     str,
@@ -78,7 +78,7 @@ class Response(BaseModel):
 
 
 class ExtendRequest(Protocol):
-    """The fields that the requests of 0.9.8 and of the two-pass 0.9.7 endpoints have in common."""
+    """The fields that the requests of the endpoints 0.9.8, 0.9.7-dev and 0.9.7-distilled have in common."""
 
     prompt: str
     negative_prompt: str
@@ -96,10 +96,10 @@ class ExtendRequest(Protocol):
 
 
 def shared_options(request: ExtendRequest, passes: tuple[PassOptions, ...]) -> LTXVOptions:
-    """Returns the family's options of the shared fields.
+    """Returns the family's options for the shared fields of a request, with these passes.
 
-    A model without classifier-free guidance applies the negative prompt by attention, but only the user's own: the
-    default leaves the model as published.
+    `heed_negative` is True only if the client wrote a negative prompt. The default one must not change how a model
+    without classifier-free guidance runs.
     """
     video = request.video
     return LTXVOptions(
@@ -128,14 +128,20 @@ def shared_options(request: ExtendRequest, passes: tuple[PassOptions, ...]) -> L
 
 
 def first_pass(steps: int, skip_final: int) -> PassOptions:
-    """Returns the schedule of a first pass. Raises InvalidRequest if no step is left."""
+    """Returns the options of a first pass: a schedule of `steps` without its last `skip_final` steps.
+
+    Raises InvalidRequest if no step is left.
+    """
     if skip_final >= steps:
         raise _nothing_left("first_pass_skip_final_steps", skip_final, "first_pass_num_inference_steps", steps)
     return PassOptions(steps, skip_final=skip_final)
 
 
 def second_pass(steps: int, skip_initial: int) -> PassOptions:
-    """Returns the schedule of a second pass. Raises InvalidRequest if no step is left."""
+    """Returns the options of a second pass: a schedule of `steps` without its first `skip_initial` steps.
+
+    Raises InvalidRequest if no step is left.
+    """
     if skip_initial >= steps:
         raise _nothing_left("second_pass_skip_initial_steps", skip_initial, "second_pass_num_inference_steps", steps)
     return PassOptions(steps, skip_initial=skip_initial)

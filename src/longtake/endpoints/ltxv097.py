@@ -1,4 +1,4 @@
-"""`fal-ai/ltx-video-v097/extend`: LTX-Video 0.9.7 13B, one pass, guidance varies with noise level."""
+"""`fal-ai/ltx-video-v097/extend`: LTX-Video 0.9.7 13B in one pass, with guidance that varies with the noise level."""
 
 from decimal import Decimal
 from typing import Literal
@@ -52,7 +52,10 @@ class Response(BaseModel):
 
 
 def options(request: Request, source: VideoInfo) -> LTXVOptions:
-    """Maps the request onto the family's options: always 121 frames, at the source's own rate."""
+    """Returns the family's options for a request.
+
+    The number of frames is always 121, the family's default. The output plays at the source's rate.
+    """
     return LTXVOptions(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,

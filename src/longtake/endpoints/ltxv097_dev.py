@@ -1,4 +1,4 @@
-"""`fal-ai/ltx-video-13b-dev/extend`: LTX-Video 0.9.7 13B, always in two passes, guidance varies with noise level."""
+"""`fal-ai/ltx-video-13b-dev/extend`: LTX-Video 0.9.7 13B in two passes, guided by noise level."""
 
 from decimal import Decimal
 
@@ -15,6 +15,8 @@ from longtake.video import VideoInfo
 
 class Request(BaseModel):
     """The input of the endpoint, as published; ranges include those of the 0.9.8 endpoint."""
+
+    # Names and defaults are the published ones. Each range is wide enough for every value that 0.9.8 accepts.
 
     prompt: ltxv.Prompt
     negative_prompt: ltxv.NegativePrompt = ltxv.NEGATIVE
@@ -36,7 +38,7 @@ class Request(BaseModel):
 
 
 def options(request: Request, source: VideoInfo) -> LTXVOptions:
-    """Maps the request onto the family's options. Raises InvalidRequest if no step of a pass is left."""
+    """Returns the family's options for a request. Raises InvalidRequest if a pass has no step left."""
     first = ltxv.first_pass(request.first_pass_num_inference_steps, request.first_pass_skip_final_steps)
     second = ltxv.second_pass(request.second_pass_num_inference_steps, request.second_pass_skip_initial_steps)
     return ltxv.shared_options(request, (first, second))

@@ -1,4 +1,4 @@
-"""`fal-ai/ltx-video-13b-distilled/extend`: LTX-Video 0.9.7 13B, distilled to few steps, always in two passes."""
+"""`fal-ai/ltx-video-13b-distilled/extend`: LTX-Video 0.9.7 13B distilled, in two passes of few steps."""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -23,7 +23,7 @@ class Request(ltxv097_dev.Request):
 
 
 def options(request: Request, source: VideoInfo) -> LTXVOptions:
-    """Maps the request onto the family's options. Raises InvalidRequest if no step of a pass is left."""
+    """Returns the family's options for a request. Raises InvalidRequest if a pass has no step left."""
     return replace(ltxv097_dev.options(request, source), few_steps=True)
 
 

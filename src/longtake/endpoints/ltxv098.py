@@ -16,7 +16,7 @@ from longtake.plans import Plan
 from longtake.video import VideoInfo
 
 BILLED_RATE = 24
-"""Frames billed as one second, independent of the playback rate."""
+"""The number of frames that are billed as one second, at any frame rate of the output."""
 
 
 class Request(BaseModel):
@@ -66,9 +66,10 @@ class Request(BaseModel):
 
 
 def options(request: Request, source: VideoInfo) -> LTXVOptions:
-    """Maps the request onto the family's options. Raises InvalidRequest if no step of the second pass is left.
+    """Returns the family's options for a request.
 
-    With the detail pass, the first pass omits its last step, as published.
+    With the detail pass, the first pass leaves out its last step, as published. Raises InvalidRequest if the detail
+    pass has no step left.
     """
     passes = [ltxv.first_pass(request.first_pass_num_inference_steps, int(request.enable_detail_pass))]
     if request.enable_detail_pass:
@@ -83,7 +84,7 @@ def options(request: Request, source: VideoInfo) -> LTXVOptions:
 
 
 def billed_seconds(plan: Plan) -> Fraction:
-    """Returns the billed seconds, 24 frames each; the detail pass doubles them."""
+    """Returns the number of billed seconds. The detail pass doubles it."""
     return Fraction(plan.billed_frames, BILLED_RATE) * plan.num_passes
 
 

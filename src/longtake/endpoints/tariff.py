@@ -1,4 +1,4 @@
-"""Prices: what one unit costs, and how many units a plan has."""
+"""Prices: what one billed unit costs, and how many units a plan has."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -14,9 +14,13 @@ PIXELS_PER_MEGAPIXEL = 1_000_000
 
 @dataclass(frozen=True)
 class Tariff:
-    """Price of one `unit` (`videos`, `seconds`, ...) in US dollars, and the function that counts a plan's units.
+    """How an endpoint computes the price of a plan.
 
-    `usd_with_lora` replaces `usd` for plans for which `has_lora` is true; None means no difference.
+    unit: name of the billed unit in the plural, such as `videos` or `seconds`.
+    usd: price of one unit in US dollars.
+    units: returns the number of units of a plan.
+    usd_with_lora: price of one unit in US dollars if `has_lora(plan)` is True; None means that it is `usd`, too.
+    has_lora: by default True if the plan applies an adapter that is not one of the model's own.
     """
 
     unit: str
@@ -26,7 +30,7 @@ class Tariff:
     has_lora: Callable[[Plan], bool] = lambda plan: any(not adapter.own for adapter in plan.adapters)
 
     def priced(self, setting: PriceSetting | None) -> "Tariff":
-        """Returns the tariff with the operator's price, or unchanged for None."""
+        """Returns the tariff with the prices that the operator has set. None leaves the tariff unchanged."""
         if setting is None:
             return self
         return replace(self, usd=setting.usd, usd_with_lora=setting.usd_with_lora)
@@ -39,19 +43,22 @@ class Tariff:
 
 
 Prices = Mapping[str, PriceSetting]
-"""Endpoint id -> the operator's price."""
+"""The prices that the operator has set, by endpoint id."""
 
 
 def one_video(plan: Plan) -> Fraction:
-    """Returns 1: every video costs the same."""
+    """Returns 1, because every video costs the same."""
     return Fraction(1)
 
 
 def new_seconds(plan: Plan) -> Fraction:
-    """Returns the seconds of new video, rounded to 0.01 so that 5 s at 29.97 frames per second are billed as 5 s."""
+    """Returns the seconds of new video, rounded to 0.01.
+
+    A request for 5 s at 29.97 frames per second makes 150 frames, which last 5.005 s; it is billed as 5 s.
+    """
     return round(plan.new_frames / plan.rate, 2)
 
 
 def megapixels(plan: Plan) -> Fraction:
-    """Returns width x height x billed frames in megapixels, rounded up."""
+    """Returns width x height x billed frames in megapixels (10**6 pixels), rounded up to a whole number."""
     return Fraction(math.ceil(Fraction(plan.width * plan.height * plan.billed_frames, PIXELS_PER_MEGAPIXEL)))

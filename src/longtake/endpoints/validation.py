@@ -1,4 +1,4 @@
-"""Validates JSON as an endpoint's request; reports problems as sentences or as fal's `detail` list."""
+"""Validates JSON as an endpoint's request. Problems are reported as sentences or as entries of fal's `detail` list."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,10 +13,11 @@ Request = TypeVar("Request", bound=BaseModel)
 
 
 def parse(model: type[Request], data: Mapping[str, Any], *, forbid_unknown: bool = False) -> Request:
-    """Returns `data` as a request of `model`. Raises InvalidRequest with one sentence for every wrong field.
+    """Returns `data` as a validated request of class `model`.
 
-    `forbid_unknown` also rejects names that are not fields of the request. HTTP clients may send such names; on the
-    command line they are typing errors.
+    Raises InvalidRequest. Its message has one sentence for each wrong field; its `loc` and `value` are those of the
+    first wrong field. With `forbid_unknown`, a name that is not a field of the request is an error, too: HTTP clients
+    may send such names, but on the command line they are typing errors.
     """
     unknown = next(_unknown(model, data), None) if forbid_unknown else None
     if unknown:
@@ -32,13 +33,13 @@ def parse(model: type[Request], data: Mapping[str, Any], *, forbid_unknown: bool
 
 
 MOST_ECHOED = 1000
-"""Characters of an offending text value that an error repeats."""
+"""The most characters of a wrong text value that an error repeats."""
 
 
 def problems(model: type[BaseModel], data: Any) -> list[dict[str, Any]]:
-    """Returns fal's entry {loc, msg, type, url, input[, ctx]} for every wrong field of `data`.
+    """Returns the entries of fal's `detail` list for `data`, one for each wrong field; see `problem`.
 
-    `type` is pydantic's error type. The list is empty if `data` is a valid request of `model`.
+    The `type` of an entry is pydantic's error type. The list is empty if `data` is a valid request of class `model`.
     """
     try:
         model.model_validate(data)
@@ -53,7 +54,17 @@ def problems(model: type[BaseModel], data: Any) -> list[dict[str, Any]]:
 def problem(
     *, loc: Loc, msg: str, type: str, input: Any, ctx: Mapping[str, Any] | None = None, place: str = "body"
 ) -> dict[str, Any]:
-    """Returns one entry of fal's `detail` list. `input` and `ctx` are made finite and short."""
+    """Returns one entry of fal's `detail` list: {loc, msg, type, url, input}, and `ctx` if it is not empty.
+
+    loc: path of the wrong field below `place`.
+    msg: one sentence for the user.
+    type: fal's or pydantic's name of this kind of error.
+    input: the wrong value.
+    ctx: facts for clients, such as limits.
+    place: the part of the HTTP request with the field: body, query, path or header.
+
+    `echo` makes `input` and the values of `ctx` safe to repeat.
+    """
     entry = {
         "loc": [place, *_path(loc)],
         "msg": msg,
@@ -65,9 +76,10 @@ def problem(
 
 
 def echo(value: Any, depth: int = 4) -> Any:
-    """Returns a client's value in a form that is safe to repeat in JSON: finite, valid Unicode, and of bounded size.
+    """Returns a client's value in a form that is safe to repeat in JSON.
 
-    Containers below `depth` levels become `...`.
+    NaN, infinite numbers and integers beyond +-2**63 become text. Invalid Unicode is replaced. A text is cut to
+    MOST_ECHOED characters, a list or object to 50 items. Lists and objects at nesting level `depth` become `...`.
     """
     match value:
         case None | bool():
@@ -90,7 +102,7 @@ def echo(value: Any, depth: int = 4) -> Any:
 
 
 def dotted(loc: Iterable[str | int]) -> str:
-    """Returns a field's path in dotted form without the leading `body`: `video.strength`."""
+    """Returns a field's path as text with dots, without the leading `body`: `video.strength`."""
     return ".".join(str(part) for part in loc if part != "body")
 
 
@@ -120,7 +132,7 @@ def _sentence(problem: Any) -> str:
 
 
 def _unknown(model: type[BaseModel], data: Mapping[str, Any]) -> Iterator[Loc]:
-    """Yields the paths in `data` that are not fields of `model`, including nested objects and lists of objects."""
+    """Yields the paths of all names in `data`, and in the objects inside it, that are not fields of `model`."""
     for name, value in data.items():
         field = model.model_fields.get(name)
         if field is None:

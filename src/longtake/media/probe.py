@@ -186,7 +186,6 @@ def _facts(
         height=picture.height,
         rate=line.rate,
         num_frames=line.num_frames,
-        variable_rate=line.variable,
         rotation=picture.rotation,
         mirrored=picture.mirrored,
         interlaced=picture.interlaced,
