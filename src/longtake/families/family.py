@@ -93,17 +93,19 @@ class Context:
 class GeneratedClip:
     """Generated frames in playing order, and their sound. A clip comes from one window or from several.
 
-    `frames`: chunks [t, 3, H, W] in 0..1 at the output's size. They are the new frames. If the plan shows the model's
-        rendition of the context instead of the source's pixels, the clip at the joint has that rendition too, on the
-        context's side.
+    The joint is where the clip meets the frames that it continues.
+
+    `frames`: chunks [t, 3, H, W] in 0..1 at the output's size, with the new frames. If the plan shows the model's
+        rendition of the context instead of the source's pixels, the clip next to the source has that rendition too, on
+        the source's side.
     `new_frames`: the number of new frames.
     `context_frames`: the number of frames that the clip continues.
-    `rendition`: [3, H, W], the model's rendition of the context frame next to the new frames. None if there is no
-        context, or if `frames` include the rendition.
-    `neighbour`: [H, W, 3], the shown frame next to the new frames if an earlier window made it; None if it is the
-        source's.
-    `sound`: [2, n] at SOUND_RATE, the sound of the context frames and the new frames. At the end far from the context
-        it may be up to 25 ms longer. None if the model makes no sound.
+    `rendition`: [3, H, W], the model's rendition of the context frame at the joint. None if there is no context, or if
+        `frames` include the rendition.
+    `neighbour`: [H, W, 3], the shown frame on the other side of the joint if an earlier window made it; None if it is
+        the source's.
+    `sound`: [2, n] at SOUND_RATE, the sound of the context frames and the new frames. At the end far from the joint it
+        may be up to 25 ms longer. None if the model makes no sound.
     """
 
     frames: "Iterator[Tensor]"
@@ -167,8 +169,8 @@ class Recipe(Protocol[CardT_contra, PlanT, ModelT]):
         ...
 
     def generate(self, run: PlanRun[PlanT, ModelT], prompt: str, context: Context) -> Iterator[GeneratedClip]:
-        """Yields the new frames as clips, in playing order. Read all frames of a clip before the next clip is
-        requested."""
+        """Yields the new frames as clips, in playing order. The caller reads all frames of a clip before it takes the
+        next clip."""
         ...
 
 
@@ -215,5 +217,6 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
         return document
 
     def plan_from_json(self, document: dict[str, Any]) -> PlanT:
-        """Returns the plan that `plan_to_json` wrote. Raises pydantic's ValidationError for any other document."""
+        """Returns the plan that `plan_to_json` wrote. Raises pydantic's ValidationError if the document's fields do not
+        make a plan."""
         return self._json.validate_python(document)

@@ -27,6 +27,8 @@ They last about a second, which is slow enough for the change to be invisible.""
 class Joiner:
     """Writes the source's frames and sound and the new ones to one file. Call `start` first, then `finish`.
 
+    The joint is where the source's frames and the new frames meet.
+
     `source_sound`: the sound of the shown source frames, [2, n] at SOUND_RATE; None if the source is silent.
     `checker`: inspects the new frames; None for no inspection.
     """

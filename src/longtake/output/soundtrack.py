@@ -24,9 +24,9 @@ FADE_SAMPLES = round(CROSS_FADE_S * SOUND_RATE)
 def source_track(source_sound: Samples | None, plan: Plan) -> Samples:
     """Returns the source's part of the output's sound, [2, n] at SOUND_RATE.
 
-    - If the model makes sound, it lasts as long as the shown source frames. If `sound_strength` is below 1, it is
-      shorter by the context, whose sound the model's rendition replaces.
-    - If the model makes no sound, it lasts as long as the whole output and is silent during the new frames.
+    - If the model makes sound, the result lasts as long as the shown source frames. If `sound_strength` is below 1, the
+      context's sound is cut off, because the model's rendition replaces it.
+    - If the model makes no sound, the result lasts as long as the whole output and is silent during the new frames.
 
     A source without sound gives silence.
     """

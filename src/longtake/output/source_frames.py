@@ -58,7 +58,7 @@ def frames_after_joint(source: SourceReader, plan: Plan, on_progress: OnProgress
 
 
 def source_sound(source: SourceReader, plan: Plan) -> Samples | None:
-    """Returns the sound of the shown source frames, [2, n] at SOUND_RATE, at their speed in the output.
+    """Returns the sound of the shown source frames, [2, n] at SOUND_RATE, as fast as the output plays these frames.
 
     Returns None if the source has no sound or none of its frames are shown.
     """

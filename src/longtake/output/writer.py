@@ -54,8 +54,8 @@ class VideoWriter(Protocol):
 
 @contextmanager
 def video_writer(path: Path, plan: Plan, *, has_sound: bool, progress: ProgressRelay) -> Iterator[VideoWriter]:
-    """Yields a writer for the output file. When the block ends, the complete file is at `path`; after an exception
-    there is none.
+    """Yields a writer for the output file. The complete file is at `path` when the block ends; after an exception there
+    is no file.
 
     With `has_sound` False the file has no sound. If the plan plays the video backwards, the frames are collected on
     disk and reversed at the end of the block.

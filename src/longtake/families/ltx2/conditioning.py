@@ -41,8 +41,8 @@ class WindowConditioning:
     def tracks(self, pass_number: int) -> dict[Stream, Track]:
         """Returns the tracks of a pass (from 0).
 
-        After the first pass all audio tokens are free, the context's too: they are noised like the video, and the audio
-        that this pass predicts is not used.
+        After the first pass all audio tokens are generated, the context's too: they are noised like the video, and the
+        audio that this pass predicts is not used.
         """
         tracks: dict[Stream, Track] = {"video": self.video[pass_number]}
         if self.audio is not None:

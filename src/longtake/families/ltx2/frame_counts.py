@@ -79,11 +79,10 @@ def whole_latent_context(direction: Direction, context_frames: int, available: i
 
 
 def window_context(options: LTX2Options, counts: FrameCounts, available: int) -> int:
-    """Returns the number of context frames of a window that has enough frames before it, as every window after the
-    first has.
+    """Returns how many frames a window continues if enough frames come before it, as for every window after the first.
 
-    It is the requested context in whole latents, even if the source is shorter. If `num_frames` made the source's
-    context smaller, it is that smaller number.
+    It is the requested context in whole latents, even if the source is shorter. But if `num_frames` leaves less room
+    for the context, it is `counts.context_frames`.
     """
     wanted = requested_context(options)
     if counts.context_frames < whole_latent_context(options.direction, wanted, available):

@@ -63,9 +63,11 @@ def guided(
 ) -> Tensor:
     """Returns the guided clean prediction [1, n, C] of one modality. A prediction whose scale is off may be None.
 
-    With c, u, s and i for the conditional, negative, disturbed and isolated predictions: g = c + (cfg - 1)(c - u) + stg
-    (c - s) + (modality - 1)(c - i). Then g is multiplied by rescale std(c) / std(g) + 1 - rescale, where std is over
-    all tokens and channels. Sources: LTX-2; for the rescaling Lin et al. 2024.
+    With c, u, s and i for the conditional, negative, disturbed and isolated predictions:
+    - g = c + (cfg - 1)(c - u) + stg (c - s) + (modality - 1)(c - i)
+    - The result is g (rescale std(c) / std(g) + 1 - rescale), where std is over all tokens and channels.
+
+    Sources: LTX-2; for the rescaling Lin et al. 2024.
     """
     followed = conditional
     for weight, other in ((scales.cfg - 1, negative), (scales.stg, disturbed), (scales.modality - 1, isolated)):
@@ -79,11 +81,12 @@ def guided(
 def predict(
     guide: Guide, tracks: Mapping[Stream, Track], positioned: PositionedTracks, tokens: Tokens, sigma: float
 ) -> dict[Stream, Tensor]:
-    """Returns the guided clean prediction x0 [1, n, C] of each modality for `tokens` [1, n, C] at noise level `sigma`.
+    """Returns the guided clean prediction [1, n, C] of each modality for `tokens` [1, n, C] at noise level `sigma`.
 
-    `positioned` has the position embeddings of the `tracks`. Each prediction is x0 = tokens - mask sigma v, where v is
-    the network's velocity. Guidance combines the predictions into one. The track's conditioning is then mixed in: mask
-    x0 + (1 - mask) clean.
+    `positioned` has the position embeddings of the `tracks`. The steps are:
+    - Each prediction is x0 = tokens - mask sigma v, where v is the network's velocity.
+    - Guidance combines the predictions into one x0.
+    - The result is mask x0 + (1 - mask) clean, where `mask` and `clean` are the track's.
     """
     needed = guide.predictions(list(tracks))
     names = list(needed)

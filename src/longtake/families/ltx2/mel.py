@@ -11,8 +11,8 @@ MODEL_RATE = 16_000
 """The audio model's sample rate in Hz."""
 
 HOP = 160
-"""Samples from one spectrogram frame to the next, which makes 100 frames per second. Frame i is centred on sample HOP *
-i."""
+"""Samples from one spectrogram frame to the next, which makes 100 frames per second. The centre of frame i is sample i
+* HOP."""
 
 WINDOW = 1024
 """The length in samples of the window of a spectrogram frame."""

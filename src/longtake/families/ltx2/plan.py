@@ -24,7 +24,7 @@ SECOND_PASS_STEPS = 3
 """Steps of the second pass, each one evaluation."""
 
 POSITION_RANGE_PX = 2048
-"""The longest side of a canvas in pixels, because the model's positions in space end there."""
+"""The longest side of a canvas in pixels. The model's positions in space reach no further."""
 
 NTSC_RATES = (24, 30, 48, 60)
 """Frame rates for which there is also an NTSC rate, at 1000/1001 of the rate: 24000/1001, 30000/1001 and so on."""
@@ -132,10 +132,10 @@ def make_plan(options: LTX2Options, source: VideoInfo, card: LTX2Card, seed: int
 
 
 def scaled_guidance(scales: GuidanceScales, share: float) -> GuidanceScales:
-    """Returns the guidance with `share` of each scale's distance from off: 1 changes nothing, 0 switches all but
-    `rescale` off.
+    """Returns the guidance with each scale moved towards its off value. `rescale` is unchanged.
 
-    It is below 1 for the embedded model, whose output breaks at scales that are tuned for the 22B model.
+    A `share` of 1 changes nothing, and 0 switches the scales off. It is below 1 for the embedded model, whose output
+    breaks at scales that are tuned for the 22B model.
     """
     return GuidanceScales(
         cfg=1 + share * (scales.cfg - 1),
@@ -188,8 +188,9 @@ def pass_canvases(size: Size, passes: int, card: LTX2Card) -> tuple[Size, ...]:
     """Returns the canvas (width, height) of each of 1 or 2 passes. The second canvas is twice as wide and high as the
     first.
 
-    The last canvas is the size, rounded up so that each pass has whole latents. If a side is above POSITION_RANGE_PX,
-    the size is first scaled down to it. For a model with a native short side, the first canvas has that short side.
+    The last canvas is the size, rounded up so that each pass has whole latents. If the long side is above
+    POSITION_RANGE_PX, the size is first scaled down so that it has this length. For a model with a native short side,
+    the first canvas has that short side.
     """
     step = card.spatial_compression
     if card.native_short_side is not None:

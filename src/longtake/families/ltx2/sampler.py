@@ -31,8 +31,8 @@ class Sampler:
     `sigmas`: the noise levels [steps + 1] in falling order, from at most 1 to 0.
     `gamma`: gradient estimation (Permenter and Yuan 2024), 0 (off) to 10. Each step follows u + gamma (v - u), where v
         is the velocity of this step and u that of the step before. 1 changes nothing.
-    `eta`: ancestral noise, 0 (off) to 1. Each step goes below its noise level by this share, and fresh noise then
-        brings it back up; see `renoised`.
+    `eta`: ancestral noise, 0 (off) to 1. Each step goes below its next noise level by this share, and fresh noise then
+        brings the tokens back up to it; see `renoised`.
     """
 
     sigmas: Tensor
@@ -142,7 +142,7 @@ class SampledWindow:
     audio: Tensor | None
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Returns the tensors by the names under which they are saved. `audio` is absent if the window has no sound."""
+        """Returns the tensors by the names under which they are saved: `video`, and `audio` if the window has sound."""
         return {"video": self.video} | ({} if self.audio is None else {"audio": self.audio})
 
 

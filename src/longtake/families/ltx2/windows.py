@@ -8,7 +8,7 @@ from longtake.models.registry import LTX2Card
 from longtake.plans import clip_length, padded_length
 
 POSITION_RANGE_S = 20
-"""The length of the longest window in seconds, because the model's positions in time end there."""
+"""The length of the longest window in seconds. The model's positions in time reach no further."""
 
 LATENT_FRAMES = 8
 """The number of frames that one latent covers. Only a window's first latent covers one frame."""

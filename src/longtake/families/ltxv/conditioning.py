@@ -10,8 +10,8 @@ from longtake.sampling.noise import Noise
 from longtake.sampling.positions import Grid, to_tokens
 
 PREFIX_LATENTS = 2
-"""The number of latent frames at the start of a clip that become extra tokens if the clip is placed after frame 0.
-They cannot replace the window's own: a clip's first latent is one frame, and latents in the middle of a video are
+"""The number of latent frames at the start of a clip that become extra tokens if the clip is placed after frame 0. They
+cannot replace the window's own: a clip's first latent covers one frame, and a latent in the middle of a video covers
 several."""
 
 

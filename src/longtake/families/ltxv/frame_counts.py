@@ -34,7 +34,8 @@ class FrameCounts:
 
 
 def frame_counts(options: LTXVOptions, span: Span, card: LTXVCard) -> FrameCounts:
-    """Returns the frame counts if `span` are the frames of the source that the request uses."""
+    """Returns the frame counts of a request that uses the frames `span` of the source. The options decide what is
+    counted."""
     if options.guide != "rgb":
         return guide_counts(span, options.new_frames or options.num_frames, card)
     if options.new_frames is not None:
@@ -48,7 +49,7 @@ def whole_source_counts(span: Span, new_frames: int, card: LTXVCard) -> FrameCou
 
 
 def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str | None = "num_frames") -> FrameCounts:
-    """Returns the counts if the request counts `num_frames` in all: the last 8k+1 frames of `span`, and new frames.
+    """Returns the counts if `num_frames` includes source frames: the last 8k+1 frames of `span`, and then new frames.
 
     If that leaves fewer than LEAST_NEW_FRAMES new frames, all frames of `span` are shown. The context is then the
     largest 8k+1 within half of `num_frames`, and the rest of `num_frames` is new. Notes name `count_field`, the

@@ -1,4 +1,4 @@
-"""The published guidance settings of each kind of 0.9.x checkpoint, by noise level."""
+"""The published guidance settings of each kind of 0.9.x model, by noise level."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 class Guidance:
     """Guidance whose scales change with the noise level t in 0..1.
 
-    `timesteps`: the lower ends of bins of noise levels, in falling order. t is in the first bin i with `timesteps[i] <=
-        t`, or in the last bin. The other tuples have one entry for each bin.
+    `timesteps`: the lower ends of bins of noise levels, in falling order. A level is in the first bin whose lower end
+        is not above it, or in the last bin. The other tuples have one entry for each bin.
     `cfg`: the scale of classifier-free guidance; 1 is off.
     `stg`: the scale of spatio-temporal guidance; 0 is off.
     `rescale`: how far the standard deviation of the guided prediction is brought back to that of the unguided one,
         0..1. It is used only where `stg` is on. 1 means off, as in the published configurations.
     `blocks`: the numbers of the transformer blocks whose self-attention `stg` disturbs.
-    `cfg_star`: True if the prediction for the negative prompt is first scaled to fit the other one
-        (`guidance.project`).
+    `cfg_star`: True if the prediction for the negative prompt is first scaled to fit the one for the positive prompt
+        (see `guidance.project`).
     `nag`: the scale of normalised attention guidance; 0 is off. It lets a model without classifier-free guidance use a
         negative prompt without additional evaluations.
 
@@ -92,9 +92,9 @@ PROFILES = {"dev": Profile(DEV, DEV_SECOND_PASS), "distilled": UNGUIDED, "tiny":
 
 
 def profile(kind: str, few_steps: bool) -> Profile:
-    """Returns the guidance of a kind of model.
+    """Returns the guidance of a kind of model. `few_steps` is True for the schedule of a distilled model.
 
-    The embedded model (`tiny`) was trained for the schedules of both dev and distilled models. If `few_steps` is True,
-    the schedule is that of a distilled model, and it is not guided.
+    With such a schedule the embedded model (`tiny`) runs without guidance. The other kinds do not depend on the
+    schedule.
     """
     return UNGUIDED if kind == "tiny" and few_steps else PROFILES[kind]

@@ -121,7 +121,8 @@ class Video:
     first: tuple[Tensor, ...]
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Returns the tensors by the names under which they are saved."""
+        """Returns the tensors by the names under which they are saved: `video.<pass>` and `first.<pass>` for each pass
+        (from 0)."""
         named = {"video": self.latents, "first": self.first}
         return {f"{name}.{number}": one for name, passes in named.items() for number, one in enumerate(passes)}
 
