@@ -19,6 +19,7 @@ from longtake.database.tables import servers
 from longtake.queue import engine as queue
 from longtake.queue.requests import RequestRow
 from longtake.settings import settings
+from longtake.worker import leases
 from longtake.worker.leases import Heartbeats, Lease, LeaseWatch
 from longtake.worker.server_process import boot_id, start_ticks
 from tests.database.fixtures import Postgres
@@ -164,7 +165,7 @@ def test_jumping_clocks_change_nothing(engine: sa.Engine, tmp_path: Path, beat_a
 @pytest.mark.skipif(not boot_id(), reason="this system has no boot id")
 @pytest.mark.parametrize("reused", [False, True], ids=["gone", "id given to another process"])
 def test_a_server_whose_process_on_this_machine_is_gone_is_dead_at_once(
-    engine: sa.Engine, tmp_path: Path, reused: bool
+    engine: sa.Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture, reused: bool
 ) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
@@ -174,6 +175,27 @@ def test_a_server_whose_process_on_this_machine_is_gone_is_dead_at_once(
     watcher, *_ = watch(engine, tmp_path, lease_s=3600)
     watcher.check()
     assert current(engine, lost).state == "IN_QUEUE"
+    assert "is dead" in caplog.text
+
+
+@pytest.mark.skipif(not boot_id(), reason="this system has no boot id")
+def test_a_server_whose_row_changes_before_it_is_removed_is_not_dead(
+    engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its heartbeat is counted after the watcher has read the leases and before it deletes the dead ones."""
+    add_server(engine, "late", host=socket.gethostname(), boot=boot_id())
+    held = claimed_by(engine, "late")
+
+    def beat(_: int) -> None:
+        with engine.begin() as connection:
+            connection.execute(sa.update(servers).values(beats=servers.c.beats + 1))
+
+    monkeypatch.setattr(leases, "start_ticks", beat)
+    watcher, *_ = watch(engine, tmp_path, lease_s=3600)
+    watcher.check()
+    assert set(server_rows(engine)) == {"late"}
+    assert current(engine, held).state == "IN_PROGRESS"
+    assert "is dead" not in caplog.text
 
 
 def test_process_ids_of_another_machine_or_boot_are_ignored(engine: sa.Engine, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The URLs of the server's four services and of single requests.
 
-A service is reached under a path prefix of one host, or under fal's own host names.
+A service has a path prefix on the server's own host, such as `/queue`. It also answers under fal's host names.
 """
 
 import re
@@ -22,7 +22,7 @@ HOSTS: Mapping[str, Service] = {
     "v3.fal.media": "cdn",
     "v3b.fal.media": "cdn",
 }
-"""fal's host names, with the alternative names that its clients fall back to."""
+"""fal's host names, including the alternative names that its clients try if the first one fails."""
 
 MAIN_HOSTS: Mapping[Service, str] = {
     "run": "fal.run",
@@ -30,21 +30,28 @@ MAIN_HOSTS: Mapping[Service, str] = {
     "rest": "rest.fal.ai",
     "cdn": "v3.fal.media",
 }
-"""The host name of each service in the URLs that are sent to a client of fal's host names."""
+"""The host name of each service in the URLs that are sent to a client that called one of fal's host names."""
 
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 
 
 @dataclass(frozen=True)
 class Destination:
-    """The service that a request addresses, None for the server's own pages, and the path within it."""
+    """The service that a request addresses, and the path within the service.
+
+    `service` is None for the server's own pages.
+    """
 
     service: Service | None
     path: str
 
 
 def destination(host: str, path: str) -> Destination:
-    """Returns where a request goes: by its Host header if that is one of fal's hosts, otherwise by its path prefix."""
+    """Returns the service and the path that a request addresses.
+
+    If its Host header is one of fal's host names, that name selects the service. For every other host the first part of
+    the path selects it.
+    """
     by_host = HOSTS.get(bare_host(host))
     if by_host is not None:
         return Destination(by_host, path)
@@ -54,10 +61,11 @@ def destination(host: str, path: str) -> Destination:
 
 
 def base_url(service: Service, *, scheme: str, host: str, public_url: str | None = None) -> str:
-    """Returns the URL of a service as the client that sent this Host header reaches it, without a trailing slash.
+    """Returns the URL under which a client reaches a service, without a trailing slash.
 
-    `public_url` is the configured URL of the server, which replaces `scheme` and `host` unless the client called one of
-    fal's hosts.
+    `scheme` and `host` are those of the client's request (`host` is its Host header). If the host is one of fal's, the
+    URL has fal's host name of the service. Otherwise `public_url`, the server's URL in the settings, replaces `scheme`
+    and `host` if it is not None.
     """
     if bare_host(host) in HOSTS:
         return f"https://{MAIN_HOSTS[service]}"
@@ -65,34 +73,40 @@ def base_url(service: Service, *, scheme: str, host: str, public_url: str | None
 
 
 def sibling_url(base: str, service: Service) -> str:
-    """Returns the URL of `service` on the same server, from the URL `base` of any of its services."""
+    """Returns the URL of `service`.
+
+    `base` is the URL of another service of the same server, as `base_url` returns it.
+    """
     if bare_host(urlsplit(base).netloc) in HOSTS:
         return f"https://{MAIN_HOSTS[service]}"
     return f"{base.rpartition('/')[0]}/{service}"
 
 
 def is_valid_host(host: str) -> bool:
-    """Returns True if a Host header is a well-formed host name or IP address with an optional port."""
+    """Returns True if a Host header is a host name or an IP address (IPv6 in brackets), with an optional port."""
     return _HOST.fullmatch(host) is not None
 
 
 def bare_host(host: str) -> str:
-    """Returns the host in lower case and without its port."""
+    """Returns a Host header's value in lower case and without the port."""
     return re.sub(r":\d*$", "", host).lower()
 
 
 NAMESPACES = ("workflows", "comfy")
-"""fal's namespaces, which may precede the owner in an application's name."""
+"""fal's namespaces. An application's name may begin with one, as in `workflows/owner/alias`."""
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-"""The form of a request id."""
+"""The regular expression of a request id."""
 
 _REQUEST_PATH = re.compile(r"/(?P<name>.+?)/requests/(?P<id>[^/]+)(?P<rest>(?:/.*)?)", re.ASCII)
 
 
 @dataclass(frozen=True)
 class RequestPath:
-    """The parts of the path `/<name>/requests/<request_id><rest>`; `rest` is empty or, for example, `/status`."""
+    """The parts of the path `/<name>/requests/<request_id><rest>`.
+
+    `name` is the name of an application or the id of an endpoint. `rest` is empty or begins with a slash, as `/status`.
+    """
 
     name: str
     request_id: str
@@ -100,7 +114,7 @@ class RequestPath:
 
 
 def request_path(path: str) -> RequestPath | None:
-    """Returns the parts of a request's path, or None if the path is not of this form."""
+    """Returns the parts of the path of a request, or None if the path has another form."""
     found = _REQUEST_PATH.fullmatch(path)
     if found is None or not REQUEST_ID.fullmatch(found["id"]):
         return None
@@ -108,11 +122,14 @@ def request_path(path: str) -> RequestPath | None:
 
 
 def app_name(endpoint: str) -> str:
-    """Returns the application's name of an endpoint: `owner/alias` of `owner/alias/sub/path`, after its namespace."""
+    """Returns the name of the application that an endpoint belongs to.
+
+    It is `owner/alias` for the endpoint id `owner/alias/sub/path`, and begins with the namespace if the id does.
+    """
     parts = endpoint.strip("/").split("/")
     return "/".join(parts[: 3 if parts[0] in NAMESPACES else 2])
 
 
 def names_endpoint(name: str, endpoint: str) -> bool:
-    """Returns True if a client may use this name for requests of the endpoint: its id, or its application's name."""
+    """Returns True if `name` is the endpoint's id or the name of its application. URLs of requests may contain both."""
     return name in (endpoint, app_name(endpoint))

@@ -1,4 +1,7 @@
-"""The queue's state machine. Every transition is one conditional UPDATE, so when two try the same, one succeeds.
+"""The queue's state machine: functions that submit, claim, finish, cancel and read requests in the database.
+
+Every change of state is one conditional UPDATE. If two processes try the same change, exactly one of them succeeds. A
+worker is a server here, named by its id in the table `servers`.
 
 IN_QUEUE --claim--> IN_PROGRESS --finish--> COMPLETED
    |  ^-- worker died --'      '--cancelled--> CANCELLED
@@ -27,29 +30,29 @@ from longtake.queue.requests import (
 )
 
 WEBHOOK_S = 2 * 3600
-"""Seconds after the end of a request during which its webhook is retried."""
+"""Seconds after the end of a request within which attempts to send its webhook may begin."""
 
 _NEXT_VERSION: dict[str, Any] = {"version": requests.c.version + 1}
 
 
 class IdempotencyMismatch(Exception):
-    """The same idempotency key was used before with another endpoint or input."""
+    """The API key has used this idempotency key before, with another endpoint or input."""
 
 
 class QuotaReached(Exception):
-    """The key already has its maximum number of requests waiting or running."""
+    """The API key already has its maximum number of requests waiting or running."""
 
 
 def submit(engine: sa.Engine, submission: Submission, *, max_in_flight: int | None = None) -> tuple[RequestRow, bool]:
-    """Stores a request in one transaction. Returns its row, and True if it is new.
+    """Stores a request in one transaction. Returns its row and True.
 
-    If the key used the idempotency key before, the earlier request is returned and nothing is stored. Raises
-    IdempotencyMismatch if that request differs, and QuotaReached if the key already has `max_in_flight` requests
-    waiting or running (None: no limit).
+    If the API key has used the idempotency key before, stores nothing and returns the earlier request's row and False.
+    Raises IdempotencyMismatch if the earlier request has another endpoint or input. Raises QuotaReached if the API key
+    already has `max_in_flight` requests waiting or running; None means no limit.
     """
     now = time.time()
     with engine.begin() as connection:
-        # A concurrent submission with the same key waits here until this one is committed, and then finds it.
+        # A concurrent submission with the same key waits here until this one is committed. Then it finds the row.
         if submission.idempotency_key is not None:
             _lock(connection, f"once:{submission.key_id}:{submission.idempotency_key}")
         if max_in_flight is not None:
@@ -97,7 +100,10 @@ def _new_row(submission: Submission, now: float) -> dict[str, Any]:
 
 
 def _lock(connection: sa.Connection, name: str) -> None:
-    """Waits for the lock of this name and holds it until the transaction ends. SQLite allows one writer anyway."""
+    """Waits for the lock of this name and holds it until the transaction ends.
+
+    Does nothing on SQLite, where only one transaction writes at a time.
+    """
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
 
@@ -129,9 +135,9 @@ def get(engine: sa.Engine, request_id: str) -> RequestRow | None:
 
 
 def get_without_payloads(engine: sa.Engine, request_id: str) -> RequestRow | None:
-    """Returns the request's row without its large columns: the body is empty, plan and output are None.
+    """Returns the request's row, or None if there is no such request.
 
-    Returns None if there is no such request.
+    The large columns are not read: the body is empty, plan and output are None.
     """
     columns = [column for column in requests.c if column.name not in ("body", "plan", "output")]
     with reading(engine) as connection:
@@ -140,13 +146,16 @@ def get_without_payloads(engine: sa.Engine, request_id: str) -> RequestRow | Non
 
 
 def output(engine: sa.Engine, request_id: str) -> bytes | None:
-    """Returns the JSON body of the request's result, or None if there is none or it was deleted."""
+    """Returns the JSON body of the request's result, or None if there is no result or no such request."""
     with reading(engine) as connection:
         return connection.execute(sa.select(requests.c.output).where(requests.c.id == request_id)).scalar()
 
 
 def versions(engine: sa.Engine, ids: Sequence[str]) -> dict[str, int]:
-    """Returns the current version of each of these requests by id, leaving out unknown ids."""
+    """Returns a mapping from each of these request ids to the current `version` of its row.
+
+    Unknown ids are left out.
+    """
     with reading(engine) as connection:
         found = connection.execute(sa.select(requests.c.id, requests.c.version).where(requests.c.id.in_(ids)))
         return {row.id: row.version for row in found}
@@ -164,7 +173,10 @@ def waiting_ids(engine: sa.Engine, pool: str) -> list[str]:
 
 
 def claim(engine: sa.Engine, pool: str, worker: str) -> RequestRow | None:
-    """Assigns the pool's next request to this worker. Returns its row, or None if no request waits."""
+    """Assigns the pool's next request to this worker and counts the attempt.
+
+    Returns the request's row, or None if no request waits.
+    """
     next_id = (
         sa.select(requests.c.id)
         .where(requests.c.pool == pool, requests.c.state == "IN_QUEUE")
@@ -191,7 +203,7 @@ def claim(engine: sa.Engine, pool: str, worker: str) -> RequestRow | None:
 
 
 def _still_claimed(row: RequestRow) -> sa.ColumnElement[bool]:
-    """Returns the condition that the same worker still holds the request in the same attempt."""
+    """Returns the SQL condition that the worker in `row` still holds the request, in the attempt in `row`."""
     return sa.and_(
         requests.c.id == row.id,
         requests.c.state == "IN_PROGRESS",
@@ -201,15 +213,18 @@ def _still_claimed(row: RequestRow) -> sa.ColumnElement[bool]:
 
 
 def store_plan(engine: sa.Engine, row: RequestRow, plan: Mapping[str, Any]) -> bool:
-    """Stores the plan of a claimed request, so that a later attempt uses the same seed.
+    """Stores the plan of a claimed request in its JSON form, so that a later attempt uses the same plan and seed.
 
-    Returns False if the worker no longer holds the request.
+    Returns False, and stores nothing, if the worker no longer holds the request.
     """
     return _update(engine, _still_claimed(row), {"plan": dict(plan)})
 
 
 def add_log_lines(engine: sa.Engine, row: RequestRow, lines: Sequence[LogLine]) -> bool:
-    """Adds lines to the log of a claimed request. Returns False if the worker no longer holds it."""
+    """Adds lines to a claimed request's log.
+
+    Returns False, and adds nothing, if the worker no longer holds the request.
+    """
     with engine.begin() as connection:
         changed = connection.execute(sa.update(requests).where(_still_claimed(row)).values(**_NEXT_VERSION))
         if changed.rowcount != 1:
@@ -231,7 +246,7 @@ def add_log_lines(engine: sa.Engine, row: RequestRow, lines: Sequence[LogLine]) 
 
 
 def log_lines(engine: sa.Engine, request_id: str, after: int = 0) -> list[StoredLogLine]:
-    """Returns the lines of a request's log whose `seq` is greater than `after`, oldest first."""
+    """Returns the lines of a request's log, oldest first. Only lines with a `seq` greater than `after` are returned."""
     with reading(engine) as connection:
         found = connection.execute(
             sa.select(events).where(events.c.request_id == request_id, events.c.seq > after).order_by(events.c.seq)
@@ -240,7 +255,7 @@ def log_lines(engine: sa.Engine, request_id: str, after: int = 0) -> list[Stored
 
 
 def finish(engine: sa.Engine, row: RequestRow, outcome: Outcome) -> bool:
-    """Ends a claimed request with this outcome.
+    """Ends a claimed request with this outcome. Its state becomes CANCELLED for `CANCELLED`, otherwise COMPLETED.
 
     Returns False, and stores nothing, if the worker no longer holds the request.
     """
@@ -249,10 +264,10 @@ def finish(engine: sa.Engine, row: RequestRow, outcome: Outcome) -> bool:
 
 
 def return_to_queue(engine: sa.Engine, row: RequestRow, *, attempt_failed: bool) -> bool:
-    """Puts a claimed request back to its place in the queue, or ends it as cancelled if a client has cancelled it.
+    """Puts a claimed request back to its old place in the queue. Ends it instead if a client has cancelled it.
 
-    `attempt_failed` is False for an attempt that was stopped and must not count towards the limit of attempts. Returns
-    False if the worker no longer holds the request.
+    With `attempt_failed=False` the attempt does not count towards the limit of attempts. Returns False, and changes
+    nothing, if the worker no longer holds the request.
     """
     attempt = requests.c.attempt if attempt_failed else requests.c.attempt - 1
     not_cancelled = sa.and_(_still_claimed(row), requests.c.cancel_at.is_(None))
@@ -261,10 +276,11 @@ def return_to_queue(engine: sa.Engine, row: RequestRow, *, attempt_failed: bool)
 
 
 def claim_state(engine: sa.Engine, row: RequestRow) -> Literal["held", "cancelled", "lost"]:
-    """Returns the state of a worker's claim.
+    """Returns the state of the claim of the worker in `row`.
 
-    "held": the worker holds the request. "cancelled": it holds the request, and a client has cancelled it. "lost": it
-    no longer holds the request.
+    "held": the worker holds the request.
+    "cancelled": the worker holds the request, and a client has cancelled it.
+    "lost": the worker no longer holds the request.
     """
     with reading(engine) as connection:
         found = connection.execute(sa.select(requests.c.cancel_at).where(_still_claimed(row))).first()
@@ -274,12 +290,12 @@ def claim_state(engine: sa.Engine, row: RequestRow) -> Literal["held", "cancelle
 
 
 def claimed_by(engine: sa.Engine, worker: str) -> list[RequestRow]:
-    """Returns the rows that this worker has claimed and not ended."""
+    """Returns the rows of the running requests that this worker holds."""
     return _in_progress(engine, requests.c.worker == worker)
 
 
 def orphans(engine: sa.Engine) -> list[RequestRow]:
-    """Returns the rows whose worker no longer has a row in the `servers` table."""
+    """Returns the rows of the running requests whose worker is no longer in the table `servers`."""
     return _in_progress(engine, requests.c.worker.not_in(sa.select(servers.c.id)))
 
 
@@ -292,11 +308,13 @@ def _in_progress(engine: sa.Engine, condition: sa.ColumnElement[bool]) -> list[R
 def cancel(engine: sa.Engine, request_id: str) -> Literal["cancelled", "requested", "ended", "unknown"]:
     """Cancels a request.
 
-    Returns "cancelled" if it was waiting and has ended now, "requested" if it runs and its worker will stop it, "ended"
-    if it had ended before, and "unknown" if there is no such request.
+    Returns "cancelled" if the request was waiting and has ended now.
+    Returns "requested" if the request is running; its worker will stop it.
+    Returns "ended" if the request had already ended.
+    Returns "unknown" if there is no such request.
     """
     this = requests.c.id == request_id
-    while True:  # The request may be claimed or returned between the first UPDATE and the second.
+    while True:  # Between the two UPDATEs another server may claim the request or return it to the queue.
         if _end(engine, sa.and_(this, requests.c.state == "IN_QUEUE"), "CANCELLED", CANCELLED):
             return "cancelled"
         if _update(engine, sa.and_(this, requests.c.state == "IN_PROGRESS"), {"cancel_at": time.time()}):
@@ -309,9 +327,9 @@ def cancel(engine: sa.Engine, request_id: str) -> Literal["cancelled", "requeste
 
 
 def expire(engine: sa.Engine, outcome: Outcome) -> list[str]:
-    """Ends every request that was not started in time with this outcome, and returns their ids.
+    """Ends each waiting request whose time to start is over with this outcome. Returns the ids of these requests.
 
-    A request that was started in time and went back to the queue is not ended.
+    A request that was started in time and is back in the queue is not ended.
     """
     late = sa.and_(requests.c.state == "IN_QUEUE", requests.c.start_by < time.time(), requests.c.started_at.is_(None))
     with reading(engine) as connection:
@@ -329,7 +347,7 @@ def _update(engine: sa.Engine, condition: sa.ColumnElement[bool], values: dict[s
 
 
 def _end(engine: sa.Engine, condition: sa.ColumnElement[bool], state: State, outcome: Outcome) -> bool:
-    """Ends the request that meets the condition and schedules its webhook. Returns False if none meets it."""
+    """Ends the request that meets the condition, and schedules its webhook. Returns False if no request meets it."""
     now = time.time()
     with engine.begin() as connection:
         ended = connection.execute(

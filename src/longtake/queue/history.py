@@ -1,4 +1,4 @@
-"""Past requests: their listing and cost, and the deletion of their inputs and results."""
+"""Lists past requests and their costs, and deletes their inputs and results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +12,17 @@ from longtake.database.tables import events, requests
 from longtake.queue.requests import ENDED, RequestRow
 
 DELETED_INPUT = b"null"
-"""The stored input of a request whose payloads were deleted."""
+"""The JSON that replaces the stored input of a request when it is deleted."""
 
 
 @dataclass(frozen=True)
 class HistoryFilter:
-    """Selects past requests by endpoint, key and creation time.
+    """Selects past requests by endpoint, API key and creation time.
 
-    Empty `endpoints` select every endpoint; None leaves out a condition. `start` (included) and `end` (excluded) are
-    Unix times in seconds.
+    `endpoints`: ids of endpoints; empty selects all.
+    `key_id`: the id of the API key that submitted the request; None selects all.
+    `start`: the earliest time of creation in Unix seconds; None sets no limit.
+    `end`: the time in Unix seconds before which the request was created; None sets no limit.
     """
 
     endpoints: Sequence[str] = ()
@@ -44,7 +46,7 @@ class HistoryFilter:
 
 @dataclass(frozen=True)
 class Cost:
-    """The price of one request, submitted at the Unix time `at`."""
+    """The price of one request in US dollars. `at` is the Unix time in seconds at which it was submitted."""
 
     endpoint: str
     at: float
@@ -52,7 +54,7 @@ class Cost:
 
 
 def costs(engine: sa.Engine, selected: HistoryFilter) -> list[Cost]:
-    """Returns the cost of each selected request that was not free, oldest first."""
+    """Returns the costs of the selected requests whose price is not 0, oldest first."""
     query = (
         sa.select(requests.c.endpoint, requests.c.created_at, requests.c.price_usd)
         .where(*selected.clauses(), requests.c.price_usd != "0")
@@ -72,10 +74,12 @@ def page(
     request_id: str | None = None,
     payloads: bool = False,
 ) -> list[RequestRow]:
-    """Returns up to `limit` of the selected requests, newest first.
+    """Returns the rows of at most `limit` of the selected requests, newest first.
 
-    `before` is the `seq` of the last row of the previous page. `codes` selects the HTTP statuses of results: from the
-    first number up to but not including the second. Without `payloads` the rows have no body, output or plan.
+    `before`: the `seq` of the last row of the previous page; None for the first page.
+    `codes`: (a, b) selects requests whose result has an HTTP status of a to b - 1; None selects all.
+    `request_id`: selects only this request; None selects all.
+    `payloads`: if False, the rows' body is empty, and their output and plan are None.
     """
     empty: dict[str, Any] = {} if payloads else {"body": b"", "output": None, "plan": None}
     query = sa.select(*[column for column in requests.c if column.name not in empty]).where(*selected.clauses())
@@ -91,7 +95,10 @@ def page(
 
 
 def erase(engine: sa.Engine, request_id: str) -> bool:
-    """Deletes the input, result, plan and log of an ended request. Returns False if it has not ended or is unknown."""
+    """Deletes the input, result, plan and log of an ended request; its row remains.
+
+    Returns False, and deletes nothing, if the request has not ended or is unknown.
+    """
     with engine.begin() as connection:
         erased = connection.execute(
             sa.update(requests)

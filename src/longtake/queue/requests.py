@@ -12,15 +12,17 @@ ENDED: tuple[State, ...] = ("COMPLETED", "CANCELLED")
 
 Priority = Literal["normal", "low"]
 PRIORITIES: Mapping[Priority, int] = {"normal": 0, "low": 1}
-"""Priorities as stored in the database; smaller numbers run first."""
+"""Priority -> its number in the database. Requests with a smaller number are claimed first."""
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How a request ended: the HTTP status, headers and JSON body of its result.
 
-    `error` and `error_type` are None for a success. `error` is a sentence for the user, `error_type` one of fal's error
-    types. `timings` maps the name of a phase to its seconds.
+    `error`: a sentence for the user; None if the request succeeded.
+    `error_type`: one of fal's error types; None if the request succeeded or the error has no type.
+    `price_usd`: the price of the request in US dollars.
+    `timings`: stage -> the seconds spent in it; "inference_time" -> the seconds of the whole request.
     """
 
     status_code: int
@@ -36,10 +38,17 @@ class Outcome:
 class Submission:
     """A request as a client submits it, before it has a row.
 
-    `body` is the input as JSON. `base_url` is the queue's address as the client sees it; the URLs in answers and
-    results are built from it. `start_timeout_s` limits the seconds in the queue, None does not. `lifecycle` holds the
-    lifetime and the access rules that the client sets for its files. `may_retry` allows another attempt after a worker
-    died. `outcome` is set for an invalid request, which is stored as ended and never queued.
+    `endpoint`: the endpoint's id.
+    `key_id`: the id of the caller's API key.
+    `body`: the input as JSON.
+    `base_url`: the URL of the service `queue` as the client reaches it; URLs in responses are built from it.
+    `start_timeout_s`: seconds after which the request ends if it was not started; None sets no limit.
+    `webhook_url`: the URL to which the result is sent when the request ends, or None.
+    `idempotency_key`: a second submission with the same key does not create a second request; None for no check.
+    `store_io`: if False, the result is not stored as a file; its video is a data URI in the response.
+    `may_retry`: if False, the request ends when its first attempt fails because a worker died.
+    `lifecycle`: the lifetime and access rules of the result's file (see `storage.lifecycle.parse`); None for defaults.
+    `outcome`: set for an invalid request, which is stored as ended and never queued; otherwise None.
     """
 
     endpoint: str
@@ -60,9 +69,11 @@ class Submission:
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line of a request's log, written at the Unix time `at`.
+    """One line of a request's log.
 
-    The labels of a progress line are the numbers in its message: `stage`, `step`, `steps`, `window` and `windows`.
+    `at`: the Unix time in seconds at which the line was written.
+    `level`: INFO, or STDOUT for a line that a library printed.
+    `labels`: for a progress line its `stage`, `step`, `steps`, `window` and `windows` as text; otherwise empty.
     """
 
     at: float
@@ -73,14 +84,27 @@ class LogLine:
 
 @dataclass(frozen=True)
 class StoredLogLine(LogLine):
-    """A log line in the database. Later lines have a greater `seq`."""
+    """A log line in the database. `seq` is its number; later lines have greater numbers."""
 
     seq: int = 0
 
 
 @dataclass(frozen=True)
 class RequestRow:
-    """A row of the `requests` table. Times are Unix times in seconds; `version` counts the row's changes."""
+    """A row of the table `requests`. Fields that `Submission` and `Outcome` also have mean the same here.
+
+    `seq`: the number of the request in the order of submission.
+    `priority`: a value of `PRIORITIES`.
+    `created_at`, `completed_at`: Unix times in seconds of the submission and of the end (None before it).
+    `started_at`: the Unix time in seconds of the last claim; None before the first one.
+    `start_by`: the Unix time in seconds by which the request must be started; None for no limit.
+    `cancel_at`: the Unix time in seconds at which a client cancelled the running request, otherwise None.
+    `worker`: the id of the server that works on the request or that worked on it last; None while it waits.
+    `attempt`: the number of attempts so far, including the current one. Attempts that a server stopped do not count.
+    `version`: the number of changes of the row.
+    `plan`: the JSON form of the plan, None before it is made.
+    `output`: the JSON body of the result, None before the end or after its deletion.
+    """
 
     seq: int
     id: str

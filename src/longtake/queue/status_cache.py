@@ -1,7 +1,7 @@
 """In-memory cache of request statuses, so that polling clients do not query the database.
 
-A change made by this server is known at once through `StatusCache.mark_changed`. For changes made by other servers a
-thread compares versions with the database four times a second, but only for requests that clients ask for.
+This server reports its own changes at once, with `StatusCache.mark_changed`. A thread finds changes that other servers
+made: four times a second it compares row versions with the database, but only of requests that clients ask for.
 """
 
 import asyncio
@@ -21,28 +21,34 @@ from longtake.queue.requests import RequestRow, StoredLogLine
 POLL_S = 0.25
 """Seconds between two comparisons of cached versions with the database."""
 IDLE_S = 1.0
-"""Seconds between two looks for work while no client asks for a status."""
+"""Seconds between two wake-ups of the thread while no client asks for a status."""
 FRESH_S = 0.6
-"""Seconds after its last comparison with the database for which a status is served from memory."""
+"""Seconds for which a status is served from memory after its version was last compared with the database."""
 WANTED_S = 2.0
-"""Seconds after a client's last question for which a status or a queue is kept up to date."""
+"""Seconds for which the thread keeps a status or a queue up to date after a client last asked for it."""
 QUEUE_S = 0.05
-"""Minimum seconds between two reads of a pool's queue. The reads take at most a tenth of the time."""
+"""Minimum seconds between two reads of a pool's queue after a change.
+
+After a slow read the pause is ten times its time.
+"""
 CAPACITY = 200_000
-"""Limit of the cache's size, in log lines; an entry counts as its log lines and ENTRY_SIZE more."""
+"""Maximum size of the cache in log lines. An entry's size is its number of log lines plus ENTRY_SIZE."""
 ENTRY_SIZE = 16
+"""Size of an entry without log lines, as the number of log lines that take the same memory."""
 DATABASE_RETRY_S = 0.5
-"""Seconds after a failed query for which cached statuses are served even if they may be outdated."""
+"""Seconds for which cached statuses are served after a failed query, even if they may be outdated."""
 BATCH = 500
 """Maximum number of requests whose versions are compared in one query."""
 
 
 @dataclass(frozen=True)
 class RequestStatus:
-    """A request's row without its payloads (see `engine.get_without_payloads`), its queue position and its log.
+    """A request's row, its position in the queue, and its log.
 
-    `queue_position` counts from 0 and is None unless the request waits. `rendered` stores the JSON made from this
-    status; it is discarded with the status.
+    `row`: the row without its payloads (see `engine.get_without_payloads`).
+    `queue_position`: the number of requests before this one in its pool's queue. None if the request does not wait.
+    `log_lines`: all lines of the log, oldest first.
+    `rendered`: a cache for the JSON that is made from this status, under names that the caller chooses.
     """
 
     row: RequestRow
@@ -53,7 +59,13 @@ class RequestStatus:
 
 @dataclass
 class _Entry:
-    """A cached status, the number of changes that this server has made, and their number when the status was read."""
+    """A cached status and the facts that decide whether it is up to date.
+
+    `status`: None until the first read has ended.
+    `changes`: the number of known changes of the request since the entry was created.
+    `changes_read`: the value of `changes` when the status was read. If it is smaller than `changes`, the status is old.
+    `checked_at`: the monotonic time in seconds at which the status was last read or compared with the database.
+    """
 
     status: RequestStatus | None = None
     changes: int = 0
@@ -68,7 +80,13 @@ class _Entry:
 
 @dataclass
 class _Queue:
-    """The positions of a pool's waiting requests, by request id, as last read."""
+    """The queue of a pool as last read from the database.
+
+    `positions`: request id -> its position, from 0.
+    `is_stale`: True if the queue may have changed since the last read.
+    `read_at`: the monotonic time in seconds of the last read; `read_took_s`: the seconds that it took.
+    `wanted_at`: the monotonic time in seconds at which a client last asked for the queue.
+    """
 
     positions: dict[str, int] = field(default_factory=dict)
     is_stale: bool = True
@@ -77,23 +95,25 @@ class _Queue:
     wanted_at: float = -math.inf
 
     def is_due(self, now: float) -> bool:
-        """Returns True if clients ask for the queue and the pause after its last read is over."""
+        """Returns True if the queue should be read: clients ask for it, and the pause after the last read is over."""
         pause_s = max(QUEUE_S if self.is_stale else POLL_S, 10 * self.read_took_s)
         return now - self.wanted_at <= WANTED_S and now - self.read_at >= pause_s
 
     def is_outdated(self, now: float) -> bool:
-        """Returns True if the last read is too old to serve."""
+        """Returns True if the positions are too old to serve."""
         return now - self.read_at > max(WANTED_S, 20 * self.read_took_s)
 
 
 Watcher = tuple[asyncio.AbstractEventLoop, asyncio.Event]
+"""A waiting call of `wait_for_change`: its event loop, and the event that ends its wait."""
 
 
 class StatusCache:
     """The cached statuses of one server process.
 
-    Every method may be called from any thread; `wait_for_change` must be awaited in an event loop. The thread started
-    by `start` sees the changes of other servers; without it a status is read again when it is FRESH_S old.
+    Every method may be called from any thread; only `wait_for_change` must be awaited in an event loop. `start` starts
+    the thread that finds the changes of other servers. Without the thread, a status of a request that has not ended is
+    read again when it is FRESH_S seconds old.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
@@ -116,7 +136,7 @@ class StatusCache:
         )
 
     def start(self) -> None:
-        """Starts the thread that looks for changes of other servers."""
+        """Starts the thread that finds the changes of other servers."""
         self._refresher.start()
 
     def stop(self) -> None:
@@ -132,8 +152,8 @@ class StatusCache:
     def get(self, request_id: str) -> RequestStatus | None:
         """Returns a request's status from memory or from the database, or None if there is no such request.
 
-        While the database does not answer, the last known status is returned. Raises sqlalchemy's DBAPIError if there
-        is none.
+        While the database does not answer, returns the last known status. If no status is known, raises SQLAlchemy's
+        DBAPIError.
         """
         now = time.monotonic()
         with self._lock:
@@ -141,7 +161,8 @@ class StatusCache:
             current = self._current(request_id, entry, now)
             if current is not None:
                 return current
-            self._entries[request_id] = entry  # A change during the read below is counted here.
+            # The entry is stored before the read, so that a change during the read increases its `changes`.
+            self._entries[request_id] = entry
             changes, last = entry.changes, entry.status
         try:
             status = self._read(request_id, last)
@@ -157,7 +178,10 @@ class StatusCache:
         return self._store(status, changes)
 
     def add(self, row: RequestRow) -> RequestStatus:
-        """Caches a request that was submitted this moment, and returns its status."""
+        """Caches the status of a request that was just submitted, and returns it.
+
+        `row` is the row that was inserted.
+        """
         queue = self._queue(row.pool)
         if row.state == "IN_QUEUE" and queue.is_outdated(time.monotonic()):
             self._read_queue(row.pool, queue)
@@ -166,7 +190,10 @@ class StatusCache:
         return self._store(RequestStatus(replace(row, body=b"", plan=None, output=None), None, ()), changes=0)
 
     def mark_changed(self, request_id: str) -> None:
-        """Notes that this server has changed the request, so that its status is read again when it is needed."""
+        """Must be called after this server has changed a request.
+
+        The status is then read again when it is next needed.
+        """
         with self._lock:
             entry = self._entries.get(request_id)
             if entry is not None:
@@ -180,7 +207,7 @@ class StatusCache:
             self._wake_watchers(request_id)
 
     def queue_length(self, pool: str) -> int:
-        """Returns the approximate number of a pool's waiting requests."""
+        """Returns the number of a pool's waiting requests, as of a recent read of the queue."""
         queue, now = self._queue(pool), time.monotonic()
         if queue.is_outdated(now):
             self._read_queue(pool, queue)
@@ -188,7 +215,10 @@ class StatusCache:
         return len(queue.positions)
 
     async def wait_for_change(self, request_id: str, version: int, timeout: float) -> None:
-        """Waits until the request has a later version or another queue position, for at most `timeout` seconds."""
+        """Waits until the request has a greater version than `version` or another queue position.
+
+        Returns after `timeout` seconds at the latest, and at once if no up-to-date status is cached.
+        """
         watcher = (asyncio.get_running_loop(), asyncio.Event())
         with self._lock:
             entry = self._entries.get(request_id)
@@ -208,10 +238,10 @@ class StatusCache:
                 else:
                     self._watchers.pop(request_id, None)
 
-    # The caller of these methods holds the lock.
+    # The following methods must be called with the lock held.
 
     def _current(self, request_id: str, entry: _Entry, now: float) -> RequestStatus | None:
-        """Returns the entry's status if it may be served, and notes that a client asks for it."""
+        """Returns the entry's status if it is up to date, otherwise None. Also records that a client asks for it."""
         status = entry.status
         if status is None:
             return None
@@ -231,7 +261,7 @@ class StatusCache:
             return status
         queue = self._queues[status.row.pool]
         queue.wanted_at = now
-        # A request that is missing was submitted after the queue was read, so it is counted as the last.
+        # A request that is missing was submitted after the queue was read, so its position is the last one.
         position = queue.positions.setdefault(status.row.id, len(queue.positions))
         if status.queue_position != position:
             entry.status = status = replace(status, queue_position=position, rendered={})
@@ -248,17 +278,21 @@ class StatusCache:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(changed.set)
 
-    # These methods acquire the lock themselves.
+    # The following methods take the lock themselves.
 
     def _store(self, status: RequestStatus, changes: int) -> RequestStatus:
-        """Caches a status that was read when its entry had counted `changes`, and returns the newest one known."""
+        """Caches a status and returns it, or the cached one if that has a greater version.
+
+        `changes` is the entry's number of changes before the status was read.
+        """
         now = time.monotonic()
         with self._lock:
             entry = self._entries.get(status.row.id) or _Entry()
             if entry.status is None or entry.status.row.version < status.row.version:
                 entry.status = status
             entry.changes_read, entry.checked_at = max(entry.changes_read, changes), now
-            self._entries[status.row.id] = entry  # This measures its size, and evicts the entries used least recently.
+            # The assignment also measures the entry's size and evicts the least recently used entries.
+            self._entries[status.row.id] = entry
             return self._positioned(entry, entry.status, now)
 
     def _forget(self, request_id: str) -> None:
@@ -270,11 +304,15 @@ class StatusCache:
             return self._queues.setdefault(pool, _Queue())
 
     def _read(self, request_id: str, last: RequestStatus | None) -> RequestStatus | None:
-        """Reads a status from the database, with only those log lines that `last` does not have."""
+        """Returns a request's status from the database, or None if there is no such request.
+
+        `last` is the status that was cached before, or None. Only log lines that it does not contain are read.
+        """
         row = get_without_payloads(self._engine, request_id)
         if row is None:
             return None
-        # The log of an ended request does not grow any more; it can only be deleted.
+        # The log of an ended request can only be deleted, never grow. So it is read again from the start, because deleted
+        # lines must not be served.
         lines = () if last is None or last.row.has_ended else last.log_lines
         is_unchanged = last is not None and last.row.version == row.version
         new = [] if is_unchanged else log_lines(self._engine, request_id, lines[-1].seq if lines else 0)
@@ -285,7 +323,7 @@ class StatusCache:
         return RequestStatus(row, None, (*lines, *new))
 
     def _read_queue(self, pool: str, queue: _Queue) -> None:
-        """Reads the positions of a pool's queue, and wakes the watchers of requests that moved."""
+        """Reads the positions of a pool's waiting requests, and wakes the watchers of requests that have moved."""
         with self._queue_reading:
             started = time.monotonic()
             queue.is_stale = False
@@ -297,11 +335,13 @@ class StatusCache:
                 for request_id in moved:
                     self._wake_watchers(request_id)
 
-    # The thread.
+    # The following methods are called by the background thread.
 
     def _refresh(self) -> float:
-        """Brings the statuses and queues that clients ask for up to date. Returns the pause in seconds until the next
-        call."""
+        """Looks for changes of the requests and queues that clients ask for.
+
+        Returns the seconds until the next call.
+        """
         try:
             return self._refresh_wanted(time.monotonic())
         except sa.exc.DBAPIError:
@@ -329,7 +369,7 @@ class StatusCache:
         return POLL_S if wanted else IDLE_S
 
     def _compare(self, ids: list[str]) -> None:
-        """Compares the cached versions of these requests with the database, and marks those that changed."""
+        """Compares the cached versions of these requests with the database, and marks the outdated statuses."""
         for start in range(0, len(ids), BATCH):
             asked_at = time.monotonic()
             found = versions(self._engine, ids[start : start + BATCH])

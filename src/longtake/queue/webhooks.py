@@ -1,4 +1,4 @@
-"""Delivery of webhooks: the payload, and a thread that sends it at least once, retrying for up to two hours."""
+"""Sends webhooks: each one at least once, repeated after failures for up to two hours after its request has ended."""
 
 import json
 import random
@@ -22,31 +22,35 @@ from longtake.settings import Settings
 from longtake.version import __version__
 
 RETRIES = 10
+"""Maximum number of attempts after the first one."""
 FIRST_PAUSE_S = 6.0
-"""Seconds between the first and the second attempt. Each later pause is twice as long; together they last 1.7 hours."""
+"""Seconds between the first and the second attempt.
+
+Each pause is twice as long as the one before; their sum is 1.7 hours.
+"""
 JITTER = 0.1
-"""Maximum random extension of a pause as a share of it, so that retries do not all come at the same moment."""
+"""Each pause is extended by a random share of itself, 0 to this, so that retries do not all come at the same moment."""
 SENDERS = 16
 """Maximum number of webhooks that are sent at the same time."""
 POLL_S = 1.0
-"""Seconds between two looks for due webhooks."""
+"""Seconds between two queries for due webhooks."""
 
 NO_PAYLOAD = (
     "Response payload is not JSON serializable. Either return a JSON serializable object or use the queue endpoint to "
     "retrieve the response."
 )
-"""fal's error sentence for a webhook without a payload."""
+"""fal's error sentence in a webhook without a payload."""
 
 log = structlog.get_logger("longtake.webhooks")
 
 
 def pause_s(attempts: int) -> float:
-    """Returns the seconds to wait after this number of failed attempts."""
+    """Returns the seconds to wait before the next attempt. `attempts` is the number of failed attempts, at least 1."""
     return FIRST_PAUSE_S * 2.0 ** (attempts - 1) * (1 + JITTER * random.random())
 
 
 def payload(row: RequestRow) -> bytes:
-    """Returns the JSON body of the webhook of an ended request."""
+    """Returns the JSON body of an ended request's webhook, in fal's form."""
     body: dict[str, Any] = {"request_id": row.id, "gateway_request_id": row.id}
     if row.status_code is not None and 200 <= row.status_code < 300:
         body["status"] = "OK"
@@ -60,9 +64,10 @@ def payload(row: RequestRow) -> bytes:
 
 
 class Deliverer:
-    """Sends the due webhooks of a database.
+    """Sends the webhooks in the database that are due, from background threads.
 
-    Several servers may do so. Each attempt is claimed by one of them; if that server dies, the attempt is due again.
+    Several servers may do this with one database. A server claims each attempt before it makes it, so that no other
+    server makes the same attempt. If the server dies, the webhook becomes due again.
     """
 
     def __init__(
@@ -82,16 +87,16 @@ class Deliverer:
         self._loop.start()
 
     def stop(self) -> None:
-        """Starts no more attempts, and waits for the running ones until they end or time out."""
+        """Starts no more attempts, and waits until the running ones have ended."""
         self._loop.stop()
         self._senders.shutdown()
 
     def wake(self) -> None:
-        """Looks for due webhooks now; called after a request has ended."""
+        """Makes the thread look for due webhooks at once. Should be called after a request has ended."""
         self._loop.wake()
 
     def _send_due(self) -> float:
-        """Claims due webhooks and starts to send them. Returns the seconds until the next look."""
+        """Claims due webhooks and starts to send them. Returns the seconds until the next call."""
         now = time.time()
         with reading(self._engine) as connection:
             due = connection.execute(
@@ -111,7 +116,10 @@ class Deliverer:
         return 0 if len(due) == SENDERS else POLL_S
 
     def _claim(self, delivery: Any) -> bool:
-        """Claims the next attempt: no other server makes one until this one has had time to end."""
+        """Claims the next attempt at a delivery. Returns False if another server was first.
+
+        The delivery becomes due again after a time within which this attempt must have ended.
+        """
         next_at = time.time() + 2 * self._timeout_s + POLL_S
         return self._update(delivery, {"attempts": delivery.attempts + 1, "next_at": next_at}, delivery.attempts)
 
@@ -122,18 +130,21 @@ class Deliverer:
             except RetriesStopped:
                 raise
             except Exception as error:
-                log.exception("a webhook cannot be sent", request_id=delivery.request_id)
+                log.exception(
+                    "Sending a webhook raised an unexpected error",
+                    request_id=delivery.request_id,
+                )
                 failure = f"{type(error).__name__}: {error}"
             retry_until_stopped(lambda: self._store_result(delivery, failure), self._loop.stopping)
         except RetriesStopped:
-            pass  # The server stops. The claim expires, and the attempt is repeated.
+            pass  # The server stops. The webhook becomes due again, and the attempt is repeated.
         except Exception:
-            log.exception("the result of a webhook cannot be stored", request_id=delivery.request_id)
+            log.exception("The result of a webhook cannot be stored", request_id=delivery.request_id)
         finally:
             self._free_senders.release()
 
     def _send(self, delivery: Any) -> str | None:
-        """Sends a webhook. Returns the reason why it failed, or None."""
+        """Sends a webhook. Returns None if the receiver accepted it, otherwise the reason of the failure as text."""
         row = retry_until_stopped(lambda: queue.get(self._engine, delivery.request_id), self._loop.stopping)
         if row is None:
             return None
@@ -150,7 +161,10 @@ class Deliverer:
             return str(error) or type(error).__name__
 
     def _store_result(self, delivery: Any, failure: str | None) -> None:
-        """Stores how an attempt ended: delivered, to be retried, or given up."""
+        """Stores the result of an attempt: the webhook is delivered, is retried later, or is given up.
+
+        `failure` is the reason of the failure, or None if the receiver accepted the webhook.
+        """
         attempts = delivery.attempts + 1
         next_at = time.time() + pause_s(attempts)
         values: dict[str, Any]
@@ -161,18 +175,21 @@ class Deliverer:
         else:
             values = {"next_at": next_at, "last_error": failure}
         if not self._update(delivery, values, attempts):
-            return  # The claim expired, and another attempt counts.
+            return  # The claim had expired, and another attempt has stored its result.
         this = log.bind(request_id=delivery.request_id, attempts=attempts)
         match values.get("state"):
             case "delivered":
-                this.info("webhook delivered")
+                this.info("Webhook delivered")
             case "given_up":
-                this.error("webhook given up", reason=failure)
+                this.error("Webhook given up", reason=failure)
             case _:
-                this.warning("webhook failed and will be retried", reason=failure)
+                this.warning("Webhook failed and will be retried", reason=failure)
 
     def _update(self, delivery: Any, values: dict[str, Any], attempts: int) -> bool:
-        """Changes a waiting delivery. Returns False if others have attempted it since."""
+        """Changes a waiting delivery.
+
+        Returns False, and changes nothing, if its number of attempts is not `attempts`.
+        """
         unchanged = sa.and_(
             deliveries.c.request_id == delivery.request_id,
             deliveries.c.state == "waiting",

@@ -1,4 +1,4 @@
 """Carries out requests: one slot and one worker process per device, their messages, the servers' leases, and outcomes.
 
-Only `main` runs in the worker process, where torch and av are loaded.
+A worker process runs `main`. Only there are torch and av loaded.
 """

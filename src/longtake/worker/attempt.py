@@ -1,4 +1,4 @@
-"""One attempt to carry out one claimed request, from its message to the worker process to its stored outcome."""
+"""One attempt to carry out a claimed request: the messages to and from the worker process, and the stored outcome."""
 
 import base64
 import logging
@@ -37,19 +37,26 @@ from longtake.worker.work_folders import remove_work_folder, work_folder
 log = logging.getLogger(__name__)
 
 CHECK_EVERY_S = 0.25
-"""Seconds between two looks into the database for cancellations and lost claims that other servers caused."""
+"""Seconds between two reads of the request's row. They show what other servers did: a cancellation or a new claim."""
 
 Ending = Outcome | Literal["cancelled", "died", "stopped", "lost"]
-"""How an attempt ends. An `Outcome` is the worker process's own result or error. "died": the worker process ended.
-"stopped": this server stops. "lost": the request has ended or belongs to another server."""
+"""How an attempt ends.
+
+An `Outcome` is the result or the error that the worker process reported.
+"cancelled": a client has cancelled the request.
+"died": the worker process ended without an outcome.
+"stopped": this server stops.
+"lost": the request has ended, or another attempt has claimed it.
+"""
 
 Result = TypeVar("Result")
 
 
 class Attempt:
-    """One attempt to carry out one claimed request in a slot's ready worker process.
+    """One attempt to carry out one claimed request in a slot's worker process, which is ready for it.
 
-    A temporary failure of the database or the disk delays the outcome but does not change it.
+    `row` is the request's row as it was claimed. `stopping` is set when the server stops. A temporary failure of the
+    database or the disk delays the outcome but does not change it.
     """
 
     def __init__(self, row: RequestRow, worker: Supervisor, context: SlotContext, stopping: threading.Event) -> None:
@@ -65,14 +72,15 @@ class Attempt:
     def run(self) -> None:
         """Carries out the request and stores its outcome, or returns it to the queue.
 
-        Raises RetriesStopped if the server stops while the database is unreachable.
+        An unexpected error ends the request with an internal error. Raises RetriesStopped if the server stops while the
+        database is unreachable.
         """
         try:
             self._run()
         except RetriesStopped:
             raise
         except Exception:
-            log.exception("Request %s ends with an error of the server.", self._row.id)
+            log.exception("Request %s failed because of an internal error; its worker process is killed.", self._row.id)
             self._worker.kill()
             self._retry(lambda: queue.finish(self._engine, self._row, outcomes.NOT_STORED))
             self._changed()
@@ -97,7 +105,7 @@ class Attempt:
         return Run(row.id, row.endpoint, row.body.decode(), row.plan, folder)
 
     def _follow(self) -> Ending:
-        """Handles the worker's messages until the attempt ends."""
+        """Handles the worker process's messages until the attempt ends. Returns how it ended."""
         while True:
             ending = self._handle_next()
             if ending is not None:
@@ -109,14 +117,17 @@ class Attempt:
             now = time.monotonic()
             if now >= self._check_at:
                 self._check_at = now + CHECK_EVERY_S
-                if self._try(lambda: queue.claim_state(self._engine, self._row), "held") != "held":
+                if self._claim_state() != "held":
                     return self._reason_to_stop()
             if now >= self._log.due_at:
                 self._log.store(self._write_log)
 
     def _handle_next(self) -> Ending | None:
-        """Handles the next message, if one comes before something else has to be done. Returns the attempt's ending, or
-        None if it goes on."""
+        """Waits for the next message and handles it.
+
+        Stops waiting when a check, a write of log lines or the end of a silent process is due. Returns how the attempt
+        ended, or None if it goes on.
+        """
         due_at = min(self._check_at, self._log.due_at, self._worker.stalls_at)
         match self._worker.receive(due_at - time.monotonic()):
             case ProgressReport() as report:
@@ -141,12 +152,21 @@ class Attempt:
                 return "cancelled"
         return None
 
+    def _claim_state(self) -> Literal["held", "cancelled", "lost"]:
+        """Returns the state of the claim. It counts as held while the database fails."""
+        return self._try(
+            lambda: queue.claim_state(self._engine, self._row), "held", action="checking whether it is still claimed"
+        )
+
     def _reason_to_stop(self) -> Literal["cancelled", "lost"]:
         state = self._retry(lambda: queue.claim_state(self._engine, self._row))
         return "cancelled" if state == "cancelled" else "lost"
 
     def _store_result(self, done: Done) -> Ending:
-        """Stores the finished file and returns the outcome with its URL."""
+        """Stores the finished file and returns the outcome with its URL.
+
+        The URL is a data URI if the client asked for one or stores nothing. Returns "lost" if the claim was lost.
+        """
         row, self._done = self._row, done
         if self._retry(lambda: queue.claim_state(self._engine, row)) == "lost":
             return "lost"
@@ -161,8 +181,11 @@ class Attempt:
         return outcomes.done(done, f"{sibling_url(row.base_url, 'cdn')}/files/{key}")
 
     def _settle(self, ending: Ending) -> bool:
-        """Stores how the attempt ended. Returns True if that ended the request, False if it may be tried again or
-        is no longer this server's."""
+        """Stores how the attempt ended.
+
+        Returns True if the request has ended with it. Returns False if the request went back to the queue, or if this
+        server no longer holds it.
+        """
         row = self._row
         match ending:
             case Outcome() as outcome:
@@ -177,29 +200,43 @@ class Attempt:
                 self._worker.kill()
                 self._retry(lambda: queue.return_to_queue(self._engine, row, attempt_failed=False))
             case "lost":
-                log.warning("Request %s has ended or belongs to another server; dropping the work on it.", row.id)
+                log.warning(
+                    "Request %s has ended or another attempt has claimed it; the work of this attempt is dropped.",
+                    row.id,
+                )
         return False
 
     def _finish(self, outcome: Outcome) -> bool:
-        """Stores the remaining log lines and the outcome. Returns False if the claim was lost."""
+        """Stores the remaining log lines and the outcome. Returns False, and stores nothing, if the claim was lost."""
         row, lines = self._row, self._log.lines
         if lines:
-            self._store_or(lambda: queue.add_log_lines(self._engine, row, lines), lambda: False)
+            self._store_or(
+                lambda: queue.add_log_lines(self._engine, row, lines),
+                lambda: False,
+                failure="The last log lines of request %s cannot be stored; they are dropped.",
+            )
         is_stored = self._store_or(
             lambda: queue.finish(self._engine, row, outcome),
             lambda: queue.finish(self._engine, row, outcomes.NOT_STORED),
+            failure="The outcome of request %s cannot be stored; an internal error is stored instead.",
         )
         if not is_stored:
-            log.warning("Request %s has ended or belongs to another server; dropping its outcome.", row.id)
+            log.warning(
+                "Request %s has ended or another attempt has claimed it; the outcome of this attempt is dropped.",
+                row.id,
+            )
         return is_stored
 
     def _has_ended_elsewhere(self) -> bool:
-        """True if the request has ended without this attempt. Its work folder serves later attempts until then."""
-        row = self._try(lambda: queue.get(self._engine, self._row.id), None)
+        """Returns True if the request has ended in another way. Before that, later attempts need its work folder."""
+        row = self._try(lambda: queue.get(self._engine, self._row.id), None, action="reading its row")
         return row is not None and row.has_ended
 
     def _stop_worker(self) -> None:
-        """Cancels the work in the worker process, and kills the process if it goes on for `cancel_grace_s` seconds."""
+        """Cancels the work in the worker process.
+
+        Kills the process if it still works after `cancel_grace_s` seconds.
+        """
         self._worker.send(Cancel(self._row.id))
         until = time.monotonic() + self._context.settings.cancel_grace_s
         while (left_s := until - time.monotonic()) > 0 and not self._stopping.is_set():
@@ -208,8 +245,14 @@ class Attempt:
         self._worker.kill()
 
     def _write_log(self, lines: list[LogLine]) -> bool:
-        """Stores log lines. Returns False if that failed; lines of a lost claim count as stored."""
-        is_written = self._try(lambda: queue.add_log_lines(self._engine, self._row, lines), None) is not None
+        """Stores log lines.
+
+        Returns False if the database failed. If the claim was lost, drops them and returns True.
+        """
+        is_held = self._try(
+            lambda: queue.add_log_lines(self._engine, self._row, lines), None, action="storing its log lines"
+        )
+        is_written = is_held is not None
         if is_written:
             self._changed()
         return is_written
@@ -220,21 +263,28 @@ class Attempt:
     def _retry(self, do: Callable[[], Result]) -> Result:
         return retry_until_stopped(do, self._stopping)
 
-    def _store_or(self, do: Callable[[], Result], otherwise: Callable[[], Result]) -> Result:
-        """Does `do`, again after each temporary error. After any other error, does `otherwise` instead."""
+    def _store_or(self, do: Callable[[], Result], otherwise: Callable[[], Result], *, failure: str) -> Result:
+        """Calls `do`, and repeats it after each temporary error. After any other error it calls `otherwise`.
+
+        Returns the result of the successful call. `failure` is the log line about that other error, with `%s` for the
+        request's id.
+        """
         try:
             return self._retry(do)
         except RetriesStopped:
             raise
         except Exception:
-            log.exception("The outcome or the log of request %s cannot be stored.", self._row.id)
+            log.exception(failure, self._row.id)
             return self._retry(otherwise)
 
-    def _try(self, do: Callable[[], Result], otherwise: Result) -> Result:
-        """Returns what `do` returns, or `otherwise` if it raises. Logs an error that is not temporary."""
+    def _try(self, do: Callable[[], Result], otherwise: Result, *, action: str) -> Result:
+        """Returns the result of `do()`, or `otherwise` if it raises.
+
+        An error that is not temporary is logged; `action` says there what failed.
+        """
         try:
             return do()
         except Exception as error:
             if not is_temporary(error):
-                log.exception("The database failed for request %s.", self._row.id)
+                log.exception("Request %s: %s failed with an unexpected error.", self._row.id, action)
             return otherwise

@@ -1,4 +1,4 @@
-"""The worker process's end of its connection to the server, over standard input and output."""
+"""The worker process's end of its connection to the server: messages over standard input and output."""
 
 import os
 import threading
@@ -25,10 +25,11 @@ ReplyT = TypeVar("ReplyT", Proceed, FileFound)
 
 
 class Channel:
-    """Sends messages to the server and receives its messages.
+    """Sends messages to the server and receives the server's messages.
 
-    A thread reads the server's messages, so that a cancellation is noticed while the main thread works. If the server
-    disappears during a request, this process exits at once, to free its device.
+    `incoming` is the stream of the server's messages, `outgoing` the stream of messages to the server. A thread reads
+    `incoming`, so that a cancellation is noticed while the main thread works. If `incoming` ends during a request, the
+    server is gone, and this process exits at once to free its device.
     """
 
     def __init__(self, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
@@ -47,11 +48,11 @@ class Channel:
         """Yields the server's messages until the server closes the connection."""
         while (message := self._inbox.get()) is not None:
             yield message
-        self._inbox.put(None)  # any later call ends too
+        self._inbox.put(None)  # so that a later call of `messages` ends, too
 
     @contextmanager
     def working_on(self, request_id: str) -> Iterator[None]:
-        """Makes a request the current one during the block. Only the current request can be cancelled."""
+        """Makes this request the current one during the block. Only the current request can be cancelled."""
         self._current = request_id
         try:
             yield
@@ -59,17 +60,17 @@ class Channel:
             self._current = None
 
     def check(self) -> None:
-        """Raises Cancelled if the server cancelled the current request or closed the connection."""
+        """Raises Cancelled if the server has cancelled the current request or closed the connection."""
         if self._closed.is_set() or (self._current is not None and self._current == self._cancelled):
             raise Cancelled
 
     def find_file(self, url: str) -> FileFound:
-        """Asks the server for the stored file behind a URL. Raises Cancelled."""
+        """Asks the server which stored file a URL names, and returns its reply. Raises Cancelled like `check`."""
         self.send(FileWanted(url))
         return self._reply(FileFound)
 
     def store_plan(self, planned: Planned) -> None:
-        """Sends the plan of the current request and waits until the server has stored it. Raises Cancelled."""
+        """Sends the current request's plan and waits until the server has stored it. Raises Cancelled like `check`."""
         self.send(planned)
         self._reply(Proceed)
 
@@ -85,10 +86,12 @@ class Channel:
             message = decode_to_worker(line)
             match message:
                 case Run():
-                    self._cancelled = None  # a request that was cancelled here may come again
+                    # The server may send a request again that was cancelled here before.
+                    self._cancelled = None
                 case Cancel(request_id):
                     self._cancelled = request_id
-            self._inbox.put(message)  # cancellations too: they end the wait for a reply
+            # Cancellations are put here, too, because they have to end the wait in `_reply`.
+            self._inbox.put(message)
         if self._current is not None:
             os._exit(1)
         self._closed.set()

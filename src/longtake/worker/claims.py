@@ -12,9 +12,9 @@ from longtake.worker.leases import Lease
 class Claims:
     """The requests that the slots of one server have claimed. Safe to use from several threads.
 
-    If the database commits a claim but its reply is lost, the row is claimed there and unknown here. Such rows are
-    returned to the queue before the next claim. One lock around all claims keeps a claim that is still being made from
-    being mistaken for a lost one.
+    If the database commits a claim but its reply is lost, the request is claimed in the database but unknown here. Such
+    requests are returned to the queue before the next claim. All claims are made under one lock. Otherwise a claim in
+    progress in another thread would be mistaken for a lost one.
     """
 
     def __init__(self, engine: sa.Engine, lease: Lease) -> None:
@@ -25,9 +25,10 @@ class Claims:
         self._may_have_lost_one = False
 
     def claim_next(self, pool: str) -> RequestRow | None:
-        """Claims and returns the pool's next request. Returns None if none waits, or if the server has no lease yet.
+        """Claims the pool's next request and returns its row.
 
-        Raises SQLAlchemy's errors if the database is unreachable.
+        Returns None if no request waits, or if this server has no lease yet. Raises SQLAlchemy's errors if the database
+        fails.
         """
         with self._lock:
             server_id = self._lease.server_id
@@ -45,12 +46,12 @@ class Claims:
             return row
 
     def release(self, request_id: str) -> None:
-        """Forgets a claim whose request has ended or went back to the queue."""
+        """Removes the claim of a request that has ended or is back in the queue. The database is not changed."""
         with self._lock:
             self._request_ids.discard(request_id)
 
     def is_empty(self) -> bool:
-        """True if no slot works on a request."""
+        """Returns True if no slot of this server holds a request."""
         with self._lock:
             return not self._request_ids
 

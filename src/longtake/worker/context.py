@@ -1,4 +1,4 @@
-"""What all slots of one server work with."""
+"""The objects that all slots of one server share."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,10 +13,12 @@ from longtake.worker.messages import Done
 
 @dataclass(frozen=True)
 class SlotContext:
-    """What all slots of one server work with.
+    """The objects that all slots of one server share.
 
-    `on_change(request_id)` is called after each change of a request, `on_done` with each result that was stored.
-    `command` starts a worker process.
+    `claims`: the requests that the slots have claimed.
+    `on_change(request_id)` is called after each change of a request, from the slot's thread.
+    `on_done(done)` is called after a result was stored, from the slot's thread.
+    `command`: the program of a worker process and its arguments.
     """
 
     engine: sa.Engine

@@ -1,8 +1,9 @@
-"""Which servers are alive: each one renews a lease in the database and watches the leases of all.
+"""Leases show which servers are alive. Each server renews its own lease in the database and watches all leases.
 
-The requests of a dead server go back to the queue. Clocks of different machines are never compared: a server is dead if
-its count of heartbeats has not changed for `lease_s` seconds of the watching server's monotonic clock. A server whose
-process ran on the watcher's own machine is dead as soon as that process is gone.
+The requests of a dead server go back to the queue. A lease holds a count of heartbeats. A server is dead if its count
+has not changed for `lease_s` seconds. The watching server measures them with its own monotonic clock, so the clocks of
+different machines are never compared. If a server's process ran on the watcher's machine, the server is dead as soon as
+that process is gone.
 """
 
 import logging
@@ -28,21 +29,24 @@ from longtake.worker.work_folders import remove_work_folder
 log = logging.getLogger(__name__)
 
 BEATS_PER_LEASE = 5
-"""Heartbeats that a server sends in the time after which it would be declared dead."""
+"""Heartbeats that a server sends in `lease_s` seconds, so that a few late heartbeats do not end its lease."""
 
 WATCH_EVERY_S = 0.5
-"""Longest time in seconds between two looks at the leases."""
+"""Longest pause in seconds between two checks of the leases. With a short `lease_s` the pause is shorter."""
 
 
 class Lease:
-    """This server's row in the table of servers, renewed by a thread.
+    """This server's row in the table `servers`, and a thread that renews it BEATS_PER_LEASE times in `lease_s` seconds.
 
-    Other servers declare this one dead if they see no heartbeat for `lease_s` seconds.
+    Other servers declare this one dead, and delete its row, if they see no heartbeat for `lease_s` seconds.
     """
 
     def __init__(self, engine: sa.Engine, lease_s: float) -> None:
         self.server_id: str | None = None
-        """The id of the row. None before the first heartbeat; a new one after other servers declared this one dead."""
+        """The id of the row.
+
+        None before the first heartbeat and after `stop`. It changes if the row was deleted by others.
+        """
         self._engine = engine
         self._beat_s = lease_s / BEATS_PER_LEASE
         self._thread = Repeating(
@@ -53,7 +57,10 @@ class Lease:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the lease. Requests that are still claimed under it go back to the queue."""
+        """Stops the heartbeats and deletes the row.
+
+        The lease watches then return requests that are still claimed under it.
+        """
         self._thread.stop()
         try:
             with self._engine.begin() as connection:
@@ -64,7 +71,10 @@ class Lease:
         self.server_id = None
 
     def beat(self) -> None:
-        """Counts one heartbeat, in a new row if there is none."""
+        """Adds one heartbeat to the row's count.
+
+        If the row does not exist, inserts one with a new id and a count of 0.
+        """
         with self._engine.begin() as connection:
             renewed = connection.execute(
                 sa.update(servers)
@@ -95,9 +105,9 @@ class Lease:
 
 
 class Heartbeats:
-    """The heartbeats that one watcher has seen, and since when each server's count has not changed.
+    """The count of heartbeats that one watcher has last seen of each server, and since when it has not changed.
 
-    `lease_s` is the number of seconds without a change after which a server counts as dead.
+    A server counts as dead after `lease_s` seconds without a change.
     """
 
     def __init__(self, lease_s: float) -> None:
@@ -106,10 +116,11 @@ class Heartbeats:
         self._looked_at = float("-inf")
 
     def expired(self, rows: Sequence[Any], now: float) -> list[Any]:
-        """Returns the rows of servers whose `beats` have not changed for a lease. `now` is the monotonic time.
+        """Returns those rows of the table `servers` whose `beats` have not changed for `lease_s` seconds.
 
-        A watcher that has not looked for half a lease starts over. It was stopped or the database was unreachable, so
-        the servers may have had no chance to beat.
+        `rows` are all rows as just read, `now` is the monotonic time of that in seconds. If the last call was more than
+        half of `lease_s` ago, nothing has expired, and all servers are timed anew. This process was frozen or the
+        database was unreachable then, so the servers may have had no chance to beat.
         """
         if now - self._looked_at > self._lease_s / 2:
             self._seen = {}
@@ -122,10 +133,10 @@ class Heartbeats:
 
 
 class LeaseWatch:
-    """A thread that returns the requests of dead servers to the queue, and ends those that were not started in time.
+    """A thread that returns the requests of dead servers to the queue, and ends requests that were not started in time.
 
-    Every server runs one. It calls `on_change(request_id)` after each change of a request, and `wake(pool)` after a
-    request went back to the queue of a pool.
+    Every server runs one. The thread calls `on_change(request_id)` after each change of a request. It calls
+    `wake(pool)` after it has returned a request to the queue of that pool.
     """
 
     def __init__(
@@ -157,7 +168,10 @@ class LeaseWatch:
         self._thread.stop()
 
     def check(self) -> None:
-        """Checks all leases once, returns the requests of dead servers, and ends requests that waited too long."""
+        """Checks once.
+
+        Returns the requests of dead servers to the queue, and ends requests that were not started in time.
+        """
         with reading(self._engine) as connection:
             rows = connection.execute(sa.select(servers)).all()
         expired = self._heartbeats.expired(rows, time.monotonic())
@@ -174,32 +188,38 @@ class LeaseWatch:
         return self._pause_s
 
     def _is_process_gone(self, row: Any) -> bool:
-        """True if the server ran on this machine and its process has ended."""
+        """Returns True if the server ran on this machine and its process has ended."""
         _, boot = self._machine
         return boot != "" and (row.host, row.boot) == self._machine and start_ticks(row.pid) != row.born
 
     def _remove(self, row: Any) -> None:
-        """Removes the row of a dead server, unless its count of heartbeats has changed in the meantime."""
+        """Deletes the row of a dead server, unless its count of heartbeats has changed or another server deleted it."""
         with self._engine.begin() as connection:
-            connection.execute(sa.delete(servers).where(servers.c.id == row.id, servers.c.beats == row.beats))
-        log.warning("The server with process %d on %s is dead.", row.pid, row.host)
+            deleted = connection.execute(sa.delete(servers).where(servers.c.id == row.id, servers.c.beats == row.beats))
+        if deleted.rowcount:
+            log.warning("The server with process %d on %s is dead.", row.pid, row.host)
 
     def _recover(self, row: RequestRow) -> None:
-        """Returns a request of a dead server to the queue, or ends it if that was its last attempt."""
+        """Returns a request of a dead server to the queue.
+
+        Ends it if that was its last attempt or a client cancelled it.
+        """
         if row.cancel_at is None and is_last_attempt(row, self._settings):
             is_changed = queue.finish(self._engine, row, worker_died(row.attempt))
         else:
             is_changed = queue.return_to_queue(self._engine, row, attempt_failed=True)
         if not is_changed:
             return
-        log.warning("Request %s lost its server in attempt %d.", row.id, row.attempt)
         self._on_change(row.id)
         self._wake(row.pool)
         now = queue.get(self._engine, row.id)
-        if now is not None and now.has_ended:
+        has_ended = now is not None and now.has_ended
+        result = "has ended" if has_ended else "is back in the queue"
+        log.warning("The server of request %s died in attempt %d; the request %s.", row.id, row.attempt, result)
+        if has_ended:
             remove_work_folder(self._settings, row.id)
 
 
 def is_last_attempt(row: RequestRow, settings: Settings) -> bool:
-    """True if a request is not tried again after its current attempt fails."""
+    """Returns True if the request is not tried again after its current attempt fails."""
     return row.attempt >= settings.max_attempts or not row.may_retry

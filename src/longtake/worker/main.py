@@ -1,9 +1,9 @@
-"""A worker process: it holds one device and its loaded model, and carries out one request after the other.
+"""A worker process: it holds one device and its loaded model, and carries out one request after another.
 
     python -m longtake.worker.main
 
-It exchanges the messages of `longtake.worker.messages` with its server over standard input and output, and ends when
-its input does. Whatever libraries print goes to standard error.
+It exchanges the messages of `longtake.worker.messages` with its server over standard input and output. It ends when its
+standard input ends. What libraries print to standard output goes to standard error instead.
 """
 
 import hashlib
@@ -41,14 +41,17 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Runs a worker process until its standard input ends."""
+    """Runs this process as a worker process until its standard input ends."""
     outgoing = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # from here on, standard output is standard error for everything else in this process
+    os.dup2(2, 1)  # all other code of this process now writes to standard error instead
     serve(Channel(sys.stdin.buffer, outgoing), settings())
 
 
 def serve(channel: Channel, settings: Settings) -> None:
-    """Loads the first model and carries out the server's requests until the server closes the channel."""
+    """Loads the first model, reports that it is ready, and carries out requests until the server closes the channel.
+
+    A failure to load the model is reported, too; the process goes on without a model in memory.
+    """
     runner = make_runner(settings)
     with reporting_failures(channel, runner):
         runner.load(first_model(settings), ProgressReporter(channel))
@@ -58,12 +61,12 @@ def serve(channel: Channel, settings: Settings) -> None:
             case Run():
                 with reporting_failures(channel, runner):
                     channel.send(carry_out(message, channel, runner, settings))
-            case _:  # a cancellation that the request's end has overtaken, or a reply to a cancelled request
+            case _:  # a cancellation that came after its request had ended, or a reply to a cancelled request
                 pass
 
 
 def make_runner(settings: Settings) -> "Runner":
-    """Returns a runner that downloads LoRA files only from hosts that the settings allow."""
+    """Returns a runner that downloads LoRA files only from public addresses and the trusted hosts of the settings."""
     from longtake.runner import Runner
 
     transport = PublicTransport(settings.trusted_hosts)
@@ -75,8 +78,11 @@ def make_runner(settings: Settings) -> "Runner":
 
 
 def first_model(settings: Settings) -> ModelCard:
-    """Returns the model to load before the first request: the one of the endpoint that the settings name, else the
-    largest one on this machine."""
+    """Returns the model to load before the first request.
+
+    It is the model of the endpoint `settings.preload`. Without that setting it is the model with the most bytes on this
+    machine.
+    """
     if settings.preload is not None:
         return endpoint(settings.preload).card(settings)
     cards = {one.card(settings).name: one.card(settings) for one in ENDPOINTS.values()}
@@ -84,7 +90,10 @@ def first_model(settings: Settings) -> ModelCard:
 
 
 def carry_out(run: Run, channel: Channel, runner: "Runner", settings: Settings) -> Done:
-    """Carries out one request and writes its video into the request's folder. Raises LongtakeError."""
+    """Carries out one request, writes its video into `run.folder`, and returns the message about its result.
+
+    Raises LongtakeError if the request is invalid, fails, or is cancelled.
+    """
     from longtake.sampling.resume import Resume
 
     started = time.perf_counter()
@@ -124,9 +133,9 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", settings: Settings) 
 
 
 def open_stored_file(url: str, channel: Channel, settings: Settings) -> AbstractContextManager[Path] | None:
-    """Returns a context manager that yields a local copy of the server's own file behind a URL.
+    """Returns a context manager that yields a local file with the bytes of the stored file that a URL names.
 
-    None if the URL names no such file, and has to be fetched.
+    Returns None if the URL names no stored file of this server that the caller may read; it must then be downloaded.
     """
     if not url[:8].lower().startswith(("http://", "https://")):
         return None
@@ -135,9 +144,10 @@ def open_stored_file(url: str, channel: Channel, settings: Settings) -> Abstract
 
 
 def steps_folder(folder: Path, document: Mapping[str, Any]) -> Path:
-    """Returns the folder for the finished steps of a plan, given in its JSON form; makes it if it is missing.
+    """Returns the folder for a plan's finished steps, a subfolder of `folder`. It is created if it does not exist.
 
-    Its name is a hash of the plan, so that a different plan of the same request does not resume from these steps.
+    `document` is the plan's JSON form. The name of the subfolder is a hash of the plan, so that a different plan of the
+    same request does not resume from these steps.
     """
     name = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
     steps = folder / f"steps-{name}"
@@ -153,7 +163,10 @@ def to_decimal(value: Fraction) -> Decimal:
 
 @contextmanager
 def reporting_failures(channel: Channel, runner: "Runner") -> Iterator[None]:
-    """Sends an exception of the block to the server as `Failed`, and suppresses it."""
+    """Sends an exception of the block to the server as `Failed`, and suppresses it.
+
+    If the memory ran out, the loaded model is released.
+    """
     try:
         yield
     except LongtakeError as error:
@@ -169,8 +182,10 @@ def reporting_failures(channel: Channel, runner: "Runner") -> Iterator[None]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """True if the host's or the device's memory ran out. Torch's error is known by name, so that torch need not be
-    imported."""
+    """Returns True if the error says that the host's or the device's memory ran out.
+
+    Torch's error is recognised by its name, so that torch need not be imported.
+    """
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 

@@ -14,8 +14,10 @@ from pydantic_core import PydanticSerializationError
 class Run:
     """Server to worker: carry out this request.
 
-    `body` is the request's input as JSON text, perhaps 100 MB long. `plan` is the JSON form of the plan that an
-    earlier attempt stored, or None. The worker writes its files into `folder`.
+    `endpoint`: the endpoint's id.
+    `body`: the request's input as JSON text. It can be 100 MB long.
+    `plan`: the JSON form of the plan that an earlier attempt stored. None in the first attempt.
+    `folder`: the folder for the worker's files, the request's work folder.
     """
 
     request_id: str
@@ -35,8 +37,11 @@ class Proceed:
 
 @dataclass(frozen=True)
 class FileFound:
-    """Server to worker: the key of the blob that `FileWanted` asked for. None if the URL names no stored file that the
-    request's caller may read."""
+    """Server to worker: the reply to `FileWanted`.
+
+    `blob` is the key of the stored file's bytes, or None if the URL names no stored file that the request's caller may
+    read.
+    """
 
     blob: str | None
     type: Literal["file_found"] = "file_found"
@@ -52,16 +57,19 @@ class Cancel:
 
 @dataclass(frozen=True)
 class Ready:
-    """Worker to server: the first model is loaded, requests may come."""
+    """Worker to server: loading the first model has ended, and requests may be sent."""
 
     type: Literal["ready"] = "ready"
 
 
 @dataclass(frozen=True)
 class ProgressReport:
-    """Worker to server: one step of the work. `sentence` says the same as the other fields, for people.
+    """Worker to server: one step of the work begins.
 
-    Steps count from 0, windows from 1.
+    `sentence`: the other fields as text for people.
+    `stage`: a key of `video.STAGES`, or "prepare".
+    `step`: the number of the step in the stage, 0 to `steps` - 1.
+    `window`: the number of the window, 1 to `windows`.
     """
 
     sentence: str
@@ -75,7 +83,7 @@ class ProgressReport:
 
 @dataclass(frozen=True)
 class Planned:
-    """Worker to server: the JSON form of the request's plan, which has to be stored. Answered by `Proceed`."""
+    """Worker to server: store this plan of the request, given in its JSON form. The server answers with `Proceed`."""
 
     plan: dict[str, Any]
     type: Literal["planned"] = "planned"
@@ -83,7 +91,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class FileWanted:
-    """Worker to server: asks which stored file this URL names, if any. Answered by `FileFound`."""
+    """Worker to server: does this URL name one of your stored files? The server answers with `FileFound`."""
 
     url: str
     type: Literal["file_wanted"] = "file_wanted"
@@ -91,11 +99,16 @@ class FileWanted:
 
 @dataclass(frozen=True)
 class Done:
-    """Worker to server: the request is finished; its result is the file at `path`.
+    """Worker to server: the request is finished, and its result is the video file at `path`.
 
-    `response` is the endpoint's answer with an empty URL of the video. `returns_data_uri` is True if the client wants
-    the video inside the answer. `timings` maps the name of a stage to its seconds, and "inference_time" to their sum.
-    `notes` are sentences for the user.
+    `content_type`: the MIME type of the file.
+    `response`: the endpoint's JSON response, with an empty string as the URL of the video.
+    `billable_units`: the number of units that the endpoint bills; `price_usd`: their price in US dollars.
+    `returns_data_uri`: True if the client wants the video inside the response.
+    `timings`: stage -> the seconds spent in it; "inference_time" -> the seconds of the whole request.
+    `new_frames`: the number of generated frames.
+    `evaluations`: the number of model evaluations.
+    `notes`: sentences for the user about what differs from the request.
     """
 
     path: Path
@@ -113,9 +126,11 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """Worker to server: the request ended with an error, given as the HTTP status and JSON body of its result.
+    """Worker to server: the request, or loading the first model, ended with an error.
 
-    `error` is a sentence for the user, `error_type` one of fal's error types.
+    `status`, `body`: the HTTP status and the JSON body of the request's result.
+    `error`: a sentence for the user.
+    `error_type`: one of fal's error types, or None.
     """
 
     status: int
@@ -127,26 +142,29 @@ class Failed:
 
 @dataclass(frozen=True)
 class Printed:
-    """A line that a library printed to the worker's standard output. Made by the server's end, never sent."""
+    """A line on the worker's message stream that is not a message. The server's end creates it from the line's text."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Died:
-    """The worker process ended: `reason` is "exit status 1" or the name of a signal. Made by the server's end."""
+    """The worker process has ended.
+
+    `reason` is, for example, "exit status 1" or "SIGKILL". The server's end creates it.
+    """
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Woken:
-    """Another thread of the server asks a slot to look for work, or to notice that it has to stop."""
+    """Another thread of the server wakes a slot, so that it looks for a request, or sees that it has to stop."""
 
 
 @dataclass(frozen=True)
 class CancelRequested:
-    """Another thread of the server asks a slot to stop working on this request, if it is the slot's current one."""
+    """Another thread of the server tells a slot to stop working on this request, if it is the slot's current one."""
 
     request_id: str
 
@@ -154,7 +172,7 @@ class CancelRequested:
 ToWorker = Run | Proceed | FileFound | Cancel
 ToServer = Ready | ProgressReport | Planned | FileWanted | Done | Failed
 FromProcess = ToServer | Printed | Died
-"""All that a slot receives from its worker process."""
+"""Everything that a slot can receive from its worker process."""
 
 _TO_WORKER: TypeAdapter[ToWorker] = TypeAdapter(Annotated[ToWorker, Discriminator("type")])
 _TO_SERVER: TypeAdapter[ToServer] = TypeAdapter(Annotated[ToServer, Discriminator("type")])
@@ -163,32 +181,32 @@ MessageT = TypeVar("MessageT")
 
 
 def encode_to_worker(message: ToWorker) -> bytes:
-    """Returns the message as one line of JSON with its newline."""
+    """Returns the message as one line of JSON in UTF-8, with the newline at its end."""
     return _encode(_TO_WORKER, message)
 
 
 def encode_to_server(message: ToServer) -> bytes:
-    """Returns the message as one line of JSON with its newline."""
+    """Returns the message as one line of JSON in UTF-8, with the newline at its end."""
     return _encode(_TO_SERVER, message)
 
 
 def _encode(adapter: TypeAdapter[MessageT], message: MessageT) -> bytes:
-    # pydantic's own serializer takes half the time of the json module: 0.6 s instead of 1.3 s for a body of 100 MB.
+    # Pydantic's own serializer takes half the time of the json module: 0.6 s instead of 1.3 s for a body of 100 MB.
     try:
         return adapter.dump_json(message) + b"\n"
     except PydanticSerializationError:
-        # The text of a library's error can hold lone surrogates, which UTF-8 has no bytes for. They become "?".
+        # The text of a library's error can contain lone surrogates, which UTF-8 cannot encode. They become "?".
         document = adapter.dump_python(message, mode="json")
         return json.dumps(document, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
 def decode_to_worker(line: bytes) -> ToWorker:
-    """Returns the message of one line. Raises pydantic's ValidationError if the line is not a message."""
+    """Returns the message that one line of JSON encodes. Raises pydantic's ValidationError if it encodes none."""
     return _TO_WORKER.validate_json(line)
 
 
 def decode_to_server(line: bytes) -> ToServer | Printed:
-    """Returns the message of one line, or the line's text as `Printed` if it is not a message."""
+    """Returns the message that one line of JSON encodes. If it encodes none, returns the line's text as `Printed`."""
     try:
         return _TO_SERVER.validate_json(line)
     except ValidationError:

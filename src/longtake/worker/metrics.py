@@ -15,17 +15,21 @@ from longtake.worker.messages import Done
 from longtake.worker.slot import SlotStatus
 
 SlotStates = Callable[[], Sequence[SlotStatus]]
+"""A function that returns the current status of each slot of this server."""
 
 INFERENCE = "inference_time"
-"""The name in a message's timings that is the sum of the others, and no stage."""
+"""The key of `Done.timings` that is not a stage: its value is the seconds of the whole request."""
 
 
 class Metrics:
-    """Counters of one server's finished videos, and gauges read from the database. Safe to use from several threads."""
+    """Counters of the videos that this server finished, and metrics of the queue, which are read from the database.
+
+    Safe to use from several threads.
+    """
 
     def __init__(self) -> None:
         self.slots: SlotStates = tuple
-        """Returns the status of this server's slots."""
+        """Set by a server that has slots; without slots it returns an empty tuple."""
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._stages = Counter(
@@ -54,14 +58,17 @@ class Metrics:
             self._rate.set(done.evaluations / seconds["sampling"])
 
     def text(self, engine: sa.Engine) -> bytes:
-        """Returns all metrics in Prometheus' text format."""
+        """Returns all metrics in Prometheus' text format.
+
+        If the database does not answer, the metrics of the queue are missing and `longtake_database_up` is 0.
+        """
         queue = CollectorRegistry()
         queue.register(_QueueCollector(engine, self.slots))
         return generate_latest(self._registry) + generate_latest(queue)
 
 
 class _QueueCollector(Collector):
-    """Reads the requests of all servers from the database, and the status of this server's slots."""
+    """Collects metrics of all requests and webhooks in the database, and of this server's slots."""
 
     def __init__(self, engine: sa.Engine, slots: SlotStates) -> None:
         self._engine = engine
@@ -94,9 +101,10 @@ class _QueueCollector(Collector):
 
 
 def open_requests(connection: sa.Connection, slot_pools: set[str]) -> list[Metric]:
-    """Returns how many requests wait and run in each pool, and how many seconds the oldest one has waited.
+    """Returns three metrics per pool: the number of waiting requests, the seconds that the oldest of them has waited
+    (0 if none waits), and the number of running requests.
 
-    The pools of `slot_pools` are listed even if they have no request.
+    The pools in `slot_pools` are listed even if they have no requests.
     """
     now = time.time()
     waiting: dict[str, tuple[int, float]] = {}
@@ -122,7 +130,7 @@ def open_requests(connection: sa.Connection, slot_pools: set[str]) -> list[Metri
 
 
 def ended_requests(connection: sa.Connection) -> Metric:
-    """Returns how many requests ended, by endpoint and kind of outcome."""
+    """Returns the number of ended requests by endpoint and kind of outcome (see `outcome_kind`)."""
     counts: Tally[tuple[str, str]] = Tally()
     for endpoint, state, status, count in connection.execute(
         sa.select(requests.c.endpoint, requests.c.state, requests.c.status_code, sa.func.count())
@@ -137,7 +145,7 @@ def ended_requests(connection: sa.Connection) -> Metric:
 
 
 def webhooks(connection: sa.Connection) -> Metric:
-    """Returns how many webhooks are in each state of delivery."""
+    """Returns the number of webhooks in each state: waiting, delivered or given_up."""
     family = GaugeMetricFamily("longtake_webhooks", "Webhooks by state.", labels=["state"])
     for state, count in connection.execute(sa.select(deliveries.c.state, sa.func.count()).group_by(deliveries.c.state)):
         family.add_metric([state], count)
@@ -145,7 +153,10 @@ def webhooks(connection: sa.Connection) -> Metric:
 
 
 def outcome_kind(state: str, status: int) -> str:
-    """Returns how a request ended, in one word: done, refused (an error of the client), failed, or cancelled."""
+    """Returns the kind of an outcome: done, refused (an error of the client), failed (of the server) or cancelled.
+
+    `state` is the state of the ended request, `status` the HTTP status of its result.
+    """
     if state == "CANCELLED":
         return "cancelled"
     if status < 300:

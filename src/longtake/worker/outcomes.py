@@ -1,13 +1,18 @@
-"""The outcomes of requests: those that a worker process reports, and those of failures outside of it."""
+"""Makes the outcomes of requests from a worker process's reports, and for failures that it cannot report."""
 
 from longtake.queue.requests import Outcome
 from longtake.worker.messages import Done, Failed
 
 NOT_BILLED = {"x-fal-billable-units": "0"}
+"""Headers of a result that is not billed."""
 
 
 def service_error(status_code: int, sentence: str, error_type: str, **headers: str) -> Outcome:
-    """Returns an error of the service, not of the model: with fal's flat body, and the error type in a header too."""
+    """Returns the outcome for an error of the service, in contrast to an error of the model or the input.
+
+    Its body has fal's flat form, with `sentence` as its `detail`. The error type is also in a header. `headers` are
+    further response headers.
+    """
     return Outcome(
         status_code,
         {"detail": sentence, "error_type": error_type},
@@ -23,23 +28,23 @@ NOT_STARTED_IN_TIME = service_error(
     "request_timeout",
     **{"x-fal-request-timeout-type": "user"},
 )
-"""The outcome of a request that waited longer than its client allows."""
+"""The outcome of a request that waited in the queue for longer than its client allows."""
 
 NOT_STORED = service_error(500, "The result could not be kept.", "internal_error")
-"""The outcome of a request whose real outcome cannot be stored, for example because it is not valid JSON."""
+"""The outcome that is stored when the real one cannot be stored, for example because it is not valid JSON."""
 
 
 def worker_died(attempts: int) -> Outcome:
-    """Returns the outcome of a request whose worker process died in each of its attempts.
+    """Returns the outcome of a request whose worker process died in its last attempt. `attempts` counts the attempts.
 
-    Its status is not 503, because one of fal's clients would then ask for the final result forever.
+    The status is 500 and not 503, because one of fal's clients repeats a request for a result forever if it gets 503.
     """
     times = "once" if attempts == 1 else f"{attempts} times"
     return service_error(500, f"The worker died while it worked on this request, {times}.", "runner_server_error")
 
 
 def done(message: Done, url: str) -> Outcome:
-    """Returns the outcome of a finished request. `url` is the address of its video, perhaps a data URI."""
+    """Returns the outcome of a finished request. `url` is the URL of its video and may be a data URI."""
     response = message.response | {"video": message.response.get("video", {}) | {"url": url}}
     return Outcome(
         200,
@@ -54,7 +59,7 @@ def done(message: Done, url: str) -> Outcome:
 
 
 def failed(message: Failed) -> Outcome:
-    """Returns the outcome of a request that the worker process could not carry out."""
+    """Returns the outcome of a request that ended with the error in `message`. It is not billed."""
     error_header = {"x-fal-error-type": message.error_type} if message.error_type else {}
     return Outcome(
         message.status,

@@ -1,4 +1,4 @@
-"""The server's end of a worker process: its messages, its standard error and its end."""
+"""The server's end of a worker process: starts it, exchanges messages with it, and logs its standard error."""
 
 import contextlib
 import logging
@@ -16,13 +16,14 @@ log = logging.getLogger(__name__)
 
 
 class WorkerProcess:
-    """A started worker process.
+    """A worker process. Creating the object starts the process.
 
-    `on_message(process, message)` is called in a thread of its own for each message; the last one is `Died`. Lines
-    that the process writes to standard error go to this process's log.
+    `command` is the program and its arguments, `environment` all its environment variables. A background thread calls
+    `on_message(process, message)` for each message; the last message is `Died`. Each line that the process writes to
+    standard error is logged.
 
-    The process has its own process group, so that Ctrl-C at a terminal does not reach it. Its standard input ends when
-    this process dies.
+    The process has its own process group, so that Ctrl-C in a terminal does not reach it. If the server dies, the
+    process's standard input ends, and so it ends, too.
     """
 
     def __init__(
@@ -52,15 +53,15 @@ class WorkerProcess:
         return self._process.pid
 
     def send(self, message: ToWorker) -> None:
-        """Sends a message without waiting for the process to read it. A message to a dead process is dropped."""
+        """Queues a message for the process and returns at once. If the process has ended, the message is dropped."""
         self._outbox.put(message)
 
     def close(self) -> None:
-        """Closes the process's standard input; an idle worker then ends by itself."""
+        """Closes the process's standard input after the queued messages. An idle process then ends by itself."""
         self._outbox.put(None)
 
     def kill(self) -> None:
-        """Kills the process and all that it started. `Died` still follows."""
+        """Kills the process and the processes that it started. `on_message` still receives `Died`."""
         if self._process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -94,13 +95,14 @@ class WorkerProcess:
 def _log_lines(stderr: IO[bytes], pid: int) -> None:
     with stderr:
         for line in stderr:
-            # A progress bar rewrites its line after carriage returns; only its last state is logged.
+            # A progress bar uses carriage returns to rewrite its line. Only the last state of the line is logged.
             text = line.decode(errors="replace").rstrip().rpartition("\r")[2]
             if text:
                 log.info("%s", text, extra={"worker_pid": pid})
 
 
 def _reason(code: int) -> str:
+    """Returns the text for a process's return code, which is the negative signal number if a signal ended it."""
     if code >= 0:
         return f"exit status {code}"
     try:

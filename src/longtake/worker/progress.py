@@ -8,10 +8,10 @@ from longtake.worker.messages import ProgressReport
 
 
 class ProgressReporter:
-    """A progress callback that sends each new step to the server.
+    """A progress callback that sends each new step to the server and measures the time of each stage.
 
-    Raises Cancelled, which stops the work, once the server has cancelled the request. `seconds` maps the name of each
-    finished stage to the seconds spent in it.
+    A call raises Cancelled if the server has cancelled the request; this stops the work. `seconds` maps the name of
+    each finished stage to the seconds spent in it.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -33,7 +33,7 @@ class ProgressReporter:
         )
 
     def enter(self, stage: str | None) -> None:
-        """Ends the current stage and begins another one; None begins none."""
+        """Ends the current stage, adds its time to `seconds`, and begins `stage`. With None no stage begins."""
         now = time.perf_counter()
         if self._stage is not None:
             self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._since
@@ -41,12 +41,12 @@ class ProgressReporter:
 
 
 def stage_name(progress: Progress) -> str:
-    """Returns the first word of the progress's stage, which is its name."""
+    """Returns the name of the stage, a key of `video.STAGES`: the first word of `progress.stage`."""
     return progress.stage.split()[0]
 
 
 def sentence(progress: Progress) -> str:
-    """Returns a progress as people read it: `Sampling new frames, window 2 of 3, step 4 of 15`."""
+    """Returns a progress as text for people, such as "Sampling new frames, window 2 of 3, step 4 of 15"."""
     name = stage_name(progress)
     parts = [STAGES.get(name, name)]
     if progress.windows > 1:

@@ -1,4 +1,4 @@
-"""The log lines of a running request on their way to the database."""
+"""Collects the log lines of a running request until they are stored in the database."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -7,17 +7,17 @@ from longtake.queue.requests import LogLine
 from longtake.worker.messages import Printed, ProgressReport
 
 STORE_EVERY_S = 0.05
-"""Shortest time in seconds between two writes of one request's log lines."""
+"""Seconds between two writes of one request's log lines, so that a fast worker does not cause a write per line."""
 
 RETRY_S = 0.5
-"""Seconds until the next try after the database refused log lines."""
+"""Seconds until the next write after one has failed."""
 
 MAX_LINES = 1000
-"""Log lines of one request that are held while the database is unreachable; older ones are dropped."""
+"""The most log lines of one request that are held while the database is unreachable. Older lines are dropped."""
 
 
 class RequestLog:
-    """Log lines of a running request that are not stored yet. Lines are stored in batches, to save transactions."""
+    """The log lines of a running request that are not stored yet. They are stored in batches, to save transactions."""
 
     def __init__(self) -> None:
         self.lines: list[LogLine] = []
@@ -28,11 +28,14 @@ class RequestLog:
 
     @property
     def due_at(self) -> float:
-        """The monotonic time at which lines have to be stored; infinite if there are none."""
+        """The monotonic time in seconds from which `store` should be called. Infinite if there are no lines."""
         return self._store_at if self.lines else float("inf")
 
     def store(self, write: Callable[[list[LogLine]], bool]) -> None:
-        """Passes the lines to `write`, which returns False if storing them failed. They are then tried again later."""
+        """Passes all lines to `write`, which returns True if they were stored, and removes them.
+
+        If it returns False, the last MAX_LINES lines remain and are due again after RETRY_S seconds.
+        """
         if write(self.lines):
             self.lines = []
             self._store_at = time.monotonic() + STORE_EVERY_S
@@ -42,16 +45,16 @@ class RequestLog:
 
 
 def progress_line(report: ProgressReport) -> LogLine:
-    """Returns a progress report as a log line, with its numbers as labels."""
+    """Returns a progress report as a log line. The stage and the numbers of steps and windows are its labels."""
     names = ("stage", "step", "steps", "window", "windows")
     return log_line(report.sentence, labels={name: str(getattr(report, name)) for name in names})
 
 
 def printed_line(printed: Printed) -> LogLine:
-    """Returns a line of the worker's standard output as a log line."""
+    """Returns a line that the worker process printed as a log line of the level STDOUT."""
     return log_line(printed.text, level="STDOUT")
 
 
 def log_line(text: str, *, level: str = "INFO", labels: Mapping[str, str] = {}) -> LogLine:
-    """Returns a log line of the current time, without NUL characters, which PostgreSQL cannot store."""
+    """Returns a log line with the current time. NUL characters are removed, because PostgreSQL cannot store them."""
     return LogLine(time.time(), level, text.replace("\0", ""), labels)

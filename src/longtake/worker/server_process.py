@@ -1,11 +1,17 @@
-"""Tells the processes of this machine apart, also from later ones with the same process id. Linux only."""
+"""Identifies processes of this machine by their start time, because process ids are reused. Works on Linux only.
+
+On other systems `boot_id` returns an empty string and `start_ticks` returns None.
+"""
 
 import os
 from pathlib import Path
 
 
 def boot_id() -> str:
-    """Returns an id of this machine's current boot and process-id namespace. Empty where the system has none."""
+    """Returns an id of the machine's current boot and of this process's PID namespace.
+
+    Empty on other systems than Linux.
+    """
     try:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
@@ -13,7 +19,10 @@ def boot_id() -> str:
 
 
 def start_ticks(pid: int) -> int | None:
-    """Returns when a process of this machine started, in clock ticks since the boot. None if it is gone or a zombie."""
+    """Returns the time when a process started, in clock ticks since the boot.
+
+    Returns None if it has ended (also as a zombie).
+    """
     try:
         _, _, rest = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")
     except OSError:

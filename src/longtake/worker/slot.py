@@ -1,4 +1,4 @@
-"""One slot of a server: a device that carries out the requests of one pool, one after the other."""
+"""One slot of a server: a thread with a device and a worker process, which carries out the requests of one pool."""
 
 import logging
 import threading
@@ -14,14 +14,19 @@ from longtake.worker.supervisor import ProcessState, SlotMessage, Supervisor
 log = logging.getLogger(__name__)
 
 POLL_S = 0.25
-"""Seconds between two looks for requests that another server has put into the queue."""
+"""Seconds between two queries for a request, because other servers may add requests without waking this slot."""
 
 State = ProcessState | Literal["busy", "stopped"]
-"""What a slot does: "busy" with a request, "stopped" for good, or the state of its worker process."""
+"""A slot's state.
+
+"busy": it carries out a request.
+"stopped": its thread has ended.
+Otherwise it is the state of its worker process.
+"""
 
 
 class SlotStatus(NamedTuple):
-    """A slot's name, its pool, its state, and the Unix time at which it entered that state."""
+    """A slot's name, pool and state. `since` is the Unix time in seconds at which it entered that state."""
 
     name: str
     pool: str
@@ -30,9 +35,9 @@ class SlotStatus(NamedTuple):
 
 
 class Slot:
-    """A device, its worker process, and the thread that claims requests for it.
+    """A device, its worker process, and the thread that claims requests and has the process carry them out.
 
-    All public methods may be called from any thread. They only leave a message for the slot's own thread.
+    All public methods may be called from any thread. They only pass a message or a flag to the slot's own thread.
     """
 
     def __init__(self, name: str, device: str, pool: str, context: SlotContext) -> None:
@@ -44,7 +49,7 @@ class Slot:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Starts the slot's thread, which starts the worker process."""
+        """Starts the slot's thread, which then starts the worker process."""
         self._thread.start()
 
     def wake(self) -> None:
@@ -52,16 +57,19 @@ class Slot:
         self._worker.post(Woken())
 
     def cancel(self, request_id: str) -> None:
-        """Stops the work on a request if it is the slot's current one. The caller has marked its row as cancelled."""
+        """Stops the work on a request if it is the slot's current one. Its row must be marked as cancelled before."""
         self._worker.post(CancelRequested(request_id))
 
     def drain(self) -> None:
-        """Makes the slot claim no more requests."""
+        """Makes the slot claim no more requests. The current one goes on."""
         self._draining.set()
         self.wake()
 
     def stop(self) -> None:
-        """Ends the worker process and the thread. The current request goes back to the queue."""
+        """Makes the slot return its current request to the queue and end its worker process and thread.
+
+        Does not wait.
+        """
         self._draining.set()
         self._stopping.set()
         self.wake()
@@ -79,15 +87,15 @@ class Slot:
                 pass
             except Exception as error:
                 if is_temporary(error):
-                    log.warning("%s waits for the database: %s", self.status.name, str(error).partition("\n")[0])
+                    log.warning("%s is waiting for the database: %s", self.status.name, str(error).partition("\n")[0])
                 else:
-                    log.exception("%s failed; trying again.", self.status.name)
+                    log.exception("%s failed with an unexpected error; it tries again.", self.status.name)
                 self._stopping.wait(POLL_S)
         self._worker.end()
         self._enter("stopped")
 
     def _turn(self) -> None:
-        """Claims and carries out one request. If there is none to claim, handles one message or waits `POLL_S`."""
+        """Claims one request and carries it out. If there is none, waits up to `POLL_S` seconds for a message."""
         while self._worker.has_messages():
             self._handle(self._worker.receive(0))
         if not self._draining.is_set():
@@ -108,7 +116,7 @@ class Slot:
             self._enter(self._worker.state)
 
     def _handle(self, message: SlotMessage | None) -> None:
-        """Logs what a worker process without a request reports."""
+        """Logs a message of the worker process that came while it had no request."""
         match message:
             case ProgressReport():
                 log.info("%s: %s", self.status.name, message.sentence)

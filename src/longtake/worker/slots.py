@@ -20,16 +20,17 @@ from longtake.worker.work_folders import remove_ended
 log = logging.getLogger(__name__)
 
 COMMAND = (sys.executable, "-m", "longtake.worker.main")
+"""The program of a worker process and its arguments."""
 
 STOP_S = 5.0
-"""Seconds that all slots together get to stop."""
+"""Seconds within which all slots together have to stop. The server does not wait longer."""
 
 
 class Slots:
     """All slots that the settings name, and the server's lease.
 
-    `on_change(request_id)` is called after each change of a request, `on_done` with each result that was stored; both
-    are called from the slots' threads. `command` starts a worker process.
+    `on_change(request_id)` is called after each change of a request, `on_done(done)` after each result that was stored.
+    Both are called from the slots' threads. `command` is the program of a worker process and its arguments.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Slots:
         ]
 
     def start(self) -> None:
-        """Starts the lease, the worker processes and the claiming."""
+        """Starts the lease and the slots, which start their worker processes and then claim requests."""
         if not self._slots:
             return
         self._lease.start()
@@ -70,7 +71,7 @@ class Slots:
                 slot.wake()
 
     def cancel(self, request_id: str) -> None:
-        """Stops the work on a request if a slot of this server runs it. The caller has marked its row as cancelled."""
+        """Stops the work on a request if a slot of this server runs it. Its row must be marked as cancelled before."""
         for slot in self._slots:
             slot.cancel(request_id)
 
@@ -79,7 +80,7 @@ class Slots:
         return [slot.status for slot in self._slots]
 
     def drain(self, timeout_s: float) -> None:
-        """Claims no more requests, lets the running ones finish within `timeout_s` seconds, and stops."""
+        """Claims no more requests, waits at most `timeout_s` seconds for the running ones, and then stops all slots."""
         for slot in self._slots:
             slot.drain()
         until = time.monotonic() + timeout_s
@@ -89,7 +90,7 @@ class Slots:
         self.stop()
 
     def stop(self) -> None:
-        """Stops at once: running requests go back to the queue, and the worker processes end."""
+        """Stops all slots at once. Running requests go back to the queue, and the worker processes end."""
         self._stopped.set()
         for slot in self._slots:
             slot.stop()

@@ -14,31 +14,39 @@ from longtake.worker.process import WorkerProcess
 log = logging.getLogger(__name__)
 
 FIRST_RESTART_PAUSE_S = 0.2
-"""Seconds between the first two starts of a worker process. The pause doubles until a process becomes ready."""
+"""Seconds between the first and the second start of a worker process. The pause doubles with each further start.
+
+It is reset when a process becomes ready.
+"""
 
 MAX_RESTART_PAUSE_S = 30.0
-"""The longest pause in seconds between two starts."""
+"""The longest pause in seconds between two starts of a worker process."""
 
 END_S = 1.0
-"""Seconds that a worker process gets to end by itself after its input was closed."""
+"""Seconds within which a worker process has to end after its standard input was closed. Then it is killed."""
 
 ProcessState = Literal["starting", "failing", "idle"]
-"""A worker process's state: not ready yet, not ready after several starts, or ready for a request."""
+"""A worker process's state.
+
+"starting": it is not ready yet.
+"failing": the third or a later start in a row has not become ready.
+"idle": it is ready for a request.
+"""
 
 SlotMessage = FromProcess | Woken | CancelRequested
 
 
 class Supervisor:
-    """Starts a slot's worker process, starts it again after it died, and receives its messages.
+    """Starts a slot's worker process, starts it again after it has ended, and receives its messages.
 
-    Only the slot's thread may use it, except for `post`. A process that is silent for `stall_s` seconds before it is
-    ready is killed.
+    Only the slot's thread may use this object; only `post` may be called from other threads. The settings' `stall_s`
+    limits how many seconds a process may be silent.
     """
 
     def __init__(self, name: str, device: str, command: Sequence[str], settings: Settings) -> None:
         self.name = name
         self.is_ready = False
-        """True if the worker process can carry out a request."""
+        """True if the worker process has loaded its first model and can carry out a request."""
         self._environment = {"LONGTAKE_DEVICE": device, "LONGTAKE_DATA_DIR": str(settings.data_dir)}
         self._command = command
         self._stall_s = settings.stall_s
@@ -46,29 +54,29 @@ class Supervisor:
         self._process: WorkerProcess | None = None
         self._active_at = 0.0
         self._next_start_at = 0.0
-        self._starts = 0  # since a process was last ready
+        self._starts = 0  # processes started since one was last ready
 
     @property
     def state(self) -> ProcessState:
-        """The process's state. It is "failing" from the third start on if no process has become ready."""
+        """The process's state. It is "idle" also while the process carries out a request."""
         if self.is_ready:
             return "idle"
         return "failing" if self._starts > 2 else "starting"
 
     @property
     def stalls_at(self) -> float:
-        """The monotonic time from which on a process that stays silent counts as stalled."""
+        """The monotonic time in seconds at which the process counts as stalled, unless it sends a message before."""
         return self._active_at + self._stall_s
 
     def post(self, message: Woken | CancelRequested) -> None:
-        """Delivers a message to the slot's thread, from any other one."""
+        """Delivers a message to the slot's thread. May be called from any thread."""
         self._mailbox.put((None, message))
 
     def has_messages(self) -> bool:
         return not self._mailbox.empty()
 
     def start_if_needed(self) -> None:
-        """Starts a worker process if there is none and the pause after the last start is over."""
+        """Starts a worker process if none runs and the pause after the last start is over."""
         now = time.monotonic()
         if self._process is not None or now < self._next_start_at:
             return
@@ -79,7 +87,7 @@ class Supervisor:
         self._active_at = now
 
     def kill_if_stalled(self) -> bool:
-        """Kills a process that was silent for `stall_s` seconds. Returns True if it did."""
+        """Kills the process if it was silent for `stall_s` seconds. Returns True if it was killed."""
         if self._process is None or time.monotonic() < self.stalls_at:
             return False
         log.error("The worker process of %s was silent for %g s; killing it.", self.name, self._stall_s)
@@ -87,7 +95,10 @@ class Supervisor:
         return True
 
     def receive(self, timeout_s: float) -> SlotMessage | None:
-        """Returns the next message. None after `timeout_s` seconds, or if it is from an earlier process."""
+        """Waits at most `timeout_s` seconds for a message and returns it.
+
+        Returns None if no message came, or if it came from an earlier process.
+        """
         try:
             process, message = self._mailbox.get(timeout=max(timeout_s, 0))
         except Empty:
@@ -106,19 +117,19 @@ class Supervisor:
         return message
 
     def send(self, message: ToWorker) -> None:
-        """Sends a message to the process, if there is one."""
+        """Sends a message to the process, if one runs."""
         if self._process is not None:
             self._process.send(message)
             self._active_at = time.monotonic()
 
     def kill(self) -> None:
-        """Kills the process; its last messages are dropped."""
+        """Kills the process. Its messages that were not received yet are dropped."""
         if self._process is not None:
             self._process.kill()
         self._process, self.is_ready = None, False
 
     def end(self) -> None:
-        """Ends the process, by force if it does not end by itself."""
+        """Closes the process's standard input, and kills the process if it has not ended after `END_S` seconds."""
         process, self._process, self.is_ready = self._process, None, False
         if process is None:
             return

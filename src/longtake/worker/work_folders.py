@@ -1,4 +1,4 @@
-"""The folders in which worker processes store the source and the finished steps of unfinished requests."""
+"""Work folders, in which worker processes store the sources and the finished steps of requests that have not ended."""
 
 import shutil
 from pathlib import Path
@@ -10,17 +10,20 @@ from longtake.settings import Settings
 
 
 def work_folder(settings: Settings, request_id: str) -> Path:
-    """Returns the path of a request's folder, which may not exist. All attempts on one machine share it."""
+    """Returns the path of a request's work folder, which may not exist.
+
+    All attempts on one machine use the same folder.
+    """
     return settings.data_dir / "work" / request_id
 
 
 def remove_work_folder(settings: Settings, request_id: str) -> None:
-    """Removes the folder of a request, if it exists."""
+    """Removes the work folder of a request, if it exists. Errors are ignored."""
     shutil.rmtree(work_folder(settings, request_id), ignore_errors=True)
 
 
 def remove_ended(engine: sa.Engine, settings: Settings) -> None:
-    """Removes the folders of all requests that have ended or are unknown."""
+    """Removes the work folders of all requests that have ended or are not in the database."""
     parent = settings.data_dir / "work"
     for folder in parent.iterdir() if parent.is_dir() else ():
         row = queue.get(engine, folder.name)
