@@ -1,4 +1,4 @@
-"""Who may read which stored file."""
+"""Decides who may read which stored file."""
 
 from urllib.parse import urlsplit
 
@@ -7,7 +7,11 @@ from longtake.storage.lifecycle import Decision
 
 
 def decide(file: StoredFile, key_id: str | None) -> Decision:
-    """Returns the answer to a request for a file by the holder of an API key; None is a caller without a key."""
+    """Returns how a request for a file is answered. `key_id` is the id of the caller's API key, or None without a key.
+
+    The owner may always read the file. For others the first access rule with their key id decides, otherwise the rules'
+    default, otherwise "allow".
+    """
     if not file.access or key_id == file.owner:
         return "allow"
     for rule in file.access.get("rules", ()):
@@ -19,10 +23,10 @@ def decide(file: StoredFile, key_id: str | None) -> Decision:
 
 
 def find_own(store: FileStore, url: str, key_id: str | None) -> str | None:
-    """Returns the blob of the stored file that a URL names, so that it need not be downloaded.
+    """Returns the key of the blob of the stored file that a URL names, so that the file need not be downloaded.
 
-    The URL's host does not matter, because a server may have several names and a file's key cannot be guessed. Returns
-    None if the URL names no stored file, or one that `key_id` may not read.
+    Returns None if the URL names no stored file, or a file that the holder of the API key `key_id` may not read. The
+    host in the URL is ignored, because a server may have several names, and a file's key cannot be guessed.
     """
     try:
         address = urlsplit(url)

@@ -1,4 +1,4 @@
-"""API keys: who may call the server, what they may do, and how many requests they may have at a time."""
+"""API keys: creates, lists, revokes and verifies them. A key limits what its holder may do on the server."""
 
 import hashlib
 import hmac
@@ -18,21 +18,23 @@ from longtake.database.tables import api_keys
 from longtake.errors import InvalidRequest
 
 Scope = Literal["run", "admin"]
+"""What the holder of a key may do. "run": submit requests and see their own. "admin": everything."""
 
 CACHE_S = 5.0
-"""Seconds that a key read from the database is used without asking again; a revoked key works no longer than this."""
+"""Seconds for which a key is used after it was read from the database. A revoked key can work for this much longer."""
 UNREACHABLE_S = 60.0
-"""Seconds that a key read from the database is used while the database does not answer."""
+"""Seconds for which a key is used after it was read if the database does not answer since."""
 MAX_CACHED = 4096
-"""The most keys held in memory; the one that was not used for longest goes first."""
+"""Maximum number of keys in memory. The least recently used key is removed first."""
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who sent an HTTP request, and what they may do.
+    """The sender of an HTTP request, and what they may do.
 
-    The scope `run` may submit requests and see its own, `admin` may do everything. `max_in_flight` limits the requests
-    that wait or run at a time (None: no limit). `apps` are the applications that may be run (empty: all).
+    `key_id`: the id of the API key, or a name for a caller without a key.
+    `max_in_flight`: the maximum number of requests that wait or run at a time; None for no limit.
+    `apps`: the applications that the caller may run; empty for all.
     """
 
     key_id: str
@@ -41,21 +43,27 @@ class Caller:
     apps: tuple[str, ...] = ()
 
     def may_run(self, endpoint: str) -> bool:
-        """Returns True if the caller may run an endpoint, given by its id.
+        """Returns True if the caller may run the endpoint with this id.
 
-        An application has three names: `fal-ai/some-app/extend`, `fal-ai/some-app` and `some-app`.
+        In `apps`, the endpoint `fal-ai/some-app/extend` has three names: its id, `fal-ai/some-app` and `some-app`.
         """
         parts = endpoint.split("/")
         return not self.apps or not {endpoint, "/".join(parts[:2]), *parts[1:2]}.isdisjoint(self.apps)
 
 
 LOCAL = Caller("local", "admin", None)
-"""Every caller of a server without keys."""
+"""The caller in every request to a server without API keys."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """The facts about a key, without its secret. Times are in seconds since 1970; `revoked_at` is None if it works."""
+    """The facts about an API key, without its secret.
+
+    `alias`: the key's name for people.
+    `max_in_flight`: the maximum number of its requests that wait or run at a time; None for no limit.
+    `created_at`: the Unix time in seconds of its creation.
+    `revoked_at`: the Unix time in seconds of its revocation; None if it is valid.
+    """
 
     id: str
     alias: str
@@ -67,7 +75,7 @@ class Key:
 
 @dataclass(frozen=True)
 class _CachedKey:
-    """A key as read from the database at `read_at`, in seconds of the monotonic clock."""
+    """A valid key as read from the database. `read_at` is the monotonic time in seconds before the read."""
 
     secret_hash: str
     caller: Caller
@@ -75,7 +83,10 @@ class _CachedKey:
 
 
 class Keys:
-    """The API keys in a database, with a cache. Safe to use from several threads."""
+    """The API keys in a database, with a cache. Safe to use from several threads.
+
+    A key that was read in the last `cache_s` seconds is not read again.
+    """
 
     def __init__(self, engine: sa.Engine, *, cache_s: float = CACHE_S) -> None:
         self._engine = engine
@@ -88,7 +99,9 @@ class Keys:
     def create(self, alias: str, scope: Scope, max_in_flight: int | None = None) -> str:
         """Creates a key and returns it as `id:secret`. Only the secret's hash is stored, so it cannot be shown again.
 
-        `alias` is a name of 1 to 200 characters. Raises InvalidRequest for another one, or for a limit below 1.
+        `alias` is a name for people. `max_in_flight` is the maximum number of the key's requests that wait or run at a
+        time; None means no limit. Raises InvalidRequest if the alias does not have 1 to 200 characters, or if the limit
+        is below 1.
         """
         if not 0 < len(alias) <= 200:
             raise InvalidRequest(f"A key's alias has 1 to 200 characters; {len(alias)} were given.", value=alias[:80])
@@ -110,14 +123,14 @@ class Keys:
         return f"{key_id}:{secret}"
 
     def list(self) -> list[Key]:
-        """Returns all keys, including revoked ones, the oldest first."""
+        """Returns all keys, including revoked ones, oldest first."""
         columns = [column for column in api_keys.c if column.name != "secret_hash"]
         with reading(self._engine) as connection:
             found = connection.execute(sa.select(*columns).order_by(api_keys.c.created_at, api_keys.c.id))
             return [Key(**row._mapping) for row in found]
 
     def revoke(self, key_id: str) -> bool:
-        """Revokes the key of this id; returns False if there is none, or it was revoked before."""
+        """Revokes the key with this id. Returns False if there is no such key or it was already revoked."""
         with self._engine.begin() as connection:
             revoked = connection.execute(
                 sa.update(api_keys)
@@ -129,7 +142,10 @@ class Keys:
         return revoked.rowcount == 1
 
     def verify(self, key: str) -> Caller | None:
-        """Returns the owner of a key `id:secret`, or None if the key is not valid."""
+        """Returns the owner of a key of the form `id:secret`, or None if the key is not valid.
+
+        Raises SQLAlchemy's DBAPIError if the database does not answer and the key is not cached.
+        """
         key_id, colon, secret = key.strip().partition(":")
         if not colon or not secret or len(key) > 500:
             return None
@@ -139,14 +155,17 @@ class Keys:
         return found.caller
 
     def caller(self, key_id: str) -> Caller | None:
-        """Returns the owner of the key of this id, or None if there is none or it was revoked."""
+        """Returns the owner of the key with this id, or None if there is no such key or it was revoked.
+
+        Raises SQLAlchemy's DBAPIError if the database does not answer and the key is not cached.
+        """
         found = self._look_up(key_id)
         return None if found is None else found.caller
 
     def any_exist(self) -> bool:
-        """Returns True if callers need a key, because at least one was created.
+        """Returns True if at least one key was ever created. Then every caller needs a key.
 
-        Revoked keys count: revoking the last one must not open the server to everybody.
+        Revoked keys count, too. Otherwise revoking the last key would open the server to everyone.
         """
         now = time.monotonic()
         if not self._any_exist and now - self._any_read_at > self._cache_s:
@@ -164,7 +183,7 @@ class Keys:
         try:
             found = self._read(key_id, now)
         except sa.exc.DBAPIError:
-            # While the database restarts, known callers can go on polling: fal's clients give up at the first 500.
+            # Cached keys are accepted while the database restarts, because fal's clients stop polling at the first 500.
             if cached is not None:
                 return cached
             raise
@@ -184,7 +203,7 @@ class Keys:
 def _hash(secret: str) -> str:
     """Returns the SHA-256 of a secret in hex.
 
-    Slow password hashes protect secrets that people choose. These are 256 random bits, which cannot be guessed at any
-    speed, and the hash is computed for every poll.
+    A slow password hash is needed for secrets that people choose. This secret has 256 random bits, which cannot be
+    guessed at any speed. The hash has to be fast, because it is computed for every request, also when a client polls.
     """
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,4 +1,4 @@
-"""Signs webhooks with Ed25519 keys, which are files in the data folder and published as a JSON Web Key Set."""
+"""Signs webhooks with Ed25519 keys in the data folder. The public keys are published as a JSON Web Key Set."""
 
 import hashlib
 import time
@@ -13,16 +13,17 @@ from joserfc.jwk import OKPKey
 from longtake.atomic import create
 
 FOLDER = "webhook_keys"
-"""The folder of the keys in the data folder."""
+"""The subfolder of the data folder that contains the keys."""
 CACHED_S = 24 * 3600
-"""Seconds that receivers may cache the published keys."""
+"""Seconds for which receivers of webhooks may cache the published keys."""
 
 
 class Signer:
-    """The signing keys in `<data_dir>/webhook_keys`, the first of which is created if there is none.
+    """Signs webhooks with the keys in `<data_dir>/webhook_keys`. If there is no key, one is created.
 
-    Each key is a PEM file, named by the time from which it signs, in seconds since 1970. Files may be added and deleted
-    at any time. Safe to use from several threads and processes.
+    Each key is a PEM file. Its name is the Unix time in seconds from which the key signs; the key with the latest time
+    that is not in the future is used. Files may be added and deleted at any time. Safe to use from several threads and
+    processes. Every method raises ValueError if a file is not an Ed25519 key.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -31,10 +32,14 @@ class Signer:
             self._create(0)
 
     def headers(self, request_id: str, user_id: str, body: bytes, *, now: float | None = None) -> dict[str, str]:
-        """Returns the signature headers of a webhook with this body, sent at `now` (seconds since 1970)."""
+        """Returns the headers that sign a webhook with this body.
+
+        `user_id` is the id of the API key that submitted the request. `now` is the Unix time in seconds at which the
+        webhook is sent; None is the current time.
+        """
         timestamp = str(int(time.time() if now is None else now))
         private_key = self._current(float(timestamp)).private_key
-        assert isinstance(private_key, Ed25519PrivateKey)  # _read has checked it
+        assert isinstance(private_key, Ed25519PrivateKey)  # `_read` has checked this
         signature = private_key.sign(message(request_id, user_id, timestamp, body))
         return {
             "X-Fal-Webhook-Request-Id": request_id,
@@ -44,13 +49,13 @@ class Signer:
         }
 
     def jwks(self) -> dict[str, list[dict[str, Any]]]:
-        """Returns the JSON Web Key Set of all public keys: past, current and future ones."""
+        """Returns the JSON Web Key Set of the public keys of all files: past, current and future signing keys."""
         return {"keys": [_public(key) for key in self._keys().values()]}
 
     def rotate(self) -> int:
-        """Creates the next key and returns from when it signs, in seconds since 1970.
+        """Creates the next key. Returns the Unix time in seconds from which it signs.
 
-        That is after CACHED_S seconds, when no receiver has a cached key set without it.
+        It signs only after CACHED_S seconds. By then no receiver has a cached key set without it.
         """
         signs_from = int(time.time()) + CACHED_S
         self._create(signs_from)
@@ -66,12 +71,15 @@ class Signer:
 
     def _create(self, signs_from: int) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # If another server creates the key first, both use that one.
+        # `create` does not replace a file, so if another server creates the key first, both servers use that key.
         create(self._folder / f"{signs_from:010}.pem", OKPKey.generate_key("Ed25519").as_pem(private=True))
 
 
 def message(request_id: str, user_id: str, timestamp: str, body: bytes) -> bytes:
-    """Returns the bytes that a webhook's signature signs, in fal's format."""
+    """Returns the bytes that are signed for a webhook, in fal's format.
+
+    `timestamp` is the Unix time in whole seconds.
+    """
     return "\n".join((request_id, user_id, timestamp, hashlib.sha256(body).hexdigest())).encode()
 
 
@@ -86,5 +94,5 @@ def _read(path: Path) -> OKPKey:
 
 
 def _public(key: OKPKey) -> dict[str, Any]:
-    """Returns the public half of a key as a JSON Web Key (RFC 8037), its id the thumbprint of RFC 7638."""
+    """Returns the public half of a key as a JSON Web Key (RFC 8037). Its `kid` is its thumbprint (RFC 7638)."""
     return key.as_dict(private=False, kid=key.thumbprint(), use="sig", alg="EdDSA")

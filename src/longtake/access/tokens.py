@@ -1,4 +1,4 @@
-"""Short-lived tokens for clients that must not have an API key: JSON Web Tokens (HS256), valid on all servers."""
+"""Short-lived tokens (JSON Web Tokens, HS256) for clients that must not have an API key, such as web pages."""
 
 import time
 from collections.abc import Sequence
@@ -15,20 +15,22 @@ from longtake.access.keys import LOCAL, Caller, Keys
 from longtake.database.secret import secret
 
 Purpose = Literal["run", "upload"]
-"""What a token allows: to run applications, or to upload files."""
+"""What a token allows. "run": to run applications. "upload": to upload files."""
 
 MAX_LIFE_S = 24 * 3600.0
-"""The longest life of a token in seconds."""
+"""Longest time in seconds for which a token is valid."""
 
 ANONYMOUS = Caller("proxy", "run", None)
-"""Callers of the proxy without a key, if the settings allow them."""
+"""The caller in a proxy request without a key, which the setting `open_proxy` can allow."""
 
 
 @dataclass(frozen=True)
 class TokenClaims:
-    """The claims of a valid token: the API key that it was issued for, its purpose, and the apps that it may run.
+    """The claims of a valid token.
 
-    An empty `apps` allows all. `expires_at` is in seconds since 1970.
+    `key_id`: the id of the API key for which it was issued.
+    `apps`: the applications that it may run; empty for all.
+    `expires_at`: the Unix time in seconds at which it expires.
     """
 
     key_id: str
@@ -39,7 +41,7 @@ class TokenClaims:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Issues and verifies tokens, signed with a secret that all servers of the database share."""
+    """Issues and verifies tokens. They are signed with a secret that all servers of the database share."""
 
     engine: sa.Engine
 
@@ -48,16 +50,20 @@ class Tokens:
         return OctKey.import_key(secret(self.engine, "tokens"))
 
     def issue(self, key_id: str, purpose: Purpose, *, within_s: float, apps: Sequence[str] = ()) -> str:
-        """Returns a token for an API key. It is valid for `within_s` seconds, and for MAX_LIFE_S at most."""
+        """Returns a token for the API key with this id. It is valid for `within_s` seconds, but at most for MAX_LIFE_S.
+
+        `apps` are the applications that it may run; empty for all.
+        """
         expires_at = time.time() + min(within_s, MAX_LIFE_S)
         return jwt.encode(
             {"alg": "HS256"}, {"sub": key_id, "aud": purpose, "apps": list(apps), "exp": expires_at}, self._key
         )
 
     def caller(self, token: str, purpose: Purpose, keys: Keys) -> Caller | None:
-        """Returns the holder of a token, with the scope `run` whatever the scope of the API key is.
+        """Returns the holder of a token, or None if the token is not valid.
 
-        Returns None if the token is not valid or for another purpose, or if its API key was revoked.
+        The holder's scope is `run`, even if the scope of the API key is `admin`. On a server without keys the holder is
+        `LOCAL`. A token is not valid if it has expired, has another purpose, or its API key was revoked.
         """
         claims = self.verify(token)
         if claims is None or claims.purpose != purpose:
@@ -68,9 +74,9 @@ class Tokens:
         return None if caller is None else replace(caller, scope="run", apps=claims.apps)
 
     def verify(self, token: str) -> TokenClaims | None:
-        """Returns the claims of a token; None if it was not issued here, was changed, or has expired.
+        """Returns the claims of a token. Returns None if its signature is wrong or it has expired.
 
-        It does not check the token's API key, which may have been revoked.
+        Does not check whether the API key was revoked.
         """
         try:
             claims = jwt.decode(token, self._key, algorithms=["HS256"]).claims

@@ -1,4 +1,4 @@
-"""Connections to the database, which is a SQLite file or PostgreSQL, and what to do when it fails."""
+"""Connects to the database (a SQLite file or PostgreSQL), and repeats work after its temporary failures."""
 
 import errno
 import logging
@@ -17,16 +17,17 @@ from longtake.errors import DiskFull, InvalidRequest
 log = logging.getLogger(__name__)
 
 BUSY_MS = 30_000
-"""Milliseconds that a SQLite transaction waits for the one before it; then it fails."""
+"""Milliseconds for which a write transaction of SQLite waits for other writers before it fails."""
 IDLE_MS = 60_000
-"""Milliseconds after which PostgreSQL ends an idle transaction, whose client hangs and holds locks."""
+"""Milliseconds after which PostgreSQL ends an idle transaction, because its client hangs and may hold locks."""
 
 
 def connect(url: str, *, pool_size: int = 8) -> sa.Engine:
-    """Returns the engine for a database URL: `sqlite:///path` or `postgresql://...` (through psycopg 3).
+    """Returns the engine for a database URL: `sqlite:///path` or `postgresql://...` (with psycopg 3).
 
-    SQLite writes ahead to a log, and flushes every commit to disk. Its transactions take the write lock when they
-    begin, so that none fails half way. Raises InvalidRequest for a URL of another kind.
+    It holds up to `pool_size` connections open. SQLite uses a write-ahead log, and flushes every commit to disk. Its
+    transactions take the write lock when they begin, so that none fails later because of the lock. Raises
+    InvalidRequest for any other kind of URL.
     """
     address = sa.make_url(url)
     match address.get_backend_name():
@@ -55,14 +56,15 @@ def connect(url: str, *, pool_size: int = 8) -> sa.Engine:
 
 
 def file_url(path: Path) -> str:
-    """Returns the URL of a SQLite file."""
+    """Returns the database URL of a SQLite file."""
     return f"sqlite:///{path}"
 
 
 class _SqliteConnection(sqlite3.Connection):
-    """A connection whose write transactions queue at a lock that all connections of the engine share.
+    """A SQLite connection whose write transactions wait for a lock that all connections of the engine share.
 
-    SQLite itself lets a waiting writer sleep and try again: of sixteen busy writers, one then waits for a second.
+    Without the lock, SQLite lets a waiting writer sleep and try again. With sixteen busy writers, one of them then
+    waits for a second.
     """
 
     def __init__(self, write_lock: threading.Lock, *args: Any, **kwargs: Any) -> None:
@@ -71,7 +73,7 @@ class _SqliteConnection(sqlite3.Connection):
         self._holds_lock = False
 
     def lock(self) -> None:
-        """Waits until no other connection of this engine writes. Raises sqlite3.OperationalError after BUSY_MS."""
+        """Waits for the lock. Raises sqlite3.OperationalError after BUSY_MS milliseconds."""
         if not self._write_lock.acquire(timeout=BUSY_MS / 1000):
             raise sqlite3.OperationalError("database is locked")
         self._holds_lock = True
@@ -99,7 +101,7 @@ class _SqliteConnection(sqlite3.Connection):
 
 
 def _configure_sqlite(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # Python begins no transactions; _begin_immediate does
+    connection.isolation_level = None  # so that Python begins no transactions; `_begin_immediate` does
     connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
@@ -124,14 +126,14 @@ def _begin_immediate(connection: sa.Connection) -> None:
 
 @contextmanager
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Yields a connection for reading, which does not wait for writers."""
+    """Yields a connection for reading. On SQLite its transaction does not wait for writers."""
     with engine.connect().execution_options(reads_only=True) as connection:
         yield connection
 
 
 TEMPORARY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
-"""The errors of the operating system that an operator can end: no disk space, a read-only or failing disk, no free file
-descriptors."""
+"""Codes of operating system errors that an operator can fix: no disk space, a read-only or failing disk, or too many
+open files."""
 
 
 def is_temporary(error: Exception) -> bool:
@@ -145,17 +147,18 @@ def is_temporary(error: Exception) -> bool:
 
 
 class RetriesStopped(Exception):
-    """`retry_until_stopped` was stopped before a call succeeded."""
+    """Raised by `retry_until_stopped` if it was stopped before a call succeeded."""
 
 
 Result = TypeVar("Result")
 
 
 def retry_until_stopped(work: Callable[[], Result], stopping: threading.Event, *, max_wait_s: float = 1.0) -> Result:
-    """Returns the result of `work()`, which is called again after each temporary error.
+    """Calls `work`, and repeats it after each temporary error (see `is_temporary`). Returns its result.
 
-    The waits between the calls double up to `max_wait_s` seconds. A call may fail after its change was stored, so
-    `work` must be safe to repeat. Raises errors that are not temporary, and RetriesStopped once `stopping` is set.
+    The pauses between the calls double from 0.02 up to `max_wait_s` seconds. `work` must be safe to repeat, because a
+    call may fail after its change was stored. Other errors of `work` are raised. Raises RetriesStopped if `stopping` is
+    set after a temporary error.
     """
     wait_s = 0.02
     while True:

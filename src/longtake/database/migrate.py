@@ -1,4 +1,4 @@
-"""Opens the database and migrates it to the tables of this version."""
+"""Opens the database and migrates its tables to this version of longtake."""
 
 from pathlib import Path
 
@@ -9,20 +9,22 @@ from longtake.errors import InvalidRequest
 from longtake.settings import Settings
 
 DATABASE = "longtake.db"
-"""The name of the SQLite file in `settings.data_dir`, which is used if the settings name no other database."""
+"""The name of the SQLite file in `settings.data_dir`. It is used if `settings.database_url` is None."""
 
 CURRENT = "0002"
 """The revision of the newest script in `migrations/versions`."""
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+"""The folder of Alembic's environment and scripts."""
 LOCK = 0x6C6F6E6774616B65
-"""The number of the PostgreSQL advisory lock that is held while migrating: the bytes of `longtake`."""
+"""The number of the PostgreSQL advisory lock that a migration holds. It is the ASCII text `longtake` as a number."""
 
 
 def open_database(settings: Settings) -> sa.Engine:
-    """Returns the engine of the database that the settings name, migrated to the tables of this version.
+    """Returns the engine of the database that the settings name. Its tables are migrated to this version.
 
-    A SQLite file and its folder are created if needed. Raises InvalidRequest if the database cannot be used.
+    The default SQLite file and its folder are created if they do not exist. Raises InvalidRequest if the database
+    cannot be used or was migrated by a newer version.
     """
     if settings.database_url is None:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -36,9 +38,10 @@ def open_database(settings: Settings) -> sa.Engine:
 
 
 def migrate(engine: sa.Engine) -> None:
-    """Creates or alters the tables, in one transaction; other servers that start at the same time wait for it.
+    """Creates the tables, or alters them to this version, in one transaction. Does nothing if they are current.
 
-    Does nothing if the tables are current. Raises InvalidRequest if they are of a newer version of longtake.
+    Other servers that start at the same time wait for it. Raises InvalidRequest if the tables are of a newer version of
+    longtake.
     """
     with reading(engine) as connection:
         if version(connection) == CURRENT:
@@ -63,7 +66,7 @@ def migrate(engine: sa.Engine) -> None:
 
 
 def version(connection: sa.Connection) -> str | None:
-    """Returns the revision of the tables, or None if there are none."""
+    """Returns the revision of the tables, such as "0002". Returns None if there are no tables."""
     if not sa.inspect(connection).has_table("alembic_version"):
         return None
     found: str | None = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()

@@ -12,14 +12,14 @@ SIZE = 32
 
 
 def secret(engine: sa.Engine, name: str) -> bytes:
-    """Returns the secret of this name, `SIZE` random bytes, which are the same for every server of the database."""
+    """Returns the secret with this name: SIZE random bytes, the same on every server of the database."""
     found = _read(engine, name)
     if found is None:
         try:
             with engine.begin() as connection:
                 connection.execute(sa.insert(table).values(name=name, value=secrets.token_bytes(SIZE)))
         except sa.exc.IntegrityError:
-            pass  # another server was first
+            pass  # another server has inserted it first
         found = _read(engine, name)
     assert found is not None
     return found

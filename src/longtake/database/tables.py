@@ -1,7 +1,7 @@
 """The tables of the database.
 
-Times are in seconds since 1970, by the clock of the machine that wrote them. Clocks of machines differ, so no time is
-compared to find out whether a server is alive.
+All times are Unix times in seconds by the clock of the machine that wrote them. These clocks differ, so no time in the
+database is used to decide whether a server is alive.
 """
 
 import sqlalchemy as sa
@@ -58,10 +58,7 @@ requests = sa.Table(
         postgresql_where=sa.text("status_code IS NOT NULL"),
     ),
 )
-"""One row per request, with everything that is known about it.
-
-`state` is one of `queue.requests.State`, `body` and `output` are JSON as bytes, `version` counts the row's changes, and
-`worker` is the id of the server that works on the request."""
+"""The requests. The columns are explained at `queue.requests.RequestRow`."""
 
 events = sa.Table(
     "request_events",
@@ -74,7 +71,7 @@ events = sa.Table(
     sa.Column("labels", Json, nullable=False),
     sa.Index("events_of_request", "request_id", "seq"),
 )
-"""The log lines of each request."""
+"""The log lines of all requests. The columns are explained at `queue.requests.StoredLogLine`."""
 
 servers = sa.Table(
     "servers",
@@ -87,10 +84,14 @@ servers = sa.Table(
     sa.Column("beats", Integer, nullable=False),
     sa.Column("beat_at", sa.Double, nullable=False),
 )
-"""The server processes that work on requests. Each counts up its `beats` while it is alive.
+"""The server processes that carry out requests: one row for each lease (see `worker.leases`).
 
-`boot` identifies one boot of the host and one PID namespace. `born` is the start time of the process in kernel ticks
-since the boot, which tells it from a later process with the same `pid`."""
+`host`, `pid`: the host name and the process id.
+`boot`: an id of the machine's boot and of the process's PID namespace; empty if the system has none.
+`born`: the process's start time in clock ticks since the boot, because process ids are reused; 0 if it is unknown.
+`beats`: the number of heartbeats. It grows while the server is alive.
+`beat_at`: the time of the last heartbeat, for information only.
+"""
 
 api_keys = sa.Table(
     "api_keys",
@@ -103,7 +104,10 @@ api_keys = sa.Table(
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("revoked_at", sa.Double),
 )
-"""The API keys. `secret_hash` is the SHA-256 of the secret in hex, `scope` one of `access.keys.Scope`."""
+"""The API keys.
+
+`secret_hash` is the SHA-256 of the secret in hex. The other columns are explained at `access.keys.Key`.
+"""
 
 files = sa.Table(
     "files",
@@ -123,8 +127,11 @@ files = sa.Table(
 )
 """The files of the store: finished uploads, and results of requests.
 
-`blob` is the key of the file's bytes, `key_id` the API key of its owner. `access` are its access rules (see
-`storage.lifecycle.access_rules`), null if everybody who knows its address may read it."""
+`key_id`: the id of its owner's API key.
+`request_id`: the id of the request whose result it is; null for an upload.
+`expires_at`: the time at which it expires; null for never.
+The other columns are explained at `storage.files.StoredFile`.
+"""
 
 uploads = sa.Table(
     "uploads",
@@ -138,7 +145,7 @@ uploads = sa.Table(
     sa.Column("lifecycle", Json),
     sa.Column("expires_at", sa.Double, nullable=False),
 )
-"""The uploads whose time is not over. Whoever has the `token` may write the file `file_key`."""
+"""The uploads that have not expired. The columns are explained at `storage.uploads.Upload`."""
 
 secrets = sa.Table(
     "secrets",
@@ -146,7 +153,7 @@ secrets = sa.Table(
     sa.Column("name", sa.String(100), primary_key=True),
     sa.Column("value", sa.LargeBinary, nullable=False),
 )
-"""Random secrets that all servers of the database share."""
+"""Secrets that all servers of the database share: random bytes by name (see `database.secret`)."""
 
 deliveries = sa.Table(
     "webhook_deliveries",
@@ -160,4 +167,11 @@ deliveries = sa.Table(
     sa.Column("last_error", sa.Text),
     sa.Index("deliveries_due", "state", "next_at"),
 )
-"""The webhooks. `state` is waiting, delivered or given_up. The transaction that ends a request inserts its row."""
+"""The webhooks. The transaction that ends a request inserts its row.
+
+`state`: waiting, delivered or given_up.
+`attempts`: the number of attempts so far, including one in progress.
+`next_at`: the time at which the next attempt is due; meaningless unless `state` is waiting.
+`give_up_at`: the time after which no further attempt begins.
+`last_error`: the reason why the last attempt failed; null if none has failed or the webhook is delivered.
+"""

@@ -311,8 +311,8 @@ class StatusCache:
         row = get_without_payloads(self._engine, request_id)
         if row is None:
             return None
-        # The log of an ended request can only be deleted, never grow. So it is read again from the start, because deleted
-        # lines must not be served.
+        # The log of an ended request can only be deleted, never grow. So it is read again from the start, because
+        # deleted lines must not be served.
         lines = () if last is None or last.row.has_ended else last.log_lines
         is_unchanged = last is not None and last.row.version == row.version
         new = [] if is_unchanged else log_lines(self._engine, request_id, lines[-1].seq if lines else 0)

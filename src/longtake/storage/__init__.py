@@ -6,8 +6,8 @@ from longtake.storage.local import LocalBlobs
 
 
 def open_blobs(settings: Settings) -> Blobs:
-    """Returns the place that the settings name for the bytes of all files: the folder `files` in the data folder.
+    """Returns the storage for the bytes of all files: the folder `files` in the data folder.
 
-    Servers that share a database share this folder, too.
+    Servers that share a database must share this folder, too.
     """
     return LocalBlobs(settings.data_dir / "files")

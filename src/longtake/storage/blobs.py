@@ -1,4 +1,4 @@
-"""The interface to the storage of bytes, so that no other room knows whether it is a folder or a bucket."""
+"""The interface of a storage for bytes, which can be a folder or a bucket. Other modules do not know which."""
 
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Protocol
 
 PIECE_BYTES = 256 * 1024
-"""The most bytes that `Blobs.open` yields at a time."""
+"""Maximum size in bytes of the pieces that `Blobs.open` yields."""
 
 
 @dataclass(frozen=True)
 class Blob:
-    """A stored blob as `Blobs.list` reports it. `modified_at` is in seconds since 1970."""
+    """A stored blob: its key, its size in bytes, and the Unix time in seconds at which it was stored."""
 
     key: str
     size: int
@@ -20,37 +20,39 @@ class Blob:
 
 
 class Blobs(Protocol):
-    """Stores blobs (sequences of bytes) under keys. A blob appears whole or not at all.
+    """Stores blobs (sequences of bytes) under keys. A blob appears complete or not at all.
 
-    Callers store different bytes under different keys, so that the bytes of a key never change while it is stored.
-    A key is a name, or a folder and a name with `/` between them, of ASCII letters, digits, `.`, `-` and `_`; neither
-    starts with a dot. Every method raises ValueError for any other key, and OSError if the storage fails.
+    A key is `name` or `folder/name`. Names and folders consist of ASCII letters, digits, `.`, `-` and `_`, and do not
+    start with a dot. Callers never store different bytes under the same key. Every method raises ValueError for an
+    invalid key, and OSError if the storage fails.
     """
 
     def put(self, key: str, file: Path) -> None:
-        """Stores the bytes of a local file durably. A blob of the same key is replaced in one step.
+        """Stores the bytes of a local file durably. An existing blob of this key is replaced atomically.
 
-        `file` stays, so that the call can be repeated, and must not be written to afterwards: the blob may be a second
-        name of the same file.
+        `file` remains, so that the call can be repeated. It must not be written to afterwards, because the blob may be
+        a hard link to it.
         """
 
     def open(self, key: str, start: int = 0, stop: int | None = None) -> Generator[bytes, None, None]:
-        """Returns a generator of the bytes from `start` up to `stop` (None: the end), in pieces of PIECE_BYTES at most.
+        """Returns a generator that yields the blob's bytes in pieces of at most PIECE_BYTES.
 
-        Raises FileNotFoundError, at once, if there is no such blob.
+        The bytes from the offset `start` up to but not including `stop` are yielded; with None, up to the end. If there
+        is no such blob, the call itself raises FileNotFoundError.
         """
 
     def local(self, key: str) -> AbstractContextManager[Path]:
-        """Yields a local file with the blob's bytes, which must not be changed and is valid in the block only.
+        """Yields the path of a local file with the blob's bytes.
 
-        Raises FileNotFoundError if there is no such blob.
+        The file must not be changed, and may be used only inside the `with` block. Raises FileNotFoundError if there is
+        no such blob.
         """
 
     def size(self, key: str) -> int | None:
         """Returns the blob's size in bytes, or None if there is no such blob."""
 
     def delete(self, key: str) -> None:
-        """Deletes the blob, if there is one."""
+        """Deletes the blob, if it exists."""
 
     def list(self, prefix: str = "") -> Iterator[Blob]:
-        """Yields every blob whose key starts with `prefix`, in no particular order."""
+        """Yields the facts about every blob whose key starts with `prefix`, in any order."""

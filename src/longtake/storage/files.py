@@ -1,7 +1,7 @@
 """The file store: uploads and results under keys that cannot be guessed.
 
-A file is a row of the table `files` and a blob. The blob is stored first, so a row always has its bytes. A crash
-between the two leaves a blob without a row, which `sweep_strays` deletes.
+A file is a row of the table `files` and a blob with its bytes. The blob is stored before the row, so a row always has
+its bytes. A crash between the two leaves a blob without a row, which `sweep_strays` deletes later.
 """
 
 import errno
@@ -30,19 +30,27 @@ from longtake.storage.blobs import Blobs
 from longtake.storage.local import SCRATCH
 
 KEY = re.compile(r"[A-Za-z0-9_-]{32}(\.[a-z0-9]{1,8})?")
-"""A file's key: 32 random characters, and the suffix of the name that the file was stored with."""
+"""A file's key: 32 random characters, and the suffix of the file's name (or of its MIME type) if it has one."""
 
 PARTS = "parts"
-"""The folder of the blobs that are parts of unfinished uploads, each `parts/<token>.<number>.<etag>`."""
+"""The folder of blobs that are parts of unfinished uploads. Their keys are `parts/<token>.<number>.<etag>`."""
 
 STRAY_S = 24 * 3600.0
-"""Age in seconds above which a blob without a row, or a file in the scratch folder, is taken for a crash's remains."""
+"""Age in seconds at which a blob without a row, or a scratch file, is deleted because a crash must have left it.
+
+Younger ones may belong to an upload or a request in progress.
+"""
 
 
 @dataclass(frozen=True)
 class NewFile:
-    """Facts about a file to be stored: the id of its owner's API key, its name for downloads, its MIME type, and the
-    lifecycle that its client asked for (see `lifecycle.parse`)."""
+    """Facts about a file that is going to be stored.
+
+    `owner`: the id of its owner's API key.
+    `name`: its name for downloads.
+    `content_type`: its MIME type.
+    `lifecycle`: the lifetime and access rules that the client set (see `lifecycle.parse`); None for the defaults.
+    """
 
     owner: str
     name: str
@@ -52,10 +60,15 @@ class NewFile:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A stored file: the key of its blob, its owner's API key id, its name for downloads, MIME type and size in bytes.
+    """Facts about a stored file.
 
-    `created_at` is in seconds since 1970. `access` are its access rules, None if everybody who knows its address may
-    read it.
+    `blob`: the key of the blob with its bytes.
+    `owner`: the id of its owner's API key.
+    `name`: its name for downloads.
+    `content_type`: its MIME type.
+    `size`: its size in bytes.
+    `created_at`: the Unix time in seconds at which it was stored.
+    `access`: its access rules (see `lifecycle.access_rules`). None lets everyone read it who knows its URL.
     """
 
     blob: str
@@ -68,7 +81,7 @@ class StoredFile:
 
 
 def new_key(name: str, content_type: str) -> str:
-    """Returns a random key for a file of this name and MIME type."""
+    """Returns a random key, with the suffix of the file's name, or else the usual one of its MIME type."""
     return secrets.token_urlsafe(24) + _suffix(name, content_type)
 
 
@@ -81,8 +94,9 @@ def _suffix(name: str, content_type: str) -> str:
 class FileStore:
     """The files of all servers that share a database.
 
-    `scratch` is this server's folder for files that are not yet stored. A file whose client asks for no other time is
-    kept for `retention_s` seconds. Methods that write raise DiskFull if a disk is full, and then store nothing.
+    `scratch` is this server's folder for files that are not stored yet. A file expires after `retention_s` seconds
+    unless its lifecycle sets another time. Methods that store a file raise DiskFull if a disk is full, and then store
+    nothing.
     """
 
     engine: sa.Engine
@@ -91,12 +105,15 @@ class FileStore:
     retention_s: float = 7 * 24 * 3600.0
 
     def scratch_path(self) -> Path:
-        """Returns a path for a new file in the scratch folder, which is created if needed."""
+        """Returns an unused path in the scratch folder. The folder is created if it does not exist."""
         self.scratch.mkdir(parents=True, exist_ok=True)
         return self.scratch / secrets.token_urlsafe(16)
 
     def find(self, key: str) -> StoredFile | None:
-        """Returns the file of this key; None if there is none, it has expired, or its bytes are lost."""
+        """Returns the facts about a file.
+
+        Returns None if no file has this key, or it has expired, or its blob is missing.
+        """
         row = self._row(key)
         if row is None or (row.expires_at is not None and row.expires_at <= time.time()):
             return None
@@ -105,22 +122,24 @@ class FileStore:
         return StoredFile(row.blob, row.key_id, row.name, row.content_type, row.size, row.created_at, row.access)
 
     def add_result(self, request_id: str, file: NewFile, path: Path) -> str:
-        """Moves the file at `path` into the store as a result of a request and returns its key.
+        """Moves the file at `path` into the store as the result of a request, and returns its key.
 
-        The key depends on the request and the file's name only. If the result is already stored, that file stays.
+        The key depends only on the request and the file's name. So if an earlier attempt has already stored the result,
+        nothing is moved, and the key of the stored file is returned.
         """
         signed = hmac.digest(self._secret, f"{request_id}/{file.name}".encode(), "sha256")
         key = signed.hex()[:32] + _suffix(file.name, file.content_type)
         if self.find(key) is None:
-            self.delete(key)  # it has expired, or its bytes are lost
+            self.delete(key)  # it has expired, or its blob is missing
             self.add(key, file, path, request_id=request_id)
         return key
 
     def add(self, key: str, file: NewFile, path: Path, *, request_id: str | None = None) -> bool:
-        """Moves the file at `path` into the store under this key and returns True.
+        """Moves the file at `path` into the store under this key, and returns True.
 
-        If the key is in use, nothing is changed, and the result is True only if the stored bytes are the same, as in a
-        client's second try. If it raises, the file is still at `path`, and the call can be repeated.
+        If the key is in use, stores nothing. Then it returns True if the stored bytes are equal to the file's, as when
+        a client repeats an upload, and False otherwise. After an exception the file is still at `path`, and the call
+        can be repeated.
         """
         now, blob = time.time(), f"{secrets.token_hex(4)}-{key}"
         values = {
@@ -143,19 +162,19 @@ class FileStore:
         return True
 
     def delete(self, key: str) -> None:
-        """Deletes the file of this key, if there is one."""
+        """Deletes the file of this key, if it exists."""
         self._delete_where(files.c.key == key)
 
     def delete_of_request(self, request_id: str) -> list[str]:
-        """Deletes the files of a request and returns their keys."""
+        """Deletes the result files of a request and returns their keys."""
         return self._delete_where(files.c.request_id == request_id)
 
     def sweep(self) -> list[str]:
-        """Deletes the files that have expired and returns their keys."""
+        """Deletes all expired files and returns their keys."""
         return self._delete_where(files.c.expires_at <= time.time())
 
     def sweep_strays(self) -> None:
-        """Deletes what crashes left behind for longer than STRAY_S: scratch files, and blobs without a row."""
+        """Deletes scratch files, and blobs without a row, that are older than STRAY_S seconds. Crashes leave them."""
         before = time.time() - STRAY_S
         for path in self.scratch.glob("*"):
             _delete_older(path, before)
@@ -177,9 +196,10 @@ class FileStore:
             return connection.execute(sa.select(files).where(files.c.key == key)).first()
 
     def _insert(self, values: Mapping[str, Any]) -> bool:
-        """Inserts a row for a stored blob, or returns False if the key is in use.
+        """Inserts the row of a stored blob. Returns False if the key is in use.
 
-        Without a row the blob is deleted, except if the commit failed: its row may have been stored then.
+        If no row was inserted, deletes the blob. If only the commit failed, keeps the blob, because the row may have
+        been stored.
         """
         inserted = False
         try:
@@ -195,7 +215,7 @@ class FileStore:
         return True
 
     def _holds(self, key: str, path: Path) -> bool:
-        """Returns True if the stored file of this key has the same bytes as the local file at `path`."""
+        """Returns True if a file is stored under this key and has the same bytes as the local file at `path`."""
         row = self._row(key)
         if row is None or row.size != path.stat().st_size:
             return False
@@ -203,7 +223,8 @@ class FileStore:
             return all(file.read(len(piece)) == piece for piece in self.blobs.open(row.blob))
 
     def _delete_where(self, condition: sa.ColumnElement[bool]) -> list[str]:
-        with reading(self.engine) as connection:  # usually nothing is to delete, and other writers need not wait
+        # Usually there is nothing to delete. Then this read avoids a transaction for which other writers would wait.
+        with reading(self.engine) as connection:
             if connection.execute(sa.select(files.c.key).where(condition).limit(1)).first() is None:
                 return []
         with self.engine.begin() as connection:
@@ -219,7 +240,7 @@ class FileStore:
 
 
 def open_store(engine: sa.Engine, settings: Settings) -> FileStore:
-    """Returns the file store that the settings describe. Access rules that version 0.1 left in files are imported."""
+    """Returns the file store that the settings describe. Imports access rules that version 0.1 stored in files."""
     folder = settings.data_dir / "files"
     legacy.import_access_rules(engine, folder)
     return FileStore(engine, open_blobs(settings), folder / SCRATCH, settings.result_s)
@@ -227,7 +248,7 @@ def open_store(engine: sa.Engine, settings: Settings) -> FileStore:
 
 @contextmanager
 def disk_full_errors() -> Iterator[None]:
-    """Raises DiskFull, with a sentence for users, for an error in the block that a full disk caused."""
+    """Replaces an error of the block by DiskFull, which has a sentence for users, if a full disk caused it."""
     try:
         yield
     except OSError as error:
@@ -241,8 +262,8 @@ def disk_full_errors() -> Iterator[None]:
 
 
 def _delete_older(path: Path, before: float) -> None:
-    """Deletes a file or folder that was last changed before a time in seconds since 1970."""
-    with suppress(FileNotFoundError):  # it was moved into the store meanwhile
+    """Deletes a file or a folder if it was last changed before `before`, a Unix time in seconds."""
+    with suppress(FileNotFoundError):  # it was moved into the store in the meantime
         if path.stat().st_mtime >= before:
             return
         if path.is_dir():

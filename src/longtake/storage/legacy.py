@@ -1,4 +1,4 @@
-"""Upgrades a data folder of version 0.1, which stored access rules in files instead of a column."""
+"""Upgrades a data folder of version 0.1, which stored the files' access rules in files instead of the database."""
 
 import json
 import logging
@@ -12,23 +12,23 @@ from longtake.database.tables import files
 log = logging.getLogger(__name__)
 
 FOLDER = ".access"
-"""Version 0.1 stored the rules of the file `<key>` as `.access/<key>`: {"owner": key id, "rules": access rules}."""
+"""Version 0.1 stored the access rules of the file `<key>` in `.access/<key>`, as JSON {"owner": ..., "rules": ...}."""
 
 UNREADABLE = {"default": "hide"}
-"""The access rules of a file whose own could not be read: only its owner may read it."""
+"""The access rules for a file whose stored rules cannot be read. They let only the owner read the file."""
 
 
 def import_access_rules(engine: sa.Engine, store_folder: Path) -> None:
-    """Copies the access rules from the files of version 0.1 into the rows of their files, then deletes those files.
+    """Imports access rules of version 0.1 from the folder `.access` in `store_folder` into the table `files`.
 
-    Rules of a file that this database does not know stay where they are, in case the settings name another database.
-    Several servers may do this at the same time.
+    A file in `.access` is deleted after its rules were imported. It remains if the database has no row for its key,
+    because the settings may name the wrong database. Several servers may do this at the same time.
     """
     for path in (store_folder / FOLDER).glob("*"):
         try:
-            rules = _rules(path.read_bytes())
+            rules = _rules(path.name, path.read_bytes())
         except FileNotFoundError:
-            continue  # another server has just imported it
+            continue  # another server has just imported and deleted it
         with engine.begin() as connection:
             changed = connection.execute(sa.update(files).where(files.c.key == path.name).values(access=rules))
         if changed.rowcount:
@@ -36,12 +36,12 @@ def import_access_rules(engine: sa.Engine, store_folder: Path) -> None:
             log.info("Imported the access rules of the file %s.", path.name)
 
 
-def _rules(text: bytes) -> dict[str, Any]:
+def _rules(key: str, text: bytes) -> dict[str, Any]:
     try:
         rules = json.loads(text)["rules"]
     except (ValueError, KeyError, TypeError):
         rules = None
     if not isinstance(rules, dict):
-        log.warning("Access rules of an earlier version cannot be read; only the file's owner may read it.")
+        log.warning("The access rules of the file %s cannot be read; now only its owner may read the file.", key)
         return UNREADABLE
     return rules

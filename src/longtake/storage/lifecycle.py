@@ -1,4 +1,4 @@
-"""How long a client wants its files stored and who may read them: the JSON of fal's object lifecycle header."""
+"""Reads fal's object lifecycle header, with which a client sets how long a file is stored and who may read it."""
 
 import json
 import math
@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 Decision = Literal["allow", "forbid", "hide"]
-"""The answer to a request for a file: it is sent, refused with 403, or denied to exist with 404."""
+"""The answer to a request for a file. "allow": it is sent. "forbid": status 403. "hide": status 404."""
 
 MAX_RETENTION_S = 100 * 365 * 86_400.0
-"""The longest time in seconds that a file is stored for if its lifecycle names a time."""
+"""Longest lifetime in seconds that a lifecycle can set (100 years). Longer ones are shortened to it."""
 
 
 def parse(header: str | None) -> dict[str, Any] | None:
-    """Returns the valid settings of a lifecycle header, or None if it has none. Fal ignores invalid ones, too.
+    """Returns the valid members of a lifecycle header as a dictionary, or None if there is none.
 
     The header is JSON: {"expiration_duration_seconds": number or null, "initial_acl": {"default": decision, "rules":
-    [{"user": API key id, "decision": decision}]}}. The result has the same form, with valid members only.
+    [{"user": API key id, "decision": decision}]}}. The dictionary has the same form. Invalid members are ignored, as
+    fal does.
     """
     try:
         value = json.loads(header or "null")
@@ -34,9 +35,10 @@ def parse(header: str | None) -> dict[str, Any] | None:
 
 
 def expires_at(lifecycle: Mapping[str, Any] | None, now: float, retention_s: float) -> float | None:
-    """Returns when a file stored at `now` expires, in seconds since 1970, or None for never.
+    """Returns the Unix time in seconds at which a file expires, or None if it never expires.
 
-    A lifecycle without a duration means `retention_s` seconds; a duration of null or 0 means never.
+    `now` is the Unix time at which it is stored. A lifecycle without a duration means `retention_s` seconds. A duration
+    of null or 0 means that the file never expires.
     """
     if lifecycle is None or "expiration_duration_seconds" not in lifecycle:
         return now + retention_s
@@ -45,7 +47,11 @@ def expires_at(lifecycle: Mapping[str, Any] | None, now: float, retention_s: flo
 
 
 def access_rules(lifecycle: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Returns the lifecycle's access rules, {"default": decision, "rules": [...]}, or None if it has none."""
+    """Returns the access rules in a lifecycle, or None if it has none.
+
+    Their form is {"default": decision, "rules": [{"user": API key id, "decision": decision}]}; both members may be
+    missing.
+    """
     rules: dict[str, Any] | None = (lifecycle or {}).get("initial_acl")
     return rules
 

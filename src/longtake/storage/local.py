@@ -1,4 +1,4 @@
-"""Blobs in a folder of this machine, or of a network file system that several servers share."""
+"""Stores blobs as files in a folder, which may be on a network file system that several servers share."""
 
 import os
 import re
@@ -16,10 +16,13 @@ from longtake.atomic import sync
 from longtake.storage.blobs import PIECE_BYTES, Blob
 
 KEY = re.compile(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*", re.ASCII)
+"""The form of a blob's key (see `Blobs`)."""
 
 SCRATCH = ".incoming"
-"""The folder inside the blobs' own for files that are still being written: on the same file system, so that they can
-become blobs without being copied."""
+"""The subfolder for files that are still being written.
+
+It is on the blobs' file system, so that such a file can become a blob without being copied.
+"""
 
 
 @dataclass(frozen=True)
@@ -29,20 +32,23 @@ class LocalBlobs:
     folder: Path
 
     def put(self, key: str, file: Path) -> None:
-        """See `Blobs.put`. On the same file system the blob is a hard link, so that nothing is copied."""
+        """See `Blobs.put`.
+
+        If `file` is on the same file system, the blob is a hard link to it, and nothing is copied.
+        """
         target, temporary = self._path(key), self.folder / SCRATCH / secrets.token_hex(8)
         for needed in (target, temporary):
             needed.parent.mkdir(parents=True, exist_ok=True)
         try:
             try:
                 os.link(file, temporary)
-            except OSError:  # another file system, or one without hard links
+            except OSError:  # `file` is on another file system, or hard links are not supported
                 shutil.copyfile(file, temporary)
-            os.utime(temporary)  # so that `modified_at` is the time of this call
+            os.utime(temporary)  # `modified_at` must be the time of this call
             sync(temporary)
             temporary.replace(target)
         finally:
-            temporary.unlink(missing_ok=True)  # renaming a file to another link of itself leaves both names
+            temporary.unlink(missing_ok=True)  # it still exists if it was another link to the same file as `target`
         sync(target.parent)
 
     def open(self, key: str, start: int = 0, stop: int | None = None) -> Generator[bytes, None, None]:
@@ -70,7 +76,7 @@ class LocalBlobs:
             try:
                 facts = path.stat()
             except FileNotFoundError:
-                continue  # deleted meanwhile
+                continue  # it was deleted in the meantime
             if KEY.fullmatch(key) and S_ISREG(facts.st_mode):
                 yield Blob(key, facts.st_size, facts.st_mtime)
 

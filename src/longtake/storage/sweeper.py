@@ -1,4 +1,4 @@
-"""Background threads that delete files and uploads once they have expired, and what crashes left behind."""
+"""Background threads that delete expired files and uploads, and files that crashed processes left."""
 
 from longtake.database.connection import is_temporary
 from longtake.periodic import Repeating
@@ -6,13 +6,16 @@ from longtake.storage import uploads
 from longtake.storage.files import FileStore
 
 SWEEP_S = 5.0
-"""Seconds between two sweeps. An expired file cannot be read, but takes up space for so long at most."""
+"""Seconds between two deletions of expired files. An expired file cannot be read, but uses disk space until then."""
 STRAYS_S = 3600.0
-"""Seconds between two searches for what crashes left behind."""
+"""Seconds between two searches for files that crashed processes left."""
 
 
 def sweepers(store: FileStore, *, sweep_s: float = SWEEP_S, strays_s: float = STRAYS_S) -> list[Repeating]:
-    """Returns the threads that sweep a store, not yet started. Every server has them; several may sweep one store."""
+    """Returns the threads that delete old files of a store. The caller must start them.
+
+    Several servers may run them for the same store.
+    """
 
     def sweep() -> float:
         store.sweep()
@@ -30,7 +33,7 @@ def sweepers(store: FileStore, *, sweep_s: float = SWEEP_S, strays_s: float = ST
         Repeating(
             "stray sweeper",
             sweep_strays,
-            failure="What crashes left behind could not be deleted",
+            failure="Files left by crashed processes could not be deleted",
             is_temporary=is_temporary,
             retry_s=60,
         ),

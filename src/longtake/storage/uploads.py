@@ -1,4 +1,4 @@
-"""Uploads: created first, then written by whoever has their token, in one piece or in parts."""
+"""Uploads: a client creates an upload, then sends the bytes in one piece or in parts, with the upload's token."""
 
 import re
 import secrets
@@ -19,11 +19,11 @@ MAX_PARTS = 10_000
 """The largest part number of an upload, as in S3."""
 
 ETAG = re.compile(r"[0-9a-f]{32}")
-"""The MD5 of a part, in hex."""
+"""The form of a part's etag: the MD5 of its bytes in lower-case hex."""
 
 
 class AlreadyUploaded(InvalidRequest):
-    """The upload is finished, with other bytes."""
+    """The upload was already finished with different bytes."""
 
     def __init__(self) -> None:
         super().__init__("This upload is finished, and its bytes cannot be replaced.")
@@ -31,9 +31,16 @@ class AlreadyUploaded(InvalidRequest):
 
 @dataclass(frozen=True)
 class Upload:
-    """An upload that is not finished. Whoever has its `token` may write the file `file_key`, once, until `expires_at`.
+    """An upload of one file.
 
-    `key_id` is the API key of the file's owner, `lifecycle` that of the file, `expires_at` in seconds since 1970.
+    `token`: permission to write the file once, without an API key.
+    `file_key`: the key that the file gets in the store.
+    `key_id`: the id of the API key of the file's owner.
+    `name`: the file's name for downloads.
+    `content_type`: the file's MIME type.
+    `multipart`: True if the bytes are sent in parts.
+    `lifecycle`: the file's lifecycle (see `lifecycle.parse`), or None for the defaults.
+    `expires_at`: the Unix time in seconds by which the upload must be finished.
     """
 
     token: str
@@ -47,7 +54,7 @@ class Upload:
 
 
 def create(store: FileStore, file: NewFile, *, multipart: bool, within_s: float) -> Upload:
-    """Creates an upload of a file, which has to be finished within `within_s` seconds."""
+    """Creates and returns an upload of a file. The upload expires after `within_s` seconds. Raises DiskFull."""
     upload = Upload(
         token=secrets.token_urlsafe(32),
         file_key=new_key(file.name, file.content_type),
@@ -64,16 +71,17 @@ def create(store: FileStore, file: NewFile, *, multipart: bool, within_s: float)
 
 
 def find(store: FileStore, token: str) -> Upload | None:
-    """Returns the upload that this token may write; None if there is none, or its time is over."""
+    """Returns the upload with this token. Returns None if there is none or it has expired."""
     with reading(store.engine) as connection:
         row = connection.execute(sa.select(uploads).where(uploads.c.token == token)).first()
     return None if row is None or row.expires_at <= time.time() else Upload(**row._mapping)
 
 
 def finish(store: FileStore, upload: Upload, path: Path) -> str:
-    """Moves the file at `path` into the store as the upload's file and returns its key.
+    """Moves the file at `path` into the store as the upload's file, and returns the file's key.
 
-    It may be repeated with the same bytes. Raises AlreadyUploaded if the upload was finished with others.
+    May be repeated with the same bytes. Raises AlreadyUploaded if the upload was finished with different bytes, and
+    DiskFull if a disk is full.
     """
     file = NewFile(upload.key_id, upload.name, upload.content_type, upload.lifecycle)
     if not store.add(upload.file_key, file, path):
@@ -82,20 +90,24 @@ def finish(store: FileStore, upload: Upload, path: Path) -> str:
 
 
 def add_part(store: FileStore, upload: Upload, number: int, etag: str, path: Path) -> None:
-    """Stores the file at `path` as a part of an upload; `etag` is its MD5 in hex. Every server can complete it."""
+    """Stores the bytes of the file at `path` as part `number` of an upload. `etag` is their MD5 in hex.
+
+    All servers see the part, so that any of them can complete the upload. Raises DiskFull if a disk is full.
+    """
     with disk_full_errors():
         store.blobs.put(_part_key(upload, number, etag), path)
 
 
 def uploaded_bytes(store: FileStore, upload: Upload) -> int:
-    """Returns the bytes of all parts that are stored."""
+    """Returns the total size in bytes of the upload's stored parts."""
     return sum(blob.size for blob in store.blobs.list(_parts_prefix(upload.token)))
 
 
 def complete(store: FileStore, upload: Upload, parts: Iterable[tuple[int, str]]) -> str:
-    """Joins the parts, given as numbers and etags, in the order of their numbers; returns the file's key.
+    """Joins parts of an upload in the order of their numbers, and stores the result as the upload's file. Returns its key.
 
-    Raises InvalidRequest if a part is not stored. Completing a finished upload once more does nothing.
+    `parts` are (number, etag) pairs. If the upload is already finished, only returns the key. Raises InvalidRequest if
+    one of the parts is not stored, and DiskFull if a disk is full.
     """
     if store.find(upload.file_key) is not None:
         return upload.file_key
@@ -118,7 +130,7 @@ def complete(store: FileStore, upload: Upload, parts: Iterable[tuple[int, str]])
 
 
 def sweep(store: FileStore) -> None:
-    """Deletes the uploads whose time is over, with their parts."""
+    """Deletes the expired uploads and their parts."""
     late = uploads.c.expires_at <= time.time()
     with reading(store.engine) as connection:
         tokens = connection.scalars(sa.select(uploads.c.token).where(late)).all()
