@@ -104,7 +104,7 @@ def uploaded_bytes(store: FileStore, upload: Upload) -> int:
 
 
 def complete(store: FileStore, upload: Upload, parts: Iterable[tuple[int, str]]) -> str:
-    """Joins parts of an upload in the order of their numbers, and stores the result as the upload's file. Returns its key.
+    """Joins parts of an upload in the order of their numbers, stores the result as its file, and returns its key.
 
     `parts` are (number, etag) pairs. If the upload is already finished, only returns the key. Raises InvalidRequest if
     one of the parts is not stored, and DiskFull if a disk is full.

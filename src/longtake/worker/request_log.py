@@ -32,7 +32,7 @@ class RequestLog:
         return self._store_at if self.lines else float("inf")
 
     def store(self, write: Callable[[list[LogLine]], bool]) -> None:
-        """Passes all lines to `write`, which returns True if they were stored, and removes them.
+        """Passes all lines to `write`. If it returns True, they are stored, and this object drops them.
 
         If it returns False, the last MAX_LINES lines remain and are due again after RETRY_S seconds.
         """

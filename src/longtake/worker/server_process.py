@@ -10,7 +10,7 @@ from pathlib import Path
 def boot_id() -> str:
     """Returns an id of the machine's current boot and of this process's PID namespace.
 
-    Empty on other systems than Linux.
+    Returns an empty string on systems other than Linux.
     """
     try:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.stat('/proc/self/ns/pid').st_ino}"
@@ -21,7 +21,7 @@ def boot_id() -> str:
 def start_ticks(pid: int) -> int | None:
     """Returns the time when a process started, in clock ticks since the boot.
 
-    Returns None if it has ended (also as a zombie).
+    Returns None if it has ended, even if it remains as a zombie.
     """
     try:
         _, _, rest = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")

@@ -68,7 +68,7 @@ class Slot:
     def stop(self) -> None:
         """Makes the slot return its current request to the queue and end its worker process and thread.
 
-        Does not wait.
+        Returns at once; `join` waits for the thread.
         """
         self._draining.set()
         self._stopping.set()

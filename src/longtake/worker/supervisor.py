@@ -39,14 +39,14 @@ SlotMessage = FromProcess | Woken | CancelRequested
 class Supervisor:
     """Starts a slot's worker process, starts it again after it has ended, and receives its messages.
 
-    Only the slot's thread may use this object; only `post` may be called from other threads. The settings' `stall_s`
-    limits how many seconds a process may be silent.
+    Only the slot's thread may use this object; only `post` may be called from other threads. The setting `stall_s` is
+    the number of seconds after which a silent process counts as stalled.
     """
 
     def __init__(self, name: str, device: str, command: Sequence[str], settings: Settings) -> None:
         self.name = name
         self.is_ready = False
-        """True if the worker process has loaded its first model and can carry out a request."""
+        """True if the worker process has sent `Ready` and can carry out requests."""
         self._environment = {"LONGTAKE_DEVICE": device, "LONGTAKE_DATA_DIR": str(settings.data_dir)}
         self._command = command
         self._stall_s = settings.stall_s
@@ -65,7 +65,10 @@ class Supervisor:
 
     @property
     def stalls_at(self) -> float:
-        """The monotonic time in seconds at which the process counts as stalled, unless it sends a message before."""
+        """The monotonic time in seconds at which the process counts as stalled.
+
+        It is `stall_s` seconds after the start of the process or the last message from or to it.
+        """
         return self._active_at + self._stall_s
 
     def post(self, message: Woken | CancelRequested) -> None:
