@@ -85,7 +85,8 @@ def figures(scene: Scene, vae: Any, voc: Any) -> Figures:
     above = 10 * math.log10(float(spectrum[edge:].sum() / spectrum.sum()) + 1e-12)
     true, heard = listen(wave), listen(resample(made, FULL_RATE, SOUND_RATE))
     count = min(len(true.pitch), len(heard.pitch))
-    # Only where the first thing's voice is what is heard best: at the edges of a frame or in a hum it may not be.
+    # Compare only where the first object's voice is the strongest sound. At the edges of the frame or in a hum it may
+    # not be.
     named = curves.pitch[0, 0 : 2 * count : 2]
     sung = (true.pitch[:count] / named - 1).abs() < 0.01
     sung[:5], sung[-5:] = False, False
