@@ -120,7 +120,7 @@ def test_a_killed_server_resumes_its_request_to_the_same_video(tmp_path: Path) -
         whole, killed, waiting = (server.submit(body)["request_id"] for _ in range(3))
         expected = server.video(whole)
         server.until(killed, has_logged("window 2 of"))
-        assert server.status(waiting)["queue_position"] == 0
+        server.until(waiting, lambda status: status["queue_position"] == 0)
         server.process.send_signal(signal.SIGKILL)
         server.process.wait()
     with serving(tmp_path) as server:
