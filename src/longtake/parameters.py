@@ -68,7 +68,7 @@ class LocalParameters(BaseModel):
 
     new_frames: number of frames to add to the whole source; None means that the endpoint's number of frames counts, or
         NEW_FRAMES if the user does not set that either.
-    quality, write_mode: settings of the output file; None means the endpoint's.
+    quality, write_mode: settings of the output file; None means that the request decides.
     seed: None means that a random seed is drawn.
     """
 

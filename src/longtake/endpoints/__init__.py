@@ -69,7 +69,7 @@ def by_id(named: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def prices(settings: Settings) -> Prices:
-    """Returns the prices that the operator has set, by endpoint id. The other endpoints have their own prices.
+    """Returns the prices that the operator has set, by endpoint id. Other endpoints keep the price of their `tariff`.
 
     Raises InvalidRequest if a key of the setting `prices` is not the id of an endpoint.
     """

@@ -38,6 +38,8 @@ CameraLoRA = Literal["dolly_in", "dolly_out", "dolly_left", "dolly_right", "jib_
 class ImageSize(BaseModel):
     """A size of one's own."""
 
+    # The docstrings of request and response classes are published in the OpenAPI documents.
+
     width: int = Field(512, ge=64, le=4096, description="The width of the generated image.")
     height: int = Field(512, ge=64, le=4096, description="The height of the generated image.")
 
@@ -165,8 +167,9 @@ def shared_options(
 ) -> LTX2Options:
     """Returns the family's options for the shared fields of a request.
 
-    Endpoints have different names for the other arguments. `size` and `fps` are those of the output; `fps` (frames per
-    second) counts only if `match_input_fps` is false. `video` and `audio` are the guidance of picture and sound.
+    The other arguments come from fields whose names differ between the endpoints. `size` and `fps` (frames per second)
+    are those of the output; `fps` is ignored if `match_input_fps` is true. `video` and `audio` are the guidance of
+    picture and sound.
     """
     return LTX2Options(
         prompt=request.prompt,
@@ -213,8 +216,8 @@ def distill_adapter(scales: Sequence[float], fields: Sequence[str] = ()) -> tupl
     """Returns the model's own distill adapter, as a tuple of one.
 
     `scales` are its strengths in the first and in the second pass. `fields` are the request's fields with these scales.
-    It is empty if the endpoint sets the scales itself. Errors about the adapter name the first field with a
-    scale other than 0.
+    It is empty if the endpoint sets the scales itself. Errors about the adapter name the first field that is
+    not 0.
     """
     name = next((name for name, scale in zip(fields, scales, strict=False) if scale), None)
     field: Loc = ("body",) if name is None else ("body", name)

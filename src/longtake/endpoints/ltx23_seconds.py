@@ -18,7 +18,7 @@ from longtake.video import VideoInfo
 
 WINDOW_FRAMES = 505
 """Most frames that context and new frames have together if the request has no `context`. The number is published.
-The context still has at least DEFAULT_CONTEXT frames."""
+The context has at least DEFAULT_CONTEXT frames even if the sum is larger then."""
 
 DIRECTIONS: Mapping[str, Direction] = {"end": "forward", "start": "backward"}
 """The direction of the extension for each value of `mode`."""
