@@ -23,7 +23,7 @@ Scope = Literal["run", "admin"]
 CACHE_S = 5.0
 """Seconds for which a key is used after it was read from the database. A revoked key can work for this much longer."""
 UNREACHABLE_S = 60.0
-"""Seconds for which a key is used after it was read if the database does not answer since."""
+"""Seconds for which a key is used after it was read from the database, while the database does not answer."""
 MAX_CACHED = 4096
 """Maximum number of keys in memory. The least recently used key is removed first."""
 

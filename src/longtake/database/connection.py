@@ -25,8 +25,8 @@ IDLE_MS = 60_000
 def connect(url: str, *, pool_size: int = 8) -> sa.Engine:
     """Returns the engine for a database URL: `sqlite:///path` or `postgresql://...` (with psycopg 3).
 
-    It holds up to `pool_size` connections open. SQLite uses a write-ahead log, and flushes every commit to disk. Its
-    transactions take the write lock when they begin, so that none fails later because of the lock. Raises
+    Its pool keeps up to `pool_size` connections open. SQLite uses a write-ahead log, and flushes every commit to disk.
+    Its transactions take the write lock when they begin, so that none fails later because of the lock. Raises
     InvalidRequest for any other kind of URL.
     """
     address = sa.make_url(url)

@@ -190,9 +190,9 @@ class StatusCache:
         return self._store(RequestStatus(replace(row, body=b"", plan=None, output=None), None, ()), changes=0)
 
     def mark_changed(self, request_id: str) -> None:
-        """Must be called after this server has changed a request.
+        """Marks a request's status as outdated, so that it is read again when it is next needed.
 
-        The status is then read again when it is next needed.
+        Must be called after this server has changed the request.
         """
         with self._lock:
             entry = self._entries.get(request_id)

@@ -174,7 +174,7 @@ class FileStore:
         return self._delete_where(files.c.expires_at <= time.time())
 
     def sweep_strays(self) -> None:
-        """Deletes scratch files, and blobs without a row, that are older than STRAY_S seconds. Crashes leave them."""
+        """Deletes what crashes left: scratch files, and blobs without a row, that are older than STRAY_S seconds."""
         before = time.time() - STRAY_S
         for path in self.scratch.glob("*"):
             _delete_older(path, before)

@@ -54,7 +54,7 @@ class Upload:
 
 
 def create(store: FileStore, file: NewFile, *, multipart: bool, within_s: float) -> Upload:
-    """Creates and returns an upload of a file. The upload expires after `within_s` seconds. Raises DiskFull."""
+    """Creates an upload that expires after `within_s` seconds, and returns it. Raises DiskFull if a disk is full."""
     upload = Upload(
         token=secrets.token_urlsafe(32),
         file_key=new_key(file.name, file.content_type),
