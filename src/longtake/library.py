@@ -47,7 +47,7 @@ def extend(
     out: path of the new file. Its suffix decides the file type: .mp4, .webm, .mov or .gif.
     prompt: what the new frames show. Most endpoints require one.
     endpoint: short name or id of an endpoint, whose fields are possible `parameters`.
-    model: name of a model. None means the endpoint's published model, or the embedded one if that is not installed.
+    model: name of a model. None means the endpoint's published model if it is installed, otherwise the embedded one.
     overwrite: True if `out` may be replaced; otherwise an existing file is an error.
     on_progress: called at every step with a `longtake.video.Progress`. It can cancel the work by raising an exception.
     parameters: the command line's options, with underscores: `new_frames`, `seed`, `num_frames`, `lora`, `quality` ...
@@ -106,7 +106,8 @@ class Model:
     ) -> "Result":
         """Does what `longtake.extend` does, with this model.
 
-        If `endpoint` is None, it is the default endpoint or, if that is not made for the model, the first one that is.
+        endpoint: short name or id of an endpoint. None means the default endpoint if it can use the model, otherwise
+            the first endpoint that can.
         """
         chosen = endpoint_for(self.card) if endpoint is None else endpoints.endpoint(endpoint)
         user_input = _user_input(source, prompt, parameters, output_type(Path(out)))

@@ -158,7 +158,8 @@ def _as_list(value: Any) -> Sequence[Any]:
 def parameters(endpoint: str) -> tuple[Parameter, ...]:
     """Returns the parameters of the endpoint with the id `endpoint`, in the order of its request's fields.
 
-    The field with the source's URL is no parameter, because the command line and the library have their own argument.
+    The field with the source's URL is left out, because the command line and the library take the source as an argument
+    of its own.
     """
     found = ENDPOINTS[endpoint]
     fields = [(loc, info) for loc, info in _leaves(found.Request) if loc != found.source_field]
@@ -347,7 +348,7 @@ def local_request(
 
 
 def _pop_local(named: dict[str, Any], endpoint: Endpoint[Any, Any]) -> LocalParameters:
-    """Removes the LocalParameters that the endpoint itself lacks from `named`, and returns them validated."""
+    """Removes from `named` the LocalParameters that the endpoint itself lacks, and returns them validated."""
     own = {one.name for one in parameters(endpoint.id)}
     values = {name: named.pop(name) for name in LocalParameters.model_fields if name in named and name not in own}
     if LORA in values:
@@ -358,7 +359,12 @@ def _pop_local(named: dict[str, Any], endpoint: Endpoint[Any, Any]) -> LocalPara
 def _check_output(
     endpoint: Endpoint[Any, Any], named: Mapping[str, Any], output: OutputType | None, local: LocalParameters
 ) -> None:
-    """Raises InvalidRequest if a field of the request differs from the file's suffix, `quality` or `write_mode`."""
+    """Raises InvalidRequest if the user sets the file type, the quality or the write mode twice, with different values.
+
+    named: the endpoint's own parameters, by name. Their values are compared with `output` and `local`.
+    output: the type that the file's suffix means; None if there is no file name.
+    local: the LocalParameters, of which `quality` and `write_mode` are compared.
+    """
     fields = endpoint.output_fields
     wanted = (
         (fields.type, output, "the file's suffix"),

@@ -40,7 +40,8 @@ class Endpoint(Generic[RequestT, OptionsT]):
     title: one line about the endpoint, for people.
     models: name of the published model, and of the embedded model that is used if the published one is not installed.
     Request, Response: classes of the JSON that clients send and receive.
-    options: `options(request, source)` returns the family's options for a request; it may raise InvalidRequest.
+    options: function that takes a request and the facts of its source video, and returns the family's options. It may
+        raise InvalidRequest.
     tariff: how the price is computed if the operator sets none.
 
     The other attributes name fields of the request. They are None or empty if the request has no such field:
@@ -93,6 +94,9 @@ class Endpoint(Generic[RequestT, OptionsT]):
         return self.tariff.priced(prices.get(self.id)).bill(plan)
 
     def respond(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the endpoint's response as JSON values. Entries of `values` that are no field of it are left out."""
+        """Returns the endpoint's response as JSON values.
+
+        values: the video, the prompt and the seed, by field name. A field that the response does not have is left out.
+        """
         answer: dict[str, Any] = self.Response.model_validate(values).model_dump(mode="json")
         return answer

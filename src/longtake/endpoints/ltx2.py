@@ -167,9 +167,12 @@ def shared_options(
 ) -> LTX2Options:
     """Returns the family's options for the shared fields of a request.
 
-    The other arguments come from fields whose names differ between the endpoints. `size` and `fps` (frames per second)
-    are those of the output; `fps` is ignored if `match_input_fps` is true. `video` and `audio` are the guidance of
-    picture and sound.
+    The other arguments come from fields whose names differ between the endpoints.
+
+    size: size of the output; `auto` means the source's size.
+    fps: frames per second of the output. It is ignored if the request's `match_input_fps` is true.
+    video: guidance of the picture.
+    audio: guidance of the sound.
     """
     return LTX2Options(
         prompt=request.prompt,
@@ -197,7 +200,7 @@ def shared_options(
 
 
 def size_of(size: ImageSize | VideoPreset) -> Size | None:
-    """Returns (width, height) in pixels of a size that a client sent. Returns None for `auto`, the source's size."""
+    """Returns (width, height) in pixels of a size that a client sent; None for `auto`, which is the source's size."""
     match size:
         case ImageSize(width=width, height=height):
             return width, height
@@ -215,9 +218,9 @@ def camera_adapter(movement: str, scale: float) -> tuple[PlannedAdapter, ...]:
 def distill_adapter(scales: Sequence[float], fields: Sequence[str] = ()) -> tuple[PlannedAdapter, ...]:
     """Returns the model's own distill adapter, as a tuple of one.
 
-    `scales` are its strengths in the first and in the second pass. `fields` are the request's fields with these scales.
-    It is empty if the endpoint sets the scales itself. Errors about the adapter name the first field that is
-    not 0.
+    scales: strengths of the adapter in the first and in the second pass.
+    fields: names of the request's fields that hold these scales; empty if the endpoint sets the scales itself. An error
+        about the adapter names the first of these fields that is not 0.
     """
     name = next((name for name, scale in zip(fields, scales, strict=False) if scale), None)
     field: Loc = ("body",) if name is None else ("body", name)

@@ -142,7 +142,10 @@ class Request(BaseModel):
 
 
 def options(request: Request, source: VideoInfo) -> LTX2Options:
-    """Returns the family's options for a request."""
+    """Returns the LTX-2 options for a request to the endpoint 2.3.
+
+    source: not used. All endpoints' `options` have this parameter, because some need facts of the source video.
+    """
     video = GuidanceScales(
         cfg=request.video_cfg_scale,
         stg=request.video_stg_scale,

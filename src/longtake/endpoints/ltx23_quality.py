@@ -50,7 +50,7 @@ class Request(BaseModel):
 
 
 def options(request: Request, source: VideoInfo) -> LTX2Options:
-    """Returns the family's options for a request.
+    """Returns the LTX-2 options for a request to the endpoint 2.3-quality. `source` is not used.
 
     The distill adapter has full strength in both passes. Classifier-free guidance is the only guidance, with the same
     scale for picture and sound.

@@ -18,7 +18,7 @@ from longtake.video import VideoInfo
 
 WINDOW_FRAMES = 505
 """Most frames that context and new frames have together if the request has no `context`. The number is published.
-The context has at least DEFAULT_CONTEXT frames even if the sum is larger then."""
+The context has at least DEFAULT_CONTEXT frames, even if the sum then exceeds WINDOW_FRAMES."""
 
 DIRECTIONS: Mapping[str, Direction] = {"end": "forward", "start": "backward"}
 """The direction of the extension for each value of `mode`."""
@@ -43,10 +43,12 @@ class Response(BaseModel):
 
 
 def options(request: Request, source: VideoInfo) -> LTX2Options:
-    """Returns the family's options for a request.
+    """Returns the LTX-2 options for a request to the endpoint 2.3-seconds.
 
-    Seconds become frames at the output's rate, which is the source's. For all options that the request does not have,
-    the defaults of the endpoint 2.3 are used.
+    The request's seconds are converted to frames at the output's rate, which is the source's. Options that the request
+    does not have get the defaults of the endpoint 2.3.
+
+    source: facts of the source video: its frame rate and its number of frames are used.
     """
     rate = playable_rate(source.rate)
     available = frames_on_clock(source.num_frames, source.rate, rate)

@@ -96,10 +96,12 @@ class ExtendRequest(Protocol):
 
 
 def shared_options(request: ExtendRequest, passes: tuple[PassOptions, ...]) -> LTXVOptions:
-    """Returns the family's options for the shared fields of a request, with these passes.
+    """Returns the family's options for the shared fields of a request.
 
-    `heed_negative` is True only if the client wrote a negative prompt. The default one must not change how a model
-    without classifier-free guidance runs.
+    A model without classifier-free guidance must not use the default negative prompt. So the option `heed_negative` is
+    True only if the client wrote a negative prompt of its own.
+
+    passes: options of each pass over a window.
     """
     video = request.video
     return LTXVOptions(
@@ -128,9 +130,10 @@ def shared_options(request: ExtendRequest, passes: tuple[PassOptions, ...]) -> L
 
 
 def first_pass(steps: int, skip_final: int) -> PassOptions:
-    """Returns the options of a first pass: a schedule of `steps` without its last `skip_final` steps.
+    """Returns the options of a first pass, which runs a schedule without its last steps.
 
-    Raises InvalidRequest if no step is left.
+    steps: number of steps of the whole schedule.
+    skip_final: number of last steps that are left out. Raises InvalidRequest if no step is left.
     """
     if skip_final >= steps:
         raise _nothing_left("first_pass_skip_final_steps", skip_final, "first_pass_num_inference_steps", steps)
@@ -138,9 +141,10 @@ def first_pass(steps: int, skip_final: int) -> PassOptions:
 
 
 def second_pass(steps: int, skip_initial: int) -> PassOptions:
-    """Returns the options of a second pass: a schedule of `steps` without its first `skip_initial` steps.
+    """Returns the options of a second pass, which runs a schedule without its first steps.
 
-    Raises InvalidRequest if no step is left.
+    steps: number of steps of the whole schedule.
+    skip_initial: number of first steps that are left out. Raises InvalidRequest if no step is left.
     """
     if skip_initial >= steps:
         raise _nothing_left("second_pass_skip_initial_steps", skip_initial, "second_pass_num_inference_steps", steps)

@@ -52,7 +52,7 @@ class Response(BaseModel):
 
 
 def options(request: Request, source: VideoInfo) -> LTXVOptions:
-    """Returns the family's options for a request.
+    """Returns the LTX-Video options for a request to the endpoint 0.9.7. `source` is not used.
 
     The number of frames is always 121, the family's default. The output plays at the source's rate.
     """

@@ -38,7 +38,10 @@ class Request(BaseModel):
 
 
 def options(request: Request, source: VideoInfo) -> LTXVOptions:
-    """Returns the family's options for a request. Raises InvalidRequest if a pass has no step left."""
+    """Returns the LTX-Video options for a request to the endpoint 0.9.7-dev. `source` is not used.
+
+    Raises InvalidRequest if a pass has no step left.
+    """
     first = ltxv.first_pass(request.first_pass_num_inference_steps, request.first_pass_skip_final_steps)
     second = ltxv.second_pass(request.second_pass_num_inference_steps, request.second_pass_skip_initial_steps)
     return ltxv.shared_options(request, (first, second))

@@ -23,7 +23,10 @@ class Request(ltxv097_dev.Request):
 
 
 def options(request: Request, source: VideoInfo) -> LTXVOptions:
-    """Returns the family's options for a request. Raises InvalidRequest if a pass has no step left."""
+    """Returns the options of the endpoint 0.9.7-dev for the request, with `few_steps` set for the distilled model.
+
+    Raises InvalidRequest if a pass has no step left.
+    """
     return replace(ltxv097_dev.options(request, source), few_steps=True)
 
 

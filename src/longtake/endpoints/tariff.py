@@ -30,7 +30,10 @@ class Tariff:
     has_lora: Callable[[Plan], bool] = lambda plan: any(not adapter.own for adapter in plan.adapters)
 
     def priced(self, setting: PriceSetting | None) -> "Tariff":
-        """Returns the tariff with the prices that the operator has set. None leaves the tariff unchanged."""
+        """Returns the tariff with other prices.
+
+        setting: the endpoint's prices that the operator has set. None leaves the tariff unchanged.
+        """
         if setting is None:
             return self
         return replace(self, usd=setting.usd, usd_with_lora=setting.usd_with_lora)

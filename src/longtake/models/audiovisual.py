@@ -46,10 +46,10 @@ class EncodedPrompt:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One prediction that an evaluation of the transformer returns.
+    """The conditions of one prediction. One evaluation of the transformer returns several predictions.
 
-    disturbed: the modalities whose self-attention is switched off in some blocks: each token attends to itself alone.
-        Spatio-temporal guidance needs such a prediction.
+    disturbed: the modalities whose self-attention is switched off in the `stg_blocks` of `velocities`. In these blocks,
+        each token attends to itself alone. Spatio-temporal guidance needs such a prediction.
     isolated: True if video and audio do not attend to each other.
     """
 
@@ -63,7 +63,7 @@ class TrackInputs(Protocol):
 
     @property
     def bounds(self) -> Tensor:
-        """Start and end of each token on each axis, [1, axes, n, 2].
+        """Start and end of each of the n tokens on each axis, [1, axes, n, 2].
 
         The axes are (seconds, y px, x px) for video, and seconds for audio.
         """
@@ -71,15 +71,19 @@ class TrackInputs(Protocol):
 
     @property
     def levels(self) -> tuple[Tensor, Tensor]:
-        """Each token's share (0..1) of the step's noise level: the distinct shares [k], and each token's index [n].
+        """(shares, index): the noise of each of the n tokens, as a share (0..1) of the step's noise level.
 
-        Token i has the share `shares[index[i]]`. A share of 0 is a token without noise.
+        shares [k] are the k distinct shares. index [n] has an entry for each token: token i has the share
+        `shares[index[i]]`. A token of share 0 has no noise.
         """
         ...
 
     @property
     def is_free(self) -> bool:
-        """True if any token carries noise, that is, has a share above 0."""
+        """True if any token has a share above 0, so that the track has noise to remove.
+
+        If False, all tokens are without noise, and the transformer uses noise level 0 for the whole modality.
+        """
         ...
 
 
@@ -109,10 +113,10 @@ class PositionedTracks:
 
 
 def attach(transformer: Any) -> None:
-    """Replaces the forward pass of diffusers' LTX2VideoTransformer3DModel, for LTX-2.3, by the one in this module.
+    """Replaces the forward pass of an LTX-2.3 transformer by the one in this module.
 
-    Call it before any hook is added to the transformer, because hooks for offloading, casting and adapters wrap
-    `forward`.
+    transformer: diffusers' LTX2VideoTransformer3DModel. Hooks for offloading, casting and adapters wrap its `forward`,
+        so call this function before any hook is added.
     """
     transformer.forward = partial(_forward, transformer)
     for block in transformer.transformer_blocks:
@@ -129,9 +133,11 @@ def velocities(
 ) -> dict[Stream, Tensor]:
     """Returns the velocities (noise minus clean tokens) of each modality: [predictions, n, C] in the tokens' dtype.
 
-    tokens: noisy tokens [1, n, C].
+    positioned: the window's tracks with their position embeddings.
+    tokens: the noisy tokens of each modality, [1, n, C].
     sigma: the step's noise level, 0..1. A token's own noise level is its share (`TrackInputs.levels`) of sigma.
-    predictions: one row of the result each, in this order. The transformer computes in the dtype of their prompts.
+    predictions: the conditions of each prediction. Row i of the result belongs to predictions[i]. The transformer
+        computes in the dtype of the encoded prompts.
     stg_blocks: numbers (from 0) of the blocks in which the `disturbed` modalities' self-attention is switched off.
     """
     found: dict[Stream, Tensor] = transformer(positioned, tokens, sigma, predictions, stg_blocks)
@@ -142,15 +148,16 @@ def velocities(
 class _Modulation:
     """The modulation of one modality by its noise levels.
 
-    In the shapes, k is the number of distinct noise levels and d the width of the modality's hidden states.
+    In the shapes, k is the number of distinct noise levels, n the number of tokens, and d the width of the modality's
+    hidden states.
 
-    table: nine vectors per level: shift, scale and gate of self-attention, of feed-forward and of the attention to the
-        prompt, [k, 9 d].
+    table: nine vectors per level, [k, 9 d]: a shift, a scale and a gate each for self-attention, for feed-forward and
+        for the attention to the prompt.
     cross: four vectors per level for the attention between the modalities, [k, 4 d]; None without the other modality.
     gate: the gate on what this modality reads from the other one, [1, d]; None without the other modality.
     prompt: shift and scale of the prompt's tokens, [1, 2 d].
-    text: the tokens of the predictions' prompts, [predictions, text tokens, d].
-    index: the index of each token's level, [n].
+    text: the prompt's tokens for each prediction, [predictions, text tokens, d].
+    index: for each token the index of its noise level, [n].
     """
 
     table: Tensor
@@ -161,9 +168,9 @@ class _Modulation:
     index: Tensor
 
     def per_token(self, values: Tensor) -> Tensor:
-        """Returns the vector of each token's level, [1, n, d], from vectors per level [k, d].
+        """Returns for each token the vector that belongs to its noise level: [1, n, d].
 
-        With a single level it returns [1, 1, d], which broadcasts over the tokens.
+        values: one vector per noise level, [k, d]. If k is 1, the result is [1, 1, d], which broadcasts over tokens.
         """
         return values[None] if len(values) == 1 else values[self.index][None]
 
@@ -172,8 +179,9 @@ class _Modulation:
 class _Evaluation:
     """The inputs of a block besides the hidden states.
 
-    disturbed: for each modality the rows (predictions) whose self-attention is switched off in this block.
-    connected: the rows in which video and audio attend to each other.
+    disturbed: for each modality, the numbers of the predictions whose self-attention is switched off in this block.
+    connected: the numbers of the predictions in which video and audio attend to each other.
+    A prediction's number (from 0) is also its row in the hidden states.
     """
 
     positioned: PositionedTracks
@@ -260,10 +268,11 @@ def _block_forward(block: Any, hidden: Mapping[Stream, Tensor], evaluation: _Eva
 
 
 def _exchanged(block: Any, hidden: Mapping[Stream, Tensor], evaluation: _Evaluation) -> dict[Stream, Tensor]:
-    """Returns the hidden states after video attended to audio and audio to video, both to the states passed in.
+    """Returns the hidden states after the attention between the modalities.
 
-    Each level has four modulation vectors: scale and shift for the flow from audio to video, then scale and shift for
-    the flow from video to audio.
+    Video attends to audio, and audio to video. Both attend to the states in `hidden`, not to each other's new states.
+    `_Modulation.cross` has four vectors per level: scale and shift for the flow from audio to video, then scale and
+    shift for the flow from video to audio.
     """
     rows: Any = slice(None) if len(evaluation.connected) == len(hidden["video"]) else evaluation.connected
     tables = {
@@ -304,7 +313,10 @@ def _exchanged(block: Any, hidden: Mapping[Stream, Tensor], evaluation: _Evaluat
 
 
 def _self_attention(attn: Any, x: Tensor, rotary: Rotary, disturbed: list[int]) -> Tensor:
-    """Returns the output of a self-attention. In the `disturbed` rows each token attends to itself alone."""
+    """Returns the output of the self-attention `attn` for the hidden states x.
+
+    disturbed: the rows of x in which each token attends to itself alone.
+    """
     if not disturbed:
         return attn(x, query_rotary_emb=_for_rows(rotary, len(x)))  # type: ignore[no-any-return]
     whole = [row for row in range(len(x)) if row not in disturbed]
@@ -316,9 +328,10 @@ def _self_attention(attn: Any, x: Tensor, rotary: Rotary, disturbed: list[int]) 
 
 
 def _values(attn: Any, x: Tensor) -> Tensor:
-    """Returns the output of a self-attention in which each token attends to itself alone.
+    """Returns the output of the self-attention `attn` if each token of x attends to itself alone.
 
-    That is the token's own value, multiplied by the heads' gates if the attention has gates, and projected.
+    The output of a token is then its own value vector, multiplied by the heads' gates if `attn` has gates, and passed
+    through the output projection.
     """
     value = attn.to_v(x)
     if attn.to_gate_logits is not None:
@@ -333,19 +346,25 @@ def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 def _embedded(layer: Any, times: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Returns the modulation [k, m * d] of an AdaLN layer, and the embedding [k, d] of the noise levels.
+    """Returns the two outputs of an AdaLN layer for k noise levels: (modulation [k, m * d], embedding [k, d]).
 
-    times: the noise levels [k] in 0..1. m is the number of vectors that the layer computes for each level.
+    The modulation of each level consists of m vectors of width d; the layer decides m.
+
+    times: the noise levels [k] in 0..1.
     """
     embedding: Tensor = layer.emb.timestep_embedder(_waves(times * 1000, layer.emb.time_proj.num_channels).to(dtype))
     return layer.linear(layer.silu(embedding)), embedding
 
 
 def _waves(times: Tensor, channels: int) -> Tensor:
-    """Returns [k, channels] float32: the cosines, then the sines, of times [k] at frequencies from 1 down to 1/10000.
+    """Returns the sinusoidal embedding of times, [k, channels] in float32: first the cosines, then the sines.
 
-    A time is up to 1000 radians, so a frequency that is rounded differently changes the model's output by 1e-5. `exp`
-    in float64, rounded to float32, gives the same frequencies on every processor. `exp` in float32 does not.
+    The frequencies fall from 1 to about 1/10000. A time can be 1000, so a small rounding error in a frequency changes
+    the model's output by 1e-5. `exp` in float64, rounded to float32, gives the same frequencies on every processor.
+    `exp` in float32 does not.
+
+    times: the times [k].
+    channels: the number of cosines and sines together.
     """
     half = channels // 2
     exponents = -math.log(10_000) * torch.arange(half, device=times.device, dtype=torch.float32) / half
@@ -354,17 +373,23 @@ def _waves(times: Tensor, channels: int) -> Tensor:
 
 
 def _gate_multiplier(model: Any) -> float:
-    """Returns the factor by which the other modality's noise level is multiplied before the gate is computed."""
+    """Returns a factor from the model's settings for the gates between the modalities.
+
+    A gate is computed from the other modality's noise level times this factor.
+    """
     config = model.config
     return float(config.cross_attn_timestep_scale_multiplier / config.timestep_scale_multiplier)
 
 
 def _for_rows(rotary: Rotary, count: int) -> Rotary:
-    """Returns position embeddings [1, ...] expanded to [count, ...]."""
+    """Returns position embeddings [1, ...] expanded to `count` rows: [count, ...]."""
     cos, sin = (values.expand(count, *values.shape[1:]) for values in rotary)
     return cos, sin
 
 
 def _part(module: Any, stream: Stream, name: str) -> Any:
-    """Returns a modality's submodule or parameter. `name` has no modality prefix, unless it begins with `av_`."""
+    """Returns the submodule or parameter of `module` that belongs to a modality.
+
+    name: the name without the modality's prefix. A name that begins with `av_` is used unchanged.
+    """
     return getattr(module, name if name.startswith("av_") else _PREFIX[stream] + name)

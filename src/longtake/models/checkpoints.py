@@ -73,8 +73,8 @@ class Differences:
 
     missing: names that only the class has.
     unknown: names that only the checkpoint has.
-    misshapen: tensors that have another shape than in the class or are not of floats: the name of each, with both
-        shapes, for messages.
+    misshapen: one text for messages for each tensor whose shape differs from the class or whose dtype is not a float.
+        The text has the tensor's name and both shapes.
     """
 
     missing: Sequence[str]
@@ -86,7 +86,10 @@ class Differences:
         return not (self.missing or self.unknown or self.misshapen)
 
     def sentence(self) -> str:
-        """Returns the differences for messages: of each kind the number and the first four. Empty if there are none."""
+        """Returns the differences in words for messages: for each kind its number and the first four names.
+
+        The text is empty if there are no differences.
+        """
         kinds = (("missing", self.missing), ("unknown", self.unknown), ("of another shape or kind", self.misshapen))
         return "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in kinds if names)
 
@@ -217,7 +220,8 @@ def _names_of_part(part: PartName, file: Path, header: Header, layout: Layout) -
 def _renamed(keys: Sequence[str], rename: Callable[[str], str | None]) -> dict[str, str]:
     """Returns name in the class -> name in the file, for each tensor that the class needs.
 
-    rename: returns the name in the class, or None if the class does not need the tensor.
+    keys: the tensors' names in the file.
+    rename: takes such a name, and returns the name in the class, or None if the class does not need the tensor.
     Raises `BadCheckpoint` if two tensors of the file have the same name in the class.
     """
     names: dict[str, str] = {}
@@ -261,9 +265,12 @@ def empty_model(checkpoint: Checkpoint) -> "torch.nn.Module":
 
 
 def _check_sizes(checkpoint: Checkpoint, name: str, value: Any, depth: int = 0) -> None:
-    """Raises `BadCheckpoint` if a value of the configuration, or one nested in it, is above the limits.
+    """Raises `BadCheckpoint` if a setting of the checkpoint, or a value nested in it, is above the limits.
 
-    Without the limits, a hostile configuration could take very long to build. name: the setting's name, for messages.
+    Without the limits, a hostile configuration could take very long to build.
+
+    name, value: the setting.
+    depth: the number of JSON objects and lists that contain the value.
     """
     if isinstance(value, Mapping | list | tuple):
         if len(value) > _MAX_LAYERS or depth > _MAX_DEPTH:
@@ -277,7 +284,7 @@ def _check_sizes(checkpoint: Checkpoint, name: str, value: Any, depth: int = 0) 
 
 
 def compare(checkpoint: Checkpoint, model: "torch.nn.Module") -> Differences:
-    """Compares a checkpoint's weights with those of a model: names and shapes, and that they are floats.
+    """Returns the differences between a checkpoint's weights and those of a model: in names and shapes (see `Differences`).
 
     The model may be on any device, the meta device included.
     """

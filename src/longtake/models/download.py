@@ -66,8 +66,7 @@ def list_models(settings: Settings) -> list[ModelStatus]:
 class Pull:
     """The download of a model.
 
-    files: the files that are not on this machine yet, each with a folder. A file is saved below that folder, at the
-        path that it has in the repository.
+    files: (file, folder) for each file that is not on this machine yet. The file is saved as `folder / file.path`.
     """
 
     card: ModelCard
@@ -119,13 +118,14 @@ def _wanted(card: ModelCard) -> list[tuple[str, str, Published]]:
 def _publication(
     card: ModelCard, own: str, usual: Published, settings: Settings, listed: dict[str, list[hub.HubFile]]
 ) -> Published:
-    """Returns the place that a part or adapter is fetched from.
+    """Returns the place from which a part or adapter of the model is downloaded.
 
-    That is the repository in `settings.model_sources` if there is one and it holds the part, otherwise `usual`.
+    `settings.model_sources` may name a repository for the model. If that repository holds the part, it is the place;
+    otherwise `usual` is.
 
     own: the part's path in diffusers layout.
     usual: the place where the model's card says that the part is published.
-    listed: the files of each repository that was listed already; this function adds to it.
+    listed: repository -> its files, for the repositories that were listed already. This function adds to it.
     """
     source = settings.model_sources.get(card.name)
     if source is None or Path(source).expanduser().exists():
@@ -135,17 +135,22 @@ def _publication(
 
 
 def _files(repo: str, settings: Settings, listed: dict[str, list[hub.HubFile]]) -> list[hub.HubFile]:
-    """Returns the files of a repository, from `listed` if they are in it, otherwise from the hub."""
+    """Returns the files of a repository. They come from `listed` if it has them, otherwise from the hub.
+
+    listed: repository -> its files. The function adds what the hub lists.
+    """
     if repo not in listed:
         listed[repo] = hub.files(repo, settings)
     return listed[repo]
 
 
 def _belongs(path: str, published: str) -> bool:
-    """Returns True if the repository's file `path` belongs to the part published as `published`.
+    """Returns True if a repository's file belongs to a part.
 
-    It is the published file itself, or a file of the published folder with one of the extensions that are loaded. The
-    folder `.` has only the files at the top of the repository.
+    path: the file's path in the repository.
+    published: the part's file or folder in the repository. A file in the folder belongs to the part only if it has one
+        of the extensions that are loaded. If the folder is `.`, only the files at the top of the repository belong to
+        it.
     """
     wanted = (".safetensors", ".json", ".model", ".txt")
     inside = "/" not in path if published == "." else path.startswith(f"{published}/")
@@ -155,8 +160,10 @@ def _belongs(path: str, published: str) -> bool:
 def pull(card: ModelCard, settings: Settings, on_progress: OnProgress = ignore_progress) -> Pull:
     """Downloads the files of a model that are not on this machine, and verifies their sizes and hashes.
 
-    Returns what was downloaded. `on_progress` receives the bytes so far and in all as `step` and `steps`. Raises as
-    `plan_pull` and `hub.fetch` do. After a failure, the next pull continues the download.
+    Returns the `Pull` that was carried out. After a failure, the next call continues the download.
+
+    on_progress: receives the bytes downloaded so far as `step`, and the bytes of the whole download as `steps`.
+    Raises as `plan_pull` and `hub.fetch` do.
     """
     plan = plan_pull(card, settings)
     done = 0

@@ -64,7 +64,7 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
     def can_write(self) -> bool:
         """True if `expand` may be called.
 
-        The encoder needs a language model head, and its tokenizer the tokens that begin and end a turn of a chat.
+        The encoder then has a language model head, and its tokenizer has the tokens that begin and end a chat turn.
         """
         vocabulary = self.tokenizer.get_vocab()
         return hasattr(self.encoder, "lm_head") and _TURN in vocabulary and _END in vocabulary
@@ -131,7 +131,10 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
         return self._without_signs(text) or prompt
 
     def _image_signs(self) -> str:
-        """Returns the special tokens, as text, that the picture's embeddings take the places of."""
+        """Returns the text that marks a picture in a prompt: a begin token, image tokens and an end token.
+
+        Each image token is replaced by one of the picture's embeddings.
+        """
         config = self.encoder.config
         begin, one, end = self.tokenizer.convert_ids_to_tokens(
             [config.boi_token_index, config.image_token_id, config.eoi_token_index]

@@ -105,7 +105,10 @@ def fetch(
 
 
 def _progress_class(on_bytes: OnBytes) -> type[Any]:
-    """Returns a class of progress bars, which the hub's library creates itself, that reports to `on_bytes`."""
+    """Returns a class of progress bars that report to `on_bytes`.
+
+    The hub's library takes a class, because it creates its progress bars itself.
+    """
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     class BytesReported(tqdm):  # type: ignore[misc]

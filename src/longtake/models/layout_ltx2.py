@@ -51,7 +51,10 @@ GEMMA_WIDTH = 3840
 
 
 def recognises(names: Collection[str], published: PublishedConfig) -> bool:
-    """Returns True if a file holds weights that only LTX-2 has: weights for audio, or the connectors' projections."""
+    """Returns True if a file holds weights that only LTX-2 has: weights for audio, or the connectors' projections.
+
+    names: the names of the file's tensors.
+    """
     return any(name.startswith(_MARKS) for name in names)
 
 
@@ -77,10 +80,11 @@ def rename(part: PartName, key: str, published: PublishedConfig) -> str | None:
 
 
 def config_of(part: PartName, published: Mapping[str, Any], shapes: Shapes) -> Config:
-    """Returns the settings of a part's diffusers class.
+    """Returns the settings with which diffusers' class of a part is built.
 
     A setting that `published` lacks gets the default of the reference (the publisher's code).
 
+    published: the settings of all parts, as the reference names them.
     shapes: the shapes of the part's tensors, by diffusers' names.
     Raises `BadCheckpoint` if the part's settings are absent or malformed, and for a setting that the class does not
     support.
@@ -100,7 +104,10 @@ def config_of(part: PartName, published: Mapping[str, Any], shapes: Shapes) -> C
 
 
 def _require(part: str, published: Mapping[str, Any], needed: Mapping[str, Any]) -> None:
-    """Raises `BadCheckpoint` if a setting in `needed` is published with another value. Unpublished settings pass."""
+    """Raises `BadCheckpoint` if `published` has another value for a setting than `needed`.
+
+    needed: the only value of each setting that diffusers' class supports. `published` may lack such a setting.
+    """
     for name, value in needed.items():
         if name in published and published[name] != value:
             refuse(part, name, published[name], value)
@@ -258,9 +265,11 @@ def vae_config(section: Mapping[str, Any]) -> Config:
 
 
 def _resampling(kind: str, right: bool) -> str:
-    """Returns diffusers' name of a kind of resampling block. Raises `BadCheckpoint` unless it is known and `right`.
+    """Returns diffusers' name of a kind of resampling block, such as "temporal" for `compress_time`.
 
+    kind: the published name without `_res`.
     right: True if the block is on the side (encoder or decoder) that blocks of its kind belong to.
+    Raises `BadCheckpoint` for an unknown kind, and if `right` is False.
     """
     if not right or kind not in _RESAMPLE:
         refuse("vae", "blocks", kind, f"{', '.join(_RESAMPLE)}, and these with _res to encode")
@@ -268,11 +277,13 @@ def _resampling(kind: str, right: bool) -> str:
 
 
 def _widths(first: int, pairs: Sequence[tuple[str, Config]], otherwise: int) -> list[int]:
-    """Returns the number of channels after each resampling block.
+    """Returns one number of channels for each resampling block of an encoder or decoder, in the order of `pairs`.
 
-    first: the number of channels before the first one.
-    pairs: the result of `residual_pairs`.
-    otherwise: the factor on the number of channels of a resampling block without a `multiplier`.
+    Each number is the one before it, multiplied by the block's option `multiplier`.
+
+    first: the number of channels that the first block's multiplier is applied to.
+    pairs: all blocks as (kind, options), from `residual_pairs`. Those at odd indices resample; the others are ignored.
+    otherwise: the multiplier of a block without that option.
     """
     widths = [first]
     for _, options in pairs[1::2]:
@@ -339,7 +350,11 @@ def _vocoder_config(section: Mapping[str, Any], shapes: Shapes) -> Config:
 
 
 def is_upsampler(names: Collection[str], published: PublishedConfig) -> bool:
-    """Returns True if a file holds the latent upsampler of LTX-2. Its `config` has settings that LTX-Video's lacks."""
+    """Returns True if a file holds the latent upsampler of LTX-2, and not the one of LTX-Video.
+
+    names: the names of the file's tensors.
+    published: the file's `config`. Only for LTX-2, it has the setting `spatial_scale` or `rational_resampler`.
+    """
     own = "spatial_scale" in published or "rational_resampler" in published
     return own and layout_ltxv.is_upsampler(names, published)
 

@@ -82,7 +82,10 @@ _DOWNSAMPLE = {
 
 
 def recognises(names: Collection[str], published: PublishedConfig) -> bool:
-    """Returns True if a file holds a transformer or an autoencoder. This is also True for files of LTX-2."""
+    """Returns True if a file holds a transformer or an autoencoder, of LTX-Video or of LTX-2.
+
+    names: the names of the file's tensors.
+    """
     return any(part_of(name) for name in names)
 
 
@@ -108,8 +111,8 @@ def vae_key(key: str, levels: int = 4) -> str | None:
     """Returns diffusers' name of a weight of the autoencoder; None if diffusers' class does not need it.
 
     key: the published name without the prefix `vae.`.
-    levels: the number of resampling blocks of the encoder. The encoder's published block number 2 * levels, its last,
-        is the middle block in diffusers.
+    levels: the number of resampling blocks of the encoder. The encoder's blocks are published with the numbers 0 to
+        2 * levels. diffusers calls the last one the middle block.
     """
     if key.startswith("per_channel_statistics."):
         return statistic(key)
@@ -123,29 +126,40 @@ def vae_key(key: str, levels: int = 4) -> str | None:
 
 
 def statistic(key: str) -> str | None:
-    """Returns diffusers' name if `key` is a statistic of latents; None if sampling does not use that statistic.
+    """Returns diffusers' name of a statistic of latents; None if sampling does not use the statistic.
 
-    Any other name is returned unchanged.
+    key: the published name. The name of any other weight is returned unchanged.
     """
     head, _, name = key.partition(".")
     return _STATISTICS.get(name, key) if head == "per_channel_statistics" else key
 
 
 def _word(key: str, published: str, ours: str) -> str:
-    """Returns the key with `published` replaced by `ours` where it begins at the key's start or after a dot."""
+    """Returns `key` with `published` replaced by `ours`, at the start of `key` and after each of its dots."""
     bare = published.lstrip(".")
     return re.sub(rf"(^|\.){re.escape(bare)}", lambda match: match[1] + ours.lstrip("."), key)
 
 
 def _encoder_block(side: str, index: int, rest: str, levels: int) -> str:
-    """Returns diffusers' name of a weight in the encoder's published block `index`; `rest` is its name in the block."""
+    """Returns diffusers' name of a weight in one of the encoder's published blocks.
+
+    side: the name of diffusers' list of the encoder's blocks.
+    index: the published number of the block.
+    rest: the weight's name in the block.
+    levels: the number of resampling blocks of the encoder.
+    """
     if index == 2 * levels:
         return f"encoder.mid_block.{rest}"
     return f"{side}.{index // 2}." + (f"downsamplers.0.{rest}" if index % 2 else rest)
 
 
 def _decoder_block(side: str, index: int, rest: str, _: int) -> str:
-    """Returns diffusers' name of a weight in the decoder's published block `index`; `rest` is its name in the block."""
+    """Returns diffusers' name of a weight in one of the decoder's published blocks.
+
+    side: the name of diffusers' list of the decoder's blocks.
+    index: the published number of the block.
+    rest: the weight's name in the block.
+    """
     if index == 0:
         return f"decoder.mid_block.{rest}"
     return f"{side}.{(index - 1) // 2}." + (f"upsamplers.0.{rest}" if index % 2 else rest)
@@ -233,11 +247,12 @@ def vae_config(published: Mapping[str, Any]) -> Config:
 
 
 def residual_pairs(side: str, published: Mapping[str, Any]) -> Sequence[tuple[str, Config]]:
-    """Returns the autoencoder's blocks on one side, each as (kind, options).
+    """Returns the blocks of the autoencoder's encoder or decoder in published order, each as (kind, options).
 
     Blocks at even indices (0, 2, ...) are residual, blocks at odd indices resample.
 
     side: "encoder" or "decoder".
+    published: the autoencoder's published settings.
     Raises `BadCheckpoint` if the published blocks are in another order or malformed.
     """
     blocks = published[f"{side}_blocks"]
@@ -253,7 +268,10 @@ def residual_pairs(side: str, published: Mapping[str, Any]) -> Sequence[tuple[st
 
 
 def is_upsampler(names: Collection[str], published: PublishedConfig) -> bool:
-    """Returns True if a file holds a latent upsampler. Its published weights have the names of diffusers' class."""
+    """Returns True if a file holds a latent upsampler, of LTX-Video or of LTX-2.
+
+    names: the names of the file's tensors. Upsamplers are published with the names of diffusers' class.
+    """
     return any(name.startswith("initial_conv.") for name in names)
 
 

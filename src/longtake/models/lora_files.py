@@ -65,9 +65,9 @@ def resolve(lora: Lora, settings: Settings, *, fetch: Fetch | None = None, any_p
 
 
 def _local(lora: Lora, settings: Settings, *, any_path: bool) -> Path | None:
-    """Returns the file if `lora.path` is on the disk, otherwise None.
+    """Returns the file if `lora.path` is on the disk, otherwise None. In a folder, `choose_file` chooses the file.
 
-    Raises `InvalidRequest` if the path leads out of the LoRA folder, or as `choose_file` does if it is a folder.
+    Raises `InvalidRequest` if the path leads out of the LoRA folder and `any_path` is False, or if `choose_file` does.
     """
     if any_path and Path(lora.path).expanduser().exists():
         place = Path(lora.path).expanduser().resolve()

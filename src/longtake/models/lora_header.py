@@ -44,7 +44,7 @@ Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
 
 @dataclass(frozen=True)
 class LoraHeader:
-    """The header of a LoRA file.
+    """The header of a LoRA file. A and B are the two matrices whose product B A changes the weight of a module.
 
     name: the file's name, for messages.
     keys: module -> "A", "B" or "alpha" -> key of that tensor in the file. A module has diffusers' name.
@@ -64,7 +64,10 @@ class LoraHeader:
         return sum(math.prod(shape) for sides in self.shapes.values() for shape in sides)
 
     def alpha(self, module: str) -> float | None:
-        """Returns the alpha of a module according to `settings`; None if they set no alpha for it."""
+        """Returns the alpha that `settings` has for a module; None if it has none.
+
+        The LoRA's change of the module's weight is multiplied by alpha / rank.
+        """
         patterns = self.settings.get("alpha_pattern") or {}
         own = (value for name, value in patterns.items() if f".{module}".endswith("." + name.lstrip("^")))
         return next(own, self.settings.get("lora_alpha"))
@@ -74,7 +77,7 @@ def read_lora_header(path: Path) -> LoraHeader:
     """Returns the header of a LoRA file.
 
     Raises `BadCheckpoint` if the file is not a valid safetensors file, if it has unknown keys, if a module has only one
-    of A and B, if the shapes of A and B do not multiply, or if the LoRA is of a kind that is not supported.
+    of A and B, if B A is not defined for their shapes, or if the LoRA is of a kind that is not supported.
     """
     header = read_header(path, MAX_HEADER_BYTES)
     keys = _keys_by_module(path, header)
@@ -84,7 +87,10 @@ def read_lora_header(path: Path) -> LoraHeader:
 
 
 def _keys_by_module(path: Path, header: Header) -> dict[str, dict[str, str]]:
-    """Returns `LoraHeader.keys`. Raises `BadCheckpoint` for unknown keys and for modules without A or B."""
+    """Returns module -> "A", "B" or "alpha" -> key of that tensor in the file.
+
+    Raises `BadCheckpoint` for unknown keys and for modules without A or B.
+    """
     keys: dict[str, dict[str, str]] = {}
     unknown = []
     for key, info in header.tensors.items():

@@ -157,11 +157,11 @@ def load_adapters(
 
 @contextmanager
 def applied(transformer: Any, adapters: Sequence[LoadedAdapter]) -> Iterator[Callable[[int], None]]:
-    """Applies adapters to a transformer inside the `with` block. Afterwards they are removed, also after an error.
+    """Applies adapters to a transformer inside the `with` block, and removes them at its end, also after an error.
 
-    Yields a function that takes the number of a pass (from 0) and sets the adapters' scales for it. At the start the
-    scales of pass 0 are set. Raises `InvalidRequest` for an adapter with a module that is no linear layer of the
-    transformer, or that has another shape there.
+    Yields a function that takes the number of a pass (from 0) and sets the adapters' scales for that pass. At the
+    start, the scales of pass 0 are set. Raises `InvalidRequest` for an adapter with a module that is no linear layer of
+    the transformer, or that has another shape there.
     """
     pairs_by_name = {}
     for index, (adapter, _) in enumerate(adapters):
@@ -192,6 +192,7 @@ def _own_names(transformer: torch.nn.Module, name: str, shapes: Shapes, is_kohya
     """Returns module name in the LoRA -> the module's name in the transformer.
 
     name: the LoRA's file name, for messages.
+    shapes, is_kohya: the fields of `LoraHeader`.
     loc: the path of the request's field that named the LoRA, for errors.
     Raises `InvalidRequest` for a module that is no linear layer of the transformer, or that has another shape there.
     """
@@ -213,7 +214,10 @@ def _own_names(transformer: torch.nn.Module, name: str, shapes: Shapes, is_kohya
 
 
 def _inject(transformer: Any, name: str, pairs: Mapping[str, Pair]) -> None:
-    """Adds the LoRA `pairs`, by the transformer's module names, as PEFT's adapter `name`."""
+    """Adds a LoRA to the transformer, as PEFT's adapter `name`.
+
+    pairs: module name in the transformer -> the change of that module's weight.
+    """
     ranks = {module: pair.a.shape[0] for module, pair in pairs.items()}
     dtype = transformer.dtype
     rank = Counter(ranks.values()).most_common(1)[0][0]

@@ -15,7 +15,7 @@ Offload = Literal["none", "model", "group"]
 
 none: all parts are on the device.
 model: only the part that runs is on the device; the other parts are in host memory.
-group: as `model`, but of the transformer and the text encoder only the layers that run are on the device.
+group: as `model`, but the transformer and the text encoder have only those layers on the device that run.
 """
 
 RESERVE_BYTES = 8 * 1024**3
@@ -90,8 +90,8 @@ def is_short(device: torch.device) -> bool:
 def choose_offload(requested: str, sizes: Mapping[str, int], free: int | None) -> Offload:
     """Returns the offload of a model.
 
-    requested: `settings.offload`. `auto` chooses the first of none, model and group, the fastest first, that leaves
-        memory for activations; see RESERVE_BYTES. Other values are returned.
+    requested: `settings.offload`. `auto` means the first of none, model and group that leaves memory for activations;
+        see RESERVE_BYTES. They are in order of speed, fastest first. Any other value is returned unchanged.
     sizes: the bytes of each part.
     free: the free bytes of the device; None for a device that shares the host's memory, where offloading saves nothing.
     """
@@ -123,7 +123,10 @@ def place(parts: Mapping[PartName, torch.nn.Module], device: torch.device, offlo
 
 
 def _offload_groups(part: torch.nn.Module, device: torch.device, *, by_block: bool) -> None:
-    """Adds hooks that move layers to the device while they run: whole blocks, or each layer by itself."""
+    """Adds hooks that move the part's layers to the device while they run, and back afterwards.
+
+    by_block: True moves whole blocks; False moves each layer by itself.
+    """
     from diffusers.hooks import apply_group_offloading
 
     apply_group_offloading(
@@ -137,7 +140,7 @@ def _offload_groups(part: torch.nn.Module, device: torch.device, *, by_block: bo
 
 
 class _OnDevice(ModelHook):  # type: ignore[misc]
-    """A hook that runs before its module does. It moves the module to the device, and `others` to the host."""
+    """A hook that moves its module to the device and `others` to the host, each time before the module runs."""
 
     def __init__(self, device: torch.device, others: Sequence[torch.nn.Module]) -> None:
         self.device = device

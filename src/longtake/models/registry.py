@@ -92,7 +92,7 @@ class LTXVCard(ModelCard):
 
     guidance: the name of a guidance profile in `families/ltxv/profiles.py`.
     overlap_latents: the number of latent frames that neighbouring windows share.
-    overlap_strength: how strongly a window holds the latent frames that it shares with the window before: 0 (not at
+    overlap_strength: how closely a window follows the window before in the latent frames that both share: 0 (not at
         all) to 1 (unchanged).
     conditioning_noise_scale: the standard deviation of the noise that is added to tokens of strength 1 at noise level
         1. At noise level t it is multiplied by t squared.
@@ -251,10 +251,11 @@ def card(name: str) -> ModelCard:
 def located(card: ModelCard, settings: Settings) -> dict[PartName, Path]:
     """Returns the path of each part of a model that is on this machine: a checkpoint file, or a folder.
 
-    The first of these places that exists is used:
-    1. the part's folder, by `FOLDERS`, in the model's homes. The homes are `settings.model_sources[name]` if that is an
-       existing path, and `models_dir/<name>`; of an embedded model without such a source, its folder in `WEIGHTS`;
-    2. a home that is itself a checkpoint file, unless the part is in `ALONE`;
+    The parts are looked for in the model's homes. A home is a folder or checkpoint file: `settings.model_sources[name]`
+    if that is an existing path, then `models_dir/<name>`. An embedded model without such a source has one home, its
+    folder in `WEIGHTS`. The first of these places that exists is used:
+    1. the part's folder in a home; `FOLDERS` has the folder's name;
+    2. a home that is a checkpoint file, unless the part is in `ALONE`;
     3. the folder of the model that the part is borrowed from;
     4. the published path inside a home, and then inside `models_dir/<published folder>`.
     """
@@ -275,7 +276,10 @@ def located(card: ModelCard, settings: Settings) -> dict[PartName, Path]:
 
 
 def _places(published: Published, homes: Sequence[Path], settings: Settings) -> list[Path]:
-    """Returns the paths at which a part may be in its published form, whether they exist or not."""
+    """Returns the paths at which a part is saved in its published form. They need not exist.
+
+    homes: the model's folders; see `located`.
+    """
     at_home = [] if published.path == "." else [home / published.path for home in homes]
     return [*at_home, settings.models_dir / published.folder / published.path]
 
