@@ -209,7 +209,7 @@ def size_of(size: ImageSize | VideoPreset) -> Size | None:
 
 
 def camera_adapter(movement: str, scale: float) -> tuple[PlannedAdapter, ...]:
-    """Returns the model's own adapter for a camera movement, with `scale` in both passes. `none` returns no adapter."""
+    """Returns the model's own adapter for a camera movement, with `scale` in both passes; for `none` an empty tuple."""
     if movement == "none":
         return ()
     return (PlannedAdapter(f"{CAMERA}{movement}", (scale, scale), ("body", "camera_lora"), own=True),)

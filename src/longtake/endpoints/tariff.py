@@ -18,9 +18,10 @@ class Tariff:
 
     unit: name of the billed unit in the plural, such as `videos` or `seconds`.
     usd: price of one unit in US dollars.
-    units: returns the number of units of a plan.
-    usd_with_lora: price of one unit in US dollars if `has_lora(plan)` is True; None means that it is `usd`, too.
-    has_lora: by default True if the plan applies an adapter that is not one of the model's own.
+    units: function that returns the number of units of a plan.
+    usd_with_lora: price of one unit in US dollars if `has_lora(plan)` is True; None means that the price is `usd`.
+    has_lora: function that returns True if a plan applies a LoRA that raises the price. By default, any adapter that is
+        not one of the model's own does.
     """
 
     unit: str

@@ -284,7 +284,7 @@ def _check_sizes(checkpoint: Checkpoint, name: str, value: Any, depth: int = 0) 
 
 
 def compare(checkpoint: Checkpoint, model: "torch.nn.Module") -> Differences:
-    """Returns the differences between a checkpoint's weights and those of a model: in names and shapes (see `Differences`).
+    """Returns the differences between a checkpoint's weights and those of a model.
 
     The model may be on any device, the meta device included.
     """

@@ -98,7 +98,7 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
     def expand(self, prompt: str, frame: NDArray[np.uint8] | None, seed: int) -> str:
         """Returns a longer prompt that Gemma writes from `prompt`, or `prompt` itself if Gemma writes nothing.
 
-        Call it only if `can_write`. If `prompt` is empty, Gemma itself decides what happens next.
+        Call it only if `can_write`. If `prompt` is empty, Gemma makes up what happens next in the video.
 
         frame: the frame at the joint, [height, width, 3]. It is used only if `can_see`; None shows Gemma no frame.
         seed: the same seed gives the same text.
