@@ -39,7 +39,7 @@ class Result:
 
     `path`: the video file.
     `file_size`: in bytes.
-    `facts`: read back from the file.
+    `facts`: what was read back from the file, such as its size and rate.
     `prompt`: the prompt that the model used, after expansion.
     `notes`: sentences for the user about what differs from the request or was left out.
     """

@@ -95,9 +95,9 @@ class GeneratedClip:
 
     The joint is where the clip meets the frames that it continues.
 
-    `frames`: chunks [t, 3, H, W] in 0..1 at the output's size, with the new frames. If the plan shows the model's
-        rendition of the context instead of the source's pixels, the clip next to the source has that rendition too, on
-        the source's side.
+    `frames`: the new frames, in chunks [t, 3, H, W] in 0..1 at the output's size. If the plan shows the model's
+        rendition of the context instead of the source's pixels, the clip next to the source also includes that
+        rendition, on the source's side.
     `new_frames`: the number of new frames.
     `context_frames`: the number of frames that the clip continues.
     `rendition`: [3, H, W], the model's rendition of the context frame at the joint. None if there is no context, or if
@@ -122,8 +122,8 @@ class PlanRun(Generic[PlanT, ModelT]):
 
     `model`: the loaded model.
     `resume`: where finished windows are saved, and where those of an earlier run of the same plan are found.
-    `set_pass`: a function. The run calls `set_pass(n)` before pass n (from 0), which sets the adapters' strengths for
-        that pass.
+    `set_pass`: a function that sets the adapters' strengths for a pass. The run calls `set_pass(n)` before pass n (from
+        0).
     """
 
     plan: PlanT
@@ -217,6 +217,8 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
         return document
 
     def plan_from_json(self, document: dict[str, Any]) -> PlanT:
-        """Returns the plan that `plan_to_json` wrote. Raises pydantic's ValidationError if the document's fields do not
-        make a plan."""
+        """Returns the plan of the JSON values `document`, which `plan_to_json` returned.
+
+        Raises pydantic's ValidationError if the fields of `document` do not make a plan.
+        """
         return self._json.validate_python(document)

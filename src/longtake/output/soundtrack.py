@@ -18,7 +18,7 @@ from longtake.media.sound import (
 from longtake.plans import Plan
 
 FADE_SAMPLES = round(CROSS_FADE_S * SOUND_RATE)
-"""The number of samples at the end of a sound that change in a cross-fade with the sound after it."""
+"""The number of samples at the end of a sound that a cross-fade with the following sound changes."""
 
 
 def source_track(source_sound: Samples | None, plan: Plan) -> Samples:

@@ -26,8 +26,8 @@ CHUNK_FRAMES = 16
 class ProgressRelay:
     """Passes progress on to `on_progress` and remembers the last report.
 
-    The encoder calls `repeat` during long waits. So `on_progress` is called then too, and can cancel the job by
-    raising.
+    The encoder calls `repeat` during long waits. That calls `on_progress` with the last report, so a job can be
+    cancelled during these waits too: `on_progress` raises an exception.
     """
 
     on_progress: OnProgress

@@ -82,7 +82,7 @@ def audio_latents(num_frames: int, rate: Fraction) -> int:
 def audio_bounds(count: int) -> Tensor:
     """Returns the start and end of `count` audio latents in seconds from the window's start: [1, 1, count, 2] float32.
 
-    Latent i covers the mel frames, of 10 ms each, from max(4i - 3, 0) to before 4i + 1. Source: LTX-2.
+    Latent i covers the mel frames max(4i - 3, 0) to 4i. A mel frame lasts 10 ms. Source: LTX-2.
     """
     first = torch.arange(count) * 4 - 3
     return torch.stack([first.clamp(min=0), first + 4], -1)[None, None].float() / 100

@@ -1,4 +1,5 @@
-"""Saves a plan's sampled windows and its prompt to disk. A request that is tried again continues with the same bits."""
+"""Saves a plan's sampled windows and its prompt to disk, so that a retried request continues after them with equal
+results."""
 
 import json
 from collections.abc import Callable, Mapping

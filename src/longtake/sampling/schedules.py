@@ -11,7 +11,7 @@ from longtake.sampling.levels import Scheduler
 
 
 def linear_quadratic(steps: int) -> Tensor:
-    """Returns the linear-quadratic schedule as a tensor [steps + 1] float32, from 1 to 0; see `levels`."""
+    """Returns the schedule of `levels.linear_quadratic` as a tensor [steps + 1] float32, from 1 to 0."""
     return torch.tensor(levels.linear_quadratic(steps))
 
 

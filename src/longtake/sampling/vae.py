@@ -59,7 +59,8 @@ class Statistics:
 def encode_clip(vae: Any, frames: NDArray[np.uint8], canvas: Size, device: torch.device | str = "cpu") -> Tensor:
     """Returns normalised latents [1, C, f, h, w] float32 on `device` of a clip.
 
-    frames: [T, H, W, 3], a multiple of the VAE's temporal compression plus one. They are resized to `canvas`.
+    frames: [T, H, W, 3], where T is a multiple of the VAE's temporal compression plus one. They are resized to
+        `canvas`.
     canvas: (width, height) in pixels, multiples of the VAE's spatial compression.
     The mode of the VAE's distribution is used, so that the same frames always give the same latents.
     """
@@ -87,10 +88,10 @@ def decoder_noise(noise: Noise, first: int, latent: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Latents:
-    """A run of finished latents of a video, which follows the run before.
+    """Consecutive finished latent frames of a video. They follow the latent frames of the previous `Latents` object.
 
     latent: [1, C, f, h, w], not normalised.
-    last: True if the video ends with this run.
+    last: True if the video ends with these latent frames.
     """
 
     latent: Tensor

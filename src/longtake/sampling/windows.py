@@ -36,7 +36,7 @@ class WindowRun:
 
     number: the window's number, from 0.
     count: the number of windows of the plan.
-    noise: returns the noise of a pass over this window, from the pass's number (from 0).
+    noise: a function of a pass's number (from 0). It returns the noise of that pass over this window.
     on_step: the callback before each sampling step.
     """
 
@@ -55,7 +55,8 @@ class Loop:
     """The loop over the windows of one plan.
 
     count: the number of windows.
-    noise: returns the noise of a pass over a window, from the pass's and the window's number (both from 0).
+    noise: a function of a pass's number and a window's number (both from 0). It returns the noise of that pass over
+        that window.
     resume: where sampled windows are saved, and where an interrupted request finds them.
     on_progress: the callback that receives the progress of sampling.
     device: the device that saved windows are read onto.
@@ -97,10 +98,10 @@ def sample_windows(
     """Samples the windows one after the other, and yields all results that `after` yields.
 
     state: the state that the first window starts from, such as its context.
-    sample: returns the tensors of a window, from the window and its state. It is not called for a window whose tensors
-        are saved already.
-    after: yields the results of a window, from the window, its state and its tensors. It returns the state that the
-        next window starts from.
+    sample: a function of a window and its state. It returns the window's tensors. It is not called for a window whose
+        tensors are saved already.
+    after: a function of a window, its state and its tensors. It yields the window's results and returns the state that
+        the next window starts from.
     """
     for number in range(loop.count):
         window = loop.window(number)

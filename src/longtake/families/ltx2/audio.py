@@ -1,9 +1,9 @@
 """Encodes sound as tokens of the audio model, and decodes tokens to sound.
 
 All times count from the window's start. Log-mel frame i is centred on i * 0.01 s. The encoder and the decoder are
-causal: the first audio latent is one log-mel frame, and each later one is four. So T latents are 4T - 3 log-mel frames,
-and latent i covers the frames from max(4i - 3, 0) to before 4i + 1. The vocoder turns log-mel frame i into the samples
-from i * 0.01 s to (i + 1) * 0.01 s. In both directions, sample k at 48 kHz is at k / 48000 s.
+causal: the first audio latent covers one log-mel frame, and each later one covers four. So T latents cover 4T - 3
+log-mel frames, and latent i covers the log-mel frames max(4i - 3, 0) to 4i. The vocoder turns log-mel frame i into the
+samples from i * 0.01 s to (i + 1) * 0.01 s. In both directions, sample k at 48 kHz is at k / 48000 s.
 """
 
 from typing import Any
@@ -24,9 +24,9 @@ def encode_sound(
     """Returns stereo samples [2, n] in -1..1 at `sound_rate` Hz as normalised audio tokens [1, T, C] float32 on
     `device`.
 
-    C counts pairs of latent channel and mel bin, in that order. For m samples at 16 kHz, T = 1 + floor(m / 640), about
-    25 per second: these are the latents whose last log-mel frame is centred within the sound. The posterior's mode is
-    used, so that the same sound always gives the same tokens.
+    A token has one value for each pair of latent channel and mel bin, channel by channel. For m samples at 16 kHz, T =
+    1 + floor(m / 640), about 25 per second: these are the latents whose last log-mel frame is centred within the sound.
+    The mode of the VAE's distribution is used, so that the same sound always gives the same tokens.
     """
     resampled = resample(torch.from_numpy(np.ascontiguousarray(samples)).to(device).float(), sound_rate, MODEL_RATE)
     mel = log_mel(resampled, audio_vae.config.mel_bins)[None]

@@ -21,8 +21,8 @@ from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_
 from longtake.sampling.vae import encode_clip, padded_to_canvas
 
 HISTORY_FRAMES = 25
-"""The most mirrored frames (8k+1) that are encoded before a context at a window's end. The encoder is causal, so it
-encodes the context as the continuation of the frames before it."""
+"""The largest number (8k+1) of mirrored context frames that are encoded before a backward window's context. The encoder
+is causal: it encodes frames as the continuation of those before them, and the context is not at the window's start."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class WindowConditioning:
     audio: Track | None
 
     def tracks(self, pass_number: int) -> dict[Stream, Track]:
-        """Returns the tracks of a pass (from 0).
+        """Returns the tracks of pass `pass_number` (from 0), by modality.
 
-        After the first pass all audio tokens are generated, the context's too: they are noised like the video, and the
-        audio that this pass predicts is not used.
+        After the first pass no audio token is held, not even the context's. All are noised like the video, and the
+        audio that such a pass predicts is not used.
         """
         tracks: dict[Stream, Track] = {"video": self.video[pass_number]}
         if self.audio is not None:
@@ -51,8 +51,8 @@ class WindowConditioning:
         return tracks
 
     def latent(self, pass_number: int, tokens: Tensor) -> Tensor:
-        """Returns the video tokens [1, n, C] of a pass (from 0) as latents [1, C, F, H, W]. A keyframe's extra tokens
-        are dropped."""
+        """Returns the video tokens [1, n, C] of pass `pass_number` (from 0) as latents [1, C, F, H, W], without a
+        keyframe's extra tokens."""
         return to_latent(self.video[pass_number].result(tokens), tuple(self.shapes[pass_number]))
 
 
@@ -81,9 +81,9 @@ def video_conditioning(model: LTX2Model, plan: LTX2Plan, window: Window, context
     """Returns the video track of a window on `canvas` (width, height), the canvas of one pass.
 
     Forward, the context is a clip at the window's start, and the end image is a keyframe at the last new frame.
-    Backward, the context is at the window's end. Mirrored context frames are encoded before it. The end image is then
-    at the first new frame: if that is the window's first frame, the image replaces the window's first latent (which is
-    one frame); if not, it is a keyframe.
+    Backward, the context is at the window's end, encoded after mirrored context frames. The end image is at the first
+    new frame. If that is the window's first frame, the image replaces the window's first latent, which covers one
+    frame. Otherwise the image is a keyframe.
     """
     grid = Grid(model.card.temporal_compression, model.card.spatial_compression, plan.rate)
 
@@ -112,9 +112,9 @@ def video_conditioning(model: LTX2Model, plan: LTX2Plan, window: Window, context
 def audio_conditioning(model: LTX2Model, plan: LTX2Plan, window: Window, sound: Samples | None) -> Track:
     """Returns the audio track of a window.
 
-    The context's `sound` [2, n] at SOUND_RATE is encoded at its position in the window. Backward, its mirror image is
-    encoded before it. Only the audio latents that are wholly within the context's time are held. If there is no sound
-    or no context, or if the plan's audio strength is 0, all audio latents are free.
+    The context's `sound` [2, n] at SOUND_RATE is encoded at its position in the window. In a backward window, the
+    sound's mirror image is encoded before it. Only the audio latents that are wholly within the context's time are
+    held. If there is no sound or no context, or if the plan's audio strength is 0, all audio latents are generated.
     """
     count = audio_latents(window.sampled_frames, plan.rate)
     clean = torch.zeros(1, count, model.transformer.config.audio_in_channels, device=model.device)

@@ -17,8 +17,8 @@ from longtake.sampling.vae import Latents, Statistics, cropped_from_canvas, deco
 from longtake.video import OnProgress, Progress
 
 SPARE_SAMPLES = round((MAX_LAG_S + CROSS_FADE_S) * SOUND_RATE)
-"""How many samples a sound needs beyond its length, at the end far from the joint, because aligning it and the
-cross-fade may use up that many."""
+"""The number of extra samples that a clip's sound has at the end far from the joint. Aligning the sound and
+cross-fading may use up that many."""
 
 NEIGHBOUR_LATENTS = 2
 """The number of latent frames that are decoded before and after the wanted ones, because each decoded frame also
@@ -64,7 +64,7 @@ class WindowDecoder:
     def sound(self, tokens: Tensor | None, first_frame: int, last_frame: int) -> Samples | None:
         """Returns the sound [2, n] at SOUND_RATE of the frames [first_frame, last_frame) of a window.
 
-        `tokens` are the window's audio tokens [1, T, C]; for None the result is None. The sound is longer than the
+        `tokens` are the window's audio tokens [1, T, C]. Returns None if `tokens` is None. The sound is longer than the
         frames by up to SPARE_SAMPLES, at the end far from the source.
         """
         if tokens is None:
@@ -79,11 +79,10 @@ class WindowDecoder:
 
 
 class TailRecorder:
-    """Yields chunks of frames [t, 3, H, W] in 0..1 unchanged, without empty ones, and records the frames that were
-    yielded last.
+    """Yields chunks of frames [t, 3, H, W] in 0..1 unchanged, without empty ones, and records the last `count` frames.
 
-    `tail` [n, H, W, 3] has the last `count` frames. It begins as `before`, the frames that precede the first chunk, so
-    that it is complete even if the chunks have fewer frames.
+    The recorded frames are in `tail` [count, H, W, 3]. If the chunks have fewer frames so far, `tail` begins with
+    frames of `before`, which precede the first chunk.
     """
 
     def __init__(self, chunks: Iterator[Tensor], before: RGBFrames, count: int) -> None:

@@ -65,7 +65,7 @@ def _sound_text(plan: LTX2Plan, facts: VideoInfo) -> str:
 
 
 def _guidance_text(plan: LTX2Plan, scales: GuidanceScales) -> str:
-    """Returns the scales that are not off."""
+    """Returns the `scales` that are not off as text, such as `CFG 3, STG 1`, or `unguided` if all are off."""
     blocks = f" (block {', '.join(map(str, plan.stg_blocks))})"
     on = [
         *([f"CFG {scales.cfg:g}"] if scales.cfg != 1 else []),

@@ -9,15 +9,15 @@ from longtake.families.ltx2.windows import LATENT_FRAMES, Window, context_length
 from longtake.plans import clip_length, padded_length
 
 LEAST_NEW_FRAMES = 8
-"""The least number of new frames if the request sets no context: the context is shortened until so many frames are
-new."""
+"""The least number of new frames if the request sets no context. A context that leaves fewer is shortened."""
 
 
 @dataclass(frozen=True)
 class FrameCounts:
-    """The numbers of context, new and billed frames of a request. They do not depend on the model.
+    """The numbers of context, new and billed frames of a request.
 
-    The model's window may have room for fewer context frames; `billed_frames` does not change then.
+    The model's window may have room for fewer context frames than `context_frames`. The price does not change then: it
+    is computed from `billed_frames`.
     """
 
     context_frames: int
@@ -26,10 +26,10 @@ class FrameCounts:
 
 
 def frame_counts(options: LTX2Options, available: int) -> FrameCounts:
-    """Returns the frame counts of a request for a source of `available` frames.
+    """Returns the frame counts of a request to extend a source of `available` frames.
 
-    Raises InvalidRequest if the requested context leaves no room for new frames, or if a source that is to be extended
-    backward is shorter than one latent (8 frames).
+    Raises InvalidRequest in two cases: the requested context leaves no room for new frames, or a source that is to be
+    extended backward is shorter than one latent (8 frames).
     """
     direction, num_frames = options.direction, options.num_frames
     if direction == "backward" and options.context_frames and available < LATENT_FRAMES:
@@ -59,16 +59,18 @@ def frame_counts(options: LTX2Options, available: int) -> FrameCounts:
 
 
 def requested_context(options: LTX2Options) -> int:
-    """Returns the requested number of context frames, rounded down to 8k+1 if the options say so. It may not fill whole
-    latents."""
+    """Returns the requested number of context frames, not yet fitted to whole latents.
+
+    If the option `context_rounds_down` is True, the number is rounded down to 8k+1.
+    """
     return clip_length(options.context_frames) if options.context_rounds_down else options.context_frames
 
 
 def whole_latent_context(direction: Direction, context_frames: int, available: int) -> int:
     """Returns the number of context frames near `context_frames` that fills whole latents.
 
-    Forward, it is the next 8k+1 (24 becomes 25). Backward, it is 8k for the same k (25 becomes 24), but at least 8. It
-    is at most what a source of `available` frames has. 0 stays 0.
+    Forward, it is the next 8k+1 (24 becomes 25). Backward, it is 8k for the same k (25 becomes 24), but at least 8. A
+    source of `available` frames limits it. 0 stays 0.
     """
     if context_frames == 0:
         return 0
@@ -79,10 +81,11 @@ def whole_latent_context(direction: Direction, context_frames: int, available: i
 
 
 def window_context(options: LTX2Options, counts: FrameCounts, available: int) -> int:
-    """Returns how many frames a window continues if enough frames come before it, as for every window after the first.
+    """Returns the number of context frames of a window that has enough frames to continue, as every window after the
+    first has.
 
-    It is the requested context in whole latents, even if the source is shorter. But if `num_frames` leaves less room
-    for the context, it is `counts.context_frames`.
+    It is the requested context in whole latents, even if the source has fewer frames than that (`available`). But if
+    `num_frames` left no room for that context, it is the shortened context, `counts.context_frames`.
     """
     wanted = requested_context(options)
     if counts.context_frames < whole_latent_context(options.direction, wanted, available):
@@ -91,8 +94,11 @@ def window_context(options: LTX2Options, counts: FrameCounts, available: int) ->
 
 
 def context_notes(options: LTX2Options, counts: FrameCounts, available: int, first: Window) -> tuple[str, ...]:
-    """Returns notes for the user if the context differs from the requested one. `first` is the window next to the
-    source."""
+    """Returns notes for the user if the context differs from the requested one. The tuple is empty if it does not.
+
+    `available`: the number of source frames.
+    `first`: the window next to the source.
+    """
     requested, field = options.context_frames, options.context_field
     fitting = whole_latent_context(options.direction, requested_context(options), available)
     notes = []

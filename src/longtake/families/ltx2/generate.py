@@ -108,8 +108,8 @@ class _WindowContext:
 
 @dataclass(frozen=True)
 class _Windows:
-    """The callbacks of `sample_windows` for one plan. `sample` samples a window; `forward` and `backward` make it a
-    clip."""
+    """The callbacks of `sample_windows` for one plan. `sample` samples a window; `forward` and `backward` decode it to
+    a clip."""
 
     run: LTX2Run
     setup: Setup
@@ -131,7 +131,7 @@ class _Windows:
     def forward(
         self, current: WindowRun, context: _WindowContext, tensors: Tensors
     ) -> Generator[GeneratedClip, None, _WindowContext]:
-        """Continues the video after its end. Yields one clip of the frames after the context, which are decoded while
+        """Continues the video after its end. Yields one clip with the frames after the context, which are decoded while
         the clip is read. Returns the context of the next window: the last frames and their sound."""
         plan = self.run.plan
         window = plan.windows[current.number]
@@ -153,11 +153,11 @@ class _Windows:
     def backward(
         self, current: WindowRun, context: _WindowContext, tensors: Tensors
     ) -> Generator[GeneratedClip, None, _WindowContext]:
-        """Continues the video before its beginning. Yields one clip of the frames before the context. Returns the
+        """Continues the video before its beginning. Yields one clip with the frames before the context. Returns the
         context of the next window: the first frames and their sound.
 
         The window next to the source is sampled first and plays last, so no clip is read before all windows are
-        sampled. Only the context of the next window is decoded at once.
+        sampled. Therefore only the context of the next window is decoded at once.
         """
         plan = self.run.plan
         window = plan.windows[current.number]

@@ -60,7 +60,7 @@ class LTX2Options(LTX2PlanOptions, Options):
     `context_frames`: the number of source frames that are continued. It is raised to the next number that fills whole
         latents.
     `context_field`: the name of the request's field that sets `context_frames`; None if the request does not set it.
-    `context_rounds_down`: True if `context_frames` is lowered to whole latents instead.
+    `context_rounds_down`: True if `context_frames` is lowered to a number that fills whole latents, instead of raised.
     `size`: (width, height) of the output in pixels; None for the source's.
     `frame_rate`: the output's rate in frames per second; None for the source's.
     `multiscale`: True for two passes, False for one.

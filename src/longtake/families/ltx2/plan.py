@@ -98,8 +98,10 @@ class LTX2Plan(LTX2PlanOptions, Plan):
 
 
 def make_plan(options: LTX2Options, source: VideoInfo, card: LTX2Card, seed: int) -> LTX2Plan:
-    """Returns the plan of these options. Raises InvalidRequest, which names the request's field, if they cannot be
-    served."""
+    """Returns the plan for extending `source` with the model of `card`, as the options say.
+
+    Raises InvalidRequest, which names the request's field, if the options cannot be served.
+    """
     rate = output_rate(source, None if options.own_rate else options.frame_rate)
     span = Span(0, frames_on_clock(source.num_frames, source.rate, rate), rate)
     counts = frame_counts(options, len(span))
@@ -132,9 +134,9 @@ def make_plan(options: LTX2Options, source: VideoInfo, card: LTX2Card, seed: int
 
 
 def scaled_guidance(scales: GuidanceScales, share: float) -> GuidanceScales:
-    """Returns the guidance with each scale moved towards its off value. `rescale` is unchanged.
+    """Returns `scales` moved towards the values at which guidance is off. `rescale` is unchanged.
 
-    A `share` of 1 changes nothing, and 0 switches the scales off. It is below 1 for the embedded model, whose output
+    A `share` of 1 changes nothing, and 0 switches the guidance off. It is below 1 for the embedded model, whose output
     breaks at scales that are tuned for the 22B model.
     """
     return GuidanceScales(
@@ -163,13 +165,18 @@ def exact_rate(fps: float) -> Fraction:
 def output_rate(source: VideoInfo, fps: float | None) -> Fraction:
     """Returns the rate in frames per second at which the source is read and the output plays.
 
-    It is `fps`. If that is None, it is the source's own rate, limited to the range of playable rates.
+    It is the requested rate `fps`. If `fps` is None, it is the source's own rate, limited to the range of playable
+    rates.
     """
     return playable_rate(source.rate) if fps is None else exact_rate(fps)
 
 
 def rate_notes(source: VideoInfo, rate: Fraction) -> tuple[str, ...]:
-    """Returns a note for the user if the source has less than one frame per second, otherwise nothing."""
+    """Returns a note that says that the source's frames are repeated, if the source has less than one frame per second.
+
+    The tuple is empty for any other source. `rate` is the rate at which the source is read and the output plays, in
+    frames per second; the note names it.
+    """
     if source.rate >= 1:
         return ()
     return (f"The source has {float(source.rate):g} frames per second; its frames are repeated at {float(rate):g}.",)
@@ -185,12 +192,11 @@ def even_size(size: Size) -> Size:
 
 
 def pass_canvases(size: Size, passes: int, card: LTX2Card) -> tuple[Size, ...]:
-    """Returns the canvas (width, height) of each of 1 or 2 passes. The second canvas is twice as wide and high as the
-    first.
+    """Returns the canvas (width, height) in pixels of each pass. `passes`, the number of passes, is 1 or 2.
 
-    The last canvas is the size, rounded up so that each pass has whole latents. If the long side is above
-    POSITION_RANGE_PX, the size is first scaled down so that it has this length. For a model with a native short side,
-    the first canvas has that short side.
+    The last canvas is `size`, rounded up so that each pass has whole latents. If the long side of `size` is above
+    POSITION_RANGE_PX, `size` is first scaled down to a long side of POSITION_RANGE_PX. If the model has a native short
+    side, the first canvas has that short side instead. The second canvas is twice as wide and high as the first.
     """
     step = card.spatial_compression
     if card.native_short_side is not None:

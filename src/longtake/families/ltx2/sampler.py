@@ -31,8 +31,8 @@ class Sampler:
     `sigmas`: the noise levels [steps + 1] in falling order, from at most 1 to 0.
     `gamma`: gradient estimation (Permenter and Yuan 2024), 0 (off) to 10. Each step follows u + gamma (v - u), where v
         is the velocity of this step and u that of the step before. 1 changes nothing.
-    `eta`: ancestral noise, 0 (off) to 1. Each step goes below its next noise level by this share, and fresh noise then
-        brings the tokens back up to it; see `renoised`.
+    `eta`: ancestral noise, 0 (off) to 1. Each step first goes below the noise level at which it ends. Then fresh noise
+        brings the tokens back up to that level. `eta` sets how far below the step goes; see `renoised`.
     """
 
     sigmas: Tensor
@@ -70,10 +70,12 @@ def trajectory(
     """Yields the tokens [1, n, C] of each modality after every step: at that step's end level, and clean after the last
     step.
 
-    `predict_clean` predicts the clean tokens. If there are `init` tokens [1, n - extra, C], the pass refines them: it
-    starts from them, noised to the first noise level. `extra` is the number of a keyframe's tokens (`Track.extra`). The
-    draws of noise are named `video.init` and `audio.init`, and if `eta` is not 0 also `video.step.000`,
-    `audio.step.000` and so on.
+    `predict_clean`: predicts the clean tokens.
+    `init`: tokens [1, n - extra, C] that the pass refines: it starts from them, noised to the first noise level.
+        `extra` is the number of a keyframe's tokens (`Track.extra`), which `init` does not have. If `init` is None, the
+        pass starts from noise alone.
+    `noise`: draws the noise. The draws at the start are named `video.init` and `audio.init`. If `sampler.eta` is not 0,
+        each step except the last has two more draws, named `video.step.000`, `audio.step.000` and so on.
     """
     sigmas = sampler.sigmas
     level = 1.0 if init is None else float(sigmas[0])
@@ -153,8 +155,8 @@ class Setup:
     `passes`: one or two.
     `upsampler`: the model that doubles the video latents for the second pass; None is allowed for one pass.
     `statistics`: the statistics of the video VAE's latents.
-    `set_pass`: a function. `set_pass(n)` is called before pass n (from 0) and sets the adapters' strengths for that
-        pass.
+    `set_pass`: a function that sets the adapters' strengths for a pass. `sample_window` calls `set_pass(n)` before pass
+        n (from 0).
     """
 
     passes: Sequence[PassSetup]
@@ -166,10 +168,11 @@ class Setup:
 def sample_window(
     setup: Setup, conditioning: WindowConditioning, noise: Callable[[int], Noise], on_step: OnStep = ignore_step
 ) -> SampledWindow:
-    """Returns one window, sampled in every pass. `noise(n)` is the noise of pass n (from 0).
+    """Samples one window in every pass and returns it. `noise(n)` returns the noise of pass n (from 0).
 
     The second pass refines the first pass's video latents at twice the height and width. It also reads the first pass's
-    audio, noised like the video. The audio that it predicts is not used; the window has the first pass's audio.
+    audio, noised like the video. The audio that the second pass predicts is not used: the returned window has the first
+    pass's audio.
     """
     setup.set_pass(0)
     first = sample(setup.passes[0], conditioning.tracks(0), noise(0), on_step=on_step)

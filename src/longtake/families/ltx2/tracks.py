@@ -74,9 +74,10 @@ class Track:
     def start(self, noise: Tensor, init: Tensor | None = None, level: float = 1.0) -> Tensor:
         """Returns the tokens [1, n, C] before the first step: lerp(clean, lerp(init, noise, level), mask).
 
-        `init` [1, n - extra, C] are the tokens that a second pass refines, and `level` in 0..1 is its first noise
-        level. A keyframe's extra tokens have no `init` and use 0 for it. If `init` is None, `noise` [1, n, C] is used
-        alone.
+        `noise`: [1, n, C].
+        `init`: [1, n - extra, C], the tokens that a second pass refines. For a keyframe's extra tokens, which have no
+            `init`, 0 is used. If `init` is None, `noise` takes the place of lerp(init, noise, level).
+        `level`: the noise level at which the pass starts, 0..1.
         """
         if init is not None:
             beside = torch.zeros_like(self.clean[:, : self.extra])
@@ -125,7 +126,8 @@ def audio_track(clean: Tensor, held: Tensor, strength: float, bounds: Tensor) ->
     """Returns the audio track of a window.
 
     `clean`: tokens [1, n, C], the context's sound where `held` is True. The values of the other tokens are not used.
-    `held`: bool [n], True for tokens that are held by `strength`, 0..1. The others are generated.
+    `held`: bool [n], True for the tokens of the context's sound. The other tokens are generated.
+    `strength`: how strongly the tokens of the context's sound are held, 0 (not at all) to 1 (unchanged).
     `bounds`: start and end of each token in seconds, [1, 1, n, 2].
     """
     mask = torch.where(held.to(clean.device), 1 - strength, 1.0)[None, :, None]
@@ -133,6 +135,8 @@ def audio_track(clean: Tensor, held: Tensor, strength: float, bounds: Tensor) ->
 
 
 def draw_noise(tracks: Mapping[Stream, Track], noise: Noise, name: str) -> dict[Stream, Tensor]:
-    """Returns noise in the shape of each track's tokens, by modality. The draws are named `video.<name>` and
-    `audio.<name>`."""
+    """Returns noise for each modality, in the shape [1, n, C] of its track's tokens.
+
+    `noise` draws it under the names `video.<name>` and `audio.<name>`.
+    """
     return {stream: noise(f"{stream}.{name}", tuple(track.clean.shape)) for stream, track in tracks.items()}

@@ -11,20 +11,22 @@ POSITION_RANGE_S = 20
 """The length of the longest window in seconds. The model's positions in time reach no further."""
 
 LATENT_FRAMES = 8
-"""The number of frames that one latent covers. Only a window's first latent covers one frame."""
+"""The number of frames that one latent covers. A window's first latent is an exception: it covers one frame."""
 
 
 @dataclass(frozen=True)
 class Window:
     """The frame counts of one window, at the plan's rate.
 
+    A forward window begins with the context, which has 8k+1 frames. The new frames follow. Frames after the last new
+    frame are cut off.
+    A backward window ends with the context, which has 8k frames, so that it fills whole latents. The new frames are
+    directly before it. Frames before the first new frame are cut off.
+
     `context_frames`: the number of frames that the window continues.
     `new_frames`: the number of frames that it adds.
-    `sampled_frames`: the number of frames that are sampled, always at least the sum of both. The rest is cut off.
-
-    Forward, the window has 8m+1 frames and begins with the context, which is 8k+1 frames. Backward, the window ends
-    with the context, which is 8j frames, so that it fills whole latents. Before it are 8m+1 frames, and the last
-    `new_frames` of them are used.
+    `sampled_frames`: the number of frames that are sampled, a multiple of 8 plus 1: the context, the new frames and the
+        frames that are cut off.
     """
 
     context_frames: int
@@ -52,10 +54,11 @@ def plan_windows(direction: Direction, available: int, context: int, new_frames:
     """Returns the windows that add `new_frames` to a source of `available` frames. No window has more than `limit`
     frames.
 
-    Each window continues `context` frames, or fewer if there are fewer. A window after the first continues frames of
-    the window before it, including that window's own context. The context is shortened if a window has no room for it
-    beside all new frames, but not below half a window. If the new frames do not fit into one window, they are divided
-    about equally. If `context` is 0, only the first window has no context; the others continue DEFAULT_CONTEXT frames.
+    Each window continues `context` frames, or all frames there are if they are fewer. A window after the first
+    continues frames of the window before it, including that window's own context. If the context and all new frames do
+    not fit into one window, the context is shortened, but not below half a window. If they still do not fit, several
+    windows share the new frames about equally. If `context` is 0, the first window has no context, and each later
+    window continues DEFAULT_CONTEXT frames.
     """
     beside = limit - (new_frames if direction == "forward" else padded_length(new_frames))
     wanted = min(context or DEFAULT_CONTEXT, max(beside, limit // 2))
@@ -73,5 +76,5 @@ def plan_windows(direction: Direction, available: int, context: int, new_frames:
 
 
 def _whole_latents(direction: Direction, new_frames: int) -> int:
-    """Returns the smallest number of new frames that is at least `new_frames` and fills the last latent of a window."""
+    """Returns `new_frames` rounded up so that the new latents of a window are full: to 8k forward, to 8k+1 backward."""
     return padded_length(new_frames + 1) - 1 if direction == "forward" else padded_length(new_frames)

@@ -11,8 +11,8 @@ from longtake.sampling.positions import Grid, to_tokens
 
 PREFIX_LATENTS = 2
 """The number of latent frames at the start of a clip that become extra tokens if the clip is placed after frame 0. They
-cannot replace the window's own: a clip's first latent covers one frame, and a latent in the middle of a video covers
-several."""
+cannot replace the window's own latents: a clip's first latent covers one frame, and a latent in the middle of a video
+covers several."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ def place(
 ) -> TokenSequence:
     """Returns the tokens that sampling starts from, for a window whose latents have `shape` = [1, C, F, H, W].
 
-    At first all tokens are noise, or with `init` latents of that shape level * noise + (1 - level) * init, where
-    `level` is in 0..1. Then each item is placed:
+    At first all tokens are noise. If there are `init` latents of that shape, the tokens are level * noise + (1 - level)
+    * init instead, where `level` (0..1) is the pass's first noise level. Then each item is placed:
     - An item at frame 0 is mixed into the window's tokens: lerp(token, item, strength).
     - An image at a later frame becomes extra tokens at the beginning of the sequence, with the positions of that frame.
     - The first PREFIX_LATENTS of a clip at a later frame become extra tokens. The rest is mixed into the window's

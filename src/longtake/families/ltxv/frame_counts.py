@@ -8,8 +8,7 @@ from longtake.plans import clip_length, latent_length, padded_length
 from longtake.video import Span
 
 LEAST_NEW_FRAMES = 8
-"""The least number of new frames beside the whole source. If a request's count leaves fewer, half of the count is for
-the context, and the rest is new."""
+"""The least number of new frames of a request whose count includes source frames; see `total_counts`."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,16 @@ class Window:
 
 @dataclass(frozen=True)
 class FrameCounts:
-    """The frame counts of a plan, and its windows. `Plan` and `LTXVPlan` describe the fields."""
+    """The frame counts of a plan, and its windows.
+
+    `shown_frames`: the number of source frames that the output shows.
+    `context_frames`: the number of source frames that the model sees.
+    `new_frames`: the number of new frames.
+    `billed_frames`: the number of frames that the price is computed from.
+    `sampled_frames`: the number of frames of the generated clip, 8k+1.
+    `windows`: the parts of the generated clip that are sampled one after the other.
+    `notes`: sentences for the user about how the requested count is divided.
+    """
 
     shown_frames: int
     context_frames: int
@@ -34,8 +42,10 @@ class FrameCounts:
 
 
 def frame_counts(options: LTXVOptions, span: Span, card: LTXVCard) -> FrameCounts:
-    """Returns the frame counts of a request that uses the frames `span` of the source. The options decide what is
-    counted."""
+    """Returns the frame counts of a request that uses the source frames `span`.
+
+    The options decide whether the request's count includes source frames.
+    """
     if options.guide != "rgb":
         return guide_counts(span, options.new_frames or options.num_frames, card)
     if options.new_frames is not None:
@@ -44,16 +54,17 @@ def frame_counts(options: LTXVOptions, span: Span, card: LTXVCard) -> FrameCount
 
 
 def whole_source_counts(span: Span, new_frames: int, card: LTXVCard) -> FrameCounts:
-    """Returns the counts if all frames of `span` are shown and `new_frames` are added."""
+    """Returns the frame counts of a request that shows all frames of `span` and adds `new_frames` frames."""
     return _counts(len(span), clip_length(len(span)), new_frames, len(span) + new_frames, card)
 
 
 def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str | None = "num_frames") -> FrameCounts:
-    """Returns the counts if `num_frames` includes source frames: the last 8k+1 frames of `span`, and then new frames.
+    """Returns the frame counts of a request whose `num_frames` includes source frames: the last 8k+1 frames of `span`.
 
-    If that leaves fewer than LEAST_NEW_FRAMES new frames, all frames of `span` are shown. The context is then the
-    largest 8k+1 within half of `num_frames`, and the rest of `num_frames` is new. Notes name `count_field`, the
-    request's field that holds `num_frames`; None if no field does.
+    If these leave fewer than LEAST_NEW_FRAMES new frames, all frames of `span` are shown instead. The context is then
+    the largest 8k+1 within half of `num_frames`, and the rest of `num_frames` is new.
+
+    `count_field`: the name of the request's field that holds `num_frames`, for the notes; None if no field does.
     """
     context = clip_length(len(span))
     new_frames = num_frames - context
@@ -73,9 +84,10 @@ def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str |
 
 
 def guide_counts(span: Span, num_frames: int, card: LTXVCard) -> FrameCounts:
-    """Returns the counts if the source only guides the new video: it is not shown, and all `num_frames` are new.
+    """Returns the frame counts of a request whose source only guides the new video: no source frame is shown, and all
+    `num_frames` frames are new.
 
-    The context is the part of the source that guides the first window.
+    The context is the part of `span` that guides the first window.
     """
     sampled = padded_length(num_frames)
     context = clip_length(min(len(span), sampled, card.window_frames))
@@ -83,8 +95,14 @@ def guide_counts(span: Span, num_frames: int, card: LTXVCard) -> FrameCounts:
 
 
 def _counts(shown: int, context: int, new: int, billed: int, card: LTXVCard) -> FrameCounts:
-    """Returns the counts. If one window cannot hold the context and the new frames, the context is at most the card's
-    limit."""
+    """Returns the frame counts of a plan, with the windows that the model of `card` needs for them.
+
+    `shown`: the number of source frames that the output shows.
+    `context`: the number of source frames that the model sees. If the context and the new frames do not fit into one
+        window, it is lowered to the card's `max_context_frames`.
+    `new`: the number of new frames.
+    `billed`: the number of frames that the price is computed from.
+    """
     if padded_length(context + new) > card.window_frames:
         context = min(context, card.max_context_frames)
     sampled = padded_length(context + new)

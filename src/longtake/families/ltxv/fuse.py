@@ -10,10 +10,12 @@ def fuse(before: Tensor, window: Tensor, first: Tensor, overlap: int, adain_fact
     """Returns the latents `before` [B, C, F, H, W] continued by the latents of the next `window`.
 
     The window was conditioned on the last `overlap` latent frames of `before`, so it begins with its own version of
-    them. First the window's colours are matched to those of the `first` window by `adain_factor`, 0 (not) to 1 (fully).
-    Then the window's first latent frame is dropped: it covers one frame, and those of `before` cover several. The other
-    overlap - 1 latent frames are cross-faded linearly with those of `before`. Source: ComfyUI-LTXVideo's looping
-    sampler.
+    them. The steps are:
+    - The window's colours are matched to those of the `first` window by `adain_factor`, 0 (not) to 1 (fully).
+    - The window's first latent frame is dropped, because it covers one frame and those of `before` cover several.
+    - The other overlap - 1 latent frames are cross-faded linearly with those of `before`.
+
+    Source: ComfyUI-LTXVideo's looping sampler.
     """
     window = adain(window, first, adain_factor)[:, :, 1:]
     shared = overlap - 1

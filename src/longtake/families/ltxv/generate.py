@@ -117,8 +117,10 @@ def context_items(run: LTXVRun, frames: RGBFrames) -> list[Items]:
 def decoded_frames(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator[Tensor]:
     """Yields frames in chunks [t, 3, H, W] in 0..1 at the output's size, as soon as no later window can change them.
 
-    Before the new frames comes the model's rendition of the context: only of its last frame if the plan shows the
-    source's own pixels, otherwise of all its frames, and of none if the context only guides.
+    Before the new frames, the model's rendition of the context is yielded:
+    - of the context's last frame only, if the plan shows the source's own pixels;
+    - of no frame, if the context only guides;
+    - of all frames of the context otherwise.
     """
     plan = run.plan
     first_frame = plan.context_frames - 1 if plan.keeps_source else 0

@@ -13,7 +13,7 @@ from longtake.models.t5 import EncodedPrompt
 
 
 def velocity(transformer: nn.Module, tokens: Tensor, time: Tensor, coords: Tensor, prompt: EncodedPrompt) -> Tensor:
-    """Returns the velocity n - x0 [1, n, C] that one evaluation of the model predicts: from clean tokens x0 to noise.
+    """Returns the velocity [1, n, C] that one evaluation of the model predicts: the noise minus the clean tokens.
 
     `tokens`: [1, n, C].
     `time`: the noise level of each token, [1, n] in 0..1.
@@ -133,7 +133,8 @@ class NegativeAttention:
 
 @contextmanager
 def negative_attention(transformer: Any, negative: EncodedPrompt | None, scale: float) -> Iterator[None]:
-    """Within the block, every cross-attention of the transformer is a NegativeAttention.
+    """Within the block, every cross-attention of the transformer is a NegativeAttention with the prompt `negative` and
+    `scale`.
 
     If `negative` is None or `scale` is 0, nothing changes.
     """
@@ -157,7 +158,7 @@ def value_attention(transformer: Any, blocks: tuple[int, ...]) -> Iterator[None]
 
 @contextmanager
 def replaced_processors(layers: Sequence[Any], processors: Sequence[Any]) -> Iterator[None]:
-    """Within the block, each attention layer has the processor in the same place of `processors`.
+    """Within the block, each of the attention `layers` has the processor at its index in `processors`.
 
     Afterwards each layer has its own processor again, even after an error.
     """

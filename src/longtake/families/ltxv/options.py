@@ -13,8 +13,8 @@ edges."""
 
 @dataclass(frozen=True)
 class PassOptions:
-    """The schedule of one pass: `steps` noise levels, without the first `skip_initial` and the last `skip_final` of
-    them."""
+    """The schedule of one pass. It has `steps` noise levels; the first `skip_initial` and the last `skip_final` of them
+    are left out."""
 
     steps: int
     skip_initial: int = 0
@@ -44,11 +44,11 @@ class LTXVPlanOptions(PlanOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class LTXVOptions(LTXVPlanOptions, Options):
-    """The options of LTX-Video 0.9.x. Here `num_frames` counts source frames and new frames (with a guide, new frames
-    alone).
+    """The options of LTX-Video 0.9.x. Here `num_frames` counts source frames and new frames; with a guide, only new
+    frames.
 
     `resolution`: the short side of the output, a text such as `720p`.
-    `aspect_ratio`: the output's, a text such as `16:9`; `auto` for the source's.
+    `aspect_ratio`: the aspect ratio of the output, a text such as `16:9`; `auto` for that of the source.
     `frame_rate`: the output's rate in frames per second; None for the rate at which the source is read.
     `start_frame`: the number (from 0) of the first source frame that is used.
     `max_frames`: the most source frames that are used, those nearest to the new frames; None for no limit.

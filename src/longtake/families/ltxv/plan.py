@@ -54,7 +54,7 @@ class Pass:
 class LTXVPlan(LTXVPlanOptions, Plan):
     """The plan of LTX-Video 0.9.x: one clip that begins with the context, sampled in overlapping windows.
 
-    `sampled_frames`: the length of the clip, 8k+1. Frames beyond `new_frames` are cut off.
+    `sampled_frames`: the number of frames of the clip, 8k+1. Frames after the last new frame are cut off.
     `windows`: the windows of the clip. Each one is sampled in all `passes`.
     `overlap_latents`: the number of latent frames that a window shares with the window before it.
     `overlap_strength`: how strongly a window is conditioned on these latent frames, 0..1.
@@ -89,8 +89,10 @@ class LTXVPlan(LTXVPlanOptions, Plan):
 
 
 def make_plan(options: LTXVOptions, source: VideoInfo, card: LTXVCard, seed: int) -> LTXVPlan:
-    """Returns the plan of these options. Raises InvalidRequest, which names the request's field, if they cannot be
-    served."""
+    """Returns the plan for extending `source` with the model of `card`, as the options say.
+
+    Raises InvalidRequest, which names the request's field, if the options cannot be served.
+    """
     if options.end_image is not None:
         raise NotSupported(f"{card.name} cannot arrive at an end image; the LTX-2.3 models can.", value=card.name)
     span = source_span(source, options)
@@ -123,11 +125,11 @@ def make_plan(options: LTXVOptions, source: VideoInfo, card: LTXVCard, seed: int
 
 
 def source_span(source: VideoInfo, options: LTXVOptions) -> Span:
-    """Returns the frames of the source that the request uses, as a span that is reversed if `reverse_source` is True.
+    """Returns the source frames that the request uses, as a span that is reversed if `reverse_source` is True.
 
-    The used frames begin at `start_frame`. At most `max_frames` of them are used: the last ones, or the first ones if
-    the source is reversed, because these are nearest to the new frames. Start and stop are then converted to the rate
-    of `reading_rate`. Raises InvalidRequest if `start_frame` is beyond the source's end.
+    The used frames begin at `start_frame`. If there are more than `max_frames`, only those nearest to the new frames
+    are used: the last ones, or the first ones if the source is reversed. The span counts frames at the rate that
+    `reading_rate` returns. Raises InvalidRequest if `start_frame` is beyond the source's end.
     """
     start, stop = options.start_frame, source.num_frames
     if start >= stop:
@@ -149,8 +151,8 @@ def source_span(source: VideoInfo, options: LTXVOptions) -> Span:
 def reading_rate(options: LTXVOptions, source: VideoInfo) -> Fraction:
     """Returns the rate in frames per second at which the source is read.
 
-    It is `target_rate` if that is set, otherwise the source's own rate. If the output plays at the source's own rate,
-    the rate is limited to the range of playable rates.
+    It is the option `target_rate` if that is set, otherwise the source's own rate. If the output also plays at the
+    source's own rate, that rate is limited to the range of playable rates.
     """
     if options.target_rate is not None:
         return Fraction(options.target_rate)
@@ -160,8 +162,8 @@ def reading_rate(options: LTXVOptions, source: VideoInfo) -> Fraction:
 def playback_rate(options: LTXVOptions, clock: Fraction) -> Fraction:
     """Returns the output's rate in frames per second. `clock` is the rate at which the source is read.
 
-    It is the requested rate; without one, `clock`. If `clock` rounds to the requested rate, it is `clock` too: for a
-    source at 24000/1001 and a requested 24, the source's frames are shown unchanged at 24000/1001.
+    The output plays at the requested rate, or at `clock` if no rate is requested. It also plays at `clock` if `clock`
+    rounds to the requested rate: a source at 24000/1001 with a requested 24 plays unchanged at 24000/1001.
     """
     requested = options.frame_rate
     if options.own_rate or requested is None or round(clock) == requested:
@@ -170,7 +172,13 @@ def playback_rate(options: LTXVOptions, clock: Fraction) -> Fraction:
 
 
 def rate_notes(options: LTXVOptions, source: VideoInfo, clock: Fraction) -> tuple[str, ...]:
-    """Returns a note for the user if the source has less than one frame per second, otherwise nothing."""
+    """Returns a note about the playing speed or about repeated frames, if the source has less than one frame per
+    second.
+
+    `clock` is the rate at which the source is read, in frames per second. If it is the source's own rate, the note says
+    how many times as fast the source plays at the output rate that the options set. If it is another rate, the note
+    says that the source's frames are repeated at that rate. The tuple is empty for any other source.
+    """
     if source.rate >= 1:
         return ()
     if clock == source.rate:
@@ -183,10 +191,9 @@ def rate_notes(options: LTXVOptions, source: VideoInfo, clock: Fraction) -> tupl
 
 
 def aspect_of(aspect_ratio: str, source: VideoInfo) -> Fraction:
-    """Returns width / height of an aspect ratio such as `16:9`. For `auto` it is the source's own.
+    """Returns width / height of an aspect ratio such as `16:9`, or of the source for `auto`.
 
-    Raises InvalidRequest if the source's own is used and its long side is more than LARGEST_ASPECT times the short
-    side.
+    For `auto`, raises InvalidRequest if the source's long side is more than LARGEST_ASPECT times its short side.
     """
     if aspect_ratio != "auto":
         across, down = aspect_ratio.split(":")
@@ -203,10 +210,10 @@ def aspect_of(aspect_ratio: str, source: VideoInfo) -> Fraction:
 
 
 def output_size(resolution: str, aspect: Fraction) -> Size:
-    """Returns (width, height) in pixels for a resolution such as `720p`, the short side, and an aspect of width /
-    height.
+    """Returns the output's (width, height) in pixels.
 
-    Both sides are rounded down to multiples of 32: 720p at 16:9 is 1280x704.
+    `resolution`, such as `720p`, gives the short side. `aspect` is width / height. Both sides are rounded down to
+    multiples of 32: 720p at 16:9 is 1280x704.
     """
     short = int(resolution.removesuffix("p"))
     width, height = (short * aspect, Fraction(short)) if aspect >= 1 else (Fraction(short), short / aspect)
@@ -214,8 +221,8 @@ def output_size(resolution: str, aspect: Fraction) -> Size:
 
 
 def first_pass_canvas(size: Size, step: int) -> Size:
-    """Returns the canvas (width, height) of the first of two passes: FIRST_PASS_SHARE of the size, rounded down to
-    multiples of `step`."""
+    """Returns the canvas (width, height) of the first of two passes: FIRST_PASS_SHARE of the output's `size`, rounded
+    down to multiples of `step` pixels."""
     return _floor(size[0] * FIRST_PASS_SHARE, step), _floor(size[1] * FIRST_PASS_SHARE, step)
 
 
@@ -226,8 +233,8 @@ def _floor(value: Fraction, step: int) -> int:
 def passes_of(options: LTXVOptions, size: Size, card: LTXVCard) -> tuple[Pass, ...]:
     """Returns the one or two passes of a plan with an output of `size` (width, height).
 
-    A single pass works at that size. The first of two passes works at FIRST_PASS_SHARE of it, and the second at twice
-    the first's size. For a model with a native short side, the first pass has that short side.
+    A single pass works at `size`. The first of two passes works at FIRST_PASS_SHARE of `size`, and the second at twice
+    the first's size. If the model has a native short side, a single pass or the first pass has that short side instead.
     """
     step, native = card.spatial_compression, card.native_short_side
     guidance = guidance_of(options, card)
@@ -246,10 +253,10 @@ def _pass(options: LTXVOptions, schedule: PassOptions, canvas: Size, guidance: G
 
 
 def guidance_of(options: LTXVOptions, card: LTXVCard) -> Profile:
-    """Returns the model's guidance in both passes.
+    """Returns the guidance of the model in both passes.
 
-    A model that runs without classifier-free guidance does not use the negative prompt. If the options ask for its use,
-    normalised attention guidance (NAG) is added.
+    A model that runs without classifier-free guidance ignores the negative prompt. If the option `heed_negative` is
+    True, such a model gets normalised attention guidance (NAG), which uses the negative prompt.
     """
     guidance = profile(card.guidance, options.few_steps)
     if options.heed_negative and not guidance.first.heeds_negative:

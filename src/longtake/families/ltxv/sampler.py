@@ -41,7 +41,7 @@ class PassSetup:
     `grid`: the positions of latents in time and space.
     `canvas`: (width, height) in pixels.
     `acceleration`: how many steps extrapolate instead of evaluating the model.
-    `conditioning_noise`: the noise on held tokens; see CONDITIONING_NOISE.
+    `conditioning_noise`: the share of noise that held tokens carry at noise level 1; see CONDITIONING_NOISE.
     """
 
     guide: Guide
@@ -57,10 +57,12 @@ def trajectory(
 ) -> Iterator[Tensor]:
     """Yields all tokens [1, n, C] after every step, extra tokens included.
 
-    A step goes from the schedule's noise level t to the next level:
-    - Each token of strength 1 is set to its start plus conditioning_noise * t^2 * noise, and is not denoised.
-    - A token with t <= 1 - strength moves along its velocity to the next level.
-    - Any other token keeps its own noise level, 1 - strength, until t is that low.
+    A step goes from the schedule's noise level t to the next level. What it does to a token depends on the token's
+    strength, which is its value in `sequence.mask`:
+    - A token of strength 1 is held. It is not denoised: it is its value in `sequence.tokens` plus conditioning_noise *
+      t^2 * noise.
+    - A token of lower strength starts at noise level 1 - strength and waits there while t is higher. Once t is not
+      higher, it moves along its velocity to the next level.
 
     Accelerated steps extrapolate the velocity. The draws of noise are named `step.000`, `step.001` and so on. Source:
     LTX-Video's pipeline.
@@ -102,8 +104,9 @@ def sample(
 ) -> Tensor:
     """Returns the normalised latents of `shape` = [1, C, F, H, W] of one window after one pass.
 
-    If there are `init` latents of that shape, the pass refines them: it starts from them, noised to the first noise
-    level.
+    `items`: the clips and images that the window is conditioned on.
+    `init`: latents of that shape that the pass refines: it starts from them, noised to the first noise level. If `init`
+        is None, the pass starts from pure noise.
     """
     sequence = place(items, shape, setup.grid, noise, init=init, level=float(setup.levels[0]))
     return to_latent(denoise(setup, sequence, noise, on_step), shape)
@@ -144,8 +147,8 @@ class Setup:
     `temporal_adain_factor`: how far each later window takes on the first window's colours, 0 (not) to 1 (fully).
     `upsampler`: the model that doubles the latents for the second pass; None is allowed for one pass.
     `statistics`: the statistics of the VAE's latents.
-    `set_pass`: a function. `set_pass(n)` is called before pass n (from 0) and sets the adapters' strengths for that
-        pass.
+    `set_pass`: a function that sets the adapters' strengths for a pass. `sample_window` calls `set_pass(n)` before pass
+        n (from 0).
     """
 
     passes: tuple[PassSetup, ...]
@@ -174,8 +177,8 @@ def sample_window(setup: Setup, context: Sequence[Items], video: Video | None, c
     """Samples the next window in every pass. Returns `video` continued by this window.
 
     For the first window, `video` is None, and the window is conditioned on `context`, the items of each pass. A later
-    window is conditioned on the last latents of `video`. The second pass refines the first pass's latents, which are
-    upsampled and matched to their colours before upsampling.
+    window is conditioned on the last latents of `video`. The second pass refines the upsampled latents of the first
+    pass. Before that, their colours are matched to those of the latents before upsampling.
     """
     window = setup.windows[current.number]
     sampled: list[Tensor] = []
@@ -195,7 +198,10 @@ def sample_window(setup: Setup, context: Sequence[Items], video: Video | None, c
 
 
 def sample_video(setup: Setup, context: Sequence[Items], loop: Loop) -> Iterator[Video]:
-    """Yields the video after each of its windows. `context` has the conditioning items of each pass."""
+    """Samples the windows in order. Yields the latents of the video so far after each window.
+
+    `context` has the conditioning items of the first window, for each pass.
+    """
 
     def sampled(current: WindowRun, video: Video | None) -> Tensors:
         return sample_window(setup, context, video, current).to_tensors()
