@@ -66,7 +66,7 @@ class Overrides:
     write_mode: WriteMode | None = None
 
     def apply(self, options: OptionsT) -> OptionsT:
-        """Returns a request's options with these values in them."""
+        """Returns the request's `options` with these values in place of its own."""
         return replace(
             options,
             new_frames=options.new_frames if self.new_frames is None else self.new_frames,
@@ -102,7 +102,7 @@ class Fetcher:
 
     @contextmanager
     def fetch(self, url: str, name: str, home: Path, settings: Settings) -> Iterator[Path]:
-        """Yields the local path of the file of a URL. A download is saved as `name` in the folder `home`.
+        """Yields the local path of the file at `url`. A downloaded file is saved as `name` in the folder `home`.
 
         Raises DownloadFailed, FileTooLarge or InvalidRequest.
         """
@@ -171,7 +171,7 @@ def prepare(
 def errors_at(field: Loc, *, in_message: bool = False) -> Iterator[None]:
     """Sets `field` as the location of a LongtakeError that the block raises, unless the error already has a location.
 
-    With `in_message`, the error's sentence also begins with the name of the field.
+    If `in_message` is True, the error's sentence also begins with the name of the field.
     """
     try:
         yield

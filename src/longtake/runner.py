@@ -110,8 +110,8 @@ class Runner:
         """Runs a job and returns its result. The video appears at `path` only when it is complete.
 
         `on_progress` is called at every step and can cancel the job by raising an exception. Finished windows are saved
-        in `resume`. A later run of the same plan with the same `resume` continues after them and gives the same bits.
-        Raises LongtakeError if the request cannot be served.
+        in `resume`. A later run of the same plan with the same `resume` continues after these windows, and its result
+        has the same bits as an uninterrupted run's. Raises LongtakeError if the request cannot be served.
         """
         plan, family, progress = job.plan, job.endpoint.family, ProgressRelay(on_progress)
         # Adapters are read before the model is loaded, so that a request with a missing adapter fails at once.

@@ -19,8 +19,8 @@ from longtake.safety import SafetyChecker, checked_frames
 from longtake.video import OnProgress
 
 COLOUR_FADE_FRAMES = 24
-"""The number of new frames over which the autoencoder's colour cast fades back in after it is removed at the joint.
-They last about a second, which is slow enough for the change to be invisible."""
+"""The number of new frames, counted from the joint, over which the removal of the autoencoder's colour cast fades out.
+They last about a second, so the change is too slow to be seen."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Joiner:
 
     @cached_property
     def final_samples(self) -> int:
-        """The number of samples at the beginning of `track` that do not change when new sound follows: all but the
-        cross-fade."""
+        """The number of samples at the beginning of `track` that stay the same when new sound is added after it. Only
+        the later samples, at its end, are cross-faded."""
         return max(0, int(self.track.shape[1]) - FADE_SAMPLES)
 
     def start(self) -> RGBFrames:
@@ -78,8 +78,10 @@ class Joiner:
             self.writer.write(chunk)
 
     def _write_after_source(self, clips: Iterator[GeneratedClip], joint: RGBFrames) -> None:
-        """Writes each clip: first its sound, except for the end that the next clip's cross-fade may change, then its
-        frames."""
+        """Writes each clip's sound and then its frames.
+
+        The end of a clip's sound is held back until the next clip is known, because their cross-fade changes it.
+        """
         plan, track, written, num_frames = self.plan, self.track, self.final_samples, self.plan.shown_frames
         for clip in clips:
             num_frames += clip.new_frames
@@ -95,11 +97,11 @@ class Joiner:
 
 
 def matched_frames(clip: GeneratedClip, plan: Plan, joint: RGBFrames) -> Iterator[NDArray[np.float32]]:
-    """Yields a clip's frames [t, H, W, 3] in 0..1, with the autoencoder's colour cast removed at the joint.
+    """Yields a clip's frames [t, H, W, 3] in 0..1. At the joint, the autoencoder's colour cast is removed from them.
 
-    The cast is the difference between the frame that is shown at the joint and the clip's `rendition` of it. The shown
-    frame is the clip's `neighbour`; if that is None, it is the source's frame `joint` [H, W, 3]. Without a rendition,
-    the frames are unchanged.
+    The cast is the difference between the frame that is shown at the joint and the clip's `rendition` of that frame.
+    The shown frame is the clip's `neighbour`; if that is None, it is the source's frame `joint` [H, W, 3]. If the clip
+    has no rendition, its frames are unchanged.
     """
     shown = (joint if clip.neighbour is None else clip.neighbour).astype(np.float32) / np.float32(255)
     rendition = None if clip.rendition is None else clip.rendition.permute(1, 2, 0).cpu().numpy()

@@ -24,11 +24,12 @@ FADE_SAMPLES = round(CROSS_FADE_S * SOUND_RATE)
 def source_track(source_sound: Samples | None, plan: Plan) -> Samples:
     """Returns the source's part of the output's sound, [2, n] at SOUND_RATE.
 
-    - If the model makes sound, the result lasts as long as the shown source frames. If `sound_strength` is below 1, the
-      context's sound is cut off, because the model's rendition replaces it.
-    - If the model makes no sound, the result lasts as long as the whole output and is silent during the new frames.
+    - If the model makes sound, the source's part lasts as long as the shown source frames. If `sound_strength` is below
+      1, the context's sound is cut off, because the model's rendition replaces it.
+    - If the model makes no sound, the source's part lasts as long as the whole output and is silent during the new
+      frames.
 
-    A source without sound gives silence.
+    If the source has no sound (`source_sound` is None), its part is silent.
     """
     shown = num_samples(plan.shown_frames, plan.rate)
     if not plan.makes_sound:
@@ -61,9 +62,10 @@ def context_sound(source_sound: Samples | None, plan: Plan) -> Samples | None:
 
 
 def append_sound(track: Samples, clip: GeneratedClip, plan: Plan, num_frames: int) -> Samples:
-    """Returns `track` [2, n] followed by a clip's sound, with the length of the output's first `num_frames` frames.
+    """Returns `track` [2, n] followed by the sound of `clip`, or `track` unchanged if the clip has no sound.
 
-    If the clip has no sound, `track` is returned unchanged.
+    `num_frames` is the number of the output's frames from its start to the clip's end. The returned sound lasts as long
+    as these frames.
     """
     if clip.sound is None:
         return track
@@ -73,7 +75,7 @@ def append_sound(track: Samples, clip: GeneratedClip, plan: Plan, num_frames: in
 
 
 def prepend_sound(track: Samples, clips: Sequence[GeneratedClip], plan: Plan) -> Samples:
-    """Returns the sound of all clips, which are in playing order, followed by the source's `track` [2, n]."""
+    """Returns the sound of all `clips` followed by the source's `track` [2, n]. The clips are in playing order."""
     num_frames = plan.shown_frames
     for clip in reversed(clips):
         num_frames += clip.new_frames
@@ -85,9 +87,11 @@ def prepend_sound(track: Samples, clips: Sequence[GeneratedClip], plan: Plan) ->
 
 
 def _overlap(clip: GeneratedClip, plan: Plan, *, at_source: bool) -> int:
-    """Returns how many samples of a clip's sound repeat the adjoining part of the track, for aligning and cross-fading.
+    """Returns the number of samples of a clip's sound that repeat the adjoining part of the track. They serve for
+    aligning and cross-fading.
 
-    It is 0 at the joint with the source if the clip's sound replaces the source's there.
+    `at_source`: True if the clip adjoins the source. The number is then 0 if the clip's sound replaces that of the
+        context.
     """
     if at_source and plan.sound_strength < 1:
         return 0

@@ -23,7 +23,7 @@ def write_source(
 ) -> RGBFrames:
     """Writes the source frames that the output shows unchanged, at the output's size. Returns the context.
 
-    The context is the last frames that were read, [T, H, W, 3]. T is `plan.context_frames`, but at least 1.
+    The context is the last T frames that were read, [T, H, W, 3]. T is `plan.context_frames`, but at least 1.
     """
     context: RGBFrames = np.empty((0, plan.height, plan.width, 3), np.uint8)
     done = 0

@@ -10,7 +10,7 @@ from longtake.video import VideoInfo
 
 
 def describe(plan: LTX2Plan, facts: VideoInfo) -> Description:
-    """Returns the description of a plan. `facts` are the source video's."""
+    """Returns the description of `plan`. `facts` are the facts of the source video."""
     edge = "first" if plan.new_first else "last"
     context = f"the {edge} {plan.context_frames} of them, at strength {plan.strength:g}"
     goes_in: Rows = [("model sees", context if plan.strength and plan.context_frames else "none of them")]
@@ -50,7 +50,7 @@ def _window_text(plan: LTX2Plan, window: Window) -> str:
 
 
 def _pass_text(plan: LTX2Plan, number: int) -> str:
-    """Returns the canvas, the steps and the evaluations per step of pass `number` (from 1)."""
+    """Returns a text with the canvas, the number of steps and the evaluations per step of pass `number` (from 1)."""
     steps, predictions = (plan.steps, plan.predictions) if number == 1 else (SECOND_PASS_STEPS, ("prompt",))
     width, height = plan.canvases[number - 1]
     each = f"evaluations per step: {len(predictions)} ({', '.join(predictions)})"

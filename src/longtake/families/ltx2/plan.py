@@ -21,7 +21,7 @@ from longtake.sampling.levels import Acceleration, evaluates_model
 from longtake.video import Span, VideoInfo
 
 SECOND_PASS_STEPS = 3
-"""Steps of the second pass, each one evaluation."""
+"""The number of steps of the second pass. Each step evaluates the model once."""
 
 POSITION_RANGE_PX = 2048
 """The longest side of a canvas in pixels. The model's positions in space reach no further."""
@@ -30,7 +30,7 @@ NTSC_RATES = (24, 30, 48, 60)
 """Frame rates for which there is also an NTSC rate, at 1000/1001 of the rate: 24000/1001, 30000/1001 and so on."""
 
 NTSC_ROUNDING = Fraction("0.005")
-"""A decimal rate that differs from an NTSC rate by less than this means the NTSC rate. In frames per second."""
+"""A decimal rate means an NTSC rate if the two differ by less than this number of frames per second."""
 
 LARGEST_DENOMINATOR = 1001
 """The largest denominator of a rate. With it every NTSC rate is exact, and containers can store the rate."""
@@ -186,8 +186,8 @@ def rate_notes(source: VideoInfo, rate: Fraction) -> tuple[str, ...]:
 
 
 def even_size(size: Size) -> Size:
-    """Returns the size with odd sides made smaller by one pixel, and sides of at least 2. Videos store colour for pairs
-    of pixels, so sides must be even."""
+    """Returns `size` with each odd side made smaller by one pixel, but no side below 2. Sides must be even because
+    videos store colour for pairs of pixels."""
     return max(size[0] // 2 * 2, 2), max(size[1] // 2 * 2, 2)
 
 

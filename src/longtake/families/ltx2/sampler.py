@@ -48,8 +48,8 @@ def stepped(tokens: Tensor, velocity: Tensor, sigma: float, lower: float) -> Ten
 def renoised(tokens: Tensor, velocity: Tensor, noise: Tensor, sigma: float, lower: float, eta: float) -> Tensor:
     """Returns tokens at noise level `lower` with a part of their noise replaced by fresh `noise`.
 
-    `tokens` have just stepped from noise level `sigma` to `lower`. First they step on along `velocity` to an even lower
-    level, lower * (1 + (lower / sigma - 1) * eta). Then they are scaled, and fresh noise brings them back up to
+    `tokens` are the tokens after a step from noise level `sigma` to `lower`. First they step further along `velocity`,
+    to the level lower * (1 + (lower / sigma - 1) * eta). Then they are scaled, and fresh noise brings them back up to
     `lower`. `eta` is 0 (no fresh noise) to 1. Source: the ancestral Euler step of Karras et al. 2022, for flow
     matching.
     """
@@ -109,8 +109,12 @@ def trajectory(
 
 @dataclass(frozen=True)
 class PassSetup:
-    """The set-up of one pass over a window. `acceleration` says how many steps extrapolate instead of evaluating the
-    model."""
+    """The set-up of one pass over a window.
+
+    `guide`: the guided network.
+    `sampler`: the settings of the steps.
+    `acceleration`: how many steps extrapolate instead of evaluating the model.
+    """
 
     guide: Guide
     sampler: Sampler
@@ -124,7 +128,7 @@ def sample(
     init: Tokens | None = None,
     on_step: OnStep = ignore_step,
 ) -> dict[Stream, Tensor]:
-    """Returns the clean tokens [1, n, C] of each modality after one pass. See `trajectory` for `init` and the noise."""
+    """Returns the clean tokens [1, n, C] of each modality after one pass. `trajectory` describes `init` and `noise`."""
     positioned = PositionedTracks.of(setup.guide.transformer, tracks)
 
     def predict_clean(tokens: Tokens, step: int, sigma: float) -> dict[Stream, Tensor]:
@@ -137,8 +141,11 @@ def sample(
 
 @dataclass(frozen=True)
 class SampledWindow:
-    """A sampled window: normalised video latents [1, C, F, H, W], and audio tokens [1, T, C] or None if it has no
-    sound."""
+    """A sampled window.
+
+    `video`: normalised video latents [1, C, F, H, W].
+    `audio`: normalised audio tokens [1, T, C]; None if the window has no sound.
+    """
 
     video: Tensor
     audio: Tensor | None

@@ -32,8 +32,8 @@ class PlacedLatents:
 class Keyframe:
     """A conditioning image, as latents [1, C, 1, h, w], for the pixel frame with number `frame` of the window.
 
-    Its tokens do not replace the video's tokens; they are extra tokens. `strength` is how strongly they are held, 0
-    (not at all) to 1 (unchanged).
+    Its tokens do not replace the video's tokens; they are extra tokens. `strength` is how strongly the extra tokens are
+    held, 0 (not at all) to 1 (unchanged).
     """
 
     latent: Tensor
@@ -46,10 +46,10 @@ class Track:
     """One modality of a window as n tokens.
 
     `clean`: the conditioning [1, n, C]; 0 where there is none.
-    `mask`: the share of the noise level that each token carries, [1, n, 1] in 0 (held) to 1 (generated).
+    `mask`: how much of the step's noise level each token has, [1, n, 1] in 0 (none: held) to 1 (all: generated).
     `bounds`: start and end of each token, [1, axes, n, 2]. The axes are (seconds, y px, x px) for video, and seconds
         for audio.
-    `extra`: the number of tokens at the end that belong to a keyframe. They are no part of the result.
+    `extra`: the number of extra tokens, those of a keyframe. They are the last tokens and not part of the result.
     """
 
     clean: Tensor
@@ -59,7 +59,7 @@ class Track:
 
     @cached_property
     def levels(self) -> tuple[Tensor, Tensor]:
-        """The distinct values [k] of the mask, and for each token the index [n] of its value.
+        """The k distinct values of the mask [k], and for each token the index of its value [n].
 
         k is small, so the network embeds k noise levels instead of n.
         """
@@ -99,8 +99,10 @@ def video_track(
 ) -> Track:
     """Returns the video track of a window whose latents have `shape` = [1, C, F, H, W].
 
-    If `placed` latents overlap, the later ones in the sequence replace the earlier ones. Raises ValueError if placed
-    latents reach beyond the window's end.
+    `placed`: the conditioning latents. If two overlap, the later one in the sequence replaces the earlier one.
+    `keyframe`: the image whose tokens are added as extra tokens; None for no image.
+
+    Raises ValueError if placed latents reach beyond the window's end.
     """
     clean, mask = torch.zeros(shape, device=device), torch.ones((1, 1, *shape[2:]), device=device)
     for item in placed:

@@ -35,15 +35,17 @@ class Window:
 
 
 def window_limit(rate: Fraction, card: LTX2Card) -> int:
-    """Returns the most frames (8k+1) that one window may have at `rate` frames per second: the smaller of the reach of
-    the model's positions in time and the model card's limit."""
+    """Returns the largest number of frames (8k+1) that one window may have at `rate` frames per second.
+
+    It is limited by the reach of the model's positions in time (POSITION_RANGE_S) and by the model card.
+    """
     return clip_length(min(int(POSITION_RANGE_S * rate + 4), card.window_frames))
 
 
 def context_length(direction: Direction, frames: int) -> int:
-    """Returns the longest context of at most `frames` frames that fills whole latents.
+    """Returns the number of frames of the longest context that fills whole latents and has at most `frames` frames.
 
-    Forward, it is 8k+1, or 0 if `frames` is 0 or less. Backward, it is 8j and at least 8, even if `frames` is less.
+    Forward, it is 8k+1, or 0 if `frames` is 0 or less. Backward, it is 8k and at least 8, even if `frames` is smaller.
     """
     if frames <= 0:
         return 0 if direction == "forward" else LATENT_FRAMES

@@ -1,4 +1,4 @@
-"""Changes the statistics of latents: matches a video's colours to another video's, and compresses the range of
+"""Two functions on latents: one matches the colours of a video to those of another, one compresses the range of
 values."""
 
 import torch
@@ -8,8 +8,9 @@ from torch import Tensor
 def adain(latent: Tensor, reference: Tensor, factor: float = 1.0) -> Tensor:
     """Returns `latent` [B, C, F, H, W] with the mean and the standard deviation of `reference` in each channel.
 
-    `factor` is 0 (`latent` unchanged) to 1 (the full match). The shape of `reference` may differ in F, H and W. The
-    statistics are over frames, rows and columns. Source: adaptive instance normalisation (Huang and Belongie 2017).
+    `factor` sets how far the statistics are matched, 0 (not) to 1 (fully). The shape of `reference` may differ in F, H
+    and W. The statistics are over frames, rows and columns. Source: adaptive instance normalisation (Huang and Belongie
+    2017).
     """
     axes = (2, 3, 4)
     own_std, own_mean = torch.std_mean(latent, axes, keepdim=True)
@@ -18,9 +19,10 @@ def adain(latent: Tensor, reference: Tensor, factor: float = 1.0) -> Tensor:
 
 
 def tone_map(latent: Tensor, compression: float) -> Tensor:
-    """Returns normalised latents z with a compressed range of values: z (1 - 0.8 k sigmoid(4 k (|z| - 1))).
+    """Returns normalised latents with a compressed range of values.
 
-    k is 0.75 * `compression`; `compression` is 0 (unchanged) to 1. Source: LTX-Video 0.9.8.
+    A value z becomes z (1 - 0.8 k sigmoid(4 k (|z| - 1))), where k is 0.75 * `compression`. `compression` is 0
+    (unchanged) to 1. Source: LTX-Video 0.9.8.
     """
     k = 0.75 * compression
     return latent * (1 - 0.8 * k * torch.sigmoid(4 * k * (latent.abs() - 1)))

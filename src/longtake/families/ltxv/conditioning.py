@@ -21,8 +21,8 @@ class ConditioningItem:
 
     `latent`: normalised latents [1, C, f, h, w].
     `frame`: the pixel frame at which the item starts, a multiple of the temporal compression.
-    `strength`: how strongly the item is held. 1 holds it unchanged; below 1, its tokens begin with a share 1 - strength
-        of noise and are denoised.
+    `strength`: how strongly the item is held. 1 holds it unchanged. Below 1, its tokens begin with noise mixed in,
+        whose share is 1 - strength, and are denoised.
     `is_guide`: True for an in-context reference, all of whose tokens are extra tokens.
     """
 
@@ -48,7 +48,7 @@ class TokenSequence:
     `tokens`: [1, n, C].
     `mask`: the strength of each token, [1, n] in 0 (generated) to 1 (held).
     `coords`: where each token starts, [1, 3, n], in (seconds, y px, x px).
-    `extra`: the number of tokens at the beginning that are no part of the video.
+    `extra`: the number of extra tokens. They are at the beginning of the sequence and are not part of the video.
     """
 
     tokens: Tensor
@@ -68,8 +68,8 @@ def place(
 ) -> TokenSequence:
     """Returns the tokens that sampling starts from, for a window whose latents have `shape` = [1, C, F, H, W].
 
-    At first all tokens are noise. If there are `init` latents of that shape, the tokens are level * noise + (1 - level)
-    * init instead, where `level` (0..1) is the pass's first noise level. Then each item is placed:
+    At first all tokens are noise. If there are `init` latents of that shape, the tokens are lerp(init, noise, level)
+    instead, where `level` (0..1) is the pass's first noise level. Then each item is placed:
     - An item at frame 0 is mixed into the window's tokens: lerp(token, item, strength).
     - An image at a later frame becomes extra tokens at the beginning of the sequence, with the positions of that frame.
     - The first PREFIX_LATENTS of a clip at a later frame become extra tokens. The rest is mixed into the window's

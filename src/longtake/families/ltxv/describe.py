@@ -6,7 +6,7 @@ from longtake.video import VideoInfo
 
 
 def describe(plan: LTXVPlan, facts: VideoInfo) -> Description:
-    """Returns the description of a plan. `facts` are the source video's."""
+    """Returns the description of `plan`. `facts` are the facts of the source video."""
     kind = "" if plan.guide == "rgb" else f" as {plan.guide} guidance"
     context = f"the last {plan.context_frames} of them{kind}, at strength {plan.strength:g}"
     return Description(
@@ -28,7 +28,7 @@ def _windows_text(plan: LTXVPlan) -> str:
 
 
 def _pass_text(pass_: Pass) -> str:
-    """Returns the canvas, the steps and the model evaluations per step of a pass."""
+    """Returns a text with the canvas, the number of steps and the evaluations per step of a pass."""
     steps = pass_.steps - pass_.skip_initial - pass_.skip_final
     of = f" (of {pass_.steps})" if steps != pass_.steps else ""
     each = sorted({pass_.guidance.evaluations(t) for t in pass_.guidance.timesteps})

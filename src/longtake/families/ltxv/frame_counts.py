@@ -13,7 +13,7 @@ LEAST_NEW_FRAMES = 8
 
 @dataclass(frozen=True)
 class Window:
-    """The latent frames [start, stop) of the generated clip that are sampled together."""
+    """A part of the generated clip that is sampled at once: its latent frames from `start` to before `stop`."""
 
     start: int
     stop: int
@@ -54,7 +54,7 @@ def frame_counts(options: LTXVOptions, span: Span, card: LTXVCard) -> FrameCount
 
 
 def whole_source_counts(span: Span, new_frames: int, card: LTXVCard) -> FrameCounts:
-    """Returns the frame counts of a request that shows all frames of `span` and adds `new_frames` frames."""
+    """Returns the frame counts of a request that shows all frames of `span` and adds `new_frames` frames to them."""
     return _counts(len(span), clip_length(len(span)), new_frames, len(span) + new_frames, card)
 
 
@@ -115,7 +115,7 @@ def _card_windows(sampled_frames: int, card: LTXVCard) -> tuple[Window, ...]:
 
 
 def plan_windows(total: int, tile: int, overlap: int) -> tuple[Window, ...]:
-    """Returns windows of at most `tile` latent frames that cover `total` latent frames.
+    """Returns the windows of a clip of `total` latent frames. A window has at most `tile` latent frames.
 
     Each window after the first starts `overlap` latent frames before the end of the window before it. Source: the chunk
     ranges of ComfyUI-LTXVideo's looping sampler.

@@ -59,10 +59,10 @@ def trajectory(
 
     A step goes from the schedule's noise level t to the next level. What it does to a token depends on the token's
     strength, which is its value in `sequence.mask`:
-    - A token of strength 1 is held. It is not denoised: it is its value in `sequence.tokens` plus conditioning_noise *
-      t^2 * noise.
+    - A token of strength 1 is not denoised. In each step it is its value in `sequence.tokens` plus a little noise,
+      whose scale is conditioning_noise * t^2.
     - A token of lower strength starts at noise level 1 - strength and waits there while t is higher. Once t is not
-      higher, it moves along its velocity to the next level.
+      higher, each step moves the token along its velocity to the next level.
 
     Accelerated steps extrapolate the velocity. The draws of noise are named `step.000`, `step.001` and so on. Source:
     LTX-Video's pipeline.
@@ -116,8 +116,8 @@ def sample(
 class Video:
     """The normalised latents of the video after one or more windows. The next window needs nothing else.
 
-    `latents`: for each pass, the latents [1, C, F, H, W] of all windows so far, fused.
-    `first`: for each pass, the latents [1, C, F, H, W] of the first window.
+    `latents`: for each pass, the latents [1, C, F, H, W] of all windows so far, joined by `fuse`.
+    `first`: for each pass, the latents [1, C, F, H, W] of the first window alone.
     """
 
     latents: tuple[Tensor, ...]
@@ -166,7 +166,8 @@ class Setup:
         return 1, self.statistics.channels, window.stop - window.start, height, width
 
     def overlap(self, latents: Tensor) -> ConditioningItem:
-        """Returns the end of the video's latents [1, C, F, H, W] as the conditioning of the next window."""
+        """Returns the last latent frames of the video's `latents` [1, C, F, H, W] as the conditioning of the next
+        window."""
         return ConditioningItem(latents[:, :, -self.overlap_latents :], 0, self.overlap_strength)
 
 
