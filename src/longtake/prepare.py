@@ -66,7 +66,7 @@ class Overrides:
     write_mode: WriteMode | None = None
 
     def apply(self, options: OptionsT) -> OptionsT:
-        """Returns the request's `options` with these values in place of its own."""
+        """Returns the request's `options` after these values have replaced or, for adapters, extended its own."""
         return replace(
             options,
             new_frames=options.new_frames if self.new_frames is None else self.new_frames,

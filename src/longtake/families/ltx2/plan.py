@@ -67,8 +67,8 @@ class LTX2Plan(LTX2PlanOptions, Plan):
     def predictions(self) -> tuple[str, ...]:
         """The names of the predictions that each step of the first pass makes.
 
-        `prompt` is always one of them. `negative`, `disturbed` and `isolated` are made if a scale that needs them is
-        on. Without sound there is no `isolated` prediction, because there is only one modality.
+        `prompt` is always one of them. `negative`, `disturbed` and `isolated` are made only if a guidance scale that
+        needs them is on. Without sound there is no `isolated` prediction, because there is only one modality.
         """
         guided = (self.video, self.audio) if self.sound else (self.video,)
         compared = {

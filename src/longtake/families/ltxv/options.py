@@ -27,7 +27,8 @@ class LTXVPlanOptions(PlanOptions):
 
     `guide`: what the source is: `rgb`, a video to continue, or `depth`, `pose` or `canny` (edges), which only steer the
         new video and are not shown.
-    `preprocess`: True if the guide is first made from the source's frames; False if the source is such a guide already.
+    `preprocess`: True if the guide must first be computed from the source's frames; False if the source is already such
+        a guide.
     `temporal_adain_factor`: how far each later window takes on the first window's colours, 0 (not) to 1 (fully).
     `tone_map_compression_ratio`: how far the range of the latents' values is compressed, 0 (not) to 1.
     `constant_rate_factor`: the H.264 compression of the context's frames before they are encoded, 0 (none) to 51.

@@ -40,7 +40,7 @@ class Guidance:
         return next((i for i, low in enumerate(self.timesteps) if low <= t), len(self.timesteps) - 1)
 
     def evaluations(self, t: float) -> int:
-        """Returns the number of model evaluations in one step at noise level t: 1 to 3."""
+        """Returns the number of model evaluations in one step at noise level t: 1, 2 or 3."""
         i = self.bin(t)
         return 1 + (self.cfg[i] > 1) + (self.stg[i] > 0)
 
