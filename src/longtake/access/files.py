@@ -23,7 +23,7 @@ def decide(file: StoredFile, key_id: str | None) -> Decision:
 
 
 def find_own(store: FileStore, url: str, key_id: str | None) -> str | None:
-    """Returns the key of the blob of the stored file that a URL names, so that the file need not be downloaded.
+    """Returns the blob key of the stored file that `url` names. With the key the file need not be downloaded.
 
     Returns None if the URL names no stored file, or a file that the holder of the API key `key_id` may not read. The
     host in the URL is ignored, because a server may have several names, and a file's key cannot be guessed.

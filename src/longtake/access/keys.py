@@ -21,7 +21,7 @@ Scope = Literal["run", "admin"]
 """What the holder of a key may do. "run": submit requests and see their own. "admin": everything."""
 
 CACHE_S = 5.0
-"""Seconds for which a key is used after it was read from the database. A revoked key can work for this much longer."""
+"""Seconds for which a key is used after it was read from the database. A revoked key can still work for this long."""
 UNREACHABLE_S = 60.0
 """Seconds for which a key is used after it was read from the database, while the database does not answer."""
 MAX_CACHED = 4096

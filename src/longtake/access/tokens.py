@@ -29,7 +29,7 @@ class TokenClaims:
     """The claims of a valid token.
 
     `key_id`: the id of the API key for which it was issued.
-    `apps`: the applications that it may run; empty for all.
+    `apps`: the applications that its holder may run; empty for all.
     `expires_at`: the Unix time in seconds at which it expires.
     """
 
@@ -52,7 +52,7 @@ class Tokens:
     def issue(self, key_id: str, purpose: Purpose, *, within_s: float, apps: Sequence[str] = ()) -> str:
         """Returns a token for the API key with this id. It is valid for `within_s` seconds, but at most for MAX_LIFE_S.
 
-        `apps` are the applications that it may run; empty for all.
+        `apps` are the applications that the token's holder may run; empty for all.
         """
         expires_at = time.time() + min(within_s, MAX_LIFE_S)
         return jwt.encode(

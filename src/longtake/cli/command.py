@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 _ENDPOINT = "longtake.endpoint"
-"""Key of the value of `--endpoint` in the `meta` dictionary of a command's context."""
+"""The key under which a command's `ctx.meta` contains the value of the option `--endpoint`."""
 
 
 class RequestCommand(TyperCommand):
@@ -37,9 +37,9 @@ class RequestCommand(TyperCommand):
 
 
 def with_value(flag: str, args: list[str]) -> list[str]:
-    """Returns the arguments, with `flag=` (an empty value) for each `flag` that is followed by no value.
+    """Returns `args`, but replaces each `flag` that has no value by `flag=`, a flag with an empty value.
 
-    No value follows if the next argument starts with `-`, or if there is none.
+    A flag has no value if the next argument starts with `-`, or if the flag is the last argument.
     """
     return [
         f"{flag}=" if arg == flag and following.startswith("-") else arg

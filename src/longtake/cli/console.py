@@ -23,7 +23,7 @@ Rows = Sequence[tuple[str, str]]
 
 @contextmanager
 def reporting(*, as_json: bool, debug: bool) -> Iterator[None]:
-    """Prints any error of the block as one sentence on standard error, and raises typer.Exit with its exit status.
+    """Prints any error of the block as one sentence on standard error. Then raises typer.Exit with its exit status.
 
     With `as_json` the error is also printed on standard output, as {"detail": [...]} like the HTTP API's errors. SIGINT
     (Ctrl-C) and SIGTERM are reported as the error `Cancelled`. With `debug` other errors are not caught, so that Python
@@ -136,7 +136,7 @@ def progress_shown(*, quiet: bool, passes: int = 1) -> Iterator[OnProgress]:
 
 
 def _lines() -> OnProgress:
-    """Returns a callback that prints a line when a stage begins, with the seconds since this call."""
+    """Returns a callback that prints a line when a stage begins, with the seconds since `_lines` was called."""
     seen: set[str] = set()
     start = time.monotonic()
 

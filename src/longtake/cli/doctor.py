@@ -85,9 +85,10 @@ def examine(settings: Settings) -> Report:
 
 
 def _checked(name: str, check: Callable[[], Sequence[Finding]], *, vital: bool = False) -> Sequence[Finding]:
-    """Returns the findings of `check()`. If that raises an error, returns one finding `no` with the error instead.
+    """Returns the findings of `check()`. If it raises an error, returns one finding that reports the error instead.
 
-    So an error in one check does not prevent the others. `name` and `vital` are those of the error's finding.
+    So an error in one check does not prevent the other checks. `name` and `vital` are fields of the error's finding;
+    its state is `no`.
     """
     try:
         return check()
@@ -236,8 +237,10 @@ print(json.dumps({"isolated": before is not None and network() != before, "limit
 
 
 def _sandbox() -> Iterator[Finding]:
-    """Starts a child process with the same limits as the one that reads source videos, and yields a finding for each
-    limit that shows whether this system enforces it."""
+    """Starts a child process with the same limits as the process that reads source videos.
+
+    Yields one finding per limit, which shows whether this system enforces the limit.
+    """
     import json
 
     from longtake.media.sandbox import Limits

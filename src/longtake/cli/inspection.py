@@ -21,7 +21,8 @@ class InspectedJoint:
     """A measured joint.
 
     frame: index in the file of the first frame after the joint.
-    figures, tone: how much picture and sound change at the joint.
+    figures: how much the picture changes at the joint.
+    tone: how much the sound changes there.
     sheet: path of the picture of the joint, a PNG file.
     """
 
@@ -81,7 +82,9 @@ def check_sheet(sheet: Path, *, force: bool) -> None:
 
 
 def inspect_joint(file: SourceReader, plan: Plan, sheet: Path) -> InspectedJoint | None:
-    """Measures the joint of a finished file and writes a picture of it to `sheet`. `plan` is the file's plan.
+    """Measures the joint of a finished file and writes a picture of the joint to `sheet`.
+
+    `plan` is the plan from which the file was made.
 
     Returns None and writes nothing if the file has fewer than MIN_FRAMES_PER_SIDE (see `inspect.report`) frames on one
     side of the joint.

@@ -28,7 +28,7 @@ def frames_text(plan: Plan) -> str:
 def plan_sections(plan: Plan, facts: VideoInfo, source: str) -> list[tuple[str, Rows]]:
     """Returns the title and the rows of each section of a plan: its input, its output, and the method.
 
-    `facts` are the facts of the source video. `source` is the video's path or URL.
+    `facts` describes the source video. `source` is the path or URL of that video.
     """
     family = FAMILIES[plan.family].describe(plan, facts)
     notes = [("note", note) for note in plan.notes]

@@ -19,7 +19,10 @@ log = logging.getLogger(__name__)
 BUSY_MS = 30_000
 """Milliseconds for which a write transaction of SQLite waits for other writers before it fails."""
 IDLE_MS = 60_000
-"""Milliseconds after which PostgreSQL ends an idle transaction, because its client hangs and may hold locks."""
+"""Milliseconds after which PostgreSQL closes a connection that is idle inside a transaction.
+
+Such a transaction belongs to a client that hangs, and it may hold locks for which other clients wait.
+"""
 
 
 def connect(url: str, *, pool_size: int = 8) -> sa.Engine:
@@ -63,8 +66,8 @@ def file_url(path: Path) -> str:
 class _SqliteConnection(sqlite3.Connection):
     """A SQLite connection whose write transactions wait for a lock that all connections of the engine share.
 
-    Without the lock, SQLite lets a waiting writer sleep and try again. With sixteen busy writers, one of them then
-    waits for a second.
+    Without this lock, a writer that finds the database locked sleeps and tries again. With sixteen busy writers, it can
+    then wait for a second.
     """
 
     def __init__(self, write_lock: threading.Lock, *args: Any, **kwargs: Any) -> None:

@@ -49,8 +49,8 @@ class Destination:
 def destination(host: str, path: str) -> Destination:
     """Returns the service and the path that a request addresses.
 
-    If its Host header is one of fal's host names, that name selects the service. For every other host the first part of
-    the path selects it.
+    If `host`, the Host header, is one of fal's host names, it selects the service. Otherwise the first part of `path`
+    selects the service.
     """
     by_host = HOSTS.get(bare_host(host))
     if by_host is not None:
@@ -73,9 +73,9 @@ def base_url(service: Service, *, scheme: str, host: str, public_url: str | None
 
 
 def sibling_url(base: str, service: Service) -> str:
-    """Returns the URL of `service`.
+    """Returns the URL of `service` on the same server and in the same form as `base`.
 
-    `base` is the URL of another service of the same server, as `base_url` returns it.
+    `base` is the URL of any service of the server, as `base_url` returns it.
     """
     if bare_host(urlsplit(base).netloc) in HOSTS:
         return f"https://{MAIN_HOSTS[service]}"

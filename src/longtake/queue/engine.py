@@ -1,7 +1,7 @@
 """The queue's state machine: functions that submit, claim, finish, cancel and read requests in the database.
 
-Every change of state is one conditional UPDATE. If two processes try the same change, exactly one of them succeeds. A
-worker is a server here, named by its id in the table `servers`.
+Every change of state is one conditional UPDATE. If two processes try the same change, exactly one of them succeeds. In
+this module `worker` is the id of a server in the table `servers`.
 
 IN_QUEUE --claim--> IN_PROGRESS --finish--> COMPLETED
    |  ^-- worker died --'      '--cancelled--> CANCELLED
@@ -255,7 +255,9 @@ def log_lines(engine: sa.Engine, request_id: str, after: int = 0) -> list[Stored
 
 
 def finish(engine: sa.Engine, row: RequestRow, outcome: Outcome) -> bool:
-    """Ends a claimed request with this outcome. Its state becomes CANCELLED for `CANCELLED`, otherwise COMPLETED.
+    """Ends a claimed request with this outcome.
+
+    The state of the request becomes CANCELLED if the outcome is the constant `CANCELLED`, otherwise COMPLETED.
 
     Returns False, and stores nothing, if the worker no longer holds the request.
     """
@@ -327,7 +329,7 @@ def cancel(engine: sa.Engine, request_id: str) -> Literal["cancelled", "requeste
 
 
 def expire(engine: sa.Engine, outcome: Outcome) -> list[str]:
-    """Ends each waiting request whose time to start is over with this outcome. Returns the ids of these requests.
+    """Ends each waiting request that was not started in time, and gives it this outcome. Returns the requests' ids.
 
     A request that was started in time and is back in the queue is not ended.
     """
@@ -347,7 +349,10 @@ def _update(engine: sa.Engine, condition: sa.ColumnElement[bool], values: dict[s
 
 
 def _end(engine: sa.Engine, condition: sa.ColumnElement[bool], state: State, outcome: Outcome) -> bool:
-    """Ends the request that meets the condition, and schedules its webhook. Returns False if no request meets it."""
+    """Stores the state and outcome of the request that meets the condition, and schedules its webhook.
+
+    Returns False if no request meets the condition.
+    """
     now = time.time()
     with engine.begin() as connection:
         ended = connection.execute(

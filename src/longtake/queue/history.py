@@ -12,7 +12,7 @@ from longtake.database.tables import events, requests
 from longtake.queue.requests import ENDED, RequestRow
 
 DELETED_INPUT = b"null"
-"""The JSON that replaces the stored input of a request when it is deleted."""
+"""The JSON that replaces a request's stored input when the input is deleted."""
 
 
 @dataclass(frozen=True)

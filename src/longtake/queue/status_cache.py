@@ -29,7 +29,7 @@ WANTED_S = 2.0
 QUEUE_S = 0.05
 """Minimum seconds between two reads of a pool's queue after a change.
 
-After a slow read the pause is ten times its time.
+After a slow read the pause is ten times as long as the read.
 """
 CAPACITY = 200_000
 """Maximum size of the cache in log lines. An entry's size is its number of log lines plus ENTRY_SIZE."""
@@ -281,9 +281,9 @@ class StatusCache:
     # The following methods take the lock themselves.
 
     def _store(self, status: RequestStatus, changes: int) -> RequestStatus:
-        """Caches a status and returns it, or the cached one if that has a greater version.
+        """Caches a status and returns it. If a status with a greater version is already cached, returns that instead.
 
-        `changes` is the entry's number of changes before the status was read.
+        `changes` is the value that the field `changes` of the entry had before the status was read.
         """
         now = time.monotonic()
         with self._lock:

@@ -1,4 +1,4 @@
-"""Sends webhooks: each one at least once, repeated after failures for up to two hours after its request has ended."""
+"""Sends webhooks, and repeats failed attempts for up to two hours after the end of the request."""
 
 import json
 import random
@@ -29,7 +29,7 @@ FIRST_PAUSE_S = 6.0
 Each pause is twice as long as the one before; their sum is 1.7 hours.
 """
 JITTER = 0.1
-"""Each pause is extended by a random share of itself, 0 to this, so that retries do not all come at the same moment."""
+"""Largest share by which a pause is randomly extended, so that retries do not all come at the same moment."""
 SENDERS = 16
 """Maximum number of webhooks that are sent at the same time."""
 POLL_S = 1.0
@@ -116,9 +116,10 @@ class Deliverer:
         return 0 if len(due) == SENDERS else POLL_S
 
     def _claim(self, delivery: Any) -> bool:
-        """Claims the next attempt at a delivery. Returns False if another server was first.
+        """Claims the next attempt at a delivery. Returns False if another server has claimed it first.
 
-        The delivery becomes due again after a time within which this attempt must have ended.
+        The claim also sets the time of the following attempt, by which this one must have ended. So another attempt is
+        made if this server dies.
         """
         next_at = time.time() + 2 * self._timeout_s + POLL_S
         return self._update(delivery, {"attempts": delivery.attempts + 1, "next_at": next_at}, delivery.attempts)
@@ -186,9 +187,10 @@ class Deliverer:
                 this.warning("Webhook failed and will be retried", reason=failure)
 
     def _update(self, delivery: Any, values: dict[str, Any], attempts: int) -> bool:
-        """Changes a waiting delivery.
+        """Writes `values` (column -> value) to the row of a delivery.
 
-        Returns False, and changes nothing, if its number of attempts is not `attempts`.
+        Returns False, and writes nothing, if the delivery is no longer waiting, or the row's number of attempts is not
+        `attempts`.
         """
         unchanged = sa.and_(
             deliveries.c.request_id == delivery.request_id,

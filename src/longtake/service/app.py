@@ -97,7 +97,7 @@ class Application:
     async def _check_origin(self, host: str, origin: bytes | None) -> None:
         """Raises RequestFailed with status 403 if the server has no keys and `origins.refusal` refuses the request.
 
-        `host` and `origin` are the values of these headers; `origin` is None if there is no such header.
+        `host` and `origin` are the headers Host and Origin; `origin` is None if the request has no Origin header.
         """
         reason = origins.refusal(host, None if origin is None else origin.decode("latin-1"), self._state.settings)
         if reason is not None and not await self._state.call(self._state.keys.any_exist):
@@ -106,10 +106,10 @@ class Application:
     async def _send_status(
         self, target: Destination, headers: Mapping[bytes, bytes], scope: Scope, answer: "_Answer"
     ) -> None:
-        """Sends the status of a request.
+        """Sends the status of the queued request that `target.path` names.
 
-        No router is used, because that saves time and status requests are by far the most frequent ones. Raises the
-        errors of `queue.read_status`.
+        Does this without a router, because that saves time, and status requests are by far the most frequent ones.
+        Raises the errors of `queue.read_status`.
         """
         query = scope["query_string"].decode("latin-1")
         authorization = headers.get(b"authorization", b"").decode("latin-1") or _authorization_in(query)
@@ -137,7 +137,7 @@ class _Answer:
     """The ASGI callable `send` for one answer. It adds the request id and the CORS headers to the answer's headers.
 
     status: the HTTP status of the answer; 0 until its headers have been sent.
-    request_id: the id that the header `x-fal-request-id` has or gets; empty until it is known.
+    request_id: the value of the answer's header `x-fal-request-id`; empty until it is known.
     """
 
     def __init__(self, send: Send, cors_headers: RawHeaders) -> None:
@@ -183,7 +183,10 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 
 
 def _authorization_in(query: str) -> str:
-    """Returns `Bearer <token>` with the query's parameter `fal_jwt_token`, or an empty string if it has none."""
+    """Returns `Bearer <token>` for the token in the parameter `fal_jwt_token` of a query string.
+
+    Returns an empty string if there is no such parameter.
+    """
     tokens = parse_qs(query).get("fal_jwt_token") if "fal_jwt_token" in query else None
     return f"Bearer {tokens[0]}" if tokens else ""
 

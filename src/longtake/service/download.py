@@ -71,9 +71,10 @@ def _range(request: Mapping[str, str], answer: Mapping[str, str]) -> re.Match[st
 
 
 def _bounds(wanted: re.Match[str], size: int) -> tuple[int, int]:
-    """Returns the bytes [start, stop) that a match of RANGE selects in a file of `size` bytes.
+    """Returns (start, stop): the range selects the file's bytes from `start` up to but not including `stop`.
 
-    `start >= stop` if the range is outside the file.
+    `wanted` is a match of RANGE, `size` is the size of the file in bytes. If the range is outside the file,
+    `start >= stop`.
     """
     first, last = wanted.groups()
     if not first:

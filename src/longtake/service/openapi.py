@@ -52,7 +52,7 @@ ERROR: Schema = {"type": "object", "additionalProperties": True}
 
 
 def routes(_: ServerState) -> list[BaseRoute]:
-    """Returns the route that serves the documents."""
+    """Returns one route. It sends the OpenAPI document of the endpoint in the query parameter `endpoint_id`."""
 
     async def openapi(request: Request) -> Response:
         endpoint = existing_endpoint(request.query_params.get("endpoint_id", ""))
@@ -174,8 +174,11 @@ def _failures() -> Schema:
 
 @cache
 def _schemas(endpoint: str) -> tuple[Schema, str, str]:
-    """Returns all schemas of the endpoint with this id by name, the name of its input's schema, and the name of its
-    output's schema. Raises KeyError if no endpoint has this id."""
+    """Returns (schemas, input name, output name) for the endpoint with this id.
+
+    The schemas are a mapping: name -> schema. The two names are those of the input's and of the output's schema. Raises
+    KeyError if no endpoint has this id.
+    """
     input_name, output_name = f"{camel(endpoint)}Input", f"{camel(endpoint)}Output"
     schemas: Schema = {}
     for name, model in ((input_name, ENDPOINTS[endpoint].Request), (output_name, ENDPOINTS[endpoint].Response)):

@@ -42,7 +42,8 @@ def refusal(host: str, origin: str | None, settings: Settings) -> str | None:
 
     host: the Host header. It must name this machine, the host of `public_url`, or one of fal's hosts.
     origin: the Origin header. It must name this machine, the host of `public_url`, or an origin that `cors_origins`
-        lists (`*` lists none here). None (no such header) is allowed, because only browsers send it.
+        lists (`*` in that setting has no effect here). None means that there is no Origin header. This is allowed,
+        because browsers send the header.
     """
     public = urlsplit(settings.public_url or "").hostname
     if not (_is_local(bare_host(host)) or bare_host(host) in HOSTS or bare_host(host) == public):

@@ -95,7 +95,7 @@ class RequestList:
         older: the value for `before` that returns the next older requests, or None if there are none.
         waiting, running: the numbers of requests in these states that the caller may see.
         slots: name, pool and state of each slot of this server.
-        now: the Unix time in seconds.
+        now: the current Unix time in seconds.
 
         `before` is None for the newest requests.
         """
@@ -189,9 +189,9 @@ def _shown_state(state: str, status_code: int | None) -> str:
 
 
 def _progress(lines: tuple[StoredLogLine, ...]) -> dict[str, Any]:
-    """Returns the last line's message, its stage, and as `share` the finished part (0..1) of that stage.
+    """Returns `message` and `stage` of the last line, and `share`: the finished part (0..1) of that stage.
 
-    `share` is None if the line has no step and window numbers. `lines` is not empty.
+    `share` is None if the line has no step and window numbers. `lines` must not be empty.
     """
     last = lines[-1]
     try:

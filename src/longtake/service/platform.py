@@ -33,7 +33,8 @@ DAY_S = 86_400
 TIMEFRAMES_S = {"minute": 60, "hour": 3600, "day": DAY_S, "week": 7 * DAY_S}
 """Value of the query parameter `timeframe` -> the length in seconds of one bucket in the time series of the usage."""
 STATUS_CODES = {"success": (200, 300), "user_error": (400, 500), "error": (400, 600)}
-"""Value of the query parameter `status` -> the HTTP statuses that it selects: [first, stop)."""
+"""Value of the query parameter `status` -> the HTTP statuses that it selects: from the first number up to but not
+including the second."""
 MAX_BODY_BYTES = 1024 * 1024
 """Maximum size in bytes of a request's JSON body."""
 
@@ -157,7 +158,7 @@ def price(settings: Settings, endpoint: str) -> dict[str, Any]:
 def past_request(row: RequestRow, *, payloads: bool) -> dict[str, Any]:
     """Returns a past request in the form of the platform API.
 
-    With `payloads` the entry also has the request's input (`json_input`) and its result (`json_output`). Both are None
+    If `payloads` is True, it also has the request's input (`json_input`) and its result (`json_output`). Both are None
     if the client asked not to store them. The result is also None if it contains the video as a data URI.
     """
     entry: dict[str, Any] = {
@@ -240,7 +241,7 @@ def _unit_cost(settings: Settings, endpoint: str, past: Sequence[Cost]) -> Decim
 
 
 def _quantities(body: Any) -> tuple[str, dict[str, float]]:
-    """Returns the two values of the JSON body that asks for a price estimate: its kind, and endpoint id -> quantity.
+    """Returns the kind of the price estimate that a JSON body asks for, and a mapping: endpoint id -> quantity.
 
     With the kind `historical_api_price` a quantity is a number of requests, with `unit_price` a number of units. Raises
     ModelFailed for an invalid body, and RequestFailed with status 404 for an unknown endpoint.

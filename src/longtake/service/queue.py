@@ -129,7 +129,7 @@ async def status_of(state: ServerState, request_id: str) -> RequestStatus | None
 
 
 def status_json(status: RequestStatus, *, logs: bool) -> bytes:
-    """Returns the status as JSON in UTF-8, with the whole log if `logs`. The bytes are cached in `status.rendered`."""
+    """Returns the status as JSON in UTF-8, and caches it in `status.rendered`. `logs` includes the whole log."""
     key = "status+logs" if logs else "status"
     if key not in status.rendered:
         status.rendered[key] = to_json(_status_body(status, status.log_lines if logs else None))

@@ -64,9 +64,10 @@ def json_response(value: Any, status: int = 200, headers: Headers | None = None)
 
 
 def request_error(status: int, detail: str, error_type: str | None = None, headers: Headers | None = None) -> Response:
-    """Returns the response for an error of the request. Its body is `{detail, error_type}`, without a type of None.
+    """Returns the response for an error of the request.
 
-    The type is also in the header `x-fal-error-type`. `headers` are added to the response.
+    Its body is `{detail, error_type}`, or `{detail}` if the type is None. The header
+    `x-fal-error-type` has the type, too. `headers` are added to the response.
     """
     body = {"detail": detail} | ({"error_type": error_type} if error_type else {})
     type_header = {"x-fal-error-type": error_type} if error_type else {}
@@ -117,7 +118,10 @@ def retry_headers(status: int) -> dict[str, str]:
 
 
 def unbilled(status: int) -> dict[str, str]:
-    """Returns fal's header for a request that costs nothing if `status` is 404, 422 or 500, otherwise no header."""
+    """Returns the header that tells fal's clients that a request costs nothing, if `status` is 404, 422 or 500.
+
+    Returns no header for any other status.
+    """
     return {"x-fal-billable-units": "0"} if status in (404, 422, 500) else {}
 
 

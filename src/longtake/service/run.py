@@ -85,7 +85,7 @@ async def _wait_for_disconnect(request: Request) -> None:
 
 
 async def _wait_for_end(state: ServerState, status: RequestStatus) -> RequestStatus:
-    """Returns the status with which the request has ended, or its last one if its row was deleted."""
+    """Waits until the request has ended or its row is deleted. Returns the last known status of the request."""
     last = status
     async for current in follow(state, status):
         last = current or last

@@ -193,7 +193,7 @@ def _parse(raw: bytes) -> tuple[Any, bytes]:
 
 
 def _with_body(submission: Submission, raw: bytes) -> Submission:
-    """Returns the submission with the input from the body `raw`. For an invalid input it also has an outcome."""
+    """Returns the submission with the input from the body `raw`. An invalid input also sets the field `outcome`."""
     try:
         value, body = _parse(raw)
         found = problems(ENDPOINTS[submission.endpoint].Request, value)

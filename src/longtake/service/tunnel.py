@@ -22,8 +22,8 @@ _REQUEST_LINE = re.compile(r"(?P<method>[A-Z]+) (?P<target>\S+) HTTP/1\.[01]")
 async def serve(host: str, port: int, *, tls_host: str, tls_port: int) -> asyncio.Server:
     """Starts the proxy at `host` and `port`, and returns it. The caller must close it.
 
-    `tls_host` and `tls_port` are the address to which all tunnels lead: this server's TLS port. Port 0 selects a free
-    port. Raises OSError if the proxy cannot listen at its address.
+    `tls_host` and `tls_port` are the address to which all tunnels lead: this server's TLS port. A `port` of 0 selects a
+    free port. Raises OSError if the proxy cannot listen at its address.
     """
 
     async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

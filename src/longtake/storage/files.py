@@ -68,7 +68,7 @@ class StoredFile:
     `content_type`: its MIME type.
     `size`: its size in bytes.
     `created_at`: the Unix time in seconds at which it was stored.
-    `access`: its access rules (see `lifecycle.access_rules`). None lets everyone read it who knows its URL.
+    `access`: its access rules (see `lifecycle.access_rules`). None: everyone who knows its URL may read it.
     """
 
     blob: str
@@ -81,7 +81,10 @@ class StoredFile:
 
 
 def new_key(name: str, content_type: str) -> str:
-    """Returns a random key, with the suffix of the file's name, or else the usual one of its MIME type."""
+    """Returns a random key.
+
+    It ends with the suffix of `name`. If `name` has none, it ends with the usual suffix of the MIME type, if known.
+    """
     return secrets.token_urlsafe(24) + _suffix(name, content_type)
 
 
@@ -248,7 +251,7 @@ def open_store(engine: sa.Engine, settings: Settings) -> FileStore:
 
 @contextmanager
 def disk_full_errors() -> Iterator[None]:
-    """Replaces an error of the block by DiskFull, which has a sentence for users, if a full disk caused it."""
+    """Raises DiskFull, which has a sentence for users, when the block fails because a disk is full."""
     try:
         yield
     except OSError as error:

@@ -37,8 +37,8 @@ def parse(header: str | None) -> dict[str, Any] | None:
 def expires_at(lifecycle: Mapping[str, Any] | None, now: float, retention_s: float) -> float | None:
     """Returns the Unix time in seconds at which a file expires, or None if it never expires.
 
-    `now` is the Unix time at which it is stored. A lifecycle without a duration means `retention_s` seconds. A duration
-    of null or 0 means that the file never expires.
+    `now` is the Unix time at which the file is stored. A lifecycle without a duration means `retention_s` seconds.
+    A duration of null or 0 means that the file never expires.
     """
     if lifecycle is None or "expiration_duration_seconds" not in lifecycle:
         return now + retention_s

@@ -1,4 +1,4 @@
-"""Carries out requests: one slot and one worker process per device, their messages, the servers' leases, and outcomes.
+"""Carries out requests: a slot and a worker process for each device, the messages between them, leases, and outcomes.
 
-A worker process runs `main`. Only there are torch and av loaded.
+A worker process runs the module `main`. On a server, only worker processes load torch and av.
 """

@@ -37,7 +37,7 @@ from longtake.worker.work_folders import remove_work_folder, work_folder
 log = logging.getLogger(__name__)
 
 CHECK_EVERY_S = 0.25
-"""Seconds between two reads of the request's row. They show what other servers did: a cancellation or a new claim."""
+"""Seconds between two reads of the request's row, to notice a cancellation or a claim by another server."""
 
 Ending = Outcome | Literal["cancelled", "died", "stopped", "lost"]
 """How an attempt ends.
@@ -53,10 +53,11 @@ Result = TypeVar("Result")
 
 
 class Attempt:
-    """One attempt to carry out one claimed request in a slot's worker process, which is ready for it.
+    """One attempt to carry out one claimed request in a slot's worker process.
 
-    `row` is the request's row as it was claimed. `stopping` is set when the server stops. A temporary failure of the
-    database or the disk delays the outcome but does not change it.
+    `row` is the request's row after the claim. `worker` is the supervisor of the process, which must be ready.
+    `stopping` is set when the server stops. A temporary failure of the database or the disk delays the outcome but does
+    not change it.
     """
 
     def __init__(self, row: RequestRow, worker: Supervisor, context: SlotContext, stopping: threading.Event) -> None:
@@ -163,9 +164,10 @@ class Attempt:
         return "cancelled" if state == "cancelled" else "lost"
 
     def _store_result(self, done: Done) -> Ending:
-        """Stores the finished file and returns the outcome with its URL.
+        """Stores the finished video as a file, and returns the outcome, which contains the URL of the video.
 
-        The URL is a data URI if the client asked for one or stores nothing. Returns "lost" if the claim was lost.
+        If the client asked for a data URI, or asked not to store the result, stores no file and uses a data URI as the
+        URL. Returns "lost" if the claim was lost.
         """
         row, self._done = self._row, done
         if self._retry(lambda: queue.claim_state(self._engine, row)) == "lost":
@@ -183,8 +185,8 @@ class Attempt:
     def _settle(self, ending: Ending) -> bool:
         """Stores how the attempt ended.
 
-        Returns True if the request has ended with it. Returns False if the request went back to the queue, or if this
-        server no longer holds it.
+        Returns True if this has ended the request. Returns False if the request went back to the queue, or if this
+        server no longer holds the request.
         """
         row = self._row
         match ending:
@@ -228,7 +230,11 @@ class Attempt:
         return is_stored
 
     def _has_ended_elsewhere(self) -> bool:
-        """Returns True if the request has ended in another way. Before that, later attempts need its work folder."""
+        """Returns True if the request has ended, although not with the outcome of this attempt.
+
+        For example, a client has cancelled it, or another attempt has finished it. No later attempt can then need the
+        request's work folder, so the folder may be removed. Returns False if the database cannot be read.
+        """
         row = self._try(lambda: queue.get(self._engine, self._row.id), None, action="reading its row")
         return row is not None and row.has_ended
 
@@ -264,10 +270,10 @@ class Attempt:
         return retry_until_stopped(do, self._stopping)
 
     def _store_or(self, do: Callable[[], Result], otherwise: Callable[[], Result], *, failure: str) -> Result:
-        """Calls `do`, and repeats it after each temporary error. After any other error it calls `otherwise`.
+        """Calls `do`, and repeats the call after each temporary error. After any other error, calls `otherwise`.
 
-        Returns the result of the successful call. `failure` is the log line about that other error, with `%s` for the
-        request's id.
+        Returns the result of the call that succeeded. `failure` is the log line that is written before `otherwise` is
+        called, with `%s` for the request's id.
         """
         try:
             return self._retry(do)
@@ -280,7 +286,7 @@ class Attempt:
     def _try(self, do: Callable[[], Result], otherwise: Result, *, action: str) -> Result:
         """Returns the result of `do()`, or `otherwise` if it raises.
 
-        An error that is not temporary is logged; `action` says there what failed.
+        Logs an error that is not temporary. `action` is the phrase of the log line that names what failed.
         """
         try:
             return do()

@@ -59,7 +59,7 @@ class Lease:
     def stop(self) -> None:
         """Stops the heartbeats and deletes the row.
 
-        The lease watches then return requests that are still claimed under it.
+        The servers that still run then return to the queue the requests that this server still holds.
         """
         self._thread.stop()
         try:
@@ -105,9 +105,10 @@ class Lease:
 
 
 class Heartbeats:
-    """The count of heartbeats that one watcher has last seen of each server, and since when it has not changed.
+    """Finds the servers whose counts of heartbeats have stopped growing.
 
-    A server counts as dead after `lease_s` seconds without a change.
+    Remembers the last count of each server and when it first saw that count. A server counts as dead after `lease_s`
+    seconds without a change of its count.
     """
 
     def __init__(self, lease_s: float) -> None:
@@ -118,9 +119,12 @@ class Heartbeats:
     def expired(self, rows: Sequence[Any], now: float) -> list[Any]:
         """Returns those rows of the table `servers` whose `beats` have not changed for `lease_s` seconds.
 
-        `rows` are all rows as just read, `now` is the monotonic time of that in seconds. If the last call was more than
-        half of `lease_s` ago, nothing has expired, and all servers are timed anew. This process was frozen or the
-        database was unreachable then, so the servers may have had no chance to beat.
+        `rows`: all rows of the table, just read.
+        `now`: the monotonic time in seconds at which they were read.
+
+        If more than half of `lease_s` has passed since the last call, returns no rows and starts to time all servers
+        anew. Such a gap means that this process was frozen or the database was unreachable. During the gap living
+        servers may have been unable to store heartbeats.
         """
         if now - self._looked_at > self._lease_s / 2:
             self._seen = {}
@@ -202,7 +206,7 @@ class LeaseWatch:
     def _recover(self, row: RequestRow) -> None:
         """Returns a request of a dead server to the queue.
 
-        Ends it if that was its last attempt or a client cancelled it.
+        Ends the request instead if it has no attempts left, or if a client has cancelled it.
         """
         if row.cancel_at is None and is_last_attempt(row, self._settings):
             is_changed = queue.finish(self._engine, row, worker_died(row.attempt))

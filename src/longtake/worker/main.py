@@ -50,7 +50,7 @@ def main() -> None:
 def serve(channel: Channel, settings: Settings) -> None:
     """Loads the first model, reports that it is ready, and carries out requests until the server closes the channel.
 
-    A failure to load the model is reported, too; the process goes on without a model in memory.
+    If the model cannot be loaded, sends the error to the server and continues without a model in memory.
     """
     runner = make_runner(settings)
     with reporting_failures(channel, runner):
@@ -66,7 +66,7 @@ def serve(channel: Channel, settings: Settings) -> None:
 
 
 def make_runner(settings: Settings) -> "Runner":
-    """Returns a runner that downloads LoRA files only from public addresses and the trusted hosts of the settings."""
+    """Returns a runner that downloads LoRA files only from public addresses and from hosts that the settings trust."""
     from longtake.runner import Runner
 
     transport = PublicTransport(settings.trusted_hosts)
@@ -80,8 +80,8 @@ def make_runner(settings: Settings) -> "Runner":
 def first_model(settings: Settings) -> ModelCard:
     """Returns the model to load before the first request.
 
-    It is the model of the endpoint `settings.preload`. Without that setting it is the model with the most bytes on this
-    machine.
+    This is the model of the endpoint `settings.preload`. If that setting is None, it is the model whose files on this
+    machine have the most bytes.
     """
     if settings.preload is not None:
         return endpoint(settings.preload).card(settings)
@@ -133,9 +133,9 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", settings: Settings) 
 
 
 def open_stored_file(url: str, channel: Channel, settings: Settings) -> AbstractContextManager[Path] | None:
-    """Returns a context manager that yields a local file with the bytes of the stored file that a URL names.
+    """Returns a context manager that yields a path at which the bytes of the stored file `url` can be read.
 
-    Returns None if the URL names no stored file of this server that the caller may read; it must then be downloaded.
+    Returns None if `url` names no stored file of this server that the caller may read. The URL must then be downloaded.
     """
     if not url[:8].lower().startswith(("http://", "https://")):
         return None
@@ -144,10 +144,10 @@ def open_stored_file(url: str, channel: Channel, settings: Settings) -> Abstract
 
 
 def steps_folder(folder: Path, document: Mapping[str, Any]) -> Path:
-    """Returns the folder for a plan's finished steps, a subfolder of `folder`. It is created if it does not exist.
+    """Returns the subfolder of `folder` for the finished steps of a plan. Creates the subfolder if it does not exist.
 
-    `document` is the plan's JSON form. The name of the subfolder is a hash of the plan, so that a different plan of the
-    same request does not resume from these steps.
+    `document` is the plan in its JSON form. The subfolder is named after a hash of the plan, so that the request never
+    resumes from the steps of a different plan.
     """
     name = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
     steps = folder / f"steps-{name}"
@@ -165,7 +165,7 @@ def to_decimal(value: Fraction) -> Decimal:
 def reporting_failures(channel: Channel, runner: "Runner") -> Iterator[None]:
     """Sends an exception of the block to the server as `Failed`, and suppresses it.
 
-    If the memory ran out, the loaded model is released.
+    If the exception says that memory ran out, also unloads the model of `runner`.
     """
     try:
         yield

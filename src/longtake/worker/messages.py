@@ -17,7 +17,7 @@ class Run:
     `endpoint`: the endpoint's id.
     `body`: the request's input as JSON text. It can be 100 MB long.
     `plan`: the JSON form of the plan that an earlier attempt stored. None in the first attempt.
-    `folder`: the folder for the worker's files, the request's work folder.
+    `folder`: the request's work folder, in which the worker process writes its files.
     """
 
     request_id: str
@@ -57,7 +57,7 @@ class Cancel:
 
 @dataclass(frozen=True)
 class Ready:
-    """Worker to server: loading the first model has ended, and requests may be sent."""
+    """Worker to server: the first model is loaded or could not be loaded, and requests may be sent."""
 
     type: Literal["ready"] = "ready"
 
@@ -83,7 +83,7 @@ class ProgressReport:
 
 @dataclass(frozen=True)
 class Planned:
-    """Worker to server: store this plan of the request, given in its JSON form. The server answers with `Proceed`."""
+    """Worker to server: store the request's plan. `plan` is its JSON form. The server answers with `Proceed`."""
 
     plan: dict[str, Any]
     type: Literal["planned"] = "planned"
@@ -142,7 +142,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Printed:
-    """A line on the worker's message stream that is not a message. The server's end creates it from the line's text."""
+    """A line that the worker process sent and that is not a message. The server creates it; `text` is the line."""
 
     text: str
 
@@ -151,7 +151,7 @@ class Printed:
 class Died:
     """The worker process has ended.
 
-    `reason` is, for example, "exit status 1" or "SIGKILL". The server's end creates it.
+    `reason` is, for example, "exit status 1" or "SIGKILL". The server creates this message.
     """
 
     reason: str
@@ -181,12 +181,12 @@ MessageT = TypeVar("MessageT")
 
 
 def encode_to_worker(message: ToWorker) -> bytes:
-    """Returns the message as one line of JSON in UTF-8, with the newline at its end."""
+    """Returns a message for the worker process as one line of JSON in UTF-8, with a newline at the end."""
     return _encode(_TO_WORKER, message)
 
 
 def encode_to_server(message: ToServer) -> bytes:
-    """Returns the message as one line of JSON in UTF-8, with the newline at its end."""
+    """Returns a message for the server as one line of JSON in UTF-8, with a newline at the end."""
     return _encode(_TO_SERVER, message)
 
 
@@ -201,12 +201,12 @@ def _encode(adapter: TypeAdapter[MessageT], message: MessageT) -> bytes:
 
 
 def decode_to_worker(line: bytes) -> ToWorker:
-    """Returns the message that one line of JSON encodes. Raises pydantic's ValidationError if it encodes none."""
+    """Returns the message for the worker process in a line of JSON, or raises pydantic's ValidationError."""
     return _TO_WORKER.validate_json(line)
 
 
 def decode_to_server(line: bytes) -> ToServer | Printed:
-    """Returns the message that one line of JSON encodes. If it encodes none, returns the line's text as `Printed`."""
+    """Returns the message for the server in a line of JSON, or `Printed` with the line's text if it contains none."""
     try:
         return _TO_SERVER.validate_json(line)
     except ValidationError:

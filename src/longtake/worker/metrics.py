@@ -104,7 +104,7 @@ def open_requests(connection: sa.Connection, slot_pools: set[str]) -> list[Metri
     """Returns three metrics per pool: the number of waiting requests, the seconds that the oldest of them has waited
     (0 if none waits), and the number of running requests.
 
-    The pools in `slot_pools` are listed even if they have no requests.
+    `slot_pools` are the pools of this server's slots. They are included even if they have no requests.
     """
     now = time.time()
     waiting: dict[str, tuple[int, float]] = {}
@@ -130,7 +130,7 @@ def open_requests(connection: sa.Connection, slot_pools: set[str]) -> list[Metri
 
 
 def ended_requests(connection: sa.Connection) -> Metric:
-    """Returns the number of ended requests by endpoint and kind of outcome (see `outcome_kind`)."""
+    """Returns a metric: how many requests have ended, for each endpoint and kind of outcome (see `outcome_kind`)."""
     counts: Tally[tuple[str, str]] = Tally()
     for endpoint, state, status, count in connection.execute(
         sa.select(requests.c.endpoint, requests.c.state, requests.c.status_code, sa.func.count())
@@ -145,7 +145,7 @@ def ended_requests(connection: sa.Connection) -> Metric:
 
 
 def webhooks(connection: sa.Connection) -> Metric:
-    """Returns the number of webhooks in each state: waiting, delivered or given_up."""
+    """Returns a metric: the number of webhooks in each state (waiting, delivered or given_up)."""
     family = GaugeMetricFamily("longtake_webhooks", "Webhooks by state.", labels=["state"])
     for state, count in connection.execute(sa.select(deliveries.c.state, sa.func.count()).group_by(deliveries.c.state)):
         family.add_metric([state], count)
@@ -153,9 +153,14 @@ def webhooks(connection: sa.Connection) -> Metric:
 
 
 def outcome_kind(state: str, status: int) -> str:
-    """Returns the kind of an outcome: done, refused (an error of the client), failed (of the server) or cancelled.
+    """Returns the kind of an ended request's outcome.
 
-    `state` is the state of the ended request, `status` the HTTP status of its result.
+    "done": the request succeeded.
+    "refused": it failed because of an error of the client.
+    "failed": it failed because of an error of the server.
+    "cancelled": a client cancelled it.
+
+    `state` is the request's state, `status` is the HTTP status of its result.
     """
     if state == "CANCELLED":
         return "cancelled"

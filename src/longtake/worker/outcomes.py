@@ -1,4 +1,4 @@
-"""Makes the outcomes of requests from a worker process's reports, and for failures that it cannot report."""
+"""Makes the outcomes of requests: from a worker process's reports, or for failures that no worker process reports."""
 
 from longtake.queue.requests import Outcome
 from longtake.worker.messages import Done, Failed
@@ -8,10 +8,10 @@ NOT_BILLED = {"x-fal-billable-units": "0"}
 
 
 def service_error(status_code: int, sentence: str, error_type: str, **headers: str) -> Outcome:
-    """Returns the outcome for an error of the service, in contrast to an error of the model or the input.
+    """Returns the outcome of a request that failed because of the service, and not because of the model or the input.
 
-    Its body has fal's flat form, with `sentence` as its `detail`. The error type is also in a header. `headers` are
-    further response headers.
+    The outcome's body is {"detail": `sentence`, "error_type": `error_type`}. A response header contains the error type,
+    too. `headers` are further response headers.
     """
     return Outcome(
         status_code,

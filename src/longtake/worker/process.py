@@ -102,7 +102,10 @@ def _log_lines(stderr: IO[bytes], pid: int) -> None:
 
 
 def _reason(code: int) -> str:
-    """Returns the text for a process's return code, which is the negative signal number if a signal ended it."""
+    """Returns why a process ended, such as "exit status 1" or "SIGKILL".
+
+    `code` is the process's return code. A negative code is minus the number of the signal that ended the process.
+    """
     if code >= 0:
         return f"exit status {code}"
     try:

@@ -13,7 +13,7 @@ RETRY_S = 0.5
 """Seconds until the next write after one has failed."""
 
 MAX_LINES = 1000
-"""The most log lines of one request that are held while the database is unreachable. Older lines are dropped."""
+"""Maximum number of one request's log lines in memory while the database is unreachable. Older lines are dropped."""
 
 
 class RequestLog:
@@ -32,9 +32,10 @@ class RequestLog:
         return self._store_at if self.lines else float("inf")
 
     def store(self, write: Callable[[list[LogLine]], bool]) -> None:
-        """Passes all lines to `write`. If it returns True, they are stored, and this object drops them.
+        """Passes all lines to `write`, which must return True if the lines need not be passed again.
 
-        If it returns False, the last MAX_LINES lines remain and are due again after RETRY_S seconds.
+        On True, this object drops the lines. On False, it keeps the last MAX_LINES lines, which are due again after
+        RETRY_S seconds.
         """
         if write(self.lines):
             self.lines = []

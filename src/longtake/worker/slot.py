@@ -57,7 +57,10 @@ class Slot:
         self._worker.post(Woken())
 
     def cancel(self, request_id: str) -> None:
-        """Stops the work on a request if it is the slot's current one. Its row must be marked as cancelled before."""
+        """Stops the work on a request if it is the slot's current one.
+
+        The cancellation must already be stored in the database.
+        """
         self._worker.post(CancelRequested(request_id))
 
     def drain(self) -> None:

@@ -23,7 +23,7 @@ COMMAND = (sys.executable, "-m", "longtake.worker.main")
 """The program of a worker process and its arguments."""
 
 STOP_S = 5.0
-"""Seconds within which all slots together have to stop. The server does not wait longer."""
+"""Seconds that a stopping server waits for all its slots to stop, before it goes on without them."""
 
 
 class Slots:
@@ -71,7 +71,10 @@ class Slots:
                 slot.wake()
 
     def cancel(self, request_id: str) -> None:
-        """Stops the work on a request if a slot of this server runs it. Its row must be marked as cancelled before."""
+        """Stops the work on a request if a slot of this server carries it out.
+
+        The cancellation must already be stored in the database.
+        """
         for slot in self._slots:
             slot.cancel(request_id)
 

@@ -14,9 +14,9 @@ from longtake.worker.process import WorkerProcess
 log = logging.getLogger(__name__)
 
 FIRST_RESTART_PAUSE_S = 0.2
-"""Seconds between the first and the second start of a worker process. The pause doubles with each further start.
+"""Seconds between the first and the second start of a worker process. Each further start doubles the pause.
 
-It is reset when a process becomes ready.
+After a process has become ready, the next pause has this length again.
 """
 
 MAX_RESTART_PAUSE_S = 30.0
@@ -26,11 +26,11 @@ END_S = 1.0
 """Seconds within which a worker process has to end after its standard input was closed. Then it is killed."""
 
 ProcessState = Literal["starting", "failing", "idle"]
-"""A worker process's state.
+"""The state of a slot's worker process.
 
-"starting": it is not ready yet.
-"failing": the third or a later start in a row has not become ready.
-"idle": it is ready for a request.
+"starting": no process is ready. This is the state at first, and after a process has ended.
+"failing": no process is ready, and at least three were started since one was last ready.
+"idle": the process is ready for requests, or carries one out.
 """
 
 SlotMessage = FromProcess | Woken | CancelRequested
@@ -39,8 +39,8 @@ SlotMessage = FromProcess | Woken | CancelRequested
 class Supervisor:
     """Starts a slot's worker process, starts it again after it has ended, and receives its messages.
 
-    Only the slot's thread may use this object; only `post` may be called from other threads. The setting `stall_s` is
-    the number of seconds after which a silent process counts as stalled.
+    Only the slot's thread may use this object, except for the method `post`, which any thread may call. The setting
+    `stall_s` is the number of seconds after which a silent process counts as stalled.
     """
 
     def __init__(self, name: str, device: str, command: Sequence[str], settings: Settings) -> None:
@@ -58,7 +58,7 @@ class Supervisor:
 
     @property
     def state(self) -> ProcessState:
-        """The process's state. It is "idle" also while the process carries out a request."""
+        """The state of the worker process. It is also "idle" while the process carries out a request."""
         if self.is_ready:
             return "idle"
         return "failing" if self._starts > 2 else "starting"
@@ -100,7 +100,7 @@ class Supervisor:
     def receive(self, timeout_s: float) -> SlotMessage | None:
         """Waits at most `timeout_s` seconds for a message and returns it.
 
-        Returns None if no message came, or if it came from an earlier process.
+        Returns None if no message arrives, or if the message is from an earlier process.
         """
         try:
             process, message = self._mailbox.get(timeout=max(timeout_s, 0))
