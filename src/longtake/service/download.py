@@ -59,7 +59,7 @@ def _range(request: Mapping[str, str], answer: Mapping[str, str]) -> re.Match[st
     """Returns the match of RANGE for the byte range that a client requests, or None if it has to get the whole file.
 
     It gets the whole file if it requests no single valid range, or if its `If-Range` header names another version of
-    the file. `request` are the client's headers, `answer` those of the answer.
+    the file. `request` are the client's headers, `answer` the headers of the answer.
     """
     if request.get("if-range") not in (None, answer["etag"], answer["last-modified"]):
         return None

@@ -158,7 +158,7 @@ def price(settings: Settings, endpoint: str) -> dict[str, Any]:
 def past_request(row: RequestRow, *, payloads: bool) -> dict[str, Any]:
     """Returns a past request in the form of the platform API.
 
-    If `payloads` is True, it also has the request's input (`json_input`) and its result (`json_output`). Both are None
+    `payloads` includes the request's input (`json_input`) and the request's result (`json_output`). Both are None
     if the client asked not to store them. The result is also None if it contains the video as a data URI.
     """
     entry: dict[str, Any] = {

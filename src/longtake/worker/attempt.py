@@ -233,7 +233,7 @@ class Attempt:
         """Returns True if the request has ended, although not with the outcome of this attempt.
 
         For example, a client has cancelled it, or another attempt has finished it. No later attempt can then need the
-        request's work folder, so the folder may be removed. Returns False if the database cannot be read.
+        request's work folder, so the folder may be removed. Returns False if the request's row cannot be read.
         """
         row = self._try(lambda: queue.get(self._engine, self._row.id), None, action="reading its row")
         return row is not None and row.has_ended

@@ -28,7 +28,7 @@ END_S = 1.0
 ProcessState = Literal["starting", "failing", "idle"]
 """The state of a slot's worker process.
 
-"starting": no process is ready. This is the state at first, and after a process has ended.
+"starting": no process is ready. This is the state at first, and again after a ready process has ended.
 "failing": no process is ready, and at least three were started since one was last ready.
 "idle": the process is ready for requests, or carries one out.
 """
