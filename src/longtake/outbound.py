@@ -89,7 +89,10 @@ def check_url(url: str, trusted_hosts: Collection[str] = ()) -> httpx.URL:
 
 
 def _parsed(text: str, trusted: Collection[str]) -> httpx.URL:
-    """Returns the parsed URL. Raises a ValueError whose text continues a sentence that begins with the URL."""
+    """Returns the parsed URL.
+
+    Raises ValueError with the rest of a sentence whose subject is the URL, such as "names no host".
+    """
     if len(text) > MAX_URL_LENGTH:
         raise ValueError(f"is longer than {MAX_URL_LENGTH} characters")
     if _UNPRINTABLE.search(text):
@@ -141,8 +144,8 @@ def resolve(host: str, port: int) -> list[str]:
 class PublicTransport(httpx.BaseTransport):
     """An httpx transport that connects only to public addresses and to `trusted_hosts`.
 
-    A host is trusted if its name is in `trusted_hosts` (in any case); its addresses are not checked then. For any
-    other host that is not public, a request raises AddressRefused. Each request gets its own connection and uses no
+    The addresses of a host whose name is in `trusted_hosts` (upper and lower case are equal) are not checked. If any
+    other host is not public, a request to it raises AddressRefused. Each request gets its own connection and uses no
     proxy. httpx's read timeout limits the whole time until the response's headers are complete, and then each single
     read of the body. Thread-safe.
     """
@@ -227,8 +230,8 @@ class _PublicNetwork(httpcore.NetworkBackend):
 
 
 class _DeadlineStream(httpcore.NetworkStream):
-    """A connection whose operations all end by `deadline` (`time.monotonic`). If it is None, only the timeout of each
-    operation applies."""
+    """A connection whose operations all end by `deadline` (`time.monotonic`). If `deadline` is None, only the timeout
+    of each operation applies."""
 
     def __init__(self, stream: httpcore.NetworkStream, deadline: float | None) -> None:
         self._stream = stream
@@ -254,8 +257,10 @@ class _DeadlineStream(httpcore.NetworkStream):
         return self._stream.get_extra_info(info)
 
     def _bounded(self, timeout: float | None) -> float | None:
-        """Returns the seconds that the next operation may take, None for no limit. Raises ReadTimeout after the
-        deadline."""
+        """Returns the seconds that the next operation may take: at most `timeout`, and at most until the deadline.
+
+        None means no limit. Raises ReadTimeout after the deadline.
+        """
         if self.deadline is None:
             return timeout
         left = self.deadline - time.monotonic()

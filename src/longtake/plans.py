@@ -1,6 +1,7 @@
 """The plan of a generation: everything that is decided before it begins, computed from request, source and model.
 
-This module has the common base of the families' plans, and functions for frame counts (8k+1), rates and sizes.
+This module has the common base of the families' plans, and functions for frame counts, rates and sizes. The models
+generate clips whose number of frames is 8n + 1 (1, 9, 17, ...).
 """
 
 from abc import ABC, abstractmethod
@@ -23,19 +24,20 @@ Size = tuple[int, int]
 
 
 def clip_length(num_frames: int) -> int:
-    """Returns the largest number 8k+1 that is at most `num_frames`, or 0 if `num_frames` is 0 or less."""
+    """Returns the largest number 8n + 1 (n = 0, 1, ...) that is at most `num_frames`, or 0 if there is none."""
     return (num_frames - 1) // 8 * 8 + 1 if num_frames > 0 else 0
 
 
 def padded_length(num_frames: int) -> int:
-    """Returns the smallest number 8k+1 that is at least `num_frames` (1 or more)."""
+    """Returns the smallest number 8n + 1 (n = 0, 1, ...) that is at least `num_frames`, which is 1 or more."""
     return -(-(num_frames - 1) // 8) * 8 + 1
 
 
 def latent_length(num_frames: int, temporal: int) -> int:
-    """Returns the number of latent frames of a clip of `num_frames` frames (k * temporal + 1).
+    """Returns the number of latent frames to which the autoencoder compresses a clip of `num_frames` frames.
 
-    The first latent frame holds one frame, and each further one holds `temporal` frames.
+    The first latent frame represents one frame, and each further one represents `temporal` frames. So
+    `num_frames` - 1 must be a multiple of `temporal`.
     """
     return (num_frames - 1) // temporal + 1
 
@@ -56,8 +58,8 @@ def playable_rate(rate: Fraction) -> Fraction:
 def model_canvas(size: Size, short_side: int | None, step: int) -> Size:
     """Returns the size (width, height) in pixels of the frames that a model generates for an output of `size`.
 
-    If `short_side` is None, it is `size`. Otherwise `size` is scaled so that its shorter side is `short_side` pixels,
-    and both sides are rounded to multiples of `step`.
+    If `short_side` is None, the model generates frames of `size`. Otherwise `size` is scaled so that its shorter side
+    is `short_side` pixels, and both sides are rounded to multiples of `step` pixels.
     """
     if short_side is None:
         return size
@@ -92,9 +94,9 @@ class PlannedAdapter:
 
 
 def adapters_of_passes(adapters: tuple[PlannedAdapter, ...], passes: int) -> tuple[PlannedAdapter, ...]:
-    """Returns the adapters with only the scales of the first `passes` passes.
+    """Returns copies of the adapters that have only the scales of the first `passes` passes.
 
-    Adapters are left out if all these scales are 0.
+    An adapter is left out if its scales in these passes are all 0.
     """
     trimmed = (PlannedAdapter(one.source, one.scales[:passes], one.field, one.weight_name, one.own) for one in adapters)
     return tuple(one for one in trimmed if any(one.scales))
@@ -207,12 +209,12 @@ class Plan(PlanOptions, ABC):
 
     @property
     def source_last(self) -> bool:
-        """True if the new frames are generated to come before the source's frames (a backward extension)."""
+        """True if the model generates frames that precede the source's frames in time (a backward extension)."""
         return False
 
     @property
     def reversed_at_end(self) -> bool:
-        """True if the frames are written to the output in reverse order."""
+        """True if all frames are generated in reverse order of time, and reversed again when the output is written."""
         return False
 
     @property

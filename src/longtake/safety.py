@@ -67,7 +67,7 @@ def checked_frames(
 ) -> Iterator[NDArray[np.float32]]:
     """Yields the chunks of frames [t, H, W, 3] (0..1) unchanged. Each chunk is checked before it is yielded.
 
-    Of all frames, counted across the chunks, every FRAMES_APART-th is checked, beginning with the first. Raises
+    The checker checks the first frame and then every FRAMES_APART-th frame, counted across all chunks. Raises
     ContentPolicyViolation if a frame is flagged. If `checker` is None, nothing is checked.
     """
     first = 0

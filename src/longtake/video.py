@@ -31,9 +31,9 @@ class VideoInfo:
     codec: FFmpeg's name of the video codec.
     width, height: size in pixels of the displayed picture, after rotation and scaling to square pixels.
     rate: exact number of frames per second. A file with a variable rate is read at this constant rate.
-    num_frames: number of frames at `rate`. Only in a file with a variable rate it differs from that of stored frames.
-    rotation, mirrored: the stored frame is mirrored left to right if `mirrored`, then turned clockwise by `rotation`
-        degrees (0, 90, 180 or 270) for display.
+    num_frames: number of frames at `rate`. It differs from the number of stored frames only if the rate is variable.
+    rotation, mirrored: to show a stored frame upright, a player mirrors it left to right if `mirrored`, and then
+        rotates it clockwise by `rotation` degrees (0, 90, 180 or 270).
     interlaced: True if the first stored frame is interlaced.
     bit_depth: bits of each colour component.
     alpha: True if the frames have an alpha channel.
@@ -87,7 +87,8 @@ class Progress:
     """A report on the progress of a job.
 
     stage: a key of STAGES, perhaps followed by a blank and a detail ("load transformer").
-    step, steps: number of finished steps and number of all steps of the stage, in its own unit (such as frames).
+    step, steps: number of finished steps and number of all steps of the stage. Each stage has its own unit, such as
+        frames.
     window, windows: number of the window that is generated, from 1, and number of all windows.
     """
 

@@ -38,7 +38,7 @@ class JointFigures:
 
     colour_shift: how much the mean of a colour channel changes between the two frames at the joint, in 8-bit code
         values (absolute, mean of the three channels).
-    usual_colour_shift: the median of this shift for all other pairs of neighbouring frames.
+    usual_colour_shift: the median of the colour shift for all other pairs of neighbouring frames.
     sharpness_ratio: gradient energy after the joint / before it. Gradient energy is the mean squared difference of luma
         between neighbouring pixels.
     difference_ratio: mean absolute difference of the pixels of the two frames at the joint / the median of this
@@ -66,9 +66,9 @@ def joint_figures(
 ) -> JointFigures:
     """Returns the figures of the joint between the frames `before` [a, H, W, 3] and `after` [b, H, W, 3].
 
-    With eight or more frames on each side the medians are reliable. `sound` is [2, n] at `sound_rate` Hz, or None;
-    `joint_s` is the time of the joint in seconds from its first sample. Raises ValueError if a side has fewer than two
-    frames.
+    With eight or more frames on each side the medians are reliable. `sound` is [2, n] at `sound_rate` Hz, or None.
+    `joint_s` is the number of seconds between the first sample of `sound` and the joint.
+    Raises ValueError if a side has fewer than two frames.
     """
     if len(before) < 2 or len(after) < 2:
         raise ValueError(f"A joint needs two frames on each side, not {len(before)} and {len(after)}.")
@@ -114,7 +114,7 @@ def _ratio(after: float, before: float, floor: float) -> float:
 
 
 def _changes(frames: Frames) -> NDArray[np.float64]:
-    """Returns the mean absolute difference of the pixels of each two neighbouring frames, [t - 1]."""
+    """Returns [t - 1] values: the mean absolute difference of the pixels between each frame and the next one."""
     pairs = itertools.pairwise(frames)
     return np.array([np.abs(second.astype(np.int16) - first).mean() for first, second in pairs])
 

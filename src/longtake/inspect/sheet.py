@@ -85,20 +85,23 @@ def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def _place(after_joint: int) -> tuple[int, int]:
-    """Returns (row, column) of a frame. The joint is in the middle of row 0; rows above it are negative.
+    """Returns the (row, column) at which a frame is drawn. The joint is in the middle of row 0; row -1 is above it.
 
-    `after_joint` is the number of frames between the joint and the frame, negative before the joint.
+    `after_joint` is 0 for the first frame after the joint, 1 for the next one, and -1 for the last frame before it.
     """
     return divmod(after_joint + _COLUMNS // 2, _COLUMNS)
 
 
 def _left(column: int, width: int) -> int:
-    """Returns the x coordinate of a column's left edge. There is room for the bar between the middle columns."""
+    """Returns the x coordinate in pixels of a column's left edge. `width` is the width of a frame on the sheet.
+
+    The two middle columns have room between them for the bar that marks the joint.
+    """
     return MARGIN + column * (width + 2 * BORDER + _GAP) + (_BAR_ROOM if column >= _COLUMNS // 2 else 0)
 
 
 def frame_size(width: int, height: int) -> tuple[int, int]:
-    """Returns (width, height) on the sheet of a frame that is `width` x `height` pixels in the video."""
+    """Returns the (width, height) in pixels at which a video frame of `width` x `height` pixels is drawn."""
     scale = Fraction(FRAME_SIDE, max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 

@@ -39,9 +39,9 @@ def spectrogram(
     first_s: float = 0.0,
     new_first: bool = False,
 ) -> Image.Image:
-    """Returns a picture, `width` pixels wide, of `sound` [2, n] around the joint at its sample `joint`.
+    """Returns the spectrogram of `sound` [2, n] from SPAN_S seconds before to SPAN_S seconds after the joint.
 
-    It shows SPAN_S seconds on each side of the joint.
+    `joint` is the index of the first sample after the joint. `width` is the width of the picture in pixels.
 
     Two equal channels are drawn once; otherwise the left channel is above the right one. Coloured strips above the
     channels show which part is the source's sound and which is new; with `new_first` the new part is the left one.
@@ -131,7 +131,11 @@ def _row_of(hertz: float) -> int:
 def _times(
     draw: ImageDraw.ImageDraw, joint_s: float, middle: int, pixel_s: float, sides: tuple[int, int], y: int
 ) -> None:
-    """Writes the time of the joint under the bar, and draws a labelled mark for each half second before and after."""
+    """Draws the time axis: the time `joint_s` of the joint, and a labelled mark for each half second around it.
+
+    `middle` is the x coordinate of the joint, `pixel_s` the seconds per pixel, `sides` the least and the largest x of a
+    mark, and `y` the upper end of the marks.
+    """
     draw.text((middle, y + 16), f"{joint_s:.3f} s", TEXT, font(15), anchor="ma")
     for half_seconds in range(-round(2 * SPAN_S), round(2 * SPAN_S) + 1):
         x = middle + round(half_seconds / 2 / pixel_s)

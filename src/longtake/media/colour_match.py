@@ -14,10 +14,10 @@ def match_colour(
 ) -> NDArray[np.float32]:
     """Returns `new_frames` [t, H, W, 3] (RGB in 0..1) without the colour cast at the joint.
 
-    The cast is the difference between the channel means of `source_frame` [H, W, 3], the source's frame at the joint,
-    and of `decoded_frame`, the same frame after the model's encoding and decoding. The cast is removed completely from
-    the first frame after the joint, less from each later frame, and not at all from frame `fade_frames` on.
-    `first` is the index after the joint of `new_frames[0]`; it is 0 unless the new frames come in chunks.
+    `source_frame` [H, W, 3] is the source's frame at the joint. `decoded_frame` [H, W, 3] is the same frame after the
+    model has encoded and decoded it. The colour cast is the difference between their channel means. It is removed
+    completely from the first frame after the joint, less from each later frame, and not at all after `fade_frames`
+    frames. `first` is the number of frames between the joint and `new_frames[0]`: 0, or more for later chunks.
     """
     cast = source_frame.mean(axis=(0, 1), dtype=np.float64) - decoded_frame.mean(axis=(0, 1), dtype=np.float64)
     weights = np.maximum(0, 1 - np.arange(first, first + len(new_frames)) / max(fade_frames, 1))

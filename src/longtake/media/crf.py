@@ -11,7 +11,7 @@ MAX_CRF = 51
 """Largest constant rate factor of x264 (most compression)."""
 
 _THREADS = 4
-"""Number of x264's threads. It is fixed, because x264's result depends on it and must be equal on all machines."""
+"""Number of x264's threads. It is fixed, because the output depends on it and must be equal on all machines."""
 
 
 def compress(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
@@ -40,7 +40,10 @@ def compress(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
 
 
 def single_group_encoder(width: int, height: int, num_frames: int, crf: int) -> av.VideoCodecContext:
-    """Returns an x264 encoder that puts all `num_frames` frames into one group of pictures. The size must be even."""
+    """Returns an x264 encoder that puts all `num_frames` frames into one group of pictures.
+
+    `width` and `height` are in pixels and must be even. `crf` is x264's constant rate factor, 0..51.
+    """
     encoder = av.CodecContext.create("libx264", "w")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
     encoder.framerate = 24

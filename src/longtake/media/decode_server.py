@@ -15,7 +15,7 @@ from longtake.media.sandbox import Limits, allow_cpu_seconds, send_error, send_m
 from longtake.video import Span
 
 Answer = tuple[dict[str, Any], NDArray[Any] | None]
-"""The header of a reply, and the array of the reply or None."""
+"""A reply to the parent process: its JSON header, and its array or None."""
 
 
 class DecodeServer:
@@ -43,8 +43,8 @@ class DecodeServer:
         """Opens stream number `stream` with the frames of a span, in chunks of at most `chunk` frames.
 
         `span` is [start, stop, rate as a pair, reverse] and `size` is [width, height] or None (see
-        SourceReader.frames). `closed` are the numbers of streams that the parent no longer reads. Raises InvalidRequest
-        for a span outside the video.
+        SourceReader.frames). The streams with the numbers `closed` are discarded, because the parent no longer reads
+        them. Raises InvalidRequest for a span outside the video.
         """
         from longtake.media.frame_reader import frames
 
@@ -54,9 +54,10 @@ class DecodeServer:
         return self._open(stream, closed, frames(self._video, wanted, (size[0], size[1]) if size else None, chunk))
 
     def open_sound(self, stream: int, closed: list[int], first: int, stop: int, rate: int, block: int) -> Answer:
-        """Opens stream number `stream` with the samples from `first` up to, but not including, `stop`.
+        """Opens stream number `stream` with the stereo samples from `first` up to, but not including, `stop`.
 
-        `rate` is in Hz; a chunk has at most `block` samples. `closed` is as for `open_frames`.
+        `rate` is the sample rate in Hz. A chunk has at most `block` samples. The streams with the numbers `closed` are
+        discarded, because the parent no longer reads them.
         """
         from longtake.media.sound_reader import sound
 
@@ -70,7 +71,7 @@ class DecodeServer:
         return {}, None
 
     def next(self, stream: int) -> Answer:
-        """Returns the stream's next chunk, or None instead of an array after the last chunk."""
+        """Returns an empty header and the stream's next chunk, or None in place of the chunk after the last one."""
         if stream not in self._prepared:
             self.prepare(stream)
         return self._prepared.pop(stream)()
@@ -91,9 +92,9 @@ class DecodeServer:
 
 
 def main() -> None:
-    """Runs the program until its standard input ends.
+    """Answers requests from standard input until the parent process closes it.
 
-    Its argument is a JSON object with the path of the video, the name of its container and the limits.
+    The command line has one argument: a JSON object with the path of the video, its container and the limits.
     """
     argument, limits, replies = start_child()
     requests = sys.stdin.buffer

@@ -10,8 +10,9 @@ import av
 def deinterlaced(frames: Iterator[Any]) -> Iterator[Any]:
     """Yields PyAV's video frames, deinterlaced. Progressive frames are unchanged.
 
-    The filter keeps a frame's first field and interpolates the lines of the second one. It also uses the frames before
-    and after. So the first frame of `frames` differs from the result for the same frame within a longer sequence.
+    The filter keeps the first field of a frame and interpolates the lines of the second one, also from the frames
+    before and after. The first frame has no frame before it, so its result differs from the result for the same frame
+    within a longer sequence.
     """
     graph: av.filter.Graph | None = None
     times: deque[int | None] = deque()
@@ -36,9 +37,10 @@ def _graph(frame: Any) -> av.filter.Graph:
 
 
 def _ready(graph: av.filter.Graph, times: deque[int | None]) -> Iterator[Any]:
-    """Yields the frames that the filter has finished, with the timestamps of the input frames.
+    """Yields the frames that the filter `graph` has finished.
 
-    The filter's own timestamps are in ticks of half the length.
+    Each frame gets the next timestamp from `times`, the timestamps of the input frames. The filter's own timestamps
+    are replaced, because they count ticks of half the length.
     """
     while True:
         try:

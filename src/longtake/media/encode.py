@@ -19,7 +19,7 @@ from longtake.media.gif import GifWriter
 from longtake.media.movie import Check, Frame, MovieWriter
 
 _POLL_S = 0.05
-"""Seconds between two calls of `check` while the caller waits for the encoder."""
+"""Seconds between two calls of the callback `check` (see Encoder) while the caller waits for the encoder's thread."""
 
 
 class _Writer(Protocol):
@@ -42,7 +42,7 @@ class _Samples:
 
 
 class _Abandoned(Exception):
-    """Raised in the encoder's thread to end it, after the caller's `with` block has raised."""
+    """Ends the encoder's thread. Raised inside that thread after the caller's `with` block has raised."""
 
 
 class Encoder:
@@ -51,17 +51,17 @@ class Encoder:
     When the `with` block ends, the complete file is at `path`. If the block or the encoder raises, there is no new
     file.
 
-    One chunk waits while another one is encoded; `write` blocks until there is room. The encoder reads a chunk after
-    `write` has returned, so the caller must not change it.
+    At most one chunk waits while another one is encoded. `write` blocks until its chunk can wait, and returns before
+    the chunk is encoded. So the caller must not change the chunk afterwards.
 
     width, height: size of the frames in pixels.
     rate: frames per second.
-    sound_rate: sample rate of the sound in Hz, which must be the rate of the output format (48 kHz). The sound track is
-        made exactly as long as the frames: missing samples are silent, surplus ones are dropped. None makes a file
-        without sound. GIF has no sound, so samples are dropped. Write the sound of a frame before the frame or soon
-        after it, because encoded frames wait in memory for their sound.
-    check: called 20 times a second while the caller waits for the encoder, also at the end of the block, where a large
-        GIF can take minutes. It cancels the encoding by raising an exception.
+    sound_rate: sample rate of the sound in Hz, or None for a file without sound. It must be the output format's rate
+        (48 kHz). The sound track becomes exactly as long as the frames: missing samples are silent, surplus ones are
+        dropped. A GIF drops all samples. Encoded frames wait in memory for their sound, so write the sound of a frame
+        before the frame or soon after it.
+    check: callback that can cancel the encoding by raising an exception. It is called 20 times a second while the
+        caller waits for the encoder, also at the end of the `with` block, where a large GIF can take minutes.
 
     The attribute `num_frames` is the number of frames written so far.
 
@@ -127,8 +127,8 @@ class Encoder:
     def write(self, frames: Frame) -> None:
         """Appends RGB frames [t, H, W, 3], uint8 (0..255) or uint16 (0..65535). Blocks while another chunk waits.
 
-        Raises ValueError for another shape or dtype. Also raises an error of the encoder's thread, perhaps about an
-        earlier chunk.
+        Raises ValueError for another shape or dtype. If the encoder's thread has failed, perhaps with an earlier chunk,
+        its error is raised.
         """
         if frames.ndim != 4 or frames.shape[1:] != self._shape or frames.dtype not in (np.uint8, np.uint16):
             raise ValueError(f"Frames must be [t, {self._shape}] uint8 or uint16, not {frames.shape} {frames.dtype}.")
@@ -138,7 +138,8 @@ class Encoder:
     def write_sound(self, samples: NDArray[np.float32]) -> None:
         """Appends stereo samples [2, n], float32 in -1..1, at `sound_rate` (48 kHz).
 
-        Raises ValueError for another shape or dtype, or for a file without sound, and errors of the encoder's thread.
+        Raises ValueError for another shape or dtype, or if `sound_rate` is None. If the encoder's thread has failed,
+        its error is raised.
         """
         if samples.ndim != 2 or samples.shape[0] != 2 or samples.dtype != np.float32:
             raise ValueError(f"Sound must be [2, n] float32, not {samples.shape} {samples.dtype}.")

@@ -30,7 +30,7 @@ def fetch_file(
 
     url: an http(s) URL, a data URI or, if `allow_local`, the path of a local file. Downloads and data URIs are written
         to a new file in `folder`; a local path is returned unchanged.
-    max_bytes: most bytes that the file may have.
+    max_bytes: largest size of the file in bytes.
     timeout_s: seconds for the whole download with all redirects.
     transport: sends the HTTP requests; a server passes `outbound.PublicTransport`. With None every host is allowed, and
         the proxies of the environment are used.

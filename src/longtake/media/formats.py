@@ -13,8 +13,8 @@ SOUND_RATE = 48_000
 """Sample rate in Hz of all sound in output files. Opus requires this rate, and the other codecs support it."""
 
 GIF_MAX_RATE = Fraction(50)
-"""Highest frame rate of a GIF. GIF stores durations in 1/100 s, and players show a frame of 1/100 s for longer, so
-2/100 s is the shortest usable duration."""
+"""Highest frame rate of a GIF in frames per second. GIF stores durations in 1/100 s. The shortest usable duration is
+2/100 s, because players show a frame of 1/100 s for longer."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class OutputFormat:
 
 
 X264_DETERMINISTIC: Mapping[str, str] = {"x264-params": "cpu-independent=1"}
-"""FFmpeg options that make x264 write the same file on every processor. Without them AVX-512 changes the file."""
+"""FFmpeg options that make x264 write the same file on every processor, with or without AVX-512."""
 
 _FASTSTART = {"movflags": "+faststart"}
 
@@ -111,7 +111,7 @@ _GIF_BALANCED_BAYER: Mapping[Quality, int] = {"low": 4, "medium": 4, "high": 3, 
 
 
 def output_format(type: OutputType, quality: Quality, mode: WriteMode) -> OutputFormat:
-    """Returns the output format of these options.
+    """Returns the encoder's settings for the requested file type, quality and write mode.
 
     `quality` sets how much detail is lost. `mode` sets how much time the encoder spends to make the file small.
     """

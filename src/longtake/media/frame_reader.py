@@ -27,8 +27,8 @@ _CHUNK_BYTES = 128 << 20
 def frames(video: ProbedVideo, span: Span, size: tuple[int, int] | None, chunk: int) -> Iterator[NDArray[np.uint8]]:
     """Yields the frames of the span in playing order, as RGB arrays [t, height, width, 3].
 
-    `t` is at most `chunk`, and fewer if an array would exceed 128 MiB. `size` is (width, height) in pixels; None means
-    the video's own size. Raises UnsupportedVideo if a frame cannot be decoded.
+    An array has at most `chunk` frames, and fewer if it would exceed 128 MiB. `size` is (width, height) in pixels; None
+    means the video's own size. Raises UnsupportedVideo if a frame cannot be decoded.
     """
     width, height = size or (video.facts.width, video.facts.height)
     bytes_each = width * height * 3
@@ -46,7 +46,11 @@ def frames(video: ProbedVideo, span: Span, size: tuple[int, int] | None, chunk: 
 def _pictures(
     video: ProbedVideo, numbers: list[int], converter: FrameConverter, bytes_each: int
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yields the pictures of the stored frames `numbers`, which rise or fall. A repeated number repeats the picture."""
+    """Yields the RGB picture [height, width, 3] of each stored frame in `numbers`.
+
+    `numbers` are frame indices in rising or falling order; a repeated index repeats the picture. `bytes_each` is the
+    size of one picture in bytes.
+    """
     if numbers[0] <= numbers[-1]:
         runs = [numbers]
     else:
@@ -69,7 +73,10 @@ def _pictures(
 
 
 def _backward_runs(video: ProbedVideo, numbers: list[int], block: int) -> Iterator[list[int]]:
-    """Yields the falling `numbers` in pieces of at most `block` numbers, without a keyframe inside a piece."""
+    """Splits `numbers`, frame indices in falling order, into runs of at most `block` indices.
+
+    A run never crosses a keyframe, so that all its frames can be decoded from the same keyframe.
+    """
     keyframes = sorted({_number_at(video, time) for time in video.keyframe_times})
     for _, group in groupby(numbers, key=lambda number: bisect_right(keyframes, number)):
         run = list(group)
@@ -84,9 +91,9 @@ def _number_at(video: ProbedVideo, time: int) -> int:
 def stored_frames(video: ProbedVideo, first: int, last: int) -> Iterator[tuple[int, Any]]:
     """Yields (number, decoded frame) for the stored frames `first` to `last`, both included.
 
-    Decoding starts at the keyframe before `first`. If that gives no frame `first` or a damaged one (because of an open
-    GOP or a wrong index), decoding starts again one keyframe earlier, and in the end at the beginning of the file.
-    Raises UnsupportedVideo if a frame is missing.
+    Decoding starts at the last keyframe up to `first`. Frame `first` can then be missing or damaged, because of an open
+    GOP or a wrong index. In that case decoding starts again one keyframe earlier, and as a last resort at the beginning
+    of the file. Raises UnsupportedVideo if a frame is still missing.
     """
     pts = video.timeline.pts
     # The deinterlacing filter also needs the frame before `first`.
@@ -114,10 +121,10 @@ def stored_frames(video: ProbedVideo, first: int, last: int) -> Iterator[tuple[i
 
 
 def _start(run: Iterator[tuple[int, Any]], lead: int, first: int, accept_any: bool) -> tuple[int, Any] | None:
-    """Advances `run` to frame `first` and returns (number, frame). Returns None if decoding must start earlier.
+    """Advances `run` to frame number `first` and returns (number, frame), or None if decoding must start earlier.
 
-    That is so if the run begins after frame `lead` or if frame `first` is damaged. With `accept_any` both are accepted,
-    and None only means that `run` has no frame `first`.
+    `run` yields (number, decoded frame) in rising order. Decoding must start earlier if `run` begins after frame number
+    `lead`, or if frame `first` is missing or damaged. With `accept_any`, only a missing frame `first` gives None.
     """
     has_lead = accept_any
     for number, frame in run:

@@ -34,7 +34,7 @@ class GifWriter:
 
     If `rate` is above the format's maximum rate, frames are left out. The start time of each frame is rounded to
     1/100 s, so that rounding errors do not add up and the GIF is as long as the video. Until `finish` is called, the
-    frames are in a temporary file without a name in the folder of `path`.
+    frames are stored in an unnamed temporary file in the folder of `path`.
     """
 
     def __init__(self, path: Path, output_format: OutputFormat, width: int, height: int, rate: Fraction) -> None:
@@ -144,14 +144,14 @@ class GifWriter:
 
 
 def fit_width(width: int, height: int, max_width: int | None) -> tuple[int, int]:
-    """Returns (width, height), scaled down to `max_width` if the width is larger. None means no limit."""
+    """Returns (width, height), scaled down to at most `max_width` pixels of width; unchanged if `max_width` is None."""
     if max_width is None or width <= max_width:
         return width, height
     return max_width, max(1, round(height * max_width / width))
 
 
 def _pulled(sink: Any) -> Iterator[Any]:
-    """Yields the frames that the filter graph has finished."""
+    """Yields the frames that a filter graph has finished. `sink` is the last filter of the graph."""
     while True:
         try:
             yield sink.pull()

@@ -89,7 +89,7 @@ class MovieWriter:
         self._file.close()
 
     def discard(self) -> None:
-        """Closes and deletes the file."""
+        """Closes and deletes the unfinished file."""
         # The file is deleted before it is closed, because closing moves the index of a long file to its front first.
         self._path.unlink(missing_ok=True)
         with contextlib.suppress(av.FFmpegError):
@@ -113,7 +113,7 @@ class MovieWriter:
         return picture
 
     def _samples_due(self) -> int:
-        """Returns how many samples belong to the encoded frames and are not encoded yet; 0 without sound."""
+        """Returns how many more samples must be encoded to reach the end of the last encoded frame; 0 without sound."""
         if self._sound is None:
             return 0
         return num_samples(self._num_frames, self._rate, self._sound.rate) - self._samples_encoded

@@ -26,7 +26,8 @@ _MATRICES = {
 _HD_HEIGHT = 720
 _FULL_RANGE = 2
 _WIDEST_PIXEL = 16
-"""Largest pixel aspect ratio. A larger one, or one below 1/16, is taken for an error in the file and ignored."""
+"""Largest pixel aspect ratio (width / height) that is used. If a file states a larger one, or one below 1/16, its
+pixels are read as square."""
 
 _SCALER = Interpolation.LANCZOS | Interpolation.ACCURATE_RND
 
@@ -36,11 +37,12 @@ class PictureFormat:
     """How the stored frames of a video are converted to pictures.
 
     width, height: size of the picture in square pixels, after rotation.
-    transposed, flip_x, flip_y: the stored frame is transposed if `transposed`, then its columns are reversed if
-        `flip_x` and its rows if `flip_y`.
+    transposed, flip_x, flip_y: the three steps that bring a stored frame upright: transpose it if `transposed`, then
+        reverse its columns if `flip_x`, then reverse its rows if `flip_y`.
     matrix: swscale's number of the Y'CbCr matrix.
     full_range: True if codes use the full range (0..255 for 8 bits), False for the limited range (16..235).
     wide_gamut: True if the colours have BT.2020 primaries.
+    interlaced: True if the first stored frame is interlaced.
     alpha: True if the frames have an alpha channel.
     bit_depth: bits of each colour component.
     """
@@ -60,14 +62,14 @@ class PictureFormat:
 
     @property
     def mirrored(self) -> bool:
-        """True if the picture is a mirror image of the stored frame, perhaps also rotated."""
+        """True if a player must mirror the stored frame left to right before it rotates the frame by `rotation`."""
         return self.transposed ^ self.flip_x ^ self.flip_y
 
     @property
     def rotation(self) -> int:
-        """Degrees clockwise (0, 90, 180 or 270) by which the stored frame is turned.
+        """Degrees clockwise (0, 90, 180 or 270) by which a player must rotate the stored frame to show it upright.
 
-        If `mirrored`, the frame is first mirrored left to right.
+        If `mirrored`, the player mirrors the frame left to right first and rotates it afterwards.
         """
         if self.transposed:
             return 90 if self.flip_x else 270
@@ -75,9 +77,10 @@ class PictureFormat:
 
 
 def picture_format(frame: Any, pixel_aspect: Fraction | None) -> PictureFormat:
-    """Returns the picture format of a stream.
+    """Returns how the frames of a video stream are converted to pictures.
 
-    `frame` is the first decoded frame. `pixel_aspect` is the width / height of a pixel; None means square pixels.
+    `frame` is the stream's first decoded frame. `pixel_aspect` is the width / height of a pixel; None means square
+    pixels.
     Frames without a matrix tag are read as BT.709 if they have 720 lines or more, else as BT.601, as players do.
     """
     transposed, flip_x, flip_y = _orientation(frame)
@@ -103,10 +106,10 @@ def picture_format(frame: Any, pixel_aspect: Fraction | None) -> PictureFormat:
 
 
 class FrameConverter:
-    """Converts decoded frames of one format to 8-bit RGB pictures of one size (width, height) in pixels.
+    """Converts decoded frames of the format `source` to 8-bit RGB pictures of `size` (width, height) in pixels.
 
-    With size None the pictures have the format's own size. If the size has another aspect ratio, frames are scaled to
-    cover it and cropped at the centre.
+    If `size` is None, the pictures have the size that `source` states. If `size` has another aspect ratio than
+    `source`, frames are scaled to cover it and cropped at the centre.
     """
 
     def __init__(self, source: PictureFormat, size: tuple[int, int] | None) -> None:
@@ -157,9 +160,10 @@ def _on_black(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _orientation(frame: Any) -> tuple[bool, bool, bool]:
-    """Returns (transposed, flip_x, flip_y) from the frame's display matrix; all are False without one.
+    """Returns (transposed, flip_x, flip_y) of PictureFormat from the frame's display matrix; all False without one.
 
-    The matrix maps x' = a x + c y and y' = b x + d y (ISO 14496-12, 6.2.2).
+    The matrix maps a stored position (x, y) to the displayed position (x', y'):
+    x' = a x + c y and y' = b x + d y (ISO 14496-12, 6.2.2).
     """
     for side_data in frame.side_data:
         if side_data.type.name == "DISPLAYMATRIX":
@@ -171,9 +175,10 @@ def _orientation(frame: Any) -> tuple[bool, bool, bool]:
 
 
 def _square(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
-    """Returns the size (width, height) in square pixels of a frame with the pixel aspect ratio `aspect`.
+    """Returns the size (width, height) that a frame of `width` x `height` stored pixels has in square pixels.
 
-    Only one side is enlarged and none is reduced, so that no detail is lost.
+    `aspect` is the width / height of a stored pixel; None means that it is square. One side is enlarged; the other is
+    unchanged, not reduced, so that no detail is lost.
     """
     if not aspect or not Fraction(1, _WIDEST_PIXEL) <= aspect <= _WIDEST_PIXEL:
         return width, height

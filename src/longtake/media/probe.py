@@ -26,7 +26,7 @@ DEMUXERS = {
     "avi": "avi",
     "mpegts": "mpegts",
 }
-"""FFmpeg's demuxer for each container of `sniff.CONTAINERS` except webp. No other demuxer may open a file."""
+"""FFmpeg's demuxer for each container of `sniff.CONTAINERS` except webp. No other demuxer is ever used."""
 
 _WHITELIST = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif,avi,mpegts"
 _IO_BYTES = 1 << 18
@@ -61,7 +61,7 @@ class _Packets:
     """The times of a video stream's packets, in ticks of the stream.
 
     pts: presentation times of the packets whose frames are shown; None for a packet without a time.
-    last_duration: duration of the last of them; 0 if unknown.
+    last_duration: duration of the last packet in `pts`; 0 if unknown.
     cut: decoding time of the first packet that is missing in a truncated file; None if the file is complete.
     """
 
@@ -73,7 +73,10 @@ class _Packets:
 
 @contextmanager
 def opened(path: Path, container: str) -> Iterator[Any]:
-    """Yields the PyAV container of an open file. Only one demuxer may read it, and the file cannot open other files."""
+    """Opens a file and yields PyAV's container object. The file is closed when the block ends.
+
+    Only the demuxer of `container` is tried, and the file cannot make FFmpeg open other files.
+    """
     with (
         path.open("rb") as file,
         av.open(
@@ -100,7 +103,10 @@ def video_stream(media: Any) -> Any:
 
 
 def decoder_of(stream: Any, limits: Limits) -> Any:
-    """Returns a multi-threaded decoder, which decodes alpha, too, and refuses frames above `limits.max_pixels`."""
+    """Returns a multi-threaded decoder of the stream.
+
+    It also decodes an alpha channel, and refuses frames of more than `limits.max_pixels` pixels.
+    """
     name = stream.codec_context.name
     if name in _ALPHA_DECODERS and stream.metadata.get("alpha_mode") == "1":
         decoder = av.CodecContext.create(_ALPHA_DECODERS[name], "r")
@@ -197,7 +203,10 @@ def _facts(
 
 
 def shown_packets(media: Any, stream: Any) -> Iterator[Any]:
-    """Yields the stream's packets up to the end of the file or to the first error, as in a truncated file."""
+    """Yields the stream's packets that have data.
+
+    Ends at the end of the file or at the first read error, which is usual in a truncated file.
+    """
     packets = media.demux(stream)
     while True:
         try:
@@ -228,7 +237,10 @@ def _scan(media: Any, stream: Any, limits: Limits) -> _Packets:
 
 
 def _cut(stream: Any, file_bytes: int) -> int | None:
-    """Returns the decoding time of the first frame that is missing in a truncated file; None for a complete file."""
+    """Returns the decoding time of the first frame that is missing in a truncated file; None for a complete file.
+
+    A frame is missing if it ends, according to the stream's index, after `file_bytes`, the size of the file.
+    """
     return min((entry.timestamp for entry in stream.index_entries if entry.pos + entry.size > file_bytes), default=None)
 
 

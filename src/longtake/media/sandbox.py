@@ -1,8 +1,8 @@
 """A sandboxed child process that decodes untrusted files, and the messages between the child and this process.
 
-A message has up to three parts: the length of its header in bytes (4 bytes, big endian), the header as JSON, and the
-bytes of an array if the header has the array's `shape` and `dtype`. If the child dies, hangs or breaks this format, the
-caller gets an UnsupportedVideo error.
+A message begins with the length of its header in bytes (4 bytes, big endian), followed by the header as JSON. If the
+header has the fields `shape` and `dtype`, the bytes of an array follow. If the child dies, hangs or breaks this format,
+the caller gets an UnsupportedVideo error.
 """
 
 import contextlib
@@ -74,7 +74,12 @@ def send_message(pipe: Pipe, header: dict[str, Any], payload: NDArray[Any] | Non
 
 
 class DecodeProcess:
-    """A child process that runs `python -m module`. Its argument is `argument` and the limits as JSON.
+    """A child process that decodes one untrusted file. If the file crashes the decoder, the calling process goes on.
+
+    module: name of the Python module that the child runs as its program (`python -m`).
+    argument: facts for the program, such as the path of the file. The child's command line has one argument: a JSON
+        object with these facts and, under the key "limits", the fields of `limits`.
+    limits: the child applies them to itself, except `wall_s`: `call` kills the child if a reply takes longer.
 
     Thread-safe: calls from several threads run one after another.
     """
@@ -108,9 +113,9 @@ class DecodeProcess:
     def call(self, request: dict[str, Any]) -> tuple[dict[str, Any], NDArray[Any] | None]:
         """Sends a request and returns the reply's header and array.
 
-        If the child reports an error, that LongtakeError is raised, and the child can be called again. If the child
-        dies, sends a wrong message or takes longer than `limits.wall_s`, it is killed. Then this call and all later
-        calls raise UnsupportedVideo.
+        If the child replies with an error, `call` raises it as a LongtakeError, and the child can be called again. If
+        the child dies, sends a wrong message or takes longer than `limits.wall_s`, it is killed. Then this call and all
+        later calls raise UnsupportedVideo.
         """
         with self._lock:
             if self._failure is not None:
@@ -201,9 +206,9 @@ def decode_process(module: str, argument: dict[str, Any], limits: Limits) -> Ite
 
 
 def start_child() -> tuple[dict[str, Any], Limits, Pipe]:
-    """Sets up the calling child process: restricts it and reserves its standard output for replies.
+    """Restricts the calling child process, reserves its standard output for replies, and reads its argument.
 
-    Returns the process's JSON argument without the limits, the limits, and the pipe for replies.
+    Returns (argument, limits, pipe): the `argument` and the `limits` of DecodeProcess, and the pipe for replies.
     """
     argument: dict[str, Any] = json.loads(sys.argv[1])
     limits = Limits(**argument.pop("limits"))
@@ -298,7 +303,7 @@ def _enlarge_pipe(descriptor: int) -> None:
 
 
 def _error(header: dict[str, Any]) -> errors.LongtakeError:
-    """Returns the error that a reply reports. A class that the child may not raise becomes UnsupportedVideo."""
+    """Returns the error in the header of a reply. A class that the child may not use becomes UnsupportedVideo."""
     kinds = {
         kind.__name__: kind
         for kind in (errors.UnsupportedVideo, errors.VideoTooLong, errors.VideoTooLarge, errors.InvalidRequest)

@@ -17,7 +17,8 @@ LOUDNESS_S = 0.2
 """Seconds before the joint in which the loudness of source and generated sound is compared."""
 
 GAIN_RETURN_S = 1.0
-"""Seconds after the joint in which the matched sound returns to its own loudness, too slowly to be noticed."""
+"""Seconds after the joint in which generated sound returns from the source's loudness to its own. The change is too
+slow to be noticed."""
 
 MAX_GAIN = 4.0
 """Largest gain (12 dB) that matches the loudness of the generated sound; the smallest gain is 1 / MAX_GAIN. A larger
@@ -43,8 +44,8 @@ several equally good shifts is chosen."""
 def num_samples(num_frames: int, rate: Fraction, sound_rate: int = SOUND_RATE) -> int:
     """Returns how many samples last as long as `num_frames` frames at `rate` frames per second, rounded.
 
-    For the samples of a part of a video, subtract the results for its two ends, counted from the start of the video.
-    The rounded lengths of single parts would not add up to the whole length.
+    `sound_rate` is in Hz. The part of a video from frame a to frame b has num_samples(b) - num_samples(a) samples.
+    num_samples(b - a) would be wrong, because rounded lengths of parts do not add up to the length of the video.
     """
     return round(num_frames * sound_rate / rate)
 
@@ -84,10 +85,10 @@ def fade_in(samples: Samples, sound_rate: int = SOUND_RATE) -> Samples:
 def cross_fade(
     source: Samples, new: Samples, *, lead: int = 0, correlation: float = 0.0, sound_rate: int = SOUND_RATE
 ) -> Samples:
-    """Returns `source` followed by `new`, cross-faded: [2, source + new - lead].
+    """Returns `source` followed by `new`, cross-faded. Its length is that of both sounds together, less `lead` samples.
 
-    The first `lead` samples of `new` belong to the same time as the last `lead` samples of `source`. The joint is the
-    end of `source`. The cross-fade of CROSS_FADE_S seconds ends there, so everything after the joint is new sound.
+    The first `lead` samples of `new` overlap the last `lead` samples of `source`. The joint is the end of `source`.
+    The cross-fade of CROSS_FADE_S seconds ends at the joint, so everything after the joint is new sound.
     `correlation` (0..1) of the two sounds in the cross-fade sets its curve so that the loudness stays constant: equal
     power for 0, equal gain for 1. If `lead` is 0, the source fades out before the joint and `new` fades in after it.
     """
@@ -102,10 +103,11 @@ def cross_fade(
 
 
 def continue_sound(source: Samples, generated: Samples, lead: int, sound_rate: int = SOUND_RATE) -> Samples:
-    """Returns `source` continued by `generated`, with an inaudible joint: [2, source + generated - lead].
+    """Returns `source` continued by `generated`, with an inaudible joint.
 
-    The first `lead` samples of `generated` are the model's rendition of the last `lead` samples of `source`. They have
-    another phase and loudness than the source. So at the joint, the end of `source`, three things are done:
+    The first `lead` samples of `generated` are the model's rendition of the last `lead` samples of `source`, so the
+    result has `lead` samples less than both together. The joint is the end of `source`. The rendition has another phase
+    and loudness than the source, so three steps hide the joint:
     1. `generated` is shifted by at most MAX_LAG_S seconds to match the phase of `source` (`best_lag`).
     2. Each channel of `generated` is scaled to the loudness of `source`. The gain returns to 1 within GAIN_RETURN_S
        seconds after the joint.
@@ -148,12 +150,12 @@ def matching_gain(source: Samples, generated: Samples) -> NDArray[np.float64]:
 
 
 def best_lag(source: Samples, generated: Samples, lead: int, sound_rate: int = SOUND_RATE) -> tuple[int, float]:
-    """Returns (lag, correlation): the shift at which `generated` matches the phase of `source` at the joint best.
+    """Returns (lag, correlation): the shift in samples at which `generated` best matches the phase of `source`.
 
-    The first `lead` samples of `generated` overlap the end of `source`. Sample n of the shifted sound is sample n + lag
-    of `generated`; the lag is at most MAX_LAG_S seconds in both directions. If several lags match equally well, as for
-    a tone, the smallest is chosen. The lag is 0 if no lag reaches MIN_CORRELATION or the sounds are too short to
-    compare. The correlation (0..1) is that of both sounds at the chosen lag.
+    The first `lead` samples of `generated` overlap the end of `source`, and the two sounds are compared there. Sample n
+    of the shifted sound is sample n + lag of `generated`; the lag is at most MAX_LAG_S seconds in both directions. If
+    several lags match equally well, as for a tone, the smallest is chosen. The lag is 0 if no lag reaches
+    MIN_CORRELATION or the sounds are too short to compare. `correlation` (0..1) is the similarity at the chosen lag.
     """
     least = _fade_length(sound_rate)
     most = min(round(MAX_LAG_S * sound_rate), generated.shape[1] - lead, lead - least)
@@ -176,7 +178,8 @@ def best_lag(source: Samples, generated: Samples, lead: int, sound_rate: int = S
 def _shifted(samples: Samples, lag: int) -> Samples:
     """Returns the sound shifted so that its sample n is sample n + lag of `samples`; the length stays the same.
 
-    A negative lag puts silence before the sound. A positive lag is undone by a cross-fade at the end.
+    A negative lag puts silence before the sound. A positive lag leaves too few samples, so the end of the result is the
+    unshifted sound, with a cross-fade to it.
     """
     if lag <= 0:
         return np.concatenate([silence(-lag), samples[:, : samples.shape[1] + lag]], axis=1)
@@ -186,8 +189,8 @@ def _shifted(samples: Samples, lag: int) -> Samples:
 def _levelled(samples: Samples, joint: int, gain: NDArray[np.float64], sound_rate: int) -> Samples:
     """Returns the sound with `gain` [2] applied up to sample `joint`.
 
-    After the joint the gain in dB returns to 0 along a cosine within GAIN_RETURN_S seconds. A gain is reduced if
-    samples around the joint would exceed full scale.
+    `joint` is the first sample after the joint. From there the gain in dB returns to 0 along a cosine within
+    GAIN_RETURN_S seconds. A channel's gain is reduced if samples around the joint would exceed full scale.
     """
     length = round(GAIN_RETURN_S * sound_rate)
     peak = np.abs(samples[:, max(0, joint - length) : joint + length]).max(axis=1, initial=0)

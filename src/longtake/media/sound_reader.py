@@ -13,15 +13,16 @@ from longtake.media.probe import ProbedVideo, decoded, opened, shown_packets
 from longtake.media.sound import Samples
 
 _PRE_ROLL_S = Fraction(3, 10)
-"""Seconds before the range at which decoding starts, because decoders are wrong at first: AAC for one packet, Opus for
-80 ms, MP3 for some frames. The samples before the range are dropped."""
+"""Decoding starts this many seconds before the range, and the samples before the range are dropped. The reason is that
+a decoder's first samples are wrong: one packet of AAC, 80 ms of Opus, some frames of MP3."""
 
 _MARGIN = 1024
 """Samples that are also read on each side of the range, so that the resampler gives the same result as for the whole
 sound."""
 
 _JITTER_S = Fraction(1, 500)
-"""Largest error of a timestamp in seconds, because some formats round to milliseconds. A larger one is a gap."""
+"""Largest difference in seconds between a timestamp and the end of the samples before it that counts as rounding (some
+formats round to milliseconds). A larger difference is a gap in the sound."""
 
 _CLIP_LEVEL = np.float32(4)
 """Multiple of full scale to which samples are clipped, because floating-point PCM can have any value. Lossy codecs stay
@@ -66,9 +67,9 @@ def sound(video: ProbedVideo, first: int, stop: int, rate: int, block: int) -> I
 
 
 def _blocks(stream: Iterator[Samples], skip: int, count: int, block: int) -> Iterator[Samples]:
-    """Yields `count` samples after the first `skip` ones, in blocks [2, n] of at most `block` samples.
+    """Skips `skip` samples of `stream` and yields the next `count` ones, in blocks [2, n] of at most `block` samples.
 
-    Silence is appended if the stream is too short.
+    Silence is appended if `stream` is too short.
     """
     waiting: list[Samples] = []
     have = 0
@@ -91,7 +92,8 @@ def _blocks(stream: Iterator[Samples], skip: int, count: int, block: int) -> Ite
 def _unbroken(pieces: Iterator[tuple[int, Samples]], begin: int, end: int) -> Iterator[Samples]:
     """Yields the stored samples from `begin` up to, but not including, `end`, with silence in gaps.
 
-    `pieces` are (position of the first sample, samples) in rising order.
+    `pieces` yields (position of the first sample, samples [2, n]) in rising order. Positions are sample numbers, like
+    `begin` and `end`.
     """
     reached = begin
     for position, samples in pieces:
@@ -114,9 +116,9 @@ def _silence(count: int) -> Iterator[Samples]:
 
 
 def _stereo_pieces(video: ProbedVideo, begin: int) -> Iterator[tuple[int, Samples]]:
-    """Yields (position, samples [2, n]), beginning at or before the position `begin`.
+    """Yields (position of the first sample, samples [2, n]), beginning at or before the position `begin`.
 
-    Positions are in stored samples; 0 is the time of the first frame.
+    Positions are sample numbers at the file's own sample rate; 0 is at the time of the first video frame.
     """
     assert video.facts.sound is not None
     rate = video.facts.sound.rate
@@ -156,9 +158,9 @@ def _stored(video: ProbedVideo, target_s: Fraction) -> Iterator[tuple[Fraction |
 
 
 def _seek(media: Any, stream: Any, ticks: int) -> bool:
-    """Seeks to a packet at or before the time `ticks` and returns True.
+    """Seeks to a packet at or before the time `ticks` (in the stream's ticks) and returns True.
 
-    Returns False if that is impossible; the next packet is then the first one of the file.
+    If that is impossible, seeks to the beginning of the file and returns False.
     """
     try:
         media.seek(ticks, stream=stream, backward=True)
@@ -169,8 +171,10 @@ def _seek(media: Any, stream: Any, ticks: int) -> bool:
 
 
 def _stereo(video: ProbedVideo, frame: Any) -> Samples:
-    """Returns a decoded frame as stereo [2, n]. Samples that are NaN become silent. Raises UnsupportedVideo if its
-    sample rate differs from the rate of the file."""
+    """Returns the samples of a decoded sound frame as stereo [2, n]. Samples that are NaN become silent.
+
+    Raises UnsupportedVideo if the frame's sample rate differs from the rate in `video.facts`.
+    """
     assert video.facts.sound is not None
     if frame.sample_rate != video.facts.sound.rate:
         raise UnsupportedVideo(

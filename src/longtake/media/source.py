@@ -64,7 +64,10 @@ class SourceReader:
         return samples
 
     def _stream(self, request: dict[str, Any]) -> Iterator[NDArray[Any]]:
-        """Opens a stream in the child process and returns an iterator of its chunks. Raises errors of the opening."""
+        """Opens a stream in the child process and returns an iterator of the stream's chunks.
+
+        `request` is the message that opens the stream. Raises the child's error if the stream cannot be opened.
+        """
         number = next(self._stream_numbers)
         closed, self._closed_streams = self._closed_streams, []
         self._process.call(request | {"stream": number, "closed": closed})

@@ -15,7 +15,7 @@ FALLBACK_RATE = Fraction(25)
 
 _MAX_RATE = 240
 _MAX_VARIABLE_RATE = 60
-"""Highest rate in frames per second of a clock that is chosen because it has all times of a variable-rate video."""
+"""Highest rate in frames per second that rules 2 and 4 of `_clock` compute from the times of a variable-rate video."""
 
 _MAX_REPEATS = 3
 """Largest constant rate for a variable-rate video, as a multiple of the average rate. It limits repeated frames."""
@@ -89,10 +89,10 @@ def _below(bound: Fraction) -> int:
 
 
 def timeline(pts: Sequence[int], last_duration: int, tick_s: Fraction, declared: Fraction | None) -> Timeline:
-    """Returns the timeline of rising presentation times `pts`, in ticks of `tick_s` seconds.
+    """Returns the timeline of a video whose frames have the presentation times `pts`.
 
-    `last_duration` is the duration of the last frame in ticks, 0 if unknown. `declared` is the average rate in frames
-    per second that the container states, or None.
+    `pts` are in rising order, in ticks of `tick_s` seconds. `last_duration` is the duration of the last frame in ticks,
+    0 if unknown. `declared` is the average rate in frames per second that the container states, or None.
     """
     pts = tuple(pts)
     deltas = sorted(b - a for a, b in pairwise(pts))
@@ -115,8 +115,8 @@ def _clock(
     `declared` is the rate that the container states, and `measured` the average rate. The first rule that fits decides:
     1. All times are within one tick of a constant rate. These rates are tried: the standard rate nearest to `declared`,
        `declared`, the standard rate nearest to `measured`, `measured`.
-    2. All times are on the ticks of a clock with at most _MAX_VARIABLE_RATE and at most _MAX_REPEATS x `measured` ticks
-       per second. The rate is variable, and it is the rate of the slowest such clock.
+    2. All times are multiples of one step, counted from the first time. The result is the rate of the largest such
+       step, if it is at most _MAX_VARIABLE_RATE and at most _MAX_REPEATS x `measured`. It is variable.
     3. All times are within _JITTER of a constant rate: the standard rate nearest to `measured`, or `measured`.
     4. The rate is variable. It is the rate of the frames with a usual duration (a screen recording may pause between
        them), or `measured` if that rate is too high.

@@ -36,7 +36,7 @@ _PQ_NITS = 10_000.0
 """Light in nits of the largest PQ code."""
 
 Light = NDArray[np.float64]
-"""Codes or light; an array of any shape."""
+"""An array of any shape, with codes or with amounts of light."""
 
 
 def to_sdr(picture: NDArray[np.uint16], transfer: Transfer) -> NDArray[np.uint8]:
@@ -65,9 +65,9 @@ def _screen_light(pixels: NDArray[np.uint16], transfer: Transfer) -> NDArray[np.
 
 
 def _steps(light: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:
-    """Returns indices 0..65535 of the tables below for light in 0..1.
+    """Returns the index (0..65535) in the tables `_display_codes` and `_roll_off` for each amount of light in 0..1.
 
-    They grow with the square root of light, so that dark parts have fine steps.
+    The index is proportional to the square root of the light, so that dark parts have fine steps.
     """
     steps: NDArray[np.uint16] = (np.sqrt(np.clip(light, 0, 1)) * 65535 + 0.5).astype(np.uint16)
     return steps
@@ -75,16 +75,16 @@ def _steps(light: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:
 
 @cache
 def _display_codes() -> NDArray[np.uint8]:
-    """Returns the 8-bit display code for each index of `_steps`."""
+    """Returns a table [65536] of the 8-bit display codes for the indices that `_steps` returns."""
     light = np.linspace(0, 1, 1 << 16) ** 2
     return (light ** (1 / DISPLAY_GAMMA) * 255 + 0.5).astype(np.uint8)
 
 
 @cache
 def _roll_off() -> NDArray[np.float32]:
-    """Returns the factor from nits to screen light (1 is white) for each index of `_steps`.
+    """Returns a table [65536] of the factors that convert nits to screen light (1 is white) with compressed highlights.
 
-    The index belongs to the light of a pixel's brightest channel, as a share of 10,000 nits.
+    The index of a pixel's factor is `_steps` of the pixel's brightest channel, as a share of 10,000 nits.
     """
     nits = _PQ_NITS * np.linspace(0, 1, 1 << 16) ** 2
     gain = np.divide(rolled_off(nits), nits, out=np.ones_like(nits), where=nits > 0)
@@ -93,7 +93,10 @@ def _roll_off() -> NDArray[np.float32]:
 
 @cache
 def _linear(transfer: Transfer) -> NDArray[np.float32]:
-    """Returns the light for each 16-bit code: nits for PQ, scene light (0..1) for HLG, screen light (0..1) for SDR."""
+    """Returns a table [65536] of the light for each 16-bit code.
+
+    The light is in nits for PQ, scene light (0..1) for HLG, and screen light (0..1) for SDR.
+    """
     code = np.linspace(0, 1, 1 << 16)
     if transfer == "pq":
         return pq_to_nits(code).astype(np.float32)
