@@ -30,9 +30,13 @@ FILES = {
 TEXT = """\
 # The house
 
-`src/longtake` is divided into rooms. A room is a folder, or a module that stands alone. A room imports only rooms
-below it; `tests/test_rooms.py` checks every import, also those inside functions and for types. `import longtake`,
-`longtake --help`, `longtake plan` and the server's own process load neither torch nor diffusers.
+`src/longtake` is divided into rooms. A room is a folder, or a module that stands alone. The lists below go from the top
+floor down, and a room imports only rooms below it. `tests/test_rooms.py` checks every import, also those inside functions
+and for types.
+
+`import longtake`, `longtake --help`, `longtake plan` and the server's own process load neither torch nor diffusers. The
+server starts `worker/main.py` as a process of its own; only there, and in functions, does `worker/` import `runner`.
+"Hops" are the eight steps of a request in [the README](../README.md#the-way-of-a-request-in-eight-hops).
 
 This page is generated: `python -m tests.house > docs/house.md`. The text of a line is the first sentence of the
 module's docstring, and a folder's is that of its `__init__.py`.
