@@ -31,8 +31,8 @@ TEXT = """\
 # The house
 
 `src/longtake` is divided into rooms. A room is a folder, or a module that stands alone. The lists below go from the top
-floor down, and a room imports only rooms below it. `tests/test_rooms.py` checks every import, also those inside functions
-and for types.
+floor down, and a room imports only rooms below it. `tests/test_rooms.py` checks every import, also those inside
+functions and for types. It also says which tests cover a module that has no test file of its name.
 
 `import longtake`, `longtake --help`, `longtake plan` and the server's own process load neither torch nor diffusers. The
 server starts `worker/main.py` as a process of its own; only there, and in functions, does `worker/` import `runner`.

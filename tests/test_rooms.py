@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import longtake
 
 ROOT = Path(longtake.__file__).parent
@@ -54,24 +56,91 @@ PARALLEL_ROOMS = {"endpoints", "families"}
 PARALLEL_CLASSES = {"EncodedPrompt"}
 """A class that the models of each family have, outside these rooms."""
 
+COVERED_IN = {
+    "cli.command": "cli/test_options.py",
+    "cli.results": "cli/test_extend.py",
+    "cli.serve": "service/test_server.py",
+    "database.secret": "access/test_tokens.py",
+    "database.tables": "database/test_migrate.py",
+    "endpoints.endpoint": "endpoints/test_every_endpoint.py",
+    "endpoints.fields": "test_parameters.py",
+    "endpoints.ltx2": "endpoints/test_ltx23.py",
+    "endpoints.ltxv": "endpoints/test_requests.py",
+    "endpoints.ltxv097": "endpoints/test_requests.py",
+    "endpoints.ltxv097_dev": "endpoints/test_ltxv097_two_pass.py",
+    "endpoints.ltxv097_distilled": "endpoints/test_ltxv097_two_pass.py",
+    "endpoints.ltxv098": "endpoints/test_requests.py",
+    "families.family": "endpoints/test_made_up.py",
+    "families.ltx2.conditioning": "families/ltx2/test_oracle.py",
+    "families.ltx2.decoding": "families/ltx2/test_generate.py",
+    "families.ltx2.describe": "cli/test_plans.py",
+    "families.ltx2.options": "endpoints/test_ltx23.py",
+    "families.ltxv.describe": "cli/test_plans.py",
+    "families.ltxv.options": "endpoints/test_requests.py",
+    "families.ltxv.profiles": "families/ltxv/test_plan.py",
+    "families.ltxv.sampler": "families/ltxv/test_denoise.py",
+    "inspect.report": "cli/test_inspection.py",
+    "media.decode_server": "media/test_sandbox.py",
+    "media.deinterlace": "media/test_picture.py",
+    "media.movie": "media/test_encode.py",
+    "media.webp": "media/test_probe.py",
+    "models.layout": "models/test_layouts.py",
+    "models.layout_ltx2": "models/test_checkpoints_ltx2.py",
+    "models.lora_header": "models/test_loras.py",
+    "models.parts": "models/test_t5.py",
+    "models.text_encoders": "models/test_checkpoints_ltx2.py",
+    "models.transformer_keys": "models/test_layouts.py",
+    "queue.requests": "queue/test_engine.py",
+    "runner": "test_runner_ltxv.py",
+    "sampling.levels": "sampling/test_schedules.py",
+    "service.download": "service/test_files.py",
+    "service.responses": "service/test_app.py",
+    "service.state": "service/test_app.py",
+    "service.submit": "service/test_queue.py",
+    "service.uploads": "service/test_files.py",
+    "shim.sitecustomize": "contract/test_python.py",
+    "storage.legacy": "test_upgrade.py",
+    "storage.local": "storage/test_blobs.py",
+    "worker.attempt": "worker/test_slots.py",
+    "worker.claims": "worker/test_outages.py",
+    "worker.context": "worker/test_slots.py",
+    "worker.metrics": "service/test_health.py",
+    "worker.outcomes": "worker/test_slots.py",
+    "worker.progress": "worker/test_main.py",
+    "worker.request_log": "worker/test_slots.py",
+    "worker.server_process": "worker/test_leases.py",
+    "worker.slot": "worker/test_slots.py",
+    "worker.supervisor": "worker/test_slots.py",
+    "worker.work_folders": "worker/test_kills.py",
+}
+"""The test files that cover modules without a test file of their own name, below `tests/`."""
+
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path
     for path in sorted(ROOT.rglob("*.py"))
-    if "migrations" not in path.parts
+    if "versions" not in path.parts
 }
+NAMES = {f"longtake.{name}" for name in MODULES}
 TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 
 
 def imports_of(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Yields each module of the package that a file imports and the line, also inside functions and for types."""
+    """Yields each module of the package that a file imports or names in a string, and the line.
+
+    Imports inside functions and for types count too.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.split(".")[0] == "longtake":
                     yield module_of(alias.name), node.lineno
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "longtake":
-            for alias in node.names:
-                yield module_of(f"{node.module}.{alias.name}"), node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"line {node.lineno}: a relative import; name the module in full"
+            if node.module and node.module.split(".")[0] == "longtake":
+                for alias in node.names:
+                    yield module_of(f"{node.module}.{alias.name}"), node.lineno
+        elif isinstance(node, ast.Constant) and node.value in NAMES:
+            yield module_of(node.value), node.lineno  # for import_module, or to start a process
 
 
 def module_of(name: str) -> str:
@@ -142,8 +211,14 @@ def test_imports_in_functions_and_for_types_are_seen() -> None:
         "from typing import TYPE_CHECKING\n"
         "if TYPE_CHECKING:\n    from longtake.runner import Result\n"
         "def f():\n    from longtake.media import encode\n"
+        "g = 'longtake.queue.engine'\n"
     )
-    assert list(imports_of(tree)) == [("runner", 3), ("media.encode", 5)]
+    assert list(imports_of(tree)) == [("runner", 3), ("media.encode", 5), ("queue.engine", 6)]
+
+
+def test_a_relative_import_is_refused() -> None:
+    with pytest.raises(AssertionError, match="line 1: a relative import"):
+        list(imports_of(ast.parse("from ..queue import engine")))
 
 
 def test_no_name_has_a_word_of_the_private_vocabulary() -> None:
@@ -177,3 +252,15 @@ def test_each_class_name_is_used_once() -> None:
 def test_every_module_has_a_docstring_and_at_most_400_lines() -> None:
     assert not [name for name, tree in TREES.items() if tree.body and not ast.get_docstring(tree)]
     assert not [name for name, path in MODULES.items() if len(path.read_text().splitlines()) > 400]
+
+
+def test_every_module_has_a_test_file_of_its_name_or_is_covered_by_another() -> None:
+    tests = Path(__file__).parent
+    for module in MODULES:
+        *rooms, name = module.split(".")
+        if name in ("__init__", "__main__", "version") or "migrations" in rooms:
+            continue
+        has_own = tests.joinpath(*rooms, f"test_{name}.py").is_file()
+        assert has_own != (module in COVERED_IN), f"{module}: a test file of its name, or a line in COVERED_IN"
+    assert not [module for module in COVERED_IN if module not in MODULES]
+    assert not [module for module, file in COVERED_IN.items() if not (tests / file).is_file()]

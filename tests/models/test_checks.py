@@ -94,7 +94,7 @@ def _check_without_torch(target: Path | str) -> tuple[int, dict[str, Any]]:
 def test_without_torch_headers_are_checked_and_parameters_counted(tmp_path: Path) -> None:
     for target in (small.write_single(tmp_path / "x.safetensors"), "ltx2-tiny"):
         status, report = _check_without_torch(target)
-        assert (status, report["fits"]) == (0, True)
+        assert (status, report["fits"]) == (0, None)
         counts = {part["part"]: part["num_parameters"] for part in report["parts"]}
         expected = {part.part: part.num_parameters for part in check(str(target), Settings()).parts}
         assert counts.keys() == expected.keys()

@@ -110,12 +110,12 @@ def serving_with(chosen: Settings, blobs: Blobs | None = None) -> Iterator[Serve
     chosen.data_dir.mkdir(parents=True, exist_ok=True)
     engine = database.connect(chosen.database_url or database.file_url(chosen.data_dir / "longtake.db"))
     metadata.create_all(engine)
-    board, stopped = StatusCache(engine), list[str]()
-    board.start()
+    status_cache, stopped = StatusCache(engine), list[str]()
+    status_cache.start()
     store = open_store(engine, chosen)
     if blobs is not None:
         store = replace(store, blobs=blobs)
-    state = ServerState(chosen, engine, board, store, Keys(engine, cache_s=0.2), stopped.append, lambda _: None)
+    state = ServerState(chosen, engine, status_cache, store, Keys(engine, cache_s=0.2), stopped.append, lambda _: None)
     bound = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         Application(state), log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=1
@@ -124,7 +124,7 @@ def serving_with(chosen: Settings, blobs: Blobs | None = None) -> Iterator[Serve
 
     def serve() -> None:
         server.run(sockets=[bound])
-        board.stop()
+        status_cache.stop()
         state.executor.shutdown(wait=False, cancel_futures=True)
         engine.dispose()
 

@@ -69,9 +69,9 @@ def done(**facts: Any) -> Done:
 def test_metrics_of_slots_and_videos(served: Served) -> None:
     metrics = served.state.metrics
     slots = [
-        SlotStatus("slot 0", "default", "busy", 0.0),
-        SlotStatus("slot 1", "default", "idle", 0.0),
-        SlotStatus("slot 2", "ltx", "idle", 0.0),
+        SlotStatus("slot 0", "default", "busy"),
+        SlotStatus("slot 1", "default", "idle"),
+        SlotStatus("slot 2", "ltx", "idle"),
     ]
     metrics.slots = lambda: slots
     timings = {"inference_time": 9.0, "sampling": 4.0, "frames": 2.0}

@@ -17,8 +17,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote, unquote
 from urllib.request import Request, urlopen
 
-from longtake.storage.blobs import PIECE_BYTES, Blob
-from longtake.storage.local import KEY
+from longtake.storage.blobs import KEY, PIECE_BYTES, Blob
 
 
 @dataclass(frozen=True)

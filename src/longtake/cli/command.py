@@ -42,8 +42,8 @@ def with_value(flag: str, args: list[str]) -> list[str]:
     A flag has no value if the next argument starts with `-`, or if the flag is the last argument.
     """
     return [
-        f"{flag}=" if arg == flag and following.startswith("-") else arg
-        for arg, following in zip(args, [*args[1:], "-"], strict=True)
+        f"{flag}=" if arg == flag and next_arg.startswith("-") else arg
+        for arg, next_arg in zip(args, [*args[1:], "-"], strict=True)
     ]
 
 

@@ -75,7 +75,7 @@ def check(
             print_json(check_json(report))
         else:
             print_rows(report.target, check_rows(report))
-        if not report.fits:
+        if report.fits is False:
             raise typer.Exit(1)
 
 

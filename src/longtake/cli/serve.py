@@ -36,7 +36,8 @@ def serve(
         typer.Option(help="Devices that work, as LONGTAKE_SLOTS: `cuda:0,cuda:1`; `none`.", show_default=False),
     ] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Where everything is kept, as LONGTAKE_DATA_DIR.", show_default=False)
+        Path | None,
+        typer.Option(help="Folder for all that the server stores, as LONGTAKE_DATA_DIR.", show_default=False),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Let errors through with their traceback.")] = False,
 ) -> None:

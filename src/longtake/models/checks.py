@@ -67,9 +67,12 @@ class CheckReport:
     missing: Sequence[PartName]
 
     @property
-    def fits(self) -> bool:
-        """True if at least one part was found, none is missing and none has a problem."""
-        return bool(self.parts) and not self.missing and all(part.problem is None for part in self.parts)
+    def fits(self) -> bool | None:
+        """False if no part was found, one is missing or one has a problem; None if no problem was found but a part was
+        not compared with its class; otherwise True."""
+        if not self.parts or self.missing or any(part.problem for part in self.parts):
+            return False
+        return True if all(part.compared for part in self.parts) else None
 
 
 def check(target: str, settings: Settings) -> CheckReport:

@@ -14,7 +14,7 @@ from longtake.models.audiovisual import EncodedPrompt
 from longtake.models.text import TextEncoder
 
 MAX_NEW_TOKENS = 400
-"""The most tokens of an expanded prompt. The model is told to write at most 180 words, which are fewer tokens."""
+"""The most tokens of an expanded prompt. The instruction asks for at most 180 words, which are fewer tokens."""
 
 TEMPERATURE = 0.7
 """The sampling temperature; lower than the 1.0 that Gemma-3's publisher recommends, to stay close to the prompt."""

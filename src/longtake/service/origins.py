@@ -78,7 +78,11 @@ def _is_local(name: str) -> bool:
 
 class Cors:
     """Makes the CORS headers of answers. Pages of the listed `origins` may read answers, and "*" allows all pages.
-    Cookies are never allowed."""
+    Cookies are never allowed.
+
+    Starlette's CORSMiddleware is not used: it answers preflights with 200 or 400 where fal answers 204, adds `Vary` to
+    every answer, and makes a status poll slower by half (40 instead of 25 microseconds).
+    """
 
     def __init__(self, origins: Sequence[str]) -> None:
         self._allows_all = "*" in origins

@@ -71,7 +71,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
 
     async def data(request: Request) -> Response:
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            raise RequestFailed(403, "Pages of other origins are not told what is asked here.", "forbidden")
+            raise RequestFailed(403, "Pages of other origins may not read the requests of this server.", "forbidden")
         caller = await caller_of(request)
         before = request.query_params.get("before", "")
         seq = int(before) if before.isdigit() and len(before) < 18 else None
@@ -119,7 +119,7 @@ class RequestList:
             "running": counts.get("IN_PROGRESS", 0),
             "slots": [
                 {"name": name, "pool": pool, "state": slot_state}
-                for name, pool, slot_state, _ in self._state.metrics.slots()
+                for name, pool, slot_state in self._state.metrics.slots()
             ],
         }
 

@@ -1,10 +1,14 @@
 """The interface of a storage for bytes, which can be a folder or a bucket. Other modules do not know which."""
 
+import re
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+KEY = re.compile(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*", re.ASCII)
+"""The form of a blob's key, which every implementation checks (see `Blobs`)."""
 
 PIECE_BYTES = 256 * 1024
 """Maximum size in bytes of the pieces that `Blobs.open` yields."""

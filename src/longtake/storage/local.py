@@ -1,7 +1,6 @@
 """Stores blobs as files in a folder, which may be on a network file system that several servers share."""
 
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Generator, Iterator
@@ -13,10 +12,7 @@ from stat import S_ISREG
 from typing import BinaryIO
 
 from longtake.atomic import sync
-from longtake.storage.blobs import PIECE_BYTES, Blob
-
-KEY = re.compile(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*", re.ASCII)
-"""The form of a blob's key (see `Blobs`)."""
+from longtake.storage.blobs import KEY, PIECE_BYTES, Blob
 
 SCRATCH = ".incoming"
 """The subfolder for files that are still being written.

@@ -30,7 +30,7 @@ NOT_STARTED_IN_TIME = service_error(
 )
 """The outcome of a request that waited in the queue for longer than its client allows."""
 
-NOT_STORED = service_error(500, "The result could not be kept.", "internal_error")
+NOT_STORED = service_error(500, "The result could not be stored.", "internal_error")
 """The outcome that is stored when the real one cannot be stored, for example because it is not valid JSON."""
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 from typing import Literal, NamedTuple
 
 from longtake.database.connection import RetriesStopped, is_temporary
@@ -26,12 +25,11 @@ Otherwise it is the state of its worker process.
 
 
 class SlotStatus(NamedTuple):
-    """A slot's name, pool and state. `since` is the Unix time in seconds at which it entered that state."""
+    """A slot's name, pool and state."""
 
     name: str
     pool: str
     state: State
-    since: float
 
 
 class Slot:
@@ -41,7 +39,7 @@ class Slot:
     """
 
     def __init__(self, name: str, device: str, pool: str, context: SlotContext) -> None:
-        self.status = SlotStatus(name, pool, "starting", time.time())
+        self.status = SlotStatus(name, pool, "starting")
         self._context = context
         self._worker = Supervisor(name, device, context.command, context.settings)
         self._draining = threading.Event()
@@ -131,4 +129,4 @@ class Slot:
 
     def _enter(self, state: State) -> None:
         if state != self.status.state:
-            self.status = self.status._replace(state=state, since=time.time())
+            self.status = self.status._replace(state=state)

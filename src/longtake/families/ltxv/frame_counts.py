@@ -71,8 +71,8 @@ def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str |
     if new_frames < LEAST_NEW_FRAMES:
         context = clip_length(num_frames // 2)
         new_frames = num_frames - context
-        asked = f"{count_field} is {num_frames}" if count_field else f"{num_frames} frames are made"
-        note = f"{asked}, and the source has {len(span)}: all are shown, and {new_frames} are new."
+        count = f"{count_field} is {num_frames}" if count_field else f"{num_frames} frames are made"
+        note = f"{count}, and the source has {len(span)}: all are shown, and {new_frames} are new."
         return replace(_counts(len(span), context, new_frames, num_frames, card), notes=(note,))
     counts = _counts(context, context, new_frames, num_frames, card)
     if new_frames * 4 < num_frames:
