@@ -187,8 +187,8 @@ class PublicTransport(httpx.BaseTransport):
 
 @dataclass(frozen=True)
 class _PublicNetwork(httpcore.NetworkBackend):
-    """Opens the connection of one request. `deadline` (`time.monotonic`; None for none) limits the time until the
-    response's headers are complete."""
+    """Opens the connection of one request. The response's headers must be complete by `deadline` (`time.monotonic`);
+    None means no deadline."""
 
     trusted: Collection[str]
     resolve: Resolve

@@ -126,7 +126,7 @@ class PlanOptions:
     sync_mode: bool = False
 
     def values_of(self, options: "type[PlanOptions]") -> dict[str, Any]:
-        """Returns this object's values for all fields of `options`, which is one of its base classes."""
+        """Returns {field name: value} of this object for all fields of `options`, a base class of its class."""
         return {field.name: getattr(self, field.name) for field in fields(options)}
 
 

@@ -72,7 +72,10 @@ def _check_bytes(count: int, max_bytes: int) -> None:
 
 
 def _data_uri(uri: str, max_bytes: int) -> bytes:
-    """Returns the data of a URI `data:[type][;base64],...` (RFC 2397). The type in the URI is ignored."""
+    """Returns the data in a URI `data:[type][;base64],...` (RFC 2397). The type in the URI is ignored.
+
+    Raises InvalidRequest if the URI is malformed, FileTooLarge if the data has more than `max_bytes` bytes.
+    """
     header, comma, body = uri.partition(",")
     if not comma:
         raise InvalidRequest("The data URI has no comma between its type and its data.", value=_short(uri))

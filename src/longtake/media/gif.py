@@ -58,7 +58,7 @@ class GifWriter:
         pass
 
     def finish(self, check: Check) -> None:
-        """Writes the GIF from the stored frames. `check` is called before each frame and cancels by raising."""
+        """Writes the GIF from the stored frames. Calls `check` before each frame; it can cancel by raising an error."""
         with self._spool:
             self._paint(self._make_palette(), check)
 

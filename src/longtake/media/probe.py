@@ -39,7 +39,8 @@ _VP8_SHOWN = 0x10
 class ProbedVideo:
     """A probed file, with everything that is needed to read any part of it.
 
-    keyframe_times: presentation times in the timeline's ticks, in rising order, at which decoding can start.
+    keyframe_times: presentation times of the frames at which decoding can start, in the timeline's ticks and in rising
+        order.
     has_timestamps: False if the file has no usable times. Then frames are numbered in the order in which they are
         decoded, and decoding always starts at the beginning of the file.
     origin_s: timestamp of the first frame in seconds. Sound is placed relative to it.
