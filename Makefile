@@ -23,7 +23,7 @@ demo: $(READY)
 	@echo "The longer video is demo/longer.mp4; the frames across its joint are in demo/joint.png."
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
