@@ -66,10 +66,11 @@ class LocalParameters(BaseModel):
 
     If the endpoint's own parameters include `seed` or `lora`, those are used instead of the ones here.
 
-    new_frames: number of frames to add to the whole source; None means that the endpoint's number of frames counts, or
-        NEW_FRAMES if the user does not set that either.
+    new_frames: number of frames to add to the end, or the start, of the complete source. With None, the request's own
+        number of frames is used if the user sets it, otherwise NEW_FRAMES.
     quality, write_mode: settings of the output file; None means that the request decides.
     seed: None means that a random seed is drawn.
+    lora: the LoRAs to apply.
     """
 
     new_frames: int | None = Field(None, strict=True, ge=1, le=MOST_NEW_FRAMES)

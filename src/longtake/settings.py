@@ -137,8 +137,9 @@ class Settings(BaseSettings):
     public_url: str | None = None
     """URL of the server that is written into its answers; None uses the address that the client called."""
     slots: Annotated[tuple[str, ...], NoDecode] = ("auto",)
-    """Devices that work in parallel, each in its own worker process: `device` or `device@pool`, separated by commas.
-    With `none` there are no worker processes, and the server only accepts requests."""
+    """Devices that work in parallel, each in its own worker process, separated by commas: `device`, or `device@pool` to
+    carry out the requests of that pool; without `@pool` those of the pool `default`. `auto` is the device that `device`
+    would choose. With `none` there are no worker processes, and the server only accepts requests."""
     pools: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
     """The pool of each endpoint: a JSON object that maps an endpoint's id to a pool's name. Only slots of that pool
     carry out its requests. Endpoints that are not in it use the pool `default`."""

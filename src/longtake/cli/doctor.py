@@ -51,7 +51,7 @@ class Report:
 
     @property
     def runs(self) -> bool:
-        """True if the embedded model can make a video on this machine."""
+        """True if the small model that is part of the package can make a video on this machine."""
         return not any(f.vital and f.state == "no" for findings in self.sections.values() for f in findings)
 
     def to_json(self) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Video files: reads frames and sound, encodes output files, and joins the source's sound and colours with new ones."""
+"""Video files: reads frames and sound, encodes output files, cross-fades source and new sound, matches colours."""

@@ -18,10 +18,10 @@ from longtake.media.probe import ProbedVideo, decoded, decoder_of, opened, shown
 from longtake.video import Span
 
 BACKWARD_BYTES = 192 << 20
-"""Most bytes of decoded frames in memory while a video is read backwards."""
+"""Maximum size in bytes of the decoded frames in memory while a video is read backwards."""
 
 _CHUNK_BYTES = 128 << 20
-"""Most bytes of one chunk of frames."""
+"""Maximum size in bytes of one chunk of frames."""
 
 
 def frames(video: ProbedVideo, span: Span, size: tuple[int, int] | None, chunk: int) -> Iterator[NDArray[np.uint8]]:

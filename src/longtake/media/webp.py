@@ -14,7 +14,7 @@ TICKS_PER_S = 1000
 """Ticks per second of a WebP file, which stores durations in milliseconds."""
 
 _SHORTEST_MS = 10
-"""Stored duration in milliseconds up to which a frame gets the duration _DEFAULT_MS instead, as in browsers."""
+"""A frame whose stored duration is at most this many milliseconds is shown for _DEFAULT_MS instead, as in browsers."""
 
 _DEFAULT_MS = 100
 

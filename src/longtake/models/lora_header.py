@@ -47,9 +47,10 @@ class LoraHeader:
     """The header of a LoRA file. A and B are the two matrices whose product B A changes the weight of a module.
 
     name: the file's name, for messages.
-    keys: module -> "A", "B" or "alpha" -> key of that tensor in the file. A module has diffusers' name.
+    keys: module -> "A", "B" or "alpha" -> key of that tensor in the file. Modules are named as in diffusers; if
+        `is_kohya`, each dot of a name is an underscore.
     shapes: module -> the shapes of A and B.
-    is_kohya: True if the keys are in kohya's style. Then module names have underscores for dots.
+    is_kohya: True if the file's keys are in kohya's style.
     settings: the LoRA's settings as diffusers writes them to the metadata; empty if there are none.
     """
 

@@ -136,7 +136,7 @@ class StatusCache:
         )
 
     def start(self) -> None:
-        """Starts the thread that finds the changes of other servers."""
+        """Starts the thread that finds changes that other servers have made to requests."""
         self._refresher.start()
 
     def stop(self) -> None:

@@ -15,10 +15,10 @@ from longtake.atomic import replacing
 
 @dataclass(frozen=True)
 class Resume:
-    """The saved results of one plan.
+    """Saves the result of each finished window of a plan, so that an interrupted run can continue.
 
-    folder: the folder of the files; None saves nothing. Each plan needs its own folder, because files are found by
-        name only. A file is written whole or not at all.
+    folder: the folder of the files; with None nothing is saved. Each plan needs its own folder, because files are
+        found by name only. A file is written whole or not at all.
     """
 
     folder: Path | None = None

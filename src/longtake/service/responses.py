@@ -39,7 +39,7 @@ class RequestFailed(Exception):
 
 
 class ModelFailed(Exception):
-    """An error of the model, which the application turns into a response with HTTP status 422 by `model_error`.
+    """Raised if a request's input is not valid. The application then answers with 422 and fal's list of problems.
 
     details: one entry per problem, as returned by `endpoints.validation.problem`.
     """

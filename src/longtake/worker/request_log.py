@@ -52,7 +52,7 @@ def progress_line(report: ProgressReport) -> LogLine:
 
 
 def printed_line(printed: Printed) -> LogLine:
-    """Returns a line that the worker process printed as a log line of the level STDOUT."""
+    """Converts what the worker process printed to a log line of the level STDOUT."""
     return log_line(printed.text, level="STDOUT")
 
 

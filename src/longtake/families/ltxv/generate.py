@@ -101,9 +101,10 @@ def make_setup(run: LTXVRun, prompt: str) -> Setup:
 
 
 def context_items(run: LTXVRun, frames: RGBFrames) -> list[Items]:
-    """Returns the conditioning items of each pass for the context `frames` [T, H, W, 3].
+    """Returns a list of conditioning items for each pass, for the context `frames` [T, H, W, 3].
 
-    The context is a clip at the window's start, or a guide. With strength 0 there are no items.
+    If the plan's guide is `rgb`, the context is a clip at the window's start. Otherwise it only steers the new frames,
+    and is not part of them. With the plan's strength 0 each list is empty.
     """
     plan, model = run.plan, run.model
     run.on_progress(Progress("context", 0, 1))
@@ -117,10 +118,12 @@ def context_items(run: LTXVRun, frames: RGBFrames) -> list[Items]:
 def decoded_frames(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator[Tensor]:
     """Yields frames in chunks [t, 3, H, W] in 0..1 at the output's size, as soon as no later window can change them.
 
-    Before the new frames, the model's rendition of the context is yielded:
-    - of the context's last frame only, if the plan shows the source's own pixels;
-    - of no frame, if the context only guides;
-    - of all frames of the context otherwise.
+    The new frames come last. Before them come the context's frames as the model renders them:
+    - only the last one, to match colours at the joint, if the plan shows the source's own pixels;
+    - none, if the context only steers;
+    - all of them otherwise.
+
+    context: the result of `context_items`.
     """
     plan = run.plan
     first_frame = plan.context_frames - 1 if plan.keeps_source else 0
