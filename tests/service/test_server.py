@@ -151,7 +151,7 @@ def test_a_cancelled_request_stops_and_frees_its_slot(tmp_path: Path, monkeypatc
     monkeypatch.setenv("LONGTAKE_CANCEL_GRACE_S", "3600")
     with serving(tmp_path) as server:
         video = server.upload()
-        running = server.submit(TWO_WINDOWS | video | {"num_frames": 1441})["request_id"]
+        running = server.submit(TWO_WINDOWS | video | {"num_frames": 481})["request_id"]
         after = server.submit(TWO_WINDOWS | video)["request_id"]
         server.until(running, has_logged("Sampling"))
         assert server.client.put(server.path(running, "/cancel")).status_code == 202

@@ -104,7 +104,7 @@ def test_a_reader_sees_a_whole_blob_while_it_is_replaced(blobs: Blobs, tmp_path:
     done = threading.Event()
 
     def replace() -> None:
-        for number in range(40):
+        for number in range(10):
             blobs.put("clip", files[number % 2])
         done.set()
 
