@@ -28,11 +28,8 @@ def test_it_calls_again_after_each_delay_until_it_is_stopped() -> None:
     for _ in range(3):
         calls.get(timeout=BOUND_S)
     repeating.stop()
-    while not calls.empty():
-        calls.get()
     assert repeating.stopping.is_set()
     assert not [thread for thread in threading.enumerate() if thread.name == "test"]
-    assert calls.empty()
 
 
 def test_wake_starts_the_next_call_at_once() -> None:

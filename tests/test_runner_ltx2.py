@@ -13,10 +13,9 @@ from longtake.endpoints import ltx23
 from longtake.endpoints.validation import parse
 from longtake.media.encode import Encoder
 from longtake.media.formats import OutputType, output_format
-from longtake.media.sound import num_samples
+from longtake.media.sound import FADE_SAMPLES, num_samples
 from longtake.media.source import open_source
 from longtake.models.registry import card, missing
-from longtake.output.soundtrack import FADE_SAMPLES
 from longtake.prepare import Fetcher, Overrides, prepare
 from longtake.runner import Result, Runner
 from longtake.settings import settings

@@ -284,7 +284,7 @@ def _at(data: Any, loc: FieldPath) -> Any:
 
 @dataclass(frozen=True)
 class UserInput:
-    """What a user passes to the command line or the library.
+    """The arguments of one call of the command line or the library.
 
     parameters: the endpoint's parameters and LocalParameters, by name; None values are ignored.
     source: path or URL of the video; None means that `base` has it.

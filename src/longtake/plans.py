@@ -229,7 +229,7 @@ class Plan(PlanOptions, ABC):
 
     @property
     def sound_strength(self) -> float:
-        """How closely the sound of the context follows the source, from 0 (not at all) to 1 (it is the source's sound).
+        """The strength of the source in the sound of the context: from 0 (none) to 1 (it is the source's sound).
 
         Below 1 the output has the model's rendition of the context's sound.
         """
@@ -248,4 +248,4 @@ class Plan(PlanOptions, ABC):
     @property
     @abstractmethod
     def evaluations(self) -> int:
-        """How many times the transformer runs in all windows and passes together."""
+        """The number of times that the transformer runs in all windows and passes together."""

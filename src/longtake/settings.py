@@ -73,8 +73,8 @@ class Settings(BaseSettings):
     loras_dir: Path = Field(default_factory=lambda: _cache_folder("loras"))
     """Folder of LoRA files. Requests may name files in it and below it. Downloads are stored in `.fetched` below it."""
     model_sources: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
-    """Where models are loaded from instead of `models_dir/<name>`: a JSON object that maps a model's name to a folder,
-    a checkpoint file or a hub repository."""
+    """Other places of models than `models_dir/<name>`: a JSON object that maps a model's name to a folder, a checkpoint
+    file or a hub repository."""
     hf_token: SecretStr | None = None
     """Access token for the Hugging Face hub; None downloads without a token."""
     hf_endpoint: str | None = None
@@ -91,15 +91,15 @@ class Settings(BaseSettings):
     """fp8: the transformer's weights are stored as 8-bit floats, and each layer is converted when it runs. none: all
     weights have `dtype`."""
     offload: Literal["auto", "none", "model", "group"] = "auto"
-    """How weights are moved between host and device memory. none: all parts stay on the device. model: each part is on
-    the device while it runs. group: the large parts are moved in groups of layers. auto: the fastest one that fits."""
+    """The movement of weights between host and device memory. none: all parts stay on the device. model: each part is
+    on the device while it runs. group: the large parts are moved in groups of layers. auto: the fastest that fits."""
 
     acceleration: Literal["none", "regular", "high", "full"] = "none"
     """Level of step caching for requests that do not set it: how many steps reuse an earlier prediction of the model.
     none: no step does."""
 
     safety: Literal["required", "available", "off"] = "available"
-    """When the safety checker runs. required: always; `safety_checkpoint` must be set. available: if
+    """The rule for running the safety checker. required: always; `safety_checkpoint` must be set. available: if
     `safety_checkpoint` is set. off: never."""
     safety_checkpoint: Path | None = None
     """Folder of the image classifier that checks new frames; None means that there is none."""

@@ -3,10 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
-
-Transfer = Literal["sdr", "pq", "hlg"]
-"""Transfer function: standard dynamic range (sdr), or an HDR curve: pq (SMPTE ST 2084) or hlg (ARIB STD-B67)."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +28,6 @@ class VideoInfo:
     width, height: size in pixels of the displayed picture, after rotation and scaling to square pixels.
     rate: exact number of frames per second. A file with a variable rate is read at this constant rate.
     num_frames: number of frames at `rate`. It differs from the number of stored frames only if the rate is variable.
-    rotation, mirrored: to show a stored frame upright, a player mirrors it left to right if `mirrored`, and then
-        rotates it clockwise by `rotation` degrees (0, 90, 180 or 270).
-    interlaced: True if the first stored frame is interlaced.
-    bit_depth: bits of each colour component.
-    alpha: True if the frames have an alpha channel.
     sound: None if the file has no sound that can be read.
     """
 
@@ -46,12 +37,6 @@ class VideoInfo:
     height: int
     rate: Fraction
     num_frames: int
-    rotation: int = 0
-    mirrored: bool = False
-    interlaced: bool = False
-    bit_depth: int = 8
-    transfer: Transfer = "sdr"
-    alpha: bool = False
     sound: SoundInfo | None = None
 
     @property

@@ -95,7 +95,7 @@ def test_any_part_of_wild_files(shared: Path, name: str) -> None:
 )
 def test_interlaced_parts_equal_the_whole(tmp_path: Path, clip: Clip) -> None:
     video = probed(replace(clip, frames=36).write(tmp_path))
-    assert video.facts.interlaced
+    assert video.picture.interlaced
     check_every_reading(video, [1, 2, 11, 12, 13, 24])
 
 

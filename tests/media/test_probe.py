@@ -46,7 +46,7 @@ def test_gif_delays(tmp_path: Path) -> None:
 )
 def test_animated_webp(tmp_path: Path, shown_ms: int | list[int], rate: Fraction, count: int) -> None:
     found = facts(write_webp(tmp_path / "a.webp", 6, (96, 64), shown_ms))
-    assert found == VideoInfo("webp", "webp", 96, 64, rate, count, alpha=True)
+    assert found == VideoInfo("webp", "webp", 96, 64, rate, count)
 
 
 @pytest.mark.parametrize(

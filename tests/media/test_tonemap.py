@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from longtake.media.tonemap import (
     PEAK_NITS,
     WHITE_NITS,
+    Transfer,
     hlg_to_scene,
     nits_to_pq,
     pq_to_nits,
     rolled_off,
     to_sdr,
 )
-from longtake.video import Transfer
 
 
 def shown(code: tuple[float, float, float], transfer: Transfer) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:

@@ -8,8 +8,8 @@ import pytest
 
 from longtake.endpoints import ltx23
 from longtake.families.family import GeneratedClip
-from longtake.media.sound import Samples, num_samples
-from longtake.output.soundtrack import FADE_SAMPLES, append_sound, context_sound, prepend_sound, source_track
+from longtake.media.sound import FADE_SAMPLES, Samples, num_samples
+from longtake.output.soundtrack import append_sound, context_sound, prepend_sound, source_track
 from longtake.video import VideoInfo
 from tests.endpoints.planning import plan_of
 

@@ -1,1 +1,1 @@
-"""Who may call the server and read its files: API keys, short-lived tokens and webhook signatures."""
+"""Access control: API keys, short-lived tokens, the access rules of files, and the signatures of webhooks."""

@@ -18,7 +18,7 @@ from longtake.database.tables import api_keys
 from longtake.errors import InvalidRequest
 
 Scope = Literal["run", "admin"]
-"""What the holder of a key may do. "run": submit requests and see their own. "admin": everything."""
+"""The rights of an API key. "run": to submit requests and see their results. "admin": to do everything."""
 
 CACHE_S = 5.0
 """Seconds for which a key is used after it was read from the database. A revoked key can still work for this long."""

@@ -14,7 +14,7 @@ PIXELS_PER_MEGAPIXEL = 1_000_000
 
 @dataclass(frozen=True)
 class Tariff:
-    """How an endpoint computes the price of a plan.
+    """The rule by which an endpoint computes the price of a plan.
 
     unit: name of the billed unit in the plural, such as `videos` or `seconds`.
     usd: price of one unit in US dollars.

@@ -34,7 +34,9 @@ _MOTION_NOISE = 0.1
 
 @dataclass(frozen=True)
 class JointFigures:
-    """What changes at a joint. An invisible joint has ratios of 1, a loudness step of 0 and the usual colour shift.
+    """The measured changes at a joint.
+
+    An invisible joint has ratios of 1, a loudness step of 0 and the usual colour shift.
 
     colour_shift: how much the mean of a colour channel changes between the two frames at the joint, in 8-bit code
         values (absolute, mean of the three channels).

@@ -31,7 +31,7 @@ _MIN_RMS = 1e-3
 
 @dataclass(frozen=True)
 class ToneFigures:
-    """How a tone changes at a joint. Both figures are 0 for an inaudible joint.
+    """The changes of a tone at a joint. Both figures are 0 for an inaudible joint.
 
     pitch_step_cents: how much higher the pitch is after the joint than before it; a semitone is 100 cents. None if one
         side has no pitch.

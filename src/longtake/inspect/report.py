@@ -27,7 +27,7 @@ windows of its outermost columns."""
 
 @dataclass(frozen=True)
 class JointPosition:
-    """Where a video file has its joint.
+    """The place of the joint in a video file.
 
     frame: index of the first frame after the joint.
     num_frames, rate: number of frames of the video, and frames per second.

@@ -8,8 +8,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from longtake.media.tonemap import to_sdr
-from longtake.video import Transfer
+from longtake.media.tonemap import Transfer, to_sdr
 
 # Code points of ITU-T H.273.
 _PQ, _HLG, _BT2020 = 16, 18, 9
@@ -34,7 +33,7 @@ _SCALER = Interpolation.LANCZOS | Interpolation.ACCURATE_RND
 
 @dataclass(frozen=True)
 class PictureFormat:
-    """How the stored frames of a video are converted to pictures.
+    """The facts that are needed to convert the stored frames of a video to pictures.
 
     width, height: size of the picture in square pixels, after rotation.
     transposed, flip_x, flip_y: the three steps that bring a stored frame upright: transpose it if `transposed`, then
@@ -44,7 +43,6 @@ class PictureFormat:
     wide_gamut: True if the colours have BT.2020 primaries.
     interlaced: True if the first stored frame is interlaced.
     alpha: True if the frames have an alpha channel.
-    bit_depth: bits of each colour component.
     """
 
     width: int
@@ -58,22 +56,6 @@ class PictureFormat:
     wide_gamut: bool
     interlaced: bool
     alpha: bool
-    bit_depth: int
-
-    @property
-    def mirrored(self) -> bool:
-        """True if a player must mirror the stored frame left to right before it rotates the frame by `rotation`."""
-        return self.transposed ^ self.flip_x ^ self.flip_y
-
-    @property
-    def rotation(self) -> int:
-        """Degrees clockwise (0, 90, 180 or 270) by which a player must rotate the stored frame to show it upright.
-
-        If `mirrored`, the player mirrors the frame left to right first and rotates it afterwards.
-        """
-        if self.transposed:
-            return 90 if self.flip_x else 270
-        return 180 if self.flip_y else 0
 
 
 def picture_format(frame: Any, pixel_aspect: Fraction | None) -> PictureFormat:
@@ -88,7 +70,6 @@ def picture_format(frame: Any, pixel_aspect: Fraction | None) -> PictureFormat:
     if transposed:
         width, height = height, width
     guess = Colorspace.ITU709 if frame.height >= _HD_HEIGHT else Colorspace.ITU601
-    components = frame.format.components
     return PictureFormat(
         width=width,
         height=height,
@@ -100,8 +81,7 @@ def picture_format(frame: Any, pixel_aspect: Fraction | None) -> PictureFormat:
         transfer=_TRANSFERS.get(int(frame.color_trc), "sdr"),
         wide_gamut=int(frame.color_primaries) == _BT2020,
         interlaced=bool(frame.interlaced_frame),
-        alpha=any(component.is_alpha for component in components),
-        bit_depth=max((component.bits for component in components), default=8),
+        alpha=any(component.is_alpha for component in frame.format.components),
     )
 
 

@@ -193,12 +193,6 @@ def _facts(
         height=picture.height,
         rate=line.rate,
         num_frames=line.num_frames,
-        rotation=picture.rotation,
-        mirrored=picture.mirrored,
-        interlaced=picture.interlaced,
-        bit_depth=picture.bit_depth,
-        transfer=picture.transfer,
-        alpha=picture.alpha,
         sound=sound,
     )
 

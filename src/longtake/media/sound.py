@@ -12,6 +12,8 @@ Samples = NDArray[np.float32]
 
 CROSS_FADE_S = 0.015
 """Length of a cross-fade in seconds. It avoids a click and is too short to be heard as a mix; 10 to 20 ms are usual."""
+FADE_SAMPLES = round(CROSS_FADE_S * SOUND_RATE)
+"""The length of a cross-fade in samples."""
 
 LOUDNESS_S = 0.2
 """Seconds before the joint in which the loudness of source and generated sound is compared."""
@@ -65,26 +67,21 @@ def reverse(samples: Samples) -> Samples:
     return np.ascontiguousarray(samples[:, ::-1])
 
 
-def fade_out(samples: Samples, sound_rate: int = SOUND_RATE) -> Samples:
-    """Returns the sound with its last CROSS_FADE_S seconds faded to silence along a raised cosine.
-
-    `sound_rate` is in Hz.
-    """
-    length = min(samples.shape[1], _fade_length(sound_rate))
+def fade_out(samples: Samples) -> Samples:
+    """Returns the sound with its last CROSS_FADE_S seconds faded to silence along a raised cosine."""
+    length = min(samples.shape[1], FADE_SAMPLES)
     faded = samples.copy()
     if length:
         faded[:, -length:] *= (0.5 + 0.5 * np.cos(np.pi * _instants(length))).astype(np.float32)
     return faded
 
 
-def fade_in(samples: Samples, sound_rate: int = SOUND_RATE) -> Samples:
-    """Returns the sound with its first CROSS_FADE_S seconds faded in from silence. `sound_rate` is in Hz."""
-    return reverse(fade_out(reverse(samples), sound_rate))
+def fade_in(samples: Samples) -> Samples:
+    """Returns the sound with its first CROSS_FADE_S seconds faded in from silence."""
+    return reverse(fade_out(reverse(samples)))
 
 
-def cross_fade(
-    source: Samples, new: Samples, *, lead: int = 0, correlation: float = 0.0, sound_rate: int = SOUND_RATE
-) -> Samples:
+def cross_fade(source: Samples, new: Samples, *, lead: int = 0, correlation: float = 0.0) -> Samples:
     """Returns `source` followed by `new`, cross-faded. Its length is that of both sounds together, less `lead` samples.
 
     The first `lead` samples of `new` overlap the last `lead` samples of `source`. The joint is the end of `source`.
@@ -92,9 +89,9 @@ def cross_fade(
     `correlation` (0..1) of the two sounds in the cross-fade sets its curve so that the loudness stays constant: equal
     power for 0, equal gain for 1. If `lead` is 0, the source fades out before the joint and `new` fades in after it.
     """
-    length = min(source.shape[1], lead, _fade_length(sound_rate))
+    length = min(source.shape[1], lead, FADE_SAMPLES)
     if not length:
-        return np.concatenate([fade_out(source, sound_rate), fade_in(new[:, lead:], sound_rate)], axis=1)
+        return np.concatenate([fade_out(source), fade_in(new[:, lead:])], axis=1)
     rise = 0.5 - 0.5 * np.cos(np.pi * _instants(length))
     fall = 1 - rise
     power = rise**2 + fall**2 + 2 * correlation * rise * fall
@@ -102,7 +99,7 @@ def cross_fade(
     return np.concatenate([source[:, :-length], mixed.astype(np.float32), new[:, lead:]], axis=1)
 
 
-def continue_sound(source: Samples, generated: Samples, lead: int, sound_rate: int = SOUND_RATE) -> Samples:
+def continue_sound(source: Samples, generated: Samples, lead: int) -> Samples:
     """Returns `source` continued by `generated`, with an inaudible joint.
 
     The first `lead` samples of `generated` are the model's rendition of the last `lead` samples of `source`, so the
@@ -117,23 +114,23 @@ def continue_sound(source: Samples, generated: Samples, lead: int, sound_rate: i
     The last MAX_LAG_S + CROSS_FADE_S seconds of the result are disturbed, because the shift is undone there. To avoid
     that, pass that many more seconds of generated sound, and cut them off the result.
     """
-    audible = min(lead, source.shape[1], round(LOUDNESS_S * sound_rate))
+    audible = min(lead, source.shape[1], round(LOUDNESS_S * SOUND_RATE))
     end = source[:, source.shape[1] - audible :]
     gain = matching_gain(end, generated[:, lead - audible : lead])
-    lag, correlation = best_lag(source, generated, lead, sound_rate)
-    levelled = _levelled(_shifted(generated, lag), lead, gain, sound_rate)
+    lag, correlation = best_lag(source, generated, lead)
+    levelled = _levelled(_shifted(generated, lag), lead, gain)
     if not end.any():
-        return cross_fade(source, levelled[:, lead:], sound_rate=sound_rate)
-    return cross_fade(source, levelled, lead=lead, correlation=correlation, sound_rate=sound_rate)
+        return cross_fade(source, levelled[:, lead:])
+    return cross_fade(source, levelled, lead=lead, correlation=correlation)
 
 
-def precede_sound(generated: Samples, source: Samples, lead: int, sound_rate: int = SOUND_RATE) -> Samples:
+def precede_sound(generated: Samples, source: Samples, lead: int) -> Samples:
     """Returns `generated` followed by `source`, with an inaudible joint: `continue_sound` in reversed time.
 
     The last `lead` samples of `generated` are the model's rendition of the first `lead` samples of `source`. The first
     MAX_LAG_S + CROSS_FADE_S seconds of the result are disturbed.
     """
-    return reverse(continue_sound(reverse(source), reverse(generated), lead, sound_rate))
+    return reverse(continue_sound(reverse(source), reverse(generated), lead))
 
 
 def matching_gain(source: Samples, generated: Samples) -> NDArray[np.float64]:
@@ -149,7 +146,7 @@ def matching_gain(source: Samples, generated: Samples) -> NDArray[np.float64]:
     return gain
 
 
-def best_lag(source: Samples, generated: Samples, lead: int, sound_rate: int = SOUND_RATE) -> tuple[int, float]:
+def best_lag(source: Samples, generated: Samples, lead: int) -> tuple[int, float]:
     """Returns (lag, correlation): the shift in samples at which `generated` best matches the phase of `source`.
 
     The first `lead` samples of `generated` overlap the end of `source`, and the two sounds are compared there. Sample n
@@ -157,9 +154,9 @@ def best_lag(source: Samples, generated: Samples, lead: int, sound_rate: int = S
     several lags match equally well, as for a tone, the smallest is chosen. The lag is 0 if no lag reaches
     MIN_CORRELATION or the sounds are too short to compare. `correlation` (0..1) is the similarity at the chosen lag.
     """
-    least = _fade_length(sound_rate)
-    most = min(round(MAX_LAG_S * sound_rate), generated.shape[1] - lead, lead - least)
-    length = min(source.shape[1], lead - most, round(LAG_WINDOW_S * sound_rate))
+    least = FADE_SAMPLES
+    most = min(round(MAX_LAG_S * SOUND_RATE), generated.shape[1] - lead, lead - least)
+    length = min(source.shape[1], lead - most, round(LAG_WINDOW_S * SOUND_RATE))
     if most < 0 or length < least:
         return 0, 0.0
     end = source[:, -length:].astype(np.float64)
@@ -186,13 +183,13 @@ def _shifted(samples: Samples, lag: int) -> Samples:
     return cross_fade(samples[:, lag:], samples, lead=samples.shape[1] - lag)
 
 
-def _levelled(samples: Samples, joint: int, gain: NDArray[np.float64], sound_rate: int) -> Samples:
+def _levelled(samples: Samples, joint: int, gain: NDArray[np.float64]) -> Samples:
     """Returns the sound with `gain` [2] applied up to sample `joint`.
 
     `joint` is the first sample after the joint. From there the gain in dB returns to 0 along a cosine within
     GAIN_RETURN_S seconds. A channel's gain is reduced if samples around the joint would exceed full scale.
     """
-    length = round(GAIN_RETURN_S * sound_rate)
+    length = round(GAIN_RETURN_S * SOUND_RATE)
     peak = np.abs(samples[:, max(0, joint - length) : joint + length]).max(axis=1, initial=0)
     gain = np.minimum(gain, np.maximum(1, 1 / np.maximum(peak, 1e-9)))
     share = np.ones(samples.shape[1])
@@ -200,10 +197,6 @@ def _levelled(samples: Samples, joint: int, gain: NDArray[np.float64], sound_rat
     after[:] = 0
     after[:length] = (0.5 + 0.5 * np.cos(np.pi * _instants(length)))[: after.size]
     return (samples * gain[:, None] ** share).astype(np.float32)
-
-
-def _fade_length(sound_rate: int) -> int:
-    return round(CROSS_FADE_S * sound_rate)
 
 
 def _instants(length: int) -> NDArray[np.float64]:

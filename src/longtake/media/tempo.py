@@ -12,7 +12,7 @@ from longtake.media.sound import Samples, fit_length
 _BLOCK = 65_536
 
 
-def stretch(samples: Samples, speed: Fraction, length: int, sound_rate: int = SOUND_RATE) -> Samples:
+def stretch(samples: Samples, speed: Fraction, length: int) -> Samples:
     """Returns the sound [2, length] played `speed` times as fast, at the same pitch.
 
     `speed` is above 0. FFmpeg's `atempo` filter (WSOLA) misses the ideal length by up to a few hundred samples, so the
@@ -21,14 +21,14 @@ def stretch(samples: Samples, speed: Fraction, length: int, sound_rate: int = SO
     if speed == 1:
         return fit_length(samples, length)
     graph = av.filter.Graph()
-    source = graph.add_abuffer(sample_rate=sound_rate, format="fltp", layout="stereo")
+    source = graph.add_abuffer(sample_rate=SOUND_RATE, format="fltp", layout="stereo")
     sink = graph.add("abuffersink")
     steps = [graph.add("atempo", f"{factor:.9f}") for factor in tempo_factors(speed)]
     graph.link_nodes(source, *steps, graph.add("aformat", "sample_fmts=fltp"), sink).configure()
     for start in range(0, samples.shape[1], _BLOCK):
         block = np.ascontiguousarray(samples[:, start : start + _BLOCK])
         frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="stereo")
-        frame.sample_rate, frame.pts, frame.time_base = sound_rate, start, Fraction(1, sound_rate)
+        frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, start, Fraction(1, SOUND_RATE)
         source.push(frame)
     source.push(None)
     pieces = []

@@ -9,12 +9,13 @@
 """
 
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.video import Transfer
+Transfer = Literal["sdr", "pq", "hlg"]
+"""Transfer function: standard dynamic range (sdr), or an HDR curve: pq (SMPTE ST 2084) or hlg (ARIB STD-B67)."""
 
 PEAK_NITS = 1000.0
 """Lowest light in nits that is shown as white."""

@@ -11,7 +11,7 @@ from longtake.models.registry import PartName
 from longtake.settings import Settings
 
 Offload = Literal["none", "model", "group"]
-"""Where the weights are.
+"""The place of the weights.
 
 none: all parts are on the device.
 model: only the part that runs is on the device; the other parts are in host memory.

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from longtake.families.family import GeneratedClip, RGBFrames
 from longtake.media.colour_match import match_colour
-from longtake.media.sound import Samples
+from longtake.media.sound import FADE_SAMPLES, Samples
 from longtake.media.source import SourceReader
-from longtake.output.soundtrack import FADE_SAMPLES, append_sound, prepend_sound, source_track
+from longtake.output.soundtrack import append_sound, prepend_sound, source_track
 from longtake.output.source_frames import backward_context, frames_after_joint, write_source
 from longtake.output.writer import VideoWriter
 from longtake.plans import Plan

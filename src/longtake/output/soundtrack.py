@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 
 from longtake.families.family import GeneratedClip
-from longtake.media.formats import SOUND_RATE
 from longtake.media.sound import (
-    CROSS_FADE_S,
     Samples,
     continue_sound,
     cross_fade,
@@ -16,9 +14,6 @@ from longtake.media.sound import (
     silence,
 )
 from longtake.plans import Plan
-
-FADE_SAMPLES = round(CROSS_FADE_S * SOUND_RATE)
-"""The number of samples at the end of a sound that a cross-fade with the following sound changes."""
 
 
 def source_track(source_sound: Samples | None, plan: Plan) -> Samples:

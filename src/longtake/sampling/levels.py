@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from typing import Literal
 
 Acceleration = Literal["none", "regular", "high", "full"]
-"""How many steps extrapolate instead of evaluating the model: no step (none) up to about three of four (full)."""
+"""The share of steps that extrapolate instead of evaluating the model: from no step (none) to about three of
+four (full)."""
 
 Scheduler = Literal["ltx2", "linear_quadratic", "beta"]
 """The schedules of noise levels that LTX-2 can be sampled with. See `schedules.sigmas`."""
 
 THRESHOLD = 0.025
-"""How far the noise level falls in the linear first half of the linear-quadratic schedule: from 1 to 0.975."""
+"""The fall of the noise level in the linear first half of the linear-quadratic schedule: from 1 to 0.975."""
 
 CACHE_INTERVALS: Mapping[Acceleration, int] = {"none": 1, "regular": 2, "high": 3, "full": 4}
 """Acceleration -> n: between the second step and the last one, every n-th step evaluates the model."""

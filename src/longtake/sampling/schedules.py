@@ -45,7 +45,7 @@ BETA_SHAPE = 0.6
 """Both shape parameters of the beta distribution in the beta schedule; 0.6 is the value of Lee et al. 2024."""
 
 BETA_SHIFT = math.exp(2.37)
-"""How far the levels of the beta schedule are shifted towards noise: e^mu in the formula of `ltx2`, with mu = 2.37."""
+"""The shift of the beta schedule's levels towards noise: e^mu in the formula of `ltx2`, with mu = 2.37."""
 
 BETA_LEVELS = 10_000
 """The number of noise levels that the beta schedule picks from."""

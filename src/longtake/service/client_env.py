@@ -17,7 +17,7 @@ start without one of the form `id:secret`."""
 
 @dataclass(frozen=True)
 class Reach:
-    """How clients reach a server. URLs have the form `scheme://host:port`.
+    """The addresses of a server for its clients. URLs have the form `scheme://host:port`.
 
     http: the URL for HTTP.
     https: the URL for HTTPS; None if the server does not use TLS.

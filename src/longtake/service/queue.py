@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from longtake.access.keys import Caller
 from longtake.queue import engine as queue
 from longtake.queue.addresses import REQUEST_ID, app_name, names_endpoint, request_path
 from longtake.queue.requests import RequestRow, StoredLogLine
@@ -95,11 +96,7 @@ async def read_status(state: ServerState, authenticator: Authenticator, path: st
     found = request_path(path)
     if found is None or found.rest != "/status":
         raise NotFound
-    status = await status_of(state, found.request_id)
-    row = visible_row(caller, None if status is None else status.row)
-    if status is None or not names_endpoint(found.name, row.endpoint):
-        raise NotFound
-    return status
+    return await _visible_status(state, caller, found.name, found.request_id)
 
 
 async def find_status(state: ServerState, request: Request) -> RequestStatus:
@@ -109,10 +106,17 @@ async def find_status(state: ServerState, request: Request) -> RequestStatus:
     caller may not see it.
     """
     caller = await caller_of(request)
-    request_id = request.path_params["request_id"]
+    return await _visible_status(state, caller, request.path_params["name"], request.path_params["request_id"])
+
+
+async def _visible_status(state: ServerState, caller: Caller, name: str, request_id: str) -> RequestStatus:
+    """Returns the status of a request that a client names by an endpoint's name and an id.
+
+    Raises NotFound if there is no such request, it is of another endpoint, or the caller may not see it.
+    """
     status = await status_of(state, request_id) if REQUEST_ID.fullmatch(request_id) else None
     row = visible_row(caller, None if status is None else status.row)
-    if status is None or not names_endpoint(request.path_params["name"], row.endpoint):
+    if status is None or not names_endpoint(name, row.endpoint):
         raise NotFound
     return status
 

@@ -149,6 +149,12 @@ def _webhook_url(state: ServerState, url: str | None) -> str | None:
     return url
 
 
+def declared_bytes(request: Request) -> int:
+    """Returns the length of the body that the request's headers declare, or 0 if they declare none."""
+    length = request.headers.get("content-length", "")
+    return int(length[:20]) if length.isascii() and length.isdigit() else 0
+
+
 async def read_body(request: Request, limit: int) -> bytes:
     """Returns the body of a request. Raises RequestFailed with status 413 if it has more than `limit` bytes."""
     too_large = RequestFailed(
@@ -157,8 +163,7 @@ async def read_body(request: Request, limit: int) -> bytes:
         "bad_request",
         {"connection": "close"},
     )
-    length = request.headers.get("content-length", "")
-    if length.isascii() and length.isdigit() and int(length[:20]) > limit:
+    if declared_bytes(request) > limit:
         raise too_large
     body = bytearray()
     async for chunk in request.stream():

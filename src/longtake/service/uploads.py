@@ -14,6 +14,7 @@ from starlette.requests import Request
 from longtake.errors import DiskFull, InvalidRequest
 from longtake.service.responses import RequestFailed
 from longtake.service.state import ServerState
+from longtake.service.submit import declared_bytes
 from longtake.storage.files import disk_full_errors
 from longtake.storage.lifecycle import parse
 from longtake.storage.uploads import MAX_PARTS
@@ -52,8 +53,7 @@ async def received(request: Request, state: ServerState, max_bytes: int) -> Asyn
         "bad_request",
         {"connection": "close"},
     )
-    declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes:
+    if declared_bytes(request) > max_bytes:
         raise too_large
     path = await state.call(state.store.scratch_path)
     digest, size, waiting = hashlib.md5(usedforsecurity=False), 0, bytearray()

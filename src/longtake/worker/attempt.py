@@ -40,7 +40,7 @@ CHECK_EVERY_S = 0.25
 """Seconds between two reads of the request's row, to notice a cancellation or a claim by another server."""
 
 Ending = Outcome | Literal["cancelled", "died", "stopped", "lost"]
-"""How an attempt ends.
+"""The ending of an attempt.
 
 An `Outcome` is the result or the error that the worker process reported.
 "cancelled": a client has cancelled the request.

@@ -52,7 +52,8 @@ def serve(channel: Channel, settings: Settings) -> None:
 
     If the model cannot be loaded, sends the error to the server and continues without a model in memory.
     """
-    runner = make_runner(settings)
+    transport = PublicTransport(settings.trusted_hosts)
+    runner = make_runner(settings, transport)
     with reporting_failures(channel, runner):
         runner.load(first_model(settings), ProgressReporter(channel))
     channel.send(Ready())
@@ -60,16 +61,14 @@ def serve(channel: Channel, settings: Settings) -> None:
         match message:
             case Run():
                 with reporting_failures(channel, runner):
-                    channel.send(carry_out(message, channel, runner, settings))
+                    channel.send(carry_out(message, channel, runner, transport, settings))
             case _:  # a cancellation that came after its request had ended, or a reply to a cancelled request
                 pass
 
 
-def make_runner(settings: Settings) -> "Runner":
-    """Returns a runner that downloads LoRA files only from public addresses and from hosts that the settings trust."""
+def make_runner(settings: Settings, transport: PublicTransport) -> "Runner":
+    """Returns a runner that downloads the LoRA files of requests with `transport`."""
     from longtake.runner import Runner
-
-    transport = PublicTransport(settings.trusted_hosts)
 
     def fetch(url: str, folder: Path, max_bytes: int) -> Path:
         return fetch_file(url, folder, max_bytes=max_bytes, transport=transport)
@@ -85,12 +84,14 @@ def first_model(settings: Settings) -> ModelCard:
     """
     if settings.preload is not None:
         return endpoint(settings.preload).card(settings)
-    cards = {one.card(settings).name: one.card(settings) for one in ENDPOINTS.values()}
+    cards = {card.name: card for card in (one.card(settings) for one in ENDPOINTS.values())}
     return max(cards.values(), key=lambda card: status(card, settings).num_bytes)
 
 
-def carry_out(run: Run, channel: Channel, runner: "Runner", settings: Settings) -> Done:
+def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTransport, settings: Settings) -> Done:
     """Carries out one request, writes its video into `run.folder`, and returns the message about its result.
+
+    `transport` downloads the files that the request names.
 
     Raises LongtakeError if the request is invalid, fails, or is cancelled.
     """
@@ -101,7 +102,7 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", settings: Settings) 
     run.folder.mkdir(parents=True, exist_ok=True)
     fetcher = Fetcher(
         open_own=lambda url: open_stored_file(url, channel, settings),
-        transport=PublicTransport(settings.trusted_hosts),
+        transport=transport,
         folder=run.folder,
     )
     reporter = ProgressReporter(channel)

@@ -8,7 +8,7 @@ from longtake.plans import PlanOptions, Size
 from longtake.sampling.levels import Scheduler
 
 Direction = Literal["forward", "backward"]
-"""Where the new frames are: after the source (forward) or before it (backward)."""
+"""The place of the new frames: after the source (forward) or before it (backward)."""
 
 DEFAULT_CONTEXT = 25
 """The number of context frames if the request sets none."""

@@ -7,8 +7,8 @@ from longtake.families.family import Options
 from longtake.plans import PlanOptions
 
 ConditioningType = Literal["rgb", "depth", "pose", "canny"]
-"""What the source's frames are: a video to continue (rgb), or a guide for a new video that shows its depth, poses or
-edges."""
+"""The use of the source's frames. "rgb": the new video continues them. "depth", "pose", "canny" (edges): the frames
+show only that, and they guide a new video."""
 
 
 @dataclass(frozen=True)
