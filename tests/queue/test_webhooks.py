@@ -128,6 +128,22 @@ def settled(engine: sa.Engine, request_id: str) -> Any:
     return state(engine, request_id)
 
 
+def test_webhooks_go_on_after_the_database_refused_more_claims_than_there_are_senders(
+    engine: sa.Engine, receiver: Receiver, start: Callable[..., Deliverer], quickly: None
+) -> None:
+    failures = iter(range(2 * webhooks.SENDERS))
+
+    def refuse(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("UPDATE webhook_deliveries") and next(failures, None) is not None:
+            raise sa.exc.OperationalError(statement, None, Exception("the database is away"))
+
+    sa.event.listen(engine, "before_cursor_execute", refuse)
+    row = ended(engine, receiver.url)
+    start()
+    assert settled(engine, row.id).state == "delivered"
+    assert next(failures, None) is None
+
+
 @pytest.mark.parametrize(
     ("outcome", "expected"),
     [

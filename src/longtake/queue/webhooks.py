@@ -109,9 +109,13 @@ class Deliverer:
             while not self._free_senders.acquire(timeout=0.1):
                 if self._loop.stopping.is_set():
                     return 0
-            if self._loop.stopping.is_set() or not self._claim(delivery):
-                self._free_senders.release()
-            else:
+            is_claimed = False
+            try:
+                is_claimed = not self._loop.stopping.is_set() and self._claim(delivery)
+            finally:  # a sender that gets no attempt is free again, also if the database failed
+                if not is_claimed:
+                    self._free_senders.release()
+            if is_claimed:
                 self._senders.submit(self._attempt, delivery)
         return 0 if len(due) == SENDERS else POLL_S
 
