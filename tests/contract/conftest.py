@@ -46,9 +46,6 @@ class Running:
         inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(CLIENT_VARIABLES)}
         return {**inherited, "FAL_KEY": "any:thing", **more}
 
-    def python_shim(self) -> dict[str, str]:
-        return self.environment(PYTHONPATH=str(SHIM), FAL_LOCAL_URL=self.http)
-
     def node_shim(self) -> dict[str, str]:
         module = (SHIM / "fal_local.mjs").as_uri()
         return self.environment(NODE_OPTIONS=f"--import={module}", FAL_LOCAL_URL=self.http)
