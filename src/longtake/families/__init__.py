@@ -8,7 +8,7 @@ from longtake.families.family import Family
 from longtake.plans import FORM, Plan
 
 FAMILIES: Mapping[str, Family[Any, Any, Any, Any]] = {family.name: family for family in (ltxv.FAMILY, ltx2.FAMILY)}
-"""Every family under its name."""
+"""All model families, by name."""
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
@@ -18,10 +18,10 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
 
 
 def plan_from_json(document: Mapping[str, Any]) -> Plan | None:
-    """Returns the plan that `plan_to_json` wrote.
+    """Returns the plan that `plan_to_json` turned into `document`.
 
-    Returns None if another version of the program wrote the document: its form is not `plans.FORM`, or its family is
-    unknown. Raises pydantic's ValidationError if the document's fields do not make a plan.
+    Returns None if this version of the program cannot read the document, because its form is not `plans.FORM` or its
+    family is unknown. Raises pydantic's ValidationError if the document's fields do not make a plan.
     """
     if document.get("form") != FORM or document.get("family") not in FAMILIES:
         return None

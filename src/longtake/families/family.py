@@ -1,4 +1,4 @@
-"""A family of models as an object: its options, its plan, and the functions that load a model and generate with it."""
+"""The class of model families, and the objects that the functions of every family take and return."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,23 +27,24 @@ RGBFrames = NDArray[np.uint8]
 """Frames [t, H, W, 3], or one frame [H, W, 3], in 0..255."""
 
 Rows = Sequence[tuple[str, str]]
-"""Lines for people to read, each with a name and a value."""
+"""Lines of text for people, each as (name, value)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(PlanOptions):
-    """The options that all families have. An endpoint turns its request into an object of the family's subclass.
+    """The options that all families have. Each family has a subclass, and an endpoint turns its request into an object
+    of it.
 
-    `seed`: None means that a random seed is drawn.
-    `num_frames`: the endpoint's own count of frames, which may include source frames. Each family's options say what it
-        counts.
-    `count_field`: the name of the request's field that holds `num_frames`, for notes to the user; None if no field
-        does.
-    `new_frames`: the number of frames to add to the whole source, instead of `num_frames`. None: `num_frames` decides.
+    `seed`: the seed of the noise; None for a random seed.
+    `num_frames`: the requested number of frames. The family's subclass says whether it includes source frames.
+    `count_field`: the name of the request's field that sets `num_frames`, for notes to the user; None if no field does.
+    `new_frames`: the number of frames to add to the whole source. If it is set, `num_frames` is ignored.
     `own_rate`: True if the output plays at the rate at which the source is read. An output rate in the options is then
         ignored.
     `end_image`: the URL or path of the picture that the new frames should arrive at, or None.
-    `acceleration`: the level of step caching; None takes the level of the setting `LONGTAKE_ACCELERATION`.
+    `adapters`: the LoRAs to apply, with their scales.
+    `acceleration`: how many sampling steps extrapolate instead of evaluating the model; None for the setting
+        `LONGTAKE_ACCELERATION`.
     """
 
     seed: int | None = None
@@ -76,12 +77,12 @@ ModelT = TypeVar("ModelT", bound=LoadedModel)
 
 @dataclass(frozen=True)
 class Context:
-    """The source frames that the new frames continue: the source's end, or for a backward extension its beginning.
+    """The source frames that the new frames continue: the end of the source, or its beginning if the new frames come
+    before it.
 
     `frames`: [T, H, W, 3] at the output's size; T may be 0.
-    `sound`: the sound of these frames, [2, n] at SOUND_RATE. None means that there is none to continue.
-    `end_image`: [H, W, 3] at the output's size, the picture that the new frames should arrive at; None if there is
-        none.
+    `sound`: the sound of these frames, [2, n] at SOUND_RATE Hz. None if there is none to continue.
+    `end_image`: the picture that the new frames should arrive at, [H, W, 3] at the output's size, or None.
     """
 
     frames: RGBFrames
@@ -91,21 +92,22 @@ class Context:
 
 @dataclass(frozen=True)
 class GeneratedClip:
-    """Generated frames in playing order, and their sound. A clip comes from one window or from several.
+    """Generated frames in playing order, and their sound.
 
-    The joint is where the clip meets the frames that it continues.
+    The joint is the place where the clip meets the frames that it continues. A rendition of source frames is what the
+    model's VAE makes of them: it differs slightly from their pixels.
 
-    `frames`: the new frames, in chunks [t, 3, H, W] in 0..1 at the output's size. If the plan shows the model's
-        rendition of the context instead of the source's pixels, the clip next to the source also includes that
-        rendition, on the source's side.
+    `frames`: the new frames, in chunks [t, 3, H, W] in 0..1 at the output's size. If the plan shows the rendition of
+        the context instead of the source's pixels, the clip next to the source also contains that rendition, on the
+        source's side.
     `new_frames`: the number of new frames.
     `context_frames`: the number of frames that the clip continues.
-    `rendition`: [3, H, W], the model's rendition of the context frame at the joint. None if there is no context, or if
-        `frames` include the rendition.
-    `neighbour`: [H, W, 3], the shown frame on the other side of the joint if an earlier window made it; None if it is
-        the source's.
-    `sound`: [2, n] at SOUND_RATE, the sound of the context frames and the new frames. At the end far from the joint it
-        may be up to 25 ms longer. None if the model makes no sound.
+    `rendition`: the rendition of the context frame at the joint, [3, H, W] in 0..1. None if there is no context, or if
+        `frames` contains it.
+    `neighbour`: the shown frame on the other side of the joint, [H, W, 3], if the model generated it; None if it is a
+        source frame.
+    `sound`: the sound of the context frames and the new frames, [2, n] at SOUND_RATE Hz. At the end far from the joint
+        it may be up to 25 ms longer than the frames. None if the model makes no sound.
     """
 
     frames: "Iterator[Tensor]"
@@ -118,11 +120,12 @@ class GeneratedClip:
 
 @dataclass(frozen=True)
 class PlanRun(Generic[PlanT, ModelT]):
-    """One run of a plan.
+    """A plan, and what is needed to carry it out.
 
     `model`: the loaded model.
-    `resume`: where finished windows are saved, and where those of an earlier run of the same plan are found.
-    `set_pass`: a function that sets the adapters' strengths for a pass. The run calls `set_pass(n)` before pass n (from
+    `resume`: saves finished windows, and finds those that an earlier run of the same plan saved.
+    `on_progress`: the callback that receives the progress.
+    `set_pass`: a function that sets the LoRAs' strengths for a pass. It is called as `set_pass(n)` before pass n (from
         0).
     """
 
@@ -136,7 +139,8 @@ class PlanRun(Generic[PlanT, ModelT]):
 
 @dataclass(frozen=True)
 class Description:
-    """The lines about a plan that only its family can write, for people to read.
+    """The part of a plan's description for people that depends on the family. Each field is a list of lines (name,
+    value).
 
     `goes_in`: what the model sees and hears of the source.
     `comes_out`: what the output contains.
@@ -149,28 +153,28 @@ class Description:
 
 
 class Recipe(Protocol[CardT_contra, PlanT, ModelT]):
-    """The functions of a family that need torch. A family's recipe is a module that defines them."""
+    """A family's module with the functions that need torch."""
 
     def load(self, card: CardT_contra, settings: Settings, on_progress: OnProgress) -> ModelT:
-        """Loads the model of a card onto the device that the settings choose.
+        """Loads the model that a model card describes onto the device that the settings choose.
 
-        Raises BadCheckpoint if parts of the model are missing or do not fit. Raises NotSupported if the device is not
-        available.
+        Raises BadCheckpoint if parts of the model are missing or do not fit each other. Raises NotSupported if the
+        device is not available.
         """
         ...
 
     def expand(self, run: PlanRun[PlanT, ModelT], frame: RGBFrames) -> tuple[str, str | None]:
-        """Returns the prompt to generate with, and a note for the user or None.
+        """Returns (prompt, note): the prompt to generate with, and a note for the user or None.
 
-        If the plan asks for an expanded prompt, a language model writes it. It may look at `frame` [H, W, 3], the
-        source's frame at the joint. If there is no suitable language model, the prompt stays the user's own, and the
-        note says why. Raises ExpansionFailed if the language model fails.
+        If the plan asks for prompt expansion, a language model writes a longer prompt. It may look at `frame` [H, W,
+        3], the source's frame at the joint. If there is no suitable language model, the user's own prompt is returned,
+        and the note says why. Raises ExpansionFailed if the language model fails.
         """
         ...
 
     def generate(self, run: PlanRun[PlanT, ModelT], prompt: str, context: Context) -> Iterator[GeneratedClip]:
-        """Yields the new frames as clips, in playing order. The caller reads all frames of a clip before it takes the
-        next clip."""
+        """Yields the new frames as clips in playing order. The caller must read all frames of a clip before it takes
+        the next clip."""
         ...
 
 
@@ -196,15 +200,15 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
         return cast("Recipe[CardT, PlanT, ModelT]", import_module(self.recipe))
 
     def load(self, card: CardT, settings: Settings, on_progress: OnProgress) -> ModelT:
-        """See `Recipe.load`."""
+        """Loads the model of a card onto the device that the settings choose. `Recipe.load` lists the errors."""
         return self._recipe.load(card, settings, on_progress)
 
     def expand(self, run: PlanRun[PlanT, ModelT], frame: RGBFrames) -> tuple[str, str | None]:
-        """See `Recipe.expand`."""
+        """Returns the prompt to generate with, and a note for the user or None. `Recipe.expand` says more."""
         return self._recipe.expand(run, frame)
 
     def generate(self, run: PlanRun[PlanT, ModelT], prompt: str, context: Context) -> Iterator[GeneratedClip]:
-        """See `Recipe.generate`."""
+        """Yields the new frames as clips in playing order. `Recipe.generate` says more."""
         return self._recipe.generate(run, prompt, context)
 
     @cached_property
@@ -217,7 +221,7 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
         return document
 
     def plan_from_json(self, document: dict[str, Any]) -> PlanT:
-        """Returns the plan of the JSON values `document`, which `plan_to_json` returned.
+        """Returns the plan that `plan_to_json` turned into `document`.
 
         Raises pydantic's ValidationError if the fields of `document` do not make a plan.
         """

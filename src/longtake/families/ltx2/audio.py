@@ -1,9 +1,9 @@
 """Encodes sound as tokens of the audio model, and decodes tokens to sound.
 
-All times count from the window's start. Log-mel frame i is centred on i * 0.01 s. The encoder and the decoder are
+All times count from the start of the sound. Log-mel frame i is centred on i * 0.01 s. The encoder and the decoder are
 causal: the first audio latent covers one log-mel frame, and each later one covers four. So T latents cover 4T - 3
 log-mel frames, and latent i covers the log-mel frames max(4i - 3, 0) to 4i. The vocoder turns log-mel frame i into the
-samples from i * 0.01 s to (i + 1) * 0.01 s. In both directions, sample k at 48 kHz is at k / 48000 s.
+samples from i * 0.01 s to (i + 1) * 0.01 s.
 """
 
 from typing import Any
@@ -21,12 +21,12 @@ from longtake.media.formats import SOUND_RATE
 def encode_sound(
     audio_vae: Any, samples: NDArray[np.float32], sound_rate: int, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Returns stereo samples [2, n] in -1..1 at `sound_rate` Hz as normalised audio tokens [1, T, C] float32 on
+    """Encodes stereo samples [2, n] in -1..1 at `sound_rate` Hz. Returns normalised audio tokens [1, T, C] float32 on
     `device`.
 
-    A token has one value for each pair of latent channel and mel bin, channel by channel. For m samples at 16 kHz, T =
-    1 + floor(m / 640), about 25 per second: these are the latents whose last log-mel frame is centred within the sound.
-    The mode of the VAE's distribution is used, so that the same sound always gives the same tokens.
+    A token has one value for each pair of latent channel and mel bin, channel by channel. There are about 25 tokens per
+    second: T = 1 + floor(m / 640), where m is the number of samples at 16 kHz. The mode of the VAE's distribution is
+    used, so that the same sound always gives the same tokens.
     """
     resampled = resample(torch.from_numpy(np.ascontiguousarray(samples)).to(device).float(), sound_rate, MODEL_RATE)
     mel = log_mel(resampled, audio_vae.config.mel_bins)[None]
@@ -37,11 +37,11 @@ def encode_sound(
 
 
 def decode_sound(audio_vae: Any, vocoder: Any, tokens: Tensor, length: int | None = None) -> NDArray[np.float32]:
-    """Returns normalised audio tokens [1, T, C] as stereo samples [2, n] float32 in about -1..1 at SOUND_RATE.
+    """Decodes normalised audio tokens [1, T, C]. Returns stereo samples [2, n] float32 in about -1..1 at SOUND_RATE Hz.
 
     If `length` is None, n = (4T - 3) * 480. Otherwise n = `length`: a longer sound is cut, and a shorter one is
-    extended by repeating its last spectrum. The sound of a whole window is up to 50 ms shorter than the window's
-    frames.
+    extended by repeating its last log-mel frame. The extension is needed because a window's sound may be up to 50 ms
+    shorter than its frames.
     """
     mean, std = _statistics(audio_vae, tokens.device)
     latent = (tokens.float() * std + mean).unflatten(2, (audio_vae.config.latent_channels, -1)).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Builds the conditioning of one LTX-2 window: context video and audio at their positions, and the end image."""
+"""Builds the conditioning of one LTX-2 window: the context's video and sound at their positions, and the end image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +21,11 @@ from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_
 from longtake.sampling.vae import encode_clip, padded_to_canvas
 
 HISTORY_FRAMES = 25
-"""The largest number (8k+1) of mirrored context frames that are encoded before a backward window's context. The encoder
-is causal: it encodes frames as the continuation of those before them, and the context is not at the window's start."""
+"""The largest number of frames, of the form 8k+1, that are encoded before the context of a backward window.
+
+Such a context is at the window's end, but the encoder is causal and needs earlier frames. The context's own frames,
+mirrored in time, take their place.
+"""
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,10 @@ class WindowConditioning:
     audio: Track | None
 
     def tracks(self, pass_number: int) -> dict[Stream, Track]:
-        """Returns the tracks of pass `pass_number` (from 0), by modality.
+        """Returns the video and audio tracks of pass `pass_number` (from 0), by modality.
 
-        After the first pass no audio token is held, not even the context's. All are noised like the video, and the
-        audio that such a pass predicts is not used.
+        In the first pass the tokens of the context's sound are held. In a later pass all audio tokens are noised and
+        denoised like the video, and the resulting audio is discarded.
         """
         tracks: dict[Stream, Track] = {"video": self.video[pass_number]}
         if self.audio is not None:
@@ -51,8 +54,10 @@ class WindowConditioning:
         return tracks
 
     def latent(self, pass_number: int, tokens: Tensor) -> Tensor:
-        """Returns the video tokens [1, n, C] of pass `pass_number` (from 0) as latents [1, C, F, H, W], without a
-        keyframe's extra tokens."""
+        """Returns the video tokens [1, n, C] of pass `pass_number` (from 0) as latents [1, C, F, H, W].
+
+        The extra tokens of a keyframe are left out.
+        """
         return to_latent(self.video[pass_number].result(tokens), tuple(self.shapes[pass_number]))
 
 
@@ -78,12 +83,12 @@ def latent_shape(model: LTX2Model, window: Window, canvas: Size) -> tuple[int, i
 
 
 def video_conditioning(model: LTX2Model, plan: LTX2Plan, window: Window, context: Context, canvas: Size) -> Track:
-    """Returns the video track of a window on `canvas` (width, height), the canvas of one pass.
+    """Returns the video track of a window in one pass. `canvas` is the pass's (width, height) in pixels.
 
-    Forward, the context is a clip at the window's start, and the end image is a keyframe at the last new frame.
-    Backward, the context is at the window's end, encoded after mirrored context frames. The end image is at the first
-    new frame. If that is the window's first frame, the image replaces the window's first latent, which covers one
-    frame. Otherwise the image is a keyframe.
+    Forward, the context is at the window's start, and the end image is a keyframe at the last new frame. Backward, the
+    context is at the window's end. It is encoded after mirrored context frames (see HISTORY_FRAMES). The end image is
+    at the first new frame. If that is the window's first frame, the image replaces the window's first latent, which
+    covers one frame; otherwise the image is a keyframe.
     """
     grid = Grid(model.card.temporal_compression, model.card.spatial_compression, plan.rate)
 
@@ -112,8 +117,8 @@ def video_conditioning(model: LTX2Model, plan: LTX2Plan, window: Window, context
 def audio_conditioning(model: LTX2Model, plan: LTX2Plan, window: Window, sound: Samples | None) -> Track:
     """Returns the audio track of a window.
 
-    The context's `sound` [2, n] at SOUND_RATE is encoded at its position in the window. In a backward window, the
-    sound's mirror image is encoded before it. Only the audio latents that are wholly within the context's time are
+    The context's `sound` [2, n] at SOUND_RATE Hz is encoded at its position in the window. In a backward window the
+    sound, mirrored in time, is encoded before it. Only audio latents that lie wholly within the context's time are
     held. If there is no sound or no context, or if the plan's audio strength is 0, all audio latents are generated.
     """
     count = audio_latents(window.sampled_frames, plan.rate)

@@ -17,8 +17,8 @@ from longtake.sampling.vae import Latents, Statistics, cropped_from_canvas, deco
 from longtake.video import OnProgress, Progress
 
 SPARE_SAMPLES = round((MAX_LAG_S + CROSS_FADE_S) * SOUND_RATE)
-"""The number of extra samples that a clip's sound has at the end far from the joint. Aligning the sound and
-cross-fading may use up that many."""
+"""The number of extra samples at the end of a clip's sound that is far from the joint. Aligning and cross-fading the
+sound may use up that many."""
 
 NEIGHBOUR_LATENTS = 2
 """The number of latent frames that are decoded before and after the wanted ones, because each decoded frame also
@@ -62,10 +62,10 @@ class WindowDecoder:
         return cropped_from_canvas(wanted, self.plan.canvases[-1], self.plan.size)
 
     def sound(self, tokens: Tensor | None, first_frame: int, last_frame: int) -> Samples | None:
-        """Returns the sound [2, n] at SOUND_RATE of the frames [first_frame, last_frame) of a window.
+        """Decodes the sound of the frames [first_frame, last_frame) of a window. Returns [2, n] at SOUND_RATE Hz.
 
-        `tokens` are the window's audio tokens [1, T, C]. Returns None if `tokens` is None. The sound is longer than the
-        frames by up to SPARE_SAMPLES, at the end far from the source.
+        `tokens` are the window's audio tokens [1, T, C]; if they are None, the result is None. The sound has up to
+        SPARE_SAMPLES more samples than the frames need, at the end that is far from the source.
         """
         if tokens is None:
             return None
@@ -79,10 +79,11 @@ class WindowDecoder:
 
 
 class TailRecorder:
-    """Yields chunks of frames [t, 3, H, W] in 0..1 unchanged, without empty ones, and records the last `count` frames.
+    """An iterable over chunks of frames [t, 3, H, W] in 0..1 that keeps a copy of the last `count` frames.
 
-    The recorded frames are in `tail` [count, H, W, 3]. If the chunks have fewer frames so far, `tail` begins with
-    frames of `before`, which precede the first chunk.
+    The chunks are yielded unchanged, except that empty ones are skipped. The copy is `tail` [count, H, W, 3] uint8.
+    Until `count` frames have been yielded, `tail` begins with the last frames of `before`, which play before the first
+    chunk.
     """
 
     def __init__(self, chunks: Iterator[Tensor], before: RGBFrames, count: int) -> None:

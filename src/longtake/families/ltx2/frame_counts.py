@@ -1,4 +1,4 @@
-"""The frame counts of an LTX-2 request: how many frames are context, new and billed, and notes for the user about
+"""Counts the frames of an LTX-2 request: context frames, new frames and billed frames. Writes notes for the user about
 them."""
 
 from dataclasses import dataclass
@@ -9,14 +9,15 @@ from longtake.families.ltx2.windows import LATENT_FRAMES, Window, context_length
 from longtake.plans import clip_length, padded_length
 
 LEAST_NEW_FRAMES = 8
-"""The least number of new frames if the request sets no context. A context that leaves fewer is shortened."""
+"""The least number of new frames if the request does not set the number of context frames. The context is shortened
+where it would leave fewer."""
 
 
 @dataclass(frozen=True)
 class FrameCounts:
-    """The numbers of context, new and billed frames of a request.
+    """The numbers of context frames, new frames and billed frames of a request.
 
-    The model's window may have room for fewer context frames than `context_frames`. The price does not change then: it
+    The model sees fewer than `context_frames` if its window has no room for them. The price does not depend on that: it
     is computed from `billed_frames`.
     """
 
@@ -29,7 +30,7 @@ def frame_counts(options: LTX2Options, available: int) -> FrameCounts:
     """Returns the frame counts of a request to extend a source of `available` frames.
 
     Raises InvalidRequest in two cases: the requested context leaves no room for new frames, or a source that is to be
-    extended backward is shorter than one latent (8 frames).
+    extended backward has fewer than 8 frames.
     """
     direction, num_frames = options.direction, options.num_frames
     if direction == "backward" and options.context_frames and available < LATENT_FRAMES:
@@ -59,18 +60,20 @@ def frame_counts(options: LTX2Options, available: int) -> FrameCounts:
 
 
 def requested_context(options: LTX2Options) -> int:
-    """Returns the requested number of context frames, not yet fitted to whole latents.
+    """Returns the requested number of context frames, before `whole_latent_context` rounds it.
 
-    If the option `context_rounds_down` is True, the number is rounded down to 8k+1.
+    If the option `context_rounds_down` is True, the number is rounded down to 8k+1 here.
     """
     return clip_length(options.context_frames) if options.context_rounds_down else options.context_frames
 
 
 def whole_latent_context(direction: Direction, context_frames: int, available: int) -> int:
-    """Returns the number of context frames near `context_frames` that fills whole latents.
+    """Returns `context_frames` rounded to a number of frames that fills whole latents, and limited to `available`
+    source frames.
 
-    Forward, it is the next 8k+1 (24 becomes 25). Backward, it is 8k for the same k (25 becomes 24), but at least 8. A
-    source of `available` frames limits it. 0 stays 0.
+    A latent covers 8 frames, but a window's first latent covers one. Forward, the context is at the window's start, so
+    the number is rounded up to 8k+1: 24 becomes 25. Backward, it is at the window's end and has 8 k frames for the same
+    k, at least 8: 25 becomes 24. 0 stays 0.
     """
     if context_frames == 0:
         return 0
@@ -81,11 +84,11 @@ def whole_latent_context(direction: Direction, context_frames: int, available: i
 
 
 def window_context(options: LTX2Options, counts: FrameCounts, available: int) -> int:
-    """Returns the number of context frames of a window that has enough frames to continue, as every window after the
-    first has.
+    """Returns the number of context frames of a window that has enough frames to continue. Every window after the first
+    does.
 
-    It is the requested context in whole latents, even if the source has fewer frames than that (`available`). But if
-    `num_frames` left no room for that context, it is the shortened context, `counts.context_frames`.
+    It is the requested number, rounded to whole latents and not limited to the `available` source frames. But if
+    `num_frames` has no room for so many, it is `counts.context_frames`.
     """
     wanted = requested_context(options)
     if counts.context_frames < whole_latent_context(options.direction, wanted, available):
@@ -94,7 +97,8 @@ def window_context(options: LTX2Options, counts: FrameCounts, available: int) ->
 
 
 def context_notes(options: LTX2Options, counts: FrameCounts, available: int, first: Window) -> tuple[str, ...]:
-    """Returns notes for the user if the context differs from the requested one. The tuple is empty if it does not.
+    """Returns notes for the user if the number of context frames is not the requested one. Otherwise the tuple is
+    empty.
 
     `available`: the number of source frames.
     `first`: the window next to the source.

@@ -1,7 +1,7 @@
 """The recipe of LTX-2.3: turns a plan and the context's frames and sound into new frames and their sound.
 
-Read from the top: `generate` goes from window to window, forward or backward. The conditioning of a window is in
-`conditioning.py`, its sampling in `sampler.py`, and its decoding in `decoding.py`.
+Read from the top: `generate` processes the windows one after the other, forward or backward. The conditioning of a
+window is in `conditioning.py`, its sampling in `sampler.py`, and its decoding in `decoding.py`.
 """
 
 from collections.abc import Generator, Iterator
@@ -35,10 +35,11 @@ LTX2Run = PlanRun[LTX2Plan, LTX2Model]
 
 
 def expand(run: LTX2Run, frame: RGBFrames) -> tuple[str, str | None]:
-    """Returns the prompt to generate with, and a note for the user or None, as `Recipe.expand` describes.
+    """Returns (prompt, note): the prompt to generate with, and a note for the user or None; see `Recipe.expand`.
 
-    The language model of the settings expands the prompt. If none is configured, the model's own text encoder does, if
-    it can write; it also looks at `frame`. An empty prompt is expanded only by a text encoder that can write and see.
+    The language model that the settings name expands the prompt. If they name none, the LTX-2 model's own text encoder
+    does, provided that it can write; it also looks at `frame` [H, W, 3]. An empty prompt is expanded only by a text
+    encoder that can write and see.
     """
     plan, text = run.plan, run.model.text
     if not plan.expand_prompt:
@@ -55,8 +56,9 @@ def expand(run: LTX2Run, frame: RGBFrames) -> tuple[str, str | None]:
 def generate(run: LTX2Run, prompt: str, context: Context) -> Iterator[GeneratedClip]:
     """Yields one clip for each window, in playing order.
 
-    A window after the first continues the frames and the sound of the window that was sampled before it. Those frames
-    are decoded and encoded again, because the model was trained on windows whose first latent is one frame.
+    A window after the first continues the frames and the sound of the window that was sampled before it. Its context is
+    decoded to frames and encoded again: latents from the middle of a window cannot start one, because a window's first
+    latent must cover a single frame.
     """
     plan = run.plan
     setup = make_setup(run, prompt)
@@ -97,8 +99,8 @@ class _WindowContext:
     """The frames and the sound that a window continues.
 
     `frames`: [T, H, W, 3]. The window uses those nearest to its new frames.
-    `sound`: [2, n] at SOUND_RATE, or None if there is none.
-    `neighbour`: [H, W, 3], the frame at the joint if an earlier window made it; None if it is the source's.
+    `sound`: [2, n] at SOUND_RATE Hz, or None if there is none.
+    `neighbour`: the frame next to the new frames, [H, W, 3], if the model generated it; None if it is a source frame.
     """
 
     frames: RGBFrames
@@ -108,8 +110,10 @@ class _WindowContext:
 
 @dataclass(frozen=True)
 class _Windows:
-    """The callbacks of `sample_windows` for one plan. `sample` samples a window; `forward` and `backward` decode it to
-    a clip."""
+    """The callbacks that `sample_windows` needs for one plan.
+
+    `sample` samples a window. `forward` and `backward` decode a sampled window to a clip.
+    """
 
     run: LTX2Run
     setup: Setup
@@ -131,8 +135,11 @@ class _Windows:
     def forward(
         self, current: WindowRun, context: _WindowContext, tensors: Tensors
     ) -> Generator[GeneratedClip, None, _WindowContext]:
-        """Continues the video after its end. Yields one clip with the frames after the context, which are decoded while
-        the clip is read. Returns the context of the next window: the last frames and their sound."""
+        """Decodes a window whose new frames follow its context.
+
+        Yields one clip with the new frames, which are decoded while the caller reads the clip. Returns the context of
+        the next window: the last frames and their sound.
+        """
         plan = self.run.plan
         window = plan.windows[current.number]
         start, stop = window.context_frames, window.context_frames + window.new_frames
@@ -153,11 +160,11 @@ class _Windows:
     def backward(
         self, current: WindowRun, context: _WindowContext, tensors: Tensors
     ) -> Generator[GeneratedClip, None, _WindowContext]:
-        """Continues the video before its beginning. Yields one clip with the frames before the context. Returns the
-        context of the next window: the first frames and their sound.
+        """Decodes a window whose new frames precede its context.
 
-        The window next to the source is sampled first and plays last, so no clip is read before all windows are
-        sampled. Therefore only the context of the next window is decoded at once.
+        Yields one clip with the new frames. Returns the context of the next window: the first frames and their sound.
+        The caller reads no clip before all windows are sampled, because the window next to the source is sampled first
+        and plays last. So only the next window's context is decoded here at once; the clip is decoded while it is read.
         """
         plan = self.run.plan
         window = plan.windows[current.number]

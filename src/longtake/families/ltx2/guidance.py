@@ -12,18 +12,18 @@ from longtake.families.ltx2.tracks import Track
 from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, Stream, Tokens, velocities
 
 UNGUIDED = GuidanceScales(cfg=1, stg=0, modality=1, rescale=0)
-"""Scales at which all guidance is off."""
+"""The scales that switch all guidance off."""
 
 
 @dataclass(frozen=True)
 class Guide:
-    """The guided network of one pass.
+    """A transformer with the prompts and the guidance scales of one pass.
 
-    `transformer`: has the forward pass of `models.audiovisual`.
+    `transformer`: the model, with the forward pass of `models.audiovisual`.
     `positive`, `negative`: the encoded prompts. `negative` may be None if no scale needs it.
-    `scales`: the guidance of each modality.
-    `blocks`: the numbers of the transformer blocks that STG disturbs.
-    `at_once`: the most predictions that the network makes in one evaluation, 1 to 4; this bounds its memory.
+    `scales`: the guidance scales of each modality.
+    `blocks`: the numbers of the transformer blocks that spatio-temporal guidance (STG) disturbs.
+    `at_once`: the largest number of predictions in one evaluation of the model, 1 to 4. It limits the memory.
     """
 
     transformer: Any
@@ -34,11 +34,15 @@ class Guide:
     at_once: int = 4
 
     def predictions(self, streams: Sequence[Stream]) -> dict[str, Prediction]:
-        """Returns the predictions that the scales of these modalities need, by name.
+        """Returns the predictions that the guidance scales of the modalities `streams` need, by name.
 
-        The names are `conditional` (always present), `negative`, `disturbed` and `isolated`. For a single modality
-        there is no `isolated` prediction, because it would equal `conditional`. Raises ValueError if a scale needs a
-        negative prompt and there is none.
+        - `conditional`, for the positive prompt, is always present.
+        - `negative` is for the negative prompt.
+        - `disturbed` has disturbed self-attention.
+        - `isolated` has no attention between the modalities. It is left out for a single modality, where it would equal
+          `conditional`.
+
+        Raises ValueError if a scale needs a negative prompt and there is none.
         """
         scales = [self.scales[stream] for stream in streams]
         needed = {"conditional": Prediction(self.positive)}
@@ -61,9 +65,10 @@ def guided(
     isolated: Tensor | None,
     scales: GuidanceScales,
 ) -> Tensor:
-    """Returns the guided clean prediction [1, n, C] of one modality. A prediction whose scale is off may be None.
+    """Combines the predictions of one modality's clean tokens, each [1, n, C], into the guided prediction [1, n, C].
 
-    With c, u, s and i for the conditional, negative, disturbed and isolated predictions:
+    A prediction may be None if its scale is off. With c, u, s and i for the conditional, negative, disturbed and
+    isolated predictions:
     - g = c + (cfg - 1)(c - u) + stg (c - s) + (modality - 1)(c - i)
     - The result is g (rescale std(c) / std(g) + 1 - rescale), where std is over all tokens and channels.
 
@@ -81,10 +86,10 @@ def guided(
 def predict(
     guide: Guide, tracks: Mapping[Stream, Track], positioned: PositionedTracks, tokens: Tokens, sigma: float
 ) -> dict[Stream, Tensor]:
-    """Returns the guided clean prediction [1, n, C] of each modality for `tokens` [1, n, C] at noise level `sigma`.
+    """Predicts the clean tokens [1, n, C] of each modality from the noisy `tokens` [1, n, C] at noise level `sigma`.
 
     `positioned` has the position embeddings of the `tracks`. The steps are:
-    - Each prediction is x0 = tokens - mask sigma v, where v is the network's velocity.
+    - Each prediction is x0 = tokens - mask sigma v, where v is the velocity that the transformer returns.
     - Guidance combines the predictions into one x0.
     - The result is mask x0 + (1 - mask) clean, where `mask` and `clean` are the track's.
     """

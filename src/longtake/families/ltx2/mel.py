@@ -1,4 +1,4 @@
-"""Resamples sound and computes the log-mel spectrogram that the audio model was trained on, in torch."""
+"""Resamples sound, and computes the log-mel spectrogram that the audio model was trained on."""
 
 from functools import cache
 from math import ceil, gcd, log, pi, prod
@@ -11,24 +11,24 @@ MODEL_RATE = 16_000
 """The audio model's sample rate in Hz."""
 
 HOP = 160
-"""Samples from one spectrogram frame to the next, which makes 100 frames per second. The centre of frame i is sample i
-* HOP."""
+"""The distance between neighbouring spectrogram frames in samples, which gives 100 frames per second. Frame i is
+centred on sample i * HOP."""
 
 WINDOW = 1024
-"""The length in samples of the window of a spectrogram frame."""
+"""The length in samples of the window function of a spectrogram frame."""
 
 FLOOR = 1e-5
-"""The smallest mel magnitude; quieter bins are raised to it before the logarithm."""
+"""The smallest mel magnitude. Smaller magnitudes are raised to it before the logarithm."""
 
 _ZERO_CROSSINGS = 6
-"""The number of zero crossings of the resampling kernel's sinc on each side of its centre."""
+"""The number of zero crossings of the resampling kernel's sinc function on each side of its centre."""
 
 _ROLLOFF = 0.99
-"""The cutoff frequency of the resampling, as a share of the lower of the two Nyquist frequencies."""
+"""The cutoff frequency of the resampling filter, as a share of the lower of the two Nyquist frequencies."""
 
 
 def resample(samples: Tensor, rate_in: int, rate_out: int) -> Tensor:
-    """Returns samples [..., n] at `rate_in` Hz as [..., ceil(n * rate_out / rate_in)] at `rate_out` Hz.
+    """Resamples samples [..., n] from `rate_in` Hz to `rate_out` Hz. Returns [..., ceil(n * rate_out / rate_in)].
 
     Sample 0 stays at time 0. The interpolation is band-limited, with a Hann-windowed sinc of 6 zero crossings on each
     side.
@@ -62,9 +62,10 @@ def log_mel(samples: Tensor, bins: int = 64) -> Tensor:
 
 @cache
 def _interpolation(step: int, phases: int) -> tuple[Tensor, int]:
-    """Returns (kernels, reach) for a group of `step` input samples, from which `phases` output samples are computed.
+    """Returns (kernels, reach) for resampling by strided convolution.
 
-    `kernels` [phases, 1, taps] has one kernel for each output sample. `reach` is the number of taps before the group.
+    Each group of `step` input samples gives `phases` output samples. `kernels` [phases, 1, taps] has one kernel for
+    each of these. `reach` is the number of taps before the group's first sample.
     """
     cutoff = min(step, phases) * _ROLLOFF
     reach = ceil(_ZERO_CROSSINGS * step / cutoff)

@@ -1,4 +1,4 @@
-"""The loaded LTX-2 model, and the function that loads it and checks that its parts fit each other."""
+"""The loaded LTX-2 model, and the function that loads it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +18,14 @@ from longtake.video import OnProgress, ignore_progress
 class LTX2Model:
     """A loaded LTX-2 model in eval mode.
 
+    `card`: the model card, with the facts of the model.
     `transformer`: diffusers' LTX2VideoTransformer3DModel with the forward pass of `models.audiovisual`.
     `vae`: diffusers' AutoencoderKLLTX2Video.
     `audio_vae`: diffusers' AutoencoderKLLTX2Audio.
     `vocoder`: diffusers' LTX2VocoderWithBWE.
     `upsampler`: diffusers' LTX2LatentUpsamplerModel; None if it is not installed.
-    `device`: the device that inputs must be on. Weights that are offloaded move there by themselves.
+    `text`: the text encoder.
+    `device`: the device that inputs must be on. Offloaded weights move there by themselves.
     """
 
     card: LTX2Card

@@ -1,4 +1,4 @@
-"""The options of LTX-2.3, into which endpoints turn their requests."""
+"""The options of LTX-2.3. An endpoint turns its request into them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,18 +8,18 @@ from longtake.plans import PlanOptions, Size
 from longtake.sampling.levels import Scheduler
 
 Direction = Literal["forward", "backward"]
-"""The place of the new frames: after the source (forward) or before it (backward)."""
+"""Whether the new frames come after the source (forward) or before it (backward)."""
 
 DEFAULT_CONTEXT = 25
-"""The number of context frames if the request sets none."""
+"""The number of context frames if the request does not set it."""
 
 
 @dataclass(frozen=True)
 class GuidanceScales:
-    """The guidance of one modality, video or audio. It is applied to the prediction of clean tokens.
+    """The guidance scales of one modality, video or audio. They apply to the prediction of clean tokens.
 
-    `cfg`: moves the prediction away from the one for the negative prompt; 1 is off.
-    `stg`: moves it away from a prediction with disturbed self-attention (spatio-temporal guidance); 0 is off.
+    `cfg`: classifier-free guidance: moves the prediction away from the one for the negative prompt; 1 is off.
+    `stg`: spatio-temporal guidance: moves it away from a prediction with disturbed self-attention; 0 is off.
     `modality`: moves it away from a prediction that ignores the other modality; 1 is off.
     `rescale`: how far the standard deviation of the guided prediction is brought back to that of the unguided one, 0
         (off) to 1.
@@ -35,11 +35,13 @@ class GuidanceScales:
 
 @dataclass(frozen=True, kw_only=True)
 class LTX2PlanOptions(PlanOptions):
-    """The options of LTX-2.3 that a plan copies unchanged.
+    """The options of LTX-2.3 that are copied into a plan unchanged.
 
+    `direction`: whether the new frames come after the source or before it.
     `sound`: True if the model generates sound for the new frames.
     `audio_strength`: how strongly the context's sound is held, 0 (ignored) to 1 (unchanged).
     `steps`: the number of steps of the first pass.
+    `scheduler`: the schedule of the first pass's noise levels.
     `gamma`: the strength of gradient estimation, 0 (off) to 10; see `sampler.Sampler`.
     `eta`: the share of ancestral noise in each step, 0 (off) to 1; see `sampler.Sampler`.
     """
@@ -55,16 +57,16 @@ class LTX2PlanOptions(PlanOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class LTX2Options(LTX2PlanOptions, Options):
-    """The options of LTX-2.3. Here `num_frames` counts the context's frames and the new frames.
+    """The options of LTX-2.3. `num_frames` counts the context frames and the new frames together.
 
-    `context_frames`: the number of source frames that are continued. It is raised to the next number that fills whole
+    `context_frames`: the number of source frames that are continued. It is rounded up to a number that fills whole
         latents.
     `context_field`: the name of the request's field that sets `context_frames`; None if the request does not set it.
-    `context_rounds_down`: True if `context_frames` is lowered to a number that fills whole latents, instead of raised.
+    `context_rounds_down`: True if `context_frames` is rounded down instead.
     `size`: (width, height) of the output in pixels; None for the source's.
     `frame_rate`: the output's rate in frames per second; None for the source's.
     `multiscale`: True for two passes, False for one.
-    `video`, `audio`: the guidance of each modality.
+    `video`, `audio`: the guidance scales of each modality.
     """
 
     context_frames: int = DEFAULT_CONTEXT

@@ -21,29 +21,29 @@ from longtake.sampling.levels import Acceleration, evaluates_model
 from longtake.video import Span, VideoInfo
 
 SECOND_PASS_STEPS = 3
-"""The number of steps of the second pass. Each step evaluates the model once."""
+"""The number of steps of the second pass. Each of them evaluates the model once."""
 
 POSITION_RANGE_PX = 2048
-"""The longest side of a canvas in pixels. The model's positions in space reach no further."""
+"""The longest side of a canvas in pixels. The model's position embedding has no larger positions."""
 
 NTSC_RATES = (24, 30, 48, 60)
-"""Frame rates for which there is also an NTSC rate, at 1000/1001 of the rate: 24000/1001, 30000/1001 and so on."""
+"""The frame rates that have an NTSC variant at 1000/1001 of the rate: 24000/1001, 30000/1001 and so on."""
 
 NTSC_ROUNDING = Fraction("0.005")
-"""A decimal rate means an NTSC rate if the two differ by less than this number of frames per second."""
+"""A decimal frame rate is taken as an NTSC rate if the two differ by less than this, in frames per second."""
 
 LARGEST_DENOMINATOR = 1001
-"""The largest denominator of a rate. With it every NTSC rate is exact, and containers can store the rate."""
+"""The largest denominator of a frame rate. It keeps every NTSC rate exact, and containers can store it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LTX2Plan(LTX2PlanOptions, Plan):
     """The plan of LTX-2.3. The source is read at the output's `rate`.
 
-    `windows`: in the order of sampling; each continues the window before it.
+    `windows`: the windows in the order of sampling. Each one continues the window before it.
     `canvases`: (width, height) in pixels of each pass. The second is twice as wide and high as the first.
-    `video`, `audio`: the guidance of each modality in the first pass. The second pass is unguided.
-    `stg_blocks`: the numbers of the transformer blocks that STG disturbs.
+    `video`, `audio`: the guidance scales of each modality in the first pass. The second pass is unguided.
+    `stg_blocks`: the numbers of the transformer blocks that spatio-temporal guidance (STG) disturbs.
     `acceleration`: how many steps of the first pass extrapolate instead of evaluating the model.
     """
 
@@ -134,10 +134,11 @@ def make_plan(options: LTX2Options, source: VideoInfo, card: LTX2Card, seed: int
 
 
 def scaled_guidance(scales: GuidanceScales, share: float) -> GuidanceScales:
-    """Returns `scales` moved towards the values at which guidance is off. `rescale` is unchanged.
+    """Returns `scales` moved towards the values at which guidance is off: a `share` of 1 changes nothing, 0 switches it
+    off.
 
-    A `share` of 1 changes nothing, and 0 switches the guidance off. It is below 1 for the embedded model, whose output
-    breaks at scales that are tuned for the 22B model.
+    `rescale` is unchanged. The embedded model has a share below 1, because its output breaks at scales that are tuned
+    for the 22B model.
     """
     return GuidanceScales(
         cfg=1 + share * (scales.cfg - 1),
@@ -151,10 +152,10 @@ def scaled_guidance(scales: GuidanceScales, share: float) -> GuidanceScales:
 
 
 def exact_rate(fps: float) -> Fraction:
-    """Returns the exact rate that a decimal number of frames per second means.
+    """Returns the exact rate for a decimal number of frames per second.
 
-    23.976, 23.98, 29.97, 47.95 and 59.94 mean NTSC rates (24000/1001 and so on). Any other number means itself: 12.5 is
-    25/2.
+    23.976, 23.98, 29.97, 47.95 and 59.94 become NTSC rates (24000/1001 and so on). Any other number keeps its value:
+    12.5 becomes 25/2.
     """
     rate = Fraction(str(fps))
     ntsc = (Fraction(1000 * nominal, 1001) for nominal in NTSC_RATES)
@@ -165,17 +166,16 @@ def exact_rate(fps: float) -> Fraction:
 def output_rate(source: VideoInfo, fps: float | None) -> Fraction:
     """Returns the rate in frames per second at which the source is read and the output plays.
 
-    It is the requested rate `fps`. If `fps` is None, it is the source's own rate, limited to the range of playable
-    rates.
+    It is the requested rate `fps`. If `fps` is None, it is the source's own rate, limited to the playable rates.
     """
     return playable_rate(source.rate) if fps is None else exact_rate(fps)
 
 
 def rate_notes(source: VideoInfo, rate: Fraction) -> tuple[str, ...]:
-    """Returns a note that says that the source's frames are repeated, if the source has less than one frame per second.
+    """Returns a note that source frames are repeated, if the source has less than one frame per second. Otherwise the
+    tuple is empty.
 
-    The tuple is empty for any other source. `rate` is the rate at which the source is read and the output plays, in
-    frames per second; the note names it.
+    `rate` is the rate in frames per second at which the source is read and the output plays. The note names it.
     """
     if source.rate >= 1:
         return ()
@@ -186,17 +186,21 @@ def rate_notes(source: VideoInfo, rate: Fraction) -> tuple[str, ...]:
 
 
 def even_size(size: Size) -> Size:
-    """Returns `size` with each odd side made smaller by one pixel, but no side below 2. Sides must be even because
-    videos store colour for pairs of pixels."""
+    """Returns `size` with each odd side reduced by one pixel, but no side below 2.
+
+    Sides must be even because videos store colour for 2 x 2 pixels.
+    """
     return max(size[0] // 2 * 2, 2), max(size[1] // 2 * 2, 2)
 
 
 def pass_canvases(size: Size, passes: int, card: LTX2Card) -> tuple[Size, ...]:
     """Returns the canvas (width, height) in pixels of each pass. `passes`, the number of passes, is 1 or 2.
 
-    The last canvas is `size`, rounded up so that each pass has whole latents. If the long side of `size` is above
-    POSITION_RANGE_PX, `size` is first scaled down to a long side of POSITION_RANGE_PX. If the model has a native short
-    side, the first canvas has that short side instead. The second canvas is twice as wide and high as the first.
+    - The last canvas is `size`, rounded up so that each pass has whole latents. A `size` with a side above
+      POSITION_RANGE_PX is first scaled down to a long side of POSITION_RANGE_PX.
+    - A model that works at one size only (the card's `native_short_side`) has a first canvas with that short side
+      instead.
+    - The second canvas is twice as wide and high as the first.
     """
     step = card.spatial_compression
     if card.native_short_side is not None:

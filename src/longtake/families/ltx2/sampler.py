@@ -1,4 +1,4 @@
-"""Samples the windows of LTX-2: runs each pass over a window step by step, from noise to clean tokens.
+"""Samples the windows of LTX-2, pass by pass and step by step, from noise to clean tokens.
 
 Read from the bottom: `sample_window` runs the passes, and `trajectory` runs the steps of a pass.
 """
@@ -29,10 +29,10 @@ class Sampler:
     """The settings of a pass's steps.
 
     `sigmas`: the noise levels [steps + 1] in falling order, from at most 1 to 0.
-    `gamma`: gradient estimation (Permenter and Yuan 2024), 0 (off) to 10. Each step follows u + gamma (v - u), where v
-        is the velocity of this step and u that of the step before. 1 changes nothing.
-    `eta`: ancestral noise, 0 (off) to 1. Each step first goes below the noise level at which it ends. Then fresh noise
-        brings the tokens back up to that level. `eta` sets how far below the step goes; see `renoised`.
+    `gamma`: gradient estimation (Permenter and Yuan 2024), 0 (off) to 10. A step follows u + gamma (v - u) instead of
+        v, where v is its own velocity and u that of the step before. A `gamma` of 1 changes nothing.
+    `eta`: ancestral noise, 0 (off) to 1. A step first goes below its end level, and then fresh noise brings the tokens
+        back up to that level. The larger `eta`, the further below it goes; see `renoised`.
     """
 
     sigmas: Tensor
@@ -46,12 +46,11 @@ def stepped(tokens: Tensor, velocity: Tensor, sigma: float, lower: float) -> Ten
 
 
 def renoised(tokens: Tensor, velocity: Tensor, noise: Tensor, sigma: float, lower: float, eta: float) -> Tensor:
-    """Returns tokens at noise level `lower` with a part of their noise replaced by fresh `noise`.
+    """Replaces a part of the tokens' noise by fresh `noise`. The noise level of the result is `lower`.
 
-    `tokens` are the tokens after a step from noise level `sigma` to `lower`. First they step further along `velocity`,
-    to the level lower * (1 + (lower / sigma - 1) * eta). Then they are scaled, and fresh noise brings them back up to
-    `lower`. `eta` is 0 (no fresh noise) to 1. Source: the ancestral Euler step of Karras et al. 2022, for flow
-    matching.
+    `tokens` are the tokens after a step from noise level `sigma` to `lower`. They step further along `velocity`, to the
+    level lower * (1 + (lower / sigma - 1) * eta). Then they are scaled, and fresh noise brings them back up to `lower`.
+    `eta` is 0 (no fresh noise) to 1. Source: the ancestral Euler step of Karras et al. 2022, for flow matching.
     """
     down = lower * (1 + (lower / sigma - 1) * eta)
     scale = (1 - lower) / (1 - down)
@@ -67,13 +66,12 @@ def trajectory(
     init: Tokens | None = None,
     on_step: OnStep = ignore_step,
 ) -> Iterator[dict[Stream, Tensor]]:
-    """Yields the tokens [1, n, C] of each modality after every step: at that step's end level, and clean after the last
-    step.
+    """Yields the tokens [1, n, C] of each modality after every step. After the last step they are clean.
 
     `predict_clean`: predicts the clean tokens.
-    `init`: tokens [1, n - extra, C] that the pass refines: it starts from them, noised to the first noise level.
-        `extra` is the number of a keyframe's tokens (`Track.extra`), which `init` does not have. If `init` is None, the
-        pass starts from noise alone.
+    `init`: tokens [1, n - extra, C] that the pass refines: it starts from them, noised to the first noise level. The
+        `extra` tokens of a keyframe (`Track.extra`) are not in `init`. If `init` is None, the pass starts from noise
+        alone.
     `noise`: draws the noise. The draws at the start are named `video.init` and `audio.init`. If `sampler.eta` is not 0,
         each step except the last has two more draws, named `video.step.000`, `audio.step.000` and so on.
     """
@@ -128,7 +126,11 @@ def sample(
     init: Tokens | None = None,
     on_step: OnStep = ignore_step,
 ) -> dict[Stream, Tensor]:
-    """Returns the clean tokens [1, n, C] of each modality after one pass. `trajectory` describes `init` and `noise`."""
+    """Returns the clean tokens [1, n, C] of each modality after one pass over a window.
+
+    `init`: the tokens that the pass refines; None to start from noise alone. `trajectory` says more.
+    `noise`: draws the noise under the names that `trajectory` lists.
+    """
     positioned = PositionedTracks.of(setup.guide.transformer, tracks)
 
     def predict_clean(tokens: Tokens, step: int, sigma: float) -> dict[Stream, Tensor]:
@@ -141,7 +143,7 @@ def sample(
 
 @dataclass(frozen=True)
 class SampledWindow:
-    """A sampled window.
+    """The result of sampling a window.
 
     `video`: normalised video latents [1, C, F, H, W].
     `audio`: normalised audio tokens [1, T, C]; None if the window has no sound.
@@ -151,19 +153,21 @@ class SampledWindow:
     audio: Tensor | None
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Returns the tensors by the names under which they are saved: `video`, and `audio` if the window has sound."""
+        """Returns the tensors by the names under which `Resume` saves them: `video`, and `audio` if the window has
+        sound."""
         return {"video": self.video} | ({} if self.audio is None else {"audio": self.audio})
 
 
 @dataclass(frozen=True)
 class Setup:
-    """The set-up that all windows of a plan are sampled with.
+    """The set-up with which all windows of a plan are sampled.
 
-    `passes`: one or two.
-    `upsampler`: the model that doubles the video latents for the second pass; None is allowed for one pass.
-    `statistics`: the statistics of the video VAE's latents.
-    `set_pass`: a function that sets the adapters' strengths for a pass. `sample_window` calls `set_pass(n)` before pass
-        n (from 0).
+    `passes`: the set-ups of one or two passes.
+    `upsampler`: the model that doubles the height and width of the video latents for a second pass. It may be None if
+        there is one pass.
+    `statistics`: the mean and standard deviation of the video VAE's latents.
+    `set_pass`: a function that sets the LoRAs' strengths for a pass. It is called as `set_pass(n)` before pass n (from
+        0).
     """
 
     passes: Sequence[PassSetup]
@@ -175,11 +179,10 @@ class Setup:
 def sample_window(
     setup: Setup, conditioning: WindowConditioning, noise: Callable[[int], Noise], on_step: OnStep = ignore_step
 ) -> SampledWindow:
-    """Samples one window in every pass and returns it. `noise(n)` returns the noise of pass n (from 0).
+    """Samples one window in every pass and returns the result. `noise(n)` returns the noise of pass n (from 0).
 
     The second pass refines the first pass's video latents at twice the height and width. It also reads the first pass's
-    audio, noised like the video. The audio that the second pass predicts is not used: the returned window has the first
-    pass's audio.
+    audio, noised like the video, but the audio that it predicts is discarded. The returned audio is the first pass's.
     """
     setup.set_pass(0)
     first = sample(setup.passes[0], conditioning.tracks(0), noise(0), on_step=on_step)

@@ -1,7 +1,7 @@
-"""The tokens of one modality in a window: their conditioning, how strongly it is held, and each token's position.
+"""The tokens of one modality in a window, with the conditioning, the mask and the position of each token.
 
-Masks follow LTX-2. A token with mask 1 is generated, and a token with mask 0 is held at its conditioning. A token with
-a mask between them begins with that share of noise and is denoised from there.
+Masks follow LTX-2. A token with mask 1 is generated from noise. A token with mask 0 is held: it keeps the value of its
+conditioning. A token with a mask m between them starts as its conditioning with a share m of noise, and is denoised.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,10 +30,10 @@ class PlacedLatents:
 
 @dataclass(frozen=True)
 class Keyframe:
-    """A conditioning image, as latents [1, C, 1, h, w], for the pixel frame with number `frame` of the window.
+    """A conditioning image, as latents [1, C, 1, h, w], for pixel frame `frame` (from 0) of the window.
 
-    Its tokens do not replace the video's tokens; they are extra tokens. `strength` is how strongly the extra tokens are
-    held, 0 (not at all) to 1 (unchanged).
+    Its tokens do not replace tokens of the video. They are added to the sequence as extra tokens. `strength` is how
+    strongly they are held, 0 (not at all) to 1 (unchanged).
     """
 
     latent: Tensor
@@ -43,13 +43,14 @@ class Keyframe:
 
 @dataclass(frozen=True)
 class Track:
-    """One modality of a window as n tokens.
+    """The n tokens of one modality in a window.
 
     `clean`: the conditioning [1, n, C]; 0 where there is none.
-    `mask`: how much of the step's noise level each token has, [1, n, 1] in 0 (none: held) to 1 (all: generated).
+    `mask`: the share of the step's noise level that each token has, [1, n, 1] in 0 (held) to 1 (generated).
     `bounds`: start and end of each token, [1, axes, n, 2]. The axes are (seconds, y px, x px) for video, and seconds
         for audio.
-    `extra`: the number of extra tokens, those of a keyframe. They are the last tokens and not part of the result.
+    `extra`: the number of extra tokens, which are those of a keyframe. They are the last tokens, and `result` drops
+        them.
     """
 
     clean: Tensor
@@ -59,24 +60,24 @@ class Track:
 
     @cached_property
     def levels(self) -> tuple[Tensor, Tensor]:
-        """The k distinct values of the mask [k], and for each token the index of its value [n].
+        """The k distinct values of the mask, [k], and for each token the index of its value, [n].
 
-        k is small, so the network embeds k noise levels instead of n.
+        With them the model embeds k noise levels instead of n, and k is small.
         """
         values, index = torch.unique(self.mask.flatten(), return_inverse=True)
         return values, index
 
     @cached_property
     def is_free(self) -> bool:
-        """True if any token of the track carries noise, False if all tokens are held."""
+        """True if any token of the track has noise, False if all tokens are held."""
         return bool((self.mask > 0).any())
 
     def start(self, noise: Tensor, init: Tensor | None = None, level: float = 1.0) -> Tensor:
         """Returns the tokens [1, n, C] before the first step: lerp(clean, lerp(init, noise, level), mask).
 
         `noise`: [1, n, C].
-        `init`: [1, n - extra, C], the tokens that a second pass refines. For a keyframe's extra tokens, which have no
-            `init`, 0 is used. If `init` is None, `noise` takes the place of lerp(init, noise, level).
+        `init`: [1, n - extra, C], the tokens that a second pass refines. The extra tokens of a keyframe use 0 as their
+            `init`. If `init` is None, `noise` takes the place of lerp(init, noise, level).
         `level`: the noise level at which the pass starts, 0..1.
         """
         if init is not None:
@@ -99,8 +100,8 @@ def video_track(
 ) -> Track:
     """Returns the video track of a window whose latents have `shape` = [1, C, F, H, W].
 
-    `placed`: the conditioning latents. If two overlap, the later one in the sequence replaces the earlier one.
-    `keyframe`: the image whose tokens are added as extra tokens; None for no image.
+    `placed`: the conditioning latents. Where two overlap, the later one in the sequence is used.
+    `keyframe`: the image that is added as extra tokens; None for no image.
 
     Raises ValueError if placed latents reach beyond the window's end.
     """
@@ -137,7 +138,7 @@ def audio_track(clean: Tensor, held: Tensor, strength: float, bounds: Tensor) ->
 
 
 def draw_noise(tracks: Mapping[Stream, Track], noise: Noise, name: str) -> dict[Stream, Tensor]:
-    """Returns noise for each modality, in the shape [1, n, C] of its track's tokens.
+    """Returns noise [1, n, C] for each track, by modality.
 
     `noise` draws it under the names `video.<name>` and `audio.<name>`.
     """

@@ -8,25 +8,23 @@ from longtake.models.registry import LTX2Card
 from longtake.plans import clip_length, padded_length
 
 POSITION_RANGE_S = 20
-"""The length of the longest window in seconds. The model's positions in time reach no further."""
+"""The length of the longest window in seconds. The model's position embedding has no later positions."""
 
 LATENT_FRAMES = 8
-"""The number of frames that one latent covers. A window's first latent is an exception: it covers one frame."""
+"""The number of frames that one latent covers. Only the first latent of a window covers one frame."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """The frame counts of one window, at the plan's rate.
+    """The frame counts of one window, at the plan's rate. A window is the stretch of video that is sampled at once.
 
-    A forward window begins with the context, which has 8k+1 frames. The new frames follow. Frames after the last new
-    frame are cut off.
-    A backward window ends with the context, which has 8k frames, so that it fills whole latents. The new frames are
-    directly before it. Frames before the first new frame are cut off.
+    A forward window begins with the context, which has 8k+1 frames and so fills whole latents. The new frames follow.
+    Frames after the last new frame are cut off. A backward window ends with the context, which has 8k frames. The new
+    frames are directly before it. Frames before the first new frame are cut off.
 
     `context_frames`: the number of frames that the window continues.
     `new_frames`: the number of frames that it adds.
-    `sampled_frames`: the number of frames that are sampled, a multiple of 8 plus 1: the context, the new frames and the
-        frames that are cut off.
+    `sampled_frames`: the number of frames that are sampled, 8k+1: context, new frames, and the frames that are cut off.
     """
 
     context_frames: int
@@ -35,15 +33,15 @@ class Window:
 
 
 def window_limit(rate: Fraction, card: LTX2Card) -> int:
-    """Returns the largest number of frames (8k+1) that one window may have at `rate` frames per second.
+    """Returns the largest number of frames, of the form 8k+1, that one window may have at `rate` frames per second.
 
-    It is limited by the reach of the model's positions in time (POSITION_RANGE_S) and by the model card.
+    Two things limit it: the model's range of positions in time (POSITION_RANGE_S), and the card's `window_frames`.
     """
     return clip_length(min(int(POSITION_RANGE_S * rate + 4), card.window_frames))
 
 
 def context_length(direction: Direction, frames: int) -> int:
-    """Returns the number of frames of the longest context that fills whole latents and has at most `frames` frames.
+    """Returns the length of the longest context that has at most `frames` frames and fills whole latents.
 
     Forward, it is 8k+1, or 0 if `frames` is 0 or less. Backward, it is 8k and at least 8, even if `frames` is smaller.
     """
@@ -78,5 +76,5 @@ def plan_windows(direction: Direction, available: int, context: int, new_frames:
 
 
 def _whole_latents(direction: Direction, new_frames: int) -> int:
-    """Returns `new_frames` rounded up so that the new latents of a window are full: to 8k forward, to 8k+1 backward."""
+    """Returns `new_frames` rounded up so that a window's new latents are full: to 8k forward, to 8k+1 backward."""
     return padded_length(new_frames + 1) - 1 if direction == "forward" else padded_length(new_frames)

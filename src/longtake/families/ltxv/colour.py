@@ -1,4 +1,4 @@
-"""Two functions on latents: one matches the colours of a video to those of another, one compresses the range of
+"""Two functions on latents: one matches the colours of a video to those of another, the other compresses the range of
 values."""
 
 import torch

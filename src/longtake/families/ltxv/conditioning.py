@@ -10,20 +10,22 @@ from longtake.sampling.noise import Noise
 from longtake.sampling.positions import Grid, to_tokens
 
 PREFIX_LATENTS = 2
-"""The number of latent frames at the start of a clip that become extra tokens if the clip is placed after frame 0. They
-cannot replace the window's own latents: a clip's first latent covers one frame, and a latent in the middle of a video
-covers several."""
+"""The number of latent frames at the start of a clip that become extra tokens if the clip is placed after frame 0.
+
+They cannot replace the window's own latents, because a clip's first latent covers one frame and a latent in the middle
+of the window covers several.
+"""
 
 
 @dataclass(frozen=True)
 class ConditioningItem:
-    """A clip or an image that the window is conditioned on.
+    """A clip or an image that a window is conditioned on.
 
     `latent`: normalised latents [1, C, f, h, w].
-    `frame`: the pixel frame at which the item starts, a multiple of the temporal compression.
-    `strength`: how strongly the item is held. 1 holds it unchanged. Below 1, its tokens begin with noise mixed in,
-        whose share is 1 - strength, and are denoised.
-    `is_guide`: True for an in-context reference, all of whose tokens are extra tokens.
+    `frame`: the number of the window's frame at which the item starts, a multiple of the temporal compression.
+    `strength`: how strongly the item is held, 0 to 1. At 1 it stays unchanged. Below 1 its tokens start with a share 1
+        - strength of noise, and are denoised.
+    `is_guide`: True for a guide: a clip that the video follows without containing it. All its tokens are extra tokens.
     """
 
     latent: Tensor
@@ -33,8 +35,7 @@ class ConditioningItem:
 
     @property
     def num_extra(self) -> int:
-        """The number of latent frames of the item that become extra tokens. The others replace latents of the
-        window."""
+        """The number of the item's latent frames that become extra tokens. The others replace latents of the window."""
         length = int(self.latent.shape[2])
         if self.is_guide:
             return length
@@ -47,8 +48,8 @@ class TokenSequence:
 
     `tokens`: [1, n, C].
     `mask`: the strength of each token, [1, n] in 0 (generated) to 1 (held).
-    `coords`: where each token starts, [1, 3, n], in (seconds, y px, x px).
-    `extra`: the number of extra tokens. They are at the beginning of the sequence and are not part of the video.
+    `coords`: the position at which each token starts, [1, 3, n], as (seconds, y px, x px).
+    `extra`: the number of extra tokens. They are the first tokens of the sequence and are not part of the video.
     """
 
     tokens: Tensor
@@ -68,12 +69,12 @@ def place(
 ) -> TokenSequence:
     """Returns the tokens that sampling starts from, for a window whose latents have `shape` = [1, C, F, H, W].
 
-    At first all tokens are noise. If there are `init` latents of that shape, the tokens are lerp(init, noise, level)
-    instead, where `level` (0..1) is the pass's first noise level. Then each item is placed:
+    Without `init`, all tokens start as noise. With `init`, latents of the same shape, they start as lerp(init, noise,
+    level), where `level` (0..1) is the first noise level of the pass. Then each item is placed:
     - An item at frame 0 is mixed into the window's tokens: lerp(token, item, strength).
     - An image at a later frame becomes extra tokens at the beginning of the sequence, with the positions of that frame.
-    - The first PREFIX_LATENTS of a clip at a later frame become extra tokens. The rest is mixed into the window's
-      tokens.
+    - Of a clip at a later frame, the first PREFIX_LATENTS latent frames become extra tokens. The rest is mixed into the
+      window's tokens.
     - A guide becomes extra tokens only.
 
     Extra tokens are mixed with noise of their own: lerp(noise, item, strength). Raises ValueError for an item that

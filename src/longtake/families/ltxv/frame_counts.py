@@ -1,4 +1,4 @@
-"""The frame counts of an LTX-Video 0.9.x plan, and its windows."""
+"""The frame counts of an LTX-Video 0.9.x plan, and the windows that its clip is sampled in."""
 
 from dataclasses import dataclass, replace
 
@@ -8,12 +8,12 @@ from longtake.plans import clip_length, latent_length, padded_length
 from longtake.video import Span
 
 LEAST_NEW_FRAMES = 8
-"""The least number of new frames of a request whose count includes source frames; see `total_counts`."""
+"""The least number of new frames of a request whose frame count includes source frames; see `total_counts`."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """A part of the generated clip that is sampled at once: its latent frames from `start` to before `stop`."""
+    """A part of the clip that is sampled at once: the latent frames from `start` to before `stop`."""
 
     start: int
     stop: int
@@ -23,13 +23,13 @@ class Window:
 class FrameCounts:
     """The frame counts of a plan, and its windows.
 
-    `shown_frames`: the number of source frames that the output shows.
+    `shown_frames`: the number of source frames in the output.
     `context_frames`: the number of source frames that the model sees.
     `new_frames`: the number of new frames.
     `billed_frames`: the number of frames that the price is computed from.
-    `sampled_frames`: the number of frames of the generated clip, 8k+1.
-    `windows`: the parts of the generated clip that are sampled one after the other.
-    `notes`: sentences for the user about how the requested count is divided.
+    `sampled_frames`: the number of frames of the sampled clip, 8k+1: context, new frames, and frames that are cut off.
+    `windows`: the parts of the clip, which are sampled one after the other.
+    `notes`: sentences for the user about the numbers of source frames and new frames.
     """
 
     shown_frames: int
@@ -44,7 +44,9 @@ class FrameCounts:
 def frame_counts(options: LTXVOptions, span: Span, card: LTXVCard) -> FrameCounts:
     """Returns the frame counts of a request that uses the source frames `span`.
 
-    The options decide whether the request's count includes source frames.
+    - With a guide, no source frame is counted or shown (`guide_counts`).
+    - With the option `new_frames`, that number is added to all source frames (`whole_source_counts`).
+    - Otherwise the option `num_frames` includes source frames (`total_counts`).
     """
     if options.guide != "rgb":
         return guide_counts(span, options.new_frames or options.num_frames, card)
@@ -59,10 +61,11 @@ def whole_source_counts(span: Span, new_frames: int, card: LTXVCard) -> FrameCou
 
 
 def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str | None = "num_frames") -> FrameCounts:
-    """Returns the frame counts of a request whose `num_frames` includes source frames: the last 8k+1 frames of `span`.
+    """Returns the frame counts of a request whose `num_frames` includes source frames.
 
-    If these leave fewer than LEAST_NEW_FRAMES new frames, all frames of `span` are shown instead. The context is then
-    the largest 8k+1 within half of `num_frames`, and the rest of `num_frames` is new.
+    Normally the last 8k+1 frames of `span` are shown and continued, and the rest of `num_frames` is new. If that leaves
+    fewer than LEAST_NEW_FRAMES new frames, all frames of `span` are shown instead. The context is then the largest 8k+1
+    within half of `num_frames`, and the rest of `num_frames` is new.
 
     `count_field`: the name of the request's field that holds `num_frames`, for the notes; None if no field does.
     """
@@ -84,10 +87,10 @@ def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str |
 
 
 def guide_counts(span: Span, num_frames: int, card: LTXVCard) -> FrameCounts:
-    """Returns the frame counts of a request whose source only guides the new video: no source frame is shown, and all
-    `num_frames` frames are new.
+    """Returns the frame counts of a request whose source only guides the new video.
 
-    The context is the part of `span` that guides the first window.
+    No source frame is shown, and all `num_frames` frames are new. The context is the part of `span` that guides the
+    first window.
     """
     sampled = padded_length(num_frames)
     context = clip_length(min(len(span), sampled, card.window_frames))
@@ -97,7 +100,7 @@ def guide_counts(span: Span, num_frames: int, card: LTXVCard) -> FrameCounts:
 def _counts(shown: int, context: int, new: int, billed: int, card: LTXVCard) -> FrameCounts:
     """Returns the frame counts of a plan, with the windows that the model of `card` needs for them.
 
-    `shown`: the number of source frames that the output shows.
+    `shown`: the number of source frames in the output.
     `context`: the number of source frames that the model sees. If the context and the new frames do not fit into one
         window, it is lowered to the card's `max_context_frames`.
     `new`: the number of new frames.
@@ -115,7 +118,7 @@ def _card_windows(sampled_frames: int, card: LTXVCard) -> tuple[Window, ...]:
 
 
 def plan_windows(total: int, tile: int, overlap: int) -> tuple[Window, ...]:
-    """Returns the windows of a clip of `total` latent frames. A window has at most `tile` latent frames.
+    """Returns the windows of a clip of `total` latent frames. Each has at most `tile` latent frames.
 
     Each window after the first starts `overlap` latent frames before the end of the window before it. Source: the chunk
     ranges of ComfyUI-LTXVideo's looping sampler.

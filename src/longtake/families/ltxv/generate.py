@@ -1,6 +1,6 @@
 """The recipe of LTX-Video 0.9.x: turns a plan and the context's frames into new frames.
 
-Read from the top: `generate` decodes the final latents, which `sampler.py` samples window by window.
+Read from the top: `generate` decodes the latents that `sampler.py` samples window by window.
 """
 
 from collections.abc import Iterator
@@ -38,23 +38,23 @@ __all__ = ["expand", "generate", "load"]
 LTXVRun = PlanRun[LTXVPlan, LTXVModel]
 
 FRAMES_AT_ONCE = 8
-"""The number of decoded frames that are resized to the output's size together; this bounds the memory."""
+"""The number of decoded frames that are resized to the output's size together. It limits the memory."""
 
 
 def expand(run: LTXVRun, frame: RGBFrames) -> tuple[str, str | None]:
-    """Returns the prompt to generate with, and a note for the user or None, as `Recipe.expand` describes.
+    """Returns (prompt, note): the prompt to generate with, and a note for the user or None; see `Recipe.expand`.
 
-    The language model of the settings expands the prompt. It does not see `frame`.
+    The language model that the settings name expands the prompt. It does not see `frame`.
     """
     return expand_prompt(run.plan.prompt, run.settings) if run.plan.expand_prompt else (run.plan.prompt, None)
 
 
 def generate(run: LTXVRun, prompt: str, context: Context) -> Iterator[GeneratedClip]:
-    """Yields one clip with all new frames. Each frame is yielded as soon as no later window can change it.
+    """Yields one clip with all new frames. Each frame is decoded as soon as no later window can change it.
 
-    If the plan shows the source's own pixels, the clip's `rendition` is the model's rendition of the context's last
-    frame. Otherwise the clip's frames begin with the model's rendition of the whole context, unless the context only
-    guides.
+    A rendition of the context is what the model's VAE makes of its frames. If the plan shows the source's own pixels,
+    the clip's `rendition` is that of the context's last frame. Otherwise the clip's frames begin with the rendition of
+    the whole context, unless the context is only a guide.
     """
     plan = run.plan
     frames = compress(context.frames, plan.constant_rate_factor)
@@ -101,10 +101,10 @@ def make_setup(run: LTXVRun, prompt: str) -> Setup:
 
 
 def context_items(run: LTXVRun, frames: RGBFrames) -> list[Items]:
-    """Returns a list of conditioning items for each pass, for the context `frames` [T, H, W, 3].
+    """Returns for each pass the list of conditioning items that the context `frames` [T, H, W, 3] become.
 
-    If the plan's guide is `rgb`, the context is a clip at the window's start. Otherwise it only steers the new frames,
-    and is not part of them. With the plan's strength 0 each list is empty.
+    If the plan's guide is `rgb`, the context is a clip at the window's start. Otherwise the context is a guide, which
+    the new frames follow without containing it. If the plan's strength is 0, each list is empty.
     """
     plan, model = run.plan, run.model
     run.on_progress(Progress("context", 0, 1))
@@ -118,12 +118,12 @@ def context_items(run: LTXVRun, frames: RGBFrames) -> list[Items]:
 def decoded_frames(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator[Tensor]:
     """Yields frames in chunks [t, 3, H, W] in 0..1 at the output's size, as soon as no later window can change them.
 
-    The new frames come last. Before them come the context's frames as the model renders them:
+    The new frames come last. Before them come context frames as the model renders them:
     - only the last one, to match colours at the joint, if the plan shows the source's own pixels;
-    - none, if the context only steers;
+    - none, if the context is only a guide;
     - all of them otherwise.
 
-    context: the result of `context_items`.
+    `context` is the result of `context_items`.
     """
     plan = run.plan
     first_frame = plan.context_frames - 1 if plan.keeps_source else 0
@@ -139,7 +139,8 @@ def decoded_frames(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator
 
 
 def final_latents(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator[Latents]:
-    """Yields the last pass's latents for the decoder, un-normalised, as soon as no later window can change them."""
+    """Yields the latents of the last pass, not normalised, for the decoder. Each is yielded as soon as no later window
+    can change it."""
     plan, model = run.plan, run.model
     scale = model.card.decode_noise_scale
     noise = seeded(plan.seed, device=model.device) if model.vae.config.timestep_conditioning and scale > 0 else None

@@ -34,10 +34,10 @@ def velocity(transformer: nn.Module, tokens: Tensor, time: Tensor, coords: Tenso
 
 @dataclass(frozen=True)
 class Guide:
-    """The guided network of one pass.
+    """A transformer with the prompts and the guidance of one pass.
 
     `positive`, `negative`: the encoded prompts. `negative` may be None if the guidance never uses a negative prompt.
-    `guidance`: the scales of the guidance by noise level.
+    `guidance`: the guidance scales by noise level.
     """
 
     transformer: nn.Module
@@ -52,9 +52,9 @@ def guided_velocity(guide: Guide, tokens: Tensor, time: Tensor, coords: Tensor, 
     Only the predictions that the scales of this level need are made. With c for the positive prompt, u for the negative
     prompt, and p for the positive prompt with disturbed self-attention:
     - y = u + cfg (c - u) if cfg is above 1, otherwise y = c.
-    - If stg is above 0, stg (c - p) is added to y. Then, unless rescale is 1, y is multiplied by rescale std(c) /
-      std(y) + 1 - rescale.
-    - With `cfg_star`, `project` is applied to u first.
+    - If stg is above 0, stg (c - p) is added to y. Then y is multiplied by rescale std(c) / std(y) + 1 - rescale,
+      unless rescale is 1.
+    - With `cfg_star`, u is first scaled by `project`.
     - With `nag`, c is predicted with cross-attention that moves away from the negative prompt (NegativeAttention).
 
     Raises ValueError if a negative prompt is needed and there is none. Sources: LTX-Video; for STG Hyung et al. 2024.
@@ -82,10 +82,9 @@ def guided_velocity(guide: Guide, tokens: Tensor, time: Tensor, coords: Tensor, 
 
 
 def project(unconditional: Tensor, conditional: Tensor) -> Tensor:
-    """Returns the unconditional prediction u [B, n, C] scaled by <c, u> / |u|^2 for each sample, where c is the
-    conditional one.
+    """Returns the projection of the prediction `conditional` c onto the prediction `unconditional` u, for each sample.
 
-    The result is the projection of c onto u. Source: CFG-Zero*, Fan et al. 2025.
+    The result [B, n, C] is u <c, u> / |u|^2. Source: CFG-Zero*, Fan et al. 2025.
     """
     u, c = unconditional.flatten(1), conditional.flatten(1)
     share = (c * u).sum(1) / (u.square().sum(1) + 1e-8)
@@ -93,7 +92,7 @@ def project(unconditional: Tensor, conditional: Tensor) -> Tensor:
 
 
 class ValueAttention:
-    """An attention processor that returns each token's own value, so that the token attends to no other token."""
+    """An attention processor that returns each token's own value: no token attends to another one."""
 
     def __call__(self, attn: Any, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
         out: Tensor = attn.to_out[0](attn.to_v(hidden_states))
@@ -101,10 +100,10 @@ class ValueAttention:
 
 
 NAG_LIMIT = 2.5
-"""The largest L1 norm of a guided feature, as a multiple of the L1 norm of the unguided feature."""
+"""The largest L1 norm of a feature after normalised attention guidance, as a multiple of its L1 norm before."""
 
 NAG_SHARE = 0.25
-"""The share of the guided feature in the result. The rest is the unguided feature."""
+"""The share of the guided feature in the result of normalised attention guidance. The rest is the unguided feature."""
 
 
 class NegativeAttention:
@@ -133,8 +132,8 @@ class NegativeAttention:
 
 @contextmanager
 def negative_attention(transformer: Any, negative: EncodedPrompt | None, scale: float) -> Iterator[None]:
-    """Within the block, every cross-attention of the transformer is a NegativeAttention with the prompt `negative` and
-    `scale`.
+    """Context manager. Within it, every cross-attention of the transformer is a NegativeAttention with the prompt
+    `negative` and `scale`.
 
     If `negative` is None or `scale` is 0, nothing changes.
     """
@@ -150,7 +149,8 @@ def negative_attention(transformer: Any, negative: EncodedPrompt | None, scale: 
 
 @contextmanager
 def value_attention(transformer: Any, blocks: tuple[int, ...]) -> Iterator[None]:
-    """Within the block, the self-attention of the transformer blocks with the numbers `blocks` is a ValueAttention."""
+    """Context manager. Within it, the self-attention of the transformer blocks with the numbers `blocks` is a
+    ValueAttention."""
     layers = [transformer.transformer_blocks[block].attn1 for block in blocks]
     with replaced_processors(layers, [ValueAttention() for _ in layers]):
         yield
@@ -158,7 +158,7 @@ def value_attention(transformer: Any, blocks: tuple[int, ...]) -> Iterator[None]
 
 @contextmanager
 def replaced_processors(layers: Sequence[Any], processors: Sequence[Any]) -> Iterator[None]:
-    """Within the block, each of the attention `layers` has the processor at its index in `processors`.
+    """Context manager. Within it, each of the attention `layers` has the processor at the same index in `processors`.
 
     Afterwards each layer has its own processor again, even after an error.
     """

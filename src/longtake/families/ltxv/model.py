@@ -16,10 +16,12 @@ from longtake.video import OnProgress, ignore_progress
 class LTXVModel:
     """A loaded LTX-Video model in eval mode.
 
+    `card`: the model card, with the facts of the model.
     `transformer`: diffusers' LTXVideoTransformer3DModel.
     `vae`: diffusers' AutoencoderKLLTXVideo.
     `upsampler`: diffusers' LTXLatentUpsamplerModel; None if it is not installed.
-    `device`: the device that inputs must be on. Weights that are offloaded move there by themselves.
+    `text`: the text encoder.
+    `device`: the device that inputs must be on. Offloaded weights move there by themselves.
     """
 
     card: LTXVCard

@@ -1,4 +1,4 @@
-"""The options of LTX-Video 0.9.x, into which endpoints turn their requests."""
+"""The options of LTX-Video 0.9.x. An endpoint turns its request into them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,14 +7,14 @@ from longtake.families.family import Options
 from longtake.plans import PlanOptions
 
 ConditioningType = Literal["rgb", "depth", "pose", "canny"]
-"""The use of the source's frames. "rgb": the new video continues them. "depth", "pose", "canny" (edges): the frames
-show only that, and they guide a new video."""
+"""What the source's frames are used for. "rgb": the new video continues them. "depth", "pose" and "canny" (edges): they
+are depth maps, poses or edges, and guide a new video."""
 
 
 @dataclass(frozen=True)
 class PassOptions:
-    """The schedule of one pass. It has `steps` noise levels; the first `skip_initial` and the last `skip_final` of them
-    are left out."""
+    """The schedule of one pass: `steps` noise levels, of which the first `skip_initial` and the last `skip_final` are
+    left out."""
 
     steps: int
     skip_initial: int = 0
@@ -23,15 +23,14 @@ class PassOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class LTXVPlanOptions(PlanOptions):
-    """The options of LTX-Video 0.9.x that a plan copies unchanged.
+    """The options of LTX-Video 0.9.x that are copied into a plan unchanged.
 
-    `guide`: what the source is: `rgb`, a video to continue, or `depth`, `pose` or `canny` (edges), which only steer the
-        new video and are not shown.
-    `preprocess`: True if the guide must first be computed from the source's frames; False if the source is already such
-        a guide.
+    `guide`: what the source is: `rgb` is a video to continue. `depth`, `pose` and `canny` (edges) are guides, which a
+        new video follows and which are not shown.
+    `preprocess`: True if the guide must be computed from the source's frames, False if the source is already a guide.
     `temporal_adain_factor`: how far each later window takes on the first window's colours, 0 (not) to 1 (fully).
     `tone_map_compression_ratio`: how far the range of the latents' values is compressed, 0 (not) to 1.
-    `constant_rate_factor`: the H.264 compression of the context's frames before they are encoded, 0 (none) to 51.
+    `constant_rate_factor`: the H.264 compression of the context's frames before the model sees them, 0 (none) to 51.
     `reverse`: True if the finished video is played backwards.
     """
 
@@ -45,19 +44,19 @@ class LTXVPlanOptions(PlanOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class LTXVOptions(LTXVPlanOptions, Options):
-    """The options of LTX-Video 0.9.x. Here `num_frames` counts source frames and new frames; with a guide, only new
+    """The options of LTX-Video 0.9.x. `num_frames` counts source frames and new frames together; with a guide, only new
     frames.
 
-    `resolution`: the short side of the output, a text such as `720p`.
-    `aspect_ratio`: the aspect ratio of the output, a text such as `16:9`; `auto` for that of the source.
+    `resolution`: the short side of the output, such as `720p`.
+    `aspect_ratio`: the aspect ratio of the output, such as `16:9`; `auto` for that of the source.
     `frame_rate`: the output's rate in frames per second; None for the rate at which the source is read.
     `start_frame`: the number (from 0) of the first source frame that is used.
-    `max_frames`: the most source frames that are used, those nearest to the new frames; None for no limit.
-    `target_rate`: the source is resampled to this rate in frames per second; None for no resampling.
+    `max_frames`: the largest number of source frames that are used, those nearest to the new frames; None for no limit.
+    `target_rate`: the rate in frames per second to which the source is resampled; None for no resampling.
     `reverse_source`: True if the source's frames are used in reverse order.
-    `passes`: the schedules of one pass or two.
-    `few_steps`: True if the schedule is that of a distilled model.
-    `heed_negative`: True if the negative prompt is used even by a model without classifier-free guidance.
+    `passes`: the schedules of one or two passes.
+    `few_steps`: True if the schedules are those of a distilled model.
+    `heed_negative`: True if a model without classifier-free guidance should use the negative prompt too.
     """
 
     resolution: str = "720p"

@@ -17,11 +17,14 @@ NATIVE_SIZE_STEP = 32
 """The published 0.9.x models work on sides that are multiples of this number of pixels."""
 
 FIRST_PASS_SHARE = Fraction("0.6666666")
-"""The share of the output's size at which the first of two passes works; the second works at twice the first's size.
-The published value is slightly below two thirds, so that a side of 192 becomes 96 in the first pass, not 128."""
+"""The size of the first of two passes, as a share of the output's size. The second pass works at twice the first's
+size.
+
+The published value is slightly below two thirds, so that a side of 192 becomes 96 in the first pass, not 128.
+"""
 
 LARGEST_ASPECT = 5
-"""If the source's long side is more than this many times its short side, the request must set an aspect ratio."""
+"""The largest ratio of the source's long side to its short side. Above it, the request must set an aspect ratio."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Pass:
     `canvas`: (width, height) in pixels.
     `steps`: the number of noise levels of the schedule.
     `skip_initial`, `skip_final`: how many of the first and of the last levels are left out.
-    `guidance`: the scales of the guidance by noise level.
+    `guidance`: the guidance scales by noise level.
     `acceleration`: how many steps extrapolate instead of evaluating the model.
     """
 
@@ -125,10 +128,11 @@ def make_plan(options: LTXVOptions, source: VideoInfo, card: LTXVCard, seed: int
 
 
 def source_span(source: VideoInfo, options: LTXVOptions) -> Span:
-    """Returns the source frames that the request uses, as a span that is reversed if `reverse_source` is True.
+    """Returns the source frames that the request uses, as a span that is reversed if the option `reverse_source` is
+    True.
 
-    The used frames begin at `start_frame`. If there are more than `max_frames`, only those nearest to the new frames
-    are used: the last ones, or the first ones if the source is reversed. The span counts frames at the rate that
+    The used frames begin at `start_frame`. If they are more than `max_frames`, only those nearest to the new frames are
+    used: the last ones, or the first ones if the source is reversed. The span counts frames at the rate that
     `reading_rate` returns. Raises InvalidRequest if `start_frame` is beyond the source's end.
     """
     start, stop = options.start_frame, source.num_frames
@@ -151,8 +155,8 @@ def source_span(source: VideoInfo, options: LTXVOptions) -> Span:
 def reading_rate(options: LTXVOptions, source: VideoInfo) -> Fraction:
     """Returns the rate in frames per second at which the source is read.
 
-    It is the option `target_rate` if that is set, otherwise the source's own rate. If the output also plays at the
-    source's own rate, that rate is limited to the range of playable rates.
+    It is the option `target_rate` if that is set, otherwise the source's own rate. If the output is to play at the
+    source's own rate, that rate is limited to the playable rates.
     """
     if options.target_rate is not None:
         return Fraction(options.target_rate)
@@ -162,8 +166,8 @@ def reading_rate(options: LTXVOptions, source: VideoInfo) -> Fraction:
 def playback_rate(options: LTXVOptions, clock: Fraction) -> Fraction:
     """Returns the output's rate in frames per second. `clock` is the rate at which the source is read.
 
-    The output plays at the requested rate, or at `clock` if no rate is requested. It also plays at `clock` if `clock`
-    rounds to the requested rate: a source at 24000/1001 with a requested 24 plays unchanged at 24000/1001.
+    The output plays at the requested rate, or at `clock` if no rate is requested. If `clock` rounds to the requested
+    rate, the output plays at `clock` too: a source at 24000/1001 with a requested 24 plays unchanged at 24000/1001.
     """
     requested = options.frame_rate
     if options.own_rate or requested is None or round(clock) == requested:
@@ -172,12 +176,11 @@ def playback_rate(options: LTXVOptions, clock: Fraction) -> Fraction:
 
 
 def rate_notes(options: LTXVOptions, source: VideoInfo, clock: Fraction) -> tuple[str, ...]:
-    """Returns a note about the playing speed or about repeated frames, if the source has less than one frame per
-    second.
+    """Returns a note for the user if the source has less than one frame per second. Otherwise the tuple is empty.
 
     `clock` is the rate at which the source is read, in frames per second. If it is the source's own rate, the note says
     how many times as fast the source plays at the output rate that the options set. If it is another rate, the note
-    says that the source's frames are repeated at that rate. The tuple is empty for any other source.
+    says that the source's frames are repeated at that rate.
     """
     if source.rate >= 1:
         return ()
@@ -221,8 +224,10 @@ def output_size(resolution: str, aspect: Fraction) -> Size:
 
 
 def first_pass_canvas(size: Size, step: int) -> Size:
-    """Returns the canvas (width, height) of the first of two passes: FIRST_PASS_SHARE of the output's `size`, rounded
-    down to multiples of `step` pixels."""
+    """Returns the canvas (width, height) in pixels of the first of two passes.
+
+    It is FIRST_PASS_SHARE of the output's `size`, rounded down to multiples of `step` pixels.
+    """
     return _floor(size[0] * FIRST_PASS_SHARE, step), _floor(size[1] * FIRST_PASS_SHARE, step)
 
 
@@ -231,10 +236,11 @@ def _floor(value: Fraction, step: int) -> int:
 
 
 def passes_of(options: LTXVOptions, size: Size, card: LTXVCard) -> tuple[Pass, ...]:
-    """Returns the one or two passes of a plan with an output of `size` (width, height).
+    """Returns the one or two passes of a plan whose output has `size` (width, height) in pixels.
 
     A single pass works at `size`. The first of two passes works at FIRST_PASS_SHARE of `size`, and the second at twice
-    the first's size. If the model has a native short side, a single pass or the first pass has that short side instead.
+    the first's size. A model that works at one size only (the card's `native_short_side`) has that short side in a
+    single pass or the first pass instead.
     """
     step, native = card.spatial_compression, card.native_short_side
     guidance = guidance_of(options, card)

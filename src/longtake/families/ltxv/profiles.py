@@ -1,18 +1,20 @@
-"""The published guidance settings of each kind of 0.9.x model, by noise level."""
+"""The published guidance scales of each kind of LTX-Video 0.9.x model, by noise level."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Guidance:
-    """Guidance whose scales change with the noise level t in 0..1.
+    """Guidance scales that change with the noise level t in 0..1.
 
-    `timesteps`: the lower ends of bins of noise levels, in falling order. A level is in the first bin whose lower end
-        is not above it, or in the last bin. The other tuples have one entry for each bin.
+    The levels are divided into bins. Each tuple has one entry for each bin.
+    `timesteps`: the lower ends of the bins, in falling order. A level is in the first bin whose lower end is not above
+        it; a level below all of them is in the last bin.
     `cfg`: the scale of classifier-free guidance; 1 is off.
     `stg`: the scale of spatio-temporal guidance; 0 is off.
-    `rescale`: how far the standard deviation of the guided prediction is brought back to that of the unguided one,
-        0..1. It is used only where `stg` is on. 1 means off, as in the published configurations.
+    `rescale`: how far the standard deviation of the guided prediction is brought back to that of the unguided one, 0
+        (not at all) or more. It is used only where `stg` is on. The value 1 means off, as in the published
+        configurations.
     `blocks`: the numbers of the transformer blocks whose self-attention `stg` disturbs.
     `cfg_star`: True if the prediction for the negative prompt is first scaled to fit the one for the positive prompt
         (see `guidance.project`).
@@ -49,8 +51,7 @@ NONE = Guidance()
 """No guidance: each step evaluates the model once."""
 
 NAG_SCALE = 5.0
-"""The scale of normalised attention guidance for a model without classifier-free guidance. Its paper recommends this
-value."""
+"""The scale of normalised attention guidance for a model without classifier-free guidance. The paper recommends it."""
 
 DEV = Guidance(
     timesteps=(1.0, 0.996, 0.9933, 0.985, 0.9767, 0.9008, 0.618),
@@ -88,13 +89,12 @@ UNGUIDED = Profile(NONE, NONE)
 """No guidance in either pass."""
 
 PROFILES = {"dev": Profile(DEV, DEV_SECOND_PASS), "distilled": UNGUIDED, "tiny": Profile(TINY, NONE)}
-"""The guidance of each kind of model. The model card names the kind (`LTXVCard.guidance`)."""
+"""The guidance of each kind of model. A model card names the kind in `LTXVCard.guidance`."""
 
 
 def profile(kind: str, few_steps: bool) -> Profile:
-    """Returns the guidance of a kind of model. `few_steps` is True for the schedule of a distilled model.
+    """Returns the guidance of a kind of model. `few_steps` is True if the schedule is that of a distilled model.
 
-    With such a schedule the embedded model (`tiny`) runs without guidance. The other kinds do not depend on the
-    schedule.
+    With such a schedule the embedded model (`tiny`) runs without guidance. `few_steps` changes nothing for other kinds.
     """
     return UNGUIDED if kind == "tiny" and few_steps else PROFILES[kind]

@@ -25,8 +25,8 @@ from longtake.sampling.vae import Statistics, upsample
 from longtake.sampling.windows import Loop, OnStep, Tensors, WindowRun, ignore_step, sample_windows
 
 CONDITIONING_NOISE = 0.15
-"""The share of noise that held tokens carry at noise level 1, as the published models expect. At a lower level it is
-multiplied by the level's square."""
+"""The share of noise that is added to held tokens at noise level 1, as the published models expect. At a lower level it
+is multiplied by the level's square."""
 
 EPSILON = 1e-6
 """Noise levels that differ by less than this are treated as equal."""
@@ -36,12 +36,12 @@ EPSILON = 1e-6
 class PassSetup:
     """The set-up of one pass over a window.
 
-    `levels`: the noise levels [steps] in falling order, at which the steps begin. The last step goes from the last
-        level to 0.
+    `guide`: the transformer with its prompts and guidance.
+    `levels`: the noise levels [steps] at which the steps begin, in falling order. The last step ends at 0.
     `grid`: the positions of latents in time and space.
     `canvas`: (width, height) in pixels.
     `acceleration`: how many steps extrapolate instead of evaluating the model.
-    `conditioning_noise`: the share of noise that held tokens carry at noise level 1; see CONDITIONING_NOISE.
+    `conditioning_noise`: the share of noise that is added to held tokens; see CONDITIONING_NOISE.
     """
 
     guide: Guide
@@ -59,10 +59,10 @@ def trajectory(
 
     A step goes from the schedule's noise level t to the next level. What it does to a token depends on the token's
     strength, which is its value in `sequence.mask`:
-    - A token of strength 1 is not denoised. In each step it is its value in `sequence.tokens` plus a little noise,
-      whose scale is conditioning_noise * t^2.
-    - A token of lower strength starts at noise level 1 - strength and waits there while t is higher. Once t is not
-      higher, each step moves the token along its velocity to the next level.
+    - A token of strength 1 is not denoised. In each step it is its value in `sequence.tokens` plus noise of scale
+      conditioning_noise * t^2.
+    - A token of lower strength starts at noise level 1 - strength. It does not change while t is higher. After that,
+      each step moves it along its velocity to the next level.
 
     Accelerated steps extrapolate the velocity. The draws of noise are named `step.000`, `step.001` and so on. Source:
     LTX-Video's pipeline.
@@ -88,7 +88,7 @@ def trajectory(
 
 
 def denoise(setup: PassSetup, sequence: TokenSequence, noise: Noise, on_step: OnStep = ignore_step) -> Tensor:
-    """Returns the video's clean tokens [1, n, C] after all steps of a pass, without the extra tokens."""
+    """Runs all steps of a pass. Returns the video's clean tokens [1, n, C], without the extra tokens."""
     tokens = deque(trajectory(setup, sequence, noise, on_step), maxlen=1).pop()
     return tokens[:, sequence.extra :]
 
@@ -102,11 +102,11 @@ def sample(
     init: Tensor | None = None,
     on_step: OnStep = ignore_step,
 ) -> Tensor:
-    """Returns the normalised latents of `shape` = [1, C, F, H, W] of one window after one pass.
+    """Samples one window in one pass. Returns its normalised latents, of `shape` = [1, C, F, H, W].
 
     `items`: the clips and images that the window is conditioned on.
-    `init`: latents of that shape that the pass refines: it starts from them, noised to the first noise level. If `init`
-        is None, the pass starts from pure noise.
+    `init`: latents of the same shape that the pass refines: it starts from them, noised to the first noise level. If
+        `init` is None, the pass starts from noise alone.
     """
     sequence = place(items, shape, setup.grid, noise, init=init, level=float(setup.levels[0]))
     return to_latent(denoise(setup, sequence, noise, on_step), shape)
@@ -114,7 +114,7 @@ def sample(
 
 @dataclass(frozen=True)
 class Video:
-    """The normalised latents of the video after one or more windows. The next window needs nothing else.
+    """The normalised latents of the video after one or more windows: all that the next window needs.
 
     `latents`: for each pass, the latents [1, C, F, H, W] of all windows so far, joined by `fuse`.
     `first`: for each pass, the latents [1, C, F, H, W] of the first window alone.
@@ -124,31 +124,32 @@ class Video:
     first: tuple[Tensor, ...]
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Returns the tensors by the names under which they are saved: `video.<pass>` and `first.<pass>` for each pass
-        (from 0)."""
+        """Returns the tensors by the names under which `Resume` saves them: `video.<pass>` and `first.<pass>` for each
+        pass (from 0)."""
         named = {"video": self.latents, "first": self.first}
         return {f"{name}.{number}": one for name, passes in named.items() for number, one in enumerate(passes)}
 
     @classmethod
     def of_tensors(cls, tensors: Mapping[str, Tensor]) -> "Video":
-        """Returns the video whose `to_tensors` returned these tensors."""
+        """Returns the video that `to_tensors` turned into these tensors."""
         passes = range(len(tensors) // 2)
         return cls(*(tuple(tensors[f"{name}.{number}"] for number in passes) for name in ("video", "first")))
 
 
 @dataclass(frozen=True)
 class Setup:
-    """The set-up that all windows of a plan are sampled with.
+    """The set-up with which all windows of a plan are sampled.
 
-    `passes`: one or two.
-    `windows`: in latent frames.
+    `passes`: the set-ups of one or two passes.
+    `windows`: the windows, as ranges of latent frames.
     `overlap_latents`: the number of latent frames that a window shares with the window before it.
     `overlap_strength`: how strongly a window is conditioned on these latent frames, 0..1.
     `temporal_adain_factor`: how far each later window takes on the first window's colours, 0 (not) to 1 (fully).
-    `upsampler`: the model that doubles the latents for the second pass; None is allowed for one pass.
-    `statistics`: the statistics of the VAE's latents.
-    `set_pass`: a function that sets the adapters' strengths for a pass. `sample_window` calls `set_pass(n)` before pass
-        n (from 0).
+    `upsampler`: the model that doubles the height and width of the latents for a second pass. It may be None if there
+        is one pass.
+    `statistics`: the mean and standard deviation of the VAE's latents.
+    `set_pass`: a function that sets the LoRAs' strengths for a pass. It is called as `set_pass(n)` before pass n (from
+        0).
     """
 
     passes: tuple[PassSetup, ...]
@@ -177,9 +178,9 @@ Items = Sequence[ConditioningItem]
 def sample_window(setup: Setup, context: Sequence[Items], video: Video | None, current: WindowRun) -> Video:
     """Samples the next window in every pass. Returns `video` continued by this window.
 
-    For the first window, `video` is None, and the window is conditioned on `context`, the items of each pass. A later
-    window is conditioned on the last latents of `video`. The second pass refines the upsampled latents of the first
-    pass. Before that, their colours are matched to those of the latents before upsampling.
+    For the first window, `video` is None, and the window is conditioned on `context`, which has the items for each
+    pass. A later window is conditioned on the last latents of `video`. The second pass refines the first pass's
+    latents: they are upsampled, and get back the colours that they had before.
     """
     window = setup.windows[current.number]
     sampled: list[Tensor] = []
@@ -199,9 +200,9 @@ def sample_window(setup: Setup, context: Sequence[Items], video: Video | None, c
 
 
 def sample_video(setup: Setup, context: Sequence[Items], loop: Loop) -> Iterator[Video]:
-    """Samples the windows in order. Yields the latents of the video so far after each window.
+    """Samples the windows in order. Yields the latents of the whole video so far after each window.
 
-    `context` has the conditioning items of the first window, for each pass.
+    `context` has the conditioning items of the first window for each pass.
     """
 
     def sampled(current: WindowRun, video: Video | None) -> Tensors:
