@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 Stream = Literal["video", "audio"]
-"""A modality. Where both are listed, video is first."""
+"""A modality. Where both are listed, `video` is first."""
 
 Tokens = Mapping[Stream, Tensor]
 """The tokens [B, n, C] of each modality; n differs between them. Audio is absent for a video without sound."""
 
 OTHER: Mapping[Stream, Stream] = {"video": "audio", "audio": "video"}
-"""The other modality of each."""
+"""For each modality, the other one."""
 
 _PREFIX: Mapping[Stream, str] = {"video": "", "audio": "audio_"}
 """The prefix of a modality's modules in diffusers' class."""
@@ -46,10 +46,11 @@ class EncodedPrompt:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The conditions of one prediction. One evaluation of the transformer returns several predictions.
+    """The conditions of one prediction. One evaluation of the transformer can make several predictions.
 
-    disturbed: the modalities whose self-attention is switched off in the `stg_blocks` of `velocities`. In these blocks,
-        each token attends to itself alone. Spatio-temporal guidance needs such a prediction.
+    prompt: the encoded prompt.
+    disturbed: the modalities whose self-attention is switched off in the `stg_blocks` of `velocities`: there each token
+        attends to itself alone. Spatio-temporal guidance needs such a prediction.
     isolated: True if video and audio do not attend to each other.
     """
 
@@ -59,7 +60,7 @@ class Prediction:
 
 
 class TrackInputs(Protocol):
-    """The properties of one modality's track that the transformer needs besides the tokens."""
+    """What the transformer needs to know about the n tokens of one modality besides their values."""
 
     @property
     def bounds(self) -> Tensor:
@@ -71,25 +72,26 @@ class TrackInputs(Protocol):
 
     @property
     def levels(self) -> tuple[Tensor, Tensor]:
-        """(shares, index): the noise of each of the n tokens, as a share (0..1) of the step's noise level.
+        """(shares, index): the noise level of each of the n tokens, as a share (0..1) of the step's noise level.
 
-        shares [k] are the k distinct shares. index [n] has an entry for each token: token i has the share
+        shares [k] are the k distinct shares. index [n] says which of them each token has: token i has
         `shares[index[i]]`. A token of share 0 has no noise.
         """
         ...
 
     @property
     def is_free(self) -> bool:
-        """True if any token has a share above 0, so that the track has noise to remove.
+        """True if any token has a share above 0 and so has noise to remove.
 
-        If False, all tokens are without noise, and the transformer uses noise level 0 for the whole modality.
+        If False, the transformer uses noise level 0 for the whole modality.
         """
         ...
 
 
 @dataclass(frozen=True)
 class PositionedTracks:
-    """A window's tracks and their rotary position embeddings, which are computed once for all sampling steps.
+    """The tracks of a window (the tokens of each modality), and their rotary position embeddings. These are computed
+    once for all sampling steps.
 
     tracks: by modality; audio is absent for a video without sound.
     own: the embeddings for each modality's self-attention.
@@ -146,7 +148,7 @@ def velocities(
 
 @dataclass(frozen=True)
 class _Modulation:
-    """The modulation of one modality by its noise levels.
+    """The modulation of one modality: vectors that depend on its noise levels.
 
     In the shapes, k is the number of distinct noise levels, n the number of tokens, and d the width of the modality's
     hidden states.
@@ -181,6 +183,7 @@ class _Evaluation:
 
     disturbed: for each modality, the numbers of the predictions whose self-attention is switched off in this block.
     connected: the numbers of the predictions in which video and audio attend to each other.
+
     A prediction's number (from 0) is also its row in the hidden states.
     """
 
@@ -373,9 +376,10 @@ def _waves(times: Tensor, channels: int) -> Tensor:
 
 
 def _gate_multiplier(model: Any) -> float:
-    """Returns a factor from the model's settings for the gates between the modalities.
+    """Returns the factor on the noise level of the other modality from which the gates between the modalities are
+    computed.
 
-    A gate is computed from the other modality's noise level times this factor.
+    The model's configuration contains it.
     """
     config = model.config
     return float(config.cross_attn_timestep_scale_multiplier / config.timestep_scale_multiplier)

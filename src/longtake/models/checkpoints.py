@@ -1,4 +1,5 @@
-"""Checkpoints on disk: reads the headers of a model's part, compares them with its class, and loads the weights."""
+"""Checkpoints on disk: reads the headers of a model's part, compares its tensors with its class, and loads the
+weights."""
 
 import importlib
 import json
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     import torch
 
 _WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
-"""The weight files of a folder in diffusers' and in transformers' layout. Each may be split, with a `.index.json`."""
+"""The names of the weight file in a folder, in diffusers' and in transformers' layout. The weights may also be split
+over several files with a `.index.json`."""
 
 _MAX_SIZE = 2**20
 """The largest integer in a configuration, such as a width or a vocabulary. It limits the time to build a part."""
@@ -47,10 +49,10 @@ class Weight:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A part of a model on disk. Its headers have been read; its weights have not.
+    """A part of a model on disk, such as the VAE. Its headers have been read; its weights have not.
 
     path: the folder or single file that holds the part.
-    cls: the part's class.
+    cls: the class of the part in diffusers or transformers.
     config: the settings that the class is built with.
     weights: the part's tensors, by their names in the class.
     """
@@ -69,12 +71,12 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Differences:
-    """The differences between a checkpoint's weights and those of its class.
+    """The differences between a checkpoint's tensors and those of its class.
 
     missing: names that only the class has.
     unknown: names that only the checkpoint has.
-    misshapen: one text for messages for each tensor whose shape differs from the class or whose dtype is not a float.
-        The text has the tensor's name and both shapes.
+    misshapen: texts for messages, one for each tensor whose shape is not the class's or whose dtype is not a float. A
+        text has the tensor's name and both shapes.
     """
 
     missing: Sequence[str]
@@ -172,7 +174,7 @@ def _open_single(part: PartName, file: Path) -> Checkpoint:
 
 
 def _recognised(file: Path, header: Header) -> tuple[Layout, PublishedConfig]:
-    """Returns the layout of a single file, and its published settings.
+    """Returns the layout of a single file (how its publisher names weights and settings), and its published settings.
 
     Raises `BadCheckpoint` for a file that no layout recognises, and for settings that are not JSON objects.
     """
@@ -188,7 +190,7 @@ def _recognised(file: Path, header: Header) -> tuple[Layout, PublishedConfig]:
 
 
 def _published_config(header: Header) -> dict[str, Any] | None:
-    """Returns the settings in a file's metadata: {} if there are none, and None if they are not a JSON object."""
+    """Returns the settings in a file's metadata: {} if there are none, None if they are not a JSON object."""
     text = header.metadata.get("config")
     try:
         config = json.loads(text) if text else {}
@@ -198,7 +200,7 @@ def _published_config(header: Header) -> dict[str, Any] | None:
 
 
 def _has_sections(published: PublishedConfig, layout: Layout) -> bool:
-    """Returns True if every section of the layout that `published` contains is a JSON object."""
+    """Returns True if each of the layout's sections that `published` contains is a JSON object."""
     return all(isinstance(published.get(section, {}), dict) for section in layout.sections)
 
 

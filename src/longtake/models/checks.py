@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PartReport:
-    """The check of one part or adapter.
+    """The result of checking one part or adapter.
 
     part: the name of the part or adapter.
     path: its file or folder.
-    num_parameters: the number of its parameters; 0 for a tokenizer, and if they cannot be counted.
+    num_parameters: the number of its parameters; 0 for a tokenizer, or if they cannot be counted.
     problem: a sentence for the user on what is wrong; None if nothing is wrong.
     compared: True if names and shapes of the weights were compared with those of the class, which needs torch.
     """
@@ -55,7 +55,7 @@ class PartReport:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """The check of a model, of a checkpoint file or of a folder.
+    """The result of checking a model, a checkpoint file or a folder.
 
     target: the model's name, or the path.
     parts: the reports of the parts and adapters that were found.
@@ -68,8 +68,11 @@ class CheckReport:
 
     @property
     def fits(self) -> bool | None:
-        """False if no part was found, one is missing or one has a problem; None if no problem was found but a part was
-        not compared with its class; otherwise True."""
+        """True if all parts were found and compared with their classes, and none has a problem.
+
+        False if no part was found, a part is missing or a part has a problem. None if there is no problem so far but a
+        part was not compared with its class.
+        """
         if not self.parts or self.missing or any(part.problem for part in self.parts):
             return False
         return True if all(part.compared for part in self.parts) else None

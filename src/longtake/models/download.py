@@ -66,7 +66,7 @@ def list_models(settings: Settings) -> list[ModelStatus]:
 class Pull:
     """The download of a model.
 
-    files: (file, folder) for each file that is not on this machine yet. The file is saved as `folder / file.path`.
+    files: (file, folder) for each file that is not on this machine yet. It will be saved as `folder / file.path`.
     """
 
     card: ModelCard
@@ -120,8 +120,8 @@ def _publication(
 ) -> Published:
     """Returns the place from which a part or adapter of the model is downloaded.
 
-    `settings.model_sources` may name a repository for the model. If that repository holds the part, it is the place;
-    otherwise `usual` is.
+    This is the repository that `settings.model_sources` names for the model, if it holds the part. Otherwise it is
+    `usual`.
 
     own: the part's path in diffusers layout.
     usual: the place where the model's card says that the part is published.
@@ -148,9 +148,8 @@ def _belongs(path: str, published: str) -> bool:
     """Returns True if a repository's file belongs to a part.
 
     path: the file's path in the repository.
-    published: the part's file or folder in the repository. A file in the folder belongs to the part only if it has one
-        of the extensions that are loaded. If the folder is `.`, only the files at the top of the repository belong to
-        it.
+    published: the part's file or folder in the repository. Of a folder's files, only those with an extension that is
+        loaded belong to the part. If the folder is `.`, only files at the top of the repository do.
     """
     wanted = (".safetensors", ".json", ".model", ".txt")
     inside = "/" not in path if published == "." else path.startswith(f"{published}/")
@@ -163,7 +162,8 @@ def pull(card: ModelCard, settings: Settings, on_progress: OnProgress = ignore_p
     Returns the `Pull` that was carried out. After a failure, the next call continues the download.
 
     on_progress: receives the bytes downloaded so far as `step`, and the bytes of the whole download as `steps`.
-    Raises as `plan_pull` and `hub.fetch` do.
+
+    Raises the errors of `plan_pull` and `hub.fetch`.
     """
     plan = plan_pull(card, settings)
     done = 0

@@ -131,9 +131,10 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
         return self._without_signs(text) or prompt
 
     def _image_signs(self) -> str:
-        """Returns the text that marks a picture in a prompt: a begin token, image tokens and an end token.
+        """Returns the special tokens, as text, that stand for a picture in a prompt: a begin token, image tokens and an
+        end token.
 
-        Each image token is replaced by one of the picture's embeddings.
+        Gemma replaces each image token by one of the picture's embeddings.
         """
         config = self.encoder.config
         begin, one, end = self.tokenizer.convert_ids_to_tokens(
@@ -142,7 +143,7 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
         return f"\n\n{begin}{one * config.mm_tokens_per_image}{end}\n\n"
 
     def _without_signs(self, text: str) -> str:
-        """Returns the text without the tokenizer's special tokens, so that a prompt cannot contain any."""
+        """Returns the text without the tokenizer's special tokens, because a user's prompt must not contain any."""
         config = self.encoder.config
         indices = [getattr(config, name, None) for name in ("boi_token_index", "image_token_id", "eoi_token_index")]
         signs = self.tokenizer.convert_ids_to_tokens([index for index in indices if index is not None])

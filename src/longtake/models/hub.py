@@ -20,7 +20,7 @@ class HubFile:
 
     repo: the repository, as `owner/name`.
     path: the file's path in the repository.
-    sha256: in hexadecimal; None for a small file, for which the hub states no SHA-256.
+    num_bytes: its size. sha256: its SHA-256 in hexadecimal; None for a small file, for which the hub states none.
     """
 
     repo: str

@@ -1,11 +1,11 @@
 """The layout of LTX-2.3: turns published names and settings into those of diffusers' classes. Needs no torch.
 
-One file holds all parts but the text encoder and the upsampler. The prefixes of its tensors' names are:
-- `model.diffusion_model.`: the transformer, and also both connectors, as `video_embeddings_connector.` and
-  `audio_embeddings_connector.` behind the prefix;
-- `text_embedding_projection.`: the connectors' first layers;
+One file holds all parts but the text encoder and the upsampler. The metadata's `config` holds, as JSON, the settings of
+the reference's classes; the reference is the publisher's code. The names of tensors have these prefixes:
+- `model.diffusion_model.`: the transformer. The names of the connectors continue with `video_embeddings_connector.` or
+  `audio_embeddings_connector.`.
+- `text_embedding_projection.`: the connectors' first layers.
 - `vae.`, `audio_vae.` and `vocoder.`: the parts of these names.
-The metadata's `config` holds, as JSON, the settings of the reference's classes. The reference is the publisher's code.
 """
 
 import re
@@ -104,9 +104,10 @@ def config_of(part: PartName, published: Mapping[str, Any], shapes: Shapes) -> C
 
 
 def _require(part: str, published: Mapping[str, Any], needed: Mapping[str, Any]) -> None:
-    """Raises `BadCheckpoint` if `published` has another value for a setting than `needed`.
+    """Raises `BadCheckpoint` if a setting in `published` is not the one in `needed`, the only value that diffusers'
+    class supports.
 
-    needed: the only value of each setting that diffusers' class supports. `published` may lack such a setting.
+    A setting that is missing in `published` is no error. `part` is the part's name, for the message.
     """
     for name, value in needed.items():
         if name in published and published[name] != value:
@@ -265,10 +266,11 @@ def vae_config(section: Mapping[str, Any]) -> Config:
 
 
 def _resampling(kind: str, right: bool) -> str:
-    """Returns diffusers' name of a kind of resampling block, such as "temporal" for `compress_time`.
+    """Returns diffusers' name for a kind of resampling block, such as "temporal" for `compress_time`.
 
-    kind: the published name without `_res`.
-    right: True if the block is on the side (encoder or decoder) that blocks of its kind belong to.
+    kind: the published name without the suffix `_res`.
+    right: True if a block of this kind may be on its side: blocks with `_res` in the encoder, others in the decoder.
+
     Raises `BadCheckpoint` for an unknown kind, and if `right` is False.
     """
     if not right or kind not in _RESAMPLE:
@@ -277,12 +279,12 @@ def _resampling(kind: str, right: bool) -> str:
 
 
 def _widths(first: int, pairs: Sequence[tuple[str, Config]], otherwise: int) -> list[int]:
-    """Returns one number of channels for each resampling block of an encoder or decoder, in the order of `pairs`.
+    """Returns the number of channels of each resampling block of an encoder or decoder, in the order of `pairs`.
 
-    Each number is the one before it, multiplied by the block's option `multiplier`.
+    Each number is the previous one times the block's option `multiplier`. The first block multiplies `first`.
 
-    first: the number of channels that the first block's multiplier is applied to.
-    pairs: all blocks as (kind, options), from `residual_pairs`. Those at odd indices resample; the others are ignored.
+    first: the number of channels before the first block.
+    pairs: all blocks as (kind, options), from `residual_pairs`. Blocks at odd indices resample; the others are ignored.
     otherwise: the multiplier of a block without that option.
     """
     widths = [first]
@@ -353,7 +355,7 @@ def is_upsampler(names: Collection[str], published: PublishedConfig) -> bool:
     """Returns True if a file holds the latent upsampler of LTX-2, and not the one of LTX-Video.
 
     names: the names of the file's tensors.
-    published: the file's `config`. Only for LTX-2, it has the setting `spatial_scale` or `rational_resampler`.
+    published: the file's `config`. Only LTX-2's has a setting `spatial_scale` or `rational_resampler`.
     """
     own = "spatial_scale" in published or "rational_resampler" in published
     return own and layout_ltxv.is_upsampler(names, published)

@@ -1,9 +1,11 @@
 """The layout of LTX-Video: turns published names and settings into those of diffusers' classes. Needs no torch.
 
 One file holds the transformer, with names that begin with `model.diffusion_model.`, and the autoencoder, with names
-that begin with `vae.`. The metadata's `config` holds, as JSON, the settings of the reference's classes. The reference
-is the publisher's code. It numbers the blocks of its autoencoder in one flat list in which residual and resampling
-blocks alternate. diffusers groups the same blocks by level.
+that begin with `vae.`. The metadata's `config` holds, as JSON, the settings of the reference's classes; the reference
+is the publisher's code.
+
+The reference numbers the autoencoder's blocks in one flat list, in which residual and resampling blocks alternate.
+diffusers groups the same blocks by level.
 """
 
 import re
@@ -71,7 +73,7 @@ _STATISTICS: Mapping[str, str | None] = {
     "mean-of-stds": None,
     "mean-of-stds_over_std-of-means": None,
 }
-"""Published name -> diffusers' name, for the statistics of latents; None for a statistic that sampling does not use."""
+"""Published name -> diffusers' name of each statistic of the latents; None for one that sampling does not use."""
 
 _BLOCK = re.compile(r"^(encoder\.down_blocks|decoder\.up_blocks)\.(\d+)\.(.*)$")
 _DOWNSAMPLE = {
@@ -102,7 +104,8 @@ def rename(part: PartName, key: str, published: PublishedConfig) -> str | None:
 
 
 def encoder_levels(published: PublishedConfig) -> int:
-    """Returns the number of resampling blocks of the encoder. If it is not published, it is 4, as in the 13B model."""
+    """Returns the number of resampling blocks of the encoder: the published one, or 4 (as in the 13B model) if none is
+    published."""
     blocks = published.get("vae", {}).get("encoder_blocks")
     return len(blocks) // 2 if isinstance(blocks, list) else len(VAE_13B["down_block_types"])
 
@@ -126,9 +129,11 @@ def vae_key(key: str, levels: int = 4) -> str | None:
 
 
 def statistic(key: str) -> str | None:
-    """Returns diffusers' name of a statistic of latents; None if sampling does not use the statistic.
+    """Returns diffusers' name of a weight of the autoencoder that is a statistic of latents.
 
-    key: the published name. The name of any other weight is returned unchanged.
+    Returns None for a statistic that sampling does not use, and `key` itself for any other weight.
+
+    key: the published name of the weight.
     """
     head, _, name = key.partition(".")
     return _STATISTICS.get(name, key) if head == "per_channel_statistics" else key
@@ -166,7 +171,8 @@ def _decoder_block(side: str, index: int, rest: str, _: int) -> str:
 
 
 def config_of(part: PartName, published: PublishedConfig, shapes: Shapes) -> Config:
-    """Returns the settings of a part's diffusers class. A setting that `published` lacks gets the 13B model's value.
+    """Returns the settings of a part's class in diffusers. A setting that is missing in `published` gets the 13B
+    model's value.
 
     Raises `BadCheckpoint` for a setting that the class does not support.
     """
@@ -249,10 +255,11 @@ def vae_config(published: Mapping[str, Any]) -> Config:
 def residual_pairs(side: str, published: Mapping[str, Any]) -> Sequence[tuple[str, Config]]:
     """Returns the blocks of the autoencoder's encoder or decoder in published order, each as (kind, options).
 
-    Blocks at even indices (0, 2, ...) are residual, blocks at odd indices resample.
+    Blocks at even indices (0, 2, ...) are residual; blocks at odd indices resample.
 
     side: "encoder" or "decoder".
     published: the autoencoder's published settings.
+
     Raises `BadCheckpoint` if the published blocks are in another order or malformed.
     """
     blocks = published[f"{side}_blocks"]

@@ -19,7 +19,7 @@ Its arguments are the URL, the folder and the limit in bytes. It refuses address
 """
 
 FETCHED = ".fetched"
-"""The name of the folder of downloaded LoRAs. It is in the LoRA folder."""
+"""The name of the folder of downloaded LoRAs, inside the LoRA folder."""
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -65,9 +65,11 @@ def resolve(lora: Lora, settings: Settings, *, fetch: Fetch | None = None, any_p
 
 
 def _local(lora: Lora, settings: Settings, *, any_path: bool) -> Path | None:
-    """Returns the file if `lora.path` is on the disk, otherwise None. In a folder, `choose_file` chooses the file.
+    """Returns the file if `lora.path` is on the disk, otherwise None. If it is a folder, `choose_file` chooses the file
+    in it.
 
-    Raises `InvalidRequest` if the path leads out of the LoRA folder and `any_path` is False, or if `choose_file` does.
+    Raises `InvalidRequest` if `any_path` is False and the path leads out of the LoRA folder, or if `choose_file` finds
+    no file.
     """
     if any_path and Path(lora.path).expanduser().exists():
         place = Path(lora.path).expanduser().resolve()
@@ -92,11 +94,13 @@ def _local(lora: Lora, settings: Settings, *, any_path: bool) -> Path | None:
 
 
 def choose_file(lora: Lora, names: Sequence[str], kind: str) -> str:
-    """Returns the name of a LoRA's file: `lora.weight_name`, or the only name in `names` if that is None.
+    """Returns the name of a LoRA's file: `lora.weight_name`, or if that is None, the only name in `names`.
 
-    names: the files of the folder or repository that `lora.path` names.
+    names: the names of the files to choose from, in the folder or repository that `lora.path` names.
     kind: "folder" or "hub repository", for messages.
-    Raises `InvalidRequest` if `weight_name` is not in `names`, or if it is None and `names` has not exactly one entry.
+
+    Raises `InvalidRequest` if `weight_name` is not in `names`, or if it is None and `names` does not have exactly one
+    entry.
     """
     listed = ", ".join(names[:20]) or "no .safetensors file"
     if lora.weight_name is not None:

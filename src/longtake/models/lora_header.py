@@ -39,7 +39,7 @@ _SIDES = {
 _KEY = re.compile(rf"^(.+?)\.({'|'.join(re.escape(side) for side in _SIDES)})$")
 
 Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
-"""Module -> the shapes of its A [rank, in] and of its B [out, rank]."""
+"""Module -> the shapes of its matrices A [rank, in] and B [out, rank]."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class LoraHeader:
     """The header of a LoRA file. A and B are the two matrices whose product B A changes the weight of a module.
 
     name: the file's name, for messages.
-    keys: module -> "A", "B" or "alpha" -> key of that tensor in the file. Modules are named as in diffusers; if
-        `is_kohya`, each dot of a name is an underscore.
+    keys: module -> "A", "B" or "alpha" -> key of that tensor in the file. Modules have the names of diffusers' class;
+        if `is_kohya`, with underscores for dots.
     shapes: module -> the shapes of A and B.
     is_kohya: True if the file's keys are in kohya's style.
-    settings: the LoRA's settings as diffusers writes them to the metadata; empty if there are none.
+    settings: the LoRA's settings that diffusers writes to the metadata; empty if there are none.
     """
 
     name: str
@@ -65,7 +65,7 @@ class LoraHeader:
         return sum(math.prod(shape) for sides in self.shapes.values() for shape in sides)
 
     def alpha(self, module: str) -> float | None:
-        """Returns the alpha that `settings` has for a module; None if it has none.
+        """Returns a module's alpha from `settings`, or None if they have none.
 
         The LoRA's change of the module's weight is multiplied by alpha / rank.
         """

@@ -1,7 +1,7 @@
 """LoRAs: reads their files, and applies them to a transformer for one request, with the PEFT library.
 
-A LoRA changes the weight W of a linear layer to W + scale * (alpha / rank) * B A. The request sets the scale. alpha and
-the rank come from the LoRA's file. If the file has no alpha, alpha / rank is 1.
+A LoRA changes the weight W of a linear layer to W + scale * (alpha / rank) * B A. The request sets `scale`. `alpha` and
+`rank` come from the LoRA's file; if the file has no alpha, alpha / rank is 1.
 """
 
 import math
@@ -47,8 +47,8 @@ class Adapter:
     """A LoRA in host memory.
 
     name: the file's name, for messages.
-    pairs: module -> its change. A module has diffusers' name.
-    is_kohya: True if the module names have underscores for dots.
+    pairs: module -> its change. Modules have the names of diffusers' class.
+    is_kohya: True if the modules' names have underscores for dots.
     loc: the path of the request's field that named the LoRA, for errors; None if no request named it.
     """
 
@@ -63,9 +63,9 @@ class Adapter:
 
 
 def read(path: Path) -> Adapter:
-    """Reads a LoRA file into host memory. A tensor `alpha` in the file takes precedence over the metadata.
+    """Reads a LoRA file into host memory. A tensor `alpha` in the file takes precedence over an alpha in the metadata.
 
-    Raises `BadCheckpoint` as `read_lora_header` does, and for values that are not finite.
+    Raises `BadCheckpoint` for values that are not finite, and for the reasons that `read_lora_header` lists.
     """
     from safetensors import safe_open
 
@@ -97,7 +97,7 @@ def check_fit(header: LoraHeader, transformer: torch.nn.Module) -> None:
 
 
 LoadedAdapter = tuple[Adapter, tuple[float, ...]]
-"""An adapter in host memory, and its scale in each pass over a window (first pass, second pass)."""
+"""An adapter in host memory, and its scale in each pass (first pass, second pass)."""
 
 
 class LoraCache:
@@ -110,7 +110,7 @@ class LoraCache:
         self._adapters: LRUCache[Any, Adapter] = LRUCache(max_bytes, getsizeof=lambda adapter: adapter.num_bytes)
 
     def read(self, path: Path) -> Adapter:
-        """Returns the adapter in a file, from the cache if it is there. Raises as the function `read` does."""
+        """Returns the adapter in a file, from the cache if it is there. Raises the errors of the function `read`."""
         stat = path.stat()
         return self._read(path, stat.st_mtime_ns, stat.st_size)
 
@@ -132,9 +132,10 @@ def load_adapters(
 
     card: the model. Its own adapters are found by name.
     fetch, any_path: the arguments of `lora_files.resolve` for all other adapters.
+
     Raises `InvalidRequest`, with the field of the request, for a LoRA that cannot be found or read. Raises
     `NotSupported` if one of the model's own adapters is unknown or not on this machine, and `BadCheckpoint` if its file
-    is broken. Raises `DownloadFailed` and `FileTooLarge` as `lora_files.resolve` does.
+    is broken. Raises `DownloadFailed` and `FileTooLarge` for a LoRA that cannot be downloaded.
     """
     loaded = []
     for adapter in planned:

@@ -11,17 +11,17 @@ from longtake.models.registry import PartName
 from longtake.settings import Settings
 
 Offload = Literal["none", "model", "group"]
-"""The place of the weights.
+"""Where a model's weights are while it runs.
 
 none: all parts are on the device.
 model: only the part that runs is on the device; the other parts are in host memory.
-group: as `model`, but the transformer and the text encoder have only those layers on the device that run.
+group: as `model`, but of the transformer and the text encoder only the layers that run are on the device.
 """
 
 RESERVE_BYTES = 8 * 1024**3
 """Device memory in bytes that is left free for activations.
 
-`choose_offload` leaves min(RESERVE_BYTES, 8 x the weights' bytes), because small models need less.
+For a small model `choose_offload` leaves less: 8 times the bytes of its weights.
 """
 
 BLOCKS_PER_GROUP = 1
@@ -82,16 +82,17 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def is_short(device: torch.device) -> bool:
-    """Returns True if the device is a CUDA GPU with less free memory than `RESERVE_BYTES`."""
+    """Returns True if the device is a CUDA GPU with less free memory than RESERVE_BYTES."""
     free = free_bytes(device)
     return free is not None and free < RESERVE_BYTES
 
 
 def choose_offload(requested: str, sizes: Mapping[str, int], free: int | None) -> Offload:
-    """Returns the offload of a model.
+    """Returns where a model's weights are to be placed.
 
-    requested: `settings.offload`. `auto` means the first of none, model and group that leaves memory for activations;
-        see RESERVE_BYTES. They are in order of speed, fastest first. Any other value is returned unchanged.
+    requested: `settings.offload`. `auto` means the first of none, model and group that leaves enough memory for
+        activations (see RESERVE_BYTES); they are in order of speed, fastest first. Any other value is returned
+        unchanged.
     sizes: the bytes of each part.
     free: the free bytes of the device; None for a device that shares the host's memory, where offloading saves nothing.
     """
@@ -110,7 +111,8 @@ def store_fp8(transformer: torch.nn.Module, compute: torch.dtype) -> None:
 
 
 def place(parts: Mapping[PartName, torch.nn.Module], device: torch.device, offload: Offload) -> None:
-    """Moves parts from the host to the device, or adds the hooks that do so when an offloaded part runs."""
+    """Places parts that are in host memory: moves them to the device, or adds hooks that move an offloaded part while
+    it runs."""
     if offload == "none":
         for part in parts.values():
             part.to(device)
@@ -163,7 +165,7 @@ def share_device(parts: Sequence[torch.nn.Module], device: torch.device) -> None
 
 
 VALUES_PER_CHANNEL = 26
-"""An estimate of the values per token and channel that an LTX-2 block has in memory at once.
+"""An estimate of how many values per token and channel an LTX-2 block has in memory at once.
 
 They include the hidden state, its modulated copy, query, key and value, the rotated query and key, and two tensors of
 the feed-forward layer, which is four times as wide.
@@ -177,10 +179,10 @@ It is less than the host's memory, which other programs use too.
 
 
 def predictions_at_once(transformer: Any, num_tokens: int, device: torch.device) -> int:
-    """Returns how many predictions are evaluated together: at least one.
+    """Returns how many predictions one evaluation makes, at least one. Their activations fit in an eighth of the
+    device's memory.
 
-    Their activations fit in an eighth of the device's memory. The device's total memory counts, not its free memory,
-    so that a request gives the same bits whenever it runs.
+    This is the device's total memory, not its free memory, so that a request gives the same bits whenever it runs.
 
     transformer: the LTX-2 transformer.
     num_tokens: the number of video tokens of one prediction.

@@ -1,4 +1,4 @@
-"""Loads all parts of a model, each in the dtype that suits it, and places them on the device. For all families."""
+"""Loads all parts of a model, for any family, each in the dtype that suits it, and places them on the device."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -52,7 +52,7 @@ class Published:
 class ModelCard:
     """The facts of one model that all families have.
 
-    name: the model's name in settings, commands and the folder of its weights.
+    name: the model's name in settings and commands, and of the folder of its weights.
     title: the model in one line, for people.
     licence: the licence of the weights in one line, for people.
     family: "ltxv" or "ltx2".
@@ -115,8 +115,8 @@ class LTX2Card(ModelCard):
 
     stg_blocks: the numbers (from 0) of the transformer blocks in which spatio-temporal guidance switches off the
         self-attention.
-    guidance_share: the share of a request's guidance that is applied: 1 applies the request's scales, 0 turns guidance
-        off. It is below 1 for the embedded model, whose output breaks at scales that suit 22B parameters.
+    guidance_share: how much of a request's guidance is applied: 1 applies the request's scales, 0 turns guidance off.
+        It is below 1 for the embedded model, whose output breaks at scales that suit 22B parameters.
     """
 
     family: ClassVar[str] = "ltx2"
@@ -251,9 +251,11 @@ def card(name: str) -> ModelCard:
 def located(card: ModelCard, settings: Settings) -> dict[PartName, Path]:
     """Returns the path of each part of a model that is on this machine: a checkpoint file, or a folder.
 
-    The parts are looked for in the model's homes. A home is a folder or checkpoint file: `settings.model_sources[name]`
-    if that is an existing path, then `models_dir/<name>`. An embedded model without such a source has one home, its
-    folder in `WEIGHTS`. The first of these places that exists is used:
+    The parts are looked for in the model's homes, which are folders or checkpoint files. The first home is
+    `settings.model_sources[name]` if that is an existing path, and the second one is `models_dir/<name>`. An embedded
+    model without such a source has one home, its folder in `WEIGHTS`. For each part the first of these places that
+    exists is used:
+
     1. the part's folder in a home; `FOLDERS` has the folder's name;
     2. a home that is a checkpoint file, unless the part is in `ALONE`;
     3. the folder of the model that the part is borrowed from;

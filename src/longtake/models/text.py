@@ -12,7 +12,7 @@ from longtake.models import memory
 
 
 class Movable(Protocol):
-    """The interface of an encoded prompt: `to` returns a copy whose tensors are on a device."""
+    """The interface of an encoded prompt. Its method `to` returns a copy whose tensors are on a device."""
 
     def to(self, device: "torch.device | str") -> Any: ...
 
@@ -24,10 +24,10 @@ class TextEncoder(ABC, Generic[EncodedT]):
     """A text encoder with its tokenizer. It caches the most recently used encoded prompts in host memory.
 
     modules: all modules that have weights.
-    num_tokens: prompts are cut or padded to this number of tokens.
+    num_tokens: the number of tokens to which prompts are cut or padded.
     device: the device on which the encoder runs and to which it returns encoded prompts.
     dtype: the dtype of encoded prompts. The weights may have another one.
-    cache_entries: the most encoded prompts in the cache.
+    cache_entries: the largest number of encoded prompts in the cache.
     offloaded: True if hooks (see `memory.place`) move the weights to the device and back. Then `onload` and `release`
         do nothing.
     """

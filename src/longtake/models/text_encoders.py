@@ -35,11 +35,12 @@ TEXT_ENCODERS: Mapping[Class, Callable[[str], str]] = {
 """Class of a text encoder -> function that turns a weight's published name into its name in the class."""
 
 _ENCODERS: Mapping[str, str] = {"t5": "T5EncoderModel"}
-"""`model_type` -> the encoder's class, for configurations that name the class of the whole model instead."""
+"""`model_type` -> the class of the encoder alone. It is needed because a configuration may name the class of the whole
+model."""
 
 
 def class_names(config: Mapping[str, Any]) -> list[str]:
-    """Returns the class names that fit a text encoder's configuration; empty if there are none.
+    """Returns the names of the classes that a text encoder's configuration names or implies; empty if there are none.
 
     config: the content of `config.json` as transformers writes it.
     """

@@ -24,10 +24,10 @@ _WORDS: Mapping[str, str] = {
 
 
 def transformer_key(key: str) -> str:
-    """Returns diffusers' name of a weight or module of the transformer, from its published name without prefix."""
+    """Returns diffusers' name of a weight or module of the transformer. `key` is its published name without prefix."""
     return reworded(key, _WORDS)
 
 
 def reworded(key: str, words: Mapping[str, str]) -> str:
-    """Returns `key` with each of its dot-separated words replaced by `words[word]`, if `words` has that word."""
+    """Returns `key` with its dot-separated words translated by `words`. A word that is not in `words` stays."""
     return ".".join(words.get(word, word) for word in key.split("."))

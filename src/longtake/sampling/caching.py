@@ -1,4 +1,4 @@
-"""The step cache, which accelerates sampling: some steps extrapolate earlier predictions and skip the model."""
+"""The step cache, which accelerates sampling: some steps skip the model and extrapolate its earlier predictions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar

@@ -1,30 +1,31 @@
-"""Noise levels, and the steps that evaluate the model, as plain numbers. Plans use them without torch."""
+"""Noise schedules and the choice of the steps that evaluate the model, as plain numbers. Needs no torch, so plans can
+use it."""
 
 import struct
 from collections.abc import Mapping
 from typing import Literal
 
 Acceleration = Literal["none", "regular", "high", "full"]
-"""The share of steps that extrapolate instead of evaluating the model: from no step (none) to about three of
+"""How many steps extrapolate earlier predictions instead of evaluating the model: from no step (none) to about three of
 four (full)."""
 
 Scheduler = Literal["ltx2", "linear_quadratic", "beta"]
 """The schedules of noise levels that LTX-2 can be sampled with. See `schedules.sigmas`."""
 
 THRESHOLD = 0.025
-"""The fall of the noise level in the linear first half of the linear-quadratic schedule: from 1 to 0.975."""
+"""How far the noise level falls in the linear half of the linear-quadratic schedule: from 1 to 0.975."""
 
 CACHE_INTERVALS: Mapping[Acceleration, int] = {"none": 1, "regular": 2, "high": 3, "full": 4}
-"""Acceleration -> n: between the second step and the last one, every n-th step evaluates the model."""
+"""The number n for each acceleration level. Between the second step and the last one, every n-th step evaluates the
+model."""
 
 
 def linear_quadratic(steps: int) -> list[float]:
     """Returns the linear-quadratic schedule: `steps` + 1 noise levels from 1 to 0, rounded to 32-bit floats.
 
-    steps: the number of steps, at least 1.
     In the first half of the steps, the noise level falls linearly to 1 - THRESHOLD. From there it follows a parabola
-    that begins with the same slope and ends at 0. The distilled models use the levels of 8 steps. Source: the schedule
-    of Movie Gen (Polyak et al. 2024).
+    that begins with the same slope and ends at 0. `steps` is at least 1; the distilled models use 8. Source: the
+    schedule of Movie Gen (Polyak et al. 2024).
     """
     linear = steps // 2
     rest = steps - linear
@@ -36,8 +37,9 @@ def linear_quadratic(steps: int) -> list[float]:
 
 
 def evaluates_model(step: int, steps: int, acceleration: Acceleration) -> bool:
-    """Returns True if step number `step` (from 0) of `steps` evaluates the model, False if it extrapolates.
+    """Returns True if step `step` (from 0) of `steps` evaluates the model, False if it extrapolates.
 
-    The first two steps and the last step evaluate the model. Between them every n-th step does; see CACHE_INTERVALS.
+    The first two steps and the last step evaluate the model. Between them every n-th step does, with the n of
+    CACHE_INTERVALS.
     """
     return step < 2 or (step - 1) % CACHE_INTERVALS[acceleration] == 0 or step == steps - 1

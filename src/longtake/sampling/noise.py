@@ -1,6 +1,7 @@
-"""The noise of samplers. Each draw has a name.
+"""The noise of samplers. Each draw of noise has a name.
 
-The values of a draw depend only on the seed, the draw's name, the pass and the window, not on the order of the draws.
+The values of a draw depend only on the seed, the draw's name, the pass and the window. The order of the draws does not
+matter.
 """
 
 import hashlib
@@ -15,9 +16,9 @@ Noise = Callable[[str, tuple[int, ...]], Tensor]
 
 
 def noise_key(seed: int, name: str, pass_number: int, window: int) -> int:
-    """Returns the 64-bit key of one draw, for a random generator.
+    """Returns the 64-bit key with which a random generator makes the noise of one draw.
 
-    Two draws that differ in any argument have the same key with a chance of 1 in 2**64.
+    Draws that differ in any argument have different keys, except with a chance of 1 in 2**64.
     """
     text = f"{seed} {name} {pass_number} {window}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
@@ -27,7 +28,7 @@ def seeded(seed: int, pass_number: int = 0, window: int = 0, device: torch.devic
     """Returns the function that draws the noise of one pass over one window: standard normal, float32, on `device`.
 
     Each draw has its own key (see `noise_key`), so its values depend neither on earlier draws nor on the device. NumPy
-    draws the values on the CPU, because torch's generator on the CPU uses only 32 bits of a seed.
+    draws the values on the CPU, because torch's CPU generator uses only 32 bits of a seed.
 
     pass_number: the number of the pass, from 0.
     window: the number of the window, from 0.

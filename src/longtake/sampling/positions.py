@@ -22,12 +22,14 @@ class Grid:
     rate: Fraction
 
     def coords(self, frames: int, height: int, width: int, start_frame: int = 0) -> Tensor:
-        """Returns where each latent starts, in (seconds, y px, x px): [1, 3, frames * height * width] float32.
+        """Returns the position at which each latent starts, as (seconds, y px, x px): [1, 3, frames * height * width]
+        float32.
 
         The tokens are in the order frame, row, column.
 
         frames, height, width: the numbers of latents on the axes.
-        start_frame: the frame of the video, counted in frames and not in latents, at which the first latent starts.
+        start_frame: the video frame (not latent frame) at which the first latent starts, from 0.
+
         Source: LTX-Video 0.9.5 and later.
         """
         first_frames = (torch.arange(frames) * self.temporal - (self.temporal - 1)).clamp(min=0) + start_frame
@@ -55,7 +57,12 @@ class Grid:
         return self._bounds(torch.tensor([[frame, frame + 1]]), height, width)
 
     def _bounds(self, frames: Tensor, height: int, width: int) -> Tensor:
-        """Returns the bounds of latents that start and end at the frames `frames` [f, 2] of the video."""
+        """Returns the start and end of each latent: [1, 3, f * height * width, 2] float32, with axes (seconds, y px, x
+        px).
+
+        frames: for each latent frame, the video frame at which it starts and the one before which it ends, [f, 2].
+        height, width: the numbers of latents on the other axes.
+        """
         seconds = frames.float() / float(self.rate)
         rows, columns = (
             torch.stack([start, start + self.spatial], -1).float()
@@ -68,7 +75,7 @@ class Grid:
 
 
 AUDIO_LATENTS_PER_S = 25
-"""Audio latents per second. There are 100 mel frames per second, and a latent covers four of them."""
+"""Audio latents per second. A latent covers four mel frames, and there are 100 mel frames per second."""
 
 
 def audio_latents(num_frames: int, rate: Fraction) -> int:
@@ -99,10 +106,10 @@ def audio_from(count: int, seconds: Fraction) -> Tensor:
 
 
 def to_tokens(latent: Tensor) -> Tensor:
-    """Returns latents [B, C, F, H, W] as tokens [B, F * H * W, C]."""
+    """Rearranges latents [B, C, F, H, W] into tokens [B, F * H * W, C]."""
     return latent.flatten(2).transpose(1, 2)
 
 
 def to_latent(tokens: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Returns tokens [B, F * H * W, C] as latents of `shape` = [B, C, F, H, W]."""
+    """Rearranges tokens [B, F * H * W, C] into latents of `shape` = [B, C, F, H, W]."""
     return tokens.transpose(1, 2).reshape(shape)

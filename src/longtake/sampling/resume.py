@@ -1,5 +1,5 @@
-"""Saves a plan's sampled windows and its prompt to disk, so that a retried request continues after them with equal
-results."""
+"""Saves a request's sampled windows and its expanded prompt to disk. A retried request continues from them and gives
+the same result."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -17,16 +17,16 @@ from longtake.atomic import replacing
 class Resume:
     """Saves the result of each finished window of a plan, so that an interrupted run can continue.
 
-    folder: the folder of the files; with None nothing is saved. Each plan needs its own folder, because files are
-        found by name only. A file is written whole or not at all.
+    folder: the folder of the files; None saves nothing. Each plan needs its own folder, because a file's name says
+        nothing about its plan. A file is written whole or not at all.
     """
 
     folder: Path | None = None
 
     def tensors(self, name: str, make: Callable[[], Mapping[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
-        """Returns the tensors that are saved as `name`, on `device`.
+        """Returns the tensors that are saved under `name`, on `device`.
 
-        If there are none, it calls `make`, saves the result and returns it on the device where `make` put it.
+        If none are saved, calls `make`, saves its tensors, and returns them on the device where `make` put them.
         """
         if self.folder is None:
             return dict(make())
@@ -39,10 +39,10 @@ class Resume:
         return made
 
     def prompt(self, make: Callable[[], tuple[str, str | None]]) -> tuple[str, str | None]:
-        """Returns the saved prompt and a note on it for the user; the note is None if there is nothing to say.
+        """Returns the saved (prompt, note). The note is a sentence about the prompt for the user, or None.
 
-        If no prompt is saved, it calls `make`, saves the result and returns it. This keeps the prompt that a language
-        model wrote, because the model may write another one in the next attempt.
+        If none is saved, calls `make`, saves its result and returns it. A language model may have written the prompt,
+        and would write another one in the next attempt.
         """
         if self.folder is None:
             return make()
@@ -56,4 +56,4 @@ class Resume:
 
 
 NO_RESUME = Resume()
-"""A `Resume` that saves nothing: its functions always call `make`."""
+"""A `Resume` that saves nothing, so that its methods always call `make`."""

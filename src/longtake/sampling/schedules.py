@@ -1,4 +1,5 @@
-"""Schedules of noise levels. They fall from pure noise (1) to clean (0), with one level at the start of each step."""
+"""Schedules of noise levels, which fall from 1 (pure noise) to 0 (clean). Each step starts at one level and ends at the
+next."""
 
 import math
 
@@ -16,11 +17,11 @@ def linear_quadratic(steps: int) -> Tensor:
 
 
 def noise_levels(steps: int, skip_initial: int = 0, skip_final: int = 0) -> Tensor:
-    """Returns the noise levels at which the steps of an LTX-Video pass start.
+    """Returns the noise levels at which the steps of an LTX-Video pass start: [steps - skip_initial - skip_final]
+    float32, falling.
 
-    The result is [steps - skip_initial - skip_final] float32, falling. It is the linear-quadratic schedule of `steps`
-    steps without its final 0, without the first `skip_initial` levels and without the last `skip_final` levels before
-    the 0. The last step goes to 0.
+    They are the start levels of the linear-quadratic schedule of `steps` steps, without the first `skip_initial` and
+    the last `skip_final` of them. The pass's last step ends at 0.
     """
     return linear_quadratic(steps)[skip_initial : steps - skip_final]
 
@@ -32,9 +33,11 @@ LAST_LEVEL = 0.1
 def ltx2(steps: int, tokens: int = 4096) -> Tensor:
     """Returns the LTX-2 schedule: [steps + 1] float32, from 1 to 0.
 
-    Equally spaced levels s are shifted towards noise: s -> e^mu / (e^mu + 1/s - 1). mu is linear in the number of video
-    `tokens`: 0.95 at 1024 tokens, 2.05 at 4096. LTX-2 always uses 4096. Then the levels are stretched so that the last
-    one before 0 is LAST_LEVEL. Source: LTX-2; for the shift: Esser et al. 2024.
+    - Equally spaced levels s are shifted towards noise: s becomes e^mu / (e^mu + 1/s - 1). mu is linear in the number
+      of video `tokens`: 0.95 at 1024 tokens, 2.05 at 4096. LTX-2 always uses 4096.
+    - Then the levels are stretched so that the last one before 0 is LAST_LEVEL.
+
+    Source: LTX-2; for the shift Esser et al. 2024.
     """
     shift = math.exp(0.95 + (2.05 - 0.95) * (tokens - 1024) / (4096 - 1024))
     shifted = _shifted(torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1], shift)
@@ -48,15 +51,16 @@ BETA_SHIFT = math.exp(2.37)
 """The shift of the beta schedule's levels towards noise: e^mu in the formula of `ltx2`, with mu = 2.37."""
 
 BETA_LEVELS = 10_000
-"""The number of noise levels that the beta schedule picks from."""
+"""The number of equally spaced noise levels from which the beta schedule picks."""
 
 
 def beta(steps: int) -> Tensor:
-    """Returns the beta schedule: float32 levels from near 1 to 0, at most `steps` + 1.
+    """Returns the beta schedule: at most `steps` + 1 float32 levels that fall from near 1 to 0.
 
-    The levels are picked from 10 000 shifted ones at `steps` quantiles of the distribution Beta(0.6, 0.6), which are
-    denser near 1 and near 0. A level that is picked twice occurs once, so there may be fewer than `steps` steps.
-    Source: Lee et al. 2024 (beta sampling), with the shift of LTX-2.
+    BETA_LEVELS equally spaced levels are shifted towards noise. The levels at `steps` equally spaced quantiles of the
+    distribution Beta(0.6, 0.6) are picked from them, so the picked levels are dense near 1 and near 0. A level that is
+    picked twice occurs once; then there are fewer than `steps` steps. Source: Lee et al. 2024 (beta sampling), with the
+    shift of LTX-2.
     """
     quantiles = beta_distribution.ppf([1 - step / steps for step in range(steps)], BETA_SHAPE, BETA_SHAPE)
     picked = dict.fromkeys(round((BETA_LEVELS - 1) * float(quantile)) for quantile in quantiles)
@@ -67,7 +71,7 @@ def beta(steps: int) -> Tensor:
 def sigmas(scheduler: Scheduler, steps: int) -> Tensor:
     """Returns the noise levels of an LTX-2 pass: [steps + 1] float32, from 1 to 0.
 
-    With `beta`, the first level is slightly below 1, and there may be fewer levels.
+    With the scheduler `beta` the first level is slightly below 1, and there may be fewer levels.
     """
     return {"ltx2": ltx2, "linear_quadratic": linear_quadratic, "beta": beta}[scheduler](steps)
 
@@ -77,10 +81,10 @@ SECOND_PASS_LEVELS = (0.909375, 0.725, 0.421875, 0.0)
 
 
 def _shifted(levels: Tensor, shift: float) -> Tensor:
-    """Returns noise levels moved towards 1; a `shift` of 1 leaves them unchanged."""
+    """Returns noise levels moved towards 1: s becomes shift / (shift + 1/s - 1). A `shift` of 1 changes nothing."""
     return shift / (shift + 1 / levels - 1)
 
 
 def _ended(levels: Tensor) -> Tensor:
-    """Returns the levels with a final 0, as float32."""
+    """Returns the noise levels followed by 0, as float32."""
     return torch.cat([levels, levels.new_zeros(1)]).float()

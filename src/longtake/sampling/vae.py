@@ -1,6 +1,6 @@
-"""Conversion between frames and latents: encodes clips, and decodes latents as they arrive.
+"""Converts between frames and latents: encodes clips, and decodes latents as they arrive.
 
-A tile of time is a run of frames that are decoded together. Neighbouring tiles overlap.
+Long videos are decoded in tiles of time: runs of frames that are decoded together. Neighbouring tiles overlap.
 """
 
 from collections.abc import Iterator
@@ -18,16 +18,18 @@ from longtake.sampling.noise import Noise
 from longtake.video import OnProgress, Progress, ignore_progress
 
 TILE_FRAMES = 80
-"""The number of frames of a tile of time. It bounds the decoder's memory."""
+"""The number of frames of a tile of time. It limits the decoder's memory."""
 
 BLEND_FRAMES = 24
-"""The number of frames that neighbouring tiles of time share. Over these frames the first fades into the second."""
+"""The number of frames that neighbouring tiles of time share. Over these frames the first tile fades into the
+second."""
 
 WIDEST_UNTILED = 1024
-"""The longest side in pixels of frames that are encoded and decoded whole. Larger ones are split into spatial tiles."""
+"""The longest side in pixels of frames that are encoded and decoded as a whole. Larger frames are split into spatial
+tiles."""
 
 TILE_SIDE, TILE_STEP = 768, 640
-"""The side of a spatial tile, and the distance from a tile's start to the next tile's start. Both are in pixels."""
+"""The side of a spatial tile, and the distance from one tile's start to the next one's. Both are in pixels."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,11 @@ class Statistics:
 
 
 def encode_clip(vae: Any, frames: NDArray[np.uint8], canvas: Size, device: torch.device | str = "cpu") -> Tensor:
-    """Returns normalised latents [1, C, f, h, w] float32 on `device` of a clip.
+    """Encodes a clip. Returns normalised latents [1, C, f, h, w] float32 on `device`.
 
-    frames: [T, H, W, 3], where T is a multiple of the VAE's temporal compression plus one. They are resized to
-        `canvas`.
+    frames: [T, H, W, 3], where T is 1 plus a multiple of the VAE's temporal compression. They are resized to `canvas`.
     canvas: (width, height) in pixels, multiples of the VAE's spatial compression.
+
     The mode of the VAE's distribution is used, so that the same frames always give the same latents.
     """
     pixels = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2)
@@ -72,15 +74,16 @@ def encode_clip(vae: Any, frames: NDArray[np.uint8], canvas: Size, device: torch
 
 
 def noised_for_decoder(latent: Tensor, noise: Tensor, scale: float) -> Tensor:
-    """Returns latent * (1 - scale) + noise * scale. Decoders with timestep conditioning are trained on such latents."""
+    """Returns latent * (1 - scale) + noise * scale, for decoders with timestep conditioning: they are trained on such
+    latents."""
     return latent * (1 - scale) + noise * scale
 
 
 def decoder_noise(noise: Noise, first: int, latent: Tensor) -> Tensor:
-    """Returns noise in the shape of `latent` [1, C, f, h, w].
+    """Returns noise in the shape of `latent` [1, C, f, h, w], a part of a video's latents.
 
-    first: the number, in the video, of the first latent frame of `latent`.
-    Each latent frame of the video has its own draw, so the noise is the same however the video is split.
+    Each latent frame of the video has its own draw, so its noise does not depend on how the video is split into parts.
+    `first` is the number (from 0) of the part's first latent frame in the video.
     """
     shape = (1, latent.shape[1], 1, *latent.shape[3:])
     return torch.cat([noise(f"decode.{first + i:04d}", shape) for i in range(latent.shape[2])], 2)
@@ -88,7 +91,7 @@ def decoder_noise(noise: Noise, first: int, latent: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Latents:
-    """Consecutive finished latent frames of a video. They follow the latent frames of the previous `Latents` object.
+    """Finished latent frames of a video, which follow those of the previous `Latents` object.
 
     latent: [1, C, f, h, w], not normalised.
     last: True if the video ends with these latent frames.
@@ -123,14 +126,14 @@ def decode_frames(
     timestep: float,
     on_progress: OnProgress = ignore_progress,
 ) -> Iterator[Tensor]:
-    """Yields the frames from `first_frame` to before `last_frame`, each chunk as soon as its latents have arrived.
+    """Yields the frames from `first_frame` to before `last_frame` of a video, each as soon as its latents have arrived.
 
-    A chunk is [t, 3, H, W] float32 in about -1..1.
-    A long video is decoded in tiles of TILE_FRAMES. A tile shares BLEND_FRAMES frames with the next tile, and fades
-    into it linearly. Latents far before `first_frame` are not decoded.
+    They come in chunks [t, 3, H, W] float32 in about -1..1. A long video is decoded in tiles of TILE_FRAMES. A tile
+    shares BLEND_FRAMES frames with the next tile, and fades into it linearly. Latents far before `first_frame` are not
+    decoded.
 
     latents: all latents of the video, from its first frame on.
-    timestep: see `decode`.
+    timestep: the timestep (0..1) that the decoder is conditioned on.
     """
     temporal = vae.temporal_compression_ratio
     tile, shared = TILE_FRAMES // temporal, BLEND_FRAMES // temporal
@@ -162,9 +165,10 @@ def decode_frames(
 
 
 def upsample(upsampler: Any, latent: Tensor, statistics: Statistics) -> Tensor:
-    """Returns normalised latents [1, C, F, H, W] upsampled to normalised latents [1, C, F, 2H, 2W].
+    """Doubles the height and width of normalised latents [1, C, F, H, W]. Returns normalised latents [1, C, F, 2H, 2W].
 
-    statistics: those of the VAE, because the upsampler itself works on latents that are not normalised.
+    statistics: those of the VAE's latents. They are needed because the upsampler works on latents that are not
+        normalised.
     """
     dtype = next(upsampler.parameters()).dtype
     larger: Tensor = upsampler(statistics.unnormalise(latent).to(dtype))
@@ -172,13 +176,15 @@ def upsample(upsampler: Any, latent: Tensor, statistics: Statistics) -> Tensor:
 
 
 LARGEST_PADDING = 64
-"""Frames are padded to the canvas, not resized, if the canvas is larger by fewer pixels than this on each axis."""
+"""The limit in pixels for padding. Frames are padded to a canvas that is less than this larger than they are on each
+axis. For any other canvas they are resized."""
 
 
 def _margins(canvas: Size, size: Size) -> tuple[int, int] | None:
-    """Returns the left and top margin, in pixels, of frames of `size` that are padded to the canvas.
+    """Returns the left and top margin in pixels if frames of `size` are padded to the canvas. Both sizes are (width,
+    height).
 
-    Returns None for frames that are resized to the canvas instead; see LARGEST_PADDING.
+    Returns None if they are resized to the canvas instead; see LARGEST_PADDING.
     """
     over = canvas[0] - size[0], canvas[1] - size[1]
     return (over[0] // 2, over[1] // 2) if all(0 <= side < LARGEST_PADDING for side in over) else None
@@ -188,7 +194,7 @@ def padded_to_canvas(frames: NDArray[np.uint8], canvas: Size) -> NDArray[np.uint
     """Returns frames [T, H, W, 3] padded to the canvas (width, height) with their mirrored edges.
 
     If the canvas is smaller than the frames, or larger by LARGEST_PADDING pixels or more, the frames are returned
-    unchanged. `encode_clip` resizes such frames.
+    unchanged, because `encode_clip` then resizes them.
     """
     size = frames.shape[2], frames.shape[1]
     margins = _margins(canvas, size)
@@ -226,7 +232,8 @@ def resize(frames: Tensor, size: Size) -> Tensor:
 
 
 def _set_tiling(vae: Any, canvas: Size) -> None:
-    """Lets the VAE split frames of the canvas's size into spatial tiles if they are larger than WIDEST_UNTILED."""
+    """Makes the VAE split frames into spatial tiles if a side of the canvas (width, height) is longer than
+    WIDEST_UNTILED. Otherwise the VAE works on whole frames."""
     if max(canvas) > WIDEST_UNTILED:
         vae.enable_tiling(
             tile_sample_min_height=TILE_SIDE,

@@ -1,4 +1,4 @@
-"""The loop over the windows of a plan. Each window is sampled, saved and processed before the next one begins."""
+"""The loop over the windows of a plan. Each window is sampled, saved and decoded before the next one begins."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -32,11 +32,11 @@ def ignore_step(step: int, steps: int) -> None:
 
 @dataclass(frozen=True)
 class WindowRun:
-    """One window while it is sampled.
+    """A window that is being sampled.
 
     number: the window's number, from 0.
     count: the number of windows of the plan.
-    noise: a function of a pass's number (from 0). It returns the noise of that pass over this window.
+    noise: a function of a pass's number (from 0) that returns the noise of that pass over this window.
     on_step: the callback before each sampling step.
     """
 
@@ -52,14 +52,14 @@ class WindowRun:
 
 @dataclass(frozen=True)
 class Loop:
-    """The loop over the windows of one plan.
+    """The settings of the loop over the windows of one plan.
 
     count: the number of windows.
-    noise: a function of a pass's number and a window's number (both from 0). It returns the noise of that pass over
+    noise: a function of a pass's number and a window's number (both from 0) that returns the noise of that pass over
         that window.
-    resume: where sampled windows are saved, and where an interrupted request finds them.
+    resume: saves sampled windows, and finds those that an interrupted run saved.
     on_progress: the callback that receives the progress of sampling.
-    device: the device that saved windows are read onto.
+    device: the device onto which saved windows are read.
     """
 
     count: int
@@ -95,13 +95,15 @@ def sample_windows(
     sample: Callable[[WindowRun, StateT], Tensors],
     after: Callable[[WindowRun, StateT, Tensors], Generator[OutT, None, StateT]],
 ) -> Iterator[OutT]:
-    """Samples the windows one after the other, and yields all results that `after` yields.
+    """Samples the windows one after the other, and yields everything that `after` yields.
 
-    state: the state that the first window starts from, such as its context.
-    sample: a function of a window and its state. It returns the window's tensors. It is not called for a window whose
+    A state is what a window passes on to the next one, such as the frames that the next one continues.
+
+    state: the state for the first window.
+    sample: a function of a window and its state that returns the window's tensors. It is not called for a window whose
         tensors are saved already.
-    after: a function of a window, its state and its tensors. It yields the window's results and returns the state that
-        the next window starts from.
+    after: a function of a window, its state and its tensors. It yields the window's results and returns the state for
+        the next window.
     """
     for number in range(loop.count):
         window = loop.window(number)
