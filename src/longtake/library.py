@@ -128,7 +128,7 @@ class Model:
 
 
 def endpoint_for(card: ModelCard) -> Endpoint[Any, Any]:
-    """Returns the default endpoint if it can use the model, otherwise the first endpoint that can."""
+    """Returns an endpoint that can use the model: the default endpoint if it can, otherwise the first one that can."""
     default = endpoints.endpoint(endpoints.DEFAULT)
     return next(one for one in (default, *ENDPOINTS.values()) if card.name in one.models)
 

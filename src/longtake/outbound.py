@@ -22,19 +22,19 @@ import httpx
 from longtake.errors import InvalidRequest
 
 Resolve = Callable[[str, int], Sequence[str]]
-"""Function that resolves (host, port) to IP addresses, the best one first. It raises OSError or ValueError."""
+"""Function that returns the IP addresses of (host, port), the best one first. It raises OSError or ValueError."""
 
 CONNECT_S = 10.0
-"""Most seconds for resolving a host name and connecting, both together."""
+"""Largest number of seconds for resolving a host name and connecting, both together."""
 
 MAX_ADDRESSES = 8
-"""Most addresses of one host name to which a connection is tried."""
+"""Largest number of addresses of one host name to which a connection is tried."""
 
 MAX_URL_LENGTH = 8000
-"""Most characters of a URL."""
+"""Largest number of characters of a URL."""
 
 _PIECE_BYTES = 16_384
-"""Most bytes that are sent between two checks of the deadline."""
+"""Largest number of bytes that are sent between two checks of the deadline."""
 
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)

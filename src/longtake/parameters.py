@@ -64,7 +64,7 @@ parameter is named `request_<name>`."""
 class LocalParameters(BaseModel):
     """Parameters that the command line and the library have for every endpoint.
 
-    If the endpoint's own parameters include `seed` or `lora`, those are used instead of the ones here.
+    If the endpoint's request itself has a field `seed` or LoRAs, that field is used instead of the one here.
 
     new_frames: number of frames to add to the end, or the start, of the complete source. With None, the request's own
         number of frames is used if the user sets it, otherwise NEW_FRAMES.
@@ -129,7 +129,7 @@ class Parameter:
         return [*choices, "WIDTHxHEIGHT"] if self.is_size else choices
 
     def json_value(self, value: Any) -> Any:
-        """Returns a user's value in the form that the request's JSON has.
+        """Converts a user's value to the form that the request's JSON has.
 
         The value for a list may be a single item. Items may be text as `item_syntax` describes it, and sizes may be
         text such as 1280x720. Raises InvalidRequest if such a text cannot be read.
@@ -349,7 +349,8 @@ def local_request(
 
 
 def _pop_local(named: dict[str, Any], endpoint: Endpoint[Any, Any]) -> LocalParameters:
-    """Removes from `named` the LocalParameters that the endpoint itself lacks, and returns them validated."""
+    """Removes from `named` the LocalParameters that are not among the endpoint's own parameters. Returns them
+    validated."""
     own = {one.name for one in parameters(endpoint.id)}
     values = {name: named.pop(name) for name in LocalParameters.model_fields if name in named and name not in own}
     if LORA in values:
@@ -360,7 +361,8 @@ def _pop_local(named: dict[str, Any], endpoint: Endpoint[Any, Any]) -> LocalPara
 def _check_output(
     endpoint: Endpoint[Any, Any], named: Mapping[str, Any], output: OutputType | None, local: LocalParameters
 ) -> None:
-    """Raises InvalidRequest if the user sets the file type, the quality or the write mode twice, with different values.
+    """Raises InvalidRequest if the user sets the file type, the quality or the write mode in two ways, with different
+    values.
 
     named: the endpoint's own parameters, by name. Their values are compared with `output` and `local`.
     output: the type that the file's suffix means; None if there is no file name.

@@ -1,6 +1,6 @@
 """The plan of a generation: everything that is decided before it begins, computed from request, source and model.
 
-This module has the common base of the families' plans, and functions for frame counts, rates and sizes. The models
+This module has the base class of the families' plans, and functions for frame counts, rates and sizes. The models
 generate clips whose number of frames is 8n + 1 (1, 9, 17, ...).
 """
 
@@ -43,7 +43,7 @@ def latent_length(num_frames: int, temporal: int) -> int:
 
 
 def frames_on_clock(num_frames: int, rate: Fraction, clock: Fraction) -> int:
-    """Returns how many frames at the rate `clock` last as long as `num_frames` frames at `rate`.
+    """Returns how many frames at the rate `clock` last as long as `num_frames` frames at the rate `rate`.
 
     Both rates are in frames per second. The result is rounded half up and is at least 1.
     """
@@ -58,8 +58,9 @@ def playable_rate(rate: Fraction) -> Fraction:
 def model_canvas(size: Size, short_side: int | None, step: int) -> Size:
     """Returns the size (width, height) in pixels of the frames that a model generates for an output of `size`.
 
-    If `short_side` is None, the model generates frames of `size`. Otherwise `size` is scaled so that its shorter side
-    is `short_side` pixels, and both sides are rounded to multiples of `step` pixels.
+    short_side: None for a model that generates frames of `size`. Otherwise `size` is scaled so that its shorter side
+        has this number of pixels.
+    step: the scaled sides are rounded to multiples of this number of pixels.
     """
     if short_side is None:
         return size
@@ -78,12 +79,13 @@ def shortened_url(url: str) -> str:
 
 @dataclass(frozen=True)
 class PlannedAdapter:
-    """A LoRA that is applied while a plan is carried out.
+    """A LoRA that a plan applies.
 
     source: URL, hub repository or path of the LoRA. If `own` is True, the name of one of the model's own adapters.
     scales: strength of the LoRA in each pass; 1 is its trained strength, 0 switches it off.
     field: path of the request's field that names the LoRA, for error messages.
     weight_name: name of the file in a hub repository; None if the repository has only one LoRA file.
+    own: True for an adapter that belongs to the model.
     """
 
     source: str
@@ -104,12 +106,12 @@ def adapters_of_passes(adapters: tuple[PlannedAdapter, ...], passes: int) -> tup
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions:
-    """The options that all families have in common and that a plan copies unchanged.
+    """The options that all families have in common and that are copied into a plan unchanged.
 
     expand_prompt: True if a language model first rewrites the prompt as a detailed scene.
     check_safety: True if the safety checker checks the new frames.
-    strength: how closely the output follows the source's frames in the context, from 0 (they are ignored) to 1 (they
-        are shown unchanged).
+    strength: how closely the output follows the context (the source frames that the model sees), from 0 (they are
+        ignored) to 1 (they are shown unchanged).
     end_image_strength: how closely the video arrives at the end image, from 0 (it is ignored) to 1.
     sync_mode: True if the response contains the video as a data URI instead of a URL.
     """
@@ -126,7 +128,8 @@ class PlanOptions:
     sync_mode: bool = False
 
     def values_of(self, options: "type[PlanOptions]") -> dict[str, Any]:
-        """Returns {field name: value} of this object for all fields of `options`, a base class of its class."""
+        """Returns the values of those fields of this object that `options`, a base class of its class, has: field name
+        -> value."""
         return {field.name: getattr(self, field.name) for field in fields(options)}
 
 
@@ -198,23 +201,25 @@ class Plan(PlanOptions, ABC):
     def source_frames(self) -> int:
         """Number of frames of the output that are unchanged frames of the source.
 
-        If `keeps_source`, these are all shown frames. Otherwise they are the shown frames that the model does not see.
+        They are all shown source frames if `keeps_source` is True. Otherwise they are those that the model does not
+        see.
         """
         return self.shown_frames if self.keeps_source else max(0, self.shown_frames - self.context_frames)
 
     @property
     def keeps_source(self) -> bool:
-        """True if the output shows the context's own pixels, False if it shows the model's rendition of the context."""
+        """True if the output shows the context's own pixels, False if it shows the context as the model decodes it."""
         return self.strength == 1
 
     @property
     def source_last(self) -> bool:
-        """True if the model generates frames that precede the source's frames in time (a backward extension)."""
+        """True if the model generates the frames before the source's frames (a backward extension)."""
         return False
 
     @property
     def reversed_at_end(self) -> bool:
-        """True if all frames are generated in reverse order of time, and reversed again when the output is written."""
+        """True if all frames are generated in reverse order of time, and put in the right order when the output is
+        written."""
         return False
 
     @property
@@ -229,9 +234,9 @@ class Plan(PlanOptions, ABC):
 
     @property
     def sound_strength(self) -> float:
-        """The strength of the source in the sound of the context: from 0 (none) to 1 (it is the source's sound).
+        """How much of the source's sound the context has in the output, from 0 (none) to 1 (it is the source's sound).
 
-        Below 1 the output has the model's rendition of the context's sound.
+        Below 1 the output has the context's sound as the model decodes it.
         """
         return 1.0
 

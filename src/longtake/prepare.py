@@ -1,4 +1,4 @@
-"""Prepares a request: fetches and opens its video, and plans the work (hops 2 and 3 of "The way of a request" in
+"""Prepares a request: fetches and opens its video, and makes the plan (hops 2 and 3 of "The way of a request" in
 README.md).
 
 This module imports no torch.
@@ -29,7 +29,7 @@ from longtake.plans import Plan, PlannedAdapter
 from longtake.settings import Settings
 
 LARGEST_SEED = 2**31 - 1
-"""Random seeds are below this number, so that every client's integer type can hold them."""
+"""The upper limit of random seeds. Every client's integer type can hold smaller numbers."""
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 
@@ -54,7 +54,7 @@ class Overrides:
 
     `new_frames`: the number of frames that are added to the whole source.
     `own_rate`: True if the output plays at the source's rate; False leaves the option unchanged.
-    `adapters`: added before the request's own adapters.
+    `adapters`: LoRAs that are applied before the request's own ones.
     """
 
     new_frames: int | None = None
@@ -66,7 +66,7 @@ class Overrides:
     write_mode: WriteMode | None = None
 
     def apply(self, options: OptionsT) -> OptionsT:
-        """Returns the request's `options` after these values have replaced or, for adapters, extended its own."""
+        """Returns the request's `options` with these values in place of its own. Adapters are added to its own ones."""
         return replace(
             options,
             new_frames=options.new_frames if self.new_frames is None else self.new_frames,
@@ -88,11 +88,11 @@ class Fetcher:
     """Fetches the files that a request names.
 
     `allow_local`: True if a request may name paths of this machine.
-    `open_own`: a function of a URL. If this server stores the URL's file itself, the function returns a context manager
-        that yields the file's path. Otherwise it returns None.
+    `open_own`: a function of a URL. If this server itself stores the file of that URL, it returns a context manager
+        that yields the file's path; otherwise None.
     `transport`: makes the HTTP requests; None allows requests to every host.
-    `folder`: the folder where downloads are saved, so that a later attempt does not fetch them again. None: they are in
-        a temporary folder and are deleted when the job ends.
+    `folder`: the folder where downloads are saved, so that a later attempt does not fetch them again. With None they
+        are saved in a temporary folder and deleted when the job ends.
     """
 
     allow_local: bool = False
@@ -137,11 +137,11 @@ def prepare(
     fetcher: Fetcher = Fetcher(),
     plan: Plan | None = None,
 ) -> Iterator[Job]:
-    """Yields the job of a request: its files are fetched, its source is open until the block ends, and its work is
-    planned.
+    """Yields the job of a request. Its files are fetched, its plan is made, and its source is open until the block
+    ends.
 
     A request without a seed gets a random one, which the plan records. `plan` is the plan of an earlier attempt, which
-    is used unchanged; None makes a new plan. Raises LongtakeError, whose `loc` is the request's field at fault.
+    is used unchanged; with None a new plan is made. Raises LongtakeError, whose `loc` is the request's field at fault.
     """
     check_family(endpoint, card)
     limits = Limits(max_pixels=settings.max_source_pixels, max_duration_s=settings.max_source_duration_s)
@@ -198,8 +198,8 @@ def check_family(endpoint: Endpoint[Any, Any], card: ModelCard) -> None:
 def check_parts(endpoint: Endpoint[Any, Any], plan: Plan, card: ModelCard, settings: Settings) -> None:
     """Raises NotSupported if the plan needs an upsampler or an adapter that is not on this machine.
 
-    The error names the request's field. If the model itself is missing, nothing is raised: a plan can be made without
-    it, and loading it raises the error.
+    The error names the request's field. Nothing is raised if the whole model is missing: a plan can be made without it,
+    and loading the model raises the error.
     """
     if missing(card, settings):
         return

@@ -9,10 +9,10 @@ MAX_WORDS = 120
 """Prompts of this many words or more are not expanded."""
 
 MAX_NEW_TOKENS = 256
-"""Most tokens in the language model's answer; the 150 words that it is asked for need about 200."""
+"""Largest number of tokens in the language model's answer. The 150 words that it is asked for need about 200."""
 
 TIMEOUT_S = 30
-"""Seconds that connecting to the server, or one wait for data from it, may take."""
+"""Largest number of seconds for connecting to the server, and for each wait for data from it."""
 
 INSTRUCTION = (
     "You prepare prompts for a model that continues a video. Rewrite the user's prompt as one paragraph in the present "

@@ -1,4 +1,4 @@
-"""Runs jobs: from a prepared request to the finished file (hops 4 to 8 of "The way of a request" in README.md)."""
+"""Runs jobs: makes the finished file of a prepared request (hops 4 to 8 of "The way of a request" in README.md)."""
 
 import gc
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ class Result:
 class Runner:
     """Runs jobs one at a time. It caches the loaded model and the adapters that were read last.
 
-    `fetch`: downloads the LoRA files that requests name by URL. Without it such requests fail.
+    `fetch`: downloads the LoRA files that requests name by URL. If it is None, such requests fail.
     `any_path`: True if LoRA paths may be anywhere on this machine. Otherwise they must be below the LoRA folder.
     """
 

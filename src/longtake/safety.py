@@ -19,7 +19,7 @@ UNSAFE_LABELS = frozenset({"nsfw", "unsafe", "porn", "hentai", "sexy", "violence
 """The labels, in lower case, with which common classifiers mark unsafe pictures."""
 
 MIN_SCORE = 0.5
-"""Lowest score (0..1) of an unsafe label that flags a frame."""
+"""The lowest score (0..1) of an unsafe label with which a frame counts as unsafe."""
 
 
 @dataclass(frozen=True)

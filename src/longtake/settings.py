@@ -26,7 +26,7 @@ DEVICE = r"(auto|cpu|mps|cuda(:\d+)?)"
 """Regular expression of a device name: auto, cpu, mps, cuda or cuda:N."""
 
 DEFAULT_POOL = "default"
-"""The pool of each endpoint and slot for which the settings name no pool."""
+"""The pool of each endpoint and device for which the settings name no pool. A pool is a named group of devices."""
 
 Positive = Annotated[int, Field(gt=0)]
 Price = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
@@ -95,8 +95,8 @@ class Settings(BaseSettings):
     on the device while it runs. group: the large parts are moved in groups of layers. auto: the fastest that fits."""
 
     acceleration: Literal["none", "regular", "high", "full"] = "none"
-    """Level of step caching for requests that do not set it: how many steps reuse an earlier prediction of the model.
-    none: no step does."""
+    """How many sampling steps extrapolate earlier predictions instead of running the model, for requests that do not
+    set it. none: no step does."""
 
     safety: Literal["required", "available", "off"] = "available"
     """The rule for running the safety checker. required: always; `safety_checkpoint` must be set. available: if
@@ -127,7 +127,7 @@ class Settings(BaseSettings):
     max_lora_bytes: Positive = 4 * 1024**3
     """Largest LoRA file in bytes."""
     prompt_cache_entries: Positive = 64
-    """Most encoded prompts that each loaded model caches in memory."""
+    """Largest number of encoded prompts that each loaded model caches in memory."""
     data_dir: Path = Field(default_factory=_data_folder)
     """Folder of the server's data: files, work in progress, certificates and, without a `database_url`, the SQLite
     database."""
@@ -137,14 +137,14 @@ class Settings(BaseSettings):
     public_url: str | None = None
     """URL of the server that is written into its answers; None uses the address that the client called."""
     slots: Annotated[tuple[str, ...], NoDecode] = ("auto",)
-    """Devices that work in parallel, each in its own worker process, separated by commas: `device`, or `device@pool` to
-    carry out the requests of that pool; without `@pool` those of the pool `default`. `auto` is the device that `device`
-    would choose. With `none` there are no worker processes, and the server only accepts requests."""
+    """Devices that work in parallel, each in its own worker process, separated by commas. `device@pool` carries out the
+    requests of that pool (see `pools`), and `device` those of the pool `default`. `auto` is the device that the setting
+    `device` chooses. With `none` there are no worker processes, and the server only accepts requests."""
     pools: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
-    """The pool of each endpoint: a JSON object that maps an endpoint's id to a pool's name. Only slots of that pool
-    carry out its requests. Endpoints that are not in it use the pool `default`."""
+    """The pool (a named group of devices) that carries out each endpoint's requests: a JSON object that maps an
+    endpoint's id to a pool's name. Endpoints that are not in it use the pool `default`. See `slots`."""
     preload: str | None = None
-    """Id of the endpoint whose model each slot loads at its start; None loads the largest installed model."""
+    """Id of the endpoint whose model each worker process loads at its start; None loads the largest installed model."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ("*",)
     """Origins whose web pages may call the server, separated by commas; `*` means all."""
     trusted_hosts: Annotated[tuple[str, ...], NoDecode] = ()
@@ -158,9 +158,9 @@ class Settings(BaseSettings):
     max_upload_bytes: Positive = 2 * 1024**3
     """Largest uploaded file in bytes."""
     max_waiting: Positive = 100_000
-    """Most waiting requests per pool. A request above this limit is refused with status 503."""
+    """Largest number of waiting requests in each pool. A request above this limit is refused with status 503."""
     max_attempts: Positive = 3
-    """Most attempts to carry out a request whose worker process or server dies."""
+    """Largest number of attempts to carry out a request whose worker process or server dies."""
     lease_s: PositiveSeconds = 15
     """Seconds without a heartbeat after which a server counts as dead and its requests return to the queue."""
     stall_s: PositiveSeconds = 900

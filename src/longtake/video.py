@@ -28,7 +28,7 @@ class VideoInfo:
     width, height: size in pixels of the displayed picture, after rotation and scaling to square pixels.
     rate: exact number of frames per second. A file with a variable rate is read at this constant rate.
     num_frames: number of frames at `rate`. It differs from the number of stored frames only if the rate is variable.
-    sound: None if the file has no sound that can be read.
+    sound: facts about the sound; None if the file has no sound that can be read.
     """
 
     container: str

@@ -1,4 +1,4 @@
-"""The `--inspect` option: measures the joint between source and new frames in a finished file, and draws it."""
+"""The `--inspect` option: measures the joint in a finished file, where source and new frames meet, and draws it."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ _CAPTION_LENGTH = 120
 
 @dataclass(frozen=True)
 class InspectedJoint:
-    """A measured joint.
+    """The measured joint of a file, where source and new frames meet.
 
     frame: index in the file of the first frame after the joint.
     figures: how much the picture changes at the joint.

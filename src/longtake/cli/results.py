@@ -19,7 +19,7 @@ NO_JOINT = "There is no joint to inspect: too few of the source's own frames or 
 
 @dataclass(frozen=True)
 class FinishedVideo:
-    """A finished video and, with `--inspect`, its measured joint.
+    """A finished video and, with `--inspect`, its measured joint (where source and new frames meet).
 
     joint: None without `--inspect`, or if the video has no joint that can be measured.
     notes: the result's notes, and NO_JOINT if `--inspect` found no joint.

@@ -1,4 +1,5 @@
-"""The class of endpoints: request, response, models and price of an endpoint, and how a request becomes a plan."""
+"""The class of endpoints. An endpoint has a request, a response, models and a price, and turns a request into a
+plan."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -80,7 +81,8 @@ class Endpoint(Generic[RequestT, OptionsT]):
         return str(value)
 
     def card(self, settings: Settings) -> ModelCard:
-        """Returns the published model if all its files are installed, otherwise the embedded model."""
+        """Returns the model that the endpoint uses: the published model if all its files are installed, otherwise the
+        embedded one."""
         own, stand_in = (card(name) for name in self.models)
         return stand_in if missing(own, settings) else own
 

@@ -1,4 +1,4 @@
-"""Request fields that the endpoints of LTX-2.3 share, and the family's options for these fields."""
+"""Request fields that the endpoints of LTX-2.3 share, and how these fields become the options of a plan."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Protocol
@@ -19,7 +19,7 @@ DISTILL = "distill"
 """Name of the model's own distill adapter, with which fewer steps are enough."""
 
 CAMERA = "camera_"
-"""First part of the names of the model's own camera adapters, such as `camera_dolly_in`."""
+"""The prefix of the names of the model's own camera adapters, such as `camera_dolly_in`."""
 
 VideoPreset = Literal["auto", "square_hd", "square", "portrait_4_3", "portrait_16_9", "landscape_4_3", "landscape_16_9"]
 PRESETS: dict[str, Size] = {
@@ -165,14 +165,14 @@ class ExtendRequest(Protocol):
 def shared_options(
     request: ExtendRequest, *, size: ImageSize | VideoPreset, fps: float, video: GuidanceScales, audio: GuidanceScales
 ) -> LTX2Options:
-    """Returns the family's options for the shared fields of a request.
+    """Returns the plan options for the request fields that the endpoints of LTX-2.3 share.
 
     The other arguments come from fields whose names differ between the endpoints.
 
     size: size of the output; `auto` means the source's size.
     fps: frames per second of the output. It is ignored if the request's `match_input_fps` is true.
-    video: guidance of the picture.
-    audio: guidance of the sound.
+    video: guidance scales for the picture.
+    audio: guidance scales for the sound.
     """
     return LTX2Options(
         prompt=request.prompt,

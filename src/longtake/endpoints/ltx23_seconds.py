@@ -17,8 +17,10 @@ from longtake.plans import frames_on_clock, playable_rate
 from longtake.video import VideoInfo
 
 WINDOW_FRAMES = 505
-"""Most frames that context and new frames have together if the request has no `context`. The number is published.
-The context has at least DEFAULT_CONTEXT frames, even if the sum then exceeds WINDOW_FRAMES."""
+"""Largest sum of context frames and new frames if the request has no `context`. The number is published.
+
+The context has at least DEFAULT_CONTEXT frames, even if the sum then exceeds WINDOW_FRAMES.
+"""
 
 DIRECTIONS: Mapping[str, Direction] = {"end": "forward", "start": "backward"}
 """The direction of the extension for each value of `mode`."""

@@ -1,4 +1,4 @@
-"""Request fields that the endpoints of LTX-Video 0.9.x share, and the family's options for these fields."""
+"""Request fields that the endpoints of LTX-Video 0.9.x share, and how these fields become the options of a plan."""
 
 from typing import Annotated, Literal, Protocol
 
@@ -96,10 +96,10 @@ class ExtendRequest(Protocol):
 
 
 def shared_options(request: ExtendRequest, passes: tuple[PassOptions, ...]) -> LTXVOptions:
-    """Returns the family's options for the shared fields of a request.
+    """Returns the plan options for the request fields that the endpoints of LTX-Video 0.9.x share.
 
-    A model without classifier-free guidance must not use the default negative prompt. So the option `heed_negative` is
-    True only if the client wrote a negative prompt of its own.
+    The option `heed_negative` is True only if the client wrote a negative prompt of its own, because a model without
+    classifier-free guidance must not use the default one.
 
     passes: options of each pass over a window.
     """
@@ -130,10 +130,12 @@ def shared_options(request: ExtendRequest, passes: tuple[PassOptions, ...]) -> L
 
 
 def first_pass(steps: int, skip_final: int) -> PassOptions:
-    """Returns the options of a first pass, which runs a schedule without its last steps.
+    """Returns the options of a first pass, which leaves out the last steps of its schedule.
 
     steps: number of steps of the whole schedule.
-    skip_final: number of last steps that are left out. Raises InvalidRequest if no step is left.
+    skip_final: number of last steps that are left out.
+
+    Raises InvalidRequest if no step is left.
     """
     if skip_final >= steps:
         raise _nothing_left("first_pass_skip_final_steps", skip_final, "first_pass_num_inference_steps", steps)
@@ -141,10 +143,12 @@ def first_pass(steps: int, skip_final: int) -> PassOptions:
 
 
 def second_pass(steps: int, skip_initial: int) -> PassOptions:
-    """Returns the options of a second pass, which runs a schedule without its first steps.
+    """Returns the options of a second pass, which leaves out the first steps of its schedule.
 
     steps: number of steps of the whole schedule.
-    skip_initial: number of first steps that are left out. Raises InvalidRequest if no step is left.
+    skip_initial: number of first steps that are left out.
+
+    Raises InvalidRequest if no step is left.
     """
     if skip_initial >= steps:
         raise _nothing_left("second_pass_skip_initial_steps", skip_initial, "second_pass_num_inference_steps", steps)

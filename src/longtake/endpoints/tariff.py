@@ -14,14 +14,14 @@ PIXELS_PER_MEGAPIXEL = 1_000_000
 
 @dataclass(frozen=True)
 class Tariff:
-    """The rule by which an endpoint computes the price of a plan.
+    """How an endpoint computes the price of a plan.
 
     unit: name of the billed unit in the plural, such as `videos` or `seconds`.
     usd: price of one unit in US dollars.
     units: function that returns the number of units of a plan.
     usd_with_lora: price of one unit in US dollars if `has_lora(plan)` is True; None means that the price is `usd`.
-    has_lora: function that returns True if a plan applies a LoRA that raises the price. By default, any adapter that is
-        not one of the model's own does.
+    has_lora: function that returns True if a plan applies a LoRA that raises the price. By default, any LoRA does that
+        is not one of the model's own adapters.
     """
 
     unit: str

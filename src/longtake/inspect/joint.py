@@ -1,4 +1,4 @@
-"""Measures a joint: how much colour, sharpness, motion and loudness change between source and new frames."""
+"""Measures a joint: how much colour, sharpness, motion and loudness change from source to new frames."""
 
 import itertools
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ Frames = NDArray[np.uint8]
 _Luma = NDArray[np.float32]
 
 LOUDNESS_WINDOW_S = 0.1
-"""Seconds of sound on each side of the joint whose loudness is compared."""
+"""Seconds of sound before and after the joint (where source and new frames meet) whose loudness is compared."""
 
 SILENCE_DBFS = -60.0
-"""RMS level in dB of full scale below which the sound on one side of the joint counts as silent."""
+"""RMS level in dB relative to full scale. Sound below it counts as silent."""
 
 _BLOCK = 32
 """Side in pixels of the square blocks whose motion is measured."""
@@ -26,7 +26,7 @@ _MOTION_WIDTH = 256
 """Approximate width in pixels to which frames are scaled down before their motion is measured."""
 
 _MIN_CONTRAST = 0.5
-"""Standard deviation of luma (0..255) in a block below which its motion cannot be measured and is ignored."""
+"""Standard deviation of luma (0..255) in a block. The motion of blocks below it cannot be measured and is ignored."""
 
 _MOTION_NOISE = 0.1
 """Motion in pixels per frame that is measurement noise. It is added to both values of the motion ratio."""
@@ -34,21 +34,21 @@ _MOTION_NOISE = 0.1
 
 @dataclass(frozen=True)
 class JointFigures:
-    """The measured changes at a joint.
+    """How much picture and sound change at a joint, where source and new frames meet.
 
-    An invisible joint has ratios of 1, a loudness step of 0 and the usual colour shift.
+    An invisible joint has ratios of 1, a loudness step of 0 and the usual colour shift. Ratios are the value after the
+    joint divided by the value before it.
 
     colour_shift: how much the mean of a colour channel changes between the two frames at the joint, in 8-bit code
         values (absolute, mean of the three channels).
     usual_colour_shift: the median of the colour shift for all other pairs of neighbouring frames.
-    sharpness_ratio: gradient energy after the joint / before it. Gradient energy is the mean squared difference of luma
-        between neighbouring pixels.
-    difference_ratio: mean absolute difference of the pixels of the two frames at the joint / the median of this
-        difference for all other pairs of neighbouring frames (1 code value if the median is 0). A repeated frame gives
-        0, a cut gives a large value.
-    motion_ratio: `speed` of the frames after the joint / before it. A frozen picture gives about 0.
-    loudness_step_db: RMS of the 100 ms after the joint / of the 100 ms before it, in dB. None if there is no sound or
-        one side is silent.
+    sharpness_ratio: the ratio of gradient energy: the mean squared difference of luma between neighbouring pixels.
+    difference_ratio: the mean absolute difference of the pixels of the two frames at the joint, divided by the median
+        of this difference for all other pairs of neighbouring frames (by 1 code value if the median is 0). A repeated
+        frame gives 0, a cut gives a large value.
+    motion_ratio: the ratio of `speed`. A frozen picture after the joint gives about 0.
+    loudness_step_db: the RMS of the 100 ms after the joint relative to that of the 100 ms before it, in dB. None if
+        there is no sound or one side is silent.
     """
 
     colour_shift: float
@@ -101,7 +101,7 @@ def speed(frames: Frames) -> float:
 def loudness_step(sound: NDArray[np.float32], joint: int, sound_rate: int = SOUND_RATE) -> float | None:
     """Returns the change of loudness in dB at sample `joint` of `sound` [2, n], positive if it becomes louder.
 
-    None if the sound on one side of the joint is silent or empty. `sound_rate` is in Hz.
+    Returns None if the sound before or after that sample is silent or empty. `sound_rate` is in Hz.
     """
     window = round(LOUDNESS_WINDOW_S * sound_rate)
     sides = sound[:, max(0, joint - window) : joint], sound[:, joint : joint + window]

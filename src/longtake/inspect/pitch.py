@@ -1,4 +1,4 @@
-"""Compares pitch and phase of the sound on both sides of a joint. If both match, a tone continues without a break."""
+"""Compares pitch and phase of the sound before and after a joint. If both match, a tone continues without a break."""
 
 from dataclasses import dataclass
 
@@ -12,17 +12,18 @@ LOWEST_HZ, HIGHEST_HZ = 40.0, 4000.0
 """Lowest and highest pitch that can be found."""
 
 SEGMENT_S = 0.1
-"""Seconds of sound on each side of the joint that are compared."""
+"""Seconds of sound before and after the joint (where source and new sound meet) that are compared."""
 
 MIN_PERIODICITY = 0.85
-"""Lowest correlation (0..1) of a sound with itself one period later; below it the sound has no pitch."""
+"""Lowest correlation (0..1) of a sound with itself one period later. A sound below it has no pitch."""
 
 SAME_TONE_CENTS = 50.0
-"""Largest difference in cents between the two sides at which they count as the same tone: half a semitone."""
+"""Largest difference in cents at which the sounds before and after the joint count as the same tone: half a
+semitone."""
 
 _FIRST_PEAK = 0.9
-"""The first correlation peak with at least this share of the highest peak gives the period. Later peaks are at
-multiples of the period."""
+"""A sound's period is at its first correlation peak that has at least this share of the highest peak. Later peaks are
+at multiples of the period."""
 
 _FFT_SIZE = 1 << 15
 _MIN_RMS = 1e-3
@@ -31,12 +32,12 @@ _MIN_RMS = 1e-3
 
 @dataclass(frozen=True)
 class ToneFigures:
-    """The changes of a tone at a joint. Both figures are 0 for an inaudible joint.
+    """How much a tone changes at a joint, where source and new sound meet. Both figures are 0 for an inaudible joint.
 
     pitch_step_cents: how much higher the pitch is after the joint than before it; a semitone is 100 cents. None if one
         side has no pitch.
-    phase_jump_degrees: difference between the expected and the actual phase of the strongest partial after the joint,
-        0..180 degrees. None if one side has no pitch or the strongest partial is not the same on both sides.
+    phase_jump_degrees: the difference between the expected and the actual phase of the strongest partial after the
+        joint, 0..180 degrees. None if one side has no pitch or the strongest partial is not the same on both sides.
     """
 
     pitch_step_cents: float | None

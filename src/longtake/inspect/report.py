@@ -1,4 +1,4 @@
-"""Reports on the joint of a finished video file: its figures, and a picture of the frames and sound around it."""
+"""Reports on the joint of a finished video file, where source and new frames meet: its figures, and a picture of it."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,24 +15,25 @@ from longtake.media.source import SourceReader
 from longtake.video import Span
 
 FRAMES_PER_SIDE = 9
-"""Most frames that are read and drawn on each side of the joint."""
+"""Largest number of frames that are read and drawn before the joint (where source and new frames meet), and after
+it."""
 
 MIN_FRAMES_PER_SIDE = 2
-"""Fewest frames on each side of a joint that can be measured."""
+"""Smallest number of frames before a joint, and after it, with which the joint can be measured."""
 
 _SOUND_PER_SIDE_S = Fraction(SPAN_S) + Fraction(1, 10)
-"""Seconds of sound that are read on each side of the joint: the part that the spectrogram shows, and 0.1 s more for the
-windows of its outermost columns."""
+"""Seconds of sound that are read before the joint and after it: those that the spectrogram shows, and 0.1 s more for
+the analysis windows at its edges."""
 
 
 @dataclass(frozen=True)
 class JointPosition:
-    """The place of the joint in a video file.
+    """Where source and new frames meet in a video file (the joint).
 
     frame: index of the first frame after the joint.
     num_frames, rate: number of frames of the video, and frames per second.
-    sound_s: time of the joint of the sound, in seconds from the start of the video. It differs from `frame / rate` if
-        generated frames have the source's sound.
+    sound_s: time at which source and new sound meet, in seconds from the start of the video. It differs from `frame /
+        rate` if generated frames have the source's sound.
     new_first: True if the new frames come before the source's frames.
     """
 
@@ -53,7 +54,7 @@ class JointReport:
 
 
 def joint_report(file: SourceReader, joint: JointPosition, caption: str = "") -> JointReport | None:
-    """Returns the report on a joint, or None if one side has fewer than MIN_FRAMES_PER_SIDE frames.
+    """Returns the report on a joint, or None if there are fewer than MIN_FRAMES_PER_SIDE frames before or after it.
 
     `file` is the finished video. `caption` is the line of text under the picture's title.
     """

@@ -1,4 +1,4 @@
-"""Draws the contact sheet of a joint: one picture with the frames on both sides of the joint."""
+"""Draws the contact sheet of a joint: one picture with the frames before and after it."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -21,7 +21,7 @@ _COLUMNS = 6
 
 # Sizes in pixels.
 FRAME_SIDE = 304
-"""Longer side of each frame on the sheet."""
+"""Longer side in pixels of each frame on the sheet."""
 
 BORDER = 5
 _GAP = 14

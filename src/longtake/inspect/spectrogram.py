@@ -8,14 +8,15 @@ from longtake.inspect.sheet import BACKGROUND, FAINT_TEXT, JOINT, MARGIN, NEW, S
 from longtake.media.formats import SOUND_RATE
 
 SPAN_S = 2.0
-"""Seconds that are shown on each side of the joint."""
+"""Seconds that are shown before the joint (where source and new sound meet), and after it."""
 
 _WINDOW = 2048
 _LOWEST_HZ, _HIGHEST_HZ = 30.0, 20_000.0
 _FLOOR_DBFS = -96.0
 _HEIGHT = 240
 _FINER = 4
-"""Number of levels computed for each row of pixels. The row shows the loudest one, so that no partial is missed."""
+"""Number of frequencies whose level is computed for each row of pixels. The row shows the loudest one, so that no
+partial is missed."""
 
 _HEADER = 46
 _STRIP = 6

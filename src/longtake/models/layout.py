@@ -17,7 +17,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 """The shapes of a part's tensors, by the tensors' names in the part's class."""
 
 Class = tuple[str, str]
-"""A part's class, as (module, name)."""
+"""The class of a model's part, as (module, name)."""
 
 
 @dataclass(frozen=True)

@@ -104,10 +104,10 @@ def config_of(part: PartName, published: Mapping[str, Any], shapes: Shapes) -> C
 
 
 def _require(part: str, published: Mapping[str, Any], needed: Mapping[str, Any]) -> None:
-    """Raises `BadCheckpoint` if a setting in `published` is not the one in `needed`, the only value that diffusers'
-    class supports.
+    """Checks that diffusers' class supports the published settings of a part.
 
-    A setting that is missing in `published` is no error. `part` is the part's name, for the message.
+    Raises `BadCheckpoint` if a setting in `published` has another value than in `needed`, which has the only supported
+    value of each setting. A setting may be missing in `published`. `part` is the part's name, for the message.
     """
     for name, value in needed.items():
         if name in published and published[name] != value:

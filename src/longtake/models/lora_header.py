@@ -88,9 +88,9 @@ def read_lora_header(path: Path) -> LoraHeader:
 
 
 def _keys_by_module(path: Path, header: Header) -> dict[str, dict[str, str]]:
-    """Returns module -> "A", "B" or "alpha" -> key of that tensor in the file.
+    """Returns the names of the file's tensors, as module -> "A", "B" or "alpha" -> name.
 
-    Raises `BadCheckpoint` for unknown keys and for modules without A or B.
+    Raises `BadCheckpoint` for unknown names and for modules without A or B.
     """
     keys: dict[str, dict[str, str]] = {}
     unknown = []

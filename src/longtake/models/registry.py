@@ -35,7 +35,7 @@ WEIGHTS = Path(__file__).parent.parent / "weights"
 
 @dataclass(frozen=True)
 class Published:
-    """The place where a part is published.
+    """The place where a part of a model is published.
 
     repo: the hub repository, as `owner/name`.
     path: the file or folder in the repository that holds the part; `.` is the whole repository.

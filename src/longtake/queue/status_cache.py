@@ -32,7 +32,7 @@ QUEUE_S = 0.05
 After a slow read the pause is ten times as long as the read.
 """
 CAPACITY = 200_000
-"""Maximum size of the cache in log lines. An entry's size is its number of log lines plus ENTRY_SIZE."""
+"""Maximum size of the cache. The size of an entry is its number of log lines plus ENTRY_SIZE."""
 ENTRY_SIZE = 16
 """Size of an entry without log lines, as the number of log lines that take the same memory."""
 DATABASE_RETRY_S = 0.5
@@ -80,7 +80,7 @@ class _Entry:
 
 @dataclass
 class _Queue:
-    """The queue of a pool as last read from the database.
+    """The waiting requests of a pool (a named group of devices), as last read from the database.
 
     `positions`: request id -> its position, from 0.
     `is_stale`: True if the queue may have changed since the last read.

@@ -29,7 +29,7 @@ FIRST_PAUSE_S = 6.0
 Each pause is twice as long as the one before; their sum is 1.7 hours.
 """
 JITTER = 0.1
-"""Largest share by which a pause is randomly extended, so that retries do not all come at the same moment."""
+"""Largest share by which a pause is randomly extended, so that not all retries come at the same moment."""
 SENDERS = 16
 """Maximum number of webhooks that are sent at the same time."""
 POLL_S = 1.0

@@ -33,8 +33,9 @@ def _executor() -> ThreadPoolExecutor:
 class ServerState:
     """The objects that all routes of one server use.
 
-    cancel_running: called with the id of a cancelled request, so that this server's slots stop working on it.
-    wake_slots: called with a pool to which a request was submitted, so that idle slots look for it at once.
+    cancel_running: called with the id of a cancelled request, so that this server stops working on it.
+    wake_slots: called with the pool to which a request was submitted, so that an idle device of that pool starts it at
+        once.
     draining: set when the server begins to shut down.
     executor: the threads in which `call` runs blocking functions.
     """

@@ -41,7 +41,7 @@ class Submitted:
 
 
 async def submit(state: ServerState, request: Request, endpoint: str, *, webhook: bool = False) -> Submitted:
-    """Stores the request that a client submits to an endpoint, and wakes the idle slots of its pool.
+    """Stores the request that a client submits to an endpoint, and wakes the idle devices that can carry it out.
 
     A request with an invalid input is stored, too. It has ended then, with HTTP status 422. With `webhook` the query
     parameter `fal_webhook` may name the URL of a webhook; without it the parameter is ignored.

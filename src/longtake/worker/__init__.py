@@ -1,4 +1,5 @@
-"""Carries out requests: a slot and a worker process for each device, the messages between them, leases, and outcomes.
+"""Carries out requests. Each device has a slot, which is a thread of the server, and a worker process, which holds the
+model.
 
 A worker process runs the module `main`. On a server, only worker processes load torch and av.
 """

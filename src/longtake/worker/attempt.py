@@ -53,7 +53,7 @@ Result = TypeVar("Result")
 
 
 class Attempt:
-    """One attempt to carry out one claimed request in a slot's worker process.
+    """One attempt to carry out one claimed request in a worker process.
 
     `row` is the request's row after the claim. `worker` is the supervisor of the process, which must be ready.
     `stopping` is set when the server stops. A temporary failure of the database or the disk delays the outcome but does
@@ -124,10 +124,9 @@ class Attempt:
                 self._log.store(self._write_log)
 
     def _handle_next(self) -> Ending | None:
-        """Waits for the next message and handles it.
+        """Waits for the next message and handles it. Returns how the attempt ended, or None if it goes on.
 
-        Stops waiting when a check, a write of log lines or the end of a silent process is due. Returns how the attempt
-        ended, or None if it goes on.
+        The wait ends earlier when it is time to check the claim, to write log lines or to kill a silent process.
         """
         due_at = min(self._check_at, self._log.due_at, self._worker.stalls_at)
         match self._worker.receive(due_at - time.monotonic()):
@@ -154,7 +153,11 @@ class Attempt:
         return None
 
     def _claim_state(self) -> Literal["held", "cancelled", "lost"]:
-        """Returns the state of the claim. It counts as held while the database fails."""
+        """Returns whether this attempt still holds the request. If the database fails, the answer is "held".
+
+        "held": this attempt holds it. "cancelled": this attempt holds it, but a client has cancelled it. "lost": the
+        request has ended, or another attempt has claimed it.
+        """
         return self._try(
             lambda: queue.claim_state(self._engine, self._row), "held", action="checking whether it is still claimed"
         )
@@ -166,8 +169,8 @@ class Attempt:
     def _store_result(self, done: Done) -> Ending:
         """Stores the finished video as a file, and returns the outcome, which contains the URL of the video.
 
-        If the client asked for a data URI, or asked not to store the result, stores no file and uses a data URI as the
-        URL. Returns "lost" if the claim was lost.
+        No file is stored if the client asked for a data URI, or asked not to store the result. The URL is then a data
+        URI. Returns "lost" if another attempt has claimed the request.
         """
         row, self._done = self._row, done
         if self._retry(lambda: queue.claim_state(self._engine, row)) == "lost":
@@ -251,9 +254,9 @@ class Attempt:
         self._worker.kill()
 
     def _write_log(self, lines: list[LogLine]) -> bool:
-        """Stores log lines.
+        """Stores log lines of the request. Returns False if the database failed.
 
-        Returns False if the database failed. If the claim was lost, drops them and returns True.
+        If another attempt has claimed the request, the lines are dropped, and True is returned.
         """
         is_held = self._try(
             lambda: queue.add_log_lines(self._engine, self._row, lines), None, action="storing its log lines"

@@ -1,4 +1,4 @@
-"""The requests that the slots of one server have claimed."""
+"""The requests that one server has claimed from the queue."""
 
 import threading
 
@@ -10,7 +10,7 @@ from longtake.worker.leases import Lease
 
 
 class Claims:
-    """The requests that the slots of one server have claimed. Safe to use from several threads.
+    """The requests that one server has claimed from the queue. Safe to use from several threads.
 
     If the database commits a claim but its reply is lost, the request is claimed in the database but unknown here. Such
     requests are returned to the queue before the next claim. All claims are made under one lock. Otherwise a claim in
@@ -25,7 +25,7 @@ class Claims:
         self._may_have_lost_one = False
 
     def claim_next(self, pool: str) -> RequestRow | None:
-        """Claims the pool's next request and returns its row.
+        """Claims the next request of a pool (a named group of devices), and returns its row.
 
         Returns None if no request waits, or if this server has no lease yet. Raises SQLAlchemy's errors if the database
         fails.
@@ -51,7 +51,7 @@ class Claims:
             self._request_ids.discard(request_id)
 
     def is_empty(self) -> bool:
-        """Returns True if no slot of this server holds a request."""
+        """Returns True if this server holds no request."""
         with self._lock:
             return not self._request_ids
 

@@ -13,11 +13,10 @@ from longtake.worker.messages import Done
 
 @dataclass(frozen=True)
 class SlotContext:
-    """The objects that all slots of one server share.
+    """The objects that all slots of one server share. A slot is a thread with a device and a worker process.
 
-    `claims`: the requests that the slots have claimed.
-    `on_change(request_id)` is called after each change of a request, from the slot's thread.
-    `on_done(done)` is called after a result was stored, from the slot's thread.
+    `claims`: the requests that the slots have claimed. `on_change(request_id)` is called after each change of a
+        request, from the slot's thread. `on_done(done)` is called after a result was stored, from the slot's thread.
     `command`: the program of a worker process and its arguments.
     """
 

@@ -159,12 +159,12 @@ class Died:
 
 @dataclass(frozen=True)
 class Woken:
-    """Another thread of the server wakes a slot, so that it looks for a request, or sees that it has to stop."""
+    """Sent by another thread of the server, so that a slot looks for a request, or sees that it has to stop."""
 
 
 @dataclass(frozen=True)
 class CancelRequested:
-    """Another thread of the server tells a slot to stop working on this request, if it is the slot's current one."""
+    """Sent by another thread of the server: stop working on this request, if it is the slot's current one."""
 
     request_id: str
 

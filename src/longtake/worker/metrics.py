@@ -15,7 +15,8 @@ from longtake.worker.messages import Done
 from longtake.worker.slot import SlotStatus
 
 SlotStates = Callable[[], Sequence[SlotStatus]]
-"""A function that returns the current status of each slot of this server."""
+"""A function that returns the current status of each slot of this server. A slot is a device with its worker
+process."""
 
 INFERENCE = "inference_time"
 """The key of `Done.timings` that is not a stage: its value is the seconds of the whole request."""
@@ -29,7 +30,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.slots: SlotStates = tuple
-        """Set by a server that has slots; without slots it returns an empty tuple."""
+        """Returns the status of each slot of this server. A server that has slots sets it; otherwise it returns an
+        empty tuple."""
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._stages = Counter(
@@ -101,10 +103,10 @@ class _QueueCollector(Collector):
 
 
 def open_requests(connection: sa.Connection, slot_pools: set[str]) -> list[Metric]:
-    """Returns three metrics per pool: the number of waiting requests, the seconds that the oldest of them has waited
-    (0 if none waits), and the number of running requests.
+    """Returns three metrics for each pool: the number of waiting requests, the seconds that the oldest of them has
+    waited (0 if none waits), and the number of running requests.
 
-    `slot_pools` are the pools of this server's slots. They are included even if they have no requests.
+    `slot_pools` are the pools whose requests this server carries out. They are included even if they have no requests.
     """
     now = time.time()
     waiting: dict[str, tuple[int, float]] = {}

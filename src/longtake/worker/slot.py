@@ -1,4 +1,4 @@
-"""One slot of a server: a thread with a device and a worker process, which carries out the requests of one pool."""
+"""One slot of a server: a thread with a device and a worker process. It carries out the requests of one pool."""
 
 import logging
 import threading
@@ -16,11 +16,9 @@ POLL_S = 0.25
 """Seconds between two queries for a request, because other servers may add requests without waking this slot."""
 
 State = ProcessState | Literal["busy", "stopped"]
-"""A slot's state.
+"""The state of a slot, which is a device with its worker process and thread.
 
-"busy": it carries out a request.
-"stopped": its thread has ended.
-Otherwise it is the state of its worker process.
+"busy": it carries out a request. "stopped": its thread has ended. Otherwise it is the state of its worker process.
 """
 
 
@@ -62,7 +60,7 @@ class Slot:
         self._worker.post(CancelRequested(request_id))
 
     def drain(self) -> None:
-        """Makes the slot claim no more requests. The current one goes on."""
+        """Makes the slot claim no more requests. It finishes the current one."""
         self._draining.set()
         self.wake()
 
@@ -117,7 +115,7 @@ class Slot:
             self._enter(self._worker.state)
 
     def _handle(self, message: SlotMessage | None) -> None:
-        """Logs a message of the worker process that came while it had no request."""
+        """Logs a message of the worker process that came while the process had no request."""
         match message:
             case ProgressReport():
                 log.info("%s: %s", self.status.name, message.sentence)

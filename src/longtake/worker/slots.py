@@ -23,11 +23,11 @@ COMMAND = (sys.executable, "-m", "longtake.worker.main")
 """The program of a worker process and its arguments."""
 
 STOP_S = 5.0
-"""Seconds that a stopping server waits for all its slots to stop, before it goes on without them."""
+"""Seconds that a stopping server waits for the threads of its slots to end. After that it goes on without them."""
 
 
 class Slots:
-    """All slots that the settings name, and the server's lease.
+    """All slots that the settings name, and the server's lease. A slot is a device with its worker process and thread.
 
     `on_change(request_id)` is called after each change of a request, `on_done(done)` after each result that was stored.
     Both are called from the slots' threads. `command` is the program of a worker process and its arguments.
@@ -56,7 +56,8 @@ class Slots:
         ]
 
     def start(self) -> None:
-        """Starts the lease and the slots, which start their worker processes and then claim requests."""
+        """Starts the lease, which shows other servers that this one is alive, and the slots, which then claim
+        requests."""
         if not self._slots:
             return
         self._lease.start()
