@@ -61,16 +61,17 @@ class WindowConditioning:
         return to_latent(self.video[pass_number].result(tokens), tuple(self.shapes[pass_number]))
 
 
-def window_conditioning(model: LTX2Model, plan: LTX2Plan, window: Window, context: Context) -> WindowConditioning:
-    """Returns the conditioning of a window.
+def window_conditioning(model: LTX2Model, plan: LTX2Plan, number: int, context: Context) -> WindowConditioning:
+    """Returns the conditioning of window `number` (from 0) of the plan.
 
     `context` has the window's context frames and their sound. Its end image must be None unless this is the last
     window.
     """
+    window, (strength, audio_strength) = plan.windows[number], plan.context_strengths(number)
     return WindowConditioning(
-        video=[video_conditioning(model, plan, window, context, canvas) for canvas in plan.canvases],
+        video=[video_conditioning(model, plan, window, context, strength, canvas) for canvas in plan.canvases],
         shapes=[latent_shape(model, window, canvas) for canvas in plan.canvases],
-        audio=audio_conditioning(model, plan, window, context.sound) if plan.sound else None,
+        audio=audio_conditioning(model, plan, window, context.sound, audio_strength) if plan.sound else None,
     )
 
 
@@ -82,8 +83,12 @@ def latent_shape(model: LTX2Model, window: Window, canvas: Size) -> tuple[int, i
     return 1, model.vae.config.latent_channels, frames, height, width
 
 
-def video_conditioning(model: LTX2Model, plan: LTX2Plan, window: Window, context: Context, canvas: Size) -> Track:
+def video_conditioning(
+    model: LTX2Model, plan: LTX2Plan, window: Window, context: Context, strength: float, canvas: Size
+) -> Track:
     """Returns the video track of a window in one pass. `canvas` is the pass's (width, height) in pixels.
+
+    `strength` is how strongly the context's frames are held, 0 (ignored) to 1 (unchanged).
 
     Forward, the context is at the window's start, and the end image is a keyframe at the last new frame. Backward, the
     context is at the window's end. It is encoded after mirrored context frames (see HISTORY_FRAMES). The end image is
@@ -97,33 +102,35 @@ def video_conditioning(model: LTX2Model, plan: LTX2Plan, window: Window, context
 
     placed: list[PlacedLatents] = []
     before = 0 if plan.direction == "forward" else window.sampled_frames - window.context_frames
-    if plan.strength and window.context_frames:
+    if strength and window.context_frames:
         history = min(before, HISTORY_FRAMES)
         frames = np.pad(context.frames, ((history, 0), (0, 0), (0, 0), (0, 0)), mode="reflect")
         latent = encoded(frames)[:, :, latent_length(history, grid.temporal) if history else 0 :]
         index = latent_length(before, grid.temporal) if before else 0
-        placed.append(PlacedLatents(latent, index, plan.strength))
+        placed.append(PlacedLatents(latent, index, strength))
     keyframe = None
     if context.end_image is not None:
-        image, strength = encoded(context.end_image[None]), plan.end_image_strength
+        image = encoded(context.end_image[None])
         at = before - window.new_frames if before else window.context_frames + window.new_frames - 1
         if at:
-            keyframe = Keyframe(image, at, strength)
+            keyframe = Keyframe(image, at, plan.end_image_strength)
         else:
-            placed.append(PlacedLatents(image, 0, strength))
+            placed.append(PlacedLatents(image, 0, plan.end_image_strength))
     return video_track(grid, latent_shape(model, window, canvas), placed, keyframe, device=model.device)
 
 
-def audio_conditioning(model: LTX2Model, plan: LTX2Plan, window: Window, sound: Samples | None) -> Track:
-    """Returns the audio track of a window.
+def audio_conditioning(
+    model: LTX2Model, plan: LTX2Plan, window: Window, sound: Samples | None, strength: float
+) -> Track:
+    """Returns the audio track of a window. `strength` is how strongly the context's sound is held, 0 to 1.
 
     The context's `sound` [2, n] at SOUND_RATE Hz is encoded at its position in the window. In a backward window the
     sound, mirrored in time, is encoded before it. Only audio latents that lie wholly within the context's time are
-    held. If there is no sound or no context, or if the plan's audio strength is 0, all audio latents are generated.
+    held. If there is no sound or no context, or if `strength` is 0, all audio latents are generated.
     """
     count = audio_latents(window.sampled_frames, plan.rate)
     clean = torch.zeros(1, count, model.transformer.config.audio_in_channels, device=model.device)
-    if sound is None or not plan.audio_strength or not window.context_frames:
+    if sound is None or not strength or not window.context_frames:
         return audio_track(clean, torch.zeros(count, dtype=torch.bool), 0, audio_bounds(count))
     before = window.sampled_frames - window.context_frames
     if plan.direction == "forward":
@@ -133,4 +140,4 @@ def audio_conditioning(model: LTX2Model, plan: LTX2Plan, window: Window, sound: 
         sound = np.pad(sound, ((0, 0), (num_samples(before, plan.rate), 0)), mode="symmetric")
     tokens = encode_sound(model.audio_vae, sound, SOUND_RATE, model.device)[:, :count]
     clean[:, : tokens.shape[1]] = tokens
-    return audio_track(clean, held, plan.audio_strength, audio_bounds(count))
+    return audio_track(clean, held, strength, audio_bounds(count))

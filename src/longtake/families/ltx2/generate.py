@@ -129,7 +129,7 @@ class _Windows:
         nearest = slice(window.context_frames) if plan.source_last else slice(-window.context_frames, None)
         image = self.end_image if current.is_last else None
         shown = Context(context.frames[nearest], context.sound, image)
-        conditioning = window_conditioning(self.run.model, plan, window, shown)
+        conditioning = window_conditioning(self.run.model, plan, current.number, shown)
         return sample_window(self.setup, conditioning, current.noise, current.on_step).to_tensors()
 
     def forward(
