@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from longtake.endpoints import ltx23
 from longtake.endpoints.validation import parse
+from longtake.families.ltx2.plan import LTX2Plan
 from longtake.media.encode import Encoder
 from longtake.media.formats import OutputType, output_format
 from longtake.media.sound import FADE_SAMPLES, num_samples
@@ -20,8 +21,10 @@ from longtake.prepare import Fetcher, Overrides, prepare
 from longtake.runner import Result, Runner
 from longtake.settings import settings
 from longtake.video import Span
+from tests import raw
 
 RATE, FRAMES, WIDTH, HEIGHT = Fraction(24000, 1001), 25, 112, 64
+NEW = 16
 
 QUICK = {
     "num_inference_steps": 8,
@@ -74,16 +77,16 @@ def runner() -> Runner:
 
 @pytest.fixture(scope="module")
 def run(runner: Runner, clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Result]:
-    """Carries out a request, each once; `kind` is the type of the output."""
+    """Carries out a request for `new` frames, each once; `kind` is the type of the output."""
     results: dict[str, Result] = {}
 
-    def carry_out(source: Path = clip, kind: OutputType = "PRORES4444 (.mov)", **fields: Any) -> Result:
-        key = repr((source, kind, sorted(fields.items())))
+    def carry_out(source: Path = clip, kind: OutputType = "PRORES4444 (.mov)", new: int = NEW, **fields: Any) -> Result:
+        key = repr((source, kind, new, sorted(fields.items())))
         if key in results:
             return results[key]
         body = {"prompt": "a red circle moving down", "video_url": str(source), "seed": 3}
         request = parse(ltx23.Request, body | QUICK | fields)
-        overrides = Overrides(new_frames=16, output=kind, quality="high", write_mode="fast")
+        overrides = Overrides(new_frames=new, output=kind, quality="high", write_mode="fast")
         local = Fetcher(allow_local=True)
         with prepare(ltx23.ENDPOINT, request, card("ltx2-tiny"), settings(), overrides=overrides, fetcher=local) as job:
             out = tmp_path_factory.mktemp("result") / f"out{job.plan.output_format.suffix}"
@@ -109,9 +112,9 @@ def sound_of(path: Path, num_frames: int) -> NDArray[np.float32]:
 def test_the_source_is_unchanged_in_the_output(run: Callable[..., Result], clip: Path, direction: str) -> None:
     """Frames differ only by encoding them again; samples are equal except in the cross-fade at the joint."""
     result = run(**({} if direction == "forward" else {"extend_direction": direction}))
-    total = FRAMES + 16
+    total = FRAMES + NEW
     frames, own = frames_of(result.path), frames_of(clip)
-    unchanged = frames[:FRAMES] if direction == "forward" else frames[16:]
+    unchanged = frames[:FRAMES] if direction == "forward" else frames[NEW:]
     assert frames.shape == (total, HEIGHT, WIDTH, 3)
     assert np.abs(unchanged.astype(int) - own).mean() < 1
     heard, source = sound_of(result.path, total), sound_of(clip, FRAMES)
@@ -133,7 +136,7 @@ def test_the_joint_is_not_visible(run: Callable[..., Result]) -> None:
 
 def test_a_source_without_sound_gets_silence_for_its_own_part(run: Callable[..., Result], tmp_path: Path) -> None:
     result = run(film(tmp_path / "silent.mov", sound=False))
-    heard = sound_of(result.path, FRAMES + 16)
+    heard = sound_of(result.path, FRAMES + NEW)
     assert result.has_sound
     assert not heard[:, : num_samples(FRAMES, RATE) - FADE_SAMPLES].any()
     assert np.abs(heard[:, num_samples(FRAMES, RATE) :]).max() > 1e-3
@@ -141,7 +144,7 @@ def test_a_source_without_sound_gets_silence_for_its_own_part(run: Callable[...,
 
 def test_without_generated_sound_silence_follows_the_sources(run: Callable[..., Result], clip: Path) -> None:
     result = run(generate_audio=False)
-    heard, length = sound_of(result.path, FRAMES + 16), num_samples(FRAMES, RATE)
+    heard, length = sound_of(result.path, FRAMES + NEW), num_samples(FRAMES, RATE)
     source = sound_of(clip, FRAMES)
     assert np.abs(heard[:, : length - FADE_SAMPLES] - source[:, : length - FADE_SAMPLES]).max() < 1e-4
     assert not heard[:, length:].any()
@@ -155,7 +158,7 @@ def test_the_output_has_the_requested_size_rate_and_type(run: Callable[..., Resu
         assert (file.facts.sound is None) == (kind == "GIF (.gif)")
         if kind != "GIF (.gif)":
             assert file.facts.rate == 12
-            assert file.facts.num_frames == result.plan.num_frames == 13 + 16
+            assert file.facts.num_frames == result.plan.num_frames == 13 + NEW
 
 
 def test_below_strength_1_the_models_rendition_is_shown(run: Callable[..., Result], clip: Path) -> None:
@@ -164,7 +167,32 @@ def test_below_strength_1_the_models_rendition_is_shown(run: Callable[..., Resul
     changed = np.abs(frames[:FRAMES] - own).mean((1, 2, 3))
     assert changed[: FRAMES - 17].max() < 1
     assert changed[FRAMES - 17 :].min() > 1
-    assert len(frames) == FRAMES + 16
+    assert len(frames) == FRAMES + NEW
+
+
+def pitch(samples: NDArray[np.float64]) -> float:
+    """Returns the strongest frequency in Hz of samples [channels, n] at 48 kHz."""
+    windowed = samples.mean(0) * np.hanning(samples.shape[1])
+    return float(np.abs(np.fft.rfft(windowed, 2**16)).argmax() * 48_000 / 2**16)
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_the_strengths_are_for_the_source_and_not_for_later_windows(run: Callable[..., Result], direction: str) -> None:
+    """At strength 0 the first window takes nothing from the source. The second still continues the first: neither the
+    picture nor the tone jumps where they meet, as at the joint with the source."""
+    result = run(
+        kind="X264 (.mp4)", new=2 * NEW, video_strength=0, audio_strength=0, extend_direction=direction, seed=4
+    )
+    assert isinstance(result.plan, LTX2Plan)
+    first, second = result.plan.windows
+    joint = FRAMES + first.new_frames if direction == "forward" else second.new_frames
+    source = FRAMES - first.context_frames if direction == "forward" else 2 * NEW + first.context_frames
+    steps = np.abs(np.diff(raw.luma(result.path), axis=0)).mean((1, 2))
+    assert steps[joint - 1] < 4 * np.median(steps[joint - 9 : joint + 8])
+    assert steps[source - 1] > 3 * steps[joint - 1]
+    at, heard = num_samples(joint, RATE), raw.sound(result.path)
+    before, after = (pitch(heard[:, start : start + 4800]) for start in (at - 4800, at))
+    assert after == pytest.approx(before, rel=0.06)
 
 
 def test_the_video_ends_with_the_end_image(run: Callable[..., Result], tmp_path: Path) -> None:
@@ -182,10 +210,10 @@ def test_the_video_ends_with_the_end_image(run: Callable[..., Result], tmp_path:
 def test_the_response_has_the_facts_of_the_file(run: Callable[..., Result]) -> None:
     result = run()
     video = result.response("http://here/x.mov")["video"]
-    assert (result.facts.width, result.facts.height, result.facts.num_frames) == (WIDTH, HEIGHT, FRAMES + 16)
+    assert (result.facts.width, result.facts.height, result.facts.num_frames) == (WIDTH, HEIGHT, FRAMES + NEW)
     assert result.facts.rate == RATE
     assert (result.facts.sound is not None) == result.has_sound
-    assert (video["url"], video["num_frames"], video["file_name"]) == ("http://here/x.mov", FRAMES + 16, "out.mov")
+    assert (video["url"], video["num_frames"], video["file_name"]) == ("http://here/x.mov", FRAMES + NEW, "out.mov")
     assert video["fps"] == pytest.approx(23.976, abs=1e-3)
     assert video["file_size"] == result.path.stat().st_size
 
@@ -195,7 +223,7 @@ def test_without_a_context_the_joint_is_a_cut(run: Callable[..., Result], clip: 
     result = run(num_context_frames=0, **SILENT)
     frames, own = frames_of(result.path).astype(int), frames_of(clip).astype(int)
     assert result.plan.context_frames == 0
-    assert len(frames) == FRAMES + 16
+    assert len(frames) == FRAMES + NEW
     assert np.abs(frames[:FRAMES] - own).mean() < 1
     joined = frames_of(run(**SILENT).path).astype(int)
     cut, smooth = (np.abs(one[FRAMES] - one[FRAMES - 1]).mean() for one in (frames, joined))

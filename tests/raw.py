@@ -1,0 +1,29 @@
+"""Reads finished files with PyAV alone: stored planes and samples, without swscale and without the package's reader."""
+
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+
+def luma(path: Path) -> NDArray[np.float64]:
+    """Returns the luma of all stored frames, [t, H, W], as codes of 8 bits (deeper ones are scaled to that)."""
+    with av.open(str(path)) as file:
+        return np.stack([_plane(frame) for frame in file.decode(video=0)])
+
+
+def _plane(frame: Any) -> NDArray[np.float64]:
+    plane, bits = frame.planes[0], frame.format.components[0].bits
+    kind: Any = np.uint8 if bits == 8 else "<u2"
+    rows: NDArray[np.float64] = np.frombuffer(plane, kind).reshape(plane.height, -1)[:, : plane.width] / 2.0 ** (
+        bits - 8
+    )
+    return rows
+
+
+def sound(path: Path) -> NDArray[np.float64]:
+    """Returns the decoded samples [channels, n], as floats in -1..1. The file's samples must be planar floats."""
+    with av.open(str(path)) as file:
+        return np.concatenate([frame.to_ndarray() for frame in file.decode(audio=0)], axis=1).astype(np.float64)
