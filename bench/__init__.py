@@ -1,1 +1,1 @@
-"""Benchmarks, one per module. Most figures are ratios of two measurements that one run makes in turn."""
+"""Benchmarks, one per module. Most figures are ratios of two things that are measured alternately in one run."""

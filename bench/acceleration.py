@@ -1,9 +1,11 @@
-"""Measures what each acceleration level saves and changes, on the embedded models.
+"""Measures for each acceleration level how much time it saves and how much it changes the result, on the embedded
+models.
 
-python -m bench.acceleration
+    python -m bench.acceleration
 
-A level's time is that of sampling alone, as a ratio to `none` in the same run. Its difference is the PSNR between its
-new frames and those of `none` with the same seed, the median over seeds. The difference between seeds is printed, too.
+The time of a level is that of sampling alone, as a ratio to the level `none` in the same run. The change is the PSNR
+between its new frames and those of `none` with the same seed, the median over seeds. The PSNR between different seeds
+is printed for comparison.
 """
 
 import math
@@ -37,18 +39,18 @@ CLIP = "examples/clip.mp4"
 SEEDS = range(5)
 
 ENDPOINTS: dict[str, Endpoint[Any, Any]] = {"2.3, picture and sound": ltx23.ENDPOINT, "0.9.7": ltxv097.ENDPOINT}
-"""The endpoints that are timed at their defaults.
+"""The endpoints that are timed, with their default options.
 
-2.3 has 15 steps of four predictions with ancestral noise, then three in the second pass. 0.9.7 has 40 steps, guided by
-noise level.
+2.3 has 15 steps of four predictions with ancestral noise, and three steps in the second pass. 0.9.7 has 40 steps whose
+guidance depends on the noise level.
 """
 
 Generate = Callable[[Acceleration, int], Tensor]
-"""Generates the new frames [t, 3, H, W] at an acceleration level from a seed."""
+"""A function that generates the new frames [t, 3, H, W] at an acceleration level from a seed."""
 
 
 class Clock:
-    """Counts the seconds of sampling steps; it is called with each progress report."""
+    """A progress callback that counts the seconds of sampling steps."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -62,7 +64,7 @@ class Clock:
 
 
 def prepare(endpoint: Endpoint[Any, Any], clock: Clock) -> tuple[Generate, int]:
-    """Returns a function that generates the example clip's new frames, and its number of sampling steps."""
+    """Returns a function that generates the new frames of the example clip, and its number of sampling steps."""
     here = settings()
     call = local_request(endpoint, UserInput({"prompt": PROMPT, "new_frames": 24}, CLIP), here, endpoint.models[1])
     with library.open_job(call, here) as job:

@@ -1,8 +1,9 @@
-"""Compares this version with another checkout of the project: whole requests, each in a process of its own.
+"""Compares this version with another checkout of the project. Each request runs as a whole in a process of its own.
 
-python -m bench.against CHECKOUT [ROUNDS]
+    python -m bench.against CHECKOUT [ROUNDS]
 
-Prints the seconds of both for each request, and the median of the ratios round by round; below 1 this one is faster.
+Prints the seconds of both versions for each request, and the median of the ratios of all rounds. Below 1 this version
+is faster.
 """
 
 import os

@@ -1,6 +1,7 @@
-"""Compares the sampling loop with the bare model evaluations in it, on random weights. Aim: at most 3 % above.
+"""Compares the sampling loop with the model evaluations in it alone, on random weights. The loop should take at most 3
+% more time.
 
-python -m bench.loop
+    python -m bench.loop
 """
 
 from fractions import Fraction
@@ -19,7 +20,7 @@ from longtake.sampling.positions import Grid
 from longtake.sampling.schedules import noise_levels
 
 SHAPE = (1, 64, 16, 4, 4)
-"""Latents of a 121-frame clip at 128x128: 256 tokens."""
+"""The shape of the latents of a 121-frame clip at 128x128 pixels: 256 tokens."""
 
 
 def transformer() -> LTXVideoTransformer3DModel:
@@ -69,7 +70,7 @@ def main() -> None:
 
 
 def _within(guidance: Guidance, layers: int) -> Guidance:
-    """Returns the guidance for a model of only `layers` layers."""
+    """Returns the guidance without the numbers of transformer blocks that a model of `layers` layers does not have."""
     blocks = tuple(tuple(sorted({block % layers for block in group})) for group in guidance.blocks)
     return Guidance(guidance.timesteps, guidance.cfg, guidance.stg, guidance.rescale, blocks, guidance.cfg_star)
 

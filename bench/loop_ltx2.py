@@ -1,9 +1,10 @@
-"""Compares the LTX-2 sampling loop with the bare evaluations in it, on random weights. Aim: at most 3 % above.
+"""Compares the LTX-2 sampling loop with the model evaluations in it alone, on random weights. The loop should take at
+most 3 % more time.
 
-python -m bench.loop_ltx2
+    python -m bench.loop_ltx2
 
-Video and audio with a context of 4 latents and the endpoint's default guidance: four predictions a step. The bare
-evaluations are this package's forward pass; diffusers' own is timed, too.
+There are video and audio, a context of 4 latents and the endpoint's default guidance: four predictions a step. The
+evaluations use this package's forward pass; diffusers' own is timed, too.
 """
 
 from fractions import Fraction
@@ -22,7 +23,7 @@ from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_
 from longtake.sampling.schedules import sigmas
 
 SHAPE = (1, 64, 16, 4, 4)
-"""Latents of a 121-frame clip at 128x128: 256 tokens."""
+"""The shape of the latents of a 121-frame clip at 128x128 pixels: 256 tokens."""
 
 STEPS = 2
 GUIDANCE = {"video": GuidanceScales(3, 1, 3, 0.85), "audio": GuidanceScales(7, 0, 3, 0.7)}

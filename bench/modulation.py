@@ -1,10 +1,11 @@
-"""Compares the peak memory of one LTX-2 evaluation: modulation per noise level here, per token in diffusers.
+"""Compares the peak memory of one LTX-2 evaluation in this package and in diffusers. This package stores modulation per
+noise level, diffusers per token.
 
-python -m bench.modulation
+    python -m bench.modulation
 
-Random weights of the published width (4096 and 2048 channels, one block, float32) and 1140 video tokens: a quarter of
-the first pass of the endpoint's defaults at 1280x704. A fifth of the tokens are context. Each implementation runs in a
-process of its own; memory allocated before the evaluation is not counted.
+The weights are random and of the published width (4096 and 2048 channels, one block, float32). There are 1140 video
+tokens, a quarter of those in the first pass of the endpoint's defaults at 1280x704. A fifth of the tokens are context.
+Each implementation runs in a process of its own; memory allocated before the evaluation is not counted.
 """
 
 import resource

@@ -1,8 +1,9 @@
-"""Compares one job here and in diffusers' LTXConditionPipeline, with equal weights, size, steps and context frames.
+"""Compares one job in this package and in diffusers' LTXConditionPipeline, with equal weights, size, steps and context
+frames.
 
-Aim: the loop is not slower, and the whole job (from frames in memory to a finished file) is faster.
+    python -m bench.pipeline
 
-python -m bench.pipeline
+The loop should not be slower, and the whole job (from frames in memory to a finished file) should be faster.
 """
 
 import tempfile
@@ -79,7 +80,8 @@ def main() -> None:
 
 
 def _longtake(models: LTXVModel, plan: LTXVPlan, frames: Any, path: Path) -> float:
-    """Does the job with this package; returns the seconds from the first sampling step's start to the last one's."""
+    """Does the job with this package. Returns the seconds from the start of the first sampling step to the start of the
+    last one."""
     starts: list[float] = []
 
     def on_progress(progress: Any) -> None:
@@ -96,7 +98,8 @@ def _longtake(models: LTXVModel, plan: LTXVPlan, frames: Any, path: Path) -> flo
 
 
 def _diffusers(pipeline: Any, frames: Any, path: Path) -> float:
-    """Does the job with diffusers; returns the seconds from the first sampling step's end to the last one's."""
+    """Does the job with diffusers. Returns the seconds from the end of the first sampling step to the end of the last
+    one."""
     ends: list[float] = []
 
     def on_step(*step: Any) -> dict[str, Any]:

@@ -1,12 +1,12 @@
-"""Measures this queue and DBOS: import, idle memory and CPU, submits, and gaps between requests.
+"""Measures this queue and DBOS: import, idle memory and CPU, submissions, and gaps between requests.
 
-Submits arrive while a slot is busy; a gap is the time between two requests on that slot. Aims: submits in 5 ms, 250
-per second; gaps under 50 ms.
+    python -m bench.queue [another Python with dbos installed, if this one lacks it]
 
-python -m bench.queue [another Python with dbos installed, if this one lacks it]
+Requests are submitted while a worker is busy. A gap is the time between two requests on that worker. Aims: a submission
+takes 5 ms at most, 250 per second; gaps are below 50 ms.
 
 Both use SQLite with a write-ahead log that syncs each commit. A request is 30 ms of sleep: in DBOS a step in the same
-process, here in the slot's worker process, with a plan, progress and a stored file like real requests.
+process, here in a worker process, with a plan, progress and a stored file like real requests.
 """
 
 import subprocess
@@ -40,8 +40,8 @@ for line in sys.stdin:
              response={"video": {"file_name": "result.mp4"}}, billable_units="1", price_usd="0.02",
              returns_data_uri=False)
 """
-"""A worker process. It sleeps for the seconds of its second argument for each request, and appends the seconds between
-two requests to the file of its first argument."""
+"""The program of a worker process. For each request it sleeps for the seconds in its second argument, and appends the
+seconds since the previous request to the file in its first argument."""
 
 
 def main(python: str = sys.executable) -> None:

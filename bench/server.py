@@ -1,11 +1,15 @@
-"""Measures the HTTP server: submits and statuses per second, delay of events, memory, time to the first answer.
+"""Measures the HTTP server: submissions and statuses per second, delay of events, memory, time to the first answer.
 
-python -m bench.server
+    python -m bench.server
 
-The server is `longtake serve` in a process of its own, with an SQLite file and without slots. For the events a thread
-takes the place of the slots. The load is made by wrk if it is installed, else by Python. Aims on two cores: submit p50
-at most 5 ms and at least 250 per second; at least 2,000 statuses per second while 100 clients poll ten times a second;
-an event on the stream within 100 ms; under 150 MB, and under 2 s from start to first answer.
+The server is `longtake serve` in a process of its own, with an SQLite file and without worker processes. For the
+events, a thread does their work. The load is made by wrk if it is installed, otherwise by Python.
+
+Aims on two cores:
+- a median submission takes 5 ms at most, at 250 per second or more;
+- 2,000 statuses per second or more while 100 clients poll ten times a second;
+- an event reaches the client's stream within 100 ms;
+- less than 150 MB of memory, and less than 2 s from start to first answer.
 """
 
 import asyncio
@@ -67,7 +71,7 @@ class Server:
 
 
 class Load:
-    """The result of a load: requests per second and median milliseconds of one."""
+    """The result of a load test: requests per second, and the median milliseconds of one request."""
 
     def __init__(self, per_s: float, p50_ms: float) -> None:
         self.per_s = per_s
@@ -76,7 +80,8 @@ class Load:
 
 @contextmanager
 def _served(*, work: bool) -> Iterator[Server]:
-    """Yields a server in a process of its own once it answers; `work` starts the one for the events."""
+    """Context manager that runs a server in a process of its own. Yields it once it answers. With `work` a thread of
+    the server carries out the requests."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -114,7 +119,8 @@ def _resident_mb(pid: int) -> float:
 
 
 def _serve(folder: Path, port: int) -> None:
-    """Runs a server with a thread in place of the slots. It claims each request and reports the time as progress."""
+    """Runs a server in which a thread carries out the requests: it claims each request and reports the time as
+    progress."""
     import logging
 
     import structlog
@@ -160,7 +166,7 @@ def _serve(folder: Path, port: int) -> None:
 
 
 def _load(wrk: str | None, server: Server, method: str, path: str, *, clients: int) -> Load:
-    """Measures as many requests as `clients` can make in SECONDS."""
+    """Makes as many requests with `clients` clients as they can in SECONDS, and returns the measured load."""
     if wrk is None:
         with ProcessPoolExecutor(1) as pool:
             return pool.submit(_load_by_python, server.port, method, path, clients).result()
@@ -202,7 +208,7 @@ def _load_by_python(port: int, method: str, path: str, clients: int) -> Load:
 
 
 async def _send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, method: str, path: str) -> float:
-    """Sends one request on an open connection; returns the seconds until its answer is complete."""
+    """Sends one request on an open connection. Returns the seconds until its answer is complete."""
     body = BODY if method == "POST" else b""
     began = time.perf_counter()
     writer.write(f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
@@ -215,7 +221,7 @@ async def _send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, meth
 
 
 def _status_path(port: int) -> str:
-    """Submits a request; returns the path of its status."""
+    """Submits a request. Returns the URL path of its status."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}/queue/{ENDPOINT}", BODY, method="POST")
     with urllib.request.urlopen(request) as answer:
         url = str(json.load(answer)["status_url"])
@@ -223,7 +229,7 @@ def _status_path(port: int) -> str:
 
 
 def _poll_all(port: int, seconds: float) -> list[float]:
-    """Lets POLLERS clients poll a request each for `seconds`; returns the seconds of each poll."""
+    """Lets POLLERS clients poll one request each for `seconds`. Returns the seconds that each poll took."""
     took: list[float] = []
 
     async def client(number: int) -> None:
@@ -244,7 +250,7 @@ def _poll_all(port: int, seconds: float) -> list[float]:
 
 
 async def _first_event(port: int) -> float:
-    """Returns the seconds from a worker's first progress to its event on the client's stream."""
+    """Returns the seconds from the first progress report of a worker to its event on the client's stream."""
     path = _status_path(port).replace("/status?logs=false", "/status/stream?logs=1")
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())

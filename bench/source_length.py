@@ -1,8 +1,9 @@
-"""Compares extending a 10-minute source and a 10-second one. Aim: under 1.5x the time, peak memory within 10 %.
+"""Compares extending a 10-minute source and a 10-second one. The long one should take less than 1.5 times as long and
+at most 10 % more peak memory.
+
+    python -m bench.source_length
 
 Each is a whole process of `longtake extend` with the last 97 frames as context and 24 new frames.
-
-python -m bench.source_length
 """
 
 import resource
@@ -21,7 +22,7 @@ from longtake.media.formats import output_format
 
 
 def make_clip(path: Path, seconds: int) -> None:
-    """Writes a clip of a textured pan with sound, 320x192 at 24 frames per second."""
+    """Writes a clip with sound in which the camera pans over a texture, 320x192 at 24 frames per second."""
     texture = np.random.default_rng(0).integers(0, 256, (192, 640, 3), np.uint8)
     with Encoder(path, output_format("X264 (.mp4)", "medium", "fast"), 320, 192, Fraction(24)) as video:
         for second in range(seconds):
@@ -32,7 +33,7 @@ def make_clip(path: Path, seconds: int) -> None:
 
 
 def extend(source: Path, out: Path) -> int:
-    """Runs the command; returns the sum in KiB of the peak memory of its process and of its largest child."""
+    """Runs `longtake extend`. Returns the sum in KiB of the peak memory of its process and of its largest child."""
     command = [
         *(sys.executable, "-m", "bench.peak", "extend", str(source), "-o", str(out), "--force", "--json"),
         *("--prompt", "a pan", "--resolution", "480p", "--num-frames", "121", "--limit-num-frames"),

@@ -25,7 +25,7 @@ ROUNDS = 5
 
 
 def stages(endpoint: Endpoint[Any, Any], out: Path) -> dict[str, float]:
-    """Carries out one request; returns the seconds of each stage."""
+    """Carries out one request. Returns the seconds of each stage."""
     timings, stage, since = {"prepare": 0.0}, "prepare", time.perf_counter()
 
     def on_progress(progress: Progress | None) -> None:

@@ -1,4 +1,4 @@
-"""Measures `longtake --help`. Aim: under 0.5 s.
+"""Measures `longtake --help`. It should take less than 0.5 s.
 
 python -m bench.startup
 """

@@ -1,8 +1,8 @@
-"""Compares encoding while frames are generated with generating all of them and then encoding.
+"""Compares encoding frames while they are generated with generating all frames first and then encoding them.
+
+    python -m bench.streaming
 
 The embedded model makes a long extension in several windows, which is written at 480p.
-
-python -m bench.streaming
 """
 
 import tempfile

@@ -1,4 +1,4 @@
-"""Times functions in turn (A B A B), so that a change of the machine's speed affects all of them."""
+"""Times functions alternately (A B A B), so that a change of the machine's speed affects all of them."""
 
 import statistics
 import time
@@ -18,7 +18,7 @@ def in_turn(rounds: int, **functions: Callable[[], object]) -> dict[str, list[fl
 
 
 def ratio(timings: dict[str, list[float]], one: str, other: str) -> float:
-    """Returns the median of `one / other`, taken round by round."""
+    """Returns the median over all rounds of the seconds of `one` divided by those of `other`."""
     return statistics.median(a / b for a, b in zip(timings[one], timings[other], strict=True))
 
 

@@ -69,7 +69,7 @@ UPSAMPLER: dict[str, Any] = {
 }
 
 STEPS = 8
-"""Sampling steps. The model's schedule puts them at noise 1, .994, .988, .981, .975, .909, .725 and .422."""
+"""Sampling steps. They start at the noise levels 1, .994, .988, .981, .975, .909, .725 and .422."""
 
 WORK = Path(__file__).parent / "work"
 """The folder of checkpoints, latents and logs, which is not part of the repository."""

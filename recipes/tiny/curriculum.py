@@ -1,6 +1,7 @@
 """The order in which the transformer sees its training examples.
 
-At first most clips show straight motion only. Then all kinds follow. The last phases stress what the model does worst.
+At first most clips show straight motion only. Then clips of all kinds follow. The last phases contain more of what the
+model does worst.
 """
 
 from collections.abc import Mapping
@@ -19,14 +20,14 @@ def _context(*shares: float) -> Mapping[int, float]:
 
 @dataclass(frozen=True)
 class Phase:
-    """The mix of examples from step `start` on.
+    """The mix of training examples from step `start` on.
 
     groups: group of latents (see `latents.GROUPS`) -> its share of the batches.
     context: number of known latent frames at the start -> its share of the examples; 5 latent frames are 17 frames.
     straight: the share of clips of the kind `straight`.
-    keyed: True if some examples have an end image or a suffix clip.
-    moving_weight: the least weight in the loss of a cell in a clip with a moving camera. Without this rule, a cell has
-        the weight 4 if it shows the object, and 1 otherwise.
+    keyed: True if some examples have an end image or a known clip at their end (a suffix clip).
+    moving_weight: the least weight in the loss of a latent cell in a clip with a moving camera. Apart from that, a cell
+        has the weight 4 if it shows the object, and 1 otherwise.
     """
 
     start: int = 0

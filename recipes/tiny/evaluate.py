@@ -2,8 +2,8 @@
 
     python -m recipes.tiny.evaluate [--only straight ...] [--clips 64] [--json figures.json]
 
-Scenes have seeds from 900 000 001 on, and training uses lower seeds. Frames are counted from the first new one. Figures
-in "px" are median distances in pixels between an object's centre and its true place.
+Training uses scenes with seeds up to 900 000 000, and these clips have higher seeds. Frames are counted from the first
+new one. Figures in "px" are median distances in pixels between an object's centre and its true place.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def _prompts(found: list[Truth]) -> list[str]:
 
 
 def compare(found: list[Truth], made: torch.Tensor, new: slice) -> Figures:
-    """Returns figures on generated clips `made` `[B, 3, T, H, W]`, compared with the true ones over the frames `new`.
+    """Compares generated clips `made` `[B, 3, T, H, W]` with the true ones over the frames `new`. Returns the figures.
 
     In the figures' names, "1-8" are the first eight frames of `new`, and "9-" the frames after them.
     """
@@ -91,7 +91,8 @@ def compare(found: list[Truth], made: torch.Tensor, new: slice) -> Figures:
 
 
 def freeze(clips: torch.Tensor, context: int) -> torch.Tensor:
-    """Returns the baseline: clips whose last context frame is repeated to the end."""
+    """Returns clips whose last context frame is repeated to the end: a baseline for comparison. `context` is the number
+    of context frames."""
     count = clips.shape[2] - context
     return torch.cat([clips[:, :, :context], clips[:, :, context - 1 : context].expand(-1, -1, count, -1, -1)], dim=2)
 
@@ -99,10 +100,10 @@ def freeze(clips: torch.Tensor, context: int) -> torch.Tensor:
 def continuation(
     family: Family, found: list[Truth], context: int = CONTEXT, prompts: list[str] | None = None
 ) -> Figures:
-    """Extends clips from their context and returns figures on the new frames.
+    """Extends clips from their first `context` frames and returns figures on the new frames.
 
     Two comparisons are added: a clip that repeats the last context frame, and the true clip after the VAE's encoder and
-    decoder. `prompts` None takes the scenes' own prompts.
+    decoder. If `prompts` is None, the scenes' own prompts are used.
     """
     clips, new = _clips(found), slice(context, None)
     made = sampler.extend(family, clips[:, :, :context], clips.shape[2], prompts or _prompts(found))
@@ -115,38 +116,38 @@ def continuation(
 
 
 def straight(family: Family, count: int) -> Figures:
-    """One solid object in straight motion: 17 frames of context, 16 new ones."""
+    """Measures one solid object in straight motion: 17 frames of context, 16 new ones."""
     return continuation(family, cases("straight", count, 33, _moving))
 
 
 def straight_24(family: Family, count: int) -> Figures:
-    """As `straight`, with 24 new frames, the product's window."""
+    """Measures one solid object in straight motion with 24 new frames, the number that a window of the product has."""
     return continuation(family, cases("straight", count, 41, _moving))
 
 
 def straight_wide(family: Family, count: int) -> Figures:
-    """As `straight`, at 112x64."""
+    """Measures one solid object in straight motion at 112x64 pixels."""
     return continuation(family, cases("straight", count, 33, _moving, (112, 64)))
 
 
 def straight_unprompted(family: Family, count: int) -> Figures:
-    """As `straight`, with an empty prompt."""
+    """Measures one solid object in straight motion with an empty prompt."""
     return continuation(family, cases("straight", count, 33, _moving), prompts=[""] * count)
 
 
 def straight_unknown_words(family: Family, count: int) -> Figures:
-    """As `straight`, with a prompt of words that the model does not know."""
+    """Measures one solid object in straight motion with a prompt of words that the model does not know."""
     sentence = "cinematic handheld footage , highly detailed , natural light"
     return continuation(family, cases("straight", count, 33, _moving), prompts=[sentence] * count)
 
 
 def shapes(family: Family, count: int) -> Figures:
-    """All six shapes in straight motion."""
+    """Measures objects of all six shapes in straight motion."""
     return continuation(family, cases("shapes", count, 33, _moving))
 
 
 def bounce(family: Family, count: int) -> Figures:
-    """Clips whose object bounces off a wall in the new frames, and not in the five frames before them."""
+    """Measures clips whose object bounces off a wall in the new frames, and not in the five frames before them."""
 
     def meets(case: Truth) -> bool:
         turn = (case.path[2:] - 2 * case.path[1:-1] + case.path[:-2]).norm(dim=1) > 0.05
@@ -166,7 +167,7 @@ def _progress(family: Family, found: list[Truth]) -> Figures:
 
 
 def rotation(family: Family, count: int) -> Figures:
-    """Turning bars and triangles: their angular speed as a share of the true one."""
+    """Measures the angular speed of turning bars and triangles as a share of the true one."""
 
     def turns(case: Truth) -> bool:
         thing = case.scene.things[0]
@@ -183,12 +184,13 @@ def _camera(kind: Kind) -> Callable[[Family, int], Figures]:
     def figures(family: Family, count: int) -> Figures:
         return _progress(family, cases(kind, count, 33, accept))
 
-    figures.__doc__ = f"Clouds under a camera {kind}: its speed as a share of the true one."
+    figures.__doc__ = f"Measures clouds under a camera {kind}: its speed as a share of the true one."
     return figures
 
 
 def pair(family: Family, count: int) -> Figures:
-    """Two objects that do not hide each other: the median distance of both from their true places."""
+    """Measures clips with two objects that do not hide each other: the median distance of both from their true
+    places."""
 
     def apart(case: Truth) -> bool:
         paths = track(case.scene)[:, :, :2]
@@ -212,7 +214,8 @@ def pair(family: Family, count: int) -> Figures:
 
 
 def end_image(family: Family, count: int) -> Figures:
-    """One context frame and an end image that shows where the object must arrive. Then the same without end image."""
+    """Measures clips with one context frame and an end image that shows where the object must arrive, and without end
+    image."""
     found = cases("straight", count, 33, _moving)
     clips = _clips(found)
     lead, image = sampler.encode(family, clips[:, :, :1]), sampler.encode(family, clips[:, :, -1:])
@@ -234,7 +237,8 @@ def _errors(found: list[Truth], made: torch.Tensor, frames: slice) -> list[float
 
 
 def backward(family: Family, count: int) -> Figures:
-    """The last 17 frames are known, as a suffix clip, and the 16 before them are new. Frame 1 is next to the suffix."""
+    """Measures clips whose last 17 frames are known and whose first 16 are new. Frame 1 is the new frame next to the
+    known ones."""
     found = cases("straight", count, 33, _moving)
     clips = _clips(found)
     suffix = sampler.encode(family, clips[:, :, -CONTEXT:])
@@ -245,7 +249,8 @@ def backward(family: Family, count: int) -> Figures:
 
 
 def prompts(family: Family, count: int) -> Figures:
-    """Clips without context: the share of clips that have the colours, the shape and the direction of the prompt."""
+    """Measures clips without context: the share of clips that have the colours, the shape and the direction of the
+    prompt."""
     scenes = [sample(SEED + i, "straight", num_frames=33) for i in range(count)]
     scenes = [
         replace(s, texture="plain", things=(replace(s.things[0], velocity=_clear(i)),)) for i, s in enumerate(scenes)
@@ -278,7 +283,7 @@ def _turn(a: str, b: str) -> int:
 
 
 def steering(family: Family, count: int) -> Figures:
-    """One context frame: the share of clips whose object moves as the prompt says.
+    """Measures clips with one context frame: the share of clips whose object moves as the prompt says.
 
     Each frame is continued twice, with prompts of opposite directions.
     """
@@ -301,7 +306,8 @@ def steering(family: Family, count: int) -> Figures:
 
 
 def autoencoder(family: Family, count: int) -> Figures:
-    """PSNR in dB after the VAE's encoder and decoder: of straight clips, of measurable ones, and of all kinds."""
+    """Measures the PSNR in dB after the VAE's encoder and decoder: of straight clips, of clips whose object can be
+    tracked, and of all kinds."""
     plain = render([sample(SEED + i, "straight", num_frames=33) for i in range(count)])
     wide = render([sample(SEED + i, num_frames=33) for i in range(count)])
     good = _clips(cases("straight", count, 33, _moving))
@@ -313,7 +319,8 @@ def autoencoder(family: Family, count: int) -> Figures:
 
 
 def two_scales(family: Family, count: int) -> Figures:
-    """Two passes: one at 64x64, then three more steps on upsampled latents at 128x128. "px" are pixels at 64x64."""
+    """Measures two passes: one at 64x64, then three more steps on upsampled latents at 128x128. "px" are pixels at
+    64x64."""
     if family.upsampler is None:
         return {}
     found = cases("straight", count, 33, _moving)
@@ -335,7 +342,8 @@ def two_scales(family: Family, count: int) -> Figures:
 
 
 def speed(family: Family, count: int) -> Figures:
-    """Seconds to extend a clip at 64x64 from 17 to 41 frames in eight steps. The fastest of five runs counts."""
+    """Measures the seconds to extend a clip at 64x64 from 17 to 41 frames in eight steps. The fastest of five runs
+    counts."""
     clip = _clips(cases("straight", 1, 41, _moving))[:, :, :CONTEXT]
     figures: Figures = {}
     for threads in (1, 2):

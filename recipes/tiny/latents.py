@@ -28,7 +28,8 @@ class Group:
 
     size: the (width, height) in world pixels.
     scale: the drawn pixels per world pixel.
-    keyed: the number of clips, from the first on, that also have an end image and a suffix clip, encoded separately.
+    keyed: the number of clips that also have a separately encoded end image and a separately encoded clip at the
+        window's end (suffix clip). They are the first ones of the group.
     window: the frames of a training window. The end image and the suffix clip are at its end.
     """
 
@@ -93,10 +94,10 @@ def encode(model: Any, clips: torch.Tensor) -> torch.Tensor:
 
 
 def encode_part(model: Any, group: Group, first: int, count: int) -> dict[str, Any]:
-    """Returns a table of `count` clips of a group from number `first` on: name of a column -> its values.
+    """Encodes `count` clips of a group from number `first` on. Returns a table: name of a column -> its values.
 
-    The columns are `latents`, `masks`, `prompts` and `kinds`, and for clips below `group.keyed` also `image` (the end
-    image) and `suffix`.
+    The columns are `latents`, `masks`, `prompts` and `kinds`. For clips with a number below `group.keyed` there are
+    also `image` (the end image) and `suffix` (the suffix clip).
     """
     scenes = scenes_of(group, first, count)
     clips = render(scenes, group.scale)

@@ -34,15 +34,17 @@ def truth(scene: Scene) -> Truth:
 
 
 def coverage(clip: torch.Tensor, background: torch.Tensor, rgb: RGB) -> torch.Tensor:
-    """Returns how far each pixel is from the background's colour (0) towards the object's colour (1), `[T, H, W]`."""
+    """Returns how much of each pixel the object covers, `[T, H, W]`: 0 has the background's colour, 1 the object's
+    colour `rgb`."""
     away = torch.tensor(rgb).view(3, 1, 1, 1) - background
     return ((clip - background) * away).sum(0) / away.square().sum(0).clamp(min=0.05)
 
 
 def locate(cover: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the object's centre (x, y) in each frame, `[T, 2]` in pixels from the frame's centre.
+    """Returns the object's centre (x, y) in each frame, `[T, 2]` in pixels from the frame's centre, and its strongest
+    coverage in each frame, `[T]`.
 
-    Also returns the strongest coverage in each frame, `[T]`. `cover` comes from `coverage`.
+    `cover` is the result of `coverage`.
     """
     smooth = F.avg_pool2d(cover[:, None], 5, 1, 2)[:, 0].clamp(min=0)
     peak = smooth.amax((1, 2))
@@ -76,11 +78,11 @@ def measurable(case: Truth) -> bool:
 def progress(made: torch.Tensor, scene: Scene, first: int) -> float:
     """Returns the speed of a generated clip along the scene's motion: 1 is the true speed, 0 a standstill.
 
-    Each generated frame is compared with the true scene at many times, and gets the time at which it fits best. The
-    speed is the slope of the line through these times that starts at the last context frame.
+    Each generated frame is compared with the true scene at many times, and gets the time at which it fits best. A line
+    through these times starts at the last context frame; its slope is the speed.
 
     made: the generated frames, `[3, n, H, W]`.
-    first: the number of the first of them in the scene.
+    first: the number in the scene of the first generated frame.
     """
     count = made.shape[1]
     candidates = first - 1 + torch.arange(-0.5 * count, 1.6 * count, 0.25)
@@ -105,9 +107,10 @@ def heading(path: torch.Tensor) -> tuple[str, float]:
 
 
 def nearest_shape(cover: torch.Tensor, names: Sequence[str] = SOLID) -> str:
-    """Returns the shape that overlaps an object most, if each shape is drawn at its best size and angle.
+    """Returns the name of the shape that overlaps an object most. Each shape is tried at its best size and angle.
 
     cover: the object's coverage, `[H, W]`.
+    names: the shapes to try.
     """
     mask = cover > 0.5
     (x, y), radius = locate(cover[None])[0][0].tolist(), math.sqrt(float(mask.sum()) / math.pi)

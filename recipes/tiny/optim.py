@@ -29,7 +29,7 @@ class Plan:
     adam: the learning rate of AdamW.
     warmup: the number of first steps in which the learning rates rise linearly.
     weight_decay: the weight decay of Muon.
-    ema: the decay per step of the averaged weights.
+    ema: the decay per step of the exponential average of the weights.
     clip: the largest norm of the gradient; a larger gradient is scaled down to it.
     """
 
@@ -47,15 +47,15 @@ class Plan:
         return min(end for end, _ in self.falls)
 
     def rate(self, step: int) -> float:
-        """Returns the factor (0.01 to 1, less while warming up) on both learning rates at a step."""
+        """Returns the factor on both learning rates at a step: 0.01 to 1, or less during the warm-up."""
         left = min((end - step) / over for end, over in self.falls)
         return min(1.0, (step + 1) / self.warmup, max(0.01, left))
 
 
 def orthogonalise(batch: torch.Tensor) -> torch.Tensor:
-    """Returns the semi-orthogonal matrices nearest to `batch` `[k, rows, columns]`, approximately.
+    """Returns approximately the semi-orthogonal matrices nearest to `batch` `[k, rows, columns]`.
 
-    Their singular values are 0.7 to 1.2 instead of 1.
+    The singular values of the result are 0.7 to 1.2 instead of exactly 1.
     """
     a, b, c = NEWTON_SCHULZ
     x = batch.bfloat16()

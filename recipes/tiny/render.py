@@ -56,9 +56,10 @@ def _grid(scene: Scene, scale: int) -> tuple[torch.Tensor, torch.Tensor]:
 def _backgrounds(
     scenes: Sequence[Scene], texture: str, moves: bool, xs: torch.Tensor, ys: torch.Tensor, t: torch.Tensor
 ) -> torch.Tensor:
-    """Returns backgrounds `[n, 3, T, H, W]` in [-1, 1] of scenes with the same texture.
+    """Draws the backgrounds `[n, 3, T, H, W]` in [-1, 1] of scenes with the same texture.
 
-    moves: True if the camera moves. Otherwise the background is drawn once and repeated as a view.
+    moves: True if the camera moves. Otherwise one frame is drawn and repeated without copying.
+    xs, ys: the pixels' positions in the frame, in world pixels. t: the times `[T]` in frames.
     """
     count = len(t)
     t = (t if moves else t[:1]).view(1, -1, 1, 1) - (scenes[0].num_frames - 1) / 2
@@ -73,7 +74,7 @@ def _backgrounds(
 
 
 def _pattern(scene: Scene, texture: str, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Returns how much of the second colour is mixed into the first one at the world points (u, v), in [0, 1]."""
+    """Returns the share in [0, 1] of the second colour in a background at the world points (u, v)."""
     if texture == "plain":
         return torch.zeros_like(u)
     dice = torch.Generator().manual_seed(scene.texture_seed)
@@ -124,9 +125,10 @@ def _draw_objects(
 
 
 def _local(paths: torch.Tensor, xs: torch.Tensor, ys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Returns the pixels' positions in each object's own turned axes, x and y `[n, T, H, W]`, and its radius.
+    """Returns the pixels' positions in each object's own turned axes, x and y `[n, T, H, W]`, and its radius `[n, T, 1,
+    1]`.
 
-    The radius is `[n, T, 1, 1]`. `paths` is `[n, T, 4]`, from `track`.
+    `paths` `[n, T, 4]` are the objects' paths, from `track`.
     """
     cx, cy, radius, angle = paths[..., None, None].unbind(2)
     dx, dy, c, s = xs - cx, ys - cy, torch.cos(angle), torch.sin(angle)

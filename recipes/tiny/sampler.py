@@ -76,7 +76,7 @@ def decode(family: Family, latents: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """The known latents of windows, normalised; None where there are none.
+    """The known latents of a batch of windows, normalised; None where there are none.
 
     lead: latents at the windows' start, `[B, C, f, h, w]`.
     image: an image for the windows' last frame, `[B, C, 1, h, w]`.
@@ -148,9 +148,9 @@ def pass_setup(family: Family, prompt: str, shape: tuple[int, int, int], skip_in
 
 
 def extend(family: Family, clips: torch.Tensor, num_frames: int, prompts: Sequence[str], seed: int = 0) -> torch.Tensor:
-    """Returns clips `[B, 3, num_frames, H, W]` that continue `clips` `[B, 3, T, H, W]`, both in [-1, 1].
+    """Continues `clips` `[B, 3, T, H, W]` in [-1, 1]. Returns clips `[B, 3, num_frames, H, W]` in [-1, 1].
 
-    The first T frames of the result are the given ones after encoding and decoding.
+    The first T frames of the result are those of `clips` after encoding and decoding.
     """
     lead = encode(family, clips)
     shape = (configs.num_latents(num_frames), lead.shape[3], lead.shape[4])

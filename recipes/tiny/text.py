@@ -61,7 +61,7 @@ def tokens(words: PreTrainedTokenizerFast, prompts: Sequence[str]) -> tuple[torc
 
 
 def vary(prompt: str, rng: random.Random) -> str:
-    """Returns the prompt itself in half of the cases, otherwise a variation.
+    """Returns in half of the cases the prompt itself, otherwise a random variation of it.
 
     A variation is empty, has unknown words, or lacks some of the words. Users may write such prompts.
     """

@@ -1,4 +1,4 @@
-"""Trains the latent upsampler. It turns a scene's latents at 64 pixels into the same scene's latents at 128 pixels.
+"""Trains the latent upsampler. From a scene's latents at 64 pixels it makes those of the same scene at 128 pixels.
 
 python -m recipes.tiny.upsampler
 """
@@ -49,7 +49,8 @@ class Run:
         self.held_out = pairs(encoder, HELD_OUT, 32)
 
     def error(self, small: torch.Tensor, large: torch.Tensor) -> torch.Tensor:
-        """Returns the mean squared error of the upsampled `small` latents, in units of each channel's deviation.
+        """Returns the mean squared error of the upsampled `small` latents. Errors are divided by each channel's
+        standard deviation.
 
         small, large: latents `[n, C, F, h, w]` and `[n, C, F, 2h, 2w]`, not normalised.
         """
@@ -59,7 +60,7 @@ class Run:
     def loss(self, step: int) -> torch.Tensor:
         """Returns the loss of a step's batch.
 
-        About half of the small latents get a little noise, because generated latents have such errors too.
+        Half of the small latents, on average, get a little noise, because generated latents have such errors too.
         """
         dice = torch.Generator().manual_seed(SEED + step)
         members = torch.randint(PAIRS, (BATCH,), generator=dice)

@@ -32,7 +32,7 @@ PLANS = {
     "decoder": Plan(((3000, 2200),), muon=5e-3, adam=1e-3, ema=0.99),
 }
 SHORT = {"joint": 680, "decoder": 0}
-"""The step of each phase until which most clips have 9 frames. After it most have 17."""
+"""The step of each phase up to which most clips have 9 frames. After that most have 17."""
 PIXELS = 4 * 17 * 64 * 64
 """Pixels of one process's batch."""
 SHAPES = (
@@ -43,7 +43,7 @@ SHAPES = (
     ((64, 96), 1, 0.03),
     ((64, 64), 2, 0.08),
 )
-"""Size of a scene, the scale it is drawn at, and the share of steps."""
+"""(size of a scene in world pixels, scale at which it is drawn, share of the steps)."""
 CHECKPOINT_EVERY = 100
 
 
@@ -77,9 +77,10 @@ def near_objects(scenes: Sequence[Scene], scale: int) -> torch.Tensor:
 
 
 def recolour(clips: torch.Tensor, rng: random.Random) -> torch.Tensor:
-    """Returns the clips, in 3 of 10 batches with other colours: channels exchanged, and in half of these also inverted.
+    """Returns the clips, in 3 of 10 batches with changed colours: channels exchanged, and in half of these also
+    inverted.
 
-    The autoencoder therefore sees colours beyond the world's twelve.
+    So the autoencoder also sees colours beyond the world's twelve.
     """
     if rng.random() < 0.3:
         clips = clips[:, rng.sample(range(3), 3)]
@@ -151,7 +152,8 @@ class Run:
 
 
 def load(vae: Any, path: Path) -> None:
-    """Copies a checkpoint's averaged weights into a VAE. The decoder phase's checkpoint does not change the encoder."""
+    """Copies a checkpoint's averaged weights into a VAE. A checkpoint of the decoder phase does not change the
+    encoder."""
     vae.load_state_dict(torch.load(path)["averaged"], strict=False)
 
 

@@ -17,7 +17,8 @@ TOKENS = 2304
 SHORT_WINDOW = 7
 SUFFIX_LATENTS = 5
 SUFFIX_PREFIX = 2
-"""The number of a suffix clip's first latents that are extra tokens beside the window. The others are in it."""
+"""The number of latents at the start of a suffix clip (a known clip at the window's end) that are extra tokens. The
+clip's other latents replace latents of the window."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Shape:
     """The properties that all clips of a batch share.
 
     group: the group of encoded clips.
-    layout: plain, with an end image, or with a known clip at the end (suffix).
+    layout: plain, with an end image, or with a known clip at the window's end (suffix).
     count: the number of latent frames.
     fps: frames per second.
     """
@@ -197,7 +198,8 @@ class Windows:
     def _ended(
         self, window: Window, table: dict[str, Any], shape: Shape, members: list[int], rng: random.Random
     ) -> Window:
-        """Returns windows that end with a known, separately encoded clip. In half of them nothing else is known."""
+        """Returns windows that end with a known, separately encoded clip. In half of them no other latents are
+        known."""
         suffix = self._tokens(table["suffix"][members])
         num_latents = SUFFIX_LATENTS - SUFFIX_PREFIX
         lead = torch.tensor([rng.choice((0, 0, 0, 1, 2, 3)) for _ in members])

@@ -1,4 +1,4 @@
-"""The toy world: the content of a clip (`Scene`), how it is sampled from a seed, and where its objects are (`track`).
+"""The toy world: the content of a clip (`Scene`), how a seed determines it, and where its objects are (`track`).
 
 Lengths are in world pixels. The short side of every frame has 64 of them. `recipes.tiny.render` can draw the same scene
 with two drawn pixels per world pixel. Positions are measured from the centre of the frame, x to the right and y down.
@@ -160,9 +160,9 @@ def _tint(name: str, rng: random.Random) -> RGB:
 
 
 def _inside(rng: random.Random, scene: Scene, reach: float, low: float, high: float) -> tuple[float, ...]:
-    """Draws a straight path that stays at least `reach` from the frame's border in all frames.
+    """Draws a straight path whose distance from the frame's border is at least `reach` in all frames.
 
-    Returns (start x, start y, velocity x, velocity y). low, high: the limits of the speed in world pixels per frame.
+    Returns (start x, start y, velocity x, velocity y). `low` and `high` limit the speed in world pixels per frame.
     """
     half = (scene.num_frames - 1) / 2
     for attempt in range(1000):
@@ -186,7 +186,8 @@ def _thing(rng: random.Random, scene: Scene, shapes: tuple[str, ...], used: tupl
 
 
 def _camera(rng: random.Random, scene: Scene) -> Scene:
-    """Returns the scene with a camera move. Its object, if any, is fixed to the ground or keeps its own path."""
+    """Returns the scene with a camera move. Its object, if there is one, stands on the ground or moves independently of
+    it."""
     if scene.kind == "zoom":
         zoom = rng.uniform(0.004, 0.015) * rng.choice((-1, 1))
         place = (rng.uniform(-10, 10), rng.uniform(-10, 10))
@@ -201,7 +202,8 @@ def _camera(rng: random.Random, scene: Scene) -> Scene:
 
 
 def _standing(rng: random.Random, scene: Scene, thing: Thing, pan: tuple[float, float]) -> Thing:
-    """Returns the object fixed to the ground that `pan` moves. In the middle of the clip it is inside the frame."""
+    """Returns the object `thing` standing on the ground, so that it moves with `pan`. In the middle of the clip it is
+    inside the frame."""
     half = (scene.num_frames - 1) / 2
     free_x = max(0.0, scene.width / 2 - 0.85 * thing.radius - abs(pan[0]) * half)
     free_y = max(0.0, scene.height / 2 - 0.85 * thing.radius - abs(pan[1]) * half)
@@ -210,7 +212,7 @@ def _standing(rng: random.Random, scene: Scene, thing: Thing, pan: tuple[float, 
 
 
 def sample(seed: int, kind: Kind | None = None, size: tuple[int, int] = (64, 64), num_frames: int = 49) -> Scene:
-    """Returns the scene of a seed.
+    """Returns the scene that belongs to a seed.
 
     kind: its main motion; None draws one with the probabilities in `WIDE`.
     size: its (width, height) in world pixels.

@@ -1,4 +1,5 @@
-"""Low-rank adapters of the transformer. An adapter adds B A to weights. The weights are frozen while it is trained."""
+"""Low-rank adapters of the transformer. An adapter adds a product B A to weights, which stay frozen while it is
+trained."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from recipes.tiny_av.windows import Batch
 
 RANK = 4
 SHARES = {"camera_dolly_in": 1.0, "camera_dolly_left": 1.0, "distill": 0.4}
-"""Adapter -> the share of its learnt change that its file holds. The whole change of `distill` would be too strong."""
+"""Adapter -> the factor on its learnt change in its file. The whole change of `distill` would be too strong."""
 TARGETS = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0")
 PREFIX = "diffusion_model.transformer_blocks."
 """The start of the modules' names in adapter files, as in published ones."""
@@ -24,7 +25,7 @@ CHECKPOINT_EVERY = 50
 
 
 class Adapter(nn.Module):
-    """An adapter: for every adapted weight the matrices A (`down`, `[rank, in]`) and B (`up`, `[out, rank]`).
+    """An adapter. For every adapted weight it has two matrices: A (`down`, `[rank, in]`) and B (`up`, `[out, rank]`).
 
     B starts at zero, so an untrained adapter changes nothing.
     """

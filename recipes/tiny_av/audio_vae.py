@@ -4,8 +4,7 @@
     python -m recipes.tiny_av.audio_vae decoder
 
 The training data are log-mel spectrograms of the toy world's sounds and of other sounds. The latents' statistics are
-measured after the first phase. The encoder does not change any more after it, because the transformer learns its
-latents.
+measured after the first phase. From then on the encoder must not change, because the transformer learns its latents.
 """
 
 import argparse
@@ -37,11 +36,11 @@ PLANS = {
     "decoder": Plan(((800, 600),), muon=4e-3, adam=1e-3, ema=0.99),
 }
 POOL = 500
-"""Clips that the crops of a phase are drawn from."""
+"""The number of clips from which the training crops of a phase are cut."""
 CLIP_S = 4.0
 BATCH = 8
 FRAMES = 81
-"""Spectrogram frames of a crop, which make 21 latents."""
+"""The number of spectrogram frames of a crop, which make 21 latents."""
 CHECKPOINT_EVERY = 100
 MIDDLE = -7.0
 """Initial output of the decoder, which is about the mean of a log-mel spectrogram."""
@@ -64,7 +63,8 @@ def crops(pool: Tensor, step: int) -> Tensor:
 
 
 def loss_of(made: Tensor, mel: Tensor) -> Tensor:
-    """Returns the error of spectrograms and of their slopes along time and frequency. Loud parts count more."""
+    """Returns the error of spectrograms `made`, compared with `mel`, and of their slopes along time and frequency. Loud
+    parts have more weight."""
     error = made - mel
     weight = 0.5 + 1.5 * torch.sigmoid(mel + 3.5)
     slopes = error.diff(dim=-1).abs().mean() + 0.5 * error.diff(dim=-2).abs().mean()
@@ -72,7 +72,8 @@ def loss_of(made: Tensor, mel: Tensor) -> Tensor:
 
 
 def put(vae: Any, path: Path) -> None:
-    """Copies a checkpoint's averaged weights into the autoencoder. The decoder phase's does not change the encoder."""
+    """Copies a checkpoint's averaged weights into the autoencoder. A checkpoint of the decoder phase does not change
+    the encoder."""
     vae.load_state_dict(torch.load(path)["averaged"], strict=False)
 
 
@@ -100,9 +101,9 @@ def _encoder() -> Any:
 
 @torch.no_grad()
 def latents_of(scene: Scene, num_frames: int, rate: Fraction | float) -> Tensor:
-    """Returns the normalised audio tokens `[T, 32]` of a scene's first `num_frames` frames at `rate` per second.
+    """Returns the normalised audio tokens `[T, 32]` of a scene's first `num_frames` frames at `rate` frames per second.
 
-    T is the rounded num_frames / rate * 25.
+    T is num_frames / rate * 25, rounded.
     """
     count = round(float(num_frames / rate) * AUDIO_RATE)
     wave = sound(scene, num_frames, rate)

@@ -1,9 +1,9 @@
-"""Trains the camera adapters. With an adapter, the camera makes the move of the adapter's name in the new frames.
+"""Trains the camera adapters. With an adapter, the camera makes a move in the new frames, such as `dolly_in`.
 
-In the context frames the camera stands still or moves already.
+    python -m recipes.tiny_av.camera dolly_in
+    python -m recipes.tiny_av.camera dolly_left
 
-python -m recipes.tiny_av.camera dolly_in
-python -m recipes.tiny_av.camera dolly_left
+In the context frames the camera stands still or already moves.
 """
 
 import argparse
@@ -33,7 +33,8 @@ from recipes.tiny_av.windows import (
 
 SEED = 160_000_000
 MOVES = {"dolly_in": (0.018, 0.0), "dolly_left": (0.0, 1.0)}
-"""Move -> the change of the logarithm of the scale per frame, and the speed to the left in world pixels per frame."""
+"""Camera move -> (the change of the logarithm of the scale per frame, the speed to the left in world pixels per
+frame)."""
 PLANS = {
     name: Plan(((end, over),), muon=6e-3, adam=3e-3, warmup=20, ema=0.98)
     for name, end, over in (("dolly_in", 740, 500), ("dolly_left", 440, 300))
@@ -64,7 +65,7 @@ def clip_of(scene: Scene, stands: int) -> torch.Tensor:
 
 
 def before(scene: Scene) -> Scene:
-    """Returns the scene without its camera move, as it is described in the prompt."""
+    """Returns the scene without its camera move. The prompt describes this scene."""
     still = tuple(replace(thing, velocity=(0.0, 0.0)) for thing in scene.things)
     return replace(scene, zoom=0.0, pan=(0.0, 0.0), things=still)
 

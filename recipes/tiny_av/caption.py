@@ -1,10 +1,11 @@
-"""Trains the text encoder's first weights: its video tokens learn to encode the captions of the LTX-Video model.
+"""Trains the text encoder's first weights. Its video tokens learn to encode the captions of the old transformer, which
+is the one of the embedded LTX-Video model.
 
     python -m recipes.tiny_av.caption
 
-The old transformer is the one of the embedded LTX-Video model. Each token of its captions is written as
-centre + basis @ z, where z is the new text token. Like all outputs of a connector, z has a root mean square of 1. Its
-coordinates are the scaled principal components of captions. The last coordinate only brings the norm to its value.
+The old transformer attends to caption tokens. Each of them is written as centre + basis @ z, where z is the new text
+token. Like all outputs of a connector, z has a root mean square of 1. Its coordinates are the scaled principal
+components of captions. The last coordinate only makes the norm right.
 """
 
 import argparse
@@ -28,7 +29,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Code:
-    """How a new text token z `[D]` encodes a token of an old caption: as centre + basis @ z.
+    """The code by which a new text token z `[D]` stands for a token of an old caption: centre + basis @ z.
 
     centre: `[D]`. basis: `[D, D]`.
     """
@@ -62,7 +63,7 @@ def code(family: sampler.Family) -> Code:
 
 
 def train() -> None:
-    """Trains the text encoder. In place of padding, its tokens learn to encode the mean token of captions."""
+    """Trains the text encoder. Where a prompt has padding, its tokens learn to encode the mean token of captions."""
     ranks.start()
     family = sampler.load()
     target, stack = code(family), text.stack()

@@ -1,4 +1,5 @@
-"""Sizes and settings of the embedded LTX-2 model's parts. What both models share is in `recipes.tiny.configs`."""
+"""Sizes and settings of the embedded LTX-2 model's parts. Those of both embedded models are in
+`recipes.tiny.configs`."""
 
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ from recipes.tiny_av.sound_configs import AUDIO_TOKEN
 
 HEADS = 6
 VIDEO_WIDTH = 192
-"""Width of the transformer's video stream. It is the LTX-Video model's width, because its weights are the start."""
+"""Width of the transformer's video stream. It is the same as in the LTX-Video model, whose weights are the start of
+training."""
 AUDIO_WIDTH = 72
-"""Width of the audio stream. It can only denoise tokens that are much smaller than its width."""
+"""Width of the audio stream. It must be much larger than an audio token, otherwise the stream cannot denoise the
+tokens."""
 GEMMA_WIDTH = 64
 GEMMA_LAYERS = 2
 

@@ -1,9 +1,9 @@
-"""Trains the distill adapter. With it, a few steps lead to about the result of the model's many steps.
+"""Trains the distill adapter. With it, a few steps give about the result of the model's many steps.
 
     python -m recipes.tiny_av.distill
 
-For each training window the frozen model samples once from noise to the end, in many steps. The adapter is trained at
-four noise levels on that path (`LEVELS`). At each of them it learns the velocity that leads straight to the same end.
+For each training window the frozen model samples once from noise to the end, in many steps. At the four noise levels
+`LEVELS` of that path, the adapter learns the velocity that leads straight to the path's end.
 """
 
 import argparse

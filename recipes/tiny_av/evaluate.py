@@ -53,7 +53,7 @@ def _prompts(found: list[Truth]) -> list[str]:
 
 
 def _heard(family: Family, scenes: list[Scene], num_frames: int) -> torch.Tensor:
-    """Returns the audio tokens of the scenes' own sounds."""
+    """Returns the audio tokens of the scenes' own sounds during their first `num_frames` frames."""
     waves = [sound(scene, num_frames, first.FPS) for scene in scenes]
     return sampler.hear(family, waves, SOUND_RATE, audio_count(num_frames, first.FPS))
 
@@ -87,22 +87,23 @@ def continuation(family: Family, found: list[Truth], with_sound: bool = True, wa
 
 
 def straight(family: Family, count: int) -> Figures:
-    """One solid object in straight motion: 17 frames of context with their sound, 16 new ones."""
+    """Measures one solid object in straight motion: 17 frames of context with their sound, 16 new ones."""
     return continuation(family, cases("straight", count, FRAMES, moving))
 
 
 def silent(family: Family, count: int) -> Figures:
-    """As `straight`, for a video without sound."""
+    """Measures one solid object in straight motion, in a video without sound."""
     return continuation(family, cases("straight", count, FRAMES, moving), with_sound=False)
 
 
 def longer(family: Family, count: int) -> Figures:
-    """As `straight`, with 24 new frames."""
+    """Measures one solid object in straight motion with 24 new frames."""
     return continuation(family, cases("straight", count, 41, moving))
 
 
 def few_steps(family: Family, count: int) -> Figures:
-    """Four steps, at noise level 1 and at the three levels of the second pass, without and with the distill adapter."""
+    """Measures four steps, at noise level 1 and at the three levels of the second pass, without and with the distill
+    adapter."""
     way = Way(levels=(1.0, *sampler.SECOND_PASS))
     found = cases("straight", count, FRAMES, moving)
     figures: Figures = {}
@@ -113,7 +114,7 @@ def few_steps(family: Family, count: int) -> Figures:
 
 
 def end_image(family: Family, count: int, contexts: Sequence[int] = (1, CONTEXT)) -> Figures:
-    """Distance of the object from its true place in the last frame, with an end image and without.
+    """Measures the distance of the object from its true place in the last frame, with an end image and without.
 
     contexts: numbers of context frames to measure with.
     """
@@ -130,7 +131,8 @@ def end_image(family: Family, count: int, contexts: Sequence[int] = (1, CONTEXT)
 
 
 def backward(family: Family, count: int) -> Figures:
-    """The last 16 frames are known, with their sound, and the 17 before them are new. Frame 1 is next to the known."""
+    """Measures clips whose last 16 frames are known, with their sound, and whose first 17 are new. Frame 1 is the new
+    frame next to the known ones."""
     found = cases("straight", count, FRAMES, moving)
     clips = _clips(found)
     new = FRAMES - CONTEXT + 1
@@ -176,9 +178,10 @@ def _speed(made: torch.Tensor, scene: Scene) -> float:
 
 
 def _sung(waves: list[torch.Tensor], scenes: list[Scene], start: float, end: float) -> Figures:
-    """Returns figures that compare sounds with the scenes' own: pitch, loudness, and place between left and right.
+    """Returns figures that compare the sounds `waves` with the scenes' own: pitch, loudness, and balance of left and
+    right.
 
-    Only the time from `start` to `end`, in seconds, counts.
+    Only the time from `start` to `end`, in seconds, is compared.
     """
     cents, levels, sides, silent = [], [], [], []
     for wave, scene in zip(waves, scenes, strict=True):
@@ -202,13 +205,16 @@ def _sung(waves: list[torch.Tensor], scenes: list[Scene], start: float, end: flo
 ALL_SOUNDS = ("continued", "alone", "from the picture", "round trip")
 """Ways to get the sound of new frames.
 
-They are: after the context's sound, the same without seeing the video, from the video alone, and true sound through the
-autoencoder.
+- continued: after the context's sound.
+- alone: the same, but the model does not see the video.
+- from the picture: from the video alone, without the context's sound.
+- round trip: the true sound, encoded and decoded by the audio autoencoder.
 """
 
 
 def sounds(family: Family, count: int, ways: Sequence[str] = ALL_SOUNDS) -> Figures:
-    """Errors of the new frames' sound in pitch, loudness and place between left and right, for each of `ways`."""
+    """Measures the errors of the new frames' sound in pitch, loudness and balance of left and right, for each of
+    `ways`."""
     plain = [c for c in cases("straight", 2 * count, FRAMES, moving) if c.scene.texture in ("plain", "gradient")]
     found = plain[:count]
     scenes, clips = [case.scene for case in found], _clips(found)
@@ -227,7 +233,7 @@ def sounds(family: Family, count: int, ways: Sequence[str] = ALL_SOUNDS) -> Figu
 
 
 def autoencoder(family: Family, count: int) -> Figures:
-    """PSNR in dB after the VAE's encoder and decoder, of straight clips and of all kinds."""
+    """Measures the PSNR in dB after the VAE's encoder and decoder, of straight clips and of all kinds."""
     figures: Figures = {}
     kinds: dict[str, Kind | None] = {"straight": "straight", "all kinds": None}
     for name, kind in kinds.items():
@@ -238,7 +244,8 @@ def autoencoder(family: Family, count: int) -> Figures:
 
 
 def two_scales(family: Family, count: int) -> Figures:
-    """Two passes: one at 64x64, then three more steps on upsampled latents at 128x128, with the distill adapter.
+    """Measures two passes: one at 64x64, then three more steps on upsampled latents at 128x128, with the distill
+    adapter.
 
     The sound of the first pass does not change. "px" are pixels at 64x64.
     """
@@ -264,7 +271,7 @@ def two_scales(family: Family, count: int) -> Figures:
 
 
 def speed(family: Family, _: int) -> Figures:
-    """Seconds to extend a clip and its sound by 24 frames at 64x64 in 15 steps, by number of threads."""
+    """Measures the seconds to extend a clip and its sound by 24 frames at 64x64 in 15 steps, by number of threads."""
     case = cases("straight", 1, 41, moving)[0]
     clip, figures = case.clip[None, :, :CONTEXT], {}
     wave = sound(case.scene, CONTEXT, first.FPS)

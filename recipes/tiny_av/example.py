@@ -15,7 +15,7 @@ from recipes.tiny_av.sound import sound
 FOLDER = Path(__file__).parents[2] / "examples"
 SEED = 970_000_504
 SHOWN, WHOLE = 33, 57
-"""Frames of the clip, and frames during which the object stays in the picture."""
+"""The number of frames of the clip, and the number of frames during which the object is in the picture."""
 SIZE = (112, 64)
 RATE = Fraction(24)
 

@@ -2,8 +2,8 @@
 
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny_av.exchange
 
-The model can mostly continue a video without its sound, so these weights learn little while all weights are trained.
-Here most windows have at most one context frame and a known sound. Only the sound tells where an object is and how it
+While all weights are trained, these learn little, because the model can mostly continue a video without its sound. Here
+most windows have a known sound and at most one context frame, so only the sound tells where an object is and how it
 moves.
 """
 

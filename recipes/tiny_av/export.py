@@ -28,7 +28,7 @@ INDEX = {
     "vocoder": ["ltx2", "LTX2VocoderWithBWE"],
 }
 LIMIT = 40e6
-"""The most bytes of all embedded weights together."""
+"""The largest size in bytes of all embedded weights together."""
 
 
 def random_parts() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The transformer's forward pass for training: faster than diffusers' class, and modulated as the published model.
+"""The transformer's forward pass for training. It is faster than that of diffusers' class.
 
 As in `recipes.tiny.forward`, modulation of the video is computed per latent frame, attention is written as matrix
 products, and all layers share one compiled block. The attention between video and sound follows the published model,
@@ -91,8 +91,9 @@ def _alone(
 
     base, prompt, cross: the modulations `[B, F, 1, 9, D]`, `[B, 2, D]` and `[B, F, 1, 4, D]`, without the layer's own
         tables.
-    Returns the stream, and two modulated copies `[B, F * S, D]`: for the attention from sound to video, and for the
-    attention from video to sound.
+
+    Returns the stream, and two modulated copies of it `[B, F * S, D]`: for the attention from sound to video, and for
+    the attention from video to sound.
     """
     frames = x.shape[1]
     shift, scale, gate, _, _, _, shift_q, scale_q, gate_q = base.unbind(3)
@@ -121,7 +122,7 @@ def _ended(
 
 @dataclass(frozen=True)
 class _Times:
-    """The modulations of a stream by noise levels, before a layer's own tables are added."""
+    """The modulations of a stream, which depend on its noise levels. The layers' own tables are added later."""
 
     base: torch.Tensor
     prompt: torch.Tensor

@@ -1,9 +1,10 @@
-"""Trains the video autoencoder. Its decoder is the LTX-Video model's, and its encoder learns to give the same latents.
+"""Trains the video autoencoder. Its decoder is the LTX-Video model's, and its encoder learns to give that model's
+latents.
 
     python -m recipes.tiny_av.picture
 
-The decoders of LTX-2 and LTX-Video have the same layout, but the encoders have different widths. When the new encoder
-gives the old latents, the transformer, upsampler and decoder that were trained on the old latents still work.
+The decoders of LTX-2 and LTX-Video have the same layout, but the encoders have different widths. Because the new
+encoder gives the old latents, the transformer, the upsampler and the decoder of the LTX-Video model work with it.
 """
 
 import argparse
@@ -34,7 +35,8 @@ def teacher() -> Any:
 
 
 def _doubled(weight: torch.Tensor, inputs: bool, outputs: bool) -> torch.Tensor:
-    """Returns a kernel for channels that occur twice, side by side. The results are the same as with `weight`.
+    """Returns a kernel for channels that occur twice, one copy after the other. Its results are the same as those of
+    `weight`.
 
     inputs, outputs: True if the input channels, or the output channels, occur twice.
     """
@@ -46,8 +48,8 @@ def _doubled(weight: torch.Tensor, inputs: bool, outputs: bool) -> torch.Tensor:
 def start(old: Any) -> Any:
     """Returns a new autoencoder with the old one's decoder, statistics and all kernels of the encoder that fit.
 
-    The first level of the new encoder is twice as wide. Its channels start as equal pairs. Their root mean square is
-    therefore the same as before, and so are the results of the norms.
+    The first level of the new encoder is twice as wide. Each of its channels starts as a copy of an old one, so the
+    norms give the same results as before.
     """
     torch.manual_seed(SEED)
     new: Any = AutoencoderKLLTX2Video(**configs.VAE)
@@ -104,7 +106,8 @@ class Run:
         self.held_out = render([sample(first_vae.HELD_OUT + i, "straight", num_frames=33) for i in range(16)])
 
     def error(self, clips: torch.Tensor) -> torch.Tensor:
-        """Returns the mean squared difference of the two encoders, in units of each channel's standard deviation."""
+        """Returns the mean squared difference of the two encoders' latents, divided by each channel's standard
+        deviation."""
         clips = clips.bfloat16().contiguous(memory_format=torch.channels_last_3d)
         with torch.no_grad():
             target: torch.Tensor = self.old.encoder(clips)[:, :CHANNELS].float()

@@ -25,7 +25,7 @@ from recipes.tiny_av.windows import Clean, audio_coords, audio_count, inside, sp
 
 BATCH = 16
 STEPS = 15
-"""The endpoint's default number of steps, by the model's own schedule."""
+"""The endpoint's default number of steps, with the noise levels of the model's own schedule."""
 SECOND_PASS = (0.909375, 0.725, 0.421875, 0.0)
 """Noise levels of the pass at twice the size."""
 
@@ -85,7 +85,7 @@ def adapted(family: Family, name: str, strength: float = 1.0) -> Family:
 
 @torch.no_grad()
 def encode(family: Family, clips: torch.Tensor) -> torch.Tensor:
-    """Returns clips `[B, 3, T, H, W]` in [-1, 1] encoded as tokens `[B, F, S, C]`, which are normalised latents."""
+    """Encodes clips `[B, 3, T, H, W]` in [-1, 1]. Returns tokens `[B, F, S, C]`, which are normalised latents."""
     parts = [family.vae.encode(part).latent_dist.mode() for part in clips.split(BATCH)]
     tokens: torch.Tensor = ((torch.cat(parts) - family.mean) / family.std).permute(0, 2, 3, 4, 1).flatten(2, 3)
     return tokens
@@ -93,7 +93,7 @@ def encode(family: Family, clips: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def decode(family: Family, tokens: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-    """Returns clips `[B, 3, T, H, W]` in [-1, 1] of tokens `[B, F, S, C]`, where S = `rows` * `columns`."""
+    """Decodes tokens `[B, F, S, C]`, where S = `rows` * `columns`. Returns clips `[B, 3, T, H, W]` in [-1, 1]."""
     latents = tokens.unflatten(2, (rows, columns)).permute(0, 4, 1, 2, 3)
     parts = [family.vae.decode(part * family.std + family.mean).sample for part in latents.split(BATCH)]
     return torch.cat(parts).clamp(-1, 1)
@@ -101,7 +101,8 @@ def decode(family: Family, tokens: torch.Tensor, rows: int, columns: int) -> tor
 
 @torch.no_grad()
 def doubled(family: Family, tokens: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Returns tokens `[B, F, S, C]` upsampled to `[B, F, 4 S, C]`. `size`: their (rows, columns) before."""
+    """Upsamples tokens `[B, F, S, C]` to `[B, F, 4 S, C]`, at twice the height and width. `size` is their (rows,
+    columns) before."""
     latents = tokens.unflatten(2, size).permute(0, 4, 1, 2, 3) * family.std + family.mean
     made: torch.Tensor = (family.upsampler(latents) - family.mean) / family.std
     return made.permute(0, 2, 3, 4, 1).flatten(2, 3)
@@ -109,7 +110,8 @@ def doubled(family: Family, tokens: torch.Tensor, size: tuple[int, int]) -> torc
 
 @torch.no_grad()
 def hear(family: Family, waves: Sequence[torch.Tensor], sound_rate: int, count: int) -> torch.Tensor:
-    """Returns audio tokens `[B, count, 1, C]` of stereo waves `[2, n]` at `sound_rate` Hz; 0 after a wave's end."""
+    """Encodes stereo waves `[2, n]` at `sound_rate` Hz. Returns audio tokens `[B, count, 1, C]`, which are 0 after a
+    wave's end."""
     rows = torch.zeros(len(waves), count, 1, configs.TRANSFORMER["audio_in_channels"])
     for row, wave in zip(rows, waves, strict=True):
         tokens = product.encode_sound(family.audio_vae, wave.numpy(), sound_rate)[0, :count]
@@ -119,7 +121,7 @@ def hear(family: Family, waves: Sequence[torch.Tensor], sound_rate: int, count: 
 
 @torch.no_grad()
 def speak(family: Family, tokens: torch.Tensor, seconds: float) -> list[torch.Tensor]:
-    """Returns stereo waves `[2, n]` at `FULL_RATE` Hz, `seconds` long, of audio tokens `[B, T, 1, C]`."""
+    """Decodes audio tokens `[B, T, 1, C]`. Returns stereo waves `[2, n]` at `FULL_RATE` Hz that last `seconds`."""
     length = round(seconds * FULL_RATE)
     rows = [product.decode_sound(family.audio_vae, family.vocoder, row[None, :, 0], length) for row in tokens]
     return [torch.from_numpy(row) for row in rows]

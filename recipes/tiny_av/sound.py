@@ -20,13 +20,14 @@ from recipes.tiny_av.sound_configs import SOUND_RATE
 PITCHES = (220.0, 900.0)
 """Pitch in Hz of a scene's first object at the bottom and at the top of the frame, with equal ratios between."""
 SECOND = 4.0
-"""Factor on the pitch of a second object, which sounds two octaves higher."""
+"""Factor on the pitch of a scene's second object, which sounds two octaves higher than a first object would."""
 BRIGHTNESS = {"circle": 0.0, "ring": 0.2, "triangle": 0.4, "square": 0.6, "bar": 0.8, "star": 1.0}
-"""Depth I of sin(phase + I sin(phase)): 0 is a pure tone, 1 has a second harmonic of three quarters of the first."""
+"""Brightness I of each shape's tone, which is sin(phase + I sin(phase)). 0 is a pure tone; at 1 the second harmonic has
+three quarters of the first one's amplitude."""
 LOUDNESS = 0.2
 """Amplitude of an object of radius 10.5."""
 STEP = 0.005
-"""Seconds between the points at which a scene is read. Voices glide between them."""
+"""Seconds between the points in time at which a scene is read. Voices glide from one point to the next."""
 BANDS = ((350.0, 250.0), (1400.0, 600.0), (4500.0, 1800.0))
 """Centre and width in Hz of the three bands of noise: rumble, wind, air."""
 NOISES: dict[str, tuple[float, float, float]] = {
@@ -35,14 +36,14 @@ NOISES: dict[str, tuple[float, float, float]] = {
     "clouds": (0.02, 0.015, 0.005),
     "stripes": (0.0, 0.0, 0.0),
 }
-"""Effective value of each band by texture, for a background of medium brightness."""
+"""Root mean square of each band of noise (see BANDS) by texture, for a background of medium brightness."""
 HUM = 0.05
 HUM_HZ = 100.0
 
 
 @dataclass(frozen=True)
 class Score:
-    """What is to be heard at N points in time, of K voices, three bands of noise and a hum.
+    """The sound of a scene as curves at N points in time: K voices, three bands of noise and a hum.
 
     times: the points in time in seconds, `[N]`.
     pitch: the pitch of each voice in Hz, `[K, N]`.
@@ -71,7 +72,7 @@ def sound(scene: Scene, num_frames: int, rate: Fraction | float, sound_rate: int
 
 
 def score(scene: Scene, seconds: float, rate: float) -> Score:
-    """Returns the score of a scene that is shown at `rate` frames per second."""
+    """Returns the score of a scene that is shown at `rate` frames per second, for the first `seconds` seconds."""
     times = torch.arange(math.ceil(seconds / STEP) + 2) * STEP
     x, y, radius, _ = track(scene, times * rate).unbind(-1)
     height = (0.5 - y / scene.height).clamp(0, 1)

@@ -1,4 +1,5 @@
-"""Training sounds, each from its seed: sounds of the toy world, free melodies of its voices, and unrelated sounds."""
+"""Training sounds, each made from a seed: sounds of the toy world, free melodies of its voices, and unrelated
+sounds."""
 
 import math
 import random
@@ -12,7 +13,7 @@ from recipes.tiny_av.sound import STEP, Score, play, score
 from recipes.tiny_av.sound_configs import SOUND_RATE
 
 SPANS = ((130.0, 1000.0), (1000.0, 3600.0))
-"""Pitches of the two free voices in Hz."""
+"""The lowest and the highest pitch in Hz of each of the two voices of free melodies."""
 RATES = (8.0, 12.0, 16.0, 24.0, 24.0, 25.0, 30.0)
 
 
@@ -37,9 +38,9 @@ def _glide(rng: random.Random, count: int, low: float, high: float, still: float
 
 
 def _rests(rng: random.Random, count: int, share: float) -> Tensor:
-    """Returns a curve `[count]`: 1 while something sounds, and 0 in up to four rests.
+    """Returns a curve `[count]` that is 0 during up to four rests and 1 otherwise.
 
-    It changes between 0 and 1 within a few hundredths of a second. share: the probability that there are rests at all.
+    Each change takes a few hundredths of a second. `share` is the probability that there are rests at all.
     """
     if rng.random() > share:
         return torch.ones(count)
@@ -110,7 +111,8 @@ def _coloured(rng: random.Random, length: int, dice: torch.Generator) -> Tensor:
 
 
 def _speech(rng: random.Random, length: int, dice: torch.Generator) -> Tensor:
-    """Returns pulses of a gliding pitch and some breath, through three resonances that change every 0.2 s."""
+    """Returns a sound like speech: pulses of a gliding pitch and some breath, through three resonances that change
+    every 0.2 s."""
     count = math.ceil(length / SOUND_RATE / STEP) + 2
     low = rng.uniform(80, 200)
     pitch = F.interpolate(_glide(rng, count, low, 1.5 * low, 0.1)[None, None], size=length, mode="linear")[0, 0]

@@ -1,4 +1,4 @@
-"""Sizes and settings of the sound parts. Rates are the same as in the published model. Only the widths are smaller."""
+"""Sizes and settings of the sound parts. Rates are the same as in the published model; widths are smaller."""
 
 from typing import Any
 
@@ -13,9 +13,10 @@ FULL_RATE = 48_000
 AUDIO_CHANNELS = 2
 AUDIO_BINS = MEL_BINS // 4
 AUDIO_TOKEN = AUDIO_CHANNELS * AUDIO_BINS
-"""Numbers of an audio token, (channel, bin). It must equal `base_channels`, the number of statistics in the model."""
+"""The length of an audio token: the number of (channel, bin) pairs. It must equal `base_channels`, the number of
+statistics in the model."""
 AUDIO_RATE = 25
-"""Latents per second. The first holds one spectrogram frame, each other one four."""
+"""Audio latents per second. The first latent covers one spectrogram frame, and each later one covers four."""
 
 AUDIO_VAE: dict[str, Any] = {
     "base_channels": AUDIO_TOKEN,
@@ -39,9 +40,10 @@ AUDIO_VAE: dict[str, Any] = {
 
 LISTENING = (1, 1, 2)
 SUMMING = (3, 9, 27, 81, 243, 729)
-"""Dilations of the vocoder blocks that add up phase. The first sums 9 frames, each further one three times as many.
+"""Dilations of the vocoder's blocks that add up phase. The first block sums 3 * 3 = 9 frames, and each further one
+three times as many.
 
-All together they sum 2187 frames, almost 22 s.
+The last one sums 2187 frames, almost 22 s.
 """
 VOCODER: dict[str, Any] = {
     "in_channels": 2 * MEL_BINS,

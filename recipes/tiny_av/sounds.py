@@ -2,8 +2,8 @@
 
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny_av.sounds
 
-The clips are the same as in the LTX-Video recipe. Each clip has a frame rate (`rate_of`), and its sound lasts as long
-as its frames at that rate.
+The clips are those on which the embedded LTX-Video model is trained. Each clip has a frame rate (`rate_of`), and its
+sound lasts as long as its frames at that rate.
 """
 
 import argparse

@@ -36,10 +36,10 @@ def stack() -> nn.ModuleDict:
 
 
 def encode(stack: nn.ModuleDict, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns text tokens for video and sound, `[B, SEQUENCE, VIDEO_WIDTH]` and `[B, SEQUENCE, AUDIO_WIDTH]`.
+    """Returns text tokens for video and for sound, `[B, SEQUENCE, VIDEO_WIDTH]` and `[B, SEQUENCE, AUDIO_WIDTH]`.
 
-    ids, mask: from `tokens`. The connectors read the hidden states of all layers. They move the prompt's tokens to the
-    front and replace padding by learnt registers.
+    `ids` and `mask` come from `tokens`. The connectors read the hidden states of all layers. They move the prompt's
+    tokens to the front and replace padding by learnt registers.
     """
     gemma: Any = stack["text_encoder"]
     states = gemma.model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states

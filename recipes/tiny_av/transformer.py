@@ -47,15 +47,15 @@ PLANS = {
 BLIND = dict(enumerate((0.16, 0.17, 0.03, 0.06, 0.08, 0.44, 0.03, 0.03)))
 MIXES = {"main": Mix(), "finish": Mix(context=BLIND, heard=0.3)}
 TO_PICTURE = {"main": 1.5e-3, "finish": 3e-3}
-"""AdamW's learning rate for the weights that carry sound to the video.
+"""AdamW's learning rate, by stage, for the weights that carry sound to the video.
 
-Muon is not used for them: its steps have one size, however little there is to learn. The video rarely needs the sound
-and would close its gate to their noise.
+Muon is not used for them, because its steps have the same size even where there is little to learn. The video rarely
+needs the sound, so such steps would add noise, and the model would learn to close the gate.
 """
 FILES = {stage: f"transformer_{stage}.pt" for stage in (*PLANS, "exchange")}
-"""Checkpoints. The last stage is that of `exchange`."""
+"""Stage -> the file of its checkpoint. `exchange` is the last stage."""
 PICTURE_SHARE = 0.4
-"""Share of Muon's learning rate for the weights that come from the LTX-Video model."""
+"""Factor on Muon's learning rate for the weights that come from the LTX-Video model."""
 AUDIO_SHARE = 0.5
 """Weight of the sound's error relative to the video's."""
 CHECKPOINT_EVERY = 80
@@ -69,7 +69,7 @@ def start() -> nn.ModuleDict:
 
 
 def latest(stages: Iterable[str] = tuple(FILES)) -> nn.ModuleDict:
-    """Returns the model with the averaged weights of the last of these stages that has a checkpoint."""
+    """Returns the model with the averaged weights of the last stage in `stages` that has a checkpoint."""
     family = start()
     for file in (configs.WORK / FILES[stage] for stage in stages):
         if file.exists():
@@ -78,13 +78,14 @@ def latest(stages: Iterable[str] = tuple(FILES)) -> nn.ModuleDict:
 
 
 def is_matrix(name: str, parameter: torch.Tensor) -> bool:
-    """Returns True for a weight that Muon trains: a matrix inside the blocks, but not of the attention to the sound."""
+    """Returns True for a weight that Muon trains: a matrix inside the blocks that does not carry sound to the video."""
     small = any(part in name for part in ("table", "gate_logits", "audio_to_video"))
     return "transformer_blocks" in name and parameter.ndim == 2 and not small
 
 
 class Rates(Trainer):
-    """A trainer with separate learning rates for the video's matrices, the sound's, and those from sound to video."""
+    """A trainer with three learning rates: for the video's matrices, for the sound's, and for the weights from sound to
+    video."""
 
     def __init__(self, family: nn.ModuleDict, plan: Plan, to_picture: float) -> None:
         super().__init__(family, plan, is_matrix)

@@ -1,9 +1,10 @@
-"""Trains the part of the vocoder that is not wired by hand (see `wiring`): the reading of a log-mel spectrogram.
+"""Trains the first stage of the vocoder, which reads pitch, loudness and brightness from a log-mel spectrogram.
 
     python -m recipes.tiny_av.vocoder
 
-The training data are spectrograms of sounds with known scores, some of them after the audio autoencoder. The loss is
-the error of the reading. The wired part makes the sound from the reading.
+The rest of the vocoder has weights that are set by hand (see `wiring`) and makes the sound from these readings. The
+training data are spectrograms of sounds whose correct readings are known, some of them after the audio autoencoder. The
+loss is the error of the readings.
 """
 
 import argparse
@@ -32,25 +33,28 @@ SEED = 24_000_000
 HELD_OUT = 924_000_000
 PLAN = Plan(((9700, 4500),), muon=4e-3, adam=1e-3, ema=0.99)
 MIDDLE, SPREAD, APART = -6.0, 3.0, 0.3
-"""Mean and spread of a log-mel spectrogram, and spread of the difference of its sides.
+"""The mean and the standard deviation of a log-mel spectrogram, and the standard deviation of the difference between
+its left and right channel.
 
-Training is on mean and difference of both sides, each scaled to a spread of one; without that it learns no sides. The
-scaling is folded into the weights afterwards.
+Training reads the mean and the difference of both channels, each scaled to a standard deviation of 1. Otherwise it does
+not learn to tell left from right. `folded` moves the scaling into the weights afterwards.
 """
 POOL, CODED = 500, 260
-"""Clips that steps are drawn from, and how many of them also come back from the autoencoder."""
+"""The number of clips from which training batches are drawn, and how many of them are also used after the
+autoencoder."""
 RENEWED = 1500
-"""Steps after which new clips are drawn."""
+"""The number of steps after which new clips are made."""
 CLIP_S = 2.0
 FRAMES = 201
 BATCH = 16
 CHECKPOINT_EVERY = 100
 TRIM = 0.89
-"""Factor on the voices' loudness: `sound_report` finds the voices a decibel too loud without it."""
+"""Factor on the voices' loudness. Without it `sound_report` measures voices that are a decibel too loud."""
 
 
 def new() -> Any:
-    """Returns the vocoder with its wired weights. The weights of the reading are untrained."""
+    """Returns the vocoder with the weights that are set by hand. The weights that read the spectrogram are
+    untrained."""
     model = LTX2VocoderWithBWE(**VOCODER)
     Wiring(model)
     mel_front(model)
@@ -78,7 +82,8 @@ def folded(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def read_centred(model: Any, mel: Tensor) -> Tensor:
     """Returns the 12 readings `[B, 12, frames]` of log-mel spectrograms `[B, 2, frames, 64]`.
 
-    The model's weights are as trained, not yet `folded`. The padding around a spectrogram is 0, as with folded weights.
+    The model's weights are those that are trained, before `folded`. The padding around a spectrogram is 0, as it is
+    after `folded`.
     """
     left, right = F.pad(mel.transpose(2, 3), (3, 3)).unbind(1)
     centred = torch.cat([((left + right) / 2 - MIDDLE) / SPREAD, (left - right) / APART], 1)
@@ -89,10 +94,10 @@ def read_centred(model: Any, mel: Tensor) -> Tensor:
 
 @torch.no_grad()
 def examples(first: int, count: int, coded: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns spectrograms `[count, 2, 201, 64]` of clips with seeds from `first` on, and their correct readings.
+    """Returns training data from `count` clips with seeds from `first` on.
 
-    Returns (spectrograms of all clips, spectrograms of the first `coded` clips after the autoencoder, readings
-    `[count, 12, 201]` of all clips).
+    Returns three tensors: the spectrograms `[count, 2, 201, 64]` of all clips, the spectrograms of the first `coded`
+    clips after the autoencoder, and the correct readings `[count, 12, 201]` of all clips.
     """
     vae = audio_vae.load()
     mels: list[Tensor] = []
@@ -111,7 +116,7 @@ def errors(made: Tensor, truth: Tensor) -> dict[str, Tensor]:
     """Returns the mean errors of readings `[B, 12, frames]`, by kind.
 
     An error of p per cent in pitch counts as log(1 + 5 p). Errors of loudness, noise and hum are logarithms of ratios.
-    Errors of left-right balance and brightness are differences.
+    Errors of brightness and of the balance of left and right are differences.
     """
     pitch = torch.zeros(())
     for voice in (0, 1):
@@ -142,7 +147,7 @@ WEIGHTS = {"pitch": 0.3, "level": 1.0, "pan": 2.0, "shine": 3.0, "noise": 0.5, "
 
 
 class Run:
-    """One training run: the model and its trainer state, in float32, because lower precision would spoil the phases."""
+    """One training run: the model and its trainer state. They are in float32, because the phases need its precision."""
 
     def __init__(self) -> None:
         torch.manual_seed(SEED)
@@ -210,7 +215,7 @@ class Run:
     def figures(self) -> str:
         """Returns, as text, the errors of the averaged weights on sounds that are never trained on.
 
-        The sounds' spectrograms are measured as they are and after the autoencoder.
+        The errors are measured on the sounds' spectrograms as they are, and on the spectrograms after the autoencoder.
         """
         masters = {n: p.clone() for n, p in self.named.items()}
         for n, p in self.named.items():

@@ -1,8 +1,10 @@
 """Makes the initial LTX-2 transformer from the LTX-Video one. Its video stream gives the old transformer's results.
 
 The parts that only LTX-2 has start without effect: the heads' gates are 1, the text tokens are not modulated, and the
-attention from sound to video is 0. So the audio stream does not change the video. In the old transformer the two
-numbers of a rotary pair are adjacent, and in the new one they are half a head apart.
+attention from sound to video is 0. So the audio stream does not change the video.
+
+The order of a head's numbers changes: the two numbers of a rotary pair are adjacent in the old transformer, and half a
+head apart in the new one.
 """
 
 import re
@@ -27,18 +29,18 @@ TEXT = ("attn2.to_k.weight", "attn2.to_k.bias", "attn2.to_v.weight", "attn2.to_v
 
 
 def split(rows: torch.Tensor) -> torch.Tensor:
-    """Returns the rows `[heads * d, ...]` of a query's or key's weight in the new order.
+    """Returns the rows `[heads * d, ...]` of a query's or key's weight in the order of the new transformer.
 
-    The first numbers of all rotary pairs of a head come first, then the second numbers.
+    In each head, the first numbers of all rotary pairs come first, then the second numbers.
     """
     halves: torch.Tensor = rows.unflatten(0, (configs.HEADS, HEAD // 2, 2)).transpose(1, 2)
     return halves.flatten(0, 2)
 
 
 def transformer(old: Any, basis: torch.Tensor, centre: torch.Tensor) -> Any:
-    """Returns the new transformer for an `LTXVideoTransformer3DModel`.
+    """Returns the LTX-2 transformer that is made from an `LTXVideoTransformer3DModel`.
 
-    basis, centre: `[D, D]` and `[D]`. A new text token z means the old text token centre + basis @ z.
+    basis, centre: `[D, D]` and `[D]`. A new text token z stands for the old text token centre + basis @ z.
     """
     torch.manual_seed(SEED)
     new: Any = LTX2VideoTransformer3DModel(**configs.TRANSFORMER)

@@ -21,7 +21,7 @@ RATES = (24.0, 24.0, 25.0, 24.0, 30.0, 24.0, 24.0, 15.0, 24.0, 30.0)
 TOKENS = 2304
 """Video tokens of one process's batch."""
 SUFFIX_LATENTS = 4
-"""Latents at a window's end that are encoded as a clip of their own: a context at the end."""
+"""Latents at a window's end that are encoded as a separate clip: the context of a window that is extended backward."""
 
 
 def _groups() -> Mapping[str, float]:
@@ -38,16 +38,16 @@ def _layouts() -> Mapping[Layout, float]:
 
 @dataclass(frozen=True)
 class Mix:
-    """The mix of examples. It has all kinds of examples from the first step on, because the video stream is pretrained.
+    """The mix of training examples. It is the same from the first step on, because the video stream is pretrained.
 
     groups: group of latents -> its share of the batches.
     context: number of known latent frames at the start -> its share of the examples; 5 latent frames are 17 frames.
-    layouts: layout -> its share: `forward` continues a start, `image` also has an end image, `backward` leads to a
-        known end.
+    layouts: layout -> its share. `forward` continues a known start, `image` also has an end image, `backward` leads to
+        a known end.
     straight: the share of clips of the kind `straight`.
-    moving_weight: the least weight in the loss of a cell in a clip with a moving camera.
+    moving_weight: the least weight in the loss of a latent cell in a clip with a moving camera.
     apart: the share of examples in which video and sound do not attend to each other.
-    soft: the share of examples whose known tokens carry noise, as with a strength below 1.
+    soft: the share of examples whose known tokens have noise, as with a strength below 1.
     mute: the share of examples whose known sound is silence, as with a video without sound.
     heard: the share of examples whose whole sound is known.
     """
@@ -236,7 +236,7 @@ class Windows(FirstWindows):
     ) -> tuple[Clean, list[tuple[float, float]]]:
         """Returns the video of the windows, and for each clip the known frames of its context as (start, end).
 
-        The end is not included. (0, 0) means that there is no context.
+        `end` is the first frame after the context. (0, 0) means that there is no context.
         """
         count, frames = shape.count, first.TEMPORAL * (shape.count - 1) + 1
         parts = [(i, slice(a, a + count)) for i, a in zip(members, offsets, strict=True)]
@@ -273,9 +273,10 @@ class Windows(FirstWindows):
         now: Mix,
         rng: random.Random,
     ) -> Clean:
-        """Returns the sound of the windows. Audio latents that are wholly within the known frames are known.
+        """Returns the sound of the windows. Audio latents that lie wholly within the known frames are known.
 
-        edges: for each clip the known frames as (start, end). count: the number of audio latents.
+        edges: for each clip the known frames as (start, end).
+        count: the number of audio latents.
         """
         known = torch.stack([inside(count, a / shape.fps, b / shape.fps) for a, b in edges])
         rows = []
@@ -300,8 +301,8 @@ def noise_levels(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns random noise levels of video and of sound, `[count]` each, for `count` windows.
 
-    The two levels of a window are mostly equal and sometimes different. Sometimes one of them is 0: that modality is
-    known as a whole.
+    In most windows the two levels are equal, in some they differ. In some windows one level is 0, so that this modality
+    is known as a whole.
 
     late: True for windows of double size, which have only levels that occur in second passes.
     heard: the share of windows whose sound is known as a whole.

@@ -1,17 +1,22 @@
-"""The part of the vocoder whose weights are set by hand ("wired") and not learnt: oscillators and their phases.
+"""The part of the vocoder whose weights are set by hand ("wired"), not learnt: oscillators and their phases.
 
 Why: a log-mel spectrogram has no phase. From a constant spectrogram, a convolution that turns 100 frames per second
-into samples makes a sound that repeats every 160 samples, a buzz of multiples of 100 Hz at any pitch. For any other
-tone, the phase is needed: the sum of all frequencies up to now. The published architecture can compute this sum.
-Residual blocks with growing dilations form a running total. The Snake activation x + sin(a x)^2 / b, with a large and
-b small, is an oscillator with the phase 2 a x.
+into samples makes a sound that repeats every 160 samples, which is a buzz of multiples of 100 Hz at any pitch. An
+oscillator of any other pitch needs its phase: the sum of all frequencies up to now. The published architecture can
+compute this sum: residual blocks with growing dilations form a running total. The Snake activation x + sin(a x)^2 / b,
+with a large and b small, is an oscillator with the phase 2 a x.
 
-Learnt is only how the first stage, at the frame rate, reads the spectrogram. It reads the pitch, the loudness left and
-right and the brightness of two voices, and the loudness of three bands of noise and of a hum.
+Learnt are only the weights with which the first stage, at the frame rate, reads the spectrogram. It reads the pitch,
+the loudness left and right and the brightness of two voices, and the loudness of three bands of noise and of a hum.
 
-Wired are the running totals, a counter with a pseudo-random number per frame, the kernels that spread the phases over
-the 160 samples of a frame, and the last stage's oscillators. A loudness is stored as a difference of phase, because
-that needs no product: sin(x + y)^2 - sin(x)^2 = sin(2x + y) sin(y). Every wired number is exact in half precision.
+These parts are wired:
+- the running totals;
+- a counter of frames, and pseudo-random numbers for each frame;
+- the kernels that spread the phases over the 160 samples of a frame;
+- the oscillators of the last stage.
+
+A loudness is stored as a difference of phase y, because that needs no product: sin(x + y)^2 - sin(x)^2 = sin(2x + y)
+sin(y). Every wired number is exact in half precision.
 """
 
 import math
@@ -25,38 +30,40 @@ from recipes.tiny_av.sound import BANDS, HUM_HZ, Score
 from recipes.tiny_av.sound_configs import HOP, LISTENING, SOUND_RATE, SUMMING, VOCODER
 
 PITCH = (0, 1)
-"""Channels of the first stage: the pitch of each voice, in units of `SLOPE` around `CENTRE`."""
+"""Channels of the first stage with the pitch of each voice: 0 is the pitch CENTRE, 1 is SLOPE above it."""
 TOTAL = (2, 3)
 ONE, COUNT = 4, 5
 LEVELS = ((6, 7), (8, 9))
-"""Channels of left and right loudness of each voice, as a difference of phase in units of half a rad."""
+"""Channels with the left and right loudness of each voice, as a difference of phase in units of half a radian."""
 SHINE = (10, 11)
 NOISE = (12, 13, 14)
 HUM = 15
 SIDES = (14, 15)
-"""Channels of the last stage that carry sound, left and right."""
+"""Channels of the last stage that contain sound: left and right."""
 DICE = (16, 17, 18, 19, 20, 21)
-"""Channels of pseudo-random numbers: two with those of the next frame, between which a phase moves, and two alone."""
+"""Channels of pseudo-random numbers: two pairs and two single ones. A pair has a frame's number and the next frame's
+number, between which a phase moves."""
 WIRED = (*TOTAL, ONE, COUNT, *DICE)
 READ = (*PITCH, *LEVELS[0], *LEVELS[1], *SHINE, *NOISE, HUM)
 """The channels that are learnt, in the order of `targets`."""
 
 LOG_ALPHA, LOG_BETA = 5.0, -6.0
 ALPHA, BETA = math.exp(LOG_ALPHA), math.exp(LOG_BETA)
-"""Snake's a and b of an oscillator."""
+"""The parameters a and b of a Snake activation that is an oscillator."""
 STRAIGHT = 20.0
-"""Log of Snake's b for a channel that passes an activation unchanged."""
+"""The logarithm of Snake's b for a channel that must leave the activation unchanged."""
 HERTZ = 2 * ALPHA * SOUND_RATE / (2 * math.pi)
-"""Pitch in Hz of a channel that rises by 1 per sample."""
+"""The pitch in Hz of an oscillator whose input rises by 1 per sample."""
 CENTRE = (5, 22)
-"""Turns per frame at a pitch of 0, which are whole so that they need not be counted."""
+"""Turns per frame of each voice's oscillator at the pitch reading 0. They are whole numbers, so that each frame starts
+at the same phase."""
 SLOPE = (2.0**-11, 2.0**-9)
-"""Rise per sample at a pitch of 1: 369 and 1476 Hz above the centre."""
+"""Additional rise per sample at the pitch reading 1, for each voice: 369 and 1476 Hz above the pitch reading 0."""
 DRIFT = (4, 14, 45)
-"""Turns per frame of the noise bands."""
+"""Turns per frame of the oscillator of each noise band."""
 COUNTS = 2048
 VOICE, RUSTLE = 1.0, 0.6
-"""Amplitudes of a voice and of noise at a difference of phase of pi."""
+"""Amplitudes of a voice and of a noise band at a difference of phase of pi."""
 DEPTH = 3.0
 """Brightness at a difference of phase of pi."""
 GAINS = (1.0, 1.0, 0.8125, 0.8125, 1.1875, 0.6875)
@@ -89,9 +96,9 @@ def _phase(part: Tensor) -> Tensor:
 
 
 class Wiring:
-    """The wired entries of a vocoder's parameters.
+    """The wired values of a vocoder's parameters.
 
-    fixed: name of a parameter -> a mask of its wired entries, and their values.
+    fixed: name of a parameter -> a mask that is True at its wired entries, and a tensor with their values.
     """
 
     def __init__(self, model: Any) -> None:
@@ -104,7 +111,7 @@ class Wiring:
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Writes the wired values into the model's parameters. The other entries stay."""
+        """Writes the wired values into the model's parameters. Other values are not changed."""
         parameters = dict(self.model.named_parameters())
         for name, (mask, values) in self.fixed.items():
             parameters[name].copy_(torch.where(mask, values, parameters[name]))
@@ -147,7 +154,8 @@ class Wiring:
         self._dice(blocks - 1)
 
     def _own(self, block: int, hidden: list[int]) -> tuple[str, str]:
-        """Reserves hidden channels of a block for the wiring. Returns the names of the block's two kernels."""
+        """Reserves the hidden channels `hidden` of a block for wired weights. Returns the names of the block's two
+        kernels."""
         first, second = (f"vocoder.resnets.0.convs{k}.{block}" for k in (1, 2))
         self._set(f"{first}.weight", hidden, 0.0)
         self._set(f"{first}.bias", hidden, 0.0)
@@ -155,9 +163,10 @@ class Wiring:
         return f"{first}.weight", f"{second}.weight"
 
     def _sum(self, block: int, first: bool) -> None:
-        """Wires a block that adds to each total the totals of one and two dilations earlier, which triples its span.
+        """Wires a block that adds to each running total its values one and two dilations earlier. This triples the
+        number of frames that are summed.
 
-        first: True for the first such block, which makes the totals from the values themselves.
+        first: True for the first such block, whose totals are made from the readings themselves.
         """
         hidden = [0, 1, 2]
         one, two = self._own(block, hidden)
@@ -172,7 +181,8 @@ class Wiring:
                 self._set(two, (total, h, 2), 1.0)
 
     def _dice(self, block: int) -> None:
-        """Wires a block that computes pseudo-random numbers of about -0.5..0.5 for each frame, from its count."""
+        """Wires a block that computes pseudo-random numbers of about -0.5..0.5 for each frame, from the frame's
+        number."""
         hidden = list(range(len(DICE) + 1))
         one, two = self._own(block, hidden)
         acts = f"vocoder.resnets.0.acts{{}}.{block}.{{}}"
@@ -187,7 +197,8 @@ class Wiring:
             self._set(f"vocoder.resnets.0.convs2.{block}.bias", total, -0.0625 * (math.exp(2) + gain))
 
     def _between(self) -> None:
-        """Wires the kernels that turn a frame into 160 samples: `[first stage, last stage, 192]`."""
+        """Wires the kernels between the two stages, which turn a frame into 160 samples: `[first stage, last stage,
+        192]`."""
         name = "vocoder.upsamplers.1.weight"
         self._set(name, slice(None), 0.0)
         self._set("vocoder.upsamplers.1.bias", slice(None), 0.0)
@@ -248,17 +259,19 @@ class Wiring:
 
 
 def _turns(count: int) -> Tensor:
-    """Returns the phase of whole turns per frame along its samples, `[192]`, modulo whole turns."""
+    """Returns the phase at each sample of a frame, `[192]`, for an oscillator with `count` turns per frame. Whole turns
+    are left out."""
     j = torch.arange(REACH) - EDGE
     turns: Tensor = (count * j / HOP + 0.5) % 1 - 0.5
     return turns * (math.pi / ALPHA)
 
 
 def _wander(band: int, width: float) -> Tensor:
-    """Returns, for each pseudo-random number, its part in the phase of a noise band within a frame: `[6, 192]` in rad.
+    """Returns what each of the six pseudo-random numbers adds to the phase of a noise band within a frame: `[6, 192]`
+    in radians.
 
-    The first four numbers move the phase from a frame's number to the next frame's number. The last two move it along
-    smooth curves that are 0 at both ends. Each of these ways makes the pitch deviate by about `width` Hz.
+    The first four numbers move the phase from a frame's number to the next frame's. The last two move it along smooth
+    curves that are 0 at both ends. Each of them makes the pitch deviate by about `width` Hz.
     """
     dice = torch.Generator().manual_seed(10 * band)
     j = torch.arange(REACH) - EDGE
@@ -276,7 +289,8 @@ def _wander(band: int, width: float) -> Tensor:
 
 
 def mel_front(model: Any) -> None:
-    """Sets the spectrogram weights of the bandwidth extension: a Hann-windowed Fourier transform and a mel scale."""
+    """Sets the weights of the spectrogram in the vocoder's bandwidth extension: a Hann-windowed Fourier transform and a
+    mel scale."""
     size, bins = VOCODER["filter_length"], VOCODER["num_mel_channels"]
     lines = size // 2 + 1
     turn = 2 * math.pi * torch.arange(lines)[:, None] * torch.arange(size) / size
@@ -291,7 +305,7 @@ def mel_front(model: Any) -> None:
 
 
 def voice_of(model: Any, reading: Tensor) -> Tensor:
-    """Returns the sound `[2, n]` at 16 kHz that the wired part alone makes from a reading `[12, frames]`."""
+    """Returns the sound `[2, n]` at 16 kHz that the wired part makes from a reading `[12, frames]`."""
     frames = reading.shape[1]
     stage = torch.zeros(1, VOCODER["hidden_channels"] // 2, frames)
     stage[0, list(READ)] = reading
