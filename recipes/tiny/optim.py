@@ -103,7 +103,8 @@ class Trainer:
 
     All processes average their gradients. A checkpoint holds all state that is needed to continue.
 
-    is_matrix: returns True for a parameter, given its name and itself, that Muon trains; AdamW trains the others.
+    is_matrix: a function of a parameter's name and the parameter. It returns True if Muon trains the parameter, False
+        if AdamW does.
     """
 
     def __init__(self, model: nn.Module, plan: Plan, is_matrix: Callable[[str, nn.Parameter], bool]) -> None:

@@ -72,7 +72,10 @@ def sound(scene: Scene, num_frames: int, rate: Fraction | float, sound_rate: int
 
 
 def score(scene: Scene, seconds: float, rate: float) -> Score:
-    """Returns the score of a scene that is shown at `rate` frames per second, for the first `seconds` seconds."""
+    """Returns the score of a scene: its sound as curves of pitch and loudness over the first `seconds` seconds.
+
+    `rate` is the number of frames per second at which the scene is shown.
+    """
     times = torch.arange(math.ceil(seconds / STEP) + 2) * STEP
     x, y, radius, _ = track(scene, times * rate).unbind(-1)
     height = (0.5 - y / scene.height).clamp(0, 1)
@@ -108,7 +111,10 @@ def _thumps(place: Tensor, times: Tensor, bounces: Sequence[bool]) -> Tensor:
 
 
 def play(score: Score, length: int, sound_rate: int = SOUND_RATE, seed: int = 0) -> Tensor:
-    """Returns the sound of a score: `[2, length]` samples at `sound_rate` Hz. The seed sets start phases and noise."""
+    """Returns the sound of a score (curves of pitch and loudness): `[2, length]` samples at `sound_rate` Hz.
+
+    The seed determines the start phases and the noise.
+    """
     dice = torch.Generator().manual_seed(seed)
 
     def curve(values: Tensor) -> Tensor:

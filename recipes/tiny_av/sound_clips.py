@@ -18,7 +18,7 @@ RATES = (8.0, 12.0, 16.0, 24.0, 24.0, 25.0, 30.0)
 
 
 def world_score(seed: int, seconds: float) -> Score:
-    """Returns the score of a scene of the toy world."""
+    """Returns the score (curves of pitch and loudness) of a random scene of the toy world."""
     rng = random.Random(seed)
     rate = rng.choice(RATES)
     kinds: tuple[Kind | None, ...] = (None, "bounce", "pair")
@@ -52,7 +52,8 @@ def _rests(rng: random.Random, count: int, share: float) -> Tensor:
 
 
 def free_score(seed: int, seconds: float) -> Score:
-    """Returns a score of two voices, noise and hum that start, stop and glide independently."""
+    """Returns a score (curves of pitch and loudness) of two voices, noise and hum that start, stop and glide
+    independently."""
     rng = random.Random(seed)
     times = torch.arange(math.ceil(seconds / STEP) + 2) * STEP
     count = len(times)

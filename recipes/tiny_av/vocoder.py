@@ -80,7 +80,8 @@ def folded(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_centred(model: Any, mel: Tensor) -> Tensor:
-    """Returns the 12 readings `[B, 12, frames]` of log-mel spectrograms `[B, 2, frames, 64]`.
+    """Reads log-mel spectrograms `[B, 2, frames, 64]`. Returns 12 readings (pitch, loudness, brightness) per frame,
+    `[B, 12, frames]`.
 
     The model's weights are those that are trained, before `folded`. The padding around a spectrogram is 0, as it is
     after `folded`.
@@ -113,7 +114,7 @@ def examples(first: int, count: int, coded: int) -> tuple[Tensor, Tensor, Tensor
 
 
 def errors(made: Tensor, truth: Tensor) -> dict[str, Tensor]:
-    """Returns the mean errors of readings `[B, 12, frames]`, by kind.
+    """Returns the mean errors of readings (pitch, loudness, brightness) `[B, 12, frames]`, by kind.
 
     An error of p per cent in pitch counts as log(1 + 5 p). Errors of loudness, noise and hum are logarithms of ratios.
     Errors of brightness and of the balance of left and right are differences.
@@ -169,7 +170,8 @@ class Run:
         self.held_out = examples(HELD_OUT, 30, 30)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Returns the spectrograms and the correct readings of a step.
+        """Returns the spectrograms of a step, and the pitch, loudness and brightness (readings) that should be read
+        from them.
 
         Half of the spectrograms went through the autoencoder. About half have left and right exchanged.
         """

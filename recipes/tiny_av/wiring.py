@@ -45,7 +45,8 @@ DICE = (16, 17, 18, 19, 20, 21)
 number, between which a phase moves."""
 WIRED = (*TOTAL, ONE, COUNT, *DICE)
 READ = (*PITCH, *LEVELS[0], *LEVELS[1], *SHINE, *NOISE, HUM)
-"""The channels that are learnt, in the order of `targets`."""
+"""The channels with learnt values: pitch, loudness and brightness of the voices, noise and hum. `targets` has the same
+order."""
 
 LOG_ALPHA, LOG_BETA = 5.0, -6.0
 ALPHA, BETA = math.exp(LOG_ALPHA), math.exp(LOG_BETA)
@@ -74,7 +75,11 @@ EDGE = (REACH - HOP) // 2
 
 
 def targets(score: Score, frames: int) -> Tensor:
-    """Returns the correct readings of the first stage, `[12, frames]`, at the middle of each frame's 160 samples."""
+    """Returns what the first stage should read for a score, `[12, frames]`: pitch, loudness and brightness in the order
+    of READ.
+
+    The values are those at the middle of each frame's 160 samples.
+    """
     at = 2 * torch.arange(frames) + 1
     voices = len(score.pitch)
 
@@ -267,11 +272,12 @@ def _turns(count: int) -> Tensor:
 
 
 def _wander(band: int, width: float) -> Tensor:
-    """Returns what each of the six pseudo-random numbers adds to the phase of a noise band within a frame: `[6, 192]`
-    in radians.
+    """Returns how six pseudo-random numbers change the phase of a noise band during a frame: `[6, 192]` in radians per
+    unit.
 
-    The first four numbers move the phase from a frame's number to the next frame's. The last two move it along smooth
-    curves that are 0 at both ends. Each of them makes the pitch deviate by about `width` Hz.
+    Numbers 1 and 3 belong to this frame, and numbers 2 and 4 to the next one: the phase moves from the first to the
+    second of each pair. Numbers 5 and 6 move it along smooth curves that are 0 at both ends. Each of these motions
+    makes the pitch deviate by about `width` Hz.
     """
     dice = torch.Generator().manual_seed(10 * band)
     j = torch.arange(REACH) - EDGE
@@ -305,7 +311,8 @@ def mel_front(model: Any) -> None:
 
 
 def voice_of(model: Any, reading: Tensor) -> Tensor:
-    """Returns the sound `[2, n]` at 16 kHz that the wired part makes from a reading `[12, frames]`."""
+    """Returns the sound `[2, n]` at 16 kHz that the wired part makes from readings `[12, frames]` in the order of
+    READ."""
     frames = reading.shape[1]
     stage = torch.zeros(1, VOCODER["hidden_channels"] // 2, frames)
     stage[0, list(READ)] = reading

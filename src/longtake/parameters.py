@@ -1,8 +1,8 @@
 """Named parameters of a request: the options of the command line and the keyword arguments of the library.
 
 Each field of an endpoint's request is one parameter. A nested field keeps its own name if no other field has it;
-otherwise the parent's name comes first, as in `video_reverse_video`. A list loses its plural s, because each use of the
-option `--lora` adds one item to `loras`.
+otherwise the parent's name comes first, as in `video_reverse_video`. The name of a list loses its plural s, so `loras`
+becomes `lora`: each use of the option `--lora` adds one item.
 """
 
 import re

@@ -9,8 +9,8 @@ from longtake.storage.lifecycle import Decision
 def decide(file: StoredFile, key_id: str | None) -> Decision:
     """Returns how a request for a file is answered. `key_id` is the id of the caller's API key, or None without a key.
 
-    The owner may always read the file. For others the first access rule with their key id decides, otherwise the rules'
-    default, otherwise "allow".
+    The owner may always read the file. For another caller, the first access rule with the caller's key id decides. If
+    there is none, the rules' default decides, and without a default the answer is "allow".
     """
     if not file.access or key_id == file.owner:
         return "allow"

@@ -21,9 +21,10 @@ Scope = Literal["run", "admin"]
 """The rights of an API key. "run": to submit requests and see their results. "admin": to do everything."""
 
 CACHE_S = 5.0
-"""Seconds for which a key is used after it was read from the database. A revoked key can still work for this long."""
+"""Seconds for which a key that was read from the database is accepted without another read. A revoked key can still
+work for this long."""
 UNREACHABLE_S = 60.0
-"""Seconds for which a key is used after it was read from the database, while the database does not answer."""
+"""Seconds for which a key that was read from the database is still accepted while the database does not answer."""
 MAX_CACHED = 4096
 """Maximum number of keys in memory. The least recently used key is removed first."""
 

@@ -55,7 +55,7 @@ def _end(error: LongtakeError, as_json: bool) -> None:
 
 
 def _sentence(error: Exception) -> str:
-    """Returns the sentence for an error that is not a LongtakeError."""
+    """Returns a sentence for the user about an error that is not a LongtakeError."""
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
         return (
             "The memory ran out; LONGTAKE_OFFLOAD=group or LONGTAKE_QUANTISE=fp8 need less, as do a lower --resolution "

@@ -39,7 +39,7 @@ class Endpoint(Generic[RequestT, OptionsT]):
     id: fal's id of the endpoint, which is also its path in URLs.
     name: short name for the command line and the library.
     title: one line about the endpoint, for people.
-    models: name of the published model, and of the embedded model that is used if the published one is not installed.
+    models: names of two models: the published one, and the embedded one that is used if the first is not installed.
     Request, Response: classes of the JSON that clients send and receive.
     options: function that takes a request and the facts of its source video, and returns the family's options. It may
         raise InvalidRequest.

@@ -33,7 +33,7 @@ def parse(model: type[Request], data: Mapping[str, Any], *, forbid_unknown: bool
 
 
 MOST_ECHOED = 1000
-"""The most characters of a wrong text value that an error repeats."""
+"""The largest number of characters of a wrong text value that an error repeats."""
 
 
 def problems(model: type[BaseModel], data: Any) -> list[dict[str, Any]]:
@@ -107,7 +107,8 @@ def dotted(loc: Iterable[str | int]) -> str:
 
 
 def _path(loc: Loc) -> Loc:
-    """Returns a field's path without pydantic's union tags, which this project writes in angle brackets."""
+    """Returns a field's path without the tags that pydantic adds for unions. In this project they are in angle
+    brackets."""
     return tuple(part for part in loc if not str(part).startswith("<"))
 
 

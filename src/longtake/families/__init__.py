@@ -1,4 +1,4 @@
-"""The table of model families, and the JSON of their plans."""
+"""All model families, and the conversion of their plans to JSON and back."""
 
 from collections.abc import Mapping
 from typing import Any

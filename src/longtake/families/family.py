@@ -139,8 +139,7 @@ class PlanRun(Generic[PlanT, ModelT]):
 
 @dataclass(frozen=True)
 class Description:
-    """The part of a plan's description for people that depends on the family. Each field is a list of lines (name,
-    value).
+    """What a family says about its plan in the description for people. Each field is a list of lines (name, value).
 
     `goes_in`: what the model sees and hears of the source.
     `comes_out`: what the output contains.

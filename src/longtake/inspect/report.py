@@ -54,9 +54,10 @@ class JointReport:
 
 
 def joint_report(file: SourceReader, joint: JointPosition, caption: str = "") -> JointReport | None:
-    """Returns the report on a joint, or None if there are fewer than MIN_FRAMES_PER_SIDE frames before or after it.
+    """Returns the report on the joint in a finished video, where source and new frames meet.
 
-    `file` is the finished video. `caption` is the line of text under the picture's title.
+    Returns None if there are fewer than MIN_FRAMES_PER_SIDE frames before or after it. `file` is the video. `caption`
+    is the line of text under the picture's title.
     """
     start, stop = max(0, joint.frame - FRAMES_PER_SIDE), min(joint.num_frames, joint.frame + FRAMES_PER_SIDE)
     before = joint.frame - start

@@ -1,4 +1,5 @@
-"""Draws the contact sheet of a joint: one picture with the frames before and after it."""
+"""Draws the contact sheet of a joint: one picture with the frames before and after the place where source and new
+frames meet."""
 
 from collections.abc import Sequence
 from fractions import Fraction

@@ -27,10 +27,10 @@ _MAX_SIZE = 2**20
 """The largest integer in a configuration, such as a width or a vocabulary. It limits the time to build a part."""
 
 _MAX_LAYERS = 256
-"""The largest number of layers or blocks in a configuration, and the most entries of one JSON object or list."""
+"""The largest number of layers or blocks in a configuration, and of entries of one JSON object or list."""
 
 _MAX_DEPTH = 8
-"""The most levels of nested JSON objects and lists in a configuration."""
+"""The largest number of levels of nested JSON objects and lists in a configuration."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,8 @@ def _files(folder: Path) -> list[Path]:
 
 
 def parts_in(file: Path) -> tuple[PartName, ...]:
-    """Returns the parts that a single file holds, or an empty tuple if no layout recognises the file.
+    """Returns the parts (such as the VAE) that a single file holds. The tuple is empty if the file is in no known
+    layout.
 
     Raises `BadCheckpoint` for a file that is no valid safetensors file.
     """

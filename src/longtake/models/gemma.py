@@ -14,7 +14,8 @@ from longtake.models.audiovisual import EncodedPrompt
 from longtake.models.text import TextEncoder
 
 MAX_NEW_TOKENS = 400
-"""The most tokens of an expanded prompt. The instruction asks for at most 180 words, which are fewer tokens."""
+"""The largest number of tokens of an expanded prompt. The instruction asks for at most 180 words, which are fewer
+tokens."""
 
 TEMPERATURE = 0.7
 """The sampling temperature; lower than the 1.0 that Gemma-3's publisher recommends, to stay close to the prompt."""
@@ -23,7 +24,8 @@ TOP_K = 64
 """Each token is drawn from the 64 most likely ones, as Gemma-3's publisher recommends."""
 
 TOP_P = 0.95
-"""Each token is drawn from the likeliest ones that reach this probability in sum, as Gemma-3's publisher recommends."""
+"""Each token is drawn from the likeliest ones, as many as reach this probability in sum, as Gemma-3's publisher
+recommends."""
 
 _TURN, _END = "<start_of_turn>", "<end_of_turn>"
 

@@ -63,9 +63,9 @@ class ModelCard:
     native_short_side: the short side in pixels of the frames that the model works on; None if it works at any size.
     spatial_compression: pixels per latent, in width and in height.
     temporal_compression: frames per latent frame. The first latent frame holds one frame.
-    window_frames: the most frames that the model samples at once, context included. A longer video is generated in
-        several windows.
-    max_context_frames: the most frames of context that a window continues. LTX-Video continues more if one window holds
+    window_frames: the largest number of frames that the model samples at once, context included. A longer video is
+        generated in several windows.
+    max_context_frames: the largest number of context frames of a window. LTX-Video has more context if one window holds
         the whole video.
     prompt_tokens: the number of tokens of an encoded prompt. Shorter prompts are padded, longer ones are cut.
     """

@@ -19,10 +19,10 @@ MAX_HEADER_BYTES = 100 * 1024**2
 """The longest header in bytes. The safetensors library has the same limit."""
 
 MAX_TENSORS = 100_000
-"""The most tensors of one file. It bounds the time and memory to read a hostile header."""
+"""The largest number of tensors of one file. It limits the time and memory to read a hostile header."""
 
 MAX_DIMENSIONS = 8
-"""The most dimensions of one tensor. The models' tensors have at most 5."""
+"""The largest number of dimensions of one tensor. The models' tensors have at most 5."""
 
 FLOATS = frozenset({"F8_E4M3", "F8_E5M2", "F16", "BF16", "F32", "F64"})
 """The dtypes that weights may have, as safetensors names them."""
@@ -37,7 +37,7 @@ _OTHER_FORMATS: tuple[tuple[bytes, str], ...] = (
     (b"Rar!", "a RAR archive"),
     (b"\x1f\x8b", "a gzip archive"),
 )
-"""First bytes of a file -> the format of such a file, for messages."""
+"""First bytes of files in other formats -> the name of the format, for messages."""
 
 _REASONS: Mapping[str, str] = {
     "incomplete metadata, file not fully covered": (

@@ -63,9 +63,9 @@ def destination(host: str, path: str) -> Destination:
 def base_url(service: Service, *, scheme: str, host: str, public_url: str | None = None) -> str:
     """Returns the URL under which a client reaches a service, without a trailing slash.
 
-    `scheme` and `host` are those of the client's request (`host` is its Host header). If the host is one of fal's, the
-    URL has fal's host name of the service. Otherwise `public_url`, the server's URL in the settings, replaces `scheme`
-    and `host` if it is not None.
+    - If the client called one of fal's hosts, the URL has fal's host name of the service.
+    - Otherwise it has the scheme and host of `public_url` (the server's URL in the settings).
+    - If `public_url` is None, it has the `scheme` and the `host` of the client's request. `host` is the Host header.
     """
     if bare_host(host) in HOSTS:
         return f"https://{MAIN_HOSTS[service]}"

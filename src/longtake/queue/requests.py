@@ -17,7 +17,7 @@ PRIORITIES: Mapping[Priority, int] = {"normal": 0, "low": 1}
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of a request: the HTTP status, headers and JSON body of its result.
+    """The result of a request, good or bad: its HTTP status, headers and JSON body.
 
     `error`: a sentence for the user; None if the request succeeded.
     `error_type`: one of fal's error types; None if the request succeeded or the error has no type.

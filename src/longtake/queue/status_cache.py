@@ -19,13 +19,13 @@ from longtake.queue.engine import get_without_payloads, log_lines, versions, wai
 from longtake.queue.requests import RequestRow, StoredLogLine
 
 POLL_S = 0.25
-"""Seconds between two comparisons of cached versions with the database."""
+"""Seconds between two comparisons of cached row versions with the database, by the cache's background thread."""
 IDLE_S = 1.0
-"""Seconds between two wake-ups of the thread while no client asks for a status."""
+"""Seconds between two wake-ups of the cache's background thread while no client asks for a status."""
 FRESH_S = 0.6
 """Seconds for which a status is served from memory after its version was last compared with the database."""
 WANTED_S = 2.0
-"""Seconds for which the thread keeps a status or a queue up to date after a client last asked for it."""
+"""Seconds for which a cached status or queue is kept up to date after a client last asked for it."""
 QUEUE_S = 0.05
 """Minimum seconds between two reads of a pool's queue after a change.
 

@@ -57,8 +57,7 @@ class Grid:
         return self._bounds(torch.tensor([[frame, frame + 1]]), height, width)
 
     def _bounds(self, frames: Tensor, height: int, width: int) -> Tensor:
-        """Returns the start and end of each latent: [1, 3, f * height * width, 2] float32, with axes (seconds, y px, x
-        px).
+        """Returns the start and end of each latent as (seconds, y px, x px): [1, 3, f * height * width, 2] float32.
 
         frames: for each latent frame, the video frame at which it starts and the one before which it ends, [f, 2].
         height, width: the numbers of latents on the other axes.

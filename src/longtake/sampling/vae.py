@@ -181,10 +181,10 @@ axis. For any other canvas they are resized."""
 
 
 def _margins(canvas: Size, size: Size) -> tuple[int, int] | None:
-    """Returns the left and top margin in pixels if frames of `size` are padded to the canvas. Both sizes are (width,
+    """Returns the left and top margin in pixels for padding frames of `size` to the canvas. Both sizes are (width,
     height).
 
-    Returns None if they are resized to the canvas instead; see LARGEST_PADDING.
+    Returns None if such frames are not padded but resized; see LARGEST_PADDING.
     """
     over = canvas[0] - size[0], canvas[1] - size[1]
     return (over[0] // 2, over[1] // 2) if all(0 <= side < LARGEST_PADDING for side in over) else None

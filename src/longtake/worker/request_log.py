@@ -17,7 +17,8 @@ MAX_LINES = 1000
 
 
 class RequestLog:
-    """The log lines of a running request that are not stored yet. They are stored in batches, to save transactions."""
+    """The log lines of a running request that are not in the database yet. They are stored in batches, to save
+    transactions."""
 
     def __init__(self) -> None:
         self.lines: list[LogLine] = []

@@ -62,10 +62,10 @@ def log_mel(samples: Tensor, bins: int = 64) -> Tensor:
 
 @cache
 def _interpolation(step: int, phases: int) -> tuple[Tensor, int]:
-    """Returns (kernels, reach) for resampling by strided convolution.
+    """Returns the convolution kernels for resampling, [phases, 1, taps], and the number of taps before sample 0.
 
-    Each group of `step` input samples gives `phases` output samples. `kernels` [phases, 1, taps] has one kernel for
-    each of these. `reach` is the number of taps before the group's first sample.
+    The convolution advances by `step` input samples at a time and gives `phases` output samples each time, one for each
+    kernel.
     """
     cutoff = min(step, phases) * _ROLLOFF
     reach = ceil(_ZERO_CROSSINGS * step / cutoff)

@@ -46,10 +46,12 @@ def stepped(tokens: Tensor, velocity: Tensor, sigma: float, lower: float) -> Ten
 
 
 def renoised(tokens: Tensor, velocity: Tensor, noise: Tensor, sigma: float, lower: float, eta: float) -> Tensor:
-    """Replaces a part of the tokens' noise by fresh `noise`. The noise level of the result is `lower`.
+    """Returns tokens of noise level `lower`, a part of whose noise is fresh.
 
-    `tokens` are the tokens after a step from noise level `sigma` to `lower`. They step further along `velocity`, to the
-    level lower * (1 + (lower / sigma - 1) * eta). Then they are scaled, and fresh noise brings them back up to `lower`.
+    `tokens` are the tokens after a step from noise level `sigma` to `lower`. Two things are done:
+    - The tokens go further along `velocity`, down to the level lower * (1 + (lower / sigma - 1) * eta).
+    - They are scaled, and the fresh `noise` brings them back up to `lower`.
+
     `eta` is 0 (no fresh noise) to 1. Source: the ancestral Euler step of Karras et al. 2022, for flow matching.
     """
     down = lower * (1 + (lower / sigma - 1) * eta)

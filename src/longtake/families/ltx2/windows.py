@@ -51,14 +51,15 @@ def context_length(direction: Direction, frames: int) -> int:
 
 
 def plan_windows(direction: Direction, available: int, context: int, new_frames: int, limit: int) -> tuple[Window, ...]:
-    """Returns the windows that add `new_frames` to a source of `available` frames. No window has more than `limit`
+    """Returns the windows that add `new_frames` frames to a source of `available` frames. None has more than `limit`
     frames.
 
-    Each window continues `context` frames, or all frames there are if they are fewer. A window after the first
-    continues frames of the window before it, including that window's own context. If the context and all new frames do
-    not fit into one window, the context is shortened, but not below half a window. If they still do not fit, several
-    windows share the new frames about equally. If `context` is 0, the first window has no context, and each later
-    window continues DEFAULT_CONTEXT frames.
+    - Each window continues `context` frames, or all that there are if they are fewer. A window after the first
+      continues frames of the window before it, including that window's own context.
+    - If the context and all new frames do not fit into one window, the context is shortened, but not below half a
+      window.
+    - If they still do not fit, several windows share the new frames about equally.
+    - If `context` is 0, the first window has no context, and each later window continues DEFAULT_CONTEXT frames.
     """
     beside = limit - (new_frames if direction == "forward" else padded_length(new_frames))
     wanted = min(context or DEFAULT_CONTEXT, max(beside, limit // 2))

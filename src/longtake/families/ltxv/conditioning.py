@@ -69,12 +69,12 @@ def place(
 ) -> TokenSequence:
     """Returns the tokens that sampling starts from, for a window whose latents have `shape` = [1, C, F, H, W].
 
-    Without `init`, all tokens start as noise. With `init`, latents of the same shape, they start as lerp(init, noise,
-    level), where `level` (0..1) is the first noise level of the pass. Then each item is placed:
+    First all tokens are noise, or lerp(init, noise, level) if there are latents `init` of the same shape. `level`
+    (0..1) is the first noise level of the pass. Then each item is placed:
     - An item at frame 0 is mixed into the window's tokens: lerp(token, item, strength).
     - An image at a later frame becomes extra tokens at the beginning of the sequence, with the positions of that frame.
-    - Of a clip at a later frame, the first PREFIX_LATENTS latent frames become extra tokens. The rest is mixed into the
-      window's tokens.
+    - The first PREFIX_LATENTS latent frames of a clip at a later frame become extra tokens. The rest of the clip is
+      mixed into the window's tokens.
     - A guide becomes extra tokens only.
 
     Extra tokens are mixed with noise of their own: lerp(noise, item, strength). Raises ValueError for an item that
