@@ -35,6 +35,33 @@ def test_a_variable_rate_counts_the_frames_shown(tmp_path: Path) -> None:
     assert facts(clip.write(tmp_path)) == VideoInfo("mp4", "h264", 128, 96, Fraction(24), 15)
 
 
+@pytest.mark.parametrize(
+    ("ticks", "rate", "count"), [(None, Fraction(25), 1), (3000, Fraction(1), 3), (40, Fraction(25), 1)]
+)
+def test_one_frame_without_a_rate(tmp_path: Path, ticks: int | None, rate: Fraction, count: int) -> None:
+    """A WebM file that states no rate, but perhaps how long its only frame is shown."""
+    plain = Clip("plain.webm", frames=1, codec="libvpx").write(tmp_path)
+    with av.open(str(plain)) as media, av.open(str(tmp_path / "one.webm"), "w") as one:
+        stream = one.add_stream_from_template(media.streams.video[0])
+        packet = next(packet for packet in media.demux(video=0) if packet.size)
+        packet.stream, packet.duration = stream, ticks or 0
+        one.mux(packet)
+    found = facts(tmp_path / "one.webm")
+    assert (found.rate, found.num_frames) == (rate, count)
+
+
+@pytest.mark.parametrize("name", ["obs60_dropped_frames.mkv", "screen60_vfr.mp4", "fragmented_long_first_frame.mp4"])
+def test_recordings_at_60_and_a_hair_show_every_frame(shared: Path, name: str) -> None:
+    path = shared / "cases" / "media" / name
+    if not path.exists():
+        pytest.skip(f"{name} is not in the shared folder")
+    video = probe(path, sniff(path), Limits())
+    with av.open(str(path)) as media:
+        stored = sum(packet.size > 0 for packet in media.demux(video=0))
+    assert video.facts.rate == 60
+    assert set(video.timeline.stored(Span(0, video.facts.num_frames, Fraction(60)))) == set(range(stored))
+
+
 def test_gif_delays(tmp_path: Path) -> None:
     clip = Clip("slow.gif", frames=8, codec="gif", pix_fmt="rgb8", rate=Fraction(24))
     assert (facts(clip.write(tmp_path)).rate, facts(tmp_path / "slow.gif").num_frames) == (Fraction(24), 8)

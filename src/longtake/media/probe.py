@@ -133,8 +133,10 @@ def probe(path: Path, container: str, limits: Limits) -> ProbedVideo:
             _check_size(stream.codec_context.width, stream.codec_context.height, limits)
             sound = _sound(media)
             tick_s = Fraction(stream.time_base)
-            declared = None if container == "gif" else stream.average_rate or stream.guessed_rate or None
+            stated = [] if container == "gif" else [r for r in (stream.average_rate, stream.guessed_rate) if r]
             packets = _scan(media, stream, limits)
+            if len(packets.pts) == 1 and not packets.last_duration and media.duration:
+                packets.last_duration = round(Fraction(media.duration, av.time_base) / tick_s)
             packets.cut = _cut(stream, path.stat().st_size) if DEMUXERS[container] == "mov" else None
         with opened(path, container) as media:
             stream = video_stream(media)
@@ -151,8 +153,8 @@ def probe(path: Path, container: str, limits: Limits) -> ProbedVideo:
     # AVI stores no presentation times. FFmpeg's computed ones are late by the decoder's delay, so they are ignored.
     origin_s = pts[0] * tick_s if has_timestamps and container != "avi" else Fraction(0)
     if not has_timestamps:
-        tick_s, packets.last_duration = 1 / (declared or FALLBACK_RATE), 1
-    line = timeline(pts, packets.last_duration, tick_s, declared)
+        tick_s, packets.last_duration = 1 / (stated[0] if stated else FALLBACK_RATE), 1
+    line = timeline(pts, packets.last_duration, tick_s, stated)
     return ProbedVideo(
         path=path,
         container=container,
@@ -177,7 +179,7 @@ def _probe_webp(path: Path, limits: Limits) -> ProbedVideo:
             raise VideoTooLong(f"The animation has more than {limits.max_frames} frames, the most that can be read.")
     if picture is None:
         raise UnsupportedVideo("Not one frame of the animation could be decoded.")
-    line = timeline(times[:-1], times[-1] - times[-2], Fraction(1, webp.TICKS_PER_S), None)
+    line = timeline(times[:-1], times[-1] - times[-2], Fraction(1, webp.TICKS_PER_S), ())
     facts = _facts("webp", "webp", picture, line, None, limits)
     return ProbedVideo(path, "webp", facts, line, (), picture, limits, has_timestamps=False)
 

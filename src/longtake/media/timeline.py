@@ -1,11 +1,11 @@
 """Maps the timestamps of stored frames to a constant frame rate, with exact fractions."""
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from math import gcd
+from math import gcd, sqrt
 
 from longtake.errors import InvalidRequest
 from longtake.video import Span
@@ -13,21 +13,39 @@ from longtake.video import Span
 FALLBACK_RATE = Fraction(25)
 """Frames per second that are assumed for a single frame without a duration and for a file that states no rate."""
 
+_MIN_RATE = Fraction(1)
+"""Lowest rate in frames per second. Slower videos are read at this rate, so that their frames are repeated."""
+
 _MAX_RATE = 240
-_MAX_VARIABLE_RATE = 60
-"""Highest rate in frames per second that rules 2 and 4 of `_clock` compute from the times of a variable-rate video."""
+_MAX_PREFERRED_RATE = 60
+"""Highest rate in frames per second of a variable-rate video, unless it takes a higher one to show the frames."""
 
 _MAX_REPEATS = 3
-"""Largest constant rate for a variable-rate video, as a multiple of the average rate. It limits repeated frames."""
+"""Largest rate that rule 2 of `_clock` computes, as a multiple of the average rate. It limits repeated frames."""
+
+_USUAL_RATES = tuple(Fraction(n) for n in (10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 72, 75, 90, 100, 120, 144, 240))
+"""Rates in frames per second at which cameras, screens and programs work."""
+
+_NTSC = Fraction(1000, 1001)
+_USUAL_NTSC_RATES = tuple(rate * _NTSC for rate in _USUAL_RATES)
 
 _STANDARD_TOLERANCE = Fraction(1, 1000)
 """Relative difference up to which a rate is replaced by the nearest standard rate."""
 
+_MAX_ERROR = Fraction(1, 20)
+"""Largest relative error that is assumed for a rate that was measured from times with jitter."""
+
+_SHOWN_SHARE = Fraction(49, 50)
+"""Share of the stored frames that the rate of a variable-rate video shows, if a preferred rate can."""
+
 _JITTER = Fraction(1, 3)
 """Largest error of the timestamps of a camera with a steady rate, as a share of a frame's duration."""
 
+_ROUNDING = Fraction(1, 2)
+"""Largest error of a time in ticks if the exact time was rounded to the nearest tick."""
+
+_REFINEMENTS = 8
 _MAX_DENOMINATOR = 1001
-_NTSC = Fraction(1000, 1001)
 
 
 @dataclass(frozen=True)
@@ -58,7 +76,8 @@ class Timeline:
 
         Frame n of the span shows the stored frame that is visible at the middle of frame n, (n + 1/2) / `span.rate`
         seconds after the first stored frame. If the video has the same constant rate as the span, each stored frame is
-        shown once. Raises InvalidRequest if the span is outside the video.
+        shown once. If its rate is variable and not higher than the span's, stored frames that are visible too briefly
+        for this are shown up to one frame earlier or later. Raises InvalidRequest if the span is outside the video.
         """
         last = self.num_frames * span.rate / self.rate
         if not 0 <= span.start < span.stop < last + 1:
@@ -74,12 +93,9 @@ class Timeline:
             ratio = self.rate / span.rate
             shown = [min(_below((2 * n + 1) * ratio / 2), self.num_frames - 1) for n in numbers]
         else:
-            scale = 2 * span.rate * self.tick_s
-            first = self.pts[0]
-            shown = [
-                max(0, bisect_left(self.pts, first + -(-(2 * n + 1) * scale.denominator // scale.numerator)) - 1)
-                for n in numbers
-            ]
+            ticks = span.rate * self.tick_s
+            starts = _starts(self.pts, ticks) if span.rate >= self.rate else _nearest(self.pts, ticks)
+            shown = [bisect_right(starts, n) - 1 for n in numbers]
         return shown[::-1] if span.reverse else shown
 
 
@@ -88,61 +104,169 @@ def _below(bound: Fraction) -> int:
     return -(-bound.numerator // bound.denominator) - 1
 
 
-def timeline(pts: Sequence[int], last_duration: int, tick_s: Fraction, declared: Fraction | None) -> Timeline:
+def _nearest(pts: Sequence[int], rate: Fraction) -> list[int]:
+    """Returns the number of the frame nearest to each time in `pts`, at `rate` frames per tick from the first time."""
+    first, p, q = pts[0], 2 * rate.numerator, 2 * rate.denominator
+    return [((time - first) * p + q // 2) // q for time in pts]
+
+
+def _starts(pts: Sequence[int], rate: Fraction) -> list[int]:
+    """Returns the number of the frame at which each stored frame begins, at `rate` frames per tick.
+
+    That is the nearest frame to its time in `pts`. If several stored frames would begin together, they are moved by at
+    most one frame to the earlier or later, so that each one is shown. A stored frame for which there is still no place
+    begins where the next one does, so it is not shown.
+    """
+    first, p, q = pts[0], rate.numerator, rate.denominator
+    earliest: list[int | None] = []
+    reached = -1
+    for time in pts:
+        exact = (time - first) * p
+        start = max(reached + 1, -((q - exact) // q))
+        fits = (start - 1) * q <= exact
+        earliest.append(start if fits else None)
+        reached = start if fits else reached
+    starts = _nearest(pts, rate)
+    following = max(starts[-1], reached) + 1
+    for index in range(len(pts) - 1, -1, -1):
+        start = earliest[index]
+        following = following if start is None else max(start, min(starts[index], following - 1))
+        starts[index] = following
+    return starts
+
+
+def timeline(pts: Sequence[int], last_duration: int, tick_s: Fraction, stated: Sequence[Fraction]) -> Timeline:
     """Returns the timeline of a video whose frames have the presentation times `pts`.
 
     `pts` are in rising order, in ticks of `tick_s` seconds. `last_duration` is the duration of the last frame in ticks,
-    0 if unknown. `declared` is the average rate in frames per second that the container states, or None.
+    0 if unknown. `stated` are the rates in frames per second that the container states, the most trusted first.
     """
     pts = tuple(pts)
-    deltas = sorted(b - a for a, b in pairwise(pts))
-    typical = deltas[len(deltas) // 2] if deltas else 0
+    deltas = [b - a for a, b in pairwise(pts)]
+    typical = sorted(deltas)[len(deltas) // 2] if deltas else 0
     end = pts[-1] + (last_duration if last_duration > 0 else typical)
-    if not deltas:
-        rate = declared or (1 / (last_duration * tick_s) if last_duration > 0 else FALLBACK_RATE)
-        return Timeline(pts, end, tick_s, _standard(rate) or rate, 1, False)
-    measured = (len(pts) - 1) / ((pts[-1] - pts[0]) * tick_s)
-    rate, variable = _clock(pts, deltas, tick_s, declared or measured, measured)
-    shown = max(1, round((end - pts[0]) * tick_s * rate)) if variable else len(pts)
-    return Timeline(pts, end, tick_s, rate, shown, variable)
+    if deltas:
+        rate, variable = _clock(pts, deltas, tick_s, stated)
+    else:
+        rate, variable = _rate_of_one(end - pts[0], tick_s, stated), False
+    if rate < _MIN_RATE:
+        rate, variable = _MIN_RATE, True
+    if not variable:
+        return Timeline(pts, end, tick_s, rate, len(pts), False)
+    lasting = int((end - pts[0]) * tick_s * rate + Fraction(1, 2))
+    return Timeline(pts, end, tick_s, rate, max(lasting, _starts(pts, rate * tick_s)[-1] + 1), True)
+
+
+def _rate_of_one(duration: int, tick_s: Fraction, stated: Sequence[Fraction]) -> Fraction:
+    """Returns the rate of a video of one frame that lasts `duration` ticks, 0 if unknown."""
+    known = [rate for rate in stated if rate <= _MAX_RATE]
+    if not duration:
+        return known[0] if known else FALLBACK_RATE
+    agreeing = [rate for rate in known if abs(duration - 1 / (rate * tick_s)) <= 1]
+    rate = 1 / (duration * tick_s)
+    return agreeing[0] if agreeing else _standard(rate) or rate
 
 
 def _clock(
-    pts: Sequence[int], deltas: Sequence[int], tick_s: Fraction, declared: Fraction, measured: Fraction
+    pts: Sequence[int], deltas: Sequence[int], tick_s: Fraction, stated: Sequence[Fraction]
 ) -> tuple[Fraction, bool]:
-    """Returns (rate, is_variable) for rising times `pts` and their sorted differences `deltas`, both in ticks.
+    """Returns (rate, is_variable) for rising times `pts` and their differences `deltas`, both in ticks.
 
-    `declared` is the rate that the container states, and `measured` the average rate. The first rule that fits decides:
-    1. All times are within one tick of a constant rate. These rates are tried: the standard rate nearest to `declared`,
-       `declared`, the standard rate nearest to `measured`, `measured`.
+    `stated` are the rates that the container states. The first rule that fits decides:
+    1. All times are within one tick of a constant rate. These are tried: the usual rates that are stated; the whole
+       number nearest to the average rate, and 1000/1001 of it, if they explain the times up to rounding; then for each
+       stated rate and for the average rate the nearest standard rate and the rate itself.
     2. All times are multiples of one step, counted from the first time. The result is the rate of the largest such
-       step, if it is at most _MAX_VARIABLE_RATE and at most _MAX_REPEATS x `measured`. It is variable.
-    3. All times are within _JITTER of a constant rate: the standard rate nearest to `measured`, or `measured`.
-    4. The rate is variable. It is the rate of the frames with a usual duration (a screen recording may pause between
-       them), or `measured` if that rate is too high.
+       step, if it is at most _MAX_PREFERRED_RATE and at most _MAX_REPEATS x the average rate. It is variable.
+    3. All times are within _JITTER of a constant rate: a usual rate that is stated, a standard or usual rate near the
+       average rate, or the average rate.
+    4. The rate is variable: see `_variable_rate`.
     """
-    for guess in (declared, measured):
-        for rate in (_nearest_standard(guess), guess):
-            if _fits(pts, 1 / (rate * tick_s), min(Fraction(1), 1 / (3 * rate * tick_s))):
-                return rate, False
-    highest = min(Fraction(_MAX_VARIABLE_RATE), _MAX_REPEATS * measured)
-    common = 1 / (gcd(*deltas) * tick_s)
-    if common <= highest:
-        return common, True
-    for rate in (_nearest_standard(measured), measured.limit_denominator(_MAX_DENOMINATOR) or measured):
-        if _fits(pts, 1 / (rate * tick_s), _JITTER / (rate * tick_s)):
+    measured = (len(pts) - 1) / ((pts[-1] - pts[0]) * tick_s)
+    whole = _nearest_whole(measured)
+    exact = [(rate, Fraction(1)) for rate in _usual_rates(stated)] + [
+        (rate, _ROUNDING) for rate in (whole, whole * _NTSC)
+    ]
+    near = [(rate, Fraction(1)) for guess in (*stated, measured) for rate in (_nearest_standard(guess), guess)]
+    for rate, ticks in exact + near:
+        if _fits(pts, 1 / (rate * tick_s), min(ticks, 1 / (3 * rate * tick_s))):
             return rate, False
-    typical = deltas[len(deltas) // 2]
-    usual = [delta for delta in deltas if 4 * abs(delta - typical) <= typical]
-    usual_rate = len(usual) / (sum(usual) * tick_s)
-    rate = min(max(usual_rate if usual_rate <= highest else measured, Fraction(1)), Fraction(_MAX_RATE))
-    return _standard(rate) or rate.limit_denominator(_MAX_DENOMINATOR), True
+    common = 1 / (gcd(*deltas) * tick_s)
+    if common <= min(_MAX_PREFERRED_RATE, _MAX_REPEATS * measured):
+        return common, True
+    average = measured.limit_denominator(_MAX_DENOMINATOR) or measured
+    for rate in (*_usual_rates(stated), _nearest_standard(measured), _nearest_usual(measured), average):
+        if _spread(pts, 1 / (rate * tick_s)) <= 2 * _JITTER / (rate * tick_s):
+            return rate, False
+    return _variable_rate(pts, deltas, tick_s, measured, stated), True
+
+
+def _variable_rate(
+    pts: Sequence[int], deltas: Sequence[int], tick_s: Fraction, measured: Fraction, stated: Sequence[Fraction]
+) -> Fraction:
+    """Returns the rate at which a variable-rate video is read.
+
+    It is the rate that its frames have where none is missing: a screen recording pauses while nothing changes. If this
+    rate shows fewer than _SHOWN_SHARE of the stored frames, or is above _MAX_PREFERRED_RATE, the result is the lowest
+    usual rate above it, or above the average rate `measured`, that shows so many, if there is one.
+    """
+    rate = _rate_between_pauses(deltas, tick_s, stated)
+    if rate > _MAX_RATE:
+        rate = min(_standard(measured) or measured.limit_denominator(_MAX_DENOMINATOR), Fraction(_MAX_RATE))
+    lowest = rate if rate <= _MAX_PREFERRED_RATE else measured * (1 - _MAX_ERROR)
+    others = [usual for usual in _USUAL_RATES if lowest < usual <= _MAX_PREFERRED_RATE]
+    for candidate in [rate, *others] if rate <= _MAX_PREFERRED_RATE else [*others, rate]:
+        if len(set(_starts(pts, candidate * tick_s))) >= _SHOWN_SHARE * len(pts):
+            return candidate
+    return rate
+
+
+def _rate_between_pauses(deltas: Sequence[int], tick_s: Fraction, stated: Sequence[Fraction]) -> Fraction:
+    """Returns the rate of a video's frames where none is missing, from the differences of their times.
+
+    Each difference is counted as no step or as one; those of more than 3/2 steps are left out. The step is first the
+    lower quartile of the differences, and is then computed again from the counted ones.
+    """
+    step = float(sorted(deltas)[len(deltas) // 4])
+    for _ in range(_REFINEMENTS):
+        counted = [(delta, count) for delta in deltas if (count := round(delta / step)) <= 1]
+        steps = sum(count for _, count in counted)
+        if steps == 0:
+            break
+        step = sum(delta for delta, _ in counted) / steps
+    squares = sum((delta - count * step) ** 2 for delta, count in counted)
+    error = Fraction((1 + 2 * sqrt(squares)) / sum(delta for delta, _ in counted))
+    return _snapped(1 / (Fraction(step) * tick_s), min(error, _MAX_ERROR), stated)
+
+
+def _snapped(rate: Fraction, error: Fraction, stated: Sequence[Fraction]) -> Fraction:
+    """Returns the usual rate within the relative `error` of a measured rate, or the rate itself if there is none.
+
+    Usual rates among the `stated` ones are preferred, because times with errors cannot tell 30 from 30000/1001.
+    """
+    for known in (*_usual_rates(stated), _nearest_usual(rate)):
+        if abs(known - rate) <= error * rate:
+            return known
+    return _standard(rate) or rate.limit_denominator(_MAX_DENOMINATOR)
+
+
+def _usual_rates(rates: Sequence[Fraction]) -> list[Fraction]:
+    """Returns those of the rates that are usual, also with the factor 1000/1001, rounded to their standard rates."""
+    return [near for rate in rates if (near := _standard(rate)) in _USUAL_RATES or near in _USUAL_NTSC_RATES]
+
+
+def _nearest_usual(rate: Fraction) -> Fraction:
+    return min(_USUAL_RATES, key=lambda usual: abs(usual - rate))
 
 
 def _nearest_standard(rate: Fraction) -> Fraction:
     """Returns the nearest standard rate: n or n x 1000/1001 frames per second for an integer n."""
-    integer = min(max(1, round(rate)), _MAX_RATE)
-    return min((Fraction(integer), integer * _NTSC), key=lambda standard: abs(standard - rate))
+    whole = _nearest_whole(rate)
+    return min((whole, whole * _NTSC), key=lambda standard: abs(standard - rate))
+
+
+def _nearest_whole(rate: Fraction) -> Fraction:
+    return Fraction(min(max(1, round(rate)), _MAX_RATE))
 
 
 def _standard(rate: Fraction) -> Fraction | None:
@@ -156,3 +280,10 @@ def _fits(pts: Sequence[int], step: Fraction, tolerance: Fraction) -> bool:
     first, p, q = pts[0], step.numerator, step.denominator
     most = int(tolerance * q)
     return all(abs((time - first) * q - index * p) <= most for index, time in enumerate(pts))
+
+
+def _spread(pts: Sequence[int], step: Fraction) -> Fraction:
+    """Returns the latest minus the earliest delay, in ticks, of times pts[n] against n x `step` ticks."""
+    p, q = step.numerator, step.denominator
+    delays = [time * q - index * p for index, time in enumerate(pts)]
+    return Fraction(max(delays) - min(delays), q)
