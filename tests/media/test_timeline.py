@@ -23,7 +23,8 @@ CS = Fraction(1, 100)
 
 def recorded(rate: Fraction, runs: list[int], pause_ms: int) -> list[int]:
     """The times in ms of runs of so many frames at `rate`, with pauses between the runs."""
-    times, at = [], Fraction(0)
+    times: list[int] = []
+    at = Fraction(0)
     for run in runs:
         times += [round(at + 1000 * n / rate) for n in range(run)]
         at += 1000 * (run - 1) / rate + pause_ms
@@ -150,7 +151,8 @@ def test_every_frame_of_a_recording_is_shown_near_its_time(
     """A recorder runs at `rate` x (1 + `error`). `dropped` percent of the frames are missing, and `pause` percent of
     them come after a pause. The times have errors of `jitter` frames and are rounded to ticks."""
     random = Random(seed)
-    pts, at = [], Fraction(0)
+    pts: list[int] = []
+    at = Fraction(0)
     while len(pts) < 150:
         if random.randrange(100) >= dropped:
             pts.append(round((at + Fraction(random.uniform(-1, 1)) * jitter) / (rate * (1 + error)) / tick_s))

@@ -123,14 +123,17 @@ def _starts(pts: Sequence[int], rate: Fraction) -> list[int]:
     for time in pts:
         exact = (time - first) * p
         start = max(reached + 1, -((q - exact) // q))
-        fits = (start - 1) * q <= exact
-        earliest.append(start if fits else None)
-        reached = start if fits else reached
+        if (start - 1) * q <= exact:
+            earliest.append(start)
+            reached = start
+        else:
+            earliest.append(None)
     starts = _nearest(pts, rate)
     following = max(starts[-1], reached) + 1
     for index in range(len(pts) - 1, -1, -1):
-        start = earliest[index]
-        following = following if start is None else max(start, min(starts[index], following - 1))
+        place = earliest[index]
+        if place is not None:
+            following = max(place, min(starts[index], following - 1))
         starts[index] = following
     return starts
 
@@ -192,7 +195,7 @@ def _clock(
         if _fits(pts, 1 / (rate * tick_s), min(ticks, 1 / (3 * rate * tick_s))):
             return rate, False
     common = 1 / (gcd(*deltas) * tick_s)
-    if common <= min(_MAX_PREFERRED_RATE, _MAX_REPEATS * measured):
+    if common <= min(Fraction(_MAX_PREFERRED_RATE), _MAX_REPEATS * measured):
         return common, True
     average = measured.limit_denominator(_MAX_DENOMINATOR) or measured
     for rate in (*_usual_rates(stated), _nearest_standard(measured), _nearest_usual(measured), average):
@@ -252,7 +255,8 @@ def _snapped(rate: Fraction, error: Fraction, stated: Sequence[Fraction]) -> Fra
 
 def _usual_rates(rates: Sequence[Fraction]) -> list[Fraction]:
     """Returns those of the rates that are usual, also with the factor 1000/1001, rounded to their standard rates."""
-    return [near for rate in rates if (near := _standard(rate)) in _USUAL_RATES or near in _USUAL_NTSC_RATES]
+    near = [standard for rate in rates if (standard := _standard(rate)) is not None]
+    return [rate for rate in near if rate in _USUAL_RATES or rate in _USUAL_NTSC_RATES]
 
 
 def _nearest_usual(rate: Fraction) -> Fraction:
