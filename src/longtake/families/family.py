@@ -166,8 +166,8 @@ class Recipe(Protocol[CardT_contra, PlanT, ModelT]):
         """Returns (prompt, note): the prompt to generate with, and a note for the user or None.
 
         If the plan asks for prompt expansion, a language model writes a longer prompt. It may look at `frame` [H, W,
-        3], the source's frame at the joint. If there is no suitable language model, the user's own prompt is returned,
-        and the note says why. Raises ExpansionFailed if the language model fails.
+        3], the source's frame next to the new frames. If there is no suitable language model, the user's own prompt is
+        returned, and the note says why. Raises ExpansionFailed if the language model fails.
         """
         ...
 

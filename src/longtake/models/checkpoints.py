@@ -206,7 +206,7 @@ def _has_sections(published: PublishedConfig, layout: Layout) -> bool:
 
 
 def _names_of_part(part: PartName, file: Path, header: Header, layout: Layout) -> list[str]:
-    """Returns the names of a part's tensors in a file.
+    """Returns the names of the tensors in a file that belong to a part (such as the VAE).
 
     Raises `BadCheckpoint` if the file has no tensor of the part, or has a tensor that belongs to no known part.
     """

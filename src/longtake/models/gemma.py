@@ -102,7 +102,8 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
 
         Call it only if `can_write`. If `prompt` is empty, Gemma makes up what happens next in the video.
 
-        frame: the frame at the joint, [height, width, 3]. It is used only if `can_see`; None shows Gemma no frame.
+        frame: the source's frame next to the new frames, [height, width, 3]. It is used only if `can_see`; None shows
+            Gemma no frame.
         seed: the same seed gives the same text.
         """
         self.onload()

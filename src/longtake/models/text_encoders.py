@@ -1,4 +1,4 @@
-"""The classes that text encoders may have, and the names of their published weights. Needs no torch."""
+"""The classes with which text encoders can be loaded, and the names of their published weights. Needs no torch."""
 
 import re
 from collections.abc import Callable, Mapping

@@ -112,7 +112,7 @@ class Deliverer:
             is_claimed = False
             try:
                 is_claimed = not self._loop.stopping.is_set() and self._claim(delivery)
-            finally:  # a sender that gets no attempt is free again, also if the database failed
+            finally:  # without a claimed attempt the sender is free again, even if the database failed
                 if not is_claimed:
                     self._free_senders.release()
             if is_claimed:

@@ -176,8 +176,8 @@ def upsample(upsampler: Any, latent: Tensor, statistics: Statistics) -> Tensor:
 
 
 LARGEST_PADDING = 64
-"""The limit in pixels for padding. Frames are padded to a canvas that is less than this larger than they are on each
-axis. For any other canvas they are resized."""
+"""Frames are padded to a canvas that exceeds them by less than this number of pixels on each axis. To any other canvas
+they are resized."""
 
 
 def _margins(canvas: Size, size: Size) -> tuple[int, int] | None:

@@ -226,7 +226,7 @@ def _store(state: ServerState, submission: Submission, caller: Caller) -> Submit
     try:
         row, is_new = queue.submit(state.engine, submission, max_in_flight=caller.max_in_flight)
     except sa.exc.IntegrityError:
-        # This call repeats one whose reply was lost (see `call_with_retries`), but which has stored the request.
+        # An earlier call stored the request, but its reply was lost. This call repeats it (see `call_with_retries`).
         stored = queue.get_without_payloads(state.engine, submission.id)
         if stored is None:
             raise

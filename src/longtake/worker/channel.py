@@ -86,7 +86,7 @@ class Channel:
             message = decode_to_worker(line)
             match message:
                 case Run():
-                    # The server may send a request again that was cancelled here before.
+                    # The server may send a request a second time after it was cancelled here.
                     self._cancelled = None
                 case Cancel(request_id):
                     self._cancelled = request_id

@@ -89,11 +89,10 @@ def video_conditioning(
     """Returns the video track of a window in one pass. `canvas` is the pass's (width, height) in pixels.
 
     `strength` is how strongly the context's frames are held, 0 (ignored) to 1 (unchanged).
-
-    Forward, the context is at the window's start, and the end image is a keyframe at the last new frame. Backward, the
-    context is at the window's end. It is encoded after mirrored context frames (see HISTORY_FRAMES). The end image is
-    at the first new frame. If that is the window's first frame, the image replaces the window's first latent, which
-    covers one frame; otherwise the image is a keyframe.
+    - Forward, the context is at the window's start. The end image is a keyframe at the last new frame.
+    - Backward, the context is at the window's end, and is encoded after mirrored context frames (see HISTORY_FRAMES).
+      The end image is a keyframe at the first new frame. But if that is the window's first frame, the image replaces
+      the window's first latent, which covers one frame.
     """
     grid = Grid(model.card.temporal_compression, model.card.spatial_compression, plan.rate)
 

@@ -111,7 +111,7 @@ def trajectory(
 class PassSetup:
     """The set-up of one pass over a window.
 
-    `guide`: the guided network.
+    `guide`: the transformer with its prompts and guidance scales.
     `sampler`: the settings of the steps.
     `acceleration`: how many steps extrapolate instead of evaluating the model.
     """

@@ -118,8 +118,8 @@ def context_items(run: LTXVRun, frames: RGBFrames) -> list[Items]:
 def decoded_frames(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator[Tensor]:
     """Yields frames in chunks [t, 3, H, W] in 0..1 at the output's size, as soon as no later window can change them.
 
-    The new frames come last. Before them come context frames as the model renders them:
-    - only the last one, to match colours at the joint, if the plan shows the source's own pixels;
+    The new frames come last. Before them come context frames as the model decodes them:
+    - only the last one, for matching colours, if the plan shows the source's own pixels;
     - none, if the context is only a guide;
     - all of them otherwise.
 
