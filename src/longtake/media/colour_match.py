@@ -12,12 +12,13 @@ def match_colour(
     *,
     first: int = 0,
 ) -> NDArray[np.float32]:
-    """Returns `new_frames` [t, H, W, 3] (RGB in 0..1) without the colour cast at the joint.
+    """Returns `new_frames` [t, H, W, 3] (RGB in 0..1) without the colour cast of the model's autoencoder.
 
-    `source_frame` [H, W, 3] is the source's frame at the joint. `decoded_frame` [H, W, 3] is the same frame after the
-    model has encoded and decoded it. The colour cast is the difference between their channel means. It is removed
-    completely from the first frame after the joint, less from each later frame, and not at all after `fade_frames`
-    frames. `first` is the number of frames between the joint and `new_frames[0]`: 0, or more for later chunks.
+    `source_frame` [H, W, 3] is the source's frame next to the new ones. `decoded_frame` [H, W, 3] is the same frame
+    after the model has encoded and decoded it. The colour cast is the difference between their channel means. It is
+    removed completely from the new frame next to the source, less from each later frame, and not at all after
+    `fade_frames` frames. `first` is the number of frames between the source and `new_frames[0]`: 0, or more for later
+    chunks.
     """
     cast = source_frame.mean(axis=(0, 1), dtype=np.float64) - decoded_frame.mean(axis=(0, 1), dtype=np.float64)
     weights = np.maximum(0, 1 - np.arange(first, first + len(new_frames)) / max(fade_frames, 1))

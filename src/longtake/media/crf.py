@@ -11,7 +11,7 @@ MAX_CRF = 51
 """Largest constant rate factor of x264 (most compression)."""
 
 _THREADS = 4
-"""Number of x264's threads. It is fixed, because the output depends on it and must be equal on all machines."""
+"""Number of x264's threads. It is fixed, because the output depends on it and must be the same on all machines."""
 
 
 def compress(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:

@@ -39,8 +39,8 @@ def _graph(frame: Any) -> av.filter.Graph:
 def _ready(graph: av.filter.Graph, times: deque[int | None]) -> Iterator[Any]:
     """Yields the frames that the filter `graph` has finished.
 
-    Each frame gets the next timestamp from `times`, the timestamps of the input frames. The filter's own timestamps
-    are replaced, because they count ticks of half the length.
+    Each frame gets the next timestamp from `times`, the timestamps of the input frames. They replace the filter's own
+    timestamps, which count ticks of half the length.
     """
     while True:
         try:

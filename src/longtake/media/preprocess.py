@@ -1,4 +1,4 @@
-"""Turns a context video into a guide video of edges, depth or poses. In-context LoRAs are trained on such guides."""
+"""Turns a context video into a guide video of edges, depth or poses, as LoRAs for guided generation are trained on."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,7 @@ SKELETON = (
     (5, 7), (7, 9), (6, 8), (8, 10), (5, 6), (5, 11), (6, 12), (11, 12), (11, 13), (13, 15), (12, 14), (14, 16),
     (0, 1), (0, 2), (1, 3), (2, 4),
 )  # fmt: skip
-"""Pairs of key points (numbers 0..16 of COCO) that are connected by a line."""
+"""Pairs of key points of a body that are connected by a line. The numbers 0..16 are those of COCO."""
 
 MIN_CONFIDENCE = 0.3
 """Lowest score (0..1) of a key point that is drawn."""

@@ -39,11 +39,11 @@ _LENGTH = struct.Struct(">I")
 class Limits:
     """Limits for reading one file.
 
-    max_pixels: most pixels of one frame.
+    max_pixels: largest number of pixels of one frame.
     max_duration_s, max_frames: longest video in seconds and in frames.
     memory_bytes: largest address space of the child in bytes.
-    cpu_s, wall_s: most seconds of processor time and of elapsed time for one call. A call probes the file or reads one
-        chunk of frames or one block of sound.
+    cpu_s, wall_s: largest number of seconds of processor time and of elapsed time for one call. A call probes the file
+        or reads one chunk of frames or one block of sound.
     """
 
     max_pixels: int = 4096 * 4096
@@ -88,7 +88,7 @@ class DecodeProcess:
         self._limits = limits
         self._lock = threading.Lock()
         self._failure: str | None = None
-        """A sentence about why the process can no longer be called; None while it can be called."""
+        """A sentence on why the process cannot be called any more; None while it can be called."""
         self._cwd = tempfile.TemporaryDirectory(prefix="longtake-")
         arguments = json.dumps(argument | {"limits": asdict(limits)})
         self._process = subprocess.Popen(
@@ -303,7 +303,8 @@ def _enlarge_pipe(descriptor: int) -> None:
 
 
 def _error(header: dict[str, Any]) -> errors.LongtakeError:
-    """Returns the error in the header of a reply. A class that the child may not use becomes UnsupportedVideo."""
+    """Returns the error that a reply's header describes. A class of errors that the child may not use becomes
+    UnsupportedVideo."""
     kinds = {
         kind.__name__: kind
         for kind in (errors.UnsupportedVideo, errors.VideoTooLong, errors.VideoTooLarge, errors.InvalidRequest)

@@ -9,7 +9,8 @@ CONTAINERS = ("mp4", "mov", "matroska", "webm", "gif", "avi", "mpegts", "webp")
 
 _HEAD_BYTES = 4096
 _TS_PACKETS = (188, 192, 204)
-"""Packet sizes in bytes of MPEG transport streams: plain, Blu-ray (with time codes), and with error correction."""
+"""The possible sizes in bytes of the packets of MPEG transport streams: plain, Blu-ray (with time codes), and with
+error correction."""
 _PICTURE_BRANDS = {b"avif": "an AVIF", b"avis": "an AVIF", b"heic": "a HEIC", b"heix": "a HEIC", b"mif1": "a HEIF"}
 
 # First bytes of other kinds of files, and the names of these kinds for the error message.

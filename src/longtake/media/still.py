@@ -70,7 +70,8 @@ def _as_seen(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Returns a greyscale picture of 16 bits or of floats (0..1) scaled to 8 bits, and any other picture unchanged.
+    """Returns a greyscale picture of 16 bits or of floats (0..1) scaled to 8 bits. Any other picture is returned
+    unchanged.
 
     Pillow's own conversion would clip the values at 255 instead of scaling them.
     """

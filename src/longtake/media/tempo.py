@@ -40,7 +40,7 @@ def stretch(samples: Samples, speed: Fraction, length: int) -> Samples:
 
 
 def tempo_factors(speed: Fraction) -> list[float]:
-    """Returns equal factors in 0.5..2 whose product is `speed`, one for each `atempo` filter.
+    """Returns equal factors whose product is `speed`, one for each `atempo` filter. They are in 0.5..2.
 
     A single filter with a factor above 2 would skip samples.
     """

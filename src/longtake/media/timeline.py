@@ -1,4 +1,8 @@
-"""Maps the timestamps of stored frames to a constant frame rate, with exact fractions."""
+"""Maps the timestamps of stored frames to a constant frame rate, with exact fractions.
+
+A standard rate is n or n x 1000/1001 frames per second for an integer n. A usual rate is one of _USUAL_RATES, or
+1000/1001 of one.
+"""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -11,38 +15,40 @@ from longtake.errors import InvalidRequest
 from longtake.video import Span
 
 FALLBACK_RATE = Fraction(25)
-"""Frames per second that are assumed for a single frame without a duration and for a file that states no rate."""
+"""Frames per second that are assumed if neither the file nor the times of its frames tell the rate."""
 
 _MIN_RATE = Fraction(1)
 """Lowest rate in frames per second. Slower videos are read at this rate, so that their frames are repeated."""
 
 _MAX_RATE = 240
 _MAX_PREFERRED_RATE = 60
-"""Highest rate in frames per second of a variable-rate video, unless it takes a higher one to show the frames."""
+"""Highest rate in frames per second of a variable-rate video, unless its frames can only be shown at a higher one."""
 
 _MAX_REPEATS = 3
-"""Largest rate that rule 2 of `_clock` computes, as a multiple of the average rate. It limits repeated frames."""
+"""Largest rate that rule 2 of `_clock` may give, as a multiple of the average rate. It limits how often frames are
+repeated."""
 
 _USUAL_RATES = tuple(Fraction(n) for n in (10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 72, 75, 90, 100, 120, 144, 240))
-"""Rates in frames per second at which cameras, screens and programs work."""
+"""Rates in frames per second at which cameras, screens and programs usually work."""
 
 _NTSC = Fraction(1000, 1001)
 _USUAL_NTSC_RATES = tuple(rate * _NTSC for rate in _USUAL_RATES)
 
 _STANDARD_TOLERANCE = Fraction(1, 1000)
-"""Relative difference up to which a rate is replaced by the nearest standard rate."""
+"""Largest relative difference at which a rate is replaced by the nearest standard rate (n or n x 1000/1001)."""
 
 _MAX_ERROR = Fraction(1, 20)
 """Largest relative error that is assumed for a rate that was measured from times with jitter."""
 
 _SHOWN_SHARE = Fraction(49, 50)
-"""Share of the stored frames that the rate of a variable-rate video shows, if a preferred rate can."""
+"""Share of a variable-rate video's stored frames that must be shown. A rate that shows fewer is replaced by a higher
+one, if possible."""
 
 _JITTER = Fraction(1, 3)
-"""Largest error of the timestamps of a camera with a steady rate, as a share of a frame's duration."""
+"""Largest error of a timestamp of a camera with a steady rate, as a share of a frame's duration."""
 
 _ROUNDING = Fraction(1, 2)
-"""Largest error of a time in ticks if the exact time was rounded to the nearest tick."""
+"""Largest error in ticks of a time that was rounded to the nearest tick."""
 
 _REFINEMENTS = 8
 _MAX_DENOMINATOR = 1001
@@ -74,10 +80,13 @@ class Timeline:
     def stored(self, span: Span) -> list[int]:
         """Returns the index of the stored frame that each frame of the span shows, in playing order.
 
-        Frame n of the span shows the stored frame that is visible at the middle of frame n, (n + 1/2) / `span.rate`
-        seconds after the first stored frame. If the video has the same constant rate as the span, each stored frame is
-        shown once. If its rate is variable and not higher than the span's, stored frames that are visible too briefly
-        for this are shown up to one frame earlier or later. Raises InvalidRequest if the span is outside the video.
+        Frame n of the span shows the stored frame that is visible at its middle, (n + 1/2) / `span.rate` seconds after
+        the first stored frame. There are two exceptions:
+        - If the video has the same constant rate as the span, each stored frame is shown once.
+        - If the video's rate is variable and not higher than the span's, stored frames that are visible too briefly to
+          be shown are moved by at most one frame, so that they are shown.
+
+        Raises InvalidRequest if the span is outside the video.
         """
         last = self.num_frames * span.rate / self.rate
         if not 0 <= span.start < span.stop < last + 1:
@@ -105,17 +114,18 @@ def _below(bound: Fraction) -> int:
 
 
 def _nearest(pts: Sequence[int], rate: Fraction) -> list[int]:
-    """Returns the number of the frame nearest to each time in `pts`, at `rate` frames per tick from the first time."""
+    """Returns for each time in `pts` the number of the nearest frame, at `rate` frames per tick. Frame 0 is at the
+    first time."""
     first, p, q = pts[0], 2 * rate.numerator, 2 * rate.denominator
     return [((time - first) * p + q // 2) // q for time in pts]
 
 
 def _starts(pts: Sequence[int], rate: Fraction) -> list[int]:
-    """Returns the number of the frame at which each stored frame begins, at `rate` frames per tick.
+    """Returns for each stored frame the number of the frame at which it begins, at `rate` frames per tick.
 
-    That is the nearest frame to its time in `pts`. If several stored frames would begin together, they are moved by at
-    most one frame to the earlier or later, so that each one is shown. A stored frame for which there is still no place
-    begins where the next one does, so it is not shown.
+    It begins at the frame nearest to its time in `pts`. If several stored frames would begin at the same frame, they
+    are moved by at most one frame, earlier or later, so that each one is shown. If there is still no room for a stored
+    frame, it is not shown: it begins where the next one does.
     """
     first, p, q = pts[0], rate.numerator, rate.denominator
     earliest: list[int | None] = []
@@ -161,7 +171,10 @@ def timeline(pts: Sequence[int], last_duration: int, tick_s: Fraction, stated: S
 
 
 def _rate_of_one(duration: int, tick_s: Fraction, stated: Sequence[Fraction]) -> Fraction:
-    """Returns the rate of a video of one frame that lasts `duration` ticks, 0 if unknown."""
+    """Returns the rate of a video of one frame that lasts `duration` ticks; 0 means that its duration is unknown.
+
+    The rate is one that the container states, if it agrees with the duration, and otherwise follows from the duration.
+    """
     known = [rate for rate in stated if rate <= _MAX_RATE]
     if not duration:
         return known[0] if known else FALLBACK_RATE
@@ -176,14 +189,14 @@ def _clock(
     """Returns (rate, is_variable) for rising times `pts` and their differences `deltas`, both in ticks.
 
     `stated` are the rates that the container states. The first rule that fits decides:
-    1. All times are within one tick of a constant rate. These are tried: the usual rates that are stated; the whole
-       number nearest to the average rate, and 1000/1001 of it, if they explain the times up to rounding; then for each
-       stated rate and for the average rate the nearest standard rate and the rate itself.
-    2. All times are multiples of one step, counted from the first time. The result is the rate of the largest such
-       step, if it is at most _MAX_PREFERRED_RATE and at most _MAX_REPEATS x the average rate. It is variable.
-    3. All times are within _JITTER of a constant rate: a usual rate that is stated, a standard or usual rate near the
-       average rate, or the average rate.
-    4. The rate is variable: see `_variable_rate`.
+    1. All times are within one tick of a constant rate. These rates are tried in turn: stated rates that are usual; the
+       whole number nearest to the average rate, and 1000/1001 of it (here the times must fit up to rounding); each
+       stated rate and the average rate, first rounded to a standard rate and then as it is.
+    2. All times are multiples of one step, counted from the first time. The rate is that of the largest such step. It
+       must be at most _MAX_PREFERRED_RATE and at most _MAX_REPEATS x the average rate. It is variable.
+    3. All times are within _JITTER of a constant rate. These rates are tried in turn: stated rates that are usual, the
+       standard rate and the usual rate nearest to the average rate, and the average rate.
+    4. The rate is variable, and `_variable_rate` computes it.
     """
     measured = (len(pts) - 1) / ((pts[-1] - pts[0]) * tick_s)
     whole = _nearest_whole(measured)
@@ -207,11 +220,12 @@ def _clock(
 def _variable_rate(
     pts: Sequence[int], deltas: Sequence[int], tick_s: Fraction, measured: Fraction, stated: Sequence[Fraction]
 ) -> Fraction:
-    """Returns the rate at which a variable-rate video is read.
+    """Returns the constant rate at which a variable-rate video is read. `measured` is its average rate.
 
-    It is the rate that its frames have where none is missing: a screen recording pauses while nothing changes. If this
-    rate shows fewer than _SHOWN_SHARE of the stored frames, or is above _MAX_PREFERRED_RATE, the result is the lowest
-    usual rate above it, or above the average rate `measured`, that shows so many, if there is one.
+    A screen recording pauses while nothing changes. So the result is the rate between its pauses, if that is at most
+    _MAX_PREFERRED_RATE and shows at least _SHOWN_SHARE of the stored frames. Otherwise it is the lowest usual rate
+    above it (or, if it is above _MAX_PREFERRED_RATE, above the average rate) that shows so many frames. If there is
+    none, it is the rate between the pauses.
     """
     rate = _rate_between_pauses(deltas, tick_s, stated)
     if rate > _MAX_RATE:
@@ -225,10 +239,12 @@ def _variable_rate(
 
 
 def _rate_between_pauses(deltas: Sequence[int], tick_s: Fraction, stated: Sequence[Fraction]) -> Fraction:
-    """Returns the rate of a video's frames where none is missing, from the differences of their times.
+    """Returns the rate of a video's frames without its pauses. `deltas` are the differences of the frames' times in
+    ticks.
 
-    Each difference is counted as no step or as one; those of more than 3/2 steps are left out. The step is first the
-    lower quartile of the differences, and is then computed again from the counted ones.
+    Differences of more than 3/2 steps count as pauses and are left out. Those of less than 1/2 step count as no step,
+    and the others as one step. The step is first the lower quartile of the differences. Then it is computed again
+    several times as the mean of the counted differences.
     """
     step = float(sorted(deltas)[len(deltas) // 4])
     for _ in range(_REFINEMENTS):
@@ -243,9 +259,10 @@ def _rate_between_pauses(deltas: Sequence[int], tick_s: Fraction, stated: Sequen
 
 
 def _snapped(rate: Fraction, error: Fraction, stated: Sequence[Fraction]) -> Fraction:
-    """Returns the usual rate within the relative `error` of a measured rate, or the rate itself if there is none.
+    """Returns the usual rate that differs from a measured rate by at most the relative `error`.
 
-    Usual rates among the `stated` ones are preferred, because times with errors cannot tell 30 from 30000/1001.
+    Usual rates among the `stated` ones come first, because inexact times cannot tell 30 from 30000/1001. If no usual
+    rate is near enough, returns the nearest standard rate or the measured rate.
     """
     for known in (*_usual_rates(stated), _nearest_usual(rate)):
         if abs(known - rate) <= error * rate:
@@ -254,7 +271,7 @@ def _snapped(rate: Fraction, error: Fraction, stated: Sequence[Fraction]) -> Fra
 
 
 def _usual_rates(rates: Sequence[Fraction]) -> list[Fraction]:
-    """Returns those of the rates that are usual, also with the factor 1000/1001, rounded to their standard rates."""
+    """Returns those of the rates that are usual, each rounded to its standard rate (n or n x 1000/1001)."""
     near = [standard for rate in rates if (standard := _standard(rate)) is not None]
     return [rate for rate in near if rate in _USUAL_RATES or rate in _USUAL_NTSC_RATES]
 
@@ -274,20 +291,21 @@ def _nearest_whole(rate: Fraction) -> Fraction:
 
 
 def _standard(rate: Fraction) -> Fraction | None:
-    """Returns the nearest standard rate, or None if it is more than 0.1 % away."""
+    """Returns the nearest standard rate (n or n x 1000/1001 frames per second), or None if it is more than 0.1 %
+    away."""
     nearest = _nearest_standard(rate)
     return nearest if abs(nearest - rate) <= rate * _STANDARD_TOLERANCE else None
 
 
 def _fits(pts: Sequence[int], step: Fraction, tolerance: Fraction) -> bool:
-    """True if each time pts[n] is within `tolerance` ticks of pts[0] + n x `step` ticks."""
+    """Returns True if each time pts[n] is within `tolerance` ticks of pts[0] + n x `step`."""
     first, p, q = pts[0], step.numerator, step.denominator
     most = int(tolerance * q)
     return all(abs((time - first) * q - index * p) <= most for index, time in enumerate(pts))
 
 
 def _spread(pts: Sequence[int], step: Fraction) -> Fraction:
-    """Returns the latest minus the earliest delay, in ticks, of times pts[n] against n x `step` ticks."""
+    """Returns how much the times pts[n] vary around n x `step`, in ticks: the largest minus the smallest difference."""
     p, q = step.numerator, step.denominator
     delays = [time * q - index * p for index, time in enumerate(pts)]
     return Fraction(max(delays) - min(delays), q)

@@ -14,7 +14,8 @@ TICKS_PER_S = 1000
 """Ticks per second of a WebP file, which stores durations in milliseconds."""
 
 _SHORTEST_MS = 10
-"""A frame whose stored duration is at most this many milliseconds is shown for _DEFAULT_MS instead, as in browsers."""
+"""Duration in milliseconds up to which a frame's stored duration is ignored. Such a frame is shown for _DEFAULT_MS
+instead, as in browsers."""
 
 _DEFAULT_MS = 100
 

@@ -1,4 +1,4 @@
-"""The output's sound: the source's sound with new sound before or after it, cross-faded."""
+"""The output's sound: the source's sound with new sound before or after it. The two are cross-faded."""
 
 from collections.abc import Sequence
 
@@ -17,14 +17,13 @@ from longtake.plans import Plan
 
 
 def source_track(source_sound: Samples | None, plan: Plan) -> Samples:
-    """Returns the source's part of the output's sound, [2, n] at SOUND_RATE.
+    """Returns the source's part of the output's sound, [2, n] at SOUND_RATE Hz.
 
-    - If the model makes sound, the source's part lasts as long as the shown source frames. If `sound_strength` is below
-      1, the context's sound is cut off, because the model's rendition replaces it.
-    - If the model makes no sound, the source's part lasts as long as the whole output and is silent during the new
-      frames.
+    - If the model makes sound, this part lasts as long as the shown source frames. If `sound_strength` is below 1, the
+      context's sound is left out, because the model's version replaces it.
+    - If the model makes no sound, this part lasts as long as the whole output and is silent during the new frames.
 
-    If the source has no sound (`source_sound` is None), its part is silent.
+    If the source has no sound (`source_sound` is None), the part is silent.
     """
     shown = num_samples(plan.shown_frames, plan.rate)
     if not plan.makes_sound:
@@ -45,8 +44,8 @@ def source_track(source_sound: Samples | None, plan: Plan) -> Samples:
 
 
 def context_sound(source_sound: Samples | None, plan: Plan) -> Samples | None:
-    """Returns the sound of the context's frames, [2, n] at SOUND_RATE; None if the source is silent or there is no
-    context.
+    """Returns the sound of the context's frames, [2, n] at SOUND_RATE Hz. Returns None if the source is silent or there
+    is no context.
 
     `source_sound` is the sound of the shown source frames.
     """
@@ -57,7 +56,7 @@ def context_sound(source_sound: Samples | None, plan: Plan) -> Samples | None:
 
 
 def append_sound(track: Samples, clip: GeneratedClip, plan: Plan, num_frames: int) -> Samples:
-    """Returns `track` [2, n] followed by the sound of `clip`, or `track` unchanged if the clip has no sound.
+    """Returns `track` [2, n] followed by the sound of `clip`. If the clip has no sound, returns `track` unchanged.
 
     `num_frames` is the number of the output's frames from its start to the clip's end. The returned sound lasts as long
     as these frames.
@@ -82,8 +81,8 @@ def prepend_sound(track: Samples, clips: Sequence[GeneratedClip], plan: Plan) ->
 
 
 def _overlap(clip: GeneratedClip, plan: Plan, *, at_source: bool) -> int:
-    """Returns the number of samples of a clip's sound that repeat the adjoining part of the track. They serve for
-    aligning and cross-fading.
+    """Returns how many samples of a clip's sound repeat the adjoining part of the track. They are used for aligning and
+    cross-fading.
 
     `at_source`: True if the clip adjoins the source. The number is then 0 if the clip's sound replaces that of the
         context.
