@@ -10,6 +10,7 @@ BENCHES = (
     "pipeline",
     "streaming",
     "source_length",
+    "own_frames",
     "stages",
     "acceleration",
     "queue",

@@ -25,7 +25,7 @@ from longtake.families.ltx2.plan import LTX2Plan
 from longtake.families.ltxv.plan import LTXVPlan
 from longtake.models.loras import LoraCache, applied, load_adapters
 from longtake.output.soundtrack import context_sound
-from longtake.output.source_frames import source_sound, write_source
+from longtake.output.source_frames import context_frames, source_sound
 from longtake.parameters import UserInput, local_request
 from longtake.plans import Plan
 from longtake.sampling.levels import Acceleration, evaluates_model
@@ -70,7 +70,7 @@ def prepare(endpoint: Endpoint[Any, Any], clock: Clock) -> tuple[Generate, int]:
     with library.open_job(call, here) as job:
         plan, family = job.plan, job.endpoint.family
         assert isinstance(plan, LTX2Plan | LTXVPlan)
-        frames = write_source(job.source, plan, lambda shown: None, ignore_progress)
+        frames = context_frames(job.source, plan)
         context = Context(frames, context_sound(source_sound(job.source, plan), plan))
     parts = family.load(call.card, here, ignore_progress)
     adapters = load_adapters(plan.adapters, call.card, here, LoraCache(10**9))

@@ -93,7 +93,7 @@ def _longtake(models: LTXVModel, plan: LTXVPlan, frames: Any, path: Path) -> flo
         video.write(frames)
         for piece in generate(run, PROMPT, Context(frames)):
             for chunk in piece.frames:
-                video.write(as_integers(chunk.permute(0, 2, 3, 1).numpy(), deep=False))
+                video.write(as_integers(chunk.permute(0, 2, 3, 1).numpy(), "yuv420p"))
     return starts[-1] - starts[0]
 
 

@@ -48,7 +48,7 @@ def main() -> None:
     def generated_chunks() -> Iterator[Any]:
         for piece in generate(run, plan.prompt, Context(frames)):
             for chunk in piece.frames:
-                yield as_integers(chunk.permute(0, 2, 3, 1).numpy(), deep=False)
+                yield as_integers(chunk.permute(0, 2, 3, 1).numpy(), "yuv420p")
 
     with tempfile.TemporaryDirectory() as folder:
 

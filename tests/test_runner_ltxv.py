@@ -18,6 +18,8 @@ from longtake.endpoints.validation import parse
 from longtake.errors import Cancelled, DownloadFailed, InvalidRequest, UnsupportedVideo
 from longtake.media.encode import Encoder
 from longtake.media.formats import OutputType, output_format
+from longtake.media.gif import GifWriter
+from longtake.media.movie import MovieWriter
 from longtake.media.source import open_source
 from longtake.models.registry import card, missing
 from longtake.prepare import Fetcher, Job, Overrides, prepare
@@ -55,8 +57,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def source(clip: Path) -> NDArray[np.uint8]:
-    """The clip's frames [17, 480, 480, 3] as decoded."""
-    return decoded(clip)
+    """The clip's planes [17, 720, 480] at the output's size."""
+    with open_source(clip) as file:
+        return np.concatenate(list(file.frames(Span(0, FRAMES, RATE), (480, 480), pixel_format="yuv420p")))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +71,7 @@ def runner() -> Runner:
 
 @dataclass(frozen=True)
 class Output:
-    """A finished request: its result, the frames [t, H, W, 3] of the file, and those that the encoder was given."""
+    """A finished request: its result, the frames [t, H, W, 3] of the file, and the planes that were encoded."""
 
     result: Result
     frames: NDArray[np.uint8]
@@ -96,7 +99,7 @@ def run(runner: Runner, clip: Path, tmp_path_factory: pytest.TempPathFactory) ->
             ):
                 out = tmp_path_factory.mktemp("result") / f"out{job.plan.output_format.suffix}"
                 result = runner.run(job, out)
-            outputs[key] = Output(result, decoded(result.path), np.concatenate(written))
+            outputs[key] = Output(result, decoded(result.path), np.stack(written))
         return outputs[key]
 
     return carry_out
@@ -118,16 +121,19 @@ def overridden(new_frames: int | None, kind: OutputType, fields: Mapping[str, An
 
 @contextmanager
 def recorded_writes() -> Iterator[list[NDArray[Any]]]:
-    """In the block, records all frames that encoders are given; they are encoded all the same."""
+    """In the block, records each frame that is encoded, in the file's own format."""
     written: list[NDArray[Any]] = []
-    own = Encoder.write
 
-    def write(self: Encoder, frames: Any) -> None:
-        written.append(frames.copy())
-        own(self, frames)
+    def recording(own: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+        def add_frame(self: Any, planes: Any) -> None:
+            written.append(planes.copy())
+            own(self, planes)
+
+        return add_frame
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Encoder, "write", write)
+        for writer in (MovieWriter, GifWriter):
+            patch.setattr(writer, "add_frame", recording(writer.add_frame))
         yield written
 
 

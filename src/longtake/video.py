@@ -29,7 +29,6 @@ class VideoInfo:
     rate: exact number of frames per second. A file with a variable rate is read at this constant rate.
     num_frames: number of frames at `rate`. It differs from the number of stored frames only if the rate is variable.
     sound: facts about the sound; None if the file has no sound that can be read.
-    notes: sentences for the user about what cannot be read.
     """
 
     container: str
@@ -39,7 +38,6 @@ class VideoInfo:
     rate: Fraction
     num_frames: int
     sound: SoundInfo | None = None
-    notes: tuple[str, ...] = ()
 
     @property
     def duration_s(self) -> float:
@@ -61,6 +59,12 @@ class Span:
 
     def __len__(self) -> int:
         return self.stop - self.start
+
+    def head(self, count: int) -> "Span":
+        """Returns the range of the first `count` frames in playing order. `count` must not exceed the length."""
+        if self.reverse:
+            return Span(self.stop - count, self.stop, self.rate, True)
+        return Span(self.start, self.start + count, self.rate)
 
     def tail(self, count: int) -> "Span":
         """Returns the range of the last `count` frames in playing order. `count` must not exceed the length."""

@@ -77,7 +77,13 @@ def test_a_process_finishes_one_video_and_an_interrupt_ends_the_next_without_a_f
         "--new-frames",
         "1000",
     ]
-    until_sampling = ["Loading the model", "Reading the source", "Reading the prompt", "Sampling new frames"]
+    until_sampling = [
+        "Loading the model",
+        "Reading the source",
+        "Writing the source",
+        "Reading the prompt",
+        "Sampling new frames",
+    ]
     with started(finished, interrupted) as process:
         assert process.stderr is not None
         lines = iter(process.stderr)

@@ -20,7 +20,11 @@ from numpy.typing import NDArray
 from longtake.errors import Cancelled, InvalidRequest
 from longtake.media.encode import Encoder
 from longtake.media.formats import OutputFormat, OutputType, Quality, WriteMode, output_format
+from longtake.media.frame_reader import frames
+from longtake.media.probe import probe
+from longtake.media.sandbox import Limits
 from longtake.media.sound import num_samples, silence
+from longtake.video import Span
 from tests.media.files_out import BT709_LIMITED, boxes, moving, read
 
 X264 = output_format("X264 (.mp4)", "medium", "fast")
@@ -318,6 +322,42 @@ print(sorted(path.name for path in folder.iterdir()))
     ]
 
 
+def textured(count: int) -> NDArray[np.uint8]:
+    """A pan over coarse and fine texture [count, 96, 128, 3]."""
+    generator = np.random.default_rng(0)
+    coarse = generator.integers(40, 216, (12, 64, 3)).repeat(8, axis=0).repeat(8, axis=1)
+    picture = np.clip(coarse + generator.normal(0, 3, coarse.shape), 0, 255).astype(np.uint8)
+    return np.stack([picture[:, 2 * number : 2 * number + 128] for number in range(count)])
+
+
+def stored_planes(path: Path) -> list[NDArray[np.float64]]:
+    """The planes Y, Cb and Cr of all frames of an 8-bit 4:2:0 file, decoded without the code under test."""
+    with av.open(str(path)) as media:
+        packed = np.stack([frame.to_ndarray().astype(float) for frame in media.decode(video=0)])
+    height = packed.shape[1] * 2 // 3
+    return [packed[:, :height], *np.split(packed[:, height:], 2, axis=1)]
+
+
+@pytest.mark.parametrize(("quality", "first", "fifth"), [("high", 50, 50), ("maximum", 55, 52)])
+def test_five_passes_keep_the_source_s_planes(quality: Quality, first: float, fifth: float, tmp_path: Path) -> None:
+    """Each pass reads the last result's planes and writes them again. The Y-PSNR is in dB, the shift in codes."""
+    chosen = output_format("X264 (.mp4)", quality, "balanced")
+    path = encode(tmp_path / "0.mp4", output_format("X264 (.mp4)", "high", "balanced"), textured(12))
+    source, psnr = stored_planes(path), []
+    for number in range(1, 6):
+        video = probe(path, "mp4", Limits())
+        path = tmp_path / f"{number}.mp4"
+        with Encoder(path, chosen, 128, 96, Fraction(24), sound_rate=None) as file:
+            for chunk in frames(video, Span(0, 12, Fraction(24)), None, 12, chosen.frame_format):
+                file.write_planes(chunk)
+        result = stored_planes(path)
+        for before, after in zip(source, result, strict=True):
+            assert abs((after - before).mean()) < 0.05 * number
+        psnr.append(10 * np.log10(255**2 / np.square(result[0] - source[0]).mean()))
+    assert psnr[0] >= first
+    assert psnr[4] >= fifth
+
+
 def test_a_video_without_frames_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="No frame"), Encoder(tmp_path / "a", X264, 64, 64, FILM):
         pass
@@ -329,7 +369,9 @@ def test_wrong_shapes_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="uint8 or uint16"):
             file.write(moving(2, 64, 32))
         with pytest.raises(ValueError, match="uint8 or uint16"):
-            file.write(moving(2).astype(np.float32))  # type: ignore[arg-type]
+            file.write(moving(2).astype(np.uint32))
+        with pytest.raises(ValueError, match=r"\(96, 64\).* uint8"):
+            file.write_planes(moving(2))
         with pytest.raises(ValueError, match="without sound"):
             file.write_sound(silence(10))
         file.write(moving(2))

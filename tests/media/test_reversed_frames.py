@@ -13,7 +13,7 @@ from tests.media.files_out import moving
 @pytest.mark.parametrize("size", [1, 7, 30, 100])
 def test_frames_come_back_in_reverse(size: int, tmp_path: Path) -> None:
     frames = moving(30, 20, 34)
-    with ReversedFrames(tmp_path, 20, 34) as spool:
+    with ReversedFrames(tmp_path, (20, 34, 3), np.uint8) as spool:
         for start in range(0, 30, 8):
             spool.write(frames[start : start + 8])
         chunks = list(spool.chunks(size))
@@ -25,7 +25,7 @@ def test_frames_come_back_in_reverse(size: int, tmp_path: Path) -> None:
 
 def test_16_bit_frames(tmp_path: Path) -> None:
     frames = moving(5).astype(np.uint16) * 257
-    with ReversedFrames(tmp_path, 64, 64, np.uint16) as spool:
+    with ReversedFrames(tmp_path, (64, 64, 3), np.uint16) as spool:
         spool.write(frames)
         assert (np.concatenate(list(spool.chunks(2))) == frames[::-1]).all()
         with pytest.raises(ValueError, match="uint16"):
@@ -35,7 +35,7 @@ def test_16_bit_frames(tmp_path: Path) -> None:
 def test_frames_are_not_held_in_memory(tmp_path: Path) -> None:
     chunk = moving(8, 120, 160)
     tracemalloc.start()
-    with ReversedFrames(tmp_path, 120, 160) as spool:
+    with ReversedFrames(tmp_path, (120, 160, 3), np.uint8) as spool:
         for _ in range(20):
             spool.write(chunk)
         for _ in spool.chunks(8):

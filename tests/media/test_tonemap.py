@@ -5,10 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longtake.media.planes import eight_bit
 from longtake.media.tonemap import (
+    BT709,
     PEAK_NITS,
+    PRIMARIES,
     WHITE_NITS,
     Transfer,
+    conversion_to_bt709,
     hlg_to_scene,
     nits_to_pq,
     pq_to_nits,
@@ -16,10 +20,14 @@ from longtake.media.tonemap import (
     to_sdr,
 )
 
+BT2020 = PRIMARIES[9]
+
 
 def shown(code: tuple[float, float, float], transfer: Transfer) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
     picture = np.array([[code]], np.float64) * 65535 + 0.5
-    colour: np.ndarray[tuple[int], np.dtype[np.uint8]] = to_sdr(picture.astype(np.uint16), transfer)[0, 0]
+    colour: np.ndarray[tuple[int], np.dtype[np.uint8]] = eight_bit(to_sdr(picture.astype(np.uint16), transfer, BT2020))[
+        0, 0
+    ]
     return colour
 
 
@@ -84,10 +92,28 @@ def test_hues_keep_their_order_and_bt709_red_is_red(transfer: Transfer) -> None:
         assert max(green, blue) <= 12
 
 
+def test_the_matrix_of_bt2087() -> None:
+    published = [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]]
+    np.testing.assert_allclose(conversion_to_bt709(BT2020), published, atol=1e-4)
+
+
+@pytest.mark.parametrize("code_point", sorted(PRIMARIES))
+def test_white_stays_white(code_point: int) -> None:
+    np.testing.assert_allclose(conversion_to_bt709(PRIMARIES[code_point]).sum(axis=1), 1, atol=1e-6)
+    same = np.allclose(conversion_to_bt709(PRIMARIES[code_point]), np.eye(3), atol=1e-6)
+    assert same == (PRIMARIES[code_point] == BT709)
+
+
+def test_skin_in_display_p3() -> None:
+    picture = np.array([[[224, 172, 105]]], np.uint16) * 257
+    colour = eight_bit(to_sdr(picture, "sdr", PRIMARIES[12]))[0, 0]
+    np.testing.assert_allclose(colour, (234, 169, 92), atol=1)
+
+
 def test_strips_equal_the_whole() -> None:
     rows = 130
     ramp = np.repeat(np.linspace(0, 65535, rows).astype(np.uint16)[:, None, None], 3, axis=2)
     picture = np.repeat(ramp, 5, axis=1)
-    whole = to_sdr(picture, "pq")
-    single = np.concatenate([to_sdr(picture[row : row + 1], "pq") for row in range(rows)])
+    whole = to_sdr(picture, "pq", BT2020)
+    single = np.concatenate([to_sdr(picture[row : row + 1], "pq", BT2020) for row in range(rows)])
     np.testing.assert_array_equal(whole, single)

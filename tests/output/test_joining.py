@@ -67,12 +67,15 @@ class Frames:
     levels: list[float] = field(default_factory=list)
     samples: int = 0
 
-    def frames(self, span: Span, size: tuple[int, int]) -> Iterator[Any]:
+    def frames(self, span: Span, size: tuple[int, int], pixel_format: str = "rgb24") -> Iterator[Any]:
         for number in range(span.start, span.stop):
             yield np.full((1, size[1], size[0], 3), number, np.uint8)
 
     def write(self, frames: Any) -> None:
         self.levels += [float(frame.mean()) for frame in frames]
+
+    def write_source(self, frames: Any) -> None:
+        self.write(frames)
 
     def write_sound(self, samples: Any) -> None:
         self.samples += samples.shape[1]

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from longtake.endpoints import ltxv098
-from longtake.output.source_frames import source_sound, write_source
+from longtake.output.source_frames import context_frames, shown_frames, source_sound
 from longtake.video import Progress, Span, VideoInfo
 from tests.endpoints.planning import plan_of
 
@@ -16,9 +16,13 @@ SHOWN = 49
 
 
 class Source:
-    """A source whose frame n has the value n; it is silent."""
+    """A source whose frame n has the value n; it is silent. `asked` has the formats in which frames were read."""
 
-    def frames(self, span: Span, size: tuple[int, int]) -> Iterator[Any]:
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def frames(self, span: Span, size: tuple[int, int], pixel_format: str = "rgb24") -> Iterator[Any]:
+        self.asked.append(pixel_format)
         numbers = np.arange(span.start, span.stop, dtype=np.uint8)
         for start in range(0, len(numbers), 16):
             chunk = numbers[start : start + 16, None, None, None]
@@ -34,18 +38,24 @@ def plan(**fields: Any) -> Any:
 
 
 @pytest.mark.parametrize("strength", [1, 0.5])
-def test_all_source_frames_are_written_except_a_rendered_context(strength: float) -> None:
-    chosen = plan(video={"strength": strength})
-    source: Any = Source()
-    numbers: list[int] = []
-    reports: list[Progress] = []
-    context = write_source(source, chosen, lambda frames: numbers.extend(frames[:, 0, 0, 0]), reports.append)
+def test_all_source_frames_are_shown_except_a_rendered_context(strength: float) -> None:
+    chosen, source, reports = plan(video={"strength": strength}), Source(), list[Progress]()
+    numbers = [
+        number for chunk in shown_frames(cast(Any, source), chosen, reports.append) for number in chunk[:, 0, 0, 0]
+    ]
     written = SHOWN if strength == 1 else SHOWN - chosen.context_frames
     assert numbers == list(range(written))
+    assert source.asked == (["yuv420p"] if written else [])
+    assert [one.step for one in reports] == list(range(0, written, 16))
+    assert {(one.stage, one.steps) for one in reports} <= {("footage", written)}
+
+
+def test_the_context_is_next_to_the_joint() -> None:
+    chosen, source = plan(), Source()
+    context = context_frames(cast(Any, source), chosen)
     assert context[:, 0, 0, 0].tolist() == list(range(SHOWN))[-chosen.context_frames :]
     assert context.shape[1:] == (chosen.height, chosen.width, 3)
-    assert [one.step for one in reports] == [0, 16, 32, 48]
-    assert {(one.stage, one.steps) for one in reports} == {("context", SHOWN)}
+    assert source.asked == ["rgb24"]
 
 
 def test_a_silent_source_has_no_sound() -> None:

@@ -2,10 +2,11 @@
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from longtake.media.formats import X264_DETERMINISTIC
+from longtake.media.planes import EXACT
 
 MAX_CRF = 51
 """Largest constant rate factor of x264 (most compression)."""
@@ -34,9 +35,10 @@ def compress(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
     for frame in [*even, None]:
         picture = None if frame is None else to_yuv.reformat(av.VideoFrame.from_ndarray(frame), format="yuv420p")
         for packet in encoder.encode(picture):
-            decoded += [to_rgb.reformat(back, format="rgb24").to_ndarray() for back in decoder.decode(packet)]
-    decoded += [to_rgb.reformat(back, format="rgb24").to_ndarray() for back in decoder.decode(None)]
-    return np.stack(decoded)[:, :height, :width].astype(np.uint8, copy=False)
+            decoded += decoder.decode(packet)
+    decoded += decoder.decode(None)
+    pictures = [to_rgb.reformat(back, format="gbrp", interpolation=Interpolation.BICUBIC | EXACT) for back in decoded]
+    return np.stack([picture.to_ndarray() for picture in pictures])[:, :height, :width].astype(np.uint8, copy=False)
 
 
 def single_group_encoder(width: int, height: int, num_frames: int, crf: int) -> av.VideoCodecContext:

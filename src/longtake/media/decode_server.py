@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
+from longtake.media.formats import PixelFormat
 from longtake.media.sandbox import Limits, allow_cpu_seconds, send_error, send_message, start_child
 from longtake.video import Span
 
@@ -27,9 +28,8 @@ class DecodeServer:
 
     def __init__(self, path: Path, container: str, limits: Limits) -> None:
         from longtake.media.probe import probe
-        from longtake.media.readable import readable_part
 
-        self._video = readable_part(probe(path, container, limits))
+        self._video = probe(path, container, limits)
         self._streams: dict[int, Iterator[NDArray[Any]]] = {}
         self._prepared: dict[int, Callable[[], Answer]] = {}
 
@@ -39,7 +39,13 @@ class DecodeServer:
         return {"facts": facts | {"rate": self._video.facts.rate.as_integer_ratio()}}, None
 
     def open_frames(
-        self, stream: int, closed: list[int], span: list[Any], size: list[int] | None, chunk: int
+        self,
+        stream: int,
+        closed: list[int],
+        span: list[Any],
+        size: list[int] | None,
+        pixel_format: PixelFormat,
+        chunk: int,
     ) -> Answer:
         """Opens stream number `stream` with the frames of a span, in chunks of at most `chunk` frames.
 
@@ -52,7 +58,8 @@ class DecodeServer:
         start, stop, rate, reverse = span
         wanted = Span(start, stop, Fraction(*rate), reverse)
         self._video.timeline.stored(wanted)  # Raises for a wrong span already here, not at the first chunk.
-        return self._open(stream, closed, frames(self._video, wanted, (size[0], size[1]) if size else None, chunk))
+        shown_size = (size[0], size[1]) if size else None
+        return self._open(stream, closed, frames(self._video, wanted, shown_size, chunk, pixel_format))
 
     def open_sound(self, stream: int, closed: list[int], first: int, stop: int, rate: int, block: int) -> Answer:
         """Opens stream number `stream` with the stereo samples from `first` up to, but not including, `stop`.

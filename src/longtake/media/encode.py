@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longtake.errors import InvalidRequest
-from longtake.media.formats import SOUND_RATE, OutputFormat
+from longtake.media.formats import SOUND_RATE, OutputFormat, PixelFormat
 from longtake.media.gif import GifWriter
-from longtake.media.movie import Check, Frame, MovieWriter
+from longtake.media.movie import Check, MovieWriter
+from longtake.media.planes import Planes, RGBPicture, frame_shape, frame_type, from_rgb
 
 _POLL_S = 0.05
 """Seconds between two calls of the callback `check` (see Encoder) while the caller waits for the encoder's thread."""
@@ -25,20 +26,52 @@ _POLL_S = 0.05
 class _Writer(Protocol):
     """An open output file. Only the encoder's thread uses it."""
 
-    def add_frame(self, frame: Frame) -> None: ...
+    def add_frame(self, planes: Planes) -> None: ...
     def add_sound(self, samples: NDArray[np.float32]) -> None: ...
     def finish(self, check: Check) -> None: ...
     def discard(self) -> None: ...
 
 
+class _Item(Protocol):
+    """Something that waits in the queue to be added to the file."""
+
+    def add_to(self, writer: _Writer, check: Check) -> None:
+        """Adds this to the file. `check` is called before each frame and cancels by raising an exception."""
+
+
 @dataclass(frozen=True)
 class _Frames:
-    data: Frame
+    """Frames in the pixel format of the file."""
+
+    data: Planes
+
+    def add_to(self, writer: _Writer, check: Check) -> None:
+        for frame in self.data:
+            check()
+            writer.add_frame(frame)
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """RGB frames [t, H, W, 3] for a file with frames in `frame_format`."""
+
+    data: RGBPicture
+    frame_format: PixelFormat
+
+    def add_to(self, writer: _Writer, check: Check) -> None:
+        for picture in self.data:
+            check()
+            writer.add_frame(from_rgb(picture, self.frame_format))
 
 
 @dataclass(frozen=True)
 class _Samples:
+    """Sound [2, n]."""
+
     data: NDArray[np.float32]
+
+    def add_to(self, writer: _Writer, check: Check) -> None:
+        writer.add_sound(self.data)
 
 
 class _Abandoned(Exception):
@@ -91,12 +124,12 @@ class Encoder:
         self.path = path
         self.num_frames = 0
         self._format = output_format
-        self._shape = (height, width, 3)
+        self._size = width, height
         self._rate = rate
         self._with_sound = sound_rate is not None
         self._check = check
         self._partial = path.with_name(f".longtake-{secrets.token_hex(8)}.part")
-        self._queue: queue.Queue[_Frames | _Samples | None] = queue.Queue(maxsize=1)
+        self._queue: queue.Queue[_Item | None] = queue.Queue(maxsize=1)
         self._abandoned = threading.Event()
         self._ended = False
         self._error: BaseException | None = None
@@ -124,15 +157,27 @@ class Encoder:
             self._abandon()
             raise
 
-    def write(self, frames: Frame) -> None:
+    def write_planes(self, frames: Planes) -> None:
+        """Appends frames in the layout of the output format's `frame_format`. They are encoded as they are.
+
+        Raises ValueError for another shape or dtype. If the encoder's thread has failed, its error is raised.
+        """
+        shape, dtype = frame_shape(self._format.frame_format, *self._size), frame_type(self._format.frame_format)
+        if frames.shape[1:] != shape or frames.dtype != dtype:
+            raise ValueError(f"Frames must be [t, {shape}] {np.dtype(dtype)}, not {frames.shape} {frames.dtype}.")
+        self._put(_Frames(frames))
+        self.num_frames += len(frames)
+
+    def write(self, frames: RGBPicture) -> None:
         """Appends RGB frames [t, H, W, 3], uint8 (0..255) or uint16 (0..65535). Blocks while another chunk waits.
 
         Raises ValueError for another shape or dtype. If the encoder's thread has failed, perhaps with an earlier chunk,
         its error is raised.
         """
-        if frames.ndim != 4 or frames.shape[1:] != self._shape or frames.dtype not in (np.uint8, np.uint16):
-            raise ValueError(f"Frames must be [t, {self._shape}] uint8 or uint16, not {frames.shape} {frames.dtype}.")
-        self._put(_Frames(frames))
+        shape = (self._size[1], self._size[0], 3)
+        if frames.ndim != 4 or frames.shape[1:] != shape or frames.dtype not in (np.uint8, np.uint16):
+            raise ValueError(f"Frames must be [t, {shape}] uint8 or uint16, not {frames.shape} {frames.dtype}.")
+        self._put(_Pictures(frames, self._format.frame_format))
         self.num_frames += len(frames)
 
     def write_sound(self, samples: NDArray[np.float32]) -> None:
@@ -147,7 +192,7 @@ class Encoder:
             raise ValueError("This file was opened without sound.")
         self._put(_Samples(samples))
 
-    def _put(self, item: _Frames | _Samples | None) -> None:
+    def _put(self, item: _Item | None) -> None:
         if not self._thread.is_alive():
             raise RuntimeError("The encoder is not open.")
         while True:
@@ -179,7 +224,7 @@ class Encoder:
         while not self._ended:
             self._next_item()
 
-    def _next_item(self) -> _Frames | _Samples | None:
+    def _next_item(self) -> _Item | None:
         item = self._queue.get()
         self._ended = item is None
         return item
@@ -188,12 +233,7 @@ class Encoder:
         writer = self._open()
         try:
             while (item := self._next_item()) is not None:
-                if isinstance(item, _Samples):
-                    writer.add_sound(item.data)
-                    continue
-                for frame in item.data:
-                    self._stop_if_abandoned()
-                    writer.add_frame(frame)
+                item.add_to(writer, self._stop_if_abandoned)
             self._stop_if_abandoned()
             if not self.num_frames:
                 raise ValueError("No frame was written.")
@@ -207,7 +247,6 @@ class Encoder:
             raise _Abandoned
 
     def _open(self) -> _Writer:
-        height, width, _ = self._shape
         if self._format.palette is not None:
-            return GifWriter(self._partial, self._format, width, height, self._rate)
-        return MovieWriter(self._partial, self._format, width, height, self._rate, with_sound=self._with_sound)
+            return GifWriter(self._partial, self._format, *self._size, self._rate)
+        return MovieWriter(self._partial, self._format, *self._size, self._rate, with_sound=self._with_sound)

@@ -9,6 +9,15 @@ OutputType = Literal["X264 (.mp4)", "VP9 (.webm)", "PRORES4444 (.mov)", "GIF (.g
 Quality = Literal["low", "medium", "high", "maximum"]
 WriteMode = Literal["fast", "balanced", "small"]
 
+PixelFormat = Literal["rgb24", "yuv420p", "yuv444p10le"]
+"""FFmpeg's name of the format in which an encoder takes frames. The Y'CbCr formats hold limited-range BT.709 colours.
+
+Layout of one frame of H x W pixels as an array:
+rgb24: uint8 [H, W, 3], codes 0..255.
+yuv420p: uint8 [3 H / 2, W]: the codes of the planes Y [H, W], Cb and Cr [H / 2, W / 2], one plane after the other.
+yuv444p10le: uint16 [3, H, W]: the planes Y, Cb and Cr, codes 0..1023.
+"""
+
 SOUND_RATE = 48_000
 """Sample rate in Hz of all sound in output files. Opus requires this rate, and the other codecs support it."""
 
@@ -63,7 +72,7 @@ class OutputFormat:
     suffix: str
     content_type: str
     codec: str
-    pix_fmt: str
+    pix_fmt: Literal["yuv420p", "yuv444p10le", "pal8"]
     options: Mapping[str, str] = field(default_factory=dict)
     container_options: Mapping[str, str] = field(default_factory=dict)
     keyframe_s: int | None = None
@@ -71,6 +80,11 @@ class OutputFormat:
     palette: Palette | None = None
     max_width: int | None = None
     max_rate: Fraction | None = None
+
+    @property
+    def frame_format(self) -> PixelFormat:
+        """The format in which the encoder takes frames."""
+        return "rgb24" if self.pix_fmt == "pal8" else self.pix_fmt
 
     @property
     def needs_even_size(self) -> bool:

@@ -1,5 +1,6 @@
 """Reads a range of a video's frames, forwards or backwards. Decoding starts at the keyframe before the range."""
 
+import math
 from bisect import bisect_right
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -8,14 +9,14 @@ from typing import Any
 
 import av
 import numpy as np
-from numpy.typing import NDArray
 
 from longtake.errors import UnsupportedVideo
 from longtake.media import webp
+from longtake.media.convert import FrameConverter
 from longtake.media.deinterlace import deinterlaced
-from longtake.media.packets import shown_packets
-from longtake.media.picture import FrameConverter
-from longtake.media.probe import ProbedVideo, decoded, decoder_of, opened, video_stream
+from longtake.media.formats import PixelFormat
+from longtake.media.planes import Planes, frame_shape, frame_type
+from longtake.media.probe import ProbedVideo, decoded, decoder_of, opened, shown_packets, video_stream
 from longtake.video import Span
 
 BACKWARD_BYTES = 192 << 20
@@ -25,17 +26,20 @@ _CHUNK_BYTES = 128 << 20
 """Maximum size in bytes of one chunk of frames."""
 
 
-def frames(video: ProbedVideo, span: Span, size: tuple[int, int] | None, chunk: int) -> Iterator[NDArray[np.uint8]]:
-    """Yields the frames of the span in playing order, as RGB arrays [t, height, width, 3].
+def frames(
+    video: ProbedVideo, span: Span, size: tuple[int, int] | None, chunk: int, pixel_format: PixelFormat = "rgb24"
+) -> Iterator[Planes]:
+    """Yields the frames of the span in playing order, as arrays of several frames in `pixel_format`.
 
     An array has at most `chunk` frames, and fewer if it would exceed 128 MiB. `size` is (width, height) in pixels; None
     means the video's own size. Raises UnsupportedVideo if a frame cannot be decoded.
     """
-    width, height = size or (video.facts.width, video.facts.height)
-    bytes_each = width * height * 3
+    bytes_each = math.prod(frame_shape(pixel_format, *(size or (video.facts.width, video.facts.height))))
+    bytes_each *= np.dtype(frame_type(pixel_format)).itemsize
     chunk = max(1, min(chunk, _CHUNK_BYTES // bytes_each))
-    pictures: list[NDArray[np.uint8]] = []
-    for picture in _pictures(video, video.timeline.stored(span), FrameConverter(video.picture, size), bytes_each):
+    converter = FrameConverter(video.picture, size, pixel_format)
+    pictures: list[Planes] = []
+    for picture in _pictures(video, video.timeline.stored(span), converter, bytes_each):
         pictures.append(picture)
         if len(pictures) == chunk:
             yield np.stack(pictures)
@@ -44,10 +48,8 @@ def frames(video: ProbedVideo, span: Span, size: tuple[int, int] | None, chunk: 
         yield np.stack(pictures)
 
 
-def _pictures(
-    video: ProbedVideo, numbers: list[int], converter: FrameConverter, bytes_each: int
-) -> Iterator[NDArray[np.uint8]]:
-    """Yields the RGB picture [height, width, 3] of each stored frame in `numbers`.
+def _pictures(video: ProbedVideo, numbers: list[int], converter: FrameConverter, bytes_each: int) -> Iterator[Planes]:
+    """Yields the converted picture of each stored frame in `numbers`.
 
     `numbers` are frame indices in rising or falling order; a repeated index repeats the picture. `bytes_each` is the
     size of one picture in bytes.
@@ -102,7 +104,7 @@ def stored_frames(video: ProbedVideo, first: int, last: int) -> Iterator[tuple[i
     keys = list(video.keyframe_times[: bisect_right(video.keyframe_times, pts[lead])])
     while True:
         key = keys.pop() if keys else None
-        with closing(decoded_from(video, key)) as run:
+        with closing(_decoded_from(video, key)) as run:
             start = _start(run, lead, first, accept_any=key is None)
             if start is None and key is not None:
                 continue
@@ -115,10 +117,9 @@ def stored_frames(video: ProbedVideo, first: int, last: int) -> Iterator[tuple[i
                     reached += 1
                 if reached > last:
                     return
-        second = float((pts[reached] - pts[0]) * video.timeline.tick_s)
         raise UnsupportedVideo(
-            f"The video is damaged: frames {first} to {last} were needed, and frame {reached} could not be read "
-            f"({reached - first} of {last - first + 1} could). Cut the video at {second:.2f} s and use one part."
+            f"The video breaks off: frames {first} to {last} were needed, "
+            f"and frame {reached} could not be read ({reached - first} of {last - first + 1} could)."
         )
 
 
@@ -138,7 +139,7 @@ def _start(run: Iterator[tuple[int, Any]], lead: int, first: int, accept_any: bo
     return None
 
 
-def decoded_from(video: ProbedVideo, key: int | None) -> Generator[tuple[int, Any], None, None]:
+def _decoded_from(video: ProbedVideo, key: int | None) -> Generator[tuple[int, Any], None, None]:
     """Yields (number, frame) from the keyframe at the time `key` (in ticks) to the end of the file.
 
     If `key` is None, decoding starts at the beginning of the file.
@@ -161,7 +162,7 @@ def decoded_from(video: ProbedVideo, key: int | None) -> Generator[tuple[int, An
         if video.picture.interlaced:
             frames = deinterlaced(frames)
         if not video.has_timestamps:
-            yield from enumerate(frames, 0 if key is None else _number_at(video, key))
+            yield from enumerate(frames)
             return
         numbers = {time: number for number, time in enumerate(video.timeline.pts)}
         for frame in frames:

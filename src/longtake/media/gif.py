@@ -14,7 +14,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from longtake.media.formats import OutputFormat
-from longtake.media.movie import Check, Frame
+from longtake.media.movie import Check
+from longtake.media.planes import Planes
 
 _TICKS_PER_S = 100
 """GIF stores times in hundredths of a second."""
@@ -30,7 +31,7 @@ _PALETTE_WIDTH = 320
 
 
 class GifWriter:
-    """Writes RGB frames [H, W, 3], uint8 or full-range uint16, to a GIF. Sound is dropped.
+    """Writes RGB frames uint8 [H, W, 3] to a GIF. Sound is dropped.
 
     If `rate` is above the format's maximum rate, frames are left out. The start time of each frame is rounded to
     1/100 s, so that rounding errors do not add up and the GIF is as long as the video. Until `finish` is called, the
@@ -48,9 +49,9 @@ class GifWriter:
         self._reformatter = VideoReformatter()
         self._spool = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - open until `finish` or `discard`
 
-    def add_frame(self, frame: Frame) -> None:
+    def add_frame(self, planes: Planes) -> None:
         if self._num_received == math.floor(self._num_stored * self._step):
-            self._spool.write(self._shrink(frame).tobytes())
+            self._spool.write(self._shrink(planes).tobytes())
             self._num_stored += 1
         self._num_received += 1
 
@@ -66,11 +67,10 @@ class GifWriter:
         self._spool.close()
         self._path.unlink(missing_ok=True)
 
-    def _shrink(self, frame: Frame) -> NDArray[np.uint8]:
-        eight_bit = (frame >> 8).astype(np.uint8) if frame.dtype == np.uint16 else frame
-        if eight_bit.shape[:2] == (self._height, self._width):
-            return eight_bit.astype(np.uint8, copy=False)
-        picture = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(eight_bit))
+    def _shrink(self, frame: Planes) -> Planes:
+        if frame.shape[:2] == (self._height, self._width):
+            return frame
+        picture = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(frame))
         small = self._reformatter.reformat(
             picture, self._width, self._height, interpolation=Interpolation.AREA | Interpolation.ACCURATE_RND
         )

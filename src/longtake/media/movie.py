@@ -9,25 +9,18 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from longtake.media.formats import OutputFormat, SoundFormat
+from longtake.media.planes import Planes, tag_bt709, unpacked
 from longtake.media.sound import num_samples
-
-Frame = NDArray[np.uint8] | NDArray[np.uint16]
-"""One RGB frame [H, W, 3] or several [t, H, W, 3]; uint16 uses the full range 0..65535."""
 
 Check = Callable[[], None]
 """Callback that is called regularly during long work. It can cancel the work by raising an exception."""
 
-# Code points of ITU-T H.273 and FFmpeg's AVCOL_RANGE_MPEG.
-_BT709 = 1
-_LIMITED = 1
-
 
 class MovieWriter:
-    """Writes frames [H, W, 3] and, if `with_sound`, stereo samples [2, n] at the format's sample rate to a new file.
+    """Writes frames in the output's `frame_format` to a new file, and stereo samples [2, n] if `with_sound`.
 
     Samples wait in this object until the frames that they belong to are encoded. Encoded frames wait in the muxer until
     their sound is written. `finish` makes both tracks equally long by adding silence or dropping samples.
@@ -56,16 +49,16 @@ class MovieWriter:
         context.thread_count = 0
         if output_format.keyframe_s is not None:
             context.gop_size = max(1, round(output_format.keyframe_s * rate))
-        _tag_bt709(context)
+        tag_bt709(context)
         self._sound = _add_sound(self._file, output_format.sound) if with_sound and output_format.sound else None
-        self._reformatter = VideoReformatter()
+        self._frame_format = output_format.frame_format
         self._num_frames = 0
         self._pending: deque[NDArray[np.float32]] = deque()
         self._samples_encoded = 0
 
-    def add_frame(self, frame: Frame) -> None:
-        """Encodes one RGB frame [H, W, 3], uint8 or full-range uint16, and the waiting sound that belongs to it."""
-        picture = self._convert(frame)
+    def add_frame(self, planes: Planes) -> None:
+        """Encodes one frame in the output's pixel format, and the waiting sound that belongs to it."""
+        picture = unpacked(planes, self._frame_format)
         picture.pts, picture.time_base = self._num_frames, 1 / self._rate
         self._num_frames += 1
         self._file.mux(self._picture.encode(picture))
@@ -95,23 +88,6 @@ class MovieWriter:
         with contextlib.suppress(av.FFmpegError):
             self._file.close()
 
-    def _convert(self, frame: Frame) -> Any:
-        if frame.dtype == np.uint16:
-            # swscale expects white to be 255 * 256, not 65535.
-            source = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(frame - (frame >> 8)), format="rgb48le")
-        else:
-            source = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(frame), format="rgb24")
-        picture = self._reformatter.reformat(
-            source,
-            format=self._picture.pix_fmt,
-            src_color_range=ColorRange.JPEG,
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP,
-        )
-        _tag_bt709(picture)
-        return picture
-
     def _samples_due(self) -> int:
         """Returns how many more samples must be encoded to reach the end of the last encoded frame; 0 without sound."""
         if self._sound is None:
@@ -132,12 +108,6 @@ class MovieWriter:
             samples.pts, samples.time_base = self._samples_encoded, Fraction(1, self._sound.rate)
             self._samples_encoded += block.shape[1]
             self._file.mux(self._sound.encode(samples))
-
-
-def _tag_bt709(target: Any) -> None:
-    """Tags a codec context or a frame as limited-range BT.709. The ProRes encoder reads only the tags of frames."""
-    target.color_range = _LIMITED
-    target.colorspace = target.color_primaries = target.color_trc = _BT709
 
 
 def _add_sound(file: Any, sound: SoundFormat) -> Any:

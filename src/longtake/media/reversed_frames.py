@@ -8,18 +8,20 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
+
+from longtake.media.planes import Planes
 
 
 class ReversedFrames:
-    """A temporary file of RGB frames [height, width, 3], which are written in order and read in reverse order.
+    """A temporary file of frames, which are written in order and read in reverse order.
 
-    The file is in `folder`, has no name, and exists only within the `with` block.
+    `shape` and `dtype` are those of the array of one frame. The file is in `folder`, has no name, and exists only
+    within the `with` block.
     """
 
-    def __init__(self, folder: Path, height: int, width: int, dtype: type[np.uint8] | type[np.uint16] = np.uint8):
+    def __init__(self, folder: Path, shape: tuple[int, ...], dtype: type[np.uint8] | type[np.uint16]) -> None:
         self._folder = folder
-        self._shape = (height, width, 3)
+        self._shape = shape
         self._dtype = np.dtype(dtype)
         self.num_frames = 0
 
@@ -32,8 +34,8 @@ class ReversedFrames:
     ) -> None:
         self._file.close()
 
-    def write(self, frames: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
-        """Appends frames [t, H, W, 3]. Raises ValueError for another size or dtype."""
+    def write(self, frames: Planes) -> None:
+        """Appends an array of frames [t, ...]. Raises ValueError for another size or dtype."""
         if frames.shape[1:] != self._shape or frames.dtype != self._dtype:
             raise ValueError(f"Frames must be [t, {self._shape}] {self._dtype}, not {frames.shape} {frames.dtype}.")
         self._file.seek(self.num_frames * self._frame_bytes())
@@ -41,8 +43,8 @@ class ReversedFrames:
             self._file.write(frame.tobytes())
         self.num_frames += len(frames)
 
-    def chunks(self, size: int) -> Iterator[NDArray[np.uint8] | NDArray[np.uint16]]:
-        """Yields all frames in reverse order, in arrays [t, H, W, 3] with `t` at most `size`."""
+    def chunks(self, size: int) -> Iterator[Planes]:
+        """Yields all frames in reverse order, in arrays [t, ...] with `t` at most `size`."""
         self._file.flush()
         for stop in range(self.num_frames, 0, -size):
             start = max(0, stop - size)

@@ -9,8 +9,7 @@ import av
 import numpy as np
 
 from longtake.errors import UnsupportedVideo
-from longtake.media.packets import shown_packets
-from longtake.media.probe import ProbedVideo, decoded, opened
+from longtake.media.probe import ProbedVideo, decoded, opened, shown_packets
 from longtake.media.sound import Samples
 
 _PRE_ROLL_S = Fraction(3, 10)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from longtake.media.formats import PixelFormat
 from longtake.media.sandbox import DecodeProcess, Limits, decode_process
 from longtake.media.sniff import sniff
 from longtake.video import SoundInfo, Span, VideoInfo
@@ -32,10 +33,18 @@ class SourceReader:
         self.facts = _video_info(header["facts"])
 
     def frames(
-        self, span: Span, size: tuple[int, int] | None = None, *, chunk: int = 16
-    ) -> Iterator[NDArray[np.uint8]]:
-        """Yields the frames of the span in playing order, as RGB arrays [t, height, width, 3] with `t` at most `chunk`.
+        self,
+        span: Span,
+        size: tuple[int, int] | None = None,
+        *,
+        pixel_format: PixelFormat = "rgb24",
+        chunk: int = 16,
+    ) -> Iterator[NDArray[Any]]:
+        """Yields the frames of the span in playing order, in arrays of at most `chunk` frames.
 
+        The frames have the layout of `pixel_format` (see planes.PixelFormat): RGB arrays uint8 [t, height, width, 3],
+        or the planes that an encoder takes. Frames that already have the output's format, size and colours are not
+        changed.
         `size` is (width, height) in pixels: frames are scaled to cover it and cropped at the centre. None means the
         video's own size. If the span has another rate than the video, frames are repeated or left out.
 
@@ -43,7 +52,8 @@ class SourceReader:
         cannot be decoded.
         """
         fields = [span.start, span.stop, span.rate.as_integer_ratio(), span.reverse]
-        return self._stream({"method": "open_frames", "span": fields, "size": size, "chunk": chunk})
+        request = {"method": "open_frames", "span": fields, "size": size, "pixel_format": pixel_format, "chunk": chunk}
+        return self._stream(request)
 
     def sound(self, start_s: Fraction, stop_s: Fraction, rate: int = 48_000) -> NDArray[np.float32] | None:
         """Returns stereo samples [2, n] in -1..1 from `start_s` to `stop_s`, or None if the video has no sound.
@@ -99,5 +109,4 @@ def open_source(path: Path, *, limits: Limits = Limits()) -> Iterator[SourceRead
 
 def _video_info(fields: dict[str, Any]) -> VideoInfo:
     sound = SoundInfo(**fields["sound"]) if fields["sound"] else None
-    notes = tuple(fields["notes"])
-    return VideoInfo(**fields | {"rate": Fraction(*fields["rate"]), "sound": sound, "notes": notes})
+    return VideoInfo(**fields | {"rate": Fraction(*fields["rate"]), "sound": sound})

@@ -1,13 +1,14 @@
-"""Tone mapping: converts high dynamic range and BT.2020 colours to 8-bit BT.709 for ordinary screens.
+"""Tone mapping: converts high dynamic range, and colours with other primaries, to BT.709 for ordinary screens.
 
 1. Codes are converted to light in cd/m2 (nits): PQ by SMPTE ST 2084, HLG by BT.2100 for a display of 1000 nits (system
    gamma 1.2).
 2. Highlights up to 1000 nits are compressed to 203 nits, which is graphics white in BT.2408. The curve is that of
    BT.2390-11, 5.4.1. It is applied to the largest of R, G and B, so that hues do not change.
-3. Colours are converted from BT.2020 primaries to BT.709 primaries (BT.2087).
-4. Light is converted to 8-bit codes with the display gamma 2.4 (BT.1886).
+3. Colours are converted to BT.709 primaries. If the white point differs, it is adapted (Bradford).
+4. Light is converted to codes with the display gamma 2.4 (BT.1886).
 """
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
@@ -27,9 +28,44 @@ DISPLAY_GAMMA = 2.4
 
 _HLG_GAMMA = 1.2
 _BT2020_LUMA = np.array([0.2627, 0.6780, 0.0593], np.float32)
-_BT2020_TO_BT709 = np.array(
-    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32
-)
+_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+"""XYZ -> the cone responses in which a white point is adapted."""
+
+Chromaticity = tuple[float, float]
+"""Coordinates (x, y) of a colour in the CIE 1931 diagram."""
+
+_D65: Chromaticity = (0.3127, 0.3290)
+_ILLUMINANT_C: Chromaticity = (0.310, 0.316)
+
+
+@dataclass(frozen=True)
+class Primaries:
+    """The chromaticities of a video's red, green, blue and white."""
+
+    red: Chromaticity
+    green: Chromaticity
+    blue: Chromaticity
+    white: Chromaticity = _D65
+
+
+BT709 = Primaries((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
+
+_SMPTE_C = Primaries((0.630, 0.340), (0.310, 0.595), (0.155, 0.070))
+
+PRIMARIES = {
+    1: BT709,
+    4: Primaries((0.67, 0.33), (0.21, 0.71), (0.14, 0.08), _ILLUMINANT_C),
+    5: Primaries((0.64, 0.33), (0.29, 0.60), (0.15, 0.06)),
+    6: _SMPTE_C,
+    7: _SMPTE_C,
+    8: Primaries((0.681, 0.319), (0.243, 0.692), (0.145, 0.049), _ILLUMINANT_C),
+    9: Primaries((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+    11: Primaries((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), (0.314, 0.351)),
+    12: Primaries((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+    22: Primaries((0.630, 0.340), (0.295, 0.605), (0.155, 0.077)),
+}
+"""Code point of colour primaries in ITU-T H.273 -> the primaries: 5 and 6 are BT.601's, 9 is BT.2020, 12 Display P3."""
+
 _STRIP_ROWS = 16
 """Number of rows that are converted at once; it limits the memory."""
 
@@ -40,21 +76,42 @@ Light = NDArray[np.float64]
 """An array of any shape, with codes or with amounts of light."""
 
 
-def to_sdr(picture: NDArray[np.uint16], transfer: Transfer) -> NDArray[np.uint8]:
-    """Returns 8-bit BT.709 RGB [H, W, 3] for 16-bit RGB codes [H, W, 3] with BT.2020 primaries.
+def to_sdr(picture: NDArray[np.uint16], transfer: Transfer, primaries: Primaries) -> NDArray[np.uint16]:
+    """Returns BT.709 RGB codes [H, W, 3] for RGB codes [H, W, 3] with other `primaries`. White is 65535 in both.
 
-    `transfer` is the curve of the codes; sdr is for BT.2020 video that is not HDR.
+    `transfer` is the curve of the codes; sdr is for video that is not HDR.
     """
-    out = np.empty(picture.shape, np.uint8)
+    out = np.empty(picture.shape, np.uint16)
+    to_bt709 = conversion_to_bt709(primaries).astype(np.float32).T
     for top in range(0, len(picture), _STRIP_ROWS):
         strip = picture[top : top + _STRIP_ROWS]
-        light = _screen_light(strip.reshape(-1, 3), transfer) @ _BT2020_TO_BT709.T
+        light = _screen_light(strip.reshape(-1, 3), transfer) @ to_bt709
         out[top : top + _STRIP_ROWS] = _display_codes()[_steps(light)].reshape(strip.shape)
     return out
 
 
+@cache
+def conversion_to_bt709(primaries: Primaries) -> NDArray[np.float64]:
+    """Returns the matrix [3, 3] that converts linear RGB light with `primaries` to linear BT.709 light."""
+    whites = [_BRADFORD @ _xyz(one.white) for one in (primaries, BT709)]
+    adapted = np.linalg.solve(_BRADFORD, np.diag(whites[1] / whites[0]) @ _BRADFORD)
+    return np.asarray(np.linalg.solve(_to_xyz(BT709), adapted @ _to_xyz(primaries)), np.float64)
+
+
+def _to_xyz(primaries: Primaries) -> NDArray[np.float64]:
+    """Returns the matrix [3, 3] that converts linear RGB light to CIE XYZ. White (1, 1, 1) has the luminance Y = 1."""
+    columns = np.stack([_xyz(one) for one in (primaries.red, primaries.green, primaries.blue)], axis=1)
+    return np.asarray(columns * np.linalg.solve(columns, _xyz(primaries.white)))
+
+
+def _xyz(colour: Chromaticity) -> NDArray[np.float64]:
+    """Returns the CIE XYZ [3] of a colour with the luminance Y = 1."""
+    x, y = colour
+    return np.array([x / y, 1, (1 - x - y) / y])
+
+
 def _screen_light(pixels: NDArray[np.uint16], transfer: Transfer) -> NDArray[np.float32]:
-    """Returns linear BT.2020 light [n, 3] with compressed highlights, for n pixels. 1 is the screen's white."""
+    """Returns linear light [n, 3] with compressed highlights and the pixels' primaries. 1 is the screen's white."""
     light = _linear(transfer)[pixels]
     if transfer == "sdr":
         return light
@@ -75,10 +132,10 @@ def _steps(light: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:
 
 
 @cache
-def _display_codes() -> NDArray[np.uint8]:
-    """Returns a table [65536] of the 8-bit display codes for the indices that `_steps` returns."""
+def _display_codes() -> NDArray[np.uint16]:
+    """Returns a table [65536] of the display codes (white is 65535) for the indices that `_steps` returns."""
     light = np.linspace(0, 1, 1 << 16) ** 2
-    return (light ** (1 / DISPLAY_GAMMA) * 255 + 0.5).astype(np.uint8)
+    return (light ** (1 / DISPLAY_GAMMA) * 65535 + 0.5).astype(np.uint16)
 
 
 @cache

@@ -12,11 +12,11 @@ from longtake.media.colour_match import match_colour
 from longtake.media.sound import FADE_SAMPLES, Samples
 from longtake.media.source import SourceReader
 from longtake.output.soundtrack import append_sound, prepend_sound, source_track
-from longtake.output.source_frames import backward_context, frames_after_joint, write_source
+from longtake.output.source_frames import context_frames, shown_frames
 from longtake.output.writer import VideoWriter
 from longtake.plans import Plan
 from longtake.safety import SafetyChecker, checked_frames
-from longtake.video import OnProgress
+from longtake.video import OnProgress, Progress
 
 COLOUR_FADE_FRAMES = 24
 """The number of new frames, counted from the joint, over which the removal of the autoencoder's colour cast fades out.
@@ -56,10 +56,12 @@ class Joiner:
 
         If the source plays before the new frames, its frames and sound are also written.
         """
-        if self.plan.source_last:
-            return backward_context(self.source, self.plan)
-        self.writer.write_sound(self.track[:, : self.final_samples])
-        return write_source(self.source, self.plan, self.writer.write, self.on_progress)
+        self.on_progress(Progress("context", 0, 1))
+        frames = context_frames(self.source, self.plan)
+        if not self.plan.source_last:
+            self.writer.write_sound(self.track[:, : self.final_samples])
+            self._write_source()
+        return frames
 
     def finish(self, clips: Iterator[GeneratedClip], joint: RGBFrames) -> None:
         """Writes the new clips and, if the source plays after them, the source.
@@ -74,8 +76,11 @@ class Joiner:
         self.writer.write_sound(prepend_sound(self.track, new, self.plan))
         for clip in new:
             self._write_frames(clip, joint)
-        for chunk in frames_after_joint(self.source, self.plan, self.on_progress):
-            self.writer.write(chunk)
+        self._write_source()
+
+    def _write_source(self) -> None:
+        for chunk in shown_frames(self.source, self.plan, self.on_progress):
+            self.writer.write_source(chunk)
 
     def _write_after_source(self, clips: Iterator[GeneratedClip], joint: RGBFrames) -> None:
         """Writes each clip's sound and then its frames.

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from longtake.media import sound
 from longtake.media.encode import Encoder
-from longtake.media.formats import SOUND_RATE
+from longtake.media.formats import SOUND_RATE, PixelFormat
+from longtake.media.planes import Planes, RGBPicture, frame_shape, frame_type, from_rgb
 from longtake.media.reversed_frames import ReversedFrames
 from longtake.media.sound import Samples
-from longtake.output.source_frames import Pixels
 from longtake.plans import Plan
 from longtake.video import OnProgress, Progress
 
@@ -45,8 +45,11 @@ class ProgressRelay:
 class VideoWriter(Protocol):
     """Takes frames and sound in the order in which they are made."""
 
-    def write(self, frames: Pixels) -> None:
-        """Adds frames [t, H, W, 3], uint8 in 0..255 or floats in 0..1."""
+    def write(self, frames: NDArray[np.float32]) -> None:
+        """Adds new frames: RGB [t, H, W, 3] in 0..1."""
+
+    def write_source(self, frames: Planes) -> None:
+        """Adds source frames in the output's `frame_format`. They are encoded as they are."""
 
     def write_sound(self, samples: Samples) -> None:
         """Adds samples [2, n] in -1..1 at SOUND_RATE. They are ignored if the output has no sound."""
@@ -62,32 +65,35 @@ def video_writer(path: Path, plan: Plan, *, has_sound: bool, progress: ProgressR
     """
     rate = SOUND_RATE if has_sound else None
     output_format = plan.output_format
-    deep = output_format.pix_fmt.endswith("10le")
+    frame_format = output_format.frame_format
     with Encoder(
         path, output_format, plan.width, plan.height, plan.rate, sound_rate=rate, check=progress.repeat
     ) as encoder:
         if not plan.reversed_at_end:
-            yield _ForwardWriter(encoder, has_sound, deep)
+            yield _ForwardWriter(encoder, frame_format, has_sound)
             return
-        dtype = np.uint16 if deep else np.uint8
-        with ReversedFrames(path.parent, plan.height, plan.width, dtype) as spool:
-            writer = _ReversedWriter(spool, deep)
+        shape = frame_shape(frame_format, plan.width, plan.height)
+        with ReversedFrames(path.parent, shape, frame_type(frame_format)) as spool:
+            writer = _ReversedWriter(spool, frame_format)
             yield writer
             if has_sound:
                 encoder.write_sound(sound.reverse(np.concatenate(writer.samples, axis=1)))
             for chunk in spool.chunks(CHUNK_FRAMES):
                 progress(Progress("reversing", encoder.num_frames, plan.num_frames))
-                encoder.write(chunk)
+                encoder.write_planes(chunk)
 
 
 @dataclass(frozen=True)
 class _ForwardWriter:
     encoder: Encoder
+    frame_format: PixelFormat
     has_sound: bool
-    deep: bool
 
-    def write(self, frames: Pixels) -> None:
-        self.encoder.write(as_integers(frames, deep=self.deep))
+    def write(self, frames: NDArray[np.float32]) -> None:
+        self.encoder.write(as_integers(frames, self.frame_format))
+
+    def write_source(self, frames: Planes) -> None:
+        self.encoder.write_planes(frames)
 
     def write_sound(self, samples: Samples) -> None:
         if self.has_sound and samples.shape[1]:
@@ -99,21 +105,23 @@ class _ReversedWriter:
     """Collects frames on disk and sound in memory, because the last frame is to be played first."""
 
     spool: ReversedFrames
-    deep: bool
+    frame_format: PixelFormat
     samples: list[Samples] = field(default_factory=list)
 
-    def write(self, frames: Pixels) -> None:
-        self.spool.write(as_integers(frames, deep=self.deep))
+    def write(self, frames: NDArray[np.float32]) -> None:
+        pictures = as_integers(frames, self.frame_format)
+        self.write_source(np.stack([from_rgb(picture, self.frame_format) for picture in pictures]))
+
+    def write_source(self, frames: Planes) -> None:
+        self.spool.write(frames)
 
     def write_sound(self, samples: Samples) -> None:
         self.samples.append(samples)
 
 
-def as_integers(frames: Pixels, *, deep: bool) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Returns frames [t, H, W, 3] as integers of full range: uint16 in 0..65535 if `deep`, otherwise uint8 in 0..255.
-
-    `deep` is for output files of more than 8 bits per channel. `frames` are uint8 in 0..255 or floats in 0..1.
-    """
-    if frames.dtype == np.uint8:
-        return frames.astype(np.uint16) * 257 if deep else frames.astype(np.uint8, copy=False)
-    return np.rint(frames * 65_535).astype(np.uint16) if deep else np.rint(frames * 255).astype(np.uint8)
+def as_integers(frames: NDArray[np.float32], frame_format: PixelFormat) -> RGBPicture:
+    """Returns RGB frames [t, H, W, 3] in 0..1 as integers, rounded: uint16 in 0..65535 for a format of more than 8 bits
+    per channel, otherwise uint8 in 0..255."""
+    dtype = frame_type(frame_format)
+    codes: RGBPicture = np.rint(frames * np.iinfo(dtype).max).astype(dtype)
+    return codes

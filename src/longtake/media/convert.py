@@ -1,0 +1,202 @@
+"""Converts decoded frames to RGB pictures for a model, or to planes for an encoder, without a shift of their colours.
+
+A shift of half a code per conversion would add up when a result is extended again. swscale's fast conversions from
+Y'CbCr to RGB truncate. Its resampling of planes, and its conversion to planar RGB with full chroma interpolation, round
+correctly (docs/media.md has the measurements). So each frame takes the first way that is possible:
+1. Its planes stay as they are, because its format, size and colours are those of the output.
+2. Its planes are resampled, and its matrix and range are converted from Y'CbCr to Y'CbCr.
+3. It is converted to RGB: for a model, and if light must be computed (HDR, other primaries) or alpha blended.
+"""
+
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from longtake.media.formats import PixelFormat
+from longtake.media.picture import PictureFormat, is_rgb, upright_size
+from longtake.media.planes import EXACT, Plane, Planes, RGBPicture, frame_of, from_rgb, packed, planes_of
+from longtake.media.tonemap import to_sdr
+
+_SWSCALE_MATRICES = {
+    1: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    6: Colorspace.ITU601,
+    7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+}
+_FILTER_MATRICES = {1: "bt709", 4: "fcc", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
+"""The code points of PictureFormat.matrix -> their names in FFmpeg's filter `colorspace`."""
+
+_BT709 = 1
+
+_SHIFTED_WHITE = 255 << 8
+"""The code of white in the 16-bit RGB that swscale makes of limited-range codes."""
+
+
+class FrameConverter:
+    """Converts decoded frames of the format `source` to arrays in `pixel_format`.
+
+    `size` is the (width, height) of the result in pixels; None means the size that `source` states. A frame of another
+    aspect ratio is scaled to cover the result and cropped at its centre. That is also done with frames whose size
+    differs from the first one's.
+    """
+
+    def __init__(self, source: PictureFormat, size: tuple[int, int] | None, pixel_format: PixelFormat) -> None:
+        self._source = source
+        self._size = size or (source.width, source.height)
+        self._pixel_format = pixel_format
+        self._swscale = VideoReformatter()
+        self._colours: tuple[tuple[int, int, str], av.filter.Graph] | None = None
+
+    def convert(self, frame: Any) -> Planes:
+        """Returns one decoded frame in the layout of the pixel format (see planes.PixelFormat)."""
+        if len(frame.format.components) == 1 and not is_rgb(frame):
+            frame = self._with_chroma(frame)
+        direct = self._source.bt709_light and not self._source.alpha and not is_rgb(frame)
+        if direct and self._pixel_format != "rgb24":
+            return packed(self._y_cb_cr(frame), self._pixel_format)
+        return from_rgb(self._rgb(frame), self._pixel_format)
+
+    def _y_cb_cr(self, frame: Any) -> list[Plane]:
+        """Returns the frame's planes in the pixel format, with limited-range BT.709 colours."""
+        source, wanted = self._source, self._pixel_format
+        same_colours = source.matrix == _BT709 and not source.full_range
+        if same_colours and not source.turned:
+            return self._cropped(planes_of(self._resampled(frame, wanted)), frame)
+        sampling = "yuv444p" if source.turned else wanted.removesuffix("10le")
+        resampled = self._resampled(frame, sampling + _depth_suffix(frame))
+        if not same_colours:
+            resampled = self._in_bt709(resampled, sampling + wanted[len("yuv444p") :])
+        if not source.turned:
+            return self._cropped(planes_of(resampled), frame)
+        upright = self._cropped([self._turned(plane) for plane in planes_of(resampled)], frame)
+        format_ = resampled.format.name
+        return planes_of(self._swscale.reformat(frame_of(upright, format_), format=wanted, interpolation=EXACT))
+
+    def _rgb(self, frame: Any) -> RGBPicture:
+        """Returns the picture with BT.709 colours; uint16 if the frame has more than 8 bits or light is computed."""
+        source, bits = self._source, min(max(frame.format.components[0].bits, 8), 16)
+        deep = bits > 8 or not source.bt709_light
+        planar = ("gbrap" if source.alpha else "gbrp") + ("16le" if deep else "")
+        picture: NDArray[Any] = self._resampled(frame, planar).to_ndarray()
+        (picture,) = self._cropped([self._turned(picture)], frame)
+        colours, alpha = picture[..., :3], picture[..., 3:]
+        if deep:
+            full_white = ((1 << bits) - 1) << (16 - bits)
+            colours = _stretched(colours, full_white if source.full_range else _SHIFTED_WHITE)
+            alpha = _stretched(alpha, full_white)
+        if source.alpha:
+            colours = _on_black(colours, alpha)
+        return colours if source.bt709_light else to_sdr(colours, source.transfer, source.primaries)
+
+    def _resampled(self, frame: Any, pixel_format: str) -> Any:
+        """Returns the frame in `pixel_format`, scaled, not turned. A Y'CbCr result has the frame's matrix and range."""
+        width, height = self._scaled_size(frame)
+        if self._source.transposed:
+            width, height = height, width
+        same_size = (width, height) == (frame.width, frame.height)
+        if same_size and frame.format.name == pixel_format:
+            return frame
+        own_range = ColorRange.JPEG if self._source.full_range else ColorRange.MPEG
+        return self._swscale.reformat(
+            frame,
+            width=width,
+            height=height,
+            format=pixel_format,
+            src_colorspace=_SWSCALE_MATRICES[self._source.matrix],
+            dst_colorspace=_SWSCALE_MATRICES[self._source.matrix],
+            src_color_range=own_range,
+            dst_color_range=ColorRange.JPEG if pixel_format.startswith("gbr") else own_range,
+            interpolation=EXACT | (Interpolation.BICUBIC if same_size else Interpolation.LANCZOS),
+        )
+
+    def _scaled_size(self, frame: Any) -> tuple[int, int]:
+        """Returns the size (width, height) in which the upright frame covers the result.
+
+        Where it is larger than the result, it is even, so that the planes of subsampled colours are scaled alike.
+        """
+        own, (width, height) = upright_size(frame, self._source), self._size
+        scale = max(Fraction(width, own[0]), Fraction(height, own[1]))
+        return max(width, 2 * round(own[0] * scale / 2)), max(height, 2 * round(own[1] * scale / 2))
+
+    def _cropped(self, planes: list[Plane], frame: Any) -> list[Plane]:
+        """Returns the centres of the upright planes [height, width] or pictures [height, width, channels]."""
+        (scaled_width, scaled_height), (width, height) = self._scaled_size(frame), self._size
+        # Even offsets are whole pixels in planes of half the size too.
+        left, top = (scaled_width - width) // 4 * 2, (scaled_height - height) // 4 * 2
+        centres = []
+        for plane in planes:
+            down, across = round(scaled_height / plane.shape[0]), round(scaled_width / plane.shape[1])
+            centres.append(
+                plane[top // down : (top + height) // down, left // across : (left + width) // across],
+            )
+        return centres
+
+    def _turned(self, plane: NDArray[Any]) -> NDArray[Any]:
+        """Returns a plane or picture upright."""
+        if self._source.transposed:
+            plane = plane.swapaxes(0, 1)
+        if self._source.flip_x:
+            plane = plane[:, ::-1]
+        return plane[::-1] if self._source.flip_y else plane
+
+    def _in_bt709(self, frame: Any, pixel_format: str) -> Any:
+        """Returns the frame with the BT.709 matrix, limited range and the depth of `pixel_format`; same sampling."""
+        key = frame.width, frame.height, frame.format.name
+        if self._colours is None or self._colours[0] != key:
+            self._colours = key, _colour_filter(frame, self._source, pixel_format)
+        _, graph = self._colours
+        graph.vpush(frame)
+        return graph.vpull()
+
+    def _with_chroma(self, frame: Any) -> Any:
+        """Returns a grey frame as Y'CbCr with the same luma codes."""
+        bits = max(8, frame.format.components[0].bits)
+        depth = "" if bits == 8 else f"{bits}le"
+        # swscale would take grey for full-range codes, whatever the frame's tag says.
+        (luma,) = planes_of(self._swscale.reformat(frame, format="gray" + depth))
+        chroma = np.full([(side + 1) // 2 for side in luma.shape], 1 << (bits - 1), luma.dtype)
+        return frame_of([luma, chroma, chroma], "yuv420p" + depth)
+
+
+def _colour_filter(frame: Any, source: PictureFormat, pixel_format: str) -> av.filter.Graph:
+    """Returns a filter that converts frames like `frame` to BT.709's matrix, limited range and `pixel_format`."""
+    matrix, codes = _FILTER_MATRICES[source.matrix], "pc" if source.full_range else "tv"
+    options = f"ispace={matrix}:irange={codes}:space=bt709:range=tv:format={pixel_format.removesuffix('le')}"
+    # The filter can also convert primaries and the transfer function. It is told that they stay the same.
+    same = "iprimaries=bt709:primaries=bt709:itrc=bt709:trc=bt709"
+    graph = av.filter.Graph()
+    graph.link_nodes(
+        graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1)),
+        graph.add("colorspace", f"{options}:{same}"),
+        graph.add("buffersink"),
+    ).configure()
+    return graph
+
+
+def _depth_suffix(frame: Any) -> str:
+    """Returns the end of the name of a planar format that has at least the frame's bits, but at most 12."""
+    bits = frame.format.components[0].bits
+    return "" if bits <= 8 else "10le" if bits <= 10 else "12le"
+
+
+def _stretched(codes: NDArray[np.uint16], white: int) -> NDArray[np.uint16]:
+    """Returns 16-bit codes with white at 65535 instead of `white`."""
+    if white == 65535:
+        return codes
+    stretched: NDArray[np.float32] = codes * np.float32(65535 / white) + np.float32(0.5)
+    return np.minimum(stretched, 65535).astype(np.uint16)
+
+
+def _on_black(colours: RGBPicture, alpha: RGBPicture) -> RGBPicture:
+    """Returns colours [H, W, 3] with straight alpha [H, W, 1], blended over black. Opaque pixels are unchanged.
+
+    Both have the same type, and its largest code is white or opaque.
+    """
+    white = np.iinfo(colours.dtype).max
+    weighted = colours.astype(np.uint32) * alpha + white // 2
+    return (weighted // white).astype(colours.dtype)
