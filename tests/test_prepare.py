@@ -63,6 +63,14 @@ def ready(
         return job
 
 
+def test_the_plan_begins_with_the_notes_on_the_source(folder: Path) -> None:
+    data = (folder / "clip.mp4").read_bytes()
+    (folder / "cut.mp4").write_bytes(data[: len(data) * 4 // 5])
+    plan = ready(folder, settings(folder), video_url="{}/cut.mp4", num_context_frames=9).plan
+    assert plan.notes[0].startswith("The source is damaged or cut off after 0.")
+    assert plan.shown_frames < 24
+
+
 def test_the_end_image_is_read(folder: Path) -> None:
     one = ready(folder, settings(folder), end_image_url="{}/end.png")
     assert one.end_image is not None

@@ -44,19 +44,19 @@ SILENT = {"generate_audio": False}
 """For tests that look at frames alone: it halves the time."""
 
 
-def film(path: Path, *, sound: bool) -> Path:
+def film(path: Path, *, sound: bool, num_frames: int = FRAMES) -> Path:
     """Writes a disc that falls over a plain ground, with a falling tone or without a sound track."""
     ys, xs = np.mgrid[:HEIGHT, :WIDTH]
-    frames = np.empty((FRAMES, HEIGHT, WIDTH, 3), np.uint8)
+    frames = np.empty((num_frames, HEIGHT, WIDTH, 3), np.uint8)
     frames[:] = (40, 80, 220)
-    for number in range(FRAMES):
+    for number in range(num_frames):
         frames[number][(xs - 50) ** 2 + (ys - 12 - number) ** 2 < 10**2] = (220, 40, 40)
     rate = 48_000 if sound else None
     with Encoder(
         path, output_format("PRORES4444 (.mov)", "high", "fast"), WIDTH, HEIGHT, RATE, sound_rate=rate
     ) as video:
         if sound:
-            pitch = np.linspace(700, 400, num_samples(FRAMES, RATE))
+            pitch = np.linspace(700, 400, num_samples(num_frames, RATE))
             tone = 0.3 * np.sin(np.cumsum(pitch) * 2 * np.pi / 48_000)
             video.write_sound(np.stack([tone, tone]).astype(np.float32))
         video.write(frames)
@@ -205,6 +205,25 @@ def test_the_video_ends_with_the_end_image(run: Callable[..., Result], tmp_path:
     ]
     plain, ended = (np.abs(frame.astype(int) - (240, 215, 50)).mean() for frame in last)
     assert ended < 0.6 * plain
+    off = run(**SILENT, end_image_url=str(tmp_path / "end.png"), end_image_strength=0)
+    assert np.array_equal(raw.luma(off.path), raw.luma(run(**SILENT).path)), "at strength 0 the image has no effect"
+
+
+@pytest.mark.parametrize("num_frames", [1, 5])
+def test_a_source_that_fills_no_latent_is_extended_backward(
+    run: Callable[..., Result], tmp_path: Path, num_frames: int
+) -> None:
+    """The new frames lead to it, which they do not without a context."""
+    short = film(tmp_path / "short.mov", sound=True, num_frames=num_frames)
+    result, cut = (
+        run(short, extend_direction="backward", num_context_frames=context, generate_audio=context > 0)
+        for context in (17, 0)
+    )
+    smooth, jump = (np.abs(np.diff(raw.luma(made.path), axis=0)).mean((1, 2))[NEW - 1] for made in (result, cut))
+    assert result.facts.num_frames == num_frames + NEW
+    assert smooth < 0.3 * jump
+    heard = sound_of(result.path, num_frames + NEW)
+    assert np.abs(heard[:, : num_samples(NEW, RATE)]).max() > 0.01
 
 
 def test_the_response_has_the_facts_of_the_file(run: Callable[..., Result]) -> None:

@@ -156,6 +156,7 @@ def prepare(
                 options = replace(options, acceleration=settings.acceleration)
             seed = secrets.randbelow(LARGEST_SEED) if options.seed is None else options.seed
             plan = endpoint.plan(options, source.facts, card, seed, prices(settings))
+            plan = replace(plan, notes=(*source.facts.notes, *plan.notes))
         check_parts(endpoint, plan, card, settings)
         image = None
         if options.end_image is not None:

@@ -29,6 +29,7 @@ class VideoInfo:
     rate: exact number of frames per second. A file with a variable rate is read at this constant rate.
     num_frames: number of frames at `rate`. It differs from the number of stored frames only if the rate is variable.
     sound: facts about the sound; None if the file has no sound that can be read.
+    notes: sentences for the user about what cannot be read.
     """
 
     container: str
@@ -38,6 +39,7 @@ class VideoInfo:
     rate: Fraction
     num_frames: int
     sound: SoundInfo | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def duration_s(self) -> float:

@@ -26,8 +26,10 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Clip("sound.mp4", codec=None, sound=Tone()).write(folder)
     Clip("late.mp4", options=X264_SHORT_GOP).write(folder)
     cut(folder / "late.mp4", folder / "no_end.mp4", 0.5)
-    data = bytearray((folder / "clip.mp4").read_bytes())
-    data[len(data) // 2 : len(data) * 3 // 4] = bytes(len(data) // 4)
+    long = Clip("long.mp4", options=X264_SHORT_GOP, muxer_options=FASTSTART, frames=48).write(folder)
+    data = bytearray(long.read_bytes())
+    middle = (data.index(b"mdat") + len(data)) // 2
+    data[middle : middle + 400] = bytes(400)
     (folder / "hole.mp4").write_bytes(data)
     Image.new("RGB", (64, 48)).save(folder / "still.png")
     (folder / "empty.mp4").touch()

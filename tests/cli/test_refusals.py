@@ -112,7 +112,7 @@ def test_a_refusal_is_one_sentence_and_leaves_no_file(name: str, clips: Path, ou
 def test_a_source_that_breaks_off_leaves_no_file(clips: Path, out: Path, model: str) -> None:
     ran = run("extend", clips / "hole.mp4", "-o", out / "a.mp4", "--prompt", "sea", "--new-frames", "8")
     assert (ran.status, ran.out, list(out.iterdir())) == (2, "", [])
-    assert ran.err.splitlines()[-1].startswith("Error: The video breaks off")
+    assert ran.err.splitlines()[-1].startswith("Error: The video is damaged")
 
 
 def test_a_lora_of_another_model_leaves_no_file(clips: Path, out: Path, model: str) -> None:

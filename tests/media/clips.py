@@ -8,6 +8,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.bitstream import BitStreamFilterContext
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -172,6 +173,48 @@ def write_webp(path: Path, frames: int, size: tuple[int, int], shown_ms: int | l
         images.append(picture)
     images[0].save(path, save_all=True, append_images=images[1:], duration=shown_ms, lossless=True, minimize_size=False)
     return path
+
+
+def in_avi(path: Path, to: Path, rate: Fraction) -> Path:
+    """Writes the H.264 video of the MP4 file `path` to an AVI file, which stores no presentation times."""
+    with av.open(str(path)) as media, av.open(str(to), "w") as avi:
+        source = media.streams.video[0]
+        stream = avi.add_stream_from_template(source)
+        stream.time_base = 1 / rate
+        starts = BitStreamFilterContext("h264_mp4toannexb", source, stream)
+        whole = [packet for packet in media.demux(source) if packet.size]
+        _mux(avi, stream, [(bytes(p), p.is_keyframe) for packet in whole for p in starts.filter(packet)], rate)
+    return to
+
+
+def packed_avi(path: Path, to: Path, rate: Fraction) -> Path:
+    """Writes the MPEG-4 video of the AVI file `path`, whose B-frames are single, with each B-frame in the packet before
+    it, as DivX did. A packet that shows nothing takes the place of the B-frame."""
+    with av.open(str(path)) as media, av.open(str(to), "w") as avi:
+        source = media.streams.video[0]
+        stream = avi.add_stream_from_template(source)
+        packets: list[tuple[bytes, bool]] = []
+        for packet in media.demux(source):
+            data = bytes(packet)
+            at = data.find(b"\0\0\1\xb6")
+            if at < 0:
+                continue
+            if data[at + 4] >> 6 == 2:
+                packets[-1] = (packets[-1][0] + data, packets[-1][1])
+                data = b"\0\0\1\xb6\x50\x7f"
+            elif packet.is_keyframe:
+                data = data[:at] + b"\0\0\1\xb2DivX503b1393p" + data[at:]
+            packets.append((data, packet.is_keyframe))
+        _mux(avi, stream, packets, rate)
+    return to
+
+
+def _mux(file: Any, stream: Any, packets: list[tuple[bytes, bool]], rate: Fraction) -> None:
+    for number, (data, is_key) in enumerate(packets):
+        packet = av.Packet(data)
+        packet.pts = packet.dts = number
+        packet.time_base, packet.is_keyframe, packet.stream = 1 / rate, is_key, stream
+        file.mux(packet)
 
 
 def cut(path: Path, to: Path, share: float) -> Path:

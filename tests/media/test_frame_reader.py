@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from longtake.errors import UnsupportedVideo
 from longtake.media import frame_reader
 from longtake.media.frame_reader import frames
-from longtake.media.probe import ProbedVideo, probe, shown_packets
+from longtake.media.packets import shown_packets
+from longtake.media.probe import ProbedVideo, probe
 from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
 from longtake.video import Span
@@ -27,7 +28,9 @@ from tests.media.clips import (
     X264_SHORT_GOP,
     Clip,
     cut,
+    in_avi,
     number_of,
+    packed_avi,
     write_webp,
 )
 
@@ -74,6 +77,21 @@ def test_any_part_equals_that_part_of_the_whole(tmp_path: Path, clip: Clip) -> N
     video = probed(clip.write(tmp_path))
     everything = check_every_reading(video, [1, 2, 3, 7, 13, 22])
     assert [number_of(picture) for picture in everything] == list(range(clip.frames))
+
+
+def test_h264_with_b_frames_in_avi(tmp_path: Path) -> None:
+    clip = Clip("b.mp4", frames=48, rate=Fraction(25), options=X264_SHORT_GOP)
+    video = probed(in_avi(clip.write(tmp_path), tmp_path / "b.avi", Fraction(25)))
+    everything = check_every_reading(video, [1, 2, 3, 13, 22])
+    assert video.facts.rate == 25
+    assert [number_of(picture) for picture in everything] == list(range(48))
+
+
+def test_two_mpeg4_frames_in_one_packet(tmp_path: Path) -> None:
+    clip = Clip("b.avi", frames=25, codec="mpeg4", options=(("bf", "1"), ("b_strategy", "0"), ("g", "12")))
+    video = probed(packed_avi(clip.write(tmp_path), tmp_path / "packed.avi", clip.rate))
+    everything = check_every_reading(video, [1, 2, 13])
+    assert [number_of(picture) for picture in everything] == list(range(25))
 
 
 @pytest.mark.parametrize("name", WILD)
@@ -193,7 +211,9 @@ def test_an_error_names_the_damaged_frame(tmp_path: Path) -> None:
     (tmp_path / "hurt.mp4").write_bytes(data)
     video = probed(tmp_path / "hurt.mp4")
     assert video.facts.num_frames == 48
-    with pytest.raises(UnsupportedVideo, match=r"frame \d+ could not be read \(\d+ of 48 could\)"):
+    with pytest.raises(
+        UnsupportedVideo, match=r"frame \d+ could not be read \(\d+ of 48 could\)\. Cut the video at \d"
+    ):
         pictures(video, whole(video))
     assert number_of(pictures(video, whole(video).tail(1))[0]) == 47
     assert number_of(pictures(video, Span(0, 5, video.facts.rate))[4]) == 4

@@ -11,7 +11,8 @@ import pytest
 
 from longtake.errors import UnsupportedVideo, VideoTooLarge, VideoTooLong
 from longtake.media.frame_reader import frames
-from longtake.media.probe import decoded, probe, shown_packets
+from longtake.media.packets import shown_packets
+from longtake.media.probe import decoded, probe
 from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
 from longtake.video import SoundInfo, Span, VideoInfo

@@ -1,8 +1,8 @@
 """Twenty varied requests, compared with a record of their plans, responses and pictures.
 
 Requests whose features others of the same family also cover are carried out only in the soak run, and planned in every
-run. Plans and notes were recorded with the version `made_by`; `as_recorded` lists what changed since. Pictures
-were recorded again when the noise of a seed changed, and when the colours of decoded frames became exact.
+run. Plans and notes were recorded with the version `made_by`; `as_recorded` lists what changed since. Pictures,
+and the windows of LTX-2.3 plans, were recorded again when a later version changed them.
 """
 
 import json

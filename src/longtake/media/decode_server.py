@@ -28,8 +28,9 @@ class DecodeServer:
 
     def __init__(self, path: Path, container: str, limits: Limits) -> None:
         from longtake.media.probe import probe
+        from longtake.media.readable import readable_part
 
-        self._video = probe(path, container, limits)
+        self._video = readable_part(probe(path, container, limits))
         self._streams: dict[int, Iterator[NDArray[Any]]] = {}
         self._prepared: dict[int, Callable[[], Answer]] = {}
 

@@ -15,8 +15,9 @@ from longtake.media import webp
 from longtake.media.convert import FrameConverter
 from longtake.media.deinterlace import deinterlaced
 from longtake.media.formats import PixelFormat
+from longtake.media.packets import shown_packets
 from longtake.media.planes import Planes, frame_shape, frame_type
-from longtake.media.probe import ProbedVideo, decoded, decoder_of, opened, shown_packets, video_stream
+from longtake.media.probe import ProbedVideo, decoded, decoder_of, opened, video_stream
 from longtake.video import Span
 
 BACKWARD_BYTES = 192 << 20
@@ -104,7 +105,7 @@ def stored_frames(video: ProbedVideo, first: int, last: int) -> Iterator[tuple[i
     keys = list(video.keyframe_times[: bisect_right(video.keyframe_times, pts[lead])])
     while True:
         key = keys.pop() if keys else None
-        with closing(_decoded_from(video, key)) as run:
+        with closing(decoded_from(video, key)) as run:
             start = _start(run, lead, first, accept_any=key is None)
             if start is None and key is not None:
                 continue
@@ -117,9 +118,10 @@ def stored_frames(video: ProbedVideo, first: int, last: int) -> Iterator[tuple[i
                     reached += 1
                 if reached > last:
                     return
+        second = float((pts[reached] - pts[0]) * video.timeline.tick_s)
         raise UnsupportedVideo(
-            f"The video breaks off: frames {first} to {last} were needed, "
-            f"and frame {reached} could not be read ({reached - first} of {last - first + 1} could)."
+            f"The video is damaged: frames {first} to {last} were needed, and frame {reached} could not be read "
+            f"({reached - first} of {last - first + 1} could). Cut the video at {second:.2f} s and use one part."
         )
 
 
@@ -139,7 +141,7 @@ def _start(run: Iterator[tuple[int, Any]], lead: int, first: int, accept_any: bo
     return None
 
 
-def _decoded_from(video: ProbedVideo, key: int | None) -> Generator[tuple[int, Any], None, None]:
+def decoded_from(video: ProbedVideo, key: int | None) -> Generator[tuple[int, Any], None, None]:
     """Yields (number, frame) from the keyframe at the time `key` (in ticks) to the end of the file.
 
     If `key` is None, decoding starts at the beginning of the file.
@@ -162,7 +164,7 @@ def _decoded_from(video: ProbedVideo, key: int | None) -> Generator[tuple[int, A
         if video.picture.interlaced:
             frames = deinterlaced(frames)
         if not video.has_timestamps:
-            yield from enumerate(frames)
+            yield from enumerate(frames, 0 if key is None else _number_at(video, key))
             return
         numbers = {time: number for number, time in enumerate(video.timeline.pts)}
         for frame in frames:

@@ -12,6 +12,7 @@ from av.stream import Disposition
 
 from longtake.errors import UnsupportedVideo, VideoTooLarge, VideoTooLong
 from longtake.media import webp
+from longtake.media.packets import frame_times, shown_packets
 from longtake.media.picture import PictureFormat, picture_format
 from longtake.media.sandbox import Limits
 from longtake.media.timeline import FALLBACK_RATE, Timeline, timeline
@@ -31,8 +32,6 @@ DEMUXERS = {
 _WHITELIST = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif,avi,mpegts"
 _IO_BYTES = 1 << 18
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-_VP8_SHOWN = 0x10
-"""The bit in the first byte of a VP8 frame that is set if the frame is shown (RFC 6386, 9.1)."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,10 @@ class ProbedVideo:
 
     keyframe_times: presentation times of the frames at which decoding can start, in the timeline's ticks and in rising
         order.
-    has_timestamps: False if the file has no usable times. Then frames are numbered in the order in which they are
-        decoded, and decoding always starts at the beginning of the file.
+    has_timestamps: False if decoded frames have no usable times. Then they are numbered in the order in which the
+        decoder returns them, from the keyframe at which decoding starts.
     origin_s: timestamp of the first frame in seconds. Sound is placed relative to it.
+    stated_s: seconds that the video would last if the file were not cut off; None for a complete file.
     """
 
     path: Path
@@ -55,21 +55,7 @@ class ProbedVideo:
     limits: Limits
     has_timestamps: bool = True
     origin_s: Fraction = Fraction(0)
-
-
-@dataclass
-class _Packets:
-    """The times of a video stream's packets, in ticks of the stream.
-
-    pts: presentation times of the packets whose frames are shown; None for a packet without a time.
-    last_duration: duration of the last packet in `pts`; 0 if unknown.
-    cut: decoding time of the first packet that is missing in a truncated file; None if the file is complete.
-    """
-
-    pts: list[int | None]
-    keyframe_times: list[int]
-    last_duration: int
-    cut: int | None = None
+    stated_s: Fraction | None = None
 
 
 @contextmanager
@@ -134,37 +120,35 @@ def probe(path: Path, container: str, limits: Limits) -> ProbedVideo:
             sound = _sound(media)
             tick_s = Fraction(stream.time_base)
             stated = [] if container == "gif" else [r for r in (stream.average_rate, stream.guessed_rate) if r]
-            packets = _scan(media, stream, limits)
-            if len(packets.pts) == 1 and not packets.last_duration and media.duration:
-                packets.last_duration = round(Fraction(media.duration, av.time_base) / tick_s)
-            packets.cut = _cut(stream, path.stat().st_size) if DEMUXERS[container] == "mov" else None
+            times = frame_times(media, stream, container, path.stat().st_size, limits.max_frames)
+            duration_s = Fraction(media.duration or 0, av.time_base)
         with opened(path, container) as media:
             stream = video_stream(media)
             codec = str(stream.codec_context.codec.canonical_name)
             first = _first_frame(media, stream, limits)
             picture = picture_format(first, stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio)
             _check_size(picture.width, picture.height, limits)
-        pts = _rising_times(packets)
-        has_timestamps = pts is not None
-        if pts is None:
-            pts = list(range(_count_frames(path, container, limits)))
+        count = 0 if times.pts else _count_frames(path, container, limits)
     except av.FFmpegError as error:
         raise UnsupportedVideo(f"The file cannot be read as {container}: {error.strerror or error}.") from None
     # AVI stores no presentation times. FFmpeg's computed ones are late by the decoder's delay, so they are ignored.
-    origin_s = pts[0] * tick_s if has_timestamps and container != "avi" else Fraction(0)
-    if not has_timestamps:
-        tick_s, packets.last_duration = 1 / (stated[0] if stated else FALLBACK_RATE), 1
-    line = timeline(pts, packets.last_duration, tick_s, stated)
+    origin_s = times.pts[0] * tick_s if times.pts and container != "avi" else Fraction(0)
+    if times.pts:
+        last_duration = times.last_duration or (round(duration_s / tick_s) if len(times.pts) == 1 else 0)
+        line = timeline(times.pts, last_duration, tick_s, stated)
+    else:
+        line = timeline(range(count), 1, 1 / (stated[0] if stated else FALLBACK_RATE), stated)
     return ProbedVideo(
         path=path,
         container=container,
         facts=_facts(container, codec, picture, line, sound, limits),
         timeline=line,
-        keyframe_times=tuple(sorted(packets.keyframe_times)) if has_timestamps else (),
+        keyframe_times=times.keyframe_times,
         picture=picture,
         limits=limits,
-        has_timestamps=has_timestamps,
+        has_timestamps=times.pts is not None and not times.by_order,
         origin_s=origin_s,
+        stated_s=None if times.stated_end is None else times.stated_end * tick_s - origin_s,
     )
 
 
@@ -197,60 +181,6 @@ def _facts(
         num_frames=line.num_frames,
         sound=sound,
     )
-
-
-def shown_packets(media: Any, stream: Any) -> Iterator[Any]:
-    """Yields the stream's packets that have data.
-
-    Ends at the end of the file or at the first read error, which is usual in a truncated file.
-    """
-    packets = media.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except (StopIteration, av.FFmpegError):
-            return
-        if packet.size:
-            yield packet
-
-
-def _scan(media: Any, stream: Any, limits: Limits) -> _Packets:
-    found = _Packets([], [], 0)
-    has_hidden_frames = stream.codec_context.name == "vp8"
-    for packet in shown_packets(media, stream):
-        if packet.is_corrupt:
-            continue
-        if packet.is_keyframe and packet.pts is not None:
-            found.keyframe_times.append(packet.pts)
-        if packet.is_discard or (has_hidden_frames and not memoryview(packet)[0] & _VP8_SHOWN):
-            continue
-        found.pts.append(packet.pts)
-        found.last_duration = packet.duration or 0
-        if len(found.pts) > limits.max_frames:
-            raise VideoTooLong(f"The video has more than {limits.max_frames} frames, the most that can be read.")
-    if not found.pts:
-        raise UnsupportedVideo("The file has a video stream without a single whole frame; it is empty or cut off.")
-    return found
-
-
-def _cut(stream: Any, file_bytes: int) -> int | None:
-    """Returns the decoding time of the first frame that is missing in a truncated file; None for a complete file.
-
-    A frame is missing if it ends, according to the stream's index, after `file_bytes`, the size of the file.
-    """
-    return min((entry.timestamp for entry in stream.index_entries if entry.pos + entry.size > file_bytes), default=None)
-
-
-def _rising_times(packets: _Packets) -> list[int] | None:
-    """Returns the sorted presentation times, or None if one is missing or two are equal.
-
-    If the file is truncated, only the times before the cut are returned, so that no frame between them is missing.
-    """
-    known = [time for time in packets.pts if time is not None]
-    if len(known) < len(packets.pts) or len(set(known)) < len(known):
-        return None
-    before_cut = [time for time in known if packets.cut is None or time < packets.cut]
-    return sorted(before_cut or known[:1])
 
 
 def _count_frames(path: Path, container: str, limits: Limits) -> int:

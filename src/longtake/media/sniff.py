@@ -8,7 +8,7 @@ CONTAINERS = ("mp4", "mov", "matroska", "webm", "gif", "avi", "mpegts", "webp")
 """The containers that can be read."""
 
 _HEAD_BYTES = 4096
-_TS_PACKETS = (188, 192, 204)
+TS_PACKETS = (188, 192, 204)
 """The possible sizes in bytes of the packets of MPEG transport streams: plain, Blu-ray (with time codes), and with
 error correction."""
 _PICTURE_BRANDS = {b"avif": "an AVIF", b"avis": "an AVIF", b"heic": "a HEIC", b"heix": "a HEIC", b"mif1": "a HEIF"}
@@ -89,7 +89,7 @@ def _container(head: bytes) -> str | None:
             return "avi"
         if head[8:16] == b"WEBPVP8X" and head[20:21] and head[20] & 2:
             return "webp"
-    if any(_is_ts(head, size) for size in _TS_PACKETS):
+    if any(_is_ts(head, size) for size in TS_PACKETS):
         return "mpegts"
     return None
 

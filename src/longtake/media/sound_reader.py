@@ -9,7 +9,8 @@ import av
 import numpy as np
 
 from longtake.errors import UnsupportedVideo
-from longtake.media.probe import ProbedVideo, decoded, opened, shown_packets
+from longtake.media.packets import shown_packets
+from longtake.media.probe import ProbedVideo, decoded, opened
 from longtake.media.sound import Samples
 
 _PRE_ROLL_S = Fraction(3, 10)

@@ -109,4 +109,5 @@ def open_source(path: Path, *, limits: Limits = Limits()) -> Iterator[SourceRead
 
 def _video_info(fields: dict[str, Any]) -> VideoInfo:
     sound = SoundInfo(**fields["sound"]) if fields["sound"] else None
-    return VideoInfo(**fields | {"rate": Fraction(*fields["rate"]), "sound": sound})
+    notes = tuple(fields["notes"])
+    return VideoInfo(**fields | {"rate": Fraction(*fields["rate"]), "sound": sound, "notes": notes})

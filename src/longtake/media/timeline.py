@@ -6,7 +6,7 @@ A standard rate is n or n x 1000/1001 frames per second for an integer n. A usua
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from math import gcd, sqrt
@@ -76,6 +76,14 @@ class Timeline:
     def duration_s(self) -> Fraction:
         """Seconds from the first frame to the end of the last one."""
         return (self.end - self.pts[0]) * self.tick_s
+
+    def beginning(self, count: int) -> "Timeline":
+        """Returns the timeline of the first `count` stored frames; `count` is at least 1."""
+        if count >= len(self.pts):
+            return self
+        pts, end = self.pts[:count], self.pts[count]
+        num_frames = _num_frames(pts, end, self.rate * self.tick_s) if self.variable else count
+        return replace(self, pts=pts, end=end, num_frames=num_frames)
 
     def stored(self, span: Span) -> list[int]:
         """Returns the index of the stored frame that each frame of the span shows, in playing order.
@@ -166,8 +174,15 @@ def timeline(pts: Sequence[int], last_duration: int, tick_s: Fraction, stated: S
         rate, variable = _MIN_RATE, True
     if not variable:
         return Timeline(pts, end, tick_s, rate, len(pts), False)
-    lasting = int((end - pts[0]) * tick_s * rate + Fraction(1, 2))
-    return Timeline(pts, end, tick_s, rate, max(lasting, _starts(pts, rate * tick_s)[-1] + 1), True)
+    return Timeline(pts, end, tick_s, rate, _num_frames(pts, end, rate * tick_s), True)
+
+
+def _num_frames(pts: Sequence[int], end: int, rate: Fraction) -> int:
+    """Returns the number of frames, at `rate` frames per tick, from the first time in `pts` to the time `end`.
+
+    It is rounded, and large enough to show the last stored frame.
+    """
+    return max(int((end - pts[0]) * rate + Fraction(1, 2)), _starts(pts, rate)[-1] + 1)
 
 
 def _rate_of_one(duration: int, tick_s: Fraction, stated: Sequence[Fraction]) -> Fraction:

@@ -36,6 +36,8 @@ from tests.families.ltx2.planning import MODEL, SMALL, options, plan, source
         ("backward", 26, 300, 32),
         ("backward", 121, 300, 120),
         ("backward", 25, 23, 16),
+        ("backward", 25, 7, 7),
+        ("backward", 1, 3, 3),
     ],
 )
 def test_a_context_fills_whole_latents(direction: Direction, requested: int, available: int, context: int) -> None:
@@ -79,6 +81,8 @@ def test_both_directions_see_as_many_latents(requested: int, available: int) -> 
         ("backward", 121, 25, 300, FrameCounts(24, 97, 121)),
         ("backward", 25, 25, 300, FrameCounts(24, 1, 25)),
         ("backward", 121, 0, 3, FrameCounts(0, 121, 121)),
+        ("backward", 121, None, 5, FrameCounts(5, 116, 121)),
+        ("backward", 9, None, 5, FrameCounts(5, 8, 9)),
     ],
 )
 def test_the_context_counts_among_the_frames(
@@ -125,14 +129,6 @@ def test_new_frames_that_are_asked_for_come_beside_the_context(
     requested = options(direction=direction, num_frames=9, new_frames=new, context_frames=context, context_field="x")
     held = whole_latent_context(direction, context, available)
     assert frame_counts(requested, available) == FrameCounts(held, new, held + new)
-
-
-def test_backward_needs_a_whole_latent_of_context() -> None:
-    with pytest.raises(InvalidRequest, match="has 7 frames; to be extended backward it needs at least 8") as error:
-        frame_counts(options(direction="backward"), 7)
-    assert error.value.loc == ("body", "extend_direction")
-    assert error.value.ctx == {"min_frames": 8}
-    assert frame_counts(options(direction="backward", context_frames=0), 7).context_frames == 0
 
 
 def test_another_context_than_the_one_that_was_asked_for_is_told() -> None:

@@ -83,3 +83,8 @@ def test_half_rescaling_goes_half_way_to_the_prompts_spread() -> None:
 def test_full_rescaling_gives_the_prompts_spread() -> None:
     out = guided(C, U, S, I, scales_of(7, 2, 3, rescale=1))
     assert out.std() == pytest.approx(float(C.std()), rel=1e-5)
+
+
+def test_a_flat_prediction_is_rescaled_to_a_number() -> None:
+    flat = torch.full_like(C, 0.5)
+    assert guided(flat, flat - 1, None, None, scales_of(cfg=3, rescale=0.7)).isfinite().all()

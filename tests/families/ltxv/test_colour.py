@@ -1,5 +1,6 @@
 """Statistics of latents: AdaIN and the tone map keep to what they promise."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,15 @@ def test_adain_takes_the_references_mean_and_spread(seed: int, scale: float, shi
     assert torch.allclose(matched.mean((2, 3, 4)), reference.mean((2, 3, 4)), atol=1e-4)
     assert torch.allclose(matched.std((2, 3, 4)), reference.std((2, 3, 4)), atol=1e-4)
     assert torch.equal(adain(own, reference, 0.0), own)
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, 1.0])
+def test_adain_of_a_flat_channel_takes_the_references_mean(factor: float) -> None:
+    own, reference = torch.full((1, 4, 3, 4, 4), 2.0), latent(1)
+    matched = adain(own, reference, factor)
+    wanted = torch.lerp(own.mean((2, 3, 4)), reference.mean((2, 3, 4)), factor)
+    assert torch.allclose(matched, wanted[..., None, None, None].expand_as(own), atol=1e-5)
+    assert torch.allclose(adain(latent(1), own).std((2, 3, 4)), torch.zeros(1, 4), atol=1e-5)
 
 
 @given(st.floats(0, 1))

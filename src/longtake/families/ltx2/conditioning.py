@@ -90,9 +90,10 @@ def video_conditioning(
 
     `strength` is how strongly the context's frames are held, 0 (ignored) to 1 (unchanged).
     - Forward, the context is at the window's start. The end image is a keyframe at the last new frame.
-    - Backward, the context is at the window's end, and is encoded after mirrored context frames (see HISTORY_FRAMES).
-      The end image is a keyframe at the first new frame. But if that is the window's first frame, the image replaces
-      the window's first latent, which covers one frame.
+    - Backward, the context is at the window's end. It is encoded after mirrored context frames (see HISTORY_FRAMES),
+      and before some if it does not fill its last latent. The end image is a keyframe at the first new frame. But if
+      that is the window's first frame, the image replaces the window's first latent, which covers one frame.
+    - An end image of strength 0 is left out.
     """
     grid = Grid(model.card.temporal_compression, model.card.spatial_compression, plan.rate)
 
@@ -100,15 +101,16 @@ def video_conditioning(
         return encode_clip(model.vae, padded_to_canvas(frames, plan.canvases[-1]), canvas, model.device)
 
     placed: list[PlacedLatents] = []
-    before = 0 if plan.direction == "forward" else window.sampled_frames - window.context_frames
+    before = window.context_start(plan.direction)
     if strength and window.context_frames:
         history = min(before, HISTORY_FRAMES)
-        frames = np.pad(context.frames, ((history, 0), (0, 0), (0, 0), (0, 0)), mode="reflect")
+        after = window.sampled_frames - before - window.context_frames if before else 0
+        frames = np.pad(context.frames, ((history, after), (0, 0), (0, 0), (0, 0)), mode="reflect")
         latent = encoded(frames)[:, :, latent_length(history, grid.temporal) if history else 0 :]
         index = latent_length(before, grid.temporal) if before else 0
         placed.append(PlacedLatents(latent, index, strength))
     keyframe = None
-    if context.end_image is not None:
+    if context.end_image is not None and plan.end_image_strength:
         image = encoded(context.end_image[None])
         at = before - window.new_frames if before else window.context_frames + window.new_frames - 1
         if at:
@@ -131,11 +133,10 @@ def audio_conditioning(
     clean = torch.zeros(1, count, model.transformer.config.audio_in_channels, device=model.device)
     if sound is None or not strength or not window.context_frames:
         return audio_track(clean, torch.zeros(count, dtype=torch.bool), 0, audio_bounds(count))
-    before = window.sampled_frames - window.context_frames
-    if plan.direction == "forward":
-        held = audio_before(count, window.context_frames / plan.rate)
-    else:
-        held = audio_from(count, before / plan.rate)
+    before = window.context_start(plan.direction)
+    held = audio_before(count, (before + window.context_frames) / plan.rate)
+    if plan.direction == "backward":
+        held &= audio_from(count, before / plan.rate)
         sound = np.pad(sound, ((0, 0), (num_samples(before, plan.rate), 0)), mode="symmetric")
     tokens = encode_sound(model.audio_vae, sound, SOUND_RATE, model.device)[:, :count]
     clean[:, : tokens.shape[1]] = tokens

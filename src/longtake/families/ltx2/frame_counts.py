@@ -29,23 +29,16 @@ class FrameCounts:
 def frame_counts(options: LTX2Options, available: int) -> FrameCounts:
     """Returns the frame counts of a request to extend a source of `available` frames.
 
-    Raises InvalidRequest in two cases: the requested context leaves no room for new frames, or a source that is to be
-    extended backward has fewer than 8 frames.
+    Raises InvalidRequest if the requested context leaves no room for new frames.
     """
     direction, num_frames = options.direction, options.num_frames
-    if direction == "backward" and options.context_frames and available < LATENT_FRAMES:
-        raise InvalidRequest(
-            f"The video has {available} frames; to be extended backward it needs at least {LATENT_FRAMES}.",
-            loc=("body", "extend_direction"),
-            value=direction,
-            ctx={"min_frames": LATENT_FRAMES},
-        )
     context = whole_latent_context(direction, requested_context(options), available)
     if options.new_frames is not None:
         return FrameCounts(context, options.new_frames, context + options.new_frames)
     if options.context_field is None and num_frames - context < LEAST_NEW_FRAMES:
-        # A backward context has at least 8 frames, so the context and the new frames can be more than `num_frames`.
-        context = min(context, context_length(direction, num_frames - LEAST_NEW_FRAMES))
+        # A backward context has 8 frames if the source has, so the sum can be more than `num_frames`.
+        room = max(num_frames - LEAST_NEW_FRAMES, 1 if direction == "forward" else LATENT_FRAMES)
+        context = min(context, context_length(direction, room))
         return FrameCounts(context, max(num_frames - context, LEAST_NEW_FRAMES), num_frames)
     if num_frames <= context:
         raise InvalidRequest(
@@ -73,14 +66,13 @@ def whole_latent_context(direction: Direction, context_frames: int, available: i
 
     A latent covers 8 frames, but a window's first latent covers one. Forward, the context is at the window's start, so
     the number is rounded up to 8k+1: 24 becomes 25. Backward, it is at the window's end and has 8 k frames for the same
-    k, at least 8: 25 becomes 24. 0 stays 0.
+    k, at least 8: 25 becomes 24. A source of fewer than 8 frames gives all of them backward. 0 stays 0.
     """
     if context_frames == 0:
         return 0
     whole = padded_length(context_frames)
-    if direction == "forward":
-        return min(whole, clip_length(available))
-    return min(max(whole - 1, LATENT_FRAMES), available // LATENT_FRAMES * LATENT_FRAMES)
+    wanted = whole if direction == "forward" else max(whole - 1, LATENT_FRAMES)
+    return min(wanted, context_length(direction, available))
 
 
 def window_context(options: LTX2Options, counts: FrameCounts, available: int) -> int:

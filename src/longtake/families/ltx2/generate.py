@@ -168,13 +168,13 @@ class _Windows:
         """
         plan = self.run.plan
         window = plan.windows[current.number]
-        stop = window.sampled_frames - window.context_frames
-        start = stop - window.new_frames
+        stop = window.context_start("backward")
+        start, end = stop - window.new_frames, stop + window.context_frames
         latent = tensors["video"]
-        sound = self.decoder.sound(tensors.get("audio"), start, window.sampled_frames)
+        sound = self.decoder.sound(tensors.get("audio"), start, end)
         matches_context = window.context_frames > 0 and (plan.keeps_source or current.number > 0)
         rendition = self.decoder.few_frames(latent, stop, stop + 1)[0] if matches_context else None
-        frames = self.decoder.frames(latent, start, stop if matches_context else window.sampled_frames)
+        frames = self.decoder.frames(latent, start, stop if matches_context else end)
         yield GeneratedClip(frames, window.new_frames, window.context_frames, rendition, context.neighbour, sound)
         if current.is_last:
             return context

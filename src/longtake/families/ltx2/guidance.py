@@ -10,6 +10,7 @@ from torch import Tensor
 from longtake.families.ltx2.options import GuidanceScales
 from longtake.families.ltx2.tracks import Track
 from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, Stream, Tokens, velocities
+from longtake.sampling.deviation import divisor
 
 UNGUIDED = GuidanceScales(cfg=1, stg=0, modality=1, rescale=0)
 """The scales that switch all guidance off."""
@@ -79,7 +80,7 @@ def guided(
         if weight and other is not None:
             followed = followed + weight * (conditional - other)
     if scales.rescale and followed is not conditional:
-        followed = followed * (scales.rescale * conditional.std() / followed.std() + 1 - scales.rescale)
+        followed = followed * (scales.rescale * conditional.std() / divisor(followed.std()) + 1 - scales.rescale)
     return followed
 
 

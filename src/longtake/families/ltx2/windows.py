@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 from longtake.families.ltx2.options import DEFAULT_CONTEXT, Direction
 from longtake.models.registry import LTX2Card
@@ -20,7 +21,8 @@ class Window:
 
     A forward window begins with the context, which has 8k+1 frames and so fills whole latents. The new frames follow.
     Frames after the last new frame are cut off. A backward window ends with the context, which has 8k frames. The new
-    frames are directly before it. Frames before the first new frame are cut off.
+    frames are directly before it. Frames before the first new frame are cut off. A backward context of fewer than 8
+    frames, from a short source, is followed by its mirror image, which fills the latent and is cut off.
 
     `context_frames`: the number of frames that the window continues.
     `new_frames`: the number of frames that it adds.
@@ -30,6 +32,10 @@ class Window:
     context_frames: int
     new_frames: int
     sampled_frames: int
+
+    def context_start(self, direction: Direction) -> int:
+        """Returns the number (from 0) of the context's first frame in the window."""
+        return 0 if direction == "forward" else padded_length(self.new_frames)
 
 
 def window_limit(rate: Fraction, card: LTX2Card) -> int:
@@ -41,13 +47,16 @@ def window_limit(rate: Fraction, card: LTX2Card) -> int:
 
 
 def context_length(direction: Direction, frames: int) -> int:
-    """Returns the length of the longest context that has at most `frames` frames and fills whole latents.
+    """Returns the length of the longest context that has at most `frames` frames, which is 0 or more.
 
-    Forward, it is 8k+1, or 0 if `frames` is 0 or less. Backward, it is 8k and at least 8, even if `frames` is smaller.
+    Forward, it is 8k+1, or 0. Backward, it is 8k, or `frames` itself if that is less than 8.
     """
-    if frames <= 0:
-        return 0 if direction == "forward" else LATENT_FRAMES
-    return clip_length(frames) if direction == "forward" else max(frames // LATENT_FRAMES, 1) * LATENT_FRAMES
+    return clip_length(frames) if direction == "forward" else frames // LATENT_FRAMES * LATENT_FRAMES or frames
+
+
+def _in_latents(direction: Direction, context: int) -> int:
+    """Returns how many of a window's sampled frames its `context` frames take: backward they are rounded up to 8k."""
+    return context if direction == "forward" else -(-context // LATENT_FRAMES) * LATENT_FRAMES
 
 
 def plan_windows(direction: Direction, available: int, context: int, new_frames: int, limit: int) -> tuple[Window, ...]:
@@ -58,24 +67,28 @@ def plan_windows(direction: Direction, available: int, context: int, new_frames:
       continues frames of the window before it, including that window's own context.
     - If the context and all new frames do not fit into one window, the context is shortened, but not below half a
       window.
-    - If they still do not fit, several windows share the new frames about equally.
+    - If they still do not fit, several windows share the new frames as `shares` says.
     - If `context` is 0, the first window has no context, and each later window continues DEFAULT_CONTEXT frames.
     """
     beside = limit - (new_frames if direction == "forward" else padded_length(new_frames))
     wanted = min(context or DEFAULT_CONTEXT, max(beside, limit // 2))
-    room = limit - (context_length(direction, wanted) if context or padded_length(new_frames) > limit else 0)
-    count = -(-new_frames // room)
-    share = _whole_latents(direction, -(-new_frames // count))
+    has_context = bool(context) or padded_length(new_frames) > limit
+    room = limit - (_in_latents(direction, context_length(direction, wanted)) if has_context else 0)
     windows: list[Window] = []
-    for done in range(0, new_frames, share):
+    for new in shares(direction, new_frames, count=-(-new_frames // room)):
         held = context_length(direction, min(wanted, available)) if context or windows else 0
-        new = min(share, new_frames - done)
-        sampled = padded_length(held + new) if direction == "forward" else padded_length(new) + held
-        windows.append(Window(held, new, sampled))
+        windows.append(Window(held, new, padded_length(_in_latents(direction, held) + new)))
         available = held + new
     return tuple(windows)
 
 
-def _whole_latents(direction: Direction, new_frames: int) -> int:
-    """Returns `new_frames` rounded up so that a window's new latents are full: to 8k forward, to 8k+1 backward."""
-    return padded_length(new_frames + 1) - 1 if direction == "forward" else padded_length(new_frames)
+def shares(direction: Direction, new_frames: int, count: int) -> tuple[int, ...]:
+    """Returns how many of `new_frames` new frames each of `count` windows makes, in the order of sampling.
+
+    The windows share the latents of the new frames evenly: their numbers of latents differ by at most 1. Every window
+    but the last makes only full latents, so 8k new frames forward and 8k+1 backward.
+    """
+    first_latent = 0 if direction == "forward" else 1  # A window's first latent covers one frame.
+    latents = -(-(new_frames - count * first_latent) // LATENT_FRAMES)
+    ends = [latents * n // count * LATENT_FRAMES + n * first_latent for n in range(count)]
+    return tuple(stop - start for start, stop in pairwise([*ends, new_frames]))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from longtake.families.ltxv.profiles import Guidance
 from longtake.models.t5 import EncodedPrompt
+from longtake.sampling.deviation import divisor
 
 
 def velocity(transformer: nn.Module, tokens: Tensor, time: Tensor, coords: Tensor, prompt: EncodedPrompt) -> Tensor:
@@ -77,7 +78,7 @@ def guided_velocity(guide: Guide, tokens: Tensor, time: Tensor, coords: Tensor, 
             disturbed = velocity(transformer, tokens, time, coords, positive)
         guided = guided + stg * (conditional - disturbed)
         if rescale != 1:
-            guided = guided * (rescale * conditional.std() / guided.std() + 1 - rescale)
+            guided = guided * (rescale * conditional.std() / divisor(guided.std()) + 1 - rescale)
     return guided
 
 

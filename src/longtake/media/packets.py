@@ -1,0 +1,153 @@
+"""Reads the times of a video stream's packets: which frames a file has, and where decoding can start."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+
+from longtake.errors import UnsupportedVideo, VideoTooLong
+from longtake.media.sniff import TS_PACKETS
+
+_VP8_SHOWN = 0x10
+"""The bit in the first byte of a VP8 frame that is set if the frame is shown (RFC 6386, 9.1)."""
+
+_H264_IDR = re.compile(rb"\x00\x00\x01[\x05\x25\x45\x65]")
+"""Start of an H.264 frame after which no earlier frame is needed: NAL unit type 5 (ITU-T H.264, 7.4.1)."""
+
+_MPEG4_FRAME = b"\x00\x00\x01\xb6"
+"""Start of the data of an MPEG-4 part 2 frame (ISO 14496-2, 6.3.5)."""
+
+_LEAST_LOSS_S = Fraction(1, 4)
+"""A file is taken as cut off if its packets end this many seconds before the end that the file states."""
+
+
+@dataclass(frozen=True)
+class FrameTimes:
+    """The times of a stream's frames, in ticks of the stream.
+
+    pts: presentation times in rising order; None if one is missing or two are equal. If the file is cut off, these are
+        only the times before the first missing frame.
+    keyframe_times: times of the frames at which decoding can start, in rising order.
+    last_duration: duration of the last packet; 0 if unknown.
+    by_order: True if the file does not tell which packet has which presentation time. Then the frames that a decoder
+        returns have the times `pts` one after the other.
+    stated_end: time at which the last frame ends according to the file, if the file is cut off; otherwise None.
+    """
+
+    pts: list[int] | None
+    keyframe_times: tuple[int, ...]
+    last_duration: int
+    by_order: bool
+    stated_end: int | None
+
+
+@dataclass(frozen=True)
+class _Packet:
+    """A packet and its times in ticks, None if unknown.
+
+    is_shown: False if its frame is not shown, because an edit list cuts it off or because it only serves other frames.
+    is_key: True if decoding can start at this packet.
+    by_order: True if `pts` is not the presentation time of its frame.
+    """
+
+    pts: int | None
+    dts: int | None
+    duration: int
+    is_shown: bool
+    is_key: bool
+    by_order: bool
+
+
+def shown_packets(media: Any, stream: Any) -> Iterator[Any]:
+    """Yields the stream's packets that have data.
+
+    Ends at the end of the file or at the first read error, which is usual in a truncated file.
+    """
+    packets = media.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, av.FFmpegError):
+            return
+        if packet.size:
+            yield packet
+
+
+def frame_times(media: Any, stream: Any, container: str, file_bytes: int, max_frames: int) -> FrameTimes:
+    """Returns the times of the stream's frames. `file_bytes` is the size of the file.
+
+    AVI stores no presentation times. FFmpeg computes them from the decoding times, but not for H.264 and H.265, and
+    wrongly for MPEG-4 with two frames in a packet. In these cases the result has the decoding times.
+
+    Raises UnsupportedVideo if there is no whole frame, VideoTooLong if there are more than `max_frames`.
+    """
+    packets = _packets(media, stream, container, max_frames)
+    shown = [packet for packet in packets if packet.is_shown]
+    if not shown:
+        raise UnsupportedVideo("The file has a video stream without a single whole frame; it is empty or cut off.")
+    by_order = any(packet.by_order for packet in packets)
+    times = [packet.dts if by_order else packet.pts for packet in shown]
+    known = [time for time in times if time is not None]
+    keys = [
+        packet.dts if by_order else packet.pts for packet in packets if packet.is_key and packet.by_order == by_order
+    ]
+    pts = sorted(known) if len(times) == len(set(known)) else None
+    cut, stated_end = _cut(media, stream, container, file_bytes, shown) if pts else (None, None)
+    if pts and cut is not None:
+        pts = [time for time in pts if time < cut] or pts[:1]
+    starts = tuple(sorted(time for time in keys if time is not None))
+    return FrameTimes(pts, starts if pts else (), shown[-1].duration, by_order, stated_end)
+
+
+def _packets(media: Any, stream: Any, container: str, max_frames: int) -> list[_Packet]:
+    found: list[_Packet] = []
+    num_shown = 0
+    codec = stream.codec_context.name
+    in_avi = container == "avi"
+    for packet in shown_packets(media, stream):
+        if packet.is_corrupt:
+            continue
+        data = memoryview(packet)
+        is_shown = not packet.is_discard and (codec != "vp8" or bool(data[0] & _VP8_SHOWN))
+        by_order = in_avi and (codec in ("h264", "hevc") or (codec == "mpeg4" and bytes(data).count(_MPEG4_FRAME) > 1))
+        is_key = packet.is_keyframe and (not by_order or bool(_H264_IDR.search(data)))
+        found.append(_Packet(packet.pts, packet.dts, packet.duration or 0, is_shown, is_key, by_order))
+        num_shown += is_shown
+        if num_shown > max_frames:
+            raise VideoTooLong(f"The video has more than {max_frames} frames, the most that can be read.")
+    return found
+
+
+def _cut(
+    media: Any, stream: Any, container: str, file_bytes: int, shown: list[_Packet]
+) -> tuple[int | None, int | None]:
+    """Returns, for a file that is cut off, the decoding time of the first frame that is missing or may be incomplete,
+    and the time at which the last frame would end. Both are None for a complete file.
+
+    MP4 and MOV files have an index of all frames. In other files the last packet may be incomplete. Transport streams
+    do not state where they end, but consist of blocks of equal size.
+    """
+    if container in ("mp4", "mov"):
+        missing = [entry.timestamp for entry in stream.index_entries if entry.pos + entry.size > file_bytes]
+        return (min(missing), max(missing) + shown[-1].duration) if missing else (None, None)
+    reached = max(packet.pts + packet.duration for packet in shown if packet.pts is not None)
+    if container == "mpegts" and all(file_bytes % size for size in TS_PACKETS):
+        return shown[-1].dts, reached
+    stated = _stated_end(media, stream, container)
+    if stated is None or (stated - reached) * Fraction(stream.time_base) < _LEAST_LOSS_S:
+        return None, None
+    return shown[-1].dts, stated
+
+
+def _stated_end(media: Any, stream: Any, container: str) -> int | None:
+    """Returns the time in ticks at which the stream ends according to the container; None if it does not say."""
+    if container == "avi":
+        return int(stream.frames) or None
+    if container in ("matroska", "webm") and stream.duration:
+        return int(stream.duration)
+    if container in ("matroska", "webm") and media.duration and len(media.streams) == 1:
+        return int(Fraction(media.duration, av.time_base) / stream.time_base)
+    return None

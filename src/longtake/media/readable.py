@@ -1,0 +1,50 @@
+"""Finds the part of a damaged or truncated video that can be decoded."""
+
+from bisect import bisect_left
+from contextlib import closing
+from dataclasses import replace
+
+from longtake.media.frame_reader import decoded_from
+from longtake.media.probe import ProbedVideo
+
+_MOST_CHECKED_PIXELS = 1 << 29
+"""Most pixels that are decoded to check the end of a video: about 260 frames of 1920x1080."""
+
+
+def readable_part(video: ProbedVideo) -> ProbedVideo:
+    """Returns the video without frames at its end that cannot be decoded, and with a note if some are missing."""
+    stored = len(video.timeline.pts)
+    count = _num_decodable(video)
+    if count == stored and video.stated_s is None:
+        return video
+    line = video.timeline.beginning(count)
+    whole_s = max(video.timeline.duration_s, video.stated_s or 0)
+    note = (
+        f"The source is damaged or cut off after {float(line.duration_s):.2f} s of {float(whole_s):.2f} s. "
+        "The part before that is used."
+    )
+    facts = replace(video.facts, num_frames=line.num_frames, notes=(*video.facts.notes, note))
+    return replace(video, timeline=line, facts=facts)
+
+
+def _num_decodable(video: ProbedVideo) -> int:
+    """Returns the number of stored frames up to the first one at the end of the file that cannot be decoded.
+
+    Decodes from the last keyframe to the end of the file. If the keyframe cannot be decoded, starts 1, 3, 7, ...
+    keyframes earlier. Returns the number of all stored frames if that is too much to decode.
+    """
+    pts = video.timeline.pts
+    most = _MOST_CHECKED_PIXELS // (video.facts.width * video.facts.height)
+    keys = list(video.keyframe_times)
+    step = 1
+    while keys:
+        first = bisect_left(pts, keys[-1])
+        if len(pts) - first > most:
+            break
+        with closing(decoded_from(video, keys[-1])) as frames:
+            found = {number for number, frame in frames if not frame.is_corrupt}
+        if first in found:
+            return next(number for number in range(first, len(pts) + 1) if number not in found)
+        del keys[-step:]
+        step *= 2
+    return len(pts)
