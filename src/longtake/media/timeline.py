@@ -259,7 +259,7 @@ def _rate_between_pauses(deltas: Sequence[int], tick_s: Fraction, stated: Sequen
 
     Differences of more than 3/2 steps count as pauses and are left out. Those of less than 1/2 step count as no step,
     and the others as one step. The step is first the lower quartile of the differences. Then it is computed again
-    several times as the mean of the counted differences.
+    several times: the sum of the differences that are not left out, divided by their number of steps.
     """
     step = float(sorted(deltas)[len(deltas) // 4])
     for _ in range(_REFINEMENTS):

@@ -90,9 +90,10 @@ def video_conditioning(
 
     `strength` is how strongly the context's frames are held, 0 (ignored) to 1 (unchanged).
     - Forward, the context is at the window's start. The end image is a keyframe at the last new frame.
-    - Backward, the context is at the window's end. It is encoded after mirrored context frames (see HISTORY_FRAMES),
-      and before some if it does not fill its last latent. The end image is a keyframe at the first new frame. But if
-      that is the window's first frame, the image replaces the window's first latent, which covers one frame.
+    - Backward, the context is at the window's end. It is encoded after mirrored context frames (see HISTORY_FRAMES). If
+      it does not fill its last latent, mirrored frames also follow it. The end image is a keyframe at the first new
+      frame. But if that is the window's first frame, the image replaces the window's first latent, which covers one
+      frame.
     - An end image of strength 0 is left out.
     """
     grid = Grid(model.card.temporal_compression, model.card.spatial_compression, plan.rate)

@@ -64,9 +64,11 @@ def whole_latent_context(direction: Direction, context_frames: int, available: i
     """Returns `context_frames` rounded to a number of frames that fills whole latents, and limited to `available`
     source frames.
 
-    A latent covers 8 frames, but a window's first latent covers one. Forward, the context is at the window's start, so
-    the number is rounded up to 8k+1: 24 becomes 25. Backward, it is at the window's end and has 8 k frames for the same
-    k, at least 8: 25 becomes 24. A source of fewer than 8 frames gives all of them backward. 0 stays 0.
+    A latent covers 8 frames, but a window's first latent covers one.
+    - Forward, the context is at the window's start, so the number is rounded up to 8k+1: 24 becomes 25.
+    - Backward, it is at the window's end and has 8 k frames for the same k, at least 8: 25 becomes 24. If the source
+      has fewer than 8 frames, the context has all of them.
+    - 0 stays 0.
     """
     if context_frames == 0:
         return 0

@@ -19,10 +19,11 @@ LATENT_FRAMES = 8
 class Window:
     """The frame counts of one window, at the plan's rate. A window is the stretch of video that is sampled at once.
 
-    A forward window begins with the context, which has 8k+1 frames and so fills whole latents. The new frames follow.
-    Frames after the last new frame are cut off. A backward window ends with the context, which has 8k frames. The new
-    frames are directly before it. Frames before the first new frame are cut off. A backward context of fewer than 8
-    frames, from a short source, is followed by its mirror image, which fills the latent and is cut off.
+    - A forward window begins with the context, which has 8k+1 frames and so fills whole latents. The new frames follow.
+      Frames after the last new frame are cut off.
+    - A backward window ends with the context, which has 8k frames. The new frames are directly before it. Frames before
+      the first new frame are cut off. A short source may give a backward context of fewer than 8 frames. Its mirror
+      image then follows it, fills the latent and is cut off.
 
     `context_frames`: the number of frames that the window continues.
     `new_frames`: the number of frames that it adds.
@@ -47,15 +48,18 @@ def window_limit(rate: Fraction, card: LTX2Card) -> int:
 
 
 def context_length(direction: Direction, frames: int) -> int:
-    """Returns the length of the longest context that has at most `frames` frames, which is 0 or more.
+    """Returns the length of the longest context that has at most `frames` frames. `frames` is 0 or more.
 
-    Forward, it is 8k+1, or 0. Backward, it is 8k, or `frames` itself if that is less than 8.
+    Forward, the length is 8k+1, or 0 if `frames` is 0. Backward, it is 8k, or `frames` itself if that is less than 8.
     """
     return clip_length(frames) if direction == "forward" else frames // LATENT_FRAMES * LATENT_FRAMES or frames
 
 
 def _in_latents(direction: Direction, context: int) -> int:
-    """Returns how many of a window's sampled frames its `context` frames take: backward they are rounded up to 8k."""
+    """Returns the number of frames of the latents that `context` context frames occupy in a window.
+
+    Forward, it is `context` itself. Backward, it is `context` rounded up to 8k.
+    """
     return context if direction == "forward" else -(-context // LATENT_FRAMES) * LATENT_FRAMES
 
 
@@ -83,7 +87,8 @@ def plan_windows(direction: Direction, available: int, context: int, new_frames:
 
 
 def shares(direction: Direction, new_frames: int, count: int) -> tuple[int, ...]:
-    """Returns how many of `new_frames` new frames each of `count` windows makes, in the order of sampling.
+    """Returns the number of new frames of each of `count` windows, in the order of sampling. They add up to
+    `new_frames`.
 
     The windows share the latents of the new frames evenly: their numbers of latents differ by at most 1. Every window
     but the last makes only full latents, so 8k new frames forward and 8k+1 backward.

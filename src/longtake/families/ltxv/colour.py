@@ -11,8 +11,8 @@ def adain(latent: Tensor, reference: Tensor, factor: float = 1.0) -> Tensor:
     """Returns `latent` [B, C, F, H, W] with the mean and the standard deviation of `reference` in each channel.
 
     `factor` sets how far the statistics are matched, 0 (not) to 1 (fully). The shape of `reference` may differ in F, H
-    and W. The statistics are over frames, rows and columns. A channel whose values are all equal takes on the mean
-    alone. Source: adaptive instance normalisation (Huang and Belongie 2017).
+    and W. The statistics are over frames, rows and columns. If all values of a channel of `latent` are equal, only the
+    mean is matched. Source: adaptive instance normalisation (Huang and Belongie 2017).
     """
     axes = (2, 3, 4)
     own_std, own_mean = torch.std_mean(latent, axes, keepdim=True)
