@@ -81,7 +81,6 @@ COVERED_IN = {
     "families.ltxv.sampler": "families/ltxv/test_generate.py",
     "inspect.report": "cli/test_inspection.py",
     "media.decode_server": "media/test_source.py",
-    "media.deinterlace": "media/test_picture.py",
     "media.movie": "media/test_encode.py",
     "media.packets": "media/test_probe.py",
     "media.webp": "media/test_probe.py",

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain, groupby, islice
 from typing import Any
 
 import av
@@ -10,20 +11,38 @@ import av
 def deinterlaced(frames: Iterator[Any]) -> Iterator[Any]:
     """Yields PyAV's video frames, deinterlaced. Progressive frames are unchanged.
 
-    The filter keeps the first field of a frame and interpolates the lines of the second one, also from the frames
-    before and after. The first frame has no frame before it, so its result differs from the result for the same frame
-    within a longer sequence.
+    The filter keeps the first field of a frame and interpolates the lines of the second one where something moves, also
+    from the frames before and after. A moving part of the first frame, which has no frame before it, therefore differs
+    from the result for the same frame within a longer sequence.
     """
-    graph: av.filter.Graph | None = None
+    for _, alike in groupby(frames, key=lambda frame: (frame.width, frame.height, frame.format.name)):
+        yield from _filtered(alike)
+
+
+def _filtered(frames: Iterator[Any]) -> Iterator[Any]:
+    """Yields the frames, which have one size and pixel format, deinterlaced.
+
+    Without a frame before the first one, the filter would interpolate the first frame everywhere. So it gets the second
+    frame before the first one, or the first one itself if there is no second.
+    """
+    first = next(frames)
+    second = next(frames, None)
+    following = () if second is None else (second,)
+    yield from islice(_through(_graph(first), chain([second or first, first], following, frames)), 1, None)
+
+
+def _through(graph: av.filter.Graph, frames: Iterator[Any]) -> Iterator[Any]:
+    """Yields what the filter `graph` makes of each frame, with the timestamp of that frame.
+
+    The filter's own timestamps are not used, because they count ticks of half the length.
+    """
     times: deque[int | None] = deque()
     for frame in frames:
-        graph = graph or _graph(frame)
         times.append(frame.pts)
         graph.vpush(frame)
         yield from _ready(graph, times)
-    if graph is not None:
-        graph.vpush(None)
-        yield from _ready(graph, times)
+    graph.vpush(None)
+    yield from _ready(graph, times)
 
 
 def _graph(frame: Any) -> av.filter.Graph:
@@ -37,11 +56,7 @@ def _graph(frame: Any) -> av.filter.Graph:
 
 
 def _ready(graph: av.filter.Graph, times: deque[int | None]) -> Iterator[Any]:
-    """Yields the frames that the filter `graph` has finished.
-
-    Each frame gets the next timestamp from `times`, the timestamps of the input frames. They replace the filter's own
-    timestamps, which count ticks of half the length.
-    """
+    """Yields the frames that the filter `graph` has finished, each with the next timestamp of `times`."""
     while True:
         try:
             frame = graph.vpull()

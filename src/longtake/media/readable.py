@@ -1,4 +1,4 @@
-"""Finds the part of a damaged or truncated video that can be decoded."""
+"""Decodes the end of a video: which part of a damaged or truncated video can be read, and whether it is interlaced."""
 
 from bisect import bisect_left
 from contextlib import closing
@@ -12,10 +12,14 @@ _MOST_CHECKED_PIXELS = 1 << 29
 
 
 def readable_part(video: ProbedVideo) -> ProbedVideo:
-    """Returns the video without frames at its end that cannot be decoded, and with a note if some are missing."""
-    stored = len(video.timeline.pts)
-    count = _num_decodable(video)
-    if count == stored and video.stated_s is None:
+    """Returns the video without frames at its end that cannot be decoded, and with a note if some are missing.
+
+    A video that begins with progressive frames and ends with interlaced ones is returned as interlaced.
+    """
+    count, interlaced = _end(video)
+    if interlaced:
+        video = replace(video, picture=replace(video.picture, interlaced=True))
+    if count == len(video.timeline.pts) and video.stated_s is None:
         return video
     line = video.timeline.beginning(count)
     whole_s = max(video.timeline.duration_s, video.stated_s or 0)
@@ -27,24 +31,27 @@ def readable_part(video: ProbedVideo) -> ProbedVideo:
     return replace(video, timeline=line, facts=facts)
 
 
-def _num_decodable(video: ProbedVideo) -> int:
-    """Returns the number of stored frames up to the first one at the end of the file that cannot be decoded.
+def _end(video: ProbedVideo) -> tuple[int, bool]:
+    """Returns the number of stored frames up to the first one at the end of the file that cannot be decoded, and True
+    if a frame there is interlaced.
 
-    Decodes from the last keyframe to the end of the file. If the keyframe cannot be decoded, starts 1, 3, 7, ...
-    keyframes earlier. Returns the number of all stored frames if that is too much to decode.
+    Decodes from the last keyframe to the end of the file. If no keyframe is decoded so, starts 1, 3, 7, ... keyframes
+    earlier. Returns the number of all stored frames, and False, if that is too much to decode.
     """
     pts = video.timeline.pts
     most = _MOST_CHECKED_PIXELS // (video.facts.width * video.facts.height)
     keys = list(video.keyframe_times)
+    starts = {bisect_left(pts, key) for key in keys}
     step = 1
     while keys:
-        first = bisect_left(pts, keys[-1])
-        if len(pts) - first > most:
+        if len(pts) - bisect_left(pts, keys[-1]) > most:
             break
         with closing(decoded_from(video, keys[-1])) as frames:
-            found = {number for number, frame in frames if not frame.is_corrupt}
-        if first in found:
-            return next(number for number in range(first, len(pts) + 1) if number not in found)
+            found = {number: frame.interlaced_frame for number, frame in frames if not frame.is_corrupt}
+        # In a transport stream the first decoded frame may be a later keyframe.
+        if found and min(found) in starts:
+            count = next(number for number in range(min(found), len(pts) + 1) if number not in found)
+            return count, any(found.values())
         del keys[-step:]
         step *= 2
-    return len(pts)
+    return len(pts), False
