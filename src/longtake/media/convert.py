@@ -1,11 +1,12 @@
 """Converts decoded frames to RGB pictures for a model, or to planes for an encoder, without a shift of their colours.
 
-A shift of half a code per conversion would add up when a result is extended again. swscale's fast conversions from
-Y'CbCr to RGB truncate. Its resampling of planes, and its conversion to planar RGB with full chroma interpolation, round
-correctly (docs/media.md has the measurements). So each frame takes the first way that is possible:
+A shift of half a code in each conversion would add up when a result is extended again and again. swscale's fast
+conversions from Y'CbCr to RGB truncate. Its resampling of planes, and its conversion to planar RGB with full chroma
+interpolation, round correctly (docs/media.md has the measurements). So each frame takes the first of these ways that is
+possible:
 1. Its planes stay as they are, because its format, size and colours are those of the output.
-2. Its planes are resampled, and its matrix and range are converted from Y'CbCr to Y'CbCr.
-3. It is converted to RGB: for a model, and if light must be computed (HDR, other primaries) or alpha blended.
+2. Its planes are resampled, and converted from its Y'CbCr matrix and range to those of the output.
+3. It is converted to RGB. This is needed for a model, for alpha, and if light must be computed (HDR, other primaries).
 """
 
 from fractions import Fraction
@@ -29,20 +30,20 @@ _SWSCALE_MATRICES = {
     9: Colorspace.BT2020,
 }
 _FILTER_MATRICES = {1: "bt709", 4: "fcc", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
-"""The code points of PictureFormat.matrix -> their names in FFmpeg's filter `colorspace`."""
+"""Code point of a Y'CbCr matrix (see PictureFormat.matrix) -> its name in FFmpeg's filter `colorspace`."""
 
 _BT709 = 1
 
 _SHIFTED_WHITE = 255 << 8
-"""The code of white in the 16-bit RGB that swscale makes of limited-range codes."""
+"""The code of white in the 16-bit RGB that swscale makes from limited-range codes."""
 
 
 class FrameConverter:
     """Converts decoded frames of the format `source` to arrays in `pixel_format`.
 
-    `size` is the (width, height) of the result in pixels; None means the size that `source` states. A frame of another
-    aspect ratio is scaled to cover the result and cropped at its centre. That is also done with frames whose size
-    differs from the first one's.
+    `size` is the (width, height) of the result in pixels; None means the size that `source` states. A frame whose
+    aspect ratio is another is scaled to cover the result and cropped at its centre. So frames whose size differs from
+    the first frame's also fit.
     """
 
     def __init__(self, source: PictureFormat, size: tuple[int, int] | None, pixel_format: PixelFormat) -> None:
@@ -62,7 +63,7 @@ class FrameConverter:
         return from_rgb(self._rgb(frame), self._pixel_format)
 
     def _y_cb_cr(self, frame: Any) -> list[Plane]:
-        """Returns the frame's planes in the pixel format, with limited-range BT.709 colours."""
+        """Returns the frame's Y'CbCr planes in the wanted pixel format, with limited-range BT.709 colours."""
         source, wanted = self._source, self._pixel_format
         same_colours = source.matrix == _BT709 and not source.full_range
         if same_colours and not source.turned:
@@ -78,7 +79,8 @@ class FrameConverter:
         return planes_of(self._swscale.reformat(frame_of(upright, format_), format=wanted, interpolation=EXACT))
 
     def _rgb(self, frame: Any) -> RGBPicture:
-        """Returns the picture with BT.709 colours; uint16 if the frame has more than 8 bits or light is computed."""
+        """Returns the frame as an RGB picture with BT.709 colours. It is uint16 if the frame has more than 8 bits or if
+        light is computed, otherwise uint8."""
         source, bits = self._source, min(max(frame.format.components[0].bits, 8), 16)
         deep = bits > 8 or not source.bt709_light
         planar = ("gbrap" if source.alpha else "gbrp") + ("16le" if deep else "")
@@ -94,7 +96,8 @@ class FrameConverter:
         return colours if source.bt709_light else to_sdr(colours, source.transfer, source.primaries)
 
     def _resampled(self, frame: Any, pixel_format: str) -> Any:
-        """Returns the frame in `pixel_format`, scaled, not turned. A Y'CbCr result has the frame's matrix and range."""
+        """Returns the frame scaled and in `pixel_format`, but not rotated. A Y'CbCr result has the frame's own matrix
+        and range."""
         width, height = self._scaled_size(frame)
         if self._source.transposed:
             width, height = height, width
@@ -115,16 +118,17 @@ class FrameConverter:
         )
 
     def _scaled_size(self, frame: Any) -> tuple[int, int]:
-        """Returns the size (width, height) in which the upright frame covers the result.
+        """Returns the (width, height) to which the upright frame is scaled so that it covers the result.
 
-        Where it is larger than the result, it is even, so that the planes of subsampled colours are scaled alike.
+        A side that is larger than the result's is even, because planes of subsampled colours have half the size.
         """
         own, (width, height) = upright_size(frame, self._source), self._size
         scale = max(Fraction(width, own[0]), Fraction(height, own[1]))
         return max(width, 2 * round(own[0] * scale / 2)), max(height, 2 * round(own[1] * scale / 2))
 
     def _cropped(self, planes: list[Plane], frame: Any) -> list[Plane]:
-        """Returns the centres of the upright planes [height, width] or pictures [height, width, channels]."""
+        """Crops upright planes [height, width] or pictures [height, width, channels] at their centre to the result's
+        size."""
         (scaled_width, scaled_height), (width, height) = self._scaled_size(frame), self._size
         # Even offsets are whole pixels in planes of half the size too.
         left, top = (scaled_width - width) // 4 * 2, (scaled_height - height) // 4 * 2
@@ -137,7 +141,7 @@ class FrameConverter:
         return centres
 
     def _turned(self, plane: NDArray[Any]) -> NDArray[Any]:
-        """Returns a plane or picture upright."""
+        """Returns a stored plane or picture rotated and mirrored so that it is upright."""
         if self._source.transposed:
             plane = plane.swapaxes(0, 1)
         if self._source.flip_x:
@@ -145,7 +149,8 @@ class FrameConverter:
         return plane[::-1] if self._source.flip_y else plane
 
     def _in_bt709(self, frame: Any, pixel_format: str) -> Any:
-        """Returns the frame with the BT.709 matrix, limited range and the depth of `pixel_format`; same sampling."""
+        """Converts the frame to the BT.709 matrix, limited range and the bit depth of `pixel_format`. Its chroma
+        sampling stays the same."""
         key = frame.width, frame.height, frame.format.name
         if self._colours is None or self._colours[0] != key:
             self._colours = key, _colour_filter(frame, self._source, pixel_format)
@@ -164,7 +169,7 @@ class FrameConverter:
 
 
 def _colour_filter(frame: Any, source: PictureFormat, pixel_format: str) -> av.filter.Graph:
-    """Returns a filter that converts frames like `frame` to BT.709's matrix, limited range and `pixel_format`."""
+    """Returns a filter that converts frames like `frame` to the BT.709 matrix, limited range and `pixel_format`."""
     matrix, codes = _FILTER_MATRICES[source.matrix], "pc" if source.full_range else "tv"
     options = f"ispace={matrix}:irange={codes}:space=bt709:range=tv:format={pixel_format.removesuffix('le')}"
     # The filter can also convert primaries and the transfer function. It is told that they stay the same.
@@ -179,13 +184,13 @@ def _colour_filter(frame: Any, source: PictureFormat, pixel_format: str) -> av.f
 
 
 def _depth_suffix(frame: Any) -> str:
-    """Returns the end of the name of a planar format that has at least the frame's bits, but at most 12."""
+    """Returns the suffix of the planar format that has at least as many bits as the frame, but at most 12."""
     bits = frame.format.components[0].bits
     return "" if bits <= 8 else "10le" if bits <= 10 else "12le"
 
 
 def _stretched(codes: NDArray[np.uint16], white: int) -> NDArray[np.uint16]:
-    """Returns 16-bit codes with white at 65535 instead of `white`."""
+    """Scales 16-bit codes so that the code `white` becomes 65535."""
     if white == 65535:
         return codes
     stretched: NDArray[np.float32] = codes * np.float32(65535 / white) + np.float32(0.5)
@@ -193,9 +198,9 @@ def _stretched(codes: NDArray[np.uint16], white: int) -> NDArray[np.uint16]:
 
 
 def _on_black(colours: RGBPicture, alpha: RGBPicture) -> RGBPicture:
-    """Returns colours [H, W, 3] with straight alpha [H, W, 1], blended over black. Opaque pixels are unchanged.
+    """Blends colours [H, W, 3] over black by their straight alpha [H, W, 1]. Opaque pixels are unchanged.
 
-    Both have the same type, and its largest code is white or opaque.
+    Both arrays have the same type. Its largest code is white, or opaque.
     """
     white = np.iinfo(colours.dtype).max
     weighted = colours.astype(np.uint32) * alpha + white // 2

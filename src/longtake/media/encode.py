@@ -33,10 +33,11 @@ class _Writer(Protocol):
 
 
 class _Item(Protocol):
-    """Something that waits in the queue to be added to the file."""
+    """Frames or sound that wait in the queue to be added to the file."""
 
     def add_to(self, writer: _Writer, check: Check) -> None:
-        """Adds this to the file. `check` is called before each frame and cancels by raising an exception."""
+        """Adds the frames or the sound to the file. `check` is called before each frame, and can cancel by raising an
+        exception."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class _Samples:
 
 
 class _Abandoned(Exception):
-    """Ends the encoder's thread. Raised inside that thread after the caller's `with` block has raised."""
+    """Raised inside the encoder's thread to end it, after the caller's `with` block has raised an exception."""
 
 
 class Encoder:
@@ -84,8 +85,8 @@ class Encoder:
     When the `with` block ends, the complete file is at `path`. If the block or the encoder raises, there is no new
     file.
 
-    At most one chunk waits while another one is encoded. `write` blocks until its chunk can wait, and returns before
-    the chunk is encoded. So the caller must not change the chunk afterwards.
+    At most one chunk waits while another one is encoded. `write` blocks while another chunk waits, and returns before
+    its own chunk is encoded. So the caller must not change the chunk afterwards.
 
     width, height: size of the frames in pixels.
     rate: frames per second.

@@ -128,8 +128,9 @@ def stored_frames(video: ProbedVideo, first: int, last: int) -> Iterator[tuple[i
 def _start(run: Iterator[tuple[int, Any]], lead: int, first: int, accept_any: bool) -> tuple[int, Any] | None:
     """Advances `run` to frame number `first` and returns (number, frame), or None if decoding must start earlier.
 
-    `run` yields (number, decoded frame) in rising order. Decoding must start earlier if `run` begins after frame number
-    `lead`, or if frame `first` is missing or damaged. With `accept_any`, only a missing frame `first` gives None.
+    `run` yields (number, decoded frame) in rising order. Decoding must start earlier in two cases: `run` begins after
+    frame number `lead`, or frame `first` is missing or damaged. With `accept_any`, None is returned only if frame
+    `first` is missing.
     """
     has_lead = accept_any
     for number, frame in run:

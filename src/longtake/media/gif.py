@@ -24,7 +24,7 @@ _SHORTEST_TICKS = 2
 """Shortest duration of a frame in ticks. Players show a frame of one tick for 1/10 s, as if it had no duration."""
 
 _PALETTE_FRAMES = 16
-"""Most frames from which the palette is made."""
+"""Largest number of frames from which the palette is made."""
 
 _PALETTE_WIDTH = 320
 """Width in pixels to which wider frames are scaled down before the palette is made."""
@@ -59,7 +59,8 @@ class GifWriter:
         pass
 
     def finish(self, check: Check) -> None:
-        """Writes the GIF from the stored frames. Calls `check` before each frame; it can cancel by raising an error."""
+        """Writes the GIF from the stored frames. `check` is called before each frame, and can cancel by raising an
+        error."""
         with self._spool:
             self._paint(self._make_palette(), check)
 

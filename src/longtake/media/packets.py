@@ -21,7 +21,8 @@ _MPEG4_FRAME = b"\x00\x00\x01\xb6"
 """Start of the data of an MPEG-4 part 2 frame (ISO 14496-2, 6.3.5)."""
 
 _LEAST_LOSS_S = Fraction(1, 4)
-"""A file is taken as cut off if its packets end this many seconds before the end that the file states."""
+"""Seconds between the end of a file's packets and the end that the file states. From this difference on, the file is
+taken as cut off."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class FrameTimes:
 class _Packet:
     """A packet and its times in ticks, None if unknown.
 
+    pts, dts, duration: presentation time, decoding time, and duration (0 if unknown).
     is_shown: False if its frame is not shown, because an edit list cuts it off or because it only serves other frames.
     is_key: True if decoding can start at this packet.
     by_order: True if `pts` is not the presentation time of its frame.
@@ -124,11 +126,11 @@ def _packets(media: Any, stream: Any, container: str, max_frames: int) -> list[_
 def _cut(
     media: Any, stream: Any, container: str, file_bytes: int, shown: list[_Packet]
 ) -> tuple[int | None, int | None]:
-    """Returns, for a file that is cut off, the decoding time of the first frame that is missing or may be incomplete,
-    and the time at which the last frame would end. Both are None for a complete file.
+    """Returns (first missing time, end time) in ticks for a file that is cut off; both are None for a complete file.
 
-    MP4 and MOV files have an index of all frames. In other files the last packet may be incomplete. Transport streams
-    do not state where they end, but consist of blocks of equal size.
+    The first is the decoding time of the first frame that is missing or may be incomplete. The second is the time at
+    which the last frame would end. MP4 and MOV files have an index of all frames. In other files the last packet may be
+    incomplete. Transport streams do not state where they end, but consist of blocks of equal size.
     """
     if container in ("mp4", "mov"):
         missing = [entry.timestamp for entry in stream.index_entries if entry.pos + entry.size > file_bytes]

@@ -1,4 +1,4 @@
-"""Reads from a decoded frame how a viewer sees it: upright size, colours, range, interlacing."""
+"""Reads from a decoded frame how a viewer sees it: its upright size, its colours and their range, and interlacing."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,13 +12,14 @@ from longtake.media.tonemap import BT709, PRIMARIES, Primaries, Transfer
 _TRANSFERS: dict[int, Transfer] = {16: "pq", 18: "hlg"}
 _BT601, _BT2020 = 6, 9
 _MATRICES = {1: 1, 4: 4, 5: 6, 6: 6, 7: 7, 9: _BT2020, 10: _BT2020}
-"""Code point of a matrix -> the code point of the matrix with the same coefficients that stands for it here."""
+"""Code point of a matrix in a file -> the code point that PictureFormat uses for it. Both have the same
+coefficients."""
 
 _HD_HEIGHT = 720
 _LIMITED_RANGE, _FULL_RANGE = 1, 2
 _WIDEST_PIXEL = 16
 """Largest pixel aspect ratio (width / height) that is used. If a file states a larger one, or one below 1/16, its
-pixels are read as square."""
+pixels are taken as square."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class PictureFormat:
 
     @property
     def bt709_light(self) -> bool:
-        """True if equal RGB codes mean the same light as in BT.709 video: no HDR curve, no other primaries."""
+        """True if the RGB codes mean the same light as in BT.709 video: there is no HDR curve, and the primaries are
+        the same."""
         return self.transfer == "sdr" and self.primaries == BT709
 
 
@@ -94,7 +96,7 @@ def picture_format(frame: Any, pixel_aspect: Fraction | None) -> PictureFormat:
 
 
 def is_rgb(frame: Any) -> bool:
-    """Returns True if the frame has RGB codes, also in a palette, instead of luma and chroma."""
+    """Returns True if the frame has RGB codes (perhaps in a palette), False if it has luma and chroma."""
     return bool(frame.format.is_rgb or frame.format.has_palette)
 
 

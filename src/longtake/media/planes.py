@@ -22,7 +22,7 @@ Plane = Codes
 """One plane [height, width] of a frame."""
 
 EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
-"""swscale's options for correct rounding. Without them, pictures that it makes of Y'CbCr are too dark."""
+"""swscale's options for correct rounding. Without them, RGB pictures that it makes from Y'CbCr are too dark."""
 
 _BT709 = 1
 """Code point of BT.709 in ITU-T H.273, for the matrix, the primaries and the transfer function."""
@@ -61,7 +61,7 @@ def tag_bt709(target: Any) -> None:
 
 
 def from_rgb(picture: RGBPicture, pixel_format: PixelFormat) -> Planes:
-    """Returns an RGB picture [H, W, 3] with BT.709 primaries as one frame in `pixel_format`.
+    """Converts an RGB picture [H, W, 3] with BT.709 primaries to one frame in `pixel_format`.
 
     For yuv420p, H and W must be even.
     """
@@ -107,7 +107,8 @@ def frame_of(planes: list[Plane], pixel_format: str) -> Any:
 
 
 def unpacked(planes: Planes, pixel_format: PixelFormat) -> Any:
-    """Returns the PyAV frame of one frame in the layout of `pixel_format`, tagged as limited-range BT.709 if Y'CbCr.
+    """Converts one frame in the layout of `pixel_format` to a PyAV frame. A Y'CbCr frame is tagged as limited-range
+    BT.709.
 
     An RGB array is not copied, so it must not be changed while the frame is in use.
     """

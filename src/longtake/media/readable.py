@@ -8,14 +8,12 @@ from longtake.media.frame_reader import decoded_from
 from longtake.media.probe import ProbedVideo
 
 _MOST_CHECKED_PIXELS = 1 << 29
-"""Most pixels that are decoded to check the end of a video: about 260 frames of 1920x1080."""
+"""Largest number of pixels that are decoded to check the end of a video: about 260 frames of 1920x1080."""
 
 
 def readable_part(video: ProbedVideo) -> ProbedVideo:
-    """Returns the video without frames at its end that cannot be decoded, and with a note if some are missing.
-
-    A video that begins with progressive frames and ends with interlaced ones is returned as interlaced.
-    """
+    """Returns the video without the frames at its end that cannot be decoded. If any are missing, it has a note about
+    them."""
     count, interlaced = _end(video)
     if interlaced:
         video = replace(video, picture=replace(video.picture, interlaced=True))

@@ -19,7 +19,7 @@ Transfer = Literal["sdr", "pq", "hlg"]
 """Transfer function: standard dynamic range (sdr), or an HDR curve: pq (SMPTE ST 2084) or hlg (ARIB STD-B67)."""
 
 PEAK_NITS = 1000.0
-"""Lowest light in nits that is shown as white."""
+"""Light in nits from which on everything is shown as white."""
 
 WHITE_NITS = 203.0
 """Light in nits of the screen's white: graphics white in BT.2408."""
@@ -29,7 +29,7 @@ DISPLAY_GAMMA = 2.4
 _HLG_GAMMA = 1.2
 _BT2020_LUMA = np.array([0.2627, 0.6780, 0.0593], np.float32)
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-"""XYZ -> the cone responses in which a white point is adapted."""
+"""Matrix from CIE XYZ to the cone responses in which white points are adapted."""
 
 Chromaticity = tuple[float, float]
 """Coordinates (x, y) of a colour in the CIE 1931 diagram."""
@@ -77,7 +77,7 @@ Light = NDArray[np.float64]
 
 
 def to_sdr(picture: NDArray[np.uint16], transfer: Transfer, primaries: Primaries) -> NDArray[np.uint16]:
-    """Returns BT.709 RGB codes [H, W, 3] for RGB codes [H, W, 3] with other `primaries`. White is 65535 in both.
+    """Converts RGB codes [H, W, 3] with other `primaries` to BT.709 RGB codes [H, W, 3]. White is 65535 in both.
 
     `transfer` is the curve of the codes; sdr is for video that is not HDR.
     """
@@ -111,7 +111,8 @@ def _xyz(colour: Chromaticity) -> NDArray[np.float64]:
 
 
 def _screen_light(pixels: NDArray[np.uint16], transfer: Transfer) -> NDArray[np.float32]:
-    """Returns linear light [n, 3] with compressed highlights and the pixels' primaries. 1 is the screen's white."""
+    """Converts n pixels to linear light [n, 3] with compressed highlights. The primaries stay the same. 1 is the
+    screen's white."""
     light = _linear(transfer)[pixels]
     if transfer == "sdr":
         return light
@@ -123,7 +124,7 @@ def _screen_light(pixels: NDArray[np.uint16], transfer: Transfer) -> NDArray[np.
 
 
 def _steps(light: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:
-    """Returns the index (0..65535) in the tables `_display_codes` and `_roll_off` for each amount of light in 0..1.
+    """Returns for each amount of light (0..1) its index (0..65535) in the tables `_display_codes` and `_roll_off`.
 
     The index is proportional to the square root of the light, so that dark parts have fine steps.
     """
@@ -140,9 +141,10 @@ def _display_codes() -> NDArray[np.uint16]:
 
 @cache
 def _roll_off() -> NDArray[np.float32]:
-    """Returns a table [65536] of the factors that convert nits to screen light (1 is white) with compressed highlights.
+    """Returns a table [65536] of factors that convert light in nits to screen light (1 is white) and compress
+    highlights.
 
-    The index of a pixel's factor is `_steps` of the pixel's brightest channel, as a share of 10,000 nits.
+    The factor for a pixel is at the index that `_steps` returns for its brightest channel, as a share of 10,000 nits.
     """
     nits = _PQ_NITS * np.linspace(0, 1, 1 << 16) ** 2
     gain = np.divide(rolled_off(nits), nits, out=np.ones_like(nits), where=nits > 0)

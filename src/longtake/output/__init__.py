@@ -1,1 +1,1 @@
-"""Builds the output file from the source's frames and sound and the generated ones."""
+"""Builds the output file from the source's frames and sound and from the generated ones."""

@@ -19,18 +19,18 @@ from longtake.safety import SafetyChecker, checked_frames
 from longtake.video import OnProgress, Progress
 
 COLOUR_FADE_FRAMES = 24
-"""The number of new frames, counted from the joint, over which the removal of the autoencoder's colour cast fades out.
-They last about a second, so the change is too slow to be seen."""
+"""The number of new frames after the source over which the correction of the autoencoder's colour cast fades out. They
+last about a second, so the change is too slow to be seen."""
 
 
 @dataclass(frozen=True)
 class Joiner:
     """Writes the source's frames and sound and the new ones to one file. Call `start` first, then `finish`.
 
-    The joint is where the source's frames and the new frames meet.
+    The joint is the place where the source's frames and the new frames meet.
 
-    `source_sound`: the sound of the shown source frames, [2, n] at SOUND_RATE; None if the source is silent.
-    `checker`: inspects the new frames; None for no inspection.
+    `source_sound`: the sound of the shown source frames, [2, n] at SOUND_RATE Hz; None if the source is silent.
+    `checker`: checks the new frames for unsafe content; None for no check.
     """
 
     plan: Plan
@@ -42,17 +42,18 @@ class Joiner:
 
     @cached_property
     def track(self) -> Samples:
-        """The source's part of the output's sound, [2, n] at SOUND_RATE. New sound is joined to it later."""
+        """The source's part of the output's sound, [2, n] at SOUND_RATE Hz. New sound is joined to it later."""
         return source_track(self.source_sound, self.plan)
 
     @cached_property
     def final_samples(self) -> int:
-        """The number of samples at the beginning of `track` that stay the same when new sound is added after it. Only
-        the later samples, at its end, are cross-faded."""
+        """The number of samples at the beginning of `track` that stay the same when new sound is added after it. The
+        later samples are cross-faded with the new sound."""
         return max(0, int(self.track.shape[1]) - FADE_SAMPLES)
 
     def start(self) -> RGBFrames:
-        """Returns the context [T, H, W, 3], or one frame next to the joint if the plan has no context.
+        """Returns the context [T, H, W, 3]. If the plan has no context, returns the one source frame next to the new
+        frames.
 
         If the source plays before the new frames, its frames and sound are also written.
         """
@@ -102,11 +103,12 @@ class Joiner:
 
 
 def matched_frames(clip: GeneratedClip, plan: Plan, joint: RGBFrames) -> Iterator[NDArray[np.float32]]:
-    """Yields a clip's frames [t, H, W, 3] in 0..1. At the joint, the autoencoder's colour cast is removed from them.
+    """Yields a clip's frames [t, H, W, 3] in 0..1 without the autoencoder's colour cast at the joint, where they meet
+    the frames that they continue.
 
-    The cast is the difference between the frame that is shown at the joint and the clip's `rendition` of that frame.
-    The shown frame is the clip's `neighbour`; if that is None, it is the source's frame `joint` [H, W, 3]. If the clip
-    has no rendition, its frames are unchanged.
+    The cast is the difference between the frame that is shown at the joint and the clip's `rendition`, the same frame
+    as the model decodes it. The shown frame is the clip's `neighbour`; if that is None, it is the source's frame
+    `joint` [H, W, 3]. If the clip has no rendition, its frames are unchanged.
     """
     shown = (joint if clip.neighbour is None else clip.neighbour).astype(np.float32) / np.float32(255)
     rendition = None if clip.rendition is None else clip.rendition.permute(1, 2, 0).cpu().numpy()

@@ -16,7 +16,7 @@ from longtake.video import OnProgress, Progress
 
 
 def context_frames(source: SourceReader, plan: Plan) -> RGBFrames:
-    """Returns the source's frames nearest to the joint [T, H, W, 3] at the output's size.
+    """Returns the source's frames that are nearest to the new frames, [T, H, W, 3] at the output's size.
 
     T is `plan.context_frames`, but at least 1.
     """
@@ -27,7 +27,10 @@ def context_frames(source: SourceReader, plan: Plan) -> RGBFrames:
 
 def shown_frames(source: SourceReader, plan: Plan, on_progress: OnProgress) -> Iterator[Planes]:
     """Yields the source's frames that the output shows unchanged, in chunks, at the output's size and in its
-    `frame_format`. They play before the new frames, or after them if `plan.source_last`."""
+    `frame_format`.
+
+    They play before the new frames, or after them if `plan.source_last`.
+    """
     count = plan.source_frames
     span = plan.context.tail(count) if plan.source_last else plan.context.head(count)
     done = 0
@@ -38,7 +41,8 @@ def shown_frames(source: SourceReader, plan: Plan, on_progress: OnProgress) -> I
 
 
 def source_sound(source: SourceReader, plan: Plan) -> Samples | None:
-    """Returns the sound of the shown source frames, [2, n] at SOUND_RATE, as fast as the output plays these frames.
+    """Returns the sound of the shown source frames, [2, n] at SOUND_RATE Hz, played as fast as the output plays these
+    frames.
 
     Returns None if the source has no sound or none of its frames are shown.
     """

@@ -52,7 +52,7 @@ class VideoWriter(Protocol):
         """Adds source frames in the output's `frame_format`. They are encoded as they are."""
 
     def write_sound(self, samples: Samples) -> None:
-        """Adds samples [2, n] in -1..1 at SOUND_RATE. They are ignored if the output has no sound."""
+        """Adds samples [2, n] in -1..1 at SOUND_RATE Hz. They are ignored if the output has no sound."""
 
 
 @contextmanager
@@ -120,8 +120,10 @@ class _ReversedWriter:
 
 
 def as_integers(frames: NDArray[np.float32], frame_format: PixelFormat) -> RGBPicture:
-    """Returns RGB frames [t, H, W, 3] in 0..1 as integers, rounded: uint16 in 0..65535 for a format of more than 8 bits
-    per channel, otherwise uint8 in 0..255."""
+    """Returns RGB frames [t, H, W, 3] in 0..1 as integers, rounded.
+
+    They are uint16 in 0..65535 for a `frame_format` of more than 8 bits per channel, otherwise uint8 in 0..255.
+    """
     dtype = frame_type(frame_format)
     codes: RGBPicture = np.rint(frames * np.iinfo(dtype).max).astype(dtype)
     return codes
