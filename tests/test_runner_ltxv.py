@@ -26,6 +26,7 @@ from longtake.prepare import Fetcher, Job, Overrides, prepare
 from longtake.runner import Result, Runner
 from longtake.settings import Settings, settings
 from longtake.video import Progress, Span
+from tests import raw
 
 RATE = Fraction(24000, 1001)
 FRAMES, SIDE = 17, 480
@@ -228,6 +229,22 @@ def test_another_rate_stretches_picture_and_sound_alike(run: Run) -> None:
         assert sound is not None
         halves = np.abs(sound[0]).reshape(2, -1).mean(1)
         assert halves.min() > 0.1, "the tone lasts as long as its picture"
+
+
+def contrast(path: Path) -> NDArray[np.float64]:
+    """Returns the standard deviation of the luma of each frame, [t]."""
+    deviations: NDArray[np.float64] = raw.luma(path).std((1, 2))
+    return deviations
+
+
+def test_the_tone_map_sets_in_without_a_step(run: Run) -> None:
+    """The contrast of new frames falls from that of the joint, within the first second."""
+    fields: dict[str, Any] = {"new_frames": 40, "aspect_ratio": "1:1"}
+    plain, mapped = (contrast(run(tone_map_compression_ratio=ratio, **fields).result.path)[FRAMES:] for ratio in (0, 1))
+    share = mapped / plain
+    assert abs(share[0] - 1) < 0.02
+    assert np.abs(np.diff(share)).max() < 0.06
+    assert share[24:].mean() < 0.8
 
 
 def test_a_guide_is_not_shown(run: Run) -> None:

@@ -254,3 +254,10 @@ class Plan(PlanOptions, ABC):
     @abstractmethod
     def evaluations(self) -> int:
         """The number of times that the transformer runs in all windows and passes together."""
+
+
+def unseen_source_note(plan: Plan, field: str) -> str:
+    """Returns the note for a plan whose model sees nothing of the source, because the request's `field` is 0."""
+    made = plan.num_frames - plan.source_frames
+    cut = ", after a cut" if plan.source_frames else ""
+    return f"{field} is 0: the model sees nothing of the source and makes {made} frames of its own{cut}."

@@ -197,6 +197,16 @@ def test_a_pass_without_steps_is_refused(endpoint: Endpoint[Any, Any], skip: str
 
 
 @BOTH
+@pytest.mark.parametrize("steps", [2, 3, 5])
+def test_defaults_leave_a_step_however_few_there_are(endpoint: Endpoint[Any, Any], steps: int) -> None:
+    fields = {"first_pass_num_inference_steps": steps, "second_pass_num_inference_steps": steps}
+    first, second = plan_of(endpoint, fields).passes
+    usual = STEPS[endpoint.id]
+    assert first.skip_final == min(usual["first_pass_skip_final_steps"][0], steps - 1)
+    assert second.skip_initial == min(usual["second_pass_skip_initial_steps"][0], steps - 1)
+
+
+@BOTH
 def test_the_stand_in_works_at_two_scales_of_its_own(endpoint: Endpoint[Any, Any]) -> None:
     plan = plan_of(endpoint, {}, model=card("ltxv-tiny"))
     assert [one.canvas for one in plan.passes] == [(112, 64), (224, 128)]

@@ -173,6 +173,8 @@ def test_098_detail_pass_has_two_scales_and_twice_the_price() -> None:
     assert plan.billed_units == 2 * plan_098().billed_units
     with pytest.raises(InvalidRequest, match="second_pass_skip_initial_steps is 8; it must be less than"):
         plan_098(enable_detail_pass=True, second_pass_skip_initial_steps=8)
+    followed = plan_098(enable_detail_pass=True, second_pass_num_inference_steps=4).passes[1]
+    assert (followed.steps, followed.skip_initial) == (4, 3), "a default follows the number of steps down"
     assert len(plan_098(second_pass_skip_initial_steps=8).passes) == 1, "second_pass_* count only with the detail pass"
 
 
@@ -216,7 +218,7 @@ def test_a_slow_source_plays_faster_with_a_note() -> None:
     slow = VideoInfo("mp4", "h264", 1920, 1080, Fraction(1, 2), 41)
     plan = plan_098(slow)
     assert (plan.rate, plan.shown_frames) == (Fraction(24), 41)
-    assert plan.notes == ("The source has 0.5 frames per second and plays 48 times as fast.",)
+    assert plan.notes == ("The source has 0.5 frames per second and plays 48 times as fast, because frame_rate is 24.",)
     own = plan_097(slow)
     assert own.rate == own.context.rate == own.speed == 1
     assert own.shown_frames == 81

@@ -129,6 +129,15 @@ def shared_options(request: ExtendRequest, passes: tuple[PassOptions, ...]) -> L
     )
 
 
+def left_out(request: BaseModel, field: str, steps: int) -> int:
+    """Returns how many of a pass's `steps` steps are left out by the request's field with this name.
+
+    A default, which the client has not sent, is lowered to leave at least one step.
+    """
+    value: int = getattr(request, field)
+    return value if field in request.model_fields_set else min(value, steps - 1)
+
+
 def first_pass(steps: int, skip_final: int) -> PassOptions:
     """Returns the options of a first pass, which leaves out the last steps of its schedule.
 

@@ -42,9 +42,12 @@ def options(request: Request, source: VideoInfo) -> LTXVOptions:
 
     Raises InvalidRequest if a pass has no step left.
     """
-    first = ltxv.first_pass(request.first_pass_num_inference_steps, request.first_pass_skip_final_steps)
-    second = ltxv.second_pass(request.second_pass_num_inference_steps, request.second_pass_skip_initial_steps)
-    return ltxv.shared_options(request, (first, second))
+    first, second = request.first_pass_num_inference_steps, request.second_pass_num_inference_steps
+    passes = (
+        ltxv.first_pass(first, ltxv.left_out(request, "first_pass_skip_final_steps", first)),
+        ltxv.second_pass(second, ltxv.left_out(request, "second_pass_skip_initial_steps", second)),
+    )
+    return ltxv.shared_options(request, passes)
 
 
 ENDPOINT = Endpoint(

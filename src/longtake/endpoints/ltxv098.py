@@ -73,8 +73,9 @@ def options(request: Request, source: VideoInfo) -> LTXVOptions:
     """
     passes = [ltxv.first_pass(request.first_pass_num_inference_steps, int(request.enable_detail_pass))]
     if request.enable_detail_pass:
-        skip = request.second_pass_skip_initial_steps
-        passes.append(ltxv.second_pass(request.second_pass_num_inference_steps, skip))
+        steps = request.second_pass_num_inference_steps
+        skip = ltxv.left_out(request, "second_pass_skip_initial_steps", steps)
+        passes.append(ltxv.second_pass(steps, skip))
     return replace(
         ltxv.shared_options(request, tuple(passes)),
         few_steps=True,

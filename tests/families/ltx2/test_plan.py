@@ -75,13 +75,6 @@ def test_a_source_lasts_as_long_at_any_rate(num_frames: int, rate: Fraction, fps
     assert abs(len(made.context) / made.rate - num_frames / rate) <= 1 / made.rate
 
 
-def test_a_slow_source_has_a_note() -> None:
-    note = "The source has 0.5 frames per second; its frames are repeated at"
-    assert plan(source(10, Fraction(1, 2))).notes == (f"{note} 1.",)
-    assert plan(source(10, Fraction(1, 2)), frame_rate=24).notes == (f"{note} 24.",)
-    assert plan(source(10, Fraction(1))).notes == ()
-
-
 @pytest.mark.parametrize(
     ("size", "canvases"),
     [

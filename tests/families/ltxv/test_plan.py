@@ -115,13 +115,6 @@ def test_a_source_at_its_own_rate_lasts_as_long_as_before(num_frames: int, rate:
     assert abs(len(used) / used.rate - num_frames / rate) <= 1 / used.rate
 
 
-def test_a_slow_source_has_a_note() -> None:
-    slow = source(10, Fraction(1, 2))
-    assert plan(slow, own_rate=True).notes == ("The source has 0.5 frames per second; its frames are repeated at 1.",)
-    assert plan(slow).notes == ("The source has 0.5 frames per second and plays 48 times as fast.",)
-    assert plan(source(10, Fraction(1)), own_rate=True).notes == ()
-
-
 def test_tail_is_what_plays_last() -> None:
     assert Span(0, 100, Fraction(24)).tail(9) == Span(91, 100, Fraction(24))
     assert Span(0, 100, Fraction(24), True).tail(9) == Span(0, 9, Fraction(24), True)

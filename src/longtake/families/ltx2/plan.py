@@ -1,10 +1,11 @@
 """The plan of LTX-2.3: rates, windows, canvases and guidance."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
 from longtake.families.ltx2.frame_counts import context_notes, frame_counts, window_context
+from longtake.families.ltx2.notes import plan_notes
 from longtake.families.ltx2.options import GuidanceScales, LTX2Options, LTX2PlanOptions
 from longtake.families.ltx2.windows import Window, plan_windows, window_limit
 from longtake.models.registry import LTX2Card
@@ -118,7 +119,7 @@ def make_plan(options: LTX2Options, source: VideoInfo, card: LTX2Card, seed: int
     windows = plan_windows(options.direction, len(span), context, counts.new_frames, window_limit(rate, card))
     size = even_size((source.width, source.height) if options.size is None else options.size)
     canvases = pass_canvases(size, 1 + options.multiscale, card)
-    return LTX2Plan(
+    plan = LTX2Plan(
         **options.values_of(LTX2PlanOptions),
         model=card.name,
         seed=seed,
@@ -138,8 +139,9 @@ def make_plan(options: LTX2Options, source: VideoInfo, card: LTX2Card, seed: int
         audio=scaled_guidance(options.audio, card.guidance_share),
         stg_blocks=card.stg_blocks,
         acceleration=options.acceleration or "none",
-        notes=(*rate_notes(source, rate), *context_notes(options, counts, len(span), windows[0])),
     )
+    notes = context_notes(options, counts, len(span), windows[0])
+    return replace(plan, notes=(*plan_notes(options, source, plan), *notes))
 
 
 def scaled_guidance(scales: GuidanceScales, share: float) -> GuidanceScales:
@@ -178,17 +180,6 @@ def output_rate(source: VideoInfo, fps: float | None) -> Fraction:
     It is the requested rate `fps`. If `fps` is None, it is the source's own rate, limited to the playable rates.
     """
     return playable_rate(source.rate) if fps is None else exact_rate(fps)
-
-
-def rate_notes(source: VideoInfo, rate: Fraction) -> tuple[str, ...]:
-    """Returns a note that source frames are repeated, if the source has less than one frame per second. Otherwise the
-    tuple is empty.
-
-    `rate` is the rate in frames per second at which the source is read and the output plays. The note names it.
-    """
-    if source.rate >= 1:
-        return ()
-    return (f"The source has {float(source.rate):g} frames per second; its frames are repeated at {float(rate):g}.",)
 
 
 # Sizes

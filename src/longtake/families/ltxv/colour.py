@@ -20,11 +20,11 @@ def adain(latent: Tensor, reference: Tensor, factor: float = 1.0) -> Tensor:
     return torch.lerp(latent, (latent - own_mean) / divisor(own_std) * std + mean, factor)
 
 
-def tone_map(latent: Tensor, compression: float) -> Tensor:
+def tone_map(latent: Tensor, compression: Tensor | float) -> Tensor:
     """Returns normalised latents with a compressed range of values.
 
     A value z becomes z (1 - 0.8 k sigmoid(4 k (|z| - 1))), where k is 0.75 * `compression`. `compression` is 0
-    (unchanged) to 1. Source: LTX-Video 0.9.8.
+    (unchanged) to 1: one number, or a tensor of a shape that fits that of `latent`. Source: LTX-Video 0.9.8.
     """
     k = 0.75 * compression
     return latent * (1 - 0.8 * k * torch.sigmoid(4 * k * (latent.abs() - 1)))

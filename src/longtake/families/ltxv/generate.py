@@ -6,6 +6,7 @@ Read from the top: `generate` decodes the latents that `sampler.py` samples wind
 from collections.abc import Iterator
 from itertools import chain
 
+import torch
 from torch import Tensor
 
 from longtake.families.family import Context, GeneratedClip, PlanRun, RGBFrames
@@ -17,6 +18,7 @@ from longtake.families.ltxv.plan import LTXVPlan
 from longtake.families.ltxv.sampler import Items, PassSetup, Setup, sample_video
 from longtake.media.crf import compress
 from longtake.media.preprocess import preprocess
+from longtake.plans import latent_length
 from longtake.prompts import expand as expand_prompt
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid
@@ -141,7 +143,7 @@ def decoded_frames(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator
 def final_latents(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator[Latents]:
     """Yields the latents of the last pass, not normalised, for the decoder. Each is yielded as soon as no later window
     can change it."""
-    plan, model = run.plan, run.model
+    plan, model, temporal = run.plan, run.model, run.model.card.temporal_compression
     scale = model.card.decode_noise_scale
     noise = seeded(plan.seed, device=model.device) if model.vae.config.timestep_conditioning and scale > 0 else None
     loop = Loop.of(plan, run.resume, run.on_progress, model.device)
@@ -153,5 +155,21 @@ def final_latents(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator[
         latent = video.latents[-1][:, :, done:stop]
         if noise is not None:
             latent = noised_for_decoder(latent, decoder_noise(noise, done, latent), scale)
-        yield Latents(setup.statistics.unnormalise(tone_map(latent, plan.tone_map_compression_ratio)), is_last)
+        mapped = tone_map(latent, compression(plan, range(done, stop), temporal).to(latent))
+        yield Latents(setup.statistics.unnormalise(mapped), is_last)
         done = stop
+
+
+def compression(plan: LTXVPlan, latent_frames: range, temporal: int) -> Tensor:
+    """Returns how far the tone map compresses each of these latent frames of the clip, as a tensor [F, 1, 1].
+
+    `temporal` is the number of frames that a latent covers. The compression is the plan's ratio if the output shows
+    none of the source's own frames. Otherwise it is 0 up to the first new latent and reaches the ratio one second
+    later, so that there is no step at the joint.
+    """
+    ratio = plan.tone_map_compression_ratio
+    if not plan.source_frames:
+        return torch.full((len(latent_frames), 1, 1), ratio)
+    first_made = latent_length(plan.context_frames, temporal) if plan.keeps_source else 0
+    seconds = (torch.tensor(latent_frames) - first_made) * temporal / float(plan.rate)
+    return ratio * seconds.clamp(0, 1)[:, None, None]

@@ -6,6 +6,7 @@ from typing import Literal
 
 from longtake.errors import InvalidRequest, NotSupported
 from longtake.families.ltxv.frame_counts import Window, frame_counts
+from longtake.families.ltxv.notes import plan_notes
 from longtake.families.ltxv.options import LTXVOptions, LTXVPlanOptions, PassOptions
 from longtake.families.ltxv.profiles import NAG_SCALE, Guidance, Profile, profile
 from longtake.models.registry import LTXVCard
@@ -102,7 +103,7 @@ def make_plan(options: LTXVOptions, source: VideoInfo, card: LTXVCard, seed: int
     counts = frame_counts(options, span, card)
     size = output_size(options.resolution, aspect_of(options.aspect_ratio, source))
     passes = passes_of(options, size, card)
-    return LTXVPlan(
+    plan = LTXVPlan(
         **options.values_of(LTXVPlanOptions),
         model=card.name,
         seed=seed,
@@ -120,8 +121,8 @@ def make_plan(options: LTXVOptions, source: VideoInfo, card: LTXVCard, seed: int
         overlap_latents=card.overlap_latents,
         overlap_strength=card.overlap_strength,
         passes=passes,
-        notes=(*rate_notes(options, source, span.rate), *counts.notes),
     )
+    return replace(plan, notes=(*plan_notes(options, source, span, plan), *counts.notes))
 
 
 # Which frames of the source are used, and how fast they play
@@ -173,21 +174,6 @@ def playback_rate(options: LTXVOptions, clock: Fraction) -> Fraction:
     if options.own_rate or requested is None or round(clock) == requested:
         return clock
     return Fraction(requested)
-
-
-def rate_notes(options: LTXVOptions, source: VideoInfo, clock: Fraction) -> tuple[str, ...]:
-    """Returns a note for the user if the source has less than one frame per second. Otherwise the tuple is empty.
-
-    `clock` is the rate at which the source is read, in frames per second. If it is the source's own rate, the note says
-    how many times as fast the source plays at the output rate that the options set. If it is another rate, the note
-    says that the source's frames are repeated at that rate.
-    """
-    if source.rate >= 1:
-        return ()
-    if clock == source.rate:
-        times = float(playback_rate(options, clock) / source.rate)
-        return (f"The source has {float(source.rate):g} frames per second and plays {times:g} times as fast.",)
-    return (f"The source has {float(source.rate):g} frames per second; its frames are repeated at {clock}.",)
 
 
 # Which size, and which passes

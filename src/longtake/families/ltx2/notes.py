@@ -1,0 +1,36 @@
+"""Notes for the user about a plan of LTX-2.3: effects of the request that its fields alone do not show.
+
+The notes about the number of context frames are in `frame_counts`.
+"""
+
+from longtake.families.ltx2.options import LTX2Options
+from longtake.plans import Plan, unseen_source_note
+from longtake.video import VideoInfo
+
+
+def plan_notes(options: LTX2Options, source: VideoInfo, plan: Plan) -> tuple[str, ...]:
+    """Returns the notes about a plan, except those about the number of context frames."""
+    return (*rate_notes(source, plan), *strength_notes(options, source, plan))
+
+
+def rate_notes(source: VideoInfo, plan: Plan) -> tuple[str, ...]:
+    """Returns a note that source frames are repeated, if the source has less than one frame per second. Otherwise the
+    tuple is empty."""
+    if source.rate >= 1:
+        return ()
+    own, repeated = float(source.rate), float(plan.rate)
+    return (f"The source has {own:g} frames per second; its frames are repeated at {repeated:g}.",)
+
+
+def strength_notes(options: LTX2Options, source: VideoInfo, plan: Plan) -> tuple[str, ...]:
+    """Returns a note for each part of the request that is switched off: the context, its sound and the end image."""
+    notes = []
+    if options.context_frames == 0:
+        notes.append(unseen_source_note(plan, "num_context_frames"))
+    elif options.strength == 0:
+        notes.append(unseen_source_note(plan, "video_strength"))
+    if options.sound and options.audio_strength == 0 and options.context_frames and source.sound is not None:
+        notes.append("audio_strength is 0: the model hears nothing of the source's sound.")
+    if options.end_image is not None and options.end_image_strength == 0:
+        notes.append("end_image_strength is 0: the end image has no effect.")
+    return tuple(notes)

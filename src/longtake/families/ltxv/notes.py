@@ -1,0 +1,87 @@
+"""Notes for the user about a plan of LTX-Video 0.9.x: effects of the request that its fields alone do not show."""
+
+from longtake.families.ltxv.options import LTXVOptions
+from longtake.plans import MOST_RATE, Plan, unseen_source_note
+from longtake.video import Span, VideoInfo
+
+
+def plan_notes(options: LTXVOptions, source: VideoInfo, span: Span, plan: Plan) -> tuple[str, ...]:
+    """Returns the notes about a plan, except those about the division of the requested count.
+
+    `span` has the source frames that the request allows. The plan may use fewer.
+    """
+    found = (
+        repeat_note(source, plan),
+        speed_note(source, plan),
+        trim_note(options, source, span, plan),
+        guide_note(options, plan),
+        strength_note(options, plan),
+        tone_map_note(options, plan),
+    )
+    return tuple(note for note in found if note is not None)
+
+
+def repeat_note(source: VideoInfo, plan: Plan) -> str | None:
+    """Returns a note if a source of less than one frame per second is read at a higher rate."""
+    clock = plan.context.rate
+    if source.rate >= 1 or clock == source.rate:
+        return None
+    return f"The source has {float(source.rate):g} frames per second; its frames are repeated at {clock}."
+
+
+def speed_note(source: VideoInfo, plan: Plan) -> str | None:
+    """Returns a note if the output shows the source faster or slower than its own speed."""
+    clock = plan.context.rate
+    if plan.speed == 1 or not plan.shown_frames:
+        return None
+    read = "has" if clock == source.rate else "is resampled to"
+    remedy = f"; {round(clock)} keeps its speed" if 1 <= round(clock) <= MOST_RATE else ""
+    return (
+        f"The source {read} {float(clock):.6g} frames per second and plays {float(plan.speed):.3g} times as fast, "
+        f"because frame_rate is {plan.rate}{remedy}."
+    )
+
+
+def trim_note(options: LTXVOptions, source: VideoInfo, span: Span, plan: Plan) -> str | None:
+    """Returns a note if the request says which source frames to use, and not all of them are used.
+
+    The reasons are that a context has 8k+1 frames, and that `max_frames` moves the start of the used frames.
+    """
+    clock, used = plan.context.rate, plan.context
+    is_moved = not span.reverse and used.start > int(options.start_frame * clock / source.rate)
+    is_limited = options.max_frames is not None and options.max_frames < source.num_frames - options.start_frame
+    fields = [f"video.start_frame_num = {options.start_frame}"] if options.start_frame and is_moved else []
+    if is_limited and (fields or len(used) < len(span)):
+        fields.append(f"video.max_num_frames = {options.max_frames}")
+    if not fields:
+        return None
+    first = int(used.start * source.rate / clock)
+    which = f"the {'first' if span.reverse else 'last'} {'8k+1' if len(used) < len(span) else 'ones'}"
+    allow = "allow" if len(fields) > 1 else "allows"
+    return f"{len(used)} source frames are used, from frame {first} on: {which} that {' and '.join(fields)} {allow}."
+
+
+def guide_note(options: LTXVOptions, plan: Plan) -> str | None:
+    """Returns a note if the source is a guide and no LoRA is applied, because models follow guides only with one."""
+    if options.guide == "rgb" or plan.adapters:
+        return None
+    return (
+        f"video.conditioning_type is {options.guide}, and no LoRA that follows such a guide is given: the source is "
+        f"not shown, and the model may ignore it."
+    )
+
+
+def strength_note(options: LTXVOptions, plan: Plan) -> str | None:
+    """Returns a note if the strength is 0, at which the model sees nothing of the source."""
+    if options.strength:
+        return None
+    if options.guide != "rgb":
+        return "video.strength is 0: the guide has no effect."
+    return unseen_source_note(plan, "video.strength")
+
+
+def tone_map_note(options: LTXVOptions, plan: Plan) -> str | None:
+    """Returns a note if the tone map begins gradually, next to the source's own frames."""
+    if not options.tone_map_compression_ratio or not plan.source_frames:
+        return None
+    return "tone_map_compression_ratio acts on new frames alone and sets in over their first second, without a step."
