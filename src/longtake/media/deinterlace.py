@@ -11,8 +11,8 @@ import av
 def deinterlaced(frames: Iterator[Any]) -> Iterator[Any]:
     """Yields PyAV's video frames, deinterlaced. Progressive frames are unchanged.
 
-    The filter keeps the first field of a frame and interpolates the lines of the second one where something moves, also
-    from the frames before and after. A moving part of the first frame, which has no frame before it, therefore differs
+    The filter keeps the first field of a frame. Where something moves, it interpolates the lines of the second field,
+    also from the frames before and after. The first frame has no frame before it. So where something moves, it differs
     from the result for the same frame within a longer sequence.
     """
     for _, alike in groupby(frames, key=lambda frame: (frame.width, frame.height, frame.format.name)):
@@ -20,10 +20,10 @@ def deinterlaced(frames: Iterator[Any]) -> Iterator[Any]:
 
 
 def _filtered(frames: Iterator[Any]) -> Iterator[Any]:
-    """Yields the frames, which have one size and pixel format, deinterlaced.
+    """Deinterlaces frames of one size and pixel format, and yields them.
 
-    Without a frame before the first one, the filter would interpolate the first frame everywhere. So it gets the second
-    frame before the first one, or the first one itself if there is no second.
+    Without a frame before the first one, the filter would interpolate the whole first frame. So a frame is put before
+    it: the second frame, or if there is none, the first one again.
     """
     first = next(frames)
     second = next(frames, None)
@@ -32,7 +32,7 @@ def _filtered(frames: Iterator[Any]) -> Iterator[Any]:
 
 
 def _through(graph: av.filter.Graph, frames: Iterator[Any]) -> Iterator[Any]:
-    """Yields what the filter `graph` makes of each frame, with the timestamp of that frame.
+    """Passes frames through the filter `graph`. Yields each result with the timestamp of its input frame.
 
     The filter's own timestamps are not used, because they count ticks of half the length.
     """

@@ -30,11 +30,11 @@ def readable_part(video: ProbedVideo) -> ProbedVideo:
 
 
 def _end(video: ProbedVideo) -> tuple[int, bool]:
-    """Returns the number of stored frames up to the first one at the end of the file that cannot be decoded, and True
-    if a frame there is interlaced.
+    """Returns (number, is_interlaced) for the end of a video, which is decoded from the last keyframe on.
 
-    Decodes from the last keyframe to the end of the file. If no keyframe is decoded so, starts 1, 3, 7, ... keyframes
-    earlier. Returns the number of all stored frames, and False, if that is too much to decode.
+    `number` is the number of stored frames before the first one at the end that cannot be decoded. `is_interlaced` is
+    True if a frame there is interlaced. If the last keyframe cannot be decoded, decoding starts 1, 3, 7, ... keyframes
+    earlier. If that is too much to decode, returns the number of all stored frames, and False.
     """
     pts = video.timeline.pts
     most = _MOST_CHECKED_PIXELS // (video.facts.width * video.facts.height)

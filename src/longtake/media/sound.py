@@ -16,31 +16,32 @@ FADE_SAMPLES = round(CROSS_FADE_S * SOUND_RATE)
 """The length of a cross-fade in samples."""
 
 LOUDNESS_S = 0.2
-"""Seconds before the joint in which the loudness of source and generated sound is compared."""
+"""Seconds of source sound next to the new sound whose loudness is compared with that of the generated sound."""
 
 GAIN_RETURN_S = 1.0
-"""Seconds after the joint in which generated sound returns from the source's loudness to its own. The change is too
-slow to be noticed."""
+"""Seconds after the source's sound in which generated sound returns from the source's loudness to its own. The change
+is too slow to be noticed."""
 
 MAX_GAIN = 4.0
-"""Largest gain (12 dB) that matches the loudness of the generated sound; the smallest gain is 1 / MAX_GAIN. A larger
-difference in loudness means that the model generated another sound."""
+"""Largest gain (12 dB) that adjusts the loudness of generated sound to the source's; the smallest is 1 / MAX_GAIN. If
+the loudness differs more, the model has generated another sound."""
 
 SILENCE = 1e-3
 """Amplitude below which sound counts as silent: -60 dB of full scale."""
 
 MAX_LAG_S = 0.010
-"""Most seconds by which generated sound is shifted to match the source's phase: half a period of a 50 Hz tone."""
+"""Largest number of seconds by which generated sound is shifted to match the source's phase: half a period of a 50 Hz
+tone."""
 
 LAG_WINDOW_S = 0.030
-"""Seconds of the source's sound before the joint that are compared with the generated sound to find the shift."""
+"""Seconds at the end of the source's sound that are compared with the generated sound to find its shift."""
 
 MIN_CORRELATION = 0.3
-"""Lowest correlation (0..1) of the two sounds at which the generated sound is shifted."""
+"""Lowest correlation (0..1) of source and generated sound at which the generated sound is shifted."""
 
 _LAG_PENALTY = 0.05
-"""Share by which the correlation is reduced at the largest shift, and in proportion at smaller ones. So the smallest of
-several equally good shifts is chosen."""
+"""Share by which the correlation is reduced at the largest shift. At smaller shifts the reduction is proportional, so
+that the smallest of several equally good shifts is chosen."""
 
 
 def num_samples(num_frames: int, rate: Fraction, sound_rate: int = SOUND_RATE) -> int:
@@ -100,15 +101,16 @@ def cross_fade(source: Samples, new: Samples, *, lead: int = 0, correlation: flo
 
 
 def continue_sound(source: Samples, generated: Samples, lead: int) -> Samples:
-    """Returns `source` continued by `generated`, with an inaudible joint.
+    """Returns `source` continued by `generated`, so that the transition is inaudible.
 
-    The first `lead` samples of `generated` are the model's rendition of the last `lead` samples of `source`, so the
-    result has `lead` samples less than both together. The joint is the end of `source`. The rendition has another phase
-    and loudness than the source, so three steps hide the joint:
+    The first `lead` samples of `generated` are the model's version of the last `lead` samples of `source`, so the
+    result has `lead` samples less than both together. The joint is the end of `source`. The model's version has another
+    phase and loudness than the source, so three steps hide the joint:
     1. `generated` is shifted by at most MAX_LAG_S seconds to match the phase of `source` (`best_lag`).
     2. Each channel of `generated` is scaled to the loudness of `source`. The gain returns to 1 within GAIN_RETURN_S
        seconds after the joint.
     3. Both sounds are cross-faded. Only the last CROSS_FADE_S seconds of `source` change.
+
     If `lead` is 0 or the end of `source` is silent, `generated` fades in at the joint instead.
 
     The last MAX_LAG_S + CROSS_FADE_S seconds of the result are disturbed, because the shift is undone there. To avoid
@@ -125,9 +127,10 @@ def continue_sound(source: Samples, generated: Samples, lead: int) -> Samples:
 
 
 def precede_sound(generated: Samples, source: Samples, lead: int) -> Samples:
-    """Returns `generated` followed by `source`, with an inaudible joint: `continue_sound` in reversed time.
+    """Returns `generated` followed by `source`, so that the transition is inaudible. It is `continue_sound` in reversed
+    time.
 
-    The last `lead` samples of `generated` are the model's rendition of the first `lead` samples of `source`. The first
+    The last `lead` samples of `generated` are the model's version of the first `lead` samples of `source`. The first
     MAX_LAG_S + CROSS_FADE_S seconds of the result are disturbed.
     """
     return reverse(continue_sound(reverse(source), reverse(generated), lead))
@@ -184,10 +187,10 @@ def _shifted(samples: Samples, lag: int) -> Samples:
 
 
 def _levelled(samples: Samples, joint: int, gain: NDArray[np.float64]) -> Samples:
-    """Returns the sound with `gain` [2] applied up to sample `joint`.
+    """Returns the sound with `gain` [2] applied up to sample `joint`, the first sample after the source's sound.
 
-    `joint` is the first sample after the joint. From there the gain in dB returns to 0 along a cosine within
-    GAIN_RETURN_S seconds. A channel's gain is reduced if samples around the joint would exceed full scale.
+    From there the gain in dB returns to 0 along a cosine within GAIN_RETURN_S seconds. A channel's gain is reduced if
+    samples around the joint would exceed full scale.
     """
     length = round(GAIN_RETURN_S * SOUND_RATE)
     peak = np.abs(samples[:, max(0, joint - length) : joint + length]).max(axis=1, initial=0)
