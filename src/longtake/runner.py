@@ -1,4 +1,4 @@
-"""Runs jobs: makes the finished file of a prepared request (hops 4 to 8 of "The way of a request" in README.md)."""
+"""Runs jobs: generates the new frames, joins them to the source's and writes the file (hops 4 to 8 in README.md)."""
 
 import gc
 from dataclasses import dataclass

@@ -76,7 +76,10 @@ class Key:
 
 @dataclass(frozen=True)
 class _CachedKey:
-    """A valid key as read from the database. `read_at` is the monotonic time in seconds before the read."""
+    """A valid key as read from the database.
+
+    `read_at`: when the read began, in seconds of the monotonic clock.
+    """
 
     secret_hash: str
     caller: Caller

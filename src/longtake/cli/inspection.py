@@ -32,7 +32,7 @@ class InspectedJoint:
     sheet: Path
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the value of `joint` in the document that `extend --json` prints."""
+        """Returns the value of the key `joint` in the JSON document that `extend --json` prints."""
         return {"frame": self.frame, "sheet": str(self.sheet), **asdict(self.figures), **asdict(self.tone)}
 
     def rows(self) -> list[tuple[str, str]]:

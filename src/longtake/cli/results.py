@@ -42,9 +42,9 @@ class FinishedVideo:
         return cls(result, joint, result.notes if joint else (*result.notes, NO_JOINT))
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the document that `extend --json` prints: the endpoint's response and additional entries.
+        """Returns the JSON document that `extend --json` prints: the endpoint's response with additional keys.
 
-        The entries are `prompt` (as used, after expansion), `plan`, `notes` and, if it was measured, `joint`.
+        These keys are `prompt` (as used, after expansion), `plan`, `notes` and, if the joint was measured, `joint`.
         """
         result = self.result
         path = result.path.resolve()

@@ -14,7 +14,7 @@ from longtake.video import VideoInfo
 
 
 class Request(BaseModel):
-    """The input of the endpoint, as published; ranges include those of the 0.9.8 endpoint."""
+    """The input of the endpoint, as fal publishes it, but every value that 0.9.8 accepts is accepted too."""
 
     # Names and defaults are the published ones. Each range is wide enough for every value that 0.9.8 accepts.
 

@@ -14,7 +14,8 @@ from longtake.video import VideoInfo
 
 
 class Request(ltxv097_dev.Request):
-    """The input of the endpoint, as published: that of the dev endpoint, with fewer steps."""
+    """The input of the endpoint, as fal publishes it. It differs from the input of 0.9.7-dev in the defaults and limits
+    of the numbers of steps."""
 
     first_pass_num_inference_steps: int = Field(8, ge=2, le=20, description=ltxv.FIRST_STEPS, examples=[8])
     first_pass_skip_final_steps: int = Field(1, ge=0, le=20, description=ltxv.FIRST_SKIP_FINAL, examples=[1])

@@ -77,9 +77,12 @@ Light = NDArray[np.float64]
 
 
 def to_sdr(picture: NDArray[np.uint16], transfer: Transfer, primaries: Primaries) -> NDArray[np.uint16]:
-    """Converts RGB codes [H, W, 3] with other `primaries` to BT.709 RGB codes [H, W, 3]. White is 65535 in both.
+    """Tone-maps an HDR picture to standard dynamic range, and converts its colours to BT.709 primaries.
 
-    `transfer` is the curve of the codes; sdr is for video that is not HDR.
+    `picture`: RGB codes [H, W, 3] in 0..65535. The result has the same shape and range.
+    `transfer`: the transfer function of the codes. If it is "sdr", the picture is not HDR, and only its primaries are
+        converted.
+    `primaries`: the primaries of the codes.
     """
     out = np.empty(picture.shape, np.uint16)
     to_bt709 = conversion_to_bt709(primaries).astype(np.float32).T

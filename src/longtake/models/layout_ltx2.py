@@ -1,7 +1,8 @@
 """The layout of LTX-2.3: turns published names and settings into those of diffusers' classes. Needs no torch.
 
-One file holds all parts but the text encoder and the upsampler. The metadata's `config` holds, as JSON, the settings of
-the reference's classes; the reference is the publisher's code. The names of tensors have these prefixes:
+One file holds all parts but the text encoder and the upsampler. The entry `config` of the file's metadata holds, as
+JSON, the settings of the reference's classes. The reference is the publisher's code. The names of tensors have these
+prefixes:
 - `model.diffusion_model.`: the transformer. The names of the connectors continue with `video_embeddings_connector.` or
   `audio_embeddings_connector.`.
 - `text_embedding_projection.`: the connectors' first layers.

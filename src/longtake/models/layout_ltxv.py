@@ -1,11 +1,12 @@
 """The layout of LTX-Video: turns published names and settings into those of diffusers' classes. Needs no torch.
 
 One file holds the transformer, with names that begin with `model.diffusion_model.`, and the autoencoder, with names
-that begin with `vae.`. The metadata's `config` holds, as JSON, the settings of the reference's classes; the reference
-is the publisher's code.
+that begin with `vae.`. The entry `config` of the file's metadata holds, as JSON, the settings of the reference's
+classes. The reference is the publisher's code.
 
-The reference numbers the autoencoder's blocks in one flat list, in which residual and resampling blocks alternate.
-diffusers groups the same blocks by level.
+In the reference, the blocks of the autoencoder's encoder are one flat list, in which residual and resampling blocks
+alternate. So are those of its decoder. A block's number is its place in this list. diffusers groups the same blocks by
+level.
 """
 
 import re
@@ -129,11 +130,14 @@ def vae_key(key: str, levels: int = 4) -> str | None:
 
 
 def statistic(key: str) -> str | None:
-    """Returns diffusers' name of a weight of the autoencoder that is a statistic of latents.
+    """Returns diffusers' name of a weight of the autoencoder that may be a statistic of the latents.
 
-    Returns None for a statistic that sampling does not use, and `key` itself for any other weight.
+    There are three cases:
+    - The weight is a statistic that sampling uses: returns diffusers' name.
+    - The weight is a statistic that sampling does not use: returns None.
+    - The weight is none of the known statistics: returns `key` itself.
 
-    key: the published name of the weight.
+    key: the published name of the weight, without the prefix `vae.`.
     """
     head, _, name = key.partition(".")
     return _STATISTICS.get(name, key) if head == "per_channel_statistics" else key

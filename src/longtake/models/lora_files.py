@@ -124,7 +124,10 @@ def _within_limit(file: Path, settings: Settings) -> Path:
 
 
 def _from_url(lora: Lora, settings: Settings, fetch: Fetch | None) -> Path:
-    """Returns the file of a LoRA at a URL. Each URL is downloaded once; its file is named after the URL's SHA-256."""
+    """Returns the file of a LoRA at a URL. Each URL is downloaded once; its file is named after the URL's SHA-256.
+
+    Raises `DownloadFailed` if the URL was not downloaded earlier, and the settings are offline or `fetch` is None.
+    """
     folder = settings.loras_dir / FETCHED / "urls"
     target = folder / f"{hashlib.sha256(lora.path.encode()).hexdigest()}.safetensors"
     if target.exists():
@@ -140,9 +143,14 @@ def _from_url(lora: Lora, settings: Settings, fetch: Fetch | None) -> Path:
 
 
 def _from_hub(lora: Lora, settings: Settings, *, authorised: bool) -> Path:
-    """Returns the file of a LoRA in a hub repository, in its newest version.
+    """Returns the file of a LoRA in a hub repository. The newest version is downloaded unless it is on this machine.
 
-    If the hub does not list the repository, a version that was downloaded earlier is returned.
+    If the files of the repository cannot be listed, because the settings are offline or the hub does not answer or
+    refuses, the most recently used download of the file is returned.
+
+    authorised: True sends the token in the settings, if there is one, to the hub.
+    Raises `DownloadFailed` if the files cannot be listed and nothing was downloaded earlier, or if the download fails.
+    Raises `InvalidRequest` for the reasons that `choose_file` lists, and `FileTooLarge` for a file above the limit.
     """
     folder = settings.loras_dir / FETCHED / lora.path.replace("/", "--")
     try:
@@ -169,9 +177,9 @@ def _from_hub(lora: Lora, settings: Settings, *, authorised: bool) -> Path:
 
 
 def _delete_oldest(settings: Settings) -> None:
-    """Deletes the least recently used downloads until the others fit in `settings.lora_disk_bytes` bytes.
+    """Deletes the least recently used downloads until the remaining ones fit in `settings.lora_disk_bytes` bytes.
 
-    The most recently used download is never deleted and does not count.
+    The most recently used download is always kept, and its bytes do not count.
     """
     files = (settings.loras_dir / FETCHED).rglob("*.safetensors")
     total = 0

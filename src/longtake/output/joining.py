@@ -19,8 +19,8 @@ from longtake.safety import SafetyChecker, checked_frames
 from longtake.video import OnProgress, Progress
 
 COLOUR_FADE_FRAMES = 24
-"""The number of new frames after the source over which the correction of the autoencoder's colour cast fades out. They
-last about a second, so the change is too slow to be seen."""
+"""The number of new frames, counted from the joint, over which the correction of the autoencoder's colour cast fades
+out. They last about a second, so the change is too slow to be seen."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,15 @@ class Joiner:
 
 
 def matched_frames(clip: GeneratedClip, plan: Plan, joint: RGBFrames) -> Iterator[NDArray[np.float32]]:
-    """Yields a clip's frames [t, H, W, 3] in 0..1 without the autoencoder's colour cast at the joint, where they meet
-    the frames that they continue.
+    """Yields a clip's frames, in chunks [t, H, W, 3] in 0..1, without the autoencoder's colour cast.
 
-    The cast is the difference between the frame that is shown at the joint and the clip's `rendition`, the same frame
-    as the model decodes it. The shown frame is the clip's `neighbour`; if that is None, it is the source's frame
-    `joint` [H, W, 3]. If the clip has no rendition, its frames are unchanged.
+    The joint is the place where the clip meets the frames that it continues. The cast is measured on the frame that is
+    next to the joint and is not in the clip. There are two versions of this frame:
+    - The version that is shown: the clip's `neighbour`, or the source's frame `joint` [H, W, 3] if that is None.
+    - The version that the model has encoded and decoded: the clip's `rendition`.
+
+    The cast is the difference in colour between the two versions. `match_colour` removes it from the clip's frames. If
+    the clip has no rendition, its frames are unchanged.
     """
     shown = (joint if clip.neighbour is None else clip.neighbour).astype(np.float32) / np.float32(255)
     rendition = None if clip.rendition is None else clip.rendition.permute(1, 2, 0).cpu().numpy()

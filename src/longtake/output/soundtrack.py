@@ -19,11 +19,12 @@ from longtake.plans import Plan
 def source_track(source_sound: Samples | None, plan: Plan) -> Samples:
     """Returns the source's part of the output's sound, [2, n] at SOUND_RATE Hz.
 
-    - If the model makes sound, this part lasts as long as the shown source frames. If `sound_strength` is below 1, the
-      context's sound is left out, because the model's version replaces it.
-    - If the model makes no sound, this part lasts as long as the whole output and is silent during the new frames.
+    - If the model makes no sound, this part lasts as long as the whole output, and is silent during the new frames.
+    - If the model makes sound and `sound_strength` is 1, this part lasts as long as the shown source frames.
+    - If the model makes sound and `sound_strength` is below 1, the context's sound is cut off this part, because the
+      model's version takes its place. So this part is shorter than the shown source frames.
 
-    If the source has no sound (`source_sound` is None), the part is silent.
+    If the source has no sound (`source_sound` is None), this part is silent, and nothing is cut off it.
     """
     shown = num_samples(plan.shown_frames, plan.rate)
     if not plan.makes_sound:

@@ -268,8 +268,9 @@ def finish(engine: sa.Engine, row: RequestRow, outcome: Outcome) -> bool:
 def return_to_queue(engine: sa.Engine, row: RequestRow, *, attempt_failed: bool) -> bool:
     """Puts a claimed request back to its old place in the queue. Ends it instead if a client has cancelled it.
 
-    With `attempt_failed=False` the attempt does not count towards the limit of attempts. Returns False, and changes
-    nothing, if the worker no longer holds the request.
+    With `attempt_failed=False` the attempt does not count towards the limit of attempts. This function does not check
+    that limit: the caller ends a request whose last attempt has failed. Returns False, and changes nothing, if the
+    worker no longer holds the request.
     """
     attempt = requests.c.attempt if attempt_failed else requests.c.attempt - 1
     not_cancelled = sa.and_(_still_claimed(row), requests.c.cancel_at.is_(None))

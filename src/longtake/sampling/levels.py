@@ -39,7 +39,7 @@ def linear_quadratic(steps: int) -> list[float]:
 def evaluates_model(step: int, steps: int, acceleration: Acceleration) -> bool:
     """Returns True if step `step` (from 0) of `steps` evaluates the model, False if it extrapolates.
 
-    The first two steps and the last step evaluate the model. Between them every n-th step does, with the n of
-    CACHE_INTERVALS.
+    The first two steps and the last step evaluate the model. Between them every n-th step after the second one does,
+    where n is CACHE_INTERVALS[acceleration].
     """
     return step < 2 or (step - 1) % CACHE_INTERVALS[acceleration] == 0 or step == steps - 1

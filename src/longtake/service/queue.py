@@ -218,7 +218,8 @@ async def follow(state: ServerState, status: RequestStatus) -> AsyncIterator[Req
 async def _status_events(state: ServerState, status: RequestStatus, *, logs: bool) -> AsyncIterator[bytes]:
     """Yields an event for each change of the status, and PING if nothing changes for `settings.ping_s` seconds.
 
-    With `logs` each event has the log lines since the previous event.
+    Ends after the event of the last status, when the request has ended, or when its row is deleted. With `logs` each
+    event has the log lines since the previous event.
     """
     last, lines_sent = b"", 0
     async for current in follow(state, status):

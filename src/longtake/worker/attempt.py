@@ -186,10 +186,10 @@ class Attempt:
         return outcomes.done(done, f"{sibling_url(row.base_url, 'cdn')}/files/{key}")
 
     def _settle(self, ending: Ending) -> bool:
-        """Stores how the attempt ended.
+        """Stores how the attempt ended: ends the request, or puts it back into the queue.
 
-        Returns True if this has ended the request. Returns False if the request went back to the queue, or if this
-        server no longer holds the request.
+        Returns True if an outcome of this attempt has ended the request. Returns False if the request was put back, or
+        if this server no longer holds it.
         """
         row = self._row
         match ending:

@@ -112,7 +112,12 @@ class _WindowContext:
 class _Windows:
     """The callbacks that `sample_windows` needs for one plan.
 
-    `sample` samples a window. `forward` and `backward` decode a sampled window to a clip.
+    `sample` samples a window. Then the sampled window is decoded to a clip: by `forward` if the new frames come after
+    the source, by `backward` if they come before it.
+
+    `run`: the plan with the loaded model.
+    `setup`: the set-up with which all windows are sampled.
+    `end_image`: the picture that the last window's new frames should arrive at, [H, W, 3]; None for no picture.
     """
 
     run: LTX2Run

@@ -70,12 +70,14 @@ def trajectory(
 ) -> Iterator[dict[Stream, Tensor]]:
     """Yields the tokens [1, n, C] of each modality after every step. After the last step they are clean.
 
+    `tracks`: the conditioning, the mask and the positions of the window's tokens, for each modality.
     `predict_clean`: predicts the clean tokens.
     `init`: tokens [1, n - extra, C] that the pass refines: it starts from them, noised to the first noise level. The
         `extra` tokens of a keyframe (`Track.extra`) are not in `init`. If `init` is None, the pass starts from noise
         alone.
-    `noise`: draws the noise. The draws at the start are named `video.init` and `audio.init`. If `sampler.eta` is not 0,
-        each step except the last has two more draws, named `video.step.000`, `audio.step.000` and so on.
+    `noise`: a function that returns the noise of one draw. Each draw has a name. The draws at the start are named
+        `video.init` and `audio.init`. If `sampler.eta` is not 0, each step except the last has two more draws, named
+        `video.step.000`, `audio.step.000` and so on.
     """
     sigmas = sampler.sigmas
     level = 1.0 if init is None else float(sigmas[0])
@@ -130,8 +132,10 @@ def sample(
 ) -> dict[Stream, Tensor]:
     """Returns the clean tokens [1, n, C] of each modality after one pass over a window.
 
-    `init`: the tokens that the pass refines; None to start from noise alone. `trajectory` says more.
-    `noise`: draws the noise under the names that `trajectory` lists.
+    `tracks`: the conditioning, the mask and the positions of the window's tokens, for each modality.
+    `noise`: a function that returns the noise of one draw. Each draw has a name; `trajectory` lists the names.
+    `init`: the tokens of each modality that the pass refines, [1, n - extra, C]: it starts from them with noise added.
+        If `init` is None, the pass starts from noise alone.
     """
     positioned = PositionedTracks.of(setup.guide.transformer, tracks)
 

@@ -125,7 +125,7 @@ def decoded_frames(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator
     - none, if the context is only a guide;
     - all of them otherwise.
 
-    `context` is the result of `context_items`.
+    `context`: the conditioning items of the first window, as `context_items` returns them.
     """
     plan = run.plan
     first_frame = plan.context_frames - 1 if plan.keeps_source else 0
@@ -141,8 +141,13 @@ def decoded_frames(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator
 
 
 def final_latents(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator[Latents]:
-    """Yields the latents of the last pass, not normalised, for the decoder. Each is yielded as soon as no later window
-    can change it."""
+    """Yields the video's finished latents for the decoder: one `Latents` object after each window.
+
+    The object holds the latent frames of the last pass that no later window changes and that no earlier object holds.
+    They are the VAE's own latents: the normalisation is undone.
+
+    `context`: the conditioning items of the first window, as `context_items` returns them.
+    """
     plan, model, temporal = run.plan, run.model, run.model.card.temporal_compression
     scale = model.card.decode_noise_scale
     noise = seeded(plan.seed, device=model.device) if model.vae.config.timestep_conditioning and scale > 0 else None

@@ -110,9 +110,12 @@ NAG_SHARE = 0.25
 class NegativeAttention:
     """A cross-attention processor that moves features away from those of a negative prompt.
 
-    With a for the features of the positive prompt and b for those of the negative prompt: z = a + scale (a - b). z is
-    shortened to at most NAG_LIMIT times the L1 norm of a. The result is NAG_SHARE z + (1 - NAG_SHARE) a. Source:
-    normalised attention guidance, Chen et al. 2025.
+    p stands for the features of the positive prompt, and n for those of the negative prompt:
+    1. z = p + scale (p - n).
+    2. If the L1 norm of z is more than NAG_LIMIT times that of p, z is scaled down to that limit.
+    3. The result is NAG_SHARE z + (1 - NAG_SHARE) p.
+
+    Source: normalised attention guidance, Chen et al. 2025.
     """
 
     def __init__(self, plain: Any, embeddings: Tensor, bias: Tensor, scale: float) -> None:
