@@ -12,8 +12,8 @@ from longtake.media.formats import OutputType, Quality, WriteMode
 from longtake.plans import Plan, PlannedAdapter, Size
 
 RENOISE = 0.25
-"""The sampler's `eta` if `use_restart_sampling` is true: the share by which each step goes below its noise level before
-fresh noise brings it back. At 0 the sampler adds no noise."""
+"""The sampler's `eta` if `use_restart_sampling` is true: how far each step goes below its end level before fresh noise
+brings it back up (see `sampler.Sampler`). At 0 the sampler adds no noise."""
 
 DISTILL = "distill"
 """Name of the model's own distill adapter, with which fewer steps are enough."""
@@ -36,7 +36,7 @@ CameraLoRA = Literal["dolly_in", "dolly_out", "dolly_left", "dolly_right", "jib_
 
 
 class ImageSize(BaseModel):
-    """A size of one's own."""
+    """The width and height of the output in pixels, in place of a preset."""
 
     # The docstrings of request and response classes are published in the OpenAPI documents.
 

@@ -21,7 +21,7 @@ NEGATIVE = (
 
 
 class Request(BaseModel):
-    """The input of the endpoint, as published."""
+    """The input of the endpoint, as fal publishes it."""
 
     prompt: ltx2.Prompt
     video_url: ltx2.VideoUrl

@@ -15,7 +15,7 @@ from longtake.video import VideoInfo
 
 
 class Request(ltx23.Request):
-    """The input of the endpoint, as published."""
+    """The input of the endpoint, as fal publishes it."""
 
     loras: list[LoRAWeight] = Field(description=LORAS)
 

@@ -27,7 +27,7 @@ DIRECTIONS: Mapping[str, Direction] = {"end": "forward", "start": "backward"}
 
 
 class Request(BaseModel):
-    """The input of the endpoint, as published."""
+    """The input of the endpoint, as fal publishes it."""
 
     video_url: ltx2.VideoUrl
     prompt: str = Field("", description="What happens in the new part of the video; empty: a language model decides.")

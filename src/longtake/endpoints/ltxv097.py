@@ -22,7 +22,7 @@ class VideoConditioningInput(BaseModel):
 
 
 class Request(BaseModel):
-    """The input of the endpoint, as published."""
+    """The input of the endpoint, as fal publishes it."""
 
     prompt: ltxv.Prompt
     negative_prompt: ltxv.NegativePrompt = ltxv.NEGATIVE

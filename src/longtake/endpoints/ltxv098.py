@@ -20,7 +20,7 @@ BILLED_RATE = 24
 
 
 class Request(BaseModel):
-    """The input of the endpoint, as published."""
+    """The input of the endpoint, as fal publishes it."""
 
     prompt: ltxv.Prompt
     negative_prompt: ltxv.NegativePrompt = ltxv.NEGATIVE

@@ -20,8 +20,8 @@ class Tariff:
     usd: price of one unit in US dollars.
     units: function that returns the number of units of a plan.
     usd_with_lora: price of one unit in US dollars if `has_lora(plan)` is True; None means that the price is `usd`.
-    has_lora: function that returns True if a plan applies a LoRA that raises the price. By default, any LoRA does that
-        is not one of the model's own adapters.
+    has_lora: function that returns True if a plan applies a LoRA that raises the price. By default, every LoRA
+        raises it except the model's own adapters.
     """
 
     unit: str

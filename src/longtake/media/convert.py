@@ -41,9 +41,9 @@ _SHIFTED_WHITE = 255 << 8
 class FrameConverter:
     """Converts decoded frames of the format `source` to arrays in `pixel_format`.
 
-    `size` is the (width, height) of the result in pixels; None means the size that `source` states. A frame whose
-    aspect ratio is another is scaled to cover the result and cropped at its centre. So frames whose size differs from
-    the first frame's also fit.
+    `size` is the (width, height) of the result in pixels; None means the size that `source` states. A frame with
+    another aspect ratio is scaled to cover the result and cropped at its centre. So frames whose size differs from the
+    first frame's also fit.
     """
 
     def __init__(self, source: PictureFormat, size: tuple[int, int] | None, pixel_format: PixelFormat) -> None:

@@ -47,8 +47,8 @@ that the smallest of several equally good shifts is chosen."""
 def num_samples(num_frames: int, rate: Fraction, sound_rate: int = SOUND_RATE) -> int:
     """Returns how many samples last as long as `num_frames` frames at `rate` frames per second, rounded.
 
-    `sound_rate` is in Hz. The part of a video from frame a to frame b has num_samples(b) - num_samples(a) samples.
-    num_samples(b - a) would be wrong, because rounded lengths of parts do not add up to the length of the video.
+    `sound_rate` is in Hz. The part of a video from frame m to frame n has num_samples(n) - num_samples(m) samples.
+    num_samples(n - m) would be wrong, because rounded lengths of parts do not add up to the length of the video.
     """
     return round(num_frames * sound_rate / rate)
 

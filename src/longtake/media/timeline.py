@@ -237,10 +237,15 @@ def _variable_rate(
 ) -> Fraction:
     """Returns the constant rate at which a variable-rate video is read. `measured` is its average rate.
 
-    A screen recording pauses while nothing changes. So the result is the rate between its pauses, if that is at most
-    _MAX_PREFERRED_RATE and shows at least _SHOWN_SHARE of the stored frames. Otherwise it is the lowest usual rate
-    above it (or, if it is above _MAX_PREFERRED_RATE, above the average rate) that shows so many frames. If there is
-    none, it is the rate between the pauses.
+    A screen recording pauses while nothing changes. So the rate between its pauses matters most. If that is above
+    _MAX_RATE, the average rate takes its place. These rates are tried in turn, and the first one that shows at least
+    _SHOWN_SHARE of the stored frames is the result:
+    - If the rate between the pauses is at most _MAX_PREFERRED_RATE: this rate, then the higher usual rates up to
+      _MAX_PREFERRED_RATE, lowest first.
+    - Otherwise: the usual rates from about the average rate up to _MAX_PREFERRED_RATE, lowest first, then the rate
+      between the pauses.
+
+    If none of them shows so many frames, the result is the rate between the pauses.
     """
     rate = _rate_between_pauses(deltas, tick_s, stated)
     if rate > _MAX_RATE:

@@ -20,7 +20,8 @@ class HubFile:
 
     repo: the repository, as `owner/name`.
     path: the file's path in the repository.
-    num_bytes: its size. sha256: its SHA-256 in hexadecimal; None for a small file, for which the hub states none.
+    num_bytes: the file's size.
+    sha256: the file's SHA-256 in hexadecimal; None for a small file, for which the hub states none.
     """
 
     repo: str

@@ -77,7 +77,7 @@ def page(
     """Returns the rows of at most `limit` of the selected requests, newest first.
 
     `before`: the `seq` of the last row of the previous page; None for the first page.
-    `codes`: (a, b) selects requests whose result has an HTTP status of a to b - 1; None selects all.
+    `codes`: (low, high) selects requests whose result has an HTTP status from low to high - 1; None selects all.
     `request_id`: selects only this request; None selects all.
     `payloads`: if False, the rows' body is empty, and their output and plan are None.
     """

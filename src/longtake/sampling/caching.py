@@ -31,7 +31,8 @@ def with_step_cache(predict: Predict[StreamT], sigmas: Tensor, acceleration: Acc
     """Returns a function like `predict` that skips the model at some steps of one pass.
 
     The returned function calls `predict` at the steps at which `levels.evaluates_model` is True. At the other steps it
-    extrapolates each modality's clean prediction from the results of the last two calls. Use a new one for each pass.
+    extrapolates each modality's clean prediction from the results of the last two calls. Each pass needs a new
+    function.
 
     sigmas: the noise levels of the pass, [steps + 1].
     """

@@ -93,7 +93,7 @@ def decoder_noise(noise: Noise, first: int, latent: Tensor) -> Tensor:
 class Latents:
     """Finished latent frames of a video, which follow those of the previous `Latents` object.
 
-    latent: [1, C, f, h, w], not normalised.
+    latent: [1, C, f, h, w], the VAE's own latents (see `Statistics.unnormalise`).
     last: True if the video ends with these latent frames.
     """
 
@@ -102,9 +102,9 @@ class Latents:
 
 
 def decode(vae: Any, latent: Tensor, timestep: float) -> Tensor:
-    """Decodes latents [1, C, f, h, w], not normalised, into frames [t, 3, H, W] float32 in about -1..1.
+    """Decodes the VAE's own latents [1, C, f, h, w] into frames [t, 3, H, W] float32 in about -1..1.
 
-    The first latent frame gives one frame.
+    The first latent frame gives one frame; each later one gives as many as the VAE's temporal compression.
 
     timestep: the timestep (0..1) that the decoder is conditioned on. A VAE without timestep conditioning ignores it.
     """
@@ -167,8 +167,7 @@ def decode_frames(
 def upsample(upsampler: Any, latent: Tensor, statistics: Statistics) -> Tensor:
     """Doubles the height and width of normalised latents [1, C, F, H, W]. Returns normalised latents [1, C, F, 2H, 2W].
 
-    statistics: those of the VAE's latents. They are needed because the upsampler works on latents that are not
-        normalised.
+    statistics: those of the VAE's latents. They are needed because the upsampler works on the VAE's own latents.
     """
     dtype = next(upsampler.parameters()).dtype
     larger: Tensor = upsampler(statistics.unnormalise(latent).to(dtype))

@@ -120,7 +120,7 @@ class Heartbeats:
         """Returns those rows of the table `servers` whose `beats` have not changed for `lease_s` seconds.
 
         `rows`: all rows of the table, just read.
-        `now`: the monotonic time in seconds at which they were read.
+        `now`: when they were read, in seconds of the monotonic clock.
 
         If more than half of `lease_s` has passed since the last call, returns no rows and starts to time all servers
         anew. Such a gap means that this process was frozen or the database was unreachable. During the gap living

@@ -29,7 +29,7 @@ class RequestLog:
 
     @property
     def due_at(self) -> float:
-        """The monotonic time in seconds from which `store` should be called. Infinite if there are no lines."""
+        """When `store` should be called next, in seconds of the monotonic clock. Infinite if there are no lines."""
         return self._store_at if self.lines else float("inf")
 
     def store(self, write: Callable[[list[LogLine]], bool]) -> None:

@@ -65,7 +65,7 @@ class Supervisor:
 
     @property
     def stalls_at(self) -> float:
-        """The monotonic time in seconds at which the process counts as stalled.
+        """The moment at which the process counts as stalled, in seconds of the monotonic clock.
 
         It is `stall_s` seconds after the start of the process or the last message from or to it.
         """

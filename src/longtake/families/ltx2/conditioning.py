@@ -127,8 +127,9 @@ def audio_conditioning(
     """Returns the audio track of a window. `strength` is how strongly the context's sound is held, 0 to 1.
 
     The context's `sound` [2, n] at SOUND_RATE Hz is encoded at its position in the window. In a backward window the
-    sound, mirrored in time, is encoded before it. Only audio latents that lie wholly within the context's time are
-    held. If there is no sound or no context, or if `strength` is 0, all audio latents are generated.
+    encoder also gets the same sound, mirrored in time, directly before the context's sound. Only audio latents that lie
+    wholly within the context's time are held. If there is no sound or no context, or if `strength` is 0, all audio
+    latents are generated.
     """
     count = audio_latents(window.sampled_frames, plan.rate)
     clean = torch.zeros(1, count, model.transformer.config.audio_in_channels, device=model.device)

@@ -34,7 +34,8 @@ def describe(plan: LTX2Plan, facts: VideoInfo) -> Description:
 
 
 def _windows_text(plan: LTX2Plan) -> str:
-    """Returns a line for each window in the order of sampling. Neighbouring windows with equal lines share one line."""
+    """Returns the lines that describe the windows, in the order of sampling. Equal windows that follow each other share
+    one line, which begins with their number."""
     lines = []
     for text, alike in groupby(_window_text(plan, window) for window in plan.windows):
         count = len(list(alike))

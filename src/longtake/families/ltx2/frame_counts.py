@@ -79,7 +79,7 @@ def whole_latent_context(direction: Direction, context_frames: int, available: i
 
 def window_context(options: LTX2Options, counts: FrameCounts, available: int) -> int:
     """Returns the number of context frames of a window that has enough frames to continue. Every window after the first
-    does.
+    has enough.
 
     It is the requested number, rounded to whole latents and not limited to the `available` source frames. But if
     `num_frames` has no room for so many, it is `counts.context_frames`.

@@ -68,10 +68,10 @@ def guided(
 ) -> Tensor:
     """Combines the predictions of one modality's clean tokens, each [1, n, C], into the guided prediction [1, n, C].
 
-    A prediction may be None if its scale is off. With c, u, s and i for the conditional, negative, disturbed and
+    A prediction may be None if its scale is off. c, n, d and t stand for the conditional, negative, disturbed and
     isolated predictions:
-    - g = c + (cfg - 1)(c - u) + stg (c - s) + (modality - 1)(c - i)
-    - The result is g (rescale std(c) / std(g) + 1 - rescale), where std is over all tokens and channels.
+    1. g = c + (cfg - 1)(c - n) + stg (c - d) + (modality - 1)(c - t)
+    2. The result is g (rescale std(c) / std(g) + 1 - rescale), where std is over all tokens and channels.
 
     Sources: LTX-2; for the rescaling Lin et al. 2024.
     """
@@ -90,9 +90,9 @@ def predict(
     """Predicts the clean tokens [1, n, C] of each modality from the noisy `tokens` [1, n, C] at noise level `sigma`.
 
     `positioned` has the position embeddings of the `tracks`. The steps are:
-    - Each prediction is x0 = tokens - mask sigma v, where v is the velocity that the transformer returns.
-    - Guidance combines the predictions into one x0.
-    - The result is mask x0 + (1 - mask) clean, where `mask` and `clean` are the track's.
+    1. Each prediction is x0 = tokens - mask sigma v, where v is the velocity that the transformer returns.
+    2. Guidance combines the predictions into one x0.
+    3. The result is mask x0 + (1 - mask) clean. `mask` and `clean` are those of the track.
     """
     needed = guide.predictions(list(tracks))
     names = list(needed)

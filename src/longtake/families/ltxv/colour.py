@@ -8,9 +8,9 @@ from longtake.sampling.deviation import divisor
 
 
 def adain(latent: Tensor, reference: Tensor, factor: float = 1.0) -> Tensor:
-    """Returns `latent` [B, C, F, H, W] with the mean and the standard deviation of `reference` in each channel.
+    """Moves the mean and the standard deviation of each channel of `latent` [B, C, F, H, W] to those of `reference`.
 
-    `factor` sets how far the statistics are matched, 0 (not) to 1 (fully). The shape of `reference` may differ in F, H
+    `factor` sets how far they are moved, 0 (not) to 1 (fully). The shape of `reference` may differ in F, H
     and W. The statistics are over frames, rows and columns. If all values of a channel of `latent` are equal, only the
     mean is matched. Source: adaptive instance normalisation (Huang and Belongie 2017).
     """

@@ -64,8 +64,8 @@ def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str |
     """Returns the frame counts of a request whose `num_frames` includes source frames.
 
     Normally the last 8k+1 frames of `span` are shown and continued, and the rest of `num_frames` is new. If that leaves
-    fewer than LEAST_NEW_FRAMES new frames, all frames of `span` are shown instead. The context is then the largest 8k+1
-    within half of `num_frames`, and the rest of `num_frames` is new.
+    fewer than LEAST_NEW_FRAMES new frames, all frames of `span` are shown instead. The context is then the largest
+    number 8k+1 that is at most half of `num_frames`, and the rest of `num_frames` is new.
 
     `count_field`: the name of the request's field that holds `num_frames`, for the notes; None if no field does.
     """

@@ -12,7 +12,8 @@ def fuse(before: Tensor, window: Tensor, first: Tensor, overlap: int, adain_fact
     The window was conditioned on the last `overlap` latent frames of `before`, so it begins with its own version of
     them. The steps are:
     - The window's colours are matched to those of the `first` window by `adain_factor`, 0 (not) to 1 (fully).
-    - The window's first latent frame is dropped: it covers one frame, and the latent frame of `before` covers several.
+    - The window's first latent frame is dropped, because it covers one frame. The latent frame of `before` at the same
+      place covers several, and is kept.
     - The other overlap - 1 shared latent frames are cross-faded linearly.
 
     Source: ComfyUI-LTXVideo's looping sampler.

@@ -50,10 +50,10 @@ class Guide:
 def guided_velocity(guide: Guide, tokens: Tensor, time: Tensor, coords: Tensor, level: float) -> Tensor:
     """Returns the guided velocity [1, n, C] at the schedule's noise `level`. `velocity` describes the other arguments.
 
-    Only the predictions that the scales of this level need are made. With c for the positive prompt, u for the negative
-    prompt, and p for the positive prompt with disturbed self-attention:
+    Only the predictions that the scales of this level need are made. c, u and p stand for the predictions for the
+    positive prompt, for the negative prompt, and for the positive prompt with disturbed self-attention:
     - y = u + cfg (c - u) if cfg is above 1, otherwise y = c.
-    - If stg is above 0, stg (c - p) is added to y. Then y is multiplied by rescale std(c) / std(y) + 1 - rescale,
+    - If stg is above 0, stg (c - p) is added to y. Then y is multiplied by (rescale std(c) / std(y) + 1 - rescale),
       unless rescale is 1.
     - With `cfg_star`, u is first scaled by `project`.
     - With `nag`, c is predicted with cross-attention that moves away from the negative prompt (NegativeAttention).

@@ -225,8 +225,8 @@ def passes_of(options: LTXVOptions, size: Size, card: LTXVCard) -> tuple[Pass, .
     """Returns the one or two passes of a plan whose output has `size` (width, height) in pixels.
 
     A single pass works at `size`. The first of two passes works at FIRST_PASS_SHARE of `size`, and the second at twice
-    the first's size. A model that works at one size only (the card's `native_short_side`) has that short side in a
-    single pass or the first pass instead.
+    the first's size. A model that works at one size only (the card's `native_short_side`) has this short side in its
+    single pass or in the first of its two passes.
     """
     step, native = card.spatial_compression, card.native_short_side
     guidance = guidance_of(options, card)

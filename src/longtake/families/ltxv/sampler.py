@@ -167,8 +167,8 @@ class Setup:
         return 1, self.statistics.channels, window.stop - window.start, height, width
 
     def overlap(self, latents: Tensor) -> ConditioningItem:
-        """Returns the last latent frames of the video's `latents` [1, C, F, H, W] as the conditioning of the next
-        window."""
+        """Returns the last `overlap_latents` latent frames of the video's `latents` [1, C, F, H, W] as the conditioning
+        of the next window."""
         return ConditioningItem(latents[:, :, -self.overlap_latents :], 0, self.overlap_strength)
 
 
@@ -176,7 +176,7 @@ Items = Sequence[ConditioningItem]
 
 
 def sample_window(setup: Setup, context: Sequence[Items], video: Video | None, current: WindowRun) -> Video:
-    """Samples the next window in every pass. Returns `video` continued by this window.
+    """Samples the window `current` in every pass. Returns `video` continued by this window.
 
     For the first window, `video` is None, and the window is conditioned on `context`, which has the items for each
     pass. A later window is conditioned on the last latents of `video`. The second pass refines the first pass's
