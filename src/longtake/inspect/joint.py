@@ -66,7 +66,7 @@ def joint_figures(
     sound_rate: int = SOUND_RATE,
     joint_s: float = 0.0,
 ) -> JointFigures:
-    """Returns the figures of the joint between the frames `before` [a, H, W, 3] and `after` [b, H, W, 3].
+    """Returns the figures of the joint between the frames `before` and `after`, each [t, H, W, 3].
 
     With eight or more frames on each side the medians are reliable. `sound` is [2, n] at `sound_rate` Hz, or None.
     `joint_s` is the number of seconds between the first sample of `sound` and the joint.

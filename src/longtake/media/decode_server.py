@@ -80,7 +80,7 @@ class DecodeServer:
         return {}, None
 
     def next(self, stream: int) -> Answer:
-        """Returns an empty header and the stream's next chunk, or None in place of the chunk after the last one."""
+        """Returns an empty header and the stream's next chunk. After the last chunk, None takes the chunk's place."""
         if stream not in self._prepared:
             self.prepare(stream)
         return self._prepared.pop(stream)()

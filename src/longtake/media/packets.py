@@ -128,9 +128,11 @@ def _cut(
 ) -> tuple[int | None, int | None]:
     """Returns (first missing time, end time) in ticks for a file that is cut off; both are None for a complete file.
 
-    The first is the decoding time of the first frame that is missing or may be incomplete. The second is the time at
-    which the last frame would end. MP4 and MOV files have an index of all frames. In other files the last packet may be
-    incomplete. Transport streams do not state where they end, but consist of blocks of equal size.
+    `file_bytes` is the size of the file. `shown` are the stream's packets with a frame that is shown.
+
+    The first time is the decoding time of the first frame that is missing or may be incomplete. The second is the time
+    at which the last frame would end. MP4 and MOV files have an index of all frames. In other files the last packet may
+    be incomplete. Transport streams do not state where they end, but consist of blocks of equal size.
     """
     if container in ("mp4", "mov"):
         missing = [entry.timestamp for entry in stream.index_entries if entry.pos + entry.size > file_bytes]

@@ -113,7 +113,7 @@ def _orientation(frame: Any) -> tuple[bool, bool, bool]:
     """Returns (transposed, flip_x, flip_y) of PictureFormat from the frame's display matrix; all False without one.
 
     The matrix maps a stored position (x, y) to the displayed position (x', y'):
-    x' = a x + c y and y' = b x + d y (ISO 14496-12, 6.2.2).
+    x' = p x + r y and y' = q x + s y (ISO 14496-12, 6.2.2).
     """
     for side_data in frame.side_data:
         if side_data.type.name == "DISPLAYMATRIX":

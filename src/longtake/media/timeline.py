@@ -235,7 +235,9 @@ def _clock(
 def _variable_rate(
     pts: Sequence[int], deltas: Sequence[int], tick_s: Fraction, measured: Fraction, stated: Sequence[Fraction]
 ) -> Fraction:
-    """Returns the constant rate at which a variable-rate video is read. `measured` is its average rate.
+    """Returns the constant rate at which a variable-rate video is read.
+
+    `measured` is the video's average rate. The other arguments are those of `_clock`.
 
     A screen recording pauses while nothing changes. So the rate between its pauses matters most. If that is above
     _MAX_RATE, the average rate takes its place. These rates are tried in turn, and the first one that shows at least

@@ -55,6 +55,7 @@ def recognises(names: Collection[str], published: PublishedConfig) -> bool:
     """Returns True if a file holds weights that only LTX-2 has: weights for audio, or the connectors' projections.
 
     names: the names of the file's tensors.
+    published: not used.
     """
     return any(name.startswith(_MARKS) for name in names)
 

@@ -88,6 +88,7 @@ def recognises(names: Collection[str], published: PublishedConfig) -> bool:
     """Returns True if a file holds a transformer or an autoencoder, of LTX-Video or of LTX-2.
 
     names: the names of the file's tensors.
+    published: not used.
     """
     return any(part_of(name) for name in names)
 
@@ -178,6 +179,8 @@ def config_of(part: PartName, published: PublishedConfig, shapes: Shapes) -> Con
     """Returns the settings of a part's class in diffusers. A setting that is missing in `published` gets the 13B
     model's value.
 
+    published: the published settings of all parts.
+    shapes: not used.
     Raises `BadCheckpoint` for a setting that the class does not support.
     """
     return (transformer_config if part == "transformer" else vae_config)(published.get(part, {}))
@@ -282,6 +285,7 @@ def is_upsampler(names: Collection[str], published: PublishedConfig) -> bool:
     """Returns True if a file holds a latent upsampler, of LTX-Video or of LTX-2.
 
     names: the names of the file's tensors. Upsamplers are published with the names of diffusers' class.
+    published: not used.
     """
     return any(name.startswith("initial_conv.") for name in names)
 

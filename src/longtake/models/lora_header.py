@@ -78,7 +78,7 @@ def read_lora_header(path: Path) -> LoraHeader:
     """Returns the header of a LoRA file.
 
     Raises `BadCheckpoint` if the file is not a valid safetensors file, if it has unknown keys, if a module has only one
-    of A and B, if B A is not defined for their shapes, or if the LoRA is of a kind that is not supported.
+    of A and B, if their shapes do not allow the product B A, or if the LoRA is of a kind that is not supported.
     """
     header = read_header(path, MAX_HEADER_BYTES)
     keys = _keys_by_module(path, header)

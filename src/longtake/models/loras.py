@@ -130,7 +130,9 @@ def load_adapters(
 ) -> list[LoadedAdapter]:
     """Returns the adapters of a plan, read from their files, in the plan's order.
 
+    planned: the adapters of the plan.
     card: the model. Its own adapters are found by name.
+    cache: adapters that were read recently. The files of the others are read.
     fetch, any_path: the arguments of `lora_files.resolve` for all other adapters.
 
     Raises `InvalidRequest`, with the field of the request, for a LoRA that cannot be found or read. Raises

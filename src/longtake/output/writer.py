@@ -60,8 +60,8 @@ def video_writer(path: Path, plan: Plan, *, has_sound: bool, progress: ProgressR
     """Yields a writer for the output file. The complete file is at `path` when the block ends; after an exception there
     is no file.
 
-    With `has_sound` False the file has no sound. If the plan plays the video backwards, the frames are collected on
-    disk and reversed at the end of the block.
+    With `has_sound` False the file has no sound. During long waits the encoder calls `progress.repeat`. If the plan
+    plays the video backwards, the frames are collected on disk and reversed at the end of the block.
     """
     rate = SOUND_RATE if has_sound else None
     output_format = plan.output_format

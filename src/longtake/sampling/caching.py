@@ -35,6 +35,7 @@ def with_step_cache(predict: Predict[StreamT], sigmas: Tensor, acceleration: Acc
     function.
 
     sigmas: the noise levels of the pass, [steps + 1].
+    acceleration: how many steps skip the model; "none" skips no step.
     """
     known: dict[StreamT, list[tuple[float, Tensor]]] = {}
     steps = len(sigmas) - 1

@@ -18,7 +18,8 @@ Noise = Callable[[str, tuple[int, ...]], Tensor]
 def noise_key(seed: int, name: str, pass_number: int, window: int) -> int:
     """Returns the 64-bit key with which a random generator makes the noise of one draw.
 
-    Draws that differ in any argument have different keys, except with a chance of 1 in 2**64.
+    `name` is the draw's name. `pass_number` and `window` are the numbers of the pass and of the window, from 0. Draws
+    that differ in any argument have different keys, except with a chance of 1 in 2**64.
     """
     text = f"{seed} {name} {pass_number} {window}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

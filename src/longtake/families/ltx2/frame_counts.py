@@ -94,6 +94,7 @@ def context_notes(options: LTX2Options, counts: FrameCounts, available: int, fir
     """Returns notes for the user if the number of context frames is not the requested one. Otherwise the tuple is
     empty.
 
+    `counts`: the frame counts of the request, as `frame_counts` returns them.
     `available`: the number of source frames.
     `first`: the window next to the source.
     """

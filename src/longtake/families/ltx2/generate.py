@@ -142,8 +142,9 @@ class _Windows:
     ) -> Generator[GeneratedClip, None, _WindowContext]:
         """Decodes a window whose new frames follow its context.
 
-        Yields one clip with the new frames, which are decoded while the caller reads the clip. Returns the context of
-        the next window: the last frames and their sound.
+        `context` is the context of this window, and `tensors` are its latents and audio tokens, as `sample` returned
+        them. Yields one clip with the new frames, which are decoded while the caller reads the clip. Returns the
+        context of the next window: the last frames and their sound.
         """
         plan = self.run.plan
         window = plan.windows[current.number]
@@ -167,7 +168,9 @@ class _Windows:
     ) -> Generator[GeneratedClip, None, _WindowContext]:
         """Decodes a window whose new frames precede its context.
 
-        Yields one clip with the new frames. Returns the context of the next window: the first frames and their sound.
+        The arguments are those of `forward`. Yields one clip with the new frames. Returns the context of the next
+        window: the first frames and their sound.
+
         The caller reads no clip before all windows are sampled, because the window next to the source is sampled first
         and plays last. So only the next window's context is decoded here at once; the clip is decoded while it is read.
         """

@@ -185,7 +185,10 @@ class Setup:
 def sample_window(
     setup: Setup, conditioning: WindowConditioning, noise: Callable[[int], Noise], on_step: OnStep = ignore_step
 ) -> SampledWindow:
-    """Samples one window in every pass and returns the result. `noise(n)` returns the noise of pass n (from 0).
+    """Samples one window in every pass and returns the result.
+
+    `conditioning`: the window's tracks in each pass.
+    `noise`: a function of a pass's number (from 0) that returns the noise of that pass.
 
     The second pass refines the first pass's video latents at twice the height and width. It also reads the first pass's
     audio, noised like the video, but the audio that it predicts is discarded. The returned audio is the first pass's.

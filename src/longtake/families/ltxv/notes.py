@@ -6,9 +6,9 @@ from longtake.video import Span, VideoInfo
 
 
 def plan_notes(options: LTXVOptions, source: VideoInfo, span: Span, plan: Plan) -> tuple[str, ...]:
-    """Returns the notes about a plan, except those about the division of the requested count.
+    """Returns the notes about a plan, except those about the numbers of source frames and new frames.
 
-    `span` has the source frames that the request allows. The plan may use fewer.
+    `frame_counts` returns the latter. `span` has the source frames that the request allows. The plan may use fewer.
     """
     found = (
         repeat_note(source, plan),
@@ -45,7 +45,7 @@ def speed_note(source: VideoInfo, plan: Plan) -> str | None:
 def trim_note(options: LTXVOptions, source: VideoInfo, span: Span, plan: Plan) -> str | None:
     """Returns a note if the request says which source frames to use, and not all of them are used.
 
-    The reasons are that a context has 8k+1 frames, and that `max_frames` moves the start of the used frames.
+    There are two possible reasons: a context has 8k+1 frames, and `max_frames` moves the start of the used frames.
     """
     clock, used = plan.context.rate, plan.context
     is_moved = not span.reverse and used.start > int(options.start_frame * clock / source.rate)

@@ -88,7 +88,11 @@ def trajectory(
 
 
 def denoise(setup: PassSetup, sequence: TokenSequence, noise: Noise, on_step: OnStep = ignore_step) -> Tensor:
-    """Runs all steps of a pass. Returns the video's clean tokens [1, n, C], without the extra tokens."""
+    """Runs all steps of a pass. Returns the video's clean tokens [1, n, C], without the extra tokens.
+
+    `sequence`: the tokens before the first step.
+    `noise`: a function that returns the noise of one draw. `trajectory` lists the names of the draws.
+    """
     tokens = deque(trajectory(setup, sequence, noise, on_step), maxlen=1).pop()
     return tokens[:, sequence.extra :]
 
@@ -105,6 +109,7 @@ def sample(
     """Samples one window in one pass. Returns its normalised latents, of `shape` = [1, C, F, H, W].
 
     `items`: the clips and images that the window is conditioned on.
+    `noise`: a function that returns the noise of one draw, from the draw's name.
     `init`: latents of the same shape that the pass refines: it starts from them, noised to the first noise level. If
         `init` is None, the pass starts from noise alone.
     """
