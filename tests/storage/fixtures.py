@@ -24,6 +24,11 @@ def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Blobs]:
 on_local_blobs = pytest.mark.parametrize("blobs", ["local"], indirect=True)
 """For tests of what does not depend on where bytes are stored."""
 
+each_once = pytest.mark.parametrize(
+    ("database_url", "blobs"), [("sqlite", "local"), ("postgresql", "memory")], indirect=True
+)
+"""For slow tests of both: each kind of database and each place for bytes once, not every combination."""
+
 
 def address_of(blobs: Blobs) -> str:
     """Returns the text from which another process opens these blobs with `blobs_at`."""

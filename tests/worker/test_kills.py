@@ -15,7 +15,7 @@ from longtake.queue import engine as queue
 from longtake.settings import settings
 from longtake.storage.blobs import Blobs
 from longtake.worker.server_process import start_ticks
-from tests.storage.fixtures import on_local_blobs, read
+from tests.storage.fixtures import each_once, on_local_blobs, read
 from tests.worker.requests import (
     PATIENCE_S,
     another_server,
@@ -59,6 +59,7 @@ def is_gone(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("at", ["queued", "start", "planned", 1, "end", "done"])
+@each_once
 def test_a_request_survives_its_server_at_every_state(
     database_url: str,
     engine: sa.Engine,
@@ -138,6 +139,7 @@ def has_open_transaction(engine: sa.Engine) -> bool:
         )
 
 
+@each_once
 def test_a_server_that_was_declared_dead_changes_nothing_when_it_wakes(
     database_url: str,
     engine: sa.Engine,
