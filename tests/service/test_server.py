@@ -7,11 +7,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+
+from longtake.database.migrate import open_database
+from longtake.errors import InvalidRequest
+from longtake.service.server import Address, run
+from longtake.settings import settings
 
 CLIP = Path(__file__).parents[2] / "examples" / "clip.mp4"
 ENDPOINT = "/queue/fal-ai/ltxv-13b-098-distilled/extend"
@@ -20,6 +26,7 @@ TWO_WINDOWS = {
     "num_frames": 49,
     "resolution": "480p",
     "aspect_ratio": "1:1",
+    "first_pass_num_inference_steps": 4,
     "seed": 3,
 }
 START_FRAME = 24
@@ -114,55 +121,86 @@ def serving(folder: Path, *options: str) -> Iterator[Running]:
             process.kill()
 
 
-def test_a_killed_server_resumes_its_request_to_the_same_video(tmp_path: Path) -> None:
-    with serving(tmp_path) as server:
-        body = TWO_WINDOWS | server.upload()
-        whole, killed, waiting = (server.submit(body)["request_id"] for _ in range(3))
-        expected = server.video(whole)
-        server.until(killed, has_logged("window 2 of"))
-        server.until(waiting, lambda status: status["queue_position"] == 0)
-        server.process.send_signal(signal.SIGKILL)
-        server.process.wait()
-    with serving(tmp_path) as server:
-        assert server.video(killed) == expected
-        lines = messages(server.status(killed))
-        resumed = lines[len(lines) - lines[::-1].index("Reading the source") :]
-        assert not any("window 1 of" in line for line in resumed), "a finished window was made again"
-        assert server.video(waiting) == expected
-        assert server.video(whole) == expected
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder for one server after the other: each start of a worker process with a model takes long."""
+    return tmp_path_factory.mktemp("server")
 
 
-def test_a_terminated_server_finishes_its_running_request_and_leaves_the_others(tmp_path: Path) -> None:
-    with serving(tmp_path) as server:
-        body = TWO_WINDOWS | server.upload()
-        running, waiting = (server.submit(body)["request_id"] for _ in range(2))
-        server.until(running, has_logged("Sampling"))
-        server.process.send_signal(signal.SIGTERM)
-        eventually(lambda: server.client.get("/ready").status_code == 503)
-        assert server.process.wait(PATIENCE_S) == 0
-    with serving(tmp_path, "--slots", "none") as server:
-        assert is_completed(server.status(running))
-        assert server.client.get(server.path(running)).status_code == 200
-        assert server.status(waiting)["status"] == "IN_QUEUE"
+@pytest.fixture(scope="module")
+def first(folder: Path) -> Iterator[Running]:
+    """A server that does not kill its worker process for a cancellation."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LONGTAKE_CANCEL_GRACE_S", "3600")
+        with serving(folder) as server:
+            yield server
 
 
-def test_a_cancelled_request_stops_and_frees_its_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worker process gets an hour to stop, so it is not killed: it stops by itself."""
-    monkeypatch.setenv("LONGTAKE_CANCEL_GRACE_S", "3600")
-    with serving(tmp_path) as server:
-        video = server.upload()
-        running = server.submit(TWO_WINDOWS | video | {"num_frames": 481})["request_id"]
-        after = server.submit(TWO_WINDOWS | video)["request_id"]
-        server.until(running, has_logged("Sampling"))
-        assert server.client.put(server.path(running, "/cancel")).status_code == 202
-        status = server.until(running, is_completed)
-        assert status["error_type"] == "client_cancelled"
-        windows = [found.groups() for line in messages(status) if (found := re.search(r"window (\d+) of (\d+)", line))]
-        assert windows
-        assert all(window != last for window, last in windows), "the request was worked on to its end"
-        assert server.client.get(server.path(running)).status_code == 499
-        server.until(after, has_logged("Reading the source"))
-        server.client.put(server.path(after, "/cancel"))
+def test_a_cancelled_request_stops_and_frees_its_slot(first: Running) -> None:
+    video = first.upload()
+    running = first.submit(TWO_WINDOWS | video | {"num_frames": 961})["request_id"]
+    after = first.submit(TWO_WINDOWS | video)["request_id"]
+    first.until(running, has_logged("Sampling"))
+    assert first.client.put(first.path(running, "/cancel")).status_code == 202
+    status = first.until(running, is_completed)
+    assert status["error_type"] == "client_cancelled"
+    windows = [found.groups() for line in messages(status) if (found := re.search(r"window (\d+) of (\d+)", line))]
+    assert windows
+    assert all(window != last for window, last in windows), "the request was worked on to its end"
+    assert first.client.get(first.path(running)).status_code == 499
+    first.until(after, has_logged("Reading the source"))
+    first.client.put(first.path(after, "/cancel"))
+
+
+@dataclass(frozen=True)
+class Killed:
+    """Equal requests of a killed server, by their ids, and the video that they make."""
+
+    body: dict[str, Any]
+    video: bytes
+    running: str
+    waiting: str
+
+
+@pytest.fixture(scope="module")
+def killed(first: Running) -> Killed:
+    """Kills the first server while a request runs and another one waits. A third one has been finished."""
+    body = TWO_WINDOWS | first.upload()
+    whole, running, waiting = (first.submit(body)["request_id"] for _ in range(3))
+    video = first.video(whole)
+    first.until(running, has_logged("window 2 of"))
+    first.until(waiting, lambda status: status["queue_position"] == 0)
+    first.process.send_signal(signal.SIGKILL)
+    first.process.wait()
+    return Killed(body, video, running, waiting)
+
+
+@pytest.fixture(scope="module")
+def second(folder: Path, killed: Killed) -> Iterator[Running]:
+    """A server on the data folder of the killed one."""
+    with serving(folder) as server:
+        yield server
+
+
+def test_a_killed_server_s_request_is_resumed_to_the_same_video(killed: Killed, second: Running) -> None:
+    assert second.video(killed.running) == killed.video
+    lines = messages(second.status(killed.running))
+    resumed = lines[len(lines) - lines[::-1].index("Reading the source") :]
+    assert not any("window 1 of" in line for line in resumed), "a finished window was made again"
+
+
+def test_a_terminated_server_finishes_its_running_request_and_leaves_the_others(
+    folder: Path, killed: Killed, second: Running
+) -> None:
+    """The running request is the one that waited when the first server was killed."""
+    left = second.submit(killed.body)["request_id"]
+    second.until(killed.waiting, has_logged("Sampling"))
+    second.process.send_signal(signal.SIGTERM)
+    eventually(lambda: second.client.get("/ready").status_code == 503)
+    assert second.process.wait(PATIENCE_S) == 0
+    with serving(folder, "--slots", "none") as third:
+        assert third.video(killed.waiting) == killed.video
+        assert third.status(left)["status"] == "IN_QUEUE"
 
 
 def test_without_keys_only_this_machine_is_served_and_with_keys_only_their_holders(tmp_path: Path) -> None:
@@ -185,16 +223,33 @@ def test_without_keys_only_this_machine_is_served_and_with_keys_only_their_holde
 
 
 @pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"pools": {"none": "large"}}, "There is no endpoint 'none'"),
+        ({"prices": {"fal-ai/none": 1}}, "LONGTAKE_PRICES names 'fal-ai/none', which is no endpoint's id"),
+        ({"preload": "none"}, "There is no endpoint 'none'"),
+        ({"preload": "ltx-2.3"}, "'ltx-2.3' fits several endpoints"),
+    ],
+)
+def test_a_setting_that_names_no_endpoint_is_refused_before_the_server_listens(
+    tmp_path: Path, setting: dict[str, Any], message: str
+) -> None:
+    def refuse(address: Address) -> None:
+        raise AssertionError(f"It listens at {address}.")
+
+    chosen = settings(data_dir=tmp_path, slots=(), **setting)
+    with pytest.raises(InvalidRequest, match=re.escape(message)):
+        run(chosen, open_database(chosen), Address("127.0.0.1", 0), None, refuse)
+
+
+@pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
-        ("POOLS", '{"none": "large"}', "There is no endpoint 'none'"),
-        ("PRICES", '{"fal-ai/none": 1}', "LONGTAKE_PRICES names 'fal-ai/none', which is no endpoint's id"),
-        ("PRELOAD", "none", "There is no endpoint 'none'"),
         ("PRELOAD", "ltx-2.3", "'ltx-2.3' fits several endpoints"),
         ("PRICE_LTXV097_PER_VIDEO", "1", "LONGTAKE_PRICE_LTXV097_PER_VIDEO is no setting any more"),
     ],
 )
-def test_a_setting_that_names_no_endpoint_is_refused_at_the_start(
+def test_a_wrong_setting_ends_the_process_with_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv(f"LONGTAKE_{setting}", value)
