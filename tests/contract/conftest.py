@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,12 +71,8 @@ def started(command: Sequence[str], data_dir: Path, env: Mapping[str, str] | Non
             data_dir,
         )
     finally:
-        process.terminate()
-        try:
-            process.wait(2)
-        except subprocess.TimeoutExpired:  # Some clients keep their connections open.
-            process.kill()
-            process.wait()
+        process.kill()
+        process.wait()
         process.stdout.close()
 
 
@@ -115,15 +113,29 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@dataclass(frozen=True)
 class Node:
-    """A folder with fal's packages for JavaScript and the programs that call them."""
+    """A folder with fal's packages for JavaScript, and processes of Node that call them, one for each environment."""
 
-    folder: Path
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._callers: dict[frozenset[tuple[str, str]], subprocess.Popen[str]] = {}
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
 
     def call(self, function: str, env: Mapping[str, str], given: Mapping[str, Any], timeout: float = 180) -> Any:
-        """Returns the result of a function of calls.mjs."""
-        return json.loads(self.run("calls.mjs", env, function, json.dumps(given), timeout=timeout).splitlines()[-1])
+        """Returns the result of a function of calls.mjs. Its process is killed after `timeout` seconds."""
+        process = self._caller(env)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        deadline = threading.Timer(timeout, process.kill)
+        deadline.start()
+        process.stdin.write(json.dumps([function, given]) + "\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
+        deadline.cancel()
+        if not line:
+            self._errors.seek(0)
+            raise AssertionError(f"{function} ended the process: {self._errors.read()[-3000:]}")
+        return json.loads(line)
 
     def run(self, script: str, env: Mapping[str, str], *words: str, timeout: float = 180) -> str:
         done = subprocess.run(
@@ -132,9 +144,30 @@ class Node:
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
+    def close(self) -> None:
+        for process in self._callers.values():
+            process.kill()
+            process.communicate()
+        self._errors.close()
+
+    def _caller(self, env: Mapping[str, str]) -> "subprocess.Popen[str]":
+        """Returns the running process with this environment."""
+        key = frozenset(env.items())
+        if key not in self._callers or self._callers[key].poll() is not None:
+            self._callers[key] = subprocess.Popen(
+                ["node", "calls.mjs"],
+                cwd=self.folder,
+                env=dict(env),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+            )
+        return self._callers[key]
+
 
 @pytest.fixture(scope="session")
-def node(pytestconfig: pytest.Config) -> Node:
+def node(pytestconfig: pytest.Config) -> Iterator[Node]:
     """fal's packages for JavaScript, installed once in pytest's cache folder."""
     for tool in ("node", "npm"):
         if shutil.which(tool) is None:
@@ -157,4 +190,6 @@ def node(pytestconfig: pytest.Config) -> Node:
             reason = done.stderr.strip().splitlines()[-1:] or ["it failed"]
             pytest.skip(f"npm cannot install fal's JavaScript packages here: {reason[0][:200]}")
         (folder / "installed").touch()
-    return Node(folder)
+    node = Node(folder)
+    yield node
+    node.close()

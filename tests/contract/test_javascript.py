@@ -90,7 +90,7 @@ def test_cancel(one_way: Way, running: bool) -> None:
 
 
 def test_the_clients_timeout_cancels_the_request(one_way: Way) -> None:
-    got = one_way("subscribed", id=LTXV, input=with_prompt("slow"), options={"timeout": 3000})
+    got = one_way("subscribed", id=LTXV, input=with_prompt("slow"), options={"timeout": 1200})
     assert "timed out" in got["message"]
     url = f"{one_way.server.http}/queue/{LTXV}/requests/{got['enqueued']}"
     wait_for(lambda: httpx.get(url).status_code == 499)
@@ -98,7 +98,9 @@ def test_the_clients_timeout_cancels_the_request(one_way: Way) -> None:
 
 def test_the_start_timeout_ends_a_waiting_request(one_way: Way) -> None:
     blocker = one_way("submitted", id=NARROW, input=with_prompt("slow"))
-    got = one_way("subscribed", id=NARROW, input=with_prompt("quick"), options={"startTimeout": 2, "pollInterval": 100})
+    got = one_way(
+        "subscribed", id=NARROW, input=with_prompt("quick"), options={"startTimeout": 1.1, "pollInterval": 100}
+    )
     assert (got["status"], got["isUserTimeout"]) == (504, True)
     assert got["body"]["error_type"] == "request_timeout"
     httpx.put(blocker["cancel_url"])

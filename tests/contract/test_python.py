@@ -131,7 +131,7 @@ def test_cancel(client: fal_client.SyncClient) -> None:
 def test_the_clients_timeout_cancels_the_request(client: fal_client.SyncClient) -> None:
     ids: list[str] = []
     with pytest.raises(fal_client.FalClientTimeoutError) as late:
-        client.subscribe(LTXV, with_prompt("slow"), on_enqueue=ids.append, client_timeout=3)
+        client.subscribe(LTXV, with_prompt("slow"), on_enqueue=ids.append, client_timeout=1.2)
     assert late.value.request_id == ids[0]
     with pytest.raises(fal_client.FalClientHTTPError) as cancelled:
         client.result(LTXV, ids[0])
@@ -140,9 +140,10 @@ def test_the_clients_timeout_cancels_the_request(client: fal_client.SyncClient) 
 
 def test_the_start_timeout_ends_a_waiting_request(plain: fal_client.SyncClient) -> None:
     blocker = plain.submit(NARROW, with_prompt("slow"))
+    waiting = plain.submit(NARROW, with_prompt("quick"), start_timeout=1.1)
     calls: list[Callable[[], object]] = [
-        lambda: plain.submit(NARROW, with_prompt("quick"), start_timeout=1.1).get(),
         lambda: plain.run(NARROW, with_prompt("quick"), start_timeout=1.1),
+        waiting.get,
     ]
     for call in calls:
         with pytest.raises(fal_client.FalClientHTTPError) as late:

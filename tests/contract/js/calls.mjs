@@ -1,11 +1,13 @@
-// Calls fal's client, which reaches the server with one of the recipes, and prints the result as one line of JSON.
+// Calls fal's client, which reaches the server with one of the recipes.
 //
-//     node calls.mjs <name of a function below> <its arguments as JSON>
+// Each line of standard input is one call: a JSON array of the name of a function below and its arguments. The result is
+// printed as one line of JSON. Each call has a client of its own.
 //
 // The arguments include the recipe as `way` (proxy, middleware, fetch, none) and the server's URL as `base`.
 
 import { createHash } from "node:crypto";
 import { openAsBlob } from "node:fs";
+import { createInterface } from "node:readline";
 import { createFalClient } from "@fal-ai/client";
 
 const SERVICES = { "fal.run": "run", "queue.fal.run": "queue", "rest.fal.ai": "rest", "v3.fal.media": "cdn" };
@@ -149,7 +151,8 @@ const calls = {
   },
 };
 
-const [name, given] = process.argv.slice(2);
-const args = JSON.parse(given);
-console.log(JSON.stringify((await calls[name](clientFor(args), args)) ?? null));
+for await (const line of createInterface({ input: process.stdin })) {
+  const [name, args] = JSON.parse(line);
+  console.log(JSON.stringify((await calls[name](clientFor(args), args)) ?? null));
+}
 process.exit(0);
