@@ -76,7 +76,7 @@ def started(command: Sequence[str], data_dir: Path, env: Mapping[str, str] | Non
         process.stdout.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server without keys."""
     folder = tmp_path_factory.mktemp("contract") / "data"
@@ -84,7 +84,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, str]]:
     """A server that has keys, and one of its keys."""
     from longtake.access.keys import Keys
@@ -101,7 +101,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, 
         yield running, key
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of 105 MB, of which no two parts are equal."""
     path = tmp_path_factory.mktemp("large") / "large.mp4"
@@ -166,7 +166,7 @@ class Node:
         return self._callers[key]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def node(pytestconfig: pytest.Config) -> Iterator[Node]:
     """fal's packages for JavaScript, installed once in pytest's cache folder."""
     for tool in ("node", "npm"):
