@@ -44,7 +44,7 @@ class Submission:
     `base_url`: the URL of the service `queue` as the client reaches it; URLs in responses are built from it.
     `start_timeout_s`: seconds after which the request ends if it was not started; None sets no limit.
     `webhook_url`: the URL to which the result is sent when the request ends, or None.
-    `idempotency_key`: a second submission with it by the same API key returns this request; None for no such key.
+    `idempotency_key`: if the same API key submits again with this key, this request is returned; None for no such key.
     `store_io`: if False, the result is not stored as a file; its video is a data URI in the response.
     `may_retry`: if False, the request ends when its first attempt fails because a worker died.
     `lifecycle`: the lifetime and access rules of the result's file (see `storage.lifecycle.parse`); None for defaults.

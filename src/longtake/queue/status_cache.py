@@ -64,7 +64,7 @@ class _Entry:
     `status`: None until the first read has ended.
     `changes`: the number of known changes of the request since the entry was created.
     `changes_read`: the value of `changes` when the status was read. If it is smaller than `changes`, the status is old.
-    `checked_at`: the monotonic time in seconds at which the status was last read or compared with the database.
+    `checked_at`: when the status was last read or compared with the database, in seconds of the monotonic clock.
     """
 
     status: RequestStatus | None = None
@@ -84,8 +84,9 @@ class _Queue:
 
     `positions`: request id -> its position, from 0.
     `is_stale`: True if the queue may have changed since the last read.
-    `read_at`: the monotonic time in seconds of the last read; `read_took_s`: the seconds that it took.
-    `wanted_at`: the monotonic time in seconds at which a client last asked for the queue.
+    `read_at`: when the last read ended, in seconds of the monotonic clock.
+    `read_took_s`: the seconds that the last read took.
+    `wanted_at`: when a client last asked for the queue, in seconds of the monotonic clock.
     """
 
     positions: dict[str, int] = field(default_factory=dict)
