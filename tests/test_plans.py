@@ -1,5 +1,8 @@
 """The arithmetic that the plans of both families share, and the evaluations of 0.9.x guidance."""
 
+from fractions import Fraction
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +10,8 @@ from hypothesis import strategies as st
 
 from longtake.families.ltxv.plan import Pass
 from longtake.families.ltxv.profiles import DEV, NONE, TINY, Guidance
-from longtake.plans import clip_length, latent_length, model_canvas, padded_length
+from longtake.media.timeline import Timeline
+from longtake.plans import clip_length, latent_length, model_canvas, padded_length, span_on_clock
 from longtake.sampling.levels import linear_quadratic
 
 
@@ -16,6 +20,35 @@ def test_lengths_are_8k_plus_1(frames: int) -> None:
     assert clip_length(frames) % 8 == padded_length(frames) % 8 == 1
     assert clip_length(frames) <= frames <= padded_length(frames) < clip_length(frames) + 8 + 1
     assert latent_length(padded_length(frames), 8) == (padded_length(frames) - 1) // 8 + 1
+
+
+RATES = st.sampled_from(
+    [Fraction(rate) for rate in ("1", "7", "12", "24000/1001", "24", "25", "30", "50", "60", "120")]
+)
+
+
+@given(st.integers(1, 400), st.integers(0, 399), RATES, RATES, st.booleans(), st.booleans())
+def test_a_resampled_source_keeps_the_frame_at_the_joint(
+    num_frames: int, start: int, rate: Fraction, clock: Fraction, joint_first: bool, variable: bool
+) -> None:
+    """The others are as far apart as the rate says."""
+    start = min(start, num_frames - 1)
+    span = span_on_clock(start, num_frames, rate, clock, joint_first=joint_first)
+    line = Timeline(tuple(range(num_frames)), num_frames, 1 / rate, rate, num_frames, variable)
+    shown = line.stored(span)
+    assert shown[0 if joint_first else -1] == (start if joint_first else num_frames - 1) or clock > rate
+    assert shown[-1] == num_frames - 1 or joint_first
+    steps = [after - before for before, after in pairwise(shown) if after > 0]
+    assert all(abs(step - rate / clock) <= 1 for step in steps)
+    assert span.shift == 0 or clock < rate
+
+
+def test_a_source_at_one_frame_per_second_ends_with_its_last_frame() -> None:
+    line = Timeline(tuple(range(65)), 65, Fraction(1, 24), Fraction(24), 65, False)
+    assert line.stored(span_on_clock(0, 65, Fraction(24), Fraction(1))) == [16, 40, 64]
+    assert line.stored(span_on_clock(0, 65, Fraction(24), Fraction(1), joint_first=True)) == [0, 24, 48]
+    assert line.stored(span_on_clock(0, 65, Fraction(24), Fraction(24))) == list(range(65))
+    assert line.stored(span_on_clock(0, 65, Fraction(24), Fraction(1), reverse=True, joint_first=True)) == [48, 24, 0]
 
 
 def test_canvases() -> None:

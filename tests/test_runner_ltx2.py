@@ -22,6 +22,7 @@ from longtake.runner import Result, Runner
 from longtake.settings import settings
 from longtake.video import Span
 from tests import raw
+from tests.media.clips import number_of, numbered
 
 RATE, FRAMES, WIDTH, HEIGHT = Fraction(24000, 1001), 25, 112, 64
 NEW = 16
@@ -168,6 +169,23 @@ def test_below_strength_1_the_models_rendition_is_shown(run: Callable[..., Resul
     assert changed[: FRAMES - 17].max() < 1
     assert changed[FRAMES - 17 :].min() > 1
     assert len(frames) == FRAMES + NEW
+
+
+def counted(path: Path) -> Path:
+    """Writes frames that show their numbers."""
+    frames = np.stack([numbered(number, WIDTH, HEIGHT) for number in range(FRAMES)])
+    with Encoder(path, output_format("PRORES4444 (.mov)", "high", "fast"), WIDTH, HEIGHT, RATE) as video:
+        video.write(frames)
+    return path
+
+
+def test_a_resampled_source_keeps_its_frame_at_the_joint(run: Callable[..., Result], tmp_path: Path) -> None:
+    source, slow = counted(tmp_path / "counted.mov"), {"match_input_fps": False, "fps": 5, **SILENT}
+    forward, backward = (
+        raw.luma(run(source, new=8, extend_direction=direction, **slow).path) for direction in ("forward", "backward")
+    )
+    assert [number_of(frame) for frame in forward[:-8]] == [5, 10, 14, 19, 24]
+    assert [number_of(frame) for frame in backward[8:]] == [0, 5, 10, 14, 19]
 
 
 def pitch(samples: NDArray[np.float64]) -> float:

@@ -27,6 +27,7 @@ from longtake.runner import Result, Runner
 from longtake.settings import Settings, settings
 from longtake.video import Progress, Span
 from tests import raw
+from tests.media.clips import number_of, numbered
 
 RATE = Fraction(24000, 1001)
 FRAMES, SIDE = 17, 480
@@ -229,6 +230,20 @@ def test_another_rate_stretches_picture_and_sound_alike(run: Run) -> None:
         assert sound is not None
         halves = np.abs(sound[0]).reshape(2, -1).mean(1)
         assert halves.min() > 0.1, "the tone lasts as long as its picture"
+
+
+@pytest.mark.parametrize(("reverse", "shown"), [(False, [8, 16]), (True, [8, 0])])
+def test_a_resampled_source_keeps_its_frame_at_the_joint(
+    runner: Runner, tmp_path: Path, reverse: bool, shown: list[int]
+) -> None:
+    frames = np.stack([numbered(number, 128, 128) for number in range(FRAMES)])
+    with Encoder(tmp_path / "counted.mp4", output_format("X264 (.mp4)", "high", "fast"), 128, 128, RATE) as video:
+        video.write(frames)
+    video_fields = {"resample_fps": True, "target_fps": 3, "reverse_video": reverse}
+    parsed = request(tmp_path / "counted.mp4", aspect_ratio="1:1", video=video_fields)
+    with ready(parsed, overrides=Overrides(new_frames=NEW)) as job:
+        result = runner.run(job, tmp_path / "out.mp4")
+    assert [number_of(frame) for frame in raw.luma(result.path)[:-NEW]] == shown
 
 
 def contrast(path: Path) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ RATE = Fraction(24)
 def test_the_tail_of_a_range_is_its_last_frames() -> None:
     assert len(Span(10, 30, RATE)) == 20
     assert Span(10, 30, RATE).tail(5) == Span(25, 30, RATE)
+    assert Span(10, 30, RATE, shift=Fraction(1, 7)).tail(5) == Span(25, 30, RATE, shift=Fraction(1, 7))
 
 
 def test_the_tail_of_a_reversed_range_is_its_first_frames() -> None:

@@ -50,6 +50,22 @@ def frames_on_clock(num_frames: int, rate: Fraction, clock: Fraction) -> int:
     return max(1, int(num_frames * clock / rate + Fraction(1, 2)))
 
 
+def span_on_clock(
+    start: int, stop: int, rate: Fraction, clock: Fraction, *, reverse: bool = False, joint_first: bool = False
+) -> Span:
+    """Returns the source's frames from `start` to before `stop`, at `rate` frames per second, as a span at the rate
+    `clock`.
+
+    A lower rate leaves out frames. The source's frame at the joint is always in the span, and the other frames are
+    counted from there. It is the last frame, or the first one if `joint_first` is True.
+    """
+    first, last = int(start * clock / rate), frames_on_clock(stop, rate, clock)
+    first = min(first, last - 1)
+    own, shown = (start, first) if joint_first else (stop - 1, last - 1)
+    shift = (own + Fraction(1, 2)) / rate - (shown + Fraction(1, 2)) / clock if clock < rate else Fraction(0)
+    return Span(first, last, clock, reverse, shift)
+
+
 def playable_rate(rate: Fraction) -> Fraction:
     """Returns `rate` (frames per second) limited to LEAST_RATE..MOST_RATE."""
     return min(max(rate, LEAST_RATE), MOST_RATE)

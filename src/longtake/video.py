@@ -1,7 +1,7 @@
 """Facts about a video file, ranges of its frames, and reports on the progress of a job."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 
@@ -51,28 +51,31 @@ class Span:
     """A range of frames of a video that is sampled at `rate` frames per second.
 
     `start` is the first frame and `stop` the one after the last. If `reverse`, the range is played from its last frame
-    to its first.
+    to its first. Frame n shows the picture at (n + 1/2) / `rate` + `shift` seconds.
     """
 
     start: int
     stop: int
     rate: Fraction
     reverse: bool = False
+    shift: Fraction = Fraction(0)
 
     def __len__(self) -> int:
         return self.stop - self.start
 
     def head(self, count: int) -> "Span":
         """Returns the range of the first `count` frames in playing order. `count` must not exceed the length."""
-        if self.reverse:
-            return Span(self.stop - count, self.stop, self.rate, True)
-        return Span(self.start, self.start + count, self.rate)
+        return self._last(count) if self.reverse else self._first(count)
 
     def tail(self, count: int) -> "Span":
         """Returns the range of the last `count` frames in playing order. `count` must not exceed the length."""
-        if self.reverse:
-            return Span(self.start, self.start + count, self.rate, True)
-        return Span(self.stop - count, self.stop, self.rate)
+        return self._first(count) if self.reverse else self._last(count)
+
+    def _first(self, count: int) -> "Span":
+        return replace(self, stop=self.start + count)
+
+    def _last(self, count: int) -> "Span":
+        return replace(self, start=self.stop - count)
 
 
 @dataclass(frozen=True)

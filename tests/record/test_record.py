@@ -86,7 +86,7 @@ def as_recorded(plan: dict[str, Any]) -> dict[str, Any]:
     old: dict[str, Any] = recorded_names(plan, RECORDED_NAMES[plan["family"]])
     for name in ("adapters", "form", "notes", "unit"):
         del old[name]
-    del old["billed_units"], old["billed_frames"], old["price_usd"]
+    del old["billed_units"], old["billed_frames"], old["price_usd"], old["context"]["shift"]
     adapters = plan["adapters"]
     old["loras"] = [
         {"path": one["source"], "scale": one["scales"][0], "weight_name": one["weight_name"]}

@@ -50,14 +50,14 @@ class DecodeServer:
     ) -> Answer:
         """Opens stream number `stream` with the frames of a span, in chunks of at most `chunk` frames.
 
-        `span` is [start, stop, rate as a pair, reverse] and `size` is [width, height] or None (see
+        `span` is [start, stop, rate as a pair, reverse, shift as a pair] and `size` is [width, height] or None (see
         SourceReader.frames). The streams with the numbers `closed` are discarded, because the parent no longer reads
         them. Raises InvalidRequest for a span outside the video.
         """
         from longtake.media.frame_reader import frames
 
-        start, stop, rate, reverse = span
-        wanted = Span(start, stop, Fraction(*rate), reverse)
+        start, stop, rate, reverse, shift = span
+        wanted = Span(start, stop, Fraction(*rate), reverse, Fraction(*shift))
         self._video.timeline.stored(wanted)  # Raises for a wrong span already here, not at the first chunk.
         shown_size = (size[0], size[1]) if size else None
         return self._open(stream, closed, frames(self._video, wanted, shown_size, chunk, pixel_format))

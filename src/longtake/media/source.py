@@ -51,7 +51,7 @@ class SourceReader:
         The call raises InvalidRequest if the span is outside the video. The iterator raises UnsupportedVideo if a frame
         cannot be decoded.
         """
-        fields = [span.start, span.stop, span.rate.as_integer_ratio(), span.reverse]
+        fields = [span.start, span.stop, span.rate.as_integer_ratio(), span.reverse, span.shift.as_integer_ratio()]
         request = {"method": "open_frames", "span": fields, "size": size, "pixel_format": pixel_format, "chunk": chunk}
         return self._stream(request)
 

@@ -89,7 +89,7 @@ class Timeline:
         """Returns the index of the stored frame that each frame of the span shows, in playing order.
 
         Frame n of the span shows the stored frame that is visible at its middle, (n + 1/2) / `span.rate` seconds after
-        the first stored frame. There are two exceptions:
+        the first stored frame, moved by `span.shift`. There are two exceptions:
         - If the video has the same constant rate as the span, each stored frame is shown once.
         - If the video's rate is variable and not higher than the span's, stored frames that are visible too briefly to
           be shown are moved by at most one frame, so that they are shown.
@@ -106,6 +106,10 @@ class Timeline:
         numbers = range(span.start, span.stop)
         if not self.variable and span.rate == self.rate:
             shown = [min(n, self.num_frames - 1) for n in numbers]
+        elif span.shift:
+            own, ratio = self.stored(Span(0, self.num_frames, self.rate)), self.rate / span.rate
+            moved = (_below((2 * n + 1) * ratio / 2 + span.shift * self.rate) for n in numbers)
+            shown = [own[min(max(n, 0), self.num_frames - 1)] for n in moved]
         elif not self.variable:
             ratio = self.rate / span.rate
             shown = [min(_below((2 * n + 1) * ratio / 2), self.num_frames - 1) for n in numbers]

@@ -82,7 +82,7 @@ def test_the_used_frames_lie_in_the_source(
     ],
 )
 def test_frames_are_limited_next_to_the_joint(rate: int, changes: dict[str, Any], used: Span) -> None:
-    assert source_span(source(100, Fraction(rate)), options(**changes)) == used
+    assert replace(source_span(source(100, Fraction(rate)), options(**changes)), shift=Fraction(0)) == used
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_source_keeps_its_duration_unless_a_rate_is_asked_for(
     rate: str, changes: dict[str, Any], used: Span, plays: int
 ) -> None:
     facts, requested = source(10, Fraction(rate)), options(**changes)
-    assert source_span(facts, requested) == used
+    assert replace(source_span(facts, requested), shift=Fraction(0)) == used
     assert playback_rate(requested, used.rate) == plays
 
 

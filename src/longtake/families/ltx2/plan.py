@@ -13,13 +13,13 @@ from longtake.plans import (
     Plan,
     Size,
     adapters_of_passes,
-    frames_on_clock,
     model_canvas,
     playable_rate,
     shortened_url,
+    span_on_clock,
 )
 from longtake.sampling.levels import Acceleration, evaluates_model
-from longtake.video import Span, VideoInfo
+from longtake.video import VideoInfo
 
 SECOND_PASS_STEPS = 3
 """The number of steps of the second pass. Each of them evaluates the model once."""
@@ -113,7 +113,8 @@ def make_plan(options: LTX2Options, source: VideoInfo, card: LTX2Card, seed: int
     Raises InvalidRequest, which names the request's field, if the options cannot be served.
     """
     rate = output_rate(source, None if options.own_rate else options.frame_rate)
-    span = Span(0, frames_on_clock(source.num_frames, source.rate, rate), rate)
+    backward = options.direction == "backward"
+    span = span_on_clock(0, source.num_frames, source.rate, rate, joint_first=backward)
     counts = frame_counts(options, len(span))
     context = min(window_context(options, counts, len(span)), card.max_context_frames)
     windows = plan_windows(options.direction, len(span), context, counts.new_frames, window_limit(rate, card))

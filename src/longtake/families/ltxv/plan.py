@@ -10,7 +10,7 @@ from longtake.families.ltxv.notes import plan_notes
 from longtake.families.ltxv.options import LTXVOptions, LTXVPlanOptions, PassOptions
 from longtake.families.ltxv.profiles import NAG_SCALE, Guidance, Profile, profile
 from longtake.models.registry import LTXVCard
-from longtake.plans import Plan, Size, adapters_of_passes, frames_on_clock, model_canvas, playable_rate
+from longtake.plans import Plan, Size, adapters_of_passes, model_canvas, playable_rate, span_on_clock
 from longtake.sampling.levels import Acceleration, evaluates_model, linear_quadratic
 from longtake.video import Span, VideoInfo
 
@@ -146,11 +146,8 @@ def source_span(source: VideoInfo, options: LTXVOptions) -> Span:
     if options.max_frames is not None and stop - start > options.max_frames:
         limit = options.max_frames
         start, stop = (start, start + limit) if options.reverse_source else (stop - limit, stop)
-    clock = reading_rate(options, source)
-    if clock != source.rate:
-        start, stop = int(start * clock / source.rate), frames_on_clock(stop, source.rate, clock)
-        start = min(start, stop - 1)
-    return Span(start, stop, clock, options.reverse_source)
+    clock, reverse = reading_rate(options, source), options.reverse_source
+    return span_on_clock(start, stop, source.rate, clock, reverse=reverse, joint_first=reverse)
 
 
 def reading_rate(options: LTXVOptions, source: VideoInfo) -> Fraction:
