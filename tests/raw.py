@@ -23,6 +23,13 @@ def _plane(frame: Any) -> NDArray[np.float64]:
     return rows
 
 
+def length(path: Path) -> tuple[int, float]:
+    """Returns the number of stored frames, and the seconds from the start of the first one to the end of the last."""
+    with av.open(str(path)) as file:
+        times = sorted((packet.pts, packet.duration) for packet in file.demux(video=0) if packet.size)
+        return len(times), float((sum(times[-1]) - times[0][0]) * file.streams.video[0].time_base)
+
+
 def sound(path: Path) -> NDArray[np.float64]:
     """Returns the decoded samples [channels, n], as floats in -1..1. The file's samples must be planar floats."""
     with av.open(str(path)) as file:

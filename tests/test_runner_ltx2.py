@@ -154,6 +154,10 @@ def test_without_generated_sound_silence_follows_the_sources(run: Callable[..., 
 @pytest.mark.parametrize("kind", ["X264 (.mp4)", "VP9 (.webm)", "GIF (.gif)"])
 def test_the_output_has_the_requested_size_rate_and_type(run: Callable[..., Result], kind: OutputType) -> None:
     result = run(kind=kind, video_size={"width": 150, "height": 98}, match_input_fps=False, fps=12)
+    count, seconds = raw.length(result.path)
+    video = result.response("")["video"]
+    assert (video["width"], video["height"], video["fps"], video["num_frames"]) == (150, 98, 12.0, count)
+    assert video["duration"] == pytest.approx(seconds, abs=0.001)
     with open_source(result.path) as file:
         assert (file.facts.width, file.facts.height) == (150, 98)
         assert (file.facts.sound is None) == (kind == "GIF (.gif)")

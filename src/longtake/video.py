@@ -30,6 +30,7 @@ class VideoInfo:
     num_frames: number of frames at `rate`. It differs from the number of stored frames only if the rate is variable.
     sound: facts about the sound; None if the file has no sound that can be read.
     notes: sentences for the user about what cannot be read.
+    delays_s: sum of the frames' delays in seconds, which an animated picture (GIF, WebP) stores; None for other files.
     """
 
     container: str
@@ -40,10 +41,12 @@ class VideoInfo:
     num_frames: int
     sound: SoundInfo | None = None
     notes: tuple[str, ...] = ()
+    delays_s: Fraction | None = None
 
     @property
     def duration_s(self) -> float:
-        return float(self.num_frames / self.rate)
+        """Seconds from the first frame to the end of the last one."""
+        return float(self.num_frames / self.rate if self.delays_s is None else self.delays_s)
 
 
 @dataclass(frozen=True)

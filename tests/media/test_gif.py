@@ -1,16 +1,21 @@
 """GIF: which frames are shown and when, their size and their number of colours."""
 
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from longtake.media.encode import Encoder
 from longtake.media.formats import Quality, WriteMode, output_format
 from longtake.media.gif import fit_width
 from tests.media.files_out import moving
+
+QUALITIES: tuple[Quality, ...] = ("low", "medium", "high", "maximum")
+MODES: tuple[WriteMode, ...] = ("fast", "balanced", "small")
 
 
 def make(
@@ -103,3 +108,54 @@ def test_fit_width_keeps_the_aspect() -> None:
     assert fit_width(1248, 704, 480) == (480, 271)
     assert fit_width(300, 200, 480) == (300, 200)
     assert fit_width(4000, 1, 480) == (480, 1)
+
+
+def shown(path: Path) -> NDArray[np.int64]:
+    """The RGB frames [t, H, W, 3] of a GIF, as Pillow decodes them."""
+    with Image.open(path) as image:
+        frames = []
+        for index in range(image.n_frames):  # type: ignore[attr-defined]
+            image.seek(index)
+            frames.append(np.asarray(image.convert("RGB"), np.int64))
+    return np.stack(frames)
+
+
+def grainy(num_frames: int) -> NDArray[np.uint8]:
+    """Slowly moving waves with fine grain that changes, as from a camera."""
+    grain = np.random.default_rng(3).normal(0, 3, (num_frames, 48, 64, 3))
+    y, x = np.mgrid[:48, :64]
+    waves = np.stack([[np.sin((x + t / 4) / 20), np.cos(y / 15), np.sin((x - y) / 25)] for t in range(num_frames)])
+    return (waves.transpose(0, 2, 3, 1) * 80 + 128 + grain).clip(0, 255).round().astype(np.uint8)
+
+
+def test_write_modes_and_qualities_are_ordered(tmp_path: Path) -> None:
+    """Fast files are the largest, small files the smallest. Quality costs space."""
+    frames, rate = grainy(10), Fraction(25, 2)
+    sizes: dict[tuple[Quality, WriteMode], int] = {}
+    errors: dict[tuple[Quality, WriteMode], float] = {}
+    for quality in QUALITIES:
+        for mode in MODES:
+            path = tmp_path / f"{quality}_{mode}.gif"
+            with Encoder(path, output_format("GIF (.gif)", quality, mode), 64, 48, rate) as file:
+                file.write(frames)
+            sizes[quality, mode] = path.stat().st_size
+            errors[quality, mode] = float(((shown(path) - frames) ** 2).mean())
+    for quality in QUALITIES:
+        assert sizes[quality, "fast"] > sizes[quality, "balanced"] > sizes[quality, "small"]
+        assert errors[quality, "fast"] <= min(errors[quality, "balanced"], errors[quality, "small"]) * 1.05
+    for mode in MODES:
+        assert [sizes[q, mode] for q in QUALITIES] == sorted(sizes[q, mode] for q in QUALITIES)
+        assert all(errors[more, mode] <= 1.05 * errors[less, mode] for less, more in pairwise(QUALITIES))
+
+
+def test_a_pixel_keeps_its_colour_up_to_the_tolerance(tmp_path: Path) -> None:
+    frames = grainy(12)
+    exact, held = tmp_path / "fast.gif", tmp_path / "balanced.gif"
+    for path, mode in zip((exact, held), MODES[:2], strict=True):
+        with Encoder(path, output_format("GIF (.gif)", "high", mode), 64, 48, Fraction(25)) as file:
+            file.write(frames)
+    error = np.sqrt(((shown(held) - frames) ** 2).sum(axis=-1))
+    nearest = np.sqrt(((shown(exact) - frames) ** 2).sum(axis=-1))
+    assert (error <= np.maximum(8, nearest)).all()
+    still = (np.diff(shown(held), axis=0) == 0).all(axis=-1).mean()
+    assert still > (np.diff(shown(exact), axis=0) == 0).all(axis=-1).mean() + 0.1

@@ -10,13 +10,17 @@ import av
 import pytest
 
 from longtake.errors import UnsupportedVideo, VideoTooLarge, VideoTooLong
+from longtake.media.encode import Encoder
+from longtake.media.formats import OutputType, output_format
 from longtake.media.frame_reader import frames
 from longtake.media.packets import shown_packets
 from longtake.media.probe import decoded, probe
 from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
 from longtake.video import SoundInfo, Span, VideoInfo
+from tests import raw
 from tests.media.clips import FASTSTART, STEADY, X264_SHORT_GOP, Clip, Tone, cut, number_of, write_webp
+from tests.media.files_out import moving
 
 
 def facts(path: Path, limits: Limits = Limits()) -> VideoInfo:  # noqa: B008
@@ -63,6 +67,18 @@ def test_recordings_at_60_and_a_hair_show_every_frame(shared: Path, name: str) -
     assert set(video.timeline.stored(Span(0, video.facts.num_frames, Fraction(60)))) == set(range(stored))
 
 
+@pytest.mark.parametrize("rate", [24, Fraction(24_000, 1001), 25, Fraction(30_000, 1001), 30, 50, 12, 1], ids=str)
+@pytest.mark.parametrize("kind", ["X264 (.mp4)", "VP9 (.webm)", "PRORES4444 (.mov)", "GIF (.gif)"])
+def test_facts_of_files_that_the_package_writes(tmp_path: Path, kind: OutputType, rate: Fraction | int) -> None:
+    path = tmp_path / "video"
+    with Encoder(path, output_format(kind, "high", "fast"), 48, 32, Fraction(rate), sound_rate=None) as file:
+        file.write(moving(42, 32, 48))
+    found, (count, seconds) = facts(path), raw.length(path)
+    assert found.num_frames == count == 42
+    assert found.rate == rate or (kind == "GIF (.gif)" and found.rate == round(rate))
+    assert found.duration_s == pytest.approx(seconds, abs=1e-9 if kind != "VP9 (.webm)" else 1e-3)
+
+
 def test_gif_delays(tmp_path: Path) -> None:
     clip = Clip("slow.gif", frames=8, codec="gif", pix_fmt="rgb8", rate=Fraction(24))
     assert (facts(clip.write(tmp_path)).rate, facts(tmp_path / "slow.gif").num_frames) == (Fraction(24), 8)
@@ -74,7 +90,8 @@ def test_gif_delays(tmp_path: Path) -> None:
 )
 def test_animated_webp(tmp_path: Path, shown_ms: int | list[int], rate: Fraction, count: int) -> None:
     found = facts(write_webp(tmp_path / "a.webp", 6, (96, 64), shown_ms))
-    assert found == VideoInfo("webp", "webp", 96, 64, rate, count)
+    delays_s = Fraction(shown_ms * 6 if isinstance(shown_ms, int) else sum(shown_ms), 1000) or Fraction(6, 10)
+    assert found == VideoInfo("webp", "webp", 96, 64, rate, count, delays_s=delays_s)
 
 
 @pytest.mark.parametrize(

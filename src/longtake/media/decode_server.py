@@ -35,9 +35,10 @@ class DecodeServer:
         self._prepared: dict[int, Callable[[], Answer]] = {}
 
     def facts(self) -> Answer:
-        """Returns the fields of the video's VideoInfo; `rate` is a pair (numerator, denominator)."""
+        """Returns the fields of the video's VideoInfo; each Fraction is a pair (numerator, denominator)."""
         facts = asdict(self._video.facts)
-        return {"facts": facts | {"rate": self._video.facts.rate.as_integer_ratio()}}, None
+        fractions = {name: value.as_integer_ratio() for name, value in facts.items() if isinstance(value, Fraction)}
+        return {"facts": facts | fractions}, None
 
     def open_frames(
         self,

@@ -46,11 +46,12 @@ class Palette:
     """The colours of a GIF.
 
     colours: number of colours, 2..256.
-    bayer_scale: FFmpeg's scale of the dither pattern, from 0 (most visible) to 5 (least visible).
+    tolerance: largest error of a pixel, as a distance in RGB codes, up to which it keeps the colour that it shows from
+        the frame before. Unchanged pixels take almost no space. 0 keeps no pixel for longer.
     """
 
     colours: int
-    bayer_scale: int
+    tolerance: int
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,11 @@ _GIF_RATE: Mapping[Quality, Fraction] = {
 }
 _GIF_WIDTH: Mapping[Quality, int | None] = {"low": 480, "medium": 640, "high": 640, "maximum": None}
 _GIF_SMALL_WIDTH: Mapping[Quality, int] = {"low": 360, "medium": 480, "high": 480, "maximum": 960}
-_GIF_BALANCED_BAYER: Mapping[Quality, int] = {"low": 4, "medium": 4, "high": 3, "maximum": 3}
+_GIF_TOLERANCE: Mapping[WriteMode, Mapping[Quality, int]] = {
+    "fast": {"low": 0, "medium": 0, "high": 0, "maximum": 0},
+    "balanced": {"low": 16, "medium": 12, "high": 8, "maximum": 4},
+    "small": {"low": 32, "medium": 24, "high": 16, "maximum": 8},
+}
 
 
 def output_format(type: OutputType, quality: Quality, mode: WriteMode) -> OutputFormat:
@@ -202,7 +207,7 @@ def _gif(quality: Quality, mode: WriteMode) -> OutputFormat:
         content_type="image/gif",
         codec="gif",
         pix_fmt="pal8",
-        palette=Palette(_GIF_COLOURS[quality], _GIF_BALANCED_BAYER[quality] if mode == "balanced" else 5),
+        palette=Palette(_GIF_COLOURS[quality], _GIF_TOLERANCE[mode][quality]),
         max_width=_GIF_SMALL_WIDTH[quality] if mode == "small" else _GIF_WIDTH[quality],
         max_rate=_GIF_RATE[quality],
     )

@@ -23,6 +23,9 @@ _TICKS_PER_S = 100
 _SHORTEST_TICKS = 2
 """Shortest duration of a frame in ticks. Players show a frame of one tick for 1/10 s, as if it had no duration."""
 
+_DITHER = "dither=bayer:bayer_scale=5:diff_mode=rectangle"
+"""FFmpeg's least visible dither. Frames are dithered only where they change."""
+
 _PALETTE_FRAMES = 16
 """Largest number of frames from which the palette is made."""
 
@@ -77,12 +80,14 @@ class GifWriter:
         )
         return small.to_ndarray().astype(np.uint8, copy=False)
 
-    def _pictures(self, indices: range | list[int]) -> Iterator[Any]:
+    def _pixels(self, index: int) -> NDArray[np.uint8]:
         size = self._width * self._height * 3
+        self._spool.seek(index * size)
+        return np.frombuffer(self._spool.read(size), np.uint8).reshape(self._height, self._width, 3)
+
+    def _pictures(self, indices: range | list[int]) -> Iterator[Any]:
         for index in indices:
-            self._spool.seek(index * size)
-            pixels = np.frombuffer(self._spool.read(size), np.uint8).reshape(self._height, self._width, 3)
-            picture = av.VideoFrame.from_ndarray(pixels)
+            picture = av.VideoFrame.from_ndarray(self._pixels(index))
             picture.pts, picture.time_base = self._start_tick(index), Fraction(1, _TICKS_PER_S)
             yield picture
 
@@ -120,7 +125,7 @@ class GifWriter:
         clock = Fraction(1, _TICKS_PER_S)
         source = graph.add_buffer(width=self._width, height=self._height, format="rgb24", time_base=clock)
         colours = graph.add_buffer(width=palette.width, height=palette.height, format="bgra", time_base=clock)
-        use = graph.add("paletteuse", f"dither=bayer:bayer_scale={self._palette.bayer_scale}:diff_mode=rectangle")
+        use = graph.add("paletteuse", _DITHER)
         sink = graph.add("buffersink")
         source.link_to(use, 0, 0)
         colours.link_to(use, 0, 1)
@@ -135,13 +140,39 @@ class GifWriter:
             stream = file.add_stream("gif", rate=self._rate / self._step)
             stream.width, stream.height, stream.pix_fmt = self._width, self._height, "pal8"
             stream.codec_context.time_base = clock
+            shown: Any = None
+            indices = itertools.count()
             for picture in itertools.chain(self._pictures(range(self._num_stored)), [None]):
                 check()
                 source.push(picture)
                 for painted in _pulled(sink):
-                    painted.time_base = clock
-                    file.mux(stream.encode(painted))
+                    shown = _held(painted, shown, self._pixels(next(indices)), self._palette.tolerance)
+                    shown.time_base = clock
+                    file.mux(stream.encode(shown))
             file.mux(stream.encode(None))
+
+
+def _held(painted: Any, before: Any, picture: NDArray[np.uint8], tolerance: int) -> Any:
+    """Returns the palette frame `painted` with the pixels of the frame `before` where these are near enough to
+    `picture`, the exact colours [H, W, 3]: at most `tolerance` away in RGB codes. The first frame has None before it.
+    """
+    if before is None or not tolerance:
+        return painted
+    height, width, _ = picture.shape
+    wanted, shown = (_rows(frame.planes[0])[:, :width] for frame in (painted, before))
+    colours = np.frombuffer(painted.planes[1], np.uint8).reshape(-1, 4)[:, 2::-1].astype(np.int32)
+    error = ((picture - colours[shown]) ** 2).sum(axis=2)
+    held = av.VideoFrame(width, height, "pal8")
+    rows = np.zeros((height, held.planes[0].line_size), np.uint8)
+    rows[:, :width] = np.where(error <= tolerance**2, shown, wanted)
+    held.planes[0].update(rows)
+    held.planes[1].update(painted.planes[1])
+    held.pts = painted.pts
+    return held
+
+
+def _rows(plane: Any) -> NDArray[np.uint8]:
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
 
 
 def fit_width(width: int, height: int, max_width: int | None) -> tuple[int, int]:

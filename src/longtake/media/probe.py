@@ -180,6 +180,7 @@ def _facts(
         rate=line.rate,
         num_frames=line.num_frames,
         sound=sound,
+        delays_s=line.duration_s if container in ("gif", "webp") else None,
     )
 
 

@@ -25,7 +25,8 @@ def readable_part(video: ProbedVideo) -> ProbedVideo:
         f"The source is damaged or cut off after {float(line.duration_s):.2f} s of {float(whole_s):.2f} s. "
         "The part before that is used."
     )
-    facts = replace(video.facts, num_frames=line.num_frames, notes=(*video.facts.notes, note))
+    delays_s = None if video.facts.delays_s is None else line.duration_s
+    facts = replace(video.facts, num_frames=line.num_frames, delays_s=delays_s, notes=(*video.facts.notes, note))
     return replace(video, timeline=line, facts=facts)
 
 

@@ -171,7 +171,7 @@ def timeline(pts: Sequence[int], last_duration: int, tick_s: Fraction, stated: S
     typical = sorted(deltas)[len(deltas) // 2] if deltas else 0
     end = pts[-1] + (last_duration if last_duration > 0 else typical)
     if deltas:
-        rate, variable = _clock(pts, deltas, tick_s, stated)
+        rate, variable = _clock(pts, end, deltas, tick_s, stated)
     else:
         rate, variable = _rate_of_one(end - pts[0], tick_s, stated), False
     if rate < _MIN_RATE:
@@ -203,14 +203,13 @@ def _rate_of_one(duration: int, tick_s: Fraction, stated: Sequence[Fraction]) ->
 
 
 def _clock(
-    pts: Sequence[int], deltas: Sequence[int], tick_s: Fraction, stated: Sequence[Fraction]
+    pts: Sequence[int], end: int, deltas: Sequence[int], tick_s: Fraction, stated: Sequence[Fraction]
 ) -> tuple[Fraction, bool]:
-    """Returns (rate, is_variable) for rising times `pts` and their differences `deltas`, both in ticks.
+    """Returns (rate, is_variable) for rising times `pts`, the end of the last frame and the differences of the times,
+    all in ticks.
 
     `stated` are the rates that the container states. The first rule that fits decides:
-    1. All times are within one tick of a constant rate. These rates are tried in turn: stated rates that are usual; the
-       whole number nearest to the average rate, and 1000/1001 of it (here the times must fit up to rounding); each
-       stated rate and the average rate, first rounded to a standard rate and then as it is.
+    1. All times are within one tick of a constant rate, one of `_steady_rates`.
     2. All times are multiples of one step, counted from the first time. The rate is that of the largest such step. It
        must be at most _MAX_PREFERRED_RATE and at most _MAX_REPEATS x the average rate. It is variable.
     3. All times are within _JITTER of a constant rate. These rates are tried in turn: stated rates that are usual, the
@@ -218,12 +217,7 @@ def _clock(
     4. The rate is variable, and `_variable_rate` computes it.
     """
     measured = (len(pts) - 1) / ((pts[-1] - pts[0]) * tick_s)
-    whole = _nearest_whole(measured)
-    exact = [(rate, Fraction(1)) for rate in _usual_rates(stated)] + [
-        (rate, _ROUNDING) for rate in (whole, whole * _NTSC)
-    ]
-    near = [(rate, Fraction(1)) for guess in (*stated, measured) for rate in (_nearest_standard(guess), guess)]
-    for rate, ticks in exact + near:
+    for rate, ticks in _steady_rates(stated, measured, len(pts) / ((end - pts[0]) * tick_s)):
         if _fits(pts, 1 / (rate * tick_s), min(ticks, 1 / (3 * rate * tick_s))):
             return rate, False
     common = 1 / (gcd(*deltas) * tick_s)
@@ -234,6 +228,25 @@ def _clock(
         if _spread(pts, 1 / (rate * tick_s)) <= 2 * _JITTER / (rate * tick_s):
             return rate, False
     return _variable_rate(pts, deltas, tick_s, measured, stated), True
+
+
+def _steady_rates(stated: Sequence[Fraction], measured: Fraction, average: Fraction) -> list[tuple[Fraction, Fraction]]:
+    """Returns the rates that a steady video may have, the likeliest first, each with the largest error of its times in
+    ticks.
+
+    `stated` are the rates that the container states, `measured` the average rate up to the last frame, and `average`
+    the average rate to its end. A stated rate may be a rounded one, and so are times: the error is 1. It is _ROUNDING
+    for a whole rate near `measured`, for 1000/1001 of it, and for `measured` and `average`.
+    """
+    one = Fraction(1)
+    whole = _nearest_whole(measured)
+    return [
+        *((rate, one) for rate in _usual_rates(stated)),
+        *((rate, _ROUNDING) for rate in (whole, whole * _NTSC)),
+        *((rate, one) for guess in stated for rate in (_nearest_standard(guess), guess)),
+        *((rate, _ROUNDING) for rate in (average, measured)),
+        *((rate, one) for rate in (_nearest_standard(measured), measured)),
+    ]
 
 
 def _variable_rate(
