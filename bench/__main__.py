@@ -13,6 +13,7 @@ BENCHES = (
     "own_frames",
     "stages",
     "acceleration",
+    "own_sound",
     "queue",
     "server",
 )

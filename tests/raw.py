@@ -30,7 +30,20 @@ def length(path: Path) -> tuple[int, float]:
         return len(times), float((sum(times[-1]) - times[0][0]) * file.streams.video[0].time_base)
 
 
-def sound(path: Path) -> NDArray[np.float64]:
-    """Returns the decoded samples [channels, n], as floats in -1..1. The file's samples must be planar floats."""
+def sound(path: Path, track: int = 0) -> NDArray[np.float64]:
+    """Returns the decoded samples [channels, n] of a sound track, as floats in -1..1."""
     with av.open(str(path)) as file:
-        return np.concatenate([frame.to_ndarray() for frame in file.decode(audio=0)], axis=1).astype(np.float64)
+        return np.concatenate([_samples(frame) for frame in file.decode(audio=track)], axis=1)
+
+
+def _samples(frame: Any) -> NDArray[np.float64]:
+    stored = frame.to_ndarray()
+    planes = stored if frame.format.is_planar else stored.reshape(-1, frame.layout.nb_channels).T
+    full_scale = 1.0 if stored.dtype.kind == "f" else -float(np.iinfo(stored.dtype).min)
+    scaled: NDArray[np.float64] = planes / full_scale
+    return scaled
+
+
+def loss_db(source: NDArray[np.float64], heard: NDArray[np.float64]) -> float:
+    """Returns the level of the source's samples [channels, n] above that of their difference from `heard`, in dB."""
+    return float(10 * np.log10(np.square(source).sum() / np.square(heard - source).sum()))

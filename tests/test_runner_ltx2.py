@@ -151,9 +151,12 @@ def test_without_generated_sound_silence_follows_the_sources(run: Callable[..., 
     assert not heard[:, length:].any()
 
 
+OTHER_SIZE_AND_RATE = {"video_size": {"width": 150, "height": 98}, "match_input_fps": False, "fps": 12}
+
+
 @pytest.mark.parametrize("kind", ["X264 (.mp4)", "VP9 (.webm)", "GIF (.gif)"])
 def test_the_output_has_the_requested_size_rate_and_type(run: Callable[..., Result], kind: OutputType) -> None:
-    result = run(kind=kind, video_size={"width": 150, "height": 98}, match_input_fps=False, fps=12)
+    result = run(kind=kind, **OTHER_SIZE_AND_RATE)
     count, seconds = raw.length(result.path)
     video = result.response("")["video"]
     assert (video["width"], video["height"], video["fps"], video["num_frames"]) == (150, 98, 12.0, count)
@@ -164,6 +167,15 @@ def test_the_output_has_the_requested_size_rate_and_type(run: Callable[..., Resu
         if kind != "GIF (.gif)":
             assert file.facts.rate == 12
             assert file.facts.num_frames == result.plan.num_frames == 13 + NEW
+
+
+@pytest.mark.parametrize(("kind", "least_db"), [("X264 (.mp4)", 35), ("VP9 (.webm)", 28)])
+def test_a_lossy_codec_keeps_the_source_s_sound(
+    run: Callable[..., Result], clip: Path, kind: OutputType, least_db: float
+) -> None:
+    own, heard = raw.sound(clip), raw.sound(run(kind=kind, **OTHER_SIZE_AND_RATE).path)
+    unchanged = slice(num_samples(FRAMES, RATE) - FADE_SAMPLES)
+    assert raw.loss_db(own[:, unchanged], heard[:, unchanged]) > least_db
 
 
 def test_below_strength_1_the_models_rendition_is_shown(run: Callable[..., Result], clip: Path) -> None:

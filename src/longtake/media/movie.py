@@ -111,7 +111,7 @@ class MovieWriter:
 
 
 def _add_sound(file: Any, sound: SoundFormat) -> Any:
-    stream = file.add_stream(sound.codec, rate=sound.rate)
+    stream = file.add_stream(sound.codec, rate=sound.rate, options=dict(sound.options))
     stream.layout = "stereo"
     stream.format = sound.sample_format
     if sound.bit_rate is not None:
