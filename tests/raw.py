@@ -44,6 +44,6 @@ def _samples(frame: Any) -> NDArray[np.float64]:
     return scaled
 
 
-def loss_db(source: NDArray[np.float64], heard: NDArray[np.float64]) -> float:
+def loss_db(source: NDArray[Any], heard: NDArray[Any]) -> float:
     """Returns the level of the source's samples [channels, n] above that of their difference from `heard`, in dB."""
     return float(10 * np.log10(np.square(source).sum() / np.square(heard - source).sum()))

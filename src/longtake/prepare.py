@@ -27,6 +27,7 @@ from longtake.media.still import open_still
 from longtake.models.registry import CARDS, ModelCard, adapter, located, missing
 from longtake.plans import Plan, PlannedAdapter
 from longtake.settings import Settings
+from longtake.video import VideoInfo
 
 LARGEST_SEED = 2**31 - 1
 """The upper limit of random seeds. Every client's integer type can hold smaller numbers."""
@@ -156,7 +157,7 @@ def prepare(
                 options = replace(options, acceleration=settings.acceleration)
             seed = secrets.randbelow(LARGEST_SEED) if options.seed is None else options.seed
             plan = endpoint.plan(options, source.facts, card, seed, prices(settings))
-            plan = replace(plan, notes=(*source.facts.notes, *plan.notes))
+            plan = replace(plan, notes=(*source_notes(source.facts, plan), *plan.notes))
         check_parts(endpoint, plan, card, settings)
         image = None
         if options.end_image is not None:
@@ -166,6 +167,15 @@ def prepare(
             ):
                 image = open_still(path, limits=limits)
         yield Job(endpoint, card, source, plan, image)
+
+
+def source_notes(source: VideoInfo, plan: Plan) -> tuple[str, ...]:
+    """Returns sentences for the user about the source.
+
+    Those about its sound are left out if the output does not play that sound.
+    """
+    plays_sound = plan.shown_frames > 0 and plan.output_format.sound is not None
+    return (*source.notes, *source.sound_notes) if plays_sound else source.notes
 
 
 @contextmanager

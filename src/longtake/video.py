@@ -12,11 +12,13 @@ class SoundInfo:
     rate: samples per second (Hz) of each channel.
     channels: number of channels.
     layout: FFmpeg's name of the channel layout, such as mono, stereo or 5.1.
+    track: number of the track among the file's sound tracks, from 1.
     """
 
     rate: int
     channels: int
     layout: str
+    track: int = 1
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,10 @@ class VideoInfo:
     width, height: size in pixels of the displayed picture, after rotation and scaling to square pixels.
     rate: exact number of frames per second. A file with a variable rate is read at this constant rate.
     num_frames: number of frames at `rate`. It differs from the number of stored frames only if the rate is variable.
-    sound: facts about the sound; None if the file has no sound that can be read.
+    sound: facts about the sound track that is read; None if the file has none that can be decoded.
     notes: sentences for the user about what cannot be read.
     delays_s: sum of the frames' delays in seconds, which an animated picture (GIF, WebP) stores; None for other files.
+    sound_notes: sentences for the user about sound that cannot be decoded, is not used, or is mixed to stereo.
     """
 
     container: str
@@ -42,6 +45,7 @@ class VideoInfo:
     sound: SoundInfo | None = None
     notes: tuple[str, ...] = ()
     delays_s: Fraction | None = None
+    sound_notes: tuple[str, ...] = ()
 
     @property
     def duration_s(self) -> float:

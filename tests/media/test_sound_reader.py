@@ -15,7 +15,10 @@ from longtake.media.probe import ProbedVideo, probe
 from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
 from longtake.media.sound_reader import sound
+from longtake.video import SoundInfo
+from tests import raw
 from tests.media.clips import Clip, Tone
+from tests.media.sound_files import Track, write
 
 RATE = 48_000
 
@@ -42,6 +45,10 @@ def probed_with_sound(
     options = (("cpu-used", "8"),) if name.endswith("webm") else (("preset", "ultrafast"),)
     path = Clip(name, frames=frames, size=(64, 48), codec=codec, options=options, sound=tone, pts=pts).write(folder)
     return probe(path, sniff(path), Limits())
+
+
+def probed(path: Path, *tracks: Track) -> ProbedVideo:
+    return probe(write(path, *tracks), sniff(path), Limits())
 
 
 def heard(video: ProbedVideo, first: int, stop: int, rate: int = RATE, block: int = 1 << 30) -> NDArray[np.float32]:
@@ -147,11 +154,11 @@ def test_full_scale_surround_does_not_clip(tmp_path: Path, layout: str) -> None:
 
 def test_eight_planar_channels(tmp_path: Path) -> None:
     weights = np.arange(1, 9) / 20
-    video = probed(tmp_path / "seven.mp4", np.repeat(weights[:, None], RATE, axis=1), "7.1", "aac")
+    video = probed(tmp_path / "seven.mp4", Track(np.repeat(weights[:, None], RATE, axis=1), "7.1", "aac"))
     samples = heard(video, RATE // 4, RATE // 2)
     front_left, front_right, centre, _, back_left, back_right, side_left, side_right = weights
-    left = (front_left + 0.7071 * (centre + back_left + side_left)) / (1 + 3 * 0.7071)
-    right = (front_right + 0.7071 * (centre + back_right + side_right)) / (1 + 3 * 0.7071)
+    left = front_left + 0.7071 * (centre + back_left + side_left)
+    right = front_right + 0.7071 * (centre + back_right + side_right)
     np.testing.assert_allclose(samples.mean(axis=1), [left, right], atol=5e-3)
 
 
@@ -170,7 +177,7 @@ def test_channels_keep_their_sides(tmp_path: Path, name: str, layout: str) -> No
     times = np.arange(RATE) / RATE
     count = len(av.AudioLayout(layout).channels)
     waves = np.stack([0.5 * np.sin(2 * np.pi * (200 + 100 * channel) * times) for channel in range(count)])
-    samples = heard(probed(tmp_path / name, waves, layout), 0, RATE)
+    samples = heard(probed(tmp_path / name, Track(waves, layout)), 0, RATE)
     spectra = np.abs(np.fft.rfft(samples, axis=1)) / RATE * 2
     found = [{hz for hz in range(200, 1000, 100) if side[hz] > 0.05} for side in spectra]
     assert tuple(found) == SIDES[layout]
@@ -179,29 +186,103 @@ def test_channels_keep_their_sides(tmp_path: Path, name: str, layout: str) -> No
 def test_nan_is_silent_and_loud_samples_are_clipped(tmp_path: Path) -> None:
     wave = 0.5 * np.sin(np.arange(RATE) / 20)
     wave[1000:1010], wave[2000], wave[3000] = np.nan, np.inf, -1e30
-    samples = heard(probed(tmp_path / "wild.mkv", np.stack([wave, wave]), "stereo", "pcm_f32le"), 0, RATE)
+    samples = heard(probed(tmp_path / "wild.mkv", Track(np.stack([wave, wave]), codec="pcm_f32le")), 0, RATE)
     assert not samples[:, 1000:1010].any()
     assert (samples[:, 2000] == 4).all()
     assert (samples[:, 3000] == -4).all()
     np.testing.assert_allclose(samples[:, 4000:], np.stack([wave, wave])[:, 4000:], atol=1e-6)
 
 
-def probed(path: Path, waves: NDArray[np.float64], layout: str, codec: str = "pcm_s16le") -> ProbedVideo:
-    """A probed file of one second with these channels [channels, samples]."""
-    with av.open(str(path), "w") as media:
-        video = media.add_stream("libx264", rate=24)
-        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        stream = media.add_stream(codec, rate=RATE)
-        stream.codec_context.layout = layout
-        packed = np.ascontiguousarray(waves.T, np.float32).reshape(1, -1)
-        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
-        frame.sample_rate, frame.pts, frame.time_base = RATE, 0, Fraction(1, RATE)
-        resampler = av.AudioResampler(stream.codec_context.format, layout, RATE, frame_size=1024)
-        for piece in [*resampler.resample(frame), *resampler.resample(None)]:
-            media.mux(stream.encode(piece))
-        media.mux(stream.encode(None))
-        for number in range(24):
-            picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number, np.uint8), format="rgb24")
-            media.mux(video.encode(picture))
-        media.mux(video.encode(None))
-    return probe(path, sniff(path), Limits())
+def noise(seed: int, channels: int = 2, level: float = 0.1) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).normal(0, level, (channels, RATE))
+
+
+@pytest.mark.parametrize(
+    ("layout", "named"), [("5.1", "5.1"), ("5.1(side)", "5.1(side)"), ("7.1", "7.1"), ("quad", "quad")]
+)
+def test_surround_keeps_its_loudness(tmp_path: Path, layout: str, named: str) -> None:
+    """The mix is the sum of the weighted channels, not divided by anything."""
+    channels = [channel.name for channel in av.AudioLayout(layout).channels]
+    waves = noise(1, len(channels), 0.05)
+    weights = {"FL": (1, 0), "FR": (0, 1), "FC": (0.7071, 0.7071), "LFE": (0, 0)}
+    weights |= {name: (0.7071, 0) if name[-1] == "L" else (0, 0.7071) for name in ("BL", "BR", "SL", "SR")}
+    plain = sum(np.outer(weights[name], wave) for name, wave in zip(channels, waves, strict=True))
+    video = probed(tmp_path / "surround.mov", Track(waves, layout))
+    assert video.facts.sound_notes == (f"The source's {layout} sound was mixed to stereo.",)
+    np.testing.assert_allclose(heard(video, 0, RATE), plain, atol=2e-4)
+
+
+def test_a_loud_moment_of_a_mix_is_limited_and_the_rest_is_not(tmp_path: Path) -> None:
+    waves = noise(2, 6, 0.05)
+    waves[:, 24_000:24_100] = 0.9
+    video = probed(tmp_path / "loud.mov", Track(waves, "5.1"))
+    samples = heard(video, 0, RATE)
+    plain = waves[:2] + 0.7071 * waves[2] + 0.7071 * waves[4:]
+    assert 0.98 < np.abs(samples).max() <= 1 + 1e-6
+    for away in (slice(0, 23_500), slice(24_600, RATE)):
+        np.testing.assert_allclose(samples[:, away], plain[:, away], atol=2e-4)
+    gain = samples[:, 24_050] / plain[:, 24_050]
+    np.testing.assert_allclose(gain, 1 / plain[:, 24_050].max(), rtol=1e-3)
+    for first, stop in ((23_700, 24_300), (24_050, 30_000)):
+        np.testing.assert_allclose(heard(video, first, stop), samples[:, first:stop], atol=1e-6)
+
+
+def test_a_browser_s_recording_is_one_unbroken_sound(tmp_path: Path) -> None:
+    """Opus in WebM whose timestamps are off by up to 4 ms: equal to what the decoder alone makes of its packets."""
+    jitter = np.random.default_rng(4).integers(-4, 5, 1000)
+    track = Track(noise(5), codec="libopus", delay_ms=lambda packet: int(jitter[packet]) if packet else 0)
+    video = probed(tmp_path / "recorded.webm", track)
+    own = raw.sound(tmp_path / "recorded.webm")
+    samples = heard(video, -480, RATE + 480)
+    lags = np.lib.stride_tricks.sliding_window_view(samples, 40_000, axis=1)[:, :960]
+    assert np.abs(lags - own[:, None, :40_000]).max(axis=(0, 2)).min() < 1e-6
+
+
+def test_lost_packets_are_silent_at_their_place(tmp_path: Path) -> None:
+    jitter = np.random.default_rng(6).integers(-4, 5, 1000)
+    lost = range(20, 25)
+    track = Track(
+        noise(7, level=0.2), codec="libopus", delay_ms=lambda packet: None if packet in lost else int(jitter[packet])
+    )
+    samples = heard(probed(tmp_path / "gap.webm", track), 0, RATE)
+    silent = np.flatnonzero(~samples.any(axis=0))
+    inner = silent[(silent > 1000) & (silent < 45_000)]
+    assert abs(len(inner) - 5 * 960) <= 8 * 48
+    assert inner[-1] - inner[0] == len(inner) - 1
+    assert abs(inner[0] - 20 * 960) <= 12 * 48
+
+
+def test_a_track_that_cannot_be_decoded_is_passed_over(tmp_path: Path) -> None:
+    wave = noise(8)
+    broken = Track(wave, codec="aac", bit_rate=256_000, is_broken=True)
+    video = probed(tmp_path / "two.mp4", broken, Track(wave, codec="aac", bit_rate=200_000))
+    assert video.facts.sound == SoundInfo(RATE, 2, "stereo", track=2)
+    assert video.facts.sound_notes == (
+        "Sound track 1 of the source cannot be decoded.",
+        "Of the source's 2 sound tracks, only track 2 was used.",
+    )
+    np.testing.assert_allclose(heard(video, 0, RATE), raw.sound(video.path, track=1)[:, :RATE], atol=1e-6)
+
+
+def test_sound_that_cannot_be_decoded_is_noted(tmp_path: Path) -> None:
+    facts = probed(tmp_path / "one.mp4", Track(noise(9), codec="aac", is_broken=True)).facts
+    assert facts.sound is None
+    assert facts.sound_notes == ("The source's sound cannot be decoded and was left out.",)
+
+
+def test_a_second_track_is_noted(tmp_path: Path) -> None:
+    mono = Track(noise(10, 1), "mono", "aac", bit_rate=32_000)
+    facts = probed(tmp_path / "two.mkv", mono, Track(noise(11), codec="aac", bit_rate=128_000)).facts
+    assert facts.sound_notes == (
+        f"Of the source's 2 sound tracks, only track {facts.sound and facts.sound.track} was used.",
+    )
+
+
+@pytest.mark.parametrize("name", ["aac_and_apac.mov"])
+def test_a_track_in_an_unknown_codec_is_passed_over(shared: Path, name: str) -> None:
+    path = shared / "cases" / "media" / name
+    if not path.exists():
+        pytest.skip(f"{name} is not in the shared folder")
+    video = probe(path, sniff(path), Limits())
+    assert "Sound track 2 of the source cannot be decoded." in video.facts.sound_notes
+    assert abs(int(np.abs(heard(video, 0, 2 * RATE)[0]).argmax()) - RATE) < 600

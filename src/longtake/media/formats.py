@@ -101,8 +101,8 @@ X264_DETERMINISTIC: Mapping[str, str] = {"x264-params": "cpu-independent=1"}
 _FASTSTART = {"movflags": "+faststart"}
 
 # The source's own sound is encoded again in each extension, so every quality has the same high bit rate. Noise
-# substitution (PNS), intensity stereo and noise shaping (TNS) change the waveform, so they are off. At this bit rate the
-# coder "fast" loses less than the default one.
+# substitution (PNS), intensity stereo and noise shaping (TNS) change the waveform, so they are off. At this bit rate
+# the coder "fast" loses less than the default one.
 _AAC = SoundFormat(
     "aac",
     "fltp",

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ DEMUXERS = {
 _WHITELIST = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif,avi,mpegts"
 _IO_BYTES = 1 << 18
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+
+
+_SOUND_PROBE_PACKETS = 100
+"""Number of packets in which a sound track must have one that can be decoded."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,7 @@ def probe(path: Path, container: str, limits: Limits) -> ProbedVideo:
         with opened(path, container) as media:
             stream = video_stream(media)
             _check_size(stream.codec_context.width, stream.codec_context.height, limits)
-            sound = _sound(media)
+            tracks = _sound_tracks(media)
             tick_s = Fraction(stream.time_base)
             stated = [] if container == "gif" else [r for r in (stream.average_rate, stream.guessed_rate) if r]
             times = frame_times(media, stream, container, path.stat().st_size, limits.max_frames)
@@ -128,6 +133,7 @@ def probe(path: Path, container: str, limits: Limits) -> ProbedVideo:
             first = _first_frame(media, stream, limits)
             picture = picture_format(first, stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio)
             _check_size(picture.width, picture.height, limits)
+        sound, sound_notes = _sound(path, container, tracks)
         count = 0 if times.pts else _count_frames(path, container, limits)
     except av.FFmpegError as error:
         raise UnsupportedVideo(f"The file cannot be read as {container}: {error.strerror or error}.") from None
@@ -141,7 +147,7 @@ def probe(path: Path, container: str, limits: Limits) -> ProbedVideo:
     return ProbedVideo(
         path=path,
         container=container,
-        facts=_facts(container, codec, picture, line, sound, limits),
+        facts=replace(_facts(container, codec, picture, line, limits), sound=sound, sound_notes=sound_notes),
         timeline=line,
         keyframe_times=times.keyframe_times,
         picture=picture,
@@ -164,13 +170,11 @@ def _probe_webp(path: Path, limits: Limits) -> ProbedVideo:
     if picture is None:
         raise UnsupportedVideo("Not one frame of the animation could be decoded.")
     line = timeline(times[:-1], times[-1] - times[-2], Fraction(1, webp.TICKS_PER_S), ())
-    facts = _facts("webp", "webp", picture, line, None, limits)
+    facts = _facts("webp", "webp", picture, line, limits)
     return ProbedVideo(path, "webp", facts, line, (), picture, limits, has_timestamps=False)
 
 
-def _facts(
-    container: str, codec: str, picture: PictureFormat, line: Timeline, sound: SoundInfo | None, limits: Limits
-) -> VideoInfo:
+def _facts(container: str, codec: str, picture: PictureFormat, line: Timeline, limits: Limits) -> VideoInfo:
     _check_length(line, limits)
     return VideoInfo(
         container=container,
@@ -179,7 +183,6 @@ def _facts(
         height=picture.height,
         rate=line.rate,
         num_frames=line.num_frames,
-        sound=sound,
         delays_s=line.duration_s if container in ("gif", "webp") else None,
     )
 
@@ -213,17 +216,50 @@ def _first_frame(media: Any, stream: Any, limits: Limits) -> Any:
     raise UnsupportedVideo("Not one frame of the video could be decoded.")
 
 
-def _sound(media: Any) -> SoundInfo | None:
-    stream = media.streams.best("audio")
-    if (
-        stream is None
-        or stream.codec_context is None
-        or not stream.codec_context.rate
-        or not stream.codec_context.layout.nb_channels
-    ):
-        return None
-    context = stream.codec_context
-    return SoundInfo(context.rate, context.layout.nb_channels, context.layout.name)
+def _sound_tracks(media: Any) -> list[int]:
+    """Returns the indexes of the file's sound tracks, counted from 0 without other tracks.
+
+    The track that FFmpeg prefers comes first, then the others in the order of the file.
+    """
+    best = media.streams.best("audio")
+    tracks = range(len(media.streams.audio))
+    return sorted(tracks, key=lambda track: best is None or media.streams.audio[track].index != best.index)
+
+
+def _sound(path: Path, container: str, tracks: list[int]) -> tuple[SoundInfo | None, tuple[str, ...]]:
+    """Returns the first of these sound tracks that can be decoded, and sentences for the user about it and the others.
+
+    Returns None in place of the track if none can be decoded. Tracks without any packet are passed over.
+    """
+    undecodable: list[int] = []
+    for position, track in enumerate(tracks):
+        with opened(path, container) as media:
+            stream = media.streams.audio[track]
+            packets = list(islice(shown_packets(media, stream), _SOUND_PROBE_PACKETS))
+            frame = next(decoded(iter(packets), stream.codec_context), None) if stream.codec_context else None
+        if frame is not None and frame.sample_rate and frame.layout.nb_channels:
+            info = SoundInfo(frame.sample_rate, frame.layout.nb_channels, frame.layout.name, track + 1)
+            num_unused = len(tracks) - position - 1
+            return info, _sound_notes(info, undecodable, num_unused)
+        if packets:
+            undecodable.append(track + 1)
+    return None, ("The source's sound cannot be decoded and was left out.",) if undecodable else ()
+
+
+def _sound_notes(used: SoundInfo, undecodable: list[int], num_unused: int) -> tuple[str, ...]:
+    """Returns sentences for the user about the track that is used and about other tracks.
+
+    undecodable: numbers (from 1) of tracks that were tried first and cannot be decoded.
+    num_unused: number of tracks that were not tried.
+    """
+    notes = [f"Sound track {number} of the source cannot be decoded." for number in undecodable]
+    if others := len(undecodable) + num_unused:
+        notes.append(f"Of the source's {others + 1} sound tracks, only track {used.track} was used.")
+    if used.channels > 2:
+        # FFmpeg's names of layouts without a name of their own contain the word "channels".
+        kind = used.layout if "channels" not in used.layout else f"{used.channels}-channel"
+        notes.append(f"The source's {kind} sound was mixed to stereo.")
+    return tuple(notes)
 
 
 def _check_size(width: int, height: int, limits: Limits) -> None:

@@ -2,49 +2,29 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
-from functools import cache
 from typing import Any
 
 import av
 import numpy as np
 
 from longtake.errors import UnsupportedVideo
+from longtake.media.downmix import limited, mixed
 from longtake.media.packets import shown_packets
 from longtake.media.probe import ProbedVideo, decoded, opened
 from longtake.media.sound import Samples
+from longtake.media.sound_timing import placed
 
 _PRE_ROLL_S = Fraction(3, 10)
 """Decoding starts this many seconds before the range, and the samples before the range are dropped. The reason is that
 a decoder's first samples are wrong: one packet of AAC, 80 ms of Opus, some frames of MP3."""
 
-_MARGIN = 1024
-"""Samples that are also read on each side of the range, so that the resampler gives the same result as for the whole
-sound."""
-
-_JITTER_S = Fraction(1, 500)
-"""Largest difference in seconds between a timestamp and the end of the samples before it that counts as rounding (some
-formats round to milliseconds). A larger difference is a gap in the sound."""
+_MARGIN = 4096
+"""Samples that are also read on each side of the range, so that limiter and resampler give the same result as for the
+whole sound."""
 
 _CLIP_LEVEL = np.float32(4)
 """Multiple of full scale to which samples are clipped, because floating-point PCM can have any value. Lossy codecs stay
 below it."""
-
-# The weights of each channel in the left and in the right output channel (ITU-R BS.775). The low-frequency channel is
-# left out.
-_TO_LEFT = {"FL": 1.0, "FC": 0.7071, "BL": 0.7071, "SL": 0.7071, "BC": 0.5, "FLC": 0.7071, "DL": 1.0, "TFL": 0.5}
-_TO_RIGHT = {"FR": 1.0, "FC": 0.7071, "BR": 0.7071, "SR": 0.7071, "BC": 0.5, "FRC": 0.7071, "DR": 1.0, "TFR": 0.5}
-
-_FRONT, _BACK, _SIDE = ("FL", "FR"), ("BL", "BR"), ("SL", "SR")
-_DEFAULT_CHANNELS = {
-    2: _FRONT,
-    3: (*_FRONT, "FC"),
-    4: (*_FRONT, *_BACK),
-    5: (*_FRONT, "FC", *_BACK),
-    6: (*_FRONT, "FC", "LFE", *_BACK),
-    7: (*_FRONT, "FC", "LFE", "BC", *_SIDE),
-    8: (*_FRONT, "FC", "LFE", *_BACK, *_SIDE),
-}
-"""Number of channels -> names of the channels, for files that do not name them (plain PCM in Matroska and AVI)."""
 
 
 def sound(video: ProbedVideo, first: int, stop: int, rate: int, block: int) -> Iterator[Samples]:
@@ -60,7 +40,9 @@ def sound(video: ProbedVideo, first: int, stop: int, rate: int, block: int) -> I
     # such a sample, so that the resampler has the same phase for every range.
     meeting = (int(first * ratio) - _MARGIN) // ratio.numerator
     begin, end = meeting * ratio.numerator, int(stop * ratio) + _MARGIN
-    stream = _unbroken(_stereo_pieces(video, begin), begin, end)
+    stream = _filled(_stereo_pieces(video, begin), begin, end)
+    if video.facts.sound.channels > 2:
+        stream = limited(stream, own)
     if own != rate:
         stream = _resampled(stream, own, rate)
         begin = meeting * ratio.denominator
@@ -90,7 +72,7 @@ def _blocks(stream: Iterator[Samples], skip: int, count: int, block: int) -> Ite
         yield rest[:, start : min(start + block, count)]
 
 
-def _unbroken(pieces: Iterator[tuple[int, Samples]], begin: int, end: int) -> Iterator[Samples]:
+def _filled(pieces: Iterator[tuple[int, Samples]], begin: int, end: int) -> Iterator[Samples]:
     """Yields the stored samples from `begin` up to, but not including, `end`, with silence in gaps.
 
     `pieces` yields (position of the first sample, samples [2, n]) in rising order. Positions are sample numbers, like
@@ -124,13 +106,11 @@ def _stereo_pieces(video: ProbedVideo, begin: int) -> Iterator[tuple[int, Sample
     assert video.facts.sound is not None
     rate = video.facts.sound.rate
     target_s = video.origin_s + Fraction(begin, rate) - _PRE_ROLL_S
-    expected: int | None = None
-    for seconds, samples in _stored(video, target_s):
-        position = round((seconds - video.origin_s) * rate) if seconds is not None else expected or 0
-        if expected is not None and abs(position - expected) <= rate * _JITTER_S:
-            position = expected
-        expected = position + samples.shape[1]
-        yield position, samples
+    pieces = (
+        (None if seconds is None else round((seconds - video.origin_s) * rate), samples)
+        for seconds, samples in _stored(video, target_s)
+    )
+    return placed(pieces, rate)
 
 
 def _stored(video: ProbedVideo, target_s: Fraction) -> Iterator[tuple[Fraction | None, Samples]]:
@@ -139,8 +119,10 @@ def _stored(video: ProbedVideo, target_s: Fraction) -> Iterator[tuple[Fraction |
     The timestamp is None if the file has none. The first block after a seek is left out, because lossy codecs decode it
     wrongly.
     """
+    sound = video.facts.sound
+    assert sound is not None
     with opened(video.path, video.container) as media:
-        stream = media.streams.best("audio")
+        stream = media.streams.audio[sound.track - 1]
         tick_s = Fraction(stream.time_base)
         beginning_s = (stream.start_time or 0) * tick_s
         sought = target_s > beginning_s + _PRE_ROLL_S and _seek(media, stream, int(target_s / tick_s))
@@ -187,27 +169,7 @@ def _stereo(video: ProbedVideo, frame: Any) -> Samples:
     planes: Samples = packed.to_ndarray().reshape(-1, len(names)).T
     if not np.abs(planes).max(initial=0) <= _CLIP_LEVEL:
         planes = np.nan_to_num(planes, nan=0.0).clip(-_CLIP_LEVEL, _CLIP_LEVEL)
-    mixed: Samples = planes if names == ("FL", "FR") else _downmix(names) @ planes
-    return mixed
-
-
-@cache
-def _downmix(names: tuple[str, ...]) -> Samples:
-    """Returns the weights [2, channels] that mix the named channels down to stereo.
-
-    The weights of each output channel add up to at most 1, so that the mix cannot clip. A single channel is copied to
-    both sides. If no name is known, the channels get the usual names for their number. If one side would still be
-    silent, all channels go to both sides.
-    """
-    if len(names) == 1:
-        return np.ones((2, 1), np.float32)
-    known = _TO_LEFT.keys() | _TO_RIGHT.keys()
-    named = names if known.intersection(names) else _DEFAULT_CHANNELS.get(len(names), names)
-    weights = np.array([[side.get(name, 0.0) for name in named] for side in (_TO_LEFT, _TO_RIGHT)], np.float32)
-    if not weights.any(axis=1).all():
-        weights = np.ones((2, len(names)), np.float32)
-    scaled: Samples = weights / weights.sum(axis=1).max()
-    return scaled
+    return mixed(planes, names)
 
 
 def _resampled(stream: Iterator[Samples], own: int, rate: int) -> Iterator[Samples]:

@@ -109,7 +109,6 @@ def open_source(path: Path, *, limits: Limits = Limits()) -> Iterator[SourceRead
 
 def _video_info(fields: dict[str, Any]) -> VideoInfo:
     sound = SoundInfo(**fields["sound"]) if fields["sound"] else None
-    notes = tuple(fields["notes"])
+    texts = {name: tuple(fields[name]) for name in ("notes", "sound_notes")}
     delays_s = Fraction(*fields["delays_s"]) if fields["delays_s"] else None
-    rate = Fraction(*fields["rate"])
-    return VideoInfo(**fields | {"rate": rate, "sound": sound, "notes": notes, "delays_s": delays_s})
+    return VideoInfo(**fields | texts | {"rate": Fraction(*fields["rate"]), "sound": sound, "delays_s": delays_s})

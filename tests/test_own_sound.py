@@ -1,4 +1,4 @@
-"""The source's own sound in finished files, decoded by PyAV alone: what is left of it after several extensions."""
+"""The source's own sound in finished files, decoded by PyAV alone."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import longtake
 from longtake.media.encode import Encoder
 from longtake.media.formats import OutputType, Quality, output_format
 from longtake.media.probe import probe
 from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
+from longtake.media.sound import FADE_SAMPLES
 from longtake.media.sound_reader import sound
 from tests import raw
+from tests.media.sound_files import Track, write
 
 RATE = 48_000
 NUM_FRAMES, FRAME_RATE = 36, Fraction(24)
@@ -69,3 +72,21 @@ def test_a_low_quality_is_one_of_the_picture_alone(chosen: OutputType, tmp_path:
     own = music()
     low, high = (raw.sound(written(tmp_path / quality, chosen, own, quality)) for quality in ("low", "maximum"))
     np.testing.assert_array_equal(low, high)
+
+
+def test_a_source_s_surround_sound_is_mixed_at_its_loudness(tmp_path: Path) -> None:
+    """A whole request. The second track is left out, and the notes say both."""
+    surround = np.concatenate([music(), 0.5 * music()[::-1], 0.3 * music()])
+    stereo = Track(music(), codec="aac", bit_rate=64_000)
+    source = write(tmp_path / "in.mp4", Track(surround, "5.1", "aac", bit_rate=512_000), stereo, num_frames=NUM_FRAMES)
+    with longtake.load("ltxv-tiny") as model:
+        result = model.extend(source, tmp_path / "out.mov", prompt="x", resolution="480p", new_frames=8)
+    mixed, left_out = (
+        "The source's 5.1 sound was mixed to stereo.",
+        "Of the source's 2 sound tracks, only track 1 was used.",
+    )
+    assert {mixed, left_out} <= set(result.notes)
+    left, right, centre, _, back_left, back_right = raw.sound(source)
+    plain = np.stack([left + 0.7071 * (centre + back_left), right + 0.7071 * (centre + back_right)])
+    heard = raw.sound(result.path)[:, : LENGTH - FADE_SAMPLES]
+    assert raw.loss_db(plain[:, : heard.shape[1]], heard) > 60

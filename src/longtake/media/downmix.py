@@ -1,0 +1,105 @@
+"""Mixes sound of any channel layout down to stereo at its own loudness, and limits the mix where it would clip."""
+
+from collections.abc import Iterator
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longtake.media.sound import Samples
+
+_HALF = 0.7071
+"""The weight of a channel at half its power."""
+
+_WEIGHTS = {
+    **dict.fromkeys(("FL", "DL"), (1.0, 0.0)),
+    **dict.fromkeys(("FR", "DR"), (0.0, 1.0)),
+    **dict.fromkeys(("BL", "SL", "FLC", "WL", "BFL"), (_HALF, 0.0)),
+    **dict.fromkeys(("BR", "SR", "FRC", "WR", "BFR"), (0.0, _HALF)),
+    **dict.fromkeys(("TFL", "TSL", "TBL"), (0.5, 0.0)),
+    **dict.fromkeys(("TFR", "TSR", "TBR"), (0.0, 0.5)),
+    "FC": (_HALF, _HALF),
+    **dict.fromkeys(("BC", "BFC"), (0.5, 0.5)),
+    **dict.fromkeys(("TC", "TFC", "TBC"), (0.3536, 0.3536)),
+}
+"""FFmpeg's name of a channel -> its weights in the left and the right output channel. The weights are those of ITU-R
+BS.775; channels above the listener have half the power of those at the sides. Low-frequency channels are left out."""
+
+_FRONT, _BACK, _SIDE = ("FL", "FR"), ("BL", "BR"), ("SL", "SR")
+_DEFAULT_CHANNELS = {
+    2: _FRONT,
+    3: (*_FRONT, "FC"),
+    4: (*_FRONT, *_BACK),
+    5: (*_FRONT, "FC", *_BACK),
+    6: (*_FRONT, "FC", "LFE", *_BACK),
+    7: (*_FRONT, "FC", "LFE", "BC", *_SIDE),
+    8: (*_FRONT, "FC", "LFE", *_BACK, *_SIDE),
+}
+"""Number of channels -> names of the channels, for files that do not name them (plain PCM in Matroska and AVI)."""
+
+REACH_S = 0.005
+"""Seconds before and after a loud sample over which the limiter lowers the sound. Gain changes of this length are heard
+neither as a click nor as a change of loudness."""
+
+
+def mixed(planes: Samples, names: tuple[str, ...]) -> Samples:
+    """Returns channels [channels, n] with the given names as stereo [2, n]. The mix can exceed full scale.
+
+    Stereo is unchanged, and a single channel is copied to both sides.
+    """
+    stereo: Samples = planes if names == _FRONT else weights(names) @ planes
+    return stereo
+
+
+@cache
+def weights(names: tuple[str, ...]) -> Samples:
+    """Returns the weights [2, channels] that mix the named channels down to stereo.
+
+    If no name is known, the channels get the usual names for their number. If one side would still be silent, both
+    sides are the mean of all channels.
+    """
+    if len(names) == 1:
+        return np.ones((2, 1), np.float32)
+    named = names if _WEIGHTS.keys() & set(names) else _DEFAULT_CHANNELS.get(len(names), names)
+    table = np.array([_WEIGHTS.get(name, (0.0, 0.0)) for name in named], np.float32).T
+    return table if table.any(axis=1).all() else np.full((2, len(names)), 1 / len(names), np.float32)
+
+
+def limited(stream: Iterator[Samples], rate: int) -> Iterator[Samples]:
+    """Yields the same sound [2, n] with its level lowered smoothly around samples above full scale.
+
+    `rate` is the number of samples per second. A look-ahead of REACH_S seconds lets the gain fall before a loud sample
+    and rise after it. Sound further than 2 x REACH_S from a loud sample is unchanged. No sample of the result exceeds
+    full scale.
+    """
+    reach = max(1, round(REACH_S * rate))
+    # The gain of a sample depends on 2 x `reach` samples on each side.
+    waiting = np.zeros((2, 2 * reach), np.float32)
+    for piece in stream:
+        waiting = np.concatenate([waiting, piece], axis=1)
+        if waiting.shape[1] > 4 * reach:
+            yield _lowered(waiting, reach)
+            waiting = waiting[:, -4 * reach :]
+    waiting = np.concatenate([waiting, np.zeros((2, 2 * reach), np.float32)], axis=1)
+    yield _lowered(waiting, reach)
+
+
+def _lowered(samples: Samples, reach: int) -> Samples:
+    """Returns `samples` without the first and the last 2 x `reach`, limited to full scale."""
+    inner = samples[:, 2 * reach : samples.shape[1] - 2 * reach]
+    peaks = np.abs(samples).max(axis=0)
+    if peaks.max(initial=0) <= 1:
+        return inner
+    return np.asarray(inner * _gain(peaks, reach), np.float32)
+
+
+def _gain(peaks: NDArray[np.float32], reach: int) -> NDArray[np.float64]:
+    """Returns the gain [n - 4 x `reach`] for samples with these absolute values [n].
+
+    First each gain is the lowest one needed within `reach` samples. Then these gains are averaged over `reach` samples
+    on each side. So each average has only gains that are low enough for the sample in its middle.
+    """
+    needed = 1 / np.maximum(peaks, 1.0).astype(np.float64)
+    lowest = np.lib.stride_tricks.sliding_window_view(needed, 2 * reach + 1).min(axis=1)
+    window = np.hanning(2 * reach + 3)[1:-1]
+    return np.convolve(lowest, window / window.sum(), "valid")

@@ -1,0 +1,126 @@
+"""Places decoded pieces of sound by their timestamps, which can be rounded, jitter, or drift against the samples."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from longtake.media.sound import Samples
+
+Piece = tuple[int | None, Samples]
+"""A decoded piece of sound: (position, samples [2, n]). The position is the timestamp as a number of samples, or None
+if the piece has no timestamp."""
+
+_GAP_S = 0.015
+"""Seconds above which a step of the timestamps is a gap or an overlap. A smaller one is taken for an inexact clock. In
+most codecs a packet lasts at least 20 ms, so one lost packet is a gap."""
+
+_ROUNDING_S = 0.001
+"""Seconds by which a timestamp can be wrong because the file stores whole milliseconds."""
+
+_WINDOW = 13
+"""Number of pieces, a piece and those after it, that must all be late for the piece to begin after a gap. Browsers give
+single packets times that are wrong by some milliseconds, or by tens of milliseconds if they are busy."""
+
+_OUT_OF_STEP_S = 0.04
+"""Seconds by which the sound may be ahead of its timestamps, or behind them, after a slow drift. More can be seen as a
+wrong motion of the lips."""
+
+_STRETCH = 1 / 500
+"""Share by which a piece is stretched or shortened against a drift. That changes the pitch by 4 cents, too little to
+hear."""
+
+
+def placed(pieces: Iterable[Piece], rate: int) -> Iterator[tuple[int, Samples]]:
+    """Yields (position, samples [2, n]) of each piece. Except at gaps and overlaps, it begins where the last one ended.
+
+    `rate` is the number of samples per second. Timestamps that jitter by some milliseconds, and slow drifts of the
+    clock, are no gaps. If a drift puts the sound more than 40 ms out of step with its timestamps, the sound is
+    stretched or shortened by up to 0.2 %.
+    """
+    end = drift = 0
+    first = True
+    for window in _windows(pieces):
+        if first:
+            end, first = _beginning(window, rate), False
+        step = _lasting_step(window, end + drift)
+        if abs(step) > _GAP_S * rate:
+            end += step
+        else:
+            drift += step
+        _, samples = window[0]
+        change = _compensation(drift, samples.shape[1], rate)
+        if change:
+            samples = stretched(samples, samples.shape[1] + change)
+            drift -= change
+        yield end, samples
+        end += samples.shape[1]
+
+
+def _windows(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Yields each piece with the pieces after it, at most _WINDOW in all."""
+    waiting: deque[Piece] = deque()
+    for piece in pieces:
+        waiting.append(piece)
+        if len(waiting) == _WINDOW:
+            yield list(waiting)
+            waiting.popleft()
+    while waiting:
+        yield list(waiting)
+        waiting.popleft()
+
+
+def _delays(window: list[Piece], expected: int) -> list[int]:
+    """Returns by how many samples each piece with a timestamp is late, if the first one is expected at `expected` and
+    there are no gaps. A piece that is early has a negative delay."""
+    delays = []
+    for position, samples in window:
+        if position is not None:
+            delays.append(position - expected)
+        expected += samples.shape[1]
+    return delays
+
+
+def _beginning(window: list[Piece], rate: int) -> int:
+    """Returns the position of the first piece of the file.
+
+    If its timestamp differs from those of the other pieces by more than rounding, their median is used instead. Pieces
+    after a gap do not count.
+    """
+    position = window[0][0] or 0
+    near = [delay for delay in _delays(window, position) if abs(delay) <= _GAP_S * rate]
+    delay = round(float(np.median(near))) if near else 0
+    return position if abs(delay) <= _ROUNDING_S * rate else position + delay
+
+
+def _lasting_step(window: list[Piece], expected: int) -> int:
+    """Returns the smallest delay if all pieces of the window are late; minus the smallest advance if all are early.
+
+    Returns 0 if some are late and others early.
+    """
+    delays = _delays(window, expected)
+    least, most = min(delays, default=0), max(delays, default=0)
+    return least if least > 0 else min(most, 0)
+
+
+def _compensation(drift: int, length: int, rate: int) -> int:
+    """Returns by how many samples a piece of `length` samples is lengthened (negative: shortened) against the drift."""
+    excess = max(0, abs(drift) - round(_OUT_OF_STEP_S * rate))
+    change = min(excess, round(length * _STRETCH))
+    return change if drift > 0 else -change
+
+
+def stretched(samples: Samples, length: int) -> Samples:
+    """Returns the sound [2, n] resampled to `length` samples by cubic interpolation. `n` must be at least 4."""
+    have = samples.shape[1]
+    at = np.arange(length) * (have / length)
+    near = np.clip(at.astype(int), 1, have - 3)
+    t = at - near
+    weights = (
+        -t * (t - 1) * (t - 2) / 6,
+        (t + 1) * (t - 1) * (t - 2) / 2,
+        -(t + 1) * t * (t - 2) / 2,
+        (t + 1) * t * (t - 1) / 6,
+    )
+    total = sum(weight * samples[:, near + offset] for offset, weight in zip(range(-1, 3), weights, strict=True))
+    return np.asarray(total, np.float32)
