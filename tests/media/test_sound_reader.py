@@ -232,10 +232,12 @@ def test_a_browser_s_recording_is_one_unbroken_sound(tmp_path: Path) -> None:
     jitter = np.random.default_rng(4).integers(-4, 5, 1000)
     track = Track(noise(5), codec="libopus", delay_ms=lambda packet: int(jitter[packet]) if packet else 0)
     video = probed(tmp_path / "recorded.webm", track)
-    own = raw.sound(tmp_path / "recorded.webm")
-    samples = heard(video, -480, RATE + 480)
-    lags = np.lib.stride_tricks.sliding_window_view(samples, 40_000, axis=1)[:, :960]
-    assert np.abs(lags - own[:, None, :40_000]).max(axis=(0, 2)).min() < 1e-6
+    own = raw.sound(video.path)[:, :40_000]
+    samples = heard(video, -480, RATE)
+    errors = [np.abs(samples[:, late : late + 1000] - own[:, :1000]).max() for late in range(960)]
+    begin = int(np.argmin(errors))
+    np.testing.assert_allclose(samples[:, begin : begin + 40_000], own, atol=1e-6)
+    assert abs(begin - 480) <= 4 * 48
 
 
 def test_lost_packets_are_silent_at_their_place(tmp_path: Path) -> None:
