@@ -19,10 +19,11 @@ from tests.service.serving import LTX2, LTXV, OLD
 EXAMPLE = ROOT / "examples" / "clip.mp4"
 SMALL_INPUTS: dict[str, dict[str, Any]] = {
     LTXV: {
-        "num_frames": 57,
+        "num_frames": 25,
         "resolution": "480p",
         "aspect_ratio": "1:1",
-        "video": {"max_num_frames": 33, "limit_num_frames": True},
+        "first_pass_num_inference_steps": 2,
+        "video": {"max_num_frames": 9, "limit_num_frames": True},
     },
     OLD: {"resolution": "480p", "expand_prompt": False, "num_inference_steps": 2, "video": {"start_frame_num": 0}},
     LTX2: {
