@@ -89,9 +89,12 @@ def check_url(url: str, trusted_hosts: Collection[str] = ()) -> httpx.URL:
 
 
 def _parsed(text: str, trusted: Collection[str]) -> httpx.URL:
-    """Returns the parsed URL.
+    """Returns the parsed URL. Its host name is not resolved.
 
-    Raises ValueError with the rest of a sentence whose subject is the URL, such as "names no host".
+    trusted: hosts that are allowed although they are not public: names or IP addresses, in lower case.
+
+    Raises ValueError for a URL that is not allowed. The message is a sentence without its subject, which is the URL:
+    "names no host".
     """
     if len(text) > MAX_URL_LENGTH:
         raise ValueError(f"is longer than {MAX_URL_LENGTH} characters")
@@ -136,18 +139,24 @@ def is_public(address: str) -> bool:
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """Returns the IP addresses of `host` in the system resolver's order. Raises OSError."""
+    """Returns the IP addresses of `host` for a connection to `port`, in the system resolver's order.
+
+    Raises OSError if the host name cannot be resolved.
+    """
     entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
 
 class PublicTransport(httpx.BaseTransport):
-    """An httpx transport that connects only to public addresses and to `trusted_hosts`.
+    """An httpx transport that connects only to public addresses and to trusted hosts.
 
-    The addresses of a host whose name is in `trusted_hosts` (upper and lower case are equal) are not checked. If any
-    other host is not public, a request to it raises AddressRefused. Each request gets its own connection and uses no
-    proxy. httpx's read timeout limits the whole time until the response's headers are complete, and then each single
-    read of the body. Thread-safe.
+    A request to any other host raises AddressRefused. Each request gets its own connection and uses no proxy. httpx's
+    read timeout limits the whole time until the response's headers are complete, and then each single read of the body.
+    Thread-safe.
+
+    trusted_hosts: hosts that are allowed although they are not public: names or IP addresses, in upper or lower case.
+    resolve: function that returns the addresses of a host.
+    verify: how TLS certificates are verified, as in httpx.
     """
 
     def __init__(
@@ -187,8 +196,12 @@ class PublicTransport(httpx.BaseTransport):
 
 @dataclass(frozen=True)
 class _PublicNetwork(httpcore.NetworkBackend):
-    """Opens the connection of one request. The response's headers must be complete by `deadline` (`time.monotonic`);
-    None means no deadline."""
+    """Opens the connection of one request, only to public addresses and to trusted hosts.
+
+    trusted: hosts that are allowed although they are not public: names or IP addresses, in lower case.
+    resolve: function that returns the addresses of a host.
+    deadline: time (`time.monotonic`) by which the response's headers must be complete; None means no deadline.
+    """
 
     trusted: Collection[str]
     resolve: Resolve
@@ -215,7 +228,13 @@ class _PublicNetwork(httpcore.NetworkBackend):
         raise error or httpcore.ConnectError(f"there is no host {host}")
 
     def _addresses(self, host: str, port: int, deadline: float) -> Sequence[str]:
-        """Returns at most MAX_ADDRESSES addresses of the host. Raises AddressRefused if one of them is not public."""
+        """Returns at most MAX_ADDRESSES IP addresses of the host; an empty list if the name cannot be resolved.
+
+        If `host` is an IP address itself, it is returned unchecked, because `_parsed` has checked it.
+
+        Raises AddressRefused if any address of a host name is not public, and httpcore.ConnectTimeout if the name is
+        not resolved by `deadline` (`time.monotonic`).
+        """
         if _is_ip(host):
             return [host]
         try:

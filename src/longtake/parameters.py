@@ -185,9 +185,12 @@ def _leaves(model: type[BaseModel], parent: FieldPath = ()) -> Iterator[tuple[Fi
 def list_item(value: Any, items: type[BaseModel], name: str) -> dict[str, Any]:
     """Returns one item of a list as a JSON object.
 
-    `value` is an object, or text as `item_syntax` describes it. In a text, a comma begins the next field only if the
-    name of a field and `=` follow, because URLs can contain commas. Raises InvalidRequest if the text has no value for
-    the first field; the message names the parameter `name`.
+    value: an object, or text as `item_syntax` describes it. In a text, a comma begins the next field only if the name
+        of a field and `=` follow, because URLs can contain commas.
+    items: class of the list's items.
+    name: name of the parameter, for error messages.
+
+    Raises InvalidRequest if the text has no value for the first field of `items`.
     """
     if isinstance(value, Mapping):
         return dict(value)
@@ -208,7 +211,10 @@ def item_syntax(items: type[BaseModel]) -> str:
 def _size(value: Any, parameter: Parameter) -> Any:
     """Returns a size in the form that the request's JSON has: a name, or an object with width and height in pixels.
 
-    `value` is a name, text such as 1280x720, a pair (width, height) or an object. Raises InvalidRequest for other text.
+    value: a name, text such as 1280x720, a pair (width, height) or an object.
+    parameter: the parameter that gets the size. Its `choices` are the names that are allowed.
+
+    Raises InvalidRequest for any other text.
     """
     if isinstance(value, list | tuple) and len(value) == 2:
         return {"width": value[0], "height": value[1]}
@@ -316,11 +322,15 @@ class LocalRequest:
 def local_request(
     endpoint: Endpoint[Any, Any], user_input: UserInput, settings: Settings, model: str | None = None
 ) -> LocalRequest:
-    """Returns the request for a user's input. Raises InvalidRequest; its message names the wrong parameter.
+    """Returns the request for a user's input.
 
-    `model` is the name of a model; None means the one that `Endpoint.card` returns. The defaults differ from those of
-    HTTP requests: if the user sets no number of frames, NEW_FRAMES are added to the whole source, and if the user sets
-    no frame rate, the output has the source's rate.
+    model: name of the model; None means the one that `Endpoint.card` returns.
+
+    Two defaults differ from those of HTTP requests:
+    - If the user sets no number of frames, NEW_FRAMES are added to the whole source.
+    - If the user sets no frame rate, the output has the source's rate.
+
+    Raises InvalidRequest; its message names the wrong parameter.
     """
     named = {name: value for name, value in user_input.parameters.items() if value is not None}
     local = _pop_local(named, endpoint)
@@ -349,8 +359,10 @@ def local_request(
 
 
 def _pop_local(named: dict[str, Any], endpoint: Endpoint[Any, Any]) -> LocalParameters:
-    """Removes from `named` the LocalParameters that are not among the endpoint's own parameters. Returns them
-    validated."""
+    """Removes from `named` the LocalParameters that the endpoint's request has no parameter for, and returns them.
+
+    The returned values are validated. A LocalParameter that is not removed has its default value in the result.
+    """
     own = {one.name for one in parameters(endpoint.id)}
     values = {name: named.pop(name) for name in LocalParameters.model_fields if name in named and name not in own}
     if LORA in values:

@@ -8,11 +8,13 @@ log = logging.getLogger(__name__)
 
 
 class Repeating:
-    """Calls `work` repeatedly in a daemon thread. `work` returns the number of seconds until its next call.
+    """Calls a function repeatedly in a daemon thread. The first call follows `start` immediately.
 
-    The first call follows `start` immediately. If a call raises, the error is logged in a line that starts with
-    `failure`, and the next call follows after `retry_s` seconds. If `is_temporary` returns False for the error, the
-    traceback is logged, too.
+    name: name of the thread.
+    work: the function. It returns the number of seconds until its next call.
+    failure: start of the line that is logged if a call raises an error.
+    is_temporary: returns True for an error that is logged without its traceback.
+    retry_s: number of seconds from a call that raised an error to the next call.
     """
 
     def __init__(

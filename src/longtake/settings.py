@@ -64,7 +64,11 @@ class PriceSetting(BaseModel):
 
 
 class Settings(BaseSettings):
-    """The settings of one process. Create it with `settings()`, which reports a wrong value in one sentence."""
+    """The settings of one process. The field `models_dir` is the variable LONGTAKE_MODELS_DIR, and so on.
+
+    The text below each field describes it. Create the object with `settings()`, which reports a wrong value in one
+    sentence.
+    """
 
     model_config = SettingsConfigDict(env_prefix="LONGTAKE_", frozen=True, extra="ignore", env_ignore_empty=True)
 

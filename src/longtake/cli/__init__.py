@@ -177,7 +177,9 @@ def plan(
 
 @app.command()
 def doctor(json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Report what this machine can run and what is missing. The exit status is 1 if the embedded model cannot run."""
+    """Report what this machine can run and what is missing. The exit status is 1 if a small model in the package
+    cannot run.
+    """
     with reporting(as_json=json, debug=debug):
         from longtake.cli.doctor import examine
         from longtake.settings import settings
@@ -196,5 +198,5 @@ def doctor(json: JsonOption = False, debug: DebugOption = False) -> None:
 
 
 def main() -> None:
-    """Runs the command line; the entry point of `longtake`."""
+    """Runs the command line. This is the entry point of the program `longtake`."""
     app()

@@ -12,11 +12,11 @@ _ENDPOINT = "longtake.endpoint"
 
 
 class RequestCommand(TyperCommand):
-    """A command that also has one option for each field of the chosen endpoint's request.
+    """A command that also has one option for each field of the request of an endpoint.
 
-    The command finds the values of these options in `ctx.obj`: option name -> value, None for an option that is not
-    used. The options are created when the command is parsed or its help is shown, so that `longtake --help` does not
-    import the endpoints.
+    The user chooses the endpoint with `--endpoint`. When the command runs, `ctx.obj` contains the values of these
+    options: option name -> value, None for an option that is not used. The options are created when the command is
+    parsed or its help is shown, so that `longtake --help` does not import the endpoints.
     """
 
     def get_params(self, ctx: Any) -> list[Any]:
@@ -48,10 +48,11 @@ def with_value(flag: str, args: list[str]) -> list[str]:
 
 
 def last_value(flag: str, args: list[str]) -> str | None:
-    """Returns the value of the option `flag` in the arguments, or None if they do not contain it.
+    """Returns the value of the option `flag` in the arguments `args`, or None if `args` does not contain the option.
 
-    If they contain it several times, the last value is returned. The form `--flag=value` has priority over
-    `--flag value`.
+    If `args` contains the option several times, the result is:
+    - the last value written as `--flag=value`, if there is one;
+    - otherwise the last value written as `--flag value`.
     """
     values = [value for arg, value in pairwise(args) if arg == flag]
     values += [arg.partition("=")[2] for arg in args if arg.startswith(f"{flag}=")]

@@ -23,11 +23,14 @@ Rows = Sequence[tuple[str, str]]
 
 @contextmanager
 def reporting(*, as_json: bool, debug: bool) -> Iterator[None]:
-    """Prints any error of the block as one sentence on standard error. Then raises typer.Exit with its exit status.
+    """Runs the block and reports its errors: prints a sentence on standard error and raises typer.Exit with the error's
+    exit status.
 
-    With `as_json` the error is also printed on standard output, as {"detail": [...]} like the HTTP API's errors. SIGINT
-    (Ctrl-C) and SIGTERM are reported as the error `Cancelled`. With `debug` other errors are not caught, so that Python
-    prints their traceback.
+    SIGINT (Ctrl-C) and SIGTERM are reported as the error `Cancelled`. typer.Exit, typer.Abort and BrokenPipeError are
+    not reported; they leave the block unchanged.
+
+    as_json: True also prints the error on standard output, as {"detail": [...]} like the errors of the HTTP API.
+    debug: True does not catch errors other than SIGINT and SIGTERM, so that Python prints their traceback.
     """
     try:
         with interruptible():
@@ -71,7 +74,8 @@ def _sentence(error: Exception) -> str:
 def interruptible() -> Iterator[None]:
     """Makes SIGINT and SIGTERM raise `KeyboardInterrupt` in the block, so that the block can clean up.
 
-    Raises `Cancelled` if the block raises a `LongtakeError` after a signal.
+    If the block raises a `LongtakeError` after such a signal, that error is replaced by `Cancelled`. It is often only a
+    consequence of the signal: a child process has ended.
     """
     interrupted = False
 
@@ -123,8 +127,10 @@ def bytes_text(count: int) -> str:
 def progress_shown(*, quiet: bool, passes: int = 1) -> Iterator[OnProgress]:
     """Yields a callback that shows the progress of a job on standard error.
 
-    On a terminal it shows a bar for the current stage, otherwise it prints one line per stage. With `quiet` it shows
-    nothing. `passes` is the number of sampling passes in each window.
+    On a terminal it shows a bar for the current stage, otherwise it prints one line per stage.
+
+    quiet: True shows nothing.
+    passes: number of sampling passes in each window. A window is a group of frames that the model makes together.
     """
     if quiet:
         yield ignore_progress
@@ -158,10 +164,13 @@ def stage_name(stage: str) -> str:
 
 
 class StageShare:
-    """Computes how much of a stage is finished, over all its windows and passes.
+    """Computes which share of one stage is finished, over all its windows and passes.
 
-    Progress reports count the steps of each pass from 0, and do not name the pass. So a new pass is recognised by a
-    step number that is lower than the one before. `passes` is the number of passes in each window.
+    A window is a group of frames that the model makes together, in one or more passes. Progress reports count the steps
+    of each pass from 0 and do not say to which pass they belong. So a step number that is lower than that of the
+    previous report begins a new pass.
+
+    passes: number of passes in each window.
     """
 
     def __init__(self, passes: int) -> None:
@@ -181,7 +190,10 @@ class StageShare:
 
 @contextmanager
 def _bars(passes: int) -> Iterator[OnProgress]:
-    """Yields a callback that shows a progress bar for the current stage. The bar disappears after the block."""
+    """Yields a callback that shows a progress bar for the current stage. The bar disappears after the block.
+
+    passes: number of sampling passes in each window. A window is a group of frames that the model makes together.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Display

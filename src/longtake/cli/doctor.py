@@ -34,7 +34,7 @@ class Finding:
     name: what was checked.
     state: `ok`, `no` (it does not work, and neither does anything that needs it) or `note` (information only).
     text: the details for the user.
-    vital: True if the embedded model needs what was checked.
+    vital: True if a small model in the package needs what was checked.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Report:
 
     @property
     def runs(self) -> bool:
-        """True if the small model that is part of the package can make a video on this machine."""
+        """True if every small model in the package can make a video on this machine."""
         return not any(f.vital and f.state == "no" for findings in self.sections.values() for f in findings)
 
     def to_json(self) -> dict[str, Any]:

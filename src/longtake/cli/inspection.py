@@ -1,4 +1,4 @@
-"""The `--inspect` option: measures the joint in a finished file, where source and new frames meet, and draws it."""
+"""The option `--inspect`: measures and draws the joint of a finished file (where source and new frames meet)."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,19 +58,23 @@ class InspectedJoint:
 
 
 def sheet_path(value: str, out: Path) -> Path:
-    """Returns the path of the picture for a value of `--inspect`.
+    """Returns the path of the picture of the joint (where source and new frames meet).
 
-    The value is a PNG file or a folder. An empty value is the folder of the output `out`. In a folder the picture is
-    named `<name of out>-joint.png`.
+    value: the value of the option `--inspect`:
+        empty: the result is `<name of out>-joint.png` in the folder of `out`.
+        a folder that exists: the result is `<name of out>-joint.png` in this folder.
+        any other path: the result is this path.
+    out: path of the output video.
     """
     path = Path(value) if value else out.parent
     return path / f"{out.stem}-joint.png" if path.is_dir() else path
 
 
 def check_sheet(sheet: Path, *, force: bool) -> None:
-    """Raises InvalidRequest if the path of the picture does not end in .png, or the picture cannot be written there.
+    """Raises InvalidRequest if the picture of the joint cannot be written to the path `sheet`.
 
-    An existing file is an error too, unless `force` allows overwriting it.
+    This is so if the path does not end in .png, if its folder cannot be written, or if the file exists already and
+    `force` is False.
     """
     if sheet.suffix.lower() != ".png":
         raise InvalidRequest(
@@ -82,12 +86,14 @@ def check_sheet(sheet: Path, *, force: bool) -> None:
 
 
 def inspect_joint(file: SourceReader, plan: Plan, sheet: Path) -> InspectedJoint | None:
-    """Measures the joint of a finished file and writes a picture of the joint to `sheet`.
+    """Measures the joint of a finished file, where source and new frames meet, and draws it.
 
-    `plan` is the plan from which the file was made.
+    file: the finished file.
+    plan: the plan from which the file was made.
+    sheet: path of the PNG file into which the joint is drawn.
 
-    Returns None and writes nothing if the file has fewer than MIN_FRAMES_PER_SIDE (see `inspect.report`) frames on one
-    side of the joint.
+    Returns None and writes nothing if the file has fewer than MIN_FRAMES_PER_SIDE (see `inspect.report`) frames before
+    or after the joint.
     """
     position = joint_position(file, plan)
     report = joint_report(file, position, plan.prompt[:_CAPTION_LENGTH])
@@ -98,9 +104,13 @@ def inspect_joint(file: SourceReader, plan: Plan, sheet: Path) -> InspectedJoint
 
 
 def joint_position(file: SourceReader, plan: Plan) -> JointPosition:
-    """Returns the joint in the finished file of `plan`: the border between the source's own frames and all others.
+    """Returns the joint of a finished file: the place where the source's own frames meet all other frames.
 
-    The others are new frames, and context frames that the file shows as the model renders them.
+    The other frames are the new frames. If the file shows the context frames (the source's frames that the model sees)
+    as the model renders them, they also count as other frames.
+
+    file: the finished file.
+    plan: the plan from which the file was made.
     """
     facts = file.facts
     # If the file shows the context as the model renders it, the picture's joint is at the start of the context. The

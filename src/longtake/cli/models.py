@@ -39,7 +39,9 @@ def list_models(json: JsonOption = False, debug: DebugOption = False) -> None:
 
 @app.command("pull")
 def pull(name: str, json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Download a model's files from the hub. After an interruption the same command resumes the download."""
+    """Download a model's files from the Hugging Face hub. After an interruption the same command resumes the
+    download.
+    """
     with reporting(as_json=json, debug=debug):
         from longtake.models import download
         from longtake.models.registry import card
@@ -94,7 +96,10 @@ def model_json(status: "ModelStatus") -> dict[str, Any]:
 
 
 def model_rows(models: "Sequence[ModelStatus]") -> Rows:
-    """Returns one row per model. The value has three lines: whether it is installed, its title, its licence."""
+    """Returns one row (name, value) for each model.
+
+    The value has three lines: whether the model is installed, its title, and its licence.
+    """
     rows = []
     for status in models:
         if status.installed:
@@ -125,6 +130,9 @@ def check_json(report: "CheckReport") -> dict[str, Any]:
 
 
 def check_rows(report: "CheckReport") -> Rows:
-    """Returns one row for each part that was checked, with the result and the path, then one for each missing part."""
+    """Returns one row (part, value) for each part of the checked model. The missing parts come last.
+
+    The value is the result of the check and the path of the part, or `missing`.
+    """
     rows = [(part.part, f"{part.sentence()}\n{part.path}") for part in report.parts]
     return [*rows, *((part, "missing") for part in report.missing)]

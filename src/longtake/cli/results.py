@@ -19,10 +19,11 @@ NO_JOINT = "There is no joint to inspect: too few of the source's own frames or 
 
 @dataclass(frozen=True)
 class FinishedVideo:
-    """A finished video and, with `--inspect`, its measured joint (where source and new frames meet).
+    """A finished video and, with the option `--inspect`, its measured joint (where source and new frames meet).
 
-    joint: None without `--inspect`, or if the video has no joint that can be measured.
-    notes: the result's notes, and NO_JOINT if `--inspect` found no joint.
+    result: what the run returned: the file, its facts and the plan.
+    joint: the measured joint. None without `--inspect`, or if the video has no joint that can be measured.
+    notes: sentences for the user: the notes of `result`, and NO_JOINT if `--inspect` found no joint.
     """
 
     result: "Result"
@@ -31,9 +32,10 @@ class FinishedVideo:
 
     @classmethod
     def of(cls, result: "Result", sheet: Path | None) -> "FinishedVideo":
-        """Returns the finished video of a result.
+        """Returns a finished run as a FinishedVideo. Measures and draws the joint if `sheet` is not None.
 
-        `sheet` is the path for the picture of the joint; None does not measure the joint.
+        result: what the run returned.
+        sheet: path for the picture of the joint.
         """
         if sheet is None:
             return cls(result, None, result.notes)

@@ -53,8 +53,11 @@ def serve(
 def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | None, tunnel_port: int) -> None:
     """Runs the server until a signal stops it.
 
-    If `host` is None, the server listens at 127.0.0.1, or with keys at all addresses. Without keys it never listens at
-    an address that other machines can reach. A `tls_port` of None means no HTTPS and no tunnel.
+    host: address at which the server listens. None means all addresses if an API key exists, otherwise 127.0.0.1. If no
+        API key exists, an address that other machines can reach is replaced by 127.0.0.1.
+    port: port for HTTP; 0 is a free one.
+    tls_port: port for HTTPS; 0 is a free one. None means no HTTPS and no tunnel.
+    tunnel_port: port of the proxy that leads clients to the HTTPS port (for HTTPS_PROXY).
     """
     from longtake.access.keys import Keys
     from longtake.database.migrate import open_database
@@ -95,7 +98,10 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
 
 
 def _local_name(host: str) -> str:
-    """Returns the host name for URLs with which programs on this machine reach a server that listens at `host`."""
+    """Returns the host for the URLs by which programs on this machine reach the server.
+
+    host: address at which the server listens. The result is `localhost` if it is 127.0.0.1 or means all addresses.
+    """
     if host in ("0.0.0.0", "::", LOOPBACK):
         return "localhost"
     return f"[{host}]" if ":" in host else host

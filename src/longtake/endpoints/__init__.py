@@ -69,9 +69,10 @@ def by_id(named: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def prices(settings: Settings) -> Prices:
-    """Returns the prices that the operator has set, by endpoint id. Other endpoints keep the price of their `tariff`.
+    """Returns the setting `prices`: endpoint id -> the prices that the operator has set.
 
-    Raises InvalidRequest if a key of the setting `prices` is not the id of an endpoint.
+    An endpoint that is not in it has the prices of its `tariff`. Raises InvalidRequest if a key of the setting is not
+    the id of an endpoint.
     """
     unknown = [name for name in settings.prices if name not in ENDPOINTS]
     if unknown:

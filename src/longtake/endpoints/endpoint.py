@@ -34,24 +34,26 @@ class OutputFields:
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint(Generic[RequestT, OptionsT]):
-    """One HTTP endpoint.
+    """One HTTP endpoint, which extends a video.
 
     id: fal's id of the endpoint, which is also its path in URLs.
     name: short name for the command line and the library.
     title: one line about the endpoint, for people.
-    models: names of two models: the published one, and the embedded one that is used if the first is not installed.
+    family: the model family that makes the plan and the video.
+    models: names of two models: the published one, and the small one in the package, which is used if the published one
+        is not installed.
     Request, Response: classes of the JSON that clients send and receive.
     options: function that takes a request and the facts of its source video, and returns the family's options. It may
         raise InvalidRequest.
-    tariff: how the price is computed if the operator sets none.
+    tariff: how the price is computed, and the prices that apply if the operator sets none.
 
     The other attributes name fields of the request. They are None or empty if the request has no such field:
 
     source_field: path of the field with the source's URL.
     count_field: field with the number of frames, or with the seconds of new video.
     rate_fields: fields with the output's frames per second.
-    match_rate_field: field that gives the output the source's frame rate if it is true.
-    second_pass_field: field that adds a second pass if it is true.
+    match_rate_field: field that is true if the output gets the source's frame rate.
+    second_pass_field: field that is true if a second pass is added.
     end_image_field: field with the URL of the end image.
     output_fields: fields that choose the format of the output file.
     """
@@ -81,16 +83,23 @@ class Endpoint(Generic[RequestT, OptionsT]):
         return str(value)
 
     def card(self, settings: Settings) -> ModelCard:
-        """Returns the model that the endpoint uses: the published model if all its files are installed, otherwise the
-        embedded one."""
+        """Returns the model that the endpoint uses.
+
+        This is the published model if all its files are installed, otherwise the small model in the package.
+        """
         own, stand_in = (card(name) for name in self.models)
         return stand_in if missing(own, settings) else own
 
     def plan(self, options: OptionsT, source: VideoInfo, card: ModelCard, seed: int, prices: Prices) -> Plan:
-        """Returns the plan, with its price, for these options, this source and this model.
+        """Returns the plan for carrying out a request, with its price.
 
-        `prices` are the prices that the operator has set, by endpoint id. Raises InvalidRequest if the options cannot
-        be carried out; the error's `loc` is the field to change.
+        options: what the request asks for, from the endpoint's `options`.
+        source: facts of the source video.
+        card: the model.
+        seed: seed of the random numbers.
+        prices: the prices that the operator has set, by endpoint id.
+
+        Raises InvalidRequest if the options cannot be carried out; the error's `loc` is the field to change.
         """
         plan: Plan = replace(self.family.make_plan(options, source, card, seed), endpoint=self.id)
         return self.tariff.priced(prices.get(self.id)).bill(plan)

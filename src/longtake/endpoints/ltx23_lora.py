@@ -21,9 +21,10 @@ class Request(ltx23.Request):
 
 
 def options(request: Request, source: VideoInfo) -> LTX2Options:
-    """Returns the options of the endpoint 2.3, with the request's LoRAs before the model's own adapters.
+    """Returns the LTX-2 options for a request to the endpoint 2.3-lora.
 
-    source: passed on to the endpoint 2.3.
+    They are those of the endpoint 2.3, with the request's LoRAs added before the model's own adapters. `source` is not
+    used.
     """
     plain = ltx23.options(request, source)
     return replace(plain, adapters=(*planned_loras(request.loras), *plain.adapters))

@@ -98,10 +98,10 @@ class ExtendRequest(Protocol):
 def shared_options(request: ExtendRequest, passes: tuple[PassOptions, ...]) -> LTXVOptions:
     """Returns the plan options for the request fields that the endpoints of LTX-Video 0.9.x share.
 
-    The option `heed_negative` is True only if the client wrote a negative prompt of its own, because a model without
-    classifier-free guidance must not use the default one.
+    The option `heed_negative` is True only if the client sent a negative prompt that is neither empty nor the default
+    one: a model without classifier-free guidance uses only such a negative prompt.
 
-    passes: options of each pass over a window.
+    passes: options of each sampling pass, in their order.
     """
     video = request.video
     return LTXVOptions(
@@ -130,9 +130,10 @@ def shared_options(request: ExtendRequest, passes: tuple[PassOptions, ...]) -> L
 
 
 def left_out(request: BaseModel, field: str, steps: int) -> int:
-    """Returns how many of a pass's `steps` steps are left out by the request's field with this name.
+    """Returns how many steps a pass leaves out: the value of the request's field with the name `field`.
 
-    A default, which the client has not sent, is lowered to leave at least one step.
+    If the client did not send this field, its default value is lowered to leave at least one of the pass's `steps`
+    steps.
     """
     value: int = getattr(request, field)
     return value if field in request.model_fields_set else min(value, steps - 1)

@@ -24,9 +24,10 @@ class Request(ltxv097_dev.Request):
 
 
 def options(request: Request, source: VideoInfo) -> LTXVOptions:
-    """Returns the options of the endpoint 0.9.7-dev for the request, with `few_steps` set for the distilled model.
+    """Returns the LTX-Video options for a request to the endpoint 0.9.7-distilled. `source` is not used.
 
-    Raises InvalidRequest if a pass has no step left.
+    They are those of the endpoint 0.9.7-dev, but `few_steps` is True: the noise schedules are those of a distilled
+    model. Raises InvalidRequest if a pass has no step left.
     """
     return replace(ltxv097_dev.options(request, source), few_steps=True)
 

@@ -68,8 +68,8 @@ class Request(BaseModel):
 def options(request: Request, source: VideoInfo) -> LTXVOptions:
     """Returns the LTX-Video options for a request to the endpoint 0.9.8. `source` is not used.
 
-    With the detail pass, the first pass leaves out its last step, as published. Raises InvalidRequest if a pass has no
-    step left.
+    If the request switches the detail pass on, there are two passes, and the first one leaves out its last step. Raises
+    InvalidRequest if a pass has no step left.
     """
     passes = [ltxv.first_pass(request.first_pass_num_inference_steps, int(request.enable_detail_pass))]
     if request.enable_detail_pass:
@@ -85,7 +85,7 @@ def options(request: Request, source: VideoInfo) -> LTXVOptions:
 
 
 def billed_seconds(plan: Plan) -> Fraction:
-    """Returns the billed seconds: the billed frames divided by BILLED_RATE. A detail pass doubles them."""
+    """Returns the billed seconds: `plan.billed_frames` divided by BILLED_RATE. A detail pass doubles them."""
     return Fraction(plan.billed_frames, BILLED_RATE) * plan.num_passes
 
 

@@ -31,9 +31,9 @@ class Tariff:
     has_lora: Callable[[Plan], bool] = lambda plan: any(not adapter.own for adapter in plan.adapters)
 
     def priced(self, setting: PriceSetting | None) -> "Tariff":
-        """Returns the tariff with other prices.
+        """Returns a copy of the tariff that has the operator's prices.
 
-        setting: the endpoint's prices that the operator has set. None leaves the tariff unchanged.
+        setting: the prices that the operator has set for the endpoint. None returns the tariff unchanged.
         """
         if setting is None:
             return self
@@ -64,5 +64,5 @@ def new_seconds(plan: Plan) -> Fraction:
 
 
 def megapixels(plan: Plan) -> Fraction:
-    """Returns width x height x billed frames in megapixels (10**6 pixels), rounded up to a whole number."""
+    """Returns width x height x `plan.billed_frames` in megapixels (10**6 pixels), rounded up to a whole number."""
     return Fraction(math.ceil(Fraction(plan.width * plan.height * plan.billed_frames, PIXELS_PER_MEGAPIXEL)))

@@ -15,9 +15,11 @@ Request = TypeVar("Request", bound=BaseModel)
 def parse(model: type[Request], data: Mapping[str, Any], *, forbid_unknown: bool = False) -> Request:
     """Returns `data` as a validated request of class `model`.
 
-    Raises InvalidRequest. Its message has one sentence for each wrong field; its `loc` and `value` are those of the
-    first wrong field. With `forbid_unknown`, a name that is not a field of the request is an error, too: HTTP clients
-    may send such names, but on the command line they are typing errors.
+    Raises InvalidRequest if fields are wrong. The message has one sentence for each wrong field; `loc` and `value` are
+    those of the first one.
+
+    forbid_unknown: True also raises InvalidRequest if `data` has a name that is not a field of the request. On the
+        command line such names are typing errors; HTTP clients may send them.
     """
     unknown = next(_unknown(model, data), None) if forbid_unknown else None
     if unknown:
