@@ -94,20 +94,17 @@ class Context:
 class GeneratedClip:
     """Generated frames in playing order, and their sound.
 
-    The joint is the place where the clip meets the frames that it continues. A rendition of source frames is what the
-    model's VAE makes of them: it differs slightly from their pixels.
-
-    `frames`: the new frames, in chunks [t, 3, H, W] in 0..1 at the output's size. If the plan shows the rendition of
-        the context instead of the source's pixels, the clip next to the source also contains that rendition, on the
-        source's side.
+    `frames`: the new frames, in chunks [t, 3, H, W] in 0..1 at the output's size. If the plan shows the context as the
+        model's VAE decodes it, instead of the source's own pixels, the clip next to the source also contains the
+        decoded context.
     `new_frames`: the number of new frames.
     `context_frames`: the number of frames that the clip continues.
-    `rendition`: the rendition of the context frame at the joint, [3, H, W] in 0..1. None if there is no context, or if
-        `frames` contains it.
-    `neighbour`: the shown frame on the other side of the joint, [H, W, 3], if the model generated it; None if it is a
-        source frame.
-    `sound`: the sound of the context frames and the new frames, [2, n] at SOUND_RATE Hz. At the end far from the joint
-        it may be up to 25 ms longer than the frames. None if the model makes no sound.
+    `rendition`: the context frame next to the new frames, encoded and decoded by the model's VAE, which changes its
+        pixels slightly: [3, H, W] in 0..1. None if there is no context, or if `frames` contains the decoded context.
+    `neighbour`: the frame that the output shows next to the new frames, on the context's side, [H, W, 3], if the model
+        generated it. None if it is a source frame.
+    `sound`: the sound of the context frames and the new frames, [2, n] at SOUND_RATE Hz. At the end that is far from
+        the context it may be up to 25 ms longer than the frames. None if the model makes no sound.
     """
 
     frames: "Iterator[Tensor]"
@@ -139,7 +136,7 @@ class PlanRun(Generic[PlanT, ModelT]):
 
 @dataclass(frozen=True)
 class Description:
-    """What a family says about its plan in the description for people. Each field is a list of lines (name, value).
+    """A family's part of the text that describes a plan to people. Each field is a list of lines (name, value).
 
     `goes_in`: what the model sees and hears of the source.
     `comes_out`: what the output contains.
@@ -152,7 +149,7 @@ class Description:
 
 
 class Recipe(Protocol[CardT_contra, PlanT, ModelT]):
-    """A family's module with the functions that need torch."""
+    """The functions of a family that need torch. Each family has a module with these functions."""
 
     def load(self, card: CardT_contra, settings: Settings, on_progress: OnProgress) -> ModelT:
         """Loads the model that a model card describes onto the device that the settings choose.
@@ -172,15 +169,23 @@ class Recipe(Protocol[CardT_contra, PlanT, ModelT]):
         ...
 
     def generate(self, run: PlanRun[PlanT, ModelT], prompt: str, context: Context) -> Iterator[GeneratedClip]:
-        """Yields the new frames as clips in playing order. The caller must read all frames of a clip before it takes
-        the next clip."""
+        """Yields the new frames as clips in playing order.
+
+        `run`: the plan with the loaded model.
+        `prompt`: the prompt to generate with, as `expand` returned it.
+        `context`: the source frames that the new frames continue, their sound, and the end image.
+
+        The caller must read all frames of a clip before it takes the next clip.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
-    """A family of models.
+    """A family of models: its plans, and the functions that make, describe and carry them out.
 
+    `name`: the family's name, such as `ltx2`.
+    `Plan`: the class of its plans.
     `make_plan`: a function of (options, source facts, card, seed) that returns the plan. It raises InvalidRequest,
         which names the request's field, if the options cannot be served.
     `describe`: a function of (plan, source facts) that returns the plan's description.

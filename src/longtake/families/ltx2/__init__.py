@@ -1,4 +1,7 @@
-"""LTX-2.3: extends video forward or backward, with sound, in one pass or two."""
+"""LTX-2.3: extends video forward or backward, with sound, in one pass or two.
+
+If there are two passes, the second one refines the result of the first at twice its width and height.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -21,12 +21,15 @@ from longtake.media.formats import SOUND_RATE
 def encode_sound(
     audio_vae: Any, samples: NDArray[np.float32], sound_rate: int, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Encodes stereo samples [2, n] in -1..1 at `sound_rate` Hz. Returns normalised audio tokens [1, T, C] float32 on
-    `device`.
+    """Returns the normalised audio tokens [1, T, C] float32 of a stereo sound, on `device`.
 
-    A token has one value for each pair of latent channel and mel bin, channel by channel. There are about 25 tokens per
-    second: T = 1 + floor(m / 640), where m is the number of samples at 16 kHz. The mode of the VAE's distribution is
-    used, so that the same sound always gives the same tokens.
+    `audio_vae`: diffusers' AutoencoderKLLTX2Audio.
+    `samples`: the sound, [2, n] in -1..1.
+    `sound_rate`: the sample rate of `samples` in Hz.
+
+    There are about 25 tokens per second: T = 1 + floor(m / 640), where m is the number of samples after resampling to
+    16 kHz. A token has the values of all mel bins of the first latent channel, then those of the second channel, and so
+    on. The same sound always gives the same tokens, because the mode of the VAE's distribution is used.
     """
     resampled = resample(torch.from_numpy(np.ascontiguousarray(samples)).to(device).float(), sound_rate, MODEL_RATE)
     mel = log_mel(resampled, audio_vae.config.mel_bins)[None]
@@ -39,9 +42,11 @@ def encode_sound(
 def decode_sound(audio_vae: Any, vocoder: Any, tokens: Tensor, length: int | None = None) -> NDArray[np.float32]:
     """Decodes normalised audio tokens [1, T, C]. Returns stereo samples [2, n] float32 in about -1..1 at SOUND_RATE Hz.
 
-    If `length` is None, n = (4T - 3) * 480. Otherwise n = `length`: a longer sound is cut, and a shorter one is
-    extended by repeating its last log-mel frame. The extension is needed because a window's sound may be up to 50 ms
-    shorter than its frames.
+    `audio_vae`: diffusers' AutoencoderKLLTX2Audio.
+    `vocoder`: diffusers' LTX2VocoderWithBWE, which turns log-mel frames into samples.
+    `length`: the wanted number of samples n. A longer sound is cut. A shorter sound is extended by repeating its last
+        log-mel frame, because a window's sound may be up to 50 ms shorter than the window's frames. None for the
+        sound's own length, n = (4T - 3) * 480.
     """
     mean, std = _statistics(audio_vae, tokens.device)
     latent = (tokens.float() * std + mean).unflatten(2, (audio_vae.config.latent_channels, -1)).transpose(1, 2)
@@ -57,5 +62,5 @@ def decode_sound(audio_vae: Any, vocoder: Any, tokens: Tensor, length: int | Non
 
 
 def _statistics(audio_vae: Any, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """Returns the mean and the standard deviation of tokens, [C] each."""
+    """Returns the mean and the standard deviation with which audio tokens are normalised, [C] each."""
     return audio_vae.latents_mean.to(device).float(), audio_vae.latents_std.to(device).float()

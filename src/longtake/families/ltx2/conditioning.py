@@ -1,4 +1,7 @@
-"""Builds the conditioning of one LTX-2 window: the context's video and sound at their positions, and the end image."""
+"""Builds the conditioning of one LTX-2 window: the context's video and sound at their positions, and the end image.
+
+A window is a stretch of video that is sampled at once. Its context is the frames that it continues.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,11 +33,12 @@ mirrored in time, take their place.
 
 @dataclass(frozen=True)
 class WindowConditioning:
-    """The conditioning of one window.
+    """What one window is conditioned on, as tracks of tokens: the context's frames, their sound, and the end image.
 
     `video`: the video track of each pass.
     `shapes`: the shape [1, C, F, H, W] of the video latents in each pass.
-    `audio`: the audio track of the first pass; None if the plan makes no sound.
+    `audio`: the audio track of the first pass; None if the plan makes no sound. `tracks` makes that of a later pass
+        from it.
     """
 
     video: Sequence[Track]
@@ -42,10 +46,11 @@ class WindowConditioning:
     audio: Track | None
 
     def tracks(self, pass_number: int) -> dict[Stream, Track]:
-        """Returns the video and audio tracks of pass `pass_number` (from 0), by modality.
+        """Returns the tracks of pass `pass_number` (from 0): `video`, and `audio` if the plan makes sound.
 
-        In the first pass the tokens of the context's sound are held. In a later pass all audio tokens are noised and
-        denoised like the video, and the resulting audio is discarded.
+        - In the first pass the audio tokens of the context's sound are held.
+        - In a later pass no audio token is held: all are noised and denoised like the video. `sample_window` discards
+          the audio of such a pass.
         """
         tracks: dict[Stream, Track] = {"video": self.video[pass_number]}
         if self.audio is not None:
@@ -86,15 +91,22 @@ def latent_shape(model: LTX2Model, window: Window, canvas: Size) -> tuple[int, i
 def video_conditioning(
     model: LTX2Model, plan: LTX2Plan, window: Window, context: Context, strength: float, canvas: Size
 ) -> Track:
-    """Returns the video track of a window in one pass. `canvas` is the pass's (width, height) in pixels.
+    """Returns the video track of a window in one pass.
 
-    `strength` is how strongly the context's frames are held, 0 (ignored) to 1 (unchanged).
-    - Forward, the context is at the window's start. The end image is a keyframe at the last new frame.
-    - Backward, the context is at the window's end. It is encoded after mirrored context frames (see HISTORY_FRAMES). If
-      it does not fill its last latent, mirrored frames also follow it. The end image is a keyframe at the first new
-      frame. But if that is the window's first frame, the image replaces the window's first latent, which covers one
-      frame.
-    - An end image of strength 0 is left out.
+    `context`: the context's frames, and the end image or None.
+    `strength`: how strongly the context's frames are held, 0 (ignored) to 1 (unchanged).
+    `canvas`: (width, height) in pixels of the frames that the pass samples.
+
+    The context:
+    - Forward, it is at the window's start.
+    - Backward, it is at the window's end. The encoder is causal, so up to HISTORY_FRAMES frames are encoded before the
+      context: its own frames, mirrored in time. If the context does not fill its last latent, mirrored frames fill the
+      rest.
+
+    The end image:
+    - It is a keyframe at the last new frame (forward) or at the first new frame (backward).
+    - If that is the window's first frame, the image instead replaces the window's first latent, which covers one frame.
+    - It is left out if the plan's `end_image_strength` is 0.
     """
     grid = Grid(model.card.temporal_compression, model.card.spatial_compression, plan.rate)
 
@@ -124,12 +136,16 @@ def video_conditioning(
 def audio_conditioning(
     model: LTX2Model, plan: LTX2Plan, window: Window, sound: Samples | None, strength: float
 ) -> Track:
-    """Returns the audio track of a window. `strength` is how strongly the context's sound is held, 0 to 1.
+    """Returns the audio track of a window: the context's sound is held, and the rest is generated.
 
-    The context's `sound` [2, n] at SOUND_RATE Hz is encoded at its position in the window. In a backward window the
-    encoder also gets the same sound, mirrored in time, directly before the context's sound. Only audio latents that lie
-    wholly within the context's time are held. If there is no sound or no context, or if `strength` is 0, all audio
-    latents are generated.
+    `sound`: the context's sound, [2, n] at SOUND_RATE Hz, or None.
+    `strength`: how strongly the context's sound is held, 0 (ignored) to 1 (unchanged).
+
+    - Forward, the sound is encoded at the window's start.
+    - Backward, it is encoded at the context's position. The encoder is causal, so it also gets sound for the time
+      before the context: the same sound, mirrored in time.
+    - An audio latent is held only if it lies wholly within the context's time.
+    - If there is no sound or no context, or if `strength` is 0, all audio latents are generated.
     """
     count = audio_latents(window.sampled_frames, plan.rate)
     clean = torch.zeros(1, count, model.transformer.config.audio_in_channels, device=model.device)

@@ -27,7 +27,12 @@ depends on its neighbours in time."""
 
 @dataclass(frozen=True)
 class WindowDecoder:
-    """Decodes the windows of one plan. `statistics` are the statistics of the video VAE's latents."""
+    """Decodes the sampled windows of one plan to frames and sound.
+
+    `model`: the loaded model, which has the decoders of video and sound.
+    `statistics`: the mean and the standard deviation with which the video latents are normalised.
+    `on_progress`: the callback that receives the progress of decoding.
+    """
 
     model: LTX2Model
     plan: LTX2Plan
@@ -62,10 +67,12 @@ class WindowDecoder:
         return cropped_from_canvas(wanted, self.plan.canvases[-1], self.plan.size)
 
     def sound(self, tokens: Tensor | None, first_frame: int, last_frame: int) -> Samples | None:
-        """Decodes the sound of the frames [first_frame, last_frame) of a window. Returns [2, n] at SOUND_RATE Hz.
+        """Returns the sound of the frames [first_frame, last_frame) of a window, [2, n] at SOUND_RATE Hz.
 
-        `tokens` are the window's audio tokens [1, T, C]; if they are None, the result is None. The sound has up to
-        SPARE_SAMPLES more samples than the frames need, at the end that is far from the source.
+        `tokens`: the window's audio tokens [1, T, C]. If they are None, the result is None.
+
+        The sound has up to SPARE_SAMPLES more samples than the frames need. The extra samples are after the last frame
+        in a forward window, and before the first frame in a backward window.
         """
         if tokens is None:
             return None
@@ -79,11 +86,14 @@ class WindowDecoder:
 
 
 class TailRecorder:
-    """An iterable over chunks of frames [t, 3, H, W] in 0..1 that keeps a copy of the last `count` frames.
+    """Passes on chunks of frames, and keeps a copy of the last `count` frames that it passed on.
 
-    The chunks are yielded unchanged, except that empty ones are skipped. The copy is `tail` [count, H, W, 3] uint8.
-    Until `count` frames have been yielded, `tail` begins with the last frames of `before`, which play before the first
-    chunk.
+    Iterating over the recorder yields the chunks [t, 3, H, W] in 0..1 unchanged, without the empty ones.
+
+    `chunks`: the chunks to pass on.
+    `before`: the frames that play before the first chunk, [T, H, W, 3] uint8.
+    `tail`: the copy, [count, H, W, 3] uint8. If fewer than `count` frames were passed on, it begins with the last
+        frames of `before`. Before the first chunk it is `before`.
     """
 
     def __init__(self, chunks: Iterator[Tensor], before: RGBFrames, count: int) -> None:

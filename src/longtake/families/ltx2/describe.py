@@ -10,7 +10,11 @@ from longtake.video import VideoInfo
 
 
 def describe(plan: LTX2Plan, facts: VideoInfo) -> Description:
-    """Returns the description of `plan`. `facts` are the facts of the source video."""
+    """Returns what people should know about `plan`: what the model sees and hears, the output's sound, and the
+    sampling.
+
+    `facts` are the facts of the source video.
+    """
     edge = "first" if plan.new_first else "last"
     context = f"the {edge} {plan.context_frames} of them, at strength {plan.strength:g}"
     goes_in: Rows = [("model sees", context if plan.strength and plan.context_frames else "none of them")]
@@ -34,8 +38,10 @@ def describe(plan: LTX2Plan, facts: VideoInfo) -> Description:
 
 
 def _windows_text(plan: LTX2Plan) -> str:
-    """Returns the lines that describe the windows, in the order of sampling. Equal windows that follow each other share
-    one line, which begins with their number."""
+    """Returns one line of text for each window, in the order of sampling.
+
+    Equal windows that follow each other share one line. It begins with their count, such as `3 times`.
+    """
     lines = []
     for text, alike in groupby(_window_text(plan, window) for window in plan.windows):
         count = len(list(alike))

@@ -1,5 +1,9 @@
 """Counts the frames of an LTX-2 request: context frames, new frames and billed frames. Writes notes for the user about
-them."""
+them.
+
+Context frames are the source frames that the model continues. Billed frames are the frames that the price is computed
+from.
+"""
 
 from dataclasses import dataclass
 
@@ -15,10 +19,13 @@ where it would leave fewer."""
 
 @dataclass(frozen=True)
 class FrameCounts:
-    """The numbers of context frames, new frames and billed frames of a request.
+    """The frame counts of a request.
 
-    The model sees fewer than `context_frames` if its window has no room for them. The price does not depend on that: it
-    is computed from `billed_frames`.
+    `context_frames`: the number of source frames that the model continues. The model sees fewer if its window has no
+        room for them.
+    `new_frames`: the number of frames to generate.
+    `billed_frames`: the number of frames that the price is computed from. It stays the same if the model sees fewer
+        context frames.
     """
 
     context_frames: int
@@ -29,7 +36,12 @@ class FrameCounts:
 def frame_counts(options: LTX2Options, available: int) -> FrameCounts:
     """Returns the frame counts of a request to extend a source of `available` frames.
 
-    Raises InvalidRequest if the requested context leaves no room for new frames.
+    The context is the requested one, rounded and limited by `whole_latent_context`. The new frames are:
+    - If `new_frames` is set in the options: that number.
+    - Otherwise: `num_frames` less the context. If the request does not set the context, at least LEAST_NEW_FRAMES
+      frames are new, and the context is shortened for them.
+
+    Raises InvalidRequest if the request sets a context that leaves none of `num_frames` for new frames.
     """
     direction, num_frames = options.direction, options.num_frames
     context = whole_latent_context(direction, requested_context(options), available)
@@ -53,21 +65,24 @@ def frame_counts(options: LTX2Options, available: int) -> FrameCounts:
 
 
 def requested_context(options: LTX2Options) -> int:
-    """Returns the requested number of context frames, before `whole_latent_context` rounds it.
+    """Returns the number of context frames that the request asks for, before `whole_latent_context` rounds it.
 
-    If the option `context_rounds_down` is True, the number is rounded down to 8k+1 here.
+    It is `options.context_frames`. If `options.context_rounds_down` is True, it is rounded down to 8k+1; 0 stays 0.
     """
     return clip_length(options.context_frames) if options.context_rounds_down else options.context_frames
 
 
 def whole_latent_context(direction: Direction, context_frames: int, available: int) -> int:
-    """Returns `context_frames` rounded to a number of frames that fills whole latents, and limited to `available`
-    source frames.
+    """Returns `context_frames` rounded to a number of frames that fills whole latents.
+
+    `available`: the number of source frames. The result is at most this number.
 
     A latent covers 8 frames, but a window's first latent covers one.
-    - Forward, the context is at the window's start, so the number is rounded up to 8k+1: 24 becomes 25.
-    - Backward, it is at the window's end and has 8 k frames for the same k, at least 8: 25 becomes 24. If the source
-      has fewer than 8 frames, the context has all of them.
+    - Forward, the context is at the window's start. Its length is rounded up to 8k+1: 24 becomes 25. A shorter source
+      gives the largest 8k+1 that it has.
+    - Backward, the context is at the window's end. Its length is rounded up to 8k+1 and then made 1 shorter, but not
+      shorter than 8: 25 becomes 24, and 26 becomes 32. A shorter source gives the largest 8k that it has, or all its
+      frames if it has fewer than 8.
     - 0 stays 0.
     """
     if context_frames == 0:
@@ -78,11 +93,14 @@ def whole_latent_context(direction: Direction, context_frames: int, available: i
 
 
 def window_context(options: LTX2Options, counts: FrameCounts, available: int) -> int:
-    """Returns the number of context frames of a window that has enough frames to continue. Every window after the first
-    has enough.
+    """Returns the number of context frames of each window, provided that there are so many frames to continue.
 
-    It is the requested number, rounded to whole latents and not limited to the `available` source frames. But if
-    `num_frames` has no room for so many, it is `counts.context_frames`.
+    - Usually it is the requested number, rounded to whole latents. It may be more than the source has, because a window
+      after the first may have more frames to continue.
+    - If `num_frames` has no room for so many, it is `counts.context_frames`.
+
+    `counts`: the frame counts of the request, as `frame_counts` returns them.
+    `available`: the number of source frames.
     """
     wanted = requested_context(options)
     if counts.context_frames < whole_latent_context(options.direction, wanted, available):
@@ -91,8 +109,13 @@ def window_context(options: LTX2Options, counts: FrameCounts, available: int) ->
 
 
 def context_notes(options: LTX2Options, counts: FrameCounts, available: int, first: Window) -> tuple[str, ...]:
-    """Returns notes for the user if the number of context frames is not the requested one. Otherwise the tuple is
-    empty.
+    """Returns notes for the user about the number of context frames.
+
+    There is a note in each of these cases; in all others the tuple is empty:
+    - The context and the new frames are together more than `num_frames`.
+    - The request does not set the number of context frames, and `num_frames` makes the context shorter.
+    - The request sets the number, and the context has another one.
+    - The window next to the source has no room for the whole context. A default context gets no such note.
 
     `counts`: the frame counts of the request, as `frame_counts` returns them.
     `available`: the number of source frames.

@@ -35,11 +35,18 @@ LTX2Run = PlanRun[LTX2Plan, LTX2Model]
 
 
 def expand(run: LTX2Run, frame: RGBFrames) -> tuple[str, str | None]:
-    """Returns (prompt, note): the prompt to generate with, and a note for the user or None; see `Recipe.expand`.
+    """Returns (prompt, note): the prompt to generate with, and a note for the user or None.
 
-    The language model that the settings name expands the prompt. If they name none, the LTX-2 model's own text encoder
-    does, provided that it can write; it also looks at `frame` [H, W, 3]. An empty prompt is expanded only by a text
-    encoder that can write and see.
+    `frame`: the source's frame next to the new frames, [H, W, 3].
+
+    - If the plan does not ask for expansion, its prompt is returned unchanged.
+    - If the prompt is empty, the LTX-2 model's text encoder writes one from `frame`, provided that it can write and
+      see. Otherwise the prompt stays empty, and the note says why.
+    - If the settings name a language model, that model expands the prompt. It does not see `frame`.
+    - Otherwise the text encoder expands the prompt, provided that it can write. It looks at `frame` if it can see.
+    - If none of these models can expand the prompt, it is returned unchanged, and the note says why.
+
+    Raises ExpansionFailed if the language model that the settings name fails.
     """
     plan, text = run.plan, run.model.text
     if not plan.expand_prompt:
@@ -56,9 +63,13 @@ def expand(run: LTX2Run, frame: RGBFrames) -> tuple[str, str | None]:
 def generate(run: LTX2Run, prompt: str, context: Context) -> Iterator[GeneratedClip]:
     """Yields one clip for each window, in playing order.
 
-    A window after the first continues the frames and the sound of the window that was sampled before it. Its context is
-    decoded to frames and encoded again: latents from the middle of a window cannot start one, because a window's first
-    latent must cover a single frame.
+    `run`: the plan with the loaded model.
+    `prompt`: the prompt to generate with.
+    `context`: the source frames and the sound that the first window continues, and the end image.
+
+    A later window continues the frames and the sound of the window that was sampled before it. They are decoded, and
+    then encoded again for the later window. The latents themselves cannot be used again: a window's first latent must
+    cover a single frame, and those from the middle of a window cover more.
     """
     plan = run.plan
     setup = make_setup(run, prompt)
@@ -72,7 +83,10 @@ def generate(run: LTX2Run, prompt: str, context: Context) -> Iterator[GeneratedC
 
 
 def make_setup(run: LTX2Run, prompt: str) -> Setup:
-    """Encodes the prompts and returns the set-up that all windows of the plan are sampled with."""
+    """Returns the set-up with which all windows of the plan are sampled.
+
+    It contains the encoded `prompt` and, if guidance needs it, the plan's encoded negative prompt.
+    """
     plan, model = run.plan, run.model
     positive = model.text.encode(prompt)
     negative = model.text.encode(plan.negative_prompt) if "negative" in plan.predictions else None
@@ -99,8 +113,9 @@ class _WindowContext:
     """The frames and the sound that a window continues.
 
     `frames`: [T, H, W, 3]. The window uses those nearest to its new frames.
-    `sound`: [2, n] at SOUND_RATE Hz, or None if there is none.
-    `neighbour`: the frame next to the new frames, [H, W, 3], if the model generated it; None if it is a source frame.
+    `sound`: the sound of the frames, [2, n] at SOUND_RATE Hz, or None if there is none.
+    `neighbour`: the one of `frames` that is next to the new frames, [H, W, 3], if the model generated it; None if it is
+        a source frame.
     """
 
     frames: RGBFrames
@@ -110,13 +125,15 @@ class _WindowContext:
 
 @dataclass(frozen=True)
 class _Windows:
-    """The callbacks that `sample_windows` needs for one plan.
+    """The functions that `sample_windows` calls for each window of a plan.
 
-    `sample` samples a window. Then the sampled window is decoded to a clip: by `forward` if the new frames come after
-    the source, by `backward` if they come before it.
+    - `sample` samples the window.
+    - `forward` decodes the sampled window, if the new frames come after the source.
+    - `backward` decodes it, if they come before the source.
 
     `run`: the plan with the loaded model.
     `setup`: the set-up with which all windows are sampled.
+    `decoder`: decodes video latents to frames and audio tokens to sound.
     `end_image`: the picture that the last window's new frames should arrive at, [H, W, 3]; None for no picture.
     """
 
@@ -126,8 +143,10 @@ class _Windows:
     end_image: RGBFrames | None
 
     def sample(self, current: WindowRun, context: _WindowContext) -> Tensors:
-        """Samples a window that continues `context`. Returns its video latents and, if the plan makes sound, its audio
-        tokens."""
+        """Samples window `current`, which continues `context`.
+
+        Returns its video latents as `video` and, if the plan makes sound, its audio tokens as `audio`.
+        """
         plan = self.run.plan
         window = plan.windows[current.number]
         self.run.on_progress(Progress("context", 0, 1, current.number + 1, current.count))
@@ -140,11 +159,15 @@ class _Windows:
     def forward(
         self, current: WindowRun, context: _WindowContext, tensors: Tensors
     ) -> Generator[GeneratedClip, None, _WindowContext]:
-        """Decodes a window whose new frames follow its context.
+        """Decodes a window whose new frames follow its context. Yields one clip, and returns the context of the next
+        window.
 
-        `context` is the context of this window, and `tensors` are its latents and audio tokens, as `sample` returned
-        them. Yields one clip with the new frames, which are decoded while the caller reads the clip. Returns the
-        context of the next window: the last frames and their sound.
+        `current`: the window.
+        `context`: the frames and the sound that this window continues.
+        `tensors`: its video latents and audio tokens, as `sample` returned them.
+
+        The clip has the new frames; they are decoded while the caller reads the clip. The next window continues the
+        last of them, with their sound.
         """
         plan = self.run.plan
         window = plan.windows[current.number]
@@ -166,13 +189,15 @@ class _Windows:
     def backward(
         self, current: WindowRun, context: _WindowContext, tensors: Tensors
     ) -> Generator[GeneratedClip, None, _WindowContext]:
-        """Decodes a window whose new frames precede its context.
+        """Decodes a window whose new frames precede its context. Yields one clip, and returns the context of the next
+        window.
 
-        The arguments are those of `forward`. Yields one clip with the new frames. Returns the context of the next
-        window: the first frames and their sound.
+        The arguments are those of `forward`. The clip has the new frames. The next window continues the first of them,
+        with their sound.
 
-        The caller reads no clip before all windows are sampled, because the window next to the source is sampled first
-        and plays last. So only the next window's context is decoded here at once; the clip is decoded while it is read.
+        The window next to the source is sampled first and plays last, so the caller reads no clip before all windows
+        are sampled. The clip's frames are decoded while it is read. Only the frames that the next window continues are
+        decoded at once.
         """
         plan = self.run.plan
         window = plan.windows[current.number]

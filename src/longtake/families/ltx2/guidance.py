@@ -20,11 +20,13 @@ UNGUIDED = GuidanceScales(cfg=1, stg=0, modality=1, rescale=0)
 class Guide:
     """A transformer with the prompts and the guidance scales of one pass.
 
-    `transformer`: the model, with the forward pass of `models.audiovisual`.
-    `positive`, `negative`: the encoded prompts. `negative` may be None if no scale needs it.
+    `transformer`: diffusers' LTX2VideoTransformer3DModel with the forward pass of `models.audiovisual`.
+    `positive`: the encoded prompt.
+    `negative`: the encoded negative prompt. It may be None if classifier-free guidance is off in all `scales`.
     `scales`: the guidance scales of each modality.
     `blocks`: the numbers of the transformer blocks that spatio-temporal guidance (STG) disturbs.
-    `at_once`: the largest number of predictions in one evaluation of the model, 1 to 4. It limits the memory.
+    `at_once`: the largest number of predictions in one evaluation of the transformer, 1 to 4. A smaller number needs
+        less memory.
     """
 
     transformer: Any
@@ -35,15 +37,15 @@ class Guide:
     at_once: int = 4
 
     def predictions(self, streams: Sequence[Stream]) -> dict[str, Prediction]:
-        """Returns the predictions that the guidance scales of the modalities `streams` need, by name.
+        """Returns the predictions that the guidance of the modalities `streams` needs, by name.
 
-        - `conditional`, for the positive prompt, is always present.
-        - `negative` is for the negative prompt.
-        - `disturbed` has disturbed self-attention.
-        - `isolated` has no attention between the modalities. It is left out for a single modality, where it would equal
-          `conditional`.
+        - `conditional`: for the positive prompt. It is always present.
+        - `negative`: for the negative prompt. It is needed if a `cfg` scale is on.
+        - `disturbed`: with disturbed self-attention in each modality whose `stg` scale is on.
+        - `isolated`: without attention between the modalities. It is needed if there are two and a `modality` scale is
+          on.
 
-        Raises ValueError if a scale needs a negative prompt and there is none.
+        Raises ValueError if the negative prompt is needed and there is none.
         """
         scales = [self.scales[stream] for stream in streams]
         needed = {"conditional": Prediction(self.positive)}
@@ -66,12 +68,19 @@ def guided(
     isolated: Tensor | None,
     scales: GuidanceScales,
 ) -> Tensor:
-    """Combines the predictions of one modality's clean tokens, each [1, n, C], into the guided prediction [1, n, C].
+    """Returns the guided prediction [1, n, C] of one modality's clean tokens, combined from the given predictions.
 
-    A prediction may be None if its scale is off. c, n, d and t stand for the conditional, negative, disturbed and
-    isolated predictions:
-    1. g = c + (cfg - 1)(c - n) + stg (c - d) + (modality - 1)(c - t)
-    2. The result is g (rescale std(c) / std(g) + 1 - rescale), where std is over all tokens and channels.
+    `conditional`: the prediction for the prompt, [1, n, C] like the others.
+    `negative`: the prediction for the negative prompt. It may be None if `scales.cfg` is off.
+    `disturbed`: the prediction with disturbed self-attention. It may be None if `scales.stg` is off.
+    `isolated`: the prediction without attention between the modalities. It may be None if `scales.modality` is off or
+        there is one modality.
+
+    The result is computed in two steps, where std is over all tokens and channels. The term of a prediction that is
+    None is left out.
+    1. g = conditional + (cfg - 1) * (conditional - negative) + stg * (conditional - disturbed)
+           + (modality - 1) * (conditional - isolated)
+    2. result = g * (rescale * std(conditional) / std(g) + 1 - rescale)
 
     Sources: LTX-2; for the rescaling Lin et al. 2024.
     """
@@ -87,12 +96,19 @@ def guided(
 def predict(
     guide: Guide, tracks: Mapping[Stream, Track], positioned: PositionedTracks, tokens: Tokens, sigma: float
 ) -> dict[Stream, Tensor]:
-    """Predicts the clean tokens [1, n, C] of each modality from the noisy `tokens` [1, n, C] at noise level `sigma`.
+    """Returns the guided prediction of the clean tokens, [1, n, C] for each modality.
 
-    `positioned` has the position embeddings of the `tracks`. The steps are:
-    1. Each prediction is x0 = tokens - mask sigma v, where v is the velocity that the transformer returns.
-    2. Guidance combines the predictions into one x0.
-    3. The result is mask x0 + (1 - mask) clean. `mask` and `clean` are those of the track.
+    `guide`: the transformer with the prompts and the guidance scales.
+    `tracks`: the conditioning and the mask of the tokens, for each modality.
+    `positioned`: the position embeddings of the tracks.
+    `tokens`: the noisy tokens, [1, n, C] for each modality.
+    `sigma`: the noise level of the step.
+
+    The steps for each modality, with `mask` and `clean` of its track:
+    1. The transformer returns a velocity for each prediction that guidance needs. The predicted clean tokens are
+       x0 = tokens - mask * sigma * velocity.
+    2. `guided` combines the x0 of all predictions into one.
+    3. The result is mask * x0 + (1 - mask) * clean.
     """
     needed = guide.predictions(list(tracks))
     names = list(needed)

@@ -45,11 +45,11 @@ def resample(samples: Tensor, rate_in: int, rate_out: int) -> Tensor:
 
 
 def log_mel(samples: Tensor, bins: int = 64) -> Tensor:
-    """Returns the log-mel spectrogram [..., 1 + n // HOP, bins] float32 of samples [..., n] at MODEL_RATE.
+    """Returns the log-mel spectrogram [..., 1 + n // HOP, bins] float32 of samples [..., n] at MODEL_RATE Hz.
 
-    Its values are natural logarithms of magnitudes. The STFT is centred, with a Hann window of 1024 samples, and the
-    sound is mirrored at its ends. The mel scale is that of Slaney's Auditory Toolbox from 0 to 8000 Hz, with triangles
-    of equal area. A sound shorter than half a window is first padded with silence.
+    `bins` is the number of mel bands. The values are natural logarithms of magnitudes. The STFT is centred, with a Hann
+    window of 1024 samples, and the sound is mirrored at its ends. The mel scale is that of Slaney's Auditory Toolbox
+    from 0 to 8000 Hz, with triangles of equal area. A sound shorter than half a window is first padded with silence.
     """
     flat = samples.reshape(prod(samples.shape[:-1]), samples.shape[-1]).float()
     frames = 1 + flat.shape[-1] // HOP
@@ -62,10 +62,13 @@ def log_mel(samples: Tensor, bins: int = 64) -> Tensor:
 
 @cache
 def _interpolation(step: int, phases: int) -> tuple[Tensor, int]:
-    """Returns the convolution kernels for resampling, [phases, 1, taps], and the number of taps before sample 0.
+    """Returns (kernels, reach) for resampling by a convolution.
 
-    The convolution advances by `step` input samples at a time and gives `phases` output samples each time, one for each
-    kernel.
+    `kernels`: the convolution kernels, [phases, 1, taps].
+    `reach`: the number of zeros to put before the first sample.
+
+    The output rate is to the input rate as `phases` is to `step`. The convolution advances by `step` input samples at a
+    time and then gives `phases` output samples, one from each kernel.
     """
     cutoff = min(step, phases) * _ROLLOFF
     reach = ceil(_ZERO_CROSSINGS * step / cutoff)
@@ -78,7 +81,11 @@ def _interpolation(step: int, phases: int) -> tuple[Tensor, int]:
 
 @cache
 def _triangles(bins: int) -> Tensor:
-    """Returns the weight of each line of a spectrum in each mel band, [WINDOW // 2 + 1, bins] float32."""
+    """Returns the weights with which the frequencies of a spectrum add up to mel bands, [WINDOW // 2 + 1, bins]
+    float32.
+
+    A row is a frequency, from 0 to half of MODEL_RATE. A column is a mel band.
+    """
     lines = torch.linspace(0, MODEL_RATE // 2, WINDOW // 2 + 1, dtype=torch.float64)
     corners = _hertz(torch.linspace(0, _mel(MODEL_RATE / 2), bins + 2, dtype=torch.float64))
     left, peak, right = corners[:-2], corners[1:-1], corners[2:]

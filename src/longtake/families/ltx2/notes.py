@@ -1,4 +1,4 @@
-"""Notes for the user about a plan of LTX-2.3: effects of the request that its fields alone do not show.
+"""Notes for the user about a plan of LTX-2.3: repeated source frames, and parts of the request that have no effect.
 
 The notes about the number of context frames are in `frame_counts`.
 """
@@ -9,13 +9,16 @@ from longtake.video import VideoInfo
 
 
 def plan_notes(options: LTX2Options, source: VideoInfo, plan: Plan) -> tuple[str, ...]:
-    """Returns the notes about a plan, except those about the number of context frames."""
+    """Returns the notes for the user about `plan`, except those about the number of context frames.
+
+    `options` are those of the request, and `source` has the facts of the source video.
+    """
     return (*rate_notes(source, plan), *strength_notes(options, source, plan))
 
 
 def rate_notes(source: VideoInfo, plan: Plan) -> tuple[str, ...]:
-    """Returns a note that source frames are repeated, if the source has less than one frame per second. Otherwise the
-    tuple is empty."""
+    """Returns a note if the source has less than one frame per second: its frames are then repeated at the plan's rate.
+    Otherwise the tuple is empty."""
     if source.rate >= 1:
         return ()
     own, repeated = float(source.rate), float(plan.rate)
@@ -23,7 +26,12 @@ def rate_notes(source: VideoInfo, plan: Plan) -> tuple[str, ...]:
 
 
 def strength_notes(options: LTX2Options, source: VideoInfo, plan: Plan) -> tuple[str, ...]:
-    """Returns a note for each part of the request that is switched off: the context, its sound and the end image."""
+    """Returns a note for each part of the request that has no effect, because a strength or a number of frames is 0.
+
+    - The context: the request has 0 context frames, or their strength is 0.
+    - The context's sound: its strength is 0.
+    - The end image: its strength is 0.
+    """
     notes = []
     if options.context_frames == 0:
         notes.append(unseen_source_note(plan, "num_context_frames"))

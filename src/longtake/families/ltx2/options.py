@@ -16,11 +16,11 @@ DEFAULT_CONTEXT = 25
 
 @dataclass(frozen=True)
 class GuidanceScales:
-    """The guidance scales of one modality, video or audio. They apply to the prediction of clean tokens.
+    """The guidance scales of one modality, video or audio. Guidance changes the model's prediction of the clean tokens.
 
     `cfg`: classifier-free guidance: moves the prediction away from the one for the negative prompt; 1 is off.
-    `stg`: spatio-temporal guidance: moves it away from a prediction with disturbed self-attention; 0 is off.
-    `modality`: moves it away from a prediction that ignores the other modality; 1 is off.
+    `stg`: spatio-temporal guidance: moves the prediction away from one with disturbed self-attention; 0 is off.
+    `modality`: moves the prediction away from one that ignores the other modality; 1 is off.
     `rescale`: how far the standard deviation of the guided prediction is brought back to that of the unguided one, 0
         (off) to 1.
 
@@ -37,9 +37,10 @@ class GuidanceScales:
 class LTX2PlanOptions(PlanOptions):
     """The options of LTX-2.3 that are copied into a plan unchanged.
 
-    `direction`: whether the new frames come after the source or before it.
+    `direction`: `forward` if the new frames come after the source, `backward` if they come before it.
     `sound`: True if the model generates sound for the new frames.
-    `audio_strength`: how strongly the context's sound is held, 0 (ignored) to 1 (unchanged).
+    `audio_strength`: how strongly the sound of the context (the source frames that are continued) is held, 0 (ignored)
+        to 1 (unchanged).
     `steps`: the number of steps of the first pass.
     `scheduler`: the schedule of the first pass's noise levels.
     `gamma`: the strength of gradient estimation, 0 (off) to 10; see `sampler.Sampler`.
@@ -59,13 +60,12 @@ class LTX2PlanOptions(PlanOptions):
 class LTX2Options(LTX2PlanOptions, Options):
     """The options of LTX-2.3. `num_frames` counts the context frames and the new frames together.
 
-    `context_frames`: the number of source frames that are continued. It is rounded up to a number that fills whole
-        latents.
+    `context_frames`: the number of source frames that are continued, before it is rounded to whole latents.
+    `context_rounds_down`: True if `context_frames` is rounded down, False if it is rounded up.
     `context_field`: the name of the request's field that sets `context_frames`; None if the request does not set it.
-    `context_rounds_down`: True if `context_frames` is rounded down instead.
-    `size`: (width, height) of the output in pixels; None for the source's.
-    `frame_rate`: the output's rate in frames per second; None for the source's.
-    `multiscale`: True for two passes, False for one.
+    `size`: (width, height) of the output in pixels; None for the source's size.
+    `frame_rate`: the output's rate in frames per second; None for the source's rate.
+    `multiscale`: True for two passes, the second at twice the width and height of the first; False for one pass.
     `video`, `audio`: the guidance scales of each modality.
     """
 

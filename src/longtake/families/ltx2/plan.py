@@ -41,8 +41,10 @@ LARGEST_DENOMINATOR = 1001
 class LTX2Plan(LTX2PlanOptions, Plan):
     """The plan of LTX-2.3. The source is read at the output's `rate`.
 
-    `windows`: the windows in the order of sampling. Each one continues the window before it.
-    `canvases`: (width, height) in pixels of each pass. The second is twice as wide and high as the first.
+    `windows`: the windows in the order of sampling. The first continues the source, and each later one the window
+        before it.
+    `canvases`: for each pass, (width, height) in pixels of the frames that it samples. The second pass's are twice as
+        wide and high as the first's.
     `video`, `audio`: the guidance scales of each modality in the first pass. The second pass is unguided.
     `stg_blocks`: the numbers of the transformer blocks that spatio-temporal guidance (STG) disturbs.
     `acceleration`: how many steps of the first pass extrapolate instead of evaluating the model.
@@ -108,7 +110,8 @@ class LTX2Plan(LTX2PlanOptions, Plan):
 
 
 def make_plan(options: LTX2Options, source: VideoInfo, card: LTX2Card, seed: int) -> LTX2Plan:
-    """Returns the plan for extending `source` with the model of `card`, as the options say.
+    """Returns the plan for extending `source` with the model of `card`, as the options say. `seed` is the seed of the
+    noise.
 
     Raises InvalidRequest, which names the request's field, if the options cannot be served.
     """
@@ -146,11 +149,11 @@ def make_plan(options: LTX2Options, source: VideoInfo, card: LTX2Card, seed: int
 
 
 def scaled_guidance(scales: GuidanceScales, share: float) -> GuidanceScales:
-    """Returns `scales` moved towards the values at which guidance is off: a `share` of 1 changes nothing, 0 switches it
-    off.
+    """Returns weaker guidance scales: `scales` moved towards the values at which guidance is off. `rescale` is
+    unchanged.
 
-    `rescale` is unchanged. The embedded model has a share below 1, because its output breaks at scales that are tuned
-    for the 22B model.
+    `share`: how much of the guidance stays: 1 changes nothing, 0 switches guidance off. It is below 1 for the small
+        model in the package, whose output breaks at scales that are tuned for the 22B model.
     """
     return GuidanceScales(
         cfg=1 + share * (scales.cfg - 1),
@@ -178,7 +181,7 @@ def exact_rate(fps: float) -> Fraction:
 def output_rate(source: VideoInfo, fps: float | None) -> Fraction:
     """Returns the rate in frames per second at which the source is read and the output plays.
 
-    It is the requested rate `fps`. If `fps` is None, it is the source's own rate, limited to the playable rates.
+    It is the requested rate `fps`. If `fps` is None, it is the source's own rate, limited to 1..60 frames per second.
     """
     return playable_rate(source.rate) if fps is None else exact_rate(fps)
 
@@ -195,13 +198,17 @@ def even_size(size: Size) -> Size:
 
 
 def pass_canvases(size: Size, passes: int, card: LTX2Card) -> tuple[Size, ...]:
-    """Returns the canvas (width, height) in pixels of each pass. `passes`, the number of passes, is 1 or 2.
+    """Returns, for each pass, the canvas: (width, height) in pixels of the frames that the pass samples.
 
-    - The last canvas is `size`, rounded up so that each pass has whole latents. A `size` with a side above
-      POSITION_RANGE_PX is first scaled down to a long side of POSITION_RANGE_PX.
-    - A model that works at one size only (the card's `native_short_side`) has a first canvas with that short side
-      instead.
-    - The second canvas is twice as wide and high as the first.
+    `size`: (width, height) of the output in pixels.
+    `passes`: the number of passes, 1 or 2. A second canvas is twice as wide and high as the first.
+
+    The card says which canvases there are:
+    - A model that works at any size (`native_short_side` is None): the last canvas is `size`, rounded up so that each
+      pass has whole latents. A `size` with a side above POSITION_RANGE_PX is first scaled down to a long side of
+      POSITION_RANGE_PX.
+    - A model that works at one size only: the first canvas is `size`, scaled to the short side `native_short_side` and
+      rounded to whole latents.
     """
     step = card.spatial_compression
     if card.native_short_side is not None:

@@ -29,10 +29,11 @@ class Sampler:
     """The settings of a pass's steps.
 
     `sigmas`: the noise levels [steps + 1] in falling order, from at most 1 to 0.
-    `gamma`: gradient estimation (Permenter and Yuan 2024), 0 (off) to 10. A step follows u + gamma (v - u) instead of
-        v, where v is its own velocity and u that of the step before. A `gamma` of 1 changes nothing.
-    `eta`: ancestral noise, 0 (off) to 1. A step first goes below its end level, and then fresh noise brings the tokens
-        back up to that level. The larger `eta`, the further below it goes; see `renoised`.
+    `gamma`: the strength of gradient estimation (Permenter and Yuan 2024), 0 (off) to 10. A step follows the velocity
+        last + gamma * (own - last), where `own` is the step's own velocity and `last` is that of the step before. A
+        `gamma` of 1 changes nothing.
+    `eta`: the share of ancestral noise, 0 (off) to 1. A step first goes below the noise level at which it ends, and
+        then fresh noise is added up to that level. The larger `eta`, the more noise is fresh; see `renoised`.
     """
 
     sigmas: Tensor
@@ -46,13 +47,17 @@ def stepped(tokens: Tensor, velocity: Tensor, sigma: float, lower: float) -> Ten
 
 
 def renoised(tokens: Tensor, velocity: Tensor, noise: Tensor, sigma: float, lower: float, eta: float) -> Tensor:
-    """Returns tokens of noise level `lower`, a part of whose noise is fresh.
+    """Returns the tokens with a part of their noise replaced by fresh noise. Their noise level stays `lower`.
 
-    `tokens` are the tokens after a step from noise level `sigma` to `lower`. Two things are done:
-    - The tokens go further along `velocity`, down to the level lower * (1 + (lower / sigma - 1) * eta).
-    - They are scaled, and the fresh `noise` brings them back up to `lower`.
+    `tokens`: the tokens after a step from noise level `sigma` to `lower`.
+    `velocity`: the velocity of that step.
+    `noise`: the fresh noise.
+    `eta`: how much noise is replaced, 0 (none) to 1.
 
-    `eta` is 0 (no fresh noise) to 1. Source: the ancestral Euler step of Karras et al. 2022, for flow matching.
+    1. The tokens go further along `velocity`, down to the level lower * (1 + (lower / sigma - 1) * eta).
+    2. They are scaled, and fresh noise is added, so that their level is `lower` again.
+
+    Source: the ancestral Euler step of Karras et al. 2022, for flow matching.
     """
     down = lower * (1 + (lower / sigma - 1) * eta)
     scale = (1 - lower) / (1 - down)
@@ -68,16 +73,18 @@ def trajectory(
     init: Tokens | None = None,
     on_step: OnStep = ignore_step,
 ) -> Iterator[dict[Stream, Tensor]]:
-    """Yields the tokens [1, n, C] of each modality after every step. After the last step they are clean.
+    """Yields the tokens [1, n, C] of each modality after every step of a pass. After the last step they are clean.
 
     `tracks`: the conditioning, the mask and the positions of the window's tokens, for each modality.
-    `predict_clean`: predicts the clean tokens.
+    `sampler`: the noise levels and the other settings of the steps.
+    `predict_clean`: predicts the clean tokens from the noisy tokens of a step.
+    `noise`: a function of a draw's name and shape that returns the noise. The draws at the start are named `video.init`
+        and `audio.init`. If `sampler.eta` is not 0, each step except the last has two more draws, named
+        `video.step.000`, `audio.step.000` and so on. Without sound there are no audio draws.
     `init`: tokens [1, n - extra, C] that the pass refines: it starts from them, noised to the first noise level. The
         `extra` tokens of a keyframe (`Track.extra`) are not in `init`. If `init` is None, the pass starts from noise
         alone.
-    `noise`: a function that returns the noise of one draw. Each draw has a name. The draws at the start are named
-        `video.init` and `audio.init`. If `sampler.eta` is not 0, each step except the last has two more draws, named
-        `video.step.000`, `audio.step.000` and so on.
+    `on_step`: a callback before each step. It gets the step's number (from 0) and the number of steps.
     """
     sigmas = sampler.sigmas
     level = 1.0 if init is None else float(sigmas[0])
@@ -132,10 +139,13 @@ def sample(
 ) -> dict[Stream, Tensor]:
     """Returns the clean tokens [1, n, C] of each modality after one pass over a window.
 
+    `setup`: the transformer with its guidance, and the settings of the steps.
     `tracks`: the conditioning, the mask and the positions of the window's tokens, for each modality.
-    `noise`: a function that returns the noise of one draw. Each draw has a name; `trajectory` lists the names.
+    `noise`: a function of a draw's name and shape that returns the noise. `trajectory` lists the names.
     `init`: the tokens of each modality that the pass refines, [1, n - extra, C]: it starts from them with noise added.
-        If `init` is None, the pass starts from noise alone.
+        The `extra` tokens of a keyframe (`Track.extra`) are not in `init`. If `init` is None, the pass starts from
+        noise alone.
+    `on_step`: a callback before each step. It gets the step's number (from 0) and the number of steps.
     """
     positioned = PositionedTracks.of(setup.guide.transformer, tracks)
 
@@ -185,13 +195,16 @@ class Setup:
 def sample_window(
     setup: Setup, conditioning: WindowConditioning, noise: Callable[[int], Noise], on_step: OnStep = ignore_step
 ) -> SampledWindow:
-    """Samples one window in every pass and returns the result.
+    """Samples one window in one pass or two, and returns the result.
 
     `conditioning`: the window's tracks in each pass.
     `noise`: a function of a pass's number (from 0) that returns the noise of that pass.
+    `on_step`: the callback before each step of each pass.
 
-    The second pass refines the first pass's video latents at twice the height and width. It also reads the first pass's
-    audio, noised like the video, but the audio that it predicts is discarded. The returned audio is the first pass's.
+    - The first pass makes the video latents and the audio.
+    - The second pass, if there is one, refines the video latents at twice the height and width. It starts from the
+      first pass's video and audio with noise added. The audio that it predicts is discarded.
+    - So the returned audio is always that of the first pass.
     """
     setup.set_pass(0)
     first = sample(setup.passes[0], conditioning.tracks(0), noise(0), on_step=on_step)

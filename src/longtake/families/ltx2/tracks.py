@@ -43,14 +43,14 @@ class Keyframe:
 
 @dataclass(frozen=True)
 class Track:
-    """The n tokens of one modality in a window.
+    """The conditioning, the mask and the positions of the n tokens of one modality (video or audio) in a window.
 
     `clean`: the conditioning [1, n, C]; 0 where there is none.
-    `mask`: the share of the step's noise level that each token has, [1, n, 1] in 0 (held) to 1 (generated).
-    `bounds`: start and end of each token, [1, axes, n, 2]. The axes are (seconds, y px, x px) for video, and seconds
-        for audio.
-    `extra`: the number of extra tokens, which are those of a keyframe. They are the last tokens, and `result` drops
-        them.
+    `mask`: the noise level of each token, as a share of the step's noise level: [1, n, 1] in 0 (held) to 1 (generated).
+    `bounds`: the start and the end of each token on each axis, [1, axes, n, 2]. The axes are (seconds, y px, x px) for
+        video, and seconds for audio.
+    `extra`: the number of extra tokens, which are those of a keyframe. They are the last ones of the n tokens, and
+        `result` drops them.
     """
 
     clean: Tensor
@@ -60,9 +60,10 @@ class Track:
 
     @cached_property
     def levels(self) -> tuple[Tensor, Tensor]:
-        """The k distinct values of the mask, [k], and for each token the index of its value, [n].
+        """(values, index): the k distinct values of the mask, [k], and which of them each token has, [n].
 
-        With them the model embeds k noise levels instead of n, and k is small.
+        Token i has the mask `values[index[i]]`. The transformer embeds only the k distinct noise levels instead of one
+        for each token, which saves memory.
         """
         values, index = torch.unique(self.mask.flatten(), return_inverse=True)
         return values, index
@@ -73,12 +74,15 @@ class Track:
         return bool((self.mask > 0).any())
 
     def start(self, noise: Tensor, init: Tensor | None = None, level: float = 1.0) -> Tensor:
-        """Returns the tokens [1, n, C] before the first step: lerp(clean, lerp(init, noise, level), mask).
+        """Returns the tokens [1, n, C] before the first step of a pass. Held tokens keep their conditioning.
 
-        `noise`: [1, n, C].
-        `init`: [1, n - extra, C], the tokens that a second pass refines. The extra tokens of a keyframe use 0 as their
-            `init`. If `init` is None, `noise` takes the place of lerp(init, noise, level).
-        `level`: the noise level at which the pass starts, 0..1.
+        `noise`: the noise [1, n, C].
+        `init`: the tokens [1, n - extra, C] that a second pass refines; None for a pass that starts from noise alone.
+            The extra tokens of a keyframe are not in `init`; 0 is used for them.
+        `level`: the noise level at which a pass with `init` starts, 0..1.
+
+        The result is lerp(clean, noise, mask), where lerp(x, y, w) = x + w * (y - x). If `init` is given, lerp(init,
+        noise, level) takes the place of `noise`.
         """
         if init is not None:
             beside = torch.zeros_like(self.clean[:, : self.extra])
@@ -100,8 +104,10 @@ def video_track(
 ) -> Track:
     """Returns the video track of a window whose latents have `shape` = [1, C, F, H, W].
 
+    `grid`: how many frames and pixels a latent covers, and the frame rate.
     `placed`: the conditioning latents. Where two overlap, the later one in the sequence is used.
     `keyframe`: the image that is added as extra tokens; None for no image.
+    `device`: the device of the track's tensors.
 
     Raises ValueError if placed latents reach beyond the window's end.
     """
@@ -140,6 +146,7 @@ def audio_track(clean: Tensor, held: Tensor, strength: float, bounds: Tensor) ->
 def draw_noise(tracks: Mapping[Stream, Track], noise: Noise, name: str) -> dict[Stream, Tensor]:
     """Returns noise [1, n, C] for each track, by modality.
 
-    `noise` draws it under the names `video.<name>` and `audio.<name>`.
+    `noise`: a function of a draw's name and shape that returns the noise.
+    `name`: the last part of the draws' names, which are `video.<name>` and `audio.<name>`.
     """
     return {stream: noise(f"{stream}.{name}", tuple(track.clean.shape)) for stream, track in tracks.items()}

@@ -17,17 +17,18 @@ LATENT_FRAMES = 8
 
 @dataclass(frozen=True)
 class Window:
-    """The frame counts of one window, at the plan's rate. A window is the stretch of video that is sampled at once.
+    """One window: a stretch of video that is sampled at once. The numbers are frames at the plan's rate.
 
-    - A forward window begins with the context, which has 8k+1 frames and so fills whole latents. The new frames follow.
-      Frames after the last new frame are cut off.
-    - A backward window ends with the context, which has 8k frames. The new frames are directly before it. Frames before
-      the first new frame are cut off. A short source may give a backward context of fewer than 8 frames. Its mirror
-      image then follows it, fills the latent and is cut off.
-
-    `context_frames`: the number of frames that the window continues.
+    `context_frames`: the number of frames that the window continues, which are its context.
     `new_frames`: the number of frames that it adds.
-    `sampled_frames`: the number of frames that are sampled, 8k+1: context, new frames, and the frames that are cut off.
+    `sampled_frames`: the number of frames that are sampled, 8k+1: context, new frames, and frames that are cut off.
+
+    The parts of a window in playing order:
+    - Forward: the context, the new frames, frames that are cut off. The context has 8k+1 frames, which fill whole
+      latents.
+    - Backward: frames that are cut off, the new frames, the context. The context has 8k frames, which fill whole
+      latents. If the source has fewer than 8 frames, so has the context. Then its mirrored frames follow it, fill the
+      latent and are cut off.
     """
 
     context_frames: int
@@ -48,15 +49,16 @@ def window_limit(rate: Fraction, card: LTX2Card) -> int:
 
 
 def context_length(direction: Direction, frames: int) -> int:
-    """Returns the length of the longest context that has at most `frames` frames. `frames` is 0 or more.
+    """Returns the largest number of context frames that is at most `frames` and fills whole latents.
 
-    Forward, the length is 8k+1, or 0 if `frames` is 0. Backward, it is 8k, or `frames` itself if that is less than 8.
+    - Forward, it is 8k+1, or 0 if `frames` is 0.
+    - Backward, it is 8k. If `frames` is less than 8, it is `frames`, although they do not fill a latent.
     """
     return clip_length(frames) if direction == "forward" else frames // LATENT_FRAMES * LATENT_FRAMES or frames
 
 
 def _in_latents(direction: Direction, context: int) -> int:
-    """Returns the number of frames of the latents that `context` context frames occupy in a window.
+    """Returns how many frames are covered by the latents that `context` context frames occupy in a window.
 
     Forward, it is `context` itself. Backward, it is `context` rounded up to 8k.
     """
@@ -64,15 +66,17 @@ def _in_latents(direction: Direction, context: int) -> int:
 
 
 def plan_windows(direction: Direction, available: int, context: int, new_frames: int, limit: int) -> tuple[Window, ...]:
-    """Returns the windows that add `new_frames` frames to a source of `available` frames. None has more than `limit`
-    frames.
+    """Returns the windows, in the order of sampling, that add `new_frames` frames to a source of `available` frames.
 
-    - Each window continues `context` frames, or all that there are if they are fewer. A window after the first
-      continues frames of the window before it, including that window's own context.
-    - If the context and all new frames do not fit into one window, the context is shortened, but not below half a
-      window.
+    `context`: the number of frames that each window should continue. It is rounded down to whole latents.
+    `limit`: the largest number of frames in a window, 8k+1.
+
+    - If the context and all new frames fit into one window, there is one.
+    - If they do not fit, the context is shortened until they do, but not below half of `limit`.
     - If they still do not fit, several windows share the new frames as `shares` says.
-    - If `context` is 0, the first window has no context, and each later window continues DEFAULT_CONTEXT frames.
+    - The first window continues the source. Each later window continues the window before it, including that window's
+      context. If there are fewer frames to continue than `context`, the window's context is shorter.
+    - If `context` is 0, the first window has no context. For the later windows `context` is then DEFAULT_CONTEXT.
     """
     beside = limit - (new_frames if direction == "forward" else padded_length(new_frames))
     wanted = min(context or DEFAULT_CONTEXT, max(beside, limit // 2))
@@ -87,11 +91,12 @@ def plan_windows(direction: Direction, available: int, context: int, new_frames:
 
 
 def shares(direction: Direction, new_frames: int, count: int) -> tuple[int, ...]:
-    """Returns the number of new frames of each of `count` windows, in the order of sampling. They add up to
+    """Returns how many new frames each of `count` windows adds, in the order of sampling. Together they are
     `new_frames`.
 
-    The windows share the latents of the new frames evenly: their numbers of latents differ by at most 1. Every window
-    but the last makes only full latents, so 8k new frames forward and 8k+1 backward.
+    The new frames are shared evenly: the windows' numbers of latents differ by at most 1. In every window but the last,
+    the new frames fill whole latents. So their number is 8k forward. Backward it is 8k+1, because the window's first
+    latent, which covers one frame, is also new.
     """
     first_latent = 0 if direction == "forward" else 1  # A window's first latent covers one frame.
     latents = -(-(new_frames - count * first_latent) // LATENT_FRAMES)
