@@ -1,4 +1,4 @@
-"""The Python API: `longtake.extend`, `longtake.plan` and `longtake.load`. Defaults are those of the command line.
+"""The Python API: `longtake.extend`, `longtake.plan` and `longtake.load`. The defaults are those of the command line.
 
 Importing this module does not import torch; calling `extend` or `load` does.
 """
@@ -44,10 +44,12 @@ def extend(
 ) -> "Result":
     """Writes a longer video to `out` and returns the result. By default, 96 new frames are added to the whole source.
 
+    source: the video: a path, an http(s) URL or a data URI.
     out: path of the new file. Its suffix decides the file type: .mp4, .webm, .mov or .gif.
     prompt: what the new frames show. Most endpoints require one.
-    endpoint: short name or id of an endpoint, whose fields are possible `parameters`.
-    model: name of a model. None means the endpoint's published model if it is installed, otherwise the embedded one.
+    endpoint: short name or id of an endpoint. Its fields are possible `parameters`.
+    model: name of a model. None means the endpoint's published model if it is installed, otherwise the small model in
+        the package.
     overwrite: True if `out` may be replaced; otherwise an existing file is an error.
     on_progress: called at every step with a `longtake.video.Progress`. It can cancel the work by raising an exception.
     parameters: the command line's options, with underscores: `new_frames`, `seed`, `num_frames`, `lora`, `quality` ...
@@ -74,9 +76,10 @@ def plan(
 
 
 def load(model: str) -> "Model":
-    """Returns a loaded model for several calls: `with longtake.load("ltx-2.3") as model: model.extend(...)`.
+    """Loads a model once for several calls: `with longtake.load("ltx-2.3") as model: model.extend(...)`.
 
-    Raises a subclass of longtake.errors.LongtakeError if there is no such model or if it cannot be loaded.
+    `model` is the name of a model. Raises a subclass of longtake.errors.LongtakeError if there is no such model or if
+    it cannot be loaded.
     """
     return Model(card(model), settings())
 
@@ -104,7 +107,7 @@ class Model:
         on_progress: OnProgress | None = None,
         **parameters: Any,
     ) -> "Result":
-        """Does what `longtake.extend` does, with this model.
+        """Does what `longtake.extend` does, with this model. The other arguments are the same.
 
         endpoint: short name or id of an endpoint. None means the default endpoint if it can use the model, otherwise
             the first endpoint that can.
@@ -166,7 +169,9 @@ def local_runner(settings: Settings) -> "Runner":
 
 @contextmanager
 def open_job(call: LocalRequest, settings: Settings) -> Iterator[Job]:
-    """Yields the job of a request, whose source may be a local path. The source is open until the `with` block ends.
+    """Context manager that gives the job of a request. The source is open until the `with` block ends.
+
+    `call`: the request with its endpoint, its model and its overrides. Its source may be a local path.
 
     Raises a subclass of LongtakeError if the source cannot be read or the request cannot be planned.
     """
@@ -176,7 +181,7 @@ def open_job(call: LocalRequest, settings: Settings) -> Iterator[Job]:
 
 
 def output_type(out: Path) -> OutputType:
-    """Returns the output type that the suffix of `out` means. Raises InvalidRequest for an unknown suffix."""
+    """Returns the output type for the suffix of `out`, such as .mp4. Raises InvalidRequest for an unknown suffix."""
     types: dict[str, OutputType] = {
         output_format(type, "high", "balanced").suffix: type for type in get_args(OutputType)
     }
@@ -190,9 +195,10 @@ def output_type(out: Path) -> OutputType:
 
 
 def check_writable(out: Path, source: str, *, overwrite: bool, remedy: str) -> None:
-    """Raises InvalidRequest if `out` cannot be written, is the source itself, or exists and `overwrite` is false.
+    """Raises InvalidRequest if `out` cannot be written, is the source itself, or exists and `overwrite` is False.
 
-    `source` is the source's path or URL. `remedy` is the option that allows overwriting; the message names it.
+    `source` is the path or URL of the source. `remedy` is the option that allows overwriting, such as `overwrite=True`;
+    the error message names it.
     """
     if out.is_dir():
         raise _refusal(out, f"{out} is a folder; the output needs a file name.")

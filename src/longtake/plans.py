@@ -100,8 +100,8 @@ class PlannedAdapter:
     source: URL, hub repository or path of the LoRA. If `own` is True, the name of one of the model's own adapters.
     scales: strength of the LoRA in each pass; 1 is its trained strength, 0 switches it off.
     field: path of the request's field that names the LoRA, for error messages.
-    weight_name: name of the file in a hub repository; None if the repository has only one LoRA file.
-    own: True for an adapter that belongs to the model.
+    weight_name: name of the LoRA's file if `source` is a hub repository; None if the repository has only one LoRA file.
+    own: True for an adapter that is installed as a part of the model.
     """
 
     source: str
@@ -124,11 +124,14 @@ def adapters_of_passes(adapters: tuple[PlannedAdapter, ...], passes: int) -> tup
 class PlanOptions:
     """The options that all families have in common and that are copied into a plan unchanged.
 
+    prompt, negative_prompt: what the new frames should show, and what they should not.
     expand_prompt: True if a language model first rewrites the prompt as a detailed scene.
     check_safety: True if the safety checker checks the new frames.
     strength: how closely the output follows the context (the source frames that the model sees), from 0 (they are
         ignored) to 1 (they are shown unchanged).
     end_image_strength: how closely the video arrives at the end image, from 0 (it is ignored) to 1.
+    output, quality, write_mode: the codec and file type of the output, its quality, and how its encoder trades speed
+        for file size.
     sync_mode: True if the response contains the video as a data URI instead of a URL.
     """
 
@@ -144,8 +147,10 @@ class PlanOptions:
     sync_mode: bool = False
 
     def values_of(self, options: "type[PlanOptions]") -> dict[str, Any]:
-        """Returns the values of those fields of this object that `options`, a base class of its class, has: field name
-        -> value."""
+        """Returns the values of some fields of this object: field name -> value.
+
+        `options` is a class from which this object's class derives. The fields are those that `options` has.
+        """
         return {field.name: getattr(self, field.name) for field in fields(options)}
 
 
@@ -155,14 +160,17 @@ class Plan(PlanOptions, ABC):
 
     form: version of the plan's JSON (FORM).
     family, model: names of the model's family and of the model.
-    width, height, rate: size of the output in pixels, and its frames per second.
-    context: the frames of the source that are read.
+    seed: seed of all random numbers.
+    width, height: size of the output in pixels.
+    rate: playback rate of the output in frames per second.
+    context: the frames of the source that are read: those that the output shows and those that the model sees.
     shown_frames: number of the source's frames that the output shows; 0 if the source only guides the model.
-    context_frames: number of the source's frames, nearest to the joint, that the model sees.
+    context_frames: number of the source's frames that the model sees, those nearest to the new frames.
     new_frames: number of generated frames that are added to the shown ones.
     billed_frames: number of frames that the price is computed from.
+    adapters: the LoRAs that are applied to the model.
     end_image: URL or path (a data URI without its data) of the picture that the new frames lead to: the last frame of
-        the output should show it, or the first frame if `new_first`. None if there is no such picture.
+        the output should show it, or the first frame if `new_first` is True. None if there is no such picture.
     notes: sentences for the user about differences between the request and the plan.
     endpoint, unit, billed_units, price_usd: the endpoint's id, the name of the unit that it bills, the number of billed
         units, and the price of all of them in US dollars. The endpoint sets these fields.
@@ -217,14 +225,17 @@ class Plan(PlanOptions, ABC):
     def source_frames(self) -> int:
         """Number of frames of the output that are unchanged frames of the source.
 
-        They are all shown source frames if `keeps_source` is True. Otherwise they are those that the model does not
-        see.
+        - If `keeps_source` is True, they are all source frames that the output shows.
+        - Otherwise they are only those that the model does not see; it shows the others as it decodes them.
         """
         return self.shown_frames if self.keeps_source else max(0, self.shown_frames - self.context_frames)
 
     @property
     def keeps_source(self) -> bool:
-        """True if the output shows the context's own pixels, False if it shows the context as the model decodes it."""
+        """True if the output shows the context (the source frames that the model sees) with its own pixels.
+
+        False if the output shows the context as the model decodes it, or not at all.
+        """
         return self.strength == 1
 
     @property
@@ -234,8 +245,7 @@ class Plan(PlanOptions, ABC):
 
     @property
     def reversed_at_end(self) -> bool:
-        """True if all frames are generated in reverse order of time, and put in the right order when the output is
-        written."""
+        """True if the output has the frames in the reverse of the order in which they are generated and joined."""
         return False
 
     @property
@@ -250,9 +260,10 @@ class Plan(PlanOptions, ABC):
 
     @property
     def sound_strength(self) -> float:
-        """How much of the source's sound the context has in the output, from 0 (none) to 1 (it is the source's sound).
+        """How far the sound of the context (the source frames that the model sees) keeps to the source's, from 0 to 1.
 
-        Below 1 the output has the context's sound as the model decodes it.
+        At 1 it is the source's own sound. Below 1 it is the sound that the model makes for these frames; at 0 the model
+        ignores the source's sound.
         """
         return 1.0
 
@@ -273,7 +284,10 @@ class Plan(PlanOptions, ABC):
 
 
 def unseen_source_note(plan: Plan, field: str) -> str:
-    """Returns the note for a plan whose model sees nothing of the source, because the request's `field` is 0."""
+    """Returns the note for a plan whose model sees nothing of the source because a strength in the request is 0.
+
+    `field` is the name of the request's field that holds this strength.
+    """
     made = plan.num_frames - plan.source_frames
     cut = ", after a cut" if plan.source_frames else ""
     return f"{field} is 0: the model sees nothing of the source and makes {made} frames of its own{cut}."

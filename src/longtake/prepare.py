@@ -1,7 +1,6 @@
-"""Prepares a request: fetches and opens its video, and makes the plan (hops 2 and 3 of "The way of a request" in
-README.md).
+"""Prepares a request: fetches and opens its video, and makes the plan.
 
-This module imports no torch.
+These are steps 2 and 3 of "The way of a request" in README.md. This module imports no torch.
 """
 
 import secrets
@@ -37,9 +36,13 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 @dataclass(frozen=True)
 class Job:
-    """A request that is ready to run: its endpoint, its model's card, its open source and its plan.
+    """A request that is ready to run.
 
-    `end_image`: [H, W, 3], not scaled yet; None if the request has none.
+    `endpoint`: the endpoint of the request.
+    `card`: the card of the model.
+    `source`: the source video, open for reading.
+    `plan`: the plan of the generation.
+    `end_image`: the picture that the new frames lead to, [H, W, 3], not scaled yet; None if the request has none.
     """
 
     endpoint: Endpoint[Any, Any]
@@ -55,7 +58,9 @@ class Overrides:
 
     `new_frames`: the number of frames that are added to the whole source.
     `own_rate`: True if the output plays at the source's rate; False leaves the option unchanged.
-    `adapters`: LoRAs that are applied before the request's own ones.
+    `seed`: the seed of all random numbers.
+    `adapters`: LoRAs that are applied in addition to the request's own ones, before them.
+    `output`, `quality`, `write_mode`: see `PlanOptions`.
     """
 
     new_frames: int | None = None
@@ -67,7 +72,10 @@ class Overrides:
     write_mode: WriteMode | None = None
 
     def apply(self, options: OptionsT) -> OptionsT:
-        """Returns the request's `options` with these values in place of its own. Adapters are added to its own ones."""
+        """Returns a copy of the request's `options` in which these values replace the options of the same names.
+
+        `adapters` is an exception: these adapters are put in front of the request's own ones.
+        """
         return replace(
             options,
             new_frames=options.new_frames if self.new_frames is None else self.new_frames,
@@ -89,9 +97,10 @@ class Fetcher:
     """Fetches the files that a request names.
 
     `allow_local`: True if a request may name paths of this machine.
-    `open_own`: a function of a URL. If this server itself stores the file of that URL, it returns a context manager
-        that yields the file's path; otherwise None.
-    `transport`: makes the HTTP requests; None allows requests to every host.
+    `open_own`: a function of a URL, for a server that stores files itself. If the URL is that of a stored file, the
+        function returns a context manager that gives the file's path. Otherwise it returns None.
+    `transport`: the httpx transport that sends the HTTP requests; a server's transport refuses private hosts. With None
+        every host is allowed.
     `folder`: the folder where downloads are saved, so that a later attempt does not fetch them again. With None they
         are saved in a temporary folder and deleted when the job ends.
     """
@@ -103,7 +112,10 @@ class Fetcher:
 
     @contextmanager
     def fetch(self, url: str, name: str, home: Path, settings: Settings) -> Iterator[Path]:
-        """Yields the local path of the file at `url`. A downloaded file is saved as `name` in the folder `home`.
+        """Context manager that gives the local path of the file at `url`.
+
+        A file that has to be downloaded is saved as `name` in the folder `home`. If it is there already, it is not
+        downloaded again. `settings` limits its size.
 
         Raises DownloadFailed, FileTooLarge or InvalidRequest.
         """
@@ -138,11 +150,19 @@ def prepare(
     fetcher: Fetcher = Fetcher(),
     plan: Plan | None = None,
 ) -> Iterator[Job]:
-    """Yields the job of a request. Its files are fetched, its plan is made, and its source is open until the block
-    ends.
+    """Context manager that gives the job of a request: fetches its files, opens its source and makes its plan.
 
-    A request without a seed gets a random one, which the plan records. `plan` is the plan of an earlier attempt, which
-    is used unchanged; with None a new plan is made. Raises LongtakeError, whose `loc` is the request's field at fault.
+    The source is closed when the block ends.
+
+    `endpoint`, `request`: the endpoint, and a request to it.
+    `card`: the card of the model.
+    `settings`: the limits for the files, the prices and the default acceleration.
+    `overrides`: values that replace options of the request.
+    `fetcher`: fetches the source and the end image.
+    `plan`: the plan of an earlier attempt, which is used unchanged. With None a new plan is made. A request without a
+        seed then gets a random one, which the plan records.
+
+    Raises LongtakeError, whose `loc` is the request's field at fault.
     """
     check_family(endpoint, card)
     limits = Limits(max_pixels=settings.max_source_pixels, max_duration_s=settings.max_source_duration_s)
@@ -180,9 +200,9 @@ def source_notes(source: VideoInfo, plan: Plan) -> tuple[str, ...]:
 
 @contextmanager
 def errors_at(field: Loc, *, in_message: bool = False) -> Iterator[None]:
-    """Sets `field` as the location of a LongtakeError that the block raises, unless the error already has a location.
+    """Context manager. If its block raises a LongtakeError without a location (`loc`), `field` becomes its location.
 
-    If `in_message` is True, the error's sentence also begins with the name of the field.
+    If `in_message` is True, the error's message also begins with the name of the field.
     """
     try:
         yield
@@ -207,10 +227,11 @@ def check_family(endpoint: Endpoint[Any, Any], card: ModelCard) -> None:
 
 
 def check_parts(endpoint: Endpoint[Any, Any], plan: Plan, card: ModelCard, settings: Settings) -> None:
-    """Raises NotSupported if the plan needs an upsampler or an adapter that is not on this machine.
+    """Raises NotSupported if this machine lacks a part of the model that the plan needs.
 
-    The error names the request's field. Nothing is raised if the whole model is missing: a plan can be made without it,
-    and loading the model raises the error.
+    The part is an upsampler or one of the model's own adapters. The error's `loc` is the request's field that needs the
+    part. If the whole model is not on this machine, nothing is raised, because a plan can still be made; only loading
+    the model fails then.
     """
     if missing(card, settings):
         return

@@ -23,10 +23,13 @@ INSTRUCTION = (
 
 
 def expand(prompt: str, settings: Settings) -> tuple[str, str | None]:
-    """Returns (expanded prompt, None), or (the prompt unchanged, a sentence for the log that says why).
+    """Returns (the expanded prompt, None), or (`prompt` unchanged, a sentence for the user that says why).
 
-    The prompt is expanded by the OpenAI-compatible server at `settings.expansion_url`. Raises ExpansionFailed if the
-    server cannot be reached, answers with an error status, or sends an answer in another format.
+    The OpenAI-compatible server at `settings.expansion_url` expands the prompt. The prompt stays unchanged if no server
+    is configured, if it already has MAX_WORDS words, or if the server returns an empty text.
+
+    Raises ExpansionFailed if the server cannot be reached, answers with an error status, or sends an answer in another
+    format.
     """
     if settings.expansion_url is None:
         return prompt, "The prompt was not expanded: no language model is configured (LONGTAKE_EXPANSION_URL)."

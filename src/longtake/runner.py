@@ -1,4 +1,7 @@
-"""Runs jobs: generates the new frames, joins them to the source's and writes the file (hops 4 to 8 in README.md)."""
+"""Runs jobs: generates the new frames, joins them to the source's frames and writes the file.
+
+These are steps 4 to 8 of "The way of a request" in README.md.
+"""
 
 import gc
 from dataclasses import dataclass
@@ -38,9 +41,12 @@ class Result:
     """A finished video.
 
     `path`: the video file.
+    `content_type`: its media type, such as `video/mp4`.
     `file_size`: in bytes.
     `facts`: what was read back from the file, such as its size and rate.
+    `endpoint`, `plan`: the endpoint and the plan of the job.
     `prompt`: the prompt that the model used, after expansion.
+    `has_sound`: True if the file has sound.
     `notes`: sentences for the user about what differs from the request or was left out.
     """
 
@@ -72,8 +78,9 @@ class Result:
 
 
 class Runner:
-    """Runs jobs one at a time. It caches the loaded model and the adapters that were read last.
+    """Runs jobs one at a time. It keeps the loaded model and the adapters that were read last in memory for later jobs.
 
+    `settings`: the settings of the process, such as the device and the size of the adapter cache.
     `fetch`: downloads the LoRA files that requests name by URL. If it is None, such requests fail.
     `any_path`: True if LoRA paths may be anywhere on this machine. Otherwise they must be below the LoRA folder.
     """
@@ -87,6 +94,8 @@ class Runner:
 
     def load(self, card: ModelCard, on_progress: OnProgress = ignore_progress) -> LoadedModel:
         """Returns the loaded model of a card. If another model is in memory, it is released first.
+
+        `on_progress` receives the progress of loading.
 
         Raises BadCheckpoint if parts of the model are missing or do not fit. Raises NotSupported if the device is not
         available.
@@ -109,9 +118,11 @@ class Runner:
     ) -> Result:
         """Runs a job and returns its result. The video appears at `path` only when it is complete.
 
-        `on_progress` is called at every step and can cancel the job by raising an exception. Finished windows are saved
-        in `resume`. A later run of the same plan with the same `resume` continues after these windows, and its result
-        has the same bits as an uninterrupted run's. Raises LongtakeError if the request cannot be served.
+        `on_progress`: called at every step. It can cancel the job by raising an exception.
+        `resume`: saves each finished window. A later run of the same plan with the same `resume` continues after these
+            windows, and gives exactly the result of an uninterrupted run. By default nothing is saved.
+
+        Raises LongtakeError if the request cannot be served.
         """
         plan, family, progress = job.plan, job.endpoint.family, ProgressRelay(on_progress)
         # Adapters are read before the model is loaded, so that a request with a missing adapter fails at once.

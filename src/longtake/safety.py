@@ -39,9 +39,9 @@ class SafetyChecker:
 
 
 def configured_checker(settings: Settings) -> tuple[SafetyChecker | None, str | None]:
-    """Returns (checker, None), or (None, reason). The reason is a sentence for the log: why no checker runs.
+    """Returns (checker, None), or (None, a sentence for the user that says why no checker runs).
 
-    Raises BadCheckpoint if no classifier can be loaded from the configured folder.
+    Raises BadCheckpoint if no classifier can be loaded from the folder that the settings name.
     """
     if settings.safety == "off":
         return None, "The safety checker is off."

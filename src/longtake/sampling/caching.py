@@ -28,12 +28,13 @@ def extrapolated(known: Sequence[tuple[float, Tensor]], level: float) -> Tensor:
 
 
 def with_step_cache(predict: Predict[StreamT], sigmas: Tensor, acceleration: Acceleration) -> Predict[StreamT]:
-    """Returns a function like `predict` that skips the model at some steps of one pass.
+    """Returns a function with the arguments and results of `predict` that skips the model at some steps of one pass.
 
-    The returned function calls `predict` at the steps at which `levels.evaluates_model` is True. At the other steps it
+    At the steps at which `levels.evaluates_model` is True, the function calls `predict`. At the other steps it
     extrapolates each modality's clean prediction from the results of the last two calls. Each pass needs a new
     function.
 
+    predict: a function that evaluates the model: it predicts the clean tokens of each modality (see `Predict`).
     sigmas: the noise levels of the pass, [steps + 1].
     acceleration: how many steps skip the model; "none" skips no step.
     """

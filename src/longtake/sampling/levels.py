@@ -37,9 +37,10 @@ def linear_quadratic(steps: int) -> list[float]:
 
 
 def evaluates_model(step: int, steps: int, acceleration: Acceleration) -> bool:
-    """Returns True if step `step` (from 0) of `steps` evaluates the model, False if it extrapolates.
+    """Returns True if step `step` (from 0) of `steps` evaluates the model, False if it extrapolates its predictions.
 
-    The first two steps and the last step evaluate the model. Between them every n-th step after the second one does,
-    where n is CACHE_INTERVALS[acceleration].
+    The first two steps and the last step evaluate the model. Of the steps between them, every n-th one does, counted
+    from the second step. n is CACHE_INTERVALS[acceleration], so with the acceleration "none" every step evaluates the
+    model.
     """
     return step < 2 or (step - 1) % CACHE_INTERVALS[acceleration] == 0 or step == steps - 1

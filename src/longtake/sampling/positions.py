@@ -22,10 +22,9 @@ class Grid:
     rate: Fraction
 
     def coords(self, frames: int, height: int, width: int, start_frame: int = 0) -> Tensor:
-        """Returns the position at which each latent starts, as (seconds, y px, x px): [1, 3, frames * height * width]
-        float32.
+        """Returns the position at which each latent starts: [1, 3, frames * height * width] float32.
 
-        The tokens are in the order frame, row, column.
+        A position is (seconds, y px, x px). The latents are in the order frame, row, column.
 
         frames, height, width: the numbers of latents on the axes.
         start_frame: the video frame (not latent frame) at which the first latent starts, from 0.
@@ -40,7 +39,11 @@ class Grid:
     def bounds(self, frames: int, height: int, width: int) -> Tensor:
         """Returns the start and end of each latent: [1, 3, frames * height * width, 2] float32.
 
-        The axes are (seconds, y px, x px). The arguments count latents. The tokens are in the order frame, row, column.
+        The second axis is (seconds, y px, x px), and the last is (start, end). The latents are in the order frame, row,
+        column.
+
+        frames, height, width: the numbers of latents on the axes.
+
         Source: LTX-2.
         """
         first = torch.arange(frames) * self.temporal - (self.temporal - 1)
@@ -49,18 +52,21 @@ class Grid:
     def keyframe_bounds(self, height: int, width: int, frame: int) -> Tensor:
         """Returns the start and end of each latent of an image: [1, 3, height * width, 2] float32.
 
-        The axes are (seconds, y px, x px).
+        The second axis is (seconds, y px, x px), and the last is (start, end). The latents are in the order row,
+        column.
 
-        height, width: the numbers of latents on the axes.
-        frame: the frame of the video at which the image is shown; its latents last for this frame only.
+        height, width: the numbers of latents in a column and in a row.
+        frame: the number (from 0) of the video frame that the image stands for. Each latent lasts as long as this
+            frame.
         """
         return self._bounds(torch.tensor([[frame, frame + 1]]), height, width)
 
     def _bounds(self, frames: Tensor, height: int, width: int) -> Tensor:
         """Returns the start and end of each latent as (seconds, y px, x px): [1, 3, f * height * width, 2] float32.
 
-        frames: for each latent frame, the video frame at which it starts and the one before which it ends, [f, 2].
-        height, width: the numbers of latents on the other axes.
+        frames: [f, 2]: for each latent frame, the number of its first video frame, and the number of the video frame
+            that follows its last one.
+        height, width: the numbers of latents in a column and in a row.
         """
         seconds = frames.float() / float(self.rate)
         rows, columns = (

@@ -24,9 +24,10 @@ class Resume:
     folder: Path | None = None
 
     def tensors(self, name: str, make: Callable[[], Mapping[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
-        """Returns the tensors that are saved under `name`, on `device`.
+        """Returns the tensors that are saved under `name`, by their names. They are read onto `device`.
 
-        If none are saved, calls `make`, saves its tensors, and returns them on the device where `make` put them.
+        If none are saved yet, calls `make` for them, saves them and returns them; then they stay on the device where
+        `make` put them.
         """
         if self.folder is None:
             return dict(make())
@@ -41,8 +42,8 @@ class Resume:
     def prompt(self, make: Callable[[], tuple[str, str | None]]) -> tuple[str, str | None]:
         """Returns the saved (prompt, note). The note is a sentence about the prompt for the user, or None.
 
-        If none is saved, calls `make`, saves its result and returns it. A language model may have written the prompt,
-        and would write another one in the next attempt.
+        If nothing is saved yet, calls `make` for the pair, saves it and returns it. The prompt is saved because a
+        language model may have written it, and would write another one in the next attempt.
         """
         if self.folder is None:
             return make()

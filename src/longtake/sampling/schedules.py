@@ -17,11 +17,10 @@ def linear_quadratic(steps: int) -> Tensor:
 
 
 def noise_levels(steps: int, skip_initial: int = 0, skip_final: int = 0) -> Tensor:
-    """Returns the noise levels at which the steps of an LTX-Video pass start: [steps - skip_initial - skip_final]
-    float32, falling.
+    """Returns the noise levels at which the steps of an LTX-Video pass start, one per step, falling: [n] float32.
 
-    They are the start levels of the linear-quadratic schedule of `steps` steps, without the first `skip_initial` and
-    the last `skip_final` of them. The pass's last step ends at 0.
+    The pass runs a linear-quadratic schedule of `steps` steps without its first `skip_initial` and its last
+    `skip_final` steps. So n is `steps` - `skip_initial` - `skip_final`. The last step that is left ends at 0.
     """
     return linear_quadratic(steps)[skip_initial : steps - skip_final]
 
@@ -55,12 +54,13 @@ BETA_LEVELS = 10_000
 
 
 def beta(steps: int) -> Tensor:
-    """Returns the beta schedule: at most `steps` + 1 float32 levels that fall from near 1 to 0.
+    """Returns the beta schedule: float32 noise levels that fall from slightly below 1 to 0.
 
-    BETA_LEVELS equally spaced levels are shifted towards noise. The levels at `steps` equally spaced quantiles of the
-    distribution Beta(0.6, 0.6) are picked from them, so the picked levels are dense near 1 and near 0. A level that is
-    picked twice occurs once; then there are fewer than `steps` steps. Source: Lee et al. 2024 (beta sampling), with the
-    shift of LTX-2.
+    The levels before the 0 are picked from BETA_LEVELS equally spaced levels, at `steps` equally spaced quantiles of
+    the distribution Beta(0.6, 0.6), so most are near 1 or near 0. Then they are shifted towards noise. A level that is
+    picked twice occurs once, so the result may have fewer than `steps` + 1 levels.
+
+    Source: Lee et al. 2024 (beta sampling), with the shift of LTX-2.
     """
     quantiles = beta_distribution.ppf([1 - step / steps for step in range(steps)], BETA_SHAPE, BETA_SHAPE)
     picked = dict.fromkeys(round((BETA_LEVELS - 1) * float(quantile)) for quantile in quantiles)
@@ -69,9 +69,10 @@ def beta(steps: int) -> Tensor:
 
 
 def sigmas(scheduler: Scheduler, steps: int) -> Tensor:
-    """Returns the noise levels of an LTX-2 pass: [steps + 1] float32, from 1 to 0.
+    """Returns the noise levels of an LTX-2 pass, falling to 0, as float32.
 
-    With the scheduler `beta` the first level is slightly below 1, and there may be fewer levels.
+    - With the scheduler `ltx2` or `linear_quadratic` there are `steps` + 1 levels, and the first one is 1.
+    - With the scheduler `beta` the first level is slightly below 1, and there may be fewer levels.
     """
     return {"ltx2": ltx2, "linear_quadratic": linear_quadratic, "beta": beta}[scheduler](steps)
 

@@ -74,16 +74,24 @@ def encode_clip(vae: Any, frames: NDArray[np.uint8], canvas: Size, device: torch
 
 
 def noised_for_decoder(latent: Tensor, noise: Tensor, scale: float) -> Tensor:
-    """Returns latent * (1 - scale) + noise * scale, for decoders with timestep conditioning: they are trained on such
-    latents."""
+    """Returns latent * (1 - scale) + noise * scale.
+
+    A decoder that is conditioned on a timestep is trained on latents with a little noise, so it needs such latents.
+
+    noise: standard normal noise in the shape of `latent`.
+    scale: the share of noise, 0..1.
+    """
     return latent * (1 - scale) + noise * scale
 
 
 def decoder_noise(noise: Noise, first: int, latent: Tensor) -> Tensor:
-    """Returns noise in the shape of `latent` [1, C, f, h, w], a part of a video's latents.
+    """Returns the noise for a part of a video's latents, before they are decoded. It has the shape of `latent`.
 
     Each latent frame of the video has its own draw, so its noise does not depend on how the video is split into parts.
-    `first` is the number (from 0) of the part's first latent frame in the video.
+
+    noise: a function that returns the noise of one draw, from the draw's name and shape.
+    first: the number (from 0) of the part's first latent frame in the video.
+    latent: the latents of the part, [1, C, f, h, w].
     """
     shape = (1, latent.shape[1], 1, *latent.shape[3:])
     return torch.cat([noise(f"decode.{first + i:04d}", shape) for i in range(latent.shape[2])], 2)
@@ -128,12 +136,14 @@ def decode_frames(
 ) -> Iterator[Tensor]:
     """Yields the frames from `first_frame` to before `last_frame` of a video, each as soon as its latents have arrived.
 
-    They come in chunks [t, 3, H, W] float32 in about -1..1. A long video is decoded in tiles of TILE_FRAMES. A tile
-    shares BLEND_FRAMES frames with the next tile, and fades into it linearly. Latents far before `first_frame` are not
-    decoded.
+    The frames come in chunks [t, 3, H, W] float32 in about -1..1. A long video is decoded in parts of TILE_FRAMES
+    frames, called tiles. A tile shares BLEND_FRAMES frames with the next tile, and fades into it linearly. Latents far
+    before `first_frame` are not decoded.
 
+    vae: the model that decodes.
     latents: all latents of the video, from its first frame on.
     timestep: the timestep (0..1) that the decoder is conditioned on.
+    on_progress: the callback that receives the progress before each tile.
     """
     temporal = vae.temporal_compression_ratio
     tile, shared = TILE_FRAMES // temporal, BLEND_FRAMES // temporal
@@ -180,20 +190,20 @@ they are resized."""
 
 
 def _margins(canvas: Size, size: Size) -> tuple[int, int] | None:
-    """Returns the left and top margin in pixels for padding frames of `size` to the canvas. Both sizes are (width,
-    height).
+    """Returns (left, top): the margins in pixels with which frames of `size` are padded to the canvas.
 
-    Returns None if such frames are not padded but resized; see LARGEST_PADDING.
+    Returns None if such frames are resized to the canvas instead of being padded (see LARGEST_PADDING). `canvas` and
+    `size` are (width, height) in pixels.
     """
     over = canvas[0] - size[0], canvas[1] - size[1]
     return (over[0] // 2, over[1] // 2) if all(0 <= side < LARGEST_PADDING for side in over) else None
 
 
 def padded_to_canvas(frames: NDArray[np.uint8], canvas: Size) -> NDArray[np.uint8]:
-    """Returns frames [T, H, W, 3] padded to the canvas (width, height) with their mirrored edges.
+    """Returns frames [T, H, W, 3] padded to the canvas, which is (width, height) in pixels, with their mirrored edges.
 
-    If the canvas is smaller than the frames, or larger by LARGEST_PADDING pixels or more, the frames are returned
-    unchanged, because `encode_clip` then resizes them.
+    The frames are returned unchanged if the canvas is smaller than they are, or larger by LARGEST_PADDING pixels or
+    more, on any axis. `encode_clip` resizes such frames.
     """
     size = frames.shape[2], frames.shape[1]
     margins = _margins(canvas, size)
@@ -205,7 +215,9 @@ def padded_to_canvas(frames: NDArray[np.uint8], canvas: Size) -> NDArray[np.uint
 
 
 def cropped_from_canvas(frames: Tensor, canvas: Size, size: Size) -> Tensor:
-    """Returns decoded frames without the margins that `padded_to_canvas` added, at `size` and in 0..1.
+    """Returns decoded frames cropped or resized from the canvas to `size`, in 0..1. It undoes `padded_to_canvas`.
+
+    Frames that `padded_to_canvas` has padded lose their margins. Frames that were resized instead are resized back.
 
     frames: [t, 3, h, w] in about -1..1, of the canvas's size.
     canvas: (width, height) in pixels.

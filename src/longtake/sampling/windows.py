@@ -32,11 +32,12 @@ def ignore_step(step: int, steps: int) -> None:
 
 @dataclass(frozen=True)
 class WindowRun:
-    """A window that is being sampled.
+    """What the sampling of one window needs.
 
     number: the window's number, from 0.
     count: the number of windows of the plan.
-    noise: a function of a pass's number (from 0) that returns the noise of that pass over this window.
+    noise: a function of a pass's number (from 0). It returns the function that draws the noise of that pass over this
+        window.
     on_step: the callback before each sampling step.
     """
 
@@ -55,8 +56,8 @@ class Loop:
     """The settings of the loop over the windows of one plan.
 
     count: the number of windows.
-    noise: a function of a pass's number and a window's number (both from 0) that returns the noise of that pass over
-        that window.
+    noise: a function of a pass's number and a window's number (both from 0). It returns the function that draws the
+        noise of that pass over that window.
     resume: saves sampled windows, and finds those that an interrupted run saved.
     on_progress: the callback that receives the progress of sampling.
     device: the device onto which saved windows are read.
@@ -70,7 +71,7 @@ class Loop:
 
     @classmethod
     def of(cls, plan: Plan, resume: Resume, on_progress: OnProgress, device: torch.device) -> "Loop":
-        """Returns the loop over a plan's windows. Their noise comes from the plan's seed."""
+        """Returns the settings of the loop over the plan's windows. The plan's seed determines their noise."""
 
         def noise(pass_number: int, window: int) -> Noise:
             return seeded(plan.seed, pass_number, window, device)
@@ -78,7 +79,7 @@ class Loop:
         return cls(plan.num_windows, noise, resume, on_progress, device)
 
     def window(self, number: int) -> WindowRun:
-        """Returns window `number` (from 0). Its `on_step` reports the progress to `on_progress`."""
+        """Returns what the sampling of window `number` (from 0) needs. Its `on_step` calls `on_progress`."""
 
         def noise(pass_number: int) -> Noise:
             return self.noise(pass_number, number)
@@ -99,6 +100,7 @@ def sample_windows(
 
     A state is what a window passes on to the next one, such as the frames that the next one continues.
 
+    loop: the settings of the loop.
     state: the state for the first window.
     sample: a function of a window and its state that returns the window's tensors. It is not called for a window whose
         tensors are saved already.

@@ -1,5 +1,4 @@
-"""Two functions on latents: one matches the colours of a video to those of another, the other compresses the range of
-values."""
+"""Changes latents: `adain` gives a video the colours of another video, `tone_map` compresses the range of values."""
 
 import torch
 from torch import Tensor
@@ -8,11 +7,16 @@ from longtake.sampling.deviation import divisor
 
 
 def adain(latent: Tensor, reference: Tensor, factor: float = 1.0) -> Tensor:
-    """Moves the mean and the standard deviation of each channel of `latent` [B, C, F, H, W] to those of `reference`.
+    """Returns `latent` with the mean and the standard deviation of each channel moved to those of `reference`.
 
-    `factor` sets how far they are moved, 0 (not) to 1 (fully). The shape of `reference` may differ in F, H
-    and W. The statistics are over frames, rows and columns. If all values of a channel of `latent` are equal, only the
-    mean is matched. Source: adaptive instance normalisation (Huang and Belongie 2017).
+    In a picture this changes the colours. The statistics of a channel are taken over all frames, rows and columns. If
+    all values of a channel of `latent` are equal, only its mean is moved.
+
+    `latent`: [B, C, F, H, W].
+    `reference`: latents with the same B and C; their F, H and W may differ.
+    `factor`: how far the statistics are moved, 0 (not) to 1 (fully).
+
+    Source: adaptive instance normalisation (Huang and Belongie 2017).
     """
     axes = (2, 3, 4)
     own_std, own_mean = torch.std_mean(latent, axes, keepdim=True)
@@ -21,10 +25,13 @@ def adain(latent: Tensor, reference: Tensor, factor: float = 1.0) -> Tensor:
 
 
 def tone_map(latent: Tensor, compression: Tensor | float) -> Tensor:
-    """Returns normalised latents with a compressed range of values.
+    """Returns the normalised latents `latent` [B, C, F, H, W] with a compressed range: large values are reduced most.
 
-    A value z becomes z (1 - 0.8 k sigmoid(4 k (|z| - 1))), where k is 0.75 * `compression`. `compression` is 0
-    (unchanged) to 1: one number, or a tensor of a shape that fits that of `latent`. Source: LTX-Video 0.9.8.
+    A value z becomes z (1 - 0.8 k sigmoid(4 k (|z| - 1))), where k is 0.75 * `compression`.
+
+    `compression`: 0 (nothing changes) to 1: one number, or a tensor that is broadcast to the shape of `latent`.
+
+    Source: LTX-Video 0.9.8.
     """
     k = 0.75 * compression
     return latent * (1 - 0.8 * k * torch.sigmoid(4 * k * (latent.abs() - 1)))

@@ -21,11 +21,13 @@ of the window covers several.
 class ConditioningItem:
     """A clip or an image that a window is conditioned on.
 
-    `latent`: normalised latents [1, C, f, h, w].
-    `frame`: the number of the window's frame at which the item starts, a multiple of the temporal compression.
-    `strength`: how strongly the item is held, 0 to 1. At 1 it stays unchanged. Below 1 its tokens start with a share 1
-        - strength of noise, and are denoised.
-    `is_guide`: True for a guide: a clip that the video follows without containing it. All its tokens are extra tokens.
+    `latent`: the normalised latents of the clip or image, [1, C, f, h, w].
+    `frame`: the number (from 0) of the window's frame at which the item starts, a multiple of the VAE's temporal
+        compression.
+    `strength`: how strongly the window keeps the item, 0 to 1. At 1 the item stays unchanged. Below 1 its tokens are
+        mixed with noise, whose share is 1 - `strength`, and are then denoised like the others.
+    `is_guide`: True if the item is a clip that the video follows without containing it, such as a video of poses. All
+        its tokens are extra tokens (see `TokenSequence`).
     """
 
     latent: Tensor
@@ -35,7 +37,10 @@ class ConditioningItem:
 
     @property
     def num_extra(self) -> int:
-        """The number of the item's latent frames that become extra tokens. The others replace latents of the window."""
+        """The number of the item's latent frames, from its first on, that become extra tokens.
+
+        The rest of the item is mixed into the window's own tokens.
+        """
         length = int(self.latent.shape[2])
         if self.is_guide:
             return length
@@ -44,12 +49,15 @@ class ConditioningItem:
 
 @dataclass(frozen=True)
 class TokenSequence:
-    """The tokens of a window before the first step.
+    """The tokens of a window before the first step: n tokens with C channels each.
+
+    The sequence begins with the extra tokens: tokens of conditioning items that the model sees beside the video. After
+    them come the tokens of the window's own latents.
 
     `tokens`: [1, n, C].
-    `mask`: the strength of each token, [1, n] in 0 (generated) to 1 (held).
+    `mask`: the strength of each token, [1, n], from 0 (generated) to 1 (kept unchanged).
     `coords`: the position at which each token starts, [1, 3, n], as (seconds, y px, x px).
-    `extra`: the number of extra tokens. They are the first tokens of the sequence and are not part of the video.
+    `extra`: the number of extra tokens.
     """
 
     tokens: Tensor
@@ -67,18 +75,25 @@ def place(
     init: Tensor | None = None,
     level: float = 1.0,
 ) -> TokenSequence:
-    """Returns the tokens that sampling starts from, for a window whose latents have `shape` = [1, C, F, H, W].
+    """Returns the tokens from which the sampling of a window starts, with the conditioning items in place.
 
-    First all tokens are noise, or lerp(init, noise, level) if there are latents `init` of the same shape. `level`
-    (0..1) is the first noise level of the pass. Then each item is placed:
-    - An item at frame 0 is mixed into the window's tokens: lerp(token, item, strength).
-    - An image at a later frame becomes extra tokens at the beginning of the sequence, with the positions of that frame.
-    - The first PREFIX_LATENTS latent frames of a clip at a later frame become extra tokens. The rest of the clip is
-      mixed into the window's tokens.
-    - A guide becomes extra tokens only.
+    First, all tokens of the window are noise, or lerp(init, noise, level) if `init` is given. Then each item is placed:
+    - A guide (`is_guide`) becomes extra tokens at the beginning of the sequence.
+    - Any other item at frame 0 is mixed into the window's tokens: lerp(token, item, strength).
+    - Any other item at a later frame is split. Its first PREFIX_LATENTS latent frames become extra tokens. The rest is
+      mixed into the window's tokens as above. An image has one latent frame, so all of it becomes extra tokens.
 
-    Extra tokens are mixed with noise of their own: lerp(noise, item, strength). Raises ValueError for an item that
-    reaches beyond the window's end. Source: LTX-Video's conditioning.
+    Extra tokens have the positions of the item's frames, and are mixed with noise of their own: lerp(noise, item,
+    strength).
+
+    `items`: the clips and images that the window is conditioned on.
+    `shape`: the shape of the window's latents, [1, C, F, H, W].
+    `grid`: gives the positions of latents in time and space.
+    `noise`: a function that returns the noise of one draw, from the draw's name and shape.
+    `init`: latents of the same shape, which the pass refines; None if the pass starts from noise alone.
+    `level`: the first noise level of the pass, 0..1.
+
+    Raises ValueError if an item reaches beyond the window's end. Source: LTX-Video's conditioning.
     """
     _, channels, frames, height, width = shape
     start = noise("init", (1, frames * height * width, channels))

@@ -6,7 +6,7 @@ from longtake.video import VideoInfo
 
 
 def describe(plan: LTXVPlan, facts: VideoInfo) -> Description:
-    """Returns the description of `plan`. `facts` are the facts of the source video."""
+    """Returns the description of `plan` for people to read. `facts` (not used) are the facts of the source video."""
     kind = "" if plan.guide == "rgb" else f" as {plan.guide} guidance"
     context = f"the last {plan.context_frames} of them{kind}, at strength {plan.strength:g}"
     return Description(

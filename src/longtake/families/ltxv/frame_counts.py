@@ -42,11 +42,15 @@ class FrameCounts:
 
 
 def frame_counts(options: LTXVOptions, span: Span, card: LTXVCard) -> FrameCounts:
-    """Returns the frame counts of a request that uses the source frames `span`.
+    """Returns the frame counts of a request. There are three cases:
 
-    - With a guide, no source frame is counted or shown (`guide_counts`).
-    - With the option `new_frames`, that number is added to all source frames (`whole_source_counts`).
-    - Otherwise the option `num_frames` includes source frames (`total_counts`).
+    - The source is only a guide (the option `guide` is not `rgb`): all frames are new. See `guide_counts`.
+    - The option `new_frames` is set: so many frames are added to all source frames. See `whole_source_counts`.
+    - Otherwise: the option `num_frames` counts source frames and new frames together. See `total_counts`.
+
+    `options`: the options of the request.
+    `span`: the source frames that the request allows.
+    `card`: the card of the model, which limits the windows.
     """
     if options.guide != "rgb":
         return guide_counts(span, options.new_frames or options.num_frames, card)
@@ -56,17 +60,24 @@ def frame_counts(options: LTXVOptions, span: Span, card: LTXVCard) -> FrameCount
 
 
 def whole_source_counts(span: Span, new_frames: int, card: LTXVCard) -> FrameCounts:
-    """Returns the frame counts of a request that shows all frames of `span` and adds `new_frames` frames to them."""
+    """Returns the frame counts of a request that shows all frames of `span` and adds `new_frames` frames to them.
+
+    `card` is the card of the model, which limits the context and the windows.
+    """
     return _counts(len(span), clip_length(len(span)), new_frames, len(span) + new_frames, card)
 
 
 def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str | None = "num_frames") -> FrameCounts:
-    """Returns the frame counts of a request whose `num_frames` includes source frames.
+    """Returns the frame counts of a request whose `num_frames` counts source frames and new frames together.
 
-    Normally the last 8k+1 frames of `span` are shown and continued, and the rest of `num_frames` is new. If that leaves
-    fewer than LEAST_NEW_FRAMES new frames, all frames of `span` are shown instead. The context is then the largest
-    number 8k+1 that is at most half of `num_frames`, and the rest of `num_frames` is new.
+    There are two cases:
+    - Normally, the output shows the last frames of `span`, as many as possible, but a number 8k+1 (1, 9, 17, ...).
+      They are the context, which the model sees. The rest of `num_frames` is new.
+    - If that leaves fewer than LEAST_NEW_FRAMES new frames, the output shows all frames of `span`. The context has the
+      largest number 8k+1 of frames that is at most half of `num_frames`, and `num_frames` minus this number is new.
 
+    `span`: the source frames that the request allows.
+    `card`: the card of the model, which limits the context and the windows.
     `count_field`: the name of the request's field that holds `num_frames`, for the notes; None if no field does.
     """
     context = clip_length(len(span))
@@ -89,8 +100,11 @@ def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str |
 def guide_counts(span: Span, num_frames: int, card: LTXVCard) -> FrameCounts:
     """Returns the frame counts of a request whose source only guides the new video.
 
-    No source frame is shown, and all `num_frames` frames are new. The context is the part of `span` that guides the
-    first window.
+    No source frame is shown, and all `num_frames` frames are new. The context is the part of the source that guides the
+    first window; later windows have no guide.
+
+    `span`: the source frames that the request allows.
+    `card`: the card of the model, which limits the windows.
     """
     sampled = padded_length(num_frames)
     context = clip_length(min(len(span), sampled, card.window_frames))
@@ -101,8 +115,8 @@ def _counts(shown: int, context: int, new: int, billed: int, card: LTXVCard) -> 
     """Returns the frame counts of a plan, with the windows that the model of `card` needs for them.
 
     `shown`: the number of source frames in the output.
-    `context`: the number of source frames that the model sees. If the context and the new frames do not fit into one
-        window, it is lowered to the card's `max_context_frames`.
+    `context`: the number of source frames that the model should see. If the context and the new frames do not fit into
+        one window, the model sees at most the card's `max_context_frames` of them.
     `new`: the number of new frames.
     `billed`: the number of frames that the price is computed from.
     """
@@ -118,10 +132,13 @@ def _card_windows(sampled_frames: int, card: LTXVCard) -> tuple[Window, ...]:
 
 
 def plan_windows(total: int, tile: int, overlap: int) -> tuple[Window, ...]:
-    """Returns the windows of a clip of `total` latent frames. Each has at most `tile` latent frames.
+    """Returns the overlapping windows that cover a clip, in order.
 
-    Each window after the first starts `overlap` latent frames before the end of the window before it. Source: the chunk
-    ranges of ComfyUI-LTXVideo's looping sampler.
+    `total`: the number of latent frames of the clip.
+    `tile`: the largest number of latent frames of a window. Only the last window may have fewer.
+    `overlap`: the number of latent frames that a window shares with the window before it.
+
+    Source: the chunk ranges of ComfyUI-LTXVideo's looping sampler.
     """
     starts = range(0, max(total - overlap, 1), tile - overlap)
     return tuple(Window(start, min(start + tile, total)) for start in starts)

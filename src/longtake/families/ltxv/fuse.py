@@ -7,14 +7,20 @@ from longtake.families.ltxv.colour import adain
 
 
 def fuse(before: Tensor, window: Tensor, first: Tensor, overlap: int, adain_factor: float) -> Tensor:
-    """Returns the latents `before` [B, C, F, H, W] continued by the latents of the next `window`.
+    """Returns the latents of the windows so far, continued by the latents of the next window.
 
-    The window was conditioned on the last `overlap` latent frames of `before`, so it begins with its own version of
-    them. The steps are:
-    - The window's colours are matched to those of the `first` window by `adain_factor`, 0 (not) to 1 (fully).
-    - The window's first latent frame is dropped, because it covers one frame. The latent frame of `before` at the same
-      place covers several, and is kept.
-    - The other overlap - 1 shared latent frames are cross-faded linearly.
+    The next window begins with its own version of the last `overlap` latent frames so far. The two versions are joined
+    like this:
+    - The colours of the next window are matched to those of the first window.
+    - The next window's first latent frame is dropped, because the first latent frame of a window covers only one frame.
+      The version in `before` is kept.
+    - The other `overlap` - 1 latent frames fade linearly from the version in `before` to that in `window`.
+
+    `before`: the latents of the windows so far, [B, C, F, H, W].
+    `window`: the latents of the next window. Only F may differ.
+    `first`: the latents of the first window. Only F may differ.
+    `overlap`: the number of latent frames that the next window shares with `before`.
+    `adain_factor`: how far the colours are matched, 0 (not) to 1 (fully).
 
     Source: ComfyUI-LTXVideo's looping sampler.
     """

@@ -1,4 +1,4 @@
-"""The recipe of LTX-Video 0.9.x: turns a plan and the context's frames into new frames.
+"""The recipe of LTX-Video 0.9.x: turns a plan and the context (the source frames that the model sees) into new frames.
 
 Read from the top: `generate` decodes the latents that `sampler.py` samples window by window.
 """
@@ -44,19 +44,26 @@ FRAMES_AT_ONCE = 8
 
 
 def expand(run: LTXVRun, frame: RGBFrames) -> tuple[str, str | None]:
-    """Returns (prompt, note): the prompt to generate with, and a note for the user or None; see `Recipe.expand`.
+    """Returns (prompt, note): the prompt to generate with, and a note for the user or None.
 
-    The language model that the settings name expands the prompt. It does not see `frame`.
+    If the plan asks for it, the language model that the settings name rewrites the plan's prompt. Otherwise the prompt
+    is returned unchanged. The note says why a prompt could not be rewritten. `frame` is not used: it is an argument
+    because other families show it to the language model (see `Recipe.expand`).
     """
     return expand_prompt(run.plan.prompt, run.settings) if run.plan.expand_prompt else (run.plan.prompt, None)
 
 
 def generate(run: LTXVRun, prompt: str, context: Context) -> Iterator[GeneratedClip]:
-    """Yields one clip with all new frames. Each frame is decoded as soon as no later window can change it.
+    """Yields one clip, which has all new frames. Each frame is decoded as soon as no later window can change it.
 
-    A rendition of the context is what the model's VAE makes of its frames. If the plan shows the source's own pixels,
-    the clip's `rendition` is that of the context's last frame. Otherwise the clip's frames begin with the rendition of
-    the whole context, unless the context is only a guide.
+    The clip also says how the model's VAE reproduces the context (the source frames that the model sees):
+    - If the plan shows the source's own pixels, the clip's `rendition` is the context's last frame, decoded by the VAE.
+    - If the context is only a guide, there is nothing of the context in the clip.
+    - Otherwise the clip's frames begin with the whole context as the VAE decodes it.
+
+    `run`: the plan, the loaded model and the settings.
+    `prompt`: the prompt after expansion.
+    `context`: the context's frames. Its sound and end image are not used.
     """
     plan = run.plan
     frames = compress(context.frames, plan.constant_rate_factor)
@@ -72,7 +79,10 @@ def generate(run: LTXVRun, prompt: str, context: Context) -> Iterator[GeneratedC
 
 
 def make_setup(run: LTXVRun, prompt: str) -> Setup:
-    """Encodes the prompts and returns the set-up that all windows of the plan are sampled with."""
+    """Returns the set-up with which all windows of the plan are sampled.
+
+    `prompt` is the prompt after expansion. It is encoded here, and so is the plan's negative prompt if a pass uses it.
+    """
     plan, model, card = run.plan, run.model, run.model.card
     positive = model.text.encode(prompt)
     heeds_negative = any(pass_.guidance.heeds_negative for pass_ in plan.passes)
@@ -103,10 +113,14 @@ def make_setup(run: LTXVRun, prompt: str) -> Setup:
 
 
 def context_items(run: LTXVRun, frames: RGBFrames) -> list[Items]:
-    """Returns for each pass the list of conditioning items that the context `frames` [T, H, W, 3] become.
+    """Returns the conditioning items of the first window: one list for each pass, encoded at the canvas of that pass.
 
-    If the plan's guide is `rgb`, the context is a clip at the window's start. Otherwise the context is a guide, which
-    the new frames follow without containing it. If the plan's strength is 0, each list is empty.
+    The context (the source frames that the model sees) becomes one item at the window's start. The cases are:
+    - If the plan's strength is 0, each list is empty.
+    - If the plan's guide is `rgb`, the item is a clip that the new frames continue.
+    - Otherwise the item is a guide: a clip that the new frames follow without containing it.
+
+    `frames`: the frames of the context, or the guide's frames computed from them, [T, H, W, 3].
     """
     plan, model = run.plan, run.model
     run.on_progress(Progress("context", 0, 1))
@@ -118,14 +132,17 @@ def context_items(run: LTXVRun, frames: RGBFrames) -> list[Items]:
 
 
 def decoded_frames(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator[Tensor]:
-    """Yields frames in chunks [t, 3, H, W] in 0..1 at the output's size, as soon as no later window can change them.
+    """Yields decoded frames in chunks [t, 3, H, W] in 0..1 at the output's size, as soon as they are final.
 
-    The new frames come last. Before them come context frames as the model decodes them:
-    - only the last one, for matching colours, if the plan shows the source's own pixels;
+    The new frames come last. Before them come frames of the context (the source frames that the model sees), as the
+    model decodes them:
+    - only the context's last frame, for matching colours, if the plan shows the source's own pixels;
     - none, if the context is only a guide;
-    - all of them otherwise.
+    - all frames of the context otherwise.
 
-    `context`: the conditioning items of the first window, as `context_items` returns them.
+    `run`: the plan and the loaded model.
+    `setup`: the set-up of all windows, from `make_setup`.
+    `context`: the conditioning items of the first window, from `context_items`.
     """
     plan = run.plan
     first_frame = plan.context_frames - 1 if plan.keeps_source else 0
@@ -141,12 +158,14 @@ def decoded_frames(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator
 
 
 def final_latents(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator[Latents]:
-    """Yields the video's finished latents for the decoder: one `Latents` object after each window.
+    """Yields one `Latents` object after each window: the latent frames that are finished now and go to the decoder.
 
-    The object holds the latent frames of the last pass that no later window changes and that no earlier object holds.
-    They are the VAE's own latents: the normalisation is undone.
+    A latent frame is finished when no later window changes it. Each one is yielded once, as the last pass made it, with
+    the tone map applied and the normalisation undone.
 
-    `context`: the conditioning items of the first window, as `context_items` returns them.
+    `run`: the plan and the loaded model.
+    `setup`: the set-up of all windows, from `make_setup`.
+    `context`: the conditioning items of the first window, from `context_items`.
     """
     plan, model, temporal = run.plan, run.model, run.model.card.temporal_compression
     scale = model.card.decode_noise_scale
@@ -166,11 +185,14 @@ def final_latents(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator[
 
 
 def compression(plan: LTXVPlan, latent_frames: range, temporal: int) -> Tensor:
-    """Returns how far the tone map compresses each of these latent frames of the clip, as a tensor [F, 1, 1].
+    """Returns how far the tone map compresses each latent frame in the range, as a tensor [F, 1, 1].
 
-    `temporal` is the number of frames that a latent covers. The compression is the plan's ratio if the output shows
-    none of the source's own frames. Otherwise it is 0 up to the first new latent and reaches the ratio one second
-    later, so that there is no step at the joint.
+    - If the output shows no unchanged source frames, it is the plan's `tone_map_compression_ratio` everywhere.
+    - Otherwise it is 0 up to the first latent frame that the output shows as the model made it, and rises to the ratio
+      within one second. So the picture does not change suddenly where the model's frames meet the source's.
+
+    `latent_frames`: the numbers of the latent frames, counted from the clip's start.
+    `temporal`: the number of frames that a latent frame covers.
     """
     ratio = plan.tone_map_compression_ratio
     if not plan.source_frames:

@@ -16,11 +16,13 @@ from longtake.sampling.deviation import divisor
 def velocity(transformer: nn.Module, tokens: Tensor, time: Tensor, coords: Tensor, prompt: EncodedPrompt) -> Tensor:
     """Returns the velocity [1, n, C] that one evaluation of the model predicts: the noise minus the clean tokens.
 
-    `tokens`: [1, n, C].
+    `transformer`: the model, diffusers' LTXVideoTransformer3DModel.
+    `tokens`: the noisy tokens, [1, n, C].
     `time`: the noise level of each token, [1, n] in 0..1.
-    `coords`: the position of each token, [1, 3, n], in (seconds, y px, x px).
+    `coords`: the position of each token, [1, 3, n], as (seconds, y px, x px).
+    `prompt`: the encoded prompt. The model computes in the dtype of its embeddings.
 
-    The model computes in the dtype of the prompt's embeddings. The result has the dtype of the tokens.
+    The result has the dtype of `tokens`.
     """
     prediction: Tensor = transformer(
         hidden_states=tokens.to(prompt.embeddings.dtype),
@@ -35,10 +37,11 @@ def velocity(transformer: nn.Module, tokens: Tensor, time: Tensor, coords: Tenso
 
 @dataclass(frozen=True)
 class Guide:
-    """A transformer with the prompts and the guidance of one pass.
+    """What the guided prediction of a pass needs: the model, the prompts and the guidance scales.
 
+    `transformer`: the model, diffusers' LTXVideoTransformer3DModel.
     `positive`, `negative`: the encoded prompts. `negative` may be None if the guidance never uses a negative prompt.
-    `guidance`: the guidance scales by noise level.
+    `guidance`: the guidance scales for each noise level.
     """
 
     transformer: nn.Module
@@ -48,15 +51,18 @@ class Guide:
 
 
 def guided_velocity(guide: Guide, tokens: Tensor, time: Tensor, coords: Tensor, level: float) -> Tensor:
-    """Returns the guided velocity [1, n, C] at the schedule's noise `level`. `velocity` describes the other arguments.
+    """Returns the guided velocity [1, n, C]: one to three predictions of the model, combined by the guidance scales.
 
-    Only the predictions that the scales of this level need are made. c, u and p stand for the predictions for the
-    positive prompt, for the negative prompt, and for the positive prompt with disturbed self-attention:
-    - y = u + cfg (c - u) if cfg is above 1, otherwise y = c.
-    - If stg is above 0, stg (c - p) is added to y. Then y is multiplied by (rescale std(c) / std(y) + 1 - rescale),
-      unless rescale is 1.
-    - With `cfg_star`, u is first scaled by `project`.
-    - With `nag`, c is predicted with cross-attention that moves away from the negative prompt (NegativeAttention).
+    The scales cfg, stg and rescale are those of `guide.guidance` at `level`. The steps are:
+    1. c is the prediction for the positive prompt. If the scale `nag` is above 0, the cross-attention moves away from
+       the negative prompt while c is predicted (see `NegativeAttention`).
+    2. If cfg is above 1, u is the prediction for the negative prompt, and y = u + cfg (c - u). If `cfg_star` is set, u
+       is replaced with `project(u, c)` before. If cfg is 1 or less, y = c.
+    3. If stg is above 0, p is the prediction for the positive prompt with disturbed self-attention, and stg (c - p) is
+       added to y. Then y is multiplied by (rescale std(c) / std(y) + 1 - rescale), unless rescale is 1.
+    4. The result is y.
+
+    `level` is the schedule's noise level. The arguments `tokens`, `time` and `coords` are those of `velocity`.
 
     Raises ValueError if a negative prompt is needed and there is none. Sources: LTX-Video; for STG Hyung et al. 2024.
     """
@@ -83,9 +89,9 @@ def guided_velocity(guide: Guide, tokens: Tensor, time: Tensor, coords: Tensor, 
 
 
 def project(unconditional: Tensor, conditional: Tensor) -> Tensor:
-    """Returns the projection of the prediction `conditional` c onto the prediction `unconditional` u, for each sample.
+    """Returns the projection of the prediction `conditional` (c) onto the prediction `unconditional` (u), per sample.
 
-    The result [B, n, C] is u <c, u> / |u|^2. Source: CFG-Zero*, Fan et al. 2025.
+    It is u <c, u> / |u|^2. Both predictions and the result are [B, n, C]. Source: CFG-Zero*, Fan et al. 2025.
     """
     u, c = unconditional.flatten(1), conditional.flatten(1)
     share = (c * u).sum(1) / (u.square().sum(1) + 1e-8)
@@ -136,10 +142,11 @@ class NegativeAttention:
 
 @contextmanager
 def negative_attention(transformer: Any, negative: EncodedPrompt | None, scale: float) -> Iterator[None]:
-    """Context manager. Within it, every cross-attention of the transformer is a NegativeAttention with the prompt
-    `negative` and `scale`.
+    """Context manager. Within it, every cross-attention of `transformer` moves away from a negative prompt, as
+    `NegativeAttention` describes.
 
-    If `negative` is None or `scale` is 0, nothing changes.
+    `negative`: the encoded negative prompt. If it is None, nothing changes.
+    `scale`: how far it moves away. If it is 0, nothing changes.
     """
     if negative is None or scale == 0:
         yield
@@ -153,8 +160,8 @@ def negative_attention(transformer: Any, negative: EncodedPrompt | None, scale: 
 
 @contextmanager
 def value_attention(transformer: Any, blocks: tuple[int, ...]) -> Iterator[None]:
-    """Context manager. Within it, the self-attention of the transformer blocks with the numbers `blocks` is a
-    ValueAttention."""
+    """Context manager. Within it, each transformer block whose number is in `blocks` has a `ValueAttention` as its
+    self-attention."""
     layers = [transformer.transformer_blocks[block].attn1 for block in blocks]
     with replaced_processors(layers, [ValueAttention() for _ in layers]):
         yield

@@ -35,6 +35,8 @@ class LTXVModel:
 def load(card: LTXVCard, settings: Settings, on_progress: OnProgress = ignore_progress) -> LTXVModel:
     """Loads the model of a card onto the device that the settings choose.
 
+    `on_progress` receives the progress of loading.
+
     Raises BadCheckpoint if a part is missing or damaged. Raises NotSupported if the device is not available.
     """
     loaded = load_parts(card, settings, on_progress)

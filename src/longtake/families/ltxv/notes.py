@@ -8,7 +8,11 @@ from longtake.video import Span, VideoInfo
 def plan_notes(options: LTXVOptions, source: VideoInfo, span: Span, plan: Plan) -> tuple[str, ...]:
     """Returns the notes about a plan, except those about the numbers of source frames and new frames.
 
-    `frame_counts` returns the latter. `span` has the source frames that the request allows. The plan may use fewer.
+    The exceptions are in the `notes` of the result of `frame_counts`.
+
+    `options`: the options of the request.
+    `source`: the facts of the source video.
+    `span`: the source frames that the request allows. The plan may use fewer.
     """
     found = (
         repeat_note(source, plan),
@@ -22,7 +26,10 @@ def plan_notes(options: LTXVOptions, source: VideoInfo, span: Span, plan: Plan) 
 
 
 def repeat_note(source: VideoInfo, plan: Plan) -> str | None:
-    """Returns a note if a source of less than one frame per second is read at a higher rate."""
+    """Returns a note if source frames are repeated; otherwise None.
+
+    They are repeated if the source has less than one frame per second and is read at a higher rate.
+    """
     clock = plan.context.rate
     if source.rate >= 1 or clock == source.rate:
         return None
@@ -30,7 +37,7 @@ def repeat_note(source: VideoInfo, plan: Plan) -> str | None:
 
 
 def speed_note(source: VideoInfo, plan: Plan) -> str | None:
-    """Returns a note if the output shows the source faster or slower than its own speed."""
+    """Returns a note if the output shows the source faster or slower than its own speed; otherwise None."""
     clock = plan.context.rate
     if plan.speed == 1 or not plan.shown_frames:
         return None
@@ -43,9 +50,16 @@ def speed_note(source: VideoInfo, plan: Plan) -> str | None:
 
 
 def trim_note(options: LTXVOptions, source: VideoInfo, span: Span, plan: Plan) -> str | None:
-    """Returns a note if the request says which source frames to use, and not all of them are used.
+    """Returns a note if the plan uses fewer source frames than the request names; otherwise None.
 
-    There are two possible reasons: a context has 8k+1 frames, and `max_frames` moves the start of the used frames.
+    The note is returned in these cases:
+    - The option `start_frame` is set, and the used frames begin later.
+    - The option `max_frames` is less than the number of frames from `start_frame` on, and the plan uses even fewer.
+
+    There are two causes: a context must have 8k+1 frames, and `max_frames` keeps only the frames nearest to the new
+    ones.
+
+    `span`: the source frames that the request allows. The plan may use fewer.
     """
     clock, used = plan.context.rate, plan.context
     is_moved = not span.reverse and used.start > int(options.start_frame * clock / source.rate)
@@ -62,7 +76,10 @@ def trim_note(options: LTXVOptions, source: VideoInfo, span: Span, plan: Plan) -
 
 
 def guide_note(options: LTXVOptions, plan: Plan) -> str | None:
-    """Returns a note if the source is a guide and no LoRA is applied, because models follow guides only with one."""
+    """Returns a note if the source is a guide and no LoRA is applied; otherwise None.
+
+    A guide is a clip that the video follows without containing it. The models follow one only with a LoRA for it.
+    """
     if options.guide == "rgb" or plan.adapters:
         return None
     return (
@@ -72,7 +89,7 @@ def guide_note(options: LTXVOptions, plan: Plan) -> str | None:
 
 
 def strength_note(options: LTXVOptions, plan: Plan) -> str | None:
-    """Returns a note if the strength is 0, at which the model sees nothing of the source."""
+    """Returns a note if the strength is 0, at which the model sees nothing of the source; otherwise None."""
     if options.strength:
         return None
     if options.guide != "rgb":
@@ -81,7 +98,10 @@ def strength_note(options: LTXVOptions, plan: Plan) -> str | None:
 
 
 def tone_map_note(options: LTXVOptions, plan: Plan) -> str | None:
-    """Returns a note if the tone map begins gradually, next to the source's own frames."""
+    """Returns a note if there is a tone map and the output shows unchanged source frames; otherwise None.
+
+    In this case the tone map acts on the model's frames only, and begins gradually (see `generate.compression`).
+    """
     if not options.tone_map_compression_ratio or not plan.source_frames:
         return None
     return "tone_map_compression_ratio acts on new frames alone and sets in over their first second, without a step."

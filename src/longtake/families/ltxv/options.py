@@ -44,10 +44,12 @@ class LTXVPlanOptions(PlanOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class LTXVOptions(LTXVPlanOptions, Options):
-    """The options of LTX-Video 0.9.x. `num_frames` counts source frames and new frames together; with a guide, only new
-    frames.
+    """The options of LTX-Video 0.9.x. An endpoint makes them from its request.
 
-    `resolution`: the short side of the output, such as `720p`.
+    The inherited option `num_frames` counts source frames and new frames together. If the source is only a guide, it
+    counts new frames.
+
+    `resolution`: the short side of the output in pixels, such as `720p`.
     `aspect_ratio`: the aspect ratio of the output, such as `16:9`; `auto` for that of the source.
     `frame_rate`: the output's rate in frames per second; None for the rate at which the source is read.
     `start_frame`: the number (from 0) of the first source frame that is used.

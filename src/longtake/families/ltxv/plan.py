@@ -48,7 +48,7 @@ class Pass:
 
     @property
     def evaluations(self) -> int:
-        """The number of model evaluations for one window."""
+        """The number of model evaluations in this pass over one window."""
         levels = linear_quadratic(self.steps)[self.skip_initial : self.steps - self.skip_final]
         evaluated = (t for step, t in enumerate(levels) if evaluates_model(step, len(levels), self.acceleration))
         return sum(self.guidance.evaluations(t) for t in evaluated)
@@ -93,9 +93,15 @@ class LTXVPlan(LTXVPlanOptions, Plan):
 
 
 def make_plan(options: LTXVOptions, source: VideoInfo, card: LTXVCard, seed: int) -> LTXVPlan:
-    """Returns the plan for extending `source` with the model of `card`, as the options say.
+    """Returns the plan for extending a video.
 
-    Raises InvalidRequest, which names the request's field, if the options cannot be served.
+    `options`: the options of the request.
+    `source`: the facts of the source video.
+    `card`: the card of the model.
+    `seed`: the seed of all random numbers.
+
+    Raises InvalidRequest, whose `loc` is the request's field at fault, if the options do not suit the source. Raises
+    NotSupported if the options have an end image, which these models cannot use.
     """
     if options.end_image is not None:
         raise NotSupported(f"{card.name} cannot arrive at an end image; the LTX-2.3 models can.", value=card.name)
@@ -129,12 +135,13 @@ def make_plan(options: LTXVOptions, source: VideoInfo, card: LTXVCard, seed: int
 
 
 def source_span(source: VideoInfo, options: LTXVOptions) -> Span:
-    """Returns the source frames that the request uses, as a span that is reversed if the option `reverse_source` is
-    True.
+    """Returns the span of the source frames that the request uses, reversed if the option `reverse_source` is True.
 
-    The used frames begin at `start_frame`. If they are more than `max_frames`, only those nearest to the new frames are
-    used: the last ones, or the first ones if the source is reversed. The span counts frames at the rate that
-    `reading_rate` returns. Raises InvalidRequest if `start_frame` is beyond the source's end.
+    The used frames begin at the option `start_frame`. If they are more than `max_frames`, only those nearest to the new
+    frames are used: the last ones, or the first ones if the span is reversed. If the source is read at another rate
+    than its own (see `reading_rate`), the span counts its frames at that rate.
+
+    Raises InvalidRequest if `start_frame` is beyond the source's end.
     """
     start, stop = options.start_frame, source.num_frames
     if start >= stop:
@@ -153,8 +160,10 @@ def source_span(source: VideoInfo, options: LTXVOptions) -> Span:
 def reading_rate(options: LTXVOptions, source: VideoInfo) -> Fraction:
     """Returns the rate in frames per second at which the source is read.
 
-    It is the option `target_rate` if that is set, otherwise the source's own rate. If the output is to play at the
-    source's own rate, that rate is limited to the playable rates.
+    - If the option `target_rate` is set, it is this rate.
+    - Otherwise, if the output plays at the reading rate (the option `own_rate` is True or `frame_rate` is None), it is
+      the source's own rate, limited to LEAST_RATE..MOST_RATE of `plans`.
+    - Otherwise it is the source's own rate.
     """
     if options.target_rate is not None:
         return Fraction(options.target_rate)
@@ -162,10 +171,14 @@ def reading_rate(options: LTXVOptions, source: VideoInfo) -> Fraction:
 
 
 def playback_rate(options: LTXVOptions, clock: Fraction) -> Fraction:
-    """Returns the output's rate in frames per second. `clock` is the rate at which the source is read.
+    """Returns the output's rate in frames per second.
 
-    The output plays at the requested rate, or at `clock` if no rate is requested. If `clock` rounds to the requested
-    rate, the output plays at `clock` too: a source at 24000/1001 with a requested 24 plays unchanged at 24000/1001.
+    - If the option `own_rate` is True or `frame_rate` is None, it is `clock`.
+    - If `clock` rounds to `frame_rate`, it is also `clock`: a source at 24000/1001 stays at this rate if 24 is
+      requested.
+    - Otherwise it is `frame_rate`, so the source plays faster or slower.
+
+    `clock`: the rate in frames per second at which the source is read (see `reading_rate`).
     """
     requested = options.frame_rate
     if options.own_rate or requested is None or round(clock) == requested:
@@ -221,9 +234,11 @@ def _floor(value: Fraction, step: int) -> int:
 def passes_of(options: LTXVOptions, size: Size, card: LTXVCard) -> tuple[Pass, ...]:
     """Returns the one or two passes of a plan whose output has `size` (width, height) in pixels.
 
-    A single pass works at `size`. The first of two passes works at FIRST_PASS_SHARE of `size`, and the second at twice
-    the first's size. A model that works at one size only (the card's `native_short_side`) has this short side in its
-    single pass or in the first of its two passes.
+    Their canvases are:
+    - A single pass works at `size`.
+    - The first of two passes works at FIRST_PASS_SHARE of `size`, and the second at twice the size of the first.
+    - Exception: if the card has a `native_short_side`, this is the short side of the single pass or of the first of two
+      passes. The second still works at twice the size of the first.
     """
     step, native = card.spatial_compression, card.native_short_side
     guidance = guidance_of(options, card)
@@ -242,10 +257,10 @@ def _pass(options: LTXVOptions, schedule: PassOptions, canvas: Size, guidance: G
 
 
 def guidance_of(options: LTXVOptions, card: LTXVCard) -> Profile:
-    """Returns the guidance of the model in both passes.
+    """Returns the guidance scales of the model in its first and second pass.
 
-    A model that runs without classifier-free guidance ignores the negative prompt. If the option `heed_negative` is
-    True, such a model gets normalised attention guidance (NAG), which uses the negative prompt.
+    They are the published ones (see `profiles.profile`). Exception: if the option `heed_negative` is True and the first
+    pass would not use the negative prompt, both passes get normalised attention guidance (NAG), which uses it.
     """
     guidance = profile(card.guidance, options.few_steps)
     if options.heed_negative and not guidance.first.heeds_negative:

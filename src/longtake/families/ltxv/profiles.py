@@ -7,14 +7,15 @@ from dataclasses import dataclass
 class Guidance:
     """Guidance scales that change with the noise level t in 0..1.
 
-    The levels are divided into bins. Each tuple has one entry for each bin.
+    The levels are divided into bins, which `timesteps` defines. `cfg`, `stg`, `rescale` and `blocks` have one entry for
+    each bin. `cfg_star` and `nag` apply to all levels.
+
     `timesteps`: the lower ends of the bins, in falling order. A level is in the first bin whose lower end is not above
         it; a level below all of them is in the last bin.
     `cfg`: the scale of classifier-free guidance; 1 is off.
     `stg`: the scale of spatio-temporal guidance; 0 is off.
-    `rescale`: how far the standard deviation of the guided prediction is brought back to that of the unguided one, 0
-        (not at all) or more. It is used only where `stg` is on. The value 1 means off, as in the published
-        configurations.
+    `rescale`: where `stg` is on, how far the standard deviation of the guided prediction is brought back to that of the
+        unguided one: 0 is not at all, 0.5 is halfway. 1 also means not at all, as in the published configurations.
     `blocks`: the numbers of the transformer blocks whose self-attention `stg` disturbs.
     `cfg_star`: True if the prediction for the negative prompt is first scaled to fit the one for the positive prompt
         (see `guidance.project`).
@@ -93,8 +94,10 @@ PROFILES = {"dev": Profile(DEV, DEV_SECOND_PASS), "distilled": UNGUIDED, "tiny":
 
 
 def profile(kind: str, few_steps: bool) -> Profile:
-    """Returns the guidance of a kind of model. `few_steps` is True if the schedule is that of a distilled model.
+    """Returns the guidance scales of a kind of model in its first and second pass.
 
-    With such a schedule the embedded model (`tiny`) runs without guidance. `few_steps` changes nothing for other kinds.
+    `kind`: `dev`, `distilled` or `tiny` (the small model in the package). A model card names it in `LTXVCard.guidance`.
+    `few_steps`: True if the schedule is that of a distilled model. Then `tiny` runs without guidance; the other kinds
+        have the same scales as otherwise.
     """
     return UNGUIDED if kind == "tiny" and few_steps else PROFILES[kind]

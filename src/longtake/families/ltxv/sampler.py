@@ -36,12 +36,12 @@ EPSILON = 1e-6
 class PassSetup:
     """The set-up of one pass over a window.
 
-    `guide`: the transformer with its prompts and guidance.
-    `levels`: the noise levels [steps] at which the steps begin, in falling order. The last step ends at 0.
-    `grid`: the positions of latents in time and space.
-    `canvas`: (width, height) in pixels.
-    `acceleration`: how many steps extrapolate instead of evaluating the model.
-    `conditioning_noise`: the share of noise that is added to held tokens; see CONDITIONING_NOISE.
+    `guide`: the transformer with its prompts and guidance scales.
+    `levels`: the noise levels at which the steps begin, one per step, in falling order. The last step ends at 0.
+    `grid`: gives the positions of latents in time and space.
+    `canvas`: the (width, height) in pixels at which the pass works.
+    `acceleration`: how many steps extrapolate earlier predictions instead of evaluating the model.
+    `conditioning_noise`: the share of noise that is added to tokens of strength 1; see CONDITIONING_NOISE.
     """
 
     guide: Guide
@@ -55,17 +55,23 @@ class PassSetup:
 def trajectory(
     setup: PassSetup, sequence: TokenSequence, noise: Noise, on_step: OnStep = ignore_step
 ) -> Iterator[Tensor]:
-    """Yields all tokens [1, n, C] after every step, extra tokens included.
+    """Runs the steps of a pass. Yields all tokens [1, n, C] after each step, extra tokens included.
 
-    A step goes from the schedule's noise level t to the next level. What it does to a token depends on the token's
-    strength, which is its value in `sequence.mask`:
-    - A token of strength 1 is not denoised. In each step it is its value in `sequence.tokens` plus noise of scale
-      conditioning_noise * t^2.
-    - A token of lower strength starts at noise level 1 - strength. It does not change while t is higher. After that,
+    A step goes from one noise level t of the schedule to the next. The strength of a token, which is its value in
+    `sequence.mask`, decides what the step does to it:
+    - Strength 1: the token is not denoised. It is its value in `sequence.tokens` plus noise, scaled by
+      `setup.conditioning_noise` * t^2.
+    - Lower strength: the token starts at noise level 1 - strength. It stays unchanged while t is higher. After that,
       each step moves it along its velocity to the next level.
 
-    Accelerated steps extrapolate the velocity. The draws of noise are named `step.000`, `step.001` and so on. Source:
-    LTX-Video's pipeline.
+    The model predicts the velocity. At the steps that `setup.acceleration` skips, it is extrapolated from earlier
+    predictions.
+
+    `sequence`: the tokens before the first step.
+    `noise`: a function that returns the noise of one draw. The draws are named `step.000`, `step.001` and so on.
+    `on_step`: the callback before each step.
+
+    Source: LTX-Video's pipeline.
     """
     start, mask, levels = sequence.tokens, sequence.mask, setup.levels
     tokens, held = start, (mask > 1 - EPSILON)[..., None]
@@ -88,10 +94,11 @@ def trajectory(
 
 
 def denoise(setup: PassSetup, sequence: TokenSequence, noise: Noise, on_step: OnStep = ignore_step) -> Tensor:
-    """Runs all steps of a pass. Returns the video's clean tokens [1, n, C], without the extra tokens.
+    """Runs all steps of a pass. Returns the video's tokens [1, n, C] after the last step, without the extra tokens.
 
     `sequence`: the tokens before the first step.
-    `noise`: a function that returns the noise of one draw. `trajectory` lists the names of the draws.
+    `noise`: a function that returns the noise of one draw, from the draw's name and shape.
+    `on_step`: the callback before each step.
     """
     tokens = deque(trajectory(setup, sequence, noise, on_step), maxlen=1).pop()
     return tokens[:, sequence.extra :]
@@ -108,10 +115,12 @@ def sample(
 ) -> Tensor:
     """Samples one window in one pass. Returns its normalised latents, of `shape` = [1, C, F, H, W].
 
+    `setup`: the set-up of the pass.
     `items`: the clips and images that the window is conditioned on.
-    `noise`: a function that returns the noise of one draw, from the draw's name.
+    `noise`: a function that returns the noise of one draw, from the draw's name and shape.
     `init`: latents of the same shape that the pass refines: it starts from them, noised to the first noise level. If
         `init` is None, the pass starts from noise alone.
+    `on_step`: the callback before each step.
     """
     sequence = place(items, shape, setup.grid, noise, init=init, level=float(setup.levels[0]))
     return to_latent(denoise(setup, sequence, noise, on_step), shape)
@@ -172,8 +181,10 @@ class Setup:
         return 1, self.statistics.channels, window.stop - window.start, height, width
 
     def overlap(self, latents: Tensor) -> ConditioningItem:
-        """Returns the last `overlap_latents` latent frames of the video's `latents` [1, C, F, H, W] as the conditioning
-        of the next window."""
+        """Returns the next window's conditioning item: the last `overlap_latents` latent frames of the windows so far.
+
+        `latents`: the latents of the windows so far in one pass, [1, C, F, H, W].
+        """
         return ConditioningItem(latents[:, :, -self.overlap_latents :], 0, self.overlap_strength)
 
 
@@ -181,11 +192,15 @@ Items = Sequence[ConditioningItem]
 
 
 def sample_window(setup: Setup, context: Sequence[Items], video: Video | None, current: WindowRun) -> Video:
-    """Samples the window `current` in every pass. Returns `video` continued by this window.
+    """Samples one window in every pass. Returns the latents of the windows so far, with this window joined to them.
 
-    For the first window, `video` is None, and the window is conditioned on `context`, which has the items for each
-    pass. A later window is conditioned on the last latents of `video`. The second pass refines the first pass's
-    latents: they are upsampled, and get back the colours that they had before.
+    The first window is conditioned on `context`. A later window is conditioned on the last latent frames of `video`. If
+    there is a second pass, it starts from the latents of the first pass. They are upsampled and noised before, and
+    their colours are matched to those before upsampling.
+
+    `context`: the conditioning items of the first window, one list for each pass.
+    `video`: the latents of the windows before this one; None for the first window.
+    `current`: the window that is sampled, with its noise and its step callback.
     """
     window = setup.windows[current.number]
     sampled: list[Tensor] = []
@@ -205,9 +220,11 @@ def sample_window(setup: Setup, context: Sequence[Items], video: Video | None, c
 
 
 def sample_video(setup: Setup, context: Sequence[Items], loop: Loop) -> Iterator[Video]:
-    """Samples the windows in order. Yields the latents of the whole video so far after each window.
+    """Samples the windows in order. After each window, yields the latents of all windows so far.
 
-    `context` has the conditioning items of the first window for each pass.
+    `setup`: the set-up of all windows.
+    `context`: the conditioning items of the first window, one list for each pass.
+    `loop`: the settings of the loop over the windows: noise, progress, and where finished windows are saved.
     """
 
     def sampled(current: WindowRun, video: Video | None) -> Tensors:
