@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from longtake.media.sound import Samples
 
 _HALF = 0.7071
-"""The weight of a channel at half its power."""
+"""The weight that halves the power of a channel."""
 
 _WEIGHTS = {
     **dict.fromkeys(("FL", "DL"), (1.0, 0.0)),
@@ -38,12 +38,12 @@ _DEFAULT_CHANNELS = {
 """Number of channels -> names of the channels, for files that do not name them (plain PCM in Matroska and AVI)."""
 
 REACH_S = 0.005
-"""Seconds before and after a loud sample over which the limiter lowers the sound. Gain changes of this length are heard
-neither as a click nor as a change of loudness."""
+"""Seconds before and after a loud sample over which the limiter lowers the sound. A change of gain over this time is
+heard neither as a click nor as a change of loudness."""
 
 
 def mixed(planes: Samples, names: tuple[str, ...]) -> Samples:
-    """Returns channels [channels, n] with the given names as stereo [2, n]. The mix can exceed full scale.
+    """Mixes channels [channels, n] with the given names down to stereo [2, n]. The mix can exceed full scale.
 
     Stereo is unchanged, and a single channel is copied to both sides.
     """
@@ -66,11 +66,10 @@ def weights(names: tuple[str, ...]) -> Samples:
 
 
 def limited(stream: Iterator[Samples], rate: int) -> Iterator[Samples]:
-    """Yields the same sound [2, n] with its level lowered smoothly around samples above full scale.
+    """Limits sound [2, n] to full scale: lowers its level smoothly around samples above it. Yields the sound in pieces.
 
     `rate` is the number of samples per second. A look-ahead of REACH_S seconds lets the gain fall before a loud sample
-    and rise after it. Sound further than 2 x REACH_S from a loud sample is unchanged. No sample of the result exceeds
-    full scale.
+    and rise after it. Sound further than 2 x REACH_S from a loud sample is unchanged.
     """
     reach = max(1, round(REACH_S * rate))
     # The gain of a sample depends on 2 x `reach` samples on each side.
@@ -94,10 +93,11 @@ def _lowered(samples: Samples, reach: int) -> Samples:
 
 
 def _gain(peaks: NDArray[np.float32], reach: int) -> NDArray[np.float64]:
-    """Returns the gain [n - 4 x `reach`] for samples with these absolute values [n].
+    """Returns the limiter's gain [n - 4 x `reach`] for samples with these absolute values [n].
 
-    First each gain is the lowest one needed within `reach` samples. Then these gains are averaged over `reach` samples
-    on each side. So each average has only gains that are low enough for the sample in its middle.
+    First each sample gets the lowest gain that is needed within `reach` samples of it. Then these gains are averaged
+    over `reach` samples on each side. All gains in an average are low enough for the sample in its middle, so the
+    average is too.
     """
     needed = 1 / np.maximum(peaks, 1.0).astype(np.float64)
     lowest = np.lib.stride_tricks.sliding_window_view(needed, 2 * reach + 1).min(axis=1)

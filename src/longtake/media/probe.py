@@ -36,7 +36,8 @@ _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 _SOUND_PROBE_PACKETS = 100
-"""Number of packets in which a sound track must have one that can be decoded."""
+"""Number of packets of a sound track that are tried. If none of them can be decoded, the track counts as
+undecodable."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ def _first_frame(media: Any, stream: Any, limits: Limits) -> Any:
 
 
 def _sound_tracks(media: Any) -> list[int]:
-    """Returns the indexes of the file's sound tracks, counted from 0 without other tracks.
+    """Returns the numbers of the file's sound tracks, counted among its sound tracks from 0.
 
     The track that FFmpeg prefers comes first, then the others in the order of the file.
     """
@@ -227,9 +228,10 @@ def _sound_tracks(media: Any) -> list[int]:
 
 
 def _sound(path: Path, container: str, tracks: list[int]) -> tuple[SoundInfo | None, tuple[str, ...]]:
-    """Returns the first of these sound tracks that can be decoded, and sentences for the user about it and the others.
+    """Returns (track, notes): the first of these sound tracks that can be decoded, and sentences for the user about the
+    tracks.
 
-    Returns None in place of the track if none can be decoded. Tracks without any packet are passed over.
+    `track` is None if none can be decoded. Tracks without any packet are passed over.
     """
     undecodable: list[int] = []
     for position, track in enumerate(tracks):

@@ -15,16 +15,16 @@ from longtake.media.sound import Samples
 from longtake.media.sound_timing import placed
 
 _PRE_ROLL_S = Fraction(3, 10)
-"""Decoding starts this many seconds before the range, and the samples before the range are dropped. The reason is that
-a decoder's first samples are wrong: one packet of AAC, 80 ms of Opus, some frames of MP3."""
+"""Decoding starts this many seconds before the range, and the samples before the range are dropped, because a decoder's
+first samples are wrong: one packet of AAC, 80 ms of Opus, some frames of MP3."""
 
 _MARGIN = 4096
-"""Samples that are also read on each side of the range, so that limiter and resampler give the same result as for the
+"""Samples that are also read before and after the range, so that limiter and resampler give the same result as for the
 whole sound."""
 
 _CLIP_LEVEL = np.float32(4)
-"""Multiple of full scale to which samples are clipped, because floating-point PCM can have any value. Lossy codecs stay
-below it."""
+"""Level to which samples are clipped, as a multiple of full scale. Floating-point PCM can have any value; lossy codecs
+stay below this level."""
 
 
 def sound(video: ProbedVideo, first: int, stop: int, rate: int, block: int) -> Iterator[Samples]:

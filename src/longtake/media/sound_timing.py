@@ -12,27 +12,28 @@ Piece = tuple[int | None, Samples]
 if the piece has no timestamp."""
 
 _GAP_S = 0.015
-"""Seconds above which a step of the timestamps is a gap or an overlap. A smaller one is taken for an inexact clock. In
-most codecs a packet lasts at least 20 ms, so one lost packet is a gap."""
+"""Seconds from which on a step of the timestamps counts as a gap or an overlap. A smaller step is taken for an inexact
+clock. In most codecs a packet lasts at least 20 ms, so one lost packet is a gap."""
 
 _ROUNDING_S = 0.001
-"""Seconds by which a timestamp can be wrong because the file stores whole milliseconds."""
+"""Largest error in seconds of a timestamp that a file stores in whole milliseconds."""
 
 _WINDOW = 13
-"""Number of pieces, a piece and those after it, that must all be late for the piece to begin after a gap. Browsers give
-single packets times that are wrong by some milliseconds, or by tens of milliseconds if they are busy."""
+"""Number of consecutive pieces that must all be late before the first of them counts as coming after a gap. Browsers
+give single packets times that are wrong by some milliseconds, or by tens of milliseconds if they are busy."""
 
 _OUT_OF_STEP_S = 0.04
-"""Seconds by which the sound may be ahead of its timestamps, or behind them, after a slow drift. More can be seen as a
+"""Largest difference in seconds between the sound and its timestamps after a slow drift. A larger one can be seen as a
 wrong motion of the lips."""
 
 _STRETCH = 1 / 500
-"""Share by which a piece is stretched or shortened against a drift. That changes the pitch by 4 cents, too little to
+"""Share by which a piece is lengthened or shortened to correct a drift. It changes the pitch by 4 cents, too little to
 hear."""
 
 
 def placed(pieces: Iterable[Piece], rate: int) -> Iterator[tuple[int, Samples]]:
-    """Yields (position, samples [2, n]) of each piece. Except at gaps and overlaps, it begins where the last one ended.
+    """Yields (position, samples [2, n]) of each piece. A piece begins where the previous one ended, except at gaps and
+    overlaps.
 
     `rate` is the number of samples per second. Timestamps that jitter by some milliseconds, and slow drifts of the
     clock, are no gaps. If a drift puts the sound more than 40 ms out of step with its timestamps, the sound is
@@ -58,7 +59,7 @@ def placed(pieces: Iterable[Piece], rate: int) -> Iterator[tuple[int, Samples]]:
 
 
 def _windows(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Yields each piece with the pieces after it, at most _WINDOW in all."""
+    """Yields each piece together with the pieces after it, _WINDOW pieces at most."""
     waiting: deque[Piece] = deque()
     for piece in pieces:
         waiting.append(piece)
@@ -71,8 +72,10 @@ def _windows(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 
 
 def _delays(window: list[Piece], expected: int) -> list[int]:
-    """Returns by how many samples each piece with a timestamp is late, if the first one is expected at `expected` and
-    there are no gaps. A piece that is early has a negative delay."""
+    """Returns for each piece with a timestamp by how many samples it is late; a negative number means early.
+
+    The first piece is expected at the position `expected`, and each other one where the previous piece ends.
+    """
     delays = []
     for position, samples in window:
         if position is not None:
@@ -94,7 +97,8 @@ def _beginning(window: list[Piece], rate: int) -> int:
 
 
 def _lasting_step(window: list[Piece], expected: int) -> int:
-    """Returns the smallest delay if all pieces of the window are late; minus the smallest advance if all are early.
+    """Returns by how many samples all pieces of the window are late or early: the smallest delay, or minus the smallest
+    advance.
 
     Returns 0 if some are late and others early.
     """
@@ -104,7 +108,8 @@ def _lasting_step(window: list[Piece], expected: int) -> int:
 
 
 def _compensation(drift: int, length: int, rate: int) -> int:
-    """Returns by how many samples a piece of `length` samples is lengthened (negative: shortened) against the drift."""
+    """Returns by how many samples a piece of `length` samples is lengthened to correct the drift. A negative number
+    shortens it."""
     excess = max(0, abs(drift) - round(_OUT_OF_STEP_S * rate))
     change = min(excess, round(length * _STRETCH))
     return change if drift > 0 else -change

@@ -18,12 +18,14 @@ from longtake.video import SoundInfo, Span, VideoInfo
 __all__ = ["Limits", "SourceReader", "open_source"]
 
 _SOUND_BLOCK_S = 20
-"""Most seconds of sound that the child sends in one message."""
+"""Largest number of seconds of sound that the child process sends in one message."""
 
 
 class SourceReader:
-    """An open video file. `facts` describes the video. Only the frames and sound that are read, and a little before
-    them, are decoded."""
+    """An open video file. `facts` describes the video.
+
+    Only the requested frames and sound are decoded, and a little before them.
+    """
 
     def __init__(self, process: DecodeProcess) -> None:
         self._process = process
