@@ -53,11 +53,11 @@ def frames_on_clock(num_frames: int, rate: Fraction, clock: Fraction) -> int:
 def span_on_clock(
     start: int, stop: int, rate: Fraction, clock: Fraction, *, reverse: bool = False, joint_first: bool = False
 ) -> Span:
-    """Returns the source's frames from `start` to before `stop`, at `rate` frames per second, as a span at the rate
-    `clock`.
+    """Returns the source's frames from `start` to before `stop`, which are numbered at the rate `rate`, as a span at
+    the rate `clock`. Both rates are in frames per second.
 
-    A lower rate leaves out frames. The source's frame at the joint is always in the span, and the other frames are
-    counted from there. It is the last frame, or the first one if `joint_first` is True.
+    A lower `clock` leaves out frames, but never the one next to the new frames, from which the others are counted. This
+    is the last frame, or the first one if `joint_first` is True.
     """
     first, last = int(start * clock / rate), frames_on_clock(stop, rate, clock)
     first = min(first, last - 1)

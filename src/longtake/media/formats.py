@@ -22,8 +22,8 @@ SOUND_RATE = 48_000
 """Sample rate in Hz of all sound in output files. Opus requires this rate, and the other codecs support it."""
 
 GIF_MAX_RATE = Fraction(50)
-"""Highest frame rate of a GIF in frames per second. GIF stores durations in 1/100 s. The shortest usable duration is
-2/100 s, because players show a frame of 1/100 s for longer."""
+"""Highest frame rate of a GIF in frames per second. GIF stores durations in 1/100 s, and 2/100 s is the shortest that
+players respect."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,14 @@ class OutputFormat:
 
     container, codec, pix_fmt: FFmpeg's names of the muxer, the codec and the pixel format.
     suffix: suffix of the file's name with its dot, such as ".mp4".
+    content_type: the file's MIME type.
     options, container_options: FFmpeg's options for the codec and for the muxer.
-    keyframe_s: longest time in seconds between two keyframes; None is for codecs in which each frame is a keyframe, and
-        for GIF.
+    keyframe_s: longest time in seconds between two keyframes. None for GIF and for codecs in which each frame is a
+        keyframe.
     sound: settings of the sound track; None if the container has no sound.
     palette: colours of a GIF; None for other formats.
     max_width: wider frames are scaled down to this width in pixels; None means no limit.
-    max_rate: frames above this rate (frames per second) are left out; None means no limit.
+    max_rate: highest frame rate in frames per second. At a higher rate, frames are left out. None means no limit.
     """
 
     container: str

@@ -153,8 +153,11 @@ class GifWriter:
 
 
 def _held(painted: Any, before: Any, picture: NDArray[np.uint8], tolerance: int) -> Any:
-    """Returns the palette frame `painted` with the pixels of the frame `before` where these are near enough to
-    `picture`, the exact colours [H, W, 3]: at most `tolerance` away in RGB codes. The first frame has None before it.
+    """Returns the palette frame `painted`, in which pixels are replaced by those of the frame `before` where these are
+    near enough.
+
+    Near enough means at most `tolerance` away, in RGB codes, from `picture` [H, W, 3], which has the exact colours.
+    `before` is None for the first frame.
     """
     if before is None or not tolerance:
         return painted
