@@ -13,7 +13,7 @@ BENCHES = (
     "own_frames",
     "stages",
     "acceleration",
-    "own_sound",
+    "five_extensions",
     "queue",
     "server",
 )

@@ -1,9 +1,6 @@
-"""Measures what happens to the source's own frames: the time per frame, and the loss over five passes.
+"""Compares two ways of a source's own 1080p frames to the output: as planes, and through RGB.
 
-1. Reading and converting 1080p frames at their own size, as planes for the encoder and as RGB pictures.
-2. The whole way to a finished file, both ways.
-3. Five passes of reading planes and writing them again, at the default quality. The loss is measured on the decoded
-   planes of the finished files.
+First the frames are only read. Then they are written to a finished file too.
 
 python -m bench.own_frames
 """
@@ -13,7 +10,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
 from bench.timing import in_turn, ratio, show
@@ -24,7 +20,6 @@ from longtake.video import Span
 
 WIDTH, HEIGHT, RATE, NUM_FRAMES = 1920, 1080, Fraction(24), 48
 FORMAT = output_format("X264 (.mp4)", "high", "balanced")
-PASSES = 5
 
 
 def make_clip(path: Path) -> None:
@@ -57,13 +52,6 @@ def span() -> Span:
     return Span(0, NUM_FRAMES, RATE)
 
 
-def luma(path: Path) -> Any:
-    """Returns the luma codes of all frames of a file."""
-    with av.open(str(path)) as file:
-        frames = [frame.to_ndarray()[: frame.height] for frame in file.decode(video=0)]
-    return np.stack(frames)
-
-
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -77,14 +65,6 @@ def main() -> None:
             timings = in_turn(3, planes=lambda: write_planes(source, out), rgb=lambda: write_rgb(source, out))
             show("reading and writing them", timings)
             print(f"  planes / RGB = {ratio(timings, 'planes', 'rgb'):.3f}")
-        original = luma(first)
-        print(f"{PASSES} passes at high quality: mean luma shift, Y-PSNR against the source")
-        for number in range(PASSES):
-            with open_source(folder / f"{number}.mp4") as source:
-                write_planes(source, folder / f"{number + 1}.mp4")
-            difference = luma(folder / f"{number + 1}.mp4").astype(np.float32) - original
-            noise = 10 * np.log10(255**2 / np.square(difference).mean())
-            print(f"  pass {number + 1}: {difference.mean():+.3f}, {noise:.1f} dB")
 
 
 if __name__ == "__main__":
