@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from tests.media.clips import (
     STEADY,
     X264_INTERLACED,
     X264_SHORT_GOP,
+    X265_QUIET,
     Clip,
     cut,
     in_avi,
@@ -85,6 +87,28 @@ def test_h264_with_b_frames_in_avi(tmp_path: Path) -> None:
     everything = check_every_reading(video, [1, 2, 3, 13, 22])
     assert video.facts.rate == 25
     assert [number_of(picture) for picture in everything] == list(range(48))
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [
+        Clip("h264.mp4", frames=24, options=X264_SHORT_GOP),
+        Clip("hevc.mkv", frames=24, codec="libx265", options=X265_QUIET),
+        Clip("mpeg4.mp4", frames=24, codec="mpeg4", options=(("bf", "2"), ("g", "12"))),
+        Clip("h264.ts", frames=24, options=X264_SHORT_GOP),
+    ],
+    ids=lambda clip: clip.name,
+)
+def test_presentation_times_that_are_decoding_times(tmp_path: Path, clip: Clip) -> None:
+    path = tmp_path / f"wrong_{clip.name}"
+    with av.open(str(clip.write(tmp_path))) as media, av.open(str(path), "w") as wrong:
+        stream = wrong.add_stream_from_template(media.streams.video[0])
+        for number, packet in enumerate(packet for packet in media.demux(video=0) if packet.size):
+            packet.pts = packet.dts = round(number / clip.rate / packet.time_base)
+            packet.stream = stream
+            wrong.mux(packet)
+    everything = check_every_reading(probed(path), [1, 2, 13])
+    assert [number_of(picture) for picture in everything] == list(range(24))
 
 
 def test_two_mpeg4_frames_in_one_packet(tmp_path: Path) -> None:

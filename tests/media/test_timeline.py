@@ -136,7 +136,7 @@ def test_rates(
 
 
 @given(
-    rate=st.sampled_from([Fraction(n) for n in (24, 25, 30, 50, 60)]),
+    rate=st.sampled_from([Fraction(n) for n in (24, 25, 30, 50, 60)] + [NTSC_FILM, NTSC_FILM * 5 / 2]),
     error=st.sampled_from([Fraction(0), Fraction(1, 3000), Fraction(-1, 3000)]),
     jitter=st.sampled_from([0, Fraction(1, 20), Fraction(3, 20)]),
     dropped=st.sampled_from([0, 10, 30]),

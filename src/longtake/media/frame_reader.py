@@ -160,7 +160,7 @@ def decoded_from(video: ProbedVideo, key: int | None) -> Generator[tuple[int, An
                 return
         packets = shown_packets(media, stream)
         if key is not None:
-            packets = _from_keyframe(packets)
+            packets = _from_keyframe(packets, None if video.has_timestamps else key)
         frames = decoded(packets, decoder)
         if video.picture.interlaced:
             frames = deinterlaced(frames)
@@ -174,9 +174,10 @@ def decoded_from(video: ProbedVideo, key: int | None) -> Generator[tuple[int, An
                 yield number, frame
 
 
-def _from_keyframe(packets: Iterator[Any]) -> Iterator[Any]:
+def _from_keyframe(packets: Iterator[Any], time: int | None) -> Iterator[Any]:
+    """Yields the packets from the first keyframe on, which has the presentation time `time` if that is not None."""
     started = False
     for packet in packets:
-        started = started or packet.is_keyframe
+        started = started or (packet.is_keyframe and time in (None, packet.pts))
         if started:
             yield packet

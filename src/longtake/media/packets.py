@@ -17,9 +17,6 @@ _VP8_SHOWN = 0x10
 _H264_IDR = re.compile(rb"\x00\x00\x01[\x05\x25\x45\x65]")
 """Start of an H.264 frame after which no earlier frame is needed: NAL unit type 5 (ITU-T H.264, 7.4.1)."""
 
-_MPEG4_FRAME = b"\x00\x00\x01\xb6"
-"""Start of the data of an MPEG-4 part 2 frame (ISO 14496-2, 6.3.5)."""
-
 _LEAST_LOSS_S = Fraction(1, 4)
 """Seconds between the end of a file's packets and the end that the file states. From this difference on, the file is
 taken as cut off."""
@@ -32,16 +29,18 @@ class FrameTimes:
     pts: presentation times in rising order; None if one is missing or two are equal. If the file is cut off, these are
         only the times before the first missing frame.
     keyframe_times: times of the frames at which decoding can start, in rising order.
+    restart_times: those of them whose frames are shown after all frames that are stored before them.
     last_duration: duration of the last packet; 0 if unknown.
-    by_order: True if the file does not tell which packet has which presentation time. Then the frames that a decoder
-        returns have the times `pts` one after the other.
+    rising: True if the times rise from packet to packet, as if all frames were shown in the order in which they are
+        decoded.
     stated_end: time at which the last frame ends according to the file, if the file is cut off; otherwise None.
     """
 
     pts: list[int] | None
     keyframe_times: tuple[int, ...]
+    restart_times: tuple[int, ...]
     last_duration: int
-    by_order: bool
+    rising: bool
     stated_end: int | None
 
 
@@ -52,7 +51,8 @@ class _Packet:
     pts, dts, duration: presentation time, decoding time, and duration (0 if unknown).
     is_shown: False if its frame is not shown, because an edit list cuts it off or because it only serves other frames.
     is_key: True if decoding can start at this packet.
-    by_order: True if `pts` is not the presentation time of its frame.
+    is_restart: True if this is an H.264 packet with an IDR picture: all frames in packets before it are shown before
+        its frame, all later ones after it.
     """
 
     pts: int | None
@@ -60,7 +60,7 @@ class _Packet:
     duration: int
     is_shown: bool
     is_key: bool
-    by_order: bool
+    is_restart: bool
 
 
 def shown_packets(media: Any, stream: Any) -> Iterator[Any]:
@@ -81,42 +81,39 @@ def shown_packets(media: Any, stream: Any) -> Iterator[Any]:
 def frame_times(media: Any, stream: Any, container: str, file_bytes: int, max_frames: int) -> FrameTimes:
     """Returns the times of the stream's frames. `file_bytes` is the size of the file.
 
-    AVI stores no presentation times. FFmpeg computes them from the decoding times, but not for H.264 and H.265, and
-    wrongly for MPEG-4 with two frames in a packet. In these cases the result has the decoding times.
-
     Raises UnsupportedVideo if there is no whole frame, VideoTooLong if there are more than `max_frames`.
     """
-    packets = _packets(media, stream, container, max_frames)
+    packets = _packets(media, stream, max_frames)
     shown = [packet for packet in packets if packet.is_shown]
     if not shown:
         raise UnsupportedVideo("The file has a video stream without a single whole frame; it is empty or cut off.")
-    by_order = any(packet.by_order for packet in packets)
-    times = [packet.dts if by_order else packet.pts for packet in shown]
-    known = [time for time in times if time is not None]
-    keys = [
-        packet.dts if by_order else packet.pts for packet in packets if packet.is_key and packet.by_order == by_order
-    ]
-    pts = sorted(known) if len(times) == len(set(known)) else None
+    known = [packet.pts for packet in shown if packet.pts is not None]
+    pts = sorted(known) if len(shown) == len(set(known)) else None
     cut, stated_end = _cut(media, stream, container, file_bytes, shown) if pts else (None, None)
     if pts and cut is not None:
         pts = [time for time in pts if time < cut] or pts[:1]
-    starts = tuple(sorted(time for time in keys if time is not None))
-    return FrameTimes(pts, starts if pts else (), shown[-1].duration, by_order, stated_end)
+    keys = [packet for packet in packets if packet.is_key and packet.pts is not None] if pts else []
+    return FrameTimes(
+        pts=pts,
+        keyframe_times=tuple(sorted(packet.pts for packet in keys if packet.pts is not None)),
+        restart_times=tuple(sorted(packet.pts for packet in keys if packet.pts is not None and packet.is_restart)),
+        last_duration=shown[-1].duration,
+        rising=known == sorted(known),
+        stated_end=stated_end,
+    )
 
 
-def _packets(media: Any, stream: Any, container: str, max_frames: int) -> list[_Packet]:
+def _packets(media: Any, stream: Any, max_frames: int) -> list[_Packet]:
     found: list[_Packet] = []
     num_shown = 0
     codec = stream.codec_context.name
-    in_avi = container == "avi"
     for packet in shown_packets(media, stream):
         if packet.is_corrupt:
             continue
         data = memoryview(packet)
         is_shown = not packet.is_discard and (codec != "vp8" or bool(data[0] & _VP8_SHOWN))
-        by_order = in_avi and (codec in ("h264", "hevc") or (codec == "mpeg4" and bytes(data).count(_MPEG4_FRAME) > 1))
-        is_key = packet.is_keyframe and (not by_order or bool(_H264_IDR.search(data)))
-        found.append(_Packet(packet.pts, packet.dts, packet.duration or 0, is_shown, is_key, by_order))
+        is_restart = packet.is_keyframe and codec == "h264" and bool(_H264_IDR.search(data))
+        found.append(_Packet(packet.pts, packet.dts, packet.duration or 0, is_shown, packet.is_keyframe, is_restart))
         num_shown += is_shown
         if num_shown > max_frames:
             raise VideoTooLong(f"The video has more than {max_frames} frames, the most that can be read.")
@@ -140,16 +137,21 @@ def _cut(
     reached = max(packet.pts + packet.duration for packet in shown if packet.pts is not None)
     if container == "mpegts" and all(file_bytes % size for size in TS_PACKETS):
         return shown[-1].dts, reached
-    stated = _stated_end(media, stream, container)
+    stated = _stated_end(media, stream, container, shown)
     if stated is None or (stated - reached) * Fraction(stream.time_base) < _LEAST_LOSS_S:
         return None, None
     return shown[-1].dts, stated
 
 
-def _stated_end(media: Any, stream: Any, container: str) -> int | None:
-    """Returns the time in ticks at which the stream ends according to the container; None if it does not say."""
+def _stated_end(media: Any, stream: Any, container: str, shown: list[_Packet]) -> int | None:
+    """Returns the time in ticks at which the stream ends according to the container; None if it does not say.
+
+    `shown` are the stream's packets with a frame that is shown. AVI states the number of frames, which is the time if
+    each frame lasts one tick.
+    """
     if container == "avi":
-        return int(stream.frames) or None
+        ticks = (shown[-1].dts or 0) - (shown[0].dts or 0)
+        return int(stream.frames) if ticks < 2 * len(shown) else None
     if container in ("matroska", "webm") and stream.duration:
         return int(stream.duration)
     if container in ("matroska", "webm") and media.duration and len(media.streams) == 1:

@@ -32,6 +32,9 @@ DEMUXERS = {
 
 _WHITELIST = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif,avi,mpegts"
 _IO_BYTES = 1 << 18
+_CHECKED_FRAMES = 32
+"""Number of frames that are decoded to see whether their times are in order, if the packets' times raise doubts."""
+
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
@@ -131,14 +134,18 @@ def probe(path: Path, container: str, limits: Limits) -> ProbedVideo:
         with opened(path, container) as media:
             stream = video_stream(media)
             codec = str(stream.codec_context.codec.canonical_name)
-            first = _first_frame(media, stream, limits)
+            may_reorder = times.rising and stream.codec_context.has_b_frames
+            first, first_times = _first_frames(media, stream, limits, _CHECKED_FRAMES if may_reorder else 1)
             picture = picture_format(first, stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio)
             _check_size(picture.width, picture.height, limits)
         sound, sound_notes = _sound(path, container, tracks)
         count = 0 if times.pts else _count_frames(path, container, limits)
     except av.FFmpegError as error:
         raise UnsupportedVideo(f"The file cannot be read as {container}: {error.strerror or error}.") from None
-    # AVI stores no presentation times. FFmpeg's computed ones are late by the decoder's delay, so they are ignored.
+    # AVI stores no presentation times. FFmpeg computes them, but not for every codec; then they rise from packet to
+    # packet also where frames are reordered. Some programs write such times to other containers, too.
+    by_order = may_reorder and (container == "avi" or first_times != sorted(first_times))
+    # The computed times are late by the decoder's delay, so they are ignored.
     origin_s = times.pts[0] * tick_s if times.pts and container != "avi" else Fraction(0)
     if times.pts:
         last_duration = times.last_duration or (round(duration_s / tick_s) if len(times.pts) == 1 else 0)
@@ -150,10 +157,10 @@ def probe(path: Path, container: str, limits: Limits) -> ProbedVideo:
         container=container,
         facts=replace(_facts(container, codec, picture, line, limits), sound=sound, sound_notes=sound_notes),
         timeline=line,
-        keyframe_times=times.keyframe_times,
+        keyframe_times=times.restart_times if by_order else times.keyframe_times,
         picture=picture,
         limits=limits,
-        has_timestamps=times.pts is not None and not times.by_order,
+        has_timestamps=times.pts is not None and not by_order,
         origin_s=origin_s,
         stated_s=None if times.stated_end is None else times.stated_end * tick_s - origin_s,
     )
@@ -211,10 +218,15 @@ def decoded(packets: Iterator[Any], decoder: Any) -> Iterator[Any]:
         return
 
 
-def _first_frame(media: Any, stream: Any, limits: Limits) -> Any:
-    for frame in decoded(shown_packets(media, stream), decoder_of(stream, limits)):
-        return frame
-    raise UnsupportedVideo("Not one frame of the video could be decoded.")
+def _first_frames(media: Any, stream: Any, limits: Limits, count: int) -> tuple[Any, list[int]]:
+    """Returns the first decoded frame, and the times of the first `count` frames in the order of the decoder."""
+    first, times = None, []
+    for frame in islice(decoded(shown_packets(media, stream), decoder_of(stream, limits)), count):
+        first = first or frame
+        times.append(frame.pts)
+    if first is None:
+        raise UnsupportedVideo("Not one frame of the video could be decoded.")
+    return first, [time for time in times if time is not None]
 
 
 def _sound_tracks(media: Any) -> list[int]:

@@ -49,7 +49,7 @@ def _end(video: ProbedVideo) -> tuple[int, bool]:
             found = {number: frame.interlaced_frame for number, frame in frames if not frame.is_corrupt}
         # In a transport stream the first decoded frame may be a later keyframe.
         if found and min(found) in starts:
-            count = next(number for number in range(min(found), len(pts) + 1) if number not in found)
+            count = next((number for number in range(min(found), len(pts)) if number not in found), len(pts))
             return count, any(found.values())
         del keys[-step:]
         step *= 2
