@@ -1,8 +1,10 @@
 """Fixtures of all rooms: the shared reference folder, the numeric oracle, and its cases."""
 
+import gc
 import importlib
 import json
 import os
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from longtake.imports import without_garbage_collection
 
 SHARED = Path(__file__).parents[2] / "shared"
 CORE = Path(__file__).parent / "data" / "oracle"
@@ -21,6 +25,15 @@ pytest_plugins = ["tests.database.fixtures", "tests.storage.fixtures"]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Lets the room with the slowest files start first, so that parallel runs end together."""
     items.sort(key=lambda item: item.path.parent.name != "worker")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Leaves the modules and the collected tests, which live to the end, out of garbage collections."""
+    with without_garbage_collection():
+        result = yield
+    gc.freeze()
+    return result
 
 
 def pytest_configure() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 from longtake import endpoints
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.errors import InvalidRequest
+from longtake.imports import without_garbage_collection
 from longtake.media.fetch import fetch_file
 from longtake.media.formats import OutputType, output_format
 from longtake.models.registry import ModelCard, card
@@ -159,7 +160,8 @@ def _extend(
 
 def local_runner(settings: Settings) -> "Runner":
     """Returns a runner for the user of this machine, who may name any local file or URL as a LoRA."""
-    from longtake.runner import Runner
+    with without_garbage_collection():
+        from longtake.runner import Runner
 
     def fetch(url: str, folder: Path, max_bytes: int) -> Path:
         return fetch_file(url, folder, max_bytes=max_bytes)

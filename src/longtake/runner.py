@@ -101,7 +101,8 @@ class Runner:
         available.
         """
         if self._model is None or self._model.card != card:
-            self.release()
+            if self._model is not None:
+                self.release()
             on_progress(Progress("load", 0, 1))
             self._model = FAMILIES[card.family].load(card, self._settings, on_progress)
         return self._model

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from longtake.imports import without_garbage_collection
 from longtake.media.sound import Samples
 from longtake.models.registry import ModelCard
 from longtake.plans import Plan, PlannedAdapter, PlanOptions
@@ -201,7 +202,8 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
 
     @cached_property
     def _recipe(self) -> Recipe[CardT, PlanT, ModelT]:
-        return cast("Recipe[CardT, PlanT, ModelT]", import_module(self.recipe))
+        with without_garbage_collection():
+            return cast("Recipe[CardT, PlanT, ModelT]", import_module(self.recipe))
 
     def load(self, card: CardT, settings: Settings, on_progress: OnProgress) -> ModelT:
         """Loads the model of a card onto the device that the settings choose. `Recipe.load` lists the errors."""

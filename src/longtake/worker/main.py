@@ -6,6 +6,7 @@ It exchanges the messages of `longtake.worker.messages` with its server over sta
 standard input ends. What libraries print to standard output goes to standard error instead.
 """
 
+import gc
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ from longtake.endpoints import ENDPOINTS, endpoint
 from longtake.endpoints.validation import parse
 from longtake.errors import LongtakeError
 from longtake.families import plan_from_json, plan_to_json
+from longtake.imports import without_garbage_collection
 from longtake.media.fetch import fetch_file
 from longtake.models.download import status
 from longtake.models.registry import ModelCard, card
@@ -54,6 +56,7 @@ def serve(channel: Channel, settings: Settings) -> None:
     """
     transport = PublicTransport(settings.trusted_hosts)
     runner = make_runner(settings, transport)
+    gc.freeze()  # half a million objects of imported modules, which no garbage collection need visit
     with reporting_failures(channel, runner):
         runner.load(first_model(settings), ProgressReporter(channel))
     channel.send(Ready())
@@ -68,7 +71,8 @@ def serve(channel: Channel, settings: Settings) -> None:
 
 def make_runner(settings: Settings, transport: PublicTransport) -> "Runner":
     """Returns a runner that downloads the LoRA files of requests with `transport`."""
-    from longtake.runner import Runner
+    with without_garbage_collection():
+        from longtake.runner import Runner
 
     def fetch(url: str, folder: Path, max_bytes: int) -> Path:
         return fetch_file(url, folder, max_bytes=max_bytes, transport=transport)
