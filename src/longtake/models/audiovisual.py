@@ -1,11 +1,12 @@
 """The forward pass of the LTX-2 transformer: several predictions of video and audio in one evaluation.
 
-The weights are those of diffusers' class. Its forward pass is replaced, because this one differs in four ways:
-- In the attention between the modalities, shift and scale follow each token's own noise level, and the gate follows
+The weights are those of diffusers' class. The class's own forward pass is replaced by the one in this module, which
+differs from it in four ways:
+- In the attention between video and audio, shift and scale follow each token's own noise level, and the gate follows
   the noise level of the other modality.
 - The self-attention of one modality alone can be switched off (for spatio-temporal guidance).
 - A video without sound needs no audio tokens.
-- Modulation is stored once per distinct noise level instead of once per token, which takes a hundredth of the memory.
+- Modulation is stored once per distinct noise level and not once per token, which takes a hundredth of the memory.
 """
 
 import math
@@ -179,12 +180,12 @@ class _Modulation:
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """The inputs of a block besides the hidden states.
+    """The inputs of a block besides the hidden states. A prediction's number is also its row (from 0) in them.
 
+    positioned: the tracks with their position embeddings.
+    modulation: the modulation of each modality.
     disturbed: for each modality, the numbers of the predictions whose self-attention is switched off in this block.
     connected: the numbers of the predictions in which video and audio attend to each other.
-
-    A prediction's number (from 0) is also its row in the hidden states.
     """
 
     positioned: PositionedTracks
@@ -245,7 +246,11 @@ _GATE: Mapping[Stream, str] = {"video": "av_cross_attn_video_a2v_gate", "audio":
 
 
 def _block_forward(block: Any, hidden: Mapping[Stream, Tensor], evaluation: _Evaluation) -> dict[Stream, Tensor]:
-    """Runs one block: self-attention, attention to the prompt, attention to the other modality, feed-forward."""
+    """Returns each modality's hidden states after one transformer block.
+
+    The block runs self-attention, attention to the prompt, attention to the other modality, and feed-forward.
+    hidden: each modality's states before the block.
+    """
     x = dict(hidden)
     tables: dict[Stream, tuple[Tensor, ...]] = {}
     for stream in x:
@@ -271,11 +276,11 @@ def _block_forward(block: Any, hidden: Mapping[Stream, Tensor], evaluation: _Eva
 
 
 def _exchanged(block: Any, hidden: Mapping[Stream, Tensor], evaluation: _Evaluation) -> dict[Stream, Tensor]:
-    """Returns the hidden states after the attention between the modalities.
+    """Returns the hidden states after the attention between the modalities: video attends to audio, and audio to video.
 
-    Video attends to audio, and audio to video. Both attend to the states in `hidden`, not to each other's new states.
-    `_Modulation.cross` has four vectors per level: scale and shift for the flow from audio to video, then scale and
-    shift for the flow from video to audio.
+    Each attends to the other's states in `hidden`, not to the new ones. The four vectors per level in
+    `_Modulation.cross` are scale and shift for the flow from audio to video, then scale and shift for the flow from
+    video to audio.
     """
     rows: Any = slice(None) if len(evaluation.connected) == len(hidden["video"]) else evaluation.connected
     tables = {
@@ -376,17 +381,13 @@ def _waves(times: Tensor, channels: int) -> Tensor:
 
 
 def _gate_multiplier(model: Any) -> float:
-    """Returns the factor on the noise level of the other modality from which the gates between the modalities are
-    computed.
-
-    The model's configuration contains it.
-    """
+    """Returns the number by which the other modality's noise level is multiplied before gates are computed from it."""
     config = model.config
     return float(config.cross_attn_timestep_scale_multiplier / config.timestep_scale_multiplier)
 
 
 def _for_rows(rotary: Rotary, count: int) -> Rotary:
-    """Returns position embeddings [1, ...] expanded to `count` rows: [count, ...]."""
+    """Returns a copy of position embeddings of shape [1, ...] that is expanded to `count` rows: [count, ...]."""
     cos, sin = (values.expand(count, *values.shape[1:]) for values in rotary)
     return cos, sin
 

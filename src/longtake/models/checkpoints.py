@@ -101,10 +101,12 @@ def _some(names: Sequence[str], count: int = 4) -> str:
 
 
 def open_part(part: PartName, path: Path) -> Checkpoint:
-    """Returns the checkpoint of a part at `path`: a folder in diffusers layout, or a published single file.
+    """Returns the checkpoint of a part at `path`, which is a folder in diffusers layout or a published single file.
 
-    Reads headers only. Raises `BadCheckpoint` if a file is missing or is not a valid safetensors file, if `path` does
-    not hold the part, and for settings that the part's class does not support.
+    Reads headers only. Raises `BadCheckpoint` in these cases:
+    - A file is missing or is not a valid safetensors file.
+    - `path` does not hold the part.
+    - The part's class does not support a setting.
     """
     return _open_folder(part, path) if path.is_dir() else _open_single(part, path)
 
@@ -124,9 +126,10 @@ def _open_folder(part: PartName, folder: Path) -> Checkpoint:
 
 
 def _class(part: PartName, folder: Path, config: Mapping[str, Any]) -> Class:
-    """Returns the class that a folder's configuration names.
+    """Returns the class of a part in a folder, which the folder's `config.json` names.
 
-    Raises `BadCheckpoint` if it is not one of the classes that the part may have.
+    config: the content of that file.
+    Raises `BadCheckpoint` if the file names none of the classes that the part may have.
     """
     allowed = layouts.classes_of(part)
     names = class_names(config) if part == "text_encoder" else [str(config.get("_class_name"))]
@@ -201,7 +204,10 @@ def _published_config(header: Header) -> dict[str, Any] | None:
 
 
 def _has_sections(published: PublishedConfig, layout: Layout) -> bool:
-    """Returns True if each of the layout's sections that `published` contains is a JSON object."""
+    """Returns False if an entry of `published` that must be a JSON object is something else, otherwise True.
+
+    An entry may be missing. `layout.sections` names the entries.
+    """
     return all(isinstance(published.get(section, {}), dict) for section in layout.sections)
 
 
@@ -268,11 +274,13 @@ def empty_model(checkpoint: Checkpoint) -> "torch.nn.Module":
 
 
 def _check_sizes(checkpoint: Checkpoint, name: str, value: Any, depth: int = 0) -> None:
-    """Raises `BadCheckpoint` if a setting of the checkpoint, or a value nested in it, is above the limits.
+    """Raises `BadCheckpoint` if a setting is too large, has too many entries or is nested too deep.
 
-    Without the limits, a hostile configuration could take very long to build.
+    Values nested in the setting are checked too. Without these limits, a hostile configuration could take very long to
+    build.
 
-    name, value: the setting.
+    checkpoint: the checkpoint with the setting, for the message.
+    name, value: the name and the value of the setting.
     depth: the number of JSON objects and lists that contain the value.
     """
     if isinstance(value, Mapping | list | tuple):
@@ -287,9 +295,9 @@ def _check_sizes(checkpoint: Checkpoint, name: str, value: Any, depth: int = 0) 
 
 
 def compare(checkpoint: Checkpoint, model: "torch.nn.Module") -> Differences:
-    """Returns the differences between a checkpoint's weights and those of a model.
+    """Returns the differences between a checkpoint's weights and those that a model needs.
 
-    The model may be on any device, the meta device included.
+    The model's own weights are not read, so it may be on the meta device.
     """
     needed = model.state_dict()
     tied = getattr(model, "_tied_weights_keys", None) or ()
@@ -304,9 +312,10 @@ def compare(checkpoint: Checkpoint, model: "torch.nn.Module") -> Differences:
 
 
 def load(checkpoint: Checkpoint, *, dtype: "torch.dtype", device: "torch.device | str" = "cpu") -> "torch.nn.Module":
-    """Returns the part's model in `dtype` on `device`, in eval mode, without gradients.
+    """Returns the part's model with its weights, in `dtype` on `device`, in eval mode, without gradients.
 
-    Raises `BadCheckpoint` if weights are missing, unknown, of another shape or not floats; the message names them.
+    Raises `BadCheckpoint` if weights are missing, are unknown to the class, have another shape than in the class or are
+    not floats; the message names them.
     """
     import torch
     from safetensors import safe_open

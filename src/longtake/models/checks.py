@@ -79,10 +79,10 @@ class CheckReport:
 
 
 def check(target: str, settings: Settings) -> CheckReport:
-    """Returns the check of `target`: the name of a model, or the path of a checkpoint file or folder.
+    """Returns the report on `target`, which is the name of a model, or the path of a checkpoint file or folder.
 
-    Problems of parts are in the report. Raises `BadCheckpoint` if `target` is neither a name nor such a path, or if the
-    file is not a valid safetensors file.
+    Problems of single parts are in the report and raise nothing. Raises `BadCheckpoint` if `target` is neither a
+    model's name nor such a path, or if the file is not a valid safetensors file.
     """
     if target in CARDS:
         card = CARDS[target]
@@ -133,7 +133,7 @@ def _part_report(part: PartName, path: Path, can_compare: bool) -> PartReport:
 
 
 def _empty_model(part: PartName, path: Path) -> "torch.nn.Module | None":
-    """Returns the model of a part without its weights, or None if the part has a problem."""
+    """Returns the model of a part without its weights; None if its files or settings are not valid."""
     try:
         return checkpoints.empty_model(checkpoints.open_part(part, path))
     except BadCheckpoint:
@@ -141,7 +141,12 @@ def _empty_model(part: PartName, path: Path) -> "torch.nn.Module | None":
 
 
 def _adapter_report(name: str, path: Path, transformer: "torch.nn.Module | None") -> PartReport:
-    """Returns the report of an adapter. It is compared with `transformer`; None skips the comparison."""
+    """Returns the report of one of the model's own adapters.
+
+    name, path: the adapter's name and file.
+    transformer: the model that the adapter's shapes are compared with; None reads the adapter's header without
+        comparing.
+    """
     compared = transformer is not None
     try:
         header = read_lora_header(path)

@@ -25,9 +25,10 @@ from longtake.video import OnProgress, Progress, ignore_progress
 class ModelStatus:
     """The parts and adapters of a model that are on this machine.
 
+    card: the model.
     parts: the file or folder of each part that is on this machine.
     missing: the parts that generation needs and that are not on this machine.
-    adapters: the file of each of the model's own adapters that is on this machine, by the adapter's name.
+    adapters: adapter's name -> its file, for each of the model's own adapters that is on this machine.
     """
 
     card: ModelCard
@@ -66,6 +67,7 @@ def list_models(settings: Settings) -> list[ModelStatus]:
 class Pull:
     """The download of a model.
 
+    card: the model.
     files: (file, folder) for each file that is not on this machine yet. It will be saved as `folder / file.path`.
     """
 
@@ -86,10 +88,10 @@ class Pull:
 
 
 def plan_pull(card: ModelCard, settings: Settings) -> Pull:
-    """Returns the download that completes a model, without starting it. Asks the hub for the files.
+    """Returns the files of a model that must still be downloaded. Asks the hub, but downloads nothing.
 
-    Raises `InvalidRequest` for an embedded model. Raises `DownloadFailed` if the hub does not answer, if it lacks a
-    file, or if the settings are offline.
+    Raises `InvalidRequest` for a model whose weights are in the package. Raises `DownloadFailed` if the hub does not
+    answer, if it lacks a file, or if the settings are offline.
     """
     if card.embedded:
         raise InvalidRequest(f"{card.name} ships inside the package; there is nothing to fetch.")
@@ -118,13 +120,14 @@ def _wanted(card: ModelCard) -> list[tuple[str, str, Published]]:
 def _publication(
     card: ModelCard, own: str, usual: Published, settings: Settings, listed: dict[str, list[hub.HubFile]]
 ) -> Published:
-    """Returns the place from which a part or adapter of the model is downloaded.
+    """Returns the place from which a part or adapter of the model is downloaded:
 
-    This is the repository that `settings.model_sources` names for the model, if it holds the part. Otherwise it is
-    `usual`.
+    - the hub repository that `settings.model_sources` names for the model, if it names one that has the part or
+      adapter;
+    - otherwise `usual`.
 
-    own: the part's path in diffusers layout.
-    usual: the place where the model's card says that the part is published.
+    own: the path of the part or adapter in diffusers layout.
+    usual: the place that the model's card names.
     listed: repository -> its files, for the repositories that were listed already. This function adds to it.
     """
     source = settings.model_sources.get(card.name)
@@ -145,11 +148,15 @@ def _files(repo: str, settings: Settings, listed: dict[str, list[hub.HubFile]]) 
 
 
 def _belongs(path: str, published: str) -> bool:
-    """Returns True if a repository's file belongs to a part.
+    """Returns True if a file of a repository belongs to the part or adapter that is published at `published`.
 
     path: the file's path in the repository.
-    published: the part's file or folder in the repository. Of a folder's files, only those with an extension that is
-        loaded belong to the part. If the folder is `.`, only files at the top of the repository do.
+    published: a file or folder in the repository.
+
+    There are three cases:
+    - `published` is a file: only this file belongs.
+    - It is a folder: the safetensors, JSON, .model and .txt files in it and in its subfolders belong.
+    - It is `.`: the files of these kinds at the top of the repository belong.
     """
     wanted = (".safetensors", ".json", ".model", ".txt")
     inside = "/" not in path if published == "." else path.startswith(f"{published}/")

@@ -1,7 +1,7 @@
 """The text encoder of LTX-2: Gemma-3, and two connectors that turn all its hidden states into text tokens.
 
-The same Gemma can expand a prompt. If it has a vision tower, it sees the frame at the joint while it writes. The joint
-is the place where the new frames meet the source video.
+The same Gemma can expand a prompt. If it has a vision tower, it then sees one frame of the source video: the frame next
+to the place where the new frames are added.
 """
 
 from typing import Any
@@ -100,10 +100,10 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
     def expand(self, prompt: str, frame: NDArray[np.uint8] | None, seed: int) -> str:
         """Returns a longer prompt that Gemma writes from `prompt`, or `prompt` itself if Gemma writes nothing.
 
-        Call it only if `can_write`. If `prompt` is empty, Gemma makes up what happens next in the video.
+        Call it only if `can_write` is True. If `prompt` is empty, Gemma makes up what happens next in the video.
 
-        frame: the source's frame next to the new frames, [height, width, 3]. It is used only if `can_see`; None shows
-            Gemma no frame.
+        frame: the frame of the source video that is next to the new frames, [height, width, 3]. It is ignored if
+            `can_see` is False. With None, Gemma sees no frame.
         seed: the same seed gives the same text.
         """
         self.onload()
@@ -134,10 +134,9 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
         return self._without_signs(text) or prompt
 
     def _image_signs(self) -> str:
-        """Returns the special tokens, as text, that stand for a picture in a prompt: a begin token, image tokens and an
-        end token.
+        """Returns the special tokens, as text, for a picture in a prompt: for its begin, its content and its end.
 
-        Gemma replaces each image token by one of the picture's embeddings.
+        Gemma replaces each token of the content by one of the picture's embeddings.
         """
         config = self.encoder.config
         begin, one, end = self.tokenizer.convert_ids_to_tokens(
@@ -146,7 +145,10 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
         return f"\n\n{begin}{one * config.mm_tokens_per_image}{end}\n\n"
 
     def _without_signs(self, text: str) -> str:
-        """Returns the text without the tokenizer's special tokens, because a user's prompt must not contain any."""
+        """Returns `text` without special tokens.
+
+        In the prompt of a user, these could stand for a picture or end the turn.
+        """
         config = self.encoder.config
         indices = [getattr(config, name, None) for name in ("boi_token_index", "image_token_id", "eoi_token_index")]
         signs = self.tokenizer.convert_ids_to_tokens([index for index in indices if index is not None])

@@ -31,7 +31,12 @@ class HubFile:
 
 
 def _token(settings: Settings, authorised: bool) -> str | bool:
-    """Returns the token to send; False sends none, not even one that is stored on this machine."""
+    """Returns the token to send to the hub: the one in the settings, or False if there is none.
+
+    False tells the hub's library to send no token, not even one that is stored on this machine.
+
+    authorised: if False, the result is False although the settings may have a token.
+    """
     return settings.hf_token.get_secret_value() if settings.hf_token and authorised else False
 
 
@@ -67,11 +72,12 @@ def fetch(
 ) -> Path:
     """Downloads a file to `folder` / `file.path`, and returns that path.
 
-    A file of the right size that is there already is not downloaded again. An interrupted download is continued. The
-    size, and the SHA-256 if the hub states one, are verified after a download.
+    A file of the right size that is there already is not downloaded again. An interrupted download is continued. After
+    a download, the size is verified, and also the SHA-256 if the hub states one.
 
-    on_bytes: called as bytes arrive; for a file that is there already, once with all its bytes.
-    authorised: True sends the token in the settings, if there is one, to the hub.
+    on_bytes: called as bytes arrive, with the number of bytes since the last call. For a file that is there already, it
+        is called once with the file's size.
+    authorised: True sends the token in the settings, if there is one, to the hub. False sends no token.
     Raises `DownloadFailed` if the file cannot be downloaded, does not fit on the disk or is damaged.
     """
     from huggingface_hub import hf_hub_download
@@ -106,7 +112,7 @@ def fetch(
 
 
 def _progress_class(on_bytes: OnBytes) -> type[Any]:
-    """Returns a class of progress bars that report to `on_bytes`.
+    """Returns a class of progress bars that draw nothing, and call `on_bytes` with the number of new bytes.
 
     The hub's library takes a class, because it creates its progress bars itself.
     """
@@ -141,7 +147,10 @@ def _verify(path: Path, file: HubFile) -> None:
 
 
 def _failed(repo: str, error: Exception) -> DownloadFailed:
-    """Returns the error for users that tells why `repo` could not be read."""
+    """Returns an error that tells users why `repo` could not be read or downloaded.
+
+    error: the exception of the hub's library.
+    """
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     if isinstance(error, GatedRepoError):

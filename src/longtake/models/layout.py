@@ -22,16 +22,16 @@ Class = tuple[str, str]
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which single-file checkpoints are published. Four functions translate from it.
+    """One way in which single-file checkpoints are published. `config` means the settings in the file's metadata.
 
     name: the layout's name in messages.
-    recognises: a function of the names of a file's tensors and the file's `config` that returns True if the file has
-        the layout. It is called before `sections` are checked, so entries of `config` may be of any type.
-    part_of: a function of a tensor's name in the file that returns the part that it belongs to, or None.
-    rename: a function of a part, a tensor's name in the file and the `config` that returns the tensor's name in the
-        part's class, or None if the class does not need the tensor.
-    settings: a function of a part, the `config` and the shapes of the part's tensors that returns the settings of the
-        part's class. It raises `BadCheckpoint` for settings that the class does not support.
+    recognises: takes the names of a file's tensors and its `config`; returns True if the file has this layout. It is
+        called before `sections` are checked, so entries of `config` may be of any type.
+    part_of: takes a tensor's name in the file; returns the part that the tensor belongs to, or None if no part has it.
+    rename: takes a part, a tensor's name in the file and the `config`; returns the tensor's name in the part's class,
+        or None if the class does not need the tensor.
+    settings: takes a part, the `config` and the shapes of the part's tensors; returns the settings of the part's class.
+        It raises `BadCheckpoint` for settings that the class does not support.
     classes: the class of each part that a file in this layout may hold.
     sections: names of entries of the `config` that must be JSON objects if they are present.
     """

@@ -106,10 +106,10 @@ def config_of(part: PartName, published: Mapping[str, Any], shapes: Shapes) -> C
 
 
 def _require(part: str, published: Mapping[str, Any], needed: Mapping[str, Any]) -> None:
-    """Checks that diffusers' class supports the published settings of a part.
+    """Raises `BadCheckpoint` if a setting in `published` has another value than in `needed`. It may be missing there.
 
-    Raises `BadCheckpoint` if a setting in `published` has another value than in `needed`, which has the only supported
-    value of each setting. A setting may be missing in `published`. `part` is the part's name, for the message.
+    part: the part's name, for the message.
+    needed: the only value of each setting that diffusers' class of the part supports.
     """
     for name, value in needed.items():
         if name in published and published[name] != value:
@@ -227,8 +227,9 @@ _RESAMPLE: Mapping[str, str] = {
 
 
 def vae_config(section: Mapping[str, Any]) -> Config:
-    """Turns the settings of the reference's `CausalVideoAutoencoder` into those of diffusers' `AutoencoderKLLTX2Video`.
+    """Returns the settings with which diffusers' `AutoencoderKLLTX2Video` is built.
 
+    section: the settings of the publisher's class `CausalVideoAutoencoder`.
     Raises `BadCheckpoint` for a setting or a kind of block that diffusers' class does not support.
     """
     needed = {"_class_name": "CausalVideoAutoencoder", "dims": 3, "norm_layer": "pixel_norm"}
@@ -270,8 +271,8 @@ def vae_config(section: Mapping[str, Any]) -> Config:
 def _resampling(kind: str, right: bool) -> str:
     """Returns diffusers' name for a kind of resampling block, such as "temporal" for `compress_time`.
 
-    kind: the published name without the suffix `_res`.
-    right: True if a block of this kind may be on its side: blocks with `_res` in the encoder, others in the decoder.
+    kind: the published name; for a block of the encoder without its suffix `_res`.
+    right: False for a block of the encoder whose published name has no suffix `_res`; otherwise True.
 
     Raises `BadCheckpoint` for an unknown kind, and if `right` is False.
     """
@@ -281,9 +282,9 @@ def _resampling(kind: str, right: bool) -> str:
 
 
 def _widths(first: int, pairs: Sequence[tuple[str, Config]], otherwise: int) -> list[int]:
-    """Returns the number of channels of each resampling block of an encoder or decoder, in the order of `pairs`.
+    """Returns the number of channels after each resampling block of an encoder or decoder, in the order of `pairs`.
 
-    Each number is the previous one times the block's option `multiplier`. The first block multiplies `first`.
+    Each block multiplies the number before it by its option `multiplier`.
 
     first: the number of channels before the first block.
     pairs: all blocks as (kind, options), from `residual_pairs`. Blocks at odd indices resample; the others are ignored.
@@ -364,7 +365,7 @@ def is_upsampler(names: Collection[str], published: PublishedConfig) -> bool:
 
 
 def upsampler_config(published: PublishedConfig) -> Config:
-    """Turns the settings of a published upsampler into those of diffusers' `LTX2LatentUpsamplerModel`."""
+    """Returns the settings for diffusers' `LTX2LatentUpsamplerModel`. `published`: those that its publisher writes."""
     return layout_ltxv.upsampler_config(published) | {
         "rational_spatial_scale": published.get("spatial_scale", 2.0),
         "use_rational_resampler": bool(published.get("rational_resampler")),

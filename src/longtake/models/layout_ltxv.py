@@ -106,8 +106,11 @@ def rename(part: PartName, key: str, published: PublishedConfig) -> str | None:
 
 
 def encoder_levels(published: PublishedConfig) -> int:
-    """Returns the number of resampling blocks of the encoder: the published one, or 4 (as in the 13B model) if none is
-    published."""
+    """Returns the number of resampling blocks of the autoencoder's encoder.
+
+    published: the published settings. If they do not list the encoder's blocks, the number is that of LTX-Video's 13B
+        model.
+    """
     blocks = published.get("vae", {}).get("encoder_blocks")
     return len(blocks) // 2 if isinstance(blocks, list) else len(VAE_13B["down_block_types"])
 
@@ -116,8 +119,8 @@ def vae_key(key: str, levels: int = 4) -> str | None:
     """Returns diffusers' name of a weight of the autoencoder; None if diffusers' class does not need it.
 
     key: the published name without the prefix `vae.`.
-    levels: the number of resampling blocks of the encoder. The encoder's blocks are published with the numbers 0 to
-        2 * levels. diffusers calls the last one the middle block.
+    levels: the number of resampling blocks of the encoder. Of its 2 * levels + 1 published blocks, the last is
+        diffusers' middle block.
     """
     if key.startswith("per_channel_statistics."):
         return statistic(key)
@@ -131,14 +134,11 @@ def vae_key(key: str, levels: int = 4) -> str | None:
 
 
 def statistic(key: str) -> str | None:
-    """Returns diffusers' name of a weight of the autoencoder that may be a statistic of the latents.
+    """Returns diffusers' name of a published statistic of the latents, or `key` itself if it is no such statistic.
 
-    There are three cases:
-    - The weight is a statistic that sampling uses: returns diffusers' name.
-    - The weight is a statistic that sampling does not use: returns None.
-    - The weight is none of the known statistics: returns `key` itself.
+    Returns None for a statistic that sampling does not use.
 
-    key: the published name of the weight, without the prefix `vae.`.
+    key: the published name of a weight of the autoencoder, without the prefix `vae.`.
     """
     head, _, name = key.partition(".")
     return _STATISTICS.get(name, key) if head == "per_channel_statistics" else key
@@ -153,7 +153,7 @@ def _word(key: str, published: str, ours: str) -> str:
 def _encoder_block(side: str, index: int, rest: str, levels: int) -> str:
     """Returns diffusers' name of a weight in one of the encoder's published blocks.
 
-    side: the name of diffusers' list of the encoder's blocks.
+    side: the beginning of the name, `encoder.down_blocks`.
     index: the published number of the block.
     rest: the weight's name in the block.
     levels: the number of resampling blocks of the encoder.
@@ -166,9 +166,10 @@ def _encoder_block(side: str, index: int, rest: str, levels: int) -> str:
 def _decoder_block(side: str, index: int, rest: str, _: int) -> str:
     """Returns diffusers' name of a weight in one of the decoder's published blocks.
 
-    side: the name of diffusers' list of the decoder's blocks.
+    side: the beginning of the name, `decoder.up_blocks`.
     index: the published number of the block.
     rest: the weight's name in the block.
+    _: not used; `_encoder_block` has the same arguments.
     """
     if index == 0:
         return f"decoder.mid_block.{rest}"
@@ -176,8 +177,9 @@ def _decoder_block(side: str, index: int, rest: str, _: int) -> str:
 
 
 def config_of(part: PartName, published: PublishedConfig, shapes: Shapes) -> Config:
-    """Returns the settings of a part's class in diffusers. A setting that is missing in `published` gets the 13B
-    model's value.
+    """Returns the settings with which diffusers' class of a part is built.
+
+    A setting that `published` lacks gets the value that it has in LTX-Video's 13B model.
 
     published: the published settings of all parts.
     shapes: not used.
@@ -187,8 +189,9 @@ def config_of(part: PartName, published: PublishedConfig, shapes: Shapes) -> Con
 
 
 def transformer_config(published: Mapping[str, Any]) -> Config:
-    """Turns the settings of the reference's `Transformer3DModel` into those of diffusers' `LTXVideoTransformer3DModel`.
+    """Returns the settings with which diffusers' `LTXVideoTransformer3DModel` is built.
 
+    published: the settings of the publisher's class `Transformer3DModel`.
     Raises `BadCheckpoint` for a setting that diffusers' class does not support.
     """
     fixed = {
@@ -211,10 +214,12 @@ def transformer_config(published: Mapping[str, Any]) -> Config:
 
 
 def vae_config(published: Mapping[str, Any]) -> Config:
-    """Turns the settings of the reference's `CausalVideoAutoencoder` into those of diffusers' `AutoencoderKLLTXVideo`.
+    """Returns the settings with which diffusers' `AutoencoderKLLTXVideo` is built.
 
-    Autoencoders of LTX-Video 0.9.5 and later are supported. Raises `BadCheckpoint` for a setting or a kind of block
-    that diffusers' class does not support.
+    LTX-Video 0.9.5 and later are supported. If `published` lacks a list of blocks, the result is that of the 13B model.
+
+    published: the settings of the publisher's class `CausalVideoAutoencoder`.
+    Raises `BadCheckpoint` for a setting or a kind of block that diffusers' class does not support.
     """
     if "encoder_blocks" not in published or "decoder_blocks" not in published:
         return dict(VAE_13B)
@@ -291,7 +296,10 @@ def is_upsampler(names: Collection[str], published: PublishedConfig) -> bool:
 
 
 def upsampler_config(published: PublishedConfig) -> Config:
-    """Returns the settings of diffusers' `LTXLatentUpsamplerModel`. The publisher uses the same names for them."""
+    """Returns the settings with which diffusers' `LTXLatentUpsamplerModel` is built.
+
+    published: the settings of the upsampler as its publisher writes them. Their names are those of diffusers.
+    """
     names = ("in_channels", "mid_channels", "num_blocks_per_stage", "dims", "spatial_upsample", "temporal_upsample")
     return {name: published[name] for name in names if name in published}
 

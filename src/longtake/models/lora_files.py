@@ -38,11 +38,11 @@ class Lora:
 
 
 def resolve(lora: Lora, settings: Settings, *, fetch: Fetch | None = None, any_path: bool = False) -> Path:
-    """Returns the path of a LoRA's file. A file at a URL or on the hub is downloaded, unless an earlier call did so.
+    """Returns the path of a LoRA's file. A file at a URL or on the hub is downloaded, unless it already was.
 
-    fetch: downloads a URL; None allows only URLs that were downloaded earlier.
-    any_path: True only for the machine's own user, as on the command line. It allows files anywhere on the disk, and
-        sends the token in the settings to the hub.
+    fetch: a function that downloads a URL. With None, only URLs that were downloaded earlier can be used.
+    any_path: True allows files anywhere on the disk, and sends the token in the settings to the hub. Set it only for
+        the machine's own user, as on the command line.
     Raises `InvalidRequest` if `lora` names no usable file, `DownloadFailed` if the download fails, and `FileTooLarge`
     for a file above `settings.max_lora_bytes`.
     """
@@ -65,11 +65,12 @@ def resolve(lora: Lora, settings: Settings, *, fetch: Fetch | None = None, any_p
 
 
 def _local(lora: Lora, settings: Settings, *, any_path: bool) -> Path | None:
-    """Returns the file if `lora.path` is on the disk, otherwise None. If it is a folder, `choose_file` chooses the file
-    in it.
+    """Returns the LoRA's file if `lora.path` is a file or folder on the disk, otherwise None.
 
-    Raises `InvalidRequest` if `any_path` is False and the path leads out of the LoRA folder, or if `choose_file` finds
-    no file.
+    In a folder, `choose_file` chooses the file. Raises `InvalidRequest` if it finds none, or if `any_path` is False and
+    the path leads out of the LoRA folder.
+
+    any_path: True allows a path outside the LoRA folder.
     """
     if any_path and Path(lora.path).expanduser().exists():
         place = Path(lora.path).expanduser().resolve()
@@ -145,12 +146,12 @@ def _from_url(lora: Lora, settings: Settings, fetch: Fetch | None) -> Path:
 def _from_hub(lora: Lora, settings: Settings, *, authorised: bool) -> Path:
     """Returns the file of a LoRA in a hub repository. The newest version is downloaded unless it is on this machine.
 
-    If the files of the repository cannot be listed, because the settings are offline or the hub does not answer or
-    refuses, the most recently used download of the file is returned.
+    If the hub does not list the repository's files, or the settings are offline, an earlier download of the file is
+    returned, the most recently used one.
 
-    authorised: True sends the token in the settings, if there is one, to the hub.
+    authorised: True sends the token in the settings, if there is one, to the hub. False sends no token.
     Raises `DownloadFailed` if the files cannot be listed and nothing was downloaded earlier, or if the download fails.
-    Raises `InvalidRequest` for the reasons that `choose_file` lists, and `FileTooLarge` for a file above the limit.
+    Raises `InvalidRequest` if `choose_file` does, and `FileTooLarge` for a file above the limit.
     """
     folder = settings.loras_dir / FETCHED / lora.path.replace("/", "--")
     try:

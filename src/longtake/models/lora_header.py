@@ -47,10 +47,10 @@ class LoraHeader:
     """The header of a LoRA file. A and B are the two matrices whose product B A changes the weight of a module.
 
     name: the file's name, for messages.
-    keys: module -> "A", "B" or "alpha" -> key of that tensor in the file. Modules have the names of diffusers' class;
-        if `is_kohya`, with underscores for dots.
+    keys: module -> "A", "B" or "alpha" -> name of that tensor in the file. A module may lack alpha (see `alpha`).
+        Modules have the names of diffusers' class; if `is_kohya`, with underscores for dots.
     shapes: module -> the shapes of A and B.
-    is_kohya: True if the file's keys are in kohya's style.
+    is_kohya: True if the file's tensors are named as the trainer kohya names them.
     settings: the LoRA's settings that diffusers writes to the metadata; empty if there are none.
     """
 
@@ -65,7 +65,7 @@ class LoraHeader:
         return sum(math.prod(shape) for sides in self.shapes.values() for shape in sides)
 
     def alpha(self, module: str) -> float | None:
-        """Returns a module's alpha from `settings`, or None if they have none.
+        """Returns a module's alpha from `settings`; None if `settings` has no alpha for the module.
 
         The LoRA's change of the module's weight is multiplied by alpha / rank.
         """

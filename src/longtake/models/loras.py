@@ -89,8 +89,9 @@ def _pair(path: Path, module: str, a: torch.Tensor, b: torch.Tensor, alpha: floa
 
 
 def check_fit(header: LoraHeader, transformer: torch.nn.Module) -> None:
-    """Raises `InvalidRequest` if a LoRA does not fit a transformer: a module is missing or has another shape.
+    """Raises `InvalidRequest` if a LoRA does not fit a transformer.
 
+    It does not fit if it changes a module that is no linear layer of the transformer, or that has another shape there.
     The transformer's weights are not read, so they may be on the meta device.
     """
     _own_names(transformer, header.name, header.shapes, header.is_kohya, ())
@@ -130,14 +131,16 @@ def load_adapters(
 ) -> list[LoadedAdapter]:
     """Returns the adapters of a plan, read from their files, in the plan's order.
 
-    planned: the adapters of the plan.
-    card: the model. Its own adapters are found by name.
-    cache: adapters that were read recently. The files of the others are read.
-    fetch, any_path: the arguments of `lora_files.resolve` for all other adapters.
+    planned: the adapters of the plan. Each is one of the model's own adapters, or a LoRA that the request names.
+    card: the model.
+    cache: keeps adapters in memory. An adapter that is in it is not read from its file again.
+    fetch, any_path: the arguments of `lora_files.resolve`, which finds the files of the LoRAs that the request names.
 
-    Raises `InvalidRequest`, with the field of the request, for a LoRA that cannot be found or read. Raises
-    `NotSupported` if one of the model's own adapters is unknown or not on this machine, and `BadCheckpoint` if its file
-    is broken. Raises `DownloadFailed` and `FileTooLarge` for a LoRA that cannot be downloaded.
+    Raises these errors:
+    - `InvalidRequest`, with the field of the request: a LoRA that the request names cannot be found or read.
+    - `DownloadFailed` and `FileTooLarge`: such a LoRA cannot be downloaded.
+    - `NotSupported`: an adapter of the model is unknown or not on this machine.
+    - `BadCheckpoint`: the file of an adapter of the model is broken.
     """
     loaded = []
     for adapter in planned:
@@ -162,9 +165,12 @@ def load_adapters(
 def applied(transformer: Any, adapters: Sequence[LoadedAdapter]) -> Iterator[Callable[[int], None]]:
     """Applies adapters to a transformer inside the `with` block, and removes them at its end, also after an error.
 
-    Yields a function that takes the number of a pass (from 0) and sets the adapters' scales for that pass. At the
-    start, the scales of pass 0 are set. Raises `InvalidRequest` for an adapter with a module that is no linear layer of
-    the transformer, or that has another shape there.
+    Yields a function that sets the strengths of all adapters for one sampling pass. Its argument is the pass's number,
+    from 0. The strengths of pass 0 are set at the start.
+
+    adapters: each adapter with its strength in each pass.
+    Raises `InvalidRequest` for an adapter with a module that is no linear layer of the transformer, or that has another
+    shape there.
     """
     pairs_by_name = {}
     for index, (adapter, _) in enumerate(adapters):
@@ -192,7 +198,7 @@ def applied(transformer: Any, adapters: Sequence[LoadedAdapter]) -> Iterator[Cal
 
 
 def _own_names(transformer: torch.nn.Module, name: str, shapes: Shapes, is_kohya: bool, loc: Loc) -> dict[str, str]:
-    """Returns module name in the LoRA -> the module's name in the transformer.
+    """Returns a mapping from each module's name in the LoRA to its name in the transformer.
 
     name: the LoRA's file name, for messages.
     shapes, is_kohya: the fields of `LoraHeader`.

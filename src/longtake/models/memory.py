@@ -45,12 +45,14 @@ def choose_device(settings: Settings) -> torch.device:
 
 
 def choose_dtype(settings: Settings, device: torch.device, *, embedded: bool) -> torch.dtype:
-    """Returns the dtype that the settings name.
+    """Returns the dtype that the settings name. For `auto`, the first case that applies decides:
 
-    `auto` is float32 on a CPU and for embedded models. On other devices it is bfloat16, but float16 on a GPU that
-    cannot compute in bfloat16.
+    - float32 for a model whose weights are in the package, and on a CPU;
+    - float16 on a CUDA GPU that cannot compute in bfloat16;
+    - bfloat16 otherwise.
 
-    embedded: True for a model whose weights ship inside the package.
+    device: the device that the model will run on.
+    embedded: True for a model whose weights are in the package.
     """
     if settings.dtype != "auto":
         return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[settings.dtype]
@@ -88,13 +90,13 @@ def is_short(device: torch.device) -> bool:
 
 
 def choose_offload(requested: str, sizes: Mapping[str, int], free: int | None) -> Offload:
-    """Returns where a model's weights are to be placed.
+    """Returns the offloading of a model: "none", "model" or "group". The order is from fastest to slowest.
 
-    requested: `settings.offload`. `auto` means the first of none, model and group that leaves enough memory for
-        activations (see RESERVE_BYTES); they are in order of speed, fastest first. Any other value is returned
-        unchanged.
+    requested: `settings.offload`. One of the three is returned unchanged. `auto` returns the first of them that leaves
+        enough device memory for activations (see RESERVE_BYTES).
     sizes: the bytes of each part.
-    free: the free bytes of the device; None for a device that shares the host's memory, where offloading saves nothing.
+    free: the free bytes of the device; None for a device that shares the host's memory, where offloading saves nothing
+        and `auto` returns "none".
     """
     if requested in ("none", "model", "group"):
         return requested  # type: ignore[return-value]
@@ -111,8 +113,11 @@ def store_fp8(transformer: torch.nn.Module, compute: torch.dtype) -> None:
 
 
 def place(parts: Mapping[PartName, torch.nn.Module], device: torch.device, offload: Offload) -> None:
-    """Places parts that are in host memory: moves them to the device, or adds hooks that move an offloaded part while
-    it runs."""
+    """Places parts that are in host memory on the device, or adds hooks that move them to the device when they run.
+
+    offload: "none" moves all parts now. With "model", only one part at a time is on the device. "group" is like
+        "model", but moves the transformer block by block and the text encoder layer by layer.
+    """
     if offload == "none":
         for part in parts.values():
             part.to(device)
@@ -142,7 +147,7 @@ def _offload_groups(part: torch.nn.Module, device: torch.device, *, by_block: bo
 
 
 class _OnDevice(ModelHook):  # type: ignore[misc]
-    """A hook that moves its module to the device and `others` to the host, each time before the module runs."""
+    """A hook of a module: before each run, it moves the module to the device and the modules `others` to the host."""
 
     def __init__(self, device: torch.device, others: Sequence[torch.nn.Module]) -> None:
         self.device = device
@@ -179,13 +184,14 @@ It is less than the host's memory, which other programs use too.
 
 
 def predictions_at_once(transformer: Any, num_tokens: int, device: torch.device) -> int:
-    """Returns how many predictions one evaluation makes, at least one. Their activations fit in an eighth of the
-    device's memory.
+    """Returns how many predictions one evaluation of the transformer makes: as many as fit in memory, at least one.
 
-    This is the device's total memory, not its free memory, so that a request gives the same bits whenever it runs.
+    Their activations may take an eighth of the device's total memory. The free memory does not count, so that a request
+    gives the same bits whenever it runs.
 
     transformer: the LTX-2 transformer.
     num_tokens: the number of video tokens of one prediction.
+    device: the device of the transformer.
     """
     total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else CPU_BYTES
     config = transformer.config

@@ -49,9 +49,9 @@ def load_parts(
     on_progress: OnProgress,
     prepare_transformer: Callable[[Any], None] = lambda transformer: None,
 ) -> Loaded:
-    """Loads a model's parts, and places them on the device that the settings name.
+    """Returns a model with all its parts in memory, placed on the device that the settings name.
 
-    on_progress: called before each part is loaded, and at the end.
+    on_progress: receives the number of parts loaded so far as `step`, before each part and at the end.
     prepare_transformer: called with the loaded transformer, before hooks for casting and offloading are added to it.
     Raises `BadCheckpoint` if a part is missing or does not fit its class, and `NotSupported` if this machine does not
     have the device.

@@ -35,12 +35,12 @@ WEIGHTS = Path(__file__).parent.parent / "weights"
 
 @dataclass(frozen=True)
 class Published:
-    """The place where a part of a model is published.
+    """The place where a part or adapter of a model is published, and the place where it is saved.
 
     repo: the hub repository, as `owner/name`.
     path: the file or folder in the repository that holds the part; `.` is the whole repository.
-    folder: a folder in `settings.models_dir`. The part is saved as `path` below this folder. A part that several models
-        share has a folder of its own.
+    folder: a folder in `settings.models_dir`. The part is saved as `folder / path` there. Models that share a part name
+        the same folder, so that it is saved once.
     """
 
     repo: str
@@ -56,15 +56,16 @@ class ModelCard:
     title: the model in one line, for people.
     licence: the licence of the weights in one line, for people.
     family: "ltxv" or "ltx2".
-    parts: part -> where it is published; None for the parts of an embedded model.
-    embedded: True if the model's weights ship inside the package.
-    borrowed: part -> the name of another embedded model whose folder holds that part.
-    loras: name of one of the model's own adapters -> where it is published; None for those of an embedded model.
-    native_short_side: the short side in pixels of the frames that the model works on; None if it works at any size.
+    parts: part -> where it is published; None if it is in the package.
+    embedded: True if the model's weights are in the package.
+    borrowed: part -> the name of another model in the package, whose folder holds that part.
+    loras: name of one of the model's own adapters -> where it is published; None if it is in the package.
+    native_short_side: the short side in pixels of the frames in the first sampling pass; None if the model works at any
+        size.
     spatial_compression: pixels per latent, in width and in height.
     temporal_compression: frames per latent frame. The first latent frame holds one frame.
-    window_frames: the largest number of frames that the model samples at once, context included. A longer video is
-        generated in several windows.
+    window_frames: the largest number of frames in one window. A window is what the model samples at once: frames of the
+        source or the window before (its context), and new frames. A longer video is generated in several windows.
     max_context_frames: the largest number of context frames of a window. LTX-Video has more context if one window holds
         the whole video.
     prompt_tokens: the number of tokens of an encoded prompt. Shorter prompts are padded, longer ones are cut.
@@ -92,10 +93,10 @@ class LTXVCard(ModelCard):
 
     guidance: the name of a guidance profile in `families/ltxv/profiles.py`.
     overlap_latents: the number of latent frames that neighbouring windows share.
-    overlap_strength: how closely a window follows the window before in the latent frames that both share: 0 (not at
+    overlap_strength: how closely a window follows the window before it in the latent frames that they share: 0 (not at
         all) to 1 (unchanged).
-    conditioning_noise_scale: the standard deviation of the noise that is added to tokens of strength 1 at noise level
-        1. At noise level t it is multiplied by t squared.
+    conditioning_noise_scale: the standard deviation, at noise level 1, of the noise that is added to tokens of strength
+        1, which are not denoised. At noise level t it is multiplied by t squared.
     decode_timestep: the timestep that the VAE's decoder is conditioned on, 0..1.
     decode_noise_scale: the share of noise that is mixed into normalised latents before they are decoded, 0..1.
     """
@@ -116,7 +117,8 @@ class LTX2Card(ModelCard):
     stg_blocks: the numbers (from 0) of the transformer blocks in which spatio-temporal guidance switches off the
         self-attention.
     guidance_share: how much of a request's guidance is applied: 1 applies the request's scales, 0 turns guidance off.
-        It is below 1 for the embedded model, whose output breaks at scales that suit 22B parameters.
+        It is below 1 for the small LTX-2 model in the package, whose output breaks at the scales that suit the model
+        with 22B parameters.
     """
 
     family: ClassVar[str] = "ltx2"
@@ -249,17 +251,18 @@ def card(name: str) -> ModelCard:
 
 
 def located(card: ModelCard, settings: Settings) -> dict[PartName, Path]:
-    """Returns the path of each part of a model that is on this machine: a checkpoint file, or a folder.
+    """Returns part -> its path (a checkpoint file or a folder), for each part of a model that is on this machine.
 
-    The parts are looked for in the model's homes, which are folders or checkpoint files. The first home is
-    `settings.model_sources[name]` if that is an existing path, and the second one is `models_dir/<name>`. An embedded
-    model without such a source has one home, its folder in `WEIGHTS`. For each part the first of these places that
-    exists is used:
-
-    1. the part's folder in a home; `FOLDERS` has the folder's name;
+    A part's path is the first of these that exists:
+    1. the part's folder (named in `FOLDERS`) in one of the model's homes;
     2. a home that is a checkpoint file, unless the part is in `ALONE`;
-    3. the folder of the model that the part is borrowed from;
-    4. the published path inside a home, and then inside `models_dir/<published folder>`.
+    3. the part's folder in the model that the part is borrowed from (see `ModelCard.borrowed`);
+    4. the path at which the part is published, inside a home;
+    5. the same path inside `models_dir/<published folder>`.
+
+    The homes of a model are the folders or checkpoint files that `_homes` returns:
+    - `settings.model_sources[name]`, if that is an existing path, and then `models_dir/<name>`;
+    - without such a path: `WEIGHTS/<name>` for a model in the package, `models_dir/<name>` for any other model.
     """
     homes = _homes(card, settings)
     found: dict[PartName, Path] = {}
@@ -278,16 +281,17 @@ def located(card: ModelCard, settings: Settings) -> dict[PartName, Path]:
 
 
 def _places(published: Published, homes: Sequence[Path], settings: Settings) -> list[Path]:
-    """Returns the paths at which a part is saved in its published form. They need not exist.
+    """Returns the paths at which a downloaded part or adapter may be, first choice first. They need not exist.
 
-    homes: the model's folders; see `located`.
+    published: where it is published.
+    homes: the model's folders or checkpoint files, from `_homes`.
     """
     at_home = [] if published.path == "." else [home / published.path for home in homes]
     return [*at_home, settings.models_dir / published.folder / published.path]
 
 
 def _homes(card: ModelCard, settings: Settings) -> list[Path]:
-    """Returns the folders (or the single file) in which the model's parts are looked for, first choice first."""
+    """Returns the folders or checkpoint files that may hold a model's parts (see `located`), first choice first."""
     source = settings.model_sources.get(card.name)
     if source is not None and Path(source).expanduser().exists():
         return [Path(source).expanduser().absolute(), settings.models_dir / card.name]
@@ -297,7 +301,10 @@ def _homes(card: ModelCard, settings: Settings) -> list[Path]:
 
 
 def missing(card: ModelCard, settings: Settings) -> tuple[PartName, ...]:
-    """Returns the parts that are not on this machine. The upsampler is left out, because only second passes need it."""
+    """Returns the parts that the model needs and that are not on this machine.
+
+    The upsampler is never among them, because only a second sampling pass needs it.
+    """
     found = located(card, settings)
     return tuple(part for part in card.parts if part != "upsampler" and part not in found)
 

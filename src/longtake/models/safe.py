@@ -160,8 +160,8 @@ def read_json(path: Path, max_bytes: int = 16 * 1024**2) -> dict[str, Any]:
 def inside(folder: Path, name: str) -> Path:
     """Returns the path of the file `name` in a folder, with symbolic links resolved. The file need not exist.
 
-    In a snapshot folder of the hub's cache, the files are links into the folder `blobs` of the same repository. Such
-    links are allowed. Raises `BadCheckpoint` if `name` is not a plain relative path, or if it leads out of the folder.
+    Raises `BadCheckpoint` if `name` is not a plain relative path, or if it leads out of the folder. One exception is
+    allowed: in a snapshot folder of the hub's cache, files are links into the folder `blobs` of the same repository.
     """
     root = folder.resolve()
     target = (folder / name).resolve()

@@ -65,7 +65,10 @@ class TextEncoder(ABC, Generic[EncodedT]):
 
     @abstractmethod
     def _encode(self, prompt: str) -> EncodedT:
-        """Returns the encoded prompt, on any device. It is called after `onload`, without gradients."""
+        """Returns the encoded prompt, on any device. Each subclass implements it.
+
+        `encode` calls it without gradients, after it has moved the weights to the device.
+        """
 
     def onload(self) -> None:
         """Moves the weights to the device if they are not there, because `release` may have moved them to the host."""
