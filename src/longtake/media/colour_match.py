@@ -1,4 +1,4 @@
-"""Removes the autoencoder's colour cast from new frames next to the source's own frames."""
+"""Removes from new frames the colour cast of the model's autoencoder, which would show where they meet the source."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,13 @@ def match_colour(
 ) -> NDArray[np.float32]:
     """Returns `new_frames` [t, H, W, 3] (RGB in 0..1) without the colour cast of the model's autoencoder.
 
-    `source_frame` [H, W, 3] is the source's frame next to the new ones. `decoded_frame` [H, W, 3] is the same frame
-    after the model has encoded and decoded it. The colour cast is the difference between their channel means. It is
-    removed completely from the new frame next to the source, less from each later frame, and not at all after
-    `fade_frames` frames. `first` is the number of frames between the source and `new_frames[0]`: 0, or more for later
-    chunks.
+    The cast is the difference between the channel means of `source_frame` and `decoded_frame`. It is removed completely
+    from the new frame next to the source, less from each later one, and not at all after `fade_frames` frames.
+
+    new_frames: they are ordered by their distance from the source, the nearest one first.
+    source_frame: the source's frame next to the new ones, [H, W, 3] in 0..1.
+    decoded_frame: the same frame after the autoencoder has encoded and decoded it, [H, W, 3] in 0..1.
+    first: number of new frames between the source and `new_frames[0]`, if the new frames come in several chunks.
     """
     cast = source_frame.mean(axis=(0, 1), dtype=np.float64) - decoded_frame.mean(axis=(0, 1), dtype=np.float64)
     weights = np.maximum(0, 1 - np.arange(first, first + len(new_frames)) / max(fade_frames, 1))

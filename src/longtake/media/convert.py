@@ -1,12 +1,14 @@
 """Converts decoded frames to RGB pictures for a model, or to planes for an encoder, without a shift of their colours.
 
-A shift of half a code in each conversion would add up when a result is extended again and again. swscale's fast
-conversions from Y'CbCr to RGB truncate. Its resampling of planes, and its conversion to planar RGB with full chroma
-interpolation, round correctly (docs/media.md has the measurements). So each frame takes the first of these ways that is
-possible:
+Each frame takes the first of these ways that is possible:
 1. Its planes stay as they are, because its format, size and colours are those of the output.
 2. Its planes are resampled, and converted from its Y'CbCr matrix and range to those of the output.
-3. It is converted to RGB. This is needed for a model, for alpha, and if light must be computed (HDR, other primaries).
+3. It is converted to RGB. This is needed for a model, for RGB or alpha in the source, and if light must be computed
+   (HDR, other primaries).
+
+The reason is rounding: a shift of half a code in each conversion would add up when a result is extended again and
+again. swscale's fast conversions from Y'CbCr to RGB truncate. Its resampling of planes, and its conversion to planar
+RGB with full chroma interpolation, round correctly (docs/media.md has the measurements).
 """
 
 from fractions import Fraction
@@ -39,11 +41,13 @@ _SHIFTED_WHITE = 255 << 8
 
 
 class FrameConverter:
-    """Converts decoded frames of the format `source` to arrays in `pixel_format`.
+    """Converts decoded frames of a video to arrays of one size and pixel format.
 
-    `size` is the (width, height) of the result in pixels; None means the size that `source` states. A frame with
-    another aspect ratio is scaled to cover the result and cropped at its centre. So frames whose size differs from the
-    first frame's also fit.
+    source: the format of the video's frames.
+    size: (width, height) of the result in pixels; None means the size in `source`. A frame with another aspect ratio
+        than the result is scaled to cover it and cropped at its centre. So frames may also change their size within the
+        video.
+    pixel_format: the format of the result (see formats.PixelFormat).
     """
 
     def __init__(self, source: PictureFormat, size: tuple[int, int] | None, pixel_format: PixelFormat) -> None:
@@ -54,7 +58,7 @@ class FrameConverter:
         self._colours: tuple[tuple[int, int, str], av.filter.Graph] | None = None
 
     def convert(self, frame: Any) -> Planes:
-        """Returns one decoded frame in the layout of the pixel format (see planes.PixelFormat)."""
+        """Returns one decoded PyAV frame as an array in the converter's pixel format (see formats.PixelFormat)."""
         if len(frame.format.components) == 1 and not is_rgb(frame):
             frame = self._with_chroma(frame)
         direct = self._source.bt709_light and not self._source.alpha and not is_rgb(frame)
@@ -63,7 +67,9 @@ class FrameConverter:
         return from_rgb(self._rgb(frame), self._pixel_format)
 
     def _y_cb_cr(self, frame: Any) -> list[Plane]:
-        """Returns the frame's Y'CbCr planes in the wanted pixel format, with limited-range BT.709 colours."""
+        """Returns the frame as upright planes Y, Cb and Cr of the result's size, in the converter's pixel format, with
+        limited-range BT.709 colours.
+        """
         source, wanted = self._source, self._pixel_format
         same_colours = source.matrix == _BT709 and not source.full_range
         if same_colours and not source.turned:
@@ -79,8 +85,10 @@ class FrameConverter:
         return planes_of(self._swscale.reformat(frame_of(upright, format_), format=wanted, interpolation=EXACT))
 
     def _rgb(self, frame: Any) -> RGBPicture:
-        """Returns the frame as an RGB picture with BT.709 colours. It is uint16 if the frame has more than 8 bits or if
-        light is computed, otherwise uint8."""
+        """Returns the frame as an upright RGB picture of the result's size, with BT.709 colours.
+
+        It is uint16 if the frame has more than 8 bits or if light is computed (HDR, other primaries), otherwise uint8.
+        """
         source, bits = self._source, min(max(frame.format.components[0].bits, 8), 16)
         deep = bits > 8 or not source.bt709_light
         planar = ("gbrap" if source.alpha else "gbrp") + ("16le" if deep else "")
@@ -96,8 +104,10 @@ class FrameConverter:
         return colours if source.bt709_light else to_sdr(colours, source.transfer, source.primaries)
 
     def _resampled(self, frame: Any, pixel_format: str) -> Any:
-        """Returns the frame scaled and in `pixel_format`, but not rotated. A Y'CbCr result has the frame's own matrix
-        and range."""
+        """Returns the frame scaled and in `pixel_format`, but neither rotated nor cropped.
+
+        A Y'CbCr result keeps the frame's own matrix and range.
+        """
         width, height = self._scaled_size(frame)
         if self._source.transposed:
             width, height = height, width
@@ -127,8 +137,10 @@ class FrameConverter:
         return max(width, 2 * round(own[0] * scale / 2)), max(height, 2 * round(own[1] * scale / 2))
 
     def _cropped(self, planes: list[Plane], frame: Any) -> list[Plane]:
-        """Crops upright planes [height, width] or pictures [height, width, channels] at their centre to the result's
-        size."""
+        """Crops upright planes [height, width] or pictures [height, width, channels] centrally to the result's size.
+
+        `frame` is the decoded frame that they were made from.
+        """
         (scaled_width, scaled_height), (width, height) = self._scaled_size(frame), self._size
         # Even offsets are whole pixels in planes of half the size too.
         left, top = (scaled_width - width) // 4 * 2, (scaled_height - height) // 4 * 2
@@ -149,8 +161,10 @@ class FrameConverter:
         return plane[::-1] if self._source.flip_y else plane
 
     def _in_bt709(self, frame: Any, pixel_format: str) -> Any:
-        """Converts the frame to the BT.709 matrix, limited range and the bit depth of `pixel_format`. Its chroma
-        sampling stays the same."""
+        """Converts a Y'CbCr frame to the BT.709 matrix, limited range and the bit depth of `pixel_format`.
+
+        `pixel_format` must have the frame's chroma sampling.
+        """
         key = frame.width, frame.height, frame.format.name
         if self._colours is None or self._colours[0] != key:
             self._colours = key, _colour_filter(frame, self._source, pixel_format)
@@ -159,7 +173,7 @@ class FrameConverter:
         return graph.vpull()
 
     def _with_chroma(self, frame: Any) -> Any:
-        """Returns a grey frame as Y'CbCr with the same luma codes."""
+        """Returns a grey frame as Y'CbCr (4:2:0) with the same luma codes and neutral chroma."""
         bits = max(8, frame.format.components[0].bits)
         depth = "" if bits == 8 else f"{bits}le"
         # swscale would take grey for full-range codes, whatever the frame's tag says.
@@ -169,7 +183,10 @@ class FrameConverter:
 
 
 def _colour_filter(frame: Any, source: PictureFormat, pixel_format: str) -> av.filter.Graph:
-    """Returns a filter that converts frames like `frame` to the BT.709 matrix, limited range and `pixel_format`."""
+    """Returns a filter that converts frames to the BT.709 matrix, limited range and `pixel_format`.
+
+    It takes frames with the size and format of `frame`, and with the matrix and range of `source`.
+    """
     matrix, codes = _FILTER_MATRICES[source.matrix], "pc" if source.full_range else "tv"
     options = f"ispace={matrix}:irange={codes}:space=bt709:range=tv:format={pixel_format.removesuffix('le')}"
     # The filter can also convert primaries and the transfer function. It is told that they stay the same.
@@ -184,7 +201,10 @@ def _colour_filter(frame: Any, source: PictureFormat, pixel_format: str) -> av.f
 
 
 def _depth_suffix(frame: Any) -> str:
-    """Returns the suffix of the planar format that has at least as many bits as the frame, but at most 12."""
+    """Returns the end of the name of a planar pixel format: "" for 8 bits, "10le" or "12le".
+
+    It stands for the smallest of these depths that holds the frame's codes, or for 12 bits if none does.
+    """
     bits = frame.format.components[0].bits
     return "" if bits <= 8 else "10le" if bits <= 10 else "12le"
 
@@ -200,7 +220,8 @@ def _stretched(codes: NDArray[np.uint16], white: int) -> NDArray[np.uint16]:
 def _on_black(colours: RGBPicture, alpha: RGBPicture) -> RGBPicture:
     """Blends colours [H, W, 3] over black by their straight alpha [H, W, 1]. Opaque pixels are unchanged.
 
-    Both arrays have the same type. Its largest code is white, or opaque.
+    Both arrays have the same integer type. The largest value of this type means white in `colours`, and opaque in
+    `alpha`.
     """
     white = np.iinfo(colours.dtype).max
     weighted = colours.astype(np.uint32) * alpha + white // 2

@@ -1,4 +1,4 @@
-"""Compresses conditioning frames with H.264 and decodes them again, because the models are trained on such frames."""
+"""Gives the frames that a model sees the traces of H.264 compression, because models are trained on such frames."""
 
 import av
 import numpy as np
@@ -16,11 +16,13 @@ _THREADS = 4
 
 
 def compress(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
-    """Returns the RGB frames [T, H, W, 3] after encoding with x264 and decoding.
+    """Returns the RGB frames [T, H, W, 3] as they look after compression: encoded with x264 and decoded again.
 
-    `crf` is the constant rate factor, from 0 (the frames are returned unchanged) to 51. All frames are in one group of
-    pictures, as in the models' training videos; frames that are encoded one by one would lose less detail. Frames of an
-    odd size are padded for encoding and cropped afterwards. Raises ValueError if `crf` is outside 0..51.
+    `crf` is the constant rate factor, from 0 (the frames are returned unchanged) to 51 (the most compression). Raises
+    ValueError if it is outside this range.
+
+    All frames are in one group of pictures, as in the models' training videos. Frames that are encoded one by one would
+    lose less detail. Frames of an odd size are padded for encoding and cropped to their own size afterwards.
     """
     if not 0 <= crf <= MAX_CRF:
         raise ValueError(f"crf must be in 0..{MAX_CRF}, not {crf}.")

@@ -22,8 +22,9 @@ Answer = tuple[dict[str, Any], NDArray[Any] | None]
 class DecodeServer:
     """Answers the parent process's requests about one open video.
 
-    Each request names a public method, and its other JSON fields are the method's arguments. Frames and sound are read
-    as numbered streams of chunks. While the parent processes a chunk, `prepare` decodes the next one.
+    Each request names a public method, and its other JSON fields are the method's arguments. The parent opens streams
+    of frames or of sound, each under a number that it chooses, and then asks for one chunk after the other with `next`.
+    While the parent processes a chunk, `prepare` decodes the next one.
     """
 
     def __init__(self, path: Path, container: str, limits: Limits) -> None:
@@ -35,7 +36,10 @@ class DecodeServer:
         self._prepared: dict[int, Callable[[], Answer]] = {}
 
     def facts(self) -> Answer:
-        """Returns the fields of the video's VideoInfo; each Fraction is a pair (numerator, denominator)."""
+        """Returns the header {"facts": the fields of the video's VideoInfo} and no array.
+
+        Each Fraction is a pair (numerator, denominator).
+        """
         facts = asdict(self._video.facts)
         fractions = {name: value.as_integer_ratio() for name, value in facts.items() if isinstance(value, Fraction)}
         return {"facts": facts | fractions}, None
@@ -49,11 +53,17 @@ class DecodeServer:
         pixel_format: PixelFormat,
         chunk: int,
     ) -> Answer:
-        """Opens stream number `stream` with the frames of a span, in chunks of at most `chunk` frames.
+        """Opens a stream of frames. Returns an empty answer; `next` returns the chunks.
 
-        `span` is [start, stop, rate as a pair, reverse, shift as a pair] and `size` is [width, height] or None (see
-        SourceReader.frames). The streams with the numbers `closed` are discarded, because the parent no longer reads
-        them. Raises InvalidRequest for a span outside the video.
+        stream: the number of the new stream.
+        closed: numbers of streams to discard, because the parent no longer reads them.
+        span: the fields of a Span: [start, stop, rate, reverse, shift]. `rate` and `shift` are pairs (numerator,
+            denominator).
+        size: [width, height] of the frames in pixels; None means the video's own size.
+        pixel_format: the format of the frames (see formats.PixelFormat).
+        chunk: largest number of frames in a chunk.
+
+        Raises InvalidRequest if the span is outside the video.
         """
         from longtake.media.frame_reader import frames
 
@@ -64,10 +74,13 @@ class DecodeServer:
         return self._open(stream, closed, frames(self._video, wanted, shown_size, chunk, pixel_format))
 
     def open_sound(self, stream: int, closed: list[int], first: int, stop: int, rate: int, block: int) -> Answer:
-        """Opens stream number `stream` with the stereo samples from `first` up to, but not including, `stop`.
+        """Opens a stream of stereo samples. Returns an empty answer; `next` returns the chunks.
 
-        `rate` is the sample rate in Hz. A chunk has at most `block` samples. The streams with the numbers `closed` are
-        discarded, because the parent no longer reads them.
+        stream: the number of the new stream.
+        closed: numbers of streams to discard, because the parent no longer reads them.
+        first, stop: the first sample, and the one after the last. Sample 0 is at the time of the video's first frame.
+        rate: sample rate of the result in Hz.
+        block: largest number of samples in a chunk.
         """
         from longtake.media.sound_reader import sound
 
@@ -81,13 +94,19 @@ class DecodeServer:
         return {}, None
 
     def next(self, stream: int) -> Answer:
-        """Returns an empty header and the stream's next chunk. After the last chunk, None takes the chunk's place."""
+        """Returns ({}, the stream's next chunk), or ({}, None) after the last chunk.
+
+        If the chunk cannot be decoded, raises the decoder's error.
+        """
         if stream not in self._prepared:
             self.prepare(stream)
         return self._prepared.pop(stream)()
 
     def prepare(self, stream: int) -> None:
-        """Decodes the stream's next chunk and stores the chunk, or the error, for the next call of `next`."""
+        """Decodes the stream's next chunk and keeps it for the next call of `next`.
+
+        If decoding fails, the error is kept instead, and `next` raises it. Does nothing if the stream has ended.
+        """
         if stream not in self._streams:
             return
         try:
@@ -125,7 +144,7 @@ def main() -> None:
 
 
 def _received(requests: BinaryIO) -> dict[str, Any] | None:
-    """Returns the next request, or None if the parent has closed the pipe."""
+    """Returns the next request, a JSON object, or None if the parent has closed the pipe."""
     length = requests.read(4)
     if len(length) < 4:
         return None

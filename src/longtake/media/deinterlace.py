@@ -9,21 +9,23 @@ import av
 
 
 def deinterlaced(frames: Iterator[Any]) -> Iterator[Any]:
-    """Yields PyAV's video frames, deinterlaced. Progressive frames are unchanged.
+    """Yields PyAV's video frames, deinterlaced. Frames that are not marked as interlaced are unchanged.
 
-    The filter keeps the first field of a frame. Where something moves, it interpolates the lines of the second field,
-    also from the frames before and after. The first frame has no frame before it. So where something moves, it differs
-    from the result for the same frame within a longer sequence.
+    The filter keeps the first field of each interlaced frame, that is every other line. The lines of the second field
+    are replaced where something moves: they are interpolated from the first field and from the frames before and after.
+
+    The result for a frame depends on the frame before it. So the first frame that is passed differs a little, where
+    something moves, from the result for the same frame in the middle of a sequence.
     """
     for _, alike in groupby(frames, key=lambda frame: (frame.width, frame.height, frame.format.name)):
         yield from _filtered(alike)
 
 
 def _filtered(frames: Iterator[Any]) -> Iterator[Any]:
-    """Deinterlaces frames of one size and pixel format, and yields them.
+    """Deinterlaces frames that all have one size and pixel format, and yields them.
 
-    Without a frame before the first one, the filter would interpolate the whole first frame. So a frame is put before
-    it: the second frame, or if there is none, the first one again.
+    Without a frame before the first one, the filter would interpolate the whole first frame. So the filter receives one
+    more frame before it, whose result is dropped: a copy of the second frame, or of the first if there is no second.
     """
     first = next(frames)
     second = next(frames, None)
@@ -56,7 +58,11 @@ def _graph(frame: Any) -> av.filter.Graph:
 
 
 def _ready(graph: av.filter.Graph, times: deque[int | None]) -> Iterator[Any]:
-    """Yields the frames that the filter `graph` has finished, each with the next timestamp of `times`."""
+    """Yields the frames that the filter `graph` has finished, each with its timestamp.
+
+    `times` holds the timestamps of the frames that are in the filter, the oldest first. Those of the yielded frames are
+    removed from it.
+    """
     while True:
         try:
             frame = graph.vpull()

@@ -42,7 +42,7 @@ class _Item(Protocol):
 
 @dataclass(frozen=True)
 class _Frames:
-    """Frames in the pixel format of the file."""
+    """Frames that wait in the queue as arrays in the file's pixel format (see formats.PixelFormat)."""
 
     data: Planes
 
@@ -54,7 +54,7 @@ class _Frames:
 
 @dataclass(frozen=True)
 class _Pictures:
-    """RGB frames [t, H, W, 3] for a file with frames in `frame_format`."""
+    """RGB frames [t, H, W, 3] that wait in the queue. They are converted to `frame_format`, the file's pixel format."""
 
     data: RGBPicture
     frame_format: PixelFormat
@@ -67,7 +67,7 @@ class _Pictures:
 
 @dataclass(frozen=True)
 class _Samples:
-    """Sound [2, n]."""
+    """Stereo samples [2, n] that wait in the queue."""
 
     data: NDArray[np.float32]
 
@@ -76,7 +76,7 @@ class _Samples:
 
 
 class _Abandoned(Exception):
-    """Raised inside the encoder's thread to end it, after the caller's `with` block has raised an exception."""
+    """Raised inside the encoder's thread to end it, after the caller's `with` block or `check` has raised an error."""
 
 
 class Encoder:
@@ -85,9 +85,10 @@ class Encoder:
     When the `with` block ends, the complete file is at `path`. If the block or the encoder raises, there is no new
     file.
 
-    At most one chunk waits while another one is encoded. `write` blocks while another chunk waits, and returns before
-    its own chunk is encoded. So the caller must not change the chunk afterwards.
+    The `write` methods only put a chunk into a queue, so the caller must not change it afterwards. The queue holds one
+    chunk: while it is full, these methods block until the encoder takes that chunk.
 
+    output_format: the file's format and the encoder's settings.
     width, height: size of the frames in pixels.
     rate: frames per second.
     sound_rate: sample rate of the sound in Hz, or None for a file without sound. It must be the output format's rate
@@ -159,7 +160,7 @@ class Encoder:
             raise
 
     def write_planes(self, frames: Planes) -> None:
-        """Appends frames in the layout of the output format's `frame_format`. They are encoded as they are.
+        """Appends frames that are already in the output format's `frame_format` (see formats.PixelFormat).
 
         Raises ValueError for another shape or dtype. If the encoder's thread has failed, its error is raised.
         """
@@ -170,7 +171,7 @@ class Encoder:
         self.num_frames += len(frames)
 
     def write(self, frames: RGBPicture) -> None:
-        """Appends RGB frames [t, H, W, 3], uint8 (0..255) or uint16 (0..65535). Blocks while another chunk waits.
+        """Appends RGB frames [t, H, W, 3], uint8 (0..255) or uint16 (0..65535).
 
         Raises ValueError for another shape or dtype. If the encoder's thread has failed, perhaps with an earlier chunk,
         its error is raised.

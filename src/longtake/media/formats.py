@@ -30,7 +30,7 @@ players respect."""
 class SoundFormat:
     """The encoder's settings for a stereo sound track.
 
-    codec, sample_format: FFmpeg's names.
+    codec, sample_format: FFmpeg's names of the codec and of the type of its samples.
     rate: sample rate in Hz.
     bit_rate: bits per second; None for a lossless codec.
     options: FFmpeg's options for the codec.
@@ -48,8 +48,8 @@ class Palette:
     """The colours of a GIF.
 
     colours: number of colours, 2..256.
-    tolerance: largest error of a pixel, as a distance in RGB codes, up to which it keeps the colour that it shows from
-        the frame before. Unchanged pixels take almost no space. 0 keeps no pixel for longer.
+    tolerance: largest visible error that is accepted to make the file smaller. A pixel keeps its colour from the frame
+        before if that differs from the exact colour by at most this distance in RGB codes. 0 turns this off.
     """
 
     colours: int
@@ -87,7 +87,7 @@ class OutputFormat:
 
     @property
     def frame_format(self) -> PixelFormat:
-        """The format in which the encoder takes frames."""
+        """The pixel format in which the encoder takes frames: RGB for a GIF, otherwise that of the file."""
         return "rgb24" if self.pix_fmt == "pal8" else self.pix_fmt
 
     @property
@@ -147,7 +147,8 @@ _GIF_TOLERANCE: Mapping[WriteMode, Mapping[Quality, int]] = {
 def output_format(type: OutputType, quality: Quality, mode: WriteMode) -> OutputFormat:
     """Returns the encoder's settings for the requested file type, quality and write mode.
 
-    `quality` sets how much detail is lost. `mode` sets how much time the encoder spends to make the file small.
+    `quality` sets how much detail is lost. `mode` sets how much time the encoder spends to make the file small. In
+    ProRes and GIF files, a mode that makes smaller files also loses more detail.
     """
     match type:
         case "X264 (.mp4)":

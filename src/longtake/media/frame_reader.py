@@ -30,10 +30,14 @@ _CHUNK_BYTES = 128 << 20
 def frames(
     video: ProbedVideo, span: Span, size: tuple[int, int] | None, chunk: int, pixel_format: PixelFormat = "rgb24"
 ) -> Iterator[Planes]:
-    """Yields the frames of the span in playing order, as arrays of several frames in `pixel_format`.
+    """Yields the frames of the span in playing order, as arrays of several frames.
 
-    An array has at most `chunk` frames, and fewer if it would exceed 128 MiB. `size` is (width, height) in pixels; None
-    means the video's own size. Raises UnsupportedVideo if a frame cannot be decoded.
+    size: (width, height) in pixels. The frames are scaled to cover it and cropped at the centre. None means the video's
+        own size.
+    chunk: largest number of frames in an array. There are fewer if the array would exceed 128 MiB.
+    pixel_format: the format of the arrays (see formats.PixelFormat).
+
+    Raises UnsupportedVideo if a frame cannot be decoded.
     """
     bytes_each = math.prod(frame_shape(pixel_format, *(size or (video.facts.width, video.facts.height))))
     bytes_each *= np.dtype(frame_type(pixel_format)).itemsize
@@ -50,10 +54,10 @@ def frames(
 
 
 def _pictures(video: ProbedVideo, numbers: list[int], converter: FrameConverter, bytes_each: int) -> Iterator[Planes]:
-    """Yields the converted picture of each stored frame in `numbers`.
+    """Yields the pictures of the stored frames `numbers`, in this order, each as `converter` returns it.
 
-    `numbers` are frame indices in rising or falling order; a repeated index repeats the picture. `bytes_each` is the
-    size of one picture in bytes.
+    numbers: indices of stored frames in rising or falling order. A repeated index repeats the picture.
+    bytes_each: size of one picture in bytes. It limits how many are in memory while the video is read backwards.
     """
     if numbers[0] <= numbers[-1]:
         runs = [numbers]
@@ -77,7 +81,7 @@ def _pictures(video: ProbedVideo, numbers: list[int], converter: FrameConverter,
 
 
 def _backward_runs(video: ProbedVideo, numbers: list[int], block: int) -> Iterator[list[int]]:
-    """Splits `numbers`, frame indices in falling order, into runs of at most `block` indices.
+    """Splits `numbers`, indices of stored frames in falling order, into runs of at most `block` indices.
 
     A run never crosses a keyframe, so that all its frames can be decoded from the same keyframe.
     """
@@ -93,10 +97,11 @@ def _number_at(video: ProbedVideo, time: int) -> int:
 
 
 def stored_frames(video: ProbedVideo, first: int, last: int) -> Iterator[tuple[int, Any]]:
-    """Yields (number, decoded frame) for the stored frames `first` to `last`, both included.
+    """Yields (index, decoded frame) for the stored frames with the indices `first` to `last`, both included.
 
-    Decoding starts at the last keyframe up to `first`. Frame `first` can then be missing or damaged, because of an open
-    GOP or a wrong index. In that case decoding starts again one keyframe earlier, and as a last resort at the beginning
+    Decoding starts at the last keyframe that is not after frame `first` (in interlaced video, not after the frame
+    before it, which the deinterlacing filter needs). If frame `first` is then missing or damaged, because of an open
+    GOP or a wrong index in the file, decoding starts again one keyframe earlier, and as a last resort at the beginning
     of the file. Raises UnsupportedVideo if a frame is still missing.
     """
     pts = video.timeline.pts
@@ -126,11 +131,15 @@ def stored_frames(video: ProbedVideo, first: int, last: int) -> Iterator[tuple[i
 
 
 def _start(run: Iterator[tuple[int, Any]], lead: int, first: int, accept_any: bool) -> tuple[int, Any] | None:
-    """Advances `run` to frame number `first` and returns (number, frame), or None if decoding must start earlier.
+    """Advances `run` to frame `first`. Returns its (index, frame), or None if decoding must start earlier in the file.
 
-    `run` yields (number, decoded frame) in rising order. Decoding must start earlier in two cases: `run` begins after
-    frame number `lead`, or frame `first` is missing or damaged. With `accept_any`, None is returned only if frame
-    `first` is missing.
+    The result is None if frame `first` is missing or damaged, or if `run` begins after frame `lead`.
+
+    run: yields (index, decoded frame) with rising indices.
+    lead: index of the first frame that `run` must contain: `first`, or the frame before it if the deinterlacing filter
+        needs that.
+    first: index of the wanted frame.
+    accept_any: True if decoding cannot start earlier. Then the result is None only if frame `first` is missing.
     """
     has_lead = accept_any
     for number, frame in run:
@@ -143,9 +152,9 @@ def _start(run: Iterator[tuple[int, Any]], lead: int, first: int, accept_any: bo
 
 
 def decoded_from(video: ProbedVideo, key: int | None) -> Generator[tuple[int, Any], None, None]:
-    """Yields (number, frame) from the keyframe at the time `key` (in ticks) to the end of the file.
+    """Yields (index, frame) for the stored frames from a keyframe to the end of the file.
 
-    If `key` is None, decoding starts at the beginning of the file.
+    `key` is the keyframe's time in ticks of the video stream; None means the beginning of the file.
     """
     if video.container == "webp":
         yield from enumerate(frame for frame, _ in webp.pictures(video.path))

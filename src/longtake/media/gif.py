@@ -34,11 +34,12 @@ _PALETTE_WIDTH = 320
 
 
 class GifWriter:
-    """Writes RGB frames uint8 [H, W, 3] to a GIF. Sound is dropped.
+    """Writes RGB frames, each uint8 [height, width, 3], to a GIF. Sound is dropped.
 
-    If `rate` is above the format's maximum rate, frames are left out. The start time of each frame is rounded to
-    1/100 s, so that rounding errors do not add up and the GIF is as long as the video. Until `finish` is called, the
-    frames are stored in an unnamed temporary file in the folder of `path`.
+    Frames that are wider than the format's `max_width` are scaled down. If `rate` (frames per second) is above the
+    format's `max_rate`, frames are left out. The start time of each frame is rounded to 1/100 s, so that rounding
+    errors do not add up and the GIF is as long as the video. Until `finish` is called, the frames are stored in an
+    unnamed temporary file in the folder of `path`.
     """
 
     def __init__(self, path: Path, output_format: OutputFormat, width: int, height: int, rate: Fraction) -> None:
@@ -179,7 +180,7 @@ def _rows(plane: Any) -> NDArray[np.uint8]:
 
 
 def fit_width(width: int, height: int, max_width: int | None) -> tuple[int, int]:
-    """Returns (width, height), scaled down to at most `max_width` pixels of width; unchanged if `max_width` is None."""
+    """Returns (width, height), both scaled down if `width` is above `max_width` pixels. None means no limit."""
     if max_width is None or width <= max_width:
         return width, height
     return max_width, max(1, round(height * max_width / width))

@@ -20,7 +20,9 @@ Check = Callable[[], None]
 
 
 class MovieWriter:
-    """Writes frames in the output's `frame_format` to a new file, and stereo samples [2, n] if `with_sound`.
+    """Writes frames, and stereo samples [2, n] if `with_sound`, to the new file `path`.
+
+    The frames are in `output_format.frame_format` with `width` x `height` pixels; `rate` is their number per second.
 
     Samples wait in this object until the frames that they belong to are encoded. Encoded frames wait in the muxer until
     their sound is written. `finish` makes both tracks equally long by adding silence or dropping samples.
@@ -57,7 +59,7 @@ class MovieWriter:
         self._samples_encoded = 0
 
     def add_frame(self, planes: Planes) -> None:
-        """Encodes one frame in the output's pixel format, and the waiting sound that belongs to it."""
+        """Encodes one frame, an array in the output's `frame_format`, and the waiting sound that belongs to it."""
         picture = unpacked(planes, self._frame_format)
         picture.pts, picture.time_base = self._num_frames, 1 / self._rate
         self._num_frames += 1
@@ -70,7 +72,10 @@ class MovieWriter:
             self._encode_sound()
 
     def finish(self, check: Check) -> None:
-        """Completes the file. `check` is called before each remaining packet and cancels by raising an exception."""
+        """Completes the file: makes the sound as long as the frames and writes all that the encoders still hold.
+
+        `check` is called before each remaining packet of the video, and can cancel by raising an exception.
+        """
         if self._sound is not None:
             self._pending.append(np.zeros((2, max(0, self._samples_due() - self._num_pending())), np.float32))
             self._encode_sound()

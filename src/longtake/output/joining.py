@@ -25,12 +25,15 @@ out. They last about a second, so the change is too slow to be seen."""
 
 @dataclass(frozen=True)
 class Joiner:
-    """Writes the source's frames and sound and the new ones to one file. Call `start` first, then `finish`.
+    """Writes the source's frames and sound and the new ones to one file.
 
-    The joint is the place where the source's frames and the new frames meet.
+    Call `start` first. It returns the source frames that the model continues. Then pass the new clips to `finish`.
 
-    `source_sound`: the sound of the shown source frames, [2, n] at SOUND_RATE Hz; None if the source is silent.
+    `source_sound`: the sound of the source frames that the output shows, [2, n] at SOUND_RATE Hz; None if the source is
+        silent.
+    `writer`: takes the frames and the sound of the output file.
     `checker`: checks the new frames for unsafe content; None for no check.
+    `on_progress`: receives the progress while the source is read.
     """
 
     plan: Plan
@@ -42,7 +45,9 @@ class Joiner:
 
     @cached_property
     def track(self) -> Samples:
-        """The source's part of the output's sound, [2, n] at SOUND_RATE Hz. New sound is joined to it later."""
+        """The source's part of the output's sound (see `source_track`), [2, n] at SOUND_RATE Hz. New sound is joined to
+        it later.
+        """
         return source_track(self.source_sound, self.plan)
 
     @cached_property
@@ -52,10 +57,10 @@ class Joiner:
         return max(0, int(self.track.shape[1]) - FADE_SAMPLES)
 
     def start(self) -> RGBFrames:
-        """Returns the context [T, H, W, 3]. If the plan has no context, returns the one source frame next to the new
-        frames.
+        """Returns the source frames that the model continues (the context), [T, H, W, 3] at the output's size.
 
-        If the source plays before the new frames, its frames and sound are also written.
+        T is at least 1: if the plan has no context, the result is the one source frame next to the new frames. If the
+        source plays before the new frames, its frames and sound are also written.
         """
         self.on_progress(Progress("context", 0, 1))
         frames = context_frames(self.source, self.plan)
@@ -67,8 +72,8 @@ class Joiner:
     def finish(self, clips: Iterator[GeneratedClip], joint: RGBFrames) -> None:
         """Writes the new clips and, if the source plays after them, the source.
 
-        `joint` [H, W, 3] is the source's frame next to the new ones. Raises ContentPolicyViolation if the checker flags
-        a new frame.
+        `clips` are in playing order. `joint` [H, W, 3] is the source's frame next to the new ones. Raises
+        ContentPolicyViolation if the checker flags a new frame.
         """
         if not self.plan.source_last:
             self._write_after_source(clips, joint)
@@ -84,9 +89,10 @@ class Joiner:
             self.writer.write_source(chunk)
 
     def _write_after_source(self, clips: Iterator[GeneratedClip], joint: RGBFrames) -> None:
-        """Writes each clip's sound and then its frames.
+        """Writes each clip's sound and then its frames. The source is already written.
 
-        The end of a clip's sound is held back until the next clip is known, because their cross-fade changes it.
+        The end of a clip's sound is held back until the next clip is known, because it is cross-faded with that clip's
+        sound. `joint` [H, W, 3] is the source's last frame.
         """
         plan, track, written, num_frames = self.plan, self.track, self.final_samples, self.plan.shown_frames
         for clip in clips:
@@ -105,13 +111,14 @@ class Joiner:
 def matched_frames(clip: GeneratedClip, plan: Plan, joint: RGBFrames) -> Iterator[NDArray[np.float32]]:
     """Yields a clip's frames, in chunks [t, H, W, 3] in 0..1, without the autoencoder's colour cast.
 
-    The joint is the place where the clip meets the frames that it continues. The cast is measured on the frame that is
-    next to the joint and is not in the clip. There are two versions of this frame:
-    - The version that is shown: the clip's `neighbour`, or the source's frame `joint` [H, W, 3] if that is None.
-    - The version that the model has encoded and decoded: the clip's `rendition`.
+    The model's autoencoder changes colours slightly. This change is the cast. It is measured on one frame: the frame
+    that the output shows next to the clip, where the clip meets the frames that it continues. There are two versions
+    of this frame, and the cast is their difference in colour:
+    - as the output shows it: the clip's `neighbour`, or if that is None, `joint` [H, W, 3], the source's frame next to
+      the new ones;
+    - as the model has encoded and decoded it: the clip's `rendition`. If this is None, the clip's frames are unchanged.
 
-    The cast is the difference in colour between the two versions. `match_colour` removes it from the clip's frames. If
-    the clip has no rendition, its frames are unchanged.
+    `match_colour` removes the cast. `plan` tells if the source plays before or after the clip.
     """
     shown = (joint if clip.neighbour is None else clip.neighbour).astype(np.float32) / np.float32(255)
     rendition = None if clip.rendition is None else clip.rendition.permute(1, 2, 0).cpu().numpy()

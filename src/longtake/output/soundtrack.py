@@ -17,14 +17,15 @@ from longtake.plans import Plan
 
 
 def source_track(source_sound: Samples | None, plan: Plan) -> Samples:
-    """Returns the source's part of the output's sound, [2, n] at SOUND_RATE Hz.
+    """Returns the source's part of the output's sound, [2, n] at SOUND_RATE Hz. Its length depends on the model:
 
     - If the model makes no sound, this part lasts as long as the whole output, and is silent during the new frames.
-    - If the model makes sound and `sound_strength` is 1, this part lasts as long as the shown source frames.
-    - If the model makes sound and `sound_strength` is below 1, the context's sound is cut off this part, because the
-      model's version takes its place. So this part is shorter than the shown source frames.
+    - If the model makes sound and `plan.sound_strength` is 1, it lasts as long as the source frames in the output.
+    - If the model makes sound and `plan.sound_strength` is below 1, it is shorter. The sound of the context (the source
+      frames that the model sees) is cut off, because the model's version takes its place.
 
-    If the source has no sound (`source_sound` is None), this part is silent, and nothing is cut off it.
+    `source_sound` is the sound of the source frames in the output. If it is None (the source has no sound), this part
+    is silent, and nothing is cut off.
     """
     shown = num_samples(plan.shown_frames, plan.rate)
     if not plan.makes_sound:
@@ -45,10 +46,10 @@ def source_track(source_sound: Samples | None, plan: Plan) -> Samples:
 
 
 def context_sound(source_sound: Samples | None, plan: Plan) -> Samples | None:
-    """Returns the sound of the context's frames, [2, n] at SOUND_RATE Hz. Returns None if the source is silent or there
-    is no context.
+    """Returns the sound of the context (the source frames that the model sees), [2, n] at SOUND_RATE Hz.
 
-    `source_sound` is the sound of the shown source frames.
+    Returns None if the source is silent or there is no context. `source_sound` is the sound of all source frames that
+    the output shows.
     """
     length = num_samples(plan.context_frames, plan.rate)
     if source_sound is None or length == 0:
@@ -57,10 +58,10 @@ def context_sound(source_sound: Samples | None, plan: Plan) -> Samples | None:
 
 
 def append_sound(track: Samples, clip: GeneratedClip, plan: Plan, num_frames: int) -> Samples:
-    """Returns `track` [2, n] followed by the sound of `clip`. If the clip has no sound, returns `track` unchanged.
+    """Returns `track` [2, n] followed by the sound of `clip`, cross-faded. If the clip has no sound, returns `track`.
 
-    `num_frames` is the number of the output's frames from its start to the clip's end. The returned sound lasts as long
-    as these frames.
+    `track` is the output's sound up to the clip. `num_frames` is the number of the output's frames from its start to
+    the clip's end; the result lasts as long as these frames.
     """
     if clip.sound is None:
         return track
@@ -70,7 +71,10 @@ def append_sound(track: Samples, clip: GeneratedClip, plan: Plan, num_frames: in
 
 
 def prepend_sound(track: Samples, clips: Sequence[GeneratedClip], plan: Plan) -> Samples:
-    """Returns the sound of all `clips` followed by the source's `track` [2, n]. The clips are in playing order."""
+    """Returns the sound of all `clips`, which are in playing order, followed by the source's `track` [2, n].
+
+    They are cross-faded. Clips without sound are left out.
+    """
     num_frames = plan.shown_frames
     for clip in reversed(clips):
         num_frames += clip.new_frames
@@ -82,11 +86,12 @@ def prepend_sound(track: Samples, clips: Sequence[GeneratedClip], plan: Plan) ->
 
 
 def _overlap(clip: GeneratedClip, plan: Plan, *, at_source: bool) -> int:
-    """Returns how many samples of a clip's sound repeat the adjoining part of the track. They are used for aligning and
-    cross-fading.
+    """Returns how many samples of a clip's sound overlap the track, so that the two can be aligned and cross-faded.
 
-    `at_source`: True if the clip adjoins the source. The number is then 0 if the clip's sound replaces that of the
-        context.
+    A clip's sound includes the model's version of the sound that the clip continues. Normally the track also has its
+    own version of these samples, and the result is their number. The result is 0 if the clip adjoins the source
+    (`at_source`) and `plan.sound_strength` is below 1, because the track's version has then been cut off (see
+    `source_track`).
     """
     if at_source and plan.sound_strength < 1:
         return 0

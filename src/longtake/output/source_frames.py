@@ -1,4 +1,4 @@
-"""Reads the source's frames and sound for the output and for the context."""
+"""Reads the source's frames and sound for the output, and the frames that the model sees."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -16,9 +16,9 @@ from longtake.video import OnProgress, Progress
 
 
 def context_frames(source: SourceReader, plan: Plan) -> RGBFrames:
-    """Returns the source's frames that are nearest to the new frames, [T, H, W, 3] at the output's size.
+    """Returns the source frames that the model sees, [T, H, W, 3] at the output's size.
 
-    T is `plan.context_frames`, but at least 1.
+    They are the T source frames nearest to the new frames. T is `plan.context_frames`, but at least 1.
     """
     count = max(plan.context_frames, 1)
     span = plan.context.head(count) if plan.source_last else plan.context.tail(count)
@@ -26,10 +26,10 @@ def context_frames(source: SourceReader, plan: Plan) -> RGBFrames:
 
 
 def shown_frames(source: SourceReader, plan: Plan, on_progress: OnProgress) -> Iterator[Planes]:
-    """Yields the source's frames that the output shows unchanged, in chunks, at the output's size and in its
+    """Yields the source frames that the output shows unchanged, in chunks, at the output's size and in its
     `frame_format`.
 
-    They play before the new frames, or after them if `plan.source_last`.
+    They play before the new frames, or after them if `plan.source_last`. `on_progress` is called before each chunk.
     """
     count = plan.source_frames
     span = plan.context.tail(count) if plan.source_last else plan.context.head(count)
@@ -41,10 +41,10 @@ def shown_frames(source: SourceReader, plan: Plan, on_progress: OnProgress) -> I
 
 
 def source_sound(source: SourceReader, plan: Plan) -> Samples | None:
-    """Returns the sound of the shown source frames, [2, n] at SOUND_RATE Hz, played as fast as the output plays these
-    frames.
+    """Returns the sound of the source frames that the output shows, [2, n] at SOUND_RATE Hz.
 
-    Returns None if the source has no sound or none of its frames are shown.
+    It is as fast as the output plays these frames, and reversed if they play backwards. Returns None if the source has
+    no sound or the output shows none of its frames.
     """
     if not plan.shown_frames:
         return None

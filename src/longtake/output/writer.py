@@ -24,10 +24,10 @@ CHUNK_FRAMES = 16
 
 @dataclass
 class ProgressRelay:
-    """Passes progress on to `on_progress` and remembers the last report.
+    """A progress callback that passes each report on to `on_progress` and keeps it in `last`.
 
-    The encoder calls `repeat` during long waits. That calls `on_progress` with the last report, so a job can be
-    cancelled during these waits too: `on_progress` raises an exception.
+    The encoder calls `repeat` during long waits, which passes the last report on again. So a job can be cancelled
+    during these waits too: `on_progress` then raises an exception.
     """
 
     on_progress: OnProgress
@@ -43,7 +43,7 @@ class ProgressRelay:
 
 
 class VideoWriter(Protocol):
-    """Takes frames and sound in the order in which they are made."""
+    """Writes frames and sound to the output file. Takes them in the order in which they are generated and joined."""
 
     def write(self, frames: NDArray[np.float32]) -> None:
         """Adds new frames: RGB [t, H, W, 3] in 0..1."""
@@ -57,11 +57,11 @@ class VideoWriter(Protocol):
 
 @contextmanager
 def video_writer(path: Path, plan: Plan, *, has_sound: bool, progress: ProgressRelay) -> Iterator[VideoWriter]:
-    """Yields a writer for the output file. The complete file is at `path` when the block ends; after an exception there
-    is no file.
+    """Yields a writer for the output file, for use in a `with` block.
 
-    With `has_sound` False the file has no sound. During long waits the encoder calls `progress.repeat`. If the plan
-    plays the video backwards, the frames are collected on disk and reversed at the end of the block.
+    The complete file is at `path` when the block ends; after an exception there is no file. With `has_sound` False the
+    file has no sound. During long waits the encoder calls `progress.repeat`. If the plan plays the video backwards, the
+    frames are collected on disk and reversed at the end of the block.
     """
     rate = SOUND_RATE if has_sound else None
     output_format = plan.output_format
@@ -102,7 +102,10 @@ class _ForwardWriter:
 
 @dataclass(frozen=True)
 class _ReversedWriter:
-    """Collects frames on disk and sound in memory, because the last frame is to be played first."""
+    """Collects frames on disk (`spool`) and sound in memory (`samples`), because the last frame is to be played first.
+
+    `video_writer` encodes them in reverse order at the end.
+    """
 
     spool: ReversedFrames
     frame_format: PixelFormat
