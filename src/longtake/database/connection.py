@@ -28,9 +28,9 @@ Such a transaction belongs to a client that hangs, and it may hold locks for whi
 def connect(url: str, *, pool_size: int = 8) -> sa.Engine:
     """Returns the engine for a database URL: `sqlite:///path` or `postgresql://...` (with psycopg 3).
 
-    Its pool keeps up to `pool_size` connections open. SQLite uses a write-ahead log, and flushes every commit to disk.
-    Its transactions take the write lock when they begin, so that none fails later because of the lock. Raises
-    InvalidRequest for any other kind of URL.
+    `pool_size` is the number of connections that the engine keeps open at most. On SQLite the engine uses a write-ahead
+    log, and flushes every commit to disk. Its transactions, except those of `reading`, take the write lock when they
+    begin, so that none fails later because of the lock. Raises InvalidRequest for any other kind of URL.
     """
     address = sa.make_url(url)
     match address.get_backend_name():
@@ -76,7 +76,10 @@ class _SqliteConnection(sqlite3.Connection):
         self._holds_lock = False
 
     def lock(self) -> None:
-        """Waits for the lock. Raises sqlite3.OperationalError after BUSY_MS milliseconds."""
+        """Takes the shared lock, for which it waits up to BUSY_MS milliseconds.
+
+        Raises sqlite3.OperationalError if the lock is still not free then.
+        """
         if not self._write_lock.acquire(timeout=BUSY_MS / 1000):
             raise sqlite3.OperationalError("database is locked")
         self._holds_lock = True
@@ -140,7 +143,11 @@ open files."""
 
 
 def is_temporary(error: Exception) -> bool:
-    """Returns True if an error is temporary: the database is unreachable, restarting or busy, or a disk is full."""
+    """Returns True if the same work may succeed later.
+
+    That is so if the database is unreachable, restarting or busy, if a disk is full or fails, or if too many files are
+    open.
+    """
     if isinstance(error, sa.exc.DBAPIError):
         kinds = (sa.exc.OperationalError, sa.exc.InternalError)
         return isinstance(error, kinds) or error.connection_invalidated
@@ -150,18 +157,20 @@ def is_temporary(error: Exception) -> bool:
 
 
 class RetriesStopped(Exception):
-    """Raised by `retry_until_stopped` if it was stopped before a call succeeded."""
+    """Raised by `retry_until_stopped` if its event `stopping` was set before a call succeeded."""
 
 
 Result = TypeVar("Result")
 
 
 def retry_until_stopped(work: Callable[[], Result], stopping: threading.Event, *, max_wait_s: float = 1.0) -> Result:
-    """Calls `work`, and repeats it after each temporary error (see `is_temporary`). Returns its result.
+    """Calls `work`, and repeats the call after each temporary error (see `is_temporary`). Returns its result.
 
-    The pauses between the calls double from 0.02 up to `max_wait_s` seconds. `work` must be safe to repeat, because a
-    call may fail after its change was stored. Other errors of `work` are raised. Raises RetriesStopped if `stopping` is
-    set after a temporary error.
+    `work`: must be safe to repeat, because a call may fail after its change was stored. Errors that are not temporary
+        are raised.
+    `stopping`: if this event is set after a temporary error, RetriesStopped is raised.
+    `max_wait_s`: the longest pause between two calls in seconds. The first pause is 0.02 seconds; each further one is
+        twice as long.
     """
     wait_s = 0.02
     while True:

@@ -1,6 +1,7 @@
 """The URLs of the server's four services and of single requests.
 
-A service has a path prefix on the server's own host, such as `/queue`. It also answers under fal's host names.
+The services are `run`, `queue`, `rest` and `cdn`. Each has a path prefix on the server's own host, such as `/queue`.
+Each also answers under host names of fal (the hosted service whose API this server imitates), such as `queue.fal.run`.
 """
 
 import re
@@ -47,10 +48,13 @@ class Destination:
 
 
 def destination(host: str, path: str) -> Destination:
-    """Returns the service and the path that a request addresses.
+    """Returns the service that a request addresses, and the path within the service.
 
-    If `host`, the Host header, is one of fal's host names, it selects the service. Otherwise the first part of `path`
-    selects the service.
+    `host` is the Host header.
+    - If it is one of fal's host names, it selects the service. The path stays as it is.
+    - Otherwise the first part of `path` selects the service and is removed: `/queue/a/b` is `/a/b` of the service
+      `queue`.
+    - If that part names no service, the service is None, and the path stays as it is.
     """
     by_host = HOSTS.get(bare_host(host))
     if by_host is not None:
@@ -63,9 +67,11 @@ def destination(host: str, path: str) -> Destination:
 def base_url(service: Service, *, scheme: str, host: str, public_url: str | None = None) -> str:
     """Returns the URL under which a client reaches a service, without a trailing slash.
 
-    - If the client called one of fal's hosts, the URL has fal's host name of the service.
-    - Otherwise it has the scheme and host of `public_url` (the server's URL in the settings).
-    - If `public_url` is None, it has the `scheme` and the `host` of the client's request. `host` is the Host header.
+    `scheme`, `host`: the scheme and the Host header of the client's request.
+    `public_url`: the server's URL in the settings, or None.
+
+    - If `host` is one of fal's host names, the URL is `https://` and fal's main host name of the service.
+    - Otherwise it is `<public_url>/<service>`, or `<scheme>://<host>/<service>` if `public_url` is None.
     """
     if bare_host(host) in HOSTS:
         return f"https://{MAIN_HOSTS[service]}"
@@ -105,7 +111,8 @@ _REQUEST_PATH = re.compile(r"/(?P<name>.+?)/requests/(?P<id>[^/]+)(?P<rest>(?:/.
 class RequestPath:
     """The parts of the path `/<name>/requests/<request_id><rest>`.
 
-    `name` is the name of an application or the id of an endpoint. `rest` is empty or begins with a slash, as `/status`.
+    `name` is the name of an application or the id of an endpoint. `rest` is empty or begins with a slash, such as
+    `/status`.
     """
 
     name: str
@@ -114,7 +121,7 @@ class RequestPath:
 
 
 def request_path(path: str) -> RequestPath | None:
-    """Returns the parts of the path of a request, or None if the path has another form."""
+    """Returns the parts of a path `/<name>/requests/<request_id><rest>`, or None if `path` has another form."""
     found = _REQUEST_PATH.fullmatch(path)
     if found is None or not REQUEST_ID.fullmatch(found["id"]):
         return None
@@ -122,14 +129,15 @@ def request_path(path: str) -> RequestPath | None:
 
 
 def app_name(endpoint: str) -> str:
-    """Returns the name of the application that an endpoint belongs to.
+    """Returns the name of the application that an endpoint belongs to, which is the beginning of the endpoint's id.
 
-    It is `owner/alias` for the endpoint id `owner/alias/sub/path`, and begins with the namespace if the id does.
+    For example, it is `owner/alias` for the id `owner/alias/sub/path`. If the id begins with one of NAMESPACES, the
+    name has three parts, such as `workflows/owner/alias`.
     """
     parts = endpoint.strip("/").split("/")
     return "/".join(parts[: 3 if parts[0] in NAMESPACES else 2])
 
 
 def names_endpoint(name: str, endpoint: str) -> bool:
-    """Returns True if `name` is the endpoint's id or the name of its application. URLs of requests may contain both."""
+    """Returns True if `name` is the endpoint's id or its application's name. The URL of a request has one of them."""
     return name in (endpoint, app_name(endpoint))

@@ -36,7 +36,7 @@ _NEXT_VERSION: dict[str, Any] = {"version": requests.c.version + 1}
 
 
 class IdempotencyMismatch(Exception):
-    """The API key has used this idempotency key before, with another endpoint or input."""
+    """The API key has already used this idempotency key for a request with another endpoint or input."""
 
 
 class QuotaReached(Exception):
@@ -44,11 +44,11 @@ class QuotaReached(Exception):
 
 
 def submit(engine: sa.Engine, submission: Submission, *, max_in_flight: int | None = None) -> tuple[RequestRow, bool]:
-    """Stores a request in one transaction. Returns its row and True.
+    """Stores a new request in one transaction. Returns its row and True.
 
-    If the API key has used the idempotency key before, stores nothing and returns the earlier request's row and False.
-    Raises IdempotencyMismatch if the earlier request has another endpoint or input. Raises QuotaReached if the API key
-    already has `max_in_flight` requests waiting or running; None means no limit.
+    If its API key has used its idempotency key before, stores nothing. Returns the earlier request's row and False.
+    Raises IdempotencyMismatch if that earlier request has another endpoint or input than the new one.
+    Raises QuotaReached if the API key already has `max_in_flight` requests waiting or running. None means no limit.
     """
     now = time.time()
     with engine.begin() as connection:
@@ -100,7 +100,7 @@ def _new_row(submission: Submission, now: float) -> dict[str, Any]:
 
 
 def _lock(connection: sa.Connection, name: str) -> None:
-    """Waits for the lock of this name and holds it until the transaction ends.
+    """Waits for the database lock `name`, and holds it until the transaction of `connection` ends.
 
     Does nothing on SQLite, where only one transaction writes at a time.
     """
@@ -135,9 +135,9 @@ def get(engine: sa.Engine, request_id: str) -> RequestRow | None:
 
 
 def get_without_payloads(engine: sa.Engine, request_id: str) -> RequestRow | None:
-    """Returns the request's row, or None if there is no such request.
+    """Returns the request's row without its large columns, or None if there is no such request.
 
-    The large columns are not read: the body is empty, plan and output are None.
+    In the returned row `body` is empty, and `plan` and `output` are None.
     """
     columns = [column for column in requests.c if column.name not in ("body", "plan", "output")]
     with reading(engine) as connection:
@@ -152,17 +152,14 @@ def output(engine: sa.Engine, request_id: str) -> bytes | None:
 
 
 def versions(engine: sa.Engine, ids: Sequence[str]) -> dict[str, int]:
-    """Returns a mapping from each of these request ids to the current `version` of its row.
-
-    Unknown ids are left out.
-    """
+    """Returns the `version` of each request's row in the database: request id -> version. Unknown ids are left out."""
     with reading(engine) as connection:
         found = connection.execute(sa.select(requests.c.id, requests.c.version).where(requests.c.id.in_(ids)))
         return {row.id: row.version for row in found}
 
 
 def waiting_ids(engine: sa.Engine, pool: str) -> list[str]:
-    """Returns the ids of a pool's waiting requests, in the order in which they will be claimed."""
+    """Returns the ids of the waiting requests of a pool (a named group of devices), the next one to claim first."""
     with reading(engine) as connection:
         found = connection.execute(
             sa.select(requests.c.id)
@@ -173,9 +170,9 @@ def waiting_ids(engine: sa.Engine, pool: str) -> list[str]:
 
 
 def claim(engine: sa.Engine, pool: str, worker: str) -> RequestRow | None:
-    """Assigns the pool's next request to this worker and counts the attempt.
+    """Assigns the next waiting request of a pool (a named group of devices) to a server, and adds 1 to its `attempt`.
 
-    Returns the request's row, or None if no request waits.
+    `worker` is the server's id. Returns the request's row after the change, or None if no request waits.
     """
     next_id = (
         sa.select(requests.c.id)
@@ -203,7 +200,7 @@ def claim(engine: sa.Engine, pool: str, worker: str) -> RequestRow | None:
 
 
 def _still_claimed(row: RequestRow) -> sa.ColumnElement[bool]:
-    """Returns the SQL condition that the worker in `row` still holds the request, in the attempt in `row`."""
+    """Returns an SQL condition: the server `row.worker` still holds the request `row.id` in attempt `row.attempt`."""
     return sa.and_(
         requests.c.id == row.id,
         requests.c.state == "IN_PROGRESS",
@@ -213,17 +210,18 @@ def _still_claimed(row: RequestRow) -> sa.ColumnElement[bool]:
 
 
 def store_plan(engine: sa.Engine, row: RequestRow, plan: Mapping[str, Any]) -> bool:
-    """Stores the plan of a claimed request in its JSON form, so that a later attempt uses the same plan and seed.
+    """Stores the plan of the claimed request `row`, so that a later attempt uses the same plan and seed.
 
-    Returns False, and stores nothing, if the worker no longer holds the request.
+    `plan` is in its JSON form. Returns False, and stores nothing, if the server `row.worker` no longer holds the
+    request.
     """
     return _update(engine, _still_claimed(row), {"plan": dict(plan)})
 
 
 def add_log_lines(engine: sa.Engine, row: RequestRow, lines: Sequence[LogLine]) -> bool:
-    """Adds lines to a claimed request's log.
+    """Adds lines to the log of the claimed request `row`.
 
-    Returns False, and adds nothing, if the worker no longer holds the request.
+    Returns False, and adds nothing, if the server `row.worker` no longer holds the request.
     """
     with engine.begin() as connection:
         changed = connection.execute(sa.update(requests).where(_still_claimed(row)).values(**_NEXT_VERSION))
@@ -255,22 +253,21 @@ def log_lines(engine: sa.Engine, request_id: str, after: int = 0) -> list[Stored
 
 
 def finish(engine: sa.Engine, row: RequestRow, outcome: Outcome) -> bool:
-    """Ends a claimed request with this outcome.
+    """Ends the claimed request `row` and stores its outcome.
 
-    The state of the request becomes CANCELLED if the outcome is the constant `CANCELLED`, otherwise COMPLETED.
-
-    Returns False, and stores nothing, if the worker no longer holds the request.
+    Its state becomes CANCELLED if the outcome's `error_type` is "client_cancelled", otherwise COMPLETED.
+    Returns False, and stores nothing, if the server `row.worker` no longer holds the request.
     """
     state: State = "CANCELLED" if outcome.error_type == "client_cancelled" else "COMPLETED"
     return _end(engine, _still_claimed(row), state, outcome)
 
 
 def return_to_queue(engine: sa.Engine, row: RequestRow, *, attempt_failed: bool) -> bool:
-    """Puts a claimed request back to its old place in the queue. Ends it instead if a client has cancelled it.
+    """Puts the claimed request `row` back to its old place in the queue, or ends it if a client has cancelled it.
 
-    With `attempt_failed=False` the attempt does not count towards the limit of attempts. This function does not check
-    that limit: the caller ends a request whose last attempt has failed. Returns False, and changes nothing, if the
-    worker no longer holds the request.
+    `attempt_failed`: if False, the attempt does not count towards the limit of attempts.
+    The limit is not checked here: the caller must `finish` a request whose last attempt has failed.
+    Returns False, and changes nothing, if the server `row.worker` no longer holds the request.
     """
     attempt = requests.c.attempt if attempt_failed else requests.c.attempt - 1
     not_cancelled = sa.and_(_still_claimed(row), requests.c.cancel_at.is_(None))
@@ -279,11 +276,11 @@ def return_to_queue(engine: sa.Engine, row: RequestRow, *, attempt_failed: bool)
 
 
 def claim_state(engine: sa.Engine, row: RequestRow) -> Literal["held", "cancelled", "lost"]:
-    """Returns the state of the claim of the worker in `row`.
+    """Returns whether the server `row.worker` still holds the request `row`.
 
-    "held": the worker holds the request.
-    "cancelled": the worker holds the request, and a client has cancelled it.
-    "lost": the worker no longer holds the request.
+    "held": the server holds it.
+    "cancelled": the server holds it, but a client has cancelled it.
+    "lost": the server no longer holds it, because it has ended or was claimed again.
     """
     with reading(engine) as connection:
         found = connection.execute(sa.select(requests.c.cancel_at).where(_still_claimed(row))).first()
@@ -293,12 +290,12 @@ def claim_state(engine: sa.Engine, row: RequestRow) -> Literal["held", "cancelle
 
 
 def claimed_by(engine: sa.Engine, worker: str) -> list[RequestRow]:
-    """Returns the rows of the running requests that this worker holds."""
+    """Returns the rows of the running requests that the server with the id `worker` holds."""
     return _in_progress(engine, requests.c.worker == worker)
 
 
 def orphans(engine: sa.Engine) -> list[RequestRow]:
-    """Returns the rows of the running requests whose worker is no longer in the table `servers`."""
+    """Returns the rows of the running requests whose server (their `worker`) is no longer in the table `servers`."""
     return _in_progress(engine, requests.c.worker.not_in(sa.select(servers.c.id)))
 
 
@@ -309,12 +306,12 @@ def _in_progress(engine: sa.Engine, condition: sa.ColumnElement[bool]) -> list[R
 
 
 def cancel(engine: sa.Engine, request_id: str) -> Literal["cancelled", "requested", "ended", "unknown"]:
-    """Cancels a request.
+    """Cancels a request if it has not ended. Returns what happened.
 
-    Returns "cancelled" if the request was waiting and has ended now.
-    Returns "requested" if the request is running; its worker will stop it.
-    Returns "ended" if the request had already ended.
-    Returns "unknown" if there is no such request.
+    "cancelled": the request was waiting, and has ended now.
+    "requested": the request is running, and its server will stop it.
+    "ended": the request had already ended.
+    "unknown": there is no such request.
     """
     this = requests.c.id == request_id
     while True:  # Between the two UPDATEs another server may claim the request or return it to the queue.
@@ -330,7 +327,7 @@ def cancel(engine: sa.Engine, request_id: str) -> Literal["cancelled", "requeste
 
 
 def expire(engine: sa.Engine, outcome: Outcome) -> list[str]:
-    """Ends each waiting request that was not started in time, and gives it this outcome. Returns the requests' ids.
+    """Ends every waiting request that was not started before its `start_by`, with this outcome. Returns their ids.
 
     A request that was started in time and is back in the queue is not ended.
     """
@@ -350,7 +347,7 @@ def _update(engine: sa.Engine, condition: sa.ColumnElement[bool], values: dict[s
 
 
 def _end(engine: sa.Engine, condition: sa.ColumnElement[bool], state: State, outcome: Outcome) -> bool:
-    """Stores the state and outcome of the request that meets the condition, and schedules its webhook.
+    """Ends the request that meets `condition`: stores this state and outcome, and schedules its webhook.
 
     Returns False if no request meets the condition.
     """

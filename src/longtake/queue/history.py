@@ -46,7 +46,10 @@ class HistoryFilter:
 
 @dataclass(frozen=True)
 class Cost:
-    """The price of one request in US dollars. `at` is the Unix time in seconds at which it was submitted."""
+    """The price of one request in US dollars.
+
+    `endpoint` is the id of the request's endpoint. `at` is the Unix time in seconds at which the request was submitted.
+    """
 
     endpoint: str
     at: float
@@ -54,7 +57,7 @@ class Cost:
 
 
 def costs(engine: sa.Engine, selected: HistoryFilter) -> list[Cost]:
-    """Returns the costs of the selected requests whose price is not 0, oldest first."""
+    """Returns the costs of the requests that `selected` matches, oldest first. Requests that cost 0 are left out."""
     query = (
         sa.select(requests.c.endpoint, requests.c.created_at, requests.c.price_usd)
         .where(*selected.clauses(), requests.c.price_usd != "0")
@@ -74,8 +77,9 @@ def page(
     request_id: str | None = None,
     payloads: bool = False,
 ) -> list[RequestRow]:
-    """Returns the rows of at most `limit` of the selected requests, newest first.
+    """Returns the rows of the requests that match all arguments, newest first, at most `limit` of them.
 
+    `selected`: selects requests by endpoint, API key and creation time.
     `before`: the `seq` of the last row of the previous page; None for the first page.
     `codes`: (low, high) selects requests whose result has an HTTP status from low to high - 1; None selects all.
     `request_id`: selects only this request; None selects all.

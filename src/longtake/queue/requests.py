@@ -17,8 +17,9 @@ PRIORITIES: Mapping[Priority, int] = {"normal": 0, "low": 1}
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a request, good or bad: its HTTP status, headers and JSON body.
+    """The result of a request that succeeded or failed: its HTTP status, headers and JSON body.
 
+    `body`: a value that can be written as JSON.
     `error`: a sentence for the user; None if the request succeeded.
     `error_type`: one of fal's error types; None if the request succeeded or the error has no type.
     `price_usd`: the price of the request in US dollars.
@@ -36,19 +37,23 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Submission:
-    """A request as a client submits it, before it has a row.
+    """A request as a client submits it, before it has a row in the database.
 
     `endpoint`: the endpoint's id.
+    `pool`: the name of the group of devices that carries out the request.
     `key_id`: the id of the caller's API key.
     `body`: the input as JSON.
     `base_url`: the URL of the service `queue` as the client reaches it; URLs in responses are built from it.
+    `priority`: requests with the priority "low" start after those with "normal".
     `start_timeout_s`: seconds after which the request ends if it was not started; None sets no limit.
     `webhook_url`: the URL to which the result is sent when the request ends, or None.
-    `idempotency_key`: if the same API key submits again with this key, this request is returned; None for no such key.
+    `idempotency_key`: a text that the client chooses, or None. If the same API key submits a request with the same text
+        again, no second request is stored.
     `store_io`: if False, the result is not stored as a file; its video is a data URI in the response.
-    `may_retry`: if False, the request ends when its first attempt fails because a worker died.
+    `may_retry`: if False, the request is not tried again after its worker process or its server has died.
     `lifecycle`: the lifetime and access rules of the result's file (see `storage.lifecycle.parse`); None for defaults.
-    `outcome`: set for an invalid request, which is stored as ended and never queued; otherwise None.
+    `outcome`: the error of an invalid request, which is stored as ended and never queued; None for a valid request.
+    `id`: the id of the request.
     """
 
     endpoint: str
@@ -95,15 +100,17 @@ class RequestRow:
 
     `seq`: the number of the request in the order of submission.
     `priority`: a value of `PRIORITIES`.
-    `created_at`, `completed_at`: Unix times in seconds of the submission and of the end (None before it).
-    `started_at`: the Unix time in seconds of the last claim; None before the first one.
+    `created_at`: the Unix time in seconds of the submission.
     `start_by`: the Unix time in seconds by which the request must be started; None for no limit.
+    `started_at`: the Unix time in seconds at which a server last claimed the request; None before the first claim.
+    `completed_at`: the Unix time in seconds at which the request ended; None before its end.
     `cancel_at`: the Unix time in seconds at which a client cancelled the running request, otherwise None.
     `worker`: the id of the server that works on the request or that worked on it last; None while it waits.
-    `attempt`: the number of attempts so far, including the current one. Attempts that a server stopped do not count.
+    `attempt`: the number of attempts so far, including the current one. An attempt that ended because its server was
+        stopped does not count.
     `version`: the number of changes of the row.
-    `plan`: the JSON form of the plan, None before it is made.
-    `output`: the JSON body of the result, None before the end or after its deletion.
+    `plan`: the JSON form of the plan; None before it is made.
+    `output`: the JSON body of the result; None before the request's end and after the result's deletion.
     """
 
     seq: int

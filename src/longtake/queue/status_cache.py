@@ -96,12 +96,15 @@ class _Queue:
     wanted_at: float = -math.inf
 
     def is_due(self, now: float) -> bool:
-        """Returns True if the queue should be read: clients ask for it, and the pause after the last read is over."""
+        """Returns True if the queue should be read at `now`, which is in seconds of the monotonic clock.
+
+        That is so if a client has asked for it in the last WANTED_S seconds, and the pause after the last read is over.
+        """
         pause_s = max(QUEUE_S if self.is_stale else POLL_S, 10 * self.read_took_s)
         return now - self.wanted_at <= WANTED_S and now - self.read_at >= pause_s
 
     def is_outdated(self, now: float) -> bool:
-        """Returns True if the positions are too old to serve."""
+        """Returns True if the positions are too old to serve at `now`, which is in seconds of the monotonic clock."""
         return now - self.read_at > max(WANTED_S, 20 * self.read_took_s)
 
 
@@ -112,9 +115,9 @@ Watcher = tuple[asyncio.AbstractEventLoop, asyncio.Event]
 class StatusCache:
     """The cached statuses of one server process.
 
-    Every method may be called from any thread; only `wait_for_change` must be awaited in an event loop. `start` starts
-    the thread that finds the changes of other servers. Without the thread, a status of a request that has not ended is
-    read again when it is FRESH_S seconds old.
+    Every method may be called from any thread, except `wait_for_change`, which must be awaited in an event loop.
+    `start` starts the thread that finds changes that other servers have made. Without this thread, the status of a
+    request that has not ended is read again when it is FRESH_S seconds old.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
@@ -145,7 +148,7 @@ class StatusCache:
         self._refresher.stop()
 
     def peek(self, request_id: str) -> RequestStatus | None:
-        """Returns the status if it is cached and up to date, otherwise None. Never queries the database."""
+        """Returns a request's status if it is cached and up to date, otherwise None. Never queries the database."""
         with self._lock:
             entry = self._entries.get(request_id)
             return None if entry is None else self._current(request_id, entry, time.monotonic())
@@ -216,7 +219,7 @@ class StatusCache:
         return len(queue.positions)
 
     async def wait_for_change(self, request_id: str, version: int, timeout: float) -> None:
-        """Waits until the request has a greater version than `version` or another queue position.
+        """Waits until the request's version is greater than `version`, or its position in the queue changes.
 
         Returns after `timeout` seconds at the latest, and at once if no up-to-date status is cached.
         """
@@ -242,7 +245,10 @@ class StatusCache:
     # The following methods must be called with the lock held.
 
     def _current(self, request_id: str, entry: _Entry, now: float) -> RequestStatus | None:
-        """Returns the entry's status if it is up to date, otherwise None. Also records that a client asks for it."""
+        """Returns the entry's status if it is up to date, otherwise None. Also records that a client asks for it.
+
+        `now` is the current time in seconds of the monotonic clock.
+        """
         status = entry.status
         if status is None:
             return None
@@ -257,7 +263,10 @@ class StatusCache:
         return self._positioned(entry, status, now)
 
     def _positioned(self, entry: _Entry, status: RequestStatus, now: float) -> RequestStatus:
-        """Returns the status with its current queue position, and stores it in the entry if the position changed."""
+        """Returns `status` with its current queue position, and stores it in `entry` if the position has changed.
+
+        `now` is the current time in seconds of the monotonic clock.
+        """
         if status.row.state != "IN_QUEUE":
             return status
         queue = self._queues[status.row.pool]
@@ -282,9 +291,10 @@ class StatusCache:
     # The following methods take the lock themselves.
 
     def _store(self, status: RequestStatus, changes: int) -> RequestStatus:
-        """Caches a status and returns it. If a status with a greater version is already cached, returns that instead.
+        """Caches a status that was read from the database, and returns it with its queue position.
 
-        `changes` is the value that the field `changes` of the entry had before the status was read.
+        If a status of the same or a greater version is already cached, it is kept and returned instead.
+        `changes` is the entry's field `changes` from before the read. If it has grown since, the status is outdated.
         """
         now = time.monotonic()
         with self._lock:
@@ -307,7 +317,8 @@ class StatusCache:
     def _read(self, request_id: str, last: RequestStatus | None) -> RequestStatus | None:
         """Returns a request's status from the database, or None if there is no such request.
 
-        `last` is the status that was cached before, or None. Only log lines that it does not contain are read.
+        The status has no queue position yet. `last` is the status that was cached before, or None. Log lines that it
+        contains are not read again, unless its request has ended.
         """
         row = get_without_payloads(self._engine, request_id)
         if row is None:
@@ -324,7 +335,10 @@ class StatusCache:
         return RequestStatus(row, None, (*lines, *new))
 
     def _read_queue(self, pool: str, queue: _Queue) -> None:
-        """Reads the positions of a pool's waiting requests, and wakes the watchers of requests that have moved."""
+        """Reads the positions of a pool's waiting requests into `queue`.
+
+        Also wakes the calls of `wait_for_change` for requests whose position has changed.
+        """
         with self._queue_reading:
             started = time.monotonic()
             queue.is_stale = False

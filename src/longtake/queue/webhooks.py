@@ -66,6 +66,8 @@ def payload(row: RequestRow) -> bytes:
 class Deliverer:
     """Sends the webhooks in the database that are due, from background threads.
 
+    `signer` signs them. `transport` sends their HTTP requests; if it is None, a new `PublicTransport` does.
+
     Several servers may do this with one database. A server claims each attempt before it makes it, so that no other
     server makes the same attempt. If the server dies, the webhook becomes due again.
     """
@@ -120,10 +122,10 @@ class Deliverer:
         return 0 if len(due) == SENDERS else POLL_S
 
     def _claim(self, delivery: Any) -> bool:
-        """Claims the next attempt at a delivery. Returns False if another server has claimed it first.
+        """Claims the next attempt to send a webhook. Returns False if another server has claimed it first.
 
-        The claim also sets the time of the following attempt, by which this one must have ended. So another attempt is
-        made if this server dies.
+        `delivery` is the webhook's row in the table `deliveries`. The claim also stores when the webhook becomes due
+        again, so that another attempt is made if this server dies. Until then this attempt has time to end.
         """
         next_at = time.time() + 2 * self._timeout_s + POLL_S
         return self._update(delivery, {"attempts": delivery.attempts + 1, "next_at": next_at}, delivery.attempts)
@@ -149,7 +151,11 @@ class Deliverer:
             self._free_senders.release()
 
     def _send(self, delivery: Any) -> str | None:
-        """Sends a webhook. Returns None if the receiver accepted it, otherwise the reason of the failure as text."""
+        """Sends a webhook. Returns None if the receiver accepted it, otherwise the reason of the failure as text.
+
+        `delivery` is the webhook's row in the table `deliveries`. If its request is not in the database, sends nothing
+        and returns None.
+        """
         row = retry_until_stopped(lambda: queue.get(self._engine, delivery.request_id), self._loop.stopping)
         if row is None:
             return None
@@ -166,9 +172,10 @@ class Deliverer:
             return str(error) or type(error).__name__
 
     def _store_result(self, delivery: Any, failure: str | None) -> None:
-        """Stores the result of an attempt: the webhook is delivered, is retried later, or is given up.
+        """Stores the result of an attempt: the webhook is delivered, will be sent again later, or is given up.
 
-        `failure` is the reason of the failure, or None if the receiver accepted the webhook.
+        `delivery` is the webhook's row before the attempt. `failure` is the reason of the failure, or None if the
+        receiver accepted the webhook.
         """
         attempts = delivery.attempts + 1
         next_at = time.time() + pause_s(attempts)
@@ -191,10 +198,9 @@ class Deliverer:
                 this.warning("Webhook failed and will be retried", reason=failure)
 
     def _update(self, delivery: Any, values: dict[str, Any], attempts: int) -> bool:
-        """Writes `values` (column -> value) to the row of a delivery.
+        """Writes `values` (column -> value) to a webhook's row, if it still waits and has had `attempts` attempts.
 
-        Returns False, and writes nothing, if the delivery is no longer waiting, or the row's number of attempts is not
-        `attempts`.
+        Otherwise writes nothing and returns False. `delivery` is the row as it was read before.
         """
         unchanged = sa.and_(
             deliveries.c.request_id == delivery.request_id,

@@ -39,14 +39,16 @@ class Blobs(Protocol):
         """
 
     def open(self, key: str, start: int = 0, stop: int | None = None) -> Generator[bytes, None, None]:
-        """Returns a generator that yields the blob's bytes in pieces of at most PIECE_BYTES.
+        """Returns a generator that yields the blob's bytes in pieces of at most PIECE_BYTES bytes.
 
-        The bytes from the offset `start` up to but not including `stop` are yielded; with None, up to the end. If there
-        is no such blob, the call itself raises FileNotFoundError.
+        `start`: the offset of the first byte.
+        `stop`: the offset after the last byte; None means the end of the blob.
+
+        If there is no such blob, the call itself raises FileNotFoundError.
         """
 
     def local(self, key: str) -> AbstractContextManager[Path]:
-        """Yields the path of a local file with the blob's bytes.
+        """Returns a context manager that yields the path of a local file with the blob's bytes.
 
         The file must not be changed, and may be used only inside the `with` block. Raises FileNotFoundError if there is
         no such blob.

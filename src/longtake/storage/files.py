@@ -97,9 +97,10 @@ def _suffix(name: str, content_type: str) -> str:
 class FileStore:
     """The files of all servers that share a database.
 
-    `scratch` is this server's folder for files that are not stored yet. A file expires after `retention_s` seconds
-    unless its lifecycle sets another time. Methods that store a file raise DiskFull if a disk is full, and then store
-    nothing.
+    `scratch`: this server's folder for files that are not stored yet.
+    `retention_s`: seconds after which a file expires, unless its lifecycle sets another time.
+
+    Methods that store a file raise DiskFull if a disk is full, and then store nothing.
     """
 
     engine: sa.Engine
@@ -138,11 +139,14 @@ class FileStore:
         return key
 
     def add(self, key: str, file: NewFile, path: Path, *, request_id: str | None = None) -> bool:
-        """Moves the file at `path` into the store under this key, and returns True.
+        """Moves the file at `path` into the store under this key. Returns True.
 
-        If the key is in use, stores nothing. Then it returns True if the stored bytes are equal to the file's, as when
-        a client repeats an upload, and False otherwise. After an exception the file is still at `path`, and the call
-        can be repeated.
+        `file`: the facts that are stored with it.
+        `request_id`: the id of the request whose result it is, or None.
+
+        If the key is already in use, stores nothing. Then returns True if the bytes stored under the key equal those at
+        `path`, as when a client repeats an upload; otherwise returns False. After an exception the file is still at
+        `path`, and the call can be repeated.
         """
         now, blob = time.time(), f"{secrets.token_hex(4)}-{key}"
         values = {
@@ -199,7 +203,7 @@ class FileStore:
             return connection.execute(sa.select(files).where(files.c.key == key)).first()
 
     def _insert(self, values: Mapping[str, Any]) -> bool:
-        """Inserts the row of a stored blob. Returns False if the key is in use.
+        """Inserts the row `values` (column -> value) of a stored blob. Returns False if the key is in use.
 
         If no row was inserted, deletes the blob. If only the commit failed, keeps the blob, because the row may have
         been stored.
@@ -251,7 +255,7 @@ def open_store(engine: sa.Engine, settings: Settings) -> FileStore:
 
 @contextmanager
 def disk_full_errors() -> Iterator[None]:
-    """Raises DiskFull, which has a sentence for users, when the block fails because a disk is full."""
+    """A context manager: raises DiskFull, which has a sentence for users, if its block fails because a disk is full."""
     try:
         yield
     except OSError as error:

@@ -13,11 +13,11 @@ MAX_RETENTION_S = 100 * 365 * 86_400.0
 
 
 def parse(header: str | None) -> dict[str, Any] | None:
-    """Returns the valid members of a lifecycle header as a dictionary, or None if there is none.
+    """Returns the valid members of a lifecycle header as a dictionary, or None if there are none.
 
     The header is JSON: {"expiration_duration_seconds": number or null, "initial_acl": {"default": decision, "rules":
-    [{"user": API key id, "decision": decision}]}}. The dictionary has the same form. Invalid members are ignored, as
-    fal does.
+    [{"user": API key id, "decision": decision}]}}. A decision is "allow", "forbid" or "hide" (see `Decision`). The
+    dictionary has the same form. Invalid members are ignored, as fal does.
     """
     try:
         value = json.loads(header or "null")
@@ -37,8 +37,10 @@ def parse(header: str | None) -> dict[str, Any] | None:
 def expires_at(lifecycle: Mapping[str, Any] | None, now: float, retention_s: float) -> float | None:
     """Returns the Unix time in seconds at which a file expires, or None if it never expires.
 
-    `now` is the Unix time at which the file is stored. A lifecycle without a duration means `retention_s` seconds.
-    A duration of null or 0 means that the file never expires.
+    `lifecycle`: what `parse` returned. Its duration counts from `now`; a duration of null or 0 means that the file
+        never expires.
+    `now`: the Unix time in seconds at which the file is stored.
+    `retention_s`: the seconds until the file expires if the lifecycle is None or has no duration.
     """
     if lifecycle is None or "expiration_duration_seconds" not in lifecycle:
         return now + retention_s
@@ -47,10 +49,10 @@ def expires_at(lifecycle: Mapping[str, Any] | None, now: float, retention_s: flo
 
 
 def access_rules(lifecycle: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Returns the access rules in a lifecycle, or None if it has none.
+    """Returns the access rules in a lifecycle (see `parse`), or None if it has none.
 
     Their form is {"default": decision, "rules": [{"user": API key id, "decision": decision}]}; both members may be
-    missing.
+    missing. A decision is "allow", "forbid" or "hide".
     """
     rules: dict[str, Any] | None = (lifecycle or {}).get("initial_acl")
     return rules

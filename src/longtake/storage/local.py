@@ -23,7 +23,7 @@ It is on the blobs' file system, so that such a file can become a blob without b
 
 @dataclass(frozen=True)
 class LocalBlobs:
-    """Blobs as files `<folder>/<key>`. The folder is created when the first blob is stored."""
+    """Stores each blob as a file `<folder>/<key>`. The folder is created when the first blob is stored."""
 
     folder: Path
 

@@ -14,7 +14,10 @@ STRAYS_S = 3600.0
 def sweepers(store: FileStore, *, sweep_s: float = SWEEP_S, strays_s: float = STRAYS_S) -> list[Repeating]:
     """Returns the threads that delete old files of a store. The caller must start them.
 
-    Several servers may run them for the same store.
+    `sweep_s`: the seconds between two deletions of expired files and uploads.
+    `strays_s`: the seconds between two deletions of files that crashed processes left.
+
+    Several servers may run such threads for the same store.
     """
 
     def sweep() -> float:

@@ -54,7 +54,10 @@ class Upload:
 
 
 def create(store: FileStore, file: NewFile, *, multipart: bool, within_s: float) -> Upload:
-    """Creates an upload that expires after `within_s` seconds, and returns it. Raises DiskFull if a disk is full."""
+    """Creates an upload of the file that `file` describes, and returns the upload. It expires after `within_s` seconds.
+
+    `multipart`: True if the client will send the bytes in parts. Raises DiskFull if a disk is full.
+    """
     upload = Upload(
         token=secrets.token_urlsafe(32),
         file_key=new_key(file.name, file.content_type),
@@ -104,10 +107,11 @@ def uploaded_bytes(store: FileStore, upload: Upload) -> int:
 
 
 def complete(store: FileStore, upload: Upload, parts: Iterable[tuple[int, str]]) -> str:
-    """Joins parts of an upload in the order of their numbers, stores the result as its file, and returns its key.
+    """Joins the parts of an upload, stores the result as the upload's file, and returns the file's key.
 
-    `parts` are (number, etag) pairs. If the upload is already finished, only returns the key. Raises InvalidRequest if
-    one of the parts is not stored, and DiskFull if a disk is full.
+    `parts`: a pair (number, etag) for each part. The parts are joined in the order of their numbers.
+    If the upload is already finished, only returns the key. Raises InvalidRequest if one of the parts is not stored,
+    and DiskFull if a disk is full.
     """
     if store.find(upload.file_key) is not None:
         return upload.file_key

@@ -55,9 +55,12 @@ Result = TypeVar("Result")
 class Attempt:
     """One attempt to carry out one claimed request in a worker process.
 
-    `row` is the request's row after the claim. `worker` is the supervisor of the process, which must be ready.
-    `stopping` is set when the server stops. A temporary failure of the database or the disk delays the outcome but does
-    not change it.
+    `row`: the request's row after the claim.
+    `worker`: the supervisor of the worker process. The process must be ready.
+    `context`: the objects that all slots of the server share.
+    `stopping`: an event that is set when the server stops.
+
+    A temporary failure of the database or the disk delays the outcome but does not change it.
     """
 
     def __init__(self, row: RequestRow, worker: Supervisor, context: SlotContext, stopping: threading.Event) -> None:
@@ -71,7 +74,7 @@ class Attempt:
         self._check_at = time.monotonic() + CHECK_EVERY_S
 
     def run(self) -> None:
-        """Carries out the request and stores its outcome, or returns it to the queue.
+        """Carries out the request. Then stores its outcome, or puts the request back into the queue.
 
         An unexpected error ends the request with an internal error. Raises RetriesStopped if the server stops while the
         database is unreachable.
@@ -106,7 +109,7 @@ class Attempt:
         return Run(row.id, row.endpoint, row.body.decode(), row.plan, folder)
 
     def _follow(self) -> Ending:
-        """Handles the worker process's messages until the attempt ends. Returns how it ended."""
+        """Handles the worker process's messages until the attempt ends. Returns how it ended (see `Ending`)."""
         while True:
             ending = self._handle_next()
             if ending is not None:
@@ -126,7 +129,8 @@ class Attempt:
     def _handle_next(self) -> Ending | None:
         """Waits for the next message and handles it. Returns how the attempt ended, or None if it goes on.
 
-        The wait ends earlier when it is time to check the claim, to write log lines or to kill a silent process.
+        Returns None without a message when it is time to check the claim, to store log lines or to kill a stalled
+        process.
         """
         due_at = min(self._check_at, self._log.due_at, self._worker.stalls_at)
         match self._worker.receive(due_at - time.monotonic()):
@@ -153,10 +157,11 @@ class Attempt:
         return None
 
     def _claim_state(self) -> Literal["held", "cancelled", "lost"]:
-        """Returns whether this attempt still holds the request. If the database fails, the answer is "held".
+        """Returns whether this attempt still holds the request.
 
-        "held": this attempt holds it. "cancelled": this attempt holds it, but a client has cancelled it. "lost": the
-        request has ended, or another attempt has claimed it.
+        "held": this attempt holds it, or the database failed.
+        "cancelled": this attempt holds it, but a client has cancelled it.
+        "lost": the request has ended, or another attempt has claimed it.
         """
         return self._try(
             lambda: queue.claim_state(self._engine, self._row), "held", action="checking whether it is still claimed"
@@ -167,10 +172,11 @@ class Attempt:
         return "cancelled" if state == "cancelled" else "lost"
 
     def _store_result(self, done: Done) -> Ending:
-        """Stores the finished video as a file, and returns the outcome, which contains the URL of the video.
+        """Stores the finished video as a file. Returns the outcome, which contains the URL of the video.
 
-        No file is stored if the client asked for a data URI, or asked not to store the result. The URL is then a data
-        URI. Returns "lost" if another attempt has claimed the request.
+        If the client asked for a data URI, or asked not to store the result, no file is stored, and the URL is a data
+        URI. If the request has ended or another attempt has claimed it, stores nothing and returns "lost". `done` is
+        the worker process's message about the video.
         """
         row, self._done = self._row, done
         if self._retry(lambda: queue.claim_state(self._engine, row)) == "lost":
@@ -186,10 +192,10 @@ class Attempt:
         return outcomes.done(done, f"{sibling_url(row.base_url, 'cdn')}/files/{key}")
 
     def _settle(self, ending: Ending) -> bool:
-        """Stores how the attempt ended: ends the request, or puts it back into the queue.
+        """Ends the request or puts it back into the queue, depending on how the attempt ended.
 
-        Returns True if an outcome of this attempt has ended the request. Returns False if the request was put back, or
-        if this server no longer holds it.
+        Returns True if an outcome of this attempt has ended the request. Otherwise returns False: the request was put
+        back, or this attempt no longer holds it.
         """
         row = self._row
         match ending:
@@ -212,7 +218,10 @@ class Attempt:
         return False
 
     def _finish(self, outcome: Outcome) -> bool:
-        """Stores the remaining log lines and the outcome. Returns False, and stores nothing, if the claim was lost."""
+        """Stores the remaining log lines and the outcome.
+
+        Returns False, and stores nothing, if this attempt no longer holds the request.
+        """
         row, lines = self._row, self._log.lines
         if lines:
             self._store_or(
@@ -233,18 +242,18 @@ class Attempt:
         return is_stored
 
     def _has_ended_elsewhere(self) -> bool:
-        """Returns True if the request has ended, although not with the outcome of this attempt.
+        """Returns True if the request has ended, for example because another attempt has finished it.
 
-        For example, a client has cancelled it, or another attempt has finished it. No later attempt can then need the
-        request's work folder, so the folder may be removed. Returns False if the request's row cannot be read.
+        Used when no outcome of this attempt has ended it. No later attempt can then need the request's work folder, so
+        the folder may be removed. Returns False if the request's row cannot be read.
         """
         row = self._try(lambda: queue.get(self._engine, self._row.id), None, action="reading its row")
         return row is not None and row.has_ended
 
     def _stop_worker(self) -> None:
-        """Cancels the work in the worker process.
+        """Tells the worker process to stop its work on the request, and waits until it does.
 
-        Kills the process if it still works after `cancel_grace_s` seconds.
+        Kills the process if it still works after `cancel_grace_s` seconds (a setting), or when the server stops.
         """
         self._worker.send(Cancel(self._row.id))
         until = time.monotonic() + self._context.settings.cancel_grace_s
@@ -254,9 +263,9 @@ class Attempt:
         self._worker.kill()
 
     def _write_log(self, lines: list[LogLine]) -> bool:
-        """Stores log lines of the request. Returns False if the database failed.
+        """Stores log lines of the request. Returns False if the database failed, so that they are not stored.
 
-        If another attempt has claimed the request, the lines are dropped, and True is returned.
+        If this attempt no longer holds the request, the lines are dropped, and True is returned.
         """
         is_held = self._try(
             lambda: queue.add_log_lines(self._engine, self._row, lines), None, action="storing its log lines"
@@ -273,10 +282,10 @@ class Attempt:
         return retry_until_stopped(do, self._stopping)
 
     def _store_or(self, do: Callable[[], Result], otherwise: Callable[[], Result], *, failure: str) -> Result:
-        """Calls `do`, and repeats the call after each temporary error. After any other error, calls `otherwise`.
+        """Returns the result of `do()`, or of `otherwise()` if `do()` raises an error that is not temporary.
 
-        Returns the result of the call that succeeded. `failure` is the log line that is written before `otherwise` is
-        called, with `%s` for the request's id.
+        After a temporary error the call is repeated. `failure` is the line that is logged before `otherwise` is called,
+        with `%s` in place of the request's id. Raises RetriesStopped if the server stops after a temporary error.
         """
         try:
             return self._retry(do)
@@ -287,9 +296,9 @@ class Attempt:
             return self._retry(otherwise)
 
     def _try(self, do: Callable[[], Result], otherwise: Result, *, action: str) -> Result:
-        """Returns the result of `do()`, or `otherwise` if it raises.
+        """Returns the result of `do()`, or the value `otherwise` if `do()` raises an error.
 
-        Logs an error that is not temporary. `action` is the phrase of the log line that names what failed.
+        Logs the error unless it is temporary. `action` names for the log what has failed, such as "reading its row".
         """
         try:
             return do()

@@ -12,9 +12,11 @@ from longtake.worker.leases import Lease
 class Claims:
     """The requests that one server has claimed from the queue. Safe to use from several threads.
 
-    If the database commits a claim but its reply is lost, the request is claimed in the database but unknown here. Such
-    requests are returned to the queue before the next claim. All claims are made under one lock. Otherwise a claim in
-    progress in another thread would be mistaken for a lost one.
+    `lease` knows the id under which the server claims requests.
+
+    If the database stores a claim but its reply is lost, the request is claimed in the database but missing here. Such
+    requests are returned to the queue before the next claim. All claims are made under one lock. Otherwise a claim that
+    another thread is making would be mistaken for such a lost one.
     """
 
     def __init__(self, engine: sa.Engine, lease: Lease) -> None:
@@ -25,10 +27,10 @@ class Claims:
         self._may_have_lost_one = False
 
     def claim_next(self, pool: str) -> RequestRow | None:
-        """Claims the next request of a pool (a named group of devices), and returns its row.
+        """Claims the next request of a pool (a named group of devices) for this server, and returns its row.
 
-        Returns None if no request waits, or if this server has no lease yet. Raises SQLAlchemy's errors if the database
-        fails.
+        Returns None if no request waits, or if this server has no row in the table `servers` yet. Raises SQLAlchemy's
+        errors if the database fails.
         """
         with self._lock:
             server_id = self._lease.server_id
@@ -46,7 +48,7 @@ class Claims:
             return row
 
     def release(self, request_id: str) -> None:
-        """Removes the claim of a request that has ended or is back in the queue. The database is not changed."""
+        """Removes from this object a request that has ended or is back in the queue. The database is not changed."""
         with self._lock:
             self._request_ids.discard(request_id)
 

@@ -15,8 +15,11 @@ from longtake.worker.messages import Done
 class SlotContext:
     """The objects that all slots of one server share. A slot is a thread with a device and a worker process.
 
-    `claims`: the requests that the slots have claimed. `on_change(request_id)` is called after each change of a
-        request, from the slot's thread. `on_done(done)` is called after a result was stored, from the slot's thread.
+    `engine`: the engine of the server's database.
+    `store`: the store to which results are moved.
+    `claims`: the requests that the slots have claimed.
+    `on_change`: called with a request's id after each change of the request, from the slot's thread.
+    `on_done`: called with a worker process's message after its result was stored, from the slot's thread.
     `command`: the program of a worker process and its arguments.
     """
 

@@ -57,9 +57,9 @@ class Lease:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stops the heartbeats and deletes the row.
+        """Stops the heartbeats and deletes this server's row.
 
-        The servers that still run then return to the queue the requests that this server still holds.
+        The requests that this server still holds are then returned to the queue by the other servers.
         """
         self._thread.stop()
         try:
@@ -71,7 +71,7 @@ class Lease:
         self.server_id = None
 
     def beat(self) -> None:
-        """Adds one heartbeat to the row's count.
+        """Adds 1 to the count of heartbeats in this server's row.
 
         If the row does not exist, inserts one with a new id and a count of 0.
         """
@@ -172,9 +172,9 @@ class LeaseWatch:
         self._thread.stop()
 
     def check(self) -> None:
-        """Checks once.
+        """Looks once for dead servers, and for requests that were not started in time.
 
-        Returns the requests of dead servers to the queue, and ends requests that were not started in time.
+        Puts the requests of the dead servers back into the queue, and ends the requests that were not started in time.
         """
         with reading(self._engine) as connection:
             rows = connection.execute(sa.select(servers)).all()
@@ -192,7 +192,10 @@ class LeaseWatch:
         return self._pause_s
 
     def _is_process_gone(self, row: Any) -> bool:
-        """Returns True if the server ran on this machine and its process has ended."""
+        """Returns True if the server ran on this machine and its process has ended.
+
+        `row` is the server's row in the table `servers`.
+        """
         _, boot = self._machine
         return boot != "" and (row.host, row.boot) == self._machine and start_ticks(row.pid) != row.born
 
@@ -204,7 +207,7 @@ class LeaseWatch:
             log.warning("The server with process %d on %s is dead.", row.pid, row.host)
 
     def _recover(self, row: RequestRow) -> None:
-        """Returns a request of a dead server to the queue.
+        """Puts a request of a dead server back into the queue.
 
         Ends the request instead if it has no attempts left, or if a client has cancelled it.
         """

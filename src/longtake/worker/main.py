@@ -95,7 +95,10 @@ def first_model(settings: Settings) -> ModelCard:
 def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTransport, settings: Settings) -> Done:
     """Carries out one request, writes its video into `run.folder`, and returns the message about its result.
 
-    `transport` downloads the files that the request names.
+    `run`: the server's message with the request.
+    `channel`: the connection to the server.
+    `runner`: holds the model and makes the video.
+    `transport`: downloads the files that the request names.
 
     Raises LongtakeError if the request is invalid, fails, or is cancelled.
     """
@@ -138,9 +141,10 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTra
 
 
 def open_stored_file(url: str, channel: Channel, settings: Settings) -> AbstractContextManager[Path] | None:
-    """Returns a context manager that yields a path at which the bytes of the stored file `url` can be read.
+    """Returns a context manager that yields the path of a local file with the bytes of the stored file at `url`.
 
-    Returns None if `url` names no stored file of this server that the caller may read. The URL must then be downloaded.
+    Asks the server through `channel` which file this is. Returns None if `url` names no stored file of this server that
+    the caller may read. The URL must then be downloaded.
     """
     if not url[:8].lower().startswith(("http://", "https://")):
         return None
@@ -149,7 +153,7 @@ def open_stored_file(url: str, channel: Channel, settings: Settings) -> Abstract
 
 
 def steps_folder(folder: Path, document: Mapping[str, Any]) -> Path:
-    """Returns the subfolder of `folder` for the finished steps of a plan. Creates the subfolder if it does not exist.
+    """Returns the subfolder of `folder` that keeps the finished sampling steps of a plan. Creates it if necessary.
 
     `document` is the plan in its JSON form. The subfolder is named after a hash of the plan, so that the request never
     resumes from the steps of a different plan.
@@ -168,7 +172,7 @@ def to_decimal(value: Fraction) -> Decimal:
 
 @contextmanager
 def reporting_failures(channel: Channel, runner: "Runner") -> Iterator[None]:
-    """Sends an exception of the block to the server as `Failed`, and suppresses it.
+    """A context manager: sends an exception of its block to the server as a `Failed` message, and suppresses it.
 
     If the exception says that memory ran out, also unloads the model of `runner`.
     """

@@ -16,7 +16,7 @@ class Run:
 
     `endpoint`: the endpoint's id.
     `body`: the request's input as JSON text. It can be 100 MB long.
-    `plan`: the JSON form of the plan that an earlier attempt stored. None in the first attempt.
+    `plan`: the JSON form of the plan that an earlier attempt stored; None if no attempt has stored one.
     `folder`: the request's work folder, in which the worker process writes its files.
     """
 
@@ -69,7 +69,7 @@ class ProgressReport:
     `sentence`: the other fields as text for people.
     `stage`: a key of `video.STAGES`, or "prepare".
     `step`: the number of the step in the stage, 0 to `steps` - 1.
-    `window`: the number of the window, 1 to `windows`.
+    `window`: the number of the window, 1 to `windows`. A window is a group of frames that the model makes together.
     """
 
     sentence: str
@@ -103,11 +103,12 @@ class Done:
 
     `content_type`: the MIME type of the file.
     `response`: the endpoint's JSON response, with an empty string as the URL of the video.
-    `billable_units`: the number of units that the endpoint bills; `price_usd`: their price in US dollars.
+    `billable_units`: the number of units that the endpoint bills.
+    `price_usd`: the price of the request in US dollars.
     `returns_data_uri`: True if the client wants the video inside the response.
     `timings`: stage -> the seconds spent in it; "inference_time" -> the seconds of the whole request.
     `new_frames`: the number of generated frames.
-    `evaluations`: the number of model evaluations.
+    `evaluations`: how many times the model was evaluated.
     `notes`: sentences for the user about what differs from the request.
     """
 
@@ -126,7 +127,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """Worker to server: the request, or loading the first model, ended with an error.
+    """Worker to server: the current request ended with an error, or the first model could not be loaded.
 
     `status`, `body`: the HTTP status and the JSON body of the request's result.
     `error`: a sentence for the user.
@@ -142,7 +143,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Printed:
-    """A line that the worker process sent and that is not a message. The server creates it; `text` is the line."""
+    """A line of text from the worker process's output that is not a message. The server creates this object."""
 
     text: str
 
@@ -159,12 +160,12 @@ class Died:
 
 @dataclass(frozen=True)
 class Woken:
-    """Sent by another thread of the server, so that a slot looks for a request, or sees that it has to stop."""
+    """Sent to a slot by another thread of the server: look for a request now, or notice that you have to stop."""
 
 
 @dataclass(frozen=True)
 class CancelRequested:
-    """Sent by another thread of the server: stop working on this request, if it is the slot's current one."""
+    """Sent to a slot by another thread of the server: stop working on this request, if it is your current one."""
 
     request_id: str
 
@@ -201,12 +202,18 @@ def _encode(adapter: TypeAdapter[MessageT], message: MessageT) -> bytes:
 
 
 def decode_to_worker(line: bytes) -> ToWorker:
-    """Returns the message for the worker process in a line of JSON, or raises pydantic's ValidationError."""
+    """Converts a line of JSON to a message for the worker process.
+
+    Raises pydantic's ValidationError if the line is not such a message.
+    """
     return _TO_WORKER.validate_json(line)
 
 
 def decode_to_server(line: bytes) -> ToServer | Printed:
-    """Returns the message for the server in a line of JSON, or `Printed` with the line's text if it contains none."""
+    """Converts a line of JSON to a message for the server.
+
+    If the line is not such a message, returns `Printed` with the line's text.
+    """
     try:
         return _TO_SERVER.validate_json(line)
     except ValidationError:

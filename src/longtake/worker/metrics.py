@@ -103,8 +103,11 @@ class _QueueCollector(Collector):
 
 
 def open_requests(connection: sa.Connection, slot_pools: set[str]) -> list[Metric]:
-    """Returns three metrics for each pool: the number of waiting requests, the seconds that the oldest of them has
-    waited (0 if none waits), and the number of running requests.
+    """Returns three metrics of the requests that have not ended, each with a value for every pool.
+
+    - The number of waiting requests.
+    - The seconds that the oldest waiting request has waited; 0 if none waits.
+    - The number of running requests.
 
     `slot_pools` are the pools whose requests this server carries out. They are included even if they have no requests.
     """
@@ -132,7 +135,7 @@ def open_requests(connection: sa.Connection, slot_pools: set[str]) -> list[Metri
 
 
 def ended_requests(connection: sa.Connection) -> Metric:
-    """Returns a metric: how many requests have ended, for each endpoint and kind of outcome (see `outcome_kind`)."""
+    """Returns the metric that counts the ended requests by endpoint and by kind of outcome (see `outcome_kind`)."""
     counts: Tally[tuple[str, str]] = Tally()
     for endpoint, state, status, count in connection.execute(
         sa.select(requests.c.endpoint, requests.c.state, requests.c.status_code, sa.func.count())
@@ -147,7 +150,7 @@ def ended_requests(connection: sa.Connection) -> Metric:
 
 
 def webhooks(connection: sa.Connection) -> Metric:
-    """Returns a metric: the number of webhooks in each state (waiting, delivered or given_up)."""
+    """Returns the metric that counts the webhooks by state (waiting, delivered or given_up)."""
     family = GaugeMetricFamily("longtake_webhooks", "Webhooks by state.", labels=["state"])
     for state, count in connection.execute(sa.select(deliveries.c.state, sa.func.count()).group_by(deliveries.c.state)):
         family.add_metric([state], count)

@@ -8,10 +8,13 @@ NOT_BILLED = {"x-fal-billable-units": "0"}
 
 
 def service_error(status_code: int, sentence: str, error_type: str, **headers: str) -> Outcome:
-    """Returns the outcome of a request that failed because of the service, and not because of the model or the input.
+    """Returns the outcome of a request that failed because of the server, and not because of the model or the input.
 
-    The outcome's body is {"detail": `sentence`, "error_type": `error_type`}. A response header contains the error type,
-    too. `headers` are further response headers.
+    `sentence`: the error as text for the user.
+    `error_type`: one of fal's error types.
+    `headers`: response headers in addition to those that say the error type and that nothing is billed.
+
+    The outcome's body is {"detail": `sentence`, "error_type": `error_type`}.
     """
     return Outcome(
         status_code,
@@ -35,16 +38,20 @@ NOT_STORED = service_error(500, "The result could not be stored.", "internal_err
 
 
 def worker_died(attempts: int) -> Outcome:
-    """Returns the outcome of a request whose worker process died in its last attempt. `attempts` counts the attempts.
+    """Returns the outcome of a request whose worker process died in its last attempt.
 
-    The status is 500 and not 503, because one of fal's clients repeats a request for a result forever if it gets 503.
+    `attempts` is the number of attempts. The HTTP status is 500 and not 503, because after a 503 one of fal's clients
+    asks for the result again and again, forever.
     """
     times = "once" if attempts == 1 else f"{attempts} times"
     return service_error(500, f"The worker died while it worked on this request, {times}.", "runner_server_error")
 
 
 def done(message: Done, url: str) -> Outcome:
-    """Returns the outcome of a finished request. `url` is the URL of its video and may be a data URI."""
+    """Returns the outcome of the finished request that `message` reports.
+
+    `url` is the URL of its video. It may be a data URI.
+    """
     response = message.response | {"video": message.response.get("video", {}) | {"url": url}}
     return Outcome(
         200,
@@ -59,7 +66,7 @@ def done(message: Done, url: str) -> Outcome:
 
 
 def failed(message: Failed) -> Outcome:
-    """Returns the outcome of a request that ended with the error in `message`. It is not billed."""
+    """Returns the outcome of a request that ended with the error in `message`. The request is not billed."""
     error_header = {"x-fal-error-type": message.error_type} if message.error_type else {}
     return Outcome(
         message.status,

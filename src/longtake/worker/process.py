@@ -18,12 +18,13 @@ log = logging.getLogger(__name__)
 class WorkerProcess:
     """A worker process. Creating the object starts the process.
 
-    `command` is the program and its arguments, `environment` all its environment variables. A background thread calls
-    `on_message(process, message)` for each message; the last message is `Died`. Each line that the process writes to
-    standard error is logged.
+    `command`: the program and its arguments.
+    `environment`: all environment variables of the process.
+    `on_message`: called with this object and each message of the process, from a background thread. The last message is
+        `Died`.
 
-    The process has its own process group, so that Ctrl-C in a terminal does not reach it. If the server dies, the
-    process's standard input ends, and so it ends, too.
+    Each line that the process writes to standard error is logged. The process has its own process group, so that Ctrl-C
+    in a terminal does not reach it. If the server dies, the process's standard input ends, and so it ends, too.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from longtake.worker.messages import ProgressReport
 class ProgressReporter:
     """A progress callback that sends each new step to the server and measures the time of each stage.
 
-    A call raises Cancelled if the server has cancelled the request; this stops the work. `seconds` maps the name of
+    Calling it raises Cancelled if the server has cancelled the request, which ends the work. `seconds` maps the name of
     each finished stage to the seconds spent in it.
     """
 
@@ -41,12 +41,15 @@ class ProgressReporter:
 
 
 def stage_name(progress: Progress) -> str:
-    """Returns the name of the stage, a key of `video.STAGES`: the first word of `progress.stage`."""
+    """Returns the name of the stage that a progress report is about, which is a key of `video.STAGES`.
+
+    It is the first word of `progress.stage`; the words after it are a detail.
+    """
     return progress.stage.split()[0]
 
 
 def sentence(progress: Progress) -> str:
-    """Returns a progress as text for people, such as "Sampling new frames, window 2 of 3, step 4 of 15"."""
+    """Returns a progress report as text for people, such as "Sampling new frames, window 2 of 3, step 4 of 15"."""
     name = stage_name(progress)
     parts = [STAGES.get(name, name)]
     if progress.windows > 1:

@@ -17,8 +17,10 @@ MAX_LINES = 1000
 
 
 class RequestLog:
-    """The log lines of a running request that are not in the database yet. They are stored in batches, to save
-    transactions."""
+    """The log lines of a running request that are not in the database yet.
+
+    They are stored several at a time, to save transactions.
+    """
 
     def __init__(self) -> None:
         self.lines: list[LogLine] = []
@@ -29,14 +31,17 @@ class RequestLog:
 
     @property
     def due_at(self) -> float:
-        """When `store` should be called next, in seconds of the monotonic clock. Infinite if there are no lines."""
+        """The time at which `store` should be called next, in seconds of the monotonic clock.
+
+        It is infinite if there are no lines.
+        """
         return self._store_at if self.lines else float("inf")
 
     def store(self, write: Callable[[list[LogLine]], bool]) -> None:
-        """Passes all lines to `write`, which must return True if the lines need not be passed again.
+        """Passes all lines to `write`, and drops them if it returns True.
 
-        On True, this object drops the lines. On False, it keeps the last MAX_LINES lines, which are due again after
-        RETRY_S seconds.
+        If `write` returns False, the last MAX_LINES lines are kept, and `store` should be called again after RETRY_S
+        seconds.
         """
         if write(self.lines):
             self.lines = []
@@ -53,7 +58,7 @@ def progress_line(report: ProgressReport) -> LogLine:
 
 
 def printed_line(printed: Printed) -> LogLine:
-    """Converts what the worker process printed to a log line of the level STDOUT."""
+    """Returns a line that the worker process printed as a log line with the level STDOUT."""
     return log_line(printed.text, level="STDOUT")
 
 

@@ -19,9 +19,10 @@ def boot_id() -> str:
 
 
 def start_ticks(pid: int) -> int | None:
-    """Returns the time when a process started, in clock ticks since the boot.
+    """Returns the time when the process `pid` started, in clock ticks since the machine's boot.
 
-    Returns None if it has ended, even if it remains as a zombie.
+    Returns None if the process has ended, even if it remains as a zombie. Also returns None on systems other than
+    Linux.
     """
     try:
         _, _, rest = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")

@@ -23,7 +23,7 @@ State = ProcessState | Literal["busy", "stopped"]
 
 
 class SlotStatus(NamedTuple):
-    """A slot's name, pool and state."""
+    """A slot's name for logs, its pool (a named group of devices), and its state (see `State`)."""
 
     name: str
     pool: str
@@ -33,7 +33,12 @@ class SlotStatus(NamedTuple):
 class Slot:
     """A device, its worker process, and the thread that claims requests and has the process carry them out.
 
-    All public methods may be called from any thread. They only pass a message or a flag to the slot's own thread.
+    `name`: the slot's name for logs.
+    `device`: the device's name for torch, such as "cuda:0".
+    `pool`: the pool (a named group of devices) whose requests the slot carries out.
+    `context`: the objects that all slots of the server share.
+
+    All public methods may be called from any thread.
     """
 
     def __init__(self, name: str, device: str, pool: str, context: SlotContext) -> None:
@@ -115,7 +120,10 @@ class Slot:
             self._enter(self._worker.state)
 
     def _handle(self, message: SlotMessage | None) -> None:
-        """Logs a message of the worker process that came while the process had no request."""
+        """Handles a message that came while the worker process had no request. Also updates the slot's state.
+
+        Logs progress, printed lines and errors of the process. Ignores all other messages, and None.
+        """
         match message:
             case ProgressReport():
                 log.info("%s: %s", self.status.name, message.sentence)

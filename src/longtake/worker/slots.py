@@ -29,8 +29,11 @@ STOP_S = 5.0
 class Slots:
     """All slots that the settings name, and the server's lease. A slot is a device with its worker process and thread.
 
-    `on_change(request_id)` is called after each change of a request, `on_done(done)` after each result that was stored.
-    Both are called from the slots' threads. `command` is the program of a worker process and its arguments.
+    `engine`: the engine of the server's database.
+    `store`: the store to which results are moved.
+    `on_change`: called with a request's id after each change of the request, from the slot's thread.
+    `on_done`: called with a worker process's message after its result was stored, from the slot's thread.
+    `command`: the program of a worker process and its arguments.
     """
 
     def __init__(
@@ -56,8 +59,10 @@ class Slots:
         ]
 
     def start(self) -> None:
-        """Starts the lease, which shows other servers that this one is alive, and the slots, which then claim
-        requests."""
+        """Starts the server's lease and all slots, which then claim requests. Does nothing if there are no slots.
+
+        The lease shows the other servers that this one is alive.
+        """
         if not self._slots:
             return
         self._lease.start()

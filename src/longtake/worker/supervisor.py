@@ -37,10 +37,13 @@ SlotMessage = FromProcess | Woken | CancelRequested
 
 
 class Supervisor:
-    """Starts a slot's worker process, starts it again after it has ended, and receives its messages.
+    """Starts a slot's worker process, starts a new one after it has ended, and receives the process's messages.
 
-    Only the slot's thread may use this object, except for the method `post`, which any thread may call. The setting
-    `stall_s` is the number of seconds after which a silent process counts as stalled.
+    `name`: the slot's name for logs.
+    `device`: the device that the process uses, such as "cuda:0".
+    `command`: the program of the process and its arguments.
+
+    Only the slot's thread may use this object, except for the method `post`, which any thread may call.
     """
 
     def __init__(self, name: str, device: str, command: Sequence[str], settings: Settings) -> None:
@@ -58,16 +61,16 @@ class Supervisor:
 
     @property
     def state(self) -> ProcessState:
-        """The state of the worker process. It is also "idle" while the process carries out a request."""
+        """The state of the worker process (see `ProcessState`). A process that carries out a request is "idle", too."""
         if self.is_ready:
             return "idle"
         return "failing" if self._starts > 2 else "starting"
 
     @property
     def stalls_at(self) -> float:
-        """The moment at which the process counts as stalled, in seconds of the monotonic clock.
+        """The time from which the process counts as stalled, in seconds of the monotonic clock.
 
-        It is `stall_s` seconds after the start of the process or the last message from or to it.
+        It is `stall_s` seconds (a setting) after the start of the process or the last message from or to it.
         """
         return self._active_at + self._stall_s
 
@@ -90,7 +93,7 @@ class Supervisor:
         self._active_at = now
 
     def kill_if_stalled(self) -> bool:
-        """Kills the process if it was silent for `stall_s` seconds. Returns True if it was killed."""
+        """Kills the process if it counts as stalled (see `stalls_at`). Returns True if it was killed."""
         if self._process is None or time.monotonic() < self.stalls_at:
             return False
         log.error("The worker process of %s was silent for %g s; killing it.", self.name, self._stall_s)

@@ -10,9 +10,9 @@ from longtake.settings import Settings
 
 
 def work_folder(settings: Settings, request_id: str) -> Path:
-    """Returns the path of a request's work folder, which may not exist.
+    """Returns the path of a request's work folder. The folder need not exist.
 
-    All attempts on one machine use the same folder.
+    All attempts to carry out the request on one machine use the same folder.
     """
     return settings.data_dir / "work" / request_id
 
