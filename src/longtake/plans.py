@@ -59,11 +59,11 @@ def span_on_clock(
     A lower `clock` leaves out frames, but never the one next to the new frames, from which the others are counted. This
     is the last frame, or the first one if `joint_first` is True.
     """
-    first, last = int(start * clock / rate), frames_on_clock(stop, rate, clock)
-    first = min(first, last - 1)
-    own, shown = (start, first) if joint_first else (stop - 1, last - 1)
+    count = frames_on_clock(stop - start, rate, clock)
+    first = int(start * clock / rate) if joint_first else frames_on_clock(stop, rate, clock) - count
+    own, shown = (start, first) if joint_first else (stop - 1, first + count - 1)
     shift = (own + Fraction(1, 2)) / rate - (shown + Fraction(1, 2)) / clock if clock < rate else Fraction(0)
-    return Span(first, last, clock, reverse, shift)
+    return Span(first, first + count, clock, reverse, shift)
 
 
 def playable_rate(rate: Fraction) -> Fraction:
