@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -18,6 +19,10 @@ from longtake.imports import without_garbage_collection
 
 SHARED = Path(__file__).parents[2] / "shared"
 CORE = Path(__file__).parent / "data" / "oracle"
+
+# The clock decides nothing: an example may take long on a busy machine.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 pytest_plugins = ["tests.database.fixtures", "tests.storage.fixtures"]
 

@@ -82,7 +82,7 @@ def test_other_urls_name_no_own_file(store: FileStore, url: str) -> None:
 
 
 @on_sqlite
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(key=st.text(max_size=60))
 def test_no_text_names_a_file_that_is_not_stored(store: FileStore, key: str) -> None:
     assert find_own(store, f"http://host/files/{key}", None) is None

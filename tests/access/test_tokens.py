@@ -62,7 +62,7 @@ def test_a_changed_token_is_not_valid(tokens: Tokens) -> None:
         assert tokens.verify(".".join(parts)) is None
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(text=st.text(st.characters(codec=None)))
 def test_arbitrary_text_is_no_token(tokens: Tokens, text: str) -> None:
     assert tokens.verify(text) is None

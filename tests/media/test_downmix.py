@@ -54,7 +54,7 @@ def test_sound_within_full_scale_is_unchanged() -> None:
     np.testing.assert_array_equal(limit(samples, 700), samples)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 100), level=st.floats(0.3, 2), length=st.integers(0, 5000), size=st.integers(1, 6000))
 def test_no_sample_exceeds_full_scale_in_blocks_of_any_size(seed: int, level: float, length: int, size: int) -> None:
     samples = waves(seed, length, level)

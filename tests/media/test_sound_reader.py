@@ -100,7 +100,7 @@ def pcm(tmp_path_factory: pytest.TempPathFactory) -> ProbedVideo:
     return probed_with_sound("pcm.mov", Tone(codec="pcm_s16le", rate=44_100), tmp_path_factory.mktemp("sound"))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(first=st.integers(-5000, 60_000), count=st.integers(0, 70_000), rate=st.sampled_from([8000, 44_100, 48_000]))
 def test_lengths_are_exact(pcm: ProbedVideo, first: int, count: int, rate: int) -> None:
     assert heard(pcm, first, first + count, rate, 10_000).shape == (2, count)

@@ -34,7 +34,7 @@ def breaks(given: list[Piece]) -> list[tuple[int, int]]:
 JITTER = st.lists(st.integers(-4 * MS, 4 * MS), min_size=60, max_size=60)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(jitter=JITTER, start=st.integers(-RATE, RATE), length=st.sampled_from([480, 960, 1024, 1152, 2880]))
 def test_jitter_is_no_gap(jitter: list[int], start: int, length: int) -> None:
     given = pieces([start + n * length + late for n, late in enumerate(jitter)], length)
@@ -44,7 +44,7 @@ def test_jitter_is_no_gap(jitter: list[int], start: int, length: int) -> None:
     assert abs(found[0][0] - start) <= 4 * MS
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(jitter=JITTER, data=st.data())
 def test_missing_sound_is_a_gap_at_its_place(jitter: list[int], data: st.DataObject) -> None:
     """Even one missing packet counts, and the gaps are as long as the missing sound, within the jitter."""
@@ -83,7 +83,7 @@ def test_pieces_without_timestamps_follow_on() -> None:
     assert [position for position, _ in found] == [n * PACKET for n in range(5)]
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(per_million=st.integers(-1500, 1500), jitter=JITTER)
 def test_a_slow_drift_is_no_gap_and_stays_in_step(per_million: int, jitter: list[int]) -> None:
     late, length, count = itertools.cycle(jitter), 4 * PACKET, 1000

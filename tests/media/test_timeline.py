@@ -144,7 +144,7 @@ def test_rates(
     tick_s=st.sampled_from([MS, Fraction(1, 90_000)]),
     seed=st.integers(0, 2**32),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_every_frame_of_a_recording_is_shown_near_its_time(
     rate: Fraction, error: Fraction, jitter: Fraction, dropped: int, pause: int, tick_s: Fraction, seed: int
 ) -> None:
@@ -187,7 +187,6 @@ def test_the_frame_before_a_dropped_one_is_repeated() -> None:
     count=st.integers(1, 40),
     variable=st.booleans(),
 )
-@settings(deadline=None)
 def test_another_rate_shows_the_nearest_frame(rate: Fraction, shown_rate: Fraction, count: int, variable: bool) -> None:
     line = Timeline(tuple(range(count)), count, 1 / rate, rate, count, variable)
     total = int(count * shown_rate / rate)

@@ -120,7 +120,7 @@ def test_a_length_that_looks_like_a_pickle_is_none(tmp_path: Path) -> None:
     assert "w" in read_header(raw_file(tmp_path / "x", header, bytes(8))).tensors
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_damaged_file_is_read_or_refused_but_never_anything_else(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

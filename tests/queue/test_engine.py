@@ -337,5 +337,5 @@ fresh_files: Iterator[Path] = iter(())
 def test_every_order_of_transitions_agrees_with_the_model(tmp_path: Path) -> None:
     global fresh_files
     fresh_files = (tmp_path / f"{number}.db" for number in range(10_000))
-    quick = settings(max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
+    quick = settings(max_examples=15, stateful_step_count=20, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(QueueMachine, settings=quick)

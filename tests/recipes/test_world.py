@@ -15,7 +15,7 @@ SEEDS = st.integers(0, 1 << 30)
 
 
 @given(seed=SEEDS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_the_track_is_where_the_object_is_drawn(seed: int) -> None:
     scene = sample(seed, "straight", num_frames=5)
     thing = replace(scene.things[0], shape="circle", rgb=(1.0, 1.0, 1.0), radius=6.0)
@@ -29,7 +29,7 @@ def test_the_track_is_where_the_object_is_drawn(seed: int) -> None:
 
 
 @given(seed=SEEDS, num_frames=st.sampled_from((17, 33, 49)), size=st.sampled_from(((64, 64), (112, 64), (64, 96))))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_straight_path_stays_inside_and_is_straight(seed: int, num_frames: int, size: tuple[int, int]) -> None:
     scene = sample(seed, "straight", size, num_frames)
     path = track(scene)[0, :, :2]
@@ -58,7 +58,7 @@ def test_a_seed_is_a_clip(kind: Kind) -> None:
 
 
 @given(seed=SEEDS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_twice_the_size_shows_the_same_world(seed: int) -> None:
     scene = sample(seed, num_frames=5)
     small, large = render([scene]), render([scene], scale=2)

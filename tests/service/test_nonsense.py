@@ -60,7 +60,7 @@ def quiet_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Cli
     headers=st.dictionaries(st.sampled_from(HEADERS), values, max_size=4),
     body=bodies,
 )
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, suppress_health_check=list(HealthCheck))
 def test_no_request_crashes_the_server(
     quiet_client: httpx.Client,
     method: str,

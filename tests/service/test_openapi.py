@@ -145,9 +145,7 @@ def test_the_server_conforms_to_the_document(
     operation = next(one for one in found if one.path == f"/{endpoint}{path}")
 
     @given(case=operation.as_strategy())
-    @settings(
-        max_examples=15, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=15, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
     def check(case: Any) -> None:
         case.call_and_validate(base_url=shared_server.queue, checks=CHECKS, headers=key)
 

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.storage.lifecycle import MAX_RETENTION_S, expires_at, parse
@@ -41,7 +41,6 @@ def test_valid_settings_are_read(header: str | None, lifecycle: dict[str, Any] |
     assert parse(header) == lifecycle
 
 
-@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(),

@@ -72,7 +72,7 @@ def test_decoding_is_decoder_then_vocoder(audio_vae: Any, vocoder: Any) -> None:
     np.testing.assert_allclose(got, wanted, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(1, 40_000), st.sampled_from([8000, 16_000, 22_050, 44_100, 48_000, 96_000]))
 def test_as_many_tokens_as_end_within_the_sound(audio_vae: Any, length: int, rate: int) -> None:
     tokens = encode_sound(audio_vae, hiss(length), rate)
@@ -80,7 +80,7 @@ def test_as_many_tokens_as_end_within_the_sound(audio_vae: Any, length: int, rat
     assert tokens.isfinite().all()
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(st.integers(1, 6), st.integers(1, 14_000))
 def test_a_length_is_kept(audio_vae: Any, vocoder: Any, latents: int, length: int) -> None:
     tokens = draw(1, latents, 8)

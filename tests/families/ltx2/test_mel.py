@@ -21,7 +21,7 @@ def test_numbers_are_the_recipe_s(oracle: Path) -> None:
     case.check("mel64_of_resampled", log_mel(resampled, 64))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 3000), st.sampled_from([8000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000]))
 def test_lengths(length: int, rate: int) -> None:
     samples = torch.ones(2, length)
