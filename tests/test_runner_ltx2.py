@@ -271,6 +271,13 @@ def test_the_response_has_the_facts_of_the_file(run: Callable[..., Result]) -> N
     assert video["file_size"] == result.path.stat().st_size
 
 
+def test_a_context_is_raised_to_whole_latents(run: Callable[..., Result]) -> None:
+    """Eight context frames are nine, which show how things move, and not the one that fills a latent before."""
+    one, eight, nine = (raw.luma(run(num_context_frames=count, **SILENT).path) for count in (1, 8, 9))
+    assert np.array_equal(eight, nine)
+    assert np.abs(eight[FRAMES:] - one[FRAMES:]).mean() > 0.1
+
+
 def test_without_a_context_the_joint_is_a_cut(run: Callable[..., Result], clip: Path) -> None:
     """The source is unchanged, and the new frames take nothing from it."""
     result = run(num_context_frames=0, **SILENT)

@@ -22,7 +22,7 @@ LORA = PlannedAdapter("depth.safetensors", (1.0,), ("body", "loras", 0, "path"))
         ("30000/1001", {}, "The source has 29.97 frames per second and plays 0.801 times as fast, because frame_rate "
          "is 24; 30 keeps its speed."),
         ("120", {}, "The source has 120 frames per second and plays 0.2 times as fast, because frame_rate is 24."),
-        ("24", {"target_rate": 12}, "The source is resampled to 12 frames per second and plays 2 times as fast, "
+        ("24", {"target_rate": 12}, "The source is resampled to 12 fps and plays 2 times as fast, "
          "because frame_rate is 24; 12 keeps its speed."),
         ("1/2", {}, "The source has 0.5 frames per second and plays 48 times as fast, because frame_rate is 24."),
         ("1/2", {"own_rate": True}, "The source has 0.5 frames per second; its frames are repeated at 1."),

@@ -41,11 +41,10 @@ def speed_note(source: VideoInfo, plan: Plan) -> str | None:
     clock = plan.context.rate
     if plan.speed == 1 or not plan.shown_frames:
         return None
-    read = "has" if clock == source.rate else "is resampled to"
+    read = f"has {float(clock):.6g} frames per second" if clock == source.rate else f"is resampled to {clock} fps"
     remedy = f"; {round(clock)} keeps its speed" if 1 <= round(clock) <= MOST_RATE else ""
     return (
-        f"The source {read} {float(clock):.6g} frames per second and plays {float(plan.speed):.3g} times as fast, "
-        f"because frame_rate is {plan.rate}{remedy}."
+        f"The source {read} and plays {float(plan.speed):.3g} times as fast, because frame_rate is {plan.rate}{remedy}."
     )
 
 
