@@ -7,10 +7,13 @@ from longtake.storage.lifecycle import Decision
 
 
 def decide(file: StoredFile, key_id: str | None) -> Decision:
-    """Returns how a request for a file is answered. `key_id` is the id of the caller's API key, or None without a key.
+    """Returns how a request for a file is answered: "allow", "hide" or "forbid".
 
-    The owner may always read the file. For another caller, the first access rule with the caller's key id decides. If
-    there is none, the rules' default decides, and without a default the answer is "allow".
+    `key_id` is the id of the caller's API key, or None without a key. The first of these that applies decides:
+    1. The caller is the owner of the file: "allow".
+    2. The first of the file's access rules for this key id.
+    3. The default of the access rules.
+    4. Otherwise: "allow".
     """
     if not file.access or key_id == file.owner:
         return "allow"
@@ -23,10 +26,11 @@ def decide(file: StoredFile, key_id: str | None) -> Decision:
 
 
 def find_own(store: FileStore, url: str, key_id: str | None) -> str | None:
-    """Returns the blob key of the stored file that `url` names. With the key the file need not be downloaded.
+    """Returns the blob key, under which the bytes are stored, of this server's file that `url` names.
 
-    Returns None if the URL names no stored file, or a file that the holder of the API key `key_id` may not read. The
-    host in the URL is ignored, because a server may have several names, and a file's key cannot be guessed.
+    With it the server reads its own file from the store and need not download it. Returns None if the URL names no
+    stored file, or a file that the holder of the API key `key_id` may not read. The host in the URL is ignored: a
+    server may have several names, and a file's key cannot be guessed.
     """
     try:
         address = urlsplit(url)

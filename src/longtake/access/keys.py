@@ -34,7 +34,8 @@ class Caller:
     """The sender of an HTTP request, and what they may do.
 
     `key_id`: the id of the API key, or a name for a caller without a key.
-    `max_in_flight`: the maximum number of requests that wait or run at a time; None for no limit.
+    `scope`: "run" or "admin", the rights of the caller.
+    `max_in_flight`: the maximum number of the caller's requests that wait or run at a time; None for no limit.
     `apps`: the applications that the caller may run; empty for all.
     """
 
@@ -46,7 +47,8 @@ class Caller:
     def may_run(self, endpoint: str) -> bool:
         """Returns True if the caller may run the endpoint with this id.
 
-        In `apps`, the endpoint `fal-ai/some-app/extend` has three names: its id, `fal-ai/some-app` and `some-app`.
+        The field `apps` may name an endpoint in three ways. For `fal-ai/some-app/extend` these are the id itself,
+        `fal-ai/some-app` and `some-app`.
         """
         parts = endpoint.split("/")
         return not self.apps or not {endpoint, "/".join(parts[:2]), *parts[1:2]}.isdisjoint(self.apps)
@@ -61,9 +63,10 @@ class Key:
     """The facts about an API key, without its secret.
 
     `alias`: the key's name for people.
-    `max_in_flight`: the maximum number of its requests that wait or run at a time; None for no limit.
-    `created_at`: the Unix time in seconds of its creation.
-    `revoked_at`: the Unix time in seconds of its revocation; None if it is valid.
+    `scope`: "run" or "admin", the rights of the key's owner.
+    `max_in_flight`: the maximum number of the key's requests that wait or run at a time; None for no limit.
+    `created_at`: the Unix time in seconds at which the key was created.
+    `revoked_at`: the Unix time in seconds at which the key was revoked; None if it was not.
     """
 
     id: str
@@ -78,7 +81,9 @@ class Key:
 class _CachedKey:
     """A valid key as read from the database.
 
-    `read_at`: when the read began, in seconds of the monotonic clock.
+    `secret_hash`: the hash of the key's secret, see `_hash`.
+    `caller`: the key's owner.
+    `read_at`: when the read began, in seconds of `time.monotonic`.
     """
 
     secret_hash: str
@@ -89,7 +94,8 @@ class _CachedKey:
 class Keys:
     """The API keys in a database, with a cache. Safe to use from several threads.
 
-    A key that was read in the last `cache_s` seconds is not read again.
+    A key that was read within the last `cache_s` seconds is taken from the cache. While the database does not answer, a
+    cached key is accepted for up to UNREACHABLE_S seconds.
     """
 
     def __init__(self, engine: sa.Engine, *, cache_s: float = CACHE_S) -> None:
@@ -207,7 +213,8 @@ class Keys:
 def _hash(secret: str) -> str:
     """Returns the SHA-256 of a secret in hex.
 
-    A slow password hash is needed for secrets that people choose. This secret has 256 random bits, which cannot be
-    guessed at any speed. The hash has to be fast, because it is computed for every request, also when a client polls.
+    The hash has to be fast, because it is computed for every request, also when a client polls. A fast hash is safe
+    here: the secret has 256 random bits, which cannot be guessed at any speed. Only secrets that people choose need a
+    slow password hash.
     """
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

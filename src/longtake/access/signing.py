@@ -21,9 +21,9 @@ CACHED_S = 24 * 3600
 class Signer:
     """Signs webhooks with the keys in `<data_dir>/webhook_keys`. If there is no key, one is created.
 
-    Each key is a PEM file. Its name is the Unix time in seconds from which the key signs; the key with the latest time
-    that is not in the future is used. Files may be added and deleted at any time. Safe to use from several threads and
-    processes. Every method raises ValueError if a file is not an Ed25519 key.
+    Each key is a PEM file. Its name is the Unix time in seconds from which the key signs. Of the keys whose time has
+    come, the one with the latest time signs. Files may be added and deleted at any time. Every method raises ValueError
+    if a file is not an Ed25519 key. Safe to use from several threads and processes.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -32,10 +32,12 @@ class Signer:
             self._create(0)
 
     def headers(self, request_id: str, user_id: str, body: bytes, *, now: float | None = None) -> dict[str, str]:
-        """Returns the headers that sign a webhook with this body.
+        """Returns the headers of a webhook, with the signature.
 
-        `user_id` is the id of the API key that submitted the request. `now` is the Unix time in seconds at which the
-        webhook is sent; None is the current time.
+        request_id: the id of the request whose result the webhook sends.
+        user_id: the id of the API key that submitted the request.
+        body: the body of the webhook.
+        now: the Unix time in seconds at which the webhook is sent; None is the current time.
         """
         timestamp = str(int(time.time() if now is None else now))
         private_key = self._current(float(timestamp)).private_key
@@ -49,13 +51,13 @@ class Signer:
         }
 
     def jwks(self) -> dict[str, list[dict[str, Any]]]:
-        """Returns the JSON Web Key Set of the public keys of all files: past, current and future signing keys."""
+        """Returns the JSON Web Key Set with the public keys of all files: of past, current and future signing keys."""
         return {"keys": [_public(key) for key in self._keys().values()]}
 
     def rotate(self) -> int:
         """Creates the next key. Returns the Unix time in seconds from which it signs.
 
-        It signs only after CACHED_S seconds. By then no receiver has a cached key set without it.
+        This time is CACHED_S seconds from now. By then every receiver that caches the published keys has the new key.
         """
         signs_from = int(time.time()) + CACHED_S
         self._create(signs_from)
@@ -78,7 +80,10 @@ class Signer:
 def message(request_id: str, user_id: str, timestamp: str, body: bytes) -> bytes:
     """Returns the bytes that are signed for a webhook, in fal's format.
 
-    `timestamp` is the Unix time in whole seconds.
+    request_id: the id of the request whose result the webhook sends.
+    user_id: the id of the API key that submitted the request.
+    timestamp: the Unix time in whole seconds at which the webhook is sent.
+    body: the body of the webhook.
     """
     return "\n".join((request_id, user_id, timestamp, hashlib.sha256(body).hexdigest())).encode()
 

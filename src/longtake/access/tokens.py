@@ -26,11 +26,12 @@ ANONYMOUS = Caller("proxy", "run", None)
 
 @dataclass(frozen=True)
 class TokenClaims:
-    """The claims of a valid token.
+    """What a valid token says.
 
-    `key_id`: the id of the API key for which it was issued.
-    `apps`: the applications that its holder may run; empty for all.
-    `expires_at`: the Unix time in seconds at which it expires.
+    `key_id`: the id of the API key for which the token was issued.
+    `purpose`: "run" or "upload", what the token allows.
+    `apps`: the applications that the token's holder may run; empty for all.
+    `expires_at`: the Unix time in seconds at which the token expires.
     """
 
     key_id: str
@@ -41,7 +42,10 @@ class TokenClaims:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Issues and verifies tokens. They are signed with a secret that all servers of the database share."""
+    """Issues and verifies tokens.
+
+    They are signed with a secret in the database `engine`, so all servers with this database accept them.
+    """
 
     engine: sa.Engine
 
@@ -52,7 +56,7 @@ class Tokens:
     def issue(self, key_id: str, purpose: Purpose, *, within_s: float, apps: Sequence[str] = ()) -> str:
         """Returns a token for the API key with this id. It is valid for `within_s` seconds, but at most for MAX_LIFE_S.
 
-        `apps` are the applications that the token's holder may run; empty for all.
+        `purpose` is what the token allows. `apps` are the applications that its holder may run; empty for all.
         """
         expires_at = time.time() + min(within_s, MAX_LIFE_S)
         return jwt.encode(
@@ -60,10 +64,11 @@ class Tokens:
         )
 
     def caller(self, token: str, purpose: Purpose, keys: Keys) -> Caller | None:
-        """Returns the holder of a token, or None if the token is not valid.
+        """Returns the holder of a token, or None if the token is not valid for `purpose`.
 
-        The holder's scope is `run`, even if the scope of the API key is `admin`. On a server without keys the holder is
-        `LOCAL`. A token is not valid if it has expired, has another purpose, or its API key was revoked.
+        A token is not valid if its signature is wrong, it has expired, it has another purpose, or its API key was
+        revoked. On a server without keys the holder is `LOCAL`. On a server with keys the holder's scope is `run`,
+        even if the scope of the API key is `admin`. `keys` are the API keys of the server.
         """
         claims = self.verify(token)
         if claims is None or claims.purpose != purpose:

@@ -1,4 +1,8 @@
-"""The ASGI application: passes each request to the service that it addresses, and adds headers to every answer."""
+"""The ASGI application: passes each request to the service that it addresses, and adds headers to every answer.
+
+The services are `run`, `queue`, `rest` and `cdn`. The host or the path of a request selects one of them; all other
+requests are for the server's own pages.
+"""
 
 import time
 import uuid
@@ -32,7 +36,7 @@ _log = structlog.get_logger("longtake.http")
 class Application:
     """The server's ASGI application.
 
-    It adds three entries to the ASGI scope that the routes receive:
+    The routes receive an ASGI scope with three additional entries:
 
     app: this application. The proxy's route passes requests back to it with another path (see `service.proxy`).
     longtake.base_url: the URL of the called service as the client sees it, without a trailing slash. For the server's
@@ -110,6 +114,11 @@ class Application:
 
         Does this without a router, because that saves time, and status requests are by far the most frequent ones.
         Raises the errors of `queue.read_status`.
+
+        target: the service and the path that the HTTP request addresses.
+        headers: the headers of the HTTP request by their names in lower case.
+        scope: the ASGI scope of the HTTP request.
+        answer: sends the answer.
         """
         query = scope["query_string"].decode("latin-1")
         authorization = headers.get(b"authorization", b"").decode("latin-1") or _authorization_in(query)
@@ -163,14 +172,20 @@ class _Answer:
         await self._send(message)
 
     async def send_whole(self, status: int, headers: RawHeaders, body: bytes = b"") -> None:
-        """Sends a whole answer: its HTTP status, these headers with the content length, and the body."""
+        """Sends a whole answer: the HTTP status, the headers and the body.
+
+        The header `content-length` is added to `headers`, except for status 204.
+        """
         length = [] if status == 204 else [(b"content-length", b"%d" % len(body))]
         await self({"type": "http.response.start", "status": status, "headers": [*headers, *length]})
         await self._send({"type": "http.response.body", "body": body})
 
 
 def _own_host(scope: Scope) -> str:
-    """Returns the server's own host and port, which replace the Host header if an HTTP/1.0 client sends none."""
+    """Returns the server's own address as `host:port`.
+
+    It is used as the Host header of a request without this header, which HTTP/1.0 allows.
+    """
     name, port = scope.get("server") or ("localhost", None)
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
@@ -192,9 +207,10 @@ def _authorization_in(query: str) -> str:
 
 
 def _loggable_path(target: Destination) -> str:
-    """Returns the path as it may be logged.
+    """Returns the path of a request, or the part of it that may be logged.
 
-    Of the paths of files and uploads only the first part is returned, because the rest contains a secret key or token.
+    For a request to the services `cdn` and `rest` this is only the path's first part, because the rest may contain a
+    secret key or token. `target` is the service and the path that the request addresses.
     """
     return target.path if target.service not in ("cdn", "rest") else "/" + target.path.split("/")[1]
 
@@ -202,7 +218,10 @@ def _loggable_path(target: Destination) -> str:
 def _log_request(target: Destination, scope: Scope, answer: _Answer, started: float) -> None:
     """Logs an answered request at level info. GET, HEAD and OPTIONS with a status below 500 are logged at level debug.
 
-    `started` is the reading of `time.perf_counter` at which the request arrived.
+    target: the service and the path that the request addresses.
+    scope: the ASGI scope of the request.
+    answer: the answer that has been sent.
+    started: the value of `time.perf_counter()` when the request arrived.
     """
     write = _log.debug if scope["method"] in ("GET", "HEAD", "OPTIONS") and answer.status < 500 else _log.info
     write(

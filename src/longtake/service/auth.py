@@ -33,13 +33,17 @@ class Authenticator:
         self._cache: TTLCache[str, Caller] = TTLCache(CACHE_SIZE, CACHE_S)
 
     def cached_caller(self, authorization: str) -> Caller | None:
-        """Returns the caller if this Authorization header was accepted within the last CACHE_S seconds, else None."""
+        """Returns the caller whom this Authorization header identifies, without any check.
+
+        Returns None if the header was not accepted within the last CACHE_S seconds.
+        """
         return self._cache.get(authorization)
 
     async def caller(self, authorization: str) -> Caller:
-        """Returns the caller whom this Authorization header identifies. On a server without keys this is LOCAL.
+        """Returns the caller whom this Authorization header identifies.
 
-        Raises RequestFailed with status 401 if the header is empty, malformed, or has an unknown key or token.
+        On a server without keys every header, even an empty one, identifies the caller LOCAL. On a server with keys
+        RequestFailed with status 401 is raised if the header is empty, malformed, or has an unknown key or token.
         """
         cached = self.cached_caller(authorization)
         if cached is not None:
@@ -86,7 +90,10 @@ def authorization_of(request: Request) -> str:
 
 
 def visible_row(caller: Caller, row: RequestRow | None) -> RequestRow:
-    """Returns `row`. Raises NotFound if it is None, or if it belongs to another key and the caller is no admin."""
+    """Returns `row`, the database row of a request, if the caller may see the request.
+
+    Raises NotFound if `row` is None, or if it belongs to another key and the caller is no admin.
+    """
     if row is None or (caller.scope != "admin" and row.key_id != caller.key_id):
         raise NotFound
     return row

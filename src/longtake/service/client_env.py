@@ -1,4 +1,7 @@
-"""Instructions for client programs: the text that `longtake client-env` prints. docs/clients.md explains them."""
+"""Generates the text that `longtake client-env` prints: how to connect client programs to the server.
+
+docs/clients.md explains these ways.
+"""
 
 import shlex
 from dataclasses import dataclass
@@ -17,11 +20,12 @@ start without one of the form `id:secret`."""
 
 @dataclass(frozen=True)
 class Reach:
-    """The addresses of a server for its clients. URLs have the form `scheme://host:port`.
+    """The addresses at which clients reach a server. URLs have the form `scheme://host:port`.
 
     http: the URL for HTTP.
     https: the URL for HTTPS; None if the server does not use TLS.
-    tunnel: the URL for HTTPS_PROXY, see `service.tunnel`; None if the server does not use TLS.
+    tunnel: the URL of the proxy in `service.tunnel`, for the environment variable HTTPS_PROXY; None if the server does
+        not use TLS.
     tls: the server's certificate files; None if the server does not use TLS.
     has_keys: True if callers need a key.
     """
@@ -49,7 +53,7 @@ def instructions(reach: Reach) -> str:
 
 
 def _export(**variables: str) -> str:
-    """Returns a shell command that sets these environment variables, indented by two spaces."""
+    """Returns a line, indented by two spaces, with the shell command that sets these environment variables."""
     return "  export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
 
 

@@ -22,8 +22,10 @@ RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", re.IGNORECASE | re.ASCI
 async def download(request: Request, state: ServerState, file: StoredFile) -> Response:
     """Returns the answer to a GET or HEAD request for a stored file. Raises NotFound if the file's bytes are gone.
 
-    A single valid range is answered with status 206, or with 416 if it is outside the file. Several ranges and invalid
-    ranges are answered with status 200 and the whole file, as RFC 9110 allows.
+    The HTTP status depends on the byte range that the client requests:
+    - No range, several ranges or an invalid range: 200 with the whole file. RFC 9110 allows this.
+    - One valid range: 206 with that part of the file.
+    - One valid range outside the file: 416.
     """
     headers = _headers(file)
     status, start, stop = 200, 0, file.size
@@ -56,10 +58,13 @@ def _headers(file: StoredFile) -> dict[str, str]:
 
 
 def _range(request: Mapping[str, str], answer: Mapping[str, str]) -> re.Match[str] | None:
-    """Returns the match of RANGE for the byte range that a client requests, or None if it has to get the whole file.
+    """Returns the byte range that a client requests, as a match of the pattern RANGE.
 
-    It gets the whole file if it requests no single valid range, or if its `If-Range` header names another version of
-    the file. `request` are the client's headers, `answer` the headers of the answer.
+    Returns None if the client has to get the whole file:
+    - if it does not request exactly one valid range
+    - if its `If-Range` header names another version of the file.
+
+    `request` are the client's headers, `answer` are the headers of the answer.
     """
     if request.get("if-range") not in (None, answer["etag"], answer["last-modified"]):
         return None
@@ -73,8 +78,8 @@ def _range(request: Mapping[str, str], answer: Mapping[str, str]) -> re.Match[st
 def _bounds(wanted: re.Match[str], size: int) -> tuple[int, int]:
     """Returns (start, stop): the range selects the file's bytes from `start` up to but not including `stop`.
 
-    `wanted` is a match of RANGE, `size` is the size of the file in bytes. If the range is outside the file,
-    `start >= stop`.
+    If the range is outside the file, `start >= stop`. `wanted` is the range as a match of the pattern RANGE, `size` is
+    the size of the file in bytes.
     """
     first, last = wanted.groups()
     if not first:

@@ -156,10 +156,12 @@ async def _json_object(request: Request) -> dict[str, Any]:
 
 
 async def _with_key(request: Request, state: ServerState) -> Caller:
-    """Returns the caller of a request that issues a token.
+    """Returns the caller of a request for a new token. On a server with keys, the caller must send an API key.
 
-    Raises RequestFailed with status 403 if the caller identifies itself with a token: the new token could be valid for
-    longer, or allow more, than that token. Raises RequestFailed with status 401 as `caller_of` does.
+    Raises RequestFailed:
+    - with status 401 if the caller has no valid key or token
+    - with status 403 if the caller has a token instead of a key. The new token could be valid for longer, or allow
+      more, than the caller's token.
     """
     caller = await caller_of(request)
     if ":" not in authorization_of(request) and await state.call_with_retries(state.keys.any_exist):
@@ -168,9 +170,10 @@ async def _with_key(request: Request, state: ServerState) -> Caller:
 
 
 async def _uploader(request: Request, state: ServerState, tokens: Tokens) -> Caller:
-    """Returns the caller of an upload, who needs an upload token (fal's Python client sends one), a run token or a key.
+    """Returns the caller of an upload.
 
-    Raises RequestFailed with status 401 if a server with keys gets none of them.
+    On a server with keys the caller must send an upload token (as fal's Python client does), a run token or a key.
+    Raises RequestFailed with status 401 if none of them is valid.
     """
     scheme, _, token = request.headers.get("authorization", "").strip().partition(" ")
     holder = None
@@ -180,7 +183,7 @@ async def _uploader(request: Request, state: ServerState, tokens: Tokens) -> Cal
 
 
 async def _new_file(request: Request, state: ServerState, tokens: Tokens) -> NewFile:
-    """Returns the owner, name, MIME type and lifecycle of a file from the headers of its upload.
+    """Returns the owner, name, MIME type and lifecycle of an uploaded file, from the headers of the upload request.
 
     Raises RequestFailed with status 401 if the caller may not upload.
     """
@@ -203,9 +206,10 @@ async def _find_upload(request: Request, state: ServerState, *, multipart: bool)
 
 
 async def _check_access(request: Request, file: StoredFile) -> None:
-    """Raises an error if the file's access rules do not let the caller read it. Admins may read every file.
+    """Raises an error if the sender of the request may not read the file. Admins may read every file.
 
-    The error is NotFound for the decision `hide`, and RequestFailed with status 403 for the decision `forbid`.
+    For all others `access.files.decide` makes the decision. The error is NotFound for the decision "hide", and
+    RequestFailed with status 403 for the decision "forbid".
     """
     if decide(file, None) == "allow":
         return

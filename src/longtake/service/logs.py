@@ -30,7 +30,7 @@ _SECRETS = re.compile(
 
 
 def setup(settings: Settings, stream: TextIO | None = None) -> None:
-    """Configures structlog and the standard library's logging to write to `stream`. None is standard error.
+    """Configures structlog and the standard library's logging to write to `stream`, or to standard error if it is None.
 
     The setting `log_format` selects the form of the lines. Messages below level info are dropped.
     """
@@ -76,7 +76,11 @@ def setup(settings: Settings, stream: TextIO | None = None) -> None:
 
 
 def without_secrets(_: Any, __: str, event: EventDict) -> EventDict:
-    """A structlog processor that applies `redacted` to the values of a log line; numbers and None stay unchanged."""
+    """A structlog processor that returns a log line with all secrets removed by `redacted`.
+
+    `event` has the values of the line by their names. Texts are redacted, lists, dictionaries and bytes are turned into
+    text and redacted, and all other values stay unchanged.
+    """
     for name, value in event.items():
         if name == "exception":
             event[name] = redacted(str(value), MAX_LENGTH * 10)
@@ -88,9 +92,9 @@ def without_secrets(_: Any, __: str, event: EventDict) -> EventDict:
 
 
 def redacted(text: str, max_length: int = MAX_LENGTH) -> str:
-    """Returns the text with each secret replaced by `***`, and each data URI by its length.
+    """Returns the text with `***` in place of each secret, and with the length of each data URI in place of the URI.
 
-    A longer result is cut after `max_length` characters, and its full length is appended.
+    If the new text has more than `max_length` characters, it is cut there, and its full length is appended.
     """
     shown = _DATA_URI.sub(lambda found: f"data:({len(found[0])} characters)", text)
     shown = _SECRETS.sub(lambda found: f"{found[1] or ''}***", shown)

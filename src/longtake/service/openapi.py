@@ -100,8 +100,10 @@ def document(endpoint: str, queue_url: str) -> Schema:
 
 
 def camel(endpoint: str) -> str:
-    """Returns an endpoint's id in camel case and without its owner, as fal names schemas: `owner/a-2b/extend` ->
-    `A2bExtend`."""
+    """Returns an endpoint's id without its owner and in camel case: `owner/a-2b/extend` -> `A2bExtend`.
+
+    fal forms the names of an endpoint's schemas in this way.
+    """
     words = re.split(r"[^A-Za-z0-9]+", endpoint.partition("/")[2])
     return "".join(word[:1].upper() + word[1:] for word in words)
 
@@ -176,8 +178,11 @@ def _failures() -> Schema:
 def _schemas(endpoint: str) -> tuple[Schema, str, str]:
     """Returns (schemas, input name, output name) for the endpoint with this id.
 
-    The schemas are a mapping: name -> schema. The two names are those of the input's and of the output's schema. Raises
-    KeyError if no endpoint has this id.
+    schemas: a mapping of the name of each schema to the schema.
+    input name: the name of the schema of the endpoint's input.
+    output name: the name of the schema of the endpoint's output.
+
+    Raises KeyError if no endpoint has this id.
     """
     input_name, output_name = f"{camel(endpoint)}Input", f"{camel(endpoint)}Output"
     schemas: Schema = {}

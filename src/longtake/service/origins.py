@@ -1,8 +1,8 @@
 """Decides which web pages may call the server, and which pages may read its answers (CORS).
 
-A server without keys serves every program on its machine. A web page that is opened in a browser there could use it as
-well: a page may send requests to any address, and the page's own host name may be resolved to 127.0.0.1 (DNS
-rebinding). A server without keys therefore checks the headers Host and Origin of each request.
+A server without keys serves every program on its machine. That includes the browser, and therefore every web page
+that is open in it: a page may send requests to any address, and the owner of the page may let its host name point to
+127.0.0.1 (DNS rebinding). A server without keys therefore checks the headers Host and Origin of each request.
 """
 
 import ipaddress
@@ -77,8 +77,10 @@ def _is_local(name: str) -> bool:
 
 
 class Cors:
-    """Makes the CORS headers of answers. Pages of the listed `origins` may read answers, and "*" allows all pages.
-    Cookies are never allowed.
+    """Makes the headers of answers that let web pages of other origins read them (CORS).
+
+    `origins` are the origins whose pages may read answers, such as "https://example.com". "*" among them allows all
+    pages. Cookies are never allowed.
 
     Starlette's CORSMiddleware is not used: it answers preflights with 200 or 400 where fal answers 204, adds `Vary` to
     every answer, and makes a status poll slower by half (40 instead of 25 microseconds).
@@ -89,7 +91,10 @@ class Cors:
         self._origins = frozenset(origin.encode() for origin in origins)
 
     def headers(self, origin: bytes | None) -> RawHeaders:
-        """Returns the CORS headers of the answer to a request with this Origin header; None means no such header."""
+        """Returns the CORS headers of the answer to a request.
+
+        `origin` is the Origin header of the request. It is None if there is no such header; then the result is empty.
+        """
         if origin is None:
             return []
         if self._allows_all:
@@ -103,9 +108,9 @@ class Cors:
         ]
 
     def preflight_headers(self, headers: Mapping[bytes, bytes]) -> RawHeaders:
-        """Returns the additional CORS headers of the answer to a preflight (OPTIONS) request.
+        """Returns the CORS headers that the answer to a preflight (OPTIONS) request has beside those of `headers()`.
 
-        `headers` are the headers of that request by their names in lower case.
+        The argument `headers` has the headers of the preflight request by their names in lower case.
         """
         return [
             (b"access-control-allow-methods", METHODS),

@@ -89,15 +89,18 @@ class RequestList:
         self._ended: LRUCache[tuple[str, int], dict[str, Any]] = LRUCache(CACHE_SIZE)
 
     def page(self, caller: Caller, before: int | None) -> dict[str, Any]:
-        """Returns the JSON object that the page loads.
+        """Returns the JSON object that the page loads, with the requests that the caller may see.
 
-        requests: up to PAGE_SIZE entries of requests that the caller may see, newest first.
-        older: the value for `before` that returns the next older requests, or None if there are none.
+        `before` selects the requests. None selects the newest ones. The entry `older` of an earlier result selects the
+        next older ones.
+
+        The object has these entries:
+
+        requests: up to PAGE_SIZE entries of requests, newest first.
+        older: the value of `before` that selects the next older requests, or None if there are none.
         waiting, running: the numbers of requests in these states that the caller may see.
         slots: name, pool and state of each slot of this server.
         now: the current Unix time in seconds.
-
-        `before` is None for the newest requests.
         """
         own = [] if caller.scope == "admin" else [table.c.key_id == caller.key_id]
         older = [] if before is None else [table.c.seq < before]
@@ -143,9 +146,13 @@ class RequestList:
         return entry
 
     def _payload_facts(self, row: Any) -> dict[str, Any]:
-        """Returns `prompt` from the request's input, and `seed` and `video` (URL and facts, or None) from its result.
+        """Returns what the page shows of a request's input and result, read from the database.
 
-        Reads both from the database. `row` is the request's row.
+        prompt: from the input; empty if it has none.
+        seed: from the result; None if it has none.
+        video: URL and properties, such as width and height, of the video in the result; None if there is no video.
+
+        `row` is the request's row with the columns `_COLUMNS`.
         """
         with reading(self._state.engine) as connection:
             input, output = connection.execute(
@@ -169,7 +176,7 @@ def _unless_large(column: sa.Column[bytes]) -> sa.ColumnElement[bytes | None]:
 
 
 def _json_object(content: bytes | None) -> dict[str, Any]:
-    """Returns the JSON object in `content`, or an empty dictionary if the content is None or anything else."""
+    """Returns the JSON object in `content`, or an empty dictionary if `content` is None or not a JSON object."""
     try:
         value = json.loads(content or b"{}")
     except ValueError:
@@ -189,9 +196,11 @@ def _shown_state(state: str, status_code: int | None) -> str:
 
 
 def _progress(lines: tuple[StoredLogLine, ...]) -> dict[str, Any]:
-    """Returns `message` and `stage` of the last line, and `share`: the finished part (0..1) of that stage.
+    """Returns the progress of a running request, as its last log line tells it. `lines` must not be empty.
 
-    `share` is None if the line has no step and window numbers. `lines` must not be empty.
+    message: the text of the line.
+    stage: the name of the current stage of the work; None if the line has none.
+    share: the finished part (0..1) of that stage; None if the line has no step and window numbers.
     """
     last = lines[-1]
     try:

@@ -111,9 +111,10 @@ def routes(state: ServerState) -> list[BaseRoute]:
 
 
 def rest_routes(state: ServerState) -> list[BaseRoute]:
-    """Returns the routes of the service `rest` for the public keys of webhooks and for deleting payloads.
+    """Returns two routes of the service `rest`: for the public keys of webhooks, and for the deletion of payloads.
 
-    Older programs delete payloads here, newer ones through the platform API.
+    A payload is the input and the result of a request. Older programs delete payloads here, newer ones through the
+    platform API.
     """
     signer = Signer(state.settings.data_dir)
 
@@ -158,8 +159,8 @@ def price(settings: Settings, endpoint: str) -> dict[str, Any]:
 def past_request(row: RequestRow, *, payloads: bool) -> dict[str, Any]:
     """Returns a past request in the form of the platform API.
 
-    `payloads` includes the request's input (`json_input`) and the request's result (`json_output`). Both are None
-    if the client asked not to store them. The result is also None if it contains the video as a data URI.
+    With `payloads` the result contains the request's input (`json_input`) and output (`json_output`). Both are None if
+    the client asked not to store them. The output is also None if it contains the video as a data URI.
     """
     entry: dict[str, Any] = {
         "request_id": row.id,
@@ -187,9 +188,10 @@ def _page(body: Mapping[str, Any], cursor: str | None = None) -> dict[str, Any]:
 
 
 def _model(endpoint: str, queue_url: str | None) -> dict[str, Any]:
-    """Returns an endpoint in the form of the platform API.
+    """Returns the description of the endpoint with this id in the form of the platform API.
 
-    `queue_url` is the URL of the service `queue`, for the endpoint's OpenAPI document. None leaves the document out.
+    `queue_url` is the URL of the service `queue` as the client sees it. With it the description contains the endpoint's
+    OpenAPI document; with None it does not.
     """
     document = {} if queue_url is None else {"openapi": openapi.document(endpoint, queue_url)}
     return {
@@ -206,10 +208,10 @@ def _model(endpoint: str, queue_url: str | None) -> dict[str, Any]:
 
 
 def _summary(settings: Settings, costs: Iterable[Cost]) -> list[dict[str, Any]]:
-    """Returns one entry per endpoint that has costs: its unit price, the quantity in units, and the cost in US dollars.
+    """Returns one entry per endpoint in `costs`: its unit price, the quantity in units, and the cost in US dollars.
 
-    Stored costs have no quantities. The quantity is therefore the cost divided by the current unit price, or 0 if the
-    unit price is 0.
+    `costs` are the prices of single requests, without quantities. The quantity of an endpoint is therefore its cost
+    divided by its current unit price, or 0 if the unit price is 0. Unknown endpoints are left out.
     """
     sums: dict[str, Decimal] = defaultdict(Decimal)
     for cost in costs:
@@ -233,18 +235,20 @@ def _time_series(settings: Settings, costs: Iterable[Cost], bucket_s: int) -> li
 def _unit_cost(settings: Settings, endpoint: str, past: Sequence[Cost]) -> Decimal:
     """Returns the mean price in US dollars of the endpoint's requests in `past`.
 
-    `past` may also contain requests of other endpoints. If it contains none of this endpoint, the endpoint's price of
-    one unit is returned.
+    `past` may also contain requests of other endpoints, which do not count. If it contains no request of this endpoint,
+    the endpoint's price of one unit is returned.
     """
     costs = [cost.price_usd for cost in past if cost.endpoint == endpoint]
     return sum(costs, Decimal(0)) / len(costs) if costs else Decimal(str(price(settings, endpoint)["unit_price"]))
 
 
 def _quantities(body: Any) -> tuple[str, dict[str, float]]:
-    """Returns the kind of the price estimate that a JSON body asks for, and a mapping: endpoint id -> quantity.
+    """Returns (kind, quantities) of the price estimate that a JSON body asks for.
 
-    With the kind `historical_api_price` a quantity is a number of requests, with `unit_price` a number of units. Raises
-    ModelFailed for an invalid body, and RequestFailed with status 404 for an unknown endpoint.
+    kind: `historical_api_price` or `unit_price`.
+    quantities: endpoint id -> number of requests (for `historical_api_price`) or of units (for `unit_price`).
+
+    Raises ModelFailed for an invalid body, and RequestFailed with status 404 for an unknown endpoint.
     """
     names = {"historical_api_price": "call_quantity", "unit_price": "unit_quantity"}
     kind = body.get("estimate_type") if isinstance(body, dict) else None
@@ -267,7 +271,7 @@ def _invalid(name: str, reason: str, value: Any, place: str = "body") -> ModelFa
 
 
 def _filter(request: Request, caller: Caller) -> HistoryFilter:
-    """Returns a filter for the past requests that the caller may see and the query's parameters select.
+    """Returns a filter for past requests: those that the caller may see and that match the query's parameters.
 
     The parameters are `endpoint_id`, `start` and `end`. Raises ModelFailed for an invalid time, and RequestFailed with
     status 404 for an unknown endpoint.
@@ -283,8 +287,11 @@ def _visible_key(caller: Caller) -> str | None:
 
 
 def _endpoints(request: Request) -> list[str]:
-    """Returns the endpoint ids in the query's parameter `endpoint_id`. Raises RequestFailed with status 404 for an
-    unknown one. The parameter may be repeated, and may contain several ids separated by commas."""
+    """Returns the endpoint ids in the query's parameter `endpoint_id`.
+
+    The parameter may be repeated, and may contain several ids separated by commas. Raises RequestFailed with status 404
+    for an unknown id.
+    """
     return [existing_endpoint(name) for name in _list_parameter(request, "endpoint_id")]
 
 
@@ -293,14 +300,17 @@ def _expand(request: Request) -> set[str]:
 
 
 def _list_parameter(request: Request, name: str) -> list[str]:
-    """Returns the items of a query parameter that may be repeated or contain several items separated by commas."""
+    """Returns the items of the query parameter with this name.
+
+    The parameter may be repeated, and may contain several items separated by commas.
+    """
     return [item for value in request.query_params.getlist(name) for item in value.split(",") if item]
 
 
 def _time(value: str | None, name: str) -> float | None:
-    """Returns the Unix time of an ISO 8601 time (UTC if it has no offset), or None for an empty value.
+    """Returns the Unix time in seconds of an ISO 8601 time (UTC if it has no offset), or None for an empty value.
 
-    Raises ModelFailed for another value. `name` is the query parameter, for the error.
+    Raises ModelFailed if `value` is not such a time. `name` is the name of the query parameter, for the error.
     """
     if not value:
         return None
@@ -312,8 +322,10 @@ def _time(value: str | None, name: str) -> float | None:
 
 
 def _integer(value: str | None, name: str, least: int, most: int) -> int | None:
-    """Returns a query parameter as a number from `least` to `most`, or None if it is empty. Raises ModelFailed for
-    another value."""
+    """Returns the value of a query parameter as a whole number from `least` to `most`, or None if it is empty.
+
+    Raises ModelFailed for any other value. `name` is the name of the query parameter, for the error.
+    """
     if not value:
         return None
     if not (value.isascii() and value.isdigit() and len(value) < 20 and least <= int(value) <= most):

@@ -65,9 +65,9 @@ class _Proxy:
 
 
 def parse_target(url: str) -> tuple[Service, str, str] | None:
-    """Returns the service, path and query of a target URL, or None if it may not be requested through the proxy.
+    """Returns (service, path, query) of `url`, the URL at fal for which a request is meant.
 
-    The path and the query remain percent-encoded.
+    Returns None if this URL may not be requested through the proxy. The path and the query remain percent-encoded.
     """
     try:
         address = urlsplit(url)
@@ -83,9 +83,10 @@ def parse_target(url: str) -> tuple[Service, str, str] | None:
 
 
 def _redirected(scope: Scope, service: Service, path: str, query: str) -> Scope:
-    """Returns the ASGI scope of the request as if the client had sent it to `path` of this server's `service`.
+    """Returns the ASGI scope of a request as if the client had sent it to `path` of this server's `service`.
 
-    `path` and `query` are percent-encoded. Cookies and the target header are removed.
+    `scope` is the scope of the actual request, which was sent to the proxy. It is not changed. `path` and `query` are
+    percent-encoded. The headers `cookie` and `x-fal-target-url` are removed.
     """
     inner = {key: value for key, value in scope.items() if key not in ("path_params", "endpoint", "route", "router")}
     inner["path"] = f"/{service}{unquote(path)}"

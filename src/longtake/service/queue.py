@@ -87,10 +87,11 @@ def routes(state: ServerState) -> list[BaseRoute]:
 
 
 async def read_status(state: ServerState, authenticator: Authenticator, path: str, authorization: str) -> RequestStatus:
-    """Returns the status of the request that a path `/<endpoint>/requests/<request id>/status` names.
+    """Returns the status of the request that a path `/<name>/requests/<request id>/status` names.
 
-    A cached status needs no database query. `authorization` is the Authorization header, or empty. Raises RequestFailed
-    with status 401 for an unknown caller. Raises NotFound if there is no such request, or the caller may not see it.
+    `authorization` is the Authorization header, or empty. Raises RequestFailed with status 401 if it identifies no
+    caller. Raises NotFound if there is no such request, or the caller may not see it. The database is not read if the
+    caller and the status are cached.
     """
     caller = authenticator.cached_caller(authorization) or await authenticator.caller(authorization)
     found = request_path(path)
@@ -100,19 +101,20 @@ async def read_status(state: ServerState, authenticator: Authenticator, path: st
 
 
 async def find_status(state: ServerState, request: Request) -> RequestStatus:
-    """Returns the status of the request that a route's path names by its parameters `name` and `request_id`.
+    """Returns the status of the request that the path of an HTTP request names.
 
-    Raises RequestFailed with status 401 for an unknown caller. Raises NotFound if there is no such request, or the
-    caller may not see it.
+    The path's parameters are `name` (an endpoint's id or its application's name) and `request_id`. Raises RequestFailed
+    with status 401 for an unknown caller. Raises NotFound if there is no such request, or the caller may not see it.
     """
     caller = await caller_of(request)
     return await _visible_status(state, caller, request.path_params["name"], request.path_params["request_id"])
 
 
 async def _visible_status(state: ServerState, caller: Caller, name: str, request_id: str) -> RequestStatus:
-    """Returns the status of a request that a client names by an endpoint's name and an id.
+    """Returns the status of the request with this id.
 
-    Raises NotFound if there is no such request, it is of another endpoint, or the caller may not see it.
+    Raises NotFound if there is no such request, if the caller may not see it, or if `name` is neither its endpoint's id
+    nor the name of the endpoint's application. Clients send the name in the URL beside the request's id.
     """
     status = await status_of(state, request_id) if REQUEST_ID.fullmatch(request_id) else None
     row = visible_row(caller, None if status is None else status.row)
@@ -133,7 +135,10 @@ async def status_of(state: ServerState, request_id: str) -> RequestStatus | None
 
 
 def status_json(status: RequestStatus, *, logs: bool) -> bytes:
-    """Returns the status as JSON in UTF-8, and caches it in `status.rendered`. `logs` includes the whole log."""
+    """Returns the status as JSON in UTF-8. With `logs` it contains all log lines of the request.
+
+    The JSON is cached in `status.rendered`.
+    """
     key = "status+logs" if logs else "status"
     if key not in status.rendered:
         status.rendered[key] = to_json(_status_body(status, status.log_lines if logs else None))
@@ -141,7 +146,10 @@ def status_json(status: RequestStatus, *, logs: bool) -> bytes:
 
 
 def _status_body(status: RequestStatus, logs: Sequence[StoredLogLine] | None) -> dict[str, Any]:
-    """Returns the status in fal's form. `logs` are the log lines to include; None sets the entry `logs` to null."""
+    """Returns the status as a JSON object in fal's form.
+
+    `logs` are the log lines that the object contains. If they are None, its entry `logs` is null.
+    """
     row = status.row
     body: dict[str, Any] = {"status": client_state(row), "request_id": row.id, **urls(row)}
     if status.queue_position is not None and row.state == "IN_QUEUE":
@@ -167,7 +175,10 @@ def _log_entry(line: StoredLogLine) -> dict[str, Any]:
 
 
 def client_state(row: RequestRow) -> str:
-    """Returns the state for fal's clients: IN_QUEUE, IN_PROGRESS or COMPLETED. A cancelled request is COMPLETED."""
+    """Returns the request's state as fal's clients know it: IN_QUEUE, IN_PROGRESS or COMPLETED.
+
+    A request that failed or was cancelled is COMPLETED, too.
+    """
     return "COMPLETED" if row.has_ended else row.state
 
 
@@ -183,7 +194,10 @@ def urls(row: RequestRow) -> dict[str, str]:
 
 
 def wants_logs(query: str) -> bool:
-    """Returns True if a URL's query string asks for the log. If `logs=` is repeated in it, the last value counts."""
+    """Returns True if a URL's query string asks for the log, as `logs=1` does.
+
+    If the parameter `logs` is repeated, the last value counts.
+    """
     if not query:
         return False
     values = [part[5:] for part in query.split("&") if part.startswith("logs=")]
@@ -194,10 +208,10 @@ def wants_logs(query: str) -> bool:
 
 
 async def follow(state: ServerState, status: RequestStatus) -> AsyncIterator[RequestStatus | None]:
-    """Yields `status`, then each later status of the request, until it has ended or its row is deleted.
+    """Yields the status of a request whenever it changes, beginning with `status`.
 
-    Yields None after each `settings.ping_s` seconds without a change, so that the caller can send a comment to keep its
-    connection open.
+    Ends when the request has ended, after its last status, or when its row is deleted. Yields None after each
+    `settings.ping_s` seconds without a change, so that the caller can send something to keep its connection open.
     """
     yield status
     yielded_at = time.monotonic()
@@ -216,10 +230,10 @@ async def follow(state: ServerState, status: RequestStatus) -> AsyncIterator[Req
 
 
 async def _status_events(state: ServerState, status: RequestStatus, *, logs: bool) -> AsyncIterator[bytes]:
-    """Yields an event for each change of the status, and PING if nothing changes for `settings.ping_s` seconds.
+    """Yields an encoded event of an event stream for each change of a request's status, beginning with `status`.
 
-    Ends after the event of the last status, when the request has ended, or when its row is deleted. With `logs` each
-    event has the log lines since the previous event.
+    Ends when the request has ended, after the event of its last status, or when its row is deleted. With `logs` each
+    event has the log lines since the previous event. Yields PING after each `settings.ping_s` seconds without a change.
     """
     last, lines_sent = b"", 0
     async for current in follow(state, status):
@@ -233,7 +247,7 @@ async def _status_events(state: ServerState, status: RequestStatus, *, logs: boo
 
 
 async def cancel(state: ServerState, request_id: str) -> tuple[int, str]:
-    """Cancels the request with this id. Returns the HTTP status and fal's status word, as listed in CANCEL_ANSWERS."""
+    """Cancels the request with this id. Returns (HTTP status, fal's status word) of the answer, see CANCEL_ANSWERS."""
     outcome = await state.call_with_retries(queue.cancel, state.engine, request_id)
     state.statuses.mark_changed(request_id)
     if outcome == "requested":
@@ -242,10 +256,10 @@ async def cancel(state: ServerState, request_id: str) -> tuple[int, str]:
 
 
 async def result_response(state: ServerState, row: RequestRow) -> Response:
-    """Returns the stored result of a request: its HTTP status, headers and body.
+    """Returns the response with the stored result of a request. `row` is the request's row in the database.
 
-    Returns a response with status 404 if the result was deleted. Raises RequestFailed with status 400 if the request
-    has not ended.
+    The response has status 404 if the result was deleted. Raises RequestFailed with status 400 if the request has not
+    ended.
     """
     if not row.has_ended or row.status_code is None:
         raise RequestFailed(400, "Request is still in progress", None, {"x-fal-request-id": row.id})

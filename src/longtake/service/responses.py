@@ -1,7 +1,8 @@
 """Responses: JSON, fal's two forms of errors, and event streams.
 
-An error of the model, such as an invalid input, has a list of entries under `detail`. An error of the request, such as
-a missing key, has one sentence under `detail` and fal's error type under `error_type`.
+The two forms of errors are:
+- An error of the model, such as an invalid input: `detail` is a list of problems.
+- An error of the request, such as a missing key: `detail` is one sentence, and `error_type` is fal's error type.
 """
 
 import json
@@ -24,9 +25,9 @@ RETRYABLE = (429, 502, 503)
 class RequestFailed(Exception):
     """An error of the request, which the application turns into a response by `request_error`.
 
-    status: the HTTP status.
+    status: the HTTP status of the response.
     detail: a sentence for the user.
-    error_type: fal's error type; None sends none.
+    error_type: fal's name for the type of the error; with None the response has no type.
     headers: additional headers of the response.
     """
 
@@ -39,7 +40,7 @@ class RequestFailed(Exception):
 
 
 class ModelFailed(Exception):
-    """Raised if a request's input is not valid. The application then answers with 422 and fal's list of problems.
+    """A request's input is not valid. The application then answers with HTTP status 422 and fal's list of problems.
 
     details: one entry per problem, as returned by `endpoints.validation.problem`.
     """
@@ -59,15 +60,18 @@ def to_json(value: Any) -> bytes:
 
 
 def json_response(value: Any, status: int = 200, headers: Headers | None = None) -> Response:
-    """Returns a response with a JSON body."""
+    """Returns a response with `value` as its JSON body, with this HTTP status and these additional headers."""
     return Response(to_json(value), status, headers, "application/json")
 
 
 def request_error(status: int, detail: str, error_type: str | None = None, headers: Headers | None = None) -> Response:
-    """Returns the response for an error of the request.
+    """Returns the response for an error of the request, with this HTTP status.
 
-    Its body is `{detail, error_type}`, or `{detail}` if the type is None. The header
-    `x-fal-error-type` has the type, too. `headers` are added to the response.
+    detail: a sentence for the user.
+    error_type: fal's name for the type of the error. It is in the header `x-fal-error-type`, too. None leaves out both.
+    headers: additional headers of the response.
+
+    The body is `{detail, error_type}`.
     """
     body = {"detail": detail} | ({"error_type": error_type} if error_type else {})
     type_header = {"x-fal-error-type": error_type} if error_type else {}
@@ -75,14 +79,18 @@ def request_error(status: int, detail: str, error_type: str | None = None, heade
 
 
 def model_error(status: int, details: Sequence[Mapping[str, Any]]) -> Response:
-    """Returns the response for an error of the model: `{detail: [{loc, msg, type, url, input[, ctx]}]}`."""
+    """Returns the response for an error of the model, with this HTTP status and the body `{detail: details}`.
+
+    `details` has one entry for each problem: {loc, msg, type, url, input, ctx}. The entry `ctx` is optional.
+    """
     return json_response({"detail": details}, status, {**retry_headers(status), **unbilled(status)})
 
 
 def error_response(error: Exception) -> Response | None:
-    """Returns the response for an error that routes raise on purpose, or 503 for a temporary error of the database.
+    """Returns the response for an error that a route has raised, or None for an unexpected error.
 
-    Returns None for any other error.
+    Expected are the errors that routes raise on purpose, and temporary errors of the database, whose response has HTTP
+    status 503.
     """
     match error:
         case NotFound():
@@ -107,9 +115,10 @@ def internal_error() -> Response:
 
 
 def retry_headers(status: int) -> dict[str, str]:
-    """Returns the headers that tell a client with `true` or `false` whether it should repeat a failed request.
+    """Returns the headers that tell a client, with `true` or `false`, whether to repeat a request that failed.
 
-    fal has an old and a new header for this, and both are returned. The result is empty for a success and for 404.
+    `status` is the HTTP status of the answer. The result is empty for 404 and for a status below 400. Otherwise it has
+    two headers with the same value: an old and a new one of fal.
     """
     if status < 400 or status == 404:
         return {}
@@ -118,9 +127,9 @@ def retry_headers(status: int) -> dict[str, str]:
 
 
 def unbilled(status: int) -> dict[str, str]:
-    """Returns the header that tells fal's clients that a request costs nothing, if `status` is 404, 422 or 500.
+    """Returns the header that tells fal's clients that a request costs nothing, if its HTTP status is 404, 422 or 500.
 
-    Returns no header for any other status.
+    The result is empty for any other status.
     """
     return {"x-fal-billable-units": "0"} if status in (404, 422, 500) else {}
 
@@ -130,7 +139,7 @@ PING = b": ping\n\n"
 
 
 def event(value: Any) -> bytes:
-    """Returns one event of an event stream, with `value` as JSON for its data.
+    """Returns one encoded event of an event stream. Its data is `value` as JSON.
 
     Every event needs data, because fal's Python client fails at an event without it.
     """
@@ -138,9 +147,12 @@ def event(value: Any) -> bytes:
 
 
 def event_stream(events: AsyncIterator[bytes], request_id: str) -> StreamingResponse:
-    """Returns a response that sends each of the events at once. Its headers prevent proxies from buffering them.
+    """Returns a response that sends each item of `events` as soon as it is yielded.
 
-    `events` yields encoded events, as returned by `event`, and PING.
+    events: yields encoded events, as returned by `event`, and PING.
+    request_id: the request's id, for the header `x-fal-request-id`.
+
+    The response's headers ask proxies not to buffer the events.
     """
     headers = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no", "x-fal-request-id": request_id}
     return StreamingResponse(events, 200, headers, "text/event-stream")

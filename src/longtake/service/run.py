@@ -62,8 +62,12 @@ def routes(state: ServerState) -> list[BaseRoute]:
 async def _unless_disconnected(
     state: ServerState, request: Request, status: RequestStatus, wait: Awaitable[RequestStatus]
 ) -> RequestStatus | None:
-    """Returns the result of `wait`. If the client disconnects first, cancels the request that `status` describes and
-    returns None."""
+    """Returns the result of `wait`, or None if the client disconnects first. Then the queued request is cancelled.
+
+    request: the client's HTTP request.
+    status: a status of the queued request.
+    wait: waits for the queued request and returns its new status.
+    """
     waiting = asyncio.ensure_future(wait)
     disconnect = asyncio.ensure_future(_wait_for_disconnect(request))
     try:
@@ -85,7 +89,10 @@ async def _wait_for_disconnect(request: Request) -> None:
 
 
 async def _wait_for_end(state: ServerState, status: RequestStatus) -> RequestStatus:
-    """Waits until the request has ended or its row is deleted. Returns the last known status of the request."""
+    """Waits until the queued request has ended or its row is deleted. Returns the last known status of the request.
+
+    `status` is an earlier status of it.
+    """
     last = status
     async for current in follow(state, status):
         last = current or last
@@ -93,7 +100,10 @@ async def _wait_for_end(state: ServerState, status: RequestStatus) -> RequestSta
 
 
 async def _wait_for_start(state: ServerState, status: RequestStatus) -> RequestStatus:
-    """Waits for the request's first log line or its end, but at most FIRST_EVENT_S seconds. Returns its status then."""
+    """Waits until the queued request has a log line or has ended, but at most FIRST_EVENT_S seconds.
+
+    Returns the last known status of the request. `status` is an earlier status of it.
+    """
     last = status
     with suppress(TimeoutError):
         async with asyncio.timeout(FIRST_EVENT_S):
@@ -105,9 +115,10 @@ async def _wait_for_start(state: ServerState, status: RequestStatus) -> RequestS
 
 
 async def _progress_events(state: ServerState, status: RequestStatus) -> AsyncIterator[bytes]:
-    """Yields an event for each log line, then one for the result. Cancels the request if the client disconnects.
+    """Yields an encoded event for each log line of the queued request, then one for its result.
 
-    Yields PING if nothing changes for `settings.ping_s` seconds.
+    Yields PING after each `settings.ping_s` seconds without a change. Cancels the request if the client disconnects.
+    `status` is the first known status of the request.
     """
     lines_sent, last = 0, status
     try:
@@ -134,7 +145,10 @@ def progress(line: StoredLogLine) -> dict[str, Any]:
 
 
 async def _result_event(state: ServerState, status: RequestStatus) -> bytes:
-    """Returns the event with the request's result, or an event of the type `error` if its HTTP status is not 200."""
+    """Returns the encoded event with the result of an ended request. `status` is the request's last status.
+
+    If the result's HTTP status is not 200, the event has the type `error`.
+    """
     result = await result_response(state, status.row)
     body = from_json(bytes(result.body))
     if result.status_code == 200:

@@ -59,7 +59,7 @@ class Address:
 
 
 class BackgroundService(Protocol):
-    """A part of the server that works in threads of its own, such as the slots or the sending of webhooks."""
+    """A part of the server that works in threads of its own, such as the sending of webhooks."""
 
     def start(self) -> None: ...
 
@@ -77,12 +77,16 @@ def is_loopback(host: str) -> bool:
 def run(
     settings: Settings, engine: sa.Engine, address: Address, tls: Tls | None, on_listening: Callable[[Address], None]
 ) -> None:
-    """Runs a server until a signal stops it. `tls` is None for a server without HTTPS.
+    """Runs a server until a signal stops it.
 
-    Calls `on_listening` when the server answers. The argument is `address` with the actual ports. After the first
-    SIGTERM or SIGINT the server claims no more requests. It stops when its running requests have ended, at the latest
-    after `settings.drain_s` seconds. After a second signal it stops at once. Requests that still run then return to the
-    queue. Raises InvalidRequest if it cannot listen at an address, or a setting names an unknown endpoint.
+    tls: the certificate files for HTTPS; None for a server without HTTPS.
+    on_listening: called when the server answers. Its argument is `address` with the actual ports.
+
+    After the first SIGTERM or SIGINT the server starts no more requests from the queue, and stops when its running
+    requests have ended, at the latest after `settings.drain_s` seconds. After a second signal it stops at once.
+    Requests that still run when it stops return to the queue.
+
+    Raises InvalidRequest if the server cannot listen at an address, or a setting names an unknown endpoint.
     """
     store = open_store(engine, settings)
     statuses = StatusCache(engine)
@@ -153,7 +157,10 @@ def _web_server(app: ASGIApp, bound: socket.socket, tls: Tls | None) -> _WebServ
 
 @contextlib.contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """Yields a listening socket and closes it after the block. Raises InvalidRequest if it cannot listen there."""
+    """Yields a socket that listens at this host and port. The socket is closed at the end of the `with` block.
+
+    Raises InvalidRequest if no socket can listen there.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         bound = socket.create_server((host, port), family=family, backlog=BACKLOG)

@@ -53,9 +53,9 @@ class ServerState:
 
     @cached_property
     def pools(self) -> Mapping[str, str]:
-        """Endpoint id -> its pool, for the endpoints that the settings list. All others use DEFAULT_POOL.
+        """A mapping of endpoint ids to their pools. It has the endpoints that the setting `pools` lists.
 
-        Raises InvalidRequest if the settings list an unknown endpoint.
+        All other endpoints use DEFAULT_POOL. Raises InvalidRequest if the setting lists an unknown endpoint.
         """
         return by_id(self.settings.pools)
 
@@ -69,9 +69,10 @@ class ServerState:
     async def call_with_retries(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Returns the result of `work(*args, **kwargs)`, called in a thread. Repeats the call after a temporary error.
 
-        A temporary error is one for which `is_temporary` is true. It is raised after the last of the repetitions, which
-        take about six seconds. Any other error is raised at once. `work` must be safe to repeat. fal's clients give up
-        at the first error, so without repetitions a restart of the database would make them fail.
+        `work` must be safe to repeat. An error is temporary if `is_temporary` is true for it. The call is repeated for
+        about six seconds; then the error is raised. Any other error is raised at once.
+
+        fal's clients give up at the first error. Without repetitions a restart of the database would make them fail.
         """
         for pause_s in PAUSES_S:
             try:

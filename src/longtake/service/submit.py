@@ -43,12 +43,14 @@ class Submitted:
 async def submit(state: ServerState, request: Request, endpoint: str, *, webhook: bool = False) -> Submitted:
     """Stores the request that a client submits to an endpoint, and wakes the idle devices that can carry it out.
 
-    A request with an invalid input is stored, too. It has ended then, with HTTP status 422. With `webhook` the query
-    parameter `fal_webhook` may name the URL of a webhook; without it the parameter is ignored.
+    endpoint: the endpoint's id. Slashes at its ends are ignored.
+    webhook: True if the query parameter `fal_webhook` may name the URL of a webhook, False if it is ignored.
 
-    Raises RequestFailed if the caller may not run the endpoint, the endpoint is unknown, a header is invalid, the body
-    is too large, the queue is full or the caller's limit of requests is reached. Raises ModelFailed if the webhook's
-    URL is invalid, or if the idempotency key was used with another endpoint or input.
+    A request with an invalid input is stored, too, but as one that has already ended with HTTP status 422.
+
+    Raises RequestFailed if the caller is unknown or may not run the endpoint, the endpoint is unknown, a header is
+    invalid, the body is too large, the queue is full or the caller's limit of requests is reached. Raises ModelFailed
+    if the webhook's URL is invalid, or if the idempotency key was used with another endpoint or input.
     """
     caller = await caller_of(request)
     endpoint_id = existing_endpoint(endpoint)
@@ -80,10 +82,12 @@ def existing_endpoint(name: str) -> str:
 
 
 def _submission(state: ServerState, request: Request, endpoint: str, caller: Caller, webhook: bool) -> Submission:
-    """Returns the submission that the headers and the query of an HTTP request describe. `_with_body` adds its body.
+    """Returns the submission that an HTTP request describes, without its body. `_with_body` adds the body.
 
-    `webhook` is False if the query parameter `fal_webhook` has to be ignored. Raises RequestFailed with status 400 for
-    an invalid header, and ModelFailed for an invalid webhook URL.
+    endpoint: the endpoint's id.
+    webhook: True if the query parameter `fal_webhook` may name the URL of a webhook, False if it is ignored.
+
+    Raises RequestFailed with status 400 for an invalid header, and ModelFailed for an invalid webhook URL.
     """
     headers = request.headers
     return Submission(
@@ -112,8 +116,11 @@ def _priority(header: str | None) -> Priority:
 
 
 def _start_timeout(header: str | None) -> float | None:
-    """Returns the header's value: the maximum seconds in the queue, or None for no limit. Raises RequestFailed with
-    status 400 for an invalid value."""
+    """Returns the maximum number of seconds that a request may wait in the queue, or None for no limit.
+
+    `header` is the request's header `X-Fal-Request-Timeout`, or None. Raises RequestFailed with status 400 if it is not
+    a number of seconds above 0.
+    """
     if header is None or not header.strip():
         return None
     try:
@@ -150,7 +157,7 @@ def _webhook_url(state: ServerState, url: str | None) -> str | None:
 
 
 def declared_bytes(request: Request) -> int:
-    """Returns the length of the body that the request's headers declare, or 0 if they declare none."""
+    """Returns the number of bytes that a request's body has according to its headers, or 0 if they do not tell."""
     length = request.headers.get("content-length", "")
     return int(length[:20]) if length.isascii() and length.isdigit() else 0
 
@@ -183,9 +190,10 @@ async def read_json(request: Request, limit: int) -> Any:
 
 
 def _parse(raw: bytes) -> tuple[Any, bytes]:
-    """Returns the JSON value in a body, and the value's compact form in UTF-8. An empty body counts as {}.
+    """Returns (value, compact form): the JSON value in the body `raw`, and the same value as compact JSON in UTF-8.
 
-    Raises ModelFailed if the body is not valid JSON, or contains a number that is not finite.
+    An empty body counts as {}. Raises ModelFailed if the body is not valid JSON, or contains a number that is not
+    finite.
     """
     if not raw.strip():
         return {}, b"{}"
@@ -198,7 +206,10 @@ def _parse(raw: bytes) -> tuple[Any, bytes]:
 
 
 def _with_body(submission: Submission, raw: bytes) -> Submission:
-    """Returns the submission with the input from the body `raw`. An invalid input also sets the field `outcome`."""
+    """Returns the submission with the input in `raw`, the body of the HTTP request.
+
+    If the input is invalid, the submission's field `outcome` is set: the request has then ended without being run.
+    """
     try:
         value, body = _parse(raw)
         found = problems(ENDPOINTS[submission.endpoint].Request, value)
@@ -208,7 +219,10 @@ def _with_body(submission: Submission, raw: bytes) -> Submission:
 
 
 def _invalid(found: list[dict[str, Any]]) -> Outcome:
-    """Returns the outcome of a request whose input is invalid. `found` are the problems as fal's `detail` list."""
+    """Returns the outcome of a request whose input is invalid.
+
+    `found` are the problems of the input, in the form of fal's `detail` list.
+    """
     summary = "; ".join(f"{dotted(entry['loc']) or 'the body'}: {entry['msg']}" for entry in found)
     return Outcome(
         422, {"detail": found}, error=summary.replace("\0", " ")[:1000], headers={"x-fal-billable-units": "0"}
@@ -216,7 +230,10 @@ def _invalid(found: list[dict[str, Any]]) -> Outcome:
 
 
 def _store(state: ServerState, submission: Submission, caller: Caller) -> Submitted:
-    """Stores a submission in the queue. `submit` lists the errors that it raises."""
+    """Stores a submission in the queue, and returns the stored request.
+
+    If the same idempotency key came before, the request of that submission is returned. `submit` lists the errors.
+    """
     if submission.outcome is None and state.statuses.queue_length(submission.pool) >= state.settings.max_waiting:
         raise RequestFailed(
             503,

@@ -1,8 +1,8 @@
-"""An HTTPS proxy for unmodified programs: connections to fal's hosts lead to this server's TLS port.
+"""An HTTPS proxy for unmodified programs: it leads their connections to fal's hosts to this server's TLS port.
 
-A program uses it if the environment variable HTTPS_PROXY contains its URL. It refuses all other hosts, because a proxy
-for all hosts would give everybody who reaches it the network access of this machine. A program that needs other hosts
-lists them in NO_PROXY.
+A program uses the proxy if its environment variable HTTPS_PROXY contains the proxy's URL. The proxy refuses all other
+hosts: otherwise everybody who reaches it would have the network access of this machine. A program that needs other
+hosts lists them in NO_PROXY.
 """
 
 import asyncio
@@ -22,8 +22,10 @@ _REQUEST_LINE = re.compile(r"(?P<method>[A-Z]+) (?P<target>\S+) HTTP/1\.[01]")
 async def serve(host: str, port: int, *, tls_host: str, tls_port: int) -> asyncio.Server:
     """Starts the proxy at `host` and `port`, and returns it. The caller must close it.
 
-    `tls_host` and `tls_port` are the address to which all tunnels lead: this server's TLS port. A `port` of 0 selects a
-    free port. Raises OSError if the proxy cannot listen at its address.
+    port: the proxy's port; 0 selects a free one.
+    tls_host, tls_port: the address of this server's TLS port, to which all connections lead.
+
+    Raises OSError if the proxy cannot listen at its address.
     """
 
     async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -35,9 +37,10 @@ async def serve(host: str, port: int, *, tls_host: str, tls_port: int) -> asynci
 
 
 def refusal(line: str) -> tuple[str, str] | None:
-    """Returns None if a request line, such as `CONNECT fal.run:443 HTTP/1.1`, asks for an allowed tunnel.
+    """Returns None if a client may have the connection it asks for, else (HTTP status, sentence for the user).
 
-    Otherwise returns the HTTP status of the refusal, such as `403 Forbidden`, and a sentence for the user.
+    `line` is the first line of the client's request, such as `CONNECT fal.run:443 HTTP/1.1`. The HTTP status is a text
+    such as `403 Forbidden`.
     """
     found = _REQUEST_LINE.fullmatch(line)
     if found is None:
@@ -84,7 +87,7 @@ async def _tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tl
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Copies all bytes from `reader` to `writer`, then the end of the stream."""
+    """Copies all bytes from `reader` to `writer`. At the end of `reader` it also ends the stream of `writer`."""
     try:
         while piece := await reader.read(256 * 1024):
             writer.write(piece)

@@ -42,10 +42,10 @@ class Body:
 
 @asynccontextmanager
 async def received(request: Request, state: ServerState, max_bytes: int) -> AsyncIterator[Body]:
-    """Writes the body of a request to a scratch file and yields the file's path and MD5. The file is deleted after the
-    block, unless the block moves it.
+    """Writes the body of a request to a scratch file, and yields the file's path and MD5.
 
-    Raises RequestFailed with status 413 if the body has more than `max_bytes` bytes, and with 507 if the disk is full.
+    At the end of the `with` block the file is deleted, unless the block has moved it. Raises RequestFailed with status
+    413 if the body has more than `max_bytes` bytes, and with status 507 if the disk is full.
     """
     too_large = RequestFailed(
         413,
@@ -79,9 +79,9 @@ async def received(request: Request, state: ServerState, max_bytes: int) -> Asyn
 
 
 async def stored(state: ServerState, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Returns the result of `work(*args, **kwargs)`, called in a thread.
+    """Returns the result of `work(*args, **kwargs)`, called in a thread. `work` is a function that stores something.
 
-    If `work` raises DiskFull or InvalidRequest, raises RequestFailed with status 507 or 400 instead.
+    Raises RequestFailed with status 507 if `work` raises DiskFull, and with status 400 if it raises InvalidRequest.
     """
     try:
         return await state.call(work, *args, **kwargs)
@@ -92,10 +92,11 @@ async def stored(state: ServerState, work: Callable[P, T], *args: P.args, **kwar
 
 
 def listed_parts(value: Any) -> list[tuple[int, str]]:
-    """Returns the number and the etag of each part that a client lists as [{"partNumber": 1, "etag": "..."}, ...].
+    """Returns the (number, etag) of each part of an upload, from the list that a client sends.
 
-    The etags are returned without quotes. Raises RequestFailed with status 400 if `value` is not such a list, is empty,
-    has more than MAX_PARTS entries or lists a number twice.
+    `value` is that list: [{"partNumber": 1, "etag": "..."}, ...]. The etags are returned without quotes. Raises
+    RequestFailed with status 400 if `value` is not such a list, is empty, has more than MAX_PARTS entries or lists a
+    number twice.
     """
     invalid = RequestFailed(400, "parts must be a list of {partNumber, etag}, each number once.", "bad_request")
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_PARTS:
@@ -110,16 +111,19 @@ def listed_parts(value: Any) -> list[tuple[int, str]]:
 
 
 def lifecycle(request: Request) -> Mapping[str, Any] | None:
-    """Returns the lifecycle of the uploaded file from the request's header (see `storage.lifecycle`), or None.
+    """Returns the lifecycle of an uploaded file (see `storage.lifecycle`), from a header of the upload request.
 
-    fal's clients use two names for this header, and both are accepted.
+    Returns None if there is no such header. fal's clients use two names for it, and both are accepted.
     """
     headers = request.headers
     return parse(headers.get("x-fal-object-lifecycle") or headers.get("x-fal-object-lifecycle-preference"))
 
 
 def header_name(request: Request) -> str:
-    """Returns the name in the header `x-fal-file-name`, made safe by `file_name`. Clients send it in UTF-8."""
+    """Returns the file name in a request's header `x-fal-file-name`, which clients send in UTF-8.
+
+    `file_name` makes the name safe.
+    """
     value = request.headers.get("x-fal-file-name", "")
     return file_name(value.encode("latin-1").decode("utf-8", "replace"))
 
@@ -127,8 +131,9 @@ def header_name(request: Request) -> str:
 def file_name(value: Any) -> str:
     """Returns a safe form of the file name that a client sends, or `upload.bin` if nothing of the name is left.
 
-    Folders, invisible characters, and spaces and dots at its ends are removed. A name longer than MAX_NAME characters
-    loses its beginning.
+    - Folders and invisible characters are removed.
+    - Spaces and dots at the ends of the name are removed.
+    - If the name has more than MAX_NAME characters, its beginning is removed.
     """
     last = re.split(r"[/\\]", value)[-1] if isinstance(value, str) else ""
     name = INVISIBLE.sub("", last).encode("utf-8", "ignore").decode()

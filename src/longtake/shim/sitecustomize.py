@@ -17,9 +17,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the module of fal_client in the usual way, but returns a loader that replaces its URLs after loading.
+    """Finds the module of fal_client in the usual way, but gives it a loader that replaces the URLs in the module.
 
-    `url` is the server's URL. All other modules are left to the usual finders.
+    `url` is the URL of the server. For all other modules Python uses its usual finders.
     """
 
     def __init__(self, url: str) -> None:
@@ -35,7 +35,10 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 class _Loader(importlib.abc.Loader):
-    """Loads a module with another `loader`, then replaces its URLs by those of the server at `url`."""
+    """Loads the module of fal_client, then replaces fal's URLs in it by those of the server.
+
+    `loader` is the usual loader of the module. `url` is the server's URL without a trailing slash.
+    """
 
     def __init__(self, loader: importlib.abc.Loader, url: str) -> None:
         self._loader = loader
@@ -50,9 +53,9 @@ class _Loader(importlib.abc.Loader):
 
 
 def addresses(url: str) -> "dict[str, str]":
-    """Returns the names and new values of the global variables of fal_client that contain URLs of fal.
+    """Returns new values for the global variables of fal_client that contain URLs of fal: variable name -> URL.
 
-    `url` is the server's URL without a trailing slash.
+    `url` is the server's URL without a trailing slash. The new values are URLs of that server.
     """
     return {
         "RUN_URL_FORMAT": url + "/run/",
@@ -63,7 +66,7 @@ def addresses(url: str) -> "dict[str, str]":
 
 
 def _run_next() -> None:
-    """Runs the `sitecustomize` that Python would import if this module did not exist. Does nothing if there is none."""
+    """Runs the `sitecustomize` that Python would import if this one did not exist. Does nothing if there is none."""
     others = [folder for folder in sys.path if os.path.abspath(folder or ".") != HERE]
     spec = importlib.machinery.PathFinder.find_spec("sitecustomize", others)
     if spec is not None and spec.loader is not None:
