@@ -41,7 +41,7 @@ def test_a_variable_rate_counts_the_frames_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ticks", "rate", "count"), [(None, Fraction(25), 1), (3000, Fraction(1), 3), (40, Fraction(25), 1)]
+    ("ticks", "rate", "count"), [(None, Fraction(25), 1), (3000, Fraction(1, 3), 1), (40, Fraction(25), 1)]
 )
 def test_one_frame_without_a_rate(tmp_path: Path, ticks: int | None, rate: Fraction, count: int) -> None:
     """A WebM file that states no rate, but perhaps how long its only frame is shown."""

@@ -109,8 +109,10 @@ def test_times_rounded_to_hundredths_give_the_whole_rate(rate: Fraction, count: 
         ),
         # slides
         ([0, 2000, 9000], 4000, MS, [Fraction(1, 3)], Fraction(1), 13, True),
-        # half a frame per second: each frame is repeated
-        ([0, 2000, 4000], 2000, MS, [Fraction(1, 2)], Fraction(1), 6, True),
+        # half a frame per second
+        ([0, 2000, 4000], 2000, MS, [Fraction(1, 2)], Fraction(1, 2), 3, False),
+        # slides that are shown for irregular times
+        ([0, 3100, 9200, 30000], 4000, MS, [Fraction(1, 10)], Fraction(1), 34, True),
         # single frames
         ([512], 512, Fraction(1, 12_800), [Fraction(25)], Fraction(25), 1, False),
         ([0], 0, MS, [], Fraction(25), 1, False),
@@ -119,7 +121,7 @@ def test_times_rounded_to_hundredths_give_the_whole_rate(rate: Fraction, count: 
         ([0], 40, MS, [], Fraction(25), 1, False),
         ([0], 42, MS, [Fraction(24)], Fraction(24), 1, False),
         ([0], 3750, Fraction(1, 90_000), [Fraction(48)], Fraction(24), 1, False),
-        ([0], 5000, MS, [Fraction(1, 5)], Fraction(1), 5, True),
+        ([0], 5000, MS, [Fraction(1, 5)], Fraction(1, 5), 1, False),
     ],
 )
 def test_rates(

@@ -17,8 +17,8 @@ from longtake.video import Span
 FALLBACK_RATE = Fraction(25)
 """Frames per second that are assumed if neither the file nor the times of its frames tell the rate."""
 
-_MIN_RATE = Fraction(1)
-"""Lowest rate in frames per second. Slower videos are read at this rate, so that their frames are repeated."""
+_MIN_VARIABLE_RATE = Fraction(1)
+"""Lowest rate in frames per second that rule 4 of `_clock` computes for a variable-rate video."""
 
 _MAX_RATE = 240
 _MAX_PREFERRED_RATE = 60
@@ -46,6 +46,9 @@ one, if possible."""
 
 _JITTER = Fraction(1, 3)
 """Largest error of a timestamp of a camera with a steady rate, as a share of a frame's duration."""
+
+_MAX_JITTER_S = Fraction(1, 20)
+"""Largest error in seconds of such timestamps, for low rates."""
 
 _ROUNDING = Fraction(1, 2)
 """Largest error in ticks of a time that was rounded to the nearest tick."""
@@ -174,8 +177,6 @@ def timeline(pts: Sequence[int], last_duration: int, tick_s: Fraction, stated: S
         rate, variable = _clock(pts, end, deltas, tick_s, stated)
     else:
         rate, variable = _rate_of_one(end - pts[0], tick_s, stated), False
-    if rate < _MIN_RATE:
-        rate, variable = _MIN_RATE, True
     if not variable:
         return Timeline(pts, end, tick_s, rate, len(pts), False)
     return Timeline(pts, end, tick_s, rate, _num_frames(pts, end, rate * tick_s), True)
@@ -212,8 +213,8 @@ def _clock(
     1. All times are within one tick of a constant rate, one of `_steady_rates`.
     2. All times are multiples of one step, counted from the first time. The rate is that of the largest such step. It
        must be at most _MAX_PREFERRED_RATE and at most _MAX_REPEATS x the average rate. It is variable.
-    3. All times are within _JITTER of a constant rate. These rates are tried in turn: stated rates that are usual, the
-       standard rate and the usual rate nearest to the average rate, and the average rate.
+    3. All times are within _JITTER and _MAX_JITTER_S of a constant rate. These rates are tried in turn: stated rates
+       that are usual, the standard rate and the usual rate nearest to the average rate, and the average rate.
     4. The rate is variable, and `_variable_rate` computes it.
     """
     measured = (len(pts) - 1) / ((pts[-1] - pts[0]) * tick_s)
@@ -225,7 +226,7 @@ def _clock(
         return common, True
     average = measured.limit_denominator(_MAX_DENOMINATOR) or measured
     for rate in (*_usual_rates(stated), _nearest_standard(measured), _nearest_usual(measured), average):
-        if _spread(pts, 1 / (rate * tick_s)) <= 2 * _JITTER / (rate * tick_s):
+        if _spread(pts, 1 / (rate * tick_s)) * tick_s <= 2 * min(_JITTER / rate, _MAX_JITTER_S):
             return rate, False
     return _variable_rate(pts, deltas, tick_s, measured, stated), True
 
@@ -256,9 +257,9 @@ def _variable_rate(
 
     `measured` is the video's average rate. The other arguments are those of `_clock`.
 
-    A screen recording pauses while nothing changes. So the rate between its pauses matters most. If that is above
-    _MAX_RATE, the average rate takes its place. These rates are tried in turn, and the first one that shows at least
-    _SHOWN_SHARE of the stored frames is the result:
+    A screen recording pauses while nothing changes. So the rate between its pauses matters most. It is raised to
+    _MIN_VARIABLE_RATE, and if it is above _MAX_RATE, the average rate takes its place. These rates are tried in turn,
+    and the first one that shows at least _SHOWN_SHARE of the stored frames is the result:
     - If the rate between the pauses is at most _MAX_PREFERRED_RATE: this rate, then the higher usual rates up to
       _MAX_PREFERRED_RATE, lowest first.
     - Otherwise: the usual rates from about the average rate up to _MAX_PREFERRED_RATE, lowest first, then the rate
@@ -266,7 +267,7 @@ def _variable_rate(
 
     If none of them shows so many frames, the result is the rate between the pauses.
     """
-    rate = _rate_between_pauses(deltas, tick_s, stated)
+    rate = max(_rate_between_pauses(deltas, tick_s, stated), _MIN_VARIABLE_RATE)
     if rate > _MAX_RATE:
         rate = min(_standard(measured) or measured.limit_denominator(_MAX_DENOMINATOR), Fraction(_MAX_RATE))
     lowest = rate if rate <= _MAX_PREFERRED_RATE else measured * (1 - _MAX_ERROR)
