@@ -57,8 +57,10 @@ class VideoInfo:
 class Span:
     """A range of frames of a video that is sampled at `rate` frames per second.
 
-    `start` is the first frame and `stop` the one after the last. If `reverse`, the range is played from its last frame
-    to its first. Frame n shows the picture at (n + 1/2) / `rate` + `shift` seconds.
+    start, stop: number of the first frame, and of the one after the last.
+    reverse: True if the range is played from its last frame to its first.
+    shift: seconds by which the sampled pictures are later in the video: frame n shows the picture at the time
+        (n + 1/2) / `rate` + `shift`.
     """
 
     start: int
@@ -92,7 +94,8 @@ class Progress:
     stage: a key of STAGES, perhaps followed by a blank and a detail ("load transformer").
     step, steps: number of finished steps and number of all steps of the stage. Each stage has its own unit, such as
         frames.
-    window, windows: number of the window that is generated, from 1, and number of all windows.
+    window, windows: new frames are generated in parts (windows), one after the other. `window` is the number of the
+        present one, from 1, and `windows` the number of all.
     """
 
     stage: str

@@ -1,4 +1,4 @@
-"""Measures a joint: how much colour, sharpness, motion and loudness change from source to new frames."""
+"""Measures how much colour, sharpness, motion and loudness change at a joint, where source and new frames meet."""
 
 import itertools
 from dataclasses import dataclass
@@ -36,18 +36,19 @@ _MOTION_NOISE = 0.1
 class JointFigures:
     """How much picture and sound change at a joint, where source and new frames meet.
 
-    An invisible joint has ratios of 1, a loudness step of 0 and the usual colour shift. Ratios are the value after the
-    joint divided by the value before it.
+    An invisible joint has ratios of 1, a loudness step of 0 and the usual colour shift.
 
     colour_shift: how much the mean of a colour channel changes between the two frames at the joint, in 8-bit code
         values (absolute, mean of the three channels).
     usual_colour_shift: the median of the colour shift for all other pairs of neighbouring frames.
-    sharpness_ratio: the ratio of gradient energy: the mean squared difference of luma between neighbouring pixels.
+    sharpness_ratio: sharpness after the joint divided by sharpness before it. Sharpness is the mean squared difference
+        of luma between neighbouring pixels.
     difference_ratio: the mean absolute difference of the pixels of the two frames at the joint, divided by the median
         of this difference for all other pairs of neighbouring frames (by 1 code value if the median is 0). A repeated
         frame gives 0, a cut gives a large value.
-    motion_ratio: the ratio of `speed`. A frozen picture after the joint gives about 0.
-    loudness_step_db: the RMS of the 100 ms after the joint relative to that of the 100 ms before it, in dB. None if
+    motion_ratio: motion after the joint divided by motion before it, as measured by `speed`. A frozen picture after the
+        joint gives about 0.
+    loudness_step_db: how much louder the 100 ms after the joint are than the 100 ms before it (RMS, in dB). None if
         there is no sound or one side is silent.
     """
 
@@ -151,7 +152,10 @@ def _blocks(luma: _Luma) -> _Luma:
 
 
 def _motion(first: _Luma, second: _Luma) -> float:
-    """Returns the mean distance in pixels that the blocks of `first` move, weighted by their contrast."""
+    """Returns the mean distance in pixels by which blocks of `first` have moved in `second`, the next frame's luma.
+
+    Blocks are weighted by their contrast. The result is 0 if no block has enough contrast.
+    """
     one, other = _blocks(first), _blocks(second)
     contrast = one.std(axis=(1, 2))
     contrast = np.where(contrast < _MIN_CONTRAST, 0, contrast)

@@ -1,4 +1,5 @@
-"""Compares pitch and phase of the sound before and after a joint. If both match, a tone continues without a break."""
+"""Compares pitch and phase of the sound before and after a joint, where source and new sound meet. If both match, a
+tone continues without a break."""
 
 from dataclasses import dataclass
 

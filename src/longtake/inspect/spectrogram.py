@@ -1,4 +1,5 @@
-"""Draws the spectrogram of the sound around a joint. Time runs to the right and frequency upwards."""
+"""Draws the spectrogram of the sound around a joint, where source and new sound meet. Time runs to the right and
+frequency upwards."""
 
 import numpy as np
 from numpy.typing import NDArray

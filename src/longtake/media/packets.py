@@ -28,11 +28,10 @@ class FrameTimes:
 
     pts: presentation times in rising order; None if one is missing or two are equal. If the file is cut off, these are
         only the times before the first missing frame.
-    keyframe_times: times of the frames at which decoding can start, in rising order.
-    restart_times: those of them whose frames are shown after all frames that are stored before them.
+    keyframe_times: presentation times of the frames at which decoding can start, in rising order.
+    restart_times: the part of `keyframe_times` whose frames are shown after all frames that are stored before them.
     last_duration: duration of the last packet; 0 if unknown.
-    rising: True if the times rise from packet to packet, as if all frames were shown in the order in which they are
-        decoded.
+    rising: True if the presentation times rise from packet to packet, in the order in which packets are stored.
     stated_end: time at which the last frame ends according to the file, if the file is cut off; otherwise None.
     """
 
@@ -46,9 +45,10 @@ class FrameTimes:
 
 @dataclass(frozen=True)
 class _Packet:
-    """A packet and its times in ticks, None if unknown.
+    """A packet of a video stream. Times are in ticks of the stream.
 
-    pts, dts, duration: presentation time, decoding time, and duration (0 if unknown).
+    pts, dts: presentation time and decoding time; None if unknown.
+    duration: 0 if unknown.
     is_shown: False if its frame is not shown, because an edit list cuts it off or because it only serves other frames.
     is_key: True if decoding can start at this packet.
     is_restart: True if this is an H.264 packet with an IDR picture: all frames in packets before it are shown before
@@ -64,9 +64,9 @@ class _Packet:
 
 
 def shown_packets(media: Any, stream: Any) -> Iterator[Any]:
-    """Yields the stream's packets that have data.
+    """Yields the packets of `stream` that have data, up to the end of the file or the first read error.
 
-    Ends at the end of the file or at the first read error, which is usual in a truncated file.
+    `media` is the open file in PyAV. A truncated file usually ends with a read error.
     """
     packets = media.demux(stream)
     while True:
@@ -79,9 +79,13 @@ def shown_packets(media: Any, stream: Any) -> Iterator[Any]:
 
 
 def frame_times(media: Any, stream: Any, container: str, file_bytes: int, max_frames: int) -> FrameTimes:
-    """Returns the times of the stream's frames. `file_bytes` is the size of the file.
+    """Returns the times of the frames of `stream`, read from all its packets; nothing is decoded.
 
-    Raises UnsupportedVideo if there is no whole frame, VideoTooLong if there are more than `max_frames`.
+    media: the open file in PyAV.
+    container: one of `sniff.CONTAINERS`.
+    file_bytes: size of the file.
+
+    Raises UnsupportedVideo if there is no whole frame, VideoTooLong if there are more than `max_frames` frames.
     """
     packets = _packets(media, stream, max_frames)
     shown = [packet for packet in packets if packet.is_shown]
@@ -125,11 +129,17 @@ def _cut(
 ) -> tuple[int | None, int | None]:
     """Returns (first missing time, end time) in ticks for a file that is cut off; both are None for a complete file.
 
-    `file_bytes` is the size of the file. `shown` are the stream's packets with a frame that is shown.
+    The first missing time is the decoding time of the first frame that is missing or may be incomplete. The end time is
+    the time at which the last frame of the complete file would end, as far as the file tells it.
 
-    The first time is the decoding time of the first frame that is missing or may be incomplete. The second is the time
-    at which the last frame would end. MP4 and MOV files have an index of all frames. In other files the last packet may
-    be incomplete. Transport streams do not state where they end, but consist of blocks of equal size.
+    file_bytes: size of the file.
+    shown: the stream's packets with a frame that is shown.
+
+    How a cut is found depends on the container:
+    - MP4 and MOV files have an index of all frames. Frames beyond the end of the file are missing.
+    - Transport streams (mpegts) do not state where they end, but a complete one consists of blocks of equal size.
+    - Other files are cut off if their packets end _LEAST_LOSS_S or more before the end that the file states.
+    Without an index, the last packet may be incomplete, so its frame counts as the first missing one.
     """
     if container in ("mp4", "mov"):
         missing = [entry.timestamp for entry in stream.index_entries if entry.pos + entry.size > file_bytes]

@@ -32,6 +32,7 @@ class PictureFormat:
         reverse its columns if `flip_x`, then reverse its rows if `flip_y`.
     matrix: code point in ITU-T H.273 of the Y'CbCr matrix: 1, 4, 6, 7 or 9.
     full_range: True if codes use the full range (0..255 for 8 bits), False for the limited range (16..235).
+    transfer: the transfer function of the codes, such as pq for HDR10; sdr for all video that is not HDR.
     primaries: the chromaticities of the red, green and blue that the codes mean.
     interlaced: True if the first stored frame is interlaced.
     alpha: True if the frames have an alpha channel.
@@ -101,19 +102,20 @@ def is_rgb(frame: Any) -> bool:
 
 
 def upright_size(frame: Any, source: PictureFormat) -> tuple[int, int]:
-    """Returns (width, height) in square pixels of a decoded frame, after rotation.
+    """Returns (width, height) in square pixels of one decoded frame, after rotation.
 
-    It differs from the size that `source` states if the size changes within the video.
+    `source` is the format of the video, which gives the shape of a pixel and the rotation. The result differs from
+    `source.width` and `source.height` if the frame size changes within the video.
     """
     width, height = _square(frame.width, frame.height, source.pixel_aspect)
     return (height, width) if source.transposed else (width, height)
 
 
 def _orientation(frame: Any) -> tuple[bool, bool, bool]:
-    """Returns (transposed, flip_x, flip_y) of PictureFormat from the frame's display matrix; all False without one.
+    """Returns the fields (transposed, flip_x, flip_y) of PictureFormat for a decoded frame.
 
-    The matrix maps a stored position (x, y) to the displayed position (x', y'):
-    x' = p x + r y and y' = q x + s y (ISO 14496-12, 6.2.2).
+    They are read from the frame's display matrix; all are False if it has none. The matrix has numbers p, q, r and s.
+    It maps a stored position (x, y) to the displayed position (p x + r y, q x + s y) (ISO 14496-12, 6.2.2).
     """
     for side_data in frame.side_data:
         if side_data.type.name == "DISPLAYMATRIX":

@@ -32,7 +32,7 @@ _LIMITED_RANGE = 1
 
 
 def frame_shape(pixel_format: PixelFormat, width: int, height: int) -> tuple[int, ...]:
-    """Returns the shape of the array of one frame."""
+    """Returns the shape of the array that holds one frame of `width` x `height` pixels in `pixel_format`."""
     shapes: dict[PixelFormat, tuple[int, ...]] = {
         "rgb24": (height, width, 3),
         "yuv420p": (height * 3 // 2, width),
@@ -42,12 +42,12 @@ def frame_shape(pixel_format: PixelFormat, width: int, height: int) -> tuple[int
 
 
 def frame_type(pixel_format: PixelFormat) -> type[np.uint8] | type[np.uint16]:
-    """Returns the element type of the array of a frame."""
+    """Returns the element type of arrays that hold frames in `pixel_format`."""
     return np.uint16 if pixel_format == "yuv444p10le" else np.uint8
 
 
 def eight_bit(picture: RGBPicture) -> NDArray[np.uint8]:
-    """Returns the picture with codes 0..255, rounded to the nearest code."""
+    """Returns the picture as uint8: 16-bit codes are scaled to 0..255 and rounded, 8-bit codes are unchanged."""
     if picture.dtype == np.uint8:
         return picture.astype(np.uint8, copy=False)
     # code / 257 in 16 bits: `code - (code >> 8)` is code * 255 / 256, so that white is 255 * 256.

@@ -1,4 +1,4 @@
-"""Turns a context video into a guide video of edges, depth or poses, as LoRAs for guided generation are trained on."""
+"""Turns a video into a video of edges, depth or poses, which LoRAs for guided generation take as their guide."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -27,9 +27,10 @@ MIN_CONFIDENCE = 0.3
 
 
 def preprocess(frames: Frames, kind: str, settings: Settings) -> Frames:
-    """Returns the guide video [T, H, W, 3] of `frames`. `kind` is canny, depth, pose, or rgb for unchanged frames.
+    """Returns the edges, depth or poses of `frames` as a video of the same shape [T, H, W, 3].
 
-    Depth and pose need a model. Raises NotSupported, with the name of the setting, if none is configured.
+    `kind` is canny (edges), depth, pose, or rgb for unchanged frames. Depth and pose need a model, whose folder is in
+    `settings`. Raises NotSupported, with the name of the missing setting, if none is configured.
     """
     match kind:
         case "canny":

@@ -219,7 +219,11 @@ def decoded(packets: Iterator[Any], decoder: Any) -> Iterator[Any]:
 
 
 def _first_frames(media: Any, stream: Any, limits: Limits, count: int) -> tuple[Any, list[int]]:
-    """Returns the first decoded frame, and the times of the first `count` frames in the order of the decoder."""
+    """Decodes the first `count` frames and returns (first frame, times).
+
+    The times are those of the decoded frames, in ticks and in the order in which the decoder returns them; missing
+    times are left out. Raises UnsupportedVideo if no frame can be decoded.
+    """
     first, times = None, []
     for frame in islice(decoded(shown_packets(media, stream), decoder_of(stream, limits)), count):
         first = first or frame
@@ -230,9 +234,10 @@ def _first_frames(media: Any, stream: Any, limits: Limits, count: int) -> tuple[
 
 
 def _sound_tracks(media: Any) -> list[int]:
-    """Returns the numbers of the file's sound tracks, counted among its sound tracks from 0.
+    """Returns the numbers of all sound tracks of the file, in the order in which they should be tried.
 
-    The track that FFmpeg prefers comes first, then the others in the order of the file.
+    The track that FFmpeg prefers comes first, then the others in the order of the file. Number 0 is the first sound
+    track of the file; tracks of other kinds are not counted.
     """
     best = media.streams.best("audio")
     tracks = range(len(media.streams.audio))
@@ -240,10 +245,10 @@ def _sound_tracks(media: Any) -> list[int]:
 
 
 def _sound(path: Path, container: str, tracks: list[int]) -> tuple[SoundInfo | None, tuple[str, ...]]:
-    """Returns (track, notes): the first of these sound tracks that can be decoded, and sentences for the user about the
-    tracks.
+    """Returns (track, notes): the sound track to use, and sentences for the user about the file's sound tracks.
 
-    `track` is None if none can be decoded. Tracks without any packet are passed over.
+    `tracks` are the numbers of the sound tracks from 0, in the order in which they are tried. The first one that can be
+    decoded is used; `track` is None if there is none. Tracks without any packet are ignored.
     """
     undecodable: list[int] = []
     for position, track in enumerate(tracks):
@@ -261,8 +266,9 @@ def _sound(path: Path, container: str, tracks: list[int]) -> tuple[SoundInfo | N
 
 
 def _sound_notes(used: SoundInfo, undecodable: list[int], num_unused: int) -> tuple[str, ...]:
-    """Returns sentences for the user about the track that is used and about other tracks.
+    """Returns sentences for the user about the sound track that is used and about the other sound tracks.
 
+    used: the track that is used.
     undecodable: numbers (from 1) of tracks that were tried first and cannot be decoded.
     num_unused: number of tracks that were not tried.
     """

@@ -12,8 +12,11 @@ _MOST_CHECKED_PIXELS = 1 << 29
 
 
 def readable_part(video: ProbedVideo) -> ProbedVideo:
-    """Returns the video without the frames at its end that cannot be decoded. If any are missing, it has a note about
-    them."""
+    """Returns the video without the frames at its end that are missing or cannot be decoded.
+
+    If there are such frames, a sentence about them is added to `facts.notes` of the result. Its `picture.interlaced` is
+    also set to True if a frame near the end is interlaced.
+    """
     count, interlaced = _end(video)
     if interlaced:
         video = replace(video, picture=replace(video.picture, interlaced=True))
@@ -31,11 +34,14 @@ def readable_part(video: ProbedVideo) -> ProbedVideo:
 
 
 def _end(video: ProbedVideo) -> tuple[int, bool]:
-    """Returns (number, is_interlaced) for the end of a video, which is decoded from the last keyframe on.
+    """Decodes the end of a video and returns (count, is_interlaced).
 
-    `number` is the number of stored frames before the first one at the end that cannot be decoded. `is_interlaced` is
-    True if a frame there is interlaced. If the last keyframe cannot be decoded, decoding starts 1, 3, 7, ... keyframes
-    earlier. If that is too much to decode, returns the number of all stored frames, and False.
+    count: number of stored frames before the first one near the end that cannot be decoded; the number of all stored
+        frames if there is none.
+    is_interlaced: True if one of the frames decoded here is interlaced.
+
+    Decoding starts at the last keyframe. If that one cannot be decoded, it starts 1, 3, 7, ... keyframes earlier. If
+    that would be more than _MOST_CHECKED_PIXELS, returns the number of all stored frames, and False.
     """
     pts = video.timeline.pts
     most = _MOST_CHECKED_PIXELS // (video.facts.width * video.facts.height)

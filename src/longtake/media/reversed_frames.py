@@ -35,7 +35,8 @@ class ReversedFrames:
         self._file.close()
 
     def write(self, frames: Planes) -> None:
-        """Appends an array of frames [t, ...]. Raises ValueError for another size or dtype."""
+        """Appends an array of frames [t, ...]. Raises ValueError for another shape or dtype of a frame than
+        the constructor's."""
         if frames.shape[1:] != self._shape or frames.dtype != self._dtype:
             raise ValueError(f"Frames must be [t, {self._shape}] {self._dtype}, not {frames.shape} {frames.dtype}.")
         self._file.seek(self.num_frames * self._frame_bytes())

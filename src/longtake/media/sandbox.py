@@ -303,8 +303,10 @@ def _enlarge_pipe(descriptor: int) -> None:
 
 
 def _error(header: dict[str, Any]) -> errors.LongtakeError:
-    """Returns the error that a reply's header describes. A class of errors that the child may not use becomes
-    UnsupportedVideo."""
+    """Returns the error that the header of a child's reply describes.
+
+    Only the four classes listed here are accepted from the child. Any other name of a class becomes UnsupportedVideo.
+    """
     kinds = {
         kind.__name__: kind
         for kind in (errors.UnsupportedVideo, errors.VideoTooLong, errors.VideoTooLarge, errors.InvalidRequest)

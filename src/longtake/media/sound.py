@@ -83,12 +83,13 @@ def fade_in(samples: Samples) -> Samples:
 
 
 def cross_fade(source: Samples, new: Samples, *, lead: int = 0, correlation: float = 0.0) -> Samples:
-    """Returns `source` followed by `new`, cross-faded. Its length is that of both sounds together, less `lead` samples.
+    """Returns `source` followed by `new`, with a cross-fade of CROSS_FADE_S seconds that ends where `source` ends.
 
-    The first `lead` samples of `new` overlap the last `lead` samples of `source`. The joint is the end of `source`.
-    The cross-fade of CROSS_FADE_S seconds ends at the joint, so everything after the joint is new sound.
-    `correlation` (0..1) of the two sounds in the cross-fade sets its curve so that the loudness stays constant: equal
-    power for 0, equal gain for 1. If `lead` is 0, the source fades out before the joint and `new` fades in after it.
+    lead: number of samples at the beginning of `new` that overlap the end of `source`. The result is that much shorter
+        than the two sounds together. After the end of `source` it has only new sound. If `lead` is 0, `source` fades
+        out before its end and `new` fades in after it.
+    correlation: similarity (0..1) of the two sounds in the cross-fade. It sets the curve so that the loudness stays
+        constant: equal power for 0, equal gain for 1.
     """
     length = min(source.shape[1], lead, FADE_SAMPLES)
     if not length:
@@ -103,15 +104,15 @@ def cross_fade(source: Samples, new: Samples, *, lead: int = 0, correlation: flo
 def continue_sound(source: Samples, generated: Samples, lead: int) -> Samples:
     """Returns `source` continued by `generated`, so that the transition is inaudible.
 
-    The first `lead` samples of `generated` are the model's version of the last `lead` samples of `source`, so the
-    result has `lead` samples less than both together. The joint is the end of `source`. The model's version has another
-    phase and loudness than the source, so three steps hide the joint:
+    The first `lead` samples of `generated` are the model's version of the last `lead` samples of `source`. The result
+    is `lead` samples shorter than the two sounds together. The model's version has another phase and loudness than
+    `source`, so three steps hide the transition at the end of `source`:
     1. `generated` is shifted by at most MAX_LAG_S seconds to match the phase of `source` (`best_lag`).
     2. Each channel of `generated` is scaled to the loudness of `source`. The gain returns to 1 within GAIN_RETURN_S
-       seconds after the joint.
-    3. Both sounds are cross-faded. Only the last CROSS_FADE_S seconds of `source` change.
+       seconds after the end of `source`.
+    3. The two sounds are cross-faded. Only the last CROSS_FADE_S seconds of `source` change.
 
-    If `lead` is 0 or the end of `source` is silent, `generated` fades in at the joint instead.
+    If `lead` is 0 or the end of `source` is silent, there is no overlap: `source` fades out, then `generated` fades in.
 
     The last MAX_LAG_S + CROSS_FADE_S seconds of the result are disturbed, because the shift is undone there. To avoid
     that, pass that many more seconds of generated sound, and cut them off the result.
@@ -127,20 +128,20 @@ def continue_sound(source: Samples, generated: Samples, lead: int) -> Samples:
 
 
 def precede_sound(generated: Samples, source: Samples, lead: int) -> Samples:
-    """Returns `generated` followed by `source`, so that the transition is inaudible. It is `continue_sound` in reversed
-    time.
+    """Returns `generated` followed by `source`, so that the transition is inaudible.
 
-    The last `lead` samples of `generated` are the model's version of the first `lead` samples of `source`. The first
-    MAX_LAG_S + CROSS_FADE_S seconds of the result are disturbed.
+    It does the same as `continue_sound`, but backwards in time: the last `lead` samples of `generated` are the model's
+    version of the first `lead` samples of `source`, and the first MAX_LAG_S + CROSS_FADE_S seconds of the result are
+    disturbed.
     """
     return reverse(continue_sound(reverse(source), reverse(generated), lead))
 
 
 def matching_gain(source: Samples, generated: Samples) -> NDArray[np.float64]:
-    """Returns the gain of each channel [2] that makes `generated` as loud as `source`.
+    """Returns for each channel the factor [2] that makes `generated` as loud as `source`.
 
-    Gains are in 1 / MAX_GAIN..MAX_GAIN. SILENCE is added to both levels, so that faint noise is not amplified. The
-    gains are 1 if there are no samples.
+    Factors are in 1 / MAX_GAIN..MAX_GAIN, and 1 if there are no samples. To keep faint noise from being amplified,
+    noise of the level SILENCE is added to the loudness of `source` and to that of `generated`.
     """
     if not source.shape[1]:
         return np.ones(2)
@@ -152,10 +153,12 @@ def matching_gain(source: Samples, generated: Samples) -> NDArray[np.float64]:
 def best_lag(source: Samples, generated: Samples, lead: int) -> tuple[int, float]:
     """Returns (lag, correlation): the shift in samples at which `generated` best matches the phase of `source`.
 
-    The first `lead` samples of `generated` overlap the end of `source`, and the two sounds are compared there. Sample n
-    of the shifted sound is sample n + lag of `generated`; the lag is at most MAX_LAG_S seconds in both directions. If
-    several lags match equally well, as for a tone, the smallest is chosen. The lag is 0 if no lag reaches
-    MIN_CORRELATION or the sounds are too short to compare. `correlation` (0..1) is the similarity at the chosen lag.
+    lag: sample n of the shifted sound is sample n + lag of `generated`. It is within MAX_LAG_S seconds, positive or
+        negative. If several lags match equally well, as for a tone, the one nearest to 0 is chosen. It is 0 if no lag
+        reaches MIN_CORRELATION or the sounds are too short to compare.
+    correlation: similarity (0..1) of the two sounds at this lag; 0 if they are too short to compare.
+
+    The first `lead` samples of `generated` overlap the end of `source`. The two sounds are compared there.
     """
     least = FADE_SAMPLES
     most = min(round(MAX_LAG_S * SOUND_RATE), generated.shape[1] - lead, lead - least)
@@ -178,8 +181,8 @@ def best_lag(source: Samples, generated: Samples, lead: int) -> tuple[int, float
 def _shifted(samples: Samples, lag: int) -> Samples:
     """Returns the sound shifted so that its sample n is sample n + lag of `samples`; the length stays the same.
 
-    A negative lag puts silence before the sound. A positive lag leaves too few samples, so the end of the result is the
-    unshifted sound, with a cross-fade to it.
+    If `lag` is negative, the result begins with silence. If `lag` is positive, the last `lag` samples would be missing.
+    So the result changes to the unshifted sound before that, in a cross-fade, and ends with it.
     """
     if lag <= 0:
         return np.concatenate([silence(-lag), samples[:, : samples.shape[1] + lag]], axis=1)
@@ -187,10 +190,11 @@ def _shifted(samples: Samples, lag: int) -> Samples:
 
 
 def _levelled(samples: Samples, joint: int, gain: NDArray[np.float64]) -> Samples:
-    """Returns the sound with `gain` [2] applied up to sample `joint`, the first sample after the source's sound.
+    """Returns the sound with the factors `gain` [2], one for each channel, applied up to sample `joint`.
 
-    From there the gain in dB returns to 0 along a cosine within GAIN_RETURN_S seconds. A channel's gain is reduced if
-    samples around the joint would exceed full scale.
+    `joint` is the first sample after the source's sound. From there the gain in dB returns to 0 along a cosine within
+    GAIN_RETURN_S seconds. A channel's gain is reduced if samples less than GAIN_RETURN_S from `joint` would exceed full
+    scale.
     """
     length = round(GAIN_RETURN_S * SOUND_RATE)
     peak = np.abs(samples[:, max(0, joint - length) : joint + length]).max(axis=1, initial=0)

@@ -24,7 +24,7 @@ _SOUND_BLOCK_S = 20
 class SourceReader:
     """An open video file. `facts` describes the video.
 
-    Only the requested frames and sound are decoded, and a little before them.
+    Only the requested frames and sound, and a little before them, are decoded.
     """
 
     def __init__(self, process: DecodeProcess) -> None:

@@ -91,11 +91,11 @@ class Timeline:
     def stored(self, span: Span) -> list[int]:
         """Returns the index of the stored frame that each frame of the span shows, in playing order.
 
-        Frame n of the span shows the stored frame that is visible at its middle, (n + 1/2) / `span.rate` seconds after
-        the first stored frame, moved by `span.shift`. There are two exceptions:
+        Frame n of the span shows the stored frame that is visible at its middle, (n + 1/2) / `span.rate` + `span.shift`
+        seconds after the first stored frame. There are two exceptions:
         - If the video has the same constant rate as the span, each stored frame is shown once.
-        - If the video's rate is variable and not higher than the span's, stored frames that are visible too briefly to
-          be shown are moved by at most one frame, so that they are shown.
+        - If the video's rate is variable and not higher than the span's, and the span has no shift, stored frames that
+          are visible too briefly to be shown are moved by at most one frame, so that they are shown.
 
         Raises InvalidRequest if the span is outside the video.
         """
@@ -129,18 +129,22 @@ def _below(bound: Fraction) -> int:
 
 
 def _nearest(pts: Sequence[int], rate: Fraction) -> list[int]:
-    """Returns for each time in `pts` the number of the nearest frame, at `rate` frames per tick. Frame 0 is at the
-    first time."""
+    """Returns for each time in `pts` the number of the nearest frame of a video with `rate` frames per tick.
+
+    Frame 0 of this video is at the first time in `pts`.
+    """
     first, p, q = pts[0], 2 * rate.numerator, 2 * rate.denominator
     return [((time - first) * p + q // 2) // q for time in pts]
 
 
 def _starts(pts: Sequence[int], rate: Fraction) -> list[int]:
-    """Returns for each stored frame the number of the frame at which it begins, at `rate` frames per tick.
+    """Returns for each stored frame the number of the output frame from which on it is shown.
 
-    It begins at the frame nearest to its time in `pts`. If several stored frames would begin at the same frame, they
-    are moved by at most one frame, earlier or later, so that each one is shown. If there is still no room for a stored
-    frame, it is not shown: it begins where the next one does.
+    `pts` are the times of the stored frames in ticks. The output has `rate` frames per tick, and its frame 0 is at the
+    first time. A stored frame begins at the output frame nearest to its time, with two exceptions:
+    - If several stored frames would begin at the same output frame, they are moved by at most one frame, earlier or
+      later, so that each one is shown.
+    - If there is still no room for a stored frame, it is not shown: it gets the same number as the next stored frame.
     """
     first, p, q = pts[0], rate.numerator, rate.denominator
     earliest: list[int | None] = []
@@ -183,17 +187,19 @@ def timeline(pts: Sequence[int], last_duration: int, tick_s: Fraction, stated: S
 
 
 def _num_frames(pts: Sequence[int], end: int, rate: Fraction) -> int:
-    """Returns the number of frames, at `rate` frames per tick, from the first time in `pts` to the time `end`.
+    """Returns the number of output frames, at `rate` per tick, from the first time in `pts` to the time `end`.
 
-    It is rounded, and large enough to show the last stored frame.
+    `pts` are the times of the stored frames. The number is rounded, and large enough to show the last stored frame.
     """
     return max(int((end - pts[0]) * rate + Fraction(1, 2)), _starts(pts, rate)[-1] + 1)
 
 
 def _rate_of_one(duration: int, tick_s: Fraction, stated: Sequence[Fraction]) -> Fraction:
-    """Returns the rate of a video of one frame that lasts `duration` ticks; 0 means that its duration is unknown.
+    """Returns the rate in frames per second of a video of one frame, which lasts `duration` ticks of `tick_s` seconds.
 
-    The rate is one that the container states, if it agrees with the duration, and otherwise follows from the duration.
+    `stated` are the rates that the container states. The first one that agrees with the duration is the result. If none
+    agrees, the rate follows from the duration. If the duration is 0 (unknown), the result is the first stated rate, or
+    FALLBACK_RATE if there is none. Stated rates above _MAX_RATE are ignored.
     """
     known = [rate for rate in stated if rate <= _MAX_RATE]
     if not duration:
@@ -206,15 +212,20 @@ def _rate_of_one(duration: int, tick_s: Fraction, stated: Sequence[Fraction]) ->
 def _clock(
     pts: Sequence[int], end: int, deltas: Sequence[int], tick_s: Fraction, stated: Sequence[Fraction]
 ) -> tuple[Fraction, bool]:
-    """Returns (rate, is_variable) for rising times `pts`, the end of the last frame and the differences of the times,
-    all in ticks.
+    """Returns (rate, is_variable): the frames per second at which a video is read, and whether its own rate varies.
 
-    `stated` are the rates that the container states. The first rule that fits decides:
-    1. All times are within one tick of a constant rate, one of `_steady_rates`.
-    2. All times are multiples of one step, counted from the first time. The rate is that of the largest such step. It
-       must be at most _MAX_PREFERRED_RATE and at most _MAX_REPEATS x the average rate. It is variable.
-    3. All times are within _JITTER and _MAX_JITTER_S of a constant rate. These rates are tried in turn: stated rates
-       that are usual, the standard rate and the usual rate nearest to the average rate, and the average rate.
+    pts: rising times of the stored frames in ticks.
+    end: time in ticks at which the last frame ends.
+    deltas: differences between neighbouring times in ticks.
+    tick_s: seconds of one tick.
+    stated: rates that the container states.
+
+    The first rule that fits decides:
+    1. The rate is constant, one of `_steady_rates`, if all times fit it within the error stated there and 1/3 frame.
+    2. The rate is variable, if all times are multiples of one step, counted from the first time. The largest such step
+       is one frame. This rate must be at most _MAX_PREFERRED_RATE and at most _MAX_REPEATS x the average rate.
+    3. The rate is constant, if all times fit it within _JITTER and _MAX_JITTER_S. These rates are tried in turn: stated
+       rates that are usual, the standard rate and the usual rate nearest to the average rate, and the average rate.
     4. The rate is variable, and `_variable_rate` computes it.
     """
     measured = (len(pts) - 1) / ((pts[-1] - pts[0]) * tick_s)
@@ -232,12 +243,16 @@ def _clock(
 
 
 def _steady_rates(stated: Sequence[Fraction], measured: Fraction, average: Fraction) -> list[tuple[Fraction, Fraction]]:
-    """Returns the rates that a steady video may have, the likeliest first, each with the largest error of its times in
-    ticks.
+    """Returns pairs (rate, error), the likeliest rate first: the rates that a video with a constant rate may have.
 
-    `stated` are the rates that the container states, `measured` the average rate up to the last frame, and `average`
-    the average rate to its end. A stated rate may be a rounded one, and so are times: the error is 1. It is _ROUNDING
-    for a whole rate near `measured`, for 1000/1001 of it, and for `measured` and `average`.
+    `error` is by how many ticks the frames' times may differ from exact times at this rate:
+    - _ROUNDING for `average`, for `measured`, for the whole number nearest to `measured`, and for 1000/1001 of it.
+    - 1 for stated rates, because these may be rounded, too.
+    - 1 for the last two rates: the standard rate nearest to `measured`, and `measured` once more.
+
+    stated: rates that the container states.
+    measured: average rate from the beginning of the first frame to the beginning of the last one.
+    average: average rate from the beginning of the first frame to the end of the last one.
     """
     one = Fraction(1)
     whole = _nearest_whole(measured)
@@ -257,15 +272,13 @@ def _variable_rate(
 
     `measured` is the video's average rate. The other arguments are those of `_clock`.
 
-    A screen recording pauses while nothing changes. So the rate between its pauses matters most. It is raised to
-    _MIN_VARIABLE_RATE, and if it is above _MAX_RATE, the average rate takes its place. These rates are tried in turn,
-    and the first one that shows at least _SHOWN_SHARE of the stored frames is the result:
-    - If the rate between the pauses is at most _MAX_PREFERRED_RATE: this rate, then the higher usual rates up to
-      _MAX_PREFERRED_RATE, lowest first.
-    - Otherwise: the usual rates from about the average rate up to _MAX_PREFERRED_RATE, lowest first, then the rate
-      between the pauses.
+    The most important rate is that of the frames between pauses, because a screen recording pauses while nothing
+    changes. Let R be this rate, raised to _MIN_VARIABLE_RATE if it is lower. If it is above _MAX_RATE, let R be the
+    average rate, at most _MAX_RATE. These rates are tried in turn:
+    - If R is at most _MAX_PREFERRED_RATE: R, then the usual rates from R to _MAX_PREFERRED_RATE, lowest first.
+    - Otherwise: the usual rates from about the average rate to _MAX_PREFERRED_RATE, lowest first, then R.
 
-    If none of them shows so many frames, the result is the rate between the pauses.
+    The result is the first one that shows at least _SHOWN_SHARE of the stored frames, or R if none does.
     """
     rate = max(_rate_between_pauses(deltas, tick_s, stated), _MIN_VARIABLE_RATE)
     if rate > _MAX_RATE:
@@ -279,12 +292,15 @@ def _variable_rate(
 
 
 def _rate_between_pauses(deltas: Sequence[int], tick_s: Fraction, stated: Sequence[Fraction]) -> Fraction:
-    """Returns the rate of a video's frames without its pauses. `deltas` are the differences of the frames' times in
-    ticks.
+    """Returns the frames per second of a video without its pauses, rounded to a usual or standard rate if one is near.
 
-    Differences of more than 3/2 steps count as pauses and are left out. Those of less than 1/2 step count as no step,
-    and the others as one step. The step is first the lower quartile of the differences. Then it is computed again
-    several times: the sum of the differences that are not left out, divided by their number of steps.
+    `deltas` are the differences of neighbouring frames' times in ticks of `tick_s` seconds. `stated` are the rates that
+    the container states. The usual difference between two frames, the step, is found in several rounds:
+    1. The step is at first the lower quartile of the differences.
+    2. Differences of more than 3/2 steps are pauses and are left out. Those of less than 1/2 step count as no step, all
+       others as one step.
+    3. The new step is the sum of the differences that are not left out, divided by their number of steps. Then 2 and 3
+       are repeated.
     """
     step = float(sorted(deltas)[len(deltas) // 4])
     for _ in range(_REFINEMENTS):
@@ -299,10 +315,11 @@ def _rate_between_pauses(deltas: Sequence[int], tick_s: Fraction, stated: Sequen
 
 
 def _snapped(rate: Fraction, error: Fraction, stated: Sequence[Fraction]) -> Fraction:
-    """Returns the usual rate that differs from a measured rate by at most the relative `error`.
+    """Returns the usual rate that is near the measured `rate`, or otherwise the nearest standard rate or `rate` itself.
 
-    Usual rates among the `stated` ones come first, because inexact times cannot tell 30 from 30000/1001. If no usual
-    rate is near enough, returns the nearest standard rate or the measured rate.
+    A usual rate is near if it differs by at most `error` x `rate`. The usual ones among the `stated` rates, which the
+    container states, are tried first, because inexact times cannot tell 30 from 30000/1001. A standard rate is used
+    if it differs by at most 0.1 %.
     """
     for known in (*_usual_rates(stated), _nearest_usual(rate)):
         if abs(known - rate) <= error * rate:
@@ -311,7 +328,7 @@ def _snapped(rate: Fraction, error: Fraction, stated: Sequence[Fraction]) -> Fra
 
 
 def _usual_rates(rates: Sequence[Fraction]) -> list[Fraction]:
-    """Returns those of the rates that are usual, each rounded to its standard rate (n or n x 1000/1001)."""
+    """Returns the usual rates among `rates`, each as its exact standard rate (n or n x 1000/1001)."""
     near = [standard for rate in rates if (standard := _standard(rate)) is not None]
     return [rate for rate in near if rate in _USUAL_RATES or rate in _USUAL_NTSC_RATES]
 
@@ -338,14 +355,20 @@ def _standard(rate: Fraction) -> Fraction | None:
 
 
 def _fits(pts: Sequence[int], step: Fraction, tolerance: Fraction) -> bool:
-    """Returns True if each time pts[n] is within `tolerance` ticks of pts[0] + n x `step`."""
+    """Returns True if `pts` have a constant rate: each pts[n] is within `tolerance` ticks of pts[0] + n x `step`.
+
+    `step` is the time between two frames in ticks.
+    """
     first, p, q = pts[0], step.numerator, step.denominator
     most = int(tolerance * q)
     return all(abs((time - first) * q - index * p) <= most for index, time in enumerate(pts))
 
 
 def _spread(pts: Sequence[int], step: Fraction) -> Fraction:
-    """Returns how much the times pts[n] vary around n x `step`, in ticks: the largest minus the smallest difference."""
+    """Returns how far `pts` are from a constant rate of one frame per `step`, in ticks.
+
+    It is the largest minus the smallest of the differences pts[n] - n x `step`.
+    """
     p, q = step.numerator, step.denominator
     delays = [time * q - index * p for index, time in enumerate(pts)]
     return Fraction(max(delays) - min(delays), q)

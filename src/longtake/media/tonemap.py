@@ -114,8 +114,10 @@ def _xyz(colour: Chromaticity) -> NDArray[np.float64]:
 
 
 def _screen_light(pixels: NDArray[np.uint16], transfer: Transfer) -> NDArray[np.float32]:
-    """Converts n pixels to linear light [n, 3] with compressed highlights. The primaries stay the same. 1 is the
-    screen's white."""
+    """Converts RGB codes [n, 3] of n pixels to linear light [n, 3], where 1 is the screen's white.
+
+    Highlights are compressed, except for sdr. The primaries stay the same.
+    """
     light = _linear(transfer)[pixels]
     if transfer == "sdr":
         return light
@@ -144,10 +146,10 @@ def _display_codes() -> NDArray[np.uint16]:
 
 @cache
 def _roll_off() -> NDArray[np.float32]:
-    """Returns a table [65536] of factors that convert light in nits to screen light (1 is white) and compress
-    highlights.
+    """Returns a table [65536] of factors: nits x factor is screen light (1 is white) with compressed highlights.
 
-    The factor for a pixel is at the index that `_steps` returns for its brightest channel, as a share of 10,000 nits.
+    The factor for a pixel depends on the largest of its R, G and B. Its index is that of `_steps` for this light
+    divided by 10,000 nits.
     """
     nits = _PQ_NITS * np.linspace(0, 1, 1 << 16) ** 2
     gain = np.divide(rolled_off(nits), nits, out=np.ones_like(nits), where=nits > 0)
@@ -171,8 +173,8 @@ def _linear(transfer: Transfer) -> NDArray[np.float32]:
 def rolled_off(nits: Light) -> Light:
     """Returns light in nits with compressed highlights (the EETF of BT.2390-11, 5.4.1).
 
-    Light up to about 88 nits is unchanged. Above that, a Hermite spline in PQ codes ends at WHITE_NITS for PEAK_NITS
-    and more.
+    Light up to about 88 nits is unchanged. Above that, the result rises more slowly, along a Hermite spline of PQ
+    codes. It reaches WHITE_NITS for an input of PEAK_NITS and stays there for brighter light.
     """
     peak = nits_to_pq(np.array(PEAK_NITS))
     code = np.minimum(nits_to_pq(nits) / peak, 1)
