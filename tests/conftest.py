@@ -27,9 +27,22 @@ settings.load_profile("suite")
 pytest_plugins = ["tests.database.fixtures", "tests.storage.fixtures"]
 
 
+WAITING, COMPUTING = ("worker", "queue", "service"), ("record", "recipes", "tests", "cli", "endpoints")
+"""Folders with slow files: of tests that mostly wait for other processes, and of tests that mostly compute."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Lets the room with the slowest files start first, so that parallel runs end together."""
-    items.sort(key=lambda item: item.path.parent.name != "worker")
+    """Orders the files for parallel runs.
+
+    The contract tests come first, because they share servers. Then files that wait and files that compute are mixed
+    evenly, so that seldom all workers wait. The quicker files come last, so that all workers end together.
+    """
+    files = list(dict.fromkeys(item.path for item in items))
+    rank = {path: -1.0 for path in files if path.parent.name == "contract"}
+    for folders in (WAITING, COMPUTING):
+        group = [path for path in files if path.parent.name in folders]
+        rank |= {path: number / len(group) for number, path in enumerate(group)}
+    items.sort(key=lambda item: rank.get(item.path, 1.0))
 
 
 @pytest.hookimpl(wrapper=True)

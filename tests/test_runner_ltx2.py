@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +98,13 @@ def run(runner: Runner, clip: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return carry_out
 
 
+@cache
 def frames_of(path: Path, start: int = 0) -> NDArray[np.uint8]:
     with open_source(path) as file:
         return np.concatenate(list(file.frames(Span(start, file.facts.num_frames, file.facts.rate))))
 
 
+@cache
 def sound_of(path: Path, num_frames: int) -> NDArray[np.float32]:
     with open_source(path) as file:
         heard = file.sound(Fraction(0), num_frames / RATE)

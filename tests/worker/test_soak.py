@@ -140,7 +140,7 @@ def count(
 
 
 def test_no_request_is_lost_while_servers_are_killed(database_url: str, engine: sa.Engine, tmp_path: Path) -> None:
-    print(soak(engine, database_url, tmp_path, number=60, within_s=8, every_s=0.4))
+    print(soak(engine, database_url, tmp_path, number=40, within_s=8, every_s=0.4))
 
 
 @pytest.mark.soak
