@@ -16,7 +16,9 @@ from longtake.endpoints import Endpoint
 from longtake.families import FAMILIES
 from longtake.families.family import Context, LoadedModel, PlanRun, RGBFrames
 from longtake.media.crf import compress
-from longtake.media.source import open_source
+from longtake.media.probe import probe
+from longtake.media.sandbox import Limits
+from longtake.media.sniff import sniff
 from longtake.models.lora_files import Fetch
 from longtake.models.loras import LoraCache, applied, load_adapters
 from longtake.models.registry import ModelCard
@@ -147,8 +149,8 @@ class Runner:
             prompt, expansion_note = resume.prompt(lambda: family.expand(run, joint))
             context = Context(frames[: plan.context_frames], context_sound(sound, plan), end_image(job))
             joiner.finish(family.generate(run, prompt, context), joint)
-        with open_source(path) as file:
-            facts = file.facts
+        # This process has written the file, so that reading it needs no sandboxed process.
+        facts = probe(path, sniff(path), Limits()).facts
         return Result(
             path=path,
             content_type=plan.output_format.content_type,
