@@ -93,19 +93,20 @@ class Context:
 
 @dataclass(frozen=True)
 class GeneratedClip:
-    """Generated frames in playing order, and their sound.
+    """Frames that the model generated in one window, in playing order, and their sound.
 
-    `frames`: the new frames, in chunks [t, 3, H, W] in 0..1 at the output's size. If the plan shows the context as the
-        model's VAE decodes it, instead of the source's own pixels, the clip next to the source also contains the
-        decoded context.
+    The context is the frames that the window continues.
+
+    `frames`: the new frames, in chunks [t, 3, H, W] in 0..1 at the output's size. Where the plan replaces the source's
+        own pixels of the context by the VAE's version of them, the clip next to the source contains that version too.
     `new_frames`: the number of new frames.
-    `context_frames`: the number of frames that the clip continues.
-    `rendition`: the context frame next to the new frames, encoded and decoded by the model's VAE, which changes its
-        pixels slightly: [3, H, W] in 0..1. None if there is no context, or if `frames` contains the decoded context.
-    `neighbour`: the frame that the output shows next to the new frames, on the context's side, [H, W, 3], if the model
-        generated it. None if it is a source frame.
-    `sound`: the sound of the context frames and the new frames, [2, n] at SOUND_RATE Hz. At the end that is far from
-        the context it may be up to 25 ms longer than the frames. None if the model makes no sound.
+    `context_frames`: the number of frames of the context.
+    `rendition`: the VAE's version (encoded and decoded) of the context frame next to the new frames: [3, H, W] in 0..1.
+        None if there is no context, or if `frames` contains the VAE's version of the context.
+    `neighbour`: the generated frame that the output shows next to the new frames, on the context's side, [H, W, 3].
+        None if a source frame is shown there.
+    `sound`: the sound of the context and the new frames, [2, n] at SOUND_RATE Hz. On the side away from the context it
+        may be up to 25 ms longer than the frames. None if the model makes no sound.
     """
 
     frames: "Iterator[Tensor]"

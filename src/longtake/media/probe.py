@@ -219,10 +219,10 @@ def decoded(packets: Iterator[Any], decoder: Any) -> Iterator[Any]:
 
 
 def _first_frames(media: Any, stream: Any, limits: Limits, count: int) -> tuple[Any, list[int]]:
-    """Decodes the first `count` frames and returns (first frame, times).
+    """Decodes up to `count` frames of `stream` from its start. Returns (first frame, times of all decoded frames).
 
-    The times are those of the decoded frames, in ticks and in the order in which the decoder returns them; missing
-    times are left out. Raises UnsupportedVideo if no frame can be decoded.
+    The times are in ticks of the stream's time base, in the order in which the decoder returns the frames. A frame
+    without a timestamp has no time in the list. Raises UnsupportedVideo if no frame can be decoded.
     """
     first, times = None, []
     for frame in islice(decoded(shown_packets(media, stream), decoder_of(stream, limits)), count):

@@ -85,10 +85,11 @@ def _delays(window: list[Piece], expected: int) -> list[int]:
 
 
 def _beginning(window: list[Piece], rate: int) -> int:
-    """Returns the position of the first piece of the file.
+    """Returns the sample number, by the file's timestamps, at which the file's sound begins.
 
-    If its timestamp differs from those of the other pieces by more than rounding, their median is used instead. Pieces
-    after a gap do not count.
+    `window` holds the file's first pieces. Normally the result is the timestamp of the first one. Each later piece also
+    tells where the first must begin: its own timestamp less the length of the pieces before it. If the median of these
+    differs from the first timestamp by more than rounding, the median is returned. Pieces after a gap do not count.
     """
     position = window[0][0] or 0
     near = [delay for delay in _delays(window, position) if abs(delay) <= _GAP_S * rate]

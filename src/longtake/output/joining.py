@@ -111,12 +111,11 @@ class Joiner:
 def matched_frames(clip: GeneratedClip, plan: Plan, joint: RGBFrames) -> Iterator[NDArray[np.float32]]:
     """Yields a clip's frames, in chunks [t, H, W, 3] in 0..1, without the autoencoder's colour cast.
 
-    The model's autoencoder changes colours slightly. This change is the cast. It is measured on one frame: the frame
-    that the output shows next to the clip, where the clip meets the frames that it continues. There are two versions
-    of this frame, and the cast is their difference in colour:
-    - as the output shows it: the clip's `neighbour`, or if that is None, `joint` [H, W, 3], the source's frame next to
-      the new ones;
-    - as the model has encoded and decoded it: the clip's `rendition`. If this is None, the clip's frames are unchanged.
+    The model's autoencoder changes colours slightly; this change is the cast. It is measured on the frame next to the
+    clip, on the side that the clip continues. The cast is the difference in colour between two versions of this frame:
+    - the frame that the output shows: `clip.neighbour` if the model generated it, else `joint` [H, W, 3], which is the
+      source's frame next to the new ones;
+    - the same frame, encoded and decoded by the autoencoder: `clip.rendition`. If this is None, nothing is changed.
 
     `match_colour` removes the cast. `plan` tells if the source plays before or after the clip.
     """

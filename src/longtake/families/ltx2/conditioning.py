@@ -33,12 +33,11 @@ mirrored in time, take their place.
 
 @dataclass(frozen=True)
 class WindowConditioning:
-    """What one window is conditioned on, as tracks of tokens: the context's frames, their sound, and the end image.
+    """The conditioning of one window: the context's frames, their sound and the end image, placed among its tokens.
 
-    `video`: the video track of each pass.
+    `video`: the video track of each pass (a `Track` holds known tokens, a mask, and their positions).
     `shapes`: the shape [1, C, F, H, W] of the video latents in each pass.
-    `audio`: the audio track of the first pass; None if the plan makes no sound. `tracks` makes that of a later pass
-        from it.
+    `audio`: the audio track of the first pass; None if the plan makes no sound. Use `tracks` for that of a later pass.
     """
 
     video: Sequence[Track]
@@ -48,9 +47,9 @@ class WindowConditioning:
     def tracks(self, pass_number: int) -> dict[Stream, Track]:
         """Returns the tracks of pass `pass_number` (from 0): `video`, and `audio` if the plan makes sound.
 
-        - In the first pass the audio tokens of the context's sound are held.
-        - In a later pass no audio token is held: all are noised and denoised like the video. `sample_window` discards
-          the audio of such a pass.
+        - In the first pass the audio tokens of the context's sound are held: sampling does not change them.
+        - In a later pass no audio token is held: all are noised and denoised again. `sample_window` keeps the first
+          pass's audio and discards this one.
         """
         tracks: dict[Stream, Track] = {"video": self.video[pass_number]}
         if self.audio is not None:

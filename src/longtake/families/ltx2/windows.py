@@ -58,9 +58,11 @@ def context_length(direction: Direction, frames: int) -> int:
 
 
 def _in_latents(direction: Direction, context: int) -> int:
-    """Returns how many frames are covered by the latents that `context` context frames occupy in a window.
+    """Returns the number of frames that a window must reserve for `context` context frames.
 
-    Forward, it is `context` itself. Backward, it is `context` rounded up to 8k.
+    A window consists of whole latents; the first covers 1 frame, each other one 8. Forward, the context begins the
+    window and is 8k+1 frames long, so the result is `context`. Backward, the context ends the window, so the result is
+    `context` rounded up to a multiple of 8.
     """
     return context if direction == "forward" else -(-context // LATENT_FRAMES) * LATENT_FRAMES
 
@@ -68,15 +70,19 @@ def _in_latents(direction: Direction, context: int) -> int:
 def plan_windows(direction: Direction, available: int, context: int, new_frames: int, limit: int) -> tuple[Window, ...]:
     """Returns the windows, in the order of sampling, that add `new_frames` frames to a source of `available` frames.
 
-    `context`: the number of frames that each window should continue. It is rounded down to whole latents.
-    `limit`: the largest number of frames in a window, 8k+1.
+    `context`: the number of frames that each window should continue, at most. It is rounded down to whole latents.
+    `limit`: the largest number of frames in a window (context and new frames), 8k+1.
 
+    The number of windows:
     - If the context and all new frames fit into one window, there is one.
     - If they do not fit, the context is shortened until they do, but not below half of `limit`.
     - If they still do not fit, several windows share the new frames as `shares` says.
-    - The first window continues the source. Each later window continues the window before it, including that window's
-      context. If there are fewer frames to continue than `context`, the window's context is shorter.
-    - If `context` is 0, the first window has no context. For the later windows `context` is then DEFAULT_CONTEXT.
+
+    The context of each window:
+    - The first window continues the source. It has no context if `context` is 0.
+    - A later window continues the frames of the window sampled before it. Where `context` is 0, it continues up to
+      DEFAULT_CONTEXT of them.
+    - A window that has fewer frames to continue than `context` continues those that there are.
     """
     beside = limit - (new_frames if direction == "forward" else padded_length(new_frames))
     wanted = min(context or DEFAULT_CONTEXT, max(beside, limit // 2))
