@@ -110,10 +110,17 @@ def freeze(process: "subprocess.Popen[bytes]", engine: sa.Engine) -> None:
     """Stops a process while it is not in a transaction, because its locks would stop the other servers too."""
     while True:
         process.send_signal(signal.SIGSTOP)
+        eventually(lambda: is_stopped(process.pid))
         if not has_open_transaction(engine):
             return
         process.send_signal(signal.SIGCONT)
         time.sleep(0.01)
+
+
+def is_stopped(pid: int) -> bool:
+    """True if no thread of the process runs any more. A thread stops only after the system call that it is in, and that
+    call may still take a lock. Only Linux tells; elsewhere the answer is True."""
+    return all(stat.read_text().rpartition(") ")[2][0] == "T" for stat in Path(f"/proc/{pid}/task").glob("*/stat"))
 
 
 def has_open_transaction(engine: sa.Engine) -> bool:
