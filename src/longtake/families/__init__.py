@@ -20,8 +20,9 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
 def plan_from_json(document: Mapping[str, Any]) -> Plan | None:
     """Returns the plan that `plan_to_json` turned into `document`.
 
-    Returns None if this version of the program cannot read the document, because its form is not `plans.FORM` or its
-    family is unknown. Raises pydantic's ValidationError if the document's fields do not make a plan.
+    Returns None if this version of the program cannot read the document: its entry `form` is not the number
+    `plans.FORM`, because another version wrote it, or its entry `family` names no known family. Raises pydantic's
+    ValidationError if the document's fields do not make a plan.
     """
     if document.get("form") != FORM or document.get("family") not in FAMILIES:
         return None

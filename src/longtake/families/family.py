@@ -59,7 +59,7 @@ class Options(PlanOptions):
 
 
 class LoadedModel(Protocol):
-    """The attributes that every family's loaded model has."""
+    """The attributes that every family's loaded model has: its model card, its transformer and its device."""
 
     @property
     def card(self) -> ModelCard: ...
@@ -95,16 +95,18 @@ class Context:
 class GeneratedClip:
     """Frames that the model generated in one window, in playing order, and their sound.
 
-    The context is the frames that the window continues.
+    The context is the frames that the window continues. The VAE's version of a frame is the frame after encoding
+    and decoding.
 
-    `frames`: the new frames, in chunks [t, 3, H, W] in 0..1 at the output's size. Where the plan replaces the source's
-        own pixels of the context by the VAE's version of them, the clip next to the source contains that version too.
+    `frames`: the new frames, in chunks [t, 3, H, W] in 0..1 at the output's size. If the output shows the VAE's version
+        of the source's context instead of the source's own pixels, `frames` of the clip next to the source contains
+        that version too.
     `new_frames`: the number of new frames.
     `context_frames`: the number of frames of the context.
-    `rendition`: the VAE's version (encoded and decoded) of the context frame next to the new frames: [3, H, W] in 0..1.
-        None if there is no context, or if `frames` contains the VAE's version of the context.
-    `neighbour`: the generated frame that the output shows next to the new frames, on the context's side, [H, W, 3].
-        None if a source frame is shown there.
+    `rendition`: the VAE's version of the context frame next to the new frames, [3, H, W] in 0..1. None if there is no
+        context, or if `frames` contains the VAE's version of the context.
+    `neighbour`: the context frame next to the new frames, [H, W, 3], if it was generated in an earlier window. None if
+        it is a source frame.
     `sound`: the sound of the context and the new frames, [2, n] at SOUND_RATE Hz. On the side away from the context it
         may be up to 25 ms longer than the frames. None if the model makes no sound.
     """
@@ -156,6 +158,8 @@ class Recipe(Protocol[CardT_contra, PlanT, ModelT]):
     def load(self, card: CardT_contra, settings: Settings, on_progress: OnProgress) -> ModelT:
         """Loads the model that a model card describes onto the device that the settings choose.
 
+        `on_progress`: the callback that receives the progress of loading.
+
         Raises BadCheckpoint if parts of the model are missing or do not fit each other. Raises NotSupported if the
         device is not available.
         """
@@ -164,9 +168,14 @@ class Recipe(Protocol[CardT_contra, PlanT, ModelT]):
     def expand(self, run: PlanRun[PlanT, ModelT], frame: RGBFrames) -> tuple[str, str | None]:
         """Returns (prompt, note): the prompt to generate with, and a note for the user or None.
 
-        If the plan asks for prompt expansion, a language model writes a longer prompt. It may look at `frame` [H, W,
-        3], the source's frame next to the new frames. If there is no suitable language model, the user's own prompt is
-        returned, and the note says why. Raises ExpansionFailed if the language model fails.
+        - If the plan does not ask for prompt expansion, its prompt is returned unchanged, without a note.
+        - If it does, a language model writes a longer prompt, which is returned.
+        - If no language model can expand it, the prompt is returned unchanged, and the note says why.
+
+        `run`: the plan with the loaded model.
+        `frame`: the source's frame next to the new frames, [H, W, 3]. The language model may look at it.
+
+        Raises ExpansionFailed if the language model fails.
         """
         ...
 
@@ -188,9 +197,9 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
 
     `name`: the family's name, such as `ltx2`.
     `Plan`: the class of its plans.
-    `make_plan`: a function of (options, source facts, card, seed) that returns the plan. It raises InvalidRequest,
-        which names the request's field, if the options cannot be served.
-    `describe`: a function of (plan, source facts) that returns the plan's description.
+    `make_plan`: a function of (options, facts of the source video, model card, seed of the noise) that returns the
+        plan. It raises InvalidRequest, which names the request's field, if the options cannot be served.
+    `describe`: a function of (plan, facts of the source video) that returns the plan's description.
     `recipe`: the name of the module that is the family's `Recipe`. It imports torch, so it is imported only when
         `load`, `expand` or `generate` is called.
     """
@@ -207,15 +216,21 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
             return cast("Recipe[CardT, PlanT, ModelT]", import_module(self.recipe))
 
     def load(self, card: CardT, settings: Settings, on_progress: OnProgress) -> ModelT:
-        """Loads the model of a card onto the device that the settings choose. `Recipe.load` lists the errors."""
+        """Loads the model that `card` describes onto the device that the settings choose.
+
+        `Recipe.load` explains the arguments and the errors.
+        """
         return self._recipe.load(card, settings, on_progress)
 
     def expand(self, run: PlanRun[PlanT, ModelT], frame: RGBFrames) -> tuple[str, str | None]:
-        """Returns the prompt to generate with, and a note for the user or None. `Recipe.expand` says more."""
+        """Returns the prompt to generate with, and a note for the user or None.
+
+        `Recipe.expand` explains the arguments and the errors.
+        """
         return self._recipe.expand(run, frame)
 
     def generate(self, run: PlanRun[PlanT, ModelT], prompt: str, context: Context) -> Iterator[GeneratedClip]:
-        """Yields the new frames as clips in playing order. `Recipe.generate` says more."""
+        """Yields the new frames as clips in playing order. `Recipe.generate` explains the arguments."""
         return self._recipe.generate(run, prompt, context)
 
     @cached_property

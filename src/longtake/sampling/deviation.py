@@ -1,4 +1,4 @@
-"""Standard deviations as divisors. Values that are all equal have the deviation 0, by which nothing can be divided."""
+"""Makes standard deviations safe to divide by: the deviation of values that are all equal is 0."""
 
 from torch import Tensor
 
@@ -8,5 +8,5 @@ only by rounding errors."""
 
 
 def divisor(deviation: Tensor) -> Tensor:
-    """Returns standard deviations to divide by: those below LEAST_DEVIATION are raised to it."""
+    """Returns the standard deviations, but 1e-5 (LEAST_DEVIATION) in place of smaller ones, so none is 0."""
     return deviation.clamp(min=LEAST_DEVIATION)

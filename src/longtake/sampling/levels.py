@@ -23,9 +23,12 @@ model."""
 def linear_quadratic(steps: int) -> list[float]:
     """Returns the linear-quadratic schedule: `steps` + 1 noise levels from 1 to 0, rounded to 32-bit floats.
 
-    In the first half of the steps, the noise level falls linearly to 1 - THRESHOLD. From there it follows a parabola
-    that begins with the same slope and ends at 0. `steps` is at least 1; the distilled models use 8. Source: the
-    schedule of Movie Gen (Polyak et al. 2024).
+    In the first half of the steps, the noise level falls linearly from 1 to 0.975 (1 - THRESHOLD). From there it
+    follows a parabola that begins with the same slope and ends at 0.
+
+    `steps`: the number of steps, at least 1; the distilled models use 8.
+
+    Source: the schedule of Movie Gen (Polyak et al. 2024).
     """
     linear = steps // 2
     rest = steps - linear
@@ -37,10 +40,12 @@ def linear_quadratic(steps: int) -> list[float]:
 
 
 def evaluates_model(step: int, steps: int, acceleration: Acceleration) -> bool:
-    """Returns True if step `step` (from 0) of `steps` evaluates the model, False if it extrapolates its predictions.
+    """Returns True if a step of sampling evaluates the model, False if it extrapolates the model's last predictions.
 
     The first two steps and the last step evaluate the model. Of the steps between them, every n-th one does, counted
-    from the second step. n is CACHE_INTERVALS[acceleration], so with the acceleration "none" every step evaluates the
-    model.
+    from the second step. n is 1 for the acceleration "none", 2 for "regular", 3 for "high" and 4 for "full".
+
+    `step`: the step's number, from 0.
+    `steps`: the number of steps.
     """
     return step < 2 or (step - 1) % CACHE_INTERVALS[acceleration] == 0 or step == steps - 1

@@ -26,11 +26,13 @@ def noise_key(seed: int, name: str, pass_number: int, window: int) -> int:
 
 
 def seeded(seed: int, pass_number: int = 0, window: int = 0, device: torch.device | str = "cpu") -> Noise:
-    """Returns the function that draws the noise of one pass over one window: standard normal, float32, on `device`.
+    """Returns a function that draws the noise of one pass over one window: standard normal, float32, on `device`.
 
-    Each draw has its own key (see `noise_key`), so its values depend neither on earlier draws nor on the device. NumPy
-    draws the values on the CPU, because torch's CPU generator uses only 32 bits of a seed.
+    The function's arguments are a draw's name and shape. Each draw has its own key (see `noise_key`), so its values
+    depend neither on earlier draws nor on the device. NumPy draws the values on the CPU, because torch's CPU generator
+    uses only 32 bits of a seed.
 
+    seed: the seed of the plan.
     pass_number: the number of the pass, from 0.
     window: the number of the window, from 0.
     """

@@ -84,7 +84,7 @@ AUDIO_LATENTS_PER_S = 25
 
 
 def audio_latents(num_frames: int, rate: Fraction) -> int:
-    """Returns the number of audio latents that last as long as `num_frames` video frames.
+    """Returns the number of audio latents for `num_frames` video frames: 25 per second, rounded to a whole number.
 
     rate: the playback rate of the video in frames per second.
     """

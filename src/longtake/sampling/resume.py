@@ -24,10 +24,12 @@ class Resume:
     folder: Path | None = None
 
     def tensors(self, name: str, make: Callable[[], Mapping[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
-        """Returns the tensors that are saved under `name`, by their names. They are read onto `device`.
+        """Returns the dict of tensors that `make` makes, or made in an earlier run of the same plan.
 
-        If none are saved yet, calls `make` for them, saves them and returns them; then they stay on the device where
-        `make` put them.
+        - If the file `name` is in the folder, the tensors are read from it onto `device`.
+        - Otherwise `make` is called, and its result is saved in that file. The tensors stay on the device where `make`
+          put them.
+        - If `folder` is None, `make` is called, and nothing is saved.
         """
         if self.folder is None:
             return dict(make())
@@ -42,8 +44,8 @@ class Resume:
     def prompt(self, make: Callable[[], tuple[str, str | None]]) -> tuple[str, str | None]:
         """Returns the saved (prompt, note). The note is a sentence about the prompt for the user, or None.
 
-        If nothing is saved yet, calls `make` for the pair, saves it and returns it. The prompt is saved because a
-        language model may have written it, and would write another one in the next attempt.
+        If nothing is saved yet, calls `make` for the pair, saves it and returns it. It is saved because a language
+        model may have written the prompt, and would write a different one in the next attempt.
         """
         if self.folder is None:
             return make()

@@ -12,7 +12,10 @@ from longtake.sampling.levels import Scheduler
 
 
 def linear_quadratic(steps: int) -> Tensor:
-    """Returns the schedule of `levels.linear_quadratic` as a tensor [steps + 1] float32, from 1 to 0."""
+    """Returns the linear-quadratic schedule: noise levels from 1 to 0, [steps + 1] float32.
+
+    `levels.linear_quadratic` explains it.
+    """
     return torch.tensor(levels.linear_quadratic(steps))
 
 
@@ -34,7 +37,7 @@ def ltx2(steps: int, tokens: int = 4096) -> Tensor:
 
     - Equally spaced levels s are shifted towards noise: s becomes e^mu / (e^mu + 1/s - 1). mu is linear in the number
       of video `tokens`: 0.95 at 1024 tokens, 2.05 at 4096. LTX-2 always uses 4096.
-    - Then the levels are stretched so that the last one before 0 is LAST_LEVEL.
+    - Then the levels are stretched so that the last one before 0 is 0.1 (LAST_LEVEL).
 
     Source: LTX-2; for the shift Esser et al. 2024.
     """
@@ -56,9 +59,9 @@ BETA_LEVELS = 10_000
 def beta(steps: int) -> Tensor:
     """Returns the beta schedule: float32 noise levels that fall from slightly below 1 to 0.
 
-    The levels before the 0 are picked from BETA_LEVELS equally spaced levels, at `steps` equally spaced quantiles of
-    the distribution Beta(0.6, 0.6), so most are near 1 or near 0. Then they are shifted towards noise. A level that is
-    picked twice occurs once, so the result may have fewer than `steps` + 1 levels.
+    The levels before the 0 are picked from 10,000 (BETA_LEVELS) equally spaced levels, at `steps` equally spaced
+    quantiles of the distribution Beta(0.6, 0.6), so most are near 1 or near 0. Then all are moved towards 1. A level
+    that is picked twice occurs once, so the result may have fewer than `steps` + 1 levels.
 
     Source: Lee et al. 2024 (beta sampling), with the shift of LTX-2.
     """

@@ -54,7 +54,7 @@ class Statistics:
         return (latent - self.mean) / self.std
 
     def unnormalise(self, latent: Tensor) -> Tensor:
-        """Turns normalised latents [B, C, F, H, W] into the VAE's own latents. It is the inverse of `normalise`."""
+        """Turns normalised latents [B, C, F, H, W] into unnormalised ones, which the VAE decodes."""
         return latent * self.std + self.mean
 
 
@@ -99,9 +99,9 @@ def decoder_noise(noise: Noise, first: int, latent: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Latents:
-    """Finished latent frames of a video, which follow those of the previous `Latents` object.
+    """Some finished latent frames of a video. An iterator yields all of them as a sequence of such objects, in order.
 
-    latent: [1, C, f, h, w], the VAE's own latents (see `Statistics.unnormalise`).
+    latent: [1, C, f, h, w], unnormalised, as the VAE decodes them (see `Statistics.unnormalise`).
     last: True if the video ends with these latent frames.
     """
 
@@ -110,7 +110,7 @@ class Latents:
 
 
 def decode(vae: Any, latent: Tensor, timestep: float) -> Tensor:
-    """Decodes the VAE's own latents [1, C, f, h, w] into frames [t, 3, H, W] float32 in about -1..1.
+    """Decodes unnormalised latents [1, C, f, h, w] into frames [t, 3, H, W] float32 in about -1..1.
 
     The first latent frame gives one frame; each later one gives as many as the VAE's temporal compression.
 
@@ -136,9 +136,9 @@ def decode_frames(
 ) -> Iterator[Tensor]:
     """Yields the frames from `first_frame` to before `last_frame` of a video, each as soon as its latents have arrived.
 
-    The frames come in chunks [t, 3, H, W] float32 in about -1..1. A long video is decoded in parts of TILE_FRAMES
-    frames, called tiles. A tile shares BLEND_FRAMES frames with the next tile, and fades into it linearly. Latents far
-    before `first_frame` are not decoded.
+    The frames come in chunks [t, 3, H, W] float32 in about -1..1. A long video is decoded in parts of 80 (TILE_FRAMES)
+    frames, called tiles. A tile shares 24 (BLEND_FRAMES) frames with the next tile, and fades into it linearly. Latents
+    far before `first_frame` are not decoded.
 
     vae: the model that decodes.
     latents: all latents of the video, from its first frame on.
@@ -177,7 +177,8 @@ def decode_frames(
 def upsample(upsampler: Any, latent: Tensor, statistics: Statistics) -> Tensor:
     """Doubles the height and width of normalised latents [1, C, F, H, W]. Returns normalised latents [1, C, F, 2H, 2W].
 
-    statistics: those of the VAE's latents. They are needed because the upsampler works on the VAE's own latents.
+    statistics: the mean and standard deviation of the VAE's latents. They are needed because the upsampler works on
+        unnormalised latents.
     """
     dtype = next(upsampler.parameters()).dtype
     larger: Tensor = upsampler(statistics.unnormalise(latent).to(dtype))
@@ -192,8 +193,8 @@ they are resized."""
 def _margins(canvas: Size, size: Size) -> tuple[int, int] | None:
     """Returns (left, top): the margins in pixels with which frames of `size` are padded to the canvas.
 
-    Returns None if such frames are resized to the canvas instead of being padded (see LARGEST_PADDING). `canvas` and
-    `size` are (width, height) in pixels.
+    Returns None if such frames are resized instead: the canvas is smaller than they are, or larger by 64 pixels
+    (LARGEST_PADDING) or more, on any axis. `canvas` and `size` are (width, height) in pixels.
     """
     over = canvas[0] - size[0], canvas[1] - size[1]
     return (over[0] // 2, over[1] // 2) if all(0 <= side < LARGEST_PADDING for side in over) else None
@@ -202,8 +203,8 @@ def _margins(canvas: Size, size: Size) -> tuple[int, int] | None:
 def padded_to_canvas(frames: NDArray[np.uint8], canvas: Size) -> NDArray[np.uint8]:
     """Returns frames [T, H, W, 3] padded to the canvas, which is (width, height) in pixels, with their mirrored edges.
 
-    The frames are returned unchanged if the canvas is smaller than they are, or larger by LARGEST_PADDING pixels or
-    more, on any axis. `encode_clip` resizes such frames.
+    The frames are returned unchanged if the canvas is smaller than they are, or larger by 64 pixels (LARGEST_PADDING)
+    or more, on any axis. `encode_clip` resizes such frames.
     """
     size = frames.shape[2], frames.shape[1]
     margins = _margins(canvas, size)
@@ -243,8 +244,10 @@ def resize(frames: Tensor, size: Size) -> Tensor:
 
 
 def _set_tiling(vae: Any, canvas: Size) -> None:
-    """Makes the VAE split frames into spatial tiles if a side of the canvas (width, height) is longer than
-    WIDEST_UNTILED. Otherwise the VAE works on whole frames."""
+    """Sets whether the VAE splits each frame into tiles or works on whole frames.
+
+    It splits them if a side of the canvas (width, height) is longer than 1024 pixels (WIDEST_UNTILED).
+    """
     if max(canvas) > WIDEST_UNTILED:
         vae.enable_tiling(
             tile_sample_min_height=TILE_SIDE,

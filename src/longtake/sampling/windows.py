@@ -38,7 +38,7 @@ class WindowRun:
     count: the number of windows of the plan.
     noise: a function of a pass's number (from 0). It returns the function that draws the noise of that pass over this
         window.
-    on_step: the callback before each sampling step.
+    on_step: the callback before each sampling step. It gets the step's number (from 0) and the number of steps.
     """
 
     number: int

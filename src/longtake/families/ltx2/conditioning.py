@@ -33,11 +33,13 @@ mirrored in time, take their place.
 
 @dataclass(frozen=True)
 class WindowConditioning:
-    """The conditioning of one window: the context's frames, their sound and the end image, placed among its tokens.
+    """The conditioning of one window: its tokens, with the context's frames, their sound and the end image in place.
 
-    `video`: the video track of each pass (a `Track` holds known tokens, a mask, and their positions).
+    The tokens of video or of audio are a `Track`: known tokens, how strongly each is held, and the positions.
+
+    `video`: the video track of each pass.
     `shapes`: the shape [1, C, F, H, W] of the video latents in each pass.
-    `audio`: the audio track of the first pass; None if the plan makes no sound. Use `tracks` for that of a later pass.
+    `audio`: the audio track of the first pass; None if the plan makes no sound. `tracks` returns that of a later pass.
     """
 
     video: Sequence[Track]
@@ -45,11 +47,12 @@ class WindowConditioning:
     audio: Track | None
 
     def tracks(self, pass_number: int) -> dict[Stream, Track]:
-        """Returns the tracks of pass `pass_number` (from 0): `video`, and `audio` if the plan makes sound.
+        """Returns the tracks of pass `pass_number` (from 0) by modality: `video`, and `audio` if the plan makes sound.
 
-        - In the first pass the audio tokens of the context's sound are held: sampling does not change them.
-        - In a later pass no audio token is held: all are noised and denoised again. `sample_window` keeps the first
-          pass's audio and discards this one.
+        - The video track holds the context's frames in every pass.
+        - The audio track of the first pass holds the context's sound.
+        - The audio track of a later pass holds no token: all are noised and denoised again. `sample_window` discards
+          the audio of that pass and returns the first pass's audio.
         """
         tracks: dict[Stream, Track] = {"video": self.video[pass_number]}
         if self.audio is not None:
@@ -66,10 +69,11 @@ class WindowConditioning:
 
 
 def window_conditioning(model: LTX2Model, plan: LTX2Plan, number: int, context: Context) -> WindowConditioning:
-    """Returns the conditioning of window `number` (from 0) of the plan.
+    """Returns the conditioning of one window of the plan: its video track in each pass, and its audio track.
 
-    `context` has the window's context frames and their sound. Its end image must be None unless this is the last
-    window.
+    `number`: the window's number, from 0.
+    `context`: the frames that the window continues, and their sound. In the last window it may also have an end image;
+        in every other window the end image must be None.
     """
     window, (strength, audio_strength) = plan.windows[number], plan.context_strengths(number)
     return WindowConditioning(
@@ -90,7 +94,7 @@ def latent_shape(model: LTX2Model, window: Window, canvas: Size) -> tuple[int, i
 def video_conditioning(
     model: LTX2Model, plan: LTX2Plan, window: Window, context: Context, strength: float, canvas: Size
 ) -> Track:
-    """Returns the video track of a window in one pass.
+    """Returns the video track of a window in one pass: its tokens, with the context and the end image in place.
 
     `context`: the context's frames, and the end image or None.
     `strength`: how strongly the context's frames are held, 0 (ignored) to 1 (unchanged).
@@ -98,14 +102,15 @@ def video_conditioning(
 
     The context:
     - Forward, it is at the window's start.
-    - Backward, it is at the window's end. The encoder is causal, so up to HISTORY_FRAMES frames are encoded before the
-      context: its own frames, mirrored in time. If the context does not fill its last latent, mirrored frames fill the
-      rest.
+    - Backward, it is at the window's end. The encoder also needs earlier frames, so it gets up to 25 (HISTORY_FRAMES)
+      frames before the context: the context's own frames in reverse order. Their latents are not used. If the context
+      does not fill its last latent, its own frames in reverse order fill it.
+    - If `strength` is 0, the context is left out.
 
     The end image:
     - It is a keyframe at the last new frame (forward) or at the first new frame (backward).
-    - If that is the window's first frame, the image instead replaces the window's first latent, which covers one frame.
-    - It is left out if the plan's `end_image_strength` is 0.
+    - If this frame is the window's first one, the image replaces the window's first latent, which covers one frame.
+    - If the plan's `end_image_strength` is 0, the image is left out.
     """
     grid = Grid(model.card.temporal_compression, model.card.spatial_compression, plan.rate)
 
@@ -141,8 +146,8 @@ def audio_conditioning(
     `strength`: how strongly the context's sound is held, 0 (ignored) to 1 (unchanged).
 
     - Forward, the sound is encoded at the window's start.
-    - Backward, it is encoded at the context's position. The encoder is causal, so it also gets sound for the time
-      before the context: the same sound, mirrored in time.
+    - Backward, it is encoded at the context's position. The encoder also needs earlier sound, so it gets sound for the
+      time before the context: the same sound, reversed.
     - An audio latent is held only if it lies wholly within the context's time.
     - If there is no sound or no context, or if `strength` is 0, all audio latents are generated.
     """

@@ -71,8 +71,9 @@ class WindowDecoder:
 
         `tokens`: the window's audio tokens [1, T, C]. If they are None, the result is None.
 
-        The sound has up to SPARE_SAMPLES more samples than the frames need. The extra samples are after the last frame
-        in a forward window, and before the first frame in a backward window.
+        The sound may be up to 25 ms (SPARE_SAMPLES) longer than the frames, because joining it to other sound may use
+        up that much. The extra samples are after the last frame in a forward window, and before the first frame in a
+        backward window.
         """
         if tokens is None:
             return None
@@ -86,14 +87,15 @@ class WindowDecoder:
 
 
 class TailRecorder:
-    """Passes on chunks of frames, and keeps a copy of the last `count` frames that it passed on.
+    """An iterable that yields chunks of frames unchanged, and keeps a copy of the last frames that it has yielded.
 
-    Iterating over the recorder yields the chunks [t, 3, H, W] in 0..1 unchanged, without the empty ones.
-
-    `chunks`: the chunks to pass on.
+    The arguments:
+    `chunks`: the chunks to yield, [t, 3, H, W] in 0..1 each. Empty ones are left out.
     `before`: the frames that play before the first chunk, [T, H, W, 3] uint8.
-    `tail`: the copy, [count, H, W, 3] uint8. If fewer than `count` frames were passed on, it begins with the last
-        frames of `before`. Before the first chunk it is `before`.
+    `count`: the number of frames to keep, at least 1.
+
+    The attribute `tail` is the copy. Before the iteration it is all of `before`. After each chunk it is the last
+    `count` frames of `before` followed by all chunks so far, [count, H, W, 3] uint8, or all of them if they are fewer.
     """
 
     def __init__(self, chunks: Iterator[Tensor], before: RGBFrames, count: int) -> None:

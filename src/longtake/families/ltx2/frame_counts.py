@@ -38,8 +38,8 @@ def frame_counts(options: LTX2Options, available: int) -> FrameCounts:
 
     The context is the requested one, rounded and limited by `whole_latent_context`. The new frames are:
     - If `new_frames` is set in the options: that number.
-    - Otherwise: `num_frames` less the context. If the request does not set the context, at least LEAST_NEW_FRAMES
-      frames are new, and the context is shortened for them.
+    - Otherwise: `num_frames` less the context. If the request does not set the context and fewer than 8
+      (LEAST_NEW_FRAMES) frames would be new, the context is shortened, so that at least 8 are new.
 
     Raises InvalidRequest if the request sets a context that leaves none of `num_frames` for new frames.
     """
@@ -93,11 +93,11 @@ def whole_latent_context(direction: Direction, context_frames: int, available: i
 
 
 def window_context(options: LTX2Options, counts: FrameCounts, available: int) -> int:
-    """Returns the number of context frames of each window, provided that there are so many frames to continue.
+    """Returns the largest number of context frames of a window. A window that has fewer frames to continue has fewer.
 
-    - Usually it is the requested number, rounded to whole latents. It may be more than the source has, because a window
-      after the first may have more frames to continue.
-    - If `num_frames` has no room for so many, it is `counts.context_frames`.
+    - If `num_frames` has room for the requested context, it is the requested number, rounded to whole latents. The
+      source may have fewer frames; a later window, which continues new frames, may still have so many to continue.
+    - If `num_frames` has no room for it, it is the shortened number `counts.context_frames`.
 
     `counts`: the frame counts of the request, as `frame_counts` returns them.
     `available`: the number of source frames.

@@ -195,9 +195,9 @@ class _Windows:
         The arguments are those of `forward`. The clip has the new frames. The next window continues the first of them,
         with their sound.
 
-        The window next to the source is sampled first and plays last, so the caller reads no clip before all windows
-        are sampled. The clip's frames are decoded while it is read. Only the frames that the next window continues are
-        decoded at once.
+        The window next to the source is sampled first and plays last. So all windows are sampled before the caller
+        reads a clip, and the clip's frames are decoded while it reads them. Only the frames that the next window
+        continues are decoded before the next window is sampled.
         """
         plan = self.run.plan
         window = plan.windows[current.number]

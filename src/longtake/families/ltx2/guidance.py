@@ -37,8 +37,9 @@ class Guide:
     at_once: int = 4
 
     def predictions(self, streams: Sequence[Stream]) -> dict[str, Prediction]:
-        """Returns the predictions that the guidance of the modalities `streams` needs, by name.
+        """Returns what the transformer must predict for the guidance of the modalities `streams`.
 
+        The keys are the predictions' names, and the values say under which conditions each one is made:
         - `conditional`: for the positive prompt. It is always present.
         - `negative`: for the negative prompt. It is needed if a `cfg` scale is on.
         - `disturbed`: with disturbed self-attention in each modality whose `stg` scale is on.

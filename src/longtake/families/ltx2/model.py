@@ -39,7 +39,9 @@ class LTX2Model:
 
 
 def load(card: LTX2Card, settings: Settings, on_progress: OnProgress = ignore_progress) -> LTX2Model:
-    """Loads the model of a card onto the device that the settings choose.
+    """Loads the model that `card` describes onto the device that the settings choose.
+
+    `on_progress`: the callback that receives the progress of loading.
 
     Raises BadCheckpoint if a part is missing, is damaged, or does not fit the other parts. Raises NotSupported if the
     device is not available.

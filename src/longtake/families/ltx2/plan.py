@@ -203,12 +203,11 @@ def pass_canvases(size: Size, passes: int, card: LTX2Card) -> tuple[Size, ...]:
     `size`: (width, height) of the output in pixels.
     `passes`: the number of passes, 1 or 2. A second canvas is twice as wide and high as the first.
 
-    The card says which canvases there are:
-    - A model that works at any size (`native_short_side` is None): the last canvas is `size`, rounded up so that each
-      pass has whole latents. A `size` with a side above POSITION_RANGE_PX is first scaled down to a long side of
-      POSITION_RANGE_PX.
-    - A model that works at one size only: the first canvas is `size`, scaled to the short side `native_short_side` and
-      rounded to whole latents.
+    `card`: the model card. The canvases depend on its `native_short_side`:
+    - If it is None, the model works at any size. The last canvas is `size`, rounded up so that each pass has whole
+      latents. If the long side of `size` is above 2048 pixels (POSITION_RANGE_PX), `size` is first scaled down to it.
+    - Otherwise the model works only at this short side, in pixels. The first canvas is `size`, scaled to this short
+      side and rounded to whole latents.
     """
     step = card.spatial_compression
     if card.native_short_side is not None:

@@ -29,9 +29,9 @@ class Sampler:
     """The settings of a pass's steps.
 
     `sigmas`: the noise levels [steps + 1] in falling order, from at most 1 to 0.
-    `gamma`: the strength of gradient estimation (Permenter and Yuan 2024), 0 (off) to 10. A step follows the velocity
-        last + gamma * (own - last), where `own` is the step's own velocity and `last` is that of the step before. A
-        `gamma` of 1 changes nothing.
+    `gamma`: the strength of gradient estimation (Permenter and Yuan 2024), up to 10. 0 turns it off: each step follows
+        its own velocity. Above 0, each step after the first follows the velocity last + gamma * (own - last), where
+        `own` is its own velocity and `last` is that of the step before. So 1 has the same effect as 0.
     `eta`: the share of ancestral noise, 0 (off) to 1. A step first goes below the noise level at which it ends, and
         then fresh noise is added up to that level. The larger `eta`, the more noise is fresh; see `renoised`.
     """
@@ -81,9 +81,9 @@ def trajectory(
     `noise`: a function of a draw's name and shape that returns the noise. The draws at the start are named `video.init`
         and `audio.init`. If `sampler.eta` is not 0, each step except the last has two more draws, named
         `video.step.000`, `audio.step.000` and so on. Without sound there are no audio draws.
-    `init`: tokens [1, n - extra, C] that the pass refines: it starts from them, noised to the first noise level. The
-        `extra` tokens of a keyframe (`Track.extra`) are not in `init`. If `init` is None, the pass starts from noise
-        alone.
+    `init`: the tokens of each modality that the pass refines, [1, n - extra, C]: it starts from them, noised to the
+        first noise level. The `extra` tokens of a keyframe (`Track.extra`) are not in `init`. If `init` is None, the
+        pass starts from noise alone.
     `on_step`: a callback before each step. It gets the step's number (from 0) and the number of steps.
     """
     sigmas = sampler.sigmas
@@ -195,8 +195,9 @@ class Setup:
 def sample_window(
     setup: Setup, conditioning: WindowConditioning, noise: Callable[[int], Noise], on_step: OnStep = ignore_step
 ) -> SampledWindow:
-    """Samples one window in one pass or two, and returns the result.
+    """Samples one window in one pass or two. Returns its video latents and, if it has sound, its audio tokens.
 
+    `setup`: the passes, and the model that doubles the size of the latents between them.
     `conditioning`: the window's tracks in each pass.
     `noise`: a function of a pass's number (from 0) that returns the noise of that pass.
     `on_step`: the callback before each step of each pass.

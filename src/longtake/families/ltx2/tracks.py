@@ -70,7 +70,7 @@ class Track:
 
     @cached_property
     def is_free(self) -> bool:
-        """True if any token of the track has noise, False if all tokens are held."""
+        """True if sampling changes any token of the track (its mask is above 0), False if all tokens are held."""
         return bool((self.mask > 0).any())
 
     def start(self, noise: Tensor, init: Tensor | None = None, level: float = 1.0) -> Tensor:
@@ -81,8 +81,9 @@ class Track:
             The extra tokens of a keyframe are not in `init`; 0 is used for them.
         `level`: the noise level at which a pass with `init` starts, 0..1.
 
-        The result is lerp(clean, noise, mask), where lerp(x, y, w) = x + w * (y - x). If `init` is given, lerp(init,
-        noise, level) takes the place of `noise`.
+        With lerp(x, y, w) = x + w * (y - x), the result is:
+        - lerp(clean, noise, mask) if `init` is None;
+        - lerp(clean, lerp(init, noise, level), mask) otherwise.
         """
         if init is not None:
             beside = torch.zeros_like(self.clean[:, : self.extra])

@@ -43,7 +43,8 @@ class Window:
 def window_limit(rate: Fraction, card: LTX2Card) -> int:
     """Returns the largest number of frames, of the form 8k+1, that one window may have at `rate` frames per second.
 
-    Two things limit it: the model's range of positions in time (POSITION_RANGE_S), and the card's `window_frames`.
+    Two things limit it: the model has no positions in time after 20 seconds (POSITION_RANGE_S), and `window_frames` of
+    the model card.
     """
     return clip_length(min(int(POSITION_RANGE_S * rate + 4), card.window_frames))
 
@@ -80,8 +81,8 @@ def plan_windows(direction: Direction, available: int, context: int, new_frames:
 
     The context of each window:
     - The first window continues the source. It has no context if `context` is 0.
-    - A later window continues the frames of the window sampled before it. Where `context` is 0, it continues up to
-      DEFAULT_CONTEXT of them.
+    - A later window continues the frames of the window sampled before it. Where `context` is 0, it continues up to 25
+      (DEFAULT_CONTEXT) of them.
     - A window that has fewer frames to continue than `context` continues those that there are.
     """
     beside = limit - (new_frames if direction == "forward" else padded_length(new_frames))

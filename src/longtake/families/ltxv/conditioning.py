@@ -77,11 +77,12 @@ def place(
 ) -> TokenSequence:
     """Returns the tokens from which the sampling of a window starts, with the conditioning items in place.
 
-    First, all tokens of the window are noise, or lerp(init, noise, level) if `init` is given. Then each item is placed:
+    First, all tokens of the window are noise, or lerp(init, noise, level) if `init` is given, where lerp(x, y, w) =
+    x + w * (y - x). Then each item is placed:
     - A guide (`is_guide`) becomes extra tokens at the beginning of the sequence.
     - Any other item at frame 0 is mixed into the window's tokens: lerp(token, item, strength).
-    - Any other item at a later frame is split. Its first PREFIX_LATENTS latent frames become extra tokens. The rest is
-      mixed into the window's tokens as above. An image has one latent frame, so all of it becomes extra tokens.
+    - Any other item at a later frame is split. Its first 2 (PREFIX_LATENTS) latent frames become extra tokens. The rest
+      is mixed into the window's tokens as above. An image has one latent frame, so all of it becomes extra tokens.
 
     Extra tokens have the positions of the item's frames, and are mixed with noise of their own: lerp(noise, item,
     strength).

@@ -62,7 +62,11 @@ def frame_counts(options: LTXVOptions, span: Span, card: LTXVCard) -> FrameCount
 def whole_source_counts(span: Span, new_frames: int, card: LTXVCard) -> FrameCounts:
     """Returns the frame counts of a request that shows all frames of `span` and adds `new_frames` frames to them.
 
-    `card` is the card of the model, which limits the context and the windows.
+    The context, which the model sees, has the largest number 8k+1 (1, 9, 17, ...) of frames that `span` has. If it and
+    the new frames do not fit into one window, it has at most the card's `max_context_frames`.
+
+    `span`: the source frames that the request allows.
+    `card`: the card of the model, which limits the context and the windows.
     """
     return _counts(len(span), clip_length(len(span)), new_frames, len(span) + new_frames, card)
 
@@ -73,8 +77,8 @@ def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str |
     There are two cases:
     - Normally, the output shows the last frames of `span`, as many as possible, but a number 8k+1 (1, 9, 17, ...).
       They are the context, which the model sees. The rest of `num_frames` is new.
-    - If that leaves fewer than LEAST_NEW_FRAMES new frames, the output shows all frames of `span`. The context has the
-      largest number 8k+1 of frames that is at most half of `num_frames`, and `num_frames` minus this number is new.
+    - If that leaves fewer than 8 (LEAST_NEW_FRAMES) new frames, the output shows all frames of `span`. The context has
+      the largest number 8k+1 of frames that is at most half of `num_frames`, and `num_frames` minus this number is new.
 
     `span`: the source frames that the request allows.
     `card`: the card of the model, which limits the context and the windows.

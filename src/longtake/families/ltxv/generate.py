@@ -46,9 +46,14 @@ FRAMES_AT_ONCE = 8
 def expand(run: LTXVRun, frame: RGBFrames) -> tuple[str, str | None]:
     """Returns (prompt, note): the prompt to generate with, and a note for the user or None.
 
-    If the plan asks for it, the language model that the settings name rewrites the plan's prompt. Otherwise the prompt
-    is returned unchanged. The note says why a prompt could not be rewritten. `frame` is not used: it is an argument
-    because other families show it to the language model (see `Recipe.expand`).
+    - If the plan does not ask for expansion, its prompt is returned unchanged, without a note.
+    - If it does, the language model that the settings name rewrites the prompt.
+    - If the prompt cannot be rewritten, for example because the settings name no language model, it is returned
+      unchanged, and the note says why.
+
+    `frame`: not used. It is an argument because other families show it to the language model (see `Recipe.expand`).
+
+    Raises ExpansionFailed if the language model fails.
     """
     return expand_prompt(run.plan.prompt, run.settings) if run.plan.expand_prompt else (run.plan.prompt, None)
 
@@ -185,11 +190,13 @@ def final_latents(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator[
 
 
 def compression(plan: LTXVPlan, latent_frames: range, temporal: int) -> Tensor:
-    """Returns how far the tone map compresses each latent frame in the range, as a tensor [F, 1, 1].
+    """Returns how far the tone map compresses each latent frame in the range, 0 (not) to 1, as a tensor [F, 1, 1].
 
-    - If the output shows no unchanged source frames, it is the plan's `tone_map_compression_ratio` everywhere.
-    - Otherwise it is 0 up to the first latent frame that the output shows as the model made it, and rises to the ratio
-      within one second. So the picture does not change suddenly where the model's frames meet the source's.
+    - If the output shows no unchanged source frames, it is the plan's `tone_map_compression_ratio` for every latent
+      frame.
+    - Otherwise it is 0 at the first latent frame whose decoded frames the output shows, and rises to that ratio within
+      one second. So the picture does not change suddenly after the last unchanged source frame. Latent frames before
+      it have 0: those of the context, if the output shows the source's own pixels instead.
 
     `latent_frames`: the numbers of the latent frames, counted from the clip's start.
     `temporal`: the number of frames that a latent frame covers.

@@ -20,7 +20,7 @@ def velocity(transformer: nn.Module, tokens: Tensor, time: Tensor, coords: Tenso
     `tokens`: the noisy tokens, [1, n, C].
     `time`: the noise level of each token, [1, n] in 0..1.
     `coords`: the position of each token, [1, 3, n], as (seconds, y px, x px).
-    `prompt`: the encoded prompt. The model computes in the dtype of its embeddings.
+    `prompt`: the encoded prompt. The model computes in the dtype of the prompt's embeddings.
 
     The result has the dtype of `tokens`.
     """
@@ -99,7 +99,7 @@ def project(unconditional: Tensor, conditional: Tensor) -> Tensor:
 
 
 class ValueAttention:
-    """An attention processor that returns each token's own value: no token attends to another one."""
+    """An attention processor with which each token attends only to itself: it returns the token's own value vector."""
 
     def __call__(self, attn: Any, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
         out: Tensor = attn.to_out[0](attn.to_v(hidden_states))
@@ -118,17 +118,20 @@ class NegativeAttention:
 
     p stands for the features of the positive prompt, and n for those of the negative prompt:
     1. z = p + scale (p - n).
-    2. If the L1 norm of z is more than NAG_LIMIT times that of p, z is scaled down to that limit.
-    3. The result is NAG_SHARE z + (1 - NAG_SHARE) p.
+    2. If the L1 norm of z is more than 2.5 times (NAG_LIMIT) that of p, z is scaled down to that limit.
+    3. The result is 0.25 z + 0.75 p; 0.25 is NAG_SHARE.
 
     Source: normalised attention guidance, Chen et al. 2025.
     """
 
     def __init__(self, plain: Any, embeddings: Tensor, bias: Tensor, scale: float) -> None:
-        """Wraps `plain`, the layer's own processor.
+        """Makes a processor that wraps the one that the layer has now.
 
-        `embeddings` [1, n, d] are the negative prompt's. `bias` [1, 1, n] is added to the attention's logits: 0 for a
-        token of the negative prompt, a large negative number for padding.
+        `plain`: the processor that the layer has now. It computes the features of both prompts.
+        `embeddings`: the embeddings of the negative prompt, [1, n, d].
+        `bias`: [1, 1, n], added to the attention's logits: 0 for a token of the negative prompt, a large negative
+            number for padding.
+        `scale`: how far the features move away from those of the negative prompt.
         """
         self.plain, self.embeddings, self.bias, self.scale = plain, embeddings, bias, scale
 

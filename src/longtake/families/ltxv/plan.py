@@ -161,9 +161,8 @@ def reading_rate(options: LTXVOptions, source: VideoInfo) -> Fraction:
     """Returns the rate in frames per second at which the source is read.
 
     - If the option `target_rate` is set, it is this rate.
-    - Otherwise, if the output plays at the reading rate (the option `own_rate` is True or `frame_rate` is None), it is
-      the source's own rate, limited to LEAST_RATE..MOST_RATE of `plans`.
-    - Otherwise it is the source's own rate.
+    - Otherwise it is the source's own rate. If the output plays at this rate too (the option `own_rate` is True or
+      `frame_rate` is None), it is limited to 1..60 frames per second.
     """
     if options.target_rate is not None:
         return Fraction(options.target_rate)
@@ -173,12 +172,12 @@ def reading_rate(options: LTXVOptions, source: VideoInfo) -> Fraction:
 def playback_rate(options: LTXVOptions, clock: Fraction) -> Fraction:
     """Returns the output's rate in frames per second.
 
-    - If the option `own_rate` is True or `frame_rate` is None, it is `clock`.
-    - If `clock` rounds to `frame_rate`, it is also `clock`: a source at 24000/1001 stays at this rate if 24 is
-      requested.
-    - Otherwise it is `frame_rate`, so the source plays faster or slower.
-
     `clock`: the rate in frames per second at which the source is read (see `reading_rate`).
+
+    - If the option `own_rate` is True or `frame_rate` is None, the result is `clock`.
+    - If `clock` rounds to `frame_rate`, the result is also `clock`: a source at 24000/1001 stays at this rate if 24 is
+      requested.
+    - Otherwise it is `frame_rate`, and the source plays faster or slower than at its own speed.
     """
     requested = options.frame_rate
     if options.own_rate or requested is None or round(clock) == requested:
@@ -192,7 +191,7 @@ def playback_rate(options: LTXVOptions, clock: Fraction) -> Fraction:
 def aspect_of(aspect_ratio: str, source: VideoInfo) -> Fraction:
     """Returns width / height of an aspect ratio such as `16:9`, or of the source for `auto`.
 
-    For `auto`, raises InvalidRequest if the source's long side is more than LARGEST_ASPECT times its short side.
+    For `auto`, raises InvalidRequest if the source's long side is more than 5 times (LARGEST_ASPECT) its short side.
     """
     if aspect_ratio != "auto":
         across, down = aspect_ratio.split(":")
@@ -222,7 +221,9 @@ def output_size(resolution: str, aspect: Fraction) -> Size:
 def first_pass_canvas(size: Size, step: int) -> Size:
     """Returns the canvas (width, height) in pixels of the first of two passes.
 
-    It is FIRST_PASS_SHARE of the output's `size`, rounded down to multiples of `step` pixels.
+    Each side is two thirds (FIRST_PASS_SHARE) of the output's, rounded down to a multiple of `step` pixels.
+
+    `size`: (width, height) of the output in pixels.
     """
     return _floor(size[0] * FIRST_PASS_SHARE, step), _floor(size[1] * FIRST_PASS_SHARE, step)
 
@@ -236,9 +237,10 @@ def passes_of(options: LTXVOptions, size: Size, card: LTXVCard) -> tuple[Pass, .
 
     Their canvases are:
     - A single pass works at `size`.
-    - The first of two passes works at FIRST_PASS_SHARE of `size`, and the second at twice the size of the first.
+    - The first of two passes works at two thirds (FIRST_PASS_SHARE) of the width and height of `size`, and the second
+      at twice the width and height of the first.
     - Exception: if the card has a `native_short_side`, this is the short side of the single pass or of the first of two
-      passes. The second still works at twice the size of the first.
+      passes. The second still works at twice the width and height of the first.
     """
     step, native = card.spatial_compression, card.native_short_side
     guidance = guidance_of(options, card)
@@ -259,8 +261,9 @@ def _pass(options: LTXVOptions, schedule: PassOptions, canvas: Size, guidance: G
 def guidance_of(options: LTXVOptions, card: LTXVCard) -> Profile:
     """Returns the guidance scales of the model in its first and second pass.
 
-    They are the published ones (see `profiles.profile`). Exception: if the option `heed_negative` is True and the first
-    pass would not use the negative prompt, both passes get normalised attention guidance (NAG), which uses it.
+    They are those of `profiles.profile` for the card's kind of model. Exception: if the option `heed_negative` is True
+    and the first pass would not use the negative prompt, both passes get normalised attention guidance (NAG), which
+    uses it.
     """
     guidance = profile(card.guidance, options.few_steps)
     if options.heed_negative and not guidance.first.heeds_negative:

@@ -97,7 +97,7 @@ def profile(kind: str, few_steps: bool) -> Profile:
     """Returns the guidance scales of a kind of model in its first and second pass.
 
     `kind`: `dev`, `distilled` or `tiny` (the small model in the package). A model card names it in `LTXVCard.guidance`.
-    `few_steps`: True if the schedule is that of a distilled model. Then `tiny` runs without guidance; the other kinds
-        have the same scales as otherwise.
+    `few_steps`: True if the schedule is that of a distilled model. Then `tiny` runs without guidance. For the other
+        kinds, `few_steps` changes nothing.
     """
     return UNGUIDED if kind == "tiny" and few_steps else PROFILES[kind]

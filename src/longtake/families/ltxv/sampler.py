@@ -194,10 +194,12 @@ Items = Sequence[ConditioningItem]
 def sample_window(setup: Setup, context: Sequence[Items], video: Video | None, current: WindowRun) -> Video:
     """Samples one window in every pass. Returns the latents of the windows so far, with this window joined to them.
 
-    The first window is conditioned on `context`. A later window is conditioned on the last latent frames of `video`. If
-    there is a second pass, it starts from the latents of the first pass. They are upsampled and noised before, and
-    their colours are matched to those before upsampling.
+    - The first window is conditioned on `context`, a later one on the last latent frames of `video`.
+    - The first pass starts from noise.
+    - The second pass, if there is one, starts from the first pass's latents: they are upsampled, get back the colours
+      that they had before upsampling, and are noised.
 
+    `setup`: the set-up of all windows.
     `context`: the conditioning items of the first window, one list for each pass.
     `video`: the latents of the windows before this one; None for the first window.
     `current`: the window that is sampled, with its noise and its step callback.
