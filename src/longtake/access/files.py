@@ -7,12 +7,12 @@ from longtake.storage.lifecycle import Decision
 
 
 def decide(file: StoredFile, key_id: str | None) -> Decision:
-    """Returns how a request for a file is answered: "allow", "hide" or "forbid".
+    """Returns how a request for a file is answered: "allow" (it is sent), "forbid" (status 403) or "hide" (status 404).
 
-    `key_id` is the id of the caller's API key, or None without a key. The first of these that applies decides:
-    1. The caller is the owner of the file: "allow".
-    2. The first of the file's access rules for this key id.
-    3. The default of the access rules.
+    `key_id` is the id of the caller's API key, or None without a key. The first line that applies decides:
+    1. The caller owns the file: "allow".
+    2. The file has an access rule for this key: the decision in the first such rule.
+    3. The file's access rules have a default: the default.
     4. Otherwise: "allow".
     """
     if not file.access or key_id == file.owner:
@@ -26,11 +26,11 @@ def decide(file: StoredFile, key_id: str | None) -> Decision:
 
 
 def find_own(store: FileStore, url: str, key_id: str | None) -> str | None:
-    """Returns the blob key, under which the bytes are stored, of this server's file that `url` names.
+    """Returns the key under which the bytes of the file at `url` are stored, if the file is in this server's store.
 
-    With it the server reads its own file from the store and need not download it. Returns None if the URL names no
-    stored file, or a file that the holder of the API key `key_id` may not read. The host in the URL is ignored: a
-    server may have several names, and a file's key cannot be guessed.
+    The server can then read the bytes from its store, and need not download its own file. Returns None if the URL names
+    no stored file, or a file that the holder of the API key `key_id` may not read. The host in the URL is ignored: a
+    server may have several names, and the last part of a file's URL cannot be guessed.
     """
     try:
         address = urlsplit(url)

@@ -34,7 +34,7 @@ class Caller:
     """The sender of an HTTP request, and what they may do.
 
     `key_id`: the id of the API key, or a name for a caller without a key.
-    `scope`: "run" or "admin", the rights of the caller.
+    `scope`: the rights of the caller. "run": to submit requests and see their results. "admin": to do everything.
     `max_in_flight`: the maximum number of the caller's requests that wait or run at a time; None for no limit.
     `apps`: the applications that the caller may run; empty for all.
     """
@@ -63,7 +63,7 @@ class Key:
     """The facts about an API key, without its secret.
 
     `alias`: the key's name for people.
-    `scope`: "run" or "admin", the rights of the key's owner.
+    `scope`: the rights of the key's owner. "run": to submit requests and see their results. "admin": to do everything.
     `max_in_flight`: the maximum number of the key's requests that wait or run at a time; None for no limit.
     `created_at`: the Unix time in seconds at which the key was created.
     `revoked_at`: the Unix time in seconds at which the key was revoked; None if it was not.
@@ -94,8 +94,9 @@ class _CachedKey:
 class Keys:
     """The API keys in a database, with a cache. Safe to use from several threads.
 
-    A key that was read within the last `cache_s` seconds is taken from the cache. While the database does not answer, a
-    cached key is accepted for up to UNREACHABLE_S seconds.
+    `cache_s`: the seconds for which a key that was read from the database is used without another read. A key that
+        another server has revoked can still work for this long. While the database does not answer, a key is used for
+        one minute (UNREACHABLE_S) after it was read.
     """
 
     def __init__(self, engine: sa.Engine, *, cache_s: float = CACHE_S) -> None:
@@ -109,9 +110,11 @@ class Keys:
     def create(self, alias: str, scope: Scope, max_in_flight: int | None = None) -> str:
         """Creates a key and returns it as `id:secret`. Only the secret's hash is stored, so it cannot be shown again.
 
-        `alias` is a name for people. `max_in_flight` is the maximum number of the key's requests that wait or run at a
-        time; None means no limit. Raises InvalidRequest if the alias does not have 1 to 200 characters, or if the limit
-        is below 1.
+        `alias`: a name for people, of 1 to 200 characters.
+        `scope`: the rights of the key. "run": to submit requests and see their results. "admin": to do everything.
+        `max_in_flight`: the maximum number of the key's requests that wait or run at a time; None for no limit.
+
+        Raises InvalidRequest if the alias is empty or too long, or if the limit is below 1.
         """
         if not 0 < len(alias) <= 200:
             raise InvalidRequest(f"A key's alias has 1 to 200 characters; {len(alias)} were given.", value=alias[:80])

@@ -21,9 +21,9 @@ CACHED_S = 24 * 3600
 class Signer:
     """Signs webhooks with the keys in `<data_dir>/webhook_keys`. If there is no key, one is created.
 
-    Each key is a PEM file. Its name is the Unix time in seconds from which the key signs. Of the keys whose time has
-    come, the one with the latest time signs. Files may be added and deleted at any time. Every method raises ValueError
-    if a file is not an Ed25519 key. Safe to use from several threads and processes.
+    Each key is a PEM file. Its name is the Unix time in seconds from which the key signs. At any time only one key
+    signs: the one with the latest time that is not in the future. Files may be added and deleted at any time. Every
+    method raises ValueError if a file is not an Ed25519 key. Safe to use from several threads and processes.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -57,7 +57,8 @@ class Signer:
     def rotate(self) -> int:
         """Creates the next key. Returns the Unix time in seconds from which it signs.
 
-        This time is CACHED_S seconds from now. By then every receiver that caches the published keys has the new key.
+        This time is one day (CACHED_S) from now. Receivers may cache the published keys for one day, so by then all of
+        them have the new key.
         """
         signs_from = int(time.time()) + CACHED_S
         self._create(signs_from)

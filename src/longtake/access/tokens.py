@@ -29,7 +29,7 @@ class TokenClaims:
     """What a valid token says.
 
     `key_id`: the id of the API key for which the token was issued.
-    `purpose`: "run" or "upload", what the token allows.
+    `purpose`: what the token allows. "run": to run applications. "upload": to upload files.
     `apps`: the applications that the token's holder may run; empty for all.
     `expires_at`: the Unix time in seconds at which the token expires.
     """
@@ -54,9 +54,11 @@ class Tokens:
         return OctKey.import_key(secret(self.engine, "tokens"))
 
     def issue(self, key_id: str, purpose: Purpose, *, within_s: float, apps: Sequence[str] = ()) -> str:
-        """Returns a token for the API key with this id. It is valid for `within_s` seconds, but at most for MAX_LIFE_S.
+        """Returns a new token, whose holder may act for the API key with this id.
 
-        `purpose` is what the token allows. `apps` are the applications that its holder may run; empty for all.
+        `purpose`: what the token allows. "run": to run applications. "upload": to upload files.
+        `within_s`: the seconds for which the token is valid. More than one day (MAX_LIFE_S) counts as one day.
+        `apps`: the applications that the token's holder may run; empty for all.
         """
         expires_at = time.time() + min(within_s, MAX_LIFE_S)
         return jwt.encode(
@@ -64,11 +66,15 @@ class Tokens:
         )
 
     def caller(self, token: str, purpose: Purpose, keys: Keys) -> Caller | None:
-        """Returns the holder of a token, or None if the token is not valid for `purpose`.
+        """Returns the caller who uses a token, and what they may do. Returns None if the token is not valid.
 
-        A token is not valid if its signature is wrong, it has expired, it has another purpose, or its API key was
-        revoked. On a server without keys the holder is `LOCAL`. On a server with keys the holder's scope is `run`,
-        even if the scope of the API key is `admin`. `keys` are the API keys of the server.
+        `purpose`: "run" or "upload", what the caller wants to do.
+        `keys`: the API keys of the server.
+
+        A token is not valid if its signature is wrong, it has expired, its purpose is not `purpose`, or its API key was
+        revoked.
+        On a server without API keys, the caller may do everything. On other servers the caller's scope is "run", even
+        if the API key's scope is "admin".
         """
         claims = self.verify(token)
         if claims is None or claims.purpose != purpose:

@@ -28,9 +28,12 @@ Such a transaction belongs to a client that hangs, and it may hold locks for whi
 def connect(url: str, *, pool_size: int = 8) -> sa.Engine:
     """Returns the engine for a database URL: `sqlite:///path` or `postgresql://...` (with psycopg 3).
 
-    `pool_size` is the number of connections that the engine keeps open at most. On SQLite the engine uses a write-ahead
-    log, and flushes every commit to disk. Its transactions, except those of `reading`, take the write lock when they
-    begin, so that none fails later because of the lock. Raises InvalidRequest for any other kind of URL.
+    `pool_size` is the maximum number of unused connections that the engine keeps open. Raises InvalidRequest for any
+    other kind of URL.
+
+    On SQLite the engine uses a write-ahead log and flushes every commit to disk. A transaction takes the write lock
+    when it begins. If it took the lock at its first write, it would fail if another transaction had written meanwhile.
+    A transaction of `reading` does not take the lock.
     """
     address = sa.make_url(url)
     match address.get_backend_name():
@@ -76,9 +79,9 @@ class _SqliteConnection(sqlite3.Connection):
         self._holds_lock = False
 
     def lock(self) -> None:
-        """Takes the shared lock, for which it waits up to BUSY_MS milliseconds.
+        """Takes the lock that all connections of the engine share. `commit`, `rollback` and `close` release it.
 
-        Raises sqlite3.OperationalError if the lock is still not free then.
+        Raises sqlite3.OperationalError if the lock is not free within 30 seconds (BUSY_MS).
         """
         if not self._write_lock.acquire(timeout=BUSY_MS / 1000):
             raise sqlite3.OperationalError("database is locked")
@@ -132,7 +135,7 @@ def _begin_immediate(connection: sa.Connection) -> None:
 
 @contextmanager
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Yields a connection for reading. On SQLite its transaction does not wait for writers."""
+    """A context manager: yields a connection for reading only. On SQLite it does not wait for writers."""
     with engine.connect().execution_options(reads_only=True) as connection:
         yield connection
 
@@ -143,10 +146,10 @@ open files."""
 
 
 def is_temporary(error: Exception) -> bool:
-    """Returns True if the same work may succeed later.
+    """Returns True if work that failed with `error` may succeed when it is repeated later.
 
-    That is so if the database is unreachable, restarting or busy, if a disk is full or fails, or if too many files are
-    open.
+    These errors are temporary: the database is unreachable, restarting or busy; a disk is full or fails; too many files
+    are open.
     """
     if isinstance(error, sa.exc.DBAPIError):
         kinds = (sa.exc.OperationalError, sa.exc.InternalError)
@@ -157,7 +160,7 @@ def is_temporary(error: Exception) -> bool:
 
 
 class RetriesStopped(Exception):
-    """Raised by `retry_until_stopped` if its event `stopping` was set before a call succeeded."""
+    """Raised by `retry_until_stopped` when it gives up, because its argument `stopping` was set after a failed call."""
 
 
 Result = TypeVar("Result")
@@ -166,11 +169,12 @@ Result = TypeVar("Result")
 def retry_until_stopped(work: Callable[[], Result], stopping: threading.Event, *, max_wait_s: float = 1.0) -> Result:
     """Calls `work`, and repeats the call after each temporary error (see `is_temporary`). Returns its result.
 
-    `work`: must be safe to repeat, because a call may fail after its change was stored. Errors that are not temporary
-        are raised.
-    `stopping`: if this event is set after a temporary error, RetriesStopped is raised.
+    `work`: must be safe to repeat, because a call may fail after its change was stored.
+    `stopping`: setting this event ends the repetition: RetriesStopped is raised after the next temporary error.
     `max_wait_s`: the longest pause between two calls in seconds. The first pause is 0.02 seconds; each further one is
         twice as long.
+
+    Errors that are not temporary are raised at once.
     """
     wait_s = 0.02
     while True:

@@ -12,7 +12,10 @@ SIZE = 32
 
 
 def secret(engine: sa.Engine, name: str) -> bytes:
-    """Returns the secret with this name: SIZE random bytes, the same on every server of the database."""
+    """Returns the secret with this name: 32 random bytes (SIZE), the same for all servers that use this database.
+
+    If the database has no secret with this name yet, creates it.
+    """
     found = _read(engine, name)
     if found is None:
         try:

@@ -79,9 +79,11 @@ def base_url(service: Service, *, scheme: str, host: str, public_url: str | None
 
 
 def sibling_url(base: str, service: Service) -> str:
-    """Returns the URL of `service` on the same server and in the same form as `base`.
+    """Returns the URL of `service`, made from the URL `base` of any service of the same server.
 
-    `base` is the URL of any service of the server, as `base_url` returns it.
+    `base` is a URL that `base_url` returned.
+    - If its host is one of fal's host names, the result is `https://` and fal's main host name of `service`.
+    - Otherwise its last part is replaced: `http://host/queue` becomes `http://host/cdn` for the service `cdn`.
     """
     if bare_host(urlsplit(base).netloc) in HOSTS:
         return f"https://{MAIN_HOSTS[service]}"
@@ -131,8 +133,8 @@ def request_path(path: str) -> RequestPath | None:
 def app_name(endpoint: str) -> str:
     """Returns the name of the application that an endpoint belongs to, which is the beginning of the endpoint's id.
 
-    For example, it is `owner/alias` for the id `owner/alias/sub/path`. If the id begins with one of NAMESPACES, the
-    name has three parts, such as `workflows/owner/alias`.
+    It is the first two parts of the id, such as `owner/alias` for the id `owner/alias/sub/path`. If the first part is
+    `workflows` or `comfy`, it is the first three parts, such as `workflows/owner/alias`.
     """
     parts = endpoint.strip("/").split("/")
     return "/".join(parts[: 3 if parts[0] in NAMESPACES else 2])

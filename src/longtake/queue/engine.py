@@ -44,10 +44,10 @@ class QuotaReached(Exception):
 
 
 def submit(engine: sa.Engine, submission: Submission, *, max_in_flight: int | None = None) -> tuple[RequestRow, bool]:
-    """Stores a new request in one transaction. Returns its row and True.
+    """Stores a new request in one transaction. Returns (its row, True).
 
-    If its API key has used its idempotency key before, stores nothing. Returns the earlier request's row and False.
-    Raises IdempotencyMismatch if that earlier request has another endpoint or input than the new one.
+    If an earlier request has the same API key and the same idempotency key, stores nothing: returns (the earlier
+    request's row, False), or raises IdempotencyMismatch if the two differ in their endpoint or input.
     Raises QuotaReached if the API key already has `max_in_flight` requests waiting or running. None means no limit.
     """
     now = time.time()
@@ -210,10 +210,10 @@ def _still_claimed(row: RequestRow) -> sa.ColumnElement[bool]:
 
 
 def store_plan(engine: sa.Engine, row: RequestRow, plan: Mapping[str, Any]) -> bool:
-    """Stores the plan of the claimed request `row`, so that a later attempt uses the same plan and seed.
+    """Stores the plan of the claimed request `row`, so that a later attempt makes the same video.
 
-    `plan` is in its JSON form. Returns False, and stores nothing, if the server `row.worker` no longer holds the
-    request.
+    `plan` is the JSON form of the plan, which says how the video is made, including the random seed.
+    Returns False, and stores nothing, if the server `row.worker` no longer holds the request.
     """
     return _update(engine, _still_claimed(row), {"plan": dict(plan)})
 
@@ -265,8 +265,8 @@ def finish(engine: sa.Engine, row: RequestRow, outcome: Outcome) -> bool:
 def return_to_queue(engine: sa.Engine, row: RequestRow, *, attempt_failed: bool) -> bool:
     """Puts the claimed request `row` back to its old place in the queue, or ends it if a client has cancelled it.
 
-    `attempt_failed`: if False, the attempt does not count towards the limit of attempts.
-    The limit is not checked here: the caller must `finish` a request whose last attempt has failed.
+    `attempt_failed`: if True, the attempt counts towards the limit of attempts; if False, it does not.
+    This function does not check the limit. If no further attempt is allowed, the caller must call `finish` instead.
     Returns False, and changes nothing, if the server `row.worker` no longer holds the request.
     """
     attempt = requests.c.attempt if attempt_failed else requests.c.attempt - 1
@@ -327,9 +327,9 @@ def cancel(engine: sa.Engine, request_id: str) -> Literal["cancelled", "requeste
 
 
 def expire(engine: sa.Engine, outcome: Outcome) -> list[str]:
-    """Ends every waiting request that was not started before its `start_by`, with this outcome. Returns their ids.
+    """Ends every waiting request that was never started and whose time `start_by` is over. Returns their ids.
 
-    A request that was started in time and is back in the queue is not ended.
+    `outcome` is stored as the outcome of each. A request that was started once and is back in the queue is not ended.
     """
     late = sa.and_(requests.c.state == "IN_QUEUE", requests.c.start_by < time.time(), requests.c.started_at.is_(None))
     with reading(engine) as connection:

@@ -89,7 +89,7 @@ class LogLine:
 
 @dataclass(frozen=True)
 class StoredLogLine(LogLine):
-    """A log line in the database. `seq` is its number; later lines have greater numbers."""
+    """A line of a request's log as stored in the database. `seq` is its number; later lines have greater numbers."""
 
     seq: int = 0
 
@@ -99,17 +99,18 @@ class RequestRow:
     """A row of the table `requests`. Fields that `Submission` and `Outcome` also have mean the same here.
 
     `seq`: the number of the request in the order of submission.
-    `priority`: a value of `PRIORITIES`.
+    `priority`: the number of the priority (see `PRIORITIES`). Requests with a smaller number are claimed first.
     `created_at`: the Unix time in seconds of the submission.
     `start_by`: the Unix time in seconds by which the request must be started; None for no limit.
     `started_at`: the Unix time in seconds at which a server last claimed the request; None before the first claim.
     `completed_at`: the Unix time in seconds at which the request ended; None before its end.
     `cancel_at`: the Unix time in seconds at which a client cancelled the running request, otherwise None.
-    `worker`: the id of the server that works on the request or that worked on it last; None while it waits.
+    `worker`: the id of the server that works on the request or, after its end, worked on it last. None while the
+        request waits, and if it ended while it waited.
     `attempt`: the number of attempts so far, including the current one. An attempt that ended because its server was
         stopped does not count.
     `version`: the number of changes of the row.
-    `plan`: the JSON form of the plan; None before it is made.
+    `plan`: the JSON form of the plan, which says how the video is made; None before it is made and after its deletion.
     `output`: the JSON body of the result; None before the request's end and after the result's deletion.
     """
 

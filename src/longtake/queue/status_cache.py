@@ -48,7 +48,7 @@ class RequestStatus:
     `row`: the row without its payloads (see `engine.get_without_payloads`).
     `queue_position`: the number of requests before this one in its pool's queue. None if the request does not wait.
     `log_lines`: all lines of the log, oldest first.
-    `rendered`: a cache for the JSON that is made from this status, under names that the caller chooses.
+    `rendered`: a cache for JSON texts that callers make from this status: name -> text. Callers choose the names.
     """
 
     row: RequestRow
@@ -96,9 +96,9 @@ class _Queue:
     wanted_at: float = -math.inf
 
     def is_due(self, now: float) -> bool:
-        """Returns True if the queue should be read at `now`, which is in seconds of the monotonic clock.
+        """Returns True if the queue should be read again at `now`, which is in seconds of the monotonic clock.
 
-        That is so if a client has asked for it in the last WANTED_S seconds, and the pause after the last read is over.
+        That is so if a client has asked for it within 2 seconds (WANTED_S), and the last read is long enough ago.
         """
         pause_s = max(QUEUE_S if self.is_stale else POLL_S, 10 * self.read_took_s)
         return now - self.wanted_at <= WANTED_S and now - self.read_at >= pause_s
@@ -116,8 +116,8 @@ class StatusCache:
     """The cached statuses of one server process.
 
     Every method may be called from any thread, except `wait_for_change`, which must be awaited in an event loop.
-    `start` starts the thread that finds changes that other servers have made. Without this thread, the status of a
-    request that has not ended is read again when it is FRESH_S seconds old.
+    `start` starts the thread that finds changes that other servers have made. Without this thread, the cached status of
+    a request that has not ended is used for 0.6 seconds (FRESH_S), and then read again.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
@@ -293,8 +293,8 @@ class StatusCache:
     def _store(self, status: RequestStatus, changes: int) -> RequestStatus:
         """Caches a status that was read from the database, and returns it with its queue position.
 
-        If a status of the same or a greater version is already cached, it is kept and returned instead.
-        `changes` is the entry's field `changes` from before the read. If it has grown since, the status is outdated.
+        If a status of the same or a greater version is already cached, it is kept and returned instead. `changes` is
+        `_Entry.changes` from before the read. If that field has grown since, the new status is already outdated.
         """
         now = time.monotonic()
         with self._lock:
@@ -317,8 +317,8 @@ class StatusCache:
     def _read(self, request_id: str, last: RequestStatus | None) -> RequestStatus | None:
         """Returns a request's status from the database, or None if there is no such request.
 
-        The status has no queue position yet. `last` is the status that was cached before, or None. Log lines that it
-        contains are not read again, unless its request has ended.
+        The result has no queue position. `last` is the status that was cached before, or None. Its log lines are not
+        read again, unless the request had already ended: the log may have been deleted since.
         """
         row = get_without_payloads(self._engine, request_id)
         if row is None:
@@ -353,9 +353,9 @@ class StatusCache:
     # The following methods are called by the background thread.
 
     def _refresh(self) -> float:
-        """Looks for changes of the requests and queues that clients ask for.
+        """Updates the cached statuses and queues that clients ask for from the database.
 
-        Returns the seconds until the next call.
+        Returns the seconds after which it must be called again.
         """
         try:
             return self._refresh_wanted(time.monotonic())

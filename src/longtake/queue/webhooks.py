@@ -45,7 +45,11 @@ log = structlog.get_logger("longtake.webhooks")
 
 
 def pause_s(attempts: int) -> float:
-    """Returns the seconds to wait before the next attempt. `attempts` is the number of failed attempts, at least 1."""
+    """Returns the seconds from a failed attempt to send a webhook until the next one.
+
+    `attempts` is the number of failed attempts so far, at least 1. The first pause is about 6 seconds; each further one
+    is about twice as long.
+    """
     return FIRST_PAUSE_S * 2.0 ** (attempts - 1) * (1 + JITTER * random.random())
 
 
@@ -66,10 +70,13 @@ def payload(row: RequestRow) -> bytes:
 class Deliverer:
     """Sends the webhooks in the database that are due, from background threads.
 
-    `signer` signs them. `transport` sends their HTTP requests; if it is None, a new `PublicTransport` does.
+    `engine`: the engine of the database.
+    `signer`: signs the webhooks.
+    `transport`: sends their HTTP requests. None: they are sent only to public addresses and to the hosts that the
+        settings trust.
 
-    Several servers may do this with one database. A server claims each attempt before it makes it, so that no other
-    server makes the same attempt. If the server dies, the webhook becomes due again.
+    Several servers may send the webhooks of one database. A server claims each attempt before it makes it, so that no
+    other server makes the same attempt. If the server dies, the webhook becomes due again.
     """
 
     def __init__(
@@ -98,7 +105,7 @@ class Deliverer:
         self._loop.wake()
 
     def _send_due(self) -> float:
-        """Claims due webhooks and starts to send them. Returns the seconds until the next call."""
+        """Claims due webhooks and starts to send them. Returns the seconds after which it must be called again."""
         now = time.time()
         with reading(self._engine) as connection:
             due = connection.execute(
@@ -124,8 +131,8 @@ class Deliverer:
     def _claim(self, delivery: Any) -> bool:
         """Claims the next attempt to send a webhook. Returns False if another server has claimed it first.
 
-        `delivery` is the webhook's row in the table `deliveries`. The claim also stores when the webhook becomes due
-        again, so that another attempt is made if this server dies. Until then this attempt has time to end.
+        `delivery` is the webhook's row in the table `deliveries`. The claim also sets the time at which the webhook
+        becomes due again, after this attempt should have ended. So another attempt is made if this server dies.
         """
         next_at = time.time() + 2 * self._timeout_s + POLL_S
         return self._update(delivery, {"attempts": delivery.attempts + 1, "next_at": next_at}, delivery.attempts)

@@ -39,7 +39,7 @@ class Blobs(Protocol):
         """
 
     def open(self, key: str, start: int = 0, stop: int | None = None) -> Generator[bytes, None, None]:
-        """Returns a generator that yields the blob's bytes in pieces of at most PIECE_BYTES bytes.
+        """Returns a generator that yields the blob's bytes in pieces of at most 256 KiB (PIECE_BYTES).
 
         `start`: the offset of the first byte.
         `stop`: the offset after the last byte; None means the end of the blob.

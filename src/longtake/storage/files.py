@@ -81,9 +81,10 @@ class StoredFile:
 
 
 def new_key(name: str, content_type: str) -> str:
-    """Returns a random key.
+    """Returns a random key for a new file in the file store. The key is part of the file's URL.
 
-    It ends with the suffix of `name`. If `name` has none, it ends with the usual suffix of the MIME type, if known.
+    It ends with the suffix of the file's name, such as ".mp4". If `name` has no suffix, it ends with the usual suffix
+    of the MIME type `content_type`, if there is one.
     """
     return secrets.token_urlsafe(24) + _suffix(name, content_type)
 
@@ -97,6 +98,8 @@ def _suffix(name: str, content_type: str) -> str:
 class FileStore:
     """The files of all servers that share a database.
 
+    `engine`: the engine of the database, which has a row with the facts about each file.
+    `blobs`: the storage of the files' bytes.
     `scratch`: this server's folder for files that are not stored yet.
     `retention_s`: seconds after which a file expires, unless its lifecycle sets another time.
 
@@ -139,14 +142,16 @@ class FileStore:
         return key
 
     def add(self, key: str, file: NewFile, path: Path, *, request_id: str | None = None) -> bool:
-        """Moves the file at `path` into the store under this key. Returns True.
+        """Moves the file at `path` into the store. Returns True if its bytes are then stored under `key`.
 
         `file`: the facts that are stored with it.
         `request_id`: the id of the request whose result it is, or None.
 
-        If the key is already in use, stores nothing. Then returns True if the bytes stored under the key equal those at
-        `path`, as when a client repeats an upload; otherwise returns False. After an exception the file is still at
-        `path`, and the call can be repeated.
+        - If the key is unused, moves the file and returns True.
+        - If the key is in use for the same bytes, as when a client repeats an upload, stores nothing and returns True.
+        - If the key is in use for different bytes, stores nothing and returns False.
+
+        After an exception the file is still at `path`, and the call can be repeated.
         """
         now, blob = time.time(), f"{secrets.token_hex(4)}-{key}"
         values = {
@@ -181,7 +186,7 @@ class FileStore:
         return self._delete_where(files.c.expires_at <= time.time())
 
     def sweep_strays(self) -> None:
-        """Deletes what crashes left: scratch files, and blobs without a row, that are older than STRAY_S seconds."""
+        """Deletes what crashes left: scratch files, and blobs without a row, that are older than one day (STRAY_S)."""
         before = time.time() - STRAY_S
         for path in self.scratch.glob("*"):
             _delete_older(path, before)
@@ -203,10 +208,11 @@ class FileStore:
             return connection.execute(sa.select(files).where(files.c.key == key)).first()
 
     def _insert(self, values: Mapping[str, Any]) -> bool:
-        """Inserts the row `values` (column -> value) of a stored blob. Returns False if the key is in use.
+        """Inserts a file's row, `values` (column -> value), whose blob is already stored. Returns True.
 
-        If no row was inserted, deletes the blob. If only the commit failed, keeps the blob, because the row may have
-        been stored.
+        - If a row with the same key exists, deletes the blob and returns False.
+        - If the insertion fails otherwise, deletes the blob and raises the error.
+        - If the commit fails, keeps the blob, because the row may have been stored, and raises the error.
         """
         inserted = False
         try:

@@ -109,7 +109,14 @@ class Attempt:
         return Run(row.id, row.endpoint, row.body.decode(), row.plan, folder)
 
     def _follow(self) -> Ending:
-        """Handles the worker process's messages until the attempt ends. Returns how it ended (see `Ending`)."""
+        """Handles the worker process's messages until the attempt ends. Returns how the attempt ended.
+
+        An `Outcome`: the process reported a result or an error.
+        "cancelled": a client has cancelled the request.
+        "died": the process has ended, or was killed because it had stalled.
+        "stopped": this server stops.
+        "lost": the request has ended, or another attempt has claimed it.
+        """
         while True:
             ending = self._handle_next()
             if ending is not None:
@@ -129,8 +136,8 @@ class Attempt:
     def _handle_next(self) -> Ending | None:
         """Waits for the next message and handles it. Returns how the attempt ended, or None if it goes on.
 
-        Returns None without a message when it is time to check the claim, to store log lines or to kill a stalled
-        process.
+        Also returns None if no message comes before the caller has something to do: to check that this attempt still
+        holds the request, to store log lines, or to kill a stalled process.
         """
         due_at = min(self._check_at, self._log.due_at, self._worker.stalls_at)
         match self._worker.receive(due_at - time.monotonic()):
@@ -174,9 +181,11 @@ class Attempt:
     def _store_result(self, done: Done) -> Ending:
         """Stores the finished video as a file. Returns the outcome, which contains the URL of the video.
 
-        If the client asked for a data URI, or asked not to store the result, no file is stored, and the URL is a data
-        URI. If the request has ended or another attempt has claimed it, stores nothing and returns "lost". `done` is
-        the worker process's message about the video.
+        - If the request has ended, or another attempt has claimed it, stores nothing and returns "lost".
+        - If the client wants the video inside the response, or wants no stored result, stores no file. The URL is then
+          a data URI.
+
+        `done` is the worker process's message about the video.
         """
         row, self._done = self._row, done
         if self._retry(lambda: queue.claim_state(self._engine, row)) == "lost":
@@ -192,10 +201,13 @@ class Attempt:
         return outcomes.done(done, f"{sibling_url(row.base_url, 'cdn')}/files/{key}")
 
     def _settle(self, ending: Ending) -> bool:
-        """Ends the request or puts it back into the queue, depending on how the attempt ended.
+        """Ends the request or puts it back into the queue. Returns True if it has stored an outcome.
 
-        Returns True if an outcome of this attempt has ended the request. Otherwise returns False: the request was put
-        back, or this attempt no longer holds it.
+        `ending` is how the attempt ended:
+        - An `Outcome`, or "cancelled": stores the outcome, which ends the request.
+        - "died": puts the request back, or stores an error as its outcome if no further attempt is allowed.
+        - "stopped": kills the worker process and puts the request back.
+        - "lost": does nothing, because this attempt no longer holds the request.
         """
         row = self._row
         match ending:
@@ -242,10 +254,10 @@ class Attempt:
         return is_stored
 
     def _has_ended_elsewhere(self) -> bool:
-        """Returns True if the request has ended, for example because another attempt has finished it.
+        """Returns True if the database says that the request has ended, for example by another attempt.
 
-        Used when no outcome of this attempt has ended it. No later attempt can then need the request's work folder, so
-        the folder may be removed. Returns False if the request's row cannot be read.
+        Then no later attempt needs the request's work folder, and it may be removed. Returns False if the request's row
+        cannot be read.
         """
         row = self._try(lambda: queue.get(self._engine, self._row.id), None, action="reading its row")
         return row is not None and row.has_ended
@@ -284,8 +296,9 @@ class Attempt:
     def _store_or(self, do: Callable[[], Result], otherwise: Callable[[], Result], *, failure: str) -> Result:
         """Returns the result of `do()`, or of `otherwise()` if `do()` raises an error that is not temporary.
 
-        After a temporary error the call is repeated. `failure` is the line that is logged before `otherwise` is called,
-        with `%s` in place of the request's id. Raises RetriesStopped if the server stops after a temporary error.
+        After a temporary error of either function, the same function is called again. Raises RetriesStopped if the
+        server stops meanwhile. `failure` is the line that is logged before `otherwise` is called; the request's id
+        replaces its `%s`.
         """
         try:
             return self._retry(do)

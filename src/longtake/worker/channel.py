@@ -52,7 +52,7 @@ class Channel:
 
     @contextmanager
     def working_on(self, request_id: str) -> Iterator[None]:
-        """Makes this request the current one during the block. Only the current request can be cancelled."""
+        """A context manager: during its block this request is the current one, which the server can cancel."""
         self._current = request_id
         try:
             yield
@@ -65,12 +65,18 @@ class Channel:
             raise Cancelled
 
     def find_file(self, url: str) -> FileFound:
-        """Asks the server which stored file a URL names, and returns its reply. Raises Cancelled like `check`."""
+        """Asks the server which stored file a URL names, and returns its reply.
+
+        Raises Cancelled if the server has cancelled the current request or closed the connection.
+        """
         self.send(FileWanted(url))
         return self._reply(FileFound)
 
     def store_plan(self, planned: Planned) -> None:
-        """Sends the current request's plan and waits until the server has stored it. Raises Cancelled like `check`."""
+        """Sends the current request's plan to the server, and waits until the server has stored it.
+
+        Raises Cancelled if the server has cancelled the current request or closed the connection.
+        """
         self.send(planned)
         self._reply(Proceed)
 

@@ -12,11 +12,12 @@ from longtake.worker.leases import Lease
 class Claims:
     """The requests that one server has claimed from the queue. Safe to use from several threads.
 
-    `lease` knows the id under which the server claims requests.
+    `engine`: the engine of the database.
+    `lease`: has the id under which this server claims requests.
 
-    If the database stores a claim but its reply is lost, the request is claimed in the database but missing here. Such
-    requests are returned to the queue before the next claim. All claims are made under one lock. Otherwise a claim that
-    another thread is making would be mistaken for such a lost one.
+    If the connection fails while the database stores a claim, the request may be claimed in the database but missing in
+    this object. Such requests are returned to the queue before the next claim. Threads claim one after the other, so
+    that a claim which another thread is just making is not returned by mistake.
     """
 
     def __init__(self, engine: sa.Engine, lease: Lease) -> None:

@@ -19,7 +19,7 @@ class SlotContext:
     `store`: the store to which results are moved.
     `claims`: the requests that the slots have claimed.
     `on_change`: called with a request's id after each change of the request, from the slot's thread.
-    `on_done`: called with a worker process's message after its result was stored, from the slot's thread.
+    `on_done`: called with a worker process's message `Done` after the result was stored, from the slot's thread.
     `command`: the program of a worker process and its arguments.
     """
 

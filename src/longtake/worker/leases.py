@@ -36,9 +36,10 @@ WATCH_EVERY_S = 0.5
 
 
 class Lease:
-    """This server's row in the table `servers`, and a thread that renews it BEATS_PER_LEASE times in `lease_s` seconds.
+    """This server's row in the table `servers`, and a thread that adds 1 to its count of heartbeats again and again.
 
-    Other servers declare this one dead, and delete its row, if they see no heartbeat for `lease_s` seconds.
+    If the count does not change for `lease_s` seconds, other servers declare this one dead and delete the row. The
+    thread adds to the count five times (BEATS_PER_LEASE) in `lease_s` seconds.
     """
 
     def __init__(self, engine: sa.Engine, lease_s: float) -> None:
@@ -139,8 +140,10 @@ class Heartbeats:
 class LeaseWatch:
     """A thread that returns the requests of dead servers to the queue, and ends requests that were not started in time.
 
-    Every server runs one. The thread calls `on_change(request_id)` after each change of a request. It calls
-    `wake(pool)` after it has returned a request to the queue of that pool.
+    Every server runs one.
+
+    `on_change`: called with a request's id after the thread has changed the request.
+    `wake`: called with the name of a pool (a named group of devices) after a request of the pool was returned or ended.
     """
 
     def __init__(
@@ -228,5 +231,8 @@ class LeaseWatch:
 
 
 def is_last_attempt(row: RequestRow, settings: Settings) -> bool:
-    """Returns True if the request is not tried again after its current attempt fails."""
+    """Returns True if the request is not tried again after its current attempt fails.
+
+    That is so if it has had `settings.max_attempts` attempts, or if the client allowed only one.
+    """
     return row.attempt >= settings.max_attempts or not row.may_retry

@@ -70,7 +70,7 @@ def serve(channel: Channel, settings: Settings) -> None:
 
 
 def make_runner(settings: Settings, transport: PublicTransport) -> "Runner":
-    """Returns a runner that downloads the LoRA files of requests with `transport`."""
+    """Returns the object that loads models and makes videos. It downloads LoRA files of requests with `transport`."""
     with without_garbage_collection():
         from longtake.runner import Runner
 
@@ -143,8 +143,8 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTra
 def open_stored_file(url: str, channel: Channel, settings: Settings) -> AbstractContextManager[Path] | None:
     """Returns a context manager that yields the path of a local file with the bytes of the stored file at `url`.
 
-    Asks the server through `channel` which file this is. Returns None if `url` names no stored file of this server that
-    the caller may read. The URL must then be downloaded.
+    Asks the server through `channel` which file this is. Returns None if `url` names no stored file of this server, or
+    one that the request's sender may not read. The URL must then be downloaded.
     """
     if not url[:8].lower().startswith(("http://", "https://")):
         return None

@@ -67,9 +67,10 @@ class ProgressReport:
     """Worker to server: one step of the work begins.
 
     `sentence`: the other fields as text for people.
-    `stage`: a key of `video.STAGES`, or "prepare".
-    `step`: the number of the step in the stage, 0 to `steps` - 1.
-    `window`: the number of the window, 1 to `windows`. A window is a group of frames that the model makes together.
+    `stage`: the name of the stage of the work, such as "load" or "sampling" (a key of `video.STAGES`).
+    `step`, `steps`: the number of finished steps of the stage, and the number of all its steps.
+    `window`, `windows`: the number of the current window, from 1, and the number of all windows. A window is a group of
+        frames that the model makes together.
     """
 
     sentence: str
@@ -103,7 +104,7 @@ class Done:
 
     `content_type`: the MIME type of the file.
     `response`: the endpoint's JSON response, with an empty string as the URL of the video.
-    `billable_units`: the number of units that the endpoint bills.
+    `billable_units`: the number of units to bill. The endpoint's price list defines the unit.
     `price_usd`: the price of the request in US dollars.
     `returns_data_uri`: True if the client wants the video inside the response.
     `timings`: stage -> the seconds spent in it; "inference_time" -> the seconds of the whole request.

@@ -58,7 +58,10 @@ class WorkerProcess:
         self._outbox.put(message)
 
     def close(self) -> None:
-        """Closes the process's standard input after the queued messages. An idle process then ends by itself."""
+        """Makes a background thread close the process's standard input after all queued messages. Returns at once.
+
+        An idle process ends by itself when its standard input ends.
+        """
         self._outbox.put(None)
 
     def kill(self) -> None:

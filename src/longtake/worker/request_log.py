@@ -38,10 +38,10 @@ class RequestLog:
         return self._store_at if self.lines else float("inf")
 
     def store(self, write: Callable[[list[LogLine]], bool]) -> None:
-        """Passes all lines to `write`, and drops them if it returns True.
+        """Passes all lines to `write`, which stores them in the database and returns True if that succeeded.
 
-        If `write` returns False, the last MAX_LINES lines are kept, and `store` should be called again after RETRY_S
-        seconds.
+        If it returns True, the lines are removed from this object. If it returns False, the last 1000 lines (MAX_LINES)
+        are kept, and `due_at` says when to call `store` again.
         """
         if write(self.lines):
             self.lines = []

@@ -99,7 +99,10 @@ class Slot:
         self._enter("stopped")
 
     def _turn(self) -> None:
-        """Claims one request and carries it out. If there is none, waits up to `POLL_S` seconds for a message."""
+        """Claims one request and carries it out. If there is none, waits up to 0.25 seconds (POLL_S) for a message.
+
+        First handles the waiting messages, and starts the worker process if it does not run.
+        """
         while self._worker.has_messages():
             self._handle(self._worker.receive(0))
         if not self._draining.is_set():

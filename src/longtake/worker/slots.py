@@ -32,7 +32,7 @@ class Slots:
     `engine`: the engine of the server's database.
     `store`: the store to which results are moved.
     `on_change`: called with a request's id after each change of the request, from the slot's thread.
-    `on_done`: called with a worker process's message after its result was stored, from the slot's thread.
+    `on_done`: called with a worker process's message `Done` after the result was stored, from the slot's thread.
     `command`: the program of a worker process and its arguments.
     """
 

@@ -61,7 +61,12 @@ class Supervisor:
 
     @property
     def state(self) -> ProcessState:
-        """The state of the worker process (see `ProcessState`). A process that carries out a request is "idle", too."""
+        """The state of the worker process.
+
+        "starting": no process is ready, and fewer than three were started since one was last ready.
+        "failing": no process is ready, and at least three were started since one was last ready.
+        "idle": the process is ready for requests, or carries one out.
+        """
         if self.is_ready:
             return "idle"
         return "failing" if self._starts > 2 else "starting"
@@ -135,7 +140,7 @@ class Supervisor:
         self._process, self.is_ready = None, False
 
     def end(self) -> None:
-        """Closes the process's standard input, and kills the process if it has not ended after `END_S` seconds."""
+        """Closes the process's standard input, and kills the process if it has not ended after one second (END_S)."""
         process, self._process, self.is_ready = self._process, None, False
         if process is None:
             return
