@@ -72,8 +72,8 @@ def prepare(endpoint: Endpoint[Any, Any], clock: Clock) -> tuple[Generate, int]:
         assert isinstance(plan, LTX2Plan | LTXVPlan)
         frames = context_frames(job.source, plan)
         context = Context(frames, context_sound(source_sound(job.source, plan), plan))
-    parts = family.load(call.card, here, ignore_progress)
-    adapters = load_adapters(plan.adapters, call.card, here, LoraCache(10**9))
+    parts = family.load(call.model.card, here, ignore_progress)
+    adapters = load_adapters(plan.adapters, call.model.card, here, LoraCache(10**9))
 
     def generate(level: Acceleration, seed: int) -> Tensor:
         leveled = accelerated(replace(plan, seed=seed), level)

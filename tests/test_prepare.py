@@ -14,7 +14,8 @@ from PIL import Image
 from longtake.endpoints import Endpoint, ltx23, ltx23_quality, ltxv097_dev, ltxv098
 from longtake.endpoints.validation import parse
 from longtake.errors import InvalidRequest, LongtakeError, NotSupported
-from longtake.models.registry import card, missing
+from longtake.models.choice import ModelChoice
+from longtake.models.registry import ModelCard, card, missing
 from longtake.plans import PlannedAdapter
 from longtake.prepare import Fetcher, Job, Overrides, prepare
 from longtake.settings import Settings
@@ -44,7 +45,7 @@ NO_OVERRIDES = Overrides()
 def ready(
     folder: Path,
     settings: Settings,
-    model: Any = PUBLISHED,
+    model: ModelCard = PUBLISHED,
     endpoint: Endpoint[Any, Any] = ltx23.ENDPOINT,
     overrides: Overrides = NO_OVERRIDES,
     **fields: Any,
@@ -59,7 +60,7 @@ def ready(
         return value.format(folder) if isinstance(value, str) else value
 
     request = parse(endpoint.Request, filled(values))
-    with prepare(endpoint, request, model, settings, overrides=overrides, fetcher=LOCAL) as job:
+    with prepare(endpoint, request, ModelChoice(model), settings, overrides=overrides, fetcher=LOCAL) as job:
         return job
 
 
@@ -124,7 +125,7 @@ def test_every_download_goes_through_the_transport(name: str, folder: Path) -> N
     fetcher = Fetcher(allow_local=True, transport=httpx.MockTransport(refuse))
     with (
         pytest.raises(InvalidRequest, match="must not be contacted") as error,
-        prepare(ltx23.ENDPOINT, request, PUBLISHED, settings(folder), fetcher=fetcher),
+        prepare(ltx23.ENDPOINT, request, ModelChoice(PUBLISHED), settings(folder), fetcher=fetcher),
     ):
         pass
     assert (contacted, error.value.loc) == (["inside.example"], ("body", name))
@@ -134,7 +135,7 @@ def test_local_files_are_for_the_command_line(folder: Path) -> None:
     request = parse(ltx23.Request, {"prompt": "x", "video_url": str(folder / "clip.mp4")})
     with (
         pytest.raises(LongtakeError, match="neither an http"),
-        prepare(ltx23.ENDPOINT, request, PUBLISHED, settings(folder)),
+        prepare(ltx23.ENDPOINT, request, ModelChoice(PUBLISHED), settings(folder)),
     ):
         pass
 
@@ -145,7 +146,7 @@ def test_files_of_this_server_are_not_fetched(folder: Path, tmp_path: Path) -> N
         ltx23.Request, {"prompt": "x", "video_url": "https://here/clip", "end_image_url": "https://here/end"}
     )
     fetcher = Fetcher(open_own=own.get, folder=tmp_path)
-    with prepare(ltx23.ENDPOINT, request, PUBLISHED, settings(folder), fetcher=fetcher) as job:
+    with prepare(ltx23.ENDPOINT, request, ModelChoice(PUBLISHED), settings(folder), fetcher=fetcher) as job:
         assert job.source.facts.num_frames == 24
         assert job.end_image is not None
     assert not list(tmp_path.iterdir())
@@ -162,7 +163,7 @@ def test_a_file_in_the_folder_is_not_fetched_again(folder: Path, tmp_path: Path)
     request = parse(ltx23.Request, {"prompt": "x"} | fields)
     fetcher = Fetcher(transport=httpx.MockTransport(answer), folder=tmp_path)
     for _ in range(2):
-        with prepare(ltx23.ENDPOINT, request, PUBLISHED, settings(folder), fetcher=fetcher) as job:
+        with prepare(ltx23.ENDPOINT, request, ModelChoice(PUBLISHED), settings(folder), fetcher=fetcher) as job:
             assert job.end_image is not None
     assert contacted == ["/clip.mp4", "/end.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["end_image", "source"]
@@ -226,7 +227,7 @@ def test_a_request_without_a_seed_gets_one_that_every_client_can_hold(folder: Pa
 def test_the_plan_of_an_earlier_attempt_is_used_again(folder: Path) -> None:
     plan = ready(folder, settings(folder)).plan
     request = parse(ltx23.Request, {"prompt": "another", "video_url": str(folder / "clip.mp4")})
-    with prepare(ltx23.ENDPOINT, request, PUBLISHED, settings(folder), fetcher=LOCAL, plan=plan) as job:
+    with prepare(ltx23.ENDPOINT, request, ModelChoice(PUBLISHED), settings(folder), fetcher=LOCAL, plan=plan) as job:
         assert job.plan is plan
 
 

@@ -17,6 +17,7 @@ from longtake.media.encode import Encoder
 from longtake.media.formats import OutputType, output_format
 from longtake.media.sound import FADE_SAMPLES, num_samples
 from longtake.media.source import open_source
+from longtake.models.choice import named_model
 from longtake.models.registry import card, missing
 from longtake.prepare import Fetcher, Overrides, prepare
 from longtake.runner import Result, Runner
@@ -90,7 +91,8 @@ def run(runner: Runner, clip: Path, tmp_path_factory: pytest.TempPathFactory) ->
         request = parse(ltx23.Request, body | QUICK | fields)
         overrides = Overrides(new_frames=new, output=kind, quality="high", write_mode="fast")
         local = Fetcher(allow_local=True)
-        with prepare(ltx23.ENDPOINT, request, card("ltx2-tiny"), settings(), overrides=overrides, fetcher=local) as job:
+        model = named_model("ltx2-tiny", settings())
+        with prepare(ltx23.ENDPOINT, request, model, settings(), overrides=overrides, fetcher=local) as job:
             out = tmp_path_factory.mktemp("result") / f"out{job.plan.output_format.suffix}"
             results[key] = runner.run(job, out)
         return results[key]

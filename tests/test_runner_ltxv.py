@@ -21,6 +21,7 @@ from longtake.media.formats import OutputType, output_format
 from longtake.media.gif import GifWriter
 from longtake.media.movie import MovieWriter
 from longtake.media.source import open_source
+from longtake.models.choice import named_model
 from longtake.models.registry import card, missing
 from longtake.prepare import Fetcher, Job, Overrides, prepare
 from longtake.runner import Result, Runner
@@ -149,7 +150,9 @@ def ready(
 ) -> AbstractContextManager[Job]:
     """Prepares a request for the embedded model."""
     fetcher = Fetcher(allow_local=local)
-    return prepare(endpoint, parsed, card("ltxv-tiny"), here or settings(), overrides=overrides, fetcher=fetcher)
+    return prepare(
+        endpoint, parsed, named_model("ltxv-tiny", settings()), here or settings(), overrides=overrides, fetcher=fetcher
+    )
 
 
 def decoded(path: Path) -> NDArray[np.uint8]:

@@ -41,6 +41,10 @@ class LongtakeError(Exception):
         }
         return entry | ({"ctx": self.ctx} if self.ctx else {})
 
+    def body(self) -> dict[str, Any]:
+        """Returns the JSON body of the HTTP response: {detail: [entry]}, with the entry of `detail()`."""
+        return {"detail": [self.detail()]}
+
 
 class InvalidRequest(LongtakeError):
     """The request has a value that cannot be used."""
@@ -108,6 +112,17 @@ class BadCheckpoint(LongtakeError):
     """A model or adapter file is missing, malformed, or does not fit the model."""
 
     exit_code = 3
+
+
+class ModelNotInstalled(BadCheckpoint):
+    """The model that the request needs is not on this machine, and no miniature may stand in for it."""
+
+    type = "runner_scheduling_failure"
+    status = 503
+
+    def body(self) -> dict[str, Any]:
+        """Returns the body as fal's clients show it for errors of the service: {detail: sentence, error_type}."""
+        return {"detail": self.message, "error_type": self.type}
 
 
 class ExpansionFailed(LongtakeError):

@@ -49,8 +49,8 @@ def extend(
     out: path of the new file. Its suffix decides the file type: .mp4, .webm, .mov or .gif.
     prompt: what the new frames show. Most endpoints require one.
     endpoint: short name or id of an endpoint. Its fields are possible `parameters`.
-    model: name of a model. None means the endpoint's published model if it is installed, otherwise the small model in
-        the package.
+    model: name of a model. None means the endpoint's published model if it is installed. Otherwise the small model in
+        the package stands in for it, where the setting `stand_in` lets it; a note of the result then says so.
     overwrite: True if `out` may be replaced; otherwise an existing file is an error.
     on_progress: called at every step with a `longtake.video.Progress`. It can cancel the work by raising an exception.
     parameters: the command line's options, with underscores: `new_frames`, `seed`, `num_frames`, `lora`, `quality` ...
@@ -154,6 +154,7 @@ def _extend(
     on_progress: OnProgress | None,
 ) -> "Result":
     check_writable(out, call.endpoint.source_url(call.request), overwrite=overwrite, remedy="overwrite=True")
+    call.model.check()
     with open_job(call, settings) as job:
         return runner.run(job, out, on_progress=on_progress or ignore_progress)
 
@@ -178,7 +179,7 @@ def open_job(call: LocalRequest, settings: Settings) -> Iterator[Job]:
     Raises a subclass of LongtakeError if the source cannot be read or the request cannot be planned.
     """
     fetcher = Fetcher(allow_local=True)
-    with prepare(call.endpoint, call.request, call.card, settings, overrides=call.overrides, fetcher=fetcher) as job:
+    with prepare(call.endpoint, call.request, call.model, settings, overrides=call.overrides, fetcher=fetcher) as job:
         yield job
 
 

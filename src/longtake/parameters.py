@@ -21,7 +21,7 @@ from longtake.endpoints.fields import LoRAWeight, Seed, planned_loras
 from longtake.endpoints.validation import dotted, parse
 from longtake.errors import InvalidRequest
 from longtake.media.formats import OutputType, Quality, WriteMode
-from longtake.models.registry import ModelCard, card
+from longtake.models.choice import ModelChoice, named_model
 from longtake.prepare import Overrides
 from longtake.settings import Settings
 
@@ -309,13 +309,13 @@ class LocalRequest:
     """A request from the command line or the library.
 
     request: the validated request, of the endpoint's class `Request`.
-    card: the model that carries it out.
+    model: the model that carries it out.
     overrides: values that the request has no field for, or that replace those of the request.
     """
 
     endpoint: Endpoint[Any, Any]
     request: BaseModel
-    card: ModelCard
+    model: ModelChoice
     overrides: Overrides
 
 
@@ -324,7 +324,7 @@ def local_request(
 ) -> LocalRequest:
     """Returns the request for a user's input.
 
-    model: name of the model; None means the one that `Endpoint.card` returns.
+    model: name of the model; None means the one that `Endpoint.model_choice` returns.
 
     Two defaults differ from those of HTTP requests:
     - If the user sets no number of frames, NEW_FRAMES are added to the whole source.
@@ -355,7 +355,8 @@ def local_request(
         write_mode=local.write_mode,
     )
     request = parse(endpoint.Request, data, forbid_unknown=True)
-    return LocalRequest(endpoint, request, endpoint.card(settings) if model is None else card(model), overrides)
+    choice = endpoint.model_choice(settings) if model is None else named_model(model, settings)
+    return LocalRequest(endpoint, request, choice, overrides)
 
 
 def _pop_local(named: dict[str, Any], endpoint: Endpoint[Any, Any]) -> LocalParameters:

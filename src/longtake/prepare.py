@@ -23,6 +23,7 @@ from longtake.media.fetch import fetch_file
 from longtake.media.formats import OutputType, Quality, WriteMode
 from longtake.media.source import Limits, SourceReader, open_source
 from longtake.media.still import open_still
+from longtake.models.choice import ModelChoice
 from longtake.models.registry import CARDS, ModelCard, adapter, located, missing
 from longtake.plans import Plan, PlannedAdapter
 from longtake.settings import Settings
@@ -39,17 +40,22 @@ class Job:
     """A request that is ready to run.
 
     `endpoint`: the endpoint of the request.
-    `card`: the card of the model.
+    `model`: the model that carries it out.
     `source`: the source video, open for reading.
     `plan`: the plan of the generation.
     `end_image`: the picture that the new frames lead to, [H, W, 3], not scaled yet; None if the request has none.
     """
 
     endpoint: Endpoint[Any, Any]
-    card: ModelCard
+    model: ModelChoice
     source: SourceReader
     plan: Plan
     end_image: NDArray[np.uint8] | None = None
+
+    @property
+    def card(self) -> ModelCard:
+        """The card of the model."""
+        return self.model.card
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,7 @@ class Fetcher:
 def prepare(
     endpoint: Endpoint[Any, Any],
     request: BaseModel,
-    card: ModelCard,
+    model: ModelChoice,
     settings: Settings,
     *,
     overrides: Overrides = Overrides(),
@@ -155,7 +161,7 @@ def prepare(
     The source is closed when the block ends.
 
     `endpoint`, `request`: the endpoint, and a request to it.
-    `card`: the card of the model.
+    `model`: the model. If it is not installed, the plan can be made, but not carried out.
     `settings`: the limits for the files, the prices and the default acceleration.
     `overrides`: values that replace options of the request.
     `fetcher`: fetches the source and the end image.
@@ -164,6 +170,7 @@ def prepare(
 
     Raises LongtakeError, whose `loc` is the request's field at fault.
     """
+    card = model.card
     check_family(endpoint, card)
     limits = Limits(max_pixels=settings.max_source_pixels, max_duration_s=settings.max_source_duration_s)
     with ExitStack() as stack:
@@ -177,7 +184,7 @@ def prepare(
                 options = replace(options, acceleration=settings.acceleration)
             seed = secrets.randbelow(LARGEST_SEED) if options.seed is None else options.seed
             plan = endpoint.plan(options, source.facts, card, seed, prices(settings))
-            plan = replace(plan, notes=(*source_notes(source.facts, plan), *plan.notes))
+            plan = replace(plan, notes=(*model_notes(model), *source_notes(source.facts, plan), *plan.notes))
         check_parts(endpoint, plan, card, settings)
         image = None
         if options.end_image is not None:
@@ -186,7 +193,12 @@ def prepare(
                 fetcher.fetch(options.end_image, "end_image", home, settings) as path,
             ):
                 image = open_still(path, limits=limits)
-        yield Job(endpoint, card, source, plan, image)
+        yield Job(endpoint, model, source, plan, image)
+
+
+def model_notes(model: ModelChoice) -> tuple[str, ...]:
+    """Returns sentences for the user about the model: that it stands in for another, or is not installed."""
+    return () if model.note is None else (model.note,)
 
 
 def source_notes(source: VideoInfo, plan: Plan) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from longtake.media.crf import compress
 from longtake.media.probe import probe
 from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
+from longtake.models.choice import ModelChoice
 from longtake.models.lora_files import Fetch
 from longtake.models.loras import LoraCache, applied, load_adapters
 from longtake.models.registry import ModelCard
@@ -46,7 +47,7 @@ class Result:
     `content_type`: its media type, such as `video/mp4`.
     `file_size`: in bytes.
     `facts`: what was read back from the file, such as its size and rate.
-    `endpoint`, `plan`: the endpoint and the plan of the job.
+    `endpoint`, `model`, `plan`: the endpoint, the model and the plan of the job.
     `prompt`: the prompt that the model used, after expansion.
     `has_sound`: True if the file has sound.
     `notes`: sentences for the user about what differs from the request or was left out.
@@ -57,6 +58,7 @@ class Result:
     file_size: int
     facts: VideoInfo
     endpoint: Endpoint[Any, Any]
+    model: ModelChoice
     plan: Plan
     prompt: str
     has_sound: bool
@@ -127,6 +129,7 @@ class Runner:
 
         Raises LongtakeError if the request cannot be served.
         """
+        job.model.check()
         plan, family, progress = job.plan, job.endpoint.family, ProgressRelay(on_progress)
         # Adapters are read before the model is loaded, so that a request with a missing adapter fails at once.
         adapters = load_adapters(
@@ -157,6 +160,7 @@ class Runner:
             file_size=path.stat().st_size,
             facts=facts,
             endpoint=job.endpoint,
+            model=job.model,
             plan=plan,
             prompt=prompt,
             has_sound=has_sound and plan.output_format.sound is not None,

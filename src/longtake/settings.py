@@ -85,6 +85,9 @@ class Settings(BaseSettings):
     """URL of the Hugging Face hub; None means the public one."""
     offline: bool = False
     """If True, nothing is downloaded from the hub or from the URLs of LoRAs."""
+    stand_in: Literal["auto", "allow", "refuse"] = "auto"
+    """Whether a miniature in the package answers the requests of a model that is not installed. auto: only where no
+    published model is installed. allow: always. refuse: never. A refused request ends with status 503."""
 
     device: Annotated[str, Field(pattern=f"^{DEVICE}$")] = "auto"
     """Device of the models: cuda (or cuda:N), mps or cpu. auto: the first of these that the machine has."""

@@ -52,5 +52,5 @@ def call_of(*args: str, endpoint: Endpoint[Any, Any] = V098, file: OutputFile = 
 def plan_of(call: LocalRequest) -> Plan:
     """The plan of a call on a clip of 100 frames."""
     options = call.overrides.apply(call.endpoint.options(call.request, CLIP))
-    plan: Plan = call.endpoint.plan(options, CLIP, call.card, 7, {})
+    plan: Plan = call.endpoint.plan(options, CLIP, call.model.card, 7, {})
     return plan

@@ -61,6 +61,7 @@ def copy_source(run: Run, body: dict[str, Any], channel: Channel) -> Done:
         billable_units=Decimal(1),
         price_usd=Decimal("0.02"),
         returns_data_uri=bool(body.get("sync_mode")),
+        model="ltxv-tiny",
         timings={"inference_time": 0.1},
     )
 

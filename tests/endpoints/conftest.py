@@ -13,6 +13,7 @@ from longtake.endpoints import Endpoint
 from longtake.media.encode import Encoder
 from longtake.media.formats import output_format
 from longtake.media.source import open_source
+from longtake.models.choice import named_model
 from longtake.models.registry import card, missing
 from longtake.prepare import Fetcher, Overrides, prepare
 from longtake.runner import Result, Runner
@@ -63,7 +64,8 @@ def make(runner: Runner, clip: Path, tmp_path: Path) -> Make:
             place = {name: place}
         overrides = Overrides(new_frames=NEW, own_rate=True, seed=3, write_mode="fast")
         request, local = request_of(endpoint, {**fields, **place}), Fetcher(allow_local=True)
-        with prepare(endpoint, request, model, settings(), overrides=overrides, fetcher=local) as job:
+        chosen = named_model(model.name, settings())
+        with prepare(endpoint, request, chosen, settings(), overrides=overrides, fetcher=local) as job:
             return runner.run(job, tmp_path / f"{len(list(tmp_path.iterdir()))}{job.plan.output_format.suffix}")
 
     return carry_out

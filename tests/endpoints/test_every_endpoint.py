@@ -185,12 +185,12 @@ def test_its_models_are_known_and_of_its_family(one: Endpoint[Any, Any]) -> None
 
 @EVERY
 def test_the_stand_in_serves_if_the_published_model_is_not_installed(one: Endpoint[Any, Any], tmp_path: Path) -> None:
-    assert one.card(settings(models_dir=tmp_path)).name == one.models[1]
+    assert one.model_choice(settings(models_dir=tmp_path)).card.name == one.models[1]
     own = card(one.models[0])
     for part in own.parts:
         (tmp_path / "own" / part).mkdir(parents=True)
     here = settings(models_dir=tmp_path, model_sources={own.name: str(tmp_path / "own")})
-    assert one.card(here).name == own.name
+    assert one.model_choice(here).card.name == own.name
 
 
 @EVERY

@@ -35,8 +35,8 @@ SINGLE: dict[str, tuple[PartName, ...]] = {
 """The parts of each family that one checkpoint file holds."""
 
 
-def _default_model(endpoint_id: str, settings: Settings) -> str:
-    return ENDPOINTS[endpoint_id].card(settings).name
+def _model(endpoint_id: str, settings: Settings) -> str:
+    return ENDPOINTS[endpoint_id].model_choice(settings).card.name
 
 
 def _settings(tmp_path: Path, **sources: str) -> Settings:
@@ -113,13 +113,13 @@ def test_a_source_may_be_a_file_a_folder_or_a_repository(tmp_path: Path) -> None
 
 
 def test_an_endpoint_gets_its_own_model_where_it_is_installed(tmp_path: Path) -> None:
-    settings = _settings(tmp_path)
-    assert _default_model(ENDPOINT_097, settings) == "ltxv-tiny"
-    assert _default_model(ENDPOINT_098, settings) == "ltxv-tiny"
+    settings = Settings(models_dir=tmp_path, stand_in="allow")
+    assert _model(ENDPOINT_097, settings) == "ltxv-tiny"
+    assert _model(ENDPOINT_098, settings) == "ltxv-tiny"
     for folder in ("transformer", "vae", "text_encoder", "tokenizer"):
         (tmp_path / "ltxv-13b-0.9.8-distilled" / folder).mkdir(parents=True)
-    assert _default_model(ENDPOINT_098, settings) == "ltxv-13b-0.9.8-distilled"
-    assert _default_model(ENDPOINT_097, settings) == "ltxv-tiny"
+    assert _model(ENDPOINT_098, settings) == "ltxv-13b-0.9.8-distilled"
+    assert _model(ENDPOINT_097, settings) == "ltxv-tiny"
     with pytest.raises(InvalidRequest, match=r"no endpoint 'fal-ai/other'; there are .*fal-ai"):
         endpoint("fal-ai/other")
 
@@ -153,7 +153,7 @@ ENDPOINT_23 = "fal-ai/ltx-2.3-22b/extend-video"
 def test_the_parts_of_ltx2_lie_in_one_file_on_a_folder_and_in_gemmas_repository(tmp_path: Path) -> None:
     facts, settings = card("ltx-2.3"), _settings(tmp_path)
     assert missing(facts, settings) == (*SINGLE["ltx2"], "text_encoder", "tokenizer")
-    assert _default_model(ENDPOINT_23, settings) == "ltx2-tiny"
+    assert _model(ENDPOINT_23, settings) == "ltx2-tiny"
     single = _touch(tmp_path / "ltx-2.3" / "ltx-2.3-22b-dev.safetensors")
     found = located(facts, settings)
     assert found == dict.fromkeys(SINGLE["ltx2"], single), "the model's own folder is not mistaken for Gemma's"
@@ -161,7 +161,7 @@ def test_the_parts_of_ltx2_lie_in_one_file_on_a_folder_and_in_gemmas_repository(
     found = located(facts, settings)
     assert (found["text_encoder"], found["tokenizer"]) == (gemma, gemma)
     assert missing(facts, settings) == ()
-    assert _default_model(ENDPOINT_23, settings) == "ltx-2.3"
+    assert _model(ENDPOINT_23, settings) == "ltx-2.3"
 
 
 def test_a_source_file_of_ltx2_holds_its_five_parts(tmp_path: Path) -> None:

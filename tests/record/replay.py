@@ -30,6 +30,7 @@ from longtake.endpoints import ENDPOINTS
 from longtake.endpoints.validation import parse
 from longtake.families import plan_to_json
 from longtake.media.encode import Encoder
+from longtake.models.choice import named_model
 from longtake.models.registry import card
 from longtake.parameters import UserInput, local_request
 from longtake.plans import Plan
@@ -98,12 +99,15 @@ class Replay:
         endpoint, current = ENDPOINTS[request["endpoint"]], self.settings(request)
         if request["way"] == "api":
             parsed = parse(endpoint.Request, _replaced(request["body"], self.names))
-            with prepare(endpoint, parsed, endpoint.card(current), current, fetcher=Fetcher(allow_local=True)) as job:
+            model = named_model(endpoint.models[1], current)
+            with prepare(endpoint, parsed, model, current, fetcher=Fetcher(allow_local=True)) as job:
                 yield job
             return
         local = {name: request[name] for name in ("new_frames", "quality", "write_mode")}
         output = library.output_type(Path(f"out{request['suffix']}"))
-        call = local_request(endpoint, UserInput(request["given"] | local, str(CLIP), output=output), current)
+        call = local_request(
+            endpoint, UserInput(request["given"] | local, str(CLIP), output=output), current, endpoint.models[1]
+        )
         with library.open_job(call, current) as job:
             yield job
 

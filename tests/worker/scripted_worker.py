@@ -109,6 +109,8 @@ def run(message: dict[str, Any]) -> None:
         billable_units="1",
         price_usd="0.02",
         returns_data_uri=bool(body.get("sync")),
+        model="ltxv-tiny",
+        stand_in="ltxv-tiny stands in.",
         timings={"inference_time": 0.1},
     )
 

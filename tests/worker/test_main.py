@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,12 @@ from pydantic_core import to_json
 
 from longtake.endpoints import ltx2, ltx23, ltxv098
 from longtake.media.source import open_source
+from longtake.outbound import PublicTransport
+from longtake.settings import Settings
 from longtake.storage.local import LocalBlobs
+from longtake.worker import outcomes
+from longtake.worker.channel import Channel
+from longtake.worker.main import carry_out, first_model, make_runner, reporting_failures
 from longtake.worker.messages import (
     Cancel,
     Done,
@@ -164,6 +170,8 @@ def test_a_request_becomes_a_file_and_the_endpoint_s_response(one: Worker) -> No
     assert done.billable_units == 2, "256 x 160 x 34 pixels in begun megapixels"
     assert done.price_usd == 2 * Decimal("0.001605")
     assert done.new_frames == 9
+    assert (done.model, done.stand_in) == ("ltx2-tiny", done.notes[0])
+    assert "ltx2-tiny, a miniature that makes simple moving shapes, stands in for ltx-2.3" in done.notes[0]
     assert done.timings["sampling"] > 0
     assert done.timings["inference_time"] >= done.timings["sampling"]
 
@@ -185,6 +193,24 @@ def test_a_request_that_cannot_be_done_fails_and_the_worker_goes_on(
     assert (failed.status, failed.error_type) == (status, type)
     assert loc in (None, failed.body["detail"][0]["loc"])
     assert failed.body["detail"][0]["msg"] == failed.error
+
+
+def test_a_model_that_is_not_installed_is_a_503_before_any_file_is_fetched(tmp_path: Path) -> None:
+    current = Settings(models_dir=tmp_path, stand_in="refuse")
+    transport, sent = PublicTransport(current.trusted_hosts), BytesIO()
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb") as incoming, open(write_end, "wb"):
+        channel, runner = Channel(incoming, sent), make_runner(current, transport)
+        body = SHORT | {"video": {"video_url": "http://127.0.0.1:1/x.mp4"}}
+        run = Run("r", ltxv098.ENDPOINT.id, to_json(body).decode(), None, tmp_path / "r")
+        with reporting_failures(channel, runner):
+            carry_out(run, channel, runner, transport, current)
+    failed = decode_to_server(sent.getvalue())
+    assert isinstance(failed, Failed)
+    assert failed.error.startswith("ltxv-13b-0.9.8-distilled is not installed, and LONGTAKE_STAND_IN=refuse")
+    assert (failed.status, failed.body["detail"]) == (503, failed.error)
+    assert outcomes.failed(failed).headers["x-fal-retryable"] == "false"
+    assert first_model(current) is None
 
 
 def test_a_cancellation_stops_its_request_alone_within_a_step(one: Worker) -> None:

@@ -69,7 +69,12 @@ def test_a_request_is_carried_out(engine: sa.Engine, serve: Serve, tmp_path: Pat
     server.slots.wake("default")
     ended = end_of(engine, row)
     assert (ended.status_code, ended.price_usd, ended.timings) == (200, "0.02", {"inference_time": 0.1})
-    assert ended.headers == {"x-fal-billable-units": "1", "x-longtake-price-usd": "0.02"}
+    assert ended.headers == {
+        "x-fal-billable-units": "1",
+        "x-longtake-price-usd": "0.02",
+        "x-longtake-model": "ltxv-tiny",
+        "x-longtake-stand-in": "ltxv-tiny stands in.",
+    }
     assert ended.plan is not None
     (file,) = stored_files(engine, row)
     assert output_of(ended) == {
@@ -102,7 +107,12 @@ def test_an_error_is_the_outcome(engine: sa.Engine, serve: Serve) -> None:
     serve()
     ended = end_of(engine, submit(engine, at="start", do="fail"))
     assert (ended.status_code, ended.error_type) == (422, "file_download_error")
-    assert ended.headers == {"x-fal-billable-units": "0", "x-fal-error-type": "file_download_error"}
+    assert ended.headers == {
+        "x-fal-billable-units": "0",
+        "x-fal-retryable": "false",
+        "x-fal-needs-retry": "false",
+        "x-fal-error-type": "file_download_error",
+    }
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,7 @@ def extend(
         local = local_request(endpoints.endpoint(endpoint), user_input, user_settings, model)
         video = local.endpoint.source_url(local.request)
         library.check_writable(output, video, overwrite=force, remedy="--force")
+        local.model.check()
         sheet = None if inspect is None else sheet_path(inspect, output)
         if sheet is not None:
             check_sheet(sheet, force=force)

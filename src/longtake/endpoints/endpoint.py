@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from longtake.endpoints.tariff import Prices, Tariff
 from longtake.families.family import Family, Options
-from longtake.models.registry import ModelCard, card, missing
+from longtake.models.choice import ModelChoice, choose_model, named_model, stand_in
+from longtake.models.registry import ModelCard, card
 from longtake.plans import Plan
 from longtake.settings import Settings
 from longtake.video import VideoInfo
@@ -40,8 +41,7 @@ class Endpoint(Generic[RequestT, OptionsT]):
     name: short name for the command line and the library.
     title: one line about the endpoint, for people.
     family: the model family that makes the plan and the video.
-    models: names of two models: the published one, and the small one in the package, which is used if the published one
-        is not installed.
+    models: names of two models: the published one, and the small one in the package, which may stand in for it.
     Request, Response: classes of the JSON that clients send and receive.
     options: function that takes a request and the facts of its source video, and returns the family's options. It may
         raise InvalidRequest.
@@ -82,13 +82,17 @@ class Endpoint(Generic[RequestT, OptionsT]):
             value = getattr(value, name)
         return str(value)
 
-    def card(self, settings: Settings) -> ModelCard:
-        """Returns the model that the endpoint uses.
+    def model_choice(self, settings: Settings, planned: str | None = None) -> ModelChoice:
+        """Returns the model that carries out the endpoint's requests.
 
-        This is the published model if all its files are installed, otherwise the small model in the package.
+        This is the published model if it is installed, or the small model in the package where that may stand in.
+
+        planned: name of the model in a plan that an earlier attempt made; the request keeps this model.
         """
-        own, stand_in = (card(name) for name in self.models)
-        return stand_in if missing(own, settings) else own
+        own, miniature = (card(name) for name in self.models)
+        if planned is None:
+            return choose_model(own, miniature, settings)
+        return stand_in(own, miniature) if planned == miniature.name else named_model(planned, settings)
 
     def plan(self, options: OptionsT, source: VideoInfo, card: ModelCard, seed: int, prices: Prices) -> Plan:
         """Returns the plan for carrying out a request, with its price.

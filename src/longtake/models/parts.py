@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from longtake.errors import BadCheckpoint
+from longtake.errors import BadCheckpoint, ModelNotInstalled
 from longtake.models import checkpoints, memory
-from longtake.models.registry import WEIGHTS, ModelCard, PartName, located, missing
+from longtake.models.choice import not_installed
+from longtake.models.registry import ModelCard, PartName, located
 from longtake.settings import Settings
 from longtake.video import OnProgress, Progress
 
@@ -53,14 +54,12 @@ def load_parts(
 
     on_progress: receives the number of parts loaded so far as `step`, before each part and at the end.
     prepare_transformer: called with the loaded transformer, before hooks for casting and offloading are added to it.
-    Raises `BadCheckpoint` if a part is missing or does not fit its class, and `NotSupported` if this machine does not
-    have the device.
+    Raises `ModelNotInstalled` if a part is missing, `BadCheckpoint` if one does not fit its class, and `NotSupported`
+    if this machine does not have the device.
     """
-    lacking = missing(card, settings)
-    if lacking:
-        home = WEIGHTS if card.embedded else settings.models_dir
-        remedy = "install the package anew" if card.embedded else f"fetch them with `longtake models pull {card.name}`"
-        raise BadCheckpoint(f"Model {card.name} lacks its {', '.join(lacking)} in {home / card.name}; {remedy}.")
+    lacking = not_installed(card, settings)
+    if lacking is not None:
+        raise ModelNotInstalled(lacking)
     paths = located(card, settings)
     device = memory.choose_device(settings)
     dtype = memory.choose_dtype(settings, device, embedded=card.embedded)

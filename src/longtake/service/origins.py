@@ -24,6 +24,8 @@ EXPOSED_HEADERS = b", ".join(
         b"x-fal-retryable",
         b"x-fal-billable-units",
         b"x-longtake-price-usd",
+        b"x-longtake-model",
+        b"x-longtake-stand-in",
         b"etag",
         b"content-length",
         b"content-range",

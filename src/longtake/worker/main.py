@@ -29,7 +29,7 @@ from longtake.families import plan_from_json, plan_to_json
 from longtake.imports import without_garbage_collection
 from longtake.media.fetch import fetch_file
 from longtake.models.download import status
-from longtake.models.registry import ModelCard, card
+from longtake.models.registry import ModelCard
 from longtake.outbound import PublicTransport
 from longtake.prepare import Fetcher, prepare
 from longtake.settings import Settings, settings
@@ -58,7 +58,9 @@ def serve(channel: Channel, settings: Settings) -> None:
     runner = make_runner(settings, transport)
     gc.freeze()  # half a million objects of imported modules, which no garbage collection need visit
     with reporting_failures(channel, runner):
-        runner.load(first_model(settings), ProgressReporter(channel))
+        model = first_model(settings)
+        if model is not None:
+            runner.load(model, ProgressReporter(channel))
     channel.send(Ready())
     for message in channel.messages():
         match message:
@@ -80,16 +82,19 @@ def make_runner(settings: Settings, transport: PublicTransport) -> "Runner":
     return Runner(settings, fetch=fetch)
 
 
-def first_model(settings: Settings) -> ModelCard:
-    """Returns the model to load before the first request.
+def first_model(settings: Settings) -> ModelCard | None:
+    """Returns the model to load before the first request, or None if no endpoint has a model that can be loaded.
 
     This is the model of the endpoint `settings.preload`. If that setting is None, it is the model whose files on this
     machine have the most bytes.
     """
     if settings.preload is not None:
-        return endpoint(settings.preload).card(settings)
-    cards = {card.name: card for card in (one.card(settings) for one in ENDPOINTS.values())}
-    return max(cards.values(), key=lambda card: status(card, settings).num_bytes)
+        choice = endpoint(settings.preload).model_choice(settings)
+        choice.check()
+        return choice.card
+    choices = [one.model_choice(settings) for one in ENDPOINTS.values()]
+    cards = {choice.card.name: choice.card for choice in choices if choice.installed}
+    return max(cards.values(), key=lambda card: status(card, settings).num_bytes, default=None)
 
 
 def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTransport, settings: Settings) -> Done:
@@ -117,7 +122,8 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTra
     with channel.working_on(run.request_id):
         request = parse(endpoint.Request, from_json(run.body))
         plan = None if run.plan is None else plan_from_json(run.plan)
-        model = endpoint.card(settings) if plan is None else card(plan.model)
+        model = endpoint.model_choice(settings, None if plan is None else plan.model)
+        model.check()
         with prepare(endpoint, request, model, settings, fetcher=fetcher, plan=plan) as job:
             document = plan_to_json(job.plan)
             if plan is None:
@@ -136,7 +142,9 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTra
         timings={"inference_time": time.perf_counter() - started, **reporter.seconds},
         new_frames=result.plan.new_frames,
         evaluations=result.plan.evaluations,
+        model=model.card.name,
         notes=result.notes,
+        stand_in=model.note if model.stands_in_for else None,
     )
 
 
@@ -200,7 +208,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def failed(error: LongtakeError) -> Failed:
     """Returns the `Failed` message for an error."""
-    return Failed(error.status, {"detail": [error.detail()]}, error.message, error.type)
+    return Failed(error.status, error.body(), error.message, error.type)
 
 
 if __name__ == "__main__":

@@ -107,10 +107,12 @@ class Done:
     `billable_units`: the number of units to bill. The endpoint's price list defines the unit.
     `price_usd`: the price of the request in US dollars.
     `returns_data_uri`: True if the client wants the video inside the response.
+    `model`: the name of the model that made the new frames.
     `timings`: stage -> the seconds spent in it; "inference_time" -> the seconds of the whole request.
     `new_frames`: the number of generated frames.
     `evaluations`: how many times the model was evaluated.
     `notes`: sentences for the user about what differs from the request.
+    `stand_in`: a sentence that says for which model this one stands in; None if it does not stand in.
     """
 
     path: Path
@@ -119,10 +121,12 @@ class Done:
     billable_units: Decimal
     price_usd: Decimal
     returns_data_uri: bool
+    model: str
     timings: dict[str, float] = field(default_factory=dict)
     new_frames: int = 0
     evaluations: int = 0
     notes: tuple[str, ...] = ()
+    stand_in: str | None = None
     type: Literal["done"] = "done"
 
 

@@ -6,6 +6,9 @@ from longtake.worker.messages import Done, Failed
 NOT_BILLED = {"x-fal-billable-units": "0"}
 """Headers of a result that is not billed."""
 
+NOT_RETRIED = {"x-fal-retryable": "false", "x-fal-needs-retry": "false"}
+"""Headers that tell clients that the same request would fail again."""
+
 
 def service_error(status_code: int, sentence: str, error_type: str, **headers: str) -> Outcome:
     """Returns the outcome of a request that failed because of the server, and not because of the model or the input.
@@ -59,6 +62,8 @@ def done(message: Done, url: str) -> Outcome:
         headers={
             "x-fal-billable-units": str(message.billable_units),
             "x-longtake-price-usd": str(message.price_usd),
+            "x-longtake-model": message.model,
+            **({} if message.stand_in is None else {"x-longtake-stand-in": message.stand_in}),
         },
         price_usd=message.price_usd,
         timings=message.timings,
@@ -73,5 +78,5 @@ def failed(message: Failed) -> Outcome:
         message.body,
         error=message.error,
         error_type=message.error_type,
-        headers=NOT_BILLED | error_header,
+        headers=NOT_BILLED | NOT_RETRIED | error_header,
     )

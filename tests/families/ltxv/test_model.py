@@ -77,7 +77,7 @@ def test_what_is_missing_is_named_with_the_way_to_fetch_it(tmp_path: Path) -> No
 
 def test_a_package_without_its_miniature_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("longtake.models.registry.WEIGHTS", tmp_path)
-    with pytest.raises(BadCheckpoint, match=r"ltxv-tiny lacks its .*; install the package anew"):
+    with pytest.raises(BadCheckpoint, match=r"ltxv-tiny is not installed: .* lacks its .*; install the package again"):
         load(ltxv_card("ltxv-tiny"), Settings(model_sources={}, device="cpu"))
 
 
