@@ -50,7 +50,9 @@ def test_messages_to_the_worker_survive_the_wire(message: ToWorker) -> None:
         ProgressReport("Sampling, step 1 of 4", "sampling", 0, 4, 1, 1),
         Planned({"seed": 3, "rate": "24/1"}),
         FileWanted("http://localhost/cdn/files/a.mp4"),
-        Done(Path("/r"), "video/mp4", {"seed": 3}, Decimal(1), Decimal("0.02"), True, "ltxv-tiny", {"sampling": 0.5}, 9, 3, ("a",)),
+        Done(
+            Path("/r"), "video/mp4", {"seed": 3}, Decimal(1), Decimal(2), True, "ltxv-tiny", {"load": 1}, 9, 3, ("a",)
+        ),
         Failed(422, {"detail": []}, "It is wrong.", None),
     ],
 )  # fmt: skip
