@@ -1,14 +1,14 @@
 """Converts decoded frames to RGB pictures for a model, or to planes for an encoder, without a shift of their colours.
 
-Each frame takes the first of these ways that is possible:
+The first of these ways that is possible is used for each frame:
 1. Its planes stay as they are, because its format, size and colours are those of the output.
 2. Its planes are resampled, and converted from its Y'CbCr matrix and range to those of the output.
-3. It is converted to RGB. This is needed for a model, for RGB or alpha in the source, and if light must be computed
-   (HDR, other primaries).
+3. It is converted to RGB. This is needed if the output is RGB, if the source has RGB or alpha, and if the source is HDR
+   or has primaries other than BT.709.
 
-The reason is rounding: a shift of half a code in each conversion would add up when a result is extended again and
-again. swscale's fast conversions from Y'CbCr to RGB truncate. Its resampling of planes, and its conversion to planar
-RGB with full chroma interpolation, round correctly (docs/media.md has the measurements).
+The ways are in this order because each conversion rounds. A shift of half a code in each one would add up when a result
+is extended again and again. swscale's fast conversions from Y'CbCr to RGB truncate. Its resampling of planes, and its
+conversion to planar RGB with full chroma interpolation, round correctly (docs/media.md has the measurements).
 """
 
 from fractions import Fraction
@@ -104,7 +104,7 @@ class FrameConverter:
         return colours if source.bt709_light else to_sdr(colours, source.transfer, source.primaries)
 
     def _resampled(self, frame: Any, pixel_format: str) -> Any:
-        """Returns the frame scaled and in `pixel_format`, but neither rotated nor cropped.
+        """Returns the frame in `pixel_format`, scaled so that it covers the result, but neither rotated nor cropped.
 
         A Y'CbCr result keeps the frame's own matrix and range.
         """
@@ -128,9 +128,10 @@ class FrameConverter:
         )
 
     def _scaled_size(self, frame: Any) -> tuple[int, int]:
-        """Returns the (width, height) to which the upright frame is scaled so that it covers the result.
+        """Returns the (width, height) in pixels to which the upright frame is scaled before it is cropped.
 
-        A side that is larger than the result's is even, because planes of subsampled colours have half the size.
+        The size has the frame's aspect ratio, and covers the converter's result. A side that is longer than the
+        result's is rounded to an even number, because planes of subsampled colours have half the size.
         """
         own, (width, height) = upright_size(frame, self._source), self._size
         scale = max(Fraction(width, own[0]), Fraction(height, own[1]))
@@ -201,9 +202,9 @@ def _colour_filter(frame: Any, source: PictureFormat, pixel_format: str) -> av.f
 
 
 def _depth_suffix(frame: Any) -> str:
-    """Returns the end of the name of a planar pixel format: "" for 8 bits, "10le" or "12le".
+    """Returns "", "10le" or "12le": the end of FFmpeg's name of a planar pixel format with 8, 10 or 12 bits.
 
-    It stands for the smallest of these depths that holds the frame's codes, or for 12 bits if none does.
+    The smallest of these depths that holds the codes of `frame` is chosen, or 12 bits if none does.
     """
     bits = frame.format.components[0].bits
     return "" if bits <= 8 else "10le" if bits <= 10 else "12le"

@@ -1,4 +1,4 @@
-"""Gives the frames that a model sees the traces of H.264 compression, because models are trained on such frames."""
+"""Adds traces of H.264 compression to the frames that a model receives, because models are trained on such frames."""
 
 import av
 import numpy as np

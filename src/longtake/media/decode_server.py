@@ -36,7 +36,7 @@ class DecodeServer:
         self._prepared: dict[int, Callable[[], Answer]] = {}
 
     def facts(self) -> Answer:
-        """Returns the header {"facts": the fields of the video's VideoInfo} and no array.
+        """Returns ({"facts": the fields of the video's VideoInfo}, None).
 
         Each Fraction is a pair (numerator, denominator).
         """
@@ -53,12 +53,12 @@ class DecodeServer:
         pixel_format: PixelFormat,
         chunk: int,
     ) -> Answer:
-        """Opens a stream of frames. Returns an empty answer; `next` returns the chunks.
+        """Opens a stream of frames, whose chunks are then returned by `next`. The answer is ({}, None).
 
         stream: the number of the new stream.
         closed: numbers of streams to discard, because the parent no longer reads them.
-        span: the fields of a Span: [start, stop, rate, reverse, shift]. `rate` and `shift` are pairs (numerator,
-            denominator).
+        span: the frames to read, as the fields of a video.Span: [start, stop, rate, reverse, shift]. `rate` and `shift`
+            are pairs (numerator, denominator).
         size: [width, height] of the frames in pixels; None means the video's own size.
         pixel_format: the format of the frames (see formats.PixelFormat).
         chunk: largest number of frames in a chunk.
@@ -74,7 +74,7 @@ class DecodeServer:
         return self._open(stream, closed, frames(self._video, wanted, shown_size, chunk, pixel_format))
 
     def open_sound(self, stream: int, closed: list[int], first: int, stop: int, rate: int, block: int) -> Answer:
-        """Opens a stream of stereo samples. Returns an empty answer; `next` returns the chunks.
+        """Opens a stream of stereo samples, whose chunks are then returned by `next`. The answer is ({}, None).
 
         stream: the number of the new stream.
         closed: numbers of streams to discard, because the parent no longer reads them.

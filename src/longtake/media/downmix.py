@@ -1,4 +1,4 @@
-"""Mixes sound of any channel layout down to stereo at its own loudness, and limits the mix where it would clip."""
+"""Mixes sound of any channel layout down to stereo. The level is only lowered around samples that would clip."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -43,9 +43,10 @@ heard neither as a click nor as a change of loudness."""
 
 
 def mixed(planes: Samples, names: tuple[str, ...]) -> Samples:
-    """Mixes channels [channels, n] with the given names down to stereo [2, n]. The mix can exceed full scale.
+    """Mixes channels [channels, n] down to stereo [2, n]. The mix can exceed full scale.
 
-    Stereo is unchanged, and a single channel is copied to both sides.
+    `names` are FFmpeg's names of the channels, such as "FL". Stereo is unchanged, and a single channel is copied to
+    both sides.
     """
     stereo: Samples = planes if names == _FRONT else weights(names) @ planes
     return stereo
@@ -53,10 +54,13 @@ def mixed(planes: Samples, names: tuple[str, ...]) -> Samples:
 
 @cache
 def weights(names: tuple[str, ...]) -> Samples:
-    """Returns the weights [2, channels] that mix the named channels down to stereo.
+    """Returns the weights [2, channels] of the channels in a stereo mix: row 0 for the left side, row 1 for the right.
 
-    If no name is known, the channels get the usual names for their number. If one side would still be silent, both
-    sides are the mean of all channels.
+    `names` are FFmpeg's names of the channels, such as "FL". There are these cases:
+    - A single channel has the weight 1 on both sides.
+    - Low-frequency channels, and unknown ones beside known ones, have the weight 0.
+    - If no name is known, the channels get the usual names for their number.
+    - If one side would still be silent, both sides are the mean of all channels.
     """
     if len(names) == 1:
         return np.ones((2, 1), np.float32)
@@ -66,10 +70,14 @@ def weights(names: tuple[str, ...]) -> Samples:
 
 
 def limited(stream: Iterator[Samples], rate: int) -> Iterator[Samples]:
-    """Limits sound [2, n] to full scale: lowers its level smoothly around samples above it. Yields the sound in pieces.
+    """Yields the sound of `stream` limited to full scale: its level is lowered smoothly around samples outside -1..1.
 
-    `rate` is the number of samples per second. A look-ahead of REACH_S seconds lets the gain fall before a loud sample
-    and rise after it. Sound further than 2 x REACH_S from a loud sample is unchanged.
+    stream: consecutive pieces of sound [2, n]. The yielded pieces have other lengths, but the same number of samples in
+        total.
+    rate: number of samples per second.
+
+    The gain falls before a sample outside -1..1 and rises after it. Sound further than 2 x REACH_S seconds from such a
+    sample is unchanged.
     """
     reach = max(1, round(REACH_S * rate))
     # The gain of a sample depends on 2 x `reach` samples on each side.
@@ -84,7 +92,10 @@ def limited(stream: Iterator[Samples], rate: int) -> Iterator[Samples]:
 
 
 def _lowered(samples: Samples, reach: int) -> Samples:
-    """Returns `samples` without the first and the last 2 x `reach`, limited to full scale."""
+    """Returns `samples` [2, n] limited to full scale, without the first and the last 2 x `reach` samples.
+
+    The samples left out are only used to compute the gain of the others.
+    """
     inner = samples[:, 2 * reach : samples.shape[1] - 2 * reach]
     peaks = np.abs(samples).max(axis=0)
     if peaks.max(initial=0) <= 1:
@@ -93,7 +104,9 @@ def _lowered(samples: Samples, reach: int) -> Samples:
 
 
 def _gain(peaks: NDArray[np.float32], reach: int) -> NDArray[np.float64]:
-    """Returns the limiter's gain [n - 4 x `reach`] for samples with these absolute values [n].
+    """Returns the limiter's factors for all samples except the first and the last 2 x `reach`.
+
+    `peaks` [n] has the absolute value of each of the n samples, the larger one of its two channels.
 
     First each sample gets the lowest gain that is needed within `reach` samples of it. Then these gains are averaged
     over `reach` samples on each side. All gains in an average are low enough for the sample in its middle, so the

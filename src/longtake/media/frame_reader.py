@@ -133,13 +133,16 @@ def stored_frames(video: ProbedVideo, first: int, last: int) -> Iterator[tuple[i
 def _start(run: Iterator[tuple[int, Any]], lead: int, first: int, accept_any: bool) -> tuple[int, Any] | None:
     """Advances `run` to frame `first`. Returns its (index, frame), or None if decoding must start earlier in the file.
 
-    The result is None if frame `first` is missing or damaged, or if `run` begins after frame `lead`.
+    The result is None in these cases:
+    - Frame `first` is missing.
+    - Frame `first` is damaged, and `accept_any` is False.
+    - `run` begins after frame `lead`, and `accept_any` is False.
 
     run: yields (index, decoded frame) with rising indices.
     lead: index of the first frame that `run` must contain: `first`, or the frame before it if the deinterlacing filter
         needs that.
     first: index of the wanted frame.
-    accept_any: True if decoding cannot start earlier. Then the result is None only if frame `first` is missing.
+    accept_any: True if decoding cannot start earlier, because `run` begins at the beginning of the file.
     """
     has_lead = accept_any
     for number, frame in run:
@@ -184,7 +187,10 @@ def decoded_from(video: ProbedVideo, key: int | None) -> Generator[tuple[int, An
 
 
 def _from_keyframe(packets: Iterator[Any], time: int | None) -> Iterator[Any]:
-    """Yields the packets from the first keyframe on, which has the presentation time `time` if that is not None."""
+    """Yields the packets from the first keyframe on.
+
+    If `time` is not None, they begin instead at the keyframe with this presentation time, in the packets' ticks.
+    """
     started = False
     for packet in packets:
         started = started or (packet.is_keyframe and time in (None, packet.pts))

@@ -34,10 +34,10 @@ _PALETTE_WIDTH = 320
 
 
 class GifWriter:
-    """Writes RGB frames, each uint8 [height, width, 3], to a GIF. Sound is dropped.
+    """Writes RGB frames, each uint8 [height, width, 3], to the GIF file `path`. Sound is dropped.
 
-    Frames that are wider than the format's `max_width` are scaled down. If `rate` (frames per second) is above the
-    format's `max_rate`, frames are left out. The start time of each frame is rounded to 1/100 s, so that rounding
+    Frames that are wider than `output_format.max_width` are scaled down. If `rate` (frames per second) is above
+    `output_format.max_rate`, frames are left out. The start time of each frame is rounded to 1/100 s, so that rounding
     errors do not add up and the GIF is as long as the video. Until `finish` is called, the frames are stored in an
     unnamed temporary file in the folder of `path`.
     """

@@ -154,10 +154,14 @@ def _cut(
 
 
 def _stated_end(media: Any, stream: Any, container: str, shown: list[_Packet]) -> int | None:
-    """Returns the time in ticks at which the stream ends according to the container; None if it does not say.
+    """Returns the time in ticks at which the stream ends according to the file; None if the file does not say.
 
-    `shown` are the stream's packets with a frame that is shown. AVI states the number of frames, which is the time if
-    each frame lasts one tick.
+    media: the open file in PyAV.
+    container: one of `sniff.CONTAINERS`. Only AVI, Matroska and WebM files can state the end.
+    shown: the stream's packets with a frame that is shown.
+
+    AVI states the number of frames. This is also the end in ticks if each frame lasts one tick; otherwise the result is
+    None.
     """
     if container == "avi":
         ticks = (shown[-1].dts or 0) - (shown[0].dts or 0)

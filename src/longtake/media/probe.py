@@ -69,7 +69,7 @@ class ProbedVideo:
 
 @contextmanager
 def opened(path: Path, container: str) -> Iterator[Any]:
-    """Opens a file and yields PyAV's container object. The file is closed when the block ends.
+    """Opens a file for a `with` block and yields PyAV's container object. The file is closed when the block ends.
 
     Only the demuxer of `container` is tried, and the file cannot make FFmpeg open other files.
     """
@@ -115,10 +115,10 @@ def decoder_of(stream: Any, limits: Limits) -> Any:
 
 
 def probe(path: Path, container: str, limits: Limits) -> ProbedVideo:
-    """Returns all that is needed to read a file, from the times of its packets and its first decoded frame.
+    """Reads the times of a file's packets and decodes its first frame. Returns all that is needed to read the video.
 
-    `container` is one of `sniff.CONTAINERS`. Files without usable timestamps are decoded completely. Raises
-    UnsupportedVideo if the file cannot be read, VideoTooLarge or VideoTooLong if it exceeds `limits`.
+    `container` is one of `sniff.CONTAINERS`. Files without usable timestamps are decoded completely to count their
+    frames. Raises UnsupportedVideo if the file cannot be read, VideoTooLarge or VideoTooLong if it exceeds `limits`.
     """
     if container == "webp":
         return _probe_webp(path, limits)

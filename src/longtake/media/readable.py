@@ -40,8 +40,9 @@ def _end(video: ProbedVideo) -> tuple[int, bool]:
         frames if there is none.
     is_interlaced: True if one of the frames decoded here is interlaced.
 
-    Decoding starts at the last keyframe. If that one cannot be decoded, it starts 1, 3, 7, ... keyframes earlier. If
-    that would be more than _MOST_CHECKED_PIXELS, returns the number of all stored frames, and False.
+    Decoding starts at the last keyframe. If that keyframe cannot be decoded, decoding starts again 1, 3, 7, ...
+    keyframes earlier. It is given up if there is no such keyframe, or if more than _MOST_CHECKED_PIXELS would have to
+    be decoded. Then the result is (number of all stored frames, False).
     """
     pts = video.timeline.pts
     most = _MOST_CHECKED_PIXELS // (video.facts.width * video.facts.height)

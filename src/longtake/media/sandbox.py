@@ -305,7 +305,8 @@ def _enlarge_pipe(descriptor: int) -> None:
 def _error(header: dict[str, Any]) -> errors.LongtakeError:
     """Returns the error that the header of a child's reply describes.
 
-    Only the four classes listed here are accepted from the child. Any other name of a class becomes UnsupportedVideo.
+    The child can only send UnsupportedVideo, VideoTooLong, VideoTooLarge and InvalidRequest. Any other class name
+    becomes UnsupportedVideo.
     """
     kinds = {
         kind.__name__: kind

@@ -207,5 +207,5 @@ def _levelled(samples: Samples, joint: int, gain: NDArray[np.float64]) -> Sample
 
 
 def _instants(length: int) -> NDArray[np.float64]:
-    """Returns the times of the samples in a fade of `length` samples, in 0..1."""
+    """Returns the times of the samples in a fade of `length` samples, as shares (0..1) of the fade's duration."""
     return (np.arange(length) + 0.5) / length

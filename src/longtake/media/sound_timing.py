@@ -1,4 +1,7 @@
-"""Places decoded pieces of sound by their timestamps, which can be rounded, jitter, or drift against the samples."""
+"""Places decoded pieces of sound by their timestamps, which can be rounded or wrong by milliseconds, and can drift.
+
+A drift is a difference between the timestamps and the number of samples that grows, because two clocks differ.
+"""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -32,12 +35,14 @@ hear."""
 
 
 def placed(pieces: Iterable[Piece], rate: int) -> Iterator[tuple[int, Samples]]:
-    """Yields (position, samples [2, n]) of each piece. A piece begins where the previous one ended, except at gaps and
-    overlaps.
+    """Yields (position, samples [2, n]) of each piece; the position is the number of the piece's first sample.
 
-    `rate` is the number of samples per second. Timestamps that jitter by some milliseconds, and slow drifts of the
-    clock, are no gaps. If a drift puts the sound more than 40 ms out of step with its timestamps, the sound is
-    stretched or shortened by up to 0.2 %.
+    pieces: pairs (timestamp as a number of samples, or None if unknown; samples [2, n]) in the order of the file.
+    rate: number of samples per second.
+
+    A piece begins where the previous one ended, except at gaps and overlaps. Timestamps that are wrong by some
+    milliseconds, and slow drifts of the clock, are no gaps. If a drift puts the sound more than 40 ms out of step with
+    its timestamps, the sound is stretched or shortened by up to 0.2 %.
     """
     end = drift = 0
     first = True
@@ -72,9 +77,10 @@ def _windows(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 
 
 def _delays(window: list[Piece], expected: int) -> list[int]:
-    """Returns for each piece with a timestamp by how many samples it is late; a negative number means early.
+    """Returns for each piece with a timestamp by how many samples the timestamp is late; a negative number means early.
 
-    The first piece is expected at the position `expected`, and each other one where the previous piece ends.
+    `window` holds consecutive pieces. The first one is expected at the position `expected`, and each other one where
+    the previous piece ends.
     """
     delays = []
     for position, samples in window:
@@ -98,10 +104,11 @@ def _beginning(window: list[Piece], rate: int) -> int:
 
 
 def _lasting_step(window: list[Piece], expected: int) -> int:
-    """Returns by how many samples all pieces of the window are late or early: the smallest delay, or minus the smallest
-    advance.
+    """Returns by how many samples all pieces are late (positive) or early (negative); 0 if they do not agree.
 
-    Returns 0 if some are late and others early.
+    If all are late, or all are early, the result is the smallest of their differences from the expected positions.
+    `window` holds consecutive pieces. The first one is expected at the position `expected`, and each other one where
+    the previous piece ends.
     """
     delays = _delays(window, expected)
     least, most = min(delays, default=0), max(delays, default=0)
@@ -109,8 +116,14 @@ def _lasting_step(window: list[Piece], expected: int) -> int:
 
 
 def _compensation(drift: int, length: int, rate: int) -> int:
-    """Returns by how many samples a piece of `length` samples is lengthened to correct the drift. A negative number
-    shortens it."""
+    """Returns by how many samples a piece is lengthened to correct a drift. A negative number shortens it.
+
+    drift: number of samples by which the timestamps are later than the sound; negative if they are earlier.
+    length: number of samples of the piece.
+    rate: number of samples per second.
+
+    Only the part of the drift above _OUT_OF_STEP_S seconds is corrected, by at most _STRETCH x `length` samples.
+    """
     excess = max(0, abs(drift) - round(_OUT_OF_STEP_S * rate))
     change = min(excess, round(length * _STRETCH))
     return change if drift > 0 else -change

@@ -44,11 +44,13 @@ class SourceReader:
     ) -> Iterator[NDArray[Any]]:
         """Yields the frames of the span in playing order, in arrays of at most `chunk` frames.
 
-        The frames have the layout of `pixel_format` (see planes.PixelFormat): RGB arrays uint8 [t, height, width, 3],
-        or the planes that an encoder takes. Frames that already have the output's format, size and colours are not
-        changed.
-        `size` is (width, height) in pixels: frames are scaled to cover it and cropped at the centre. None means the
-        video's own size. If the span has another rate than the video, frames are repeated or left out.
+        size: (width, height) in pixels. The frames are scaled to cover it and cropped at the centre. None means the
+            video's own size.
+        pixel_format: the format of the arrays (see formats.PixelFormat): RGB uint8 [t, height, width, 3], or the planes
+            that an encoder takes. Frames that already have this format, the size and the output's colours are not
+            changed.
+
+        If the span has another rate than the video, frames are repeated or left out.
 
         The call raises InvalidRequest if the span is outside the video. The iterator raises UnsupportedVideo if a frame
         cannot be decoded.
@@ -100,7 +102,9 @@ class SourceReader:
 
 @contextmanager
 def open_source(path: Path, *, limits: Limits = Limits()) -> Iterator[SourceReader]:  # noqa: B008
-    """Yields a reader of a local video file. The child process that decodes the file is killed when the block ends.
+    """Opens a local video file for a `with` block and yields its reader. A child process decodes the file.
+
+    The child process is killed when the block ends.
 
     Raises UnsupportedVideo if the file is no readable video, VideoTooLarge or VideoTooLong if it exceeds `limits`.
     """

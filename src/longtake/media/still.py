@@ -95,7 +95,7 @@ def _in_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
 def main() -> None:
     """Runs the program of the child process, which answers one request: it sends the picture or an error.
 
-    Its argument is a JSON object with the path of the picture and the limits.
+    The command line has one argument: a JSON object with the path of the picture and the limits.
     """
     argument, limits, replies = start_child()
     sys.stdin.buffer.read(4)

@@ -220,12 +220,14 @@ def _clock(
     tick_s: seconds of one tick.
     stated: rates that the container states.
 
-    The first rule that fits decides:
-    1. The rate is constant, one of `_steady_rates`, if all times fit it within the error stated there and 1/3 frame.
+    The first rule that fits decides (the module explains standard and usual rates):
+    1. The rate is constant, one of those that `_steady_rates` returns, if all times fit it. They may differ from exact
+       times by the error that is returned with the rate, and by at most 1/3 frame.
     2. The rate is variable, if all times are multiples of one step, counted from the first time. The largest such step
        is one frame. This rate must be at most _MAX_PREFERRED_RATE and at most _MAX_REPEATS x the average rate.
-    3. The rate is constant, if all times fit it within _JITTER and _MAX_JITTER_S. These rates are tried in turn: stated
-       rates that are usual, the standard rate and the usual rate nearest to the average rate, and the average rate.
+    3. The rate is constant, if all times differ from exact times by at most 1/3 frame (_JITTER) and by at most
+       _MAX_JITTER_S. These rates are tried in turn: usual rates that are stated, the standard rate nearest to the
+       average rate, the usual rate nearest to it, and the average rate.
     4. The rate is variable, and `_variable_rate` computes it.
     """
     measured = (len(pts) - 1) / ((pts[-1] - pts[0]) * tick_s)
@@ -243,12 +245,15 @@ def _clock(
 
 
 def _steady_rates(stated: Sequence[Fraction], measured: Fraction, average: Fraction) -> list[tuple[Fraction, Fraction]]:
-    """Returns pairs (rate, error), the likeliest rate first: the rates that a video with a constant rate may have.
+    """Returns the rates that a video with a constant rate may have, the likeliest first, as pairs (rate, error).
 
-    `error` is by how many ticks the frames' times may differ from exact times at this rate:
-    - _ROUNDING for `average`, for `measured`, for the whole number nearest to `measured`, and for 1000/1001 of it.
-    - 1 for stated rates, because these may be rounded, too.
-    - 1 for the last two rates: the standard rate nearest to `measured`, and `measured` once more.
+    `error` is by how many ticks the frames' times may differ from exact times at this rate. The pairs are in this
+    order:
+    1. The usual rates (see `_usual_rates`) among `stated`, with the error 1, because stated rates may be rounded, too.
+    2. The whole number nearest to `measured`, and 1000/1001 of it, with the error _ROUNDING.
+    3. For each stated rate: the nearest standard rate (see `_nearest_standard`) and the rate itself, with the error 1.
+    4. `average` and `measured`, with the error _ROUNDING.
+    5. The standard rate nearest to `measured`, and `measured` once more, with the error 1.
 
     stated: rates that the container states.
     measured: average rate from the beginning of the first frame to the beginning of the last one.
@@ -272,9 +277,9 @@ def _variable_rate(
 
     `measured` is the video's average rate. The other arguments are those of `_clock`.
 
-    The most important rate is that of the frames between pauses, because a screen recording pauses while nothing
-    changes. Let R be this rate, raised to _MIN_VARIABLE_RATE if it is lower. If it is above _MAX_RATE, let R be the
-    average rate, at most _MAX_RATE. These rates are tried in turn:
+    Let R be the rate of the frames between pauses, because a screen recording pauses while nothing changes. If this
+    rate is below _MIN_VARIABLE_RATE, R is _MIN_VARIABLE_RATE. If it is above _MAX_RATE, R is the average rate, or
+    _MAX_RATE if that is lower. These rates are tried in turn (a usual rate is one of _USUAL_RATES):
     - If R is at most _MAX_PREFERRED_RATE: R, then the usual rates from R to _MAX_PREFERRED_RATE, lowest first.
     - Otherwise: the usual rates from about the average rate to _MAX_PREFERRED_RATE, lowest first, then R.
 
@@ -294,8 +299,12 @@ def _variable_rate(
 def _rate_between_pauses(deltas: Sequence[int], tick_s: Fraction, stated: Sequence[Fraction]) -> Fraction:
     """Returns the frames per second of a video without its pauses, rounded to a usual or standard rate if one is near.
 
-    `deltas` are the differences of neighbouring frames' times in ticks of `tick_s` seconds. `stated` are the rates that
-    the container states. The usual difference between two frames, the step, is found in several rounds:
+    deltas: differences of neighbouring frames' times in ticks.
+    tick_s: seconds of one tick.
+    stated: rates that the container states.
+
+    `_snapped` rounds the rate. It is computed from the typical difference between two frames, the step, which is found
+    in several repetitions:
     1. The step is at first the lower quartile of the differences.
     2. Differences of more than 3/2 steps are pauses and are left out. Those of less than 1/2 step count as no step, all
        others as one step.
@@ -315,11 +324,14 @@ def _rate_between_pauses(deltas: Sequence[int], tick_s: Fraction, stated: Sequen
 
 
 def _snapped(rate: Fraction, error: Fraction, stated: Sequence[Fraction]) -> Fraction:
-    """Returns the usual rate that is near the measured `rate`, or otherwise the nearest standard rate or `rate` itself.
+    """Returns the most plausible exact rate for a measured `rate` in frames per second.
 
-    A usual rate is near if it differs by at most `error` x `rate`. The usual ones among the `stated` rates, which the
-    container states, are tried first, because inexact times cannot tell 30 from 30000/1001. A standard rate is used
-    if it differs by at most 0.1 %.
+    It is the first of these that exists:
+    1. A usual rate (see `_usual_rates`) among `stated`, the rates that the container states, if it differs from `rate`
+       by at most `error` x `rate`. It comes first because inexact times cannot tell 30 from 30000/1001.
+    2. The nearest rate in _USUAL_RATES, if it differs by at most `error` x `rate`.
+    3. The nearest standard rate (n or n x 1000/1001 for an integer n), if it differs by at most 0.1 %.
+    4. `rate` itself, as a fraction with a small denominator.
     """
     for known in (*_usual_rates(stated), _nearest_usual(rate)):
         if abs(known - rate) <= error * rate:
@@ -328,7 +340,10 @@ def _snapped(rate: Fraction, error: Fraction, stated: Sequence[Fraction]) -> Fra
 
 
 def _usual_rates(rates: Sequence[Fraction]) -> list[Fraction]:
-    """Returns the usual rates among `rates`, each as its exact standard rate (n or n x 1000/1001)."""
+    """Returns those of `rates` that are usual: within 0.1 % of one of _USUAL_RATES, or of 1000/1001 of one.
+
+    Each one is replaced by that exact rate.
+    """
     near = [standard for rate in rates if (standard := _standard(rate)) is not None]
     return [rate for rate in near if rate in _USUAL_RATES or rate in _USUAL_NTSC_RATES]
 
@@ -338,7 +353,7 @@ def _nearest_usual(rate: Fraction) -> Fraction:
 
 
 def _nearest_standard(rate: Fraction) -> Fraction:
-    """Returns the nearest standard rate: n or n x 1000/1001 frames per second for an integer n."""
+    """Returns the standard rate nearest to `rate`: n or n x 1000/1001 frames per second, n integer in 1.._MAX_RATE."""
     whole = _nearest_whole(rate)
     return min((whole, whole * _NTSC), key=lambda standard: abs(standard - rate))
 

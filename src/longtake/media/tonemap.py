@@ -139,17 +139,17 @@ def _steps(light: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:
 
 @cache
 def _display_codes() -> NDArray[np.uint16]:
-    """Returns a table [65536] of the display codes (white is 65535) for the indices that `_steps` returns."""
+    """Returns a table [65536]: for each index that `_steps` returns, the display code of its light (white is 65535)."""
     light = np.linspace(0, 1, 1 << 16) ** 2
     return (light ** (1 / DISPLAY_GAMMA) * 65535 + 0.5).astype(np.uint16)
 
 
 @cache
 def _roll_off() -> NDArray[np.float32]:
-    """Returns a table [65536] of factors: nits x factor is screen light (1 is white) with compressed highlights.
+    """Returns a table [65536] of factors that convert nits to screen light (1 is white) and compress highlights.
 
-    The factor for a pixel depends on the largest of its R, G and B. Its index is that of `_steps` for this light
-    divided by 10,000 nits.
+    The factor for a pixel is at the index that `_steps` returns for m / 10,000, where m is the largest of its R, G and
+    B in nits.
     """
     nits = _PQ_NITS * np.linspace(0, 1, 1 << 16) ** 2
     gain = np.divide(rolled_off(nits), nits, out=np.ones_like(nits), where=nits > 0)
