@@ -204,3 +204,20 @@ def write_model(folder: Path) -> Path:
     write_folder(folder / "latent_upsampler", upsampler())
     write_text(folder)
     return folder
+
+
+def velocity(transformer: nn.Module) -> Tensor:
+    """Evaluates a small transformer on fixed random tokens."""
+    torch.manual_seed(0)
+    tokens, prompt, coords = torch.randn(1, 6, 6), torch.randn(1, 4, 12), torch.rand(1, 3, 6)
+    dtype = transformer.dtype
+    velocity = transformer(
+        tokens.to(dtype),  # type: ignore[arg-type]
+        prompt.to(dtype),  # type: ignore[arg-type]
+        torch.tensor([500.0]),
+        torch.ones(1, 4).to(dtype),  # type: ignore[arg-type]
+        video_coords=coords,
+        return_dict=False,
+    )[0]
+    assert isinstance(velocity, Tensor)
+    return velocity

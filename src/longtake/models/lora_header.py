@@ -1,42 +1,24 @@
 """Reads the header of a LoRA file: the modules that the LoRA adapts, and the shapes of its tensors. Needs no torch.
 
-A key is the name of a tensor in the file. Two styles of keys are published. The usual style is a prefix and the
-module's name with dots. The style of the trainer kohya is `lora_unet_` and the module's name with underscores for dots.
+A key is the name of a tensor in the file.
 """
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from longtake.errors import BadCheckpoint
+from longtake.models.lora_keys import Side, are_whole_weights, is_of_connectors, lora_key, other_kind
 from longtake.models.safe import FLOATS, Header, read_header
-from longtake.models.transformer_keys import transformer_key
 
 MAX_HEADER_BYTES = 8 * 1024**2
 """The longest header of a LoRA file in bytes. Headers of published LoRAs have less than 1 MB."""
 
-_PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.")
-_KOHYA = "lora_unet_"
-_TEXT_MODULES = re.compile(
-    r"^((model\.)?(diffusion_model|transformer)\.)?"
-    r"(text_embedding_projection|connectors|(video|audio)_(embeddings_)?connector)\."
-)
-"""Keys of the text encoder's connectors. They are ignored, as in the publisher's own code."""
-
-_SIDES = {
-    "lora_A.weight": "A",
-    "lora_B.weight": "B",
-    "lora_A.default.weight": "A",
-    "lora_B.default.weight": "B",
-    "lora_down.weight": "A",
-    "lora_up.weight": "B",
-    "alpha": "alpha",
-}
-_KEY = re.compile(rf"^(.+?)\.({'|'.join(re.escape(side) for side in _SIDES)})$")
+_INTEGERS = frozenset({"I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64"})
+"""The integer dtypes that alpha may have, as safetensors names them."""
 
 Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
 """Module -> the shapes of its matrices A [rank, in] and B [out, rank]."""
@@ -48,16 +30,14 @@ class LoraHeader:
 
     name: the file's name, for messages.
     keys: module -> "A", "B" or "alpha" -> name of that tensor in the file. A module may lack alpha (see `alpha`).
-        Modules have the names of diffusers' class; if `is_kohya`, with underscores for dots.
+        Modules are named as in `LoraKey`.
     shapes: module -> the shapes of A and B.
-    is_kohya: True if the file's tensors are named as the trainer kohya names them.
     settings: the LoRA's settings that diffusers writes to the metadata; empty if there are none.
     """
 
     name: str
-    keys: Mapping[str, Mapping[str, str]]
+    keys: Mapping[str, Mapping[Side, str]]
     shapes: Shapes
-    is_kohya: bool
     settings: Mapping[str, Any]
 
     @property
@@ -83,53 +63,69 @@ def read_lora_header(path: Path) -> LoraHeader:
     header = read_header(path, MAX_HEADER_BYTES)
     keys = _keys_by_module(path, header)
     shapes = {module: _shapes(path, module, header, sides) for module, sides in keys.items()}
-    is_kohya = any(key.startswith(_KOHYA) for key in header.tensors)
-    return LoraHeader(path.name, keys, shapes, is_kohya, _settings(path, header.metadata))
+    return LoraHeader(path.name, keys, shapes, _settings(path, header.metadata))
 
 
-def _keys_by_module(path: Path, header: Header) -> dict[str, dict[str, str]]:
+def _keys_by_module(path: Path, header: Header) -> dict[str, dict[Side, str]]:
     """Returns the names of the file's tensors, as module -> "A", "B" or "alpha" -> name.
 
-    Raises `BadCheckpoint` for unknown names and for modules without A or B.
+    Raises `BadCheckpoint` for unknown names, for two names of one tensor, and for modules without A or B.
     """
-    keys: dict[str, dict[str, str]] = {}
+    keys: dict[str, dict[Side, str]] = {}
     unknown = []
-    for key, info in header.tensors.items():
-        if _TEXT_MODULES.match(key):
+    for key in header.tensors:
+        if is_of_connectors(key):
             continue
-        module, side = _module_and_side(key)
-        if module is None or info.dtype not in FLOATS or side in keys.setdefault(module, {}):
+        parsed = lora_key(key)
+        if parsed is None:
             unknown.append(key)
-        else:
-            keys[module][side] = key
-    if unknown:
-        raise BadCheckpoint(f"{path.name} is no LoRA for an LTX transformer: {count_names(unknown, 'unknown key')}.")
-    if not keys:
-        raise BadCheckpoint(f"{path.name} is no LoRA for an LTX transformer: it holds no pair of lora_A and lora_B.")
+            continue
+        sides = keys.setdefault(parsed.module, {})
+        if parsed.side in sides:
+            raise BadCheckpoint(f"{path.name} has {sides[parsed.side][:120]} and {key[:120]}, which are the same one.")
+        sides[parsed.side] = key
+    _check_kind(path, keys, unknown)
     unpaired = [module for module, sides in keys.items() if not {"A", "B"} <= sides.keys()]
     if unpaired:
         raise BadCheckpoint(f"{path.name} has only one half of {count_names(unpaired, 'pair')}.")
     return keys
 
 
-def _module_and_side(key: str) -> tuple[str | None, str]:
-    """Splits a key into the module's name and the side ("A", "B" or "alpha"). Returns (None, "") for an unknown key."""
-    match = _KEY.match(key)
-    if match is None:
-        return None, ""
-    side = _SIDES[match[2]]
-    if key.startswith(_KOHYA):
-        return match[1].removeprefix(_KOHYA), side
-    prefix = next((prefix for prefix in _PREFIXES if key.startswith(prefix)), None)
-    if prefix is None:
-        return None, ""
-    return transformer_key(match[1].removeprefix(prefix)), side
+def _check_kind(path: Path, keys: Mapping[str, Any], unknown: Sequence[str]) -> None:
+    """Raises `BadCheckpoint` unless the file is a LoRA for the transformer: it has known keys, and no unknown ones.
+
+    keys: the known keys, by module.
+    unknown: the unknown keys.
+    """
+    kind = other_kind(unknown)
+    if kind is not None:
+        raise BadCheckpoint(
+            f"{path.name} {kind}; only plain LoRAs of the transformer, pairs of lora_A and lora_B, are applied. It has "
+            f"{count_names(unknown, 'other key')}."
+        )
+    if unknown and not keys and are_whole_weights(unknown):
+        raise BadCheckpoint(
+            f"{path.name} holds a model's own weights, not a LoRA. It has {count_names(unknown, 'key')}."
+        )
+    if unknown:
+        raise BadCheckpoint(f"{path.name} is no LoRA for an LTX transformer: {count_names(unknown, 'unknown key')}.")
+    if not keys:
+        raise BadCheckpoint(f"{path.name} is no LoRA for an LTX transformer: it holds no pair of lora_A and lora_B.")
 
 
 def _shapes(
-    path: Path, module: str, header: Header, sides: Mapping[str, str]
+    path: Path, module: str, header: Header, sides: Mapping[Side, str]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    a, b = (header.tensors[sides[side]].shape for side in "AB")
+    """Returns the shapes of a module's A and B. Raises `BadCheckpoint` for wrong shapes or dtypes of A, B or alpha."""
+    infos = {side: header.tensors[key] for side, key in sides.items()}
+    for side, info in infos.items():
+        if info.dtype not in FLOATS | (_INTEGERS if side == "alpha" else frozenset()):
+            raise BadCheckpoint(f"{path.name} has {sides[side][:120]} of dtype {info.dtype}; it must be a float.")
+        if side == "alpha" and math.prod(info.shape) != 1:
+            raise BadCheckpoint(
+                f"{path.name} has {sides[side][:120]} of shape {list(info.shape)}; it must be one number."
+            )
+    a, b = infos["A"].shape, infos["B"].shape
     if len(a) != 2 or len(b) != 2 or a[0] != b[1] or a[0] == 0:
         raise BadCheckpoint(f"{path.name} has A {list(a)} and B {list(b)} for {module[:120]}, which do not multiply.")
     return a, b
@@ -148,8 +144,9 @@ def _settings(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
             raise ValueError
     except (ValueError, AttributeError, TypeError, RecursionError):
         raise BadCheckpoint(f"{path.name} has metadata about its LoRA that cannot be read.") from None
-    if settings.get("use_dora") or settings.get("use_rslora"):
-        raise BadCheckpoint(f"{path.name} is a DoRA or a rank-stabilised LoRA; only plain LoRAs are applied.")
+    for setting, kind in (("use_dora", "DoRA"), ("use_rslora", "rank-stabilised LoRA")):
+        if settings.get(setting):
+            raise BadCheckpoint(f"{path.name} is a {kind}, says its metadata; only plain LoRAs are applied.")
     return settings
 
 

@@ -24,6 +24,7 @@ from longtake.models import registry
 from longtake.models.lora_files import Fetch, Lora, resolve
 from longtake.models.lora_header import LoraHeader, Shapes, count_names, read_lora_header
 from longtake.models.registry import ModelCard
+from longtake.models.transformer_keys import flat, published_key
 from longtake.plans import PlannedAdapter
 from longtake.settings import Settings
 
@@ -47,14 +48,12 @@ class Adapter:
     """A LoRA in host memory.
 
     name: the file's name, for messages.
-    pairs: module -> its change. Modules have the names of diffusers' class.
-    is_kohya: True if the modules' names have underscores for dots.
+    pairs: module -> its change. Modules are named as in `lora_keys.LoraKey`.
     loc: the path of the request's field that named the LoRA, for errors; None if no request named it.
     """
 
     name: str
     pairs: Mapping[str, Pair]
-    is_kohya: bool = False
     loc: Loc | None = None
 
     @property
@@ -75,10 +74,10 @@ def read(path: Path) -> Adapter:
         for module, keys in header.keys.items():
             tensors = {side: file.get_tensor(key).clone() for side, key in keys.items()}
             alpha = header.alpha(module)
-            if "alpha" in tensors and tensors["alpha"].numel() == 1:
+            if "alpha" in tensors:
                 alpha = tensors["alpha"].item()
             pairs[module] = _pair(path, module, tensors["A"], tensors["B"], alpha)
-    return Adapter(path.name, pairs, header.is_kohya)
+    return Adapter(path.name, pairs)
 
 
 def _pair(path: Path, module: str, a: torch.Tensor, b: torch.Tensor, alpha: float | None) -> Pair:
@@ -94,7 +93,7 @@ def check_fit(header: LoraHeader, transformer: torch.nn.Module) -> None:
     It does not fit if it changes a module that is no linear layer of the transformer, or that has another shape there.
     The transformer's weights are not read, so they may be on the meta device.
     """
-    _own_names(transformer, header.name, header.shapes, header.is_kohya, ())
+    _own_names(transformer, header.name, header.shapes, ())
 
 
 LoadedAdapter = tuple[Adapter, tuple[float, ...]]
@@ -176,7 +175,7 @@ def applied(transformer: Any, adapters: Sequence[LoadedAdapter]) -> Iterator[Cal
     for index, (adapter, _) in enumerate(adapters):
         shapes = {module: (tuple(pair.a.shape), tuple(pair.b.shape)) for module, pair in adapter.pairs.items()}
         loc = adapter.loc or ("body", "loras", index, "path")
-        names = _own_names(transformer, adapter.name, shapes, adapter.is_kohya, loc)
+        names = _own_names(transformer, adapter.name, shapes, loc)
         pairs_by_name[f"lora_{index}"] = {names[module]: pair for module, pair in adapter.pairs.items()}
     if not pairs_by_name:
         yield lambda number: None
@@ -197,20 +196,26 @@ def applied(transformer: Any, adapters: Sequence[LoadedAdapter]) -> Iterator[Cal
         _restore(transformer)
 
 
-def _own_names(transformer: torch.nn.Module, name: str, shapes: Shapes, is_kohya: bool, loc: Loc) -> dict[str, str]:
+def _own_names(transformer: torch.nn.Module, name: str, shapes: Shapes, loc: Loc) -> dict[str, str]:
     """Returns a mapping from each module's name in the LoRA to its name in the transformer.
 
     name: the LoRA's file name, for messages.
-    shapes, is_kohya: the fields of `LoraHeader`.
+    shapes: the field of `LoraHeader`.
     loc: the path of the request's field that named the LoRA, for errors.
-    Raises `InvalidRequest` for a module that is no linear layer of the transformer, or that has another shape there.
+    Raises `InvalidRequest` for a module that is no linear layer of the transformer or is named twice, or that has
+    another shape there.
     """
     linear = {own: layer for own, layer in transformer.named_modules() if isinstance(layer, torch.nn.Linear)}
-    own_names = {own.replace(".", "_") if is_kohya else own: own for own in linear}
+    own_names = {flat(spelling): own for own in linear for spelling in (published_key(own), own)}
+    own_names |= {own: own for own in linear}
     unknown = [module for module in shapes if module not in own_names]
     if unknown:
         reason = count_names(unknown, "module")
         raise InvalidRequest(f"The LoRA {name} does not fit the model, which lacks {reason}.", loc=loc)
+    repeated = [own for own, count in Counter(own_names[module] for module in shapes).items() if count > 1]
+    if repeated:
+        reason = count_names(repeated, "module")
+        raise InvalidRequest(f"The LoRA {name} has two spellings of {reason}.", loc=loc)
     for module, (a, b) in shapes.items():
         layer = linear[own_names[module]]
         if (b[0], *a[1:]) != (layer.out_features, layer.in_features):

@@ -22,10 +22,22 @@ _WORDS: Mapping[str, str] = {
     "k_norm": "norm_k",
 }
 
+_PUBLISHED: Mapping[str, str] = {ours: published for published, ours in _WORDS.items()}
+
 
 def transformer_key(key: str) -> str:
     """Returns diffusers' name of a weight or module of the transformer. `key` is its published name without prefix."""
     return reworded(key, _WORDS)
+
+
+def published_key(key: str) -> str:
+    """Returns the published name of a weight or module of the transformer. `key` is its name in diffusers' class."""
+    return reworded(key, _PUBLISHED)
+
+
+def flat(key: str) -> str:
+    """Returns a module's name with underscores for dots, as some trainers write it."""
+    return key.replace(".", "_")
 
 
 def reworded(key: str, words: Mapping[str, str]) -> str:

@@ -1,0 +1,111 @@
+"""The names of tensors in LoRA files (keys), in all published spellings. Needs no torch.
+
+A key consists of a prefix, the name of a module, and the tensor's role in that module. Trainers write different
+prefixes and roles. The trainers kohya and LyCORIS also write the module's name with underscores for dots.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from longtake.models.transformer_keys import transformer_key
+
+Side = Literal["A", "B", "alpha"]
+"""The role of a tensor: the matrix A [rank, in], the matrix B [out, rank], or the number alpha."""
+
+_WRAPPERS = frozenset(
+    {"base_model", "diffusion_model", "dit", "model", "module", "pipe", "transformer", "unet", "velocity_model"}
+)
+"""Words before the module's name: the objects that hold the transformer in the programs that write such files."""
+
+_FLAT_PREFIXES = ("lora_unet_", "lora_transformer_", "lycoris_")
+"""Prefixes after which the module's name has underscores for dots."""
+
+_ROLE = re.compile(
+    r"\.(?:(?P<alpha>alpha)"
+    r"|lora_(?P<letter>[AB])(?:(?:\.[\w-]+)?\.weight)?"  # PEFT, with or without the adapter's name, such as `default`
+    r"|lora[_.](?P<direction>down|up)\.weight)$"
+)
+
+_CONNECTORS = re.compile(r"(text_embedding_projection|connectors|(video|audio)_(embeddings_)?connector)[._]")
+"""The text encoder's connectors. Their tensors are ignored, as in the publisher's own code."""
+
+_TEXT_ENCODER = re.compile(
+    r"^(base_model\.|model\.|lora_)*(text_encoders?|text_model|te|t5|t5xxl|clip|gemma)_?\d*[._]"
+    r"|^(base_model\.|model\.)*(encoder\.block|(language_model\.)?(model\.)?layers)\.\d+\."  # T5; language models
+)
+"""Keys for a text encoder."""
+
+_OTHER_KINDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), kind)
+    for pattern, kind in (
+        (r"\.lokr_", "is a LoKr"),
+        (r"\.hada_", "is a LoHa"),
+        (r"\.(dora_scale|lora_magnitude_vector)", "is a DoRA"),
+        (r"\.(on_input|ia3_l)\b", "is an IA3"),
+        (r"\.b?oft_\w+", "is an OFT"),
+        (r"\.[ab][12]\.weight$", "is a GLoRA"),
+        (r"\.vera_lambda_", "is a VeRA"),
+        (r"\.lora_mid\.", "is a LoCon with three matrices per module"),
+        (r"\.(diff|diff_b|set_weight|w_norm|b_norm)$", "holds whole changes of weights, not pairs of small matrices"),
+        (_TEXT_ENCODER.pattern, "is for a text encoder, in whole or in part"),
+    )
+)
+"""Patterns of keys in files of other kinds -> what is said of the file."""
+
+_WHOLE_WEIGHTS = re.compile(r"(\.(weight|bias)|scale_shift_table)$")
+
+
+@dataclass(frozen=True)
+class LoraKey:
+    """A key of a LoRA file.
+
+    module: the module's name in diffusers' class. In files of kohya and LyCORIS it is the name in the file, which is
+        the published name or diffusers' name, with underscores for dots.
+    side: the tensor's role.
+    """
+
+    module: str
+    side: Side
+
+
+def lora_key(key: str) -> LoraKey | None:
+    """Returns the module and the role that a key names, or None if the key is not one of a LoRA for a transformer."""
+    role = _ROLE.search(key)
+    if role is None or _TEXT_ENCODER.match(key):
+        return None
+    module = key[: role.start()]
+    flat = next((prefix for prefix in _FLAT_PREFIXES if module.startswith(prefix)), None)
+    name = transformer_key(_unwrapped(module)) if flat is None else module.removeprefix(flat)
+    if role["alpha"]:
+        return LoraKey(name, "alpha")
+    return LoraKey(name, "A" if role["letter"] == "A" or role["direction"] == "down" else "B")
+
+
+def is_of_connectors(key: str) -> bool:
+    """Returns True if the key names a tensor for the connectors of the text encoder, which are not adapted."""
+    flat = next((prefix for prefix in _FLAT_PREFIXES if key.startswith(prefix)), "")
+    return _CONNECTORS.match(_unwrapped(key.removeprefix(flat))) is not None
+
+
+def other_kind(keys: Iterable[str]) -> str | None:
+    """Returns what kind of file has these keys, as words after the file's name: "is a LoKr".
+
+    keys: the keys of a file that `lora_key` does not know. Returns None if they tell nothing.
+    """
+    keys = list(keys)
+    return next((kind for pattern, kind in _OTHER_KINDS if any(map(pattern.search, keys))), None)
+
+
+def are_whole_weights(keys: Iterable[str]) -> bool:
+    """Returns True if all keys are those of a model's own weights."""
+    return all(map(_WHOLE_WEIGHTS.search, keys))
+
+
+def _unwrapped(name: str) -> str:
+    """Returns the name without the words before the module's name."""
+    words = name.split(".")
+    while len(words) > 1 and words[0] in _WRAPPERS:
+        del words[0]
+    return ".".join(words)
