@@ -69,10 +69,10 @@ def by_id(named: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def prices(settings: Settings) -> Prices:
-    """Returns the setting `prices`: endpoint id -> the prices that the operator has set.
+    """Returns the prices that the operator has set in `settings.prices`: endpoint id -> prices of this endpoint.
 
-    An endpoint that is not in it has the prices of its `tariff`. Raises InvalidRequest if a key of the setting is not
-    the id of an endpoint.
+    An endpoint without an entry keeps the prices of its own `tariff`. Raises InvalidRequest if a key of the setting is
+    not the full id of an endpoint; short names are not accepted.
     """
     unknown = [name for name in settings.prices if name not in ENDPOINTS]
     if unknown:

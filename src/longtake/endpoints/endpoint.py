@@ -109,9 +109,10 @@ class Endpoint(Generic[RequestT, OptionsT]):
         return self.tariff.priced(prices.get(self.id)).bill(plan)
 
     def respond(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the endpoint's response as JSON values.
+        """Returns the endpoint's response as an object of JSON values.
 
-        values: the video, the prompt and the seed, by field name. A field that the response does not have is left out.
+        values: field name -> value, for the fields `video`, `prompt` and `seed`. Those that this endpoint's response
+            does not have are left out of the result.
         """
         answer: dict[str, Any] = self.Response.model_validate(values).model_dump(mode="json")
         return answer

@@ -53,7 +53,10 @@ LORAS = "LoRA weights to use for generation"
 
 
 def planned_loras(loras: list[LoRAWeight]) -> tuple[PlannedAdapter, ...]:
-    """Returns the LoRAs of a request as planned adapters. Each has the same scale in the first and second pass."""
+    """Returns a request's LoRAs in the form that a plan contains, in the same order.
+
+    A plan has a scale for each sampling pass; a LoRA gets its own scale in both the first and the second pass.
+    """
     return tuple(
         PlannedAdapter(lora.path, (lora.scale, lora.scale), ("body", "loras", index, "path"), lora.weight_name)
         for index, lora in enumerate(loras)

@@ -36,7 +36,7 @@ CameraLoRA = Literal["dolly_in", "dolly_out", "dolly_left", "dolly_right", "jib_
 
 
 class ImageSize(BaseModel):
-    """The width and height of the output in pixels, in place of a preset."""
+    """A size of the output in pixels. A client can send it instead of the name of a preset, such as `square_hd`."""
 
     # The docstrings of request and response classes are published in the OpenAPI documents.
 
@@ -129,7 +129,7 @@ SEED = "The seed for the random number generator."
 
 
 class Response(BaseModel):
-    """The output of the endpoint."""
+    """What the endpoint returns: the finished video, and the seed and the prompt with which it was made."""
 
     video: VideoFile = Field(description="The generated video.")
     seed: int = Field(description="The seed used for the random number generator.", examples=[2078003885])
@@ -165,9 +165,13 @@ class ExtendRequest(Protocol):
 def shared_options(
     request: ExtendRequest, *, size: ImageSize | VideoPreset, fps: float, video: GuidanceScales, audio: GuidanceScales
 ) -> LTX2Options:
-    """Returns the plan options for the request fields that the endpoints of LTX-2.3 share.
+    """Returns the options of a plan for a request to an endpoint of LTX-2.3.
 
-    The other arguments come from fields whose names differ between the endpoints.
+    Options that only one endpoint has are left at their defaults; the caller sets them.
+
+    request: the fields that these endpoints have in common.
+
+    The other arguments come from fields that have a different name in each endpoint:
 
     size: size of the output; `auto` means the source's size.
     fps: frames per second of the output. It is ignored if the request's `match_input_fps` is true.
@@ -216,11 +220,11 @@ def camera_adapter(movement: str, scale: float) -> tuple[PlannedAdapter, ...]:
 
 
 def distill_adapter(scales: Sequence[float], fields: Sequence[str] = ()) -> tuple[PlannedAdapter, ...]:
-    """Returns the model's own distill adapter, as a tuple of one.
+    """Returns a tuple with one item: the model's own distill adapter, with which fewer steps are enough.
 
-    scales: strengths of the adapter in the first and in the second pass.
-    fields: names of the request's fields that hold these scales; empty if the endpoint sets the scales itself. An error
-        about the adapter names the first of these fields that is not 0.
+    scales: strength of the adapter in the first pass, and in the second pass.
+    fields: names of the request's fields with these two scales, in the same order. A later error about the adapter
+        names the first of them whose scale is not 0. Empty if the client cannot choose the scales.
     """
     name = next((name for name, scale in zip(fields, scales, strict=False) if scale), None)
     field: Loc = ("body",) if name is None else ("body", name)

@@ -15,7 +15,7 @@ from longtake.video import VideoInfo
 
 
 class Request(ltx23.Request):
-    """The input of the endpoint, as fal publishes it."""
+    """A request to `fal-ai/ltx-2.3-22b/extend-video/lora`, with the fields that fal publishes for this endpoint."""
 
     loras: list[LoRAWeight] = Field(description=LORAS)
 

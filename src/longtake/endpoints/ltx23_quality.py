@@ -22,7 +22,7 @@ NEGATIVE = (
 
 
 class Request(BaseModel):
-    """The input of the endpoint, as fal publishes it."""
+    """A request to `fal-ai/ltx-2.3-quality/extend-video`, with the fields that fal publishes for this endpoint."""
 
     prompt: ltx2.Prompt
     video_url: ltx2.VideoUrl

@@ -27,7 +27,7 @@ DIRECTIONS: Mapping[str, Direction] = {"end": "forward", "start": "backward"}
 
 
 class Request(BaseModel):
-    """The input of the endpoint, as fal publishes it."""
+    """A request to `fal-ai/ltx-2.3/extend-video`, with the fields that fal publishes for this endpoint."""
 
     video_url: ltx2.VideoUrl
     prompt: str = Field("", description="What happens in the new part of the video; empty: a language model decides.")
@@ -39,7 +39,7 @@ class Request(BaseModel):
 
 
 class Response(BaseModel):
-    """The output of the endpoint."""
+    """What the endpoint returns: the finished video."""
 
     video: VideoFile = Field(description="The generated video.")
 

@@ -70,7 +70,7 @@ class ExtendVideoConditioningInput(BaseModel):
 
 
 class Response(BaseModel):
-    """The output of the endpoint."""
+    """What the endpoint returns: the finished video, and the seed and the prompt with which it was made."""
 
     video: VideoFile = Field(description="The generated video file.")
     prompt: str = Field(description="The prompt used for generation.", examples=["Woman walking on a street in Tokyo"])
@@ -96,12 +96,13 @@ class ExtendRequest(Protocol):
 
 
 def shared_options(request: ExtendRequest, passes: tuple[PassOptions, ...]) -> LTXVOptions:
-    """Returns the plan options for the request fields that the endpoints of LTX-Video 0.9.x share.
+    """Returns the options of a plan for a request to one of the endpoints 0.9.8, 0.9.7-dev and 0.9.7-distilled.
 
-    The option `heed_negative` is True only if the client sent a negative prompt that is neither empty nor the default
-    one: a model without classifier-free guidance uses only such a negative prompt.
-
+    request: the fields that these endpoints have in common.
     passes: options of each sampling pass, in their order.
+
+    The option `heed_negative` is True if the negative prompt is neither empty nor the default one. Then even a model
+    without classifier-free guidance uses the negative prompt.
     """
     video = request.video
     return LTXVOptions(
@@ -130,10 +131,12 @@ def shared_options(request: ExtendRequest, passes: tuple[PassOptions, ...]) -> L
 
 
 def left_out(request: BaseModel, field: str, steps: int) -> int:
-    """Returns how many steps a pass leaves out: the value of the request's field with the name `field`.
+    """Returns how many steps a sampling pass leaves out.
 
-    If the client did not send this field, its default value is lowered to leave at least one of the pass's `steps`
-    steps.
+    - If the client sent the request's field with the name `field`: its value, even if the pass then has no step.
+    - Otherwise: the default value of this field, but at most `steps - 1`, so that the pass has at least one step.
+
+    steps: number of steps of the pass before any are left out.
     """
     value: int = getattr(request, field)
     return value if field in request.model_fields_set else min(value, steps - 1)
@@ -145,7 +148,7 @@ def first_pass(steps: int, skip_final: int) -> PassOptions:
     steps: number of steps of the whole schedule.
     skip_final: number of last steps that are left out.
 
-    Raises InvalidRequest if no step is left.
+    Raises InvalidRequest if `skip_final` is not less than `steps`, because the pass would have no step.
     """
     if skip_final >= steps:
         raise _nothing_left("first_pass_skip_final_steps", skip_final, "first_pass_num_inference_steps", steps)
@@ -158,7 +161,7 @@ def second_pass(steps: int, skip_initial: int) -> PassOptions:
     steps: number of steps of the whole schedule.
     skip_initial: number of first steps that are left out.
 
-    Raises InvalidRequest if no step is left.
+    Raises InvalidRequest if `skip_initial` is not less than `steps`, because the pass would have no step.
     """
     if skip_initial >= steps:
         raise _nothing_left("second_pass_skip_initial_steps", skip_initial, "second_pass_num_inference_steps", steps)

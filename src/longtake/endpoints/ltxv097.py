@@ -22,7 +22,7 @@ class VideoConditioningInput(BaseModel):
 
 
 class Request(BaseModel):
-    """The input of the endpoint, as fal publishes it."""
+    """A request to `fal-ai/ltx-video-v097/extend`, with the fields that fal publishes for this endpoint."""
 
     prompt: ltxv.Prompt
     negative_prompt: ltxv.NegativePrompt = ltxv.NEGATIVE
@@ -45,7 +45,7 @@ class Request(BaseModel):
 
 
 class Response(BaseModel):
-    """The output of the endpoint."""
+    """What the endpoint returns: the finished video, and the seed with which it was made."""
 
     video: VideoFile = Field(description="The generated video file.")
     seed: int = Field(description="The seed used for generation.")

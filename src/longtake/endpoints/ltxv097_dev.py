@@ -1,4 +1,4 @@
-"""`fal-ai/ltx-video-13b-dev/extend`: LTX-Video 0.9.7 13B in two passes, guided by noise level."""
+"""`fal-ai/ltx-video-13b-dev/extend`: LTX-Video 0.9.7 13B in two passes. Guidance varies with the noise level."""
 
 from decimal import Decimal
 
@@ -14,7 +14,10 @@ from longtake.video import VideoInfo
 
 
 class Request(BaseModel):
-    """The input of the endpoint, as fal publishes it, but every value that 0.9.8 accepts is accepted too."""
+    """A request to `fal-ai/ltx-video-13b-dev/extend`, with the fields that fal publishes for this endpoint.
+
+    Where the endpoint 0.9.8 accepts more values of a field than fal publishes here, these values are accepted too.
+    """
 
     # Names and defaults are the published ones. Each range is wide enough for every value that 0.9.8 accepts.
 
@@ -40,7 +43,8 @@ class Request(BaseModel):
 def options(request: Request, source: VideoInfo) -> LTXVOptions:
     """Returns the LTX-Video options for a request to the endpoint 0.9.7-dev. `source` is not used.
 
-    Raises InvalidRequest if a pass has no step left.
+    Raises InvalidRequest if the client sends a `first_pass_skip_final_steps` or `second_pass_skip_initial_steps` that
+    is not less than the number of inference steps of the same pass.
     """
     first, second = request.first_pass_num_inference_steps, request.second_pass_num_inference_steps
     passes = (

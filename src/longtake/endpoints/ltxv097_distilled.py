@@ -14,8 +14,10 @@ from longtake.video import VideoInfo
 
 
 class Request(ltxv097_dev.Request):
-    """The input of the endpoint, as fal publishes it. It differs from the input of 0.9.7-dev in the defaults and limits
-    of the numbers of steps."""
+    """A request to `fal-ai/ltx-video-13b-distilled/extend`, with the fields that fal publishes for this endpoint.
+
+    The fields are those of the endpoint 0.9.7-dev; only the defaults and limits of the numbers of steps differ.
+    """
 
     first_pass_num_inference_steps: int = Field(8, ge=2, le=20, description=ltxv.FIRST_STEPS, examples=[8])
     first_pass_skip_final_steps: int = Field(1, ge=0, le=20, description=ltxv.FIRST_SKIP_FINAL, examples=[1])
@@ -27,7 +29,8 @@ def options(request: Request, source: VideoInfo) -> LTXVOptions:
     """Returns the LTX-Video options for a request to the endpoint 0.9.7-distilled. `source` is not used.
 
     They are those of the endpoint 0.9.7-dev, but `few_steps` is True: the noise schedules are those of a distilled
-    model. Raises InvalidRequest if a pass has no step left.
+    model. Raises InvalidRequest if the client sends a `first_pass_skip_final_steps` or `second_pass_skip_initial_steps`
+    that is not less than the number of inference steps of the same pass.
     """
     return replace(ltxv097_dev.options(request, source), few_steps=True)
 

@@ -20,7 +20,7 @@ BILLED_RATE = 24
 
 
 class Request(BaseModel):
-    """The input of the endpoint, as fal publishes it."""
+    """A request to `fal-ai/ltxv-13b-098-distilled/extend`, with the fields that fal publishes for this endpoint."""
 
     prompt: ltxv.Prompt
     negative_prompt: ltxv.NegativePrompt = ltxv.NEGATIVE
@@ -68,8 +68,9 @@ class Request(BaseModel):
 def options(request: Request, source: VideoInfo) -> LTXVOptions:
     """Returns the LTX-Video options for a request to the endpoint 0.9.8. `source` is not used.
 
-    If the request switches the detail pass on, there are two passes, and the first one leaves out its last step. Raises
-    InvalidRequest if a pass has no step left.
+    Without `enable_detail_pass` the options have one pass. With it they have two, and the first one leaves out its last
+    step. Raises InvalidRequest if there are two passes and the client sends a `second_pass_skip_initial_steps` that is
+    not less than `second_pass_num_inference_steps`.
     """
     passes = [ltxv.first_pass(request.first_pass_num_inference_steps, int(request.enable_detail_pass))]
     if request.enable_detail_pass:
@@ -85,7 +86,10 @@ def options(request: Request, source: VideoInfo) -> LTXVOptions:
 
 
 def billed_seconds(plan: Plan) -> Fraction:
-    """Returns the billed seconds: `plan.billed_frames` divided by BILLED_RATE. A detail pass doubles them."""
+    """Returns the billed seconds: `plan.billed_frames` divided by 24, times 2 if the plan has a detail pass.
+
+    The frame rate of the output does not matter, and nothing is rounded.
+    """
     return Fraction(plan.billed_frames, BILLED_RATE) * plan.num_passes
 
 

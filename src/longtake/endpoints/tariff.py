@@ -51,14 +51,14 @@ Prices = Mapping[str, PriceSetting]
 
 
 def one_video(plan: Plan) -> Fraction:
-    """Returns 1, because every video costs the same."""
+    """Returns 1: the number of billed units if the unit is `videos`. Every video costs the same."""
     return Fraction(1)
 
 
 def new_seconds(plan: Plan) -> Fraction:
-    """Returns the seconds of new video, rounded to 0.01.
+    """Returns the seconds of new video, rounded to hundredths. Half a hundredth is rounded to the even hundredth.
 
-    A request for 5 s at 29.97 frames per second makes 150 frames, which last 5.005 s; it is billed as 5 s.
+    Example: 5 s at 30000/1001 frames per second are 150 frames. They last exactly 5.005 s, which is rounded to 5 s.
     """
     return round(plan.new_frames / plan.rate, 2)
 

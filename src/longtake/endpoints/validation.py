@@ -58,6 +58,8 @@ def problem(
 ) -> dict[str, Any]:
     """Returns one entry of fal's `detail` list: {loc, msg, type, url, input}, and `ctx` if it is not empty.
 
+    The entry's `loc` is `place` followed by the path. Its `url` is the address at which fal explains this `type`.
+
     loc: path of the wrong field below `place`.
     msg: one sentence for the user.
     type: fal's or pydantic's name of this kind of error.
@@ -65,7 +67,7 @@ def problem(
     ctx: facts for clients, such as limits.
     place: the part of the HTTP request with the field: body, query, path or header.
 
-    `echo` makes `input` and the values of `ctx` safe to repeat.
+    `input` and the values of `ctx` are changed by `echo`, so that they can be repeated in JSON.
     """
     entry = {
         "loc": [place, *_path(loc)],
@@ -78,10 +80,12 @@ def problem(
 
 
 def echo(value: Any, depth: int = 4) -> Any:
-    """Returns a client's value in a form that is safe to repeat in JSON.
+    """Returns a client's value in a form that is short and that JSON can represent. An error can then repeat it.
 
-    NaN, infinite numbers and integers beyond +-2**63 become text. Invalid Unicode is replaced. A text is cut to
-    MOST_ECHOED characters, a list or object to 50 items. Lists and objects at nesting level `depth` become `...`.
+    - NaN, infinite numbers and integers beyond +-2**63 become text.
+    - In a text, invalid Unicode is replaced, and everything after the first 1000 characters becomes `...`.
+    - A list or object keeps its first 50 items.
+    - Lists and objects inside `depth` others become the text `...`.
     """
     match value:
         case None | bool():
@@ -109,8 +113,10 @@ def dotted(loc: Iterable[str | int]) -> str:
 
 
 def _path(loc: Loc) -> Loc:
-    """Returns a field's path without the tags that pydantic adds for unions. In this project they are in angle
-    brackets."""
+    """Returns a field's path without the tags that pydantic adds if the field's type is a union.
+
+    In this project every such tag begins with `<`, for example `<preset>`.
+    """
     return tuple(part for part in loc if not str(part).startswith("<"))
 
 

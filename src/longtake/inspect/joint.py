@@ -67,11 +67,15 @@ def joint_figures(
     sound_rate: int = SOUND_RATE,
     joint_s: float = 0.0,
 ) -> JointFigures:
-    """Returns the figures of the joint between the frames `before` and `after`, each [t, H, W, 3].
+    """Returns how much picture and sound change at the joint, where source and new frames meet.
 
-    With eight or more frames on each side the medians are reliable. `sound` is [2, n] at `sound_rate` Hz, or None.
-    `joint_s` is the number of seconds between the first sample of `sound` and the joint.
-    Raises ValueError if a side has fewer than two frames.
+    before, after: the last frames before the joint and the first ones after it, each [t, H, W, 3]. The usual changes,
+        with which the joint is compared, are reliable if there are eight or more of each.
+    sound: the sound around the joint, [2, n]; None if the video has none.
+    sound_rate: samples of `sound` per second.
+    joint_s: the time of the joint in seconds after the first sample of `sound`.
+
+    Raises ValueError if `before` or `after` has fewer than two frames.
     """
     if len(before) < 2 or len(after) < 2:
         raise ValueError(f"A joint needs two frames on each side, not {len(before)} and {len(after)}.")
@@ -90,19 +94,20 @@ def joint_figures(
 
 
 def speed(frames: Frames) -> float:
-    """Returns the mean motion from frame to frame, in pixels of frames scaled to a width of about 256 pixels.
+    """Returns how far the picture moves from one of `frames` [t, H, W, 3] to the next, in pixels, as a mean.
 
-    Phase correlation (Kuglin & Hines 1975) finds the shift of each 32 x 32 block to the next frame. A parabola through
-    the peak refines the shift to a fraction of a pixel. Blocks are weighted by their contrast.
+    Frames wider than 511 pixels are scaled down first, to a width of 256 to 383 pixels; the result counts these pixels.
+    Phase correlation (Kuglin & Hines 1975) finds how far each block of 32 x 32 pixels moves. A parabola through the
+    correlation's peak gives fractions of a pixel. Blocks with more contrast have more weight in the mean.
     """
     steps = [_motion(_small_luma(first), _small_luma(second)) for first, second in itertools.pairwise(frames)]
     return float(np.mean(steps))
 
 
 def loudness_step(sound: NDArray[np.float32], joint: int, sound_rate: int = SOUND_RATE) -> float | None:
-    """Returns the change of loudness in dB at sample `joint` of `sound` [2, n], positive if it becomes louder.
+    """Returns how many dB louder the 100 ms from sample `joint` on are than the 100 ms before it; negative if quieter.
 
-    Returns None if the sound before or after that sample is silent or empty. `sound_rate` is in Hz.
+    Returns None if one of the two parts is silent or empty. `sound` is [2, n] with `sound_rate` samples per second.
     """
     window = round(LOUDNESS_WINDOW_S * sound_rate)
     sides = sound[:, max(0, joint - window) : joint], sound[:, joint : joint + window]
@@ -117,7 +122,10 @@ def _ratio(after: float, before: float, floor: float) -> float:
 
 
 def _changes(frames: Frames) -> NDArray[np.float64]:
-    """Returns [t - 1] values: the mean absolute difference of the pixels between each frame and the next one."""
+    """Returns how much each of `frames` [t, H, W, 3] differs from the next one, [t - 1].
+
+    Each value is the mean absolute difference of all pixels and channels, 0..255.
+    """
     pairs = itertools.pairwise(frames)
     return np.array([np.abs(second.astype(np.int16) - first).mean() for first, second in pairs])
 
@@ -129,7 +137,11 @@ def _luma(frame: Frames) -> _Luma:
 
 
 def _sharpness(frames: Frames) -> float:
-    """Returns the mean squared difference of luma between neighbouring pixels."""
+    """Returns the sharpness of `frames` [t, H, W, 3] as one number: the mean over the frames.
+
+    The sharpness of a frame is the mean squared difference of luma (0..255) between neighbouring pixels, computed
+    for horizontal and for vertical neighbours and added up.
+    """
     lumas = (_luma(frame) for frame in frames)
     return float(np.mean([np.square(np.diff(y, axis=0)).mean() + np.square(np.diff(y, axis=1)).mean() for y in lumas]))
 

@@ -46,9 +46,13 @@ class ToneFigures:
 
 
 def tone_figures(sound: NDArray[np.float32], joint: int, sound_rate: int = SOUND_RATE) -> ToneFigures:
-    """Returns the tone figures of `sound` [2, n] at `sound_rate` Hz. `joint` is the first sample after the joint.
+    """Returns how much pitch and phase of `sound` [2, n] change at the joint, where source and new sound meet.
 
-    CROSS_FADE_S seconds on each side of the joint are ignored. Both figures are None if the sound is too short.
+    joint: index of the first sample after the joint.
+    sound_rate: samples per second.
+
+    On each side, 100 ms of sound are measured. The 15 ms next to the joint are left out, because the sounds are
+    cross-faded there. Both figures are None if there is less sound than that on one side.
     """
     mono = sound.mean(axis=0, dtype=np.float64)
     length, fade = round(SEGMENT_S * sound_rate), round(CROSS_FADE_S * sound_rate)

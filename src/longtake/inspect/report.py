@@ -46,7 +46,12 @@ class JointPosition:
 
 @dataclass(frozen=True)
 class JointReport:
-    """The figures of a joint, and a picture of the frames and the sound around it."""
+    """How much picture and sound change at a joint, where source and new frames meet, and a picture of the joint.
+
+    figures: changes of colour, sharpness, motion and loudness.
+    tone: changes of the pitch and the phase of the sound.
+    picture: the frames around the joint and, if there is sound, its spectrogram below them.
+    """
 
     figures: JointFigures
     tone: ToneFigures
@@ -54,10 +59,13 @@ class JointReport:
 
 
 def joint_report(file: SourceReader, joint: JointPosition, caption: str = "") -> JointReport | None:
-    """Returns the report on the joint in a finished video, where source and new frames meet.
+    """Returns the figures and the picture of the joint in a finished video, where source and new frames meet.
 
-    Returns None if there are fewer than MIN_FRAMES_PER_SIDE frames before or after it. `file` is the video. `caption`
-    is the line of text under the picture's title.
+    Returns None if there are fewer than two frames before the joint or after it.
+
+    file: the finished video.
+    joint: where the joint is in it.
+    caption: the line of text under the picture's title.
     """
     start, stop = max(0, joint.frame - FRAMES_PER_SIDE), min(joint.num_frames, joint.frame + FRAMES_PER_SIDE)
     before = joint.frame - start

@@ -42,11 +42,14 @@ def contact_sheet(
     new_first: bool = False,
     caption: str = "",
 ) -> Image.Image:
-    """Returns the contact sheet of `frames` [T, H, W, 3] around a joint.
+    """Returns a picture of all `frames` [T, H, W, 3] in rows of six. A bar in the middle of a row marks the joint.
 
-    The frames are drawn in rows of six. A bar marks the joint, which is just before `frames[joint_index]`, in the
-    middle of a row. `first_frame` is the index of `frames[0]` in the video, and `rate` its frames per second; both are
-    for the labels. If `new_first`, the new frames are before the joint. `caption` is the line of text under the title.
+    joint_index: index in `frames` of the first frame after the joint, where source and new frames meet.
+    rate: frames per second of the video, for the times below the frames.
+    first_frame: index of `frames[0]` in the video, for the numbers and times below the frames.
+    new_first: True if the new frames are before the joint, False if they are after it.
+    caption: the line of text under the title.
+
     Raises ValueError if the joint is not between two of the frames.
     """
     if not 0 < joint_index < len(frames):

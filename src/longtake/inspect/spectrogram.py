@@ -41,13 +41,16 @@ def spectrogram(
     first_s: float = 0.0,
     new_first: bool = False,
 ) -> Image.Image:
-    """Returns the spectrogram of `sound` [2, n] from SPAN_S seconds before to SPAN_S seconds after the joint.
+    """Returns the spectrogram of `sound` [2, n] from 2 s before the joint to 2 s after it.
 
-    `joint` is the index of the first sample after the joint. `width` is the width of the picture in pixels.
+    The joint is where source and new sound meet; bars mark it. A coloured strip above the channels shows which part is
+    the source's sound and which is new. The left channel is above the right one; equal channels are drawn once.
 
-    Two equal channels are drawn once; otherwise the left channel is above the right one. Coloured strips above the
-    channels show which part is the source's sound and which is new; with `new_first` the new part is the left one.
-    Bars mark the joint. `first_s` is the time of sample 0 in the video in seconds, for the labels.
+    joint: index of the first sample after the joint.
+    width: width of the picture in pixels.
+    sound_rate: samples per second.
+    first_s: time in the video of the first sample, in seconds, for the labels.
+    new_first: True if the new sound is before the joint, False if it is after it.
     """
     alike = np.array_equal(sound[0], sound[1])
     channels = [("both", sound[0])] if alike else [("left", sound[0]), ("right", sound[1])]
@@ -82,9 +85,13 @@ def spectrogram(
 
 
 def _levels(samples: NDArray[np.float32], centres: NDArray[np.int64], sound_rate: int) -> NDArray[np.float32]:
-    """Returns levels in dB of full scale [_HEIGHT, columns], one column for each sample number in `centres`.
+    """Returns how loud each frequency is at some times, in dB relative to full scale, [rows, columns].
 
-    The first row is the highest frequency. Columns outside the sound are silent.
+    A row is a frequency; the first row is the highest one. A column is a time: that of one sample in `centres`.
+
+    samples: one channel of the sound, [n].
+    centres: indices of samples, one for each column. A column is silent if its index is outside `samples`.
+    sound_rate: samples per second.
     """
     half = _WINDOW // 2
     padded = np.pad(samples, (half, half + 1))
@@ -106,7 +113,7 @@ def _levels(samples: NDArray[np.float32], centres: NDArray[np.int64], sound_rate
 
 
 def _coloured(levels: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Returns RGB colours [H, W, 3] for levels in dB of full scale [H, W]."""
+    """Returns the RGB colours [H, W, 3] with which levels [H, W], in dB relative to full scale, are drawn."""
     place = np.clip(1 - levels / _FLOOR_DBFS, 0, 1) * (len(_COLOURS) - 1)
     stops = np.arange(len(_COLOURS))
     colours = np.array(_COLOURS, np.float64)

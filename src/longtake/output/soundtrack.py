@@ -17,15 +17,16 @@ from longtake.plans import Plan
 
 
 def source_track(source_sound: Samples | None, plan: Plan) -> Samples:
-    """Returns the source's part of the output's sound, [2, n] at SOUND_RATE Hz. Its length depends on the model:
+    """Returns the source's part of the output's sound, [2, n] at SOUND_RATE Hz.
 
-    - If the model makes no sound, this part lasts as long as the whole output, and is silent during the new frames.
-    - If the model makes sound and `plan.sound_strength` is 1, it lasts as long as the source frames in the output.
-    - If the model makes sound and `plan.sound_strength` is below 1, it is shorter. The sound of the context (the source
-      frames that the model sees) is cut off, because the model's version takes its place.
+    source_sound: the sound of the source frames that the output shows; None if the source has no sound.
 
-    `source_sound` is the sound of the source frames in the output. If it is None (the source has no sound), this part
-    is silent, and nothing is cut off.
+    - If the model makes no sound: the result lasts as long as the whole output. It is silent during the new frames,
+      and everywhere if `source_sound` is None.
+    - If the model makes sound and `source_sound` is None: silence that lasts as long as the shown source frames.
+    - If the model makes sound and `plan.sound_strength` is 1: `source_sound`.
+    - If the model makes sound and `plan.sound_strength` is below 1: `source_sound` without the sound of the context,
+      the source frames that the model sees. The model's version takes the place of that sound.
     """
     shown = num_samples(plan.shown_frames, plan.rate)
     if not plan.makes_sound:
@@ -86,12 +87,14 @@ def prepend_sound(track: Samples, clips: Sequence[GeneratedClip], plan: Plan) ->
 
 
 def _overlap(clip: GeneratedClip, plan: Plan, *, at_source: bool) -> int:
-    """Returns how many samples of a clip's sound overlap the track, so that the two can be aligned and cross-faded.
+    """Returns how many samples of the clip's sound are for a time at which the output's sound exists already.
 
-    A clip's sound includes the model's version of the sound that the clip continues. Normally the track also has its
-    own version of these samples, and the result is their number. The result is 0 if the clip adjoins the source
-    (`at_source`) and `plan.sound_strength` is below 1, because the track's version has then been cut off (see
-    `source_track`).
+    A clip's sound also covers the frames that the clip continues.
+    - Normally the output already has sound for these frames, and the result is the number of their samples.
+    - If the clip is next to the source and `plan.sound_strength` is below 1, the result is 0: `source_track` has cut
+      that sound off.
+
+    at_source: True if the clip is next to the source, False if it is next to another clip.
     """
     if at_source and plan.sound_strength < 1:
         return 0

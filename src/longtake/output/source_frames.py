@@ -43,8 +43,9 @@ def shown_frames(source: SourceReader, plan: Plan, on_progress: OnProgress) -> I
 def source_sound(source: SourceReader, plan: Plan) -> Samples | None:
     """Returns the sound of the source frames that the output shows, [2, n] at SOUND_RATE Hz.
 
-    It is as fast as the output plays these frames, and reversed if they play backwards. Returns None if the source has
-    no sound or the output shows none of its frames.
+    It lasts exactly as long as these frames do in the output: it is made faster or slower if the output plays them at
+    another speed than the source. It is reversed if they play backwards. Returns None if the source has no sound or the
+    output shows none of its frames.
     """
     if not plan.shown_frames:
         return None

@@ -26,8 +26,8 @@ CHUNK_FRAMES = 16
 class ProgressRelay:
     """A progress callback that passes each report on to `on_progress` and keeps it in `last`.
 
-    The encoder calls `repeat` during long waits, which passes the last report on again. So a job can be cancelled
-    during these waits too: `on_progress` then raises an exception.
+    Jobs are cancelled by an exception that `on_progress` raises. So that this is possible during long waits too, the
+    encoder then calls `repeat`, and `repeat` passes the last report on again.
     """
 
     on_progress: OnProgress
@@ -43,7 +43,10 @@ class ProgressRelay:
 
 
 class VideoWriter(Protocol):
-    """Writes frames and sound to the output file. Takes them in the order in which they are generated and joined."""
+    """Takes the frames and the sound of the output file. Each call adds its frames or samples after the earlier ones.
+
+    If the plan plays the video backwards, the writer reverses the order later; callers need not.
+    """
 
     def write(self, frames: NDArray[np.float32]) -> None:
         """Adds new frames: RGB [t, H, W, 3] in 0..1."""
@@ -59,9 +62,13 @@ class VideoWriter(Protocol):
 def video_writer(path: Path, plan: Plan, *, has_sound: bool, progress: ProgressRelay) -> Iterator[VideoWriter]:
     """Yields a writer for the output file, for use in a `with` block.
 
-    The complete file is at `path` when the block ends; after an exception there is no file. With `has_sound` False the
-    file has no sound. During long waits the encoder calls `progress.repeat`. If the plan plays the video backwards, the
-    frames are collected on disk and reversed at the end of the block.
+    The complete file is at `path` when the block ends; after an exception there is no file. If the plan plays the video
+    backwards, the frames are collected on disk and written in reverse order at the end of the block.
+
+    plan: gives the format, the size and the frame rate of the file.
+    has_sound: False writes a file without sound.
+    progress: receives the progress of the reversal. Its `repeat` is called during long waits for the encoder, so that
+        the job can be cancelled then.
     """
     rate = SOUND_RATE if has_sound else None
     output_format = plan.output_format
@@ -102,9 +109,11 @@ class _ForwardWriter:
 
 @dataclass(frozen=True)
 class _ReversedWriter:
-    """Collects frames on disk (`spool`) and sound in memory (`samples`), because the last frame is to be played first.
+    """A writer for a video that plays backwards. It only collects; `video_writer` encodes in reverse order at the end.
 
-    `video_writer` encodes them in reverse order at the end.
+    spool: the frames so far, on disk.
+    frame_format: pixel format of the output, in which the frames are kept.
+    samples: the sound so far, in memory.
     """
 
     spool: ReversedFrames
