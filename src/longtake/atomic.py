@@ -9,10 +9,12 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields the path of a new, empty temporary file in the folder of `path`. The block writes to that file.
+    """Context manager that gives the path of a new, empty temporary file, to which the `with` block writes.
 
-    When the block ends, the temporary file is flushed to disk and renamed to `path`; it replaces an existing file. When
-    the block raises, the temporary file is deleted and `path` is unchanged. Only the owner can read the new file.
+    - When the block ends, the temporary file is flushed to disk and renamed to `path`. It replaces an existing file.
+    - When the block raises, the temporary file is deleted and `path` is unchanged.
+
+    The temporary file is in the folder of `path`. Only its owner can read it, also under its new name.
     """
     temporary = _new_file(path)
     try:

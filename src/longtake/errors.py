@@ -1,4 +1,5 @@
-"""Error classes. Each error has a sentence for the user, fal's error type, an HTTP status and an exit status."""
+"""Error classes. Each error has a sentence for the user, an HTTP status, an exit status of the command line, and the
+name of its kind in the HTTP API of fal, which longtake's own HTTP API follows."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -14,7 +15,7 @@ class LongtakeError(Exception):
     loc: path of the wrong field; empty if the error is about no single field.
     value: the wrong value; None if there is none.
     ctx: facts for clients, such as limits and supported values.
-    type: fal's name of this kind of error.
+    type: the name that fal's HTTP API has for this kind of error.
     status: HTTP status of the response.
     exit_code: exit status of the command line.
     """
@@ -31,7 +32,11 @@ class LongtakeError(Exception):
         self.ctx = dict(ctx or {})
 
     def detail(self) -> dict[str, Any]:
-        """Returns the error as an entry of fal's `detail` list: {loc, msg, type, url, input[, ctx]}."""
+        """Returns the error as one entry of the list `detail` in an error response of fal's HTTP API.
+
+        The entry is {loc, msg, type, url, input}: the fields loc, message and type of this error, the address of fal's
+        page on this type, and the wrong value. If `ctx` is not empty, the entry has it too.
+        """
         entry: dict[str, Any] = {
             "loc": list(self.loc or ("body",)),
             "msg": self.message,
@@ -61,7 +66,7 @@ class NotSupported(InvalidRequest):
 
 
 class DownloadFailed(InvalidRequest):
-    """A file that the request names could not be downloaded."""
+    """A file that the request names, or a file of a model, could not be downloaded."""
 
     type = "file_download_error"
 
@@ -97,7 +102,7 @@ class VideoTooLarge(InvalidRequest):
 
 
 class ContentPolicyViolation(InvalidRequest):
-    """The safety checker flagged a new frame."""
+    """The safety checker flagged a generated frame as unsafe."""
 
     type = "content_policy_violation"
 

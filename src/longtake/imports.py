@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """Pauses automatic garbage collection in the block.
+    """Context manager that pauses automatic garbage collection until its `with` block ends.
 
-    It is for imports of torch and diffusers. They create half a million objects that live as long as the process, and
-    collections that find nothing would take a sixth of their time.
+    Use it to import torch and diffusers. These imports create half a million objects that live as long as the process.
+    Without the pause, a sixth of the time would go into collections that find nothing to free.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -48,12 +48,14 @@ def extend(
     source: the video: a path, an http(s) URL or a data URI.
     out: path of the new file. Its suffix decides the file type: .mp4, .webm, .mov or .gif.
     prompt: what the new frames show. Most endpoints require one.
-    endpoint: short name or id of an endpoint. Its fields are possible `parameters`.
+    endpoint: short name or id of one of the endpoints of longtake's HTTP API. It decides which models can be used, and
+        the fields of its requests can be given as `parameters`.
     model: name of a model. None means the endpoint's published model if it is installed. Otherwise the small model in
         the package stands in for it, where the setting `stand_in` lets it; a note of the result then says so.
     overwrite: True if `out` may be replaced; otherwise an existing file is an error.
     on_progress: called at every step with a `longtake.video.Progress`. It can cancel the work by raising an exception.
-    parameters: the command line's options, with underscores: `new_frames`, `seed`, `num_frames`, `lora`, `quality` ...
+    parameters: any other options of the command line for this endpoint, with underscores for dashes: `new_frames`,
+        `seed`, `num_frames`, `lora`, `quality` ...
 
     Raises a subclass of longtake.errors.LongtakeError. The file appears at `out` only when it is complete.
     """
@@ -160,7 +162,10 @@ def _extend(
 
 
 def local_runner(settings: Settings) -> "Runner":
-    """Returns a runner for the user of this machine, who may name any local file or URL as a LoRA."""
+    """Returns a runner, which loads models and runs jobs, for the user of this machine.
+
+    This user may name any local file, URL or hub repository as a LoRA.
+    """
     with without_garbage_collection():
         from longtake.runner import Runner
 
@@ -172,9 +177,12 @@ def local_runner(settings: Settings) -> "Runner":
 
 @contextmanager
 def open_job(call: LocalRequest, settings: Settings) -> Iterator[Job]:
-    """Context manager that gives the job of a request. The source is open until the `with` block ends.
+    """Context manager that makes a request ready to run, and gives it as a job: its plan and its opened source.
 
-    `call`: the request with its endpoint, its model and its overrides. Its source may be a local path.
+    The source is closed when the `with` block ends.
+
+    `call`: the request, its endpoint, its model, and the values that replace some of the request's options. The source
+        may be a local path.
 
     Raises a subclass of LongtakeError if the source cannot be read or the request cannot be planned.
     """

@@ -306,7 +306,7 @@ class _Body(httpx.SyncByteStream):
 
 @contextmanager
 def _httpx_errors() -> Iterator[None]:
-    """Turns an error of httpcore in the block into the httpx error of the same name."""
+    """Context manager. If its block raises an error of httpcore, httpx's error of the same name is raised instead."""
     try:
         yield
     except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:

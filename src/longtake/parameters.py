@@ -67,7 +67,7 @@ class LocalParameters(BaseModel):
     If the endpoint's request itself has a field `seed` or LoRAs, that field is used instead of the one here.
 
     new_frames: number of frames to add to the end, or the start, of the complete source. With None, the request's own
-        number of frames is used if the user sets it, otherwise NEW_FRAMES.
+        number of frames is used if the user sets it, otherwise 96.
     quality, write_mode: settings of the output file; None means that the request decides.
     seed: None means that a random seed is drawn.
     lora: the LoRAs to apply.
@@ -124,15 +124,18 @@ class Parameter:
 
     @property
     def choices(self) -> list[str]:
-        """The values that the field accepts. The list is empty if the field is not limited to a few values."""
+        """The values that the field accepts, with WIDTHxHEIGHT at the end if it also accepts sizes in pixels.
+
+        The list is empty if the field is not limited to a few values.
+        """
         choices = [choice for kind in self.types if get_origin(kind) is Literal for choice in get_args(kind)]
         return [*choices, "WIDTHxHEIGHT"] if self.is_size else choices
 
     def json_value(self, value: Any) -> Any:
-        """Converts a user's value to the form that the request's JSON has.
+        """Returns a user's value in the form that the request's JSON has.
 
-        The value for a list may be a single item. Items may be text as `item_syntax` describes it, and sizes may be
-        text such as 1280x720. Raises InvalidRequest if such a text cannot be read.
+        The value for a list may be a single item. An item that is an object may be text such as PATH,scale=0.5, and a
+        size may be text such as 1280x720. Raises InvalidRequest if such a text cannot be read.
         """
         if self.items is not None:
             return [list_item(one, self.items, self.name) for one in _as_list(value)]
@@ -185,8 +188,8 @@ def _leaves(model: type[BaseModel], parent: FieldPath = ()) -> Iterator[tuple[Fi
 def list_item(value: Any, items: type[BaseModel], name: str) -> dict[str, Any]:
     """Returns one item of a list as a JSON object.
 
-    value: an object, or text as `item_syntax` describes it. In a text, a comma begins the next field only if the name
-        of a field and `=` follow, because URLs can contain commas.
+    value: an object, or text such as PATH,scale=0.5: the value of the first field, then other fields by name. A comma
+        begins the next field only if the name of a field and `=` follow, because URLs can contain commas.
     items: class of the list's items.
     name: name of the parameter, for error messages.
 
@@ -203,7 +206,7 @@ def list_item(value: Any, items: type[BaseModel], name: str) -> dict[str, Any]:
 
 
 def item_syntax(items: type[BaseModel]) -> str:
-    """Returns how users write an item of class `items` as text: `PATH[,scale=...][,weight_name=...]`."""
+    """Returns, for messages, how users write an item of class `items` as text: `PATH[,scale=...][,weight_name=...]`."""
     first, *others = items.model_fields
     return first.upper() + "".join(f"[,{name}=...]" for name in others)
 
@@ -327,7 +330,7 @@ def local_request(
     model: name of the model; None means the one that `Endpoint.model_choice` returns.
 
     Two defaults differ from those of HTTP requests:
-    - If the user sets no number of frames, NEW_FRAMES are added to the whole source.
+    - If the user sets no number of frames, 96 new frames are added to the whole source.
     - If the user sets no frame rate, the output has the source's rate.
 
     Raises InvalidRequest; its message names the wrong parameter.

@@ -53,11 +53,13 @@ def frames_on_clock(num_frames: int, rate: Fraction, clock: Fraction) -> int:
 def span_on_clock(
     start: int, stop: int, rate: Fraction, clock: Fraction, *, reverse: bool = False, joint_first: bool = False
 ) -> Span:
-    """Returns the source's frames from `start` to before `stop`, which are numbered at the rate `rate`, as a span at
-    the rate `clock`. Both rates are in frames per second.
+    """Returns a range of the source's frames as a span at the frame rate `clock`.
 
-    A lower `clock` leaves out frames, but never the one next to the new frames, from which the others are counted. This
-    is the last frame, or the first one if `joint_first` is True.
+    start, stop: number of the range's first frame, and of the one after its last, at the frame rate `rate`.
+    rate, clock: in frames per second. If `clock` is lower than `rate`, the span leaves out frames, but never the joint:
+        the frame of the range that is next to the new frames.
+    reverse: True if the span is played from its last frame to its first.
+    joint_first: True if the joint is the first frame of the range, False if it is the last one.
     """
     count = frames_on_clock(stop - start, rate, clock)
     first = int(start * clock / rate) if joint_first else frames_on_clock(stop, rate, clock) - count
@@ -67,7 +69,7 @@ def span_on_clock(
 
 
 def playable_rate(rate: Fraction) -> Fraction:
-    """Returns `rate` (frames per second) limited to LEAST_RATE..MOST_RATE."""
+    """Returns `rate` (frames per second) limited to 1..60, the frame rates that an output can have."""
     return min(max(rate, LEAST_RATE), MOST_RATE)
 
 
@@ -147,9 +149,9 @@ class PlanOptions:
     sync_mode: bool = False
 
     def values_of(self, options: "type[PlanOptions]") -> dict[str, Any]:
-        """Returns the values of some fields of this object: field name -> value.
+        """Returns field name -> value, for those fields of this object that the class `options` has too.
 
-        `options` is a class from which this object's class derives. The fields are those that `options` has.
+        `options` is a base class of this object's class.
         """
         return {field.name: getattr(self, field.name) for field in fields(options)}
 
@@ -225,8 +227,9 @@ class Plan(PlanOptions, ABC):
     def source_frames(self) -> int:
         """Number of frames of the output that are unchanged frames of the source.
 
-        - If `keeps_source` is True, they are all source frames that the output shows.
-        - Otherwise they are only those that the model does not see; it shows the others as it decodes them.
+        - If `keeps_source` is True, all source frames that the output shows are unchanged.
+        - Otherwise only those are unchanged that the model does not see. The output shows those that it sees as the
+          model decodes them.
         """
         return self.shown_frames if self.keeps_source else max(0, self.shown_frames - self.context_frames)
 
@@ -245,7 +248,7 @@ class Plan(PlanOptions, ABC):
 
     @property
     def reversed_at_end(self) -> bool:
-        """True if the output has the frames in the reverse of the order in which they are generated and joined."""
+        """True if the source is read and continued backwards, and all frames are put into playing order at the end."""
         return False
 
     @property

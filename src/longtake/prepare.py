@@ -66,7 +66,8 @@ class Overrides:
     `own_rate`: True if the output plays at the source's rate; False leaves the option unchanged.
     `seed`: the seed of all random numbers.
     `adapters`: LoRAs that are applied in addition to the request's own ones, before them.
-    `output`, `quality`, `write_mode`: see `PlanOptions`.
+    `output`, `quality`, `write_mode`: the codec and file type of the output, its quality, and how its encoder trades
+        speed for file size.
     """
 
     new_frames: int | None = None
@@ -123,7 +124,8 @@ class Fetcher:
         A file that has to be downloaded is saved as `name` in the folder `home`. If it is there already, it is not
         downloaded again. `settings` limits its size.
 
-        Raises DownloadFailed, FileTooLarge or InvalidRequest.
+        Raises DownloadFailed if the download fails, FileTooLarge for a file above the limit, and InvalidRequest if
+        `url` cannot be used.
         """
         own = self.open_own(url)
         if own is not None:

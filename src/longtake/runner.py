@@ -124,8 +124,9 @@ class Runner:
         """Runs a job and returns its result. The video appears at `path` only when it is complete.
 
         `on_progress`: called at every step. It can cancel the job by raising an exception.
-        `resume`: saves each finished window. A later run of the same plan with the same `resume` continues after these
-            windows, and gives exactly the result of an uninterrupted run. By default nothing is saved.
+        `resume`: saves the results of finished windows, the parts in which new frames are generated one after the
+            other. A later run of the same plan with the same `resume` continues after these windows, and gives exactly
+            the result of an uninterrupted run. By default nothing is saved.
 
         Raises LongtakeError if the request cannot be served.
         """
@@ -169,9 +170,10 @@ class Runner:
 
 
 def end_image(job: Job) -> RGBFrames | None:
-    """Returns the job's end image [H, W, 3], scaled and cropped to the output's size and compressed like a video frame.
+    """Returns the pixels of the job's end image, [H, W, 3]; None if the job has none.
 
-    Returns None if the job has none.
+    The image is scaled and cropped to the output's size, encoded with H.264 and decoded again. So it has the losses of
+    a compressed video frame, as the pictures on which the model was trained.
     """
     if job.end_image is None:
         return None

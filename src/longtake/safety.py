@@ -41,6 +41,8 @@ class SafetyChecker:
 def configured_checker(settings: Settings) -> tuple[SafetyChecker | None, str | None]:
     """Returns (checker, None), or (None, a sentence for the user that says why no checker runs).
 
+    There is no checker if the settings turn it off, or if they name no folder of a classifier.
+
     Raises BadCheckpoint if no classifier can be loaded from the folder that the settings name.
     """
     if settings.safety == "off":
@@ -67,8 +69,8 @@ def checked_frames(
 ) -> Iterator[NDArray[np.float32]]:
     """Yields the chunks of frames [t, H, W, 3] (0..1) unchanged. Each chunk is checked before it is yielded.
 
-    The checker checks the first frame and then every FRAMES_APART-th frame, counted across all chunks. Raises
-    ContentPolicyViolation if a frame is flagged. If `checker` is None, nothing is checked.
+    Only some frames are checked: the first one and every 24th after it, counted across all chunks. Raises
+    ContentPolicyViolation if the checker flags one as unsafe. If `checker` is None, nothing is checked.
     """
     first = 0
     for chunk in chunks:

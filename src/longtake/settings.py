@@ -64,10 +64,10 @@ class PriceSetting(BaseModel):
 
 
 class Settings(BaseSettings):
-    """The settings of one process. The field `models_dir` is the variable LONGTAKE_MODELS_DIR, and so on.
+    """The settings of one process. The environment variable LONGTAKE_MODELS_DIR sets the field `models_dir`, and so on.
 
-    The text below each field describes it. Create the object with `settings()`, which reports a wrong value in one
-    sentence.
+    In the source, a text below each field describes it. Create the object with the function `settings`, which reports a
+    wrong value in one sentence.
     """
 
     model_config = SettingsConfigDict(env_prefix="LONGTAKE_", frozen=True, extra="ignore", env_ignore_empty=True)

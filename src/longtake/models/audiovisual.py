@@ -91,8 +91,7 @@ class TrackInputs(Protocol):
 
 @dataclass(frozen=True)
 class PositionedTracks:
-    """The tracks of a window (the tokens of each modality), and their rotary position embeddings. These are computed
-    once for all sampling steps.
+    """The tracks (the tokens of each modality) and their rotary position embeddings, computed once for all steps.
 
     tracks: by modality; audio is absent for a video without sound.
     own: the embeddings for each modality's self-attention.
@@ -136,7 +135,8 @@ def velocities(
 ) -> dict[Stream, Tensor]:
     """Returns the velocities (noise minus clean tokens) of each modality: [predictions, n, C] in the tokens' dtype.
 
-    positioned: the window's tracks with their position embeddings.
+    transformer: one whose forward pass `attach` has replaced.
+    positioned: the tracks (what is known of the tokens besides their values) with their position embeddings.
     tokens: the noisy tokens of each modality, [1, n, C].
     sigma: the step's noise level, 0..1. A token's own noise level is its share (`TrackInputs.levels`) of sigma.
     predictions: the conditions of each prediction. Row i of the result belongs to predictions[i]. The transformer
@@ -149,7 +149,7 @@ def velocities(
 
 @dataclass(frozen=True)
 class _Modulation:
-    """The modulation of one modality: vectors that depend on its noise levels.
+    """The inputs of all blocks for one modality: vectors that depend on noise levels, and the prompt's tokens.
 
     In the shapes, k is the number of distinct noise levels, n the number of tokens, and d the width of the modality's
     hidden states.
@@ -180,7 +180,7 @@ class _Modulation:
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """The inputs of a block besides the hidden states. A prediction's number is also its row (from 0) in them.
+    """The inputs of a block besides the hidden states. Predictions are numbered by their row in those, from 0.
 
     positioned: the tracks with their position embeddings.
     modulation: the modulation of each modality.
@@ -395,6 +395,6 @@ def _for_rows(rotary: Rotary, count: int) -> Rotary:
 def _part(module: Any, stream: Stream, name: str) -> Any:
     """Returns the submodule or parameter of `module` that belongs to a modality.
 
-    name: the name without the modality's prefix. A name that begins with `av_` is used unchanged.
+    name: the name without the modality's prefix, which is `audio_` or nothing. Names that begin with `av_` have none.
     """
     return getattr(module, name if name.startswith("av_") else _PREFIX[stream] + name)

@@ -88,7 +88,7 @@ class Differences:
         return not (self.missing or self.unknown or self.misshapen)
 
     def sentence(self) -> str:
-        """Returns the differences in words for messages: for each kind its number and the first four names.
+        """Returns the differences in words for messages: for each kind, how many there are and the first four names.
 
         The text is empty if there are no differences.
         """

@@ -1,4 +1,7 @@
-"""Decides which model carries out a request: a published one, or a miniature that stands in. Needs no torch."""
+"""Decides which model carries out a request: a published one, or a miniature that stands in for it.
+
+A miniature is one of the small models in the package. This module needs no torch.
+"""
 
 from dataclasses import dataclass
 
@@ -31,8 +34,10 @@ class ModelChoice:
 
 
 def named_model(name: str, settings: Settings) -> ModelChoice:
-    """Returns the choice of the model with this name, which may be a miniature. Raises `NotSupported` for an unknown
-    name."""
+    """Returns the choice of the model with this name, installed or not. No other model stands in for it.
+
+    The model may be one of the small models in the package. Raises `NotSupported` for an unknown name.
+    """
     note = not_installed(card(name), settings)
     return ModelChoice(card(name), note=note, installed=note is None)
 

@@ -166,11 +166,12 @@ def _belongs(path: str, published: str) -> bool:
 def pull(card: ModelCard, settings: Settings, on_progress: OnProgress = ignore_progress) -> Pull:
     """Downloads the files of a model that are not on this machine, and verifies their sizes and hashes.
 
-    Returns the `Pull` that was carried out. After a failure, the next call continues the download.
+    Returns the `Pull`, which lists these files. After a failure, the next call continues the download.
 
     on_progress: receives the bytes downloaded so far as `step`, and the bytes of the whole download as `steps`.
 
-    Raises the errors of `plan_pull` and `hub.fetch`.
+    Raises `InvalidRequest` for a model whose weights are in the package. Raises `DownloadFailed` if the hub does not
+    answer or lacks a file, if the settings are offline, or if a file does not fit on the disk or is damaged.
     """
     plan = plan_pull(card, settings)
     done = 0

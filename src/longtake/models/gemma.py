@@ -55,7 +55,13 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
     """
 
     def __init__(self, encoder: Any, connectors: Any, tokenizer: Any, **options: Any) -> None:
-        """Builds the encoder. `options` are the keyword arguments of `TextEncoder`."""
+        """Builds the encoder.
+
+        encoder: Gemma-3, as a model of transformers. `can_write` and `can_see` tell what else it can do.
+        connectors: diffusers' module that turns hidden states into text tokens for video and for audio.
+        tokenizer: Gemma's tokenizer. If it has no padding token, it gets one.
+        options: the keyword arguments of `TextEncoder`, such as device and dtype.
+        """
         super().__init__([encoder, connectors], tokenizer, **options)
         self.encoder = encoder
         self.connectors = connectors
@@ -134,9 +140,10 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
         return self._without_signs(text) or prompt
 
     def _image_signs(self) -> str:
-        """Returns the special tokens, as text, for a picture in a prompt: for its begin, its content and its end.
+        """Returns the text that stands for a picture in a prompt.
 
-        Gemma replaces each token of the content by one of the picture's embeddings.
+        It consists of special tokens: one that begins the picture, one for each of the picture's embeddings, which
+        Gemma puts in their place, and one that ends the picture.
         """
         config = self.encoder.config
         begin, one, end = self.tokenizer.convert_ids_to_tokens(
@@ -145,9 +152,9 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
         return f"\n\n{begin}{one * config.mm_tokens_per_image}{end}\n\n"
 
     def _without_signs(self, text: str) -> str:
-        """Returns `text` without special tokens.
+        """Returns `text` with a blank for each special token, and without blanks at both ends.
 
-        In the prompt of a user, these could stand for a picture or end the turn.
+        In a user's prompt, special tokens could stand for a picture or end the user's turn of the chat.
         """
         config = self.encoder.config
         indices = [getattr(config, name, None) for name in ("boi_token_index", "image_token_id", "eoi_token_index")]

@@ -106,9 +106,10 @@ def config_of(part: PartName, published: Mapping[str, Any], shapes: Shapes) -> C
 
 
 def _require(part: str, published: Mapping[str, Any], needed: Mapping[str, Any]) -> None:
-    """Raises `BadCheckpoint` if a setting in `published` has another value than in `needed`. It may be missing there.
+    """Raises `BadCheckpoint` if a setting has another value in `published` than in `needed`.
 
     part: the part's name, for the message.
+    published: the part's published settings. Settings of `needed` may be missing here.
     needed: the only value of each setting that diffusers' class of the part supports.
     """
     for name, value in needed.items():
@@ -271,9 +272,8 @@ def vae_config(section: Mapping[str, Any]) -> Config:
 def _resampling(kind: str, right: bool) -> str:
     """Returns diffusers' name for a kind of resampling block, such as "temporal" for `compress_time`.
 
-    kind: the published name; for a block of the encoder without its suffix `_res`.
-    right: False for a block of the encoder whose published name has no suffix `_res`; otherwise True.
-
+    kind: the published name. From the name of an encoder's block, the caller has removed the ending `_res`.
+    right: True for a block of the decoder; for a block of the encoder, True if its name had the ending `_res`.
     Raises `BadCheckpoint` for an unknown kind, and if `right` is False.
     """
     if not right or kind not in _RESAMPLE:

@@ -134,18 +134,23 @@ def vae_key(key: str, levels: int = 4) -> str | None:
 
 
 def statistic(key: str) -> str | None:
-    """Returns diffusers' name of a published statistic of the latents, or `key` itself if it is no such statistic.
+    """Returns diffusers' name of a weight of the autoencoder, if the weight is a statistic of the latents.
 
-    Returns None for a statistic that sampling does not use.
+    - A statistic that sampling uses: its name, such as `latents_mean`.
+    - A statistic that sampling does not use: None.
+    - Any other weight: `key` itself.
 
-    key: the published name of a weight of the autoencoder, without the prefix `vae.`.
+    key: the published name of the weight, without the prefix `vae.`.
     """
     head, _, name = key.partition(".")
     return _STATISTICS.get(name, key) if head == "per_channel_statistics" else key
 
 
 def _word(key: str, published: str, ours: str) -> str:
-    """Returns `key` with `published` replaced by `ours`, at the start of `key` and after each of its dots."""
+    """Returns `key` with `published` replaced by `ours` where it is at the start of `key` or follows a dot.
+
+    A dot at the start of `published` or `ours` does not count.
+    """
     bare = published.lstrip(".")
     return re.sub(rf"(^|\.){re.escape(bare)}", lambda match: match[1] + ours.lstrip("."), key)
 

@@ -47,7 +47,7 @@ def choose_device(settings: Settings) -> torch.device:
 def choose_dtype(settings: Settings, device: torch.device, *, embedded: bool) -> torch.dtype:
     """Returns the dtype that the settings name. For `auto`, the first case that applies decides:
 
-    - float32 for a model whose weights are in the package, and on a CPU;
+    - float32 on a CPU, and on any device for a model whose weights are in the package;
     - float16 on a CUDA GPU that cannot compute in bfloat16;
     - bfloat16 otherwise.
 
@@ -84,19 +84,24 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def is_short(device: torch.device) -> bool:
-    """Returns True if the device is a CUDA GPU with less free memory than RESERVE_BYTES."""
+    """Returns True if the device is a CUDA GPU with less than 8 GiB of free memory (RESERVE_BYTES)."""
     free = free_bytes(device)
     return free is not None and free < RESERVE_BYTES
 
 
 def choose_offload(requested: str, sizes: Mapping[str, int], free: int | None) -> Offload:
-    """Returns the offloading of a model: "none", "model" or "group". The order is from fastest to slowest.
+    """Returns where the weights of a model are while it runs. There are three ways, from fastest to slowest:
 
-    requested: `settings.offload`. One of the three is returned unchanged. `auto` returns the first of them that leaves
-        enough device memory for activations (see RESERVE_BYTES).
+    - "none": all parts are on the device.
+    - "model": only the part that runs is on the device; the others are in host memory.
+    - "group": as "model", but of the transformer and the text encoder only the layers that run are on the device.
+
+    requested: `settings.offload`. "none", "model" and "group" are returned unchanged. "auto" returns the first of them
+        that leaves enough device memory for activations: 8 GiB (RESERVE_BYTES), or for a model with less than 1 GiB of
+        weights, 8 times their bytes.
     sizes: the bytes of each part.
-    free: the free bytes of the device; None for a device that shares the host's memory, where offloading saves nothing
-        and `auto` returns "none".
+    free: the free bytes of the device; None for a device that shares the host's memory. Offloading saves nothing there,
+        so "auto" returns "none".
     """
     if requested in ("none", "model", "group"):
         return requested  # type: ignore[return-value]

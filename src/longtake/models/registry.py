@@ -95,8 +95,8 @@ class LTXVCard(ModelCard):
     overlap_latents: the number of latent frames that neighbouring windows share.
     overlap_strength: how closely a window follows the window before it in the latent frames that they share: 0 (not at
         all) to 1 (unchanged).
-    conditioning_noise_scale: the standard deviation, at noise level 1, of the noise that is added to tokens of strength
-        1, which are not denoised. At noise level t it is multiplied by t squared.
+    conditioning_noise_scale: how much noise is added, at each sampling step, to the tokens of strength 1, which are
+        kept and not denoised. At noise level t (0..1) its standard deviation is this number times t squared.
     decode_timestep: the timestep that the VAE's decoder is conditioned on, 0..1.
     decode_noise_scale: the share of noise that is mixed into normalised latents before they are decoded, 0..1.
     """
@@ -253,16 +253,17 @@ def card(name: str) -> ModelCard:
 def located(card: ModelCard, settings: Settings) -> dict[PartName, Path]:
     """Returns part -> its path (a checkpoint file or a folder), for each part of a model that is on this machine.
 
-    A part's path is the first of these that exists:
-    1. the part's folder (named in `FOLDERS`) in one of the model's homes;
-    2. a home that is a checkpoint file, unless the part is in `ALONE`;
-    3. the part's folder in the model that the part is borrowed from (see `ModelCard.borrowed`);
-    4. the path at which the part is published, inside a home;
-    5. the same path inside `models_dir/<published folder>`.
+    A model has one or two places, each a folder or a checkpoint file:
+    - If `settings.model_sources[name]` is an existing path: that path, and then `models_dir/<name>`.
+    - Otherwise: `WEIGHTS/<name>` for a model in the package, `models_dir/<name>` for any other model.
 
-    The homes of a model are the folders or checkpoint files that `_homes` returns:
-    - `settings.model_sources[name]`, if that is an existing path, and then `models_dir/<name>`;
-    - without such a path: `WEIGHTS/<name>` for a model in the package, `models_dir/<name>` for any other model.
+    A part's path is the first of these that exists:
+    1. the part's folder (`FOLDERS` has its name) in one of these places;
+    2. one of these places itself, if it is a checkpoint file. This does not hold for the upsampler, the text encoder
+       and the tokenizer, which are never in one file with other parts;
+    3. the part's folder in the other model that has this part (see `ModelCard.borrowed`);
+    4. the path that the part has where it is published (`Published.path`), in one of these places;
+    5. the same path in `models_dir/<Published.folder>`.
     """
     homes = _homes(card, settings)
     found: dict[PartName, Path] = {}

@@ -27,7 +27,10 @@ class T5TextEncoder(TextEncoder[EncodedPrompt]):
     """T5 with its tokenizer. The tokens of a short prompt are padded on the right."""
 
     def __init__(self, encoder: torch.nn.Module, tokenizer: Any, **options: Any) -> None:
-        """Builds the encoder. `options` are the keyword arguments of `TextEncoder`."""
+        """Builds the encoder from T5 and its tokenizer, both of transformers.
+
+        options: the keyword arguments of `TextEncoder`, such as device and dtype.
+        """
         super().__init__([encoder], tokenizer, **options)
         self.encoder = encoder
 

@@ -77,7 +77,7 @@ class TextEncoder(ABC, Generic[EncodedT]):
                 module.to(self.device)
 
     def release(self) -> None:
-        """Moves the weights to the host if the device has less free memory than `memory.RESERVE_BYTES`.
+        """Moves the weights to the host if the device is a CUDA GPU with less than 8 GiB of free memory.
 
         This frees device memory for sampling. The next prompt that is not in the cache moves the weights back.
         """
