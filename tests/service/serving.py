@@ -93,6 +93,12 @@ class Served:
         queue.add_log_lines(self.engine, row, [LogLine(time.time(), "INFO", message, labels)])
         self.state.statuses.mark_changed(row.id)
 
+    def report(self, row: RequestRow, message: str, step: int, steps: int, window: int = 1, windows: int = 1) -> None:
+        """Stores progress, as a worker's server does."""
+        progress = {"message": message, "stage": "sampling", "step": step, "steps": steps}
+        queue.add_log_lines(self.engine, row, [], progress | {"window": window, "windows": windows})
+        self.state.statuses.mark_changed(row.id)
+
     def finish(self, row: RequestRow, outcome: Outcome = DONE) -> None:
         assert queue.finish(self.engine, row, outcome)
         self.state.statuses.mark_changed(row.id)

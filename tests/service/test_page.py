@@ -56,7 +56,7 @@ def test_the_list_shows_requests_in_every_state(served: Served) -> None:
     key = finished(served, served.claim())
     served.finish(served.claim(), Outcome(422, {"detail": []}, error="The video is too long."))
     row = served.claim()
-    served.log(row, "Sampling new frames", stage="sampling", step="3", steps="10", window="2", windows="2")
+    served.report(row, "Sampling new frames", step=3, steps=10, window=2, windows=2)
     queue.cancel(served.engine, cancelled.id)
     found = listed(served)
     assert [(one["id"], one["prompt"], one["state"]) for one in found["requests"]] == [
@@ -192,7 +192,7 @@ def test_a_request_from_the_queue_to_its_video(served: Served, tab: "Page") -> N
     item = tab.locator(f'[data-id="{row.id}"]')
     item.get_by_text("next in line").wait_for()
     claimed = served.claim()
-    served.log(claimed, "Sampling new frames", stage="sampling", step="5", steps="10", window="1", windows="1")
+    served.report(claimed, "Sampling new frames", step=5, steps=10)
     item.get_by_text("Sampling new frames").wait_for()
     assert item.locator("progress").evaluate("bar => bar.value") == 0.5
     finished(served, claimed)
@@ -210,7 +210,7 @@ def test_a_request_from_the_queue_to_its_video(served: Served, tab: "Page") -> N
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_text_has_enough_contrast(served: Served, tab: "Page", scheme: Any) -> None:
     submit(served, "running")
-    served.log(served.claim(), "Sampling new frames", stage="sampling")
+    served.report(served.claim(), "Sampling new frames", step=1, steps=2)
     submit(served, "waiting")
     submit(served, "failed", outcome=Outcome(422, {}, error="It is too long."))
     tab.emulate_media(color_scheme=scheme)

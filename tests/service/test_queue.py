@@ -109,23 +109,31 @@ def test_status_in_every_state(served: Served, client: httpx.Client, query: str)
     assert waiting.json()["logs"] == ([] if wants_logs else None)
 
     row = served.claim()
-    served.log(row, "Sampling new frames", stage="sampling", step="1", steps="15")
-    served.log(row, "Sampling new frames", stage="sampling", step="2", steps="15")
+    served.log(row, "Sampling new frames", stage="sampling")
+    served.report(row, "Sampling new frames", step=1, steps=15)
+    served.report(row, "Sampling new frames", step=2, steps=15)
     running = client.get(url)
     assert (running.status_code, running.json()["status"], running.json()["metrics"]) == (202, "IN_PROGRESS", {})
+    assert running.json()["progress"] == {
+        "message": "Sampling new frames",
+        "stage": "sampling",
+        "step": 2,
+        "steps": 15,
+        "window": 1,
+        "windows": 1,
+    }
     assert "queue_position" not in running.json()
 
     served.finish(row)
     ended = client.get(url)
     assert (ended.status_code, ended.json()["status"]) == (200, "COMPLETED")
     assert ended.json()["metrics"] == {"inference_time": 0.25}
-    assert "error" not in ended.json()
+    assert {"error", "progress"}.isdisjoint(ended.json())
     assert ended.headers["x-fal-request-id"] == row.id
     for answer in (running, ended):
         logs = answer.json()["logs"]
-        assert (None if logs is None else [log["labels"]["step"] for log in logs]) == (
-            ["1", "2"] if wants_logs else None
-        )
+        messages = None if logs is None else [log["message"] for log in logs]
+        assert messages == (["Sampling new frames"] if wants_logs else None)
     if wants_logs:
         line = ended.json()["logs"][0]
         assert set(line) == {"timestamp", "level", "source", "message", "labels"}

@@ -26,8 +26,10 @@ FAILED = Outcome(
 
 
 def steps(served: Served, row: RequestRow) -> None:
-    for step in range(1, 4):
-        served.log(row, "Sampling new frames", stage="sampling", step=str(step), steps="3")
+    served.log(row, "ltxv-tiny makes 96 new frames.")
+    served.log(row, "Sampling new frames", stage="sampling")
+    for step in range(3):
+        served.report(row, "Sampling new frames", step, 3)
         time.sleep(0.02)
     served.finish(row)
 
@@ -109,8 +111,10 @@ def test_the_stream_sends_progress_and_then_the_result(served: Served, client: h
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert queue.get(served.engine, answer.headers["x-fal-request-id"]) is not None
     events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
-    assert [one["step"] for one in events[:-1]] == [1, 2, 3]
-    assert all((one["type"], one["steps"], one["stage"]) == ("progress", 3, "sampling") for one in events[:-1])
+    assert events[0] == {"type": "progress", "message": "ltxv-tiny makes 96 new frames."}
+    steps_sent = [one for one in events[:-1] if "step" in one]
+    assert [one["step"] for one in steps_sent] == [0, 1, 2]
+    assert all((one["type"], one["steps"], one["stage"]) == ("progress", 3, "sampling") for one in steps_sent)
     assert events[-1] == RESULT
 
 

@@ -37,6 +37,7 @@ requests = sa.Table(
     sa.Column("attempt", sa.Integer, nullable=False, default=0),
     sa.Column("version", sa.Integer, nullable=False, default=0),
     sa.Column("plan", Json),
+    sa.Column("progress", Json),
     sa.Column("status_code", sa.Integer),
     sa.Column("headers", Json),
     sa.Column("output", sa.LargeBinary),

@@ -218,28 +218,29 @@ def store_plan(engine: sa.Engine, row: RequestRow, plan: Mapping[str, Any]) -> b
     return _update(engine, _still_claimed(row), {"plan": dict(plan)})
 
 
-def add_log_lines(engine: sa.Engine, row: RequestRow, lines: Sequence[LogLine]) -> bool:
-    """Adds lines to the log of the claimed request `row`.
+def add_log_lines(
+    engine: sa.Engine, row: RequestRow, lines: Sequence[LogLine], progress: Mapping[str, Any] | None = None
+) -> bool:
+    """Adds lines to the log of the claimed request `row`, and replaces its `progress` if that is not None.
 
     Returns False, and adds nothing, if the server `row.worker` no longer holds the request.
     """
     with engine.begin() as connection:
-        changed = connection.execute(sa.update(requests).where(_still_claimed(row)).values(**_NEXT_VERSION))
-        if changed.rowcount != 1:
+        values = _NEXT_VERSION if progress is None else {"progress": dict(progress), **_NEXT_VERSION}
+        if connection.execute(sa.update(requests).where(_still_claimed(row)).values(values)).rowcount != 1:
             return False
-        connection.execute(
-            sa.insert(events),
-            [
-                {
-                    "request_id": row.id,
-                    "at": line.at,
-                    "level": line.level,
-                    "message": line.message,
-                    "labels": dict(line.labels),
-                }
-                for line in lines
-            ],
-        )
+        values_of_lines = [
+            {
+                "request_id": row.id,
+                "at": line.at,
+                "level": line.level,
+                "message": line.message,
+                "labels": dict(line.labels),
+            }
+            for line in lines
+        ]
+        if values_of_lines:
+            connection.execute(sa.insert(events), values_of_lines)
     return True
 
 

@@ -78,7 +78,7 @@ class LogLine:
 
     `at`: the Unix time in seconds at which the line was written.
     `level`: INFO, or STDOUT for a line that a library printed.
-    `labels`: for a progress line its `stage`, `step`, `steps`, `window` and `windows` as text; otherwise empty.
+    `labels`: for the line about the beginning of a stage its `stage`, `window` and `windows` as text; otherwise empty.
     """
 
     at: float
@@ -111,6 +111,8 @@ class RequestRow:
         stopped does not count.
     `version`: the number of changes of the row.
     `plan`: the JSON form of the plan, which says how the video is made; None before it is made and after its deletion.
+    `progress`: what the worker is doing: {message, stage, step, steps, window, windows}, see `worker.messages`. None
+        before its first report.
     `output`: the JSON body of the result; None before the request's end and after the result's deletion.
     """
 
@@ -137,6 +139,7 @@ class RequestRow:
     attempt: int
     version: int
     plan: dict[str, Any] | None
+    progress: dict[str, Any] | None
     status_code: int | None
     headers: dict[str, str] | None
     output: bytes | None

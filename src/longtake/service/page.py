@@ -6,6 +6,7 @@ The page's HTML contains no requests. Its script loads them as JSON, which needs
 import json
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -20,7 +21,7 @@ from starlette.routing import BaseRoute, Route
 from longtake.access.keys import Caller
 from longtake.database.connection import reading
 from longtake.database.tables import requests as table
-from longtake.queue.requests import ENDED, StoredLogLine
+from longtake.queue.requests import ENDED
 from longtake.service.auth import caller_of
 from longtake.service.responses import RequestFailed, json_response
 from longtake.service.state import ServerState
@@ -142,7 +143,9 @@ class RequestList:
         else:
             status = self._state.statuses.get(row.id)
             entry["position"] = None if status is None else status.queue_position
-            entry["progress"] = None if status is None or not status.log_lines else _progress(status.log_lines)
+            entry["progress"] = (
+                None if status is None or status.row.progress is None else _progress(status.row.progress)
+            )
         return entry
 
     def _payload_facts(self, row: Any) -> dict[str, Any]:
@@ -195,17 +198,14 @@ def _shown_state(state: str, status_code: int | None) -> str:
     return "done" if status_code is not None and status_code < 300 else "failed"
 
 
-def _progress(lines: tuple[StoredLogLine, ...]) -> dict[str, Any]:
-    """Returns the progress of a running request, as its last log line tells it. `lines` must not be empty.
+def _progress(progress: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the page shows of a running request's progress.
 
-    message: the text of the line.
-    stage: the name of the current stage of the work; None if the line has none.
-    share: the finished part (0..1) of that stage; None if the line has no step and window numbers.
+    message: the text for people.
+    stage: the name of the current stage of the work.
+    share: the finished part (0..1) of that stage; None if its number of steps is not known.
     """
-    last = lines[-1]
-    try:
-        step, steps, window, windows = (int(last.labels[name]) for name in ("step", "steps", "window", "windows"))
-        share: float | None = min((window - 1 + step / steps) / windows, 1.0)
-    except (KeyError, ValueError, ZeroDivisionError):
-        share = None
-    return {"message": last.message, "stage": last.labels.get("stage"), "share": share}
+    steps, windows = progress["steps"], progress["windows"]
+    done = progress["window"] - 1 + (progress["step"] / steps if steps else 0)
+    share = min(done / windows, 1.0) if steps and windows else None
+    return {"message": progress["message"], "stage": progress["stage"], "share": share}

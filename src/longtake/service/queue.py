@@ -154,6 +154,8 @@ def _status_body(status: RequestStatus, logs: Sequence[StoredLogLine] | None) ->
     body: dict[str, Any] = {"status": client_state(row), "request_id": row.id, **urls(row)}
     if status.queue_position is not None and row.state == "IN_QUEUE":
         body["queue_position"] = status.queue_position
+    if row.state == "IN_PROGRESS" and row.progress is not None:
+        body["progress"] = row.progress
     body["logs"] = None if logs is None else [_log_entry(line) for line in logs]
     body["metrics"] = (row.timings or {}) if row.has_ended else {}
     if row.has_ended and row.error is not None:

@@ -100,7 +100,7 @@ async def _wait_for_end(state: ServerState, status: RequestStatus) -> RequestSta
 
 
 async def _wait_for_start(state: ServerState, status: RequestStatus) -> RequestStatus:
-    """Waits until the queued request has a log line or has ended, but at most FIRST_EVENT_S seconds.
+    """Waits until the queued request has a log line or progress, or has ended, but at most FIRST_EVENT_S seconds.
 
     Returns the last known status of the request. `status` is an earlier status of it.
     """
@@ -109,26 +109,30 @@ async def _wait_for_start(state: ServerState, status: RequestStatus) -> RequestS
         async with asyncio.timeout(FIRST_EVENT_S):
             async for current in follow(state, status):
                 last = current or last
-                if last.log_lines or last.row.has_ended:
+                if last.log_lines or last.row.progress or last.row.has_ended:
                     break
     return last
 
 
 async def _progress_events(state: ServerState, status: RequestStatus) -> AsyncIterator[bytes]:
-    """Yields an encoded event for each log line of the queued request, then one for its result.
+    """Yields an encoded event for each log line and each step of the queued request, then one for its result.
 
     Yields PING after each `settings.ping_s` seconds without a change. Cancels the request if the client disconnects.
     `status` is the first known status of the request.
     """
-    lines_sent, last = 0, status
+    lines_sent, sent, last = 0, None, status
     try:
         async for current in follow(state, status):
             if current is None:
                 yield PING
                 continue
+            now = current.row.progress
             for line in current.log_lines[lines_sent:]:
-                yield event(progress(line))
-            lines_sent, last = len(current.log_lines), current
+                if now is None or line.message != now["message"]:
+                    yield event(progress(line))
+            if now is not None and now != sent:
+                yield event({"type": "progress", **now})
+            lines_sent, sent, last = len(current.log_lines), now, current
         yield await _result_event(state, last)
     finally:
         if not last.row.has_ended:

@@ -4,8 +4,8 @@ import base64
 import logging
 import threading
 import time
-from collections.abc import Callable
-from typing import Literal, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar
 
 from longtake.access.files import find_own
 from longtake.database.connection import RetriesStopped, is_temporary, retry_until_stopped
@@ -30,7 +30,7 @@ from longtake.worker.messages import (
     ProgressReport,
     Run,
 )
-from longtake.worker.request_log import RequestLog, log_line, printed_line, progress_line
+from longtake.worker.request_log import RequestLog, log_line, printed_line
 from longtake.worker.supervisor import Supervisor
 from longtake.worker.work_folders import remove_work_folder, work_folder
 
@@ -92,6 +92,9 @@ class Attempt:
     def _run(self) -> None:
         row = self._row
         self._changed()
+        if row.plan is not None:
+            earlier = self._retry(lambda: queue.log_lines(self._engine, row.id))
+            self._log = RequestLog(line.message for line in earlier)
         self._worker.send(self._first_message())
         ending = self._follow()
         has_ended = self._settle(ending)
@@ -142,12 +145,14 @@ class Attempt:
         due_at = min(self._check_at, self._log.due_at, self._worker.stalls_at)
         match self._worker.receive(due_at - time.monotonic()):
             case ProgressReport() as report:
-                self._log.add(progress_line(report))
+                self._log.report(report)
             case Printed() as printed:
                 self._log.add(printed_line(printed))
-            case Planned(plan):
+            case Planned(plan, lines):
                 if not self._retry(lambda: queue.store_plan(self._engine, self._row, plan)):
                     return self._reason_to_stop()
+                for line in lines:
+                    self._log.add(log_line(line))
                 self._changed()
                 self._worker.send(Proceed())
             case FileWanted(url):
@@ -274,13 +279,13 @@ class Attempt:
                 return
         self._worker.kill()
 
-    def _write_log(self, lines: list[LogLine]) -> bool:
-        """Stores log lines of the request. Returns False if the database failed, so that they are not stored.
+    def _write_log(self, lines: list[LogLine], progress: Mapping[str, Any] | None) -> bool:
+        """Stores log lines and the progress of the request. Returns False if the database failed.
 
-        If this attempt no longer holds the request, the lines are dropped, and True is returned.
+        If this attempt no longer holds the request, they are dropped, and True is returned.
         """
         is_held = self._try(
-            lambda: queue.add_log_lines(self._engine, self._row, lines), None, action="storing its log lines"
+            lambda: queue.add_log_lines(self._engine, self._row, lines, progress), None, action="storing its log lines"
         )
         is_written = is_held is not None
         if is_written:

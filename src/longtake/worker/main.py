@@ -31,6 +31,7 @@ from longtake.media.fetch import fetch_file
 from longtake.models.download import status
 from longtake.models.registry import ModelCard
 from longtake.outbound import PublicTransport
+from longtake.plans import Plan
 from longtake.prepare import Fetcher, prepare
 from longtake.settings import Settings, settings
 from longtake.storage import open_blobs
@@ -127,7 +128,7 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTra
         with prepare(endpoint, request, model, settings, fetcher=fetcher, plan=plan) as job:
             document = plan_to_json(job.plan)
             if plan is None:
-                channel.store_plan(Planned(document))
+                channel.store_plan(Planned(document, (made_by(job.plan), *job.plan.notes)))
             path = run.folder / f"longtake-{job.plan.seed}{job.plan.output_format.suffix}"
             resume = Resume(steps_folder(run.folder, document))
             result = runner.run(job, path, on_progress=reporter, resume=resume)
@@ -146,6 +147,11 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTra
         notes=result.notes,
         stand_in=model.note if model.stands_in_for else None,
     )
+
+
+def made_by(plan: Plan) -> str:
+    """Returns the sentence for the request's log that says which model makes how many new frames."""
+    return f"{plan.model} makes {plan.new_frames} new frames."
 
 
 def open_stored_file(url: str, channel: Channel, settings: Settings) -> AbstractContextManager[Path] | None:

@@ -66,7 +66,7 @@ class Ready:
 class ProgressReport:
     """Worker to server: one step of the work begins.
 
-    `sentence`: the other fields as text for people.
+    `sentence`: the stage and, for the sampling of one of several windows, the window as text for people.
     `stage`: the name of the stage of the work, such as "load" or "sampling" (a key of `video.STAGES`).
     `step`, `steps`: the number of finished steps of the stage, and the number of all its steps.
     `window`, `windows`: the number of the current window, from 1, and the number of all windows. A window is a group of
@@ -84,9 +84,14 @@ class ProgressReport:
 
 @dataclass(frozen=True)
 class Planned:
-    """Worker to server: store the request's plan. `plan` is its JSON form. The server answers with `Proceed`."""
+    """Worker to server: store the request's plan. The server answers with `Proceed`.
+
+    `plan`: the JSON form of the plan.
+    `lines`: sentences for the request's log: which model makes the video, and the notes of the plan.
+    """
 
     plan: dict[str, Any]
+    lines: tuple[str, ...] = ()
     type: Literal["planned"] = "planned"
 
 

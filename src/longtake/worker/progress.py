@@ -49,11 +49,12 @@ def stage_name(progress: Progress) -> str:
 
 
 def sentence(progress: Progress) -> str:
-    """Returns a progress report as text for people, such as "Sampling new frames, window 2 of 3, step 4 of 15"."""
+    """Returns the stage of a progress report as text for people, such as "Sampling new frames, window 2 of 3".
+
+    The step is left out, so that all reports of a stage have the same text. Only sampling names the window.
+    """
     name = stage_name(progress)
-    parts = [STAGES.get(name, name)]
-    if progress.windows > 1:
-        parts.append(f"window {progress.window} of {progress.windows}")
-    if name == "sampling":
-        parts.append(f"step {progress.step + 1} of {progress.steps}")
-    return ", ".join(parts)
+    title = STAGES.get(name, name)
+    if name == "sampling" and progress.windows > 1:
+        return f"{title}, window {progress.window} of {progress.windows}"
+    return title

@@ -1,13 +1,14 @@
-"""Collects the log lines of a running request until they are stored in the database."""
+"""Collects the log lines and the progress of a running request until they are stored in the database."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from longtake.queue.requests import LogLine
 from longtake.worker.messages import Printed, ProgressReport
 
 STORE_EVERY_S = 0.05
-"""Seconds between two writes of one request's log lines, so that a fast worker does not cause a write per line."""
+"""Seconds between two writes of one request's log lines and progress, so that a fast worker causes few writes."""
 
 RETRY_S = 0.5
 """Seconds until the next write after one has failed."""
@@ -16,44 +17,69 @@ MAX_LINES = 1000
 """Maximum number of one request's log lines in memory while the database is unreachable. Older lines are dropped."""
 
 
-class RequestLog:
-    """The log lines of a running request that are not in the database yet.
+Write = Callable[[list[LogLine], Mapping[str, Any] | None], bool]
+"""A function that stores log lines and, unless it is None, the progress. Returns False if it could not."""
 
+
+class RequestLog:
+    """The log lines and the progress of a running request that are not in the database yet.
+
+    `known`: messages that the request's log has already, from an earlier attempt.
+
+    Clients read the whole log again and again. So a message is written only once, and the log has one line for each
+    stage of the work. The steps of a stage change only the progress, which is numbers.
     They are stored several at a time, to save transactions.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, known: Iterable[str] = ()) -> None:
         self.lines: list[LogLine] = []
+        self.progress: dict[str, Any] | None = None
+        self._known = set(known)
         self._store_at = 0.0
 
     def add(self, line: LogLine) -> None:
-        self.lines.append(line)
+        """Adds a line, unless the log has a line with this message already."""
+        if line.message not in self._known:
+            self._known.add(line.message)
+            self.lines.append(line)
+
+    def report(self, report: ProgressReport) -> None:
+        """Replaces the progress. Adds a line if a stage begins."""
+        self.progress = {
+            "message": report.sentence,
+            "stage": report.stage,
+            "step": report.step,
+            "steps": report.steps,
+            "window": report.window,
+            "windows": report.windows,
+        }
+        self.add(stage_line(report))
 
     @property
     def due_at(self) -> float:
         """The time at which `store` should be called next, in seconds of the monotonic clock.
 
-        It is infinite if there are no lines.
+        It is infinite if there is nothing to store.
         """
-        return self._store_at if self.lines else float("inf")
+        return self._store_at if self.lines or self.progress is not None else float("inf")
 
-    def store(self, write: Callable[[list[LogLine]], bool]) -> None:
-        """Passes all lines to `write`, which stores them in the database and returns True if that succeeded.
+    def store(self, write: Write) -> None:
+        """Passes all lines and the progress to `write`, which stores them and returns True if that succeeded.
 
-        If it returns True, the lines are removed from this object. If it returns False, the last 1000 lines (MAX_LINES)
+        If it returns True, both are removed from this object. If it returns False, the last 1000 lines (MAX_LINES)
         are kept, and `due_at` says when to call `store` again.
         """
-        if write(self.lines):
-            self.lines = []
+        if write(self.lines, self.progress):
+            self.lines, self.progress = [], None
             self._store_at = time.monotonic() + STORE_EVERY_S
         else:
             self.lines = self.lines[-MAX_LINES:]
             self._store_at = time.monotonic() + RETRY_S
 
 
-def progress_line(report: ProgressReport) -> LogLine:
-    """Returns a progress report as a log line. The stage and the numbers of steps and windows are its labels."""
-    names = ("stage", "step", "steps", "window", "windows")
+def stage_line(report: ProgressReport) -> LogLine:
+    """Returns the log line about the stage of a progress report. The stage and the window are its labels."""
+    names = ("stage", "window", "windows")
     return log_line(report.sentence, labels={name: str(getattr(report, name)) for name in names})
 
 
