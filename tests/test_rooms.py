@@ -107,7 +107,6 @@ COVERED_IN = {
     "worker.metrics": "service/test_health.py",
     "worker.outcomes": "worker/test_slots.py",
     "worker.progress": "worker/test_main.py",
-    "worker.request_log": "worker/test_slots.py",
     "worker.server_process": "worker/test_leases.py",
     "worker.slot": "worker/test_slots.py",
     "worker.supervisor": "worker/test_slots.py",
