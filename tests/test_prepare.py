@@ -218,6 +218,27 @@ def test_overrides_reach_the_plan(folder: Path) -> None:
     assert (fast.plan.seed, fast.plan.quality, fast.plan.write_mode) == (6, "maximum", "fast")
 
 
+def test_a_plan_holds_no_data_of_a_lora(folder: Path) -> None:
+    """The job has the whole data URIs again, also with a plan that was stored."""
+    uris = [f"data:x/y;base64,{letter * 1000}" for letter in "ab"]
+    loras = tuple(PlannedAdapter(uri, (0.5, 0.5), ("body", "loras", i, "path")) for i, uri in enumerate(uris))
+    overrides, plan = Overrides(adapters=loras), None
+    request = parse(ltx23.Request, {"prompt": "x", "video_url": str(folder / "clip.mp4")})
+    for _ in range(2):
+        with prepare(
+            ltx23.ENDPOINT,
+            request,
+            ModelChoice(PUBLISHED),
+            settings(folder),
+            overrides=overrides,
+            fetcher=LOCAL,
+            plan=plan,
+        ) as job:
+            plan = job.plan
+            assert [one.source for one in plan.adapters] == ["data:x/y;base64,..."] * 2 + ["distill"]
+            assert [one.source for one in job.adapters] == [*uris, "distill"]
+
+
 def test_a_request_without_a_seed_gets_one_that_every_client_can_hold(folder: Path) -> None:
     seeds = {ready(folder, settings(folder)).plan.seed for _ in range(3)}
     assert len(seeds) == 3

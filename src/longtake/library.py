@@ -18,6 +18,7 @@ from longtake.errors import InvalidRequest
 from longtake.imports import without_garbage_collection
 from longtake.media.fetch import fetch_file
 from longtake.media.formats import OutputType, output_format
+from longtake.models.lora_files import LoraSources
 from longtake.models.registry import ModelCard, card
 from longtake.parameters import LocalRequest, UserInput, local_request
 from longtake.plans import Plan
@@ -172,7 +173,7 @@ def local_runner(settings: Settings) -> "Runner":
     def fetch(url: str, folder: Path, max_bytes: int) -> Path:
         return fetch_file(url, folder, max_bytes=max_bytes)
 
-    return Runner(settings, fetch=fetch, any_path=True)
+    return Runner(settings, LoraSources(fetch, any_path=True))
 
 
 @contextmanager

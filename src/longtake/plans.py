@@ -5,7 +5,7 @@ generate clips whose number of frames is 8n + 1 (1, 9, 17, ...).
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any
 
@@ -99,7 +99,8 @@ def shortened_url(url: str) -> str:
 class PlannedAdapter:
     """A LoRA that a plan applies.
 
-    source: URL, hub repository or path of the LoRA. If `own` is True, the name of one of the model's own adapters.
+    source: URL, data URI, hub repository or path of the LoRA. If `own` is True, the name of one of the model's own
+        adapters.
     scales: strength of the LoRA in each pass; 1 is its trained strength, 0 switches it off.
     field: path of the request's field that names the LoRA, for error messages.
     weight_name: name of the LoRA's file if `source` is a hub repository; None if the repository has only one LoRA file.
@@ -114,11 +115,12 @@ class PlannedAdapter:
 
 
 def adapters_of_passes(adapters: tuple[PlannedAdapter, ...], passes: int) -> tuple[PlannedAdapter, ...]:
-    """Returns copies of the adapters that have only the scales of the first `passes` passes.
+    """Returns the adapters as a plan of `passes` passes has them: with only the scales of these passes.
 
-    An adapter is left out if its scales in these passes are all 0.
+    An adapter is left out if its scales in these passes are all 0. Data URIs are shortened, because a plan is stored
+    and shown.
     """
-    trimmed = (PlannedAdapter(one.source, one.scales[:passes], one.field, one.weight_name, one.own) for one in adapters)
+    trimmed = (replace(one, source=shortened_url(one.source), scales=one.scales[:passes]) for one in adapters)
     return tuple(one for one in trimmed if any(one.scales))
 
 

@@ -25,7 +25,7 @@ from longtake.media.source import Limits, SourceReader, open_source
 from longtake.media.still import open_still
 from longtake.models.choice import ModelChoice
 from longtake.models.registry import CARDS, ModelCard, adapter, located, missing
-from longtake.plans import Plan, PlannedAdapter
+from longtake.plans import Plan, PlannedAdapter, shortened_url
 from longtake.settings import Settings
 from longtake.video import VideoInfo
 
@@ -43,6 +43,7 @@ class Job:
     `model`: the model that carries it out.
     `source`: the source video, open for reading.
     `plan`: the plan of the generation.
+    `adapters`: the plan's adapters, whose sources may be data URIs; in the plan these are without their data.
     `end_image`: the picture that the new frames lead to, [H, W, 3], not scaled yet; None if the request has none.
     """
 
@@ -50,6 +51,7 @@ class Job:
     model: ModelChoice
     source: SourceReader
     plan: Plan
+    adapters: tuple[PlannedAdapter, ...] = ()
     end_image: NDArray[np.uint8] | None = None
 
     @property
@@ -195,7 +197,19 @@ def prepare(
                 fetcher.fetch(options.end_image, "end_image", home, settings) as path,
             ):
                 image = open_still(path, limits=limits)
-        yield Job(endpoint, model, source, plan, image)
+        yield Job(endpoint, model, source, plan, with_whole_sources(plan.adapters, options.adapters), image)
+
+
+def with_whole_sources(
+    planned: tuple[PlannedAdapter, ...], named: tuple[PlannedAdapter, ...]
+) -> tuple[PlannedAdapter, ...]:
+    """Returns the adapters of a plan with the sources that the request has, so that a data URI has its data again.
+
+    planned: the adapters of the plan.
+    named: the adapters of the request.
+    """
+    sources = {(one.field, shortened_url(one.source)): one.source for one in named}
+    return tuple(replace(one, source=sources.get((one.field, one.source), one.source)) for one in planned)
 
 
 def model_notes(model: ModelChoice) -> tuple[str, ...]:

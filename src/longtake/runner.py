@@ -20,7 +20,7 @@ from longtake.media.probe import probe
 from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
 from longtake.models.choice import ModelChoice
-from longtake.models.lora_files import Fetch
+from longtake.models.lora_files import NO_SOURCES, LoraSources
 from longtake.models.loras import LoraCache, applied, load_adapters
 from longtake.models.registry import ModelCard
 from longtake.output.joining import Joiner
@@ -85,14 +85,12 @@ class Runner:
     """Runs jobs one at a time. It keeps the loaded model and the adapters that were read last in memory for later jobs.
 
     `settings`: the settings of the process, such as the device and the size of the adapter cache.
-    `fetch`: downloads the LoRA files that requests name by URL. If it is None, such requests fail.
-    `any_path`: True if LoRA paths may be anywhere on this machine. Otherwise they must be below the LoRA folder.
+    `lora_sources`: the sources of the LoRAs that requests name, besides the LoRA folder and the hub.
     """
 
-    def __init__(self, settings: Settings, *, fetch: Fetch | None = None, any_path: bool = False) -> None:
+    def __init__(self, settings: Settings, lora_sources: LoraSources = NO_SOURCES) -> None:
         self._settings = settings
-        self._fetch = fetch
-        self._any_path = any_path
+        self._lora_sources = lora_sources
         self._adapters = LoraCache(settings.lora_cache_bytes)
         self._model: LoadedModel | None = None
 
@@ -133,9 +131,7 @@ class Runner:
         job.model.check()
         plan, family, progress = job.plan, job.endpoint.family, ProgressRelay(on_progress)
         # Adapters are read before the model is loaded, so that a request with a missing adapter fails at once.
-        adapters = load_adapters(
-            plan.adapters, job.card, self._settings, self._adapters, fetch=self._fetch, any_path=self._any_path
-        )
+        adapters = load_adapters(job.adapters, job.card, self._settings, self._adapters, self._lora_sources)
         model = self.load(job.card, progress)
         checker, safety_note = configured_checker(self._settings) if plan.check_safety else (None, None)
         sound = source_sound(job.source, plan)

@@ -14,6 +14,7 @@ from longtake.media.encode import Encoder
 from longtake.media.formats import output_format
 from longtake.media.source import open_source
 from longtake.models.choice import named_model
+from longtake.models.lora_files import LoraSources
 from longtake.models.registry import card, missing
 from longtake.prepare import Fetcher, Overrides, prepare
 from longtake.runner import Result, Runner
@@ -49,7 +50,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runner() -> Runner:
-    return Runner(settings(), any_path=True)
+    return Runner(settings(), LoraSources(any_path=True))
 
 
 @pytest.fixture

@@ -1,18 +1,31 @@
-"""A LoRA's path becomes a file: below its folder, from a URL, from the hub; never from anywhere else."""
+"""A LoRA's path becomes a file: below its folder, from a URL or data URI, from the hub; never from anywhere else."""
 
 import os
+from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import SecretStr
+from safetensors.numpy import save
 
-from longtake.errors import DownloadFailed, FileTooLarge, InvalidRequest
-from longtake.models.lora_files import FETCHED, Fetch, Lora, resolve
+from longtake.errors import BadCheckpoint, DownloadFailed, FileTooLarge, InvalidRequest
+from longtake.media.fetch import fetch_file
+from longtake.models.lora_files import FETCHED, Fetch, Lora, LoraSources, open_lora
 from longtake.settings import Settings
 from tests.models.stand_in_hub import Hub, serving
 
 URL = "https://files.example/style.safetensors"
+LORA = save({f"proj_in.lora_{side}.weight": np.ones((1, 1), np.float32) for side in "AB"})
+"""The bytes of a LoRA."""
+
+
+def resolve(lora: Lora, settings: Settings, *, fetch: Fetch | None = None, any_path: bool = False) -> Path:
+    """The path of a LoRA that is not deleted after its use."""
+    with open_lora(lora, settings, LoraSources(fetch, any_path=any_path)) as file:
+        return file.path
 
 
 @pytest.fixture
@@ -49,13 +62,16 @@ def test_files_below_the_folder(folder: Path, lora: Lora, found: str) -> None:
         (Lora("two"), r"several files \(x\.safetensors, y\.safetensors\): name one as weight_name"),
         (Lora("two", weight_name="../a.safetensors"), r"has no '\.\./a\.safetensors'; it has x\.safetensors"),
         (Lora("none"), r"has no \.safetensors file"),
-        (Lora("absent.safetensors"), "neither a file below the LoRA folder, an https:// URL nor a hub repository"),
+        (Lora("absent.safetensors"), "neither a file below the LoRA folder, a URL, a data URI nor a hub repository"),
         (Lora(""), "neither a file"),
         (Lora("a\0b"), "is no path|neither a file"),
         (Lora("a" * 5000), "is no path"),
-        (Lora("http://files.example/x"), "not an https:// URL"),
-        (Lora("file:///etc/passwd"), "not an https:// URL"),
-        (Lora("data:text/plain,x"), "not an https:// URL"),
+        (Lora("http://files.example/x"), "files.example/x is neither at an https:// URL nor an upload"),
+        (Lora("HTTP://user:word@files.example/x?key=1"), "LoRA http://files.example/x is neither at an https"),
+        (Lora("https://[x"), "not at an address"),
+        (Lora("file:///etc/passwd"), "neither a file"),
+        (Lora("ftp://files.example/x"), "neither a file"),
+        (Lora("data:text/plain,x"), "cannot be a data URI here"),
         (Lora("a/../b"), "neither a file"),
         (Lora("a/b/c"), "neither a file"),
     ],
@@ -76,10 +92,10 @@ def test_a_file_above_the_limit_is_refused(folder: Path) -> None:
         resolve(Lora("a.safetensors"), Settings(loras_dir=folder, max_lora_bytes=3))
 
 
-def _fetching(calls: list[str], size: int = 10) -> Fetch:
+def _fetching(calls: list[str], content: bytes = LORA) -> Fetch:
     def fetch(url: str, folder: Path, max_bytes: int) -> Path:
         calls.append(url)
-        (folder / "got").write_bytes(bytes(size))
+        (folder / "got").write_bytes(content)
         return folder / "got"
 
     return fetch
@@ -93,7 +109,7 @@ def test_a_url_is_fetched_once(folder: Path) -> None:
     assert got[0].is_relative_to(folder / FETCHED)
     assert calls == [URL]
     assert [file for file in (folder / FETCHED / "urls").iterdir() if file != got[0]] == []
-    assert resolve(Lora(URL), Settings(loras_dir=folder, offline=True)) == got[0]
+    assert resolve(Lora(f" {URL}\n"), Settings(loras_dir=folder, offline=True)) == got[0]
 
 
 def test_a_url_without_a_network_or_too_large(folder: Path) -> None:
@@ -104,8 +120,74 @@ def test_a_url_without_a_network_or_too_large(folder: Path) -> None:
     assert list((folder / FETCHED / "urls").iterdir()) == []
 
 
+@pytest.mark.parametrize("content", [b"<!doctype html><p>Please log in", LORA[:-1], save({"x": np.ones(1)})])
+def test_a_download_that_is_no_lora_is_not_kept(folder: Path, content: bytes) -> None:
+    settings, calls = Settings(loras_dir=folder), list[str]()
+    for _ in range(2):
+        with pytest.raises(BadCheckpoint, match=r"^https://files\.example/style\.safetensors ") as raised:
+            resolve(Lora(f"{URL}?key=secret"), settings, fetch=_fetching(calls, content))
+        assert str(folder) not in raised.value.message
+        assert "secret" not in raised.value.message
+        assert list((folder / FETCHED / "urls").iterdir()) == []
+    got = resolve(Lora(f"{URL}?key=secret"), settings, fetch=_fetching(calls))
+    assert got.read_bytes() == LORA
+    got.write_bytes(content)  # as an earlier version kept it
+    assert resolve(Lora(f"{URL}?key=secret"), settings, fetch=_fetching(calls)).read_bytes() == LORA
+    assert len(calls) == 4
+
+
+def test_http_is_for_trusted_hosts_and_the_machines_own_user(folder: Path) -> None:
+    url, calls = "http://Files.example:81/style.safetensors", list[str]()
+    settings = Settings(loras_dir=folder, trusted_hosts=("FILES.example",))
+    assert resolve(Lora(url), settings, fetch=_fetching(calls)).read_bytes() == LORA
+    with pytest.raises(InvalidRequest, match="http is accepted from trusted hosts only"):
+        resolve(Lora(url), Settings(loras_dir=folder), fetch=_fetching(calls))
+    resolve(Lora(url + "?"), Settings(loras_dir=folder), fetch=_fetching(calls), any_path=True)
+    assert calls == [url, url + "?"]
+
+
+def test_a_stored_file_is_opened_and_not_fetched(folder: Path) -> None:
+    closed: list[bool] = []
+
+    @contextmanager
+    def stored() -> Iterator[Path]:
+        yield folder / "a.safetensors"
+        closed.append(True)
+
+    urls = ("http://127.0.0.1:1/cdn/files/k.safetensors", "https://v3.fal.media/files/k.safetensors")
+    sources = LoraSources(open_own=lambda url: stored() if url in urls else None)
+    for url in urls:
+        with open_lora(Lora(url), Settings(loras_dir=folder, offline=True), sources) as file:
+            assert (file.path, file.name, closed) == (folder / "a.safetensors", url, [])
+        assert closed.pop()
+        with (
+            pytest.raises(FileTooLarge, match=f"{url} has 13 bytes; the limit is 3"),
+            open_lora(Lora(url), Settings(loras_dir=folder, max_lora_bytes=3), sources),
+        ):
+            pass
+        closed.clear()
+    with pytest.raises(DownloadFailed), open_lora(Lora(URL), Settings(loras_dir=folder), sources):
+        pass
+
+
+def test_a_data_uri_leaves_no_file(folder: Path) -> None:
+    def fetch(url: str, folder: Path, max_bytes: int) -> Path:
+        return fetch_file(url, folder, max_bytes=max_bytes)
+
+    uri, settings = f"data:application/octet-stream;base64,{b64encode(LORA).decode()}", Settings(loras_dir=folder)
+    with open_lora(Lora(uri), settings, LoraSources(fetch)) as file:
+        assert file.path.read_bytes() == LORA
+        assert file.is_temporary
+        assert len(file.name) < 60
+    assert not file.path.exists()
+    assert not (folder / FETCHED).exists()
+    too_small = Settings(loras_dir=folder, max_lora_bytes=len(LORA) - 1)
+    with pytest.raises(FileTooLarge), open_lora(Lora(uri), too_small, LoraSources(fetch)):
+        pass
+
+
 def test_the_longest_unused_downloads_are_forgotten(folder: Path) -> None:
-    settings = Settings(loras_dir=folder, lora_disk_bytes=25)
+    settings = Settings(loras_dir=folder, lora_disk_bytes=2 * len(LORA) + 5)
     files = []
     for index in range(4):
         files.append(resolve(Lora(f"{URL}?{index}"), settings, fetch=_fetching([])))

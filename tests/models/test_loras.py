@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from longtake.errors import BadCheckpoint, InvalidRequest
 from longtake.models import loras, memory
+from longtake.models.lora_files import LoraFile, LoraSources
 from longtake.models.lora_header import MAX_HEADER_BYTES
 from longtake.models.loras import Adapter, LoadedAdapter, LoraCache, Pair, applied, load_adapters, read
 from longtake.models.registry import card
@@ -265,17 +266,17 @@ def test_a_pickled_lora_is_refused(tmp_path: Path) -> None:
 def test_a_repeated_lora_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[Path] = []
 
-    def counted(path: Path) -> Adapter:
+    def counted(path: Path, name: str) -> Adapter:
         reads.append(path)
-        return read(path)
+        return read(path, name)
 
     monkeypatch.setattr(loras, "read", counted)
     paths = [_comfy(tmp_path / name, seed=seed) for seed, name in enumerate("abc")]
     cache = LoraCache(2 * read(paths[0]).num_bytes)
     for index in (0, 0, 1, 0, 2, 0):
-        cache.read(paths[index])
+        cache.read(LoraFile(paths[index], "l"))
     assert reads == paths
-    cache.read(paths[1])
+    cache.read(LoraFile(paths[1], "l"))
     assert reads == [*paths, paths[1]]
     changed = load_file(paths[1])
     save_file(
@@ -283,7 +284,7 @@ def test_a_repeated_lora_is_not_read_again(tmp_path: Path, monkeypatch: pytest.M
         paths[1],
     )
     with pytest.raises(BadCheckpoint):
-        cache.read(paths[1])
+        cache.read(LoraFile(paths[1], "l"))
 
 
 def _planned(source: str, *scales: float, index: int = 0, weight_name: str | None = None) -> PlannedAdapter:
@@ -317,7 +318,7 @@ def test_adapters_keep_the_plans_order_and_paths_outside_need_permission(tmp_pat
         _planned(str(elsewhere), index=1),
         _planned("several", index=2, weight_name="a.safetensors"),
     ]
-    loaded = load_adapters(planned, model, settings, cache, any_path=True)
+    loaded = load_adapters(planned, model, settings, cache, LoraSources(any_path=True))
     assert [adapter.pairs[MODULE].a.shape[0] for adapter, _ in loaded] == [2, 3, 1]
     with pytest.raises(InvalidRequest) as raised:
         load_adapters(planned, model, settings, cache)

@@ -14,6 +14,7 @@ import pytest
 from pydantic_core import to_json
 
 from longtake.endpoints import ltx2, ltx23, ltxv098
+from longtake.errors import BadCheckpoint
 from longtake.media.source import open_source
 from longtake.outbound import PublicTransport
 from longtake.settings import Settings
@@ -195,12 +196,55 @@ def test_a_request_that_cannot_be_done_fails_and_the_worker_goes_on(
     assert failed.body["detail"][0]["msg"] == failed.error
 
 
+@pytest.mark.parametrize(
+    ("path", "type", "reason"),
+    [
+        ("http://127.0.0.1:1/x", "value_error", "neither at an https:// URL nor an upload"),
+        ("https://127.0.0.1:1/x", "file_download_error", "does not lead to the public internet"),
+        ("https://nowhere.invalid/files/another", "file_download_error", "nowhere.invalid/files/another"),
+        (OWN_URL, "value_error", "http://anywhere:1/cdn/files/clip.mp4 is not a usable safetensors file"),
+        (f"data:x/y;base64,{'PGh0bWw+' * 10_000}", "value_error", "data:x/y;base64,... is a web page"),
+        ("data:x/y,a%", "value_error", "data:x/y,... is not a usable safetensors file"),
+    ],
+)
+def test_a_lora_that_cannot_be_read_is_named_without_a_path_of_this_machine(
+    one: Worker, path: str, type: str, reason: str
+) -> None:
+    loras = [{"path": path}]
+    one.run(ltxv098.ENDPOINT.id, SHORT | {"loras": loras}, name=f"lora-{reason[:9]}".replace("/", "-"))
+    plan = one.next(Planned).plan
+    assert len(to_json(plan)) < 20_000
+    one.send(Proceed())
+    failed = one.next(Failed)
+    (detail,) = failed.body["detail"]
+    assert (failed.error_type, detail["loc"]) == (type, ["body", "loras", 0, "path"])
+    assert reason in failed.error
+    assert detail["input"][:9] == path[:9]
+    assert len(to_json(failed.body)) < 1000
+    assert not any(place in failed.error for place in (str(one.folder), "/tmp", ".fetched"))
+
+
+def test_broken_files_of_a_model_are_told_without_their_paths(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    current, sent = Settings(models_dir=tmp_path), BytesIO()
+    channel = Channel(BytesIO(), sent)
+    with reporting_failures(channel, make_runner(current, PublicTransport(), channel)):
+        raise BadCheckpoint(f"There is no file {tmp_path}/config.json.")
+    failed = decode_to_server(sent.getvalue())
+    assert isinstance(failed, Failed)
+    assert failed.error == "The model's files on the server are damaged or do not fit; the server's log says which."
+    assert str(tmp_path) not in str(failed.body)
+    assert str(tmp_path) in capsys.readouterr().err
+
+
 def test_a_model_that_is_not_installed_is_a_503_before_any_file_is_fetched(tmp_path: Path) -> None:
     current = Settings(models_dir=tmp_path, stand_in="refuse")
     transport, sent = PublicTransport(current.trusted_hosts), BytesIO()
     read_end, write_end = os.pipe()
     with open(read_end, "rb") as incoming, open(write_end, "wb"):
-        channel, runner = Channel(incoming, sent), make_runner(current, transport)
+        channel = Channel(incoming, sent)
+        runner = make_runner(current, transport, channel)
         body = SHORT | {"video": {"video_url": "http://127.0.0.1:1/x.mp4"}}
         run = Run("r", ltxv098.ENDPOINT.id, to_json(body).decode(), None, tmp_path / "r")
         with reporting_failures(channel, runner):

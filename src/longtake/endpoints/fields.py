@@ -20,7 +20,7 @@ LEAST_SEED, MOST_SEED = -(2**63), 2**64 - 1
 class LoRAWeight(BaseModel):
     """One LoRA of a request."""
 
-    path: str = Field(description="URL, Hugging Face repo id, or a path below the configured LoRA folder.")
+    path: str = Field(description="URL, data URI, Hugging Face repo id, or a path below the configured LoRA folder.")
     scale: float = Field(1, ge=0, le=4, description="How strongly the LoRA is applied.")
     weight_name: str | None = Field(None, description="Name of the file, when a repository holds several.")
 

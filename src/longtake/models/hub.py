@@ -93,7 +93,9 @@ def fetch(
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < file.num_bytes:
-        raise DownloadFailed(f"{folder} has {free} bytes free; {file.path} of {file.repo} needs {file.num_bytes}.")
+        raise DownloadFailed(
+            f"The disk for downloads has {free} bytes free; {file.path} of {file.repo} needs {file.num_bytes}."
+        )
     try:
         downloaded = hf_hub_download(
             file.repo,
@@ -157,6 +159,8 @@ def _failed(repo: str, error: Exception) -> DownloadFailed:
         reason = "its licence must be accepted on the hub first, and LONGTAKE_HF_TOKEN set"
     elif isinstance(error, RepositoryNotFoundError):
         reason = "the hub has no such repository, or it is private and LONGTAKE_HF_TOKEN is not set"
+    elif isinstance(error, OSError) and error.strerror:
+        reason = error.strerror  # the error's own text names a path of this machine
     else:
         first_line = str(error).partition("\n")[0][:150]
         reason = f"the hub did not answer ({type(error).__name__}: {first_line})"

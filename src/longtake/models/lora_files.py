@@ -1,35 +1,39 @@
-"""Finds the file of the LoRA that a request names: in the LoRA folder, at a URL, or on the hub (Hugging Face)."""
+"""Finds the file of the LoRA that a request names: in the LoRA folder, at a URL, in a data URI, or on the hub (Hugging
+Face)."""
 
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from longtake.errors import BadCheckpoint, DownloadFailed, FileTooLarge, InvalidRequest
 from longtake.models import hub
+from longtake.models.lora_header import read_lora_header
 from longtake.models.safe import inside
+from longtake.plans import shortened_url
 from longtake.settings import Settings
 
 Fetch = Callable[[str, Path, int], Path]
-"""A function that downloads a URL to a new file in a folder, and returns the file's path.
+"""A function that writes the content of a URL or data URI to a new file in a folder, and returns the file's path.
 
-Its arguments are the URL, the folder and the limit in bytes. It refuses addresses that are not public.
+Its arguments are the URL, the folder and the limit in bytes. A server's function refuses addresses that are not public.
 """
 
 FETCHED = ".fetched"
 """The name of the folder of downloaded LoRAs, inside the LoRA folder."""
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 @dataclass(frozen=True)
 class Lora:
     """A LoRA as a request names it.
 
-    path: an https:// URL, a hub repository (`owner/name`), or a file or folder in the LoRA folder.
+    path: a URL, a data URI, a hub repository (`owner/name`), or a file or folder in the LoRA folder.
     weight_name: the name of the file in the repository or folder; None picks its only .safetensors file.
     """
 
@@ -37,30 +41,88 @@ class Lora:
     weight_name: str | None = None
 
 
-def resolve(lora: Lora, settings: Settings, *, fetch: Fetch | None = None, any_path: bool = False) -> Path:
-    """Returns the path of a LoRA's file. A file at a URL or on the hub is downloaded, unless it already was.
+def _no_file(url: str) -> AbstractContextManager[Path] | None:
+    return None
+
+
+@dataclass(frozen=True)
+class LoraSources:
+    """The sources of LoRAs besides the LoRA folder and the hub.
 
     fetch: a function that downloads a URL. With None, only URLs that were downloaded earlier can be used.
-    any_path: True allows files anywhere on the disk, and sends the token in the settings to the hub. Set it only for
-        the machine's own user, as on the command line.
-    Raises `InvalidRequest` if `lora` names no usable file, `DownloadFailed` if the download fails, and `FileTooLarge`
-    for a file above `settings.max_lora_bytes`.
+    open_own: a function of a URL, for a server that stores files itself. If the URL is that of a stored file, the
+        function returns a context manager that gives the file's path. Otherwise it returns None.
+    any_path: True allows files anywhere on the disk and http from every host, and sends the token in the settings to
+        the hub. Set it only for the machine's own user, as on the command line.
     """
+
+    fetch: Fetch | None = None
+    open_own: Callable[[str], AbstractContextManager[Path] | None] = _no_file
+    any_path: bool = False
+
+
+NO_SOURCES = LoraSources()
+"""No sources besides the LoRA folder and the hub."""
+
+
+@dataclass(frozen=True)
+class LoraFile:
+    """The file of a LoRA.
+
+    path: where it is on this machine.
+    name: its name for messages, which does not tell where it is on this machine.
+    is_temporary: True if the file is deleted after this use.
+    """
+
+    path: Path
+    name: str
+    is_temporary: bool = False
+
+
+@contextmanager
+def open_lora(lora: Lora, settings: Settings, sources: LoraSources = NO_SOURCES) -> Iterator[LoraFile]:
+    """Context manager that gives the file of a LoRA.
+
+    A file at a URL or on the hub is downloaded, unless it already was.
+
+    Raises `InvalidRequest` if `lora` names no usable file, `DownloadFailed` if the download fails, `FileTooLarge` for a
+    file above `settings.max_lora_bytes`, and `BadCheckpoint` for a URL with something else than a LoRA.
+    """
+    url = lora.path.strip()
+    scheme = url.partition(":")[0].lower()
+    own = sources.open_own(url) if scheme in ("http", "https") else None
+    if own is not None:
+        with own as path:
+            yield _within_limit(LoraFile(path, _name_of(url)), settings)
+    elif scheme in ("http", "https"):
+        yield _from_url(url, settings, sources)
+    elif scheme == "data":
+        if sources.fetch is None:
+            raise InvalidRequest("A LoRA cannot be a data URI here.", value=shortened_url(url))
+        with tempfile.TemporaryDirectory(prefix="longtake-") as folder:
+            path = sources.fetch(url, Path(folder), settings.max_lora_bytes)
+            yield LoraFile(path, shortened_url(url), is_temporary=True)
+    else:
+        yield _local_or_from_hub(lora, settings, any_path=sources.any_path)
+
+
+def _local_or_from_hub(lora: Lora, settings: Settings, *, any_path: bool) -> LoraFile:
     try:
         local = _local(lora, settings, any_path=any_path)
     except (ValueError, OSError) as error:  # raised for a NUL byte or a name that is too long, for example
-        raise InvalidRequest(f"The LoRA path {lora.path[:100]!r} is no path: {error}.", value=lora.path) from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InvalidRequest(
+            f"The LoRA path {lora.path[:100]!r} is no path: {reason}.", value=lora.path[:100]
+        ) from None
     if local is not None:
-        return _within_limit(local, settings)
-    if lora.path.lower().startswith("https://"):
-        return _from_url(lora, settings, fetch)
-    if _SCHEME.match(lora.path):
-        raise InvalidRequest(f"The LoRA {lora.path[:100]!r} is not an https:// URL.", value=lora.path)
+        return _within_limit(LoraFile(local, local.name), settings)
     if _REPO.fullmatch(lora.path) and ".." not in lora.path:
-        return _from_hub(lora, settings, authorised=any_path)
+        file = _from_hub(lora, settings, authorised=any_path)
+        return LoraFile(file, file.name)
     raise InvalidRequest(
-        f"The LoRA {lora.path[:100]!r} is neither a file below the LoRA folder, an https:// URL nor a hub repository.",
-        value=lora.path,
+        f"The LoRA {lora.path[:100]!r} is neither a file below the LoRA folder, a URL, a data URI nor a hub "
+        "repository.",
+        value=lora.path[:100],
     )
 
 
@@ -116,31 +178,70 @@ def choose_file(lora: Lora, names: Sequence[str], kind: str) -> str:
     return names[0]
 
 
-def _within_limit(file: Path, settings: Settings) -> Path:
+def _within_limit(file: LoraFile, settings: Settings) -> LoraFile:
     """Returns `file` itself. Raises `FileTooLarge` if it has more than `settings.max_lora_bytes` bytes."""
-    size = file.stat().st_size
+    size = file.path.stat().st_size
     if size > settings.max_lora_bytes:
         raise FileTooLarge(f"The LoRA {file.name} has {size} bytes; the limit is {settings.max_lora_bytes}.")
     return file
 
 
-def _from_url(lora: Lora, settings: Settings, fetch: Fetch | None) -> Path:
+def _from_url(url: str, settings: Settings, sources: LoraSources) -> LoraFile:
     """Returns the file of a LoRA at a URL. Each URL is downloaded once; its file is named after the URL's SHA-256.
 
-    Raises `DownloadFailed` if the URL was not downloaded earlier, and the settings are offline or `fetch` is None.
+    Only a LoRA is stored, so that the next request downloads again what was something else, such as an error page.
+
+    Raises `InvalidRequest` for http from a host that is not trusted. Raises `DownloadFailed` if the URL was not
+    downloaded earlier, and the settings are offline or there is no function that downloads. Raises `BadCheckpoint` if
+    the download is no LoRA.
     """
+    name = _name_of(url)
+    _check_encrypted(url, settings, sources)
     folder = settings.loras_dir / FETCHED / "urls"
-    target = folder / f"{hashlib.sha256(lora.path.encode()).hexdigest()}.safetensors"
-    if target.exists():
+    target = folder / f"{hashlib.sha256(url.encode()).hexdigest()}.safetensors"
+    if _is_lora(target):
         target.touch()
-        return target
-    if settings.offline or fetch is None:
-        raise DownloadFailed(f"The LoRA {lora.path[:200]} cannot be downloaded: there is no network here.")
+        return LoraFile(target, name)
+    if settings.offline or sources.fetch is None:
+        raise DownloadFailed(f"The LoRA {name} cannot be downloaded: there is no network here.")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        _within_limit(fetch(lora.path, Path(temporary), settings.max_lora_bytes), settings).rename(target)
+        path = sources.fetch(url, Path(temporary), settings.max_lora_bytes)
+        file = _within_limit(LoraFile(path, name), settings)
+        read_lora_header(file.path, name)
+        file.path.replace(target)
     _delete_oldest(settings)
-    return target
+    return LoraFile(target, name)
+
+
+def _check_encrypted(url: str, settings: Settings, sources: LoraSources) -> None:
+    """Raises `InvalidRequest` for an http URL, unless its host is trusted or any path is allowed."""
+    parts = urlsplit(url)
+    trusted = {host.lower() for host in settings.trusted_hosts}
+    if parts.scheme != "https" and not sources.any_path and parts.hostname not in trusted:
+        raise InvalidRequest(
+            f"The LoRA {_name_of(url)} is neither at an https:// URL nor an upload to this server; http is accepted "
+            "from trusted hosts only.",
+            value=url[:200],
+        )
+
+
+def _name_of(url: str) -> str:
+    """Returns a URL for messages, without credentials and query, because these can be secrets."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise InvalidRequest(f"The LoRA {url[:100]!r} is not at an address.", value=url[:100]) from None
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:200]
+
+
+def _is_lora(path: Path) -> bool:
+    """Returns True if there is a LoRA at `path`. Reads only its header."""
+    try:
+        read_lora_header(path)
+    except BadCheckpoint:
+        return False
+    return True
 
 
 def _from_hub(lora: Lora, settings: Settings, *, authorised: bool) -> Path:

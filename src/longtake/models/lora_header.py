@@ -54,19 +54,20 @@ class LoraHeader:
         return next(own, self.settings.get("lora_alpha"))
 
 
-def read_lora_header(path: Path) -> LoraHeader:
-    """Returns the header of a LoRA file.
+def read_lora_header(path: Path, name: str | None = None) -> LoraHeader:
+    """Returns the header of a LoRA file. `name` is its name for messages; None means the file's own name.
 
     Raises `BadCheckpoint` if the file is not a valid safetensors file, if it has unknown keys, if a module has only one
     of A and B, if their shapes do not allow the product B A, or if the LoRA is of a kind that is not supported.
     """
-    header = read_header(path, MAX_HEADER_BYTES)
-    keys = _keys_by_module(path, header)
-    shapes = {module: _shapes(path, module, header, sides) for module, sides in keys.items()}
-    return LoraHeader(path.name, keys, shapes, _settings(path, header.metadata))
+    name = name or path.name
+    header = read_header(path, MAX_HEADER_BYTES, name)
+    keys = _keys_by_module(name, header)
+    shapes = {module: _shapes(name, module, header, sides) for module, sides in keys.items()}
+    return LoraHeader(name, keys, shapes, _settings(name, header.metadata))
 
 
-def _keys_by_module(path: Path, header: Header) -> dict[str, dict[Side, str]]:
+def _keys_by_module(name: str, header: Header) -> dict[str, dict[Side, str]]:
     """Returns the names of the file's tensors, as module -> "A", "B" or "alpha" -> name.
 
     Raises `BadCheckpoint` for unknown names, for two names of one tensor, and for modules without A or B.
@@ -82,16 +83,16 @@ def _keys_by_module(path: Path, header: Header) -> dict[str, dict[Side, str]]:
             continue
         sides = keys.setdefault(parsed.module, {})
         if parsed.side in sides:
-            raise BadCheckpoint(f"{path.name} has {sides[parsed.side][:120]} and {key[:120]}, which are the same one.")
+            raise BadCheckpoint(f"{name} has {sides[parsed.side][:120]} and {key[:120]}, which are the same one.")
         sides[parsed.side] = key
-    _check_kind(path, keys, unknown)
+    _check_kind(name, keys, unknown)
     unpaired = [module for module, sides in keys.items() if not {"A", "B"} <= sides.keys()]
     if unpaired:
-        raise BadCheckpoint(f"{path.name} has only one half of {count_names(unpaired, 'pair')}.")
+        raise BadCheckpoint(f"{name} has only one half of {count_names(unpaired, 'pair')}.")
     return keys
 
 
-def _check_kind(path: Path, keys: Mapping[str, Any], unknown: Sequence[str]) -> None:
+def _check_kind(name: str, keys: Mapping[str, Any], unknown: Sequence[str]) -> None:
     """Raises `BadCheckpoint` unless the file is a LoRA for the transformer: it has known keys, and no unknown ones.
 
     keys: the known keys, by module.
@@ -100,53 +101,49 @@ def _check_kind(path: Path, keys: Mapping[str, Any], unknown: Sequence[str]) -> 
     kind = other_kind(unknown)
     if kind is not None:
         raise BadCheckpoint(
-            f"{path.name} {kind}; only plain LoRAs of the transformer, pairs of lora_A and lora_B, are applied. It has "
+            f"{name} {kind}; only plain LoRAs of the transformer, pairs of lora_A and lora_B, are applied. It has "
             f"{count_names(unknown, 'other key')}."
         )
     if unknown and not keys and are_whole_weights(unknown):
-        raise BadCheckpoint(
-            f"{path.name} holds a model's own weights, not a LoRA. It has {count_names(unknown, 'key')}."
-        )
+        raise BadCheckpoint(f"{name} holds a model's own weights, not a LoRA. It has {count_names(unknown, 'key')}.")
     if unknown:
-        raise BadCheckpoint(f"{path.name} is no LoRA for an LTX transformer: {count_names(unknown, 'unknown key')}.")
+        raise BadCheckpoint(f"{name} is no LoRA for an LTX transformer: {count_names(unknown, 'unknown key')}.")
     if not keys:
-        raise BadCheckpoint(f"{path.name} is no LoRA for an LTX transformer: it holds no pair of lora_A and lora_B.")
+        raise BadCheckpoint(f"{name} is no LoRA for an LTX transformer: it holds no pair of lora_A and lora_B.")
 
 
 def _shapes(
-    path: Path, module: str, header: Header, sides: Mapping[Side, str]
+    name: str, module: str, header: Header, sides: Mapping[Side, str]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Returns the shapes of a module's A and B. Raises `BadCheckpoint` for wrong shapes or dtypes of A, B or alpha."""
     infos = {side: header.tensors[key] for side, key in sides.items()}
     for side, info in infos.items():
         if info.dtype not in FLOATS | (_INTEGERS if side == "alpha" else frozenset()):
-            raise BadCheckpoint(f"{path.name} has {sides[side][:120]} of dtype {info.dtype}; it must be a float.")
+            raise BadCheckpoint(f"{name} has {sides[side][:120]} of dtype {info.dtype}; it must be a float.")
         if side == "alpha" and math.prod(info.shape) != 1:
-            raise BadCheckpoint(
-                f"{path.name} has {sides[side][:120]} of shape {list(info.shape)}; it must be one number."
-            )
+            raise BadCheckpoint(f"{name} has {sides[side][:120]} of shape {list(info.shape)}; it must be one number.")
     a, b = infos["A"].shape, infos["B"].shape
     if len(a) != 2 or len(b) != 2 or a[0] != b[1] or a[0] == 0:
-        raise BadCheckpoint(f"{path.name} has A {list(a)} and B {list(b)} for {module[:120]}, which do not multiply.")
+        raise BadCheckpoint(f"{name} has A {list(a)} and B {list(b)} for {module[:120]}, which do not multiply.")
     return a, b
 
 
-def _settings(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+def _settings(name: str, metadata: Mapping[str, str]) -> dict[str, Any]:
     """Returns the LoRA's settings in a file's metadata.
 
     Raises `BadCheckpoint` if they are malformed, and for a DoRA or a rank-stabilised LoRA.
     """
     try:
         stored = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-        settings = {name.removeprefix("transformer."): value for name, value in stored.items()}
+        settings = {key.removeprefix("transformer."): value for key, value in stored.items()}
         alphas = [settings.get("lora_alpha"), *dict(settings.get("alpha_pattern") or {}).values()]
         if not all(alpha is None or isinstance(alpha, int | float) for alpha in alphas):
             raise ValueError
     except (ValueError, AttributeError, TypeError, RecursionError):
-        raise BadCheckpoint(f"{path.name} has metadata about its LoRA that cannot be read.") from None
+        raise BadCheckpoint(f"{name} has metadata about its LoRA that cannot be read.") from None
     for setting, kind in (("use_dora", "DoRA"), ("use_rslora", "rank-stabilised LoRA")):
         if settings.get(setting):
-            raise BadCheckpoint(f"{path.name} is a {kind}, says its metadata; only plain LoRAs are applied.")
+            raise BadCheckpoint(f"{name} is a {kind}, says its metadata; only plain LoRAs are applied.")
     return settings
 
 

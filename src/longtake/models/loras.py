@@ -21,11 +21,11 @@ from diffusers.hooks.group_offloading import _maybe_remove_and_reapply_group_off
 
 from longtake.errors import BadCheckpoint, InvalidRequest, Loc
 from longtake.models import registry
-from longtake.models.lora_files import Fetch, Lora, resolve
+from longtake.models.lora_files import NO_SOURCES, Lora, LoraFile, LoraSources, open_lora
 from longtake.models.lora_header import LoraHeader, Shapes, count_names, read_lora_header
 from longtake.models.registry import ModelCard
 from longtake.models.transformer_keys import flat, published_key
-from longtake.plans import PlannedAdapter
+from longtake.plans import PlannedAdapter, shortened_url
 from longtake.settings import Settings
 
 
@@ -47,7 +47,7 @@ class Pair:
 class Adapter:
     """A LoRA in host memory.
 
-    name: the file's name, for messages.
+    name: the LoRA's name for messages.
     pairs: module -> its change. Modules are named as in `lora_keys.LoraKey`.
     loc: the path of the request's field that named the LoRA, for errors; None if no request named it.
     """
@@ -61,14 +61,16 @@ class Adapter:
         return sum(pair.a.nbytes + pair.b.nbytes for pair in self.pairs.values())
 
 
-def read(path: Path) -> Adapter:
-    """Reads a LoRA file into host memory. A tensor `alpha` in the file takes precedence over an alpha in the metadata.
+def read(path: Path, name: str | None = None) -> Adapter:
+    """Reads a LoRA file into host memory. `name` is its name for messages; None means the file's own name.
+
+    A tensor `alpha` in the file takes precedence over an alpha in the metadata.
 
     Raises `BadCheckpoint` for values that are not finite, and for the reasons that `read_lora_header` lists.
     """
     from safetensors import safe_open
 
-    header = read_lora_header(path)
+    header = read_lora_header(path, name)
     pairs = {}
     with safe_open(path, framework="pt") as file:
         for module, keys in header.keys.items():
@@ -76,14 +78,14 @@ def read(path: Path) -> Adapter:
             alpha = header.alpha(module)
             if "alpha" in tensors:
                 alpha = tensors["alpha"].item()
-            pairs[module] = _pair(path, module, tensors["A"], tensors["B"], alpha)
-    return Adapter(path.name, pairs)
+            pairs[module] = _pair(header.name, module, tensors["A"], tensors["B"], alpha)
+    return Adapter(header.name, pairs)
 
 
-def _pair(path: Path, module: str, a: torch.Tensor, b: torch.Tensor, alpha: float | None) -> Pair:
+def _pair(name: str, module: str, a: torch.Tensor, b: torch.Tensor, alpha: float | None) -> Pair:
     factor = 1.0 if alpha is None else alpha / a.shape[0]
     if not (a.float().isfinite().all() and b.float().isfinite().all() and math.isfinite(factor)):
-        raise BadCheckpoint(f"{path.name} has values for {module[:120]} that are not finite.")
+        raise BadCheckpoint(f"{name} has values for {module[:120]} that are not finite.")
     return Pair(a, b, factor)
 
 
@@ -109,14 +111,19 @@ class LoraCache:
     def __init__(self, max_bytes: int) -> None:
         self._adapters: LRUCache[Any, Adapter] = LRUCache(max_bytes, getsizeof=lambda adapter: adapter.num_bytes)
 
-    def read(self, path: Path) -> Adapter:
-        """Returns the adapter in a file, from the cache if it is there. Raises the errors of the function `read`."""
-        stat = path.stat()
-        return self._read(path, stat.st_mtime_ns, stat.st_size)
+    def read(self, file: LoraFile) -> Adapter:
+        """Returns the adapter in a file, from the cache if it is there. A temporary file is not cached.
+
+        Raises the errors of the function `read`.
+        """
+        if file.is_temporary:
+            return read(file.path, file.name)
+        stat = file.path.stat()
+        return self._read(file, stat.st_mtime_ns, stat.st_size)
 
     @cachedmethod(attrgetter("_adapters"))
-    def _read(self, path: Path, mtime_ns: int, size: int) -> Adapter:
-        return read(path)
+    def _read(self, file: LoraFile, mtime_ns: int, size: int) -> Adapter:
+        return read(file.path, file.name)
 
 
 def load_adapters(
@@ -124,16 +131,14 @@ def load_adapters(
     card: ModelCard,
     settings: Settings,
     cache: LoraCache,
-    *,
-    fetch: Fetch | None = None,
-    any_path: bool = False,
+    sources: LoraSources = NO_SOURCES,
 ) -> list[LoadedAdapter]:
-    """Returns the adapters of a plan, read from their files, in the plan's order.
+    """Returns adapters, read from their files, in the order of `planned`.
 
-    planned: the adapters of the plan. Each is one of the model's own adapters, or a LoRA that the request names.
+    planned: the adapters. Each is one of the model's own adapters, or a LoRA that the request names.
     card: the model.
     cache: keeps adapters in memory. An adapter that is in it is not read from its file again.
-    fetch, any_path: the arguments of `lora_files.resolve`, which finds the files of the LoRAs that the request names.
+    sources: the sources of the LoRAs that the request names.
 
     Raises these errors:
     - `InvalidRequest`, with the field of the request: a LoRA that the request names cannot be found or read.
@@ -142,22 +147,30 @@ def load_adapters(
     - `BadCheckpoint`: the file of an adapter of the model is broken.
     """
     loaded = []
-    for adapter in planned:
-        try:
-            if adapter.own:
-                path = registry.adapter(card, adapter.source, settings, field=adapter.field)
-            else:
-                lora = Lora(adapter.source, weight_name=adapter.weight_name)
-                path = resolve(lora, settings, fetch=fetch, any_path=any_path)
-            loaded.append((replace(cache.read(path), loc=adapter.field), adapter.scales))
-        except InvalidRequest as error:
-            error.loc = error.loc or adapter.field
-            raise
-        except BadCheckpoint as error:
-            if adapter.own:
-                raise
-            raise InvalidRequest(error.message, loc=adapter.field, value=adapter.source) from error
+    for one in planned:
+        if one.own:
+            path = registry.adapter(card, one.source, settings, field=one.field)
+            adapter = cache.read(LoraFile(path, path.name))
+        else:
+            adapter = _named_by_request(one, settings, cache, sources)
+        loaded.append((replace(adapter, loc=one.field), one.scales))
     return loaded
+
+
+def _named_by_request(one: PlannedAdapter, settings: Settings, cache: LoraCache, sources: LoraSources) -> Adapter:
+    """Returns a LoRA that the request names.
+
+    Raises `InvalidRequest` with the field of the request if the LoRA cannot be found or read.
+    """
+    try:
+        with open_lora(Lora(one.source, one.weight_name), settings, sources) as file:
+            return cache.read(file)
+    except InvalidRequest as error:
+        error.loc = error.loc or one.field
+        error.value = error.value or shortened_url(one.source)
+        raise
+    except BadCheckpoint as error:
+        raise InvalidRequest(error.message, loc=one.field, value=shortened_url(one.source)) from error
 
 
 @contextmanager

@@ -71,33 +71,37 @@ class Header:
     metadata: Mapping[str, str]
 
 
-def read_header(path: Path, max_header_bytes: int = MAX_HEADER_BYTES) -> Header:
+def read_header(path: Path, max_header_bytes: int = MAX_HEADER_BYTES, name: str | None = None) -> Header:
     """Returns the header of a safetensors file. The file's name does not matter.
+
+    max_header_bytes: the longest header that is accepted.
+    name: the file's name for messages; None means its path.
 
     If a name occurs twice in the header, the last entry counts, here and when the weights are loaded. Raises
     `BadCheckpoint` if the file cannot be read or is not a complete and well-formed safetensors file.
     """
+    shown = name or str(path)
     try:
-        _check_start(path, max_header_bytes)
+        _check_start(path, max_header_bytes, shown)
         with safe_open(path, framework="numpy") as file:
             names = file.offset_keys()
             if len(names) > MAX_TENSORS:
-                _refuse(path, f"it has {len(names)} tensors; the limit is {MAX_TENSORS}")
-            tensors = {name: _tensor_info(path, name, file.get_slice(name)) for name in names}
+                _refuse(shown, f"it has {len(names)} tensors; the limit is {MAX_TENSORS}")
+            tensors = {key: _tensor_info(shown, key, file.get_slice(key)) for key in names}
             return Header(tensors, file.metadata() or {})
     except FileNotFoundError:
-        raise BadCheckpoint(f"There is no checkpoint file {path}.") from None
+        raise BadCheckpoint(f"There is no checkpoint file {shown}.") from None
     except OSError as error:
-        raise BadCheckpoint(f"{path} cannot be read: {error.strerror or error}.") from None
+        raise BadCheckpoint(f"{shown} cannot be read: {error.strerror or error}.") from None
     except SafetensorError as error:
-        _refuse(path, _reason(error))
+        _refuse(shown, _reason(error))
 
 
-def _refuse(path: Path, reason: str) -> NoReturn:
-    raise BadCheckpoint(f"{path} is not a usable safetensors file: {reason}.")
+def _refuse(shown: str, reason: str) -> NoReturn:
+    raise BadCheckpoint(f"{shown} is not a usable safetensors file: {reason}.")
 
 
-def _check_start(path: Path, max_header_bytes: int) -> None:
+def _check_start(path: Path, max_header_bytes: int, shown: str) -> None:
     """Raises `BadCheckpoint` for a file in another format, and for a header that is longer than the limit or the file.
 
     A safetensors file starts with 8 bytes, little-endian, that hold the header's length. The header is a JSON object,
@@ -109,20 +113,20 @@ def _check_start(path: Path, max_header_bytes: int) -> None:
     for magic, kind in _OTHER_FORMATS:
         # The length in a safetensors file may begin with the same bytes as another format, but `{` follows at byte 8.
         if start.startswith(magic) and start[8:9] != b"{":
-            raise BadCheckpoint(f"{path} is {kind}; only safetensors files are loaded, since a pickle can run code.")
+            raise BadCheckpoint(f"{shown} is {kind}; only safetensors files are loaded, since a pickle can run code.")
     if size < 10 or start[8:9] != b"{":
-        _refuse(path, "it does not start with a header length and a JSON object")
+        _refuse(shown, "it does not start with a header length and a JSON object")
     length = int.from_bytes(start[:8], "little")
     if length > max_header_bytes:
-        _refuse(path, f"its header says it is {length} bytes long; the limit is {max_header_bytes}")
+        _refuse(shown, f"its header says it is {length} bytes long; the limit is {max_header_bytes}")
     if length > size - 8:
-        _refuse(path, f"its header says it is {length} bytes long, but the file has {size}: it is cut off")
+        _refuse(shown, f"its header says it is {length} bytes long, but the file has {size}: it is cut off")
 
 
-def _tensor_info(path: Path, name: str, tensor: Any) -> TensorInfo:
+def _tensor_info(shown: str, name: str, tensor: Any) -> TensorInfo:
     shape = tuple(tensor.get_shape())
     if len(shape) > MAX_DIMENSIONS:
-        _refuse(path, f"tensor {name[:100]!r} has {len(shape)} dimensions; the limit is {MAX_DIMENSIONS}")
+        _refuse(shown, f"tensor {name[:100]!r} has {len(shape)} dimensions; the limit is {MAX_DIMENSIONS}")
     return TensorInfo(tensor.get_dtype(), shape)
 
 

@@ -24,11 +24,12 @@ from pydantic_core import from_json
 
 from longtake.endpoints import ENDPOINTS, endpoint
 from longtake.endpoints.validation import parse
-from longtake.errors import LongtakeError
+from longtake.errors import BadCheckpoint, LongtakeError, ModelNotInstalled
 from longtake.families import plan_from_json, plan_to_json
 from longtake.imports import without_garbage_collection
 from longtake.media.fetch import fetch_file
 from longtake.models.download import status
+from longtake.models.lora_files import LoraSources
 from longtake.models.registry import ModelCard
 from longtake.outbound import PublicTransport
 from longtake.plans import Plan
@@ -56,7 +57,7 @@ def serve(channel: Channel, settings: Settings) -> None:
     If the model cannot be loaded, sends the error to the server and continues without a model in memory.
     """
     transport = PublicTransport(settings.trusted_hosts)
-    runner = make_runner(settings, transport)
+    runner = make_runner(settings, transport, channel)
     gc.freeze()  # half a million objects of imported modules, which no garbage collection need visit
     with reporting_failures(channel, runner):
         model = first_model(settings)
@@ -72,15 +73,19 @@ def serve(channel: Channel, settings: Settings) -> None:
                 pass
 
 
-def make_runner(settings: Settings, transport: PublicTransport) -> "Runner":
-    """Returns the object that loads models and makes videos. It downloads LoRA files of requests with `transport`."""
+def make_runner(settings: Settings, transport: PublicTransport, channel: Channel) -> "Runner":
+    """Returns the object that loads models and makes videos.
+
+    It finds the LoRAs of requests among the server's stored files, of which it asks through `channel`, or downloads
+    them with `transport`.
+    """
     with without_garbage_collection():
         from longtake.runner import Runner
 
     def fetch(url: str, folder: Path, max_bytes: int) -> Path:
         return fetch_file(url, folder, max_bytes=max_bytes, transport=transport)
 
-    return Runner(settings, fetch=fetch)
+    return Runner(settings, LoraSources(fetch, lambda url: open_stored_file(url, channel, settings)))
 
 
 def first_model(settings: Settings) -> ModelCard | None:
@@ -192,6 +197,12 @@ def reporting_failures(channel: Channel, runner: "Runner") -> Iterator[None]:
     """
     try:
         yield
+    except ModelNotInstalled as error:  # a BadCheckpoint whose sentence is for clients
+        channel.send(failed(error))
+    except BadCheckpoint as error:
+        print(error.message, file=sys.stderr)  # not for clients, because it names paths of this machine
+        sentence = "The model's files on the server are damaged or do not fit; the server's log says which."
+        channel.send(failed(LongtakeError(sentence)))
     except LongtakeError as error:
         channel.send(failed(error))
     except Exception as error:
