@@ -14,12 +14,14 @@ from longtake.media.sound import (
     GAIN_RETURN_S,
     MAX_GAIN,
     MAX_LAG_S,
+    at_least,
     best_lag,
     continue_sound,
     cross_fade,
     fade_in,
     fade_out,
     fit_length,
+    loudness,
     matching_gain,
     num_samples,
     precede_sound,
@@ -224,6 +226,23 @@ def test_a_gain_does_not_make_the_sound_clip() -> None:
     source, generated = tone(SOURCE, level=0.9), tone(LEAD + NEW, start=SOURCE - LEAD, level=0.3)
     generated[:, LEAD + 20_000 : LEAD + 21_000] *= 3
     assert np.abs(continue_sound(source, generated, LEAD)).max() <= 1
+
+
+@given(st.floats(1e-5, 1), st.floats(0, 1))
+def test_quiet_sound_is_amplified_and_loud_sound_is_unchanged(level: float, least: float) -> None:
+    samples = tone(4800, level=level)
+    louder = at_least(samples, least)
+    peak = float(np.abs(louder).max())
+    if loudness(samples) >= least:
+        np.testing.assert_array_equal(louder, samples)
+    else:
+        assert loudness(louder) == pytest.approx(min(least, 0.5**0.5), rel=1e-3)
+    assert peak <= 1.0001
+
+
+def test_silence_and_no_sound_have_no_loudness() -> None:
+    assert loudness(silence(0)) == loudness(silence(9)) == 0
+    assert not at_least(silence(9), 0.5).any()
 
 
 @pytest.mark.parametrize("late", [-480, -100, 0, 3, 250, 480])

@@ -150,6 +150,21 @@ def matching_gain(source: Samples, generated: Samples) -> NDArray[np.float64]:
     return gain
 
 
+def loudness(samples: Samples) -> float:
+    """Returns the root mean square of the samples of both channels, 0..1; 0 if there are none."""
+    return float(np.sqrt(np.square(samples, dtype=np.float64).mean())) if samples.size else 0.0
+
+
+def at_least(samples: Samples, least: float) -> Samples:
+    """Returns the sound, amplified to the loudness `least` (a root mean square) if it is quieter.
+
+    It stays quieter where a sample would exceed full scale otherwise.
+    """
+    peak = max(float(np.abs(samples).max(initial=0)), 1e-9)
+    gain = min(least / max(loudness(samples), 1e-9), 1 / peak)
+    return samples if gain <= 1 else (samples * gain).astype(np.float32)
+
+
 def best_lag(source: Samples, generated: Samples, lead: int) -> tuple[int, float]:
     """Returns (lag, correlation): the shift in samples at which `generated` best matches the phase of `source`.
 

@@ -119,11 +119,16 @@ class LTX2Card(ModelCard):
     guidance_share: how much of a request's guidance is applied: 1 applies the request's scales, 0 turns guidance off.
         It is below 1 for the small LTX-2 model in the package, whose output breaks at the scales that suit the model
         with 22B parameters.
+    least_loudness: the smallest loudness of the sound that a later window continues, as a share of the loudness of the
+        source's sound at the joint. Quieter sound is amplified before the window continues it. It is 0 (off) for a
+        model that continues a quiet sound as it is. The small model in the package takes quiet sound as a reason to
+        make less, so that it would fall silent after some windows.
     """
 
     family: ClassVar[str] = "ltx2"
     stg_blocks: tuple[int, ...]
     guidance_share: float = 1.0
+    least_loudness: float = 0.0
 
 
 _HUB = "Lightricks/LTX-Video"
@@ -211,6 +216,7 @@ CARDS: Mapping[str, ModelCard] = {
             max_context_frames=17,
             stg_blocks=(2,),
             guidance_share=0.25,
+            least_loudness=0.5,
             prompt_tokens=32,
         ),
         LTX2Card(

@@ -20,7 +20,7 @@ from longtake.families.ltx2.model import LTX2Model, load
 from longtake.families.ltx2.options import GuidanceScales
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.families.ltx2.sampler import PassSetup, Sampler, Setup, sample_window
-from longtake.media.sound import Samples, num_samples
+from longtake.media.sound import Samples, at_least, loudness, num_samples
 from longtake.models.audiovisual import Stream
 from longtake.models.memory import predictions_at_once
 from longtake.prompts import expand as expand_prompt
@@ -74,7 +74,7 @@ def generate(run: LTX2Run, prompt: str, context: Context) -> Iterator[GeneratedC
     plan = run.plan
     setup = make_setup(run, prompt)
     decoder = WindowDecoder(run.model, plan, setup.statistics, run.on_progress)
-    windows = _Windows(run, setup, decoder, context.end_image)
+    windows = _Windows(run, setup, decoder, context.sound, context.end_image)
     loop = Loop.of(plan, run.resume, run.on_progress, run.model.device)
     start = _WindowContext(context.frames, context.sound)
     if plan.source_last:
@@ -134,12 +134,14 @@ class _Windows:
     `run`: the plan with the loaded model.
     `setup`: the set-up with which all windows are sampled.
     `decoder`: decodes video latents to frames and audio tokens to sound.
+    `source_sound`: the sound of the source frames that the first window continues, [2, n]; None if there is none.
     `end_image`: the picture that the last window's new frames should arrive at, [H, W, 3]; None for no picture.
     """
 
     run: LTX2Run
     setup: Setup
     decoder: WindowDecoder
+    source_sound: Samples | None
     end_image: RGBFrames | None
 
     def sample(self, current: WindowRun, context: _WindowContext) -> Tensors:
@@ -183,7 +185,7 @@ class _Windows:
         recorder = TailRecorder(frames, context.frames, next_context)
         yield GeneratedClip(iter(recorder), window.new_frames, start, rendition, context.neighbour, sound)
         if sound is not None:
-            sound = sound[:, : num_samples(stop, plan.rate)][:, -num_samples(next_context, plan.rate) :]
+            sound = self._audible(sound[:, : num_samples(stop, plan.rate)][:, -num_samples(next_context, plan.rate) :])
         return _WindowContext(recorder.tail, sound, recorder.tail[-1])
 
     def backward(
@@ -215,5 +217,12 @@ class _Windows:
         first_frames = to_rgb(self.decoder.few_frames(latent, start, start + next_context))
         spare = min(SPARE_SAMPLES, num_samples(start, plan.rate))
         if sound is not None:
-            sound = sound[:, spare : spare + num_samples(next_context, plan.rate)]
+            sound = self._audible(sound[:, spare : spare + num_samples(next_context, plan.rate)])
         return _WindowContext(first_frames, sound, first_frames[0])
+
+    def _audible(self, sound: Samples) -> Samples:
+        """Returns generated sound [2, n] that the next window continues, amplified if the model needs it louder (see
+        `LTX2Card.least_loudness`)."""
+        if self.source_sound is None:
+            return sound
+        return at_least(sound, self.run.model.card.least_loudness * loudness(self.source_sound))
