@@ -1,18 +1,29 @@
 """`longtake serve` with the embedded models, called by both of fal's clients."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import av
 import httpx
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
+from longtake.service.client_env import SHIM
 from tests.contract.conftest import ROOT, Node, Running
 from tests.service.serving import LTX2, LTXV, OLD
 
@@ -56,14 +67,25 @@ print(json.dumps(fal_client.subscribe(endpoint, arguments=body, with_logs=True, 
 """
 
 
+UPLOAD = """
+import sys
+import fal_client
+print(fal_client.upload_file(sys.argv[1]))
+"""
+
+LORA_LAYER = "transformer_blocks.2.attn1.to_out.0"
+"""A layer of the embedded model, 192 x 192."""
+
+
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("real") / "data"
     ports = ("--port", "0", "--tls", "--tls-port", "0", "--tunnel-port", "0")
     command = [str(Path(sys.executable).with_name("longtake")), "serve", *ports, "--data-dir", str(folder)]
     log = folder.parent / "real.log"
+    settings = {"LONGTAKE_LORAS_DIR": str(folder.parent / "loras"), "LONGTAKE_TRUSTED_HOSTS": "127.0.0.1"}
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, cwd=ROOT)
+        process = subprocess.Popen(command, stdout=out, stderr=out, cwd=ROOT, env=os.environ | settings)
     try:
         yield _started(process, log, folder)
     finally:
@@ -122,6 +144,86 @@ def test_python(real: Running, endpoint: str) -> None:
     result = json.loads(last)
     assert result["video"]["url"].startswith("https://v3.fal.media/files/")
     check(real, result, result["video"]["url"])
+
+
+@pytest.fixture
+def lora(real: Running) -> Path:
+    """A LoRA in float32, which is the model's own dtype on a CPU. It is in the server's LoRA folder."""
+    random = np.random.default_rng(1)
+    path = real.data_dir.parent / "loras" / "style.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    shapes = {"A": (4, 192), "B": (192, 4)}
+    tensors = {
+        f"{LORA_LAYER}.lora_{side}.weight": random.normal(0, 0.2, shape).astype(np.float32)
+        for side, shape in shapes.items()
+    }
+    save_file(tensors, path)
+    return path
+
+
+def upload(path: Path, environment: dict[str, str]) -> str:
+    """The URL of a file that fal's client has uploaded."""
+    command = [sys.executable, "-c", UPLOAD, str(path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.strip()
+
+
+@contextmanager
+def page_server(folder: Path) -> Iterator[str]:
+    """A server of the files in a folder, on another port of this machine."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    handler = partial(Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def planes(real: Running, loras: list[dict[str, Any]]) -> list[NDArray[np.uint8]]:
+    """The luma of each frame of the video that a request with these LoRAs makes."""
+    video = {
+        **SMALL_INPUTS[LTXV]["video"],
+        "video_url": f"data:video/mp4;base64,{b64encode(EXAMPLE.read_bytes()).decode()}",
+    }
+    body = {
+        "prompt": "a disc moves on",
+        "seed": 1,
+        **SMALL_INPUTS[LTXV],
+        "num_frames": 17,
+        "video": video,
+        "loras": loras,
+    }
+    answer = httpx.post(f"{real.http}/run/{LTXV}", json=body, timeout=300)
+    assert answer.status_code == 200, answer.text[:2000]
+    content = httpx.get(answer.json()["video"]["url"]).content
+    with av.open(BytesIO(content)) as container:
+        return [frame.to_ndarray()[: frame.height] for frame in container.decode(video=0)]
+
+
+def test_a_lora_is_read_from_everywhere_that_fals_clients_name(real: Running, lora: Path) -> None:
+    """The same LoRA from four places has bit for bit the effect of four times the file in the LoRA folder."""
+    tunnelled = real.environment(HTTPS_PROXY=real.tunnel, SSL_CERT_FILE=str(real.tls.bundle))
+    shimmed = real.environment(PYTHONPATH=str(SHIM), FAL_LOCAL_URL=real.http)
+    with page_server(lora.parent) as trusted:
+        paths = [
+            upload(lora, tunnelled),
+            upload(lora, shimmed),
+            f"data:application/octet-stream;base64,{b64encode(lora.read_bytes()).decode()}",
+            f"{trusted}/style.safetensors",
+        ]
+        assert paths[0].startswith("https://v3.fal.media/files/")
+        assert paths[1].startswith(f"{real.http}/")
+        found = planes(real, [{"path": path, "scale": 2**-number} for number, path in enumerate(paths)])
+    expected = planes(real, [{"path": lora.name, "scale": 2**-number} for number in range(4)])
+    assert len(found) == len(expected) == 17
+    assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+    plain = planes(real, [])
+    assert np.abs(plain[-1].astype(int) - found[-1]).mean() > 1
 
 
 @pytest.mark.parametrize(
