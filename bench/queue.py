@@ -96,7 +96,7 @@ def here() -> None:
             slots.wake("default")
             timings.append(time.perf_counter() - started)
         print(f"  {submits(timings)}")
-        while queue.waiting_ids(engine, "default"):
+        while queue.waiting(engine, "default"):
             time.sleep(0.2)
         slots.drain(10)
         watch.stop()

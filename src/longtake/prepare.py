@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from longtake.endpoints import Endpoint, prices
 from longtake.errors import InvalidRequest, Loc, LongtakeError, NotSupported
 from longtake.families.family import Options
+from longtake.media.data_uri import shortened
 from longtake.media.fetch import fetch_file
 from longtake.media.formats import OutputType, Quality, WriteMode
 from longtake.media.source import Limits, SourceReader, open_source
@@ -179,7 +180,7 @@ def prepare(
     limits = Limits(max_pixels=settings.max_source_pixels, max_duration_s=settings.max_source_duration_s)
     with ExitStack() as stack:
         home = fetcher.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="longtake-")))
-        with errors_at(endpoint.source_field):
+        with errors_at(endpoint.source_field, endpoint.source_url(request)):
             video = stack.enter_context(fetcher.fetch(endpoint.source_url(request), "source", home, settings))
             source = stack.enter_context(open_source(video, limits=limits))
         options = overrides.apply(endpoint.options(request, source.facts))
@@ -193,7 +194,7 @@ def prepare(
         image = None
         if options.end_image is not None:
             with (
-                errors_at((str(endpoint.end_image_field),), in_message=True),
+                errors_at((str(endpoint.end_image_field),), options.end_image, in_message=True),
                 fetcher.fetch(options.end_image, "end_image", home, settings) as path,
             ):
                 image = open_still(path, limits=limits)
@@ -227,15 +228,17 @@ def source_notes(source: VideoInfo, plan: Plan) -> tuple[str, ...]:
 
 
 @contextmanager
-def errors_at(field: Loc, *, in_message: bool = False) -> Iterator[None]:
+def errors_at(field: Loc, value: str, *, in_message: bool = False) -> Iterator[None]:
     """Context manager. If its block raises a LongtakeError without a location (`loc`), `field` becomes its location.
 
+    `value` is the field's value. It becomes the error's value if that has none; a long one is cut.
     If `in_message` is True, the error's message also begins with the name of the field.
     """
     try:
         yield
     except LongtakeError as error:
         error.loc = error.loc or ("body", *field)
+        error.value = shortened(value) if error.value is None else error.value
         if in_message:
             error.message = f"{'.'.join(map(str, field))}: {error.message}"
             error.args = (error.message,)

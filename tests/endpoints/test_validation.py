@@ -48,6 +48,13 @@ def test_each_problem_has_its_path_and_the_type_of_pydantic(data: Any, loc: list
     assert found.get("ctx", True)
 
 
+@pytest.mark.parametrize(("data", "loc"), [([], ["body"]), (7, ["body"]), ({**GOOD, "video": "x"}, ["body", "video"])])
+def test_what_is_no_object_is_told_without_names_of_classes(data: Any, loc: list[str]) -> None:
+    (found,) = problems(ltxv098.Request, data)
+    assert (found["loc"], found["msg"]) == (loc, "Input should be a valid dictionary")
+    assert "ctx" not in found
+
+
 def test_the_path_of_a_union_field_has_no_tags() -> None:
     data = {"prompt": "a", "video_url": "b", "video_size": {"width": 1, "height": 512}}
     assert [one["loc"] for one in problems(ltx23.Request, data)] == [["body", "video_size", "width"]]

@@ -1,8 +1,10 @@
 """Fetching URLs, data URIs and paths as local files of limited size."""
 
 import base64
+import socket
+import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.errors import DownloadFailed, FileTooLarge, InvalidRequest
+from longtake.media import fetch
 from longtake.media.fetch import fetch_file
 from longtake.outbound import PublicTransport
 
@@ -57,6 +60,16 @@ class Site(BaseHTTPRequestHandler):
         elif page.startswith("/hop"):
             left = int(page[4:])
             self._redirect("/ok" if left == 1 else f"/hop{left - 1}")
+        elif page == "/to-data":
+            self._redirect("data:video/mp4;base64,AAAA")
+        elif page == "/authoritative":
+            self._answer(203, BODY)
+        elif page == "/whole":
+            self._answer(206, BODY, {"Content-Range": f"bytes 0-{len(BODY) - 1}/{len(BODY)}"})
+        elif page == "/part":
+            self._answer(206, BODY[:99], {"Content-Range": f"bytes 0-98/{len(BODY)}"})
+        elif page.startswith("/busy"):
+            self._busy(page)
         elif page == "/to-file":
             self._redirect("file:///etc/hostname")
         elif page == "/to-elsewhere":
@@ -64,8 +77,26 @@ class Site(BaseHTTPRequestHandler):
         else:
             self._answer(404, b"nothing here")
 
-    def _answer(self, status: int, body: bytes) -> None:
+    def _busy(self, page: str) -> None:
+        """Fails as the path says, `/busy-<failure>-<how often>`, and then sends the file."""
+        _, failure, times = page.split("-")
+        if self.requests.count(self.path) > int(times):
+            self._answer(200, BODY)
+        elif failure == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+        elif failure == "broken":
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(BODY)))
+            self.end_headers()
+            self.wfile.write(BODY[:99])
+        else:
+            self._answer(int(failure), b"later", {"Retry-After": "0"})
+
+    def _answer(self, status: int, body: bytes, headers: Mapping[str, str] = {}) -> None:
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -90,7 +121,7 @@ def site() -> Iterator[str]:
     server.server_close()
 
 
-@pytest.mark.parametrize("page", ["/ok", "/ok?signature=abc", "/hop1", "/hop5"])
+@pytest.mark.parametrize("page", ["/ok", "/ok?signature=abc", "/hop1", "/hop5", "/authoritative", "/whole"])
 def test_download(site: str, tmp_path: Path, page: str) -> None:
     assert fetch_file(site + page, tmp_path, max_bytes=len(BODY)).read_bytes() == BODY
 
@@ -100,7 +131,9 @@ def test_download(site: str, tmp_path: Path, page: str) -> None:
     [
         ("/missing?key=secret", DownloadFailed, "answered 404"),
         ("/hop6", DownloadFailed, "redirected more than 5 times"),
-        ("/to-file", DownloadFailed, "other than http"),
+        ("/to-file", DownloadFailed, "redirects to a file: address, other than http"),
+        ("/to-data", DownloadFailed, "/to-data redirects to a data URI, other than http or https, which is not"),
+        ("/part", DownloadFailed, "answered 206 with a part of the file"),
         ("/to-elsewhere", DownloadFailed, "elsewhere.invalid"),
         ("/short", DownloadFailed, "could not be downloaded"),
         ("/slow", DownloadFailed, "in time"),
@@ -157,6 +190,77 @@ def test_urls_that_are_no_addresses(tmp_path: Path, url: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("failure", [429, 502, 503, 504, "reset", "broken"])
+def test_a_momentary_failure_is_tried_again(
+    site: str, tmp_path: Path, failure: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "RETRY_PAUSES_S", (0.0, 0.0, 0.0))
+    path = fetch_file(f"{site}/busy-{failure}-3", tmp_path, max_bytes=len(BODY))
+    assert path.read_bytes() == BODY
+    assert list(tmp_path.iterdir()) == [path]
+    before = len(Site.requests)
+    with pytest.raises(DownloadFailed, match=str(failure) if isinstance(failure, int) else "could not be downloaded"):
+        fetch_file(f"{site}/busy-{failure}-9", tmp_path, max_bytes=len(BODY))
+    assert len(Site.requests) - before == 4
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_other_failures_are_not_tried_again(site: str, tmp_path: Path) -> None:
+    for page, words in (("/busy-404-1", "answered 404"), ("/busy-500-1", "answered 500")):
+        with pytest.raises(DownloadFailed, match=words):
+            fetch_file(site + page, tmp_path, max_bytes=10)
+        assert Site.requests.count(page) == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("7", 7.0), ("soon", None), ("", None), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0), ("-1", None), ("1e3", None)],
+)
+def test_retry_after_is_seconds_or_a_date(header: str, seconds: float | None) -> None:
+    assert fetch._retry_after_s(header) == seconds
+
+
+def test_a_server_that_asks_for_more_time_than_there_is_gets_no_second_request(tmp_path: Path) -> None:
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(503, headers={"Retry-After": "3600"})
+
+    with pytest.raises(DownloadFailed, match=r"http://busy\.example:8080/x answered 503"):
+        fetch_file("http://busy.example:8080/x", tmp_path, max_bytes=9, transport=httpx.MockTransport(answer))
+    assert len(asked) == 1
+
+
+def test_a_proxy_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://somebody:secret@127.0.0.1:1")
+    with pytest.raises(DownloadFailed, match=r"through the proxy http://127\.0\.0\.1:1, which the envir") as error:
+        fetch_file("http://video.example/x.mp4", tmp_path, max_bytes=10)
+    assert "secret" not in error.value.message
+    monkeypatch.setenv("no_proxy", "video.example")
+    assert fetch.environment_proxy("http://video.example/x.mp4") is None
+    assert fetch.environment_proxy("http://other.example/x.mp4") == "http://127.0.0.1:1"
+
+
+def test_blanks_around_an_address_are_ignored(site: str, tmp_path: Path) -> None:
+    assert fetch_file(f" \n{site}/ok ", tmp_path, max_bytes=len(BODY)).read_bytes() == BODY
+    assert fetch_file("  data:,abc ", tmp_path, max_bytes=3).read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize("allow_local", [False, True])
+def test_bare_base64_is_not_repeated(tmp_path: Path, allow_local: bool) -> None:
+    text = base64.b64encode(BODY).decode()
+    with pytest.raises(InvalidRequest, match="is base64 of 13656 characters without a beginning that says so") as error:
+        fetch_file(text, tmp_path, max_bytes=10, allow_local=allow_local)
+    assert len(error.value.message) < 300
+    assert len(str(error.value.value)) == 80
+    with pytest.raises(InvalidRequest, match=r"A_A_A.*\.\.\.'") as error:
+        fetch_file("A_" * 9000, tmp_path, max_bytes=10, allow_local=allow_local)
+    assert len(error.value.message) < 300
+
+
 @given(data=st.binary(max_size=300), padded=st.booleans(), escaped=st.booleans())
 def test_data_uri(tmp_path_factory: pytest.TempPathFactory, data: bytes, padded: bool, escaped: bool) -> None:
     text = base64.b64encode(data).decode()
@@ -171,7 +275,6 @@ def test_data_uri(tmp_path_factory: pytest.TempPathFactory, data: bytes, padded:
     [
         ("data:video/mp4;base64", InvalidRequest, "no comma"),
         ("data:;base64,AA*A", InvalidRequest, "characters that base64 does not have"),
-        ("data:;base64,AA AA", InvalidRequest, "characters that base64 does not have"),
         ("data:;base64,AA==AA", InvalidRequest, "characters that base64 does not have"),
         ("data:;base64,AAAAA", InvalidRequest, "ends too early"),
         ("data:;base64," + "A" * 138, FileTooLarge, "100 bytes"),

@@ -10,6 +10,7 @@ from longtake.queue.addresses import (
     app_name,
     base_url,
     destination,
+    is_file_url,
     is_valid_host,
     names_endpoint,
     request_path,
@@ -116,3 +117,25 @@ def test_a_request_is_found_under_its_applications_name_and_its_endpoints_id() -
     assert names_endpoint("fal-ai/ltx-2.3-22b", LONG)
     assert not names_endpoint("fal-ai", LONG)
     assert not names_endpoint("fal-ai/ltx-2.3-22b/other", LONG)
+
+
+@pytest.mark.parametrize(
+    ("url", "base", "expected"),
+    [
+        ("http://127.0.0.1:8000/cdn/files/abc.mp4", "http://127.0.0.1:8000/queue", True),
+        ("http://localhost:8000/cdn/files/abc.mp4", "http://127.0.0.1:8000/queue", True),
+        ("https://box.example/video/cdn/files/abc.mp4", "https://box.example/video/queue", True),
+        ("https://v3.fal.media/files/abc.mp4", "https://queue.fal.run", True),
+        ("https://v3b.fal.media/files/abc.mp4", "https://queue.fal.run", True),
+        ("http://127.0.0.1:8001/cdn/files/abc.mp4", "http://127.0.0.1:8000/queue", False),
+        ("http://other.example/cdn/files/abc.mp4", "http://box.example/queue", False),
+        ("http://127.0.0.1:8000/cdn/files/", "http://127.0.0.1:8000/queue", False),
+        ("http://127.0.0.1:8000/page", "http://127.0.0.1:8000/queue", False),
+        ("https://v3.fal.media/files/abc.mp4", "http://127.0.0.1:8000/queue", False),
+        ("https://v3b.fal.media/files/b/0a8824b1/abc.mp4", "https://queue.fal.run", False),
+        ("http://[::1/cdn/files/a", "http://127.0.0.1:8000/queue", False),
+        ("http://127.0.0.1:none/cdn/files/a", "http://127.0.0.1:8000/queue", False),
+    ],
+)
+def test_the_urls_of_a_server_s_own_files_are_recognised(url: str, base: str, expected: bool) -> None:
+    assert is_file_url(url, base) == expected

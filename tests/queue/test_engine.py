@@ -82,7 +82,7 @@ def test_requests_are_claimed_in_order_and_low_priority_last(engine: sa.Engine) 
     order = [replace(submission(i=i), priority="low" if i in (0, 2) else "normal") for i in range(5)]
     rows = [queue.submit(engine, one)[0] for one in order]
     wanted = [rows[i].id for i in (1, 3, 4, 0, 2)]
-    assert queue.waiting_ids(engine, "default") == wanted
+    assert list(queue.waiting(engine, "default")) == wanted
     assert [claimed(engine).id for _ in wanted] == wanted
 
 
@@ -115,7 +115,7 @@ def test_an_idempotency_key_stores_one_request(engine: sa.Engine) -> None:
     results = at_once(8, lambda i: queue.submit(engine, replace(once, id=f"id-{i}")))
     assert len({row.id for row, _ in results}) == 1
     assert Counter(new for _, new in results) == {True: 1, False: 7}
-    assert len(queue.waiting_ids(engine, "default")) == 1
+    assert len(queue.waiting(engine, "default")) == 1
     with pytest.raises(IdempotencyMismatch):
         queue.submit(engine, replace(submission(windows=2), idempotency_key="k"))
     assert queue.submit(engine, replace(once, key_id="another", id="yet-another"))[1]
@@ -208,7 +208,7 @@ def test_a_returned_request_is_claimed_first_and_ignores_its_former_worker(engin
     first, _second = submit(engine), submit(engine)
     lost = claimed(engine)
     assert queue.return_to_queue(engine, lost, attempt_failed=True)
-    assert queue.waiting_ids(engine, "default")[0] == first.id
+    assert next(iter(queue.waiting(engine, "default"))) == first.id
     again = claimed(engine)  # By the same worker, in a new attempt.
     assert (again.id, again.attempt) == (first.id, 2)
     assert not queue.finish(engine, lost, DONE)

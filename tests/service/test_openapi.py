@@ -8,6 +8,7 @@ import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from jsonschema_rs import Draft4Validator
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
@@ -99,6 +100,24 @@ def test_the_schemas_are_openapi_3_0(endpoint: str) -> None:
         assert isinstance(schema.get("exclusiveMinimum", False), bool)
     named = {schema["$ref"] for schema in objects(spec) if "$ref" in schema}
     assert named <= {f"#/components/schemas/{name}" for name in spec["components"]["schemas"]}
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_every_example_is_valid_and_in_the_document(endpoint: str) -> None:
+    schemas = document(endpoint, "http://localhost/queue")["components"]["schemas"]
+    inputs, outputs = (schemas[f"{camel(endpoint)}{kind}"]["properties"] for kind in ("Input", "Output"))
+    for field in (*inputs.values(), *outputs.values()):
+        for example in field.get("examples", ()):
+            Draft4Validator({"components": {"schemas": schemas}, "allOf": [field]}).validate(example)
+    source = ENDPOINTS[endpoint].source_field[0]
+    for name, field in [*outputs.items(), (source, inputs[source])]:
+        assert field["examples"], name
+
+
+def test_two_fields_of_098_have_the_step_that_fal_publishes() -> None:
+    fields = document(LTXV, "http://localhost/queue")["components"]["schemas"][f"{camel(LTXV)}Input"]["properties"]
+    steps = {name: field["step"] for name, field in fields.items() if "step" in field}
+    assert steps == {"temporal_adain_factor": 0.05, "tone_map_compression_ratio": 0.05}
 
 
 def test_fields_have_their_types_bounds_and_forms() -> None:

@@ -67,6 +67,12 @@ def test_fals_headers_are_stored_with_the_request(served: Served, client: httpx.
     assert (row.priority, row.store_io, row.may_retry) == (1, False, False)
     assert row.lifecycle == {"expiration_duration_seconds": 60}
     assert row.start_by - row.created_at == pytest.approx(30)
+    newer = {"X-Fal-Request-Timeout": "30", "X-Fal-Request-Start-Timeout": "12.5"}
+    for sent in (newer, {"X-Fal-Request-Start-Timeout": "12.5"}):
+        row = queue.get(served.engine, submit(client, headers=sent)["request_id"])
+        assert row is not None
+        assert row.start_by is not None
+        assert row.start_by - row.created_at == pytest.approx(12.5)
     spoiled = {"X-Fal-Object-Lifecycle-Preference": "{", "X-Fal-Request-Timeout": "30"}
     row = queue.get(served.engine, submit(client, headers=spoiled)["request_id"])
     assert row is not None
@@ -78,6 +84,7 @@ def test_fals_headers_are_stored_with_the_request(served: Served, client: httpx.
     ("name", "value"),
     [
         ("X-Fal-Request-Timeout", "soon"),
+        ("X-Fal-Request-Start-Timeout", "soon"),
         ("X-Fal-Request-Timeout", "nan"),
         ("X-Fal-Request-Timeout", "-1"),
         ("X-Fal-Queue-Priority", "high"),

@@ -45,6 +45,8 @@ from tests.worker.requests import PATIENCE_S
 CLIP = Path(__file__).parents[2] / "examples" / "clip.mp4"
 OWN_URL = "http://anywhere:1/cdn/files/clip.mp4"
 """The URL that these tests, as the server, resolve to the blob of the example clip."""
+GONE_URL = "http://anywhere:1/cdn/files/gone.mp4"
+"""The URL of a file of the same server that is not stored any more."""
 BLOB = "1b2c3d4e-clip.mp4"
 
 VIDEO = {"video_url": OWN_URL, "start_frame_num": 24}
@@ -95,7 +97,7 @@ class Worker:
             assert line, "the worker process ended"
             match decode_to_server(line):
                 case FileWanted(url):
-                    self.send(FileFound(BLOB if url == OWN_URL else None))
+                    self.send(FileFound(BLOB if url == OWN_URL else None, is_own=url == GONE_URL))
                 case Printed(text):
                     raise AssertionError(f"{text!r} was printed to the worker's channel")
                 case message:
@@ -181,6 +183,7 @@ def test_a_request_becomes_a_file_and_the_endpoint_s_response(one: Worker) -> No
     ("video", "status", "type", "loc"),
     [
         ({"video_url": "http://127.0.0.1:1/x.mp4"}, 422, "file_download_error", ["body", "video", "video_url"]),
+        ({"video_url": GONE_URL}, 422, "file_download_error", ["body", "video", "video_url"]),
         ({"video_url": "data:video/mp4;base64,aGVsbG8="}, 422, "unsupported_video_format", None),
         ({"video_url": OWN_URL, "start_frame_num": 40}, 422, "value_error", ["body", "video", "start_frame_num"]),
         ({"video_url": "/etc/hostname"}, 422, "value_error", ["body", "video", "video_url"]),
@@ -194,6 +197,8 @@ def test_a_request_that_cannot_be_done_fails_and_the_worker_goes_on(
     assert (failed.status, failed.error_type) == (status, type)
     assert loc in (None, failed.body["detail"][0]["loc"])
     assert failed.body["detail"][0]["msg"] == failed.error
+    assert failed.body["detail"][0]["input"] == video["start_frame_num" if "start_frame_num" in video else "video_url"]
+    assert ("upload it again" in failed.error) == (video["video_url"] == GONE_URL)
 
 
 @pytest.mark.parametrize(

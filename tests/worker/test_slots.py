@@ -88,14 +88,19 @@ def test_a_request_is_carried_out(engine: sa.Engine, serve: Serve, tmp_path: Pat
     assert row.id in server.changes
 
 
-@pytest.mark.parametrize("reason", ["sync mode", "no stored output"])
 @on_sqlite
-def test_a_result_that_is_not_stored_is_a_data_uri(
-    engine: sa.Engine, serve: Serve, tmp_path: Path, reason: str
-) -> None:
+def test_without_stored_payloads_the_result_keeps_its_file(engine: sa.Engine, serve: Serve) -> None:
     serve()
-    is_sync = reason == "sync mode"
-    row, _ = queue.submit(engine, replace(submission(sync=is_sync), store_io=is_sync))
+    row, _ = queue.submit(engine, replace(submission(), store_io=False))
+    url = output_of(end_of(engine, row))["video"]["url"]
+    (file,) = stored_files(engine, row)
+    assert url == f"http://127.0.0.1:8000/cdn/files/{file.key}"
+
+
+@on_sqlite
+def test_a_result_in_sync_mode_is_a_data_uri(engine: sa.Engine, serve: Serve, tmp_path: Path) -> None:
+    serve()
+    row, _ = queue.submit(engine, submission(sync=True))
     assert output_of(end_of(engine, row))["video"]["url"].startswith("data:video/mp4;base64,")
     assert not stored_files(engine, row)
     assert not (tmp_path / "files").exists()

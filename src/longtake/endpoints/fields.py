@@ -39,6 +39,23 @@ class VideoFile(BaseModel):
     num_frames: int = Field(description="The number of frames of the video.")
 
 
+EXAMPLE_VIDEO = {
+    "url": "https://v3b.fal.media/files/b/0a894013/N9lnMTq7W3uMC0lOQg845_BknRPV8I.mp4",
+    "content_type": "video/mp4",
+    "file_name": "CJcQGDrxOSRg2YFl5GNDt_glXPMoji.mp4",
+    "file_size": 4194304,
+    "width": 1248,
+    "height": 704,
+    "fps": 25,
+    "duration": 6.44,
+    "num_frames": 161,
+}
+"""A video as an example in the schemas of responses."""
+
+EXAMPLE_SEED = 2078003885
+"""A seed as an example in the schemas of responses."""
+
+
 def _in_range(seed: int | None) -> int | None:
     if seed is not None and not LEAST_SEED <= seed <= MOST_SEED:
         raise PydanticCustomError("value_error", "Input should be a whole number from -2**63 to 2**64 - 1")

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, Discriminator, Field, Tag
 
-from longtake.endpoints.fields import IMAGE_FIELD, VIDEO_FIELD, VideoFile
+from longtake.endpoints.fields import EXAMPLE_SEED, EXAMPLE_VIDEO, IMAGE_FIELD, VIDEO_FIELD, VideoFile
 from longtake.errors import Loc
 from longtake.families.ltx2.options import Direction, GuidanceScales, LTX2Options
 from longtake.media.formats import OutputType, Quality, WriteMode
@@ -131,9 +131,12 @@ SEED = "The seed for the random number generator."
 class Response(BaseModel):
     """What the endpoint returns: the finished video, and the seed and the prompt with which it was made."""
 
-    video: VideoFile = Field(description="The generated video.")
-    seed: int = Field(description="The seed used for the random number generator.", examples=[2078003885])
-    prompt: str = Field(description="The prompt used for the generation.")
+    video: VideoFile = Field(description="The generated video.", examples=[EXAMPLE_VIDEO])
+    seed: int = Field(description="The seed used for the random number generator.", examples=[EXAMPLE_SEED])
+    prompt: str = Field(
+        description="The prompt used for the generation.",
+        examples=["Continue the scene naturally, maintaining the same style and motion."],
+    )
 
 
 class ExtendRequest(Protocol):

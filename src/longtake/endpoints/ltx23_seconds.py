@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from longtake.endpoints import ltx2, ltx23
 from longtake.endpoints.endpoint import Endpoint
-from longtake.endpoints.fields import VideoFile
+from longtake.endpoints.fields import EXAMPLE_VIDEO, VideoFile
 from longtake.endpoints.tariff import Tariff, new_seconds
 from longtake.families.ltx2 import FAMILY
 from longtake.families.ltx2.options import DEFAULT_CONTEXT, Direction, LTX2Options
@@ -41,7 +41,7 @@ class Request(BaseModel):
 class Response(BaseModel):
     """What the endpoint returns: the finished video."""
 
-    video: VideoFile = Field(description="The generated video.")
+    video: VideoFile = Field(description="The generated video.", examples=[EXAMPLE_VIDEO])
 
 
 def options(request: Request, source: VideoInfo) -> LTX2Options:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import BaseModel, Field
 
-from longtake.endpoints.fields import VIDEO_FIELD, LoRAWeight, VideoFile, planned_loras
+from longtake.endpoints.fields import EXAMPLE_SEED, EXAMPLE_VIDEO, VIDEO_FIELD, LoRAWeight, VideoFile, planned_loras
 from longtake.errors import InvalidRequest
 from longtake.families.ltxv.options import LTXVOptions, PassOptions
 
@@ -69,12 +69,27 @@ class ExtendVideoConditioningInput(BaseModel):
     reverse_video: bool = Field(False, description="Whether to reverse the video: the conditioning clip backwards.")
 
 
+EXAMPLE_INPUT = {
+    "video_url": "https://storage.googleapis.com/falserverless/web-examples/wan/t2v.mp4",
+    "conditioning_type": "rgb",
+    "preprocess": False,
+    "strength": 1,
+    "start_frame_num": 0,
+    "limit_num_frames": False,
+    "max_num_frames": 1441,
+    "resample_fps": False,
+    "target_fps": 24,
+    "reverse_video": False,
+}
+"""The example that fal publishes of the field `video` of requests."""
+
+
 class Response(BaseModel):
     """What the endpoint returns: the finished video, and the seed and the prompt with which it was made."""
 
-    video: VideoFile = Field(description="The generated video file.")
+    video: VideoFile = Field(description="The generated video file.", examples=[EXAMPLE_VIDEO])
     prompt: str = Field(description="The prompt used for generation.", examples=["Woman walking on a street in Tokyo"])
-    seed: int = Field(description="The seed used for generation.")
+    seed: int = Field(description="The seed used for generation.", examples=[EXAMPLE_SEED])
 
 
 class ExtendRequest(Protocol):

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from longtake.endpoints import ltxv
 from longtake.endpoints.endpoint import Endpoint
-from longtake.endpoints.fields import VIDEO_FIELD, Seed, VideoFile
+from longtake.endpoints.fields import EXAMPLE_SEED, EXAMPLE_VIDEO, VIDEO_FIELD, Seed, VideoFile
 from longtake.endpoints.tariff import Tariff, one_video
 from longtake.families.ltxv import FAMILY
 from longtake.families.ltxv.options import LTXVOptions, PassOptions
@@ -47,8 +47,8 @@ class Request(BaseModel):
 class Response(BaseModel):
     """What the endpoint returns: the finished video, and the seed with which it was made."""
 
-    video: VideoFile = Field(description="The generated video file.")
-    seed: int = Field(description="The seed used for generation.")
+    video: VideoFile = Field(description="The generated video file.", examples=[EXAMPLE_VIDEO])
+    seed: int = Field(description="The seed used for generation.", examples=[EXAMPLE_SEED])
 
 
 def options(request: Request, source: VideoInfo) -> LTXVOptions:

@@ -33,7 +33,7 @@ class Request(BaseModel):
     reverse_video: ltxv.ReverseVideo = False
     enable_safety_checker: ltxv.CheckSafety = True
     constant_rate_factor: int = Field(35, ge=0, le=60, description=ltxv.RATE_FACTOR, examples=[35])
-    video: ltxv.ExtendVideoConditioningInput = Field(description="Video to be extended.")
+    video: ltxv.ExtendVideoConditioningInput = Field(description="Video to be extended.", examples=[ltxv.EXAMPLE_INPUT])
     first_pass_num_inference_steps: int = Field(30, ge=2, le=50, description=ltxv.FIRST_STEPS, examples=[30])
     first_pass_skip_final_steps: int = Field(3, ge=0, le=50, description=ltxv.FIRST_SKIP_FINAL, examples=[3])
     second_pass_num_inference_steps: int = Field(30, ge=2, le=50, description=ltxv.SECOND_STEPS, examples=[30])

@@ -51,6 +51,7 @@ class Request(BaseModel):
         "normalizing the color distribution across the video. A high value will ensure the color distribution is more "
         "consistent across the video, while a low value will allow for more variation in color distribution.",
         examples=[0.5],
+        json_schema_extra={"step": 0.05},
     )
     tone_map_compression_ratio: float = Field(
         0,
@@ -60,9 +61,10 @@ class Request(BaseModel):
         "to improve visual quality. A value of 0.0 means no compression, while a value of 1.0 means maximum "
         "compression.",
         examples=[0],
+        json_schema_extra={"step": 0.05},
     )
     constant_rate_factor: int = Field(29, ge=0, le=51, description=ltxv.RATE_FACTOR, examples=[29])
-    video: ltxv.ExtendVideoConditioningInput = Field(description="Video to be extended.")
+    video: ltxv.ExtendVideoConditioningInput = Field(description="Video to be extended.", examples=[ltxv.EXAMPLE_INPUT])
 
 
 def options(request: Request, source: VideoInfo) -> LTXVOptions:

@@ -47,10 +47,18 @@ def problems(model: type[BaseModel], data: Any) -> list[dict[str, Any]]:
         model.model_validate(data)
     except ValidationError as error:
         return [
-            problem(loc=one["loc"], msg=one["msg"], type=one["type"], input=one["input"], ctx=one.get("ctx"))
+            problem(loc=one["loc"], msg=msg, type=one["type"], input=one["input"], ctx=ctx)
             for one in error.errors(include_url=False)
+            for msg, ctx in [_message_and_facts(one)]
         ]
     return []
+
+
+def _message_and_facts(error: Any) -> tuple[str, Mapping[str, Any] | None]:
+    """Returns (message, facts) of pydantic's error. The name of a class of this program is left out."""
+    if error["type"] in ("model_type", "model_attributes_type"):
+        return "Input should be a valid dictionary", None
+    return error["msg"], error.get("ctx")
 
 
 def problem(

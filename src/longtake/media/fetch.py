@@ -1,20 +1,31 @@
 """Makes a local file of limited size from a URL, a data URI or a path."""
 
-import base64
-import binascii
 import re
 import secrets
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from urllib.parse import unquote_to_bytes
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from longtake.errors import DownloadFailed, FileTooLarge, InvalidRequest
+from longtake.errors import DownloadFailed, InvalidRequest
+from longtake.media.data_uri import check_bytes, decode, is_bare_base64, shortened
 from longtake.version import __version__
 
 _MAX_REDIRECTS = 5
-_BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
+
+RETRY_PAUSES_S = (0.5, 1.0, 2.0)
+"""Seconds before the second, third and fourth attempt at a download that failed for a moment."""
+
+MOMENTARY = (429, 502, 503, 504)
+"""HTTP statuses after which a download is tried again."""
+
+_WHOLE = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18})", re.ASCII)
 
 
 def fetch_file(
@@ -28,28 +39,40 @@ def fetch_file(
 ) -> Path:
     """Returns the path of a local file with the content of `url`.
 
-    url: an http(s) URL, a data URI or, if `allow_local`, the path of a local file. Downloads and data URIs are written
-        to a new file in `folder`; a local path is returned unchanged.
+    url: an http(s) URL, a data URI or, if `allow_local`, the path of a local file. Blanks around a URL are ignored.
+        Downloads and data URIs are written to a new file in `folder`; a local path is returned unchanged.
     max_bytes: largest size of the file in bytes.
-    timeout_s: seconds for the whole download with all redirects.
+    timeout_s: seconds for the whole download with all redirects and all attempts.
     transport: sends the HTTP requests; a server passes `outbound.PublicTransport`. With None every host is allowed, and
         the proxies of the environment are used.
 
     Raises DownloadFailed if the download fails, FileTooLarge above `max_bytes`, and InvalidRequest if `url` is none of
     these forms, is malformed or names no file. After an error there is no new file in `folder`.
     """
-    scheme = url.partition(":")[0].lower()
+    bare = url.strip()
+    scheme = bare.partition(":")[0].lower()
     if scheme == "data":
+        data = decode(bare, max_bytes)
         path = _new_file(folder)
-        path.write_bytes(_data_uri(url, max_bytes))
+        path.write_bytes(data)
         return path
-    if scheme in ("http", "https") and "://" in url:
-        return _download(url, _new_file(folder), max_bytes, time.monotonic() + timeout_s, transport)
+    if scheme in ("http", "https") and "://" in bare:
+        return _Download(bare, _new_file(folder), max_bytes, time.monotonic() + timeout_s, transport).run()
+    local = _local(url) if allow_local else None
+    if local is not None:
+        check_bytes(local.stat().st_size, max_bytes)
+        return local
+    if is_bare_base64(bare):
+        raise InvalidRequest(
+            f"The value is base64 of {len(bare)} characters without a beginning that says so; write "
+            "`data:video/mp4;base64,` before it, or give an http(s) address.",
+            value=shortened(bare),
+        )
     if allow_local:
-        return _local(Path(url), max_bytes)
+        raise InvalidRequest(f"There is no file {shortened(url)!r}.", value=shortened(url))
     raise InvalidRequest(
-        f"{_short(url)!r} is neither an http(s) address nor a data URI; upload the file or give such an address.",
-        value=_short(url),
+        f"{shortened(url)!r} is neither an http(s) address nor a data URI; upload the file or give such an address.",
+        value=shortened(url),
     )
 
 
@@ -57,108 +80,171 @@ def _new_file(folder: Path) -> Path:
     return folder / f"source-{secrets.token_hex(8)}"
 
 
-def _local(path: Path, max_bytes: int) -> Path:
-    if not path.is_file():
-        raise InvalidRequest(f"There is no file {str(path)!r}.", value=str(path))
-    _check_bytes(path.stat().st_size, max_bytes)
-    return path
+def _local(name: str) -> Path | None:
+    """Returns the path of a local file, or None if there is no such file."""
+    try:
+        return Path(name) if Path(name).is_file() else None
+    except (OSError, ValueError):  # too long for a name, or with a NUL
+        return None
 
 
-def _check_bytes(count: int, max_bytes: int) -> None:
-    if count > max_bytes:
-        raise FileTooLarge(
-            f"The file is larger than {max_bytes} bytes, the most that is accepted.", ctx={"max_size": max_bytes}
+class _Momentary(Exception):
+    """A failure after which the download is tried again.
+
+    sentence: the error for the user if no attempt succeeds.
+    pause_s: the seconds that the server asks to wait; None if it names none.
+    """
+
+    def __init__(self, sentence: str, pause_s: float | None = None) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.pause_s = pause_s
+
+
+@dataclass(frozen=True)
+class _Download:
+    """The download of one file.
+
+    url: the address of the file.
+    path: the new file. It does not exist after an error.
+    max_bytes: largest size of the file in bytes.
+    deadline: time (`time.monotonic`) by which the download must be complete.
+    transport: see `fetch_file`.
+    """
+
+    url: str
+    path: Path
+    max_bytes: int
+    deadline: float
+    transport: httpx.BaseTransport | None
+
+    def run(self) -> Path:
+        """Returns the path of the complete file. Raises DownloadFailed, FileTooLarge or InvalidRequest."""
+        try:
+            address = httpx.URL(self.url)
+        except httpx.InvalidURL as error:
+            shown = shortened(self.url)
+            raise InvalidRequest(f"{shown!r} is not an address: {_reason(error)}.", value=shown) from None
+        try:
+            return self._attempts(address)
+        except BaseException:
+            self.path.unlink(missing_ok=True)
+            raise
+
+    def _attempts(self, address: httpx.URL) -> Path:
+        for pause_s in (*RETRY_PAUSES_S, None):
+            try:
+                return self._attempt(address)
+            except _Momentary as failure:
+                wait_s = failure.pause_s if failure.pause_s is not None else pause_s
+                if pause_s is None or wait_s is None or wait_s >= self.deadline - time.monotonic():
+                    raise DownloadFailed(failure.sentence) from None
+                self.path.unlink(missing_ok=True)
+                time.sleep(wait_s)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _attempt(self, address: httpx.URL) -> Path:
+        """Tries to download the file once. Raises _Momentary if another attempt may succeed."""
+        headers = {"User-Agent": f"longtake/{__version__}", "Accept-Encoding": "identity"}
+        hooks: dict[str, list[Callable[[httpx.Response], None]]] = {"response": [_check_redirect]}
+        try:
+            with httpx.Client(
+                headers=headers, timeout=self._remaining_s(), transport=self.transport, event_hooks=hooks
+            ) as client:
+                for _ in range(_MAX_REDIRECTS + 1):
+                    if address.scheme not in ("http", "https") or not address.host:
+                        raise DownloadFailed("The address leads to something other than http or https.")
+                    with client.stream("GET", address, timeout=self._remaining_s()) as response:
+                        if response.next_request is not None:
+                            address = response.next_request.url
+                            continue
+                        self._check_status(response, address)
+                        self._save(response)
+                        return self.path
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, OverflowError, OSError) as error:
+            where = f"{_named(address)}{self._through(address)}"
+            if isinstance(error, (TimeoutError, httpx.TimeoutException)):
+                raise DownloadFailed(f"{where} did not deliver the file in time.") from None
+            sentence = f"The file could not be downloaded from {where}: {_reason(error)}."
+            if isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)):
+                raise _Momentary(sentence) from None
+            raise DownloadFailed(sentence) from None
+        raise DownloadFailed(f"The address was redirected more than {_MAX_REDIRECTS} times.")
+
+    def _check_status(self, response: httpx.Response, address: httpx.URL) -> None:
+        """Raises DownloadFailed or _Momentary unless the response holds the whole file."""
+        status = response.status_code
+        whole = _WHOLE.fullmatch(response.headers.get("content-range", ""))
+        if status in (200, 203) or (status == 206 and whole and int(whole[1]) + 1 == int(whole[2])):
+            return
+        if status == 206:
+            raise DownloadFailed(f"{_named(address)} answered 206 with a part of the file instead of the whole.")
+        sentence = f"{_named(address)}{self._through(address)} answered {status} instead of the file."
+        if status in MOMENTARY:
+            raise _Momentary(sentence, _retry_after_s(response.headers.get("retry-after", "")))
+        raise DownloadFailed(sentence)
+
+    def _through(self, address: httpx.URL) -> str:
+        """Returns the words that name the proxy of the environment, or an empty string if none is used."""
+        proxy = None if self.transport is not None else environment_proxy(str(address))
+        return "" if proxy is None else f" through the proxy {proxy}, which the environment sets,"
+
+    def _save(self, response: httpx.Response) -> None:
+        declared = response.headers.get("content-length", "")
+        if declared.isdigit():
+            check_bytes(int(declared), self.max_bytes)
+        received = 0
+        with self.path.open("xb") as file:
+            for piece in response.iter_bytes():
+                received += len(piece)
+                check_bytes(received, self.max_bytes)
+                self._remaining_s()
+                file.write(piece)
+
+    def _remaining_s(self) -> float:
+        """Returns the seconds until the deadline. Raises TimeoutError if it has passed."""
+        seconds = self.deadline - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError
+        return seconds
+
+
+def environment_proxy(url: str) -> str | None:
+    """Returns the proxy that the environment names for a URL, without its credentials; None if there is none."""
+    parts, proxies = urlsplit(url), getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(parts.hostname or ""):
+        return None
+    scheme, _, rest = proxy.rpartition("://")
+    return f"{scheme or 'http'}://{rest.rpartition('@')[2]}"
+
+
+def _check_redirect(response: httpx.Response) -> None:
+    """Raises DownloadFailed if the response redirects to something other than http or https, such as a data URI."""
+    scheme = re.match(r"\s*([a-z][a-z0-9+.-]*):", response.headers.get("location", ""), re.IGNORECASE)
+    if response.has_redirect_location and scheme is not None and scheme[1].lower() not in ("http", "https"):
+        kind = "a data URI" if scheme[1].lower() == "data" else f"a {scheme[1].lower()[:20]}: address"
+        raise DownloadFailed(
+            f"{_named(response.url)} redirects to {kind}, other than http or https, which is not followed."
         )
 
 
-def _data_uri(uri: str, max_bytes: int) -> bytes:
-    """Returns the data in a URI `data:[type][;base64],...` (RFC 2397). The type in the URI is ignored.
-
-    Raises InvalidRequest if the URI is malformed, FileTooLarge if the data has more than `max_bytes` bytes.
-    """
-    header, comma, body = uri.partition(",")
-    if not comma:
-        raise InvalidRequest("The data URI has no comma between its type and its data.", value=_short(uri))
-    if not header.lower().endswith(";base64"):
-        _check_bytes((len(body) + 2) // 3, max_bytes)
-        data = unquote_to_bytes(body)
-        _check_bytes(len(data), max_bytes)
-        return data
-    if "%" not in body:
-        _check_bytes(len(body) * 3 // 4 - 2, max_bytes)
-    _check_bytes(len(body) // 4, max_bytes)
-    text = unquote_to_bytes(body)
-    if not _BASE64.fullmatch(text):
-        raise InvalidRequest("The data URI holds characters that base64 does not have.", value=_short(uri))
+def _retry_after_s(header: str) -> float | None:
+    """Returns the seconds that a `Retry-After` header asks to wait, or None if it holds neither seconds nor a date."""
+    text = header.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
     try:
-        data = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
-    except binascii.Error:
-        raise InvalidRequest("The data URI's base64 ends too early or has wrong padding.", value=_short(uri)) from None
-    _check_bytes(len(data), max_bytes)
-    return data
-
-
-def _download(url: str, path: Path, max_bytes: int, deadline: float, transport: httpx.BaseTransport | None) -> Path:
-    headers = {"User-Agent": f"longtake/{__version__}", "Accept-Encoding": "identity"}
-    try:
-        address = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise InvalidRequest(f"{_short(url)!r} is not an address: {_reason(error)}.", value=_short(url)) from None
-    try:
-        with httpx.Client(
-            headers=headers, follow_redirects=False, timeout=_remaining_s(deadline), transport=transport
-        ) as client:
-            for _ in range(_MAX_REDIRECTS + 1):
-                if address.scheme not in ("http", "https") or not address.host:
-                    raise DownloadFailed("The address leads to something other than http or https.")
-                with client.stream("GET", address, timeout=_remaining_s(deadline)) as response:
-                    if response.next_request is not None:
-                        address = response.next_request.url
-                        continue
-                    if response.status_code != httpx.codes.OK:
-                        raise DownloadFailed(f"{_named(address)} answered {response.status_code} instead of the file.")
-                    _save(response, path, max_bytes, deadline)
-                    return path
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OverflowError, OSError) as error:
-        path.unlink(missing_ok=True)
-        if isinstance(error, (TimeoutError, httpx.TimeoutException)):
-            raise DownloadFailed(f"{_named(address)} did not deliver the file in time.") from None
-        raise DownloadFailed(f"The file could not be downloaded from {_named(address)}: {_reason(error)}.") from None
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    raise DownloadFailed(f"The address was redirected more than {_MAX_REDIRECTS} times.")
-
-
-def _save(response: httpx.Response, path: Path, max_bytes: int, deadline: float) -> None:
-    declared = response.headers.get("content-length", "")
-    if declared.isdigit():
-        _check_bytes(int(declared), max_bytes)
-    received = 0
-    with path.open("xb") as file:
-        for piece in response.iter_bytes():
-            received += len(piece)
-            _check_bytes(received, max_bytes)
-            _remaining_s(deadline)
-            file.write(piece)
-
-
-def _remaining_s(deadline: float) -> float:
-    """Returns the seconds until `deadline` (`time.monotonic`). Raises TimeoutError if it has passed."""
-    seconds = deadline - time.monotonic()
-    if seconds <= 0:
-        raise TimeoutError
-    return seconds
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 def _named(url: httpx.URL) -> str:
     """Returns the URL for an error message, without credentials and query, because these can be secrets."""
-    return f"{url.scheme}://{url.host}{url.path}"
+    return f"{url.scheme}://{url.netloc.decode('ascii')}{url.path}"
 
 
 def _reason(error: Exception) -> str:
     return str(error).rstrip(".") or "no answer"
-
-
-def _short(url: str) -> str:
-    return url if len(url) <= 80 else url[:77] + "..."

@@ -8,12 +8,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 Service = Literal["run", "queue", "rest", "cdn"]
 SERVICES: tuple[Service, ...] = get_args(Service)
 
-HOSTS: Mapping[str, Service] = {
+HOSTS: Mapping[str, Service | None] = {
     "fal.run": "run",
     "falrun.com": "run",
     "queue.fal.run": "queue",
@@ -22,8 +22,11 @@ HOSTS: Mapping[str, Service] = {
     "rest.alpha.fal.ai": "rest",
     "v3.fal.media": "cdn",
     "v3b.fal.media": "cdn",
+    "fal.ai": None,
+    "api.fal.ai": None,
 }
-"""fal's host names, including the alternative names that its clients try if the first one fails."""
+"""fal's host names, including the alternative names that its clients try if the first one fails. None are those of the
+server's own paths: the platform API (`/v1/...`) and the OpenAPI documents."""
 
 MAIN_HOSTS: Mapping[Service, str] = {
     "run": "fal.run",
@@ -56,9 +59,8 @@ def destination(host: str, path: str) -> Destination:
       `queue`.
     - If that part names no service, the service is None, and the path stays as it is.
     """
-    by_host = HOSTS.get(bare_host(host))
-    if by_host is not None:
-        return Destination(by_host, path)
+    if bare_host(host) in HOSTS:
+        return Destination(HOSTS[bare_host(host)], path)
     first, _, rest = path.removeprefix("/").partition("/")
     by_prefix = next((service for service in SERVICES if service == first), None)
     return Destination(by_prefix, path if by_prefix is None else f"/{rest}")
@@ -88,6 +90,28 @@ def sibling_url(base: str, service: Service) -> str:
     if bare_host(urlsplit(base).netloc) in HOSTS:
         return f"https://{MAIN_HOSTS[service]}"
     return f"{base.rpartition('/')[0]}/{service}"
+
+
+def is_file_url(url: str, base: str) -> bool:
+    """Returns True if `url` is the URL of a file of the server whose URL `base` was returned by `base_url`.
+
+    The file need not exist. The names of this machine (`localhost`, `127.0.0.1`) are the same.
+    """
+    try:
+        given, own = urlsplit(url), urlsplit(f"{sibling_url(base, 'cdn')}/files")
+        is_same_server = _server(given) == _server(own)
+    except ValueError:
+        return False
+    folder, _, key = given.path.rpartition("/")
+    return is_same_server and folder == own.path and key != ""
+
+
+def _server(address: SplitResult) -> tuple[str, int | None]:
+    """Returns (host, port) of a URL, with one name for all names of this machine and all of fal's file hosts."""
+    host = (address.hostname or "").lower()
+    if HOSTS.get(host) == "cdn":
+        host = MAIN_HOSTS["cdn"]
+    return "localhost" if host in ("127.0.0.1", "::1") else host, address.port
 
 
 def is_valid_host(host: str) -> bool:

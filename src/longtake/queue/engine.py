@@ -158,15 +158,15 @@ def versions(engine: sa.Engine, ids: Sequence[str]) -> dict[str, int]:
         return {row.id: row.version for row in found}
 
 
-def waiting_ids(engine: sa.Engine, pool: str) -> list[str]:
-    """Returns the ids of the waiting requests of a pool (a named group of devices), the next one to claim first."""
+def waiting(engine: sa.Engine, pool: str) -> dict[str, int]:
+    """Returns the waiting requests of a pool (a named group of devices) as id -> priority, the next to claim first."""
     with reading(engine) as connection:
         found = connection.execute(
-            sa.select(requests.c.id)
+            sa.select(requests.c.id, requests.c.priority)
             .where(requests.c.pool == pool, requests.c.state == "IN_QUEUE")
             .order_by(requests.c.priority, requests.c.seq)
         )
-        return [row.id for row in found]
+        return {row.id: row.priority for row in found}
 
 
 def claim(engine: sa.Engine, pool: str, worker: str) -> RequestRow | None:

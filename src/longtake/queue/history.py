@@ -15,6 +15,14 @@ DELETED_INPUT = b"null"
 """The JSON that replaces a request's stored input when the input is deleted."""
 
 
+_ERASED: dict[str, Any] = {
+    "body": DELETED_INPUT,
+    "output": None,
+    "plan": None,
+    "version": requests.c.version + 1,
+}
+
+
 @dataclass(frozen=True)
 class HistoryFilter:
     """Selects past requests by endpoint, API key and creation time.
@@ -105,10 +113,27 @@ def erase(engine: sa.Engine, request_id: str) -> bool:
     """
     with engine.begin() as connection:
         erased = connection.execute(
-            sa.update(requests)
-            .where(requests.c.id == request_id, requests.c.state.in_(ENDED))
-            .values(body=DELETED_INPUT, output=None, plan=None, version=requests.c.version + 1)
+            sa.update(requests).where(requests.c.id == request_id, requests.c.state.in_(ENDED)).values(_ERASED)
         )
         if erased.rowcount == 1:
             connection.execute(sa.delete(events).where(events.c.request_id == request_id))
         return erased.rowcount == 1
+
+
+def erase_unstored(engine: sa.Engine, before: float) -> None:
+    """Deletes the input, result and plan of all requests that ended before `before` and are not to be stored.
+
+    `before` is a Unix time in seconds. These are the requests that were submitted with `store_io` False. Their logs
+    remain.
+    """
+    with engine.begin() as connection:
+        connection.execute(
+            sa.update(requests)
+            .where(
+                requests.c.store_io.is_(False),
+                requests.c.state.in_(ENDED),
+                requests.c.completed_at < before,
+                requests.c.body != DELETED_INPUT,
+            )
+            .values(_ERASED)
+        )

@@ -49,7 +49,8 @@ class Submission:
     `webhook_url`: the URL to which the result is sent when the request ends, or None.
     `idempotency_key`: a text that the client chooses, or None. If the same API key submits a request with the same text
         again, no second request is stored.
-    `store_io`: if False, the result is not stored as a file; its video is a data URI in the response.
+    `store_io`: if False, input and result are deleted within an hour after the end (see `queue.erasure`). The result's
+        file stays.
     `may_retry`: if False, the request is not tried again after its worker process or its server has died.
     `lifecycle`: the lifetime and access rules of the result's file (see `storage.lifecycle.parse`); None for defaults.
     `outcome`: the error of an invalid request, which is stored as ended and never queued; None for a valid request.

@@ -15,22 +15,14 @@ from cachetools import LRUCache
 
 from longtake.database.connection import is_temporary
 from longtake.periodic import Repeating
-from longtake.queue.engine import get_without_payloads, log_lines, versions, waiting_ids
+from longtake.queue.engine import get_without_payloads, log_lines, versions, waiting
 from longtake.queue.requests import RequestRow, StoredLogLine
+from longtake.queue.waiting import POLL_S, QUEUE_S, WANTED_S, WaitingQueue
 
-POLL_S = 0.25
-"""Seconds between two comparisons of cached row versions with the database, by the cache's background thread."""
 IDLE_S = 1.0
 """Seconds between two wake-ups of the cache's background thread while no client asks for a status."""
 FRESH_S = 0.6
 """Seconds for which a status is served from memory after its version was last compared with the database."""
-WANTED_S = 2.0
-"""Seconds for which a cached status or queue is kept up to date after a client last asked for it."""
-QUEUE_S = 0.05
-"""Minimum seconds between two reads of a pool's queue after a change.
-
-After a slow read the pause is ten times as long as the read.
-"""
 CAPACITY = 200_000
 """Maximum size of the cache. The size of an entry is its number of log lines plus ENTRY_SIZE."""
 ENTRY_SIZE = 16
@@ -78,36 +70,6 @@ class _Entry:
         return min(lines, CAPACITY)
 
 
-@dataclass
-class _Queue:
-    """The waiting requests of a pool (a named group of devices), as last read from the database.
-
-    `positions`: request id -> its position, from 0.
-    `is_stale`: True if the queue may have changed since the last read.
-    `read_at`: when the last read ended, in seconds of the monotonic clock.
-    `read_took_s`: the seconds that the last read took.
-    `wanted_at`: when a client last asked for the queue, in seconds of the monotonic clock.
-    """
-
-    positions: dict[str, int] = field(default_factory=dict)
-    is_stale: bool = True
-    read_at: float = -math.inf
-    read_took_s: float = 0.0
-    wanted_at: float = -math.inf
-
-    def is_due(self, now: float) -> bool:
-        """Returns True if the queue should be read again at `now`, which is in seconds of the monotonic clock.
-
-        That is so if a client has asked for it within 2 seconds (WANTED_S), and the last read is long enough ago.
-        """
-        pause_s = max(QUEUE_S if self.is_stale else POLL_S, 10 * self.read_took_s)
-        return now - self.wanted_at <= WANTED_S and now - self.read_at >= pause_s
-
-    def is_outdated(self, now: float) -> bool:
-        """Returns True if the positions are too old to serve at `now`, which is in seconds of the monotonic clock."""
-        return now - self.read_at > max(WANTED_S, 20 * self.read_took_s)
-
-
 Watcher = tuple[asyncio.AbstractEventLoop, asyncio.Event]
 """A waiting call of `wait_for_change`: its event loop, and the event that ends its wait."""
 
@@ -126,7 +88,7 @@ class StatusCache:
         self._queue_reading = threading.Lock()
         self._entries: LRUCache[str, _Entry] = LRUCache(CAPACITY, getsizeof=lambda entry: entry.size)
         self._wanted_at: dict[str, float] = {}
-        self._queues: dict[str, _Queue] = {}
+        self._queues: dict[str, WaitingQueue] = {}
         self._watchers: dict[str, list[Watcher]] = {}
         self._serve_old_until = -math.inf
         self._compared_at = -math.inf
@@ -271,8 +233,7 @@ class StatusCache:
             return status
         queue = self._queues[status.row.pool]
         queue.wanted_at = now
-        # A request that is missing was submitted after the queue was read, so its position is the last one.
-        position = queue.positions.setdefault(status.row.id, len(queue.positions))
+        position = queue.position(status.row)
         if status.queue_position != position:
             entry.status = status = replace(status, queue_position=position, rendered={})
         return status
@@ -310,9 +271,9 @@ class StatusCache:
         with self._lock:
             self._entries.pop(request_id, None)
 
-    def _queue(self, pool: str) -> _Queue:
+    def _queue(self, pool: str) -> WaitingQueue:
         with self._lock:
-            return self._queues.setdefault(pool, _Queue())
+            return self._queues.setdefault(pool, WaitingQueue())
 
     def _read(self, request_id: str, last: RequestStatus | None) -> RequestStatus | None:
         """Returns a request's status from the database, or None if there is no such request.
@@ -334,7 +295,7 @@ class StatusCache:
                 self._read_queue(row.pool, queue)
         return RequestStatus(row, None, (*lines, *new))
 
-    def _read_queue(self, pool: str, queue: _Queue) -> None:
+    def _read_queue(self, pool: str, queue: WaitingQueue) -> None:
         """Reads the positions of a pool's waiting requests into `queue`.
 
         Also wakes the calls of `wait_for_change` for requests whose position has changed.
@@ -342,11 +303,12 @@ class StatusCache:
         with self._queue_reading:
             started = time.monotonic()
             queue.is_stale = False
-            positions = {request_id: position for position, request_id in enumerate(waiting_ids(self._engine, pool))}
+            priorities = waiting(self._engine, pool)
+            positions = {request_id: position for position, request_id in enumerate(priorities)}
             with self._lock:
                 moved = [one for one in self._watchers if queue.positions.get(one) != positions.get(one)]
-                queue.positions, queue.read_at = positions, time.monotonic()
-                queue.read_took_s = queue.read_at - started
+                now = time.monotonic()
+                queue.replace(priorities, read_at=now, read_took_s=now - started)
                 for request_id in moved:
                     self._wake_watchers(request_id)
 

@@ -20,6 +20,7 @@ from longtake.access.keys import Keys
 from longtake.access.signing import Signer
 from longtake.endpoints import endpoint, prices
 from longtake.errors import InvalidRequest
+from longtake.queue.erasure import eraser
 from longtake.queue.status_cache import StatusCache
 from longtake.queue.webhooks import Deliverer
 from longtake.service import tunnel
@@ -103,7 +104,7 @@ def run(
     state = ServerState(settings, engine, statuses, store, Keys(engine), slots.cancel, slots.wake, metrics=metrics)
     check_endpoint_settings(state)
     app = Application(state)
-    services: list[BackgroundService] = [statuses, slots, watch, deliverer, *sweepers(store)]
+    services: list[BackgroundService] = [statuses, slots, watch, deliverer, *sweepers(store), eraser(engine)]
     with ExitStack() as stack:
         http = stack.enter_context(_listening(address.host, address.port))
         servers = [_web_server(app, http, None)]

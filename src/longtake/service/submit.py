@@ -1,6 +1,7 @@
 """Submits a request: reads its headers and body, validates its input, and stores it in the queue."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -97,7 +98,7 @@ def _submission(state: ServerState, request: Request, endpoint: str, caller: Cal
         body=b"",
         base_url=sibling_url(request.scope["longtake.base_url"], "queue"),
         priority=_priority(headers.get("x-fal-queue-priority")),
-        start_timeout_s=_start_timeout(headers.get("x-fal-request-timeout")),
+        start_timeout_s=_start_timeout(headers),
         webhook_url=_webhook_url(state, request.query_params.get("fal_webhook")) if webhook else None,
         idempotency_key=_idempotency_key(headers.get("idempotency-key")),
         store_io=headers.get("x-fal-store-io", "1").strip() != "0",
@@ -115,22 +116,29 @@ def _priority(header: str | None) -> Priority:
     raise RequestFailed(400, f"X-Fal-Queue-Priority is {header!r:.100}; it must be normal or low.", "bad_request")
 
 
-def _start_timeout(header: str | None) -> float | None:
+START_TIMEOUTS = ("X-Fal-Request-Start-Timeout", "X-Fal-Request-Timeout")
+"""The newer and the older name of the header with the number of seconds that a request may wait. The newer one counts
+if a request has both."""
+
+
+def _start_timeout(headers: Mapping[str, str]) -> float | None:
     """Returns the maximum number of seconds that a request may wait in the queue, or None for no limit.
 
-    `header` is the request's header `X-Fal-Request-Timeout`, or None. Raises RequestFailed with status 400 if it is not
+    `headers` are the headers of the HTTP request. Raises RequestFailed with status 400 if one of START_TIMEOUTS is not
     a number of seconds above 0.
     """
-    if header is None or not header.strip():
-        return None
+    found = [(name, headers[name]) for name in START_TIMEOUTS if headers.get(name, "").strip()]
+    limits = [_seconds(name, text) for name, text in found]
+    return limits[0] if limits else None
+
+
+def _seconds(name: str, text: str) -> float:
     try:
-        seconds = float(header)
+        seconds = float(text)
     except ValueError:
         seconds = math.nan
     if not (math.isfinite(seconds) and seconds > 0):
-        raise RequestFailed(
-            400, f"X-Fal-Request-Timeout is {header!r:.100}; it must be a number of seconds above 0.", "bad_request"
-        )
+        raise RequestFailed(400, f"{name} is {text!r:.100}; it must be a number of seconds above 0.", "bad_request")
     return seconds
 
 

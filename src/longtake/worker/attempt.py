@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from longtake.access.files import find_own
 from longtake.database.connection import RetriesStopped, is_temporary, retry_until_stopped
 from longtake.queue import engine as queue
-from longtake.queue.addresses import sibling_url
+from longtake.queue.addresses import is_file_url, sibling_url
 from longtake.queue.requests import CANCELLED, LogLine, Outcome, RequestRow
 from longtake.storage.files import NewFile
 from longtake.worker import outcomes
@@ -157,7 +157,7 @@ class Attempt:
                 self._worker.send(Proceed())
             case FileWanted(url):
                 blob = self._retry(lambda: find_own(self._context.store, url, self._row.key_id))
-                self._worker.send(FileFound(blob))
+                self._worker.send(FileFound(blob, is_file_url(url, self._row.base_url)))
             case Done() as done:
                 return self._store_result(done)
             case Failed() as failed:
@@ -197,7 +197,7 @@ class Attempt:
             return "lost"
         for note in done.notes:
             self._log.add(log_line(note))
-        if done.returns_data_uri or not row.store_io:
+        if done.returns_data_uri:
             data = base64.b64encode(done.path.read_bytes()).decode()
             return outcomes.done(done, f"data:{done.content_type};base64,{data}")
         name = done.response.get("video", {}).get("file_name") or done.path.name

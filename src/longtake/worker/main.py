@@ -24,7 +24,7 @@ from pydantic_core import from_json
 
 from longtake.endpoints import ENDPOINTS, endpoint
 from longtake.endpoints.validation import parse
-from longtake.errors import BadCheckpoint, LongtakeError, ModelNotInstalled
+from longtake.errors import BadCheckpoint, DownloadFailed, LongtakeError, ModelNotInstalled
 from longtake.families import plan_from_json, plan_to_json
 from longtake.imports import without_garbage_collection
 from longtake.media.fetch import fetch_file
@@ -164,11 +164,17 @@ def open_stored_file(url: str, channel: Channel, settings: Settings) -> Abstract
 
     Asks the server through `channel` which file this is. Returns None if `url` names no stored file of this server, or
     one that the request's sender may not read. The URL must then be downloaded.
+
+    Raises DownloadFailed if the URL is that of a file of this server, but the file is no longer stored.
     """
     if not url[:8].lower().startswith(("http://", "https://")):
         return None
-    blob = channel.find_file(url).blob
-    return None if blob is None else open_blobs(settings).local(blob)
+    found = channel.find_file(url)
+    if found.blob is not None:
+        return open_blobs(settings).local(found.blob)
+    if found.is_own:
+        raise DownloadFailed("This server has no such file any more, or not for this key; upload it again.")
+    return None
 
 
 def steps_folder(folder: Path, document: Mapping[str, Any]) -> Path:

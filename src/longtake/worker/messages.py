@@ -40,10 +40,11 @@ class FileFound:
     """Server to worker: the reply to `FileWanted`.
 
     `blob` is the key of the stored file's bytes, or None if the URL names no stored file that the request's caller may
-    read.
+    read. `is_own` is True if the URL is one of this server's own files, whether the file is stored or not.
     """
 
     blob: str | None
+    is_own: bool = False
     type: Literal["file_found"] = "file_found"
 
 

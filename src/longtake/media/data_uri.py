@@ -1,0 +1,81 @@
+"""Decodes data URIs, as RFC 2397 defines them and as browsers make them."""
+
+import base64
+import binascii
+import re
+from urllib.parse import unquote_to_bytes
+
+from longtake.errors import FileTooLarge, InvalidRequest
+
+MAX_HEADER = 1000
+"""Largest number of characters before the data in which the mark `;base64,` is looked for."""
+
+MIN_BARE = 64
+"""Smallest number of characters of a text that is taken for base64 without the beginning of a data URI."""
+
+_SHOWN = 80
+_MARK = re.compile(r";\s*base64\s*,", re.IGNORECASE)
+_BLANKS = b" \t\n\r\f"
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
+_BARE = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+
+
+def decode(uri: str, max_bytes: int) -> bytes:
+    """Returns the data in a URI `data:[type][;base64],...`. The type in the URI is ignored.
+
+    The type may have parameters with commas, in quotes or without (`codecs=vp8,opus`). Base64 may have blanks and line
+    breaks in it, and lack its padding.
+
+    Raises InvalidRequest if the URI is malformed, FileTooLarge if the data has more than `max_bytes` bytes.
+    """
+    is_base64, body = _split(uri)
+    if not is_base64:
+        check_bytes((len(body) + 2) // 3, max_bytes)
+        data = unquote_to_bytes(body)
+        check_bytes(len(data), max_bytes)
+        return data
+    check_bytes(len(body) // 4 if "%" in body or _has_blanks(body) else len(body) * 3 // 4 - 2, max_bytes)
+    text = unquote_to_bytes(body).translate(None, _BLANKS)
+    if not _BASE64.fullmatch(text):
+        raise InvalidRequest("The data URI holds characters that base64 does not have.", value=shortened(uri))
+    try:
+        data = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except binascii.Error:
+        reason = "The data URI's base64 ends too early or has wrong padding."
+        raise InvalidRequest(reason, value=shortened(uri)) from None
+    check_bytes(len(data), max_bytes)
+    return data
+
+
+def _split(uri: str) -> tuple[bool, str]:
+    """Returns (True if the data is base64, the data as text). Raises InvalidRequest if there is no data."""
+    header, comma, body = uri.partition(",")
+    if not comma:
+        raise InvalidRequest("The data URI has no comma between its type and its data.", value=shortened(uri))
+    if _MARK.search(f"{header},") and _MARK.search(uri):
+        return True, body
+    # The first comma may be one inside a parameter of the type.
+    mark = _MARK.search(uri, 0, MAX_HEADER) if "=" in header else None
+    return (False, body) if mark is None else (True, uri[mark.end() :])
+
+
+def _has_blanks(text: str) -> bool:
+    return any(chr(blank) in text for blank in _BLANKS)
+
+
+def is_bare_base64(text: str) -> bool:
+    """Returns True if the text is base64 of at least MIN_BARE characters without the beginning of a data URI."""
+    return len(text) >= MIN_BARE and _BARE.fullmatch(text) is not None
+
+
+def shortened(text: str) -> str:
+    """Returns a text for an error, cut to 80 characters."""
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+def check_bytes(count: int, max_bytes: int) -> None:
+    """Raises FileTooLarge if a file of `count` bytes is larger than `max_bytes`."""
+    if count > max_bytes:
+        raise FileTooLarge(
+            f"The file is larger than {max_bytes} bytes, the most that is accepted.", ctx={"max_size": max_bytes}
+        )
