@@ -4,7 +4,7 @@ weights."""
 import importlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from longtake.errors import BadCheckpoint
 from longtake.models import layouts
 from longtake.models.layout import Class, Layout, PublishedConfig
+from longtake.models.part_settings import arguments, check_known, log_ignored, with_effect
+from longtake.models.quantised import quantised_kind, refusal
 from longtake.models.registry import PART_NAMES, PartName
 from longtake.models.safe import FLOATS, Header, TensorInfo, inside, read_header, read_json
 from longtake.models.text_encoders import TEXT_ENCODERS, class_names, unchanged
@@ -122,6 +124,7 @@ def _open_folder(part: PartName, folder: Path) -> Checkpoint:
             if name in weights:
                 raise BadCheckpoint(f"{folder} holds the weight {key[:100]} twice.")
             weights[name] = Weight(file, key, info)
+    _check_not_quantised(folder, weights)
     return Checkpoint(part, folder, cls, config, weights)
 
 
@@ -168,8 +171,16 @@ def parts_in(file: Path) -> tuple[PartName, ...]:
     return tuple(part for part in PART_NAMES if part in held)
 
 
+def _check_not_quantised(path: Path, keys: Iterable[str]) -> None:
+    """Raises `BadCheckpoint` if the names of a checkpoint's tensors say that its weights are quantised."""
+    kind = quantised_kind(keys)
+    if kind is not None:
+        raise BadCheckpoint(f"{path} {refusal(kind)}.")
+
+
 def _open_single(part: PartName, file: Path) -> Checkpoint:
     header = read_header(file)
+    _check_not_quantised(file, header.tensors)
     layout, published = _recognised(file, header)
     names = _renamed(_names_of_part(part, file, header, layout), lambda key: layout.rename(part, key, published))
     config = layout.settings(part, published, {ours: header.tensors[key].shape for ours, key in names.items()})
@@ -257,16 +268,21 @@ def empty_model(checkpoint: Checkpoint) -> "torch.nn.Module":
             # Layers allocate their weights with `torch.empty`. Tables and frequencies are computed by other functions.
             return func(*args, **(kwargs or {}) | ({"device": "meta"} if func is torch.empty else {}))
 
-    _check_sizes(checkpoint, "", checkpoint.config)
+    settings = with_effect(checkpoint.config)
+    _check_sizes(checkpoint, "", settings)
     module, name = checkpoint.cls
     cls = getattr(importlib.import_module(module), name)
     try:
         with Unallocated():
             if checkpoint.part == "text_encoder":
                 config = cls.config_class.from_dict(dict(checkpoint.config))
+                log_ignored(checkpoint.path, config, checkpoint.config)
                 model: torch.nn.Module = cls(config)
             else:
-                model = cls.from_config(dict(checkpoint.config))
+                model = cls.from_config(arguments(cls, settings))
+                check_known(checkpoint.path, model, settings)
+    except BadCheckpoint:
+        raise
     except Exception as error:  # classes raise many errors for impossible settings
         reason = f"{type(error).__name__}: {str(error)[:200]}"
         raise BadCheckpoint(f"The configuration of {checkpoint.path} builds no {name}: {reason}.") from error

@@ -1,0 +1,88 @@
+"""The settings in a part's `config.json`: which ones its class takes, which are ignored, and which are refused."""
+
+import inspect
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from longtake.errors import BadCheckpoint
+
+log = logging.getLogger(__name__)
+
+IGNORED = frozenset({"architectures", "auto_map", "dtype", "model_type", "torch_dtype", "transformers_version"})
+"""Names that diffusers or transformers write into `config.json` and that do not change a part.
+
+So do names that begin with an underscore. The dtype of a part is a setting of longtake.
+"""
+
+_NOT_LOGGED = frozenset(
+    {
+        "bos_token_id",
+        "cache_implementation",
+        "decoder_start_token_id",
+        "eos_token_id",
+        "n_positions",
+        "output_past",
+        "pad_token_id",
+        "sliding_window_pattern",
+        "task_specific_params",
+    }
+)
+"""Names in published files of text encoders that are not logged.
+
+They concern only the generation of text, or the class reads them but lists them under another name.
+"""
+
+
+def with_effect(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings in the content of a `config.json`, without those that are ignored."""
+    return {name: value for name, value in config.items() if not _is_ignored(name)}
+
+
+def arguments(cls: type[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings that a class of diffusers takes as arguments."""
+    return {name: settings[name] for name in inspect.signature(cls).parameters if name in settings}
+
+
+def check_known(path: Path, model: Any, settings: Mapping[str, Any]) -> None:
+    """Raises `BadCheckpoint` for settings that a class of diffusers does not have. They may mean another architecture.
+
+    path: the checkpoint, for the message.
+    model: the model, built from the settings that its class has. Its `config` also has settings that the class adds.
+    """
+    unknown = settings.keys() - model.config.keys()
+    if unknown:
+        raise BadCheckpoint(
+            f"The configuration of {path} has settings that {type(model).__name__} does not have: {_listed(unknown)}. "
+            "Remove them if they are not needed."
+        )
+
+
+def log_ignored(path: Path, built: Any, config: Mapping[str, Any]) -> None:
+    """Logs the settings that a configuration of transformers does not know. It stores them without any effect.
+
+    path: the checkpoint, for the log line.
+    built: the configuration, made from the content of a `config.json`.
+    config: that content.
+    """
+    extra = vars(built).keys() & config.keys() - vars(type(built)()).keys()
+    unknown = {name for name in extra if not _is_ignored(name) and name not in _NOT_LOGGED}
+    if unknown:
+        log.warning(
+            "The configuration of %s has settings that %s does not have; they are ignored: %s.",
+            path,
+            type(built).__name__,
+            _listed(unknown),
+        )
+    for name in getattr(built, "sub_configs", {}):
+        if isinstance(config.get(name), Mapping):
+            log_ignored(path, getattr(built, name), config[name])
+
+
+def _is_ignored(name: str) -> bool:
+    return name.startswith("_") or name in IGNORED
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(name[:100] for name in sorted(names)[:8])

@@ -1,0 +1,32 @@
+"""Recognises checkpoints whose weights are stored quantised, with numbers beside them that restore their values."""
+
+import re
+from collections.abc import Iterable
+
+_KINDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(rf"(^|\.)({pattern})$"), kind)
+    for pattern, kind in (
+        (r"weight_scale_2|weight_packed", "4 bits (fp4)"),
+        (r"(weight|input|output)_scale(_inv)?|scale_(weight|input)|scaled_fp8|comfy_quant", "fp8 with scales"),
+        (r"absmax|nested_absmax|quant_map|quant_state\..*|weight_format", "bitsandbytes' 4 or 8 bits"),
+        (r"SCB", "bitsandbytes' 8 bits"),
+    )
+)
+"""Last words of tensor names that only quantised checkpoints have -> how the weights are stored."""
+
+
+def quantised_kind(keys: Iterable[str]) -> str | None:
+    """Returns how a checkpoint's weights are quantised, such as "fp8 with scales"; None if they are not.
+
+    keys: the names of the checkpoint's tensors.
+    """
+    keys = list(keys)
+    return next((kind for pattern, kind in _KINDS if any(map(pattern.search, keys))), None)
+
+
+def refusal(kind: str) -> str:
+    """Returns the sentences for users about a checkpoint that is quantised: what it is, and what to do."""
+    return (
+        f"holds weights in {kind}, which are not loaded. Use the file with bfloat16 weights; LONGTAKE_QUANTISE=fp8 "
+        "then stores the transformer's weights in 8 bits"
+    )
