@@ -12,7 +12,19 @@ SOURCE = ROOT / "src" / "longtake"
 PAGE = ROOT / "docs" / "house.md"
 
 LEAVES = frozenset(
-    {"atomic", "errors", "imports", "outbound", "periodic", "prompts", "safety", "settings", "version", "video"}
+    {
+        "atomic",
+        "errors",
+        "imports",
+        "outbound",
+        "periodic",
+        "prompts",
+        "safety",
+        "settings",
+        "system",
+        "version",
+        "video",
+    }
 )
 """Single modules that every room may import. The picture shows them as one box."""
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from longtake.atomic import create, replacing, sync
+from longtake.atomic import create, replacing
+from longtake.system import flush
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -52,4 +53,4 @@ def test_an_existing_file_is_not_created_again(tmp_path: Path) -> None:
 
 
 def test_a_folder_can_be_flushed(tmp_path: Path) -> None:
-    sync(tmp_path)
+    flush(tmp_path)

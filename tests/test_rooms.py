@@ -37,7 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("prompts", "safety", "outbound"),
     ("settings", "shim"),
     ("video", "atomic", "imports", "periodic"),
-    ("errors", "version"),
+    ("errors", "system", "version"),
 )
 """The rooms (folders and single modules) from the top floor down. A room imports only rooms of lower floors."""
 
@@ -107,7 +107,6 @@ COVERED_IN = {
     "worker.metrics": "service/test_health.py",
     "worker.outcomes": "worker/test_slots.py",
     "worker.progress": "worker/test_main.py",
-    "worker.server_process": "worker/test_leases.py",
     "worker.slot": "worker/test_slots.py",
     "worker.supervisor": "worker/test_slots.py",
     "worker.work_folders": "worker/test_kills.py",

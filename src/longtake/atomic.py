@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from longtake.system import flush
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -19,12 +21,12 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = _new_file(path)
     try:
         yield temporary
-        sync(temporary)
+        flush(temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync(path.parent)
+    flush(path.parent)
 
 
 def create(path: Path, content: bytes) -> bool:
@@ -35,13 +37,13 @@ def create(path: Path, content: bytes) -> bool:
     temporary = _new_file(path)
     try:
         temporary.write_bytes(content)
-        sync(temporary)
+        flush(temporary)
         os.link(temporary, path)
     except FileExistsError:
         return False
     finally:
         temporary.unlink()
-    sync(path.parent)
+    flush(path.parent)
     return True
 
 
@@ -50,14 +52,3 @@ def _new_file(path: Path) -> Path:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     return temporary
-
-
-def sync(path: Path) -> None:
-    """Flushes a file or a folder to disk. Does nothing for a folder on Windows, which cannot flush folders."""
-    if os.name == "nt" and path.is_dir():
-        return
-    opened = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

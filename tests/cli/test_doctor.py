@@ -42,8 +42,9 @@ def test_the_device_and_its_dtype_are_reported(report: Report) -> None:
 
 
 def test_the_enforced_limits_of_the_sandbox_are_reported(report: Report) -> None:
-    assert finding(report, "Reading sources", "limits").state == "ok"
-    assert finding(report, "Reading sources", "network").text.startswith(("cut off", "not cut off"))
+    assert finding(report, "Reading sources", "memory").text.startswith("at most")
+    assert finding(report, "Reading sources", "files").state == "ok"
+    assert finding(report, "Reading sources", "network").text.startswith(("cut off", "not limited"))
 
 
 def test_a_missing_model_comes_with_the_command_that_fetches_it(report: Report) -> None:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from longtake.queue import engine as queue
 from longtake.settings import settings
 from longtake.storage.blobs import Blobs
-from longtake.worker.server_process import start_ticks
+from longtake.system import start_ticks
 from tests.storage.fixtures import each_once, on_local_blobs, read
 from tests.worker.requests import (
     PATIENCE_S,

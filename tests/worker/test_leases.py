@@ -19,9 +19,9 @@ from longtake.database.tables import servers
 from longtake.queue import engine as queue
 from longtake.queue.requests import RequestRow
 from longtake.settings import settings
+from longtake.system import boot_id, start_ticks
 from longtake.worker import leases
 from longtake.worker.leases import Heartbeats, Lease, LeaseWatch
-from longtake.worker.server_process import boot_id, start_ticks
 from tests.database.fixtures import Postgres
 from tests.worker.requests import current, eventually, submission, submit
 from tests.worker.server import QUICK

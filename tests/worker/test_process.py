@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import pytest
 
+from longtake.system import start_ticks
 from longtake.worker.messages import Cancel, Died, FromProcess, Planned, Printed, Ready, Run
 from longtake.worker.process import WorkerProcess
-from longtake.worker.server_process import start_ticks
 from tests.worker.requests import PATIENCE_S, eventually
 
 ECHO = """

@@ -21,7 +21,7 @@ from longtake.queue import engine as queue
 from longtake.queue.requests import RequestRow
 from longtake.settings import settings
 from longtake.storage.local import LocalBlobs
-from longtake.worker.server_process import start_ticks
+from longtake.system import start_ticks
 from tests.worker.requests import PATIENCE_S, another_server, effects_of, eventually, submission
 from tests.worker.server import QUICK, Server
 

@@ -12,11 +12,9 @@ from typing import Any, BinaryIO
 from numpy.typing import NDArray
 
 from longtake.media.formats import PixelFormat
-from longtake.media.sandbox import Limits, allow_cpu_seconds, send_error, send_message, start_child
+from longtake.media.sandbox import Answer, Limits, send_error, send_message, start_child
+from longtake.system import allow_cpu_seconds
 from longtake.video import Span
-
-Answer = tuple[dict[str, Any], NDArray[Any] | None]
-"""A reply to the parent process: its JSON header, and its array or None."""
 
 
 class DecodeServer:

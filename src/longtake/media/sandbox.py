@@ -7,30 +7,25 @@ the caller gets an UnsupportedVideo error.
 
 import contextlib
 import json
+import math
 import os
-import selectors
-import signal
 import struct
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from queue import Empty, SimpleQueue
+from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake import errors
+from longtake import errors, system
 
-_CLONE_NEWUSER = 0x1000_0000
-_CLONE_NEWNET = 0x4000_0000
-_PR_SET_NO_NEW_PRIVS = 38
-_F_SETPIPE_SZ = 1031
-_PIPE_BYTES = 1 << 20
+_OPEN_FILES = 64
 _MAX_HEADER_BYTES = 1 << 20
 _LENGTH = struct.Struct(">I")
 
@@ -73,6 +68,10 @@ def send_message(pipe: Pipe, header: dict[str, Any], payload: NDArray[Any] | Non
             part = part[pipe.write(part) or 0 :]
 
 
+Answer = tuple[dict[str, Any], NDArray[Any] | None]
+"""A reply of the child: its header, and its array or None."""
+
+
 class DecodeProcess:
     """A child process that decodes one untrusted file. If the file crashes the decoder, the calling process goes on.
 
@@ -81,7 +80,8 @@ class DecodeProcess:
         object with these facts and, under the key "limits", the fields of `limits`.
     limits: the child applies them to itself, except `wall_s`: `call` kills the child if a reply takes longer.
 
-    Thread-safe: calls from several threads run one after another.
+    A thread writes to the child and reads from it, one request after the other. So a call can end at its time limit on
+    every operating system, whatever the child does. Thread-safe: calls from several threads run one after another.
     """
 
     def __init__(self, module: str, argument: dict[str, Any], limits: Limits) -> None:
@@ -99,18 +99,22 @@ class DecodeProcess:
             cwd=self._cwd.name,
             env=_environment(),
             bufsize=0,
-            start_new_session=True,
+            **system.SEPARATE_PROCESS,
         )
+        self._requests: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        self._replies: SimpleQueue[Answer | Exception] = SimpleQueue()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._stdin, self._stdout = self._process.stdin, self._process.stdout
-        _enlarge_pipe(self._stdout.fileno())
+        system.enlarge_pipe(self._process.stdout.fileno())
+        threading.Thread(
+            target=self._exchange, args=(self._process.stdin, self._process.stdout), name="decoder", daemon=True
+        ).start()
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def call(self, request: dict[str, Any]) -> tuple[dict[str, Any], NDArray[Any] | None]:
+    def call(self, request: dict[str, Any]) -> Answer:
         """Sends a request and returns the reply's header and array.
 
         If the child replies with an error, `call` raises it as a LongtakeError, and the child can be called again. If
@@ -121,18 +125,21 @@ class DecodeProcess:
             if self._failure is not None:
                 raise errors.UnsupportedVideo(self._failure)
             try:
-                send_message(self._stdin, request)
-                header, payload = self._receive(time.monotonic() + self._limits.wall_s)
-            except (TimeoutError, EOFError, OSError, ValueError) as error:
-                self._failure = self._reason(error)
-                self.close()
-                raise errors.UnsupportedVideo(self._failure) from None
+                self._requests.put(request)
+                reply = self._replies.get(timeout=self._limits.wall_s)
+            except Empty:
+                reply = TimeoutError()
             except BaseException:
-                # After an interruption the rest of this reply is still in the pipe and would be taken for the next
-                # reply, so the process is closed.
+                # After an interruption the reply is still to come and would be taken for the next one, so the process
+                # is closed.
                 self._failure = "The video was being read when the reading was interrupted."
                 self.close()
                 raise
+            if isinstance(reply, Exception):
+                self._failure = self._reason(reply)
+                self.close()
+                raise errors.UnsupportedVideo(self._failure)
+        header, payload = reply
         if "error" in header:
             raise _error(header)
         return header, payload
@@ -140,59 +147,77 @@ class DecodeProcess:
     def close(self) -> None:
         """Kills the process. Does nothing if it is already closed."""
         self._failure = self._failure or "The video is no longer open."
-        self._process.kill()
+        system.kill(self._process)
         self._process.wait()
-        for pipe in (self._stdin, self._stdout):
-            with contextlib.suppress(OSError):
-                pipe.close()
+        self._requests.put(None)
         self._cwd.cleanup()
 
-    def _receive(self, deadline: float) -> tuple[dict[str, Any], NDArray[Any] | None]:
-        (length,) = _LENGTH.unpack(self._read(np.empty(_LENGTH.size, np.uint8), deadline).tobytes())
-        if length > _MAX_HEADER_BYTES:
-            raise ValueError(f"a header of {length} bytes")
-        header: dict[str, Any] = json.loads(self._read(np.empty(length, np.uint8), deadline).tobytes())
-        if "shape" not in header:
-            return header, None
-        payload: NDArray[Any] = np.empty(header["shape"], np.dtype(header["dtype"]))
-        if payload.nbytes > self._limits.memory_bytes:
-            raise ValueError(f"an array of {payload.nbytes} bytes")
-        if payload.size:
-            self._read(payload.reshape(-1).view(np.uint8), deadline)
-        return header, payload
+    def _exchange(self, stdin: IO[bytes], stdout: IO[bytes]) -> None:
+        """Sends each request and puts its reply, or the error in its place, into the queue of replies.
 
-    def _read(self, buffer: NDArray[np.uint8], deadline: float) -> NDArray[np.uint8]:
-        """Fills `buffer` with bytes of the child's output and returns it.
-
-        Raises TimeoutError at `deadline` (`time.monotonic`) and EOFError if the child has ended.
+        Ends after an error or at the request None, and closes both pipes.
         """
-        view = buffer.data
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._stdout, selectors.EVENT_READ)
-            while view:
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise TimeoutError
-                count = self._stdout.readinto(view)  # type: ignore[attr-defined]
-                if not count:
-                    raise EOFError
-                view = view[count:]
-        return buffer
+        with contextlib.suppress(OSError), stdin, stdout:
+            while (request := self._requests.get()) is not None:
+                try:
+                    send_message(stdin, request)
+                    self._replies.put(_receive(stdout, self._limits.memory_bytes))
+                except Exception as error:
+                    self._replies.put(error)
+                    return
 
     def _reason(self, error: Exception) -> str:
         if isinstance(error, TimeoutError):
             return f"Reading the video took longer than {self._limits.wall_s:g} s and was stopped."
-        if isinstance(error, ValueError):
+        if not isinstance(error, EOFError | OSError):
             return "Reading the video gave an answer that makes no sense; the file is not safe to read."
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1)
         code = self._process.poll()
-        if code == -signal.SIGXCPU:
+        name = None if code is None else system.end_name(code)
+        if name == "SIGXCPU":
             return f"Reading the video took more than {self._limits.cpu_s:g} s of processor time and was stopped."
-        if code == -signal.SIGKILL:
+        if name == "SIGKILL":
             return "The process reading the video was killed, most likely because memory ran out."
-        if code is not None and code < 0:
-            return f"The video crashed its decoder ({signal.Signals(-code).name}); the file is broken or hostile."
+        if name is not None:
+            return f"The video crashed its decoder ({name}); the file is broken or hostile."
         return f"The process reading the video stopped (exit status {code}); the file is broken or hostile."
+
+
+def _receive(pipe: IO[bytes], max_bytes: int) -> Answer:
+    """Reads one message and returns its header and array.
+
+    max_bytes: largest size of the array in bytes.
+
+    Raises EOFError if the pipe ends, and ValueError, TypeError or KeyError for a message that is not as it should be.
+    """
+    (length,) = _LENGTH.unpack(_read(pipe, np.empty(_LENGTH.size, np.uint8)).tobytes())
+    if length > _MAX_HEADER_BYTES:
+        raise ValueError(f"a header of {length} bytes")
+    header = json.loads(_read(pipe, np.empty(length, np.uint8)).tobytes())
+    if not isinstance(header, dict):
+        raise TypeError(f"a header of the type {type(header).__name__}")
+    if "shape" not in header:
+        return header, None
+    dtype = np.dtype(header["dtype"])
+    num_bytes = math.prod(header["shape"]) * dtype.itemsize
+    if dtype.hasobject or not 0 <= num_bytes <= max_bytes:
+        raise ValueError(f"an array of {num_bytes} bytes of {dtype}")
+    payload: NDArray[Any] = np.empty(header["shape"], dtype)
+    if payload.size:
+        _read(pipe, payload.reshape(-1).view(np.uint8))
+    return header, payload
+
+
+def _read(pipe: IO[bytes], buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Fills `buffer` with bytes of the pipe and returns it. Raises EOFError if the pipe ends."""
+    view = buffer.data
+    while view:
+        count = pipe.readinto(view)  # type: ignore[attr-defined]
+        if not count:
+            raise EOFError
+        view = view[count:]
+    return buffer
 
 
 @contextlib.contextmanager
@@ -212,7 +237,7 @@ def start_child() -> tuple[dict[str, Any], Limits, Pipe]:
     """
     argument: dict[str, Any] = json.loads(sys.argv[1])
     limits = Limits(**argument.pop("limits"))
-    allow_cpu_seconds(limits.cpu_s)
+    system.allow_cpu_seconds(limits.cpu_s)
     confine_process(limits)
     # Replies go to a copy of standard output, which itself now leads to standard error. So text that a codec prints
     # cannot get between the replies.
@@ -237,45 +262,8 @@ def confine_process(limits: Limits) -> None:
 
     Restrictions that the operating system does not support are skipped. The parent's time limit works on every system.
     """
-    _leave_the_network()
-    try:
-        import resource
-    except ImportError:
-        return
-    for kind, value in (
-        (resource.RLIMIT_AS, limits.memory_bytes),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, 64),
-    ):
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(kind, (value, value))
-
-
-def allow_cpu_seconds(seconds: float) -> None:
-    """Allows the calling process `seconds` more seconds of processor time. After that SIGXCPU ends the process."""
-    try:
-        import resource
-    except ImportError:
-        return
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    allowed = int(used.ru_utime + used.ru_stime + seconds) + 1
-    if hard != resource.RLIM_INFINITY:
-        allowed = min(allowed, hard)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_CPU, (allowed, hard))
-
-
-def _leave_the_network() -> None:
-    if not sys.platform.startswith("linux"):
-        return
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    if libc.unshare(_CLONE_NEWNET):
-        libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
+    system.leave_network()
+    system.limit_resources(limits.memory_bytes, _OPEN_FILES)
 
 
 def _environment() -> dict[str, str]:
@@ -292,14 +280,6 @@ def _environment() -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         "MALLOC_ARENA_MAX": "2",
     }
-
-
-def _enlarge_pipe(descriptor: int) -> None:
-    if sys.platform.startswith("linux"):
-        import fcntl
-
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(descriptor, _F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _error(header: dict[str, Any]) -> errors.LongtakeError:

@@ -9,7 +9,6 @@ differs from it in four ways:
 - Modulation is stored once per distinct noise level and not once per token, which takes a hundredth of the memory.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,8 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from longtake.models.frequencies import keep_float64_on_host, sinusoids
 
 Stream = Literal["video", "audio"]
 """A modality. Where both are listed, `video` is first."""
@@ -120,6 +121,7 @@ def attach(transformer: Any) -> None:
     transformer: diffusers' LTX2VideoTransformer3DModel. Hooks for offloading, casting and adapters wrap its `forward`,
         so call this function before any hook is added.
     """
+    keep_float64_on_host(transformer)
     transformer.forward = partial(_forward, transformer)
     for block in transformer.transformer_blocks:
         block.forward = partial(_block_forward, block)
@@ -360,24 +362,8 @@ def _embedded(layer: Any, times: Tensor, dtype: torch.dtype) -> tuple[Tensor, Te
 
     times: the noise levels [k] in 0..1.
     """
-    embedding: Tensor = layer.emb.timestep_embedder(_waves(times * 1000, layer.emb.time_proj.num_channels).to(dtype))
+    embedding: Tensor = layer.emb.timestep_embedder(sinusoids(times * 1000, layer.emb.time_proj.num_channels).to(dtype))
     return layer.linear(layer.silu(embedding)), embedding
-
-
-def _waves(times: Tensor, channels: int) -> Tensor:
-    """Returns the sinusoidal embedding of times, [k, channels] in float32: first the cosines, then the sines.
-
-    The frequencies fall from 1 to about 1/10000. A time can be 1000, so a small rounding error in a frequency changes
-    the model's output by 1e-5. `exp` in float64, rounded to float32, gives the same frequencies on every processor.
-    `exp` in float32 does not.
-
-    times: the times [k].
-    channels: the number of cosines and sines together.
-    """
-    half = channels // 2
-    exponents = -math.log(10_000) * torch.arange(half, device=times.device, dtype=torch.float32) / half
-    angles = times[:, None] * exponents.double().exp().float()
-    return torch.cat([angles.cos(), angles.sin()], 1)
 
 
 def _gate_multiplier(model: Any) -> float:

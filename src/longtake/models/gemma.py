@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from longtake.models.audiovisual import EncodedPrompt
+from longtake.models.frequencies import keep_float64_on_host
 from longtake.models.text import TextEncoder
 
 MAX_NEW_TOKENS = 400
@@ -62,6 +63,7 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
         tokenizer: Gemma's tokenizer. If it has no padding token, it gets one.
         options: the keyword arguments of `TextEncoder`, such as device and dtype.
         """
+        keep_float64_on_host(connectors)
         super().__init__([encoder, connectors], tokenizer, **options)
         self.encoder = encoder
         self.connectors = connectors

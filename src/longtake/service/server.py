@@ -13,9 +13,9 @@ from typing import Protocol
 import sqlalchemy as sa
 import structlog
 import uvicorn
-import uvloop
 from starlette.types import ASGIApp
 
+from longtake import system
 from longtake.access.keys import Keys
 from longtake.access.signing import Signer
 from longtake.endpoints import endpoint, prices
@@ -113,7 +113,7 @@ def run(
             https = stack.enter_context(_listening(address.host, address.tls_port))
             servers.append(_web_server(app, https, tls))
             actual = replace(actual, tls_port=_port(https))
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=system.event_loop_factory()) as runner:
             runner.run(_serve(servers, services, state, slots, actual, tls, on_listening))
 
 
@@ -175,6 +175,20 @@ def _port(bound: socket.socket) -> int:
     return int(bound.getsockname()[1])
 
 
+@contextlib.contextmanager
+def _handling_signals(on_signal: Callable[[], object]) -> Iterator[None]:
+    """Calls `on_signal` for each SIGTERM and SIGINT during the `with` block. The old handlers are then set again.
+
+    The loop's own method for this does not exist on Windows.
+    """
+    previous = {number: signal.signal(number, lambda *_: on_signal()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
 async def _serve(
     servers: Sequence[_WebServer],
     services: Sequence[BackgroundService],
@@ -189,9 +203,8 @@ async def _serve(
     def on_signal() -> None:
         (second_signal if first_signal.is_set() else first_signal).set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
     async with AsyncExitStack() as stack:
+        stack.enter_context(_handling_signals(lambda: loop.call_soon_threadsafe(on_signal)))
         serving = [asyncio.create_task(server.uvicorn.serve(sockets=[server.socket])) for server in servers]
         while not all(server.uvicorn.started for server in servers):
             await asyncio.sleep(0.005)

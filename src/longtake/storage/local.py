@@ -11,8 +11,8 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import BinaryIO
 
-from longtake.atomic import sync
 from longtake.storage.blobs import KEY, PIECE_BYTES, Blob
+from longtake.system import flush
 
 SCRATCH = ".incoming"
 """The subfolder for files that are still being written.
@@ -41,11 +41,11 @@ class LocalBlobs:
             except OSError:  # `file` is on another file system, or hard links are not supported
                 shutil.copyfile(file, temporary)
             os.utime(temporary)  # `modified_at` must be the time of this call
-            sync(temporary)
+            flush(temporary)
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)  # it still exists if it was another link to the same file as `target`
-        sync(target.parent)
+        flush(target.parent)
 
     def open(self, key: str, start: int = 0, stop: int | None = None) -> Generator[bytes, None, None]:
         return _pieces(self._path(key).open("rb"), start, stop)

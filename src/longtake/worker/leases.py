@@ -22,8 +22,8 @@ from longtake.periodic import Repeating
 from longtake.queue import engine as queue
 from longtake.queue.requests import RequestRow
 from longtake.settings import Settings
+from longtake.system import boot_id, start_ticks
 from longtake.worker.outcomes import NOT_STARTED_IN_TIME, worker_died
-from longtake.worker.server_process import boot_id, start_ticks
 from longtake.worker.work_folders import remove_work_folder
 
 log = logging.getLogger(__name__)

@@ -2,14 +2,13 @@
 
 import contextlib
 import logging
-import os
-import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import IO
 
+from longtake import system
 from longtake.worker.messages import Died, FromProcess, ToWorker, decode_to_server, encode_to_worker
 
 log = logging.getLogger(__name__)
@@ -23,8 +22,8 @@ class WorkerProcess:
     `on_message`: called with this object and each message of the process, from a background thread. The last message is
         `Died`.
 
-    Each line that the process writes to standard error is logged. The process has its own process group, so that Ctrl-C
-    in a terminal does not reach it. If the server dies, the process's standard input ends, and so it ends, too.
+    Each line that the process writes to standard error is logged. Ctrl-C in a terminal does
+    not reach the process. If the server dies, the process's standard input ends, and so it ends, too.
     """
 
     def __init__(
@@ -39,7 +38,7 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,
-            process_group=0,
+            **system.SEPARATE_PROCESS,
         )
         self._outbox: SimpleQueue[ToWorker | None] = SimpleQueue()
         assert self._process.stdin is not None
@@ -65,11 +64,8 @@ class WorkerProcess:
         self._outbox.put(None)
 
     def kill(self) -> None:
-        """Kills the process and the processes that it started. `on_message` still receives `Died`."""
-        if self._process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        """Kills the process and, except on Windows, those that it started. `on_message` still receives `Died`."""
+        system.kill(self._process)
 
     def has_ended(self, within_s: float) -> bool:
         """Waits at most `within_s` seconds for the process to end. Returns True if it has ended."""
@@ -93,7 +89,7 @@ class WorkerProcess:
             self.kill()
         code = self._process.wait()
         self.close()
-        on_message(self, Died(_reason(code)))
+        on_message(self, Died(system.end_name(code) or f"exit status {code}"))
 
 
 def _log_lines(stderr: IO[bytes], pid: int) -> None:
@@ -103,16 +99,3 @@ def _log_lines(stderr: IO[bytes], pid: int) -> None:
             text = line.decode(errors="replace").rstrip().rpartition("\r")[2]
             if text:
                 log.info("%s", text, extra={"worker_pid": pid})
-
-
-def _reason(code: int) -> str:
-    """Returns why a process ended, such as "exit status 1" or "SIGKILL".
-
-    `code` is the process's return code. A negative code is minus the number of the signal that ended the process.
-    """
-    if code >= 0:
-        return f"exit status {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"

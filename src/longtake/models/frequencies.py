@@ -1,0 +1,50 @@
+"""Frequencies of the embeddings of LTX-2, which need float64 and are computed on the host for devices without it."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+WITHOUT_FLOAT64 = {"mps"}
+"""The types of devices that have no float64: Apple's GPUs."""
+
+
+def sinusoids(times: Tensor, channels: int) -> Tensor:
+    """Returns the sinusoidal embedding of times, [k, channels] in float32: first the cosines, then the sines.
+
+    The frequencies fall from 1 to about 1/10000. A time can be 1000, so a small rounding error in a frequency changes
+    the model's output by 1e-5. `exp` in float64, rounded to float32, gives the same frequencies on every processor.
+    `exp` in float32 does not. The frequencies are computed on the host.
+
+    times: the times [k].
+    channels: the number of cosines and sines together.
+    """
+    half = channels // 2
+    exponents = -math.log(10_000) * torch.arange(half, dtype=torch.float32) / half
+    angles = times[:, None] * exponents.double().exp().float().to(times.device)
+    return torch.cat([angles.cos(), angles.sin()], 1)
+
+
+def keep_float64_on_host(part: nn.Module) -> None:
+    """Makes the rotary layers of an LTX-2 part run on the host if their result is for a device without float64.
+
+    part: diffusers' transformer or connectors. Their rotary layers compute frequencies in float64 on the device. On
+        other devices nothing changes.
+    """
+    for layer in part.modules():
+        if hasattr(layer, "double_precision"):
+            layer.forward = _forward_on_host(layer.forward)
+
+
+def _forward_on_host(forward: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
+    def run(*args: Any, device: str | torch.device | None = None) -> tuple[Tensor, Tensor]:
+        target = torch.device(args[0].device if device is None else device)
+        if target.type not in WITHOUT_FLOAT64:
+            return forward(*args, device=target)
+        on_host = (value.cpu() if isinstance(value, Tensor) else value for value in args)
+        cosines, sines = forward(*on_host, device="cpu")
+        return cosines.to(target), sines.to(target)
+
+    return run

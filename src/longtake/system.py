@@ -1,0 +1,198 @@
+"""What differs between operating systems: process groups, resource limits, networks, event loops and flushed folders.
+
+All other modules use only what Linux, macOS and Windows have; `tests/test_system.py` checks that. A function here does
+as much as the system can do, and nothing on a system without the means for it.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_CLONE_NEWUSER = 0x1000_0000
+_CLONE_NEWNET = 0x4000_0000
+_PR_SET_NO_NEW_PRIVS = 38
+_F_SETPIPE_SZ = 1031
+_PIPE_BYTES = 1 << 20
+_FIRST_WINDOWS_ERROR = 0xC000_0000
+
+RUN_ON = ("Linux",)
+"""The systems, by the names of `platform.system()`, on which the tests have run."""
+
+SEPARATE_PROCESS: dict[str, Any] = {
+    "start_new_session": True,  # has no effect on Windows
+    "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+}
+"""Arguments of `subprocess.Popen` for a child process that Ctrl-C in this process's terminal does not reach."""
+
+
+def kill(process: "subprocess.Popen[bytes]") -> None:
+    """Kills a process that was started with SEPARATE_PROCESS, and the processes that it started.
+
+    On Windows only the process itself is killed. Does nothing if the process has ended.
+    """
+    if process.returncode is not None:
+        return
+    if not hasattr(os, "killpg"):
+        process.kill()
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def end_name(code: int) -> str | None:
+    """Returns the name of what ended a process by force, such as "SIGKILL". Returns None if the process ended itself.
+
+    code: the return code of the process. A negative one is minus the number of a signal. On Windows a process that
+        crashed has the number of the error, for example 0xC0000005 for a wrong memory access.
+    """
+    if code >= _FIRST_WINDOWS_ERROR:
+        return f"error 0x{code:X}"
+    if code >= 0:
+        return None
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def limit_resources(memory_bytes: int, open_files: int) -> None:
+    """Limits this process: its memory in bytes and its open files. It can write to no file and leaves no core dump.
+
+    Windows has none of these limits, and macOS does not limit the memory.
+    """
+    try:
+        import resource
+    except ImportError:
+        return
+    for kind, value in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NOFILE, open_files),
+    ):
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(kind, (value, value))
+
+
+def resource_limits() -> dict[str, int]:
+    """Returns the limits of this process by name: "AS" (memory in bytes), "FSIZE" (bytes of a file), "NOFILE" (files).
+
+    Returns an empty dictionary on Windows, which has no such limits.
+    """
+    try:
+        import resource
+    except ImportError:
+        return {}
+    return {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0] for name in ("AS", "FSIZE", "NOFILE")}
+
+
+def allow_cpu_seconds(seconds: float) -> None:
+    """Allows this process `seconds` more seconds of processor time. After that the signal SIGXCPU ends the process.
+
+    Does nothing on Windows.
+    """
+    try:
+        import resource
+    except ImportError:
+        return
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    allowed = int(used.ru_utime + used.ru_stime + seconds) + 1
+    if hard != resource.RLIM_INFINITY:
+        allowed = min(allowed, hard)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CPU, (allowed, hard))
+
+
+def leave_network() -> None:
+    """Cuts this process off from the network, on Linux and where it may make a namespace. Elsewhere does nothing."""
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if libc.unshare(_CLONE_NEWNET):
+        libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
+
+
+def network_id() -> str | None:
+    """Returns an id of the network that this process is in, or None on systems other than Linux."""
+    try:
+        return os.readlink("/proc/self/ns/net")
+    except OSError:
+        return None
+
+
+def enlarge_pipe(descriptor: int) -> None:
+    """Gives a pipe a buffer of 1 MiB, so that frames pass in fewer steps. Does nothing on systems other than Linux."""
+    if sys.platform.startswith("linux"):
+        import fcntl
+
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(descriptor, _F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+def event_loop_factory() -> Callable[[], AbstractEventLoop] | None:
+    """Returns the function that makes asyncio's event loop: uvloop's, which is faster, or None for Python's own.
+
+    uvloop does not exist for Windows.
+    """
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def flush(path: Path) -> None:
+    """Flushes a file or a folder to disk. Does nothing for a folder on Windows, which cannot flush folders."""
+    is_windows = os.name == "nt"
+    if is_windows and path.is_dir():
+        return
+    opened = os.open(path, os.O_RDWR if is_windows else os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def boot_id() -> str:
+    """Returns an id of the machine's current boot and of this process's PID namespace.
+
+    Returns an empty string on systems other than Linux.
+    """
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return ""
+
+
+def start_ticks(pid: int) -> int | None:
+    """Returns the time when the process `pid` started, in clock ticks since the machine's boot.
+
+    Process ids are reused, so a process is identified by its id and this time. Returns None if the process has ended,
+    even if it remains as a zombie. Also returns None on systems other than Linux.
+    """
+    try:
+        _, _, rest = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")
+    except OSError:
+        return None
+    state, *fields = rest.split()
+    return None if state in (b"Z", b"X") else int(fields[18])
+
+
+def memory_bytes() -> tuple[int, int] | None:
+    """Returns the available and the total memory of the host in bytes. Returns None on systems other than Linux."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        kilobytes = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
+        return kilobytes["MemAvailable"] * 1024, kilobytes["MemTotal"] * 1024
+    except (OSError, KeyError, ValueError):
+        return None
