@@ -100,12 +100,12 @@ def test_seeds_of_64_bits_are_accepted(seed: int) -> None:
     assert options_of(ltxv098.ENDPOINT, {"seed": seed}).seed == seed
 
 
-@pytest.mark.parametrize("seed", [-(2**63) - 1, 2**64, 10**30, 1.5, "x"])
+@pytest.mark.parametrize("seed", [-(2**63) - 1, 2**64, 10**30, 1e30, 1.5, "x"])
 def test_other_seeds_are_refused(seed: Any) -> None:
     with pytest.raises(InvalidRequest, match="seed is ") as error:
         request_of(ltxv098.ENDPOINT, {"seed": seed})
     assert (error.value.loc, error.value.status) == (("body", "seed"), 422)
-    if isinstance(seed, int):
+    if seed not in (1.5, "x"):
         assert "a whole number from -2**63 to 2**64 - 1" in error.value.message
 
 

@@ -313,3 +313,9 @@ def test_local_paths(tmp_path: Path) -> None:
 def test_other_schemes_are_refused(tmp_path: Path, url: str) -> None:
     with pytest.raises(InvalidRequest, match="neither an http"):
         fetch_file(url, tmp_path, max_bytes=10)
+
+
+def test_an_error_of_the_disk_is_told_without_its_path(site: str, tmp_path: Path) -> None:
+    with pytest.raises(DownloadFailed, match=r"could not be downloaded from .*: No such file or directory") as raised:
+        fetch_file(f"{site}/ok", tmp_path / "absent", max_bytes=10**6)
+    assert str(tmp_path) not in raised.value.message

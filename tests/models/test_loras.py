@@ -204,7 +204,7 @@ def test_modules_that_do_not_fit_the_model_are_named(module: str, shape: tuple[i
         applied(transformer, [(fitting, (1.0,)), (adapter, (1.0,))]),
     ):
         raise AssertionError("must not be entered")
-    assert raised.value.loc == ("body", "loras", 1, "path")
+    assert (raised.value.loc, raised.value.value) == (("body", "loras", 1, "path"), "bad")
     assert Trace(transformer) == before
 
 

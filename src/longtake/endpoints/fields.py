@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from longtake.plans import PlannedAdapter
@@ -56,13 +56,18 @@ EXAMPLE_SEED = 2078003885
 """A seed as an example in the schemas of responses."""
 
 
+def _whole(seed: Any) -> Any:
+    """Returns a whole number such as 1e30 as an integer, so that it is refused for its size; other values unchanged."""
+    return int(seed) if isinstance(seed, float) and seed.is_integer() else seed
+
+
 def _in_range(seed: int | None) -> int | None:
     if seed is not None and not LEAST_SEED <= seed <= MOST_SEED:
         raise PydanticCustomError("value_error", "Input should be a whole number from -2**63 to 2**64 - 1")
     return seed
 
 
-Seed = Annotated[int | None, AfterValidator(_in_range)]
+Seed = Annotated[int | None, BeforeValidator(_whole), AfterValidator(_in_range)]
 """The type of a `seed` field: an integer from LEAST_SEED to MOST_SEED. None means that a random seed is drawn."""
 
 LORAS = "LoRA weights to use for generation"

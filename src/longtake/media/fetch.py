@@ -247,4 +247,5 @@ def _named(url: httpx.URL) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).rstrip(".") or "no answer"
+    """Returns what went wrong, without the path that the text of an error of the disk contains."""
+    return getattr(error, "strerror", None) or str(error).rstrip(".") or "no answer"

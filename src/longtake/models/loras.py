@@ -224,11 +224,11 @@ def _own_names(transformer: torch.nn.Module, name: str, shapes: Shapes, loc: Loc
     unknown = [module for module in shapes if module not in own_names]
     if unknown:
         reason = count_names(unknown, "module")
-        raise InvalidRequest(f"The LoRA {name} does not fit the model, which lacks {reason}.", loc=loc)
+        raise InvalidRequest(f"The LoRA {name} does not fit the model, which lacks {reason}.", loc=loc, value=name)
     repeated = [own for own, count in Counter(own_names[module] for module in shapes).items() if count > 1]
     if repeated:
         reason = count_names(repeated, "module")
-        raise InvalidRequest(f"The LoRA {name} has two spellings of {reason}.", loc=loc)
+        raise InvalidRequest(f"The LoRA {name} has two spellings of {reason}.", loc=loc, value=name)
     for module, (a, b) in shapes.items():
         layer = linear[own_names[module]]
         if (b[0], *a[1:]) != (layer.out_features, layer.in_features):
@@ -236,6 +236,7 @@ def _own_names(transformer: torch.nn.Module, name: str, shapes: Shapes, loc: Loc
                 f"The LoRA {name} does not fit the model: {own_names[module]} is {layer.out_features} x "
                 f"{layer.in_features}, its change {b[0]} x {', '.join(str(size) for size in a[1:])}.",
                 loc=loc,
+                value=name,
             )
     return {module: own_names[module] for module in shapes}
 
