@@ -10,6 +10,7 @@ import pytest
 
 from longtake.service.client_env import SHIM, Reach, instructions
 from longtake.service.tls import tls_files
+from tests.cli.running import run
 
 
 def exports(text: str) -> list[dict[str, str]]:
@@ -25,6 +26,13 @@ def exports(text: str) -> list[dict[str, str]]:
         ).stdout.decode()
         found.append(dict(zip(names, shown.split("\0"), strict=False)))
     return found
+
+
+def test_the_command_takes_the_public_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "FAL_LOCAL_URL=http://localhost:8000 " in run("client-env").out
+    monkeypatch.setenv("LONGTAKE_PUBLIC_URL", "https://box.example/video/")
+    assert "FAL_LOCAL_URL=https://box.example/video " in run("client-env").out
+    assert "FAL_LOCAL_URL=http://10.0.0.1:9 " in run("client-env", "--url", "http://10.0.0.1:9").out
 
 
 def test_plain_http_has_three_recipes() -> None:

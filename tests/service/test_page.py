@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
 
 import pytest
 
@@ -41,7 +42,9 @@ def finished(served: Served, row: RequestRow) -> str:
     shutil.copyfile(CLIP, path)
     key = served.state.store.add_result(row.id, NewFile(row.key_id, "longtake-7.mp4", "video/mp4"), path)
     video = {"url": f"https://v3.fal.media/files/{key}", "content_type": "video/mp4", "width": 640, "height": 352}
-    served.finish(row, Outcome(200, {"video": video | {"duration": 4.0, "num_frames": 96}, "seed": 7}))
+    body = {"video": video | {"duration": 4.0, "num_frames": 96}, "seed": 7}
+    headers = {"x-longtake-model": "ltxv-tiny", "x-longtake-stand-in": "ltxv-tiny stands in."}
+    served.finish(row, Outcome(200, body, headers=headers))
     return key
 
 
@@ -71,7 +74,10 @@ def test_the_list_shows_requests_in_every_state(served: Served) -> None:
     assert by_id[waiting.id]["position"] == 0
     assert by_id[running.id]["progress"] == {"message": "Sampling new frames", "stage": "sampling", "share": 0.65}
     assert by_id[failed.id]["error"] == "The video is too long."
-    assert by_id[done.id]["video"]["url"] == f"/cdn/files/{key}"
+    assert by_id[done.id]["video"]["url"] == f"cdn/files/{key}", "relative, because a proxy may add a path prefix"
+    assert by_id[done.id]["model"] == "ltxv-tiny"
+    assert by_id[done.id]["stand_in"] == "ltxv-tiny stands in."
+    assert (by_id[failed.id]["model"], by_id[waiting.id]["stand_in"]) == (None, None)
     assert by_id[done.id]["seed"] == 7
     assert served.client().get(by_id[done.id]["video"]["url"]).content == CLIP.read_bytes()
 
@@ -123,6 +129,17 @@ def test_requests_with_unusual_payloads_are_listed(served: Served, body: bytes) 
 def test_pages_of_other_origins_cannot_read_the_list(served: Served, site: str) -> None:
     """Without keys, every page that a person opens could call the server on that person's machine."""
     assert served.client().get("/page/requests", headers={"sec-fetch-site": site}).status_code == 403
+
+
+def test_the_page_asks_for_its_parts_by_relative_addresses(served: Served) -> None:
+    """So that it works behind a proxy that adds a path prefix."""
+    page, script = (served.client().get(path).text for path in ("/", "/static/page.js"))
+    parts = re.findall(r'(?:href|src)="([^"]*)"', page)
+    assert len(parts) == 3
+    for part in parts:
+        assert urljoin("http://box.example/video/", part).startswith("http://box.example/video/static/")
+    fetched = re.findall(r"fetch\(.(\S)", script)
+    assert fetched == ["p"]
 
 
 def test_the_page_loads_only_its_own_files(served: Served) -> None:

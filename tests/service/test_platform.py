@@ -7,6 +7,8 @@ import httpx
 import pytest
 
 from longtake.endpoints import ENDPOINTS
+from longtake.models.choice import stand_in
+from longtake.models.registry import card
 from longtake.queue import engine as queue
 from longtake.queue.requests import Outcome
 from tests.service.serving import INPUT, INPUTS, LTX2, LTXV, OLD, RESULT, Served, serving
@@ -29,6 +31,22 @@ def test_the_models_are_listed(client: httpx.Client) -> None:
     one = client.get("/v1/models", params={"endpoint_id": LTXV, "expand": "openapi-3.0"}).json()["models"]
     assert [model["openapi"]["openapi"] for model in one] == ["3.0.4"]
     assert client.get("/v1/models?endpoint_id=fal-ai/none").status_code == 404
+
+
+def test_a_model_tells_who_answers(tmp_path: Path) -> None:
+    none = tmp_path / "none"
+    with serving(tmp_path / "data", models_dir=none) as served, served.client() as client:
+        by_id = {one["endpoint_id"]: one["longtake"] for one in client.get("/v1/models").json()["models"]}
+    assert by_id[LTX2] == {
+        "model": "ltx2-tiny",
+        "stands_in_for": "ltx-2.3",
+        "installed": True,
+        "note": stand_in(card("ltx-2.3"), card("ltx2-tiny")).note,
+    }
+    with serving(tmp_path / "other", models_dir=none, stand_in="refuse") as served, served.client() as client:
+        by_id = {one["endpoint_id"]: one["longtake"] for one in client.get("/v1/models").json()["models"]}
+    assert (by_id[LTX2]["model"], by_id[LTX2]["installed"]) == ("ltx-2.3", False)
+    assert "LONGTAKE_STAND_IN=refuse" in by_id[LTX2]["note"]
 
 
 def test_prices_are_the_published_ones(client: httpx.Client) -> None:

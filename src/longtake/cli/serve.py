@@ -61,6 +61,7 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
     """
     from longtake.access.keys import Keys
     from longtake.database.migrate import open_database
+    from longtake.endpoints import model_notes
     from longtake.service import logs, tls
     from longtake.service.client_env import Reach, instructions
     from longtake.service.server import Address, is_loopback, run
@@ -81,6 +82,8 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
 
     def print_addresses(address: "Address") -> None:
         name = _local_name(address.host)
+        for note in model_notes(settings) if settings.slots else ():
+            typer.echo(note, err=True)
         typer.echo(f"longtake serves http://{name}:{address.port}", err=True)
         if not has_keys:
             typer.echo("There are no keys: whoever is on this machine may use it, and nobody else.", err=True)
@@ -108,7 +111,13 @@ def _local_name(host: str) -> str:
 
 
 def client_env(
-    url: Annotated[str, typer.Option(help="The server's address for HTTP.")] = "http://localhost:8000",
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="The server's address for HTTP. (default: LONGTAKE_PUBLIC_URL, or http://localhost:8000)",
+            show_default=False,
+        ),
+    ] = None,
     tls: Annotated[bool, typer.Option("--tls", help="The server was started with --tls.")] = False,
     tls_port: TlsPortOption = 8443,
     tunnel_port: TunnelPortOption = 8888,
@@ -123,6 +132,7 @@ def client_env(
         from longtake.settings import settings
 
         configured = settings(**({} if data_dir is None else {"data_dir": data_dir}))
+        url = url or configured.public_url or "http://localhost:8000"
         host = urlsplit(url).hostname or "localhost"
         reach = Reach(http=url.rstrip("/"))
         if tls:

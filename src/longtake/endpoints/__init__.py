@@ -9,7 +9,7 @@ from longtake.endpoints.tariff import Prices
 from longtake.errors import InvalidRequest
 from longtake.settings import Settings
 
-__all__ = ["DEFAULT", "ENDPOINTS", "Endpoint", "Prices", "by_id", "endpoint", "prices"]
+__all__ = ["DEFAULT", "ENDPOINTS", "Endpoint", "Prices", "by_id", "endpoint", "model_notes", "prices"]
 
 MODULES = (
     "ltxv097",
@@ -66,6 +66,12 @@ def by_id(named: Mapping[str, Any]) -> dict[str, Any]:
     if twice:
         raise InvalidRequest(f"{' and '.join(twice)} name the same endpoint; give one of them.", value=twice[0])
     return {found[name]: value for name, value in named.items()}
+
+
+def model_notes(settings: Settings) -> list[str]:
+    """Returns a sentence for each published model that is not installed: a miniature stands in, or requests end."""
+    notes = [one.model_choice(settings).note for one in ENDPOINTS.values()]
+    return list(dict.fromkeys(note for note in notes if note is not None))
 
 
 def prices(settings: Settings) -> Prices:

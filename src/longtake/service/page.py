@@ -51,7 +51,7 @@ _FILE_KEY = re.compile(r"/files/([A-Za-z0-9._-]+)$")
 _SHOWN_COLUMNS = (
     "id", "endpoint", "pool", "created_at", "started_at", "completed_at", "attempt", "error", "price_usd", "seq",
 )  # fmt: skip
-_COLUMNS = [table.c[name] for name in (*_SHOWN_COLUMNS, "state", "status_code", "version")]
+_COLUMNS = [table.c[name] for name in (*_SHOWN_COLUMNS, "state", "status_code", "headers", "version")]
 
 
 def routes(state: ServerState) -> list[BaseRoute]:
@@ -136,6 +136,7 @@ class RequestList:
             return cached
         entry: dict[str, Any] = {name: getattr(row, name) for name in _SHOWN_COLUMNS}
         entry["state"] = _shown_state(row.state, row.status_code)
+        entry |= _model_facts(row.headers or {})
         entry |= self._payload_facts(row)
         if has_ended:
             with self._lock:
@@ -153,7 +154,7 @@ class RequestList:
 
         prompt: from the input; empty if it has none.
         seed: from the result; None if it has none.
-        video: URL and properties, such as width and height, of the video in the result; None if there is no video.
+        video: relative URL and properties, such as width and height, of the result's video; None if there is no video.
 
         `row` is the request's row with the columns `_COLUMNS`.
         """
@@ -169,7 +170,7 @@ class RequestList:
         return {
             "prompt": str(body.get("prompt", ""))[:2000],
             "seed": result.get("seed"),
-            "video": {"url": f"/cdn/files/{key[1]}", **facts} if key else None,
+            "video": {"url": f"cdn/files/{key[1]}", **facts} if key else None,
         }
 
 
@@ -185,6 +186,14 @@ def _json_object(content: bytes | None) -> dict[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _model_facts(headers: Mapping[str, str]) -> dict[str, str | None]:
+    """Returns what the page shows of the model that made the video: its name, and the sentence that it stands in.
+
+    `headers` are the headers of the result. A value is None if they do not tell it.
+    """
+    return {"model": headers.get("x-longtake-model"), "stand_in": headers.get("x-longtake-stand-in")}
 
 
 def _shown_state(state: str, status_code: int | None) -> str:

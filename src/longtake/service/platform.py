@@ -46,7 +46,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         await caller_of(request)
         selected = _endpoints(request) or list(ENDPOINTS)
         queue_url = request.scope["longtake.base_url"] if "openapi-3.0" in _expand(request) else None
-        return json_response(_page({"models": [_model(endpoint, queue_url) for endpoint in selected]}))
+        return json_response(_page({"models": [_model(endpoint, state.settings, queue_url) for endpoint in selected]}))
 
     async def pricing(request: Request) -> Response:
         await caller_of(request)
@@ -187,12 +187,16 @@ def _page(body: Mapping[str, Any], cursor: str | None = None) -> dict[str, Any]:
     return {**body, "next_cursor": cursor, "has_more": cursor is not None}
 
 
-def _model(endpoint: str, queue_url: str | None) -> dict[str, Any]:
+def _model(endpoint: str, settings: Settings, queue_url: str | None) -> dict[str, Any]:
     """Returns the description of the endpoint with this id in the form of the platform API.
+
+    Its entry `longtake` says which model answers on a machine with these settings: {model, stands_in_for, installed,
+    note}, see `models.choice.ModelChoice`.
 
     `queue_url` is the URL of the service `queue` as the client sees it. With it the description contains the endpoint's
     OpenAPI document; with None it does not.
     """
+    choice = ENDPOINTS[endpoint].model_choice(settings)
     document = {} if queue_url is None else {"openapi": openapi.document(endpoint, queue_url)}
     return {
         "endpoint_id": endpoint,
@@ -202,6 +206,12 @@ def _model(endpoint: str, queue_url: str | None) -> dict[str, Any]:
             "description": ENDPOINTS[endpoint].title,
             "status": "active",
             "tags": ["extend"],
+        },
+        "longtake": {
+            "model": choice.card.name,
+            "stands_in_for": choice.stands_in_for,
+            "installed": choice.installed,
+            "note": choice.note,
         },
         **document,
     }

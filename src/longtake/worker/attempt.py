@@ -94,7 +94,8 @@ class Attempt:
         self._changed()
         if row.plan is not None:
             earlier = self._retry(lambda: queue.log_lines(self._engine, row.id))
-            self._log = RequestLog(line.message for line in earlier)
+            self._log = RequestLog(line.message for line in earlier if "stage" not in line.labels)
+            self._log.add(log_line("The work goes on after an interruption."))
         self._worker.send(self._first_message())
         ending = self._follow()
         has_ended = self._settle(ending)

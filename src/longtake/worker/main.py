@@ -167,6 +167,7 @@ def open_stored_file(url: str, channel: Channel, settings: Settings) -> Abstract
 
     Raises DownloadFailed if the URL is that of a file of this server, but the file is no longer stored.
     """
+    url = url.strip()
     if not url[:8].lower().startswith(("http://", "https://")):
         return None
     found = channel.find_file(url)

@@ -24,7 +24,7 @@ Write = Callable[[list[LogLine], Mapping[str, Any] | None], bool]
 class RequestLog:
     """The log lines and the progress of a running request that are not in the database yet.
 
-    `known`: messages that the request's log has already, from an earlier attempt.
+    `known`: messages of an earlier attempt that are not written again.
 
     Clients read the whole log again and again. So a message is written only once, and the log has one line for each
     stage of the work. The steps of a stage change only the progress, which is numbers.

@@ -41,6 +41,7 @@ function figures(request, now) {
   if (video?.duration) parts.push(seconds(video.duration) + (video.num_frames ? `, ${plural(video.num_frames, "frame")}` : ""));
   if (request.state === "done" && !video) parts.push("no file is kept");
   if (request.seed !== null && request.seed !== undefined) parts.push(`seed ${request.seed}`);
+  if (request.model) parts.push(request.model);
   if (request.attempt > 1) parts.push(`attempt ${request.attempt}`);
   if (Number(request.price_usd) > 0) parts.push(`$${request.price_usd}`);
   return parts.join(" · ");
@@ -73,6 +74,7 @@ function draw(request, now) {
   set("endpoint", request.endpoint);
   set("prompt", request.prompt);
   set("error", request.error ?? "");
+  set("note", request.stand_in ?? "");
   set("figures", figures(request, now));
   set("id", request.id);
   part("progress").hidden = request.state !== "running";
@@ -121,7 +123,7 @@ async function renew() {
   const key = sessionStorage.getItem(KEY);
   let pause = IDLE_MS;
   try {
-    const reply = await fetch(`/page/requests${before === null ? "" : `?before=${before}`}`, {
+    const reply = await fetch(`page/requests${before === null ? "" : `?before=${before}`}`, {
       headers: key ? { Authorization: `Key ${key}` } : {},
     });
     if (mine !== turn) return;
