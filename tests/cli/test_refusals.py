@@ -46,7 +46,7 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
     "unknown JSON": (["extend", "{clip}", "--json-input", "{clips}/unknown.json"], 2, "promt is not a field"),
     "no LoRA": (["extend", "{clip}", "--lora", "nothing.safetensors"], 2, "neither a file"),
     "LoRA of text": (["extend", "{clip}", "--lora", "{clips}/text.safetensors"], 2, "text.safetensors"),
-    "LoRA keys": (["extend", "{clip}", "--lora", "{clips}/other.safetensors"], 2, "1 unknown key"),
+    "LoRA keys": (["extend", "{clip}", "--lora", "{clips}/other.safetensors"], 2, "a model's own weights, not a LoRA"),
     "LoRA scale": (["extend", "{clip}", "--lora", "{clips}/other.safetensors,scale=9"], 2, "loras.0.scale"),
     "skips all steps": (
         ["extend", "{clip}", "--enable-detail-pass", "--second-pass-skip-initial-steps", "8"],
