@@ -161,10 +161,16 @@ def test_a_request_becomes_a_file_and_the_endpoint_s_response(one: Worker) -> No
         "use_multiscale": False,
     }
     one.run(ltx23.ENDPOINT.id, body, name="av")
-    assert one.next(Planned).plan["seed"] == 5
+    planned = one.next(Planned)
+    assert planned.plan["seed"] == 5
+    assert planned.lines == ("ltx2-tiny makes 9 new frames.", *planned.plan["notes"])
     one.send(Proceed())
-    assert one.next(ProgressReport, stage="sampling").sentence.startswith("Sampling new frames")
-    done = one.next(Done)
+    done, reports = one.end()
+    assert isinstance(done, Done)
+    sentences = list(dict.fromkeys(report.sentence for report in reports))
+    assert "Sampling new frames" in sentences
+    assert len(sentences) + len(planned.lines) <= 25
+    assert len(sentences) < len(reports), "the steps are no lines of the log"
     with open_source(done.path) as file:
         assert (file.facts.width, file.facts.height, file.facts.num_frames) == (256, 160, 33 + 9)
         assert file.facts.sound is not None

@@ -36,6 +36,16 @@ QUEUE_STATUS: Schema = {
         },
         "metrics": {"type": "object", "description": "The metrics.", "additionalProperties": True},
         "queue_position": {"type": "integer", "description": "The queue position."},
+        "progress": {
+            "type": "object",
+            "description": "What a running request does: the stage as text and by name, its step of so many steps, and "
+            "the window of so many windows.",
+            "properties": {
+                "message": {"type": "string"},
+                "stage": {"type": "string"},
+                **{name: {"type": "integer"} for name in ("step", "steps", "window", "windows")},
+            },
+        },
         "error": {"type": "string", "description": "What went wrong."},
         "error_type": {"type": "string", "description": "The kind of what went wrong."},
     },
