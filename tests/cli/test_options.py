@@ -7,8 +7,10 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
+from typer.testing import CliRunner
 
 from longtake import endpoints
+from longtake.cli import app
 from longtake.cli.command import with_value
 from longtake.cli.options import help_text, json_input
 from longtake.endpoints import ENDPOINTS, Endpoint
@@ -108,7 +110,7 @@ def test_help_shows_only_the_options_of_the_chosen_endpoint(
     endpoint: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    shown = run("extend", *([] if endpoint is None else ["--endpoint", endpoint]), "--help")
+    shown = run("extend", *([] if endpoint is None else ["--endpoint", endpoint]), "--help-all")
     chosen = endpoints.endpoint(endpoint or endpoints.DEFAULT)
     assert shown.status == 0
     assert f"Request of {chosen.name}" in shown.out
@@ -195,3 +197,66 @@ def test_a_size_is_parsed_from_width_x_height(text: str, wanted: dict[str, int])
 def test_an_invalid_size_is_refused(text: str, message: str) -> None:
     with pytest.raises(InvalidRequest, match=re.escape(message)):
         call_of("--video-size", text, endpoint=V23)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS.values(), ids=named)
+@pytest.mark.parametrize("command", ["extend", "plan"])
+def test_no_option_name_is_cut_on_a_narrow_terminal(
+    command: str, endpoint: Endpoint[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run(command, "--endpoint", endpoint.id, "--help-all")
+    assert shown.status == 0
+    first_words = {word.rstrip(",") for line in shown.out.splitlines() for word in line.split()[:1]}
+    assert {one.flag for one in parameters(endpoint.id)} <= first_words
+    assert "…" not in shown.out
+    assert max(map(len, shown.out.splitlines())) <= 80
+
+
+def test_the_default_help_is_short_and_names_the_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    short, whole = (run("extend", "--endpoint", "2.3", flag).out for flag in ("--help", "--help-all"))
+    assert "--prompt" in short
+    assert "--audio-stg-scale" not in short
+    assert "more options of this endpoint: --help-all" in short
+    assert "--audio-stg-scale" in whole
+    assert len(short.splitlines()) < len(whole.splitlines()) / 2
+
+
+def test_a_shell_completes_options_of_the_chosen_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "longtake extend a.mp4 --endpoint 2.3 --camera"
+    variables = {
+        "_LONGTAKE_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(line.split()) - 1),
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    done = CliRunner().invoke(app, [], prog_name="longtake")
+    assert done.stdout.split() == ["--camera-lora", "--camera-lora-scale"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["extend", "a.mp4", "--strenght", "1"], "--strenght"),
+        (["extend", "a.mp4", "--prompt", "x"], "--output"),
+        (["plan", "a.mp4", "--new-frames", "x"], "--new-frames"),
+        (["models", "pull"], "'name'"),
+        (["nothing"], "nothing"),
+    ],
+)
+def test_a_usage_error_is_json_too(args: list[str], message: str) -> None:
+    ran = run(*args, "--json")
+    assert ran.status == 2
+    (detail,) = ran.document["detail"]
+    assert message in detail["msg"]
+    assert detail["msg"].endswith((".", "?", "!", ")"))
+    assert "Error: " in ran.err
+
+
+def test_an_error_names_the_option() -> None:
+    ran = run("plan", "a.mp4", "--prompt", "x", "--strength", "1.5", "--json")
+    assert ran.err == "Error: --strength: video.strength is 1.5; it must be at most 1.0.\n"
+    assert ran.document["detail"][0]["loc"] == ["body", "video", "strength"]
+    assert run("plan", "a.mp4").err.startswith("Error: --prompt: ")

@@ -1,6 +1,7 @@
 """`longtake plan`: what it prints for people and as JSON."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -24,12 +25,12 @@ def test_the_output_plays_at_the_sources_rate_unless_another_is_requested(
     clip: str, args: list[str], rate: str, clips: Path
 ) -> None:
     plan = run("plan", clips / clip, "--prompt", "sea", "--json", *args).document
-    assert plan["rate"] == rate
+    assert (plan["rate_exact"], plan["rate"]) == (rate, float(Fraction(rate)))
 
 
 def test_a_source_too_fast_to_play_is_resampled_not_slowed_down(clips: Path) -> None:
     plan = run("plan", clips / "fast.mp4", "--prompt", "sea", "--json").document
-    assert (plan["shown_frames"], plan["context"]["rate"]) == (24, "60")
+    assert (plan["shown_frames"], plan["context"]["rate_exact"]) == (24, "60")
 
 
 def test_the_plan_names_frames_rate_passes_windows_and_price(clips: Path) -> None:
@@ -62,7 +63,7 @@ def test_the_plan_of_a_model_with_sound_names_sound_guidance_and_adapters(clips:
         "120 = 24 of the source + 96 new",
         "the source's own, then made with the picture",
         "X264 (.mp4), quality high, write mode balanced",
-        "$0.1685 (105 megapixels)",
+        "on fal    $0.1685 (105 megapixels); here it costs nothing",
         "113 frames: 17 given, 96 new",
         "distill at 0.2, then 0.5",
         "640x384, 15 steps per window, evaluations per step: 4 (prompt, negative, disturbed, isolated)",
@@ -109,4 +110,4 @@ def test_a_model_with_sound_keeps_the_sources_rate_unless_another_is_requested(
     args: list[str], rate: str, frames: int, clips: Path
 ) -> None:
     plan = run("plan", clips / "film.mp4", "--prompt", "sea", *PUBLISHED_23, "--json", *args).document
-    assert (plan["rate"], plan["context"]["rate"], plan["shown_frames"]) == (rate, rate, frames)
+    assert (plan["rate_exact"], plan["context"]["rate_exact"], plan["shown_frames"]) == (rate, rate, frames)

@@ -120,4 +120,4 @@ def test_a_lora_of_another_model_leaves_no_file(clips: Path, out: Path, model: s
     ran = run("extend", clips / "clip.mp4", "-o", out / "a.mp4", "--prompt", "sea", "--lora", lora)
     assert (ran.status, ran.out, list(out.iterdir())) == (2, "", [])
     last = ran.err.splitlines()[-1]
-    assert last.startswith("Error: The LoRA misfit.safetensors does not fit the model")
+    assert last.startswith("Error: --lora: The LoRA misfit.safetensors does not fit the model")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from longtake.cli import keys, models, serve
-from longtake.cli.command import RequestCommand
+from longtake.cli.command import CommandLine, RequestCommand
 from longtake.cli.console import DebugOption, JsonOption, print_json, print_rows, progress_shown, reporting
 from longtake.media.formats import Quality, WriteMode
 from longtake.version import __version__
@@ -18,8 +18,9 @@ from longtake.video import Progress
 app = typer.Typer(
     name="longtake",
     help="Keeps the camera rolling: extends any video with LTX models, on your own hardware.",
+    cls=CommandLine,
     no_args_is_help=True,
-    add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -118,26 +119,29 @@ def extend(
         from longtake import endpoints, library
         from longtake.cli.inspection import check_sheet, sheet_path
         from longtake.cli.options import json_input as read_json
+        from longtake.cli.options import naming_options
         from longtake.cli.results import FinishedVideo
         from longtake.parameters import UserInput, local_request
         from longtake.settings import settings
 
         user_settings = settings()
-        options = ctx.obj | {"new_frames": new_frames, "quality": quality, "write_mode": write_mode}
-        user_input = UserInput(options, source, read_json(json_input), library.output_type(output))
-        local = local_request(endpoints.endpoint(endpoint), user_input, user_settings, model)
-        video = local.endpoint.source_url(local.request)
-        library.check_writable(output, video, overwrite=force, remedy="--force")
-        local.model.check()
-        sheet = None if inspect is None else sheet_path(inspect, output)
-        if sheet is not None:
-            check_sheet(sheet, force=force)
-        with (
-            library.open_job(local, user_settings) as job,
-            progress_shown(quiet=json, passes=job.plan.num_passes) as on_progress,
-        ):
-            on_progress(Progress("load", 0, 1))
-            result = library.local_runner(user_settings).run(job, output, on_progress=on_progress)
+        chosen = endpoints.endpoint(endpoint)
+        with naming_options(chosen):
+            options = ctx.obj | {"new_frames": new_frames, "quality": quality, "write_mode": write_mode}
+            user_input = UserInput(options, source, read_json(json_input), library.output_type(output))
+            local = local_request(chosen, user_input, user_settings, model)
+            video = local.endpoint.source_url(local.request)
+            library.check_writable(output, video, overwrite=force, remedy="--force")
+            local.model.check()
+            sheet = None if inspect is None else sheet_path(inspect, output)
+            if sheet is not None:
+                check_sheet(sheet, force=force)
+            with (
+                library.open_job(local, user_settings) as job,
+                progress_shown(quiet=json, passes=job.plan.num_passes) as on_progress,
+            ):
+                on_progress(Progress("load", 0, 1))
+                result = library.local_runner(user_settings).run(job, output, on_progress=on_progress)
         finished = FinishedVideo.of(result, sheet)
         if json:
             print_json(finished.to_json())
@@ -160,20 +164,22 @@ def plan(
     with reporting(as_json=json, debug=debug):
         from longtake import endpoints, library
         from longtake.cli.options import json_input as read_json
-        from longtake.cli.plans import plan_sections
-        from longtake.families import plan_to_json
+        from longtake.cli.options import naming_options
+        from longtake.cli.plans import plan_document, plan_sections
         from longtake.parameters import UserInput, local_request
         from longtake.settings import settings
 
         user_settings = settings()
-        user_input = UserInput(ctx.obj | {"new_frames": new_frames}, source, read_json(json_input))
-        local = local_request(endpoints.endpoint(endpoint), user_input, user_settings, model)
-        with library.open_job(local, user_settings) as job:
-            if json:
-                print_json(plan_to_json(job.plan))
-                return
-            for title, rows in plan_sections(job.plan, job.source.facts, local.endpoint.source_url(local.request)):
-                print_rows(title, rows)
+        chosen = endpoints.endpoint(endpoint)
+        with naming_options(chosen):
+            user_input = UserInput(ctx.obj | {"new_frames": new_frames}, source, read_json(json_input))
+            local = local_request(chosen, user_input, user_settings, model)
+            with library.open_job(local, user_settings) as job:
+                if json:
+                    print_json(plan_document(job.plan))
+                    return
+                for title, rows in plan_sections(job.plan, job.source.facts, local.endpoint.source_url(local.request)):
+                    print_rows(title, rows)
 
 
 @app.command()

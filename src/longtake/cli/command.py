@@ -1,14 +1,64 @@
-"""Typer commands that have one option for each field of the chosen endpoint's request."""
+"""Typer commands that have one option for each field of an endpoint's request, and the program's whole command line."""
 
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
+
+from longtake.cli.console import print_json
+from longtake.errors import InvalidRequest
 
 _ENDPOINT = "longtake.endpoint"
 """The key under which a command's `ctx.meta` contains the value of the option `--endpoint`."""
+
+
+_SHOWS_ALL = "longtake.shows_all"
+"""The key under which `ctx.meta` contains True if the help shows every option."""
+
+_AS_JSON = "longtake.as_json"
+"""The key under which `ctx.meta` contains True if the command has the option `--json`."""
+
+SHORT_HELP = {
+    *(
+        "prompt",
+        "negative_prompt",
+        "seed",
+        "lora",
+        "resolution",
+        "video_size",
+        "aspect_ratio",
+        "num_frames",
+        "duration",
+    ),
+    *("frame_rate", "fps", "frames_per_second", "extend_direction", "end_image_url", "camera_lora", "generate_audio"),
+    *("mode", "context"),
+}
+"""Names of the request's options that `--help` shows; `--help-all` shows the others, too."""
+
+
+class CommandLine(TyperGroup):
+    """The whole command line. With `--json`, errors in its use are also printed as JSON on standard output."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[_AS_JSON] = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.TyperException as error:
+            # Only an error in the use of a command has this method. `reporting` has printed the other ones.
+            if ctx.meta[_AS_JSON] and hasattr(error, "format_message"):
+                print_json(InvalidRequest(usage_sentence(error)).body())
+            raise
+
+
+def usage_sentence(error: Any) -> str:
+    """Returns the message of an error in the use of the command line as a sentence that ends with a full stop."""
+    message = str(error.format_message()).strip()
+    return message if message.endswith((".", "?", "!", ")")) else f"{message}."
 
 
 class RequestCommand(TyperCommand):
@@ -25,7 +75,28 @@ class RequestCommand(TyperCommand):
         for option in own:
             if option.name == "endpoint":
                 option.help = option.help.replace("{names}", _endpoint_names())
-        return [*own, *_request_params(ctx.meta.get(_ENDPOINT)), help_option]
+        return [*own, *_request_params(ctx.meta.get(_ENDPOINT)), help_option, _help_all_option()]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes the options into the help, the request's in a group of their own. No name is cut, however long."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        hidden = 0
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            panel = getattr(param, "rich_help_panel", None)
+            if record is None:
+                continue
+            if panel is not None and param.name not in SHORT_HELP and not ctx.meta.get(_SHOWS_ALL):
+                hidden += 1
+                continue
+            title = panel or ("Arguments" if param.param_type_name == "argument" else "Options")
+            groups.setdefault(title, []).append(record)
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+        more = f"{hidden} more options of this endpoint: --help-all. " if hidden else ""
+        formatter.write_paragraph()
+        formatter.write_text(f"{more}Another endpoint's options: --endpoint NAME --help")
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta[_ENDPOINT] = last_value("--endpoint", args)
@@ -59,6 +130,35 @@ def last_value(flag: str, args: list[str]) -> str | None:
     return values[-1] if values else None
 
 
+def _show_all(ctx: typer.Context, requested: bool) -> None:
+    if requested:
+        ctx.meta[_SHOWS_ALL] = True
+        typer.echo(ctx.get_help())
+        raise typer.Exit
+
+
+@cache
+def _help_all_option() -> Any:
+    """Returns the option `--help-all` as click's parameter."""
+
+    def command(
+        help_all: Annotated[
+            bool,
+            typer.Option(
+                "--help-all",
+                help="Show this message with every option and exit.",
+                is_eager=True,
+                expose_value=False,
+                callback=_show_all,
+            ),
+        ] = False,
+    ) -> None: ...
+
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command()(command)
+    return typer.main.get_command(app).params[0]
+
+
 @cache
 def _endpoint_names() -> str:
     from longtake import endpoints
@@ -78,7 +178,6 @@ def _request_params(endpoint: str | None) -> tuple[Any, ...]:
     """
     from longtake import endpoints
     from longtake.cli.options import signature
-    from longtake.errors import InvalidRequest
 
     def request(**fields: Any) -> None: ...
 
@@ -90,6 +189,6 @@ def _request_params(endpoint: str | None) -> tuple[Any, ...]:
     # Typer reads options from a function's signature and annotations.
     vars(request)["__signature__"] = options
     request.__annotations__ = {name: parameter.annotation for name, parameter in options.parameters.items()}
-    app = typer.Typer(add_completion=False)
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command()(request)
     return tuple(typer.main.get_command(app).params)

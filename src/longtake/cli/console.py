@@ -53,7 +53,8 @@ def _end(error: LongtakeError, as_json: bool) -> None:
     if as_json:
         print_json({"detail": [error.detail()]})
     typer.secho("Error: ", fg="red", bold=True, nl=False, err=True)
-    typer.echo(error.message, err=True)
+    option = "".join(f"{note}: " for note in getattr(error, "__notes__", []))
+    typer.echo(f"{option}{error.message}", err=True)
     raise typer.Exit(error.exit_code)
 
 

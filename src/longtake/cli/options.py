@@ -3,6 +3,8 @@
 import inspect
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +13,7 @@ import typer
 
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.endpoints.fields import LORAS, LoRAWeight
-from longtake.errors import InvalidRequest
+from longtake.errors import InvalidRequest, LongtakeError
 from longtake.parameters import LORA, NEW_FRAMES, SEED, Parameter, item_syntax, parameters
 
 
@@ -40,7 +42,7 @@ def _option(parameter: Parameter, endpoint: Endpoint[Any, Any], *, hidden: bool 
     value_type = _value_type(parameter)
     info = typer.Option(
         f"{parameter.flag}/--no-{parameter.flag[2:]}" if value_type is bool else parameter.flag,
-        help=_escaped(help_text(parameter, endpoint)),
+        help=help_text(parameter, endpoint),
         rich_help_panel=f"Request of {endpoint.name}",
         metavar="LORA" if parameter.items is not None else "SIZE" if parameter.is_size else None,
         hidden=hidden,
@@ -53,7 +55,7 @@ def _extra_options(endpoint: Endpoint[Any, Any]) -> dict[str, inspect.Parameter]
     endpoint's request has no such field."""
     panel = f"Request of {endpoint.name}"
     text = f"{item_syntax(LoRAWeight)}; repeat it for several. {LORAS}; the API has no field for them here."
-    loras = typer.Option("--lora", help=_escaped(text), rich_help_panel=panel, metavar="LORA")
+    loras = typer.Option("--lora", help=text, rich_help_panel=panel, metavar="LORA")
     seed = typer.Option("--seed", help="The seed; the API has no field for it here.", rich_help_panel=panel)
     return {LORA: _keyword(LORA, list[str], loras), SEED: _keyword(SEED, int, seed)}
 
@@ -112,9 +114,18 @@ def _limits_and_default(parameter: Parameter, *, show_default: bool) -> str:
     return "; ".join(facts)
 
 
-def _escaped(text: str) -> str:
-    """Returns the text with its brackets escaped, because rich would read them as markup."""
-    return text.replace("[", "\\[")
+@contextmanager
+def naming_options(endpoint: Endpoint[Any, Any]) -> Iterator[None]:
+    """Adds to an error about a field of the endpoint's request, as a note, the option that sets this field."""
+    try:
+        yield
+    except LongtakeError as error:
+        loc = tuple(str(part) for part in error.loc if part != "body")
+        flags = {endpoint.source_field: "SOURCE"} | {one.loc: one.flag for one in parameters(endpoint.id)}
+        flag = next((flags[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in flags), None)
+        if flag is not None:
+            error.add_note(flag)
+        raise
 
 
 def json_input(name: str | None) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 """Describes a plan as rows for a terminal."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from fractions import Fraction
+from typing import Any
 
 from longtake.cli.console import Rows
-from longtake.families import FAMILIES
+from longtake.families import FAMILIES, plan_to_json
 from longtake.plans import Plan, PlannedAdapter
 from longtake.video import VideoInfo
 
@@ -14,8 +17,39 @@ def rate_text(rate: Fraction) -> str:
 
 
 def price_text(plan: Plan) -> str:
-    """Returns the price in US dollars and the number of billed units as text: `$0.1008 (5.04167 seconds)`."""
-    return f"${float(plan.price_usd):.4f} ({float(plan.billed_units):g} {plan.unit})"
+    """Returns what fal would charge in US dollars, and the billed units: `$0.1008 (5.04167 seconds); here ...`."""
+    return f"${float(plan.price_usd):.4f} ({float(plan.billed_units):g} {plan.unit}); here it costs nothing"
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """Returns the plan as the JSON document that the command line prints.
+
+    Each fraction is a number. Beside a rate, `<name>_exact` has its exact value as text, such as `24000/1001`.
+    """
+    document: dict[str, Any] = numbers(plan_to_json(plan), asdict(plan))
+    return document
+
+
+def numbers(document: Any, values: Any) -> Any:
+    """Returns a JSON document in which a number stands for each text that stands for a fraction.
+
+    values: what the document was made from, with its Fractions. Names that only the document has are not changed.
+    """
+    match document, values:
+        case Mapping(), Mapping():
+            result: dict[str, Any] = {}
+            for name, value in document.items():
+                source = values.get(name)
+                result[name] = numbers(value, source)
+                if name.endswith("rate") and isinstance(source, Fraction):
+                    result[f"{name}_exact"] = str(source)
+            return result
+        case list(), list() | tuple():
+            return [numbers(one, source) for one, source in zip(document, values, strict=True)]
+        case _, Fraction():
+            return int(values) if values.denominator == 1 else float(values)
+        case _:
+            return document
 
 
 def frames_text(plan: Plan) -> str:
@@ -34,7 +68,7 @@ def plan_sections(plan: Plan, facts: VideoInfo, source: str) -> list[tuple[str, 
     notes = [("note", note) for note in plan.notes]
     return [
         ("What goes in", [*_source(plan, facts, source), *family.goes_in, *_prompts(plan)]),
-        ("What comes out", [*_output(plan), *family.comes_out, ("price", price_text(plan)), *notes]),
+        ("What comes out", [*_output(plan), *family.comes_out, ("on fal", price_text(plan)), *notes]),
         ("How", [("endpoint", plan.endpoint), ("model", plan.model), ("seed", str(plan.seed)), *family.how]),
     ]
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from longtake.cli.console import Rows, bytes_text
 from longtake.cli.inspection import InspectedJoint, inspect_joint
-from longtake.cli.plans import frames_text, price_text, rate_text
-from longtake.families import plan_to_json
+from longtake.cli.plans import frames_text, plan_document, price_text, rate_text
 from longtake.media.source import open_source
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class FinishedVideo:
         path = result.path.resolve()
         inline = result.plan.sync_mode
         response = result.response(_data_uri(path, result.content_type) if inline else path.as_uri())
-        document = response | {"prompt": result.prompt, "plan": plan_to_json(result.plan), "notes": list(self.notes)}
+        document = response | {"prompt": result.prompt, "plan": plan_document(result.plan), "notes": list(self.notes)}
         return document | ({"joint": self.joint.to_json()} if self.joint else {})
 
     def rows(self) -> Rows:
@@ -66,7 +65,7 @@ class FinishedVideo:
             ("duration", f"{facts.duration_s:.2f} s, {'with' if result.has_sound else 'without'} sound"),
             ("model", plan.model),
             ("seed", str(plan.seed)),
-            ("price", price_text(plan)),
+            ("on fal", price_text(plan)),
         ]
         if result.prompt != plan.prompt:
             rows.append(("prompt", result.prompt))
