@@ -133,7 +133,7 @@ def test_with_json_an_error_is_printed_in_the_shape_of_the_http_api(clips: Path,
     ran = run("extend", clips / "clip.mp4", "-o", out / "a.mp4", "--prompt", "sea", "--strength", "2", "--json")
     (detail,) = ran.document["detail"]
     assert (detail["loc"], detail["input"]) == (["body", "video", "strength"], 2)
-    assert ran.err == f"Error: {detail['msg']}\n"
+    assert ran.err == f"Error: --strength: {detail['msg']}\n"
 
 
 def test_an_internal_failure_points_to_debug_which_shows_the_traceback(
