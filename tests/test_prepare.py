@@ -220,7 +220,7 @@ def test_overrides_reach_the_plan(folder: Path) -> None:
 
 def test_a_plan_holds_no_data_of_a_lora(folder: Path) -> None:
     """The job has the whole data URIs again, also with a plan that was stored."""
-    uris = [f"data:x/y;base64,{letter * 1000}" for letter in "ab"]
+    uris = [f"{space}data:x/y;base64,{letter * 1000}" for space, letter in (("", "a"), (" ", "b"))]
     loras = tuple(PlannedAdapter(uri, (0.5, 0.5), ("body", "loras", i, "path")) for i, uri in enumerate(uris))
     overrides, plan = Overrides(adapters=loras), None
     request = parse(ltx23.Request, {"prompt": "x", "video_url": str(folder / "clip.mp4")})

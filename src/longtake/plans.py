@@ -92,7 +92,8 @@ def _nearest(value: Fraction, step: int) -> int:
 
 def shortened_url(url: str) -> str:
     """Returns the URL in a form for people to read: a data URI without its data, any other URL unchanged."""
-    return f"{url.partition(',')[0][:100]},..." if url[:5].lower() == "data:" else url
+    stripped = url.lstrip()
+    return f"{stripped.partition(',')[0][:100]},..." if stripped[:5].lower() == "data:" else url
 
 
 @dataclass(frozen=True)
