@@ -100,8 +100,10 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(old: Path) -> Iterator[Server]:
-    assert [row_of(old, name).state for name in (*RUNNING, *WAITING)] == ["IN_PROGRESS"] * 2 + ["IN_QUEUE"] * 2
-    assert plan_from_json(row_of(old, next(iter(RUNNING))).plan or {}) is None, "the old plan has another form"
+    with closing(sqlite3.connect(old / "longtake.db")) as database:
+        rows = {name: (state, plan) for name, state, plan in database.execute("SELECT id, state, plan FROM requests")}
+    assert [rows[name][0] for name in (*RUNNING, *WAITING)] == ["IN_PROGRESS"] * 2 + ["IN_QUEUE"] * 2
+    assert plan_from_json(json.loads(rows[next(iter(RUNNING))][1])) is None, "the old plan has another form"
     command = [str(Path(sys.executable).with_name("longtake")), "serve", "--port", "0", "--data-dir", str(old)]
     environment = os.environ | {"LONGTAKE_LEASE_S": "1", "LONGTAKE_SLOTS": "cpu"}
     log = old.parent / "log"
