@@ -1,5 +1,6 @@
 """Settings from the environment, and the sentence about a bad one."""
 
+import os
 from decimal import Decimal
 from pathlib import Path
 
@@ -7,13 +8,11 @@ import pytest
 from pydantic import ValidationError
 
 from longtake.errors import InvalidRequest
-from longtake.settings import PriceSetting, Settings, settings
+from longtake.settings import PriceSetting, Settings, expanded, make_folder, settings
 
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     for name in os.environ:
         if name.startswith("LONGTAKE_"):
             monkeypatch.delenv(name)
@@ -87,3 +86,50 @@ def test_a_secret_is_never_repeated() -> None:
 
 def test_home_is_expanded() -> None:
     assert Settings(models_dir=Path("~/weights")).models_dir == Path.home() / "weights"
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without HOME whom the system does not know, as in a container."""
+    for name in ("HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 2)
+    with pytest.raises(RuntimeError):
+        Path.home()
+
+
+@pytest.mark.usefixtures("homeless")
+def test_without_a_home_folder_nothing_is_created_and_the_error_names_the_setting() -> None:
+    made = settings()
+    for name in ("data_dir", "models_dir", "loras_dir"):
+        folder = getattr(made, name)
+        assert not folder.exists()
+        with pytest.raises(InvalidRequest, match=f"no home folder. Set LONGTAKE_{name.upper()} to a folder"):
+            make_folder(folder, name)
+    assert expanded("~/clip.mp4") == Path("~/clip.mp4")
+
+
+@pytest.mark.usefixtures("homeless")
+def test_without_a_home_folder_models_are_in_the_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LONGTAKE_LORAS_DIR", "/loras")
+    for made in (settings(data_dir=tmp_path), settings(data_dir=str(tmp_path))):
+        assert (made.data_dir, made.models_dir, made.loras_dir) == (tmp_path, tmp_path / "models", Path("/loras"))
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    assert settings(data_dir=tmp_path).models_dir == Path("/cache/longtake/models")
+
+
+def test_with_a_home_folder_the_data_folder_does_not_move_the_models(tmp_path: Path) -> None:
+    assert settings(data_dir=tmp_path).models_dir == settings().models_dir
+
+
+@pytest.mark.parametrize("name", ["DATA_DIR", "MODELS_DIR", "DEPTH_CHECKPOINT"])
+def test_the_home_of_an_unknown_user_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"LONGTAKE_{name}", "~nobody-has-this-name/x")
+    with pytest.raises(InvalidRequest, match=f"LONGTAKE_{name}=~nobody-has-this-name/x .* the home folder"):
+        settings()
+
+
+def test_a_folder_that_cannot_be_created_is_an_error_about_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidRequest, match="LONGTAKE_DATA_DIR cannot be created: Not a directory"):
+        make_folder(tmp_path / "file" / "data", "data_dir")

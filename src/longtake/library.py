@@ -16,7 +16,7 @@ from longtake import endpoints
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.errors import InvalidRequest
 from longtake.imports import without_garbage_collection
-from longtake.media.fetch import fetch_file
+from longtake.media.fetch import fetch_file, local_file
 from longtake.media.formats import OutputType, output_format
 from longtake.models.lora_files import LoraSources
 from longtake.models.registry import ModelCard, card
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from longtake.runner import Result, Runner
 
 Source = str | PathLike[str]
-"""The type of a source: the path, the http(s) URL or the data URI of a video."""
+"""The type of a source: the path, the URL (http, https or file) or the data URI of a video."""
 
 
 def extend(
@@ -46,7 +46,7 @@ def extend(
 ) -> "Result":
     """Writes a longer video to `out` and returns the result. By default, 96 new frames are added to the whole source.
 
-    source: the video: a path, an http(s) URL or a data URI.
+    source: the video: a path, a URL (http, https or file) or a data URI.
     out: path of the new file. Its suffix decides the file type: .mp4, .webm, .mov or .gif.
     prompt: what the new frames show. Most endpoints require one.
     endpoint: short name or id of one of the endpoints of longtake's HTTP API. It decides which models can be used, and
@@ -228,10 +228,8 @@ def check_writable(out: Path, source: str, *, overwrite: bool, remedy: str) -> N
 
 
 def _is_same(out: Path, source: str) -> bool:
-    try:
-        return out.samefile(source)
-    except (OSError, ValueError):  # a URL or a data URI
-        return False
+    local = local_file(source)
+    return local is not None and out.samefile(local)
 
 
 def _refusal(out: Path, reason: str) -> InvalidRequest:

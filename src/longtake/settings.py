@@ -34,12 +34,52 @@ Price = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+NO_HOME = Path(os.devnull).absolute() / "no-home-folder"
+"""Stands for the home folder of a user who has none. Nothing exists below it, and nothing can be created there."""
+
+
+def _home() -> Path:
+    """Returns the user's home folder. It is NO_HOME if HOME is not set and the system does not know the user, as for a
+    user id that a container was started with."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return NO_HOME
+
+
 def _data_folder() -> Path:
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "longtake"
+    return Path(os.environ.get("XDG_DATA_HOME") or _home() / ".local" / "share") / "longtake"
 
 
 def _cache_folder(name: str) -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "longtake" / name
+    return Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "longtake" / name
+
+
+def expanded(path: str) -> Path:
+    """Returns a path in which `~` is replaced by the home folder. If that is unknown, the path is unchanged."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def make_folder(folder: Path, setting: str, *, mode: int = 0o777) -> None:
+    """Creates a folder that a setting names, unless it exists.
+
+    setting: the setting's name, such as `data_dir`.
+    mode: the permissions of a new folder.
+
+    Raises InvalidRequest, which names the setting but no path, if the folder cannot be created.
+    """
+    try:
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "this user has no home folder" if NO_HOME in folder.parents else error.strerror
+        variable = f"LONGTAKE_{setting.upper()}"
+        raise InvalidRequest(
+            f"The folder of the setting {variable} cannot be created: {reason}. "
+            f"Set {variable} to a folder that can be written."
+        ) from None
 
 
 EXAMPLES = {
@@ -193,6 +233,15 @@ class Settings(BaseSettings):
     """Host memory for recently used LoRAs in bytes. The default has room for the distill adapter (7.6 GB) that most
     LTX-2.3 requests use."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _cache_without_home(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Without a home folder, models and LoRAs are in the data folder, if that is set."""
+        folder = values.get("data_dir")
+        if not folder or NO_HOME not in _cache_folder("models").parents:
+            return values
+        return {"models_dir": Path(folder) / "models", "loras_dir": Path(folder) / "loras"} | values
+
     # Pydantic runs `before` validators in reverse order, so the JSON is parsed first and bare prices are wrapped then.
     @field_validator("prices", mode="before")
     @classmethod
@@ -232,7 +281,10 @@ class Settings(BaseSettings):
     @field_validator("data_dir", "models_dir", "loras_dir", "safety_checkpoint", "depth_checkpoint", "pose_checkpoint")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
-        return path if path is None else path.expanduser().absolute()
+        try:
+            return path if path is None else path.expanduser().absolute()
+        except RuntimeError:
+            raise ValueError("the home folder that ~ stands for is unknown") from None
 
     @field_validator("expansion_url", "hf_endpoint", "public_url")
     @classmethod

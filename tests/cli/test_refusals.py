@@ -59,6 +59,7 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
     "no output folder": (["extend", "{clip}", "-o", "{out}/b/a.mp4"], 2, "There is no folder"),
     "output is a folder": (["extend", "{clip}", "-o", "{clips}/folder.mp4"], 2, "is a folder"),
     "output is the source": (["extend", "{clip}", "-o", "{clip}", "--force"], 2, "is the source itself"),
+    "the URL too": (["extend", "file://{clip}", "-o", "{clip}", "--force"], 2, "is the source itself"),
     "read-only": (["extend", "{clip}", "-o", "/proc/self/fd/a.mp4"], 2, "Nothing can be written"),
     "no end image": (
         ["extend", "{clip}", *V23, "--end-image-url", "{clips}/none.png"],

@@ -307,8 +307,41 @@ def test_local_paths(tmp_path: Path) -> None:
         fetch_file(str(tmp_path), tmp_path, max_bytes=4, allow_local=True)
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "a b#c?d%20e.mp4", "日本.mp4", "not\udcffutf8.mp4"])
+def test_a_file_url_names_a_local_file(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"1234")
+    url = path.as_uri()
+    for form in (url, url.replace("file:///", "file://localhost/"), url.replace("file:///", "FILE:/"), f" {url}\n"):
+        assert fetch_file(form, tmp_path, max_bytes=4, allow_local=True) == path
+    with pytest.raises(FileTooLarge):
+        fetch_file(url, tmp_path, max_bytes=3, allow_local=True)
+    with pytest.raises(InvalidRequest, match="neither an http"):
+        fetch_file(url, tmp_path, max_bytes=4)
+    for wrong in (
+        url.replace("file:///", "file://elsewhere/"),
+        f"{url}x",
+        tmp_path.as_uri(),
+        "file://[",
+        "file:///%00",
+    ):
+        with pytest.raises(InvalidRequest, match="There is no file"):
+            fetch_file(wrong, tmp_path, max_bytes=4, allow_local=True)
+
+
 @pytest.mark.parametrize(
-    "url", ["/etc/hostname", "file:///etc/hostname", "ftp://host/x", "concat:a|b", "pipe:0", "", "http:relative"]
+    "url",
+    [
+        "/etc/hostname",
+        "file:///etc/hostname",
+        "FILE:/etc/hostname",
+        "file://localhost/etc/hostname",
+        "ftp://host/x",
+        "concat:a|b",
+        "pipe:0",
+        "",
+        "http:relative",
+    ],
 )
 def test_other_schemes_are_refused(tmp_path: Path, url: str) -> None:
     with pytest.raises(InvalidRequest, match="neither an http"):

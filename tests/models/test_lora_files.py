@@ -83,7 +83,10 @@ def test_other_paths_are_refused(folder: Path, lora: Lora, reason: str) -> None:
 
 def test_the_command_line_may_name_any_file(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "secret.safetensors"
-    assert resolve(Lora(str(path)), Settings(loras_dir=folder), any_path=True) == path
+    for name in (str(path), path.as_uri()):
+        assert resolve(Lora(name), Settings(loras_dir=folder), any_path=True) == path
+    with pytest.raises(InvalidRequest):
+        resolve(Lora(path.as_uri()), Settings(loras_dir=folder))
     assert resolve(Lora(str(folder / "one")), Settings(loras_dir=folder), any_path=True).name == "x.safetensors"
 
 

@@ -11,6 +11,7 @@ import typer
 from longtake.cli import keys, models, serve
 from longtake.cli.command import CommandLine, RequestCommand
 from longtake.cli.console import DebugOption, JsonOption, print_json, print_rows, progress_shown, reporting
+from longtake.cli.output import make_output_safe
 from longtake.media.formats import Quality, WriteMode
 from longtake.version import __version__
 from longtake.video import Progress
@@ -32,7 +33,9 @@ app.command("client-env")(serve.client_env)
 SourceArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="SOURCE", help="The video to extend: a path, an http(s) URL or a data URI.", show_default=False
+        metavar="SOURCE",
+        help="The video to extend: a path, a URL (http, https or file) or a data URI.",
+        show_default=False,
     ),
 ]
 EndpointOption = Annotated[
@@ -206,4 +209,5 @@ def doctor(json: JsonOption = False, debug: DebugOption = False) -> None:
 
 def main() -> None:
     """Runs the command line. This is the entry point of the program `longtake`."""
+    make_output_safe()
     app()

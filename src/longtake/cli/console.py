@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from longtake.cli.output import holds
 from longtake.errors import Cancelled, LongtakeError
 from longtake.video import STAGES, OnProgress, Progress, ignore_progress
 
@@ -26,8 +27,8 @@ def reporting(*, as_json: bool, debug: bool) -> Iterator[None]:
     """Runs the block and reports its errors: prints a sentence on standard error and raises typer.Exit with the error's
     exit status.
 
-    SIGINT (Ctrl-C) and SIGTERM are reported as the error `Cancelled`. typer.Exit, typer.Abort and BrokenPipeError are
-    not reported; they leave the block unchanged.
+    SIGINT (Ctrl-C) and SIGTERM are reported as the error `Cancelled`. typer.Exit and typer.Abort are not reported; they
+    leave the block unchanged.
 
     as_json: True also prints the error on standard output, as {"detail": [...]} like the errors of the HTTP API.
     debug: True does not catch errors other than SIGINT and SIGTERM, so that Python prints their traceback.
@@ -35,7 +36,7 @@ def reporting(*, as_json: bool, debug: bool) -> Iterator[None]:
     try:
         with interruptible():
             yield
-    except (typer.Exit, typer.Abort, BrokenPipeError):
+    except (typer.Exit, typer.Abort):
         raise
     except KeyboardInterrupt:
         _end(Cancelled(), as_json)
@@ -99,8 +100,12 @@ def interruptible() -> Iterator[None]:
 
 
 def print_json(document: Any) -> None:
-    """Prints a document as indented JSON. Values of types that JSON does not have are converted by `str`."""
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+    """Prints a document as indented JSON. Values of types that JSON does not have are converted by `str`.
+
+    If the encoding of standard output lacks a character, all characters beyond ASCII are written as JSON's escapes.
+    """
+    text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
+    typer.echo(text if holds(text) else json.dumps(document, indent=2, default=str))
 
 
 def print_rows(title: str, rows: Rows) -> None:

@@ -18,7 +18,7 @@ from longtake.cli.console import Rows, bytes_text
 from longtake.errors import LongtakeError
 from longtake.media.formats import OutputType, output_format
 from longtake.models.registry import CARDS, PART_NAMES, ModelCard, adapters, missing
-from longtake.settings import Settings
+from longtake.settings import NO_HOME, Settings
 
 State = Literal["ok", "no", "note"]
 
@@ -256,6 +256,9 @@ def _wall(name: str, stands: bool, text: str) -> Finding:
 def _folders(settings: Settings) -> Iterator[Finding]:
     places = {"models": settings.models_dir, "LoRAs": settings.loras_dir, "temporary": Path(tempfile.gettempdir())}
     for name, folder in places.items():
+        if NO_HOME in folder.parents:
+            yield Finding(name, "note", "no folder, because this user has no home folder; LONGTAKE_DATA_DIR names one")
+            continue
         existing = next(place for place in (folder, *folder.parents) if place.exists())
         try:
             with tempfile.TemporaryFile(dir=existing):

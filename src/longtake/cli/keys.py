@@ -79,9 +79,11 @@ def rotate_webhooks(json: JsonOption = False, debug: DebugOption = False) -> Non
     the published keys for a day. Older keys stay published."""
     with reporting(as_json=json, debug=debug):
         from longtake.access.signing import Signer
-        from longtake.settings import settings
+        from longtake.settings import make_folder, settings
 
-        signer = Signer(settings().data_dir)
+        folder = settings().data_dir
+        make_folder(folder, "data_dir", mode=0o700)
+        signer = Signer(folder)
         signs_from = signer.rotate()
         if json:
             print_json({"signs_from": signs_from, "keys": signer.jwks()["keys"]})

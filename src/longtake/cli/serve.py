@@ -65,8 +65,10 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
     from longtake.service import logs, tls
     from longtake.service.client_env import Reach, instructions
     from longtake.service.server import Address, is_loopback, run
+    from longtake.settings import make_folder
 
     logs.setup(settings)
+    make_folder(settings.data_dir, "data_dir", mode=0o700)
     engine = open_database(settings)
     has_keys = Keys(engine).any_exist()
     listen_host = host or ("0.0.0.0" if has_keys else LOOPBACK)

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from longtake.database.connection import connect, file_url, reading
 from longtake.errors import InvalidRequest
-from longtake.settings import Settings
+from longtake.settings import Settings, make_folder
 
 DATABASE = "longtake.db"
 """The name of the SQLite file in `settings.data_dir`. It is used if `settings.database_url` is None."""
@@ -27,7 +27,7 @@ def open_database(settings: Settings) -> sa.Engine:
     cannot be used or was migrated by a newer version.
     """
     if settings.database_url is None:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(settings.data_dir, "data_dir", mode=0o700)
     engine = connect(settings.database_url or file_url(settings.data_dir / DATABASE))
     try:
         migrate(engine)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
@@ -39,8 +39,8 @@ def fetch_file(
 ) -> Path:
     """Returns the path of a local file with the content of `url`.
 
-    url: an http(s) URL, a data URI or, if `allow_local`, the path of a local file. Blanks around a URL are ignored.
-        Downloads and data URIs are written to a new file in `folder`; a local path is returned unchanged.
+    url: an http(s) URL, a data URI or, if `allow_local`, the path or the file URL of a local file. Blanks around a URL
+        are ignored. Downloads and data URIs are written to a new file in `folder`; a local file stays where it is.
     max_bytes: largest size of the file in bytes.
     timeout_s: seconds for the whole download with all redirects and all attempts.
     transport: sends the HTTP requests; a server passes `outbound.PublicTransport`. With None every host is allowed, and
@@ -58,7 +58,7 @@ def fetch_file(
         return path
     if scheme in ("http", "https") and "://" in bare:
         return _Download(bare, _new_file(folder), max_bytes, time.monotonic() + timeout_s, transport).run()
-    local = _local(url) if allow_local else None
+    local = local_file(url) if allow_local else None
     if local is not None:
         check_bytes(local.stat().st_size, max_bytes)
         return local
@@ -80,12 +80,23 @@ def _new_file(folder: Path) -> Path:
     return folder / f"source-{secrets.token_hex(8)}"
 
 
-def _local(name: str) -> Path | None:
-    """Returns the path of a local file, or None if there is no such file."""
+def local_file(name: str) -> Path | None:
+    """Returns the path of the local file that a path or a file URL (`file:///...`) names, or None if there is none."""
     try:
-        return Path(name) if Path(name).is_file() else None
+        return next((path for path in (Path(name), local_path(name)) if path.is_file()), None)
     except (OSError, ValueError):  # too long for a name, or with a NUL
         return None
+
+
+def local_path(name: str) -> Path:
+    """Returns the path that a file URL of this machine names. Any other text is taken as a path itself."""
+    url = urlsplit(name.strip())
+    if url.scheme != "file" or url.hostname not in (None, "localhost"):
+        return Path(name)
+    # A path may have bytes that are not UTF-8; `surrogateescape` keeps them, as Python's own paths do.
+    text = unquote(url.path, errors="surrogateescape")
+    after_slash = Path(text.removeprefix("/"))  # on Windows this is the path: the URL has /C:/clip.mp4
+    return after_slash if after_slash.is_absolute() else Path(text)
 
 
 class _Momentary(Exception):

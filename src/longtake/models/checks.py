@@ -21,7 +21,7 @@ from longtake.models.registry import (
     located,
     missing,
 )
-from longtake.settings import Settings
+from longtake.settings import Settings, expanded
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +88,7 @@ def check(target: str, settings: Settings) -> CheckReport:
         card = CARDS[target]
         parts, lacking, own = located(card, settings), missing(card, settings), adapters(card, settings)
     else:
-        parts, lacking, own = _parts_at(Path(target).expanduser()), (), {}
+        parts, lacking, own = _parts_at(expanded(target)), (), {}
     can_compare = all(find_spec(package) for package in ("torch", "diffusers", "transformers"))
     reports = [_part_report(part, path, can_compare) for part, path in parts.items()]
     if own and "transformer" in parts:

@@ -17,7 +17,7 @@ from longtake.models.registry import (
     located,
     missing,
 )
-from longtake.settings import Settings
+from longtake.settings import Settings, expanded, make_folder
 from longtake.video import OnProgress, Progress, ignore_progress
 
 
@@ -131,7 +131,7 @@ def _publication(
     listed: repository -> its files, for the repositories that were listed already. This function adds to it.
     """
     source = settings.model_sources.get(card.name)
-    if source is None or Path(source).expanduser().exists():
+    if source is None or expanded(source).exists():
         return usual
     has = any(_belongs(file.path, own) for file in _files(source, settings, listed))
     return Published(source, own, card.name) if has else usual
@@ -174,6 +174,7 @@ def pull(card: ModelCard, settings: Settings, on_progress: OnProgress = ignore_p
     answer or lacks a file, if the settings are offline, or if a file does not fit on the disk or is damaged.
     """
     plan = plan_pull(card, settings)
+    make_folder(settings.models_dir, "models_dir")
     done = 0
     for file, folder in plan.files:
         of_file = 0

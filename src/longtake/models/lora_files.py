@@ -11,11 +11,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from longtake.errors import BadCheckpoint, DownloadFailed, FileTooLarge, InvalidRequest
+from longtake.media.fetch import local_path
 from longtake.models import hub
 from longtake.models.lora_header import read_lora_header
 from longtake.models.safe import inside
 from longtake.plans import shortened_url
-from longtake.settings import Settings
+from longtake.settings import Settings, expanded, make_folder
 
 Fetch = Callable[[str, Path, int], Path]
 """A function that writes the content of a URL or data URI to a new file in a folder, and returns the file's path.
@@ -134,8 +135,9 @@ def _local(lora: Lora, settings: Settings, *, any_path: bool) -> Path | None:
 
     any_path: True allows a path outside the LoRA folder.
     """
-    if any_path and Path(lora.path).expanduser().exists():
-        place = Path(lora.path).expanduser().resolve()
+    anywhere = expanded(str(local_path(lora.path))) if any_path else None
+    if anywhere is not None and anywhere.exists():
+        place = anywhere.resolve()
     else:
         place = settings.loras_dir / lora.path
         if not lora.path or not place.exists():
@@ -204,6 +206,7 @@ def _from_url(url: str, settings: Settings, sources: LoraSources) -> LoraFile:
         return LoraFile(target, name)
     if settings.offline or sources.fetch is None:
         raise DownloadFailed(f"The LoRA {name} cannot be downloaded: there is no network here.")
+    make_folder(settings.loras_dir, "loras_dir")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         path = sources.fetch(url, Path(temporary), settings.max_lora_bytes)
@@ -272,6 +275,7 @@ def _from_hub(lora: Lora, settings: Settings, *, authorised: bool) -> Path:
             value=lora.path,
         )
     version = folder / (file.sha256 or str(file.num_bytes))[:16]
+    make_folder(settings.loras_dir, "loras_dir")
     target = hub.fetch(file, version, settings, authorised=authorised)
     target.touch()
     _delete_oldest(settings)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
 from longtake.errors import Loc, NotSupported
-from longtake.settings import Settings
+from longtake.settings import Settings, expanded
 
 PartName = Literal["transformer", "vae", "audio_vae", "vocoder", "connectors", "upsampler", "text_encoder", "tokenizer"]
 """A part of a model. The vocoder turns the audio VAE's spectrograms into sound. The connectors turn the text encoder's
@@ -300,8 +300,8 @@ def _places(published: Published, homes: Sequence[Path], settings: Settings) -> 
 def _homes(card: ModelCard, settings: Settings) -> list[Path]:
     """Returns the folders or checkpoint files that may hold a model's parts (see `located`), first choice first."""
     source = settings.model_sources.get(card.name)
-    if source is not None and Path(source).expanduser().exists():
-        return [Path(source).expanduser().absolute(), settings.models_dir / card.name]
+    if source is not None and expanded(source).exists():
+        return [expanded(source).absolute(), settings.models_dir / card.name]
     if card.embedded:
         return [WEIGHTS / card.name]
     return [settings.models_dir / card.name]

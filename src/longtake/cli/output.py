@@ -1,0 +1,61 @@
+"""Standard output and standard error of the command line, made so that writing to them does not fail."""
+
+import io
+import os
+import sys
+from typing import Any
+
+
+class PatientStream(io.TextIOWrapper):
+    """A text stream to a reader that may leave early, such as `head -1`.
+
+    When the reader is gone, the rest of the text is dropped, and the command goes on to its own exit status.
+    """
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            self._drop_the_rest()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except BrokenPipeError:
+            self._drop_the_rest()
+
+    def _drop_the_rest(self) -> None:
+        """Connects the stream's file descriptor to the null device, which also takes what is still buffered."""
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.fileno())
+        os.close(null)
+
+
+def make_output_safe() -> None:
+    """Replaces standard output and standard error by streams that no text and no early end of the reader can break.
+
+    A character that the stream's encoding does not have is written as its escape, such as `\\u65e5`.
+    """
+    sys.stdout = _safe(sys.stdout)
+    sys.stderr = _safe(sys.stderr)
+
+
+def _safe(stream: Any) -> Any:
+    """Returns the stream for the same file that `make_output_safe` describes.
+
+    The stream itself is returned if it has no file below it: None, or a stream that a test put there.
+    """
+    if type(stream) is not io.TextIOWrapper:
+        return stream
+    encoding, buffered_by_line = stream.encoding, stream.line_buffering
+    return PatientStream(stream.detach(), encoding, "backslashreplace", line_buffering=buffered_by_line)
+
+
+def holds(text: str) -> bool:
+    """Returns True if the encoding of standard output has all characters of the text."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
