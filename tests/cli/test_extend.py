@@ -34,6 +34,11 @@ def test_the_json_document_has_the_endpoints_shape_and_the_files_facts(extended:
     assert (ran.document["prompt"], ran.document["seed"]) == ("a red disc", 7)
     assert (ran.document["plan"]["shown_frames"], ran.document["plan"]["new_frames"]) == (24, 8)
     assert any("safety checker did not run" in note for note in ran.document["notes"])
+    assert ran.document["model"] == ran.document["plan"]["model"]
+    assert (ran.document["stands_in_for"] is None) == (not any("stands in for" in n for n in ran.document["notes"]))
+    assert ran.document["seconds"] > 0
+    assert ran.document["plan"]["price_usd"] == pytest.approx(32 / 24 * 0.02)
+    assert (ran.document["plan"]["rate"], ran.document["plan"]["rate_exact"]) == (24, "24")
 
 
 def test_json_output_leaves_standard_error_empty(extended: tuple[Ran, Path]) -> None:

@@ -3,6 +3,7 @@
 Each command imports the modules that it needs when it runs, so that `longtake --help` is fast.
 """
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -127,7 +128,7 @@ def extend(
         from longtake.parameters import UserInput, local_request
         from longtake.settings import settings
 
-        user_settings = settings()
+        started, user_settings = time.monotonic(), settings()
         chosen = endpoints.endpoint(endpoint)
         with naming_options(chosen):
             options = ctx.obj | {"new_frames": new_frames, "quality": quality, "write_mode": write_mode}
@@ -145,7 +146,7 @@ def extend(
             ):
                 on_progress(Progress("load", 0, 1))
                 result = library.local_runner(user_settings).run(job, output, on_progress=on_progress)
-        finished = FinishedVideo.of(result, sheet)
+        finished = FinishedVideo.of(result, sheet, time.monotonic() - started)
         if json:
             print_json(finished.to_json())
         else:

@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, Any
@@ -17,6 +17,14 @@ from longtake.video import STAGES, OnProgress, Progress, ignore_progress
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+TORCH_MODULES = frozenset(
+    ("accelerate", "cv2", "diffusers", "google", "peft", "scipy", "sentencepiece", "torch", "transformers")
+)
+"""The modules of the packages that the extra `torch` installs."""
+
+LINE_EVERY_S = 10.0
+"""Seconds after which a stage that goes on gets another line of progress, where no terminal shows a bar."""
 
 Rows = Sequence[tuple[str, str]]
 """A printed table: (name, value) pairs. A value may contain line breaks."""
@@ -68,6 +76,8 @@ def _sentence(error: Exception) -> str:
         )
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'A file'}: {error.strerror}."
+    if isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] in TORCH_MODULES:
+        return f"{error.name} is not installed, and the models need it: pip install 'longtake[torch]'."
     text = f"{type(error).__name__}: {error}".rstrip(": .")
     return f"Something failed inside longtake ({text}); run with --debug for the traceback."
 
@@ -144,20 +154,34 @@ def progress_shown(*, quiet: bool, passes: int = 1) -> Iterator[OnProgress]:
         with _bars(passes) as on_progress:
             yield on_progress
     else:
-        yield _lines()
+        yield progress_lines(passes)
 
 
-def _lines() -> OnProgress:
-    """Returns a callback that prints a line when a stage begins, with the seconds since `_lines` was called."""
-    seen: set[str] = set()
-    start = time.monotonic()
+def progress_lines(passes: int, clock: Callable[[], float] = time.monotonic) -> OnProgress:
+    """Returns a callback that prints a line when a stage begins, with the seconds since `progress_lines` was called.
+
+    A stage that goes on gets another line every 10 seconds (LINE_EVERY_S), with the finished share and an estimate.
+
+    passes: number of sampling passes in each window. A window is a group of frames that the model makes together.
+    clock: returns the time in seconds.
+    """
+    shares: dict[str, StageShare] = {}
+    begun: dict[str, float] = {}
+    start = printed = clock()
 
     def on_progress(progress: Progress) -> None:
-        name = stage_name(progress.stage)
-        if name not in seen:
-            seen.add(name)
-            windows = f" in {progress.windows} windows" if progress.windows > 1 else ""
-            typer.echo(f"[{time.monotonic() - start:6.1f} s] {name}{windows}", err=True)
+        nonlocal printed
+        name, now = stage_name(progress.stage), clock()
+        is_new = name not in begun
+        begun.setdefault(name, now)
+        share = shares.setdefault(name, StageShare.for_stage(progress.stage, passes)).of(progress)
+        if not is_new and now - printed < LINE_EVERY_S:
+            return
+        printed = now
+        windows = f" in {progress.windows} windows" if is_new and progress.windows > 1 else ""
+        left = (now - begun[name]) * (1 / share - 1) if share else 0.0
+        rest = "" if is_new else f": {share:.0%}, about {left:.0f} s left" if share else ", still at work"
+        typer.echo(f"[{now - start:6.1f} s] {name}{windows}{rest}", err=True)
 
     return on_progress
 
@@ -182,21 +206,33 @@ class StageShare:
     def __init__(self, passes: int) -> None:
         self._passes = passes
         self._pass, self._window, self._step = 0, 1, 0
+        self._share = 0.0
+
+    @classmethod
+    def for_stage(cls, stage: str, passes: int) -> "StageShare":
+        """Returns the share of a stage, by `Progress.stage`, of a job with this many passes in each window."""
+        return cls(passes if stage == "sampling" else 1)
 
     def of(self, progress: Progress) -> float:
-        """Returns the finished share of the stage, 0..1. Must be called with all progress reports in their order."""
+        """Returns the finished share of the stage, 0..1. Must be called with all progress reports in their order.
+
+        The share never falls, also where a stage begins anew, such as the reading of the source for each window.
+        """
         if progress.window != self._window:
             self._pass = 0
         elif progress.step < self._step:
             self._pass = min(self._pass + 1, self._passes - 1)
         self._window, self._step = progress.window, progress.step
         window_share = (self._pass + progress.step / max(progress.steps, 1)) / self._passes
-        return min(1.0, (progress.window - 1 + window_share) / progress.windows)
+        self._share = max(self._share, min(1.0, (progress.window - 1 + window_share) / progress.windows))
+        return self._share
 
 
 @contextmanager
 def _bars(passes: int) -> Iterator[OnProgress]:
     """Yields a callback that shows a progress bar for the current stage. The bar disappears after the block.
+
+    The bar moves to and fro while the share that is done is not known yet.
 
     passes: number of sampling passes in each window. A window is a group of frames that the model makes together.
     """
@@ -219,12 +255,13 @@ def _bars(passes: int) -> Iterator[OnProgress]:
         def on_progress(progress: Progress) -> None:
             name = stage_name(progress.stage)
             if name not in tasks:
-                tasks[name] = display.add_task(name, total=1.0, place="")
-                shares[name] = StageShare(passes if progress.stage == "sampling" else 1)
+                tasks[name] = display.add_task(name, total=None, place="")
+                shares[name] = StageShare.for_stage(progress.stage, passes)
             window = f"window {progress.window}/{progress.windows}, " if progress.windows > 1 else ""
             place = f"{window}step {progress.step + 1}/{progress.steps}" if progress.stage == "sampling" else ""
             for other, task in tasks.items():
                 display.update(task, visible=other == name)
-            display.update(tasks[name], completed=shares[name].of(progress), place=place)
+            share = shares[name].of(progress)
+            display.update(tasks[name], completed=share, total=1.0 if share else None, place=place)
 
         yield on_progress

@@ -23,49 +23,58 @@ class FinishedVideo:
     result: what the run returned: the file, its facts and the plan.
     joint: the measured joint. None without `--inspect`, or if the video has no joint that can be measured.
     notes: sentences for the user: the notes of `result`, and NO_JOINT if `--inspect` found no joint.
+    seconds: how long the whole work took.
     """
 
     result: "Result"
     joint: InspectedJoint | None
     notes: tuple[str, ...]
+    seconds: float
 
     @classmethod
-    def of(cls, result: "Result", sheet: Path | None) -> "FinishedVideo":
+    def of(cls, result: "Result", sheet: Path | None, seconds: float) -> "FinishedVideo":
         """Returns a finished run as a FinishedVideo. Measures and draws the joint if `sheet` is not None.
 
         result: what the run returned.
         sheet: path for the picture of the joint.
+        seconds: how long the run took.
         """
         if sheet is None:
-            return cls(result, None, result.notes)
+            return cls(result, None, result.notes, seconds)
         with open_source(result.path) as file:
             joint = inspect_joint(file, result.plan, sheet)
-        return cls(result, joint, result.notes if joint else (*result.notes, NO_JOINT))
+        return cls(result, joint, result.notes if joint else (*result.notes, NO_JOINT), seconds)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the JSON document that `extend --json` prints: the endpoint's response with additional keys.
 
-        These keys are `prompt` (as used, after expansion), `plan`, `notes` and, if the joint was measured, `joint`.
+        These keys are `prompt` (as used, after expansion), `plan`, `notes`, `model` (the one that made the video),
+        `stands_in_for` (the model that it stands in for, or None), `seconds` (how long the work took) and, if the joint
+        was measured, `joint`.
         """
         result = self.result
         path = result.path.resolve()
         inline = result.plan.sync_mode
         response = result.response(_data_uri(path, result.content_type) if inline else path.as_uri())
         document = response | {"prompt": result.prompt, "plan": plan_document(result.plan), "notes": list(self.notes)}
+        made_by = {"model": result.model.card.name, "stands_in_for": result.model.stands_in_for}
+        document |= made_by | {"seconds": round(self.seconds, 3)}
         return document | ({"joint": self.joint.to_json()} if self.joint else {})
 
     def rows(self) -> Rows:
         """Returns rows for a terminal: the facts of the file, the notes, and the figures of the joint if measured."""
         result, facts, plan = self.result, self.result.facts, self.result.plan
+        stands_for = result.model.stands_in_for
         rows = [
             ("file", f"{result.path} ({bytes_text(result.file_size)})"),
             ("size", f"{facts.width}x{facts.height}"),
             ("frames", frames_text(plan)),
             ("rate", rate_text(facts.rate)),
             ("duration", f"{facts.duration_s:.2f} s, {'with' if result.has_sound else 'without'} sound"),
-            ("model", plan.model),
+            ("model", plan.model if stands_for is None else f"{plan.model}, which stands in for {stands_for}"),
             ("seed", str(plan.seed)),
             ("on fal", price_text(plan)),
+            ("time", f"{self.seconds:.1f} s"),
         ]
         if result.prompt != plan.prompt:
             rows.append(("prompt", result.prompt))
