@@ -63,7 +63,9 @@ def test_metrics_of_the_queue_and_of_outcomes(served: Served) -> None:
 
 def done(**facts: Any) -> Done:
     """What a worker process reports of a finished video."""
-    return Done(Path("/video.mp4"), "video/mp4", {}, Decimal(1), Decimal(1), returns_data_uri=False, **facts)
+    return Done(
+        Path("/video.mp4"), "video/mp4", {}, Decimal(1), Decimal(1), returns_data_uri=False, model="ltxv-tiny", **facts
+    )
 
 
 def test_metrics_of_slots_and_videos(served: Served) -> None:
