@@ -99,9 +99,9 @@ def test_on_the_command_line(picture: Path, tmp_path: Path) -> None:
     done = run(*arguments, "--length", 8, "--json")
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
-    assert (document["plan"]["endpoint"], document["plan"]["price_usd"]) == (ENDPOINT.id, "1/125")
+    assert (document["plan"]["endpoint"], document["plan"]["price_usd"]) == (ENDPOINT.id, 0.008)
     check(out, 8)
-    shown = run("extend", "--endpoint", "loops", "--help").stdout
+    shown = run("extend", "--endpoint", "loops", "--help-all").stdout
     assert "--from-its-start" in shown
     assert "--prompt" not in shown
     assert "--adapter" in shown
