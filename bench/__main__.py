@@ -14,6 +14,7 @@ BENCHES = (
     "stages",
     "acceleration",
     "five_extensions",
+    "threads",
     "queue",
     "server",
 )

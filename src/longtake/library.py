@@ -24,6 +24,7 @@ from longtake.parameters import LocalRequest, UserInput, local_request
 from longtake.plans import Plan
 from longtake.prepare import Fetcher, Job, prepare
 from longtake.settings import Settings, settings
+from longtake.threads import prepare_threads
 from longtake.video import OnProgress, ignore_progress
 
 if TYPE_CHECKING:
@@ -167,6 +168,7 @@ def local_runner(settings: Settings) -> "Runner":
 
     This user may name any local file, URL or hub repository as a LoRA.
     """
+    prepare_threads()
     with without_garbage_collection():
         from longtake.runner import Runner
 

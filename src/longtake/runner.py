@@ -84,11 +84,14 @@ class Result:
 class Runner:
     """Runs jobs one at a time. It keeps the loaded model and the adapters that were read last in memory for later jobs.
 
-    `settings`: the settings of the process, such as the device and the size of the adapter cache.
+    `settings`: the settings of the process, such as the device and the size of the adapter cache. Where they name a
+        number of threads, torch uses that many in the whole process.
     `lora_sources`: the sources of the LoRAs that requests name, besides the LoRA folder and the hub.
     """
 
     def __init__(self, settings: Settings, lora_sources: LoraSources = NO_SOURCES) -> None:
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
         self._settings = settings
         self._lora_sources = lora_sources
         self._adapters = LoraCache(settings.lora_cache_bytes)

@@ -134,6 +134,9 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Number format of the models. auto: bfloat16 on an accelerator (float16 if it has no bfloat16), float32 on a CPU
     and for the embedded models."""
+    threads: Positive | None = None
+    """Number of processor threads with which torch computes on a CPU; None means torch's own choice, which is one for
+    each core. Results do not depend on it."""
     quantise: Literal["none", "fp8"] = "none"
     """fp8: the transformer's weights are stored as 8-bit floats, and each layer is converted when it runs. none: all
     weights have `dtype`."""

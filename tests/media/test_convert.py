@@ -144,6 +144,7 @@ STORED = [
     *(Coding("yuv420p", matrix, full) for matrix in (1, 5, 6, 7, 9) for full in (False, True)),
     *(Coding("yuv420p10le", matrix, full) for matrix in (1, 6, 9) for full in (False, True)),
     *(Coding("yuv444p", 6, full) for full in (False, True)),
+    *(Coding(format_, 1, full) for format_ in ("yuv420p16le", "yuv422p16le") for full in (False, True)),
     *(Coding("yuv420p", 6, primaries=primaries) for primaries in (5, 6)),
     *(Coding("yuv420p10le", 9, full, 9) for full in (False, True)),
     *(Coding(format_, 1, primaries=12) for format_ in ("yuv420p", "yuv420p10le")),
@@ -190,7 +191,7 @@ def test_rgb_frames_keep_their_colours(name: str, bits: int, pixel_format: Pixel
 
 
 @pytest.mark.parametrize("full", [False, True])
-@pytest.mark.parametrize(("name", "bits"), [("gray", 8), ("gray10le", 10)])
+@pytest.mark.parametrize(("name", "bits"), [("gray", 8), ("gray10le", 10), ("gray16le", 16)])
 def test_grey_frames_keep_their_tagged_range(name: str, bits: int, full: bool) -> None:
     levels = np.linspace(0, 1, COLUMNS * ROWS)
     coding = Coding(name, full=full)
@@ -219,6 +220,35 @@ def test_planes_of_the_same_format_stay_as_they_are() -> None:
     for before, after in zip(frame.planes, kept.planes, strict=True):
         rows = [np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width] for plane in (before, after)]
         np.testing.assert_array_equal(rows[0], rows[1])
+
+
+@pytest.mark.parametrize("size", [(63, 48), (64, 47), (63, 47)])
+def test_of_an_odd_size_only_the_last_pixel_is_cut_off(size: tuple[int, int]) -> None:
+    frame = noise("yuv420p", *size)
+    even = size[0] // 2 * 2, size[1] // 2 * 2
+    kept = FrameConverter(picture_format(frame, None), even, "yuv420p").convert(frame)
+    for plane, after, scale in zip(frame.planes, result_planes(kept, "yuv420p"), (1, 2, 2), strict=True):
+        before = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)
+        np.testing.assert_array_equal(
+            after.reshape(even[1] // scale, -1), before[: even[1] // scale, : even[0] // scale]
+        )
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p10le", "yuv444p"])
+@pytest.mark.parametrize("turned", [{}, {"flip_x": True, "flip_y": True}])
+def test_colours_of_an_odd_size_are_converted(pixel_format: str, turned: dict[str, bool]) -> None:
+    """Of a grey frame with a brighter border of one pixel, the border at the right and at the bottom is cut off."""
+    frame = noise(pixel_format, 63, 47)
+    frame.colorspace = 6
+    deep = 4 if pixel_format.endswith("10le") else 1
+    for number, plane in enumerate(frame.planes):
+        rows = np.full((plane.height, plane.line_size // (1 if deep == 1 else 2)), deep * (128 if number else 60))
+        if not number:
+            rows[[0, -1]] = rows[:, [0, plane.width - 1]] = deep * 180
+        plane.update(rows.astype(np.uint8 if deep == 1 else np.uint16).tobytes())
+    luma = result_planes(FrameConverter(upright(frame, **turned), (62, 46), "yuv420p").convert(frame), "yuv420p")[0]
+    assert luma[0].min() == luma[:, 0].min() == 180
+    assert luma[1:, 1:].max() == 60
 
 
 def test_ten_bits_stay_ten_bits() -> None:

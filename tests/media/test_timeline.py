@@ -3,6 +3,7 @@
 from fractions import Fraction
 from random import Random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -200,6 +201,17 @@ def test_another_rate_shows_the_nearest_frame(rate: Fraction, shown_rate: Fracti
         middle = (n + Fraction(1, 2)) / shown_rate
         assert stored / rate < middle
         assert stored == count - 1 or (stored + 1) / rate >= middle
+
+
+def test_brief_frames_are_moved_where_a_lower_rate_has_room_for_them() -> None:
+    """On average 46 frames per second. Where steps of 8 ms follow each other, there is no room even at this rate."""
+    steps = np.random.default_rng(0).choice([8, 12, 17, 33, 50], 59)
+    pts = (0, *(int(time) for time in np.cumsum(steps)))
+    line = Timeline(pts, pts[-1] + 17, Fraction(1, 1000), Fraction(75), (pts[-1] + 17) * 75 // 1000, True)
+    shown = line.stored(Span(0, line.num_frames * 60 // 75, Fraction(60)))
+    assert len(set(shown)) == 56
+    for slot, stored in enumerate(shown):
+        assert pts[stored] <= (slot + 1) * 1000 / 60 + 1
 
 
 @pytest.mark.parametrize("span", [Span(0, 26, Fraction(24)), Span(-1, 5, Fraction(24)), Span(5, 5, Fraction(24))])

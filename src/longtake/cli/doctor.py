@@ -19,6 +19,7 @@ from longtake.errors import LongtakeError
 from longtake.media.formats import OutputType, output_format
 from longtake.models.registry import CARDS, PART_NAMES, ModelCard, adapters, missing
 from longtake.settings import NO_HOME, Settings
+from longtake.threads import prepare_threads
 
 State = Literal["ok", "no", "note"]
 
@@ -125,6 +126,7 @@ def _version(package: str) -> str | None:
 
 
 def _device(settings: Settings) -> Iterator[Finding]:
+    prepare_threads()
     import torch
 
     from longtake.models import memory
@@ -135,7 +137,7 @@ def _device(settings: Settings) -> Iterator[Finding]:
         yield Finding(f"cuda:{index}", "note", f"{name}, {bytes_text(free)} of {bytes_text(total)} free")
     if torch.backends.mps.is_available():
         yield Finding("mps", "note", "Apple GPU, memory shared with the host")
-    yield Finding("cpu", "note", f"{torch.get_num_threads()} threads of torch")
+    yield Finding("cpu", "note", f"{settings.threads or torch.get_num_threads()} threads of torch")
     device = memory.choose_device(settings)
     embedded, other = (str(memory.choose_dtype(settings, device, embedded=flag)) for flag in (True, False))
     dtypes = f"{embedded.removeprefix('torch.')} for the embedded model, {other.removeprefix('torch.')} for others"

@@ -36,6 +36,9 @@ _FILTER_MATRICES = {1: "bt709", 4: "fcc", 6: "smpte170m", 7: "smpte240m", 9: "bt
 
 _BT709 = 1
 
+_MOST_BITS = 14
+"""Largest bit depth of Y'CbCr that swscale rounds when it reduces the depth. It truncates codes of 16 bits."""
+
 _SHIFTED_WHITE = 255 << 8
 """The code of white in the 16-bit RGB that swscale makes from limited-range codes."""
 
@@ -63,6 +66,8 @@ class FrameConverter:
             frame = self._with_chroma(frame)
         direct = self._source.bt709_light and not self._source.alpha and not is_rgb(frame)
         if direct and self._pixel_format != "rgb24":
+            if frame.format.components[0].bits > _MOST_BITS:
+                frame = self._shallower(frame)
             return packed(self._y_cb_cr(frame), self._pixel_format)
         return from_rgb(self._rgb(frame), self._pixel_format)
 
@@ -131,9 +136,12 @@ class FrameConverter:
         """Returns the (width, height) in pixels to which the upright frame is scaled before it is cropped.
 
         The size has the frame's aspect ratio, and covers the converter's result. A side that is longer than the
-        result's is rounded to an even number, because planes of subsampled colours have half the size.
+        result's is rounded to an even number, because planes of subsampled colours have half the size. A frame that is
+        at most one pixel wider and higher than the result is not scaled.
         """
         own, (width, height) = upright_size(frame, self._source), self._size
+        if own[0] - width in (0, 1) and own[1] - height in (0, 1):
+            return own
         scale = max(Fraction(width, own[0]), Fraction(height, own[1]))
         return max(width, 2 * round(own[0] * scale / 2)), max(height, 2 * round(own[1] * scale / 2))
 
@@ -166,12 +174,28 @@ class FrameConverter:
 
         `pixel_format` must have the frame's chroma sampling.
         """
+        shapes = [plane.shape for plane in planes_of(frame)]
+        is_odd = frame.width % 2 or frame.height % 2
+        if is_odd:
+            frame = _even(frame)
         key = frame.width, frame.height, frame.format.name
         if self._colours is None or self._colours[0] != key:
             self._colours = key, _colour_filter(frame, self._source, pixel_format)
         _, graph = self._colours
         graph.vpush(frame)
-        return graph.vpull()
+        converted = graph.vpull()
+        if not is_odd:
+            return converted
+        own = [plane[:height, :width] for plane, (height, width) in zip(planes_of(converted), shapes, strict=True)]
+        return frame_of(own, converted.format.name)
+
+    def _shallower(self, frame: Any) -> Any:
+        """Returns a Y'CbCr frame of 16 bits with 12 bits, rounded."""
+        _, chroma, *_ = frame.format.components
+        sampling = {1: "yuv444p", 2: "yuv420p" if chroma.height < frame.height else "yuv422p"}
+        name = sampling[-(-frame.width // chroma.width)]
+        deep = planes_of(self._swscale.reformat(frame, format=name + "16le"))
+        return frame_of([((np.minimum(plane, 0xFFF7) + 8) >> 4).astype(np.uint16) for plane in deep], name + "12le")
 
     def _with_chroma(self, frame: Any) -> Any:
         """Returns a grey frame as Y'CbCr (4:2:0) with the same luma codes and neutral chroma."""
@@ -181,6 +205,19 @@ class FrameConverter:
         (luma,) = planes_of(self._swscale.reformat(frame, format="gray" + depth))
         chroma = np.full([(side + 1) // 2 for side in luma.shape], 1 << (bits - 1), luma.dtype)
         return frame_of([luma, chroma, chroma], "yuv420p" + depth)
+
+
+def _even(frame: Any) -> Any:
+    """Returns a planar Y'CbCr frame with its last column and row repeated where its width or height is odd.
+
+    FFmpeg's filter `colorspace` refuses odd sizes.
+    """
+    larger = av.VideoFrame(frame.width + frame.width % 2, frame.height + frame.height % 2, frame.format.name)
+    planes = [
+        np.pad(plane, ((0, wanted.height - plane.shape[0]), (0, wanted.width - plane.shape[1])), mode="edge")
+        for plane, wanted in zip(planes_of(frame), larger.planes, strict=True)
+    ]
+    return frame_of(planes, frame.format.name)
 
 
 def _colour_filter(frame: Any, source: PictureFormat, pixel_format: str) -> av.filter.Graph:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
@@ -17,9 +18,13 @@ _VP8_SHOWN = 0x10
 _H264_IDR = re.compile(rb"\x00\x00\x01[\x05\x25\x45\x65]")
 """Start of an H.264 frame after which no earlier frame is needed: NAL unit type 5 (ITU-T H.264, 7.4.1)."""
 
-_LEAST_LOSS_S = Fraction(1, 4)
-"""Seconds between the end of a file's packets and the end that the file states. From this difference on, the file is
-taken as cut off."""
+_LEAST_LOSS_S = Fraction(1, 10)
+"""Seconds between the end of a file's packets and the end that the file states. From this difference on, if it is also
+longer than one and a half frames, the file is taken as cut off."""
+
+
+_DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d\.\d+)$")
+"""The tag in which Matroska files state the duration of a track, such as 00:00:02.000000000."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,8 @@ class FrameTimes:
     restart_times: the part of `keyframe_times` whose frames are shown after all frames that are stored before them.
     last_duration: duration of the last packet; 0 if unknown.
     rising: True if the presentation times rise from packet to packet, in the order in which packets are stored.
-    stated_end: time at which the last frame ends according to the file, if the file is cut off; otherwise None.
+    stated_end: time at which the last frame ends according to the file, if the file is cut off; otherwise None. Where
+        the file does not tell, it is the end of the last frame that is there.
     """
 
     pts: list[int] | None
@@ -78,12 +84,12 @@ def shown_packets(media: Any, stream: Any) -> Iterator[Any]:
             yield packet
 
 
-def frame_times(media: Any, stream: Any, container: str, file_bytes: int, max_frames: int) -> FrameTimes:
+def frame_times(media: Any, stream: Any, container: str, path: Path, max_frames: int) -> FrameTimes:
     """Returns the times of the frames of `stream`, read from all its packets; nothing is decoded.
 
     media: the open file in PyAV.
     container: one of `sniff.CONTAINERS`.
-    file_bytes: size of the file.
+    path: the file itself.
 
     Raises UnsupportedVideo if there is no whole frame, VideoTooLong if there are more than `max_frames` frames.
     """
@@ -93,7 +99,7 @@ def frame_times(media: Any, stream: Any, container: str, file_bytes: int, max_fr
         raise UnsupportedVideo("The file has a video stream without a single whole frame; it is empty or cut off.")
     known = [packet.pts for packet in shown if packet.pts is not None]
     pts = sorted(known) if len(shown) == len(set(known)) else None
-    cut, stated_end = _cut(media, stream, container, file_bytes, shown) if pts else (None, None)
+    cut, stated_end = _cut(media, stream, container, path, shown) if pts else (None, None)
     if pts and cut is not None:
         pts = [time for time in pts if time < cut] or pts[:1]
     keys = [packet for packet in packets if packet.is_key and packet.pts is not None] if pts else []
@@ -124,31 +130,36 @@ def _packets(media: Any, stream: Any, max_frames: int) -> list[_Packet]:
     return found
 
 
-def _cut(
-    media: Any, stream: Any, container: str, file_bytes: int, shown: list[_Packet]
-) -> tuple[int | None, int | None]:
+def _cut(media: Any, stream: Any, container: str, path: Path, shown: list[_Packet]) -> tuple[int | None, int | None]:
     """Returns (first missing time, end time) in ticks for a file that is cut off; both are None for a complete file.
 
-    The first missing time is the decoding time of the first frame that is missing or may be incomplete. The end time is
-    the time at which the last frame of the complete file would end, as far as the file tells it.
+    The first missing time is the decoding time of the first frame that is missing or may be incomplete; None if all
+    frames of `shown` are whole. The end time is the time at which the last frame of the complete file would end, as far
+    as the file tells it.
 
-    file_bytes: size of the file.
+    path: the file.
     shown: the stream's packets with a frame that is shown.
 
     How a cut is found depends on the container:
-    - MP4 and MOV files have an index of all frames. Frames beyond the end of the file are missing.
+    - MP4 and MOV files have an index of all frames. Frames beyond the end of the file are missing. If the file has
+      several parts (fragments) with an index each, an incomplete part is not read. Then the file's last box is cut off.
     - Transport streams (mpegts) do not state where they end, but a complete one consists of blocks of equal size.
-    - Other files are cut off if their packets end _LEAST_LOSS_S or more before the end that the file states.
+    - Other files are cut off if their packets end too long before the end that the file states (see _LEAST_LOSS_S).
     Without an index, the last packet may be incomplete, so its frame counts as the first missing one.
     """
+    file_bytes = path.stat().st_size
+    reached = max(packet.pts + packet.duration for packet in shown if packet.pts is not None)
     if container in ("mp4", "mov"):
         missing = [entry.timestamp for entry in stream.index_entries if entry.pos + entry.size > file_bytes]
-        return (min(missing), max(missing) + shown[-1].duration) if missing else (None, None)
-    reached = max(packet.pts + packet.duration for packet in shown if packet.pts is not None)
+        if missing:
+            return min(missing), max(missing) + shown[-1].duration
+        return None, reached if _last_box_is_cut(path) else None
     if container == "mpegts" and all(file_bytes % size for size in TS_PACKETS):
         return shown[-1].dts, reached
     stated = _stated_end(media, stream, container, shown)
-    if stated is None or (stated - reached) * Fraction(stream.time_base) < _LEAST_LOSS_S:
+    frame_ticks = Fraction(reached - min(packet.pts for packet in shown if packet.pts is not None), len(shown))
+    least_loss = max(_LEAST_LOSS_S / Fraction(stream.time_base), frame_ticks * 3 / 2)
+    if stated is None or stated - reached < least_loss:
         return None, None
     return shown[-1].dts, stated
 
@@ -168,6 +179,29 @@ def _stated_end(media: Any, stream: Any, container: str, shown: list[_Packet]) -
         return int(stream.frames) if ticks < 2 * len(shown) else None
     if container in ("matroska", "webm") and stream.duration:
         return int(stream.duration)
+    if container in ("matroska", "webm") and (tag := _DURATION_TAG.match(stream.metadata.get("DURATION", ""))):
+        hours, minutes, seconds = tag.groups()
+        return int((int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)) / stream.time_base)
     if container in ("matroska", "webm") and media.duration and len(media.streams) == 1:
         return int(Fraction(media.duration, av.time_base) / stream.time_base)
     return None
+
+
+def _last_box_is_cut(path: Path) -> bool:
+    """Returns True if the last box of an MP4 or MOV file is larger than the rest of the file (ISO/IEC 14496-12, 4.2).
+
+    A box begins with its size (4 bytes) and its type (4 bytes). The size 1 means that 8 bytes with the size follow, and
+    the size 0 that the box reaches to the end of the file.
+    """
+    position, end = 0, path.stat().st_size
+    with path.open("rb") as file:
+        while position + 8 <= end:
+            file.seek(position)
+            head = file.read(16)
+            size = int.from_bytes(head[:4], "big")
+            if size == 1:
+                size = int.from_bytes(head[8:16], "big")
+            if size < 8:
+                return False
+            position += size
+    return position > end

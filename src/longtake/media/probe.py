@@ -129,7 +129,7 @@ def probe(path: Path, container: str, limits: Limits) -> ProbedVideo:
             tracks = _sound_tracks(media)
             tick_s = Fraction(stream.time_base)
             stated = [] if container == "gif" else [r for r in (stream.average_rate, stream.guessed_rate) if r]
-            times = frame_times(media, stream, container, path.stat().st_size, limits.max_frames)
+            times = frame_times(media, stream, container, path, limits.max_frames)
             duration_s = Fraction(media.duration or 0, av.time_base)
         with opened(path, container) as media:
             stream = video_stream(media)

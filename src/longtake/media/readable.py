@@ -24,8 +24,9 @@ def readable_part(video: ProbedVideo) -> ProbedVideo:
         return video
     line = video.timeline.beginning(count)
     whole_s = max(video.timeline.duration_s, video.stated_s or 0)
+    of_whole = f" of {float(whole_s):.2f} s" if whole_s > line.duration_s else ""
     note = (
-        f"The source is damaged or cut off after {float(line.duration_s):.2f} s of {float(whole_s):.2f} s. "
+        f"The source is damaged or cut off after {float(line.duration_s):.2f} s{of_whole}. "
         "The part before that is used."
     )
     delays_s = None if video.facts.delays_s is None else line.duration_s

@@ -94,8 +94,8 @@ class Timeline:
         Frame n of the span shows the stored frame that is visible at its middle, (n + 1/2) / `span.rate` + `span.shift`
         seconds after the first stored frame. There are two exceptions:
         - If the video has the same constant rate as the span, each stored frame is shown once.
-        - If the video's rate is variable and not higher than the span's, and the span has no shift, stored frames that
-          are visible too briefly to be shown are moved by at most one frame, so that they are shown.
+        - If the video's rate is variable, the span has room for all stored frames, and it has no shift, stored frames
+          that are visible too briefly to be shown are moved by at most one frame, so that they are shown.
 
         Raises InvalidRequest if the span is outside the video.
         """
@@ -118,7 +118,8 @@ class Timeline:
             shown = [min(_below((2 * n + 1) * ratio / 2), self.num_frames - 1) for n in numbers]
         else:
             ticks = span.rate * self.tick_s
-            starts = _starts(self.pts, ticks) if span.rate >= self.rate else _nearest(self.pts, ticks)
+            has_room = span.rate >= self.rate or len(self.pts) <= self.duration_s * span.rate
+            starts = _starts(self.pts, ticks) if has_room else _nearest(self.pts, ticks)
             shown = [bisect_right(starts, n) - 1 for n in numbers]
         return shown[::-1] if span.reverse else shown
 

@@ -36,6 +36,7 @@ from longtake.plans import Plan
 from longtake.prepare import Fetcher, prepare
 from longtake.settings import Settings, settings
 from longtake.storage import open_blobs
+from longtake.threads import prepare_threads
 from longtake.worker.channel import Channel
 from longtake.worker.messages import Done, Failed, Planned, Ready, Run
 from longtake.worker.progress import ProgressReporter
@@ -79,6 +80,7 @@ def make_runner(settings: Settings, transport: PublicTransport, channel: Channel
     It finds the LoRAs of requests among the server's stored files, of which it asks through `channel`, or downloads
     them with `transport`.
     """
+    prepare_threads()
     with without_garbage_collection():
         from longtake.runner import Runner
 

@@ -1,0 +1,19 @@
+"""The threads with which torch computes on a CPU."""
+
+import os
+
+_DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE", "MKL_CBWR": "AUTO,STRICT"}
+
+
+def prepare_threads() -> None:
+    """Sets how torch's threads wait and share their work. Call it before torch is imported; later it has no effect.
+
+    It sets environment variables that torch's libraries read when they are loaded. A variable that the user has set
+    stays as it is.
+
+    - OMP_WAIT_POLICY: threads sleep while they wait for each other. By default they wait in a loop. On a busy machine
+      the loop takes the processor from the thread that they wait for, and a request takes many times as long.
+    - MKL_CBWR: a matrix product has the same bits at any number of threads. By default they differ in the last places.
+    """
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
