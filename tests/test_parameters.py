@@ -113,7 +113,7 @@ def test_fields_of_any_name_and_type_are_options(odd: Endpoint[Any, Any]) -> Non
     assert [one.name for one in parameters(odd.id)] == [
         "tag", "amount", "level", "request_debug", "request_output", "request_quality",
     ]  # fmt: skip
-    shown = run("extend", "--endpoint", "odd", "--help")
+    shown = run("extend", "--endpoint", "odd", "--help-all")
     assert shown.status == 0
     assert "--request-output" in shown.out
     words = ["clip.mp4", "--tag", "a", "--tag", "b", "--amount", "7", "--level", "high", "--request-output", "x"]

@@ -35,6 +35,13 @@ def test_the_command_takes_the_public_address(monkeypatch: pytest.MonkeyPatch) -
     assert "FAL_LOCAL_URL=http://10.0.0.1:9 " in run("client-env", "--url", "http://10.0.0.1:9").out
 
 
+def test_the_variables_are_json_too() -> None:
+    document = run("client-env", "--url", "http://10.0.0.1:9", "--json").document
+    assert document["url"] == "http://10.0.0.1:9"
+    assert document["environment"]["python"]["FAL_LOCAL_URL"] == "http://10.0.0.1:9"
+    assert list(document["environment"].values()) == exports(run("client-env", "--url", "http://10.0.0.1:9").out)
+
+
 def test_plain_http_has_three_recipes() -> None:
     text = instructions(Reach("http://127.0.0.1:8000"))
     assert exports(text) == [

@@ -11,7 +11,15 @@ import typer
 
 from longtake.cli import keys, models, serve
 from longtake.cli.command import CommandLine, RequestCommand
-from longtake.cli.console import DebugOption, JsonOption, print_json, print_rows, progress_shown, reporting
+from longtake.cli.console import (
+    DataDirOption,
+    DebugOption,
+    JsonOption,
+    print_json,
+    print_rows,
+    progress_shown,
+    reporting,
+)
 from longtake.cli.output import make_output_safe
 from longtake.media.formats import Quality, WriteMode
 from longtake.version import __version__
@@ -115,6 +123,7 @@ def extend(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.")] = False,
+    data_dir: DataDirOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -161,6 +170,7 @@ def plan(
     model: ModelOption = None,
     json_input: JsonInputOption = None,
     new_frames: NewFramesOption = None,
+    data_dir: DataDirOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -187,7 +197,7 @@ def plan(
 
 
 @app.command()
-def doctor(json: JsonOption = False, debug: DebugOption = False) -> None:
+def doctor(data_dir: DataDirOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
     """Report what this machine can run and what is missing. The exit status is 1 if a small model in the package
     cannot run.
     """

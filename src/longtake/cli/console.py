@@ -1,11 +1,13 @@
 """Terminal output: progress and errors on standard error, results on standard output, as text or as JSON."""
 
 import json
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
@@ -17,6 +19,35 @@ from longtake.video import STAGES, OnProgress, Progress, ignore_progress
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def _use_data_dir(ctx: typer.Context, folder: Path | None) -> None:
+    """Makes LONGTAKE_DATA_DIR name the folder until the command has ended."""
+    if folder is None:
+        return
+    before = os.environ.get("LONGTAKE_DATA_DIR")
+    os.environ["LONGTAKE_DATA_DIR"] = str(folder)
+
+    def restore() -> None:
+        if before is None:
+            del os.environ["LONGTAKE_DATA_DIR"]
+        else:
+            os.environ["LONGTAKE_DATA_DIR"] = before
+
+    ctx.call_on_close(restore)
+
+
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="FOLDER",
+        help="Folder for all that longtake stores, as LONGTAKE_DATA_DIR.",
+        show_default=False,
+        expose_value=False,
+        callback=_use_data_dir,
+    ),
+]
 
 TORCH_MODULES = frozenset(
     ("accelerate", "cv2", "diffusers", "google", "peft", "scipy", "sentencepiece", "torch", "transformers")

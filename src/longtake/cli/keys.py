@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from longtake.cli.console import print_json, print_rows, reporting
+from longtake.cli.console import DataDirOption, print_json, print_rows, reporting
 from longtake.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def create(
         int | None,
         typer.Option("--max-in-flight", min=1, help="How many of its requests may wait or run at a time."),
     ] = None,
+    data_dir: DataDirOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -45,7 +46,7 @@ def create(
 
 
 @app.command("list")
-def list_keys(json: JsonOption = False, debug: DebugOption = False) -> None:
+def list_keys(data_dir: DataDirOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
     """List all keys, without their secrets."""
     with reporting(as_json=json, debug=debug), _keys() as keys:
         found = keys.list()
@@ -58,6 +59,7 @@ def list_keys(json: JsonOption = False, debug: DebugOption = False) -> None:
 @app.command("revoke")
 def revoke(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="The part of the key before the colon.")],
+    data_dir: DataDirOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -74,7 +76,7 @@ def revoke(
 
 
 @app.command("rotate-webhooks")
-def rotate_webhooks(json: JsonOption = False, debug: DebugOption = False) -> None:
+def rotate_webhooks(data_dir: DataDirOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
     """Create a new key that signs webhooks. It is published at once and used a day later, because receivers may cache
     the published keys for a day. Older keys stay published."""
     with reporting(as_json=json, debug=debug):

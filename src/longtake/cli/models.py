@@ -1,11 +1,13 @@
 """The commands for models: `longtake models list`, `pull` and `check`."""
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from longtake.cli.console import (
+    DataDirOption,
     DebugOption,
     JsonOption,
     Rows,
@@ -15,16 +17,21 @@ from longtake.cli.console import (
     progress_shown,
     reporting,
 )
+from longtake.errors import InvalidRequest
+from longtake.models.registry import CARDS
 
 if TYPE_CHECKING:
     from longtake.models.checks import CheckReport
     from longtake.models.download import ModelStatus
 
+ASK_FROM_BYTES = 10**9
+"""Size of a download in bytes from which `models pull` asks before it begins."""
+
 app = typer.Typer(name="models", help="The models on this machine.", no_args_is_help=True)
 
 
 @app.command("list")
-def list_models(json: JsonOption = False, debug: DebugOption = False) -> None:
+def list_models(data_dir: DataDirOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
     """List all models and show which of them are installed."""
     with reporting(as_json=json, debug=debug):
         from longtake.models import download
@@ -38,7 +45,13 @@ def list_models(json: JsonOption = False, debug: DebugOption = False) -> None:
 
 
 @app.command("pull")
-def pull(name: str, json: JsonOption = False, debug: DebugOption = False) -> None:
+def pull(
+    name: str,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Download gigabytes without a question.")] = False,
+    data_dir: DataDirOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
     """Download a model's files from the Hugging Face hub. After an interruption the same command resumes the
     download.
     """
@@ -50,6 +63,8 @@ def pull(name: str, json: JsonOption = False, debug: DebugOption = False) -> Non
         user_settings, model = settings(), card(name)
         plan = download.plan_pull(model, user_settings)
         typer.echo(plan.sentence(), err=True)
+        if plan.num_bytes >= ASK_FROM_BYTES and not yes and not _agrees():
+            return
         with progress_shown(quiet=json) as on_progress:
             pulled = download.pull(model, user_settings, on_progress)
         if json:
@@ -59,11 +74,19 @@ def pull(name: str, json: JsonOption = False, debug: DebugOption = False) -> Non
             typer.echo(f"{name} is complete.")
 
 
+def _agrees() -> bool:
+    """Asks on the terminal whether to download, and returns the answer. Raises InvalidRequest without a terminal."""
+    if not sys.stdin.isatty():
+        raise InvalidRequest("A download of gigabytes needs your consent: without a terminal to ask at, give --yes.")
+    return typer.confirm("Download it?", err=True)
+
+
 @app.command("check")
 def check(
     name_or_path: Annotated[
         str, typer.Argument(metavar="NAME_OR_PATH", help="A model, or a checkpoint file or folder.")
     ],
+    data_dir: DataDirOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -77,6 +100,7 @@ def check(
             print_json(check_json(report))
         else:
             print_rows(report.target, check_rows(report))
+            typer.echo(advice(report))
         if report.fits is False:
             raise typer.Exit(1)
 
@@ -127,6 +151,19 @@ def check_json(report: "CheckReport") -> dict[str, Any]:
         for part in report.parts
     ]
     return {"target": report.target, "fits": report.fits, "missing": list(report.missing), "parts": parts}
+
+
+def advice(report: "CheckReport") -> str:
+    """Returns a sentence on what to do after `models check`."""
+    if report.fits is not False:
+        return (
+            "Everything fits." if report.fits else "Nothing here contradicts the model; `longtake extend` can try it."
+        )
+    if report.target in CARDS and not CARDS[report.target].embedded:
+        return (
+            f"`longtake models pull {report.target}` fetches what is missing; delete the files that do not fit first."
+        )
+    return "Get the files that are missing or do not fit again from where they came from."
 
 
 def check_rows(report: "CheckReport") -> Rows:

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from longtake.cli.console import reporting
+from longtake.cli.console import JsonOption, print_json, reporting
 
 if TYPE_CHECKING:
     from longtake.service.server import Address
@@ -126,10 +126,11 @@ def client_env(
     data_dir: Annotated[
         Path | None, typer.Option(help="Where the server keeps everything, as LONGTAKE_DATA_DIR.", show_default=False)
     ] = None,
+    json: JsonOption = False,
 ) -> None:
     """Print how Python and JavaScript programs with fal's own clients can use a server."""
-    with reporting(as_json=False, debug=False):
-        from longtake.service.client_env import Reach, instructions
+    with reporting(as_json=json, debug=False):
+        from longtake.service.client_env import Reach, environments, instructions
         from longtake.service.tls import tls_files
         from longtake.settings import settings
 
@@ -144,4 +145,7 @@ def client_env(
                 tunnel=f"http://{host}:{tunnel_port}",
                 tls=tls_files(configured.data_dir / "tls"),
             )
-        typer.echo(instructions(reach))
+        if json:
+            print_json({"url": reach.http, "https": reach.https, "environment": environments(reach)})
+        else:
+            typer.echo(instructions(reach))

@@ -4,6 +4,7 @@ docs/clients.md explains these ways.
 """
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -42,71 +43,72 @@ def instructions(reach: Reach) -> str:
 
     Each way has a heading and the lines to paste into a shell or into the program.
     """
-    key = "<id>:<secret>" if reach.has_keys else ANY_KEY
-    recipes = [_python(reach, key), _node(reach, key), _javascript(reach, key)]
-    if reach.https is not None and reach.tls is not None:
-        recipes += [_hosts(reach.https, reach.tls, key)]
-        recipes += [] if reach.tunnel is None else [_tunnel(reach.tunnel, reach.tls, key)]
+    variables = environments(reach)
+    recipes = [
+        f"Python, the program as it is (everything, uploads too):\n{_export(variables['python'])}",
+        f"JavaScript in Node, the program as it is (everything, uploads too):\n{_export(variables['node'])}",
+        _javascript(reach),
+    ]
+    if "python_tls" in variables:
+        title = "Python over TLS (everything but uploads; pass URLs, or fal_client.encode_file):"
+        recipes.append(f"{title}\n{_export(variables['python_tls'])}")
+    if "python_tunnel" in variables:
+        title = "Python over TLS, through the tunnel (everything, uploads too; other https hosts go into NO_PROXY):"
+        recipes.append(f"{title}\n{_export(variables['python_tunnel'])}")
     if reach.has_keys:
         recipes.append("A key is made by:\n  longtake keys create")
     return "\n\n".join(recipes)
 
 
-def _export(**variables: str) -> str:
+def environments(reach: Reach) -> dict[str, dict[str, str]]:
+    """Returns the environment variables for a client program: way to connect -> name of the variable -> value.
+
+    The ways are `python` and `node` and, with TLS, `python_tls` and `python_tunnel`.
+    """
+    key = _key(reach)
+    ways = {
+        "python": {"FAL_KEY": key, "FAL_LOCAL_URL": reach.http, "PYTHONPATH": str(SHIM)},
+        "node": {
+            "FAL_KEY": key,
+            "FAL_LOCAL_URL": reach.http,
+            "NODE_OPTIONS": f"--import={(SHIM / 'fal_local.mjs').as_uri()}",
+        },
+    }
+    if reach.https is None or reach.tls is None:
+        return ways
+    bundle, host = str(reach.tls.bundle), urlsplit(reach.https).netloc
+    ways["python_tls"] = {
+        "FAL_KEY": key,
+        "FAL_RUN_HOST": f"{host}/run",
+        "FAL_QUEUE_RUN_HOST": f"{host}/queue",
+        "SSL_CERT_FILE": bundle,
+    }
+    if reach.tunnel is not None:
+        ways["python_tunnel"] = {
+            "FAL_KEY": key,
+            "HTTPS_PROXY": reach.tunnel,
+            "SSL_CERT_FILE": bundle,
+            "NO_PROXY": "localhost,127.0.0.1",
+        }
+    return ways
+
+
+def _key(reach: Reach) -> str:
+    return "<id>:<secret>" if reach.has_keys else ANY_KEY
+
+
+def _export(variables: Mapping[str, str]) -> str:
     """Returns a line, indented by two spaces, with the shell command that sets these environment variables."""
     return "  export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
 
 
-def _python(reach: Reach, key: str) -> str:
-    return "\n".join(
-        (
-            "Python, the program as it is (everything, uploads too):",
-            _export(FAL_KEY=key, FAL_LOCAL_URL=reach.http, PYTHONPATH=str(SHIM)),
-        )
-    )
-
-
-def _node(reach: Reach, key: str) -> str:
-    module = (SHIM / "fal_local.mjs").as_uri()
-    return "\n".join(
-        (
-            "JavaScript in Node, the program as it is (everything, uploads too):",
-            _export(FAL_KEY=key, FAL_LOCAL_URL=reach.http, NODE_OPTIONS=f"--import={module}"),
-        )
-    )
-
-
-def _javascript(reach: Reach, key: str) -> str:
+def _javascript(reach: Reach) -> str:
     return "\n".join(
         (
             "JavaScript anywhere, once at the start of the program (everything, uploads too):",
             "  fal.config({",
-            f'    credentials: "{key}",',
+            f'    credentials: "{_key(reach)}",',
             f'    proxyUrl: {{ url: "{reach.http}{PATH}", when: "always" }},',
             "  });",
-        )
-    )
-
-
-def _hosts(https: str, tls: Tls, key: str) -> str:
-    host = urlsplit(https).netloc
-    return "\n".join(
-        (
-            "Python over TLS (everything but uploads; pass URLs, or fal_client.encode_file):",
-            _export(
-                FAL_KEY=key,
-                FAL_RUN_HOST=f"{host}/run",
-                FAL_QUEUE_RUN_HOST=f"{host}/queue",
-                SSL_CERT_FILE=str(tls.bundle),
-            ),
-        )
-    )
-
-
-def _tunnel(tunnel: str, tls: Tls, key: str) -> str:
-    return "\n".join(
-        (
-            "Python over TLS, through the tunnel (everything, uploads too; other https hosts go into NO_PROXY):",
-            _export(FAL_KEY=key, HTTPS_PROXY=tunnel, SSL_CERT_FILE=str(tls.bundle), NO_PROXY="localhost,127.0.0.1"),
         )
     )
