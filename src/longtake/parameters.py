@@ -37,9 +37,9 @@ LORA = "lora"
 SEED = "seed"
 """The parameter for the seed. Every endpoint has it, even if its request has no field `seed`."""
 
-RESERVED = frozenset(
-    ["source", "output", "out", "endpoint", "model", "json_input", "data_dir", "new_frames", "quality", "write_mode", "inspect", "force", "json", "debug", "help", "help_all", "overwrite", "on_progress"]
-)
+_RESERVED_INPUT = ("source", "output", "out", "endpoint", "model", "json_input", "data_dir", "new_frames", "quality")
+_RESERVED_REST = ("write_mode", "inspect", "force", "json", "debug", "help", "help_all", "overwrite", "on_progress")
+RESERVED = frozenset((*_RESERVED_INPUT, *_RESERVED_REST))
 """Names that have another meaning on the command line or in the library. If a request has a field with such a name, its
 parameter is named `request_<name>`."""
 

@@ -3,9 +3,12 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from longtake.access.keys import Caller, Keys
@@ -90,3 +93,25 @@ def test_help_needs_no_database_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
+
+
+def test_every_command_takes_a_data_folder() -> None:
+    def commands(group: Any) -> Iterator[Any]:
+        for command in group.commands.values():
+            yield from commands(command) if hasattr(command, "commands") else [command]
+
+    found = list(commands(typer.main.get_command(app)))
+    assert {"extend", "plan", "doctor", "serve", "client-env", "pull", "create"} <= {command.name for command in found}
+    for command in found:
+        assert "--data-dir" in [name for option in command.params for name in option.opts], command.name
+
+
+def test_the_data_folder_of_the_option_is_used(data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    key_id = json.loads(run("create", "--alias", "a", "--json", "--data-dir", str(other))[1])["id"]
+    run("rotate-webhooks", "--data-dir", str(other))
+    assert not data.exists()
+    assert {"longtake.db", "webhook_keys"} <= {path.name for path in other.iterdir()}
+    assert key_id in run("list", "--data-dir", str(other))[1]
+    assert run("revoke", key_id, "--data-dir", str(other))[0] == 0
+    assert json.loads(run("list", "--json")[1]) == []

@@ -1,6 +1,9 @@
-"""`longtake models`: list, pull and check (tests/models covers downloads), and the data folder of every command."""
+"""`longtake models`: list, pull, rm and check. tests/models covers downloads and removals themselves."""
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,40 +13,7 @@ from longtake.cli import models
 from tests.cli.running import run
 from tests.models.stand_in_hub import Hub, serving
 
-NAME = "ltxv-13b-0.9.7-dev"
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub with files of the right names, and a limit so low that their download is asked about."""
-    names = (f"{NAME}.safetensors", "ltxv-spatial-upscaler-0.9.7.safetensors", "text_encoder/model.safetensors")
-    files = {name: name.encode() * 20 for name in (*names, "tokenizer/spiece.model")}
-    with serving(Hub({"Lightricks/LTX-Video": files})) as running:
-        monkeypatch.setenv("LONGTAKE_MODELS_DIR", str(tmp_path / "models"))
-        monkeypatch.setenv("LONGTAKE_HF_ENDPOINT", running.url)
-        monkeypatch.setattr(models, "ASK_FROM_BYTES", 1000)
-        yield running
-
-
-def test_a_large_pull_without_a_terminal_needs_the_option_yes(hub: Hub, tmp_path: Path) -> None:
-    ran = run("models", "pull", NAME)
-    assert (ran.status, ran.out) == (2, "")
-    assert ran.err.splitlines()[-1].endswith("give --yes.")
-    assert not (tmp_path / "models").exists()
-    ran = run("models", "pull", NAME, "--yes")
-    assert (ran.status, ran.out) == (0, f"{NAME} is complete.\n"), ran.err
-    assert any((tmp_path / "models").rglob(f"{NAME}.safetensors"))
-
-
-def test_a_small_pull_is_not_asked_about(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "ASK_FROM_BYTES", 10**9)
-    assert run("models", "pull", NAME).status == 0
-
-
-def test_a_check_ends_with_what_to_do(model: str, clips: Path) -> None:
-    assert run("models", "check", model).out.splitlines()[-1] == "Everything fits."
-    assert "again from where they came from" in run("models", "check", clips / "other.safetensors").out
-    assert f"`longtake models pull {NAME}`" in run("models", "check", NAME).out
+PULLED = "ltxv-13b-0.9.7-dev"
 
 
 def test_list_shows_every_model() -> None:
@@ -57,6 +27,84 @@ def test_check_reports_if_the_files_fit(model: str, clips: Path) -> None:
     assert (ran.status, ran.document["fits"]) == (0, True)
     ran = run("models", "check", clips / "other.safetensors", "--json")
     assert (ran.status, ran.document["fits"]) == (1, False)
+
+
+def test_check_ends_with_what_to_do(model: str, clips: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LONGTAKE_MODELS_DIR", str(tmp_path / "models"))
+    for target, advice in (
+        (model, "nothing has to be done"),
+        (clips / "other.safetensors", "Download it again"),
+        (PULLED, f"`longtake models pull {PULLED}` downloads what is missing"),
+    ):
+        assert advice in run("models", "check", target).out.splitlines()[-1]
+        assert advice in run("models", "check", target, "--json").document["advice"]
+    (tmp_path / "models" / PULLED).mkdir(parents=True)
+    (tmp_path / "models" / PULLED / f"{PULLED}.safetensors").write_text("no weights")
+    assert f"`longtake models rm {PULLED}` and then" in run("models", "check", PULLED).out.splitlines()[-1]
+    elsewhere = tmp_path / "mine.safetensors"
+    elsewhere.write_text("no weights")
+    monkeypatch.setenv("LONGTAKE_MODEL_SOURCES", json.dumps({PULLED: str(elsewhere)}))
+    assert f"Replace {elsewhere}" in run("models", "check", PULLED).out.splitlines()[-1]
+
+
+def test_list_shows_size_and_licence_of_what_is_not_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LONGTAKE_MODELS_DIR", str(tmp_path))
+    first, *_, licence = run("models", "list").out.partition(f"  {PULLED} ")[2].splitlines()[:3]
+    assert f"not here; `longtake models pull {PULLED}` downloads about 38.6 GB" in first
+    assert "LTXV Open Weights License" in licence
+    absent = {model["name"]: model["absent_bytes"] for model in run("models", "list", "--json").document}
+    assert 75e9 < absent["ltx-2.3"] < 85e9
+    assert absent["ltxv-tiny"] == 0
+    (tmp_path / "ltxv-t5-xxl" / "text_encoder").mkdir(parents=True)
+    absent = {model["name"]: model["absent_bytes"] for model in run("models", "list", "--json").document}
+    assert absent[PULLED] == 29_100_000_000
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A hub with a model of a few bytes. Yields the folder of models. Downloads of 10 bytes are already asked about."""
+    files = {f"{PULLED}.safetensors": b"weights", "ltxv-spatial-upscaler-0.9.7.safetensors": b"more"}
+    files |= {"text_encoder/model.safetensors": b"t5", "tokenizer/tokenizer.json": b"{}"}
+    with serving(Hub({"Lightricks/LTX-Video": files})) as running:
+        monkeypatch.setenv("LONGTAKE_HF_ENDPOINT", running.url)
+        monkeypatch.setenv("LONGTAKE_MODELS_DIR", str(tmp_path / "models"))
+        monkeypatch.setattr(models, "ASK_FROM_BYTES", 10)
+        yield tmp_path / "models"
+
+
+def test_a_large_download_and_a_removal_need_permission(hub: Path) -> None:
+    ran = run("models", "pull", PULLED)
+    assert (ran.status, ran.out) == (2, "")
+    assert "--yes" in ran.err
+    assert not hub.exists()
+    assert run("models", "pull", PULLED, "--yes").status == 0
+    assert (hub / PULLED / f"{PULLED}.safetensors").read_bytes() == b"weights"
+    assert run("models", "pull", PULLED).status == 0, "nothing is left to download or to ask about"
+    ran = run("models", "rm", PULLED, "--json")
+    assert (ran.status, "--yes" in ran.document["detail"][0]["msg"]) == (2, True)
+    assert (hub / PULLED / f"{PULLED}.safetensors").exists()
+    assert run("models", "rm", PULLED, "--yes").status == 0
+    assert list(hub.iterdir()) == []
+
+
+@pytest.mark.parametrize(("answer", "status"), [("n", 1), ("y", 0)])
+def test_on_a_terminal_the_answer_decides(answer: str, status: int, tmp_path: Path) -> None:
+    folder = tmp_path / "models" / PULLED
+    folder.mkdir(parents=True)
+    master, terminal = os.openpty()
+    os.write(master, f"{answer}\n".encode())
+    ran = subprocess.run(
+        [sys.executable, "-m", "longtake", "models", "rm", PULLED],
+        stdin=terminal,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"LONGTAKE_MODELS_DIR": str(folder.parent)},
+    )
+    os.close(master)
+    os.close(terminal)
+    assert (ran.returncode, "Delete 0 B?" in ran.stderr) == (status, True)
+    assert folder.exists() == (answer == "n")
 
 
 @pytest.mark.parametrize("command", [["keys", "list"], ["doctor"], ["models", "list"]])

@@ -1,4 +1,4 @@
-"""The commands for models: `longtake models list`, `pull` and `check`."""
+"""The commands for models: `longtake models list`, `pull`, `rm` and `check`."""
 
 import sys
 from collections.abc import Sequence
@@ -18,16 +18,17 @@ from longtake.cli.console import (
     reporting,
 )
 from longtake.errors import InvalidRequest
-from longtake.models.registry import CARDS
 
 if TYPE_CHECKING:
     from longtake.models.checks import CheckReport
     from longtake.models.download import ModelStatus
 
-ASK_FROM_BYTES = 10**9
-"""Size of a download in bytes from which `models pull` asks before it begins."""
-
 app = typer.Typer(name="models", help="The models on this machine.", no_args_is_help=True)
+
+ASK_FROM_BYTES = 10**9
+"""Bytes from which on a download is only begun after a question."""
+
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @app.command("list")
@@ -47,13 +48,13 @@ def list_models(data_dir: DataDirOption = None, json: JsonOption = False, debug:
 @app.command("pull")
 def pull(
     name: str,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Download gigabytes without a question.")] = False,
+    yes: YesOption = False,
     data_dir: DataDirOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Download a model's files from the Hugging Face hub. After an interruption the same command resumes the
-    download.
+    download. It asks before it downloads 1 GB or more.
     """
     with reporting(as_json=json, debug=debug):
         from longtake.models import download
@@ -63,8 +64,8 @@ def pull(
         user_settings, model = settings(), card(name)
         plan = download.plan_pull(model, user_settings)
         typer.echo(plan.sentence(), err=True)
-        if plan.num_bytes >= ASK_FROM_BYTES and not yes and not _agrees():
-            return
+        if plan.num_bytes >= ASK_FROM_BYTES and not yes:
+            _ask(f"Download {bytes_text(plan.num_bytes)}?")
         with progress_shown(quiet=json) as on_progress:
             pulled = download.pull(model, user_settings, on_progress)
         if json:
@@ -74,11 +75,42 @@ def pull(
             typer.echo(f"{name} is complete.")
 
 
-def _agrees() -> bool:
-    """Asks on the terminal whether to download, and returns the answer. Raises InvalidRequest without a terminal."""
+@app.command("rm")
+def rm(
+    name: str,
+    yes: YesOption = False,
+    data_dir: DataDirOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Delete a model's downloaded files. It asks first. Files that another model on this machine uses stay."""
+    with reporting(as_json=json, debug=debug):
+        from longtake.models import removal
+        from longtake.models.registry import card
+        from longtake.settings import settings
+
+        plan = removal.plan_removal(card(name), settings())
+        num_bytes = plan.num_bytes
+        typer.echo(plan.sentence(), err=True)
+        if not yes:
+            _ask(f"Delete {bytes_text(num_bytes)}?")
+        removal.remove(plan)
+        if json:
+            print_json({"name": name, "num_bytes": num_bytes, "folders": list(map(str, plan.folders))})
+        else:
+            typer.echo(f"{name} is removed.")
+
+
+def _ask(question: str) -> None:
+    """Asks the user for permission. Ends the command with status 1 if the answer is no.
+
+    Raises InvalidRequest if standard input is no terminal, so that nobody can answer.
+    """
     if not sys.stdin.isatty():
-        raise InvalidRequest("A download of gigabytes needs your consent: without a terminal to ask at, give --yes.")
-    return typer.confirm("Download it?", err=True)
+        raise InvalidRequest(f"{question} Nobody can answer without a terminal; --yes gives the permission.")
+    if not typer.confirm(question, err=True):
+        typer.echo("Nothing was changed.", err=True)
+        raise typer.Exit(1)
 
 
 @app.command("check")
@@ -95,12 +127,14 @@ def check(
         from longtake.models import checks
         from longtake.settings import settings
 
-        report = checks.check(name_or_path, settings())
+        user_settings = settings()
+        report = checks.check(name_or_path, user_settings)
+        advice = checks.advice(report, user_settings)
         if json:
-            print_json(check_json(report))
+            print_json(check_json(report, advice))
         else:
             print_rows(report.target, check_rows(report))
-            typer.echo(advice(report))
+            typer.echo(advice)
         if report.fits is False:
             raise typer.Exit(1)
 
@@ -114,6 +148,7 @@ def model_json(status: "ModelStatus") -> dict[str, Any]:
         "installed": status.installed,
         "missing": list(status.missing),
         "num_bytes": status.num_bytes,
+        "absent_bytes": status.absent_bytes,
         "parts": {part: str(path) for part, path in status.parts.items()},
         "adapters": {name: str(path) for name, path in status.adapters.items()},
     }
@@ -130,16 +165,20 @@ def model_rows(models: "Sequence[ModelStatus]") -> Rows:
             state = f"here, {bytes_text(status.num_bytes)}"
             if status.adapters:
                 state += f", with its adapters {', '.join(status.adapters)}"
-        elif status.parts:
-            state = f"here without its {', '.join(status.missing)}"
         else:
-            state = "not here" if status.card.embedded else f"not here: `longtake models pull {status.card.name}`"
+            state = f"here without its {', '.join(status.missing)}" if status.parts else "not here"
+            if not status.card.embedded:
+                size = bytes_text(status.absent_bytes)
+                state += f"; `longtake models pull {status.card.name}` downloads about {size}"
         rows.append((status.card.name, f"{state}\n{status.card.title}\n{status.card.licence}"))
     return rows
 
 
-def check_json(report: "CheckReport") -> dict[str, Any]:
-    """Returns the document that `models check --json` prints."""
+def check_json(report: "CheckReport", advice: str) -> dict[str, Any]:
+    """Returns the document that `models check --json` prints.
+
+    advice: the sentence on what the user has to do.
+    """
     parts = [
         {
             "part": part.part,
@@ -150,20 +189,8 @@ def check_json(report: "CheckReport") -> dict[str, Any]:
         }
         for part in report.parts
     ]
-    return {"target": report.target, "fits": report.fits, "missing": list(report.missing), "parts": parts}
-
-
-def advice(report: "CheckReport") -> str:
-    """Returns a sentence on what to do after `models check`."""
-    if report.fits is not False:
-        return (
-            "Everything fits." if report.fits else "Nothing here contradicts the model; `longtake extend` can try it."
-        )
-    if report.target in CARDS and not CARDS[report.target].embedded:
-        return (
-            f"`longtake models pull {report.target}` fetches what is missing; delete the files that do not fit first."
-        )
-    return "Get the files that are missing or do not fit again from where they came from."
+    document = {"target": report.target, "fits": report.fits, "missing": list(report.missing), "parts": parts}
+    return document | {"advice": advice}
 
 
 def check_rows(report: "CheckReport") -> Rows:

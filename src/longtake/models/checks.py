@@ -78,6 +78,26 @@ class CheckReport:
         return True if all(part.compared for part in self.parts) else None
 
 
+def advice(report: CheckReport, settings: Settings) -> str:
+    """Returns a sentence on what the user has to do after a check, or that there is nothing to do."""
+    name = report.target
+    if report.fits:
+        return f"{name} is complete and fits: nothing has to be done."
+    if report.fits is None:
+        return "Install longtake[torch] and check again to compare names and shapes of the weights."
+    if name not in CARDS:
+        return "Download it again, or name another file or folder: docs/checkpoints.md lists what can be read."
+    if CARDS[name].embedded:
+        return "Install longtake again: its own files are missing or damaged."
+    wrong = [part.path for part in report.parts if part.problem]
+    foreign = [path for path in wrong if not path.is_relative_to(settings.models_dir)]
+    if foreign:
+        return f"Replace {foreign[0]}, which LONGTAKE_MODEL_SOURCES names, by files of {name}."
+    if wrong:
+        return f"`longtake models rm {name}` and then `longtake models pull {name}` download the files again."
+    return f"`longtake models pull {name}` downloads what is missing."
+
+
 def check(target: str, settings: Settings) -> CheckReport:
     """Returns the report on `target`, which is the name of a model, or the path of a checkpoint file or folder.
 

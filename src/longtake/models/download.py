@@ -45,6 +45,14 @@ class ModelStatus:
         """The bytes on disk of all parts and adapters. A file that holds several parts counts once."""
         return sum(_size(path) for path in {*self.parts.values(), *self.adapters.values()})
 
+    @property
+    def absent_bytes(self) -> int:
+        """About the bytes of the published parts and adapters that are not on this machine. What is published in one
+        place counts once."""
+        absent = [place for part, place in self.card.parts.items() if part not in self.parts]
+        absent += [place for name, place in self.card.loras.items() if name not in self.adapters]
+        return round(sum(place.gigabytes for place in {*absent} if place is not None) * 1e9)
+
 
 def _size(path: Path) -> int:
     hub_cache = path / ".cache"  # written by the hub's library beside the files of a whole repository

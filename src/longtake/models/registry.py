@@ -41,11 +41,13 @@ class Published:
     path: the file or folder in the repository that holds the part; `.` is the whole repository.
     folder: a folder in `settings.models_dir`. The part is saved as `folder / path` there. Models that share a part name
         the same folder, so that it is saved once.
+    gigabytes: about how large the files are, in 10^9 bytes. The hub states the exact size before a download.
     """
 
     repo: str
     path: str
     folder: str
+    gigabytes: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,24 +142,24 @@ _LTX2_SINGLE_PARTS: tuple[PartName, ...] = ("transformer", "vae", "audio_vae", "
 
 
 def _published(name: str, upscaler: str) -> Mapping[PartName, Published | None]:
-    single = Published(_HUB, f"{name}.safetensors", name)
+    single = Published(_HUB, f"{name}.safetensors", name, 28.6)
     return {
         "transformer": single,
         "vae": single,
-        "upsampler": Published(_HUB, f"{upscaler}.safetensors", name),
-        "text_encoder": Published(_HUB, "text_encoder", "ltxv-t5-xxl"),
+        "upsampler": Published(_HUB, f"{upscaler}.safetensors", name, 0.5),
+        "text_encoder": Published(_HUB, "text_encoder", "ltxv-t5-xxl", 9.5),
         "tokenizer": Published(_HUB, "tokenizer", "ltxv-t5-xxl"),
     }
 
 
 _LTX2_HUB = "Lightricks/LTX-2.3"
-_GEMMA = Published("google/gemma-3-12b-it-qat-q4_0-unquantized", ".", "gemma-3-12b-it-qat-q4_0-unquantized")
-_LTX2_SINGLE = Published(_LTX2_HUB, "ltx-2.3-22b-dev.safetensors", "ltx-2.3")
+_GEMMA = Published("google/gemma-3-12b-it-qat-q4_0-unquantized", ".", "gemma-3-12b-it-qat-q4_0-unquantized", 24.4)
+_LTX2_SINGLE = Published(_LTX2_HUB, "ltx-2.3-22b-dev.safetensors", "ltx-2.3", 46.1)
 
 
 def _camera(movement: str) -> Published:
     name = f"LTX-2-19b-LoRA-Camera-Control-{movement.replace('_', ' ').title().replace(' ', '-')}"
-    return Published(f"Lightricks/{name}", f"{name.lower()}.safetensors", f"ltx-2.3/{LORAS}")
+    return Published(f"Lightricks/{name}", f"{name.lower()}.safetensors", f"ltx-2.3/{LORAS}", 0.3)
 
 
 CARDS: Mapping[str, ModelCard] = {
@@ -228,12 +230,12 @@ CARDS: Mapping[str, ModelCard] = {
             ),
             parts={
                 **dict.fromkeys(_LTX2_SINGLE_PARTS, _LTX2_SINGLE),
-                "upsampler": Published(_LTX2_HUB, "ltx-2.3-spatial-upscaler-x2-1.1.safetensors", "ltx-2.3"),
+                "upsampler": Published(_LTX2_HUB, "ltx-2.3-spatial-upscaler-x2-1.1.safetensors", "ltx-2.3", 1.0),
                 "text_encoder": _GEMMA,
                 "tokenizer": _GEMMA,
             },
             loras={
-                "distill": Published(_LTX2_HUB, "ltx-2.3-22b-distilled-lora-384-1.1.safetensors", "ltx-2.3"),
+                "distill": Published(_LTX2_HUB, "ltx-2.3-22b-distilled-lora-384-1.1.safetensors", "ltx-2.3", 7.6),
                 **{f"camera_{movement}": _camera(movement) for movement in CAMERAS},
             },
             window_frames=1201,
