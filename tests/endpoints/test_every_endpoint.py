@@ -169,7 +169,7 @@ def leaves(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tupl
 @pytest.mark.parametrize("command", ["extend", "plan"])
 def test_its_help_lists_every_option(one: Endpoint[Any, Any], command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    ran = run(command, "--endpoint", one.name, "--help")
+    ran = run(command, "--endpoint", one.name, "--help-all")
     assert (ran.status, ran.err) == (0, "")
     for parameter in parameters(one.id):
         assert re.search(rf"(?<![\w-]){parameter.flag}(?![\w-])", ran.out), parameter.flag
