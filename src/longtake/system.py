@@ -1,4 +1,4 @@
-"""What differs between operating systems: process groups, resource limits, networks, event loops and flushed folders.
+"""What differs between operating systems: processes, resource limits, networks, event loops and flushing files to disk.
 
 All other modules use only what Linux, macOS and Windows have; `tests/test_system.py` checks that. A function here does
 as much as the system can do, and nothing on a system without the means for it.
@@ -62,9 +62,10 @@ def end_name(code: int) -> str | None:
 
 
 def limit_resources(memory_bytes: int, open_files: int) -> None:
-    """Limits this process: its memory in bytes and its open files. It can write to no file and leaves no core dump.
+    """Limits the memory (in bytes) and the number of open files of this process.
 
-    Windows has none of these limits, and macOS does not limit the memory.
+    Afterwards the process can also write to no file, and leaves no core dump. Windows has none of these limits, and
+    macOS does not limit the memory.
     """
     try:
         import resource
@@ -81,9 +82,13 @@ def limit_resources(memory_bytes: int, open_files: int) -> None:
 
 
 def resource_limits() -> dict[str, int]:
-    """Returns the limits of this process by name: "AS" (memory in bytes), "FSIZE" (bytes of a file), "NOFILE" (files).
+    """Returns the limits of this process by name. Returns an empty dictionary on Windows, which has no such limits.
 
-    Returns an empty dictionary on Windows, which has no such limits.
+    "AS": its memory in bytes.
+    "FSIZE": the size in bytes of the largest file that it may write.
+    "NOFILE": the number of its open files.
+
+    The value `resource.RLIM_INFINITY` means that there is no limit.
     """
     try:
         import resource
@@ -111,7 +116,10 @@ def allow_cpu_seconds(seconds: float) -> None:
 
 
 def leave_network() -> None:
-    """Cuts this process off from the network, on Linux and where it may make a namespace. Elsewhere does nothing."""
+    """Cuts this process off from the network.
+
+    Does nothing on systems other than Linux, and on Linux if this process may not create a network namespace.
+    """
     if not sys.platform.startswith("linux"):
         return
     import ctypes
@@ -123,7 +131,10 @@ def leave_network() -> None:
 
 
 def network_id() -> str | None:
-    """Returns an id of the network that this process is in, or None on systems other than Linux."""
+    """Returns an id of the network that this process can use. After `leave_network` has cut it off, the id is another.
+
+    Returns None on systems other than Linux.
+    """
     try:
         return os.readlink("/proc/self/ns/net")
     except OSError:

@@ -34,22 +34,23 @@ class ModelChoice:
 
 
 def named_model(name: str, settings: Settings) -> ModelChoice:
-    """Returns the choice of the model with this name, installed or not. No other model stands in for it.
+    """Returns the model with this name as a ModelChoice, installed or not. No other model stands in for it.
 
-    The model may be one of the small models in the package. Raises `NotSupported` for an unknown name.
+    The name may also be that of a small model in the package. Raises `NotSupported` for an unknown name.
     """
     note = not_installed(card(name), settings)
     return ModelChoice(card(name), note=note, installed=note is None)
 
 
 def choose_model(own: ModelCard, miniature: ModelCard, settings: Settings) -> ModelChoice:
-    """Returns the model that carries out the requests of an endpoint.
+    """Returns the model that carries out the requests of an endpoint:
 
-    own: the endpoint's published model. It is chosen if it is installed.
-    miniature: the small model in the package that may stand in for it, as `settings.stand_in` says.
+    - the endpoint's published model, if it is installed
+    - otherwise its miniature, if `settings.stand_in` is "allow", or if it is "auto" and no published model is installed
+    - otherwise the published model, with `installed` False.
 
-    If the published model is not installed and nothing may stand in for it, the result is the published model with
-    `installed` False.
+    own: the endpoint's published model.
+    miniature: the small model in the package that may stand in for it.
     """
     note = not_installed(own, settings)
     if note is None:
@@ -70,7 +71,10 @@ def choose_model(own: ModelCard, miniature: ModelCard, settings: Settings) -> Mo
 
 
 def stand_in(own: ModelCard, miniature: ModelCard) -> ModelChoice:
-    """Returns the choice of a miniature that stands in for a published model."""
+    """Returns the ModelChoice with which a miniature stands in for a published model that is not installed.
+
+    own: the published model.
+    """
     note = (
         f"{miniature.name}, a miniature that makes simple moving shapes, stands in for {own.name}, which is not "
         f"installed; `{pull_command(own)}` fetches it."

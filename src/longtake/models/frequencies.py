@@ -1,4 +1,7 @@
-"""Frequencies of the embeddings of LTX-2, which need float64 and are computed on the host for devices without it."""
+"""Frequencies in LTX-2's embeddings of times and positions. They need float64, which Apple's GPUs do not have.
+
+For such a device the frequencies are computed on the CPU.
+"""
 
 import math
 from collections.abc import Callable
@@ -12,14 +15,14 @@ WITHOUT_FLOAT64 = {"mps"}
 
 
 def sinusoids(times: Tensor, channels: int) -> Tensor:
-    """Returns the sinusoidal embedding of times, [k, channels] in float32: first the cosines, then the sines.
+    """Returns the sinusoidal embeddings of times, [k, channels] in float32: first the cosines, then the sines.
 
-    The frequencies fall from 1 to about 1/10000. A time can be 1000, so a small rounding error in a frequency changes
-    the model's output by 1e-5. `exp` in float64, rounded to float32, gives the same frequencies on every processor.
-    `exp` in float32 does not. The frequencies are computed on the host.
-
-    times: the times [k].
+    times: the times [k]. The result is on the same device.
     channels: the number of cosines and sines together.
+
+    The frequencies fall from 1 to about 1/10000. They are computed on the CPU with `exp` in float64, then rounded to
+    float32. That gives the same frequencies on every processor, which `exp` in float32 does not. A time can be 1000,
+    so a small error in a frequency changes the model's output by 1e-5.
     """
     half = channels // 2
     exponents = -math.log(10_000) * torch.arange(half, dtype=torch.float32) / half
@@ -28,10 +31,10 @@ def sinusoids(times: Tensor, channels: int) -> Tensor:
 
 
 def keep_float64_on_host(part: nn.Module) -> None:
-    """Makes the rotary layers of an LTX-2 part run on the host if their result is for a device without float64.
+    """Makes the rotary layers of a part of LTX-2 compute on the CPU if their result is for a device without float64.
 
-    part: diffusers' transformer or connectors. Their rotary layers compute frequencies in float64 on the device. On
-        other devices nothing changes.
+    part: diffusers' transformer or connectors. Their rotary layers compute frequencies in float64, by default on the
+        device of the result. On a device with float64 they still do so.
     """
     for layer in part.modules():
         if hasattr(layer, "double_precision"):

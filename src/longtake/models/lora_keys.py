@@ -59,11 +59,11 @@ _WHOLE_WEIGHTS = re.compile(r"(\.(weight|bias)|scale_shift_table)$")
 
 @dataclass(frozen=True)
 class LoraKey:
-    """A key of a LoRA file.
+    """The parsed name of a tensor in a LoRA file.
 
     module: the module's name in diffusers' class. In files of kohya and LyCORIS it is the name in the file, which is
         the published name or diffusers' name, with underscores for dots.
-    side: the tensor's role.
+    side: which tensor of this module it is: "A" or "B" for one of the two matrices, "alpha" for the number.
     """
 
     module: str
@@ -71,7 +71,10 @@ class LoraKey:
 
 
 def lora_key(key: str) -> LoraKey | None:
-    """Returns the module and the role that a key names, or None if the key is not one of a LoRA for a transformer."""
+    """Returns the module and the role (A, B or alpha) that a tensor's name in a file contains.
+
+    Returns None if the name is not that of a tensor in a LoRA for a transformer.
+    """
     role = _ROLE.search(key)
     if role is None or _TEXT_ENCODER.match(key):
         return None
@@ -84,15 +87,20 @@ def lora_key(key: str) -> LoraKey | None:
 
 
 def is_of_connectors(key: str) -> bool:
-    """Returns True if the key names a tensor for the connectors of the text encoder, which are not adapted."""
+    """Returns True if a tensor in a LoRA file is for the connectors of the text encoder. Such tensors are ignored.
+
+    key: the tensor's name in the file.
+    """
     flat = next((prefix for prefix in _FLAT_PREFIXES if key.startswith(prefix)), "")
     return _CONNECTORS.match(_unwrapped(key.removeprefix(flat))) is not None
 
 
 def other_kind(keys: Iterable[str]) -> str | None:
-    """Returns what kind of file has these keys, as words after the file's name: "is a LoKr".
+    """Returns of what other kind a file is, in words that follow the file's name in a message, such as "is a LoKr".
 
-    keys: the keys of a file that `lora_key` does not know. Returns None if they tell nothing.
+    keys: the names of those tensors in the file that `lora_key` does not know.
+
+    Returns None if these names do not show the kind.
     """
     keys = list(keys)
     return next((kind for pattern, kind in _OTHER_KINDS if any(map(pattern.search, keys))), None)
@@ -104,7 +112,7 @@ def are_whole_weights(keys: Iterable[str]) -> bool:
 
 
 def _unwrapped(name: str) -> str:
-    """Returns the name without the words before the module's name."""
+    """Returns a module's name without the words that some programs write before it, such as `base_model.model.`."""
     words = name.split(".")
     while len(words) > 1 and words[0] in _WRAPPERS:
         del words[0]

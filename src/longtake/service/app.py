@@ -1,7 +1,8 @@
 """The ASGI application: passes each request to the service that it addresses, and adds headers to every answer.
 
-The services are `run`, `queue`, `rest` and `cdn`. The host or the path of a request selects one of them; all other
-requests are for the server's own pages.
+The services are those that fal has on hosts of its own: `run` (a client waits for its result), `queue` (a client asks
+for its result later), `rest` (creates uploads and tokens) and `cdn` (stores files). The host or the path of a request
+selects one of them. All other requests are for the server's own pages.
 """
 
 import time

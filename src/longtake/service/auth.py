@@ -33,7 +33,7 @@ class Authenticator:
         self._cache: TTLCache[str, Caller] = TTLCache(CACHE_SIZE, CACHE_S)
 
     def cached_caller(self, authorization: str) -> Caller | None:
-        """Returns the caller whom this Authorization header identifies, without any check.
+        """Returns the caller whom this Authorization header identifies, from the cache: the key is not checked again.
 
         Returns None if the header was not accepted within the last CACHE_S seconds.
         """

@@ -172,8 +172,12 @@ async def _with_key(request: Request, state: ServerState) -> Caller:
 async def _uploader(request: Request, state: ServerState, tokens: Tokens) -> Caller:
     """Returns the caller of an upload.
 
-    On a server with keys the caller must send an upload token (as fal's Python client does), a run token or a key.
-    Raises RequestFailed with status 401 if none of them is valid.
+    On a server with keys, the caller must send one of these:
+    - an API key
+    - an upload token, as fal's Python client does
+    - a run token, with which a client may also run endpoints.
+
+    Raises RequestFailed with status 401 if none of them is valid. `tokens` checks the upload token.
     """
     scheme, _, token = request.headers.get("authorization", "").strip().partition(" ")
     holder = None
@@ -183,9 +187,9 @@ async def _uploader(request: Request, state: ServerState, tokens: Tokens) -> Cal
 
 
 async def _new_file(request: Request, state: ServerState, tokens: Tokens) -> NewFile:
-    """Returns the owner, name, MIME type and lifecycle of an uploaded file, from the headers of the upload request.
+    """Returns the owner, name, MIME type, lifetime and access rules of a file, from the headers of the upload request.
 
-    Raises RequestFailed with status 401 if the caller may not upload.
+    `tokens` checks an upload token. Raises RequestFailed with status 401 if the caller may not upload.
     """
     owner = (await _uploader(request, state, tokens)).key_id
     kind = media_type(request.headers.get("content-type"))

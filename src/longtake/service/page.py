@@ -128,7 +128,10 @@ class RequestList:
         }
 
     def _entry(self, row: Any) -> dict[str, Any]:
-        """Returns the page's entry for one request, whose `row` has the columns `_COLUMNS`."""
+        """Returns what the page shows of one request: its state and times, its model, its input and its result.
+
+        `row` is the request's row in the database, with the columns `_COLUMNS`.
+        """
         has_ended = row.state in ENDED
         with self._lock:
             cached = self._ended.get((row.id, row.version))
@@ -175,7 +178,7 @@ class RequestList:
 
 
 def _unless_large(column: sa.Column[bytes]) -> sa.ColumnElement[bytes | None]:
-    """Returns an SQL expression for the column's value. It is NULL for a value of more than MAX_READ_BYTES bytes."""
+    """Returns an SQL expression for a column's value. It gives NULL if the value has more than MAX_READ_BYTES bytes."""
     return sa.case((sa.func.length(column) <= MAX_READ_BYTES, column))
 
 
@@ -189,9 +192,12 @@ def _json_object(content: bytes | None) -> dict[str, Any]:
 
 
 def _model_facts(headers: Mapping[str, str]) -> dict[str, str | None]:
-    """Returns what the page shows of the model that made the video: its name, and the sentence that it stands in.
+    """Returns what the page shows of the model that made a video: {model, stand_in}.
 
-    `headers` are the headers of the result. A value is None if they do not tell it.
+    model: the model's name.
+    stand_in: a sentence that this model stands in for the one that the endpoint names.
+
+    Each value is None if `headers`, the headers of the request's result, do not contain it.
     """
     return {"model": headers.get("x-longtake-model"), "stand_in": headers.get("x-longtake-stand-in")}
 

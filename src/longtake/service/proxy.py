@@ -67,7 +67,10 @@ class _Proxy:
 def parse_target(url: str) -> tuple[Service, str, str] | None:
     """Returns (service, path, query) of `url`, the URL at fal for which a request is meant.
 
-    Returns None if this URL may not be requested through the proxy. The path and the query remain percent-encoded.
+    The path and the query remain percent-encoded. Returns None if the proxy must refuse the request:
+    - if `url` is not a valid HTTP or HTTPS URL
+    - if its host is not that of one of the services `run`, `queue` and `rest`
+    - if it is for `rest`, but neither creates an upload nor a token.
     """
     try:
         address = urlsplit(url)

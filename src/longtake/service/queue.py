@@ -135,9 +135,10 @@ async def status_of(state: ServerState, request_id: str) -> RequestStatus | None
 
 
 def status_json(status: RequestStatus, *, logs: bool) -> bytes:
-    """Returns the status as JSON in UTF-8. With `logs` it contains all log lines of the request.
+    """Returns the status as JSON in UTF-8.
 
-    The JSON is cached in `status.rendered`.
+    With `logs` it contains all log lines of the request, otherwise null in their place. The JSON is cached in
+    `status.rendered`.
     """
     key = "status+logs" if logs else "status"
     if key not in status.rendered:
@@ -234,8 +235,10 @@ async def follow(state: ServerState, status: RequestStatus) -> AsyncIterator[Req
 async def _status_events(state: ServerState, status: RequestStatus, *, logs: bool) -> AsyncIterator[bytes]:
     """Yields an encoded event of an event stream for each change of a request's status, beginning with `status`.
 
-    Ends when the request has ended, after the event of its last status, or when its row is deleted. With `logs` each
-    event has the log lines since the previous event. Yields PING after each `settings.ping_s` seconds without a change.
+    With `logs` each event has the log lines since the previous event. After each `settings.ping_s` seconds without a
+    change, a comment that keeps the connection open is yielded (PING).
+
+    Ends after the event of the request's last status, or when the request's row is deleted.
     """
     last, lines_sent = b"", 0
     async for current in follow(state, status):
@@ -249,7 +252,13 @@ async def _status_events(state: ServerState, status: RequestStatus, *, logs: boo
 
 
 async def cancel(state: ServerState, request_id: str) -> tuple[int, str]:
-    """Cancels the request with this id. Returns (HTTP status, fal's status word) of the answer, see CANCEL_ANSWERS."""
+    """Cancels the request with this id. Returns (HTTP status, fal's status word) of the answer to the client:
+
+    - (200, "OK"): the request was waiting, and has ended now.
+    - (202, "CANCELLATION_REQUESTED"): the request is running, and will be stopped.
+    - (400, "ALREADY_COMPLETED"): the request had already ended.
+    - (404, "NOT_FOUND"): there is no such request.
+    """
     outcome = await state.call_with_retries(queue.cancel, state.engine, request_id)
     state.statuses.mark_changed(request_id)
     if outcome == "requested":
@@ -258,10 +267,11 @@ async def cancel(state: ServerState, request_id: str) -> tuple[int, str]:
 
 
 async def result_response(state: ServerState, row: RequestRow) -> Response:
-    """Returns the response with the stored result of a request. `row` is the request's row in the database.
+    """Returns the response with the result of a request. `row` is the request's row in the database.
 
-    The response has status 404 if the result was deleted. Raises RequestFailed with status 400 if the request has not
-    ended.
+    - If the request has ended: the stored result, with the HTTP status with which the request ended.
+    - If the result was deleted: a response with status 404.
+    - If the request has not ended: raises RequestFailed with status 400.
     """
     if not row.has_ended or row.status_code is None:
         raise RequestFailed(400, "Request is still in progress", None, {"x-fal-request-id": row.id})

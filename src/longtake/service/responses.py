@@ -65,13 +65,12 @@ def json_response(value: Any, status: int = 200, headers: Headers | None = None)
 
 
 def request_error(status: int, detail: str, error_type: str | None = None, headers: Headers | None = None) -> Response:
-    """Returns the response for an error of the request, with this HTTP status.
+    """Returns the response for an error of the request, with this HTTP status and the body `{detail, error_type}`.
 
     detail: a sentence for the user.
-    error_type: fal's name for the type of the error. It is in the header `x-fal-error-type`, too. None leaves out both.
+    error_type: fal's name for the type of the error. It is also sent in the header `x-fal-error-type`. If it is None,
+        it is left out of the body and the headers.
     headers: additional headers of the response.
-
-    The body is `{detail, error_type}`.
     """
     body = {"detail": detail} | ({"error_type": error_type} if error_type else {})
     type_header = {"x-fal-error-type": error_type} if error_type else {}
@@ -89,8 +88,9 @@ def model_error(status: int, details: Sequence[Mapping[str, Any]]) -> Response:
 def error_response(error: Exception) -> Response | None:
     """Returns the response for an error that a route has raised, or None for an unexpected error.
 
-    Expected are the errors that routes raise on purpose, and temporary errors of the database, whose response has HTTP
-    status 503.
+    These errors are expected:
+    - NotFound, RequestFailed, ModelFailed, LongtakeError and Starlette's HTTPException
+    - temporary errors of the database, for which the response has HTTP status 503.
     """
     match error:
         case NotFound():
@@ -115,10 +115,12 @@ def internal_error() -> Response:
 
 
 def retry_headers(status: int) -> dict[str, str]:
-    """Returns the headers that tell a client, with `true` or `false`, whether to repeat a request that failed.
+    """Returns the headers that tell a client whether to repeat a request that failed.
 
-    `status` is the HTTP status of the answer. The result is empty for 404 and for a status below 400. Otherwise it has
-    two headers with the same value: an old and a new one of fal.
+    status: the HTTP status of the answer. If it is 404 or below 400, the result is empty.
+
+    fal uses two names, `x-fal-retryable` and `x-fal-needs-retry`. Both headers have the value `true` if a repeated
+    request may succeed (for a status in RETRYABLE), otherwise `false`.
     """
     if status < 400 or status == 404:
         return {}
@@ -147,12 +149,10 @@ def event(value: Any) -> bytes:
 
 
 def event_stream(events: AsyncIterator[bytes], request_id: str) -> StreamingResponse:
-    """Returns a response that sends each item of `events` as soon as it is yielded.
+    """Returns a response that sends each item of `events` as soon as it is yielded. Proxies are asked not to delay it.
 
-    events: yields encoded events, as returned by `event`, and PING.
+    events: yields encoded events, as returned by `event`, and comments that keep the connection open (PING).
     request_id: the request's id, for the header `x-fal-request-id`.
-
-    The response's headers ask proxies not to buffer the events.
     """
     headers = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no", "x-fal-request-id": request_id}
     return StreamingResponse(events, 200, headers, "text/event-stream")

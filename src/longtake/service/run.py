@@ -62,11 +62,11 @@ def routes(state: ServerState) -> list[BaseRoute]:
 async def _unless_disconnected(
     state: ServerState, request: Request, status: RequestStatus, wait: Awaitable[RequestStatus]
 ) -> RequestStatus | None:
-    """Returns the result of `wait`, or None if the client disconnects first. Then the queued request is cancelled.
+    """Returns the result of `wait`. If the client disconnects first, cancels the queued request and returns None.
 
     request: the client's HTTP request.
-    status: a status of the queued request.
-    wait: waits for the queued request and returns its new status.
+    status: any status of the queued request; only the request's id in it is used.
+    wait: waits for the queued request, and returns its new status.
     """
     waiting = asyncio.ensure_future(wait)
     disconnect = asyncio.ensure_future(_wait_for_disconnect(request))
@@ -91,7 +91,7 @@ async def _wait_for_disconnect(request: Request) -> None:
 async def _wait_for_end(state: ServerState, status: RequestStatus) -> RequestStatus:
     """Waits until the queued request has ended or its row is deleted. Returns the last known status of the request.
 
-    `status` is an earlier status of it.
+    `status` is the status that is known before the wait.
     """
     last = status
     async for current in follow(state, status):
@@ -102,7 +102,7 @@ async def _wait_for_end(state: ServerState, status: RequestStatus) -> RequestSta
 async def _wait_for_start(state: ServerState, status: RequestStatus) -> RequestStatus:
     """Waits until the queued request has a log line or progress, or has ended, but at most FIRST_EVENT_S seconds.
 
-    Returns the last known status of the request. `status` is an earlier status of it.
+    Returns the last known status of the request. `status` is the status that is known before the wait.
     """
     last = status
     with suppress(TimeoutError):
@@ -117,8 +117,8 @@ async def _wait_for_start(state: ServerState, status: RequestStatus) -> RequestS
 async def _progress_events(state: ServerState, status: RequestStatus) -> AsyncIterator[bytes]:
     """Yields an encoded event for each log line and each step of the queued request, then one for its result.
 
-    Yields PING after each `settings.ping_s` seconds without a change. Cancels the request if the client disconnects.
-    `status` is the first known status of the request.
+    After each `settings.ping_s` seconds without a change, a comment that keeps the connection open is yielded (PING).
+    If the client disconnects, the request is cancelled. `status` is the first known status of the request.
     """
     lines_sent, sent, last = 0, None, status
     try:

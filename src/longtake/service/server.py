@@ -1,4 +1,4 @@
-"""The server process: creates its components, starts them, drains them and stops them."""
+"""The server process: creates its components and starts them. At the end it lets running requests finish, and stops."""
 
 import asyncio
 import contextlib
@@ -179,7 +179,7 @@ def _port(bound: socket.socket) -> int:
 def _handling_signals(on_signal: Callable[[], object]) -> Iterator[None]:
     """Calls `on_signal` for each SIGTERM and SIGINT during the `with` block. The old handlers are then set again.
 
-    The loop's own method for this does not exist on Windows.
+    asyncio's `loop.add_signal_handler` does not exist on Windows.
     """
     previous = {number: signal.signal(number, lambda *_: on_signal()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -1,4 +1,4 @@
-"""The objects that all routes of one server use: settings, database, caches, file store and callbacks to the slots."""
+"""The objects that all routes of one server use, such as its settings, its database and its stored files."""
 
 import asyncio
 import threading
@@ -33,9 +33,15 @@ def _executor() -> ThreadPoolExecutor:
 class ServerState:
     """The objects that all routes of one server use.
 
+    settings: the server's settings.
+    engine: the database.
+    statuses: the cached statuses of requests.
+    store: the stored files.
+    keys: the API keys.
     cancel_running: called with the id of a cancelled request, so that this server stops working on it.
-    wake_slots: called with the pool to which a request was submitted, so that an idle device of that pool starts it at
-        once.
+    wake_slots: called with the pool (a named group of devices) to which a request was submitted, so that an idle device
+        of that pool starts it at once.
+    metrics: the figures that `/metrics` shows, and the state of each device.
     draining: set when the server begins to shut down.
     executor: the threads in which `call` runs blocking functions.
     """
@@ -53,9 +59,10 @@ class ServerState:
 
     @cached_property
     def pools(self) -> Mapping[str, str]:
-        """A mapping of endpoint ids to their pools. It has the endpoints that the setting `pools` lists.
+        """Endpoint id -> the pool (a named group of devices) that carries out the endpoint's requests.
 
-        All other endpoints use DEFAULT_POOL. Raises InvalidRequest if the setting lists an unknown endpoint.
+        Contains only the endpoints that the setting `pools` lists. All others use DEFAULT_POOL. Raises InvalidRequest
+        if the setting lists an unknown endpoint.
         """
         return by_id(self.settings.pools)
 

@@ -124,8 +124,10 @@ if a request has both."""
 def _start_timeout(headers: Mapping[str, str]) -> float | None:
     """Returns the maximum number of seconds that a request may wait in the queue, or None for no limit.
 
-    `headers` are the headers of the HTTP request. Raises RequestFailed with status 400 if one of START_TIMEOUTS is not
-    a number of seconds above 0.
+    headers: the headers of the HTTP request. The limit is in `X-Fal-Request-Start-Timeout`, or, if that is missing, in
+        `X-Fal-Request-Timeout`.
+
+    Raises RequestFailed with status 400 if one of these headers is not a number of seconds above 0.
     """
     found = [(name, headers[name]) for name in START_TIMEOUTS if headers.get(name, "").strip()]
     limits = [_seconds(name, text) for name, text in found]
@@ -240,7 +242,12 @@ def _invalid(found: list[dict[str, Any]]) -> Outcome:
 def _store(state: ServerState, submission: Submission, caller: Caller) -> Submitted:
     """Stores a submission in the queue, and returns the stored request.
 
-    If the same idempotency key came before, the request of that submission is returned. `submit` lists the errors.
+    If an earlier submission had the same idempotency key, nothing is stored, and the earlier request is returned.
+
+    caller: the sender. Its `max_in_flight` limits how many of its requests may wait or run.
+
+    Raises RequestFailed if the queue is full or that limit is reached. Raises ModelFailed if the earlier submission had
+    another endpoint or input.
     """
     if submission.outcome is None and state.statuses.queue_length(submission.pool) >= state.settings.max_waiting:
         raise RequestFailed(

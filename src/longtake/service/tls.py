@@ -48,7 +48,9 @@ def tls_files(folder: Path) -> Tls:
 
 
 def prepare(folder: Path, names: Iterable[str] = ()) -> Tls:
-    """Creates a new server certificate in `folder`, and an authority if the folder has none. Returns their files.
+    """Creates a new server certificate in `folder`, and returns the paths of its PEM files.
+
+    If the folder has no private certificate authority yet, one is created too.
 
     The certificate is valid for localhost, this machine's names and addresses, fal's hosts and `names` (host names or
     IP addresses). Only the owner can read the private keys.

@@ -111,18 +111,19 @@ def listed_parts(value: Any) -> list[tuple[int, str]]:
 
 
 def lifecycle(request: Request) -> Mapping[str, Any] | None:
-    """Returns the lifecycle of an uploaded file (see `storage.lifecycle`), from a header of the upload request.
+    """Returns the lifetime and the access rules that a client sets for the file that it uploads.
 
-    Returns None if there is no such header. fal's clients use two names for it, and both are accepted.
+    They are in a header of the upload request, for which fal's clients use two names. The result has the form that
+    `storage.lifecycle.parse` describes. It is None if there is no such header.
     """
     headers = request.headers
     return parse(headers.get("x-fal-object-lifecycle") or headers.get("x-fal-object-lifecycle-preference"))
 
 
 def header_name(request: Request) -> str:
-    """Returns the file name in a request's header `x-fal-file-name`, which clients send in UTF-8.
+    """Returns the file name in a request's header `x-fal-file-name`, made safe as by `file_name`.
 
-    `file_name` makes the name safe.
+    The header is read as UTF-8. Without the header the result is `upload.bin`.
     """
     value = request.headers.get("x-fal-file-name", "")
     return file_name(value.encode("latin-1").decode("utf-8", "replace"))
