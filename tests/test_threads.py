@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,10 @@ import torch
 import longtake
 from longtake.threads import prepare_threads
 
+QUICK: dict[str, dict[str, Any]] = {
+    "ltxv-tiny": {"new_frames": 8},
+    "ltx2-tiny": {"new_frames": 8, "num_inference_steps": 8, "use_multiscale": False, "acceleration": "full"},
+}
 CLIP = Path(__file__).parents[1] / "examples" / "clip.mp4"
 
 
@@ -33,7 +38,6 @@ def same_threads() -> Iterator[None]:
 @pytest.mark.parametrize(
     "arguments",
     [
-        pytest.param(("-m", "longtake", "doctor"), id="doctor"),
         pytest.param(("-m", "longtake.worker.main"), id="worker"),
         pytest.param(("-c", "import longtake; longtake.load('ltxv-tiny').extend('gone.mp4', 'out.mp4')"), id="library"),
     ],
@@ -51,7 +55,6 @@ def test_a_variable_of_the_user_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_setting_chooses_the_number() -> None:
     assert "1 threads of torch" in run("-m", "longtake", "doctor", LONGTAKE_THREADS="1").stdout
-    assert "LONGTAKE_THREADS" in run("-m", "longtake", "doctor", LONGTAKE_THREADS="0").stderr
 
 
 @pytest.mark.parametrize("model", ["ltxv-tiny", "ltx2-tiny"])
@@ -62,7 +65,7 @@ def test_results_do_not_depend_on_the_number(
     for number in (1, 2):
         monkeypatch.setenv("LONGTAKE_THREADS", str(number))
         with longtake.load(model) as loaded:
-            result = loaded.extend(CLIP, tmp_path / f"{number}.mov", prompt="x", new_frames=8, seed=1)
+            result = loaded.extend(CLIP, tmp_path / f"{number}.mov", prompt="x", seed=1, **QUICK[model])
         assert torch.get_num_threads() == number
         files.append(result.path.read_bytes())
     assert files[0] == files[1]
