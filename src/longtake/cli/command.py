@@ -56,7 +56,10 @@ class CommandLine(TyperGroup):
 
 
 def usage_sentence(error: Any) -> str:
-    """Returns the message of an error in the use of the command line as a sentence that ends with a full stop."""
+    """Returns the message of an error in the use of the command line as a sentence that ends with a full stop.
+
+    `error` is an error of click, whose method `format_message` returns the message.
+    """
     message = str(error.format_message()).strip()
     return message if message.endswith((".", "?", "!", ")")) else f"{message}."
 
@@ -78,7 +81,11 @@ class RequestCommand(TyperCommand):
         return [*own, *_request_params(ctx.meta.get(_ENDPOINT)), help_option, _help_all_option()]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Writes the options into the help, the request's in a group of their own. No name is cut, however long."""
+        """Writes the descriptions of the options into the help. The request's options have a section of their own.
+
+        Without `--help-all`, it has only those of the request's options that are in SHORT_HELP; of the others the help
+        tells the number. The names of options are never cut.
+        """
         groups: dict[str, list[tuple[str, str]]] = {}
         hidden = 0
         for param in self.get_params(ctx):
@@ -108,9 +115,10 @@ class RequestCommand(TyperCommand):
 
 
 def with_value(flag: str, args: list[str]) -> list[str]:
-    """Returns `args`, but replaces each `flag` that has no value by `flag=`, a flag with an empty value.
+    """Returns `args` with `flag=`, a flag with an empty value, in place of each `flag` that has no value.
 
-    A flag has no value if the next argument starts with `-`, or if the flag is the last argument.
+    A flag has no value if the next argument starts with `-`, or if the flag is the last argument. For example, the flag
+    `--inspect` in `--inspect --json` becomes `--inspect=`.
     """
     return [
         f"{flag}=" if arg == flag and next_arg.startswith("-") else arg
@@ -139,7 +147,7 @@ def _show_all(ctx: typer.Context, requested: bool) -> None:
 
 @cache
 def _help_all_option() -> Any:
-    """Returns the option `--help-all` as click's parameter."""
+    """Returns the option `--help-all`, which prints the help with every option, as click's parameter."""
 
     def command(
         help_all: Annotated[

@@ -150,7 +150,7 @@ def print_json(document: Any) -> None:
 
 
 def print_rows(title: str, rows: Rows) -> None:
-    """Prints a heading, then the rows, with the values aligned in a column."""
+    """Prints a heading and the rows on standard output. The values are aligned in a column."""
     typer.secho(title, bold=True)
     width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
@@ -191,7 +191,8 @@ def progress_shown(*, quiet: bool, passes: int = 1) -> Iterator[OnProgress]:
 def progress_lines(passes: int, clock: Callable[[], float] = time.monotonic) -> OnProgress:
     """Returns a callback that prints a line when a stage begins, with the seconds since `progress_lines` was called.
 
-    A stage that goes on gets another line every 10 seconds (LINE_EVERY_S), with the finished share and an estimate.
+    While a stage goes on, it gets another line every 10 seconds (LINE_EVERY_S), with the share that is finished and an
+    estimate of the seconds that are left.
 
     passes: number of sampling passes in each window. A window is a group of frames that the model makes together.
     clock: returns the time in seconds.
@@ -218,8 +219,10 @@ def progress_lines(passes: int, clock: Callable[[], float] = time.monotonic) -> 
 
 
 def stage_name(stage: str) -> str:
-    """Returns the text that users see for a `Progress.stage`. It depends only on the first word: both `load` and
-    `load vae` are `Loading the model`."""
+    """Returns the text that users see for a stage, such as `Loading the model`.
+
+    `stage` is a `Progress.stage`. Only its first word counts: `load` and `load vae` have the same text.
+    """
     kind = stage.split()[0]
     return STAGES.get(kind, kind.capitalize())
 
@@ -241,13 +244,18 @@ class StageShare:
 
     @classmethod
     def for_stage(cls, stage: str, passes: int) -> "StageShare":
-        """Returns the share of a stage, by `Progress.stage`, of a job with this many passes in each window."""
+        """Returns the StageShare for one stage of a job.
+
+        stage: the stage, as in `Progress.stage`.
+        passes: number of sampling passes in each window. It counts only for the stage `sampling`; others have one pass.
+        """
         return cls(passes if stage == "sampling" else 1)
 
     def of(self, progress: Progress) -> float:
-        """Returns the finished share of the stage, 0..1. Must be called with all progress reports in their order.
+        """Returns which share of the stage is finished (0..1) after this progress report.
 
-        The share never falls, also where a stage begins anew, such as the reading of the source for each window.
+        Must be called with every report of the stage, in their order. The share never falls, even if the stage begins
+        again, as the reading of the source does for each window.
         """
         if progress.window != self._window:
             self._pass = 0

@@ -163,7 +163,7 @@ def _adapters(card: ModelCard, settings: Settings) -> Iterator[Finding]:
 
 
 def _installed(card: ModelCard, settings: Settings) -> Finding:
-    """Checks whether the files of an installed model are as expected, and whether the model fits into free memory."""
+    """Returns the finding on an installed model. Its state is `no` if a file is wrong or free memory is too small."""
     import torch
 
     from longtake.models import memory
@@ -197,7 +197,10 @@ def _installed(card: ModelCard, settings: Settings) -> Finding:
 
 
 def _codec(kind: OutputType) -> Sequence[Finding]:
-    """Tests an output type by encoding one picture, with sound if the file type can contain sound."""
+    """Returns the finding on whether files of this type can be written.
+
+    As a test, one picture is encoded, with sound if files of this type can contain sound.
+    """
     format = output_format(kind, "medium", "fast")
     vital = format.suffix == ".mp4"
 
@@ -250,7 +253,12 @@ def _sandbox() -> Iterator[Finding]:
 
 
 def _wall(name: str, stands: bool, text: str) -> Finding:
-    """Returns the finding on one restriction of the process that reads sources: `text` if this system enforces it."""
+    """Returns the finding on one limit of the process that reads source videos.
+
+    name: what is limited, such as `memory`.
+    stands: True if this system enforces the limit. The finding then has the state `ok`, otherwise it is a note.
+    text: the text of the finding if the limit is enforced. Otherwise the text is a warning.
+    """
     missing = f"not limited: {platform.system()} does not enforce it here, so extend only files that you trust"
     return Finding(name, "ok" if stands else "note", text if stands else missing)
 

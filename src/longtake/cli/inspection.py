@@ -36,7 +36,7 @@ class InspectedJoint:
         return {"frame": self.frame, "sheet": str(self.sheet), **asdict(self.figures), **asdict(self.tone)}
 
     def rows(self) -> list[tuple[str, str]]:
-        """Returns the figures as rows for a terminal. Figures of the tone that are None are left out."""
+        """Returns the figures as rows for a terminal. Pitch and phase are left out if they were not measured."""
         figures, pitch, phase = self.figures, self.tone.pitch_step_cents, self.tone.phase_jump_degrees
         loudness = "no sound on one side"
         if figures.loudness_step_db is not None:

@@ -51,8 +51,11 @@ def _option(parameter: Parameter, endpoint: Endpoint[Any, Any], *, hidden: bool 
 
 
 def _extra_options(endpoint: Endpoint[Any, Any]) -> dict[str, inspect.Parameter]:
-    """Returns the options `--lora` and `--seed` by name. The command line has them for every endpoint, even if the
-    endpoint's request has no such field."""
+    """Returns the options `--lora` and `--seed` by name.
+
+    The command line has them for every endpoint, even if the endpoint's request has no such field. Only the heading
+    above them in the help depends on `endpoint`.
+    """
     panel = f"Request of {endpoint.name}"
     text = f"{item_syntax(LoRAWeight)}; repeat it for several. {LORAS}; the API has no field for them here."
     loras = typer.Option("--lora", help=text, rich_help_panel=panel, metavar="LORA")
@@ -116,7 +119,10 @@ def _limits_and_default(parameter: Parameter, *, show_default: bool) -> str:
 
 @contextmanager
 def naming_options(endpoint: Endpoint[Any, Any]) -> Iterator[None]:
-    """Adds to an error about a field of the endpoint's request, as a note, the option that sets this field."""
+    """Adds the name of an option to errors that are raised in the block, as a note.
+
+    Only an error about a field of the endpoint's request gets a note: the option that sets this field, such as `--fps`.
+    """
     try:
         yield
     except LongtakeError as error:

@@ -26,25 +26,26 @@ class PatientStream(io.TextIOWrapper):
             self._drop_the_rest()
 
     def _drop_the_rest(self) -> None:
-        """Connects the stream's file descriptor to the null device, which also takes what is still buffered."""
+        """Connects the stream's file descriptor to the null device. Text that is still buffered is dropped, too."""
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, self.fileno())
         os.close(null)
 
 
 def make_output_safe() -> None:
-    """Replaces standard output and standard error by streams that no text and no early end of the reader can break.
+    r"""Replaces standard output and standard error by streams to which writing does not fail.
 
-    A character that the stream's encoding does not have is written as its escape, such as `\\u65e5`.
+    - A character that the stream's encoding does not have is written as its escape, such as `\u65e5`.
+    - If the stream's reader ends early, as `head -1` does, the rest of the text is dropped.
     """
     sys.stdout = _safe(sys.stdout)
     sys.stderr = _safe(sys.stderr)
 
 
 def _safe(stream: Any) -> Any:
-    """Returns the stream for the same file that `make_output_safe` describes.
+    """Returns a PatientStream in place of `stream`, for the same file and with the same encoding.
 
-    The stream itself is returned if it has no file below it: None, or a stream that a test put there.
+    Returns `stream` itself if it is not Python's usual text stream, for example None or a stream for a test.
     """
     if type(stream) is not io.TextIOWrapper:
         return stream

@@ -17,7 +17,7 @@ def rate_text(rate: Fraction) -> str:
 
 
 def price_text(plan: Plan) -> str:
-    """Returns what fal would charge in US dollars, and the billed units: `$0.1008 (5.04167 seconds); here ...`."""
+    """Returns fal's price and the billed units as text, such as `$0.1008 (5.04167 seconds); here it costs nothing`."""
     return f"${float(plan.price_usd):.4f} ({float(plan.billed_units):g} {plan.unit}); here it costs nothing"
 
 
@@ -31,9 +31,13 @@ def plan_document(plan: Plan) -> dict[str, Any]:
 
 
 def numbers(document: Any, values: Any) -> Any:
-    """Returns a JSON document in which a number stands for each text that stands for a fraction.
+    """Returns a copy of a JSON document in which fractions are numbers instead of texts such as `24000/1001`.
 
-    values: what the document was made from, with its Fractions. Names that only the document has are not changed.
+    document: the JSON document of a plan, or a part of it.
+    values: what `document` was made from. Its Fraction objects show which texts to replace. Names that only `document`
+        has are not changed.
+
+    For a name that ends in `rate`, the entry `<name>_exact` is added, with the fraction as text.
     """
     match document, values:
         case Mapping(), Mapping():

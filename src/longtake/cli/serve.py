@@ -105,7 +105,10 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
 def _local_name(host: str) -> str:
     """Returns the host for the URLs by which programs on this machine reach the server.
 
-    host: address at which the server listens. The result is `localhost` if it is 127.0.0.1 or means all addresses.
+    - `localhost`, if the server listens at 127.0.0.1 or at all addresses
+    - otherwise `host` itself. An IPv6 address is put in brackets.
+
+    host: address at which the server listens.
     """
     if host in ("0.0.0.0", "::", LOOPBACK):
         return "localhost"
