@@ -4,7 +4,7 @@ import gc
 import importlib
 import json
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,15 @@ def pytest_configure() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _quiet_machine() -> None:
     torch.set_grad_enabled(False)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Lets torch compute with two threads during a test."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

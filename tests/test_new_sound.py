@@ -33,9 +33,17 @@ def model() -> longtake.Model:
     return longtake.load("ltx2-tiny")
 
 
-@pytest.mark.parametrize("direction", ["forward", "backward"])
 @pytest.mark.parametrize(
-    "seed", [6, *(pytest.param(seed, marks=pytest.mark.soak) for seed in (0, 1, 2, 3, 4, 5, 7, 8, 9))]
+    ("direction", "seed"),
+    [
+        ("backward", 6),
+        *(
+            pytest.param(direction, seed, marks=pytest.mark.soak)
+            for direction in ("forward", "backward")
+            for seed in range(10)
+            if (direction, seed) != ("backward", 6)
+        ),
+    ],
 )
 def test_silence_does_not_follow_silence(
     model: longtake.Model, clip: Path, direction: str, seed: int, tmp_path: Path

@@ -4,7 +4,7 @@ next."""
 import math
 
 import torch
-from scipy.stats import beta as beta_distribution
+from scipy.special import betaincinv
 from torch import Tensor
 
 from longtake.sampling import levels
@@ -65,7 +65,7 @@ def beta(steps: int) -> Tensor:
 
     Source: Lee et al. 2024 (beta sampling), with the shift of LTX-2.
     """
-    quantiles = beta_distribution.ppf([1 - step / steps for step in range(steps)], BETA_SHAPE, BETA_SHAPE)
+    quantiles = betaincinv(BETA_SHAPE, BETA_SHAPE, [1 - step / steps for step in range(steps)])
     picked = dict.fromkeys(round((BETA_LEVELS - 1) * float(quantile)) for quantile in quantiles)
     unshifted = torch.tensor([(index + 1) / BETA_LEVELS for index in picked], dtype=torch.float64)
     return _ended(_shifted(unshifted, BETA_SHIFT))

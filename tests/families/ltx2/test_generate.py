@@ -63,6 +63,14 @@ def test_video_and_sound_go_on(plain: Generated, film: Film) -> None:
     assert abs(float(heard.level.nanmedian() - true.level.nanmedian())) < 4
 
 
+def test_two_threads_generate_the_same_bits(
+    sounding: LTX2Model, film: Film, plain: Generated, two_threads: None
+) -> None:
+    again = generated(sounding, planned(film), film)
+    assert torch.equal(again.frames, plain.frames)
+    assert torch.equal(again.new_sound, plain.new_sound)
+
+
 def test_backward_frames_lead_to_the_first_frame(backward: Generated, film: Film) -> None:
     wanted, joint = film.pixels[:NEW], film.pixels[NEW : NEW + 1]
     assert backward.frames.shape == (NEW, 3, 64, 64)

@@ -96,6 +96,12 @@ def test_frames_have_the_planned_number_and_size(frames_of: Generate) -> None:
     assert frames.max() <= 1
 
 
+def test_two_threads_generate_the_same_bits(
+    frames_of: Generate, embedded: LTXVModel, film: NDArray[np.uint8], two_threads: None
+) -> None:
+    assert torch.equal(generated(embedded, planned(), film), frames_of({}))
+
+
 def test_the_video_goes_on(frames_of: Generate, film: NDArray[np.uint8]) -> None:
     """New frames are nearer to the scene's next ones than the last context frame is."""
     frames = frames_of({"constant_rate_factor": 0})[1:]
