@@ -120,7 +120,8 @@ class BadCheckpoint(LongtakeError):
 
 
 class ModelNotInstalled(BadCheckpoint):
-    """The model that the request needs is not on this machine, and no miniature may stand in for it."""
+    """The model that the request needs is not on this machine, and the setting `stand_in` does not allow one of the
+    small models in the package to take its place."""
 
     type = "runner_scheduling_failure"
     status = 503

@@ -1,4 +1,4 @@
-"""Faster imports of large libraries."""
+"""A context manager that makes imports of large libraries faster."""
 
 import gc
 from collections.abc import Iterator

@@ -44,8 +44,9 @@ class Job:
     `model`: the model that carries it out.
     `source`: the source video, open for reading.
     `plan`: the plan of the generation.
-    `adapters`: the plan's adapters, whose sources may be data URIs; in the plan these are without their data.
-    `end_image`: the picture that the new frames lead to, [H, W, 3], not scaled yet; None if the request has none.
+    `adapters`: the adapters of the plan, with their full sources. In the plan itself, which is stored and shown, a
+        source that is a data URI is shortened. To read an adapter, use this field.
+    `end_image`: the picture that the new frames lead to, RGB [H, W, 3], not scaled yet; None if the request has none.
     """
 
     endpoint: Endpoint[Any, Any]

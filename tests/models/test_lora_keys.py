@@ -63,6 +63,9 @@ def _effect(path: Path, tensors: dict[str, Tensor], dtype: torch.dtype = torch.f
         ("lora_unet_", 1),
         ("lora_unet_", 0),
         ("lora_transformer_", 1),
+        ("lora_dit_", 1),
+        ("_orig_mod.", 0),
+        ("base_model.model._orig_mod.", 0),
         ("lycoris_", 1),
     ],
 )
@@ -83,12 +86,25 @@ def test_every_prefix_is_the_same_picture(tmp_path: Path, prefix: str, pair: int
         ("lora_A.my-style.weight", "lora_B.my-style.weight"),
         ("lora_A", "lora_B"),
         ("lora.down.weight", "lora.up.weight"),
+        ("lora_linear_layer.down.weight", "lora_linear_layer.up.weight"),
     ],
 )
 def test_every_name_of_the_two_matrices(a: str, b: str) -> None:
     for prefix in ("", "base_model.model.", "diffusion_model."):
         assert lora_key(f"{prefix}patchify_proj.{a}") == LoraKey("proj_in", "A")
         assert lora_key(f"{prefix}patchify_proj.{b}") == LoraKey("proj_in", "B")
+
+
+def test_a_lora_of_an_attention_processor_belongs_to_the_attention() -> None:
+    prefix = "transformer.transformer_blocks.0.attn1"
+    assert lora_key(f"{prefix}.processor.to_q_lora.down.weight") == LoraKey("transformer_blocks.0.attn1.to_q", "A")
+    assert lora_key(f"{prefix}.processor.to_out_lora.up.weight") == LoraKey("transformer_blocks.0.attn1.to_out.0", "B")
+
+
+def test_matrices_may_be_stored_as_convolutions(tmp_path: Path) -> None:
+    tensors = _tensors("{}.lora_A.weight", "{}.lora_B.weight", published=False)
+    convolutions = {key: tensor[..., None, None] for key, tensor in tensors.items()}
+    assert torch.equal(_effect(tmp_path / "l", convolutions), _effect(tmp_path / "plain", tensors))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -124,6 +140,9 @@ A, B = "diffusion_model.proj_in.lora_A.weight", "diffusion_model.proj_in.lora_B.
         (["base_model.model.x.oft_R.default.weight"], "an OFT"),
         (["lycoris_x.a1.weight", "lycoris_x.a2.weight", "lycoris_x.b1.weight", "lycoris_x.b2.weight"], "a GLoRA"),
         (["lora_unet_x.lora_mid.weight", "lora_unet_x.lora_down.weight"], "a LoCon"),
+        ([A, B, "diffusion_model.proj_in.lora_B.bias"], "a LoRA with biases"),
+        ([A, B, "diffusion_model.proj_in.lora_A.scale_weight"], "in fp8 with scales"),
+        ([A, B, "scaled_fp8"], "in fp8 with scales"),
         (["diffusion_model.x.diff", "diffusion_model.x.diff_b"], "whole changes of weights"),
         (["lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight"], "for a text encoder"),
         (["lora_te1_x.lora_down.weight", "lora_te1_x.lora_up.weight", "lora_te1_x.alpha"], "for a text encoder"),

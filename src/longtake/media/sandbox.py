@@ -222,7 +222,10 @@ def _read(pipe: IO[bytes], buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @contextlib.contextmanager
 def decode_process(module: str, argument: dict[str, Any], limits: Limits) -> Iterator[DecodeProcess]:
-    """Yields a new DecodeProcess and kills it when the block ends."""
+    """Context manager: starts a DecodeProcess and kills it when the `with` block ends.
+
+    The arguments are those of DecodeProcess, and the errors too.
+    """
     process = DecodeProcess(module, argument, limits)
     try:
         yield process

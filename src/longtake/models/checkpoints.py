@@ -99,7 +99,7 @@ class Differences:
 
 
 def _some(names: Sequence[str], count: int = 4) -> str:
-    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+    return ", ".join(names[:count]) + (" and others" if len(names) > count else "")
 
 
 def open_part(part: PartName, path: Path) -> Checkpoint:

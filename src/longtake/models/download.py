@@ -47,8 +47,8 @@ class ModelStatus:
 
     @property
     def absent_bytes(self) -> int:
-        """About the bytes of the published parts and adapters that are not on this machine. What is published in one
-        place counts once."""
+        """The approximate number of bytes of the published parts and adapters that are not on this machine. A file with
+        several parts counts once."""
         absent = [place for part, place in self.card.parts.items() if part not in self.parts]
         absent += [place for name, place in self.card.loras.items() if name not in self.adapters]
         return round(sum(place.gigabytes for place in {*absent} if place is not None) * 1e9)

@@ -119,8 +119,8 @@ def vae_key(key: str, levels: int = 4) -> str | None:
     """Returns diffusers' name of a weight of the autoencoder; None if diffusers' class does not need it.
 
     key: the published name without the prefix `vae.`.
-    levels: the number of resampling blocks of the encoder. Of its 2 * levels + 1 published blocks, the last is
-        diffusers' middle block.
+    levels: the number of resampling blocks of the encoder. The published encoder numbers 2 * levels + 1 blocks, the
+        last of which diffusers calls its middle block. Names of the decoder do not depend on it.
     """
     if key.startswith("per_channel_statistics."):
         return statistic(key)

@@ -87,8 +87,11 @@ def _keys_by_module(name: str, header: Header) -> dict[str, dict[Side, str]]:
         sides[parsed.side] = key
     _check_kind(name, keys, unknown)
     unpaired = [module for module, sides in keys.items() if not {"A", "B"} <= sides.keys()]
+    halves = [module for module in unpaired if {"A", "B"} & keys[module].keys()]
+    if halves:
+        raise BadCheckpoint(f"{name} has only one half of {count_names(halves, 'pair')}.")
     if unpaired:
-        raise BadCheckpoint(f"{name} has only one half of {count_names(unpaired, 'pair')}.")
+        raise BadCheckpoint(f"{name} has an alpha without a pair for {count_names(unpaired, 'module')}.")
     return keys
 
 
@@ -122,10 +125,18 @@ def _shapes(
             raise BadCheckpoint(f"{name} has {sides[side][:120]} of dtype {info.dtype}; it must be a float.")
         if side == "alpha" and math.prod(info.shape) != 1:
             raise BadCheckpoint(f"{name} has {sides[side][:120]} of shape {list(info.shape)}; it must be one number.")
-    a, b = infos["A"].shape, infos["B"].shape
+    a, b = as_matrix(infos["A"].shape), as_matrix(infos["B"].shape)
     if len(a) != 2 or len(b) != 2 or a[0] != b[1] or a[0] == 0:
         raise BadCheckpoint(f"{name} has A {list(a)} and B {list(b)} for {module[:120]}, which do not multiply.")
     return a, b
+
+
+def as_matrix(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the shape of a matrix that may be stored as a convolution with a kernel of one pixel: [out, in, 1, 1]
+    becomes [out, in]. Other shapes stay as they are."""
+    while len(shape) > 2 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
 
 
 def _settings(name: str, metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -150,7 +161,13 @@ def _settings(name: str, metadata: Mapping[str, str]) -> dict[str, Any]:
 def count_names(names: Sequence[str], kind: str) -> str:
     """Returns text for messages: the number of names and the first four, as in "2 unknown keys: a, b".
 
+    If there are more than four names, "and others" follows.
+
     kind: the singular noun, such as "unknown key".
     """
     plural = "" if len(names) == 1 else "s"
-    return f"{len(names)} {kind}{plural}: " + ", ".join(name[:120] for name in names[:4]) + (", ..." * (len(names) > 4))
+    return (
+        f"{len(names)} {kind}{plural}: "
+        + ", ".join(name[:120] for name in names[:4])
+        + (" and others" * (len(names) > 4))
+    )

@@ -15,18 +15,29 @@ Side = Literal["A", "B", "alpha"]
 """The role of a tensor: the matrix A [rank, in], the matrix B [out, rank], or the number alpha."""
 
 _WRAPPERS = frozenset(
-    {"base_model", "diffusion_model", "dit", "model", "module", "pipe", "transformer", "unet", "velocity_model"}
+    (
+        *("_orig_mod", "base_model", "diffusion_model", "dit", "model", "module", "pipe", "transformer"),
+        *("unet", "velocity_model"),
+    )
 )
-"""Words before the module's name: the objects that hold the transformer in the programs that write such files."""
+"""Words before the module's name: the objects that hold the transformer in the programs that write such files. A model
+that torch has compiled has `_orig_mod`."""
 
-_FLAT_PREFIXES = ("lora_unet_", "lora_transformer_", "lycoris_")
+_FLAT_PREFIXES = ("lora_unet_", "lora_transformer_", "lora_dit_", "lycoris_")
 """Prefixes after which the module's name has underscores for dots."""
 
 _ROLE = re.compile(
     r"\.(?:(?P<alpha>alpha)"
     r"|lora_(?P<letter>[AB])(?:(?:\.[\w-]+)?\.weight)?"  # PEFT, with or without the adapter's name, such as `default`
-    r"|lora[_.](?P<direction>down|up)\.weight)$"
+    r"|lora[_.](?P<direction>down|up)\.weight"
+    r"|lora_linear_layer\.(?P<old_direction>down|up)\.weight)$"  # diffusers before PEFT
 )
+
+_PROCESSOR = re.compile(r"\.processor\.(\w+)_lora\.(down|up)\.weight$")
+"""The end of a key of diffusers before PEFT: the LoRA belongs to the attention's processor, such as to_q_lora.down."""
+
+_OLD_NAMES = {"to_out": "to_out.0"}
+"""A name in such a key -> the module's name in diffusers' class, where they differ."""
 
 _CONNECTORS = re.compile(r"(text_embedding_projection|connectors|(video|audio)_(embeddings_)?connector)[._]")
 """The text encoder's connectors. Their tensors are ignored, as in the publisher's own code."""
@@ -48,6 +59,8 @@ _OTHER_KINDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\.[ab][12]\.weight$", "is a GLoRA"),
         (r"\.vera_lambda_", "is a VeRA"),
         (r"\.lora_mid\.", "is a LoCon with three matrices per module"),
+        (r"\.lora_[AB](\.[\w-]+)?\.bias$", "is a LoRA with biases"),
+        (r"(\.|^)(scale_weight|weight_scale|input_scale|scaled_fp8)$", "is in fp8 with scales, not in bf16 or fp16"),
         (r"\.(diff|diff_b|set_weight|w_norm|b_norm)$", "holds whole changes of weights, not pairs of small matrices"),
         (_TEXT_ENCODER.pattern, "is for a text encoder, in whole or in part"),
     )
@@ -75,6 +88,7 @@ def lora_key(key: str) -> LoraKey | None:
 
     Returns None if the name is not that of a tensor in a LoRA for a transformer.
     """
+    key = _PROCESSOR.sub(lambda end: f".{_OLD_NAMES.get(end[1], end[1])}.lora.{end[2]}.weight", key)
     role = _ROLE.search(key)
     if role is None or _TEXT_ENCODER.match(key):
         return None
@@ -83,7 +97,8 @@ def lora_key(key: str) -> LoraKey | None:
     name = transformer_key(_unwrapped(module)) if flat is None else module.removeprefix(flat)
     if role["alpha"]:
         return LoraKey(name, "alpha")
-    return LoraKey(name, "A" if role["letter"] == "A" or role["direction"] == "down" else "B")
+    direction = role["direction"] or role["old_direction"]
+    return LoraKey(name, "A" if role["letter"] == "A" or direction == "down" else "B")
 
 
 def is_of_connectors(key: str) -> bool:

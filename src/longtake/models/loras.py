@@ -78,7 +78,8 @@ def read(path: Path, name: str | None = None) -> Adapter:
             alpha = header.alpha(module)
             if "alpha" in tensors:
                 alpha = tensors["alpha"].item()
-            pairs[module] = _pair(header.name, module, tensors["A"], tensors["B"], alpha)
+            a, b = (tensors[side].reshape(shape) for side, shape in zip("AB", header.shapes[module], strict=True))
+            pairs[module] = _pair(header.name, module, a, b, alpha)
     return Adapter(header.name, pairs)
 
 

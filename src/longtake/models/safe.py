@@ -113,7 +113,7 @@ def _check_start(path: Path, max_header_bytes: int, shown: str) -> None:
     for magic, kind in _OTHER_FORMATS:
         # The length in a safetensors file may begin with the same bytes as another format, but `{` follows at byte 8.
         if start.startswith(magic) and start[8:9] != b"{":
-            raise BadCheckpoint(f"{shown} is {kind}; only safetensors files are loaded, since a pickle can run code.")
+            raise BadCheckpoint(f"{shown} is {kind}; only safetensors files are loaded.")
     if size < 10 or start[8:9] != b"{":
         _refuse(shown, "it does not start with a header length and a JSON object")
     length = int.from_bytes(start[:8], "little")

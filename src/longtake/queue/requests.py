@@ -79,7 +79,8 @@ class LogLine:
 
     `at`: the Unix time in seconds at which the line was written.
     `level`: INFO, or STDOUT for a line that a library printed.
-    `labels`: for the line about the beginning of a stage its `stage`, `window` and `windows` as text; otherwise empty.
+    `labels`: empty, except in a line that says that a stage begins. Such a line has three labels: `stage` (the stage's
+        name), `window` (the number of its window, from 1) and `windows` (the number of all windows), each as text.
     """
 
     at: float

@@ -93,14 +93,15 @@ def whole_latent_context(direction: Direction, context_frames: int, available: i
 
 
 def window_context(options: LTX2Options, counts: FrameCounts, available: int) -> int:
-    """Returns the largest number of context frames of a window. A window that has fewer frames to continue has fewer.
+    """Returns the largest number of context frames that any window of the plan may have.
 
-    - If `num_frames` has room for the requested context, it is the requested number, rounded to whole latents. The
-      source may have fewer frames; a later window, which continues new frames, may still have so many to continue.
-    - If `num_frames` has no room for it, it is the shortened number `counts.context_frames`.
+    - If the request's `num_frames` has room for the requested context (or the default one), the result is that number,
+      rounded to whole latents. This holds also for a source with fewer frames, because later windows continue new
+      frames, of which there may be more.
+    - Otherwise the result is the shortened number `counts.context_frames`.
 
     `counts`: the frame counts of the request, as `frame_counts` returns them.
-    `available`: the number of source frames.
+    `available`: the number of source frames. It decides only whether `num_frames` has room.
     """
     wanted = requested_context(options)
     if counts.context_frames < whole_latent_context(options.direction, wanted, available):

@@ -194,9 +194,8 @@ def compression(plan: LTXVPlan, latent_frames: range, temporal: int) -> Tensor:
 
     - If the output shows no unchanged source frames, it is the plan's `tone_map_compression_ratio` for every latent
       frame.
-    - Otherwise it is 0 at the first latent frame whose decoded frames the output shows, and rises to that ratio within
-      one second. So the picture does not change suddenly after the last unchanged source frame. Latent frames before
-      it have 0: those of the context, if the output shows the source's own pixels instead.
+    - Otherwise it is 0 up to the first latent frame whose decoded frames the output shows, and then rises linearly to
+      that ratio within one second. So the picture does not change suddenly after the last unchanged source frame.
 
     `latent_frames`: the numbers of the latent frames, counted from the clip's start.
     `temporal`: the number of frames that a latent frame covers.

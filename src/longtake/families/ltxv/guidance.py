@@ -114,9 +114,10 @@ NAG_SHARE = 0.25
 
 
 class NegativeAttention:
-    """A cross-attention processor that moves features away from those of a negative prompt.
+    """A cross-attention processor that moves the attention's output away from that of a negative prompt.
 
-    p stands for the features of the positive prompt, and n for those of the negative prompt:
+    Both outputs are computed from the same video tokens: p with the positive prompt, n with the negative prompt. With
+    the `scale` of the constructor the result is computed in three steps:
     1. z = p + scale (p - n).
     2. If the L1 norm of z is more than 2.5 times (NAG_LIMIT) that of p, z is scaled down to that limit.
     3. The result is 0.25 z + 0.75 p; 0.25 is NAG_SHARE.

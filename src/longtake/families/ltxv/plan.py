@@ -137,9 +137,9 @@ def make_plan(options: LTXVOptions, source: VideoInfo, card: LTXVCard, seed: int
 def source_span(source: VideoInfo, options: LTXVOptions) -> Span:
     """Returns the span of the source frames that the request uses, reversed if the option `reverse_source` is True.
 
-    The used frames begin at the option `start_frame`. If they are more than `max_frames`, only those nearest to the new
-    frames are used: the last ones, or the first ones if the span is reversed. If the source is read at another rate
-    than its own (see `reading_rate`), the span counts its frames at that rate.
+    All frames are counted at the rate at which the source is read (see `reading_rate`). The request may use the frames
+    from the option `start_frame` to the source's end. If these are more than the option `max_frames`, only the last
+    `max_frames` of them are used, or the first ones if the span is reversed: those next to the new frames.
 
     Raises InvalidRequest if `start_frame` is beyond the source's end.
     """

@@ -181,9 +181,11 @@ class Setup:
         return 1, self.statistics.channels, window.stop - window.start, height, width
 
     def overlap(self, latents: Tensor) -> ConditioningItem:
-        """Returns the next window's conditioning item: the last `overlap_latents` latent frames of the windows so far.
+        """Returns the conditioning item through which the next window follows the windows before it: the last
+        `overlap_latents` latent frames of these windows.
 
-        `latents`: the latents of the windows so far in one pass, [1, C, F, H, W].
+        `latents`: the latents of all windows that one sampling pass has finished, [1, C, F, H, W]. F is at least
+            `overlap_latents`.
         """
         return ConditioningItem(latents[:, :, -self.overlap_latents :], 0, self.overlap_strength)
 
