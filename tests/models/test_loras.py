@@ -299,7 +299,10 @@ def test_errors_name_the_field_of_the_lora(tmp_path: Path) -> None:
     [(adapter, scales)] = load_adapters([_planned("good.safetensors", 0.4, 0.8)], model, settings, cache)
     assert (adapter.name, scales) == ("good.safetensors", (0.4, 0.8))
     assert adapter.loc == ("body", "loras", 0, "path")
-    for path, reason in (("bad.safetensors", "not a usable safetensors"), ("absent.safetensors", "neither a file")):
+    for path, reason in (
+        ("bad.safetensors", "not a usable safetensors"),
+        ("absent.safetensors", "There is no LoRA file"),
+    ):
         with pytest.raises(InvalidRequest, match=reason) as raised:
             load_adapters([_planned("good.safetensors"), _planned(path, index=1)], model, settings, cache)
         assert raised.value.loc == ("body", "loras", 1, "path")

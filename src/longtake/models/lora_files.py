@@ -117,12 +117,16 @@ def _local_or_from_hub(lora: Lora, settings: Settings, *, any_path: bool) -> Lor
         ) from None
     if local is not None:
         return _within_limit(LoraFile(local, local.name), settings)
+    shown = lora.path[:100] if lora.path.isprintable() else ascii(lora.path[:100])
+    if shown.lower().endswith(".safetensors"):
+        place = "on this machine" if any_path else "in the LoRA folder"
+        raise InvalidRequest(f"There is no LoRA file '{shown}' {place}.", value=lora.path[:100])
     if _REPO.fullmatch(lora.path) and ".." not in lora.path:
         file = _from_hub(lora, settings, authorised=any_path)
         return LoraFile(file, file.name)
+    files = "a file or folder on this machine" if any_path else "a file below the LoRA folder"
     raise InvalidRequest(
-        f"The LoRA {lora.path[:100]!r} is neither a file below the LoRA folder, a URL, a data URI nor a hub "
-        "repository.",
+        f"The LoRA '{shown}' is neither {files}, a URL (https://...), a data URI nor a hub repository (owner/name).",
         value=lora.path[:100],
     )
 
@@ -130,8 +134,8 @@ def _local_or_from_hub(lora: Lora, settings: Settings, *, any_path: bool) -> Lor
 def _local(lora: Lora, settings: Settings, *, any_path: bool) -> Path | None:
     """Returns the LoRA's file if `lora.path` is a file or folder on the disk, otherwise None.
 
-    In a folder, `choose_file` chooses the file. Raises `InvalidRequest` if it finds none, or if `any_path` is False and
-    the path leads out of the LoRA folder.
+    In a folder, `choose_file` chooses the file. Raises `InvalidRequest` if it finds none, if `any_path` is False and
+    the path leads out of the LoRA folder, or if `weight_name` is not the name of the file at the path.
 
     any_path: True allows a path outside the LoRA folder.
     """
@@ -149,6 +153,12 @@ def _local(lora: Lora, settings: Settings, *, any_path: bool) -> Path | None:
                 f"The LoRA path {lora.path[:100]!r} leads out of the LoRA folder.", value=lora.path
             ) from None
     if place.is_file():
+        if lora.weight_name not in (None, place.name):
+            raise InvalidRequest(
+                f"The LoRA {lora.path[:100]} is itself a file, so weight_name {lora.weight_name[:100]!r} names no file "
+                "in it.",
+                value=lora.weight_name,
+            )
         return place
     names = sorted(file.name for file in place.iterdir() if file.suffix == ".safetensors")
     name = choose_file(lora, names, "folder")

@@ -78,7 +78,8 @@ def read(path: Path, name: str | None = None) -> Adapter:
             alpha = header.alpha(module)
             if "alpha" in tensors:
                 alpha = tensors["alpha"].item()
-            a, b = (tensors[side].reshape(shape) for side, shape in zip("AB", header.shapes[module], strict=True))
+            a_shape, b_shape = header.shapes[module]
+            a, b = tensors["A"].reshape(a_shape), tensors["B"].reshape(b_shape)
             pairs[module] = _pair(header.name, module, a, b, alpha)
     return Adapter(header.name, pairs)
 

@@ -252,7 +252,9 @@ class Attempt:
             lambda: queue.finish(self._engine, row, outcomes.NOT_STORED),
             failure="The outcome of request %s cannot be stored; an internal error is stored instead.",
         )
-        if not is_stored:
+        if is_stored:
+            log.info("Request %s to %s ended with status %d.", row.id, row.endpoint, outcome.status_code)
+        else:
             log.warning(
                 "Request %s has ended or another attempt has claimed it; the outcome of this attempt is dropped.",
                 row.id,

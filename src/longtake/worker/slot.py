@@ -45,6 +45,7 @@ class Slot:
         self.status = SlotStatus(name, pool, "starting")
         self._context = context
         self._worker = Supervisor(name, device, context.command, context.settings)
+        self._last_progress = ""
         self._draining = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -125,10 +126,12 @@ class Slot:
     def _handle(self, message: SlotMessage | None) -> None:
         """Handles a message that came while the worker process had no request. Also updates the slot's state.
 
-        Logs progress, printed lines and errors of the process. Ignores all other messages, and None.
+        Logs progress, printed lines and errors of the process, and no progress twice in a row. Ignores all other
+        messages, and None.
         """
         match message:
-            case ProgressReport():
+            case ProgressReport() if message.sentence != self._last_progress:
+                self._last_progress = message.sentence
                 log.info("%s: %s", self.status.name, message.sentence)
             case Printed():
                 log.info("%s: %s", self.status.name, message.text)
