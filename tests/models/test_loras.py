@@ -217,7 +217,7 @@ ALPHA = f"diffusion_model.{MODULE}.alpha"
     [
         ({A: torch.ones(2, 16)}, rf"one half of 1 pair: {re.escape(MODULE)}"),
         ({A: torch.ones(2, 16), B: torch.ones(16, 3)}, r"A \[2, 16\] and B \[16, 3\] .* do not multiply"),
-        ({A: torch.ones(2, 16, 1), B: torch.ones(16, 2)}, "do not multiply"),
+        ({A: torch.ones(2, 16, 3), B: torch.ones(16, 2)}, "do not multiply"),
         ({A: torch.ones(0, 16), B: torch.ones(16, 0)}, "do not multiply"),
         ({A: torch.full((2, 16), torch.nan), B: torch.ones(16, 2)}, "not finite"),
         ({A: torch.ones(2, 16, dtype=torch.int64), B: torch.ones(16, 2)}, "dtype I64; it must be a float"),

@@ -15,29 +15,37 @@ MIN_BARE = 64
 
 _SHOWN = 80
 _MARK = re.compile(r";\s*base64\s*,", re.IGNORECASE)
+_MISPLACED_MARK = re.compile(r"[:;]\s*base64\s*(;[^,;]*)*,", re.IGNORECASE)
+"""The mark with a parameter behind it, or without a semicolon. Some programs write it so."""
 _BLANKS = b" \t\n\r\f"
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
-_BARE = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+"""The alphabet of base64 in URLs (RFC 4648, 5) -> the usual one."""
+_BARE = re.compile(r"(([\w.+-]+/[\w.+-]+)?[\w=;. -]*base64,)?[A-Za-z0-9+/_\s-]+={0,2}\s*")
 
 
 def decode(uri: str, max_bytes: int) -> bytes:
     """Returns the data in a URI `data:[type][;base64],...`. The type in the URI is ignored.
 
     The type may have parameters with commas, in quotes or without (`codecs=vp8,opus`). Base64 may have blanks and line
-    breaks in it, and lack its padding.
+    breaks in it, have the alphabet for URLs, and lack its padding. A fragment (`#t=1`) is ignored.
 
     Raises InvalidRequest if the URI is malformed, FileTooLarge if the data has more than `max_bytes` bytes.
     """
-    is_base64, body = _split(uri)
+    is_base64, body = _split(uri.partition("#")[0])
     if not is_base64:
         check_bytes((len(body) + 2) // 3, max_bytes)
         data = unquote_to_bytes(body)
         check_bytes(len(data), max_bytes)
         return data
     check_bytes(len(body) // 4 if "%" in body or _has_blanks(body) else len(body) * 3 // 4 - 2, max_bytes)
-    text = unquote_to_bytes(body).translate(None, _BLANKS)
-    if not _BASE64.fullmatch(text):
-        raise InvalidRequest("The data URI holds characters that base64 does not have.", value=shortened(uri))
+    text = unquote_to_bytes(body).translate(_URL_SAFE, _BLANKS)
+    valid = _BASE64.match(text)
+    if valid is not None and valid.end() < len(text):
+        character = ascii(chr(text[valid.end()]))
+        raise InvalidRequest(
+            f"The data URI holds characters that base64 does not have, the first is {character}.", value=shortened(uri)
+        )
     try:
         data = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except binascii.Error:
@@ -52,7 +60,7 @@ def _split(uri: str) -> tuple[bool, str]:
     header, comma, body = uri.partition(",")
     if not comma:
         raise InvalidRequest("The data URI has no comma between its type and its data.", value=shortened(uri))
-    if _MARK.search(f"{header},") and _MARK.search(uri):
+    if _MISPLACED_MARK.search(f"{header},"):
         return True, body
     # The first comma may be one inside a parameter of the type.
     mark = _MARK.search(uri, 0, MAX_HEADER) if "=" in header else None
@@ -64,7 +72,7 @@ def _has_blanks(text: str) -> bool:
 
 
 def is_bare_base64(text: str) -> bool:
-    """Returns True if the text is base64 of at least MIN_BARE characters without the beginning of a data URI."""
+    """Returns True if the text is base64 of at least MIN_BARE characters without `data:` at its beginning."""
     return len(text) >= MIN_BARE and _BARE.fullmatch(text) is not None
 
 

@@ -64,8 +64,8 @@ def fetch_file(
         return local
     if is_bare_base64(bare):
         raise InvalidRequest(
-            f"The value is base64 of {len(bare)} characters without a beginning that says so; write "
-            "`data:video/mp4;base64,` before it, or give an http(s) address.",
+            f"The value looks like {len(bare)} characters of base64 without `data:` before them. It must begin with "
+            "`data:video/mp4;base64,` or be an http(s) address.",
             value=shortened(bare),
         )
     if allow_local:
@@ -148,7 +148,11 @@ class _Download:
                 return self._attempt(address)
             except _Momentary as failure:
                 wait_s = failure.pause_s if failure.pause_s is not None else pause_s
-                if pause_s is None or wait_s is None or wait_s >= self.deadline - time.monotonic():
+                if pause_s is not None and wait_s is not None and wait_s >= self.deadline - time.monotonic():
+                    raise DownloadFailed(
+                        f"{failure.sentence} It asks to wait {wait_s:g} s, which is too long."
+                    ) from None
+                if pause_s is None or wait_s is None:
                     raise DownloadFailed(failure.sentence) from None
                 self.path.unlink(missing_ok=True)
                 time.sleep(wait_s)
@@ -180,7 +184,7 @@ class _Download:
             if isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)):
                 raise _Momentary(sentence) from None
             raise DownloadFailed(sentence) from None
-        raise DownloadFailed(f"The address was redirected more than {_MAX_REDIRECTS} times.")
+        raise DownloadFailed(f"{shortened(self.url)} was redirected more than {_MAX_REDIRECTS} times.")
 
     def _check_status(self, response: httpx.Response, address: httpx.URL) -> None:
         """Raises DownloadFailed or _Momentary unless the response holds the whole file."""
@@ -236,7 +240,7 @@ def _check_redirect(response: httpx.Response) -> None:
     if response.has_redirect_location and scheme is not None and scheme[1].lower() not in ("http", "https"):
         kind = "a data URI" if scheme[1].lower() == "data" else f"a {scheme[1].lower()[:20]}: address"
         raise DownloadFailed(
-            f"{_named(response.url)} redirects to {kind}, other than http or https, which is not followed."
+            f"{_named(response.url)} redirects to {kind}. Only redirects to http and https addresses are followed."
         )
 
 
