@@ -1,5 +1,7 @@
 """Atomic writes: the whole file or none of it."""
 
+import errno
+import os
 import stat
 import sys
 from pathlib import Path
@@ -44,11 +46,20 @@ def test_only_the_owner_can_read_the_file(tmp_path: Path) -> None:
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
 
 
-def test_an_existing_file_is_not_created_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_links", [True, False])
+def test_an_existing_file_is_not_created_again(
+    has_links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
     target = tmp_path / "key"
     assert create(target, b"first")
     assert not create(target, b"second")
     assert target.read_bytes() == b"first"
+    assert sys.platform == "win32" or stat.S_IMODE(target.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [target]
 
 

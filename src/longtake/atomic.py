@@ -33,12 +33,22 @@ def create(path: Path, content: bytes) -> bool:
     """Writes `content` to a new file that only its owner can read, and returns True.
 
     Returns False, and changes nothing, if `path` already exists.
+
+    On a file system without hard links (exFAT, some network folders) another process may see the new file before all of
+    `content` is in it.
     """
     temporary = _new_file(path)
     try:
         temporary.write_bytes(content)
         flush(temporary)
-        os.link(temporary, path)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:  # no hard links here
+            with open(path, "xb", opener=_private) as file:
+                file.write(content)
+            flush(path)
     except FileExistsError:
         return False
     finally:
@@ -50,5 +60,10 @@ def create(path: Path, content: bytes) -> bool:
 def _new_file(path: Path) -> Path:
     """Creates an empty file with a random name in the folder of `path`. Only its owner can read it."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    os.close(_private(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
     return temporary
+
+
+def _private(path: str | Path, flags: int) -> int:
+    """Opens a file, so that only its owner can read it if it is new. Returns the file descriptor."""
+    return os.open(path, flags, 0o600)

@@ -1,8 +1,11 @@
-"""A context manager that makes imports of large libraries faster."""
+"""Imports of large libraries: how they are installed, and a context manager that makes them faster."""
 
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+INSTALL_TORCH = "pip install '.[torch]' in a clone of longtake"
+"""What a user does to install the libraries that models need, in words for messages."""
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from longtake.endpoints.validation import dotted, parse
 from longtake.errors import InvalidRequest
 from longtake.media.formats import OutputType, Quality, WriteMode
 from longtake.models.choice import ModelChoice, named_model
-from longtake.prepare import Overrides
+from longtake.prepare import Overrides, check_family
 from longtake.settings import Settings
 
 NEW_FRAMES = 96
@@ -342,6 +342,7 @@ def local_request(
     )
     request = parse(endpoint.Request, data, forbid_unknown=True)
     choice = endpoint.model_choice(settings) if model is None else named_model(model, settings)
+    check_family(endpoint, choice.card)
     return LocalRequest(endpoint, request, choice, overrides)
 
 

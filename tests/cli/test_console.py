@@ -45,5 +45,5 @@ def test_lines_of_progress_say_the_share_and_the_time_left(capsys: pytest.Captur
 def test_a_missing_package_of_the_models_names_the_extra(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit), reporting(as_json=False, debug=False):
         raise ModuleNotFoundError("No module named 'torch'", name="torch.nn")
-    sentence = "Error: torch.nn is not installed, and the models need it: pip install 'longtake[torch]'.\n"
-    assert capsys.readouterr().err == sentence
+    sentence = "torch.nn is not installed, and the models need it: pip install '.[torch]' in a clone of longtake.\n"
+    assert capsys.readouterr().err == f"Error: {sentence}"

@@ -1,6 +1,7 @@
 """`longtake extend` from source files to finished files."""
 
 import base64
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,10 +107,16 @@ def test_a_process_finishes_one_video_and_an_interrupt_ends_the_next_without_a_f
 
 
 def stages(lines: Iterator[str], last: str) -> Iterator[str]:
-    """Reads the names of stages from lines of progress, up to and including the last one."""
+    """Reads the names of stages from lines of progress, each once, up to and including the last one.
+
+    On a busy machine a stage has several lines, such as "Loading the model, still at work".
+    """
+    before = ""
     for line in lines:
-        name = line.rstrip().partition("] ")[2].partition(" in ")[0]
-        yield name
+        name = re.split(r", |: ", line.rstrip().partition("] ")[2].partition(" in ")[0])[0]
+        if name != before:
+            yield name
+        before = name
         if name == last:
             break
 

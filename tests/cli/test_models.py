@@ -33,7 +33,7 @@ def test_check_ends_with_what_to_do(model: str, clips: Path, monkeypatch: pytest
     monkeypatch.setenv("LONGTAKE_MODELS_DIR", str(tmp_path / "models"))
     for target, advice in (
         (model, "nothing has to be done"),
-        (clips / "other.safetensors", "Download it again"),
+        (clips / "other.safetensors", "Mend what is named above"),
         (PULLED, f"`longtake models pull {PULLED}` downloads what is missing"),
     ):
         assert advice in run("models", "check", target).out.splitlines()[-1]

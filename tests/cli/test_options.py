@@ -146,7 +146,7 @@ def test_options_override_single_fields_of_the_json_request(tmp_path: Path) -> N
     ("text", "message"),
     [
         ("{", "is not JSON"),
-        ("[1]", "JSON object, not list"),
+        ("[1]", "must hold a request as a JSON object"),
         ("\xff", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
     ],
@@ -244,6 +244,8 @@ def test_a_shell_completes_options_of_the_chosen_endpoint(monkeypatch: pytest.Mo
         (["plan", "a.mp4", "--new-frames", "x"], "--new-frames"),
         (["models", "pull"], "'name'"),
         (["nothing"], "nothing"),
+        (["extend"], "--output"),
+        (["plan"], "No source is named"),
     ],
 )
 def test_a_usage_error_is_json_too(args: list[str], message: str) -> None:
@@ -255,8 +257,22 @@ def test_a_usage_error_is_json_too(args: list[str], message: str) -> None:
     assert "Error: " in ran.err
 
 
+def test_a_usage_error_shows_the_value_and_the_field() -> None:
+    ran = run("plan", "a.mp4", "--prompt", "x", "--new-frames", "12x", "--json")
+    (detail,) = ran.document["detail"]
+    assert (detail["loc"], detail["input"]) == (["body", "new_frames"], "12x")
+    assert "Invalid value for '--new-frames': 12x. " in ran.err
+
+
 def test_an_error_names_the_option() -> None:
     ran = run("plan", "a.mp4", "--prompt", "x", "--strength", "1.5", "--json")
     assert ran.err == "Error: --strength: video.strength is 1.5; it must be at most 1.0.\n"
     assert ran.document["detail"][0]["loc"] == ["body", "video", "strength"]
     assert run("plan", "a.mp4").err.startswith("Error: --prompt: ")
+    assert run("plan", "a.mp4", "--prompt", "x", "--fps", "30").err.startswith("Error: --fps: fps is not an option of")
+
+
+def test_a_model_of_another_family_is_refused_before_it_is_looked_for() -> None:
+    ran = run("extend", "a.mp4", "-o", "b.mp4", "--prompt", "x", "--model", "ltx-2.3")
+    assert ran.status == 2
+    assert "ltx-2.3 cannot do what fal-ai/ltxv-13b-098-distilled/extend asks for" in ran.err

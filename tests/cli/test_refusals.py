@@ -10,7 +10,7 @@ V23 = ("--endpoint", "2.3")
 
 REFUSED: dict[str, tuple[list[str], int, str]] = {
     "missing file": (["extend", "{clips}/nowhere.mp4"], 2, "There is no file"),
-    "directory": (["extend", "{clips}/folder.mp4"], 2, "There is no file"),
+    "directory": (["extend", "{clips}/folder.mp4"], 2, "is a folder, not a video file"),
     "empty file": (["extend", "{clips}/empty.mp4"], 2, "an empty file"),
     "text": (["extend", "{clips}/text.mp4"], 2, "The file is text"),
     "picture": (["extend", "{clips}/still.png"], 2, "a PNG picture"),
@@ -44,7 +44,7 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
     "broken JSON": (["extend", "{clip}", "--json-input", "{clips}/broken.json"], 2, "is not JSON"),
     "no JSON": (["extend", "{clip}", "--json-input", "{clips}/nothing.json"], 2, "cannot be read"),
     "unknown JSON": (["extend", "{clip}", "--json-input", "{clips}/unknown.json"], 2, "promt is not a field"),
-    "no LoRA": (["extend", "{clip}", "--lora", "nothing.safetensors"], 2, "neither a file"),
+    "no LoRA": (["extend", "{clip}", "--lora", "nothing.safetensors"], 2, "There is no LoRA file"),
     "LoRA of text": (["extend", "{clip}", "--lora", "{clips}/text.safetensors"], 2, "text.safetensors"),
     "LoRA keys": (["extend", "{clip}", "--lora", "{clips}/other.safetensors"], 2, "a model's own weights, not a LoRA"),
     "LoRA scale": (["extend", "{clip}", "--lora", "{clips}/other.safetensors,scale=9"], 2, "loras.0.scale"),

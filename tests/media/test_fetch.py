@@ -236,9 +236,13 @@ def test_a_proxy_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name in ("no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://somebody:secret@127.0.0.1:1")
-    with pytest.raises(DownloadFailed, match=r"through the proxy http://127\.0\.0\.1:1, which the envir") as error:
+    with pytest.raises(DownloadFailed, match=r"through the proxy http://127\.0\.0\.1:1 .set in the envir") as error:
         fetch_file("http://video.example/x.mp4", tmp_path, max_bytes=10)
     assert "secret" not in error.value.message
+    monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:1")
+    with pytest.raises(DownloadFailed, match=r"through the proxy socks5://127\.0\.0\.1:1 .*SOCKS"):
+        fetch_file("http://video.example/x.mp4", tmp_path, max_bytes=10)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "video.example")
     assert fetch.environment_proxy("http://video.example/x.mp4") is None
     assert fetch.environment_proxy("http://other.example/x.mp4") == "http://127.0.0.1:1"
@@ -305,7 +309,7 @@ def test_local_paths(tmp_path: Path) -> None:
         fetch_file(str(path), tmp_path, max_bytes=3, allow_local=True)
     with pytest.raises(InvalidRequest, match="There is no file"):
         fetch_file(str(tmp_path / "other.mp4"), tmp_path, max_bytes=4, allow_local=True)
-    with pytest.raises(InvalidRequest, match="There is no file"):
+    with pytest.raises(InvalidRequest, match="is a folder, not a video file"):
         fetch_file(str(tmp_path), tmp_path, max_bytes=4, allow_local=True)
 
 
@@ -327,7 +331,7 @@ def test_a_file_url_names_a_local_file(tmp_path: Path, name: str) -> None:
         "file://[",
         "file:///%00",
     ):
-        with pytest.raises(InvalidRequest, match="There is no file"):
+        with pytest.raises(InvalidRequest, match="There is no file|is a folder"):
             fetch_file(wrong, tmp_path, max_bytes=4, allow_local=True)
 
 

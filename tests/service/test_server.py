@@ -13,7 +13,9 @@ from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
+from longtake.cli import app
 from longtake.database.migrate import open_database
 from longtake.errors import InvalidRequest
 from longtake.service.server import Address, run
@@ -280,3 +282,10 @@ def _failed(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=PATIENCE_S,
     )
+
+
+def test_without_torch_only_a_server_without_slots_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("longtake.cli.serve.find_spec", lambda name: None)
+    ended = CliRunner().invoke(app, ["serve", "--data-dir", str(tmp_path)])
+    assert ended.exit_code == 2
+    assert "torch is not installed, and the workers need it: pip install '.[torch]'" in ended.output

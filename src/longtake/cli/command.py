@@ -17,8 +17,8 @@ _ENDPOINT = "longtake.endpoint"
 _SHOWS_ALL = "longtake.shows_all"
 """The key under which `ctx.meta` contains True if the help shows every option."""
 
-_AS_JSON = "longtake.as_json"
-"""The key under which `ctx.meta` contains True if the command has the option `--json`."""
+_ARGS = "longtake.args"
+"""The key under which `ctx.meta` contains the arguments of the command line."""
 
 SHORT_HELP = {
     *(
@@ -42,7 +42,7 @@ class CommandLine(TyperGroup):
     """The whole command line. With `--json`, errors in its use are also printed as JSON on standard output."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        ctx.meta[_AS_JSON] = "--json" in args
+        ctx.meta[_ARGS] = list(args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -50,9 +50,27 @@ class CommandLine(TyperGroup):
             return super().invoke(ctx)
         except typer.TyperException as error:
             # Only an error in the use of a command has this method. `reporting` has printed the other ones.
-            if ctx.meta[_AS_JSON] and hasattr(error, "format_message"):
-                print_json(InvalidRequest(usage_sentence(error)).body())
+            if hasattr(error, "format_message"):
+                name, value = _wrong_option(error, ctx.meta[_ARGS])
+                if value is not None:
+                    error.message = f"{value}. {error.message}"
+                if "--json" in ctx.meta[_ARGS]:
+                    loc = ("body",) if name is None else ("body", name)
+                    print_json(InvalidRequest(usage_sentence(error), loc=loc, value=value).body())
             raise
+
+
+def _wrong_option(error: Any, args: list[str]) -> tuple[str | None, str | None]:
+    """Returns (name, value) of the option that an error in the use of a command is about; None for what is not known.
+
+    error: an error of click. If its attribute `param` is missing or None, it is not about the value of an option.
+    args: the arguments of the command line.
+    """
+    param = getattr(error, "param", None)
+    if param is None:
+        return None, None
+    values = [value for flag in param.opts if (value := last_value(flag, args)) is not None]
+    return param.name, values[0] if values else None
 
 
 def usage_sentence(error: Any) -> str:
@@ -122,7 +140,7 @@ def with_value(flag: str, args: list[str]) -> list[str]:
     """
     return [
         f"{flag}=" if arg == flag and next_arg.startswith("-") else arg
-        for arg, next_arg in zip(args, [*args[1:], "-"], strict=True)
+        for arg, next_arg in zip(args, [*args[1:], "-"], strict=False)  # `args` may be empty
     ]
 
 

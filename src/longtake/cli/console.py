@@ -15,6 +15,7 @@ import typer
 
 from longtake.cli.output import holds
 from longtake.errors import Cancelled, LongtakeError
+from longtake.imports import INSTALL_TORCH
 from longtake.video import STAGES, OnProgress, Progress, ignore_progress
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -108,7 +109,7 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'A file'}: {error.strerror}."
     if isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] in TORCH_MODULES:
-        return f"{error.name} is not installed, and the models need it: pip install 'longtake[torch]'."
+        return f"{error.name} is not installed, and the models need it: {INSTALL_TORCH}."
     text = f"{type(error).__name__}: {error}".rstrip(": .")
     return f"Something failed inside longtake ({text}); run with --debug for the traceback."
 

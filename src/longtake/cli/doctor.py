@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 from longtake import system
 from longtake.cli.console import Rows, bytes_text
 from longtake.errors import LongtakeError
+from longtake.imports import INSTALL_TORCH
 from longtake.media.formats import OutputType, output_format
 from longtake.models.registry import CARDS, PART_NAMES, ModelCard, adapters, missing
 from longtake.settings import NO_HOME, Settings
@@ -114,7 +115,7 @@ def _machine() -> Iterator[Finding]:
         lacking = [name for name, installed in found.items() if installed is None]
         text = ", ".join(f"{name} {installed}" for name, installed in found.items() if installed)
         if lacking:
-            text = f"{' and '.join(lacking)} not installed: pip install 'longtake[torch]'"
+            text = f"{' and '.join(lacking)} not installed: {INSTALL_TORCH}"
         yield Finding("packages", "no" if lacking else "ok", text, vital)
 
 

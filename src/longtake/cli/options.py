@@ -121,13 +121,16 @@ def _limits_and_default(parameter: Parameter, *, show_default: bool) -> str:
 def naming_options(endpoint: Endpoint[Any, Any]) -> Iterator[None]:
     """Adds the name of an option to errors that are raised in the block, as a note.
 
-    Only an error about a field of the endpoint's request gets a note: the option that sets this field, such as `--fps`.
+    Only an error about a field of a request gets a note: the option that sets this field, such as `--fps`.
     """
     try:
         yield
     except LongtakeError as error:
         loc = tuple(str(part) for part in error.loc if part != "body")
-        flags = {endpoint.source_field: "SOURCE"} | {one.loc: one.flag for one in parameters(endpoint.id)}
+        flags: dict[tuple[str, ...], str] = {
+            one.loc: one.flag for other in ENDPOINTS for one in parameters(other) if len(one.loc) == 1
+        }
+        flags |= {endpoint.source_field: "SOURCE"} | {one.loc: one.flag for one in parameters(endpoint.id)}
         flag = next((flags[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in flags), None)
         if flag is not None:
             error.add_note(flag)
@@ -150,7 +153,5 @@ def json_input(name: str | None) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{place} is not JSON: {error}.", value=name) from None
     if not isinstance(document, dict):
-        raise InvalidRequest(
-            f"{place} must hold a request as a JSON object, not {type(document).__name__}.", value=name
-        )
+        raise InvalidRequest(f"{place} must hold a request as a JSON object: {{...}}.", value=name)
     return document

@@ -1,5 +1,6 @@
 """The commands `longtake serve` (runs the HTTP server) and `longtake client-env` (prints how clients connect to it)."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
@@ -7,6 +8,8 @@ from urllib.parse import urlsplit
 import typer
 
 from longtake.cli.console import JsonOption, print_json, reporting
+from longtake.errors import NotSupported
+from longtake.imports import INSTALL_TORCH
 
 if TYPE_CHECKING:
     from longtake.service.server import Address
@@ -67,6 +70,10 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
     from longtake.service.server import Address, is_loopback, run
     from longtake.settings import make_folder
 
+    if settings.slots and find_spec("torch") is None:
+        raise NotSupported(
+            f"torch is not installed, and the workers need it: {INSTALL_TORCH}. `--slots none` serves without workers."
+        )
     logs.setup(settings)
     make_folder(settings.data_dir, "data_dir", mode=0o700)
     engine = open_database(settings)

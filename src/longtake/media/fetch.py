@@ -68,6 +68,8 @@ def fetch_file(
             "`data:video/mp4;base64,` or be an http(s) address.",
             value=shortened(bare),
         )
+    if allow_local and _is_folder(bare):
+        raise InvalidRequest(f"{shortened(url)!r} is a folder, not a video file.", value=shortened(url))
     if allow_local:
         raise InvalidRequest(f"There is no file {shortened(url)!r}.", value=shortened(url))
     raise InvalidRequest(
@@ -86,6 +88,13 @@ def local_file(name: str) -> Path | None:
         return next((path for path in (Path(name), local_path(name)) if path.is_file()), None)
     except (OSError, ValueError):  # too long for a name, or with a NUL
         return None
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return local_path(name).is_dir()
+    except (OSError, ValueError):  # too long for a name, or with a NUL
+        return False
 
 
 def local_path(name: str) -> Path:
@@ -176,7 +185,8 @@ class _Download:
                         self._check_status(response, address)
                         self._save(response)
                         return self.path
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, OverflowError, OSError) as error:
+        # httpx raises an ImportError for a SOCKS proxy, which needs another library.
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, OverflowError, OSError, ImportError) as error:
             where = f"{_named(address)}{self._through(address)}"
             if isinstance(error, (TimeoutError, httpx.TimeoutException)):
                 raise DownloadFailed(f"{where} did not deliver the file in time.") from None
@@ -202,7 +212,7 @@ class _Download:
     def _through(self, address: httpx.URL) -> str:
         """Returns the words that name the proxy of the environment, or an empty string if none is used."""
         proxy = None if self.transport is not None else environment_proxy(str(address))
-        return "" if proxy is None else f" through the proxy {proxy}, which the environment sets,"
+        return "" if proxy is None else f" through the proxy {proxy} (set in the environment)"
 
     def _save(self, response: httpx.Response) -> None:
         declared = response.headers.get("content-length", "")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longtake.errors import BadCheckpoint, InvalidRequest
+from longtake.imports import INSTALL_TORCH
 from longtake.models import checkpoints, layouts, safe
 from longtake.models.lora_header import read_lora_header
 from longtake.models.registry import (
@@ -50,7 +51,7 @@ class PartReport:
             return self.problem
         if self.compared:
             return f"fits, {self.num_parameters:,} parameters"
-        return f"sound, {self.num_parameters:,} parameters; not compared with its class, which needs longtake[torch]"
+        return f"sound, {self.num_parameters:,} parameters; not compared with its class, which needs torch"
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,9 @@ def advice(report: CheckReport, settings: Settings) -> str:
     if report.fits:
         return f"{name} is complete and fits: nothing has to be done."
     if report.fits is None:
-        return "Install longtake[torch] and check again to compare names and shapes of the weights."
+        return f"Names and shapes were not compared. To do so, {INSTALL_TORCH}, and check again."
     if name not in CARDS:
-        return "Download it again, or name another file or folder: docs/checkpoints.md lists what can be read."
+        return "Mend what is named above, or name another file or folder: docs/checkpoints.md lists what can be read."
     if CARDS[name].embedded:
         return "Install longtake again: its own files are missing or damaged."
     wrong = [part.path for part in report.parts if part.problem]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from longtake.errors import DownloadFailed, LongtakeError
+from longtake.media.fetch import environment_proxy
 from longtake.settings import Settings
 
 OnBytes = Callable[[int], None]
@@ -153,6 +154,7 @@ def _failed(repo: str, error: Exception) -> DownloadFailed:
 
     error: the exception of the hub's library.
     """
+    from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     if isinstance(error, GatedRepoError):
@@ -163,5 +165,7 @@ def _failed(repo: str, error: Exception) -> DownloadFailed:
         reason = error.strerror  # the error's own text names a path of this machine
     else:
         first_line = str(error).partition("\n")[0][:150]
-        reason = f"the hub did not answer ({type(error).__name__}: {first_line})"
+        proxy = environment_proxy(constants.ENDPOINT)
+        through = "" if proxy is None else f" through the proxy {proxy} (set in the environment)"
+        reason = f"the hub did not answer{through} ({type(error).__name__}: {first_line})"
     return DownloadFailed(f"{repo} cannot be fetched: {reason}.", value=repo)

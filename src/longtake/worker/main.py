@@ -49,7 +49,12 @@ def main() -> None:
     """Runs this process as a worker process until its standard input ends."""
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # all other code of this process now writes to standard error instead
-    serve(Channel(sys.stdin.buffer, outgoing), settings())
+    try:
+        serve(Channel(sys.stdin.buffer, outgoing), settings())
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)  # an ordinary exit would abort, because a thread still reads standard input
 
 
 def serve(channel: Channel, settings: Settings) -> None:
