@@ -331,7 +331,7 @@ def test_a_file_url_names_a_local_file(tmp_path: Path, name: str) -> None:
         "file://[",
         "file:///%00",
     ):
-        with pytest.raises(InvalidRequest, match="There is no file|is a folder"):
+        with pytest.raises(InvalidRequest, match=r"There is no file|is a folder"):
             fetch_file(wrong, tmp_path, max_bytes=4, allow_local=True)
 
 
