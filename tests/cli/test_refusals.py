@@ -10,7 +10,7 @@ V23 = ("--endpoint", "2.3")
 
 REFUSED: dict[str, tuple[list[str], int, str]] = {
     "missing file": (["extend", "{clips}/nowhere.mp4"], 2, "There is no file"),
-    "directory": (["extend", "{clips}/folder.mp4"], 2, "is a folder, not a video file"),
+    "directory": (["extend", "{clips}/folder.mp4"], 2, "is a folder, not a file"),
     "empty file": (["extend", "{clips}/empty.mp4"], 2, "an empty file"),
     "text": (["extend", "{clips}/text.mp4"], 2, "The file is text"),
     "picture": (["extend", "{clips}/still.png"], 2, "a PNG picture"),

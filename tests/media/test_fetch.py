@@ -309,7 +309,7 @@ def test_local_paths(tmp_path: Path) -> None:
         fetch_file(str(path), tmp_path, max_bytes=3, allow_local=True)
     with pytest.raises(InvalidRequest, match="There is no file"):
         fetch_file(str(tmp_path / "other.mp4"), tmp_path, max_bytes=4, allow_local=True)
-    with pytest.raises(InvalidRequest, match="is a folder, not a video file"):
+    with pytest.raises(InvalidRequest, match="is a folder, not a file"):
         fetch_file(str(tmp_path), tmp_path, max_bytes=4, allow_local=True)
 
 

@@ -69,7 +69,7 @@ def fetch_file(
             value=shortened(bare),
         )
     if allow_local and _is_folder(bare):
-        raise InvalidRequest(f"{shortened(url)!r} is a folder, not a video file.", value=shortened(url))
+        raise InvalidRequest(f"{shortened(url)!r} is a folder, not a file.", value=shortened(url))
     if allow_local:
         raise InvalidRequest(f"There is no file {shortened(url)!r}.", value=shortened(url))
     raise InvalidRequest(
@@ -92,7 +92,7 @@ def local_file(name: str) -> Path | None:
 
 def _is_folder(name: str) -> bool:
     try:
-        return local_path(name).is_dir()
+        return name != "" and local_path(name).is_dir()
     except (OSError, ValueError):  # too long for a name, or with a NUL
         return False
 
