@@ -91,8 +91,7 @@ def compare(found: list[Truth], made: torch.Tensor, new: slice) -> Figures:
 
 
 def freeze(clips: torch.Tensor, context: int) -> torch.Tensor:
-    """Returns clips whose last context frame is repeated to the end: a baseline for comparison. `context` is the number
-    of context frames."""
+    """Returns clips that repeat the last of their `context` context frames to the end: a baseline for comparison."""
     count = clips.shape[2] - context
     return torch.cat([clips[:, :, :context], clips[:, :, context - 1 : context].expand(-1, -1, count, -1, -1)], dim=2)
 

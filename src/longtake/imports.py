@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 INSTALL_TORCH = "pip install '.[torch]' in a clone of longtake"
-"""What a user does to install the libraries that models need, in words for messages."""
+"""The command that installs torch and the other libraries of the models, for messages to the user."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What differs between operating systems: processes, resource limits, networks, event loops and flushing files to disk.
+"""Functions that each operating system needs in another way: for processes, limits, networks, event loops and flushing.
 
 All other modules use only what Linux, macOS and Windows have; `tests/test_system.py` checks that. A function here does
 as much as the system can do, and nothing on a system without the means for it.

@@ -1,6 +1,4 @@
-"""Encoding: every output format makes a correct file, and no other file is ever left.
-
-The writers behind the encoder, `movie` and `gif`, are tested here; times and colours of a GIF in `test_gif`."""
+"""Encoding, with its writers `movie` and `gif`: every format makes a correct file, and no other file is left."""
 
 import errno
 import itertools

@@ -169,3 +169,13 @@ def wait_for(condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> 
     while not condition():
         assert time.monotonic() < end, f"not within {timeout_s} s"
         time.sleep(0.005)
+
+
+def submit(client: httpx.Client, body: Any = INPUT, *, endpoint: str = LTXV, **more: Any) -> dict[str, Any]:
+    """Submits a request to the queue, and returns the JSON of the answer."""
+    answer = client.post(f"/queue/{endpoint}", json=body, **more)
+    assert answer.status_code == 200, answer.text
+    submitted = answer.json()
+    assert isinstance(submitted, dict)
+    assert answer.headers["x-fal-request-id"] == submitted["request_id"]
+    return submitted

@@ -17,11 +17,9 @@ from longtake.queue import engine as queue
 from longtake.queue.requests import RequestRow
 from longtake.settings import settings
 from longtake.worker import slot
-from longtake.worker.messages import Done
-from longtake.worker.slots import Slots
 from tests.database.fixtures import on_sqlite
 from tests.worker.requests import PATIENCE_S, current, effects_of, end_of, eventually, stored_files, submission, submit
-from tests.worker.server import QUICK, WORKER, Server, slow_store
+from tests.worker.server import QUICK, WORKER, Server
 
 Serve = Callable[..., Server]
 
@@ -362,14 +360,11 @@ def test_progress_is_stored_in_batches(engine: sa.Engine, serve: Serve) -> None:
     assert ended.version < (ended.completed_at - ended.started_at) / 0.05 + 6
 
 
-@pytest.fixture
-def _no_polling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slot, "POLL_S", 3600.0)
-
-
-@pytest.mark.usefixtures("_no_polling")
-def test_a_slot_claims_again_at_once_and_when_it_is_woken(engine: sa.Engine, serve: Serve) -> None:
+def test_a_slot_claims_again_at_once_and_when_it_is_woken(
+    engine: sa.Engine, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A slot that waited for its next look into the queue would take an hour."""
+    monkeypatch.setattr(slot, "POLL_S", 3600.0)
     server = serve()
     first = submit(engine)
 
@@ -382,17 +377,6 @@ def test_a_slot_claims_again_at_once_and_when_it_is_woken(engine: sa.Engine, ser
         rows = [submit(engine) for _ in range(3)]
         server.slots.wake("default")
         assert [end_of(engine, row).status_code for row in rows] == [200, 200, 200]
-
-
-@on_sqlite
-def test_a_stored_result_is_reported_for_the_metrics(engine: sa.Engine, tmp_path: Path) -> None:
-    reported: list[Done] = []
-    chosen = settings(**QUICK | {"data_dir": tmp_path})
-    slots = Slots(engine, chosen, slow_store(engine, tmp_path), lambda _: None, on_done=reported.append, command=WORKER)
-    slots.start()
-    end_of(engine, submit(engine))
-    slots.stop()
-    assert [done.timings for done in reported] == [{"inference_time": 0.1}]
 
 
 @on_sqlite

@@ -129,7 +129,7 @@ SEED = "The seed for the random number generator."
 
 
 class Response(BaseModel):
-    """What the endpoint returns: the finished video, and the seed and the prompt with which it was made."""
+    """The response of the endpoint: the finished video, its seed and its prompt."""
 
     video: VideoFile = Field(description="The generated video.", examples=[EXAMPLE_VIDEO])
     seed: int = Field(description="The seed used for the random number generator.", examples=[EXAMPLE_SEED])

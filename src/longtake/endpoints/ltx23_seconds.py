@@ -39,7 +39,7 @@ class Request(BaseModel):
 
 
 class Response(BaseModel):
-    """What the endpoint returns: the finished video."""
+    """The response of the endpoint: the finished video."""
 
     video: VideoFile = Field(description="The generated video.", examples=[EXAMPLE_VIDEO])
 

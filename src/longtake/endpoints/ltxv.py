@@ -85,7 +85,7 @@ EXAMPLE_INPUT = {
 
 
 class Response(BaseModel):
-    """What the endpoint returns: the finished video, and the seed and the prompt with which it was made."""
+    """The response of the endpoint: the finished video, its seed and its prompt."""
 
     video: VideoFile = Field(description="The generated video file.", examples=[EXAMPLE_VIDEO])
     prompt: str = Field(description="The prompt used for generation.", examples=["Woman walking on a street in Tokyo"])

@@ -45,7 +45,7 @@ class Request(BaseModel):
 
 
 class Response(BaseModel):
-    """What the endpoint returns: the finished video, and the seed with which it was made."""
+    """The response of the endpoint: the finished video and its seed."""
 
     video: VideoFile = Field(description="The generated video file.", examples=[EXAMPLE_VIDEO])
     seed: int = Field(description="The seed used for generation.", examples=[EXAMPLE_SEED])

@@ -13,7 +13,7 @@ from longtake.settings import Settings
 
 @dataclass(frozen=True)
 class Removal:
-    """What the removal of a model deletes.
+    """The files and folders that are deleted when a model is removed.
 
     card: the model.
     folders: the folders that are deleted.

@@ -304,11 +304,10 @@ class StatusCache:
             started = time.monotonic()
             queue.is_stale = False
             priorities = waiting(self._engine, pool)
-            positions = {request_id: position for position, request_id in enumerate(priorities)}
             with self._lock:
-                moved = [one for one in self._watchers if queue.positions.get(one) != positions.get(one)]
-                now = time.monotonic()
+                before, now = queue.positions, time.monotonic()
                 queue.replace(priorities, read_at=now, read_took_s=now - started)
+                moved = [one for one in self._watchers if before.get(one) != queue.positions.get(one)]
                 for request_id in moved:
                     self._wake_watchers(request_id)
 

@@ -1,0 +1,78 @@
+"""Submissions to the queue: repeated ones, limits, and the addresses of webhooks."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from longtake.queue import engine as queue
+from tests.service.serving import INPUT, LTXV, Served, serving, submit, wait_for
+
+
+def test_an_idempotency_key_makes_a_repeated_post_safe(served: Served, client: httpx.Client) -> None:
+    headers = {"Idempotency-Key": "mine"}
+    first = submit(client, headers=headers)
+    again = client.post(f"/queue/{LTXV}", json=INPUT, headers=headers)
+    assert again.json()["request_id"] == first["request_id"]
+    assert again.headers["idempotency-replayed"] == "true"
+    other = client.post(f"/queue/{LTXV}", json={**INPUT, "seed": 1}, headers=headers)
+    assert other.status_code == 422
+    assert other.json()["detail"][0]["loc"] == ["header", "idempotency-key"]
+    served.finish(served.claim())
+    assert client.post(f"/queue/{LTXV}", json=INPUT, headers=headers).json()["status"] == "COMPLETED"
+    assert queue.claim(served.engine, "default", "w") is None
+
+
+def test_a_full_queue_is_a_503(tmp_path: Path) -> None:
+    with serving(tmp_path, max_waiting=2) as served, served.client() as client:
+        submit(client)
+        submit(client)
+        refused = client.post(f"/queue/{LTXV}", json=INPUT)
+        assert refused.status_code == 503
+        assert refused.json()["error_type"] == "runner_scheduling_failure"
+        assert refused.headers["x-fal-request-id"]
+        assert refused.headers["x-fal-needs-retry"] == "true"
+        submit(client, {"prompt": 3})
+        served.claim()
+        wait_for(lambda: client.post(f"/queue/{LTXV}", json=INPUT).status_code == 200)
+
+
+def test_an_exceeded_quota_is_a_429_until_a_request_ends(served: Served, client: httpx.Client) -> None:
+    key = served.state.keys.create("limited", "run", max_in_flight=1)
+    headers = {"Authorization": f"Key {key}"}
+    submitted = submit(client, headers=headers)
+    refused = client.post(f"/queue/{LTXV}", json=INPUT, headers=headers)
+    assert refused.status_code == 429
+    assert refused.json()["error_type"] == "concurrent_requests_limit"
+    assert refused.headers["x-fal-needs-retry"] == "1"
+    client.put(submitted["cancel_url"], headers=headers)
+    submit(client, headers=headers)
+
+
+def test_a_body_above_the_limit_is_a_413(tmp_path: Path) -> None:
+    with serving(tmp_path, max_body_bytes=1000) as served, served.client() as client:
+        submitted = client.post(f"/queue/{LTXV}", content=b"x" * 1001)
+        streamed = client.post(f"/queue/{LTXV}", content=(b"x" * 100 for _ in range(20)))
+        for answer in (submitted, streamed):
+            assert (answer.status_code, answer.json()["error_type"]) == (413, "bad_request")
+        assert client.post(f"/queue/{LTXV}", json=INPUT).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("https://example.com/hook?x=1", True),
+        ("ftp://example.com/", False),
+        ("http://127.0.0.1/", False),
+        ("http://user:pass@example.com/", False),
+        ("nonsense", False),
+    ],
+)
+def test_webhook_urls_are_checked(served: Served, client: httpx.Client, url: str, good: bool) -> None:
+    answer = client.post(f"/queue/{LTXV}", json=INPUT, params={"fal_webhook": url})
+    if good:
+        row = queue.get(served.engine, answer.json()["request_id"])
+        assert row is not None
+        assert row.webhook_url == url
+    else:
+        assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["query", "fal_webhook"])
