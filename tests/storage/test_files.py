@@ -149,6 +149,14 @@ def test_a_sweep_deletes_expired_files_only(store: FileStore) -> None:
     assert store.find(never) is not None
 
 
+def test_a_sweep_is_a_small_batch(store: FileStore) -> None:
+    for _ in range(5):
+        stored(store, lifecycle={"expiration_duration_seconds": 0.001})
+    time.sleep(0.01)
+    assert [len(store.sweep(limit=2)) for _ in range(4)] == [2, 2, 1, 0]
+    assert list(store.blobs.list()) == []
+
+
 def test_the_files_of_a_request_are_deleted(store: FileStore, tmp_path: Path) -> None:
     key = store.add_result("request", CLIP, written(tmp_path / "r", b"x"))
     other = stored(store)

@@ -102,3 +102,10 @@ def test_a_sweep_deletes_uploads_whose_time_is_over(store: FileStore) -> None:
     assert [blob.key for blob in store.blobs.list()] == [f"parts/{current.token}.{number}.{etag}"]
     with store.engine.connect() as connection:
         assert connection.execute(sa.text("select token from uploads")).scalars().all() == [current.token]
+
+
+def test_a_sweep_of_uploads_is_a_small_batch(store: FileStore) -> None:
+    for _ in range(5):
+        new_upload(store, multipart=True, within_s=0.001)
+    time.sleep(0.01)
+    assert [uploads.sweep(store, limit=2) for _ in range(4)] == [2, 2, 1, 0]

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from longtake.database.batches import CHANGED_BATCH
 from longtake.database.connection import reading
 from longtake.database.tables import deliveries, events, requests, servers
 from longtake.queue.requests import (
@@ -328,13 +329,14 @@ def cancel(engine: sa.Engine, request_id: str) -> Literal["cancelled", "requeste
 
 
 def expire(engine: sa.Engine, outcome: Outcome) -> list[str]:
-    """Ends every waiting request that was never started and whose time `start_by` is over. Returns their ids.
+    """Ends waiting requests that were never started and whose time `start_by` is over. Returns their ids.
 
     `outcome` is stored as the outcome of each. A request that was started once and is back in the queue is not ended.
+    One call ends at most 50 requests (CHANGED_BATCH); the next call ends the others.
     """
     late = sa.and_(requests.c.state == "IN_QUEUE", requests.c.start_by < time.time(), requests.c.started_at.is_(None))
     with reading(engine) as connection:
-        ids = [row.id for row in connection.execute(sa.select(requests.c.id).where(late))]
+        ids = [row.id for row in connection.execute(sa.select(requests.c.id).where(late).limit(CHANGED_BATCH))]
     return [
         request_id
         for request_id in ids

@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +20,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from longtake.database.batches import CHANGED_BATCH, batches
 from longtake.database.connection import reading
 from longtake.database.secret import secret
 from longtake.database.tables import files, uploads
@@ -181,25 +182,33 @@ class FileStore:
         """Deletes the result files of a request and returns their keys."""
         return self._delete_where(files.c.request_id == request_id)
 
-    def sweep(self) -> list[str]:
-        """Deletes all expired files and returns their keys."""
-        return self._delete_where(files.c.expires_at <= time.time())
+    def sweep(self, limit: int = CHANGED_BATCH) -> list[str]:
+        """Deletes expired files, at most `limit` of them, and returns their keys."""
+        return self._delete_where(files.c.expires_at <= time.time(), limit)
 
     def sweep_strays(self) -> None:
         """Deletes what crashes left: scratch files, and blobs without a row, that are older than one day (STRAY_S)."""
         before = time.time() - STRAY_S
         for path in self.scratch.glob("*"):
             _delete_older(path, before)
-        old = [blob.key for blob in self.blobs.list() if blob.modified_at < before]
-        if not old:
-            return
+        old = (blob.key for blob in self.blobs.list() if blob.modified_at < before)
+        for keys in batches(old):
+            in_use = self._blobs_in_use(keys)
+            for key in keys:
+                if key not in in_use:
+                    self.blobs.delete(key)
+
+    def _blobs_in_use(self, blobs: Sequence[str]) -> set[str]:
+        """Returns those of the given keys of blobs that belong to a file or to an upload that has not expired."""
+        # The table of files has no index of blobs. A file's key is its blob's key, in newer ones after a prefix.
+        keys = {key for blob in blobs for key in (blob, blob.partition("-")[2])}
+        tokens = {blob: blob.removeprefix(f"{PARTS}/").partition(".")[0] for blob in blobs if blob.startswith(PARTS)}
         with reading(self.engine) as connection:
-            known = set(connection.scalars(sa.select(files.c.blob)))
-            tokens = set(connection.scalars(sa.select(uploads.c.token)))
-        for key in old:
-            folder, _, name = key.rpartition("/")
-            if not (key in known or (folder == PARTS and name.partition(".")[0] in tokens)):
-                self.blobs.delete(key)
+            of_files = connection.scalars(sa.select(files.c.blob).where(files.c.key.in_(keys))).all()
+            open_uploads = connection.scalars(
+                sa.select(uploads.c.token).where(uploads.c.token.in_(tokens.values()))
+            ).all()
+        return {*of_files, *(blob for blob, token in tokens.items() if token in open_uploads)}
 
     def _row(self, key: str) -> sa.Row[Any] | None:
         if not KEY.fullmatch(key):
@@ -235,13 +244,15 @@ class FileStore:
         with path.open("rb") as file:
             return all(file.read(len(piece)) == piece for piece in self.blobs.open(row.blob))
 
-    def _delete_where(self, condition: sa.ColumnElement[bool]) -> list[str]:
+    def _delete_where(self, condition: sa.ColumnElement[bool], limit: int | None = None) -> list[str]:
+        """Deletes the files whose rows meet `condition`, at most `limit` of them, and returns their keys."""
         # Usually there is nothing to delete. Then this read avoids a transaction for which other writers would wait.
         with reading(self.engine) as connection:
-            if connection.execute(sa.select(files.c.key).where(condition).limit(1)).first() is None:
-                return []
+            keys = connection.scalars(sa.select(files.c.key).where(condition).limit(limit)).all()
+        if not keys:
+            return []
         with self.engine.begin() as connection:
-            deleted = sa.delete(files).where(condition).returning(files.c.key, files.c.blob)
+            deleted = sa.delete(files).where(files.c.key.in_(keys), condition).returning(files.c.key, files.c.blob)
             rows = connection.execute(deleted).all()
         for row in rows:
             self.blobs.delete(row.blob)

@@ -1,12 +1,13 @@
 """Background threads that delete expired files and uploads, and files that crashed processes left."""
 
+from longtake.database.batches import PAUSE_S
 from longtake.database.connection import is_temporary
 from longtake.periodic import Repeating
 from longtake.storage import uploads
 from longtake.storage.files import FileStore
 
 SWEEP_S = 5.0
-"""Seconds between two deletions of expired files. An expired file cannot be read, but uses disk space until then."""
+"""Seconds between two searches for expired files. An expired file cannot be read, but uses disk space until then."""
 STRAYS_S = 3600.0
 """Seconds between two searches for files that crashed processes left."""
 
@@ -14,16 +15,16 @@ STRAYS_S = 3600.0
 def sweepers(store: FileStore, *, sweep_s: float = SWEEP_S, strays_s: float = STRAYS_S) -> list[Repeating]:
     """Returns the threads that delete old files of a store. The caller must start them.
 
-    `sweep_s`: the seconds between two deletions of expired files and uploads.
+    `sweep_s`: the seconds between two deletions of expired files and uploads. Many are deleted in batches, with a
+        short pause after each.
     `strays_s`: the seconds between two deletions of files that crashed processes left.
 
     Several servers may run such threads for the same store.
     """
 
     def sweep() -> float:
-        store.sweep()
-        uploads.sweep(store)
-        return sweep_s
+        deleted = len(store.sweep()) + uploads.sweep(store)
+        return PAUSE_S if deleted else sweep_s  # each call deletes a small batch, and there may be more
 
     def sweep_strays() -> float:
         store.sweep_strays()

@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from longtake.database.batches import CHANGED_BATCH
 from longtake.database.connection import reading
 from longtake.database.tables import uploads
 from longtake.errors import InvalidRequest
@@ -133,16 +134,17 @@ def complete(store: FileStore, upload: Upload, parts: Iterable[tuple[int, str]])
     return upload.file_key
 
 
-def sweep(store: FileStore) -> None:
-    """Deletes the expired uploads and their parts."""
-    late = uploads.c.expires_at <= time.time()
+def sweep(store: FileStore, limit: int = CHANGED_BATCH) -> int:
+    """Deletes expired uploads and their parts, at most `limit` uploads, and returns their number."""
+    late = sa.select(uploads.c.token).where(uploads.c.expires_at <= time.time())
     with reading(store.engine) as connection:
-        tokens = connection.scalars(sa.select(uploads.c.token).where(late)).all()
+        tokens = connection.scalars(late.limit(limit)).all()
     for token in tokens:
         _delete_parts(store, token)
     if tokens:
         with store.engine.begin() as connection:
             connection.execute(sa.delete(uploads).where(uploads.c.token.in_(tokens)))
+    return len(tokens)
 
 
 def _parts_prefix(token: str) -> str:

@@ -1,0 +1,24 @@
+"""Work over many rows is done in batches, because a long transaction makes all other writers wait.
+
+PostgreSQL also refuses a statement with more than 65,535 values.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+BATCH = 500
+"""Maximum number of rows that one statement reads or names by their keys."""
+CHANGED_BATCH = 50
+"""Maximum number of rows that one transaction deletes or changes in the background."""
+PAUSE_S = 0.1
+"""Seconds between two such transactions, in which other writers have their turn."""
+
+Item = TypeVar("Item")
+
+
+def batches(items: Iterable[Item], size: int = BATCH) -> Iterator[list[Item]]:
+    """Yields the items in lists of `size`. The last list may be shorter. Reads no more items than it has yielded."""
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch
