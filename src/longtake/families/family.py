@@ -82,7 +82,8 @@ class Context:
     before it.
 
     `frames`: [T, H, W, 3] at the output's size; T may be 0.
-    `sound`: the sound of these frames, [2, n] at SOUND_RATE Hz. None if there is none to continue.
+    `sound`: the sound of these frames, [2, n] at 48 kHz (SOUND_RATE). None if the source has no sound or if T
+        is 0.
     `end_image`: the picture that the new frames should arrive at, [H, W, 3] at the output's size, or None.
     """
 
@@ -93,22 +94,24 @@ class Context:
 
 @dataclass(frozen=True)
 class GeneratedClip:
-    """Frames that the model generated in one window, in playing order, and their sound.
+    """The frames that the model generated in one window or in several, and their sound.
 
-    The context is the frames that the window continues. The VAE's version of a frame is the frame after encoding
-    and decoding.
+    The context is the frames that the clip continues. The decoded version of a frame is the frame after the VAE has
+    encoded and decoded it.
 
-    `frames`: the new frames, in chunks [t, 3, H, W] in 0..1 at the output's size. If the output shows the VAE's version
-        of the source's context instead of the source's own pixels, `frames` of the clip next to the source contains
-        that version too.
+    `frames`: the frames to show, in chunks [t, 3, H, W] in 0..1 at the output's size. They can be read once.
+        - Normally they are the new frames.
+        - If the output shows the decoded version of the source frames that the model continues, `frames` of the clip
+          next to the source has these source frames too, on the side of the source.
     `new_frames`: the number of new frames.
     `context_frames`: the number of frames of the context.
-    `rendition`: the VAE's version of the context frame next to the new frames, [3, H, W] in 0..1. None if there is no
-        context, or if `frames` contains the VAE's version of the context.
-    `neighbour`: the context frame next to the new frames, [H, W, 3], if it was generated in an earlier window. None if
-        it is a source frame.
-    `sound`: the sound of the context and the new frames, [2, n] at SOUND_RATE Hz. On the side away from the context it
-        may be up to 25 ms longer than the frames. None if the model makes no sound.
+    `rendition`: the decoded version of the context frame next to the new frames, [3, H, W] in 0..1. The new frames'
+        colours are corrected with it. None if there is no context, if `frames` has the context too, or if the context
+        only guides the new video.
+    `neighbour`: the context frame next to the new frames, [H, W, 3], if an earlier window generated it. None if it is a
+        source frame.
+    `sound`: the sound of the context and the new frames, [2, n] at 48 kHz (SOUND_RATE). On the side away from the
+        context it may be up to 25 ms longer than the frames. None if the model makes no sound.
     """
 
     frames: "Iterator[Tensor]"
@@ -169,24 +172,25 @@ class Recipe(Protocol[CardT_contra, PlanT, ModelT]):
         """Returns (prompt, note): the prompt to generate with, and a note for the user or None.
 
         - If the plan does not ask for prompt expansion, its prompt is returned unchanged, without a note.
-        - If it does, a language model writes a longer prompt, which is returned.
-        - If no language model can expand it, the prompt is returned unchanged, and the note says why.
+        - If it does, a language model rewrites the prompt, and the new prompt is returned, without a note.
+        - If the prompt cannot be rewritten, for example because there is no language model, it is returned unchanged,
+          and the note says why.
 
         `run`: the plan with the loaded model.
         `frame`: the source's frame next to the new frames, [H, W, 3]. The language model may look at it.
 
-        Raises ExpansionFailed if the language model fails.
+        Raises ExpansionFailed if the language model's server cannot be reached or sends an unusable answer.
         """
         ...
 
     def generate(self, run: PlanRun[PlanT, ModelT], prompt: str, context: Context) -> Iterator[GeneratedClip]:
-        """Yields the new frames as clips in playing order.
+        """Yields the new frames as clips in playing order. A clip has the new frames of one window or of all windows.
 
         `run`: the plan with the loaded model.
         `prompt`: the prompt to generate with, as `expand` returned it.
         `context`: the source frames that the new frames continue, their sound, and the end image.
 
-        The caller must read all frames of a clip before it takes the next clip.
+        The caller must read all frames of a clip before it takes the next clip, which may continue them.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""The positions of tokens for the rotary embedding, in seconds and pixels from the window's first frame."""
+"""The positions of tokens for the rotary embedding, in seconds from the window's start and in pixels."""
 
 from dataclasses import dataclass
 from fractions import Fraction

@@ -15,7 +15,7 @@ from longtake.atomic import replacing
 
 @dataclass(frozen=True)
 class Resume:
-    """Saves the result of each finished window of a plan, so that an interrupted run can continue.
+    """Saves a plan's expanded prompt and the result of each finished window, so that an interrupted run can continue.
 
     folder: the folder of the files; None saves nothing. Each plan needs its own folder, because a file's name says
         nothing about its plan. A file is written whole or not at all.
@@ -26,10 +26,10 @@ class Resume:
     def tensors(self, name: str, make: Callable[[], Mapping[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
         """Returns the dict of tensors that `make` makes, or made in an earlier run of the same plan.
 
-        - If the file `name` is in the folder, the tensors are read from it onto `device`.
-        - Otherwise `make` is called, and its result is saved in that file. The tensors stay on the device where `make`
-          put them.
         - If `folder` is None, `make` is called, and nothing is saved.
+        - If the folder has a file for `name`, the tensors are read from it onto `device`, and `make` is not called.
+        - Otherwise `make` is called, and its result is saved for `name`. The tensors stay on the device where `make`
+          put them.
         """
         if self.folder is None:
             return dict(make())
@@ -42,10 +42,14 @@ class Resume:
         return made
 
     def prompt(self, make: Callable[[], tuple[str, str | None]]) -> tuple[str, str | None]:
-        """Returns the saved (prompt, note). The note is a sentence about the prompt for the user, or None.
+        """Returns the pair (prompt, note) that `make` returns, or returned in an earlier run of the same plan.
 
-        If nothing is saved yet, calls `make` for the pair, saves it and returns it. It is saved because a language
-        model may have written the prompt, and would write a different one in the next attempt.
+        - If `folder` is None, `make` is called, and nothing is saved.
+        - If the folder has a saved pair, that pair is returned, and `make` is not called.
+        - Otherwise `make` is called, and its pair is saved. A language model may have written the prompt, and would
+          write a different one in the next run.
+
+        The note is a sentence about the prompt for the user, or None.
         """
         if self.folder is None:
             return make()

@@ -58,7 +58,7 @@ class Loop:
     count: the number of windows.
     noise: a function of a pass's number and a window's number (both from 0). It returns the function that draws the
         noise of that pass over that window.
-    resume: saves sampled windows, and finds those that an interrupted run saved.
+    resume: saves each sampled window. A window that an interrupted run has saved is read, not sampled again.
     on_progress: the callback that receives the progress of sampling.
     device: the device onto which saved windows are read.
     """
@@ -71,7 +71,14 @@ class Loop:
 
     @classmethod
     def of(cls, plan: Plan, resume: Resume, on_progress: OnProgress, device: torch.device) -> "Loop":
-        """Returns the settings of the loop over the plan's windows. The plan's seed determines their noise."""
+        """Returns the settings of the loop over the windows of `plan`.
+
+        plan: gives the number of windows, and the seed of the noise with which the windows are sampled.
+        resume: saves each sampled window. If an interrupted run of the same plan has saved windows, they are read and
+            not sampled again. A first run finds none and samples all windows.
+        on_progress: the callback that receives the progress of sampling.
+        device: the device of the model: the noise is put on it, and saved windows are read onto it.
+        """
 
         def noise(pass_number: int, window: int) -> Noise:
             return seeded(plan.seed, pass_number, window, device)
@@ -79,7 +86,10 @@ class Loop:
         return cls(plan.num_windows, noise, resume, on_progress, device)
 
     def window(self, number: int) -> WindowRun:
-        """Returns what the sampling of window `number` (from 0) needs. Its `on_step` calls `on_progress`."""
+        """Returns what the sampling of window `number` (from 0) needs: its number, its noise and its step callback.
+
+        The step callback reports each step to `on_progress`.
+        """
 
         def noise(pass_number: int) -> Noise:
             return self.noise(pass_number, number)

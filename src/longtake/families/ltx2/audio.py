@@ -40,7 +40,7 @@ def encode_sound(
 
 
 def decode_sound(audio_vae: Any, vocoder: Any, tokens: Tensor, length: int | None = None) -> NDArray[np.float32]:
-    """Decodes normalised audio tokens [1, T, C]. Returns stereo samples [2, n] float32 in about -1..1 at SOUND_RATE Hz.
+    """Decodes normalised audio tokens [1, T, C] to stereo samples [2, n] float32 in about -1..1 at 48 kHz (SOUND_RATE).
 
     `audio_vae`: diffusers' AutoencoderKLLTX2Audio.
     `vocoder`: diffusers' LTX2VocoderWithBWE, which turns log-mel frames into samples.

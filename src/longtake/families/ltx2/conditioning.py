@@ -33,12 +33,13 @@ mirrored in time, take their place.
 
 @dataclass(frozen=True)
 class WindowConditioning:
-    """The conditioning of one window: its tokens, with the context's frames, their sound and the end image in place.
+    """What the model is given for sampling one window: the context's frames, their sound and the end image, as tokens.
 
-    The tokens of video or of audio are a `Track`: known tokens, how strongly each is held, and the positions.
+    The context is the frames that the window continues. A `Track` has the tokens of the whole window for video or for
+    audio: the given values, how strongly each token keeps its given value, and the positions.
 
     `video`: the video track of each pass.
-    `shapes`: the shape [1, C, F, H, W] of the video latents in each pass.
+    `shapes`: the shape [1, C, F, H, W] of the window's video latents in each pass.
     `audio`: the audio track of the first pass; None if the plan makes no sound. `tracks` returns that of a later pass.
     """
 
@@ -84,7 +85,10 @@ def window_conditioning(model: LTX2Model, plan: LTX2Plan, number: int, context: 
 
 
 def latent_shape(model: LTX2Model, window: Window, canvas: Size) -> tuple[int, int, int, int, int]:
-    """Returns the shape [1, C, F, H, W] of a window's video latents on a canvas (width, height)."""
+    """Returns the shape [1, C, F, H, W] of a window's video latents in a pass that samples frames of the size `canvas`.
+
+    `canvas`: (width, height) in pixels.
+    """
     card = model.card
     frames = latent_length(window.sampled_frames, card.temporal_compression)
     width, height = (side // card.spatial_compression for side in canvas)
@@ -96,7 +100,7 @@ def video_conditioning(
 ) -> Track:
     """Returns the video track of a window in one pass: its tokens, with the context and the end image in place.
 
-    `context`: the context's frames, and the end image or None.
+    `context`: the frames that the window continues, which are its context, and the end image or None.
     `strength`: how strongly the context's frames are held, 0 (ignored) to 1 (unchanged).
     `canvas`: (width, height) in pixels of the frames that the pass samples.
 
@@ -108,7 +112,8 @@ def video_conditioning(
     - If `strength` is 0, the context is left out.
 
     The end image:
-    - It is a keyframe at the last new frame (forward) or at the first new frame (backward).
+    - It is added as extra tokens (a `Keyframe`) at the position of the last new frame (forward) or of the first new
+      frame (backward).
     - If this frame is the window's first one, the image replaces the window's first latent, which covers one frame.
     - If the plan's `end_image_strength` is 0, the image is left out.
     """
@@ -142,7 +147,9 @@ def audio_conditioning(
 ) -> Track:
     """Returns the audio track of a window: the context's sound is held, and the rest is generated.
 
-    `sound`: the context's sound, [2, n] at SOUND_RATE Hz, or None.
+    The context is the frames that the window continues. To hold a sound is to keep it while the rest is generated.
+
+    `sound`: the context's sound, [2, n] at 48 kHz (SOUND_RATE), or None.
     `strength`: how strongly the context's sound is held, 0 (ignored) to 1 (unchanged).
 
     - Forward, the sound is encoded at the window's start.

@@ -40,9 +40,11 @@ class WindowDecoder:
     on_progress: OnProgress
 
     def frames(self, latent: Tensor, first_frame: int, last_frame: int) -> Iterator[Tensor]:
-        """Yields the frames [first_frame, last_frame) of a window in chunks [t, 3, H, W] in 0..1 at the output's size.
+        """Yields the frames from `first_frame` to before `last_frame` of a window, in chunks [t, 3, H, W] in 0..1.
 
-        `latent` has the window's normalised video latents [1, C, F, H, W].
+        The frames are numbered from 0 at the window's start. They have the output's size.
+
+        `latent`: all video latents of the window as the sampler returns them, normalised: [1, C, F, H, W].
         """
         final = Latents(self.statistics.unnormalise(latent), last=True)
         chunks = decode_frames(
@@ -52,11 +54,12 @@ class WindowDecoder:
             yield cropped_from_canvas(chunk, self.plan.canvases[-1], self.plan.size)
 
     def few_frames(self, latent: Tensor, first_frame: int, last_frame: int) -> Tensor:
-        """Returns the frames [first_frame, last_frame) of a window as one tensor [t, 3, H, W] in 0..1 at the output's
-        size.
+        """Returns the frames from `first_frame` to before `last_frame` of a window as one tensor [t, 3, H, W] in 0..1.
 
-        Only the latents near these frames are decoded, so the pixels may differ slightly from those that `frames`
-        yields.
+        The frames are numbered from 0 at the window's start. They have the output's size. Only the latents near them
+        are decoded, so the pixels may differ slightly from those that `frames` yields.
+
+        `latent`: all video latents of the window as the sampler returns them, normalised: [1, C, F, H, W].
         """
         temporal = self.model.card.temporal_compression
         first = max(0, first_frame // temporal - NEIGHBOUR_LATENTS)
@@ -67,13 +70,16 @@ class WindowDecoder:
         return cropped_from_canvas(wanted, self.plan.canvases[-1], self.plan.size)
 
     def sound(self, tokens: Tensor | None, first_frame: int, last_frame: int) -> Samples | None:
-        """Returns the sound of the frames [first_frame, last_frame) of a window, [2, n] at SOUND_RATE Hz.
+        """Returns the sound of a window's frames from `first_frame` to before `last_frame`.
 
-        `tokens`: the window's audio tokens [1, T, C]. If they are None, the result is None.
+        It is [2, n] at 48 kHz (SOUND_RATE). The frames are numbered from 0 at the window's start.
 
-        The sound may be up to 25 ms (SPARE_SAMPLES) longer than the frames, because joining it to other sound may use
-        up that much. The extra samples are after the last frame in a forward window, and before the first frame in a
-        backward window.
+        `tokens`: all audio tokens of the window as the sampler returns them, [1, T, C]. If they are None, the result is
+            None.
+
+        The sound may be up to 25 ms (SPARE_SAMPLES) longer than the frames, because aligning and cross-fading it with
+        other sound may use up that much. The extra samples are after the last frame in a forward window, and before
+        the first frame in a backward window.
         """
         if tokens is None:
             return None

@@ -36,10 +36,12 @@ class FrameCounts:
 def frame_counts(options: LTX2Options, available: int) -> FrameCounts:
     """Returns the frame counts of a request to extend a source of `available` frames.
 
-    The context is the requested one, rounded and limited by `whole_latent_context`. The new frames are:
-    - If `new_frames` is set in the options: that number.
-    - Otherwise: `num_frames` less the context. If the request does not set the context and fewer than 8
-      (LEAST_NEW_FRAMES) frames would be new, the context is shortened, so that at least 8 are new.
+    The context has the requested number of frames, rounded and limited by `whole_latent_context`. For the other counts
+    there are three cases:
+    - If the option `new_frames` is set, so many frames are new. They and the context are billed.
+    - Otherwise `num_frames` frames are billed, and those that are not context are new.
+    - If that leaves fewer than 8 (LEAST_NEW_FRAMES) new frames, and the request does not set the context, the context
+      is shortened so that at least 8 are new. Still `num_frames` are billed, even if context and new frames are more.
 
     Raises InvalidRequest if the request sets a context that leaves none of `num_frames` for new frames.
     """
@@ -95,13 +97,13 @@ def whole_latent_context(direction: Direction, context_frames: int, available: i
 def window_context(options: LTX2Options, counts: FrameCounts, available: int) -> int:
     """Returns the largest number of context frames that any window of the plan may have.
 
-    - If the request's `num_frames` has room for the requested context (or the default one), the result is that number,
-      rounded to whole latents. This holds also for a source with fewer frames, because later windows continue new
-      frames, of which there may be more.
-    - Otherwise the result is the shortened number `counts.context_frames`.
+    - Normally it is the requested number of context frames (or the default number), rounded to whole latents. It may be
+      more than the source has, because later windows continue new frames, of which there may be more.
+    - If `frame_counts` shortened the context to make room for new frames, it is the shortened number,
+      `counts.context_frames`.
 
     `counts`: the frame counts of the request, as `frame_counts` returns them.
-    `available`: the number of source frames. It decides only whether `num_frames` has room.
+    `available`: the number of source frames. It serves only to find out whether the context was shortened.
     """
     wanted = requested_context(options)
     if counts.context_frames < whole_latent_context(options.direction, wanted, available):

@@ -37,16 +37,19 @@ LTX2Run = PlanRun[LTX2Plan, LTX2Model]
 def expand(run: LTX2Run, frame: RGBFrames) -> tuple[str, str | None]:
     """Returns (prompt, note): the prompt to generate with, and a note for the user or None.
 
+    The first of these cases that applies:
+    - If the plan does not ask for expansion, its prompt is returned unchanged, without a note.
+    - If the prompt is empty, the LTX-2 model's text encoder writes one from `frame`, provided that it can write text
+      and see images. Otherwise the prompt stays empty, and the note says why.
+    - If the settings name a server with a language model, that model rewrites the prompt. It does not see `frame`. If
+      it does not rewrite the prompt, for example a very long one, the prompt is unchanged, and the note says why.
+    - If the text encoder can write text, it rewrites the prompt. It looks at `frame` if it can see images.
+    - Otherwise the prompt is returned unchanged, and the note says why.
+
+    `run`: the plan with the loaded model and the settings.
     `frame`: the source's frame next to the new frames, [H, W, 3].
 
-    - If the plan does not ask for expansion, its prompt is returned unchanged.
-    - If the prompt is empty, the LTX-2 model's text encoder writes one from `frame`, provided that it can write and
-      see. Otherwise the prompt stays empty, and the note says why.
-    - If the settings name a language model, that model expands the prompt. It does not see `frame`.
-    - Otherwise the text encoder expands the prompt, provided that it can write. It looks at `frame` if it can see.
-    - If none of these models can expand the prompt, it is returned unchanged, and the note says why.
-
-    Raises ExpansionFailed if the language model that the settings name fails.
+    Raises ExpansionFailed if the server cannot be reached or sends an unusable answer.
     """
     plan, text = run.plan, run.model.text
     if not plan.expand_prompt:
@@ -61,10 +64,14 @@ def expand(run: LTX2Run, frame: RGBFrames) -> tuple[str, str | None]:
 
 
 def generate(run: LTX2Run, prompt: str, context: Context) -> Iterator[GeneratedClip]:
-    """Yields one clip for each window, in playing order.
+    """Returns an iterator over the clips of the new frames, one for each window, in playing order.
+
+    - Forward, each window is sampled when the caller takes its clip.
+    - Backward, the window that is sampled first plays last, so all windows are sampled before this function returns.
+    - In both cases a clip's frames are decoded while the caller reads them.
 
     `run`: the plan with the loaded model.
-    `prompt`: the prompt to generate with.
+    `prompt`: the prompt to generate with, after expansion.
     `context`: the source frames and the sound that the first window continues, and the end image.
 
     A later window continues the frames and the sound of the window that was sampled before it. They are decoded, and
@@ -112,10 +119,10 @@ def make_setup(run: LTX2Run, prompt: str) -> Setup:
 class _WindowContext:
     """The frames and the sound that a window continues.
 
-    `frames`: [T, H, W, 3]. The window uses those nearest to its new frames.
-    `sound`: the sound of the frames, [2, n] at SOUND_RATE Hz, or None if there is none.
-    `neighbour`: the one of `frames` that is next to the new frames, [H, W, 3], if the model generated it; None if it is
-        a source frame.
+    `frames`: [T, H, W, 3]. If the window needs fewer, it uses those nearest to its new frames.
+    `sound`: the sound of the frames, [2, n] at 48 kHz (SOUND_RATE), or None if there is none.
+    `neighbour`: the frame of `frames` that is next to the new frames, [H, W, 3], if the model generated it; None if it
+        is a source frame.
     """
 
     frames: RGBFrames
@@ -194,12 +201,12 @@ class _Windows:
         """Decodes a window whose new frames precede its context. Yields one clip, and returns the context of the next
         window.
 
-        The arguments are those of `forward`. The clip has the new frames. The next window continues the first of them,
-        with their sound.
+        The arguments are those of `forward`. The clip has the new frames; they are decoded while the caller reads the
+        clip. The next window continues the first of them, with their sound. For it, these few frames are decoded as
+        soon as the clip is taken.
 
-        The window next to the source is sampled first and plays last. So all windows are sampled before the caller
-        reads a clip, and the clip's frames are decoded while it reads them. Only the frames that the next window
-        continues are decoded before the next window is sampled.
+        The next window plays before this one. So `generate` first takes the clips of all windows, without reading
+        their frames, and then returns them in reverse order.
         """
         plan = self.run.plan
         window = plan.windows[current.number]
@@ -221,8 +228,12 @@ class _Windows:
         return _WindowContext(first_frames, sound, first_frames[0])
 
     def _audible(self, sound: Samples) -> Samples:
-        """Returns generated sound [2, n] that the next window continues, amplified if the model needs it louder (see
-        `LTX2Card.least_loudness`)."""
+        """Returns `sound` [2, n], amplified if it is too quiet for the model to continue it well.
+
+        `sound`: generated sound that the next window continues. If it is quieter than `LTX2Card.least_loudness` times
+            the loudness of the source's sound, it is amplified to that, as far as full scale allows. If the source has
+            no sound, it stays unchanged.
+        """
         if self.source_sound is None:
             return sound
         return at_least(sound, self.run.model.card.least_loudness * loudness(self.source_sound))

@@ -41,10 +41,11 @@ class Guide:
 
         The keys are the predictions' names, and the values say under which conditions each one is made:
         - `conditional`: for the positive prompt. It is always present.
-        - `negative`: for the negative prompt. It is needed if a `cfg` scale is on.
-        - `disturbed`: with disturbed self-attention in each modality whose `stg` scale is on.
-        - `isolated`: without attention between the modalities. It is needed if there are two and a `modality` scale is
-          on.
+        - `negative`: for the negative prompt. It is present if the `cfg` scale of a modality is on.
+        - `disturbed`: for the positive prompt, with disturbed self-attention in the modalities whose `stg` scale is on.
+          It is present if there is such a modality.
+        - `isolated`: for the positive prompt, without attention between the modalities. It is present if there are two
+          modalities and the `modality` scale of one is on.
 
         Raises ValueError if the negative prompt is needed and there is none.
         """

@@ -45,11 +45,14 @@ def resample(samples: Tensor, rate_in: int, rate_out: int) -> Tensor:
 
 
 def log_mel(samples: Tensor, bins: int = 64) -> Tensor:
-    """Returns the log-mel spectrogram [..., 1 + n // HOP, bins] float32 of samples [..., n] at MODEL_RATE Hz.
+    """Returns the log-mel spectrogram of a sound: [..., 1 + n // 160, bins] float32, 100 frames per second.
 
-    `bins` is the number of mel bands. The values are natural logarithms of magnitudes. The STFT is centred, with a Hann
-    window of 1024 samples, and the sound is mirrored at its ends. The mel scale is that of Slaney's Auditory Toolbox
-    from 0 to 8000 Hz, with triangles of equal area. A sound shorter than half a window is first padded with silence.
+    `samples`: the sound, [..., n] at 16,000 Hz (MODEL_RATE).
+    `bins`: the number of mel bands.
+
+    The values are natural logarithms of magnitudes, at least log(1e-5). The STFT is centred, with a Hann window of 1024
+    samples, and the sound is mirrored at its ends. The mel scale is that of Slaney's Auditory Toolbox from 0 to 8000
+    Hz, with triangles of equal area. A sound of half a window or less is first padded with silence.
     """
     flat = samples.reshape(prod(samples.shape[:-1]), samples.shape[-1]).float()
     frames = 1 + flat.shape[-1] // HOP
@@ -81,10 +84,11 @@ def _interpolation(step: int, phases: int) -> tuple[Tensor, int]:
 
 @cache
 def _triangles(bins: int) -> Tensor:
-    """Returns the weights with which the frequencies of a spectrum add up to mel bands, [WINDOW // 2 + 1, bins]
-    float32.
+    """Returns the weights with which the frequencies of a spectrum add up to mel bands, [513, bins] float32.
 
-    A row is a frequency, from 0 to half of MODEL_RATE. A column is a mel band.
+    A row is a frequency: there are 513 (WINDOW // 2 + 1), equally spaced from 0 to 8000 Hz. A column is a mel band.
+
+    `bins`: the number of mel bands.
     """
     lines = torch.linspace(0, MODEL_RATE // 2, WINDOW // 2 + 1, dtype=torch.float64)
     corners = _hertz(torch.linspace(0, _mel(MODEL_RATE / 2), bins + 2, dtype=torch.float64))

@@ -201,9 +201,10 @@ def pass_canvases(size: Size, passes: int, card: LTX2Card) -> tuple[Size, ...]:
     """Returns, for each pass, the canvas: (width, height) in pixels of the frames that the pass samples.
 
     `size`: (width, height) of the output in pixels.
-    `passes`: the number of passes, 1 or 2. A second canvas is twice as wide and high as the first.
+    `passes`: the number of passes, 1 or 2.
+    `card`: the model card.
 
-    `card`: the model card. The canvases depend on its `native_short_side`:
+    A second canvas is twice as wide and high as the first. The sizes depend on the card's `native_short_side`:
     - If it is None, the model works at any size. The last canvas is `size`, rounded up so that each pass has whole
       latents. If the long side of `size` is above 2048 pixels (POSITION_RANGE_PX), `size` is first scaled down to it.
     - Otherwise the model works only at this short side, in pixels. The first canvas is `size`, scaled to this short

@@ -199,8 +199,8 @@ def sample_window(
 
     `setup`: the passes, and the model that doubles the size of the latents between them.
     `conditioning`: the window's tracks in each pass.
-    `noise`: a function of a pass's number (from 0) that returns the noise of that pass.
-    `on_step`: the callback before each step of each pass.
+    `noise`: a function of a pass's number (from 0). It returns the function that draws the noise of that pass.
+    `on_step`: the callback before each step of each pass. It gets the step's number (from 0) and the number of steps.
 
     - The first pass makes the video latents and the audio.
     - The second pass, if there is one, refines the video latents at twice the height and width. It starts from the

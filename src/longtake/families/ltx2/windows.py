@@ -43,8 +43,9 @@ class Window:
 def window_limit(rate: Fraction, card: LTX2Card) -> int:
     """Returns the largest number of frames, of the form 8k+1, that one window may have at `rate` frames per second.
 
-    Two things limit it: the model has no positions in time after 20 seconds (POSITION_RANGE_S), and `window_frames` of
-    the model card.
+    Two things limit it:
+    - The model has no positions in time after 20 seconds (POSITION_RANGE_S).
+    - The model card sets the largest number of frames in a window, `window_frames`.
     """
     return clip_length(min(int(POSITION_RANGE_S * rate + 4), card.window_frames))
 

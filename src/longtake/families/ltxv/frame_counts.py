@@ -44,9 +44,12 @@ class FrameCounts:
 def frame_counts(options: LTXVOptions, span: Span, card: LTXVCard) -> FrameCounts:
     """Returns the frame counts of a request. There are three cases:
 
-    - The source is only a guide (the option `guide` is not `rgb`): all frames are new. See `guide_counts`.
-    - The option `new_frames` is set: so many frames are added to all source frames. See `whole_source_counts`.
-    - Otherwise: the option `num_frames` counts source frames and new frames together. See `total_counts`.
+    - The option `guide` is `depth`, `pose` or `canny`, so the source only guides a new video: all frames are new. Their
+      number is the option `new_frames`, or `num_frames` if that is not set. See `guide_counts`.
+    - The option `guide` is `rgb`, so the output continues the source, and `new_frames` is set: so many frames are added
+      to all source frames. See `whole_source_counts`.
+    - The option `guide` is `rgb`, and `new_frames` is not set: the option `num_frames` counts source frames and new
+      frames together. See `total_counts`.
 
     `options`: the options of the request.
     `span`: the source frames that the request allows.
@@ -104,10 +107,12 @@ def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str |
 def guide_counts(span: Span, num_frames: int, card: LTXVCard) -> FrameCounts:
     """Returns the frame counts of a request whose source only guides the new video.
 
-    No source frame is shown, and all `num_frames` frames are new. The context is the part of the source that guides the
-    first window; later windows have no guide.
+    The output shows no source frame; all its `num_frames` frames are new. The model sees source frames only in the
+    first window. These are the context: as many as `span` has and this window holds, rounded down to 8k+1 (1, 9, 17,
+    and so on).
 
     `span`: the source frames that the request allows.
+    `num_frames`: the requested number of frames.
     `card`: the card of the model, which limits the windows.
     """
     sampled = padded_length(num_frames)

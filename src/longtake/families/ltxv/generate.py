@@ -47,24 +47,29 @@ def expand(run: LTXVRun, frame: RGBFrames) -> tuple[str, str | None]:
     """Returns (prompt, note): the prompt to generate with, and a note for the user or None.
 
     - If the plan does not ask for expansion, its prompt is returned unchanged, without a note.
-    - If it does, the language model that the settings name rewrites the prompt.
+    - If it does, the language model that the settings name rewrites the prompt, and the new prompt is returned, without
+      a note.
     - If the prompt cannot be rewritten, for example because the settings name no language model, it is returned
       unchanged, and the note says why.
 
     `frame`: not used. It is an argument because other families show it to the language model (see `Recipe.expand`).
 
-    Raises ExpansionFailed if the language model fails.
+    Raises ExpansionFailed if the language model's server cannot be reached or sends an unusable answer.
     """
     return expand_prompt(run.plan.prompt, run.settings) if run.plan.expand_prompt else (run.plan.prompt, None)
 
 
 def generate(run: LTXVRun, prompt: str, context: Context) -> Iterator[GeneratedClip]:
-    """Yields one clip, which has all new frames. Each frame is decoded as soon as no later window can change it.
+    """Yields a single clip, which has the new frames of all windows.
 
-    The clip also says how the model's VAE reproduces the context (the source frames that the model sees):
-    - If the plan shows the source's own pixels, the clip's `rendition` is the context's last frame, decoded by the VAE.
-    - If the context is only a guide, there is nothing of the context in the clip.
-    - Otherwise the clip's frames begin with the whole context as the VAE decodes it.
+    Nothing is sampled before the caller takes the clip. While the caller reads the clip's `frames`, the windows are
+    sampled one after the other, and each frame is decoded as soon as no later window can change it.
+
+    The context is the source frames that the model sees. What the clip has of it depends on the plan:
+    - If the output shows the context with the source's own pixels, `frames` has only the new frames. The clip's
+      `rendition` is the context's last frame after the VAE has encoded and decoded it.
+    - If the output shows the context as the VAE decodes it, `frames` has first the context, then the new frames.
+    - If the context only guides a new video, which does not show it, `frames` has only the new frames.
 
     `run`: the plan, the loaded model and the settings.
     `prompt`: the prompt after expansion.
@@ -118,14 +123,17 @@ def make_setup(run: LTXVRun, prompt: str) -> Setup:
 
 
 def context_items(run: LTXVRun, frames: RGBFrames) -> list[Items]:
-    """Returns the conditioning items of the first window: one list for each pass, encoded at the canvas of that pass.
+    """Returns what the first window is conditioned on: a list of items for each pass, encoded at the size of that pass.
 
-    The context (the source frames that the model sees) becomes one item at the window's start. The cases are:
-    - If the plan's strength is 0, each list is empty.
-    - If the plan's guide is `rgb`, the item is a clip that the new frames continue.
-    - Otherwise the item is a guide: a clip that the new frames follow without containing it.
+    - If the plan's `strength` is 0, each list is empty, because the model sees nothing of the source.
+    - If the plan's `guide` is `rgb` (ordinary video), each list has one item, with which the window begins. The new
+      frames continue it.
+    - If the plan's `guide` is `depth`, `pose` or `canny` (edges), each list has one item, which the new frames follow
+      from the first one on. The window does not contain it (`is_guide` is True).
 
-    `frames`: the frames of the context, or the guide's frames computed from them, [T, H, W, 3].
+    `run`: the plan, the loaded model and the progress callback.
+    `frames`: the frames of the item, [T, H, W, 3]: the source frames that the model sees, or the depth, pose or edge
+        pictures made from them.
     """
     plan, model = run.plan, run.model
     run.on_progress(Progress("context", 0, 1))
@@ -137,13 +145,13 @@ def context_items(run: LTXVRun, frames: RGBFrames) -> list[Items]:
 
 
 def decoded_frames(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator[Tensor]:
-    """Yields decoded frames in chunks [t, 3, H, W] in 0..1 at the output's size, as soon as they are final.
+    """Yields decoded frames in chunks [t, 3, H, W] in 0..1 at the output's size, each frame as soon as it is final.
 
-    The new frames come last. Before them come frames of the context (the source frames that the model sees), as the
-    model decodes them:
-    - only the context's last frame, for matching colours, if the plan shows the source's own pixels;
-    - none, if the context is only a guide;
-    - all frames of the context otherwise.
+    The context is the source frames that the model sees. The frames are:
+    - If the output shows the context with the source's own pixels: the context's last frame, as the VAE decodes it, for
+      matching colours. Then the new frames.
+    - If the output shows the context as the VAE decodes it: all frames of the context. Then the new frames.
+    - If the context only guides a new video, which does not show it: the new frames.
 
     `run`: the plan and the loaded model.
     `setup`: the set-up of all windows, from `make_setup`.
@@ -194,8 +202,9 @@ def compression(plan: LTXVPlan, latent_frames: range, temporal: int) -> Tensor:
 
     - If the output shows no unchanged source frames, it is the plan's `tone_map_compression_ratio` for every latent
       frame.
-    - Otherwise it is 0 up to the first latent frame whose decoded frames the output shows, and then rises linearly to
-      that ratio within one second. So the picture does not change suddenly after the last unchanged source frame.
+    - Otherwise it rises linearly from 0 to that ratio within one second, so that the picture does not change suddenly
+      after the last unchanged source frame. The rise begins at the first latent frame that the output shows as the VAE
+      decodes it. For earlier latent frames it is 0.
 
     `latent_frames`: the numbers of the latent frames, counted from the clip's start.
     `temporal`: the number of frames that a latent frame covers.

@@ -8,7 +8,7 @@ from longtake.video import Span, VideoInfo
 def plan_notes(options: LTXVOptions, source: VideoInfo, span: Span, plan: Plan) -> tuple[str, ...]:
     """Returns the notes about a plan, except those about the numbers of source frames and new frames.
 
-    The exceptions are in the `notes` of the result of `frame_counts`.
+    `frame_counts` returns the notes about these numbers.
 
     `options`: the options of the request.
     `source`: the facts of the source video.
@@ -52,7 +52,7 @@ def trim_note(options: LTXVOptions, source: VideoInfo, span: Span, plan: Plan) -
     """Returns a note if the plan uses fewer source frames than the request names; otherwise None.
 
     The note is returned in these cases:
-    - The option `start_frame` is set, and the used frames begin later.
+    - The option `start_frame` is set, and the plan's first source frame is a later one.
     - The option `max_frames` is less than the number of frames from `start_frame` on, and the plan uses even fewer.
 
     There are two causes: a context must have 8k+1 frames, and `max_frames` keeps only the frames nearest to the new

@@ -32,7 +32,7 @@ LARGEST_ASPECT = 5
 class Pass:
     """One pass over a window.
 
-    `canvas`: (width, height) in pixels.
+    `canvas`: (width, height) in pixels of the frames that the pass samples.
     `steps`: the number of noise levels of the schedule.
     `skip_initial`, `skip_final`: how many of the first and of the last levels are left out.
     `guidance`: the guidance scales by noise level.
@@ -61,7 +61,7 @@ class LTXVPlan(LTXVPlanOptions, Plan):
     `sampled_frames`: the number of frames of the clip, 8k+1. Frames after the last new frame are cut off.
     `windows`: the windows of the clip. Each one is sampled in all `passes`.
     `overlap_latents`: the number of latent frames that a window shares with the window before it.
-    `overlap_strength`: how strongly a window is conditioned on these latent frames, 0..1.
+    `overlap_strength`: how closely a window follows these latent frames, 0 (not at all) to 1 (unchanged).
     """
 
     family: Literal["ltxv"] = "ltxv"

@@ -39,7 +39,10 @@ class Guidance:
         return self.nag > 0 or any(scale > 1 for scale in self.cfg)
 
     def bin(self, t: float) -> int:
-        """Returns the index of the bin that noise level t is in."""
+        """Returns the index of the bin (range of noise levels with the same scales) that noise level `t` is in.
+
+        `cfg`, `stg`, `rescale` and `blocks` have the entry for this bin at this index.
+        """
         return next((i for i, low in enumerate(self.timesteps) if low <= t), len(self.timesteps) - 1)
 
     def evaluations(self, t: float) -> int:

@@ -41,7 +41,8 @@ class PassSetup:
     `grid`: gives the positions of latents in time and space.
     `canvas`: the (width, height) in pixels at which the pass works.
     `acceleration`: how many steps extrapolate earlier predictions instead of evaluating the model.
-    `conditioning_noise`: the share of noise that is added to tokens of strength 1; see CONDITIONING_NOISE.
+    `conditioning_noise`: how much noise is added to tokens of strength 1, which otherwise stay unchanged: at noise
+        level t it is standard normal noise times `conditioning_noise` * t^2. 0 adds none.
     """
 
     guide: Guide
@@ -67,9 +68,11 @@ def trajectory(
     The model predicts the velocity. At the steps that `setup.acceleration` skips, it is extrapolated from earlier
     predictions.
 
+    `setup`: the transformer with its guidance, and the noise levels of the pass.
     `sequence`: the tokens before the first step.
-    `noise`: a function that returns the noise of one draw. The draws are named `step.000`, `step.001` and so on.
-    `on_step`: the callback before each step.
+    `noise`: a function that returns the noise of one draw, from the draw's name and shape. The draws are named
+        `step.000`, `step.001` and so on.
+    `on_step`: the callback before each step. It gets the step's number (from 0) and the number of steps.
 
     Source: LTX-Video's pipeline.
     """
@@ -157,7 +160,7 @@ class Setup:
     `passes`: the set-ups of one or two passes.
     `windows`: the windows, as ranges of latent frames.
     `overlap_latents`: the number of latent frames that a window shares with the window before it.
-    `overlap_strength`: how strongly a window is conditioned on these latent frames, 0..1.
+    `overlap_strength`: how closely a window follows these latent frames, 0 (not at all) to 1 (unchanged).
     `temporal_adain_factor`: how far each later window takes on the first window's colours, 0 (not) to 1 (fully).
     `upsampler`: the model that doubles the height and width of the latents for a second pass. It may be None if there
         is one pass.
