@@ -9,7 +9,7 @@ from longtake.video import VideoInfo
 
 
 def plan_notes(options: LTX2Options, source: VideoInfo, plan: Plan) -> tuple[str, ...]:
-    """Returns the notes for the user about `plan`, except those about the number of context frames.
+    """Returns the notes for the user about `plan`, except those that `context_notes` returns (about context frames).
 
     `options` are those of the request, and `source` has the facts of the source video.
     """

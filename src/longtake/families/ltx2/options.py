@@ -43,8 +43,9 @@ class LTX2PlanOptions(PlanOptions):
         to 1 (unchanged).
     `steps`: the number of steps of the first pass.
     `scheduler`: the schedule of the first pass's noise levels.
-    `gamma`: the strength of gradient estimation, 0 (off) to 10; see `sampler.Sampler`.
-    `eta`: the share of ancestral noise in each step, 0 (off) to 1; see `sampler.Sampler`.
+    `gamma`: how much each step's velocity is changed by that of the step before (gradient estimation), 0 (off) to 10;
+        see `sampler.Sampler`.
+    `eta`: how much noise each step replaces with fresh noise, 0 (none) to 1; see `sampler.Sampler`.
     """
 
     direction: Direction = "forward"

@@ -77,7 +77,7 @@ def trajectory(
 
     `tracks`: the conditioning, the mask and the positions of the window's tokens, for each modality.
     `sampler`: the noise levels and the other settings of the steps.
-    `predict_clean`: predicts the clean tokens from the noisy tokens of a step.
+    `predict_clean`: a function of (noisy tokens, the step's number from 0, noise level) that predicts the clean tokens.
     `noise`: a function of a draw's name and shape that returns the noise. The draws at the start are named `video.init`
         and `audio.init`. If `sampler.eta` is not 0, each step except the last has two more draws, named
         `video.step.000`, `audio.step.000` and so on. Without sound there are no audio draws.

@@ -13,7 +13,7 @@ LEAST_NEW_FRAMES = 8
 
 @dataclass(frozen=True)
 class Window:
-    """A part of the clip that is sampled at once: the latent frames from `start` to before `stop`."""
+    """A part of the clip that is sampled at once: its latent frames from number `start` (from 0) to before `stop`."""
 
     start: int
     stop: int
