@@ -140,6 +140,15 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
         yield connection
 
 
+def lock(connection: sa.Connection, name: str) -> None:
+    """Waits for the database lock `name`, and holds it until the transaction of `connection` ends.
+
+    Does nothing on SQLite, where only one transaction writes at a time.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
+
+
 TEMPORARY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
 """Codes of operating system errors that an operator can fix: no disk space, a read-only or failing disk, or too many
 open files."""

@@ -30,6 +30,7 @@ requests = sa.Table(
     sa.Column("lifecycle", Json),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("start_by", sa.Double),
+    sa.Column("ready", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Column("started_at", sa.Double),
     sa.Column("completed_at", sa.Double),
     sa.Column("cancel_at", sa.Double),
@@ -47,6 +48,7 @@ requests = sa.Table(
     sa.Column("price_usd", sa.String(40), nullable=False, default="0"),
     sa.UniqueConstraint("key_id", "idempotency_key", name="one_request_per_idempotency_key"),
     sa.Index("requests_waiting", "pool", "state", "priority", "seq"),
+    sa.Index("requests_claimable", "pool", "state", "ready", "priority", "seq"),
     sa.Index("requests_of_key", "key_id", "state"),
     sa.Index("requests_to_start", "state", "start_by"),
     sa.Index("requests_created", "created_at"),
@@ -60,6 +62,29 @@ requests = sa.Table(
     ),
 )
 """The requests. The columns are explained at `queue.requests.RequestRow`."""
+
+fetches = sa.Table(
+    "fetches",
+    metadata,
+    sa.Column("request_id", sa.String(64), sa.ForeignKey("requests.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("key_id", sa.String(64), nullable=False),
+    sa.Column("pool", sa.String(100), nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("seq", Integer, nullable=False),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("server", sa.String(64)),
+    sa.Column("files", Json, nullable=False),
+    sa.Column("blobs", Json, nullable=False),
+    sa.Index("fetches_by_state", "state", "key_id", "pool", "priority", "seq"),
+)
+"""The downloads of files for requests that wait: one row for each request that names such files.
+
+`key_id`, `pool`, `priority`, `seq`: the values of the request's row.
+`state`: waiting, running, done, or ended after the request has ended.
+`server`: the id of the server that downloads the files; null unless `state` is running.
+`files`: the files, a list of [URL, path of the field, kind] (see `queue.requests.RemoteFile`).
+`blobs`: URL -> the key of the blob with the bytes, for each file that was downloaded.
+"""
 
 events = sa.Table(
     "request_events",

@@ -3,6 +3,8 @@
 Every change of state is one conditional UPDATE. If two processes try the same change, exactly one of them succeeds. In
 this module `worker` is the id of a server in the table `servers`.
 
+A request that names files elsewhere is claimed only when they are downloaded (see `queue.fetches`).
+
 IN_QUEUE --claim--> IN_PROGRESS --finish--> COMPLETED
    |  ^-- worker died --'      '--cancelled--> CANCELLED
    |--cancel--> CANCELLED
@@ -17,8 +19,9 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from longtake.database.batches import CHANGED_BATCH
-from longtake.database.connection import reading
+from longtake.database.connection import lock, reading
 from longtake.database.tables import deliveries, events, requests, servers
+from longtake.queue import fetches
 from longtake.queue.requests import (
     CANCELLED,
     PRIORITIES,
@@ -55,9 +58,9 @@ def submit(engine: sa.Engine, submission: Submission, *, max_in_flight: int | No
     with engine.begin() as connection:
         # A concurrent submission with the same key waits here until this one is committed. Then it finds the row.
         if submission.idempotency_key is not None:
-            _lock(connection, f"once:{submission.key_id}:{submission.idempotency_key}")
+            lock(connection, f"once:{submission.key_id}:{submission.idempotency_key}")
         if max_in_flight is not None:
-            _lock(connection, f"quota:{submission.key_id}")
+            lock(connection, f"quota:{submission.key_id}")
         earlier = None if submission.idempotency_key is None else _find_earlier(connection, submission)
         if earlier is not None:
             return earlier, False
@@ -71,6 +74,8 @@ def submit(engine: sa.Engine, submission: Submission, *, max_in_flight: int | No
         row = _row(connection.execute(sa.insert(requests).values(values).returning(requests)).one())
         if row.has_ended:
             _schedule_webhook(connection, row, now)
+        elif submission.files:
+            fetches.add(connection, row, submission.files)
     return row, True
 
 
@@ -91,6 +96,7 @@ def _new_row(submission: Submission, now: float) -> dict[str, Any]:
         "lifecycle": None if submission.lifecycle is None else dict(submission.lifecycle),
         "created_at": now,
         "start_by": None if submission.start_timeout_s is None else now + submission.start_timeout_s,
+        "ready": not submission.files,
         "attempt": 0,
         "version": 0,
         "price_usd": "0",
@@ -100,21 +106,9 @@ def _new_row(submission: Submission, now: float) -> dict[str, Any]:
     return values
 
 
-def _lock(connection: sa.Connection, name: str) -> None:
-    """Waits for the database lock `name`, and holds it until the transaction of `connection` ends.
-
-    Does nothing on SQLite, where only one transaction writes at a time.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
-
-
 def _find_earlier(connection: sa.Connection, submission: Submission) -> RequestRow | None:
-    found = connection.execute(
-        sa.select(requests).where(
-            requests.c.key_id == submission.key_id, requests.c.idempotency_key == submission.idempotency_key
-        )
-    ).first()
+    same_key = (requests.c.key_id == submission.key_id, requests.c.idempotency_key == submission.idempotency_key)
+    found = connection.execute(sa.select(requests).where(*same_key)).first()
     if found is None:
         return None
     if (found.endpoint, bytes(found.body)) != (submission.endpoint, submission.body):
@@ -171,13 +165,13 @@ def waiting(engine: sa.Engine, pool: str) -> dict[str, int]:
 
 
 def claim(engine: sa.Engine, pool: str, worker: str) -> RequestRow | None:
-    """Assigns the next waiting request of a pool (a named group of devices) to a server, and adds 1 to its `attempt`.
+    """Assigns the next ready request of a pool (a named group of devices) to a server, and adds 1 to its `attempt`.
 
-    `worker` is the server's id. Returns the request's row after the change, or None if no request waits.
+    `worker` is the server's id. Returns the request's row after the change, or None if no ready request waits.
     """
     next_id = (
         sa.select(requests.c.id)
-        .where(requests.c.pool == pool, requests.c.state == "IN_QUEUE")
+        .where(requests.c.pool == pool, requests.c.state == "IN_QUEUE", requests.c.ready)
         .order_by(requests.c.priority, requests.c.seq)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -262,6 +256,14 @@ def finish(engine: sa.Engine, row: RequestRow, outcome: Outcome) -> bool:
     """
     state: State = "CANCELLED" if outcome.error_type == "client_cancelled" else "COMPLETED"
     return _end(engine, _still_claimed(row), state, outcome)
+
+
+def fail_fetch(engine: sa.Engine, fetch: fetches.Fetch, outcome: Outcome) -> bool:
+    """Ends a waiting request whose files could not be downloaded, and stores its outcome.
+
+    Returns False, and stores nothing, if the server `fetch.server` no longer downloads the request's files.
+    """
+    return _end(engine, fetches.request_of(fetch), "COMPLETED", outcome)
 
 
 def return_to_queue(engine: sa.Engine, row: RequestRow, *, attempt_failed: bool) -> bool:
@@ -363,6 +365,7 @@ def _end(engine: sa.Engine, condition: sa.ColumnElement[bool], state: State, out
             .returning(requests)
         ).first()
         if ended is not None:
+            fetches.end(connection, ended.id)
             _schedule_webhook(connection, _row(ended), now)
     return ended is not None
 
@@ -382,16 +385,8 @@ def _outcome_values(outcome: Outcome) -> dict[str, Any]:
 def _schedule_webhook(connection: sa.Connection, row: RequestRow, now: float) -> None:
     if row.webhook_url is None:
         return
-    connection.execute(
-        sa.insert(deliveries).values(
-            request_id=row.id,
-            url=row.webhook_url,
-            state="waiting",
-            attempts=0,
-            next_at=now,
-            give_up_at=now + WEBHOOK_S,
-        )
-    )
+    values = {"request_id": row.id, "url": row.webhook_url, "state": "waiting", "attempts": 0}
+    connection.execute(sa.insert(deliveries).values(**values, next_at=now, give_up_at=now + WEBHOOK_S))
 
 
 def _row(found: Any) -> RequestRow:

@@ -35,6 +35,22 @@ class Outcome:
     timings: Mapping[str, float] = field(default_factory=dict)
 
 
+FileKind = Literal["source", "end_image"]
+"""What a file is for: the source video, or the picture that the new frames lead to."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file that a request names by an http(s) URL, and that is downloaded before a device is claimed.
+
+    `field`: the path of the field with the URL in the request's input, such as ("video", "video_url").
+    """
+
+    url: str
+    field: tuple[str | int, ...]
+    kind: FileKind
+
+
 @dataclass(frozen=True)
 class Submission:
     """A request as a client submits it, before it has a row in the database.
@@ -53,6 +69,7 @@ class Submission:
         file stays.
     `may_retry`: if False, the request is not tried again after its worker process or its server has died.
     `lifecycle`: the lifetime and access rules of the result's file (see `storage.lifecycle.parse`); None for defaults.
+    `files`: the files that must be downloaded before a device is claimed.
     `outcome`: the error of an invalid request, which is stored as ended and never queued; None for a valid request.
     `id`: the id of the request.
     """
@@ -69,6 +86,7 @@ class Submission:
     store_io: bool = True
     may_retry: bool = True
     lifecycle: Mapping[str, Any] | None = None
+    files: tuple[RemoteFile, ...] = ()
     outcome: Outcome | None = None
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
@@ -104,6 +122,7 @@ class RequestRow:
     `priority`: the number of the priority (see `PRIORITIES`). Requests with a smaller number are claimed first.
     `created_at`: the Unix time in seconds of the submission.
     `start_by`: the Unix time in seconds by which the request must be started; None for no limit.
+    `ready`: False while the request waits for the download of its files, and cannot be claimed.
     `started_at`: the Unix time in seconds at which a server last claimed the request; None before the first claim.
     `completed_at`: the Unix time in seconds at which the request ended; None before its end.
     `cancel_at`: the Unix time in seconds at which a client cancelled the running request, otherwise None.
@@ -134,6 +153,7 @@ class RequestRow:
     lifecycle: dict[str, Any] | None
     created_at: float
     start_by: float | None
+    ready: bool
     started_at: float | None
     completed_at: float | None
     cancel_at: float | None

@@ -1,0 +1,194 @@
+"""The downloads of files for waiting requests: functions that claim, finish and release them in the database.
+
+A request that names files elsewhere gets a row in the table `fetches`, and is not ready to be claimed. Every change of
+state is one conditional UPDATE, as in `queue.engine`. In this module `server` is the id of a server in the table
+`servers`.
+
+waiting --claim--> running --finish--> done
+   ^---- released, or its server died --'
+each of them --the request ends--> ended --delete--> (no row)
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from longtake.database.connection import reading
+from longtake.database.tables import fetches, requests, servers
+from longtake.queue.requests import RemoteFile, RequestRow
+
+ENDED_BATCH = 50
+"""Largest number of ended downloads that `ended` returns."""
+
+
+class Group(NamedTuple):
+    """The downloads of one API key's requests to one pool (a named group of devices)."""
+
+    key_id: str
+    pool: str
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """The download of a request's files by a server.
+
+    `blobs`: URL -> the key of the blob with the bytes, for each file that an earlier server has downloaded.
+    """
+
+    request_id: str
+    group: Group
+    server: str
+    files: tuple[RemoteFile, ...]
+    blobs: Mapping[str, str]
+
+
+def add(connection: sa.Connection, row: RequestRow, files: Sequence[RemoteFile]) -> None:
+    """Inserts the download of the files of the new request `row`, in the transaction that inserts the request."""
+    connection.execute(
+        sa.insert(fetches).values(
+            request_id=row.id,
+            key_id=row.key_id,
+            pool=row.pool,
+            priority=row.priority,
+            seq=row.seq,
+            state="waiting",
+            files=[[file.url, list(file.field), file.kind] for file in files],
+            blobs={},
+        )
+    )
+
+
+def waiting_groups(engine: sa.Engine, ahead: int) -> list[Group]:
+    """Returns the groups with a waiting download.
+
+    A group is left out if `ahead` of its requests, or more, have their files and have not ended. This limits the disk
+    space of files that nobody needs yet.
+    """
+    group = (fetches.c.key_id, fetches.c.pool)
+    full = sa.select(*group).where(fetches.c.state == "done").group_by(*group).having(sa.func.count() >= ahead)
+    with reading(engine) as connection:
+        found = connection.execute(sa.select(*group).distinct().where(fetches.c.state == "waiting")).all()
+        left_out = {tuple(row) for row in connection.execute(full)} if found else set()
+    return [Group(*row) for row in found if tuple(row) not in left_out]
+
+
+def claim(engine: sa.Engine, group: Group, server: str) -> Fetch | None:
+    """Assigns the next waiting download of a group to a server. Returns None if none waits."""
+    next_id = (
+        sa.select(fetches.c.request_id)
+        .where(fetches.c.state == "waiting", fetches.c.key_id == group.key_id, fetches.c.pool == group.pool)
+        .order_by(fetches.c.priority, fetches.c.seq)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    with engine.begin() as connection:
+        row = connection.execute(
+            sa.update(fetches)
+            .where(fetches.c.request_id == next_id, fetches.c.state == "waiting")
+            .values(state="running", server=server)
+            .returning(fetches)
+        ).first()
+    if row is None:
+        return None
+    files = tuple(RemoteFile(url, tuple(field), kind) for url, field, kind in row.files)
+    return Fetch(row.request_id, group, server, files, row.blobs)
+
+
+def held_by(engine: sa.Engine, server: str) -> set[str]:
+    """Returns the ids of the requests whose files the server downloads."""
+    with reading(engine) as connection:
+        return set(connection.scalars(sa.select(fetches.c.request_id).where(_is_running(), fetches.c.server == server)))
+
+
+def store_blob(engine: sa.Engine, fetch: Fetch, blobs: Mapping[str, str]) -> bool:
+    """Stores which blobs hold the files that are downloaded so far: URL -> key.
+
+    Returns False, and stores nothing, if the server `fetch.server` no longer downloads the request's files.
+    """
+    return _update(engine, _is_held(fetch.request_id, fetch.server), {"blobs": dict(blobs)})
+
+
+def finish(engine: sa.Engine, fetch: Fetch) -> bool:
+    """Makes the request ready to be claimed, because all its files are downloaded.
+
+    Returns False, and changes nothing, if the server `fetch.server` no longer downloads the request's files.
+    """
+    with engine.begin() as connection:
+        ready = sa.update(requests).where(request_of(fetch)).values(ready=True, version=requests.c.version + 1)
+        if connection.execute(ready).rowcount != 1:
+            return False
+        done = sa.update(fetches).where(fetches.c.request_id == fetch.request_id).values(state="done", server=None)
+        connection.execute(done)
+    return True
+
+
+def release(engine: sa.Engine, request_id: str, server: str) -> bool:
+    """Puts a download back to those that wait, with the files that it already has.
+
+    Returns False, and changes nothing, if the server does not download the request's files.
+    """
+    return _update(engine, _is_held(request_id, server), {"state": "waiting", "server": None})
+
+
+def release_orphans(engine: sa.Engine) -> int:
+    """Puts the downloads of servers that are no longer in the table `servers` back to those that wait.
+
+    Returns their number.
+    """
+    orphaned = sa.and_(_is_running(), fetches.c.server.not_in(sa.select(servers.c.id)))
+    # Usually there are none. Then this read avoids a transaction for which other writers would wait.
+    with reading(engine) as connection:
+        if connection.execute(sa.select(fetches.c.request_id).where(orphaned).limit(1)).first() is None:
+            return 0
+    with engine.begin() as connection:
+        return connection.execute(sa.update(fetches).where(orphaned).values(state="waiting", server=None)).rowcount
+
+
+def blob_of(engine: sa.Engine, request_id: str, url: str) -> str | None:
+    """Returns the key of the blob with the bytes of a request's file, or None if it was not downloaded."""
+    with reading(engine) as connection:
+        blobs = connection.execute(sa.select(fetches.c.blobs).where(fetches.c.request_id == request_id)).scalar()
+    return None if blobs is None else blobs.get(url)
+
+
+def end(connection: sa.Connection, request_id: str) -> None:
+    """Marks the download of a request that ends, in the transaction that ends the request."""
+    connection.execute(sa.update(fetches).where(fetches.c.request_id == request_id).values(state="ended", server=None))
+
+
+def ended(engine: sa.Engine) -> dict[str, list[str]]:
+    """Returns up to 50 (ENDED_BATCH) requests that have ended: id -> the keys of the blobs to delete."""
+    with reading(engine) as connection:
+        found = connection.execute(
+            sa.select(fetches.c.request_id, fetches.c.blobs).where(fetches.c.state == "ended").limit(ENDED_BATCH)
+        )
+        return {row.request_id: list(row.blobs.values()) for row in found}
+
+
+def delete(engine: sa.Engine, request_ids: Sequence[str]) -> None:
+    """Deletes the rows of these requests' downloads."""
+    with engine.begin() as connection:
+        connection.execute(sa.delete(fetches).where(fetches.c.request_id.in_(request_ids)))
+
+
+def request_of(fetch: Fetch) -> sa.ColumnElement[bool]:
+    """Returns an SQL condition: the row of the request whose files the server `fetch.server` downloads."""
+    is_held = sa.exists().where(_is_held(fetch.request_id, fetch.server))
+    return sa.and_(requests.c.id == fetch.request_id, requests.c.state == "IN_QUEUE", is_held)
+
+
+def _is_running() -> sa.ColumnElement[bool]:
+    return fetches.c.state == "running"
+
+
+def _is_held(request_id: str, server: str) -> sa.ColumnElement[bool]:
+    """Returns an SQL condition: the row of a request's download that this server carries out."""
+    return sa.and_(fetches.c.request_id == request_id, _is_running(), fetches.c.server == server)
+
+
+def _update(engine: sa.Engine, condition: sa.ColumnElement[bool], values: dict[str, Any]) -> bool:
+    with engine.begin() as connection:
+        return connection.execute(sa.update(fetches).where(condition).values(**values)).rowcount == 1

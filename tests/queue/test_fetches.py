@@ -1,0 +1,118 @@
+"""Downloads of files for waiting requests, on both kinds of database."""
+
+from dataclasses import replace
+
+import pytest
+import sqlalchemy as sa
+
+from longtake.database.tables import servers
+from longtake.queue import engine as queue
+from longtake.queue import fetches
+from longtake.queue.fetches import Fetch, Group
+from longtake.queue.requests import Outcome, RemoteFile, RequestRow
+from tests.worker.requests import current, submission
+
+SOURCE = RemoteFile("https://example.com/a.mp4", ("video", "video_url"), "source")
+IMAGE = RemoteFile("https://example.com/b.png", ("end_image_url",), "end_image")
+FAILED = Outcome(422, {"detail": "gone"}, error="gone", error_type="file_download_error")
+LOCAL = Group("local", "default")
+
+
+def submit(engine: sa.Engine, pool: str = "default", **more: object) -> RequestRow:
+    key_id = str(more.pop("key_id", "local"))
+    return queue.submit(engine, replace(submission(pool, key_id=key_id), files=(SOURCE, IMAGE), **more))[0]
+
+
+def claimed(engine: sa.Engine, server: str = "s", group: Group = LOCAL) -> Fetch:
+    fetch = fetches.claim(engine, group, server)
+    assert fetch is not None
+    return fetch
+
+
+def test_a_request_waits_for_its_files(engine: sa.Engine) -> None:
+    row = submit(engine)
+    later = queue.submit(engine, submission())[0]
+    assert (row.ready, later.ready) == (False, True)
+    assert list(queue.waiting(engine, "default")) == [row.id, later.id], "both are in the queue"
+    found = queue.claim(engine, "default", "w")
+    assert found is not None
+    assert found.id == later.id
+    assert queue.claim(engine, "default", "w") is None
+    fetch = claimed(engine)
+    assert fetch == Fetch(row.id, LOCAL, "s", (SOURCE, IMAGE), {})
+    assert fetches.claim(engine, LOCAL, "other") is None
+    assert fetches.held_by(engine, "s") == {row.id}
+    assert fetches.store_blob(engine, fetch, {SOURCE.url: "fetched/1"})
+    assert fetches.blob_of(engine, row.id, SOURCE.url) == "fetched/1"
+    assert fetches.blob_of(engine, row.id, IMAGE.url) is None
+    assert fetches.blob_of(engine, later.id, SOURCE.url) is None
+    assert fetches.finish(engine, fetch)
+    assert not fetches.finish(engine, fetch)
+    assert current(engine, row).version > row.version, "so that cached statuses are read again"
+    found = queue.claim(engine, "default", "w")
+    assert found is not None
+    assert found.id == row.id
+    queue.return_to_queue(engine, found, attempt_failed=True)
+    assert queue.claim(engine, "default", "w") is not None, "a second attempt uses the same files"
+
+
+@pytest.mark.parametrize("state", ["waiting", "running", "done"])
+def test_the_blobs_go_when_the_request_ends(engine: sa.Engine, state: str) -> None:
+    row = submit(engine)
+    if state != "waiting":
+        fetch = claimed(engine)
+        fetches.store_blob(engine, fetch, {SOURCE.url: "fetched/1"})
+        if state == "done":
+            fetches.finish(engine, fetch)
+    assert fetches.ended(engine) == {}
+    assert queue.cancel(engine, row.id) == "cancelled"
+    assert fetches.held_by(engine, "s") == set()
+    assert fetches.ended(engine) == {row.id: [] if state == "waiting" else ["fetched/1"]}
+    fetches.delete(engine, [row.id])
+    assert fetches.ended(engine) == {}
+
+
+def test_a_failed_download_ends_the_request_once(engine: sa.Engine) -> None:
+    row = submit(engine)
+    fetch = claimed(engine)
+    assert queue.fail_fetch(engine, fetch, FAILED)
+    assert not queue.fail_fetch(engine, fetch, FAILED)
+    ended = current(engine, row)
+    assert (ended.state, ended.status_code, ended.error_type) == ("COMPLETED", 422, "file_download_error")
+
+
+def test_a_server_that_lost_a_download_changes_nothing(engine: sa.Engine) -> None:
+    row = submit(engine)
+    old = claimed(engine, "dead")
+    assert fetches.store_blob(engine, old, {SOURCE.url: "fetched/1"})
+    with engine.begin() as connection:
+        facts = {"host": "h", "pid": 1, "boot": "", "born": 0, "beats": 0, "beat_at": 0.0}
+        connection.execute(sa.insert(servers).values(id="alive", **facts))
+    assert fetches.release_orphans(engine) == 1
+    fetch = claimed(engine, "alive")
+    assert fetch.blobs == {SOURCE.url: "fetched/1"}, "what is downloaded is not downloaded again"
+    assert fetches.release_orphans(engine) == 0
+    assert not fetches.store_blob(engine, old, {})
+    assert not fetches.finish(engine, old)
+    assert not queue.fail_fetch(engine, old, FAILED)
+    assert not fetches.release(engine, row.id, "dead")
+    assert fetches.held_by(engine, "alive") == {row.id}
+
+
+def test_downloads_begin_in_the_order_of_the_queue(engine: sa.Engine) -> None:
+    low, first, second = submit(engine, priority="low"), submit(engine), submit(engine)
+    assert [claimed(engine).request_id for _ in range(3)] == [first.id, second.id, low.id]
+    assert fetches.release(engine, first.id, "s")
+    assert claimed(engine).request_id == first.id
+
+
+def test_a_group_has_a_limited_number_of_files_ahead(engine: sa.Engine) -> None:
+    rows = [submit(engine) for _ in range(3)]
+    submit(engine, "large")
+    submit(engine, key_id="other")
+    assert set(fetches.waiting_groups(engine, 2)) == {LOCAL, Group("local", "large"), Group("other", "default")}
+    for _ in range(2):
+        fetches.finish(engine, claimed(engine))
+    assert set(fetches.waiting_groups(engine, 2)) == {Group("local", "large"), Group("other", "default")}
+    queue.cancel(engine, rows[0].id)
+    assert LOCAL in fetches.waiting_groups(engine, 2)
