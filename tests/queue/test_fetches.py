@@ -9,7 +9,7 @@ from longtake.database.tables import servers
 from longtake.queue import engine as queue
 from longtake.queue import fetches
 from longtake.queue.fetches import Fetch, Group
-from longtake.queue.requests import Outcome, RemoteFile, RequestRow
+from longtake.queue.requests import Outcome, Priority, RemoteFile, RequestRow
 from tests.worker.requests import current, submission
 
 SOURCE = RemoteFile("https://example.com/a.mp4", ("video", "video_url"), "source")
@@ -18,9 +18,9 @@ FAILED = Outcome(422, {"detail": "gone"}, error="gone", error_type="file_downloa
 LOCAL = Group("local", "default")
 
 
-def submit(engine: sa.Engine, pool: str = "default", **more: object) -> RequestRow:
-    key_id = str(more.pop("key_id", "local"))
-    return queue.submit(engine, replace(submission(pool, key_id=key_id), files=(SOURCE, IMAGE), **more))[0]
+def submit(engine: sa.Engine, group: Group = LOCAL, priority: Priority = "normal") -> RequestRow:
+    plain = submission(group.pool, key_id=group.key_id)
+    return queue.submit(engine, replace(plain, files=(SOURCE, IMAGE), priority=priority))[0]
 
 
 def claimed(engine: sa.Engine, server: str = "s", group: Group = LOCAL) -> Fetch:
@@ -108,11 +108,12 @@ def test_downloads_begin_in_the_order_of_the_queue(engine: sa.Engine) -> None:
 
 def test_a_group_has_a_limited_number_of_files_ahead(engine: sa.Engine) -> None:
     rows = [submit(engine) for _ in range(3)]
-    submit(engine, "large")
-    submit(engine, key_id="other")
-    assert set(fetches.waiting_groups(engine, 2)) == {LOCAL, Group("local", "large"), Group("other", "default")}
+    others = {Group("local", "large"), Group("other", "default")}
+    for group in others:
+        submit(engine, group)
+    assert set(fetches.waiting_groups(engine, 2)) == {LOCAL, *others}
     for _ in range(2):
         fetches.finish(engine, claimed(engine))
-    assert set(fetches.waiting_groups(engine, 2)) == {Group("local", "large"), Group("other", "default")}
+    assert set(fetches.waiting_groups(engine, 2)) == others
     queue.cancel(engine, rows[0].id)
     assert LOCAL in fetches.waiting_groups(engine, 2)
