@@ -39,6 +39,7 @@ _PIECE_BYTES = 16_384
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\\]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 _NOT_PUBLIC = tuple(
     ipaddress.ip_network(network)
@@ -88,6 +89,24 @@ def check_url(url: str, trusted_hosts: Collection[str] = ()) -> httpx.URL:
         raise InvalidRequest(f"{shown!r} {error}.", value=shown) from None
 
 
+def http_url(text: str) -> httpx.URL:
+    """Returns the parsed URL. Says nothing about whether its host may be used.
+
+    Raises ValueError unless `text` is a well-formed http or https URL. The message is a sentence without its subject,
+    which is the URL: "names no host".
+    """
+    if _SURROGATE.search(text):
+        raise ValueError("has half a character in it (a lone surrogate)")
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"is not an address: {str(error)[:200].rstrip('.')}") from None
+    if url.scheme not in ("http", "https"):
+        raise ValueError("is neither an http nor an https address")
+    _host(url)
+    return url
+
+
 def _parsed(text: str, trusted: Collection[str]) -> httpx.URL:
     """Returns the parsed URL. Its host name is not resolved.
 
@@ -100,22 +119,13 @@ def _parsed(text: str, trusted: Collection[str]) -> httpx.URL:
         raise ValueError(f"is longer than {MAX_URL_LENGTH} characters")
     if _UNPRINTABLE.search(text):
         raise ValueError("has a backslash, a blank or a control character in it")
-    try:
-        url = httpx.URL(text)
-    except httpx.InvalidURL as error:
-        raise ValueError(f"is not an address: {str(error)[:200].rstrip('.')}") from None
-    if url.scheme not in ("http", "https"):
-        raise ValueError("is neither an http nor an https address")
+    url = http_url(text)
     host = _host(url)
-    if not host:
-        raise ValueError("names no host")
     if "@" in re.split(r"[/?#]", text.partition("://")[2], maxsplit=1)[0]:
         raise ValueError("has credentials in it; give an address that needs none")
     if url.port is not None and not 0 < url.port < 2**16:
         raise ValueError("has a port that does not exist")
     is_ip = _is_ip(host)
-    if not is_ip and (not _HOST.fullmatch(host) or len(host) > 254):
-        raise ValueError("has a host that is no name")
     if not is_ip and _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
         raise ValueError("writes an IPv4 address in an unusual way; write it as four decimal numbers")
     if is_ip and not is_public(host) and host not in trusted:
@@ -314,8 +324,19 @@ def _httpx_errors() -> Iterator[None]:
 
 
 def _host(url: httpx.URL) -> str:
-    """Returns the URL's host in ASCII (IDNA) and lower case."""
-    return url.raw_host.decode("ascii").lower()
+    """Returns the URL's host in ASCII (IDNA) and lower case.
+
+    Raises ValueError if there is none, or if it is neither a name nor an IP address.
+    """
+    try:
+        decoded, host = url.host, url.raw_host.decode("ascii").lower()  # decoding shows whether `xn--` names are sound
+    except UnicodeError:
+        decoded, host = "", "?"
+    if not host:
+        raise ValueError("names no host")
+    if not decoded or not (_is_ip(host) or (_HOST.fullmatch(host) and len(host) <= 254)):
+        raise ValueError("has a host that is no name")
+    return host
 
 
 def _is_ip(host: str) -> bool:

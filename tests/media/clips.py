@@ -1,5 +1,6 @@
 """Test clips, encoded when they are needed: each frame shows its number, and coloured corners show its orientation."""
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -172,6 +173,15 @@ def write_webp(path: Path, frames: int, size: tuple[int, int], shown_ms: int | l
         picture.putalpha(alpha)
         images.append(picture)
     images[0].save(path, save_all=True, append_images=images[1:], duration=shown_ms, lossless=True, minimize_size=False)
+    return path
+
+
+def write_gif(path: Path, frames: int, size: tuple[int, int]) -> Path:
+    """Writes a black GIF of `frames` frames, each of which draws one pixel: 27 bytes for a frame of any size."""
+    screen = b"GIF89a" + struct.pack("<HHBBB", *size, 0x80, 0, 0) + bytes(3) + b"\xff" * 3
+    frame = b"\x21\xf9\x04\x00" + struct.pack("<H", 4) + b"\x00\x00"  # shown for 40 ms
+    frame += b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
+    path.write_bytes(screen + frame * frames + b"\x3b")
     return path
 
 

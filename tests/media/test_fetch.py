@@ -57,6 +57,10 @@ class Site(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "100")
             self.end_headers()
             self.wfile.write(b"only this")
+        elif page == "/to-no-name":
+            self.send_response(302)
+            self.send_header("Location", self.path.partition("?")[2])
+            self.end_headers()
         elif page.startswith("/hop"):
             left = int(page[4:])
             self._redirect("/ok" if left == 1 else f"/hop{left - 1}")
@@ -183,11 +187,26 @@ def test_one_transport_serves_many_downloads(site: str, tmp_path: Path, page: st
         fetch_file(f"{site}/missing", tmp_path, max_bytes=10, transport=transport)
 
 
-@pytest.mark.parametrize("url", ["http://", "http://a:b/", "https://host:99999/x", "http://a\nb/"])
-def test_urls_that_are_no_addresses(tmp_path: Path, url: str) -> None:
-    with pytest.raises((InvalidRequest, DownloadFailed)):
-        fetch_file(url, tmp_path, max_bytes=10)
+@pytest.mark.parametrize("transport", [None, PublicTransport()])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://", "http://a:b/", "https://host:99999/x", "http://a\nb/", "http://xn--/", "http://a/\ud800"),
+        *("http://\udfff/", "http://[fe80::1%\u00e9]/", "http://xn--\u00e9/", "http://a/%00\r\n"),
+    ],
+)
+def test_urls_that_are_no_addresses(tmp_path: Path, url: str, transport: PublicTransport | None) -> None:
+    with pytest.raises((InvalidRequest, DownloadFailed)) as raised:
+        fetch_file(url, tmp_path, max_bytes=10, transport=transport)
+    assert raised.value.message.isprintable()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["http://xn--/", "https://xn--0/a", "http://a.xn--/"])
+def test_a_redirect_to_a_host_that_is_no_name(site: str, tmp_path: Path, place: str) -> None:
+    with pytest.raises(DownloadFailed, match=r"no name|no host|address") as raised:
+        fetch_file(f"{site}/to-no-name?{place}", tmp_path, max_bytes=10, transport=PublicTransport(["127.0.0.1"]))
+    assert "codec" not in raised.value.message
 
 
 @pytest.mark.parametrize("failure", [429, 502, 503, 504, "reset", "broken"])

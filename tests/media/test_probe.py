@@ -19,7 +19,7 @@ from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
 from longtake.video import SoundInfo, Span, VideoInfo
 from tests import raw
-from tests.media.clips import FASTSTART, STEADY, X264_SHORT_GOP, Clip, Tone, cut, number_of, write_webp
+from tests.media.clips import FASTSTART, STEADY, X264_SHORT_GOP, Clip, Tone, cut, number_of, write_gif, write_webp
 from tests.media.files_out import moving
 
 
@@ -176,7 +176,7 @@ def test_a_header_without_frames_is_refused(tmp_path: Path) -> None:
     [
         (Limits(max_pixels=100 * 96), VideoTooLarge, "128 x 96"),
         (Limits(max_duration_s=0.9), VideoTooLong, "lasts 1 s"),
-        (Limits(max_frames=23), VideoTooLong, "more than 23 frames"),
+        (Limits(max_frames=23), VideoTooLong, "more than 23 frames of 128 x 96 pixels"),
     ],
 )
 @pytest.mark.parametrize("make", [
@@ -188,6 +188,27 @@ def test_limits(
 ) -> None:
     with pytest.raises(error, match=words):
         facts(make(tmp_path), limits)
+
+
+@pytest.mark.parametrize("make", [
+    lambda folder, frames: write_gif(folder / "clip.gif", frames, (128, 96)),
+    lambda folder, frames: write_webp(folder / "clip.webp", frames, (128, 96), 40),
+], ids=["gif", "webp"])  # fmt: skip
+def test_the_pixels_of_all_frames_of_an_animation_are_limited(
+    tmp_path: Path, make: Callable[[Path, int], Path]
+) -> None:
+    limits = Limits(max_animation_pixels=10 * 128 * 96)
+    assert facts(make(tmp_path, 10), limits).num_frames == 10
+    with pytest.raises(VideoTooLong, match="more than 10 frames of 128 x 96 pixels, the most"):
+        facts(make(tmp_path, 11), limits)
+    assert facts(Clip("clip.mp4", frames=11).write(tmp_path), limits).num_frames == 11
+
+
+def test_a_small_animation_of_endless_large_frames_is_refused(tmp_path: Path) -> None:
+    path = write_gif(tmp_path / "bomb.gif", 1251, (4000, 4000))
+    assert path.stat().st_size < 100_000
+    with pytest.raises(VideoTooLong, match="more than 1250 frames of 4000 x 4000 pixels"):
+        facts(path)
 
 
 def test_a_far_timestamp_makes_the_video_too_long(tmp_path: Path) -> None:

@@ -72,7 +72,13 @@ def test_files_below_the_folder(folder: Path, lora: Lora, found: str) -> None:
         (Lora("a" * 5000), "is no path"),
         (Lora("http://files.example/x"), "files.example/x is neither at an https:// URL nor an upload"),
         (Lora("HTTP://user:word@files.example/x?key=1"), "LoRA http://files.example/x is neither at an https"),
-        (Lora("https://[x"), "not at an address"),
+        (Lora("https://[x"), "has a host that is no name"),
+        (Lora("https://xn--/x"), "has a host that is no name"),
+        (Lora("https://[fe80::1%\u00e9]/x"), "has a host that is no name"),
+        (Lora("https://files.example/\ud800"), "has half a character in it"),
+        (Lora("\ud800"), "neither a file"),
+        (Lora("\ud800.safetensors"), "There is no LoRA file"),
+        (Lora("two", weight_name="\ud800"), r"has no '\\ud800'"),
         (Lora("file:///etc/passwd"), "neither a file"),
         (Lora("ftp://files.example/x"), "neither a file"),
         (Lora("data:text/plain,x"), "cannot be a data URI here"),
@@ -81,8 +87,9 @@ def test_files_below_the_folder(folder: Path, lora: Lora, found: str) -> None:
     ],
 )
 def test_other_paths_are_refused(folder: Path, lora: Lora, reason: str) -> None:
-    with pytest.raises(InvalidRequest, match=reason):
+    with pytest.raises(InvalidRequest, match=reason) as raised:
         resolve(lora, Settings(loras_dir=folder, offline=True))
+    assert raised.value.message.isprintable()
 
 
 def test_the_command_line_may_name_any_file(folder: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import httpx
 
 from longtake.errors import DownloadFailed, InvalidRequest
 from longtake.media.data_uri import check_bytes, decode, is_bare_base64, shortened
+from longtake.outbound import http_url
 from longtake.version import __version__
 
 _MAX_REDIRECTS = 5
@@ -141,10 +142,10 @@ class _Download:
     def run(self) -> Path:
         """Returns the path of the complete file. Raises DownloadFailed, FileTooLarge or InvalidRequest."""
         try:
-            address = httpx.URL(self.url)
-        except httpx.InvalidURL as error:
+            address = http_url(self.url)
+        except ValueError as error:
             shown = shortened(self.url)
-            raise InvalidRequest(f"{shown!r} is not an address: {_reason(error)}.", value=shown) from None
+            raise InvalidRequest(f"{shown!r} {error}.", value=shown) from None
         try:
             return self._attempts(address)
         except BaseException:
@@ -176,7 +177,7 @@ class _Download:
                 headers=headers, timeout=self._remaining_s(), transport=self.transport, event_hooks=hooks
             ) as client:
                 for _ in range(_MAX_REDIRECTS + 1):
-                    if address.scheme not in ("http", "https") or not address.host:
+                    if address.scheme not in ("http", "https") or not address.raw_host:
                         raise DownloadFailed("The address leads to something other than http or https.")
                     with client.stream("GET", address, timeout=self._remaining_s()) as response:
                         if response.next_request is not None:
@@ -187,7 +188,7 @@ class _Download:
                         return self.path
         # httpx raises an ImportError for a SOCKS proxy, which needs another library.
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, OverflowError, OSError, ImportError) as error:
-            where = f"{_named(address)}{self._through(address)}"
+            where = f"{shown_url(address)}{self._through(address)}"
             if isinstance(error, (TimeoutError, httpx.TimeoutException)):
                 raise DownloadFailed(f"{where} did not deliver the file in time.") from None
             sentence = f"The file could not be downloaded from {where}: {_reason(error)}."
@@ -203,8 +204,8 @@ class _Download:
         if status in (200, 203) or (status == 206 and whole and int(whole[1]) + 1 == int(whole[2])):
             return
         if status == 206:
-            raise DownloadFailed(f"{_named(address)} answered 206 with a part of the file instead of the whole.")
-        sentence = f"{_named(address)}{self._through(address)} answered {status} instead of the file."
+            raise DownloadFailed(f"{shown_url(address)} answered 206 with a part of the file instead of the whole.")
+        sentence = f"{shown_url(address)}{self._through(address)} answered {status} instead of the file."
         if status in MOMENTARY:
             raise _Momentary(sentence, _retry_after_s(response.headers.get("retry-after", "")))
         raise DownloadFailed(sentence)
@@ -250,7 +251,7 @@ def _check_redirect(response: httpx.Response) -> None:
     if response.has_redirect_location and scheme is not None and scheme[1].lower() not in ("http", "https"):
         kind = "a data URI" if scheme[1].lower() == "data" else f"a {scheme[1].lower()[:20]}: address"
         raise DownloadFailed(
-            f"{_named(response.url)} redirects to {kind}. Only redirects to http and https addresses are followed."
+            f"{shown_url(response.url)} redirects to {kind}. Only redirects to http and https addresses are followed."
         )
 
 
@@ -266,11 +267,13 @@ def _retry_after_s(header: str) -> float | None:
     return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
-def _named(url: httpx.URL) -> str:
+def shown_url(url: httpx.URL) -> str:
     """Returns the URL for an error message, without credentials and query, because these can be secrets."""
-    return f"{url.scheme}://{url.netloc.decode('ascii')}{url.path}"
+    return f"{url.scheme}://{url.netloc.decode('ascii')}{url.raw_path.decode('ascii').partition('?')[0]}"
 
 
 def _reason(error: Exception) -> str:
     """Returns what went wrong, without the path that the text of an error of the disk contains."""
+    if isinstance(error, UnicodeError):
+        return "it redirects to an address whose host is no name"
     return getattr(error, "strerror", None) or str(error).rstrip(".") or "no answer"

@@ -126,7 +126,10 @@ def _packets(media: Any, stream: Any, max_frames: int) -> list[_Packet]:
         found.append(_Packet(packet.pts, packet.dts, packet.duration or 0, is_shown, packet.is_keyframe, is_restart))
         num_shown += is_shown
         if num_shown > max_frames:
-            raise VideoTooLong(f"The video has more than {max_frames} frames, the most that can be read.")
+            size = f"{stream.codec_context.width} x {stream.codec_context.height}"
+            raise VideoTooLong(
+                f"The video has more than {max_frames} frames of {size} pixels, the most that can be read."
+            )
     return found
 
 

@@ -129,7 +129,8 @@ def probe(path: Path, container: str, limits: Limits) -> ProbedVideo:
             tracks = _sound_tracks(media)
             tick_s = Fraction(stream.time_base)
             stated = [] if container == "gif" else [r for r in (stream.average_rate, stream.guessed_rate) if r]
-            times = frame_times(media, stream, container, path, limits.max_frames)
+            size = (stream.codec_context.width, stream.codec_context.height)
+            times = frame_times(media, stream, container, path, _most_frames(container, size, limits))
             duration_s = Fraction(media.duration or 0, av.time_base)
         with opened(path, container) as media:
             stream = video_stream(media)
@@ -167,14 +168,18 @@ def probe(path: Path, container: str, limits: Limits) -> ProbedVideo:
 
 
 def _probe_webp(path: Path, limits: Limits) -> ProbedVideo:
-    _check_size(*webp.canvas(path), limits)
+    width, height, count = webp.canvas(path)
+    _check_size(width, height, limits)
+    most_frames = _most_frames("webp", (width, height), limits)
+    if count > most_frames:
+        raise VideoTooLong(
+            f"The video has more than {most_frames} frames of {width} x {height} pixels, the most that can be read."
+        )
     picture: PictureFormat | None = None
     times = [0]
     for frame, duration_ms in webp.pictures(path):
         picture = picture or picture_format(frame, None)
         times.append(times[-1] + duration_ms)
-        if len(times) > limits.max_frames:
-            raise VideoTooLong(f"The animation has more than {limits.max_frames} frames, the most that can be read.")
     if picture is None:
         raise UnsupportedVideo("Not one frame of the animation could be decoded.")
     line = timeline(times[:-1], times[-1] - times[-2], Fraction(1, webp.TICKS_PER_S), ())
@@ -289,6 +294,13 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
             value=[width, height],
             ctx={"max_pixels": limits.max_pixels},
         )
+
+
+def _most_frames(container: str, size: tuple[int, int], limits: Limits) -> int:
+    """Returns the largest number of stored frames of a video. `size` is the frames' (width, height) in pixels."""
+    if container not in ("gif", "webp"):
+        return limits.max_frames
+    return min(limits.max_frames, limits.max_animation_pixels // max(size[0] * size[1], 1))
 
 
 def _check_length(line: Timeline, limits: Limits) -> None:

@@ -20,12 +20,15 @@ instead, as in browsers."""
 _DEFAULT_MS = 100
 
 
-def canvas(path: Path) -> tuple[int, int]:
-    """Returns (width, height) in pixels from the file's header. Raises UnsupportedVideo if it is not readable WebP."""
+def canvas(path: Path) -> tuple[int, int, int]:
+    """Returns (width in pixels, height in pixels, number of frames) from the file's headers.
+
+    Raises UnsupportedVideo if it is not readable WebP.
+    """
     Image.MAX_IMAGE_PIXELS = None
     try:
         with Image.open(path, formats=["WEBP"]) as image:
-            return image.size
+            return (*image.size, getattr(image, "n_frames", 1))
     except (OSError, ValueError) as error:
         raise UnsupportedVideo(f"The file cannot be read as WebP: {error}.") from None
 

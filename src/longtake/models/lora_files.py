@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+
+import httpx
 
 from longtake.errors import BadCheckpoint, DownloadFailed, FileTooLarge, InvalidRequest
-from longtake.media.fetch import local_path
+from longtake.media.fetch import local_path, shown_url
 from longtake.models import hub
 from longtake.models.lora_header import read_lora_header
 from longtake.models.safe import inside
+from longtake.outbound import http_url
 from longtake.plans import shortened_url
 from longtake.settings import Settings, expanded, make_folder
 
@@ -117,7 +119,7 @@ def _local_or_from_hub(lora: Lora, settings: Settings, *, any_path: bool) -> Lor
         ) from None
     if local is not None:
         return _within_limit(LoraFile(local, local.name), settings)
-    shown = lora.path[:100] if lora.path.isprintable() else ascii(lora.path[:100])
+    shown = lora.path[:100] if lora.path.isprintable() else ascii(lora.path[:100])[1:-1]
     if shown.lower().endswith(".safetensors"):
         place = "on this machine" if any_path else "in the LoRA folder"
         raise InvalidRequest(f"There is no LoRA file '{shown}' {place}.", value=lora.path[:100])
@@ -208,7 +210,7 @@ def _from_url(url: str, settings: Settings, sources: LoraSources) -> LoraFile:
     the download is no LoRA.
     """
     name = _name_of(url)
-    _check_encrypted(url, settings, sources)
+    _check_encrypted(http_url(url), settings, sources)
     folder = settings.loras_dir / FETCHED / "urls"
     target = folder / f"{hashlib.sha256(url.encode()).hexdigest()}.safetensors"
     if _is_lora(target):
@@ -227,25 +229,23 @@ def _from_url(url: str, settings: Settings, sources: LoraSources) -> LoraFile:
     return LoraFile(target, name)
 
 
-def _check_encrypted(url: str, settings: Settings, sources: LoraSources) -> None:
+def _check_encrypted(url: httpx.URL, settings: Settings, sources: LoraSources) -> None:
     """Raises `InvalidRequest` for an http URL, unless its host is trusted or any path is allowed."""
-    parts = urlsplit(url)
     trusted = {host.lower() for host in settings.trusted_hosts}
-    if parts.scheme != "https" and not sources.any_path and parts.hostname not in trusted:
+    if url.scheme != "https" and not sources.any_path and url.host not in trusted:
         raise InvalidRequest(
-            f"The LoRA {_name_of(url)} is neither at an https:// URL nor an upload to this server; http is accepted "
-            "from trusted hosts only.",
-            value=url[:200],
+            f"The LoRA {shown_url(url)[:200]} is neither at an https:// URL nor an upload to this server; http is "
+            "accepted from trusted hosts only.",
+            value=str(url)[:200],
         )
 
 
 def _name_of(url: str) -> str:
     """Returns a URL for messages, without credentials and query, because these can be secrets."""
     try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise InvalidRequest(f"The LoRA {url[:100]!r} is not at an address.", value=url[:100]) from None
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:200]
+        return shown_url(http_url(url))[:200]
+    except ValueError as error:
+        raise InvalidRequest(f"The LoRA {url[:100]!r} {error}.", value=url[:100]) from None
 
 
 def _is_lora(path: Path) -> bool:
