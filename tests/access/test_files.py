@@ -45,7 +45,7 @@ def stored(store: FileStore, rules: Mapping[str, Any] | None = None) -> str:
     ],
 )
 def test_the_owner_a_rule_or_the_default_decides(rules: Any, key_id: str | None, decision: str) -> None:
-    assert decide(StoredFile("blob", "me", "clip.mp4", "video/mp4", 6, 0.0, rules), key_id) == decision
+    assert decide(StoredFile("blob", "me", "clip.mp4", "video/mp4", 6, 0.0, rules, None), key_id) == decision
 
 
 @on_sqlite

@@ -77,7 +77,7 @@ def test_a_token_is_valid_as_long_as_its_key(tokens: Tokens) -> None:
     token = tokens.issue(key_id, "run", within_s=60, apps=["ltx-2.3-22b"])
     holder = tokens.caller(token, "run", keys)
     assert holder is not None
-    assert (holder.key_id, holder.scope, holder.max_in_flight) == (key_id, "run", 3)
+    assert (holder.key_id, holder.scope, holder.max_in_flight) == (key_id, "token", 3)
     assert holder.may_run("fal-ai/ltx-2.3-22b/extend-video")
     assert not holder.may_run("fal-ai/ltx-video-v097/extend")
     assert tokens.caller(token, "upload", keys) is None

@@ -20,7 +20,7 @@ Purpose = Literal["run", "upload"]
 MAX_LIFE_S = 24 * 3600.0
 """Longest time in seconds for which a token is valid."""
 
-ANONYMOUS = Caller("proxy", "run", None)
+ANONYMOUS = Caller("proxy", "token", None)
 """The caller in a proxy request without a key, which the setting `open_proxy` can allow."""
 
 
@@ -73,8 +73,8 @@ class Tokens:
 
         A token is not valid if its signature is wrong, it has expired, its purpose is not `purpose`, or its API key was
         revoked.
-        On a server without API keys, the caller may do everything. On other servers the caller's scope is "run", even
-        if the API key's scope is "admin".
+        On a server without API keys, the caller may do everything. On other servers the caller's scope is "token",
+        whatever the API key's scope is.
         """
         claims = self.verify(token)
         if claims is None or claims.purpose != purpose:
@@ -82,7 +82,7 @@ class Tokens:
         if not keys.any_exist():
             return LOCAL
         caller = ANONYMOUS if claims.key_id == ANONYMOUS.key_id else keys.caller(claims.key_id)
-        return None if caller is None else replace(caller, scope="run", apps=claims.apps)
+        return None if caller is None else replace(caller, scope="token", apps=claims.apps)
 
     def verify(self, token: str) -> TokenClaims | None:
         """Returns the claims of a token. Returns None if its signature is wrong or it has expired.

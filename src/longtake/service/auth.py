@@ -78,6 +78,17 @@ async def caller_of(request: Request) -> Caller:
     return await authenticator.caller(authorization_of(request))
 
 
+async def caller_with_key(request: Request) -> Caller:
+    """Returns the caller of a request, who has a key. On a server without keys every caller counts as having one.
+
+    Raises RequestFailed with status 401 if no valid key or token identifies a caller, and with status 403 for a token.
+    """
+    caller = await caller_of(request)
+    if caller.scope == "token":
+        raise RequestFailed(403, "This needs a key. A token only runs applications and follows requests.", "forbidden")
+    return caller
+
+
 def authorization_of(request: Request) -> str:
     """Returns the Authorization header of a request.
 
@@ -92,11 +103,19 @@ def authorization_of(request: Request) -> str:
 def visible_row(caller: Caller, row: RequestRow | None) -> RequestRow:
     """Returns `row`, the database row of a request, if the caller may see the request.
 
-    Raises NotFound if `row` is None, or if it belongs to another key and the caller is no admin.
+    An admin may see every request. Another caller may see the requests of its own key, and with a token only those to
+    the token's applications, no matter which token or key submitted them.
+
+    Raises NotFound if `row` is None or the caller may not see the request.
     """
-    if row is None or (caller.scope != "admin" and row.key_id != caller.key_id):
+    if row is None or not (caller.scope == "admin" or owns(caller, row)):
         raise NotFound
     return row
+
+
+def owns(caller: Caller, row: RequestRow) -> bool:
+    """Returns True if a request belongs to the caller's key and, if the caller has a token, to one of its apps."""
+    return row.key_id == caller.key_id and caller.may_run(row.endpoint)
 
 
 def require_admin(caller: Caller) -> None:

@@ -15,9 +15,11 @@ from starlette.routing import BaseRoute, Route
 from longtake.access.files import decide
 from longtake.access.keys import Caller
 from longtake.access.tokens import Tokens
+from longtake.endpoints import ENDPOINTS
 from longtake.queue.addresses import sibling_url
-from longtake.service.auth import authorization_of, caller_of
+from longtake.service.auth import caller_of, caller_with_key, owns
 from longtake.service.download import download
+from longtake.service.queue import status_of
 from longtake.service.responses import NotFound, RequestFailed, json_response
 from longtake.service.state import ServerState
 from longtake.service.submit import read_json
@@ -37,7 +39,8 @@ def rest_routes(state: ServerState) -> list[BaseRoute]:
     tokens = Tokens(state.engine)
 
     async def upload_token(request: Request) -> Response:
-        caller = await _with_key(request, state)
+        # A token cannot make another one, which could be valid for longer or allow more.
+        caller = await caller_with_key(request)
         token = await state.call_with_retries(tokens.issue, caller.key_id, "upload", within_s=state.settings.upload_s)
         claims = await state.call_with_retries(tokens.verify, token)
         assert claims is not None
@@ -51,7 +54,7 @@ def rest_routes(state: ServerState) -> list[BaseRoute]:
         )
 
     async def run_token(request: Request) -> Response:
-        caller = await _with_key(request, state)
+        caller = await caller_with_key(request)
         body = await _json_object(request)
         apps, within_s = body.get("allowed_apps") or [], body.get("token_expiration", RUN_TOKEN_S)
         if not isinstance(apps, list) or not all(isinstance(app, str) for app in apps):
@@ -64,7 +67,7 @@ def rest_routes(state: ServerState) -> list[BaseRoute]:
 
     def initiate(*, multipart: bool) -> Callable[[Request], Awaitable[Response]]:
         async def create(request: Request) -> Response:
-            caller = await caller_of(request)
+            caller = _allowed_to_upload(await caller_of(request))
             body = await _json_object(request)
             name, kind = file_name(body.get("file_name")), media_type(body.get("content_type"))
             file = NewFile(caller.key_id, name, kind, lifecycle(request))
@@ -129,7 +132,7 @@ def cdn_routes(state: ServerState) -> list[BaseRoute]:
         file = await state.call_with_retries(state.store.find, request.path_params["key"])
         if file is None:
             raise NotFound
-        await _check_access(request, file)
+        await _check_access(request, state, file)
         return await download(request, state, file)
 
     return [
@@ -155,20 +158,6 @@ async def _json_object(request: Request) -> dict[str, Any]:
     return body
 
 
-async def _with_key(request: Request, state: ServerState) -> Caller:
-    """Returns the caller of a request for a new token. On a server with keys, the caller must send an API key.
-
-    Raises RequestFailed:
-    - with status 401 if the caller has no valid key or token
-    - with status 403 if the caller has a token instead of a key. The new token could be valid for longer, or allow
-      more, than the caller's token.
-    """
-    caller = await caller_of(request)
-    if ":" not in authorization_of(request) and await state.call_with_retries(state.keys.any_exist):
-        raise RequestFailed(403, "Tokens are made with a key, not with another token.", "forbidden")
-    return caller
-
-
 async def _uploader(request: Request, state: ServerState, tokens: Tokens) -> Caller:
     """Returns the caller of an upload.
 
@@ -177,13 +166,21 @@ async def _uploader(request: Request, state: ServerState, tokens: Tokens) -> Cal
     - an upload token, as fal's Python client does
     - a run token, with which a client may also run endpoints.
 
-    Raises RequestFailed with status 401 if none of them is valid. `tokens` checks the upload token.
+    Raises RequestFailed with status 401 if none of them is valid, and with status 403 for a run token that runs no
+    endpoint of this server. `tokens` checks the upload token.
     """
     scheme, _, token = request.headers.get("authorization", "").strip().partition(" ")
     holder = None
     if scheme.lower() == "bearer" and ":" not in token:
         holder = await state.call_with_retries(tokens.caller, token.strip(), "upload", state.keys)
-    return holder or await caller_of(request)
+    return holder or _allowed_to_upload(await caller_of(request))
+
+
+def _allowed_to_upload(caller: Caller) -> Caller:
+    """Returns the caller. Raises RequestFailed with status 403 if the caller may run no endpoint of this server."""
+    if not any(caller.may_run(endpoint) for endpoint in ENDPOINTS):
+        raise RequestFailed(403, "This token is for no application of this server, so it uploads nothing.", "forbidden")
+    return caller
 
 
 async def _new_file(request: Request, state: ServerState, tokens: Tokens) -> NewFile:
@@ -209,8 +206,10 @@ async def _find_upload(request: Request, state: ServerState, *, multipart: bool)
     return upload
 
 
-async def _check_access(request: Request, file: StoredFile) -> None:
+async def _check_access(request: Request, state: ServerState, file: StoredFile) -> None:
     """Raises an error if the sender of the request may not read the file. Admins may read every file.
+
+    A caller with a token has the rights of its key only for results of requests that the token may see.
 
     For all others `access.files.decide` makes the decision. The error is NotFound for the decision "hide", and
     RequestFailed with status 403 for the decision "forbid".
@@ -223,8 +222,16 @@ async def _check_access(request: Request, file: StoredFile) -> None:
         caller = None
     if caller is not None and caller.scope == "admin":
         return
-    match decide(file, None if caller is None else caller.key_id):
+    match decide(file, None if caller is None else await _reading_key(state, caller, file)):
         case "hide":
             raise NotFound
         case "forbid":
             raise RequestFailed(403, "The access rules of this file do not let you fetch it.", "forbidden")
+
+
+async def _reading_key(state: ServerState, caller: Caller, file: StoredFile) -> str | None:
+    """Returns the id of the key with whose rights a caller reads a file. None means without the rights of any key."""
+    if caller.scope != "token":
+        return caller.key_id
+    status = None if file.request_id is None else await status_of(state, file.request_id)
+    return caller.key_id if status is not None and owns(caller, status.row) else None

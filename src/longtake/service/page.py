@@ -22,7 +22,7 @@ from longtake.access.keys import Caller
 from longtake.database.connection import reading
 from longtake.database.tables import requests as table
 from longtake.queue.requests import ENDED
-from longtake.service.auth import caller_of
+from longtake.service.auth import caller_with_key
 from longtake.service.responses import RequestFailed, json_response
 from longtake.service.state import ServerState
 from longtake.version import __version__
@@ -73,7 +73,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
     async def data(request: Request) -> Response:
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             raise RequestFailed(403, "Pages of other origins may not read the requests of this server.", "forbidden")
-        caller = await caller_of(request)
+        caller = await caller_with_key(request)
         before = request.query_params.get("before", "")
         seq = int(before) if before.isdigit() and len(before) < 18 else None
         return json_response(await state.call(request_list.page, caller, seq), headers={"Cache-Control": "no-store"})

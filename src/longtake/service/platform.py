@@ -20,7 +20,7 @@ from longtake.queue.addresses import REQUEST_ID
 from longtake.queue.history import Cost, HistoryFilter
 from longtake.queue.requests import RequestRow
 from longtake.service import openapi
-from longtake.service.auth import caller_of, visible_row
+from longtake.service.auth import caller_of, caller_with_key, visible_row
 from longtake.service.queue import status_of
 from longtake.service.responses import ModelFailed, NotFound, RequestFailed, json_response
 from longtake.service.state import ServerState
@@ -55,7 +55,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         return json_response(_page({"prices": entries}))
 
     async def estimate(request: Request) -> Response:
-        caller = await caller_of(request)
+        caller = await caller_with_key(request)
         kind, quantities = _quantities(await read_json(request, MAX_BODY_BYTES))
         selected = HistoryFilter(tuple(quantities), _visible_key(caller))
         past = await state.call_with_retries(history.costs, state.engine, selected)
@@ -69,7 +69,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         return json_response({"estimate_type": kind, "total_cost": float(total), "currency": "USD"})
 
     async def usage(request: Request) -> Response:
-        caller = await caller_of(request)
+        caller = await caller_with_key(request)
         costs = await state.call_with_retries(history.costs, state.engine, _filter(request, caller))
         expand = _expand(request) or {"time_series"}
         body: dict[str, Any] = {}
@@ -81,7 +81,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         return json_response(_page(body))
 
     async def past_requests(request: Request) -> Response:
-        caller, query = await caller_of(request), request.query_params
+        caller, query = await caller_with_key(request), request.query_params
         limit = _integer(query.get("limit"), "limit", 1, MAX_PAGE_SIZE) or MAX_PAGE_SIZE // 2
         payloads, request_id = "payloads" in _expand(request), query.get("request_id")
         if request_id and not REQUEST_ID.fullmatch(request_id):
@@ -132,7 +132,7 @@ def _deletion(state: ServerState) -> Callable[[Request], Awaitable[Response]]:
     """Returns the function of a route that deletes the input, the result and the files of an ended request."""
 
     async def delete(request: Request) -> Response:
-        caller, request_id = await caller_of(request), request.path_params["request_id"]
+        caller, request_id = await caller_with_key(request), request.path_params["request_id"]
         status = await status_of(state, request_id) if REQUEST_ID.fullmatch(request_id) else None
         if status is None:
             raise NotFound

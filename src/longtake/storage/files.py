@@ -70,6 +70,7 @@ class StoredFile:
     `size`: its size in bytes.
     `created_at`: the Unix time in seconds at which it was stored.
     `access`: its access rules (see `lifecycle.access_rules`). None: everyone who knows its URL may read it.
+    `request_id`: the id of the request whose result it is; None for an upload.
     """
 
     blob: str
@@ -79,6 +80,7 @@ class StoredFile:
     size: int
     created_at: float
     access: Mapping[str, Any] | None
+    request_id: str | None
 
 
 def new_key(name: str, content_type: str) -> str:
@@ -127,7 +129,8 @@ class FileStore:
             return None
         if self.blobs.size(row.blob) is None:
             return None
-        return StoredFile(row.blob, row.key_id, row.name, row.content_type, row.size, row.created_at, row.access)
+        facts = (row.blob, row.key_id, row.name, row.content_type, row.size, row.created_at, row.access, row.request_id)
+        return StoredFile(*facts)
 
     def add_result(self, request_id: str, file: NewFile, path: Path) -> str:
         """Moves the file at `path` into the store as the result of a request, and returns its key.
