@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from longtake.errors import InvalidRequest
-from longtake.settings import PriceSetting, Settings, expanded, make_folder, settings
+from longtake.settings import PriceSetting, Settings, expanded, make_folder, settings, unknown_settings
 
 
 @pytest.fixture(autouse=True)
@@ -133,3 +133,19 @@ def test_a_folder_that_cannot_be_created_is_an_error_about_its_setting(tmp_path:
     (tmp_path / "file").touch()
     with pytest.raises(InvalidRequest, match="LONGTAKE_DATA_DIR cannot be created: Not a directory"):
         make_folder(tmp_path / "file" / "data", "data_dir")
+
+
+def test_a_folder_with_the_name_of_a_file_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidRequest, match="there is a file of that name") as caught:
+        make_folder(tmp_path / "file", "data_dir")
+    assert str(tmp_path) not in caught.value.message
+
+
+def test_misspelt_settings_are_found_with_the_nearest_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LONGTAKE_THREDS", "LONGTAKE_ZZZZ", "longtake_dtype", "LONGTAKER"):
+        monkeypatch.setenv(name, "1")
+    assert unknown_settings() == {
+        "LONGTAKE_THREDS": "no such setting, so it has no effect; perhaps LONGTAKE_THREADS is meant",
+        "LONGTAKE_ZZZZ": "no such setting, so it has no effect",
+    }

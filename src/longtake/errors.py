@@ -2,6 +2,7 @@
 name of its kind in the HTTP API of fal, which longtake's own HTTP API follows."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 Loc = tuple[str | int, ...]
@@ -63,6 +64,26 @@ class NotSupported(InvalidRequest):
     """The request needs a feature or model that this installation does not have."""
 
     type = "feature_not_supported"
+
+
+class FolderNotMade(InvalidRequest):
+    """A folder that a setting names could not be created.
+
+    The message names the setting but not the path, because clients of a server may read it.
+
+    setting: the setting's environment variable.
+    folder: path of the folder; None if there is no path, because the user has no home folder.
+    reason: why the folder could not be created, as part of a sentence.
+    """
+
+    def __init__(self, setting: str, folder: Path | None, reason: str) -> None:
+        super().__init__(
+            f"The folder of the setting {setting} cannot be created: {reason}. "
+            f"Set {setting} to a folder that can be written."
+        )
+        self.setting = setting
+        self.folder = folder
+        self.reason = reason
 
 
 class DownloadFailed(InvalidRequest):

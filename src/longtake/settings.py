@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,10 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from longtake.errors import InvalidRequest
+from longtake.errors import FolderNotMade, InvalidRequest
+
+PREFIX = "LONGTAKE_"
+"""The beginning of the names of all environment variables that are settings."""
 
 DEVICE = r"(auto|cpu|mps|cuda(:\d+)?)"
 """Regular expression of a device name: auto, cpu, mps, cuda or cuda:N."""
@@ -69,17 +73,16 @@ def make_folder(folder: Path, setting: str, *, mode: int = 0o777) -> None:
     setting: the setting's name, such as `data_dir`.
     mode: the permissions of a new folder.
 
-    Raises InvalidRequest, which names the setting but no path, if the folder cannot be created.
+    Raises FolderNotMade if the folder cannot be created.
     """
     try:
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
     except OSError as error:
-        reason = "this user has no home folder" if NO_HOME in folder.parents else error.strerror
-        variable = f"LONGTAKE_{setting.upper()}"
-        raise InvalidRequest(
-            f"The folder of the setting {variable} cannot be created: {reason}. "
-            f"Set {variable} to a folder that can be written."
-        ) from None
+        variable = f"{PREFIX}{setting.upper()}"
+        if NO_HOME in folder.parents:
+            raise FolderNotMade(variable, None, "this user has no home folder") from None
+        reason = "there is a file of that name" if isinstance(error, FileExistsError) else str(error.strerror)
+        raise FolderNotMade(variable, folder, reason) from None
 
 
 EXAMPLES = {
@@ -110,7 +113,7 @@ class Settings(BaseSettings):
     wrong value in one sentence.
     """
 
-    model_config = SettingsConfigDict(env_prefix="LONGTAKE_", frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
     models_dir: Path = Field(default_factory=lambda: _cache_folder("models"))
     """Folder into which `longtake models pull` downloads each model, in a subfolder named after the model."""
@@ -317,6 +320,20 @@ def settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         raise InvalidRequest(_sentence(error)) from None
+
+
+def unknown_settings() -> dict[str, str]:
+    """Returns the environment variables that begin as a setting does (LONGTAKE_) but are none: name -> text for the
+    user, which names the setting with the most similar name, if one is similar.
+    """
+    found = {}
+    for name in sorted(os.environ):
+        field = name.lower().removeprefix(PREFIX.lower())
+        if name.upper().startswith(PREFIX) and field not in Settings.model_fields:
+            near = get_close_matches(field, Settings.model_fields, 1)
+            hint = f"; perhaps {PREFIX}{near[0].upper()} is meant" if near else ""
+            found[name] = f"no such setting, so it has no effect{hint}"
+    return found
 
 
 def _sentence(error: ValidationError) -> str:

@@ -26,7 +26,10 @@ def finding(report: Report, section: str, name: str) -> Finding:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     folder = tmp_path_factory.mktemp("doctor")
-    return examine(settings(folder, hf_token=SECRET, expansion_url=f"https://me:{SECRET}@host/v1", expansion_model="m"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LONGTAKE_THREDS", SECRET)
+        address = f"https://me:{SECRET}@host/v1"
+        return examine(settings(folder, hf_token=SECRET, expansion_url=address, expansion_model="m"))
 
 
 def test_every_codec_is_tested(report: Report) -> None:
@@ -49,6 +52,11 @@ def test_the_enforced_limits_of_the_sandbox_are_reported(report: Report) -> None
 
 def test_a_missing_model_comes_with_the_command_that_fetches_it(report: Report) -> None:
     assert "longtake models pull" in finding(report, "Models", "ltxv-13b-0.9.7-dev").text
+
+
+def test_a_misspelt_setting_is_reported(report: Report) -> None:
+    found = finding(report, "Settings", "LONGTAKE_THREDS")
+    assert (found.state, found.text.split("; ")[1]) == ("no", "perhaps LONGTAKE_THREADS is meant")
 
 
 def test_secrets_are_masked_and_changed_settings_are_marked(report: Report) -> None:

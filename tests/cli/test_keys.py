@@ -115,3 +115,17 @@ def test_the_data_folder_of_the_option_is_used(data: Path, tmp_path: Path) -> No
     assert key_id in run("list", "--data-dir", str(other))[1]
     assert run("revoke", key_id, "--data-dir", str(other))[0] == 0
     assert json.loads(run("list", "--json")[1]) == []
+
+
+@pytest.mark.parametrize("command", [["keys", "list"], ["keys", "rotate-webhooks"], ["serve", "--slots", "none"]])
+def test_a_data_folder_that_cannot_be_created_is_named_with_its_option(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ended = CliRunner().invoke(app, [*command, "--data-dir", str(tmp_path / "file")])
+    reason = "cannot be created: there is a file of that name. Name another one with --data-dir or LONGTAKE_DATA_DIR."
+    assert (ended.exit_code, ended.stderr) == (2, f"Error: The folder {tmp_path / 'file'} {reason}\n")
+
+
+def test_a_data_folder_without_a_name_is_refused() -> None:
+    status, _, err = run("list", "--data-dir", "")
+    assert status == 2
+    assert "Invalid value for '--data-dir': The name is empty; it must name a folder." in err

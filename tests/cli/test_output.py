@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+FULL = Path("/dev/full")
+"""A device that behaves as a file on a full disk."""
+
 
 def process(*args: str | Path, **environment: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
@@ -37,6 +40,24 @@ def test_a_reader_of_errors_that_leaves_does_not_change_the_exit_status(clips: P
     assert running.stderr is not None
     running.stderr.close()
     assert running.wait(timeout=300) == 2
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("args", [["models", "list", "--json"], ["--version"]])
+def test_text_that_standard_output_cannot_take_is_an_error_that_names_it(args: list[str]) -> None:
+    with FULL.open("wb") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "longtake", *args], stdout=full, stderr=subprocess.PIPE, timeout=300
+        )
+    assert ran.returncode == 1
+    assert ran.stderr == b"Error: Standard output cannot be written: No space left on device.\n"
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+def test_a_sentence_that_standard_error_cannot_take_does_not_change_the_exit_status() -> None:
+    with FULL.open("wb") as full:
+        command = [sys.executable, "-m", "longtake", "models", "pull", "x"]
+        assert subprocess.run(command, stderr=full, timeout=300).returncode == 2
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii", "utf-8"])

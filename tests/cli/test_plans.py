@@ -1,11 +1,14 @@
 """`longtake plan`: what it prints for people and as JSON."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
+from longtake.cli.plans import price_text
+from tests.cli.calls import V23, call_of, plan_of
 from tests.cli.running import run
 
 PUBLISHED_23 = ("--endpoint", "2.3", "--model", "ltx-2.3", "--seed", "3")
@@ -111,3 +114,11 @@ def test_a_model_with_sound_keeps_the_sources_rate_unless_another_is_requested(
 ) -> None:
     plan = run("plan", clips / "film.mp4", "--prompt", "sea", *PUBLISHED_23, "--json", *args).document
     assert (plan["rate_exact"], plan["context"]["rate_exact"], plan["shown_frames"]) == (rate, rate, frames)
+
+
+@pytest.mark.parametrize(
+    ("units", "text"), [("1", "(1 megapixel)"), ("2", "(2 megapixels)"), ("1/2", "(0.5 megapixels)")]
+)
+def test_one_unit_is_in_the_singular(units: str, text: str) -> None:
+    plan = replace(plan_of(call_of(endpoint=V23)), unit="megapixels", billed_units=Fraction(units))
+    assert text in price_text(plan)

@@ -35,6 +35,19 @@ def test_the_command_takes_the_public_address(monkeypatch: pytest.MonkeyPatch) -
     assert "FAL_LOCAL_URL=http://10.0.0.1:9 " in run("client-env", "--url", "http://10.0.0.1:9").out
 
 
+def test_tls_is_told_if_the_data_folder_has_certificates(tmp_path: Path) -> None:
+    args = ("client-env", "--data-dir", tmp_path, "--json")
+    assert run(*args).document["https"] is None
+    assert run(*args, "--tls").document["https"] == "https://localhost:8443"
+    files = tls_files(tmp_path / "tls")
+    files.certificate.parent.mkdir()
+    files.certificate.touch()
+    document = run(*args, "--tls-port", "9").document
+    assert document["https"] == "https://localhost:9"
+    assert document["environment"]["python_tls"]["SSL_CERT_FILE"] == str(files.bundle)
+    assert run(*args, "--no-tls").document["https"] is None
+
+
 def test_the_variables_are_json_too() -> None:
     document = run("client-env", "--url", "http://10.0.0.1:9", "--json").document
     assert document["url"] == "http://10.0.0.1:9"

@@ -286,6 +286,8 @@ def _failed(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 def test_without_torch_only_a_server_without_slots_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("longtake.cli.serve.find_spec", lambda name: None)
+    monkeypatch.setenv("LONGTAKE_SLOTZ", "none")
     ended = CliRunner().invoke(app, ["serve", "--data-dir", str(tmp_path)])
     assert ended.exit_code == 2
+    assert "LONGTAKE_SLOTZ: no such setting, so it has no effect; perhaps LONGTAKE_SLOTS is meant." in ended.output
     assert "torch is not installed, and the workers need it: pip install '.[torch]'" in ended.output

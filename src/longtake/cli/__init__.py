@@ -20,7 +20,7 @@ from longtake.cli.console import (
     progress_shown,
     reporting,
 )
-from longtake.cli.output import make_output_safe
+from longtake.cli.output import check_output, make_output_safe
 from longtake.media.formats import Quality, WriteMode
 from longtake.version import __version__
 from longtake.video import Progress
@@ -221,4 +221,9 @@ def doctor(data_dir: DataDirOption = None, json: JsonOption = False, debug: Debu
 def main() -> None:
     """Runs the command line. This is the entry point of the program `longtake`."""
     make_output_safe()
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if not end.code:
+            check_output()
+        raise

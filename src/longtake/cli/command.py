@@ -52,7 +52,7 @@ class CommandLine(TyperGroup):
             # Only an error in the use of a command has this method. `reporting` has printed the other ones.
             if hasattr(error, "format_message"):
                 name, value = _wrong_option(error, ctx.meta[_ARGS])
-                if value is not None:
+                if value:
                     error.message = f"{value}. {error.message}"
                 if "--json" in ctx.meta[_ARGS]:
                     loc = ("body",) if name is None else ("body", name)

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from longtake.cli.output import holds
-from longtake.errors import Cancelled, LongtakeError
+from longtake.errors import Cancelled, FolderNotMade, InvalidRequest, LongtakeError
 from longtake.imports import INSTALL_TORCH
 from longtake.video import STAGES, OnProgress, Progress, ignore_progress
 
@@ -22,20 +22,31 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
+DATA_DIR = "LONGTAKE_DATA_DIR"
+"""The environment variable that the option `--data-dir` sets."""
+
+
 def _use_data_dir(ctx: typer.Context, folder: Path | None) -> None:
     """Makes LONGTAKE_DATA_DIR name the folder until the command has ended."""
     if folder is None:
         return
-    before = os.environ.get("LONGTAKE_DATA_DIR")
-    os.environ["LONGTAKE_DATA_DIR"] = str(folder)
+    before = os.environ.get(DATA_DIR)
+    os.environ[DATA_DIR] = str(folder)
 
     def restore() -> None:
         if before is None:
-            del os.environ["LONGTAKE_DATA_DIR"]
+            del os.environ[DATA_DIR]
         else:
-            os.environ["LONGTAKE_DATA_DIR"] = before
+            os.environ[DATA_DIR] = before
 
     ctx.call_on_close(restore)
+
+
+def _folder(name: str) -> Path:
+    """Returns the folder that an option names. Raises BadParameter for an empty name, as of an unset shell variable."""
+    if not name:
+        raise typer.BadParameter("The name is empty; it must name a folder.")
+    return Path(name)
 
 
 DataDirOption = Annotated[
@@ -43,6 +54,7 @@ DataDirOption = Annotated[
     typer.Option(
         "--data-dir",
         metavar="FOLDER",
+        parser=_folder,
         help="Folder for all that longtake stores, as LONGTAKE_DATA_DIR.",
         show_default=False,
         expose_value=False,
@@ -80,6 +92,10 @@ def reporting(*, as_json: bool, debug: bool) -> Iterator[None]:
         raise
     except KeyboardInterrupt:
         _end(Cancelled(), as_json)
+    except FolderNotMade as error:
+        if debug:
+            raise
+        _end(InvalidRequest(_folder_sentence(error)), as_json)
     except LongtakeError as error:
         if debug:
             raise
@@ -97,6 +113,14 @@ def _end(error: LongtakeError, as_json: bool) -> None:
     option = "".join(f"{note}: " for note in getattr(error, "__notes__", []))
     typer.echo(f"{option}{error.message}", err=True)
     raise typer.Exit(error.exit_code)
+
+
+def _folder_sentence(error: FolderNotMade) -> str:
+    """Returns the sentence about a folder with its path, which the user of this machine may read."""
+    if error.folder is None:
+        return error.message
+    names = f"--data-dir or {DATA_DIR}" if error.setting == DATA_DIR else error.setting
+    return f"The folder {error.folder} cannot be created: {error.reason}. Name another one with {names}."
 
 
 def _sentence(error: Exception) -> str:

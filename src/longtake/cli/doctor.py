@@ -19,7 +19,7 @@ from longtake.errors import LongtakeError
 from longtake.imports import INSTALL_TORCH
 from longtake.media.formats import OutputType, output_format
 from longtake.models.registry import CARDS, PART_NAMES, ModelCard, adapters, missing
-from longtake.settings import NO_HOME, Settings
+from longtake.settings import NO_HOME, PREFIX, Settings, unknown_settings
 from longtake.threads import prepare_threads
 
 State = Literal["ok", "no", "note"]
@@ -283,10 +283,15 @@ def _folders(settings: Settings) -> Iterator[Finding]:
 
 
 def _settings(settings: Settings) -> Iterator[Finding]:
-    """Yields each setting with its value. Secrets are masked. Settings from the environment are marked `(set)`."""
+    """Yields each setting with its value, and each environment variable that looks like a setting but is none.
+
+    Secrets are masked. Settings from the environment are marked `(set)`.
+    """
     for name, value in settings.model_dump(mode="json").items():
         mark = " (set)" if name in settings.model_fields_set else ""
-        yield Finding(f"LONGTAKE_{name.upper()}", "note", f"{masked(value)}{mark}")
+        yield Finding(f"{PREFIX}{name.upper()}", "note", f"{masked(value)}{mark}")
+    for name, text in unknown_settings().items():
+        yield Finding(name, "no", text)
 
 
 def masked(value: Any) -> str:

@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from longtake.cli.console import DataDirOption, print_json, print_rows, reporting
+from longtake.cli.console import DataDirOption, DebugOption, JsonOption, print_json, print_rows, reporting
 from longtake.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from longtake.access.keys import Key, Keys
 
 app = typer.Typer(name="keys", help="The API keys of the server on this machine.", no_args_is_help=True)
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Let errors through with their traceback.")]
 
 
 @app.command("create")

@@ -7,26 +7,32 @@ from typing import Any
 
 
 class PatientStream(io.TextIOWrapper):
-    """A text stream to a reader that may leave early, such as `head -1`.
+    """A text stream to a reader that may leave early, such as `head -1`, or to a file on a disk that may be full.
 
-    When the reader is gone, the rest of the text is dropped, and the command goes on to its own exit status.
+    When nothing more can be written, the rest of the text is dropped, and the command goes on to its own exit status.
+
+    failure: why text was lost; None if nothing was lost, or if the reader has left, which is its own choice.
     """
+
+    failure: str | None = None
 
     def write(self, text: str) -> int:
         try:
             return super().write(text)
-        except BrokenPipeError:
-            self._drop_the_rest()
+        except OSError as error:
+            self._drop_the_rest(error)
             return len(text)
 
     def flush(self) -> None:
         try:
             super().flush()
-        except BrokenPipeError:
-            self._drop_the_rest()
+        except OSError as error:
+            self._drop_the_rest(error)
 
-    def _drop_the_rest(self) -> None:
+    def _drop_the_rest(self, error: OSError) -> None:
         """Connects the stream's file descriptor to the null device. Text that is still buffered is dropped, too."""
+        if not isinstance(error, BrokenPipeError):
+            self.failure = error.strerror
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, self.fileno())
         os.close(null)
@@ -37,9 +43,22 @@ def make_output_safe() -> None:
 
     - A character that the stream's encoding does not have is written as its escape, such as `\u65e5`.
     - If the stream's reader ends early, as `head -1` does, the rest of the text is dropped.
+    - If the text cannot be written, for example to a full disk, it is dropped, and `check_output` reports that.
     """
     sys.stdout = _safe(sys.stdout)
     sys.stderr = _safe(sys.stderr)
+
+
+def check_output() -> None:
+    """Ends the program with exit status 1, and a sentence on standard error, if text to standard output was lost."""
+    stream: Any = sys.stdout
+    if stream is None:  # the program was started with its standard output closed
+        return
+    stream.flush()
+    reason = getattr(stream, "failure", None)
+    if reason is not None:
+        print(f"Error: Standard output cannot be written: {reason}.", file=sys.stderr)
+        sys.exit(1)
 
 
 def _safe(stream: Any) -> Any:

@@ -1,13 +1,12 @@
 """The commands `longtake serve` (runs the HTTP server) and `longtake client-env` (prints how clients connect to it)."""
 
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
 
-from longtake.cli.console import JsonOption, print_json, reporting
+from longtake.cli.console import DataDirOption, DebugOption, JsonOption, print_json, reporting
 from longtake.errors import NotSupported
 from longtake.imports import INSTALL_TORCH
 
@@ -38,18 +37,14 @@ def serve(
         str | None,
         typer.Option(help="Devices that work, as LONGTAKE_SLOTS: `cuda:0,cuda:1`; `none`.", show_default=False),
     ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Folder for all that the server stores, as LONGTAKE_DATA_DIR.", show_default=False),
-    ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Let errors through with their traceback.")] = False,
+    data_dir: DataDirOption = None,
+    debug: DebugOption = False,
 ) -> None:
     """Run a server with fal.ai's HTTP API and a durable queue, for fal's own clients."""
     with reporting(as_json=False, debug=debug):
         from longtake.settings import settings
 
-        options = {"slots": slots, "data_dir": data_dir}
-        configured = settings(**{name: value for name, value in options.items() if value is not None})
+        configured = settings(**({} if slots is None else {"slots": slots}))
         _serve(configured, host, port, tls_port if tls else None, tunnel_port)
 
 
@@ -68,8 +63,10 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
     from longtake.service import logs, tls
     from longtake.service.client_env import Reach, instructions
     from longtake.service.server import Address, is_loopback, run
-    from longtake.settings import make_folder
+    from longtake.settings import make_folder, unknown_settings
 
+    for name, text in unknown_settings().items():
+        typer.echo(f"{name}: {text}.", err=True)
     if settings.slots and find_spec("torch") is None:
         raise NotSupported(
             f"torch is not installed, and the workers need it: {INSTALL_TORCH}. `--slots none` serves without workers."
@@ -130,31 +127,34 @@ def client_env(
             show_default=False,
         ),
     ] = None,
-    tls: Annotated[bool, typer.Option("--tls", help="The server was started with --tls.")] = False,
+    tls: Annotated[
+        bool | None,
+        typer.Option(
+            "--tls/--no-tls",
+            help="Whether the server was started with --tls. (default: if --data-dir has certificates)",
+            show_default=False,
+        ),
+    ] = None,
     tls_port: TlsPortOption = 8443,
     tunnel_port: TunnelPortOption = 8888,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Where the server keeps everything, as LONGTAKE_DATA_DIR.", show_default=False)
-    ] = None,
+    data_dir: DataDirOption = None,
     json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Print how Python and JavaScript programs with fal's own clients can use a server."""
-    with reporting(as_json=json, debug=False):
+    with reporting(as_json=json, debug=debug):
         from longtake.service.client_env import Reach, environments, instructions
         from longtake.service.tls import tls_files
         from longtake.settings import settings
 
-        configured = settings(**({} if data_dir is None else {"data_dir": data_dir}))
+        configured = settings()
         url = url or configured.public_url or "http://localhost:8000"
         host = urlsplit(url).hostname or "localhost"
         reach = Reach(http=url.rstrip("/"))
-        if tls:
-            reach = Reach(
-                http=reach.http,
-                https=f"https://{host}:{tls_port}",
-                tunnel=f"http://{host}:{tunnel_port}",
-                tls=tls_files(configured.data_dir / "tls"),
-            )
+        files = tls_files(configured.data_dir / "tls")
+        if files.certificate.exists() if tls is None else tls:
+            https, tunnel = f"https://{host}:{tls_port}", f"http://{host}:{tunnel_port}"
+            reach = Reach(http=reach.http, https=https, tunnel=tunnel, tls=files)
         if json:
             print_json({"url": reach.http, "https": reach.https, "environment": environments(reach)})
         else:

@@ -15,6 +15,8 @@ MIN_BARE = 64
 
 _SHOWN = 80
 _MARK = re.compile(r";\s*base64\s*,", re.IGNORECASE)
+_QUOTED = re.compile(r'"[^"]*"|%22.*?%22', re.DOTALL)
+"""A quoted value of a parameter. What is in it separates nothing."""
 _MISPLACED_MARK = re.compile(r"[:;]\s*base64\s*(;[^,;]*)*,", re.IGNORECASE)
 """The mark with a parameter behind it, or without a semicolon. Some programs write it so."""
 _BLANKS = b" \t\n\r\f"
@@ -57,13 +59,16 @@ def decode(uri: str, max_bytes: int) -> bytes:
 
 def _split(uri: str) -> tuple[bool, str]:
     """Returns (True if the data is base64, the data as text). Raises InvalidRequest if there is no data."""
-    header, comma, body = uri.partition(",")
-    if not comma:
+    # Filling quoted values keeps the positions of all other characters.
+    unquoted = _QUOTED.sub(lambda value: "_" * len(value[0]), uri[:MAX_HEADER])
+    comma = unquoted.find(",") if "," in unquoted else uri.find(",", MAX_HEADER)
+    if comma < 0:
         raise InvalidRequest("The data URI has no comma between its type and its data.", value=shortened(uri))
+    header, body = unquoted[:comma], uri[comma + 1 :]
     if _MISPLACED_MARK.search(f"{header},"):
         return True, body
     # The first comma may be one inside a parameter of the type.
-    mark = _MARK.search(uri, 0, MAX_HEADER) if "=" in header else None
+    mark = _MARK.search(unquoted) if "=" in header else None
     return (False, body) if mark is None else (True, uri[mark.end() :])
 
 
