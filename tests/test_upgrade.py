@@ -186,4 +186,5 @@ def test_the_database_is_of_this_version(server: Server) -> None:
     with engine.connect() as connection:
         assert version(connection) == CURRENT
         assert connection.execute(sa.text("PRAGMA integrity_check")).scalar() == "ok"
+        assert connection.execute(sa.text("PRAGMA auto_vacuum")).scalar() == 2, "the file can shrink"
     engine.dispose()

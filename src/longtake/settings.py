@@ -230,6 +230,10 @@ class Settings(BaseSettings):
     """Seconds after which an unfinished upload expires."""
     result_s: Positive = 7 * 24 * 3600
     """Seconds that results and uploads are stored, unless the request sets another time."""
+    payload_s: PositiveSeconds = 7 * 24 * 3600
+    """Seconds after the end of a request for which its input, result, plan and log are stored."""
+    history_s: PositiveSeconds = 90 * 24 * 3600
+    """Seconds after the submission of a request for which it is known: its status, times and costs."""
     log_format: Literal["auto", "console", "json"] = "auto"
     """Format of log lines. auto: `console` on a terminal, `json` elsewhere."""
 

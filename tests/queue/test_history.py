@@ -1,4 +1,4 @@
-"""Past requests: pages, costs, and the deletion of payloads."""
+"""Past requests: pages and costs."""
 
 import time
 from decimal import Decimal
@@ -46,19 +46,3 @@ def test_a_filter_selects_by_endpoint_key_and_time(engine: sa.Engine) -> None:
     assert prices(HistoryFilter(key_id="one")) == ["0.02"]
     assert prices(HistoryFilter(start=start - 1, end=end + 1)) == ["0.02", "0.30"]
     assert prices(HistoryFilter(start=end + 1)) == prices(HistoryFilter(end=start - 1)) == []
-
-
-def test_only_an_ended_request_is_erased(engine: sa.Engine) -> None:
-    waiting, _ = queue.submit(engine, Submission("a/b", "other", "k", b"{}", "http://h/queue"))
-    assert not history.erase(engine, waiting.id)
-    assert not history.erase(engine, "unknown")
-    row = finished(engine, "a/b", "k", Outcome(200, {"secret": 1}))
-    before = queue.get(engine, row.id)
-    assert before is not None
-    assert history.erase(engine, row.id)
-    after = queue.get(engine, row.id)
-    assert after is not None
-    assert (after.body, after.output, after.plan) == (history.DELETED_INPUT, None, None)
-    assert after.version > before.version
-    assert (after.status_code, after.state) == (200, "COMPLETED")
-    assert queue.log_lines(engine, row.id) == []

@@ -11,6 +11,7 @@ import pytest
 from longtake.queue import engine as queue
 from longtake.queue import requests
 from longtake.queue.requests import Outcome
+from longtake.storage.files import NewFile
 from tests.service.serving import INPUT, LTX2, LTXV, Served, serving, submit, wait_for
 
 SUBMITTED = {
@@ -220,6 +221,20 @@ def test_a_result_can_be_fetched_repeatedly(served: Served, client: httpx.Client
         assert (result.headers["x-fal-billable-units"], result.headers["x-longtake-price-usd"]) == ("1", "0.02")
         assert result.headers["x-fal-request-id"] == row.id
         assert "x-fal-retryable" not in result.headers
+
+
+def test_a_result_whose_file_is_deleted_says_so(served: Served, client: httpx.Client) -> None:
+    submitted = submit(client)
+    row, path = served.claim(), served.state.store.scratch_path()
+    path.write_bytes(b"frames")
+    key = served.state.store.add_result(row.id, NewFile("local", "a.mp4", "video/mp4"), path)
+    served.finish(row, Outcome(200, {"video": {"url": f"{served.url}/cdn/files/{key}"}}))
+    assert client.get(submitted["response_url"]).status_code == 200
+    served.state.store.delete(key)
+    gone = client.get(submitted["response_url"])
+    assert (gone.status_code, gone.json()["error_type"]) == (404, "not_found")
+    assert "file of this result was deleted" in gone.json()["detail"]
+    assert client.get(submitted["status_url"]).json()["status"] == "COMPLETED"
 
 
 def test_a_failure_has_its_status_headers_and_body(served: Served, client: httpx.Client) -> None:

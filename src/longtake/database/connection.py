@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 BUSY_MS = 30_000
 """Milliseconds for which a write transaction of SQLite waits for other writers before it fails."""
+JOURNAL_BYTES = 16 * 1024**2
+"""Size in bytes to which SQLite cuts its write-ahead log, after a large transaction has made it longer."""
 IDLE_MS = 60_000
 """Milliseconds after which PostgreSQL closes a connection that is idle inside a transaction.
 
@@ -43,7 +45,7 @@ def connect(url: str, *, pool_size: int = 8) -> sa.Engine:
                 address,
                 pool_size=pool_size,
                 max_overflow=pool_size,
-                connect_args={"factory": lambda *args, **kwargs: _SqliteConnection(write_lock, *args, **kwargs)},
+                connect_args={"factory": lambda *args, **kwargs: SqliteConnection(write_lock, *args, **kwargs)},
             )
             event.listen(engine, "connect", _configure_sqlite)
             event.listen(engine, "begin", _begin_immediate)
@@ -66,7 +68,7 @@ def file_url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-class _SqliteConnection(sqlite3.Connection):
+class SqliteConnection(sqlite3.Connection):
     """A SQLite connection whose write transactions wait for a lock that all connections of the engine share.
 
     Without this lock, a writer that finds the database locked sleeps and tries again. With sixteen busy writers, it can
@@ -103,6 +105,15 @@ class _SqliteConnection(sqlite3.Connection):
         finally:
             self._unlock()
 
+    def free_pages(self, number: int) -> None:
+        """Moves pages from the end of the file to unused places, and shortens the file by up to `number` pages."""
+        self.lock()
+        try:
+            # `execute` would stop after the first page. `executescript` runs a statement to its end.
+            self.executescript(f"PRAGMA incremental_vacuum({number:d})")
+        finally:
+            self._unlock()
+
     def _unlock(self) -> None:
         if self._holds_lock:
             self._holds_lock = False
@@ -112,7 +123,10 @@ class _SqliteConnection(sqlite3.Connection):
 def _configure_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # so that Python begins no transactions; `_begin_immediate` does
     connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+    if connection.execute("PRAGMA page_count").fetchone() == (0,):  # a new file; later only VACUUM can change this
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute(f"PRAGMA journal_size_limit={JOURNAL_BYTES}")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
 
@@ -128,7 +142,7 @@ def _begin_immediate(connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN")
         return
     raw = connection.connection.dbapi_connection
-    assert isinstance(raw, _SqliteConnection)
+    assert isinstance(raw, SqliteConnection)
     raw.lock()
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 

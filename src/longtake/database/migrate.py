@@ -5,13 +5,14 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from longtake.database.connection import connect, file_url, reading
+from longtake.database.space import let_shrink
 from longtake.errors import InvalidRequest
 from longtake.settings import Settings, make_folder
 
 DATABASE = "longtake.db"
 """The name of the SQLite file in `settings.data_dir`. It is used if `settings.database_url` is None."""
 
-CURRENT = "0004"
+CURRENT = "0005"
 """The revision of the newest script in `migrations/versions`."""
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -63,6 +64,7 @@ def migrate(engine: sa.Engine) -> None:
             )
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+    let_shrink(engine)
 
 
 def version(connection: sa.Connection) -> str | None:

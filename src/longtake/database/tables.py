@@ -46,6 +46,7 @@ requests = sa.Table(
     sa.Column("error_type", sa.String(100)),
     sa.Column("timings", Json),
     sa.Column("price_usd", sa.String(40), nullable=False, default="0"),
+    sa.Column("erased_at", sa.Double),
     sa.UniqueConstraint("key_id", "idempotency_key", name="one_request_per_idempotency_key"),
     sa.Index("requests_waiting", "pool", "state", "priority", "seq"),
     sa.Index("requests_claimable", "pool", "state", "ready", "priority", "seq"),
@@ -59,6 +60,13 @@ requests = sa.Table(
         "status_code",
         sqlite_where=sa.text("status_code IS NOT NULL"),
         postgresql_where=sa.text("status_code IS NOT NULL"),
+    ),
+    sa.Index(
+        "requests_to_erase",
+        "store_io",
+        "completed_at",
+        sqlite_where=sa.text("erased_at IS NULL"),
+        postgresql_where=sa.text("erased_at IS NULL"),
     ),
 )
 """The requests. The columns are explained at `queue.requests.RequestRow`."""
@@ -84,6 +92,19 @@ fetches = sa.Table(
 `server`: the id of the server that downloads the files; null unless `state` is running.
 `files`: the files, a list of [URL, path of the field, kind] (see `queue.requests.RemoteFile`).
 `blobs`: URL -> the key of the blob with the bytes, for each file that was downloaded.
+"""
+
+deleted_requests = sa.Table(
+    "deleted_requests",
+    metadata,
+    sa.Column("endpoint", sa.String(200), primary_key=True),
+    sa.Column("state", sa.String(20), primary_key=True),
+    sa.Column("status_code", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("count", Integer, nullable=False),
+)
+"""The number of requests whose rows were deleted because they were old, by endpoint, last state and HTTP status.
+
+With them the metrics still count all requests that have ever ended.
 """
 
 events = sa.Table(
@@ -170,6 +191,7 @@ uploads = sa.Table(
     sa.Column("multipart", sa.Boolean, nullable=False),
     sa.Column("lifecycle", Json),
     sa.Column("expires_at", sa.Double, nullable=False),
+    sa.Index("uploads_expiring", "expires_at"),
 )
 """The uploads that have not expired. The columns are explained at `storage.uploads.Upload`."""
 

@@ -111,7 +111,8 @@ def _find_earlier(connection: sa.Connection, submission: Submission) -> RequestR
     found = connection.execute(sa.select(requests).where(*same_key)).first()
     if found is None:
         return None
-    if (found.endpoint, bytes(found.body)) != (submission.endpoint, submission.body):
+    is_erased = found.erased_at is not None  # Then the input is unknown, and only the endpoint can be compared.
+    if found.endpoint != submission.endpoint or not (is_erased or bytes(found.body) == submission.body):
         raise IdempotencyMismatch
     return _row(found)
 

@@ -1,25 +1,142 @@
-"""Deletes the inputs and results of requests whose clients asked not to store them (`X-Fal-Store-IO: 0`)."""
+"""Deletes what the server no longer needs of ended requests: first inputs, results, plans and logs, later the rows.
+
+A background thread does it in small batches with pauses, so that other writers hardly wait.
+"""
 
 import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
-from longtake.database.connection import is_temporary
+from longtake.database.batches import CHANGED_BATCH, PAUSE_S
+from longtake.database.connection import is_temporary, lock, reading
+from longtake.database.space import give_back_space
+from longtake.database.tables import deleted_requests, deliveries, events, requests
 from longtake.periodic import Repeating
-from longtake.queue.history import erase_unstored
+from longtake.queue.requests import ENDED
+from longtake.settings import Settings
 
-KEPT_S = 45 * 60
-"""Seconds after the end of a request for which its result can still be fetched."""
+UNSTORED_S = 45 * 60
+"""Seconds after the end of a request with `store_io` False for which its result can still be fetched."""
 
 EVERY_S = 5 * 60
-"""Seconds between two deletions. With KEPT_S it makes less than an hour."""
+"""Seconds between two searches for old requests. With UNSTORED_S it makes less than an hour."""
+
+DELETED_INPUT = b"null"
+"""The JSON that replaces a request's stored input when the input is deleted."""
 
 
-def eraser(engine: sa.Engine) -> Repeating:
-    """Returns a background thread that deletes these inputs and results within an hour after a request's end."""
+def eraser(engine: sa.Engine, settings: Settings, on_change: Callable[[str], None]) -> Repeating:
+    """Returns a background thread that deletes old inputs, results, plans, logs and rows.
 
-    def erase() -> float:
-        erase_unstored(engine, time.time() - KEPT_S)
-        return EVERY_S
+    The settings `payload_s` and `history_s` say what is old. Several servers may run such a thread for one database.
+    `on_change` is called with the id of each request after something of it was deleted.
+    """
 
-    return Repeating("erasure", erase, failure="Payloads cannot be erased", is_temporary=is_temporary)
+    def erase_batch() -> float:
+        now = time.time()
+        payload_s = min(settings.payload_s, settings.history_s)
+        changed = [
+            *erase_ended(engine, now - min(UNSTORED_S, payload_s), stored=False),
+            *erase_ended(engine, now - payload_s, stored=True),
+            *delete_erased(engine, now - settings.history_s),
+        ]
+        for request_id in changed:
+            on_change(request_id)
+        is_space_freed = give_back_space(engine)
+        return PAUSE_S if changed or is_space_freed else EVERY_S
+
+    return Repeating("erasure", erase_batch, failure="Old requests cannot be deleted", is_temporary=is_temporary)
+
+
+def erase(engine: sa.Engine, request_id: str) -> bool:
+    """Deletes the input, result, plan and log of an ended request; its row remains.
+
+    Returns False, and deletes nothing, if the request has not ended or is unknown.
+    """
+    with engine.begin() as connection:
+        return _erase(connection, [request_id]) == 1
+
+
+def erase_ended(engine: sa.Engine, before: float, *, stored: bool, limit: int = CHANGED_BATCH) -> Sequence[str]:
+    """Deletes the inputs, results, plans and logs of requests that ended before `before`; their rows remain.
+
+    `before`: a Unix time in seconds.
+    `stored`: selects the requests with this value of `store_io`.
+    `limit`: the maximum number of requests; the next call erases others.
+
+    Returns the ids of these requests.
+    """
+    old = (
+        sa.select(requests.c.id)
+        .where(requests.c.store_io.is_(stored), requests.c.completed_at < before, requests.c.erased_at.is_(None))
+        .limit(limit)
+    )
+    with reading(engine) as connection:
+        ids = connection.scalars(old).all()
+    if ids:
+        with engine.begin() as connection:
+            _erase(connection, ids)
+    return ids
+
+
+def _erase(connection: sa.Connection, ids: Sequence[str]) -> int:
+    """Erases the requests with these ids that have ended, and returns their number."""
+    values: dict[str, Any] = {
+        "body": DELETED_INPUT,
+        "output": None,
+        "plan": sa.null(),
+        "progress": sa.null(),
+        "webhook_url": None,
+        "erased_at": time.time(),
+        "version": requests.c.version + 1,
+    }
+    ended = connection.scalars(
+        sa.update(requests)
+        .where(requests.c.id.in_(ids), requests.c.state.in_(ENDED))
+        .values(values)
+        .returning(requests.c.id)
+    ).all()
+    connection.execute(sa.delete(events).where(events.c.request_id.in_(ended)))
+    connection.execute(sa.delete(deliveries).where(deliveries.c.request_id.in_(ended), deliveries.c.state != "waiting"))
+    return len(ended)
+
+
+def delete_erased(engine: sa.Engine, before: float, limit: int = CHANGED_BATCH) -> Sequence[str]:
+    """Deletes the rows of requests that were submitted before `before` and are already erased. Returns their ids.
+
+    `before`: a Unix time in seconds.
+    `limit`: the maximum number of rows; the next call deletes others.
+
+    The table `deleted_requests` counts them.
+    """
+    old = (
+        sa.select(requests.c.id)
+        .where(requests.c.created_at < before, requests.c.erased_at.is_not(None))
+        .order_by(requests.c.created_at)
+        .limit(limit)
+    )
+    with reading(engine) as connection:
+        ids = connection.scalars(old).all()
+    if not ids:
+        return ids
+    with engine.begin() as connection:
+        lock(connection, "deleted_requests")  # Otherwise two servers could insert the same count.
+        deleted = connection.execute(
+            sa.delete(requests)
+            .where(requests.c.id.in_(ids))
+            .returning(requests.c.endpoint, requests.c.state, requests.c.status_code)
+        ).all()
+        for (endpoint, state, status_code), number in Counter(map(tuple, deleted)).items():
+            _count_deleted(connection, endpoint, state, status_code, number)
+    return ids
+
+
+def _count_deleted(connection: sa.Connection, endpoint: str, state: str, status_code: int, number: int) -> None:
+    kind = {"endpoint": endpoint, "state": state, "status_code": status_code}
+    is_kind = [deleted_requests.c[name] == value for name, value in kind.items()]
+    added = sa.update(deleted_requests).where(*is_kind).values(count=deleted_requests.c.count + number)
+    if connection.execute(added).rowcount == 0:
+        connection.execute(sa.insert(deleted_requests).values(**kind, count=number))

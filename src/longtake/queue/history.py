@@ -1,4 +1,4 @@
-"""Lists past requests and their costs, and deletes their inputs and results."""
+"""Lists past requests and their costs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,19 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from longtake.database.connection import reading
-from longtake.database.tables import events, requests
-from longtake.queue.requests import ENDED, RequestRow
-
-DELETED_INPUT = b"null"
-"""The JSON that replaces a request's stored input when the input is deleted."""
-
-
-_ERASED: dict[str, Any] = {
-    "body": DELETED_INPUT,
-    "output": None,
-    "plan": None,
-    "version": requests.c.version + 1,
-}
+from longtake.database.tables import requests
+from longtake.queue.requests import RequestRow
 
 
 @dataclass(frozen=True)
@@ -104,36 +93,3 @@ def page(
     with reading(engine) as connection:
         rows = connection.execute(query.order_by(requests.c.seq.desc()).limit(limit))
         return [RequestRow(**{**row._mapping, **empty}) for row in rows]
-
-
-def erase(engine: sa.Engine, request_id: str) -> bool:
-    """Deletes the input, result, plan and log of an ended request; its row remains.
-
-    Returns False, and deletes nothing, if the request has not ended or is unknown.
-    """
-    with engine.begin() as connection:
-        erased = connection.execute(
-            sa.update(requests).where(requests.c.id == request_id, requests.c.state.in_(ENDED)).values(_ERASED)
-        )
-        if erased.rowcount == 1:
-            connection.execute(sa.delete(events).where(events.c.request_id == request_id))
-        return erased.rowcount == 1
-
-
-def erase_unstored(engine: sa.Engine, before: float) -> None:
-    """Deletes the input, result and plan of all requests that ended before `before` and are not to be stored.
-
-    `before` is a Unix time in seconds. These are the requests that were submitted with `store_io` False. Their logs
-    remain.
-    """
-    with engine.begin() as connection:
-        connection.execute(
-            sa.update(requests)
-            .where(
-                requests.c.store_io.is_(False),
-                requests.c.state.in_(ENDED),
-                requests.c.completed_at < before,
-                requests.c.body != DELETED_INPUT,
-            )
-            .values(_ERASED)
-        )

@@ -65,8 +65,8 @@ class Submission:
     `webhook_url`: the URL to which the result is sent when the request ends, or None.
     `idempotency_key`: a text that the client chooses, or None. If the same API key submits a request with the same text
         again, no second request is stored.
-    `store_io`: if False, input and result are deleted within an hour after the end (see `queue.erasure`). The result's
-        file stays.
+    `store_io`: if False, input, result and log are deleted within an hour after the end (see `queue.erasure`). The
+        result's file stays.
     `may_retry`: if False, the request is not tried again after its worker process or its server has died.
     `lifecycle`: the lifetime and access rules of the result's file (see `storage.lifecycle.parse`); None for defaults.
     `files`: the files that must be downloaded before a device is claimed.
@@ -135,6 +135,7 @@ class RequestRow:
     `progress`: what the worker is doing: {message, stage, step, steps, window, windows}, see `worker.messages`. None
         before its first report.
     `output`: the JSON body of the result; None before the request's end and after the result's deletion.
+    `erased_at`: the Unix time in seconds at which input, result, plan and log were deleted; None before that.
     """
 
     seq: int
@@ -169,6 +170,7 @@ class RequestRow:
     error_type: str | None
     timings: dict[str, float] | None
     price_usd: str
+    erased_at: float | None
 
     @property
     def has_ended(self) -> bool:

@@ -162,9 +162,10 @@ class RequestList:
         `row` is the request's row with the columns `_COLUMNS`.
         """
         with reading(self._state.engine) as connection:
-            input, output = connection.execute(
+            payloads = connection.execute(
                 sa.select(_unless_large(table.c.body), _unless_large(table.c.output)).where(table.c.id == row.id)
-            ).one()
+            ).first()
+        input, output = payloads or (None, None)  # The row may just have been deleted.
         body, result = _json_object(input), _json_object(output)
         video = result.get("video") if row.state == "COMPLETED" and isinstance(result.get("video"), dict) else {}
         assert isinstance(video, dict)

@@ -17,6 +17,7 @@ from longtake.endpoints import ENDPOINTS, prices
 from longtake.endpoints.validation import problem
 from longtake.queue import history
 from longtake.queue.addresses import REQUEST_ID
+from longtake.queue.erasure import erase
 from longtake.queue.history import Cost, HistoryFilter
 from longtake.queue.requests import RequestRow
 from longtake.service import openapi
@@ -137,7 +138,7 @@ def _deletion(state: ServerState) -> Callable[[Request], Awaitable[Response]]:
         if status is None:
             raise NotFound
         visible_row(caller, status.row)
-        if not await state.call_with_retries(history.erase, state.engine, request_id):
+        if not await state.call_with_retries(erase, state.engine, request_id):
             raise RequestFailed(400, "Request is still in progress", None, {"x-fal-request-id": request_id})
         state.statuses.mark_changed(request_id)
         links = await state.call_with_retries(state.store.delete_of_request, request_id)

@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from longtake.access.keys import Caller
 from longtake.queue import engine as queue
-from longtake.queue.addresses import REQUEST_ID, app_name, names_endpoint, request_path
+from longtake.queue.addresses import REQUEST_ID, app_name, is_file_url, names_endpoint, request_path
 from longtake.queue.requests import RequestRow, StoredLogLine
 from longtake.queue.status_cache import RequestStatus
 from longtake.service.auth import Authenticator, caller_of, visible_row
@@ -40,6 +41,9 @@ CANCEL_ANSWERS = {
     "unknown": (404, "NOT_FOUND"),
 }
 """Result of `longtake.queue.engine.cancel` -> the HTTP status and fal's status word of the answer."""
+
+LARGE_RESULT = 64 * 1024
+"""Size in bytes above which a result contains its video as a data URI."""
 
 TRUE = ("1", "true", "yes", "on")
 """Values of a query parameter that mean yes. fal's Python client sends `true`, its JavaScript client sends `1`."""
@@ -270,15 +274,16 @@ async def result_response(state: ServerState, row: RequestRow) -> Response:
     """Returns the response with the result of a request. `row` is the request's row in the database.
 
     - If the request has ended: the stored result, with the HTTP status with which the request ended.
-    - If the result was deleted: a response with status 404.
+    - If the result or its file was deleted: a response with status 404, which says so.
     - If the request has not ended: raises RequestFailed with status 400.
     """
     if not row.has_ended or row.status_code is None:
         raise RequestFailed(400, "Request is still in progress", None, {"x-fal-request-id": row.id})
     body = await state.call_with_retries(queue.output, state.engine, row.id)
     if body is None:
-        gone = "The payload of this request was deleted."
-        return request_error(404, gone, "not_found", {"x-fal-request-id": row.id})
+        return _deleted("The payload of this request was deleted.", row)
+    if row.status_code == 200 and await state.call_with_retries(_is_file_deleted, state, row, body):
+        return _deleted("The file of this result was deleted, because the time for which it is stored is over.", row)
     headers = {
         "x-fal-billable-units": "0",
         "x-longtake-price-usd": row.price_usd,
@@ -287,3 +292,22 @@ async def result_response(state: ServerState, row: RequestRow) -> Response:
         "x-fal-request-id": row.id,
     }
     return Response(body, row.status_code, headers, "application/json")
+
+
+def _deleted(detail: str, row: RequestRow) -> Response:
+    return request_error(404, detail, "not_found", {"x-fal-request-id": row.id})
+
+
+def _is_file_deleted(state: ServerState, row: RequestRow, body: bytes) -> bool:
+    """Returns True if the result names a file of this server that is no longer stored.
+
+    `row` is the request's row, and `body` the JSON of its result.
+    """
+    if len(body) > LARGE_RESULT:  # It contains its file, as a data URI.
+        return False
+    result = from_json(body)
+    video = result.get("video") if isinstance(result, dict) else None
+    url = video.get("url") if isinstance(video, dict) else None
+    if not isinstance(url, str) or not is_file_url(url, row.base_url):
+        return False
+    return state.store.find(url.rpartition("/")[2]) is None

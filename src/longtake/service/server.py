@@ -104,7 +104,8 @@ def run(
     state = ServerState(settings, engine, statuses, store, Keys(engine), slots.cancel, slots.wake, metrics=metrics)
     check_endpoint_settings(state)
     app = Application(state)
-    services: list[BackgroundService] = [statuses, slots, watch, deliverer, *sweepers(store), eraser(engine)]
+    services: list[BackgroundService] = [statuses, slots, watch, deliverer, *sweepers(store)]
+    services.append(eraser(engine, settings, statuses.mark_changed))
     with ExitStack() as stack:
         http = stack.enter_context(_listening(address.host, address.port))
         servers = [_web_server(app, http, None)]

@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from longtake.database.connection import reading
-from longtake.database.tables import deliveries, requests
+from longtake.database.tables import deleted_requests, deliveries, requests
 from longtake.worker.messages import Done
 from longtake.worker.slot import SlotStatus
 
@@ -135,13 +135,14 @@ def open_requests(connection: sa.Connection, slot_pools: set[str]) -> list[Metri
 
 
 def ended_requests(connection: sa.Connection) -> Metric:
-    """Returns the metric that counts the ended requests by endpoint and by kind of outcome (see `outcome_kind`)."""
+    """Returns the metric that counts the ended requests by endpoint and by kind of outcome (see `outcome_kind`).
+
+    Requests whose rows were deleted because they were old are counted, too.
+    """
+    kind = (requests.c.endpoint, requests.c.state, requests.c.status_code)
+    stored = sa.select(*kind, sa.func.count().label("count")).where(requests.c.status_code.is_not(None)).group_by(*kind)
     counts: Tally[tuple[str, str]] = Tally()
-    for endpoint, state, status, count in connection.execute(
-        sa.select(requests.c.endpoint, requests.c.state, requests.c.status_code, sa.func.count())
-        .where(requests.c.status_code.is_not(None))
-        .group_by(requests.c.endpoint, requests.c.state, requests.c.status_code)
-    ):
+    for endpoint, state, status, count in connection.execute(sa.union_all(stored, sa.select(deleted_requests))):
         counts[endpoint, outcome_kind(state, status)] += count
     ended = CounterMetricFamily("longtake_requests", "Requests that ended.", labels=["endpoint", "outcome"])
     for labels, count in counts.items():
