@@ -34,7 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("inspect",),
     ("media",),
     ("database",),
-    ("prompts", "safety", "outbound"),
+    ("prompts", "safety", "outbound", "private"),
     ("settings", "shim"),
     ("video", "atomic", "imports", "periodic", "threads"),
     ("errors", "system", "version"),

@@ -7,6 +7,7 @@ as much as the system can do, and nothing on a system without the means for it.
 import contextlib
 import os
 import signal
+import stat
 import subprocess
 import sys
 from asyncio import AbstractEventLoop
@@ -172,6 +173,34 @@ def flush(path: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+def is_open_to_others(path: Path) -> bool:
+    """Returns True if other users have any right to a file or folder. Links are followed.
+
+    Returns False if it does not exist, and on Windows, where a folder's list of users decides.
+    """
+    try:
+        return os.name != "nt" and bool(path.stat().st_mode & 0o077)
+    except FileNotFoundError:
+        return False
+
+
+def close_to_others(path: Path) -> bool:
+    """Takes other users' rights to a file or folder. Returns False if they keep some.
+
+    They keep them if the file or the link to it is not this user's, if the file system has no permissions, or if it is
+    a folder for all users (with the sticky bit, such as the system's folder of temporary files).
+    """
+    if not is_open_to_others(path):
+        return True
+    mode = path.stat().st_mode
+    # Another user's link could lead anywhere, and root would change the permissions there.
+    if mode & stat.S_ISVTX or path.lstat().st_uid != os.geteuid():
+        return False
+    with contextlib.suppress(OSError):
+        path.chmod(stat.S_IMODE(mode) & ~0o077)
+    return not is_open_to_others(path)
 
 
 def boot_id() -> str:

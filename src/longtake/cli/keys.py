@@ -78,11 +78,12 @@ def rotate_webhooks(data_dir: DataDirOption = None, json: JsonOption = False, de
     the published keys for a day. Older keys stay published."""
     with reporting(as_json=json, debug=debug):
         from longtake.access.signing import Signer
-        from longtake.settings import make_folder, settings
+        from longtake.private import prepare_data_folder
+        from longtake.settings import settings
 
-        folder = settings().data_dir
-        make_folder(folder, "data_dir", mode=0o700)
-        signer = Signer(folder)
+        configured = settings()
+        prepare_data_folder(configured)
+        signer = Signer(configured.data_dir)
         signs_from = signer.rotate()
         if json:
             print_json({"signs_from": signs_from, "keys": signer.jwks()["keys"]})

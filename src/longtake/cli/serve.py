@@ -60,10 +60,11 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
     from longtake.access.keys import Keys
     from longtake.database.migrate import open_database
     from longtake.endpoints import model_notes
+    from longtake.private import new_files_private, prepare_data_folder
     from longtake.service import logs, tls
     from longtake.service.client_env import Reach, instructions
     from longtake.service.server import Address, is_loopback, run
-    from longtake.settings import make_folder, unknown_settings
+    from longtake.settings import unknown_settings
 
     for name, text in unknown_settings().items():
         typer.echo(f"{name}: {text}.", err=True)
@@ -72,7 +73,7 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
             f"torch is not installed, and the workers need it: {INSTALL_TORCH}. `--slots none` serves without workers."
         )
     logs.setup(settings)
-    make_folder(settings.data_dir, "data_dir", mode=0o700)
+    prepare_data_folder(settings)
     engine = open_database(settings)
     has_keys = Keys(engine).any_exist()
     listen_host = host or ("0.0.0.0" if has_keys else LOOPBACK)
@@ -103,7 +104,8 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
             )
             typer.echo(f"{instructions(reach)}\n", err=True)
 
-    run(settings, engine, Address(listen_host, port, tls_port or 0, tunnel_port), files, print_addresses)
+    with new_files_private():
+        run(settings, engine, Address(listen_host, port, tls_port or 0, tunnel_port), files, print_addresses)
 
 
 def _local_name(host: str) -> str:

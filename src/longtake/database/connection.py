@@ -68,6 +68,14 @@ def file_url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+def database_file(engine: sa.Engine) -> Path | None:
+    """Returns the path of a SQLite database's file. Returns None for PostgreSQL, and if SQLite stores it elsewhere."""
+    name = engine.url.database
+    if engine.dialect.name != "sqlite" or not name or name == ":memory:" or name.startswith("file:"):
+        return None
+    return Path(name)
+
+
 class SqliteConnection(sqlite3.Connection):
     """A SQLite connection whose write transactions wait for a lock that all connections of the engine share.
 

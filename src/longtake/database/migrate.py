@@ -4,10 +4,11 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from longtake.database.connection import connect, file_url, reading
+from longtake.database.connection import connect, database_file, file_url, reading
 from longtake.database.space import let_shrink
 from longtake.errors import InvalidRequest
-from longtake.settings import Settings, make_folder
+from longtake.private import prepare_data_folder, prepare_database_file
+from longtake.settings import Settings
 
 DATABASE = "longtake.db"
 """The name of the SQLite file in `settings.data_dir`. It is used if `settings.database_url` is None."""
@@ -24,12 +25,15 @@ LOCK = 0x6C6F6E6774616B65
 def open_database(settings: Settings) -> sa.Engine:
     """Returns the engine of the database that the settings name. Its tables are migrated to this version.
 
-    The default SQLite file and its folder are created if they do not exist. Raises InvalidRequest if the database
-    cannot be used or was migrated by a newer version.
+    The default SQLite file and its folder are created if they do not exist, and are closed to other users of the
+    machine. Raises InvalidRequest if the database cannot be used or was migrated by a newer version.
     """
     if settings.database_url is None:
-        make_folder(settings.data_dir, "data_dir", mode=0o700)
+        prepare_data_folder(settings)
     engine = connect(settings.database_url or file_url(settings.data_dir / DATABASE))
+    file = database_file(engine)
+    if file is not None:
+        prepare_database_file(file)
     try:
         migrate(engine)
     except sa.exc.OperationalError as error:

@@ -1,0 +1,75 @@
+"""Makes the data folder and the database file private: no other user of the machine can read or change them."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from longtake import system
+from longtake.settings import Settings, make_folder
+
+log = logging.getLogger(__name__)
+
+FILE, FOLDER = 0o600, 0o700
+"""The permissions of private files and of private folders."""
+OTHERS = 0o077
+"""The permissions that private files and folders do not have: all those of users other than the owner."""
+COMPANIONS = ("-wal", "-shm", "-journal")
+"""What SQLite appends to a database's name for its own files. A new one gets the permissions of the database file."""
+
+
+def prepare_data_folder(settings: Settings) -> None:
+    """Creates the data folder, or takes other users' rights to an existing one.
+
+    If other users had rights to it, their rights to the files and folders in it are taken as well, because a program
+    may have the folder open. What is deeper is then out of reach. Logs what was open, and what has to stay open.
+
+    Raises InvalidRequest if the folder cannot be created.
+    """
+    folder = settings.data_dir
+    make_folder(folder, "data_dir", mode=FOLDER)
+    if not system.is_open_to_others(folder):
+        return
+    still_open = [path for path in (folder, *sorted(folder.iterdir())) if not system.close_to_others(path)]
+    if folder in still_open:
+        _warn(folder)
+    else:
+        log.warning("Other users of this machine could reach the data folder %s. Now its owner alone can.", folder)
+
+
+def prepare_database_file(path: Path) -> None:
+    """Creates an empty private file for a SQLite database, or takes other users' rights to an existing one.
+
+    SQLite's companion files are treated alike. Logs which of them have to stay open to other users. Does nothing if the
+    file cannot be created: SQLite then reports the reason.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, FILE))
+    except OSError:
+        return
+    for each in (path, *(path.with_name(path.name + suffix) for suffix in COMPANIONS)):
+        if system.is_open_to_others(each) and not system.close_to_others(each):
+            _warn(each)
+
+
+@contextmanager
+def new_files_private() -> Iterator[None]:
+    """Context manager: files and folders that this process and its children create in the block are private.
+
+    Files whose permissions are set explicitly keep those.
+    """
+    before = os.umask(OTHERS)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _warn(path: Path) -> None:
+    log.warning(
+        "Other users of this machine can reach %s, and its permissions cannot be changed: it belongs to another user, "
+        "is shared by all users, or its file system has no permissions. Use a data folder (LONGTAKE_DATA_DIR) that "
+        "belongs to the server's user alone.",
+        path,
+    )
