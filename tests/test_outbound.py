@@ -387,3 +387,44 @@ def test_a_server_that_does_not_read_is_bounded_in_time() -> None:
         url = f"http://localhost:{listener.getsockname()[1]}/"
         with client(PublicTransport(["localhost"]), timeout=0.5) as web, pytest.raises(httpx.TimeoutException):
             web.post(url, content=bytes(64 << 20))
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_request_is_checked_while_it_waits(
+    secure: bool, wanted: bool, ca: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A waiting read goes on after each check, and loses no byte of headers or body."""
+    monkeypatch.setattr(outbound, "CHECK_EVERY_S", 0.02)
+    serving, trusting = contexts(ca, "localhost")
+    pieces = [b"HTTP/1.1 200 OK\r\nContent-", b"Length: 9\r\n\r\n", b"abc", b"def", b"ghi"]
+    checks: list[float] = []
+
+    def check() -> None:
+        checks.append(time.monotonic())
+        if not wanted and len(checks) > 8:
+            raise InterruptedError
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            raw, _ = listener.accept()
+            connection = serving.wrap_socket(raw, server_side=True) if secure else raw
+            with connection, contextlib.suppress(OSError):
+                for piece in pieces:
+                    time.sleep(0.07)
+                    connection.sendall(piece)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"{'https' if secure else 'http'}://localhost:{listener.getsockname()[1]}/"
+        with client(PublicTransport(["localhost"], verify=trusting), timeout=30) as web:
+            request = web.build_request("GET", url, extensions={"timeout": {"read": 30}, outbound.CHECK: check})
+            if wanted:
+                assert web.send(request).content == b"abcdefghi"
+                assert len(checks) > 8
+            else:
+                with pytest.raises(InterruptedError):
+                    web.send(request)
+                assert len(checks) == 9
+        thread.join()

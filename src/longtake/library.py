@@ -16,7 +16,7 @@ from longtake import endpoints
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.errors import InvalidRequest
 from longtake.imports import without_garbage_collection
-from longtake.media.fetch import fetch_file, local_file
+from longtake.media.fetch import fetch_file, local_file, pace_of
 from longtake.media.formats import OutputType, output_format
 from longtake.models.lora_files import LoraSources
 from longtake.models.registry import ModelCard, card
@@ -173,7 +173,7 @@ def local_runner(settings: Settings) -> "Runner":
         from longtake.runner import Runner
 
     def fetch(url: str, folder: Path, max_bytes: int) -> Path:
-        return fetch_file(url, folder, max_bytes=max_bytes)
+        return fetch_file(url, folder, max_bytes=max_bytes, pace=pace_of(settings))
 
     return Runner(settings, LoraSources(fetch, any_path=True))
 

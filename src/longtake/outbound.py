@@ -5,6 +5,7 @@ addresses. TLS still verifies the host name. httpx sends each redirect as a new 
 """
 
 import ipaddress
+import math
 import re
 import socket
 import ssl
@@ -23,6 +24,16 @@ from longtake.errors import InvalidRequest
 
 Resolve = Callable[[str, int], Sequence[str]]
 """Function that returns the IP addresses of (host, port), the best one first. It raises OSError or ValueError."""
+
+Check = Callable[[], None]
+"""Function that raises an exception if the work that calls it again and again is not wanted any more."""
+
+CHECK = "longtake.check"
+"""Name of an extension of an httpx request, a `Check`. PublicTransport calls it while it waits for the response's
+headers and for the pieces of its body. What it raises ends the request."""
+
+CHECK_EVERY_S = 0.25
+"""Seconds between two calls of a `Check` while nothing arrives."""
 
 CONNECT_S = 10.0
 """Largest number of seconds for resolving a host name and connecting, both together."""
@@ -73,6 +84,10 @@ local, link-local, site-local, discard and multicast addresses are outside it.""
 
 class AddressRefused(httpx.TransportError):
     """PublicTransport refused a request: its URL is not allowed, or its host is neither public nor trusted."""
+
+
+def no_check() -> None:
+    """A `Check` that never raises."""
 
 
 def check_url(url: str, trusted_hosts: Collection[str] = ()) -> httpx.URL:
@@ -162,7 +177,7 @@ class PublicTransport(httpx.BaseTransport):
 
     A request to any other host raises AddressRefused. Each request gets its own connection and uses no proxy. httpx's
     read timeout limits the whole time until the response's headers are complete, and then each single read of the body.
-    Thread-safe.
+    A request with the extension CHECK can be ended while it waits for the other side. Thread-safe.
 
     trusted_hosts: hosts that are allowed although they are not public: names or IP addresses, in upper or lower case.
     resolve: function that returns the addresses of a host.
@@ -185,7 +200,8 @@ class PublicTransport(httpx.BaseTransport):
         timeout: dict[str, float | None] = request.extensions.get("timeout", {})
         timeout = timeout | {"connect": min(timeout.get("connect") or CONNECT_S, CONNECT_S)}
         read_s = timeout.get("read")
-        network = _PublicNetwork(self._trusted, self._resolve, None if read_s is None else time.monotonic() + read_s)
+        deadline = None if read_s is None else time.monotonic() + read_s
+        network = _PublicNetwork(self._trusted, self._resolve, deadline, request.extensions.get(CHECK))
         url = httpcore.URL(scheme=parsed.raw_scheme, host=_host(parsed), port=parsed.port, target=parsed.raw_path)
         connection = httpcore.HTTPConnection(url.origin, self._tls, network_backend=network)
         extensions = request.extensions | {"timeout": timeout}
@@ -211,11 +227,13 @@ class _PublicNetwork(httpcore.NetworkBackend):
     trusted: hosts that are allowed although they are not public: names or IP addresses, in lower case.
     resolve: function that returns the addresses of a host.
     deadline: time (`time.monotonic`) by which the response's headers must be complete; None means no deadline.
+    check: function that is called while the connection waits for the other side; None calls none.
     """
 
     trusted: Collection[str]
     resolve: Resolve
     deadline: float | None
+    check: Check | None
 
     def connect_tcp(
         self,
@@ -232,7 +250,7 @@ class _PublicNetwork(httpcore.NetworkBackend):
             share_s = (connect_by - time.monotonic()) / (len(addresses) - number)
             try:
                 stream = httpcore.SyncBackend().connect_tcp(address, port, max(share_s, 0.001), *args, **options)
-                return _DeadlineStream(stream, self.deadline)
+                return _DeadlineStream(stream, self.deadline, self.check)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as failure:
                 error = failure
         raise error or httpcore.ConnectError(f"there is no host {host}")
@@ -260,14 +278,25 @@ class _PublicNetwork(httpcore.NetworkBackend):
 
 class _DeadlineStream(httpcore.NetworkStream):
     """A connection whose operations all end by `deadline` (`time.monotonic`). If `deadline` is None, only the timeout
-    of each operation applies."""
+    of each operation applies. If `check` is not None, `read` calls it again and again while it waits."""
 
-    def __init__(self, stream: httpcore.NetworkStream, deadline: float | None) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, deadline: float | None, check: Check | None) -> None:
         self._stream = stream
+        self._check = check
         self.deadline = deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._bounded(timeout))
+        if self._check is None:
+            return self._stream.read(max_bytes, self._bounded(timeout))
+        read_by = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            self._check()
+            left_s = self._bounded(read_by - time.monotonic()) or 0.0
+            try:
+                return self._stream.read(max_bytes, min(max(left_s, 0.001), CHECK_EVERY_S))
+            except httpcore.ReadTimeout:
+                if time.monotonic() >= read_by:
+                    raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         for start in range(0, len(buffer), _PIECE_BYTES):
@@ -277,7 +306,7 @@ class _DeadlineStream(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         stream = self._stream.start_tls(ssl_context, server_hostname, self._bounded(timeout))
-        return _DeadlineStream(stream, self.deadline)
+        return _DeadlineStream(stream, self.deadline, self._check)
 
     def close(self) -> None:
         self._stream.close()

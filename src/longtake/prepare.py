@@ -20,12 +20,13 @@ from longtake.endpoints import Endpoint, prices
 from longtake.errors import InvalidRequest, Loc, LongtakeError, NotSupported
 from longtake.families.family import Options
 from longtake.media.data_uri import shortened
-from longtake.media.fetch import fetch_file
+from longtake.media.fetch import fetch_file, pace_of
 from longtake.media.formats import OutputType, Quality, WriteMode
 from longtake.media.source import Limits, SourceReader, open_source
 from longtake.media.still import open_still
 from longtake.models.choice import ModelChoice
 from longtake.models.registry import CARDS, ModelCard, adapter, located, missing
+from longtake.outbound import Check, no_check
 from longtake.plans import Plan, PlannedAdapter, shortened_url
 from longtake.settings import Settings
 from longtake.video import VideoInfo
@@ -114,19 +115,21 @@ class Fetcher:
         every host is allowed.
     `folder`: the folder where downloads are saved, so that a later attempt does not fetch them again. With None they
         are saved in a temporary folder and deleted when the job ends.
+    `check`: a function that is called during a download, and may end it by raising an exception.
     """
 
     allow_local: bool = False
     open_own: Callable[[str], AbstractContextManager[Path] | None] = _no_file
     transport: httpx.BaseTransport | None = None
     folder: Path | None = None
+    check: Check = no_check
 
     @contextmanager
     def fetch(self, url: str, name: str, home: Path, settings: Settings) -> Iterator[Path]:
         """Context manager that gives the local path of the file at `url`.
 
         A file that has to be downloaded is saved as `name` in the folder `home`. If it is there already, it is not
-        downloaded again. `settings` limits its size.
+        downloaded again. `settings` limits its size, and how slow the download may be.
 
         Raises DownloadFailed if the download fails, FileTooLarge for a file above the limit, and InvalidRequest if
         `url` cannot be used.
@@ -146,7 +149,9 @@ class Fetcher:
             home,
             max_bytes=settings.max_source_bytes,
             allow_local=self.allow_local,
+            pace=pace_of(settings),
             transport=self.transport,
+            check=self.check,
         )
         return path.replace(home / name) if path.parent == home else path
 

@@ -210,6 +210,13 @@ class Settings(BaseSettings):
     """Largest JSON body of a request in bytes, including data URIs."""
     max_upload_bytes: Positive = 2 * 1024**3
     """Largest uploaded file in bytes."""
+    fetch_min_rate: Positive = 256 * 1024
+    """Smallest rate of a download of a request's file in bytes per second, measured over each `fetch_window_s`. A
+    slower download fails."""
+    fetch_window_s: PositiveSeconds = 30
+    """Seconds over which the rate of a download is measured."""
+    fetch_s: PositiveSeconds = 3600
+    """Seconds that the download of one file may last, with all redirects and attempts."""
     max_waiting: Positive = 100_000
     """Largest number of waiting requests in each pool. A request above this limit is refused with status 503."""
     max_attempts: Positive = 3

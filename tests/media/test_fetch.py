@@ -4,7 +4,9 @@ import base64
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -14,10 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.errors import DownloadFailed, FileTooLarge, InvalidRequest
+from longtake.errors import Cancelled, DownloadFailed, FileTooLarge, InvalidRequest
 from longtake.media import fetch
-from longtake.media.fetch import fetch_file
+from longtake.media.fetch import Pace
 from longtake.outbound import PublicTransport
+
+fetch_file = partial(fetch.fetch_file, pace=Pace(min_rate=256 * 1024, window_s=30, total_s=60))
 
 BODY = bytes(range(256)) * 40
 
@@ -70,6 +74,17 @@ class Site(BaseHTTPRequestHandler):
             self._answer(203, BODY)
         elif page == "/whole":
             self._answer(206, BODY, {"Content-Range": f"bytes 0-{len(BODY) - 1}/{len(BODY)}"})
+        elif page == "/unsized":
+            self._answer(206, BODY, {"Content-Range": f"bytes 0-{len(BODY) - 1}/*"})
+        elif page == "/unsized-part":
+            self._answer(206, BODY[:99], {"Content-Range": "bytes 0-199/*"})
+        elif page == "/silent":
+            self.stop.wait(30)
+        elif page == "/stalled":
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(BODY)
+            self.stop.wait(30)
         elif page == "/part":
             self._answer(206, BODY[:99], {"Content-Range": f"bytes 0-98/{len(BODY)}"})
         elif page.startswith("/busy"):
@@ -125,7 +140,7 @@ def site() -> Iterator[str]:
     server.server_close()
 
 
-@pytest.mark.parametrize("page", ["/ok", "/ok?signature=abc", "/hop1", "/hop5", "/authoritative", "/whole"])
+@pytest.mark.parametrize("page", ["/ok", "/ok?signature=abc", "/hop1", "/hop5", "/authoritative", "/whole", "/unsized"])
 def test_download(site: str, tmp_path: Path, page: str) -> None:
     assert fetch_file(site + page, tmp_path, max_bytes=len(BODY)).read_bytes() == BODY
 
@@ -138,6 +153,7 @@ def test_download(site: str, tmp_path: Path, page: str) -> None:
         ("/to-file", DownloadFailed, "redirects to a file: address. Only redirects to http"),
         ("/to-data", DownloadFailed, "/to-data redirects to a data URI. Only redirects to http"),
         ("/part", DownloadFailed, "answered 206 with a part of the file"),
+        ("/unsized-part", DownloadFailed, "answered 206 with a part of the file"),
         ("/to-elsewhere", DownloadFailed, "elsewhere.invalid"),
         ("/short", DownloadFailed, "could not be downloaded"),
         ("/slow", DownloadFailed, "in time"),
@@ -148,7 +164,7 @@ def test_failed_downloads_leave_no_file(
     site: str, tmp_path: Path, page: str, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words) as caught:
-        fetch_file(site + page, tmp_path, max_bytes=50_000, timeout_s=1)
+        fetch_file(site + page, tmp_path, max_bytes=50_000, pace=Pace(1, window_s=30, total_s=1))
     assert "secret" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -173,6 +189,54 @@ def test_every_request_goes_through_the_transport(site: str, tmp_path: Path) -> 
     with pytest.raises(DownloadFailed, match=r"the host inside\.example is not of the public internet"):
         fetch_file(f"http://inside.example:{port}/ok", tmp_path, max_bytes=10, transport=transport)
     assert len(Site.requests) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("page", "rate", "transport"),
+    [
+        ("/slow", "0", None),
+        ("/slow", "0", PublicTransport(["127.0.0.1"])),
+        ("/stalled", r"[\d.]+", PublicTransport(["127.0.0.1"])),
+    ],
+)
+def test_a_download_below_the_smallest_rate_fails(
+    site: str, tmp_path: Path, page: str, rate: str, transport: httpx.BaseTransport | None
+) -> None:
+    """With the server's transport also a download that has stopped."""
+    before = time.monotonic()
+    with pytest.raises(DownloadFailed, match=rf"{page} delivered {rate} KB/s over 0\.\d* s; .* at least 100 KB/s\."):
+        fetch_file(site + page, tmp_path, max_bytes=50_000, pace=Pace(102_400, 0.3, 60), transport=transport)
+    assert 0.3 <= time.monotonic() - before < 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_window_of_a_download_is_measured() -> None:
+    meter = fetch._Meter("x", Pace(min_rate=1024, window_s=30, total_s=60))
+    meter.check(50)  # the answer has not begun
+    meter.start(50)
+    for at, num_bytes in ((60, 1_000_000), (80, 10), (81, 20_000), (110, 11_000), (139, 40)):
+        meter.add(num_bytes, at)
+    with pytest.raises(DownloadFailed, match=r"x delivered 0 KB/s over 30 s; a download needs at least 1 KB/s\."):
+        meter.check(140)
+
+
+@pytest.mark.parametrize("page", ["/slow", "/silent", "/stalled", "/busy-503-9"])
+def test_a_download_that_is_not_wanted_any_more_ends_at_once(
+    site: str, tmp_path: Path, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while nothing arrives, and during the pause before the next attempt."""
+    monkeypatch.setattr(fetch, "RETRY_PAUSES_S", (30.0,))
+    monkeypatch.setattr(fetch, "_retry_after_s", lambda header: None)
+    until = time.monotonic() + 0.2
+
+    def check() -> None:
+        if time.monotonic() > until:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        fetch_file(site + page, tmp_path, max_bytes=50_000, transport=PublicTransport(["127.0.0.1"]), check=check)
+    assert time.monotonic() - until < 1, "a quarter of a second, and more on a busy machine"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -209,7 +273,7 @@ def test_a_redirect_to_a_host_that_is_no_name(site: str, tmp_path: Path, place: 
     assert "codec" not in raised.value.message
 
 
-@pytest.mark.parametrize("failure", [429, 502, 503, 504, "reset", "broken"])
+@pytest.mark.parametrize("failure", [408, 429, 500, 502, 503, 504, "reset", "broken"])
 def test_a_momentary_failure_is_tried_again(
     site: str, tmp_path: Path, failure: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,7 +289,7 @@ def test_a_momentary_failure_is_tried_again(
 
 
 def test_other_failures_are_not_tried_again(site: str, tmp_path: Path) -> None:
-    for page, words in (("/busy-404-1", "answered 404"), ("/busy-500-1", "answered 500")):
+    for page, words in (("/busy-404-1", "answered 404"), ("/busy-501-1", "answered 501")):
         with pytest.raises(DownloadFailed, match=words):
             fetch_file(site + page, tmp_path, max_bytes=10)
         assert Site.requests.count(page) == 1

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from safetensors.numpy import save
 
 from longtake.errors import BadCheckpoint, DownloadFailed, FileTooLarge, InvalidRequest
-from longtake.media.fetch import fetch_file
+from longtake.media.fetch import Pace, fetch_file
 from longtake.models.lora_files import FETCHED, Fetch, Lora, LoraSources, open_lora
 from longtake.settings import Settings
 from tests.models.stand_in_hub import Hub, serving
@@ -186,7 +186,7 @@ def test_a_stored_file_is_opened_and_not_fetched(folder: Path) -> None:
 
 def test_a_data_uri_leaves_no_file(folder: Path) -> None:
     def fetch(url: str, folder: Path, max_bytes: int) -> Path:
-        return fetch_file(url, folder, max_bytes=max_bytes)
+        return fetch_file(url, folder, max_bytes=max_bytes, pace=Pace(1, window_s=30, total_s=60))
 
     uri, settings = f"data:application/octet-stream;base64,{b64encode(LORA).decode()}", Settings(loras_dir=folder)
     with open_lora(Lora(uri), settings, LoraSources(fetch)) as file:

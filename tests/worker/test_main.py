@@ -1,8 +1,10 @@
 """The real worker process on the embedded models, driven by its messages."""
 
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
@@ -277,6 +279,42 @@ def test_a_cancellation_stops_its_request_alone_within_a_step(one: Worker) -> No
     assert isinstance(end, Failed)
     assert (end.status, end.error_type) == (499, "client_cancelled")
     assert all(report.stage == "sampling" for report in reports), "the sampling of two windows has 24 steps"
+
+
+@pytest.mark.parametrize("field", ["video", "lora"])
+def test_a_cancellation_stops_a_download_and_not_the_process(tmp_path: Path, field: str) -> None:
+    current = Settings(trusted_hosts=("127.0.0.1",), loras_dir=tmp_path / "loras", data_dir=tmp_path)
+    LocalBlobs(tmp_path / "files").put(BLOB, CLIP)
+    transport = PublicTransport(current.trusted_hosts)
+    read_end, write_end = os.pipe()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        open(read_end, "rb") as incoming,
+        open(write_end, "wb", buffering=0) as server,
+    ):
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
+        sent = BytesIO()
+        channel = Channel(incoming, sent)
+        body = SHORT | ({"video": {"video_url": url}} if field == "video" else {"loras": [{"path": url}]})
+        replies: list[ToWorker] = (
+            [FileFound(None)] if field == "video" else [FileFound(BLOB), Proceed(), FileFound(None)]
+        )
+        for reply in replies:
+            server.write(encode_to_worker(reply))
+
+        def cancel() -> None:
+            silent.accept()
+            server.write(encode_to_worker(Cancel("r")))
+
+        threading.Thread(target=cancel).start()
+        runner = make_runner(current, transport, channel)
+        run = Run("r", ltxv098.ENDPOINT.id, to_json(body).decode(), None, tmp_path / "r")
+        with reporting_failures(channel, runner):
+            carry_out(run, channel, runner, transport, current)
+    failed = decode_to_server(sent.getvalue().splitlines()[-1])
+    assert isinstance(failed, Failed)
+    assert (failed.status, failed.error_type) == (499, "client_cancelled")
+    assert not list(tmp_path.glob("**/source*")), "half a download does not stay"
 
 
 def test_a_killed_request_is_resumed_to_the_same_bytes(one: Worker) -> None:

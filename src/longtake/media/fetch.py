@@ -4,6 +4,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -15,7 +16,8 @@ import httpx
 
 from longtake.errors import DownloadFailed, InvalidRequest
 from longtake.media.data_uri import check_bytes, decode, is_bare_base64, shortened
-from longtake.outbound import http_url
+from longtake.outbound import CHECK, CHECK_EVERY_S, Check, http_url, no_check
+from longtake.settings import Settings
 from longtake.version import __version__
 
 _MAX_REDIRECTS = 5
@@ -23,10 +25,35 @@ _MAX_REDIRECTS = 5
 RETRY_PAUSES_S = (0.5, 1.0, 2.0)
 """Seconds before the second, third and fourth attempt at a download that failed for a moment."""
 
-MOMENTARY = (429, 502, 503, 504)
+LONGEST_PAUSE_S = 60.0
+"""Largest number of seconds that a server may ask to wait before the next attempt."""
+
+ANSWER_S = 60.0
+"""Seconds within which a server must begin to answer, at each redirect and each attempt."""
+
+MOMENTARY = (408, 429, 500, 502, 503, 504)
 """HTTP statuses after which a download is tried again."""
 
-_WHOLE = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18})", re.ASCII)
+_WHOLE = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The slowest download that is allowed.
+
+    min_rate: smallest rate in bytes per second.
+    window_s: seconds over which the rate is measured: the first ones of the body, the next ones, and so on.
+    total_s: seconds for the whole download with all redirects and all attempts.
+    """
+
+    min_rate: int
+    window_s: float
+    total_s: float
+
+
+def pace_of(settings: Settings) -> Pace:
+    """Returns the slowest download that the settings allow."""
+    return Pace(settings.fetch_min_rate, settings.fetch_window_s, settings.fetch_s)
 
 
 def fetch_file(
@@ -34,18 +61,21 @@ def fetch_file(
     folder: Path,
     *,
     max_bytes: int,
+    pace: Pace,
     allow_local: bool = False,
-    timeout_s: float = 60,
     transport: httpx.BaseTransport | None = None,
+    check: Check = no_check,
 ) -> Path:
     """Returns the path of a local file with the content of `url`.
 
     url: an http(s) URL, a data URI or, if `allow_local`, the path or the file URL of a local file. Blanks around a URL
         are ignored. Downloads and data URIs are written to a new file in `folder`; a local file stays where it is.
     max_bytes: largest size of the file in bytes.
-    timeout_s: seconds for the whole download with all redirects and all attempts.
+    pace: the slowest download that is allowed; data URIs and local files do not use it.
     transport: sends the HTTP requests; a server passes `outbound.PublicTransport`. With None every host is allowed, and
         the proxies of the environment are used.
+    check: a function that is called again and again during a download, and may end it by raising an exception. With
+        PublicTransport it is also called while nothing arrives, four times a second (CHECK_EVERY_S).
 
     Raises DownloadFailed if the download fails, FileTooLarge above `max_bytes`, and InvalidRequest if `url` is none of
     these forms, is malformed or names no file. After an error there is no new file in `folder`.
@@ -58,7 +88,8 @@ def fetch_file(
         path.write_bytes(data)
         return path
     if scheme in ("http", "https") and "://" in bare:
-        return _Download(bare, _new_file(folder), max_bytes, time.monotonic() + timeout_s, transport).run()
+        deadline = time.monotonic() + pace.total_s
+        return _Download(bare, _new_file(folder), max_bytes, pace, deadline, transport, check).run()
     local = local_file(url) if allow_local else None
     if local is not None:
         check_bytes(local.stat().st_size, max_bytes)
@@ -128,16 +159,17 @@ class _Download:
 
     url: the address of the file.
     path: the new file. It does not exist after an error.
-    max_bytes: largest size of the file in bytes.
     deadline: time (`time.monotonic`) by which the download must be complete.
-    transport: see `fetch_file`.
+    max_bytes, pace, transport, check: see `fetch_file`.
     """
 
     url: str
     path: Path
     max_bytes: int
+    pace: Pace
     deadline: float
     transport: httpx.BaseTransport | None
+    check: Check
 
     def run(self) -> Path:
         """Returns the path of the complete file. Raises DownloadFailed, FileTooLarge or InvalidRequest."""
@@ -158,33 +190,40 @@ class _Download:
                 return self._attempt(address)
             except _Momentary as failure:
                 wait_s = failure.pause_s if failure.pause_s is not None else pause_s
-                if pause_s is not None and wait_s is not None and wait_s >= self.deadline - time.monotonic():
+                longest_s = min(LONGEST_PAUSE_S, self.deadline - time.monotonic())
+                if pause_s is not None and wait_s is not None and wait_s >= longest_s:
                     raise DownloadFailed(
                         f"{failure.sentence} It asks to wait {wait_s:g} s, which is too long."
                     ) from None
                 if pause_s is None or wait_s is None:
                     raise DownloadFailed(failure.sentence) from None
                 self.path.unlink(missing_ok=True)
-                time.sleep(wait_s)
+                self._pause(wait_s)
         raise AssertionError("the last attempt returns or raises")
+
+    def _pause(self, seconds: float) -> None:
+        """Waits, and calls `check` meanwhile."""
+        until = time.monotonic() + seconds
+        while (left_s := until - time.monotonic()) > 0:
+            self.check()
+            time.sleep(min(left_s, CHECK_EVERY_S))
 
     def _attempt(self, address: httpx.URL) -> Path:
         """Tries to download the file once. Raises _Momentary if another attempt may succeed."""
         headers = {"User-Agent": f"longtake/{__version__}", "Accept-Encoding": "identity"}
         hooks: dict[str, list[Callable[[httpx.Response], None]]] = {"response": [_check_redirect]}
         try:
-            with httpx.Client(
-                headers=headers, timeout=self._remaining_s(), transport=self.transport, event_hooks=hooks
-            ) as client:
+            with httpx.Client(headers=headers, transport=self.transport, event_hooks=hooks) as client:
                 for _ in range(_MAX_REDIRECTS + 1):
                     if address.scheme not in ("http", "https") or not address.raw_host:
                         raise DownloadFailed("The address leads to something other than http or https.")
-                    with client.stream("GET", address, timeout=self._remaining_s()) as response:
+                    meter = _Meter(shown_url(address), self.pace)
+                    with self._get(client, address, meter) as response:
                         if response.next_request is not None:
                             address = response.next_request.url
                             continue
                         self._check_status(response, address)
-                        self._save(response)
+                        self._save(response, meter)
                         return self.path
         # httpx raises an ImportError for a SOCKS proxy, which needs another library.
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, OverflowError, OSError, ImportError) as error:
@@ -200,8 +239,7 @@ class _Download:
     def _check_status(self, response: httpx.Response, address: httpx.URL) -> None:
         """Raises DownloadFailed or _Momentary unless the response holds the whole file."""
         status = response.status_code
-        whole = _WHOLE.fullmatch(response.headers.get("content-range", ""))
-        if status in (200, 203) or (status == 206 and whole and int(whole[1]) + 1 == int(whole[2])):
+        if status in (200, 203) or (status == 206 and _is_whole(response.headers)):
             return
         if status == 206:
             raise DownloadFailed(f"{shown_url(address)} answered 206 with a part of the file instead of the whole.")
@@ -215,17 +253,32 @@ class _Download:
         proxy = None if self.transport is not None else environment_proxy(str(address))
         return "" if proxy is None else f" through the proxy {proxy} (set in the environment)"
 
-    def _save(self, response: httpx.Response) -> None:
+    def _get(self, client: httpx.Client, address: httpx.URL, meter: "_Meter") -> AbstractContextManager[httpx.Response]:
+        """Returns a context manager that sends the request and gives the response, of which the headers are read."""
+
+        def check() -> None:
+            self.check()
+            meter.check(time.monotonic())
+
+        timeout_s = min(ANSWER_S, self._remaining_s())
+        return client.stream("GET", address, timeout=timeout_s, extensions={CHECK: check})
+
+    def _save(self, response: httpx.Response, meter: "_Meter") -> None:
         declared = response.headers.get("content-length", "")
         if declared.isdigit():
             check_bytes(int(declared), self.max_bytes)
-        received = 0
-        with self.path.open("xb") as file:
-            for piece in response.iter_bytes():
-                received += len(piece)
-                check_bytes(received, self.max_bytes)
-                self._remaining_s()
-                file.write(piece)
+        meter.start(time.monotonic())
+        try:
+            with self.path.open("xb") as file:
+                for piece in response.iter_bytes():
+                    meter.add(len(piece), time.monotonic())
+                    check_bytes(meter.received, self.max_bytes)
+                    self._remaining_s()
+                    self.check()
+                    file.write(piece)
+        except httpx.ReadTimeout:
+            meter.check(time.monotonic())  # says how slow the download was, if that is the reason
+            raise
 
     def _remaining_s(self) -> float:
         """Returns the seconds until the deadline. Raises TimeoutError if it has passed."""
@@ -233,6 +286,61 @@ class _Download:
         if seconds <= 0:
             raise TimeoutError
         return seconds
+
+
+class _Meter:
+    """Measures the rate of a download. All methods get the time (`time.monotonic`).
+
+    name: the URL for error messages.
+    pace: the slowest download that is allowed.
+    """
+
+    def __init__(self, name: str, pace: Pace) -> None:
+        self.received = 0
+        """The number of bytes of the body so far."""
+        self._name = name
+        self._pace = pace
+        self._window: tuple[float, int] | None = None  # when the window began, and the bytes received before it
+
+    def start(self, now: float) -> None:
+        """Begins the first window. The time before it, in which the server prepares its answer, does not count."""
+        self._window = now, 0
+
+    def add(self, num_bytes: int, now: float) -> None:
+        """Counts bytes of the body, and does what `check` does."""
+        self.received += num_bytes
+        self.check(now)
+
+    def check(self, now: float) -> None:
+        """If a window ends now, raises DownloadFailed if the download was too slow in it, and begins the next one."""
+        if self._window is None or now - self._window[0] < self._pace.window_s:
+            return
+        began, before = self._window
+        seconds = now - began
+        rate = (self.received - before) / seconds
+        if rate < self._pace.min_rate:
+            raise DownloadFailed(
+                f"{self._name} delivered {_kilobytes(rate)} KB/s over {seconds:.3g} s; a download needs at least "
+                f"{_kilobytes(self._pace.min_rate)} KB/s."
+            )
+        self._window = now, self.received
+
+
+def _kilobytes(num_bytes: float) -> str:
+    return f"{round(num_bytes / 1024, 1):g}"
+
+
+def _is_whole(headers: httpx.Headers) -> bool:
+    """Returns True if a response with status 206 holds the whole file: all its bytes, or the first to the last one.
+
+    Some servers do not name the file's size (`bytes 0-99/*`). Their range is the whole file if it has as many bytes as
+    the body.
+    """
+    found = _WHOLE.fullmatch(headers.get("content-range", ""))
+    if found is None:
+        return False
+    size = headers.get("content-length", "") if found[2] == "*" else found[2]
+    return size == str(int(found[1]) + 1)
 
 
 def environment_proxy(url: str) -> str | None:

@@ -27,7 +27,7 @@ from longtake.endpoints.validation import parse
 from longtake.errors import BadCheckpoint, DownloadFailed, LongtakeError, ModelNotInstalled
 from longtake.families import plan_from_json, plan_to_json
 from longtake.imports import without_garbage_collection
-from longtake.media.fetch import fetch_file
+from longtake.media.fetch import fetch_file, pace_of
 from longtake.models.download import status
 from longtake.models.lora_files import LoraSources
 from longtake.models.registry import ModelCard
@@ -90,7 +90,9 @@ def make_runner(settings: Settings, transport: PublicTransport, channel: Channel
         from longtake.runner import Runner
 
     def fetch(url: str, folder: Path, max_bytes: int) -> Path:
-        return fetch_file(url, folder, max_bytes=max_bytes, transport=transport)
+        return fetch_file(
+            url, folder, max_bytes=max_bytes, pace=pace_of(settings), transport=transport, check=channel.check
+        )
 
     return Runner(settings, LoraSources(fetch, lambda url: open_stored_file(url, channel, settings)))
 
@@ -129,6 +131,7 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTra
         open_own=lambda url: open_stored_file(url, channel, settings),
         transport=transport,
         folder=run.folder,
+        check=channel.check,
     )
     reporter = ProgressReporter(channel)
     reporter.enter("prepare")
