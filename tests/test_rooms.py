@@ -58,6 +58,7 @@ PARALLEL_CLASSES = {"EncodedPrompt"}
 
 COVERED_IN = {
     "cli.command": "cli/test_options.py",
+    "cli.requests": "cli/test_refusals.py",
     "cli.results": "cli/test_extend.py",
     "cli.serve": "service/test_server.py",
     "database.secret": "access/test_tokens.py",

@@ -106,13 +106,17 @@ class Parameter:
         return any(map(_is_model, self.types))
 
     @property
+    def names(self) -> list[str]:
+        """The values that the field lists. The list is empty if the field is not limited to a few values."""
+        return [choice for kind in self.types if get_origin(kind) is Literal for choice in get_args(kind)]
+
+    @property
     def choices(self) -> list[str]:
         """The values that the field accepts, with WIDTHxHEIGHT at the end if it also accepts sizes in pixels.
 
         The list is empty if the field is not limited to a few values.
         """
-        choices = [choice for kind in self.types if get_origin(kind) is Literal for choice in get_args(kind)]
-        return [*choices, "WIDTHxHEIGHT"] if self.is_size else choices
+        return [*self.names, "WIDTHxHEIGHT"] if self.is_size else self.names
 
     def json_value(self, value: Any) -> Any:
         """Returns a user's value in the form that the request's JSON has.

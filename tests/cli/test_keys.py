@@ -103,7 +103,8 @@ def test_every_command_takes_a_data_folder() -> None:
     found = list(commands(typer.main.get_command(app)))
     assert {"extend", "plan", "doctor", "serve", "client-env", "pull", "create"} <= {command.name for command in found}
     for command in found:
-        assert "--data-dir" in [name for option in command.params for name in option.opts], command.name
+        options = command.get_params(command.make_context(command.name, [], resilient_parsing=True))
+        assert "--data-dir" in [name for option in options for name in option.opts], command.name
 
 
 def test_the_data_folder_of_the_option_is_used(data: Path, tmp_path: Path) -> None:

@@ -7,10 +7,8 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
-from typer.testing import CliRunner
 
 from longtake import endpoints
-from longtake.cli import app
 from longtake.cli.command import with_value
 from longtake.cli.options import help_text, json_input
 from longtake.endpoints import ENDPOINTS, Endpoint
@@ -223,26 +221,13 @@ def test_the_default_help_is_short_and_names_the_long_one(monkeypatch: pytest.Mo
     assert len(short.splitlines()) < len(whole.splitlines()) / 2
 
 
-def test_a_shell_completes_options_of_the_chosen_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = "longtake extend a.mp4 --endpoint 2.3 --camera"
-    variables = {
-        "_LONGTAKE_COMPLETE": "complete_bash",
-        "COMP_WORDS": line,
-        "COMP_CWORD": str(len(line.split()) - 1),
-    }
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    done = CliRunner().invoke(app, [], prog_name="longtake")
-    assert done.stdout.split() == ["--camera-lora", "--camera-lora-scale"]
-
-
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["extend", "a.mp4", "--strenght", "1"], "--strenght"),
         (["extend", "a.mp4", "--prompt", "x"], "--output"),
         (["plan", "a.mp4", "--new-frames", "x"], "--new-frames"),
-        (["models", "pull"], "'name'"),
+        (["models", "pull"], "'NAME'"),
         (["nothing"], "nothing"),
         (["extend"], "--output"),
         (["plan"], "No source is named"),

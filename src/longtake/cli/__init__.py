@@ -21,6 +21,7 @@ from longtake.cli.console import (
     reporting,
 )
 from longtake.cli.output import check_output, make_output_safe
+from longtake.cli.requests import RequestOptions
 from longtake.media.formats import Quality, WriteMode
 from longtake.version import __version__
 from longtake.video import Progress
@@ -38,45 +39,6 @@ app.add_typer(models.app)
 app.add_typer(keys.app)
 app.command("serve")(serve.serve)
 app.command("client-env")(serve.client_env)
-
-SourceArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="SOURCE",
-        help="The video to extend: a path, a URL (http, https or file) or a data URI.",
-        show_default=False,
-    ),
-]
-EndpointOption = Annotated[
-    str | None,
-    typer.Option("--endpoint", help="The endpoint whose parameters are used: {names}.", show_default=False),
-]
-ModelOption = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        help="A model by name (`longtake models list`). Default: the endpoint's own, or the "
-        "embedded one if that is not installed.",
-    ),
-]
-JsonInputOption = Annotated[
-    str | None,
-    typer.Option(
-        "--json-input",
-        metavar="FILE",
-        help="A file with a request as JSON, as for the HTTP API; - is standard input. Options override its fields.",
-    ),
-]
-NewFramesOption = Annotated[
-    int | None,
-    typer.Option(
-        "--new-frames",
-        min=1,
-        max=1441,
-        help="Keep the whole source and add this many frames. Default: 96, unless the endpoint's own count is set.",
-        show_default=False,
-    ),
-]
 
 
 def _print_version(requested: bool) -> None:
@@ -102,11 +64,6 @@ def extend(
             "-o", "--output", metavar="OUT", help="The file to write: .mp4, .webm, .mov (ProRes 4444) or .gif."
         ),
     ],
-    source: SourceArgument = None,
-    endpoint: EndpointOption = None,
-    model: ModelOption = None,
-    json_input: JsonInputOption = None,
-    new_frames: NewFramesOption = None,
     quality: Annotated[
         Quality | None, typer.Option(help="The picture quality of the file. (default: high)", show_default=False)
     ] = None,
@@ -123,77 +80,48 @@ def extend(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.")] = False,
-    data_dir: DataDirOption = None,
-    json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Extend a video: write a file with the frames of the source and new frames that continue them."""
-    with reporting(as_json=json, debug=debug):
-        from longtake import endpoints, library
+    options: RequestOptions = ctx.obj
+    started = time.monotonic()
+    with options.request(output, quality=quality, write_mode=write_mode) as (local, settings):
+        from longtake import library
         from longtake.cli.inspection import check_sheet, sheet_path
-        from longtake.cli.options import json_input as read_json
-        from longtake.cli.options import naming_options
         from longtake.cli.results import FinishedVideo
-        from longtake.parameters import UserInput, local_request
-        from longtake.settings import settings
 
-        started, user_settings = time.monotonic(), settings()
-        chosen = endpoints.endpoint(endpoint)
-        with naming_options(chosen):
-            options = ctx.obj | {"new_frames": new_frames, "quality": quality, "write_mode": write_mode}
-            user_input = UserInput(options, source, read_json(json_input), library.output_type(output))
-            local = local_request(chosen, user_input, user_settings, model)
-            video = local.endpoint.source_url(local.request)
-            library.check_writable(output, video, overwrite=force, remedy="--force")
-            local.model.check()
-            sheet = None if inspect is None else sheet_path(inspect, output)
-            if sheet is not None:
-                check_sheet(sheet, force=force)
-            with (
-                library.open_job(local, user_settings) as job,
-                progress_shown(quiet=json, passes=job.plan.num_passes) as on_progress,
-            ):
-                on_progress(Progress("load", 0, 1))
-                result = library.local_runner(user_settings).run(job, output, on_progress=on_progress)
+        video = local.endpoint.source_url(local.request)
+        library.check_writable(output, video, overwrite=force, remedy="--force")
+        local.model.check()
+        sheet = None if inspect is None else sheet_path(inspect, output)
+        if sheet is not None:
+            check_sheet(sheet, force=force)
+        with (
+            library.open_job(local, settings) as job,
+            progress_shown(quiet=options.json, passes=job.plan.num_passes) as on_progress,
+        ):
+            on_progress(Progress("load", 0, 1))
+            result = library.local_runner(settings).run(job, output, on_progress=on_progress)
         finished = FinishedVideo.of(result, sheet, time.monotonic() - started)
-        if json:
+        if options.json:
             print_json(finished.to_json())
         else:
             print_rows("Finished", finished.rows())
 
 
 @app.command(cls=RequestCommand)
-def plan(
-    ctx: typer.Context,
-    source: SourceArgument = None,
-    endpoint: EndpointOption = None,
-    model: ModelOption = None,
-    json_input: JsonInputOption = None,
-    new_frames: NewFramesOption = None,
-    data_dir: DataDirOption = None,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+def plan(ctx: typer.Context) -> None:
     """Show what `extend` would do with the same options. No model is loaded."""
-    with reporting(as_json=json, debug=debug):
-        from longtake import endpoints, library
-        from longtake.cli.options import json_input as read_json
-        from longtake.cli.options import naming_options
+    options: RequestOptions = ctx.obj
+    with options.request() as (local, settings):
+        from longtake import library
         from longtake.cli.plans import plan_document, plan_sections
-        from longtake.parameters import UserInput, local_request
-        from longtake.settings import settings
 
-        user_settings = settings()
-        chosen = endpoints.endpoint(endpoint)
-        with naming_options(chosen):
-            user_input = UserInput(ctx.obj | {"new_frames": new_frames}, source, read_json(json_input))
-            local = local_request(chosen, user_input, user_settings, model)
-            with library.open_job(local, user_settings) as job:
-                if json:
-                    print_json(plan_document(job.plan))
-                    return
-                for title, rows in plan_sections(job.plan, job.source.facts, local.endpoint.source_url(local.request)):
-                    print_rows(title, rows)
+        with library.open_job(local, settings) as job:
+            if options.json:
+                print_json(plan_document(job.plan))
+                return
+            for title, rows in plan_sections(job.plan, job.source.facts, local.endpoint.source_url(local.request)):
+                print_rows(title, rows)
 
 
 @app.command()

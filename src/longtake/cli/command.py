@@ -1,5 +1,6 @@
 """Typer commands that have one option for each field of an endpoint's request, and the program's whole command line."""
 
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
 from typing import Annotated, Any
@@ -8,6 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from longtake.cli.console import print_json
+from longtake.cli.requests import RequestOptions, shared_options
 from longtake.errors import InvalidRequest
 
 _ENDPOINT = "longtake.endpoint"
@@ -83,20 +85,18 @@ def usage_sentence(error: Any) -> str:
 
 
 class RequestCommand(TyperCommand):
-    """A command that also has one option for each field of the request of an endpoint.
+    """A command that also has the options of `shared_options`, and one for each field of the request of an endpoint.
 
-    The user chooses the endpoint with `--endpoint`. When the command runs, `ctx.obj` contains the values of these
-    options: option name -> value, None for an option that is not used. The options are created when the command is
-    parsed or its help is shown, so that `longtake --help` does not import the endpoints.
+    The user chooses the endpoint with `--endpoint`. When the command runs, `ctx.obj` is a RequestOptions with the
+    values of these options. The options are created when the command is parsed or its help is shown, so that
+    `longtake --help` does not import the endpoints.
     """
 
     def get_params(self, ctx: Any) -> list[Any]:
         params: list[Any] = super().get_params(ctx)
         *own, help_option = params
-        for option in own:
-            if option.name == "endpoint":
-                option.help = option.help.replace("{names}", _endpoint_names())
-        return [*own, *_request_params(ctx.meta.get(_ENDPOINT)), help_option, _help_all_option()]
+        fields = _request_params(ctx.meta.get(_ENDPOINT))
+        return [*own, *_shared_params(), *fields, help_option, _help_all_option()]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes the descriptions of the options into the help. The request's options have a section of their own.
@@ -104,7 +104,7 @@ class RequestCommand(TyperCommand):
         Without `--help-all`, it has only those of the request's options that are in SHORT_HELP; of the others the help
         tells the number. The names of options are never cut.
         """
-        groups: dict[str, list[tuple[str, str]]] = {}
+        groups: dict[str, list[tuple[str, str]]] = {"Arguments": []}  # the first section
         hidden = 0
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
@@ -128,7 +128,10 @@ class RequestCommand(TyperCommand):
         return super().parse_args(ctx, with_value("--inspect", args))
 
     def invoke(self, ctx: Any) -> Any:
-        ctx.obj = {param.name: ctx.params.pop(param.name) for param in _request_params(ctx.meta.get(_ENDPOINT))}
+        def values(params: Sequence[Any]) -> dict[str, Any]:
+            return {param.name: ctx.params.pop(param.name) for param in params if param.expose_value}
+
+        ctx.obj = RequestOptions(fields=values(_request_params(ctx.meta.get(_ENDPOINT))), **values(_shared_params()))
         return super().invoke(ctx)
 
 
@@ -180,12 +183,19 @@ def _help_all_option() -> Any:
         ] = False,
     ) -> None: ...
 
-    app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command()(command)
-    return typer.main.get_command(app).params[0]
+    return _params(command)[0]
 
 
 @cache
+def _shared_params() -> tuple[Any, ...]:
+    """Returns the options of `shared_options` as click's parameters."""
+    params = _params(shared_options)
+    for option in params:
+        if option.name == "endpoint":
+            option.help = option.help.replace("{names}", _endpoint_names())
+    return params
+
+
 def _endpoint_names() -> str:
     from longtake import endpoints
 
@@ -215,6 +225,11 @@ def _request_params(endpoint: str | None) -> tuple[Any, ...]:
     # Typer reads options from a function's signature and annotations.
     vars(request)["__signature__"] = options
     request.__annotations__ = {name: parameter.annotation for name, parameter in options.parameters.items()}
+    return _params(request)
+
+
+def _params(function: Callable[..., None]) -> tuple[Any, ...]:
+    """Returns the options that typer reads from the parameters of a function, as click's parameters."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command()(request)
+    app.command()(function)
     return tuple(typer.main.get_command(app).params)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from longtake.cli import completion
 from longtake.cli.console import (
     DataDirOption,
     DebugOption,
@@ -28,6 +29,9 @@ app = typer.Typer(name="models", help="The models on this machine.", no_args_is_
 ASK_FROM_BYTES = 10**9
 """Bytes from which on a download is only begun after a question."""
 
+PublishedModel = Annotated[
+    str, typer.Argument(metavar="NAME", help="A model by name.", autocompletion=completion.published_models)
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -47,7 +51,7 @@ def list_models(data_dir: DataDirOption = None, json: JsonOption = False, debug:
 
 @app.command("pull")
 def pull(
-    name: str,
+    name: PublishedModel,
     yes: YesOption = False,
     data_dir: DataDirOption = None,
     json: JsonOption = False,
@@ -77,7 +81,7 @@ def pull(
 
 @app.command("rm")
 def rm(
-    name: str,
+    name: PublishedModel,
     yes: YesOption = False,
     data_dir: DataDirOption = None,
     json: JsonOption = False,
@@ -116,7 +120,12 @@ def _ask(question: str) -> None:
 @app.command("check")
 def check(
     name_or_path: Annotated[
-        str, typer.Argument(metavar="NAME_OR_PATH", help="A model, or a checkpoint file or folder.")
+        str,
+        typer.Argument(
+            metavar="NAME_OR_PATH",
+            help="A model, or a checkpoint file or folder.",
+            autocompletion=completion.models,
+        ),
     ],
     data_dir: DataDirOption = None,
     json: JsonOption = False,

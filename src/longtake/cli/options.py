@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from longtake.cli.completion import fixed
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.endpoints.fields import LORAS, LoRAWeight
 from longtake.errors import InvalidRequest, LongtakeError
@@ -46,6 +47,7 @@ def _option(parameter: Parameter, endpoint: Endpoint[Any, Any], *, hidden: bool 
         rich_help_panel=f"Request of {endpoint.name}",
         metavar="LORA" if parameter.items is not None else "SIZE" if parameter.is_size else None,
         hidden=hidden,
+        autocompletion=fixed(parameter.names),
     )
     return _keyword(parameter.name, list[str] if parameter.is_list else value_type, info)
 
