@@ -4,7 +4,7 @@ These are steps 4 to 8 of "The way of a request" in README.md.
 """
 
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,13 @@ class Runner:
             torch.cuda.empty_cache()
 
     def run(
-        self, job: Job, path: Path, *, on_progress: OnProgress = ignore_progress, resume: Resume = NO_RESUME
+        self,
+        job: Job,
+        path: Path,
+        *,
+        on_progress: OnProgress = ignore_progress,
+        resume: Resume = NO_RESUME,
+        caller: str | None = None,
     ) -> Result:
         """Runs a job and returns its result. The video appears at `path` only when it is complete.
 
@@ -128,13 +134,16 @@ class Runner:
         `resume`: saves the results of finished windows, the parts in which new frames are generated one after the
             other. A later run of the same plan with the same `resume` continues after these windows, and gives exactly
             the result of an uninterrupted run. By default nothing is saved.
+        `caller`: the id of the API key that sent the job; None for the user of this machine. LoRAs that were downloaded
+            for one caller are not used for another.
 
         Raises LongtakeError if the request cannot be served.
         """
         job.model.check()
         plan, family, progress = job.plan, job.endpoint.family, ProgressRelay(on_progress)
         # Adapters are read before the model is loaded, so that a request with a missing adapter fails at once.
-        adapters = load_adapters(job.adapters, job.card, self._settings, self._adapters, self._lora_sources)
+        sources = replace(self._lora_sources, caller=caller)
+        adapters = load_adapters(job.adapters, job.card, self._settings, self._adapters, sources)
         model = self.load(job.card, progress)
         checker, safety_note = configured_checker(self._settings) if plan.check_safety else (None, None)
         sound = source_sound(job.source, plan)

@@ -13,7 +13,8 @@ from safetensors.numpy import save
 
 from longtake.errors import BadCheckpoint, DownloadFailed, FileTooLarge, InvalidRequest
 from longtake.media.fetch import Pace, fetch_file
-from longtake.models.lora_files import FETCHED, Fetch, Lora, LoraSources, open_lora
+from longtake.models.lora_downloads import FETCHED
+from longtake.models.lora_files import Fetch, Lora, LoraSources, open_lora
 from longtake.settings import Settings
 from tests.models.stand_in_hub import Hub, serving
 
@@ -22,10 +23,17 @@ LORA = save({f"proj_in.lora_{side}.weight": np.ones((1, 1), np.float32) for side
 """The bytes of a LoRA."""
 
 
-def resolve(lora: Lora, settings: Settings, *, fetch: Fetch | None = None, any_path: bool = False) -> Path:
+def resolve(
+    lora: Lora, settings: Settings, *, fetch: Fetch | None = None, any_path: bool = False, caller: str | None = "me"
+) -> Path:
     """The path of a LoRA that is not deleted after its use."""
-    with open_lora(lora, settings, LoraSources(fetch, any_path=any_path)) as file:
+    with open_lora(lora, settings, LoraSources(fetch, any_path=any_path, caller=caller)) as file:
         return file.path
+
+
+def kept(folder: Path) -> list[Path]:
+    """The files of all downloads, finished or not."""
+    return [path for path in (folder / FETCHED).rglob("*") if path.is_file()]
 
 
 @pytest.fixture
@@ -36,6 +44,21 @@ def folder(tmp_path: Path) -> Path:
         (folder / name).write_bytes(name.encode())
     (tmp_path / "secret.safetensors").write_bytes(b"secret")
     (folder / "link.safetensors").symlink_to(tmp_path / "secret.safetensors")
+    return folder
+
+
+@pytest.fixture
+def guarded(folder: Path) -> Path:
+    """The LoRA folder with files that requests cannot name."""
+    for name in (
+        ".fetched/urls/x.safetensors",
+        "one/.hidden.safetensors",
+        "data/files/upload",
+        "hiding/.x.safetensors",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"private")
+    (folder / "visible").symlink_to(folder / ".fetched" / "urls")
     return folder
 
 
@@ -76,19 +99,29 @@ def test_files_below_the_folder(folder: Path, lora: Lora, found: str) -> None:
         (Lora("https://xn--/x"), "has a host that is no name"),
         (Lora("https://[fe80::1%\u00e9]/x"), "has a host that is no name"),
         (Lora("https://files.example/\ud800"), "has half a character in it"),
-        (Lora("\ud800"), "neither a file"),
-        (Lora("\ud800.safetensors"), "There is no LoRA file"),
+        (Lora("\ud800"), "is no path: it has half a character in it"),
         (Lora("two", weight_name="\ud800"), r"has no '\\ud800'"),
         (Lora("file:///etc/passwd"), "neither a file"),
         (Lora("ftp://files.example/x"), "neither a file"),
         (Lora("data:text/plain,x"), "cannot be a data URI here"),
-        (Lora("a/../b"), "neither a file"),
+        (Lora("a/../b"), "leads out of the LoRA folder"),
+        (Lora("../absent"), "leads out of the LoRA folder"),
+        (Lora("/absent"), "leads out of the LoRA folder"),
+        (Lora(".fetched"), "names that begin with a dot"),
+        (Lora(".fetched/urls"), "names that begin with a dot"),
+        (Lora("one/.hidden.safetensors"), "names that begin with a dot"),
+        (Lora(".absent/x.safetensors"), "names that begin with a dot"),
+        (Lora("visible"), "names that begin with a dot"),
+        (Lora("data/files/upload"), "the server's own data"),
+        (Lora("data"), "the server's own data"),
+        (Lora("hiding"), r"has no \.safetensors file"),
+        (Lora("hiding", weight_name=".x.safetensors"), r"has no '\.x\.safetensors'; it has no"),
         (Lora("a/b/c"), "neither a file"),
     ],
 )
-def test_other_paths_are_refused(folder: Path, lora: Lora, reason: str) -> None:
+def test_other_paths_are_refused(guarded: Path, lora: Lora, reason: str) -> None:
     with pytest.raises(InvalidRequest, match=reason) as raised:
-        resolve(lora, Settings(loras_dir=folder, offline=True))
+        resolve(lora, Settings(loras_dir=guarded, data_dir=guarded / "data", offline=True))
     assert raised.value.message.isprintable()
 
 
@@ -122,8 +155,25 @@ def test_a_url_is_fetched_once(folder: Path) -> None:
     assert got[0] == got[1]
     assert got[0].is_relative_to(folder / FETCHED)
     assert calls == [URL]
-    assert [file for file in (folder / FETCHED / "urls").iterdir() if file != got[0]] == []
+    assert kept(folder) == [got[0]]
     assert resolve(Lora(f" {URL}\n"), Settings(loras_dir=folder, offline=True)) == got[0]
+
+
+def test_what_was_downloaded_from_a_url_is_used_for_its_caller_alone(folder: Path) -> None:
+    calls, settings, offline = list[str](), Settings(loras_dir=folder), Settings(loras_dir=folder, offline=True)
+    signed = Lora(f"{URL}?signature=secret")
+    callers = ("me", "you", "", None)
+    got = [resolve(signed, settings, fetch=_fetching(calls), any_path=one is None, caller=one) for one in callers[:2]]
+    assert calls == [signed.path] * 2
+    assert got[0] != got[1]
+    assert [resolve(signed, offline, caller=one) for one in callers[:2]] == got
+    for one in callers[2:]:
+        with pytest.raises(DownloadFailed, match="no network"):
+            resolve(signed, offline, any_path=one is None, caller=one)
+    resolve(signed, settings, fetch=_fetching(calls), any_path=True, caller=None)
+    with pytest.raises(DownloadFailed, match="no network"):
+        resolve(signed, offline, caller="")
+    assert {path.parent.stat().st_mode & 0o777 for path in kept(folder)} == {0o700}
 
 
 def test_a_url_without_a_network_or_too_large(folder: Path) -> None:
@@ -131,7 +181,7 @@ def test_a_url_without_a_network_or_too_large(folder: Path) -> None:
         resolve(Lora(URL), Settings(loras_dir=folder, offline=True), fetch=_fetching([]))
     with pytest.raises(FileTooLarge):
         resolve(Lora(URL), Settings(loras_dir=folder, max_lora_bytes=5), fetch=_fetching([]))
-    assert list((folder / FETCHED / "urls").iterdir()) == []
+    assert kept(folder) == []
 
 
 @pytest.mark.parametrize("content", [b"<!doctype html><p>Please log in", LORA[:-1], save({"x": np.ones(1)})])
@@ -142,7 +192,7 @@ def test_a_download_that_is_no_lora_is_not_kept(folder: Path, content: bytes) ->
             resolve(Lora(f"{URL}?key=secret"), settings, fetch=_fetching(calls, content))
         assert str(folder) not in raised.value.message
         assert "secret" not in raised.value.message
-        assert list((folder / FETCHED / "urls").iterdir()) == []
+        assert kept(folder) == []
     got = resolve(Lora(f"{URL}?key=secret"), settings, fetch=_fetching(calls))
     assert got.read_bytes() == LORA
     got.write_bytes(content)  # as an earlier version kept it
@@ -207,6 +257,7 @@ def test_the_longest_unused_downloads_are_forgotten(folder: Path) -> None:
         files.append(resolve(Lora(f"{URL}?{index}"), settings, fetch=_fetching([])))
         os.utime(files[-1], (index, index))
     resolve(Lora(f"{URL}?1"), settings)
+    assert files[1].stat().st_mtime > 4
     resolve(Lora(f"{URL}?last"), settings, fetch=_fetching([]))
     assert [path.exists() for path in files] == [False, True, False, True]
 
@@ -242,6 +293,18 @@ def test_only_the_machines_own_user_asks_with_the_token(stand_in: Hub, tmp_path:
     assert stand_in.tokens == {None}
     resolve(Lora("some/lora", weight_name="s.safetensors"), settings, any_path=True)
     assert stand_in.tokens == {None, "Bearer hf_abc"}
+
+
+def test_what_came_with_the_token_is_for_the_machines_own_user_alone(stand_in: Hub, tmp_path: Path) -> None:
+    settings = Settings(loras_dir=tmp_path, hf_endpoint=stand_in.url, hf_token=SecretStr("hf_abc"))
+    lora = Lora("some/lora", weight_name="s.safetensors")
+    got = resolve(lora, settings, any_path=True, caller=None)
+    offline = settings.model_copy(update={"offline": True})
+    assert resolve(lora, offline, any_path=True, caller=None) == got
+    with pytest.raises(DownloadFailed, match="LONGTAKE_OFFLINE"):
+        resolve(lora, offline)
+    public = resolve(lora, settings)
+    assert resolve(lora, offline, caller="you") == public != got
 
 
 def test_a_repository_fetched_before_serves_when_the_hub_does_not(stand_in: Hub, tmp_path: Path) -> None:

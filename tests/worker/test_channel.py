@@ -41,7 +41,7 @@ def pipes() -> Iterator[tuple[Server, Channel]]:
 
 
 def run(request_id: str) -> Run:
-    return Run(request_id, "fal-ai/some/endpoint", "{}", None, Path("/work") / request_id)
+    return Run(request_id, "fal-ai/some/endpoint", "{}", None, Path("/work") / request_id, "key")
 
 
 def next_run(channel: Channel) -> str:

@@ -89,7 +89,7 @@ class Worker:
         self.process.stdin.flush()
 
     def run(self, endpoint: str, body: Mapping[str, Any], plan: dict[str, Any] | None = None, name: str = "r") -> None:
-        self.send(Run(name, endpoint, to_json(body).decode(), plan, self.folder / name))
+        self.send(Run(name, endpoint, to_json(body).decode(), plan, self.folder / name, "key"))
 
     def receive(self) -> ToServer:
         """Returns the next message other than a file look-up, which is answered."""
@@ -259,7 +259,7 @@ def test_a_model_that_is_not_installed_is_a_503_before_any_file_is_fetched(tmp_p
         channel = Channel(incoming, sent)
         runner = make_runner(current, transport, channel)
         body = SHORT | {"video": {"video_url": "http://127.0.0.1:1/x.mp4"}}
-        run = Run("r", ltxv098.ENDPOINT.id, to_json(body).decode(), None, tmp_path / "r")
+        run = Run("r", ltxv098.ENDPOINT.id, to_json(body).decode(), None, tmp_path / "r", "key")
         with reporting_failures(channel, runner):
             carry_out(run, channel, runner, transport, current)
     failed = decode_to_server(sent.getvalue())

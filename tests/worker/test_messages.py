@@ -29,8 +29,8 @@ BODY = '{"prompt": "a \\"quoted\\" word,\\nand \\ud83d\\ude00"}'
 @pytest.mark.parametrize(
     "message",
     [
-        Run("r", "fal-ai/some/endpoint", BODY, {"seed": 3}, Path("/data/work/r")),
-        Run("r", "fal-ai/some/endpoint", "{}", None, Path("/data/work/r")),
+        Run("r", "fal-ai/some/endpoint", BODY, {"seed": 3}, Path("/data/work/r"), "key"),
+        Run("r", "fal-ai/some/endpoint", "{}", None, Path("/data/work/r"), "key"),
         Proceed(),
         FileFound("1b2c-a.mp4"),
         FileFound(None),

@@ -58,7 +58,7 @@ def receive(mail: Mail) -> FromProcess:
 
 
 def run_of(length: int) -> Run:
-    return Run("r", "fal-ai/some/endpoint", "x" * length, None, Path("/nowhere"))
+    return Run("r", "fal-ai/some/endpoint", "x" * length, None, Path("/nowhere"), "key")
 
 
 def test_a_long_message_arrives_whole(process: WorkerProcess, mail: Mail) -> None:

@@ -2,6 +2,7 @@
 Face)."""
 
 import hashlib
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ import httpx
 from longtake.errors import BadCheckpoint, DownloadFailed, FileTooLarge, InvalidRequest
 from longtake.media.fetch import local_path, shown_url
 from longtake.models import hub
+from longtake.models.lora_downloads import delete_oldest, private_folder, public_folder, unfinished_folder
 from longtake.models.lora_header import read_lora_header
 from longtake.models.safe import inside
 from longtake.outbound import http_url
@@ -25,9 +27,6 @@ Fetch = Callable[[str, Path, int], Path]
 
 Its arguments are the URL, the folder and the limit in bytes. A server's function refuses addresses that are not public.
 """
-
-FETCHED = ".fetched"
-"""The name of the folder of downloaded LoRAs, inside the LoRA folder."""
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
@@ -57,11 +56,14 @@ class LoraSources:
         function returns a context manager that gives the file's path. Otherwise it returns None.
     any_path: True allows files anywhere on the disk and http from every host, and sends the token in the settings to
         the hub. Set it only for the machine's own user, as on the command line.
+    caller: the id of the API key whose request names the LoRA; None for the machine's own user. A LoRA that was
+        downloaded from a URL, or with the token, is not used for another caller.
     """
 
     fetch: Fetch | None = None
     open_own: Callable[[str], AbstractContextManager[Path] | None] = _no_file
     any_path: bool = False
+    caller: str | None = None
 
 
 NO_SOURCES = LoraSources()
@@ -92,7 +94,7 @@ def open_lora(lora: Lora, settings: Settings, sources: LoraSources = NO_SOURCES)
     file above `settings.max_lora_bytes`, and `BadCheckpoint` for a URL with something else than a LoRA.
     """
     url = lora.path.strip()
-    scheme = url.partition(":")[0].lower()
+    scheme = url.partition(":")[0].lower() if ":" in url else ""
     own = sources.open_own(url) if scheme in ("http", "https") else None
     if own is not None:
         with own as path:
@@ -106,14 +108,16 @@ def open_lora(lora: Lora, settings: Settings, sources: LoraSources = NO_SOURCES)
             path = sources.fetch(url, Path(folder), settings.max_lora_bytes)
             yield LoraFile(path, shortened_url(url), is_temporary=True)
     else:
-        yield _local_or_from_hub(lora, settings, any_path=sources.any_path)
+        yield _local_or_from_hub(lora, settings, sources)
 
 
-def _local_or_from_hub(lora: Lora, settings: Settings, *, any_path: bool) -> LoraFile:
+def _local_or_from_hub(lora: Lora, settings: Settings, sources: LoraSources) -> LoraFile:
+    any_path = sources.any_path
     try:
         local = _local(lora, settings, any_path=any_path)
     except (ValueError, OSError) as error:  # raised for a NUL byte or a name that is too long, for example
-        reason = getattr(error, "strerror", None) or str(error)
+        surrogate = "it has half a character in it (a lone surrogate)"
+        reason = surrogate if isinstance(error, UnicodeError) else getattr(error, "strerror", None) or str(error)
         raise InvalidRequest(
             f"The LoRA path {lora.path[:100]!r} is no path: {reason}.", value=lora.path[:100]
         ) from None
@@ -124,7 +128,7 @@ def _local_or_from_hub(lora: Lora, settings: Settings, *, any_path: bool) -> Lor
         place = "on this machine" if any_path else "in the LoRA folder"
         raise InvalidRequest(f"There is no LoRA file '{shown}' {place}.", value=lora.path[:100])
     if _REPO.fullmatch(lora.path) and ".." not in lora.path:
-        file = _from_hub(lora, settings, authorised=any_path)
+        file = _from_hub(lora, settings, sources)
         return LoraFile(file, file.name)
     files = "a file or folder on this machine" if any_path else "a file below the LoRA folder"
     raise InvalidRequest(
@@ -137,7 +141,7 @@ def _local(lora: Lora, settings: Settings, *, any_path: bool) -> Path | None:
     """Returns the LoRA's file if `lora.path` is a file or folder on the disk, otherwise None.
 
     In a folder, `choose_file` chooses the file. Raises `InvalidRequest` if it finds none, if `any_path` is False and
-    the path leads out of the LoRA folder, or if `weight_name` is not the name of the file at the path.
+    requests may not name the path, or if `weight_name` is not the name of the file at the path.
 
     any_path: True allows a path outside the LoRA folder.
     """
@@ -145,15 +149,15 @@ def _local(lora: Lora, settings: Settings, *, any_path: bool) -> Path | None:
     if anywhere is not None and anywhere.exists():
         place = anywhere.resolve()
     else:
+        if not any_path:
+            _check_reachable(lora.path, settings)
         place = settings.loras_dir / lora.path
         if not lora.path or not place.exists():
             return None
         try:
             place = inside(settings.loras_dir, lora.path)
         except BadCheckpoint:
-            raise InvalidRequest(
-                f"The LoRA path {lora.path[:100]!r} leads out of the LoRA folder.", value=lora.path
-            ) from None
+            raise _out_of_folder(lora.path) from None
     if place.is_file():
         if lora.weight_name not in (None, place.name):
             raise InvalidRequest(
@@ -162,12 +166,38 @@ def _local(lora: Lora, settings: Settings, *, any_path: bool) -> Path | None:
                 value=lora.weight_name,
             )
         return place
-    names = sorted(file.name for file in place.iterdir() if file.suffix == ".safetensors")
+    files = [file for file in place.iterdir() if file.suffix == ".safetensors"]
+    names = sorted(file.name for file in files if any_path or not file.name.startswith("."))
     name = choose_file(lora, names, "folder")
     try:
         return inside(place, name)
     except BadCheckpoint:
         raise InvalidRequest(f"The LoRA file {name[:100]!r} leads out of its folder.", value=lora.path) from None
+
+
+def _check_reachable(path: str, settings: Settings) -> None:
+    """Raises `InvalidRequest` if requests may not name `path`, a path in the LoRA folder. It need not exist.
+
+    Not reachable are places outside the folder, names that begin with a dot (as of the folder of downloads), and the
+    server's data, if its folder is in the LoRA folder.
+    """
+    folder, data = settings.loras_dir.resolve(), settings.data_dir.resolve()
+    if os.path.isabs(path) or ".." in Path(path).parts:  # the same answer whether there is such a file or not
+        raise _out_of_folder(path)
+    place = (folder / path).resolve()
+    below = place.relative_to(folder).parts if place.is_relative_to(folder) else ()
+    is_hidden = any(part.startswith(".") for part in (*Path(path).parts, *below))
+    is_data = data.is_relative_to(folder) and place.is_relative_to(data)
+    if is_hidden or is_data:
+        raise InvalidRequest(
+            f"The LoRA path {path[:100]!r} is not for requests: names that begin with a dot, and the server's own "
+            "data, cannot be used as LoRAs.",
+            value=path[:100],
+        )
+
+
+def _out_of_folder(path: str) -> InvalidRequest:
+    return InvalidRequest(f"The LoRA path {path[:100]!r} leads out of the LoRA folder.", value=path[:100])
 
 
 def choose_file(lora: Lora, names: Sequence[str], kind: str) -> str:
@@ -201,7 +231,9 @@ def _within_limit(file: LoraFile, settings: Settings) -> LoraFile:
 
 
 def _from_url(url: str, settings: Settings, sources: LoraSources) -> LoraFile:
-    """Returns the file of a LoRA at a URL. Each URL is downloaded once; its file is named after the URL's SHA-256.
+    """Returns the file of a LoRA at a URL. Each URL is downloaded once for each caller.
+
+    The file is named after the URL's SHA-256, in the caller's private folder.
 
     Only a LoRA is stored, so that the next request downloads again what was something else, such as an error page.
 
@@ -211,21 +243,20 @@ def _from_url(url: str, settings: Settings, sources: LoraSources) -> LoraFile:
     """
     name = _name_of(url)
     _check_encrypted(http_url(url), settings, sources)
-    folder = settings.loras_dir / FETCHED / "urls"
+    folder = private_folder(settings, sources.caller)
     target = folder / f"{hashlib.sha256(url.encode()).hexdigest()}.safetensors"
     if _is_lora(target):
         target.touch()
         return LoraFile(target, name)
     if settings.offline or sources.fetch is None:
         raise DownloadFailed(f"The LoRA {name} cannot be downloaded: there is no network here.")
-    make_folder(settings.loras_dir, "loras_dir")
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        path = sources.fetch(url, Path(temporary), settings.max_lora_bytes)
+    with unfinished_folder(settings) as temporary:
+        path = sources.fetch(url, temporary, settings.max_lora_bytes)
         file = _within_limit(LoraFile(path, name), settings)
         read_lora_header(file.path, name)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.path.replace(target)
-    _delete_oldest(settings)
+    delete_oldest(settings)
     return LoraFile(target, name)
 
 
@@ -257,17 +288,20 @@ def _is_lora(path: Path) -> bool:
     return True
 
 
-def _from_hub(lora: Lora, settings: Settings, *, authorised: bool) -> Path:
+def _from_hub(lora: Lora, settings: Settings, sources: LoraSources) -> Path:
     """Returns the file of a LoRA in a hub repository. The newest version is downloaded unless it is on this machine.
 
     If the hub does not list the repository's files, or the settings are offline, an earlier download of the file is
     returned, the most recently used one.
 
-    authorised: True sends the token in the settings, if there is one, to the hub. False sends no token.
+    What was downloaded with the token in the settings is stored apart from what the hub gives to everybody.
+
     Raises `DownloadFailed` if the files cannot be listed and nothing was downloaded earlier, or if the download fails.
     Raises `InvalidRequest` if `choose_file` does, and `FileTooLarge` for a file above the limit.
     """
-    folder = settings.loras_dir / FETCHED / lora.path.replace("/", "--")
+    authorised = sources.any_path and settings.hf_token is not None
+    home = private_folder(settings, sources.caller) / "hub" if authorised else public_folder(settings)
+    folder = home / lora.path.replace("/", "--")
     try:
         listed = hub.files(lora.path, settings, authorised=authorised)
         files = [file for file in listed if file.path.endswith(".safetensors")]
@@ -288,18 +322,5 @@ def _from_hub(lora: Lora, settings: Settings, *, authorised: bool) -> Path:
     make_folder(settings.loras_dir, "loras_dir")
     target = hub.fetch(file, version, settings, authorised=authorised)
     target.touch()
-    _delete_oldest(settings)
+    delete_oldest(settings)
     return target
-
-
-def _delete_oldest(settings: Settings) -> None:
-    """Deletes the least recently used downloads until the remaining ones fit in `settings.lora_disk_bytes` bytes.
-
-    The most recently used download is always kept, and its bytes do not count.
-    """
-    files = (settings.loras_dir / FETCHED).rglob("*.safetensors")
-    total = 0
-    for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)[1:]:
-        total += file.stat().st_size
-        if total > settings.lora_disk_bytes:
-            file.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from longtake.access.keys import Keys
 from longtake.access.signing import Signer
 from longtake.endpoints import endpoint, prices
 from longtake.errors import InvalidRequest
+from longtake.models.lora_downloads import lora_sweeper
 from longtake.queue.erasure import eraser
 from longtake.queue.status_cache import StatusCache
 from longtake.queue.webhooks import Deliverer
@@ -104,8 +105,8 @@ def run(
     state = ServerState(settings, engine, statuses, store, Keys(engine), slots.cancel, slots.wake, metrics=metrics)
     check_endpoint_settings(state)
     app = Application(state)
-    services: list[BackgroundService] = [statuses, slots, watch, deliverer, *sweepers(store)]
-    services.append(eraser(engine, settings, statuses.mark_changed))
+    sweeping = [*sweepers(store), eraser(engine, settings, statuses.mark_changed), lora_sweeper(settings)]
+    services: list[BackgroundService] = [statuses, slots, watch, deliverer, *sweeping]
     with ExitStack() as stack:
         http = stack.enter_context(_listening(address.host, address.port))
         servers = [_web_server(app, http, None)]

@@ -146,7 +146,7 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTra
                 channel.store_plan(Planned(document, (made_by(job.plan), *job.plan.notes)))
             path = run.folder / f"longtake-{job.plan.seed}{job.plan.output_format.suffix}"
             resume = Resume(steps_folder(run.folder, document))
-            result = runner.run(job, path, on_progress=reporter, resume=resume)
+            result = runner.run(job, path, on_progress=reporter, resume=resume, caller=run.caller)
     reporter.enter(None)
     return Done(
         path=result.path,

@@ -18,6 +18,7 @@ class Run:
     `body`: the request's input as JSON text. It can be 100 MB long.
     `plan`: the JSON form of the plan that an earlier attempt stored; None if no attempt has stored one.
     `folder`: the request's work folder, in which the worker process writes its files.
+    `caller`: the id of the API key that sent the request.
     """
 
     request_id: str
@@ -25,6 +26,7 @@ class Run:
     body: str
     plan: dict[str, Any] | None
     folder: Path
+    caller: str
     type: Literal["run"] = "run"
 
 

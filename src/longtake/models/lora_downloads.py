@@ -1,0 +1,116 @@
+"""The folder of downloaded LoRAs: whose requests may use a download, how long it is kept, and what is swept from it."""
+
+import hashlib
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from longtake.periodic import Repeating
+from longtake.settings import Settings, make_folder
+
+FETCHED = ".fetched"
+"""The name of the folder of downloaded LoRAs, inside the LoRA folder. Requests cannot name files in it."""
+
+ABANDONED_S = 3600.0
+"""Seconds without a new byte after which an unfinished download counts as left by a process that was killed."""
+
+SWEEP_S = 600.0
+"""Seconds between two searches for abandoned downloads."""
+
+_HUB, _CALLERS, _UNFINISHED = "hub", "callers", "unfinished"
+
+
+def public_folder(settings: Settings) -> Path:
+    """Returns the folder of the LoRAs that the hub gives to everybody. All requests use it."""
+    return settings.loras_dir / FETCHED / _HUB
+
+
+def private_folder(settings: Settings, caller: str | None) -> Path:
+    """Returns the folder of the LoRAs that were downloaded for one caller, from a URL or with a token.
+
+    The URL may contain a secret, such as a signature, or its host may answer the caller alone. So no other caller's
+    request uses these files.
+
+    caller: the id of an API key; None means the user of this machine.
+    """
+    # A caller without a key has the id "", so the name of this machine's user must not be the hash of any text.
+    name = "own" if caller is None else hashlib.sha256(caller.encode()).hexdigest()[:32]
+    return settings.loras_dir / FETCHED / _CALLERS / name
+
+
+@contextmanager
+def unfinished_folder(settings: Settings) -> Iterator[Path]:
+    """Context manager that gives a new folder for a download, which is deleted at the end of the `with` block.
+
+    If this process is killed before, `sweep` deletes the folder later. So it is called here, too.
+    """
+    sweep(settings)
+    make_folder(settings.loras_dir, "loras_dir")
+    parent = settings.loras_dir / FETCHED / _UNFINISHED
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def delete_oldest(settings: Settings) -> None:
+    """Deletes the least recently used downloads until the remaining ones fit in `settings.lora_disk_bytes` bytes.
+
+    The most recently used download is always kept, and its bytes do not count.
+    """
+    found = []
+    for file in (settings.loras_dir / FETCHED).rglob("*.safetensors"):
+        with suppress(FileNotFoundError):  # another process has deleted it
+            stat = file.stat()
+            found.append((stat.st_mtime, stat.st_size, file))
+    total = 0
+    for _, size, file in sorted(found, reverse=True)[1:]:
+        total += size
+        if total > settings.lora_disk_bytes:
+            file.unlink(missing_ok=True)
+
+
+def sweep(settings: Settings, *, abandoned_s: float = ABANDONED_S) -> None:
+    """Deletes downloads that killed processes left unfinished, and downloads in the folders of version 0.1.
+
+    abandoned_s: seconds without a change after which something is deleted.
+    """
+    root = settings.loras_dir / FETCHED
+    before = time.time() - abandoned_s
+    known = {_HUB, _CALLERS, _UNFINISHED}
+    outdated = [path for path in root.glob("*") if path.name not in known]
+    for path in (*outdated, *(root / _UNFINISHED).glob("*"), *root.rglob("*.incomplete")):
+        if _last_change(path) < before:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _last_change(path: Path) -> float:
+    """Returns the Unix time in seconds at which a file, or anything in a folder, last changed."""
+    try:
+        return max(item.lstat().st_mtime for item in (path, *path.rglob("*")))
+    except FileNotFoundError:  # the download ended meanwhile
+        return time.time()
+
+
+def lora_sweeper(settings: Settings, *, every_s: float = SWEEP_S, abandoned_s: float = ABANDONED_S) -> Repeating:
+    """Returns the thread that calls `sweep` every `every_s` seconds. The caller must start it.
+
+    abandoned_s: seconds without a change after which an unfinished download is deleted.
+    """
+
+    def run() -> float:
+        sweep(settings, abandoned_s=abandoned_s)
+        return every_s
+
+    return Repeating(
+        "LoRA sweeper",
+        run,
+        failure="Unfinished downloads of LoRAs could not be deleted",
+        is_temporary=lambda error: isinstance(error, OSError),
+        retry_s=every_s,
+    )
