@@ -308,7 +308,7 @@ def test_a_cancellation_stops_a_download_and_not_the_process(tmp_path: Path, fie
 
         threading.Thread(target=cancel).start()
         runner = make_runner(current, transport, channel)
-        run = Run("r", ltxv098.ENDPOINT.id, to_json(body).decode(), None, tmp_path / "r")
+        run = Run("r", ltxv098.ENDPOINT.id, to_json(body).decode(), None, tmp_path / "r", "key")
         with reporting_failures(channel, runner):
             carry_out(run, channel, runner, transport, current)
     failed = decode_to_server(sent.getvalue().splitlines()[-1])
