@@ -165,6 +165,11 @@ class DiskFull(LongtakeError):
     status = 507
 
 
+class DecoderFailed(LongtakeError):
+    """The process that decodes a file failed for a reason that is not the file, and failed again when it was started
+    once more."""
+
+
 class Cancelled(LongtakeError):
     """The caller cancelled the request."""
 

@@ -10,17 +10,18 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-_CLONE_NEWUSER = 0x1000_0000
-_CLONE_NEWNET = 0x4000_0000
-_PR_SET_NO_NEW_PRIVS = 38
 _F_SETPIPE_SZ = 1031
 _PIPE_BYTES = 1 << 20
 _FIRST_WINDOWS_ERROR = 0xC000_0000
+_NOBODY = 65534
+_MORE_THREADS = 10_000
+_CPU_CLOCK_OF_PROCESS = 2
 
 RUN_ON = ("Linux",)
 """The systems, by the names of `platform.system()`, on which the tests have run."""
@@ -63,7 +64,7 @@ def end_name(code: int) -> str | None:
 
 
 def limit_resources(memory_bytes: int, open_files: int) -> None:
-    """Limits the memory (in bytes) and the number of open files of this process.
+    """Limits the memory (in bytes), the number of open files and the number of threads of this process.
 
     Afterwards the process can also write to no file, and leaves no core dump. Windows has none of these limits, and
     macOS does not limit the memory.
@@ -72,37 +73,36 @@ def limit_resources(memory_bytes: int, open_files: int) -> None:
         import resource
     except ImportError:
         return
-    for kind, value in (
+    limits = [
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, open_files),
-    ):
+    ]
+    # The limit of threads applies to all threads of the user, so it is above the number that the machine has now.
+    if (threads := num_threads()) is not None:
+        limits.append((resource.RLIMIT_NPROC, threads + _MORE_THREADS))
+    for kind, value in limits:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(kind, (value, value))
 
 
-def resource_limits() -> dict[str, int]:
-    """Returns the limits of this process by name. Returns an empty dictionary on Windows, which has no such limits.
-
-    "AS": its memory in bytes.
-    "FSIZE": the size in bytes of the largest file that it may write.
-    "NOFILE": the number of its open files.
-
-    The value `resource.RLIM_INFINITY` means that there is no limit.
-    """
+def num_threads() -> int | None:
+    """Returns the number of threads of all processes of this machine. Returns None on systems other than Linux."""
     try:
-        import resource
-    except ImportError:
-        return {}
-    return {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0] for name in ("AS", "FSIZE", "NOFILE")}
+        return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def allow_cpu_seconds(seconds: float) -> None:
     """Allows this process `seconds` more seconds of processor time. After that the signal SIGXCPU ends the process.
 
-    Does nothing on Windows.
+    Does nothing on Windows, which has no such limit, and on Linux, where the parent process can measure the time with
+    `cpu_seconds`.
     """
+    if sys.platform.startswith("linux"):
+        return
     try:
         import resource
     except ImportError:
@@ -116,30 +116,50 @@ def allow_cpu_seconds(seconds: float) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (allowed, hard))
 
 
-def leave_network() -> None:
-    """Cuts this process off from the network.
+def cpu_seconds(pid: int) -> float | None:
+    """Returns the processor time that a process has used, in seconds.
 
-    Does nothing on systems other than Linux, and on Linux if this process may not create a network namespace.
+    Returns None if the process has ended, and on systems other than Linux.
     """
     if not sys.platform.startswith("linux"):
-        return
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    if libc.unshare(_CLONE_NEWNET):
-        libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
-
-
-def network_id() -> str | None:
-    """Returns an id of the network that this process can use. After `leave_network` has cut it off, the id is another.
-
-    Returns None on systems other than Linux.
-    """
+        return None
     try:
-        return os.readlink("/proc/self/ns/net")
+        # The number of the clock of a process consists of its id, inverted, and of the kind of clock (Linux'
+        # include/linux/posix-timers.h).
+        return time.clock_gettime(~pid << 3 | _CPU_CLOCK_OF_PROCESS)
     except OSError:
         return None
+
+
+def leave_root() -> None:
+    """Makes a process of the user root one of the user and group nobody, without other groups.
+
+    Does nothing for other users, on Windows, and where root may not change its user.
+    """
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        with contextlib.suppress(OSError):
+            os.setgroups([])
+        with contextlib.suppress(OSError):
+            os.setgid(_NOBODY)
+        with contextlib.suppress(OSError):
+            os.setuid(_NOBODY)
+
+
+def linux_machine() -> str | None:
+    """Returns the machine type of this process, such as x86_64, if it is a 64-bit process on Linux; otherwise None."""
+    return os.uname().machine if sys.platform.startswith("linux") and sys.maxsize > 1 << 32 else None
+
+
+def inherited(file: BinaryIO, path: Path) -> tuple[int | str, dict[str, Any]]:
+    """Returns how a child process gets an open file: (argument of the child's `open`, arguments of subprocess.Popen).
+
+    file, path: the open file and its path.
+
+    The child opens the file by its descriptor, without access to the path. On Windows the child opens the path.
+    """
+    if sys.platform == "win32":
+        return str(path), {}
+    return file.fileno(), {"pass_fds": (file.fileno(),)}
 
 
 def enlarge_pipe(descriptor: int) -> None:

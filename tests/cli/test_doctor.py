@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from longtake.cli import app
 from longtake.cli.doctor import Finding, Report, examine, masked
+from longtake.media import walls
 from longtake.models.registry import CARDS, missing
 from longtake.settings import Settings
 
@@ -46,8 +47,12 @@ def test_the_device_and_its_dtype_are_reported(report: Report) -> None:
 
 def test_the_enforced_limits_of_the_sandbox_are_reported(report: Report) -> None:
     assert finding(report, "Reading sources", "memory").text.startswith("at most")
-    assert finding(report, "Reading sources", "files").state == "ok"
-    assert finding(report, "Reading sources", "network").text.startswith(("cut off", "not limited"))
+    assert finding(report, "Reading sources", "rights").state == "ok"
+    for name, text in (("files", "open none"), ("network", "use none"), ("programs", "start none")):
+        found = finding(report, "Reading sources", name)
+        assert found.state == ("ok" if walls.support().seccomp else "note")
+        assert (text if walls.support().seccomp else "not limited") in found.text
+    assert finding(report, "Reading sources", "means").text == str(walls.support())
 
 
 def test_a_missing_model_comes_with_the_command_that_fetches_it(report: Report) -> None:

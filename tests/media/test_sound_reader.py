@@ -231,8 +231,9 @@ def test_a_browser_s_recording_is_one_unbroken_sound(tmp_path: Path) -> None:
     """Opus in WebM whose timestamps are off by up to 4 ms: equal to what the decoder alone makes of its packets."""
     jitter = np.random.default_rng(4).integers(-4, 5, 1000)
     track = Track(noise(5), codec="libopus", delay_ms=lambda packet: int(jitter[packet]) if packet else 0)
-    video = probed(tmp_path / "recorded.webm", track)
-    own = raw.sound(video.path)[:, :40_000]
+    path = tmp_path / "recorded.webm"
+    video = probed(path, track)
+    own = raw.sound(path)[:, :40_000]
     samples = heard(video, -480, RATE)
     errors = [np.abs(samples[:, late : late + 1000] - own[:, :1000]).max() for late in range(960)]
     begin = int(np.argmin(errors))
@@ -257,13 +258,14 @@ def test_lost_packets_are_silent_at_their_place(tmp_path: Path) -> None:
 def test_a_track_that_cannot_be_decoded_is_passed_over(tmp_path: Path) -> None:
     wave = noise(8)
     broken = Track(wave, codec="aac", bit_rate=256_000, is_broken=True)
-    video = probed(tmp_path / "two.mp4", broken, Track(wave, codec="aac", bit_rate=200_000))
+    path = tmp_path / "two.mp4"
+    video = probed(path, broken, Track(wave, codec="aac", bit_rate=200_000))
     assert video.facts.sound == SoundInfo(RATE, 2, "stereo", track=2)
     assert video.facts.sound_notes == (
         "Sound track 1 of the source cannot be decoded.",
         "Of the source's 2 sound tracks, only track 2 was used.",
     )
-    np.testing.assert_allclose(heard(video, 0, RATE), raw.sound(video.path, track=1)[:, :RATE], atol=1e-6)
+    np.testing.assert_allclose(heard(video, 0, RATE), raw.sound(path, track=1)[:, :RATE], atol=1e-6)
 
 
 def test_sound_that_cannot_be_decoded_is_noted(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 
 import longtake
 from longtake.errors import InvalidRequest, LongtakeError, UnsupportedVideo, VideoTooLarge
-from longtake.media.sandbox import Limits, decode_process
+from longtake.media.sandbox import DecodeProcess, Limits
 from longtake.media.source import open_source
 from longtake.video import SoundInfo, Span, VideoInfo
 from tests.media.clips import X264_SHORT_GOP, Clip, Tone, number_of, write_webp
@@ -217,9 +218,9 @@ def test_no_demuxer_follows_a_list_of_other_files(
     path = tmp_path / "video.mp4"
     path.write_bytes(attacks(secret, port)[name])
     container = CONTAINERS[NAMES.index(name) % len(CONTAINERS)]
-    argument = {"path": str(path), "container": container}
+    argument = {"container": container}
     with (
-        decode_process("longtake.media.decode_server", argument, Limits(wall_s=20)) as process,
+        closing(DecodeProcess("longtake.media.decode_server", path, argument, Limits(wall_s=20))) as process,
         pytest.raises(UnsupportedVideo),
     ):
         process.call({"method": "facts"})

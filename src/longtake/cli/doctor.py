@@ -222,22 +222,34 @@ def _codec(kind: OutputType) -> Sequence[Finding]:
 
 
 _SANDBOX_TEST = """
-import json
-from longtake import system
-from longtake.media.sandbox import Limits, confine_process
-before = system.network_id()
-confine_process(Limits())
-print(json.dumps({"isolated": system.network_id() != before, "limits": system.resource_limits()}))
+import json, mmap, os, socket, subprocess, sys
+from longtake.media.sandbox import Limits, confine
+was_root = hasattr(os, "getuid") and os.getuid() == 0
+confine(Limits())
+def fails(action):
+    try:
+        action()
+    except OSError:
+        return True
+    return False
+print(json.dumps({
+    "memory": fails(lambda: mmap.mmap(-1, Limits().memory_bytes)),
+    "files": fails(lambda: open(sys.executable, "rb")),
+    "network": fails(lambda: socket.socket()),
+    "programs": fails(lambda: subprocess.run([sys.executable, "-c", ""])),
+    "rights": not was_root or os.getuid() != 0,
+}))
 """
 
 
 def _sandbox() -> Iterator[Finding]:
-    """Starts a child process with the same limits as the process that reads source videos.
+    """Starts a child process with the same walls as the process that reads source videos.
 
-    Yields one finding per limit, which shows whether this system enforces the limit.
+    Yields one finding per wall, which shows whether it stands on this system: the child tries to get through.
     """
     import json
 
+    from longtake.media import walls
     from longtake.media.sandbox import Limits
 
     child = subprocess.run([sys.executable, "-P", "-c", _SANDBOX_TEST], capture_output=True, text=True, timeout=60)
@@ -245,12 +257,14 @@ def _sandbox() -> Iterator[Finding]:
         last = (child.stderr.strip().splitlines() or ["it printed nothing"])[-1]
         yield Finding("child process", "no", f"it ended with status {child.returncode}: {last}", vital=True)
         return
-    observed = json.loads(child.stdout)
-    limits = observed["limits"]
+    stands = json.loads(child.stdout)
     yield Finding("child process", "ok", "sources are read in a separate process, each step within a time limit", True)
-    yield _wall("memory", limits.get("AS") == Limits().memory_bytes, f"at most {bytes_text(Limits().memory_bytes)}")
-    yield _wall("files", limits.get("FSIZE") == 0, "that process can write to none")
-    yield _wall("network", observed["isolated"], "cut off from that process")
+    yield Finding("means", "note", str(walls.support()))
+    yield _wall("memory", stands["memory"], f"at most {bytes_text(Limits().memory_bytes)}")
+    yield _wall("files", stands["files"], "that process can open none")
+    yield _wall("network", stands["network"], "that process can use none")
+    yield _wall("programs", stands["programs"], "that process can start none")
+    yield _wall("rights", stands["rights"], "that process does not run as root")
 
 
 def _wall(name: str, stands: bool, text: str) -> Finding:

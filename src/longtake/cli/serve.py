@@ -60,6 +60,7 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
     from longtake.access.keys import Keys
     from longtake.database.migrate import open_database
     from longtake.endpoints import model_notes
+    from longtake.media import walls
     from longtake.private import new_files_private, prepare_data_folder
     from longtake.service import logs, tls
     from longtake.service.client_env import Reach, instructions
@@ -91,6 +92,7 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
         name = _local_name(address.host)
         for note in model_notes(settings) if settings.slots else ():
             typer.echo(note, err=True)
+        typer.echo(str(walls.support()), err=True)
         typer.echo(f"longtake serves http://{name}:{address.port}", err=True)
         if not has_keys:
             typer.echo("There are no keys: whoever is on this machine may use it, and nobody else.", err=True)

@@ -1,20 +1,27 @@
 """The program of the sandboxed decode process: it reads one video and answers requests on its standard input."""
 
-import json
-import struct
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from fractions import Fraction
-from pathlib import Path
-from typing import Any, BinaryIO
+from importlib import import_module
+from typing import Any
 
 from numpy.typing import NDArray
 
 from longtake.media.formats import PixelFormat
-from longtake.media.sandbox import Answer, Limits, send_error, send_message, start_child
+from longtake.media.frame_reader import frames
+from longtake.media.messages import Answer, receive_request, send_message
+from longtake.media.probe import probe
+from longtake.media.readable import readable_part
+from longtake.media.sandbox import Limits, send_error, start_child
+from longtake.media.shared_file import Openable
+from longtake.media.sound_reader import sound
 from longtake.system import allow_cpu_seconds
 from longtake.video import Span
+
+_IMPORTED_WHEN_NEEDED = ("av.subtitles.codeccontext", "av.subtitles.stream")
+"""Modules that PyAV imports when it opens a file. Then it is too late, because the walls stand."""
 
 
 class DecodeServer:
@@ -25,21 +32,15 @@ class DecodeServer:
     While the parent processes a chunk, `prepare` decodes the next one.
     """
 
-    def __init__(self, path: Path, container: str, limits: Limits) -> None:
-        from longtake.media.probe import probe
-        from longtake.media.readable import readable_part
-
-        self._video = readable_part(probe(path, container, limits))
+    def __init__(self, file: Openable, container: str, limits: Limits) -> None:
+        self._video = readable_part(probe(file, container, limits))
         self._streams: dict[int, Iterator[NDArray[Any]]] = {}
         self._prepared: dict[int, Callable[[], Answer]] = {}
 
     def facts(self) -> Answer:
-        """Returns ({"facts": the fields of the video's VideoInfo}, None).
-
-        Each Fraction is a pair (numerator, denominator).
-        """
+        """Returns ({"facts": the fields of the video's VideoInfo}, None). Fractions are texts such as 24000/1001."""
         facts = asdict(self._video.facts)
-        fractions = {name: value.as_integer_ratio() for name, value in facts.items() if isinstance(value, Fraction)}
+        fractions = {name: str(value) for name, value in facts.items() if isinstance(value, Fraction)}
         return {"facts": facts | fractions}, None
 
     def open_frames(
@@ -63,8 +64,6 @@ class DecodeServer:
 
         Raises InvalidRequest if the span is outside the video.
         """
-        from longtake.media.frame_reader import frames
-
         start, stop, rate, reverse, shift = span
         wanted = Span(start, stop, Fraction(*rate), reverse, Fraction(*shift))
         self._video.timeline.stored(wanted)  # Raises for a wrong span already here, not at the first chunk.
@@ -80,8 +79,6 @@ class DecodeServer:
         rate: sample rate of the result in Hz.
         block: largest number of samples in a chunk.
         """
-        from longtake.media.sound_reader import sound
-
         return self._open(stream, closed, sound(self._video, first, stop, rate, block))
 
     def _open(self, stream: int, closed: list[int], chunks: Iterator[NDArray[Any]]) -> Answer:
@@ -121,16 +118,18 @@ class DecodeServer:
 def main() -> None:
     """Answers requests from standard input until the parent process closes it.
 
-    The command line has one argument: a JSON object with the path of the video, its container and the limits.
+    The argument of DecodeProcess has the field `container`: one of `sniff.CONTAINERS`.
     """
-    argument, limits, replies = start_child()
-    requests = sys.stdin.buffer
+    for name in _IMPORTED_WHEN_NEEDED:
+        import_module(name)
+    child = start_child()
+    limits, replies = child.limits, child.replies
     server: DecodeServer | None = None
-    while request := _received(requests):
+    while request := receive_request(sys.stdin.buffer):
         allow_cpu_seconds(limits.cpu_s)
         method = request.pop("method")
         try:
-            server = server or DecodeServer(Path(argument["path"]), argument["container"], limits)
+            server = server or DecodeServer(child.file, child.argument["container"], limits)
             header, payload = getattr(server, method)(**request)
         except Exception as error:
             send_error(replies, error)
@@ -139,15 +138,6 @@ def main() -> None:
         if method == "next":
             allow_cpu_seconds(limits.cpu_s)
             server.prepare(request["stream"])
-
-
-def _received(requests: BinaryIO) -> dict[str, Any] | None:
-    """Returns the next request, a JSON object, or None if the parent has closed the pipe."""
-    length = requests.read(4)
-    if len(length) < 4:
-        return None
-    request: dict[str, Any] = json.loads(requests.read(*struct.unpack(">I", length)))
-    return request
 
 
 def _raiser(error: Exception) -> Callable[[], Answer]:

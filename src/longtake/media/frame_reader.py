@@ -160,9 +160,9 @@ def decoded_from(video: ProbedVideo, key: int | None) -> Generator[tuple[int, An
     `key` is the keyframe's time in ticks of the video stream; None means the beginning of the file.
     """
     if video.container == "webp":
-        yield from enumerate(frame for frame, _ in webp.pictures(video.path))
+        yield from enumerate(frame for frame, _ in webp.pictures(video.file))
         return
-    with opened(video.path, video.container) as media:
+    with opened(video.file, video.container) as media:
         stream = video_stream(media)
         decoder = decoder_of(stream, video.limits)
         if key is not None:

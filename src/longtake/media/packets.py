@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
 
 from longtake.errors import UnsupportedVideo, VideoTooLong
+from longtake.media.shared_file import Openable, size_of
 from longtake.media.sniff import TS_PACKETS
 
 _VP8_SHOWN = 0x10
@@ -84,12 +84,12 @@ def shown_packets(media: Any, stream: Any) -> Iterator[Any]:
             yield packet
 
 
-def frame_times(media: Any, stream: Any, container: str, path: Path, max_frames: int) -> FrameTimes:
+def frame_times(media: Any, stream: Any, container: str, file: Openable, max_frames: int) -> FrameTimes:
     """Returns the times of the frames of `stream`, read from all its packets; nothing is decoded.
 
     media: the open file in PyAV.
     container: one of `sniff.CONTAINERS`.
-    path: the file itself.
+    file: the file itself.
 
     Raises UnsupportedVideo if there is no whole frame, VideoTooLong if there are more than `max_frames` frames.
     """
@@ -99,7 +99,7 @@ def frame_times(media: Any, stream: Any, container: str, path: Path, max_frames:
         raise UnsupportedVideo("The file has a video stream without a single whole frame; it is empty or cut off.")
     known = [packet.pts for packet in shown if packet.pts is not None]
     pts = sorted(known) if len(shown) == len(set(known)) else None
-    cut, stated_end = _cut(media, stream, container, path, shown) if pts else (None, None)
+    cut, stated_end = _cut(media, stream, container, file, shown) if pts else (None, None)
     if pts and cut is not None:
         pts = [time for time in pts if time < cut] or pts[:1]
     keys = [packet for packet in packets if packet.is_key and packet.pts is not None] if pts else []
@@ -133,14 +133,16 @@ def _packets(media: Any, stream: Any, max_frames: int) -> list[_Packet]:
     return found
 
 
-def _cut(media: Any, stream: Any, container: str, path: Path, shown: list[_Packet]) -> tuple[int | None, int | None]:
+def _cut(
+    media: Any, stream: Any, container: str, file: Openable, shown: list[_Packet]
+) -> tuple[int | None, int | None]:
     """Returns (first missing time, end time) in ticks for a file that is cut off; both are None for a complete file.
 
     The first missing time is the decoding time of the first frame that is missing or may be incomplete; None if all
     frames of `shown` are whole. The end time is the time at which the last frame of the complete file would end, as far
     as the file tells it.
 
-    path: the file.
+    file: the file.
     shown: the stream's packets with a frame that is shown.
 
     How a cut is found depends on the container:
@@ -150,13 +152,13 @@ def _cut(media: Any, stream: Any, container: str, path: Path, shown: list[_Packe
     - Other files are cut off if their packets end too long before the end that the file states (see _LEAST_LOSS_S).
     Without an index, the last packet may be incomplete, so its frame counts as the first missing one.
     """
-    file_bytes = path.stat().st_size
+    file_bytes = size_of(file)
     reached = max(packet.pts + packet.duration for packet in shown if packet.pts is not None)
     if container in ("mp4", "mov"):
         missing = [entry.timestamp for entry in stream.index_entries if entry.pos + entry.size > file_bytes]
         if missing:
             return min(missing), max(missing) + shown[-1].duration
-        return None, reached if _last_box_is_cut(path) else None
+        return None, reached if _last_box_is_cut(file) else None
     if container == "mpegts" and all(file_bytes % size for size in TS_PACKETS):
         return shown[-1].dts, reached
     stated = _stated_end(media, stream, container, shown)
@@ -190,17 +192,17 @@ def _stated_end(media: Any, stream: Any, container: str, shown: list[_Packet]) -
     return None
 
 
-def _last_box_is_cut(path: Path) -> bool:
+def _last_box_is_cut(file: Openable) -> bool:
     """Returns True if the last box of an MP4 or MOV file is larger than the rest of the file (ISO/IEC 14496-12, 4.2).
 
     A box begins with its size (4 bytes) and its type (4 bytes). The size 1 means that 8 bytes with the size follow, and
     the size 0 that the box reaches to the end of the file.
     """
-    position, end = 0, path.stat().st_size
-    with path.open("rb") as file:
+    position, end = 0, size_of(file)
+    with file.open("rb") as opened:
         while position + 8 <= end:
-            file.seek(position)
-            head = file.read(16)
+            opened.seek(position)
+            head = opened.read(16)
             size = int.from_bytes(head[:4], "big")
             if size == 1:
                 size = int.from_bytes(head[8:16], "big")

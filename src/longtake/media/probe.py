@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import av
@@ -16,6 +15,7 @@ from longtake.media import webp
 from longtake.media.packets import frame_times, shown_packets
 from longtake.media.picture import PictureFormat, picture_format
 from longtake.media.sandbox import Limits
+from longtake.media.shared_file import Openable
 from longtake.media.timeline import FALLBACK_RATE, Timeline, timeline
 from longtake.video import SoundInfo, VideoInfo
 
@@ -55,7 +55,7 @@ class ProbedVideo:
     stated_s: seconds that the video would last if the file were not cut off; None for a complete file.
     """
 
-    path: Path
+    file: Openable
     container: str
     facts: VideoInfo
     timeline: Timeline
@@ -68,15 +68,15 @@ class ProbedVideo:
 
 
 @contextmanager
-def opened(path: Path, container: str) -> Iterator[Any]:
+def opened(file: Openable, container: str) -> Iterator[Any]:
     """Opens a file for a `with` block and yields PyAV's container object. The file is closed when the block ends.
 
     Only the demuxer of `container` is tried, and the file cannot make FFmpeg open other files.
     """
     with (
-        path.open("rb") as file,
+        file.open("rb") as reader,
         av.open(
-            file,
+            reader,
             format=DEMUXERS[container],
             buffer_size=_IO_BYTES,
             metadata_errors="replace",
@@ -114,33 +114,33 @@ def decoder_of(stream: Any, limits: Limits) -> Any:
     return decoder
 
 
-def probe(path: Path, container: str, limits: Limits) -> ProbedVideo:
+def probe(file: Openable, container: str, limits: Limits) -> ProbedVideo:
     """Reads the times of a file's packets and decodes its first frame. Returns all that is needed to read the video.
 
     `container` is one of `sniff.CONTAINERS`. Files without usable timestamps are decoded completely to count their
     frames. Raises UnsupportedVideo if the file cannot be read, VideoTooLarge or VideoTooLong if it exceeds `limits`.
     """
     if container == "webp":
-        return _probe_webp(path, limits)
+        return _probe_webp(file, limits)
     try:
-        with opened(path, container) as media:
+        with opened(file, container) as media:
             stream = video_stream(media)
             _check_size(stream.codec_context.width, stream.codec_context.height, limits)
             tracks = _sound_tracks(media)
             tick_s = Fraction(stream.time_base)
             stated = [] if container == "gif" else [r for r in (stream.average_rate, stream.guessed_rate) if r]
             size = (stream.codec_context.width, stream.codec_context.height)
-            times = frame_times(media, stream, container, path, _most_frames(container, size, limits))
+            times = frame_times(media, stream, container, file, _most_frames(container, size, limits))
             duration_s = Fraction(media.duration or 0, av.time_base)
-        with opened(path, container) as media:
+        with opened(file, container) as media:
             stream = video_stream(media)
             codec = str(stream.codec_context.codec.canonical_name)
             may_reorder = times.rising and stream.codec_context.has_b_frames
             first, first_times = _first_frames(media, stream, limits, _CHECKED_FRAMES if may_reorder else 1)
             picture = picture_format(first, stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio)
             _check_size(picture.width, picture.height, limits)
-        sound, sound_notes = _sound(path, container, tracks)
-        count = 0 if times.pts else _count_frames(path, container, limits)
+        sound, sound_notes = _sound(file, container, tracks)
+        count = 0 if times.pts else _count_frames(file, container, limits)
     except av.FFmpegError as error:
         raise UnsupportedVideo(f"The file cannot be read as {container}: {error.strerror or error}.") from None
     # AVI stores no presentation times. FFmpeg computes them, but not for every codec; then they rise from packet to
@@ -154,7 +154,7 @@ def probe(path: Path, container: str, limits: Limits) -> ProbedVideo:
     else:
         line = timeline(range(count), 1, 1 / (stated[0] if stated else FALLBACK_RATE), stated)
     return ProbedVideo(
-        path=path,
+        file=file,
         container=container,
         facts=replace(_facts(container, codec, picture, line, limits), sound=sound, sound_notes=sound_notes),
         timeline=line,
@@ -167,8 +167,8 @@ def probe(path: Path, container: str, limits: Limits) -> ProbedVideo:
     )
 
 
-def _probe_webp(path: Path, limits: Limits) -> ProbedVideo:
-    width, height, count = webp.canvas(path)
+def _probe_webp(file: Openable, limits: Limits) -> ProbedVideo:
+    width, height, count = webp.canvas(file)
     _check_size(width, height, limits)
     most_frames = _most_frames("webp", (width, height), limits)
     if count > most_frames:
@@ -177,14 +177,14 @@ def _probe_webp(path: Path, limits: Limits) -> ProbedVideo:
         )
     picture: PictureFormat | None = None
     times = [0]
-    for frame, duration_ms in webp.pictures(path):
+    for frame, duration_ms in webp.pictures(file):
         picture = picture or picture_format(frame, None)
         times.append(times[-1] + duration_ms)
     if picture is None:
         raise UnsupportedVideo("Not one frame of the animation could be decoded.")
     line = timeline(times[:-1], times[-1] - times[-2], Fraction(1, webp.TICKS_PER_S), ())
     facts = _facts("webp", "webp", picture, line, limits)
-    return ProbedVideo(path, "webp", facts, line, (), picture, limits, has_timestamps=False)
+    return ProbedVideo(file, "webp", facts, line, (), picture, limits, has_timestamps=False)
 
 
 def _facts(container: str, codec: str, picture: PictureFormat, line: Timeline, limits: Limits) -> VideoInfo:
@@ -200,9 +200,9 @@ def _facts(container: str, codec: str, picture: PictureFormat, line: Timeline, l
     )
 
 
-def _count_frames(path: Path, container: str, limits: Limits) -> int:
+def _count_frames(file: Openable, container: str, limits: Limits) -> int:
     """Decodes the whole file and returns the number of frames. Raises UnsupportedVideo if there is none."""
-    with opened(path, container) as media:
+    with opened(file, container) as media:
         stream = video_stream(media)
         count = sum(1 for _ in decoded(shown_packets(media, stream), decoder_of(stream, limits)))
     if not count:
@@ -249,7 +249,7 @@ def _sound_tracks(media: Any) -> list[int]:
     return sorted(tracks, key=lambda track: best is None or media.streams.audio[track].index != best.index)
 
 
-def _sound(path: Path, container: str, tracks: list[int]) -> tuple[SoundInfo | None, tuple[str, ...]]:
+def _sound(file: Openable, container: str, tracks: list[int]) -> tuple[SoundInfo | None, tuple[str, ...]]:
     """Returns (track, notes): the sound track to use, and sentences for the user about the file's sound tracks.
 
     `tracks` are the numbers of the sound tracks from 0, in the order in which they are tried. The first one that can be
@@ -257,7 +257,7 @@ def _sound(path: Path, container: str, tracks: list[int]) -> tuple[SoundInfo | N
     """
     undecodable: list[int] = []
     for position, track in enumerate(tracks):
-        with opened(path, container) as media:
+        with opened(file, container) as media:
             stream = media.streams.audio[track]
             packets = list(islice(shown_packets(media, stream), _SOUND_PROBE_PACKETS))
             frame = next(decoded(iter(packets), stream.codec_context), None) if stream.codec_context else None

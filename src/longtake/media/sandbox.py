@@ -1,33 +1,37 @@
-"""A sandboxed child process that decodes untrusted files, and the messages between the child and this process.
+"""A sandboxed child process that decodes an untrusted file. If the file crashes it, the calling process goes on.
 
-A message begins with the length of its header in bytes (4 bytes, big endian), followed by the header as JSON. If the
-header has the fields `shape` and `dtype`, the bytes of an array follow. If the child dies, hangs or breaks this format,
-the caller gets an UnsupportedVideo error.
+`media.walls` says what the child cannot do, and `media.messages` how it exchanges messages with this process.
 """
 
 import contextlib
+import io
 import json
-import math
 import os
-import struct
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import IO, Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, TypeVar
 
 from longtake import errors, system
+from longtake.errors import DecoderFailed, LongtakeError, UnsupportedVideo
+from longtake.media import walls
+from longtake.media.messages import Answer, ArrayForm, Pipe, receive_answer, send_message
+from longtake.media.shared_file import SharedFile
+
+T = TypeVar("T")
 
 _OPEN_FILES = 64
-_MAX_HEADER_BYTES = 1 << 20
-_LENGTH = struct.Struct(">I")
+_CPU_CHECK_S = 0.1
+"""Seconds between two looks at the processor time of a child."""
+
+_SENT_FROM_OUTSIDE = frozenset({"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"})
+"""Signals that no fault of a process sends to it. The operating system, a user or a service manager sends them."""
 
 
 @dataclass(frozen=True)
@@ -52,224 +56,312 @@ class Limits:
     wall_s: float = 120
 
 
-class Pipe(Protocol):
-    """An unbuffered byte stream. `write` may write only a part of the data, and returns how many bytes it wrote."""
-
-    def write(self, data: bytes | memoryview, /) -> int | None: ...
-
-
-def send_message(pipe: Pipe, header: dict[str, Any], payload: NDArray[Any] | None = None) -> None:
-    """Writes one message with an optional array, whose shape and dtype are added to the header."""
-    if payload is not None:
-        header = header | {"shape": payload.shape, "dtype": str(payload.dtype)}
-    text = json.dumps(header).encode()
-    parts = [memoryview(_LENGTH.pack(len(text)) + text)]
-    if payload is not None and payload.size:
-        parts.append(np.ascontiguousarray(payload).reshape(-1).view(np.uint8).data)
-    for part in parts:
-        while part:
-            part = part[pipe.write(part) or 0 :]
-
-
-Answer = tuple[dict[str, Any], NDArray[Any] | None]
-"""A reply of the child: its header, and its array or None."""
-
-
 class DecodeProcess:
-    """A child process that decodes one untrusted file. If the file crashes the decoder, the calling process goes on.
+    """A child process that decodes one untrusted file.
 
-    module: name of the Python module that the child runs as its program (`python -m`).
-    argument: facts for the program, such as the path of the file. The child's command line has one argument: a JSON
-        object with these facts and, under the key "limits", the fields of `limits`.
-    limits: the child applies them to itself, except `wall_s`: `call` kills the child if a reply takes longer.
+    module: name of the Python module that the child runs as its program (`python -m`). It calls `start_child`.
+    path: the file. The child gets it as an open descriptor.
+    argument: facts for the program, in a form that JSON can have.
+    limits: the child limits its memory, and this process limits the child's time for each call.
 
-    A thread writes to the child and reads from it, one request after the other. So a call can end at its time limit on
-    every operating system, whatever the child does. Thread-safe: calls from several threads run one after another.
+    The constructor raises UnsupportedVideo if the file cannot be opened, and DecoderFailed if no process can be
+    started. Thread-safe: calls from several threads run one after another.
+
+    One thread starts the child and exchanges messages with it, one request after the other. So a call can end at its
+    time limit on every operating system, whatever the child does. On Linux the child ends when this thread ends, also
+    if this process is killed. A second thread watches the child's processor time, also between calls.
     """
 
-    def __init__(self, module: str, argument: dict[str, Any], limits: Limits) -> None:
+    def __init__(self, module: str, path: Path, argument: dict[str, Any], limits: Limits) -> None:
         self._limits = limits
         self._lock = threading.Lock()
-        self._failure: str | None = None
-        """A sentence on why the process cannot be called any more; None while it can be called."""
-        self._cwd = tempfile.TemporaryDirectory(prefix="longtake-")
-        arguments = json.dumps(argument | {"limits": asdict(limits)})
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=self._cwd.name,
-            env=_environment(),
-            bufsize=0,
-            **system.SEPARATE_PROCESS,
-        )
-        self._requests: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        self._closed = threading.Event()
+        self._failure: LongtakeError | None = None
+        """Why the process cannot be called any more; None while it can be called."""
+        self._ready = False
+        """True when the child has started and its walls stand. It has read nothing of the file before."""
+        self._overspent = False
+        """True if the child was killed because of its processor time."""
+        self._cpu_start_s: float | None = None
+        """Processor time that the child had used at the last message; None where it cannot be measured."""
+        self._requests: SimpleQueue[tuple[dict[str, Any], ArrayForm | None] | None] = SimpleQueue()
         self._replies: SimpleQueue[Answer | Exception] = SimpleQueue()
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        system.enlarge_pipe(self._process.stdout.fileno())
-        threading.Thread(
-            target=self._exchange, args=(self._process.stdin, self._process.stdout), name="decoder", daemon=True
-        ).start()
+        started: Future[subprocess.Popen[bytes]] = Future()
+        threading.Thread(target=self._run, args=(module, path, argument, started), name="decoder", daemon=True).start()
+        self._process = started.result()
+        threading.Thread(target=self._watch, name="decoder's processor time", daemon=True).start()
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def call(self, request: dict[str, Any]) -> Answer:
+    def call(self, request: dict[str, Any], form: ArrayForm | None = None) -> Answer:
         """Sends a request and returns the reply's header and array.
 
-        If the child replies with an error, `call` raises it as a LongtakeError, and the child can be called again. If
-        the child dies, sends a wrong message or takes longer than `limits.wall_s`, it is killed. Then this call and all
-        later calls raise UnsupportedVideo.
+        form: the form of the array that the reply may have; None if it may have none.
+
+        If the child replies with an error, `call` raises it as a LongtakeError, and the child can be called again. In
+        these cases it is killed, and this call and all later ones raise an error:
+        - UnsupportedVideo if the file is at fault: the child crashes, exceeds a limit or sends a wrong message.
+        - DecoderFailed if it is not: the child cannot start, is killed from outside, or stands still without using
+          processor time.
         """
         with self._lock:
             if self._failure is not None:
-                raise errors.UnsupportedVideo(self._failure)
+                raise copy(self._failure)
             try:
-                self._requests.put(request)
+                self._requests.put((request, form))
                 reply = self._replies.get(timeout=self._limits.wall_s)
             except Empty:
-                reply = TimeoutError()
+                raise self._fail(timeout_error(self._ready, self._limits.wall_s, self._cpu_used_s())) from None
             except BaseException:
                 # After an interruption the reply is still to come and would be taken for the next one, so the process
                 # is closed.
-                self._failure = "The video was being read when the reading was interrupted."
-                self.close()
+                self._fail(UnsupportedVideo("The video was being read when the reading was interrupted."))
                 raise
+            if isinstance(reply, EOFError | OSError):
+                raise self._failure or self._fail(self._end())  # it has a failure if it was closed meanwhile
             if isinstance(reply, Exception):
-                self._failure = self._reason(reply)
-                self.close()
-                raise errors.UnsupportedVideo(self._failure)
+                raise self.reject()
         header, payload = reply
         if "error" in header:
-            raise _error(header)
+            raise _error(header) or self.reject()
         return header, payload
+
+    def reject(self) -> LongtakeError:
+        """Kills the child because its answer makes no sense. Returns the error for this call and all later ones."""
+        sentence = "Reading the video gave an answer that makes no sense; the file is not safe to read."
+        return self._fail(UnsupportedVideo(sentence))
 
     def close(self) -> None:
         """Kills the process. Does nothing if it is already closed."""
-        self._failure = self._failure or "The video is no longer open."
+        self._fail(self._failure or UnsupportedVideo("The video is no longer open."))
+
+    def _fail(self, failure: LongtakeError) -> LongtakeError:
+        """Kills the process and returns `failure`, which is the error of all later calls."""
+        self._failure = failure
+        self._closed.set()
         system.kill(self._process)
         self._process.wait()
         self._requests.put(None)
-        self._cwd.cleanup()
+        return failure
 
-    def _exchange(self, stdin: IO[bytes], stdout: IO[bytes]) -> None:
-        """Sends each request and puts its reply, or the error in its place, into the queue of replies.
+    def _run(
+        self, module: str, path: Path, argument: dict[str, Any], started: "Future[subprocess.Popen[bytes]]"
+    ) -> None:
+        """Starts the child, then sends each request and puts its reply, or the error in its place, into the queue of
+        replies.
 
-        Ends after an error or at the request None, and closes both pipes.
+        Ends at the request None, and closes both pipes. After an error it only waits for that request: the child ends
+        with this thread, and its own end must be seen before.
         """
-        with contextlib.suppress(OSError), stdin, stdout:
-            while (request := self._requests.get()) is not None:
-                try:
+        try:
+            process = _started(module, path, argument | {"limits": asdict(self._limits), "parent": os.getpid()})
+        except LongtakeError as error:
+            started.set_exception(error)
+            return
+        started.set_result(process)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(OSError), process.stdin as stdin, process.stdout as stdout:
+            try:
+                receive_answer(stdout, None)
+                self._ready = True
+                while (waiting := self._requests.get()) is not None:
+                    request, form = waiting
+                    self._cpu_start_s = system.cpu_seconds(process.pid)
                     send_message(stdin, request)
-                    self._replies.put(_receive(stdout, self._limits.memory_bytes))
-                except Exception as error:
-                    self._replies.put(error)
-                    return
+                    reply = receive_answer(stdout, form)
+                    # The child now decodes the next chunk, which has the full time of a call.
+                    self._cpu_start_s = system.cpu_seconds(process.pid)
+                    self._replies.put(reply)
+            except Exception as error:
+                self._replies.put(error)
+                while self._requests.get() is not None:
+                    pass
 
-    def _reason(self, error: Exception) -> str:
-        if isinstance(error, TimeoutError):
-            return f"Reading the video took longer than {self._limits.wall_s:g} s and was stopped."
-        if not isinstance(error, EOFError | OSError):
-            return "Reading the video gave an answer that makes no sense; the file is not safe to read."
+    def _watch(self) -> None:
+        """Kills the child when it uses more processor time after a message than one call may use."""
+        while not self._closed.wait(_CPU_CHECK_S):
+            used = self._cpu_used_s()
+            if used is not None and used > self._limits.cpu_s:
+                self._overspent = True
+                system.kill(self._process)
+                return
+
+    def _cpu_used_s(self) -> float | None:
+        """Returns the seconds of processor time since the last message; None if they cannot be measured."""
+        start, now = self._cpu_start_s, system.cpu_seconds(self.pid)
+        return None if start is None or now is None else now - start
+
+    def _end(self) -> LongtakeError:
+        """Returns the error for a child that has ended or has closed its pipes."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1)
         code = self._process.poll()
         name = None if code is None else system.end_name(code)
-        if name == "SIGXCPU":
-            return f"Reading the video took more than {self._limits.cpu_s:g} s of processor time and was stopped."
-        if name == "SIGKILL":
-            return "The process reading the video was killed, most likely because memory ran out."
+        if self._overspent or name == "SIGXCPU":
+            cpu_s = self._limits.cpu_s
+            return UnsupportedVideo(f"Reading the video took more than {cpu_s:g} s of processor time and was stopped.")
+        if not self._ready:
+            return DecoderFailed(f"The process that decodes files could not start ({name or f'exit status {code}'}).")
+        if name in _SENT_FROM_OUTSIDE:
+            return DecoderFailed(
+                f"The process that decodes the file was ended from outside ({name}), most likely because the machine's "
+                "memory ran out."
+            )
         if name is not None:
-            return f"The video crashed its decoder ({name}); the file is broken or hostile."
-        return f"The process reading the video stopped (exit status {code}); the file is broken or hostile."
+            return UnsupportedVideo(f"The video crashed its decoder ({name}); the file is broken or hostile.")
+        return UnsupportedVideo(
+            f"The process reading the video stopped (exit status {code}); the file is broken or hostile."
+        )
 
 
-def _receive(pipe: IO[bytes], max_bytes: int) -> Answer:
-    """Reads one message and returns its header and array.
+def timeout_error(was_ready: bool, wall_s: float, used_s: float | None) -> LongtakeError:
+    """Returns the error for a call that took longer than `wall_s` seconds.
 
-    max_bytes: largest size of the array in bytes.
+    was_ready: True if the child had started.
+    used_s: seconds of processor time that the child used in the call; None if they are not known.
 
-    Raises EOFError if the pipe ends, and ValueError, TypeError or KeyError for a message that is not as it should be.
+    If the child computed for less than half of the time, the file is not at fault.
     """
-    (length,) = _LENGTH.unpack(_read(pipe, np.empty(_LENGTH.size, np.uint8)).tobytes())
-    if length > _MAX_HEADER_BYTES:
-        raise ValueError(f"a header of {length} bytes")
-    header = json.loads(_read(pipe, np.empty(length, np.uint8)).tobytes())
-    if not isinstance(header, dict):
-        raise TypeError(f"a header of the type {type(header).__name__}")
-    if "shape" not in header:
-        return header, None
-    dtype = np.dtype(header["dtype"])
-    num_bytes = math.prod(header["shape"]) * dtype.itemsize
-    if dtype.hasobject or not 0 <= num_bytes <= max_bytes:
-        raise ValueError(f"an array of {num_bytes} bytes of {dtype}")
-    payload: NDArray[Any] = np.empty(header["shape"], dtype)
-    if payload.size:
-        _read(pipe, payload.reshape(-1).view(np.uint8))
-    return header, payload
+    if not was_ready:
+        return DecoderFailed(f"The process that decodes files did not start within {wall_s:g} s.")
+    if used_s is not None and used_s < wall_s / 2:
+        return DecoderFailed(
+            f"The process that decodes the file stood still: in {wall_s:g} s it could use {used_s:.1f} s of "
+            "processor time. The machine is overloaded, or its disk does not answer."
+        )
+    return UnsupportedVideo(f"Reading the video took longer than {wall_s:g} s and was stopped.")
 
 
-def _read(pipe: IO[bytes], buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Fills `buffer` with bytes of the pipe and returns it. Raises EOFError if the pipe ends."""
-    view = buffer.data
-    while view:
-        count = pipe.readinto(view)  # type: ignore[attr-defined]
-        if not count:
-            raise EOFError
-        view = view[count:]
-    return buffer
+class Decoder:
+    """Decodes one untrusted file in a child process, and once more in another one if the first fails without fault of
+    the file.
+
+    start: starts a child process.
+
+    Thread-safe.
+    """
+
+    def __init__(self, start: Callable[[], DecodeProcess]) -> None:
+        self._start = start
+        self._lock = threading.Lock()
+        self._was_restarted = False
+        self._process = start()
+
+    def run(self, work: Callable[[DecodeProcess], T]) -> T:
+        """Returns `work(process)`. If it raises DecoderFailed, it is called once more with a new process.
+
+        All calls together start one new process. After that, DecoderFailed is raised.
+        """
+        while True:
+            process = self._process
+            try:
+                return work(process)
+            except DecoderFailed as error:
+                with self._lock:
+                    if process is self._process:
+                        if self._was_restarted:
+                            raise DecoderFailed(f"{error.message} A second try failed, too.") from None
+                        self._was_restarted = True
+                        self._process = self._start()
+
+    def close(self) -> None:
+        """Kills the process. No other one is started."""
+        with self._lock:
+            self._was_restarted = True
+            self._process.close()
 
 
 @contextlib.contextmanager
-def decode_process(module: str, argument: dict[str, Any], limits: Limits) -> Iterator[DecodeProcess]:
-    """Context manager: starts a DecodeProcess and kills it when the `with` block ends.
+def decoder(module: str, path: Path, argument: dict[str, Any], limits: Limits) -> Iterator[Decoder]:
+    """Context manager: starts a process that decodes a file and kills it when the `with` block ends.
 
     The arguments are those of DecodeProcess, and the errors too.
     """
-    process = DecodeProcess(module, argument, limits)
-    try:
-        yield process
-    finally:
-        process.close()
+    with contextlib.closing(Decoder(lambda: DecodeProcess(module, path, argument, limits))) as started:
+        yield started
 
 
-def start_child() -> tuple[dict[str, Any], Limits, Pipe]:
-    """Restricts the calling child process, reserves its standard output for replies, and reads its argument.
+@dataclass(frozen=True)
+class Child:
+    """What the program of a child process needs.
 
-    Returns (argument, limits, pipe): the `argument` and the `limits` of DecodeProcess, and the pipe for replies.
+    file: the file to decode.
+    argument, limits: those of DecodeProcess.
+    replies: the pipe for replies.
+    """
+
+    file: SharedFile
+    argument: dict[str, Any]
+    limits: Limits
+    replies: Pipe
+
+
+def start_child() -> Child:
+    """Raises the walls around the calling child process, and says to the parent process that they stand.
+
+    The program must have imported everything that it needs, because no file can be opened afterwards.
     """
     argument: dict[str, Any] = json.loads(sys.argv[1])
     limits = Limits(**argument.pop("limits"))
-    system.allow_cpu_seconds(limits.cpu_s)
-    confine_process(limits)
+    parent = argument.pop("parent")
+    file = io.FileIO(argument.pop("file"))
     # Replies go to a copy of standard output, which itself now leads to standard error. So text that a codec prints
     # cannot get between the replies.
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    return argument, limits, replies
+    confine(limits)
+    if os.getppid() != parent:
+        sys.exit("The parent process ended before the walls stood.")
+    send_message(replies, {})
+    return Child(SharedFile(file), argument, limits, replies)
+
+
+def confine(limits: Limits) -> None:
+    """Limits the memory of this process and raises the walls around it. What the system cannot do is left out."""
+    system.limit_resources(limits.memory_bytes, _OPEN_FILES)
+    system.leave_root()
+    walls.confine()
 
 
 def send_error(pipe: Pipe, error: Exception) -> None:
     """Sends an error as the reply. An error that is not a LongtakeError is sent as UnsupportedVideo."""
-    if isinstance(error, errors.LongtakeError):
+    if isinstance(error, LongtakeError):
         send_message(pipe, {"error": type(error).__name__, "message": error.message, "ctx": error.ctx})
         return
     reason = f"The video could not be read ({type(error).__name__}: {error})."
     if isinstance(error, MemoryError):
         reason = "Reading the video needs more memory than is allowed."
-    send_message(pipe, {"error": errors.UnsupportedVideo.__name__, "message": reason})
+    send_message(pipe, {"error": UnsupportedVideo.__name__, "message": reason})
 
 
-def confine_process(limits: Limits) -> None:
-    """Restricts the calling process: limited memory, no writing to files, no core dump and, on Linux, no network.
-
-    Restrictions that the operating system does not support are skipped. The parent's time limit works on every system.
-    """
-    system.leave_network()
-    system.limit_resources(limits.memory_bytes, _OPEN_FILES)
+def _started(module: str, path: Path, argument: dict[str, Any]) -> "subprocess.Popen[bytes]":
+    """Starts the child process that decodes the file `path`. Raises the errors of DecodeProcess."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise UnsupportedVideo(f"The video cannot be opened: {error.strerror}.") from None
+    with file:
+        name, keywords = system.inherited(file, path)
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", module, json.dumps(argument | {"file": name})],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=Path(sys.executable).anchor,
+                env=_environment(),
+                bufsize=0,
+                **system.SEPARATE_PROCESS,
+                **keywords,
+            )
+        except OSError as error:
+            raise DecoderFailed(f"The process that decodes files could not start: {error.strerror}.") from None
+    assert process.stdout is not None
+    system.enlarge_pipe(process.stdout.fileno())
+    return process
 
 
 def _environment() -> dict[str, str]:
@@ -283,20 +375,22 @@ def _environment() -> dict[str, str]:
     return inherited | {
         "PYTHONPATH": str(Path(errors.__file__).parents[1]),
         "PYTHONDONTWRITEBYTECODE": "1",
-        "OPENBLAS_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",  # Landlock binds one thread, so there must be no other yet
         "MALLOC_ARENA_MAX": "2",
     }
 
 
-def _error(header: dict[str, Any]) -> errors.LongtakeError:
-    """Returns the error that the header of a child's reply describes.
+def _error(header: dict[str, Any]) -> LongtakeError | None:
+    """Returns the error that the header of a child's reply describes; None if it makes no sense.
 
     The child can only send UnsupportedVideo, VideoTooLong, VideoTooLarge and InvalidRequest. Any other class name
     becomes UnsupportedVideo.
     """
     kinds = {
         kind.__name__: kind
-        for kind in (errors.UnsupportedVideo, errors.VideoTooLong, errors.VideoTooLarge, errors.InvalidRequest)
+        for kind in (UnsupportedVideo, errors.VideoTooLong, errors.VideoTooLarge, errors.InvalidRequest)
     }
-    kind = kinds.get(str(header["error"]), errors.UnsupportedVideo)
-    return kind(str(header["message"]), ctx=header.get("ctx"))
+    message, ctx = header.get("message"), header.get("ctx")
+    if type(message) is not str or type(ctx) not in (dict, type(None)):
+        return None
+    return kinds.get(str(header["error"]), UnsupportedVideo)(message, ctx=ctx)

@@ -121,7 +121,7 @@ def _stored(video: ProbedVideo, target_s: Fraction) -> Iterator[tuple[Fraction |
     """
     sound = video.facts.sound
     assert sound is not None
-    with opened(video.path, video.container) as media:
+    with opened(video.file, video.container) as media:
         stream = media.streams.audio[sound.track - 1]
         tick_s = Fraction(stream.time_base)
         beginning_s = (stream.start_time or 0) * tick_s

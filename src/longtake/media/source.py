@@ -1,7 +1,8 @@
 """Reads facts, frames and sound of a video file. Only a sandboxed child process parses the file."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
@@ -9,16 +10,39 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from longtake.media.formats import PixelFormat
-from longtake.media.sandbox import DecodeProcess, Limits, decode_process
+from longtake.media.messages import ArrayForm
+from longtake.media.sandbox import DecodeProcess, Decoder, Limits, decoder
 from longtake.media.sniff import sniff
-from longtake.video import SoundInfo, Span, VideoInfo
+from longtake.video import Span, VideoInfo
 
 __all__ = ["Limits", "SourceReader", "open_source"]
 
 _SOUND_BLOCK_S = 20
 """Largest number of seconds of sound that the child process sends in one message."""
+
+
+_FACTS: TypeAdapter[VideoInfo] = TypeAdapter(VideoInfo)
+_LARGEST_NUMBER = 1 << 64
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """A stream of frames or of sound.
+
+    request: returns the message that opens the rest of the stream, without its first items. The argument is their
+        number.
+    form: returns the form of the next chunk. The argument is the number of items that are left.
+    axis: axis of the chunks along which the items lie.
+    total: number of items: frames or samples.
+    """
+
+    request: Callable[[int], dict[str, Any]]
+    form: Callable[[int], ArrayForm]
+    axis: int
+    total: int
 
 
 class SourceReader:
@@ -27,12 +51,11 @@ class SourceReader:
     Only the requested frames and sound, and a little before them, are decoded.
     """
 
-    def __init__(self, process: DecodeProcess) -> None:
-        self._process = process
+    def __init__(self, decoder: Decoder, limits: Limits) -> None:
+        self._decoder = decoder
         self._stream_numbers = count()
         self._closed_streams: list[int] = []
-        header, _ = process.call({"method": "facts"})
-        self.facts = _video_info(header["facts"])
+        self.facts = decoder.run(lambda process: _read_facts(process, limits))
 
     def frames(
         self,
@@ -55,9 +78,26 @@ class SourceReader:
         The call raises InvalidRequest if the span is outside the video. The iterator raises UnsupportedVideo if a frame
         cannot be decoded.
         """
-        fields = [span.start, span.stop, span.rate.as_integer_ratio(), span.reverse, span.shift.as_integer_ratio()]
-        request = {"method": "open_frames", "span": fields, "size": size, "pixel_format": pixel_format, "chunk": chunk}
-        return self._stream(request)
+        from longtake.media.planes import frame_shape, frame_type  # loads PyAV
+
+        shape = frame_shape(pixel_format, *(size or (self.facts.width, self.facts.height)))
+        dtype = np.dtype(frame_type(pixel_format)).name
+
+        def request(done: int) -> dict[str, Any]:
+            rest = span.tail(len(span) - done)
+            fields = [rest.start, rest.stop, rest.rate.as_integer_ratio(), rest.reverse, rest.shift.as_integer_ratio()]
+            return {
+                "method": "open_frames",
+                "span": fields,
+                "size": size,
+                "pixel_format": pixel_format,
+                "chunk": chunk,
+            }
+
+        def form(left: int) -> ArrayForm:
+            return ArrayForm(dtype, ((1, min(chunk, left)), *((length, length) for length in shape)))
+
+        return self._read(_Stream(request, form, axis=0, total=len(span)))
 
     def sound(self, start_s: Fraction, stop_s: Fraction, rate: int = 48_000) -> NDArray[np.float32] | None:
         """Returns stereo samples [2, n] in -1..1 from `start_s` to `stop_s`, or None if the video has no sound.
@@ -70,29 +110,51 @@ class SourceReader:
             return None
         first, total = round(start_s * rate), round((stop_s - start_s) * rate)
         samples = np.zeros((2, total), np.float32)
-        span = {"first": first, "stop": first + total, "rate": rate, "block": _SOUND_BLOCK_S * rate}
+        block = _SOUND_BLOCK_S * rate
+
+        def request(done: int) -> dict[str, Any]:
+            span = {"first": first + done, "stop": first + total, "rate": rate, "block": block}
+            return {"method": "open_sound"} | span
+
+        def form(left: int) -> ArrayForm:
+            return ArrayForm("float32", ((2, 2), (1, min(block, left))))
+
         filled = 0
-        for block in self._stream({"method": "open_sound"} | span):
-            samples[:, filled : filled + block.shape[1]] = block
-            filled += block.shape[1]
+        for samples_of_block in self._read(_Stream(request, form, axis=1, total=total)):
+            samples[:, filled : filled + samples_of_block.shape[1]] = samples_of_block
+            filled += samples_of_block.shape[1]
         return samples
 
-    def _stream(self, request: dict[str, Any]) -> Iterator[NDArray[Any]]:
+    def _read(self, stream: _Stream) -> Iterator[NDArray[Any]]:
         """Opens a stream in the child process and returns an iterator of the stream's chunks.
 
-        `request` is the message that opens the stream. Raises the child's error if the stream cannot be opened.
+        Raises the child's error if the stream cannot be opened.
         """
         number = next(self._stream_numbers)
-        closed, self._closed_streams = self._closed_streams, []
-        self._process.call(request | {"stream": number, "closed": closed})
-        return self._chunks(number)
+        opened_in = self._decoder.run(lambda process: self._open(process, number, stream.request(0)))
+        return self._chunks(stream, number, opened_in)
 
-    def _chunks(self, number: int) -> Iterator[NDArray[Any]]:
+    def _open(self, process: DecodeProcess, number: int, request: dict[str, Any]) -> DecodeProcess:
+        closed, self._closed_streams = self._closed_streams, []
+        process.call(request | {"stream": number, "closed": closed})
+        return process
+
+    def _chunks(self, stream: _Stream, number: int, opened_in: DecodeProcess) -> Iterator[NDArray[Any]]:
+        done = 0
+
+        def next_chunk(process: DecodeProcess) -> NDArray[Any]:
+            nonlocal opened_in
+            if process is not opened_in:  # The first process failed, and the second one has not opened the stream yet.
+                opened_in = self._open(process, number, stream.request(done))
+            _, chunk = process.call({"method": "next", "stream": number}, stream.form(stream.total - done))
+            if chunk is None:
+                raise process.reject()
+            return chunk
+
         try:
-            while True:
-                _, chunk = self._process.call({"method": "next", "stream": number})
-                if chunk is None:
-                    return
+            while done < stream.total:
+                chunk = self._decoder.run(next_chunk)
+                done += chunk.shape[stream.axis]
                 yield chunk
         finally:
             # The process must not be called here, because this may run in the garbage collector during another call.
@@ -108,13 +170,31 @@ def open_source(path: Path, *, limits: Limits = Limits()) -> Iterator[SourceRead
 
     Raises UnsupportedVideo if the file is no readable video, VideoTooLarge or VideoTooLong if it exceeds `limits`.
     """
-    argument = {"path": str(path.resolve()), "container": sniff(path)}
-    with decode_process("longtake.media.decode_server", argument, limits) as process:
-        yield SourceReader(process)
+    with decoder("longtake.media.decode_server", path, {"container": sniff(path)}, limits) as started:
+        yield SourceReader(started, limits)
 
 
-def _video_info(fields: dict[str, Any]) -> VideoInfo:
-    sound = SoundInfo(**fields["sound"]) if fields["sound"] else None
-    texts = {name: tuple(fields[name]) for name in ("notes", "sound_notes")}
-    delays_s = Fraction(*fields["delays_s"]) if fields["delays_s"] else None
-    return VideoInfo(**fields | texts | {"rate": Fraction(*fields["rate"]), "sound": sound, "delays_s": delays_s})
+def _read_facts(process: DecodeProcess, limits: Limits) -> VideoInfo:
+    header, _ = process.call({"method": "facts"})
+    try:
+        return video_info(header.get("facts"), limits)
+    except ValueError:
+        raise process.reject() from None
+
+
+def video_info(fields: Any, limits: Limits) -> VideoInfo:
+    """Returns the facts about a video from the fields that a child process sent, which may be anything.
+
+    Raises ValueError if they make no sense.
+    """
+    facts = _FACTS.validate_python(fields)
+    numbers = [facts.width, facts.height, facts.num_frames, *facts.rate.as_integer_ratio()]
+    if facts.sound is not None:
+        numbers += [facts.sound.rate, facts.sound.channels, facts.sound.track]
+    if facts.delays_s is not None:
+        numbers += facts.delays_s.as_integer_ratio()
+    if not all(0 < number < _LARGEST_NUMBER for number in numbers):
+        raise ValueError("a number that is not positive, or too large")
+    if facts.width * facts.height > limits.max_pixels or facts.num_frames > limits.max_frames:
+        raise ValueError("a video above the limits")
+    return facts

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from longtake.errors import InvalidRequest, LongtakeError, UnsupportedImage, VideoTooLarge
-from longtake.media.sandbox import Limits, decode_process, send_error, send_message, start_child
+from longtake.media.messages import ArrayForm, receive_request, send_message
+from longtake.media.sandbox import DecodeProcess, Limits, decoder, send_error, start_child
+from longtake.media.shared_file import Openable
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "TGA", "PPM", "QOI", "ICO")
 
@@ -24,21 +26,28 @@ def open_still(path: Path, *, limits: Limits = Limits()) -> NDArray[np.uint8]:  
     its first frame. Raises UnsupportedImage if the file cannot be read as a picture, VideoTooLarge if it has more than
     `limits.max_pixels` pixels.
     """
-    with decode_process("longtake.media.still", {"path": str(path.resolve())}, limits) as process:
-        try:
-            _, pixels = process.call({})
-        except VideoTooLarge:
-            raise
-        except InvalidRequest as error:
-            raise UnsupportedImage(error.message.replace("video", "picture"), ctx=error.ctx) from None
-    assert pixels is not None
-    return pixels
+    side = (1, limits.max_pixels)
+    form = ArrayForm("uint8", (side, side, (3, 3)), most=3 * limits.max_pixels)
+
+    def read(process: DecodeProcess) -> NDArray[np.uint8]:
+        _, pixels = process.call({}, form)
+        if pixels is None:
+            raise process.reject()
+        return pixels
+
+    try:
+        with decoder("longtake.media.still", path, {}, limits) as started:
+            return started.run(read)
+    except VideoTooLarge:
+        raise
+    except InvalidRequest as error:
+        raise UnsupportedImage(error.message.replace("video", "picture"), ctx=error.ctx) from None
 
 
-def _read(path: Path, limits: Limits) -> NDArray[np.uint8]:
+def _read(file: Openable, limits: Limits) -> NDArray[np.uint8]:
     Image.MAX_IMAGE_PIXELS = None
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with file.open("rb") as opened, Image.open(opened, formats=FORMATS) as image:
             if image.width * image.height > limits.max_pixels:
                 raise VideoTooLarge(
                     f"The picture has {image.width}x{image.height} pixels; at most {limits.max_pixels} are accepted.",
@@ -93,18 +102,16 @@ def _in_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
 
 
 def main() -> None:
-    """Runs the program of the child process, which answers one request: it sends the picture or an error.
-
-    The command line has one argument: a JSON object with the path of the picture and the limits.
-    """
-    argument, limits, replies = start_child()
-    sys.stdin.buffer.read(4)
+    """Runs the program of the child process, which answers one request: it sends the picture or an error."""
+    Image.init()  # imports the decoders of all formats, which would else be imported when a file needs them
+    child = start_child()
+    receive_request(sys.stdin.buffer)
     try:
-        pixels = _read(Path(argument["path"]), limits)
+        pixels = _read(child.file, child.limits)
     except Exception as error:
-        send_error(replies, error)
+        send_error(child.replies, error)
     else:
-        send_message(replies, {}, pixels)
+        send_message(child.replies, {}, pixels)
 
 
 if __name__ == "__main__":

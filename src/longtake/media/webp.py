@@ -1,14 +1,14 @@
 """Decodes animated WebP with Pillow, because FFmpeg cannot decode it."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-from PIL import Image
+from PIL.WebPImagePlugin import WebPImageFile
 
 from longtake.errors import UnsupportedVideo
+from longtake.media.shared_file import Openable
 
 TICKS_PER_S = 1000
 """Ticks per second of a WebP file, which stores durations in milliseconds."""
@@ -20,23 +20,21 @@ instead, as in browsers."""
 _DEFAULT_MS = 100
 
 
-def canvas(path: Path) -> tuple[int, int, int]:
+def canvas(file: Openable) -> tuple[int, int, int]:
     """Returns (width in pixels, height in pixels, number of frames) from the file's headers.
 
     Raises UnsupportedVideo if it is not readable WebP.
     """
-    Image.MAX_IMAGE_PIXELS = None
     try:
-        with Image.open(path, formats=["WEBP"]) as image:
+        with file.open("rb") as opened, WebPImageFile(opened) as image:
             return (*image.size, getattr(image, "n_frames", 1))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SyntaxError) as error:
         raise UnsupportedVideo(f"The file cannot be read as WebP: {error}.") from None
 
 
-def pictures(path: Path) -> Iterator[tuple[Any, int]]:
+def pictures(file: Openable) -> Iterator[tuple[Any, int]]:
     """Yields (RGBA video frame of PyAV, its duration in milliseconds) up to the first frame that cannot be decoded."""
-    Image.MAX_IMAGE_PIXELS = None
-    with Image.open(path, formats=["WEBP"]) as image:
+    with file.open("rb") as opened, WebPImageFile(opened) as image:
         for number in range(getattr(image, "n_frames", 1)):
             try:
                 image.seek(number)

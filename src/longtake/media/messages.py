@@ -1,0 +1,106 @@
+"""The messages between this process and a child that decodes untrusted files, which may send anything.
+
+A message begins with the length of its header in bytes (4 bytes, big endian), followed by the header, a JSON object. If
+the header has the fields `shape` and `dtype`, the bytes of an array follow.
+"""
+
+import json
+import struct
+from dataclasses import dataclass
+from typing import IO, Any, BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MAX_HEADER_BYTES = 1 << 16
+_LENGTH = struct.Struct(">I")
+
+Answer = tuple[dict[str, Any], NDArray[Any] | None]
+"""A reply of the child: its header, and its array or None."""
+
+
+class Pipe(Protocol):
+    """An unbuffered byte stream. `write` may write only a part of the data, and returns how many bytes it wrote."""
+
+    def write(self, data: bytes | memoryview, /) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class ArrayForm:
+    """The form that the array of an answer must have.
+
+    dtype: name of its type, such as uint8.
+    lengths: for each axis (smallest, largest) length.
+    most: largest number of elements; None if `lengths` is limit enough.
+    """
+
+    dtype: str
+    lengths: tuple[tuple[int, int], ...]
+    most: int | None = None
+
+    def check(self, dtype: Any, shape: Any) -> None:
+        """Raises ValueError or TypeError if an array of this type and shape, as a header has them, has another form."""
+        fits = [low <= length <= high for length, (low, high) in zip(shape, self.lengths, strict=True)]
+        whole = all(type(length) is int for length in shape)
+        if dtype != self.dtype or not all(fits) or not whole or np.prod(shape, dtype=float) > (self.most or np.inf):
+            raise ValueError(f"an array of the type {dtype} and the shape {shape}")
+
+
+def send_message(pipe: Pipe, header: dict[str, Any], payload: NDArray[Any] | None = None) -> None:
+    """Writes one message with an optional array, whose shape and dtype are added to the header."""
+    if payload is not None:
+        header = header | {"shape": payload.shape, "dtype": str(payload.dtype)}
+    text = json.dumps(header).encode()
+    parts = [memoryview(_LENGTH.pack(len(text)) + text)]
+    if payload is not None and payload.size:
+        parts.append(np.ascontiguousarray(payload).reshape(-1).view(np.uint8).data)
+    for part in parts:
+        while part:
+            part = part[pipe.write(part) or 0 :]
+
+
+def receive_request(pipe: BinaryIO) -> dict[str, Any] | None:
+    """Reads one message without an array in the child. Returns None if the parent process has closed the pipe."""
+    length = pipe.read(_LENGTH.size)
+    if len(length) < _LENGTH.size:
+        return None
+    request: dict[str, Any] = json.loads(pipe.read(*_LENGTH.unpack(length)))
+    return request
+
+
+def receive_answer(pipe: IO[bytes], form: ArrayForm | None) -> Answer:
+    """Reads one message of the child and returns its header and array.
+
+    form: the form of the array that the message may have; None if it may have none.
+
+    Raises EOFError if the pipe ends, and ValueError, TypeError, KeyError or RecursionError for a message that is not as
+    it should be.
+    """
+    (length,) = _LENGTH.unpack(_read(pipe, np.empty(_LENGTH.size, np.uint8)).tobytes())
+    if length > _MAX_HEADER_BYTES:
+        raise ValueError(f"a header of {length} bytes")
+    header = json.loads(_read(pipe, np.empty(length, np.uint8)).tobytes())
+    if type(header) is not dict:
+        raise TypeError(f"a header of the type {type(header).__name__}")
+    # NaN, lone surrogates and NUL are in no header. They could not be stored or sent to a client.
+    if "\\u0000" in json.dumps(header, ensure_ascii=False, allow_nan=False).encode().decode():
+        raise ValueError("a header with the character NUL")
+    if "shape" not in header:
+        return header, None
+    if form is None:
+        raise ValueError("an array that was not requested")
+    form.check(header["dtype"], header["shape"])
+    payload: NDArray[Any] = np.empty(header["shape"], header["dtype"])
+    _read(pipe, payload.reshape(-1).view(np.uint8))
+    return header, payload
+
+
+def _read(pipe: IO[bytes], buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Fills `buffer` with bytes of the pipe and returns it. Raises EOFError if the pipe ends."""
+    view = buffer.data
+    while view:
+        count = pipe.readinto(view)  # type: ignore[attr-defined]
+        if not count:
+            raise EOFError
+        view = view[count:]
+    return buffer

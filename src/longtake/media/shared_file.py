@@ -1,0 +1,62 @@
+"""An open file that several readers read at the same time, each from a position of its own."""
+
+import io
+import os
+from typing import BinaryIO, Literal, Protocol
+
+
+class Openable(Protocol):
+    """A file that can be opened for reading: a path, or a SharedFile where no path can be opened."""
+
+    def open(self, mode: Literal["rb"]) -> BinaryIO: ...
+
+
+class SharedFile:
+    """A file that is open already. Its readers share one descriptor, so only one thread may use them.
+
+    file: the open file without a buffer.
+    """
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
+
+    def open(self, mode: Literal["rb"]) -> BinaryIO:
+        """Returns a new reader, which begins at the start of the file. Closing it does not close the file."""
+        return io.BufferedReader(_Reader(self._file))
+
+
+class _Reader(io.RawIOBase):
+    """One reader of a SharedFile."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        super().__init__()
+        self._file = file
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
+        self._file.seek(self._position)
+        count = self._file.readinto(buffer) or 0
+        self._position += count
+        return count
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        if whence == os.SEEK_END:
+            offset += self._file.seek(0, os.SEEK_END)
+        elif whence == os.SEEK_CUR:
+            offset += self._position
+        if offset < 0:
+            raise ValueError(f"The position {offset} is before the start of the file.")
+        self._position = offset
+        return offset
+
+
+def size_of(file: Openable) -> int:
+    """Returns the size of a file in bytes."""
+    with file.open("rb") as opened:
+        return opened.seek(0, os.SEEK_END)

@@ -1,0 +1,220 @@
+"""The walls around a process that decodes untrusted files: it can open no file, use no network and start no program.
+
+A hostile file may take over its decoder and run any code in the process. So the kernel must refuse everything that
+decoding does not need. Two walls stand behind each other, and each of them is left out where the kernel lacks it:
+
+- seccomp refuses all system calls except those of `CALLS`. It is built for the machine types that have a column there.
+- Landlock refuses files, TCP, and sockets and signals to other processes, as far as the kernel's version can.
+
+They can only be raised on Linux. No process can take them down again.
+"""
+
+import ctypes
+import errno
+import os
+import struct
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from longtake import system
+
+
+class Numbers(NamedTuple):
+    """The numbers of a system call on each machine type."""
+
+    x86_64: int
+    aarch64: int
+
+
+CALLS = {
+    # the file, requests and answers, which are open already
+    "read": Numbers(0, 63),
+    "write": Numbers(1, 64),
+    "lseek": Numbers(8, 62),
+    "close": Numbers(3, 57),
+    # memory
+    "brk": Numbers(12, 214),
+    "mmap": Numbers(9, 222),
+    "mprotect": Numbers(10, 226),
+    "mremap": Numbers(25, 216),
+    "munmap": Numbers(11, 215),
+    "madvise": Numbers(28, 233),
+    # threads
+    "futex": Numbers(202, 98),
+    "set_robust_list": Numbers(273, 99),
+    "rseq": Numbers(334, 293),
+    "sched_yield": Numbers(24, 124),
+    "sched_getaffinity": Numbers(204, 123),
+    "rt_sigprocmask": Numbers(14, 135),
+    "rt_sigaction": Numbers(13, 134),
+    "rt_sigreturn": Numbers(15, 139),
+    "restart_syscall": Numbers(219, 128),
+    # facts about this process, time and chance
+    "getpid": Numbers(39, 172),
+    "getppid": Numbers(110, 173),
+    "gettid": Numbers(186, 178),
+    "getuid": Numbers(102, 174),
+    "clock_gettime": Numbers(228, 113),
+    "clock_nanosleep": Numbers(230, 115),
+    "nanosleep": Numbers(35, 101),
+    "gettimeofday": Numbers(96, 169),
+    "getrandom": Numbers(318, 278),
+    # the end
+    "exit": Numbers(60, 93),
+    "exit_group": Numbers(231, 94),
+}
+"""The system calls that decoding needs. All others fail with EPERM, except `clone` and `clone3` (see `call_filter`)."""
+
+_CLONE = Numbers(56, 220)
+_CLONE3 = Numbers(435, 435)
+_SECCOMP = Numbers(317, 277)
+_LANDLOCK_CREATE_RULESET, _LANDLOCK_RESTRICT_SELF = 444, 446
+_ARCHITECTURES = Numbers(x86_64=0xC000_003E, aarch64=0xC000_00B7)  # AUDIT_ARCH_* of linux/audit.h
+
+# Codes of BPF (linux/bpf_common.h) and answers of a filter (linux/seccomp.h).
+_LOAD, _IF_EQUAL, _IF_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # places in struct seccomp_data
+_ALLOW, _FAIL_WITH, _KILL_PROCESS = 0x7FFF_0000, 0x0005_0000, 0x8000_0000
+_CLONE_THREAD = 0x0001_0000
+
+_SECCOMP_SET_FILTER, _SECCOMP_HAS_ACTION, _ALL_THREADS = 1, 2, 1
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+_SIGKILL = 9  # Python on Windows has no name for it
+_CAPABILITY_VERSION = 0x2008_0522
+_LANDLOCK_VERSION = 1  # flag of landlock_create_ruleset
+
+
+@dataclass(frozen=True)
+class Support:
+    """The walls that this system can raise.
+
+    seccomp: True if system calls can be refused.
+    landlock: the version of Landlock; 0 if the kernel has none or it is turned off.
+    """
+
+    seccomp: bool
+    landlock: int
+
+    def __str__(self) -> str:
+        """Returns a sentence for the user."""
+        names = ["seccomp"] * self.seccomp + [f"Landlock {self.landlock}"] * (self.landlock > 0)
+        if not names:
+            return (
+                "Untrusted files are decoded in a process of limited time, but this system cannot keep it from files "
+                "and network: accept only files that you trust."
+            )
+        what = "has no files, network or programs" if self.seccomp else "has no files (but UDP and programs)"
+        return f"Untrusted files are decoded in a process that {what} ({', '.join(names)})."
+
+
+def support() -> Support:
+    """Returns the walls that this system can raise. Changes nothing."""
+    machine = system.linux_machine()
+    if machine is None:
+        return Support(seccomp=False, landlock=0)
+    if machine not in Numbers._fields:
+        return Support(seccomp=False, landlock=_landlock_version())
+    action = ctypes.c_uint32(_FAIL_WITH)
+    has_action = _call(getattr(_SECCOMP, machine), _SECCOMP_HAS_ACTION, 0, ctypes.addressof(action)) == 0
+    return Support(seccomp=has_action, landlock=_landlock_version())
+
+
+def confine() -> None:
+    """Raises the walls around this process, which must have one thread. It also ends when its starting thread ends.
+
+    All modules must be imported and all files opened before. A wall that the system lacks is left out.
+    """
+    machine = system.linux_machine()
+    if machine is None:
+        return
+    _drop_capabilities()
+    _control(_PR_SET_DUMPABLE, 0)  # a core dump that is piped to a program ignores the limit of its size
+    # The kernel clears this at a change of the user, so it is set after that. It refers to the thread that started this
+    # process, see sandbox.DecodeProcess.
+    _control(_PR_SET_PDEATHSIG, _SIGKILL)
+    _control(_PR_SET_NO_NEW_PRIVS, 1)
+    _refuse_files(_landlock_version())
+    if machine in Numbers._fields:
+        _refuse_calls(machine)
+
+
+def call_filter(machine: str) -> bytes:
+    """Returns the seccomp filter for a machine type, a field of `Numbers`: a BPF program of 8 bytes per instruction.
+
+    It allows CALLS, and `clone` for new threads. Other calls fail with EPERM. `clone3` fails with ENOSYS, because its
+    arguments cannot be seen by a filter: libraries then use `clone`. A call in the manner of another machine type, such
+    as a 32-bit one, ends the process with SIGSYS.
+    """
+
+    def number(call: Numbers) -> int:
+        return int(getattr(call, machine))
+
+    program = [
+        _step(_LOAD, _ARCHITECTURE),
+        _step(_IF_EQUAL, number(_ARCHITECTURES), skip_if_true=1),
+        _step(_RETURN, _KILL_PROCESS),
+        _step(_LOAD, _NUMBER),
+    ]
+    for call in CALLS.values():
+        program += [_step(_IF_EQUAL, number(call), skip_if_false=1), _step(_RETURN, _ALLOW)]
+    program += [
+        _step(_IF_EQUAL, number(_CLONE3), skip_if_false=1),
+        _step(_RETURN, _FAIL_WITH | errno.ENOSYS),
+        _step(_IF_EQUAL, number(_CLONE), skip_if_false=3),
+        _step(_LOAD, _FIRST_ARGUMENT),
+        _step(_IF_BIT, _CLONE_THREAD, skip_if_false=1),
+        _step(_RETURN, _ALLOW),
+        _step(_RETURN, _FAIL_WITH | errno.EPERM),
+    ]
+    return b"".join(program)
+
+
+def _step(code: int, value: int, *, skip_if_true: int = 0, skip_if_false: int = 0) -> bytes:
+    """Returns one instruction of BPF, a struct sock_filter. A condition skips that many of the next instructions."""
+    return struct.pack("=HBBI", code, skip_if_true, skip_if_false, value)
+
+
+class _Program(ctypes.Structure):
+    """A struct sock_fprog: the number of instructions, and the address of the first."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("first", ctypes.c_void_p))
+
+
+def _refuse_calls(machine: str) -> None:
+    steps = ctypes.create_string_buffer(call_filter(machine))
+    program = _Program(len(call_filter(machine)) // 8, ctypes.addressof(steps))
+    _call(getattr(_SECCOMP, machine), _SECCOMP_SET_FILTER, _ALL_THREADS, ctypes.addressof(program))
+
+
+def _landlock_version() -> int:
+    return max(0, _call(_LANDLOCK_CREATE_RULESET, 0, 0, _LANDLOCK_VERSION))
+
+
+def _refuse_files(version: int) -> None:
+    """Raises the wall of Landlock: all rights that `version` knows are handled, and none of them is granted."""
+    if version == 0:
+        return
+    file_rights = 13 + sum(version >= added for added in (2, 3, 5))
+    network_rights, scopes = 0b11 * (version >= 4), 0b11 * (version >= 6)
+    handled = (ctypes.c_uint64 * 3)((1 << file_rights) - 1, network_rights, scopes)  # struct landlock_ruleset_attr
+    ruleset = _call(_LANDLOCK_CREATE_RULESET, ctypes.addressof(handled), ctypes.sizeof(handled), 0)
+    if ruleset >= 0:
+        _call(_LANDLOCK_RESTRICT_SELF, ruleset, 0)
+        os.close(ruleset)
+
+
+def _drop_capabilities() -> None:
+    """Drops the rights that a process can have without being root, for example to open ports below 1024."""
+    header, none = struct.pack("=Ii", _CAPABILITY_VERSION, 0), bytes(6 * 4)
+    ctypes.CDLL(None).capset(header, none)
+
+
+def _control(option: int, value: int) -> None:
+    ctypes.CDLL(None).prctl(*(ctypes.c_ulong(number) for number in (option, value, 0, 0, 0)))
+
+
+def _call(number: int, *arguments: int) -> int:
+    """Makes a system call. Returns its result, or -1 if it failed."""
+    function = ctypes.CDLL(None).syscall
+    function.restype = ctypes.c_long
+    return int(function(*(ctypes.c_long(value) for value in (number, *arguments))))

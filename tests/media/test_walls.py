@@ -1,0 +1,200 @@
+"""The walls around a decode process that a hostile file has taken over, for root and for a user, with and without
+Landlock."""
+
+import errno
+import json
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import longtake
+from longtake.media import walls
+from longtake.media.sandbox import DecodeProcess, Limits
+from tests.media.takeover import ROOT
+
+USER = 54321
+"""The id of a user that owns nothing on this machine."""
+
+NOBODY = 65534
+
+PROGRAM = """
+import ctypes, json, os, struct, sys
+from pathlib import Path
+from longtake.media import walls
+from tests.media.takeover import taken_over
+
+folder, port, landlock = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
+if not landlock:
+    # A filter under which the system calls of Landlock fail with ENOSYS, as in a kernel without it.
+    steps = [(0x20, 0, 0, 0), (0x15, 0, 1, 444), (0x06, 0, 0, 0x0005_0026), (0x06, 0, 0, 0x7FFF_0000)]
+    program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+    head = ctypes.create_string_buffer(struct.pack("@HP", len(steps), ctypes.addressof(program)))
+    ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
+    assert ctypes.CDLL(None).prctl(22, 2, head) == 0
+with taken_over(folder / "video") as process:
+    found, _ = process.call({"do": "try_all", "folder": str(folder), "port": port})
+    state = Path(f"/proc/{process.pid}/status").read_text()
+print(json.dumps({"landlock": walls.support().landlock, "found": found, "state": state}))
+"""
+
+
+@pytest.fixture
+def target() -> Iterator[tuple[Path, int]]:
+    """A folder to which all users have access, and a port on which this process listens."""
+    with (
+        tempfile.TemporaryDirectory(prefix="longtake-test-") as name,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.socket(socket.AF_UNIX) as local,
+    ):
+        folder = Path(name)
+        folder.chmod(0o777)
+        (folder / "video").write_bytes(bytes(100))
+        (folder / "victim").write_text("mine")
+        local.bind(str(folder / "socket"))
+        local.listen()
+        for file in folder.iterdir():
+            file.chmod(0o666)
+        yield folder, listener.getsockname()[1]
+
+
+def run_as(user: int, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a Python program as a user, in a Python that this user may start; skips the test if there is none."""
+    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    places = [str(ROOT), str(Path(longtake.__file__).parents[1]), sysconfig.get_path("purelib")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
+    for python in (sys.executable, f"/usr/bin/{name}", f"/usr/local/bin/{name}"):
+        try:
+            ended = subprocess.run(
+                [python, "-c", program, *arguments],
+                user=user,
+                group=user,
+                extra_groups=[],
+                env=environment,
+                cwd="/",
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except OSError:
+            continue
+        if "ModuleNotFoundError" not in ended.stderr:
+            return ended
+    pytest.skip(f"user {user} can start no {name} with longtake on this machine")
+
+
+@pytest.mark.skipif(not walls.support().seccomp, reason="this system cannot refuse system calls")
+@pytest.mark.parametrize("landlock", [True, False])
+@pytest.mark.parametrize("user", [0, USER])
+def test_a_decoder_that_was_taken_over_cannot_get_out(user: int, landlock: bool, target: tuple[Path, int]) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    folder, port = target
+    ended = run_as(user, PROGRAM, str(folder), str(port), json.dumps(landlock))
+    assert ended.returncode == 0, ended.stderr
+    report = json.loads(ended.stdout)
+    assert landlock or report["landlock"] == 0
+    found = report["found"]
+    assert int(found.pop("user")) == user or NOBODY
+    assert len(found) > 100
+    unknown = repr(OSError(errno.ENOSYS, "syscall"))
+    assert found.pop("system call 435") == f"YES {unknown}", "so that libraries start threads by `clone`"
+    assert {name: answer for name, answer in found.items() if answer != "no"} == {}
+    assert (folder / "victim").read_text() == "mine"
+    assert sorted(path.name for path in folder.iterdir()) == ["socket", "victim", "video"]
+    state = dict(re.findall(r"^(\w+):\t(.*)$", report["state"], re.MULTILINE))
+    assert state["Seccomp"] == "2"
+    assert state["NoNewPrivs"] == "1"
+    assert {state[kind].strip("0") for kind in ("CapPrm", "CapEff", "CapAmb")} == {""}
+    assert state["Uid"].split() == state["Gid"].split() == [str(user or NOBODY)] * 4
+
+
+@pytest.mark.parametrize("program", ["longtake.media.decode_server", "longtake.media.still"])
+def test_the_walls_stand_around_each_program_before_it_reads_the_file(program: str, tmp_path: Path) -> None:
+    if not walls.support().seccomp:
+        pytest.skip("this system cannot refuse system calls")
+    (tmp_path / "file").write_bytes(bytes(100))
+    with closing(DecodeProcess(program, tmp_path / "file", {"container": "mp4"}, Limits())) as process:
+        state, deadline = Path(f"/proc/{process.pid}/status"), time.monotonic() + 60
+        while "Seccomp:\t2" not in state.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert "Threads:\t1\n" in state.read_text(), "Landlock binds only the thread that raises it"
+
+
+def headers() -> dict[str, dict[str, int]]:
+    """The numbers of system calls in the headers of this system's C library, by machine type."""
+    places = {
+        "x86_64": "/usr/include/x86_64-linux-gnu/asm/unistd_64.h",
+        "aarch64": "/usr/include/asm-generic/unistd.h",
+    }
+    found = {}
+    for machine, place in places.items():
+        if Path(place).exists():
+            pairs = re.findall(r"^#define __NR(?:3264)?_(\w+)\s+(\d+)", Path(place).read_text(), re.MULTILINE)
+            found[machine] = {name: int(number) for name, number in pairs}
+    return found
+
+
+@pytest.mark.parametrize("machine", walls.Numbers._fields)
+def test_the_numbers_of_system_calls_are_those_of_the_headers(machine: str) -> None:
+    known = headers().get(machine)
+    if known is None:
+        pytest.skip(f"this system has no headers with the system calls of {machine}")
+    for name, numbers in walls.CALLS.items():
+        assert getattr(numbers, machine) == known[name], name
+
+
+def answer(program: bytes, architecture: int, number: int, argument: int = 0) -> int:
+    """What a filter answers to a system call: a small interpreter for its program."""
+    data = struct.pack("=IIQQ", number, architecture, 0, argument)
+    steps = list(struct.iter_unpack("=HBBI", program))
+    value = at = 0
+    while True:
+        code, skip_if_true, skip_if_false, operand = steps[at]
+        at += 1
+        match code:
+            case 0x20:
+                (value,) = struct.unpack_from("=I", data, operand)
+            case 0x15:
+                at += skip_if_true if value == operand else skip_if_false
+            case 0x45:
+                at += skip_if_true if value & operand else skip_if_false
+            case 0x06:
+                return int(operand)
+
+
+ALLOWED, REFUSED, UNKNOWN, KILLED = 0x7FFF_0000, 0x0005_0001, 0x0005_0026, 0x8000_0000
+
+
+@pytest.mark.parametrize(
+    ("machine", "architecture", "clone", "openat"),
+    [("x86_64", 0xC000_003E, 56, 257), ("aarch64", 0xC000_00B7, 220, 56)],
+)
+def test_the_filter_of_each_machine(machine: str, architecture: int, clone: int, openat: int) -> None:
+    program = walls.call_filter(machine)
+    allowed = {number for number in range(600) if answer(program, architecture, number) == ALLOWED}
+    assert allowed == {getattr(numbers, machine) for numbers in walls.CALLS.values()}
+    assert answer(program, architecture, openat) == REFUSED
+    assert answer(program, architecture, clone, argument=0x003D_0F00) == ALLOWED, "as glibc starts a thread"
+    assert answer(program, architecture, clone, argument=0x0120_0011) == REFUSED, "as glibc forks"
+    assert answer(program, architecture, 435) == UNKNOWN
+    assert answer(program, architecture, 0x4000_0000) == REFUSED, "x32's numbers"
+    assert answer(program, 0x4000_0003, 11) == KILLED, "a call in the manner of i386"
+
+
+def test_what_a_system_can_do_is_one_sentence() -> None:
+    assert "no files, network or programs (seccomp, Landlock 7)" in str(walls.Support(seccomp=True, landlock=7))
+    assert "no files, network or programs (seccomp)" in str(walls.Support(seccomp=True, landlock=0))
+    assert "(Landlock 3)" in str(walls.Support(seccomp=False, landlock=3))
+    assert "accept only files that you trust" in str(walls.Support(seccomp=False, landlock=0))
