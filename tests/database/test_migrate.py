@@ -13,7 +13,7 @@ from alembic.config import Config
 
 from longtake.database.connection import connect, file_url
 from longtake.database.migrate import CURRENT, MIGRATIONS, migrate, version
-from longtake.database.tables import files, metadata
+from longtake.database.tables import deliveries, files, metadata
 from longtake.errors import InvalidRequest
 from tests.database.fixtures import Postgres
 
@@ -72,6 +72,33 @@ def test_files_of_version_0_1_keep_their_bytes(engine: sa.Engine) -> None:
     with engine.connect() as connection:
         (file,) = connection.execute(sa.select(files)).all()
     assert (file.key, file.blob, file.key_id, file.size, file.access) == ("key.mp4", "key.mp4", "me", 6, None)
+
+
+def test_webhooks_of_version_0_1_get_their_key_and_host(engine: sa.Engine) -> None:
+    _drop_everything(engine)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(
+            sa.text(
+                "INSERT INTO requests (id, endpoint, pool, state, priority, key_id, body, base_url, store_io,"
+                " may_retry, created_at, attempt, version, price_usd) VALUES"
+                " ('r', 'a/b', 'default', 'COMPLETED', 0, 'me', :body, '', :yes, :yes, 1.5, 1, 1, '0')"
+            ),
+            {"body": b"{}", "yes": True},
+        )
+        connection.execute(
+            sa.text(
+                "INSERT INTO webhook_deliveries (request_id, url, state, attempts, next_at, give_up_at)"
+                " VALUES ('r', 'https://Example.com:8443/hook', 'waiting', 1, 1.5, 2.5)"
+            )
+        )
+    migrate(engine)
+    with engine.connect() as connection:
+        (delivery,) = connection.execute(sa.select(deliveries)).all()
+    assert (delivery.key_id, delivery.host) == ("me", "example.com")
 
 
 def test_servers_that_start_at_the_same_time_migrate_once(engine: sa.Engine) -> None:

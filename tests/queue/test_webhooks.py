@@ -21,7 +21,7 @@ from longtake.access.signing import Signer
 from longtake.database.tables import deliveries
 from longtake.database.tables import requests as table
 from longtake.queue import engine as queue
-from longtake.queue import webhooks
+from longtake.queue import shares, webhooks
 from longtake.queue.requests import CANCELLED, Outcome, RequestRow, Submission
 from longtake.queue.webhooks import Deliverer, pause_s, payload
 from longtake.settings import Settings
@@ -81,7 +81,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path, trusted_hosts=("127.0.0.1",), webhook_timeout_s=PATIENCE_S)
+    return Settings(data_dir=tmp_path, trusted_hosts=("127.0.0.1", "localhost"), webhook_timeout_s=PATIENCE_S)
 
 
 @pytest.fixture
@@ -111,9 +111,9 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhooks, "POLL_S", 0.02)
 
 
-def ended(engine: sa.Engine, url: str | None, outcome: Outcome = INVALID) -> RequestRow:
-    """Stores a request that has ended with this outcome."""
-    submission = Submission("a/b", "default", "user-1", b"{}", "http://h/queue", webhook_url=url, outcome=outcome)
+def ended(engine: sa.Engine, url: str | None, outcome: Outcome = INVALID, *, key: str = "user-1") -> RequestRow:
+    """Stores a request of this API key that has ended with this outcome."""
+    submission = Submission("a/b", "default", key, b"{}", "http://h/queue", webhook_url=url, outcome=outcome)
     return queue.submit(engine, submission)[0]
 
 
@@ -255,9 +255,44 @@ def test_a_hanging_receiver_times_out_and_delays_no_other_webhook(
     assert row.next_at < time.time() + 7
 
 
+def test_many_webhooks_to_a_hanging_receiver_delay_neither_other_keys_nor_other_hosts(
+    engine: sa.Engine, receiver: Receiver, start: Callable[..., Deliverer]
+) -> None:
+    receiver.statuses = [0] * 6 + [200]
+    hanging = [ended(engine, receiver.url) for _ in range(30)]
+    deliverer = start(timeout_s=PATIENCE_S)
+    receiver.wait(6)
+    host = receiver.url.replace("127.0.0.1", "localhost")
+    others = [ended(engine, host), ended(engine, host, key="user-2")]
+    deliverer.wake()
+    for other in others:
+        assert settled(engine, other.id).state == "delivered"
+    assert len(receiver.got) == 8
+    assert {state(engine, row.id).state for row in hanging} == {"waiting"}
+    receiver.release.set()
+    for row in hanging[6:]:
+        assert settled(engine, row.id).attempts == 1
+
+
+def test_a_receiver_that_hangs_is_paused_and_then_gets_all_its_webhooks(
+    engine: sa.Engine, receiver: Receiver, start: Callable[..., Deliverer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shares, "FIRST_PAUSE_S", 0.3)
+    monkeypatch.setattr(webhooks, "POLL_S", 0.02)
+    receiver.statuses = [0] * 6 + [200]
+    rows = [ended(engine, receiver.url) for _ in range(20)]
+    with engine.begin() as connection:  # one whose time for further attempts is over
+        over = sa.update(deliveries).where(deliveries.c.request_id == rows[19].id)
+        connection.execute(over.values(attempts=3, give_up_at=1000, last_error="refused"))
+    start(timeout_s=0.3)
+    for row in rows[6:19]:
+        assert settled(engine, row.id).attempts == 1
+    assert (settled(engine, rows[19].id).state, len(receiver.got)) == ("given_up", 6 + 13)
+
+
 @pytest.mark.usefixtures("quickly")
 @pytest.mark.parametrize(
-    "url", ["http://localhost:{}/", "http://169.254.169.254/", "http://[::1]:{}/", "http://2130706433:{}/"]
+    "url", ["http://[::ffff:127.0.0.1]:{}/", "http://169.254.169.254/", "http://[::1]:{}/", "http://2130706433:{}/"]
 )
 def test_no_webhook_is_sent_to_an_internal_address(
     engine: sa.Engine, receiver: Receiver, start: Callable[..., Deliverer], url: str

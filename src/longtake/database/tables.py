@@ -207,7 +207,9 @@ deliveries = sa.Table(
     "webhook_deliveries",
     metadata,
     sa.Column("request_id", sa.String(64), sa.ForeignKey("requests.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("key_id", sa.String(64), nullable=False, server_default=sa.text("''")),
     sa.Column("url", sa.Text, nullable=False),
+    sa.Column("host", sa.String(255), nullable=False, server_default=sa.text("''")),
     sa.Column("state", sa.String(20), nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("next_at", sa.Double, nullable=False),
@@ -217,6 +219,8 @@ deliveries = sa.Table(
 )
 """The webhooks. The transaction that ends a request inserts its row.
 
+`key_id`: the id of the API key that submitted the request.
+`host`: the host name in the URL.
 `state`: waiting, delivered or given_up.
 `attempts`: the number of attempts so far, including one in progress.
 `next_at`: the time at which the next attempt is due; meaningless unless `state` is waiting.

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from longtake.database.batches import CHANGED_BATCH
 from longtake.database.connection import lock, reading
 from longtake.database.tables import deliveries, events, requests, servers
+from longtake.outbound import host_name
 from longtake.queue import fetches
 from longtake.queue.requests import (
     CANCELLED,
@@ -386,7 +387,8 @@ def _outcome_values(outcome: Outcome) -> dict[str, Any]:
 def _schedule_webhook(connection: sa.Connection, row: RequestRow, now: float) -> None:
     if row.webhook_url is None:
         return
-    values = {"request_id": row.id, "url": row.webhook_url, "state": "waiting", "attempts": 0}
+    receiver = {"key_id": row.key_id, "url": row.webhook_url, "host": host_name(row.webhook_url)}
+    values = {"request_id": row.id, **receiver, "state": "waiting", "attempts": 0}
     connection.execute(sa.insert(deliveries).values(**values, next_at=now, give_up_at=now + WEBHOOK_S))
 
 

@@ -2,8 +2,8 @@
 
 import json
 import random
-import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,6 +18,7 @@ from longtake.outbound import PublicTransport
 from longtake.periodic import Repeating
 from longtake.queue import engine as queue
 from longtake.queue.requests import RequestRow
+from longtake.queue.shares import Receiver, SenderShares
 from longtake.settings import Settings
 from longtake.version import __version__
 
@@ -34,6 +35,8 @@ SENDERS = 16
 """Maximum number of webhooks that are sent at the same time."""
 POLL_S = 1.0
 """Seconds between two queries for due webhooks."""
+POSTPONED = 500
+"""Maximum number of webhooks that are postponed in one transaction."""
 
 NO_PAYLOAD = (
     "Response payload is not JSON serializable. Either return a JSON serializable object or use the queue endpoint to "
@@ -77,6 +80,8 @@ class Deliverer:
 
     Several servers may send the webhooks of one database. A server claims each attempt before it makes it, so that no
     other server makes the same attempt. If the server dies, the webhook becomes due again.
+
+    Keys and hosts share the senders fairly, and webhooks to a receiver that hangs are postponed (see `queue.shares`).
     """
 
     def __init__(
@@ -86,7 +91,7 @@ class Deliverer:
         self._timeout_s = settings.webhook_timeout_s
         self._signer = signer
         self._transport = transport or PublicTransport(settings.trusted_hosts)
-        self._free_senders = threading.BoundedSemaphore(SENDERS)
+        self._shares = SenderShares(SENDERS)
         self._senders = ThreadPoolExecutor(SENDERS, "webhook")
         self._loop = Repeating(
             "webhooks", self._send_due, failure="Due webhooks cannot be read", is_temporary=is_temporary, retry_s=POLL_S
@@ -106,27 +111,71 @@ class Deliverer:
 
     def _send_due(self) -> float:
         """Claims due webhooks and starts to send them. Returns the seconds after which it must be called again."""
-        now = time.time()
+        while not self._loop.stopping.is_set() and self._shares.free() > 0:
+            due = self._due()
+            for delivery in due:
+                receiver = Receiver(delivery.key_id, delivery.host)
+                pause_s = self._shares.pause_s(receiver)
+                if pause_s > 0:
+                    self._postpone(receiver, pause_s)
+                elif not self._loop.stopping.is_set() and self._shares.reserve(receiver):
+                    self._start(delivery, receiver)
+            if not due:
+                break
+        return POLL_S
+
+    def _due(self) -> Sequence[Any]:
+        """Returns the rows of due webhooks whose keys and hosts do not have their share of the senders, oldest first.
+
+        At most SENDERS rows are returned.
+        """
+        busy = self._shares.busy()
+        paired = (
+            sa.and_(deliveries.c.key_id == each.key_id, deliveries.c.host == each.host) for each in busy.receivers
+        )
         with reading(self._engine) as connection:
-            due = connection.execute(
+            return connection.execute(
                 sa.select(deliveries)
-                .where(deliveries.c.state == "waiting", deliveries.c.next_at <= now)
+                .where(
+                    _is_due(),
+                    deliveries.c.key_id.not_in(busy.keys),
+                    deliveries.c.host.not_in(busy.hosts),
+                    sa.not_(sa.or_(sa.false(), *paired)),
+                )
                 .order_by(deliveries.c.next_at)
                 .limit(SENDERS)
             ).all()
-        for delivery in due:
-            while not self._free_senders.acquire(timeout=0.1):
-                if self._loop.stopping.is_set():
-                    return 0
-            is_claimed = False
-            try:
-                is_claimed = not self._loop.stopping.is_set() and self._claim(delivery)
-            finally:  # without a claimed attempt the sender is free again, even if the database failed
-                if not is_claimed:
-                    self._free_senders.release()
-            if is_claimed:
-                self._senders.submit(self._attempt, delivery)
-        return 0 if len(due) == SENDERS else POLL_S
+
+    def _postpone(self, receiver: Receiver, pause_s: float) -> None:
+        """Makes the due webhooks to a paused receiver due after `pause_s` seconds, at most POSTPONED of them.
+
+        Those that were attempted, and whose time for further attempts is over, are given up.
+        """
+        mine = sa.and_(_is_due(), deliveries.c.key_id == receiver.key_id, deliveries.c.host == receiver.host)
+        now = time.time()
+        with self._engine.begin() as connection:
+            ids = connection.scalars(sa.select(deliveries.c.request_id).where(mine).limit(POSTPONED)).all()
+            these = sa.and_(deliveries.c.request_id.in_(ids), mine)
+            is_over = sa.and_(deliveries.c.attempts > 0, deliveries.c.give_up_at < now)
+            given_up = connection.execute(sa.update(deliveries).where(these, is_over).values(state="given_up"))
+            connection.execute(sa.update(deliveries).where(these).values(next_at=now + pause_s))
+        waiting = len(ids) - given_up.rowcount
+        log.warning(
+            "Webhooks wait because their receiver hangs", host=receiver.host, webhooks=waiting, s=round(pause_s)
+        )
+        if given_up.rowcount:
+            log.error("Webhooks given up because their receiver hangs", host=receiver.host, webhooks=given_up.rowcount)
+
+    def _start(self, delivery: Any, receiver: Receiver) -> None:
+        """Claims the next attempt to send a webhook and starts it, with a sender that is reserved for its receiver."""
+        is_claimed = False
+        try:
+            is_claimed = self._claim(delivery)
+        finally:  # without a claimed attempt the sender is free again, even if the database failed
+            if not is_claimed:
+                self._shares.release(receiver)
+        if is_claimed:
+            self._senders.submit(self._attempt, delivery, receiver)
 
     def _claim(self, delivery: Any) -> bool:
         """Claims the next attempt to send a webhook. Returns False if another server has claimed it first.
@@ -137,10 +186,14 @@ class Deliverer:
         next_at = time.time() + 2 * self._timeout_s + POLL_S
         return self._update(delivery, {"attempts": delivery.attempts + 1, "next_at": next_at}, delivery.attempts)
 
-    def _attempt(self, delivery: Any) -> None:
+    def _attempt(self, delivery: Any, receiver: Receiver) -> None:
         try:
             try:
                 failure = self._send(delivery)
+                self._shares.report(receiver, hung=False)
+            except httpx.TimeoutException as error:
+                failure = str(error) or type(error).__name__
+                self._shares.report(receiver, hung=True)
             except RetriesStopped:
                 raise
             except Exception as error:
@@ -155,13 +208,14 @@ class Deliverer:
         except Exception:
             log.exception("The result of a webhook cannot be stored", request_id=delivery.request_id)
         finally:
-            self._free_senders.release()
+            self._shares.release(receiver)
+            self._loop.wake()
 
     def _send(self, delivery: Any) -> str | None:
         """Sends a webhook. Returns None if the receiver accepted it, otherwise the reason of the failure as text.
 
         `delivery` is the webhook's row in the table `deliveries`. If its request is not in the database, sends nothing
-        and returns None.
+        and returns None. Raises httpx.TimeoutException if the receiver does not answer in time.
         """
         row = retry_until_stopped(lambda: queue.get(self._engine, delivery.request_id), self._loop.stopping)
         if row is None:
@@ -175,6 +229,8 @@ class Deliverer:
                 client.stream("POST", delivery.url, content=content, headers=headers) as response,
             ):
                 return None if response.is_success else f"the receiver answered {response.status_code}"
+        except httpx.TimeoutException:
+            raise
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return str(error) or type(error).__name__
 
@@ -216,3 +272,8 @@ class Deliverer:
         )
         with self._engine.begin() as connection:
             return connection.execute(sa.update(deliveries).where(unchanged).values(values)).rowcount == 1
+
+
+def _is_due() -> sa.ColumnElement[bool]:
+    """Returns the SQL condition that a webhook is due now."""
+    return sa.and_(deliveries.c.state == "waiting", deliveries.c.next_at <= time.time())

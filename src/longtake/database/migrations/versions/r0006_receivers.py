@@ -1,0 +1,27 @@
+"""Adds the API key and the host of a webhook."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from longtake.outbound import host_name
+
+revision = "0006"
+down_revision = "0005"
+
+
+def upgrade() -> None:
+    op.add_column(
+        "webhook_deliveries", sa.Column("key_id", sa.String(length=64), server_default=sa.text("''"), nullable=False)
+    )
+    op.add_column(
+        "webhook_deliveries", sa.Column("host", sa.String(length=255), server_default=sa.text("''"), nullable=False)
+    )
+    op.execute(
+        "UPDATE webhook_deliveries SET key_id = "
+        "(SELECT requests.key_id FROM requests WHERE requests.id = webhook_deliveries.request_id)"
+    )
+    connection = op.get_bind()
+    waiting = connection.execute(sa.text("SELECT request_id, url FROM webhook_deliveries WHERE state = 'waiting'"))
+    hosts = [{"id": row.request_id, "host": host_name(row.url)} for row in waiting]
+    if hosts:
+        connection.execute(sa.text("UPDATE webhook_deliveries SET host = :host WHERE request_id = :id"), hosts)

@@ -1,0 +1,134 @@
+"""Shares the senders of webhooks fairly between API keys and between hosts, and pauses receivers that hang."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cachetools import LRUCache
+
+FIRST_PAUSE_S = 6.0
+"""Seconds for which a receiver is paused after it hung for the first time. Each further pause is twice as long."""
+LONGEST_PAUSE_S = 300.0
+"""Longest pause of a receiver in seconds."""
+REMEMBERED = 4096
+"""Maximum number of hanging receivers that are remembered."""
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """The webhooks of one API key to one host, which share a pause if they hang.
+
+    `key_id`: the id of the API key. `host`: the host name in the URL, in lower case.
+    """
+
+    key_id: str
+    host: str
+
+
+@dataclass(frozen=True)
+class Busy:
+    """The keys, hosts and receivers that have their share of the senders."""
+
+    keys: frozenset[str]
+    hosts: frozenset[str]
+    receivers: frozenset[Receiver]
+
+    def includes(self, receiver: Receiver) -> bool:
+        return receiver.key_id in self.keys or receiver.host in self.hosts or receiver in self.receivers
+
+
+@dataclass
+class _Hangs:
+    """How often in sequence a receiver hung, and the time (`time.monotonic`) at which its pause ends."""
+
+    count: int
+    paused_until: float
+
+
+class SenderShares:
+    """Decides which webhooks may be sent now. Thread-safe.
+
+    `senders`: the number of webhooks that can be sent at the same time.
+    `clock`: returns the time in seconds, like `time.monotonic`.
+
+    - A key may use more senders only while it uses fewer than are free, and a host while it uses fewer than half of
+      those. So one key has at most half of the senders, a second one at most half of the rest, and so on: whoever comes
+      next finds a free one.
+    - A receiver that did not answer in time is paused. After the pause one webhook at a time is sent to it until it
+      answers, with any status.
+    """
+
+    def __init__(self, senders: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._senders = senders
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._sending: Counter[Receiver] = Counter()
+        self._hangs: LRUCache[Receiver, _Hangs] = LRUCache(REMEMBERED)
+
+    def reserve(self, receiver: Receiver) -> bool:
+        """Reserves a sender for one webhook. Returns False if there is none for this receiver now.
+
+        The caller must release the sender.
+        """
+        with self._lock:
+            if self._pause_s(receiver) > 0 or self._free() == 0 or self._busy().includes(receiver):
+                return False
+            self._sending[receiver] += 1
+            return True
+
+    def release(self, receiver: Receiver) -> None:
+        """Frees a sender that was reserved for this receiver."""
+        with self._lock:
+            self._sending[receiver] -= 1
+            self._sending += Counter()  # removes the receivers to which nothing is sent
+
+    def report(self, receiver: Receiver, *, hung: bool) -> None:
+        """Stores whether a receiver hung in an attempt. It is paused if it hung, otherwise its pauses are forgotten."""
+        with self._lock:
+            if not hung:
+                self._hangs.pop(receiver, None)
+            elif self._pause_s(receiver) == 0:  # Attempts that hang at the same time count once.
+                count = self._count(receiver) + 1
+                pause_s = min(FIRST_PAUSE_S * 2.0 ** min(count - 1, 10), LONGEST_PAUSE_S)
+                self._hangs[receiver] = _Hangs(count, self._clock() + pause_s)
+
+    def pause_s(self, receiver: Receiver) -> float:
+        """Returns the seconds for which the receiver is still paused, or 0."""
+        with self._lock:
+            return self._pause_s(receiver)
+
+    def free(self) -> int:
+        """Returns the number of free senders."""
+        with self._lock:
+            return self._free()
+
+    def busy(self) -> Busy:
+        """Returns the keys, hosts and receivers for which `reserve` now returns False because of their shares."""
+        with self._lock:
+            return self._busy()
+
+    def _busy(self) -> Busy:
+        keys: Counter[str] = Counter()
+        hosts: Counter[str] = Counter()
+        for receiver, count in self._sending.items():
+            keys[receiver.key_id] += count
+            hosts[receiver.host] += count
+        free = self._free()
+        return Busy(
+            frozenset(key for key, count in keys.items() if count >= free),
+            frozenset(host for host, count in hosts.items() if 2 * count >= free),
+            frozenset(receiver for receiver in self._sending if self._count(receiver) > 0),
+        )
+
+    def _free(self) -> int:
+        return self._senders - self._sending.total()
+
+    def _count(self, receiver: Receiver) -> int:
+        hangs = self._hangs.get(receiver)
+        return 0 if hangs is None else hangs.count
+
+    def _pause_s(self, receiver: Receiver) -> float:
+        hangs = self._hangs.get(receiver)
+        return 0.0 if hangs is None else max(hangs.paused_until - self._clock(), 0.0)
