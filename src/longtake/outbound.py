@@ -122,14 +122,6 @@ def http_url(text: str) -> httpx.URL:
     return url
 
 
-def host_name(url: str) -> str:
-    """Returns the host of a URL in ASCII (IDNA) and lower case. Returns an empty string for a text that is no URL."""
-    try:
-        return _host(httpx.URL(url))
-    except (httpx.InvalidURL, ValueError):
-        return ""
-
-
 def _parsed(text: str, trusted: Collection[str]) -> httpx.URL:
     """Returns the parsed URL. Its host name is not resolved.
 

@@ -21,7 +21,6 @@ import sqlalchemy as sa
 from longtake.database.batches import CHANGED_BATCH
 from longtake.database.connection import lock, reading
 from longtake.database.tables import deliveries, events, requests, servers
-from longtake.outbound import host_name
 from longtake.queue import fetches
 from longtake.queue.requests import (
     CANCELLED,
@@ -33,6 +32,7 @@ from longtake.queue.requests import (
     StoredLogLine,
     Submission,
 )
+from longtake.queue.shares import host_of
 
 WEBHOOK_S = 2 * 3600
 """Seconds after the end of a request within which attempts to send its webhook may begin."""
@@ -387,7 +387,7 @@ def _outcome_values(outcome: Outcome) -> dict[str, Any]:
 def _schedule_webhook(connection: sa.Connection, row: RequestRow, now: float) -> None:
     if row.webhook_url is None:
         return
-    receiver = {"key_id": row.key_id, "url": row.webhook_url, "host": host_name(row.webhook_url)}
+    receiver = {"key_id": row.key_id, "url": row.webhook_url, "host": host_of(row.webhook_url)}
     values = {"request_id": row.id, **receiver, "state": "waiting", "attempts": 0}
     connection.execute(sa.insert(deliveries).values(**values, next_at=now, give_up_at=now + WEBHOOK_S))
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import httpx
 from cachetools import LRUCache
 
 FIRST_PAUSE_S = 6.0
@@ -25,6 +26,14 @@ class Receiver:
 
     key_id: str
     host: str
+
+
+def host_of(url: str) -> str:
+    """Returns the host of a webhook's URL in ASCII (IDNA) and lower case. Returns "" for a text that is no URL."""
+    try:
+        return httpx.URL(url).raw_host.decode("ascii").lower()
+    except (httpx.InvalidURL, ValueError):
+        return ""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Adds the API key and the host of a webhook."""
 
+from urllib.parse import urlsplit
+
 import sqlalchemy as sa
 from alembic import op
-
-from longtake.outbound import host_name
 
 revision = "0006"
 down_revision = "0005"
@@ -22,6 +22,6 @@ def upgrade() -> None:
     )
     connection = op.get_bind()
     waiting = connection.execute(sa.text("SELECT request_id, url FROM webhook_deliveries WHERE state = 'waiting'"))
-    hosts = [{"id": row.request_id, "host": host_name(row.url)} for row in waiting]
+    hosts = [{"id": row.request_id, "host": urlsplit(row.url).hostname or ""} for row in waiting]
     if hosts:
         connection.execute(sa.text("UPDATE webhook_deliveries SET host = :host WHERE request_id = :id"), hosts)
