@@ -96,6 +96,8 @@ class Progress:
         frames.
     window, windows: new frames are generated in parts (windows), one after the other. `window` is the number of the
         present one, from 1, and `windows` the number of all.
+    pass_number, passes: a window is sampled in one or more passes, each of which has steps of its own. `pass_number` is
+        the number of the present one, from 1, and `passes` the number of all.
     """
 
     stage: str
@@ -103,13 +105,27 @@ class Progress:
     steps: int
     window: int = 1
     windows: int = 1
+    pass_number: int = 1
+    passes: int = 1
+
+    @property
+    def share(self) -> float:
+        """The share of the stage that is finished, over all windows and passes, 0..1.
+
+        All windows count the same, and so do all passes.
+        """
+        of_pass = self.step / max(self.steps, 1)
+        of_window = (self.pass_number - 1 + of_pass) / self.passes
+        return min((self.window - 1 + of_window) / self.windows, 1.0)
 
 
 STAGES = {
+    "libraries": "Loading the libraries",
     "load": "Loading the model",
     "context": "Reading the source",
     "footage": "Writing the source",
     "prompt": "Reading the prompt",
+    "encode": "Encoding the frames to continue",
     "sound": "Decoding the sound",
     "sampling": "Sampling new frames",
     "frames": "Decoding and encoding",
@@ -124,3 +140,11 @@ OnProgress = Callable[[Progress], None]
 
 def ignore_progress(_: Progress) -> None:
     """The default progress callback. Does nothing."""
+
+
+def in_window(on_progress: OnProgress, window: int, windows: int) -> OnProgress:
+    """Returns a callback that passes each report on to `on_progress` as one about this window.
+
+    window, windows: as in Progress.
+    """
+    return lambda progress: on_progress(replace(progress, window=window, windows=windows))

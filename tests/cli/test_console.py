@@ -3,19 +3,8 @@
 import pytest
 import typer
 
-from longtake.cli.console import StageShare, bytes_text, progress_lines, reporting
+from longtake.cli.console import ProgressLines, bytes_text, place_text, reporting
 from longtake.video import Progress
-
-
-def test_the_share_of_a_stage_grows_over_windows_and_passes() -> None:
-    share = StageShare(passes=2)
-    work = [
-        Progress("sampling", step, steps, window, 2) for window in (1, 2) for steps in (7, 3) for step in range(steps)
-    ]
-    done = [share.of(progress) for progress in work]
-    assert done == sorted(done)
-    assert (done[0], done[7], done[10]) == (0, 0.25, 0.5)
-    assert done[-1] < 1
 
 
 @pytest.mark.parametrize(
@@ -25,21 +14,45 @@ def test_bytes_are_shown_in_powers_of_a_thousand(count: int, text: str) -> None:
     assert bytes_text(count) == text
 
 
-def test_the_share_of_a_stage_that_begins_anew_does_not_fall() -> None:
-    share = StageShare.for_stage("context", passes=2)
-    assert [share.of(Progress("context", step, 4)) for step in (1, 3, 0, 4)] == [0.25, 0.75, 0.75, 1.0]
+class Clock:
+    """A clock that a test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def test_lines_of_progress_say_the_share_and_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
-    times = iter([0.0, 1.0, 4.0, 12.0, 13.0, 31.0])
-    on_progress = progress_lines(1, lambda: next(times))
-    for step in (0, 0, 0, 1, 5):
+    clock = Clock()
+    on_progress = ProgressLines(clock)
+    for clock.now, step in ((1.0, 0), (4.0, 0), (12.0, 0), (13.0, 1), (31.0, 5)):
         on_progress(Progress("frames", step, 10))
     assert capsys.readouterr().err.splitlines() == [
         "[   1.0 s] Decoding and encoding",
         "[  12.0 s] Decoding and encoding, still at work",
         "[  31.0 s] Decoding and encoding: 50%, about 30 s left",
     ]
+
+
+def test_lines_of_progress_go_on_while_no_report_comes(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    on_progress = ProgressLines(clock)
+    on_progress.tick()
+    on_progress(Progress("sampling", 3, 4, 2, 2, 1, 2))
+    for clock.now in (9.0, 11.0, 12.0, 21.5):
+        on_progress.tick()
+    assert capsys.readouterr().err.splitlines() == [
+        "[   0.0 s] Sampling new frames in 2 windows",
+        "[  11.0 s] Sampling new frames: 69%, about 5 s left (window 2/2, pass 1/2, step 4/4)",
+        "[  21.5 s] Sampling new frames: 69%, about 10 s left (window 2/2, pass 1/2, step 4/4)",
+    ]
+
+
+def test_a_place_names_only_what_there_is_several_of() -> None:
+    assert place_text(Progress("sampling", 0, 3, 1, 1, 2, 2)) == "pass 2/2, step 1/3"
+    assert place_text(Progress("sampling", 0, 8, 1, 3)) == "window 1/3, step 1/8"
+    assert place_text(Progress("frames", 8, 80)) == ""
 
 
 def test_a_missing_package_of_the_models_names_the_extra(capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,10 +84,12 @@ def test_a_process_finishes_one_video_and_an_interrupt_ends_the_next_without_a_f
         "1000",
     ]
     until_sampling = [
+        "Loading the libraries",
         "Loading the model",
         "Reading the source",
         "Writing the source",
         "Reading the prompt",
+        "Encoding the frames to continue",
         "Sampling new frames",
     ]
     with started(finished, interrupted) as process:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKLLTXVideo
 from torch import Tensor
 
 from longtake.errors import Cancelled
@@ -23,29 +22,12 @@ from longtake.sampling.vae import (
     to_pixels,
 )
 from longtake.video import Progress
+from tests.sampling.small_vae import small_vae
 
 
 @pytest.fixture(scope="module")
 def vae() -> Any:
-    """A random autoencoder of the embedded model's geometry: 16 pixels and 4 frames to a latent."""
-    torch.manual_seed(0)
-    return AutoencoderKLLTXVideo(
-        latent_channels=8,
-        block_out_channels=(8, 16, 16),
-        down_block_types=("LTXVideo095DownBlock3D",) * 2,
-        layers_per_block=(1, 1, 1),
-        spatio_temporal_scaling=(True, True),
-        downsample_type=("spatiotemporal",) * 2,
-        decoder_block_out_channels=(16, 16),
-        decoder_layers_per_block=(1, 1, 1),
-        decoder_spatio_temporal_scaling=(True, True),
-        decoder_inject_noise=(False,) * 3,
-        upsample_residual=(True, True),
-        upsample_factor=(2, 1),
-        timestep_conditioning=False,
-        encoder_causal=True,
-        decoder_causal=False,
-    ).eval()
+    return small_vae()
 
 
 def video(latents: int) -> Tensor:
@@ -104,6 +86,16 @@ def test_decoding_can_be_cancelled_between_pieces(vae: Any) -> None:
 
     with pytest.raises(Cancelled):
         list(decode_frames(vae, arriving(video(60)), 0, 237, timestep=0.05, on_progress=on_progress))
+
+
+def test_progress_moves_on_within_each_piece(vae: Any) -> None:
+    reports: list[Progress] = []
+    pieces = decode_frames(vae, arriving(video(60)), 0, 230, timestep=0.05, on_progress=reports.append)
+    steps = [sum(map(len, pieces)), *(report.step for report in reports)]
+    assert steps[0] == steps[-1] == reports[0].steps == 230
+    assert steps[1:] == sorted(steps[1:])
+    assert {0, 56, 112, 168} < set(steps), "a piece begins where its frames do"
+    assert len(set(steps)) > 4 * 3
 
 
 def test_decoder_noise_is_the_same_in_pieces() -> None:

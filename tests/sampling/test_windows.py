@@ -15,10 +15,11 @@ from longtake.sampling.noise import Noise, seeded
 from longtake.sampling.resume import NO_RESUME, Resume
 from longtake.sampling.windows import Loop, WindowRun, sample_windows
 from longtake.video import OnProgress, Progress, VideoInfo, ignore_progress
+from tests.families.progress import assert_share_never_falls
 from tests.models.cards import ltxv_card
 
 CPU = torch.device("cpu")
-COUNT, STEPS = 3, 4
+COUNT, PASSES, STEPS = 3, 2, 4
 
 
 def named(pass_number: int, window: int) -> Noise:
@@ -27,7 +28,7 @@ def named(pass_number: int, window: int) -> Noise:
 
 
 def loop(resume: Resume = NO_RESUME, on_progress: OnProgress = ignore_progress) -> Loop:
-    return Loop(COUNT, named, resume, on_progress, CPU)
+    return Loop(COUNT, PASSES, named, resume, on_progress, CPU)
 
 
 class Counting:
@@ -41,8 +42,9 @@ class Counting:
     def sample(self, window: WindowRun, state: float) -> Mapping[str, Tensor]:
         self.events.append(f"sample {window.number} from {state:g}")
         self.windows.append(window)
-        for step in range(STEPS):
-            window.on_step(step, STEPS)
+        for number in range(PASSES):
+            for step in range(STEPS):
+                window.on_step(number)(step, STEPS)
         return {"sum": torch.tensor(state + window.number + 1)}
 
     def after(self, window: WindowRun, state: float, tensors: Mapping[str, Tensor]) -> Generator[str, None, float]:
@@ -92,8 +94,12 @@ def test_progress_counts_windows_from_one() -> None:
     heard: list[Progress] = []
     list(Counting().run(loop(on_progress=heard.append)))
     assert heard == [
-        Progress("sampling", step, STEPS, number, COUNT) for number in range(1, COUNT + 1) for step in range(STEPS)
+        Progress("sampling", step, STEPS, number, COUNT, sampling_pass, PASSES)
+        for number in range(1, COUNT + 1)
+        for sampling_pass in range(1, PASSES + 1)
+        for step in range(STEPS)
     ]
+    assert_share_never_falls(heard, until={"sampling": 0.9})
 
 
 def test_each_pass_over_each_window_has_its_noise() -> None:
@@ -108,7 +114,7 @@ def test_the_noise_of_a_plan_is_that_of_its_seed() -> None:
     plan = make_plan(options, VideoInfo("mp4", "h264", 64, 64, Fraction(24), 17), ltxv_card("ltxv-tiny"), 99)
     assert (plan.num_windows, plan.num_passes) == (4, 2)
     of_plan = Loop.of(plan, NO_RESUME, ignore_progress, CPU)
-    assert of_plan.count == 4
+    assert (of_plan.count, of_plan.passes) == (4, 2)
     for number in (0, 1):
         for window in range(4):
             wanted = seeded(99, number, window)("init", (5,))
@@ -132,7 +138,7 @@ def test_saved_windows_are_not_sampled_again(tmp_path: Path) -> None:
     assert [window.number for window in again.windows] == [1, 2]
     assert again.events[0] == "after 0 from 10", "what comes of a saved window is made anew"
     assert again.events[2] == "sample 1 from 11"
-    assert heard[0] == Progress("sampling", 0, STEPS, 2, COUNT)
+    assert heard[0] == Progress("sampling", 0, STEPS, 2, COUNT, 1, PASSES)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"window-{n:03d}.safetensors" for n in range(COUNT)]
     third = Counting()
     assert list(third.run(loop(Resume(tmp_path)))) == whole

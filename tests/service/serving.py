@@ -96,7 +96,9 @@ class Served:
     def report(self, row: RequestRow, message: str, step: int, steps: int, window: int = 1, windows: int = 1) -> None:
         """Stores progress, as a worker's server does."""
         progress = {"message": message, "stage": "sampling", "step": step, "steps": steps}
-        queue.add_log_lines(self.engine, row, [], progress | {"window": window, "windows": windows})
+        queue.add_log_lines(
+            self.engine, row, [], progress | {"window": window, "windows": windows, "pass": 1, "passes": 1}
+        )
         self.state.statuses.mark_changed(row.id)
 
     def finish(self, row: RequestRow, outcome: Outcome = DONE) -> None:

@@ -120,6 +120,8 @@ def test_status_in_every_state(served: Served, client: httpx.Client, query: str)
         "steps": 15,
         "window": 1,
         "windows": 1,
+        "pass": 1,
+        "passes": 1,
     }
     assert "queue_position" not in running.json()
 

@@ -11,8 +11,7 @@ from longtake.worker.request_log import RequestLog, log_line
 
 
 def _report(progress: Progress) -> ProgressReport:
-    place = (progress.step, progress.steps, progress.window, progress.windows)
-    return ProgressReport(sentence(progress), stage_name(progress), *place)
+    return ProgressReport(sentence(progress), **vars(progress) | {"stage": stage_name(progress)})
 
 
 def test_a_request_of_four_windows_has_one_line_for_each_stage_and_window() -> None:
@@ -20,14 +19,16 @@ def test_a_request_of_four_windows_has_one_line_for_each_stage_and_window() -> N
     for window in range(1, 5):
         for stage in STAGES:
             for step in range(15):
-                log.report(_report(Progress(stage, step, 15, window, 4)))
+                log.report(_report(Progress(stage, step, 15, window, 4, 1 + step // 8, 2)))
     messages = [line.message for line in log.lines]
-    assert len(set(messages)) == len(messages) == len(STAGES) - 1 + 4 <= 25
+    assert len(set(messages)) == len(messages) == len(STAGES) - 2 + 4 <= 14
+    assert STAGES["encode"] not in messages
     assert [message for message in messages if "window" in message] == [
         f"Sampling new frames, window {window} of 4" for window in range(1, 5)
     ]
     assert log.progress is not None
     assert (log.progress["step"], log.progress["steps"], log.progress["window"]) == (14, 15, 4)
+    assert (log.progress["pass"], log.progress["passes"]) == (2, 2)
 
 
 def test_a_message_that_the_log_has_is_not_written_again() -> None:

@@ -345,7 +345,8 @@ def test_progress_is_stored_while_the_request_runs(engine: sa.Engine, serve: Ser
     (line,) = eventually(lambda: queue.log_lines(engine, row.id))
     assert line.labels == {"stage": "sampling", "window": "1", "windows": "1"}
     progress = current(engine, row).progress
-    assert progress == {"message": line.message, "stage": "sampling", "step": 0, "steps": 1, "window": 1, "windows": 1}
+    numbers = {"step": 0, "steps": 1, "window": 1, "windows": 1, "pass": 1, "passes": 1}
+    assert progress == {"message": line.message, "stage": "sampling", **numbers}
 
 
 @on_sqlite

@@ -97,9 +97,9 @@ def extend(
             check_sheet(sheet, force=force)
         with (
             library.open_job(local, settings) as job,
-            progress_shown(quiet=options.json, passes=job.plan.num_passes) as on_progress,
+            progress_shown(quiet=options.json) as on_progress,
         ):
-            on_progress(Progress("load", 0, 1))
+            on_progress(Progress("libraries", 0, 1))
             result = library.local_runner(settings).run(job, output, on_progress=on_progress)
         finished = FinishedVideo.of(result, sheet, time.monotonic() - started)
         if options.json:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -196,51 +197,86 @@ def bytes_text(count: int) -> str:
 
 
 @contextmanager
-def progress_shown(*, quiet: bool, passes: int = 1) -> Iterator[OnProgress]:
+def progress_shown(*, quiet: bool) -> Iterator[OnProgress]:
     """Yields a callback that shows the progress of a job on standard error.
 
-    On a terminal it shows a bar for the current stage, otherwise it prints one line per stage.
+    On a terminal it shows a bar for the current stage, otherwise it prints lines as ProgressLines does.
 
     quiet: True shows nothing.
-    passes: number of sampling passes in each window. A window is a group of frames that the model makes together.
     """
     if quiet:
         yield ignore_progress
     elif sys.stderr.isatty():
-        with _bars(passes) as on_progress:
+        with _bars() as on_progress:
             yield on_progress
     else:
-        yield progress_lines(passes)
+        lines, ended = ProgressLines(), threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(LINE_EVERY_S / 10):
+                lines.tick()
+
+        threading.Thread(target=watch, daemon=True).start()
+        try:
+            yield lines
+        finally:
+            ended.set()
 
 
-def progress_lines(passes: int, clock: Callable[[], float] = time.monotonic) -> OnProgress:
-    """Returns a callback that prints a line when a stage begins, with the seconds since `progress_lines` was called.
+class ProgressLines:
+    """A progress callback that prints a line when a stage begins, with the seconds since the object was created.
 
     While a stage goes on, it gets another line every 10 seconds (LINE_EVERY_S), with the share that is finished and an
-    estimate of the seconds that are left.
+    estimate of the seconds that are left, also if no report comes for long. For that, `tick` has to be called at least
+    once a second. It may be called from another thread.
 
-    passes: number of sampling passes in each window. A window is a group of frames that the model makes together.
     clock: returns the time in seconds.
     """
-    shares: dict[str, StageShare] = {}
-    begun: dict[str, float] = {}
-    start = printed = clock()
 
-    def on_progress(progress: Progress) -> None:
-        nonlocal printed
-        name, now = stage_name(progress.stage), clock()
-        is_new = name not in begun
-        begun.setdefault(name, now)
-        share = shares.setdefault(name, StageShare.for_stage(progress.stage, passes)).of(progress)
-        if not is_new and now - printed < LINE_EVERY_S:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._start = self._printed = clock()
+        self._begun: dict[str, float] = {}
+        self._last: Progress | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, progress: Progress) -> None:
+        with self._lock:
+            self._last = progress
+            name, now = stage_name(progress.stage), self._clock()
+            if name not in self._begun:
+                self._begun[name] = now
+                self._print(name + (f" in {progress.windows} windows" if progress.windows > 1 else ""), now)
+            else:
+                self._print_if_due(progress, now)
+
+    def tick(self) -> None:
+        """Prints a line about the present stage if none was printed for 10 seconds."""
+        with self._lock:
+            if self._last is not None:
+                self._print_if_due(self._last, self._clock())
+
+    def _print_if_due(self, progress: Progress, now: float) -> None:
+        if now - self._printed < LINE_EVERY_S:
             return
-        printed = now
-        windows = f" in {progress.windows} windows" if is_new and progress.windows > 1 else ""
-        left = (now - begun[name]) * (1 / share - 1) if share else 0.0
-        rest = "" if is_new else f": {share:.0%}, about {left:.0f} s left" if share else ", still at work"
-        typer.echo(f"[{now - start:6.1f} s] {name}{windows}{rest}", err=True)
+        name = stage_name(progress.stage)
+        share, seconds = progress.share, now - self._begun[name]
+        rest = f": {share:.0%}, about {seconds * (1 / share - 1):.0f} s left" if 0 < share < 1 else ", still at work"
+        place = place_text(progress)
+        self._print(f"{name}{rest}" + (f" ({place})" if place else ""), now)
 
-    return on_progress
+    def _print(self, text: str, now: float) -> None:
+        self._printed = now
+        typer.echo(f"[{now - self._start:6.1f} s] {text}", err=True)
+
+
+def place_text(progress: Progress) -> str:
+    """Returns where the sampling is, such as `window 2/3, pass 1/2, step 4/8`. Empty for other stages."""
+    if progress.stage != "sampling":
+        return ""
+    window = f"window {progress.window}/{progress.windows}, " if progress.windows > 1 else ""
+    sampling_pass = f"pass {progress.pass_number}/{progress.passes}, " if progress.passes > 1 else ""
+    return f"{window}{sampling_pass}step {progress.step + 1}/{progress.steps}"
 
 
 def stage_name(stage: str) -> str:
@@ -252,80 +288,35 @@ def stage_name(stage: str) -> str:
     return STAGES.get(kind, kind.capitalize())
 
 
-class StageShare:
-    """Computes which share of one stage is finished, over all its windows and passes.
-
-    A window is a group of frames that the model makes together, in one or more passes. Progress reports count the steps
-    of each pass from 0 and do not say to which pass they belong. So a step number that is lower than that of the
-    previous report begins a new pass.
-
-    passes: number of passes in each window.
-    """
-
-    def __init__(self, passes: int) -> None:
-        self._passes = passes
-        self._pass, self._window, self._step = 0, 1, 0
-        self._share = 0.0
-
-    @classmethod
-    def for_stage(cls, stage: str, passes: int) -> "StageShare":
-        """Returns the StageShare for one stage of a job.
-
-        stage: the stage, as in `Progress.stage`.
-        passes: number of sampling passes in each window. It counts only for the stage `sampling`; others have one pass.
-        """
-        return cls(passes if stage == "sampling" else 1)
-
-    def of(self, progress: Progress) -> float:
-        """Returns which share of the stage is finished (0..1) after this progress report.
-
-        Must be called with every report of the stage, in their order. The share never falls, even if the stage begins
-        again, as the reading of the source does for each window.
-        """
-        if progress.window != self._window:
-            self._pass = 0
-        elif progress.step < self._step:
-            self._pass = min(self._pass + 1, self._passes - 1)
-        self._window, self._step = progress.window, progress.step
-        window_share = (self._pass + progress.step / max(progress.steps, 1)) / self._passes
-        self._share = max(self._share, min(1.0, (progress.window - 1 + window_share) / progress.windows))
-        return self._share
-
-
 @contextmanager
-def _bars(passes: int) -> Iterator[OnProgress]:
+def _bars() -> Iterator[OnProgress]:
     """Yields a callback that shows a progress bar for the current stage. The bar disappears after the block.
 
     The bar moves to and fro while the share that is done is not known yet.
-
-    passes: number of sampling passes in each window. A window is a group of frames that the model makes together.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Display
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=12),
-        TaskProgressColumn(),
+        TextColumn("{task.fields[percent]:>4}"),
         TextColumn("{task.fields[place]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     with Display(*columns, console=Console(stderr=True), transient=True) as display:
         tasks: dict[str, TaskID] = {}
-        shares: dict[str, StageShare] = {}
 
         def on_progress(progress: Progress) -> None:
-            name = stage_name(progress.stage)
+            name, share = stage_name(progress.stage), progress.share
             if name not in tasks:
-                tasks[name] = display.add_task(name, total=None, place="")
-                shares[name] = StageShare.for_stage(progress.stage, passes)
-            window = f"window {progress.window}/{progress.windows}, " if progress.windows > 1 else ""
-            place = f"{window}step {progress.step + 1}/{progress.steps}" if progress.stage == "sampling" else ""
+                tasks[name] = display.add_task(name, total=None, percent="", place="")
             for other, task in tasks.items():
                 display.update(task, visible=other == name)
-            share = shares[name].of(progress)
-            display.update(tasks[name], completed=share, total=1.0 if share else None, place=place)
+            percent = f"{share:.0%}" if share else ""
+            total = 1.0 if share else None
+            display.update(tasks[name], completed=share, total=total, percent=percent, place=place_text(progress))
 
         yield on_progress

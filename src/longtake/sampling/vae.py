@@ -5,6 +5,8 @@ Long videos are decoded in tiles of time: runs of frames that are decoded togeth
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch.nn import functional
 
 from longtake.plans import Size
 from longtake.sampling.noise import Noise
+from longtake.sampling.vae_progress import OnShare, ignore_share, reporting_share
 from longtake.video import OnProgress, Progress, ignore_progress
 
 TILE_FRAMES = 80
@@ -109,19 +112,21 @@ class Latents:
     last: bool
 
 
-def decode(vae: Any, latent: Tensor, timestep: float) -> Tensor:
+def decode(vae: Any, latent: Tensor, timestep: float, on_share: OnShare = ignore_share) -> Tensor:
     """Decodes unnormalised latents [1, C, f, h, w] into frames [t, 3, H, W] float32 in about -1..1.
 
     The first latent frame gives one frame; each later one gives as many as the VAE's temporal compression.
 
     timestep: the timestep (0..1) that the decoder is conditioned on. A VAE without timestep conditioning ignores it.
+    on_share: the callback that receives the share of the work that is done, many times.
     """
     ratio = vae.spatial_compression_ratio
-    _set_tiling(vae, (latent.shape[4] * ratio, latent.shape[3] * ratio))
+    num_tiles = _set_tiling(vae, (latent.shape[4] * ratio, latent.shape[3] * ratio))
     time = None
     if vae.config.timestep_conditioning:
         time = torch.full((1,), timestep, device=latent.device, dtype=vae.dtype)
-    frames: Tensor = vae.decode(latent.to(vae.dtype), time, return_dict=False)[0][0].transpose(0, 1).float()
+    with reporting_share(vae.decoder, num_tiles, on_share):
+        frames: Tensor = vae.decode(latent.to(vae.dtype), time, return_dict=False)[0][0].transpose(0, 1).float()
     return frames
 
 
@@ -143,7 +148,7 @@ def decode_frames(
     vae: the model that decodes.
     latents: all latents of the video, from its first frame on.
     timestep: the timestep (0..1) that the decoder is conditioned on.
-    on_progress: the callback that receives the progress before each tile.
+    on_progress: the callback that receives the progress before each tile and, many times, while the tile is decoded.
     """
     temporal = vae.temporal_compression_ratio
     tile, shared = TILE_FRAMES // temporal, BLEND_FRAMES // temporal
@@ -159,8 +164,12 @@ def decode_frames(
             ends = arrived.last and waiting.shape[2] <= tile + shared
             # The first latent of a tile decodes to one frame. `start` is that frame's number in the video.
             start = position * temporal
-            on_progress(Progress("frames", min(start, last_frame), last_frame))
-            frames = decode(vae, waiting if ends else waiting[:, :, :tile], timestep)
+            stop = last_frame if ends else start + (tile - shared) * temporal
+            on_share = partial(
+                _report_frames, on_progress, range(min(start, last_frame), min(stop, last_frame)), last_frame
+            )
+            on_share(0)
+            frames = decode(vae, waiting if ends else waiting[:, :, :tile], timestep, on_share)
             if fading is not None:
                 share = torch.linspace(0, 1, len(fading) + 2, device=frames.device)[1:-1, None, None, None]
                 frames = torch.cat([torch.lerp(fading, frames[: len(fading)], share), frames[len(fading) :]])
@@ -172,6 +181,15 @@ def decode_frames(
             if ends:
                 return
             waiting, position = waiting[:, :, tile - shared :], position + tile - shared
+
+
+def _report_frames(on_progress: OnProgress, frames: range, last_frame: int, share: float) -> None:
+    """Reports that this share (0..1) of the decoding of some frames is done.
+
+    frames: the numbers of the frames that no later tile changes.
+    last_frame: the number of frames of the video.
+    """
+    on_progress(Progress("frames", frames.start + int(share * len(frames)), last_frame))
 
 
 def upsample(upsampler: Any, latent: Tensor, statistics: Statistics) -> Tensor:
@@ -243,8 +261,8 @@ def resize(frames: Tensor, size: Size) -> Tensor:
     return functional.interpolate(frames, size=(size[1], size[0]), mode="bilinear", align_corners=False, antialias=True)
 
 
-def _set_tiling(vae: Any, canvas: Size) -> None:
-    """Sets whether the VAE splits each frame into tiles or works on whole frames.
+def _set_tiling(vae: Any, canvas: Size) -> int:
+    """Sets whether the VAE splits each frame into tiles or works on whole frames. Returns the number of tiles.
 
     It splits them if a side of the canvas (width, height) is longer than 1024 pixels (WIDEST_UNTILED).
     """
@@ -258,3 +276,4 @@ def _set_tiling(vae: Any, canvas: Size) -> None:
     else:
         vae.disable_tiling()
     vae.use_framewise_encoding = vae.use_framewise_decoding = False
+    return prod(ceil(side / TILE_STEP) for side in canvas) if max(canvas) > WIDEST_UNTILED else 1

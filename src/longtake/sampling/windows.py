@@ -30,6 +30,11 @@ def ignore_step(step: int, steps: int) -> None:
     """Does nothing; the default step callback."""
 
 
+def ignore_steps(number: int) -> OnStep:
+    """Returns the default step callback, for the pass of any number."""
+    return ignore_step
+
+
 @dataclass(frozen=True)
 class WindowRun:
     """What the sampling of one window needs.
@@ -38,13 +43,13 @@ class WindowRun:
     count: the number of windows of the plan.
     noise: a function of a pass's number (from 0). It returns the function that draws the noise of that pass over this
         window.
-    on_step: the callback before each sampling step. It gets the step's number (from 0) and the number of steps.
+    on_step: a function of a pass's number (from 0). It returns the callback before each step of that pass.
     """
 
     number: int
     count: int
     noise: Callable[[int], Noise]
-    on_step: OnStep
+    on_step: Callable[[int], OnStep]
 
     @property
     def is_last(self) -> bool:
@@ -56,6 +61,7 @@ class Loop:
     """The settings of the loop over the windows of one plan.
 
     count: the number of windows.
+    passes: the number of passes over each window.
     noise: a function of a pass's number and a window's number (both from 0). It returns the function that draws the
         noise of that pass over that window.
     resume: saves each sampled window. A window that an interrupted run has saved is read, not sampled again.
@@ -64,6 +70,7 @@ class Loop:
     """
 
     count: int
+    passes: int
     noise: Callable[[int, int], Noise]
     resume: Resume
     on_progress: OnProgress
@@ -83,7 +90,7 @@ class Loop:
         def noise(pass_number: int, window: int) -> Noise:
             return seeded(plan.seed, pass_number, window, device)
 
-        return cls(plan.num_windows, noise, resume, on_progress, device)
+        return cls(plan.num_windows, plan.num_passes, noise, resume, on_progress, device)
 
     def window(self, number: int) -> WindowRun:
         """Returns what the sampling of window `number` (from 0) needs: its number, its noise and its step callback.
@@ -94,8 +101,13 @@ class Loop:
         def noise(pass_number: int) -> Noise:
             return self.noise(pass_number, number)
 
-        def on_step(step: int, steps: int) -> None:
-            self.on_progress(Progress("sampling", step, steps, number + 1, self.count))
+        def on_step(pass_number: int) -> OnStep:
+            def report(step: int, steps: int) -> None:
+                self.on_progress(
+                    Progress("sampling", step, steps, number + 1, self.count, pass_number + 1, self.passes)
+                )
+
+            return report
 
         return WindowRun(number, self.count, noise, on_step)
 

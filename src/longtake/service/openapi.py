@@ -39,11 +39,11 @@ QUEUE_STATUS: Schema = {
         "progress": {
             "type": "object",
             "description": "What a running request does: the stage as text and by name, its step of so many steps, and "
-            "the window of so many windows.",
+            "the window and the pass of so many.",
             "properties": {
                 "message": {"type": "string"},
                 "stage": {"type": "string"},
-                **{name: {"type": "integer"} for name in ("step", "steps", "window", "windows")},
+                **{name: {"type": "integer"} for name in ("step", "steps", "window", "windows", "pass", "passes")},
             },
         },
         "error": {"type": "string", "description": "What went wrong."},

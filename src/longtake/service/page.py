@@ -26,6 +26,7 @@ from longtake.service.auth import caller_with_key
 from longtake.service.responses import RequestFailed, json_response
 from longtake.service.state import ServerState
 from longtake.version import __version__
+from longtake.video import Progress
 
 PAGE_SIZE = 24
 """Number of requests that are loaded at once."""
@@ -219,9 +220,8 @@ def _progress(progress: Mapping[str, Any]) -> dict[str, Any]:
 
     message: the text for people.
     stage: the name of the current stage of the work.
-    share: the finished part (0..1) of that stage; None if its number of steps is not known.
+    share: the finished part (0..1) of that stage.
     """
-    steps, windows = progress["steps"], progress["windows"]
-    done = progress["window"] - 1 + (progress["step"] / steps if steps else 0)
-    share = min(done / windows, 1.0) if steps and windows else None
+    names = ("stage", "step", "steps", "window", "windows", "pass", "passes")
+    share = Progress(*(progress[name] for name in names)).share
     return {"message": progress["message"], "stage": progress["stage"], "share": share}

@@ -74,6 +74,7 @@ class ProgressReport:
     `step`, `steps`: the number of finished steps of the stage, and the number of all its steps.
     `window`, `windows`: the number of the current window, from 1, and the number of all windows. A window is a group of
         frames that the model makes together.
+    `pass_number`, `passes`: the number of the current sampling pass over the window, from 1, and the number of all.
     """
 
     sentence: str
@@ -82,6 +83,8 @@ class ProgressReport:
     steps: int
     window: int
     windows: int
+    pass_number: int = 1
+    passes: int = 1
     type: Literal["progress"] = "progress"
 
 

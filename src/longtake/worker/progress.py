@@ -28,9 +28,7 @@ class ProgressReporter:
         if progress == self._last:
             return
         self._last = progress
-        self._channel.send(
-            ProgressReport(sentence(progress), stage, progress.step, progress.steps, progress.window, progress.windows)
-        )
+        self._channel.send(ProgressReport(sentence(progress), **{**vars(progress), "stage": stage}))
 
     def enter(self, stage: str | None) -> None:
         """Ends the current stage, adds its time to `seconds`, and begins `stage`. With None no stage begins."""

@@ -10,6 +10,9 @@ from longtake.worker.messages import Printed, ProgressReport
 STORE_EVERY_S = 0.05
 """Seconds between two writes of one request's log lines and progress, so that a fast worker causes few writes."""
 
+SHORT_STAGES = frozenset(("encode",))
+"""Stages that are too short for a line of the log. They change only the progress."""
+
 RETRY_S = 0.5
 """Seconds until the next write after one has failed."""
 
@@ -27,7 +30,7 @@ class RequestLog:
     `known`: messages of an earlier attempt that are not written again.
 
     Clients read the whole log again and again. So a message is written only once, and the log has one line for each
-    stage of the work. The steps of a stage change only the progress, which is numbers.
+    long stage of the work. The steps of a stage change only the progress, which is numbers.
     They are stored several at a time, to save transactions.
     """
 
@@ -44,7 +47,7 @@ class RequestLog:
             self.lines.append(line)
 
     def report(self, report: ProgressReport) -> None:
-        """Replaces the progress. Adds a line if a stage begins."""
+        """Replaces the progress. Adds a line if a stage begins that is not one of SHORT_STAGES."""
         self.progress = {
             "message": report.sentence,
             "stage": report.stage,
@@ -52,8 +55,11 @@ class RequestLog:
             "steps": report.steps,
             "window": report.window,
             "windows": report.windows,
+            "pass": report.pass_number,
+            "passes": report.passes,
         }
-        self.add(stage_line(report))
+        if report.stage not in SHORT_STAGES:
+            self.add(stage_line(report))
 
     @property
     def due_at(self) -> float:

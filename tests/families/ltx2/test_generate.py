@@ -32,6 +32,7 @@ from tests.families.ltx2.generating import (
     hurried,
     planned,
 )
+from tests.families.progress import assert_share_never_falls
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +174,9 @@ def test_a_stopped_request_resumes_to_the_same_bits(
 ) -> None:
     """Frames and sound equal those of a run that was not stopped: the same plan gives the same bits."""
     plan = hurried(planned(film, 40, extend_direction=direction, use_restart_sampling=True))
-    whole = generated(sounding, plan, film)
+    reports: list[Progress] = []
+    whole = generated(sounding, plan, film, on_progress=reports.append)
+    assert_share_never_falls(reports, until={"encode": 0.5, "sampling": 0.8, "sound": 0.5, "frames": 1})
     sampled: list[int] = []
 
     def stop_in_the_second_window(progress: Progress) -> None:

@@ -26,6 +26,7 @@ from longtake.settings import settings
 from longtake.video import OnProgress, Progress, VideoInfo, ignore_progress
 from recipes.tiny.render import render
 from recipes.tiny.world import prompt, sample
+from tests.families.progress import assert_share_never_falls
 from tests.models.cards import ltxv_card
 
 SCENE = next(
@@ -117,8 +118,10 @@ def test_a_stopped_request_resumes_to_the_same_bits(
     plan = planned(num_frames=89, first_pass_num_inference_steps=4)
     total = len(plan.windows)
     assert total > 2
-    whole = generated(embedded, plan, film)
+    reports: list[Progress] = []
+    whole = generated(embedded, plan, film, on_progress=reports.append)
     assert len(whole) == 89 - CONTEXT + 1
+    assert_share_never_falls(reports, until={"encode": 0, "sampling": 0.9, "frames": 1})
 
     def stop_in_the_second_window(progress: Progress) -> None:
         if (progress.stage, progress.window, progress.step) == ("sampling", 2, 1):
@@ -201,7 +204,7 @@ def test_tone_mapping_lowers_contrast(frames_of: Generate) -> None:
     assert frames_of({"tone_map_compression_ratio": 1.0}).std() < frames_of({}).std()
 
 
-@pytest.mark.parametrize("stage", ["context", "sampling", "frames"])
+@pytest.mark.parametrize("stage", ["encode", "sampling", "frames"])
 def test_cancelling_stops_at_every_stage(embedded: LTXVModel, film: NDArray[np.uint8], stage: str) -> None:
     stages: list[str] = []
 

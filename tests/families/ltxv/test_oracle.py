@@ -74,7 +74,7 @@ def pass_setup(case: Case, step: dict[str, Any], width: int, height: int) -> Pas
 
 
 def loop(count: int, noise: Callable[[int, int], Noise]) -> Loop:
-    return Loop(count, noise, NO_RESUME, ignore_progress, torch.device("cpu"))
+    return Loop(count, 1, noise, NO_RESUME, ignore_progress, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", ["s1", "s06", "keyframe", "suffix"])

@@ -1,7 +1,7 @@
 """Decodes the sampled windows of LTX-2: video latents become frames, audio tokens become sound."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -14,7 +14,7 @@ from longtake.media.formats import SOUND_RATE
 from longtake.media.sound import CROSS_FADE_S, MAX_LAG_S, Samples, num_samples
 from longtake.plans import latent_length
 from longtake.sampling.vae import Latents, Statistics, cropped_from_canvas, decode, decode_frames
-from longtake.video import OnProgress, Progress
+from longtake.video import OnProgress, Progress, in_window
 
 SPARE_SAMPLES = round((MAX_LAG_S + CROSS_FADE_S) * SOUND_RATE)
 """The number of extra samples at the end of a clip's sound that is far from the joint. Aligning and cross-fading the
@@ -38,6 +38,10 @@ class WindowDecoder:
     plan: LTX2Plan
     statistics: Statistics
     on_progress: OnProgress
+
+    def in_window(self, window: int, windows: int) -> "WindowDecoder":
+        """Returns a decoder whose progress reports are about this window. The numbers are those of `Progress`."""
+        return replace(self, on_progress=in_window(self.on_progress, window, windows))
 
     def frames(self, latent: Tensor, first_frame: int, last_frame: int) -> Iterator[Tensor]:
         """Yields the frames from `first_frame` to before `last_frame` of a window, in chunks [t, 3, H, W] in 0..1.

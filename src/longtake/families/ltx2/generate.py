@@ -158,7 +158,7 @@ class _Windows:
         """
         plan = self.run.plan
         window = plan.windows[current.number]
-        self.run.on_progress(Progress("context", 0, 1, current.number + 1, current.count))
+        self.run.on_progress(Progress("encode", 0, 1, current.number + 1, current.count))
         nearest = slice(window.context_frames) if plan.source_last else slice(-window.context_frames, None)
         image = self.end_image if current.is_last else None
         shown = Context(context.frames[nearest], context.sound, image)
@@ -181,9 +181,10 @@ class _Windows:
         plan = self.run.plan
         window = plan.windows[current.number]
         start, stop = window.context_frames, window.context_frames + window.new_frames
-        sound = self.decoder.sound(tensors.get("audio"), 0, stop)
+        decoder = self.decoder.in_window(current.number + 1, current.count)
+        sound = decoder.sound(tensors.get("audio"), 0, stop)
         matches_context = start > 0 and (plan.keeps_source or current.number > 0)
-        frames = self.decoder.frames(tensors["video"], start - 1 if matches_context else 0, stop)
+        frames = decoder.frames(tensors["video"], start - 1 if matches_context else 0, stop)
         rendition: Tensor | None = None
         if matches_context:
             opening = next(frames)
@@ -213,10 +214,12 @@ class _Windows:
         stop = window.context_start("backward")
         start, end = stop - window.new_frames, stop + window.context_frames
         latent = tensors["video"]
-        sound = self.decoder.sound(tensors.get("audio"), start, end)
+        sound = self.decoder.in_window(current.number + 1, current.count).sound(tensors.get("audio"), start, end)
         matches_context = window.context_frames > 0 and (plan.keeps_source or current.number > 0)
         rendition = self.decoder.few_frames(latent, stop, stop + 1)[0] if matches_context else None
-        frames = self.decoder.frames(latent, start, stop if matches_context else end)
+        # The caller reads the clips in playing order, so this window's frames are decoded after those of later windows.
+        decoder = self.decoder.in_window(current.count - current.number, current.count)
+        frames = decoder.frames(latent, start, stop if matches_context else end)
         yield GeneratedClip(frames, window.new_frames, window.context_frames, rendition, context.neighbour, sound)
         if current.is_last:
             return context

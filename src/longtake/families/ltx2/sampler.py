@@ -21,7 +21,7 @@ from longtake.sampling.levels import Acceleration
 from longtake.sampling.noise import Noise
 from longtake.sampling.positions import to_tokens
 from longtake.sampling.vae import Statistics, upsample
-from longtake.sampling.windows import OnStep, ignore_step
+from longtake.sampling.windows import OnStep, ignore_step, ignore_steps
 
 
 @dataclass(frozen=True)
@@ -193,14 +193,17 @@ class Setup:
 
 
 def sample_window(
-    setup: Setup, conditioning: WindowConditioning, noise: Callable[[int], Noise], on_step: OnStep = ignore_step
+    setup: Setup,
+    conditioning: WindowConditioning,
+    noise: Callable[[int], Noise],
+    on_step: Callable[[int], OnStep] = ignore_steps,
 ) -> SampledWindow:
     """Samples one window in one pass or two. Returns its video latents and, if it has sound, its audio tokens.
 
     `setup`: the passes, and the model that doubles the size of the latents between them.
     `conditioning`: the window's tracks in each pass.
     `noise`: a function of a pass's number (from 0). It returns the function that draws the noise of that pass.
-    `on_step`: the callback before each step of each pass. It gets the step's number (from 0) and the number of steps.
+    `on_step`: a function of a pass's number (from 0). It returns the callback before each step of that pass.
 
     - The first pass makes the video latents and the audio.
     - The second pass, if there is one, refines the video latents at twice the height and width. It starts from the
@@ -208,12 +211,12 @@ def sample_window(
     - So the returned audio is always that of the first pass.
     """
     setup.set_pass(0)
-    first = sample(setup.passes[0], conditioning.tracks(0), noise(0), on_step=on_step)
+    first = sample(setup.passes[0], conditioning.tracks(0), noise(0), on_step=on_step(0))
     video = conditioning.latent(0, first["video"])
     for number, pass_ in enumerate(setup.passes[1:], 1):
         setup.set_pass(number)
         larger = upsample(setup.upsampler, video, setup.statistics)
         init = {**first, "video": to_tokens(larger)}
-        refined = sample(pass_, conditioning.tracks(number), noise(number), init, on_step)
+        refined = sample(pass_, conditioning.tracks(number), noise(number), init, on_step(number))
         video = conditioning.latent(number, refined["video"])
     return SampledWindow(video, first.get("audio"))

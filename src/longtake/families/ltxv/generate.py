@@ -136,9 +136,9 @@ def context_items(run: LTXVRun, frames: RGBFrames) -> list[Items]:
         pictures made from them.
     """
     plan, model = run.plan, run.model
-    run.on_progress(Progress("context", 0, 1))
     if plan.strength == 0:
         return [[] for _ in plan.passes]
+    run.on_progress(Progress("encode", 0, 1))
     is_guide = plan.guide != "rgb"
     latents = (encode_clip(model.vae, frames, pass_.canvas, model.device) for pass_ in plan.passes)
     return [[ConditioningItem(latent, 0, plan.strength, is_guide)] for latent in latents]

@@ -216,7 +216,7 @@ def sample_window(setup: Setup, context: Sequence[Items], video: Video | None, c
         init = adain(upsample(setup.upsampler, sampled[-1], setup.statistics), sampled[-1]) if sampled else None
         items = context[number] if video is None else [setup.overlap(video.latents[number])]
         shape = setup.shape(window, pass_)
-        sampled.append(sample(pass_, shape, items, current.noise(number), init=init, on_step=current.on_step))
+        sampled.append(sample(pass_, shape, items, current.noise(number), init=init, on_step=current.on_step(number)))
     if video is None:
         return Video(tuple(sampled), tuple(sampled))
     fused = (
