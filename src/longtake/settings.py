@@ -1,5 +1,6 @@
 """Settings of a process, read from LONGTAKE_* environment variables into a frozen object."""
 
+import ipaddress
 import json
 import os
 import re
@@ -206,6 +207,16 @@ class Settings(BaseSettings):
     open_proxy: bool = False
     """If True, callers without a key may use /api/fal/proxy, even if the server requires keys."""
 
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1", "::1")
+    """Addresses of reverse proxies, or networks of them such as `10.0.0.0/8`, separated by commas. Their headers
+    X-Forwarded-For and X-Forwarded-Proto are believed."""
+    max_connections: Positive = 1000
+    """Largest number of open connections. It is smaller if the process may open fewer than about twice as many files.
+    When it is reached, the connection that has waited longest without a complete request is closed."""
+    max_connections_per_peer: Positive = 500
+    """Largest number of open connections of one client: an IPv4 address, or an IPv6 network of 64 bits."""
+    max_streams_per_key: Positive = 200
+    """Largest number of open event streams of one key."""
     max_body_bytes: Positive = 100 * 1024**2
     """Largest JSON body of a request in bytes, including data URIs."""
     max_upload_bytes: Positive = 2 * 1024**3
@@ -280,7 +291,7 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError(f"must be JSON, as in {EXAMPLES[str(info.field_name)]}") from None
 
-    @field_validator("slots", "cors_origins", "trusted_hosts", mode="before")
+    @field_validator("slots", "cors_origins", "trusted_hosts", "trusted_proxies", mode="before")
     @classmethod
     def _split_list(cls, value: Any) -> Any:
         if not isinstance(value, str):
@@ -294,6 +305,16 @@ class Settings(BaseSettings):
             if not re.fullmatch(rf"{DEVICE}(@[\w.-]+)?", slot):
                 raise ValueError(f"{slot!r} is not a device, as in cuda:0, or a device and its pool, as in cuda:0@ltx")
         return slots
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError:
+                raise ValueError(f"{proxy!r} is not an IP address or network, as in 10.0.0.2 or 10.0.0.0/8") from None
+        return proxies
 
     @field_validator("data_dir", "models_dir", "loras_dir", "safety_checkpoint", "depth_checkpoint", "pose_checkpoint")
     @classmethod

@@ -7,6 +7,7 @@ as much as the system can do, and nothing on a system without the means for it.
 import contextlib
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from typing import Any, BinaryIO
 
 _F_SETPIPE_SZ = 1031
 _PIPE_BYTES = 1 << 20
+_BYTES_ACKED = 120
+"""Where Linux stores the number of acknowledged bytes in its facts about a TCP connection (tcpi_bytes_acked)."""
 _FIRST_WINDOWS_ERROR = 0xC000_0000
 _NOBODY = 65534
 _MORE_THREADS = 10_000
@@ -93,6 +96,38 @@ def num_threads() -> int | None:
         return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
     except (OSError, ValueError, IndexError):
         return None
+
+
+def allow_open_files(wanted: int) -> int:
+    """Raises the number of files that this process may open to `wanted`, as far as it may. Returns the actual number.
+
+    On Windows, which has no such limit, `wanted` is returned.
+    """
+    try:
+        import resource
+    except ImportError:
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def acknowledged_bytes(connection: socket.socket) -> int | None:
+    """Returns how many bytes the other end of a TCP connection has acknowledged since its beginning.
+
+    Returns None if the connection is closed, and on systems other than Linux.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        facts = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
+    except OSError:
+        return None
+    return int.from_bytes(facts[_BYTES_ACKED:], sys.byteorder) if len(facts) == _BYTES_ACKED + 8 else None
 
 
 def allow_cpu_seconds(seconds: float) -> None:

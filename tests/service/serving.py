@@ -1,5 +1,6 @@
 """A real server for the tests: uvicorn in a thread, a SQLite database, and a thread in place of workers."""
 
+import ipaddress
 import socket
 import threading
 import time
@@ -12,7 +13,6 @@ from typing import Any
 
 import httpx
 import sqlalchemy as sa
-import uvicorn
 
 from longtake.access.keys import Keys
 from longtake.database import connection as database
@@ -21,6 +21,8 @@ from longtake.queue import engine as queue
 from longtake.queue.requests import LogLine, Outcome, RequestRow
 from longtake.queue.status_cache import StatusCache
 from longtake.service.app import Application
+from longtake.service.connections import Bounds, Connections
+from longtake.service.ports import Ports
 from longtake.service.state import ServerState
 from longtake.settings import Settings, settings
 from longtake.storage.blobs import Blobs
@@ -42,6 +44,8 @@ INPUTS: Mapping[str, dict[str, Any]] = {
     "fal-ai/ltx-2.3/extend-video": FLAT,
 }
 """A valid input of every endpoint."""
+NO_HURRY = Bounds()
+"""The bounds of a server's connections, unless the test has others."""
 PATIENCE_S = 60.0
 """Seconds after which a test gives up waiting, even on a busy machine."""
 RESULT: dict[str, Any] = {
@@ -107,14 +111,17 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, blobs: Blobs | None = None, **overrides: Any) -> Iterator[Served]:
-    """Runs a server on a free port with these settings, its data in `folder`, and its files there or in `blobs`."""
-    with serving_with(settings(data_dir=folder, slots=(), **overrides), blobs) as served:
+def serving(folder: Path, blobs: Blobs | None = None, bounds: Bounds = NO_HURRY, **overrides: Any) -> Iterator[Served]:
+    """Runs a server on a free port with these settings, its data in `folder`, and its files there or in `blobs`.
+
+    `bounds` are those of its connections.
+    """
+    with serving_with(settings(data_dir=folder, slots=(), **overrides), blobs, bounds) as served:
         yield served
 
 
 @contextmanager
-def serving_with(chosen: Settings, blobs: Blobs | None = None) -> Iterator[Served]:
+def serving_with(chosen: Settings, blobs: Blobs | None = None, bounds: Bounds = NO_HURRY) -> Iterator[Served]:
     chosen.data_dir.mkdir(parents=True, exist_ok=True)
     engine = database.connect(chosen.database_url or database.file_url(chosen.data_dir / "longtake.db"))
     metadata.create_all(engine)
@@ -125,10 +132,8 @@ def serving_with(chosen: Settings, blobs: Blobs | None = None) -> Iterator[Serve
         store = replace(store, blobs=blobs)
     state = ServerState(chosen, engine, status_cache, store, Keys(engine, cache_s=0.2), stopped.append, lambda _: None)
     bound = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        Application(state), log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
+    local = (ipaddress.ip_network("127.0.0.1"),)
+    server = Ports(Application(state), Connections(bounds), local, grace_s=1).http()
 
     def serve() -> None:
         server.run(sockets=[bound])

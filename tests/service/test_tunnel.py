@@ -1,69 +1,108 @@
-"""The tunnel: it connects fal's host names to the server's TLS port, and refuses everything else."""
+"""The tunnel: connections to fal's host names become TLS connections to the server, and all others are refused."""
 
 import asyncio
-import contextlib
-import socket
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+import ssl
+import threading
+from collections.abc import Awaitable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 
 import pytest
+from starlette.responses import PlainTextResponse
 
 from longtake.queue.addresses import HOSTS
-from longtake.service.tunnel import MAX_HEAD_BYTES, refusal, serve
+from longtake.service.connections import Bounds, Connections
+from longtake.service.ports import Ports, listening
+from longtake.service.tls import prepare
+from longtake.service.tunnel import refusal
+from tests.service.serving import wait_for
+
+BOUNDS = Bounds(head_bytes=1000, handshake_s=0.3, head_s=0.3, check_s=0.05)
 
 
-@asynccontextmanager
-async def tunnel() -> AsyncIterator[int]:
-    """Runs a tunnel to a server that returns in capitals what it receives. Yields the tunnel's port."""
+@dataclass
+class Tunnelled:
+    """The tunnel of a server that answers `hello`, and a TLS context that trusts the server."""
 
-    async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while piece := await reader.read(65536):
-            writer.write(piece.upper())
-            await writer.drain()
-        writer.write(b"!")
-        writer.close()
-
-    inner = await asyncio.start_server(shout, "127.0.0.1", 0)
-    outer = await serve("127.0.0.1", 0, tls_host="127.0.0.1", tls_port=inner.sockets[0].getsockname()[1])
-    try:
-        yield outer.sockets[0].getsockname()[1]
-    finally:
-        outer.close()
-        inner.close()
+    port: int
+    trust: ssl.SSLContext
 
 
-def exchange(port: int, *pieces: bytes) -> Awaitable[bytes]:
+@pytest.fixture(scope="module")
+def tunnel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tunnelled]:
+    tls = prepare(tmp_path_factory.mktemp("tls"))
+    server = Ports(PlainTextResponse("hello"), Connections(BOUNDS), (), grace_s=1).tunnel(tls)
+    with listening("127.0.0.1", 0) as bound:
+        thread = threading.Thread(target=lambda: server.run(sockets=[bound]), daemon=True)
+        thread.start()
+        wait_for(lambda: server.started)
+        trust = ssl.create_default_context(cafile=str(tls.authority))
+        yield Tunnelled(bound.getsockname()[1], trust)
+        server.should_exit = True
+        thread.join(10)
+
+
+def exchange(port: int, *pieces: bytes) -> bytes:
+    """Sends the pieces to a port, and returns what comes back until the connection ends."""
+
     async def talk() -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(0.01)
-        writer.write_eof()
         answer = await reader.read()
         writer.close()
         return answer
 
-    return asyncio.wait_for(talk(), 60)
+    return asyncio.run(within_a_minute(talk()))
+
+
+async def within_a_minute(work: Awaitable[bytes]) -> bytes:
+    return await asyncio.wait_for(work, 60)
+
+
+def connect(host: str) -> bytes:
+    return f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n\r\n".encode()
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_fals_hosts_are_tunnelled_to_the_tls_port(host: str) -> None:
+def test_fals_hosts_are_tunnelled_to_the_server(tunnel: Tunnelled, host: str) -> None:
     async def run() -> bytes:
-        async with tunnel() as port:
-            return await exchange(port, f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n\r\n".encode(), b"hello")
+        reader, writer = await asyncio.open_connection("127.0.0.1", tunnel.port)
+        writer.write(connect(host))
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 200 Connection established\r\n\r\n"
+        await writer.start_tls(tunnel.trust, server_hostname=host)
+        writer.write(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        answer = await reader.read()
+        writer.close()
+        return answer
 
-    assert asyncio.run(run()) == b"HTTP/1.1 200 Connection established\r\n\r\nHELLO!"
+    head, _, body = asyncio.run(within_a_minute(run())).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert body == b"hello"
 
 
-def test_bytes_after_the_request_are_forwarded() -> None:
-    size = 3_000_000
+def test_a_handshake_that_begins_before_the_answer_is_served(tunnel: Tunnelled) -> None:
+    received, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = tunnel.trust.wrap_bio(received, to_send, server_hostname="fal.run")
 
     async def run() -> bytes:
-        async with tunnel() as port:
-            return await exchange(port, b"CONNECT fal.run:443 HTTP/1.1\r\n", b"\r\n" + b"x" * size)
+        reader, writer = await asyncio.open_connection("127.0.0.1", tunnel.port)
+        with suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        writer.write(connect("fal.run") + to_send.read())
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 200 Connection established\r\n\r\n"
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                received.write(await reader.read(65536))
+        writer.close()
+        return str(client.version()).encode()
 
-    assert asyncio.run(run()) == b"HTTP/1.1 200 Connection established\r\n\r\n" + b"X" * size + b"!"
+    assert asyncio.run(within_a_minute(run())) == b"TLSv1.3"
 
 
 @pytest.mark.parametrize(
@@ -79,17 +118,12 @@ def test_bytes_after_the_request_are_forwarded() -> None:
         ("", "400 Bad Request", "not an HTTP request"),
     ],
 )
-def test_other_requests_are_refused_with_a_sentence(line: str, status: str, expected: str) -> None:
+def test_other_requests_are_refused_with_a_sentence(tunnel: Tunnelled, line: str, status: str, expected: str) -> None:
     refused = refusal(line)
     assert refused is not None
     assert refused[0] == status
     assert expected in refused[1]
-
-    async def run() -> bytes:
-        async with tunnel() as port:
-            return await exchange(port, f"{line}\r\n\r\n".encode())
-
-    head, _, body = asyncio.run(run()).decode().partition("\r\n\r\n")
+    head, _, body = exchange(tunnel.port, f"{line}\r\n\r\n".encode()).decode().partition("\r\n\r\n")
     assert head.startswith(f"HTTP/1.1 {status}\r\n")
     assert body == refused[1] + "\n"
 
@@ -98,23 +132,19 @@ def test_host_names_are_not_case_sensitive() -> None:
     assert refusal("CONNECT Queue.FAL.run:443 HTTP/1.0") is None
 
 
-def test_an_endless_request_is_closed() -> None:
-    async def run() -> bytes:
-        async with tunnel() as port:
-            return await exchange(port, b"CONNECT fal.run:443 HTTP/1.1\r\nX: " + b"x" * (2 * MAX_HEAD_BYTES))
-
-    with contextlib.suppress(ConnectionError):  # The tunnel may close the connection before all is sent.
-        assert asyncio.run(run()) == b""
+def test_a_head_above_the_bound_is_closed(tunnel: Tunnelled) -> None:
+    with suppress(ConnectionError):
+        assert exchange(tunnel.port, b"CONNECT fal.run:443 HTTP/1.1\r\nX: " + b"x" * 2000) == b""
 
 
-def test_an_unreachable_server_is_a_502() -> None:
-    async def run() -> bytes:
-        with socket.create_server(("127.0.0.1", 0)) as closed:
-            gone = closed.getsockname()[1]
-        server = await serve("127.0.0.1", 0, tls_host="127.0.0.1", tls_port=gone)
-        try:
-            return await exchange(server.sockets[0].getsockname()[1], b"CONNECT fal.run:443 HTTP/1.1\r\n\r\n")
-        finally:
-            server.close()
+@pytest.mark.parametrize("sent", [b"", b"CONNECT fal.run:443 HTTP/1.1\r\nX: ", b"\r\n\r"])
+def test_a_slow_head_is_closed(tunnel: Tunnelled, sent: bytes) -> None:
+    with suppress(ConnectionError):
+        assert exchange(tunnel.port, sent) == b""
 
-    assert asyncio.run(run()).startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
+
+@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01"])
+def test_a_slow_handshake_is_closed(tunnel: Tunnelled, sent: bytes) -> None:
+    with suppress(ConnectionError):
+        answer = exchange(tunnel.port, connect("fal.run"), sent)
+        assert answer == b"HTTP/1.1 200 Connection established\r\n\r\n"

@@ -6,6 +6,7 @@ is faster than a route: each waiting client polls its status ten times a second.
 
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,17 +22,15 @@ from longtake.queue.requests import RequestRow, StoredLogLine
 from longtake.queue.status_cache import RequestStatus
 from longtake.service.auth import Authenticator, caller_of, visible_row
 from longtake.service.responses import (
-    PING,
     NotFound,
     RequestFailed,
-    event,
-    event_stream,
     json_response,
     request_error,
     retry_headers,
     to_json,
 )
 from longtake.service.state import ServerState
+from longtake.service.streams import PING, EventStream, event
 from longtake.service.submit import submit
 
 CANCEL_ANSWERS = {
@@ -68,8 +67,11 @@ def routes(state: ServerState) -> list[BaseRoute]:
         return json_response(body, headers={"x-fal-request-id": row.id, **replayed})
 
     async def status_stream(request: Request) -> Response:
-        status = await find_status(state, request)
-        return event_stream(_status_events(state, status, logs=wants_logs(request.url.query)), status.row.id)
+        status, caller = await find_status(state, request), await caller_of(request)
+        with ExitStack() as stack:
+            stack.enter_context(state.streams.opened(caller.key_id, state.settings.max_streams_per_key))
+            events = _status_events(state, status, logs=wants_logs(request.url.query))
+            return EventStream(events, status.row.id, stack.pop_all())
 
     async def result(request: Request) -> Response:
         return await result_response(state, (await find_status(state, request)).row)

@@ -6,11 +6,11 @@ The two forms of errors are:
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from longtake.database.connection import is_temporary
 from longtake.endpoints.validation import echo
@@ -134,25 +134,3 @@ def unbilled(status: int) -> dict[str, str]:
     The result is empty for any other status.
     """
     return {"x-fal-billable-units": "0"} if status in (404, 422, 500) else {}
-
-
-PING = b": ping\n\n"
-"""A comment in an event stream. Clients ignore it, but it keeps the connection open."""
-
-
-def event(value: Any) -> bytes:
-    """Returns one encoded event of an event stream. Its data is `value` as JSON.
-
-    Every event needs data, because fal's Python client fails at an event without it.
-    """
-    return b"data: " + to_json(value) + b"\n\n"
-
-
-def event_stream(events: AsyncIterator[bytes], request_id: str) -> StreamingResponse:
-    """Returns a response that sends each item of `events` as soon as it is yielded. Proxies are asked not to delay it.
-
-    events: yields encoded events, as returned by `event`, and comments that keep the connection open (PING).
-    request_id: the request's id, for the header `x-fal-request-id`.
-    """
-    headers = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no", "x-fal-request-id": request_id}
-    return StreamingResponse(events, 200, headers, "text/event-stream")

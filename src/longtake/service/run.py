@@ -5,7 +5,7 @@ These requests wait in the same queue as all others. A request is cancelled if i
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from anyio import CancelScope
@@ -20,8 +20,9 @@ from longtake.queue.requests import StoredLogLine
 from longtake.queue.status_cache import RequestStatus
 from longtake.service.auth import caller_of
 from longtake.service.queue import cancel, follow, result_response
-from longtake.service.responses import PING, ModelFailed, event, event_stream
+from longtake.service.responses import ModelFailed
 from longtake.service.state import ServerState
+from longtake.service.streams import PING, EventStream, event
 from longtake.service.submit import existing_endpoint, submit
 
 FIRST_EVENT_S = 1.0
@@ -40,13 +41,16 @@ def routes(state: ServerState) -> list[BaseRoute]:
         return Response(status_code=499) if last is None else await result_response(state, last.row)
 
     async def stream(request: Request) -> Response:
-        status = (await submit(state, request, request.path_params["name"])).status
-        first = await _unless_disconnected(state, request, status, _wait_for_start(state, status))
-        if first is None:
-            return Response(status_code=499)
-        if first.row.has_ended and first.row.status_code != 200:
-            return await result_response(state, first.row)
-        return event_stream(_progress_events(state, first), first.row.id)
+        caller = await caller_of(request)
+        with ExitStack() as stack:
+            stack.enter_context(state.streams.opened(caller.key_id, state.settings.max_streams_per_key))
+            status = (await submit(state, request, request.path_params["name"])).status
+            first = await _unless_disconnected(state, request, status, _wait_for_start(state, status))
+            if first is None:
+                return Response(status_code=499)
+            if first.row.has_ended and first.row.status_code != 200:
+                return await result_response(state, first.row)
+            return EventStream(_progress_events(state, first), first.row.id, stack.pop_all())
 
     async def without_input(request: Request) -> Response:
         await caller_of(request)

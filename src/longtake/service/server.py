@@ -6,28 +6,27 @@ import ipaddress
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import sqlalchemy as sa
 import structlog
-import uvicorn
-from starlette.types import ASGIApp
 
 from longtake import system
 from longtake.access.keys import Keys
 from longtake.access.signing import Signer
 from longtake.endpoints import endpoint, prices
-from longtake.errors import InvalidRequest
 from longtake.models.lora_downloads import lora_sweeper
 from longtake.queue.erasure import eraser
 from longtake.queue.status_cache import StatusCache
 from longtake.queue.webhooks import Deliverer
-from longtake.service import tunnel
 from longtake.service.app import Application
+from longtake.service.connections import Connections, bounds
+from longtake.service.ports import Ports, listening
 from longtake.service.state import ServerState
 from longtake.service.tls import Tls
+from longtake.service.tls_server import PortServer
 from longtake.settings import Settings
 from longtake.storage.files import open_store
 from longtake.storage.sweeper import sweepers
@@ -35,14 +34,6 @@ from longtake.worker.leases import LeaseWatch
 from longtake.worker.messages import Done
 from longtake.worker.metrics import Metrics
 from longtake.worker.slots import Slots
-
-KEEP_ALIVE_S = 75
-"""Seconds after which an idle connection is closed. The value is high because a client whose connection is closed while
-it sends a request may send the request twice."""
-STREAM_GRACE_S = 5
-"""Seconds that open connections may continue when the server stops. Then they are closed."""
-BACKLOG = 2048
-"""Maximum number of new connections that wait until the server accepts them."""
 
 _log = structlog.get_logger("longtake.server")
 
@@ -104,19 +95,22 @@ def run(
     watch = LeaseWatch(engine, settings, statuses.mark_changed, slots.wake)
     state = ServerState(settings, engine, statuses, store, Keys(engine), slots.cancel, slots.wake, metrics=metrics)
     check_endpoint_settings(state)
-    app = Application(state)
+    connections = Connections(bounds(settings.max_connections, settings.max_connections_per_peer))
+    proxies = tuple(ipaddress.ip_network(proxy) for proxy in settings.trusted_proxies)
+    ports = Ports(Application(state), connections, proxies)
     sweeping = [*sweepers(store), eraser(engine, settings, statuses.mark_changed), lora_sweeper(settings)]
     services: list[BackgroundService] = [statuses, slots, watch, deliverer, *sweeping]
     with ExitStack() as stack:
-        http = stack.enter_context(_listening(address.host, address.port))
-        servers = [_web_server(app, http, None)]
+        http = stack.enter_context(listening(address.host, address.port))
+        servers = [(ports.http(), http)]
         actual = replace(address, port=_port(http))
         if tls is not None:
-            https = stack.enter_context(_listening(address.host, address.tls_port))
-            servers.append(_web_server(app, https, tls))
-            actual = replace(actual, tls_port=_port(https))
+            https = stack.enter_context(listening(address.host, address.tls_port))
+            tunnel = stack.enter_context(listening(address.host, address.tunnel_port))
+            servers += [(ports.https(tls), https), (ports.tunnel(tls), tunnel)]
+            actual = replace(actual, tls_port=_port(https), tunnel_port=_port(tunnel))
         with asyncio.Runner(loop_factory=system.event_loop_factory()) as runner:
-            runner.run(_serve(servers, services, state, slots, actual, tls, on_listening))
+            runner.run(_serve(servers, services, state, slots, lambda: on_listening(actual)))
 
 
 def check_endpoint_settings(state: ServerState) -> None:
@@ -125,52 +119,6 @@ def check_endpoint_settings(state: ServerState) -> None:
     preload = [] if settings.preload is None else [settings.preload]
     for name in (*state.pools, *prices(settings), *preload):
         endpoint(name)
-
-
-@dataclass(frozen=True)
-class _WebServer:
-    uvicorn: "_UvicornWithoutSignals"
-    socket: socket.socket
-
-
-class _UvicornWithoutSignals(uvicorn.Server):
-    """A uvicorn server that does not handle signals, because `_serve` handles them for all servers of the process."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _web_server(app: ASGIApp, bound: socket.socket, tls: Tls | None) -> _WebServer:
-    config = uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=STREAM_GRACE_S,
-        ssl_certfile=None if tls is None else str(tls.certificate),
-        ssl_keyfile=None if tls is None else str(tls.key),
-    )
-    return _WebServer(_UvicornWithoutSignals(config), bound)
-
-
-@contextlib.contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """Yields a socket that listens at this host and port. The socket is closed at the end of the `with` block.
-
-    Raises InvalidRequest if no socket can listen there.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        bound = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise InvalidRequest(f"Nothing can listen at {host}, port {port}: {error.strerror or error}.") from None
-    with bound:
-        yield bound
 
 
 def _port(bound: socket.socket) -> int:
@@ -192,32 +140,22 @@ def _handling_signals(on_signal: Callable[[], object]) -> Iterator[None]:
 
 
 async def _serve(
-    servers: Sequence[_WebServer],
+    servers: Sequence[tuple[PortServer, socket.socket]],
     services: Sequence[BackgroundService],
     state: ServerState,
     slots: Slots,
-    address: Address,
-    tls: Tls | None,
-    on_listening: Callable[[Address], None],
+    on_listening: Callable[[], None],
 ) -> None:
     loop, first_signal, second_signal = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
         (second_signal if first_signal.is_set() else first_signal).set()
 
-    async with AsyncExitStack() as stack:
-        stack.enter_context(_handling_signals(lambda: loop.call_soon_threadsafe(on_signal)))
-        serving = [asyncio.create_task(server.uvicorn.serve(sockets=[server.socket])) for server in servers]
-        while not all(server.uvicorn.started for server in servers):
+    with _handling_signals(lambda: loop.call_soon_threadsafe(on_signal)):
+        serving = [asyncio.create_task(server.serve(sockets=[bound])) for server, bound in servers]
+        while not all(server.started for server, _ in servers):
             await asyncio.sleep(0.005)
-        if tls is not None:
-            tunnels = await tunnel.serve(
-                address.host, address.tunnel_port, tls_host=address.host, tls_port=address.tls_port
-            )
-            stack.push_async_callback(tunnels.wait_closed)
-            stack.callback(tunnels.close)
-            address = replace(address, tunnel_port=_port(tunnels.sockets[0]))
-        on_listening(address)
+        on_listening()
         for service in services:
             await asyncio.to_thread(service.start)
         await first_signal.wait()
@@ -230,7 +168,7 @@ async def _serve(
         for service in reversed(services):
             await asyncio.to_thread(service.stop)
         await drained
-        for server in servers:
-            server.uvicorn.should_exit = True
+        for server, _ in servers:
+            server.should_exit = True
         await asyncio.gather(*serving)
     _log.info("The server has stopped")

@@ -14,6 +14,7 @@ from longtake.access.keys import Keys
 from longtake.database.connection import is_temporary
 from longtake.endpoints import by_id
 from longtake.queue.status_cache import StatusCache
+from longtake.service.streams import OpenStreams
 from longtake.settings import Settings
 from longtake.storage.files import FileStore
 from longtake.worker.metrics import Metrics
@@ -42,6 +43,7 @@ class ServerState:
     wake_slots: called with the pool (a named group of devices) to which a request was submitted, so that an idle device
         of that pool starts it at once.
     metrics: the figures that `/metrics` shows, and the state of each device.
+    streams: the open event streams of each key.
     draining: set when the server begins to shut down.
     executor: the threads in which `call` runs blocking functions.
     """
@@ -54,6 +56,7 @@ class ServerState:
     cancel_running: Callable[[str], None]
     wake_slots: Callable[[str], None]
     metrics: Metrics = field(default_factory=Metrics)
+    streams: OpenStreams = field(default_factory=OpenStreams)
     draining: threading.Event = field(default_factory=threading.Event)
     executor: ThreadPoolExecutor = field(default_factory=_executor)
 

@@ -1,4 +1,4 @@
-"""An HTTPS proxy for unmodified programs: it leads their connections to fal's hosts to this server's TLS port.
+"""An HTTPS proxy for unmodified programs: connections to fal's hosts become TLS connections to this server.
 
 A program uses the proxy if its environment variable HTTPS_PROXY contains the proxy's URL. The proxy refuses all other
 hosts: otherwise everybody who reaches it would have the network access of this machine. A program that needs other
@@ -6,34 +6,50 @@ hosts lists them in NO_PROXY.
 """
 
 import asyncio
-import contextlib
 import re
+import socket
 
 from longtake.queue.addresses import HOSTS
+from longtake.service.connections import Bounds
 
-MAX_HEAD_BYTES = 128 * 1024
-"""Maximum size of a CONNECT request in bytes. The connection of a larger one is closed."""
-MAX_HEAD_S = 10.0
-"""Seconds within which a client must have sent its CONNECT request. After that its connection is closed."""
+END = b"\r\n\r\n"
+"""The end of a request's head."""
 
 _REQUEST_LINE = re.compile(r"(?P<method>[A-Z]+) (?P<target>\S+) HTTP/1\.[01]")
 
 
-async def serve(host: str, port: int, *, tls_host: str, tls_port: int) -> asyncio.Server:
-    """Starts the proxy at `host` and `port`, and returns it. The caller must close it.
+async def connect(line: socket.socket, bounds: Bounds) -> bool:
+    """Answers the CONNECT request of a new client. Returns True if the client may begin its TLS handshake.
 
-    port: the proxy's port; 0 selects a free one.
-    tls_host, tls_port: the address of this server's TLS port, to which all connections lead.
+    line: the client's socket, which does not block.
+    bounds: limit the size of the request's head and the time until its end.
 
-    Raises OSError if the proxy cannot listen at its address.
+    Raises OSError if the client disconnects or is too slow.
     """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(bounds.head_s):
+        head = await _read_head(line, bounds.head_bytes)
+    if head is None:
+        return False
+    refused = refusal(head.partition(b"\r\n")[0].decode("latin-1"))
+    answer = b"HTTP/1.1 200 Connection established\r\n\r\n" if refused is None else _refusal_response(*refused)
+    await loop.sock_sendall(line, answer)
+    return refused is None
 
-    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            await _tunnel(reader, writer, tls_host, tls_port)
-        await _close(writer)
 
-    return await asyncio.start_server(tunnel, host, port, limit=MAX_HEAD_BYTES)
+async def _read_head(line: socket.socket, most_bytes: int) -> bytes | None:
+    """Returns the head of a request, or None if it has more than `most_bytes` bytes or the client disconnects.
+
+    Receives nothing of what follows the head, because that is for the TLS handshake.
+    """
+    head = bytearray()
+    while not head.endswith(END):
+        arrived = next(length for length in (3, 2, 1, 0) if head.endswith(END[:length]))
+        piece = await asyncio.get_running_loop().sock_recv(line, len(END) - arrived)
+        if not piece or len(head) >= most_bytes:
+            return None
+        head += piece
+    return bytes(head)
 
 
 def refusal(line: str) -> tuple[str, str] | None:
@@ -61,51 +77,7 @@ def refusal(line: str) -> tuple[str, str] | None:
     )
 
 
-async def _tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tls_host: str, tls_port: int) -> None:
-    try:
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), MAX_HEAD_S)
-    except (asyncio.LimitOverrunError, TimeoutError):
-        return
-    refused = refusal(head.partition(b"\r\n")[0].decode("latin-1"))
-    if refused is not None:
-        await _refuse(writer, *refused)
-        return
-    try:
-        inner_reader, inner_writer = await asyncio.open_connection(tls_host, tls_port)
-    except OSError:
-        await _refuse(writer, "502 Bad Gateway", "The server's TLS port does not answer.")
-        return
-    writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-    to_server = asyncio.create_task(_copy(reader, inner_writer))
-    try:
-        # The tunnel ends when the server closes its side, even if the client would send more.
-        await _copy(inner_reader, writer)
-    finally:
-        to_server.cancel()
-        await asyncio.gather(to_server, return_exceptions=True)
-        await _close(inner_writer)
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Copies all bytes from `reader` to `writer`. At the end of `reader` it also ends the stream of `writer`."""
-    try:
-        while piece := await reader.read(256 * 1024):
-            writer.write(piece)
-            await writer.drain()
-    finally:
-        if writer.can_write_eof() and not writer.is_closing():
-            with contextlib.suppress(OSError):
-                writer.write_eof()
-
-
-async def _refuse(writer: asyncio.StreamWriter, status: str, sentence: str) -> None:
+def _refusal_response(status: str, sentence: str) -> bytes:
     body = sentence.encode() + b"\n"
     head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    writer.write(head.encode() + body)
-    await writer.drain()
-
-
-async def _close(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
+    return head.encode() + body

@@ -1,0 +1,214 @@
+"""The clients' connections: how many may be open, and how long a client may be slow.
+
+A server's ports share one `Connections`. A connection waits while the server has no complete request of it, and is busy
+while a request of it is carried out or answered. Only waiting connections are closed to make room for new ones.
+"""
+
+import asyncio
+import ipaddress
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+from longtake import system
+
+RESERVED_FILES = 96
+"""Open files that the server needs beside its connections: the database, worker processes, downloads and logs."""
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The bounds of connections.
+
+    in_all, per_peer: the largest number of open connections, of all clients and of one.
+    head_bytes: the largest size of a request's line and headers, of the headers after a body in chunks, and of the head
+        of a CONNECT request.
+    handshake_s: seconds for the TLS handshake.
+    head_s: seconds to the first byte of a connection, from the first byte of a request's head to its end, and for the
+        rest of a body whose request is already answered.
+    idle_s: seconds between two requests.
+    bytes_per_s, period_s: a client that sends a body, or reads an answer, must move this many bytes per second, on the
+        average of each period of this many seconds. Time in which the server is not ready does not count.
+    linger_s: seconds for which the rest of a refused request is received and dropped. A client that still sends when
+        its connection is closed would not see the answer.
+    check_s: seconds between two checks of all connections.
+    """
+
+    in_all: int = 1000
+    per_peer: int = 500
+    head_bytes: int = 64 * 1024
+    handshake_s: float = 10.0
+    head_s: float = 20.0
+    idle_s: float = 75.0
+    bytes_per_s: float = 1024.0
+    period_s: float = 30.0
+    linger_s: float = 2.0
+    check_s: float = 1.0
+
+
+def bounds(in_all: int, per_peer: int) -> Bounds:
+    """Returns the bounds of a server that wants `in_all` connections, and `per_peer` of one client.
+
+    Both are smaller where the process may not open enough files: each connection may also read a stored file.
+    """
+    files = system.allow_open_files(2 * in_all + RESERVED_FILES)
+    possible = max(8, min(in_all, (files - RESERVED_FILES) // 2))
+    return Bounds(in_all=possible, per_peer=min(per_peer, max(4, possible // 2)))
+
+
+class Connection(Protocol):
+    """One connection of a client."""
+
+    def close_if_late(self, now: float) -> None:
+        """Closes the connection if the client is too slow. `now` is the time of the event loop's clock."""
+
+    def abort(self) -> None:
+        """Closes the connection at once."""
+
+
+class Connections:
+    """The open connections. Its methods may be called only in the thread of the event loop."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self._waiting: dict[Connection, str] = {}  # to the peer; the one that has waited longest is the first
+        self._busy: dict[Connection, str] = {}
+        self._per_peer: Counter[str] = Counter()
+        self._check: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._busy)
+
+    def admit(self, connection: Connection, peer: str) -> bool:
+        """Adds a new connection, which waits. Returns False if there is no room for it; it must then be closed.
+
+        If there are too many connections, the one that has waited longest is closed.
+        """
+        has_room = (self._per_peer[peer] < self.bounds.per_peer or self._abort_oldest(peer)) and (
+            len(self) < self.bounds.in_all or self._abort_oldest()
+        )
+        if has_room:
+            self._waiting[connection] = peer
+            self._per_peer[peer] += 1
+            self._check = self._check or asyncio.get_running_loop().call_later(self.bounds.check_s, self._close_late)
+        return has_room
+
+    def move(self, connection: Connection, peer: str) -> bool:
+        """Counts a waiting connection for another peer from now on. Returns False if that peer has too many."""
+        old = self._waiting.get(connection)
+        if old is None or old == peer:
+            return True
+        if self._per_peer[peer] >= self.bounds.per_peer and not self._abort_oldest(peer):
+            return False
+        self._waiting[connection] = peer
+        self._count_one_less(old)
+        self._per_peer[peer] += 1
+        return True
+
+    def begin(self, connection: Connection) -> None:
+        """Marks a connection as busy: its request is complete."""
+        peer = self._waiting.pop(connection, None)
+        if peer is not None:
+            self._busy[connection] = peer
+
+    def wait(self, connection: Connection, peer: str) -> None:
+        """Notes that the request of a connection is answered: it waits, and counts for `peer`, from now on."""
+        old = self._busy.pop(connection, None) or self._waiting.pop(connection, None)
+        if old is not None:
+            self._waiting[connection] = peer
+            if old != peer:
+                self._count_one_less(old)
+                self._per_peer[peer] += 1
+
+    def remove(self, connection: Connection) -> None:
+        """Removes a closed connection. Does nothing if it was removed before, or not admitted."""
+        peer = self._waiting.pop(connection, None) or self._busy.pop(connection, None)
+        if peer is not None:
+            self._count_one_less(peer)
+
+    def _abort_oldest(self, peer: str | None = None) -> bool:
+        """Closes the connection that has waited longest, of one peer or of all. Returns False if none waits."""
+        oldest = next((one for one, its_peer in self._waiting.items() if peer in (None, its_peer)), None)
+        if oldest is None:
+            return False
+        self.remove(oldest)
+        oldest.abort()
+        return True
+
+    def _count_one_less(self, peer: str) -> None:
+        self._per_peer[peer] -= 1
+        if not self._per_peer[peer]:
+            del self._per_peer[peer]
+
+    def _close_late(self) -> None:
+        loop = asyncio.get_running_loop()
+        for connection in (*self._waiting, *self._busy):
+            connection.close_if_late(loop.time())
+        self._check = loop.call_later(self.bounds.check_s, self._close_late) if len(self) else None
+
+
+class Flow:
+    """Tells whether bytes move at the rate that the bounds require."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._period_s = bounds.period_s
+        self._least_bytes = bounds.bytes_per_s * bounds.period_s
+        self.restart(0.0, 0)
+
+    def restart(self, now: float, moved: int) -> None:
+        """Begins a period. `moved` is the number of bytes so far; only its growth counts."""
+        self._since, self._moved = now, moved
+
+    def is_too_slow(self, now: float, moved: int) -> bool:
+        """Returns True if a period ends in which too few bytes have moved. At its end, the next period begins."""
+        if now - self._since < self._period_s:
+            return False
+        too_slow = moved - self._moved < self._least_bytes
+        self.restart(now, moved)
+        return too_slow
+
+
+@lru_cache(4096)
+def peer_of(address: str) -> str:
+    """Returns the peer to which a client's IP address belongs.
+
+    It is the address itself, for IPv6 its network of 64 bits, because one client can have all addresses of it. Text
+    that is no IP address is returned unchanged.
+    """
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found, 64), strict=False))
+
+
+@lru_cache(4096)
+def is_in(address: str, networks: tuple[Network, ...]) -> bool:
+    """Returns True if `address` is an IP address in one of these networks."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(found in network for network in networks)
+
+
+def forwarded_peer(headers: Iterable[tuple[bytes, bytes]], proxies: tuple[Network, ...]) -> str | None:
+    """Returns the peer for which trusted proxies have forwarded a request, or None if the headers name none.
+
+    It is the last address in the headers X-Forwarded-For that is not one of the proxies: each proxy appends the address
+    of its client, and what stands before the first trusted one may be invented.
+
+    headers: the names, in lower case, and the values of the request's headers.
+    """
+    listed = b",".join(value for name, value in headers if name == b"x-forwarded-for").decode("latin-1")
+    addresses = [part.strip() for part in listed.split(",")]
+    last = next((one for one in reversed(addresses) if one and not is_in(one, proxies)), None)
+    return None if last is None else peer_of(last[:64])

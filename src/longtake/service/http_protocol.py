@@ -1,0 +1,205 @@
+"""HTTP/1.1 on one connection: uvicorn's protocol with the bounds of `service.connections`. httptools is the parser."""
+
+import asyncio
+from typing import Any
+
+from starlette.responses import Response
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from longtake import system
+from longtake.service.connections import Connection, Connections, Flow, Network, forwarded_peer, is_in, peer_of
+from longtake.service.responses import request_error
+
+BUSY = "The server has too many open connections. Ask again later."
+MALFORMED = "This is not a valid HTTP request."
+
+
+class _Refused(Exception):
+    """A request is refused before the application sees it. Its argument is the response."""
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection.
+
+    connections: all connections of the server.
+    proxies: the networks of the proxies that are trusted to name their clients.
+    opening: stands for this connection in `connections` until its TLS handshake is complete; None without TLS.
+    uvicorn: uvicorn's own arguments.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        proxies: tuple[Network, ...],
+        *,
+        opening: Connection | None = None,
+        **uvicorn: Any,
+    ) -> None:
+        super().__init__(**uvicorn)
+        self._connections = connections
+        self._bounds = connections.bounds
+        self._proxies = proxies
+        self._opening = opening
+        self._peer = ""
+        self._refusal: Response | None = None
+        self._is_refused = False
+        self._is_busy = False  # A complete request is not yet answered.
+        self._in_body = False  # The parser is between the end of a head and the end of its body.
+        self._has_begun = False  # The next head has begun.
+        self._had_request = False
+        self._waits_since = 0.0
+        self._unparsed_bytes = 0  # received since the parser finished a head, a piece of a body or a chunk's size
+        self._body_bytes = 0
+        self._body_flow = Flow(self._bounds)
+        self._answer_flow = Flow(self._bounds)
+
+    # What the event loop calls
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._peer = peer_of(self.client[0]) if self.client else "unknown"
+        self._waits_since = self.loop.time()
+        if self._opening is not None:
+            self._connections.remove(self._opening)
+        if not self._connections.admit(self, self._peer):
+            self._refuse(_error(503, BUSY))
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.remove(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
+        if not self._has_begun and not self._in_body:
+            self._has_begun, self._waits_since = True, self.loop.time()
+        self._unparsed_bytes += len(data)
+        super().data_received(data)
+        if self._unparsed_bytes > self._bounds.head_bytes and not self.transport.is_closing():
+            self._refuse(self._too_large())
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._answer_flow.restart(self.loop.time(), self._received_bytes())
+
+    # What the parser calls
+
+    def on_headers_complete(self) -> None:
+        self._unparsed_bytes = 0
+        if sum(len(name) + len(value) + 4 for name, value in self.headers) + len(self.url) > self._bounds.head_bytes:
+            self._refusal = self._too_large()
+            raise _Refused
+        if self.client and is_in(self.client[0], self._proxies):
+            peer = forwarded_peer(self.headers, self._proxies)
+            if peer is not None and not self._connections.move(self, peer):
+                self._refusal = _error(503, BUSY)
+                raise _Refused
+        super().on_headers_complete()
+        self._in_body, self._had_request, self._body_bytes = True, True, 0
+        self._body_flow.restart(self.loop.time(), 0)
+
+    def on_chunk_header(self) -> None:
+        """Notes that the parser has read the size of a body's chunk."""
+        self._unparsed_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        self._unparsed_bytes = 0
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._in_body, self._has_begun, self._unparsed_bytes = False, False, 0
+        if self.cycle.response_complete:
+            self._waits_since = self.loop.time()
+        else:
+            self._is_busy = True
+            self._connections.begin(self)
+
+    # What uvicorn calls
+
+    def on_response_complete(self) -> None:
+        now = self.loop.time()
+        self._answer_flow.restart(now, self._received_bytes())
+        super().on_response_complete()
+        if self.cycle.response_complete:
+            self._is_busy, self._waits_since = False, now
+            self._connections.wait(self, self._peer)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuses a request that the parser or a method above has refused."""
+        self._refuse(self._refusal or _error(400, MALFORMED))
+
+    # What `Connections` calls
+
+    def close_if_late(self, now: float) -> None:
+        if self._is_refused:
+            if now - self._waits_since > self._bounds.linger_s:
+                self.abort()
+        elif self._is_unread():
+            if self._answer_flow.is_too_slow(now, self._received_bytes()):
+                self.abort()
+        elif self._in_body and not self.cycle.response_complete:
+            if self.flow.read_paused or self.cycle.waiting_for_100_continue:
+                self._body_flow.restart(now, self._body_bytes)
+            elif self._body_flow.is_too_slow(now, self._body_bytes):
+                self._refuse(_error(408, "The body of the request arrives too slowly."))
+        elif not self._is_busy and now - self._waits_since > self._patience_s():
+            if self._has_begun and not self._in_body:
+                self._refuse(_error(408, "The head of the request arrives too slowly."))
+            else:
+                self.transport.close()
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+    # Details
+
+    def _is_unread(self) -> bool:
+        """Returns True if the server waits only for the client to read what was sent to it."""
+        answered = self.cycle is not None and self.cycle.response_complete
+        return (
+            self.transport.is_closing()
+            or self.flow.write_paused
+            or (answered and self.transport.get_write_buffer_size() > 0)
+        )
+
+    def _received_bytes(self) -> int:
+        """Returns a number that grows by the number of bytes that the client receives while nothing is written."""
+        acknowledged = system.acknowledged_bytes(self.transport.get_extra_info("socket"))
+        return -self.transport.get_write_buffer_size() if acknowledged is None else acknowledged
+
+    def _patience_s(self) -> float:
+        """Returns how many seconds the connection may wait for what it waits for."""
+        idle = self._had_request and not self._has_begun and not self._in_body
+        return self._bounds.idle_s if idle else self._bounds.head_s
+
+    def _too_large(self) -> Response:
+        return _error(431, f"The headers of a request may have {self._bounds.head_bytes} bytes; these have more.")
+
+    def _refuse(self, response: Response) -> None:
+        """Sends a response without the application, and closes the connection when the client has closed its side.
+
+        If another answer is under way, the connection is closed at once.
+        """
+        if self.transport.is_closing() or self._is_refused:
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            if self._is_busy or self.cycle.response_started:
+                self.abort()
+                return
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self._is_refused, self._waits_since = True, self.loop.time()
+        headers = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
+        head = STATUS_LINE[response.status_code] + headers + b"connection: close\r\n\r\n"
+        self.transport.write(head + bytes(response.body))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+
+def _error(status: int, sentence: str) -> Response:
+    return request_error(status, sentence, "bad_request" if status < 500 else "runner_connection_refused")

@@ -1,0 +1,68 @@
+"""Event streams: the encoded events, the response that sends them, and the number of open streams of each key."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from longtake.service.responses import RequestFailed, to_json
+
+PING = b": ping\n\n"
+"""A comment in an event stream. Clients ignore it, but it keeps the connection open."""
+
+
+def event(value: Any) -> bytes:
+    """Returns one encoded event of an event stream. Its data is `value` as JSON.
+
+    Every event needs data, because fal's Python client fails at an event without it.
+    """
+    return b"data: " + to_json(value) + b"\n\n"
+
+
+class OpenStreams:
+    """Counts the open event streams of each key. May be used only in the thread of the event loop."""
+
+    def __init__(self) -> None:
+        self._open: Counter[str | None] = Counter()
+
+    @contextmanager
+    def opened(self, key_id: str | None, most: int) -> Iterator[None]:
+        """Counts one more open stream of a key during the `with` block.
+
+        Raises RequestFailed with status 429 if the key has `most` open streams already.
+        """
+        if self._open[key_id] >= most:
+            raise RequestFailed(
+                429,
+                f"This key has {most} open event streams, as many as it may. Ask again when one has ended.",
+                "concurrent_requests_limit",
+                {"x-fal-needs-retry": "1"},
+            )
+        self._open[key_id] += 1
+        try:
+            yield
+        finally:
+            self._open[key_id] -= 1
+            if not self._open[key_id]:
+                del self._open[key_id]
+
+
+class EventStream(StreamingResponse):
+    """A response that sends each item of `events` as soon as it is yielded. Proxies are asked not to delay it.
+
+    events: yields encoded events, as returned by `event`, and comments that keep the connection open (PING).
+    request_id: the request's id, for the header `x-fal-request-id`.
+    on_end: is closed when the stream has ended.
+    """
+
+    def __init__(self, events: AsyncIterator[bytes], request_id: str, on_end: ExitStack) -> None:
+        headers = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no", "x-fal-request-id": request_id}
+        super().__init__(events, 200, headers, "text/event-stream")
+        self._on_end = on_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._on_end:
+            await super().__call__(scope, receive, send)

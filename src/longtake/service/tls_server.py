@@ -1,0 +1,136 @@
+"""A server for TLS connections. It counts a connection from the beginning, before its TLS handshake is complete.
+
+asyncio's servers, which uvicorn uses otherwise, cannot do that: with them a protocol learns of its connection after the
+handshake.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+
+import uvicorn
+
+from longtake.service.connections import Connection, Connections, peer_of
+from longtake.service.http_protocol import HttpProtocol
+
+PAUSE_S = 0.1
+"""Seconds until the next attempt to accept a connection, after one that failed because too many files are open."""
+
+Prepare = Callable[[socket.socket], Awaitable[bool]]
+"""Speaks with a new client before the TLS handshake, and returns False if the connection ends with that."""
+
+
+async def at_once(line: socket.socket) -> bool:
+    """Lets the TLS handshake begin at once."""
+    return True
+
+
+class PortServer(uvicorn.Server):
+    """A uvicorn server that does not handle signals, because one process has several and handles them for all."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class TlsServer(PortServer):
+    """A uvicorn server for TLS connections.
+
+    config: uvicorn's settings.
+    connections: the connections of all servers of the process.
+    context: the server's certificate and key.
+    http: creates the HTTP protocol of a connection. Its argument `opening` stands for it in `connections` until then.
+    prepare: is called with each new connection, before the TLS handshake.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        connections: Connections,
+        context: ssl.SSLContext,
+        http: Callable[..., HttpProtocol],
+        prepare: Prepare,
+    ) -> None:
+        super().__init__(config)
+        self._connections = connections
+        self._context = context
+        self._http = http
+        self._prepare = prepare
+        self._accepting: list[asyncio.Task[None]] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to accept connections."""
+        await super().startup(sockets=[])
+        self._accepting = [asyncio.create_task(self._accept(bound)) for bound in sockets or ()]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stops to accept connections, and waits for the open ones as uvicorn does."""
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        await super().shutdown(sockets)
+
+    async def _accept(self, bound: socket.socket) -> None:
+        bound.setblocking(False)
+        while True:
+            try:
+                line, address = await asyncio.get_running_loop().sock_accept(bound)
+            except OSError:
+                await asyncio.sleep(PAUSE_S)
+                continue
+            opening = _Opening(self._connections, line, self._open)
+            if not self._connections.admit(opening, peer_of(address[0])):
+                opening.abort()
+
+    async def _open(self, line: socket.socket, opening: Connection) -> None:
+        if not await self._prepare(line):
+            line.close()
+            return
+
+        def protocol() -> HttpProtocol:
+            return self._http(
+                opening=opening, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+
+        await asyncio.get_running_loop().connect_accepted_socket(
+            protocol, line, ssl=self._context, ssl_handshake_timeout=self._connections.bounds.handshake_s
+        )
+
+
+class _Opening:
+    """A connection until its TLS handshake is complete.
+
+    connections: contains this one until its HTTP protocol takes its place.
+    line: its socket, which is closed if it cannot be opened.
+    open_line: opens the connection.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        line: socket.socket,
+        open_line: Callable[[socket.socket, Connection], Awaitable[None]],
+    ) -> None:
+        self._connections = connections
+        self._task = asyncio.create_task(self._run(line, open_line))
+
+    def close_if_late(self, now: float) -> None:
+        """Does nothing, because each step of the opening has a time limit."""
+
+    def abort(self) -> None:
+        self._task.cancel()
+
+    async def _run(
+        self, line: socket.socket, open_line: Callable[[socket.socket, Connection], Awaitable[None]]
+    ) -> None:
+        try:
+            await open_line(line, self)
+        except OSError:
+            line.close()
+        except asyncio.CancelledError:
+            line.close()
+            raise
+        finally:
+            self._connections.remove(self)

@@ -1,0 +1,352 @@
+"""Bounds of connections: their number, the size of heads, and how slow a client may be. Sockets are the clients."""
+
+import asyncio
+import ipaddress
+import select
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route, Router
+
+from longtake import system
+from longtake.service.connections import RESERVED_FILES, Bounds, Connections, bounds, forwarded_peer, is_in, peer_of
+from longtake.service.ports import Ports, listening
+from longtake.service.tls import Tls, prepare
+from longtake.service.tls_server import PortServer
+from tests.service.serving import wait_for
+
+PATIENT = Bounds(head_bytes=4096, handshake_s=60, head_s=60, idle_s=60, period_s=60, check_s=0.02)
+QUICK = replace(PATIENT, linger_s=0.1, handshake_s=0.2, head_s=0.2, idle_s=0.2, bytes_per_s=500_000, period_s=0.2)
+PROXY = (ipaddress.ip_network("127.0.0.1"),)
+GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+LARGE = 32_000_000
+
+
+async def health(_: Request) -> Response:
+    return PlainTextResponse("ok")
+
+
+async def count(request: Request) -> Response:
+    return PlainTextResponse(str(len(await request.body())))
+
+
+async def wait(request: Request) -> Response:
+    """Answers after 0.6 seconds."""
+    await asyncio.sleep(0.6)
+    return PlainTextResponse("waited")
+
+
+async def stream(_: Request) -> Response:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"data: x\n\n"
+            await asyncio.sleep(0.25)
+
+    return StreamingResponse(pieces(), media_type="text/event-stream")
+
+
+async def large(_: Request) -> Response:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(LARGE // 100_000):
+            yield b"x" * 100_000
+
+    return StreamingResponse(pieces(), headers={"content-length": str(LARGE)})
+
+
+APP = Router(
+    [
+        Route("/health", health),
+        Route("/count", count, methods=["POST"]),
+        Route("/wait", wait),
+        Route("/stream", stream),
+        Route("/large", large),
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    return prepare(tmp_path_factory.mktemp("tls"))
+
+
+@contextmanager
+def served(create: Callable[[Ports], PortServer], limits: Bounds) -> Iterator[int]:
+    """Runs a server with these bounds, and yields its port."""
+    server = create(Ports(APP, Connections(limits), PROXY, grace_s=0))
+    with listening("127.0.0.1", 0) as bound:
+        thread = threading.Thread(target=lambda: server.run(sockets=[bound]), daemon=True)
+        thread.start()
+        wait_for(lambda: server.started)
+        try:
+            yield bound.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[int]:
+    """The port of a server that loses its patience after 0.2 s."""
+    with served(Ports.http, QUICK) as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def patient() -> Iterator[int]:
+    """The port of a server with short heads and much time."""
+    with served(Ports.http, PATIENT) as port:
+        yield port
+
+
+def connected(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), 30)
+
+
+def rest(line: socket.socket) -> bytes:
+    """Returns what the server sends until it closes the connection."""
+    received = bytearray()
+    with suppress(ConnectionError):
+        while piece := line.recv(65536):
+            received += piece
+    return bytes(received)
+
+
+def drip(line: socket.socket, data: bytes, pause_s: float) -> bytes:
+    """Sends data byte by byte, until the server answers. Returns what it sends until it closes the connection."""
+    for byte in data:
+        line.sendall(bytes([byte]))
+        if select.select([line], [], [], pause_s)[0]:
+            break
+    return rest(line)
+
+
+def asks(line: socket.socket, request: bytes = GET) -> bytes:
+    """Sends a request without a body. Returns the answer's status line."""
+    line.sendall(request)
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += line.recv(1000) or b"\r\n\r\n"
+    return received.partition(b"\r\n")[0]
+
+
+# The size of heads
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /health HTTP/1.1\r\nX: " + b"x" * 5000,
+        b"GET /health HTTP/1.1\r\nX" + b"x" * 5000,
+        b"GET /" + b"x" * 5000,
+        b"GET /health HTTP/1.1\r\n" + b"X: y\r\n" * 900,
+        b"GET /health HTTP/1.1\r\n" + b"X: y\r\n" * 900 + b"\r\n",
+        b"GET /health HTTP/1.1\r\nX: " + b"x" * 5000 + b"\r\n\r\n",
+        b"POST /count HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: " + b"x" * 5000,
+        b"POST /count HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;x=" + b"x" * 5000,
+    ],
+    ids=["value", "name", "path", "many", "many complete", "complete", "trailer", "chunk extension"],
+)
+def test_a_large_head_is_a_431(patient: int, head: bytes) -> None:
+    with connected(patient) as line:
+        for start in range(0, len(head), 500):
+            line.sendall(head[start : start + 500])
+            time.sleep(0.001)
+        line.sendall(b"x" * 100_000)
+        line.shutdown(socket.SHUT_WR)
+        answer = rest(line)
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert b"4096 bytes" in answer
+    with connected(patient) as line:
+        assert asks(line) == b"HTTP/1.1 200 OK"
+
+
+def test_heads_below_the_bound_and_bodies_of_many_chunks_are_served(patient: int) -> None:
+    with connected(patient) as line:
+        assert asks(line, b"GET /health HTTP/1.1\r\nX: " + b"x" * 3500 + b"\r\n\r\n") == b"HTTP/1.1 200 OK"
+        chunks = b"1\r\nx\r\n" * 5000 + b"0\r\nX: y\r\n\r\n"
+        line.sendall(b"POST /count HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" + chunks)
+        assert rest(line).endswith(b"5000")
+
+
+def test_many_requests_on_one_connection_are_served(patient: int) -> None:
+    with connected(patient) as line:
+        for _ in range(300):
+            assert asks(line) == b"HTTP/1.1 200 OK"
+        line.sendall(GET * 300 + b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n")
+        assert rest(line).count(b"HTTP/1.1 200 OK") >= 301
+
+
+def test_what_is_no_http_is_a_400(patient: int) -> None:
+    with connected(patient) as line:
+        line.sendall(b"nonsense\r\n\r\n")
+        answer = rest(line)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"not a valid HTTP request" in answer
+
+
+# Slow clients
+
+
+def test_a_connection_without_a_request_is_closed(quick: int) -> None:
+    with connected(quick) as line:
+        assert rest(line) == b""
+
+
+def test_an_idle_connection_is_closed(quick: int) -> None:
+    with connected(quick) as line:
+        assert asks(line) == b"HTTP/1.1 200 OK"
+        assert b"HTTP/1.1" not in rest(line)
+
+
+@pytest.mark.parametrize("before", [b"", GET], ids=["first", "second"])
+def test_a_slow_head_is_a_408(quick: int, before: bytes) -> None:
+    with connected(quick) as line:
+        if before:
+            asks(line, before)
+        answer = drip(line, GET[:-2] + b"X: y\r\n" * 100, 0.02)
+    assert b"HTTP/1.1 408 " in answer
+    assert b"arrives too slowly" in answer
+
+
+def test_a_slow_body_is_a_408(quick: int) -> None:
+    with connected(quick) as line:
+        line.sendall(b"POST /count HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
+        answer = drip(line, b"x" * 1000, 0.02)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"body" in answer
+
+
+def test_a_body_at_the_least_rate_is_served(quick: int) -> None:
+    with connected(quick) as line:
+        line.sendall(b"POST /count HTTP/1.1\r\nContent-Length: 1000000\r\nConnection: close\r\n\r\n")
+        for _ in range(50):
+            line.sendall(b"x" * 20_000)
+            time.sleep(0.01)
+        assert rest(line).endswith(b"1000000")
+
+
+def test_the_rest_of_an_answered_body_is_not_received_forever(quick: int) -> None:
+    with connected(quick) as line:
+        line.sendall(b"POST /nowhere HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        began = time.monotonic()
+        with suppress(OSError):
+            while time.monotonic() - began < 10:
+                line.sendall(b"1\r\nx\r\n")
+                time.sleep(0.01)
+        assert time.monotonic() - began < 10
+
+
+def test_a_reader_that_stops_is_cut_off(quick: int) -> None:
+    with connected(quick) as line:
+        line.sendall(b"GET /large HTTP/1.1\r\n\r\n")
+        time.sleep(0.8)
+        assert len(rest(line)) < LARGE
+
+
+def test_a_steady_reader_gets_the_whole_answer(quick: int) -> None:
+    received = 0
+    with connected(quick) as line:
+        line.sendall(b"GET /large HTTP/1.1\r\nConnection: close\r\n\r\n")
+        while piece := line.recv(500_000):
+            received += len(piece)
+            time.sleep(0.005)
+    assert received > LARGE
+
+
+@pytest.mark.parametrize("path", [b"/wait", b"/stream"])
+def test_a_running_request_is_never_too_slow(quick: int, path: bytes) -> None:
+    with connected(quick) as line:
+        line.sendall(b"GET " + path + b" HTTP/1.1\r\nConnection: close\r\n\r\n")
+        answer = rest(line)
+    assert answer.endswith(b"waited") or answer.count(b"data: x") == 3
+
+
+# Number of connections
+
+
+@pytest.mark.parametrize("port", ["http", "https", "tunnel", "tunnelled"])
+def test_new_clients_take_the_place_of_the_one_that_has_waited_longest(tls: Tls, port: str) -> None:
+    limits = replace(PATIENT, in_all=3)
+    create = {"http": Ports.http, "https": lambda ports: ports.https(tls)}.get(port, lambda ports: ports.tunnel(tls))
+    with served(create, limits) as number, ExitStack() as stack:
+        lines = [stack.enter_context(connected(number))]
+        for _ in range(3):
+            if port == "tunnelled":
+                lines[-1].sendall(b"CONNECT fal.run:443 HTTP/1.1\r\n\r\n")
+                assert lines[-1].recv(100).startswith(b"HTTP/1.1 200")
+            lines.append(stack.enter_context(connected(number)))
+            time.sleep(0.02)
+        assert rest(lines[0]) == b""
+        for line in lines[1:]:
+            line.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                line.recv(1)
+
+
+def test_busy_connections_are_not_closed_for_new_ones() -> None:
+    with served(Ports.http, replace(PATIENT, in_all=2)) as port, ExitStack() as stack:
+        busy = [stack.enter_context(connected(port)) for _ in range(2)]
+        for line in busy:
+            line.sendall(b"GET /wait HTTP/1.1\r\nConnection: close\r\n\r\n")
+        time.sleep(0.1)
+        answer = rest(stack.enter_context(connected(port)))
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"too many open connections" in answer
+        assert all(rest(line).endswith(b"waited") for line in busy)
+        assert asks(stack.enter_context(connected(port))) == b"HTTP/1.1 200 OK"
+
+
+def test_each_client_of_a_proxy_has_its_own_bound() -> None:
+    def request(client: str) -> bytes:
+        return f"GET /wait HTTP/1.1\r\nX-Forwarded-For: {client}\r\nConnection: close\r\n\r\n".encode()
+
+    with served(Ports.http, replace(PATIENT, per_peer=2)) as port, ExitStack() as stack:
+        answers = []
+        for client in ("10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.1"):
+            line = stack.enter_context(connected(port))
+            line.sendall(request(client))
+            answers.append(line)
+            time.sleep(0.03)
+        statuses = [rest(line).partition(b" ")[2][:3] for line in answers]
+    assert statuses == [b"200", b"200", b"200", b"503"]
+
+
+def test_a_peer_is_an_address_or_a_network_of_64_bits() -> None:
+    assert peer_of("10.0.0.1") == "10.0.0.1"
+    assert peer_of("::ffff:10.0.0.1") == "10.0.0.1"
+    assert peer_of("2001:db8::1") == peer_of("2001:db8::ffff:0:0:2") == "2001:db8::/64"
+    assert peer_of("2001:db8:0:1::1") != peer_of("2001:db8::1")
+    assert peer_of("fe80::1%eth0") == "fe80::/64"
+    assert peer_of("nonsense") == "nonsense"
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (b"10.0.0.1", "10.0.0.1"),
+        (b"8.8.8.8, 10.0.0.1", "10.0.0.1"),
+        (b"10.0.0.1, 127.0.0.1", "10.0.0.1"),
+        (b"2001:db8::1", "2001:db8::/64"),
+        (b"127.0.0.1", None),
+        (b"", None),
+    ],
+)
+def test_the_forwarded_peer_is_the_last_that_is_no_proxy(header: bytes, expected: str | None) -> None:
+    assert forwarded_peer([(b"host", b"x"), (b"x-forwarded-for", header)], PROXY) == expected
+    assert is_in("127.0.0.1", PROXY)
+    assert not is_in("nonsense", PROXY)
+
+
+def test_few_open_files_mean_few_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "allow_open_files", lambda wanted: min(wanted, 256))
+    few = bounds(1000, 500)
+    assert 2 * few.in_all + RESERVED_FILES <= 256
+    assert few.per_peer < few.in_all
+    assert bounds(10, 500) == Bounds(in_all=10, per_peer=5)
