@@ -30,7 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ENDPOINT = "fal-ai/ltxv-13b-098-distilled/extend"
-BODY = json.dumps({"prompt": "a cat", "video": {"video_url": "https://example.com/a.mp4"}}).encode()
+BODY = json.dumps({"prompt": "a cat", "video": {"video_url": "data:video/mp4;base64,AAAA"}}).encode()
 SECONDS = 5.0
 POLLERS = 100
 POLL_HZ = 10

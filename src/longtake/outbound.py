@@ -104,6 +104,11 @@ def check_url(url: str, trusted_hosts: Collection[str] = ()) -> httpx.URL:
         raise InvalidRequest(f"{shown!r} {error}.", value=shown) from None
 
 
+def is_http(text: str) -> bool:
+    """Returns True if a text without blanks around it is meant as an http or https URL. It may be malformed."""
+    return text[:8].lower().startswith(("http://", "https://"))
+
+
 def http_url(text: str) -> httpx.URL:
     """Returns the parsed URL. Says nothing about whether its host may be used.
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from longtake.endpoints import Endpoint, prices
-from longtake.errors import InvalidRequest, Loc, LongtakeError, NotSupported
+from longtake.endpoints.validation import errors_at
+from longtake.errors import InvalidRequest, NotSupported
 from longtake.families.family import Options
-from longtake.media.data_uri import shortened
 from longtake.media.fetch import fetch_file, pace_of
 from longtake.media.formats import OutputType, Quality, WriteMode
 from longtake.media.source import Limits, SourceReader, open_source
@@ -231,24 +231,6 @@ def source_notes(source: VideoInfo, plan: Plan) -> tuple[str, ...]:
     """
     plays_sound = plan.shown_frames > 0 and plan.output_format.sound is not None
     return (*source.notes, *source.sound_notes) if plays_sound else source.notes
-
-
-@contextmanager
-def errors_at(field: Loc, value: str, *, in_message: bool = False) -> Iterator[None]:
-    """Context manager. If its block raises a LongtakeError without a location (`loc`), `field` becomes its location.
-
-    `value` is the field's value. It becomes the error's value if that has none; a long one is cut.
-    If `in_message` is True, the error's message also begins with the name of the field.
-    """
-    try:
-        yield
-    except LongtakeError as error:
-        error.loc = error.loc or ("body", *field)
-        error.value = shortened(value) if error.value is None else error.value
-        if in_message:
-            error.message = f"{'.'.join(map(str, field))}: {error.message}"
-            error.args = (error.message,)
-        raise
 
 
 def check_family(endpoint: Endpoint[Any, Any], card: ModelCard) -> None:

@@ -221,6 +221,12 @@ class Settings(BaseSettings):
     """Largest JSON body of a request in bytes, including data URIs."""
     max_upload_bytes: Positive = 2 * 1024**3
     """Largest uploaded file in bytes."""
+    fetch_places: Positive = 8
+    """Largest number of files that the server downloads at the same time for waiting requests. API keys share them
+    evenly."""
+    fetch_ahead: Positive = 16
+    """Largest number of requests of one API key to one pool whose files are downloaded, or on the way, before the
+    requests have ended. It limits the disk space of files that no device needs yet."""
     fetch_min_rate: Positive = 256 * 1024
     """Smallest rate of a download of a request's file in bytes per second, measured over each `fetch_window_s`. A
     slower download fails."""

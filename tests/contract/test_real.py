@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -184,12 +185,10 @@ def page_server(folder: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def planes(real: Running, loras: list[dict[str, Any]]) -> list[NDArray[np.uint8]]:
-    """The luma of each frame of the video that a request with these LoRAs makes."""
-    video = {
-        **SMALL_INPUTS[LTXV]["video"],
-        "video_url": f"data:video/mp4;base64,{b64encode(EXAMPLE.read_bytes()).decode()}",
-    }
+def planes(real: Running, loras: list[dict[str, Any]], source: str | None = None) -> list[NDArray[np.uint8]]:
+    """The luma of each frame of the video that a request with these LoRAs makes. `source` is a URL of the example."""
+    data_uri = f"data:video/mp4;base64,{b64encode(EXAMPLE.read_bytes()).decode()}"
+    video = {**SMALL_INPUTS[LTXV]["video"], "video_url": source or data_uri}
     body = {
         "prompt": "a disc moves on",
         "seed": 1,
@@ -206,9 +205,13 @@ def planes(real: Running, loras: list[dict[str, Any]]) -> list[NDArray[np.uint8]
 
 
 def test_a_lora_is_read_from_everywhere_that_fals_clients_name(real: Running, lora: Path) -> None:
-    """The same LoRA from four places has bit for bit the effect of four times the file in the LoRA folder."""
+    """The same LoRA from four places has bit for bit the effect of four times the file in the LoRA folder.
+
+    The source is downloaded once, before the worker process gets the request, and is once in the request itself.
+    """
     tunnelled = real.environment(HTTPS_PROXY=real.tunnel, SSL_CERT_FILE=str(real.tls.bundle))
     shimmed = real.environment(PYTHONPATH=str(SHIM), FAL_LOCAL_URL=real.http)
+    shutil.copyfile(EXAMPLE, lora.parent / "source.mp4")
     with page_server(lora.parent) as trusted:
         paths = [
             upload(lora, tunnelled),
@@ -218,7 +221,8 @@ def test_a_lora_is_read_from_everywhere_that_fals_clients_name(real: Running, lo
         ]
         assert paths[0].startswith("https://v3.fal.media/files/")
         assert paths[1].startswith(f"{real.http}/")
-        found = planes(real, [{"path": path, "scale": 2**-number} for number, path in enumerate(paths)])
+        loras = [{"path": path, "scale": 2**-number} for number, path in enumerate(paths)]
+        found = planes(real, loras, f"{trusted}/source.mp4")
     expected = planes(real, [{"path": lora.name, "scale": 2**-number} for number in range(4)])
     assert len(found) == len(expected) == 17
     assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))

@@ -42,7 +42,7 @@ def test_a_request_waits_for_its_files(engine: sa.Engine) -> None:
     assert fetch == Fetch(row.id, LOCAL, "s", (SOURCE, IMAGE), {})
     assert fetches.claim(engine, LOCAL, "other") is None
     assert fetches.held_by(engine, "s") == {row.id}
-    assert fetches.store_blob(engine, fetch, {SOURCE.url: "fetched/1"})
+    assert fetches.store_blobs(engine, fetch, {SOURCE.url: "fetched/1"})
     assert fetches.blob_of(engine, row.id, SOURCE.url) == "fetched/1"
     assert fetches.blob_of(engine, row.id, IMAGE.url) is None
     assert fetches.blob_of(engine, later.id, SOURCE.url) is None
@@ -61,7 +61,7 @@ def test_the_blobs_go_when_the_request_ends(engine: sa.Engine, state: str) -> No
     row = submit(engine)
     if state != "waiting":
         fetch = claimed(engine)
-        fetches.store_blob(engine, fetch, {SOURCE.url: "fetched/1"})
+        fetches.store_blobs(engine, fetch, {SOURCE.url: "fetched/1"})
         if state == "done":
             fetches.finish(engine, fetch)
     assert fetches.ended(engine) == {}
@@ -84,7 +84,7 @@ def test_a_failed_download_ends_the_request_once(engine: sa.Engine) -> None:
 def test_a_server_that_lost_a_download_changes_nothing(engine: sa.Engine) -> None:
     row = submit(engine)
     old = claimed(engine, "dead")
-    assert fetches.store_blob(engine, old, {SOURCE.url: "fetched/1"})
+    assert fetches.store_blobs(engine, old, {SOURCE.url: "fetched/1"})
     with engine.begin() as connection:
         facts = {"host": "h", "pid": 1, "boot": "", "born": 0, "beats": 0, "beat_at": 0.0}
         connection.execute(sa.insert(servers).values(id="alive", **facts))
@@ -92,7 +92,7 @@ def test_a_server_that_lost_a_download_changes_nothing(engine: sa.Engine) -> Non
     fetch = claimed(engine, "alive")
     assert fetch.blobs == {SOURCE.url: "fetched/1"}, "what is downloaded is not downloaded again"
     assert fetches.release_orphans(engine) == 0
-    assert not fetches.store_blob(engine, old, {})
+    assert not fetches.store_blobs(engine, old, {})
     assert not fetches.finish(engine, old)
     assert not queue.fail_fetch(engine, old, FAILED)
     assert not fetches.release(engine, row.id, "dead")

@@ -31,8 +31,8 @@ from longtake.storage.files import open_store
 LTXV = "fal-ai/ltxv-13b-098-distilled/extend"
 LTX2 = "fal-ai/ltx-2.3-22b/extend-video"
 OLD = "fal-ai/ltx-video-v097/extend"
-INPUT: dict[str, Any] = {"prompt": "a cat", "video": {"video_url": "https://example.com/a.mp4"}}
-FLAT: dict[str, Any] = {"prompt": "a cat", "video_url": "https://example.com/a.mp4"}
+INPUT: dict[str, Any] = {"prompt": "a cat", "video": {"video_url": "data:video/mp4;base64,AAAA"}}
+FLAT: dict[str, Any] = {"prompt": "a cat", "video_url": "data:video/mp4;base64,AAAA"}
 INPUTS: Mapping[str, dict[str, Any]] = {
     LTXV: INPUT,
     OLD: INPUT,

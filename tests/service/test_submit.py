@@ -6,7 +6,10 @@ import httpx
 import pytest
 
 from longtake.queue import engine as queue
-from tests.service.serving import INPUT, LTXV, Served, serving, submit, wait_for
+from longtake.queue import fetches
+from longtake.queue.fetches import Group
+from longtake.queue.requests import RemoteFile
+from tests.service.serving import INPUT, INPUTS, LTX2, LTXV, Served, serving, submit, wait_for
 
 
 def test_an_idempotency_key_makes_a_repeated_post_safe(served: Served, client: httpx.Client) -> None:
@@ -76,3 +79,36 @@ def test_webhook_urls_are_checked(served: Served, client: httpx.Client, url: str
         assert row.webhook_url == url
     else:
         assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["query", "fal_webhook"])
+
+
+def test_files_elsewhere_are_downloaded_before_a_device_is_claimed(served: Served, client: httpx.Client) -> None:
+    """Not so the server's own files and data URIs, which the worker process reads itself."""
+    elsewhere = " HTTPS://example.com/a.mp4\n"
+    body = {**INPUTS[LTX2], "video_url": elsewhere, "end_image_url": "http://example.com/b.png"}
+    waiting = submit(client, body, endpoint=LTX2)["request_id"]
+    own, too_long = f"{served.url}/cdn/files/{'a' * 32}.mp4", f"http://example.com/{'a' * 9000}"
+    ready = [
+        submit(client, {**INPUTS[LTX2], "video_url": url}, endpoint=LTX2)["request_id"]
+        for url in (own, own.replace("127.0.0.1", "localhost"), "data:video/mp4;base64,AAAA", "clip.mp4", too_long)
+    ]
+    submit(client, {**INPUT, "prompt": 3, "video": {"video_url": elsewhere}})
+    assert [served.claim().id for _ in ready] == ready
+    assert queue.claim(served.engine, "default", "w") is None
+    status = client.get(f"/queue/{LTX2}/requests/{waiting}/status").json()
+    assert (status["status"], status["queue_position"]) == ("IN_QUEUE", 0)
+    fetch = fetches.claim(served.engine, Group("local", "default"), "s")
+    assert fetch is not None
+    assert fetch.files == (
+        RemoteFile("HTTPS://example.com/a.mp4", ("video_url",), "source"),
+        RemoteFile("http://example.com/b.png", ("end_image_url",), "end_image"),
+    )
+    assert fetches.claim(served.engine, Group("local", "default"), "s") is None
+    client.put(f"/queue/{LTX2}/requests/{waiting}/cancel")
+    assert fetches.held_by(served.engine, "s") == set()
+
+
+def test_the_source_may_be_deep_in_the_input(served: Served, client: httpx.Client) -> None:
+    submit(client, {**INPUT, "video": {"video_url": "https://example.com/a.mp4"}})
+    fetch = fetches.claim(served.engine, Group("local", "default"), "s")
+    assert fetch is not None
+    assert fetch.files == (RemoteFile("https://example.com/a.mp4", ("video", "video_url"), "source"),)

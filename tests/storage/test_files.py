@@ -15,12 +15,15 @@ import sqlalchemy as sa
 
 from longtake.database.tables import files
 from longtake.errors import DiskFull
+from longtake.queue import engine as queue
+from longtake.queue.requests import RemoteFile
 from longtake.settings import Settings
 from longtake.storage import uploads
 from longtake.storage.blobs import Blobs
 from longtake.storage.files import KEY, FileStore, NewFile, StoredFile, new_key, open_store
 from tests.database.fixtures import on_sqlite
 from tests.storage.fixtures import on_local_blobs, read
+from tests.worker.requests import submission
 
 CLIP = NewFile("me", "clip.mp4", "video/mp4")
 
@@ -170,7 +173,10 @@ def test_strays_are_deleted_once_they_are_old(store: FileStore, monkeypatch: pyt
     key = stored(store)
     upload = uploads.create(store, CLIP, multipart=True, within_s=60)
     uploads.add_part(store, upload, 1, "0" * 32, written(store.scratch_path(), b"x"))
-    for stray in ("orphan.mp4", "parts/token.1.etag"):
+    waiting = replace(submission(), files=(RemoteFile("https://example.com/a.mp4", ("video_url",), "source"),))
+    queue.submit(store.engine, waiting)
+    store.blobs.put(f"fetched/{waiting.id}.1", written(store.scratch_path(), b"a source"))
+    for stray in ("orphan.mp4", "parts/token.1.etag", "fetched/ended.1"):
         store.blobs.put(stray, written(store.scratch_path(), b"left by a crash"))
     old, fresh = written(store.scratch_path(), b"half"), written(store.scratch_path(), b"half")
     os.utime(old, (1, 1))
@@ -184,6 +190,7 @@ def test_strays_are_deleted_once_they_are_old(store: FileStore, monkeypatch: pyt
     assert {blob.key for blob in store.blobs.list()} == {
         found(store, key).blob,
         f"parts/{upload.token}.1.{'0' * 32}",
+        f"fetched/{waiting.id}.1",
     }
 
 

@@ -9,6 +9,7 @@ The keys of the body:
 
 - `windows`, `window_s`: how many windows to make, and the seconds of each.
 - `effects`: a file that gets a line when the request begins, after each window and for the result.
+- `wants`: a URL of which to ask the server. The key of its blob is in the response, as `blob`.
 - `lines`: texts to print to standard output.
 - `more`: keys to add to the response.
 - `at`, `do`: at a window, or at `start`, `planned` or `end`, to `crash`, `hang` or `fail`. With the `do` of `ignore`
@@ -90,6 +91,9 @@ def run(message: dict[str, Any]) -> None:
         write(line.encode("utf-8", "surrogatepass"))
     if not act(body, "start", folder):
         return
+    if "wants" in body:
+        send("file_wanted", url=body["wants"])
+        body["more"] = {"blob": reply("file_found")["blob"]}
     plan = message["plan"] or stored_plan(request_id)
     if plan is None or not act(body, "planned", folder):
         return
@@ -113,6 +117,12 @@ def run(message: dict[str, Any]) -> None:
         stand_in="ltxv-tiny stands in.",
         timings={"inference_time": 0.1},
     )
+
+
+def reply(kind: str) -> dict[str, Any]:
+    while (message := inbox.get())["type"] != kind:
+        pass
+    return message
 
 
 def stored_plan(request_id: str) -> dict[str, Any] | None:

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeGuard, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from longtake.errors import InvalidRequest, Loc
+from longtake.errors import InvalidRequest, Loc, LongtakeError
+from longtake.media.data_uri import shortened
 
 Request = TypeVar("Request", bound=BaseModel)
 
@@ -32,6 +34,24 @@ def parse(model: type[Request], data: Mapping[str, Any], *, forbid_unknown: bool
         raise InvalidRequest(
             " ".join(_sentence(found) for found in wrong), loc=("body", *first["loc"]), value=first["input"]
         ) from None
+
+
+@contextmanager
+def errors_at(field: Loc, value: str, *, in_message: bool = False) -> Iterator[None]:
+    """Context manager. If its block raises a LongtakeError without a location (`loc`), `field` becomes its location.
+
+    `value` is the field's value. It becomes the error's value if that has none; a long one is cut.
+    If `in_message` is True, the error's message also begins with the name of the field.
+    """
+    try:
+        yield
+    except LongtakeError as error:
+        error.loc = error.loc or ("body", *field)
+        error.value = shortened(value) if error.value is None else error.value
+        if in_message:
+            error.message = f"{'.'.join(map(str, field))}: {error.message}"
+            error.args = (error.message,)
+        raise
 
 
 MOST_ECHOED = 1000

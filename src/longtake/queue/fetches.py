@@ -63,11 +63,12 @@ def add(connection: sa.Connection, row: RequestRow, files: Sequence[RemoteFile])
 def waiting_groups(engine: sa.Engine, ahead: int) -> list[Group]:
     """Returns the groups with a waiting download.
 
-    A group is left out if `ahead` of its requests, or more, have their files and have not ended. This limits the disk
-    space of files that nobody needs yet.
+    A group is left out if `ahead` of its requests, or more, have not ended and have their files, or a server that
+    downloads them. This limits the disk space of files that no device needs yet.
     """
     group = (fetches.c.key_id, fetches.c.pool)
-    full = sa.select(*group).where(fetches.c.state == "done").group_by(*group).having(sa.func.count() >= ahead)
+    begun = sa.select(*group).where(fetches.c.state.in_(("running", "done")))
+    full = begun.group_by(*group).having(sa.func.count() >= ahead)
     with reading(engine) as connection:
         found = connection.execute(sa.select(*group).distinct().where(fetches.c.state == "waiting")).all()
         left_out = {tuple(row) for row in connection.execute(full)} if found else set()
@@ -103,7 +104,7 @@ def held_by(engine: sa.Engine, server: str) -> set[str]:
         return set(connection.scalars(sa.select(fetches.c.request_id).where(_is_running(), fetches.c.server == server)))
 
 
-def store_blob(engine: sa.Engine, fetch: Fetch, blobs: Mapping[str, str]) -> bool:
+def store_blobs(engine: sa.Engine, fetch: Fetch, blobs: Mapping[str, str]) -> bool:
     """Stores which blobs hold the files that are downloaded so far: URL -> key.
 
     Returns False, and stores nothing, if the server `fetch.server` no longer downloads the request's files.

@@ -93,7 +93,9 @@ def run(
     slots = Slots(engine, settings, store, statuses.mark_changed, on_done=on_done)
     metrics.slots = slots.states
     watch = LeaseWatch(engine, settings, statuses.mark_changed, slots.wake)
-    state = ServerState(settings, engine, statuses, store, Keys(engine), slots.cancel, slots.wake, metrics=metrics)
+    state = ServerState(
+        settings, engine, statuses, store, Keys(engine), slots.cancel, slots.wake, slots.wake_fetches, metrics
+    )
     check_endpoint_settings(state)
     connections = Connections(bounds(settings.max_connections, settings.max_connections_per_peer))
     proxies = tuple(ipaddress.ip_network(proxy) for proxy in settings.trusted_proxies)

@@ -42,6 +42,7 @@ class ServerState:
     cancel_running: called with the id of a cancelled request, so that this server stops working on it.
     wake_slots: called with the pool (a named group of devices) to which a request was submitted, so that an idle device
         of that pool starts it at once.
+    wake_fetches: called after a request with files elsewhere was submitted, so that their download begins at once.
     metrics: the figures that `/metrics` shows, and the state of each device.
     streams: the open event streams of each key.
     draining: set when the server begins to shut down.
@@ -55,6 +56,7 @@ class ServerState:
     keys: Keys
     cancel_running: Callable[[str], None]
     wake_slots: Callable[[str], None]
+    wake_fetches: Callable[[], None] = lambda: None
     metrics: Metrics = field(default_factory=Metrics)
     streams: OpenStreams = field(default_factory=OpenStreams)
     draining: threading.Event = field(default_factory=threading.Event)

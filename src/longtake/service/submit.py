@@ -1,7 +1,7 @@
 """Submits a request: reads its headers and body, validates its input, and stores it in the queue."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,13 +11,13 @@ from starlette.requests import Request
 
 from longtake import outbound
 from longtake.access.keys import Caller
-from longtake.endpoints import ENDPOINTS
+from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.endpoints.validation import dotted, problem, problems
 from longtake.errors import InvalidRequest
 from longtake.queue import engine as queue
-from longtake.queue.addresses import sibling_url
+from longtake.queue.addresses import is_file_url, sibling_url
 from longtake.queue.engine import IdempotencyMismatch, QuotaReached
-from longtake.queue.requests import Outcome, Priority, RequestRow, Submission
+from longtake.queue.requests import FileKind, Outcome, Priority, RemoteFile, RequestRow, Submission
 from longtake.queue.status_cache import RequestStatus
 from longtake.service.auth import caller_of
 from longtake.service.responses import ModelFailed, RequestFailed, to_json
@@ -42,7 +42,9 @@ class Submitted:
 
 
 async def submit(state: ServerState, request: Request, endpoint: str, *, webhook: bool = False) -> Submitted:
-    """Stores the request that a client submits to an endpoint, and wakes the idle devices that can carry it out.
+    """Stores the request that a client submits to an endpoint, and wakes what can start its work.
+
+    That is an idle device, or the download of the request's files if it names files elsewhere.
 
     endpoint: the endpoint's id. Slashes at its ends are ignored.
     webhook: True if the query parameter `fal_webhook` may name the URL of a webhook, False if it is ignored.
@@ -65,7 +67,10 @@ async def submit(state: ServerState, request: Request, endpoint: str, *, webhook
         submission = await state.call(_with_body, without_body, raw)
     submitted = await state.call_with_retries(_store, state, submission, caller)
     if submitted.is_new and not submitted.row.has_ended:
-        state.wake_slots(submitted.row.pool)
+        if submitted.row.ready:
+            state.wake_slots(submitted.row.pool)
+        else:
+            state.wake_fetches()
     return submitted
 
 
@@ -216,16 +221,46 @@ def _parse(raw: bytes) -> tuple[Any, bytes]:
 
 
 def _with_body(submission: Submission, raw: bytes) -> Submission:
-    """Returns the submission with the input in `raw`, the body of the HTTP request.
+    """Returns the submission with the input in `raw`, the body of the HTTP request, and the files that it names.
 
     If the input is invalid, the submission's field `outcome` is set: the request has then ended without being run.
     """
+    endpoint = ENDPOINTS[submission.endpoint]
     try:
         value, body = _parse(raw)
-        found = problems(ENDPOINTS[submission.endpoint].Request, value)
+        found = problems(endpoint.Request, value)
     except ModelFailed as error:
         body, found = b"null", [dict(entry) for entry in error.details]
-    return replace(submission, body=body, outcome=_invalid(found) if found else None)
+    if found:
+        return replace(submission, body=body, outcome=_invalid(found))
+    return replace(submission, body=body, files=remote_files(endpoint, value, submission.base_url))
+
+
+def remote_files(endpoint: Endpoint[Any, Any], value: Any, base_url: str) -> tuple[RemoteFile, ...]:
+    """Returns the files that a valid input names at http(s) URLs, except those of this server.
+
+    A URL that is too long is left out; the worker process reports it.
+
+    value: the input as a JSON value.
+    base_url: the URL of the service `queue` as the client reaches it.
+    """
+    fields: list[tuple[tuple[str, ...], FileKind]] = [(endpoint.source_field, "source")]
+    if endpoint.end_image_field is not None:
+        fields.append(((endpoint.end_image_field,), "end_image"))
+    named = ((_value_at(value, field), field, kind) for field, kind in fields)
+    return tuple(
+        RemoteFile(url, field, kind)
+        for text, field, kind in named
+        for url in [text.strip()]
+        if outbound.is_http(url) and len(url) <= outbound.MAX_URL_LENGTH and not is_file_url(url, base_url)
+    )
+
+
+def _value_at(value: Any, path: Sequence[str]) -> str:
+    """Returns the text at a path of field names in a JSON value, or an empty one if there is none."""
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value if isinstance(value, str) else ""
 
 
 def _invalid(found: list[dict[str, Any]]) -> Outcome:

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from longtake.database.batches import CHANGED_BATCH, batches
 from longtake.database.connection import reading
 from longtake.database.secret import secret
-from longtake.database.tables import files, uploads
+from longtake.database.tables import fetches, files, uploads
 from longtake.errors import DiskFull
 from longtake.settings import Settings
 from longtake.storage import legacy, lifecycle, open_blobs
@@ -35,6 +35,9 @@ KEY = re.compile(r"[A-Za-z0-9_-]{32}(\.[a-z0-9]{1,8})?")
 
 PARTS = "parts"
 """The folder of blobs that are parts of unfinished uploads. Their keys are `parts/<token>.<number>.<etag>`."""
+
+FETCHED = "fetched"
+"""The folder of blobs that were downloaded for requests. Their keys are `fetched/<request id>.<random>`."""
 
 STRAY_S = 24 * 3600.0
 """Age in seconds at which a blob without a row, or a scratch file, is deleted because a crash must have left it.
@@ -202,16 +205,21 @@ class FileStore:
                     self.blobs.delete(key)
 
     def _blobs_in_use(self, blobs: Sequence[str]) -> set[str]:
-        """Returns those of the given keys of blobs that belong to a file or to an upload that has not expired."""
+        """Returns those of the given keys of blobs that belong to a file, an unexpired upload or a download."""
         # The table of files has no index of blobs. A file's key is its blob's key, in newer ones after a prefix.
         keys = {key for blob in blobs for key in (blob, blob.partition("-")[2])}
-        tokens = {blob: blob.removeprefix(f"{PARTS}/").partition(".")[0] for blob in blobs if blob.startswith(PARTS)}
+        tokens = _owners(PARTS, blobs)
+        request_ids = _owners(FETCHED, blobs)
         with reading(self.engine) as connection:
             of_files = connection.scalars(sa.select(files.c.blob).where(files.c.key.in_(keys))).all()
             open_uploads = connection.scalars(
                 sa.select(uploads.c.token).where(uploads.c.token.in_(tokens.values()))
             ).all()
-        return {*of_files, *(blob for blob, token in tokens.items() if token in open_uploads)}
+            waiting = connection.scalars(
+                sa.select(fetches.c.request_id).where(fetches.c.request_id.in_(request_ids.values()))
+            ).all()
+        of_uploads = (blob for blob, token in tokens.items() if token in open_uploads)
+        return {*of_files, *of_uploads, *(blob for blob, request_id in request_ids.items() if request_id in waiting)}
 
     def _row(self, key: str) -> sa.Row[Any] | None:
         if not KEY.fullmatch(key):
@@ -286,6 +294,11 @@ def disk_full_errors() -> Iterator[None]:
         if "disk is full" not in str(error):
             raise
         raise DiskFull("The file could not be stored: the disk of the server's database is full.") from error
+
+
+def _owners(folder: str, blobs: Sequence[str]) -> dict[str, str]:
+    """Returns blob -> the part of its name before the first dot, for the blobs in a folder of blobs."""
+    return {blob: blob.removeprefix(f"{folder}/").partition(".")[0] for blob in blobs if blob.startswith(f"{folder}/")}
 
 
 def _delete_older(path: Path, before: float) -> None:

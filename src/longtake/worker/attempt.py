@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 from longtake.access.files import find_own
 from longtake.database.connection import RetriesStopped, is_temporary, retry_until_stopped
 from longtake.queue import engine as queue
+from longtake.queue import fetches
 from longtake.queue.addresses import is_file_url, sibling_url
 from longtake.queue.requests import CANCELLED, LogLine, Outcome, RequestRow
 from longtake.storage.files import NewFile
@@ -157,7 +158,7 @@ class Attempt:
                 self._changed()
                 self._worker.send(Proceed())
             case FileWanted(url):
-                blob = self._retry(lambda: find_own(self._context.store, url, self._row.key_id))
+                blob = self._retry(lambda: self._blob_of(url))
                 self._worker.send(FileFound(blob, is_file_url(url, self._row.base_url)))
             case Done() as done:
                 return self._store_result(done)
@@ -168,6 +169,16 @@ class Attempt:
             case CancelRequested(request_id) if request_id == self._row.id:
                 return "cancelled"
         return None
+
+    def _blob_of(self, url: str) -> str | None:
+        """Returns the key of the blob with the file at `url`, or None if there is none.
+
+        The file was downloaded for this request, or it is a stored file of this server.
+        """
+        fetched = fetches.blob_of(self._engine, self._row.id, url)
+        if fetched is not None and self._context.store.blobs.size(fetched) is not None:
+            return fetched
+        return find_own(self._context.store, url, self._row.key_id)
 
     def _claim_state(self) -> Literal["held", "cancelled", "lost"]:
         """Returns whether this attempt still holds the request.

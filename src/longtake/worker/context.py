@@ -16,7 +16,7 @@ class SlotContext:
     """The objects that all slots of one server share. A slot is a thread with a device and a worker process.
 
     `engine`: the engine of the server's database.
-    `store`: the store to which results are moved.
+    `store`: the store to which results and the files of waiting requests are moved.
     `claims`: the requests that the slots have claimed.
     `on_change`: called with a request's id after each change of the request, from the slot's thread.
     `on_done`: called with a worker process's message `Done` after the result was stored, from the slot's thread.

@@ -20,6 +20,7 @@ from longtake.database.connection import is_temporary, reading
 from longtake.database.tables import servers
 from longtake.periodic import Repeating
 from longtake.queue import engine as queue
+from longtake.queue import fetches
 from longtake.queue.requests import RequestRow
 from longtake.settings import Settings
 from longtake.system import boot_id, start_ticks
@@ -178,6 +179,7 @@ class LeaseWatch:
         """Looks once for dead servers, and for requests that were not started in time.
 
         Puts the requests of the dead servers back into the queue, and ends the requests that were not started in time.
+        The downloads of the dead servers are left to the living ones.
         """
         with reading(self._engine) as connection:
             rows = connection.execute(sa.select(servers)).all()
@@ -187,6 +189,7 @@ class LeaseWatch:
                 self._remove(row)
         for orphan in queue.orphans(self._engine):
             self._recover(orphan)
+        fetches.release_orphans(self._engine)
         for request_id in queue.expire(self._engine, NOT_STARTED_IN_TIME):
             self._on_change(request_id)
 

@@ -31,7 +31,7 @@ from longtake.media.fetch import fetch_file, pace_of
 from longtake.models.download import status
 from longtake.models.lora_files import LoraSources
 from longtake.models.registry import ModelCard
-from longtake.outbound import PublicTransport
+from longtake.outbound import PublicTransport, is_http
 from longtake.plans import Plan
 from longtake.prepare import Fetcher, prepare
 from longtake.settings import Settings, settings
@@ -178,7 +178,7 @@ def open_stored_file(url: str, channel: Channel, settings: Settings) -> Abstract
     Raises DownloadFailed if the URL is that of a file of this server, but the file is no longer stored.
     """
     url = url.strip()
-    if not url[:8].lower().startswith(("http://", "https://")):
+    if not is_http(url):
         return None
     found = channel.find_file(url)
     if found.blob is not None:

@@ -1,5 +1,6 @@
 """Makes the outcomes of requests: from a worker process's reports, or for failures that no worker process reports."""
 
+from longtake.errors import LongtakeError
 from longtake.queue.requests import Outcome
 from longtake.worker.messages import Done, Failed
 
@@ -68,6 +69,11 @@ def done(message: Done, url: str) -> Outcome:
         price_usd=message.price_usd,
         timings=message.timings,
     )
+
+
+def not_fetched(error: LongtakeError) -> Outcome:
+    """Returns the outcome of a request whose files could not be downloaded. The request is not billed."""
+    return failed(Failed(error.status, error.body(), error.message, error.type))
 
 
 def failed(message: Failed) -> Outcome:

@@ -1,4 +1,4 @@
-"""The slots of one server: its devices, each with a thread and a worker process."""
+"""The slots of one server: its devices, each with a thread and a worker process. Also its places for downloads."""
 
 import logging
 import sys
@@ -12,6 +12,7 @@ from longtake.settings import DEFAULT_POOL, Settings
 from longtake.storage.files import FileStore
 from longtake.worker.claims import Claims
 from longtake.worker.context import SlotContext
+from longtake.worker.fetching import FetchPlaces
 from longtake.worker.leases import Lease
 from longtake.worker.messages import Done
 from longtake.worker.slot import Slot, SlotStatus
@@ -27,11 +28,13 @@ STOP_S = 5.0
 
 
 class Slots:
-    """All slots that the settings name, and the server's lease. A slot is a device with its worker process and thread.
+    """All slots that the settings name, the server's lease, and its places for downloads.
+
+    A slot is a device with its worker process and thread.
 
     `engine`: the engine of the server's database.
-    `store`: the store to which results are moved.
-    `on_change`: called with a request's id after each change of the request, from the slot's thread.
+    `store`: the store to which results and the files of waiting requests are moved.
+    `on_change`: called with a request's id after each change of the request, from a thread of this object.
     `on_done`: called with a worker process's message `Done` after the result was stored, from the slot's thread.
     `command`: the program of a worker process and its arguments.
     """
@@ -57,15 +60,19 @@ class Slots:
             for number, text in enumerate(settings.slots)
             for device, _, pool in [text.partition("@")]
         ]
+        self._fetches = FetchPlaces(context, self._lease, self.wake)
 
     def start(self) -> None:
-        """Starts the server's lease and all slots, which then claim requests. Does nothing if there are no slots.
+        """Starts the server's lease, its downloads, and all slots, which then claim requests.
+
+        Does nothing if there are no slots.
 
         The lease shows the other servers that this one is alive.
         """
         if not self._slots:
             return
         self._lease.start()
+        self._fetches.start()
         for slot in self._slots:
             slot.start()
         threading.Thread(target=self._remove_old_folders, name="old work folders", daemon=True).start()
@@ -75,6 +82,10 @@ class Slots:
         for slot in self._slots:
             if slot.status.pool == pool and slot.status.state == "idle":
                 slot.wake()
+
+    def wake_fetches(self) -> None:
+        """Makes a free place for downloads look for a request at once."""
+        self._fetches.wake()
 
     def cancel(self, request_id: str) -> None:
         """Stops the work on a request if a slot of this server carries it out.
@@ -89,7 +100,11 @@ class Slots:
         return [slot.status for slot in self._slots]
 
     def drain(self, timeout_s: float) -> None:
-        """Claims no more requests, waits at most `timeout_s` seconds for the running ones, and then stops all slots."""
+        """Claims no more requests, waits at most `timeout_s` seconds for the running ones, and then stops all slots.
+
+        Downloads are stopped at once, because no request that waits for one is claimed here any more.
+        """
+        self._fetches.stop()
         for slot in self._slots:
             slot.drain()
         until = time.monotonic() + timeout_s
@@ -101,6 +116,7 @@ class Slots:
     def stop(self) -> None:
         """Stops all slots at once. Running requests go back to the queue, and the worker processes end."""
         self._stopped.set()
+        self._fetches.stop()
         for slot in self._slots:
             slot.stop()
         until = time.monotonic() + STOP_S

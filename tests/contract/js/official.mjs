@@ -22,7 +22,7 @@ async function handled(method, target, body) {
 }
 
 const id = "fal-ai/ltxv-13b-098-distilled";
-const input = { prompt: "quick", video: { video_url: "https://example.com/a.mp4" } };
+const input = { prompt: "quick", video: { video_url: "data:video/mp4;base64,AAAA" } };
 const submitted = await handled("POST", `https://queue.fal.run/${id}/extend`, input);
 console.log(submitted.status, submitted.data.status);
 const initiated = await handled("POST", "https://rest.fal.ai/storage/upload/initiate?storage_type=fal-cdn-v3", {});

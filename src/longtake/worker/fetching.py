@@ -1,0 +1,263 @@
+"""Downloads the files that waiting requests name, before a device is claimed for them.
+
+A server has a number of places (`fetch_places`, a setting). Each place downloads the files of one request and stores
+them as blobs, from which the worker process of any server reads them. The database says which server downloads what
+(see `queue.fetches`).
+"""
+
+import logging
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+from longtake.access.files import find_own
+from longtake.database.connection import RetriesStopped, is_temporary, retry_until_stopped
+from longtake.endpoints.validation import errors_at
+from longtake.errors import Cancelled, LongtakeError
+from longtake.media.fetch import fetch_file, pace_of
+from longtake.outbound import PublicTransport
+from longtake.periodic import Repeating
+from longtake.queue import engine as queue
+from longtake.queue import fetches
+from longtake.queue.fetches import Fetch, Group
+from longtake.queue.requests import Outcome
+from longtake.storage.files import FETCHED
+from longtake.worker import outcomes
+from longtake.worker.context import SlotContext
+from longtake.worker.leases import Lease
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.25
+"""Seconds between two looks into the database, because other servers add and end requests without waking this one."""
+
+STOP_S = 2.0
+"""Seconds that a stopping server waits for its downloads to stop. After that it goes on without them."""
+
+FAILED = LongtakeError("Something failed while the files were downloaded; the server's log has the traceback.")
+
+Ending = Outcome | Literal["done", "stopped"]
+"""The ending of a download: its error, or "done", or "stopped" before its end."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place with its running download.
+
+    `began_at`: when the download began, in seconds of the monotonic clock.
+    `stopped`: set when the download must stop.
+    """
+
+    fetch: Fetch
+    began_at: float
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def key_id(self) -> str:
+        return self.fetch.group.key_id
+
+    def check(self) -> None:
+        """Raises Cancelled if the download must stop."""
+        if self.stopped.is_set():
+            raise Cancelled
+
+
+class FetchPlaces:
+    """All places for downloads of one server. Each download has a thread of its own; another thread starts them.
+
+    `context`: the objects that all slots of the server share.
+    `lease`: has the id under which this server claims downloads.
+    `wake`: called with the name of a pool (a named group of devices) when a request of the pool has its files.
+    """
+
+    def __init__(self, context: SlotContext, lease: Lease, wake: Callable[[str], None]) -> None:
+        self._context = context
+        self._engine = context.engine
+        self._lease = lease
+        self._wake_slots = wake
+        self._transport = PublicTransport(context.settings.trusted_hosts)
+        self._lock = threading.Lock()
+        self._places: dict[str, Place] = {}  # request id -> place
+        self._begun_at: dict[str, float] = {}  # key id -> when its last download began, in seconds of the same clock
+        self._thread = Repeating(
+            "fetch places", self._turn, failure="No files were downloaded", is_temporary=is_temporary, retry_s=POLL_S
+        )
+
+    def start(self) -> None:
+        """Starts the thread that starts downloads."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Makes a free place look for a request at once."""
+        self._thread.wake()
+
+    def stop(self) -> None:
+        """Stops all downloads, so that other servers can begin them. Waits for them for about two seconds (STOP_S)."""
+        self._thread.stop()
+        for place in self._running():
+            place.stopped.set()
+        until = time.monotonic() + STOP_S
+        while self._running() and time.monotonic() < until:
+            time.sleep(0.01)
+
+    def _running(self) -> list[Place]:
+        with self._lock:
+            return list(self._places.values())
+
+    def _turn(self) -> float:
+        server = self._lease.server_id
+        if server is not None:
+            self._stop_lost(server)
+            self._fill(server)
+            self._delete_ended()
+        return POLL_S
+
+    def _stop_lost(self, server: str) -> None:
+        """Stops the downloads whose requests have ended, or which other servers have claimed.
+
+        If the connection failed while the database stored a claim, the download is claimed in the database but has no
+        place. Such downloads are put back.
+        """
+        running = {place.fetch.request_id: place for place in self._running()}
+        held = fetches.held_by(self._engine, server)
+        for request_id, place in running.items():
+            if request_id not in held or place.fetch.server != server:
+                place.stopped.set()
+        for request_id in held - running.keys():
+            fetches.release(self._engine, request_id, server)
+
+    def _fill(self, server: str) -> None:
+        """Starts downloads until all places have one. If all have one, frees a place for a key that has too few."""
+        while groups := fetches.waiting_groups(self._engine, self._context.settings.fetch_ahead):
+            running = self._running()
+            keys = Counter(place.key_id for place in running)
+            if len(running) >= self._context.settings.fetch_places:
+                if not any(place.stopped.is_set() for place in running):
+                    self._free_place(groups, running, keys)
+                return
+            fetch = fetches.claim(self._engine, next_group(groups, keys, self._begun_at), server)
+            if fetch is None:
+                return  # another server was faster
+            self._begin(fetch)
+
+    def _free_place(self, groups: Sequence[Group], running: Sequence[Place], keys: Mapping[str, int]) -> None:
+        """Stops the last download of a key with at least two places more than a key of `groups`.
+
+        The download then waits again, and the other key gets the place.
+        """
+        key_id = max(keys, key=lambda key_id: keys[key_id])
+        if keys[key_id] - min(keys.get(group.key_id, 0) for group in groups) >= 2:
+            last = max((place for place in running if place.key_id == key_id), key=lambda place: place.began_at)
+            last.stopped.set()
+
+    def _begin(self, fetch: Fetch) -> None:
+        place = Place(fetch, time.monotonic())
+        self._begun_at[place.key_id] = place.began_at
+        with self._lock:
+            self._places[fetch.request_id] = place
+        threading.Thread(target=self._run, args=(place,), name=f"fetch {fetch.request_id}", daemon=True).start()
+
+    def _run(self, place: Place) -> None:
+        try:
+            self._settle(place, self._follow(place))
+        except RetriesStopped:
+            pass  # the database fails; `_stop_lost` puts the download back, or others do after the end of the lease
+        finally:
+            with self._lock:
+                del self._places[place.fetch.request_id]
+            self._context.on_change(place.fetch.request_id)
+            self._thread.wake()
+
+    def _follow(self, place: Place) -> Ending:
+        """Downloads the files of a request. Returns how the download ended."""
+        try:
+            self._download_all(place)
+            return "done"
+        except Cancelled:
+            return "stopped"
+        except LongtakeError as error:
+            return outcomes.not_fetched(error)
+        except RetriesStopped:
+            raise
+        except Exception:
+            log.exception("The files of request %s could not be fetched: internal error.", place.fetch.request_id)
+            return outcomes.not_fetched(FAILED)
+
+    def _settle(self, place: Place, ending: Ending) -> None:
+        """Makes the request ready, puts its download back, or ends the request with an error."""
+        fetch = place.fetch
+        match ending:
+            case "done":
+                if self._retry(place, lambda: fetches.finish(self._engine, fetch)):
+                    self._wake_slots(fetch.group.pool)
+            case "stopped":
+                self._retry(place, lambda: fetches.release(self._engine, fetch.request_id, fetch.server))
+            case Outcome() as outcome:
+                if self._retry(place, lambda: queue.fail_fetch(self._engine, fetch, outcome)):
+                    log.info("Request %s ended with status %d.", fetch.request_id, outcome.status_code)
+
+    def _download_all(self, place: Place) -> None:
+        """Downloads those files of a request that were not downloaded yet, and stores in the database where they are.
+
+        Raises Cancelled if the download must stop, and LongtakeError if a file cannot be downloaded.
+        """
+        fetch, blobs = place.fetch, dict(place.fetch.blobs)
+        for file in fetch.files:
+            if file.url in blobs or self._is_own(place, file.url):
+                continue
+            with errors_at(file.field, file.url, in_message=file.kind != "source"):
+                blobs[file.url] = self._download(place, file.url)
+            if not self._retry(place, lambda: fetches.store_blobs(self._engine, fetch, blobs)):
+                self._context.store.blobs.delete(blobs[file.url])
+                raise Cancelled
+
+    def _is_own(self, place: Place, url: str) -> bool:
+        """Returns True if the URL is that of a stored file of this server, under another of the server's names."""
+        return self._retry(place, lambda: find_own(self._context.store, url, place.key_id)) is not None
+
+    def _download(self, place: Place, url: str) -> str:
+        """Downloads a file to a new blob. Returns the blob's key."""
+        store, settings = self._context.store, self._context.settings
+        store.scratch.mkdir(parents=True, exist_ok=True)
+        path = fetch_file(
+            url,
+            store.scratch,
+            max_bytes=settings.max_source_bytes,
+            pace=pace_of(settings),
+            transport=self._transport,
+            check=place.check,
+        )
+        key = f"{FETCHED}/{place.fetch.request_id}.{secrets.token_hex(8)}"
+        try:
+            self._retry(place, lambda: store.blobs.put(key, path))
+        finally:
+            path.unlink(missing_ok=True)
+        return key
+
+    def _delete_ended(self) -> None:
+        """Deletes the blobs of requests that have ended."""
+        ended = fetches.ended(self._engine)
+        for key in (key for keys in ended.values() for key in keys):
+            self._context.store.blobs.delete(key)
+        if ended:
+            fetches.delete(self._engine, list(ended))
+
+    def _retry(self, place: Place, do: Callable[[], Result]) -> Result:
+        return retry_until_stopped(do, place.stopped)
+
+
+def next_group(groups: Sequence[Group], running: Mapping[str, int], begun_at: Mapping[str, float]) -> Group:
+    """Returns the group whose download begins next: of the key with the fewest running downloads.
+
+    Of several such keys it is the one whose last download began first.
+
+    `running`: key id -> the number of its running downloads.
+    `begun_at`: key id -> when its last download began, in seconds of the monotonic clock.
+    """
+    return min(groups, key=lambda group: (running.get(group.key_id, 0), begun_at.get(group.key_id, 0.0)))

@@ -1,0 +1,266 @@
+"""Downloads for waiting requests: real servers, a scripted worker process, and a web site that waits for the test."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from longtake.queue import engine as queue
+from longtake.queue import fetches
+from longtake.queue.fetches import Group
+from longtake.queue.requests import FileKind, RemoteFile, RequestRow
+from longtake.settings import settings
+from longtake.worker.fetching import next_group
+from tests.database.fixtures import on_sqlite
+from tests.worker.requests import another_server, current, effects_of, end_of, eventually, submission, submit
+from tests.worker.server import QUICK, Server
+
+BODY = bytes(range(256)) * 1000
+
+
+class Site:
+    """A web site. Each page but `/missing` sends half of its file, and the rest after `release` was called with it.
+
+    `begun`: the paths of all requests so far. `left`: those whose client closed the connection before the end.
+    """
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.left: list[str] = []
+        self._released: set[str] = set()
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                site.begun.append(self.path)
+                self.send_response(404 if self.path == "/missing" else 200)
+                self.send_header("Content-Length", str(len(BODY)))
+                self.end_headers()
+                try:
+                    self.wfile.write(BODY[: len(BODY) // 2])
+                    while not site._released & {self.path, "all"}:
+                        time.sleep(0.01)
+                        self.connection.settimeout(0.01)
+                        if self._is_closed():
+                            site.left.append(self.path)
+                            return
+                    self.connection.settimeout(None)
+                    self.wfile.write(BODY[len(BODY) // 2 :])
+                except OSError:
+                    site.left.append(self.path)
+
+            def _is_closed(self) -> bool:
+                try:
+                    return self.connection.recv(1) == b""
+                except TimeoutError:
+                    return False
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}{path}"
+
+    def release(self, path: str = "all") -> None:
+        self._released.add(path)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    made = Site()
+    yield made
+    made.release()
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture
+def effects(tmp_path: Path) -> Path:
+    return tmp_path / "effects"
+
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def serve(engine: sa.Engine, tmp_path: Path) -> Iterator[Serve]:
+    """Starts servers in this process, which may download from this machine."""
+    started: list[Server] = []
+
+    def start(**overrides: Any) -> Server:
+        chosen = QUICK | {"data_dir": tmp_path, "trusted_hosts": ("127.0.0.1",)} | overrides
+        started.append(Server(engine, settings(**chosen)).start())
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+def submit_with(
+    engine: sa.Engine, *urls: str, key_id: str = "local", start_timeout_s: float | None = None, **body: Any
+) -> RequestRow:
+    """Submits a request whose source is at the first URL, and its end image at the second one."""
+    kinds: tuple[FileKind, ...] = ("source", "end_image")
+    files = tuple(RemoteFile(url, (f"{kind}_url",), kind) for url, kind in zip(urls, kinds, strict=False))
+    plain = submission(key_id=key_id, **body)
+    return queue.submit(engine, replace(plain, files=files, start_timeout_s=start_timeout_s))[0]
+
+
+def downloaded(folder: Path) -> list[bytes]:
+    """Returns the bytes of the files that are downloaded and not deleted, also those that are not complete."""
+    places = (folder / "files" / "fetched", folder / "scratch")
+    return [path.read_bytes() for place in places if place.exists() for path in place.iterdir()]
+
+
+def test_a_device_is_claimed_when_the_files_are_there(
+    engine: sa.Engine, serve: Serve, site: Site, tmp_path: Path
+) -> None:
+    serve()
+    row = submit_with(engine, site.url("/a"), site.url("/b"), wants=site.url("/b"), at="planned", do="hang")
+    eventually(lambda: site.begun == ["/a"])
+    assert end_of(engine, submit(engine)).status_code == 200, "the device is free for others meanwhile"
+    site.release("/a")
+    eventually(lambda: site.begun == ["/a", "/b"])
+    assert current(engine, row).state == "IN_QUEUE"
+    site.release("/b")
+    eventually(lambda: current(engine, row).state == "IN_PROGRESS")
+    assert downloaded(tmp_path) == [BODY, BODY]
+    queue.cancel(engine, row.id)
+    assert end_of(engine, row).state == "CANCELLED"
+    eventually(lambda: downloaded(tmp_path) == [])
+
+
+@on_sqlite
+def test_the_worker_process_learns_where_the_file_is(engine: sa.Engine, serve: Serve, site: Site) -> None:
+    serve()
+    site.release()
+    row = submit_with(engine, site.url("/a"), wants=site.url("/a"))
+    answer = json.loads(end_of(engine, row).output or b"")
+    assert answer["blob"].startswith(f"fetched/{row.id}.")
+    other = submit(engine, wants=site.url("/a"))
+    assert json.loads(end_of(engine, other).output or b"")["blob"] is None
+
+
+@pytest.mark.parametrize(
+    ("paths", "field", "words"),
+    [
+        (("/missing", "/b"), "source_url", "http://127.0.0.1:{port}/missing answered 404 instead of the file."),
+        (("/a", "/missing"), "end_image_url", "end_image_url: http://127.0.0.1:{port}/missing answered 404 "),
+    ],
+)
+@on_sqlite
+def test_a_failed_download_is_the_outcome(
+    engine: sa.Engine, serve: Serve, site: Site, effects: Path, paths: tuple[str, str], field: str, words: str
+) -> None:
+    serve()
+    site.release()
+    ended = end_of(engine, submit_with(engine, *map(site.url, paths), effects=str(effects)))
+    (detail,) = json.loads(ended.output or b"")["detail"]
+    assert (ended.state, ended.status_code, ended.error_type) == ("COMPLETED", 422, "file_download_error")
+    assert (detail["loc"], detail["input"]) == (["body", field], site.url("/missing"))
+    assert detail["msg"].startswith(words.format(port=site.server.server_port))
+    assert ended.headers is not None
+    assert ended.headers["x-fal-retryable"] == "false"
+    assert effects_of(effects, "began") == [], "no device was claimed"
+
+
+@on_sqlite
+def test_a_slow_download_is_the_outcome(engine: sa.Engine, serve: Serve, site: Site) -> None:
+    serve(fetch_min_rate=10**6, fetch_window_s=0.3)
+    ended = end_of(engine, submit_with(engine, site.url("/a")))
+    assert (ended.status_code, ended.error_type) == (422, "file_download_error")
+    assert ended.error is not None
+    assert "a download needs at least 976.6 KB/s" in ended.error
+
+
+@on_sqlite
+@pytest.mark.parametrize("how", ["cancelled", "not started in time"])
+def test_the_download_of_a_request_that_ends_stops(
+    engine: sa.Engine, serve: Serve, site: Site, tmp_path: Path, effects: Path, how: str
+) -> None:
+    serve()
+    row = submit_with(engine, site.url("/a"), start_timeout_s=0.5 if how == "not started in time" else None)
+    eventually(lambda: site.begun == ["/a"])
+    if how == "cancelled":
+        assert queue.cancel(engine, row.id) == "cancelled", "at once, and not when the download has stopped"
+    ended = end_of(engine, row)
+    assert ended.status_code == (499 if how == "cancelled" else 504)
+    eventually(lambda: site.left == ["/a"], within_s=5)
+    eventually(lambda: downloaded(tmp_path) == [])
+    assert end_of(engine, submit(engine, effects=str(effects))).status_code == 200
+
+
+@on_sqlite
+def test_keys_share_the_places(engine: sa.Engine, serve: Serve, site: Site) -> None:
+    serve(fetch_places=2)
+    for number in range(4):
+        submit_with(engine, site.url(f"/greedy{number}"), key_id="greedy")
+    eventually(lambda: sorted(site.begun) == ["/greedy0", "/greedy1"])
+    modest = submit_with(engine, site.url("/modest"), key_id="modest")
+    eventually(lambda: "/modest" in site.begun, within_s=5)
+    assert site.left == ["/greedy1"], "the later one gave its place"
+    submit_with(engine, site.url("/third"), key_id="third")
+    site.release("/modest")
+    assert end_of(engine, modest).status_code == 200
+    eventually(lambda: "/third" in site.begun)
+    assert site.begun == ["/greedy0", "/greedy1", "/modest", "/third"], "before the key that has a place"
+    site.release("/third")
+    eventually(lambda: site.begun[4:] == ["/greedy1"])
+
+
+def test_the_next_download_is_of_the_key_that_waited_longest() -> None:
+    groups = [Group(key_id, "default") for key_id in "abc"]
+    assert next_group(groups, {"a": 1}, {"a": 1.0, "b": 3.0, "c": 2.0}).key_id == "c"
+    assert next_group(groups, {"a": 1, "b": 2, "c": 2}, {}).key_id == "a"
+    assert next_group(groups, {}, {"a": 1.0, "c": 2.0}).key_id == "b"
+
+
+@on_sqlite
+def test_files_are_not_downloaded_far_ahead(engine: sa.Engine, serve: Serve, site: Site) -> None:
+    serve(fetch_ahead=2)
+    site.release()
+    rows = [submit_with(engine, site.url(f"/{number}"), at="planned", do="hang") for number in range(4)]
+    eventually(lambda: current(engine, rows[1]).ready)
+    time.sleep(0.5)
+    assert sorted(site.begun) == ["/0", "/1"]
+    queue.cancel(engine, rows[1].id)
+    eventually(lambda: current(engine, rows[2]).ready)
+
+
+def test_a_download_survives_its_server(
+    database_url: str, engine: sa.Engine, serve: Serve, site: Site, tmp_path: Path
+) -> None:
+    with another_server(database_url, tmp_path, trusted_hosts=["127.0.0.1"]) as server:
+        row = submit_with(engine, site.url("/a"), site.url("/b"))
+        site.release("/a")
+        eventually(lambda: site.begun == ["/a", "/b"])
+        server.send_signal(signal.SIGKILL)
+        server.wait()
+    assert fetches.blob_of(engine, row.id, site.url("/a")) is not None
+    serve(lease_s=3600)  # on the same machine a dead server is noticed before its lease is over
+    eventually(lambda: site.begun == ["/a", "/b", "/b"])
+    site.release()
+    ended = end_of(engine, row)
+    assert (ended.status_code, ended.attempt) == (200, 1)
+
+
+@on_sqlite
+def test_a_server_that_drains_leaves_its_downloads_to_others(engine: sa.Engine, serve: Serve, site: Site) -> None:
+    server = serve()
+    row = submit_with(engine, site.url("/a"))
+    eventually(lambda: site.begun == ["/a"])
+    server.slots.drain(0.1)
+    assert fetches.claim(engine, Group("local", "default"), "other") is not None
+    assert current(engine, row).state == "IN_QUEUE"
