@@ -59,7 +59,7 @@ class Site:
 
             def _is_closed(self) -> bool:
                 try:
-                    return self.connection.recv(1) == b""
+                    return not self.connection.recv(1)
                 except TimeoutError:
                     return False
 
