@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from longtake import system
@@ -41,13 +41,12 @@ def prepare_data_folder(settings: Settings) -> None:
 def prepare_database_file(path: Path) -> None:
     """Creates an empty private file for a SQLite database, or takes other users' rights to an existing one.
 
-    SQLite's companion files are treated alike. Logs which of them have to stay open to other users. Does nothing if the
-    file cannot be created: SQLite then reports the reason.
+    SQLite's companion files are treated alike. Logs which of them have to stay open to other users. If the file cannot
+    be created, SQLite reports the reason later.
     """
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, FILE))
-    except OSError:
-        return
+    # An existing file is not opened: on closing it, this process would lose SQLite's locks on it.
+    with suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, FILE))
     for each in (path, *(path.with_name(path.name + suffix) for suffix in COMPANIONS)):
         if system.is_open_to_others(each) and not system.close_to_others(each):
             _warn(each)

@@ -12,9 +12,10 @@ from alembic import command
 from alembic.config import Config
 
 from longtake.database.connection import connect, file_url
-from longtake.database.migrate import CURRENT, MIGRATIONS, migrate, version
+from longtake.database.migrate import CURRENT, MIGRATIONS, migrate, open_database, version
 from longtake.database.tables import deliveries, files, metadata
 from longtake.errors import InvalidRequest
+from longtake.settings import Settings
 from tests.database.fixtures import Postgres
 
 
@@ -99,6 +100,13 @@ def test_webhooks_of_version_0_1_get_their_key_and_host(engine: sa.Engine) -> No
     with engine.connect() as connection:
         (delivery,) = connection.execute(sa.select(deliveries)).all()
     assert (delivery.key_id, delivery.host) == ("me", "example.com")
+
+
+def test_a_file_that_is_no_database_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "longtake.db").write_bytes(b"something else " * 1000)
+    with pytest.raises(InvalidRequest, match=r"cannot be used: file is not a database\. Restore it from a backup, or"):
+        open_database(Settings(data_dir=tmp_path))
+    assert (tmp_path / "longtake.db").read_bytes() == b"something else " * 1000
 
 
 def test_servers_that_start_at_the_same_time_migrate_once(engine: sa.Engine) -> None:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from longtake.queue import engine as queue
 from longtake.queue.requests import Outcome, Submission
+from longtake.service.readiness import CACHE_S
 from longtake.worker.messages import Done
 from longtake.worker.slot import SlotStatus
 from tests.service.serving import LTX2, LTXV, Served, serving
@@ -114,13 +115,15 @@ def test_health_and_readiness_while_draining_and_without_the_database(
 ) -> None:
     web = served.client()
     assert web.get("/health").json()["status"] == "ok"
-    assert web.get("/ready").json() == {"status": "ready"}
+    assert web.get("/ready").json() == {"status": "ready", "database": "works", "files": "works"}
     served.state.draining.set()
     assert (web.get("/ready").status_code, web.get("/ready").json()) == (503, {"status": "draining"})
     assert web.get("/health").status_code == 200
     served.state.draining.clear()
     _away(served, monkeypatch)
-    assert web.get("/ready").status_code == 503
+    time.sleep(CACHE_S)
+    report = {"status": "not ready", "database": "it does not answer", "files": "works"}
+    assert (web.get("/ready").status_code, web.get("/ready").json()) == (503, report)
     assert web.get("/health").status_code == 200
 
 

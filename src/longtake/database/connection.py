@@ -176,15 +176,26 @@ TEMPORARY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, er
 open files."""
 
 
+DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, "XX001", "XX002"}
+"""Error codes of SQLite and PostgreSQL that mean that the database's files are damaged or no database."""
+
+
+def is_damaged(error: BaseException) -> bool:
+    """Returns True if work failed with `error` because the files of the database are damaged or no database."""
+    original = getattr(error, "orig", error)
+    primary = (getattr(original, "sqlite_errorcode", None) or 0) & 0xFF  # the higher bits hold details
+    return primary in DAMAGED or getattr(original, "sqlstate", None) in DAMAGED
+
+
 def is_temporary(error: Exception) -> bool:
     """Returns True if work that failed with `error` may succeed when it is repeated later.
 
-    These errors are temporary: the database is unreachable, restarting or busy; a disk is full or fails; too many files
-    are open.
+    These errors are temporary: the database is unreachable, restarting, busy or damaged, until its operator restores
+    it; a disk is full or fails; too many files are open.
     """
     if isinstance(error, sa.exc.DBAPIError):
         kinds = (sa.exc.OperationalError, sa.exc.InternalError)
-        return isinstance(error, kinds) or error.connection_invalidated
+        return isinstance(error, kinds) or error.connection_invalidated or is_damaged(error)
     if isinstance(error, OSError):
         return error.errno in TEMPORARY
     return isinstance(error, (DiskFull, sa.exc.TimeoutError))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from longtake.database.connection import connect, database_file, file_url, reading
+from longtake.database.connection import connect, database_file, file_url, is_damaged, reading
 from longtake.database.space import let_shrink
 from longtake.errors import InvalidRequest
 from longtake.private import prepare_data_folder, prepare_database_file
@@ -36,9 +36,10 @@ def open_database(settings: Settings) -> sa.Engine:
         prepare_database_file(file)
     try:
         migrate(engine)
-    except sa.exc.OperationalError as error:
+    except sa.exc.DatabaseError as error:
         reason = str(error.orig).partition("\n")[0]
-        raise InvalidRequest(f"The database {engine.url!r} cannot be used: {reason}.") from None
+        remedy = " Restore it from a backup, or move it away to begin with an empty one." if is_damaged(error) else ""
+        raise InvalidRequest(f"The database {engine.url!r} cannot be used: {reason}.{remedy}") from None
     return engine
 
 

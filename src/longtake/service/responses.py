@@ -12,7 +12,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from longtake.database.connection import is_temporary
+from longtake.database.connection import is_damaged, is_temporary
 from longtake.endpoints.validation import echo
 from longtake.errors import LongtakeError
 
@@ -90,7 +90,7 @@ def error_response(error: Exception) -> Response | None:
 
     These errors are expected:
     - NotFound, RequestFailed, ModelFailed, LongtakeError and Starlette's HTTPException
-    - temporary errors of the database, for which the response has HTTP status 503.
+    - temporary errors and damage of the database, for which the response has HTTP status 503.
     """
     match error:
         case NotFound():
@@ -104,6 +104,8 @@ def error_response(error: Exception) -> Response | None:
         case HTTPException():
             error_type = "not_found" if error.status_code == 404 else "bad_request"
             return request_error(error.status_code, error.detail, error_type, error.headers)
+    if is_damaged(error):
+        return request_error(503, "The server's database is damaged; its operator has to restore it.", "internal_error")
     if is_temporary(error):
         return request_error(503, "The database does not answer, or has no room left; ask again.", "internal_error")
     return None

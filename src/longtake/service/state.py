@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 import sqlalchemy as sa
 
 from longtake.access.keys import Keys
-from longtake.database.connection import is_temporary
+from longtake.database.connection import is_damaged, is_temporary
 from longtake.endpoints import by_id
 from longtake.queue.status_cache import StatusCache
 from longtake.service.streams import OpenStreams
@@ -82,7 +82,7 @@ class ServerState:
         """Returns the result of `work(*args, **kwargs)`, called in a thread. Repeats the call after a temporary error.
 
         `work` must be safe to repeat. An error is temporary if `is_temporary` is true for it. The call is repeated for
-        about six seconds; then the error is raised. Any other error is raised at once.
+        about six seconds; then the error is raised. Any other error, and damage of the database, is raised at once.
 
         fal's clients give up at the first error. Without repetitions a restart of the database would make them fail.
         """
@@ -90,7 +90,7 @@ class ServerState:
             try:
                 return await self.call(work, *args, **kwargs)
             except Exception as error:
-                if not is_temporary(error):
+                if not is_temporary(error) or is_damaged(error):
                     raise
                 await asyncio.sleep(pause_s)
         return await self.call(work, *args, **kwargs)
