@@ -140,16 +140,16 @@ class Runner:
         Raises LongtakeError if the request cannot be served.
         """
         job.model.check()
-        plan, family, progress = job.plan, job.endpoint.family, ProgressRelay(on_progress)
+        plan, family, progress = job.plan, job.endpoint.family, ProgressRelay(on_progress, Progress("load", 0, 1))
         # Adapters are read before the model is loaded, so that a request with a missing adapter fails at once.
-        sources = replace(self._lora_sources, caller=caller)
+        sources = replace(self._lora_sources, caller=caller, check=progress.repeat)
         adapters = load_adapters(job.adapters, job.card, self._settings, self._adapters, sources)
         model = self.load(job.card, progress)
         checker, safety_note = configured_checker(self._settings) if plan.check_safety else (None, None)
         sound = source_sound(job.source, plan)
         has_sound = plan.makes_sound or sound is not None
         with (
-            applied(model.transformer, adapters) as set_pass,
+            applied(model.transformer, adapters, progress.repeat) as set_pass,
             torch.inference_mode(),
             video_writer(path, plan, has_sound=has_sound, progress=progress) as writer,
         ):

@@ -68,6 +68,16 @@ def test_can_be_cancelled_and_taken_up_again(stand_in: Hub, tmp_path: Path) -> N
     assert hub.fetch(_big(stand_in), tmp_path, _settings(stand_in)).read_bytes() == BIG
 
 
+def test_a_file_whose_verification_is_cancelled_is_not_kept(stand_in: Hub, tmp_path: Path) -> None:
+    def cancel(count: int) -> None:
+        if not count and (tmp_path / "big.safetensors").exists():
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        hub.fetch(_big(stand_in), tmp_path, _settings(stand_in), cancel)
+    assert not (tmp_path / "big.safetensors").exists()
+
+
 def test_a_damaged_file_is_not_kept(stand_in: Hub, tmp_path: Path) -> None:
     stand_in.damage["big.safetensors"] = BIG[:-1] + b"!"
     with pytest.raises(DownloadFailed, match="came damaged"):

@@ -10,12 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from longtake.errors import BadCheckpoint, InvalidRequest
+from longtake.errors import BadCheckpoint, Cancelled, InvalidRequest
 from longtake.models import loras, memory
 from longtake.models.lora_files import LoraFile, LoraSources
 from longtake.models.lora_header import MAX_HEADER_BYTES
 from longtake.models.loras import Adapter, LoadedAdapter, LoraCache, Pair, applied, load_adapters, read
 from longtake.models.registry import card
+from longtake.outbound import Check
 from longtake.plans import PlannedAdapter
 from longtake.settings import Settings
 from tests.conftest import load_case
@@ -266,9 +267,9 @@ def test_a_pickled_lora_is_refused(tmp_path: Path) -> None:
 def test_a_repeated_lora_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[Path] = []
 
-    def counted(path: Path, name: str) -> Adapter:
+    def counted(path: Path, name: str, check: Check) -> Adapter:
         reads.append(path)
-        return read(path, name)
+        return read(path, name, check)
 
     monkeypatch.setattr(loras, "read", counted)
     paths = [_comfy(tmp_path / name, seed=seed) for seed, name in enumerate("abc")]
@@ -285,6 +286,51 @@ def test_a_repeated_lora_is_not_read_again(tmp_path: Path, monkeypatch: pytest.M
     )
     with pytest.raises(BadCheckpoint):
         cache.read(LoraFile(paths[1], "l"))
+
+
+def test_a_file_is_read_in_pieces_and_the_reading_can_be_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loras, "PIECE_VALUES", 7)
+    path, checks = _comfy(tmp_path / "l", rank=5), list[int]()
+    read(path, None, lambda: checks.append(1))
+    assert len(checks) == 2 * -(-5 * 16 // 7)
+    assert torch.equal(read(path).pairs[MODULE].a, _pair(5)[0])
+    assert torch.equal(read(path).pairs[MODULE].b, _pair(5)[1])
+    a, b = _pair(5)
+    b[-1, -1] = torch.inf
+    _write(path, {f"diffusion_model.{MODULE}.lora_A.weight": a, f"diffusion_model.{MODULE}.lora_B.weight": b})
+    with pytest.raises(BadCheckpoint, match="not finite"):
+        read(path)
+
+    def cancel() -> None:
+        raise Cancelled
+
+    settings, cache = Settings(loras_dir=tmp_path), LoraCache(10**6)
+    with pytest.raises(Cancelled):
+        load_adapters([_planned("l")], card("ltxv-tiny"), settings, cache, LoraSources(check=cancel))
+    transformer = small.transformer()
+    before = Trace(transformer)
+    with pytest.raises(Cancelled), applied(transformer, [(read(_comfy(tmp_path / "l")), (1.0,))], cancel):
+        pass
+    assert Trace(transformer) == before
+
+
+def test_a_lora_whose_layers_all_have_other_ranks_has_its_effect(tmp_path: Path) -> None:
+    """With a pattern for each rank, PEFT compared each layer with each pattern: minutes for the largest model."""
+    transformer = small.transformer()
+    linear = {name: layer for name, layer in transformer.named_modules() if isinstance(layer, nn.Linear)}
+    pairs = {
+        name: _pair(rank, layer.out_features, layer.in_features, seed=rank)
+        for rank, (name, layer) in enumerate(linear.items(), start=1)
+    }
+    tensors = {f"{name}.lora_{side}.weight": pair["AB".index(side)] for name, pair in pairs.items() for side in "AB"}
+    adapter = read(_write(tmp_path / "l", tensors))
+    inputs = {name: torch.randn(3, layer.in_features) for name, layer in linear.items()}
+    with applied(transformer, [(adapter, (0.5,))]):
+        got = {name: transformer.get_submodule(name)(inputs[name]) for name in linear}
+    for name, (a, b) in pairs.items():
+        assert _close(got[name] - linear[name](inputs[name]), 0.5 * inputs[name] @ a.T @ b.T)
 
 
 def _planned(source: str, *scales: float, index: int = 0, weight_name: str | None = None) -> PlannedAdapter:

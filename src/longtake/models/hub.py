@@ -11,6 +11,9 @@ from longtake.errors import DownloadFailed, LongtakeError
 from longtake.media.fetch import environment_proxy
 from longtake.settings import Settings
 
+_PIECE_BYTES = 2**23
+"""The number of bytes of a file that are read at once."""
+
 OnBytes = Callable[[int], None]
 """A callback that receives the number of bytes that arrived since the last call."""
 
@@ -76,8 +79,9 @@ def fetch(
     A file of the right size that is there already is not downloaded again. An interrupted download is continued. After
     a download, the size is verified, and also the SHA-256 if the hub states one.
 
-    on_bytes: called as bytes arrive, with the number of bytes since the last call. For a file that is there already, it
-        is called once with the file's size.
+    on_bytes: called as bytes arrive, with the number of bytes since the last call, and while the file is verified, with
+        0. For a file that is there already, it is called once with the file's size. It may raise a `LongtakeError` to
+        end the work.
     authorised: True sends the token in the settings, if there is one, to the hub. False sends no token.
     Raises `DownloadFailed` if the file cannot be downloaded, does not fit on the disk or is damaged.
     """
@@ -110,7 +114,11 @@ def fetch(
         raise
     except Exception as error:  # transport, access and disk errors of several libraries
         raise _failed(file.repo, error) from error
-    _verify(Path(downloaded), file)
+    try:
+        _verify(Path(downloaded), file, on_bytes)
+    except BaseException:
+        Path(downloaded).unlink()  # the next call would take it for a verified file
+        raise
     return Path(downloaded)
 
 
@@ -135,17 +143,21 @@ def _progress_class(on_bytes: OnBytes) -> type[Any]:
     return BytesReported
 
 
-def _verify(path: Path, file: HubFile) -> None:
-    """Raises `DownloadFailed` and deletes the file if its size or its SHA-256 is not the one that the hub states."""
+def _verify(path: Path, file: HubFile, on_bytes: OnBytes) -> None:
+    """Raises `DownloadFailed` if the size or the SHA-256 of a download is not the one that the hub states.
+
+    on_bytes: called with 0 between the pieces of the file. It may raise an exception to end the work.
+    """
     size = path.stat().st_size
     if size != file.num_bytes:
-        path.unlink()
         raise DownloadFailed(f"{file.path} of {file.repo} came with {size} bytes instead of {file.num_bytes}.")
     if file.sha256 is not None:
+        digest = hashlib.sha256()
         with path.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-        if digest != file.sha256:
-            path.unlink()
+            while piece := opened.read(_PIECE_BYTES):
+                digest.update(piece)
+                on_bytes(0)
+        if digest.hexdigest() != file.sha256:
             raise DownloadFailed(f"{file.path} of {file.repo} came damaged: its SHA-256 is not the hub's.")
 
 

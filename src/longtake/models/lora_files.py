@@ -18,7 +18,7 @@ from longtake.models import hub
 from longtake.models.lora_downloads import delete_oldest, private_folder, public_folder, unfinished_folder
 from longtake.models.lora_header import read_lora_header
 from longtake.models.safe import inside
-from longtake.outbound import http_url
+from longtake.outbound import Check, http_url, no_check
 from longtake.plans import shortened_url
 from longtake.settings import Settings, expanded, make_folder
 
@@ -58,12 +58,15 @@ class LoraSources:
         the hub. Set it only for the machine's own user, as on the command line.
     caller: the id of the API key whose request names the LoRA; None for the machine's own user. A LoRA that was
         downloaded from a URL, or with the token, is not used for another caller.
+    check: called again and again while a LoRA is downloaded from the hub or read. It may raise an exception to end the
+        work.
     """
 
     fetch: Fetch | None = None
     open_own: Callable[[str], AbstractContextManager[Path] | None] = _no_file
     any_path: bool = False
     caller: str | None = None
+    check: Check = no_check
 
 
 NO_SOURCES = LoraSources()
@@ -218,7 +221,7 @@ def choose_file(lora: Lora, names: Sequence[str], kind: str) -> str:
         return lora.weight_name
     if len(names) != 1:
         reason = f"has several files ({listed}): name one as weight_name" if names else f"has {listed}"
-        raise InvalidRequest(f"The {kind} {lora.path} {reason}.", value=lora.path, ctx={"files": list(names)})
+        raise InvalidRequest(f"The {kind} {lora.path} {reason}.", value=lora.path, ctx={"files": list(names[:100])})
     return names[0]
 
 
@@ -320,7 +323,7 @@ def _from_hub(lora: Lora, settings: Settings, sources: LoraSources) -> Path:
         )
     version = folder / (file.sha256 or str(file.num_bytes))[:16]
     make_folder(settings.loras_dir, "loras_dir")
-    target = hub.fetch(file, version, settings, authorised=authorised)
+    target = hub.fetch(file, version, settings, lambda _: sources.check(), authorised=authorised)
     target.touch()
     delete_oldest(settings)
     return target

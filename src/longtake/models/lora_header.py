@@ -5,17 +5,20 @@ A key is the name of a tensor in the file.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from longtake.errors import BadCheckpoint
 from longtake.models.lora_keys import Side, are_whole_weights, is_of_connectors, lora_key, other_kind
-from longtake.models.safe import FLOATS, Header, read_header
+from longtake.models.safe import FLOATS, Header, read_header, shown_name
 
 MAX_HEADER_BYTES = 8 * 1024**2
 """The longest header of a LoRA file in bytes. Headers of published LoRAs have less than 1 MB."""
+
+MAX_LORA_TENSORS = 10_000
+"""The largest number of tensors of a LoRA file. A LoRA for every layer of the largest model has about 5,000."""
 
 _INTEGERS = frozenset({"I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64"})
 """The integer dtypes that alpha may have, as safetensors names them."""
@@ -32,39 +35,33 @@ class LoraHeader:
     keys: module -> "A", "B" or "alpha" -> name of that tensor in the file. A module may lack alpha (see `alpha`).
         Modules are named as in `LoraKey`.
     shapes: module -> the shapes of A and B.
-    settings: the LoRA's settings that diffusers writes to the metadata; empty if there are none.
+    alphas: module -> the alpha in the settings that diffusers writes to the metadata; None if they have none for it.
+        The LoRA's change of the module's weight is multiplied by alpha / rank. A tensor alpha in `keys` counts more.
     """
 
     name: str
     keys: Mapping[str, Mapping[Side, str]]
     shapes: Shapes
-    settings: Mapping[str, Any]
+    alphas: Mapping[str, float | None]
 
     @property
     def num_parameters(self) -> int:
         return sum(math.prod(shape) for sides in self.shapes.values() for shape in sides)
 
-    def alpha(self, module: str) -> float | None:
-        """Returns a module's alpha from `settings`; None if `settings` has no alpha for the module.
-
-        The LoRA's change of the module's weight is multiplied by alpha / rank.
-        """
-        patterns = self.settings.get("alpha_pattern") or {}
-        own = (value for name, value in patterns.items() if f".{module}".endswith("." + name.lstrip("^")))
-        return next(own, self.settings.get("lora_alpha"))
-
 
 def read_lora_header(path: Path, name: str | None = None) -> LoraHeader:
     """Returns the header of a LoRA file. `name` is its name for messages; None means the file's own name.
+
+    The limits of the header bound the time: no file takes longer than about half a second.
 
     Raises `BadCheckpoint` if the file is not a valid safetensors file, if it has unknown keys, if a module has only one
     of A and B, if their shapes do not allow the product B A, or if the LoRA is of a kind that is not supported.
     """
     name = name or path.name
-    header = read_header(path, MAX_HEADER_BYTES, name)
+    header = read_header(path, MAX_HEADER_BYTES, name, MAX_LORA_TENSORS)
     keys = _keys_by_module(name, header)
     shapes = {module: _shapes(name, module, header, sides) for module, sides in keys.items()}
-    return LoraHeader(name, keys, shapes, _settings(name, header.metadata))
+    return LoraHeader(name, keys, shapes, _alphas(_settings(name, header.metadata), shapes))
 
 
 def _keys_by_module(name: str, header: Header) -> dict[str, dict[Side, str]]:
@@ -83,7 +80,8 @@ def _keys_by_module(name: str, header: Header) -> dict[str, dict[Side, str]]:
             continue
         sides = keys.setdefault(parsed.module, {})
         if parsed.side in sides:
-            raise BadCheckpoint(f"{name} has {sides[parsed.side][:120]} and {key[:120]}, which are the same one.")
+            both = f"{shown_name(sides[parsed.side])} and {shown_name(key)}"
+            raise BadCheckpoint(f"{name} has {both}, which are the same one.")
         sides[parsed.side] = key
     _check_kind(name, keys, unknown)
     unpaired = [module for module, sides in keys.items() if not {"A", "B"} <= sides.keys()]
@@ -122,12 +120,13 @@ def _shapes(
     infos = {side: header.tensors[key] for side, key in sides.items()}
     for side, info in infos.items():
         if info.dtype not in FLOATS | (_INTEGERS if side == "alpha" else frozenset()):
-            raise BadCheckpoint(f"{name} has {sides[side][:120]} of dtype {info.dtype}; it must be a float.")
+            raise BadCheckpoint(f"{name} has {shown_name(sides[side])} of dtype {info.dtype}; it must be a float.")
         if side == "alpha" and math.prod(info.shape) != 1:
-            raise BadCheckpoint(f"{name} has {sides[side][:120]} of shape {list(info.shape)}; it must be one number.")
+            shown = shown_name(sides[side])
+            raise BadCheckpoint(f"{name} has {shown} of shape {list(info.shape)}; it must be one number.")
     a, b = as_matrix(infos["A"].shape), as_matrix(infos["B"].shape)
-    if len(a) != 2 or len(b) != 2 or a[0] != b[1] or a[0] == 0:
-        raise BadCheckpoint(f"{name} has A {list(a)} and B {list(b)} for {module[:120]}, which do not multiply.")
+    if len(a) != 2 or len(b) != 2 or a[0] != b[1] or 0 in (*a, *b):
+        raise BadCheckpoint(f"{name} has A {list(a)} and B {list(b)} for {shown_name(module)}, which do not multiply.")
     return a, b
 
 
@@ -147,15 +146,36 @@ def _settings(name: str, metadata: Mapping[str, str]) -> dict[str, Any]:
     try:
         stored = json.loads(metadata.get("lora_adapter_metadata", "{}"))
         settings = {key.removeprefix("transformer."): value for key, value in stored.items()}
-        alphas = [settings.get("lora_alpha"), *dict(settings.get("alpha_pattern") or {}).values()]
-        if not all(alpha is None or isinstance(alpha, int | float) for alpha in alphas):
-            raise ValueError
-    except (ValueError, AttributeError, TypeError, RecursionError):
+        patterns = dict(settings.get("alpha_pattern") or {})
+        settings["alpha_pattern"] = {pattern: _number(alpha) for pattern, alpha in patterns.items()}
+        settings["lora_alpha"] = _number(settings.get("lora_alpha"))
+    except (ValueError, AttributeError, TypeError, OverflowError, RecursionError):
         raise BadCheckpoint(f"{name} has metadata about its LoRA that cannot be read.") from None
     for setting, kind in (("use_dora", "DoRA"), ("use_rslora", "rank-stabilised LoRA")):
         if settings.get(setting):
             raise BadCheckpoint(f"{name} is a {kind}, says its metadata; only plain LoRAs are applied.")
     return settings
+
+
+def _number(alpha: Any) -> float | None:
+    return None if alpha is None else float(alpha)
+
+
+def _alphas(settings: Mapping[str, Any], modules: Iterable[str]) -> dict[str, float | None]:
+    """Returns module -> its alpha in the LoRA's settings; None if they have none for the module.
+
+    A pattern of `alpha_pattern` is the end of modules' names, from a dot on. The first pattern that fits counts.
+    """
+    usual = settings["lora_alpha"]
+    ranked = {pattern.lstrip("^"): place for place, pattern in reversed([*enumerate(settings["alpha_pattern"])])}
+    alphas = list(settings["alpha_pattern"].values())
+    found = {}
+    for module in modules:
+        words = module.split(".")
+        ends = (".".join(words[start:]) for start in range(len(words)))
+        places = [ranked[end] for end in ends if end in ranked]
+        found[module] = alphas[min(places)] if places else usual
+    return found
 
 
 def count_names(names: Sequence[str], kind: str) -> str:
@@ -166,8 +186,4 @@ def count_names(names: Sequence[str], kind: str) -> str:
     kind: the singular noun, such as "unknown key".
     """
     plural = "" if len(names) == 1 else "s"
-    return (
-        f"{len(names)} {kind}{plural}: "
-        + ", ".join(name[:120] for name in names[:4])
-        + (" and others" * (len(names) > 4))
-    )
+    return f"{len(names)} {kind}{plural}: " + ", ".join(map(shown_name, names[:4])) + (" and others" * (len(names) > 4))

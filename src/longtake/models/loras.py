@@ -5,28 +5,35 @@ A LoRA changes the weight W of a linear layer to W + scale * (alpha / rank) * B 
 """
 
 import math
-import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import torch
-from cachetools import LRUCache, cachedmethod
+from cachetools import LRUCache
 from diffusers.hooks.group_offloading import _maybe_remove_and_reapply_group_offloading
 
 from longtake.errors import BadCheckpoint, InvalidRequest, Loc
 from longtake.models import registry
 from longtake.models.lora_files import NO_SOURCES, Lora, LoraFile, LoraSources, open_lora
 from longtake.models.lora_header import LoraHeader, Shapes, count_names, read_lora_header
+from longtake.models.lora_keys import Side
 from longtake.models.registry import ModelCard
+from longtake.models.safe import shown_name
 from longtake.models.transformer_keys import flat, published_key
+from longtake.outbound import Check, no_check
 from longtake.plans import PlannedAdapter, shortened_url
 from longtake.settings import Settings
+
+SIDES: tuple[Side, Side] = ("A", "B")
+"""The matrices of a module, in the order of their shapes in `LoraHeader.shapes`."""
+
+PIECE_VALUES = 2**24
+"""The largest number of values that are copied between two checks whether the reading of a file must end."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +68,13 @@ class Adapter:
         return sum(pair.a.nbytes + pair.b.nbytes for pair in self.pairs.values())
 
 
-def read(path: Path, name: str | None = None) -> Adapter:
+def read(path: Path, name: str | None = None, check: Check = no_check) -> Adapter:
     """Reads a LoRA file into host memory. `name` is its name for messages; None means the file's own name.
 
     A tensor `alpha` in the file takes precedence over an alpha in the metadata.
+
+    check: called again and again while tensors are read, which takes seconds for large files. It may raise an exception
+        to end the reading.
 
     Raises `BadCheckpoint` for values that are not finite, and for the reasons that `read_lora_header` lists.
     """
@@ -74,21 +84,37 @@ def read(path: Path, name: str | None = None) -> Adapter:
     pairs = {}
     with safe_open(path, framework="pt") as file:
         for module, keys in header.keys.items():
-            tensors = {side: file.get_tensor(key).clone() for side, key in keys.items()}
-            alpha = header.alpha(module)
-            if "alpha" in tensors:
-                alpha = tensors["alpha"].item()
-            a_shape, b_shape = header.shapes[module]
-            a, b = tensors["A"].reshape(a_shape), tensors["B"].reshape(b_shape)
-            pairs[module] = _pair(header.name, module, a, b, alpha)
+            a, b = (
+                _finite_copy(header, module, file.get_tensor(keys[side]), shape, check)
+                for side, shape in zip(SIDES, header.shapes[module], strict=True)
+            )
+            alpha = file.get_tensor(keys["alpha"]).item() if "alpha" in keys else header.alphas[module]
+            factor = 1.0 if alpha is None else alpha / a.shape[0]
+            if not math.isfinite(factor):
+                raise _not_finite(header, module)
+            pairs[module] = Pair(a, b, factor)
     return Adapter(header.name, pairs)
 
 
-def _pair(name: str, module: str, a: torch.Tensor, b: torch.Tensor, alpha: float | None) -> Pair:
-    factor = 1.0 if alpha is None else alpha / a.shape[0]
-    if not (a.float().isfinite().all() and b.float().isfinite().all() and math.isfinite(factor)):
-        raise BadCheckpoint(f"{name} has values for {module[:120]} that are not finite.")
-    return Pair(a, b, factor)
+def _finite_copy(
+    header: LoraHeader, module: str, stored: torch.Tensor, shape: Sequence[int], check: Check
+) -> torch.Tensor:
+    """Returns a copy of a module's matrix in this shape. A copy stays the same if the mapped file changes later.
+
+    The matrix is copied in pieces, and `check` is called before each. Raises `BadCheckpoint` for values that are not
+    finite.
+    """
+    copy = torch.empty(stored.numel(), dtype=stored.dtype)
+    for piece, source in zip(copy.split(PIECE_VALUES), stored.flatten().split(PIECE_VALUES), strict=True):
+        check()
+        piece.copy_(source)
+        if not piece.float().isfinite().all():
+            raise _not_finite(header, module)
+    return copy.reshape(shape)
+
+
+def _not_finite(header: LoraHeader, module: str) -> BadCheckpoint:
+    return BadCheckpoint(f"{header.name} has values for {shown_name(module)} that are not finite.")
 
 
 def check_fit(header: LoraHeader, transformer: torch.nn.Module) -> None:
@@ -113,19 +139,21 @@ class LoraCache:
     def __init__(self, max_bytes: int) -> None:
         self._adapters: LRUCache[Any, Adapter] = LRUCache(max_bytes, getsizeof=lambda adapter: adapter.num_bytes)
 
-    def read(self, file: LoraFile) -> Adapter:
+    def read(self, file: LoraFile, check: Check = no_check) -> Adapter:
         """Returns the adapter in a file, from the cache if it is there. A temporary file is not cached.
 
-        Raises the errors of the function `read`.
+        `check` and the errors are those of the function `read`.
         """
         if file.is_temporary:
-            return read(file.path, file.name)
+            return read(file.path, file.name, check)
         stat = file.path.stat()
-        return self._read(file, stat.st_mtime_ns, stat.st_size)
-
-    @cachedmethod(attrgetter("_adapters"))
-    def _read(self, file: LoraFile, mtime_ns: int, size: int) -> Adapter:
-        return read(file.path, file.name)
+        key = (file, stat.st_mtime_ns, stat.st_size)
+        if key not in self._adapters:
+            adapter = read(file.path, file.name, check)
+            if adapter.num_bytes > self._adapters.maxsize:
+                return adapter
+            self._adapters[key] = adapter
+        return self._adapters[key]
 
 
 def load_adapters(
@@ -152,7 +180,7 @@ def load_adapters(
     for one in planned:
         if one.own:
             path = registry.adapter(card, one.source, settings, field=one.field)
-            adapter = cache.read(LoraFile(path, path.name))
+            adapter = cache.read(LoraFile(path, path.name), sources.check)
         else:
             adapter = _named_by_request(one, settings, cache, sources)
         loaded.append((replace(adapter, loc=one.field), one.scales))
@@ -166,7 +194,7 @@ def _named_by_request(one: PlannedAdapter, settings: Settings, cache: LoraCache,
     """
     try:
         with open_lora(Lora(one.source, one.weight_name), settings, sources) as file:
-            return cache.read(file)
+            return cache.read(file, sources.check)
     except InvalidRequest as error:
         error.loc = error.loc or one.field
         error.value = error.value or shortened_url(one.source)
@@ -176,13 +204,16 @@ def _named_by_request(one: PlannedAdapter, settings: Settings, cache: LoraCache,
 
 
 @contextmanager
-def applied(transformer: Any, adapters: Sequence[LoadedAdapter]) -> Iterator[Callable[[int], None]]:
+def applied(
+    transformer: Any, adapters: Sequence[LoadedAdapter], check: Check = no_check
+) -> Iterator[Callable[[int], None]]:
     """Applies adapters to a transformer inside the `with` block, and removes them at its end, also after an error.
 
     Yields a function that sets the strengths of all adapters for one sampling pass. Its argument is the pass's number,
     from 0. The strengths of pass 0 are set at the start.
 
     adapters: each adapter with its strength in each pass.
+    check: called again and again while the adapters are attached. It may raise an exception to stop the work.
     Raises `InvalidRequest` for an adapter with a module that is no linear layer of the transformer, or that has another
     shape there.
     """
@@ -203,7 +234,7 @@ def applied(transformer: Any, adapters: Sequence[LoadedAdapter]) -> Iterator[Cal
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")
             for name, pairs in pairs_by_name.items():
-                _inject(transformer, name, pairs)
+                _inject(transformer, name, pairs, check)
         _maybe_remove_and_reapply_group_offloading(transformer)
         set_pass(0)
         yield set_pass
@@ -243,30 +274,27 @@ def _own_names(transformer: torch.nn.Module, name: str, shapes: Shapes, loc: Loc
     return {module: own_names[module] for module in shapes}
 
 
-def _inject(transformer: Any, name: str, pairs: Mapping[str, Pair]) -> None:
+def _inject(transformer: Any, name: str, pairs: Mapping[str, Pair], check: Check) -> None:
     """Adds a LoRA to the transformer, as PEFT's adapter `name`.
 
     pairs: module name in the transformer -> the change of that module's weight.
+    check: called before the matrices of each module are set.
+
+    PEFT gets matrices of rank 1, and those of the LoRA take their place. For other ranks it would initialise matrices
+    of gigabytes in vain, and compare each layer with a pattern for each rank, which takes minutes if all ranks differ.
     """
-    ranks = {module: pair.a.shape[0] for module, pair in pairs.items()}
     dtype = transformer.dtype
-    rank = Counter(ranks.values()).most_common(1)[0][0]
-    # PEFT compares each layer with each pattern, which is slow. So only layers without the most common rank get one.
-    others = {f"^{re.escape(module)}": own for module, own in ranks.items() if own != rank}
     state: dict[str, torch.Tensor] = {}
     for module, pair in pairs.items():
-        state |= {f"{module}.lora_A.weight": pair.a, f"{module}.lora_B.weight": pair.b}
-    settings = {
-        "r": rank,
-        "lora_alpha": rank,
-        "rank_pattern": others,
-        "alpha_pattern": others,
-        "target_modules": list(pairs),
-    }
+        state[f"{module}.lora_A.weight"] = torch.zeros(1, pair.a.shape[1])
+        state[f"{module}.lora_B.weight"] = torch.zeros(pair.b.shape[0], 1)
+    settings = {"r": 1, "lora_alpha": 1, "rank_pattern": {}, "alpha_pattern": {}, "target_modules": list(pairs)}
+    check()
     transformer.load_lora_adapter(state, prefix=None, adapter_name=name, metadata=settings)
     for module, pair in pairs.items():
+        check()
         layer = transformer.get_submodule(module)
-        # PEFT gives A and B the dtype of the layer's weight. That may be an 8-bit dtype, so they are set again here.
+        # PEFT gives A and B the dtype of the layer's weight. That may be an 8-bit dtype, so it is set again here.
         device = layer.weight.device
         layer.lora_A[name].weight.data = pair.a.to(device, dtype)
         layer.lora_B[name].weight.data = (pair.b.to(device).float() * pair.factor).to(dtype)

@@ -6,6 +6,7 @@ wrong with a file. It reads no tensor data and needs no torch.
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,12 @@ MAX_TENSORS = 100_000
 
 MAX_DIMENSIONS = 8
 """The largest number of dimensions of one tensor. The models' tensors have at most 5."""
+
+MAX_NAME = 256
+"""The largest number of characters of a tensor's name. Published names have at most 130."""
+
+_SHOWN_NAME = 100
+"""The largest number of characters of a tensor's name in a message."""
 
 FLOATS = frozenset({"F8_E4M3", "F8_E5M2", "F16", "BF16", "F32", "F64"})
 """The dtypes that weights may have, as safetensors names them."""
@@ -46,9 +53,19 @@ _REASONS: Mapping[str, str] = {
     "invalid shape, data type, or offset for tensor": "a tensor has another number of bytes than its dtype and shape",
     "invalid offset for tensor": "the bytes of its tensors overlap or leave a gap",
     "overflow computing buffer size": "a tensor is larger than any memory",
+    "invalid JSON in header: recursion limit": "its header is nested too deep",
+    "invalid JSON in header: unknown variant": "a tensor has a dtype that safetensors does not have",
+    "invalid JSON in header: missing field": "a tensor lacks its dtype, its shape or its place in the data",
+    "invalid JSON in header: invalid ": "its header has a value that safetensors does not allow there",
     "invalid JSON in header": "its header is not sound JSON",
 }
-"""Start of an error message of the safetensors library -> the same error in words for a user."""
+"""Start of an error message of the safetensors library -> the same error in words for a user.
+
+The first start that fits counts. The library's own message is not shown, because it repeats parts of the header.
+"""
+
+_PLACE = re.compile(r" at (line \d+ column \d+)$")
+"""The end of the library's message about unsound JSON."""
 
 
 @dataclass(frozen=True)
@@ -71,23 +88,29 @@ class Header:
     metadata: Mapping[str, str]
 
 
-def read_header(path: Path, max_header_bytes: int = MAX_HEADER_BYTES, name: str | None = None) -> Header:
+def read_header(
+    path: Path,
+    max_header_bytes: int = MAX_HEADER_BYTES,
+    name: str | None = None,
+    max_tensors: int = MAX_TENSORS,
+) -> Header:
     """Returns the header of a safetensors file. The file's name does not matter.
 
     max_header_bytes: the longest header that is accepted.
     name: the file's name for messages; None means its path.
+    max_tensors: the largest number of tensors that is accepted.
 
     If a name occurs twice in the header, the last entry counts, here and when the weights are loaded. Raises
     `BadCheckpoint` if the file cannot be read or is not a complete and well-formed safetensors file.
     """
     shown = name or str(path)
     try:
-        _check_start(path, max_header_bytes, shown)
+        file_bytes = _check_start(path, max_header_bytes, shown)
         with safe_open(path, framework="numpy") as file:
             names = file.offset_keys()
-            if len(names) > MAX_TENSORS:
-                _refuse(shown, f"it has {len(names)} tensors; the limit is {MAX_TENSORS}")
-            tensors = {key: _tensor_info(shown, key, file.get_slice(key)) for key in names}
+            if len(names) > max_tensors:
+                _refuse(shown, f"it has {len(names)} tensors; the limit is {max_tensors}")
+            tensors = {key: _tensor_info(shown, key, file.get_slice(key), file_bytes) for key in names}
             return Header(tensors, file.metadata() or {})
     except FileNotFoundError:
         raise BadCheckpoint(f"There is no checkpoint file {shown}.") from None
@@ -101,8 +124,16 @@ def _refuse(shown: str, reason: str) -> NoReturn:
     raise BadCheckpoint(f"{shown} is not a usable safetensors file: {reason}.")
 
 
-def _check_start(path: Path, max_header_bytes: int, shown: str) -> None:
-    """Raises `BadCheckpoint` for a file in another format, and for a header that is longer than the limit or the file.
+def shown_name(name: str) -> str:
+    """Returns a tensor's or module's name for messages: its first 100 characters, with escapes for unprintable ones."""
+    shown = name[:_SHOWN_NAME]
+    return shown if shown.isprintable() else ascii(shown)[1:-1]
+
+
+def _check_start(path: Path, max_header_bytes: int, shown: str) -> int:
+    """Returns the number of bytes of a file that may be a safetensors file.
+
+    Raises `BadCheckpoint` for a file in another format, and for a header that is longer than the limit or the file.
 
     A safetensors file starts with 8 bytes, little-endian, that hold the header's length. The header is a JSON object,
     so the next byte is `{`.
@@ -121,20 +152,26 @@ def _check_start(path: Path, max_header_bytes: int, shown: str) -> None:
         _refuse(shown, f"its header says it is {length} bytes long; the limit is {max_header_bytes}")
     if length > size - 8:
         _refuse(shown, f"its header says it is {length} bytes long, but the file has {size}: it is cut off")
+    return size
 
 
-def _tensor_info(shown: str, name: str, tensor: Any) -> TensorInfo:
+def _tensor_info(shown: str, name: str, tensor: Any, file_bytes: int) -> TensorInfo:
     shape = tuple(tensor.get_shape())
+    if len(name) > MAX_NAME:
+        _refuse(shown, f"the name of a tensor has {len(name)} characters; the limit is {MAX_NAME}")
     if len(shape) > MAX_DIMENSIONS:
-        _refuse(shown, f"tensor {name[:100]!r} has {len(shape)} dimensions; the limit is {MAX_DIMENSIONS}")
+        _refuse(shown, f"the tensor {shown_name(name)} has {len(shape)} dimensions; the limit is {MAX_DIMENSIONS}")
+    if max(shape, default=0) > 8 * file_bytes:  # possible beside a dimension of 0
+        _refuse(shown, f"a dimension of the tensor {shown_name(name)} is larger than the number of the file's bits")
     return TensorInfo(tensor.get_dtype(), shape)
 
 
 def _reason(error: SafetensorError) -> str:
-    """Returns what is wrong with a file: in words for a user, then the library's own message in brackets."""
+    """Returns what is wrong with a file in words for a user, and in which place of its header if that is known."""
     text = str(error).removeprefix("Error while deserializing header: ")
     known = next((reason for start, reason in _REASONS.items() if text.startswith(start)), "its header is refused")
-    return f"{known} ({text[:200]})"
+    place = _PLACE.search(text)
+    return known if place is None else f"{known} ({place[1]})"
 
 
 def read_json(path: Path, max_bytes: int = 16 * 1024**2) -> dict[str, Any]:
