@@ -91,6 +91,7 @@ COVERED_IN = {
     "models.text_encoders": "models/test_checkpoints_ltx2.py",
     "models.transformer_keys": "models/test_layout_ltxv.py",
     "queue.requests": "queue/test_engine.py",
+    "queue.rows": "queue/test_engine.py",
     "runner": "test_runner_ltxv.py",
     "sampling.levels": "sampling/test_schedules.py",
     "service.download": "service/test_files.py",

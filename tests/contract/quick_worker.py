@@ -12,12 +12,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import from_json
-
 from longtake.errors import Cancelled
 from longtake.settings import settings
+from longtake.storage.local import LocalBlobs
 from longtake.worker.channel import Channel
-from longtake.worker.main import failed, open_stored_file
+from longtake.worker.main import failed, open_stored_file, read_input
 from longtake.worker.messages import Done, Failed, ProgressReport, Ready, Run
 
 CLIP = Path(__file__).parents[2] / "examples" / "clip.mp4"
@@ -32,7 +31,7 @@ BROKEN = "The worker is broken"
 
 
 def carry_out(run: Run, channel: Channel) -> Done | Failed:
-    body = from_json(run.body)
+    body = read_input(run, LocalBlobs(run.folder.parents[1] / "files"))
     words = body["prompt"].split()
     steps, pause_s = (300, 0.1) if "slow" in words else (5, 0.05) if "steps" in words else (1, 0.0)
     for step in range(1, steps + 1):

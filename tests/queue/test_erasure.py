@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
 from longtake.database.batches import CHANGED_BATCH
@@ -22,10 +23,17 @@ from longtake.queue.erasure import (
 )
 from longtake.queue.requests import LogLine, Outcome, RequestRow, Submission
 from longtake.settings import settings
+from longtake.storage.files import FileStore
+from longtake.storage.local import LocalBlobs
 from longtake.worker.metrics import ended_requests
 from tests.worker.requests import eventually
 
 DAY_S = 86_400
+
+
+@pytest.fixture
+def store(engine: sa.Engine, tmp_path: Path) -> FileStore:
+    return FileStore(engine, LocalBlobs(tmp_path / "files"), tmp_path / "scratch")
 
 
 def submit(engine: sa.Engine, *, store_io: bool = True, pool: str = "default") -> RequestRow:
@@ -61,14 +69,14 @@ def count(engine: sa.Engine, counted: sa.Table) -> int:
         return connection.execute(sa.select(sa.func.count()).select_from(counted)).scalar_one()
 
 
-def test_only_an_ended_request_is_erased(engine: sa.Engine) -> None:
+def test_only_an_ended_request_is_erased(engine: sa.Engine, store: FileStore) -> None:
     waiting = submit(engine, pool="other")
-    assert not erase(engine, waiting.id)
-    assert not erase(engine, "unknown")
+    assert not erase(store, waiting.id)
+    assert not erase(store, "unknown")
     row = ended(engine)
     before = queue.get(engine, row.id)
     assert before is not None
-    assert erase(engine, row.id)
+    assert erase(store, row.id)
     after = queue.get(engine, row.id)
     assert after is not None
     assert (after.body, after.output, after.plan) == (DELETED_INPUT, None, None)
@@ -77,17 +85,17 @@ def test_only_an_ended_request_is_erased(engine: sa.Engine) -> None:
     assert queue.log_lines(engine, row.id) == []
 
 
-def test_only_old_requests_that_are_not_to_be_stored_are_erased(engine: sa.Engine) -> None:
+def test_only_old_requests_that_are_not_to_be_stored_are_erased(engine: sa.Engine, store: FileStore) -> None:
     old, recent = (ended(engine, store_io=False, ago_s=ago_s) for ago_s in (UNSTORED_S + 1, UNSTORED_S - 60))
     stored = ended(engine, ago_s=UNSTORED_S + 1)
     waiting = submit(engine, store_io=False, pool="other")
-    assert erase_ended(engine, time.time() - UNSTORED_S, stored=False) == [old.id]
+    assert erase_ended(store, time.time() - UNSTORED_S, stored=False) == [old.id]
     assert [is_erased(engine, row) for row in (old, recent, stored)] == [True, False, False]
     row = queue.get(engine, waiting.id)
     assert row is not None
     assert row.body == waiting.body
     version = queue.versions(engine, [old.id])
-    assert erase_ended(engine, time.time() - UNSTORED_S, stored=False) == []
+    assert erase_ended(store, time.time() - UNSTORED_S, stored=False) == []
     assert queue.versions(engine, [old.id]) == version
 
 
@@ -95,7 +103,7 @@ def test_nothing_of_a_secret_is_left(tmp_path: Path) -> None:
     engine = connect(file_url(tmp_path / "queue.db"))
     migrate(engine)
     row = ended(engine)
-    assert erase(engine, row.id)
+    assert erase(FileStore(engine, LocalBlobs(tmp_path), tmp_path), row.id)
     with reading(engine) as connection:
         everything = [connection.execute(sa.select(each)).all() for each in (table, events, deliveries)]
     assert "secret" not in str(everything)
@@ -103,21 +111,21 @@ def test_nothing_of_a_secret_is_left(tmp_path: Path) -> None:
     engine.dispose()
 
 
-def test_a_webhook_that_waits_is_still_sent(engine: sa.Engine) -> None:
+def test_a_webhook_that_waits_is_still_sent(engine: sa.Engine, store: FileStore) -> None:
     row = ended(engine)
     with engine.begin() as connection:
         connection.execute(sa.update(deliveries).values(state="waiting"))
-    assert erase(engine, row.id)
+    assert erase(store, row.id)
     assert count(engine, deliveries) == 1
 
 
-def test_rows_are_deleted_after_their_payloads_and_still_counted(engine: sa.Engine) -> None:
+def test_rows_are_deleted_after_their_payloads_and_still_counted(engine: sa.Engine, store: FileStore) -> None:
     for status in (200, 200, 422):
         ended(engine, ago_s=100 * DAY_S, status=status)
     recent = ended(engine, ago_s=80 * DAY_S)
     before = time.time() - 90 * DAY_S
     assert delete_erased(engine, before) == [], "their payloads are not erased yet"
-    assert len(erase_ended(engine, time.time() - 7 * DAY_S, stored=True)) == 4
+    assert len(erase_ended(store, time.time() - 7 * DAY_S, stored=True)) == 4
     assert (count(engine, events), count(engine, deliveries)) == (0, 0)
 
     def counted() -> dict[str, float]:
@@ -132,15 +140,15 @@ def test_rows_are_deleted_after_their_payloads_and_still_counted(engine: sa.Engi
     assert is_erased(engine, recent)
 
 
-def test_an_erased_request_still_answers_for_its_idempotency_key(engine: sa.Engine) -> None:
+def test_an_erased_request_still_answers_for_its_idempotency_key(engine: sa.Engine, store: FileStore) -> None:
     once = Submission("a/b", "default", "k", b"{}", "http://h/queue", idempotency_key="x", outcome=Outcome(422, {}))
     first, _ = queue.submit(engine, once)
-    assert erase(engine, first.id)
+    assert erase(store, first.id)
     again, is_new = queue.submit(engine, once)
     assert (again.id, is_new) == (first.id, False)
 
 
-def test_a_server_deletes_in_small_batches_and_on_time(engine: sa.Engine) -> None:
+def test_a_server_deletes_in_small_batches_and_on_time(engine: sa.Engine, store: FileStore) -> None:
     assert UNSTORED_S + EVERY_S < 3600
     unstored = ended(engine, store_io=False, ago_s=UNSTORED_S + 1)
     stored, later = ended(engine, ago_s=8 * DAY_S), ended(engine, ago_s=6 * DAY_S)
@@ -155,7 +163,7 @@ def test_a_server_deletes_in_small_batches_and_on_time(engine: sa.Engine) -> Non
         ids = [row.id for row in many]
         connection.execute(sa.update(table).where(table.c.id.in_(ids)).values(completed_at=1.0))
     changed: list[str] = []
-    thread = eraser(engine, settings(), changed.append)
+    thread = eraser(store, settings(), changed.append)
     thread.start()
     eventually(lambda: queue.get(engine, stored.id) is None)
     eventually(lambda: all(is_erased(engine, row) for row in [unstored, *many]))

@@ -25,8 +25,8 @@ def test_pages_list_the_newest_requests_first(engine: sa.Engine) -> None:
     first = history.page(engine, HistoryFilter(), limit=4)
     assert [row.id for row in first] == [row.id for row in rows[:1:-1]]
     assert {row.output for row in first} == {None}
-    second = history.page(engine, HistoryFilter(), limit=4, before=first[-1].seq, payloads=True)
-    assert [(row.id, row.output) for row in second] == [(rows[1].id, b'{"n": 1}'), (rows[0].id, b'{"n": 0}')]
+    second = history.page(engine, HistoryFilter(), limit=4, before=first[-1].seq)
+    assert [row.id for row in second] == [rows[1].id, rows[0].id]
     assert len(history.page(engine, HistoryFilter(), limit=9, codes=(400, 500))) == 3
     assert [row.id for row in history.page(engine, HistoryFilter(), limit=9, request_id=rows[2].id)] == [rows[2].id]
 

@@ -180,7 +180,7 @@ def test_a_deleted_payload_is_reported_as_missing(engine: sa.Engine) -> None:
         connection.execute(sa.update(table).values(output=None))
     stored = queue.get(engine, row.id)
     assert stored is not None
-    body = json.loads(payload(stored))
+    body = json.loads(payload(stored, stored.output))
     assert (body["status"], body["payload"]) == ("OK", None)
     assert body["payload_error"].startswith("Response payload is not JSON serializable. Either return")
 

@@ -11,7 +11,7 @@ from longtake.models.choice import stand_in
 from longtake.models.registry import card
 from longtake.queue import engine as queue
 from longtake.queue.requests import Outcome
-from tests.service.serving import INPUT, INPUTS, LTX2, LTXV, OLD, RESULT, Served, serving
+from tests.service.serving import INPUT, INPUTS, LTX2, LTXV, OLD, RESULT, Served, serving, submit
 
 
 def done(served: Served, client: httpx.Client, endpoint: str = LTXV, **headers: str) -> str:
@@ -156,6 +156,23 @@ def test_payloads_are_listed_only_if_they_were_to_be_stored(served: Served, clie
     assert "json_input" not in plain
     assert (plain["status_code"], plain["cost"], plain["endpoint_id"]) == (200, 0.02, LTXV)
     assert plain["duration"] >= 0
+
+
+def test_a_page_with_payloads_ends_early_when_it_is_large(
+    served: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("longtake.service.platform.PAGE_BYTES", 150_000)
+    prompts = ["b" * 60_000, "c" * 60_000, "d" * 200_000, "e"]  # the third one is large by itself, and a blob
+    for prompt in prompts:
+        submit(client, {**INPUT, "prompt": prompt})
+    pages, cursor = [], ""
+    while cursor is not None:
+        query = {"expand": "payloads", "cursor": cursor}
+        page = client.get("/v1/models/requests/by-endpoint", params=query).json()
+        pages.append([one["json_input"]["prompt"] for one in page["items"]])
+        cursor = page["next_cursor"]
+    assert pages == [["e"], ["d" * 200_000], ["c" * 60_000, "b" * 60_000]]
+    assert len(client.get("/v1/models/requests/by-endpoint").json()["items"]) == 4
 
 
 @pytest.mark.parametrize("legacy", [False, True])

@@ -9,7 +9,7 @@ from longtake.queue import engine as queue
 from longtake.queue import fetches
 from longtake.queue.fetches import Group
 from longtake.queue.requests import RemoteFile
-from tests.service.serving import INPUT, INPUTS, LTX2, LTXV, Served, serving, submit, wait_for
+from tests.service.serving import INPUT, INPUTS, LTX2, LTXV, RESULT, Served, serving, submit, wait_for
 
 
 def test_an_idempotency_key_makes_a_repeated_post_safe(served: Served, client: httpx.Client) -> None:
@@ -50,6 +50,23 @@ def test_an_exceeded_quota_is_a_429_until_a_request_ends(served: Served, client:
     assert refused.headers["x-fal-needs-retry"] == "1"
     client.put(submitted["cancel_url"], headers=headers)
     submit(client, headers=headers)
+
+
+def test_a_large_input_is_a_blob_that_a_refused_request_does_not_leave(served: Served, client: httpx.Client) -> None:
+    large = {**INPUT, "video": {"video_url": "data:video/mp4;base64," + "A" * 100_000}}
+    key = served.state.keys.create("limited", "run", max_in_flight=1)
+    headers = {"Authorization": f"Key {key}", "Idempotency-Key": "mine"}
+    submitted = submit(client, large, headers=headers)
+    assert submit(client, large, headers=headers)["request_id"] == submitted["request_id"]
+    refused = [
+        client.post(f"/queue/{LTXV}", json=large, headers={"Authorization": f"Key {key}"}),
+        client.post(f"/queue/{LTXV}", json={**large, "seed": 1}, headers=headers),
+    ]
+    assert [answer.status_code for answer in refused] == [429, 422]
+    row = served.claim()
+    assert (row.body, [blob.key for blob in served.state.store.blobs.list()]) == (b"", [row.body_blob])
+    served.finish(row)
+    assert client.get(submitted["response_url"], headers=headers).json() == RESULT
 
 
 def test_a_body_above_the_limit_is_a_413(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from longtake.settings import Settings
 from longtake.storage.local import LocalBlobs
 from longtake.worker import outcomes
 from longtake.worker.channel import Channel
-from longtake.worker.main import carry_out, first_model, make_runner, reporting_failures
+from longtake.worker.main import carry_out, first_model, make_runner, read_input, reporting_failures
 from longtake.worker.messages import (
     Cancel,
     Done,
@@ -268,6 +268,14 @@ def test_a_model_that_is_not_installed_is_a_503_before_any_file_is_fetched(tmp_p
     assert (failed.status, failed.body["detail"]) == (503, failed.error)
     assert outcomes.failed(failed).headers["x-fal-retryable"] == "false"
     assert first_model(current) is None
+
+
+def test_a_large_input_is_read_from_its_blob(tmp_path: Path) -> None:
+    blobs, content = LocalBlobs(tmp_path / "files"), tmp_path / "content"
+    content.write_text('{"prompt": "x"}')
+    blobs.put("payloads/r.1", content)
+    assert read_input(Run("r", "a/b", "", None, tmp_path, "k", "payloads/r.1"), blobs) == {"prompt": "x"}
+    assert read_input(Run("r", "a/b", '{"seed": 1}', None, tmp_path, "k"), blobs) == {"seed": 1}
 
 
 def test_a_cancellation_stops_its_request_alone_within_a_step(one: Worker) -> None:

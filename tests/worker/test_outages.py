@@ -112,8 +112,15 @@ def fill_disk(engine: sa.Engine) -> Callable[[], None]:
 
 
 def test_an_outcome_waits_until_the_database_has_room(
-    engine: sa.Engine, serve: Callable[..., Server], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    engine: sa.Engine,
+    serve: Callable[..., Server],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(
+        "longtake.queue.payloads.INLINE_BYTES", 10**6
+    )  # so that the database needs room for the outcome
     effects = tmp_path / "effects"
     (tmp_path / "slow").touch()  # holds the outcome back until the disk is full
     row = submit(engine, effects=str(effects), more={"long": "x" * 300_000})

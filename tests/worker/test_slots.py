@@ -14,8 +14,10 @@ import pytest
 import sqlalchemy as sa
 
 from longtake.queue import engine as queue
+from longtake.queue import payloads
 from longtake.queue.requests import RequestRow
 from longtake.settings import settings
+from longtake.storage.local import LocalBlobs
 from longtake.worker import slot
 from tests.database.fixtures import on_sqlite
 from tests.worker.requests import PATIENCE_S, current, effects_of, end_of, eventually, stored_files, submission, submit
@@ -102,6 +104,15 @@ def test_a_result_in_sync_mode_is_a_data_uri(engine: sa.Engine, serve: Serve, tm
     assert output_of(end_of(engine, row))["video"]["url"].startswith("data:video/mp4;base64,")
     assert not stored_files(engine, row)
     assert not (tmp_path / "files").exists()
+
+
+@on_sqlite
+def test_a_large_result_is_a_blob(engine: sa.Engine, serve: Serve, tmp_path: Path) -> None:
+    serve()
+    row = end_of(engine, submit(engine, more={"prompt": "x" * 100_000}, sync=True))
+    assert (row.output, row.status_code) == (None, 200)
+    result = payloads.result(engine, LocalBlobs(tmp_path / "files"), row.id)
+    assert json.loads(result or b"")["prompt"] == "x" * 100_000
 
 
 @on_sqlite

@@ -47,6 +47,8 @@ requests = sa.Table(
     sa.Column("timings", Json),
     sa.Column("price_usd", sa.String(40), nullable=False, default="0"),
     sa.Column("erased_at", sa.Double),
+    sa.Column("body_blob", sa.String(200)),
+    sa.Column("output_blob", sa.String(200)),
     sa.UniqueConstraint("key_id", "idempotency_key", name="one_request_per_idempotency_key"),
     sa.Index("requests_waiting", "pool", "state", "priority", "seq"),
     sa.Index("requests_claimable", "pool", "state", "ready", "priority", "seq"),

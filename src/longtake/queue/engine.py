@@ -11,9 +11,9 @@ IN_QUEUE --claim--> IN_PROGRESS --finish--> COMPLETED
    '--invalid, or not started in time--> COMPLETED with an error
 """
 
-import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -21,10 +21,9 @@ import sqlalchemy as sa
 from longtake.database.batches import CHANGED_BATCH
 from longtake.database.connection import lock, reading
 from longtake.database.tables import deliveries, events, requests, servers
-from longtake.queue import fetches
+from longtake.queue import fetches, payloads
 from longtake.queue.requests import (
     CANCELLED,
-    PRIORITIES,
     LogLine,
     Outcome,
     RequestRow,
@@ -32,6 +31,7 @@ from longtake.queue.requests import (
     StoredLogLine,
     Submission,
 )
+from longtake.queue.rows import FACTS, new_values, outcome_values, row_with_payloads, row_without_payloads
 from longtake.queue.shares import host_of
 
 WEBHOOK_S = 2 * 3600
@@ -71,8 +71,9 @@ def submit(engine: sa.Engine, submission: Submission, *, max_in_flight: int | No
             and _count_in_flight(connection, submission.key_id) >= max_in_flight
         ):
             raise QuotaReached
-        values = _new_row(submission, now)
-        row = _row(connection.execute(sa.insert(requests).values(values).returning(requests)).one())
+        values = new_values(submission, now)
+        inserted = connection.execute(sa.insert(requests).values(values).returning(*FACTS)).one()
+        row = replace(row_without_payloads(inserted), body=submission.body)
         if row.has_ended:
             _schedule_webhook(connection, row, now)
         elif submission.files:
@@ -80,42 +81,17 @@ def submit(engine: sa.Engine, submission: Submission, *, max_in_flight: int | No
     return row, True
 
 
-def _new_row(submission: Submission, now: float) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "id": submission.id,
-        "endpoint": submission.endpoint,
-        "pool": submission.pool,
-        "state": "IN_QUEUE",
-        "priority": PRIORITIES[submission.priority],
-        "key_id": submission.key_id,
-        "idempotency_key": submission.idempotency_key,
-        "body": submission.body,
-        "base_url": submission.base_url,
-        "webhook_url": submission.webhook_url,
-        "store_io": submission.store_io,
-        "may_retry": submission.may_retry,
-        "lifecycle": None if submission.lifecycle is None else dict(submission.lifecycle),
-        "created_at": now,
-        "start_by": None if submission.start_timeout_s is None else now + submission.start_timeout_s,
-        "ready": not submission.files,
-        "attempt": 0,
-        "version": 0,
-        "price_usd": "0",
-    }
-    if submission.outcome is not None:
-        values |= {"state": "COMPLETED", "completed_at": now, **_outcome_values(submission.outcome)}
-    return values
-
-
 def _find_earlier(connection: sa.Connection, submission: Submission) -> RequestRow | None:
     same_key = (requests.c.key_id == submission.key_id, requests.c.idempotency_key == submission.idempotency_key)
     found = connection.execute(sa.select(requests).where(*same_key)).first()
     if found is None:
         return None
+    stored = (bytes(found.body), payloads.digest(found.body_blob))
     is_erased = found.erased_at is not None  # Then the input is unknown, and only the endpoint can be compared.
-    if found.endpoint != submission.endpoint or not (is_erased or bytes(found.body) == submission.body):
+    is_same = is_erased or stored == (submission.body, payloads.digest(submission.body_blob))
+    if found.endpoint != submission.endpoint or not is_same:
         raise IdempotencyMismatch
-    return _row(found)
+    return row_with_payloads(found)
 
 
 def _count_in_flight(connection: sa.Connection, key_id: str) -> int:
@@ -128,7 +104,7 @@ def get(engine: sa.Engine, request_id: str) -> RequestRow | None:
     """Returns the request's row, or None if there is no such request."""
     with reading(engine) as connection:
         found = connection.execute(sa.select(requests).where(requests.c.id == request_id)).first()
-    return None if found is None else _row(found)
+    return None if found is None else row_with_payloads(found)
 
 
 def get_without_payloads(engine: sa.Engine, request_id: str) -> RequestRow | None:
@@ -136,16 +112,9 @@ def get_without_payloads(engine: sa.Engine, request_id: str) -> RequestRow | Non
 
     In the returned row `body` is empty, and `plan` and `output` are None.
     """
-    columns = [column for column in requests.c if column.name not in ("body", "plan", "output")]
     with reading(engine) as connection:
-        found = connection.execute(sa.select(*columns).where(requests.c.id == request_id)).first()
-    return None if found is None else RequestRow(**found._mapping, body=b"", plan=None, output=None)
-
-
-def output(engine: sa.Engine, request_id: str) -> bytes | None:
-    """Returns the JSON body of the request's result, or None if there is no result or no such request."""
-    with reading(engine) as connection:
-        return connection.execute(sa.select(requests.c.output).where(requests.c.id == request_id)).scalar()
+        found = connection.execute(sa.select(*FACTS).where(requests.c.id == request_id)).first()
+    return None if found is None else row_without_payloads(found)
 
 
 def versions(engine: sa.Engine, ids: Sequence[str]) -> dict[str, int]:
@@ -193,7 +162,7 @@ def claim(engine: sa.Engine, pool: str, worker: str) -> RequestRow | None:
             .values(values)
             .returning(requests)
         ).first()
-    return None if found is None else _row(found)
+    return None if found is None else row_with_payloads(found)
 
 
 def _still_claimed(row: RequestRow) -> sa.ColumnElement[bool]:
@@ -296,19 +265,22 @@ def claim_state(engine: sa.Engine, row: RequestRow) -> Literal["held", "cancelle
 
 
 def claimed_by(engine: sa.Engine, worker: str) -> list[RequestRow]:
-    """Returns the rows of the running requests that the server with the id `worker` holds."""
+    """Returns the rows of the running requests that the server with the id `worker` holds, without payloads."""
     return _in_progress(engine, requests.c.worker == worker)
 
 
 def orphans(engine: sa.Engine) -> list[RequestRow]:
-    """Returns the rows of the running requests whose server (their `worker`) is no longer in the table `servers`."""
+    """Returns the rows of the running requests whose server (their `worker`) is no longer in the table `servers`.
+
+    The rows have no payloads (see `get_without_payloads`).
+    """
     return _in_progress(engine, requests.c.worker.not_in(sa.select(servers.c.id)))
 
 
 def _in_progress(engine: sa.Engine, condition: sa.ColumnElement[bool]) -> list[RequestRow]:
     with reading(engine) as connection:
-        found = connection.execute(sa.select(requests).where(requests.c.state == "IN_PROGRESS", condition))
-        return [_row(row) for row in found]
+        found = connection.execute(sa.select(*FACTS).where(requests.c.state == "IN_PROGRESS", condition))
+        return [row_without_payloads(row) for row in found]
 
 
 def cancel(engine: sa.Engine, request_id: str) -> Literal["cancelled", "requested", "ended", "unknown"]:
@@ -325,7 +297,7 @@ def cancel(engine: sa.Engine, request_id: str) -> Literal["cancelled", "requeste
             return "cancelled"
         if _update(engine, sa.and_(this, requests.c.state == "IN_PROGRESS"), {"cancel_at": time.time()}):
             return "requested"
-        row = get(engine, request_id)
+        row = get_without_payloads(engine, request_id)
         if row is None:
             return "unknown"
         if row.has_ended:
@@ -363,34 +335,19 @@ def _end(engine: sa.Engine, condition: sa.ColumnElement[bool], state: State, out
         ended = connection.execute(
             sa.update(requests)
             .where(condition)
-            .values(state=state, completed_at=now, **_outcome_values(outcome), **_NEXT_VERSION)
-            .returning(requests)
+            .values(state=state, completed_at=now, **outcome_values(outcome), **_NEXT_VERSION)
+            .returning(requests.c.id, requests.c.key_id, requests.c.webhook_url)
         ).first()
         if ended is not None:
             fetches.end(connection, ended.id)
-            _schedule_webhook(connection, _row(ended), now)
+            _schedule_webhook(connection, ended, now)
     return ended is not None
 
 
-def _outcome_values(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "status_code": outcome.status_code,
-        "headers": dict(outcome.headers),
-        "output": json.dumps(outcome.body, ensure_ascii=False, allow_nan=False).encode(),
-        "error": outcome.error,
-        "error_type": outcome.error_type,
-        "price_usd": str(outcome.price_usd),
-        "timings": dict(outcome.timings),
-    }
-
-
-def _schedule_webhook(connection: sa.Connection, row: RequestRow, now: float) -> None:
+def _schedule_webhook(connection: sa.Connection, row: Any, now: float) -> None:
+    """Inserts the webhook of a request that has ended. `row` has the request's `id`, `key_id` and `webhook_url`."""
     if row.webhook_url is None:
         return
     receiver = {"key_id": row.key_id, "url": row.webhook_url, "host": host_of(row.webhook_url)}
     values = {"request_id": row.id, **receiver, "state": "waiting", "attempts": 0}
     connection.execute(sa.insert(deliveries).values(**values, next_at=now, give_up_at=now + WEBHOOK_S))
-
-
-def _row(found: Any) -> RequestRow:
-    return RequestRow(**found._mapping)

@@ -17,6 +17,7 @@ from longtake.database.tables import deleted_requests, deliveries, events, reque
 from longtake.periodic import Repeating
 from longtake.queue.requests import ENDED
 from longtake.settings import Settings
+from longtake.storage.files import FileStore
 
 UNSTORED_S = 45 * 60
 """Seconds after the end of a request with `store_io` False for which its result can still be fetched."""
@@ -28,9 +29,10 @@ DELETED_INPUT = b"null"
 """The JSON that replaces a request's stored input when the input is deleted."""
 
 
-def eraser(engine: sa.Engine, settings: Settings, on_change: Callable[[str], None]) -> Repeating:
+def eraser(store: FileStore, settings: Settings, on_change: Callable[[str], None]) -> Repeating:
     """Returns a background thread that deletes old inputs, results, plans, logs and rows.
 
+    `store`: has the engine of the database, and the blobs of large inputs and results.
     The settings `payload_s` and `history_s` say what is old. Several servers may run such a thread for one database.
     `on_change` is called with the id of each request after something of it was deleted.
     """
@@ -39,28 +41,27 @@ def eraser(engine: sa.Engine, settings: Settings, on_change: Callable[[str], Non
         now = time.time()
         payload_s = min(settings.payload_s, settings.history_s)
         changed = [
-            *erase_ended(engine, now - min(UNSTORED_S, payload_s), stored=False),
-            *erase_ended(engine, now - payload_s, stored=True),
-            *delete_erased(engine, now - settings.history_s),
+            *erase_ended(store, now - min(UNSTORED_S, payload_s), stored=False),
+            *erase_ended(store, now - payload_s, stored=True),
+            *delete_erased(store.engine, now - settings.history_s),
         ]
         for request_id in changed:
             on_change(request_id)
-        is_space_freed = give_back_space(engine)
+        is_space_freed = give_back_space(store.engine)
         return PAUSE_S if changed or is_space_freed else EVERY_S
 
     return Repeating("erasure", erase_batch, failure="Old requests cannot be deleted", is_temporary=is_temporary)
 
 
-def erase(engine: sa.Engine, request_id: str) -> bool:
+def erase(store: FileStore, request_id: str) -> bool:
     """Deletes the input, result, plan and log of an ended request; its row remains.
 
     Returns False, and deletes nothing, if the request has not ended or is unknown.
     """
-    with engine.begin() as connection:
-        return _erase(connection, [request_id]) == 1
+    return _erase(store, requests.c.id == request_id, limit=1) != []
 
 
-def erase_ended(engine: sa.Engine, before: float, *, stored: bool, limit: int = CHANGED_BATCH) -> Sequence[str]:
+def erase_ended(store: FileStore, before: float, *, stored: bool, limit: int = CHANGED_BATCH) -> Sequence[str]:
     """Deletes the inputs, results, plans and logs of requests that ended before `before`; their rows remain.
 
     `before`: a Unix time in seconds.
@@ -69,39 +70,44 @@ def erase_ended(engine: sa.Engine, before: float, *, stored: bool, limit: int = 
 
     Returns the ids of these requests.
     """
-    old = (
-        sa.select(requests.c.id)
-        .where(requests.c.store_io.is_(stored), requests.c.completed_at < before, requests.c.erased_at.is_(None))
-        .limit(limit)
+    old = sa.and_(requests.c.store_io.is_(stored), requests.c.completed_at < before, requests.c.erased_at.is_(None))
+    return _erase(store, old, limit)
+
+
+def _erase(store: FileStore, condition: sa.ColumnElement[bool], limit: int) -> list[str]:
+    """Erases ended requests that meet `condition`, at most `limit` of them. Returns their ids."""
+    ended = sa.select(requests.c.id, requests.c.body_blob, requests.c.output_blob).where(
+        condition, requests.c.state.in_(ENDED)
     )
-    with reading(engine) as connection:
-        ids = connection.scalars(old).all()
+    with reading(store.engine) as connection:
+        found = connection.execute(ended.limit(limit)).all()
+    # The blobs are deleted first. If this process dies then, the rows still lead the next call to the others.
+    for row in found:
+        for key in (row.body_blob, row.output_blob):
+            if key is not None:
+                store.blobs.delete(key)
+    ids = [row.id for row in found]
     if ids:
-        with engine.begin() as connection:
-            _erase(connection, ids)
+        with store.engine.begin() as connection:
+            _erase_rows(connection, ids)
     return ids
 
 
-def _erase(connection: sa.Connection, ids: Sequence[str]) -> int:
-    """Erases the requests with these ids that have ended, and returns their number."""
+def _erase_rows(connection: sa.Connection, ids: Sequence[str]) -> None:
     values: dict[str, Any] = {
         "body": DELETED_INPUT,
+        "body_blob": None,
         "output": None,
+        "output_blob": None,
         "plan": sa.null(),
         "progress": sa.null(),
         "webhook_url": None,
         "erased_at": time.time(),
         "version": requests.c.version + 1,
     }
-    ended = connection.scalars(
-        sa.update(requests)
-        .where(requests.c.id.in_(ids), requests.c.state.in_(ENDED))
-        .values(values)
-        .returning(requests.c.id)
-    ).all()
-    connection.execute(sa.delete(events).where(events.c.request_id.in_(ended)))
-    connection.execute(sa.delete(deliveries).where(deliveries.c.request_id.in_(ended), deliveries.c.state != "waiting"))
-    return len(ended)
+    connection.execute(sa.update(requests).where(requests.c.id.in_(ids)).values(values))
+    connection.execute(sa.delete(events).where(events.c.request_id.in_(ids)))
+    connection.execute(sa.delete(deliveries).where(deliveries.c.request_id.in_(ids), deliveries.c.state != "waiting"))
 
 
 def delete_erased(engine: sa.Engine, before: float, limit: int = CHANGED_BATCH) -> Sequence[str]:

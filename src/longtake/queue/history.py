@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 import sqlalchemy as sa
 
 from longtake.database.connection import reading
 from longtake.database.tables import requests
 from longtake.queue.requests import RequestRow
+from longtake.queue.rows import FACTS, row_without_payloads
 
 
 @dataclass(frozen=True)
@@ -72,18 +72,17 @@ def page(
     before: int | None = None,
     codes: tuple[int, int] | None = None,
     request_id: str | None = None,
-    payloads: bool = False,
 ) -> list[RequestRow]:
     """Returns the rows of the requests that match all arguments, newest first, at most `limit` of them.
+
+    The rows have no payloads (see `engine.get_without_payloads`).
 
     `selected`: selects requests by endpoint, API key and creation time.
     `before`: the `seq` of the last row of the previous page; None for the first page.
     `codes`: (low, high) selects requests whose result has an HTTP status from low to high - 1; None selects all.
     `request_id`: selects only this request; None selects all.
-    `payloads`: if False, the rows' body is empty, and their output and plan are None.
     """
-    empty: dict[str, Any] = {} if payloads else {"body": b"", "output": None, "plan": None}
-    query = sa.select(*[column for column in requests.c if column.name not in empty]).where(*selected.clauses())
+    query = sa.select(*FACTS).where(*selected.clauses())
     if before is not None:
         query = query.where(requests.c.seq < before)
     if codes is not None:
@@ -92,4 +91,4 @@ def page(
         query = query.where(requests.c.id == request_id)
     with reading(engine) as connection:
         rows = connection.execute(query.order_by(requests.c.seq.desc()).limit(limit))
-        return [RequestRow(**{**row._mapping, **empty}) for row in rows]
+        return [row_without_payloads(row) for row in rows]

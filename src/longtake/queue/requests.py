@@ -24,6 +24,7 @@ class Outcome:
     `error_type`: one of fal's error types; None if the request succeeded or the error has no type.
     `price_usd`: the price of the request in US dollars.
     `timings`: stage -> the seconds spent in it; "inference_time" -> the seconds of the whole request.
+    `body_blob`: the key of the blob with the body as JSON, if it is large (see `queue.payloads`). `body` is then None.
     """
 
     status_code: int
@@ -33,6 +34,7 @@ class Outcome:
     headers: Mapping[str, str] = field(default_factory=dict)
     price_usd: Decimal = Decimal(0)
     timings: Mapping[str, float] = field(default_factory=dict)
+    body_blob: str | None = None
 
 
 FileKind = Literal["source", "end_image"]
@@ -70,6 +72,7 @@ class Submission:
     `may_retry`: if False, the request is not tried again after its worker process or its server has died.
     `lifecycle`: the lifetime and access rules of the result's file (see `storage.lifecycle.parse`); None for defaults.
     `files`: the files that must be downloaded before a device is claimed.
+    `body_blob`: the key of the blob with the input, if it is large (see `queue.payloads`). `body` is then empty.
     `outcome`: the error of an invalid request, which is stored as ended and never queued; None for a valid request.
     `id`: the id of the request.
     """
@@ -87,6 +90,7 @@ class Submission:
     may_retry: bool = True
     lifecycle: Mapping[str, Any] | None = None
     files: tuple[RemoteFile, ...] = ()
+    body_blob: str | None = None
     outcome: Outcome | None = None
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
@@ -134,7 +138,9 @@ class RequestRow:
     `plan`: the JSON form of the plan, which says how the video is made; None before it is made and after its deletion.
     `progress`: what the worker is doing: {message, stage, step, steps, window, windows}, see `worker.messages`. None
         before its first report.
-    `output`: the JSON body of the result; None before the request's end and after the result's deletion.
+    `output`: the JSON body of the result; None before the request's end, after the result's deletion, and if it is in a
+        blob.
+    `output_blob`: the key of the blob with the JSON body of a large result, otherwise None.
     `erased_at`: the Unix time in seconds at which input, result, plan and log were deleted; None before that.
     """
 
@@ -171,6 +177,8 @@ class RequestRow:
     timings: dict[str, float] | None
     price_usd: str
     erased_at: float | None
+    body_blob: str | None
+    output_blob: str | None
 
     @property
     def has_ended(self) -> bool:

@@ -17,9 +17,11 @@ from longtake.database.tables import deliveries
 from longtake.outbound import PublicTransport
 from longtake.periodic import Repeating
 from longtake.queue import engine as queue
+from longtake.queue import payloads
 from longtake.queue.requests import RequestRow
 from longtake.queue.shares import Receiver, SenderShares
 from longtake.settings import Settings
+from longtake.storage import open_blobs
 from longtake.version import __version__
 
 RETRIES = 10
@@ -56,17 +58,20 @@ def pause_s(attempts: int) -> float:
     return FIRST_PAUSE_S * 2.0 ** (attempts - 1) * (1 + JITTER * random.random())
 
 
-def payload(row: RequestRow) -> bytes:
-    """Returns the JSON body of an ended request's webhook, in fal's form."""
+def payload(row: RequestRow, result: bytes | None) -> bytes:
+    """Returns the JSON body of an ended request's webhook, in fal's form.
+
+    `result` is the JSON body of the request's result, or None if it was deleted before its webhook was sent.
+    """
     body: dict[str, Any] = {"request_id": row.id, "gateway_request_id": row.id}
     if row.status_code is not None and 200 <= row.status_code < 300:
         body["status"] = "OK"
     else:
         body |= {"status": "ERROR", "error": f"Invalid status code: {row.status_code}"}
-    if row.output is None:  # The result was deleted before its webhook was sent.
+    if result is None:
         body |= {"payload": None, "payload_error": NO_PAYLOAD}
     else:
-        body["payload"] = json.loads(row.output)
+        body["payload"] = json.loads(result)
     return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -90,6 +95,7 @@ class Deliverer:
         self._engine = engine
         self._timeout_s = settings.webhook_timeout_s
         self._signer = signer
+        self._blobs = open_blobs(settings)
         self._transport = transport or PublicTransport(settings.trusted_hosts)
         self._shares = SenderShares(SENDERS)
         self._senders = ThreadPoolExecutor(SENDERS, "webhook")
@@ -217,10 +223,12 @@ class Deliverer:
         `delivery` is the webhook's row in the table `deliveries`. If its request is not in the database, sends nothing
         and returns None. Raises httpx.TimeoutException if the receiver does not answer in time.
         """
-        row = retry_until_stopped(lambda: queue.get(self._engine, delivery.request_id), self._loop.stopping)
+        request_id, stopping = delivery.request_id, self._loop.stopping
+        row = retry_until_stopped(lambda: queue.get_without_payloads(self._engine, request_id), stopping)
         if row is None:
             return None
-        content = payload(row)
+        result = retry_until_stopped(lambda: payloads.result(self._engine, self._blobs, request_id), stopping)
+        content = payload(row, result)
         headers = self._signer.headers(row.id, row.key_id, content)
         headers |= {"Content-Type": "application/json", "User-Agent": f"longtake/{__version__}"}
         try:

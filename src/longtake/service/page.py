@@ -21,6 +21,7 @@ from starlette.routing import BaseRoute, Route
 from longtake.access.keys import Caller
 from longtake.database.connection import reading
 from longtake.database.tables import requests as table
+from longtake.queue.payloads import input_and_result
 from longtake.queue.requests import ENDED
 from longtake.service.auth import caller_with_key
 from longtake.service.responses import RequestFailed, json_response
@@ -162,11 +163,7 @@ class RequestList:
 
         `row` is the request's row with the columns `_COLUMNS`.
         """
-        with reading(self._state.engine) as connection:
-            payloads = connection.execute(
-                sa.select(_unless_large(table.c.body), _unless_large(table.c.output)).where(table.c.id == row.id)
-            ).first()
-        input, output = payloads or (None, None)  # The row may just have been deleted.
+        input, output = input_and_result(self._state.engine, self._state.store.blobs, row.id, MAX_READ_BYTES)
         body, result = _json_object(input), _json_object(output)
         video = result.get("video") if row.state == "COMPLETED" and isinstance(result.get("video"), dict) else {}
         assert isinstance(video, dict)
@@ -177,11 +174,6 @@ class RequestList:
             "seed": result.get("seed"),
             "video": {"url": f"cdn/files/{key[1]}", **facts} if key else None,
         }
-
-
-def _unless_large(column: sa.Column[bytes]) -> sa.ColumnElement[bytes | None]:
-    """Returns an SQL expression for a column's value. It gives NULL if the value has more than MAX_READ_BYTES bytes."""
-    return sa.case((sa.func.length(column) <= MAX_READ_BYTES, column))
 
 
 def _json_object(content: bytes | None) -> dict[str, Any]:

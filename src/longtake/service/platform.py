@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -19,11 +18,12 @@ from longtake.queue import history
 from longtake.queue.addresses import REQUEST_ID
 from longtake.queue.erasure import erase
 from longtake.queue.history import Cost, HistoryFilter
+from longtake.queue.payloads import input_and_result
 from longtake.queue.requests import RequestRow
 from longtake.service import openapi
 from longtake.service.auth import caller_of, caller_with_key, visible_row
 from longtake.service.queue import status_of
-from longtake.service.responses import ModelFailed, NotFound, RequestFailed, json_response
+from longtake.service.responses import ModelFailed, NotFound, RequestFailed, json_response, to_json
 from longtake.service.state import ServerState
 from longtake.service.submit import existing_endpoint, read_json
 from longtake.settings import Settings
@@ -36,6 +36,9 @@ TIMEFRAMES_S = {"minute": 60, "hour": 3600, "day": DAY_S, "week": 7 * DAY_S}
 STATUS_CODES = {"success": (200, 300), "user_error": (400, 500), "error": (400, 600)}
 """Value of the query parameter `status` -> the HTTP statuses that it selects: from the first number up to but not
 including the second."""
+PAGE_BYTES = 8 * 1024 * 1024
+"""Size in bytes above which an answer with past requests ends early, and leaves the others to the next page. A single
+request is never left out."""
 MAX_BODY_BYTES = 1024 * 1024
 """Maximum size in bytes of a request's JSON body."""
 
@@ -95,10 +98,11 @@ def routes(state: ServerState) -> list[BaseRoute]:
             before=_integer(query.get("cursor"), "cursor", 0, 2**62),
             codes=_status_codes(query.get("status")),
             request_id=request_id or None,
-            payloads=payloads,
         )
-        cursor = str(rows[limit - 1].seq) if len(rows) > limit else None
-        return json_response(_page({"items": [past_request(row, payloads=payloads) for row in rows[:limit]]}, cursor))
+        items = await state.call_with_retries(_past_requests, state, rows[:limit], payloads=payloads)
+        cursor = str(rows[len(items) - 1].seq) if len(rows) > len(items) else None
+        body = b'{"items":[' + b",".join(items) + b"]," + to_json(_page({}, cursor))[1:]
+        return Response(body, media_type="application/json")
 
     return [
         Route("/v1/models", models),
@@ -138,7 +142,7 @@ def _deletion(state: ServerState) -> Callable[[Request], Awaitable[Response]]:
         if status is None:
             raise NotFound
         visible_row(caller, status.row)
-        if not await state.call_with_retries(erase, state.engine, request_id):
+        if not await state.call_with_retries(erase, state.store, request_id):
             raise RequestFailed(400, "Request is still in progress", None, {"x-fal-request-id": request_id})
         state.statuses.mark_changed(request_id)
         links = await state.call_with_retries(state.store.delete_of_request, request_id)
@@ -157,13 +161,27 @@ def price(settings: Settings, endpoint: str) -> dict[str, Any]:
     return {"unit_price": float(tariff.usd), "unit": tariff.unit, "currency": "USD"}
 
 
-def past_request(row: RequestRow, *, payloads: bool) -> dict[str, Any]:
-    """Returns a past request in the form of the platform API.
+def _past_requests(state: ServerState, rows: Sequence[RequestRow], *, payloads: bool) -> list[bytes]:
+    """Returns past requests as JSON, in the form of the platform API: one item for each of `rows`, in their order.
 
-    With `payloads` the result contains the request's input (`json_input`) and output (`json_output`). Both are None if
-    the client asked not to store them. The output is also None if it contains the video as a data URI.
+    With `payloads` the items have the requests' inputs and outputs. The last rows are left out if the items would have
+    more than PAGE_BYTES together, but the first one is always included.
     """
-    entry: dict[str, Any] = {
+    items: list[bytes] = []
+    size = 0
+    for row in rows:
+        item = to_json(_past_request(row))
+        if payloads:
+            item = item[:-1] + _payload_members(state, row) + b"}"
+        size += len(item)
+        if items and size > PAGE_BYTES:
+            break
+        items.append(item)
+    return items
+
+
+def _past_request(row: RequestRow) -> dict[str, Any]:
+    return {
         "request_id": row.id,
         "endpoint_id": row.endpoint,
         "state": row.state,
@@ -176,12 +194,23 @@ def past_request(row: RequestRow, *, payloads: bool) -> dict[str, Any]:
         else max(0.0, row.completed_at - row.started_at),
         "cost": float(row.price_usd),
     }
-    if payloads:
-        body = from_json(row.body) if row.store_io else None
-        has_video_inside = isinstance(body, dict) and body.get("sync_mode") is True
-        entry["json_input"] = body
-        entry["json_output"] = from_json(row.output) if row.store_io and row.output and not has_video_inside else None
-    return entry
+
+
+def _payload_members(state: ServerState, row: RequestRow) -> bytes:
+    """Returns the members `json_input` and `json_output` of a past request as JSON, with a comma before each.
+
+    Both are null if the client asked not to store them. `json_output` is also null if it contains the video as a data
+    URI. The stored JSON is copied and not parsed, because it can be large.
+    """
+    body, output = input_and_result(state.engine, state.store.blobs, row.id) if row.store_io else (None, None)
+    if output is not None and _has_video_inside(output):
+        output = None
+    return b',"json_input":' + (body or b"null") + b',"json_output":' + (output or b"null")
+
+
+def _has_video_inside(output: bytes) -> bool:
+    """Returns True if a result, as JSON, contains its video as a data URI."""
+    return b'"url": "data:' in output
 
 
 def _page(body: Mapping[str, Any], cursor: str | None = None) -> dict[str, Any]:

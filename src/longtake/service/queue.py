@@ -17,7 +17,9 @@ from starlette.routing import BaseRoute, Route
 
 from longtake.access.keys import Caller
 from longtake.queue import engine as queue
+from longtake.queue import payloads
 from longtake.queue.addresses import REQUEST_ID, app_name, is_file_url, names_endpoint, request_path
+from longtake.queue.payloads import INLINE_BYTES
 from longtake.queue.requests import RequestRow, StoredLogLine
 from longtake.queue.status_cache import RequestStatus
 from longtake.service.auth import Authenticator, caller_of, visible_row
@@ -40,9 +42,6 @@ CANCEL_ANSWERS = {
     "unknown": (404, "NOT_FOUND"),
 }
 """Result of `longtake.queue.engine.cancel` -> the HTTP status and fal's status word of the answer."""
-
-LARGE_RESULT = 64 * 1024
-"""Size in bytes above which a result contains its video as a data URI."""
 
 TRUE = ("1", "true", "yes", "on")
 """Values of a query parameter that mean yes. fal's Python client sends `true`, its JavaScript client sends `1`."""
@@ -281,7 +280,7 @@ async def result_response(state: ServerState, row: RequestRow) -> Response:
     """
     if not row.has_ended or row.status_code is None:
         raise RequestFailed(400, "Request is still in progress", None, {"x-fal-request-id": row.id})
-    body = await state.call_with_retries(queue.output, state.engine, row.id)
+    body = await state.call_with_retries(payloads.result, state.engine, state.store.blobs, row.id)
     if body is None:
         return _deleted("The payload of this request was deleted.", row)
     if row.status_code == 200 and await state.call_with_retries(_is_file_deleted, state, row, body):
@@ -305,7 +304,7 @@ def _is_file_deleted(state: ServerState, row: RequestRow, body: bytes) -> bool:
 
     `row` is the request's row, and `body` the JSON of its result.
     """
-    if len(body) > LARGE_RESULT:  # It contains its file, as a data URI.
+    if len(body) > INLINE_BYTES:  # It contains its file, as a data URI.
         return False
     result = from_json(body)
     video = result.get("video") if isinstance(result, dict) else None

@@ -100,7 +100,7 @@ def run(
     connections = Connections(bounds(settings.max_connections, settings.max_connections_per_peer))
     proxies = tuple(ipaddress.ip_network(proxy) for proxy in settings.trusted_proxies)
     ports = Ports(Application(state), connections, proxies)
-    sweeping = [*sweepers(store), eraser(engine, settings, statuses.mark_changed), lora_sweeper(settings)]
+    sweeping = [*sweepers(store), eraser(store, settings, statuses.mark_changed), lora_sweeper(settings)]
     services: list[BackgroundService] = [statuses, slots, watch, deliverer, *sweeping]
     with ExitStack() as stack:
         http = stack.enter_context(listening(address.host, address.port))

@@ -15,6 +15,7 @@ from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.endpoints.validation import dotted, problem, problems
 from longtake.errors import InvalidRequest
 from longtake.queue import engine as queue
+from longtake.queue import payloads
 from longtake.queue.addresses import is_file_url, sibling_url
 from longtake.queue.engine import IdempotencyMismatch, QuotaReached
 from longtake.queue.requests import FileKind, Outcome, Priority, RemoteFile, RequestRow, Submission
@@ -291,7 +292,7 @@ def _store(state: ServerState, submission: Submission, caller: Caller) -> Submit
             "runner_scheduling_failure",
         )
     try:
-        row, is_new = queue.submit(state.engine, submission, max_in_flight=caller.max_in_flight)
+        row, is_new = _insert(state, submission, caller)
     except sa.exc.IntegrityError:
         # An earlier call stored the request, but its reply was lost. This call repeats it (see `call_with_retries`).
         stored = queue.get_without_payloads(state.engine, submission.id)
@@ -316,3 +317,23 @@ def _store(state: ServerState, submission: Submission, caller: Caller) -> Submit
         ) from None
     status = state.statuses.add(row) if is_new else state.statuses.get(row.id)
     return Submitted(row, status or state.statuses.add(row), is_new)
+
+
+def _insert(state: ServerState, submission: Submission, caller: Caller) -> tuple[RequestRow, bool]:
+    """Stores a submission as `engine.submit` does. A large input or result is stored as a blob before its row."""
+    moved = payloads.move_out(state.store, submission)
+    try:
+        row, is_new = queue.submit(state.engine, moved, max_in_flight=caller.max_in_flight)
+    except (IdempotencyMismatch, QuotaReached):
+        _delete_unused_payloads(state, moved)
+        raise
+    if not is_new:
+        _delete_unused_payloads(state, moved)
+    return row, is_new
+
+
+def _delete_unused_payloads(state: ServerState, moved: Submission) -> None:
+    """Deletes the blobs of a submission that was refused. Keeps them if an earlier call has stored the submission."""
+    if payloads.keys(moved) and queue.get_without_payloads(state.engine, moved.id) is None:
+        for key in payloads.keys(moved):
+            state.store.blobs.delete(key)

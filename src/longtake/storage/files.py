@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from longtake.database.batches import CHANGED_BATCH, batches
 from longtake.database.connection import reading
 from longtake.database.secret import secret
-from longtake.database.tables import fetches, files, uploads
+from longtake.database.tables import fetches, files, requests, uploads
 from longtake.errors import DiskFull
 from longtake.settings import Settings
 from longtake.storage import legacy, lifecycle, open_blobs
@@ -32,6 +32,9 @@ from longtake.storage.local import SCRATCH
 
 KEY = re.compile(r"[A-Za-z0-9_-]{32}(\.[a-z0-9]{1,8})?")
 """A file's key: 32 random characters, and the suffix of the file's name (or of its MIME type) if it has one."""
+
+PAYLOADS = "payloads"
+"""The folder of blobs that are large inputs and results of requests. Their keys are `payloads/<id>.<sha256>`."""
 
 PARTS = "parts"
 """The folder of blobs that are parts of unfinished uploads. Their keys are `parts/<token>.<number>.<etag>`."""
@@ -205,21 +208,21 @@ class FileStore:
                     self.blobs.delete(key)
 
     def _blobs_in_use(self, blobs: Sequence[str]) -> set[str]:
-        """Returns those of the given keys of blobs that belong to a file, an unexpired upload or a download."""
+        """Returns those of the given keys of blobs that belong to a file, a request, an upload or a download."""
         # The table of files has no index of blobs. A file's key is its blob's key, in newer ones after a prefix.
         keys = {key for blob in blobs for key in (blob, blob.partition("-")[2])}
-        tokens = _owners(PARTS, blobs)
-        request_ids = _owners(FETCHED, blobs)
+        of_parts, of_payloads, of_fetched = (_owners(folder, blobs) for folder in (PARTS, PAYLOADS, FETCHED))
+        ids = requests.c.id.in_(of_payloads.values())
+        tokens, waiting = uploads.c.token, fetches.c.request_id
         with reading(self.engine) as connection:
-            of_files = connection.scalars(sa.select(files.c.blob).where(files.c.key.in_(keys))).all()
-            open_uploads = connection.scalars(
-                sa.select(uploads.c.token).where(uploads.c.token.in_(tokens.values()))
-            ).all()
-            waiting = connection.scalars(
-                sa.select(fetches.c.request_id).where(fetches.c.request_id.in_(request_ids.values()))
-            ).all()
-        of_uploads = (blob for blob, token in tokens.items() if token in open_uploads)
-        return {*of_files, *of_uploads, *(blob for blob, request_id in request_ids.items() if request_id in waiting)}
+            used = set(connection.scalars(sa.select(files.c.blob).where(files.c.key.in_(keys))))
+            for payloads in connection.execute(sa.select(requests.c.body_blob, requests.c.output_blob).where(ids)):
+                used.update(payloads)
+            owners = {
+                *connection.scalars(sa.select(tokens).where(tokens.in_(of_parts.values()))),
+                *connection.scalars(sa.select(waiting).where(waiting.in_(of_fetched.values()))),
+            }
+        return used | {blob for blob, owner in {**of_parts, **of_fetched}.items() if owner in owners}
 
     def _row(self, key: str) -> sa.Row[Any] | None:
         if not KEY.fullmatch(key):

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Literal, TypeVar
 
 from longtake.access.files import find_own
@@ -12,6 +13,7 @@ from longtake.database.connection import RetriesStopped, is_temporary, retry_unt
 from longtake.queue import engine as queue
 from longtake.queue import fetches
 from longtake.queue.addresses import is_file_url, sibling_url
+from longtake.queue.payloads import move_result_out
 from longtake.queue.requests import CANCELLED, LogLine, Outcome, RequestRow
 from longtake.storage.files import NewFile
 from longtake.worker import outcomes
@@ -111,7 +113,7 @@ class Attempt:
     def _first_message(self) -> Run:
         row, folder = self._row, work_folder(self._context.settings, self._row.id)
         self._retry(lambda: folder.mkdir(parents=True, exist_ok=True))
-        return Run(row.id, row.endpoint, row.body.decode(), row.plan, folder, row.key_id)
+        return Run(row.id, row.endpoint, row.body.decode(), row.plan, folder, row.key_id, row.body_blob)
 
     def _follow(self) -> Ending:
         """Handles the worker process's messages until the attempt ends. Returns how the attempt ended.
@@ -258,8 +260,9 @@ class Attempt:
                 lambda: False,
                 failure="The last log lines of request %s cannot be stored; they are dropped.",
             )
+        moved = cache(lambda: move_result_out(self._context.store, row.id, outcome))
         is_stored = self._store_or(
-            lambda: queue.finish(self._engine, row, outcome),
+            lambda: queue.finish(self._engine, row, moved()),
             lambda: queue.finish(self._engine, row, outcomes.NOT_STORED),
             failure="The outcome of request %s cannot be stored; an internal error is stored instead.",
         )
@@ -278,7 +281,7 @@ class Attempt:
         Then no later attempt needs the request's work folder, and it may be removed. Returns False if the request's row
         cannot be read.
         """
-        row = self._try(lambda: queue.get(self._engine, self._row.id), None, action="reading its row")
+        row = self._try(lambda: queue.get_without_payloads(self._engine, self._row.id), None, action="reading its row")
         return row is not None and row.has_ended
 
     def _stop_worker(self) -> None:

@@ -225,7 +225,7 @@ class LeaseWatch:
             return
         self._on_change(row.id)
         self._wake(row.pool)
-        now = queue.get(self._engine, row.id)
+        now = queue.get_without_payloads(self._engine, row.id)
         has_ended = now is not None and now.has_ended
         result = "has ended" if has_ended else "is back in the queue"
         log.warning("The server of request %s died in attempt %d; the request %s.", row.id, row.attempt, result)

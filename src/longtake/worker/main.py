@@ -36,6 +36,7 @@ from longtake.plans import Plan
 from longtake.prepare import Fetcher, prepare
 from longtake.settings import Settings, settings
 from longtake.storage import open_blobs
+from longtake.storage.blobs import Blobs
 from longtake.threads import prepare_threads
 from longtake.worker.channel import Channel
 from longtake.worker.messages import Done, Failed, Planned, Ready, Run
@@ -136,7 +137,7 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTra
     reporter = ProgressReporter(channel)
     reporter.enter("prepare")
     with channel.working_on(run.request_id):
-        request = parse(endpoint.Request, from_json(run.body))
+        request = parse(endpoint.Request, read_input(run, open_blobs(settings)))
         plan = None if run.plan is None else plan_from_json(run.plan)
         model = endpoint.model_choice(settings, None if plan is None else plan.model)
         model.check()
@@ -162,6 +163,11 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTra
         notes=result.notes,
         stand_in=model.note if model.stands_in_for else None,
     )
+
+
+def read_input(run: Run, blobs: Blobs) -> Any:
+    """Returns the input of a request. It is in the server's message, or in one of `blobs` if it is large."""
+    return from_json(run.body if run.body_blob is None else b"".join(blobs.open(run.body_blob)))
 
 
 def made_by(plan: Plan) -> str:

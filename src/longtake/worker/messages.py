@@ -15,7 +15,8 @@ class Run:
     """Server to worker: carry out this request.
 
     `endpoint`: the endpoint's id.
-    `body`: the request's input as JSON text. It can be 100 MB long.
+    `body`: the request's input as JSON text. Empty if it is in a blob.
+    `body_blob`: the key of the blob with a large input, otherwise None.
     `plan`: the JSON form of the plan that an earlier attempt stored; None if no attempt has stored one.
     `folder`: the request's work folder, in which the worker process writes its files.
     `caller`: the id of the API key that sent the request.
@@ -27,6 +28,7 @@ class Run:
     plan: dict[str, Any] | None
     folder: Path
     caller: str
+    body_blob: str | None = None
     type: Literal["run"] = "run"
 
 

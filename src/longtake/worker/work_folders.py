@@ -26,6 +26,6 @@ def remove_ended(engine: sa.Engine, settings: Settings) -> None:
     """Removes the work folders of all requests that have ended or are not in the database."""
     parent = settings.data_dir / "work"
     for folder in parent.iterdir() if parent.is_dir() else ():
-        row = queue.get(engine, folder.name)
+        row = queue.get_without_payloads(engine, folder.name)
         if row is None or row.has_ended:
             remove_work_folder(settings, folder.name)

@@ -1,0 +1,109 @@
+"""Large inputs and results of requests: they are stored as blobs, and a request's row has only their keys.
+
+Otherwise each change of the row would write them again.
+"""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import sqlalchemy as sa
+
+from longtake.database.connection import reading
+from longtake.database.tables import requests
+from longtake.queue.requests import Outcome, Submission
+from longtake.storage.blobs import Blobs
+from longtake.storage.files import PAYLOADS, FileStore
+
+INLINE_BYTES = 64 * 1024
+"""Size in bytes above which an input or a result is stored as a blob."""
+
+
+def move_out(store: FileStore, submission: Submission) -> Submission:
+    """Returns the submission with its input, and the result if it has one, moved to blobs if they are large."""
+    outcome = submission.outcome
+    moved = replace(submission, outcome=None if outcome is None else move_result_out(store, submission.id, outcome))
+    if len(submission.body) <= INLINE_BYTES:
+        return moved
+    return replace(moved, body=b"", body_blob=_put(store, submission.id, submission.body))
+
+
+def move_result_out(store: FileStore, request_id: str, outcome: Outcome) -> Outcome:
+    """Returns the outcome of a request with its body moved to a blob if it is large.
+
+    Raises ValueError or TypeError if the body cannot be written as JSON.
+    """
+    content = result_json(outcome)
+    if len(content) <= INLINE_BYTES:
+        return outcome
+    return replace(outcome, body=None, body_blob=_put(store, request_id, content))
+
+
+def result_json(outcome: Outcome) -> bytes:
+    """Returns the outcome's body as JSON in UTF-8. Raises ValueError or TypeError if that is impossible."""
+    return json.dumps(outcome.body, ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest(key: str | None) -> str | None:
+    """Returns the SHA-256 of a payload as hex, from the key of its blob. Returns None for None."""
+    return None if key is None else key.rpartition(".")[2]
+
+
+def result(engine: sa.Engine, blobs: Blobs, request_id: str) -> bytes | None:
+    """Returns the JSON body of the request's result, or None if there is no result or no such request."""
+    with reading(engine) as connection:
+        found = connection.execute(
+            sa.select(requests.c.output, requests.c.output_blob).where(requests.c.id == request_id)
+        ).first()
+    return None if found is None else _content(blobs, found.output, found.output_blob)
+
+
+def input_and_result(
+    engine: sa.Engine, blobs: Blobs, request_id: str, max_bytes: int | None = None
+) -> tuple[bytes | None, bytes | None]:
+    """Returns the request's input and the JSON body of its result.
+
+    Each is None if there is none, or if it has more than `max_bytes` bytes.
+    """
+    inline = [_limited(column, max_bytes).label(column.name) for column in (requests.c.body, requests.c.output)]
+    query = sa.select(*inline, requests.c.body_blob, requests.c.output_blob).where(requests.c.id == request_id)
+    with reading(engine) as connection:
+        found = connection.execute(query).first()
+    if found is None:
+        return None, None
+    body = _content(blobs, found.body, found.body_blob, max_bytes)
+    return body, _content(blobs, found.output, found.output_blob, max_bytes)
+
+
+def _limited(column: sa.Column[bytes], max_bytes: int | None) -> sa.ColumnElement[bytes]:
+    """Returns an SQL expression for a column's value. It gives NULL if the value has more than `max_bytes` bytes."""
+    return column if max_bytes is None else sa.case((sa.func.length(column) <= max_bytes, column))
+
+
+def _content(blobs: Blobs, inline: bytes | None, key: str | None, max_bytes: int | None = None) -> bytes | None:
+    if key is None:
+        return inline
+    if max_bytes is not None and (blobs.size(key) or 0) > max_bytes:
+        return None
+    try:
+        return b"".join(blobs.open(key))
+    except FileNotFoundError:  # The payload is just being deleted.
+        return None
+
+
+def keys(moved: Submission) -> list[str]:
+    """Returns the keys of the blobs to which `move_out` has moved payloads of a submission."""
+    found = (moved.body_blob, None if moved.outcome is None else moved.outcome.body_blob)
+    return [key for key in found if key is not None]
+
+
+def _put(store: FileStore, request_id: str, content: bytes) -> str:
+    """Stores a payload as a blob, and returns its key, which ends with its SHA-256."""
+    key = f"{PAYLOADS}/{request_id}.{hashlib.sha256(content).hexdigest()}"
+    path = store.scratch_path()
+    try:
+        path.write_bytes(content)
+        store.blobs.put(key, path)
+    finally:
+        path.unlink(missing_ok=True)
+    return key

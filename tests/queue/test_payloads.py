@@ -1,0 +1,92 @@
+"""Large inputs and results are blobs, and everything reads, compares and deletes them as if they were in the row."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from longtake.queue import engine as queue
+from longtake.queue import payloads
+from longtake.queue.engine import IdempotencyMismatch
+from longtake.queue.erasure import erase
+from longtake.queue.requests import Outcome, Submission
+from longtake.storage.blobs import Blobs
+from longtake.storage.files import FileStore
+from tests.storage.fixtures import each_once
+
+LARGE = json.dumps({"video_url": "data:," + "x" * payloads.INLINE_BYTES}).encode()
+RESULT = {"video": {"url": "data:," + "y" * payloads.INLINE_BYTES}}
+SMALL = b'{"prompt":"x"}'
+
+
+@pytest.fixture
+def store(engine: sa.Engine, blobs: Blobs, tmp_path: Path) -> FileStore:
+    return FileStore(engine, blobs, tmp_path / "scratch")
+
+
+def submission(body: bytes, **more: str) -> Submission:
+    return Submission("a/b", "default", "k", body, "http://h/queue", **more)  # type: ignore[arg-type]
+
+
+def keys(store: FileStore) -> list[str]:
+    return sorted(blob.key for blob in store.blobs.list())
+
+
+@each_once
+def test_a_large_input_and_result_are_read_as_they_were_stored(store: FileStore) -> None:
+    row, _ = queue.submit(store.engine, payloads.move_out(store, submission(LARGE)))
+    claimed = queue.claim(store.engine, "default", "w")
+    assert claimed is not None
+    assert (claimed.body, keys(store)) == (b"", [claimed.body_blob])
+    outcome = payloads.move_result_out(store, row.id, Outcome(200, RESULT))
+    assert queue.finish(store.engine, claimed, outcome)
+    ended = queue.get(store.engine, row.id)
+    assert ended is not None
+    assert (ended.output, len(keys(store))) == (None, 2)
+    assert json.loads(payloads.result(store.engine, store.blobs, row.id) or b"") == RESULT
+    body, result = payloads.input_and_result(store.engine, store.blobs, row.id)
+    assert (body, json.loads(result or b"")) == (LARGE, RESULT)
+    assert payloads.input_and_result(store.engine, store.blobs, row.id, max_bytes=100) == (None, None)
+    assert list(store.scratch.iterdir()) == []
+
+
+@each_once
+def test_small_payloads_stay_in_the_row(store: FileStore) -> None:
+    moved = payloads.move_out(store, replace(submission(SMALL), outcome=Outcome(422, {"detail": []})))
+    row, _ = queue.submit(store.engine, moved)
+    assert keys(store) == []
+    assert payloads.keys(moved) == []
+    assert payloads.input_and_result(store.engine, store.blobs, row.id) == (SMALL, b'{"detail": []}')
+    assert payloads.input_and_result(store.engine, store.blobs, row.id, max_bytes=5) == (None, None)
+    assert payloads.input_and_result(store.engine, store.blobs, "unknown") == (None, None)
+    assert payloads.result(store.engine, store.blobs, "unknown") is None
+
+
+@each_once
+def test_large_inputs_are_compared_for_an_idempotency_key(store: FileStore) -> None:
+    first, again, other = (
+        payloads.move_out(store, submission(body, idempotency_key="once")) for body in (LARGE, LARGE, LARGE + b" ")
+    )
+    row, _ = queue.submit(store.engine, first)
+    found, is_new = queue.submit(store.engine, again)
+    assert (found.id, is_new) == (row.id, False)
+    for another in (other, submission(SMALL, idempotency_key="once")):
+        with pytest.raises(IdempotencyMismatch):
+            queue.submit(store.engine, another)
+
+
+@each_once
+def test_large_payloads_are_erased_and_no_strays(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longtake.storage.files.STRAY_S", -60)
+    outcome = Outcome(200, RESULT)
+    row, _ = queue.submit(store.engine, payloads.move_out(store, replace(submission(LARGE), outcome=outcome)))
+    lost = payloads.move_out(store, submission(LARGE))  # its row is never inserted, as after a crash
+    assert len(keys(store)) == 3
+    store.sweep_strays()
+    assert keys(store) == sorted([str(row.body_blob), str(row.output_blob)])
+    assert payloads.keys(lost)[0] not in keys(store)
+    assert erase(store, row.id)
+    assert keys(store) == []
+    assert payloads.result(store.engine, store.blobs, row.id) is None
