@@ -101,6 +101,7 @@ COVERED_IN = {
     "service.state": "service/test_app.py",
     "service.tls_server": "service/test_tunnel.py",
     "service.uploads": "service/test_files.py",
+    "service.usage": "service/test_platform.py",
     "shim.sitecustomize": "service/test_client_env.py",
     "storage.legacy": "test_upgrade.py",
     "storage.local": "storage/test_blobs.py",

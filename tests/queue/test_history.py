@@ -5,9 +5,10 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
+from longtake.database.tables import requests
 from longtake.queue import engine as queue
 from longtake.queue import history
-from longtake.queue.history import HistoryFilter
+from longtake.queue.history import Cost, HistoryFilter
 from longtake.queue.requests import LogLine, Outcome, RequestRow, Submission
 
 
@@ -41,8 +42,20 @@ def test_a_filter_selects_by_endpoint_key_and_time(engine: sa.Engine) -> None:
     def prices(selected: HistoryFilter) -> list[str]:
         return [str(cost.price_usd) for cost in history.costs(engine, selected)]
 
-    assert prices(HistoryFilter()) == ["0.02", "0.30"]
-    assert prices(HistoryFilter(endpoints=("a/c", "a/d"))) == ["0.30"]
+    assert prices(HistoryFilter()) == ["0.02", "0.3"]
+    assert prices(HistoryFilter(endpoints=("a/c", "a/d"))) == ["0.3"]
     assert prices(HistoryFilter(key_id="one")) == ["0.02"]
-    assert prices(HistoryFilter(start=start - 1, end=end + 1)) == ["0.02", "0.30"]
+    assert prices(HistoryFilter(start=start - 1, end=end + 1)) == ["0.02", "0.3"]
     assert prices(HistoryFilter(start=end + 1)) == prices(HistoryFilter(end=start - 1)) == []
+
+
+def test_costs_are_summed_exactly_by_endpoint_and_span(engine: sa.Engine) -> None:
+    paid = [("a/b", 59.5, "0.1"), ("a/b", 60.0, "0.1"), ("a/b", 119.9, "0.2"), ("a/c", 60.5, "0.000000001")]
+    for endpoint, at, usd in [*paid, ("a/b", 61.0, "0")]:
+        row = finished(engine, endpoint, "k", Outcome(200, {}, price_usd=Decimal(usd)))
+        with engine.begin() as connection:
+            connection.execute(sa.update(requests).where(requests.c.id == row.id).values(created_at=at))
+    first, second = Cost("a/b", 0.0, 1, Decimal("0.1")), Cost("a/b", 60.0, 2, Decimal("0.3"))
+    assert history.costs(engine, HistoryFilter(), 60) == [first, second, Cost("a/c", 60.0, 1, Decimal("1e-9"))]
+    assert history.costs(engine, HistoryFilter(), 60, limit=2) == [first, second]
+    assert history.costs(engine, HistoryFilter(endpoints=("a/b",))) == [Cost("a/b", 0.0, 3, Decimal("0.4"))]

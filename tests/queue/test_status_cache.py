@@ -231,7 +231,7 @@ def test_no_thread_sees_an_older_state_after_a_newer_one(engine: sa.Engine, cach
 
 
 def test_a_full_cache_forgets_the_oldest_statuses(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("longtake.queue.status_cache.CAPACITY", 16 * 10)
+    monkeypatch.setattr("longtake.queue.status_cache.CAPACITY", 60_000)
     cache = StatusCache(engine)
     rows = [submit(engine) for _ in range(30)]
     for row in rows:
@@ -241,8 +241,22 @@ def test_a_full_cache_forgets_the_oldest_statuses(engine: sa.Engine, monkeypatch
     assert status_of(cache, rows[0]).row.id == rows[0].id
 
 
+def test_long_texts_leave_room_for_fewer_statuses(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longtake.queue.status_cache.CAPACITY", 60_000)
+    cache = StatusCache(engine)
+    rows = [submit(engine) for _ in range(3)]
+    for row in rows:
+        cache.add(row)
+    talkative = claim(engine)
+    queue.add_log_lines(engine, talkative, [LogLine(1.0, "INFO", "x" * 25_000)])
+    status_of(cache, talkative)
+    cache.mark_changed(talkative.id)
+    assert len(status_of(cache, talkative).log_lines) == 1
+    assert [cache.peek(row.id) is not None for row in rows] == [True, False, False]
+
+
 def test_a_log_longer_than_the_cache_is_served(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("longtake.queue.status_cache.CAPACITY", 20)
+    monkeypatch.setattr("longtake.queue.status_cache.CAPACITY", 10_000)
     cache = StatusCache(engine)
     submit(engine)
     claimed = claim(engine)

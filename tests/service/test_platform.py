@@ -1,11 +1,15 @@
 """The platform API: models, prices, usage, history, deletion."""
 
+import time
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
+from longtake.database.tables import requests
 from longtake.endpoints import ENDPOINTS
 from longtake.models.choice import stand_in
 from longtake.models.registry import card
@@ -116,6 +120,31 @@ def test_usage_sums_the_costs_of_requests(served: Served, client: httpx.Client) 
     assert client.get(f"/v1/models/usage?expand=summary&endpoint_id={OLD}").json()["summary"] == []
     assert client.get("/v1/models/usage?expand=summary&start=2100-01-01T00:00:00Z").json()["summary"] == []
     assert client.get("/v1/models/usage?start=yesterday").status_code == 422
+
+
+def test_usage_has_a_default_span_and_pages(
+    served: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    for days in (0, 1, 2, 40):
+        request_id = done(served, client)
+        with served.engine.begin() as connection:
+            change = sa.update(requests).where(requests.c.id == request_id).values(created_at=now - days * 86_400)
+            connection.execute(change)
+
+    def buckets(query: str) -> tuple[list[str], str | None]:
+        answer = client.get(f"/v1/models/usage?{query}").json()
+        assert answer["has_more"] is (answer["next_cursor"] is not None)
+        return [one["bucket"][:10] for one in answer["time_series"]], answer["next_cursor"]
+
+    days_ago = [datetime.fromtimestamp(now - days * 86_400, UTC).date().isoformat() for days in (40, 2, 1, 0)]
+    assert buckets("") == (days_ago[1:], None)
+    assert len(buckets("timeframe=minute")[0]) == 1
+    old = "start=2020-01-01T00:00:00Z"
+    assert buckets(old) == (days_ago, None)
+    monkeypatch.setattr("longtake.service.usage.MAX_BUCKETS", 3)
+    first, cursor = buckets(old)
+    assert (first, buckets(f"{old}&cursor={cursor}")) == (days_ago[:3], (days_ago[3:], None))
 
 
 def test_past_requests_are_listed_in_pages(served: Served, client: httpx.Client) -> None:

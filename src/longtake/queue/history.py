@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -43,25 +44,50 @@ class HistoryFilter:
 
 @dataclass(frozen=True)
 class Cost:
-    """The price of one request in US dollars.
+    """The summed costs of an endpoint's requests that were submitted within one span of time.
 
-    `endpoint` is the id of the request's endpoint. `at` is the Unix time in seconds at which the request was submitted.
+    `endpoint`: the endpoint's id.
+    `start`: the beginning of the span in Unix seconds.
+    `count`: the number of requests that cost more than 0.
+    `price_usd`: the sum of their prices in US dollars, each rounded to a billionth.
     """
 
     endpoint: str
-    at: float
+    start: float
+    count: int
     price_usd: Decimal
 
 
-def costs(engine: sa.Engine, selected: HistoryFilter) -> list[Cost]:
-    """Returns the costs of the requests that `selected` matches, oldest first. Requests that cost 0 are left out."""
+def costs(
+    engine: sa.Engine, selected: HistoryFilter, span_s: int | None = None, limit: int | None = None
+) -> list[Cost]:
+    """Returns the costs of the requests that `selected` matches, summed by the database. Sums of 0 are left out.
+
+    `span_s`: the length in seconds of the spans of time for which costs are summed. They begin at multiples of it, and
+        the earliest comes first. None means one span for all requests.
+    `limit`: the maximum number of sums; None sets no limit.
+    """
+    number = sa.literal(0) if span_s is None else _span_number(engine, span_s)
+    billionths = sa.cast(sa.func.round(sa.cast(requests.c.price_usd, sa.Double) * 1e9), sa.BigInteger)
     query = (
-        sa.select(requests.c.endpoint, requests.c.created_at, requests.c.price_usd)
+        sa.select(requests.c.endpoint, number.label("number"), sa.func.count(), sa.func.sum(billionths))
         .where(*selected.clauses(), requests.c.price_usd != "0")
-        .order_by(requests.c.seq)
+        .group_by(requests.c.endpoint, sa.text("number"))
+        .order_by(sa.text("number"), requests.c.endpoint)
+        .limit(limit)
     )
     with reading(engine) as connection:
-        return [Cost(row.endpoint, row.created_at, Decimal(row.price_usd)) for row in connection.execute(query)]
+        return [
+            Cost(endpoint, float(number) * (span_s or 0), count, Decimal(int(total)) / 10**9)
+            for endpoint, number, count, total in connection.execute(query)
+        ]
+
+
+def _span_number(engine: sa.Engine, span_s: int) -> sa.ColumnElement[Any]:
+    """Returns an SQL expression: the number of the span of time in which a request was submitted."""
+    exact = requests.c.created_at / sa.literal_column(f"{span_s}.0")
+    # SQLite need not have `floor`, and its CAST rounds down. In PostgreSQL CAST rounds to the nearest number.
+    return sa.cast(exact, sa.BigInteger) if engine.dialect.name == "sqlite" else sa.func.floor(exact)
 
 
 def page(

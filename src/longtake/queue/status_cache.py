@@ -9,6 +9,7 @@ import math
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from sys import getsizeof
 
 import sqlalchemy as sa
 from cachetools import LRUCache
@@ -23,10 +24,12 @@ IDLE_S = 1.0
 """Seconds between two wake-ups of the cache's background thread while no client asks for a status."""
 FRESH_S = 0.6
 """Seconds for which a status is served from memory after its version was last compared with the database."""
-CAPACITY = 200_000
-"""Maximum size of the cache. The size of an entry is its number of log lines plus ENTRY_SIZE."""
-ENTRY_SIZE = 16
-"""Size of an entry without log lines, as the number of log lines that take the same memory."""
+CAPACITY = 64 * 1024**2
+"""Maximum memory of the cached statuses in bytes, as estimated by `_Entry.size`."""
+ENTRY_BYTES = 5000
+"""Measured memory in bytes of an entry with the JSON texts that are made from it, without log lines and error."""
+LINE_BYTES = 800
+"""Measured memory in bytes of a log line without its message: the object, its labels and its part of the JSON text."""
 DATABASE_RETRY_S = 0.5
 """Seconds for which cached statuses are served after a failed query, even if they may be outdated."""
 BATCH = 500
@@ -66,8 +69,12 @@ class _Entry:
 
     @property
     def size(self) -> int:
-        lines = 0 if self.status is None else ENTRY_SIZE + len(self.status.log_lines)
-        return min(lines, CAPACITY)
+        """The memory in bytes that the entry takes, at most CAPACITY. Texts count twice: they are also in the JSON."""
+        if self.status is None:
+            return 0
+        texts = [self.status.row.error or "", *(line.message for line in self.status.log_lines)]
+        size = ENTRY_BYTES + LINE_BYTES * len(self.status.log_lines) + 2 * sum(map(getsizeof, texts))
+        return min(size, CAPACITY)
 
 
 Watcher = tuple[asyncio.AbstractEventLoop, asyncio.Event]

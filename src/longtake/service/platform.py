@@ -1,7 +1,8 @@
 """fal's platform API: models, prices, usage, past requests and the deletion of their payloads."""
 
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,12 +13,12 @@ from starlette.routing import BaseRoute, Route
 
 from longtake.access.keys import Caller
 from longtake.access.signing import Signer
-from longtake.endpoints import ENDPOINTS, prices
+from longtake.endpoints import ENDPOINTS
 from longtake.endpoints.validation import problem
 from longtake.queue import history
 from longtake.queue.addresses import REQUEST_ID
 from longtake.queue.erasure import erase
-from longtake.queue.history import Cost, HistoryFilter
+from longtake.queue.history import HistoryFilter
 from longtake.queue.payloads import input_and_result
 from longtake.queue.requests import RequestRow
 from longtake.service import openapi
@@ -26,13 +27,20 @@ from longtake.service.queue import status_of
 from longtake.service.responses import ModelFailed, NotFound, RequestFailed, json_response, to_json
 from longtake.service.state import ServerState
 from longtake.service.submit import existing_endpoint, read_json
+from longtake.service.usage import (
+    MAX_BUCKETS,
+    TIMEFRAMES_S,
+    USAGE_SPANS_S,
+    iso_time,
+    price,
+    summary,
+    time_series,
+    unit_cost,
+)
 from longtake.settings import Settings
 
 MAX_PAGE_SIZE = 100
 """Maximum number of past requests in one answer; the default is half of it."""
-DAY_S = 86_400
-TIMEFRAMES_S = {"minute": 60, "hour": 3600, "day": DAY_S, "week": 7 * DAY_S}
-"""Value of the query parameter `timeframe` -> the length in seconds of one bucket in the time series of the usage."""
 STATUS_CODES = {"success": (200, 300), "user_error": (400, 500), "error": (400, 600)}
 """Value of the query parameter `status` -> the HTTP statuses that it selects: from the first number up to but not
 including the second."""
@@ -61,11 +69,11 @@ def routes(state: ServerState) -> list[BaseRoute]:
     async def estimate(request: Request) -> Response:
         caller = await caller_with_key(request)
         kind, quantities = _quantities(await read_json(request, MAX_BODY_BYTES))
-        selected = HistoryFilter(tuple(quantities), _visible_key(caller))
+        selected = HistoryFilter(tuple(quantities), _visible_key(caller), start=time.time() - USAGE_SPANS_S["day"])
         past = await state.call_with_retries(history.costs, state.engine, selected)
         total = sum(
             (
-                Decimal(str(quantity)) * _unit_cost(state.settings, one, past if kind == "historical_api_price" else ())
+                Decimal(str(quantity)) * unit_cost(state.settings, one, past if kind == "historical_api_price" else ())
                 for one, quantity in quantities.items()
             ),
             Decimal(0),
@@ -74,15 +82,23 @@ def routes(state: ServerState) -> list[BaseRoute]:
 
     async def usage(request: Request) -> Response:
         caller = await caller_with_key(request)
-        costs = await state.call_with_retries(history.costs, state.engine, _filter(request, caller))
+        timeframe = request.query_params.get("timeframe", "day")
+        timeframe = timeframe if timeframe in TIMEFRAMES_S else "day"
+        selected = _filter(request, caller, USAGE_SPANS_S[timeframe])
+        after = _integer(request.query_params.get("cursor"), "cursor", 0, 2**62)
         expand = _expand(request) or {"time_series"}
         body: dict[str, Any] = {}
+        cursor = None
         if "time_series" in expand:
-            bucket_s = TIMEFRAMES_S.get(request.query_params.get("timeframe", "day"), DAY_S)
-            body["time_series"] = _time_series(state.settings, costs, bucket_s)
+            rest = selected if after is None else replace(selected, start=float(after))
+            limit = (MAX_BUCKETS + 1) * len(ENDPOINTS)
+            found = await state.call_with_retries(history.costs, state.engine, rest, TIMEFRAMES_S[timeframe], limit)
+            body["time_series"], cursor = time_series(state.settings, found)
         if "summary" in expand:
-            body["summary"] = _summary(state.settings, costs)
-        return json_response(_page(body))
+            body["summary"] = summary(
+                state.settings, await state.call_with_retries(history.costs, state.engine, selected)
+            )
+        return json_response(_page(body, cursor))
 
     async def past_requests(request: Request) -> Response:
         caller, query = await caller_with_key(request), request.query_params
@@ -152,15 +168,6 @@ def _deletion(state: ServerState) -> Callable[[Request], Awaitable[Response]]:
     return delete
 
 
-def price(settings: Settings, endpoint: str) -> dict[str, Any]:
-    """Returns the price of one unit of the endpoint with this id, in US dollars: {unit_price, unit, currency}.
-
-    It is the operator's price if `settings.prices` has one, otherwise fal's. Raises KeyError for an unknown id.
-    """
-    tariff = ENDPOINTS[endpoint].tariff.priced(prices(settings).get(endpoint))
-    return {"unit_price": float(tariff.usd), "unit": tariff.unit, "currency": "USD"}
-
-
 def _past_requests(state: ServerState, rows: Sequence[RequestRow], *, payloads: bool) -> list[bytes]:
     """Returns past requests as JSON, in the form of the platform API: one item for each of `rows`, in their order.
 
@@ -185,9 +192,9 @@ def _past_request(row: RequestRow) -> dict[str, Any]:
         "request_id": row.id,
         "endpoint_id": row.endpoint,
         "state": row.state,
-        "sent_at": _iso_time(row.created_at),
-        "started_at": _iso_time(row.started_at),
-        "ended_at": _iso_time(row.completed_at),
+        "sent_at": iso_time(row.created_at),
+        "started_at": iso_time(row.started_at),
+        "ended_at": iso_time(row.completed_at),
         "status_code": row.status_code,
         "duration": None
         if row.started_at is None or row.completed_at is None
@@ -247,41 +254,6 @@ def _model(endpoint: str, settings: Settings, queue_url: str | None) -> dict[str
     }
 
 
-def _summary(settings: Settings, costs: Iterable[Cost]) -> list[dict[str, Any]]:
-    """Returns one entry per endpoint in `costs`: its unit price, the quantity in units, and the cost in US dollars.
-
-    `costs` are the prices of single requests, without quantities. The quantity of an endpoint is therefore its cost
-    divided by its current unit price, or 0 if the unit price is 0. Unknown endpoints are left out.
-    """
-    sums: dict[str, Decimal] = defaultdict(Decimal)
-    for cost in costs:
-        sums[cost.endpoint] += cost.price_usd
-    summary = []
-    for endpoint, total in sums.items():
-        if endpoint in ENDPOINTS:
-            unit = price(settings, endpoint)
-            quantity = float(total) / unit["unit_price"] if unit["unit_price"] else 0.0
-            summary.append({"endpoint_id": endpoint, **unit, "quantity": quantity, "cost": float(total)})
-    return summary
-
-
-def _time_series(settings: Settings, costs: Iterable[Cost], bucket_s: int) -> list[dict[str, Any]]:
-    buckets: dict[float, list[Cost]] = defaultdict(list)
-    for cost in costs:
-        buckets[cost.at // bucket_s * bucket_s].append(cost)
-    return [{"bucket": _iso_time(start), "results": _summary(settings, buckets[start])} for start in sorted(buckets)]
-
-
-def _unit_cost(settings: Settings, endpoint: str, past: Sequence[Cost]) -> Decimal:
-    """Returns the mean price in US dollars of the endpoint's requests in `past`.
-
-    `past` may also contain requests of other endpoints, which do not count. If it contains no request of this endpoint,
-    the endpoint's price of one unit is returned.
-    """
-    costs = [cost.price_usd for cost in past if cost.endpoint == endpoint]
-    return sum(costs, Decimal(0)) / len(costs) if costs else Decimal(str(price(settings, endpoint)["unit_price"]))
-
-
 def _quantities(body: Any) -> tuple[str, dict[str, float]]:
     """Returns (kind, quantities) of the price estimate that a JSON body asks for.
 
@@ -310,14 +282,18 @@ def _invalid(name: str, reason: str, value: Any, place: str = "body") -> ModelFa
     return ModelFailed([problem(loc=(name,), msg=reason, type="value_error", input=value, place=place)])
 
 
-def _filter(request: Request, caller: Caller) -> HistoryFilter:
+def _filter(request: Request, caller: Caller, span_s: float | None = None) -> HistoryFilter:
     """Returns a filter for past requests: those that the caller may see and that match the query's parameters.
 
-    The parameters are `endpoint_id`, `start` and `end`. Raises ModelFailed for an invalid time, and RequestFailed with
-    status 404 for an unknown endpoint.
+    The parameters are `endpoint_id`, `start` and `end`. Without `start`, the filter starts `span_s` seconds before
+    `end` or before now; None sets no start.
+
+    Raises ModelFailed for an invalid time, and RequestFailed with status 404 for an unknown endpoint.
     """
     query = request.query_params
     start, end = (_time(query.get(name), name) for name in ("start", "end"))
+    if start is None and span_s is not None:
+        start = (time.time() if end is None else end) - span_s
     return HistoryFilter(tuple(_endpoints(request)), _visible_key(caller), start, end)
 
 
@@ -379,7 +355,3 @@ def _status_codes(value: str | None) -> tuple[int, int] | None:
     if value not in STATUS_CODES:
         raise _invalid("status", f"Input should be one of {', '.join(STATUS_CODES)}", value, "query")
     return STATUS_CODES[value]
-
-
-def _iso_time(at: float | None) -> str | None:
-    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat()
