@@ -79,6 +79,9 @@ WRONG = {
     "a number too long": message(b'{"a": ' + b"9" * 5000 + b"}"),
     "half a character": message({"a": "\ud800"}),
     "the character NUL": message({"a": "\0"}),
+    "a command to a terminal": message({"a": {"b": ["\x1b[2J"]}}),
+    "a name that turns the line around": message({"\u202e": 1}),
+    "an infinite number": message({"a": [-math.inf]}),
 }
 
 

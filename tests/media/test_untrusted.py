@@ -51,11 +51,11 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(file: Path, *answers: bytes) -> Iterator[SourceReader]:
     """A reader whose decode process sends these answers after the facts."""
     with taken_over(file, answers=(message({"facts": FACTS}), *answers)) as process:
-        yield SourceReader(Decoder(lambda: process), Limits())
+        yield SourceReader(Decoder(lambda: process), "mp4", Limits())
 
 
 def test_the_facts_about_a_video() -> None:
-    assert video_info(FACTS, Limits()) == VideoInfo("mp4", "h264", 64, 48, Fraction(30000, 1001), 4)
+    assert video_info(FACTS, "mp4", Limits()) == VideoInfo("mp4", "h264", 64, 48, Fraction(30000, 1001), 4)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,9 @@ def test_the_facts_about_a_video() -> None:
         {"width": 1 << 20, "height": 1 << 20},
         {"num_frames": 1 << 40},
         {"num_frames": 0},
+        {"container": "webm"},
+        {"rate": "1/10000"},
+        {"delays_s": "3601"},
         {"rate": "0"},
         {"rate": "24/0"},
         {"rate": "1e999999"},
@@ -84,13 +87,13 @@ def test_the_facts_about_a_video() -> None:
 )
 def test_facts_that_make_no_sense_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"\S"):
-        video_info(FACTS | changes, Limits())
+        video_info(FACTS | changes, "mp4", Limits())
 
 
 @pytest.mark.parametrize("fields", [None, [], [1], "mp4", {}, {"container": "mp4"}])
 def test_facts_of_another_form_are_refused(fields: object) -> None:
     with pytest.raises(ValueError, match="VideoInfo"):
-        video_info(fields, Limits())
+        video_info(fields, "mp4", Limits())
 
 
 @pytest.mark.parametrize(
@@ -108,7 +111,7 @@ def test_facts_of_another_form_are_refused(fields: object) -> None:
 def test_nonsense_in_place_of_facts_is_one_error_and_the_end_of_the_process(file: Path, answer: bytes) -> None:
     with taken_over(file, answers=(answer,)) as process:
         with pytest.raises(UnsupportedVideo, match=NONSENSE):
-            SourceReader(Decoder(lambda: process), Limits())
+            SourceReader(Decoder(lambda: process), "mp4", Limits())
         with pytest.raises(UnsupportedVideo, match=NONSENSE):
             process.call({"do": "read"})
         assert process._process.returncode == -signal.SIGKILL
@@ -169,7 +172,7 @@ class Killable:
 @pytest.mark.parametrize("reverse", [False, True])
 def test_reading_goes_on_in_a_new_process_after_a_kill_from_outside(clip: Path, reverse: bool) -> None:
     processes = Killable(clip)
-    source = SourceReader(Decoder(processes.start), Limits())
+    source = SourceReader(Decoder(processes.start), "mp4", Limits())
     span = Span(3, 45, source.facts.rate, reverse)
     expected = np.concatenate(list(source.frames(span)))
     chunks = source.frames(span, chunk=5)
@@ -183,7 +186,7 @@ def test_reading_goes_on_in_a_new_process_after_a_kill_from_outside(clip: Path, 
 
 def test_a_second_kill_from_outside_is_an_error(clip: Path) -> None:
     processes = Killable(clip)
-    source = SourceReader(Decoder(processes.start), Limits())
+    source = SourceReader(Decoder(processes.start), "mp4", Limits())
     chunks = source.frames(Span(0, 48, source.facts.rate), chunk=4)
     next(chunks)
     processes.kill()
@@ -214,7 +217,7 @@ def test_a_source_that_is_closed_during_a_call_is_not_opened_again(file: Path) -
 
 def test_a_fault_of_the_file_is_not_tried_again(clip: Path) -> None:
     processes = Killable(clip)
-    source = SourceReader(Decoder(processes.start), Limits())
+    source = SourceReader(Decoder(processes.start), "mp4", Limits())
     os.kill(processes.started[-1].pid, signal.SIGSEGV)
     with pytest.raises(UnsupportedVideo, match="SIGSEGV"):
         source.sound(Fraction(0), Fraction(1))

@@ -23,9 +23,6 @@ from longtake.video import Span
 BACKWARD_BYTES = 192 << 20
 """Maximum size in bytes of the decoded frames in memory while a video is read backwards."""
 
-_CHUNK_BYTES = 128 << 20
-"""Maximum size in bytes of one chunk of frames."""
-
 
 def frames(
     video: ProbedVideo, span: Span, size: tuple[int, int] | None, chunk: int, pixel_format: PixelFormat = "rgb24"
@@ -34,14 +31,13 @@ def frames(
 
     size: (width, height) in pixels. The frames are scaled to cover it and cropped at the centre. None means the video's
         own size.
-    chunk: largest number of frames in an array. There are fewer if the array would exceed 128 MiB.
+    chunk: number of frames in each array but the last.
     pixel_format: the format of the arrays (see formats.PixelFormat).
 
     Raises UnsupportedVideo if a frame cannot be decoded.
     """
     bytes_each = math.prod(frame_shape(pixel_format, *(size or (video.facts.width, video.facts.height))))
     bytes_each *= np.dtype(frame_type(pixel_format)).itemsize
-    chunk = max(1, min(chunk, _CHUNK_BYTES // bytes_each))
     converter = FrameConverter(video.picture, size, pixel_format)
     pictures: list[Planes] = []
     for picture in _pictures(video, video.timeline.stored(span), converter, bytes_each):

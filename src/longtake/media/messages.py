@@ -6,6 +6,7 @@ the header has the fields `shape` and `dtype`, the bytes of an array follow.
 
 import json
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, BinaryIO, Protocol
 
@@ -79,12 +80,11 @@ def receive_answer(pipe: IO[bytes], form: ArrayForm | None) -> Answer:
     (length,) = _LENGTH.unpack(_read(pipe, np.empty(_LENGTH.size, np.uint8)).tobytes())
     if length > _MAX_HEADER_BYTES:
         raise ValueError(f"a header of {length} bytes")
-    header = json.loads(_read(pipe, np.empty(length, np.uint8)).tobytes())
+    header = json.loads(_read(pipe, np.empty(length, np.uint8)).tobytes(), parse_constant=_refuse)
     if type(header) is not dict:
         raise TypeError(f"a header of the type {type(header).__name__}")
-    # NaN, lone surrogates and NUL are in no header. They could not be stored or sent to a client.
-    if "\\u0000" in json.dumps(header, ensure_ascii=False, allow_nan=False).encode().decode():
-        raise ValueError("a header with the character NUL")
+    if not all(text.isprintable() for text in _texts(header)):
+        raise ValueError("a header with control characters or halves of characters")
     if "shape" not in header:
         return header, None
     if form is None:
@@ -93,6 +93,29 @@ def receive_answer(pipe: IO[bytes], form: ArrayForm | None) -> Answer:
     payload: NDArray[Any] = np.empty(header["shape"], header["dtype"])
     _read(pipe, payload.reshape(-1).view(np.uint8))
     return header, payload
+
+
+def printable(text: str) -> str:
+    """Returns the text with blanks in place of control characters and of halves of characters (lone surrogates)."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yields all texts in a JSON value, also the names in objects."""
+    match value:
+        case str():
+            yield value
+        case list():
+            for item in value:
+                yield from _texts(item)
+        case dict():
+            for name, item in value.items():
+                yield name
+                yield from _texts(item)
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} in place of a number")
 
 
 def _read(pipe: IO[bytes], buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from longtake import errors, system
 from longtake.errors import DecoderFailed, LongtakeError, UnsupportedVideo
 from longtake.media import walls
-from longtake.media.messages import Answer, ArrayForm, Pipe, receive_answer, send_message
+from longtake.media.messages import Answer, ArrayForm, Pipe, printable, receive_answer, send_message
 from longtake.media.shared_file import SharedFile
 
 T = TypeVar("T")
@@ -329,12 +329,12 @@ def confine(limits: Limits) -> None:
 def send_error(pipe: Pipe, error: Exception) -> None:
     """Sends an error as the reply. An error that is not a LongtakeError is sent as UnsupportedVideo."""
     if isinstance(error, LongtakeError):
-        send_message(pipe, {"error": type(error).__name__, "message": error.message, "ctx": error.ctx})
+        send_message(pipe, {"error": type(error).__name__, "message": printable(error.message), "ctx": error.ctx})
         return
     reason = f"The video could not be read ({type(error).__name__}: {error})."
     if isinstance(error, MemoryError):
         reason = "Reading the video needs more memory than is allowed."
-    send_message(pipe, {"error": UnsupportedVideo.__name__, "message": reason})
+    send_message(pipe, {"error": UnsupportedVideo.__name__, "message": printable(reason)})
 
 
 def _started(module: str, path: Path, argument: dict[str, Any]) -> "subprocess.Popen[bytes]":

@@ -1,5 +1,6 @@
 """Reads facts, frames and sound of a video file. Only a sandboxed child process parses the file."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from longtake.media.sniff import sniff
 from longtake.video import Span, VideoInfo
 
 __all__ = ["Limits", "SourceReader", "open_source"]
+
+_CHUNK_BYTES = 128 << 20
+"""Largest number of bytes of frames that the child process sends in one message, if that is at least one frame."""
 
 _SOUND_BLOCK_S = 20
 """Largest number of seconds of sound that the child process sends in one message."""
@@ -51,11 +55,11 @@ class SourceReader:
     Only the requested frames and sound, and a little before them, are decoded.
     """
 
-    def __init__(self, decoder: Decoder, limits: Limits) -> None:
+    def __init__(self, decoder: Decoder, container: str, limits: Limits) -> None:
         self._decoder = decoder
         self._stream_numbers = count()
         self._closed_streams: list[int] = []
-        self.facts = decoder.run(lambda process: _read_facts(process, limits))
+        self.facts = decoder.run(lambda process: _read_facts(process, container, limits))
 
     def frames(
         self,
@@ -65,7 +69,7 @@ class SourceReader:
         pixel_format: PixelFormat = "rgb24",
         chunk: int = 16,
     ) -> Iterator[NDArray[Any]]:
-        """Yields the frames of the span in playing order, in arrays of at most `chunk` frames.
+        """Yields the frames of the span in playing order, in arrays of at most `chunk` frames and 128 MiB.
 
         size: (width, height) in pixels. The frames are scaled to cover it and cropped at the centre. None means the
             video's own size.
@@ -81,7 +85,8 @@ class SourceReader:
         from longtake.media.planes import frame_shape, frame_type  # loads PyAV
 
         shape = frame_shape(pixel_format, *(size or (self.facts.width, self.facts.height)))
-        dtype = np.dtype(frame_type(pixel_format)).name
+        dtype = np.dtype(frame_type(pixel_format))
+        most = max(1, min(chunk, _CHUNK_BYTES // (math.prod(shape) * dtype.itemsize)))
 
         def request(done: int) -> dict[str, Any]:
             rest = span.tail(len(span) - done)
@@ -91,11 +96,11 @@ class SourceReader:
                 "span": fields,
                 "size": size,
                 "pixel_format": pixel_format,
-                "chunk": chunk,
+                "chunk": most,
             }
 
         def form(left: int) -> ArrayForm:
-            return ArrayForm(dtype, ((1, min(chunk, left)), *((length, length) for length in shape)))
+            return ArrayForm(dtype.name, ((1, min(most, left)), *((length, length) for length in shape)))
 
         return self._read(_Stream(request, form, axis=0, total=len(span)))
 
@@ -170,20 +175,23 @@ def open_source(path: Path, *, limits: Limits = Limits()) -> Iterator[SourceRead
 
     Raises UnsupportedVideo if the file is no readable video, VideoTooLarge or VideoTooLong if it exceeds `limits`.
     """
-    with decoder("longtake.media.decode_server", path, {"container": sniff(path)}, limits) as started:
-        yield SourceReader(started, limits)
+    container = sniff(path)
+    with decoder("longtake.media.decode_server", path, {"container": container}, limits) as started:
+        yield SourceReader(started, container, limits)
 
 
-def _read_facts(process: DecodeProcess, limits: Limits) -> VideoInfo:
+def _read_facts(process: DecodeProcess, container: str, limits: Limits) -> VideoInfo:
     header, _ = process.call({"method": "facts"})
     try:
-        return video_info(header.get("facts"), limits)
+        return video_info(header.get("facts"), container, limits)
     except ValueError:
         raise process.reject() from None
 
 
-def video_info(fields: Any, limits: Limits) -> VideoInfo:
+def video_info(fields: Any, container: str, limits: Limits) -> VideoInfo:
     """Returns the facts about a video from the fields that a child process sent, which may be anything.
+
+    container: the video's container.
 
     Raises ValueError if they make no sense.
     """
@@ -195,6 +203,13 @@ def video_info(fields: Any, limits: Limits) -> VideoInfo:
         numbers += facts.delays_s.as_integer_ratio()
     if not all(0 < number < _LARGEST_NUMBER for number in numbers):
         raise ValueError("a number that is not positive, or too large")
-    if facts.width * facts.height > limits.max_pixels or facts.num_frames > limits.max_frames:
-        raise ValueError("a video above the limits")
+    # A variable rate can add one frame to the duration.
+    duration_s = max((facts.num_frames - 1) / facts.rate, facts.delays_s or 0)
+    if (
+        facts.container != container
+        or facts.width * facts.height > limits.max_pixels
+        or facts.num_frames > limits.max_frames
+        or duration_s > limits.max_duration_s
+    ):
+        raise ValueError("a video of another container, or above the limits")
     return facts
