@@ -36,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("database",),
     ("prompts", "safety", "outbound", "private"),
     ("settings", "shim"),
-    ("video", "atomic", "imports", "periodic", "threads"),
+    ("video", "atomic", "clock", "imports", "periodic", "threads"),
     ("errors", "system", "version"),
 )
 """The rooms (folders and single modules) from the top floor down. A room imports only rooms of lower floors."""

@@ -258,6 +258,16 @@ def close_to_others(path: Path) -> bool:
     return not is_open_to_others(path)
 
 
+def elapsed_s() -> float:
+    """Returns the seconds since a moment in the past, which setting the system's clock does not change.
+
+    The time for which the machine sleeps counts, except on Windows with Python 3.13 or later.
+    """
+    # Of the names, Linux has both, and its CLOCK_MONOTONIC stops during sleep. That of macOS does not.
+    clock: int | None = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
 def boot_id() -> str:
     """Returns an id of the machine's current boot and of this process's PID namespace.
 

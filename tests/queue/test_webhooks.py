@@ -239,6 +239,16 @@ def test_an_overdue_webhook_is_attempted_once_more(
     assert settled(engine, bad.id).state == "given_up"
 
 
+def test_a_webhook_that_a_wrong_clock_has_put_off_for_a_day_is_sent(
+    engine: sa.Engine, receiver: Receiver, start: Callable[..., Deliverer]
+) -> None:
+    row = ended(engine, receiver.url)
+    with engine.begin() as connection:
+        connection.execute(sa.update(deliveries).values(next_at=time.time() + 86_400, give_up_at=time.time() + 90_000))
+    start()
+    assert settled(engine, row.id).state == "delivered"
+
+
 def test_a_hanging_receiver_times_out_and_delays_no_other_webhook(
     engine: sa.Engine, receiver: Receiver, start: Callable[..., Deliverer]
 ) -> None:

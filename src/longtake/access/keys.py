@@ -13,6 +13,7 @@ from typing import Literal
 import sqlalchemy as sa
 from cachetools import TTLCache
 
+from longtake import clock
 from longtake.database.connection import reading
 from longtake.database.tables import api_keys
 from longtake.errors import InvalidRequest
@@ -133,7 +134,7 @@ class Keys:
                     alias=alias,
                     scope=scope,
                     max_in_flight=max_in_flight,
-                    created_at=time.time(),
+                    created_at=clock.now(),
                 )
             )
         self._any_exist = True
@@ -152,7 +153,7 @@ class Keys:
             revoked = connection.execute(
                 sa.update(api_keys)
                 .where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
-                .values(revoked_at=time.time())
+                .values(revoked_at=clock.now())
             )
         with self._lock:
             self._cache.pop(key_id, None)

@@ -1,6 +1,5 @@
 """Short-lived tokens (JSON Web Tokens, HS256) for clients that must not have an API key, such as web pages."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,6 +10,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 
+from longtake import clock
 from longtake.access.keys import LOCAL, Caller, Keys
 from longtake.database.secret import secret
 
@@ -60,7 +60,7 @@ class Tokens:
         `within_s`: the seconds for which the token is valid. More than one day (MAX_LIFE_S) counts as one day.
         `apps`: the applications that the token's holder may run; empty for all.
         """
-        expires_at = time.time() + min(within_s, MAX_LIFE_S)
+        expires_at = clock.now() + min(within_s, MAX_LIFE_S)
         return jwt.encode(
             {"alg": "HS256"}, {"sub": key_id, "aud": purpose, "apps": list(apps), "exp": expires_at}, self._key
         )
@@ -93,6 +93,6 @@ class Tokens:
             claims = jwt.decode(token, self._key, algorithms=["HS256"]).claims
         except (JoseError, ValueError):
             return None
-        if claims["exp"] <= time.time():
+        if claims["exp"] <= clock.now():
             return None
         return TokenClaims(claims["sub"], claims["aud"], tuple(claims["apps"]), claims["exp"])

@@ -3,11 +3,11 @@
 import hashlib
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from longtake import clock
 from longtake.periodic import Repeating
 from longtake.settings import Settings, make_folder
 
@@ -78,7 +78,7 @@ def sweep(settings: Settings, *, abandoned_s: float = ABANDONED_S) -> None:
     abandoned_s: seconds without a change after which something is deleted.
     """
     root = settings.loras_dir / FETCHED
-    before = time.time() - abandoned_s
+    before = clock.now() - abandoned_s
     known = {_HUB, _CALLERS, _UNFINISHED}
     outdated = [path for path in root.glob("*") if path.name not in known]
     for path in (*outdated, *(root / _UNFINISHED).glob("*"), *root.rglob("*.incomplete")):
@@ -94,7 +94,7 @@ def _last_change(path: Path) -> float:
     try:
         return max(item.lstat().st_mtime for item in (path, *path.rglob("*")))
     except FileNotFoundError:  # the download ended meanwhile
-        return time.time()
+        return clock.now()
 
 
 def lora_sweeper(settings: Settings, *, every_s: float = SWEEP_S, abandoned_s: float = ABANDONED_S) -> Repeating:

@@ -11,13 +11,13 @@ IN_QUEUE --claim--> IN_PROGRESS --finish--> COMPLETED
    '--invalid, or not started in time--> COMPLETED with an error
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from longtake import clock
 from longtake.database.batches import CHANGED_BATCH
 from longtake.database.connection import lock, reading
 from longtake.database.tables import deliveries, events, requests, servers
@@ -55,7 +55,7 @@ def submit(engine: sa.Engine, submission: Submission, *, max_in_flight: int | No
     request's row, False), or raises IdempotencyMismatch if the two differ in their endpoint or input.
     Raises QuotaReached if the API key already has `max_in_flight` requests waiting or running. None means no limit.
     """
-    now = time.time()
+    now = clock.now()
     with engine.begin() as connection:
         # A concurrent submission with the same key waits here until this one is committed. Then it finds the row.
         if submission.idempotency_key is not None:
@@ -151,7 +151,7 @@ def claim(engine: sa.Engine, pool: str, worker: str) -> RequestRow | None:
     values = {
         "state": "IN_PROGRESS",
         "worker": worker,
-        "started_at": time.time(),
+        "started_at": clock.now(),
         "attempt": requests.c.attempt + 1,
         **_NEXT_VERSION,
     }
@@ -295,7 +295,7 @@ def cancel(engine: sa.Engine, request_id: str) -> Literal["cancelled", "requeste
     while True:  # Between the two UPDATEs another server may claim the request or return it to the queue.
         if _end(engine, sa.and_(this, requests.c.state == "IN_QUEUE"), "CANCELLED", CANCELLED):
             return "cancelled"
-        if _update(engine, sa.and_(this, requests.c.state == "IN_PROGRESS"), {"cancel_at": time.time()}):
+        if _update(engine, sa.and_(this, requests.c.state == "IN_PROGRESS"), {"cancel_at": clock.now()}):
             return "requested"
         row = get_without_payloads(engine, request_id)
         if row is None:
@@ -310,7 +310,7 @@ def expire(engine: sa.Engine, outcome: Outcome) -> list[str]:
     `outcome` is stored as the outcome of each. A request that was started once and is back in the queue is not ended.
     One call ends at most 50 requests (CHANGED_BATCH); the next call ends the others.
     """
-    late = sa.and_(requests.c.state == "IN_QUEUE", requests.c.start_by < time.time(), requests.c.started_at.is_(None))
+    late = sa.and_(requests.c.state == "IN_QUEUE", requests.c.start_by < clock.now(), requests.c.started_at.is_(None))
     with reading(engine) as connection:
         ids = [row.id for row in connection.execute(sa.select(requests.c.id).where(late).limit(CHANGED_BATCH))]
     return [
@@ -330,7 +330,7 @@ def _end(engine: sa.Engine, condition: sa.ColumnElement[bool], state: State, out
 
     Returns False if no request meets the condition.
     """
-    now = time.time()
+    now = clock.now()
     with engine.begin() as connection:
         ended = connection.execute(
             sa.update(requests)

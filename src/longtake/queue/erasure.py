@@ -3,13 +3,13 @@
 A background thread does it in small batches with pauses, so that other writers hardly wait.
 """
 
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from longtake import clock
 from longtake.database.batches import CHANGED_BATCH, PAUSE_S
 from longtake.database.connection import is_temporary, lock, reading
 from longtake.database.space import give_back_space
@@ -25,6 +25,9 @@ UNSTORED_S = 45 * 60
 EVERY_S = 5 * 60
 """Seconds between two searches for old requests. With UNSTORED_S it makes less than an hour."""
 
+PAUSED_S = 30.0
+"""Seconds between two looks at the system's clock after a jump, during which nothing is deleted."""
+
 DELETED_INPUT = b"null"
 """The JSON that replaces a request's stored input when the input is deleted."""
 
@@ -38,7 +41,9 @@ def eraser(store: FileStore, settings: Settings, on_change: Callable[[str], None
     """
 
     def erase_batch() -> float:
-        now = time.time()
+        if not clock.is_steady():
+            return PAUSED_S
+        now = clock.now()
         payload_s = min(settings.payload_s, settings.history_s)
         changed = [
             *erase_ended(store, now - min(UNSTORED_S, payload_s), stored=False),
@@ -102,7 +107,7 @@ def _erase_rows(connection: sa.Connection, ids: Sequence[str]) -> None:
         "plan": sa.null(),
         "progress": sa.null(),
         "webhook_url": None,
-        "erased_at": time.time(),
+        "erased_at": clock.now(),
         "version": requests.c.version + 1,
     }
     connection.execute(sa.update(requests).where(requests.c.id.in_(ids)).values(values))

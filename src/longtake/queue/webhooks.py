@@ -2,7 +2,6 @@
 
 import json
 import random
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,6 +10,7 @@ import httpx
 import sqlalchemy as sa
 import structlog
 
+from longtake import clock
 from longtake.access.signing import Signer
 from longtake.database.connection import RetriesStopped, is_temporary, reading, retry_until_stopped
 from longtake.database.tables import deliveries
@@ -158,7 +158,7 @@ class Deliverer:
         Those that were attempted, and whose time for further attempts is over, are given up.
         """
         mine = sa.and_(_is_due(), deliveries.c.key_id == receiver.key_id, deliveries.c.host == receiver.host)
-        now = time.time()
+        now = clock.now()
         with self._engine.begin() as connection:
             ids = connection.scalars(sa.select(deliveries.c.request_id).where(mine).limit(POSTPONED)).all()
             these = sa.and_(deliveries.c.request_id.in_(ids), mine)
@@ -189,7 +189,7 @@ class Deliverer:
         `delivery` is the webhook's row in the table `deliveries`. The claim also sets the time at which the webhook
         becomes due again, after this attempt should have ended. So another attempt is made if this server dies.
         """
-        next_at = time.time() + 2 * self._timeout_s + POLL_S
+        next_at = clock.now() + 2 * self._timeout_s + POLL_S
         return self._update(delivery, {"attempts": delivery.attempts + 1, "next_at": next_at}, delivery.attempts)
 
     def _attempt(self, delivery: Any, receiver: Receiver) -> None:
@@ -249,7 +249,7 @@ class Deliverer:
         receiver accepted the webhook.
         """
         attempts = delivery.attempts + 1
-        next_at = time.time() + pause_s(attempts)
+        next_at = clock.now() + pause_s(attempts)
         values: dict[str, Any]
         if failure is None:
             values = {"state": "delivered", "last_error": None}
@@ -283,5 +283,10 @@ class Deliverer:
 
 
 def _is_due() -> sa.ColumnElement[bool]:
-    """Returns the SQL condition that a webhook is due now."""
-    return sa.and_(deliveries.c.state == "waiting", deliveries.c.next_at <= time.time())
+    """Returns the SQL condition that a webhook is due now.
+
+    A time that is further ahead than any pause was stored while the clock was wrong, and counts as past.
+    """
+    now = clock.now()
+    is_past = sa.or_(deliveries.c.next_at <= now, deliveries.c.next_at > now + queue.WEBHOOK_S)
+    return sa.and_(deliveries.c.state == "waiting", is_past)

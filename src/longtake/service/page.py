@@ -5,7 +5,6 @@ The page's HTML contains no requests. Its script loads them as JSON, which needs
 
 import json
 import re
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
@@ -18,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from longtake import clock
 from longtake.access.keys import Caller
 from longtake.database.connection import reading
 from longtake.database.tables import requests as table
@@ -118,7 +118,7 @@ class RequestList:
             ).all()
         counts = {row.state: row.count for row in open_counts}
         return {
-            "now": time.time(),
+            "now": clock.now(),
             "requests": [self._entry(row) for row in rows[:PAGE_SIZE]],
             "older": rows[PAGE_SIZE - 1].seq if len(rows) > PAGE_SIZE else None,
             "waiting": counts.get("IN_QUEUE", 0),

@@ -1,6 +1,5 @@
 """fal's platform API: models, prices, usage, past requests and the deletion of their payloads."""
 
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from longtake import clock
 from longtake.access.keys import Caller
 from longtake.access.signing import Signer
 from longtake.endpoints import ENDPOINTS
@@ -69,7 +69,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
     async def estimate(request: Request) -> Response:
         caller = await caller_with_key(request)
         kind, quantities = _quantities(await read_json(request, MAX_BODY_BYTES))
-        selected = HistoryFilter(tuple(quantities), _visible_key(caller), start=time.time() - USAGE_SPANS_S["day"])
+        selected = HistoryFilter(tuple(quantities), _visible_key(caller), start=clock.now() - USAGE_SPANS_S["day"])
         past = await state.call_with_retries(history.costs, state.engine, selected)
         total = sum(
             (
@@ -293,7 +293,7 @@ def _filter(request: Request, caller: Caller, span_s: float | None = None) -> Hi
     query = request.query_params
     start, end = (_time(query.get(name), name) for name in ("start", "end"))
     if start is None and span_s is not None:
-        start = (time.time() if end is None else end) - span_s
+        start = (clock.now() if end is None else end) - span_s
     return HistoryFilter(tuple(_endpoints(request)), _visible_key(caller), start, end)
 
 

@@ -10,7 +10,6 @@ import mimetypes
 import re
 import secrets
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from longtake import clock
 from longtake.database.batches import CHANGED_BATCH, batches
 from longtake.database.connection import reading
 from longtake.database.secret import secret
@@ -131,7 +131,7 @@ class FileStore:
         Returns None if no file has this key, or it has expired, or its blob is missing.
         """
         row = self._row(key)
-        if row is None or (row.expires_at is not None and row.expires_at <= time.time()):
+        if row is None or (row.expires_at is not None and row.expires_at <= clock.now()):
             return None
         if self.blobs.size(row.blob) is None:
             return None
@@ -163,7 +163,7 @@ class FileStore:
 
         After an exception the file is still at `path`, and the call can be repeated.
         """
-        now, blob = time.time(), f"{secrets.token_hex(4)}-{key}"
+        now, blob = clock.now(), f"{secrets.token_hex(4)}-{key}"
         values = {
             "key": key,
             "blob": blob,
@@ -193,11 +193,11 @@ class FileStore:
 
     def sweep(self, limit: int = CHANGED_BATCH) -> list[str]:
         """Deletes expired files, at most `limit` of them, and returns their keys."""
-        return self._delete_where(files.c.expires_at <= time.time(), limit)
+        return self._delete_where(files.c.expires_at <= clock.now(), limit)
 
     def sweep_strays(self) -> None:
         """Deletes what crashes left: scratch files, and blobs without a row, that are older than one day (STRAY_S)."""
-        before = time.time() - STRAY_S
+        before = clock.now() - STRAY_S
         for path in self.scratch.glob("*"):
             _delete_older(path, before)
         old = (blob.key for blob in self.blobs.list() if blob.modified_at < before)

@@ -1,5 +1,6 @@
 """Background threads that delete expired files and uploads, and files that crashed processes left."""
 
+from longtake import clock
 from longtake.database.batches import PAUSE_S
 from longtake.database.connection import is_temporary
 from longtake.periodic import Repeating
@@ -19,14 +20,18 @@ def sweepers(store: FileStore, *, sweep_s: float = SWEEP_S, strays_s: float = ST
         short pause after each.
     `strays_s`: the seconds between two deletions of files that crashed processes left.
 
-    Several servers may run such threads for the same store.
+    Several servers may run such threads for the same store. After a jump of the system's clock they pause.
     """
 
     def sweep() -> float:
+        if not clock.is_steady():
+            return sweep_s
         deleted = len(store.sweep()) + uploads.sweep(store)
         return PAUSE_S if deleted else sweep_s  # each call deletes a small batch, and there may be more
 
     def sweep_strays() -> float:
+        if not clock.is_steady():
+            return sweep_s
         store.sweep_strays()
         return strays_s
 

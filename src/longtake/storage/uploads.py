@@ -2,7 +2,6 @@
 
 import re
 import secrets
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from longtake import clock
 from longtake.database.batches import CHANGED_BATCH
 from longtake.database.connection import reading
 from longtake.database.tables import uploads
@@ -67,7 +67,7 @@ def create(store: FileStore, file: NewFile, *, multipart: bool, within_s: float)
         content_type=file.content_type,
         multipart=multipart,
         lifecycle=None if file.lifecycle is None else dict(file.lifecycle),
-        expires_at=time.time() + within_s,
+        expires_at=clock.now() + within_s,
     )
     with disk_full_errors(), store.engine.begin() as connection:
         connection.execute(sa.insert(uploads).values(**vars(upload)))
@@ -78,7 +78,7 @@ def find(store: FileStore, token: str) -> Upload | None:
     """Returns the upload with this token. Returns None if there is none or it has expired."""
     with reading(store.engine) as connection:
         row = connection.execute(sa.select(uploads).where(uploads.c.token == token)).first()
-    return None if row is None or row.expires_at <= time.time() else Upload(**row._mapping)
+    return None if row is None or row.expires_at <= clock.now() else Upload(**row._mapping)
 
 
 def finish(store: FileStore, upload: Upload, path: Path) -> str:
@@ -136,7 +136,7 @@ def complete(store: FileStore, upload: Upload, parts: Iterable[tuple[int, str]])
 
 def sweep(store: FileStore, limit: int = CHANGED_BATCH) -> int:
     """Deletes expired uploads and their parts, at most `limit` uploads, and returns their number."""
-    late = sa.select(uploads.c.token).where(uploads.c.expires_at <= time.time())
+    late = sa.select(uploads.c.token).where(uploads.c.expires_at <= clock.now())
     with reading(store.engine) as connection:
         tokens = connection.scalars(late.limit(limit)).all()
     for token in tokens:

@@ -16,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from longtake import clock
 from longtake.database.connection import is_temporary, reading
 from longtake.database.tables import servers
 from longtake.periodic import Repeating
@@ -81,7 +82,7 @@ class Lease:
             renewed = connection.execute(
                 sa.update(servers)
                 .where(servers.c.id == self.server_id)
-                .values(beats=servers.c.beats + 1, beat_at=time.time())
+                .values(beats=servers.c.beats + 1, beat_at=clock.now())
             )
             if renewed.rowcount:
                 return
@@ -94,7 +95,7 @@ class Lease:
                     boot=boot_id(),
                     born=start_ticks(pid) or 0,
                     beats=0,
-                    beat_at=time.time(),
+                    beat_at=clock.now(),
                 )
             )
         if self.server_id is not None:

@@ -1,6 +1,5 @@
 """Metrics of the queue and of this server's slots in Prometheus' text format."""
 
-import time
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Sequence
 
@@ -9,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollecto
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from longtake import clock
 from longtake.database.connection import reading
 from longtake.database.tables import deleted_requests, deliveries, requests
 from longtake.worker.messages import Done
@@ -111,7 +111,7 @@ def open_requests(connection: sa.Connection, slot_pools: set[str]) -> list[Metri
 
     `slot_pools` are the pools whose requests this server carries out. They are included even if they have no requests.
     """
-    now = time.time()
+    now = clock.now()
     waiting: dict[str, tuple[int, float]] = {}
     running: dict[str, int] = {}
     for pool, state, count, oldest_at in connection.execute(

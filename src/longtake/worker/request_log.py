@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from longtake import clock
 from longtake.queue.requests import LogLine
 from longtake.worker.messages import Printed, ProgressReport
 
@@ -96,4 +97,4 @@ def printed_line(printed: Printed) -> LogLine:
 
 def log_line(text: str, *, level: str = "INFO", labels: Mapping[str, str] = {}) -> LogLine:
     """Returns a log line with the current time. NUL characters are removed, because PostgreSQL cannot store them."""
-    return LogLine(time.time(), level, text.replace("\0", ""), labels)
+    return LogLine(clock.now(), level, text.replace("\0", ""), labels)
