@@ -125,7 +125,7 @@ def test_nothing_is_deleted_while_the_clock_is_not_believed(
 ) -> None:
     store, key = file_store(engine, tmp_path, -1)
     chosen = settings(data_dir=tmp_path)
-    threads = [*sweepers(store, sweep_s=0.02), eraser(engine, chosen, lambda _: None)]
+    threads = [*sweepers(store, sweep_s=0.02), eraser(store, chosen, lambda _: None)]
     for thread in threads:
         thread.start()
     time.sleep(0.2)
