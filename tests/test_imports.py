@@ -4,7 +4,8 @@ import gc
 
 import pytest
 
-from longtake.imports import without_garbage_collection
+from longtake.errors import Cancelled, NotSupported
+from longtake.imports import importing_models, without_garbage_collection
 
 
 def test_collections_pause_in_the_block_alone() -> None:
@@ -27,3 +28,32 @@ def test_collections_that_were_off_stay_off() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_a_library_that_is_not_installed_is_named_with_what_installs_it() -> None:
+    sentence = r"^nothing_of_this_name is not installed, .*: pip install '\.\[torch\]'"
+    with pytest.raises(NotSupported, match=sentence), importing_models():
+        import nothing_of_this_name.inner  # type: ignore[import-not-found]  # noqa: F401
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ImportError("libcudart.so.12: cannot open shared object file"), "ImportError: libcudart.so.12: cannot open"),
+        (ModuleNotFoundError("No module named 'torch.x'", name="torch.x"), "No module named 'torch.x'"),
+        (OSError("the DLL cannot be loaded"), "the DLL cannot be loaded"),
+        (AttributeError("module 'torch' has no attribute 'Tensor'"), "has no attribute 'Tensor'"),
+    ],
+)
+def test_a_library_that_is_broken_is_told_with_the_reason(error: Exception, reason: str) -> None:
+    with pytest.raises(NotSupported) as raised, importing_models():
+        raise error
+    assert reason in raised.value.message
+    assert raised.value.message.startswith("The libraries of the models cannot be imported (")
+    assert raised.value.__cause__ is error
+
+
+def test_own_errors_pass_unchanged() -> None:
+    with pytest.raises(Cancelled), importing_models():
+        raise Cancelled

@@ -1,11 +1,43 @@
-"""Imports of large libraries: how they are installed, and a context manager that makes them faster."""
+"""Imports of the large libraries that the models need: how they are installed, and what users read if one fails."""
 
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+
+from longtake.errors import LongtakeError, NotSupported
 
 INSTALL_TORCH = "pip install '.[torch]' in a clone of longtake"
 """The command that installs torch and the other libraries of the models, for messages to the user."""
+
+TORCH_MODULES = frozenset(
+    ("accelerate", "cv2", "diffusers", "google", "peft", "scipy", "sentencepiece", "torch", "transformers")
+)
+"""The modules of the packages that the extra `torch` installs."""
+
+
+def import_sentence(error: Exception) -> str:
+    """Returns a sentence for the user about an error of importing torch, or a library that the models need."""
+    package = str(getattr(error, "name", "")).partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and find_spec(package) is None:
+        return f"{package} is not installed, and the models need it: {INSTALL_TORCH}."
+    reason = f"{type(error).__name__}: {error}".rstrip(": .")
+    return f"The libraries of the models cannot be imported ({reason}). Install them again: {INSTALL_TORCH}."
+
+
+@contextmanager
+def importing_models() -> Iterator[None]:
+    """Context manager for imports of torch and of modules that import it. Garbage collection is paused meanwhile.
+
+    Raises NotSupported with a sentence for the user if an import fails.
+    """
+    try:
+        with without_garbage_collection():
+            yield
+    except LongtakeError:
+        raise
+    except Exception as error:
+        raise NotSupported(import_sentence(error)) from error
 
 
 @contextmanager

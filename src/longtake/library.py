@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 from longtake import endpoints
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.errors import InvalidRequest
-from longtake.imports import without_garbage_collection
+from longtake.imports import importing_models
 from longtake.media.fetch import fetch_file, local_file, pace_of
 from longtake.media.formats import OutputType, output_format
 from longtake.models.lora_files import LoraSources
@@ -169,7 +169,7 @@ def local_runner(settings: Settings) -> "Runner":
     This user may name any local file, URL or hub repository as a LoRA.
     """
     prepare_threads()
-    with without_garbage_collection():
+    with importing_models():
         from longtake.runner import Runner
 
     def fetch(url: str, folder: Path, max_bytes: int) -> Path:

@@ -55,8 +55,9 @@ def test_a_place_names_only_what_there_is_several_of() -> None:
     assert place_text(Progress("frames", 8, 80)) == ""
 
 
-def test_a_missing_package_of_the_models_names_the_extra(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_package_of_the_models_names_the_extra(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit), reporting(as_json=False, debug=False):
-        raise ModuleNotFoundError("No module named 'torch'", name="torch.nn")
-    sentence = "torch.nn is not installed, and the models need it: pip install '.[torch]' in a clone of longtake.\n"
-    assert capsys.readouterr().err == f"Error: {sentence}"
+        raise ModuleNotFoundError("No module named 'torch.none'", name="torch.none")
+    reason = "The libraries of the models cannot be imported (ModuleNotFoundError: No module named 'torch.none'). "
+    advice = "Install them again: pip install '.[torch]' in a clone of longtake.\n"
+    assert capsys.readouterr().err == f"Error: {reason}{advice}"

@@ -1,6 +1,7 @@
 """Checkpoints are checked by their headers, against the classes where torch is installed."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,17 @@ def test_without_torch_headers_are_checked_and_parameters_counted(tmp_path: Path
         # A file holds buffers too, such as the statistics of latents and the vocoder's filters.
         assert all(counts[part] >= count for part, count in expected.items())
         assert not any(part["compared"] for part in report["parts"])
+
+
+def test_a_broken_torch_is_told_and_nothing_is_compared(tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").touch()
+    command = [sys.executable, "-m", "longtake", "models", "check", "ltxv-tiny"]
+    paths = os.pathsep.join((str(tmp_path), *sys.path))
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | {"PYTHONPATH": paths})
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "sound, " in ran.stdout
+    assert "Names and shapes were not compared. The libraries of the models cannot be imported (" in ran.stdout
 
 
 def test_without_torch_a_broken_file_is_refused_with_the_same_sentence(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The whole server as people start it, on the embedded model: killed, drained, cancelled, with and without keys."""
 
+import os
 import re
 import signal
 import subprocess
@@ -284,6 +285,15 @@ def _failed(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=PATIENCE_S,
     )
+
+
+def test_a_broken_torch_ends_the_server_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so.12: cannot open shared object file')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), *sys.path)))
+    ran = _failed(tmp_path / "data", "--port", "0", "--slots", "cpu,cpu")
+    reason = "(ImportError: libcudart.so.12: cannot open shared object file). Install them again: pip install"
+    assert (ran.returncode, "Traceback" in ran.stderr) == (2, False), ran.stderr
+    assert f"Error: The libraries of the models cannot be imported {reason}" in ran.stderr.splitlines()[-1]
 
 
 def test_without_torch_only_a_server_without_slots_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

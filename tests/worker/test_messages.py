@@ -17,6 +17,7 @@ from longtake.worker.messages import (
     Run,
     ToServer,
     ToWorker,
+    Unusable,
     decode_to_server,
     decode_to_worker,
     encode_to_server,
@@ -47,6 +48,7 @@ def test_messages_to_the_worker_survive_the_wire(message: ToWorker) -> None:
     "message",
     [
         Ready(),
+        Unusable("torch cannot be imported."),
         ProgressReport("Sampling, step 1 of 4", "sampling", 0, 4, 1, 1),
         Planned({"seed": 3, "rate": "24/1"}),
         FileWanted("http://localhost/cdn/files/a.mp4"),

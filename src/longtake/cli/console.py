@@ -16,7 +16,7 @@ import typer
 
 from longtake.cli.output import holds
 from longtake.errors import Cancelled, FolderNotMade, InvalidRequest, LongtakeError
-from longtake.imports import INSTALL_TORCH
+from longtake.imports import TORCH_MODULES, import_sentence
 from longtake.video import STAGES, OnProgress, Progress, ignore_progress
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -62,11 +62,6 @@ DataDirOption = Annotated[
         callback=_use_data_dir,
     ),
 ]
-
-TORCH_MODULES = frozenset(
-    ("accelerate", "cv2", "diffusers", "google", "peft", "scipy", "sentencepiece", "torch", "transformers")
-)
-"""The modules of the packages that the extra `torch` installs."""
 
 LINE_EVERY_S = 10.0
 """Seconds after which a stage that goes on gets another line of progress, where no terminal shows a bar."""
@@ -134,7 +129,7 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'A file'}: {error.strerror}."
     if isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] in TORCH_MODULES:
-        return f"{error.name} is not installed, and the models need it: {INSTALL_TORCH}."
+        return import_sentence(error)
     text = f"{type(error).__name__}: {error}".rstrip(": .")
     return f"Something failed inside longtake ({text}); run with --debug for the traceback."
 

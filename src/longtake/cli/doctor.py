@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from longtake import system
 from longtake.cli.console import Rows, bytes_text
 from longtake.errors import LongtakeError
-from longtake.imports import INSTALL_TORCH
+from longtake.imports import INSTALL_TORCH, importing_models
 from longtake.media.formats import OutputType, output_format
 from longtake.models.registry import CARDS, PART_NAMES, ModelCard, adapters, missing
 from longtake.settings import NO_HOME, PREFIX, Settings, unknown_settings
@@ -128,9 +128,10 @@ def _version(package: str) -> str | None:
 
 def _device(settings: Settings) -> Iterator[Finding]:
     prepare_threads()
-    import torch
+    with importing_models():
+        import torch
 
-    from longtake.models import memory
+        from longtake.models import memory
 
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
@@ -165,9 +166,10 @@ def _adapters(card: ModelCard, settings: Settings) -> Iterator[Finding]:
 
 def _installed(card: ModelCard, settings: Settings) -> Finding:
     """Returns the finding on an installed model. Its state is `no` if a file is wrong or free memory is too small."""
-    import torch
+    with importing_models():
+        import torch
 
-    from longtake.models import memory
+        from longtake.models import memory
     from longtake.models.checks import check
 
     report = check(card.name, settings)

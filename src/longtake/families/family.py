@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from longtake.imports import without_garbage_collection
+from longtake.imports import importing_models
 from longtake.media.sound import Samples
 from longtake.models.registry import ModelCard
 from longtake.plans import Plan, PlannedAdapter, PlanOptions
@@ -216,7 +216,7 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
 
     @cached_property
     def _recipe(self) -> Recipe[CardT, PlanT, ModelT]:
-        with without_garbage_collection():
+        with importing_models():
             return cast("Recipe[CardT, PlanT, ModelT]", import_module(self.recipe))
 
     def load(self, card: CardT, settings: Settings, on_progress: OnProgress) -> ModelT:

@@ -1,16 +1,16 @@
 """Checks checkpoints on disk against the classes of their parts. Only headers and settings are read, no weights.
 
-Without torch, headers and settings are read but not compared with the classes, because the classes need torch.
+Where torch cannot be imported, headers and settings are read but not compared with the classes, which need torch.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from longtake.errors import BadCheckpoint, InvalidRequest
-from longtake.imports import INSTALL_TORCH
+from longtake.errors import BadCheckpoint, InvalidRequest, NotSupported
+from longtake.imports import importing_models
 from longtake.models import checkpoints, layouts, safe
 from longtake.models.lora_header import read_lora_header
 from longtake.models.registry import (
@@ -61,11 +61,13 @@ class CheckReport:
     target: the model's name, or the path.
     parts: the reports of the parts and adapters that were found.
     missing: the parts that generation needs and that are not on this machine. Always empty for a path.
+    obstacle: a sentence on why the parts were not compared with their classes; None if they were.
     """
 
     target: str
     parts: Sequence[PartReport]
     missing: Sequence[PartName]
+    obstacle: str | None = None
 
     @property
     def fits(self) -> bool | None:
@@ -85,7 +87,7 @@ def advice(report: CheckReport, settings: Settings) -> str:
     if report.fits:
         return f"{name} is complete and fits: nothing has to be done."
     if report.fits is None:
-        return f"Names and shapes were not compared. To do so, {INSTALL_TORCH}, and check again."
+        return f"Names and shapes were not compared. {report.obstacle} Then check again."
     if name not in CARDS:
         return "Mend what is named above, or name another file or folder: docs/checkpoints.md lists what can be read."
     if CARDS[name].embedded:
@@ -110,12 +112,24 @@ def check(target: str, settings: Settings) -> CheckReport:
         parts, lacking, own = located(card, settings), missing(card, settings), adapters(card, settings)
     else:
         parts, lacking, own = _parts_at(expanded(target)), (), {}
-    can_compare = all(find_spec(package) for package in ("torch", "diffusers", "transformers"))
+    obstacle = _obstacle()
+    can_compare = obstacle is None
     reports = [_part_report(part, path, can_compare) for part, path in parts.items()]
     if own and "transformer" in parts:
         transformer = _empty_model("transformer", parts["transformer"]) if can_compare else None
         reports += [_adapter_report(name, path, transformer) for name, path in own.items()]
-    return CheckReport(target, reports, lacking)
+    return CheckReport(target, reports, lacking, obstacle)
+
+
+def _obstacle() -> str | None:
+    """Returns a sentence on why the libraries with the classes cannot be imported; None if they can."""
+    try:
+        with importing_models():
+            for name in ("torch.nn", "diffusers", "transformers"):
+                import_module(name)
+    except NotSupported as error:
+        return error.message
+    return None
 
 
 def _parts_at(path: Path) -> dict[PartName, Path]:

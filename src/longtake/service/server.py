@@ -6,6 +6,7 @@ import ipaddress
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, InvalidStateError
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -17,6 +18,7 @@ from longtake import system
 from longtake.access.keys import Keys
 from longtake.access.signing import Signer
 from longtake.endpoints import endpoint, prices
+from longtake.errors import NotSupported
 from longtake.models.lora_downloads import lora_sweeper
 from longtake.queue.erasure import eraser
 from longtake.queue.status_cache import StatusCache
@@ -79,7 +81,8 @@ def run(
     requests have ended, at the latest after `settings.drain_s` seconds. After a second signal it stops at once.
     Requests that still run when it stops return to the queue.
 
-    Raises InvalidRequest if the server cannot listen at an address, or a setting names an unknown endpoint.
+    Raises InvalidRequest if the server cannot listen at an address, or a setting names an unknown endpoint. Raises
+    NotSupported if worker processes cannot work on this machine, because their libraries cannot be imported.
     """
     store = open_store(engine, settings)
     statuses = StatusCache(engine)
@@ -90,7 +93,13 @@ def run(
         metrics.count(done)
         deliverer.wake()
 
-    slots = Slots(engine, settings, store, statuses.mark_changed, on_done=on_done)
+    unusable: Future[str] = Future()
+
+    def on_unusable(reason: str) -> None:
+        with contextlib.suppress(InvalidStateError):  # another slot was first
+            unusable.set_result(reason)
+
+    slots = Slots(engine, settings, store, statuses.mark_changed, on_done=on_done, on_unusable=on_unusable)
     metrics.slots = slots.states
     watch = LeaseWatch(engine, settings, statuses.mark_changed, slots.wake)
     state = ServerState(
@@ -112,7 +121,9 @@ def run(
             servers += [(ports.https(tls), https), (ports.tunnel(tls), tunnel)]
             actual = replace(actual, tls_port=_port(https), tunnel_port=_port(tunnel))
         with asyncio.Runner(loop_factory=system.event_loop_factory()) as runner:
-            runner.run(_serve(servers, services, state, slots, lambda: on_listening(actual)))
+            runner.run(_serve(servers, services, state, slots, lambda: on_listening(actual), unusable))
+    if unusable.done():
+        raise NotSupported(unusable.result())
 
 
 def check_endpoint_settings(state: ServerState) -> None:
@@ -147,7 +158,9 @@ async def _serve(
     state: ServerState,
     slots: Slots,
     on_listening: Callable[[], None],
+    unusable: "Future[str]",
 ) -> None:
+    """Serves until a signal comes, or `unusable` has a result. Then ends the running requests, and stops."""
     loop, first_signal, second_signal = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
@@ -158,6 +171,7 @@ async def _serve(
         while not all(server.started for server, _ in servers):
             await asyncio.sleep(0.005)
         on_listening()
+        unusable.add_done_callback(lambda _: loop.call_soon_threadsafe(first_signal.set))
         for service in services:
             await asyncio.to_thread(service.start)
         await first_signal.wait()

@@ -20,6 +20,7 @@ class SlotContext:
     `claims`: the requests that the slots have claimed.
     `on_change`: called with a request's id after each change of the request, from the slot's thread.
     `on_done`: called with a worker process's message `Done` after the result was stored, from the slot's thread.
+    `on_unusable`: called with a sentence, from the slot's thread, if no worker process can work on this machine.
     `command`: the program of a worker process and its arguments.
     """
 
@@ -29,4 +30,5 @@ class SlotContext:
     claims: Claims
     on_change: Callable[[str], None]
     on_done: Callable[[Done], None]
+    on_unusable: Callable[[str], None]
     command: Sequence[str]

@@ -24,9 +24,9 @@ from pydantic_core import from_json
 
 from longtake.endpoints import ENDPOINTS, endpoint
 from longtake.endpoints.validation import parse
-from longtake.errors import BadCheckpoint, DownloadFailed, LongtakeError, ModelNotInstalled
+from longtake.errors import BadCheckpoint, DownloadFailed, LongtakeError, ModelNotInstalled, NotSupported
 from longtake.families import plan_from_json, plan_to_json
-from longtake.imports import without_garbage_collection
+from longtake.imports import importing_models
 from longtake.media.fetch import fetch_file, pace_of
 from longtake.models.download import status
 from longtake.models.lora_files import LoraSources
@@ -39,7 +39,7 @@ from longtake.storage import open_blobs
 from longtake.storage.blobs import Blobs
 from longtake.threads import prepare_threads
 from longtake.worker.channel import Channel
-from longtake.worker.messages import Done, Failed, Planned, Ready, Run
+from longtake.worker.messages import Done, Failed, Planned, Ready, Run, Unusable
 from longtake.worker.progress import ProgressReporter
 
 if TYPE_CHECKING:
@@ -61,10 +61,17 @@ def main() -> None:
 def serve(channel: Channel, settings: Settings) -> None:
     """Loads the first model, reports that it is ready, and carries out requests until the server closes the channel.
 
-    If the model cannot be loaded, sends the error to the server and continues without a model in memory.
+    If the model cannot be loaded, sends the error to the server and continues without a model in memory. If torch or
+    another library cannot be imported, sends the reason to the server and carries out nothing.
     """
     transport = PublicTransport(settings.trusted_hosts)
-    runner = make_runner(settings, transport, channel)
+    try:
+        runner = make_runner(settings, transport, channel)
+    except NotSupported as error:
+        channel.send(Unusable(error.message))
+        for _ in channel.messages():  # until the server closes the channel; it starts no other process meanwhile
+            pass
+        return
     gc.freeze()  # half a million objects of imported modules, which no garbage collection need visit
     with reporting_failures(channel, runner):
         model = first_model(settings)
@@ -85,9 +92,11 @@ def make_runner(settings: Settings, transport: PublicTransport, channel: Channel
 
     It finds the LoRAs of requests among the server's stored files, of which it asks through `channel`, or downloads
     them with `transport`.
+
+    Raises NotSupported if a library cannot be imported.
     """
     prepare_threads()
-    with without_garbage_collection():
+    with importing_models():
         from longtake.runner import Runner
 
     def fetch(url: str, folder: Path, max_bytes: int) -> Path:

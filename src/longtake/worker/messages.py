@@ -68,6 +68,17 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Unusable:
+    """Worker to server: no worker process can work on this machine, because its libraries cannot be imported.
+
+    `reason`: a sentence for the user.
+    """
+
+    reason: str
+    type: Literal["unusable"] = "unusable"
+
+
+@dataclass(frozen=True)
 class ProgressReport:
     """Worker to server: one step of the work begins.
 
@@ -189,7 +200,7 @@ class CancelRequested:
 
 
 ToWorker = Run | Proceed | FileFound | Cancel
-ToServer = Ready | ProgressReport | Planned | FileWanted | Done | Failed
+ToServer = Ready | Unusable | ProgressReport | Planned | FileWanted | Done | Failed
 FromProcess = ToServer | Printed | Died
 """Everything that a slot can receive from its worker process."""
 

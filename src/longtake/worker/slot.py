@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from longtake.database.connection import RetriesStopped, is_temporary
 from longtake.worker.attempt import Attempt
 from longtake.worker.context import SlotContext
-from longtake.worker.messages import CancelRequested, Failed, Printed, ProgressReport, Woken
+from longtake.worker.messages import CancelRequested, Failed, Printed, ProgressReport, Unusable, Woken
 from longtake.worker.supervisor import ProcessState, SlotMessage, Supervisor
 
 log = logging.getLogger(__name__)
@@ -126,13 +126,15 @@ class Slot:
     def _handle(self, message: SlotMessage | None) -> None:
         """Handles a message that came while the worker process had no request. Also updates the slot's state.
 
-        Logs progress, printed lines and errors of the process, and no progress twice in a row. Ignores all other
-        messages, and None.
+        Logs progress, printed lines and errors of the process, and no progress twice in a row. Passes on that no
+        process can work. Ignores all other messages, and None.
         """
         match message:
             case ProgressReport() if message.sentence != self._last_progress:
                 self._last_progress = message.sentence
                 log.info("%s: %s", self.status.name, message.sentence)
+            case Unusable():
+                self._context.on_unusable(message.reason)
             case Printed():
                 log.info("%s: %s", self.status.name, message.text)
             case Failed():

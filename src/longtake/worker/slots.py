@@ -36,6 +36,7 @@ class Slots:
     `store`: the store to which results and the files of waiting requests are moved.
     `on_change`: called with a request's id after each change of the request, from a thread of this object.
     `on_done`: called with a worker process's message `Done` after the result was stored, from the slot's thread.
+    `on_unusable`: called with a sentence, from a slot's thread, if no worker process can work on this machine.
     `command`: the program of a worker process and its arguments.
     """
 
@@ -47,6 +48,7 @@ class Slots:
         on_change: Callable[[str], None],
         *,
         on_done: Callable[[Done], None] = lambda _: None,
+        on_unusable: Callable[[str], None] = lambda _: None,
         command: Sequence[str] = COMMAND,
     ) -> None:
         self._engine = engine
@@ -54,7 +56,7 @@ class Slots:
         self._lease = Lease(engine, settings.lease_s)
         self._claims = Claims(engine, self._lease)
         self._stopped = threading.Event()
-        context = SlotContext(engine, settings, store, self._claims, on_change, on_done, command)
+        context = SlotContext(engine, settings, store, self._claims, on_change, on_done, on_unusable, command)
         self._slots = [
             Slot(f"slot {number} ({text})", device, pool or DEFAULT_POOL, context)
             for number, text in enumerate(settings.slots)
