@@ -12,7 +12,7 @@ from longtake.database.connection import SqliteConnection, reading
 
 log = logging.getLogger(__name__)
 
-PAGES = 256
+PAGES = 64
 """Number of pages that are freed at once. A page has 4 KiB."""
 RESERVE = 1024
 """Number of unused pages that stay in the file for new rows, in addition to a tenth of its pages."""

@@ -308,7 +308,7 @@ def expire(engine: sa.Engine, outcome: Outcome) -> list[str]:
     """Ends waiting requests that were never started and whose time `start_by` is over. Returns their ids.
 
     `outcome` is stored as the outcome of each. A request that was started once and is back in the queue is not ended.
-    One call ends at most 50 requests (CHANGED_BATCH); the next call ends the others.
+    One call ends at most 20 requests (CHANGED_BATCH); the next call ends the others.
     """
     late = sa.and_(requests.c.state == "IN_QUEUE", requests.c.start_by < clock.now(), requests.c.started_at.is_(None))
     with reading(engine) as connection:

@@ -45,15 +45,15 @@ def eraser(store: FileStore, settings: Settings, on_change: Callable[[str], None
             return PAUSED_S
         now = clock.now()
         payload_s = min(settings.payload_s, settings.history_s)
-        changed = [
-            *erase_ended(store, now - min(UNSTORED_S, payload_s), stored=False),
-            *erase_ended(store, now - payload_s, stored=True),
-            *delete_erased(store.engine, now - settings.history_s),
-        ]
+        changed = (
+            erase_ended(store, now - min(UNSTORED_S, payload_s), stored=False)
+            or erase_ended(store, now - payload_s, stored=True)
+            or delete_erased(store.engine, now - settings.history_s)
+        )
         for request_id in changed:
             on_change(request_id)
-        is_space_freed = give_back_space(store.engine)
-        return PAUSE_S if changed or is_space_freed else EVERY_S
+        # A call makes one short transaction. Space is given back when nothing is left to delete.
+        return PAUSE_S if changed or give_back_space(store.engine) else EVERY_S
 
     return Repeating("erasure", erase_batch, failure="Old requests cannot be deleted", is_temporary=is_temporary)
 
