@@ -1,0 +1,11 @@
+"""Makes the index by time contain all that reports of costs read, so that they need not read the rows."""
+
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+
+
+def upgrade() -> None:
+    op.drop_index("requests_created", "requests")
+    op.create_index("requests_created", "requests", ["created_at", "endpoint", "key_id", "price_usd"], unique=False)
