@@ -10,20 +10,24 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from longtake.database.connection import connect, file_url, reading, retry_until_stopped
+from longtake.database.migrate import migrate
 from longtake.queue import engine as queue
-from longtake.queue.requests import RequestRow
+from longtake.queue.requests import RequestRow, Submission
 from longtake.settings import settings
 from longtake.storage.local import LocalBlobs
 from longtake.system import start_ticks
-from tests.worker.requests import PATIENCE_S, another_server, effects_of, eventually, submission
+from tests.worker.requests import PATIENCE_S, another_server, effects_of, end_of, eventually, submission
 from tests.worker.server import QUICK, Server
+from tests.worker.troubles import filled, froze, restarted, small_disk, troubled
 
 
 @dataclass
@@ -48,8 +52,7 @@ class Killer:
                 self.end(server)
 
     def kill_worker(self) -> None:
-        pids = {int(pid) for _, _, pid in effects_of(self.effects, "began")[-6:]}
-        alive = [pid for pid in pids if start_ticks(pid) is not None]
+        alive = [pid for pid in set(workers(self.effects)) if start_ticks(pid) is not None]
         if alive:
             with suppress(ProcessLookupError):
                 os.kill(self.chance.choice(alive), signal.SIGKILL)
@@ -148,3 +151,53 @@ def test_no_request_of_a_thousand_is_lost_while_servers_are_killed(
     database_url: str, engine: sa.Engine, tmp_path: Path
 ) -> None:
     print(soak(engine, database_url, tmp_path, number=1000, within_s=600, every_s=1.0))
+
+
+@pytest.mark.soak
+def test_no_request_is_lost_while_disks_fill_processes_freeze_and_the_database_restarts(
+    request: pytest.FixtureRequest, database_url: str, engine: sa.Engine, tmp_path: Path
+) -> None:
+    chance = random.Random(7)
+    with small_disk(tmp_path) as disk:
+        troubles = [filled(disk, chance)]
+        if engine.dialect.name == "postgresql":
+            troubles.append(restarted(request.getfixturevalue("postgres"), chance))
+            url = database_url
+        else:
+            url = file_url(disk / "queue.db")
+            engine = connect(url)
+            migrate(engine)
+        effects = tmp_path / "effects"
+        with ExitStack() as stack:
+            servers = [
+                stack.enter_context(another_server(url, disk, slots=("cpu", "cpu"), max_attempts=1000, lease_s=2.0))
+                for _ in range(2)
+            ]
+            troubles.append(froze(lambda: [server.pid for server in servers], chance, longest_s=5.0))
+            troubles.append(froze(lambda: workers(effects), chance, longest_s=2.0))
+            with troubled(troubles, chance, every_s=1.0) as made:
+                rows = []
+                for i in range(150):
+                    body = submission(effects=str(effects), i=i, windows=2, window_s=0.2)
+                    rows.append(retry_until_stopped(partial(submitted, engine, body), threading.Event()))
+                    time.sleep(0.2)
+            for row in rows:
+                ended = end_of(engine, row, within_s=4 * PATIENCE_S)
+                assert (ended.state, ended.status_code) == ("COMPLETED", 200)
+        print(f"{len(rows)} requests completed under {made} troubles of each kind")
+        assert all(made)
+        if engine.dialect.name == "sqlite":
+            with reading(engine) as connection:
+                assert connection.execute(sa.text("PRAGMA integrity_check")).scalar() == "ok"
+            engine.dispose()
+
+
+def workers(effects: Path) -> list[int]:
+    """Returns the process ids of the latest worker processes."""
+    return [int(pid) for _, _, pid in effects_of(effects, "began")[-6:]]
+
+
+def submitted(engine: sa.Engine, body: Submission) -> RequestRow:
+    """Submits a request, also if an earlier call has stored it but its reply was lost."""
+    found = queue.get(engine, body.id)
+    return found or queue.submit(engine, body)[0]

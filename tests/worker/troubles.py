@@ -1,0 +1,96 @@
+"""Troubles for the soak: processes that freeze, a disk that fills up, and a database that restarts."""
+
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+
+from longtake.system import start_ticks
+from tests.database.fixtures import Postgres
+
+Trouble = Callable[[], None]
+"""Makes trouble for a moment, and ends it."""
+
+DISK_BYTES = 64 * 1024**2
+
+
+def froze(pids: Callable[[], list[int]], chance: random.Random, longest_s: float) -> Trouble:
+    """Returns a trouble that stops one of these processes (SIGSTOP) for a while."""
+
+    def freeze() -> None:
+        alive = [pid for pid in pids() if start_ticks(pid) is not None]
+        if not alive:
+            return
+        pid = chance.choice(alive)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                time.sleep(chance.uniform(0.1, longest_s))
+            finally:
+                os.kill(pid, signal.SIGCONT)
+
+    return freeze
+
+
+def filled(folder: Path, chance: random.Random) -> Trouble:
+    """Returns a trouble that leaves no room on the disk of `folder` for a while."""
+
+    def fill() -> None:
+        ballast = folder / "ballast"
+        try:
+            with suppress(OSError), ballast.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(64 * 1024))
+            time.sleep(chance.uniform(0.2, 1.5))
+        finally:
+            ballast.unlink(missing_ok=True)
+
+    return fill
+
+
+def restarted(postgres: Postgres, chance: random.Random) -> Trouble:
+    """Returns a trouble that restarts PostgreSQL, sometimes as after a crash."""
+    return lambda: postgres.control("-m", chance.choice(["fast", "immediate"]), "restart")
+
+
+@contextmanager
+def troubled(troubles: list[Trouble], chance: random.Random, every_s: float) -> Iterator[list[int]]:
+    """Makes the troubles in turn, again and again, in a thread. Yields how often each was made."""
+    ending, made = threading.Event(), [0] * len(troubles)
+
+    def run() -> None:
+        for number in cycle(range(len(troubles))):
+            if ending.wait(chance.uniform(0.5, 1.5) * every_s):
+                return
+            troubles[number]()
+            made[number] += 1
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield made
+    finally:
+        ending.set()
+        thread.join()
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """Mounts a small tmpfs in `folder`, and yields the new folder. Skips the test if that is not allowed."""
+    disk = folder / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root may mount a small disk")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
