@@ -63,6 +63,7 @@ COVERED_IN = {
     "cli.serve": "service/test_server.py",
     "database.secret": "access/test_tokens.py",
     "database.tables": "database/test_migrate.py",
+    "endpoints.body_check": "service/test_bodies.py",
     "endpoints.endpoint": "endpoints/test_every_endpoint.py",
     "endpoints.fields": "test_parameters.py",
     "endpoints.ltx2": "endpoints/test_ltx23.py",

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from longtake.endpoints import ENDPOINTS, ltx23, ltxv098
-from longtake.endpoints.validation import MOST_ECHOED, echo, problems
+from longtake.endpoints.validation import MOST_ECHOED, MOST_PROBLEMS, echo, parse, problems
+from longtake.errors import InvalidRequest
 
 GOOD = {"prompt": "a cat", "video": {"video_url": "https://example.com/a.mp4"}}
 
@@ -89,3 +91,18 @@ def test_problems_of_any_input_are_json(data: dict[str, Any]) -> None:
     """Every input goes to every endpoint: drawing one takes far longer than checking it."""
     for endpoint in ENDPOINTS.values():
         json.dumps(problems(endpoint.Request, data), allow_nan=False)
+
+
+def test_only_the_first_problems_are_reported() -> None:
+    class Numbers(BaseModel):
+        numbers: list[int]
+
+    many = {"numbers": ["x"] * (MOST_PROBLEMS + 7)}
+    found = problems(Numbers, many)
+    assert len(found) == MOST_PROBLEMS + 1
+    assert found[-1]["type"] == "too_many_problems"
+    assert found[-1]["msg"] == "There are 7 more problems."
+    with pytest.raises(InvalidRequest, match="There are 7 more problems") as failure:
+        parse(Numbers, many)
+    assert failure.value.message.count("numbers.") == MOST_PROBLEMS
+    assert len(problems(Numbers, {"numbers": ["x"] * MOST_PROBLEMS})) == MOST_PROBLEMS

@@ -17,6 +17,10 @@ LEAST_SEED, MOST_SEED = -(2**63), 2**64 - 1
 """The smallest and the largest seed: the range of 64-bit integers, signed and unsigned."""
 
 
+MOST_LORAS = 64
+"""The largest number of LoRAs of one request."""
+
+
 class LoRAWeight(BaseModel):
     """One LoRA of a request."""
 

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from longtake.endpoints import ltx2, ltx23
 from longtake.endpoints.endpoint import Endpoint
-from longtake.endpoints.fields import LORAS, LoRAWeight, planned_loras
+from longtake.endpoints.fields import LORAS, MOST_LORAS, LoRAWeight, planned_loras
 from longtake.endpoints.tariff import Tariff, megapixels
 from longtake.families.ltx2 import FAMILY
 from longtake.families.ltx2.options import LTX2Options
@@ -17,7 +17,7 @@ from longtake.video import VideoInfo
 class Request(ltx23.Request):
     """A request to `fal-ai/ltx-2.3-22b/extend-video/lora`, with the fields that fal publishes for this endpoint."""
 
-    loras: list[LoRAWeight] = Field(description=LORAS)
+    loras: list[LoRAWeight] = Field(max_length=MOST_LORAS, description=LORAS)
 
 
 def options(request: Request, source: VideoInfo) -> LTX2Options:

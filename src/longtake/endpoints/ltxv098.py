@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from longtake.endpoints import ltxv
 from longtake.endpoints.endpoint import Endpoint
-from longtake.endpoints.fields import LORAS, LoRAWeight, Seed
+from longtake.endpoints.fields import LORAS, MOST_LORAS, LoRAWeight, Seed
 from longtake.endpoints.tariff import Tariff
 from longtake.families.ltxv import FAMILY
 from longtake.families.ltxv.options import LTXVOptions
@@ -24,7 +24,7 @@ class Request(BaseModel):
 
     prompt: ltxv.Prompt
     negative_prompt: ltxv.NegativePrompt = ltxv.NEGATIVE
-    loras: list[LoRAWeight] = Field([], description=LORAS)
+    loras: list[LoRAWeight] = Field([], max_length=MOST_LORAS, description=LORAS)
     resolution: ltxv.ChosenResolution = "720p"
     aspect_ratio: ltxv.AspectRatio = "auto"
     seed: Seed = Field(None, description="Random seed for generation")

@@ -30,10 +30,10 @@ def parse(model: type[Request], data: Mapping[str, Any], *, forbid_unknown: bool
         return model.model_validate(data)
     except ValidationError as error:
         wrong = [found | {"loc": _path(found["loc"])} for found in error.errors(include_url=False)]
-        first = wrong[0]
-        raise InvalidRequest(
-            " ".join(_sentence(found) for found in wrong), loc=("body", *first["loc"]), value=first["input"]
-        ) from None
+        first, sentences = wrong[0], [_sentence(found) for found in wrong[:MOST_PROBLEMS]]
+        if len(wrong) > MOST_PROBLEMS:
+            sentences.append(_others(len(wrong)))
+        raise InvalidRequest(" ".join(sentences), loc=("body", *first["loc"]), value=first["input"]) from None
 
 
 @contextmanager
@@ -56,22 +56,34 @@ def errors_at(field: Loc, value: str, *, in_message: bool = False) -> Iterator[N
 
 MOST_ECHOED = 1000
 """The largest number of characters of a wrong text value that an error repeats."""
+MOST_PROBLEMS = 50
+"""The largest number of problems of one request that are reported. A further sentence counts the others."""
 
 
 def problems(model: type[BaseModel], data: Any) -> list[dict[str, Any]]:
     """Returns the entries of fal's `detail` list for `data`, one for each wrong field; see `problem`.
 
     The `type` of an entry is pydantic's error type. The list is empty if `data` is a valid request of class `model`.
+
+    Only the first MOST_PROBLEMS problems have an entry. Another entry, with the type `too_many_problems`, counts the
+    others.
     """
     try:
         model.model_validate(data)
     except ValidationError as error:
-        return [
+        found = [
             problem(loc=one["loc"], msg=msg, type=one["type"], input=one["input"], ctx=ctx)
-            for one in error.errors(include_url=False)
+            for one in error.errors(include_url=False)[:MOST_PROBLEMS]
             for msg, ctx in [_message_and_facts(one)]
         ]
+        if error.error_count() > MOST_PROBLEMS:
+            found.append(problem(loc=(), msg=_others(error.error_count()), type="too_many_problems", input=None))
+        return found
     return []
+
+
+def _others(count: int) -> str:
+    return f"There are {count - MOST_PROBLEMS} more problems."
 
 
 def _message_and_facts(error: Any) -> tuple[str, Mapping[str, Any] | None]:

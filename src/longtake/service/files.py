@@ -18,11 +18,11 @@ from longtake.access.tokens import Tokens
 from longtake.endpoints import ENDPOINTS
 from longtake.queue.addresses import sibling_url
 from longtake.service.auth import caller_of, caller_with_key, owns
+from longtake.service.bodies import read_json
 from longtake.service.download import download
 from longtake.service.queue import status_of
 from longtake.service.responses import NotFound, RequestFailed, json_response
 from longtake.service.state import ServerState
-from longtake.service.submit import read_json
 from longtake.service.uploads import file_name, header_name, lifecycle, listed_parts, media_type, received, stored
 from longtake.storage import uploads
 from longtake.storage.files import NewFile, StoredFile, new_key
@@ -55,7 +55,7 @@ def rest_routes(state: ServerState) -> list[BaseRoute]:
 
     async def run_token(request: Request) -> Response:
         caller = await caller_with_key(request)
-        body = await _json_object(request)
+        body = await _json_object(request, state)
         apps, within_s = body.get("allowed_apps") or [], body.get("token_expiration", RUN_TOKEN_S)
         if not isinstance(apps, list) or not all(isinstance(app, str) for app in apps):
             raise RequestFailed(400, "allowed_apps must be a list of application names.", "bad_request")
@@ -68,7 +68,7 @@ def rest_routes(state: ServerState) -> list[BaseRoute]:
     def initiate(*, multipart: bool) -> Callable[[Request], Awaitable[Response]]:
         async def create(request: Request) -> Response:
             caller = _allowed_to_upload(await caller_of(request))
-            body = await _json_object(request)
+            body = await _json_object(request, state)
             name, kind = file_name(body.get("file_name")), media_type(body.get("content_type"))
             file = NewFile(caller.key_id, name, kind, lifecycle(request))
             upload = await _create_upload(state, file, multipart=multipart)
@@ -125,7 +125,7 @@ def cdn_routes(state: ServerState) -> list[BaseRoute]:
 
     async def complete(request: Request) -> Response:
         upload = await _find_upload(request, state, multipart=True)
-        listed = listed_parts((await _json_object(request)).get("parts"))
+        listed = listed_parts((await _json_object(request, state)).get("parts"))
         return _uploaded(request, await stored(state, uploads.complete, state.store, upload, listed))
 
     async def read(request: Request) -> Response:
@@ -151,8 +151,8 @@ def _uploaded(request: Request, key: str) -> Response:
     return json_response({"access_url": f"{sibling_url(request.scope['longtake.base_url'], 'cdn')}/files/{key}"})
 
 
-async def _json_object(request: Request) -> dict[str, Any]:
-    body = await read_json(request, MAX_JSON_BYTES)
+async def _json_object(request: Request, state: ServerState) -> dict[str, Any]:
+    body = await read_json(request, state, MAX_JSON_BYTES)
     if not isinstance(body, dict):
         raise RequestFailed(400, "The body must be a JSON object.", "bad_request")
     return body

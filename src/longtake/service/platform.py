@@ -23,10 +23,11 @@ from longtake.queue.payloads import input_and_result
 from longtake.queue.requests import RequestRow
 from longtake.service import openapi
 from longtake.service.auth import caller_of, caller_with_key, visible_row
+from longtake.service.bodies import read_json
 from longtake.service.queue import status_of
 from longtake.service.responses import ModelFailed, NotFound, RequestFailed, json_response, to_json
 from longtake.service.state import ServerState
-from longtake.service.submit import existing_endpoint, read_json
+from longtake.service.submit import existing_endpoint
 from longtake.service.usage import (
     MAX_BUCKETS,
     TIMEFRAMES_S,
@@ -68,7 +69,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
 
     async def estimate(request: Request) -> Response:
         caller = await caller_with_key(request)
-        kind, quantities = _quantities(await read_json(request, MAX_BODY_BYTES))
+        kind, quantities = _quantities(await read_json(request, state, MAX_BODY_BYTES))
         selected = HistoryFilter(tuple(quantities), _visible_key(caller), start=clock.now() - USAGE_SPANS_S["day"])
         past = await state.call_with_retries(history.costs, state.engine, selected)
         total = sum(

@@ -44,6 +44,7 @@ class ServerState:
         of that pool starts it at once.
     wake_fetches: called after a request with files elsewhere was submitted, so that their download begins at once.
     metrics: the figures that `/metrics` shows, and the state of each device.
+    large_bodies: lets one large body after the other be checked, because each needs much memory.
     streams: the open event streams of each key.
     draining: set when the server begins to shut down.
     executor: the threads in which `call` runs blocking functions.
@@ -58,6 +59,7 @@ class ServerState:
     wake_slots: Callable[[str], None]
     wake_fetches: Callable[[], None] = lambda: None
     metrics: Metrics = field(default_factory=Metrics)
+    large_bodies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     streams: OpenStreams = field(default_factory=OpenStreams)
     draining: threading.Event = field(default_factory=threading.Event)
     executor: ThreadPoolExecutor = field(default_factory=_executor)

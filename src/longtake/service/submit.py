@@ -6,28 +6,26 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
-from pydantic_core import from_json
 from starlette.requests import Request
 
 from longtake import outbound
 from longtake.access.keys import Caller
 from longtake.endpoints import ENDPOINTS, Endpoint
-from longtake.endpoints.validation import dotted, problem, problems
+from longtake.endpoints.body_check import CheckedBody
+from longtake.endpoints.validation import dotted, problem
 from longtake.errors import InvalidRequest
 from longtake.queue import engine as queue
 from longtake.queue import payloads
 from longtake.queue.addresses import is_file_url, sibling_url
 from longtake.queue.engine import IdempotencyMismatch, QuotaReached
-from longtake.queue.requests import FileKind, Outcome, Priority, RemoteFile, RequestRow, Submission
+from longtake.queue.requests import Outcome, Priority, RemoteFile, RequestRow, Submission
 from longtake.queue.status_cache import RequestStatus
 from longtake.service.auth import caller_of
-from longtake.service.responses import ModelFailed, RequestFailed, to_json
+from longtake.service.bodies import checked_body, received_body
+from longtake.service.responses import ModelFailed, RequestFailed
 from longtake.service.state import ServerState
 from longtake.settings import DEFAULT_POOL
 from longtake.storage import lifecycle
-
-LARGE_BODY = 64 * 1024
-"""Size in bytes above which a body is parsed in a thread, so that the event loop stays free."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +59,9 @@ async def submit(state: ServerState, request: Request, endpoint: str, *, webhook
     if not caller.may_run(endpoint_id):
         raise RequestFailed(403, f"This token is not for {endpoint_id}.", "forbidden")
     without_body = _submission(state, request, endpoint_id, caller, webhook)
-    raw = await read_body(request, state.settings.max_body_bytes)
-    if len(raw) <= LARGE_BODY:
-        submission = _with_body(without_body, raw)
-    else:
-        submission = await state.call(_with_body, without_body, raw)
+    async with received_body(request, state, state.settings.max_body_bytes) as body:
+        checked = await checked_body(state, endpoint_id, body)
+    submission = _with_body(without_body, checked)
     submitted = await state.call_with_retries(_store, state, submission, caller)
     if submitted.is_new and not submitted.row.has_ended:
         if submitted.row.ready:
@@ -172,96 +168,33 @@ def _webhook_url(state: ServerState, url: str | None) -> str | None:
     return url
 
 
-def declared_bytes(request: Request) -> int:
-    """Returns the number of bytes that a request's body has according to its headers, or 0 if they do not tell."""
-    length = request.headers.get("content-length", "")
-    return int(length[:20]) if length.isascii() and length.isdigit() else 0
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """Returns the body of a request. Raises RequestFailed with status 413 if it has more than `limit` bytes."""
-    too_large = RequestFailed(
-        413,
-        f"The body is larger than {limit} bytes; upload large files and send their URLs.",
-        "bad_request",
-        {"connection": "close"},
-    )
-    if declared_bytes(request) > limit:
-        raise too_large
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise too_large
-    return bytes(body)
-
-
-async def read_json(request: Request, limit: int) -> Any:
-    """Returns the JSON value in the body of a request, or {} for an empty body. The content type does not matter.
-
-    Raises RequestFailed with status 413 if the body has more than `limit` bytes. Raises ModelFailed if it is not valid
-    JSON, or contains a number that is not finite.
-    """
-    return _parse(await read_body(request, limit))[0]
-
-
-def _parse(raw: bytes) -> tuple[Any, bytes]:
-    """Returns (value, compact form): the JSON value in the body `raw`, and the same value as compact JSON in UTF-8.
-
-    An empty body counts as {}. Raises ModelFailed if the body is not valid JSON, or contains a number that is not
-    finite.
-    """
-    if not raw.strip():
-        return {}, b"{}"
-    try:
-        value = from_json(raw, allow_inf_nan=False)
-        return value, to_json(value)
-    except (ValueError, RecursionError) as error:
-        ctx = {"error": str(error)}
-        raise ModelFailed([problem(loc=(), msg="JSON decode error", type="json_invalid", input={}, ctx=ctx)]) from None
-
-
-def _with_body(submission: Submission, raw: bytes) -> Submission:
-    """Returns the submission with the input in `raw`, the body of the HTTP request, and the files that it names.
+def _with_body(submission: Submission, checked: CheckedBody) -> Submission:
+    """Returns the submission with its input and the files that it names.
 
     If the input is invalid, the submission's field `outcome` is set: the request has then ended without being run.
     """
-    endpoint = ENDPOINTS[submission.endpoint]
-    try:
-        value, body = _parse(raw)
-        found = problems(endpoint.Request, value)
-    except ModelFailed as error:
-        body, found = b"null", [dict(entry) for entry in error.details]
-    if found:
-        return replace(submission, body=body, outcome=_invalid(found))
-    return replace(submission, body=body, files=remote_files(endpoint, value, submission.base_url))
+    if checked.problems:
+        return replace(submission, body=checked.compact, outcome=_invalid(checked.problems))
+    files = remote_files(ENDPOINTS[submission.endpoint], checked.urls, submission.base_url)
+    return replace(submission, body=checked.compact, files=files)
 
 
-def remote_files(endpoint: Endpoint[Any, Any], value: Any, base_url: str) -> tuple[RemoteFile, ...]:
+def remote_files(
+    endpoint: Endpoint[Any, Any], urls: Sequence[tuple[tuple[str, ...], str]], base_url: str
+) -> tuple[RemoteFile, ...]:
     """Returns the files that a valid input names at http(s) URLs, except those of this server.
 
     A URL that is too long is left out; the worker process reports it.
 
-    value: the input as a JSON value.
+    urls: the path of each field with a file's URL, and its text.
     base_url: the URL of the service `queue` as the client reaches it.
     """
-    fields: list[tuple[tuple[str, ...], FileKind]] = [(endpoint.source_field, "source")]
-    if endpoint.end_image_field is not None:
-        fields.append(((endpoint.end_image_field,), "end_image"))
-    named = ((_value_at(value, field), field, kind) for field, kind in fields)
     return tuple(
-        RemoteFile(url, field, kind)
-        for text, field, kind in named
+        RemoteFile(url, field, "source" if field == endpoint.source_field else "end_image")
+        for field, text in urls
         for url in [text.strip()]
         if outbound.is_http(url) and len(url) <= outbound.MAX_URL_LENGTH and not is_file_url(url, base_url)
     )
-
-
-def _value_at(value: Any, path: Sequence[str]) -> str:
-    """Returns the text at a path of field names in a JSON value, or an empty one if there is none."""
-    for name in path:
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value if isinstance(value, str) else ""
 
 
 def _invalid(found: list[dict[str, Any]]) -> Outcome:

@@ -12,9 +12,9 @@ from typing import Any, ParamSpec, TypeVar
 from starlette.requests import Request
 
 from longtake.errors import DiskFull, InvalidRequest
+from longtake.service.bodies import declared_bytes
 from longtake.service.responses import RequestFailed
 from longtake.service.state import ServerState
-from longtake.service.submit import declared_bytes
 from longtake.storage.files import disk_full_errors
 from longtake.storage.lifecycle import parse
 from longtake.storage.uploads import MAX_PARTS

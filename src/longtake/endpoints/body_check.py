@@ -1,0 +1,85 @@
+"""Checks the JSON body of a submission, as a function or as a program in a process of its own.
+
+    python -m longtake.endpoints.body_check ENDPOINT < body
+
+The program writes one line of JSON with the problems and URLs to standard output, and then the body as compact JSON. A
+large body is checked by the program, because the JSON parser stops all threads of its process while it works.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+from pydantic_core import from_json
+
+from longtake.endpoints import ENDPOINTS
+from longtake.endpoints.validation import problem, problems
+
+MOST_URL = 10_000
+"""The largest number of characters of a URL that `CheckedBody.urls` contains. Longer ones are data URIs, or refused."""
+
+
+@dataclass(frozen=True)
+class CheckedBody:
+    """The body of a submission.
+
+    compact: the body as compact JSON in UTF-8; `null` if it is not valid JSON.
+    problems: entries of fal's `detail` list, one for each problem.
+    urls: the path of each field with a file's URL, and its text. Texts of more than MOST_URL characters are left out.
+    """
+
+    compact: bytes
+    problems: list[dict[str, Any]]
+    urls: list[tuple[tuple[str, ...], str]]
+
+
+def parse(raw: bytes) -> Any:
+    """Returns the JSON value in `raw`, or {} if it is empty.
+
+    Raises ValueError or RecursionError if it is not valid JSON, or contains a number that is not finite.
+    """
+    return from_json(raw, allow_inf_nan=False) if raw.strip() else {}
+
+
+def json_problem(error: Exception) -> dict[str, Any]:
+    """Returns the entry of fal's `detail` list for an error that `parse` has raised."""
+    return problem(loc=(), msg="JSON decode error", type="json_invalid", input={}, ctx={"error": str(error)})
+
+
+def check(endpoint_id: str, raw: bytes) -> CheckedBody:
+    """Returns the body `raw` of a submission to an endpoint as compact JSON, its problems, and the URLs in it."""
+    try:
+        value = parse(raw)
+        compact = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (ValueError, RecursionError) as error:
+        return CheckedBody(b"null", [json_problem(error)], [])
+    endpoint = ENDPOINTS[endpoint_id]
+    fields = [endpoint.source_field] + ([(endpoint.end_image_field,)] if endpoint.end_image_field else [])
+    named = [(field, _text_at(value, field)) for field in fields]
+    urls = [(field, text) for field, text in named if 0 < len(text) <= MOST_URL]
+    return CheckedBody(compact, problems(endpoint.Request, value), urls)
+
+
+def _text_at(value: Any, path: Sequence[str]) -> str:
+    """Returns the text at a path of field names in a JSON value, or an empty one if there is none."""
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value if isinstance(value, str) else ""
+
+
+def write(checked: CheckedBody, file: IO[bytes]) -> None:
+    """Writes a checked body to a file, from which `read` returns it."""
+    file.write(json.dumps([checked.problems, checked.urls]).encode() + b"\n")
+    file.write(checked.compact)
+
+
+def read(file: IO[bytes]) -> CheckedBody:
+    """Returns the checked body that `write` has written to a file."""
+    found, urls = json.loads(file.readline())
+    return CheckedBody(file.read(), found, [(tuple(path), text) for path, text in urls])
+
+
+if __name__ == "__main__":
+    write(check(sys.argv[1], sys.stdin.buffer.read()), sys.stdout.buffer)

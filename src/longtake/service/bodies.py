@@ -1,0 +1,162 @@
+"""Receives the JSON bodies of requests: their size and their structure are bounded, and large ones are on the disk."""
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import SpooledTemporaryFile, TemporaryFile
+from typing import Any
+
+from starlette.requests import Request
+
+from longtake import system
+from longtake.endpoints import body_check
+from longtake.endpoints.body_check import CheckedBody, check, json_problem, parse
+from longtake.service.responses import ModelFailed, RequestFailed
+from longtake.service.state import ServerState
+from longtake.storage.files import disk_full_errors
+
+MOST_STRUCTURE_BYTES = 1_000_000
+"""Maximum number of bytes of a body outside of its JSON strings. The largest useful body has a few thousand."""
+THREAD_BYTES = 64 * 1024
+"""Size in bytes above which a body is checked in a thread, so that the event loop stays free."""
+PROCESS_BYTES, PROCESS_STRUCTURE_BYTES = 5_000_000, 20_000
+"""Sizes in bytes of a body, and of its structure, above which it is checked in a process of its own. In this process
+the JSON parser would stop all threads for more than 100 ms."""
+PROCESS_S = 120.0
+"""Seconds that this process may take."""
+
+
+class Structure:
+    """Counts the bytes of JSON text that are outside of strings, piece by piece. The quotes count too.
+
+    size: the number so far.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._is_in_string = False
+        self._is_escaped = False  # The next byte follows a backslash.
+
+    def add(self, piece: bytes) -> None:
+        """Counts one more piece of the text."""
+        if not piece:
+            return
+        without_pairs = piece[self._is_escaped :].replace(b"\\\\", b"")
+        self._is_escaped = without_pairs.endswith(b"\\")
+        parts = without_pairs.replace(b'\\"', b"").split(b'"')
+        self.size += sum(map(len, parts[self._is_in_string :: 2])) + len(parts) - 1
+        self._is_in_string ^= len(parts) % 2 == 0
+
+
+@dataclass(frozen=True)
+class ReceivedBody:
+    """The body of a request.
+
+    file: contains the body. Above PROCESS_BYTES it is on the disk.
+    folder: the folder of scratch files.
+    size, structure: number of bytes, of all and of those outside of JSON strings.
+    """
+
+    file: "SpooledTemporaryFile[bytes]"
+    folder: Path
+    size: int
+    structure: int
+
+    def read(self) -> bytes:
+        """Returns the whole body."""
+        self.file.seek(0)
+        return self.file.read()
+
+
+def declared_bytes(request: Request) -> int:
+    """Returns the number of bytes that a request's body has according to its headers, or 0 if they do not tell."""
+    length = request.headers.get("content-length", "")
+    return int(length[:20]) if length.isascii() and length.isdigit() else 0
+
+
+@asynccontextmanager
+async def received_body(request: Request, state: ServerState, limit: int) -> AsyncIterator[ReceivedBody]:
+    """Yields the JSON body of a request. Its file is deleted at the end of the `with` block.
+
+    Raises RequestFailed with status 413 if the body has more than `limit` bytes, or more than MOST_STRUCTURE_BYTES
+    outside of its JSON strings. Raises DiskFull if the disk is full.
+    """
+    too_large = _too_large(f"The body is larger than {limit} bytes; upload large files and send their URLs.")
+    if declared_bytes(request) > limit:
+        raise too_large
+    folder, size, structure = state.store.scratch_path().parent, 0, Structure()
+    with SpooledTemporaryFile(PROCESS_BYTES, dir=str(folder)) as file:
+
+        def write(piece: bytes) -> None:
+            with disk_full_errors():
+                file.write(piece)
+
+        async for piece in request.stream():
+            size += len(piece)
+            structure.add(piece)
+            if size > limit:
+                raise too_large
+            if structure.size > MOST_STRUCTURE_BYTES:
+                raise _too_large(f"The body has more than {MOST_STRUCTURE_BYTES} bytes outside of its JSON strings.")
+            if size > PROCESS_BYTES:
+                await state.call(write, piece)
+            else:
+                write(piece)
+        yield ReceivedBody(file, folder, size, structure.size)
+
+
+async def read_json(request: Request, state: ServerState, limit: int) -> Any:
+    """Returns the JSON value in the body of a request, or {} for an empty body. The content type does not matter.
+
+    Raises the errors of `received_body`, and ModelFailed if the body is not valid JSON, or contains a number that is
+    not finite.
+    """
+    async with received_body(request, state, limit) as body:
+        try:
+            return await state.call(parse, body.read())
+        except (ValueError, RecursionError) as error:
+            raise ModelFailed([json_problem(error)]) from None
+
+
+async def checked_body(state: ServerState, endpoint_id: str, body: ReceivedBody) -> CheckedBody:
+    """Returns the body of a submission to an endpoint as compact JSON, and its problems.
+
+    Raises RequestFailed with status 503 if the process for large bodies fails.
+    """
+    if body.size > PROCESS_BYTES or body.structure > PROCESS_STRUCTURE_BYTES:
+        async with state.large_bodies:
+            return await state.call(_checked_apart, endpoint_id, body)
+    if body.size > THREAD_BYTES:
+        return await state.call(check, endpoint_id, body.read())
+    return check(endpoint_id, body.read())
+
+
+def _checked_apart(endpoint_id: str, body: ReceivedBody) -> CheckedBody:
+    """Returns the same as `check`, which runs in a process of its own."""
+    command = [sys.executable, "-m", "longtake.endpoints.body_check", endpoint_id]
+    body.file.rollover()
+    body.file.seek(0)
+    with disk_full_errors(), TemporaryFile(dir=body.folder) as output:
+        try:
+            subprocess.run(
+                command,
+                stdin=body.file.fileno(),
+                stdout=output,
+                stderr=subprocess.DEVNULL,
+                timeout=PROCESS_S,
+                check=True,
+                **system.SEPARATE_PROCESS,
+            )
+        except subprocess.SubprocessError:
+            raise RequestFailed(
+                503, "The body could not be checked, because memory or time ran out; ask again.", "internal_error"
+            ) from None
+        output.seek(0)
+        return body_check.read(output)
+
+
+def _too_large(sentence: str) -> RequestFailed:
+    return RequestFailed(413, sentence, "bad_request", {"connection": "close"})

@@ -1,0 +1,108 @@
+"""JSON bodies: what counts as structure, the bounds, and the process that checks large bodies."""
+
+import json
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from longtake.endpoints.fields import MOST_LORAS
+from longtake.queue import engine as queue
+from longtake.service import bodies
+from longtake.service.bodies import MOST_STRUCTURE_BYTES, Structure
+from tests.service.serving import INPUT, LTXV, Served, serving, submit
+
+
+def test_structure_is_what_is_outside_of_strings() -> None:
+    for text, size in ((b"", 0), (b'{"a": [1, "]"]}', 13), (b'"' + b"x" * 999 + b'"', 2), (b'["\\"", "\\\\", 1]', 11)):
+        structure = Structure()
+        structure.add(text)
+        assert structure.size == size, text
+
+
+def test_the_pieces_in_which_a_body_arrives_change_nothing() -> None:
+    source = random.Random(1)
+    for _ in range(300):
+        values = ["".join(source.choices('ab"\\\n{}[],é', k=source.randrange(12))) for _ in range(8)]
+        text = json.dumps({value: [value, 1, {}] for value in values}, ensure_ascii=source.random() < 0.5).encode()
+        whole, parts = Structure(), Structure()
+        whole.add(text)
+        start = 0
+        while start < len(text):
+            length = source.randrange(1, 9)
+            parts.add(text[start : start + length])
+            start += length
+        assert whole.size == parts.size == len(re.sub(rb'"(?:[^"\\]|\\.)*"', b'""', text))
+
+
+@pytest.mark.parametrize(
+    "many",
+    [b"[" + b"[]," * 400_000 + b"1]", b"{" + b'"":0,' * 250_000 + b'"":0}', b"[" * 1_100_000, b" " * 1_100_000],
+    ids=["lists", "names", "nested", "spaces"],
+)
+def test_a_body_with_too_much_structure_is_a_413(client: httpx.Client, many: bytes) -> None:
+    for path in (f"/queue/{LTXV}", f"/run/{LTXV}", "/rest/storage/upload/initiate"):
+        answer = client.post(path, content=b'{"x":' + many + b"}")
+        assert answer.status_code == 413, path
+        assert str(MOST_STRUCTURE_BYTES) in answer.json()["detail"]
+
+
+def stored(served: Served, request_id: str) -> tuple[bytes, Any]:
+    """Returns the stored input of a request, and its result if it has one."""
+    row = queue.get(served.engine, request_id)
+    assert row is not None
+    return bytes(row.body), row.output
+
+
+BODIES: dict[str, Any] = {
+    "long": {**INPUT, "prompt": 'é"\\\n' * 1000},
+    "invalid": {**INPUT, "seed": "x", "num_frames": 0},
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_the_process_for_large_bodies_finds_the_same(
+    served: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    here = stored(served, submit(client, BODIES[name])["request_id"])
+    monkeypatch.setattr(bodies, "PROCESS_STRUCTURE_BYTES", 0)
+    apart = stored(served, submit(client, BODIES[name])["request_id"])
+    assert apart == here
+    assert json.loads(here[0]) == BODIES[name]
+
+
+def test_a_body_on_the_disk_is_read_back_and_its_file_deleted(
+    served: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "PROCESS_BYTES", 100_000)
+    large = {**INPUT, "prompt": "é" * 200_000}
+    assert json.loads(stored(served, submit(client, large)["request_id"])[0]) == large
+    wrong = client.post(f"/queue/{LTXV}", content=b'{"x":"' + b"x" * 300_000)
+    assert client.get(wrong.json()["response_url"]).json()["detail"][0]["type"] == "json_invalid"
+    assert not list(served.state.store.scratch.iterdir())
+
+
+def test_a_process_that_takes_too_long_is_a_503(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "PROCESS_STRUCTURE_BYTES", 0)
+    monkeypatch.setattr(bodies, "PROCESS_S", 0.001)
+    answer = client.post(f"/queue/{LTXV}", json=INPUT)
+    assert answer.status_code == 503
+    assert "ask again" in answer.json()["detail"]
+
+
+def test_many_wrong_items_are_one_short_error(served: Served, client: httpx.Client) -> None:
+    submitted = submit(client, {**INPUT, "loras": [{}] * 10_000})
+    answer = client.get(submitted["response_url"])
+    assert answer.status_code == 422
+    (problem,) = answer.json()["detail"]
+    assert (problem["type"], problem["ctx"]["max_length"]) == ("too_long", MOST_LORAS)
+    assert len(answer.content) < 10_000
+
+
+def test_the_largest_list_is_served(tmp_path: Path) -> None:
+    with serving(tmp_path) as served, served.client() as client:
+        request_id = submit(client, {**INPUT, "loras": [{"path": "a"}] * MOST_LORAS})["request_id"]
+        assert stored(served, request_id)[1] is None
