@@ -208,7 +208,9 @@ def forwarded_peer(headers: Iterable[tuple[bytes, bytes]], proxies: tuple[Networ
 
     headers: the names, in lower case, and the values of the request's headers.
     """
-    listed = b",".join(value for name, value in headers if name == b"x-forwarded-for").decode("latin-1")
-    addresses = [part.strip() for part in listed.split(",")]
+    values = [value for name, value in headers if name == b"x-forwarded-for"]
+    if not values:
+        return None
+    addresses = [part.strip() for part in b",".join(values).decode("latin-1").split(",")]
     last = next((one for one in reversed(addresses) if one and not is_in(one, proxies)), None)
     return None if last is None else peer_of(last[:64])

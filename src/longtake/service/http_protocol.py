@@ -41,6 +41,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._proxies = proxies
         self._opening = opening
         self._peer = ""
+        self._is_from_proxy = False
         self._refusal: Response | None = None
         self._is_refused = False
         self._is_busy = False  # A complete request is not yet answered.
@@ -52,12 +53,14 @@ class HttpProtocol(HttpToolsProtocol):
         self._body_bytes = 0
         self._body_flow = Flow(self._bounds)
         self._answer_flow = Flow(self._bounds)
+        self._is_measured = False  # The present period of `_answer_flow` is about the present answer.
 
     # What the event loop calls
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._peer = peer_of(self.client[0]) if self.client else "unknown"
+        self._is_from_proxy = self.client is not None and is_in(self.client[0], self._proxies)
         self._waits_since = self.loop.time()
         if self._opening is not None:
             self._connections.remove(self._opening)
@@ -81,7 +84,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._answer_flow.restart(self.loop.time(), self._received_bytes())
+        self._is_measured = False
 
     # What the parser calls
 
@@ -90,7 +93,7 @@ class HttpProtocol(HttpToolsProtocol):
         if sum(len(name) + len(value) + 4 for name, value in self.headers) + len(self.url) > self._bounds.head_bytes:
             self._refusal = self._too_large()
             raise _Refused
-        if self.client and is_in(self.client[0], self._proxies):
+        if self._is_from_proxy:
             peer = forwarded_peer(self.headers, self._proxies)
             if peer is not None and not self._connections.move(self, peer):
                 self._refusal = _error(503, BUSY)
@@ -121,7 +124,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         now = self.loop.time()
-        self._answer_flow.restart(now, self._received_bytes())
+        self._is_measured = False
         super().on_response_complete()
         if self.cycle.response_complete:
             self._is_busy, self._waits_since = False, now
@@ -138,7 +141,10 @@ class HttpProtocol(HttpToolsProtocol):
             if now - self._waits_since > self._bounds.linger_s:
                 self.abort()
         elif self._is_unread():
-            if self._answer_flow.is_too_slow(now, self._received_bytes()):
+            if not self._is_measured:
+                self._is_measured = True
+                self._answer_flow.restart(now, self._received_bytes())
+            elif self._answer_flow.is_too_slow(now, self._received_bytes()):
                 self.abort()
         elif self._in_body and not self.cycle.response_complete:
             if self.flow.read_paused or self.cycle.waiting_for_100_continue:
