@@ -217,6 +217,10 @@ class Settings(BaseSettings):
     """Largest number of open connections of one client: an IPv4 address, or an IPv6 network of 64 bits."""
     max_streams_per_key: Positive = 200
     """Largest number of open event streams of one key."""
+    key_requests_per_minute: Positive | None = None
+    """Largest number of requests that one key may submit per minute; None means that there is no limit."""
+    key_bytes_per_hour: Positive | None = None
+    """Largest number of bytes that one key may send per hour, in bodies and uploads; None means no limit."""
     max_body_bytes: Positive = 100 * 1024**2
     """Largest JSON body of a request in bytes, including data URIs."""
     max_upload_bytes: Positive = 2 * 1024**3

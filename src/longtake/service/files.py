@@ -94,7 +94,7 @@ def cdn_routes(state: ServerState) -> list[BaseRoute]:
     async def upload_whole(request: Request) -> Response:
         file = await _new_file(request, state, tokens)
         key = new_key(file.name, file.content_type)
-        async with received(request, state, state.settings.max_upload_bytes) as body:
+        async with received(request, state, file.owner, state.settings.max_upload_bytes) as body:
             await stored(state, state.store.add, key, file, body.path)
         return _uploaded(request, key)
 
@@ -105,7 +105,7 @@ def cdn_routes(state: ServerState) -> list[BaseRoute]:
 
     async def put(request: Request) -> Response:
         upload = await _find_upload(request, state, multipart=False)
-        async with received(request, state, state.settings.max_upload_bytes) as body:
+        async with received(request, state, upload.key_id, state.settings.max_upload_bytes) as body:
             key = await stored(state, uploads.finish, state.store, upload, body.path)
         return _uploaded(request, key)
 
@@ -119,7 +119,7 @@ def cdn_routes(state: ServerState) -> list[BaseRoute]:
         left = state.settings.max_upload_bytes - await state.call_with_retries(
             uploads.uploaded_bytes, state.store, upload
         )
-        async with received(request, state, left) as body:
+        async with received(request, state, upload.key_id, left) as body:
             await stored(state, uploads.add_part, state.store, upload, number, body.md5, body.path)
         return json_response({"partNumber": number, "etag": f'"{body.md5}"'}, headers={"etag": f'"{body.md5}"'})
 

@@ -14,6 +14,7 @@ from longtake.access.keys import Keys
 from longtake.database.connection import is_damaged, is_temporary
 from longtake.endpoints import by_id
 from longtake.queue.status_cache import StatusCache
+from longtake.service.budgets import Budgets
 from longtake.service.streams import OpenStreams
 from longtake.settings import Settings
 from longtake.storage.files import FileStore
@@ -63,6 +64,11 @@ class ServerState:
     streams: OpenStreams = field(default_factory=OpenStreams)
     draining: threading.Event = field(default_factory=threading.Event)
     executor: ThreadPoolExecutor = field(default_factory=_executor)
+
+    @cached_property
+    def budgets(self) -> Budgets:
+        """The requests and bytes that each key may still send."""
+        return Budgets(self.settings)
 
     @cached_property
     def pools(self) -> Mapping[str, str]:

@@ -51,7 +51,7 @@ async def submit(state: ServerState, request: Request, endpoint: str, *, webhook
     A request with an invalid input is stored, too, but as one that has already ended with HTTP status 422.
 
     Raises RequestFailed if the caller is unknown or may not run the endpoint, the endpoint is unknown, a header is
-    invalid, the body is too large, the queue is full or the caller's limit of requests is reached. Raises ModelFailed
+    invalid, the body is too large, the queue is full, or a limit of the caller's key is reached. Raises ModelFailed
     if the webhook's URL is invalid, or if the idempotency key was used with another endpoint or input.
     """
     caller = await caller_of(request)
@@ -59,7 +59,9 @@ async def submit(state: ServerState, request: Request, endpoint: str, *, webhook
     if not caller.may_run(endpoint_id):
         raise RequestFailed(403, f"This token is not for {endpoint_id}.", "forbidden")
     without_body = _submission(state, request, endpoint_id, caller, webhook)
+    state.budgets.begin_request(caller.key_id)
     async with received_body(request, state, state.settings.max_body_bytes) as body:
+        state.budgets.use_bytes(caller.key_id, body.size)
         checked = await checked_body(state, endpoint_id, body)
     submission = _with_body(without_body, checked)
     submitted = await state.call_with_retries(_store, state, submission, caller)

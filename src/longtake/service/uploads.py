@@ -41,11 +41,14 @@ class Body:
 
 
 @asynccontextmanager
-async def received(request: Request, state: ServerState, max_bytes: int) -> AsyncIterator[Body]:
+async def received(request: Request, state: ServerState, key_id: str, max_bytes: int) -> AsyncIterator[Body]:
     """Writes the body of a request to a scratch file, and yields the file's path and MD5.
 
-    At the end of the `with` block the file is deleted, unless the block has moved it. Raises RequestFailed with status
-    413 if the body has more than `max_bytes` bytes, and with status 507 if the disk is full.
+    At the end of the `with` block the file is deleted, unless the block has moved it. `key_id` is the key that sends
+    the body.
+
+    Raises RequestFailed with status 413 if the body has more than `max_bytes` bytes, with status 429 if the key has
+    sent as many bytes as it may, and with status 507 if the disk is full.
     """
     too_large = RequestFailed(
         413,
@@ -55,6 +58,7 @@ async def received(request: Request, state: ServerState, max_bytes: int) -> Asyn
     )
     if declared_bytes(request) > max_bytes:
         raise too_large
+    state.budgets.check_bytes(key_id)
     path = await state.call(state.store.scratch_path)
     digest, size, waiting = hashlib.md5(usedforsecurity=False), 0, bytearray()
 
@@ -67,6 +71,7 @@ async def received(request: Request, state: ServerState, max_bytes: int) -> Asyn
         async for chunk in request.stream():
             waiting += chunk
             size += len(chunk)
+            state.budgets.use_bytes(key_id, len(chunk))
             if size > max_bytes:
                 raise too_large
             if len(waiting) >= WRITE_BYTES:
