@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from longtake.endpoints.fields import MOST_LORAS
-from longtake.queue import engine as queue
+from longtake.queue.payloads import input_and_result
 from longtake.service import bodies
 from longtake.service.bodies import MOST_STRUCTURE_BYTES, Structure
 from tests.service.serving import INPUT, LTXV, Served, serving, submit
@@ -50,11 +50,11 @@ def test_a_body_with_too_much_structure_is_a_413(client: httpx.Client, many: byt
         assert str(MOST_STRUCTURE_BYTES) in answer.json()["detail"]
 
 
-def stored(served: Served, request_id: str) -> tuple[bytes, Any]:
+def stored(served: Served, request_id: str) -> tuple[bytes, bytes | None]:
     """Returns the stored input of a request, and its result if it has one."""
-    row = queue.get(served.engine, request_id)
-    assert row is not None
-    return bytes(row.body), row.output
+    body, result = input_and_result(served.engine, served.state.store.blobs, request_id)
+    assert body is not None
+    return body, result
 
 
 BODIES: dict[str, Any] = {
