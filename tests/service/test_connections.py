@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import random
 import select
 import socket
 import threading
@@ -11,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 import pytest
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, Router
 
@@ -27,6 +28,13 @@ QUICK = replace(PATIENT, linger_s=0.1, handshake_s=0.2, head_s=0.2, idle_s=0.2, 
 PROXY = (ipaddress.ip_network("127.0.0.1"),)
 GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 LARGE = 32_000_000
+REQUESTS = (
+    GET,
+    b"POST /count HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nabcde",
+    b"POST /count HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nTrailer: t\r\n\r\n",
+    b"GET /health?a=%41 HTTP/1.0\r\nConnection: keep-alive\r\nExpect: 100-continue\r\n\r\n",
+    b"GET /health HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Forwarded-For: 1.2.3.4, ::1\r\n\r\n",
+)
 
 
 async def health(_: Request) -> Response:
@@ -34,7 +42,10 @@ async def health(_: Request) -> Response:
 
 
 async def count(request: Request) -> Response:
-    return PlainTextResponse(str(len(await request.body())))
+    try:
+        return PlainTextResponse(str(len(await request.body())))
+    except ClientDisconnect:
+        return PlainTextResponse("", 499)
 
 
 async def wait(request: Request) -> Response:
@@ -189,6 +200,40 @@ def test_what_is_no_http_is_a_400(patient: int) -> None:
         answer = rest(line)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"not a valid HTTP request" in answer
+
+
+def mutated(source: random.Random) -> bytes:
+    """Returns a request with a few bytes changed, removed, repeated or inserted."""
+    text = bytearray(source.choice(REQUESTS) * source.randrange(1, 3))
+    for _ in range(source.randrange(1, 6)):
+        start = source.randrange(len(text))
+        piece = text[start : start + source.randrange(1, 20)]
+        match source.randrange(4):
+            case 0:
+                text[start] = source.randrange(256)
+            case 1 if len(piece) < len(text):
+                del text[start : start + len(piece)]
+            case 2:
+                text[start:start] = piece * source.randrange(1, 30)
+            case _:
+                text[start:start] = source.choice((b"\r\n", b"\0", b":", b" ", b"0\r\n\r\n", b"\xff" * 9, b"9" * 30))
+    return bytes(text)
+
+
+def test_no_bytes_confuse_the_server(patient: int, caplog: pytest.LogCaptureFixture) -> None:
+    source = random.Random(7)
+    for _ in range(300):
+        text = mutated(source)
+        with connected(patient) as line, suppress(OSError):
+            half = source.randrange(len(text))
+            line.sendall(text[:half])
+            line.sendall(text[half:])
+            line.shutdown(socket.SHUT_WR)
+            answer = rest(line)
+            assert answer == b"" or answer.startswith(b"HTTP/1.1 "), text
+    with connected(patient) as line:
+        assert asks(line) == b"HTTP/1.1 200 OK"
+    assert not [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
 
 
 # Slow clients

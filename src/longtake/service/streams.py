@@ -19,7 +19,12 @@ def event(value: Any) -> bytes:
 
     Every event needs data, because fal's Python client fails at an event without it.
     """
-    return b"data: " + to_json(value) + b"\n\n"
+    return json_event(to_json(value))
+
+
+def json_event(data: bytes) -> bytes:
+    """Returns one encoded event of an event stream, with JSON in one line as its data."""
+    return b"data: " + data + b"\n\n"
 
 
 class OpenStreams:
