@@ -35,13 +35,14 @@ def taken_over(
     answers: tuple[bytes, ...] = (),
 ) -> Iterator[DecodeProcess]:
     """Starts this program as the decode process of a file. Its answers to ordinary requests are `answers`."""
-    import pytest  # here, because the child has no use for it
-
-    environment = sandbox._environment() | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
+    ordinary = sandbox._environment
+    places = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
     argument = {"answers": [answer.hex() for answer in answers]}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sandbox, "_environment", lambda: environment)
+    sandbox._environment = lambda: ordinary() | {"PYTHONPATH": places}
+    try:
         process = DecodeProcess(__name__, path, argument, limits)
+    finally:
+        sandbox._environment = ordinary
     with contextlib.closing(process):
         yield process
 

@@ -132,6 +132,42 @@ def test_the_walls_stand_around_each_program_before_it_reads_the_file(program: s
         assert "Threads:\t1\n" in state.read_text(), "Landlock binds only the thread that raises it"
 
 
+LANDLOCK_ALONE = """
+import json, os, socket, sys
+from longtake import system
+from longtake.media import walls
+system.linux_machine = lambda: "riscv64"
+walls.confine()
+found = {}
+ways = {
+    "read": lambda: open(sys.argv[1], "rb"),
+    "write": lambda: open(sys.argv[1], "r+b"),
+    "delete": lambda: os.unlink(sys.argv[1]),
+    "connect": lambda: socket.create_connection(("127.0.0.1", int(sys.argv[2]))),
+    "signal": lambda: os.kill(os.getppid(), 0),
+}
+for name, way in ways.items():
+    try:
+        found[name] = str(way())
+    except PermissionError:
+        found[name] = "no"
+print(json.dumps(found))
+"""
+
+
+def test_landlock_holds_alone_on_machines_whose_system_calls_are_unknown(target: tuple[Path, int]) -> None:
+    version = walls.support().landlock
+    if version == 0:
+        pytest.skip("this kernel has no Landlock")
+    folder, port = target
+    ended = run_as(os.geteuid(), LANDLOCK_ALONE, str(folder / "victim"), str(port))
+    closed = [name for name, since in (("connect", 4), ("signal", 6)) if version >= since]
+    found = json.loads(ended.stdout)
+    assert {name: found[name] for name in ("read", "write", "delete", *closed)} == dict.fromkeys(
+        ("read", "write", "delete", *closed), "no"
+    )
+
+
 def headers() -> dict[str, dict[str, int]]:
     """The numbers of system calls in the headers of this system's C library, by machine type."""
     places = {

@@ -157,8 +157,8 @@ class DecodeProcess:
         """
         try:
             process = _started(module, path, argument | {"limits": asdict(self._limits), "parent": os.getpid()})
-        except LongtakeError as error:
-            started.set_exception(error)
+        except BaseException as error:
+            started.set_exception(error)  # the constructor waits for it
             return
         started.set_result(process)
         assert process.stdin is not None
