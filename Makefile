@@ -6,8 +6,11 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?=
 READY := $(VENV)/ready
 LONGTAKE := $(BIN)/longtake
+# Their own environment, so that they are not among the audited packages
+AUDIT := $(VENV)/audit
+AUDIT_TOOLS := cyclonedx-bom==7.5.0 pip-audit==2.10.1
 
-.PHONY: demo test lint check bench
+.PHONY: demo test lint audit check bench
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "longtake needs Python 3.11 or newer; set PYTHON")'
@@ -30,7 +33,11 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-check: lint test
+audit: $(READY)
+	@test -x $(AUDIT)/bin/pip-audit || { $(BIN)/python -m venv $(AUDIT) && $(AUDIT)/bin/pip install --quiet $(AUDIT_TOOLS); } || true
+	$(BIN)/python -m tests.audit $(AUDIT)/bin dist/sbom.json
+
+check: lint test audit
 
 bench: $(READY)
 	$(BIN)/python -m bench

@@ -133,3 +133,9 @@ def test_nothing_is_deleted_while_the_clock_is_not_believed(
         thread.stop()
     assert store.sweep() == [key], "the expired file was still there"
     assert any(line.startswith("The system's clock jumped 8.0 days ahead.") for line in caplog.messages)
+
+
+def test_no_other_module_reads_the_systems_clock() -> None:
+    """The signature of a webhook has the system's time, because its receiver compares it with a clock of its own."""
+    sources = Path(clock.__file__).parent.rglob("*.py")
+    assert {path.name for path in sources if "time.time()" in path.read_text()} == {"clock.py", "signing.py"}
