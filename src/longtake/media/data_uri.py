@@ -37,11 +37,11 @@ def decode(uri: str, max_bytes: int) -> bytes:
     is_base64, body = _split(uri.partition("#")[0])
     if not is_base64:
         check_bytes((len(body) + 2) // 3, max_bytes)
-        data = unquote_to_bytes(body)
+        data = _unquoted(body)
         check_bytes(len(data), max_bytes)
         return data
     check_bytes(len(body) // 4 if "%" in body or _has_blanks(body) else len(body) * 3 // 4 - 2, max_bytes)
-    text = unquote_to_bytes(body).translate(_URL_SAFE, _BLANKS)
+    text = _unquoted(body).translate(_URL_SAFE, _BLANKS)
     valid = _BASE64.match(text)
     if valid is not None and valid.end() < len(text):
         character = ascii(chr(text[valid.end()]))
@@ -55,6 +55,14 @@ def decode(uri: str, max_bytes: int) -> bytes:
         raise InvalidRequest(reason, value=shortened(uri)) from None
     check_bytes(len(data), max_bytes)
     return data
+
+
+def _unquoted(body: str) -> bytes:
+    """Returns the bytes of percent-encoded text. Raises InvalidRequest for text that UTF-8 cannot encode."""
+    try:
+        return unquote_to_bytes(body)
+    except UnicodeEncodeError:
+        raise InvalidRequest("The data URI has half a character in it (a lone surrogate).") from None
 
 
 def _split(uri: str) -> tuple[bool, str]:
