@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import torch
 from hypothesis import HealthCheck, settings
 from safetensors.torch import load_file
@@ -63,6 +64,15 @@ def pytest_configure() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _quiet_machine() -> None:
     torch.set_grad_enabled(False)
+
+
+@pytest.fixture
+def log() -> Iterator[list[dict[str, object]]]:
+    """The lines that the server logs during a test."""
+    before = structlog.get_config()
+    with structlog.testing.capture_logs() as lines:
+        yield lines  # type: ignore[misc]
+    structlog.configure(**before)
 
 
 @pytest.fixture

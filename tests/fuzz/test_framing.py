@@ -74,10 +74,11 @@ def check(draw: random.Random, host: str, port: int) -> None:
 @pytest.mark.parametrize(
     "seeds", [range(120), pytest.param(range(120, 20_000), marks=pytest.mark.soak)], ids=["short", "long"]
 )
-def test_changed_requests(served: Served, seeds: range) -> None:
+def test_changed_requests(served: Served, seeds: range, log: list[dict[str, object]]) -> None:
     host, port = served.url.removeprefix("http://").split(":")
     for seed in seeds:
         with seeded(seed) as draw:
             check(draw, host, int(port))
     with served.client() as client:
         assert client.get("/health").status_code == 200
+    assert [line for line in log if line["log_level"] == "error"] == []

@@ -39,7 +39,7 @@ def header(draw: random.Random) -> dict[str, Any]:
         dtype = draw.choice(("F32", "F16", "BF16", "F8_E4M3", "I64", "BOOL", "F4", "X"))
         entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, end]}
         offset = end
-    settings = {
+    settings: dict[str, Any] = {
         "lora_alpha": draw.choice((1, None, 10**400, "x", [])),
         "alpha_pattern": draw.choice(({}, {"a": 2}, [], {"a": {}})),
     }

@@ -1,18 +1,18 @@
 """The application: routing by host and prefix, the headers of every answer, and the forms of errors."""
 
+import asyncio
 import json
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 import sqlalchemy as sa
-import structlog
 from sqlalchemy import event
 
 from longtake.queue import engine as queue
+from longtake.service.app import Application
 from longtake.service.responses import to_json
 from tests.service.serving import INPUT, LTXV, PATIENCE_S, Served, serving
 
@@ -98,6 +98,21 @@ def test_an_unexpected_error_is_a_500_in_json(
     ] * 3
 
 
+def test_a_connection_that_closes_before_the_answer_is_no_error(served: Served, log: list[dict[str, object]]) -> None:
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(_: object) -> None:
+        raise RuntimeError(
+            "unable to perform operation on <TCPTransport closed=True>; the handler is closed"
+        )  # uvloop's
+
+    scope = {"type": "http", "method": "GET", "path": "/health", "query_string": b"", "scheme": "http", "headers": []}
+    server = {"server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1), "root_path": "", "http_version": "1.1"}
+    asyncio.run(Application(served.state)(scope | server, receive, send))
+    assert [line for line in log if line["log_level"] == "error"] == []
+
+
 def test_a_short_database_outage_is_not_an_error(served: Served, client: httpx.Client) -> None:
     failures = iter(range(3))
 
@@ -157,14 +172,6 @@ def test_only_configured_origins_may_read_answers(tmp_path: Path) -> None:
         other = client.get("/v1/models", headers={"origin": "https://other.example.com"})
         assert "access-control-allow-origin" not in other.headers
         assert other.headers["vary"] == mine.headers["vary"] == "origin"
-
-
-@pytest.fixture
-def log() -> Iterator[list[dict[str, object]]]:
-    before = structlog.get_config()
-    with structlog.testing.capture_logs() as lines:
-        yield lines  # type: ignore[misc]
-    structlog.configure(**before)
 
 
 def test_submissions_are_logged_with_their_id_and_status_requests_are_not(

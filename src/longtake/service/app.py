@@ -170,7 +170,12 @@ class _Answer:
                 headers += self._cors_headers
             self.status = message["status"]
             message = {**message, "headers": headers}
-        await self._send(message)
+        try:
+            await self._send(message)
+        except RuntimeError as error:
+            if "handler is closed" not in str(error):
+                raise
+            raise ClientDisconnect from error  # uvloop noticed it only when it had to write
 
     async def send_whole(self, status: int, headers: RawHeaders, body: bytes = b"") -> None:
         """Sends a whole answer: the HTTP status, the headers and the body.
