@@ -201,7 +201,7 @@ def output_type(out: Path) -> OutputType:
     }
     if out.suffix.lower() not in types:
         raise InvalidRequest(
-            f"{out.name} ends in {out.suffix or 'no suffix'}; its type must be given by one of {', '.join(types)}.",
+            f"The output {str(out)!r} ends in {out.suffix or 'no suffix'}; it must end in one of {', '.join(types)}.",
             loc=("output",),
             value=str(out),
         )

@@ -3,7 +3,8 @@
 import pytest
 import typer
 
-from longtake.cli.console import ProgressLines, bytes_text, place_text, reporting
+from longtake.cli.console import ProgressLines, bytes_text, place_text, print_rows, reporting
+from longtake.errors import InvalidRequest
 from longtake.video import Progress
 
 
@@ -61,3 +62,13 @@ def test_a_broken_package_of_the_models_names_the_extra(capsys: pytest.CaptureFi
     reason = "The libraries of the models cannot be imported (ModuleNotFoundError: No module named 'torch.none'). "
     advice = "Install them again: pip install '.[torch]' in a clone of longtake.\n"
     assert capsys.readouterr().err == f"Error: {reason}{advice}"
+
+
+def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows("Title", [("prompt", "a\x1b[31mred\x07\nsecond line\tof é\u3000日本\x9b")])
+    assert (
+        capsys.readouterr().out == "Title\n  prompt  a\\x1b[31mred\\x07\n          second line\tof é\u3000日本\\x9b\n"
+    )
+    with pytest.raises(typer.Exit), reporting(as_json=False, debug=False):
+        raise InvalidRequest("There is no file '\x1b]0;title\x07'.")
+    assert capsys.readouterr().err == "Error: There is no file '\\x1b]0;title\\x07'.\n"

@@ -156,6 +156,13 @@ def test_a_file_without_a_json_object_is_refused(tmp_path: Path, text: str, mess
         json_input(str(file))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_of_another_program_is_read(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "request.json"
+    file.write_text('{"prompt": "é"}', encoding)
+    assert json_input(str(file)) == {"prompt": "é"}
+
+
 def test_unknown_fields_of_the_json_request_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "request.json"
     for document in ({"sed": 1}, {"video": {"strenght": 1}}):
@@ -246,7 +253,9 @@ def test_a_usage_error_shows_the_value_and_the_field() -> None:
     ran = run("plan", "a.mp4", "--prompt", "x", "--new-frames", "12x", "--json")
     (detail,) = ran.document["detail"]
     assert (detail["loc"], detail["input"]) == (["body", "new_frames"], "12x")
-    assert "Invalid value for '--new-frames': 12x. " in ran.err
+    assert "Invalid value for '--new-frames': 12x. It must be a whole number." in ran.err
+    wrong = run("extend", "a.mp4", "-o", "b.mp4", "--quality", "best").err
+    assert "Invalid value for '--quality': best. 'best' is not one of 'low', 'medium', 'high', 'maximum'." in wrong
 
 
 def test_an_error_names_the_option() -> None:

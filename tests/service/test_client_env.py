@@ -35,6 +35,13 @@ def test_the_command_takes_the_public_address(monkeypatch: pytest.MonkeyPatch) -
     assert "FAL_LOCAL_URL=http://10.0.0.1:9 " in run("client-env", "--url", "http://10.0.0.1:9").out
 
 
+@pytest.mark.parametrize("url", ["box", "ftp://box", "http://", "https:///x", ""])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    ran = run("client-env", "--url", url)
+    assert (ran.status, ran.out) == (2, "")
+    assert "It must be an address such as http://box:8000." in ran.err
+
+
 def test_tls_is_told_if_the_data_folder_has_certificates(tmp_path: Path) -> None:
     args = ("client-env", "--data-dir", tmp_path, "--json")
     assert run(*args).document["https"] is None

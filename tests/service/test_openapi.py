@@ -103,12 +103,13 @@ def test_the_schemas_are_openapi_3_0(endpoint: str) -> None:
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_every_example_is_valid_and_in_the_document(endpoint: str) -> None:
+def test_every_example_and_default_is_valid_and_in_the_document(endpoint: str) -> None:
     schemas = document(endpoint, "http://localhost/queue")["components"]["schemas"]
     inputs, outputs = (schemas[f"{camel(endpoint)}{kind}"]["properties"] for kind in ("Input", "Output"))
-    for field in (*inputs.values(), *outputs.values()):
-        for example in field.get("examples", ()):
-            Draft4Validator({"components": {"schemas": schemas}, "allOf": [field]}).validate(example)
+    fields = [field for schema in schemas.values() for field in schema.get("properties", {}).values()]
+    for field in fields:
+        for value in (*field.get("examples", ()), *([field["default"]] if "default" in field else [])):
+            Draft4Validator({"components": {"schemas": schemas}, "allOf": [field]}).validate(value)
     source = ENDPOINTS[endpoint].source_field[0]
     for name, field in [*outputs.items(), (source, inputs[source])]:
         assert field["examples"], name

@@ -40,6 +40,10 @@ SHORT_HELP = {
 """Names of the request's options that `--help` shows; `--help-all` shows the others, too."""
 
 
+NO_NUMBER = "unable to parse string as an integer"
+"""The end of the library's message about a text that is no whole number."""
+
+
 class CommandLine(TyperGroup):
     """The whole command line. With `--json`, errors in its use are also printed as JSON on standard output."""
 
@@ -54,8 +58,10 @@ class CommandLine(TyperGroup):
             # Only an error in the use of a command has this method. `reporting` has printed the other ones.
             if hasattr(error, "format_message"):
                 name, value = _wrong_option(error, ctx.meta[_ARGS])
-                if value:
-                    error.message = f"{value}. {error.message}"
+                reason = error.message.removeprefix("Value error, ")
+                if reason.endswith(NO_NUMBER):
+                    reason = "It must be a whole number."
+                error.message = f"{value}. {reason}" if value else reason
                 if "--json" in ctx.meta[_ARGS]:
                     loc = ("body",) if name is None else ("body", name)
                     print_json(InvalidRequest(usage_sentence(error), loc=loc, value=value).body())

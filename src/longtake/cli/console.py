@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -107,7 +108,7 @@ def _end(error: LongtakeError, as_json: bool) -> None:
         print_json({"detail": [error.detail()]})
     typer.secho("Error: ", fg="red", bold=True, nl=False, err=True)
     option = "".join(f"{note}: " for note in getattr(error, "__notes__", []))
-    typer.echo(f"{option}{error.message}", err=True)
+    typer.echo(f"{option}{without_controls(error.message)}", err=True)
     raise typer.Exit(error.exit_code)
 
 
@@ -175,10 +176,18 @@ def print_rows(title: str, rows: Rows) -> None:
     typer.secho(title, bold=True)
     width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
-        first, *more = value.split("\n")
+        first, *more = without_controls(value).split("\n")
         typer.echo(f"  {name:<{width}}  {first}".rstrip())
         for line in more:
             typer.echo(f"  {'':<{width}}  {line}")
+
+
+def without_controls(text: str) -> str:
+    r"""Returns a text in which control characters, which could command the terminal, are escapes such as `\x1b`.
+
+    Line breaks stay.
+    """
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda one: f"\\x{ord(one[0]):02x}", text)
 
 
 def bytes_text(count: int) -> str:

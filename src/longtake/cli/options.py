@@ -146,10 +146,10 @@ def json_input(name: str | None) -> dict[str, Any]:
     """
     if name is None:
         return {}
-    place = "Standard input" if name == "-" else f"The file {name}"
+    place = "Standard input" if name == "-" else f"The file {name!r}"
     try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
-        document = json.loads(text)
+        # From bytes, Python recognises UTF-8 and UTF-16, which Windows' shells write, and a mark at the beginning.
+        document = json.loads(sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes())
     except OSError as error:
         raise InvalidRequest(f"{place} cannot be read: {error.strerror}.", value=name) from None
     except (ValueError, RecursionError) as error:

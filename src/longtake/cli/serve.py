@@ -1,5 +1,6 @@
 """The commands `longtake serve` (runs the HTTP server) and `longtake client-env` (prints how clients connect to it)."""
 
+import re
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
@@ -90,7 +91,8 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
 
     def print_addresses(address: "Address") -> None:
         name = _local_name(address.host)
-        for note in model_notes(settings) if settings.slots else ():
+        notes = model_notes(settings) if settings.slots else ["There are no slots: requests wait for another server."]
+        for note in notes:
             typer.echo(note, err=True)
         typer.echo(str(walls.support()), err=True)
         typer.echo(f"longtake serves http://{name}:{address.port}", err=True)
@@ -123,10 +125,18 @@ def _local_name(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def _check_address(url: str | None) -> str | None:
+    """Returns the address of a server. Raises BadParameter if it does not begin with http:// or https:// and a host."""
+    if url is not None and not re.match(r"https?://[^/?#]", url, re.IGNORECASE):
+        raise typer.BadParameter("It must be an address such as http://box:8000.")
+    return url
+
+
 def client_env(
     url: Annotated[
         str | None,
         typer.Option(
+            callback=_check_address,
             help="The server's address for HTTP. (default: LONGTAKE_PUBLIC_URL, or http://localhost:8000)",
             show_default=False,
         ),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from longtake.errors import InvalidRequest
 from longtake.models.registry import CARDS, ModelCard
-from longtake.settings import Settings
+from longtake.settings import NO_HOME, Settings
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ def plan_removal(card: ModelCard, settings: Settings) -> Removal:
     here = [name for name in sorted(_folders(card)) if os.path.lexists(settings.models_dir / name)]
     folders = [settings.models_dir / name for name in here if name not in shared]
     if not folders:
-        raise InvalidRequest(f"{card.name} has no files in the folder of models, {settings.models_dir}.")
+        place = "" if NO_HOME in settings.models_dir.parents else f", {settings.models_dir}"
+        raise InvalidRequest(f"{card.name} has no files in the folder of models{place}.")
     return Removal(card, folders, [settings.models_dir / name for name in here if name in shared])
 
 
