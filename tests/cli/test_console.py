@@ -3,7 +3,7 @@
 import pytest
 import typer
 
-from longtake.cli.console import ProgressLines, bytes_text, place_text, print_rows, reporting
+from longtake.cli.console import ProgressLines, bytes_text, place_text, print_rows, progress_shown, reporting
 from longtake.errors import InvalidRequest
 from longtake.video import Progress
 
@@ -72,3 +72,16 @@ def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixt
     with pytest.raises(typer.Exit), reporting(as_json=False, debug=False):
         raise InvalidRequest("There is no file '\x1b]0;title\x07'.")
     assert capsys.readouterr().err == "Error: There is no file '\\x1b]0;title\\x07'.\n"
+
+
+def test_a_bar_fits_into_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # rich then draws, although no terminal is there
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with progress_shown(quiet=False) as on_progress:
+        on_progress(Progress("sampling", 10, 27, 12, 14, 2, 2))
+    drawn = capsys.readouterr().err
+    assert "Sampling window 12/14, pass 2/2, step 11/27" in drawn
+    assert "83%" in drawn
+    assert "0:00:00" in drawn
+    assert "…" not in drawn

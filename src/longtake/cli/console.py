@@ -306,7 +306,6 @@ def _bars() -> Iterator[OnProgress]:
         TextColumn("{task.description}"),
         BarColumn(bar_width=12),
         TextColumn("{task.fields[percent]:>4}"),
-        TextColumn("{task.fields[place]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
@@ -316,11 +315,16 @@ def _bars() -> Iterator[OnProgress]:
         def on_progress(progress: Progress) -> None:
             name, share = stage_name(progress.stage), progress.share
             if name not in tasks:
-                tasks[name] = display.add_task(name, total=None, percent="", place="")
+                tasks[name] = display.add_task(name, total=None, percent="")
             for other, task in tasks.items():
                 display.update(task, visible=other == name)
-            percent = f"{share:.0%}" if share else ""
-            total = 1.0 if share else None
-            display.update(tasks[name], completed=share, total=total, percent=percent, place=place_text(progress))
+            place = place_text(progress)
+            display.update(
+                tasks[name],
+                description=f"Sampling {place}" if place else name,  # short, so that 80 columns have room for all
+                completed=share,
+                total=1.0 if share else None,
+                percent=f"{share:.0%}" if share else "",
+            )
 
         yield on_progress
