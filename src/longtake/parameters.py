@@ -250,7 +250,10 @@ def request_data(
                 raise InvalidRequest(f"{parent} is {inner!r}; it must be an object.", loc=("body", parent), value=inner)
             place[parent] = place = dict(inner)
         place[name] = value
-    if _at(data, endpoint.source_field) is None:
+    *parents, last = endpoint.source_field
+    holder = _at(data, tuple(parents))
+    # A holder of another type is a mistake that the validation reports.
+    if holder is None or (isinstance(holder, Mapping) and holder.get(last) is None):
         name = dotted(endpoint.source_field)
         raise InvalidRequest(
             f"No source is named: give the video's path or URL, or {name} in a request's JSON.",

@@ -171,6 +171,12 @@ def test_unknown_fields_of_the_json_request_are_refused(tmp_path: Path) -> None:
             call_of("--json-input", str(file))
 
 
+def test_a_source_in_the_wrong_place_is_told_as_such(tmp_path: Path) -> None:
+    file = tmp_path / "request.json"
+    file.write_text('{"prompt": "sea", "video": "clip.mp4"}')
+    assert run("plan", "--json-input", file).err == "Error: video is 'clip.mp4'; it must be an object.\n"
+
+
 @pytest.mark.parametrize(
     ("args", "wanted"),
     [
