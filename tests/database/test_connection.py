@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from longtake.database.connection import RetriesStopped, connect, file_url, is_temporary, reading, retry_until_stopped
+from longtake.database.connection import (
+    JOURNAL_BYTES,
+    RetriesStopped,
+    connect,
+    file_url,
+    is_temporary,
+    reading,
+    retry_until_stopped,
+)
 from longtake.errors import DiskFull, InvalidRequest
 
 
@@ -27,6 +35,18 @@ def test_sqlite_is_durable_and_readers_do_not_wait_for_writers(tmp_path: Path) -
             assert reader.execute(sa.text("SELECT count(*) FROM t")).scalar() == 0
     with reading(engine) as reader:
         assert reader.execute(sa.text("SELECT count(*) FROM t")).scalar() == 1
+
+
+def test_the_log_of_a_large_transaction_is_cut(tmp_path: Path) -> None:
+    engine, log = connect(file_url(tmp_path / "a.db")), tmp_path / "a.db-wal"
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE t (x BLOB)"))
+        connection.execute(sa.text("INSERT INTO t VALUES (zeroblob(:size))"), {"size": JOURNAL_BYTES + 4 * 1024**2})
+    assert log.stat().st_size > JOURNAL_BYTES
+    with engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO t VALUES (1)"))
+    assert log.stat().st_size == JOURNAL_BYTES
+    engine.dispose()
 
 
 def test_another_kind_of_database_is_refused_by_name() -> None:
