@@ -14,8 +14,8 @@ from typing import Protocol
 
 from longtake import system
 
-RESERVED_FILES = 96
-"""Open files that the server needs beside its connections: the database, worker processes, downloads and logs."""
+RESERVED_FILES = 128
+"""Open files that the server needs beside its connections: for the database, worker processes, webhooks, downloads."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -211,6 +211,13 @@ def forwarded_peer(headers: Iterable[tuple[bytes, bytes]], proxies: tuple[Networ
     values = [value for name, value in headers if name == b"x-forwarded-for"]
     if not values:
         return None
-    addresses = [part.strip() for part in b",".join(values).decode("latin-1").split(",")]
+    addresses = [_without_port(part.strip()) for part in b",".join(values).decode("latin-1").split(",")]
     last = next((one for one in reversed(addresses) if one and not is_in(one, proxies)), None)
     return None if last is None else peer_of(last[:64])
+
+
+def _without_port(address: str) -> str:
+    """Returns an address that a proxy may have written as `1.2.3.4:80` or `[2001:db8::1]:80` without the port."""
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.partition(":")[0] if address.count(":") == 1 else address

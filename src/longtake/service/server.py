@@ -107,6 +107,8 @@ def run(
     )
     check_endpoint_settings(state)
     connections = Connections(bounds(settings.max_connections, settings.max_connections_per_peer))
+    if connections.bounds.in_all < settings.max_connections:
+        _log.warning("There can be few connections, because few files can be open", at_most=connections.bounds.in_all)
     proxies = tuple(ipaddress.ip_network(proxy) for proxy in settings.trusted_proxies)
     ports = Ports(Application(state), connections, proxies)
     sweeping = [*sweepers(store), eraser(store, settings, statuses.mark_changed), lora_sweeper(settings)]
