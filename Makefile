@@ -21,9 +21,19 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	mkdir -p demo
-	$(LONGTAKE) extend examples/clip.mp4 -o demo/longer.mp4 --force --resolution 480p --seed 1 \
-		--prompt "$$(cat examples/prompt.txt)" --new-frames 24 --inspect demo/joint.png
-	@echo "The longer video is demo/longer.mp4; the frames across its joint are in demo/joint.png."
+	$(LONGTAKE) extend examples/city.mp4 -o demo/city.mp4 --force --resolution 480p --seed 1 \
+		--prompt "a city at night, the camera rises slowly" --new-frames 48 --inspect demo/city.png
+	$(LONGTAKE) extend examples/clip.mp4 -o demo/toy.mp4 --force --endpoint 2.3 --seed 1 \
+		--prompt "$$(cat examples/prompt.txt)" --new-frames 24 --inspect demo/toy.png
+	$(BIN)/python examples/beside.py demo/city.mp4 examples/city_after.mp4 demo/city_beside.mp4
+	$(BIN)/python examples/beside.py demo/toy.mp4 examples/clip_after.mp4 demo/toy_beside.mp4
+	@echo
+	@echo "demo/city.mp4         real footage, continued by ltxv-tiny for two seconds"
+	@echo "demo/toy.mp4          a toy clip, continued by ltx2-tiny with sound for one second"
+	@echo "demo/*.png            the frames on both sides of each joint"
+	@echo "demo/*_beside.mp4     each result beside the frames that were really filmed or drawn next"
+	@echo "Small models in the package stood in for the large ones. For those: $(LONGTAKE) models pull ltxv-13b-0.9.8-distilled"
+	@echo "To see your own videos continued in a browser: $(LONGTAKE) serve"
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -56,6 +56,8 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_configure() -> None:
+    # Tests look at the models' own frames, except tests/test_runner_detail.py.
+    os.environ.setdefault("LONGTAKE_CARRY_DETAIL", "never")
     if "PYTEST_XDIST_WORKER" in os.environ:  # one core for each, and for the processes that it starts
         os.environ["OMP_NUM_THREADS"] = "1"
         torch.set_num_threads(1)

@@ -76,7 +76,7 @@ may import the leaf modules, {leaves}.
 | `docs/` | one page per subject |
 | `bench/` | measurements, one command each ([benchmarks.md](benchmarks.md)) |
 | `recipes/tiny/`, `recipes/tiny_av/` | the training of the two embedded models ([tiny_model.md](tiny_model.md)) |
-| `examples/` | the clip that `make demo` extends |
+| `examples/` | the clips that `make demo` extends, with their true continuations |
 """
 
 

@@ -21,13 +21,16 @@ RATE = Fraction(24)
 
 
 def main() -> None:
-    """Writes examples/clip.mp4 and its prompt."""
+    """Writes examples/clip.mp4, the frames that follow it (examples/clip_after.mp4), and its prompt."""
     scene = sample(SEED, "straight", SIZE, WHOLE)
-    frames = ((render([scene])[0, :, :SHOWN].permute(1, 2, 3, 0) + 1) * 127.5).round().byte().numpy()
+    frames = ((render([scene])[0].permute(1, 2, 3, 0) + 1) * 127.5).round().byte().numpy()
     FOLDER.mkdir(exist_ok=True)
-    with Encoder(FOLDER / "clip.mp4", output_format("X264 (.mp4)", "maximum", "small"), *SIZE, RATE) as video:
+    form = output_format("X264 (.mp4)", "maximum", "small")
+    with Encoder(FOLDER / "clip.mp4", form, *SIZE, RATE) as video:
         video.write_sound(sound(scene, SHOWN, RATE, SOUND_RATE).numpy())
-        video.write(frames)
+        video.write(frames[:SHOWN])
+    with Encoder(FOLDER / "clip_after.mp4", form, *SIZE, RATE, sound_rate=None) as video:
+        video.write(frames[SHOWN:])
     (FOLDER / "prompt.txt").write_text(prompt(scene) + "\n")
 
 

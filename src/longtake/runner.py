@@ -38,6 +38,12 @@ IMAGE_CRF = 33
 """The constant rate factor (0..51) at which the end image is compressed with H.264, because the model was trained on
 compressed video frames."""
 
+DETAIL_NOTE = (
+    "The source's fine detail and motion are carried into the new frames, because a miniature draws blurred shapes; "
+    "LONGTAKE_CARRY_DETAIL=never shows its own frames."
+)
+"""The note to the user about carried detail."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -148,19 +154,21 @@ class Runner:
         checker, safety_note = configured_checker(self._settings) if plan.check_safety else (None, None)
         sound = source_sound(job.source, plan)
         has_sound = plan.makes_sound or sound is not None
+        carries = carries_detail(job, self._settings)
         with (
             applied(model.transformer, adapters, progress.repeat) as set_pass,
             torch.inference_mode(),
             video_writer(path, plan, has_sound=has_sound, progress=progress) as writer,
         ):
             run: PlanRun[Any, Any] = PlanRun(plan, model, self._settings, resume, progress, set_pass)
-            joiner = Joiner(plan, job.source, sound, writer, checker, progress)
+            joiner = Joiner(plan, job.source, sound, writer, checker, carries, progress)
             frames = joiner.start()
             joint = frames[0 if plan.source_last else -1]
             progress(Progress("prompt", 0, 1))
             prompt, expansion_note = resume.prompt(lambda: family.expand(run, joint))
             context = Context(frames[: plan.context_frames], context_sound(sound, plan), end_image(job))
-            joiner.finish(family.generate(run, prompt, context), joint)
+            joiner.finish(family.generate(run, prompt, context), frames)
+        detail_note = DETAIL_NOTE if carries else None
         # This process has written the file, so that reading it needs no sandboxed process.
         facts = probe(path, sniff(path), Limits()).facts
         return Result(
@@ -173,8 +181,21 @@ class Runner:
             plan=plan,
             prompt=prompt,
             has_sound=has_sound and plan.output_format.sound is not None,
-            notes=tuple(note for note in (*plan.notes, expansion_note, safety_note) if note),
+            notes=tuple(note for note in (*plan.notes, detail_note, expansion_note, safety_note) if note),
         )
+
+
+def carries_detail(job: Job, settings: Settings) -> bool:
+    """Returns whether the source's fine detail and its motion are carried into the job's new frames.
+
+    The setting `carry_detail` says for which models. An end image prevents it, because the new frames must arrive at
+    other content than the source's.
+    """
+    plan = job.plan
+    asked = settings.carry_detail == "always" or (
+        settings.carry_detail == "stand-in" and job.model.stands_in_for is not None
+    )
+    return asked and plan.keeps_source and plan.context_frames > 0 and job.end_image is None
 
 
 def end_image(job: Job) -> RGBFrames | None:

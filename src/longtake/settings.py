@@ -132,6 +132,9 @@ class Settings(BaseSettings):
     stand_in: Literal["auto", "allow", "refuse"] = "auto"
     """Whether a miniature in the package answers the requests of a model that is not installed. auto: only where no
     published model is installed. allow: always. refuse: never. A refused request ends with status 503."""
+    carry_detail: Literal["stand-in", "always", "never"] = "stand-in"
+    """Whether the source's fine detail and motion are carried into the new frames, which a miniature draws as blurred
+    shapes. stand-in: where a miniature stands in for a published model. always: for every model. never: for none."""
 
     device: Annotated[str, Field(pattern=f"^{DEVICE}$")] = "auto"
     """Device of the models: cuda (or cuda:N), mps or cpu. auto: the first of these that the machine has."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from longtake.endpoints import ltx23
 from longtake.families.family import GeneratedClip
-from longtake.output.joining import COLOUR_FADE_FRAMES, Joiner, matched_frames
+from longtake.output.joining import COLOUR_FADE_FRAMES, Joiner, corrected_frames, correction
 from longtake.video import Span, VideoInfo, ignore_progress
 from tests.endpoints.planning import plan_of
 
@@ -33,7 +33,8 @@ def chunks(value: float = 0.4, count: int = NEW) -> Iterator[Tensor]:
 
 
 def levels(clip: GeneratedClip, chosen: Any) -> list[float]:
-    return [float(frame.mean()) for chunk in matched_frames(clip, chosen, JOINT) for frame in chunk]
+    correct = correction(clip, JOINT, None, 0)
+    return [float(frame.mean()) for chunk in corrected_frames(clip, chosen, correct) for frame in chunk]
 
 
 def test_the_colour_cast_is_removed_at_the_joint_and_fades_back() -> None:
@@ -85,11 +86,11 @@ class Frames:
 def test_source_and_new_frames_are_written_in_playing_order(direction: str) -> None:
     chosen, recorder = plan(extend_direction=direction), Frames()
     source: Any = recorder
-    joiner = Joiner(chosen, source, None, recorder, None, ignore_progress)
+    joiner = Joiner(chosen, source, None, recorder, None, False, ignore_progress)
     context = joiner.start()
     assert len(context) == chosen.context_frames
     new = GeneratedClip(chunks(0.4, chosen.new_frames), chosen.new_frames, chosen.context_frames)
-    joiner.finish(iter([new]), context[0 if direction == "backward" else -1])
+    joiner.finish(iter([new]), context)
     own, made = [float(number) for number in range(SHOWN)], [0.4] * chosen.new_frames
     assert recorder.levels == pytest.approx([*made, *own] if direction == "backward" else [*own, *made])
     assert recorder.samples == round(chosen.num_frames * 2000)

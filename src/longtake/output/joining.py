@@ -1,14 +1,16 @@
 """Joins the source's frames and sound with the generated ones, in playing order."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from longtake.families.family import GeneratedClip, RGBFrames
 from longtake.media.colour_match import match_colour
+from longtake.media.detail import Detail, carry_detail
 from longtake.media.sound import FADE_SAMPLES, Samples
 from longtake.media.source import SourceReader
 from longtake.output.soundtrack import append_sound, prepend_sound, source_track
@@ -22,6 +24,13 @@ COLOUR_FADE_FRAMES = 24
 """The number of new frames, counted from the joint, over which the correction of the autoencoder's colour cast fades
 out. They last about a second, so the change is too slow to be seen."""
 
+Correction = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
+"""A function that corrects a clip's frames: correct(frames, first) -> frames.
+
+`frames` [t, H, W, 3] in 0..1 are ordered by their distance from the joint, the nearest one first. `first` is the number
+of the clip's frames between the joint and `frames[0]`.
+"""
+
 
 @dataclass(frozen=True)
 class Joiner:
@@ -33,6 +42,7 @@ class Joiner:
         silent.
     `writer`: takes the frames and the sound of the output file.
     `checker`: checks the new frames for unsafe content; None for no check.
+    `carries_detail`: True if the source's fine detail is carried into the new frames, because a miniature makes them.
     `on_progress`: receives the progress while the source is read.
     """
 
@@ -41,6 +51,7 @@ class Joiner:
     source_sound: Samples | None
     writer: VideoWriter
     checker: SafetyChecker | None
+    carries_detail: bool
     on_progress: OnProgress
 
     @cached_property
@@ -69,69 +80,98 @@ class Joiner:
             self._write_source()
         return frames
 
-    def finish(self, clips: Iterator[GeneratedClip], joint: RGBFrames) -> None:
+    def finish(self, clips: Iterator[GeneratedClip], context: RGBFrames) -> None:
         """Writes the new clips and, if the source plays after them, the source.
 
-        `clips` are in playing order. `joint` [H, W, 3] is the source's frame next to the new ones. Raises
-        ContentPolicyViolation if the checker flags a new frame.
+        `clips` are in playing order. `context` are the frames that `start` returned. Raises ContentPolicyViolation if
+        the checker flags a new frame.
         """
         if not self.plan.source_last:
-            self._write_after_source(clips, joint)
+            self._write_after_source(clips, context[::-1])
             return
         new = list(clips)
         self.writer.write_sound(prepend_sound(self.track, new, self.plan))
+        detail = self._detail(new[-1], context)
+        distance = sum(clip.new_frames for clip in new)
         for clip in new:
-            self._write_frames(clip, joint)
+            distance -= clip.new_frames
+            self._write_frames(clip, correction(clip, context[0], detail, distance))
         self._write_source()
 
     def _write_source(self) -> None:
         for chunk in shown_frames(self.source, self.plan, self.on_progress):
             self.writer.write_source(chunk)
 
-    def _write_after_source(self, clips: Iterator[GeneratedClip], joint: RGBFrames) -> None:
+    def _write_after_source(self, clips: Iterator[GeneratedClip], nearest_first: RGBFrames) -> None:
         """Writes each clip's sound and then its frames. The source is already written.
 
         The end of a clip's sound is held back until the next clip is known, because it is cross-faded with that clip's
-        sound. `joint` [H, W, 3] is the source's last frame.
+        sound. `nearest_first` [T, H, W, 3] are the last frames of the source, in reverse order.
         """
         plan, track, written, num_frames = self.plan, self.track, self.final_samples, self.plan.shown_frames
+        detail, distance = None, 0
         for clip in clips:
             num_frames += clip.new_frames
             track = append_sound(track, clip, plan, num_frames)
             final = track.shape[1] - (0 if num_frames == plan.num_frames else FADE_SAMPLES)
             self.writer.write_sound(track[:, written:final])
             written = final
-            self._write_frames(clip, joint)
+            detail = self._detail(clip, nearest_first) if distance == 0 else detail
+            self._write_frames(clip, correction(clip, nearest_first[0], detail, distance))
+            distance += clip.new_frames
 
-    def _write_frames(self, clip: GeneratedClip, joint: RGBFrames) -> None:
-        for frames in checked_frames(matched_frames(clip, self.plan, joint), self.checker):
+    def _detail(self, clip: GeneratedClip, nearest_first: RGBFrames) -> Detail | None:
+        """Returns the detail to carry into the new frames, or None if none is carried.
+
+        `clip` is the one next to the source. `nearest_first` [T, H, W, 3] are the source's frames next to it.
+        """
+        if clip.rendition is None or not self.carries_detail:
+            return None
+        return Detail.of(nearest_first, _picture(clip.rendition))
+
+    def _write_frames(self, clip: GeneratedClip, correct: Correction) -> None:
+        for frames in checked_frames(corrected_frames(clip, self.plan, correct), self.checker):
             self.writer.write(frames)
 
 
-def matched_frames(clip: GeneratedClip, plan: Plan, joint: RGBFrames) -> Iterator[NDArray[np.float32]]:
-    """Yields a clip's frames, in chunks [t, H, W, 3] in 0..1, without the autoencoder's colour cast.
+def correction(clip: GeneratedClip, joint: RGBFrames, detail: Detail | None, distance: int) -> Correction:
+    """Returns the correction for the frames of a clip.
 
-    The model's autoencoder changes colours slightly; this change is the cast. It is measured on the frame next to the
-    clip, on the side that the clip continues. The cast is the difference in colour between two versions of this frame:
-    - the frame that the output shows: `clip.neighbour` if the model generated it, else `joint` [H, W, 3], which is the
-      source's frame next to the new ones;
-    - the same frame, encoded and decoded by the autoencoder: `clip.rendition`. If this is None, nothing is changed.
-
-    `match_colour` removes the cast. `plan` tells if the source plays before or after the clip.
+    - If `detail` is not None, the source's detail is carried into them. `distance` is the number of new frames between
+      the source and the clip.
+    - Otherwise the colour cast of the model's autoencoder is removed. The cast is the difference in colour between two
+      versions of the frame next to the clip: the one that the output shows, and `clip.rendition`, which the
+      autoencoder has encoded and decoded. The output shows `clip.neighbour` if the model generated this frame, else
+      `joint` [H, W, 3], the source's frame next to the new ones.
+    - If `clip.rendition` is None, nothing is corrected.
     """
+    if clip.rendition is None:
+        return lambda frames, first: frames
+    if detail is not None:
+        return lambda frames, first: carry_detail(frames, detail, first=distance + first)
     shown = (joint if clip.neighbour is None else clip.neighbour).astype(np.float32) / np.float32(255)
-    rendition = None if clip.rendition is None else clip.rendition.permute(1, 2, 0).cpu().numpy()
+    rendition = _picture(clip.rendition)
+    return lambda frames, first: match_colour(frames, shown, rendition, COLOUR_FADE_FRAMES, first=first)
+
+
+def corrected_frames(clip: GeneratedClip, plan: Plan, correct: Correction) -> Iterator[NDArray[np.float32]]:
+    """Yields a clip's frames in playing order, corrected, in chunks [t, H, W, 3] in 0..1.
+
+    `plan` tells if the source plays before or after the clip.
+    """
     done = 0
     for chunk in clip.frames:
         frames: NDArray[np.float32] = chunk.permute(0, 2, 3, 1).cpu().numpy()
         if not len(frames):
             continue
         done += len(frames)
-        if rendition is None:
-            yield frames
-        elif plan.source_last:
-            frames_left = clip.new_frames - done
-            matched = match_colour(frames[::-1], shown, rendition, COLOUR_FADE_FRAMES, first=frames_left)
-            yield np.ascontiguousarray(matched[::-1])
+        if plan.source_last:
+            yield np.ascontiguousarray(correct(frames[::-1], clip.new_frames - done)[::-1])
         else:
-            yield match_colour(frames, shown, rendition, COLOUR_FADE_FRAMES, first=done - len(frames))
+            yield correct(frames, done - len(frames))
+
+
+def _picture(pixels: Tensor) -> NDArray[np.float32]:
+    """Returns a picture [3, H, W] as [H, W, 3]."""
+    picture: NDArray[np.float32] = pixels.permute(1, 2, 0).cpu().numpy()
+    return picture

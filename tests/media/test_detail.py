@@ -1,0 +1,96 @@
+"""Carrying the source's fine detail into new frames that a miniature drew as blurred shapes."""
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from longtake.media.detail import Detail, Pictures, SourceMotion, carry_detail
+
+HEIGHT, WIDTH, STEP = 96, 160, 2
+"""The size of the pictures, and how many pixels they move to the left from one frame to the next."""
+
+
+def texture() -> Pictures:
+    """A wide picture with detail of several sizes, [96, 400, 3]."""
+    noise = np.random.default_rng(1).random((HEIGHT, 400, 3)).astype(np.float32)
+    layers = [cv2.GaussianBlur(noise, (0, 0), sigma) for sigma in (1.5, 4.0, 12.0)]
+    picture: Pictures = np.clip(sum((layer - layer.mean()) / layer.std() for layer in layers) * 0.08 + 0.5, 0, 1)
+    return picture
+
+
+def moving(count: int, first: int = 0) -> Pictures:
+    """Frames [count, 96, 160, 3] of a camera that moves steadily to the right."""
+    wide = texture()
+    return np.stack([wide[:, at : at + WIDTH] for at in range((40 + first) * STEP, (40 + first + count) * STEP, STEP)])
+
+
+def codes(frames: Pictures) -> NDArray[np.uint8]:
+    return (frames * 255).round().astype(np.uint8)
+
+
+def blurred(frames: Pictures) -> Pictures:
+    return np.stack([cv2.GaussianBlur(frame, (0, 0), 8) for frame in frames])
+
+
+def sharpness(frames: Pictures) -> float:
+    return float(np.mean(np.square(np.diff(frames, axis=2))))
+
+
+def error(frames: Pictures, truth: Pictures) -> float:
+    return float(np.mean(np.square(frames - truth)))
+
+
+@pytest.mark.parametrize("forwards", [True, False])
+def test_a_blurred_rendition_gets_the_source_s_detail_and_goes_on_as_the_source_moved(forwards: bool) -> None:
+    film = moving(29) if forwards else moving(29)[::-1]
+    source, truth = film[:17], film[17:]
+    detail = Detail.of(codes(source[::-1]), blurred(source[-1:])[0])
+    carried = carry_detail(np.repeat(blurred(source[-1:]), 12, axis=0), detail)
+    assert detail.trust.max() < 0.2
+    assert sharpness(blurred(truth)) < 0.2 * sharpness(truth)
+    assert 0.85 < sharpness(carried) / sharpness(source) < 1.15
+    inside = np.s_[:, 8:-8, 40:-40]
+    assert error(carried[inside], truth[inside]) < 0.3 * error(source[-1:][inside], truth[inside])
+
+
+def test_frames_of_a_model_that_draws_well_are_kept_where_the_source_s_motion_is_not_known() -> None:
+    source, new = moving(1), moving(8, first=30)
+    detail = Detail.of(codes(source[::-1]), codes(source[-1:])[0].astype(np.float32) / 255)
+    assert carry_detail(new, detail) == pytest.approx(new, abs=1e-3)
+
+
+def test_motion_back_and_forth_is_not_steady() -> None:
+    steady = SourceMotion.of(codes(moving(5)[::-1]))
+    shaking = SourceMotion.of(codes(moving(2)[[0, 1, 0, 1, 0]]))
+    middle = np.s_[20:-20, 40:-40]
+    assert np.median(steady.steadiness[middle]) > 0.9 > 0.3 > np.median(shaking.steadiness[middle])
+    assert np.median(steady.mean[middle][..., 0]) == pytest.approx(STEP, rel=0.3)
+    assert np.median(shaking.reach[middle]) == pytest.approx(STEP, rel=0.3)
+
+
+def test_without_known_motion_the_model_s_own_is_followed() -> None:
+    source, new = moving(1), moving(4, first=1)
+    detail = Detail.of(codes(source), blurred(source)[0])
+    carried = carry_detail(blurred(new), detail)
+    inside = np.s_[-1, 8:-8, 40:-40]
+    assert error(carried[inside], new[inside]) < 0.5 * error(source[0][inside[1:]], new[inside])
+
+
+def test_a_still_source_stays_still() -> None:
+    source = np.repeat(moving(1), 5, axis=0)
+    detail = Detail.of(codes(source), blurred(source)[0])
+    carried = carry_detail(blurred(moving(6, first=1)), detail)
+    assert error(carried, np.repeat(source[:1], 6, axis=0)) < 0.1 * error(moving(6, first=1), source[:1])
+
+
+def test_chunks_are_carried_like_the_whole() -> None:
+    source, new = moving(5), blurred(moving(6, first=5))
+    detail = Detail.of(codes(source[::-1]), blurred(source[-1:])[0])
+    parts = [carry_detail(new[at : at + 2], detail, first=at) for at in range(0, 6, 2)]
+    assert (np.concatenate(parts) == carry_detail(new, detail)).all()
+
+
+def test_a_black_picture_is_carried() -> None:
+    black = np.zeros((5, HEIGHT, WIDTH, 3), np.float32)
+    assert not carry_detail(black, Detail.of(codes(black), black[0])).any()

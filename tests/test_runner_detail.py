@@ -1,0 +1,108 @@
+"""A miniature that stands in shows the source's fine detail and motion in its new frames, measured on the file."""
+
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import longtake
+from longtake.media.encode import Encoder
+from longtake.media.formats import output_format
+from longtake.runner import DETAIL_NOTE, carries_detail
+from longtake.settings import Settings
+from tests import raw
+from tests.media.test_detail import codes, texture
+
+CONTEXT, NEW, STEP, SIZE = 9, 8, 2, (160, 96)
+
+
+def film() -> NDArray[np.uint8]:
+    """A camera that moves steadily over a texture, with the frames before, in and after the source."""
+    wide = codes(texture())
+    return np.stack([wide[:, at : at + SIZE[0]] for at in range(0, (NEW + CONTEXT + NEW) * STEP, STEP)])
+
+
+def sharpness(planes: NDArray[Any]) -> NDArray[np.float64]:
+    """The sharpness of each of the luma planes [t, H, W]."""
+    pixels = planes.astype(np.float64)
+    across, down = np.square(np.diff(pixels, axis=2)), np.square(np.diff(pixels, axis=1))
+    total: NDArray[np.float64] = across.mean(axis=(1, 2)) + down.mean(axis=(1, 2))
+    return total
+
+
+@pytest.fixture(autouse=True)
+def _default_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LONGTAKE_CARRY_DETAIL")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("source") / "clip.mp4"
+    with Encoder(path, output_format("X264 (.mp4)", "maximum", "fast"), *SIZE, Fraction(24)) as video:
+        video.write(film()[NEW : NEW + CONTEXT])
+    return path
+
+
+def extended(source: Path, to: Path, direction: str, **choice: Any) -> longtake.Result:
+    fields: dict[str, Any] = {
+        "generate_audio": False,
+        "match_input_fps": True,
+        "num_inference_steps": 8,
+        "quality": "maximum",
+    }
+    return longtake.extend(
+        str(source),
+        to,
+        endpoint="2.3",
+        prompt="x",
+        seed=1,
+        new_frames=NEW,
+        extend_direction=direction,
+        **fields,
+        **choice,
+    )
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_new_frames_are_as_sharp_as_the_source_and_move_on(source: Path, tmp_path: Path, direction: str) -> None:
+    result = extended(source, tmp_path / "longer.mp4", direction)
+    assert DETAIL_NOTE in result.notes
+    planes = raw.luma(result.path)
+    new, own = (planes[:NEW][::-1], planes[NEW:]) if direction == "backward" else (planes[CONTEXT:], planes[:CONTEXT])
+    ratios = sharpness(new) / sharpness(own).mean()
+    assert 0.85 < ratios.min() <= ratios.max() < 1.15
+    joint = own[0] if direction == "backward" else own[-1]
+    changes = np.abs(np.diff(np.concatenate([joint[None], new]), axis=0)).mean(axis=(1, 2))
+    usual = np.abs(np.diff(own, axis=0)).mean()
+    assert 0.5 < changes[0] / usual < 1.5
+    assert (changes > 0.3 * usual).all()
+
+
+def test_a_miniature_that_was_asked_for_by_name_shows_its_own_frames(source: Path, tmp_path: Path) -> None:
+    named = extended(source, tmp_path / "named.mp4", "forward", model="ltx2-tiny")
+    assert DETAIL_NOTE not in named.notes
+    planes = raw.luma(named.path)
+    assert sharpness(planes[-4:]).mean() < 0.6 * sharpness(planes[:CONTEXT]).mean()
+
+
+@pytest.mark.parametrize(
+    ("setting", "stands_in_for", "end_image", "keeps_source", "carries"),
+    [
+        ("stand-in", "ltxv-13b", None, True, True),
+        ("stand-in", None, None, True, False),
+        ("always", None, None, True, True),
+        ("never", "ltxv-13b", None, True, False),
+        ("always", "ltxv-13b", "an image", True, False),
+        ("always", "ltxv-13b", None, False, False),
+    ],
+)
+def test_detail_is_carried_where_the_setting_says(
+    setting: Any, stands_in_for: str | None, end_image: str | None, keeps_source: bool, carries: bool
+) -> None:
+    plan = SimpleNamespace(keeps_source=keeps_source, context_frames=9)
+    job: Any = SimpleNamespace(plan=plan, model=SimpleNamespace(stands_in_for=stands_in_for), end_image=end_image)
+    assert carries_detail(job, Settings(carry_detail=setting)) == carries
