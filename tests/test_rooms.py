@@ -34,7 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("inspect",),
     ("media",),
     ("database",),
-    ("prompts", "safety", "outbound", "private"),
+    ("prompts", "safety", "outbound", "private", "temporary"),
     ("settings", "shim"),
     ("video", "atomic", "clock", "imports", "periodic", "threads"),
     ("errors", "system", "version"),

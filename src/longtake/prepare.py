@@ -4,7 +4,6 @@ These are steps 2 and 3 of "The way of a request" in README.md. This module impo
 """
 
 import secrets
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from longtake.models.registry import CARDS, ModelCard, adapter, located, missing
 from longtake.outbound import Check, no_check
 from longtake.plans import Plan, PlannedAdapter, shortened_url
 from longtake.settings import Settings
+from longtake.temporary import temporary_folder
 from longtake.video import VideoInfo
 
 LARGEST_SEED = 2**31 - 1
@@ -185,7 +185,7 @@ def prepare(
     check_family(endpoint, card)
     limits = Limits(max_pixels=settings.max_source_pixels, max_duration_s=settings.max_source_duration_s)
     with ExitStack() as stack:
-        home = fetcher.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="longtake-")))
+        home = fetcher.folder or stack.enter_context(temporary_folder(settings))
         with errors_at(endpoint.source_field, endpoint.source_url(request)):
             video = stack.enter_context(fetcher.fetch(endpoint.source_url(request), "source", home, settings))
             source = stack.enter_context(open_source(video, limits=limits))

@@ -317,6 +317,8 @@ def test_a_cancellation_stops_a_download_and_not_the_process(tmp_path: Path, fie
         threading.Thread(target=cancel).start()
         runner = make_runner(current, transport, channel)
         run = Run("r", ltxv098.ENDPOINT.id, to_json(body).decode(), None, tmp_path / "r", "key")
+        run.folder.mkdir()
+        (run.folder / "source-1").touch()  # an earlier process was killed while it downloaded
         with reporting_failures(channel, runner):
             carry_out(run, channel, runner, transport, current)
     failed = decode_to_server(sent.getvalue().splitlines()[-1])

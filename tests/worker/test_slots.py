@@ -398,10 +398,19 @@ def test_a_worker_process_knows_its_device(engine: sa.Engine, serve: Serve, tmp_
     eventually(lambda: (tmp_path / "device").exists() and (tmp_path / "device").read_text() == "cuda:3")
 
 
-def test_the_work_folders_of_ended_requests_are_removed(engine: sa.Engine, serve: Serve, tmp_path: Path) -> None:
+def test_what_dead_processes_left_is_deleted_again_and_again(
+    engine: sa.Engine, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work folders of requests that have ended, and temporary folders; but nothing of a request that waits."""
+    monkeypatch.setattr("longtake.worker.work_folders.SWEEP_S", 0.05)
     waiting = submit(engine, "a pool without slots")
-    for name in ("unknown", waiting.id):
-        (tmp_path / "work" / name).mkdir(parents=True)
-    serve()
-    eventually(lambda: not (tmp_path / "work" / "unknown").exists())
+    (tmp_path / "work" / waiting.id).mkdir(parents=True)
+    for number in range(2):
+        left = [tmp_path / "work" / "unknown", tmp_path / "tmp" / "of another machine"]
+        for folder in left:
+            folder.mkdir(parents=True)
+            os.utime(folder, (1, 1))
+        if number == 0:
+            serve()
+        eventually(lambda: not any(folder.exists() for folder in left))  # noqa: B023 - called in this round
     assert (tmp_path / "work" / waiting.id).exists()

@@ -20,6 +20,7 @@ from longtake.imports import INSTALL_TORCH, importing_models
 from longtake.media.formats import OutputType, output_format
 from longtake.models.registry import CARDS, PART_NAMES, ModelCard, adapters, missing
 from longtake.settings import NO_HOME, PREFIX, Settings, unknown_settings
+from longtake.temporary import PLACE
 from longtake.threads import prepare_threads
 
 State = Literal["ok", "no", "note"]
@@ -281,7 +282,7 @@ def _wall(name: str, stands: bool, text: str) -> Finding:
 
 
 def _folders(settings: Settings) -> Iterator[Finding]:
-    places = {"models": settings.models_dir, "LoRAs": settings.loras_dir, "temporary": Path(tempfile.gettempdir())}
+    places = {"models": settings.models_dir, "LoRAs": settings.loras_dir, "temporary": settings.data_dir / PLACE}
     for name, folder in places.items():
         if NO_HOME in folder.parents:
             yield Finding(name, "note", "no folder, because this user has no home folder; LONGTAKE_DATA_DIR names one")

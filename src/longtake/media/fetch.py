@@ -22,6 +22,9 @@ from longtake.version import __version__
 
 _MAX_REDIRECTS = 5
 
+_NEW = "source-"
+"""The first part of the names of new files."""
+
 RETRY_PAUSES_S = (0.5, 1.0, 2.0)
 """Seconds before the second, third and fourth attempt at a download that failed for a moment."""
 
@@ -111,7 +114,16 @@ def fetch_file(
 
 
 def _new_file(folder: Path) -> Path:
-    return folder / f"source-{secrets.token_hex(8)}"
+    return folder / f"{_NEW}{secrets.token_hex(8)}"
+
+
+def remove_halves(folder: Path) -> None:
+    """Deletes from a folder the incomplete files of processes that were killed while `fetch_file` wrote them.
+
+    No other process may be fetching files to the folder.
+    """
+    for half in folder.glob(f"{_NEW}*"):
+        half.unlink(missing_ok=True)
 
 
 def local_file(name: str) -> Path | None:

@@ -4,7 +4,6 @@ Face)."""
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from longtake.models.safe import inside
 from longtake.outbound import Check, http_url, no_check
 from longtake.plans import shortened_url
 from longtake.settings import Settings, expanded, make_folder
+from longtake.temporary import temporary_folder
 
 Fetch = Callable[[str, Path, int], Path]
 """A function that writes the content of a URL or data URI to a new file in a folder, and returns the file's path.
@@ -107,8 +107,8 @@ def open_lora(lora: Lora, settings: Settings, sources: LoraSources = NO_SOURCES)
     elif scheme == "data":
         if sources.fetch is None:
             raise InvalidRequest("A LoRA cannot be a data URI here.", value=shortened_url(url))
-        with tempfile.TemporaryDirectory(prefix="longtake-") as folder:
-            path = sources.fetch(url, Path(folder), settings.max_lora_bytes)
+        with temporary_folder(settings) as folder:
+            path = sources.fetch(url, folder, settings.max_lora_bytes)
             yield LoraFile(path, shortened_url(url), is_temporary=True)
     else:
         yield _local_or_from_hub(lora, settings, sources)

@@ -26,6 +26,7 @@ from longtake.queue import fetches
 from longtake.queue.fetches import Fetch, Group
 from longtake.queue.requests import Outcome
 from longtake.storage.files import FETCHED
+from longtake.temporary import temporary_folder
 from longtake.worker import outcomes
 from longtake.worker.context import SlotContext
 from longtake.worker.leases import Lease
@@ -224,20 +225,17 @@ class FetchPlaces:
     def _download(self, place: Place, url: str) -> str:
         """Downloads a file to a new blob. Returns the blob's key."""
         store, settings = self._context.store, self._context.settings
-        store.scratch.mkdir(parents=True, exist_ok=True)
-        path = fetch_file(
-            url,
-            store.scratch,
-            max_bytes=settings.max_source_bytes,
-            pace=pace_of(settings),
-            transport=self._transport,
-            check=place.check,
-        )
         key = f"{FETCHED}/{place.fetch.request_id}.{secrets.token_hex(8)}"
-        try:
+        with temporary_folder(settings) as folder:
+            path = fetch_file(
+                url,
+                folder,
+                max_bytes=settings.max_source_bytes,
+                pace=pace_of(settings),
+                transport=self._transport,
+                check=place.check,
+            )
             self._retry(place, lambda: store.blobs.put(key, path))
-        finally:
-            path.unlink(missing_ok=True)
         return key
 
     def _delete_ended(self) -> None:

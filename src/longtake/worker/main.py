@@ -27,7 +27,7 @@ from longtake.endpoints.validation import parse
 from longtake.errors import BadCheckpoint, DownloadFailed, LongtakeError, ModelNotInstalled, NotSupported
 from longtake.families import plan_from_json, plan_to_json
 from longtake.imports import importing_models
-from longtake.media.fetch import fetch_file, pace_of
+from longtake.media.fetch import fetch_file, pace_of, remove_halves
 from longtake.models.download import status
 from longtake.models.lora_files import LoraSources
 from longtake.models.registry import ModelCard
@@ -137,6 +137,7 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTra
     started = time.perf_counter()
     endpoint = ENDPOINTS[run.endpoint]
     run.folder.mkdir(parents=True, exist_ok=True)
+    remove_halves(run.folder)
     fetcher = Fetcher(
         open_own=lambda url: open_stored_file(url, channel, settings),
         transport=transport,

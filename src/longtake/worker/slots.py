@@ -16,7 +16,7 @@ from longtake.worker.fetching import FetchPlaces
 from longtake.worker.leases import Lease
 from longtake.worker.messages import Done
 from longtake.worker.slot import Slot, SlotStatus
-from longtake.worker.work_folders import remove_ended
+from longtake.worker.work_folders import sweeper
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class Slots:
             for device, _, pool in [text.partition("@")]
         ]
         self._fetches = FetchPlaces(context, self._lease, self.wake)
+        self._sweeper = sweeper(engine, settings)
 
     def start(self) -> None:
         """Starts the server's lease, its downloads, and all slots, which then claim requests.
@@ -77,7 +78,7 @@ class Slots:
         self._fetches.start()
         for slot in self._slots:
             slot.start()
-        threading.Thread(target=self._remove_old_folders, name="old work folders", daemon=True).start()
+        self._sweeper.start()
 
     def wake(self, pool: str) -> None:
         """Makes the idle slots of a pool look for a request at once."""
@@ -124,10 +125,5 @@ class Slots:
         until = time.monotonic() + STOP_S
         for slot in self._slots:
             slot.join(max(until - time.monotonic(), 0.1))
+        self._sweeper.stop()
         self._lease.stop()
-
-    def _remove_old_folders(self) -> None:
-        try:
-            remove_ended(self._engine, self._settings)
-        except Exception:
-            log.exception("The work folders of ended requests could not be removed.")

@@ -5,8 +5,14 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from longtake import temporary
+from longtake.database.connection import is_temporary
+from longtake.periodic import Repeating
 from longtake.queue import engine as queue
 from longtake.settings import Settings
+
+SWEEP_S = 3600.0
+"""Seconds between two searches for folders that dead processes left."""
 
 
 def work_folder(settings: Settings, request_id: str) -> Path:
@@ -20,6 +26,26 @@ def work_folder(settings: Settings, request_id: str) -> Path:
 def remove_work_folder(settings: Settings, request_id: str) -> None:
     """Removes the work folder of a request, if it exists. Errors are ignored."""
     shutil.rmtree(work_folder(settings, request_id), ignore_errors=True)
+
+
+def sweeper(engine: sa.Engine, settings: Settings) -> Repeating:
+    """Returns a background thread that deletes, at its start and each hour (SWEEP_S), what dead processes left.
+
+    These are work folders of requests that have ended, and temporary folders.
+    """
+
+    def sweep() -> float:
+        remove_ended(engine, settings)
+        temporary.sweep(settings)
+        return SWEEP_S
+
+    return Repeating(
+        "work folder sweeper",
+        sweep,
+        failure="Old work folders could not be deleted",
+        is_temporary=is_temporary,
+        retry_s=60,
+    )
 
 
 def remove_ended(engine: sa.Engine, settings: Settings) -> None:

@@ -1,0 +1,82 @@
+"""Temporary folders, all in the data folder. What killed processes left is deleted.
+
+The name of a temporary folder begins with the identity of its process. So it can be deleted as soon as the process has
+ended, and on a data folder that several machines share, once it is old.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from longtake.errors import InvalidRequest
+from longtake.settings import Settings, make_folder
+from longtake.system import boot_id, start_ticks
+
+PLACE = "tmp"
+"""The name of the folder of temporary folders, inside the data folder."""
+
+OLD_S = 24 * 3600.0
+"""Seconds without a change after which a folder is deleted although it is not known whether its process has ended."""
+
+
+@contextmanager
+def temporary_folder(settings: Settings) -> Iterator[Path]:
+    """Context manager that gives a new folder, which only this user can read. It is deleted when the block ends.
+
+    The folder is in the data folder or, if that cannot be created, in the system's folder for temporary files. First
+    deletes what killed processes left.
+    """
+    place = _place(settings)
+    if place is not None:
+        sweep(settings)
+    prefix = f"{_machine()}.{os.getpid()}.{start_ticks(os.getpid())}."
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=place, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def sweep(settings: Settings, *, old_s: float = OLD_S) -> None:
+    """Deletes the temporary folders of processes that have ended.
+
+    If it is not known whether a process has ended, because it ran on another machine, before the last boot, or on a
+    system other than Linux, its folder is deleted if nothing in it has changed for `old_s` seconds.
+    """
+    for folder in (settings.data_dir / PLACE).glob("*"):
+        if _has_ended(folder.name) or time.time() - _changed_at(folder) > old_s:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _place(settings: Settings) -> Path | None:
+    """Returns the folder of temporary folders, which is created if necessary. None if that is not possible."""
+    try:
+        make_folder(settings.data_dir, "data_dir", mode=0o700)
+        place = settings.data_dir / PLACE
+        place.mkdir(mode=0o700, exist_ok=True)
+    except (InvalidRequest, OSError):
+        return None
+    return place if os.access(place, os.W_OK) else None
+
+
+def _machine() -> str:
+    """Returns a short id of the machine's current boot; empty on systems other than Linux."""
+    boot = boot_id()
+    return boot and hashlib.sha256(boot.encode()).hexdigest()[:16]
+
+
+def _has_ended(name: str) -> bool:
+    """Returns True if the process of the folder with this name ran on this machine and has ended."""
+    machine, pid, born, *_ = (*name.split("."), "", "", "")
+    return machine != "" and machine == _machine() and pid.isdigit() and str(start_ticks(int(pid))) != born
+
+
+def _changed_at(folder: Path) -> float:
+    """Returns the Unix time in seconds of the last change in a folder; now if it is deleted meanwhile."""
+    newest = 0.0
+    for path in (folder, *folder.rglob("*")):
+        with suppress(OSError):
+            newest = max(newest, path.stat().st_mtime)
+    return newest or time.time()
