@@ -1,5 +1,6 @@
 """A LoRA's path becomes a file: below its folder, from a URL or data URI, from the hub; never from anywhere else."""
 
+import hashlib
 import os
 from base64 import b64encode
 from collections.abc import Iterator
@@ -13,8 +14,8 @@ from safetensors.numpy import save
 
 from longtake.errors import BadCheckpoint, DownloadFailed, FileTooLarge, InvalidRequest
 from longtake.media.fetch import Pace, fetch_file
-from longtake.models.lora_downloads import FETCHED
-from longtake.models.lora_files import Fetch, Lora, LoraSources, open_lora
+from longtake.models.lora_downloads import FETCHED, private_folder
+from longtake.models.lora_files import Fetch, Lora, LoraSources, needs_download, open_lora
 from longtake.settings import Settings
 from tests.models.stand_in_hub import Hub, serving
 
@@ -322,3 +323,17 @@ def test_a_new_version_of_the_same_size_is_fetched(stand_in: Hub, tmp_path: Path
     resolve(lora, settings)
     stand_in.repos["some/lora"]["s.safetensors"] = b"\1" * 500
     assert resolve(lora, settings).read_bytes() == b"\1" * 500
+
+
+def test_a_server_downloads_what_is_not_here_and_will_not_be_refused(folder: Path) -> None:
+    settings = Settings(loras_dir=folder, trusted_hosts=("files.example",))
+    assert needs_download("https://example.com/a", settings, "me")
+    assert needs_download("http://files.example/a", settings, "me")
+    assert not needs_download("http://example.com/a", settings, "me")
+    assert not needs_download("https://", settings, "me")
+    assert not needs_download("https://example.com/a", settings.model_copy(update={"offline": True}), "me")
+    name = f"{hashlib.sha256(b'https://example.com/a').hexdigest()}.safetensors"
+    private_folder(settings, "me").mkdir(parents=True)
+    (private_folder(settings, "me") / name).touch()
+    assert not needs_download("https://example.com/a", settings, "me")
+    assert needs_download("https://example.com/a", settings, "another")

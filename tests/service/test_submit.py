@@ -124,8 +124,14 @@ def test_files_elsewhere_are_downloaded_before_a_device_is_claimed(served: Serve
     assert fetches.held_by(served.engine, "s") == set()
 
 
-def test_the_source_may_be_deep_in_the_input(served: Served, client: httpx.Client) -> None:
-    submit(client, {**INPUT, "video": {"video_url": "https://example.com/a.mp4"}})
+def test_files_may_be_named_deep_in_the_input(served: Served, client: httpx.Client) -> None:
+    loras = [{"path": "style.safetensors"}, {"path": "https://example.com/b.safetensors"}]
+    submit(client, {**INPUT, "video": {"video_url": "https://example.com/a.mp4"}, "loras": loras})
     fetch = fetches.claim(served.engine, Group("local", "default"), "s")
     assert fetch is not None
-    assert fetch.files == (RemoteFile("https://example.com/a.mp4", ("video", "video_url"), "source"),)
+    assert fetch.files == (
+        RemoteFile("https://example.com/a.mp4", ("video", "video_url"), "source"),
+        RemoteFile("https://example.com/b.safetensors", ("loras", 1, "path"), "lora"),
+    )
+    submit(client, {**INPUTS[LTX2], "loras": loras}, endpoint=LTX2)
+    assert served.claim().endpoint == LTX2, "a field that the endpoint does not have is not read"

@@ -54,6 +54,7 @@ class Server:
         self, engine: sa.Engine, chosen: Settings, command: tuple[str, ...] = WORKER, store: FileStore | None = None
     ) -> None:
         self.changes: list[str] = []
+        self.settings = chosen
         store = store or slow_store(engine, chosen.data_dir)
         self.slots = Slots(engine, chosen, store, self.changes.append, command=command)
         self.watch = LeaseWatch(engine, chosen, self.changes.append, self.slots.wake)

@@ -1,5 +1,6 @@
 """Downloads for waiting requests: real servers, a scripted worker process, and a web site that waits for the test."""
 
+import hashlib
 import json
 import signal
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from longtake.models.lora_downloads import private_folder
 from longtake.queue import engine as queue
 from longtake.queue import fetches
 from longtake.queue.fetches import Group
@@ -111,8 +113,8 @@ def serve(engine: sa.Engine, tmp_path: Path) -> Iterator[Serve]:
 def submit_with(
     engine: sa.Engine, *urls: str, key_id: str = "local", start_timeout_s: float | None = None, **body: Any
 ) -> RequestRow:
-    """Submits a request whose source is at the first URL, and its end image at the second one."""
-    kinds: tuple[FileKind, ...] = ("source", "end_image")
+    """Submits a request whose source is at the first URL, its end image at the second and a LoRA at the third one."""
+    kinds: tuple[FileKind, ...] = ("source", "end_image", "lora")
     files = tuple(RemoteFile(url, (f"{kind}_url",), kind) for url, kind in zip(urls, kinds, strict=False))
     plain = submission(key_id=key_id, **body)
     return queue.submit(engine, replace(plain, files=files, start_timeout_s=start_timeout_s))[0]
@@ -174,6 +176,24 @@ def test_a_failed_download_is_the_outcome(
     assert ended.headers is not None
     assert ended.headers["x-fal-retryable"] == "false"
     assert effects_of(effects, "began") == [], "no device was claimed"
+
+
+@on_sqlite
+def test_a_lora_is_downloaded_unless_it_is_here_for_the_caller(
+    engine: sa.Engine, serve: Serve, site: Site, tmp_path: Path
+) -> None:
+    server = serve(loras_dir=tmp_path / "loras", max_source_bytes=10**6, max_lora_bytes=len(BODY) - 1)
+    site.release()
+    urls = [site.url(path) for path in ("/a", "/b", "/lora")]
+    refused = end_of(engine, submit_with(engine, *urls))
+    assert (refused.status_code, refused.error_type) == (422, "file_too_large")
+    assert site.begun == ["/a", "/b", "/lora"]
+    folder = private_folder(server.settings, "local")
+    folder.mkdir(parents=True)
+    (folder / f"{hashlib.sha256(urls[2].encode()).hexdigest()}.safetensors").touch()
+    assert end_of(engine, submit_with(engine, *urls)).status_code == 200
+    assert site.begun[3:] == ["/a", "/b"]
+    assert end_of(engine, submit_with(engine, *urls, key_id="other")).status_code == 422
 
 
 @on_sqlite

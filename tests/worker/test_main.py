@@ -305,7 +305,7 @@ def test_a_cancellation_stops_a_download_and_not_the_process(tmp_path: Path, fie
         channel = Channel(incoming, sent)
         body = SHORT | ({"video": {"video_url": url}} if field == "video" else {"loras": [{"path": url}]})
         replies: list[ToWorker] = (
-            [FileFound(None)] if field == "video" else [FileFound(BLOB), Proceed(), FileFound(None)]
+            [FileFound(None)] if field == "video" else [FileFound(BLOB), Proceed(), FileFound(None), FileFound(None)]
         )
         for reply in replies:
             server.write(encode_to_worker(reply))

@@ -35,6 +35,7 @@ BODY = '{"prompt": "a \\"quoted\\" word,\\nand \\ud83d\\ude00"}'
         Proceed(),
         FileFound("1b2c-a.mp4"),
         FileFound(None),
+        FileFound("fetched/1.2", is_fetched=True),
         Cancel("r"),
     ],
 )

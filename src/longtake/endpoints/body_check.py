@@ -8,14 +8,15 @@ large body is checked by the program, because the JSON parser stops all threads 
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
 from pydantic_core import from_json
 
-from longtake.endpoints import ENDPOINTS
+from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.endpoints.validation import problem, problems
+from longtake.errors import Loc
 
 MOST_URL = 10_000
 """The largest number of characters of a URL that `CheckedBody.urls` contains. Longer ones are data URIs, or refused."""
@@ -28,11 +29,12 @@ class CheckedBody:
     compact: the body as compact JSON in UTF-8; `null` if it is not valid JSON.
     problems: entries of fal's `detail` list, one for each problem.
     urls: the path of each field with a file's URL, and its text. Texts of more than MOST_URL characters are left out.
+        The list is empty if there are problems.
     """
 
     compact: bytes
     problems: list[dict[str, Any]]
-    urls: list[tuple[tuple[str, ...], str]]
+    urls: list[tuple[Loc, str]]
 
 
 def parse(raw: bytes) -> Any:
@@ -56,16 +58,28 @@ def check(endpoint_id: str, raw: bytes) -> CheckedBody:
     except (ValueError, RecursionError) as error:
         return CheckedBody(b"null", [json_problem(error)], [])
     endpoint = ENDPOINTS[endpoint_id]
-    fields = [endpoint.source_field] + ([(endpoint.end_image_field,)] if endpoint.end_image_field else [])
+    found = problems(endpoint.Request, value)
+    return CheckedBody(compact, found, [] if found else named_files(endpoint, value))
+
+
+def named_files(endpoint: Endpoint[Any, Any], value: Mapping[str, Any]) -> list[tuple[Loc, str]]:
+    """Returns the path and the text of each field of a valid input that names a file: see `CheckedBody.urls`."""
+    fields: list[Loc] = [endpoint.source_field]
+    if endpoint.end_image_field is not None:
+        fields.append((endpoint.end_image_field,))
+    if "loras" in endpoint.Request.model_fields:
+        fields += [("loras", index, "path") for index in range(len(value.get("loras") or ()))]
     named = [(field, _text_at(value, field)) for field in fields]
-    urls = [(field, text) for field, text in named if 0 < len(text) <= MOST_URL]
-    return CheckedBody(compact, problems(endpoint.Request, value), urls)
+    return [(field, text) for field, text in named if 0 < len(text) <= MOST_URL]
 
 
-def _text_at(value: Any, path: Sequence[str]) -> str:
-    """Returns the text at a path of field names in a JSON value, or an empty one if there is none."""
-    for name in path:
-        value = value.get(name) if isinstance(value, Mapping) else None
+def _text_at(value: Any, path: Loc) -> str:
+    """Returns the text at a path of names and indices in a JSON value, or an empty one if there is none."""
+    try:
+        for name in path:
+            value = value[name]
+    except (KeyError, IndexError, TypeError):
+        return ""
     return value if isinstance(value, str) else ""
 
 

@@ -246,8 +246,7 @@ def _from_url(url: str, settings: Settings, sources: LoraSources) -> LoraFile:
     """
     name = _name_of(url)
     _check_encrypted(http_url(url), settings, sources)
-    folder = private_folder(settings, sources.caller)
-    target = folder / f"{hashlib.sha256(url.encode()).hexdigest()}.safetensors"
+    target = _target(url, settings, sources.caller)
     if _is_lora(target):
         target.touch()
         return LoraFile(target, name)
@@ -257,10 +256,27 @@ def _from_url(url: str, settings: Settings, sources: LoraSources) -> LoraFile:
         path = sources.fetch(url, temporary, settings.max_lora_bytes)
         file = _within_limit(LoraFile(path, name), settings)
         read_lora_header(file.path, name)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.path.replace(target)
     delete_oldest(settings)
     return LoraFile(target, name)
+
+
+def needs_download(url: str, settings: Settings, caller: str) -> bool:
+    """Returns True if a server has to download the LoRA at an http(s) URL for a request of this caller.
+
+    It need not if the LoRA is on this machine, or if the URL is refused when the request runs.
+    """
+    try:
+        _check_encrypted(http_url(url), settings, NO_SOURCES)
+    except (InvalidRequest, ValueError):
+        return False
+    return not settings.offline and not _target(url, settings, caller).exists()
+
+
+def _target(url: str, settings: Settings, caller: str | None) -> Path:
+    """Returns where the LoRA at a URL is after its download for a caller; None means the user of this machine."""
+    return private_folder(settings, caller) / f"{hashlib.sha256(url.encode()).hexdigest()}.safetensors"
 
 
 def _check_encrypted(url: httpx.URL, settings: Settings, sources: LoraSources) -> None:

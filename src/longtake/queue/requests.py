@@ -37,8 +37,8 @@ class Outcome:
     body_blob: str | None = None
 
 
-FileKind = Literal["source", "end_image"]
-"""What a file is for: the source video, or the picture that the new frames lead to."""
+FileKind = Literal["source", "end_image", "lora"]
+"""What a file is for: the source video, the picture that the new frames lead to, or a LoRA."""
 
 
 @dataclass(frozen=True)

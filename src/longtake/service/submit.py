@@ -13,12 +13,12 @@ from longtake.access.keys import Caller
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.endpoints.body_check import CheckedBody
 from longtake.endpoints.validation import dotted, problem
-from longtake.errors import InvalidRequest
+from longtake.errors import InvalidRequest, Loc
 from longtake.queue import engine as queue
 from longtake.queue import payloads
 from longtake.queue.addresses import is_file_url, sibling_url
 from longtake.queue.engine import IdempotencyMismatch, QuotaReached
-from longtake.queue.requests import Outcome, Priority, RemoteFile, RequestRow, Submission
+from longtake.queue.requests import FileKind, Outcome, Priority, RemoteFile, RequestRow, Submission
 from longtake.queue.status_cache import RequestStatus
 from longtake.service.auth import caller_of
 from longtake.service.bodies import checked_body, received_body
@@ -182,7 +182,7 @@ def _with_body(submission: Submission, checked: CheckedBody) -> Submission:
 
 
 def remote_files(
-    endpoint: Endpoint[Any, Any], urls: Sequence[tuple[tuple[str, ...], str]], base_url: str
+    endpoint: Endpoint[Any, Any], urls: Sequence[tuple[Loc, str]], base_url: str
 ) -> tuple[RemoteFile, ...]:
     """Returns the files that a valid input names at http(s) URLs, except those of this server.
 
@@ -192,11 +192,18 @@ def remote_files(
     base_url: the URL of the service `queue` as the client reaches it.
     """
     return tuple(
-        RemoteFile(url, field, "source" if field == endpoint.source_field else "end_image")
+        RemoteFile(url, field, _kind(endpoint, field))
         for field, text in urls
         for url in [text.strip()]
         if outbound.is_http(url) and len(url) <= outbound.MAX_URL_LENGTH and not is_file_url(url, base_url)
     )
+
+
+def _kind(endpoint: Endpoint[Any, Any], field: Loc) -> FileKind:
+    """Returns what the file is for whose URL is in this field."""
+    if field == endpoint.source_field:
+        return "source"
+    return "end_image" if field == (endpoint.end_image_field,) else "lora"
 
 
 def _invalid(found: list[dict[str, Any]]) -> Outcome:

@@ -160,8 +160,7 @@ class Attempt:
                 self._changed()
                 self._worker.send(Proceed())
             case FileWanted(url):
-                blob = self._retry(lambda: self._blob_of(url))
-                self._worker.send(FileFound(blob, is_file_url(url, self._row.base_url)))
+                self._worker.send(self._retry(lambda: self._find_file(url)))
             case Done() as done:
                 return self._store_result(done)
             case Failed() as failed:
@@ -172,15 +171,13 @@ class Attempt:
                 return "cancelled"
         return None
 
-    def _blob_of(self, url: str) -> str | None:
-        """Returns the key of the blob with the file at `url`, or None if there is none.
-
-        The file was downloaded for this request, or it is a stored file of this server.
-        """
+    def _find_file(self, url: str) -> FileFound:
+        """Returns the blob with the file at `url`: one that was downloaded for this request, or a stored file."""
         fetched = fetches.blob_of(self._engine, self._row.id, url)
         if fetched is not None and self._context.store.blobs.size(fetched) is not None:
-            return fetched
-        return find_own(self._context.store, url, self._row.key_id)
+            return FileFound(fetched, is_fetched=True)
+        stored = find_own(self._context.store, url, self._row.key_id)
+        return FileFound(stored, is_own=is_file_url(url, self._row.base_url))
 
     def _claim_state(self) -> Literal["held", "cancelled", "lost"]:
         """Returns whether this attempt still holds the request.

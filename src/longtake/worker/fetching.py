@@ -19,12 +19,13 @@ from longtake.database.connection import RetriesStopped, is_temporary, retry_unt
 from longtake.endpoints.validation import errors_at
 from longtake.errors import Cancelled, LongtakeError
 from longtake.media.fetch import fetch_file, pace_of
+from longtake.models.lora_files import needs_download
 from longtake.outbound import PublicTransport
 from longtake.periodic import Repeating
 from longtake.queue import engine as queue
 from longtake.queue import fetches
 from longtake.queue.fetches import Fetch, Group
-from longtake.queue.requests import Outcome
+from longtake.queue.requests import Outcome, RemoteFile
 from longtake.storage.files import FETCHED
 from longtake.temporary import temporary_folder
 from longtake.worker import outcomes
@@ -210,27 +211,29 @@ class FetchPlaces:
         """
         fetch, blobs = place.fetch, dict(place.fetch.blobs)
         for file in fetch.files:
-            if file.url in blobs or self._is_own(place, file.url):
+            if file.url in blobs or not self._is_needed(place, file):
                 continue
-            with errors_at(file.field, file.url, in_message=file.kind != "source"):
-                blobs[file.url] = self._download(place, file.url)
+            with errors_at(file.field, file.url, in_message=file.kind == "end_image"):
+                blobs[file.url] = self._download(place, file)
             if not self._retry(place, lambda: fetches.store_blobs(self._engine, fetch, blobs)):
                 self._context.store.blobs.delete(blobs[file.url])
                 raise Cancelled
 
-    def _is_own(self, place: Place, url: str) -> bool:
-        """Returns True if the URL is that of a stored file of this server, under another of the server's names."""
-        return self._retry(place, lambda: find_own(self._context.store, url, place.key_id)) is not None
+    def _is_needed(self, place: Place, file: RemoteFile) -> bool:
+        """Returns False for a stored file of this server, under another of its names, and for a LoRA that is here."""
+        if self._retry(place, lambda: find_own(self._context.store, file.url, place.key_id)) is not None:
+            return False
+        return file.kind != "lora" or needs_download(file.url, self._context.settings, place.key_id)
 
-    def _download(self, place: Place, url: str) -> str:
+    def _download(self, place: Place, file: RemoteFile) -> str:
         """Downloads a file to a new blob. Returns the blob's key."""
         store, settings = self._context.store, self._context.settings
         key = f"{FETCHED}/{place.fetch.request_id}.{secrets.token_hex(8)}"
         with temporary_folder(settings) as folder:
             path = fetch_file(
-                url,
+                file.url,
                 folder,
-                max_bytes=settings.max_source_bytes,
+                max_bytes=settings.max_lora_bytes if file.kind == "lora" else settings.max_source_bytes,
                 pace=pace_of(settings),
                 transport=self._transport,
                 check=place.check,

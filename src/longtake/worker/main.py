@@ -10,6 +10,7 @@ import gc
 import hashlib
 import json
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -39,7 +40,7 @@ from longtake.storage import open_blobs
 from longtake.storage.blobs import Blobs
 from longtake.threads import prepare_threads
 from longtake.worker.channel import Channel
-from longtake.worker.messages import Done, Failed, Planned, Ready, Run, Unusable
+from longtake.worker.messages import Done, Failed, FileFound, Planned, Ready, Run, Unusable
 from longtake.worker.progress import ProgressReporter
 
 if TYPE_CHECKING:
@@ -90,8 +91,8 @@ def serve(channel: Channel, settings: Settings) -> None:
 def make_runner(settings: Settings, transport: PublicTransport, channel: Channel) -> "Runner":
     """Returns the object that loads models and makes videos.
 
-    It finds the LoRAs of requests among the server's stored files, of which it asks through `channel`, or downloads
-    them with `transport`.
+    It finds the LoRAs of requests among the server's stored files and downloads, of which it asks through `channel`, or
+    downloads them with `transport`.
 
     Raises NotSupported if a library cannot be imported.
     """
@@ -100,11 +101,15 @@ def make_runner(settings: Settings, transport: PublicTransport, channel: Channel
         from longtake.runner import Runner
 
     def fetch(url: str, folder: Path, max_bytes: int) -> Path:
+        found = find_file(url, channel)
+        if found.blob is not None:
+            with open_blobs(settings).local(found.blob) as path:
+                return linked(path, folder / "fetched")
         return fetch_file(
             url, folder, max_bytes=max_bytes, pace=pace_of(settings), transport=transport, check=channel.check
         )
 
-    return Runner(settings, LoraSources(fetch, lambda url: open_stored_file(url, channel, settings)))
+    return Runner(settings, LoraSources(fetch, lambda url: open_stored_file(url, channel, settings, fetched=False)))
 
 
 def first_model(settings: Settings) -> ModelCard | None:
@@ -185,23 +190,41 @@ def made_by(plan: Plan) -> str:
     return f"{plan.model} makes {plan.new_frames} new frames."
 
 
-def open_stored_file(url: str, channel: Channel, settings: Settings) -> AbstractContextManager[Path] | None:
+def open_stored_file(
+    url: str, channel: Channel, settings: Settings, *, fetched: bool = True
+) -> AbstractContextManager[Path] | None:
     """Returns a context manager that yields the path of a local file with the bytes of the stored file at `url`.
 
     Asks the server through `channel` which file this is. Returns None if `url` names no stored file of this server, or
     one that the request's sender may not read. The URL must then be downloaded.
 
+    `fetched`: True if files count as stored that the server has downloaded for this request.
+
     Raises DownloadFailed if the URL is that of a file of this server, but the file is no longer stored.
     """
-    url = url.strip()
-    if not is_http(url):
+    found = find_file(url, channel)
+    if found.is_fetched and not fetched:
         return None
-    found = channel.find_file(url)
     if found.blob is not None:
         return open_blobs(settings).local(found.blob)
     if found.is_own:
         raise DownloadFailed("This server has no such file any more, or not for this key; upload it again.")
     return None
+
+
+def find_file(url: str, channel: Channel) -> FileFound:
+    """Asks the server which of its files an http(s) URL names. Other URLs name none."""
+    url = url.strip()
+    return channel.find_file(url) if is_http(url) else FileFound(None)
+
+
+def linked(path: Path, target: Path) -> Path:
+    """Makes `target` a link to the file at `path`, or a copy of it if that is not possible. Returns `target`."""
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)
+    return target
 
 
 def steps_folder(folder: Path, document: Mapping[str, Any]) -> Path:

@@ -45,10 +45,12 @@ class FileFound:
 
     `blob` is the key of the stored file's bytes, or None if the URL names no stored file that the request's caller may
     read. `is_own` is True if the URL is one of this server's own files, whether the file is stored or not.
+    `is_fetched` is True if the server has downloaded the file for the request.
     """
 
     blob: str | None
     is_own: bool = False
+    is_fetched: bool = False
     type: Literal["file_found"] = "file_found"
 
 
