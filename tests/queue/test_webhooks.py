@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import structlog
 
 from longtake.access.signing import Signer
 from longtake.database.tables import deliveries
@@ -294,9 +295,13 @@ def test_a_receiver_that_hangs_is_paused_and_then_gets_all_its_webhooks(
     with engine.begin() as connection:  # one whose time for further attempts is over
         over = sa.update(deliveries).where(deliveries.c.request_id == rows[19].id)
         connection.execute(over.values(attempts=3, give_up_at=1000, last_error="refused"))
-    start(timeout_s=0.3)
-    for row in rows[6:19]:
-        assert settled(engine, row.id).attempts == 1
+    with structlog.testing.capture_logs() as log:
+        start(timeout_s=0.6)
+        for row in rows[6:19]:
+            assert settled(engine, row.id).attempts == 1
+    pauses = [line for line in log if line["event"] == "Webhooks wait because their receiver hangs"]
+    assert {line["host"] for line in pauses} == {"127.0.0.1"}
+    assert all(line["webhooks"] > 0 for line in pauses), "each webhook is postponed once"
     assert (settled(engine, rows[19].id).state, len(receiver.got)) == ("given_up", 6 + 13)
 
 

@@ -119,11 +119,15 @@ class Deliverer:
         """Claims due webhooks and starts to send them. Returns the seconds after which it must be called again."""
         while not self._loop.stopping.is_set() and self._shares.free() > 0:
             due = self._due()
+            postponed = set[Receiver]()
             for delivery in due:
                 receiver = Receiver(delivery.key_id, delivery.host)
                 pause_s = self._shares.pause_s(receiver)
+                if receiver in postponed:
+                    continue
                 if pause_s > 0:
                     self._postpone(receiver, pause_s)
+                    postponed.add(receiver)
                 elif not self._loop.stopping.is_set() and self._shares.reserve(receiver):
                     self._start(delivery, receiver)
             if not due:
