@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from http.client import HTTPResponse
 
 import pytest
 from starlette.requests import ClientDisconnect, Request
@@ -139,12 +140,12 @@ def drip(line: socket.socket, data: bytes, pause_s: float) -> bytes:
 
 
 def asks(line: socket.socket, request: bytes = GET) -> bytes:
-    """Sends a request without a body. Returns the answer's status line."""
+    """Sends a request without a body, and receives the answer. Returns its status line."""
     line.sendall(request)
-    received = b""
-    while b"\r\n\r\n" not in received:
-        received += line.recv(1000) or b"\r\n\r\n"
-    return received.partition(b"\r\n")[0]
+    answer = HTTPResponse(line)
+    answer.begin()
+    answer.read()
+    return f"HTTP/1.1 {answer.status} {answer.reason}".encode()
 
 
 # The size of heads
