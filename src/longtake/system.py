@@ -25,6 +25,7 @@ _FIRST_WINDOWS_ERROR = 0xC000_0000
 _NOBODY = 65534
 _MORE_THREADS = 10_000
 _CPU_CLOCK_OF_PROCESS = 2
+_CAP_KILL = 1 << 5
 
 RUN_ON = ("Linux",)
 """The systems, by the names of `platform.system()`, on which the tests have run."""
@@ -169,15 +170,25 @@ def cpu_seconds(pid: int) -> float | None:
 def leave_root() -> None:
     """Makes a process of the user root one of the user and group nobody, without other groups.
 
-    Does nothing for other users, on Windows, and where root may not change its user.
+    Does nothing for other users, on Windows, and where root may not change its user. Also does nothing where root may
+    not end processes of other users, because then the parent process could not end this one.
     """
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
+    if hasattr(os, "geteuid") and os.geteuid() == 0 and _may_kill_others():
         with contextlib.suppress(OSError):
             os.setgroups([])
         with contextlib.suppress(OSError):
             os.setgid(_NOBODY)
         with contextlib.suppress(OSError):
             os.setuid(_NOBODY)
+
+
+def _may_kill_others() -> bool:
+    """Returns False if this process runs on Linux without the capability CAP_KILL, as in some containers."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return True
+    return any(int(line.split()[1], 16) & _CAP_KILL for line in lines if line.startswith("CapEff:"))
 
 
 def linux_machine() -> str | None:

@@ -1,6 +1,7 @@
 """The decode process: its limits, its end, and the error for every way it can die."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -208,6 +209,20 @@ with taken_over(Path({str(clip)!r})) as process:
     while alive(pid):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_root_without_the_right_to_kill_other_users_processes_can_end_the_process(clip: Path) -> None:
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("only root with setpriv can give up a single capability")
+    program = f"""
+from pathlib import Path
+from longtake.media.sandbox import DecodeProcess, Limits
+process = DecodeProcess({PROGRAM!r}, Path({str(clip)!r}), {{"container": "mp4"}}, Limits())
+process.call({{"method": "facts"}})
+process.close()
+"""
+    command = ["setpriv", "--bounding-set=-kill", sys.executable, "-c", program]
+    subprocess.run(command, timeout=60, check=True)
 
 
 def test_the_process_outlives_the_thread_that_opened_it(clip: Path) -> None:
