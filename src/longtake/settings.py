@@ -232,8 +232,8 @@ class Settings(BaseSettings):
     """Largest number of files that the server downloads at the same time for waiting requests. API keys share them
     evenly."""
     fetch_ahead: Positive = 16
-    """Largest number of requests of one API key to one pool whose files are downloaded, or on the way, before the
-    requests have ended. It limits the disk space of files that no device needs yet."""
+    """Largest number of requests of one API key to one pool that wait for a device while their files are downloaded, or
+    on the way. It limits the disk space of files that no device needs yet."""
     fetch_min_rate: Positive = 256 * 1024
     """Smallest rate of a download of a request's file in bytes per second, measured over each `fetch_window_s`. A
     slower download fails."""

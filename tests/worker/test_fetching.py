@@ -251,12 +251,13 @@ def test_the_next_download_is_of_the_key_that_waited_longest() -> None:
 def test_files_are_not_downloaded_far_ahead(engine: sa.Engine, serve: Serve, site: Site) -> None:
     serve(fetch_ahead=2)
     site.release()
-    rows = [submit_with(engine, site.url(f"/{number}"), at="planned", do="hang") for number in range(4)]
-    eventually(lambda: current(engine, rows[1]).ready)
-    time.sleep(0.5)
-    assert sorted(site.begun) == ["/0", "/1"]
-    queue.cancel(engine, rows[1].id)
+    rows = [submit_with(engine, site.url(f"/{number}"), at="planned", do="hang") for number in range(5)]
     eventually(lambda: current(engine, rows[2]).ready)
+    time.sleep(0.5)
+    assert sorted(site.begun) == ["/0", "/1", "/2"], "one has the device, and two wait for it"
+    queue.cancel(engine, rows[1].id)
+    eventually(lambda: current(engine, rows[3]).ready)
+    assert not current(engine, rows[4]).ready
 
 
 def test_a_download_survives_its_server(

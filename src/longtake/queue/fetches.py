@@ -63,11 +63,15 @@ def add(connection: sa.Connection, row: RequestRow, files: Sequence[RemoteFile])
 def waiting_groups(engine: sa.Engine, ahead: int) -> list[Group]:
     """Returns the groups with a waiting download.
 
-    A group is left out if `ahead` of its requests, or more, have not ended and have their files, or a server that
+    A group is left out if `ahead` of its requests, or more, wait for a device and have their files, or a server that
     downloads them. This limits the disk space of files that no device needs yet.
     """
     group = (fetches.c.key_id, fetches.c.pool)
-    begun = sa.select(*group).where(fetches.c.state.in_(("running", "done")))
+    begun = (
+        sa.select(*group)
+        .join(requests, requests.c.id == fetches.c.request_id)
+        .where(fetches.c.state.in_(("running", "done")), requests.c.state == "IN_QUEUE")
+    )
     full = begun.group_by(*group).having(sa.func.count() >= ahead)
     with reading(engine) as connection:
         found = connection.execute(sa.select(*group).distinct().where(fetches.c.state == "waiting")).all()
