@@ -65,5 +65,5 @@ def _new_file(path: Path) -> Path:
 
 
 def _private(path: str | Path, flags: int) -> int:
-    """Opens a file, so that only its owner can read it if it is new. Returns the file descriptor."""
+    """Opens a file and returns its descriptor. If it is new, its owner alone can read it. `flags`: as of `os.open`."""
     return os.open(path, flags, 0o600)

@@ -24,7 +24,8 @@ SETTLE_S = 600.0
 class _Jump:
     """A jump that is not believed yet.
 
-    `offset_s`: the system's time minus the elapsed time since then. `at`: the elapsed time at which it was noticed.
+    `offset_s`: the system's time after the jump, minus the elapsed time (of the clock that never jumps).
+    `at`: the elapsed time at which the jump was noticed.
     """
 
     offset_s: float
@@ -35,7 +36,7 @@ class Clock:
     """A clock that does not follow jumps at once. Thread-safe.
 
     `wall`: returns the system's time as Unix time in seconds.
-    `elapsed`: returns the seconds since any moment in the past, and never jumps.
+    `elapsed`: returns the seconds since a fixed moment in the past, and never jumps.
     """
 
     def __init__(self, wall: Callable[[], float], elapsed: Callable[[], float]) -> None:
@@ -61,7 +62,13 @@ class Clock:
         return self._jump is None
 
     def _compare(self, offset_s: float, elapsed: float) -> None:
-        """Follows the system's clock, whose time is `elapsed + offset_s`, unless it has jumped."""
+        """Decides whether this clock follows the system's clock. It does not after a jump of the system's clock.
+
+        It follows again when the system's clock is back, or has run evenly for SETTLE_S seconds after the jump.
+
+        offset_s: the system's time minus `elapsed`.
+        elapsed: the result of the function `elapsed` at the same moment.
+        """
         jump, ahead_s = self._jump, offset_s - self._offset_s
         if abs(ahead_s) < JUMP_S:
             if jump is not None:

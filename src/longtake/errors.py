@@ -148,7 +148,10 @@ class ModelNotInstalled(BadCheckpoint):
     status = 503
 
     def body(self) -> dict[str, Any]:
-        """Returns the body as fal's clients show it for errors of the service: {detail: sentence, error_type}."""
+        """Returns the JSON body of the HTTP response: {detail: the message, error_type: the `type` of this error}.
+
+        fal's clients expect this form for errors of the service, and a list only for errors of the request.
+        """
         return {"detail": self.message, "error_type": self.type}
 
 
@@ -166,8 +169,7 @@ class DiskFull(LongtakeError):
 
 
 class DecoderFailed(LongtakeError):
-    """The process that decodes a file failed for a reason that is not the file, and failed again when it was started
-    once more."""
+    """The process that decodes files failed twice, the second time after a new start. The file is not the reason."""
 
 
 class Cancelled(LongtakeError):

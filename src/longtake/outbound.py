@@ -87,7 +87,7 @@ class AddressRefused(httpx.TransportError):
 
 
 def no_check() -> None:
-    """A `Check` that never raises."""
+    """Does nothing: the default for a `Check`, a function that can raise an exception to end the work."""
 
 
 def check_url(url: str, trusted_hosts: Collection[str] = ()) -> httpx.URL:
@@ -182,7 +182,7 @@ class PublicTransport(httpx.BaseTransport):
 
     A request to any other host raises AddressRefused. Each request gets its own connection and uses no proxy. httpx's
     read timeout limits the whole time until the response's headers are complete, and then each single read of the body.
-    A request with the extension CHECK can be ended while it waits for the other side. Thread-safe.
+    A request's extension CHECK is called again and again while the request waits. It may raise to end it. Thread-safe.
 
     trusted_hosts: hosts that are allowed although they are not public: names or IP addresses, in upper or lower case.
     resolve: function that returns the addresses of a host.

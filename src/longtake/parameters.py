@@ -147,10 +147,11 @@ def _as_list(value: Any) -> Sequence[Any]:
 
 @cache
 def parameters(endpoint: str) -> tuple[Parameter, ...]:
-    """Returns the parameters of the endpoint with the id `endpoint`, in the order of its request's fields.
+    """Returns the parameters of an endpoint, in the order of its request's fields.
 
-    The field with the source's URL is left out, because the command line and the library take the source as an argument
-    of its own.
+    The field with the source's URL is left out: the command line and the library have a separate argument for it.
+
+    endpoint: the endpoint's full id, not its short name. Raises KeyError if no endpoint has this id.
     """
     found = ENDPOINTS[endpoint]
     fields = [(loc, info) for loc, info in _leaves(found.Request) if loc != found.source_field]
@@ -354,9 +355,11 @@ def local_request(
 
 
 def _pop_local(named: dict[str, Any], endpoint: Endpoint[Any, Any]) -> LocalParameters:
-    """Removes from `named` the LocalParameters that the endpoint's request has no parameter for, and returns them.
+    """Removes LocalParameters from `named`, and returns them validated. Those that are not in `named` have defaults.
 
-    The returned values are validated. A LocalParameter that is not removed has its default value in the result.
+    A name that is also a parameter of the endpoint's request stays in `named`, and has its default in the result.
+
+    named: values of the user by name of the parameter. It is changed.
     """
     own = {one.name for one in parameters(endpoint.id)}
     values = {name: named.pop(name) for name in LocalParameters.model_fields if name in named and name not in own}

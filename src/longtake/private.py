@@ -20,10 +20,11 @@ COMPANIONS = ("-wal", "-shm", "-journal")
 
 
 def prepare_data_folder(settings: Settings) -> None:
-    """Creates the data folder, or takes other users' rights to an existing one.
+    """Creates the data folder for its owner alone. If it exists, other users lose their rights to it.
 
-    If other users had rights to it, their rights to the files and folders in it are taken as well, because a program
-    may have the folder open. What is deeper is then out of reach. Logs what was open, and what has to stay open.
+    If they had any, they also lose their rights to the files and folders directly in it, because another user's program
+    may have the data folder open already. Everything deeper is then out of their reach too. A warning is logged, which
+    says whether other users can still reach the data folder.
 
     Raises InvalidRequest if the folder cannot be created.
     """
@@ -39,10 +40,12 @@ def prepare_data_folder(settings: Settings) -> None:
 
 
 def prepare_database_file(path: Path) -> None:
-    """Creates an empty private file for a SQLite database, or takes other users' rights to an existing one.
+    """Creates an empty file for a SQLite database, for its owner alone. If it exists, other users lose their rights.
 
-    SQLite's companion files are treated alike. Logs which of them have to stay open to other users. If the file cannot
-    be created, SQLite reports the reason later.
+    They also lose their rights to the files that SQLite keeps beside it. A warning names each file that they can still
+    reach. No error is raised if the file cannot be created: SQLite reports the reason later.
+
+    path: path of the database file.
     """
     # An existing file is not opened: on closing it, this process would lose SQLite's locks on it.
     with suppress(OSError):

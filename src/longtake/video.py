@@ -59,8 +59,8 @@ class Span:
 
     start, stop: number of the first frame, and of the one after the last.
     reverse: True if the range is played from its last frame to its first.
-    shift: seconds by which the sampled pictures are later in the video: frame n shows the picture at the time
-        (n + 1/2) / `rate` + `shift`.
+    shift: seconds that are added to the time at which each frame is taken from the video: frame n shows the video's
+        picture at the time (n + 1/2) / `rate` + `shift`.
     """
 
     start: int
@@ -143,8 +143,9 @@ def ignore_progress(_: Progress) -> None:
 
 
 def in_window(on_progress: OnProgress, window: int, windows: int) -> OnProgress:
-    """Returns a callback that passes each report on to `on_progress` as one about this window.
+    """Returns a callback that sets `window` and `windows` in a copy of each report and calls `on_progress` with it.
 
-    window, windows: as in Progress.
+    window: number of the present window, from 1.
+    windows: number of all windows.
     """
     return lambda progress: on_progress(replace(progress, window=window, windows=windows))

@@ -30,7 +30,7 @@ class LoRAWeight(BaseModel):
 
 
 class VideoFile(BaseModel):
-    """A finished video and the facts of it."""
+    """A finished video: the URL where it can be downloaded, and facts about it."""
 
     url: str = Field(description="The URL where the file can be downloaded from.")
     content_type: str = Field(description="The mime type of the file.")
@@ -61,7 +61,10 @@ EXAMPLE_SEED = 2078003885
 
 
 def _whole(seed: Any) -> Any:
-    """Returns a whole number such as 1e30 as an integer, so that it is refused for its size; other values unchanged."""
+    """Returns a float without a fraction, such as 1e30, as an integer; any other value unchanged.
+
+    A seed such as 1e30 is then refused because it is too large, and not because it is a float.
+    """
     return int(seed) if isinstance(seed, float) and seed.is_integer() else seed
 
 
@@ -81,7 +84,7 @@ LORAS = "LoRA weights to use for generation"
 def planned_loras(loras: list[LoRAWeight]) -> tuple[PlannedAdapter, ...]:
     """Returns a request's LoRAs in the form that a plan contains, in the same order.
 
-    A plan has a scale for each sampling pass; a LoRA gets its own scale in both the first and the second pass.
+    A plan has one scale for each of the two sampling passes. Both are the `scale` that the request gives the LoRA.
     """
     return tuple(
         PlannedAdapter(lora.path, (lora.scale, lora.scale), ("body", "loras", index, "path"), lora.weight_name)

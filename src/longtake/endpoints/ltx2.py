@@ -216,7 +216,11 @@ def size_of(size: ImageSize | VideoPreset) -> Size | None:
 
 
 def camera_adapter(movement: str, scale: float) -> tuple[PlannedAdapter, ...]:
-    """Returns the model's own adapter for a camera movement, with `scale` in both passes; for `none` an empty tuple."""
+    """Returns a tuple with the model's own adapter for a camera movement. The tuple is empty for the movement `none`.
+
+    movement: value of the request's field `camera_lora`, such as `dolly_in`.
+    scale: strength of the adapter in both sampling passes.
+    """
     if movement == "none":
         return ()
     return (PlannedAdapter(f"{CAMERA}{movement}", (scale, scale), ("body", "camera_lora"), own=True),)

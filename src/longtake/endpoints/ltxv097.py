@@ -15,7 +15,7 @@ from longtake.video import VideoInfo
 
 
 class VideoConditioningInput(BaseModel):
-    """The video to extend, and from where on it is used."""
+    """The video to extend, and the number of the first of its frames that may be used."""
 
     video_url: str = Field(description="URL of video to be extended", json_schema_extra=VIDEO_FIELD)
     start_frame_num: int = Field(0, ge=0, le=120, multiple_of=8, description=ltxv.START_FRAME)

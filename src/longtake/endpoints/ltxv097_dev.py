@@ -16,7 +16,7 @@ from longtake.video import VideoInfo
 class Request(BaseModel):
     """A request to `fal-ai/ltx-video-13b-dev/extend`, with the fields that fal publishes for this endpoint.
 
-    Where the endpoint 0.9.8 accepts more values of a field than fal publishes here, these values are accepted too.
+    Some of the fields also accept values that fal publishes only for the endpoint 0.9.8.
     """
 
     # Names and defaults are the published ones. Each range is wide enough for every value that 0.9.8 accepts.

@@ -87,7 +87,11 @@ def _others(count: int) -> str:
 
 
 def _message_and_facts(error: Any) -> tuple[str, Mapping[str, Any] | None]:
-    """Returns (message, facts) of pydantic's error. The name of a class of this program is left out."""
+    """Returns (message, facts) of one of pydantic's errors.
+
+    message: pydantic's own, but without the name of this program's class if a value should be a JSON object and is not.
+    facts: the error's `ctx`, such as limits; None if it has none.
+    """
     if error["type"] in ("model_type", "model_attributes_type"):
         return "Input should be a valid dictionary", None
     return error["msg"], error.get("ctx")

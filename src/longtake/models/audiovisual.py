@@ -182,7 +182,9 @@ class _Modulation:
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """The inputs of a block besides the hidden states. Predictions are numbered by their row in those, from 0.
+    """The inputs of a transformer block besides the hidden states.
+
+    The number of a prediction is the number of its row in the hidden states, from 0.
 
     positioned: the tracks with their position embeddings.
     modulation: the modulation of each modality.
@@ -361,6 +363,7 @@ def _embedded(layer: Any, times: Tensor, dtype: torch.dtype) -> tuple[Tensor, Te
     The modulation of each level consists of m vectors of width d; the layer decides m.
 
     times: the noise levels [k] in 0..1.
+    dtype: the dtype in which the layer computes.
     """
     embedding: Tensor = layer.emb.timestep_embedder(sinusoids(times * 1000, layer.emb.time_proj.num_channels).to(dtype))
     return layer.linear(layer.silu(embedding)), embedding
@@ -381,6 +384,6 @@ def _for_rows(rotary: Rotary, count: int) -> Rotary:
 def _part(module: Any, stream: Stream, name: str) -> Any:
     """Returns the submodule or parameter of `module` that belongs to a modality.
 
-    name: the name without the modality's prefix, which is `audio_` or nothing. Names that begin with `av_` have none.
+    name: its name without the prefix `audio_`, which names for audio have, unless they begin with `av_`.
     """
     return getattr(module, name if name.startswith("av_") else _PREFIX[stream] + name)

@@ -33,8 +33,9 @@ def sinusoids(times: Tensor, channels: int) -> Tensor:
 def keep_float64_on_host(part: nn.Module) -> None:
     """Makes the rotary layers of a part of LTX-2 compute on the CPU if their result is for a device without float64.
 
-    part: diffusers' transformer or connectors. Their rotary layers compute frequencies in float64, by default on the
-        device of the result. On a device with float64 they still do so.
+    For a device with float64 nothing changes: they compute on that device.
+
+    part: diffusers' transformer or connectors. Their rotary layers compute frequencies in float64.
     """
     for layer in part.modules():
         if hasattr(layer, "double_precision"):

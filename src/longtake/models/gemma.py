@@ -58,7 +58,10 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
     def __init__(self, encoder: Any, connectors: Any, tokenizer: Any, **options: Any) -> None:
         """Builds the encoder.
 
-        encoder: Gemma-3, as a model of transformers. `can_write` and `can_see` tell what else it can do.
+        encoder: Gemma-3, as one of three classes of transformers. All three can encode prompts.
+            - `Gemma3TextModel` can do nothing else.
+            - `Gemma3ForCausalLM` can also expand prompts, if its tokenizer has the tokens of a chat (`can_write`).
+            - `Gemma3ForConditionalGeneration` can do that too, and can see a frame meanwhile (`can_see`).
         connectors: diffusers' module that turns hidden states into text tokens for video and for audio.
         tokenizer: Gemma's tokenizer. If it has no padding token, it gets one.
         options: the keyword arguments of `TextEncoder`, such as device and dtype.
@@ -81,7 +84,7 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
 
     @property
     def can_see(self) -> bool:
-        """True if the encoder has a vision tower."""
+        """True if the encoder has a vision tower, so that `expand` can show it a frame."""
         return getattr(self.encoder.config, "vision_config", None) is not None
 
     def _encode(self, prompt: str) -> EncodedPrompt:
@@ -144,8 +147,8 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
     def _image_signs(self) -> str:
         """Returns the text that stands for a picture in a prompt.
 
-        It consists of special tokens: one that begins the picture, one for each of the picture's embeddings, which
-        Gemma puts in their place, and one that ends the picture.
+        It consists of special tokens: one that begins the picture, then one for each of the picture's embeddings, then
+        one that ends the picture. Gemma replaces the tokens in the middle by the embeddings.
         """
         config = self.encoder.config
         begin, one, end = self.tokenizer.convert_ids_to_tokens(

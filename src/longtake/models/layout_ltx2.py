@@ -272,8 +272,8 @@ def vae_config(section: Mapping[str, Any]) -> Config:
 def _resampling(kind: str, right: bool) -> str:
     """Returns diffusers' name for a kind of resampling block, such as "temporal" for `compress_time`.
 
-    kind: the published name. From the name of an encoder's block, the caller has removed the ending `_res`.
-    right: True for a block of the decoder; for a block of the encoder, True if its name had the ending `_res`.
+    kind: the published name, without the ending `_res` that blocks of the encoder must have.
+    right: False for a block of the encoder whose published name lacks this ending, otherwise True.
     Raises `BadCheckpoint` for an unknown kind, and if `right` is False.
     """
     if not right or kind not in _RESAMPLE:

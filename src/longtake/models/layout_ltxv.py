@@ -87,6 +87,8 @@ _DOWNSAMPLE = {
 def recognises(names: Collection[str], published: PublishedConfig) -> bool:
     """Returns True if a file holds a transformer or an autoencoder, of LTX-Video or of LTX-2.
 
+    The two families cannot be told apart here. So a caller has to try the layouts of LTX-2 first.
+
     names: the names of the file's tensors.
     published: not used.
     """
@@ -147,9 +149,10 @@ def statistic(key: str) -> str | None:
 
 
 def _word(key: str, published: str, ours: str) -> str:
-    """Returns `key` with `published` replaced by `ours` where it is at the start of `key` or follows a dot.
+    """Returns `key` with `ours` in place of `published`, wherever `published` begins `key` or follows a dot.
 
-    A dot at the start of `published` or `ours` does not count.
+    key: the name of a weight.
+    published, ours: a part of such a name, as its publisher and as diffusers writes it. A dot at its start is ignored.
     """
     bare = published.lstrip(".")
     return re.sub(rf"(^|\.){re.escape(bare)}", lambda match: match[1] + ours.lstrip("."), key)
@@ -293,6 +296,8 @@ def residual_pairs(side: str, published: Mapping[str, Any]) -> Sequence[tuple[st
 
 def is_upsampler(names: Collection[str], published: PublishedConfig) -> bool:
     """Returns True if a file holds a latent upsampler, of LTX-Video or of LTX-2.
+
+    The two families cannot be told apart here. So a caller has to try the layouts of LTX-2 first.
 
     names: the names of the file's tensors. Upsamplers are published with the names of diffusers' class.
     published: not used.

@@ -45,7 +45,8 @@ def private_folder(settings: Settings, caller: str | None) -> Path:
 def unfinished_folder(settings: Settings) -> Iterator[Path]:
     """Context manager that gives a new folder for a download, which is deleted at the end of the `with` block.
 
-    If this process is killed before, `sweep` deletes the folder later. So it is called here, too.
+    If this process is killed before that, `sweep` deletes the folder later. This function itself calls `sweep` first,
+    to delete folders that earlier processes left.
     """
     sweep(settings)
     make_folder(settings.loras_dir, "loras_dir")

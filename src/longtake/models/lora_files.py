@@ -179,10 +179,13 @@ def _local(lora: Lora, settings: Settings, *, any_path: bool) -> Path | None:
 
 
 def _check_reachable(path: str, settings: Settings) -> None:
-    """Raises `InvalidRequest` if requests may not name `path`, a path in the LoRA folder. It need not exist.
+    """Raises `InvalidRequest` if a request may not name this path. These paths are refused:
 
-    Not reachable are places outside the folder, names that begin with a dot (as of the folder of downloads), and the
-    server's data, if its folder is in the LoRA folder.
+    - an absolute path, and one with `..`;
+    - a path with a name that begins with a dot, such as the folder of downloads;
+    - a path in the server's data folder, if that is in the LoRA folder.
+
+    path: a path that is relative to the LoRA folder. It need not exist.
     """
     folder, data = settings.loras_dir.resolve(), settings.data_dir.resolve()
     if os.path.isabs(path) or ".." in Path(path).parts:  # the same answer whether there is such a file or not
@@ -236,9 +239,8 @@ def _within_limit(file: LoraFile, settings: Settings) -> LoraFile:
 def _from_url(url: str, settings: Settings, sources: LoraSources) -> LoraFile:
     """Returns the file of a LoRA at a URL. Each URL is downloaded once for each caller.
 
-    The file is named after the URL's SHA-256, in the caller's private folder.
-
-    Only a LoRA is stored, so that the next request downloads again what was something else, such as an error page.
+    The file is in the caller's private folder. Its name is the URL's SHA-256. A download that is no LoRA, such as an
+    error page, is not kept, so the next request downloads the URL again.
 
     Raises `InvalidRequest` for http from a host that is not trusted. Raises `DownloadFailed` if the URL was not
     downloaded earlier, and the settings are offline or there is no function that downloads. Raises `BadCheckpoint` if
@@ -280,7 +282,7 @@ def _target(url: str, settings: Settings, caller: str | None) -> Path:
 
 
 def _check_encrypted(url: httpx.URL, settings: Settings, sources: LoraSources) -> None:
-    """Raises `InvalidRequest` for an http URL, unless its host is trusted or any path is allowed."""
+    """Raises `InvalidRequest` for an http URL, unless `settings` trust its host or `sources.any_path` is True."""
     trusted = {host.lower() for host in settings.trusted_hosts}
     if url.scheme != "https" and not sources.any_path and url.host not in trusted:
         raise InvalidRequest(

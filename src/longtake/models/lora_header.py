@@ -52,10 +52,12 @@ class LoraHeader:
 def read_lora_header(path: Path, name: str | None = None) -> LoraHeader:
     """Returns the header of a LoRA file. `name` is its name for messages; None means the file's own name.
 
-    The limits of the header bound the time: no file takes longer than about half a second.
+    No file takes longer than about half a second, because the size of its header and its number of tensors are limited.
 
-    Raises `BadCheckpoint` if the file is not a valid safetensors file, if it has unknown keys, if a module has only one
-    of A and B, if their shapes do not allow the product B A, or if the LoRA is of a kind that is not supported.
+    Raises `BadCheckpoint` in these cases:
+    - The file is not a valid safetensors file, or its header is above these limits.
+    - It has unknown keys, or is a LoRA of a kind that is not supported.
+    - A module has only one of A and B, or their shapes do not allow the product B A.
     """
     name = name or path.name
     header = read_header(path, MAX_HEADER_BYTES, name, MAX_LORA_TENSORS)
@@ -164,7 +166,8 @@ def _number(alpha: Any) -> float | None:
 def _alphas(settings: Mapping[str, Any], modules: Iterable[str]) -> dict[str, float | None]:
     """Returns module -> its alpha in the LoRA's settings; None if they have none for the module.
 
-    A pattern of `alpha_pattern` is the end of modules' names, from a dot on. The first pattern that fits counts.
+    The setting `alpha_pattern` has alphas by pattern. The first pattern that fits the module counts. If none fits, the
+    setting `lora_alpha` counts. A pattern fits a module whose name is the pattern, or ends with a dot and the pattern.
     """
     usual = settings["lora_alpha"]
     ranked = {pattern.lstrip("^"): place for place, pattern in reversed([*enumerate(settings["alpha_pattern"])])}

@@ -111,11 +111,11 @@ def is_of_connectors(key: str) -> bool:
 
 
 def other_kind(keys: Iterable[str]) -> str | None:
-    """Returns of what other kind a file is, in words that follow the file's name in a message, such as "is a LoKr".
+    """Returns what a file with unknown keys is instead of a supported LoRA, or None if the keys do not show it.
+
+    The result follows the file's name in a message, such as "is a LoKr".
 
     keys: the names of those tensors in the file that `lora_key` does not know.
-
-    Returns None if these names do not show the kind.
     """
     keys = list(keys)
     return next((kind for pattern, kind in _OTHER_KINDS if any(map(pattern.search, keys))), None)

@@ -99,10 +99,13 @@ def read(path: Path, name: str | None = None, check: Check = no_check) -> Adapte
 def _finite_copy(
     header: LoraHeader, module: str, stored: torch.Tensor, shape: Sequence[int], check: Check
 ) -> torch.Tensor:
-    """Returns a copy of a module's matrix in this shape. A copy stays the same if the mapped file changes later.
+    """Returns a copy of a module's matrix. The copy stays the same if the LoRA's file changes later.
 
-    The matrix is copied in pieces, and `check` is called before each. Raises `BadCheckpoint` for values that are not
-    finite.
+    header, module: the LoRA and the module's name, for the error.
+    stored: the matrix as it is stored in the file.
+    shape: the shape of the copy.
+    check: called before each piece of the matrix is copied. It may raise an exception to end the work.
+    Raises `BadCheckpoint` for values that are not finite.
     """
     copy = torch.empty(stored.numel(), dtype=stored.dtype)
     for piece, source in zip(copy.split(PIECE_VALUES), stored.flatten().split(PIECE_VALUES), strict=True):
@@ -163,10 +166,10 @@ def load_adapters(
     cache: LoraCache,
     sources: LoraSources = NO_SOURCES,
 ) -> list[LoadedAdapter]:
-    """Returns adapters, read from their files, in the order of `planned`.
+    """Returns (adapter, its scale in each sampling pass) for each planned adapter, in the same order.
 
-    planned: the adapters. Each is one of the model's own adapters, or a LoRA that the request names.
-    card: the model.
+    planned: the adapters to read. Each is one of the model's own adapters, or a LoRA that the request names.
+    card: the card of the model.
     cache: keeps adapters in memory. An adapter that is in it is not read from its file again.
     sources: the sources of the LoRAs that the request names.
 
@@ -248,8 +251,9 @@ def _own_names(transformer: torch.nn.Module, name: str, shapes: Shapes, loc: Loc
     name: the LoRA's file name, for messages.
     shapes: the field of `LoraHeader`.
     loc: the path of the request's field that named the LoRA, for errors.
-    Raises `InvalidRequest` for a module that is no linear layer of the transformer or is named twice, or that has
-    another shape there.
+    Raises `InvalidRequest` in these cases:
+    - A module of the LoRA is no linear layer of the transformer, or has another shape than that layer.
+    - The LoRA names a module twice, in two spellings.
     """
     linear = {own: layer for own, layer in transformer.named_modules() if isinstance(layer, torch.nn.Linear)}
     own_names = {flat(spelling): own for own in linear for spelling in (published_key(own), own)}

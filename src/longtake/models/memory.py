@@ -113,7 +113,10 @@ def choose_offload(requested: str, sizes: Mapping[str, int], free: int | None) -
 
 
 def store_fp8(transformer: torch.nn.Module, compute: torch.dtype) -> None:
-    """Stores most weights of the transformer as 8-bit floats (e4m3). Each layer is cast to `compute` while it runs."""
+    """Stores the transformer's weights as 8-bit floats (e4m3), except some that diffusers leaves out, such as norms.
+
+    compute: the dtype to which the weights of a layer are cast while it runs.
+    """
     transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=compute)  # type: ignore[operator]
 
 

@@ -60,11 +60,13 @@ def check_known(path: Path, model: Any, settings: Mapping[str, Any]) -> None:
 
 
 def log_ignored(path: Path, built: Any, config: Mapping[str, Any]) -> None:
-    """Logs the settings that a configuration of transformers does not know. It stores them without any effect.
+    """Logs a warning that names the settings without effect: those that their class in transformers does not have.
+
+    Settings in nested configurations are logged too.
 
     path: the checkpoint, for the log line.
-    built: the configuration, made from the content of a `config.json`.
-    config: that content.
+    built: the configuration object of transformers that was made from `config`.
+    config: the content of a `config.json`.
     """
     extra = vars(built).keys() & config.keys() - vars(type(built)()).keys()
     unknown = {name for name in extra if not _is_ignored(name) and name not in _NOT_LOGGED}

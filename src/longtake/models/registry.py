@@ -121,10 +121,10 @@ class LTX2Card(ModelCard):
     guidance_share: how much of a request's guidance is applied: 1 applies the request's scales, 0 turns guidance off.
         It is below 1 for the small LTX-2 model in the package, whose output breaks at the scales that suit the model
         with 22B parameters.
-    least_loudness: the smallest loudness of the sound that a later window continues, as a share of the loudness of the
-        source's sound at the joint. Quieter sound is amplified before the window continues it. It is 0 (off) for a
-        model that continues a quiet sound as it is. The small model in the package takes quiet sound as a reason to
-        make less, so that it would fall silent after some windows.
+    least_loudness: a share of the loudness of the source's sound at the joint. A window continues the sound of the
+        window before it; if that sound is quieter than this share, it is amplified to it first. 0 means that no sound
+        is amplified. The small model in the package needs it: it continues quiet sound with still quieter sound, and
+        would be silent after some windows.
     """
 
     family: ClassVar[str] = "ltx2"

@@ -131,8 +131,9 @@ def shown_name(name: str) -> str:
 
 
 def _check_start(path: Path, max_header_bytes: int, shown: str) -> int:
-    """Returns the number of bytes of a file that may be a safetensors file.
+    """Checks that a file begins like a safetensors file, and returns the size of the file in bytes.
 
+    shown: the file's name for messages.
     Raises `BadCheckpoint` for a file in another format, and for a header that is longer than the limit or the file.
 
     A safetensors file starts with 8 bytes, little-endian, that hold the header's length. The header is a JSON object,
