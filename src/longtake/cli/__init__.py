@@ -22,6 +22,7 @@ from longtake.cli.console import (
 )
 from longtake.cli.output import check_output, make_output_safe
 from longtake.cli.requests import RequestOptions
+from longtake.errors import Cancelled
 from longtake.media.formats import Quality, WriteMode
 from longtake.version import __version__
 from longtake.video import Progress
@@ -151,6 +152,8 @@ def main() -> None:
     make_output_safe()
     try:
         app()
+    except KeyboardInterrupt:  # before a command began; `reporting` handles later ones
+        raise SystemExit(Cancelled.exit_code) from None
     except SystemExit as end:
         if not end.code:
             check_output()
