@@ -143,9 +143,7 @@ def _parts_at(path: Path) -> dict[PartName, Path]:
     else:
         found = {part: path / folder for part, folder in FOLDERS.items() if (path / folder).is_dir()}
     if not found:
-        raise BadCheckpoint(
-            f"{str(path)!r} is neither a model's name ({', '.join(CARDS)}) nor a checkpoint file or folder."
-        )
+        raise BadCheckpoint(f"'{path}' is neither a model's name ({', '.join(CARDS)}) nor a checkpoint file or folder.")
     return found
 
 
