@@ -179,6 +179,17 @@ def test_a_large_head_is_a_431(patient: int, head: bytes) -> None:
         assert asks(line) == b"HTTP/1.1 200 OK"
 
 
+def test_a_head_without_end_is_cut_off(patient: int) -> None:
+    def send() -> None:
+        for _ in range(100):
+            line.sendall(b"x" * 1_000_000)
+
+    with connected(patient) as line:
+        line.sendall(b"GET /health HTTP/1.1\r\nX: ")
+        with pytest.raises(ConnectionError):
+            send()
+
+
 def test_heads_below_the_bound_and_bodies_of_many_chunks_are_served(patient: int) -> None:
     with connected(patient) as line:
         assert asks(line, b"GET /health HTTP/1.1\r\nX: " + b"x" * 3500 + b"\r\n\r\n") == b"HTTP/1.1 200 OK"

@@ -7,6 +7,7 @@ large body is checked by the program, because the JSON parser stops all threads 
 """
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -92,7 +93,11 @@ def write(checked: CheckedBody, file: IO[bytes]) -> None:
 def read(file: IO[bytes]) -> CheckedBody:
     """Returns the checked body that `write` has written to a file."""
     found, urls = json.loads(file.readline())
-    return CheckedBody(file.read(), found, [(tuple(path), text) for path, text in urls])
+    # The file's own `read` would join what it has in its buffer with the rest, and stop all threads meanwhile.
+    with open(os.dup(file.fileno()), "rb", buffering=0) as unbuffered:
+        unbuffered.seek(file.tell())
+        compact = unbuffered.readall()
+    return CheckedBody(compact, found, [(tuple(path), text) for path, text in urls])
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ class Bounds:
     idle_s: seconds between two requests.
     bytes_per_s, period_s: a client that sends a body, or reads an answer, must move this many bytes per second, on the
         average of each period of this many seconds. Time in which the server is not ready does not count.
-    linger_s: seconds for which the rest of a refused request is received and dropped. A client that still sends when
-        its connection is closed would not see the answer.
+    linger_s, linger_bytes: for so long, and up to so many bytes, the rest of a refused request is received and dropped.
+        A client that still sends when its connection is closed would not see the answer.
     check_s: seconds between two checks of all connections.
     """
 
@@ -47,6 +47,7 @@ class Bounds:
     bytes_per_s: float = 1024.0
     period_s: float = 30.0
     linger_s: float = 2.0
+    linger_bytes: int = 1024 * 1024
     check_s: float = 1.0
 
 

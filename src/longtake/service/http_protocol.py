@@ -44,6 +44,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._is_from_proxy = False
         self._refusal: Response | None = None
         self._is_refused = False
+        self._dropped_bytes = 0
         self._is_busy = False  # A complete request is not yet answered.
         self._in_body = False  # The parser is between the end of a head and the end of its body.
         self._has_begun = False  # The next head has begun.
@@ -74,6 +75,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
+            self._dropped_bytes += len(data)
+            if self._dropped_bytes > self._bounds.linger_bytes:
+                self.abort()
             return
         if not self._has_begun and not self._in_body:
             self._has_begun, self._waits_since = True, self.loop.time()
