@@ -69,7 +69,10 @@ def by_id(named: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def model_notes(settings: Settings) -> list[str]:
-    """Returns a sentence for each published model that is not installed: a miniature stands in, or requests end."""
+    """Returns sentences for the user about the endpoints' published models that are not installed, each one once.
+
+    A sentence says that a miniature (a small model in the package) stands in for the model, or that none does.
+    """
     notes = [one.model_choice(settings).note for one in ENDPOINTS.values()]
     return list(dict.fromkeys(note for note in notes if note is not None))
 

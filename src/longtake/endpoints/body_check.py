@@ -29,8 +29,8 @@ class CheckedBody:
 
     compact: the body as compact JSON in UTF-8; `null` if it is not valid JSON.
     problems: entries of fal's `detail` list, one for each problem.
-    urls: the path of each field with a file's URL, and its text. Texts of more than MOST_URL characters are left out.
-        The list is empty if there are problems.
+    urls: (path of the field, URL) for each field that names a file: the source video, the end image and the LoRAs. URLs
+        of more than 10,000 characters (MOST_URL) are left out. The list is empty if there are problems.
     """
 
     compact: bytes

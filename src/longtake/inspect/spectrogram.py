@@ -127,13 +127,13 @@ def _mel(hertz: NDArray[np.float64] | float) -> NDArray[np.float64]:
 
 
 def _hertz(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the frequencies in Hz of rows of pixels, counted from the top (rows may be fractions)."""
+    """Returns the frequencies in Hz that the spectrogram's `rows` show; 0 is its top edge. Rows may be fractions."""
     mels = _mel(_HIGHEST_HZ) - rows / _HEIGHT * (_mel(_HIGHEST_HZ) - _mel(_LOWEST_HZ))
     return 700 * (10 ** (mels / 2595) - 1)
 
 
 def _row_of(hertz: float) -> int:
-    """Returns the row of pixels of a frequency in Hz, counted from the top."""
+    """Returns the spectrogram's row of pixels that shows the frequency `hertz` in Hz; 0 is the top row."""
     return round(float((_mel(_HIGHEST_HZ) - _mel(hertz)) / (_mel(_HIGHEST_HZ) - _mel(_LOWEST_HZ)) * _HEIGHT))
 
 

@@ -92,7 +92,7 @@ class FrameConverter:
     def _rgb(self, frame: Any) -> RGBPicture:
         """Returns the frame as an upright RGB picture of the result's size, with BT.709 colours.
 
-        It is uint16 if the frame has more than 8 bits or if light is computed (HDR, other primaries), otherwise uint8.
+        It is uint16 if the frame has more than 8 bits, is HDR or has primaries other than BT.709, otherwise uint8.
         """
         source, bits = self._source, min(max(frame.format.components[0].bits, 8), 16)
         deep = bits > 8 or not source.bt709_light
@@ -109,9 +109,9 @@ class FrameConverter:
         return colours if source.bt709_light else to_sdr(colours, source.transfer, source.primaries)
 
     def _resampled(self, frame: Any, pixel_format: str) -> Any:
-        """Returns the frame in `pixel_format`, scaled so that it covers the result, but neither rotated nor cropped.
+        """Returns the decoded frame in `pixel_format`, scaled to the size `_scaled_size`, but not rotated or cropped.
 
-        A Y'CbCr result keeps the frame's own matrix and range.
+        If `pixel_format` is a Y'CbCr format, the frame keeps its own matrix and range.
         """
         width, height = self._scaled_size(frame)
         if self._source.transposed:
@@ -190,7 +190,7 @@ class FrameConverter:
         return frame_of(own, converted.format.name)
 
     def _shallower(self, frame: Any) -> Any:
-        """Returns a Y'CbCr frame of 16 bits with 12 bits, rounded."""
+        """Returns a 16-bit Y'CbCr frame converted to 12 bits. Its codes are rounded; its chroma sampling is kept."""
         _, chroma, *_ = frame.format.components
         sampling = {1: "yuv444p", 2: "yuv420p" if chroma.height < frame.height else "yuv422p"}
         name = sampling[-(-frame.width // chroma.width)]
@@ -248,7 +248,7 @@ def _depth_suffix(frame: Any) -> str:
 
 
 def _stretched(codes: NDArray[np.uint16], white: int) -> NDArray[np.uint16]:
-    """Scales 16-bit codes so that the code `white` becomes 65535."""
+    """Returns `codes` (16 bits) scaled so that the code `white` becomes 65535. Codes above `white` do too."""
     if white == 65535:
         return codes
     stretched: NDArray[np.float32] = codes * np.float32(65535 / white) + np.float32(0.5)

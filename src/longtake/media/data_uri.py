@@ -66,7 +66,10 @@ def _unquoted(body: str) -> bytes:
 
 
 def _split(uri: str) -> tuple[bool, str]:
-    """Returns (True if the data is base64, the data as text). Raises InvalidRequest if there is no data."""
+    """Returns (is_base64, data) for a data URI. `data` is the text after the type, not decoded yet.
+
+    Raises InvalidRequest if no comma separates the type from the data.
+    """
     # Filling quoted values keeps the positions of all other characters.
     unquoted = _QUOTED.sub(lambda value: "_" * len(value[0]), uri[:MAX_HEADER])
     comma = unquoted.find(",") if "," in unquoted else uri.find(",", MAX_HEADER)
@@ -85,12 +88,15 @@ def _has_blanks(text: str) -> bool:
 
 
 def is_bare_base64(text: str) -> bool:
-    """Returns True if the text is base64 of at least MIN_BARE characters without `data:` at its beginning."""
+    """Returns True if the text looks like a file in base64 from whose data URI the beginning `data:` was left out.
+
+    It must have at least 64 characters (MIN_BARE), so that a file's name or a path is not taken for base64.
+    """
     return len(text) >= MIN_BARE and _BARE.fullmatch(text) is not None
 
 
 def shortened(text: str) -> str:
-    """Returns a text for an error, cut to 80 characters."""
+    """Returns `text` for use in an error message: cut to 80 characters, with "..." at the end if it is longer."""
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 

@@ -118,7 +118,8 @@ class DecodeServer:
 def main() -> None:
     """Answers requests from standard input until the parent process closes it.
 
-    The argument of DecodeProcess has the field `container`: one of `sniff.CONTAINERS`.
+    The parent creates this process with `DecodeProcess`. The parameter `argument` there must be a dict with the key
+    `container`, the video's container: one of `sniff.CONTAINERS`.
     """
     for name in _IMPORTED_WHEN_NEEDED:
         import_module(name)

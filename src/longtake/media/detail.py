@@ -1,14 +1,18 @@
-"""Carries the fine detail of the source into the frames of a miniature model, which cannot draw footage.
+"""Adds the fine detail of the source to the new frames of a miniature, a small model that draws real video blurred.
 
-A miniature draws footage as blurred shapes, but these shapes move. The detail that it loses is the difference between
-the source's frame S next to the new frames and the model's rendition R of that frame (encoded and decoded). With a
-displacement f_t, which says for each pixel of the t-th new frame where it was in S, the model's frame M_t becomes
+The blurred shapes that a miniature draws move, so they show where the source's pixels should move to. These are known:
 
-    S(x + f_t) + p * (M_t - R(x + f_t))
+- S, the source's frame next to the new frames (at the joint).
+- R, the same frame after the model has encoded and decoded it. S - R is the detail that the model loses.
+- M_t, the t-th new frame, as the model has drawn it.
+- f_t, the displacement: M_t shows at the pixel x what S shows at the pixel x + f_t.
+- p, the trust in the model at each pixel, 0..1.
 
-p, the trust, is near 1 where R looks like S and the source's own motion before the joint does not tell how it goes on:
-there the model's frame is kept, and only the lost detail is added. p is near 0 where R is a blur or the source moves
-steadily: there the source's picture moves on.
+The new frame becomes S(x + f_t) + p * (M_t - R(x + f_t)):
+
+- p is near 1 where R looks like S and the source does not move steadily before the joint. There the result is the
+  model's frame with the lost detail.
+- p is near 0 where R is blurred or the source moves steadily. There the result is the source's frame, moved.
 """
 
 import itertools
@@ -53,12 +57,14 @@ MAX_LENGTHENING = 1.5
 
 @dataclass(frozen=True)
 class SourceMotion:
-    """The motion of the source at the joint, as a mean over its last steps from frame to frame.
+    """The motion of the source at the joint, where it meets the new frames, averaged over up to four steps.
 
-    `mean`: where each pixel of the frame next to the new frames was one step farther from them.
-    `reach`: how far each pixel moves in one step, [h, w], in pixels as in `mean`. Motion back and forth counts here,
-        although it cancels out in `mean`. Infinite if no motion is known.
-    `steadiness`: 1 where a pixel moves in one direction, 0 where its motion cancels out or is not known, [h, w].
+    A step leads from one frame of the source to the neighbouring frame that is farther from the new frames.
+
+    mean: the mean displacement of each pixel in one step.
+    reach: the mean length of these displacements, [h, w]. Motion back and forth counts here, although it cancels out
+        in `mean`. Infinite if no motion is known.
+    steadiness: 1 where a pixel moves in one direction, 0 where its motion cancels out or is not known, [h, w].
     """
 
     mean: Field
@@ -67,10 +73,12 @@ class SourceMotion:
 
     @classmethod
     def of(cls, frames: NDArray[np.uint8]) -> "SourceMotion":
-        """Returns the motion of `frames` [T, H, W, 3], of which the one next to the new frames comes first.
+        """Returns the motion of the source, measured in its frames at the joint. With one frame no motion is known.
 
-        Smoothing makes motion shorter where neighbours move differently. Therefore it is lengthened again, to the mean
-        length before smoothing. With T = 1 no motion is known.
+        frames: [T, H, W, 3], ordered by their distance from the new frames, the nearest one first.
+
+        The motion is smoothed, which makes it shorter where neighbouring pixels move differently. So it is lengthened
+        afterwards to the mean length that it had before, but by a factor of at most 1.5.
         """
         lumas = [_small_luma(frame.astype(np.float32) / 255) for frame in frames[: MOTION_STEPS + 1]]
         still = np.zeros(lumas[0].shape, np.float32)
@@ -88,12 +96,12 @@ class SourceMotion:
 
 @dataclass(frozen=True)
 class Detail:
-    """What is carried from the source into the new frames.
+    """What `carry_detail` needs to add the source's fine detail to the new frames.
 
-    `source`: the source's frame next to the new frames, S, [H, W, 3] in 0..1.
-    `rendition`: the same frame after the model's autoencoder has encoded and decoded it, R, [H, W, 3] in 0..1.
-    `motion`: the source's motion at the joint.
-    `trust`: how far the model's own frames are believed, p, [h, w] in 0..1.
+    source: the source's frame next to the new frames, [H, W, 3] in 0..1.
+    rendition: the same frame after the model's autoencoder has encoded and decoded it, [H, W, 3] in 0..1.
+    motion: the motion of the source where it meets the new frames.
+    trust: how much of the model's own drawing is kept at each pixel, [h, w], from 0 (none) to 1 (all of it).
     """
 
     source: Pictures
@@ -103,9 +111,10 @@ class Detail:
 
     @classmethod
     def of(cls, frames: NDArray[np.uint8], rendition: Pictures) -> "Detail":
-        """Returns the detail of the source that the rendition lacks, with the source's motion at the joint.
+        """Returns the detail that the model loses of the source, and the source's motion next to the new frames.
 
-        `frames`: the source's frames at the joint, [T, H, W, 3], the one next to the new frames first.
+        frames: the source's frames [T, H, W, 3], ordered by their distance from the new frames, the nearest one first.
+        rendition: `frames[0]` after the model's autoencoder has encoded and decoded it, [H, W, 3] in 0..1.
         """
         source = frames[0].astype(np.float32) / 255
         motion = SourceMotion.of(frames)
@@ -113,9 +122,10 @@ class Detail:
 
 
 def carry_detail(new_frames: Pictures, detail: Detail, *, first: int = 0) -> Pictures:
-    """Returns the model's new frames [t, H, W, 3] with the source's detail carried into them.
+    """Returns the model's new frames [t, H, W, 3] in 0..1 with the fine detail of the source added to them.
 
     new_frames: they are ordered by their distance from the source, the nearest one first.
+    detail: the source's frame next to the new ones, the model's version of that frame, and the source's motion.
     first: number of new frames between the source and `new_frames[0]`, if the new frames come in several chunks.
     """
     import cv2
@@ -132,7 +142,10 @@ def carry_detail(new_frames: Pictures, detail: Detail, *, first: int = 0) -> Pic
 
 
 def _fidelity(source: Pictures, rendition: Pictures) -> float:
-    """Returns how well a model draws pictures like `source`, in 0..1. `rendition` is what it makes of this one."""
+    """Returns how well a model draws the picture `source`, from 0 (badly) to 1 (without an error at its edges).
+
+    `rendition` is the same picture after the model's autoencoder has encoded and decoded it. Both are [H, W, 3].
+    """
     import cv2
 
     luma = _small_luma(source)
@@ -144,11 +157,15 @@ def _fidelity(source: Pictures, rendition: Pictures) -> float:
 
 
 def _displacement(flow: Field, detail: Detail, distance: int) -> Field:
-    """Returns where each pixel of a new frame was in the source's frame next to the new frames.
+    """Returns the displacement from each pixel of a new frame to its place in the source's frame next to the new ones.
 
-    `flow`: the same according to the model alone. It is followed as far as the model is trusted. For the rest the
-    source's own motion goes on and slows down, as far as it was steady. Where it was not, the flow is followed, but no
-    farther than the source's own motion reaches.
+    It is a weighted mean of three displacements:
+    - `flow`, where the model is trusted (`detail.trust`).
+    - The source's own motion, continued and slowing down, where the model is not trusted and this motion is steady.
+    - `flow`, but no longer than the source's own motion would be, where neither is the case.
+
+    flow: the displacement according to the model's frames alone.
+    distance: 1 for the new frame next to the source, 2 for the next one, and so on.
     """
     steps = MOTION_FRAMES * (1 - np.exp(-distance / MOTION_FRAMES))
     motion, trust, steady = detail.motion, detail.trust[..., None], detail.motion.steadiness[..., None]
@@ -159,12 +176,19 @@ def _displacement(flow: Field, detail: Detail, distance: int) -> Field:
 
 
 def _model_flow(luma: Luma, rendition: Luma) -> Field:
-    """Returns where each pixel of a new frame was in the rendition of the source's frame, according to the model."""
+    """Returns the displacement from each pixel of a new frame to its place in the model's version of a source frame.
+
+    luma: the luma of the new frame, as the model has drawn it.
+    rendition: the luma of the source's frame after the model's autoencoder has encoded and decoded it.
+    """
     return _smoothed(_rough_flow(luma, rendition), _contrast(luma))
 
 
 def _rough_flow(to: Luma, back: Luma) -> Field:
-    """Returns where each pixel of the picture `to` is in the picture `back`, by dense inverse search (Kroeger 2016)."""
+    """Returns the displacement from each pixel of the picture `to` to its place in the picture `back`, not smoothed.
+
+    It is found by dense inverse search (Kroeger 2016).
+    """
     import cv2
 
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -173,7 +197,10 @@ def _rough_flow(to: Luma, back: Luma) -> Field:
 
 
 def _contrast(luma: Luma) -> NDArray[np.float32]:
-    """Returns how reliable the flow is at each pixel, [h, w]: the length of the gradient, and a little everywhere."""
+    """Returns how reliable optical flow is at each pixel, [h, w], as a weight above 0.
+
+    The weight is the length of the picture's gradient plus LEAST_CONTRAST, so that flat places count a little too.
+    """
     import cv2
 
     across, down = cv2.Sobel(luma, cv2.CV_32F, 1, 0), cv2.Sobel(luma, cv2.CV_32F, 0, 1)
@@ -194,8 +221,8 @@ def _smoothed(flow: Field, weights: NDArray[np.float32]) -> Field:
 def _warped(picture: Pictures, displacement: Field) -> Pictures:
     """Returns the picture [H, W, 3] whose pixel x is the pixel x + displacement(x) of `picture`.
 
-    Near the edges the displacement is made shorter, so that it never leaves the picture: what enters the frame there is
-    the stretched edge.
+    Near the edges the displacement is made shorter, so that it never leads outside `picture`. So the places that
+    new parts of the scene would fill show the edge of `picture`, stretched.
     """
     import cv2
 
@@ -211,7 +238,10 @@ def _warped(picture: Pictures, displacement: Field) -> Pictures:
 
 
 def _small_luma(picture: Pictures) -> Luma:
-    """Returns the luma of a picture [H, W, 3] in 0..255 (weights of BT.709), at most FLOW_HEIGHT high: [h, w]."""
+    """Returns the luma [h, w] in 0..255 (weights of BT.709) of a picture [H, W, 3] in 0..1.
+
+    A picture of more than 240 rows (FLOW_HEIGHT) is scaled down to 240 rows; the width shrinks by the same factor.
+    """
     import cv2
 
     luma = np.clip(picture @ np.array([0.2126, 0.7152, 0.0722], np.float32) * 255, 0, 255).astype(np.uint8)

@@ -76,7 +76,7 @@ def limited(stream: Iterator[Samples], rate: int) -> Iterator[Samples]:
         total.
     rate: number of samples per second.
 
-    The gain falls before a sample outside -1..1 and rises after it. Sound further than 2 x REACH_S seconds from such a
+    The gain falls before a sample outside -1..1 and rises after it. Sound more than 10 ms (2 x REACH_S) from such a
     sample is unchanged.
     """
     reach = max(1, round(REACH_S * rate))

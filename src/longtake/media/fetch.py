@@ -261,12 +261,12 @@ class _Download:
         raise DownloadFailed(sentence)
 
     def _through(self, address: httpx.URL) -> str:
-        """Returns the words that name the proxy of the environment, or an empty string if none is used."""
+        """Returns " through the proxy ..." for an error message, or "" if no proxy from the environment is used."""
         proxy = None if self.transport is not None else environment_proxy(str(address))
         return "" if proxy is None else f" through the proxy {proxy} (set in the environment)"
 
     def _get(self, client: httpx.Client, address: httpx.URL, meter: "_Meter") -> AbstractContextManager[httpx.Response]:
-        """Returns a context manager that sends the request and gives the response, of which the headers are read."""
+        """Returns a context manager that requests `address` and yields the response, before its body is read."""
 
         def check() -> None:
             self.check()
@@ -301,7 +301,7 @@ class _Download:
 
 
 class _Meter:
-    """Measures the rate of a download. All methods get the time (`time.monotonic`).
+    """Measures a download's rate in one window of `pace.window_s` seconds after the other. `now` is `time.monotonic()`.
 
     name: the URL for error messages.
     pace: the slowest download that is allowed.
@@ -315,16 +315,19 @@ class _Meter:
         self._window: tuple[float, int] | None = None  # when the window began, and the bytes received before it
 
     def start(self, now: float) -> None:
-        """Begins the first window. The time before it, in which the server prepares its answer, does not count."""
+        """Begins to measure at the time `now`. The time until the server has begun its answer does not count."""
         self._window = now, 0
 
     def add(self, num_bytes: int, now: float) -> None:
-        """Counts bytes of the body, and does what `check` does."""
+        """Counts `num_bytes` bytes as received. Raises DownloadFailed, as `check` does, if the download is too slow."""
         self.received += num_bytes
         self.check(now)
 
     def check(self, now: float) -> None:
-        """If a window ends now, raises DownloadFailed if the download was too slow in it, and begins the next one."""
+        """Every `pace.window_s` seconds, raises DownloadFailed if too few bytes have arrived since the last time.
+
+        At other times it does nothing.
+        """
         if self._window is None or now - self._window[0] < self._pace.window_s:
             return
         began, before = self._window
@@ -343,10 +346,10 @@ def _kilobytes(num_bytes: float) -> str:
 
 
 def _is_whole(headers: httpx.Headers) -> bool:
-    """Returns True if a response with status 206 holds the whole file: all its bytes, or the first to the last one.
+    """Returns True if a response with status 206 (partial content) holds the whole file nevertheless.
 
-    Some servers do not name the file's size (`bytes 0-99/*`). Their range is the whole file if it has as many bytes as
-    the body.
+    Some servers do not name the file's size (`bytes 0-99/*`). Then the result is True if the range begins at byte 0 and
+    is as long as the body.
     """
     found = _WHOLE.fullmatch(headers.get("content-range", ""))
     if found is None:
@@ -393,7 +396,7 @@ def shown_url(url: httpx.URL) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Returns what went wrong, without the path that the text of an error of the disk contains."""
+    """Returns a phrase that says what went wrong. For an OSError it leaves out the path of the file on the disk."""
     if isinstance(error, UnicodeError):
         return "it redirects to an address whose host is no name"
     return getattr(error, "strerror", None) or str(error).rstrip(".") or "no answer"

@@ -40,7 +40,10 @@ class ArrayForm:
     most: int | None = None
 
     def check(self, dtype: Any, shape: Any) -> None:
-        """Raises ValueError or TypeError if an array of this type and shape, as a header has them, has another form."""
+        """Raises ValueError or TypeError if an array of the type `dtype` and the shape `shape` does not have this form.
+
+        Both arguments come from a message's header and may be any JSON value.
+        """
         fits = [low <= length <= high for length, (low, high) in zip(shape, self.lengths, strict=True)]
         whole = all(type(length) is int for length in shape)
         if dtype != self.dtype or not all(fits) or not whole or np.prod(shape, dtype=float) > (self.most or np.inf):

@@ -146,8 +146,9 @@ def _cut(
     shown: the stream's packets with a frame that is shown.
 
     How a cut is found depends on the container:
-    - MP4 and MOV files have an index of all frames. Frames beyond the end of the file are missing. If the file has
-      several parts (fragments) with an index each, an incomplete part is not read. Then the file's last box is cut off.
+    - MP4 and MOV files have an index of all frames. Frames that lie beyond the end of the file are missing.
+    - If an MP4 or MOV file has several parts (fragments) with an index each, an incomplete part is not read at all.
+      Such a file is recognised by its last box, which is cut off.
     - Transport streams (mpegts) do not state where they end, but a complete one consists of blocks of equal size.
     - Other files are cut off if their packets end too long before the end that the file states (see _LEAST_LOSS_S).
     Without an index, the last packet may be incomplete, so its frame counts as the first missing one.

@@ -47,6 +47,11 @@ undecodable."""
 class ProbedVideo:
     """A probed file, with everything that is needed to read any part of it.
 
+    container: one of `sniff.CONTAINERS`.
+    facts: what users of the video need to know about it, such as its size and its sound.
+    timeline: the times of the stored frames, and the constant frame rate at which the video is read.
+    picture: how stored frames are converted to upright pictures.
+    limits: the limits for reading the file.
     keyframe_times: presentation times of the frames at which decoding can start, in the timeline's ticks and in rising
         order.
     has_timestamps: False if decoded frames have no usable times. Then they are numbered in the order in which the
@@ -297,7 +302,11 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
 
 
 def _most_frames(container: str, size: tuple[int, int], limits: Limits) -> int:
-    """Returns the largest number of stored frames of a video. `size` is the frames' (width, height) in pixels."""
+    """Returns the largest number of stored frames that a video may have; it is lower for large GIF and WebP pictures.
+
+    container: one of `sniff.CONTAINERS`.
+    size: (width, height) of the frames in pixels.
+    """
     if container not in ("gif", "webp"):
         return limits.max_frames
     return min(limits.max_frames, limits.max_animation_pixels // max(size[0] * size[1], 1))

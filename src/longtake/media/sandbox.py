@@ -149,11 +149,12 @@ class DecodeProcess:
     def _run(
         self, module: str, path: Path, argument: dict[str, Any], started: "Future[subprocess.Popen[bytes]]"
     ) -> None:
-        """Starts the child, then sends each request and puts its reply, or the error in its place, into the queue of
-        replies.
+        """Starts the child and sends it each request. Puts each reply, or the error instead, into the queue of replies.
 
-        Ends at the request None, and closes both pipes. After an error it only waits for that request: the child ends
-        with this thread, and its own end must be seen before.
+        The request None ends this thread and closes both pipes. After an error the thread only waits for that request:
+        its end kills the child, and before that `_end` must find out why the child itself has ended.
+
+        started: receives the child's process, or the error if it could not be started.
         """
         try:
             process = _started(module, path, argument | {"limits": asdict(self._limits), "parent": os.getpid()})
@@ -220,10 +221,11 @@ class DecodeProcess:
 def timeout_error(was_ready: bool, wall_s: float, used_s: float | None) -> LongtakeError:
     """Returns the error for a call that took longer than `wall_s` seconds.
 
+    It is DecoderFailed (the file is not at fault) if the child had not started or used less than half of `wall_s` as
+    processor time, otherwise UnsupportedVideo.
+
     was_ready: True if the child had started.
     used_s: seconds of processor time that the child used in the call; None if they are not known.
-
-    If the child computed for less than half of the time, the file is not at fault.
     """
     if not was_ready:
         return DecoderFailed(f"The process that decodes files did not start within {wall_s:g} s.")
@@ -236,10 +238,10 @@ def timeout_error(was_ready: bool, wall_s: float, used_s: float | None) -> Longt
 
 
 class Decoder:
-    """Decodes one untrusted file in a child process, and once more in another one if the first fails without fault of
-    the file.
+    """Decodes one untrusted file in a child process. If that process fails and the file is not at fault, a second one
+    is started.
 
-    start: starts a child process.
+    start: function that starts a child process for the file.
 
     Thread-safe.
     """
@@ -251,9 +253,9 @@ class Decoder:
         self._process = start()
 
     def run(self, work: Callable[[DecodeProcess], T]) -> T:
-        """Returns `work(process)`. If it raises DecoderFailed, it is called once more with a new process.
+        """Returns `work(process)`. If `work` raises DecoderFailed, it is called once more with the second process.
 
-        All calls together start one new process. After that, DecoderFailed is raised.
+        Only one second process is started for this object. If `work` fails in it too, raises DecoderFailed.
         """
         while True:
             process = self._process
@@ -300,9 +302,10 @@ class Child:
 
 
 def start_child() -> Child:
-    """Raises the walls around the calling child process, and says to the parent process that they stand.
+    """Returns the file and the arguments of the calling child process, after it has been confined (see media.walls).
 
-    The program must have imported everything that it needs, because no file can be opened afterwards.
+    Tells the parent process that the child is ready. The program must have imported everything that it needs, because
+    no file can be opened afterwards.
     """
     argument: dict[str, Any] = json.loads(sys.argv[1])
     limits = Limits(**argument.pop("limits"))
@@ -320,7 +323,7 @@ def start_child() -> Child:
 
 
 def confine(limits: Limits) -> None:
-    """Limits the memory of this process and raises the walls around it. What the system cannot do is left out."""
+    """Limits this process's memory and confines it (see media.walls), as far as the operating system can."""
     system.limit_resources(limits.memory_bytes, _OPEN_FILES)
     system.leave_root()
     walls.confine()

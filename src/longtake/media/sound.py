@@ -83,11 +83,13 @@ def fade_in(samples: Samples) -> Samples:
 
 
 def cross_fade(source: Samples, new: Samples, *, lead: int = 0, correlation: float = 0.0) -> Samples:
-    """Returns `source` followed by `new`, with a cross-fade of CROSS_FADE_S seconds that ends where `source` ends.
+    """Returns `source` followed by `new`, without a click between them. It lasts `lead` samples less than both.
 
-    lead: number of samples at the beginning of `new` that overlap the end of `source`. The result is that much shorter
-        than the two sounds together. After the end of `source` it has only new sound. If `lead` is 0, `source` fades
-        out before its end and `new` fades in after it.
+    - If `lead` is above 0, the sounds are cross-faded during the last CROSS_FADE_S seconds of `source` (or during
+      `lead` samples, if that is shorter).
+    - If `lead` is 0, `source` fades out before its end and `new` fades in after it.
+
+    lead: number of samples at the beginning of `new` that overlap the end of `source`.
     correlation: similarity (0..1) of the two sounds in the cross-fade. It sets the curve so that the loudness stays
         constant: equal power for 0, equal gain for 1.
     """

@@ -189,11 +189,13 @@ def _read_facts(process: DecodeProcess, container: str, limits: Limits) -> Video
 
 
 def video_info(fields: Any, container: str, limits: Limits) -> VideoInfo:
-    """Returns the facts about a video from the fields that a child process sent, which may be anything.
+    """Returns the facts about a video that a child process sent, after checking them.
 
-    container: the video's container.
+    fields: what the child sent. It may be anything, because an untrusted file may have taken over the child.
+    container: the container that the video must have.
+    limits: the limits that the video must keep.
 
-    Raises ValueError if they make no sense.
+    Raises ValueError if `fields` make no sense, or do not agree with `container` and `limits`.
     """
     facts = _FACTS.validate_python(fields)
     numbers = [facts.width, facts.height, facts.num_frames, *facts.rate.as_integer_ratio()]

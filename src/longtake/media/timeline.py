@@ -278,9 +278,9 @@ def _variable_rate(
 
     `measured` is the video's average rate. The other arguments are those of `_clock`.
 
-    Let R be the rate of the frames between pauses, because a screen recording pauses while nothing changes. If this
-    rate is below _MIN_VARIABLE_RATE, R is _MIN_VARIABLE_RATE. If it is above _MAX_RATE, R is the average rate, or
-    _MAX_RATE if that is lower. These rates are tried in turn (a usual rate is one of _USUAL_RATES):
+    R is the video's rate without its pauses (a screen recording pauses while nothing changes), with two exceptions: if
+    it is below _MIN_VARIABLE_RATE, R is _MIN_VARIABLE_RATE; if it is above _MAX_RATE, R is the average rate, but at
+    most _MAX_RATE. These rates are tried in turn (a usual rate is one of _USUAL_RATES):
     - If R is at most _MAX_PREFERRED_RATE: R, then the usual rates from R to _MAX_PREFERRED_RATE, lowest first.
     - Otherwise: the usual rates from about the average rate to _MAX_PREFERRED_RATE, lowest first, then R.
 

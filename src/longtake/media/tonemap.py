@@ -174,7 +174,7 @@ def rolled_off(nits: Light) -> Light:
     """Returns light in nits with compressed highlights (the EETF of BT.2390-11, 5.4.1).
 
     Light up to about 88 nits is unchanged. Above that, the result rises more slowly, along a Hermite spline of PQ
-    codes. It reaches WHITE_NITS for an input of PEAK_NITS and stays there for brighter light.
+    codes. It reaches 203 nits (WHITE_NITS) for an input of 1000 nits (PEAK_NITS) and stays there for brighter light.
     """
     peak = nits_to_pq(np.array(PEAK_NITS))
     code = np.minimum(nits_to_pq(nits) / peak, 1)

@@ -86,17 +86,17 @@ _LANDLOCK_VERSION = 1  # flag of landlock_create_ruleset
 
 @dataclass(frozen=True)
 class Support:
-    """The walls that this system can raise.
+    """What this system's kernel can do to confine a process that decodes untrusted files.
 
-    seccomp: True if system calls can be refused.
-    landlock: the version of Landlock; 0 if the kernel has none or it is turned off.
+    seccomp: True if the kernel can refuse system calls.
+    landlock: version of Landlock, which refuses files and network; 0 if the kernel has none or it is turned off.
     """
 
     seccomp: bool
     landlock: int
 
     def __str__(self) -> str:
-        """Returns a sentence for the user."""
+        """Returns a sentence that tells the user how well processes that decode untrusted files are confined."""
         names = ["seccomp"] * self.seccomp + [f"Landlock {self.landlock}"] * (self.landlock > 0)
         if not names:
             return (
@@ -108,7 +108,7 @@ class Support:
 
 
 def support() -> Support:
-    """Returns the walls that this system can raise. Changes nothing."""
+    """Returns what this system's kernel can do to confine a process. The calling process is not confined."""
     machine = system.linux_machine()
     if machine is None:
         return Support(seccomp=False, landlock=0)
@@ -120,9 +120,11 @@ def support() -> Support:
 
 
 def confine() -> None:
-    """Raises the walls around this process, which must have one thread. It also ends when its starting thread ends.
+    """Confines this process for good: it can open no file, use no network and start no program (see the module).
 
-    All modules must be imported and all files opened before. A wall that the system lacks is left out.
+    What the kernel cannot refuse stays allowed; outside Linux nothing happens. The process must have only one thread.
+    It must have imported all modules and opened all files before. The kernel kills it when the thread of the parent
+    process that started it ends.
     """
     machine = system.linux_machine()
     if machine is None:
@@ -170,7 +172,11 @@ def call_filter(machine: str) -> bytes:
 
 
 def _step(code: int, value: int, *, skip_if_true: int = 0, skip_if_false: int = 0) -> bytes:
-    """Returns one instruction of BPF, a struct sock_filter. A condition skips that many of the next instructions."""
+    """Returns one instruction of a BPF program as bytes, a struct sock_filter.
+
+    code, value: the instruction's code and its operand.
+    skip_if_true, skip_if_false: for a condition, how many of the next instructions are skipped if it is true or false.
+    """
     return struct.pack("=HBBI", code, skip_if_true, skip_if_false, value)
 
 
@@ -191,7 +197,10 @@ def _landlock_version() -> int:
 
 
 def _refuse_files(version: int) -> None:
-    """Raises the wall of Landlock: all rights that `version` knows are handled, and none of them is granted."""
+    """Takes from this process, with Landlock, all the rights that Landlock can refuse, such as opening files.
+
+    `version` is the kernel's version of Landlock; with 0 nothing happens.
+    """
     if version == 0:
         return
     file_rights = 13 + sum(version >= added for added in (2, 3, 5))
