@@ -324,10 +324,7 @@ class _Meter:
         self.check(now)
 
     def check(self, now: float) -> None:
-        """Every `pace.window_s` seconds, raises DownloadFailed if too few bytes have arrived since the last time.
-
-        At other times it does nothing.
-        """
+        """Once every `pace.window_s` seconds: raises DownloadFailed if too few bytes have arrived in that time."""
         if self._window is None or now - self._window[0] < self._pace.window_s:
             return
         began, before = self._window
