@@ -21,19 +21,14 @@ import httpcore
 import httpx
 
 from longtake.errors import InvalidRequest
+from longtake.video import CHECK_EVERY_S, Check
 
 Resolve = Callable[[str, int], Sequence[str]]
 """Function that returns the IP addresses of (host, port), the best one first. It raises OSError or ValueError."""
 
-Check = Callable[[], None]
-"""Function that raises an exception if the work that calls it again and again is not wanted any more."""
-
 CHECK = "longtake.check"
 """Name of an extension of an httpx request, a `Check`. PublicTransport calls it while it waits for the response's
 headers and for the pieces of its body. What it raises ends the request."""
-
-CHECK_EVERY_S = 0.25
-"""Seconds between two calls of a `Check` while nothing arrives."""
 
 CONNECT_S = 10.0
 """Largest number of seconds for resolving a host name and connecting, both together."""
@@ -84,10 +79,6 @@ local, link-local, site-local, discard and multicast addresses are outside it.""
 
 class AddressRefused(httpx.TransportError):
     """PublicTransport refused a request: its URL is not allowed, or its host is neither public nor trusted."""
-
-
-def no_check() -> None:
-    """Does nothing: the default for a `Check`, a function that can raise an exception to end the work."""
 
 
 def check_url(url: str, trusted_hosts: Collection[str] = ()) -> httpx.URL:

@@ -25,11 +25,10 @@ from longtake.media.source import Limits, SourceReader, open_source
 from longtake.media.still import open_still
 from longtake.models.choice import ModelChoice
 from longtake.models.registry import CARDS, ModelCard, adapter, located, missing
-from longtake.outbound import Check, no_check
 from longtake.plans import Plan, PlannedAdapter, shortened_url
 from longtake.settings import Settings
 from longtake.temporary import temporary_folder
-from longtake.video import VideoInfo
+from longtake.video import Check, VideoInfo, no_check
 
 LARGEST_SEED = 2**31 - 1
 """The upper limit of random seeds. Every client's integer type can hold smaller numbers."""
@@ -115,7 +114,8 @@ class Fetcher:
         every host is allowed.
     `folder`: the folder where downloads are saved, so that a later attempt does not fetch them again. With None they
         are saved in a temporary folder and deleted when the job ends.
-    `check`: a function that is called during a download, and may end it by raising an exception.
+    `check`: a function that is called during a download, and while the video or picture is read. It may end both by
+        raising an exception.
     """
 
     allow_local: bool = False
@@ -188,7 +188,7 @@ def prepare(
         home = fetcher.folder or stack.enter_context(temporary_folder(settings))
         with errors_at(endpoint.source_field, endpoint.source_url(request)):
             video = stack.enter_context(fetcher.fetch(endpoint.source_url(request), "source", home, settings))
-            source = stack.enter_context(open_source(video, limits=limits))
+            source = stack.enter_context(open_source(video, limits=limits, check=fetcher.check))
         options = overrides.apply(endpoint.options(request, source.facts))
         if plan is None:
             if options.acceleration is None:
@@ -203,7 +203,7 @@ def prepare(
                 errors_at((str(endpoint.end_image_field),), options.end_image, in_message=True),
                 fetcher.fetch(options.end_image, "end_image", home, settings) as path,
             ):
-                image = open_still(path, limits=limits)
+                image = open_still(path, limits=limits, check=fetcher.check)
         yield Job(endpoint, model, source, plan, with_whole_sources(plan.adapters, options.adapters), image)
 
 

@@ -138,6 +138,17 @@ OnProgress = Callable[[Progress], None]
 """Callback that is called at each step of a job. It can cancel the job by raising an exception."""
 
 
+Check = Callable[[], None]
+"""Function that raises an exception if the work that calls it again and again is not wanted any more."""
+
+CHECK_EVERY_S = 0.25
+"""Seconds between two calls of a `Check` while the caller waits."""
+
+
+def no_check() -> None:
+    """Does nothing: the default for a `Check`, a function that can raise an exception to end the work."""
+
+
 def ignore_progress(_: Progress) -> None:
     """The default progress callback. Does nothing."""
 

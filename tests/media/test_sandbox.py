@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longtake.errors import DecoderFailed, LongtakeError, UnsupportedVideo
+from longtake.errors import Cancelled, DecoderFailed, LongtakeError, UnsupportedVideo
 from longtake.media.sandbox import DecodeProcess, Limits, timeout_error
 from longtake.media.source import SourceReader, open_source
 from longtake.video import Span
@@ -100,6 +100,21 @@ def test_a_killed_process_raises_an_error_that_says_why(
     with pytest.raises(kind, match=words):
         process.call({"method": "facts"})
     assert not alive(process.pid)
+
+
+def test_a_check_ends_a_call_and_its_process(heavy: Path) -> None:
+    before, ends = children(), time.monotonic() + 1
+
+    def cancel() -> None:
+        if time.monotonic() > ends:
+            raise Cancelled
+
+    with open_source(heavy, check=cancel) as source:
+        (pid,) = children() - before
+        with pytest.raises(Cancelled):
+            list(source.frames(whole(source), BIG))
+        assert time.monotonic() < ends + 2
+        assert not alive(pid)
 
 
 def test_a_process_that_stands_still_is_killed_and_not_blamed_on_the_file(process: DecodeProcess) -> None:

@@ -16,9 +16,9 @@ from longtake.models.lora_files import LoraFile, LoraSources
 from longtake.models.lora_header import MAX_HEADER_BYTES
 from longtake.models.loras import Adapter, LoadedAdapter, LoraCache, Pair, applied, load_adapters, read
 from longtake.models.registry import card
-from longtake.outbound import Check
 from longtake.plans import PlannedAdapter
 from longtake.settings import Settings
+from longtake.video import Check
 from tests.conftest import load_case
 from tests.models import small
 

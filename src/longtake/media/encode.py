@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from longtake.errors import InvalidRequest
 from longtake.media.formats import SOUND_RATE, OutputFormat, PixelFormat
 from longtake.media.gif import GifWriter
-from longtake.media.movie import Check, MovieWriter
+from longtake.media.movie import MovieWriter
 from longtake.media.planes import Planes, RGBPicture, frame_shape, frame_type, from_rgb
+from longtake.video import Check, no_check
 
 _POLL_S = 0.05
 """Seconds between two calls of the callback `check` (see Encoder) while the caller waits for the encoder's thread."""
@@ -113,7 +114,7 @@ class Encoder:
         rate: Fraction,
         *,
         sound_rate: int | None = SOUND_RATE,
-        check: Check = lambda: None,
+        check: Check = no_check,
     ) -> None:
         if output_format.needs_even_size and (width % 2 or height % 2):
             raise InvalidRequest(

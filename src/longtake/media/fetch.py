@@ -16,9 +16,10 @@ import httpx
 
 from longtake.errors import DownloadFailed, InvalidRequest
 from longtake.media.data_uri import check_bytes, decode, is_bare_base64, shortened
-from longtake.outbound import CHECK, CHECK_EVERY_S, Check, http_url, no_check
+from longtake.outbound import CHECK, http_url
 from longtake.settings import Settings
 from longtake.version import __version__
+from longtake.video import CHECK_EVERY_S, Check, no_check
 
 _MAX_REDIRECTS = 5
 

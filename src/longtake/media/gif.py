@@ -14,8 +14,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from longtake.media.formats import OutputFormat
-from longtake.media.movie import Check
 from longtake.media.planes import Planes
+from longtake.video import Check
 
 _TICKS_PER_S = 100
 """GIF stores times in hundredths of a second."""

@@ -13,6 +13,8 @@ from typing import IO, Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from longtake.errors import InvalidRequest, LongtakeError, UnsupportedVideo, VideoTooLarge, VideoTooLong
+
 _MAX_HEADER_BYTES = 1 << 16
 _LENGTH = struct.Struct(">I")
 
@@ -130,3 +132,27 @@ def _read(pipe: IO[bytes], buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
             raise EOFError
         view = view[count:]
     return buffer
+
+
+def send_error(pipe: Pipe, error: Exception) -> None:
+    """Sends an error as the reply. An error that is not a LongtakeError is sent as UnsupportedVideo."""
+    if isinstance(error, LongtakeError):
+        send_message(pipe, {"error": type(error).__name__, "message": printable(error.message), "ctx": error.ctx})
+        return
+    reason = f"The video could not be read ({type(error).__name__}: {error})."
+    if isinstance(error, MemoryError):
+        reason = "Reading the video needs more memory than is allowed."
+    send_message(pipe, {"error": UnsupportedVideo.__name__, "message": printable(reason)})
+
+
+def sent_error(header: dict[str, Any]) -> LongtakeError | None:
+    """Returns the error that the header of a child's reply describes; None if it makes no sense.
+
+    The child can only send UnsupportedVideo, VideoTooLong, VideoTooLarge and InvalidRequest. Any other class name
+    becomes UnsupportedVideo.
+    """
+    kinds = {kind.__name__: kind for kind in (UnsupportedVideo, VideoTooLong, VideoTooLarge, InvalidRequest)}
+    message, ctx = header.get("message"), header.get("ctx")
+    if type(message) is not str or type(ctx) not in (dict, type(None)):
+        return None
+    return kinds.get(str(header["error"]), UnsupportedVideo)(message, ctx=ctx)

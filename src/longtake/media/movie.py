@@ -2,7 +2,6 @@
 
 import contextlib
 from collections import deque
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,7 @@ from numpy.typing import NDArray
 from longtake.media.formats import OutputFormat, SoundFormat
 from longtake.media.planes import Planes, tag_bt709, unpacked
 from longtake.media.sound import num_samples
-
-Check = Callable[[], None]
-"""Callback that is called regularly during long work. It can cancel the work by raising an exception."""
+from longtake.video import Check
 
 
 class MovieWriter:

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from copy import copy
@@ -21,8 +22,9 @@ from typing import Any, TypeVar
 from longtake import errors, system
 from longtake.errors import DecoderFailed, LongtakeError, UnsupportedVideo
 from longtake.media import walls
-from longtake.media.messages import Answer, ArrayForm, Pipe, printable, receive_answer, send_message
+from longtake.media.messages import Answer, ArrayForm, Pipe, receive_answer, send_message, sent_error
 from longtake.media.shared_file import SharedFile
+from longtake.video import CHECK_EVERY_S, Check, no_check
 
 T = TypeVar("T")
 
@@ -63,6 +65,7 @@ class DecodeProcess:
     path: the file. The child gets it as an open descriptor.
     argument: facts for the program, in a form that JSON can have.
     limits: the child limits its memory, and this process limits the child's time for each call.
+    check: called four times a second while a reply is awaited. What it raises ends the call and the child.
 
     The constructor raises UnsupportedVideo if the file cannot be opened, and DecoderFailed if no process can be
     started. Thread-safe: calls from several threads run one after another.
@@ -72,8 +75,11 @@ class DecodeProcess:
     if this process is killed. A second thread watches the child's processor time, also between calls.
     """
 
-    def __init__(self, module: str, path: Path, argument: dict[str, Any], limits: Limits) -> None:
+    def __init__(
+        self, module: str, path: Path, argument: dict[str, Any], limits: Limits, check: Check = no_check
+    ) -> None:
         self._limits = limits
+        self._check = check
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._failure: LongtakeError | None = None
@@ -111,7 +117,7 @@ class DecodeProcess:
                 raise copy(self._failure)
             try:
                 self._requests.put((request, form))
-                reply = self._replies.get(timeout=self._limits.wall_s)
+                reply = self._next_reply()
             except Empty:
                 raise self._fail(timeout_error(self._ready, self._limits.wall_s, self._cpu_used_s())) from None
             except BaseException:
@@ -125,8 +131,17 @@ class DecodeProcess:
                 raise self.reject()
         header, payload = reply
         if "error" in header:
-            raise _error(header) or self.reject()
+            raise sent_error(header) or self.reject()
         return header, payload
+
+    def _next_reply(self) -> Answer | Exception:
+        """Waits for the reply to a request. Raises Empty if it does not come in time, and what `check` raises."""
+        until = time.monotonic() + self._limits.wall_s
+        while (left_s := until - time.monotonic()) > 0:
+            self._check()
+            with contextlib.suppress(Empty):
+                return self._replies.get(timeout=min(left_s, CHECK_EVERY_S))
+        raise Empty
 
     def reject(self) -> LongtakeError:
         """Kills the child because its answer makes no sense. Returns the error for this call and all later ones."""
@@ -277,12 +292,14 @@ class Decoder:
 
 
 @contextlib.contextmanager
-def decoder(module: str, path: Path, argument: dict[str, Any], limits: Limits) -> Iterator[Decoder]:
+def decoder(
+    module: str, path: Path, argument: dict[str, Any], limits: Limits, check: Check = no_check
+) -> Iterator[Decoder]:
     """Context manager: starts a process that decodes a file and kills it when the `with` block ends.
 
     The arguments are those of DecodeProcess, and the errors too.
     """
-    with contextlib.closing(Decoder(lambda: DecodeProcess(module, path, argument, limits))) as started:
+    with contextlib.closing(Decoder(lambda: DecodeProcess(module, path, argument, limits, check))) as started:
         yield started
 
 
@@ -329,17 +346,6 @@ def confine(limits: Limits) -> None:
     walls.confine()
 
 
-def send_error(pipe: Pipe, error: Exception) -> None:
-    """Sends an error as the reply. An error that is not a LongtakeError is sent as UnsupportedVideo."""
-    if isinstance(error, LongtakeError):
-        send_message(pipe, {"error": type(error).__name__, "message": printable(error.message), "ctx": error.ctx})
-        return
-    reason = f"The video could not be read ({type(error).__name__}: {error})."
-    if isinstance(error, MemoryError):
-        reason = "Reading the video needs more memory than is allowed."
-    send_message(pipe, {"error": UnsupportedVideo.__name__, "message": printable(reason)})
-
-
 def _started(module: str, path: Path, argument: dict[str, Any]) -> "subprocess.Popen[bytes]":
     """Starts the child process that decodes the file `path`. Raises the errors of DecodeProcess."""
     try:
@@ -381,19 +387,3 @@ def _environment() -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",  # Landlock binds one thread, so there must be no other yet
         "MALLOC_ARENA_MAX": "2",
     }
-
-
-def _error(header: dict[str, Any]) -> LongtakeError | None:
-    """Returns the error that the header of a child's reply describes; None if it makes no sense.
-
-    The child can only send UnsupportedVideo, VideoTooLong, VideoTooLarge and InvalidRequest. Any other class name
-    becomes UnsupportedVideo.
-    """
-    kinds = {
-        kind.__name__: kind
-        for kind in (UnsupportedVideo, errors.VideoTooLong, errors.VideoTooLarge, errors.InvalidRequest)
-    }
-    message, ctx = header.get("message"), header.get("ctx")
-    if type(message) is not str or type(ctx) not in (dict, type(None)):
-        return None
-    return kinds.get(str(header["error"]), UnsupportedVideo)(message, ctx=ctx)

@@ -17,7 +17,7 @@ from longtake.media.formats import PixelFormat
 from longtake.media.messages import ArrayForm
 from longtake.media.sandbox import DecodeProcess, Decoder, Limits, decoder
 from longtake.media.sniff import sniff
-from longtake.video import Span, VideoInfo
+from longtake.video import Check, Span, VideoInfo, no_check
 
 __all__ = ["Limits", "SourceReader", "open_source"]
 
@@ -168,15 +168,17 @@ class SourceReader:
 
 
 @contextmanager
-def open_source(path: Path, *, limits: Limits = Limits()) -> Iterator[SourceReader]:  # noqa: B008
+def open_source(path: Path, *, limits: Limits = Limits(), check: Check = no_check) -> Iterator[SourceReader]:  # noqa: B008
     """Opens a local video file for a `with` block and yields its reader. A child process decodes the file.
 
     The child process is killed when the block ends.
 
+    check: called again and again while the file is read. It may raise an exception to end the reading.
+
     Raises UnsupportedVideo if the file is no readable video, VideoTooLarge or VideoTooLong if it exceeds `limits`.
     """
     container = sniff(path)
-    with decoder("longtake.media.decode_server", path, {"container": container}, limits) as started:
+    with decoder("longtake.media.decode_server", path, {"container": container}, limits, check) as started:
         yield SourceReader(started, container, limits)
 
 

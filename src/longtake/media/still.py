@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from longtake.errors import InvalidRequest, LongtakeError, UnsupportedImage, VideoTooLarge
-from longtake.media.messages import ArrayForm, receive_request, send_message
-from longtake.media.sandbox import DecodeProcess, Limits, decoder, send_error, start_child
+from longtake.media.messages import ArrayForm, receive_request, send_error, send_message
+from longtake.media.sandbox import DecodeProcess, Limits, decoder, start_child
 from longtake.media.shared_file import Openable
+from longtake.video import Check, no_check
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "TGA", "PPM", "QOI", "ICO")
 
@@ -19,12 +20,14 @@ _DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 """Pillow's modes of greyscale pictures with 16 bits per pixel."""
 
 
-def open_still(path: Path, *, limits: Limits = Limits()) -> NDArray[np.uint8]:  # noqa: B008
+def open_still(path: Path, *, limits: Limits = Limits(), check: Check = no_check) -> NDArray[np.uint8]:  # noqa: B008
     """Returns the picture in a file as viewers show it: sRGB [H, W, 3].
 
     The picture is rotated according to its EXIF data, and transparent parts are blended over black. An animation gives
     its first frame. Raises UnsupportedImage if the file cannot be read as a picture, VideoTooLarge if it has more than
     `limits.max_pixels` pixels.
+
+    check: called again and again while the file is read. It may raise an exception to end the reading.
     """
     side = (1, limits.max_pixels)
     form = ArrayForm("uint8", (side, side, (3, 3)), most=3 * limits.max_pixels)
@@ -36,7 +39,7 @@ def open_still(path: Path, *, limits: Limits = Limits()) -> NDArray[np.uint8]:  
         return pixels
 
     try:
-        with decoder("longtake.media.still", path, {}, limits) as started:
+        with decoder("longtake.media.still", path, {}, limits, check) as started:
             return started.run(read)
     except VideoTooLarge:
         raise

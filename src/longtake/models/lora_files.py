@@ -17,10 +17,11 @@ from longtake.models import hub
 from longtake.models.lora_downloads import delete_oldest, private_folder, public_folder, unfinished_folder
 from longtake.models.lora_header import read_lora_header
 from longtake.models.safe import inside
-from longtake.outbound import Check, http_url, no_check
+from longtake.outbound import http_url
 from longtake.plans import shortened_url
 from longtake.settings import Settings, expanded, make_folder
 from longtake.temporary import temporary_folder
+from longtake.video import Check, no_check
 
 Fetch = Callable[[str, Path, int], Path]
 """A function that writes the content of a URL or data URI to a new file in a folder, and returns the file's path.

@@ -25,9 +25,9 @@ from longtake.models.lora_keys import Side
 from longtake.models.registry import ModelCard
 from longtake.models.safe import shown_name
 from longtake.models.transformer_keys import flat, published_key
-from longtake.outbound import Check, no_check
 from longtake.plans import PlannedAdapter, shortened_url
 from longtake.settings import Settings
+from longtake.video import Check, no_check
 
 SIDES: tuple[Side, Side] = ("A", "B")
 """The matrices of a module, in the order of their shapes in `LoraHeader.shapes`."""
