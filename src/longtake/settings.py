@@ -44,8 +44,10 @@ NO_HOME = Path(os.devnull).absolute() / "no-home-folder"
 
 
 def _home() -> Path:
-    """Returns the user's home folder. It is NO_HOME if HOME is not set and the system does not know the user, as for a
-    user id that a container was started with."""
+    """Returns the user's home folder, or NO_HOME (a path that cannot exist) if it is unknown.
+
+    It is unknown if HOME is not set and the system has no such user, as in a container with another user id.
+    """
     try:
         return Path.home()
     except RuntimeError:
@@ -277,7 +279,10 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _cache_without_home(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Without a home folder, models and LoRAs are in the data folder, if that is set."""
+        """Returns the given settings. For a user without a home folder, adds folders for models and LoRAs.
+
+        They are in the folder `data_dir`. Without a given `data_dir`, or if they are given themselves, adds none.
+        """
         folder = values.get("data_dir")
         if not folder or NO_HOME not in _cache_folder("models").parents:
             return values

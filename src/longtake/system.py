@@ -1,7 +1,7 @@
-"""Functions that each operating system needs in another way: for processes, limits, networks, event loops and flushing.
+"""Functions whose work differs between operating systems: for processes, limits, networks, event loops and flushing.
 
-All other modules use only what Linux, macOS and Windows have; `tests/test_system.py` checks that. A function here does
-as much as the system can do, and nothing on a system without the means for it.
+All other modules use only what Linux, macOS and Windows have; `tests/test_system.py` checks that. Where a system has no
+means for the work of a function, the function does nothing or returns a default value.
 """
 
 import contextlib
@@ -70,7 +70,7 @@ def end_name(code: int) -> str | None:
 def limit_resources(memory_bytes: int, open_files: int) -> None:
     """Limits the memory (in bytes), the number of open files and the number of threads of this process.
 
-    Afterwards the process can also write to no file, and leaves no core dump. Windows has none of these limits, and
+    Also keeps the process from writing to any file and from leaving a core dump. Windows has none of these limits, and
     macOS does not limit the memory.
     """
     try:
@@ -100,9 +100,9 @@ def num_threads() -> int | None:
 
 
 def allow_open_files(wanted: int) -> int:
-    """Raises the number of files that this process may open to `wanted`, as far as it may. Returns the actual number.
+    """Lets this process open `wanted` files at a time, or as many as the system permits if that is fewer.
 
-    On Windows, which has no such limit, `wanted` is returned.
+    Returns how many it may open then, at most `wanted`. Windows has no such limit: there `wanted` is returned.
     """
     try:
         import resource
@@ -197,11 +197,12 @@ def linux_machine() -> str | None:
 
 
 def inherited(file: BinaryIO, path: Path) -> tuple[int | str, dict[str, Any]]:
-    """Returns how a child process gets an open file: (argument of the child's `open`, arguments of subprocess.Popen).
+    """Returns how a child process can open a file that this process has open, as a pair.
+
+    The first is what the child passes to `open`. The second contains keyword arguments for the subprocess.Popen that
+    starts it. The child needs no access to the file's path, except on Windows, where it opens the path.
 
     file, path: the open file and its path.
-
-    The child opens the file by its descriptor, without access to the path. On Windows the child opens the path.
     """
     if sys.platform == "win32":
         return str(path), {}
@@ -218,9 +219,9 @@ def enlarge_pipe(descriptor: int) -> None:
 
 
 def event_loop_factory() -> Callable[[], AbstractEventLoop] | None:
-    """Returns the function that makes asyncio's event loop: uvloop's, which is faster, or None for Python's own.
+    """Returns uvloop's function that makes an event loop for asyncio, or None if uvloop is not installed.
 
-    uvloop does not exist for Windows.
+    With None, asyncio uses Python's own event loop, which is slower. There is no uvloop for Windows.
     """
     try:
         import uvloop
@@ -253,10 +254,12 @@ def is_open_to_others(path: Path) -> bool:
 
 
 def close_to_others(path: Path) -> bool:
-    """Takes other users' rights to a file or folder. Returns False if they keep some.
+    """Removes other users' rights to a file or folder. Returns False if they keep some.
 
-    They keep them if the file or the link to it is not this user's, if the file system has no permissions, or if it is
-    a folder for all users (with the sticky bit, such as the system's folder of temporary files).
+    They keep them in these cases:
+    - The file or the link to it is not this user's.
+    - The file system has no permissions.
+    - It is a folder for all users (with the sticky bit, such as the system's folder of temporary files).
     """
     if not is_open_to_others(path):
         return True
@@ -270,7 +273,7 @@ def close_to_others(path: Path) -> bool:
 
 
 def elapsed_s() -> float:
-    """Returns the seconds since a moment in the past, which setting the system's clock does not change.
+    """Returns the seconds since a fixed moment in the past. Setting the system's clock does not change them.
 
     The time for which the machine sleeps counts, except on Windows with Python 3.13 or later.
     """

@@ -1,4 +1,4 @@
-"""Work over many rows is done in batches, because a long transaction makes all other writers wait.
+"""Splits work over many rows into batches, because a long transaction makes all other writers wait.
 
 PostgreSQL also refuses a statement with more than 65,535 values.
 """
@@ -18,7 +18,10 @@ Item = TypeVar("Item")
 
 
 def batches(items: Iterable[Item], size: int = BATCH) -> Iterator[list[Item]]:
-    """Yields the items in lists of `size`. The last list may be shorter. Reads no more items than it has yielded."""
+    """Yields the items in lists of `size` items. The last list may be shorter.
+
+    The items of a list are read from `items` only when the list is needed.
+    """
     remaining = iter(items)
     while batch := list(islice(remaining, size)):
         yield batch

@@ -69,7 +69,11 @@ def file_url(path: Path) -> str:
 
 
 def database_file(engine: sa.Engine) -> Path | None:
-    """Returns the path of a SQLite database's file. Returns None for PostgreSQL, and if SQLite stores it elsewhere."""
+    """Returns the path of a SQLite database's file.
+
+    Returns None for PostgreSQL, for a SQLite database in memory, and if the database's URL names the file by a `file:`
+    URI.
+    """
     name = engine.url.database
     if engine.dialect.name != "sqlite" or not name or name == ":memory:" or name.startswith("file:"):
         return None
@@ -181,7 +185,7 @@ DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, "XX001", "XX002"}
 
 
 def is_damaged(error: BaseException) -> bool:
-    """Returns True if work failed with `error` because the files of the database are damaged or no database."""
+    """Returns True if work failed with `error` because a file of the database is damaged or is not a database."""
     original = getattr(error, "orig", error)
     primary = (getattr(original, "sqlite_errorcode", None) or 0) & 0xFF  # the higher bits hold details
     return primary in DAMAGED or getattr(original, "sqlstate", None) in DAMAGED
@@ -190,8 +194,11 @@ def is_damaged(error: BaseException) -> bool:
 def is_temporary(error: Exception) -> bool:
     """Returns True if work that failed with `error` may succeed when it is repeated later.
 
-    These errors are temporary: the database is unreachable, restarting, busy or damaged, until its operator restores
-    it; a disk is full or fails; too many files are open.
+    These errors are temporary:
+    - The database is unreachable, restarting or busy.
+    - The database is damaged. Its operator may restore it.
+    - A disk is full, read-only or fails.
+    - Too many files are open.
     """
     if isinstance(error, sa.exc.DBAPIError):
         kinds = (sa.exc.OperationalError, sa.exc.InternalError)

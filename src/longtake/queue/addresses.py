@@ -93,9 +93,11 @@ def sibling_url(base: str, service: Service) -> str:
 
 
 def is_file_url(url: str, base: str) -> bool:
-    """Returns True if `url` is the URL of a file of the server whose URL `base` was returned by `base_url`.
+    """Returns True if `url` is the URL of a file of this server. The file need not exist.
 
-    The file need not exist. The names of this machine (`localhost`, `127.0.0.1`) are the same.
+    `base`: the URL of any service of this server, as returned by `base_url`.
+
+    The hosts `localhost`, `127.0.0.1` and `::1` count as the same host. So do fal's host names for files.
     """
     try:
         given, own = urlsplit(url), urlsplit(f"{sibling_url(base, 'cdn')}/files")
@@ -165,5 +167,9 @@ def app_name(endpoint: str) -> str:
 
 
 def names_endpoint(name: str, endpoint: str) -> bool:
-    """Returns True if `name` is the endpoint's id or its application's name. The URL of a request has one of them."""
+    """Returns True if `name` is the endpoint's id or the name of the endpoint's application.
+
+    `name`: the name in the URL of a request, which may have either form.
+    `endpoint`: the endpoint's id.
+    """
     return name in (endpoint, app_name(endpoint))

@@ -326,9 +326,11 @@ def _update(engine: sa.Engine, condition: sa.ColumnElement[bool], values: dict[s
 
 
 def _end(engine: sa.Engine, condition: sa.ColumnElement[bool], state: State, outcome: Outcome) -> bool:
-    """Ends the request that meets `condition`: stores this state and outcome, and schedules its webhook.
+    """Ends a request: stores its state and outcome, ends its download, and schedules its webhook.
 
-    Returns False if no request meets the condition.
+    `condition`: an SQL condition on the table `requests`, which at most one request meets.
+
+    Returns False, and changes nothing, if no request meets it.
     """
     now = clock.now()
     with engine.begin() as connection:
@@ -345,7 +347,11 @@ def _end(engine: sa.Engine, condition: sa.ColumnElement[bool], state: State, out
 
 
 def _schedule_webhook(connection: sa.Connection, row: Any, now: float) -> None:
-    """Inserts the webhook of a request that has ended. `row` has the request's `id`, `key_id` and `webhook_url`."""
+    """Inserts the webhook of a request that has ended, to be sent at once. Does nothing if the request has none.
+
+    `row`: has the request's `id`, `key_id` and `webhook_url`.
+    `now`: the Unix time in seconds of the request's end.
+    """
     if row.webhook_url is None:
         return
     receiver = {"key_id": row.key_id, "url": row.webhook_url, "host": host_of(row.webhook_url)}

@@ -59,19 +59,22 @@ def eraser(store: FileStore, settings: Settings, on_change: Callable[[str], None
 
 
 def erase(store: FileStore, request_id: str) -> bool:
-    """Deletes the input, result, plan and log of an ended request; its row remains.
+    """Deletes the input, JSON result, plan and log of an ended request, in the database and in blobs.
 
+    The request's row remains, and so do its video files (see `FileStore.delete_of_request`).
     Returns False, and deletes nothing, if the request has not ended or is unknown.
     """
     return _erase(store, requests.c.id == request_id, limit=1) != []
 
 
 def erase_ended(store: FileStore, before: float, *, stored: bool, limit: int = CHANGED_BATCH) -> Sequence[str]:
-    """Deletes the inputs, results, plans and logs of requests that ended before `before`; their rows remain.
+    """Deletes the inputs, JSON results, plans and logs of requests that ended before `before`.
+
+    The requests' rows and video files remain.
 
     `before`: a Unix time in seconds.
-    `stored`: selects the requests with this value of `store_io`.
-    `limit`: the maximum number of requests; the next call erases others.
+    `stored`: True selects the requests whose client lets the server store them (`store_io` is True), False the others.
+    `limit`: the maximum number of requests; the next call selects others.
 
     Returns the ids of these requests.
     """
@@ -80,7 +83,11 @@ def erase_ended(store: FileStore, before: float, *, stored: bool, limit: int = C
 
 
 def _erase(store: FileStore, condition: sa.ColumnElement[bool], limit: int) -> list[str]:
-    """Erases ended requests that meet `condition`, at most `limit` of them. Returns their ids."""
+    """Deletes the inputs, JSON results, plans and logs of ended requests; their rows remain. Returns the requests' ids.
+
+    `condition`: an SQL condition on the table `requests`, which selects them.
+    `limit`: the maximum number of requests.
+    """
     ended = sa.select(requests.c.id, requests.c.body_blob, requests.c.output_blob).where(
         condition, requests.c.state.in_(ENDED)
     )
@@ -116,12 +123,13 @@ def _erase_rows(connection: sa.Connection, ids: Sequence[str]) -> None:
 
 
 def delete_erased(engine: sa.Engine, before: float, limit: int = CHANGED_BATCH) -> Sequence[str]:
-    """Deletes the rows of requests that were submitted before `before` and are already erased. Returns their ids.
+    """Deletes the rows of requests that were submitted before `before`. Returns the requests' ids.
+
+    The row of a request stays if its input, result, plan and log are not deleted yet. The table `deleted_requests`
+    counts the deleted rows.
 
     `before`: a Unix time in seconds.
     `limit`: the maximum number of rows; the next call deletes others.
-
-    The table `deleted_requests` counts them.
     """
     old = (
         sa.select(requests.c.id)

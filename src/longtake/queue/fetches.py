@@ -61,10 +61,10 @@ def add(connection: sa.Connection, row: RequestRow, files: Sequence[RemoteFile])
 
 
 def waiting_groups(engine: sa.Engine, ahead: int) -> list[Group]:
-    """Returns the groups with a waiting download.
+    """Returns the groups that have a waiting download and may begin it.
 
-    A group is left out if `ahead` of its requests, or more, wait for a device and have their files, or a server that
-    downloads them. This limits the disk space of files that no device needs yet.
+    A group may not begin one while at least `ahead` of its requests have their files, or are being given them by a
+    server, and still wait for a device. This limits the disk space of files that no device needs yet.
     """
     group = (fetches.c.key_id, fetches.c.pool)
     begun = (
@@ -109,7 +109,9 @@ def held_by(engine: sa.Engine, server: str) -> set[str]:
 
 
 def store_blobs(engine: sa.Engine, fetch: Fetch, blobs: Mapping[str, str]) -> bool:
-    """Stores which blobs hold the files that are downloaded so far: URL -> key.
+    """Stores in the database in which blobs the downloaded files of a request are.
+
+    `blobs`: URL -> the key of the blob, for all files that are downloaded so far.
 
     Returns False, and stores nothing, if the server `fetch.server` no longer downloads the request's files.
     """
@@ -160,12 +162,18 @@ def blob_of(engine: sa.Engine, request_id: str, url: str) -> str | None:
 
 
 def end(connection: sa.Connection, request_id: str) -> None:
-    """Marks the download of a request that ends, in the transaction that ends the request."""
+    """Marks a request's download as ended, so that the downloaded files are deleted later.
+
+    `connection`: has the transaction that ends the request. Does nothing if the request has no download.
+    """
     connection.execute(sa.update(fetches).where(fetches.c.request_id == request_id).values(state="ended", server=None))
 
 
 def ended(engine: sa.Engine) -> dict[str, list[str]]:
-    """Returns up to 50 (ENDED_BATCH) requests that have ended: id -> the keys of the blobs to delete."""
+    """Returns the downloads of requests that have ended: request id -> the keys of the blobs with its downloaded files.
+
+    Returns at most 50 (ENDED_BATCH). The caller deletes the blobs, and then the rows with `delete`.
+    """
     with reading(engine) as connection:
         found = connection.execute(
             sa.select(fetches.c.request_id, fetches.c.blobs).where(fetches.c.state == "ended").limit(ENDED_BATCH)
@@ -180,7 +188,10 @@ def delete(engine: sa.Engine, request_ids: Sequence[str]) -> None:
 
 
 def request_of(fetch: Fetch) -> sa.ColumnElement[bool]:
-    """Returns an SQL condition: the row of the request whose files the server `fetch.server` downloads."""
+    """Returns an SQL condition on the table `requests`, which selects the request of `fetch`.
+
+    It selects nothing if the request does not wait, or if the server `fetch.server` does not download its files.
+    """
     is_held = sa.exists().where(_is_held(fetch.request_id, fetch.server))
     return sa.and_(requests.c.id == fetch.request_id, requests.c.state == "IN_QUEUE", is_held)
 
@@ -190,7 +201,10 @@ def _is_running() -> sa.ColumnElement[bool]:
 
 
 def _is_held(request_id: str, server: str) -> sa.ColumnElement[bool]:
-    """Returns an SQL condition: the row of a request's download that this server carries out."""
+    """Returns an SQL condition on the table `fetches`, which selects the download of a request.
+
+    It selects nothing if this server does not carry out the download.
+    """
     return sa.and_(fetches.c.request_id == request_id, _is_running(), fetches.c.server == server)
 
 

@@ -61,11 +61,13 @@ class Cost:
 def costs(
     engine: sa.Engine, selected: HistoryFilter, span_s: int | None = None, limit: int | None = None
 ) -> list[Cost]:
-    """Returns the costs of the requests that `selected` matches, summed by the database. Sums of 0 are left out.
+    """Returns the costs of the requests that `selected` matches: one `Cost` for each endpoint and span of time.
 
-    `span_s`: the length in seconds of the spans of time for which costs are summed. They begin at multiples of it, and
-        the earliest comes first. None means one span for all requests.
-    `limit`: the maximum number of sums; None sets no limit.
+    The earliest span comes first. Requests that cost nothing are left out.
+
+    `span_s`: the length of a span in seconds. Spans begin at the Unix times that are multiples of it. None means one
+        span for all requests.
+    `limit`: the maximum number of returned objects; None sets no limit.
     """
     number = sa.literal(0) if span_s is None else _span_number(engine, span_s)
     billionths = sa.cast(sa.func.round(sa.cast(requests.c.price_usd, sa.Double) * 1e9), sa.BigInteger)

@@ -54,10 +54,13 @@ def outcome_values(outcome: Outcome) -> dict[str, Any]:
 
 
 def row_with_payloads(found: Any) -> RequestRow:
-    """Converts a row of the database with all columns."""
+    """Returns the request of a database row that was read with all columns."""
     return RequestRow(**found._mapping)
 
 
 def row_without_payloads(found: Any) -> RequestRow:
-    """Converts a row of the database with the columns FACTS. `body` is then empty; `plan` and `output` are None."""
+    """Returns the request of a database row that was read without large columns (with the columns FACTS).
+
+    In the result `body` is empty, and `plan` and `output` are None.
+    """
     return RequestRow(**found._mapping, body=b"", plan=None, output=None)

@@ -38,7 +38,7 @@ def host_of(url: str) -> str:
 
 @dataclass(frozen=True)
 class Busy:
-    """The keys, hosts and receivers that have their share of the senders."""
+    """The API keys, hosts and receivers that use all the senders that they may use now (see `SenderShares`)."""
 
     keys: frozenset[str]
     hosts: frozenset[str]
@@ -59,14 +59,14 @@ class _Hangs:
 class SenderShares:
     """Decides which webhooks may be sent now. Thread-safe.
 
-    `senders`: the number of webhooks that can be sent at the same time.
+    `senders`: the number of senders. A sender sends one webhook at a time.
     `clock`: returns the time in seconds, like `time.monotonic`.
 
-    - A key may use more senders only while it uses fewer than are free, and a host while it uses fewer than half of
-      those. So one key has at most half of the senders, a second one at most half of the rest, and so on: whoever comes
-      next finds a free one.
-    - A receiver that did not answer in time is paused. After the pause one webhook at a time is sent to it until it
-      answers, with any status.
+    - An API key gets a further sender only if it uses fewer senders than are free.
+    - A host gets a further sender only if it uses fewer than half as many senders as are free.
+    - So one key has at most half of the senders, and a second key finds free ones.
+    - A receiver that did not answer in time is paused. After the pause one webhook at a time is sent to it, until it
+      answers with any HTTP status.
     """
 
     def __init__(self, senders: int, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -77,9 +77,11 @@ class SenderShares:
         self._hangs: LRUCache[Receiver, _Hangs] = LRUCache(REMEMBERED)
 
     def reserve(self, receiver: Receiver) -> bool:
-        """Reserves a sender for one webhook. Returns False if there is none for this receiver now.
+        """Reserves a sender for one webhook to this receiver. Returns True if it did.
 
-        The caller must release the sender.
+        The caller must then call `release` when the webhook was sent.
+
+        Returns False, and reserves nothing, if the receiver is paused, or if it may have no further sender now.
         """
         with self._lock:
             if self._pause_s(receiver) > 0 or self._free() == 0 or self._busy().includes(receiver):
@@ -94,7 +96,11 @@ class SenderShares:
             self._sending += Counter()  # removes the receivers to which nothing is sent
 
     def report(self, receiver: Receiver, *, hung: bool) -> None:
-        """Stores whether a receiver hung in an attempt. It is paused if it hung, otherwise its pauses are forgotten."""
+        """Stores whether a receiver hung, which means that it did not answer an attempt in time.
+
+        `hung`: if True, the receiver is paused, each time for longer. If False, its pause ends, and its next pause is
+            as short as the first.
+        """
         with self._lock:
             if not hung:
                 self._hangs.pop(receiver, None)

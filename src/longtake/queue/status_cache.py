@@ -69,7 +69,10 @@ class _Entry:
 
     @property
     def size(self) -> int:
-        """The memory in bytes that the entry takes, at most CAPACITY. Texts count twice: they are also in the JSON."""
+        """The memory in bytes that the entry takes: an estimate, at most 64 MiB (CAPACITY).
+
+        Texts count twice, because the JSON texts in `status.rendered` contain them, too.
+        """
         if self.status is None:
             return 0
         texts = [self.status.row.error or "", *(line.message for line in self.status.log_lines)]

@@ -135,9 +135,10 @@ class Deliverer:
         return POLL_S
 
     def _due(self) -> Sequence[Any]:
-        """Returns the rows of due webhooks whose keys and hosts do not have their share of the senders, oldest first.
+        """Returns the rows of due webhooks, at most 16 (SENDERS). Those that became due first come first.
 
-        At most SENDERS rows are returned.
+        Webhooks whose key, host or receiver uses all the senders that it may use now are left out. Webhooks to paused
+        receivers are not.
         """
         busy = self._shares.busy()
         paired = (
@@ -157,9 +158,10 @@ class Deliverer:
             ).all()
 
     def _postpone(self, receiver: Receiver, pause_s: float) -> None:
-        """Makes the due webhooks to a paused receiver due after `pause_s` seconds, at most POSTPONED of them.
+        """Postpones due webhooks to a paused receiver, so that they are due after `pause_s` seconds.
 
-        Those that were attempted, and whose time for further attempts is over, are given up.
+        A webhook is given up instead if it was attempted and its time for further attempts is over. One call changes at
+        most 500 webhooks (POSTPONED).
         """
         mine = sa.and_(_is_due(), deliveries.c.key_id == receiver.key_id, deliveries.c.host == receiver.host)
         now = clock.now()
@@ -177,7 +179,13 @@ class Deliverer:
             log.error("Webhooks given up because their receiver hangs", host=receiver.host, webhooks=given_up.rowcount)
 
     def _start(self, delivery: Any, receiver: Receiver) -> None:
-        """Claims the next attempt to send a webhook and starts it, with a sender that is reserved for its receiver."""
+        """Claims the next attempt to send a webhook, and starts it in a background thread.
+
+        `delivery`: the webhook's row in the table `deliveries`.
+        `receiver`: its receiver, for which the caller has reserved a sender.
+
+        If another server has claimed the attempt first, starts nothing and frees the sender.
+        """
         is_claimed = False
         try:
             is_claimed = self._claim(delivery)
@@ -287,9 +295,10 @@ class Deliverer:
 
 
 def _is_due() -> sa.ColumnElement[bool]:
-    """Returns the SQL condition that a webhook is due now.
+    """Returns an SQL condition on the table `deliveries`, which selects the webhooks that should be sent now.
 
-    A time that is further ahead than any pause was stored while the clock was wrong, and counts as past.
+    A webhook whose next attempt is more than two hours away is selected, too. No pause is that long, so the time was
+    stored while the clock was wrong.
     """
     now = clock.now()
     is_past = sa.or_(deliveries.c.next_at <= now, deliveries.c.next_at > now + queue.WEBHOOK_S)

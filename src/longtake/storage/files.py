@@ -141,8 +141,8 @@ class FileStore:
     def add_result(self, request_id: str, file: NewFile, path: Path) -> str:
         """Moves the file at `path` into the store as the result of a request, and returns its key.
 
-        The key depends only on the request and the file's name. So if an earlier attempt has already stored the result,
-        nothing is moved, and the key of the stored file is returned.
+        The key depends only on the request, and on the file's name and MIME type. So if an earlier attempt has already
+        stored the result, nothing is stored, the file remains at `path`, and the key of the stored file is returned.
         """
         signed = hmac.digest(self._secret, f"{request_id}/{file.name}".encode(), "sha256")
         key = signed.hex()[:32] + _suffix(file.name, file.content_type)
@@ -152,14 +152,15 @@ class FileStore:
         return key
 
     def add(self, key: str, file: NewFile, path: Path, *, request_id: str | None = None) -> bool:
-        """Moves the file at `path` into the store. Returns True if its bytes are then stored under `key`.
+        """Stores the file at `path` under `key`. Returns True if its bytes are then stored under this key.
 
-        `file`: the facts that are stored with it.
-        `request_id`: the id of the request whose result it is, or None.
-
-        - If the key is unused, moves the file and returns True.
+        - If the key is unused, moves the file into the store, so `path` no longer exists, and returns True.
         - If the key is in use for the same bytes, as when a client repeats an upload, stores nothing and returns True.
-        - If the key is in use for different bytes, stores nothing and returns False.
+          The file remains at `path`.
+        - If the key is in use for different bytes, stores nothing and returns False. The file remains at `path`.
+
+        `file`: the facts that are stored with the bytes.
+        `request_id`: the id of the request whose result the file is, or None.
 
         After an exception the file is still at `path`, and the call can be repeated.
         """
@@ -300,7 +301,11 @@ def disk_full_errors() -> Iterator[None]:
 
 
 def _owners(folder: str, blobs: Sequence[str]) -> dict[str, str]:
-    """Returns blob -> the part of its name before the first dot, for the blobs in a folder of blobs."""
+    """Returns which request or upload each blob belongs to: key of the blob -> the request's id or the upload's token.
+
+    `folder`: a folder of blobs, in which the name of each blob begins with the id or token, followed by a dot.
+    `blobs`: keys of blobs. Those in other folders are left out.
+    """
     return {blob: blob.removeprefix(f"{folder}/").partition(".")[0] for blob in blobs if blob.startswith(f"{folder}/")}
 
 

@@ -84,8 +84,8 @@ def find(store: FileStore, token: str) -> Upload | None:
 def finish(store: FileStore, upload: Upload, path: Path) -> str:
     """Moves the file at `path` into the store as the upload's file, and returns the file's key.
 
-    May be repeated with the same bytes. Raises AlreadyUploaded if the upload was finished with different bytes, and
-    DiskFull if a disk is full.
+    If the upload was already finished with the same bytes, only returns the key, and the file remains at `path`. Raises
+    AlreadyUploaded if it was finished with different bytes, and DiskFull if a disk is full.
     """
     file = NewFile(upload.key_id, upload.name, upload.content_type, upload.lifecycle)
     if not store.add(upload.file_key, file, path):
@@ -94,7 +94,9 @@ def finish(store: FileStore, upload: Upload, path: Path) -> str:
 
 
 def add_part(store: FileStore, upload: Upload, number: int, etag: str, path: Path) -> None:
-    """Stores the bytes of the file at `path` as part `number` of an upload. `etag` is their MD5 in hex.
+    """Stores the bytes of the file at `path` as part `number` of an upload. The file remains at `path`.
+
+    `etag`: the MD5 of the bytes in hex.
 
     All servers see the part, so that any of them can complete the upload. Raises DiskFull if a disk is full.
     """

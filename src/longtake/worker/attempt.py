@@ -172,7 +172,12 @@ class Attempt:
         return None
 
     def _find_file(self, url: str) -> FileFound:
-        """Returns the blob with the file at `url`: one that was downloaded for this request, or a stored file."""
+        """Returns the answer to the worker process's question which file `url` names.
+
+        - If the file was downloaded for this request: the answer has the blob of the download.
+        - If it is a stored file that the request's caller may read: the answer has the blob of that file.
+        - Otherwise the answer's `blob` is None.
+        """
         fetched = fetches.blob_of(self._engine, self._row.id, url)
         if fetched is not None and self._context.store.blobs.size(fetched) is not None:
             return FileFound(fetched, is_fetched=True)

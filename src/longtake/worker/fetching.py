@@ -100,7 +100,10 @@ class FetchPlaces:
         self._thread.wake()
 
     def stop(self) -> None:
-        """Stops all downloads, so that other servers can begin them. Waits for them for about two seconds (STOP_S)."""
+        """Stops all downloads, and waits at most about two seconds (STOP_S) until they have stopped.
+
+        Their requests then wait again, and other servers can download the files.
+        """
         self._thread.stop()
         for place in self._running():
             place.stopped.set()
@@ -121,10 +124,13 @@ class FetchPlaces:
         return POLL_S
 
     def _stop_lost(self, server: str) -> None:
-        """Stops the downloads whose requests have ended, or which other servers have claimed.
+        """Stops the running downloads that the database no longer assigns to this server.
 
-        If the connection failed while the database stored a claim, the download is claimed in the database but has no
-        place. Such downloads are put back.
+        Their requests have ended, or other servers have claimed them. Also puts back the downloads that the database
+        assigns to this server but that do not run. There are such downloads if the connection failed while a claim was
+        stored.
+
+        `server`: this server's id in the table `servers`.
         """
         running = {place.fetch.request_id: place for place in self._running()}
         held = fetches.held_by(self._engine, server)
@@ -135,7 +141,12 @@ class FetchPlaces:
             fetches.release(self._engine, request_id, server)
 
     def _fill(self, server: str) -> None:
-        """Starts downloads until all places have one. If all have one, frees a place for a key that has too few."""
+        """Starts waiting downloads until every place has one, or no more may start.
+
+        If every place has one and an API key has too few places, stops a download of another key (see `_free_place`).
+
+        `server`: this server's id in the table `servers`.
+        """
         while groups := fetches.waiting_groups(self._engine, self._context.settings.fetch_ahead):
             running = self._running()
             keys = Counter(place.key_id for place in running)
@@ -149,9 +160,14 @@ class FetchPlaces:
             self._begin(fetch)
 
     def _free_place(self, groups: Sequence[Group], running: Sequence[Place], keys: Mapping[str, int]) -> None:
-        """Stops the last download of a key with at least two places more than a key of `groups`.
+        """Stops a download if a key with a waiting download has at least two places fewer than the key with the most.
 
-        The download then waits again, and the other key gets the place.
+        This is the download that began last of the key with the most places. It then waits again, and its place becomes
+        free for the key with fewer places.
+
+        `groups`: the groups with a waiting download.
+        `running`: the places with a running download.
+        `keys`: key id -> the number of its running downloads.
         """
         key_id = max(keys, key=lambda key_id: keys[key_id])
         if keys[key_id] - min(keys.get(group.key_id, 0) for group in groups) >= 2:
@@ -177,7 +193,14 @@ class FetchPlaces:
             self._thread.wake()
 
     def _follow(self, place: Place) -> Ending:
-        """Downloads the files of a request. Returns how the download ended."""
+        """Downloads the files of a request. Returns how the download ended.
+
+        "done": all files are downloaded.
+        "stopped": the download had to stop before its end.
+        An `Outcome`: the error for which the request must end.
+
+        Raises RetriesStopped if the download had to stop while the database failed.
+        """
         try:
             self._download_all(place)
             return "done"
@@ -192,7 +215,13 @@ class FetchPlaces:
             return outcomes.not_fetched(FAILED)
 
     def _settle(self, place: Place, ending: Ending) -> None:
-        """Makes the request ready, puts its download back, or ends the request with an error."""
+        """Stores in the database how the download of a request's files ended.
+
+        `ending`:
+        - "done": makes the request ready to be claimed.
+        - "stopped": puts the download back, so that it can begin again.
+        - An `Outcome`: ends the request with this error.
+        """
         fetch = place.fetch
         match ending:
             case "done":
@@ -220,7 +249,11 @@ class FetchPlaces:
                 raise Cancelled
 
     def _is_needed(self, place: Place, file: RemoteFile) -> bool:
-        """Returns False for a stored file of this server, under another of its names, and for a LoRA that is here."""
+        """Returns True if a file must be downloaded. Returns False in these cases:
+
+        - The file is in this server's own store, and the request's API key may read it.
+        - The file is a LoRA that is on this machine already, or whose URL is refused later, when the request runs.
+        """
         if self._retry(place, lambda: find_own(self._context.store, file.url, place.key_id)) is not None:
             return False
         return file.kind != "lora" or needs_download(file.url, self._context.settings, place.key_id)
@@ -242,7 +275,10 @@ class FetchPlaces:
         return key
 
     def _delete_ended(self) -> None:
-        """Deletes the blobs of requests that have ended."""
+        """Deletes the files that were downloaded for requests that have ended, and the rows of these downloads.
+
+        One call does this for up to 50 requests (ENDED_BATCH).
+        """
         ended = fetches.ended(self._engine)
         for key in (key for keys in ended.values() for key in keys):
             self._context.store.blobs.delete(key)
@@ -254,10 +290,11 @@ class FetchPlaces:
 
 
 def next_group(groups: Sequence[Group], running: Mapping[str, int], begun_at: Mapping[str, float]) -> Group:
-    """Returns the group whose download begins next: of the key with the fewest running downloads.
+    """Returns the group whose download begins next: a group of the API key with the fewest running downloads.
 
-    Of several such keys it is the one whose last download began first.
+    Of several such keys, it is the one whose last download began the longest time ago, or which has had none.
 
+    `groups`: the groups with a waiting download.
     `running`: key id -> the number of its running downloads.
     `begun_at`: key id -> when its last download began, in seconds of the monotonic clock.
     """

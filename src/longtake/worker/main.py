@@ -91,8 +91,8 @@ def serve(channel: Channel, settings: Settings) -> None:
 def make_runner(settings: Settings, transport: PublicTransport, channel: Channel) -> "Runner":
     """Returns the object that loads models and makes videos.
 
-    It finds the LoRAs of requests among the server's stored files and downloads, of which it asks through `channel`, or
-    downloads them with `transport`.
+    `channel`: the connection to the server. The object asks the server through it for the LoRAs of requests.
+    `transport`: downloads the LoRAs that the server does not have.
 
     Raises NotSupported if a library cannot be imported.
     """
@@ -195,12 +195,13 @@ def open_stored_file(
 ) -> AbstractContextManager[Path] | None:
     """Returns a context manager that yields the path of a local file with the bytes of the stored file at `url`.
 
-    Asks the server through `channel` which file this is. Returns None if `url` names no stored file of this server, or
-    one that the request's sender may not read. The URL must then be downloaded.
+    Returns None if the URL names no file of this server; it must then be downloaded.
 
-    `fetched`: True if files count as stored that the server has downloaded for this request.
+    `channel`: the connection to the server, which is asked for the file.
+    `fetched`: if False, None is also returned for a file that the server has downloaded for this request.
 
-    Raises DownloadFailed if the URL is that of a file of this server, but the file is no longer stored.
+    Raises DownloadFailed if the URL is one of this server's own files, but the file is no longer stored, or the
+    request's caller may not read it.
     """
     found = find_file(url, channel)
     if found.is_fetched and not fetched:
@@ -213,7 +214,10 @@ def open_stored_file(
 
 
 def find_file(url: str, channel: Channel) -> FileFound:
-    """Asks the server which of its files an http(s) URL names. Other URLs name none."""
+    """Returns which of the server's files a URL names. Asks the server through `channel` if it is an http(s) URL.
+
+    For any other URL, the result's `blob` is None.
+    """
     url = url.strip()
     return channel.find_file(url) if is_http(url) else FileFound(None)
 

@@ -84,7 +84,7 @@ class Unusable:
 class ProgressReport:
     """Worker to server: one step of the work begins.
 
-    `sentence`: the stage and, for the sampling of one of several windows, the window as text for people.
+    `sentence`: text for people that names the stage and, if one of several windows is sampled, the window.
     `stage`: the name of the stage of the work, such as "load" or "sampling" (a key of `video.STAGES`).
     `step`, `steps`: the number of finished steps of the stage, and the number of all its steps.
     `window`, `windows`: the number of the current window, from 1, and the number of all windows. A window is a group of

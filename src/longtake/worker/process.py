@@ -22,8 +22,8 @@ class WorkerProcess:
     `on_message`: called with this object and each message of the process, from a background thread. The last message is
         `Died`.
 
-    Each line that the process writes to standard error is logged. Ctrl-C in a terminal does
-    not reach the process. If the server dies, the process's standard input ends, and so it ends, too.
+    Each line that the process writes to standard error is logged. Ctrl-C in a terminal does not reach the process. If
+    the server dies, the standard input of the process ends, and then the process ends by itself.
     """
 
     def __init__(

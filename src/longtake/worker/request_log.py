@@ -28,11 +28,11 @@ Write = Callable[[list[LogLine], Mapping[str, Any] | None], bool]
 class RequestLog:
     """The log lines and the progress of a running request that are not in the database yet.
 
-    `known`: messages of an earlier attempt that are not written again.
+    `known`: the messages that the log has already, from an earlier attempt. They are not added again.
 
-    Clients read the whole log again and again. So a message is written only once, and the log has one line for each
-    long stage of the work. The steps of a stage change only the progress, which is numbers.
-    They are stored several at a time, to save transactions.
+    Clients read the whole log again and again, so it is kept short: a message is written only once, and each long stage
+    of the work has one line. The steps of a stage change only the progress, which is numbers. Lines are stored several
+    at a time, to save transactions.
     """
 
     def __init__(self, known: Iterable[str] = ()) -> None:
@@ -48,7 +48,10 @@ class RequestLog:
             self.lines.append(line)
 
     def report(self, report: ProgressReport) -> None:
-        """Replaces the progress. Adds a line if a stage begins that is not one of SHORT_STAGES."""
+        """Replaces the progress by that of `report`. Also adds a log line about the stage, if the log has none yet.
+
+        The stage "encode" gets no line, because it is too short (SHORT_STAGES).
+        """
         self.progress = {
             "message": report.sentence,
             "stage": report.stage,

@@ -126,8 +126,10 @@ class Slot:
     def _handle(self, message: SlotMessage | None) -> None:
         """Handles a message that came while the worker process had no request. Also updates the slot's state.
 
-        Logs progress, printed lines and errors of the process, and no progress twice in a row. Passes on that no
-        process can work. Ignores all other messages, and None.
+        - Progress, a printed line or an error of the process is logged. The same progress is logged only once in
+          sequence.
+        - If no worker process can work on this machine, calls `on_unusable` of the context.
+        - Any other message, and None, has no effect of its own.
         """
         match message:
             case ProgressReport() if message.sentence != self._last_progress:
