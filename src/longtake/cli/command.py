@@ -69,9 +69,12 @@ class CommandLine(TyperGroup):
 
 
 def _wrong_option(error: Any, args: list[str]) -> tuple[str | None, str | None]:
-    """Returns (name, value) of the option that an error in the use of a command is about; None for what is not known.
+    """Returns (name, value) of the option that an error in the use of a command is about.
 
-    error: an error of click. If its attribute `param` is missing or None, it is not about the value of an option.
+    name: the name of the parameter. None if the error is not about one option or argument.
+    value: its value in `args`. None if the name is None, or `args` does not contain the option.
+
+    error: an error of click. Its attribute `param`, if it has one, is the parameter that the error is about.
     args: the arguments of the command line.
     """
     param = getattr(error, "param", None)

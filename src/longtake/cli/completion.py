@@ -10,7 +10,7 @@ those that begin so. Shells that show descriptions show them beside the values."
 
 
 def fixed(values: Sequence[object]) -> Values:
-    """Returns the function for an option that accepts only these values."""
+    """Returns the function that completes the value of an option which accepts only these values."""
 
     def complete(incomplete: str) -> list[tuple[str, str]]:
         return [(for_shell(str(value)), "") for value in values]
@@ -19,7 +19,11 @@ def fixed(values: Sequence[object]) -> Values:
 
 
 def endpoints(incomplete: str) -> list[tuple[str, str]]:
-    """Returns the short names of all endpoints and, if something is typed already, also their ids."""
+    """Returns (value, description) pairs for the shell: the short name and the id of each endpoint.
+
+    If `incomplete`, the text that the user has typed so far, is not empty, the ids can be completed too: their pairs
+    are (id, short name). Typer drops the values that do not begin with this text.
+    """
     from longtake.endpoints import ENDPOINTS
 
     names = [(one.name, one.id) for one in ENDPOINTS.values()]
@@ -27,14 +31,20 @@ def endpoints(incomplete: str) -> list[tuple[str, str]]:
 
 
 def models(incomplete: str) -> list[tuple[str, str]]:
-    """Returns the names of all models."""
+    """Returns the (name, title) of each model.
+
+    Typer drops the names that do not begin with `incomplete`, the text that the user has typed so far.
+    """
     from longtake.models.registry import CARDS
 
     return [(card.name, card.title) for card in CARDS.values()]
 
 
 def published_models(incomplete: str) -> list[tuple[str, str]]:
-    """Returns the names of the models that can be downloaded and deleted."""
+    """Returns the (name, title) of each model that can be downloaded and deleted.
+
+    Typer drops the names that do not begin with `incomplete`, the text that the user has typed so far.
+    """
     from longtake.models.registry import CARDS
 
     return [(card.name, card.title) for card in CARDS.values() if not card.embedded]

@@ -29,7 +29,10 @@ DATA_DIR = "LONGTAKE_DATA_DIR"
 
 
 def _use_data_dir(ctx: typer.Context, folder: Path | None) -> None:
-    """Makes LONGTAKE_DATA_DIR name the folder until the command has ended."""
+    """Sets the environment variable LONGTAKE_DATA_DIR to this folder until the command has ended.
+
+    Typer calls this with the value of `--data-dir`. If it is None, nothing is changed.
+    """
     if folder is None:
         return
     before = os.environ.get(DATA_DIR)
@@ -113,7 +116,10 @@ def _end(error: LongtakeError, as_json: bool) -> None:
 
 
 def _folder_sentence(error: FolderNotMade) -> str:
-    """Returns the sentence about a folder with its path, which the user of this machine may read."""
+    """Returns a sentence for the user: which folder cannot be created, why, and which setting names another one.
+
+    The message of the error itself does not contain the path, because clients of a server may read that message.
+    """
     if error.folder is None:
         return error.message
     names = f"--data-dir or {DATA_DIR}" if error.setting == DATA_DIR else error.setting

@@ -246,9 +246,11 @@ print(json.dumps({
 
 
 def _sandbox() -> Iterator[Finding]:
-    """Starts a child process with the same walls as the process that reads source videos.
+    """Yields the findings on the process that reads source videos.
 
-    Yields one finding per wall, which shows whether it stands on this system: the child tries to get through.
+    They show whether it can be started, and for each of its limits, such as that of memory, whether this system
+    enforces it. To find out, a child process with the same limits is started, which tries to exceed them. If this child
+    fails, the only finding is that it failed.
     """
     import json
 
@@ -300,9 +302,9 @@ def _folders(settings: Settings) -> Iterator[Finding]:
 
 
 def _settings(settings: Settings) -> Iterator[Finding]:
-    """Yields each setting with its value, and each environment variable that looks like a setting but is none.
+    """Yields a finding for each setting, with its value, and for each environment variable that only looks like one.
 
-    Secrets are masked. Settings from the environment are marked `(set)`.
+    Secrets are masked. A value that does not come from the defaults is marked `(set)`.
     """
     for name, value in settings.model_dump(mode="json").items():
         mark = " (set)" if name in settings.model_fields_set else ""

@@ -32,13 +32,13 @@ def plan_document(plan: Plan) -> dict[str, Any]:
 
 
 def numbers(document: Any, values: Any) -> Any:
-    """Returns a copy of a JSON document in which fractions are numbers instead of texts such as `24000/1001`.
+    """Returns a copy of a plan's JSON document in which each fraction is a number, and not a text such as `24000/1001`.
+
+    If the name of such an entry ends in `rate`, the entry `<name>_exact` is added, which has the fraction as text.
 
     document: the JSON document of a plan, or a part of it.
-    values: what `document` was made from. Its Fraction objects show which texts to replace. Names that only `document`
-        has are not changed.
-
-    For a name that ends in `rate`, the entry `<name>_exact` is added, with the fraction as text.
+    values: the same data before it was turned into JSON. Where it has a Fraction, the text in `document` is replaced.
+        What only `document` has is not changed.
     """
     match document, values:
         case Mapping(), Mapping():

@@ -100,9 +100,12 @@ class Application:
         _log_request(target, scope, answer, started)
 
     async def _check_origin(self, host: str, origin: bytes | None) -> None:
-        """Raises RequestFailed with status 403 if the server has no keys and `origins.refusal` refuses the request.
+        """Raises RequestFailed with status 403 if the server has no keys and one of these headers is not allowed.
 
-        `host` and `origin` are the headers Host and Origin; `origin` is None if the request has no Origin header.
+        This keeps web pages of other sites from using the server. `origins.refusal` decides what is allowed.
+
+        host: the request's header Host.
+        origin: the request's header Origin; None if it has none.
         """
         reason = origins.refusal(host, None if origin is None else origin.decode("latin-1"), self._state.settings)
         if reason is not None and not await self._state.call(self._state.keys.any_exist):
@@ -114,12 +117,14 @@ class Application:
         """Sends the status of the queued request that `target.path` names.
 
         Does this without a router, because that saves time, and status requests are by far the most frequent ones.
-        Raises the errors of `queue.read_status`.
 
         target: the service and the path that the HTTP request addresses.
         headers: the headers of the HTTP request by their names in lower case.
         scope: the ASGI scope of the HTTP request.
         answer: sends the answer.
+
+        Raises RequestFailed with status 401 if the caller is unknown. Raises NotFound if there is no such queued
+        request, or the caller may not see it.
         """
         query = scope["query_string"].decode("latin-1")
         authorization = headers.get(b"authorization", b"").decode("latin-1") or _authorization_in(query)
@@ -213,10 +218,12 @@ def _authorization_in(query: str) -> str:
 
 
 def _loggable_path(target: Destination) -> str:
-    """Returns the path of a request, or the part of it that may be logged.
+    """Returns the part of a request's path that may be logged.
 
-    For a request to the services `cdn` and `rest` this is only the path's first part, because the rest may contain a
-    secret key or token. `target` is the service and the path that the request addresses.
+    - For the services `cdn` and `rest`: only the first part, because the others may contain a secret key or token.
+    - For all others: the whole path.
+
+    `target` is the service and the path that the request addresses.
     """
     return target.path if target.service not in ("cdn", "rest") else "/" + target.path.split("/")[1]
 

@@ -22,7 +22,10 @@ MISSING = "Authentication is required to access this application"
 
 
 class Authenticator:
-    """Finds the caller of a request by its Authorization header. Accepted headers are cached for CACHE_S seconds.
+    """Finds the caller of a request by its Authorization header.
+
+    An accepted header is cached for one second (CACHE_S), so that its key or token is not checked each time. Headers of
+    more than 600 characters (MAX_CACHED_LENGTH) are not cached.
 
     Its methods may be called only in the thread of the event loop.
     """
@@ -33,17 +36,18 @@ class Authenticator:
         self._cache: TTLCache[str, Caller] = TTLCache(CACHE_SIZE, CACHE_S)
 
     def cached_caller(self, authorization: str) -> Caller | None:
-        """Returns the caller whom this Authorization header identifies, from the cache: the key is not checked again.
+        """Returns the caller whom this Authorization header identifies, or None if the header is not in the cache.
 
-        Returns None if the header was not accepted within the last CACHE_S seconds.
+        The key or token is not checked again: the cache has only headers that were accepted within the last second.
         """
         return self._cache.get(authorization)
 
     async def caller(self, authorization: str) -> Caller:
         """Returns the caller whom this Authorization header identifies.
 
-        On a server without keys every header, even an empty one, identifies the caller LOCAL. On a server with keys
-        RequestFailed with status 401 is raised if the header is empty, malformed, or has an unknown key or token.
+        On a server without keys every header, even an empty one, identifies the same caller (LOCAL), who has all
+        rights. On a server with keys, raises RequestFailed with status 401 if the header is empty or malformed, or if
+        its key or token is not valid.
         """
         cached = self.cached_caller(authorization)
         if cached is not None:
@@ -73,15 +77,20 @@ class Authenticator:
 
 
 async def caller_of(request: Request) -> Caller:
-    """Returns the caller of a request. Raises RequestFailed with status 401 if no valid key or token identifies one."""
+    """Returns the caller of a request. On a server without keys every request has the same caller, who has all rights.
+
+    Raises RequestFailed with status 401 if the server has keys and the request has no valid key or token.
+    """
     authenticator: Authenticator = request.scope["longtake.authenticator"]
     return await authenticator.caller(authorization_of(request))
 
 
 async def caller_with_key(request: Request) -> Caller:
-    """Returns the caller of a request, who has a key. On a server without keys every caller counts as having one.
+    """Returns the caller of a request that needs a key; a token is not enough.
 
-    Raises RequestFailed with status 401 if no valid key or token identifies a caller, and with status 403 for a token.
+    On a server without keys everybody may make the request, and no error is raised. Otherwise raises RequestFailed:
+    - with status 401 if the request has no valid key or token
+    - with status 403 if the request has a token.
     """
     caller = await caller_of(request)
     if caller.scope == "token":
@@ -103,8 +112,10 @@ def authorization_of(request: Request) -> str:
 def visible_row(caller: Caller, row: RequestRow | None) -> RequestRow:
     """Returns `row`, the database row of a request, if the caller may see the request.
 
-    An admin may see every request. Another caller may see the requests of its own key, and with a token only those to
-    the token's applications, no matter which token or key submitted them.
+    - An admin may see every request.
+    - A caller with a key may see all requests of this key, including those that were submitted with its tokens.
+    - A caller with a token may see those requests of the token's key that are for the token's applications, even if
+      another token or the key itself was used to submit them.
 
     Raises NotFound if `row` is None or the caller may not see the request.
     """
@@ -114,7 +125,12 @@ def visible_row(caller: Caller, row: RequestRow | None) -> RequestRow:
 
 
 def owns(caller: Caller, row: RequestRow) -> bool:
-    """Returns True if a request belongs to the caller's key and, if the caller has a token, to one of its apps."""
+    """Returns True if a request belongs to the caller's key and its endpoint is one that the caller may run.
+
+    row: the request's row in the database.
+
+    A key may run all endpoints, a token only those of the token's applications.
+    """
     return row.key_id == caller.key_id and caller.may_run(row.endpoint)
 
 

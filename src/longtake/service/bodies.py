@@ -53,11 +53,13 @@ class Structure:
 
 @dataclass(frozen=True)
 class ReceivedBody:
-    """The body of a request.
+    """The body of a request, as it was received. It is not parsed yet.
 
-    file: contains the body. Above PROCESS_BYTES it is on the disk.
-    folder: the folder of scratch files.
-    size, structure: number of bytes, of all and of those outside of JSON strings.
+    file: contains the body. It is on the disk if the body has more than 5,000,000 bytes (PROCESS_BYTES), otherwise in
+        memory.
+    folder: the folder for temporary files.
+    size: the number of bytes of the body.
+    structure: the number of those bytes that are outside of JSON strings.
     """
 
     file: "SpooledTemporaryFile[bytes]"
@@ -72,17 +74,21 @@ class ReceivedBody:
 
 
 def declared_bytes(request: Request) -> int:
-    """Returns the number of bytes that a request's body has according to its headers, or 0 if they do not tell."""
+    """Returns the number in the header Content-Length of a request, or 0 if this header is missing or not a number."""
     length = request.headers.get("content-length", "")
     return int(length[:20]) if length.isascii() and length.isdigit() else 0
 
 
 @asynccontextmanager
 async def received_body(request: Request, state: ServerState, limit: int) -> AsyncIterator[ReceivedBody]:
-    """Yields the JSON body of a request. Its file is deleted at the end of the `with` block.
+    """Receives the JSON body of a request, and yields it without parsing it.
 
-    Raises RequestFailed with status 413 if the body has more than `limit` bytes, or more than MOST_STRUCTURE_BYTES
-    outside of its JSON strings. Raises DiskFull if the disk is full.
+    The file that contains the body is deleted at the end of the `async with` block.
+
+    limit: the largest number of bytes that the body may have.
+
+    Raises RequestFailed with status 413 if the body has more than `limit` bytes, or more than 1,000,000
+    (MOST_STRUCTURE_BYTES) outside of its JSON strings. Raises DiskFull (the answer has status 507) if the disk is full.
     """
     too_large = _too_large(f"The body is larger than {limit} bytes; upload large files and send their URLs.")
     if declared_bytes(request) > limit:
@@ -111,8 +117,12 @@ async def received_body(request: Request, state: ServerState, limit: int) -> Asy
 async def read_json(request: Request, state: ServerState, limit: int) -> Any:
     """Returns the JSON value in the body of a request, or {} for an empty body. The content type does not matter.
 
-    Raises the errors of `received_body`, and ModelFailed if the body is not valid JSON, or contains a number that is
-    not finite.
+    limit: the largest number of bytes that the body may have.
+
+    Each of these errors becomes an answer with an HTTP status:
+    - 422: raises ModelFailed if the body is not valid JSON, or contains a number that is not finite.
+    - 413: raises RequestFailed if the body has more than `limit` bytes, or more than 1,000,000 outside of JSON strings.
+    - 507: raises DiskFull if the body has more than 5,000,000 bytes, which are written to a file, and the disk is full.
     """
     async with received_body(request, state, limit) as body:
         try:
@@ -122,9 +132,14 @@ async def read_json(request: Request, state: ServerState, limit: int) -> Any:
 
 
 async def checked_body(state: ServerState, endpoint_id: str, body: ReceivedBody) -> CheckedBody:
-    """Returns the body of a submission to an endpoint as compact JSON, and its problems.
+    """Returns the body of a submission as compact JSON, with the problems of the input and the URLs of its files.
 
-    Raises RequestFailed with status 503 if the process for large bodies fails.
+    A problem raises no error: it is in the result's `problems`. The list is empty for a valid input.
+
+    endpoint_id: the endpoint whose input the body must be.
+    body: the body as it was received. A large one is checked in a process of its own.
+
+    Raises RequestFailed with status 503 if this process fails, because memory or time ran out.
     """
     if body.size > PROCESS_BYTES or body.structure > PROCESS_STRUCTURE_BYTES:
         async with state.large_bodies:
@@ -135,7 +150,11 @@ async def checked_body(state: ServerState, endpoint_id: str, body: ReceivedBody)
 
 
 def _checked_apart(endpoint_id: str, body: ReceivedBody) -> CheckedBody:
-    """Returns the same as `check`, which runs in a process of its own."""
+    """Returns the same as `body_check.check(endpoint_id, body.read())`, but does the work in a process of its own.
+
+    Raises RequestFailed with status 503 if the process fails or takes more than two minutes (PROCESS_S). Raises
+    DiskFull if the disk is full.
+    """
     command = [sys.executable, "-m", "longtake.endpoints.body_check", endpoint_id]
     body.file.rollover()
     body.file.seek(0)

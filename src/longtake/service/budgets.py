@@ -27,12 +27,12 @@ class Budget:
         self._used: dict[str, tuple[float, float]] = {}  # key -> (amount in use, time at which it was that)
 
     def use(self, key_id: str, amount: int) -> None:
-        """Uses an amount of a key's budget, which may be more than is left."""
+        """Takes an amount from a key's budget, even if less than that is left."""
         if self._amount is not None:
             self._used[key_id] = (self._in_use(key_id) + amount, self._clock())
 
     def seconds_left(self, key_id: str) -> int:
-        """Returns 0 if a key may use at least 1 more, otherwise the number of seconds until it may."""
+        """Returns 0 if at least 1 unit of a key's budget is left, otherwise the number of seconds until this is so."""
         if self._amount is None:
             return 0
         excess = self._in_use(key_id) + 1 - self._amount
@@ -44,20 +44,27 @@ class Budget:
 
 
 class Budgets:
-    """The budgets of all keys, as the settings want them."""
+    """Two budgets for each key: requests per minute, and bytes per hour.
+
+    settings: `key_requests_per_minute` and `key_bytes_per_hour` are the amounts; None means that there is no limit.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._requests = Budget(settings.key_requests_per_minute, MINUTE_S)
         self._bytes = Budget(settings.key_bytes_per_hour, HOUR_S)
 
     def begin_request(self, key_id: str) -> None:
-        """Counts a submission of this key. Raises RequestFailed with status 429 if one of its budgets is used up."""
+        """Counts a request that this key submits.
+
+        Raises RequestFailed with status 429, and does not count the request, if the key has submitted as many requests
+        per minute, or sent as many bytes per hour, as it may.
+        """
         self.check_bytes(key_id)
         _check(self._requests, key_id, "submitted as many requests per minute")
         self._requests.use(key_id, 1)
 
     def check_bytes(self, key_id: str) -> None:
-        """Raises RequestFailed with status 429 if this key has sent as many bytes as it may."""
+        """Raises RequestFailed with status 429 if this key has sent as many bytes per hour as it may."""
         _check(self._bytes, key_id, "sent as many bytes per hour")
 
     def use_bytes(self, key_id: str, count: int) -> None:

@@ -22,20 +22,23 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True)
 class Bounds:
-    """The bounds of connections.
+    """The limits for connections. All times are in seconds.
 
-    in_all, per_peer: the largest number of open connections, of all clients and of one.
-    head_bytes: the largest size of a request's line and headers, of the headers after a body in chunks, and of the head
-        of a CONNECT request.
-    handshake_s: seconds for the TLS handshake.
-    head_s: seconds to the first byte of a connection, from the first byte of a request's head to its end, and for the
-        rest of a body whose request is already answered.
-    idle_s: seconds between two requests.
-    bytes_per_s, period_s: a client that sends a body, or reads an answer, must move this many bytes per second, on the
-        average of each period of this many seconds. Time in which the server is not ready does not count.
-    linger_s, linger_bytes: for so long, and up to so many bytes, the rest of a refused request is received and dropped.
-        A client that still sends when its connection is closed would not see the answer.
-    check_s: seconds between two checks of all connections.
+    in_all: the largest number of open connections.
+    per_peer: the largest number of open connections of one client.
+    head_bytes: the largest size of a request's head (its first line and its headers), and of the headers that may
+        follow a body in chunks.
+    handshake_s: the longest time for the TLS handshake.
+    head_s: the longest time for each of these: from the opening of a connection to its first byte, from the first to
+        the last byte of a request's head, and for the rest of a body whose request is already answered.
+    idle_s: the longest time between two requests.
+    bytes_per_s, period_s: a client has to send a body, and receive an answer, with at least `bytes_per_s` bytes per
+        second, on the average of each period of `period_s`. Time in which the server itself is not ready does not
+        count.
+    linger_s, linger_bytes: after it has refused a request, the server still receives what the client sends, and drops
+        it, for at most this time and at most this many bytes. Then it closes the connection. If it closed the
+        connection at once, a client that still sends would not see the answer.
+    check_s: the time between two checks of all connections.
     """
 
     in_all: int = 1000
@@ -52,9 +55,10 @@ class Bounds:
 
 
 def bounds(in_all: int, per_peer: int) -> Bounds:
-    """Returns the bounds of a server that wants `in_all` connections, and `per_peer` of one client.
+    """Returns the limits for a server with up to `in_all` connections, and up to `per_peer` of them from one client.
 
-    Both are smaller where the process may not open enough files: each connection may also read a stored file.
+    Each connection may need two open files, its socket and a stored file that it reads. If the operating system does
+    not allow this process so many open files, the result has smaller numbers of connections.
     """
     files = system.allow_open_files(2 * in_all + RESERVED_FILES)
     possible = max(8, min(in_all, (files - RESERVED_FILES) // 2))
@@ -85,9 +89,12 @@ class Connections:
         return len(self._waiting) + len(self._busy)
 
     def admit(self, connection: Connection, peer: str) -> bool:
-        """Adds a new connection, which waits. Returns False if there is no room for it; it must then be closed.
+        """Adds a new connection, which waits. Returns False if there is no room for it: the caller must then close it.
 
-        If there are too many connections, the one that has waited longest is closed.
+        If there are as many connections as allowed, the one that has waited longest is closed to make room: one of this
+        client if the client has too many, otherwise one of all. There is no room if none of them waits.
+
+        peer: the client, as `peer_of` returns it.
         """
         has_room = (self._per_peer[peer] < self.bounds.per_peer or self._abort_oldest(peer)) and (
             len(self) < self.bounds.in_all or self._abort_oldest()
@@ -99,7 +106,14 @@ class Connections:
         return has_room
 
     def move(self, connection: Connection, peer: str) -> bool:
-        """Counts a waiting connection for another peer from now on. Returns False if that peer has too many."""
+        """Counts a waiting connection as one of another client from now on. Returns False if that client has too many.
+
+        If that client has as many connections as allowed, the one of them that has waited longest is closed to make
+        room. The result is False if none of them waits. A connection that does not wait is not changed, and the result
+        is True.
+
+        peer: the other client, as `peer_of` returns it.
+        """
         old = self._waiting.get(connection)
         if old is None or old == peer:
             return True
@@ -117,7 +131,7 @@ class Connections:
             self._busy[connection] = peer
 
     def wait(self, connection: Connection, peer: str) -> None:
-        """Notes that the request of a connection is answered: it waits, and counts for `peer`, from now on."""
+        """Marks a connection as waiting, because its request is answered, and counts it as one of the client `peer`."""
         old = self._busy.pop(connection, None) or self._waiting.pop(connection, None)
         if old is not None:
             self._waiting[connection] = peer
@@ -132,7 +146,10 @@ class Connections:
             self._count_one_less(peer)
 
     def _abort_oldest(self, peer: str | None = None) -> bool:
-        """Closes the connection that has waited longest, of one peer or of all. Returns False if none waits."""
+        """Closes the connection that has waited longest: of the client `peer`, or of all clients if it is None.
+
+        Returns False if there is no waiting connection.
+        """
         oldest = next((one for one, its_peer in self._waiting.items() if peer in (None, its_peer)), None)
         if oldest is None:
             return False
@@ -153,7 +170,10 @@ class Connections:
 
 
 class Flow:
-    """Tells whether bytes move at the rate that the bounds require."""
+    """Tells whether bytes are sent or received more slowly than a client is allowed to.
+
+    bounds: `bytes_per_s` is the lowest allowed rate, on the average of each period of `period_s` seconds.
+    """
 
     def __init__(self, bounds: Bounds) -> None:
         self._period_s = bounds.period_s
@@ -161,11 +181,22 @@ class Flow:
         self.restart(0.0, 0)
 
     def restart(self, now: float, moved: int) -> None:
-        """Begins a period. `moved` is the number of bytes so far; only its growth counts."""
+        """Begins a new period.
+
+        now: the current time in seconds.
+        moved: the number of bytes so far, counted from any moment. Later calls of `is_too_slow` get the same count, and
+            the difference is the number of bytes of the period.
+        """
         self._since, self._moved = now, moved
 
     def is_too_slow(self, now: float, moved: int) -> bool:
-        """Returns True if a period ends in which too few bytes have moved. At its end, the next period begins."""
+        """Returns True if the period is over and too few bytes were moved in it. Returns False if it is not over.
+
+        If the period is over, this also begins the next one.
+
+        now: the current time in seconds.
+        moved: the number of bytes so far, counted from the same moment as for `restart`.
+        """
         if now - self._since < self._period_s:
             return False
         too_slow = moved - self._moved < self._least_bytes
@@ -175,10 +206,11 @@ class Flow:
 
 @lru_cache(4096)
 def peer_of(address: str) -> str:
-    """Returns the peer to which a client's IP address belongs.
+    """Returns the name under which all connections of one client are counted. `address` is the client's IP address.
 
-    It is the address itself, for IPv6 its network of 64 bits, because one client can have all addresses of it. Text
-    that is no IP address is returned unchanged.
+    - IPv4: the address itself, also if it is written as an IPv6 address such as `::ffff:1.2.3.4`.
+    - IPv6: the address's network of 64 bits, because one client can use all addresses of it.
+    - Text that is no IP address: the text.
     """
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
@@ -202,12 +234,14 @@ def is_in(address: str, networks: tuple[Network, ...]) -> bool:
 
 
 def forwarded_peer(headers: Iterable[tuple[bytes, bytes]], proxies: tuple[Network, ...]) -> str | None:
-    """Returns the peer for which trusted proxies have forwarded a request, or None if the headers name none.
+    """Returns the client for which trusted proxies have forwarded a request, as `peer_of` names it.
 
-    It is the last address in the headers X-Forwarded-For that is not one of the proxies: each proxy appends the address
-    of its client, and what stands before the first trusted one may be invented.
+    Each proxy appends the address of its own client to the header X-Forwarded-For. The result is the last address there
+    that is not one of a trusted proxy. The addresses before it do not count, because the client may have invented them.
+    Returns None if there is no such address.
 
     headers: the names, in lower case, and the values of the request's headers.
+    proxies: the networks of the trusted proxies.
     """
     values = [value for name, value in headers if name == b"x-forwarded-for"]
     if not values:

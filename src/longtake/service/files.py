@@ -186,7 +186,8 @@ def _allowed_to_upload(caller: Caller) -> Caller:
 async def _new_file(request: Request, state: ServerState, tokens: Tokens) -> NewFile:
     """Returns the owner, name, MIME type, lifetime and access rules of a file, from the headers of the upload request.
 
-    `tokens` checks an upload token. Raises RequestFailed with status 401 if the caller may not upload.
+    `tokens` checks an upload token. Raises RequestFailed if the caller may not upload: with status 401 without a valid
+    key or token, and with status 403 for a token that runs no endpoint of this server.
     """
     owner = (await _uploader(request, state, tokens)).key_id
     kind = media_type(request.headers.get("content-type"))
@@ -207,12 +208,16 @@ async def _find_upload(request: Request, state: ServerState, *, multipart: bool)
 
 
 async def _check_access(request: Request, state: ServerState, file: StoredFile) -> None:
-    """Raises an error if the sender of the request may not read the file. Admins may read every file.
+    """Raises an error if the sender of a request may not read a stored file.
 
-    A caller with a token has the rights of its key only for results of requests that the token may see.
+    The file's access rules decide this. They say what each API key may do; the key that owns the file may always read
+    it. A file that a sender without a key may read may be read by all. Otherwise:
+    - A sender with a key has the rights of the key. A key of the scope `admin` may read every file.
+    - A sender with a token has the rights of the token's key if the file belongs to a request that the token may see.
+    - All others have the rights of a sender without a key.
 
-    For all others `access.files.decide` makes the decision. The error is NotFound for the decision "hide", and
-    RequestFailed with status 403 for the decision "forbid".
+    Raises NotFound if the rules hide the file from the sender. Raises RequestFailed with status 403 if they forbid the
+    sender to read it.
     """
     if decide(file, None) == "allow":
         return
@@ -230,7 +235,11 @@ async def _check_access(request: Request, state: ServerState, file: StoredFile) 
 
 
 async def _reading_key(state: ServerState, caller: Caller, file: StoredFile) -> str | None:
-    """Returns the id of the key with whose rights a caller reads a file. None means without the rights of any key."""
+    """Returns the id of the API key whose rights count when a caller reads a file. None means the rights without a key.
+
+    - A caller with a key: this key.
+    - A caller with a token: the token's key if the file belongs to a request that the token may see, otherwise None.
+    """
     if caller.scope != "token":
         return caller.key_id
     status = None if file.request_id is None else await status_of(state, file.request_id)

@@ -19,12 +19,14 @@ class _Refused(Exception):
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection.
+    """The HTTP protocol of one connection. It closes the connection if the client exceeds a limit of `Bounds`.
 
-    connections: all connections of the server.
-    proxies: the networks of the proxies that are trusted to name their clients.
-    opening: stands for this connection in `connections` until its TLS handshake is complete; None without TLS.
-    uvicorn: uvicorn's own arguments.
+    connections: all connections of the server, and their limits.
+    proxies: the networks of the trusted proxies. A request from one of them counts for the client that its header
+        X-Forwarded-For names.
+    opening: the object that was counted in `connections` until the TLS handshake was complete. This one replaces it.
+        None without TLS.
+    uvicorn: the arguments of uvicorn's own protocol.
     """
 
     def __init__(
@@ -107,7 +109,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._body_flow.restart(self.loop.time(), 0)
 
     def on_chunk_header(self) -> None:
-        """Notes that the parser has read the size of a body's chunk."""
+        """The parser calls this when it has read the size of a chunk. Sets the count of unparsed bytes to 0."""
         self._unparsed_bytes = 0
 
     def on_body(self, body: bytes) -> None:
@@ -135,7 +137,10 @@ class HttpProtocol(HttpToolsProtocol):
             self._connections.wait(self, self._peer)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuses a request that the parser or a method above has refused."""
+        """Answers a request that the parser could not read, or that one of the parser's callbacks has refused.
+
+        The HTTP status is the one of the refusal, or 400 if the request could not be read. `msg` is not used.
+        """
         self._refuse(self._refusal or _error(400, MALFORMED))
 
     # What `Connections` calls
@@ -176,12 +181,21 @@ class HttpProtocol(HttpToolsProtocol):
         )
 
     def _received_bytes(self) -> int:
-        """Returns a number that grows by the number of bytes that the client receives while nothing is written."""
+        """Returns a number that increases by 1 for each byte that the client receives, while the server writes nothing.
+
+        Only the difference between two of these numbers has a meaning. Where the system tells how many bytes the client
+        has confirmed, it is this number. Elsewhere it is the number of bytes that wait in the write buffer, as a
+        negative number.
+        """
         acknowledged = system.acknowledged_bytes(self.transport.get_extra_info("socket"))
         return -self.transport.get_write_buffer_size() if acknowledged is None else acknowledged
 
     def _patience_s(self) -> float:
-        """Returns how many seconds the connection may wait for what it waits for."""
+        """Returns how many seconds the connection may stay in its current state before it is closed:
+
+        - between two requests: `idle_s` of the bounds
+        - before the first request, in a request's head, or in the rest of a body that is already answered: `head_s`.
+        """
         idle = self._had_request and not self._has_begun and not self._in_body
         return self._bounds.idle_s if idle else self._bounds.head_s
 

@@ -99,10 +99,10 @@ class RequestList:
 
         The object has these entries:
 
-        requests: up to PAGE_SIZE entries of requests, newest first.
+        requests: up to 24 (PAGE_SIZE) entries of requests, newest first.
         older: the value of `before` that selects the next older requests, or None if there are none.
         waiting, running: the numbers of requests in these states that the caller may see.
-        slots: name, pool and state of each slot of this server.
+        slots: {name, pool, state} of each slot of this server. A slot, such as a GPU, runs one request at a time.
         now: the current Unix time in seconds.
         """
         own = [] if caller.scope == "admin" else [table.c.key_id == caller.key_id]

@@ -172,8 +172,8 @@ def _deletion(state: ServerState) -> Callable[[Request], Awaitable[Response]]:
 def _past_requests(state: ServerState, rows: Sequence[RequestRow], *, payloads: bool) -> list[bytes]:
     """Returns past requests as JSON, in the form of the platform API: one item for each of `rows`, in their order.
 
-    With `payloads` the items have the requests' inputs and outputs. The last rows are left out if the items would have
-    more than PAGE_BYTES together, but the first one is always included.
+    If `payloads` is True, the items contain the requests' inputs and outputs. The last rows are left out if all items
+    together would have more than 8 MiB (PAGE_BYTES), but the first row is always included.
     """
     items: list[bytes] = []
     size = 0
@@ -261,7 +261,7 @@ def _quantities(body: Any) -> tuple[str, dict[str, float]]:
     kind: `historical_api_price` or `unit_price`.
     quantities: endpoint id -> number of requests (for `historical_api_price`) or of units (for `unit_price`).
 
-    Raises ModelFailed for an invalid body, and RequestFailed with status 404 for an unknown endpoint.
+    Raises ModelFailed (HTTP status 422) for an invalid body, and RequestFailed with status 404 for an unknown endpoint.
     """
     names = {"historical_api_price": "call_quantity", "unit_price": "unit_quantity"}
     kind = body.get("estimate_type") if isinstance(body, dict) else None
@@ -286,10 +286,10 @@ def _invalid(name: str, reason: str, value: Any, place: str = "body") -> ModelFa
 def _filter(request: Request, caller: Caller, span_s: float | None = None) -> HistoryFilter:
     """Returns a filter for past requests: those that the caller may see and that match the query's parameters.
 
-    The parameters are `endpoint_id`, `start` and `end`. Without `start`, the filter starts `span_s` seconds before
-    `end` or before now; None sets no start.
+    The parameters are `endpoint_id`, `start` and `end`. If `start` is missing, the filter starts `span_s` seconds
+    before `end`, or before now if `end` is missing too. With a `span_s` of None it then has no start.
 
-    Raises ModelFailed for an invalid time, and RequestFailed with status 404 for an unknown endpoint.
+    Raises ModelFailed (HTTP status 422) for an invalid time, and RequestFailed with status 404 for an unknown endpoint.
     """
     query = request.query_params
     start, end = (_time(query.get(name), name) for name in ("start", "end"))
@@ -327,7 +327,7 @@ def _list_parameter(request: Request, name: str) -> list[str]:
 def _time(value: str | None, name: str) -> float | None:
     """Returns the Unix time in seconds of an ISO 8601 time (UTC if it has no offset), or None for an empty value.
 
-    Raises ModelFailed if `value` is not such a time. `name` is the name of the query parameter, for the error.
+    Raises ModelFailed (HTTP status 422) if `value` is not such a time. The error names the query parameter `name`.
     """
     if not value:
         return None
@@ -341,7 +341,7 @@ def _time(value: str | None, name: str) -> float | None:
 def _integer(value: str | None, name: str, least: int, most: int) -> int | None:
     """Returns the value of a query parameter as a whole number from `least` to `most`, or None if it is empty.
 
-    Raises ModelFailed for any other value. `name` is the name of the query parameter, for the error.
+    Raises ModelFailed (HTTP status 422) for any other value. The error names the query parameter `name`.
     """
     if not value:
         return None

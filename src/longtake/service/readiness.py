@@ -104,9 +104,9 @@ def _read_anew(file: Path) -> None:
 
 
 def disk_problem(folder: Path) -> str | None:
-    """Returns what prevents writing to a folder, such as "the disk is full", or None if WRITTEN_BYTES can be written.
+    """Returns what prevents writing to a folder, such as "the disk is full", or None if a file can be written there.
 
-    The folder is created if it does not exist.
+    To find out, writes a file of 256 KiB (WRITTEN_BYTES) and deletes it. The folder is created if it does not exist.
     """
     path = folder / f".ready-{os.getpid()}"
     try:

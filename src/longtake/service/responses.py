@@ -117,12 +117,13 @@ def internal_error() -> Response:
 
 
 def retry_headers(status: int) -> dict[str, str]:
-    """Returns the headers that tell a client whether to repeat a request that failed.
+    """Returns the headers that tell a client whether to repeat a request that failed. `status` is its HTTP status.
 
-    status: the HTTP status of the answer. If it is 404 or below 400, the result is empty.
+    - 429, 502 and 503 (RETRYABLE): both headers are `true`, because a repeated request may succeed.
+    - 404, and all below 400: no headers.
+    - All others: both headers are `false`.
 
-    fal uses two names, `x-fal-retryable` and `x-fal-needs-retry`. Both headers have the value `true` if a repeated
-    request may succeed (for a status in RETRYABLE), otherwise `false`.
+    The two headers are `x-fal-retryable` and `x-fal-needs-retry`. They mean the same; fal uses both names.
     """
     if status < 400 or status == 404:
         return {}

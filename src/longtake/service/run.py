@@ -104,7 +104,7 @@ async def _wait_for_end(state: ServerState, status: RequestStatus) -> RequestSta
 
 
 async def _wait_for_start(state: ServerState, status: RequestStatus) -> RequestStatus:
-    """Waits until the queued request has a log line or progress, or has ended, but at most FIRST_EVENT_S seconds.
+    """Waits until the queued request has a log line or progress, or has ended, but at most one second (FIRST_EVENT_S).
 
     Returns the last known status of the request. `status` is the status that is known before the wait.
     """

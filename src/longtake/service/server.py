@@ -162,7 +162,16 @@ async def _serve(
     on_listening: Callable[[], None],
     unusable: "Future[str]",
 ) -> None:
-    """Serves until a signal comes, or `unusable` has a result. Then ends the running requests, and stops."""
+    """Runs the servers and services until a signal comes or `unusable` has a result. Then ends the running requests.
+
+    servers: the server of each port, and the socket at which it listens.
+    services: are started after the servers, and stopped at the end.
+    state: the objects that all routes use.
+    slots: the devices that carry out requests. They get up to `settings.drain_s` seconds to finish the running ones; a
+        second signal ends this wait.
+    on_listening: called when all servers listen.
+    unusable: gets a result, the reason, if worker processes cannot work on this machine.
+    """
     loop, first_signal, second_signal = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:

@@ -52,7 +52,8 @@ async def submit(state: ServerState, request: Request, endpoint: str, *, webhook
 
     Raises RequestFailed if the caller is unknown or may not run the endpoint, the endpoint is unknown, a header is
     invalid, the body is too large, the queue is full, or a limit of the caller's key is reached. Raises ModelFailed
-    if the webhook's URL is invalid, or if the idempotency key was used with another endpoint or input.
+    (HTTP status 422) if the webhook's URL is invalid, or if the idempotency key was used with another endpoint or
+    input.
     """
     caller = await caller_of(request)
     endpoint_id = existing_endpoint(endpoint)
@@ -92,7 +93,7 @@ def _submission(state: ServerState, request: Request, endpoint: str, caller: Cal
     endpoint: the endpoint's id.
     webhook: True if the query parameter `fal_webhook` may name the URL of a webhook, False if it is ignored.
 
-    Raises RequestFailed with status 400 for an invalid header, and ModelFailed for an invalid webhook URL.
+    Raises RequestFailed with status 400 for an invalid header, and ModelFailed (status 422) for an invalid webhook URL.
     """
     headers = request.headers
     return Submission(
@@ -184,11 +185,12 @@ def _with_body(submission: Submission, checked: CheckedBody) -> Submission:
 def remote_files(
     endpoint: Endpoint[Any, Any], urls: Sequence[tuple[Loc, str]], base_url: str
 ) -> tuple[RemoteFile, ...]:
-    """Returns the files that a valid input names at http(s) URLs, except those of this server.
+    """Returns the files that a valid input names at http(s) URLs and that have to be downloaded from elsewhere.
 
-    A URL that is too long is left out; the worker process reports it.
+    Files of this server are left out. A URL that is too long is left out too: the worker process reports it later.
 
-    urls: the path of each field with a file's URL, and its text.
+    endpoint: the endpoint to which the input is sent.
+    urls: (path of the field in the input, URL) for each field that names a file.
     base_url: the URL of the service `queue` as the client reaches it.
     """
     return tuple(
@@ -200,7 +202,10 @@ def remote_files(
 
 
 def _kind(endpoint: Endpoint[Any, Any], field: Loc) -> FileKind:
-    """Returns what the file is for whose URL is in this field."""
+    """Returns what a file is for: `source` (the video to extend), `end_image` or `lora`.
+
+    `field` is the path, in the endpoint's input, of the field that contains the file's URL.
+    """
     if field == endpoint.source_field:
         return "source"
     return "end_image" if field == (endpoint.end_image_field,) else "lora"
@@ -224,8 +229,8 @@ def _store(state: ServerState, submission: Submission, caller: Caller) -> Submit
 
     caller: the sender. Its `max_in_flight` limits how many of its requests may wait or run.
 
-    Raises RequestFailed if the queue is full or that limit is reached. Raises ModelFailed if the earlier submission had
-    another endpoint or input.
+    Raises RequestFailed with status 503 if the queue is full, and with status 429 if that limit is reached. Raises
+    ModelFailed (HTTP status 422) if the earlier submission had another endpoint or input.
     """
     if submission.outcome is None and state.statuses.queue_length(submission.pool) >= state.settings.max_waiting:
         raise RequestFailed(
@@ -262,7 +267,16 @@ def _store(state: ServerState, submission: Submission, caller: Caller) -> Submit
 
 
 def _insert(state: ServerState, submission: Submission, caller: Caller) -> tuple[RequestRow, bool]:
-    """Stores a submission as `engine.submit` does. A large input or result is stored as a blob before its row."""
+    """Stores a submission in the queue. Returns (the new row, True).
+
+    If an earlier request of the same key has the same idempotency key, stores nothing: returns (the earlier request's
+    row, False), or raises IdempotencyMismatch if the two differ in their endpoint or input.
+
+    A large input or result is stored in a file of its own (a blob) before the row. The blob is deleted if no row is
+    stored.
+
+    Raises QuotaReached if the caller has as many waiting or running requests as it may.
+    """
     moved = payloads.move_out(state.store, submission)
     try:
         row, is_new = queue.submit(state.engine, moved, max_in_flight=caller.max_in_flight)
@@ -275,7 +289,11 @@ def _insert(state: ServerState, submission: Submission, caller: Caller) -> tuple
 
 
 def _delete_unused_payloads(state: ServerState, moved: Submission) -> None:
-    """Deletes the blobs of a submission that was refused. Keeps them if an earlier call has stored the submission."""
+    """Deletes the blobs of a submission that was not stored. A blob is a file with a large input or result.
+
+    `moved` is the submission with the names of its blobs. They are kept if an earlier call has stored the submission:
+    the queue then has a request with its id.
+    """
     if payloads.keys(moved) and queue.get_without_payloads(state.engine, moved.id) is None:
         for key in payloads.keys(moved):
             state.store.blobs.delete(key)

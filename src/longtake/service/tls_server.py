@@ -23,7 +23,7 @@ Prepare = Callable[[socket.socket], Awaitable[bool]]
 
 
 async def at_once(line: socket.socket) -> bool:
-    """Lets the TLS handshake begin at once."""
+    """Returns True and does nothing: the TLS handshake begins at once. It is a `prepare` function for `TlsServer`."""
     return True
 
 
@@ -39,10 +39,12 @@ class TlsServer(PortServer):
     """A uvicorn server for TLS connections.
 
     config: uvicorn's settings.
-    connections: the connections of all servers of the process.
+    connections: the connections of all servers of the process. A new connection is counted there from the beginning.
     context: the server's certificate and key.
-    http: creates the HTTP protocol of a connection. Its argument `opening` stands for it in `connections` until then.
-    prepare: is called with each new connection, before the TLS handshake.
+    http: creates the HTTP protocol of a connection. Its argument `opening` is the object that is counted for the
+        connection until the TLS handshake is complete.
+    prepare: is called with the socket of each new connection before the TLS handshake. If it returns False, the
+        connection is closed.
     """
 
     def __init__(
@@ -61,12 +63,12 @@ class TlsServer(PortServer):
         self._accepting: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begins to accept connections."""
+        """Begins to accept connections at these sockets."""
         await super().startup(sockets=[])
         self._accepting = [asyncio.create_task(self._accept(bound)) for bound in sockets or ()]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stops to accept connections, and waits for the open ones as uvicorn does."""
+        """Stops accepting connections, and waits for the open ones as uvicorn does."""
         for task in self._accepting:
             task.cancel()
         await asyncio.gather(*self._accepting, return_exceptions=True)
@@ -102,9 +104,11 @@ class TlsServer(PortServer):
 class _Opening:
     """A connection until its TLS handshake is complete.
 
-    connections: contains this one until its HTTP protocol takes its place.
-    line: its socket, which is closed if it cannot be opened.
-    open_line: opens the connection.
+    connections: the server's connections. This object is counted there until the connection's HTTP protocol replaces
+        it.
+    line: the connection's socket. It is closed if the connection cannot be opened, or is aborted before that.
+    open_line: is called with the socket and this object. It carries out the TLS handshake, and all that comes before
+        it.
     """
 
     def __init__(

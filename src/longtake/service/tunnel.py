@@ -21,10 +21,12 @@ _REQUEST_LINE = re.compile(r"(?P<method>[A-Z]+) (?P<target>\S+) HTTP/1\.[01]")
 async def connect(line: socket.socket, bounds: Bounds) -> bool:
     """Answers the CONNECT request of a new client. Returns True if the client may begin its TLS handshake.
 
-    line: the client's socket, which does not block.
-    bounds: limit the size of the request's head and the time until its end.
+    Returns False if the request is refused, its head is too large, or the client disconnects before the head's end.
 
-    Raises OSError if the client disconnects or is too slow.
+    line: the client's socket, which does not block.
+    bounds: `head_bytes` limits the size of the head, and `head_s` the time until its end.
+
+    Raises OSError if the connection fails or the client is too slow.
     """
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(bounds.head_s):
