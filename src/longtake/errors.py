@@ -87,9 +87,15 @@ class FolderNotMade(InvalidRequest):
 
 
 class DownloadFailed(InvalidRequest):
-    """A file that the request names, or a file of a model, could not be downloaded."""
+    """A file that the request names could not be downloaded."""
 
     type = "file_download_error"
+
+
+class ModelDownloadFailed(DownloadFailed):
+    """A file of a model could not be downloaded. On the command line it is a failure, not a wrong request."""
+
+    exit_code = 1
 
 
 class FileTooLarge(InvalidRequest):

@@ -87,6 +87,16 @@ def test_a_large_download_and_a_removal_need_permission(hub: Path) -> None:
     assert list(hub.iterdir()) == []
 
 
+def test_a_download_that_fails_and_a_name_that_is_unknown_have_their_own_status(
+    hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in ("pull", "rm", "check"):
+        assert run("models", command, "ltx-9").status == 2
+    monkeypatch.setenv("LONGTAKE_OFFLINE", "1")
+    ran = run("models", "pull", PULLED)
+    assert (ran.status, "LONGTAKE_OFFLINE is set" in ran.err) == (1, True)
+
+
 @pytest.mark.parametrize(("answer", "status"), [("n", 1), ("y", 0)])
 def test_on_a_terminal_the_answer_decides(answer: str, status: int, tmp_path: Path) -> None:
     folder = tmp_path / "models" / PULLED

@@ -86,7 +86,7 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
     "plan": (["plan", "{clips}/text.mp4"], 2, "The file is text"),
     "pull": (["models", "pull", "ltxv-tiny"], 2, "ships inside the package"),
     "pull unknown": (["models", "pull", "x"], 2, "There is no model named 'x'"),
-    "check": (["models", "check", "/nowhere"], 3, "neither a model's name"),
+    "check": (["models", "check", "/nowhere"], 2, "neither a model's name"),
 }
 """By name: the arguments, the expected exit status and a part of the message."""
 

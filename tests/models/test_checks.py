@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from longtake.errors import BadCheckpoint
+from longtake.errors import BadCheckpoint, InvalidRequest
 from longtake.models.checks import check
 from longtake.settings import Settings
 from tests.models import small, small_ltx2
@@ -30,10 +32,31 @@ def test_check_of_paths(small_model: Path, tmp_path: Path) -> None:
     single = check(str(small.write_single(tmp_path / "x.safetensors")), settings)
     assert [part.part for part in single.parts] == ["transformer", "vae"]
     assert single.fits
-    with pytest.raises(BadCheckpoint, match="neither a model's name"):
+    with pytest.raises(BadCheckpoint, match="holds no part of a model"):
         check(str(tmp_path), settings)
-    with pytest.raises(BadCheckpoint, match="neither a model's name"):
+    with pytest.raises(InvalidRequest, match="neither a model's name"):
         check("ltx-9", settings)
+
+
+def test_check_of_other_things(tmp_path: Path) -> None:
+    folder = small.write_folder(tmp_path / "transformer", small.transformer())
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "bitsandbytes"}}))
+    [part] = check(str(folder), Settings()).parts
+    assert "holds weights in the form of bitsandbytes (quantization_config in" in (part.problem or "")
+    assert "LONGTAKE_QUANTISE=fp8" in (part.problem or "")
+    (folder / "config.json").write_text(json.dumps(config | {"_class_name": "FluxTransformer2DModel"}))
+    with pytest.raises(
+        BadCheckpoint, match=r"names FluxTransformer2DModel; the parts of models are of .*LTXVideoTrans"
+    ):
+        check(str(folder), Settings())
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(BadCheckpoint, match=r"config\.json names no class"):
+        check(str(folder), Settings())
+    save_file({"a.weight": torch.ones(2, 3), "b": torch.ones(4)}, tmp_path / "loose.safetensors")
+    [part] = check(str(tmp_path / "loose.safetensors"), Settings()).parts
+    assert (part.part, part.num_parameters) == ("file", 10)
+    assert "is in no known layout" in (part.problem or "")
 
 
 def test_check_says_what_is_wrong(tmp_path: Path) -> None:

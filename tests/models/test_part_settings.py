@@ -44,8 +44,8 @@ def test_settings_of_no_effect_change_nothing(tmp_path: Path, part: PartName) ->
 
 @pytest.mark.parametrize("part", ["transformer", "vae"])
 def test_an_invented_setting_is_refused_by_name(tmp_path: Path, part: PartName) -> None:
-    folder = _folder(tmp_path, part, **HARMLESS, quantization_config={"bits": 8}, invented=1)
-    with pytest.raises(BadCheckpoint, match=r"does not have: invented, quantization_config\. Remove them"):
+    folder = _folder(tmp_path, part, **HARMLESS, more={"bits": 8}, invented=1)
+    with pytest.raises(BadCheckpoint, match=r"does not have: invented, more\. Remove them"):
         load(open_part(part, folder), dtype=torch.float32)
 
 

@@ -13,7 +13,7 @@ from longtake.errors import BadCheckpoint
 from longtake.models import layouts
 from longtake.models.layout import Class, Layout, PublishedConfig
 from longtake.models.part_settings import arguments, check_known, log_ignored, with_effect
-from longtake.models.quantised import quantised_kind, refusal
+from longtake.models.quantised import configured_kind, quantised_kind, refusal
 from longtake.models.registry import PART_NAMES, PartName
 from longtake.models.safe import FLOATS, Header, TensorInfo, inside, read_header, read_json
 from longtake.models.text_encoders import TEXT_ENCODERS, class_names, unchanged
@@ -116,6 +116,9 @@ def open_part(part: PartName, path: Path) -> Checkpoint:
 def _open_folder(part: PartName, folder: Path) -> Checkpoint:
     config = read_json(inside(folder, "config.json"))
     cls = _class(part, folder, config)
+    kind = configured_kind(config)
+    if kind is not None:
+        raise BadCheckpoint(f"{folder} {refusal(kind)}.")
     rename = TEXT_ENCODERS.get(cls, unchanged)
     weights: dict[str, Weight] = {}
     for file in _files(folder):

@@ -3,6 +3,7 @@
 Where torch cannot be imported, headers and settings are read but not compared with the classes, which need torch.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -22,6 +23,7 @@ from longtake.models.registry import (
     located,
     missing,
 )
+from longtake.models.text_encoders import class_names
 from longtake.settings import Settings, expanded
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 class PartReport:
     """The result of checking one part or adapter.
 
-    part: the name of the part or adapter.
+    part: the name of the part or adapter; "file" for a file in no known layout.
     path: its file or folder.
     num_parameters: the number of its parameters; 0 for a tokenizer, or if they cannot be counted.
     problem: a sentence for the user on what is wrong; None if nothing is wrong.
@@ -104,14 +106,17 @@ def advice(report: CheckReport, settings: Settings) -> str:
 def check(target: str, settings: Settings) -> CheckReport:
     """Returns the report on `target`, which is the name of a model, or the path of a checkpoint file or folder.
 
-    Problems of single parts are in the report and raise nothing. Raises `BadCheckpoint` if `target` is neither a
-    model's name nor such a path, or if the file is not a valid safetensors file.
+    Problems of single parts are in the report and raise nothing. Raises `InvalidRequest` if `target` is neither a
+    model's name nor a path, and `BadCheckpoint` if the path holds no part of a model or no valid safetensors file.
     """
     if target in CARDS:
         card = CARDS[target]
         parts, lacking, own = located(card, settings), missing(card, settings), adapters(card, settings)
     else:
-        parts, lacking, own = _parts_at(expanded(target)), (), {}
+        path = expanded(target)
+        parts, lacking, own = _parts_at(path), (), {}
+        if not parts:
+            return CheckReport(target, [_unknown_file(path)], ())
     obstacle = _obstacle()
     can_compare = obstacle is None
     reports = [_part_report(part, path, can_compare) for part, path in parts.items()]
@@ -133,18 +138,36 @@ def _obstacle() -> str | None:
 
 
 def _parts_at(path: Path) -> dict[PartName, Path]:
+    """Returns the parts that a path holds, each with its file or folder. A file in no known layout holds none."""
     if path.is_file():
-        # A file that no layout recognises gets a report too. `open_part` fails for any part and says why.
-        return dict.fromkeys(checkpoints.parts_in(path) or ("upsampler",), path)
+        return dict.fromkeys(checkpoints.parts_in(path), path)
+    if not path.is_dir():
+        raise InvalidRequest(f"'{path}' is neither a model's name ({', '.join(CARDS)}) nor a file or folder.")
     if (path / "config.json").is_file():
         config = safe.read_json(path / "config.json")
-        classes = f"{config.get('_class_name')} {config.get('architectures')}"
-        found = {part: path for part in PART_NAMES if any(name in classes for _, name in layouts.classes_of(part))}
-    else:
-        found = {part: path / folder for part, folder in FOLDERS.items() if (path / folder).is_dir()}
+        names = [str(config.get("_class_name")), *class_names(config)]
+        found = {part: path for part in PART_NAMES if any(name in names for _, name in layouts.classes_of(part))}
+        if not found:
+            known = ", ".join(sorted({name for part in PART_NAMES for _, name in layouts.classes_of(part)}))
+            shown = ", ".join(name for name in names if name != "None")[:100] or "no class"
+            raise BadCheckpoint(f"{path / 'config.json'} names {shown}; the parts of models are of {known}.")
+        return found
+    found = {part: path / folder for part, folder in FOLDERS.items() if (path / folder).is_dir()}
     if not found:
-        raise BadCheckpoint(f"'{path}' is neither a model's name ({', '.join(CARDS)}) nor a checkpoint file or folder.")
+        folders = ", ".join(FOLDERS.values())
+        raise BadCheckpoint(f"{path} holds no part of a model: neither config.json nor one of the folders {folders}.")
     return found
+
+
+def _unknown_file(path: Path) -> PartReport:
+    """Returns the report of a safetensors file in no known layout."""
+    try:
+        checkpoints.open_part("transformer", path)  # fails for any part, and says why
+        problem = None
+    except BadCheckpoint as error:
+        problem = error.message
+    num_values = sum(math.prod(info.shape) for info in safe.read_header(path).tensors.values())
+    return PartReport("file", path, num_values, problem)
 
 
 def _part_report(part: PartName, path: Path, can_compare: bool) -> PartReport:

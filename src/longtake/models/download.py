@@ -1,10 +1,11 @@
 """The models on this machine, and their download from the hub."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from longtake.errors import DownloadFailed, InvalidRequest
+from longtake.errors import DownloadFailed, InvalidRequest, ModelDownloadFailed
 from longtake.models import hub
 from longtake.models.registry import (
     CARDS,
@@ -95,11 +96,21 @@ class Pull:
         return f"{self.card.name}: {len(self.files)} files, {size}, from {repos}. {self.card.licence}"
 
 
+@contextmanager
+def _of_a_model() -> Iterator[None]:
+    """Context manager. If its block raises `DownloadFailed`, `ModelDownloadFailed` is raised in its place."""
+    try:
+        yield
+    except DownloadFailed as error:
+        raise ModelDownloadFailed(error.message, value=error.value) from error
+
+
+@_of_a_model()
 def plan_pull(card: ModelCard, settings: Settings) -> Pull:
     """Returns the files of a model that must still be downloaded. Asks the hub, but downloads nothing.
 
-    Raises `InvalidRequest` for a model whose weights are in the package. Raises `DownloadFailed` if the hub does not
-    answer, if it lacks a file, or if the settings are offline.
+    Raises `InvalidRequest` for a model whose weights are in the package. Raises `ModelDownloadFailed` if the hub does
+    not answer, if it lacks a file, or if the settings are offline.
     """
     if card.embedded:
         raise InvalidRequest(f"{card.name} ships inside the package; there is nothing to fetch.")
@@ -171,6 +182,7 @@ def _belongs(path: str, published: str) -> bool:
     return path == published or (inside and path.endswith(wanted))
 
 
+@_of_a_model()
 def pull(card: ModelCard, settings: Settings, on_progress: OnProgress = ignore_progress) -> Pull:
     """Downloads the files of a model that are not on this machine, and verifies their sizes and hashes.
 
@@ -178,8 +190,8 @@ def pull(card: ModelCard, settings: Settings, on_progress: OnProgress = ignore_p
 
     on_progress: receives the bytes downloaded so far as `step`, and the bytes of the whole download as `steps`.
 
-    Raises `InvalidRequest` for a model whose weights are in the package. Raises `DownloadFailed` if the hub does not
-    answer or lacks a file, if the settings are offline, or if a file does not fit on the disk or is damaged.
+    Raises `InvalidRequest` for a model whose weights are in the package. Raises `ModelDownloadFailed` if the hub does
+    not answer or lacks a file, if the settings are offline, or if a file does not fit on the disk or is damaged.
     """
     plan = plan_pull(card, settings)
     make_folder(settings.models_dir, "models_dir")

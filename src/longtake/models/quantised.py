@@ -1,7 +1,8 @@
 """Recognises checkpoints whose weights are stored quantised, with numbers beside them that restore their values."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 _KINDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(rf"(^|\.)({pattern})$"), kind)
@@ -22,6 +23,18 @@ def quantised_kind(keys: Iterable[str]) -> str | None:
     """
     keys = list(keys)
     return next((kind for pattern, kind in _KINDS if any(map(pattern.search, keys))), None)
+
+
+def configured_kind(config: Mapping[str, Any]) -> str | None:
+    """Returns how the weights of a folder are quantised according to its `config.json`; None if they are not.
+
+    config: the content of that file. It has a `quantization_config` if the weights were saved quantised.
+    """
+    settings = config.get("quantization_config")
+    if settings is None:
+        return None
+    method = settings.get("quant_method") if isinstance(settings, dict) else None
+    return f"the form of {str(method or 'an unknown method')[:40]} (quantization_config in config.json)"
 
 
 def refusal(kind: str) -> str:
