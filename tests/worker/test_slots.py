@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,33 +16,13 @@ import sqlalchemy as sa
 from longtake.queue import engine as queue
 from longtake.queue import payloads
 from longtake.queue.requests import RequestRow
-from longtake.settings import settings
 from longtake.storage.local import LocalBlobs
 from longtake.worker import slot
 from tests.database.fixtures import on_sqlite
 from tests.worker.requests import PATIENCE_S, current, effects_of, end_of, eventually, stored_files, submission, submit
-from tests.worker.server import QUICK, WORKER, Server
+from tests.worker.server import WORKER, Server
 
 Serve = Callable[..., Server]
-
-
-@pytest.fixture
-def serve(engine: sa.Engine, tmp_path: Path) -> Iterator[Serve]:
-    """Starts servers in this process."""
-    started: list[Server] = []
-
-    def start(command: tuple[str, ...] = WORKER, **overrides: Any) -> Server:
-        started.append(Server(engine, settings(**QUICK | {"data_dir": tmp_path} | overrides), command).start())
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.stop()
-
-
-@pytest.fixture
-def effects(tmp_path: Path) -> Path:
-    return tmp_path / "effects"
 
 
 def pids(effects: Path) -> list[int]:

@@ -1,0 +1,30 @@
+"""Fixtures of the worker's tests: servers in this process, and the folder of their scripted workers' effects."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from longtake.settings import settings
+from tests.worker.server import QUICK, WORKER, Server
+
+
+@pytest.fixture
+def serve(engine: sa.Engine, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts servers in this process."""
+    started: list[Server] = []
+
+    def start(command: tuple[str, ...] = WORKER, **overrides: Any) -> Server:
+        started.append(Server(engine, settings(**QUICK | {"data_dir": tmp_path} | overrides), command).start())
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def effects(tmp_path: Path) -> Path:
+    return tmp_path / "effects"
