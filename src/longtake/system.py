@@ -168,7 +168,7 @@ def cpu_seconds(pid: int) -> float | None:
 
 
 def leave_root() -> None:
-    """Makes a process of the user root one of the user and group nobody, without other groups.
+    """Changes this process's user from root to nobody, its group to nobody's, and removes all other groups.
 
     Does nothing for other users, on Windows, and where root may not change its user. Also does nothing where root may
     not end processes of other users, because then the parent process could not end this one.

@@ -114,8 +114,10 @@ def upright_size(frame: Any, source: PictureFormat) -> tuple[int, int]:
 def _orientation(frame: Any) -> tuple[bool, bool, bool]:
     """Returns the fields (transposed, flip_x, flip_y) of PictureFormat for a decoded frame.
 
-    They are read from the frame's display matrix; all are False if it has none. The matrix has numbers p, q, r and s.
-    It maps a stored position (x, y) to the displayed position (p x + r y, q x + s y) (ISO 14496-12, 6.2.2).
+    They are read from the frame's display matrix; all are False if it has none. The matrix has numbers p, q, r and s:
+    it shows a stored position (x, y) at (p x + r y, q x + s y) (ISO 14496-12, 6.2.2). The turn is rounded to a multiple
+    of 90 degrees. The picture is transposed if q and r are larger than p and s. Then the negative ones of the two
+    larger numbers flip their axes.
     """
     for side_data in frame.side_data:
         if side_data.type.name == "DISPLAYMATRIX":

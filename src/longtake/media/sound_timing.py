@@ -106,9 +106,8 @@ def _beginning(window: list[Piece], rate: int) -> int:
 def _lasting_step(window: list[Piece], expected: int) -> int:
     """Returns by how many samples all pieces are late (positive) or early (negative); 0 if they do not agree.
 
-    If all are late, or all are early, the result is the smallest of their differences from the expected positions.
-    `window` holds consecutive pieces. The first one is expected at the position `expected`, and each other one where
-    the previous piece ends.
+    If all are late, or all are early, the result is the delay that is nearest to 0. `window` holds consecutive pieces.
+    The first one is expected at the position `expected`; the others are expected to follow it without gaps.
     """
     delays = _delays(window, expected)
     least, most = min(delays, default=0), max(delays, default=0)

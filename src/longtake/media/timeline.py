@@ -302,10 +302,10 @@ def _rate_between_pauses(deltas: Sequence[int], tick_s: Fraction, stated: Sequen
 
     deltas: differences of neighbouring frames' times in ticks.
     tick_s: seconds of one tick.
-    stated: rates that the container states.
+    stated: rates that the container states; `_snapped` also rounds to one of them.
 
-    `_snapped` rounds the rate. It is computed from the typical difference between two frames, the step, which is found
-    in several repetitions:
+    The rate is 1 / (step x `tick_s`), where the step is the typical difference between two frames. The step is found in
+    several repetitions:
     1. The step is at first the lower quartile of the differences.
     2. Differences of more than 3/2 steps are pauses and are left out. Those of less than 1/2 step count as no step, all
        others as one step.

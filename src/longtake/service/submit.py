@@ -269,11 +269,11 @@ def _store(state: ServerState, submission: Submission, caller: Caller) -> Submit
 def _insert(state: ServerState, submission: Submission, caller: Caller) -> tuple[RequestRow, bool]:
     """Stores a submission in the queue. Returns (the new row, True).
 
-    If an earlier request of the same key has the same idempotency key, stores nothing: returns (the earlier request's
-    row, False), or raises IdempotencyMismatch if the two differ in their endpoint or input.
+    If an earlier request of the same API key has the same idempotency key, stores nothing: returns (the earlier
+    request's row, False), or raises IdempotencyMismatch if the two differ in their endpoint or input.
 
-    A large input or result is stored in a file of its own (a blob) before the row. The blob is deleted if no row is
-    stored.
+    A large input is stored in a file of its own (a blob) before the row, and so is the large error of a submission that
+    ends at once because it is invalid. The blobs are deleted if no row is stored.
 
     Raises QuotaReached if the caller has as many waiting or running requests as it may.
     """

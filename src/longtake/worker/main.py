@@ -223,7 +223,10 @@ def find_file(url: str, channel: Channel) -> FileFound:
 
 
 def linked(path: Path, target: Path) -> Path:
-    """Makes `target` a link to the file at `path`, or a copy of it if that is not possible. Returns `target`."""
+    """Makes `target` a second name of the file at `path` (a hard link), or a copy where that is not possible.
+
+    Either can be deleted without the other. Returns `target`. A file that is already at `target` is overwritten.
+    """
     try:
         os.link(path, target)
     except OSError:

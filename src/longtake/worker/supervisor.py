@@ -30,7 +30,8 @@ ProcessState = Literal["starting", "failing", "idle"]
 
 "starting": no process is ready. This is the state at first, and again after a ready process has ended.
 "failing": no process is ready, and at least three were started since one was last ready.
-"idle": the process is ready for requests, or carries one out.
+"idle": the process lives and has reported that it is ready. It may be carrying out a request, which this state does not
+    tell.
 """
 
 SlotMessage = FromProcess | Woken | CancelRequested
@@ -65,7 +66,7 @@ class Supervisor:
 
         "starting": no process is ready, and fewer than three were started since one was last ready.
         "failing": no process is ready, and at least three were started since one was last ready.
-        "idle": the process is ready for requests, or carries one out.
+        "idle": the process lives and has reported that it is ready. It may be carrying out a request.
         """
         if self.is_ready:
             return "idle"

@@ -40,7 +40,7 @@ class WindowDecoder:
     on_progress: OnProgress
 
     def in_window(self, window: int, windows: int) -> "WindowDecoder":
-        """Returns a decoder whose progress reports are about this window. The numbers are those of `Progress`."""
+        """Returns a decoder whose progress reports are about window `window`, from 1, of `windows`."""
         return replace(self, on_progress=in_window(self.on_progress, window, windows))
 
     def frames(self, latent: Tensor, first_frame: int, last_frame: int) -> Iterator[Tensor]:
