@@ -8,11 +8,11 @@ import hashlib
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from longtake import clock
 from longtake.errors import InvalidRequest
 from longtake.settings import Settings, make_folder
 from longtake.system import boot_id, start_ticks
@@ -46,7 +46,7 @@ def sweep(settings: Settings, *, old_s: float = OLD_S) -> None:
     system other than Linux, its folder is deleted if nothing in it has changed for `old_s` seconds.
     """
     for folder in (settings.data_dir / PLACE).glob("*"):
-        if _has_ended(folder.name) or time.time() - _changed_at(folder) > old_s:
+        if _has_ended(folder.name) or clock.now() - _changed_at(folder) > old_s:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -79,4 +79,4 @@ def _changed_at(folder: Path) -> float:
     for path in (folder, *folder.rglob("*")):
         with suppress(OSError):
             newest = max(newest, path.stat().st_mtime)
-    return newest or time.time()
+    return newest or clock.now()
