@@ -191,7 +191,7 @@ def test_a_page_with_payloads_ends_early_when_it_is_large(
     served: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("longtake.service.platform.PAGE_BYTES", 150_000)
-    prompts = ["b" * 60_000, "c" * 60_000, "d" * 200_000, "e"]  # the third one is large by itself, and a blob
+    prompts = ["b" * 60_000, "c" * 60_000, "d" * 145_000, "e" * 6000]  # the third one is large by itself, and a blob
     for prompt in prompts:
         submit(client, {**INPUT, "prompt": prompt})
     pages, cursor = [], ""
@@ -200,8 +200,16 @@ def test_a_page_with_payloads_ends_early_when_it_is_large(
         page = client.get("/v1/models/requests/by-endpoint", params=query).json()
         pages.append([one["json_input"]["prompt"] for one in page["items"]])
         cursor = page["next_cursor"]
-    assert pages == [["e"], ["d" * 200_000], ["c" * 60_000, "b" * 60_000]]
+    assert pages == [["e" * 6000], ["d" * 145_000], ["c" * 60_000, "b" * 60_000]]
     assert len(client.get("/v1/models/requests/by-endpoint").json()["items"]) == 4
+
+
+def test_a_payload_that_is_larger_than_a_page_is_null(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longtake.service.platform.PAGE_BYTES", 10_000)
+    for prompt in ("a" * 20_000, "b" * 200_000, "c"):  # the first one is in the database, the second one is a blob
+        submit(client, {**INPUT, "prompt": prompt})
+    listed = client.get("/v1/models/requests/by-endpoint?expand=payloads").json()["items"]
+    assert [one["json_input"] for one in listed] == [{**INPUT, "prompt": "c"}, None, None]
 
 
 @pytest.mark.parametrize("legacy", [False, True])

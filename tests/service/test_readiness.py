@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -66,9 +67,15 @@ def test_a_folder_that_can_be_written_works_and_stays_empty(tmp_path: Path) -> N
     assert list((tmp_path / "new").iterdir()) == []
 
 
+def test_servers_with_the_same_process_id_can_test_the_same_folder_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as servers:
+        assert set(servers.map(disk_problem, [tmp_path] * 64)) == {None}
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
-def test_a_full_disk(tmp_path: Path) -> None:
-    (tmp_path / f".ready-{os.getpid()}").symlink_to("/dev/full")
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longtake.service.readiness.secrets.token_urlsafe", lambda _: "name")
+    (tmp_path / ".ready-name").symlink_to("/dev/full")
     assert disk_problem(tmp_path) == "the disk is full"
 
 

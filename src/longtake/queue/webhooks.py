@@ -37,6 +37,8 @@ SENDERS = 16
 """Maximum number of webhooks that are sent at the same time."""
 POLL_S = 1.0
 """Seconds between two queries for due webhooks."""
+LAST_ATTEMPT_S = 24 * 3600.0
+"""Seconds after the end of the two hours after which a webhook to a paused receiver is given up without any attempt."""
 POSTPONED = 500
 """Maximum number of webhooks that are postponed in one transaction."""
 
@@ -70,9 +72,9 @@ def payload(row: RequestRow, result: bytes | None) -> bytes:
         body |= {"status": "ERROR", "error": f"Invalid status code: {row.status_code}"}
     if result is None:
         body |= {"payload": None, "payload_error": NO_PAYLOAD}
-    else:
-        body["payload"] = json.loads(result)
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    envelope = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    # The result is copied and not parsed: it can contain a video, and the JSON parser stops all other threads.
+    return envelope if result is None else b"".join((envelope[:-1], b',"payload":', result, b"}"))
 
 
 class Deliverer:
@@ -160,15 +162,16 @@ class Deliverer:
     def _postpone(self, receiver: Receiver, pause_s: float) -> None:
         """Postpones due webhooks to a paused receiver, so that they are due after `pause_s` seconds.
 
-        A webhook is given up instead if it was attempted and its time for further attempts is over. One call changes at
-        most 500 webhooks (POSTPONED).
+        A webhook is given up instead if its time for attempts is over. For one that was never attempted, that is a day
+        (LAST_ATTEMPT_S) later. One call changes at most 500 webhooks (POSTPONED).
         """
         mine = sa.and_(_is_due(), deliveries.c.key_id == receiver.key_id, deliveries.c.host == receiver.host)
         now = clock.now()
         with self._engine.begin() as connection:
             ids = connection.scalars(sa.select(deliveries.c.request_id).where(mine).limit(POSTPONED)).all()
             these = sa.and_(deliveries.c.request_id.in_(ids), mine)
-            is_over = sa.and_(deliveries.c.attempts > 0, deliveries.c.give_up_at < now)
+            more_s = sa.case((deliveries.c.attempts > 0, 0.0), else_=LAST_ATTEMPT_S)
+            is_over = deliveries.c.give_up_at + more_s < now
             given_up = connection.execute(sa.update(deliveries).where(these, is_over).values(state="given_up"))
             connection.execute(sa.update(deliveries).where(these).values(next_at=now + pause_s))
         waiting = len(ids) - given_up.rowcount

@@ -47,7 +47,7 @@ STATUS_CODES = {"success": (200, 300), "user_error": (400, 500), "error": (400, 
 including the second."""
 PAGE_BYTES = 8 * 1024 * 1024
 """Size in bytes above which an answer with past requests ends early, and leaves the others to the next page. A single
-request is never left out."""
+request is never left out. A larger input or result is null."""
 MAX_BODY_BYTES = 1024 * 1024
 """Maximum size in bytes of a request's JSON body."""
 
@@ -207,10 +207,13 @@ def _past_request(row: RequestRow) -> dict[str, Any]:
 def _payload_members(state: ServerState, row: RequestRow) -> bytes:
     """Returns the members `json_input` and `json_output` of a past request as JSON, with a comma before each.
 
-    Both are null if the client asked not to store them. `json_output` is also null if it contains the video as a data
-    URI. The stored JSON is copied and not parsed, because it can be large.
+    Both are null if the client asked not to store them. One of more than 8 MiB (PAGE_BYTES) is null and is not read.
+    `json_output` is also null if it contains the video as a data URI. The stored JSON is copied and not parsed, because
+    it can be large.
     """
-    body, output = input_and_result(state.engine, state.store.blobs, row.id) if row.store_io else (None, None)
+    body, output = None, None
+    if row.store_io:
+        body, output = input_and_result(state.engine, state.store.blobs, row.id, PAGE_BYTES)
     if output is not None and _has_video_inside(output):
         output = None
     return b',"json_input":' + (body or b"null") + b',"json_output":' + (output or b"null")

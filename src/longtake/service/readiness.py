@@ -2,7 +2,7 @@
 
 import asyncio
 import errno
-import os
+import secrets
 import sqlite3
 import time
 from collections.abc import Mapping
@@ -108,7 +108,9 @@ def disk_problem(folder: Path) -> str | None:
 
     To find out, writes a file of 256 KiB (WRITTEN_BYTES) and deletes it. The folder is created if it does not exist.
     """
-    path = folder / f".ready-{os.getpid()}"
+    path = (
+        folder / f".ready-{secrets.token_urlsafe(16)}"
+    )  # other servers may share the folder, with the same process id
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
