@@ -157,7 +157,7 @@ def test_a_file_in_the_folder_is_not_fetched_again(folder: Path, tmp_path: Path)
 
     def answer(request: httpx.Request) -> httpx.Response:
         contacted.append(request.url.path)
-        return httpx.Response(200, content=(folder / request.url.path[1:]).read_bytes())
+        return httpx.Response(200, content=iter([(folder / request.url.path[1:]).read_bytes()]))
 
     fields = {"video_url": "http://inside.example/clip.mp4", "end_image_url": "http://inside.example/end.png"}
     request = parse(ltx23.Request, {"prompt": "x"} | fields)

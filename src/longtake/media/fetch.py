@@ -16,6 +16,7 @@ import httpx
 
 from longtake.errors import DownloadFailed, InvalidRequest
 from longtake.media.data_uri import check_bytes, decode, is_bare_base64, shortened
+from longtake.media.http_body import decoded, is_whole
 from longtake.outbound import CHECK, http_url
 from longtake.settings import Settings
 from longtake.version import __version__
@@ -37,8 +38,6 @@ ANSWER_S = 60.0
 
 MOMENTARY = (408, 429, 500, 502, 503, 504)
 """HTTP statuses after which a download is tried again."""
-
-_WHOLE = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -252,7 +251,7 @@ class _Download:
     def _check_status(self, response: httpx.Response, address: httpx.URL) -> None:
         """Raises DownloadFailed or _Momentary unless the response holds the whole file."""
         status = response.status_code
-        if status in (200, 203) or (status == 206 and _is_whole(response.headers)):
+        if status in (200, 203) or (status == 206 and is_whole(response.headers)):
             return
         if status == 206:
             raise DownloadFailed(f"{shown_url(address)} answered 206 with a part of the file instead of the whole.")
@@ -283,7 +282,7 @@ class _Download:
         meter.start(time.monotonic())
         try:
             with self.path.open("xb") as file:
-                for piece in response.iter_bytes():
+                for piece in decoded(response):
                     meter.add(len(piece), time.monotonic())
                     check_bytes(meter.received, self.max_bytes)
                     self._remaining_s()
@@ -341,19 +340,6 @@ class _Meter:
 
 def _kilobytes(num_bytes: float) -> str:
     return f"{round(num_bytes / 1024, 1):g}"
-
-
-def _is_whole(headers: httpx.Headers) -> bool:
-    """Returns True if a response with status 206 (partial content) holds the whole file nevertheless.
-
-    Some servers do not name the file's size (`bytes 0-99/*`). Then the result is True if the range begins at byte 0 and
-    is as long as the body.
-    """
-    found = _WHOLE.fullmatch(headers.get("content-range", ""))
-    if found is None:
-        return False
-    size = headers.get("content-length", "") if found[2] == "*" else found[2]
-    return size == str(int(found[1]) + 1)
 
 
 def environment_proxy(url: str) -> str | None:

@@ -1,0 +1,64 @@
+"""The body of an HTTP response: whether it is a whole file, and its bytes without compression."""
+
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+
+import httpx
+
+MOST_DECODED = 2**18
+"""Largest number of bytes to which a part of a compressed body is decompressed at once."""
+
+_WHOLE = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
+
+_WINDOW_BITS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
+"""Encoding -> the argument `wbits` of zlib's decompressor."""
+
+
+def is_whole(headers: httpx.Headers) -> bool:
+    """Returns True if a response with status 206 (partial content) holds the whole file nevertheless.
+
+    Some servers do not name the file's size (`bytes 0-99/*`). Then the result is True if the range begins at byte 0 and
+    is as long as the body.
+    """
+    found = _WHOLE.fullmatch(headers.get("content-range", ""))
+    if found is None:
+        return False
+    size = headers.get("content-length", "") if found[2] == "*" else found[2]
+    return size == str(int(found[1]) + 1)
+
+
+def decoded(response: httpx.Response) -> Iterator[bytes]:
+    """Yields the body of a response in parts of limited size, without its compression.
+
+    httpx's own decompression has no limit: a few kilobytes that are compressed twice can become gigabytes at once.
+
+    Raises ValueError if the body is broken, or if its `Content-Encoding` is not a single gzip or deflate. The message
+    is a clause that says so.
+    """
+    header = response.headers.get("content-encoding", "")
+    names = [name for name in re.split(r"[\s,]+", header.lower()) if name not in ("", "identity")]
+    if not names:
+        return response.iter_raw()
+    if len(names) > 1 or names[0] not in _WINDOW_BITS:
+        raise ValueError(f"it is encoded as {header[:80]!r}; at most one encoding, gzip or deflate, is decoded")
+    return _decompressed(response.iter_raw(), names[0])
+
+
+def _decompressed(pieces: Iterable[bytes], encoding: str) -> Iterator[bytes]:
+    decompressor = zlib.decompressobj(_WINDOW_BITS[encoding])
+    for piece in pieces:
+        rest = piece
+        while True:
+            if decompressor.eof and rest:  # a gzip file may be several ones, one after the other
+                decompressor = zlib.decompressobj(_WINDOW_BITS[encoding])
+            try:
+                data = decompressor.decompress(rest, MOST_DECODED)
+            except zlib.error:
+                raise ValueError(f"its {encoding} encoding is broken") from None
+            yield data
+            rest = decompressor.unused_data or decompressor.unconsumed_tail
+            if not rest and len(data) < MOST_DECODED:
+                break
+    if not decompressor.eof:
+        raise ValueError(f"its {encoding} encoding ends too early")
