@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 import longtake
+from longtake import system
 from longtake.media import walls
 from longtake.media.sandbox import DecodeProcess, Limits
 from tests.media.takeover import ROOT
@@ -166,6 +167,39 @@ def test_landlock_holds_alone_on_machines_whose_system_calls_are_unknown(target:
     assert {name: found[name] for name in ("read", "write", "delete", *closed)} == dict.fromkeys(
         ("read", "write", "delete", *closed), "no"
     )
+
+
+FAILING_WALL = """
+import ctypes, struct, sys
+from longtake.media import walls
+
+# A filter under which one system call fails with E2BIG: any call of it, or those with a certain first argument.
+number, argument = int(sys.argv[1]), int(sys.argv[2])
+steps = [(0x20, 0, 0, 0), (0x15, 0, 3, number), (0x20, 0, 0, 16), (0x15, 0, argument >= 0, max(argument, 0))]
+steps += [(0x06, 0, 0, 0x0005_0007), (0x06, 0, 0, 0x7FFF_0000)]
+program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+head = ctypes.create_string_buffer(struct.pack("@HP", len(steps), ctypes.addressof(program)))
+ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
+assert ctypes.CDLL(None).prctl(22, 2, head) == 0
+walls.confine()
+print("decodes")
+"""
+
+
+@pytest.mark.parametrize("wall", ["seccomp", "Landlock"])
+def test_a_process_decodes_nothing_if_a_wall_of_the_kernel_cannot_be_raised(wall: str) -> None:
+    machine, offered = system.linux_machine(), walls.support()
+    if machine not in walls.Numbers._fields or not offered.seccomp or (wall == "Landlock" and offered.landlock == 0):
+        pytest.skip(f"this system has no seccomp, or no {wall}")
+    set_filter = (str(getattr(walls.Numbers(x86_64=317, aarch64=277), machine)), "1")
+    call = {"seccomp": set_filter, "Landlock": ("446", "-1")}[wall]
+    ended = subprocess.run([sys.executable, "-c", FAILING_WALL, *call], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith(f"The kernel has {wall}, but this process could not be confined by it")
+    allowed = subprocess.run(
+        [sys.executable, "-c", FAILING_WALL, "9999", "-1"], capture_output=True, text=True, check=False
+    )
+    assert (allowed.returncode, allowed.stdout) == (0, "decodes\n"), allowed.stderr
 
 
 def headers() -> dict[str, dict[str, int]]:

@@ -13,6 +13,7 @@ import ctypes
 import errno
 import os
 import struct
+import sys
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -122,22 +123,26 @@ def support() -> Support:
 def confine() -> None:
     """Confines this process for good: it can open no file, use no network and start no program (see the module).
 
-    What the kernel cannot refuse stays allowed; outside Linux nothing happens. The process must have only one thread.
-    It must have imported all modules and opened all files before. The kernel kills it when the thread of the parent
-    process that started it ends.
+    What the kernel cannot refuse stays allowed; outside Linux nothing happens. But if a wall that the kernel has (see
+    `support`) cannot be raised, the process ends with a message on standard error.
+
+    The process must have only one thread. It must have imported all modules and opened all files before. The kernel
+    kills it when the thread of the parent process that started it ends.
     """
     machine = system.linux_machine()
     if machine is None:
         return
+    offered = support()
     _drop_capabilities()
     _control(_PR_SET_DUMPABLE, 0)  # a core dump that is piped to a program ignores the limit of its size
     # The kernel clears this at a change of the user, so it is set after that. It refers to the thread that started this
     # process, see sandbox.DecodeProcess.
     _control(_PR_SET_PDEATHSIG, _SIGKILL)
     _control(_PR_SET_NO_NEW_PRIVS, 1)
-    _refuse_files(_landlock_version())
-    if machine in Numbers._fields:
-        _refuse_calls(machine)
+    if offered.landlock > 0 and not _refuse_files(offered.landlock):
+        sys.exit("The kernel has Landlock, but this process could not be confined by it, so it decodes no file.")
+    if offered.seccomp and not _refuse_calls(machine):
+        sys.exit("The kernel has seccomp, but this process could not be confined by it, so it decodes no file.")
 
 
 def call_filter(machine: str) -> bytes:
@@ -186,30 +191,31 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("first", ctypes.c_void_p))
 
 
-def _refuse_calls(machine: str) -> None:
+def _refuse_calls(machine: str) -> bool:
+    """Takes from this process, with seccomp, all system calls except CALLS. Returns False if that failed."""
     steps = ctypes.create_string_buffer(call_filter(machine))
     program = _Program(len(call_filter(machine)) // 8, ctypes.addressof(steps))
-    _call(getattr(_SECCOMP, machine), _SECCOMP_SET_FILTER, _ALL_THREADS, ctypes.addressof(program))
+    return _call(getattr(_SECCOMP, machine), _SECCOMP_SET_FILTER, _ALL_THREADS, ctypes.addressof(program)) == 0
 
 
 def _landlock_version() -> int:
     return max(0, _call(_LANDLOCK_CREATE_RULESET, 0, 0, _LANDLOCK_VERSION))
 
 
-def _refuse_files(version: int) -> None:
+def _refuse_files(version: int) -> bool:
     """Takes from this process, with Landlock, all the rights that Landlock can refuse, such as opening files.
 
-    `version` is the kernel's version of Landlock; with 0 nothing happens.
+    `version` is the kernel's version of Landlock, at least 1. Returns False if that failed.
     """
-    if version == 0:
-        return
     file_rights = 13 + sum(version >= added for added in (2, 3, 5))
     network_rights, scopes = 0b11 * (version >= 4), 0b11 * (version >= 6)
     handled = (ctypes.c_uint64 * 3)((1 << file_rights) - 1, network_rights, scopes)  # struct landlock_ruleset_attr
     ruleset = _call(_LANDLOCK_CREATE_RULESET, ctypes.addressof(handled), ctypes.sizeof(handled), 0)
-    if ruleset >= 0:
-        _call(_LANDLOCK_RESTRICT_SELF, ruleset, 0)
-        os.close(ruleset)
+    if ruleset < 0:
+        return False
+    is_confined = _call(_LANDLOCK_RESTRICT_SELF, ruleset, 0) == 0
+    os.close(ruleset)
+    return is_confined
 
 
 def _drop_capabilities() -> None:
