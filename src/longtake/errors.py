@@ -1,9 +1,14 @@
 """Error classes. Each error has a sentence for the user, an HTTP status, an exit status of the command line, and the
 name of its kind in the HTTP API of fal, which longtake's own HTTP API follows."""
 
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
+
+TEMPORARY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
+"""Codes of operating system errors that an operator can fix: no disk space, a read-only or failing disk, or too many
+open files."""
 
 Loc = tuple[str | int, ...]
 """Path of a field in a request, in pydantic's form, such as ("body", "video", "strength")."""

@@ -337,3 +337,16 @@ def test_an_error_of_the_disk_is_told_without_its_path(site: str, tmp_path: Path
     with pytest.raises(DownloadFailed, match=r"could not be downloaded from .*: No such file or directory") as raised:
         fetch_file(f"{site}/ok", tmp_path / "absent", max_bytes=10**6)
     assert str(tmp_path) not in raised.value.message
+
+
+def test_a_disk_that_fails_is_no_error_of_the_host(site: str, tmp_path: Path) -> None:
+    """A limit on the size of new files stands for the full disk."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(BODY) // 2, hard))
+    try:
+        with pytest.raises(OSError, match=rf"File too large: '{tmp_path}/source-"):
+            fetch_file(f"{site}/ok", tmp_path, max_bytes=len(BODY))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 """Downloads for waiting requests: real servers, a scripted worker process, and a web site that waits for the test."""
 
+import errno
 import hashlib
 import json
 import signal
@@ -14,12 +15,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from longtake.media.fetch import fetch_file
 from longtake.models.lora_downloads import private_folder
 from longtake.queue import engine as queue
 from longtake.queue import fetches
 from longtake.queue.fetches import Group
 from longtake.queue.requests import FileKind, RemoteFile, RequestRow
 from longtake.settings import settings
+from longtake.worker import fetching
 from longtake.worker.fetching import next_group
 from tests.database.fixtures import on_sqlite
 from tests.worker.requests import another_server, current, effects_of, end_of, eventually, submission, submit
@@ -194,6 +197,27 @@ def test_a_lora_is_downloaded_unless_it_is_here_for_the_caller(
     assert end_of(engine, submit_with(engine, *urls)).status_code == 200
     assert site.begun[3:] == ["/a", "/b"]
     assert end_of(engine, submit_with(engine, *urls, key_id="other")).status_code == 422
+
+
+@on_sqlite
+def test_a_download_waits_until_the_disk_has_room(
+    engine: sa.Engine, serve: Serve, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+
+    def fetch_at_the_third_try(url: str, *places: Any, **limits: Any) -> Path:
+        tries.append(url)
+        if len(tries) < 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return fetch_file(url, *places, **limits)
+
+    monkeypatch.setattr(fetching, "fetch_file", fetch_at_the_third_try)
+    monkeypatch.setattr(fetching, "PAUSE_S", 0.01)
+    serve()
+    site.release()
+    row = submit_with(engine, site.url("/a"), wants=site.url("/a"))
+    assert end_of(engine, row).status_code == 200
+    assert tries == [site.url("/a")] * 3
 
 
 @on_sqlite

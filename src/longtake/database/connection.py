@@ -1,6 +1,5 @@
 """Connects to the database (a SQLite file or PostgreSQL), and repeats work after its temporary failures."""
 
-import errno
 import logging
 import sqlite3
 import threading
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from longtake.errors import DiskFull, InvalidRequest
+from longtake.errors import TEMPORARY, DiskFull, InvalidRequest
 
 log = logging.getLogger(__name__)
 
@@ -173,11 +172,6 @@ def lock(connection: sa.Connection, name: str) -> None:
     """
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
-
-
-TEMPORARY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
-"""Codes of operating system errors that an operator can fix: no disk space, a read-only or failing disk, or too many
-open files."""
 
 
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, "XX001", "XX002"}

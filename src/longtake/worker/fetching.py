@@ -40,6 +40,9 @@ POLL_S = 0.25
 STOP_S = 2.0
 """Seconds that a stopping server waits for its downloads to stop. After that it goes on without them."""
 
+PAUSE_S = 1.0
+"""Seconds that a place waits after a full disk, or another error of this machine, has ended a download."""
+
 FAILED = LongtakeError("Something failed while the files were downloaded; the server's log has the traceback.")
 
 Ending = Outcome | Literal["done", "stopped"]
@@ -196,7 +199,7 @@ class FetchPlaces:
         """Downloads the files of a request. Returns how the download ended.
 
         "done": all files are downloaded.
-        "stopped": the download had to stop before its end.
+        "stopped": the download had to stop before its end, or this machine failed for a moment, such as a full disk.
         An `Outcome`: the error for which the request must end.
 
         Raises RetriesStopped if the download had to stop while the database failed.
@@ -210,7 +213,11 @@ class FetchPlaces:
             return outcomes.not_fetched(error)
         except RetriesStopped:
             raise
-        except Exception:
+        except Exception as error:
+            if is_temporary(error):
+                log.warning("The files of request %s wait for a disk: %s", place.fetch.request_id, error)
+                place.stopped.wait(PAUSE_S)
+                return "stopped"
             log.exception("The files of request %s could not be fetched: internal error.", place.fetch.request_id)
             return outcomes.not_fetched(FAILED)
 
