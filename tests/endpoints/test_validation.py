@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from longtake.endpoints import ENDPOINTS, ltx23, ltxv098
-from longtake.endpoints.validation import MOST_ECHOED, MOST_PROBLEMS, echo, parse, problems
+from longtake.endpoints.validation import MOST_ECHOED, MOST_PROBLEMS, echo, parse, problem, problems
 from longtake.errors import InvalidRequest
 
 GOOD = {"prompt": "a cat", "video": {"video_url": "https://example.com/a.mp4"}}
@@ -84,6 +84,12 @@ def test_an_echoed_value_is_bounded() -> None:
     assert len(echo("x" * 10**6)) == MOST_ECHOED + 3
     assert echo(10**5000).startswith("an integer of")
     assert echo("\ud800") == "?"
+
+
+def test_an_entry_repeats_a_short_object_and_no_long_one() -> None:
+    short, long = {"a": ["\0" * 2000]}, {"a": ["x" * 900] * 20}
+    assert problem(loc=("x",), msg="", type="missing", input=short)["input"] == {"a": ["\0" * MOST_ECHOED + "..."]}
+    assert problem(loc=("x",), msg="", type="missing", input=long)["input"] == "..."
 
 
 @given(data=st.dictionaries(st.sampled_from(["prompt", "video", "video_url", "seed", "num_frames", "loras"]), anything))

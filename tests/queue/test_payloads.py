@@ -65,6 +65,23 @@ def test_small_payloads_stay_in_the_row(store: FileStore) -> None:
 
 
 @each_once
+def test_a_large_invalid_input_is_not_stored_but_can_be_compared(store: FileStore) -> None:
+    first, again, other = (
+        payloads.move_out(
+            store, replace(submission(body, idempotency_key="once"), outcome=Outcome(422, {"detail": []}))
+        )
+        for body in (LARGE, LARGE, LARGE + b" ")
+    )
+    row, _ = queue.submit(store.engine, first)
+    body, _ = payloads.input_and_result(store.engine, store.blobs, row.id)
+    assert keys(store) == []
+    assert f"it has {len(LARGE)} bytes" in json.loads(body or b"")["note"]
+    assert queue.submit(store.engine, again)[0].id == row.id
+    with pytest.raises(IdempotencyMismatch):
+        queue.submit(store.engine, other)
+
+
+@each_once
 def test_large_inputs_are_compared_for_an_idempotency_key(store: FileStore) -> None:
     first, again, other = (
         payloads.move_out(store, submission(body, idempotency_key="once")) for body in (LARGE, LARGE, LARGE + b" ")
@@ -80,8 +97,12 @@ def test_large_inputs_are_compared_for_an_idempotency_key(store: FileStore) -> N
 @each_once
 def test_large_payloads_are_erased_and_no_strays(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("longtake.storage.files.STRAY_S", -60)
-    outcome = Outcome(200, RESULT)
-    row, _ = queue.submit(store.engine, payloads.move_out(store, replace(submission(LARGE), outcome=outcome)))
+    queue.submit(store.engine, payloads.move_out(store, submission(LARGE)))
+    claimed = queue.claim(store.engine, "default", "w")
+    assert claimed is not None
+    assert queue.finish(store.engine, claimed, payloads.move_result_out(store, claimed.id, Outcome(200, RESULT)))
+    row = queue.get_without_payloads(store.engine, claimed.id)
+    assert row is not None
     lost = payloads.move_out(store, submission(LARGE))  # its row is never inserted, as after a crash
     assert len(keys(store)) == 3
     store.sweep_strays()

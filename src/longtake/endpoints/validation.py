@@ -1,5 +1,6 @@
 """Validates JSON as an endpoint's request. Problems are reported as sentences or as entries of fal's `detail` list."""
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -56,6 +57,8 @@ def errors_at(field: Loc, value: str, *, in_message: bool = False) -> Iterator[N
 
 MOST_ECHOED = 1000
 """The largest number of characters of a wrong text value that an error repeats."""
+MOST_ECHOED_IN_ALL = 10_000
+"""The largest number of characters of a wrong list or object, as JSON, that an entry of `detail` repeats."""
 MOST_PROBLEMS = 50
 """The largest number of problems of one request that are reported. A further sentence counts the others."""
 
@@ -111,14 +114,18 @@ def problem(
     ctx: facts for clients, such as limits.
     place: the part of the HTTP request with the field: body, query, path or header.
 
-    `input` and the values of `ctx` are changed by `echo`, so that they can be repeated in JSON.
+    `input` and the values of `ctx` are changed by `echo`, so that they can be repeated in JSON. An input that is still
+    longer than MOST_ECHOED_IN_ALL becomes `...`, so that errors of invalid requests, which are stored, stay small.
     """
+    echoed = echo(input)
+    if len(json.dumps(echoed, ensure_ascii=False)) > MOST_ECHOED_IN_ALL:
+        echoed = "..."
     entry = {
         "loc": [place, *_path(loc)],
         "msg": msg,
         "type": type,
         "url": f"https://docs.fal.ai/errors#{type}",
-        "input": echo(input),
+        "input": echoed,
     }
     return entry | ({"ctx": {name: echo(value) for name, value in ctx.items()}} if ctx else {})
 

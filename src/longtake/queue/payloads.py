@@ -16,16 +16,31 @@ from longtake.storage.blobs import Blobs
 from longtake.storage.files import PAYLOADS, FileStore
 
 INLINE_BYTES = 64 * 1024
-"""Size in bytes above which an input or a result is stored as a blob."""
+"""Size in bytes above which an input or a result is stored as a blob. A larger invalid input is not stored at all."""
 
 
 def move_out(store: FileStore, submission: Submission) -> Submission:
-    """Returns the submission with its input, and the result if it has one, moved to blobs if they are large."""
+    """Returns the submission with its input, and the result if it has one, moved to blobs if they are large.
+
+    A large input of a submission that has ended already, because it is invalid, is replaced by a note of a few bytes.
+    Such submissions are not limited in number, so they must not fill the disk.
+    """
     outcome = submission.outcome
     moved = replace(submission, outcome=None if outcome is None else move_result_out(store, submission.id, outcome))
     if len(submission.body) <= INLINE_BYTES:
         return moved
+    if outcome is not None:
+        return replace(moved, body=_not_stored(submission.body))
     return replace(moved, body=b"", body_blob=_put(store, submission.id, submission.body))
+
+
+def _not_stored(content: bytes) -> bytes:
+    """Returns, as JSON, the note that is stored instead of a large invalid input. It has the input's size and SHA-256.
+
+    So a repeated submission with the same idempotency key can still be compared with the first one.
+    """
+    note = f"This input is invalid and was not stored, because it has {len(content)} bytes (at most {INLINE_BYTES})."
+    return json.dumps({"note": note, "sha256": hashlib.sha256(content).hexdigest()}).encode()
 
 
 def move_result_out(store: FileStore, request_id: str, outcome: Outcome) -> Outcome:

@@ -273,7 +273,7 @@ def _insert(state: ServerState, submission: Submission, caller: Caller) -> tuple
     request's row, False), or raises IdempotencyMismatch if the two differ in their endpoint or input.
 
     A large input is stored in a file of its own (a blob) before the row, and so is the large error of a submission that
-    ends at once because it is invalid. The blobs are deleted if no row is stored.
+    ends at once because it is invalid. A large invalid input is not stored. The blobs are deleted if no row is stored.
 
     Raises QuotaReached if the caller has as many waiting or running requests as it may.
     """
