@@ -1,5 +1,6 @@
 """JSON bodies: what counts as structure, the bounds, and the process that checks large bodies."""
 
+import asyncio
 import json
 import random
 import re
@@ -8,11 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
 
 from longtake.endpoints.fields import MOST_LORAS
 from longtake.queue.payloads import input_and_result
 from longtake.service import bodies
-from longtake.service.bodies import MOST_STRUCTURE_BYTES, Structure
+from longtake.service.bodies import MOST_STRUCTURE_BYTES, SPOOL_BYTES, Structure, received_body
 from tests.service.serving import INPUT, LTXV, Served, serving, submit
 
 
@@ -78,11 +80,25 @@ def test_a_body_on_the_disk_is_read_back_and_its_file_deleted(
     served: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bodies, "PROCESS_BYTES", 100_000)
+    monkeypatch.setattr(bodies, "SPOOL_BYTES", 50_000)
     large = {**INPUT, "prompt": "é" * 200_000}
     assert json.loads(stored(served, submit(client, large)["request_id"])[0]) == large
     wrong = client.post(f"/queue/{LTXV}", content=b'{"x":"' + b"x" * 300_000)
     assert client.get(wrong.json()["response_url"]).json()["detail"][0]["type"] == "json_invalid"
     assert not list(served.state.store.scratch.iterdir())
+
+
+@pytest.mark.parametrize(("size", "is_on_disk"), [(SPOOL_BYTES, False), (SPOOL_BYTES + 1, True)])
+def test_large_bodies_are_on_the_disk(served: Served, size: int, is_on_disk: bool) -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b'"' + b"x" * (size - 2) + b'"', "more_body": False}
+
+    async def run() -> None:
+        async with received_body(Request({"type": "http", "headers": []}, receive), served.state, size) as body:
+            assert (body.file.name is not None) == is_on_disk
+            assert len(body.read()) == size
+
+    asyncio.run(run())
 
 
 def test_a_process_that_takes_too_long_is_a_503(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:

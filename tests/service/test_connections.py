@@ -17,10 +17,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, Router
 
-from longtake.service.connections import Bounds, Connections
+from longtake.service import http_protocol
+from longtake.service.connections import Bounds, Connection, Connections
 from longtake.service.ports import Ports, listening
 from longtake.service.tls import Tls, prepare
-from longtake.service.tls_server import PortServer
+from longtake.service.tls_server import PortServer, _Opening
 from tests.service.serving import wait_for
 
 PATIENT = Bounds(head_bytes=4096, handshake_s=60, head_s=60, idle_s=60, period_s=60, check_s=0.02)
@@ -63,6 +64,18 @@ async def stream(_: Request) -> Response:
     return StreamingResponse(pieces(), media_type="text/event-stream")
 
 
+gone = threading.Event()
+"""Is set when a client of `watch` has gone away."""
+
+
+async def watch(request: Request) -> Response:
+    """Answers when the client has gone away."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    gone.set()
+    return PlainTextResponse("gone")
+
+
 async def large(_: Request) -> Response:
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(LARGE // 100_000):
@@ -77,6 +90,7 @@ APP = Router(
         Route("/count", count, methods=["POST"]),
         Route("/wait", wait),
         Route("/stream", stream),
+        Route("/watch", watch),
         Route("/large", large),
     ]
 )
@@ -205,6 +219,40 @@ def test_many_requests_on_one_connection_are_served(patient: int) -> None:
         assert rest(line).count(b"HTTP/1.1 200 OK") >= 301
 
 
+def test_too_many_requests_at_once_are_cut_off(patient: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "MOST_QUEUED", 100)
+    with connected(patient) as line:
+        line.sendall(GET * 102)
+        assert rest(line) == b""
+
+
+def test_reading_stops_while_requests_wait(patient: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "MOST_QUEUED", 4)
+    slow = b"GET /wait HTTP/1.1\r\n\r\n"
+    with connected(patient) as line:
+        for request in (slow, slow + GET * 2):
+            line.sendall(request)
+            time.sleep(0.02)
+        assert b"waited" in line.recv(65536)
+        for request in (GET, GET, GET[:-2] + b"Connection: close\r\n\r\n"):
+            line.sendall(request)
+            time.sleep(0.02)
+        answers = rest(line)
+    assert (answers.count(b"waited"), answers.count(b"HTTP/1.1 200 OK")) == (1, 6)
+
+
+@pytest.mark.parametrize("behind", [b"", GET, REQUESTS[1][:-5]], ids=["nothing", "request", "head"])
+def test_a_running_request_hears_that_its_client_has_gone(patient: int, behind: bytes) -> None:
+    gone.clear()
+    with connected(patient) as line:
+        line.sendall(b"GET /watch HTTP/1.1\r\n\r\n")
+        time.sleep(0.05)
+        line.sendall(behind)
+        time.sleep(0.05)
+        assert not gone.is_set()
+    assert gone.wait(5)
+
+
 def test_what_is_no_http_is_a_400(patient: int) -> None:
     with connected(patient) as line:
         line.sendall(b"nonsense\r\n\r\n")
@@ -299,6 +347,23 @@ def test_the_rest_of_an_answered_body_is_not_received_forever(quick: int) -> Non
         assert time.monotonic() - began < 10
 
 
+def test_the_rest_of_an_answered_body_in_chunks_is_not_parsed(patient: int) -> None:
+    with connected(patient) as line:
+        assert asks(line, b"POST /nowhere HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n") == b"HTTP/1.1 404 Not Found"
+        line.sendall(b"not a chunk" * 100_000)
+        line.sendall(b"0\r\n")
+        time.sleep(0.02)
+        line.sendall(b"\r\n")
+        assert rest(line) == b""
+
+
+def test_a_connection_is_used_again_after_a_body_that_was_answered_early(patient: int) -> None:
+    with connected(patient) as line:
+        assert asks(line, b"POST /nowhere HTTP/1.1\r\nContent-Length: 9\r\n\r\n") == b"HTTP/1.1 404 Not Found"
+        line.sendall(b"x" * 9)
+        assert asks(line) == b"HTTP/1.1 200 OK"
+
+
 def test_a_reader_that_stops_is_cut_off(quick: int) -> None:
     with connected(quick) as line:
         line.sendall(b"GET /large HTTP/1.1\r\n\r\n")
@@ -344,6 +409,44 @@ def test_new_clients_take_the_place_of_the_one_that_has_waited_longest(tls: Tls,
             line.setblocking(False)
             with pytest.raises(BlockingIOError):
                 line.recv(1)
+
+
+class Line:
+    """A connection that only notes whether it was closed."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    def close_if_late(self, now: float) -> None:
+        pass
+
+    def abort(self) -> None:
+        self.is_closed = True
+
+
+def test_room_is_made_at_the_client_with_the_most_waiting_connections() -> None:
+    async def run() -> None:
+        connections = Connections(replace(PATIENT, in_all=4))
+        lines = [Line() for _ in range(6)]
+        for line, peer in zip(lines, "abbbcd", strict=True):
+            assert connections.admit(line, peer)
+        assert [line.is_closed for line in lines] == [False, True, True, False, False, False]
+
+    asyncio.run(run())
+
+
+def test_a_connection_that_is_refused_at_once_is_closed() -> None:
+    async def open_line(line: socket.socket, opening: Connection) -> None:
+        raise AssertionError("The connection is refused before that.")
+
+    async def run() -> None:
+        client, line = socket.socketpair()
+        with client:
+            _Opening(Connections(PATIENT), line, open_line).abort()
+            await asyncio.sleep(0.01)
+            assert line.fileno() == -1
+
+    asyncio.run(run())
 
 
 def test_busy_connections_are_not_closed_for_new_ones() -> None:

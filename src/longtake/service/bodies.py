@@ -22,6 +22,8 @@ MOST_STRUCTURE_BYTES = 1_000_000
 """Maximum number of bytes of a body outside of its JSON strings. The largest useful body has a few thousand."""
 THREAD_BYTES = 64 * 1024
 """Size in bytes above which a body is checked in a thread, so that the event loop stays free."""
+SPOOL_BYTES = 256 * 1024
+"""Size in bytes above which a body is on the disk. Smaller ones stay in memory, up to one for each connection."""
 PROCESS_BYTES, PROCESS_STRUCTURE_BYTES = 5_000_000, 20_000
 """Sizes in bytes of a body, and of its structure, above which it is checked in a process of its own. In this process
 the JSON parser would stop all threads for more than 100 ms."""
@@ -55,8 +57,7 @@ class Structure:
 class ReceivedBody:
     """The body of a request, as it was received. It is not parsed yet.
 
-    file: contains the body. It is on the disk if the body has more than 5,000,000 bytes (PROCESS_BYTES), otherwise in
-        memory.
+    file: contains the body. It is on the disk if the body has more than 256 KiB (SPOOL_BYTES), otherwise in memory.
     folder: the folder for temporary files.
     size: the number of bytes of the body.
     structure: the number of those bytes that are outside of JSON strings.
@@ -94,7 +95,7 @@ async def received_body(request: Request, state: ServerState, limit: int) -> Asy
     if declared_bytes(request) > limit:
         raise too_large
     folder, size, structure = state.store.scratch_path().parent, 0, Structure()
-    with SpooledTemporaryFile(PROCESS_BYTES, dir=str(folder)) as file:
+    with SpooledTemporaryFile(SPOOL_BYTES, dir=str(folder)) as file:
 
         def write(piece: bytes) -> None:
             with disk_full_errors():
@@ -107,7 +108,7 @@ async def received_body(request: Request, state: ServerState, limit: int) -> Asy
                 raise too_large
             if structure.size > MOST_STRUCTURE_BYTES:
                 raise _too_large(f"The body has more than {MOST_STRUCTURE_BYTES} bytes outside of its JSON strings.")
-            if size > PROCESS_BYTES:
+            if size > SPOOL_BYTES:
                 await state.call(write, piece)
             else:
                 write(piece)
@@ -122,7 +123,7 @@ async def read_json(request: Request, state: ServerState, limit: int) -> Any:
     Each of these errors becomes an answer with an HTTP status:
     - 422: raises ModelFailed if the body is not valid JSON, or contains a number that is not finite.
     - 413: raises RequestFailed if the body has more than `limit` bytes, or more than 1,000,000 outside of JSON strings.
-    - 507: raises DiskFull if the body has more than 5,000,000 bytes, which are written to a file, and the disk is full.
+    - 507: raises DiskFull if the body has more than 256 KiB, which are written to a file, and the disk is full.
     """
     async with received_body(request, state, limit) as body:
         try:

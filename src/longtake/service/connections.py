@@ -91,8 +91,9 @@ class Connections:
     def admit(self, connection: Connection, peer: str) -> bool:
         """Adds a new connection, which waits. Returns False if there is no room for it: the caller must then close it.
 
-        If there are as many connections as allowed, the one that has waited longest is closed to make room: one of this
-        client if the client has too many, otherwise one of all. There is no room if none of them waits.
+        If there are as many connections as allowed, one that waits is closed to make room: one of this client if the
+        client has too many, otherwise one of the client that has the most waiting connections. It is the one of that
+        client that has waited longest. There is no room if none waits.
 
         peer: the client, as `peer_of` returns it.
         """
@@ -146,11 +147,14 @@ class Connections:
             self._count_one_less(peer)
 
     def _abort_oldest(self, peer: str | None = None) -> bool:
-        """Closes the connection that has waited longest: of the client `peer`, or of all clients if it is None.
+        """Closes the connection of the client `peer` that has waited longest.
 
-        Returns False if there is no waiting connection.
+        If `peer` is None, it is the client with the most waiting connections. So a client with many idle connections
+        cannot end the uploads of the others. Returns False if there is no waiting connection.
         """
-        oldest = next((one for one, its_peer in self._waiting.items() if peer in (None, its_peer)), None)
+        if peer is None and self._waiting:
+            peer = Counter(self._waiting.values()).most_common(1)[0][0]
+        oldest = next((one for one, its_peer in self._waiting.items() if its_peer == peer), None)
         if oldest is None:
             return False
         self.remove(oldest)

@@ -1,10 +1,12 @@
 """HTTP/1.1 on one connection: uvicorn's protocol with the bounds of `service.connections`. httptools is the parser."""
 
 import asyncio
+from collections import deque
 from typing import Any
 
 from starlette.responses import Response
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from longtake import system
 from longtake.service.connections import Connection, Connections, Flow, Network, forwarded_peer, is_in, peer_of
@@ -12,10 +14,29 @@ from longtake.service.responses import request_error
 
 BUSY = "The server has too many open connections. Ask again later."
 MALFORMED = "This is not a valid HTTP request."
+MOST_QUEUED = 1000
+"""Maximum number of requests of one connection that wait until the ones before them are answered."""
 
 
 class _Refused(Exception):
     """A request is refused before the application sees it. Its argument is the response."""
+
+
+class _Reading(FlowControl):
+    """uvicorn's flow control, but reading is not resumed while more than one request waits for the ones before it.
+
+    While only one waits, the server reads on, because otherwise it would not notice that the client goes away.
+
+    queued: the requests that wait.
+    """
+
+    def __init__(self, transport: asyncio.Transport, queued: deque[Any]) -> None:
+        super().__init__(transport)
+        self._queued = queued
+
+    def resume_reading(self) -> None:
+        if len(self._queued) <= 1:
+            super().resume_reading()
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -51,6 +72,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_body = False  # The parser is between the end of a head and the end of its body.
         self._has_begun = False  # The next head has begun.
         self._had_request = False
+        self._unanswered: deque[RequestResponseCycle] = deque()  # The request that is carried out is the first.
+        self._is_chunked = False  # The present body comes in chunks.
+        self._last_bytes = b""  # up to five
         self._waits_since = 0.0
         self._unparsed_bytes = 0  # received since the parser finished a head, a piece of a body or a chunk's size
         self._body_bytes = 0
@@ -62,6 +86,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = _Reading(transport, self.pipeline)
         self._peer = peer_of(self.client[0]) if self.client else "unknown"
         self._is_from_proxy = self.client is not None and is_in(self.client[0], self._proxies)
         self._waits_since = self.loop.time()
@@ -74,12 +99,19 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.remove(self)
         super().connection_lost(exc)
+        for cycle in self._unanswered:
+            cycle.disconnected = True
+            cycle.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
             self._dropped_bytes += len(data)
             if self._dropped_bytes > self._bounds.linger_bytes:
                 self.abort()
+            return
+        self._last_bytes = (self._last_bytes + data[-5:])[-5:]
+        if self._in_body and self._is_chunked and self.cycle.response_complete:
+            self._drop_rest()
             return
         if not self._has_begun and not self._in_body:
             self._has_begun, self._waits_since = True, self.loop.time()
@@ -96,6 +128,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._unparsed_bytes = 0
+        if len(self.pipeline) >= MOST_QUEUED:
+            raise _Refused
         if sum(len(name) + len(value) + 4 for name, value in self.headers) + len(self.url) > self._bounds.head_bytes:
             self._refusal = self._too_large()
             raise _Refused
@@ -105,6 +139,9 @@ class HttpProtocol(HttpToolsProtocol):
                 self._refusal = _error(503, BUSY)
                 raise _Refused
         super().on_headers_complete()
+        self._unanswered.append(self.cycle)
+        self.flow.resume_reading()
+        self._is_chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
         self._in_body, self._had_request, self._body_bytes = True, True, 0
         self._body_flow.restart(self.loop.time(), 0)
 
@@ -131,7 +168,9 @@ class HttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         now = self.loop.time()
         self._is_measured = False
+        self._unanswered.popleft()
         super().on_response_complete()
+        self.flow.resume_reading()
         if self.cycle.response_complete:
             self._is_busy, self._waits_since = False, now
             self._connections.wait(self, self._peer)
@@ -170,6 +209,15 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     # Details
+
+    def _drop_rest(self) -> None:
+        """Closes the connection if a body in chunks, whose request is already answered, ends with the received bytes.
+
+        The bytes are dropped, because the parser would be slow if the chunks are small. So the end is only guessed: it
+        is where the received bytes end like a body without trailers.
+        """
+        if self._last_bytes == b"0\r\n\r\n":
+            self.transport.close()
 
     def _is_unread(self) -> bool:
         """Returns True if the server waits only for the client to read what was sent to it."""

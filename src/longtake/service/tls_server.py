@@ -118,7 +118,9 @@ class _Opening:
         open_line: Callable[[socket.socket, Connection], Awaitable[None]],
     ) -> None:
         self._connections = connections
-        self._task = asyncio.create_task(self._run(line, open_line))
+        self._line = line
+        self._task = asyncio.create_task(self._run(open_line))
+        self._task.add_done_callback(self._close_cancelled)
 
     def close_if_late(self, now: float) -> None:
         """Does nothing, because each step of the opening has a time limit."""
@@ -126,15 +128,15 @@ class _Opening:
     def abort(self) -> None:
         self._task.cancel()
 
-    async def _run(
-        self, line: socket.socket, open_line: Callable[[socket.socket, Connection], Awaitable[None]]
-    ) -> None:
+    def _close_cancelled(self, task: asyncio.Task[None]) -> None:
+        """Closes the socket if the task was cancelled. The task itself cannot do that if it had not yet begun."""
+        if task.cancelled():
+            self._line.close()
+
+    async def _run(self, open_line: Callable[[socket.socket, Connection], Awaitable[None]]) -> None:
         try:
-            await open_line(line, self)
+            await open_line(self._line, self)
         except OSError:
-            line.close()
-        except asyncio.CancelledError:
-            line.close()
-            raise
+            self._line.close()
         finally:
             self._connections.remove(self)
