@@ -180,7 +180,7 @@ class DiskFull(LongtakeError):
 
 
 class DecoderFailed(LongtakeError):
-    """The process that decodes files failed twice, the second time after a new start. The file is not the reason."""
+    """The process that decodes files failed, and the file is not the reason. Readers try once more with a new one."""
 
 
 class Cancelled(LongtakeError):

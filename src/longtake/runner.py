@@ -39,8 +39,8 @@ IMAGE_CRF = 33
 compressed video frames."""
 
 DETAIL_NOTE = (
-    "The source's fine detail and motion are carried into the new frames, because a miniature draws blurred shapes; "
-    "LONGTAKE_CARRY_DETAIL=never shows its own frames."
+    "The source's fine detail and motion are carried into the new frames; LONGTAKE_CARRY_DETAIL=never shows the "
+    "model's own frames."
 )
 """The note to the user about carried detail."""
 

@@ -16,7 +16,7 @@ from longtake.errors import Cancelled
 from longtake.settings import settings
 from longtake.storage.local import LocalBlobs
 from longtake.worker.channel import Channel
-from longtake.worker.main import failed, open_stored_file, read_input
+from longtake.worker.main import open_stored_file, read_input
 from longtake.worker.messages import Done, Failed, ProgressReport, Ready, Run
 
 CLIP = Path(__file__).parents[2] / "examples" / "clip.mp4"
@@ -74,7 +74,7 @@ def main() -> None:
                 with channel.working_on(message.request_id):
                     end = carry_out(message, channel)
             except Cancelled as cancelled:
-                end = failed(cancelled)
+                end = Failed.of(cancelled)
             channel.send(end)
 
 

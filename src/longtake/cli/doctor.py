@@ -25,8 +25,11 @@ from longtake.threads import prepare_threads
 
 State = Literal["ok", "no", "note"]
 
-TORCH_PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
-OTHER_PACKAGES = ("av", "numpy", "pillow", "pydantic", "httpx", "huggingface-hub")
+TORCH_PACKAGES = (
+    *("torch", "diffusers", "transformers", "peft", "accelerate"),
+    *("opencv-python-headless", "protobuf", "scipy", "sentencepiece"),
+)
+OTHER_PACKAGES = ("av", "numpy", "pillow", "pydantic", "httpx", "huggingface-hub", "safetensors")
 
 TEST_SIZE = (64, 48)
 """Width and height in pixels of the picture that each codec encodes as a test."""
@@ -111,13 +114,13 @@ def _machine() -> Iterator[Finding]:
     memory = system.memory_bytes()
     memory_text = "" if memory is None else f", {bytes_text(memory[0])} of {bytes_text(memory[1])} memory free"
     yield Finding("processor", "note", f"{os.cpu_count()} threads{memory_text}")
-    for group, vital in ((OTHER_PACKAGES, True), (TORCH_PACKAGES, True)):
+    for group in (OTHER_PACKAGES, TORCH_PACKAGES):
         found = {name: _version(name) for name in group}
         lacking = [name for name, installed in found.items() if installed is None]
         text = ", ".join(f"{name} {installed}" for name, installed in found.items() if installed)
         if lacking:
             text = f"{' and '.join(lacking)} not installed: {INSTALL_TORCH}"
-        yield Finding("packages", "no" if lacking else "ok", text, vital)
+        yield Finding("packages", "no" if lacking else "ok", text, vital=True)
 
 
 def _version(package: str) -> str | None:

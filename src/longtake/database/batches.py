@@ -10,7 +10,7 @@ from typing import TypeVar
 BATCH = 500
 """Maximum number of rows that one statement reads or names by their keys."""
 CHANGED_BATCH = 20
-"""Maximum number of rows that one transaction deletes or changes in the background."""
+"""Maximum number of rows that one background transaction deletes or changes, if they can be large."""
 PAUSE_S = 0.1
 """Seconds between two such transactions, in which other writers have their turn."""
 

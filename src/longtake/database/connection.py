@@ -178,11 +178,21 @@ DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, "XX001", "XX002"}
 """Error codes of SQLite and PostgreSQL that mean that the database's files are damaged or no database."""
 
 
+FULL = {sqlite3.SQLITE_FULL, "53100"}
+"""Error codes of SQLite and PostgreSQL that mean that the database's disk is full."""
+
+
+def error_code(error: BaseException) -> int | str:
+    """Returns the code that PostgreSQL (a text) or SQLite (a number) gave to a failure; 0 if there is none."""
+    original = getattr(error, "orig", error)
+    primary: int = (getattr(original, "sqlite_errorcode", None) or 0) & 0xFF  # the higher bits hold details
+    code: int | str = getattr(original, "sqlstate", None) or primary
+    return code
+
+
 def is_damaged(error: BaseException) -> bool:
     """Returns True if work failed with `error` because a file of the database is damaged or is not a database."""
-    original = getattr(error, "orig", error)
-    primary = (getattr(original, "sqlite_errorcode", None) or 0) & 0xFF  # the higher bits hold details
-    return primary in DAMAGED or getattr(original, "sqlstate", None) in DAMAGED
+    return error_code(error) in DAMAGED
 
 
 def is_temporary(error: Exception) -> bool:

@@ -42,7 +42,7 @@ class Joiner:
         silent.
     `writer`: takes the frames and the sound of the output file.
     `checker`: checks the new frames for unsafe content; None for no check.
-    `carries_detail`: True if the source's fine detail is carried into the new frames, because a miniature makes them.
+    `carries_detail`: True if the source's fine detail is carried into the new frames.
     `on_progress`: receives the progress while the source is read.
     """
 

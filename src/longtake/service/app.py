@@ -8,7 +8,6 @@ selects one of them. All other requests are for the server's own pages.
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from urllib.parse import parse_qs
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -17,7 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from longtake.queue.addresses import Destination, Service, base_url, destination, is_valid_host
 from longtake.service import files, health, openapi, origins, page, platform, proxy, queue, run
-from longtake.service.auth import Authenticator
+from longtake.service.auth import Authenticator, authorization_in
 from longtake.service.origins import Cors, RawHeaders
 from longtake.service.responses import NotFound, RequestFailed, error_response, internal_error
 from longtake.service.state import ServerState
@@ -127,7 +126,7 @@ class Application:
         request, or the caller may not see it.
         """
         query = scope["query_string"].decode("latin-1")
-        authorization = headers.get(b"authorization", b"").decode("latin-1") or _authorization_in(query)
+        authorization = headers.get(b"authorization", b"").decode("latin-1") or authorization_in(query)
         status = await queue.read_status(self._state, self._authenticator, target.path, authorization)
         body = queue.status_json(status, logs=queue.wants_logs(query))
         answer.request_id = status.row.id
@@ -206,15 +205,6 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         await send({"type": "lifespan.startup.complete"})
     if message["type"] == "lifespan.shutdown":
         await send({"type": "lifespan.shutdown.complete"})
-
-
-def _authorization_in(query: str) -> str:
-    """Returns `Bearer <token>` for the token in the parameter `fal_jwt_token` of a query string.
-
-    Returns an empty string if there is no such parameter.
-    """
-    tokens = parse_qs(query).get("fal_jwt_token") if "fal_jwt_token" in query else None
-    return f"Bearer {tokens[0]}" if tokens else ""
 
 
 def _loggable_path(target: Destination) -> str:

@@ -1,5 +1,7 @@
 """Authentication: checks the Authorization header of a request, or the token in its URL, against the API keys."""
 
+from urllib.parse import parse_qs
+
 from cachetools import TTLCache
 from starlette.requests import Request
 
@@ -104,9 +106,13 @@ def authorization_of(request: Request) -> str:
     A request without this header may have a token in its query parameter `fal_jwt_token`, as streams of fal's
     JavaScript client do. Then `Bearer <token>` is returned. Without header and token an empty string is returned.
     """
-    header = request.headers.get("authorization", "")
-    token = request.query_params.get("fal_jwt_token")
-    return header if header or not token else f"Bearer {token}"
+    return request.headers.get("authorization", "") or authorization_in(request.url.query)
+
+
+def authorization_in(query: str) -> str:
+    """Returns `Bearer <token>` for the token in the parameter `fal_jwt_token` of a query string, or an empty string."""
+    tokens = parse_qs(query).get("fal_jwt_token") if "fal_jwt_token" in query else None
+    return f"Bearer {tokens[0]}" if tokens else ""
 
 
 def visible_row(caller: Caller, row: RequestRow | None) -> RequestRow:

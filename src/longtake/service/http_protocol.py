@@ -19,7 +19,7 @@ MOST_QUEUED = 1000
 
 
 class _Refused(Exception):
-    """A request is refused before the application sees it. Its argument is the response."""
+    """A request is refused before the application sees it. `HttpProtocol._refusal` is the response."""
 
 
 class _Reading(FlowControl):

@@ -77,7 +77,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
             raise RequestFailed(403, "Pages of other origins may not read the requests of this server.", "forbidden")
         caller = await caller_with_key(request)
         before = request.query_params.get("before", "")
-        seq = int(before) if before.isdigit() and len(before) < 18 else None
+        seq = int(before) if before.isascii() and before.isdigit() and len(before) < 18 else None
         return json_response(await state.call(request_list.page, caller, seq), headers={"Cache-Control": "no-store"})
 
     return [Route("/", page), Route("/static/{name}", static), Route("/page/requests", data)]
@@ -214,6 +214,7 @@ def _progress(progress: Mapping[str, Any]) -> dict[str, Any]:
     stage: the name of the current stage of the work.
     share: the finished part (0..1) of that stage.
     """
-    names = ("stage", "step", "steps", "window", "windows", "pass", "passes")
-    share = Progress(*(progress[name] for name in names)).share
+    numbers = ("step", "steps", "window", "windows", "pass", "passes")
+    # A server of an older version, which may still run on the same database, stores no passes.
+    share = Progress(progress["stage"], *(progress.get(name, 1) for name in numbers)).share
     return {"message": progress["message"], "stage": progress["stage"], "share": share}

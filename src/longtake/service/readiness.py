@@ -11,7 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from longtake.database.connection import database_file, is_damaged, reading
+from longtake.database.connection import FULL, database_file, error_code, is_damaged, reading
 from longtake.database.tables import requests
 from longtake.service.state import ServerState
 from longtake.system import flush
@@ -25,8 +25,6 @@ WORKS = "works"
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 READ_ONLY = {sqlite3.SQLITE_READONLY, "25006"}
 """The error codes of SQLite and PostgreSQL for writing to a database that can only be read."""
-FULL = {sqlite3.SQLITE_FULL, "53100"}
-"""Their error codes for a full disk."""
 
 
 class Readiness:
@@ -81,13 +79,11 @@ def database_problem(engine: sa.Engine) -> str | None:
         with engine.begin() as connection:  # fails if the database is read-only, and writes nothing
             connection.execute(nothing)
     except (sa.exc.SQLAlchemyError, sqlite3.Error) as error:
-        original = getattr(error, "orig", error)
-        code = getattr(original, "sqlstate", None) or (getattr(original, "sqlite_errorcode", None) or 0) & 0xFF
         if is_damaged(error):
             return "it is damaged"
-        if code in READ_ONLY:
+        if error_code(error) in READ_ONLY:
             return "it can be read only"
-        return "its disk is full" if code in FULL else "it does not answer"
+        return "its disk is full" if error_code(error) in FULL else "it does not answer"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Responses: JSON, fal's two forms of errors, and event streams.
+"""Responses: JSON, and fal's two forms of errors.
 
 The two forms of errors are:
 - An error of the model, such as an invalid input: `detail` is a list of problems.

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from longtake import clock
 from longtake.database.batches import CHANGED_BATCH, batches
-from longtake.database.connection import reading
+from longtake.database.connection import FULL, error_code, reading
 from longtake.database.secret import secret
 from longtake.database.tables import fetches, files, requests, uploads
 from longtake.errors import DiskFull
@@ -295,7 +295,7 @@ def disk_full_errors() -> Iterator[None]:
             raise
         raise DiskFull("The file could not be stored: the server's disk is full.") from error
     except sa.exc.OperationalError as error:
-        if "disk is full" not in str(error):
+        if error_code(error) not in FULL:
             raise
         raise DiskFull("The file could not be stored: the disk of the server's database is full.") from error
 

@@ -261,13 +261,13 @@ def reporting_failures(channel: Channel, runner: "Runner") -> Iterator[None]:
     try:
         yield
     except ModelNotInstalled as error:  # a BadCheckpoint whose sentence is for clients
-        channel.send(failed(error))
+        channel.send(Failed.of(error))
     except BadCheckpoint as error:
         print(error.message, file=sys.stderr)  # not for clients, because it names paths of this machine
         sentence = "The model's files on the server are damaged or do not fit; the server's log says which."
-        channel.send(failed(LongtakeError(sentence)))
+        channel.send(Failed.of(LongtakeError(sentence)))
     except LongtakeError as error:
-        channel.send(failed(error))
+        channel.send(Failed.of(error))
     except Exception as error:
         traceback.print_exc()
         if is_out_of_memory(error):
@@ -275,7 +275,7 @@ def reporting_failures(channel: Channel, runner: "Runner") -> Iterator[None]:
             sentence = "The memory ran out; a lower resolution or fewer frames need less."
         else:
             sentence = "Something failed while the video was made; the server's log has the traceback."
-        channel.send(failed(LongtakeError(sentence)))
+        channel.send(Failed.of(LongtakeError(sentence)))
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -284,11 +284,6 @@ def is_out_of_memory(error: Exception) -> bool:
     Torch's error is recognised by its name, so that torch need not be imported.
     """
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-
-
-def failed(error: LongtakeError) -> Failed:
-    """Returns the `Failed` message for an error."""
-    return Failed(error.status, error.body(), error.message, error.type)
 
 
 if __name__ == "__main__":

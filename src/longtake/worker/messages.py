@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Discriminator, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from longtake.errors import LongtakeError
+
 
 @dataclass(frozen=True)
 class Run:
@@ -170,6 +172,11 @@ class Failed:
     error: str
     error_type: str | None
     type: Literal["failed"] = "failed"
+
+    @classmethod
+    def of(cls, error: LongtakeError) -> "Failed":
+        """Returns the message for an error."""
+        return cls(error.status, error.body(), error.message, error.type)
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def done(message: Done, url: str) -> Outcome:
 
 def not_fetched(error: LongtakeError) -> Outcome:
     """Returns the outcome of a request whose files could not be downloaded. The request is not billed."""
-    return failed(Failed(error.status, error.body(), error.message, error.type))
+    return failed(Failed.of(error))
 
 
 def failed(message: Failed) -> Outcome:
