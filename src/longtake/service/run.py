@@ -28,7 +28,7 @@ from longtake.service.submit import existing_endpoint, submit
 FIRST_EVENT_S = 1.0
 """Seconds that a stream holds back its first byte, so that an early failure can still set the HTTP status."""
 
-NUMBERS = ("window", "windows")
+NUMBERS = ("step", "steps", "window", "windows")
 """Labels of a log line that are sent as JSON numbers. The other labels are sent as text."""
 
 
