@@ -17,6 +17,7 @@ from longtake.storage import open_blobs
 from longtake.storage.files import FileStore, NewFile, new_key
 from longtake.storage.sweeper import sweepers
 from longtake.worker.outcomes import NOT_STARTED_IN_TIME
+from tests.worker.requests import whole_row
 
 DAY_S = 86_400.0
 
@@ -114,7 +115,7 @@ def test_a_clock_ahead_deletes_no_file_and_ends_no_waiting_request(
     assert store.find(key) is not None
     assert store.sweep() == []
     assert queue.expire(engine, NOT_STARTED_IN_TIME) == []
-    stored = queue.get(engine, row.id)
+    stored = whole_row(engine, row.id)
     assert stored is not None
     assert stored.state == "IN_QUEUE"
 

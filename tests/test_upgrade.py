@@ -21,8 +21,8 @@ import sqlalchemy as sa
 
 from longtake.database.connection import connect, file_url
 from longtake.families import plan_from_json
-from longtake.queue import engine as queue
 from longtake.queue.requests import RequestRow
+from tests.worker.requests import whole_row
 
 OLD = Path(__file__).parent / "data" / "upgrade" / "c19c832.tar.xz"
 KEY = "91e62dd2-b9fa-4e2c-83e1-0a1df3a1a219:2ded1158a422bc2f1520c71c0043a935e11bbc5a7d3f7be2f071fd5470260bcc"
@@ -71,7 +71,7 @@ class Server:
 def row_of(data_dir: Path, request_id: str) -> RequestRow:
     engine = connect(file_url(data_dir / "longtake.db"))
     try:
-        row = queue.get(engine, request_id)
+        row = whole_row(engine, request_id)
     finally:
         engine.dispose()
     assert row is not None

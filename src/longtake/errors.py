@@ -183,6 +183,14 @@ class DecoderFailed(LongtakeError):
     """The process that decodes files failed, and the file is not the reason. Readers try once more with a new one."""
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Returns True if the error says that the host's or the device's memory ran out.
+
+    Torch's error is recognised by its name, so that torch need not be imported.
+    """
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
 class Cancelled(LongtakeError):
     """The caller cancelled the request."""
 

@@ -4,8 +4,8 @@ These are steps 2 and 3 of "The way of a request" in README.md. This module impo
 """
 
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from longtake.media.formats import OutputType, Quality, WriteMode
 from longtake.media.source import Limits, SourceReader, open_source
 from longtake.media.still import open_still
 from longtake.models.choice import ModelChoice
+from longtake.models.lora_files import OpenOwn, no_own_file
 from longtake.models.registry import CARDS, ModelCard, adapter, located, missing
 from longtake.plans import Plan, PlannedAdapter, shortened_url
 from longtake.settings import Settings
@@ -99,17 +100,12 @@ class Overrides:
         )
 
 
-def _no_file(url: str) -> AbstractContextManager[Path] | None:
-    return None
-
-
 @dataclass(frozen=True)
 class Fetcher:
     """Fetches the files that a request names.
 
     `allow_local`: True if a request may name paths of this machine.
-    `open_own`: a function of a URL, for a server that stores files itself. If the URL is that of a stored file, the
-        function returns a context manager that gives the file's path. Otherwise it returns None.
+    `open_own`: opens the files that a server stores itself.
     `transport`: the httpx transport that sends the HTTP requests; a server's transport refuses private hosts. With None
         every host is allowed.
     `folder`: the folder where downloads are saved, so that a later attempt does not fetch them again. With None they
@@ -119,7 +115,7 @@ class Fetcher:
     """
 
     allow_local: bool = False
-    open_own: Callable[[str], AbstractContextManager[Path] | None] = _no_file
+    open_own: OpenOwn = no_own_file
     transport: httpx.BaseTransport | None = None
     folder: Path | None = None
     check: Check = no_check

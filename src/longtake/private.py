@@ -16,7 +16,7 @@ FILE, FOLDER = 0o600, 0o700
 OTHERS = 0o077
 """The permissions that private files and folders do not have: all those of users other than the owner."""
 COMPANIONS = ("-wal", "-shm", "-journal")
-"""What SQLite appends to a database's name for its own files. A new one gets the permissions of the database file."""
+"""The endings of SQLite's own files beside a database. A new one gets the permissions of the database."""
 
 
 def prepare_data_folder(settings: Settings) -> None:

@@ -109,6 +109,16 @@ class Progress:
     passes: int = 1
 
     @property
+    def kind(self) -> str:
+        """The key of STAGES, without the detail."""
+        return self.stage.split()[0]
+
+    @property
+    def title(self) -> str:
+        """The stage as text for people, such as "Loading the model"."""
+        return STAGES.get(self.kind, self.kind.capitalize())
+
+    @property
     def share(self) -> float:
         """The share of the stage that is finished, over all windows and passes, 0..1.
 

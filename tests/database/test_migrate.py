@@ -4,6 +4,8 @@ import subprocess
 import sys
 import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -59,13 +61,20 @@ def test_the_current_version_is_the_last_script() -> None:
     assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [CURRENT]
 
 
-def test_files_of_version_0_1_keep_their_bytes(engine: sa.Engine) -> None:
+@contextmanager
+def at_version_0_1(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Yields a connection to an empty database with the tables of version 0.1."""
     _drop_everything(engine)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
+        yield connection
+
+
+def test_files_of_version_0_1_keep_their_bytes(engine: sa.Engine) -> None:
+    with at_version_0_1(engine) as connection:
         connection.execute(
             sa.text("INSERT INTO files VALUES ('key.mp4', 'me', NULL, 'clip.mp4', 'video/mp4', 6, 1.5, NULL)")
         )
@@ -76,12 +85,7 @@ def test_files_of_version_0_1_keep_their_bytes(engine: sa.Engine) -> None:
 
 
 def test_webhooks_of_version_0_1_get_their_key_and_host(engine: sa.Engine) -> None:
-    _drop_everything(engine)
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
+    with at_version_0_1(engine) as connection:
         connection.execute(
             sa.text(
                 "INSERT INTO requests (id, endpoint, pool, state, priority, key_id, body, base_url, store_io,"

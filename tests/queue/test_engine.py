@@ -19,7 +19,7 @@ from longtake.queue import engine as queue
 from longtake.queue import requests
 from longtake.queue.engine import IdempotencyMismatch, QuotaReached
 from longtake.queue.requests import LogLine, Outcome, RequestRow
-from tests.worker.requests import current, submission, submit
+from tests.worker.requests import current, submission, submit, whole_row
 
 DONE = Outcome(200, {"seed": 1}, headers={"x-fal-billable-units": "1"}, timings={"inference_time": 1.5})
 LATE = Outcome(504, {"detail": "late"}, error="late", error_type="request_timeout")
@@ -325,7 +325,7 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def states_agree(self) -> None:
         for name, one in self.model.items():
-            row = queue.get(self.engine, name)
+            row = whole_row(self.engine, name)
             assert row is not None
             assert row.state == one["state"]
             assert (row.completed_at is not None) == row.has_ended == (row.status_code is not None)

@@ -26,7 +26,7 @@ from longtake.settings import settings
 from longtake.storage.files import FileStore
 from longtake.storage.local import LocalBlobs
 from longtake.worker.metrics import ended_requests
-from tests.worker.requests import eventually
+from tests.worker.requests import eventually, whole_row
 
 DAY_S = 86_400
 
@@ -58,7 +58,7 @@ def ended(engine: sa.Engine, *, store_io: bool = True, ago_s: float = 0.0, statu
 
 
 def is_erased(engine: sa.Engine, row: RequestRow) -> bool:
-    found = queue.get(engine, row.id)
+    found = whole_row(engine, row.id)
     assert found is not None
     assert found.has_ended
     return found.erased_at is not None and (found.body, found.output, found.plan) == (DELETED_INPUT, None, None)
@@ -74,10 +74,10 @@ def test_only_an_ended_request_is_erased(engine: sa.Engine, store: FileStore) ->
     assert not erase(store, waiting.id)
     assert not erase(store, "unknown")
     row = ended(engine)
-    before = queue.get(engine, row.id)
+    before = whole_row(engine, row.id)
     assert before is not None
     assert erase(store, row.id)
-    after = queue.get(engine, row.id)
+    after = whole_row(engine, row.id)
     assert after is not None
     assert (after.body, after.output, after.plan) == (DELETED_INPUT, None, None)
     assert after.version > before.version
@@ -91,7 +91,7 @@ def test_only_old_requests_that_are_not_to_be_stored_are_erased(engine: sa.Engin
     waiting = submit(engine, store_io=False, pool="other")
     assert erase_ended(store, time.time() - UNSTORED_S, stored=False) == [old.id]
     assert [is_erased(engine, row) for row in (old, recent, stored)] == [True, False, False]
-    row = queue.get(engine, waiting.id)
+    row = whole_row(engine, waiting.id)
     assert row is not None
     assert row.body == waiting.body
     version = queue.versions(engine, [old.id])
@@ -165,7 +165,7 @@ def test_a_server_deletes_in_small_batches_and_on_time(engine: sa.Engine, store:
     changed: list[str] = []
     thread = eraser(store, settings(), changed.append)
     thread.start()
-    eventually(lambda: queue.get(engine, stored.id) is None)
+    eventually(lambda: whole_row(engine, stored.id) is None)
     eventually(lambda: all(is_erased(engine, row) for row in [unstored, *many]))
     thread.stop()
     assert not is_erased(engine, later)

@@ -15,6 +15,7 @@ from longtake.queue.requests import Outcome, Submission
 from longtake.storage.blobs import Blobs
 from longtake.storage.files import FileStore
 from tests.storage.fixtures import each_once
+from tests.worker.requests import whole_row
 
 LARGE = json.dumps({"video_url": "data:," + "x" * payloads.INLINE_BYTES}).encode()
 RESULT = {"video": {"url": "data:," + "y" * payloads.INLINE_BYTES}}
@@ -42,7 +43,7 @@ def test_a_large_input_and_result_are_read_as_they_were_stored(store: FileStore)
     assert (claimed.body, keys(store)) == (b"", [claimed.body_blob])
     outcome = payloads.move_result_out(store, row.id, Outcome(200, RESULT))
     assert queue.finish(store.engine, claimed, outcome)
-    ended = queue.get(store.engine, row.id)
+    ended = whole_row(store.engine, row.id)
     assert ended is not None
     assert (ended.output, len(keys(store))) == (None, 2)
     assert json.loads(payloads.result(store.engine, store.blobs, row.id) or b"") == RESULT

@@ -25,7 +25,7 @@ from longtake.queue.webhooks import Deliverer, pause_s, payload
 from longtake.settings import Settings
 from tests.access.test_signing import accepted
 from tests.queue.receiver import Receiver, listening
-from tests.worker.requests import PATIENCE_S, eventually
+from tests.worker.requests import PATIENCE_S, eventually, whole_row
 
 DONE = Outcome(200, {"video": {"url": "http://h/cdn/f"}, "prompt": "sea \u2603"}, price_usd=Decimal("0.02"))
 INVALID = Outcome(422, {"detail": [{"msg": "no"}]}, error="no")
@@ -136,7 +136,7 @@ def test_a_deleted_payload_is_reported_as_missing(engine: sa.Engine) -> None:
     row = ended(engine, None, DONE)
     with engine.begin() as connection:
         connection.execute(sa.update(table).values(output=None))
-    stored = queue.get(engine, row.id)
+    stored = whole_row(engine, row.id)
     assert stored is not None
     body = json.loads(payload(stored, stored.output))
     assert (body["status"], body["payload"]) == ("OK", None)

@@ -11,10 +11,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from longtake.queue import engine as queue
 from longtake.service.app import Application
 from longtake.service.responses import to_json
 from tests.service.serving import INPUT, LTXV, PATIENCE_S, Served, serving
+from tests.worker.requests import whole_row
 
 HOSTS = {"queue.fal.run": "", "queue.falrun.com": "", "QUEUE.fal.run:443": ""}
 
@@ -26,7 +26,7 @@ def test_each_of_fals_hosts_is_a_service(served: Served, client: httpx.Client, h
     path = answer.json()["status_url"].removeprefix("https://queue.fal.run")
     assert client.get(path, headers={"host": host}).status_code == 202
     assert client.get(f"/queue{path}").status_code == 202
-    row = queue.get(served.engine, answer.json()["request_id"])
+    row = whole_row(served.engine, answer.json()["request_id"])
     assert row is not None
     assert row.base_url == "https://queue.fal.run"
 

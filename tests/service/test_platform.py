@@ -16,6 +16,7 @@ from longtake.models.registry import card
 from longtake.queue import engine as queue
 from longtake.queue.requests import Outcome
 from tests.service.serving import INPUT, INPUTS, LTX2, LTXV, OLD, RESULT, Served, serving, submit
+from tests.worker.requests import whole_row
 
 
 def done(served: Served, client: httpx.Client, endpoint: str = LTXV, **headers: str) -> str:
@@ -230,7 +231,7 @@ def test_payloads_can_be_deleted(served: Served, client: httpx.Client, legacy: b
     assert delete("unknown").status_code == 404
     gone = client.get(f"/queue/{LTXV}/requests/{request_id}")
     assert (gone.status_code, gone.json()["error_type"]) == (404, "not_found")
-    stored = queue.get(served.engine, request_id)
+    stored = whole_row(served.engine, request_id)
     assert stored is not None
     assert (stored.body, stored.output, stored.plan) == (b"null", None, None)
     assert queue.log_lines(served.engine, request_id) == []

@@ -13,6 +13,7 @@ from longtake.queue import requests
 from longtake.queue.requests import Outcome
 from longtake.storage.files import NewFile
 from tests.service.serving import INPUT, LTX2, LTXV, Served, serving, submit, wait_for
+from tests.worker.requests import whole_row
 
 SUBMITTED = {
     "status", "request_id", "gateway_request_id", "response_url", "status_url", "cancel_url", "logs", "metrics",
@@ -37,7 +38,7 @@ def test_a_submission_returns_the_requests_urls(served: Served, client: httpx.Cl
     assert submitted["response_url"] == base
     assert submitted["status_url"] == f"{base}/status"
     assert submitted["cancel_url"] == f"{base}/cancel"
-    row = queue.get(served.engine, submitted["request_id"])
+    row = whole_row(served.engine, submitted["request_id"])
     assert row is not None
     assert json.loads(row.body) == INPUT
     assert b" " not in row.body.replace(b"a cat", b"")
@@ -53,7 +54,7 @@ def test_fals_headers_are_stored_with_the_request(served: Served, client: httpx.
         "X-Fal-Runner-Hint": "anything",
         "X-Fal-Object-Lifecycle-Preference": '{"expiration_duration_seconds": 60}',
     }
-    row = queue.get(served.engine, submit(client, headers=headers)["request_id"])
+    row = whole_row(served.engine, submit(client, headers=headers)["request_id"])
     assert row is not None
     assert row.start_by is not None
     assert (row.priority, row.store_io, row.may_retry) == (1, False, False)
@@ -61,12 +62,12 @@ def test_fals_headers_are_stored_with_the_request(served: Served, client: httpx.
     assert row.start_by - row.created_at == pytest.approx(30)
     newer = {"X-Fal-Request-Timeout": "30", "X-Fal-Request-Start-Timeout": "12.5"}
     for sent in (newer, {"X-Fal-Request-Start-Timeout": "12.5"}):
-        row = queue.get(served.engine, submit(client, headers=sent)["request_id"])
+        row = whole_row(served.engine, submit(client, headers=sent)["request_id"])
         assert row is not None
         assert row.start_by is not None
         assert row.start_by - row.created_at == pytest.approx(12.5)
     spoiled = {"X-Fal-Object-Lifecycle-Preference": "{", "X-Fal-Request-Timeout": "30"}
-    row = queue.get(served.engine, submit(client, headers=spoiled)["request_id"])
+    row = whole_row(served.engine, submit(client, headers=spoiled)["request_id"])
     assert row is not None
     assert row.lifecycle is None
     assert row.start_by is not None
@@ -195,7 +196,7 @@ def test_an_invalid_request_is_stored_with_its_422(served: Served, client: httpx
 def test_a_body_is_json_whatever_its_content_type(served: Served, client: httpx.Client) -> None:
     for kind in ("application/x-www-form-urlencoded", "text/plain", "application/octet-stream"):
         answer = client.post(f"/queue/{LTXV}", content=json.dumps(INPUT), headers={"content-type": kind})
-        row = queue.get(served.engine, answer.json()["request_id"])
+        row = whole_row(served.engine, answer.json()["request_id"])
         assert row is not None
         assert row.state == "IN_QUEUE"
     empty = client.post(f"/queue/{LTXV}", content=b"", headers={"content-type": "application/json"}).json()
@@ -349,6 +350,6 @@ def test_each_pool_has_its_own_queue(tmp_path: Path, name: str) -> None:
         submit(client)
         submitted = submit(client, {"prompt": "a", "video_url": "https://example.com/a.mp4"}, endpoint=LTX2)
         assert submitted["queue_position"] == 0
-        row = queue.get(served.engine, submitted["request_id"])
+        row = whole_row(served.engine, submitted["request_id"])
         assert row is not None
         assert row.pool == "large"

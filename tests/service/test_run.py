@@ -11,10 +11,10 @@ import pytest
 import sqlalchemy as sa
 
 from longtake.database.tables import requests as table
-from longtake.queue import engine as queue
 from longtake.queue.requests import Outcome, RequestRow, StoredLogLine
 from longtake.service.run import progress
 from tests.service.serving import INPUT, LTXV, PATIENCE_S, RESULT, Served, serving, wait_for, working
+from tests.worker.requests import whole_row
 
 FAILED = Outcome(
     500,
@@ -44,7 +44,7 @@ def test_run_waits_for_the_result(served: Served, client: httpx.Client) -> None:
         answer = client.post(f"/run/{LTXV}", json=INPUT)
     assert (answer.status_code, answer.json()) == (200, RESULT)
     assert (answer.headers["x-fal-billable-units"], answer.headers["x-longtake-price-usd"]) == ("1", "0.02")
-    row = queue.get(served.engine, answer.headers["x-fal-request-id"])
+    row = whole_row(served.engine, answer.headers["x-fal-request-id"])
     assert row is not None
     assert row.base_url == served.queue
 
@@ -109,7 +109,7 @@ def test_the_stream_sends_progress_and_then_the_result(served: Served, client: h
     with working(served, steps):
         answer = client.post(f"/run/{LTXV}/stream", json=INPUT, headers={"accept": "application/json"})
     assert answer.headers["content-type"].startswith("text/event-stream")
-    assert queue.get(served.engine, answer.headers["x-fal-request-id"]) is not None
+    assert whole_row(served.engine, answer.headers["x-fal-request-id"]) is not None
     events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
     assert events[0] == {"type": "progress", "message": "ltxv-tiny makes 96 new frames."}
     steps_sent = [one for one in events[:-1] if "step" in one]

@@ -10,6 +10,7 @@ from longtake.queue import fetches
 from longtake.queue.fetches import Group
 from longtake.queue.requests import RemoteFile
 from tests.service.serving import INPUT, INPUTS, LTX2, LTXV, RESULT, Served, serving, submit, wait_for
+from tests.worker.requests import whole_row
 
 
 def test_an_idempotency_key_makes_a_repeated_post_safe(served: Served, client: httpx.Client) -> None:
@@ -91,7 +92,7 @@ def test_a_body_above_the_limit_is_a_413(tmp_path: Path) -> None:
 def test_webhook_urls_are_checked(served: Served, client: httpx.Client, url: str, good: bool) -> None:
     answer = client.post(f"/queue/{LTXV}", json=INPUT, params={"fal_webhook": url})
     if good:
-        row = queue.get(served.engine, answer.json()["request_id"])
+        row = whole_row(served.engine, answer.json()["request_id"])
         assert row is not None
         assert row.webhook_url == url
     else:

@@ -11,15 +11,25 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from longtake.database.connection import reading
 from longtake.database.tables import files
+from longtake.database.tables import requests as table
 from longtake.queue import engine as queue
 from longtake.queue.requests import RequestRow, Submission
+from longtake.queue.rows import row_with_payloads
 from longtake.storage.blobs import Blobs
 from tests.storage.fixtures import address_of
 from tests.worker.server import QUICK
 
 PATIENCE_S = 60.0
 """Seconds after which a test gives up waiting, even on a busy machine."""
+
+
+def whole_row(engine: sa.Engine, request_id: str) -> RequestRow | None:
+    """Returns a request's row with its payloads as they are stored, or None if there is no such request."""
+    with reading(engine) as connection:
+        found = connection.execute(sa.select(table).where(table.c.id == request_id)).first()
+    return None if found is None else row_with_payloads(found)
 
 
 def submission(pool: str = "default", *, key_id: str = "local", **body: Any) -> Submission:
@@ -45,7 +55,7 @@ def eventually(condition: Callable[[], Any], within_s: float = PATIENCE_S) -> An
 
 
 def current(engine: sa.Engine, row: RequestRow) -> RequestRow:
-    found = queue.get(engine, row.id)
+    found = whole_row(engine, row.id)
     assert found is not None
     return found
 

@@ -6,12 +6,12 @@ from typing import Any
 from longtake.queue.requests import LogLine
 from longtake.video import STAGES, Progress
 from longtake.worker.messages import ProgressReport
-from longtake.worker.progress import sentence, stage_name
+from longtake.worker.progress import sentence
 from longtake.worker.request_log import RequestLog, log_line
 
 
 def _report(progress: Progress) -> ProgressReport:
-    return ProgressReport(sentence(progress), **vars(progress) | {"stage": stage_name(progress)})
+    return ProgressReport(sentence(progress), **vars(progress) | {"stage": progress.kind})
 
 
 def test_a_request_of_four_windows_has_one_line_for_each_stage_and_window() -> None:

@@ -25,7 +25,7 @@ from longtake.queue.requests import RequestRow, Submission
 from longtake.settings import settings
 from longtake.storage.local import LocalBlobs
 from longtake.system import start_ticks
-from tests.worker.requests import PATIENCE_S, another_server, effects_of, end_of, eventually, submission
+from tests.worker.requests import PATIENCE_S, another_server, effects_of, end_of, eventually, submission, whole_row
 from tests.worker.server import QUICK, Server
 from tests.worker.troubles import filled, froze, restarted, small_disk, troubled
 
@@ -117,7 +117,7 @@ def count(
     engine: sa.Engine, folder: Path, rows: list[RequestRow], cancelled: set[str], killers: list[Killer], seconds: float
 ) -> str:
     effects = folder / "effects"
-    ended = {row.id: queue.get(engine, row.id) for row in rows}
+    ended = {row.id: whole_row(engine, row.id) for row in rows}
     made = Counter(name for _, name, _ in effects_of(effects, "made"))
     windows = Counter((name, window) for _, name, window in effects_of(effects, "window"))
     seeds: dict[str, set[str]] = {}
@@ -199,5 +199,5 @@ def workers(effects: Path) -> list[int]:
 
 def submitted(engine: sa.Engine, body: Submission) -> RequestRow:
     """Submits a request, also if an earlier call has stored it but its reply was lost."""
-    found = queue.get(engine, body.id)
+    found = whole_row(engine, body.id)
     return found or queue.submit(engine, body)[0]

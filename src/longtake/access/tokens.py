@@ -26,7 +26,7 @@ ANONYMOUS = Caller("proxy", "token", None)
 
 @dataclass(frozen=True)
 class TokenClaims:
-    """What a valid token says.
+    """The facts that a valid token states.
 
     `key_id`: the id of the API key for which the token was issued.
     `purpose`: what the token allows. "run": to run applications. "upload": to upload files.

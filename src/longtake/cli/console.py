@@ -16,9 +16,9 @@ from typing import Annotated, Any
 import typer
 
 from longtake.cli.output import holds
-from longtake.errors import Cancelled, FolderNotMade, InvalidRequest, LongtakeError
+from longtake.errors import Cancelled, FolderNotMade, InvalidRequest, LongtakeError, is_out_of_memory
 from longtake.imports import TORCH_MODULES, import_sentence
-from longtake.video import STAGES, OnProgress, Progress, ignore_progress
+from longtake.video import OnProgress, Progress, ignore_progress
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -128,7 +128,7 @@ def _folder_sentence(error: FolderNotMade) -> str:
 
 def _sentence(error: Exception) -> str:
     """Returns a sentence for the user about an error that is not a LongtakeError."""
-    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return (
             "The memory ran out; LONGTAKE_OFFLOAD=group or LONGTAKE_QUANTISE=fp8 need less, as do a lower --resolution "
             "and fewer frames (`longtake doctor` shows what there is)."
@@ -253,7 +253,7 @@ class ProgressLines:
     def __call__(self, progress: Progress) -> None:
         with self._lock:
             self._last = progress
-            name, now = stage_name(progress.stage), self._clock()
+            name, now = progress.title, self._clock()
             if name not in self._begun:
                 self._begun[name] = now
                 self._print(name + (f" in {progress.windows} windows" if progress.windows > 1 else ""), now)
@@ -269,7 +269,7 @@ class ProgressLines:
     def _print_if_due(self, progress: Progress, now: float) -> None:
         if now - self._printed < LINE_EVERY_S:
             return
-        name = stage_name(progress.stage)
+        name = progress.title
         share, seconds = progress.share, now - self._begun[name]
         rest = f": {share:.0%}, about {seconds * (1 / share - 1):.0f} s left" if 0 < share < 1 else ", still at work"
         place = place_text(progress)
@@ -287,15 +287,6 @@ def place_text(progress: Progress) -> str:
     window = f"window {progress.window}/{progress.windows}, " if progress.windows > 1 else ""
     sampling_pass = f"pass {progress.pass_number}/{progress.passes}, " if progress.passes > 1 else ""
     return f"{window}{sampling_pass}step {progress.step + 1}/{progress.steps}"
-
-
-def stage_name(stage: str) -> str:
-    """Returns the text that users see for a stage, such as `Loading the model`.
-
-    `stage` is a `Progress.stage`. Only its first word counts: `load` and `load vae` have the same text.
-    """
-    kind = stage.split()[0]
-    return STAGES.get(kind, kind.capitalize())
 
 
 @contextmanager
@@ -319,7 +310,7 @@ def _bars() -> Iterator[OnProgress]:
         tasks: dict[str, TaskID] = {}
 
         def on_progress(progress: Progress) -> None:
-            name, share = stage_name(progress.stage), progress.share
+            name, share = progress.title, progress.share
             if name not in tasks:
                 tasks[name] = display.add_task(name, total=None, percent="")
             for other, task in tasks.items():

@@ -18,6 +18,7 @@ The new frame becomes S(x + f_t) + p * (M_t - R(x + f_t)):
 import itertools
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -96,7 +97,7 @@ class SourceMotion:
 
 @dataclass(frozen=True)
 class Detail:
-    """What `carry_detail` needs to add the source's fine detail to the new frames.
+    """The source's frame at the joint, its motion, and the model's version of it, from which detail is carried.
 
     source: the source's frame next to the new frames, [H, W, 3] in 0..1.
     rendition: the same frame after the model's autoencoder has encoded and decoded it, [H, W, 3] in 0..1.
@@ -128,15 +129,14 @@ def carry_detail(new_frames: Pictures, detail: Detail, *, first: int = 0) -> Pic
     detail: the source's frame next to the new ones, the model's version of that frame, and the source's motion.
     first: number of new frames between the source and `new_frames[0]`, if the new frames come in several chunks.
     """
-    import cv2
-
     rendition = _small_luma(detail.rendition)
     trust = cv2.resize(detail.trust, (new_frames.shape[2], new_frames.shape[1]))[..., None]
     carried = np.empty_like(new_frames)
     for index, frame in enumerate(new_frames):
         displacement = _displacement(_model_flow(_small_luma(frame), rendition), detail, distance=first + index + 1)
-        drawn = _warped(detail.source, displacement)
-        added = trust * (frame - _warped(detail.rendition, displacement))
+        places = _places(displacement, frame.shape[1::-1])
+        drawn = _sampled(detail.source, places)
+        added = trust * (frame - _sampled(detail.rendition, places))
         carried[index] = np.clip(drawn + added, 0, 1)
     return carried
 
@@ -146,8 +146,6 @@ def _fidelity(source: Pictures, rendition: Pictures) -> float:
 
     `rendition` is the same picture after the model's autoencoder has encoded and decoded it. Both are [H, W, 3].
     """
-    import cv2
-
     luma = _small_luma(source)
     error = np.square(source - rendition).mean(axis=-1)
     error = cv2.resize(error, (luma.shape[1], luma.shape[0]), interpolation=cv2.INTER_AREA)
@@ -189,8 +187,6 @@ def _rough_flow(to: Luma, back: Luma) -> Field:
 
     It is found by dense inverse search (Kroeger 2016).
     """
-    import cv2
-
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flow: Field = search.calc(to, back, None)
     return flow
@@ -201,8 +197,6 @@ def _contrast(luma: Luma) -> NDArray[np.float32]:
 
     The weight is the length of the picture's gradient plus LEAST_CONTRAST, so that flat places count a little too.
     """
-    import cv2
-
     across, down = cv2.Sobel(luma, cv2.CV_32F, 1, 0), cv2.Sobel(luma, cv2.CV_32F, 0, 1)
     contrast: NDArray[np.float32] = np.hypot(across, down) / 8 + LEAST_CONTRAST
     return contrast
@@ -210,31 +204,31 @@ def _contrast(luma: Luma) -> NDArray[np.float32]:
 
 def _smoothed(flow: Field, weights: NDArray[np.float32]) -> Field:
     """Returns the mean of the flow around each pixel, weighted by a Gaussian and by `weights` [h, w]."""
-    import cv2
-
     sigma = flow.shape[0] * SMOOTHING
     total = cv2.GaussianBlur(flow * weights[..., None], (0, 0), sigma)
     smooth: Field = total / cv2.GaussianBlur(weights, (0, 0), sigma)[..., None]
     return smooth
 
 
-def _warped(picture: Pictures, displacement: Field) -> Pictures:
-    """Returns the picture [H, W, 3] whose pixel x is the pixel x + displacement(x) of `picture`.
+def _places(displacement: Field, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Returns the place in the source's frame from which each pixel of a new frame comes: x and y, [H, W, 2].
 
-    Near the edges the displacement is made shorter, so that it never leads outside `picture`. So the places that
-    new parts of the scene would fill show the edge of `picture`, stretched.
+    Near the edges the displacement is made shorter, so that it never leads outside the frame. So the places that new
+    parts of the scene would fill show the edge of the source's frame, stretched. `size` is (W, H).
     """
-    import cv2
+    width, height = size
+    scale = np.float32(height / displacement.shape[0])
+    moved = cv2.resize(displacement, size, interpolation=cv2.INTER_LINEAR) * scale
+    pixels = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
+    room = np.where(moved > 0, np.array([width - 1, height - 1], np.float32) - pixels, pixels)
+    places: NDArray[np.float32] = pixels + moved * np.minimum(1, room / np.maximum(2 * np.abs(moved), 1e-6))
+    return places
 
-    height, width = picture.shape[:2]
-    scale = height / displacement.shape[0]
-    moved = cv2.resize(displacement, (width, height), interpolation=cv2.INTER_LINEAR) * np.float32(scale)
-    places = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
-    room = np.where(moved > 0, np.array([width - 1, height - 1], np.float32) - places, places)
-    moved *= np.minimum(1, room / np.maximum(2 * np.abs(moved), 1e-6))
-    moved += places
-    warped: Pictures = cv2.remap(picture, moved, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT_101)
-    return warped
+
+def _sampled(picture: Pictures, places: NDArray[np.float32]) -> Pictures:
+    """Returns the picture [H, W, 3] whose pixels are those of `picture` at `places` [H, W, 2]."""
+    sampled: Pictures = cv2.remap(picture, places, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT_101)
+    return sampled
 
 
 def _small_luma(picture: Pictures) -> Luma:
@@ -242,8 +236,6 @@ def _small_luma(picture: Pictures) -> Luma:
 
     A picture of more than 240 rows (FLOW_HEIGHT) is scaled down to 240 rows; the width shrinks by the same factor.
     """
-    import cv2
-
     luma = np.clip(picture @ np.array([0.2126, 0.7152, 0.0722], np.float32) * 255, 0, 255).astype(np.uint8)
     height, width = luma.shape
     if height <= FLOW_HEIGHT:

@@ -305,7 +305,7 @@ def decoder(
 
 @dataclass(frozen=True)
 class Child:
-    """What the program of a child process needs.
+    """The objects that the program of a child process works with.
 
     file: the file to decode.
     argument, limits: those of DecodeProcess.

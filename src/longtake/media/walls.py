@@ -87,7 +87,7 @@ _LANDLOCK_VERSION = 1  # flag of landlock_create_ruleset
 
 @dataclass(frozen=True)
 class Support:
-    """What this system's kernel can do to confine a process that decodes untrusted files.
+    """The means of this system's kernel to confine a process that decodes untrusted files.
 
     seccomp: True if the kernel can refuse system calls.
     landlock: version of Landlock, which refuses files and network; 0 if the kernel has none or it is turned off.

@@ -62,7 +62,7 @@ class Prediction:
 
 
 class TrackInputs(Protocol):
-    """What the transformer needs to know about the n tokens of one modality besides their values."""
+    """The inputs of the transformer about the n tokens of one modality, besides the tokens' values."""
 
     @property
     def bounds(self) -> Tensor:

@@ -44,7 +44,13 @@ class Lora:
     weight_name: str | None = None
 
 
-def _no_file(url: str) -> AbstractContextManager[Path] | None:
+OpenOwn = Callable[[str], AbstractContextManager[Path] | None]
+"""A function of a URL, for a server that stores files itself. If the URL is that of a stored file, the function returns
+a context manager that gives the file's path. Otherwise it returns None."""
+
+
+def no_own_file(url: str) -> AbstractContextManager[Path] | None:
+    """Returns None: an `OpenOwn` for where no server stores files."""
     return None
 
 
@@ -53,8 +59,7 @@ class LoraSources:
     """The sources of LoRAs besides the LoRA folder and the hub.
 
     fetch: a function that downloads a URL. With None, only URLs that were downloaded earlier can be used.
-    open_own: a function of a URL, for a server that stores files itself. If the URL is that of a stored file, the
-        function returns a context manager that gives the file's path. Otherwise it returns None.
+    open_own: opens the files that a server stores itself.
     any_path: True allows files anywhere on the disk and http from every host, and sends the token in the settings to
         the hub. Set it only for the machine's own user, as on the command line.
     caller: the id of the API key whose request names the LoRA; None for the machine's own user. A LoRA that was
@@ -64,7 +69,7 @@ class LoraSources:
     """
 
     fetch: Fetch | None = None
-    open_own: Callable[[str], AbstractContextManager[Path] | None] = _no_file
+    open_own: OpenOwn = no_own_file
     any_path: bool = False
     caller: str | None = None
     check: Check = no_check

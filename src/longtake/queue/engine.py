@@ -31,13 +31,11 @@ from longtake.queue.requests import (
     StoredLogLine,
     Submission,
 )
-from longtake.queue.rows import FACTS, new_values, outcome_values, row_with_payloads, row_without_payloads
+from longtake.queue.rows import FACTS, NEXT_VERSION, new_values, outcome_values, row_with_payloads, row_without_payloads
 from longtake.queue.shares import host_of
 
 WEBHOOK_S = 2 * 3600
 """Seconds after the end of a request within which attempts to send its webhook may begin."""
-
-_NEXT_VERSION: dict[str, Any] = {"version": requests.c.version + 1}
 
 
 class IdempotencyMismatch(Exception):
@@ -100,13 +98,6 @@ def _count_in_flight(connection: sa.Connection, key_id: str) -> int:
     ).scalar_one()
 
 
-def get(engine: sa.Engine, request_id: str) -> RequestRow | None:
-    """Returns the request's row, or None if there is no such request."""
-    with reading(engine) as connection:
-        found = connection.execute(sa.select(requests).where(requests.c.id == request_id)).first()
-    return None if found is None else row_with_payloads(found)
-
-
 def get_without_payloads(engine: sa.Engine, request_id: str) -> RequestRow | None:
     """Returns the request's row without its large columns, or None if there is no such request.
 
@@ -153,7 +144,7 @@ def claim(engine: sa.Engine, pool: str, worker: str) -> RequestRow | None:
         "worker": worker,
         "started_at": clock.now(),
         "attempt": requests.c.attempt + 1,
-        **_NEXT_VERSION,
+        **NEXT_VERSION,
     }
     with engine.begin() as connection:
         found = connection.execute(
@@ -192,7 +183,7 @@ def add_log_lines(
     Returns False, and adds nothing, if the server `row.worker` no longer holds the request.
     """
     with engine.begin() as connection:
-        values = _NEXT_VERSION if progress is None else {"progress": dict(progress), **_NEXT_VERSION}
+        values = NEXT_VERSION if progress is None else {"progress": dict(progress), **NEXT_VERSION}
         if connection.execute(sa.update(requests).where(_still_claimed(row)).values(values)).rowcount != 1:
             return False
         values_of_lines = [
@@ -322,7 +313,7 @@ def expire(engine: sa.Engine, outcome: Outcome) -> list[str]:
 
 def _update(engine: sa.Engine, condition: sa.ColumnElement[bool], values: dict[str, Any]) -> bool:
     with engine.begin() as connection:
-        return connection.execute(sa.update(requests).where(condition).values(**values, **_NEXT_VERSION)).rowcount == 1
+        return connection.execute(sa.update(requests).where(condition).values(**values, **NEXT_VERSION)).rowcount == 1
 
 
 def _end(engine: sa.Engine, condition: sa.ColumnElement[bool], state: State, outcome: Outcome) -> bool:
@@ -337,7 +328,7 @@ def _end(engine: sa.Engine, condition: sa.ColumnElement[bool], state: State, out
         ended = connection.execute(
             sa.update(requests)
             .where(condition)
-            .values(state=state, completed_at=now, **outcome_values(outcome), **_NEXT_VERSION)
+            .values(state=state, completed_at=now, **outcome_values(outcome), **NEXT_VERSION)
             .returning(requests.c.id, requests.c.key_id, requests.c.webhook_url)
         ).first()
         if ended is not None:

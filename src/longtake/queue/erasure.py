@@ -16,6 +16,7 @@ from longtake.database.space import give_back_space
 from longtake.database.tables import deleted_requests, deliveries, events, requests
 from longtake.periodic import Repeating
 from longtake.queue.requests import ENDED
+from longtake.queue.rows import NEXT_VERSION
 from longtake.settings import Settings
 from longtake.storage.files import FileStore
 
@@ -115,7 +116,7 @@ def _erase_rows(connection: sa.Connection, ids: Sequence[str]) -> None:
         "progress": sa.null(),
         "webhook_url": None,
         "erased_at": clock.now(),
-        "version": requests.c.version + 1,
+        **NEXT_VERSION,
     }
     connection.execute(sa.update(requests).where(requests.c.id.in_(ids)).values(values))
     connection.execute(sa.delete(events).where(events.c.request_id.in_(ids)))

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from longtake.database.connection import reading
 from longtake.database.tables import fetches, requests, servers
 from longtake.queue.requests import RemoteFile, RequestRow
+from longtake.queue.rows import NEXT_VERSION
 
 ENDED_BATCH = 50
 """Largest number of ended downloads that `ended` returns."""
@@ -124,7 +125,7 @@ def finish(engine: sa.Engine, fetch: Fetch) -> bool:
     Returns False, and changes nothing, if the server `fetch.server` no longer downloads the request's files.
     """
     with engine.begin() as connection:
-        ready = sa.update(requests).where(request_of(fetch)).values(ready=True, version=requests.c.version + 1)
+        ready = sa.update(requests).where(request_of(fetch)).values(ready=True, **NEXT_VERSION)
         if connection.execute(ready).rowcount != 1:
             return False
         done = sa.update(fetches).where(fetches.c.request_id == fetch.request_id).values(state="done", server=None)

@@ -59,6 +59,11 @@ def result_json(outcome: Outcome) -> bytes:
     return json.dumps(outcome.body, ensure_ascii=False, allow_nan=False).encode()
 
 
+def has_video_inside(result: bytes) -> bool:
+    """Returns True if a result in the form of `result_json` contains its video as a data URI."""
+    return b'"url": "data:' in result
+
+
 def digest(key: str | None) -> str | None:
     """Returns the SHA-256 of a payload as hex, from the key of its blob. Returns None for None."""
     return None if key is None else key.rpartition(".")[2]

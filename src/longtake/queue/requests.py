@@ -38,7 +38,7 @@ class Outcome:
 
 
 FileKind = Literal["source", "end_image", "lora"]
-"""What a file is for: the source video, the picture that the new frames lead to, or a LoRA."""
+"""The use of a file: the source video, the picture that the new frames lead to, or a LoRA."""
 
 
 @dataclass(frozen=True)

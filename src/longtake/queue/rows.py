@@ -6,8 +6,14 @@ from longtake.database.tables import requests
 from longtake.queue import payloads
 from longtake.queue.requests import PRIORITIES, Outcome, RequestRow, Submission
 
-FACTS = [column for column in requests.c if column.name not in ("body", "plan", "output")]
-"""The columns of a request without its payloads, which can be large."""
+NO_PAYLOADS: dict[str, Any] = {"body": b"", "plan": None, "output": None}
+"""The values that stand for the payloads of a request, which can be large, where they were not read."""
+
+FACTS = [column for column in requests.c if column.name not in NO_PAYLOADS]
+"""The columns of a request without its payloads."""
+
+NEXT_VERSION: dict[str, Any] = {"version": requests.c.version + 1}
+"""The value that every change of a request's row sets, so that caches notice the change."""
 
 
 def new_values(submission: Submission, now: float) -> dict[str, Any]:
@@ -63,4 +69,4 @@ def row_without_payloads(found: Any) -> RequestRow:
 
     In the result `body` is empty, and `plan` and `output` are None.
     """
-    return RequestRow(**found._mapping, body=b"", plan=None, output=None)
+    return RequestRow(**found._mapping, **NO_PAYLOADS)

@@ -14,10 +14,12 @@ from sys import getsizeof
 import sqlalchemy as sa
 from cachetools import LRUCache
 
+from longtake.database.batches import batches
 from longtake.database.connection import is_temporary
 from longtake.periodic import Repeating
 from longtake.queue.engine import get_without_payloads, log_lines, versions, waiting
 from longtake.queue.requests import RequestRow, StoredLogLine
+from longtake.queue.rows import NO_PAYLOADS
 from longtake.queue.waiting import POLL_S, QUEUE_S, WANTED_S, WaitingQueue
 
 IDLE_S = 1.0
@@ -32,8 +34,6 @@ LINE_BYTES = 800
 """Measured memory in bytes of a log line without its message: the object, its labels and its part of the JSON text."""
 DATABASE_RETRY_S = 0.5
 """Seconds for which cached statuses are served after a failed query, even if they may be outdated."""
-BATCH = 500
-"""Maximum number of requests whose versions are compared in one query."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class StatusCache:
             self._read_queue(row.pool, queue)
         with self._lock:
             self._mark_queue_stale(row.pool)
-        return self._store(RequestStatus(replace(row, body=b"", plan=None, output=None), None, ()), changes=0)
+        return self._store(RequestStatus(replace(row, **NO_PAYLOADS), None, ()), changes=0)
 
     def mark_changed(self, request_id: str) -> None:
         """Marks a request's status as outdated, so that it is read again when it is next needed.
@@ -356,9 +356,9 @@ class StatusCache:
 
     def _compare(self, ids: list[str]) -> None:
         """Compares the cached versions of these requests with the database, and marks the outdated statuses."""
-        for start in range(0, len(ids), BATCH):
+        for some in batches(ids):
             asked_at = time.monotonic()
-            found = versions(self._engine, ids[start : start + BATCH])
+            found = versions(self._engine, some)
             with self._lock:
                 for request_id, version in found.items():
                     entry = self._entries.get(request_id)

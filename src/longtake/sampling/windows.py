@@ -37,7 +37,7 @@ def ignore_steps(number: int) -> OnStep:
 
 @dataclass(frozen=True)
 class WindowRun:
-    """What the sampling of one window needs.
+    """The inputs of the sampling of one window.
 
     number: the window's number, from 0.
     count: the number of windows of the plan.

@@ -94,7 +94,7 @@ async def received_body(request: Request, state: ServerState, limit: int) -> Asy
     too_large = _too_large(f"The body is larger than {limit} bytes; upload large files and send their URLs.")
     if declared_bytes(request) > limit:
         raise too_large
-    folder, size, structure = state.store.scratch_path().parent, 0, Structure()
+    folder, size, structure = state.store.scratch, 0, Structure()
     with SpooledTemporaryFile(SPOOL_BYTES, dir=str(folder)) as file:
 
         def write(piece: bytes) -> None:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 
-from longtake.service.responses import RequestFailed
+from longtake.service.responses import limit_reached
 from longtake.settings import Settings
 
 MINUTE_S, HOUR_S = 60.0, 3600.0
@@ -75,9 +75,4 @@ class Budgets:
 def _check(budget: Budget, key_id: str, used: str) -> None:
     seconds = budget.seconds_left(key_id)
     if seconds:
-        raise RequestFailed(
-            429,
-            f"This key has {used} as it may. Ask again in {seconds} s.",
-            "concurrent_requests_limit",
-            {"retry-after": str(seconds), "x-fal-needs-retry": "1"},
-        )
+        raise limit_reached(f"This key has {used} as it may. Ask again in {seconds} s.", seconds)

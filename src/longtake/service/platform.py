@@ -19,7 +19,7 @@ from longtake.queue import history
 from longtake.queue.addresses import REQUEST_ID
 from longtake.queue.erasure import erase
 from longtake.queue.history import HistoryFilter
-from longtake.queue.payloads import input_and_result
+from longtake.queue.payloads import has_video_inside, input_and_result
 from longtake.queue.requests import RequestRow
 from longtake.service import openapi
 from longtake.service.auth import caller_of, caller_with_key, visible_row
@@ -214,14 +214,9 @@ def _payload_members(state: ServerState, row: RequestRow) -> bytes:
     body, output = None, None
     if row.store_io:
         body, output = input_and_result(state.engine, state.store.blobs, row.id, PAGE_BYTES)
-    if output is not None and _has_video_inside(output):
+    if output is not None and has_video_inside(output):
         output = None
     return b',"json_input":' + (body or b"null") + b',"json_output":' + (output or b"null")
-
-
-def _has_video_inside(output: bytes) -> bool:
-    """Returns True if a result, as JSON, contains its video as a data URI."""
-    return b'"url": "data:' in output
 
 
 def _page(body: Mapping[str, Any], cursor: str | None = None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from longtake.access.keys import Caller
 from longtake.queue import engine as queue
 from longtake.queue import payloads
 from longtake.queue.addresses import REQUEST_ID, app_name, is_file_url, names_endpoint, request_path
-from longtake.queue.payloads import INLINE_BYTES
+from longtake.queue.payloads import has_video_inside
 from longtake.queue.requests import RequestRow, StoredLogLine
 from longtake.queue.status_cache import RequestStatus
 from longtake.service.auth import Authenticator, caller_of, visible_row
@@ -304,7 +304,7 @@ def _is_file_deleted(state: ServerState, row: RequestRow, body: bytes) -> bool:
 
     `row` is the request's row, and `body` the JSON of its result.
     """
-    if len(body) > INLINE_BYTES:  # It contains its file, as a data URI.
+    if has_video_inside(body):
         return False
     result = from_json(body)
     video = result.get("video") if isinstance(result, dict) else None

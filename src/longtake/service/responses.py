@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from longtake.database.connection import is_damaged, is_temporary
 from longtake.endpoints.validation import echo
-from longtake.errors import LongtakeError
+from longtake.errors import DiskFull, LongtakeError
 
 Headers = Mapping[str, str]
 
@@ -99,6 +99,8 @@ def error_response(error: Exception) -> Response | None:
             return request_error(error.status, error.detail, error.error_type, error.headers)
         case ModelFailed():
             return model_error(422, error.details)
+        case DiskFull():
+            return request_error(error.status, error.message, "internal_error")
         case LongtakeError():
             return model_error(error.status, [echo(error.detail())])
         case HTTPException():
@@ -109,6 +111,18 @@ def error_response(error: Exception) -> Response | None:
     if is_temporary(error):
         return request_error(503, "The database does not answer, or has no room left; ask again.", "internal_error")
     return None
+
+
+def limit_reached(detail: str, retry_after_s: int | None = None) -> RequestFailed:
+    """Returns the error (HTTP status 429) for a key that has used up one of its limits.
+
+    detail: a sentence for the user.
+    retry_after_s: seconds after which the limit allows more; None if they are not known.
+
+    `x-fal-needs-retry` is `1`, as fal's clients read it at this status, and not `true` as in `retry_headers`.
+    """
+    after = {} if retry_after_s is None else {"retry-after": str(retry_after_s)}
+    return RequestFailed(429, detail, "concurrent_requests_limit", {**after, "x-fal-needs-retry": "1"})
 
 
 def internal_error() -> Response:

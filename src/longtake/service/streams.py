@@ -8,7 +8,7 @@ from typing import Any
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from longtake.service.responses import RequestFailed, to_json
+from longtake.service.responses import limit_reached, to_json
 
 PING = b": ping\n\n"
 """A comment in an event stream. Clients ignore it, but it keeps the connection open."""
@@ -40,11 +40,8 @@ class OpenStreams:
         Raises RequestFailed with status 429 if the key has `most` open streams already.
         """
         if self._open[key_id] >= most:
-            raise RequestFailed(
-                429,
-                f"This key has {most} open event streams, as many as it may. Ask again when one has ended.",
-                "concurrent_requests_limit",
-                {"x-fal-needs-retry": "1"},
+            raise limit_reached(
+                f"This key has {most} open event streams, as many as it may. Ask again when one has ended."
             )
         self._open[key_id] += 1
         try:

@@ -22,7 +22,7 @@ from longtake.queue.requests import FileKind, Outcome, Priority, RemoteFile, Req
 from longtake.queue.status_cache import RequestStatus
 from longtake.service.auth import caller_of
 from longtake.service.bodies import checked_body, received_body
-from longtake.service.responses import ModelFailed, RequestFailed
+from longtake.service.responses import ModelFailed, RequestFailed, limit_reached
 from longtake.service.state import ServerState
 from longtake.settings import DEFAULT_POOL
 from longtake.storage import lifecycle
@@ -256,11 +256,8 @@ def _store(state: ServerState, submission: Submission, caller: Caller) -> Submit
         )
         raise ModelFailed([detail]) from None
     except QuotaReached:
-        raise RequestFailed(
-            429,
-            f"This key has {caller.max_in_flight} requests in flight, as many as it may. Ask again when one has ended.",
-            "concurrent_requests_limit",
-            {"x-fal-needs-retry": "1"},
+        raise limit_reached(
+            f"This key has {caller.max_in_flight} requests in flight, as many as it may. Ask again when one has ended."
         ) from None
     status = state.statuses.add(row) if is_new else state.statuses.get(row.id)
     return Submitted(row, status or state.statuses.add(row), is_new)

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from starlette.requests import Request
 
-from longtake.errors import DiskFull, InvalidRequest
+from longtake.errors import InvalidRequest
 from longtake.service.bodies import declared_bytes
 from longtake.service.responses import RequestFailed
 from longtake.service.state import ServerState
@@ -86,12 +86,10 @@ async def received(request: Request, state: ServerState, key_id: str, max_bytes:
 async def stored(state: ServerState, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Returns the result of `work(*args, **kwargs)`, called in a thread. `work` is a function that stores something.
 
-    Raises RequestFailed with status 507 if `work` raises DiskFull, and with status 400 if it raises InvalidRequest.
+    Raises RequestFailed with status 400 if `work` raises InvalidRequest.
     """
     try:
         return await state.call(work, *args, **kwargs)
-    except DiskFull as error:
-        raise RequestFailed(error.status, error.message, "internal_error") from error
     except InvalidRequest as error:
         raise RequestFailed(400, error.message, "bad_request") from error
 

@@ -281,6 +281,7 @@ class FileStore:
 def open_store(engine: sa.Engine, settings: Settings) -> FileStore:
     """Returns the file store that the settings describe. Imports access rules that version 0.1 stored in files."""
     folder = settings.data_dir / "files"
+    (folder / SCRATCH).mkdir(parents=True, exist_ok=True)
     legacy.import_access_rules(engine, folder)
     return FileStore(engine, open_blobs(settings), folder / SCRATCH, settings.result_s)
 

@@ -25,7 +25,14 @@ from pydantic_core import from_json
 
 from longtake.endpoints import ENDPOINTS, endpoint
 from longtake.endpoints.validation import parse
-from longtake.errors import BadCheckpoint, DownloadFailed, LongtakeError, ModelNotInstalled, NotSupported
+from longtake.errors import (
+    BadCheckpoint,
+    DownloadFailed,
+    LongtakeError,
+    ModelNotInstalled,
+    NotSupported,
+    is_out_of_memory,
+)
 from longtake.families import plan_from_json, plan_to_json
 from longtake.imports import importing_models
 from longtake.media.fetch import fetch_file, pace_of, remove_halves
@@ -276,14 +283,6 @@ def reporting_failures(channel: Channel, runner: "Runner") -> Iterator[None]:
         else:
             sentence = "Something failed while the video was made; the server's log has the traceback."
         channel.send(Failed.of(LongtakeError(sentence)))
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Returns True if the error says that the host's or the device's memory ran out.
-
-    Torch's error is recognised by its name, so that torch need not be imported.
-    """
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import time
 
-from longtake.video import STAGES, Progress
+from longtake.video import Progress
 from longtake.worker.channel import Channel
 from longtake.worker.messages import ProgressReport
 
@@ -23,7 +23,7 @@ class ProgressReporter:
 
     def __call__(self, progress: Progress) -> None:
         self._channel.check()
-        stage = stage_name(progress)
+        stage = progress.kind
         self.enter(stage)
         if progress == self._last:
             return
@@ -38,21 +38,11 @@ class ProgressReporter:
         self._stage, self._since = stage, now
 
 
-def stage_name(progress: Progress) -> str:
-    """Returns the name of the stage that a progress report is about, which is a key of `video.STAGES`.
-
-    It is the first word of `progress.stage`; the words after it are a detail.
-    """
-    return progress.stage.split()[0]
-
-
 def sentence(progress: Progress) -> str:
     """Returns the stage of a progress report as text for people, such as "Sampling new frames, window 2 of 3".
 
     The step is left out, so that all reports of a stage have the same text. Only sampling names the window.
     """
-    name = stage_name(progress)
-    title = STAGES.get(name, name)
-    if name == "sampling" and progress.windows > 1:
-        return f"{title}, window {progress.window} of {progress.windows}"
-    return title
+    if progress.kind == "sampling" and progress.windows > 1:
+        return f"{progress.title}, window {progress.window} of {progress.windows}"
+    return progress.title

@@ -33,7 +33,7 @@ mirrored in time, take their place.
 
 @dataclass(frozen=True)
 class WindowConditioning:
-    """What the model is given for sampling one window: the context's frames, their sound and the end image, as tokens.
+    """The conditioning of one window that is sampled: the context's frames, their sound and the end image, as tokens.
 
     The context is the frames that the window continues. A `Track` has the tokens of the whole window for video or for
     audio: the given values, how strongly each token keeps its given value, and the positions.

@@ -7,7 +7,7 @@ from longtake.families.family import Options
 from longtake.plans import PlanOptions
 
 ConditioningType = Literal["rgb", "depth", "pose", "canny"]
-"""What the source's frames are used for. "rgb": the new video continues them. "depth", "pose" and "canny" (edges): they
+"""The use of the source's frames. "rgb": the new video continues them. "depth", "pose" and "canny" (edges): they
 are depth maps, poses or edges, and guide a new video."""
 
 
