@@ -259,7 +259,7 @@ def test_keys_share_the_places(engine: sa.Engine, serve: Serve, site: Site) -> N
     site.release("/modest")
     assert end_of(engine, modest).status_code == 200
     eventually(lambda: "/third" in site.begun)
-    assert site.begun == ["/greedy0", "/greedy1", "/modest", "/third"], "before the key that has a place"
+    assert site.begun[2:] == ["/modest", "/third"], "before the key that has a place"
     site.release("/third")
     eventually(lambda: site.begun[4:] == ["/greedy1"])
 
