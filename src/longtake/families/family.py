@@ -96,13 +96,12 @@ class Context:
 class GeneratedClip:
     """The frames that the model generated in one window or in several, and their sound.
 
-    The context is the frames that the clip continues. The decoded version of a frame is the frame after the VAE has
-    encoded and decoded it.
+    The context is the frames that the clip continues: source frames, or frames of the window that was sampled before.
+    The decoded version of a frame is the frame after the VAE has encoded and decoded it.
 
-    `frames`: the frames to show, in chunks [t, 3, H, W] in 0..1 at the output's size. They can be read once.
-        - Normally they are the new frames.
-        - If the output shows the decoded version of the source frames that the model continues, `frames` of the clip
-          next to the source has these source frames too, on the side of the source.
+    `frames`: the frames to show, in chunks [t, 3, H, W] in 0..1 at the output's size. They can be read once. They are
+        the new frames. If the output shows the context's source frames in their decoded version, the clip next to the
+        source has these too, in playing order.
     `new_frames`: the number of new frames.
     `context_frames`: the number of frames of the context.
     `rendition`: the decoded version of the context frame next to the new frames, [3, H, W] in 0..1. The new frames'
@@ -220,21 +219,36 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
             return cast("Recipe[CardT, PlanT, ModelT]", import_module(self.recipe))
 
     def load(self, card: CardT, settings: Settings, on_progress: OnProgress) -> ModelT:
-        """Loads the model that `card` describes onto the device that the settings choose.
+        """Loads the model that a model card describes onto the device that the settings choose.
 
-        `Recipe.load` explains the arguments and the errors.
+        `on_progress`: the callback that receives the progress of loading.
+
+        Raises BadCheckpoint if parts of the model are missing or do not fit each other. Raises NotSupported if the
+        device is not available.
         """
         return self._recipe.load(card, settings, on_progress)
 
     def expand(self, run: PlanRun[PlanT, ModelT], frame: RGBFrames) -> tuple[str, str | None]:
-        """Returns the prompt to generate with, and a note for the user or None.
+        """Returns (prompt, note): the prompt to generate with, and a note for the user or None.
 
-        `Recipe.expand` explains the arguments and the errors.
+        The prompt is the plan's, or the one that a language model wrote in its place, as `Recipe.expand` explains.
+
+        `run`: the plan with the loaded model.
+        `frame`: the source's frame next to the new frames, [H, W, 3]. The language model may look at it.
+
+        Raises ExpansionFailed if the language model's server cannot be reached or sends an unusable answer.
         """
         return self._recipe.expand(run, frame)
 
     def generate(self, run: PlanRun[PlanT, ModelT], prompt: str, context: Context) -> Iterator[GeneratedClip]:
-        """Yields the new frames as clips in playing order. `Recipe.generate` explains the arguments."""
+        """Yields the new frames as clips in playing order. A clip has the new frames of one window or of all windows.
+
+        `run`: the plan with the loaded model.
+        `prompt`: the prompt to generate with, as `expand` returned it.
+        `context`: the source frames that the new frames continue, their sound, and the end image.
+
+        The caller must read all frames of a clip before it takes the next clip, which may continue them.
+        """
         return self._recipe.generate(run, prompt, context)
 
     @cached_property

@@ -37,7 +37,7 @@ Rotary = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """A prompt encoded for LTX-2: text tokens [1, n, d] for each modality."""
+    """A prompt encoded for LTX-2: for each modality its text tokens [1, n, d], n tokens of width d."""
 
     video: Tensor
     audio: Tensor
@@ -51,8 +51,8 @@ class Prediction:
     """The conditions of one prediction. One evaluation of the transformer can make several predictions.
 
     prompt: the encoded prompt.
-    disturbed: the modalities whose self-attention is switched off in the `stg_blocks` of `velocities`: there each token
-        attends to itself alone. Spatio-temporal guidance needs such a prediction.
+    disturbed: the modalities whose self-attention is switched off for spatio-temporal guidance (STG), so that each
+        token attends to itself alone. This concerns only the blocks in the argument `stg_blocks` of `velocities`.
     isolated: True if video and audio do not attend to each other.
     """
 
@@ -83,7 +83,7 @@ class TrackInputs(Protocol):
 
     @property
     def is_free(self) -> bool:
-        """True if any token has a share above 0 and so has noise to remove.
+        """True if any of the n tokens has noise to remove, False if all of them are given and stay unchanged.
 
         If False, the transformer uses noise level 0 for the whole modality.
         """
@@ -96,7 +96,7 @@ class PositionedTracks:
 
     tracks: by modality; audio is absent for a video without sound.
     own: the embeddings for each modality's self-attention.
-    cross: the embeddings for the attention between the modalities, from the tokens' times alone.
+    cross: the embeddings for the attention between the modalities. They depend on the tokens' times alone.
     """
 
     tracks: Mapping[Stream, TrackInputs]
@@ -105,7 +105,7 @@ class PositionedTracks:
 
     @classmethod
     def of(cls, transformer: Any, tracks: Mapping[Stream, TrackInputs]) -> "PositionedTracks":
-        """Computes the embeddings of `tracks` with the transformer's rotary layers."""
+        """Returns `tracks` with the position embeddings that the transformer's rotary layers compute for them."""
         own = {"video": transformer.rope, "audio": transformer.audio_rope}
         cross = {"video": transformer.cross_attn_rope, "audio": transformer.cross_attn_audio_rope}
         return cls(
@@ -139,7 +139,7 @@ def velocities(
 
     transformer: one whose forward pass `attach` has replaced.
     positioned: the tracks (what is known of the tokens besides their values) with their position embeddings.
-    tokens: the noisy tokens of each modality, [1, n, C].
+    tokens: the noisy tokens of each modality, [1, n, C]: n tokens with C channels each.
     sigma: the step's noise level, 0..1. A token's own noise level is its share (`TrackInputs.levels`) of sigma.
     predictions: the conditions of each prediction. Row i of the result belongs to predictions[i]. The transformer
         computes in the dtype of the encoded prompts.
@@ -253,7 +253,9 @@ def _block_forward(block: Any, hidden: Mapping[Stream, Tensor], evaluation: _Eva
     """Returns each modality's hidden states after one transformer block.
 
     The block runs self-attention, attention to the prompt, attention to the other modality, and feed-forward.
-    hidden: each modality's states before the block.
+    block: the block of diffusers' transformer, which has the layers.
+    hidden: each modality's hidden states before the block.
+    evaluation: the other inputs of the block.
     """
     x = dict(hidden)
     tables: dict[Stream, tuple[Tensor, ...]] = {}
@@ -282,9 +284,10 @@ def _block_forward(block: Any, hidden: Mapping[Stream, Tensor], evaluation: _Eva
 def _exchanged(block: Any, hidden: Mapping[Stream, Tensor], evaluation: _Evaluation) -> dict[Stream, Tensor]:
     """Returns the hidden states after the attention between the modalities: video attends to audio, and audio to video.
 
-    Each attends to the other's states in `hidden`, not to the new ones. The four vectors per level in
-    `_Modulation.cross` are scale and shift for the flow from audio to video, then scale and shift for the flow from
-    video to audio.
+    Both attend to the states in `hidden`. Predictions that `evaluation.connected` leaves out stay unchanged.
+    block: the transformer block, which has the layers.
+    evaluation: the inputs of the block besides `hidden`. The four vectors of a noise level in its `_Modulation.cross`
+        are scale and shift for the flow from audio to video, then scale and shift for that from video to audio.
     """
     rows: Any = slice(None) if len(evaluation.connected) == len(hidden["video"]) else evaluation.connected
     tables = {
@@ -325,8 +328,10 @@ def _exchanged(block: Any, hidden: Mapping[Stream, Tensor], evaluation: _Evaluat
 
 
 def _self_attention(attn: Any, x: Tensor, rotary: Rotary, disturbed: list[int]) -> Tensor:
-    """Returns the output of the self-attention `attn` for the hidden states x.
+    """Returns the output of a self-attention layer for the hidden states x, which have one row for each prediction.
 
+    attn: the layer.
+    rotary: the position embeddings of the tokens.
     disturbed: the rows of x in which each token attends to itself alone.
     """
     if not disturbed:
@@ -384,6 +389,6 @@ def _for_rows(rotary: Rotary, count: int) -> Rotary:
 def _part(module: Any, stream: Stream, name: str) -> Any:
     """Returns the submodule or parameter of `module` that belongs to a modality.
 
-    name: its name without the prefix `audio_`, which names for audio have, unless they begin with `av_`.
+    name: its name for video. For audio, `audio_` is put before it. A name that begins with `av_` stays as it is.
     """
     return getattr(module, name if name.startswith("av_") else _PREFIX[stream] + name)

@@ -103,10 +103,12 @@ def _some(names: Sequence[str], count: int = 4) -> str:
 
 
 def open_part(part: PartName, path: Path) -> Checkpoint:
-    """Returns the checkpoint of a part at `path`, which is a folder in diffusers layout or a published single file.
+    """Returns the checkpoint of a part (such as the VAE) at `path`. Reads headers only.
 
-    Reads headers only. Raises `BadCheckpoint` in these cases:
-    - A file is missing or is not a valid safetensors file.
+    path: a folder as diffusers or transformers saves a part, with its `config.json`; or a single safetensors file as
+        the model's publisher offers it, which may hold several parts.
+    Raises `BadCheckpoint` in these cases:
+    - A file is missing or is not a valid safetensors file, or its weights are quantised.
     - `path` does not hold the part.
     - The part's class does not support a setting.
     """
@@ -162,10 +164,10 @@ def _files(folder: Path) -> list[Path]:
 
 
 def parts_in(file: Path) -> tuple[PartName, ...]:
-    """Returns the parts (such as the VAE) that a single file holds. The tuple is empty if the file is in no known
-    layout.
+    """Returns the parts (such as the VAE) that a single file holds.
 
-    Raises `BadCheckpoint` for a file that is no valid safetensors file.
+    The tuple is empty if the names of the file's tensors are not those of any known model. Raises `BadCheckpoint` for a
+    file that is no valid safetensors file.
     """
     header = read_header(file)
     # If `config` is broken, only the tensors' names decide here, and `open_part` later reports the broken `config`.
@@ -228,6 +230,8 @@ def _has_sections(published: PublishedConfig, layout: Layout) -> bool:
 def _names_of_part(part: PartName, file: Path, header: Header, layout: Layout) -> list[str]:
     """Returns the names of the tensors in a file that belong to a part (such as the VAE).
 
+    header: the file's header.
+    layout: tells which part a tensor belongs to.
     Raises `BadCheckpoint` if the file has no tensor of the part, or has a tensor that belongs to no known part.
     """
     parts = {key: layout.part_of(key) for key in header.tensors}

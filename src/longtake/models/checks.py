@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class PartReport:
     """The result of checking one part or adapter.
 
-    part: the name of the part or adapter; "file" for a file in no known layout.
+    part: the name of the part or adapter; "file" for a safetensors file whose parts are not known.
     path: its file or folder.
     num_parameters: the number of its parameters; 0 for a tokenizer, or if they cannot be counted.
     problem: a sentence for the user on what is wrong; None if nothing is wrong.
@@ -48,7 +48,11 @@ class PartReport:
     compared: bool = True
 
     def sentence(self) -> str:
-        """Returns the result of the check in words: the problem, or that the part fits."""
+        """Returns the result of the check in words: the problem, or that there is none.
+
+        Without a problem, the sentence also has the number of parameters, and says if the part was not compared with
+        its class.
+        """
         if self.problem:
             return self.problem
         if self.compared:
@@ -107,7 +111,8 @@ def check(target: str, settings: Settings) -> CheckReport:
     """Returns the report on `target`, which is the name of a model, or the path of a checkpoint file or folder.
 
     Problems of single parts are in the report and raise nothing. Raises `InvalidRequest` if `target` is neither a
-    model's name nor a path, and `BadCheckpoint` if the path holds no part of a model or no valid safetensors file.
+    model's name nor an existing path, and `BadCheckpoint` if the path is a folder without any part of a model, or a
+    file that is no valid safetensors file.
     """
     if target in CARDS:
         card = CARDS[target]
@@ -138,7 +143,11 @@ def _obstacle() -> str | None:
 
 
 def _parts_at(path: Path) -> dict[PartName, Path]:
-    """Returns the parts that a path holds, each with its file or folder. A file in no known layout holds none."""
+    """Returns the parts that a path holds, each with its file or folder.
+
+    The result is empty for a safetensors file whose parts are not known. Raises `InvalidRequest` if the path does not
+    exist, and `BadCheckpoint` if it is a folder without any part, or a file that is no valid safetensors file.
+    """
     if path.is_file():
         return dict.fromkeys(checkpoints.parts_in(path), path)
     if not path.is_dir():
@@ -160,7 +169,7 @@ def _parts_at(path: Path) -> dict[PartName, Path]:
 
 
 def _unknown_file(path: Path) -> PartReport:
-    """Returns the report of a safetensors file in no known layout."""
+    """Returns the report of a safetensors file whose parts are not known. Its problem says why."""
     try:
         checkpoints.open_part("transformer", path)  # fails for any part, and says why
         problem = None
@@ -202,8 +211,8 @@ def _adapter_report(name: str, path: Path, transformer: "torch.nn.Module | None"
     """Returns the report of one of the model's own adapters.
 
     name, path: the adapter's name and file.
-    transformer: the model that the adapter's shapes are compared with; None reads the adapter's header without
-        comparing.
+    transformer: the model that the adapter is compared with. If it is None, the adapter's header is read, but compared
+        with nothing.
     """
     compared = transformer is not None
     try:

@@ -71,9 +71,12 @@ def choose_model(own: ModelCard, miniature: ModelCard, settings: Settings) -> Mo
 
 
 def stand_in(own: ModelCard, miniature: ModelCard) -> ModelChoice:
-    """Returns the ModelChoice with which a miniature stands in for a published model that is not installed.
+    """Returns the choice of a miniature in place of a published model that is not installed.
+
+    Its `note` says so, and names the command that downloads the published model.
 
     own: the published model.
+    miniature: the small model in the package that carries out the requests.
     """
     note = (
         f"{miniature.name}, a miniature that makes simple moving shapes, stands in for {own.name}, which is not "

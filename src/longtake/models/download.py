@@ -130,7 +130,12 @@ def plan_pull(card: ModelCard, settings: Settings) -> Pull:
 
 
 def _wanted(card: ModelCard) -> list[tuple[str, str, Published]]:
-    """Returns each part and adapter of a model as (name, path in diffusers layout, where it is published)."""
+    """Returns (name, path, place) for each part and adapter of a model that has to be downloaded if it is missing.
+
+    name: the name of the part or adapter.
+    path: where a model's folder has it, such as `vae` or `loras/<name>.safetensors`.
+    place: where it is published.
+    """
     parts = [(part, FOLDERS[part], place) for part, place in card.parts.items() if place is not None]
     loras = [(name, f"{LORAS}/{name}.safetensors", place) for name, place in card.loras.items() if place is not None]
     return [*parts, *loras]
@@ -145,7 +150,7 @@ def _publication(
       adapter;
     - otherwise `usual`.
 
-    own: the path of the part or adapter in diffusers layout.
+    own: the path at which that repository must have the part or adapter, such as `vae`.
     usual: the place that the model's card names.
     listed: repository -> its files, for the repositories that were listed already. This function adds to it.
     """

@@ -35,11 +35,11 @@ class HubFile:
 
 
 def _token(settings: Settings, authorised: bool) -> str | bool:
-    """Returns the token to send to the hub: the one in the settings, or False if there is none.
+    """Returns the access token to send to the hub: the one in the settings, or False if there is none.
 
-    False tells the hub's library to send no token, not even one that is stored on this machine.
+    False tells the hub's library to send no access token, not even one that is stored on this machine.
 
-    authorised: if False, the result is False although the settings may have a token.
+    authorised: if False, the result is False although the settings may have an access token.
     """
     return settings.hf_token.get_secret_value() if settings.hf_token and authorised else False
 
@@ -47,7 +47,7 @@ def _token(settings: Settings, authorised: bool) -> str | bool:
 def files(repo: str, settings: Settings, *, authorised: bool = True) -> list[HubFile]:
     """Returns the files of a repository.
 
-    authorised: True sends the token in the settings, if there is one, to the hub. False sends no token.
+    authorised: True sends the access token in the settings, if there is one, to the hub. False sends none.
     Raises `DownloadFailed` if the hub does not list the files, or if the settings are offline.
     """
     from huggingface_hub import HfApi
@@ -82,7 +82,7 @@ def fetch(
     on_bytes: called as bytes arrive, with the number of bytes since the last call, and while the file is verified, with
         0. For a file that is there already, it is called once with the file's size. It may raise a `LongtakeError` to
         end the work.
-    authorised: True sends the token in the settings, if there is one, to the hub. False sends no token.
+    authorised: True sends the access token in the settings, if there is one, to the hub. False sends none.
     Raises `DownloadFailed` if the file cannot be downloaded, does not fit on the disk or is damaged.
     """
     from huggingface_hub import hf_hub_download

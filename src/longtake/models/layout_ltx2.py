@@ -68,7 +68,8 @@ def part_of(key: str) -> PartName | None:
 
 
 def rename(part: PartName, key: str, published: PublishedConfig) -> str | None:
-    """Returns diffusers' name of the weight that is published as `key`; None if the part's class does not need it."""
+    """Returns diffusers' name of the weight that is published as `key`; None if the part's class does not need it. The
+    settings `published` are used for the VAE alone, whose names depend on its number of blocks."""
     if part == "transformer":
         return transformer_key(key.removeprefix(TRANSFORMER_PREFIX))
     if part == "connectors":
@@ -272,8 +273,8 @@ def vae_config(section: Mapping[str, Any]) -> Config:
 def _resampling(kind: str, right: bool) -> str:
     """Returns diffusers' name for a kind of resampling block, such as "temporal" for `compress_time`.
 
-    kind: the published name, without the ending `_res` that blocks of the encoder must have.
-    right: False for a block of the encoder whose published name lacks this ending, otherwise True.
+    kind: the published name of the kind. For a block of the encoder, it is without its ending `_res`.
+    right: False if the block is one of the encoder and lacks this ending, which it must have; otherwise True.
     Raises `BadCheckpoint` for an unknown kind, and if `right` is False.
     """
     if not right or kind not in _RESAMPLE:
@@ -365,7 +366,7 @@ def is_upsampler(names: Collection[str], published: PublishedConfig) -> bool:
 
 
 def upsampler_config(published: PublishedConfig) -> Config:
-    """Returns the settings for diffusers' `LTX2LatentUpsamplerModel`. `published`: those that its publisher writes."""
+    """Returns the settings for diffusers' `LTX2LatentUpsamplerModel`, made from the `published` ones in its file."""
     return layout_ltxv.upsampler_config(published) | {
         "rational_spatial_scale": published.get("spatial_scale", 2.0),
         "use_rational_resampler": bool(published.get("rational_resampler")),

@@ -101,7 +101,12 @@ def part_of(key: str) -> PartName | None:
 
 
 def rename(part: PartName, key: str, published: PublishedConfig) -> str | None:
-    """Returns diffusers' name of the weight that is published as `key`; None if the part's class does not need it."""
+    """Returns diffusers' name of a published weight; None if the part's class does not need the weight.
+
+    part: the part that the weight belongs to.
+    key: the published name.
+    published: the published settings. Only the autoencoder's names depend on them: on its number of blocks.
+    """
     if part == "transformer":
         return transformer_key(key.removeprefix(TRANSFORMER_PREFIX))
     return vae_key(key.removeprefix(VAE_PREFIX), encoder_levels(published))
@@ -224,7 +229,8 @@ def transformer_config(published: Mapping[str, Any]) -> Config:
 def vae_config(published: Mapping[str, Any]) -> Config:
     """Returns the settings with which diffusers' `AutoencoderKLLTXVideo` is built.
 
-    LTX-Video 0.9.5 and later are supported. If `published` lacks a list of blocks, the result is that of the 13B model.
+    LTX-Video 0.9.5 and later are supported. If `published` does not list the blocks of both encoder and decoder, all
+    its settings are ignored, and the result is that of the 13B model.
 
     published: the settings of the publisher's class `CausalVideoAutoencoder`.
     Raises `BadCheckpoint` for a setting or a kind of block that diffusers' class does not support.

@@ -1,4 +1,4 @@
-"""All published layouts of single-file checkpoints. Needs no torch."""
+"""All known layouts: the ways in which single-file checkpoints name their weights and settings. Needs no torch."""
 
 from collections.abc import Collection
 
@@ -16,7 +16,7 @@ The layouts of LTX-2 come first, because the layouts of LTX-Video recognise file
 
 
 def layout_of(names: Collection[str], published: PublishedConfig) -> Layout | None:
-    """Returns the layout of a file; None if no layout recognises the file.
+    """Returns the layout of a file: how it names its weights and settings. None if no known layout is that of the file.
 
     names: the names of the file's tensors.
     published: the `config` in the file's metadata.

@@ -74,9 +74,9 @@ def delete_oldest(settings: Settings) -> None:
 
 
 def sweep(settings: Settings, *, abandoned_s: float = ABANDONED_S) -> None:
-    """Deletes downloads that killed processes left unfinished, and downloads in the folders of version 0.1.
+    """Deletes abandoned downloads: those that killed processes left unfinished, and those in folders of version 0.1.
 
-    abandoned_s: seconds without a change after which something is deleted.
+    abandoned_s: a download is abandoned after this number of seconds without a change.
     """
     root = settings.loras_dir / FETCHED
     before = clock.now() - abandoned_s

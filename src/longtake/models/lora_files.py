@@ -50,7 +50,7 @@ a context manager that gives the file's path. Otherwise it returns None."""
 
 
 def no_own_file(url: str) -> AbstractContextManager[Path] | None:
-    """Returns None: an `OpenOwn` for where no server stores files."""
+    """Returns None for every URL. It is the default of `LoraSources.open_own`: no server stores files itself."""
     return None
 
 
@@ -59,11 +59,12 @@ class LoraSources:
     """The sources of LoRAs besides the LoRA folder and the hub.
 
     fetch: a function that downloads a URL. With None, only URLs that were downloaded earlier can be used.
-    open_own: opens the files that a server stores itself.
-    any_path: True allows files anywhere on the disk and http from every host, and sends the token in the settings to
-        the hub. Set it only for the machine's own user, as on the command line.
+    open_own: a function of a URL. If the server stores the file at this URL itself, it returns a context manager that
+        gives the file's path; otherwise None.
+    any_path: True allows files anywhere on the disk and http from every host, and sends the access token in the
+        settings to the hub. Set it only for the machine's own user, as on the command line.
     caller: the id of the API key whose request names the LoRA; None for the machine's own user. A LoRA that was
-        downloaded from a URL, or with the token, is not used for another caller.
+        downloaded from a URL, or with the access token, is not used for another caller.
     check: called again and again while a LoRA is downloaded from the hub or read. It may raise an exception to end the
         work.
     """

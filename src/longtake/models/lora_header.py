@@ -31,12 +31,14 @@ Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
 class LoraHeader:
     """The header of a LoRA file. A and B are the two matrices whose product B A changes the weight of a module.
 
+    The change is multiplied by alpha / rank. A module's alpha is the tensor in the file if there is one, otherwise the
+    number in `alphas`.
+
     name: the file's name, for messages.
-    keys: module -> "A", "B" or "alpha" -> name of that tensor in the file. A module may lack alpha (see `alpha`).
-        Modules are named as in `LoraKey`.
+    keys: module -> "A", "B" or "alpha" -> name of that tensor in the file. A module may lack the tensor alpha. Modules
+        are named as in `LoraKey`.
     shapes: module -> the shapes of A and B.
-    alphas: module -> the alpha in the settings that diffusers writes to the metadata; None if they have none for it.
-        The LoRA's change of the module's weight is multiplied by alpha / rank. A tensor alpha in `keys` counts more.
+    alphas: module -> its alpha in the settings that diffusers writes to the metadata; None if they have none for it.
     """
 
     name: str
@@ -118,7 +120,12 @@ def _check_kind(name: str, keys: Mapping[str, Any], unknown: Sequence[str]) -> N
 def _shapes(
     name: str, module: str, header: Header, sides: Mapping[Side, str]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Returns the shapes of a module's A and B. Raises `BadCheckpoint` for wrong shapes or dtypes of A, B or alpha."""
+    """Returns the shapes of a module's A and B as matrices, which are [rank, in] and [out, rank].
+
+    name, module: the names of the file and the module, for messages.
+    sides: "A", "B" or "alpha" -> the name of that tensor of the module in the file.
+    Raises `BadCheckpoint` for wrong shapes or dtypes of A, B or alpha.
+    """
     infos = {side: header.tensors[key] for side, key in sides.items()}
     for side, info in infos.items():
         if info.dtype not in FLOATS | (_INTEGERS if side == "alpha" else frozenset()):

@@ -145,7 +145,9 @@ class LoraCache:
     def read(self, file: LoraFile, check: Check = no_check) -> Adapter:
         """Returns the adapter in a file, from the cache if it is there. A temporary file is not cached.
 
-        `check` and the errors are those of the function `read`.
+        check: called again and again while the file is read. It may raise an exception to end the reading.
+
+        Raises `BadCheckpoint` for a file that is no supported LoRA, and for values that are not finite.
         """
         if file.is_temporary:
             return read(file.path, file.name, check)
@@ -191,9 +193,11 @@ def load_adapters(
 
 
 def _named_by_request(one: PlannedAdapter, settings: Settings, cache: LoraCache, sources: LoraSources) -> Adapter:
-    """Returns a LoRA that the request names.
+    """Returns a LoRA that the request names, from the cache or from its file, which is downloaded if necessary.
 
-    Raises `InvalidRequest` with the field of the request if the LoRA cannot be found or read.
+    one: the LoRA in the plan: its source, its file's name, and the request's field that named it.
+    Raises `InvalidRequest` with that field if the LoRA cannot be found or read, `DownloadFailed` if the download fails,
+    and `FileTooLarge` for a file above the limit.
     """
     try:
         with open_lora(Lora(one.source, one.weight_name), settings, sources) as file:
@@ -249,7 +253,7 @@ def _own_names(transformer: torch.nn.Module, name: str, shapes: Shapes, loc: Loc
     """Returns a mapping from each module's name in the LoRA to its name in the transformer.
 
     name: the LoRA's file name, for messages.
-    shapes: the field of `LoraHeader`.
+    shapes: module's name in the LoRA -> the shapes of the matrices A and B.
     loc: the path of the request's field that named the LoRA, for errors.
     Raises `InvalidRequest` in these cases:
     - A module of the LoRA is no linear layer of the transformer, or has another shape than that layer.

@@ -41,7 +41,7 @@ def with_effect(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def arguments(cls: type[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings that a class of diffusers takes as arguments."""
+    """Returns those of `settings` that the constructor of `cls`, a class of diffusers, takes as arguments."""
     return {name: settings[name] for name in inspect.signature(cls).parameters if name in settings}
 
 

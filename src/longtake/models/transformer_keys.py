@@ -26,12 +26,18 @@ _PUBLISHED: Mapping[str, str] = {ours: published for published, ours in _WORDS.i
 
 
 def transformer_key(key: str) -> str:
-    """Returns diffusers' name of a weight or module of the transformer. `key` is its published name without prefix."""
+    """Returns diffusers' name of a weight or module of the transformer.
+
+    key: its published name, without a prefix such as `model.diffusion_model.`.
+    """
     return reworded(key, _WORDS)
 
 
 def published_key(key: str) -> str:
-    """Returns the published name of a weight or module of the transformer. `key` is its name in diffusers' class."""
+    """Returns the published name of a weight or module of the transformer, without a prefix.
+
+    key: its name in diffusers' class.
+    """
     return reworded(key, _PUBLISHED)
 
 

@@ -30,6 +30,8 @@ class Resume:
         - If the folder has a file for `name`, the tensors are read from it onto `device`, and `make` is not called.
         - Otherwise `make` is called, and its result is saved for `name`. The tensors stay on the device where `make`
           put them.
+
+        name: the name of the file without its ending, another one for each dict of the plan.
         """
         if self.folder is None:
             return dict(make())

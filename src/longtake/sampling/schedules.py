@@ -23,7 +23,8 @@ def noise_levels(steps: int, skip_initial: int = 0, skip_final: int = 0) -> Tens
     """Returns the noise levels at which the steps of an LTX-Video pass start, one per step, falling: [n] float32.
 
     The pass runs a linear-quadratic schedule of `steps` steps without its first `skip_initial` and its last
-    `skip_final` steps. So n is `steps` - `skip_initial` - `skip_final`. The last step that is left ends at 0.
+    `skip_final` steps. So n is `steps` - `skip_initial` - `skip_final`. The last step that the pass runs ends at noise
+    level 0.
     """
     return linear_quadratic(steps)[skip_initial : steps - skip_final]
 
@@ -75,7 +76,7 @@ def sigmas(scheduler: Scheduler, steps: int) -> Tensor:
     """Returns the noise levels of an LTX-2 pass, falling to 0, as float32.
 
     - With the scheduler `ltx2` or `linear_quadratic` there are `steps` + 1 levels, and the first one is 1.
-    - With the scheduler `beta` the first level is slightly below 1, and there may be fewer levels.
+    - With the scheduler `beta` there are at most `steps` + 1 levels, and the first one is slightly below 1.
     """
     return {"ltx2": ltx2, "linear_quadratic": linear_quadratic, "beta": beta}[scheduler](steps)
 

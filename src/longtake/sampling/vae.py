@@ -184,10 +184,11 @@ def decode_frames(
 
 
 def _report_frames(on_progress: OnProgress, frames: range, last_frame: int, share: float) -> None:
-    """Reports that this share (0..1) of the decoding of some frames is done.
+    """Reports to `on_progress` how many frames of a video are decoded: all before `frames`, and this share of `frames`.
 
-    frames: the numbers of the frames that no later tile changes.
-    last_frame: the number of frames of the video.
+    frames: the numbers of the frames that are being decoded now, without those that the next tile changes.
+    last_frame: the number of frames to decode, which is reported as the total.
+    share: 0..1.
     """
     on_progress(Progress("frames", frames.start + int(share * len(frames)), last_frame))
 
@@ -262,9 +263,10 @@ def resize(frames: Tensor, size: Size) -> Tensor:
 
 
 def _set_tiling(vae: Any, canvas: Size) -> int:
-    """Sets whether the VAE splits each frame into tiles or works on whole frames. Returns the number of tiles.
+    """Sets whether the VAE splits each frame into tiles or works on whole frames.
 
-    It splits them if a side of the canvas (width, height) is longer than 1024 pixels (WIDEST_UNTILED).
+    It splits them if a side of the canvas (width, height) is longer than 1024 pixels (WIDEST_UNTILED). Returns the
+    number of tiles of a frame: 1 for a whole frame.
     """
     if max(canvas) > WIDEST_UNTILED:
         vae.enable_tiling(

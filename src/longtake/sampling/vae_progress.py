@@ -12,14 +12,16 @@ OnShare = Callable[[float], None]
 
 
 def ignore_share(share: float) -> None:
-    """Does nothing; the default callback."""
+    """Does nothing; the default callback for the share of the work that is done."""
 
 
 @contextmanager
 def reporting_share(decoder: nn.Module, num_calls: int, on_share: OnShare) -> Iterator[None]:
-    """Context manager that calls `on_share` after each residual block of a VAE's decoder.
+    """Context manager. Within it, `on_share` is called after each residual block of a VAE's decoder.
 
-    num_calls: the number of times that the block of the `with` statement calls the decoder.
+    decoder: the decoder, which the block of the `with` statement calls.
+    num_calls: the number of times that it calls the decoder.
+    on_share: gets the share of the work of all these calls that is done, 0..1.
     """
     costs = block_costs(decoder)
     total, done = num_calls * sum(costs.values()), 0.0

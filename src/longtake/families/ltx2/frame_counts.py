@@ -38,7 +38,7 @@ def frame_counts(options: LTX2Options, available: int) -> FrameCounts:
 
     The context has the requested number of frames, rounded and limited by `whole_latent_context`. For the other counts
     there are three cases:
-    - If the option `new_frames` is set, so many frames are new. They and the context are billed.
+    - If the option `new_frames` is set, that many frames are new. They and the context are billed.
     - Otherwise `num_frames` frames are billed, and those that are not context are new.
     - If that leaves fewer than 8 (LEAST_NEW_FRAMES) new frames, and the request does not set the context, the context
       is shortened so that at least 8 are new. Still `num_frames` are billed, even if context and new frames are more.

@@ -24,7 +24,8 @@ class Guide:
     `positive`: the encoded prompt.
     `negative`: the encoded negative prompt. It may be None if classifier-free guidance is off in all `scales`.
     `scales`: the guidance scales of each modality.
-    `blocks`: the numbers of the transformer blocks that spatio-temporal guidance (STG) disturbs.
+    `blocks`: the numbers (from 0) of the transformer blocks in which spatio-temporal guidance (STG) disturbs the
+        self-attention: each token then attends to itself alone.
     `at_once`: the largest number of predictions in one evaluation of the transformer, 1 to 4. A smaller number needs
         less memory.
     """

@@ -72,7 +72,13 @@ def load(card: LTX2Card, settings: Settings, on_progress: OnProgress = ignore_pr
 
 
 def _check_text_parts(card: LTX2Card, encoder: Any, connectors: Any, transformer: Any) -> None:
-    """Raises BadCheckpoint if the text encoder, the connectors and the transformer do not fit each other."""
+    """Raises BadCheckpoint if the text encoder, the connectors and the transformer do not fit each other.
+
+    They do not fit in these cases:
+    - The connectors read another number or width of hidden states than the text encoder makes.
+    - The connectors make tokens of another width than the transformer reads.
+    - The card's number of prompt tokens is no multiple of the connectors' number of registers.
+    """
     gemma, reads, needs = encoder.config.get_text_config(), connectors.config, transformer.config
     found = (gemma.hidden_size, gemma.num_hidden_layers + 1)
     wanted = (reads.caption_channels, reads.text_proj_in_factor)

@@ -46,7 +46,8 @@ class LTX2Plan(LTX2PlanOptions, Plan):
     `canvases`: for each pass, (width, height) in pixels of the frames that it samples. The second pass's are twice as
         wide and high as the first's.
     `video`, `audio`: the guidance scales of each modality in the first pass. The second pass is unguided.
-    `stg_blocks`: the numbers of the transformer blocks that spatio-temporal guidance (STG) disturbs.
+    `stg_blocks`: the numbers (from 0) of the transformer blocks in which spatio-temporal guidance (STG) disturbs the
+        self-attention.
     `acceleration`: how many steps of the first pass extrapolate instead of evaluating the model.
     """
 

@@ -21,14 +21,14 @@ class Window:
 
     `context_frames`: the number of frames that the window continues, which are its context.
     `new_frames`: the number of frames that it adds.
-    `sampled_frames`: the number of frames that are sampled, 8k+1: context, new frames, and frames that are cut off.
+    `sampled_frames`: the number of frames that are sampled, 8k+1: context, new frames, and spare frames, which only
+        make the number 8k+1 and are cut off.
 
     The parts of a window in playing order:
-    - Forward: the context, the new frames, frames that are cut off. The context has 8k+1 frames, which fill whole
-      latents.
-    - Backward: frames that are cut off, the new frames, the context. The context has 8k frames, which fill whole
-      latents. If the source has fewer than 8 frames, so has the context. Then its mirrored frames follow it, fill the
-      latent and are cut off.
+    - Forward: the context, the new frames, spare frames. The context has 8k+1 frames, which fill whole latents.
+    - Backward: spare frames, the new frames, the context. The context has 8k frames, which fill whole latents.
+      Exception: if the source has fewer than 8 frames, they are the context. They do not fill a latent, so the same
+      frames in reverse order follow until it is full. These are cut off too.
     """
 
     context_frames: int
@@ -72,19 +72,21 @@ def _in_latents(direction: Direction, context: int) -> int:
 def plan_windows(direction: Direction, available: int, context: int, new_frames: int, limit: int) -> tuple[Window, ...]:
     """Returns the windows, in the order of sampling, that add `new_frames` frames to a source of `available` frames.
 
-    `context`: the number of frames that each window should continue, at most. It is rounded down to whole latents.
+    `context`: the largest number of frames that a window continues. It is rounded down to whole latents.
     `limit`: the largest number of frames in a window (context and new frames), 8k+1.
 
     The number of windows:
-    - If the context and all new frames fit into one window, there is one.
-    - If they do not fit, the context is shortened until they do, but not below half of `limit`.
-    - If they still do not fit, several windows share the new frames as `shares` says.
+    - There is one, if the context and all new frames fit into it.
+    - There is also one, if they fit after the context has been shortened to no less than half of `limit`.
+    - Otherwise there are several. The context of each is at most half of `limit`, and `shares` says how many new frames
+      each one adds.
 
     The context of each window:
     - The first window continues the source. It has no context if `context` is 0.
-    - A later window continues the frames of the window sampled before it. Where `context` is 0, it continues up to 25
-      (DEFAULT_CONTEXT) of them.
-    - A window that has fewer frames to continue than `context` continues those that there are.
+    - A later window continues up to `context` frames of the window that was sampled before it, or up to 25 frames
+      (DEFAULT_CONTEXT) if `context` is 0.
+    - No window continues more frames than there are: the source's frames, or the context and the new frames of the
+      window before it.
     """
     beside = limit - (new_frames if direction == "forward" else padded_length(new_frames))
     wanted = min(context or DEFAULT_CONTEXT, max(beside, limit // 2))
@@ -99,12 +101,13 @@ def plan_windows(direction: Direction, available: int, context: int, new_frames:
 
 
 def shares(direction: Direction, new_frames: int, count: int) -> tuple[int, ...]:
-    """Returns how many new frames each of `count` windows adds, in the order of sampling. Together they are
-    `new_frames`.
+    """Returns how many new frames each of `count` windows adds, in the order of sampling.
 
-    The new frames are shared evenly: the windows' numbers of latents differ by at most 1. In every window but the last,
-    the new frames fill whole latents. So their number is 8k forward. Backward it is 8k+1, because the window's first
-    latent, which covers one frame, is also new.
+    `new_frames`: the sum of these numbers.
+
+    - The new frames are shared evenly: the windows' numbers of latents differ by at most 1.
+    - In every window but the last, the new frames fill whole latents. Forward, there are 8k of them. Backward, there
+      are 8k+1, because the window's first latent, which covers one frame, is new too.
     """
     first_latent = 0 if direction == "forward" else 1  # A window's first latent covers one frame.
     latents = -(-(new_frames - count * first_latent) // LATENT_FRAMES)

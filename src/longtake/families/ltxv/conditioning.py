@@ -37,7 +37,7 @@ class ConditioningItem:
 
     @property
     def num_extra(self) -> int:
-        """The number of the item's latent frames, from its first on, that become extra tokens.
+        """The number of the item's first latent frames that become extra tokens (see `TokenSequence`).
 
         The rest of the item is mixed into the window's own tokens.
         """

@@ -46,8 +46,8 @@ def frame_counts(options: LTXVOptions, span: Span, card: LTXVCard) -> FrameCount
 
     - The option `guide` is `depth`, `pose` or `canny`, so the source only guides a new video: all frames are new. Their
       number is the option `new_frames`, or `num_frames` if that is not set. See `guide_counts`.
-    - The option `guide` is `rgb`, so the output continues the source, and `new_frames` is set: so many frames are added
-      to all source frames. See `whole_source_counts`.
+    - The option `guide` is `rgb`, so the output continues the source, and `new_frames` is set: that many frames are
+      added to all source frames. See `whole_source_counts`.
     - The option `guide` is `rgb`, and `new_frames` is not set: the option `num_frames` counts source frames and new
       frames together. See `total_counts`.
 

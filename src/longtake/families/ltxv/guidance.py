@@ -127,13 +127,13 @@ class NegativeAttention:
     """
 
     def __init__(self, plain: Any, embeddings: Tensor, bias: Tensor, scale: float) -> None:
-        """Makes a processor that wraps the one that the layer has now.
+        """Makes a processor for a layer that calls the layer's present processor once for each prompt.
 
-        `plain`: the processor that the layer has now. It computes the features of both prompts.
+        `plain`: the layer's present processor.
         `embeddings`: the embeddings of the negative prompt, [1, n, d].
         `bias`: [1, 1, n], added to the attention's logits: 0 for a token of the negative prompt, a large negative
             number for padding.
-        `scale`: how far the features move away from those of the negative prompt.
+        `scale`: how far the attention's output moves away from that of the negative prompt.
         """
         self.plain, self.embeddings, self.bias, self.scale = plain, embeddings, bias, scale
 
@@ -147,11 +147,11 @@ class NegativeAttention:
 
 @contextmanager
 def negative_attention(transformer: Any, negative: EncodedPrompt | None, scale: float) -> Iterator[None]:
-    """Context manager. Within it, every cross-attention of `transformer` moves away from a negative prompt, as
-    `NegativeAttention` describes.
+    """Context manager. Within it, every cross-attention of `transformer` moves its output away from that of a negative
+    prompt, as `NegativeAttention` describes.
 
     `negative`: the encoded negative prompt. If it is None, nothing changes.
-    `scale`: how far it moves away. If it is 0, nothing changes.
+    `scale`: how far the output is moved. If it is 0, nothing changes.
     """
     if negative is None or scale == 0:
         yield
@@ -165,8 +165,10 @@ def negative_attention(transformer: Any, negative: EncodedPrompt | None, scale: 
 
 @contextmanager
 def value_attention(transformer: Any, blocks: tuple[int, ...]) -> Iterator[None]:
-    """Context manager. Within it, each transformer block whose number is in `blocks` has a `ValueAttention` as its
-    self-attention."""
+    """Context manager. Within it, each token attends only to itself in the self-attention of some transformer blocks.
+
+    `blocks`: the numbers (from 0) of these blocks. Each gets a `ValueAttention`.
+    """
     layers = [transformer.transformer_blocks[block].attn1 for block in blocks]
     with replaced_processors(layers, [ValueAttention() for _ in layers]):
         yield

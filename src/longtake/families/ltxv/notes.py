@@ -52,13 +52,14 @@ def trim_note(options: LTXVOptions, source: VideoInfo, span: Span, plan: Plan) -
     """Returns a note if the plan uses fewer source frames than the request names; otherwise None.
 
     The note is returned in these cases:
-    - The option `start_frame` is set, and the plan's first source frame is a later one.
-    - The option `max_frames` is less than the number of frames from `start_frame` on, and the plan uses even fewer.
+    - The option `start_frame` is above 0, the source is not reversed, and the plan's first source frame is a later one.
+    - The option `max_frames` is less than the number of frames from `start_frame` on, and the plan uses fewer frames
+      than `span` has.
 
     There are two causes: a context must have 8k+1 frames, and `max_frames` keeps only the frames nearest to the new
     ones.
 
-    `span`: the source frames that the request allows. The plan may use fewer.
+    `span`: the source frames that the request allows.
     """
     clock, used = plan.context.rate, plan.context
     is_moved = not span.reverse and used.start > int(options.start_frame * clock / source.rate)
