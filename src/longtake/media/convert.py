@@ -44,12 +44,11 @@ _SHIFTED_WHITE = 255 << 8
 
 
 class FrameConverter:
-    """Converts decoded frames of a video to arrays of one size and pixel format.
+    """Converts decoded frames of a video to arrays that all have one size and one pixel format.
 
-    source: the format of the video's frames.
-    size: (width, height) of the result in pixels; None means the size in `source`. A frame with another aspect ratio
-        than the result is scaled to cover it and cropped at its centre. So frames may also change their size within the
-        video.
+    source: the format of the video's frames, such as their colours and rotation.
+    size: (width, height) of the result in pixels; None means the size in `source`. Each frame is scaled to cover this
+        size and cropped at its centre, so the frames of one video may have different sizes.
     pixel_format: the format of the result (see formats.PixelFormat).
     """
 
@@ -109,9 +108,10 @@ class FrameConverter:
         return colours if source.bt709_light else to_sdr(colours, source.transfer, source.primaries)
 
     def _resampled(self, frame: Any, pixel_format: str) -> Any:
-        """Returns the decoded frame in `pixel_format`, scaled to the size `_scaled_size`, but not rotated or cropped.
+        """Returns the decoded frame in `pixel_format`, scaled but neither rotated nor cropped.
 
-        If `pixel_format` is a Y'CbCr format, the frame keeps its own matrix and range.
+        After rotation it has the size that `_scaled_size` returns. If `pixel_format` is a Y'CbCr format, the frame
+        keeps its own matrix and range.
         """
         width, height = self._scaled_size(frame)
         if self._source.transposed:
@@ -146,9 +146,10 @@ class FrameConverter:
         return max(width, 2 * round(own[0] * scale / 2)), max(height, 2 * round(own[1] * scale / 2))
 
     def _cropped(self, planes: list[Plane], frame: Any) -> list[Plane]:
-        """Crops upright planes [height, width] or pictures [height, width, channels] centrally to the result's size.
+        """Returns `planes` cropped centrally to the result's size; planes of subsampled colours to their share of it.
 
-        `frame` is the decoded frame that they were made from.
+        planes: upright planes [height, width] or pictures [height, width, channels].
+        frame: the decoded frame that they were made from. It tells to which size they were scaled.
         """
         (scaled_width, scaled_height), (width, height) = self._scaled_size(frame), self._size
         # Even offsets are whole pixels in planes of half the size too.
@@ -208,9 +209,9 @@ class FrameConverter:
 
 
 def _even(frame: Any) -> Any:
-    """Returns a planar Y'CbCr frame with its last column and row repeated where its width or height is odd.
+    """Returns a planar Y'CbCr frame enlarged to an even width and an even height, by repeating its last column or row.
 
-    FFmpeg's filter `colorspace` refuses odd sizes.
+    A frame of even size keeps its size. FFmpeg's filter `colorspace` refuses odd sizes.
     """
     larger = av.VideoFrame(frame.width + frame.width % 2, frame.height + frame.height % 2, frame.format.name)
     planes = [
@@ -239,9 +240,11 @@ def _colour_filter(frame: Any, source: PictureFormat, pixel_format: str) -> av.f
 
 
 def _depth_suffix(frame: Any) -> str:
-    """Returns "", "10le" or "12le": the end of FFmpeg's name of a planar pixel format with 8, 10 or 12 bits.
+    """Returns the end of FFmpeg's name of the planar pixel format to which `frame` should be converted:
 
-    The smallest of these depths that holds the codes of `frame` is chosen, or 12 bits if none does.
+    - "" (8 bits), if a code of the frame has at most 8 bits.
+    - "10le" (10 bits), if it has 9 or 10 bits.
+    - "12le" (12 bits), if it has more.
     """
     bits = frame.format.components[0].bits
     return "" if bits <= 8 else "10le" if bits <= 10 else "12le"

@@ -66,9 +66,9 @@ def _unquoted(body: str) -> bytes:
 
 
 def _split(uri: str) -> tuple[bool, str]:
-    """Returns (is_base64, data) for a data URI. `data` is the text after the type, not decoded yet.
+    """Returns (is_base64, data) for a data URI. `data` is the text after the comma that ends the type, not decoded yet.
 
-    Raises InvalidRequest if no comma separates the type from the data.
+    Raises InvalidRequest if there is no comma.
     """
     # Filling quoted values keeps the positions of all other characters.
     unquoted = _QUOTED.sub(lambda value: "_" * len(value[0]), uri[:MAX_HEADER])
@@ -88,9 +88,10 @@ def _has_blanks(text: str) -> bool:
 
 
 def is_bare_base64(text: str) -> bool:
-    """Returns True if the text looks like a file in base64 from whose data URI the beginning `data:` was left out.
+    """Returns True if the text looks like a file in base64 that is not a complete data URI, because `data:` is missing.
 
-    It must have at least 64 characters (MIN_BARE), so that a file's name or a path is not taken for base64.
+    It may be base64 alone or begin with a type, as `video/mp4;base64,AAAA...` does. It must have at least 64 characters
+    (MIN_BARE), so that a file's name or a path is not taken for base64.
     """
     return len(text) >= MIN_BARE and _BARE.fullmatch(text) is not None
 

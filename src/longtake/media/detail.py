@@ -60,9 +60,10 @@ MAX_LENGTHENING = 1.5
 class SourceMotion:
     """The motion of the source at the joint, where it meets the new frames, averaged over up to four steps.
 
-    A step leads from one frame of the source to the neighbouring frame that is farther from the new frames.
+    A step leads from one frame of the source to the neighbouring frame that is farther from the new frames. Motion is
+    measured in frames that are scaled down to h rows (240 at most) and w columns.
 
-    mean: the mean displacement of each pixel in one step.
+    mean: the mean displacement (x, y) of each pixel in one step, [h, w, 2].
     reach: the mean length of these displacements, [h, w]. Motion back and forth counts here, although it cancels out
         in `mean`. Infinite if no motion is known.
     steadiness: 1 where a pixel moves in one direction, 0 where its motion cancels out or is not known, [h, w].
@@ -97,12 +98,13 @@ class SourceMotion:
 
 @dataclass(frozen=True)
 class Detail:
-    """The source's frame at the joint, its motion, and the model's version of it, from which detail is carried.
+    """Everything that is needed to carry the source's fine detail into the new frames.
 
     source: the source's frame next to the new frames, [H, W, 3] in 0..1.
     rendition: the same frame after the model's autoencoder has encoded and decoded it, [H, W, 3] in 0..1.
     motion: the motion of the source where it meets the new frames.
-    trust: how much of the model's own drawing is kept at each pixel, [h, w], from 0 (none) to 1 (all of it).
+    trust: how much of the model's own drawing is kept at each pixel, from 0 (none) to 1 (all of it). Like `motion`, it
+        is for the frame scaled down to h rows (240 at most) and w columns: [h, w].
     """
 
     source: Pictures
@@ -142,9 +144,10 @@ def carry_detail(new_frames: Pictures, detail: Detail, *, first: int = 0) -> Pic
 
 
 def _fidelity(source: Pictures, rendition: Pictures) -> float:
-    """Returns how well a model draws the picture `source`, from 0 (badly) to 1 (without an error at its edges).
+    """Returns how well a model draws the picture `source`, from 0 (badly) to 1 (without an error).
 
-    `rendition` is the same picture after the model's autoencoder has encoded and decoded it. Both are [H, W, 3].
+    Errors at contours count most, because a blur shows there. `rendition` is the same picture after the model's
+    autoencoder has encoded and decoded it. Both are [H, W, 3].
     """
     luma = _small_luma(source)
     error = np.square(source - rendition).mean(axis=-1)
@@ -211,10 +214,13 @@ def _smoothed(flow: Field, weights: NDArray[np.float32]) -> Field:
 
 
 def _places(displacement: Field, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Returns the place in the source's frame from which each pixel of a new frame comes: x and y, [H, W, 2].
+    """Returns the place (x, y) in the source's frame from which each pixel of a new frame comes, [H, W, 2].
 
-    Near the edges the displacement is made shorter, so that it never leads outside the frame. So the places that new
-    parts of the scene would fill show the edge of the source's frame, stretched. `size` is (W, H).
+    Near the edges the displacement is made shorter, so that no place is outside the source's frame. Where the new frame
+    would show something that the source's frame does not have, it shows the edge of that frame, stretched.
+
+    displacement: from each pixel of the new frame to its place, [h, w, 2], for a frame that is scaled down.
+    size: (W, H).
     """
     width, height = size
     scale = np.float32(height / displacement.shape[0])

@@ -108,9 +108,10 @@ def _gain(peaks: NDArray[np.float32], reach: int) -> NDArray[np.float64]:
 
     `peaks` [n] has the absolute value of each of the n samples, the larger one of its two channels.
 
-    First each sample gets the lowest gain that is needed within `reach` samples of it. Then these gains are averaged
-    over `reach` samples on each side. All gains in an average are low enough for the sample in its middle, so the
-    average is too.
+    The factors are computed in two steps:
+    1. Each sample gets the lowest gain that any sample within `reach` samples of it needs.
+    2. Each sample gets the average of these gains over `reach` samples on each side. It is low enough for this sample,
+       because each of the averaged gains is.
     """
     needed = 1 / np.maximum(peaks, 1.0).astype(np.float64)
     lowest = np.lib.stride_tricks.sliding_window_view(needed, 2 * reach + 1).min(axis=1)

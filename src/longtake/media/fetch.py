@@ -45,7 +45,8 @@ class Pace:
     """The slowest download that is allowed.
 
     min_rate: smallest rate in bytes per second.
-    window_s: seconds over which the rate is measured: the first ones of the body, the next ones, and so on.
+    window_s: length in seconds of the periods for which the rate is measured. They follow one another from the
+        beginning of the body, and each one must reach `min_rate`.
     total_s: seconds for the whole download with all redirects and all attempts.
     """
 
@@ -128,7 +129,7 @@ def remove_halves(folder: Path) -> None:
 
 
 def local_file(name: str) -> Path | None:
-    """Returns the path of the local file that a path or a file URL (`file:///...`) names, or None if there is none."""
+    """Returns the path of the file that a path or a file URL (`file:///...`) names; None if no such file exists."""
     try:
         return next((path for path in (Path(name), local_path(name)) if path.is_file()), None)
     except (OSError, ValueError):  # too long for a name, or with a NUL
@@ -222,9 +223,10 @@ class _Download:
             time.sleep(min(left_s, CHECK_EVERY_S))
 
     def _attempt(self, address: httpx.URL) -> Path:
-        """Tries to download the file once. Raises _Momentary if another attempt may succeed.
+        """Tries to download the file once. Returns its path.
 
-        Raises OSError if this machine failed and not the host (see TEMPORARY), for example because its disk is full.
+        Raises _Momentary if another attempt may succeed, otherwise DownloadFailed or FileTooLarge. Raises OSError if
+        this machine is at fault and not the host (see TEMPORARY), for example because its disk is full.
         """
         headers = {"User-Agent": f"longtake/{__version__}", "Accept-Encoding": "identity"}
         hooks: dict[str, list[Callable[[httpx.Response], None]]] = {"response": [_check_redirect]}
@@ -256,7 +258,10 @@ class _Download:
         raise DownloadFailed(f"{shortened(self.url)} was redirected more than {_MAX_REDIRECTS} times.")
 
     def _check_status(self, response: httpx.Response, address: httpx.URL) -> None:
-        """Raises DownloadFailed or _Momentary unless the response holds the whole file."""
+        """Raises an error unless the response of `address` holds the whole file.
+
+        The error is _Momentary if another attempt may succeed, otherwise DownloadFailed.
+        """
         status = response.status_code
         if status in (200, 203) or (status == 206 and is_whole(response.headers)):
             return
@@ -273,7 +278,7 @@ class _Download:
         return "" if proxy is None else f" through the proxy {proxy} (set in the environment)"
 
     def _get(self, client: httpx.Client, address: httpx.URL, meter: "_Meter") -> AbstractContextManager[httpx.Response]:
-        """Returns a context manager that requests `address` and yields the response, before its body is read."""
+        """Context manager that yields the response of `address` before its body. `meter` is checked meanwhile."""
 
         def check() -> None:
             self.check()
@@ -308,10 +313,11 @@ class _Download:
 
 
 class _Meter:
-    """Measures a download's rate in one window of `pace.window_s` seconds after the other. `now` is `time.monotonic()`.
+    """Measures a download's rate in periods of `pace.window_s` seconds, which follow one another.
 
     name: the URL for error messages.
     pace: the slowest download that is allowed.
+    now: the present time (`time.monotonic()`), which the methods take.
     """
 
     def __init__(self, name: str, pace: Pace) -> None:

@@ -95,10 +95,12 @@ def _number_at(video: ProbedVideo, time: int) -> int:
 def stored_frames(video: ProbedVideo, first: int, last: int) -> Iterator[tuple[int, Any]]:
     """Yields (index, decoded frame) for the stored frames with the indices `first` to `last`, both included.
 
-    Decoding starts at the last keyframe that is not after frame `first` (in interlaced video, not after the frame
-    before it, which the deinterlacing filter needs). If frame `first` is then missing or damaged, because of an open
-    GOP or a wrong index in the file, decoding starts again one keyframe earlier, and as a last resort at the beginning
-    of the file. Raises UnsupportedVideo if a frame is still missing.
+    Decoding starts at the last keyframe up to frame `first` (in interlaced video, up to the frame before it, which the
+    deinterlacing filter needs). If frame `first` cannot be decoded from there, because of an open GOP or a wrong index
+    in the file, decoding starts again at one earlier keyframe after the other, and at last at the beginning of the
+    file.
+
+    Raises UnsupportedVideo if a frame is still missing.
     """
     pts = video.timeline.pts
     # The deinterlacing filter also needs the frame before `first`.
@@ -129,16 +131,16 @@ def stored_frames(video: ProbedVideo, first: int, last: int) -> Iterator[tuple[i
 def _start(run: Iterator[tuple[int, Any]], lead: int, first: int, accept_any: bool) -> tuple[int, Any] | None:
     """Advances `run` to frame `first`. Returns its (index, frame), or None if decoding must start earlier in the file.
 
-    The result is None in these cases:
-    - Frame `first` is missing.
-    - Frame `first` is damaged, and `accept_any` is False.
-    - `run` begins after frame `lead`, and `accept_any` is False.
-
     run: yields (index, decoded frame) with rising indices.
     lead: index of the first frame that `run` must contain: `first`, or the frame before it if the deinterlacing filter
         needs that.
     first: index of the wanted frame.
-    accept_any: True if decoding cannot start earlier, because `run` begins at the beginning of the file.
+    accept_any: True if `run` begins at the beginning of the file, so that decoding cannot start earlier.
+
+    The result is None in these cases:
+    - Frame `first` is missing.
+    - Frame `first` is damaged, and `accept_any` is False.
+    - `run` begins after frame `lead`, and `accept_any` is False.
     """
     has_lead = accept_any
     for number, frame in run:

@@ -154,11 +154,12 @@ class GifWriter:
 
 
 def _held(painted: Any, before: Any, picture: NDArray[np.uint8], tolerance: int) -> Any:
-    """Returns the palette frame `painted`, in which pixels are replaced by those of the frame `before` where these are
-    near enough.
+    """Returns the palette frame `painted`. Pixels that hardly change keep their colour from the frame `before`.
 
-    Near enough means at most `tolerance` away, in RGB codes, from `picture` [H, W, 3], which has the exact colours.
-    `before` is None for the first frame.
+    A pixel keeps that colour if it is at most `tolerance` away, in RGB codes, from the exact colour of the pixel.
+
+    picture: the same frame with the exact colours, [H, W, 3].
+    before: None for the first frame, which is returned unchanged.
     """
     if before is None or not tolerance:
         return painted

@@ -18,8 +18,8 @@ _WINDOW_BITS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "def
 def is_whole(headers: httpx.Headers) -> bool:
     """Returns True if a response with status 206 (partial content) holds the whole file nevertheless.
 
-    Some servers do not name the file's size (`bytes 0-99/*`). Then the result is True if the range begins at byte 0 and
-    is as long as the body.
+    That is so if the range in its headers goes from byte 0 to the last byte of the file. Some servers do not name the
+    file's size (`bytes 0-99/*`). Then the range must be as long as the header `content-length` says.
     """
     found = _WHOLE.fullmatch(headers.get("content-range", ""))
     if found is None:
@@ -34,7 +34,7 @@ def decoded(response: httpx.Response) -> Iterator[bytes]:
     httpx's own decompression has no limit: a few kilobytes that are compressed twice can become gigabytes at once.
 
     Raises ValueError if the body is broken, or if its `Content-Encoding` is not a single gzip or deflate. The message
-    is a clause that says so.
+    is a part of a sentence, such as "it is encoded as 'br'; ...".
     """
     header = response.headers.get("content-encoding", "")
     names = [name for name in re.split(r"[\s,]+", header.lower()) if name not in ("", "identity")]

@@ -33,8 +33,8 @@ class ArrayForm:
     """The form that the array of an answer must have.
 
     dtype: name of its type, such as uint8.
-    lengths: for each axis (smallest, largest) length.
-    most: largest number of elements; None if `lengths` is limit enough.
+    lengths: (smallest, largest) length of each axis.
+    most: largest number of elements of the whole array; None if only `lengths` limits it.
     """
 
     dtype: str

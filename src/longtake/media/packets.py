@@ -88,7 +88,7 @@ def frame_times(media: Any, stream: Any, container: str, file: Openable, max_fra
     """Returns the times of the frames of `stream`, read from all its packets; nothing is decoded.
 
     media: the open file in PyAV.
-    container: one of `sniff.CONTAINERS`.
+    container: the file's container, such as mp4: one of `sniff.CONTAINERS`.
     file: the file itself.
 
     Raises UnsupportedVideo if there is no whole frame, VideoTooLong if there are more than `max_frames` frames.
@@ -142,7 +142,9 @@ def _cut(
     frames of `shown` are whole. The end time is the time at which the last frame of the complete file would end, as far
     as the file tells it.
 
-    file: the file.
+    media, stream: the open file in PyAV, and its video stream.
+    container: the file's container, such as mp4: one of `sniff.CONTAINERS`.
+    file: the file itself.
     shown: the stream's packets with a frame that is shown.
 
     How a cut is found depends on the container:
@@ -150,7 +152,8 @@ def _cut(
     - If an MP4 or MOV file has several parts (fragments) with an index each, an incomplete part is not read at all.
       Such a file is recognised by its last box, which is cut off.
     - Transport streams (mpegts) do not state where they end, but a complete one consists of blocks of equal size.
-    - Other files are cut off if their packets end too long before the end that the file states (see _LEAST_LOSS_S).
+    - Other files are cut off if their packets end too early: at least 0.1 s (_LEAST_LOSS_S) and 1.5 frames before the
+      end that the file states.
     Without an index, the last packet may be incomplete, so its frame counts as the first missing one.
     """
     file_bytes = size_of(file)
@@ -173,12 +176,14 @@ def _cut(
 def _stated_end(media: Any, stream: Any, container: str, shown: list[_Packet]) -> int | None:
     """Returns the time in ticks at which the stream ends according to the file; None if the file does not say.
 
-    media: the open file in PyAV.
-    container: one of `sniff.CONTAINERS`. Only AVI, Matroska and WebM files can state the end.
-    shown: the stream's packets with a frame that is shown.
+    - Matroska and WebM files can state this time.
+    - AVI files state the number of frames. It is also the time in ticks if each frame lasts one tick; otherwise the
+      result is None.
+    - For all other files the result is None.
 
-    AVI states the number of frames. This is also the end in ticks if each frame lasts one tick; otherwise the result is
-    None.
+    media: the open file in PyAV.
+    container: the file's container, one of `sniff.CONTAINERS`.
+    shown: the stream's packets with a frame that is shown.
     """
     if container == "avi":
         ticks = (shown[-1].dts or 0) - (shown[0].dts or 0)

@@ -66,11 +66,13 @@ class PictureFormat:
 def picture_format(frame: Any, pixel_aspect: Fraction | None) -> PictureFormat:
     """Returns how the frames of a video stream are converted to pictures.
 
-    `frame` is the stream's first decoded frame. `pixel_aspect` is the width / height of a pixel; None means square
-    pixels.
-    Frames without a matrix tag are read as BT.709 if they have 720 lines or more, else as BT.601, as players do. Frames
-    without a tag for their primaries have those of BT.709, or of BT.2020 if they are HDR. Frames without a range tag
-    have the limited range, or the full range if they are RGB or grey.
+    frame: the stream's first decoded frame.
+    pixel_aspect: width / height of a stored pixel; None means square pixels.
+
+    Where the frame lacks a tag, this is assumed:
+    - matrix: BT.709 if the frame has 720 lines or more, else BT.601, as players do.
+    - primaries: those of BT.709, or of BT.2020 if the frame is HDR.
+    - range: the limited range, or the full range if the frame is RGB or grey.
     """
     transposed, flip_x, flip_y = _orientation(frame)
     width, height = _square(frame.width, frame.height, pixel_aspect)
@@ -116,8 +118,9 @@ def _orientation(frame: Any) -> tuple[bool, bool, bool]:
 
     They are read from the frame's display matrix; all are False if it has none. The matrix has numbers p, q, r and s:
     it shows a stored position (x, y) at (p x + r y, q x + s y) (ISO 14496-12, 6.2.2). The turn is rounded to a multiple
-    of 90 degrees. The picture is transposed if q and r are larger than p and s. Then the negative ones of the two
-    larger numbers flip their axes.
+    of 90 degrees:
+    - If |p| + |s| >= |q| + |r|: transposed is False, flip_x is p < 0, and flip_y is s < 0.
+    - Otherwise: transposed is True, flip_x is r < 0, and flip_y is q < 0.
     """
     for side_data in frame.side_data:
         if side_data.type.name == "DISPLAYMATRIX":

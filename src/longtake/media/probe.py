@@ -47,13 +47,14 @@ undecodable."""
 class ProbedVideo:
     """A probed file, with everything that is needed to read any part of it.
 
-    container: one of `sniff.CONTAINERS`.
+    file: the video file.
+    container: its container, such as mp4: one of `sniff.CONTAINERS`.
     facts: what users of the video need to know about it, such as its size and its sound.
     timeline: the times of the stored frames, and the constant frame rate at which the video is read.
-    picture: how stored frames are converted to upright pictures.
-    limits: the limits for reading the file.
     keyframe_times: presentation times of the frames at which decoding can start, in the timeline's ticks and in rising
         order.
+    picture: how stored frames are converted to upright pictures.
+    limits: the limits for reading the file.
     has_timestamps: False if decoded frames have no usable times. Then they are numbered in the order in which the
         decoder returns them, from the keyframe at which decoding starts.
     origin_s: timestamp of the first frame in seconds. Sound is placed relative to it.
@@ -120,10 +121,13 @@ def decoder_of(stream: Any, limits: Limits) -> Any:
 
 
 def probe(file: Openable, container: str, limits: Limits) -> ProbedVideo:
-    """Reads the times of a file's packets and decodes its first frame. Returns all that is needed to read the video.
+    """Returns all that is needed to read a video file. It reads the times of all packets and decodes the first frame.
 
-    `container` is one of `sniff.CONTAINERS`. Files without usable timestamps are decoded completely to count their
-    frames. Raises UnsupportedVideo if the file cannot be read, VideoTooLarge or VideoTooLong if it exceeds `limits`.
+    A file without usable timestamps is decoded completely to count its frames.
+
+    container: the file's container, such as mp4: one of `sniff.CONTAINERS`.
+
+    Raises UnsupportedVideo if the file cannot be read, VideoTooLarge or VideoTooLong if it exceeds `limits`.
     """
     if container == "webp":
         return _probe_webp(file, limits)
@@ -302,9 +306,12 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
 
 
 def _most_frames(container: str, size: tuple[int, int], limits: Limits) -> int:
-    """Returns the largest number of stored frames that a video may have; it is lower for large GIF and WebP pictures.
+    """Returns the largest number of stored frames that a video may have.
 
-    container: one of `sniff.CONTAINERS`.
+    It is `limits.max_frames`. For a GIF or WebP file it can be lower, because all frames of such a file together may
+    have at most `limits.max_animation_pixels` pixels.
+
+    container: the file's container, one of `sniff.CONTAINERS`.
     size: (width, height) of the frames in pixels.
     """
     if container not in ("gif", "webp"):

@@ -42,8 +42,8 @@ def _end(video: ProbedVideo) -> tuple[int, bool]:
     is_interlaced: True if one of the frames decoded here is interlaced.
 
     Decoding starts at the last keyframe. If that keyframe cannot be decoded, decoding starts again 1, 3, 7, ...
-    keyframes earlier. It is given up if there is no such keyframe, or if more than _MOST_CHECKED_PIXELS would have to
-    be decoded. Then the result is (number of all stored frames, False).
+    keyframes earlier. It is given up if there is no such keyframe, or if frames with more than 2**29 pixels in all
+    (_MOST_CHECKED_PIXELS) would have to be decoded. Then the result is (number of all stored frames, False).
     """
     pts = video.timeline.pts
     most = _MOST_CHECKED_PIXELS // (video.facts.width * video.facts.height)

@@ -61,11 +61,13 @@ class Limits:
 class DecodeProcess:
     """A child process that decodes one untrusted file.
 
-    module: name of the Python module that the child runs as its program (`python -m`). It calls `start_child`.
+    module: name of the Python module that the child runs as its program (`python -m`). The program must call
+        `start_child`.
     path: the file. The child gets it as an open descriptor.
-    argument: facts for the program, in a form that JSON can have.
+    argument: facts for the program, as values that JSON can represent.
     limits: the child limits its memory, and this process limits the child's time for each call.
-    check: called four times a second while a reply is awaited. What it raises ends the call and the child.
+    check: called four times a second while a reply is awaited. If it raises an error, the call ends with this error,
+        and the child is killed.
 
     The constructor raises UnsupportedVideo if the file cannot be opened, and DecoderFailed if no process can be
     started. Thread-safe: calls from several threads run one after another.
@@ -135,7 +137,10 @@ class DecodeProcess:
         return header, payload
 
     def _next_reply(self) -> Answer | Exception:
-        """Waits for the reply to a request. Raises Empty if it does not come in time, and what `check` raises."""
+        """Waits for the reply to a request. Returns it, or the error with which the exchange of messages failed.
+
+        Calls `check` while it waits, and raises what `check` raises. Raises Empty if the reply does not come in time.
+        """
         until = time.monotonic() + self._limits.wall_s
         while (left_s := until - time.monotonic()) > 0:
             self._check()
@@ -166,8 +171,9 @@ class DecodeProcess:
     ) -> None:
         """Starts the child and sends it each request. Puts each reply, or the error instead, into the queue of replies.
 
-        The request None ends this thread and closes both pipes. After an error the thread only waits for that request:
-        its end kills the child, and before that `_end` must find out why the child itself has ended.
+        This runs in a thread of its own, which ends and closes both pipes when the request is None. After an error it
+        still waits for this request, because the child is killed when the thread ends. Before that, `_end` must find
+        out why the child itself has ended.
 
         started: receives the child's process, or the error if it could not be started.
         """
@@ -197,7 +203,7 @@ class DecodeProcess:
                     pass
 
     def _watch(self) -> None:
-        """Kills the child when it uses more processor time after a message than one call may use."""
+        """Kills the child if it uses more than `limits.cpu_s` seconds of processor time after one message."""
         while not self._closed.wait(_CPU_CHECK_S):
             used = self._cpu_used_s()
             if used is not None and used > self._limits.cpu_s:
@@ -253,10 +259,9 @@ def timeout_error(was_ready: bool, wall_s: float, used_s: float | None) -> Longt
 
 
 class Decoder:
-    """Decodes one untrusted file in a child process. If that process fails and the file is not at fault, a second one
-    is started.
+    """Decodes one untrusted file in a child process, which is replaced once if it fails and the file is not at fault.
 
-    start: function that starts a child process for the file.
+    start: function that starts and returns a child process for the file.
 
     Thread-safe.
     """
@@ -268,9 +273,10 @@ class Decoder:
         self._process = start()
 
     def run(self, work: Callable[[DecodeProcess], T]) -> T:
-        """Returns `work(process)`. If `work` raises DecoderFailed, it is called once more with the second process.
+        """Returns `work(process)`, where `process` is the child process that decodes the file.
 
-        Only one second process is started for this object. If `work` fails in it too, raises DecoderFailed.
+        If `work` raises DecoderFailed, it is called once more, with a second child process. Only one such process is
+        started for this object. If `work` raises DecoderFailed with it too, that error is raised.
         """
         while True:
             process = self._process
@@ -295,7 +301,7 @@ class Decoder:
 def decoder(
     module: str, path: Path, argument: dict[str, Any], limits: Limits, check: Check = no_check
 ) -> Iterator[Decoder]:
-    """Context manager: starts a process that decodes a file and kills it when the `with` block ends.
+    """Context manager that starts a child process for a file and gives its Decoder. The process is killed at the end.
 
     The arguments are those of DecodeProcess, and the errors too.
     """
@@ -347,7 +353,10 @@ def confine(limits: Limits) -> None:
 
 
 def _started(module: str, path: Path, argument: dict[str, Any]) -> "subprocess.Popen[bytes]":
-    """Starts the child process that decodes the file `path`. Raises the errors of DecodeProcess."""
+    """Starts the child process that decodes the file `path`, and returns it.
+
+    Raises UnsupportedVideo if the file cannot be opened, and DecoderFailed if the process cannot be started.
+    """
     try:
         file = path.open("rb")
     except OSError as error:

@@ -53,7 +53,7 @@ _TEXTS = (
 
 
 def sniff(path: Path) -> str:
-    """Returns the container of a file, one of CONTAINERS. The file's name is ignored.
+    """Returns the container of a video file, such as mp4: one of CONTAINERS. The file's name is ignored.
 
     Raises UnsupportedVideo if the file cannot be opened or is of another kind; the message names that kind.
     """

@@ -69,7 +69,7 @@ def reverse(samples: Samples) -> Samples:
 
 
 def fade_out(samples: Samples) -> Samples:
-    """Returns the sound with its last CROSS_FADE_S seconds faded to silence along a raised cosine."""
+    """Returns the sound with its last 15 ms (CROSS_FADE_S) faded to silence along a raised cosine."""
     length = min(samples.shape[1], FADE_SAMPLES)
     faded = samples.copy()
     if length:
@@ -78,18 +78,19 @@ def fade_out(samples: Samples) -> Samples:
 
 
 def fade_in(samples: Samples) -> Samples:
-    """Returns the sound with its first CROSS_FADE_S seconds faded in from silence."""
+    """Returns the sound with its first 15 ms (CROSS_FADE_S) faded in from silence along a raised cosine."""
     return reverse(fade_out(reverse(samples)))
 
 
 def cross_fade(source: Samples, new: Samples, *, lead: int = 0, correlation: float = 0.0) -> Samples:
-    """Returns `source` followed by `new`, without a click between them. It lasts `lead` samples less than both.
+    """Returns `source` followed by `new`, without a click between them.
 
-    - If `lead` is above 0, the sounds are cross-faded during the last CROSS_FADE_S seconds of `source` (or during
-      `lead` samples, if that is shorter).
+    The first `lead` samples of `new` are for the same time as the last `lead` samples of `source`. So the result is
+    `lead` samples shorter than the two sounds together.
+    - If `lead` is above 0, the sounds are cross-faded during the last 15 ms of `source` (CROSS_FADE_S), or during
+      `lead` samples if that is shorter.
     - If `lead` is 0, `source` fades out before its end and `new` fades in after it.
 
-    lead: number of samples at the beginning of `new` that overlap the end of `source`.
     correlation: similarity (0..1) of the two sounds in the cross-fade. It sets the curve so that the loudness stays
         constant: equal power for 0, equal gain for 1.
     """
@@ -109,15 +110,15 @@ def continue_sound(source: Samples, generated: Samples, lead: int) -> Samples:
     The first `lead` samples of `generated` are the model's version of the last `lead` samples of `source`. The result
     is `lead` samples shorter than the two sounds together. The model's version has another phase and loudness than
     `source`, so three steps hide the transition at the end of `source`:
-    1. `generated` is shifted by at most MAX_LAG_S seconds to match the phase of `source` (`best_lag`).
-    2. Each channel of `generated` is scaled to the loudness of `source`. The gain returns to 1 within GAIN_RETURN_S
-       seconds after the end of `source`.
-    3. The two sounds are cross-faded. Only the last CROSS_FADE_S seconds of `source` change.
+    1. `generated` is shifted by at most 10 ms (MAX_LAG_S) to match the phase of `source` (`best_lag`).
+    2. Each channel of `generated` is scaled to the loudness of `source`. The gain returns to 1 within 1 s
+       (GAIN_RETURN_S) after the end of `source`.
+    3. The two sounds are cross-faded. Only the last 15 ms of `source` (CROSS_FADE_S) change.
 
     If `lead` is 0 or the end of `source` is silent, there is no overlap: `source` fades out, then `generated` fades in.
 
-    The last MAX_LAG_S + CROSS_FADE_S seconds of the result are disturbed, because the shift is undone there. To avoid
-    that, pass that many more seconds of generated sound, and cut them off the result.
+    The last 25 ms (MAX_LAG_S + CROSS_FADE_S) of the result are disturbed, because the shift is undone there. To avoid
+    that, pass 25 ms more of generated sound, and cut them off the result.
     """
     audible = min(lead, source.shape[1], round(LOUDNESS_S * SOUND_RATE))
     end = source[:, source.shape[1] - audible :]
@@ -133,17 +134,17 @@ def precede_sound(generated: Samples, source: Samples, lead: int) -> Samples:
     """Returns `generated` followed by `source`, so that the transition is inaudible.
 
     It does the same as `continue_sound`, but backwards in time: the last `lead` samples of `generated` are the model's
-    version of the first `lead` samples of `source`, and the first MAX_LAG_S + CROSS_FADE_S seconds of the result are
+    version of the first `lead` samples of `source`, and the first 25 ms (MAX_LAG_S + CROSS_FADE_S) of the result are
     disturbed.
     """
     return reverse(continue_sound(reverse(source), reverse(generated), lead))
 
 
 def matching_gain(source: Samples, generated: Samples) -> NDArray[np.float64]:
-    """Returns for each channel the factor [2] that makes `generated` as loud as `source`.
+    """Returns for each channel the factor that makes `generated` as loud as `source`, as an array [2].
 
-    Factors are in 1 / MAX_GAIN..MAX_GAIN, and 1 if there are no samples. To keep faint noise from being amplified,
-    noise of the level SILENCE is added to the loudness of `source` and to that of `generated`.
+    Factors are in 1/4..4 (MAX_GAIN), and 1 if `source` has no samples. So that faint noise is not amplified, noise with
+    the root mean square 0.001 (SILENCE) is added to the loudness of `source` and to that of `generated`.
     """
     if not source.shape[1]:
         return np.ones(2)
@@ -158,9 +159,10 @@ def loudness(samples: Samples) -> float:
 
 
 def at_least(samples: Samples, least: float) -> Samples:
-    """Returns the sound, amplified to the loudness `least` (a root mean square) if it is quieter.
+    """Returns the sound amplified to the loudness `least` (a root mean square), or unchanged if it is as loud already.
 
-    It stays quieter where a sample would exceed full scale otherwise.
+    All samples get the same factor. If one of them would exceed full scale, the factor is smaller, and the result is
+    quieter than `least`.
     """
     peak = max(float(np.abs(samples).max(initial=0)), 1e-9)
     gain = min(least / max(loudness(samples), 1e-9), 1 / peak)
@@ -170,9 +172,9 @@ def at_least(samples: Samples, least: float) -> Samples:
 def best_lag(source: Samples, generated: Samples, lead: int) -> tuple[int, float]:
     """Returns (lag, correlation): the shift in samples at which `generated` best matches the phase of `source`.
 
-    lag: sample n of the shifted sound is sample n + lag of `generated`. It is within MAX_LAG_S seconds, positive or
+    lag: sample n of the shifted sound is sample n + lag of `generated`. It is within 10 ms (MAX_LAG_S), positive or
         negative. If several lags match equally well, as for a tone, the one nearest to 0 is chosen. It is 0 if no lag
-        reaches MIN_CORRELATION or the sounds are too short to compare.
+        reaches the correlation 0.3 (MIN_CORRELATION) or the sounds are too short to compare.
     correlation: similarity (0..1) of the two sounds at this lag; 0 if they are too short to compare.
 
     The first `lead` samples of `generated` overlap the end of `source`. The two sounds are compared there.
@@ -198,8 +200,9 @@ def best_lag(source: Samples, generated: Samples, lead: int) -> tuple[int, float
 def _shifted(samples: Samples, lag: int) -> Samples:
     """Returns the sound shifted so that its sample n is sample n + lag of `samples`; the length stays the same.
 
-    If `lag` is negative, the result begins with silence. If `lag` is positive, the last `lag` samples would be missing.
-    So the result changes to the unshifted sound before that, in a cross-fade, and ends with it.
+    - If `lag` is negative, the result begins with silence, and the last samples are left out.
+    - If `lag` is positive, the first samples are left out. At the end, `lag` samples would be missing. So the result
+      cross-fades to the unshifted sound before that, and ends with the last `lag` samples of `samples`.
     """
     if lag <= 0:
         return np.concatenate([silence(-lag), samples[:, : samples.shape[1] + lag]], axis=1)
@@ -209,8 +212,8 @@ def _shifted(samples: Samples, lag: int) -> Samples:
 def _levelled(samples: Samples, joint: int, gain: NDArray[np.float64]) -> Samples:
     """Returns the sound with the factors `gain` [2], one for each channel, applied up to sample `joint`.
 
-    `joint` is the first sample after the source's sound. From there the gain in dB returns to 0 along a cosine within
-    GAIN_RETURN_S seconds. A channel's gain is reduced if samples less than GAIN_RETURN_S from `joint` would exceed full
+    `joint` is the first sample after the source's sound. From there the gain in dB returns to 0 along a cosine; this
+    takes 1 s (GAIN_RETURN_S). A channel's gain is reduced if samples less than 1 s from `joint` would exceed full
     scale.
     """
     length = round(GAIN_RETURN_S * SOUND_RATE)

@@ -1,6 +1,6 @@
 """Places decoded pieces of sound by their timestamps, which can be rounded or wrong by milliseconds, and can drift.
 
-A drift is a difference between the timestamps and the number of samples that grows, because two clocks differ.
+A drift is a growing difference between the timestamps and the number of samples. It arises if two clocks differ.
 """
 
 from collections import deque
@@ -64,7 +64,7 @@ def placed(pieces: Iterable[Piece], rate: int) -> Iterator[tuple[int, Samples]]:
 
 
 def _windows(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Yields each piece together with the pieces after it, _WINDOW pieces at most."""
+    """Yields for each piece a list of this piece and the pieces after it, at most 13 (_WINDOW) in all."""
     waiting: deque[Piece] = deque()
     for piece in pieces:
         waiting.append(piece)
@@ -91,11 +91,14 @@ def _delays(window: list[Piece], expected: int) -> list[int]:
 
 
 def _beginning(window: list[Piece], rate: int) -> int:
-    """Returns the sample number, by the file's timestamps, at which the file's sound begins.
+    """Returns the sample number at which the file's sound begins, according to the file's timestamps.
 
-    `window` holds the file's first pieces. Normally the result is the timestamp of the first one. Each later piece also
-    tells where the first must begin: its own timestamp less the length of the pieces before it. If the median of these
-    differs from the first timestamp by more than rounding, the median is returned. Pieces after a gap do not count.
+    Each piece tells where the first one must begin: at its own timestamp less the length of the pieces before it. The
+    result is the timestamp of the first piece, unless the median of what all pieces tell differs from it by more than
+    1 ms, the rounding of timestamps. Then the result is this median. Pieces after a gap do not count.
+
+    window: the file's first pieces.
+    rate: number of samples per second.
     """
     position = window[0][0] or 0
     near = [delay for delay in _delays(window, position) if abs(delay) <= _GAP_S * rate]
@@ -121,7 +124,7 @@ def _compensation(drift: int, length: int, rate: int) -> int:
     length: number of samples of the piece.
     rate: number of samples per second.
 
-    Only the part of the drift above _OUT_OF_STEP_S seconds is corrected, by at most _STRETCH x `length` samples.
+    Only the part of the drift above 40 ms (_OUT_OF_STEP_S) is corrected, by at most 1/500 (_STRETCH) of `length`.
     """
     excess = max(0, abs(drift) - round(_OUT_OF_STEP_S * rate))
     change = min(excess, round(length * _STRETCH))

@@ -36,9 +36,9 @@ _LARGEST_NUMBER = 1 << 64
 class _Stream:
     """A stream of frames or of sound.
 
-    request: returns the message that opens the rest of the stream, without its first items. The argument is their
-        number.
-    form: returns the form of the next chunk. The argument is the number of items that are left.
+    request: returns the message that opens the stream in the child process. Its argument is the number of items that
+        have been read already; the opened stream begins after them.
+    form: returns the form of the next chunk. Its argument is the number of items that are left.
     axis: axis of the chunks along which the items lie.
     total: number of items: frames or samples.
     """

@@ -221,11 +221,13 @@ def _clock(
     tick_s: seconds of one tick.
     stated: rates that the container states.
 
-    The first rule that fits decides (the module explains standard and usual rates):
+    The first rule that fits decides. A standard rate is n or n x 1000/1001 for an integer n; a usual rate is one of
+    _USUAL_RATES (such as 24, 25 and 30), or 1000/1001 of one.
     1. The rate is constant, one of those that `_steady_rates` returns, if all times fit it. They may differ from exact
        times by the error that is returned with the rate, and by at most 1/3 frame.
     2. The rate is variable, if all times are multiples of one step, counted from the first time. The largest such step
-       is one frame. This rate must be at most _MAX_PREFERRED_RATE and at most _MAX_REPEATS x the average rate.
+       is one frame. This rate must be at most 60 (_MAX_PREFERRED_RATE) and at most 3 times (_MAX_REPEATS) the average
+       rate.
     3. The rate is constant, if all times differ from exact times by at most 1/3 frame (_JITTER) and by at most
        _MAX_JITTER_S. These rates are tried in turn: usual rates that are stated, the standard rate nearest to the
        average rate, the usual rate nearest to it, and the average rate.

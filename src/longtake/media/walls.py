@@ -1,12 +1,13 @@
-"""The walls around a process that decodes untrusted files: it can open no file, use no network and start no program.
+"""Confines a process that decodes untrusted files: it can open no file, use no network and start no program.
 
 A hostile file may take over its decoder and run any code in the process. So the kernel must refuse everything that
-decoding does not need. Two walls stand behind each other, and each of them is left out where the kernel lacks it:
+decoding does not need. Two means of Linux's kernel ("walls") do that together. If the kernel lacks one, the other is
+used alone:
 
-- seccomp refuses all system calls except those of `CALLS`. It is built for the machine types that have a column there.
+- seccomp refuses all system calls except those of `CALLS`. It is used on the machine types that `Numbers` has.
 - Landlock refuses files, TCP, and sockets and signals to other processes, as far as the kernel's version can.
 
-They can only be raised on Linux. No process can take them down again.
+Other systems have neither. A process that is confined cannot undo it.
 """
 
 import ctypes
