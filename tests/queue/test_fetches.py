@@ -39,7 +39,7 @@ def test_a_request_waits_for_its_files(engine: sa.Engine) -> None:
     assert found.id == later.id
     assert queue.claim(engine, "default", "w") is None
     fetch = claimed(engine)
-    assert fetch == Fetch(row.id, LOCAL, "s", (SOURCE, IMAGE), {})
+    assert fetch == Fetch(row.id, LOCAL, "s", 1, (SOURCE, IMAGE), {})
     assert fetches.claim(engine, LOCAL, "other") is None
     assert fetches.held_by(engine, "s") == {row.id}
     assert fetches.store_blobs(engine, fetch, {SOURCE.url: "fetched/1"})
@@ -88,22 +88,26 @@ def test_a_server_that_lost_a_download_changes_nothing(engine: sa.Engine) -> Non
     with engine.begin() as connection:
         facts = {"host": "h", "pid": 1, "boot": "", "born": 0, "beats": 0, "beat_at": 0.0}
         connection.execute(sa.insert(servers).values(id="alive", **facts))
-    assert fetches.release_orphans(engine) == 1
+    (orphan,) = fetches.orphans(engine)
+    assert (orphan.request_id, orphan.server, orphan.attempt) == (row.id, "dead", 1)
+    assert fetches.put_back(engine, row.id, "dead", attempt_failed=True)
     fetch = claimed(engine, "alive")
     assert fetch.blobs == {SOURCE.url: "fetched/1"}, "what is downloaded is not downloaded again"
-    assert fetches.release_orphans(engine) == 0
+    assert fetch.attempt == 2
+    assert fetches.orphans(engine) == []
     assert not fetches.store_blobs(engine, old, {})
     assert not fetches.finish(engine, old)
     assert not queue.fail_fetch(engine, old, FAILED)
-    assert not fetches.release(engine, row.id, "dead")
+    assert not fetches.put_back(engine, row.id, "dead", attempt_failed=True)
     assert fetches.held_by(engine, "alive") == {row.id}
 
 
 def test_downloads_begin_in_the_order_of_the_queue(engine: sa.Engine) -> None:
     low, first, second = submit(engine, priority="low"), submit(engine), submit(engine)
     assert [claimed(engine).request_id for _ in range(3)] == [first.id, second.id, low.id]
-    assert fetches.release(engine, first.id, "s")
-    assert claimed(engine).request_id == first.id
+    assert fetches.put_back(engine, first.id, "s", attempt_failed=False)
+    again = claimed(engine)
+    assert (again.request_id, again.attempt) == (first.id, 1), "an attempt that its server stopped does not count"
 
 
 def test_a_group_has_a_limited_number_of_files_ahead(engine: sa.Engine) -> None:

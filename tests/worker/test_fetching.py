@@ -302,6 +302,23 @@ def test_a_download_survives_its_server(
 
 
 @on_sqlite
+def test_a_download_that_kills_its_servers_ends(
+    database_url: str, engine: sa.Engine, serve: Serve, site: Site, tmp_path: Path
+) -> None:
+    row = submit_with(engine, site.url("/a"))
+    with another_server(database_url, tmp_path, trusted_hosts=["127.0.0.1"]) as server:
+        eventually(lambda: site.begun == ["/a"])
+        server.send_signal(signal.SIGKILL)
+        server.wait()
+    serve(max_attempts=1)
+    ended = end_of(engine, row)
+    assert (ended.status_code, ended.error_type) == (500, "runner_server_error")
+    assert ended.error == "The server died while it downloaded the files of this request, once."
+    assert site.begun == ["/a"]
+    eventually(lambda: downloaded(tmp_path) == [])
+
+
+@on_sqlite
 def test_a_server_that_drains_leaves_its_downloads_to_others(engine: sa.Engine, serve: Serve, site: Site) -> None:
     server = serve()
     row = submit_with(engine, site.url("/a"))

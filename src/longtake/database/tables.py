@@ -83,6 +83,7 @@ fetches = sa.Table(
     sa.Column("seq", Integer, nullable=False),
     sa.Column("state", sa.String(20), nullable=False),
     sa.Column("server", sa.String(64)),
+    sa.Column("attempt", sa.Integer, nullable=False, server_default=sa.text("0")),
     sa.Column("files", Json, nullable=False),
     sa.Column("blobs", Json, nullable=False),
     sa.Index("fetches_by_state", "state", "key_id", "pool", "priority", "seq"),
@@ -92,6 +93,7 @@ fetches = sa.Table(
 `key_id`, `pool`, `priority`, `seq`: the values of the request's row.
 `state`: waiting, running, done, or ended after the request has ended.
 `server`: the id of the server that downloads the files; null unless `state` is running.
+`attempt`: the number of attempts so far, including a running one. One that its server stopped itself does not count.
 `files`: the files, a list of [URL, path of the field, kind] (see `queue.requests.RemoteFile`).
 `blobs`: URL -> the key of the blob with the bytes, for each file that was downloaded.
 """

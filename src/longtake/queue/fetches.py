@@ -5,7 +5,7 @@ state is one conditional UPDATE, as in `queue.engine`. In this module `server` i
 `servers`.
 
 waiting --claim--> running --finish--> done
-   ^---- released, or its server died --'
+   ^---- put back, or its server died --'
 each of them --the request ends--> ended --delete--> (no row)
 """
 
@@ -35,12 +35,14 @@ class Group(NamedTuple):
 class Fetch:
     """The download of a request's files by a server.
 
+    `attempt`: the number of attempts at the download so far, including this one.
     `blobs`: URL -> the key of the blob with the bytes, for each file that an earlier server has downloaded.
     """
 
     request_id: str
     group: Group
     server: str
+    attempt: int
     files: tuple[RemoteFile, ...]
     blobs: Mapping[str, str]
 
@@ -81,7 +83,10 @@ def waiting_groups(engine: sa.Engine, ahead: int) -> list[Group]:
 
 
 def claim(engine: sa.Engine, group: Group, server: str) -> Fetch | None:
-    """Assigns the next waiting download of a group to a server. Returns None if none waits."""
+    """Assigns the next waiting download of a group to a server, and adds 1 to its `attempt`.
+
+    Returns None if none waits.
+    """
     next_id = (
         sa.select(fetches.c.request_id)
         .where(fetches.c.state == "waiting", fetches.c.key_id == group.key_id, fetches.c.pool == group.pool)
@@ -94,13 +99,16 @@ def claim(engine: sa.Engine, group: Group, server: str) -> Fetch | None:
         row = connection.execute(
             sa.update(fetches)
             .where(fetches.c.request_id == next_id, fetches.c.state == "waiting")
-            .values(state="running", server=server)
+            .values(state="running", server=server, attempt=fetches.c.attempt + 1)
             .returning(fetches)
         ).first()
-    if row is None:
-        return None
+    return None if row is None else _fetch_of(row)
+
+
+def _fetch_of(row: Any) -> Fetch:
+    """Returns the running download of a row of the table `fetches`."""
     files = tuple(RemoteFile(url, tuple(field), kind) for url, field, kind in row.files)
-    return Fetch(row.request_id, group, server, files, row.blobs)
+    return Fetch(row.request_id, Group(row.key_id, row.pool), row.server, row.attempt, files, row.blobs)
 
 
 def held_by(engine: sa.Engine, server: str) -> set[str]:
@@ -133,26 +141,23 @@ def finish(engine: sa.Engine, fetch: Fetch) -> bool:
     return True
 
 
-def release(engine: sa.Engine, request_id: str, server: str) -> bool:
+def put_back(engine: sa.Engine, request_id: str, server: str, *, attempt_failed: bool) -> bool:
     """Puts a download back to those that wait, with the files that it already has.
 
+    `attempt_failed`: if True, the attempt counts towards the limit of attempts; if False, it does not.
+    This function does not check the limit. If no further attempt is allowed, the caller must end the request instead.
     Returns False, and changes nothing, if the server does not download the request's files.
     """
-    return _update(engine, _is_held(request_id, server), {"state": "waiting", "server": None})
+    attempt = fetches.c.attempt if attempt_failed else fetches.c.attempt - 1
+    values = {"state": "waiting", "server": None, "attempt": attempt}
+    return _update(engine, _is_held(request_id, server), values)
 
 
-def release_orphans(engine: sa.Engine) -> int:
-    """Puts the downloads of servers that are no longer in the table `servers` back to those that wait.
-
-    Returns their number.
-    """
-    orphaned = sa.and_(_is_running(), fetches.c.server.not_in(sa.select(servers.c.id)))
-    # Usually there are none. Then this read avoids a transaction for which other writers would wait.
+def orphans(engine: sa.Engine) -> list[Fetch]:
+    """Returns the running downloads of servers that are no longer in the table `servers`."""
+    is_orphaned = sa.and_(_is_running(), fetches.c.server.not_in(sa.select(servers.c.id)))
     with reading(engine) as connection:
-        if connection.execute(sa.select(fetches.c.request_id).where(orphaned).limit(1)).first() is None:
-            return 0
-    with engine.begin() as connection:
-        return connection.execute(sa.update(fetches).where(orphaned).values(state="waiting", server=None)).rowcount
+        return [_fetch_of(row) for row in connection.execute(sa.select(fetches).where(is_orphaned))]
 
 
 def blob_of(engine: sa.Engine, request_id: str, url: str) -> str | None:

@@ -141,7 +141,7 @@ class FetchPlaces:
             if request_id not in held or place.fetch.server != server:
                 place.stopped.set()
         for request_id in held - running.keys():
-            fetches.release(self._engine, request_id, server)
+            fetches.put_back(self._engine, request_id, server, attempt_failed=False)
 
     def _fill(self, server: str) -> None:
         """Starts waiting downloads until every place has one, or no more may start.
@@ -235,7 +235,10 @@ class FetchPlaces:
                 if self._retry(place, lambda: fetches.finish(self._engine, fetch)):
                     self._wake_slots(fetch.group.pool)
             case "stopped":
-                self._retry(place, lambda: fetches.release(self._engine, fetch.request_id, fetch.server))
+                self._retry(
+                    place,
+                    lambda: fetches.put_back(self._engine, fetch.request_id, fetch.server, attempt_failed=False),
+                )
             case Outcome() as outcome:
                 if self._retry(place, lambda: queue.fail_fetch(self._engine, fetch, outcome)):
                     log.info("Request %s ended with status %d.", fetch.request_id, outcome.status_code)

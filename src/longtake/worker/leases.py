@@ -22,10 +22,11 @@ from longtake.database.tables import servers
 from longtake.periodic import Repeating
 from longtake.queue import engine as queue
 from longtake.queue import fetches
+from longtake.queue.fetches import Fetch
 from longtake.queue.requests import RequestRow
 from longtake.settings import Settings
 from longtake.system import boot_id, start_ticks
-from longtake.worker.outcomes import NOT_STARTED_IN_TIME, worker_died
+from longtake.worker.outcomes import NOT_STARTED_IN_TIME, download_died, worker_died
 from longtake.worker.work_folders import remove_work_folder
 
 log = logging.getLogger(__name__)
@@ -180,7 +181,7 @@ class LeaseWatch:
         """Looks once for dead servers, and for requests that were not started in time.
 
         Puts the requests of the dead servers back into the queue, and ends the requests that were not started in time.
-        The downloads of the dead servers are left to the living ones.
+        The downloads of the dead servers are left to the living ones, or end their requests after the last attempt.
         """
         with reading(self._engine) as connection:
             rows = connection.execute(sa.select(servers)).all()
@@ -190,7 +191,8 @@ class LeaseWatch:
                 self._remove(row)
         for orphan in queue.orphans(self._engine):
             self._recover(orphan)
-        fetches.release_orphans(self._engine)
+        for download in fetches.orphans(self._engine):
+            self._recover_download(download)
         for request_id in queue.expire(self._engine, NOT_STARTED_IN_TIME):
             self._on_change(request_id)
 
@@ -232,6 +234,22 @@ class LeaseWatch:
         log.warning("The server of request %s died in attempt %d; the request %s.", row.id, row.attempt, result)
         if has_ended:
             remove_work_folder(self._settings, row.id)
+
+    def _recover_download(self, download: Fetch) -> None:
+        """Puts a download of a dead server back to those that wait. Ends its request if it has no attempts left."""
+        is_last = download.attempt >= self._settings.max_attempts
+        if is_last:
+            is_changed = queue.fail_fetch(self._engine, download, download_died(download.attempt))
+        else:
+            is_changed = fetches.put_back(self._engine, download.request_id, download.server, attempt_failed=True)
+        if is_changed:
+            self._on_change(download.request_id)
+            log.warning(
+                "The server that downloaded the files of request %s died in attempt %d; %s.",
+                download.request_id,
+                download.attempt,
+                "the request has ended" if is_last else "the download waits again",
+            )
 
 
 def is_last_attempt(row: RequestRow, settings: Settings) -> bool:

@@ -47,8 +47,21 @@ def worker_died(attempts: int) -> Outcome:
     `attempts` is the number of attempts. The HTTP status is 500 and not 503, because after a 503 one of fal's clients
     asks for the result again and again, forever.
     """
-    times = "once" if attempts == 1 else f"{attempts} times"
-    return service_error(500, f"The worker died while it worked on this request, {times}.", "runner_server_error")
+    sentence = f"The worker died while it worked on this request, {_times(attempts)}."
+    return service_error(500, sentence, "runner_server_error")
+
+
+def download_died(attempts: int) -> Outcome:
+    """Returns the outcome of a request whose server died while it downloaded the request's files, in the last attempt.
+
+    `attempts` is the number of attempts at the download.
+    """
+    sentence = f"The server died while it downloaded the files of this request, {_times(attempts)}."
+    return service_error(500, sentence, "runner_server_error")
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
 
 
 def done(message: Done, url: str) -> Outcome:

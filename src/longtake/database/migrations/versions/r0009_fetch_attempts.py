@@ -1,0 +1,11 @@
+"""Counts the attempts at the downloads of files, so that a download which kills its servers ends."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+
+
+def upgrade() -> None:
+    op.add_column("fetches", sa.Column("attempt", sa.Integer(), server_default=sa.text("0"), nullable=False))
