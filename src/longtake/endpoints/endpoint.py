@@ -85,9 +85,9 @@ class Endpoint(Generic[RequestT, OptionsT]):
     def model_choice(self, settings: Settings, planned: str | None = None) -> ModelChoice:
         """Returns the model that carries out the endpoint's requests.
 
-        This is the published model if it is installed, or the small model in the package where that may stand in.
-
-        planned: name of the model in a plan that an earlier attempt made; the request keeps this model.
+        - If `planned` is not None: the model with this name. It is the one in the plan that an earlier attempt made.
+        - Otherwise: the endpoint's published model, or the small one in the package if that stands in for it, because
+          the published one is not installed and the setting `stand_in` lets it.
         """
         own, miniature = (card(name) for name in self.models)
         if planned is None:
@@ -97,7 +97,7 @@ class Endpoint(Generic[RequestT, OptionsT]):
     def plan(self, options: OptionsT, source: VideoInfo, card: ModelCard, seed: int, prices: Prices) -> Plan:
         """Returns the plan for carrying out a request, with its price.
 
-        options: what the request asks for, from the endpoint's `options`.
+        options: the family's options for the request, which the endpoint's function `options` has returned.
         source: facts of the source video.
         card: the model.
         seed: seed of the random numbers.

@@ -31,9 +31,9 @@ class Tariff:
     has_lora: Callable[[Plan], bool] = lambda plan: any(not adapter.own for adapter in plan.adapters)
 
     def priced(self, setting: PriceSetting | None) -> "Tariff":
-        """Returns a copy of the tariff that has the operator's prices.
+        """Returns a copy of the tariff in which the operator's prices for the endpoint replace its own.
 
-        setting: the prices that the operator has set for the endpoint. None returns the tariff unchanged.
+        setting: the operator's prices; None (the operator has set none) returns the tariff unchanged.
         """
         if setting is None:
             return self

@@ -68,8 +68,8 @@ def problems(model: type[BaseModel], data: Any) -> list[dict[str, Any]]:
 
     The `type` of an entry is pydantic's error type. The list is empty if `data` is a valid request of class `model`.
 
-    Only the first MOST_PROBLEMS problems have an entry. Another entry, with the type `too_many_problems`, counts the
-    others.
+    Only the first 50 problems (MOST_PROBLEMS) have an entry of their own. If there are more, one more entry with the
+    type `too_many_problems` tells their number.
     """
     try:
         model.model_validate(data)
@@ -92,8 +92,9 @@ def _others(count: int) -> str:
 def _message_and_facts(error: Any) -> tuple[str, Mapping[str, Any] | None]:
     """Returns (message, facts) of one of pydantic's errors.
 
-    message: pydantic's own, but without the name of this program's class if a value should be a JSON object and is not.
-    facts: the error's `ctx`, such as limits; None if it has none.
+    - If a value should be a JSON object and is not: a message of this program's own, because pydantic's message
+      contains the name of a class; facts is None.
+    - Otherwise: pydantic's message, and as facts the error's `ctx`, such as limits; None if it has none.
     """
     if error["type"] in ("model_type", "model_attributes_type"):
         return "Input should be a valid dictionary", None
@@ -114,8 +115,9 @@ def problem(
     ctx: facts for clients, such as limits.
     place: the part of the HTTP request with the field: body, query, path or header.
 
-    `input` and the values of `ctx` are changed by `echo`, so that they can be repeated in JSON. An input that is still
-    longer than MOST_ECHOED_IN_ALL becomes `...`, so that errors of invalid requests, which are stored, stay small.
+    `input` and the values of `ctx` are changed by `echo`, so that they can be repeated in JSON. An input that is then
+    still longer than 10,000 characters (MOST_ECHOED_IN_ALL) becomes `...`, so that errors of invalid requests, which
+    are stored, stay small.
     """
     echoed = echo(input)
     if len(json.dumps(echoed, ensure_ascii=False)) > MOST_ECHOED_IN_ALL:

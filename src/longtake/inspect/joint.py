@@ -147,7 +147,10 @@ def _sharpness(frames: Frames) -> float:
 
 
 def _small_luma(frame: Frames) -> _Luma:
-    """Returns a frame's luma, scaled down by the largest integer factor that leaves a width of 256 pixels or more."""
+    """Returns a frame's luma, scaled down by the largest integer factor that leaves a width of 256 pixels or more.
+
+    A frame that is narrower than 512 pixels keeps its size.
+    """
     luma = _luma(frame)
     step = max(1, luma.shape[1] // _MOTION_WIDTH)
     height, width = luma.shape[0] // step * step, luma.shape[1] // step * step

@@ -75,7 +75,7 @@ def tone_figures(sound: NDArray[np.float32], joint: int, sound_rate: int = SOUND
 
 
 def pitch(mono: NDArray[np.float64], sound_rate: int = SOUND_RATE) -> float | None:
-    """Returns the pitch of samples [n] in Hz, LOWEST_HZ..HIGHEST_HZ, or None if they have no clear pitch.
+    """Returns the pitch of samples [n] in Hz, 40..4000 (LOWEST_HZ, HIGHEST_HZ), or None if they have no clear pitch.
 
     The period is the first clear peak of the normalised square difference function (McLeod & Wyvill 2005).
     """

@@ -89,9 +89,10 @@ def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def _place(after_joint: int) -> tuple[int, int]:
-    """Returns the (row, column) at which a frame is drawn. The joint is in the middle of row 0; row -1 is above it.
+    """Returns the (row, column) at which a frame is drawn. Row 0 has the joint in its middle; row -1 is above it.
 
-    `after_joint` is 0 for the first frame after the joint, 1 for the next one, and -1 for the last frame before it.
+    after_joint: number of the frame, counted from the joint: 0 for the first frame after the joint, 1 for the next one,
+        and -1 for the last frame before it.
     """
     return divmod(after_joint + _COLUMNS // 2, _COLUMNS)
 

@@ -85,12 +85,12 @@ def spectrogram(
 
 
 def _levels(samples: NDArray[np.float32], centres: NDArray[np.int64], sound_rate: int) -> NDArray[np.float32]:
-    """Returns how loud each frequency is at some times, in dB relative to full scale, [rows, columns].
+    """Returns the levels [rows, columns] of one channel's spectrogram, in dB relative to full scale.
 
-    A row is a frequency; the first row is the highest one. A column is a time: that of one sample in `centres`.
+    A row is a frequency, the highest one first. A column is a time: that of one sample.
 
-    samples: one channel of the sound, [n].
-    centres: indices of samples, one for each column. A column is silent if its index is outside `samples`.
+    samples: the channel, [n].
+    centres: for each column, the index of its sample. A column is silent if the index is outside `samples`.
     sound_rate: samples per second.
     """
     half = _WINDOW // 2
@@ -127,7 +127,10 @@ def _mel(hertz: NDArray[np.float64] | float) -> NDArray[np.float64]:
 
 
 def _hertz(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the frequencies in Hz that the spectrogram's `rows` show; 0 is its top edge. Rows may be fractions."""
+    """Returns the frequencies in Hz that the spectrogram shows at `rows`.
+
+    rows: distances from its top edge in rows of pixels; fractions are possible.
+    """
     mels = _mel(_HIGHEST_HZ) - rows / _HEIGHT * (_mel(_HIGHEST_HZ) - _mel(_LOWEST_HZ))
     return 700 * (10 ** (mels / 2595) - 1)
 
@@ -140,10 +143,13 @@ def _row_of(hertz: float) -> int:
 def _times(
     draw: ImageDraw.ImageDraw, joint_s: float, middle: int, pixel_s: float, sides: tuple[int, int], y: int
 ) -> None:
-    """Draws the time axis: the time `joint_s` of the joint, and a labelled mark for each half second around it.
+    """Draws the time axis: the time of the joint as text, and a labelled mark for each half second before and after it.
 
-    `middle` is the x coordinate of the joint, `pixel_s` the seconds per pixel, `sides` the least and the largest x of a
-    mark, and `y` the upper end of the marks.
+    joint_s: time of the joint in the video, in seconds.
+    middle: x coordinate of the joint in pixels.
+    pixel_s: seconds per pixel.
+    sides: least and largest x coordinate of a mark.
+    y: upper end of the marks.
     """
     draw.text((middle, y + 16), f"{joint_s:.3f} s", TEXT, font(15), anchor="ma")
     for half_seconds in range(-round(2 * SPAN_S), round(2 * SPAN_S) + 1):

@@ -103,10 +103,10 @@ class Joiner:
             self.writer.write_source(chunk)
 
     def _write_after_source(self, clips: Iterator[GeneratedClip], nearest_first: RGBFrames) -> None:
-        """Writes each clip's sound and then its frames. The source is already written.
+        """Writes the new clips behind the source, which is already written: each clip's sound and then its frames.
 
-        The end of a clip's sound is held back until the next clip is known, because it is cross-faded with that clip's
-        sound. `nearest_first` [T, H, W, 3] are the last frames of the source, in reverse order.
+        The end of a clip's sound is written with the next clip, because it is cross-faded with that clip's sound.
+        `nearest_first` [T, H, W, 3] are the last frames of the source, in reverse order.
         """
         plan, track, written, num_frames = self.plan, self.track, self.final_samples, self.plan.shown_frames
         detail, distance = None, 0
@@ -135,15 +135,17 @@ class Joiner:
 
 
 def correction(clip: GeneratedClip, joint: RGBFrames, detail: Detail | None, distance: int) -> Correction:
-    """Returns the correction for the frames of a clip.
+    """Returns a function (frames, first) -> corrected frames for a clip's frames, [t, H, W, 3] in 0..1.
 
-    - If `detail` is not None, the source's detail is carried into them. `distance` is the number of new frames between
-      the source and the clip.
-    - Otherwise the colour cast of the model's autoencoder is removed. The cast is the difference in colour between two
+    `frames` have to be ordered by their distance from the source, the nearest one first. `first` is the number of the
+    clip's frames that are nearer. The correction is:
+    - None, if `clip.rendition` is None.
+    - Otherwise, if `detail` is not None: the source's detail is carried into the frames. `distance` is the number of
+      new frames between the source and the clip.
+    - Otherwise: the colour cast of the model's autoencoder is removed. The cast is the difference in colour between two
       versions of the frame next to the clip: the one that the output shows, and `clip.rendition`, which the
       autoencoder has encoded and decoded. The output shows `clip.neighbour` if the model generated this frame, else
       `joint` [H, W, 3], the source's frame next to the new ones.
-    - If `clip.rendition` is None, nothing is corrected.
     """
     if clip.rendition is None:
         return lambda frames, first: frames
@@ -157,7 +159,8 @@ def correction(clip: GeneratedClip, joint: RGBFrames, detail: Detail | None, dis
 def corrected_frames(clip: GeneratedClip, plan: Plan, correct: Correction) -> Iterator[NDArray[np.float32]]:
     """Yields a clip's frames in playing order, corrected, in chunks [t, H, W, 3] in 0..1.
 
-    `plan` tells if the source plays before or after the clip.
+    plan: tells if the source plays before or after the clip.
+    correct: the function that `correction` has returned for the clip.
     """
     done = 0
     for chunk in clip.frames:

@@ -24,10 +24,12 @@ CHUNK_FRAMES = 16
 
 @dataclass
 class ProgressRelay:
-    """A progress callback that passes each report on to `on_progress` and keeps it in `last`.
+    """A progress callback that passes each report on to `on_progress`.
 
-    Jobs are cancelled by an exception that `on_progress` raises. So that this is possible during long waits too, the
-    encoder then calls `repeat`, and `repeat` passes the last report on again.
+    A job is cancelled by an exception that `on_progress` raises. So that this is also possible while nothing is
+    reported, the encoder calls `repeat` during long waits, which passes the last report on again.
+
+    last: the last report.
     """
 
     on_progress: OnProgress
