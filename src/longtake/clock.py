@@ -47,9 +47,9 @@ class Clock:
         self._jump: _Jump | None = None
 
     def now(self) -> float:
-        """Returns the Unix time in seconds. After a jump of the system's clock, the time goes on as if there was none.
+        """Returns the Unix time in seconds. If the system's clock jumps, the time goes on as if it had not.
 
-        The system's clock is followed again when it is back, or has run evenly for SETTLE_S seconds.
+        The system's clock is followed again when it has jumped back, or has run evenly for ten minutes (SETTLE_S).
         """
         with self._lock:
             elapsed = self._elapsed()
@@ -62,9 +62,11 @@ class Clock:
         return self._jump is None
 
     def _compare(self, offset_s: float, elapsed: float) -> None:
-        """Decides whether this clock follows the system's clock. It does not after a jump of the system's clock.
+        """Decides whether this clock follows the system's clock.
 
-        It follows again when the system's clock is back, or has run evenly for SETTLE_S seconds after the jump.
+        - If the two differ by less than a minute (JUMP_S), it follows.
+        - If they differ by more, the system's clock has jumped. Then it follows only when the system's clock has run
+          evenly for ten minutes (SETTLE_S) since the jump.
 
         offset_s: the system's time minus `elapsed`.
         elapsed: the result of the function `elapsed` at the same moment.
@@ -88,7 +90,10 @@ class Clock:
 
 
 def _difference(ahead_s: float) -> str:
-    """Returns the difference of two times for people, such as "8.0 days ahead" or "70 seconds back"."""
+    """Returns a difference of two times as text for people, such as "8.0 days ahead" or "70 seconds back".
+
+    ahead_s: the difference in seconds; negative means back.
+    """
     size, direction = abs(ahead_s), "ahead" if ahead_s > 0 else "back"
     for name, seconds in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
         if size >= 2 * seconds:

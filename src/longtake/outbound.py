@@ -169,11 +169,12 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 class PublicTransport(httpx.BaseTransport):
-    """An httpx transport that connects only to public addresses and to trusted hosts.
+    """An httpx transport that connects only to public addresses and to trusted hosts. Thread-safe.
 
     A request to any other host raises AddressRefused. Each request gets its own connection and uses no proxy. httpx's
     read timeout limits the whole time until the response's headers are complete, and then each single read of the body.
-    A request's extension CHECK is called again and again while the request waits. It may raise to end it. Thread-safe.
+    A request can carry a function as the extension "longtake.check" (CHECK). It is called again and again while the
+    request waits, and can end it by raising an exception.
 
     trusted_hosts: hosts that are allowed although they are not public: names or IP addresses, in upper or lower case.
     resolve: function that returns the addresses of a host.
@@ -252,7 +253,7 @@ class _PublicNetwork(httpcore.NetworkBackend):
         raise error or httpcore.ConnectError(f"there is no host {host}")
 
     def _addresses(self, host: str, port: int, deadline: float) -> Sequence[str]:
-        """Returns at most MAX_ADDRESSES IP addresses of the host; an empty list if the name cannot be resolved.
+        """Returns at most 8 (MAX_ADDRESSES) IP addresses of the host; an empty list if the name cannot be resolved.
 
         If `host` is an IP address itself, it is returned unchecked, because `_parsed` has checked it.
 

@@ -355,11 +355,11 @@ def local_request(
 
 
 def _pop_local(named: dict[str, Any], endpoint: Endpoint[Any, Any]) -> LocalParameters:
-    """Removes LocalParameters from `named`, and returns them validated. Those that are not in `named` have defaults.
+    """Removes the LocalParameters from `named` and returns them validated. The missing ones have their defaults.
 
-    A name that is also a parameter of the endpoint's request stays in `named`, and has its default in the result.
+    A name that is also a parameter of the endpoint's request stays in `named`; the result then has its default.
 
-    named: values of the user by name of the parameter. It is changed.
+    named: the user's values by name of the parameter. This mapping is changed.
     """
     own = {one.name for one in parameters(endpoint.id)}
     values = {name: named.pop(name) for name in LocalParameters.model_fields if name in named and name not in own}

@@ -55,9 +55,9 @@ def span_on_clock(
 ) -> Span:
     """Returns a range of the source's frames as a span at the frame rate `clock`.
 
-    start, stop: number of the range's first frame, and of the one after its last, at the frame rate `rate`.
-    rate, clock: in frames per second. If `clock` is lower than `rate`, the span leaves out frames, but never the joint:
-        the frame of the range that is next to the new frames.
+    start, stop: numbers of the range's first frame, and of the one after its last, counted at the frame rate `rate`.
+    rate, clock: in frames per second. If `clock` is lower than `rate`, the span leaves out frames, but not the joint
+        (the frame next to the new frames).
     reverse: True if the span is played from its last frame to its first.
     joint_first: True if the joint is the first frame of the range, False if it is the last one.
     """
@@ -76,9 +76,9 @@ def playable_rate(rate: Fraction) -> Fraction:
 def model_canvas(size: Size, short_side: int | None, step: int) -> Size:
     """Returns the size (width, height) in pixels of the frames that a model generates for an output of `size`.
 
-    short_side: None for a model that generates frames of `size`. Otherwise `size` is scaled so that its shorter side
-        has this number of pixels.
-    step: the scaled sides are rounded to multiples of this number of pixels.
+    short_side: length in pixels to which the shorter side of `size` is scaled; the other side is scaled in proportion.
+        None means that nothing is scaled or rounded: the result is `size`.
+    step: both scaled sides are rounded to multiples of this number of pixels.
     """
     if short_side is None:
         return size
@@ -116,10 +116,10 @@ class PlannedAdapter:
 
 
 def adapters_of_passes(adapters: tuple[PlannedAdapter, ...], passes: int) -> tuple[PlannedAdapter, ...]:
-    """Returns the adapters as a plan of `passes` passes has them: with only the scales of these passes.
+    """Returns the adapters in the form in which a plan of `passes` sampling passes contains them.
 
-    An adapter is left out if its scales in these passes are all 0. Data URIs are shortened, because a plan is stored
-    and shown.
+    - Each adapter has only the scales of these passes. An adapter whose scales in them are all 0 is left out.
+    - Data URIs are shortened, because a plan is stored and shown.
     """
     trimmed = (replace(one, source=shortened_url(one.source), scales=one.scales[:passes]) for one in adapters)
     return tuple(one for one in trimmed if any(one.scales))
@@ -134,9 +134,10 @@ class PlanOptions:
     check_safety: True if the safety checker checks the new frames.
     strength: how closely the output follows the context (the source frames that the model sees), from 0 (they are
         ignored) to 1 (they are shown unchanged).
-    end_image_strength: how closely the video arrives at the end image, from 0 (it is ignored) to 1.
-    output, quality, write_mode: the codec and file type of the output, its quality, and how its encoder trades speed
-        for file size.
+    end_image_strength: how closely the video arrives at the end image, from 0 (the image is ignored) to 1.
+    output: the codec and file type of the output.
+    quality: the picture quality of the output.
+    write_mode: how the output's encoder trades speed for file size.
     sync_mode: True if the response contains the video as a data URI instead of a URL.
     """
 
@@ -230,9 +231,8 @@ class Plan(PlanOptions, ABC):
     def source_frames(self) -> int:
         """Number of frames of the output that are unchanged frames of the source.
 
-        - If `keeps_source` is True, all source frames that the output shows are unchanged.
-        - Otherwise only those are unchanged that the model does not see. The output shows those that it sees as the
-          model decodes them.
+        - If `keeps_source` is True: all source frames that the output shows.
+        - Otherwise: only those that the model does not see. Those that it sees are shown as the model decodes them.
         """
         return self.shown_frames if self.keeps_source else max(0, self.shown_frames - self.context_frames)
 

@@ -71,8 +71,9 @@ class Overrides:
     `own_rate`: True if the output plays at the source's rate; False leaves the option unchanged.
     `seed`: the seed of all random numbers.
     `adapters`: LoRAs that are applied in addition to the request's own ones, before them.
-    `output`, `quality`, `write_mode`: the codec and file type of the output, its quality, and how its encoder trades
-        speed for file size.
+    `output`: the codec and file type of the output.
+    `quality`: the picture quality of the output.
+    `write_mode`: how the output's encoder trades speed for file size.
     """
 
     new_frames: int | None = None
@@ -84,9 +85,10 @@ class Overrides:
     write_mode: WriteMode | None = None
 
     def apply(self, options: OptionsT) -> OptionsT:
-        """Returns a copy of the request's `options` in which these values replace the options of the same names.
+        """Returns a copy of the request's `options` in which the values of this object replace those of the same name.
 
-        `adapters` is an exception: these adapters are put in front of the request's own ones.
+        Values that are None, and `own_rate` if it is False, replace nothing. `adapters` are not replaced: those of this
+        object are put in front of the request's own ones.
         """
         return replace(
             options,

@@ -188,8 +188,10 @@ class Runner:
 def carries_detail(job: Job, settings: Settings) -> bool:
     """Returns whether the source's fine detail and its motion are carried into the job's new frames.
 
-    The setting `carry_detail` says for which models. An end image prevents it, because the new frames must arrive at
-    other content than the source's.
+    They are if all of this is true:
+    - The setting `carry_detail` says so for the job's model.
+    - The model sees frames of the source, and the output shows these frames with their own pixels.
+    - There is no end image, because with one the new frames must arrive at other content than the source's.
     """
     plan = job.plan
     asked = settings.carry_detail == "always" or (

@@ -279,9 +279,9 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _cache_without_home(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Returns the given settings. For a user without a home folder, adds folders for models and LoRAs.
+        """Returns the given settings, with folders for models and LoRAs added if the user has no home folder.
 
-        They are in the folder `data_dir`. Without a given `data_dir`, or if they are given themselves, adds none.
+        These are in `data_dir`. None is added if `data_dir` is not given, and none that is given itself.
         """
         folder = values.get("data_dir")
         if not folder or NO_HOME not in _cache_folder("models").parents:
@@ -373,8 +373,9 @@ def settings(**overrides: Any) -> Settings:
 
 
 def unknown_settings() -> dict[str, str]:
-    """Returns the environment variables that begin as a setting does (LONGTAKE_) but are none: name -> text for the
-    user, which names the setting with the most similar name, if one is similar.
+    """Returns the environment variables that begin with LONGTAKE_ but are no settings, as name -> text for the user.
+
+    The text also names the setting with the most similar name, if one is similar.
     """
     found = {}
     for name in sorted(os.environ):

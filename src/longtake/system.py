@@ -92,7 +92,7 @@ def limit_resources(memory_bytes: int, open_files: int) -> None:
 
 
 def num_threads() -> int | None:
-    """Returns the number of threads of all processes of this machine. Returns None on systems other than Linux."""
+    """Returns how many threads the processes of this machine have in all. Returns None on systems other than Linux."""
     try:
         return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
     except (OSError, ValueError, IndexError):
@@ -170,8 +170,10 @@ def cpu_seconds(pid: int) -> float | None:
 def leave_root() -> None:
     """Changes this process's user from root to nobody, its group to nobody's, and removes all other groups.
 
-    Does nothing for other users, on Windows, and where root may not change its user. Also does nothing where root may
-    not end processes of other users, because then the parent process could not end this one.
+    Does nothing in these cases:
+    - The user is not root, or the system is Windows.
+    - Root may not change its user.
+    - Root may not end processes of other users: the parent process could then not end this one.
     """
     if hasattr(os, "geteuid") and os.geteuid() == 0 and _may_kill_others():
         with contextlib.suppress(OSError):
@@ -197,10 +199,12 @@ def linux_machine() -> str | None:
 
 
 def inherited(file: BinaryIO, path: Path) -> tuple[int | str, dict[str, Any]]:
-    """Returns how a child process can open a file that this process has open, as a pair.
+    """Returns (name, keywords) with which a child process can open a file that this process has open.
 
-    The first is what the child passes to `open`. The second contains keyword arguments for the subprocess.Popen that
-    starts it. The child needs no access to the file's path, except on Windows, where it opens the path.
+    name: what the child has to pass to `open`.
+    keywords: keyword arguments for the subprocess.Popen that starts the child.
+
+    The child needs no access to the file's path, except on Windows, where it opens the path.
 
     file, path: the open file and its path.
     """

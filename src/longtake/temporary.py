@@ -1,7 +1,7 @@
 """Temporary folders, all in the data folder. What killed processes left is deleted.
 
-The name of a temporary folder begins with the identity of its process. So it can be deleted as soon as the process has
-ended, and on a data folder that several machines share, once it is old.
+The name of a temporary folder begins with the identity of its process. So the folder is deleted once that process has
+ended. Where this is not known, because several machines share the data folder, it is deleted once it is old.
 """
 
 import hashlib
@@ -40,10 +40,11 @@ def temporary_folder(settings: Settings) -> Iterator[Path]:
 
 
 def sweep(settings: Settings, *, old_s: float = OLD_S) -> None:
-    """Deletes the temporary folders of processes that have ended.
+    """Deletes the temporary folders that are no longer needed:
 
-    If it is not known whether a process has ended, because it ran on another machine, before the last boot, or on a
-    system other than Linux, its folder is deleted if nothing in it has changed for `old_s` seconds.
+    - those of processes that are known to have ended
+    - all others in which nothing has changed for `old_s` seconds. Of a process on another machine, before the last
+      boot, or on a system other than Linux it is not known whether it has ended.
     """
     for folder in (settings.data_dir / PLACE).glob("*"):
         if _has_ended(folder.name) or clock.now() - _changed_at(folder) > old_s:
@@ -68,7 +69,10 @@ def _machine() -> str:
 
 
 def _has_ended(name: str) -> bool:
-    """Returns True if the process of the folder with this name ran on this machine and has ended."""
+    """Returns True if the process that made the folder `name` is known to have ended.
+
+    This is never known if the process ran on another machine, before the last boot, or on a system other than Linux.
+    """
     machine, pid, born, *_ = (*name.split("."), "", "", "")
     return machine != "" and machine == _machine() and pid.isdigit() and str(start_ticks(int(pid))) != born
 

@@ -110,7 +110,7 @@ class Progress:
 
     @property
     def kind(self) -> str:
-        """The key of STAGES, without the detail."""
+        """The first word of `stage`, which is a key of STAGES, such as "load" for "load transformer"."""
         return self.stage.split()[0]
 
     @property

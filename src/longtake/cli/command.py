@@ -71,8 +71,8 @@ class CommandLine(TyperGroup):
 def _wrong_option(error: Any, args: list[str]) -> tuple[str | None, str | None]:
     """Returns (name, value) of the option that an error in the use of a command is about.
 
-    name: the name of the parameter. None if the error is not about one option or argument.
-    value: its value in `args`. None if the name is None, or `args` does not contain the option.
+    - name: the name of the option or argument. None if the error is not about a single one.
+    - value: the option's value in `args`. None if the name is None, or `args` does not contain the option.
 
     error: an error of click. Its attribute `param`, if it has one, is the parameter that the error is about.
     args: the arguments of the command line.
@@ -94,11 +94,11 @@ def usage_sentence(error: Any) -> str:
 
 
 class RequestCommand(TyperCommand):
-    """A command that also has the options of `shared_options`, and one for each field of the request of an endpoint.
+    """A command with options of three kinds: its own, those of `shared_options`, and one for each field of a request.
 
-    The user chooses the endpoint with `--endpoint`. When the command runs, `ctx.obj` is a RequestOptions with the
-    values of these options. The options are created when the command is parsed or its help is shown, so that
-    `longtake --help` does not import the endpoints.
+    The user chooses the request's endpoint with `--endpoint`. When the command runs, `ctx.obj` is a RequestOptions with
+    the values of all options but its own. The options are created when the command is parsed or its help is shown, so
+    that `longtake --help` does not import the endpoints.
     """
 
     def get_params(self, ctx: Any) -> list[Any]:
@@ -110,8 +110,8 @@ class RequestCommand(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes the descriptions of the options into the help. The request's options have a section of their own.
 
-        Without `--help-all`, it has only those of the request's options that are in SHORT_HELP; of the others the help
-        tells the number. The names of options are never cut.
+        With `--help-all` this section has all of them. Otherwise it has only those in SHORT_HELP, and a line at the end
+        of the help tells how many others there are. The names of options are never cut.
         """
         groups: dict[str, list[tuple[str, str]]] = {"Arguments": []}  # the first section
         hidden = 0

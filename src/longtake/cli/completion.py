@@ -19,10 +19,11 @@ def fixed(values: Sequence[object]) -> Values:
 
 
 def endpoints(incomplete: str) -> list[tuple[str, str]]:
-    """Returns (value, description) pairs for the shell: the short name and the id of each endpoint.
+    """Returns the names of endpoints from which the shell completes a value, as pairs (name, description).
 
-    If `incomplete`, the text that the user has typed so far, is not empty, the ids can be completed too: their pairs
-    are (id, short name). Typer drops the values that do not begin with this text.
+    - If the user has typed nothing yet (`incomplete` is empty): (short name, id) of each endpoint.
+    - Otherwise: these pairs, and (id, short name) of each endpoint. Typer drops the names that do not begin with
+      `incomplete`, the text that the user has typed so far.
     """
     from longtake.endpoints import ENDPOINTS
 
@@ -51,7 +52,7 @@ def published_models(incomplete: str) -> list[tuple[str, str]]:
 
 
 def for_shell(value: str) -> str:
-    """Returns a value as the completing shell needs it.
+    """Returns a value in the form in which the user's shell inserts it into the command line.
 
     Bash inserts a value as it is, so blanks and other special characters get a backslash. Other shells add what they
     need themselves.

@@ -178,7 +178,7 @@ def print_json(document: Any) -> None:
 
 
 def print_rows(title: str, rows: Rows) -> None:
-    """Prints a heading and the rows on standard output. The values are aligned in a column."""
+    """Prints a heading and rows on standard output. A row is (name, value); the values are aligned in a column."""
     typer.secho(title, bold=True)
     width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:

@@ -68,7 +68,7 @@ class Report:
         return {"runs": self.runs, "sections": sections}
 
     def rows(self) -> list[tuple[str, Rows]]:
-        """Returns the title and the rows of each section."""
+        """Returns (title, rows) of each section. A row is (what was checked, the result as text), for a terminal."""
         marks = {"ok": "ok  ", "no": "NO  ", "note": "    "}
         return [
             (title, [(finding.name, marks[finding.state] + finding.text) for finding in findings])
@@ -169,7 +169,10 @@ def _adapters(card: ModelCard, settings: Settings) -> Iterator[Finding]:
 
 
 def _installed(card: ModelCard, settings: Settings) -> Finding:
-    """Returns the finding on an installed model. Its state is `no` if a file is wrong or free memory is too small."""
+    """Returns the finding on an installed model.
+
+    Its state is `no` if one of the model's files is wrong, or if the model needs more memory than is free.
+    """
     with importing_models():
         import torch
 

@@ -36,7 +36,7 @@ class InspectedJoint:
         return {"frame": self.frame, "sheet": str(self.sheet), **asdict(self.figures), **asdict(self.tone)}
 
     def rows(self) -> list[tuple[str, str]]:
-        """Returns the figures as rows for a terminal. Pitch and phase are left out if they were not measured."""
+        """Returns the figures as rows (name, value) for a terminal. Pitch and phase are left out if not measured."""
         figures, pitch, phase = self.figures, self.tone.pitch_step_cents, self.tone.phase_jump_degrees
         loudness = "no sound on one side"
         if figures.loudness_step_db is not None:
@@ -92,8 +92,7 @@ def inspect_joint(file: SourceReader, plan: Plan, sheet: Path) -> InspectedJoint
     plan: the plan from which the file was made.
     sheet: path of the PNG file into which the joint is drawn.
 
-    Returns None and writes nothing if the file has fewer than MIN_FRAMES_PER_SIDE (see `inspect.report`) frames before
-    or after the joint.
+    Returns None and writes nothing if the file has fewer than two frames before the joint or after it.
     """
     position = joint_position(file, plan)
     report = joint_report(file, position, plan.prompt[:_CAPTION_LENGTH])

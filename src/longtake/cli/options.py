@@ -121,9 +121,11 @@ def _limits_and_default(parameter: Parameter, *, show_default: bool) -> str:
 
 @contextmanager
 def naming_options(endpoint: Endpoint[Any, Any]) -> Iterator[None]:
-    """Adds the name of an option to errors that are raised in the block, as a note.
+    """Context manager. Adds a note to errors of its block that are about a field of a request.
 
-    Only an error about a field of a request gets a note: the option that sets this field, such as `--fps`.
+    The note is the name of the option that sets the field, such as `--fps`. Other errors get no note.
+
+    endpoint: the endpoint of the request.
     """
     try:
         yield

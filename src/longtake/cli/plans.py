@@ -17,7 +17,10 @@ def rate_text(rate: Fraction) -> str:
 
 
 def price_text(plan: Plan) -> str:
-    """Returns fal's price and the billed units as text, such as `$0.1008 (5.04167 seconds); here it costs nothing`."""
+    """Returns the plan's price and billed units as text, such as `$0.1008 (5.04167 seconds); here it costs nothing`.
+
+    The price is what the endpoint costs on fal, or what the operator has set; this machine's user pays nothing.
+    """
     unit = plan.unit.removesuffix("s") if plan.billed_units == 1 else plan.unit
     return f"${float(plan.price_usd):.4f} ({float(plan.billed_units):g} {unit}); here it costs nothing"
 

@@ -22,7 +22,7 @@ class FinishedVideo:
 
     result: what the run returned: the file, its facts and the plan.
     joint: the measured joint. None without `--inspect`, or if the video has no joint that can be measured.
-    notes: sentences for the user: the notes of `result`, and NO_JOINT if `--inspect` found no joint.
+    notes: sentences for the user: the notes of `result` and, if `--inspect` found no joint, one that says so.
     seconds: how long the whole work took.
     """
 
@@ -62,7 +62,7 @@ class FinishedVideo:
         return document | ({"joint": self.joint.to_json()} if self.joint else {})
 
     def rows(self) -> Rows:
-        """Returns rows for a terminal: the facts of the file, the notes, and the figures of the joint if measured."""
+        """Returns rows (name, value) for a terminal: facts of the file, notes and, if measured, the joint's figures."""
         result, facts, plan = self.result, self.result.facts, self.result.plan
         stands_for = result.model.stands_in_for
         rows = [

@@ -64,7 +64,13 @@ def check(endpoint_id: str, raw: bytes) -> CheckedBody:
 
 
 def named_files(endpoint: Endpoint[Any, Any], value: Mapping[str, Any]) -> list[tuple[Loc, str]]:
-    """Returns the path and the text of each field of a valid input that names a file: see `CheckedBody.urls`."""
+    """Returns (path of the field, its text) for each field of an input that names a file.
+
+    These fields are the source video, the end image and the LoRAs. Empty texts, and those of more than 10,000
+    characters (MOST_URL), are left out.
+
+    value: a valid input of the endpoint, as JSON values.
+    """
     fields: list[Loc] = [endpoint.source_field]
     if endpoint.end_image_field is not None:
         fields.append((endpoint.end_image_field,))

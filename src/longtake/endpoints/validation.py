@@ -39,10 +39,11 @@ def parse(model: type[Request], data: Mapping[str, Any], *, forbid_unknown: bool
 
 @contextmanager
 def errors_at(field: Loc, value: str, *, in_message: bool = False) -> Iterator[None]:
-    """Context manager. If its block raises a LongtakeError without a location (`loc`), `field` becomes its location.
+    """Context manager. Adds to each LongtakeError that its block raises in which field it is.
 
-    `value` is the field's value. It becomes the error's value if that has none; a long one is cut.
-    If `in_message` is True, the error's message also begins with the name of the field.
+    field: path of the field. It becomes the error's location (`loc`) if the error has none.
+    value: the field's value. It becomes the error's value if the error has none; a long one is cut.
+    in_message: True also puts the field's path at the beginning of the error's message.
     """
     try:
         yield

@@ -48,8 +48,8 @@ class Palette:
     """The colours of a GIF.
 
     colours: number of colours, 2..256.
-    tolerance: largest visible error that is accepted to make the file smaller. A pixel keeps its colour from the frame
-        before if that differs from the exact colour by at most this distance in RGB codes. 0 turns this off.
+    tolerance: largest visible error that is accepted to make the file smaller, as a distance in RGB codes. A pixel
+        keeps its colour from the frame before if this colour is no farther from the exact one. 0 turns this off.
     """
 
     colours: int

@@ -37,8 +37,8 @@ class FrameTimes:
     restart_times: the part of `keyframe_times` whose frames are shown after all frames that are stored before them.
     last_duration: duration of the last packet; 0 if unknown.
     rising: True if the presentation times rise from packet to packet, in the order in which packets are stored.
-    stated_end: time at which the last frame ends according to the file, if the file is cut off; otherwise None. Where
-        the file does not tell, it is the end of the last frame that is there.
+    stated_end: None if the file is not cut off. Otherwise the time at which the last frame of the complete file would
+        end. If the file does not tell that, it is the end of the last frame that is there.
     """
 
     pts: list[int] | None

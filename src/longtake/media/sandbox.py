@@ -325,10 +325,10 @@ class Child:
 
 
 def start_child() -> Child:
-    """Returns the file and the arguments of the calling child process, after it has been confined (see media.walls).
+    """Confines the calling child process (see media.walls), and returns the file and the arguments that it was given.
 
-    Tells the parent process that the child is ready. The program must have imported everything that it needs, because
-    no file can be opened afterwards.
+    Also tells the parent process that the child is ready. The program must have imported everything that it needs,
+    because no file can be opened afterwards.
     """
     argument: dict[str, Any] = json.loads(sys.argv[1])
     limits = Limits(**argument.pop("limits"))

@@ -40,9 +40,9 @@ def stretch(samples: Samples, speed: Fraction, length: int) -> Samples:
 
 
 def tempo_factors(speed: Fraction) -> list[float]:
-    """Returns equal factors whose product is `speed`, one for each `atempo` filter. They are in 0.5..2.
+    """Returns the factors for a chain of `atempo` filters that makes sound `speed` times as fast.
 
-    A single filter with a factor above 2 would skip samples.
+    They are equal, their product is `speed`, and each is in 0.5..2: a filter with a factor above 2 would skip samples.
     """
     count = max(1, math.ceil(abs(math.log2(speed)) - 1e-9))
     return [float(speed) ** (1 / count)] * count

@@ -149,9 +149,11 @@ def confine() -> None:
 def call_filter(machine: str) -> bytes:
     """Returns the seccomp filter for a machine type, a field of `Numbers`: a BPF program of 8 bytes per instruction.
 
-    It allows CALLS, and `clone` for new threads. Other calls fail with EPERM. `clone3` fails with ENOSYS, because its
-    arguments cannot be seen by a filter: libraries then use `clone`. A call in the manner of another machine type, such
-    as a 32-bit one, ends the process with SIGSYS.
+    It decides on the process's system calls in this way:
+    - CALLS, and `clone` for new threads, are allowed.
+    - `clone3` fails with ENOSYS, because a filter cannot see its arguments. Libraries then use `clone`.
+    - A call by the numbers of another machine type, such as a 32-bit one, ends the process with SIGSYS.
+    - All others fail with EPERM.
     """
 
     def number(call: Numbers) -> int:
