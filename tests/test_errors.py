@@ -1,8 +1,10 @@
 """Errors as entries of fal's `detail` list."""
 
+import errno
+
 import pytest
 
-from longtake.errors import Cancelled, ContentPolicyViolation, InvalidRequest, LongtakeError
+from longtake.errors import Cancelled, ContentPolicyViolation, InvalidRequest, LongtakeError, machine_error
 
 
 def test_an_error_is_an_entry_of_the_detail_list() -> None:
@@ -39,3 +41,14 @@ def test_every_error_has_a_type_a_status_and_an_exit_code(kind: type[LongtakeErr
 def test_errors_with_a_fixed_sentence() -> None:
     assert ContentPolicyViolation().loc == ("body", "prompt")
     assert (Cancelled().exit_code, Cancelled().message) == (130, "The request was cancelled.")
+
+
+def test_the_error_of_this_machine_is_found_behind_others() -> None:
+    ours, theirs = OSError(errno.EMFILE, "Too many open files"), OSError(errno.ECONNREFUSED, "Connection refused")
+    assert machine_error(ours) is ours
+    assert machine_error(theirs) is None
+    outer, inner = ValueError("it failed"), RuntimeError("it failed")
+    outer.__context__, inner.__cause__ = inner, ours
+    assert machine_error(outer) is ours
+    inner.__cause__ = outer
+    assert machine_error(outer) is None, "also if the errors lead back to the first"

@@ -1,6 +1,7 @@
 """Hostile URLs against real servers on this machine, which must not receive a connection."""
 
 import contextlib
+import errno
 import ipaddress
 import socket
 import ssl
@@ -15,8 +16,9 @@ import pytest
 import trustme
 
 from longtake import outbound
-from longtake.outbound import AddressRefused, PublicTransport
+from longtake.outbound import AddressRefused, PublicTransport, resolve
 from tests import hostile
+from tests.descriptors import no_free_descriptor
 
 
 @dataclass
@@ -267,6 +269,19 @@ def test_an_unknown_name(failure: Exception) -> None:
             pytest.raises(httpx.ConnectError, match="no host nowhere"),
         ):
             web.get("http://nowhere.example/")
+
+
+def test_a_resolver_without_a_free_descriptor() -> None:
+    """The system's resolver says that there is no such name, which is wrong."""
+    with no_free_descriptor(), pytest.raises(OSError, match="Too many open files"):
+        resolve("localhost", 80)
+    with (
+        client(PublicTransport()) as web,
+        no_free_descriptor(),
+        pytest.raises(OSError, match="Too many open files") as caught,
+    ):
+        web.get("http://elsewhere.example/")
+    assert caught.value.errno == errno.EMFILE
 
 
 def test_proxies_of_the_environment_are_not_used(start: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-TEMPORARY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
-"""Codes of operating system errors that an operator can fix: no disk space, a read-only or failing disk, or too many
-open files."""
+TEMPORARY = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL),
+)
+"""Codes of operating system errors for which this machine is at fault, and which pass or which an operator can fix:
+no disk space, a read-only or failing disk, too many open files, no memory, or no free port for a connection."""
 
 Loc = tuple[str | int, ...]
 """Path of a field in a request, in pydantic's form, such as ("body", "video", "strength")."""
@@ -189,6 +192,21 @@ def is_out_of_memory(error: Exception) -> bool:
     Torch's error is recognised by its name, so that torch need not be imported.
     """
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def machine_error(error: BaseException | None) -> OSError | None:
+    """Returns the error of the operating system for which `error` was raised, if this machine is at fault for it.
+
+    It may be `error` itself, or one that was being handled when `error` was raised, also over several steps. Returns
+    None if the code of none of them is in TEMPORARY.
+    """
+    seen: set[int] = set()  # an error that is raised again can be among its own causes
+    while error is not None and id(error) not in seen:
+        if isinstance(error, OSError) and error.errno in TEMPORARY:
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
 
 
 class Cancelled(LongtakeError):

@@ -20,7 +20,7 @@ from typing import Any
 import httpcore
 import httpx
 
-from longtake.errors import InvalidRequest
+from longtake.errors import InvalidRequest, machine_error
 from longtake.video import CHECK_EVERY_S, Check
 
 Resolve = Callable[[str, int], Sequence[str]]
@@ -162,9 +162,14 @@ def is_public(address: str) -> bool:
 def resolve(host: str, port: int) -> list[str]:
     """Returns the IP addresses of `host` for a connection to `port`, in the system resolver's order.
 
-    Raises OSError if the host name cannot be resolved.
+    Raises OSError if the host name cannot be resolved, or if this machine failed (see `errors.machine_error`).
     """
-    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError:
+        # Without a free descriptor the resolver says that there is no such name. A new socket raises the true error.
+        socket.socket().close()
+        raise
     return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
 
@@ -174,7 +179,8 @@ class PublicTransport(httpx.BaseTransport):
     A request to any other host raises AddressRefused. Each request gets its own connection and uses no proxy. httpx's
     read timeout limits the whole time until the response's headers are complete, and then each single read of the body.
     A request can carry a function as the extension "longtake.check" (CHECK). It is called again and again while the
-    request waits, and can end it by raising an exception.
+    request waits, and can end it by raising an exception. Raises OSError if this machine cannot resolve a host
+    (see `errors.machine_error`), for example because too many files are open.
 
     trusted_hosts: hosts that are allowed although they are not public: names or IP addresses, in upper or lower case.
     resolve: function that returns the addresses of a host.
@@ -249,7 +255,7 @@ class _PublicNetwork(httpcore.NetworkBackend):
                 stream = httpcore.SyncBackend().connect_tcp(address, port, max(share_s, 0.001), *args, **options)
                 return _DeadlineStream(stream, self.deadline, self.check)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as failure:
-                error = failure
+                error = error or failure  # the system prefers the first address, so its failure says the most
         raise error or httpcore.ConnectError(f"there is no host {host}")
 
     def _addresses(self, host: str, port: int, deadline: float) -> Sequence[str]:
@@ -258,7 +264,7 @@ class _PublicNetwork(httpcore.NetworkBackend):
         If `host` is an IP address itself, it is returned unchecked, because `_parsed` has checked it.
 
         Raises AddressRefused if any address of a host name is not public, and httpcore.ConnectTimeout if the name is
-        not resolved by `deadline` (`time.monotonic`).
+        not resolved by `deadline` (`time.monotonic`). Raises OSError if this machine failed (see `errors.TEMPORARY`).
         """
         if _is_ip(host):
             return [host]
@@ -266,7 +272,9 @@ class _PublicNetwork(httpcore.NetworkBackend):
             addresses = _in_thread(lambda: self.resolve(host, port), deadline - time.monotonic())
         except TimeoutError:
             raise httpcore.ConnectTimeout(f"the name {host} was not resolved in time") from None
-        except (OSError, ValueError):
+        except (OSError, ValueError) as failure:
+            if machine_error(failure) is not None:
+                raise
             addresses = []
         if not all(map(is_public, addresses)):
             raise AddressRefused(f"the host {host} is not of the public internet")

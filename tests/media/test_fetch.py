@@ -1,5 +1,7 @@
 """Downloads to local files of limited size. Data URIs and paths: test_fetch_local.py."""
 
+import errno
+import os
 import socket
 import struct
 import threading
@@ -17,6 +19,7 @@ from longtake.errors import Cancelled, DownloadFailed, FileTooLarge, InvalidRequ
 from longtake.media import fetch
 from longtake.media.fetch import Pace
 from longtake.outbound import PublicTransport
+from tests.descriptors import no_free_descriptor
 
 fetch_file = partial(fetch.fetch_file, pace=Pace(min_rate=256 * 1024, window_s=30, total_s=60))
 
@@ -175,6 +178,26 @@ def test_a_declared_size_above_the_limit_is_refused(site: str, tmp_path: Path) -
 def test_a_host_that_does_not_answer(tmp_path: Path) -> None:
     with pytest.raises(DownloadFailed, match=r"127\.0\.0\.1"):
         fetch_file("http://127.0.0.1:1/x", tmp_path, max_bytes=10)
+
+
+@pytest.mark.parametrize("transport", [None, PublicTransport(["127.0.0.1"])])
+def test_a_missing_descriptor_is_not_the_fault_of_the_host(
+    site: str, tmp_path: Path, transport: httpx.BaseTransport | None
+) -> None:
+    fetch_file(f"{site}/ok", tmp_path, max_bytes=len(BODY), transport=transport).unlink()  # what is imported late
+    with no_free_descriptor(), pytest.raises(OSError, match="Too many open files"):
+        fetch_file(f"{site}/ok", tmp_path, max_bytes=len(BODY), transport=transport)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL])
+def test_a_connection_that_this_machine_cannot_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refuse(*args: object, **options: object) -> socket.socket:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        fetch_file("http://127.0.0.1:1/x", tmp_path, max_bytes=10, transport=PublicTransport(["127.0.0.1"]))
 
 
 def test_every_request_goes_through_the_transport(site: str, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from longtake.errors import Cancelled, DecoderFailed, LongtakeError, Unsupported
 from longtake.media.sandbox import DecodeProcess, Limits, timeout_error
 from longtake.media.source import SourceReader, open_source
 from longtake.video import Span
+from tests.descriptors import no_free_descriptor
 from tests.media.clips import X264_SHORT_GOP, Clip
 from tests.media.takeover import ROOT, taken_over
 
@@ -150,6 +151,11 @@ def test_a_process_that_cannot_start_is_not_blamed_on_the_file(clip: Path) -> No
 def test_a_file_that_is_gone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedVideo, match="cannot be opened: No such file"):
         DecodeProcess(PROGRAM, tmp_path / "gone.mp4", {"container": "mp4"}, Limits())
+
+
+def test_a_missing_descriptor_is_not_blamed_on_the_file(clip: Path) -> None:
+    with no_free_descriptor(), pytest.raises(DecoderFailed, match="cannot be opened: Too many open files"):
+        DecodeProcess(PROGRAM, clip, {"container": "mp4"}, Limits())
 
 
 def test_processor_time_is_bounded_between_calls(clip: Path) -> None:

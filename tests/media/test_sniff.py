@@ -11,6 +11,7 @@ from PIL import Image
 
 from longtake.errors import UnsupportedVideo
 from longtake.media.sniff import CONTAINERS, sniff
+from tests.descriptors import no_free_descriptor
 from tests.media.clips import STEADY, Clip, write_webp
 
 
@@ -90,3 +91,10 @@ def test_sniff_never_stumbles(tmp_path_factory: pytest.TempPathFactory, head: by
     path.write_bytes(head)
     with contextlib.suppress(UnsupportedVideo):
         assert sniff(path) in CONTAINERS
+
+
+def test_a_file_that_this_machine_cannot_open(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"\0\0\0\x18ftypisom")
+    with no_free_descriptor(), pytest.raises(OSError, match="Too many open files"):
+        sniff(path)

@@ -9,6 +9,7 @@ from longtake.errors import Cancelled, DownloadFailed
 from longtake.models import hub
 from longtake.models.hub import HubFile
 from longtake.settings import Settings
+from tests.descriptors import no_free_descriptor
 from tests.models.stand_in_hub import Hub, serving
 
 BIG = bytes(range(256)) * 400
@@ -33,6 +34,13 @@ def test_lists_files_with_sizes_and_hashes(stand_in: Hub) -> None:
     assert files["vae/config.json"] == HubFile("some/model", "vae/config.json", 2, None)
     assert files["big.safetensors"].num_bytes == len(BIG)
     assert files["big.safetensors"].sha256 is not None
+
+
+def test_a_missing_descriptor_is_not_the_fault_of_the_hub(stand_in: Hub) -> None:
+    hub.files("some/model", _settings(stand_in))  # imports what is imported late
+    elsewhere = _settings(stand_in).model_copy(update={"hf_endpoint": "http://127.0.0.1:1"})
+    with no_free_descriptor(), pytest.raises(OSError, match="Too many open files"):
+        hub.files("some/model", elsewhere)
 
 
 def test_fetches_once_and_tells_of_every_byte(stand_in: Hub, tmp_path: Path) -> None:

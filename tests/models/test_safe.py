@@ -14,11 +14,18 @@ from safetensors.torch import load_file, save_file
 
 from longtake.errors import BadCheckpoint
 from longtake.models.safe import MAX_HEADER_BYTES, inside, read_header, read_json
+from tests.descriptors import no_free_descriptor
 from tests.models.small import raw_file
 
 
 def _one(**changes: object) -> bytes:
     return json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} | changes}).encode()
+
+
+def test_a_missing_descriptor_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(2, 3)}, tmp_path / "x")
+    with no_free_descriptor(), pytest.raises(OSError, match="Too many open files"):
+        read_header(tmp_path / "x")
 
 
 def test_reads_what_safetensors_writes(tmp_path: Path) -> None:

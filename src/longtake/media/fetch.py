@@ -14,7 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from longtake.errors import TEMPORARY, DownloadFailed, InvalidRequest
+from longtake.errors import DownloadFailed, InvalidRequest, machine_error
 from longtake.media.data_uri import check_bytes, decode, is_bare_base64, shortened
 from longtake.media.http_body import decoded, is_whole
 from longtake.outbound import CHECK, http_url
@@ -82,8 +82,8 @@ def fetch_file(
         PublicTransport it is also called while nothing arrives, four times a second (CHECK_EVERY_S).
 
     Raises DownloadFailed if the download fails, FileTooLarge above `max_bytes`, and InvalidRequest if `url` is none of
-    these forms, is malformed or names no file. Raises OSError if the disk is full or fails, or too many files are open.
-    After an error there is no new file in `folder`.
+    these forms, is malformed or names no file. Raises OSError if this machine is at fault (see `errors.TEMPORARY`), for
+    example because its disk is full. After an error there is no new file in `folder`.
     """
     bare = url.strip()
     scheme = bare.partition(":")[0].lower()
@@ -226,7 +226,7 @@ class _Download:
         """Tries to download the file once. Returns its path.
 
         Raises _Momentary if another attempt may succeed, otherwise DownloadFailed or FileTooLarge. Raises OSError if
-        this machine is at fault and not the host (see TEMPORARY), for example because its disk is full.
+        this machine is at fault and not the host (see `machine_error`), for example because its disk is full.
         """
         headers = {"User-Agent": f"longtake/{__version__}", "Accept-Encoding": "identity"}
         hooks: dict[str, list[Callable[[httpx.Response], None]]] = {"response": [_check_redirect]}
@@ -245,9 +245,10 @@ class _Download:
                         return self.path
         # httpx raises an ImportError for a SOCKS proxy, which needs another library.
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, OverflowError, OSError, ImportError) as error:
-            if isinstance(error, OSError) and error.errno in TEMPORARY:
-                error.filename = error.filename or str(self.path)  # which disk: an error of writing does not say it
-                raise
+            if (ours := machine_error(error)) is not None:
+                if ours is error:  # which disk: an error of writing does not say it
+                    ours.filename = ours.filename or str(self.path)
+                raise ours from None
             where = f"{shown_url(address)}{self._through(address)}"
             if isinstance(error, (TimeoutError, httpx.TimeoutException)):
                 raise DownloadFailed(f"{where} did not deliver the file in time.") from None

@@ -20,7 +20,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from longtake import errors, system
-from longtake.errors import DecoderFailed, LongtakeError, UnsupportedVideo
+from longtake.errors import DecoderFailed, LongtakeError, UnsupportedVideo, machine_error
 from longtake.media import walls
 from longtake.media.messages import Answer, ArrayForm, Pipe, receive_answer, send_message, sent_error
 from longtake.media.shared_file import SharedFile
@@ -70,7 +70,7 @@ class DecodeProcess:
         and the child is killed.
 
     The constructor raises UnsupportedVideo if the file cannot be opened, and DecoderFailed if no process can be
-    started. Thread-safe: calls from several threads run one after another.
+    started or this machine cannot open any more files. Thread-safe: calls from several threads run one after another.
 
     One thread starts the child and exchanges messages with it, one request after the other. So a call can end at its
     time limit on every operating system, whatever the child does. On Linux the child ends when this thread ends, also
@@ -360,7 +360,8 @@ def _started(module: str, path: Path, argument: dict[str, Any]) -> "subprocess.P
     try:
         file = path.open("rb")
     except OSError as error:
-        raise UnsupportedVideo(f"The video cannot be opened: {error.strerror}.") from None
+        failure = UnsupportedVideo if machine_error(error) is None else DecoderFailed
+        raise failure(f"The video cannot be opened: {error.strerror}.") from None
     with file:
         name, keywords = system.inherited(file, path)
         try:

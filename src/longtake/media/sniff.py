@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from longtake.errors import UnsupportedVideo
+from longtake.errors import UnsupportedVideo, machine_error
 
 CONTAINERS = ("mp4", "mov", "matroska", "webm", "gif", "avi", "mpegts", "webp")
 """The containers that can be read."""
@@ -55,12 +55,15 @@ _TEXTS = (
 def sniff(path: Path) -> str:
     """Returns the container of a video file, such as mp4: one of CONTAINERS. The file's name is ignored.
 
-    Raises UnsupportedVideo if the file cannot be opened or is of another kind; the message names that kind.
+    Raises UnsupportedVideo if the file cannot be opened or is of another kind; the message names that kind. Raises
+    OSError if this machine is at fault (see `errors.TEMPORARY`), for example because too many files are open.
     """
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError as error:
+        if machine_error(error) is not None:
+            raise
         raise UnsupportedVideo(f"The file {path.name} cannot be opened: {error.strerror}.") from None
     container = _container(head)
     if container is None:

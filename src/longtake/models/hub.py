@@ -5,9 +5,9 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from longtake.errors import DownloadFailed, LongtakeError
+from longtake.errors import DownloadFailed, LongtakeError, machine_error
 from longtake.media.fetch import environment_proxy
 from longtake.settings import Settings
 
@@ -48,7 +48,8 @@ def files(repo: str, settings: Settings, *, authorised: bool = True) -> list[Hub
     """Returns the files of a repository.
 
     authorised: True sends the access token in the settings, if there is one, to the hub. False sends none.
-    Raises `DownloadFailed` if the hub does not list the files, or if the settings are offline.
+    Raises `DownloadFailed` if the hub does not list the files, or if the settings are offline. Raises OSError if this
+    machine is at fault (see `errors.TEMPORARY`), for example because too many files are open.
     """
     from huggingface_hub import HfApi
 
@@ -59,7 +60,7 @@ def files(repo: str, settings: Settings, *, authorised: bool = True) -> list[Hub
             repo, files_metadata=True
         )
     except Exception as error:  # transport, access and naming errors of several libraries
-        raise _failed(repo, error) from error
+        _raise_failed(repo, error)
     return [
         HubFile(repo, item.rfilename, item.size or 0, item.lfs.sha256 if item.lfs else None)
         for item in info.siblings or ()
@@ -83,7 +84,8 @@ def fetch(
         0. For a file that is there already, it is called once with the file's size. It may raise a `LongtakeError` to
         end the work.
     authorised: True sends the access token in the settings, if there is one, to the hub. False sends none.
-    Raises `DownloadFailed` if the file cannot be downloaded, does not fit on the disk or is damaged.
+    Raises `DownloadFailed` if the file cannot be downloaded, does not fit on the disk or is damaged. Raises OSError if
+    this machine is at fault (see `errors.TEMPORARY`), for example because its disk fails.
     """
     from huggingface_hub import hf_hub_download
 
@@ -113,7 +115,7 @@ def fetch(
     except LongtakeError:
         raise
     except Exception as error:  # transport, access and disk errors of several libraries
-        raise _failed(file.repo, error) from error
+        _raise_failed(file.repo, error)
     try:
         _verify(Path(downloaded), file, on_bytes)
     except BaseException:
@@ -161,11 +163,16 @@ def _verify(path: Path, file: HubFile, on_bytes: OnBytes) -> None:
             raise DownloadFailed(f"{file.path} of {file.repo} came damaged: its SHA-256 is not the hub's.")
 
 
-def _failed(repo: str, error: Exception) -> DownloadFailed:
-    """Returns an error that tells users why `repo` could not be read or downloaded.
+def _raise_failed(repo: str, error: Exception) -> NoReturn:
+    """Raises `DownloadFailed`, with a sentence that tells users why `repo` could not be read or downloaded.
+
+    If this machine is at fault, raises the error of the operating system instead (see `errors.machine_error`).
 
     error: the exception of the hub's library.
     """
+    ours = machine_error(error)
+    if ours is not None:
+        raise ours from None
     from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
@@ -180,4 +187,4 @@ def _failed(repo: str, error: Exception) -> DownloadFailed:
         proxy = environment_proxy(constants.ENDPOINT)
         through = "" if proxy is None else f" through the proxy {proxy} (set in the environment)"
         reason = f"the hub did not answer{through} ({type(error).__name__}: {first_line})"
-    return DownloadFailed(f"{repo} cannot be fetched: {reason}.", value=repo)
+    raise DownloadFailed(f"{repo} cannot be fetched: {reason}.", value=repo) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from longtake.errors import BadCheckpoint, DownloadFailed, FileTooLarge, InvalidRequest
+from longtake.errors import BadCheckpoint, DownloadFailed, FileTooLarge, InvalidRequest, machine_error
 from longtake.media.fetch import local_path, shown_url
 from longtake.models import hub
 from longtake.models.lora_downloads import delete_oldest, private_folder, public_folder, unfinished_folder
@@ -126,6 +126,8 @@ def _local_or_from_hub(lora: Lora, settings: Settings, sources: LoraSources) -> 
     try:
         local = _local(lora, settings, any_path=any_path)
     except (ValueError, OSError) as error:  # raised for a NUL byte or a name that is too long, for example
+        if machine_error(error) is not None:
+            raise
         surrogate = "it has half a character in it (a lone surrogate)"
         reason = surrogate if isinstance(error, UnicodeError) else getattr(error, "strerror", None) or str(error)
         raise InvalidRequest(

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from safetensors import SafetensorError, safe_open
 
-from longtake.errors import BadCheckpoint
+from longtake.errors import BadCheckpoint, machine_error
 
 MAX_HEADER_BYTES = 100 * 1024**2
 """The longest header in bytes. The safetensors library has the same limit."""
@@ -115,6 +115,8 @@ def read_header(
     except FileNotFoundError:
         raise BadCheckpoint(f"There is no checkpoint file {shown}.") from None
     except OSError as error:
+        if machine_error(error) is not None:
+            raise
         raise BadCheckpoint(f"{shown} cannot be read: {error.strerror or error}.") from None
     except SafetensorError as error:
         _refuse(shown, _reason(error))

@@ -254,7 +254,7 @@ class Deliverer:
                 return None if response.is_success else f"the receiver answered {response.status_code}"
         except httpx.TimeoutException:
             raise
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             return str(error) or type(error).__name__
 
     def _store_result(self, delivery: Any, failure: str | None) -> None:

@@ -215,7 +215,9 @@ class FetchPlaces:
             raise
         except Exception as error:
             if is_temporary(error):
-                log.warning("The files of request %s wait for a disk: %s", place.fetch.request_id, error)
+                log.warning(
+                    "The files of request %s wait, because this machine failed: %s", place.fetch.request_id, error
+                )
                 place.stopped.wait(PAUSE_S)
                 return "stopped"
             log.exception("The files of request %s could not be fetched: internal error.", place.fetch.request_id)
