@@ -109,7 +109,12 @@ def is_file_url(url: str, base: str) -> bool:
 
 
 def _server(address: SplitResult) -> tuple[str, int | None]:
-    """Returns (host, port) of a URL, with one name for all names of this machine and all of fal's file hosts."""
+    """Returns (host, port) of a URL. URLs of one server have the same result, although it has several host names.
+
+    - The host `127.0.0.1` or `::1` becomes `localhost`.
+    - Each of fal's host names for files becomes the main one of them.
+    - Any other host is returned in lower case.
+    """
     host = (address.hostname or "").lower()
     if HOSTS.get(host) == "cdn":
         host = MAIN_HOSTS["cdn"]

@@ -1,9 +1,10 @@
 """The queue's state machine: functions that submit, claim, finish, cancel and read requests in the database.
 
-Every change of state is one conditional UPDATE. If two processes try the same change, exactly one of them succeeds. In
-this module `worker` is the id of a server in the table `servers`.
+To claim a request means to assign it to a server, which then carries it out. A request that names files on other hosts
+can be claimed only after they are downloaded (see `queue.fetches`). In this module `worker` is the id of a server in
+the table `servers`.
 
-A request that names files elsewhere is claimed only when they are downloaded (see `queue.fetches`).
+Every change of state is one conditional UPDATE. If two processes try the same change, exactly one of them succeeds.
 
 IN_QUEUE --claim--> IN_PROGRESS --finish--> COMPLETED
    |  ^-- worker died --'      '--cancelled--> CANCELLED
@@ -109,14 +110,18 @@ def get_without_payloads(engine: sa.Engine, request_id: str) -> RequestRow | Non
 
 
 def versions(engine: sa.Engine, ids: Sequence[str]) -> dict[str, int]:
-    """Returns the `version` of each request's row in the database: request id -> version. Unknown ids are left out."""
+    """Returns how often each request's row has changed: request id -> the row's `version`. Unknown ids are left out."""
     with reading(engine) as connection:
         found = connection.execute(sa.select(requests.c.id, requests.c.version).where(requests.c.id.in_(ids)))
         return {row.id: row.version for row in found}
 
 
 def waiting(engine: sa.Engine, pool: str) -> dict[str, int]:
-    """Returns the waiting requests of a pool (a named group of devices) as id -> priority, the next to claim first."""
+    """Returns the waiting requests of a pool (a named group of devices): request id -> the number of its priority.
+
+    The items have the order in which the requests will be claimed. Requests whose files are not downloaded yet are
+    included.
+    """
     with reading(engine) as connection:
         found = connection.execute(
             sa.select(requests.c.id, requests.c.priority)
@@ -127,9 +132,11 @@ def waiting(engine: sa.Engine, pool: str) -> dict[str, int]:
 
 
 def claim(engine: sa.Engine, pool: str, worker: str) -> RequestRow | None:
-    """Assigns the next ready request of a pool (a named group of devices) to a server, and adds 1 to its `attempt`.
+    """Claims the next ready request of a pool (a named group of devices) for a server, and returns its row.
 
-    `worker` is the server's id. Returns the request's row after the change, or None if no ready request waits.
+    A request is ready if all files that it names on other hosts are downloaded. Returns None if no ready request waits.
+
+    `worker`: the id of the server. The returned row contains it, and an `attempt` that is greater by 1 than before.
     """
     next_id = (
         sa.select(requests.c.id)
@@ -178,9 +185,11 @@ def store_plan(engine: sa.Engine, row: RequestRow, plan: Mapping[str, Any]) -> b
 def add_log_lines(
     engine: sa.Engine, row: RequestRow, lines: Sequence[LogLine], progress: Mapping[str, Any] | None = None
 ) -> bool:
-    """Adds lines to the log of the claimed request `row`, and replaces its `progress` if that is not None.
+    """Adds lines to the log of the claimed request `row`. Returns True if it did.
 
-    Returns False, and adds nothing, if the server `row.worker` no longer holds the request.
+    `progress`: the new value of the request's column `progress`; None leaves the old one.
+
+    Returns False, and stores nothing, if the server `row.worker` no longer holds the request.
     """
     with engine.begin() as connection:
         values = NEXT_VERSION if progress is None else {"progress": dict(progress), **NEXT_VERSION}
@@ -231,8 +240,10 @@ def fail_fetch(engine: sa.Engine, fetch: fetches.Fetch, outcome: Outcome) -> boo
 def return_to_queue(engine: sa.Engine, row: RequestRow, *, attempt_failed: bool) -> bool:
     """Puts the claimed request `row` back to its old place in the queue, or ends it if a client has cancelled it.
 
-    `attempt_failed`: if True, the attempt counts towards the limit of attempts; if False, it does not.
-    This function does not check the limit. If no further attempt is allowed, the caller must call `finish` instead.
+    `attempt_failed`: if True, the attempt counts towards the maximum number of attempts; if False, it does not.
+
+    This function does not check that maximum. If no further attempt is allowed, the caller must call `finish` instead.
+
     Returns False, and changes nothing, if the server `row.worker` no longer holds the request.
     """
     attempt = requests.c.attempt if attempt_failed else requests.c.attempt - 1
@@ -244,9 +255,9 @@ def return_to_queue(engine: sa.Engine, row: RequestRow, *, attempt_failed: bool)
 def claim_state(engine: sa.Engine, row: RequestRow) -> Literal["held", "cancelled", "lost"]:
     """Returns whether the server `row.worker` still holds the request `row`.
 
-    "held": the server holds it.
+    "held": the server holds it, and no client has cancelled it.
     "cancelled": the server holds it, but a client has cancelled it.
-    "lost": the server no longer holds it, because it has ended or was claimed again.
+    "lost": the server no longer holds it, because the request has ended, waits again or was claimed again.
     """
     with reading(engine) as connection:
         found = connection.execute(sa.select(requests.c.cancel_at).where(_still_claimed(row))).first()
@@ -256,12 +267,15 @@ def claim_state(engine: sa.Engine, row: RequestRow) -> Literal["held", "cancelle
 
 
 def claimed_by(engine: sa.Engine, worker: str) -> list[RequestRow]:
-    """Returns the rows of the running requests that the server with the id `worker` holds, without payloads."""
+    """Returns the rows of the running requests that a server holds. `worker` is the id of the server.
+
+    The rows have no payloads (see `get_without_payloads`).
+    """
     return _in_progress(engine, requests.c.worker == worker)
 
 
 def orphans(engine: sa.Engine) -> list[RequestRow]:
-    """Returns the rows of the running requests whose server (their `worker`) is no longer in the table `servers`.
+    """Returns the rows of the running requests of dead servers, which are no longer in the table `servers`.
 
     The rows have no payloads (see `get_without_payloads`).
     """
@@ -298,8 +312,10 @@ def cancel(engine: sa.Engine, request_id: str) -> Literal["cancelled", "requeste
 def expire(engine: sa.Engine, outcome: Outcome) -> list[str]:
     """Ends waiting requests that were never started and whose time `start_by` is over. Returns their ids.
 
-    `outcome` is stored as the outcome of each. A request that was started once and is back in the queue is not ended.
-    One call ends at most 20 requests (CHANGED_BATCH); the next call ends the others.
+    A request that was started once and is back in the queue is not ended. One call ends at most 20 requests
+    (CHANGED_BATCH); the next call ends others.
+
+    `outcome`: the error that is stored as the outcome of each of them.
     """
     late = sa.and_(requests.c.state == "IN_QUEUE", requests.c.start_by < clock.now(), requests.c.started_at.is_(None))
     with reading(engine) as connection:
@@ -317,11 +333,14 @@ def _update(engine: sa.Engine, condition: sa.ColumnElement[bool], values: dict[s
 
 
 def _end(engine: sa.Engine, condition: sa.ColumnElement[bool], state: State, outcome: Outcome) -> bool:
-    """Ends a request: stores its state and outcome, ends its download, and schedules its webhook.
+    """Ends a request: stores its state and outcome, and schedules its webhook. Returns True if it did.
+
+    Also marks the download of the request's files as ended, so that they are deleted.
 
     `condition`: an SQL condition on the table `requests`, which at most one request meets.
+    `state`: the request's state after its end.
 
-    Returns False, and changes nothing, if no request meets it.
+    Returns False, and changes nothing, if no request meets the condition.
     """
     now = clock.now()
     with engine.begin() as connection:

@@ -34,11 +34,17 @@ DELETED_INPUT = b"null"
 
 
 def eraser(store: FileStore, settings: Settings, on_change: Callable[[str], None]) -> Repeating:
-    """Returns a background thread that deletes old inputs, results, plans, logs and rows.
+    """Returns a background thread that deletes old data of ended requests. The caller must start it.
+
+    - Inputs, JSON results, plans and logs are deleted `payload_s` or `history_s` seconds (two settings, the smaller one
+      counts) after a request's end. If the client does not let the server store them, this is at most 45 minutes
+      (UNSTORED_S) after the end.
+    - Rows are deleted `history_s` seconds after a request's submission, but not before the rest.
 
     `store`: has the engine of the database, and the blobs of large inputs and results.
-    The settings `payload_s` and `history_s` say what is old. Several servers may run such a thread for one database.
-    `on_change` is called with the id of each request after something of it was deleted.
+    `on_change`: called with the id of each request after something of it was deleted.
+
+    Several servers may run such a thread for one database.
     """
 
     def erase_batch() -> float:
@@ -69,15 +75,13 @@ def erase(store: FileStore, request_id: str) -> bool:
 
 
 def erase_ended(store: FileStore, before: float, *, stored: bool, limit: int = CHANGED_BATCH) -> Sequence[str]:
-    """Deletes the inputs, JSON results, plans and logs of requests that ended before `before`.
-
-    The requests' rows and video files remain.
+    """Deletes the inputs, JSON results, plans and logs of requests that ended before `before`. Returns the ids of these
+    requests. Their rows and video files remain.
 
     `before`: a Unix time in seconds.
-    `stored`: True selects the requests whose client lets the server store them (`store_io` is True), False the others.
+    `stored`: True selects the requests whose `store_io` is True. False selects those whose client does not let the
+        server store input and result (`store_io` is False).
     `limit`: the maximum number of requests; the next call selects others.
-
-    Returns the ids of these requests.
     """
     old = sa.and_(requests.c.store_io.is_(stored), requests.c.completed_at < before, requests.c.erased_at.is_(None))
     return _erase(store, old, limit)

@@ -1,8 +1,8 @@
 """The downloads of files for waiting requests: functions that claim, finish and release them in the database.
 
-A request that names files elsewhere gets a row in the table `fetches`, and is not ready to be claimed. Every change of
-state is one conditional UPDATE, as in `queue.engine`. In this module `server` is the id of a server in the table
-`servers`.
+A request that names files on other hosts gets a row in the table `fetches`, and cannot be claimed before they are
+downloaded. Every change of state is one conditional UPDATE, as in `queue.engine`. In this module `server` is the id of
+a server in the table `servers`.
 
 waiting --claim--> running --finish--> done
    ^---- put back, or its server died --'
@@ -25,7 +25,11 @@ ENDED_BATCH = 50
 
 
 class Group(NamedTuple):
-    """The downloads of one API key's requests to one pool (a named group of devices)."""
+    """An API key and a pool (a named group of devices). It stands for the downloads of the key's requests to the pool.
+
+    `key_id`: the id of the API key.
+    `pool`: the name of the pool.
+    """
 
     key_id: str
     pool: str
@@ -64,10 +68,11 @@ def add(connection: sa.Connection, row: RequestRow, files: Sequence[RemoteFile])
 
 
 def waiting_groups(engine: sa.Engine, ahead: int) -> list[Group]:
-    """Returns the groups that have a waiting download and may begin it.
+    """Returns the groups (API key and pool) that have a waiting download and may begin it.
 
-    A group may not begin one while at least `ahead` of its requests have their files, or are being given them by a
-    server, and still wait for a device. This limits the disk space of files that no device needs yet.
+    `ahead`: the number of requests of one group whose files may be stored before a device needs them. A group may begin
+        no further download if this many of its requests wait for a device with their files downloaded or being
+        downloaded. This limits the disk space of such files.
     """
     group = (fetches.c.key_id, fetches.c.pool)
     begun = (
@@ -83,9 +88,10 @@ def waiting_groups(engine: sa.Engine, ahead: int) -> list[Group]:
 
 
 def claim(engine: sa.Engine, group: Group, server: str) -> Fetch | None:
-    """Assigns the next waiting download of a group to a server, and adds 1 to its `attempt`.
+    """Claims the next waiting download of a group (API key and pool) for a server. Returns it, or None if none waits.
 
-    Returns None if none waits.
+    `server`: the id of the server, which must then carry out the download. It is stored, and the download's `attempt`
+        grows by 1.
     """
     next_id = (
         sa.select(fetches.c.request_id)
@@ -112,13 +118,13 @@ def _fetch_of(row: Any) -> Fetch:
 
 
 def held_by(engine: sa.Engine, server: str) -> set[str]:
-    """Returns the ids of the requests whose files the server downloads."""
+    """Returns the ids of the requests whose files a server is downloading. `server` is the id of the server."""
     with reading(engine) as connection:
         return set(connection.scalars(sa.select(fetches.c.request_id).where(_is_running(), fetches.c.server == server)))
 
 
 def store_blobs(engine: sa.Engine, fetch: Fetch, blobs: Mapping[str, str]) -> bool:
-    """Stores in the database in which blobs the downloaded files of a request are.
+    """Records which blobs contain the downloaded files of a request. Returns True if it did.
 
     `blobs`: URL -> the key of the blob, for all files that are downloaded so far.
 
@@ -128,7 +134,7 @@ def store_blobs(engine: sa.Engine, fetch: Fetch, blobs: Mapping[str, str]) -> bo
 
 
 def finish(engine: sa.Engine, fetch: Fetch) -> bool:
-    """Makes the request ready to be claimed, because all its files are downloaded.
+    """Marks a download as done, so that its request can be claimed. Must be called when all files are downloaded.
 
     Returns False, and changes nothing, if the server `fetch.server` no longer downloads the request's files.
     """
@@ -142,11 +148,15 @@ def finish(engine: sa.Engine, fetch: Fetch) -> bool:
 
 
 def put_back(engine: sa.Engine, request_id: str, server: str, *, attempt_failed: bool) -> bool:
-    """Puts a download back to those that wait, with the files that it already has.
+    """Makes a running download wait again, so that any server can continue it. Files that it has already are kept.
 
-    `attempt_failed`: if True, the attempt counts towards the limit of attempts; if False, it does not.
-    This function does not check the limit. If no further attempt is allowed, the caller must end the request instead.
-    Returns False, and changes nothing, if the server does not download the request's files.
+    `server`: the id of the server that carries out the download.
+    `attempt_failed`: if True, the attempt counts towards the maximum number of attempts; if False, it does not.
+
+    This function does not check that maximum. If no further attempt is allowed, the caller must end the request
+    instead.
+
+    Returns False, and changes nothing, if this server does not download the request's files.
     """
     attempt = fetches.c.attempt if attempt_failed else fetches.c.attempt - 1
     values = {"state": "waiting", "server": None, "attempt": attempt}
@@ -154,7 +164,7 @@ def put_back(engine: sa.Engine, request_id: str, server: str, *, attempt_failed:
 
 
 def orphans(engine: sa.Engine) -> list[Fetch]:
-    """Returns the running downloads of servers that are no longer in the table `servers`."""
+    """Returns the running downloads of dead servers, which are no longer in the table `servers`."""
     is_orphaned = sa.and_(_is_running(), fetches.c.server.not_in(sa.select(servers.c.id)))
     with reading(engine) as connection:
         return [_fetch_of(row) for row in connection.execute(sa.select(fetches).where(is_orphaned))]
@@ -170,7 +180,9 @@ def blob_of(engine: sa.Engine, request_id: str, url: str) -> str | None:
 def end(connection: sa.Connection, request_id: str) -> None:
     """Marks a request's download as ended, so that the downloaded files are deleted later.
 
-    `connection`: has the transaction that ends the request. Does nothing if the request has no download.
+    Does nothing if the request has no download.
+
+    `connection`: a connection whose present transaction ends the request.
     """
     connection.execute(sa.update(fetches).where(fetches.c.request_id == request_id).values(state="ended", server=None))
 
@@ -209,7 +221,7 @@ def _is_running() -> sa.ColumnElement[bool]:
 def _is_held(request_id: str, server: str) -> sa.ColumnElement[bool]:
     """Returns an SQL condition on the table `fetches`, which selects the download of a request.
 
-    It selects nothing if this server does not carry out the download.
+    It selects nothing if the download is not being carried out by the server with the id `server`.
     """
     return sa.and_(fetches.c.request_id == request_id, _is_running(), fetches.c.server == server)
 

@@ -86,7 +86,10 @@ def costs(
 
 
 def _span_number(engine: sa.Engine, span_s: int) -> sa.ColumnElement[Any]:
-    """Returns an SQL expression: the number of the span of time in which a request was submitted."""
+    """Returns an SQL expression: the number of the span of time in which a request was submitted.
+
+    It is `created_at` divided by `span_s` and rounded down.
+    """
     exact = requests.c.created_at / sa.literal_column(f"{span_s}.0")
     # SQLite need not have `floor`, and its CAST rounds down. In PostgreSQL CAST rounds to the nearest number.
     return sa.cast(exact, sa.BigInteger) if engine.dialect.name == "sqlite" else sa.func.floor(exact)

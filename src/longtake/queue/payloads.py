@@ -20,10 +20,14 @@ INLINE_BYTES = 64 * 1024
 
 
 def move_out(store: FileStore, submission: Submission) -> Submission:
-    """Returns the submission with its input, and the result if it has one, moved to blobs if they are large.
+    """Stores the large payloads of a submission as blobs. Returns the submission with the keys of the blobs in their
+    place.
 
-    A large input of a submission that has ended already, because it is invalid, is replaced by a note of a few bytes.
-    Such submissions are not limited in number, so they must not fill the disk.
+    The payloads are the input, and the result of a submission that has ended at once because its input is invalid. A
+    large
+    invalid input is not stored: a note of a few bytes replaces it. Such submissions are not limited in number, so they
+        must
+    not fill the disk.
     """
     outcome = submission.outcome
     moved = replace(submission, outcome=None if outcome is None else move_result_out(store, submission.id, outcome))
@@ -60,7 +64,10 @@ def result_json(outcome: Outcome) -> bytes:
 
 
 def has_video_inside(result: bytes) -> bool:
-    """Returns True if a result in the form of `result_json` contains its video as a data URI."""
+    """Returns True if a result contains its video itself, as a data URI, and not the URL of a file.
+
+    `result`: the JSON body of the result, as `result_json` writes it.
+    """
     return b'"url": "data:' in result
 
 

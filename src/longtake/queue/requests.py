@@ -43,9 +43,10 @@ FileKind = Literal["source", "end_image", "lora"]
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file that a request names by an http(s) URL, and that is downloaded before a device is claimed.
+    """A file that a request names by an http(s) URL, and that is downloaded before the request is claimed for a device.
 
     `field`: the path of the field with the URL in the request's input, such as ("video", "video_url").
+    `kind`: what the file is for: "source" (the video to extend), "end_image" or "lora".
     """
 
     url: str

@@ -1,4 +1,7 @@
-"""Shares the senders of webhooks fairly between API keys and between hosts, and pauses receivers that hang."""
+"""Decides which webhooks may be sent now. API keys and hosts get fair shares of the sending threads.
+
+Webhooks to a host that does not answer in time are paused.
+"""
 
 import threading
 import time
@@ -19,9 +22,10 @@ REMEMBERED = 4096
 
 @dataclass(frozen=True)
 class Receiver:
-    """The webhooks of one API key to one host, which share a pause if they hang.
+    """The webhooks of one API key to one host. All of them are paused if the host does not answer one in time.
 
-    `key_id`: the id of the API key. `host`: the host name in the URL, in lower case.
+    `key_id`: the id of the API key.
+    `host`: the host name in the URLs, in lower case.
     """
 
     key_id: str
@@ -38,7 +42,12 @@ def host_of(url: str) -> str:
 
 @dataclass(frozen=True)
 class Busy:
-    """The API keys, hosts and receivers that use all the senders that they may use now (see `SenderShares`)."""
+    """The API keys, hosts and receivers that may get no further sender now (see `SenderShares`).
+
+    `keys`: the ids of the API keys that use at least as many senders as are free.
+    `hosts`: the hosts that use at least half as many senders as are free.
+    `receivers`: the receivers that did not answer the last webhook in time, and to which one is just being sent.
+    """
 
     keys: frozenset[str]
     hosts: frozenset[str]
@@ -50,7 +59,11 @@ class Busy:
 
 @dataclass
 class _Hangs:
-    """How often in sequence a receiver hung, and the time (`time.monotonic`) at which its pause ends."""
+    """How long a receiver is paused because it did not answer in time.
+
+    `count`: the number of such failures in a row. Attempts that fail at the same time count once.
+    `paused_until`: the time (`time.monotonic`) at which the pause ends.
+    """
 
     count: int
     paused_until: float
@@ -79,7 +92,7 @@ class SenderShares:
     def reserve(self, receiver: Receiver) -> bool:
         """Reserves a sender for one webhook to this receiver. Returns True if it did.
 
-        The caller must then call `release` when the webhook was sent.
+        The caller must then call `release` when the webhook was sent or its sending has failed.
 
         Returns False, and reserves nothing, if the receiver is paused, or if it may have no further sender now.
         """
@@ -120,7 +133,7 @@ class SenderShares:
             return self._free()
 
     def busy(self) -> Busy:
-        """Returns the keys, hosts and receivers for which `reserve` now returns False because of their shares."""
+        """Returns the keys, hosts and receivers that may get no further sender now, for another reason than a pause."""
         with self._lock:
             return self._busy()
 

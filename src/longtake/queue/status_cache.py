@@ -264,8 +264,10 @@ class StatusCache:
     def _store(self, status: RequestStatus, changes: int) -> RequestStatus:
         """Caches a status that was read from the database, and returns it with its queue position.
 
-        If a status of the same or a greater version is already cached, it is kept and returned instead. `changes` is
-        `_Entry.changes` from before the read. If that field has grown since, the new status is already outdated.
+        If a status of the same or a greater version is already cached, it stays, and is returned instead.
+
+        `changes`: the value of `_Entry.changes` before the read. If `_Entry.changes` has grown since, the request
+            changed during the read, and the status counts as outdated at once.
         """
         now = time.monotonic()
         with self._lock:

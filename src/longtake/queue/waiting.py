@@ -47,7 +47,11 @@ class WaitingQueue:
         return now - self.wanted_at <= WANTED_S and now - self.read_at >= pause_s
 
     def is_outdated(self, now: float) -> bool:
-        """Returns True if the positions are too old to serve at `now`, which is in seconds of the monotonic clock."""
+        """Returns True if the positions are too old to be used at `now`, which is in seconds of the monotonic clock.
+
+        They are too old 2 seconds (WANTED_S) after the last read, or after 20 times the duration of that read if this
+        is longer.
+        """
         return now - self.read_at > max(WANTED_S, 20 * self.read_took_s)
 
     def position(self, row: RequestRow) -> int:
@@ -58,9 +62,9 @@ class WaitingQueue:
         return self.positions[row.id]
 
     def replace(self, priorities: Mapping[str, int], read_at: float, read_took_s: float) -> None:
-        """Replaces the positions by those of a new read.
+        """Replaces the positions and counts by those of a new read.
 
-        `priorities`: request id -> its priority, the next request to claim first.
+        `priorities`: request id -> the number of its priority, in the order in which the requests will be claimed.
         `read_at`, `read_took_s`: see the attributes of these names.
         """
         self.positions = {request_id: position for position, request_id in enumerate(priorities)}

@@ -160,10 +160,13 @@ class Deliverer:
             ).all()
 
     def _postpone(self, receiver: Receiver, pause_s: float) -> None:
-        """Postpones due webhooks to a paused receiver, so that they are due after `pause_s` seconds.
+        """Postpones the due webhooks to a paused receiver by `pause_s` seconds from now. Gives up those whose time is
+        over:
 
-        A webhook is given up instead if its time for attempts is over. For one that was never attempted, that is a day
-        (LAST_ATTEMPT_S) later. One call changes at most 500 webhooks (POSTPONED).
+        - a webhook that was attempted before, two hours after the end of its request
+        - a webhook that was never attempted, one day (LAST_ATTEMPT_S) later than that.
+
+        One call changes at most 500 webhooks (POSTPONED).
         """
         mine = sa.and_(_is_due(), deliveries.c.key_id == receiver.key_id, deliveries.c.host == receiver.host)
         now = clock.now()
@@ -201,8 +204,10 @@ class Deliverer:
     def _claim(self, delivery: Any) -> bool:
         """Claims the next attempt to send a webhook. Returns False if another server has claimed it first.
 
-        `delivery` is the webhook's row in the table `deliveries`. The claim also sets the time at which the webhook
-        becomes due again, after this attempt should have ended. So another attempt is made if this server dies.
+        The claim also postpones the webhook until this attempt must have ended. If this server dies before that, the
+        webhook is then due again.
+
+        `delivery`: the webhook's row in the table `deliveries`.
         """
         next_at = clock.now() + 2 * self._timeout_s + POLL_S
         return self._update(delivery, {"attempts": delivery.attempts + 1, "next_at": next_at}, delivery.attempts)
@@ -284,9 +289,14 @@ class Deliverer:
                 this.warning("Webhook failed and will be retried", reason=failure)
 
     def _update(self, delivery: Any, values: dict[str, Any], attempts: int) -> bool:
-        """Writes `values` (column -> value) to a webhook's row, if it still waits and has had `attempts` attempts.
+        """Writes values to a webhook's row. Returns True if it did.
 
-        Otherwise writes nothing and returns False. `delivery` is the row as it was read before.
+        `delivery`: the row as it was read before.
+        `values`: column -> value.
+        `attempts`: the number of attempts that the row must have.
+
+        Returns False, and writes nothing, if the row has another number of attempts, or the webhook is delivered or
+        given up.
         """
         unchanged = sa.and_(
             deliveries.c.request_id == delivery.request_id,
