@@ -143,8 +143,8 @@ class Attempt:
     def _handle_next(self) -> Ending | None:
         """Waits for the next message and handles it. Returns how the attempt ended, or None if it goes on.
 
-        Also returns None if no message comes before the caller has something to do: to check that this attempt still
-        holds the request, to store log lines, or to kill a stalled process.
+        Waits only until the caller has something else to do. That is to check whether this attempt still holds the
+        request, to store log lines, or to kill a stalled process. Returns None if no message comes before that.
         """
         due_at = min(self._check_at, self._log.due_at, self._worker.stalls_at)
         match self._worker.receive(due_at - time.monotonic()):
@@ -280,8 +280,8 @@ class Attempt:
     def _has_ended_elsewhere(self) -> bool:
         """Returns True if the database says that the request has ended, for example by another attempt.
 
-        Then no later attempt needs the request's work folder, and it may be removed. Returns False if the request's row
-        cannot be read.
+        The caller may then remove the request's work folder, because no later attempt needs it. Returns False if the
+        request's row cannot be read.
         """
         row = self._try(lambda: queue.get_without_payloads(self._engine, self._row.id), None, action="reading its row")
         return row is not None and row.has_ended
@@ -320,9 +320,11 @@ class Attempt:
     def _store_or(self, do: Callable[[], Result], otherwise: Callable[[], Result], *, failure: str) -> Result:
         """Returns the result of `do()`, or of `otherwise()` if `do()` raises an error that is not temporary.
 
-        After a temporary error of either function, the same function is called again. Raises RetriesStopped if the
-        server stops meanwhile. `failure` is the line that is logged before `otherwise` is called; the request's id
-        replaces its `%s`.
+        After a temporary error of either function, the same function is called again.
+
+        `failure`: the line that is logged before `otherwise` is called. The request's id replaces the `%s` in it.
+
+        Raises RetriesStopped if the server stops while a function fails with temporary errors.
         """
         try:
             return self._retry(do)

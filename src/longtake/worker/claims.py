@@ -28,10 +28,10 @@ class Claims:
         self._may_have_lost_one = False
 
     def claim_next(self, pool: str) -> RequestRow | None:
-        """Claims the next request of a pool (a named group of devices) for this server, and returns its row.
+        """Claims the next ready request of a pool (a named group of devices) for this server, and returns its row.
 
-        Returns None if no request waits, or if this server has no row in the table `servers` yet. Raises SQLAlchemy's
-        errors if the database fails.
+        Returns None if no ready request waits, or if this server has no row in the table `servers` yet. Raises
+        SQLAlchemy's errors if the database fails.
         """
         with self._lock:
             server_id = self._lease.server_id

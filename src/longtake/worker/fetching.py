@@ -53,8 +53,9 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Place:
-    """A place with its running download.
+    """A running download of the files of one request.
 
+    `fetch`: the request's id, the files, and those that are downloaded already.
     `began_at`: when the download began, in seconds of the monotonic clock.
     `stopped`: set when the download must stop.
     """
@@ -74,11 +75,14 @@ class Place:
 
 
 class FetchPlaces:
-    """All places for downloads of one server. Each download has a thread of its own; another thread starts them.
+    """Downloads the files of waiting requests, for up to `fetch_places` (a setting) requests at a time.
+
+    Each server has one such object. Each download has a thread of its own; another thread starts them.
 
     `context`: the objects that all slots of the server share.
     `lease`: has the id under which this server claims downloads.
-    `wake`: called with the name of a pool (a named group of devices) when a request of the pool has its files.
+    `wake`: called with the name of a pool (a named group of devices) when all files of a request of the pool are
+        downloaded.
     """
 
     def __init__(self, context: SlotContext, lease: Lease, wake: Callable[[str], None]) -> None:
@@ -99,13 +103,13 @@ class FetchPlaces:
         self._thread.start()
 
     def wake(self) -> None:
-        """Makes a free place look for a request at once."""
+        """Looks for waiting downloads at once. Should be called after a request that names files was submitted."""
         self._thread.wake()
 
     def stop(self) -> None:
         """Stops all downloads, and waits at most about two seconds (STOP_S) until they have stopped.
 
-        Their requests then wait again, and other servers can download the files.
+        They then wait again, and other servers can continue them.
         """
         self._thread.stop()
         for place in self._running():
@@ -127,11 +131,12 @@ class FetchPlaces:
         return POLL_S
 
     def _stop_lost(self, server: str) -> None:
-        """Stops the running downloads that the database no longer assigns to this server.
+        """Compares the downloads that run here with those that the database assigns to this server, and corrects
+        differences.
 
-        Their requests have ended, or other servers have claimed them. Also puts back the downloads that the database
-        assigns to this server but that do not run. There are such downloads if the connection failed while a claim was
-        stored.
+        - A download that runs but is not assigned is stopped. Its request has ended, or another server has claimed it.
+        - A download that is assigned but does not run waits again. This happens if the connection failed while a claim
+          was stored.
 
         `server`: this server's id in the table `servers`.
         """
@@ -144,9 +149,9 @@ class FetchPlaces:
             fetches.put_back(self._engine, request_id, server, attempt_failed=False)
 
     def _fill(self, server: str) -> None:
-        """Starts waiting downloads until every place has one, or no more may start.
+        """Starts waiting downloads until `fetch_places` (a setting) of them run, or no more may start.
 
-        If every place has one and an API key has too few places, stops a download of another key (see `_free_place`).
+        If that many run already, and an API key has too few of them, stops one of another key (see `_free_place`).
 
         `server`: this server's id in the table `servers`.
         """
@@ -163,13 +168,13 @@ class FetchPlaces:
             self._begin(fetch)
 
     def _free_place(self, groups: Sequence[Group], running: Sequence[Place], keys: Mapping[str, int]) -> None:
-        """Stops a download if a key with a waiting download has at least two places fewer than the key with the most.
+        """Stops a running download, if the API keys have unequal numbers of them, so that one of another key can start.
 
-        This is the download that began last of the key with the most places. It then waits again, and its place becomes
-        free for the key with fewer places.
+        They are unequal if a key with a waiting download has at least two running ones fewer than the key with the
+        most. Of the latter key, the download that began last is stopped. It waits again.
 
-        `groups`: the groups with a waiting download.
-        `running`: the places with a running download.
+        `groups`: the groups (API key and pool) with a waiting download.
+        `running`: the running downloads.
         `keys`: key id -> the number of its running downloads.
         """
         key_id = max(keys, key=lambda key_id: keys[key_id])
@@ -261,17 +266,21 @@ class FetchPlaces:
                 raise Cancelled
 
     def _is_needed(self, place: Place, file: RemoteFile) -> bool:
-        """Returns True if a file must be downloaded. Returns False in these cases:
+        """Returns True if a file must be downloaded before its request can be claimed. Returns False for these files:
 
-        - The file is in this server's own store, and the request's API key may read it.
-        - The file is a LoRA that is on this machine already, or whose URL is refused later, when the request runs.
+        - A file in this server's own store that the request's API key may read.
+        - A LoRA that is on this machine already.
+        - A LoRA with a URL that is refused later, when the request runs.
         """
         if self._retry(place, lambda: find_own(self._context.store, file.url, place.key_id)) is not None:
             return False
         return file.kind != "lora" or needs_download(file.url, self._context.settings, place.key_id)
 
     def _download(self, place: Place, file: RemoteFile) -> str:
-        """Downloads a file to a new blob. Returns the blob's key."""
+        """Downloads a file to a new blob. Returns the blob's key.
+
+        Raises Cancelled if the download must stop, and LongtakeError if the file cannot be downloaded.
+        """
         store, settings = self._context.store, self._context.settings
         key = f"{FETCHED}/{place.fetch.request_id}.{secrets.token_hex(8)}"
         with temporary_folder(settings) as folder:
@@ -302,12 +311,15 @@ class FetchPlaces:
 
 
 def next_group(groups: Sequence[Group], running: Mapping[str, int], begun_at: Mapping[str, float]) -> Group:
-    """Returns the group whose download begins next: a group of the API key with the fewest running downloads.
+    """Returns the group (API key and pool) whose download begins next. It belongs to the key with the fewest running
+    downloads.
 
-    Of several such keys, it is the one whose last download began the longest time ago, or which has had none.
+    If several keys have the fewest, it is the key whose last download began the longest time ago, or which had none
+    yet.
 
     `groups`: the groups with a waiting download.
-    `running`: key id -> the number of its running downloads.
-    `begun_at`: key id -> when its last download began, in seconds of the monotonic clock.
+    `running`: key id -> the number of its running downloads. A key without any may be missing.
+    `begun_at`: key id -> when its last download began, in seconds of the monotonic clock. A key that had none is
+        missing.
     """
     return min(groups, key=lambda group: (running.get(group.key_id, 0), begun_at.get(group.key_id, 0.0)))

@@ -1,9 +1,9 @@
 """Leases show which servers are alive. Each server renews its own lease in the database and watches all leases.
 
-The requests of a dead server go back to the queue. A lease holds a count of heartbeats. A server is dead if its count
-has not changed for `lease_s` seconds. The watching server measures them with its own monotonic clock, so the clocks of
-different machines are never compared. If a server's process ran on the watcher's machine, the server is dead as soon as
-that process is gone.
+A lease holds a count of heartbeats. A server is dead if its count has not changed for `lease_s` seconds. The watching
+server measures this time with its own monotonic clock, so the clocks of different machines are never compared. A server
+whose process ran on the watcher's machine is dead as soon as that process is gone. The requests of a dead server go
+back to the queue.
 """
 
 import logging
@@ -180,8 +180,10 @@ class LeaseWatch:
     def check(self) -> None:
         """Looks once for dead servers, and for requests that were not started in time.
 
-        Puts the requests of the dead servers back into the queue, and ends the requests that were not started in time.
-        The downloads of the dead servers are left to the living ones, or end their requests after the last attempt.
+        - The running requests of dead servers go back to the queue. They end if they may not be tried again.
+        - The downloads of dead servers wait again, so that other servers can continue them. Their requests end if the
+          downloads may not be tried again.
+        - Requests that were not started in time end.
         """
         with reading(self._engine) as connection:
             rows = connection.execute(sa.select(servers)).all()
@@ -209,7 +211,7 @@ class LeaseWatch:
         return boot != "" and (row.host, row.boot) == self._machine and start_ticks(row.pid) != row.born
 
     def _remove(self, row: Any) -> None:
-        """Deletes the row of a dead server, unless its count of heartbeats has changed or another server deleted it."""
+        """Deletes the row of a dead server, unless its count of heartbeats has changed since the row was read."""
         with self._engine.begin() as connection:
             deleted = connection.execute(sa.delete(servers).where(servers.c.id == row.id, servers.c.beats == row.beats))
         if deleted.rowcount:
@@ -236,7 +238,7 @@ class LeaseWatch:
             remove_work_folder(self._settings, row.id)
 
     def _recover_download(self, download: Fetch) -> None:
-        """Puts a download of a dead server back to those that wait. Ends its request if it has no attempts left."""
+        """Makes a download of a dead server wait again. Ends its request instead if the download has no attempts left."""
         is_last = download.attempt >= self._settings.max_attempts
         if is_last:
             is_changed = queue.fail_fetch(self._engine, download, download_died(download.attempt))

@@ -67,10 +67,11 @@ def main() -> None:
 
 
 def serve(channel: Channel, settings: Settings) -> None:
-    """Loads the first model, reports that it is ready, and carries out requests until the server closes the channel.
+    """Loads a model (see `first_model`), reports that it is ready, and carries out requests until the server closes
+    `channel`.
 
-    If the model cannot be loaded, sends the error to the server and continues without a model in memory. If torch or
-    another library cannot be imported, sends the reason to the server and carries out nothing.
+    - If the model cannot be loaded, sends the error to the server and continues without a model in memory.
+    - If torch or another library cannot be imported, sends the reason to the server and carries out nothing.
     """
     transport = PublicTransport(settings.trusted_hosts)
     try:
@@ -120,10 +121,12 @@ def make_runner(settings: Settings, transport: PublicTransport, channel: Channel
 
 
 def first_model(settings: Settings) -> ModelCard | None:
-    """Returns the model to load before the first request, or None if no endpoint has a model that can be loaded.
+    """Returns the model to load before the first request, or None if no model is installed.
 
     This is the model of the endpoint `settings.preload`. If that setting is None, it is the model whose files on this
     machine have the most bytes.
+
+    Raises ModelNotInstalled if the model of the endpoint `settings.preload` is not installed.
     """
     if settings.preload is not None:
         choice = endpoint(settings.preload).model_choice(settings)
@@ -200,12 +203,14 @@ def made_by(plan: Plan) -> str:
 def open_stored_file(
     url: str, channel: Channel, settings: Settings, *, fetched: bool = True
 ) -> AbstractContextManager[Path] | None:
-    """Returns a context manager that yields the path of a local file with the bytes of the stored file at `url`.
+    """Returns a context manager that yields the path of a local file with the bytes of the file at `url`, if the server
+    has it.
 
-    Returns None if the URL names no file of this server; it must then be downloaded.
+    The server has the files of its own store, and those that it has downloaded for this request. For any other URL the
+    result is None, and the caller must download the file.
 
     `channel`: the connection to the server, which is asked for the file.
-    `fetched`: if False, None is also returned for a file that the server has downloaded for this request.
+    `fetched`: if False, the result is also None for a file that the server has downloaded for this request.
 
     Raises DownloadFailed if the URL is one of this server's own files, but the file is no longer stored, or the
     request's caller may not read it.

@@ -74,10 +74,12 @@ class RequestLog:
         return self._store_at if self.lines or self.progress is not None else float("inf")
 
     def store(self, write: Write) -> None:
-        """Passes all lines and the progress to `write`, which stores them and returns True if that succeeded.
+        """Calls `write` with all lines and the progress, and removes them from this object if it returns True.
 
-        If it returns True, both are removed from this object. If it returns False, the last 1000 lines (MAX_LINES)
-        are kept, and `due_at` says when to call `store` again.
+        If it returns False, the last 1000 lines (MAX_LINES) and the progress are kept, and `due_at` says when to call
+        `store` again.
+
+        `write`: stores lines and the progress, which is None if it is unchanged. Returns False if it could not.
         """
         if write(self.lines, self.progress):
             self.lines, self.progress = [], None
@@ -88,7 +90,7 @@ class RequestLog:
 
 
 def stage_line(report: ProgressReport) -> LogLine:
-    """Returns the log line about the stage of a progress report. The stage and the window are its labels."""
+    """Returns the log line for the stage in a progress report. Its labels are `stage`, `window` and `windows`."""
     names = ("stage", "window", "windows")
     return log_line(report.sentence, labels={name: str(getattr(report, name)) for name in names})
 

@@ -126,10 +126,9 @@ class Slot:
     def _handle(self, message: SlotMessage | None) -> None:
         """Handles a message that came while the worker process had no request. Also updates the slot's state.
 
-        - Progress, a printed line or an error of the process is logged. The same progress is logged only once in
-          sequence.
-        - If no worker process can work on this machine, calls `on_unusable` of the context.
-        - Any other message, and None, has no effect of its own.
+        - Progress, a printed line or an error of the process is logged. The same progress is logged only once in a row.
+        - If no worker process can work on this machine, `on_unusable` of the context is called.
+        - For any other message, and for None (no message), only the state is updated.
         """
         match message:
             case ProgressReport() if message.sentence != self._last_progress:

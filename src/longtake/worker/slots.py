@@ -87,7 +87,7 @@ class Slots:
                 slot.wake()
 
     def wake_fetches(self) -> None:
-        """Makes a free place for downloads look for a request at once."""
+        """Looks for waiting downloads at once. Should be called after a request that names files was submitted."""
         self._fetches.wake()
 
     def cancel(self, request_id: str) -> None:
@@ -105,7 +105,7 @@ class Slots:
     def drain(self, timeout_s: float) -> None:
         """Claims no more requests, waits at most `timeout_s` seconds for the running ones, and then stops all slots.
 
-        Downloads are stopped at once, because no request that waits for one is claimed here any more.
+        Downloads are stopped at once, because they are for requests that this server would no longer claim.
         """
         self._fetches.stop()
         for slot in self._slots:
