@@ -238,7 +238,7 @@ class LeaseWatch:
             remove_work_folder(self._settings, row.id)
 
     def _recover_download(self, download: Fetch) -> None:
-        """Makes a download of a dead server wait again. Ends its request instead if the download has no attempts left."""
+        """Makes a download of a dead server wait again. Ends its request instead if it has no attempts left."""
         is_last = download.attempt >= self._settings.max_attempts
         if is_last:
             is_changed = queue.fail_fetch(self._engine, download, download_died(download.attempt))
