@@ -26,6 +26,7 @@ _NOBODY = 65534
 _MORE_THREADS = 10_000
 _CPU_CLOCK_OF_PROCESS = 2
 _CAP_KILL = 1 << 5
+_CAP_SETUID = 1 << 7
 
 RUN_ON = ("Linux",)
 """The systems, by the names of `platform.system()`, on which the tests have run."""
@@ -170,27 +171,51 @@ def cpu_seconds(pid: int) -> float | None:
 def leave_root() -> None:
     """Changes this process's user from root to nobody, its group to nobody's, and removes all other groups.
 
-    Does nothing in these cases:
-    - The user is not root, or the system is Windows.
-    - Root may not change its user.
-    - Root may not end processes of other users: the parent process could then not end this one.
+    Does nothing for other users and on Windows. Each change that the system does not permit is left out (see
+    `can_leave_root`).
     """
-    if hasattr(os, "geteuid") and os.geteuid() == 0 and _may_kill_others():
-        with contextlib.suppress(OSError):
-            os.setgroups([])
-        with contextlib.suppress(OSError):
-            os.setgid(_NOBODY)
-        with contextlib.suppress(OSError):
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return
+    with contextlib.suppress(OSError):
+        os.setgroups([])
+    with contextlib.suppress(OSError):
+        os.setgid(_NOBODY)
+    with contextlib.suppress(OSError):
+        if _has_capability(_CAP_KILL):
             os.setuid(_NOBODY)
+        else:
+            # Root may then end only its own processes. This one still counts as one, because its saved user is root.
+            os.setresuid(_NOBODY, _NOBODY, 0)
 
 
-def _may_kill_others() -> bool:
-    """Returns False if this process runs on Linux without the capability CAP_KILL, as in some containers."""
+def can_leave_root() -> bool:
+    """Returns False if this process's user is root and the system does not let it become another user.
+
+    This is so in containers that lack the capability CAP_SETUID, or that know no other user than root.
+    """
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return True
+    return _has_capability(_CAP_SETUID) and _is_known_user(_NOBODY)
+
+
+def _has_capability(capability: int) -> bool:
+    """Returns False if this process runs on Linux without a capability, as in some containers."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
         return True
-    return any(int(line.split()[1], 16) & _CAP_KILL for line in lines if line.startswith("CapEff:"))
+    return any(int(line.split()[1], 16) & capability for line in lines if line.startswith("CapEff:"))
+
+
+def _is_known_user(user: int) -> bool:
+    """Returns False if this process runs in a user namespace of Linux that has no user of this number."""
+    try:
+        rows = [
+            [int(number) for number in line.split()] for line in Path("/proc/self/uid_map").read_text().splitlines()
+        ]
+    except OSError:
+        return True
+    return any(first <= user < first + count for first, _, count in rows)
 
 
 def linux_machine() -> str | None:

@@ -263,8 +263,57 @@ def test_the_filter_of_each_machine(machine: str, architecture: int, clone: int,
     assert answer(program, 0x4000_0003, 11) == KILLED, "a call in the manner of i386"
 
 
-def test_what_a_system_can_do_is_one_sentence() -> None:
-    assert "no files, network or programs (seccomp, Landlock 7)" in str(walls.Support(seccomp=True, landlock=7))
-    assert "no files, network or programs (seccomp)" in str(walls.Support(seccomp=True, landlock=0))
-    assert "(Landlock 3)" in str(walls.Support(seccomp=False, landlock=3))
-    assert "accept only files that you trust" in str(walls.Support(seccomp=False, landlock=0))
+def test_what_a_system_can_do_is_said() -> None:
+    def said(seccomp: bool, landlock: int, stays_root: bool = False) -> str:
+        return str(walls.Support(seccomp, landlock, stays_root))
+
+    assert "no files, network or programs (seccomp, Landlock 7)" in said(True, 7)
+    assert "no files, network or programs (seccomp)" in said(True, 0)
+    assert "(Landlock 3)" in said(False, 3)
+    assert "accept only files that you trust" in said(False, 0)
+    assert "stays root" not in said(True, 7)
+    assert said(True, 7, stays_root=True).startswith(said(True, 7) + " It stays root, without root's capabilities")
+
+
+CAP_KILL, CAP_SETUID = 5, 7
+
+LEFT_OUT = """
+import ctypes, json, struct, sys
+from pathlib import Path
+from longtake.media import walls
+
+# Gives up capabilities of root, as containers do: for programs that are started later, and for this process.
+left_out = json.loads(sys.argv[4])
+for capability in left_out:
+    assert ctypes.CDLL(None).prctl(24, capability, 0, 0, 0) == 0
+sets = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+kept = int(sets["CapPrm"], 16) & ~sum(1 << capability for capability in left_out)
+low, high = kept & 0xFFFF_FFFF, kept >> 32
+header, data = struct.pack("=Ii", 0x2008_0522, 0), struct.pack("=6I", low, low, 0, high, high, 0)
+assert ctypes.CDLL(None).capset(header, data) == 0
+print(walls.support().stays_root)
+"""
+
+
+@pytest.mark.skipif(not walls.support().seccomp, reason="this system cannot refuse system calls")
+@pytest.mark.parametrize(
+    ("left_out", "users"), [([CAP_KILL], [NOBODY, NOBODY, 0, NOBODY]), ([CAP_KILL, CAP_SETUID], [0, 0, 0, 0])]
+)
+def test_a_decoder_of_a_root_without_some_rights_cannot_get_out(
+    left_out: list[int], users: list[int], target: tuple[Path, int]
+) -> None:
+    """And it ends when it is told to, although the parent may not end other users' processes."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give up some of root's rights")
+    folder, port = target
+    ended = run_as(0, LEFT_OUT + PROGRAM, str(folder), str(port), "true", json.dumps(left_out))
+    assert ended.returncode == 0, ended.stderr
+    stays_root, reported = ended.stdout.splitlines()
+    assert stays_root == str(CAP_SETUID in left_out)
+    report = json.loads(reported)
+    state = dict(re.findall(r"^(\w+):\t(.*)$", report["state"], re.MULTILINE))
+    assert [int(user) for user in state["Uid"].split()] == users, "real, effective, saved, of files"
+    assert {int(group) for group in state["Gid"].split()} == {NOBODY}
+    assert state["Groups"].strip() == ""
+    assert {state[kind].strip("0") for kind in ("CapPrm", "CapEff", "CapAmb")} == {""}
+    assert {name for name, answer in report["found"].items() if answer.startswith("YES")} == {"system call 435"}

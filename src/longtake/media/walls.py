@@ -92,13 +92,24 @@ class Support:
 
     seccomp: True if the kernel can refuse system calls.
     landlock: version of Landlock, which refuses files and network; 0 if the kernel has none or it is turned off.
+    stays_root: True if this process's user is root, and the process that decodes cannot become another user.
     """
 
     seccomp: bool
     landlock: int
+    stays_root: bool
 
     def __str__(self) -> str:
-        """Returns a sentence that tells the user how well processes that decode untrusted files are confined."""
+        """Returns text that tells the user how well processes that decode untrusted files are confined."""
+        if not self.stays_root:
+            return self._confined
+        return (
+            f"{self._confined} It stays root, without root's capabilities, because root may not become another user "
+            "here: run longtake as an ordinary user, or give it the capability CAP_SETUID."
+        )
+
+    @property
+    def _confined(self) -> str:
         names = ["seccomp"] * self.seccomp + [f"Landlock {self.landlock}"] * (self.landlock > 0)
         if not names:
             return (
@@ -111,14 +122,14 @@ class Support:
 
 def support() -> Support:
     """Returns what this system's kernel can do to confine a process. The calling process is not confined."""
-    machine = system.linux_machine()
+    machine, stays_root = system.linux_machine(), not system.can_leave_root()
     if machine is None:
-        return Support(seccomp=False, landlock=0)
+        return Support(seccomp=False, landlock=0, stays_root=stays_root)
     if machine not in Numbers._fields:
-        return Support(seccomp=False, landlock=_landlock_version())
+        return Support(seccomp=False, landlock=_landlock_version(), stays_root=stays_root)
     action = ctypes.c_uint32(_FAIL_WITH)
     has_action = _call(getattr(_SECCOMP, machine), _SECCOMP_HAS_ACTION, 0, ctypes.addressof(action)) == 0
-    return Support(seccomp=has_action, landlock=_landlock_version())
+    return Support(seccomp=has_action, landlock=_landlock_version(), stays_root=stays_root)
 
 
 def confine() -> None:
