@@ -26,11 +26,14 @@ def decide(file: StoredFile, key_id: str | None) -> Decision:
 
 
 def find_own(store: FileStore, url: str, key_id: str | None) -> str | None:
-    """Returns the key under which the bytes of the file at `url` are stored, if the file is in this server's store.
+    """Returns the key of the blob with the bytes of the file at `url`, if this server's store has the file.
 
-    The server can then read the bytes from its store, and need not download its own file. Returns None if the URL names
-    no stored file, or a file that the holder of the API key `key_id` may not read. The host in the URL is ignored: a
-    server may have several names, and the last part of a file's URL cannot be guessed.
+    The server can then read the file from its store and need not download it. Returns None if the URL names no stored
+    file, or a file that the caller may not read.
+
+    `url`: only the end of its path counts. Its host is ignored, because a server may have several names, and the last
+        part of the path cannot be guessed.
+    `key_id`: the id of the caller's API key; None without a key.
     """
     try:
         address = urlsplit(url)

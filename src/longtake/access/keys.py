@@ -99,9 +99,10 @@ class _CachedKey:
 class Keys:
     """The API keys in a database, with a cache. Safe to use from several threads.
 
-    `cache_s`: the seconds for which a key that was read from the database is used without another read. A key that
-        another server has revoked can still work for this long. While the database does not answer, a key is used for
-        one minute (UNREACHABLE_S) after it was read.
+    `cache_s`: the seconds for which a key that was read from the database is used without another read. A key that was
+        revoked on another server can still work here for this long.
+
+    While the database does not answer, a cached key is used for one minute (UNREACHABLE_S) after it was read.
     """
 
     def __init__(self, engine: sa.Engine, *, cache_s: float = CACHE_S) -> None:

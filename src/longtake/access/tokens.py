@@ -68,13 +68,15 @@ class Tokens:
     def caller(self, token: str, purpose: Purpose, keys: Keys) -> Caller | None:
         """Returns the caller who uses a token, and what they may do. Returns None if the token is not valid.
 
-        `purpose`: "run" or "upload", what the caller wants to do.
-        `keys`: the API keys of the server.
-
-        A token is not valid if its signature is wrong, it has expired, its purpose is not `purpose`, or its API key was
+        It is not valid if its signature is wrong, it has expired, its purpose is not `purpose`, or its API key was
         revoked.
-        On a server without API keys, the caller may do everything. On other servers the caller's scope is "token",
-        whatever the API key's scope is.
+
+        - On a server without API keys, the caller may do everything.
+        - On a server with API keys, the caller has the scope "token", whatever the API key's scope is, and may run the
+          applications that the token names.
+
+        `purpose`: what the caller wants to do: "run" or "upload".
+        `keys`: the API keys of the server.
         """
         claims = self.verify(token)
         if claims is None or claims.purpose != purpose:

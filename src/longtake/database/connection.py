@@ -29,12 +29,13 @@ Such a transaction belongs to a client that hangs, and it may hold locks for whi
 def connect(url: str, *, pool_size: int = 8) -> sa.Engine:
     """Returns the engine for a database URL: `sqlite:///path` or `postgresql://...` (with psycopg 3).
 
-    `pool_size` is the maximum number of unused connections that the engine keeps open. Raises InvalidRequest for any
-    other kind of URL.
+    `pool_size`: the maximum number of unused connections that the engine keeps open.
 
     On SQLite the engine uses a write-ahead log and flushes every commit to disk. A transaction takes the write lock
-    when it begins. If it took the lock at its first write, it would fail if another transaction had written meanwhile.
-    A transaction of `reading` does not take the lock.
+    when it begins, except in `reading`. If it took the lock only at its first write, it would fail if another
+    transaction had written since its beginning.
+
+    Raises InvalidRequest for any other kind of URL.
     """
     address = sa.make_url(url)
     match address.get_backend_name():

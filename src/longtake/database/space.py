@@ -1,6 +1,6 @@
-"""Returns space that deleted rows have left in a SQLite file to the file system.
+"""Makes a SQLite file shorter after rows were deleted, so that other files can use the disk space.
 
-PostgreSQL does this itself (autovacuum): it mostly uses the space of deleted rows for new ones.
+PostgreSQL needs no such help: its autovacuum makes the space of deleted rows available for new ones.
 """
 
 import logging
@@ -19,9 +19,10 @@ RESERVE = 1024
 
 
 def give_back_space(engine: sa.Engine, *, pages: int = PAGES, reserve: int = RESERVE) -> bool:
-    """Makes a SQLite file shorter by at most `pages` pages, if it has many unused ones. Returns True if it did.
+    """Makes a SQLite file shorter, if it has many unused pages. Returns True if it did.
 
-    `reserve`: the number of unused pages that stay in the file, in addition to a tenth of its pages.
+    `pages`: the maximum number of pages by which the file becomes shorter.
+    `reserve`: the number of unused pages that stay in the file, in addition to a tenth of all its pages.
 
     Does nothing on PostgreSQL, and to a SQLite file that cannot shrink (see `let_shrink`).
     """

@@ -24,10 +24,8 @@ def move_out(store: FileStore, submission: Submission) -> Submission:
     place.
 
     The payloads are the input, and the result of a submission that has ended at once because its input is invalid. A
-    large
-    invalid input is not stored: a note of a few bytes replaces it. Such submissions are not limited in number, so they
-        must
-    not fill the disk.
+    large invalid input is not stored, and a note of a few bytes replaces it. Such submissions are not limited in
+    number, so they must not fill the disk.
     """
     outcome = submission.outcome
     moved = replace(submission, outcome=None if outcome is None else move_result_out(store, submission.id, outcome))

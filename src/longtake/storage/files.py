@@ -141,8 +141,8 @@ class FileStore:
     def add_result(self, request_id: str, file: NewFile, path: Path) -> str:
         """Moves the file at `path` into the store as the result of a request, and returns its key.
 
-        The key depends only on the request, and on the file's name and MIME type. So if an earlier attempt has already
-        stored the result, nothing is stored, the file remains at `path`, and the key of the stored file is returned.
+        The key depends only on the request, and on the file's name and MIME type. If an earlier attempt has already
+        stored the result, the key of the stored file is returned, and the file at `path` is not used and remains.
         """
         signed = hmac.digest(self._secret, f"{request_id}/{file.name}".encode(), "sha256")
         key = signed.hex()[:32] + _suffix(file.name, file.content_type)
@@ -304,7 +304,7 @@ def disk_full_errors() -> Iterator[None]:
 def _owners(folder: str, blobs: Sequence[str]) -> dict[str, str]:
     """Returns which request or upload each blob belongs to: key of the blob -> the request's id or the upload's token.
 
-    `folder`: a folder of blobs, in which the name of each blob begins with the id or token, followed by a dot.
+    `folder`: the folder of the blobs. The name of each blob in it begins with the id or token, followed by a dot.
     `blobs`: keys of blobs. Those in other folders are left out.
     """
     return {blob: blob.removeprefix(f"{folder}/").partition(".")[0] for blob in blobs if blob.startswith(f"{folder}/")}

@@ -16,11 +16,12 @@ STRAYS_S = 3600.0
 def sweepers(store: FileStore, *, sweep_s: float = SWEEP_S, strays_s: float = STRAYS_S) -> list[Repeating]:
     """Returns the threads that delete old files of a store. The caller must start them.
 
-    `sweep_s`: the seconds between two deletions of expired files and uploads. Many are deleted in batches, with a
-        short pause after each.
+    `sweep_s`: the seconds between two deletions of expired files and uploads. Many are deleted in batches, with a short
+        pause after each.
     `strays_s`: the seconds between two deletions of files that crashed processes left.
 
-    Several servers may run such threads for the same store. After a jump of the system's clock they pause.
+    Several servers may run such threads for the same store. After a jump of the system's clock the threads delete
+    nothing until the clock can be trusted again (see `clock.is_steady`).
     """
 
     def sweep() -> float:

@@ -34,13 +34,13 @@ class AlreadyUploaded(InvalidRequest):
 class Upload:
     """An upload of one file.
 
-    `token`: permission to write the file once, without an API key.
+    `token`: a secret text in the upload's URL. Whoever knows it may write the file once, without an API key.
     `file_key`: the key that the file gets in the store.
     `key_id`: the id of the API key of the file's owner.
     `name`: the file's name for downloads.
     `content_type`: the file's MIME type.
     `multipart`: True if the bytes are sent in parts.
-    `lifecycle`: the file's lifecycle (see `lifecycle.parse`), or None for the defaults.
+    `lifecycle`: the file's lifetime and access rules (see `lifecycle.parse`), or None for the defaults.
     `expires_at`: the Unix time in seconds by which the upload must be finished.
     """
 
@@ -84,8 +84,9 @@ def find(store: FileStore, token: str) -> Upload | None:
 def finish(store: FileStore, upload: Upload, path: Path) -> str:
     """Moves the file at `path` into the store as the upload's file, and returns the file's key.
 
-    If the upload was already finished with the same bytes, only returns the key, and the file remains at `path`. Raises
-    AlreadyUploaded if it was finished with different bytes, and DiskFull if a disk is full.
+    If the upload was already finished with the same bytes, only returns the key, and the file remains at `path`.
+
+    Raises AlreadyUploaded if the upload was finished with different bytes, and DiskFull if a disk is full.
     """
     file = NewFile(upload.key_id, upload.name, upload.content_type, upload.lifecycle)
     if not store.add(upload.file_key, file, path):
@@ -112,9 +113,12 @@ def uploaded_bytes(store: FileStore, upload: Upload) -> int:
 def complete(store: FileStore, upload: Upload, parts: Iterable[tuple[int, str]]) -> str:
     """Joins the parts of an upload, stores the result as the upload's file, and returns the file's key.
 
-    `parts`: a pair (number, etag) for each part. The parts are joined in the order of their numbers.
-    If the upload is already finished, only returns the key. Raises InvalidRequest if one of the parts is not stored,
-    and DiskFull if a disk is full.
+    If the upload is already finished, only returns the key.
+
+    `parts`: a pair (number, etag) for each part. The parts are joined in the order of their numbers. The etag is the
+        MD5 of the part's bytes in hex.
+
+    Raises InvalidRequest if one of the parts is not stored, and DiskFull if a disk is full.
     """
     if store.find(upload.file_key) is not None:
         return upload.file_key

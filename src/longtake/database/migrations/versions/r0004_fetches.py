@@ -1,4 +1,4 @@
-"""Adds the downloads of files for requests that wait, and marks the requests that wait for them."""
+"""Adds the table of downloads of files that requests name, and a mark for requests that wait for their download."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Makes the index by time contain all that reports of costs read, so that they need not read the rows."""
+"""Adds to the index of requests by time all columns that reports of costs read, so that they need not read the rows."""
 
 from alembic import op
 
