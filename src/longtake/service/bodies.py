@@ -140,7 +140,8 @@ async def checked_body(state: ServerState, endpoint_id: str, body: ReceivedBody)
     endpoint_id: the endpoint whose input the body must be.
     body: the body as it was received. A large one is checked in a process of its own.
 
-    Raises RequestFailed with status 503 if this process fails, because memory or time ran out.
+    Raises RequestFailed with status 503 if that process fails, because memory or time ran out. Raises DiskFull if the
+    disk is full when a large body is written there.
     """
     if body.size > PROCESS_BYTES or body.structure > PROCESS_STRUCTURE_BYTES:
         async with state.large_bodies:

@@ -11,13 +11,15 @@ MINUTE_S, HOUR_S = 60.0, 3600.0
 
 
 class Budget:
-    """An amount that each key may use in a period. What was used comes back evenly over the period.
+    """An amount that each key may use in a period.
 
-    Its methods may be called only in the thread of the event loop.
+    What a key has used comes back evenly: after a tenth of the period, a tenth of the amount may be used again.
 
     amount: the amount; None means that there is no limit.
     period_s: the period in seconds.
     clock: returns the time in seconds.
+
+    Its methods may be called only in the thread of the event loop.
     """
 
     def __init__(self, amount: int | None, period_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -32,7 +34,9 @@ class Budget:
             self._used[key_id] = (self._in_use(key_id) + amount, self._clock())
 
     def seconds_left(self, key_id: str) -> int:
-        """Returns 0 if at least 1 unit of a key's budget is left, otherwise the number of seconds until this is so."""
+        """Returns the number of seconds until at least 1 of a key's amount (such as one request) is left; 0 if it is
+        left now.
+        """
         if self._amount is None:
             return 0
         excess = self._in_use(key_id) + 1 - self._amount
@@ -56,8 +60,9 @@ class Budgets:
     def begin_request(self, key_id: str) -> None:
         """Counts a request that this key submits.
 
-        Raises RequestFailed with status 429, and does not count the request, if the key has submitted as many requests
-        per minute, or sent as many bytes per hour, as it may.
+        Raises RequestFailed with status 429, and does not count the request, in these cases:
+        - The key has submitted as many requests per minute as it may.
+        - The key has sent as many bytes per hour as it may.
         """
         self.check_bytes(key_id)
         _check(self._requests, key_id, "submitted as many requests per minute")

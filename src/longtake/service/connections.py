@@ -91,11 +91,13 @@ class Connections:
     def admit(self, connection: Connection, peer: str) -> bool:
         """Adds a new connection, which waits. Returns False if there is no room for it: the caller must then close it.
 
-        If there are as many connections as allowed, one that waits is closed to make room: one of this client if the
-        client has too many, otherwise one of the client that has the most waiting connections. It is the one of that
-        client that has waited longest. There is no room if none waits.
+        If the limit for one client or for all clients is reached, a waiting connection is closed to make room:
+        - If this client has as many connections as allowed: the one of them that has waited longest.
+        - If there are as many connections as allowed in all: the one that has waited longest of the client with the
+          most waiting connections.
+        There is no room if none of these connections waits.
 
-        peer: the client, as `peer_of` returns it.
+        peer: the name of the client, as `peer_of` returns it.
         """
         has_room = (self._per_peer[peer] < self.bounds.per_peer or self._abort_oldest(peer)) and (
             len(self) < self.bounds.in_all or self._abort_oldest()
@@ -109,11 +111,12 @@ class Connections:
     def move(self, connection: Connection, peer: str) -> bool:
         """Counts a waiting connection as one of another client from now on. Returns False if that client has too many.
 
-        If that client has as many connections as allowed, the one of them that has waited longest is closed to make
-        room. The result is False if none of them waits. A connection that does not wait is not changed, and the result
-        is True.
+        - If that client has as many connections as allowed, the one of them that has waited longest is closed to make
+          room.
+        - If none of them waits, nothing is changed, and the result is False. In all other cases it is True.
+        - If `connection` does not wait, or is that client's already, nothing is changed.
 
-        peer: the other client, as `peer_of` returns it.
+        peer: the name of the other client, as `peer_of` returns it.
         """
         old = self._waiting.get(connection)
         if old is None or old == peer:
@@ -147,10 +150,10 @@ class Connections:
             self._count_one_less(peer)
 
     def _abort_oldest(self, peer: str | None = None) -> bool:
-        """Closes the connection of the client `peer` that has waited longest.
+        """Closes the waiting connection that has waited longest. Returns False if there is none.
 
-        If `peer` is None, it is the client with the most waiting connections. So a client with many idle connections
-        cannot end the uploads of the others. Returns False if there is no waiting connection.
+        peer: the client whose connection is closed. None means the client with the most waiting connections. So a
+            client with many idle connections cannot end the uploads of others.
         """
         if peer is None and self._waiting:
             peer = Counter(self._waiting.values()).most_common(1)[0][0]
@@ -174,7 +177,7 @@ class Connections:
 
 
 class Flow:
-    """Tells whether bytes are sent or received more slowly than a client is allowed to.
+    """Measures whether a client sends or receives bytes more slowly than it is allowed to.
 
     bounds: `bytes_per_s` is the lowest allowed rate, on the average of each period of `period_s` seconds.
     """
@@ -188,8 +191,8 @@ class Flow:
         """Begins a new period.
 
         now: the current time in seconds.
-        moved: the number of bytes so far, counted from any moment. Later calls of `is_too_slow` get the same count, and
-            the difference is the number of bytes of the period.
+        moved: the number of bytes that were sent or received so far, counted from any moment. `is_too_slow` must get
+            the number that is counted from the same moment; the difference is the number of bytes in the period.
         """
         self._since, self._moved = now, moved
 

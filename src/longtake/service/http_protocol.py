@@ -19,15 +19,19 @@ MOST_QUEUED = 1000
 
 
 class _Refused(Exception):
-    """A request is refused before the application sees it. `HttpProtocol._refusal` is the response."""
+    """Raised by a callback of the parser to refuse a request before the application sees it.
+
+    The response is `HttpProtocol._refusal`. If that is None, it is a response with HTTP status 400.
+    """
 
 
 class _Reading(FlowControl):
-    """uvicorn's flow control, but reading is not resumed while more than one request waits for the ones before it.
+    """uvicorn's flow control, but it resumes reading only if at most one request is queued.
 
-    While only one waits, the server reads on, because otherwise it would not notice that the client goes away.
+    A queued request has arrived, but earlier requests of its connection are not answered yet. While one is queued, the
+    server still reads, because otherwise it would not notice that the client goes away.
 
-    queued: the requests that wait.
+    queued: the queued requests.
     """
 
     def __init__(self, transport: asyncio.Transport, queued: deque[Any]) -> None:
@@ -45,8 +49,8 @@ class HttpProtocol(HttpToolsProtocol):
     connections: all connections of the server, and their limits.
     proxies: the networks of the trusted proxies. A request from one of them counts for the client that its header
         X-Forwarded-For names.
-    opening: the object that was counted in `connections` until the TLS handshake was complete. This one replaces it.
-        None without TLS.
+    opening: the object that was counted in `connections` for this connection during the TLS handshake. It is removed
+        there when this object is added. None without TLS.
     uvicorn: the arguments of uvicorn's own protocol.
     """
 
@@ -146,7 +150,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._body_flow.restart(self.loop.time(), 0)
 
     def on_chunk_header(self) -> None:
-        """The parser calls this when it has read the size of a chunk. Sets the count of unparsed bytes to 0."""
+        """Called by the parser when it has read the size of a chunk of a body.
+
+        Sets the number of bytes that are received but not parsed to 0, because the parser makes progress. A request is
+        refused if this number exceeds `head_bytes` of the bounds.
+        """
         self._unparsed_bytes = 0
 
     def on_body(self, body: bytes) -> None:
@@ -211,10 +219,11 @@ class HttpProtocol(HttpToolsProtocol):
     # Details
 
     def _drop_rest(self) -> None:
-        """Closes the connection if a body in chunks, whose request is already answered, ends with the received bytes.
+        """Drops the rest of a body in chunks, because its request is already answered. Closes the connection at the
+        body's end.
 
-        The bytes are dropped, because the parser would be slow if the chunks are small. So the end is only guessed: it
-        is where the received bytes end like a body without trailers.
+        The rest is not parsed, because that would be slow if the chunks are small. The body has probably ended if the
+        last received bytes are a chunk of size 0.
         """
         if self._last_bytes == b"0\r\n\r\n":
             self.transport.close()
@@ -229,11 +238,11 @@ class HttpProtocol(HttpToolsProtocol):
         )
 
     def _received_bytes(self) -> int:
-        """Returns a number that increases by 1 for each byte that the client receives, while the server writes nothing.
+        """Returns a count of the bytes that the client has received. Only the difference of two results has a meaning.
 
-        Only the difference between two of these numbers has a meaning. Where the system tells how many bytes the client
-        has confirmed, it is this number. Elsewhere it is the number of bytes that wait in the write buffer, as a
-        negative number.
+        - Where the system tells how many bytes the client has confirmed: this number.
+        - Elsewhere: minus the number of bytes in the write buffer. Its difference is right while the server writes
+          nothing.
         """
         acknowledged = system.acknowledged_bytes(self.transport.get_extra_info("socket"))
         return -self.transport.get_write_buffer_size() if acknowledged is None else acknowledged

@@ -41,11 +41,11 @@ class Readiness:
     async def report(self) -> Mapping[str, str]:
         """Returns for each part of the server whether it works. The value is "works" (WORKS) or says what is wrong.
 
-        database: it can be read and written, and is not damaged. Damage that any use of the database has met counts
-            until the server is started again.
-        files: the folder of files that arrive, and the database's folder, can be written and are not full.
+        database: it can be read and written, and is not damaged. After any use of the database has met damage, the
+            value says so until the server is started again.
+        files: the folder for incoming files, and the folder of a SQLite database, can be written and are not full.
 
-        Nothing in the texts is secret, and they name no paths.
+        The texts contain no secrets and no paths.
         """
         async with self._lock:
             if time.monotonic() - self._tested_at > CACHE_S:
@@ -88,7 +88,7 @@ def database_problem(engine: sa.Engine) -> str | None:
 
 
 def _read_anew(file: Path) -> None:
-    """Reads the head and the list of tables of a SQLite file with a new connection, which has nothing cached.
+    """Reads the header and the list of tables of a SQLite file with a new connection, which has nothing cached.
 
     Raises sqlite3.Error if the file is missing, damaged or no database.
     """

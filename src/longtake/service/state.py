@@ -43,7 +43,7 @@ class ServerState:
     cancel_running: called with the id of a cancelled request, so that this server stops working on it.
     wake_slots: called with the pool (a named group of devices) to which a request was submitted, so that an idle device
         of that pool starts it at once.
-    wake_fetches: called after a request with files elsewhere was submitted, so that their download begins at once.
+    wake_fetches: called after a request with files on other hosts was submitted, so that their download begins at once.
     metrics: the figures that `/metrics` shows, and the state of each device.
     large_bodies: lets one large body after the other be checked, because each needs much memory.
     streams: the open event streams of each key.

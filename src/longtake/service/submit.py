@@ -41,14 +41,13 @@ class Submitted:
 
 
 async def submit(state: ServerState, request: Request, endpoint: str, *, webhook: bool = False) -> Submitted:
-    """Stores the request that a client submits to an endpoint, and wakes what can start its work.
+    """Stores the request that a client submits to an endpoint, and returns it. Its work begins at once if possible.
 
-    That is an idle device, or the download of the request's files if it names files elsewhere.
+    An idle device is woken for the request. If the request names files on other hosts, their download is started
+    instead. A request with an invalid input is stored, too, but as one that has already ended with HTTP status 422.
 
     endpoint: the endpoint's id. Slashes at its ends are ignored.
     webhook: True if the query parameter `fal_webhook` may name the URL of a webhook, False if it is ignored.
-
-    A request with an invalid input is stored, too, but as one that has already ended with HTTP status 422.
 
     Raises RequestFailed if the caller is unknown or may not run the endpoint, the endpoint is unknown, a header is
     invalid, the body is too large, the queue is full, or a limit of the caller's key is reached. Raises ModelFailed
@@ -185,9 +184,10 @@ def _with_body(submission: Submission, checked: CheckedBody) -> Submission:
 def remote_files(
     endpoint: Endpoint[Any, Any], urls: Sequence[tuple[Loc, str]], base_url: str
 ) -> tuple[RemoteFile, ...]:
-    """Returns the files that a valid input names at http(s) URLs and that have to be downloaded from elsewhere.
+    """Returns those files of a valid input that must be downloaded from another host.
 
-    Files of this server are left out. A URL that is too long is left out too: the worker process reports it later.
+    Files of this server, and texts that are no http(s) URL, are left out. A URL that is too long is left out, too: the
+    worker process reports it later.
 
     endpoint: the endpoint to which the input is sent.
     urls: (path of the field in the input, URL) for each field that names a file.
@@ -269,8 +269,9 @@ def _insert(state: ServerState, submission: Submission, caller: Caller) -> tuple
     If an earlier request of the same API key has the same idempotency key, stores nothing: returns (the earlier
     request's row, False), or raises IdempotencyMismatch if the two differ in their endpoint or input.
 
-    A large input is stored in a file of its own (a blob) before the row, and so is the large error of a submission that
-    ends at once because it is invalid. A large invalid input is not stored. The blobs are deleted if no row is stored.
+    Large parts are stored as files of their own (blobs) before the row. They are deleted if no row is stored:
+    - A large valid input is such a part. A large invalid input is not stored at all.
+    - The large error of an invalid submission, which ends at once, is such a part.
 
     Raises QuotaReached if the caller has as many waiting or running requests as it may.
     """

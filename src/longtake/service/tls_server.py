@@ -23,7 +23,10 @@ Prepare = Callable[[socket.socket], Awaitable[bool]]
 
 
 async def at_once(line: socket.socket) -> bool:
-    """Returns True and does nothing: the TLS handshake begins at once. It is a `prepare` function for `TlsServer`."""
+    """Does nothing and returns True, so that the TLS handshake begins at once.
+
+    It is a value for the argument `prepare` of `TlsServer`.
+    """
     return True
 
 

@@ -48,10 +48,10 @@ def summary(settings: Settings, costs: Iterable[Cost]) -> list[dict[str, Any]]:
 
 
 def time_series(settings: Settings, costs: Sequence[Cost]) -> tuple[list[dict[str, Any]], str | None]:
-    """Returns (entries, cursor): the sums of `costs` by spans of time.
+    """Returns (entries, cursor): the sums of `costs` for each span of time that they contain.
 
-    entries: {bucket, results} for each span in `costs`, the earliest first, at most 1440 (MAX_BUCKETS). `bucket` is the
-        span's beginning as ISO 8601 text, and `results` are the entries that `summary` returns for it.
+    entries: {bucket, results} for each span, the earliest first, at most 1440 (MAX_BUCKETS). `bucket` is the span's
+        beginning as ISO 8601 text. `results` are the entries that `summary` returns for the costs of the span.
     cursor: the beginning, in Unix seconds and as text, of the first span that is left out. None if none is left out.
     """
     buckets: dict[float, list[Cost]] = defaultdict(list)
