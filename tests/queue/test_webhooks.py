@@ -1,10 +1,6 @@
 """Webhooks to receivers that answer, refuse, redirect or hang, and their delivery after a crash of the server."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -24,7 +20,10 @@ from longtake.queue.requests import CANCELLED, Outcome, RequestRow, Submission
 from longtake.queue.webhooks import Deliverer, pause_s, payload
 from longtake.settings import Settings
 from tests.access.test_signing import accepted
+from tests.database.fixtures import on_sqlite
+from tests.processes import forked, kill
 from tests.queue.receiver import Receiver, listening
+from tests.queue.sender import send_webhooks
 from tests.worker.requests import PATIENCE_S, eventually, whole_row
 
 DONE = Outcome(200, {"video": {"url": "http://h/cdn/f"}, "prompt": "sea \u2603"}, price_usd=Decimal("0.02"))
@@ -277,6 +276,7 @@ def test_a_receiver_that_hangs_is_paused_and_then_gets_all_its_webhooks(
 @pytest.mark.parametrize(
     "url", ["http://[::ffff:127.0.0.1]:{}/", "http://169.254.169.254/", "http://[::1]:{}/", "http://2130706433:{}/"]
 )
+@on_sqlite
 def test_no_webhook_is_sent_to_an_internal_address(
     engine: sa.Engine, receiver: Receiver, start: Callable[..., Deliverer], url: str
 ) -> None:
@@ -311,22 +311,9 @@ def test_a_killed_server_loses_no_webhook(
 ) -> None:
     receiver.statuses = [0, 200]
     row = ended(engine, receiver.url)
-    script = f"""
-import threading
-from pathlib import Path
-from longtake.database.connection import connect
-from longtake.access.signing import Signer
-from longtake.queue.webhooks import Deliverer
-from longtake.settings import Settings
-folder = Path({str(tmp_path)!r})
-settings = Settings(data_dir=folder, trusted_hosts=("127.0.0.1",), webhook_timeout_s=0.4)
-Deliverer(connect({database_url!r}), settings, Signer(folder)).start()
-threading.Event().wait()
-"""
-    child = subprocess.Popen([sys.executable, "-c", script])
-    receiver.wait(1)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
+    with forked(send_webhooks, database_url, tmp_path) as child:
+        receiver.wait(1)
+        kill(child)
     assert state(engine, row.id).state == "waiting"
     monkeypatch.setattr(webhooks, "POLL_S", 0.05)
     start()
@@ -357,6 +344,7 @@ def test_a_short_database_outage_loses_no_webhook(
     assert settled(engine, row.id).state == "delivered"
 
 
+@on_sqlite
 def test_the_log_contains_no_secret(
     engine: sa.Engine, receiver: Receiver, start: Callable[..., Deliverer], capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from longtake.storage.blobs import Blobs
 from longtake.storage.local import LocalBlobs
-from tests.storage.memory_blobs import MemoryBlobs, memory_blobs
+from tests.storage.memory_blobs import memory_blobs
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -28,16 +27,6 @@ each_once = pytest.mark.parametrize(
     ("database_url", "blobs"), [("sqlite", "local"), ("postgresql", "memory")], indirect=True
 )
 """For slow tests of both: each kind of database and each place for bytes once, not every combination."""
-
-
-def address_of(blobs: Blobs) -> str:
-    """Returns the text from which another process opens these blobs with `blobs_at`."""
-    return blobs.address if isinstance(blobs, MemoryBlobs) else str(cast(LocalBlobs, blobs).folder)
-
-
-def blobs_at(address: str) -> Blobs:
-    """Returns the blobs in a folder, or in the memory of another process if the address is a URL."""
-    return MemoryBlobs(address) if address.startswith("http:") else LocalBlobs(Path(address))
 
 
 def read(blobs: Blobs, key: str) -> bytes:

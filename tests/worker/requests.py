@@ -1,11 +1,11 @@
 """Submits requests for the scripted worker and waits for what becomes of them."""
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import Pipe
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from longtake.queue import engine as queue
 from longtake.queue.requests import RequestRow, Submission
 from longtake.queue.rows import row_with_payloads
 from longtake.storage.blobs import Blobs
-from tests.storage.fixtures import address_of
-from tests.worker.server import QUICK
+from tests.processes import forked
+from tests.worker.server import serve_until_terminated
 
 PATIENCE_S = 60.0
 """Seconds after which a test gives up waiting, even on a busy machine."""
@@ -81,19 +81,10 @@ def effects_of(effects: Path, kind: str, request_id: str | None = None) -> list[
 
 
 @contextmanager
-def another_server(
-    url: str, folder: Path, blobs: Blobs | None = None, **overrides: Any
-) -> Iterator["subprocess.Popen[bytes]"]:
+def another_server(url: str, folder: Path, blobs: Blobs | None = None, **overrides: Any) -> Iterator[ForkServerProcess]:
     """A server in a process of its own, already claiming requests, with its files in `blobs` or its data folder."""
-    words = [sys.executable, "-m", "tests.worker.server", url, str(folder), json.dumps(QUICK | overrides)]
-    if blobs is not None:
-        words.append(address_of(blobs))
-    process = subprocess.Popen(words, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline() == b"up\n"
+    here, there = Pipe(duplex=False)
+    with here, there, forked(serve_until_terminated, url, folder, blobs, overrides, there) as process:
+        there.close()  # so that there is an end of the pipe if the process ends before its server is up
+        here.recv()
         yield process
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()

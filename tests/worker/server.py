@@ -1,16 +1,9 @@
-"""A server without HTTP: the real slots and the real lease watch, with the scripted worker process.
+"""A server without HTTP: the real slots and the real lease watch, with the scripted worker process."""
 
-    python -m tests.worker.server DATABASE_URL DATA_FOLDER SETTINGS_AS_JSON [BLOBS]
-
-It prints `up` once it claims requests, and drains after SIGTERM. BLOBS is the folder in which files are stored, or the
-address of memory_blobs.py.
-"""
-
-import json
-import os
 import signal
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +17,6 @@ from longtake.storage.files import FileStore, NewFile
 from longtake.storage.local import LocalBlobs
 from longtake.worker.leases import LeaseWatch
 from longtake.worker.slots import Slots
-from tests.storage.fixtures import blobs_at
 
 WORKER = (sys.executable, "-S", "-E", str(Path(__file__).with_name("scripted_worker.py")))
 
@@ -69,20 +61,18 @@ class Server:
         self.slots.stop()
 
 
-def main(url: str, folder: str, overrides: str, address: str = "") -> None:
+def serve_until_terminated(
+    url: str, folder: Path, blobs: Blobs | None, overrides: dict[str, Any], up: Connection
+) -> None:
+    """Runs a server in this process, which drains after SIGTERM. Tells `up` as soon as the server claims requests."""
     engine = connect(url)
     migrate(engine)
-    chosen = settings(**QUICK | {"data_dir": Path(folder)} | json.loads(overrides))
-    blobs = blobs_at(address) if address else None
+    chosen = settings(**QUICK | {"data_dir": folder} | overrides)
     server = Server(engine, chosen, store=slow_store(engine, chosen.data_dir, blobs)).start()
     terminated: list[int] = []  # a threading.Event could deadlock if the signal came while this thread enters its wait
     signal.signal(signal.SIGTERM, lambda number, _: terminated.append(number))
-    os.write(1, b"up\n")
+    up.send(None)
     while not terminated:
         time.sleep(0.02)
     server.watch.stop()
     server.slots.drain(chosen.drain_s)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

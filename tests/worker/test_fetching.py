@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import json
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from longtake.settings import settings
 from longtake.worker import fetching
 from longtake.worker.fetching import next_group
 from tests.database.fixtures import on_sqlite
+from tests.processes import kill
 from tests.worker.requests import another_server, current, effects_of, end_of, eventually, submission, submit
 from tests.worker.server import QUICK, Server
 
@@ -291,8 +291,7 @@ def test_a_download_survives_its_server(
         row = submit_with(engine, site.url("/a"), site.url("/b"))
         site.release("/a")
         eventually(lambda: site.begun == ["/a", "/b"])
-        server.send_signal(signal.SIGKILL)
-        server.wait()
+        kill(server)
     assert fetches.blob_of(engine, row.id, site.url("/a")) is not None
     serve(lease_s=3600)  # on the same machine a dead server is noticed before its lease is over
     eventually(lambda: site.begun == ["/a", "/b", "/b"])
@@ -308,8 +307,7 @@ def test_a_download_that_kills_its_servers_ends(
     row = submit_with(engine, site.url("/a"))
     with another_server(database_url, tmp_path, trusted_hosts=["127.0.0.1"]) as server:
         eventually(lambda: site.begun == ["/a"])
-        server.send_signal(signal.SIGKILL)
-        server.wait()
+        kill(server)
     serve(max_attempts=1)
     ended = end_of(engine, row)
     assert (ended.status_code, ended.error_type) == (500, "runner_server_error")

@@ -2,9 +2,10 @@
 
 import signal
 import sqlite3
-import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from longtake.queue import engine as queue
 from longtake.settings import settings
 from longtake.storage.blobs import Blobs
 from longtake.system import start_ticks
+from tests.processes import kill, send_signal
 from tests.storage.fixtures import each_once, on_local_blobs, read
 from tests.worker.requests import (
     PATIENCE_S,
@@ -47,11 +49,6 @@ def rescuer(engine: sa.Engine, blobs: Blobs, tmp_path: Path) -> Iterator[Callabl
     yield start
     for server in started:
         server.stop()
-
-
-def kill(process: "subprocess.Popen[bytes]") -> None:
-    process.send_signal(signal.SIGKILL)
-    process.wait()
 
 
 def is_gone(pid: int) -> bool:
@@ -106,18 +103,18 @@ def test_a_cancelled_request_of_a_killed_server_is_cancelled(
     assert end_of(engine, row).state == "CANCELLED"
 
 
-def freeze(process: "subprocess.Popen[bytes]", engine: sa.Engine) -> None:
+def freeze(process: ForkServerProcess, engine: sa.Engine) -> None:
     """Stops a process while it is not in a transaction, because its locks would stop the other servers too."""
     while True:
-        process.send_signal(signal.SIGSTOP)
+        send_signal(process, signal.SIGSTOP)
         eventually(lambda: is_stopped(process.pid))
         if not has_open_transaction(engine):
             return
-        process.send_signal(signal.SIGCONT)
+        send_signal(process, signal.SIGCONT)
         time.sleep(0.01)
 
 
-def is_stopped(pid: int) -> bool:
+def is_stopped(pid: int | None) -> bool:
     """True if no thread of the process runs any more. A thread stops only after the system call that it is in, and that
     call may still take a lock. Only Linux tells; elsewhere the answer is True."""
     return all(stat.read_text().rpartition(") ")[2][0] == "T" for stat in Path(f"/proc/{pid}/task").glob("*/stat"))
@@ -155,18 +152,20 @@ def test_a_server_that_was_declared_dead_changes_nothing_when_it_wakes(
     tmp_path: Path,
     effects: Path,
 ) -> None:
+    gate = tmp_path / "gate"
     with another_server(database_url, tmp_path / "one", blobs, lease_s=2.0) as zombie:
-        row = submit(engine, windows=2, window_s=1.0, effects=str(effects))
+        row = submit(engine, windows=2, at=1, do="wait", gate=str(gate), effects=str(effects))
         eventually(lambda: effects_of(effects, "window"))
         freeze(zombie, engine)
-        other = rescuer(tmp_path / "two", lease_s=2.0)
+        gate.touch()
+        other = rescuer(tmp_path / "two", lease_s=1.0)
         ended = end_of(engine, row)
         assert (ended.status_code, ended.attempt) == (200, 2)
         # The frozen server's worker process goes on to the end.
         eventually(lambda: len(effects_of(effects, "made")) == 2)
         lines = queue.log_lines(engine, row.id)
         other.stop()
-        zombie.send_signal(signal.SIGCONT)
+        send_signal(zombie, signal.SIGCONT)
         later = submit(engine, effects=str(effects))
         assert end_of(engine, later).status_code == 200  # it claims again, with the same worker process
         assert len({pid for *_, pid in effects_of(effects, "began")}) == 2
@@ -186,9 +185,9 @@ def test_a_server_that_wakes_stops_the_work_on_a_lost_request(
         eventually(lambda: (tmp_path / "one" / "work" / row.id / "deed-0").exists())
         ((*_, pid),) = effects_of(effects, "began")
         freeze(zombie, engine)
-        rescuer(tmp_path / "two", lease_s=2.0)
+        rescuer(tmp_path / "two", lease_s=1.0)
         eventually(lambda: current(engine, row).attempt == 2)
-        zombie.send_signal(signal.SIGCONT)
+        send_signal(zombie, signal.SIGCONT)
         eventually(lambda: is_gone(int(pid)))
         assert current(engine, row).state == "IN_PROGRESS"
 
@@ -211,9 +210,13 @@ def test_two_servers_share_a_queue(database_url: str, engine: sa.Engine, tmp_pat
 def test_a_terminated_server_finishes_its_running_request(
     database_url: str, engine: sa.Engine, tmp_path: Path, effects: Path
 ) -> None:
+    gate = tmp_path / "gate"
     with another_server(database_url, tmp_path, drain_s=PATIENCE_S) as server:
-        row, waiting = (submit(engine, windows=2, window_s=1.0, effects=str(effects)) for _ in range(2))
+        body: dict[str, Any] = {"windows": 2, "at": 1, "do": "wait", "gate": str(gate), "effects": str(effects)}
+        row, waiting = (submit(engine, **body) for _ in range(2))
         eventually(lambda: effects_of(effects, "window"))
         server.terminate()
-        assert server.wait(timeout=PATIENCE_S) == 0
+        threading.Timer(0.5, gate.touch).start()  # by then the server drains
+        server.join(PATIENCE_S)
+        assert server.exitcode == 0
     assert (current(engine, row).status_code, current(engine, waiting).state) == (200, "IN_QUEUE")

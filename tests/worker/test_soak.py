@@ -6,13 +6,13 @@ python -m pytest tests/worker/test_soak.py -m soak
 import os
 import random
 import signal
-import subprocess
 import threading
 import time
 from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ from longtake.queue.requests import RequestRow, Submission
 from longtake.settings import settings
 from longtake.storage.local import LocalBlobs
 from longtake.system import start_ticks
+from tests.processes import send_signal
 from tests.worker.requests import PATIENCE_S, another_server, effects_of, end_of, eventually, submission, whole_row
 from tests.worker.server import QUICK, Server
 from tests.worker.troubles import filled, froze, restarted, small_disk, troubled
@@ -58,11 +59,12 @@ class Killer:
                 os.kill(self.chance.choice(alive), signal.SIGKILL)
                 self.killed["worker"] += 1
 
-    def end(self, server: "subprocess.Popen[bytes]") -> None:
+    def end(self, server: ForkServerProcess) -> None:
         how = signal.SIGTERM if self.killed["SIGKILL"] and self.chance.random() < 0.3 else signal.SIGKILL
-        server.send_signal(how)
+        send_signal(server, how)
         self.killed[how.name] += 1
-        server.wait(timeout=PATIENCE_S)
+        server.join(PATIENCE_S)
+        assert server.exitcode is not None
 
 
 def soak(engine: sa.Engine, url: str, folder: Path, number: int, within_s: float, every_s: float) -> str:
@@ -173,7 +175,7 @@ def test_no_request_is_lost_while_disks_fill_processes_freeze_and_the_database_r
                 stack.enter_context(another_server(url, disk, slots=("cpu", "cpu"), max_attempts=1000, lease_s=2.0))
                 for _ in range(2)
             ]
-            troubles.append(froze(lambda: [server.pid for server in servers], chance, longest_s=5.0))
+            troubles.append(froze(lambda: [server.pid or 0 for server in servers], chance, longest_s=5.0))
             troubles.append(froze(lambda: workers(effects), chance, longest_s=2.0))
             with troubled(troubles, chance, every_s=1.0) as made:
                 rows = []
