@@ -1,6 +1,6 @@
-"""Large inputs and results of requests: they are stored as blobs, and a request's row has only their keys.
+"""Large inputs and results of requests: they are stored as blobs, and a request's row has only the keys of the blobs.
 
-Otherwise each change of the row would write them again.
+If they were in the row, the database would write them again at each change of the row.
 """
 
 import hashlib

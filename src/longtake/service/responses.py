@@ -117,9 +117,10 @@ def limit_reached(detail: str, retry_after_s: int | None = None) -> RequestFaile
     """Returns the error (HTTP status 429) for a key that has used up one of its limits.
 
     detail: a sentence for the user.
-    retry_after_s: seconds after which the limit allows more; None if they are not known.
+    retry_after_s: seconds after which the limit allows more, for the header `retry-after`; None if they are not known.
 
-    `x-fal-needs-retry` is `1`, as fal's clients read it at this status, and not `true` as in `retry_headers`.
+    The header `x-fal-needs-retry` has the value `1`, because fal's clients expect this value with status 429. It
+    replaces the value `true` of `retry_headers`.
     """
     after = {} if retry_after_s is None else {"retry-after": str(retry_after_s)}
     return RequestFailed(429, detail, "concurrent_requests_limit", {**after, "x-fal-needs-retry": "1"})
