@@ -1,6 +1,8 @@
 """Large inputs and results are blobs, and everything reads, compares and deletes them as if they were in the row."""
 
+import base64
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +52,30 @@ def test_a_large_input_and_result_are_read_as_they_were_stored(store: FileStore)
     body, result = payloads.input_and_result(store.engine, store.blobs, row.id)
     assert (body, json.loads(result or b"")) == (LARGE, RESULT)
     assert payloads.input_and_result(store.engine, store.blobs, row.id, max_bytes=100) == (None, None)
+    assert list(store.scratch.iterdir()) == []
+
+
+@each_once
+@pytest.mark.parametrize("size", [1, 3 * 2**18, 2 * 3 * 2**18 + 2])
+def test_a_video_is_put_inside_a_result(store: FileStore, tmp_path: Path, size: int) -> None:
+    """Also if other fields look like the place where it belongs."""
+    content = random.Random(size).randbytes(size)
+    (tmp_path / "video").write_bytes(content)
+    start = "data:video/mp4;base64,"
+    body = {"prompt": f'"url": "{start}"', "start": start, "video": {"url": start, "name": "ä"}, "seed": 7}
+    queue.submit(store.engine, submission(SMALL))
+    row = queue.claim(store.engine, "default", "w")
+    assert row is not None
+    inside = payloads.move_video_inside(store, row.id, Outcome(200, body), tmp_path / "video")
+    assert payloads.move_result_out(store, row.id, inside) is inside
+    assert queue.finish(store.engine, row, inside)
+    result = payloads.result(store.engine, store.blobs, row.id)
+    video = {"url": start + base64.b64encode(content).decode(), "name": "ä"}
+    assert json.loads(result or b"") == body | {"video": video}
+    opened = payloads.open_result(store.engine, store.blobs, row.id)
+    assert opened is not None
+    assert opened.size == len(result or b"") == len(opened.read_all())
+    assert payloads.has_video_inside(opened.first)
     assert list(store.scratch.iterdir()) == []
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from longtake.queue import engine as queue
 from longtake.queue import requests
+from longtake.queue.payloads import move_result_out
 from longtake.queue.requests import Outcome
 from longtake.storage.files import NewFile
 from tests.service.serving import INPUT, LTX2, LTXV, Served, serving, submit, wait_for
@@ -224,6 +225,19 @@ def test_a_result_can_be_fetched_repeatedly(served: Served, client: httpx.Client
         assert (result.headers["x-fal-billable-units"], result.headers["x-longtake-price-usd"]) == ("1", "0.02")
         assert result.headers["x-fal-request-id"] == row.id
         assert "x-fal-retryable" not in result.headers
+
+
+def test_a_result_with_its_video_inside_is_sent_as_it_was_stored(served: Served, client: httpx.Client) -> None:
+    submitted = submit(client)
+    row = served.claim()
+    result = {"prompt": "a cat", "video": {"url": "data:video/mp4;base64," + "AbC4" * 200_000}, "seed": 7}
+    served.finish(row, move_result_out(served.state.store, row.id, Outcome(200, result, headers={"X-Name": "1"})))
+    for _ in range(2):
+        answer = client.get(submitted["response_url"])
+        assert (answer.status_code, answer.json()) == (200, result)
+        assert (answer.headers["content-length"], answer.headers["x-name"]) == (str(len(answer.content)), "1")
+        assert answer.headers["content-type"] == "application/json"
+    assert client.head(submitted["response_url"]).headers["content-length"] == str(len(answer.content))
 
 
 def test_a_result_whose_file_is_deleted_says_so(served: Served, client: httpx.Client) -> None:

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from longtake.database.tables import requests as table
+from longtake.queue.payloads import move_result_out
 from longtake.queue.requests import Outcome, RequestRow, StoredLogLine
 from longtake.service.run import progress
 from tests.service.serving import INPUT, LTXV, PATIENCE_S, RESULT, Served, serving, wait_for, working
@@ -116,6 +117,17 @@ def test_the_stream_sends_progress_and_then_the_result(served: Served, client: h
     assert [one["step"] for one in steps_sent] == [0, 1, 2]
     assert all((one["type"], one["steps"], one["stage"]) == ("progress", 3, "sampling") for one in steps_sent)
     assert events[-1] == RESULT
+
+
+def test_a_stream_sends_a_result_with_its_video_inside(served: Served, client: httpx.Client) -> None:
+    result = {"video": {"url": "data:video/mp4;base64," + "AbC4" * 200_000}, "seed": 7}
+
+    def finish(server: Served, row: RequestRow) -> None:
+        server.finish(row, move_result_out(server.state.store, row.id, Outcome(200, result)))
+
+    with working(served, finish):
+        answer = client.post(f"/run/{LTXV}/stream", json=INPUT, headers={"accept": "text/event-stream"})
+    assert [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")] == [result]
 
 
 def test_an_invalid_input_to_a_stream_is_answered_in_json(client: httpx.Client) -> None:

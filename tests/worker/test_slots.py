@@ -1,5 +1,6 @@
 """The slots with a scripted worker process, on both kinds of database."""
 
+import base64
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from longtake.queue import engine as queue
 from longtake.queue import payloads
 from longtake.queue.requests import RequestRow
 from longtake.storage.local import LocalBlobs
-from longtake.worker import slot
+from longtake.worker import attempt, slot
 from tests.database.fixtures import on_sqlite
 from tests.worker.requests import PATIENCE_S, current, effects_of, end_of, eventually, stored_files, submission, submit
 from tests.worker.server import WORKER, Server
@@ -81,9 +82,29 @@ def test_without_stored_payloads_the_result_keeps_its_file(engine: sa.Engine, se
 def test_a_result_in_sync_mode_is_a_data_uri(engine: sa.Engine, serve: Serve, tmp_path: Path) -> None:
     serve()
     row, _ = queue.submit(engine, submission(sync=True))
-    assert output_of(end_of(engine, row))["video"]["url"].startswith("data:video/mp4;base64,")
+    ended = end_of(engine, row)
+    result = json.loads(payloads.result(engine, LocalBlobs(tmp_path / "files"), row.id) or b"")
+    head, _, content = result["video"]["url"].partition(",")
+    assert ended.plan is not None
+    assert (head, base64.b64decode(content).decode()) == ("data:video/mp4;base64", str(ended.plan["seed"]))
+    assert result["seed"] == ended.plan["seed"]
+    assert ended.headers is not None
+    assert ended.headers["x-longtake-model"] == "ltxv-tiny"
     assert not stored_files(engine, row)
-    assert not (tmp_path / "files").exists()
+
+
+@on_sqlite
+def test_a_video_that_is_too_large_for_a_data_uri_is_a_file(
+    engine: sa.Engine, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "MAX_VIDEO_INSIDE", 3)
+    serve()
+    row, _ = queue.submit(engine, submission(sync=True))
+    url = output_of(end_of(engine, row))["video"]["url"]
+    (file,) = stored_files(engine, row)
+    assert url == f"http://127.0.0.1:8000/cdn/files/{file.key}"
+    notes = [line.message for line in queue.log_lines(engine, row.id)]
+    assert any("too much for a data URI inside the response (at most 3)" in note for note in notes)
 
 
 @on_sqlite

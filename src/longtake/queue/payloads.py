@@ -3,9 +3,13 @@
 If they were in the row, the database would write them again at each change of the row.
 """
 
+import base64
 import hashlib
 import json
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -17,6 +21,16 @@ from longtake.storage.files import PAYLOADS, FileStore
 
 INLINE_BYTES = 64 * 1024
 """Size in bytes above which an input or a result is stored as a blob. A larger invalid input is not stored at all."""
+
+MAX_VIDEO_INSIDE = 64 * 1024**2
+"""Size in bytes of the largest video that is put inside a result, as a data URI.
+
+As a data URI in the input of another request it is still below the default limit of a JSON body.
+"""
+
+_ENCODED_AT_ONCE = 3 * 2**18
+"""Number of bytes that are encoded as base64 at once. It is a multiple of 3, so that there is padding only at the
+end."""
 
 
 def move_out(store: FileStore, submission: Submission) -> Submission:
@@ -33,7 +47,7 @@ def move_out(store: FileStore, submission: Submission) -> Submission:
         return moved
     if outcome is not None:
         return replace(moved, body=_not_stored(submission.body))
-    return replace(moved, body=b"", body_blob=_put(store, submission.id, submission.body))
+    return replace(moved, body=b"", body_blob=_put(store, submission.id, [submission.body]))
 
 
 def _not_stored(content: bytes) -> bytes:
@@ -50,10 +64,31 @@ def move_result_out(store: FileStore, request_id: str, outcome: Outcome) -> Outc
 
     Raises ValueError or TypeError if the body cannot be written as JSON.
     """
+    if outcome.body_blob is not None:
+        return outcome
     content = result_json(outcome)
     if len(content) <= INLINE_BYTES:
         return outcome
-    return replace(outcome, body=None, body_blob=_put(store, request_id, content))
+    return replace(outcome, body=None, body_blob=_put(store, request_id, [content]))
+
+
+def move_video_inside(store: FileStore, request_id: str, outcome: Outcome, video: Path) -> Outcome:
+    """Stores the body of a request's outcome, with the video inside it, as a blob. Returns the outcome with the blob's
+    key in place of the body.
+
+    `outcome`: in its body, the URL of the video is the beginning of a data URI, up to `;base64,`.
+    `video`: the file whose bytes follow as base64. It is read in pieces, so it need not fit into memory.
+    """
+    url = b'"url": ' + json.dumps(outcome.body["video"]["url"], ensure_ascii=False).encode()
+    before, _, after = result_json(outcome).partition(url)
+    pieces = chain([before, url[:-1]], _base64_pieces(video), [b'"', after])
+    return replace(outcome, body=None, body_blob=_put(store, request_id, pieces))
+
+
+def _base64_pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(_ENCODED_AT_ONCE):
+            yield base64.b64encode(piece)
 
 
 def result_json(outcome: Outcome) -> bytes:
@@ -64,7 +99,7 @@ def result_json(outcome: Outcome) -> bytes:
 def has_video_inside(result: bytes) -> bool:
     """Returns True if a result contains its video itself, as a data URI, and not the URL of a file.
 
-    `result`: the JSON body of the result, as `result_json` writes it.
+    `result`: the JSON body of the result, as `result_json` writes it, or its first piece.
     """
     return b'"url": "data:' in result
 
@@ -74,13 +109,46 @@ def digest(key: str | None) -> str | None:
     return None if key is None else key.rpartition(".")[2]
 
 
-def result(engine: sa.Engine, blobs: Blobs, request_id: str) -> bytes | None:
+@dataclass(frozen=True)
+class OpenResult:
+    """The JSON body of a result, which is read in pieces of at most 256 KiB.
+
+    `size`: its size in bytes.
+    `first`: the first piece.
+    `rest`: reads the pieces after it.
+    """
+
+    size: int
+    first: bytes
+    rest: Iterator[bytes]
+
+    def read_all(self) -> bytes:
+        """Returns the whole body. May be called once."""
+        return b"".join((self.first, *self.rest))
+
+
+def open_result(engine: sa.Engine, blobs: Blobs, request_id: str) -> OpenResult | None:
     """Returns the JSON body of the request's result, or None if there is no result or no such request."""
     with reading(engine) as connection:
         found = connection.execute(
             sa.select(requests.c.output, requests.c.output_blob).where(requests.c.id == request_id)
         ).first()
-    return None if found is None else _content(blobs, found.output, found.output_blob)
+    if found is None or (found.output is None and found.output_blob is None):
+        return None
+    if found.output_blob is None:
+        return OpenResult(len(found.output), found.output, iter(()))
+    size = blobs.size(found.output_blob)
+    try:
+        pieces = blobs.open(found.output_blob)
+        return None if size is None else OpenResult(size, next(pieces), pieces)
+    except FileNotFoundError:  # The payload is just being deleted.
+        return None
+
+
+def result(engine: sa.Engine, blobs: Blobs, request_id: str) -> bytes | None:
+    """Returns the JSON body of the request's result, or None if there is no result or no such request."""
+    opened = open_result(engine, blobs, request_id)
+    return None if opened is None else opened.read_all()
 
 
 def input_and_result(
@@ -122,12 +190,15 @@ def keys(moved: Submission) -> list[str]:
     return [key for key in found if key is not None]
 
 
-def _put(store: FileStore, request_id: str, content: bytes) -> str:
-    """Stores a payload as a blob, and returns its key, which ends with its SHA-256."""
-    key = f"{PAYLOADS}/{request_id}.{hashlib.sha256(content).hexdigest()}"
-    path = store.scratch_path()
+def _put(store: FileStore, request_id: str, pieces: Iterable[bytes]) -> str:
+    """Stores a payload, given in pieces, as a blob. Returns the blob's key, which ends with the payload's SHA-256."""
+    hashed, path = hashlib.sha256(), store.scratch_path()
     try:
-        path.write_bytes(content)
+        with path.open("xb") as file:
+            for piece in pieces:
+                hashed.update(piece)
+                file.write(piece)
+        key = f"{PAYLOADS}/{request_id}.{hashed.hexdigest()}"
         store.blobs.put(key, path)
     finally:
         path.unlink(missing_ok=True)

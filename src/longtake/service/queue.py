@@ -8,11 +8,12 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 from pydantic_core import from_json
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from longtake.access.keys import Caller
@@ -274,17 +275,16 @@ async def cancel(state: ServerState, request_id: str) -> tuple[int, str]:
 async def result_response(state: ServerState, row: RequestRow) -> Response:
     """Returns the response with the result of a request. `row` is the request's row in the database.
 
-    - If the request has ended: the stored result, with the HTTP status with which the request ended.
+    - If the request has ended: the stored result, with the HTTP status with which the request ended. A result with its
+      video inside is read in pieces while it is sent.
     - If the result or its file was deleted: a response with status 404, which says so.
     - If the request has not ended: raises RequestFailed with status 400.
     """
     if not row.has_ended or row.status_code is None:
         raise RequestFailed(400, "Request is still in progress", None, {"x-fal-request-id": row.id})
-    body = await state.call_with_retries(payloads.result, state.engine, state.store.blobs, row.id)
-    if body is None:
+    opened = await state.call_with_retries(payloads.open_result, state.engine, state.store.blobs, row.id)
+    if opened is None:
         return _deleted("The payload of this request was deleted.", row)
-    if row.status_code == 200 and await state.call_with_retries(_is_file_deleted, state, row, body):
-        return _deleted("The file of this result was deleted, because the time for which it is stored is over.", row)
     headers = {
         "x-fal-billable-units": "0",
         "x-longtake-price-usd": row.price_usd,
@@ -292,6 +292,13 @@ async def result_response(state: ServerState, row: RequestRow) -> Response:
         **{name.lower(): value for name, value in (row.headers or {}).items()},
         "x-fal-request-id": row.id,
     }
+    if has_video_inside(opened.first):  # many clients that read slowly must not hold many videos in memory
+        headers["content-length"] = str(opened.size)
+        pieces = chain((opened.first,), opened.rest)
+        return StreamingResponse(pieces, row.status_code, headers, "application/json")
+    body = await state.call(opened.read_all)
+    if row.status_code == 200 and await state.call_with_retries(_is_file_deleted, state, row, body):
+        return _deleted("The file of this result was deleted, because the time for which it is stored is over.", row)
     return Response(body, row.status_code, headers, "application/json")
 
 

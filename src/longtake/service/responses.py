@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from longtake.database.connection import is_damaged, is_temporary
 from longtake.endpoints.validation import echo
@@ -62,6 +62,13 @@ def to_json(value: Any) -> bytes:
 def json_response(value: Any, status: int = 200, headers: Headers | None = None) -> Response:
     """Returns a response with `value` as its JSON body, with this HTTP status and these additional headers."""
     return Response(to_json(value), status, headers, "application/json")
+
+
+async def body_of(response: Response) -> bytes:
+    """Returns the whole body of a response that is not sent itself, also if it would be sent in pieces."""
+    if isinstance(response, StreamingResponse):
+        return b"".join([bytes(piece) async for piece in response.body_iterator])  # type: ignore[arg-type]
+    return bytes(response.body)
 
 
 def request_error(status: int, detail: str, error_type: str | None = None, headers: Headers | None = None) -> Response:

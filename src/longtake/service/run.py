@@ -20,7 +20,7 @@ from longtake.queue.requests import StoredLogLine
 from longtake.queue.status_cache import RequestStatus
 from longtake.service.auth import caller_of
 from longtake.service.queue import cancel, follow, result_response
-from longtake.service.responses import ModelFailed
+from longtake.service.responses import ModelFailed, body_of
 from longtake.service.state import ServerState
 from longtake.service.streams import PING, EventStream, event, json_event
 from longtake.service.submit import existing_endpoint, submit
@@ -158,7 +158,8 @@ async def _result_event(state: ServerState, status: RequestStatus) -> bytes:
     If the result's HTTP status is not 200, the event has the type `error`.
     """
     result = await result_response(state, status.row)
+    content = await body_of(result)
     if result.status_code == 200:
-        return json_event(bytes(result.body))  # It can have a video in it; parsing that would delay other clients.
-    body = from_json(bytes(result.body))
+        return json_event(content)  # It can have a video in it; parsing that would delay other clients.
+    body = from_json(content)
     return b"event: error\n" + event({"type": "error", "status": result.status_code, **body})

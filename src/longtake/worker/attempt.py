@@ -1,6 +1,5 @@
 """One attempt to carry out a claimed request: the messages to and from the worker process, and the stored outcome."""
 
-import base64
 import logging
 import threading
 import time
@@ -13,7 +12,7 @@ from longtake.database.connection import RetriesStopped, is_temporary, retry_unt
 from longtake.queue import engine as queue
 from longtake.queue import fetches
 from longtake.queue.addresses import is_file_url, sibling_url
-from longtake.queue.payloads import move_result_out
+from longtake.queue.payloads import MAX_VIDEO_INSIDE, move_result_out, move_video_inside
 from longtake.queue.requests import CANCELLED, LogLine, Outcome, RequestRow
 from longtake.storage.files import NewFile
 from longtake.worker import outcomes
@@ -41,6 +40,11 @@ log = logging.getLogger(__name__)
 
 CHECK_EVERY_S = 0.25
 """Seconds between two reads of the request's row, to notice a cancellation or a claim by another server."""
+
+TOO_LARGE_INSIDE = (
+    "The video has {size} bytes, which is too much for a data URI inside the response (at most {limit}): the response "
+    "has the URL of the video instead."
+)
 
 Ending = Outcome | Literal["cancelled", "died", "stopped", "lost"]
 """The ending of an attempt.
@@ -203,8 +207,8 @@ class Attempt:
         """Stores the finished video as a file. Returns the outcome, which contains the URL of the video.
 
         - If the request has ended, or another attempt has claimed it, stores nothing and returns "lost".
-        - If the client wants the video inside the response, or wants no stored result, stores no file. The URL is then
-          a data URI.
+        - If the client wants the video inside the response, stores the response with it, and no file. The URL is then a
+          data URI. A video of more than 64 MiB (MAX_VIDEO_INSIDE) is stored as a file all the same.
 
         `done` is the worker process's message about the video.
         """
@@ -214,8 +218,11 @@ class Attempt:
         for note in done.notes:
             self._log.add(log_line(note))
         if done.returns_data_uri:
-            data = base64.b64encode(done.path.read_bytes()).decode()
-            return outcomes.done(done, f"data:{done.content_type};base64,{data}")
+            size = done.path.stat().st_size
+            if size <= MAX_VIDEO_INSIDE:
+                outcome = outcomes.done(done, f"data:{done.content_type};base64,")
+                return self._retry(lambda: move_video_inside(self._context.store, row.id, outcome, done.path))
+            self._log.add(log_line(TOO_LARGE_INSIDE.format(size=size, limit=MAX_VIDEO_INSIDE)))
         name = done.response.get("video", {}).get("file_name") or done.path.name
         file = NewFile(row.key_id, name, done.content_type, row.lifecycle)
         key = self._retry(lambda: self._context.store.add_result(row.id, file, done.path))
