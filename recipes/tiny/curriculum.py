@@ -7,11 +7,11 @@ model does worst.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-NAMES = ("square", "square_long", "wide", "tall", "landscape", "portrait", "double")
+NAMES = ("square", "square_long", "wide", "tall", "landscape", "portrait", "double", "lasting", "lasting_wide")
 
 
-def _shares(*shares: float) -> Mapping[str, float]:
-    return dict(zip(NAMES, shares, strict=True))
+def _shares(*shares: float, lasting: tuple[float, float] = (0.0, 0.0)) -> Mapping[str, float]:
+    return dict(zip(NAMES, (*shares, *lasting), strict=True))
 
 
 def _context(*shares: float) -> Mapping[int, float]:
@@ -51,7 +51,10 @@ def _phases() -> tuple[Phase, ...]:
     polish = replace(
         steered, start=4300, groups=_shares(0.54, 0.28, 0.05, 0.05, 0.02, 0.02, 0.04), context=context, straight=0.6
     )
-    return plain, windowed, wide, longer, steered, polish
+    shares = _shares(0.18, 0.10, 0.04, 0.03, 0.01, 0.01, 0.03, lasting=(0.46, 0.14))
+    context = _context(0.04, 0.05, 0.02, 0.03, 0.06, 0.34, 0.06, 0.40)
+    lasting = replace(polish, start=4900, groups=shares, context=context, straight=0.5)
+    return plain, windowed, wide, longer, steered, polish, lasting
 
 
 PHASES = _phases()

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-COMPILED = {(9, 16), (11, 16), (7, 16)}
+COMPILED = {(9, 16), (31, 16)}
 """The (latent frames, cells per frame) for which the block is compiled. Other shapes are too rare to be worth it."""
 Weights = dict[str, torch.Tensor]
 Rope = tuple[torch.Tensor, torch.Tensor]

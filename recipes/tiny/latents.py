@@ -3,7 +3,6 @@
 torchrun --standalone --nproc-per-node 2 -m recipes.tiny.latents
 """
 
-import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ class Group:
     keyed: the number of clips that also have a separately encoded end image and a separately encoded clip at the
         window's end (suffix clip). They are the first ones of the group.
     window: the frames of a training window. The end image and the suffix clip are at its end.
+    kinds: the kinds of the clips, in turn; None is a random kind.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Group:
     scale: int = 1
     keyed: int = 0
     window: int = 33
+    kinds: tuple[Kind | None, ...] = ("straight", None, None, None)
 
     @property
     def suffix_at(self) -> int:
@@ -47,6 +48,7 @@ class Group:
         return self.window - SUFFIX_FRAMES
 
 
+_LASTING: tuple[Kind | None, ...] = ("straight", "bounce", None, None)
 GROUPS = (
     Group("square", (64, 64), 33, 5600, keyed=2000),
     Group("square_long", (64, 64), 49, 3200, keyed=600, window=41),
@@ -55,14 +57,16 @@ GROUPS = (
     Group("landscape", (96, 64), 33, 300),
     Group("portrait", (64, 96), 33, 300),
     Group("double", (64, 64), 33, 600, scale=2),
+    Group("lasting", (64, 64), 121, 3000, window=121, kinds=_LASTING),
+    Group("lasting_wide", (112, 64), 121, 600, window=121, kinds=_LASTING),
 )
 CHUNK = 20
 
 
 def scenes_of(group: Group, first: int, count: int) -> list[Scene]:
-    """Returns `count` scenes of a group, from number `first` on. Every fourth scene is of the kind `straight`."""
+    """Returns `count` scenes of a group, from number `first` on."""
     base = SEED + GROUPS.index(group) * 1_000_000
-    kinds: list[Kind | None] = ["straight" if i % 4 == 0 else None for i in range(first, first + count)]
+    kinds = [group.kinds[i % len(group.kinds)] for i in range(first, first + count)]
     return [sample(base + first + i, kind, group.size, group.num_frames) for i, kind in enumerate(kinds)]
 
 
@@ -88,9 +92,9 @@ def cell_masks(scenes: Sequence[Scene], scale: int) -> torch.Tensor:
 @torch.no_grad()
 def encode(model: Any, clips: torch.Tensor) -> torch.Tensor:
     """Returns the latents' means `[B, C, F, h, w]` of clips in [-1, 1], in fp16 and not normalised."""
-    moments = model.encoder(clips.bfloat16().contiguous(memory_format=torch.channels_last_3d))
+    moments = model.encoder(clips.to(model.device, torch.bfloat16, memory_format=torch.channels_last_3d))
     means: torch.Tensor = moments[:, : configs.LATENT_CHANNELS]
-    return means.half()
+    return means.half().cpu()
 
 
 def encode_part(model: Any, group: Group, first: int, count: int) -> dict[str, Any]:
@@ -128,37 +132,40 @@ def statistics(latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return values.mean((0, 2, 3, 4)), values.std((0, 2, 3, 4))
 
 
-def frozen_encoder() -> Any:
-    """Returns the VAE after its joint phase, in bf16, for encoding."""
+def frozen_encoder(device: torch.device) -> Any:
+    """Returns the VAE after its joint phase, in bf16, for encoding on a device."""
     model = AutoencoderKLLTXVideo(**configs.VAE)
     vae.load(model, configs.WORK / "vae_joint.pt")
-    model.bfloat16()
+    model.to(device).bfloat16()
     vae.channels_last(model)
     return model
 
 
 def main() -> None:
-    """Encodes all groups. Each process encodes a share of every group."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    """Encodes the groups. Each process encodes a share of every group."""
+    parser = ranks.parser(__doc__)
+    parser.add_argument("--only", nargs="*", choices=[group.name for group in GROUPS], help="groups; default: all")
+    parser.add_argument("--clips", type=int, default=100_000, help="the most clips of a group")
+    arguments = parser.parse_args()
     rank, world = ranks.start()
-    model, began = frozen_encoder(), time.time()
-    for group in GROUPS:
-        firsts = range(rank * CHUNK, group.count, world * CHUNK)
-        parts = [encode_part(model, group, first, min(CHUNK, group.count - first)) for first in firsts]
+    model, began = frozen_encoder(arguments.device), time.time()
+    for group in (group for group in GROUPS if not arguments.only or group.name in arguments.only):
+        count = min(group.count, arguments.clips)
+        firsts = range(rank * CHUNK, count, world * CHUNK)
+        parts = [encode_part(model, group, first, min(CHUNK, count - first)) for first in firsts]
         torch.save(parts, configs.WORK / f"latents_{group.name}.rank{rank}.pt")
         ranks.barrier()
         if rank == 0:
             halves = [torch.load(configs.WORK / f"latents_{group.name}.rank{r}.pt") for r in range(world)]
             ordered = [halves[i % world][i // world] for i in range(sum(len(half) for half in halves))]
             torch.save(join(ordered), configs.WORK / f"latents_{group.name}.pt")
-            ranks.log(
-                configs.WORK / "latents.log", f"{group.name} {group.count} clips {(time.time() - began) / 60:.1f} min"
-            )
+            ranks.log(configs.WORK / "latents.log", f"{group.name} {count} clips {(time.time() - began) / 60:.1f} min")
         ranks.barrier()
         (configs.WORK / f"latents_{group.name}.rank{rank}.pt").unlink()
-    if rank == 0:
+    kept = configs.WORK / "latents_statistics.pt"
+    if rank == 0 and not kept.exists():
         table = torch.load(configs.WORK / "latents_square.pt")
-        torch.save(statistics(table["latents"][:2000]), configs.WORK / "latents_statistics.pt")
+        torch.save(statistics(table["latents"][:2000]), kept)
     ranks.finish()
 
 

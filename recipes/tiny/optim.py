@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 BLOCK_ROWS = 256
@@ -88,7 +89,9 @@ class Muon(torch.optim.Optimizer):
                 shapes[p.shape[0], p[0].numel()].append(p)
         for (rows, columns), params in shapes.items():
             grads = torch.stack([p.grad.reshape(rows, columns) for p in params if p.grad is not None])
-            momenta = [self.state[p].setdefault("momentum", torch.zeros(rows, columns)) for p in params]
+            momenta = [
+                self.state[p].setdefault("momentum", torch.zeros_like(g)) for p, g in zip(params, grads, strict=True)
+            ]
             torch._foreach_lerp_(momenta, list(grads.unbind()), 1 - group["momentum"])
             ahead = torch.lerp(grads, torch.stack(momenta), group["momentum"])
             parts = max(1, rows // BLOCK_ROWS) if columns > rows else 1
@@ -96,6 +99,14 @@ class Muon(torch.optim.Optimizer):
             step = group["lr"] * 0.2 * max(rows // parts, columns) ** 0.5
             for p, direction in zip(params, update, strict=True):
                 p.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction.view_as(p), alpha=-step)
+
+
+def write(state: dict[str, Any], path: Path) -> None:
+    """Writes a checkpoint, which any device can read. The file is complete or unchanged, even if the process is
+    killed."""
+    part = path.with_suffix(".part")
+    torch.save(tree_map_only(torch.Tensor, torch.Tensor.cpu, state), part)
+    part.replace(path)
 
 
 class Trainer:
@@ -164,17 +175,15 @@ class Trainer:
         return dict(zip(self.names, self.ema, strict=True))
 
     def save(self, path: Path) -> None:
-        """Writes a checkpoint. The file is complete or unchanged, even if the process is killed."""
-        state = {
+        """Writes a checkpoint."""
+        state: dict[str, Any] = {
             "step": self.step_number,
             "masters": [m.data for m in self.masters],
             "ema": self.ema,
             "averaged": self.averaged(),
             "optimisers": [o.state_dict() for o in self.optimisers],
         }
-        part = path.with_suffix(".part")
-        torch.save(state, part)
-        part.replace(path)
+        write(state, path)
 
     def resume(self, path: Path) -> None:
         """Sets weights, optimisers and step number to those of a checkpoint that `save` wrote."""

@@ -1,10 +1,21 @@
-"""Connects the training processes, which `torchrun --standalone --nproc-per-node 2` starts. Each has one thread."""
+"""Connects the training processes, which `torchrun --standalone --nproc-per-node 2` starts. Each has one thread.
 
+A single process trains alone. On a graphics card (`--device cuda`) one process is enough.
+"""
+
+import argparse
 import os
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Returns a parser of a training stage's arguments, with the option that all stages have."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--device", type=torch.device, default="cpu", help="where to train, such as cuda; default: cpu")
+    return made
 
 
 def start() -> tuple[int, int]:

@@ -11,7 +11,9 @@ python -m recipes.tiny.vae decoder --resume &
 decoder=$!
 $pair recipes.tiny.transformer main --resume
 $pair recipes.tiny.transformer polish --resume
+python -m recipes.tiny.transformer lasting --resume
 wait "$decoder"
 python -m recipes.tiny.upsampler --resume
 python -m recipes.tiny.export
 python -m recipes.tiny.evaluate
+python -m recipes.tiny.lasting

@@ -6,7 +6,6 @@
 The stage `polish` continues from the averaged weights of `main`, with its own learning rates.
 """
 
-import argparse
 import math
 import time
 from typing import Any
@@ -27,6 +26,7 @@ HELD_OUT = 920_000_000
 PLANS = {
     "main": Plan(((4300, 2200),), muon=6e-3, adam=2e-3, warmup=60, weight_decay=0.02, ema=0.997),
     "polish": Plan(((600, 600),), muon=3e-3, adam=1e-3, warmup=20, weight_decay=0.02, ema=0.99),
+    "lasting": Plan(((5000, 3500),), muon=3e-3, adam=1e-3, warmup=40, weight_decay=0.02, ema=0.995),
 }
 """The stages in order. Each continues from the averaged weights of the one before."""
 FILES = {stage: f"transformer_{stage}.pt" for stage in PLANS}
@@ -68,7 +68,7 @@ class HeldOut:
 
     def __init__(self, windows: Windows, count: int = 32) -> None:
         scenes = [sample(HELD_OUT + i, "straight", num_frames=33) for i in range(count)]
-        values = latents.encode(latents.frozen_encoder(), render(scenes))
+        values = latents.encode(latents.frozen_encoder(torch.device("cpu")), render(scenes))
         self.clean = (values.float().permute(0, 2, 3, 4, 1).flatten(2, 3) - windows.mean) / windows.std
         self.touched = latents.cell_masks(scenes, 1).flatten(2).float()
         self.ids, self.mask = text.tokens(windows.words, [prompt(scene) for scene in scenes])
@@ -88,13 +88,14 @@ class HeldOut:
 class Run:
     """One training stage: the models, the trainer and the training data."""
 
-    def __init__(self, rank: int, stage: str) -> None:
-        self.rank = rank
+    def __init__(self, rank: int, stage: str, device: torch.device) -> None:
+        self.rank, self.device = rank, device
         self.family = models()
         before = list(PLANS)[: list(PLANS).index(stage)]
         self.first = sum(PLANS[name].steps for name in before)
         if before:
             self.family.load_state_dict(torch.load(configs.WORK / FILES[before[-1]])["averaged"], strict=False)
+        self.family.to(device)
         self.trainer = Trainer(self.family, PLANS[stage], is_matrix)
         self.windows = Windows(SEED)
         self.forward = Forward(self.family["transformer"])
@@ -103,7 +104,7 @@ class Run:
 
     def loss(self, step: int) -> torch.Tensor:
         """Returns the loss of this process's batch of a step."""
-        batch = self.windows.batch(self.first + step, self.rank)
+        batch = self.windows.batch(self.first + step, self.rank).to(self.device)
         error = velocity_error(self.family, self.forward, batch)
         return (error * batch.weight).sum() / batch.weight.sum()
 
@@ -113,21 +114,21 @@ class Run:
         self.trainer.load(self.trainer.ema)
         shown = []
         for sigma in (1.0, 0.909375, 0.421875):
-            batch = self.held_out.batch(sigma)
+            batch = self.held_out.batch(sigma).to(self.device)
             error = velocity_error(self.family, self.evaluation, batch)
             shown.append(f"{float((error * batch.weight).sum() / batch.weight.sum()):.4f}")
         self.trainer.load(self.trainer.masters)
         return " ".join(shown)
 
 
-def train(stage: str, resume: bool) -> None:
+def train(stage: str, resume: bool, device: torch.device) -> None:
     """Trains a stage to the end of its plan. With `resume` it continues from the checkpoint, if there is one.
 
     Raises FloatingPointError if the loss is not a number.
     """
     rank, _ = ranks.start()
     checkpoint, steps = configs.WORK / FILES[stage], PLANS[stage].steps
-    run = Run(rank, stage)
+    run = Run(rank, stage, device)
     if resume and checkpoint.exists():
         run.trainer.resume(checkpoint)
     began, spent, total = time.time(), time.process_time(), 0.0
@@ -146,8 +147,8 @@ def train(stage: str, resume: bool) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ranks.parser(__doc__)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("stage", choices=tuple(PLANS))
     arguments = parser.parse_args()
-    train(arguments.stage, arguments.resume)
+    train(arguments.stage, arguments.resume, arguments.device)

@@ -3,7 +3,6 @@
 python -m recipes.tiny.upsampler
 """
 
-import argparse
 import time
 from typing import Any
 
@@ -37,14 +36,14 @@ def pairs(model: Any, seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor
 class Run:
     """One training run: the model, its trainer and the training data."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, device: torch.device) -> None:
         torch.manual_seed(SEED)
-        encoder = latents.frozen_encoder()
+        encoder = latents.frozen_encoder(device)
         self.model: Any = LTXLatentUpsamplerModel(**configs.UPSAMPLER)
-        vae.channels_last(self.model)
+        vae.channels_last(self.model.to(device))
         self.trainer = Trainer(self.model, plan, lambda _, p: p.ndim > 1)
         _, std = torch.load(configs.WORK / "latents_statistics.pt")
-        self.scale: torch.Tensor = std.view(1, -1, 1, 1, 1)
+        self.device, self.scale = device, std.view(1, -1, 1, 1, 1).to(device)
         self.small, self.large = pairs(encoder, SEED, PAIRS)
         self.held_out = pairs(encoder, HELD_OUT, 32)
 
@@ -54,8 +53,9 @@ class Run:
 
         small, large: latents `[n, C, F, h, w]` and `[n, C, F, 2h, 2w]`, not normalised.
         """
-        made: torch.Tensor = self.model(small.bfloat16()).float()
-        return ((made - large) / self.scale).square().mean()
+        made: torch.Tensor = self.model(small.to(self.device, torch.bfloat16)).float()
+        error: torch.Tensor = ((made - large.to(self.device)) / self.scale).square().mean()
+        return error
 
     def loss(self, step: int) -> torch.Tensor:
         """Returns the loss of a step's batch.
@@ -68,7 +68,9 @@ class Run:
         amount = (
             0.15 * torch.rand(BATCH, 1, 1, 1, 1, generator=dice) * (torch.rand(BATCH, 1, 1, 1, 1, generator=dice) < 0.5)
         )
-        return self.error(small + amount * self.scale * torch.randn(small.shape, generator=dice), self.large[members])
+        return self.error(
+            small + amount * self.scale.cpu() * torch.randn(small.shape, generator=dice), self.large[members]
+        )
 
     @torch.no_grad()
     def judge(self) -> float:
@@ -79,11 +81,11 @@ class Run:
         return error
 
 
-def train(resume: bool) -> None:
+def train(resume: bool, device: torch.device) -> None:
     """Trains to the end of the plan. With `resume` it continues from the checkpoint, if there is one."""
     ranks.start()
     checkpoint = configs.WORK / "upsampler.pt"
-    run = Run(PLAN)
+    run = Run(PLAN, device)
     if resume and checkpoint.exists():
         run.trainer.resume(checkpoint)
     began = time.process_time()
@@ -98,6 +100,7 @@ def train(resume: bool) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ranks.parser(__doc__)
     parser.add_argument("--resume", action="store_true")
-    train(parser.parse_args().resume)
+    arguments = parser.parse_args()
+    train(arguments.resume, arguments.device)

@@ -7,7 +7,6 @@ Each step draws its own clips from seeds that depend only on the step and the pr
 same clips as a run that was never interrupted.
 """
 
-import argparse
 import math
 import random
 import time
@@ -112,28 +111,30 @@ def channels_last(model: nn.Module) -> None:
 class Run:
     """One training phase: the model and its trainer."""
 
-    def __init__(self, phase: str, rank: int) -> None:
-        self.phase, self.rank, self.plan = phase, rank, PLANS[phase]
+    def __init__(self, phase: str, rank: int, device: torch.device) -> None:
+        self.phase, self.rank, self.plan, self.device = phase, rank, PLANS[phase], device
         torch.manual_seed(SEEDS[phase])
         self.vae: Any = AutoencoderKLLTXVideo(**configs.VAE)
         if phase == "decoder":
             load(self.vae, configs.WORK / "vae_joint.pt")
             self.vae.encoder.requires_grad_(False).bfloat16()
-        channels_last(self.vae)
+        channels_last(self.vae.to(device))
         self.trainer = Trainer(self.vae, self.plan, lambda _, p: p.ndim > 1)
 
     def loss(self, step: int) -> torch.Tensor:
         """Returns the loss of this process's batch of a step."""
         scenes, scale = scenes_of_step(self.phase, step, self.rank)
-        clips = recolour(render(scenes, scale), random.Random(step))
+        clips = recolour(render(scenes, scale), random.Random(step)).to(self.device)
         torch.manual_seed(SEEDS[self.phase] + step * 2 + self.rank)
         with torch.set_grad_enabled(self.phase == "joint"):
             moments = self.vae.encoder(clips.bfloat16().contiguous(memory_format=torch.channels_last_3d)).float()
         mean, logvar = moments[:, :CHANNELS], moments[:, CHANNELS : CHANNELS + 1].clamp(-14, 2)
-        spread = mean.detach().std((0, 2, 3, 4), keepdim=True) * 0.06 * torch.rand(len(mean), 1, 1, 1, 1)
+        spread = (
+            mean.detach().std((0, 2, 3, 4), keepdim=True) * 0.06 * torch.rand(len(mean), 1, 1, 1, 1, device=self.device)
+        )
         noise = torch.exp(0.5 * logvar) * torch.randn_like(mean) + spread * torch.randn_like(mean)
         made = self.vae.decoder((mean + noise).bfloat16()).float()
-        loss = reconstruction_loss(made, clips, near_objects(scenes, scale))
+        loss = reconstruction_loss(made, clips, near_objects(scenes, scale).to(self.device))
         if self.phase == "joint":
             loss = loss + 1e-4 * 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
         return loss
@@ -141,7 +142,7 @@ class Run:
     @torch.no_grad()
     def held_out(self) -> float:
         """Returns the mean PSNR in dB of 16 straight clips of 33 frames that are never trained on."""
-        clips = render([sample(HELD_OUT + i, "straight", num_frames=33) for i in range(16)])
+        clips = render([sample(HELD_OUT + i, "straight", num_frames=33) for i in range(16)]).to(self.device)
         self.trainer.load(self.trainer.ema)
         parts = []
         for part in clips.split(4):
@@ -157,12 +158,12 @@ def load(vae: Any, path: Path) -> None:
     vae.load_state_dict(torch.load(path)["averaged"], strict=False)
 
 
-def train(phase: str, resume: bool) -> None:
+def train(phase: str, resume: bool, device: torch.device) -> None:
     """Trains a phase to the end of its plan. With `resume` it continues from the checkpoint, if there is one."""
     rank, _ = ranks.start()
     configs.WORK.mkdir(exist_ok=True)
     checkpoint = configs.WORK / f"vae_{phase}.pt"
-    run = Run(phase, rank)
+    run = Run(phase, rank, device)
     if resume and checkpoint.exists():
         run.trainer.resume(checkpoint)
     began, spent, total = time.time(), time.process_time(), 0.0
@@ -181,8 +182,8 @@ def train(phase: str, resume: bool) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ranks.parser(__doc__)
     parser.add_argument("phase", choices=tuple(PLANS))
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
-    train(arguments.phase, arguments.resume)
+    train(arguments.phase, arguments.resume, arguments.device)

@@ -1,7 +1,7 @@
 """Training examples of the transformer: windows of latents, of which some are known (context) and the others noised."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
@@ -15,6 +15,9 @@ FRAME_RATES = (12.0, 15.0, 20.0, 25.0, 30.0)
 TOKENS = 2304
 """Tokens of one process's batch."""
 SHORT_WINDOW = 7
+LONG_FRAMES = 121
+"""The frames of the longest windows, as in a request for the default 96 new frames. Some windows of these clips have
+13 or 19 latents."""
 SUFFIX_LATENTS = 5
 SUFFIX_PREFIX = 2
 """The number of latents at the start of a suffix clip (a known clip at the window's end) that are extra tokens. The
@@ -42,6 +45,10 @@ class Batch:
     ids: torch.Tensor
     mask: torch.Tensor
     coords: torch.Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """Returns the batch on a device."""
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -154,7 +161,9 @@ class Windows:
             layouts: tuple[Layout, ...] = ("plain", "image", "suffix")
             layout = rng.choices(layouts, (0.80, 0.12, 0.08))[0]
         count = configs.num_latents(group.window)
-        if layout == "plain" and group.scale == 1:
+        if group.window == LONG_FRAMES:
+            count = rng.choices((13, 19, count), (0.1, 0.2, 0.7))[0]
+        elif layout == "plain" and group.scale == 1:
             count = rng.choices((SHORT_WINDOW, count), (0.15, 0.85))[0]
         fps = rng.choice(FRAME_RATES) if rng.random() < 0.1 else configs.FPS
         return Shape(group, layout, count, fps)

@@ -189,7 +189,7 @@ def _camera(rng: random.Random, scene: Scene) -> Scene:
     """Returns the scene with a camera move. Its object, if there is one, stands on the ground or moves independently of
     it."""
     if scene.kind == "zoom":
-        zoom = rng.uniform(0.004, 0.015) * rng.choice((-1, 1))
+        zoom = rng.uniform(0.004, min(0.015, 1.2 / scene.num_frames)) * rng.choice((-1, 1))
         place = (rng.uniform(-10, 10), rng.uniform(-10, 10))
         still = tuple(replace(thing, start=place, velocity=(0.0, 0.0)) for thing in scene.things)
         return replace(scene, zoom=zoom, things=still)

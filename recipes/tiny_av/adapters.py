@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from longtake.models.registry import CAMERAS
 from recipes.tiny import ranks
 from recipes.tiny.optim import Plan, Trainer
 from recipes.tiny_av import configs, transformer
@@ -16,7 +17,7 @@ from recipes.tiny_av.forward import Forward, Weights
 from recipes.tiny_av.windows import Batch
 
 RANK = 4
-SHARES = {"camera_dolly_in": 1.0, "camera_dolly_left": 1.0, "distill": 0.4}
+SHARES = {**{f"camera_{movement}": 1.0 for movement in CAMERAS}, "distill": 0.4}
 """Adapter -> the factor on its learnt change in its file. The whole change of `distill` would be too strong."""
 TARGETS = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0")
 PREFIX = "diffusion_model.transformer_blocks."
@@ -96,19 +97,20 @@ def write(folder: Path) -> None:
 
 
 def train(name: str, plan: Plan, family: nn.ModuleDict, batch_of: Callable[[int], Batch], resume: bool) -> None:
-    """Trains the adapter `name` of the frozen model `family` to the end of its plan.
+    """Trains the adapter `name` of the frozen model `family`, on its device, to the end of its plan.
 
     batch_of: returns the batch of a step. resume: True continues from the adapter's checkpoint, if there is one.
     """
     family.requires_grad_(False).bfloat16()
-    adapter = Adapter(family["transformer"])
+    device = next(family.parameters()).device
+    adapter = Adapter(family["transformer"]).to(device)
     trainer = Trainer(adapter, plan, lambda part, _: part.startswith("up"))
     forward = Forward(family["transformer"])
     frozen, total = forward.weights, 0.0
     if resume and path(name).exists():
         trainer.resume(path(name))
     for step in range(trainer.step_number, plan.steps):
-        batch = batch_of(step)
+        batch = batch_of(step).to(device)
         forward.weights = adapter.added(frozen)
         video, audio = transformer.errors(family, forward, batch)
         loss = transformer.weighted(video, batch.video) + transformer.AUDIO_SHARE * transformer.weighted(

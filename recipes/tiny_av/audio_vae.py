@@ -7,7 +7,6 @@ The training data are log-mel spectrograms of the toy world's sounds and of othe
 measured after the first phase. From then on the encoder must not change, because the transformer learns its latents.
 """
 
-import argparse
 import math
 import random
 import time
@@ -145,17 +144,18 @@ def statistics(vae: Any, pool: Tensor) -> tuple[Tensor, Tensor]:
 class Run:
     """One training phase: the model, its trainer and the training data."""
 
-    def __init__(self, phase: str) -> None:
-        self.phase, self.plan = phase, PLANS[phase]
+    def __init__(self, phase: str, device: torch.device) -> None:
+        self.phase, self.plan, self.device = phase, PLANS[phase], device
         torch.manual_seed(SEEDS[phase])
         self.vae: Any = new()
         torch.nn.init.constant_(self.vae.decoder.conv_out.conv.bias, MIDDLE)
         if phase == "decoder":
             put(self.vae, WORK / "audio_vae_joint.pt")
             self.vae.encoder.requires_grad_(False).bfloat16()
+        self.vae.to(device)
         self.trainer = Trainer(self.vae, self.plan, lambda _, p: p.ndim > 1)
-        self.pool = spectrograms(SEEDS[phase], POOL)
-        self.held_out = spectrograms(HELD_OUT, 24)
+        self.pool = spectrograms(SEEDS[phase], POOL).to(device)
+        self.held_out = spectrograms(HELD_OUT, 24).to(device)
 
     def loss(self, step: int) -> Tensor:
         """Returns the loss of a step's batch. The latents carry noise, so the decoder learns to correct them."""
@@ -164,7 +164,7 @@ class Run:
         with torch.set_grad_enabled(self.phase == "joint"):
             moments = self.vae.encoder(mel.bfloat16()).float()
         mean, logvar = moments[:, :AUDIO_CHANNELS], moments[:, AUDIO_CHANNELS:].clamp(-14, 2)
-        spread = mean.detach().std((0, 2), keepdim=True) * 0.08 * torch.rand(len(mean), 1, 1, 1)
+        spread = mean.detach().std((0, 2), keepdim=True) * 0.08 * torch.rand(len(mean), 1, 1, 1, device=self.device)
         noise = torch.exp(0.5 * logvar) * torch.randn_like(mean) + spread * torch.randn_like(mean)
         loss = loss_of(self.vae.decoder((mean + noise).bfloat16()).float(), mel)
         if self.phase == "joint":
@@ -180,13 +180,13 @@ class Run:
         return float((torch.cat(made).float() - self.held_out).abs().mean())
 
 
-def train(phase: str, resume: bool) -> None:
+def train(phase: str, resume: bool, device: torch.device) -> None:
     """Trains a phase to the end of its plan. With `resume` it continues from the checkpoint, if there is one."""
     torch.set_num_threads(1)
     WORK.mkdir(exist_ok=True)
     checkpoint = WORK / f"audio_vae_{phase}.pt"
     began, spent, total = time.time(), time.process_time(), 0.0
-    run = Run(phase)
+    run = Run(phase, device)
     if resume and checkpoint.exists():
         run.trainer.resume(checkpoint)
     for step in range(run.trainer.step_number, run.plan.steps):
@@ -202,12 +202,12 @@ def train(phase: str, resume: bool) -> None:
             ranks.log(WORK / f"audio_vae_{phase}.log", line)
     if phase == "joint":
         run.trainer.load(run.trainer.ema)
-        torch.save(statistics(run.vae.float(), run.pool[:200]), WORK / "audio_vae.pt")
+        torch.save(statistics(run.vae.cpu().float(), run.pool[:200].cpu()), WORK / "audio_vae.pt")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ranks.parser(__doc__)
     parser.add_argument("phase", choices=tuple(PLANS))
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
-    train(arguments.phase, arguments.resume)
+    train(arguments.phase, arguments.resume, arguments.device)

@@ -1,14 +1,12 @@
 """Trains the camera adapters. With an adapter, the camera makes a move in the new frames, such as `dolly_in`.
 
     python -m recipes.tiny_av.camera dolly_in
-    python -m recipes.tiny_av.camera dolly_left
 
-In the context frames the camera stands still or already moves.
+In the context frames the camera stands still or already makes the move. With `static` it moves there, and then stands.
 """
 
-import argparse
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -32,13 +30,32 @@ from recipes.tiny_av.windows import (
 )
 
 SEED = 160_000_000
-MOVES = {"dolly_in": (0.018, 0.0), "dolly_left": (0.0, 1.0)}
-"""Camera move -> (the change of the logarithm of the scale per frame, the speed to the left in world pixels per
-frame)."""
-PLANS = {
-    name: Plan(((end, over),), muon=6e-3, adam=3e-3, warmup=20, ema=0.98)
-    for name, end, over in (("dolly_in", 740, 500), ("dolly_left", 440, 300))
+
+
+@dataclass(frozen=True)
+class Move:
+    """What a camera does, and for how many steps its adapter is trained.
+
+    zoom: the change of the logarithm of the scale per frame.
+    pan: its velocity (x, y) in world pixels per frame; y points down.
+    steps: the number of training steps.
+    """
+
+    zoom: float = 0.0
+    pan: tuple[float, float] = (0.0, 0.0)
+    steps: int = 300
+
+
+MOVES = {
+    "dolly_in": Move(zoom=0.018, steps=740),
+    "dolly_out": Move(zoom=-0.018),
+    "dolly_left": Move(pan=(-1.0, 0.0), steps=440),
+    "dolly_right": Move(pan=(1.0, 0.0)),
+    "jib_up": Move(pan=(0.0, -1.0)),
+    "jib_down": Move(pan=(0.0, 1.0)),
+    "static": Move(),
 }
+"""Camera move -> what it is. Each has an adapter, `camera_<move>`."""
 CLIPS = 480
 FRAMES = 33
 BATCH = 16
@@ -46,26 +63,48 @@ CHUNK = 20
 
 
 def scene_of(name: str, seed: int) -> Scene:
-    """Returns a scene in which the camera makes the move `name`. Its object, if any, is fixed to the ground."""
-    zoom, left = MOVES[name]
-    scene = sample(seed, "zoom", num_frames=FRAMES)
+    """Returns a scene in which the camera makes the move `name`. Its object, if any, is fixed to the ground.
+
+    For `static`, the camera makes any other move in half of the scenes; in the others an object moves before a camera
+    that stands.
+    """
     rng = random.Random(seed)
+    if name == "static":
+        return sample(seed, "straight", num_frames=FRAMES) if seed % 2 else scene_of(rng.choice(list(MOVES)[:-1]), seed)
+    move = MOVES[name]
+    (across, down), scene = move.pan, sample(seed, "zoom", num_frames=FRAMES)
     things = [t for t in scene.things if t.shape in ("circle", "square", "triangle")]
-    pan = (-left, 0.0)
     still = tuple(
-        replace(t, start=(rng.uniform(-14, 14) - 8 * left, rng.uniform(-16, 16)), velocity=(left, 0.0)) for t in things
+        replace(
+            t,
+            start=(rng.uniform(-14, 14) + 8 * across, rng.uniform(-16, 16) + 8 * down),
+            velocity=(-across, -down),
+        )
+        for t in things
     )
-    return replace(scene, zoom=zoom, pan=pan, things=still)
+    return replace(scene, zoom=move.zoom, pan=move.pan, things=still)
 
 
-def clip_of(scene: Scene, stands: int) -> torch.Tensor:
-    """Returns the scene's clip `[3, T, H, W]`, in which the camera stands still for the first `stands` frames."""
-    t = torch.arange(scene.num_frames, dtype=torch.float32)
-    return render([scene], t=(t - max(stands - 1, 0)).clamp(min=0))[0]
+def clip_of(name: str, scene: Scene, context: int) -> torch.Tensor:
+    """Returns the clip `[3, T, H, W]` of a scene. The camera stands for `context` frames, then makes the move `name`.
+
+    With `static` it moves in these frames and then stands. If it never moves, the clip shows the scene as it is.
+    """
+    t, last = torch.arange(scene.num_frames, dtype=torch.float32), max(context - 1, 0)
+    if moves(scene):
+        t = t.clamp(max=last) if name == "static" else (t - last).clamp(min=0)
+    return render([scene], t=t)[0]
+
+
+def moves(scene: Scene) -> bool:
+    """Returns True if the scene's camera moves."""
+    return scene.zoom != 0 or scene.pan != (0.0, 0.0)
 
 
 def before(scene: Scene) -> Scene:
     """Returns the scene without its camera move. The prompt describes this scene."""
+    if not moves(scene):
+        return scene
     still = tuple(replace(thing, velocity=(0.0, 0.0)) for thing in scene.things)
     return replace(scene, zoom=0.0, pan=(0.0, 0.0), things=still)
 
@@ -73,8 +112,8 @@ def before(scene: Scene) -> Scene:
 class Clips:
     """The encoded training clips of one camera move."""
 
-    def __init__(self, name: str) -> None:
-        autoencoder = picture.load().bfloat16()
+    def __init__(self, name: str, device: torch.device) -> None:
+        autoencoder = picture.load().to(device).bfloat16()
         self.known: list[int] = []
         self.prompts: list[str] = []
         parts = []
@@ -83,7 +122,7 @@ class Clips:
             for i in range(start, start + CHUNK):
                 scene, rng = scene_of(name, SEED + i), random.Random(SEED + i)
                 count = rng.choice((1, 3, 5, 5, 5, 5))
-                clips.append(clip_of(scene, first.TEMPORAL * (count - 1) + 1 if rng.random() < 0.75 else 0))
+                clips.append(clip_of(name, scene, first.TEMPORAL * (count - 1) + 1 if rng.random() < 0.75 else 0))
                 self.known.append(count)
                 self.prompts.append(prompt(before(scene)))
             parts.append(latents.encode(autoencoder, torch.stack(clips)))
@@ -116,15 +155,15 @@ class Clips:
 
 def main() -> None:
     """Trains the adapter that the arguments name."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ranks.parser(__doc__)
     parser.add_argument("move", choices=tuple(MOVES))
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
     ranks.start()
-    clips = Clips(arguments.move)
-    adapters.train(
-        f"camera_{arguments.move}", PLANS[arguments.move], transformer.latest(), clips.batch_of, arguments.resume
-    )
+    name, device, steps = arguments.move, arguments.device, MOVES[arguments.move].steps
+    plan = Plan(((steps, round(0.68 * steps)),), muon=6e-3, adam=3e-3, warmup=20, ema=0.98)
+    clips = Clips(name, device)
+    adapters.train(f"camera_{name}", plan, transformer.latest().to(device), clips.batch_of, arguments.resume)
 
 
 if __name__ == "__main__":

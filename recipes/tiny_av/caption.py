@@ -8,7 +8,6 @@ token. Like all outputs of a connector, z has a root mean square of 1. Its coord
 components of captions. The last coordinate only makes the norm right.
 """
 
-import argparse
 import random
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +36,10 @@ class Code:
     centre: torch.Tensor
     basis: torch.Tensor
 
+    def to(self, device: torch.device) -> "Code":
+        """Returns the code on a device."""
+        return Code(self.centre.to(device), self.basis.to(device))
+
 
 def prompts(seed: int, count: int) -> list[str]:
     """Returns prompts of `count` scenes with seeds from `seed` on, each in a random variation."""
@@ -62,19 +65,20 @@ def code(family: sampler.Family) -> Code:
     return Code(centre, torch.cat([axes.T * reach, torch.zeros(width, 1)], dim=1))
 
 
-def train() -> None:
+def train(device: torch.device) -> None:
     """Trains the text encoder. Where a prompt has padding, its tokens learn to encode the mean token of captions."""
     ranks.start()
     family = sampler.load()
-    target, stack = code(family), text.stack()
+    target, stack = code(family).to(device), text.stack().to(device)
     words = text.tokenizer()
     optimiser = torch.optim.AdamW(stack.parameters(), lr=3e-3, weight_decay=0.0)
     fall = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=STEPS)
     scale = captions(family, prompts(SEED, 200))[0].std()
     for step in range(STEPS):
         lines = prompts(SEED + 1000 * (step + 1), BATCH)
-        old, old_mask = captions(family, lines)
-        video, _ = text.encode(stack, *text.tokens(words, lines))
+        old, old_mask = (part.to(device) for part in captions(family, lines))
+        ids, mask = text.tokens(words, lines)
+        video, _ = text.encode(stack, ids.to(device), mask.to(device))
         error = (
             target.centre + video @ target.basis.T - torch.where(old_mask.bool()[..., None], old, target.centre)
         ) / scale
@@ -85,7 +89,7 @@ def train() -> None:
         fall.step()
         if (step + 1) % 100 == 0:
             print(step + 1, f"loss {float(loss.detach()):.4f}", flush=True)
-    torch.save(stack.state_dict(), CHECKPOINT)
+    torch.save(stack.cpu().state_dict(), CHECKPOINT)
 
 
 def start(family: sampler.Family) -> tuple[nn.ModuleDict, Code]:
@@ -96,5 +100,4 @@ def start(family: sampler.Family) -> tuple[nn.ModuleDict, Code]:
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    train()
+    train(ranks.parser(__doc__).parse_args().device)

@@ -6,7 +6,6 @@ For each training window the frozen model samples once from noise to the end, in
 `LEVELS` of that path, the adapter learns the velocity that leads straight to the path's end.
 """
 
-import argparse
 import itertools
 from dataclasses import replace
 
@@ -64,15 +63,15 @@ def ways(forward: Forward, family: nn.ModuleDict, batch: Batch) -> list[Batch]:
 
 def main() -> None:
     """Trains the adapter. With `--resume` it continues from the checkpoint, if there is one."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ranks.parser(__doc__)
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
     ranks.start()
-    family = transformer.latest().requires_grad_(False).bfloat16()
-    windows, forward = Windows(SEED, sounds.load(), sounds.silence(100)), Forward(family["transformer"])
+    family = transformer.latest().requires_grad_(False).to(arguments.device).bfloat16()
+    windows, forward = Windows(SEED, sounds.load(), sounds.silence()), Forward(family["transformer"])
     batches: list[Batch] = []
     for i in range(WINDOWS):
-        batches += ways(forward, family, windows.batch_of(MIX, i, 0))
+        batches += ways(forward, family, windows.batch_of(MIX, i, 0).to(arguments.device))
     adapters.train("distill", PLAN, family, lambda step: batches[step * 13 % len(batches)], arguments.resume)
 
 

@@ -52,7 +52,7 @@ def _prompts(found: list[Truth]) -> list[str]:
     return [prompt(case.scene) for case in found]
 
 
-def _heard(family: Family, scenes: list[Scene], num_frames: int) -> torch.Tensor:
+def sounds_of(family: Family, scenes: list[Scene], num_frames: int) -> torch.Tensor:
     """Returns the audio tokens of the scenes' own sounds during their first `num_frames` frames."""
     waves = [sound(scene, num_frames, first.FPS) for scene in scenes]
     return sampler.hear(family, waves, SOUND_RATE, audio_count(num_frames, first.FPS))
@@ -76,7 +76,7 @@ def continuation(family: Family, found: list[Truth], with_sound: bool = True, wa
     clips = _clips(found)
     frames, (rows, columns) = clips.shape[2], (side // first.SPATIAL for side in clips.shape[3:])
     lead = sampler.encode(family, clips[:, :, :CONTEXT])
-    heard = _heard(family, [case.scene for case in found], frames) if with_sound else None
+    heard = sounds_of(family, [case.scene for case in found], frames) if with_sound else None
     known = sampler.window(lead, first.num_latents(frames), (rows, columns), heard)
     video, _ = sampler.sample(family, known, _prompts(found), way or Way(linked=with_sound))
     figures = compare(found, sampler.decode(family, video, rows, columns), slice(CONTEXT, None))
@@ -138,7 +138,7 @@ def backward(family: Family, count: int) -> Figures:
     new = FRAMES - CONTEXT + 1
     mirrored = torch.cat([clips[:, :, new:].flip(2), clips[:, :, new : new + 1], clips[:, :, new:]], dim=2)
     lead = sampler.encode(family, mirrored)[:, -(LEAD - 1) :]
-    heard = _heard(family, [case.scene for case in found], FRAMES)
+    heard = sounds_of(family, [case.scene for case in found], FRAMES)
     known = sampler.window(lead, first.num_latents(FRAMES), (4, 4), heard, ends_with=True)
     made = sampler.decode(family, sampler.sample(family, known, _prompts(found))[0], 4, 4)
     frozen = clips[:, :, new : new + 1].expand(-1, -1, FRAMES, -1, -1)
@@ -152,26 +152,33 @@ def backward(family: Family, count: int) -> Figures:
 def _moves(name: str) -> Callable[[Family, int], Figures]:
     def figures(family: Family, count: int) -> Figures:
         scenes = [camera.scene_of(name, SEED + i) for i in range(8 * count)]
-        scenes = [s for s in scenes if s.texture == "clouds" and s.things][:count]
-        clips = torch.stack([camera.clip_of(s, CONTEXT) for s in scenes])
+        scenes = [s for s in scenes if s.texture == "clouds" and s.things and camera.moves(s)][:count]
+        clips, start = torch.stack([camera.clip_of(name, s, CONTEXT) for s in scenes]), 0
+        if name == "static":
+            start = CONTEXT - 1
         lead = sampler.encode(family, clips[:, :, :CONTEXT])
         known = sampler.window(lead, first.num_latents(FRAMES), (4, 4))
         out: Figures = {}
         for label, one in (("without", family), ("with", sampler.adapted(family, f"camera_{name}"))):
             video, _ = sampler.sample(one, known, [prompt(camera.before(s)) for s in scenes])
             made = sampler.decode(family, video, 4, 4)[:, :, CONTEXT:]
-            out[f"speed {label}"] = _median([_speed(m, s) for m, s in zip(made, scenes, strict=True)])
+            out[f"speed {label}"] = _median([_speed(m, s, start) for m, s in zip(made, scenes, strict=True)])
         return out
 
-    figures.__doc__ = f"Speed of the camera by its adapter {name} on standing clips, as a share of what it was taught."
+    figures.__doc__ = f"""Measures the speed of the camera with its adapter {name} and without, as a share of what the
+    adapter was taught. In the context the camera stands. For `static` it moves there, and its own speed is the measure.
+    """
     return figures
 
 
-def _speed(made: torch.Tensor, scene: Scene) -> float:
-    """Returns the speed of the new frames along the camera's move; 1 is the scene's own speed."""
+def _speed(made: torch.Tensor, scene: Scene, start: int) -> float:
+    """Returns the speed of the new frames along the camera's move; 1 is the scene's own speed.
+
+    start: the frame of the scene that the last context frame shows.
+    """
     count = made.shape[1]
     times = torch.arange(-0.5 * count, 1.6 * count, 0.25)
-    views = render([scene], t=times)[0]
+    views = render([scene], t=start + times)[0]
     best = times[(made[:, :, None] - views[:, None]).square().mean((0, 3, 4)).argmin(1)]
     k = torch.arange(1, count + 1, dtype=torch.float32)
     return float((best * k).sum() / k.square().sum())
@@ -218,7 +225,7 @@ def sounds(family: Family, count: int, ways: Sequence[str] = ALL_SOUNDS) -> Figu
     plain = [c for c in cases("straight", 2 * count, FRAMES, moving) if c.scene.texture in ("plain", "gradient")]
     found = plain[:count]
     scenes, clips = [case.scene for case in found], _clips(found)
-    lead, heard = sampler.encode(family, clips[:, :, :CONTEXT]), _heard(family, scenes, FRAMES)
+    lead, heard = sampler.encode(family, clips[:, :, :CONTEXT]), sounds_of(family, scenes, FRAMES)
     start, end = CONTEXT / first.FPS, FRAMES / first.FPS
     figures: Figures = {}
     for way in ways:
@@ -251,7 +258,7 @@ def two_scales(family: Family, count: int) -> Figures:
     """
     found = cases("straight", count, FRAMES, moving)
     scenes, large = [case.scene for case in found], render([case.scene for case in found], scale=2)
-    heard = _heard(family, scenes, FRAMES)
+    heard = sounds_of(family, scenes, FRAMES)
     lead = sampler.encode(family, _clips(found)[:, :, :CONTEXT])
     video, audio = sampler.sample(
         family, sampler.window(lead, first.num_latents(FRAMES), (4, 4), heard), _prompts(found)

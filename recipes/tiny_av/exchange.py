@@ -7,7 +7,6 @@ most windows have a known sound and at most one context frame, so only the sound
 moves.
 """
 
-import argparse
 import time
 from dataclasses import replace
 
@@ -43,19 +42,19 @@ def is_exchange(name: str) -> bool:
 class Run:
     """One training run: the model, its trainer and the training data."""
 
-    def __init__(self, rank: int) -> None:
-        self.rank = rank
-        self.family: nn.ModuleDict = transformer.latest(("main", "finish")).train()
+    def __init__(self, rank: int, device: torch.device) -> None:
+        self.rank, self.device = rank, device
+        self.family: nn.ModuleDict = transformer.latest(("main", "finish")).train().to(device)
         for name, parameter in self.family.named_parameters():
             parameter.requires_grad_(is_exchange(name))
         self.trainer = Trainer(self.family, PLAN, lambda name, p: "audio_to_video_attn" in name and p.ndim == 2)
         self.family.bfloat16()
-        self.windows = Windows(SEED, sounds.load(), sounds.silence(100))
+        self.windows = Windows(SEED, sounds.load(), sounds.silence())
         self.forward = Forward(self.family["transformer"])
 
     def loss(self, step: int) -> torch.Tensor:
         """Returns the loss of the video in this process's batch of a step."""
-        batch = self.windows.batch_of(MIX, step, self.rank)
+        batch = self.windows.batch_of(MIX, step, self.rank).to(self.device)
         video, _ = transformer.errors(self.family, self.forward, batch)
         return transformer.weighted(video, batch.video)
 
@@ -65,7 +64,7 @@ class Run:
         self.trainer.load(self.trainer.ema)
         sums = [0.0, 0.0]
         for step in range(4):
-            batch = self.windows.batch_of(MIX, 10_000 + step, 0)
+            batch = self.windows.batch_of(MIX, 10_000 + step, 0).to(self.device)
             for k, linked in enumerate((batch.linked, torch.zeros_like(batch.linked))):
                 video, _ = transformer.errors(self.family, self.forward, replace(batch, linked=linked))
                 sums[k] += float(transformer.weighted(video, batch.video)) / 4
@@ -73,10 +72,10 @@ class Run:
         return f"with sound {sums[0]:.4f} without {sums[1]:.4f}"
 
 
-def train(resume: bool) -> None:
+def train(resume: bool, device: torch.device) -> None:
     """Trains to the end of the plan. With `resume` it continues from the checkpoint, if there is one."""
     rank, _ = ranks.start()
-    run = Run(rank)
+    run = Run(rank, device)
     if resume and CHECKPOINT.exists():
         run.trainer.resume(CHECKPOINT)
     spent = time.process_time()
@@ -90,6 +89,7 @@ def train(resume: bool) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ranks.parser(__doc__)
     parser.add_argument("--resume", action="store_true")
-    train(parser.parse_args().resume)
+    arguments = parser.parse_args()
+    train(arguments.resume, arguments.device)

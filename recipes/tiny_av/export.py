@@ -27,7 +27,7 @@ INDEX = {
     "vae": ["diffusers", "AutoencoderKLLTX2Video"],
     "vocoder": ["ltx2", "LTX2VocoderWithBWE"],
 }
-LIMIT = 40e6
+LIMIT = 48e6
 """The largest size in bytes of all embedded weights together."""
 
 
@@ -43,8 +43,10 @@ def random_parts() -> dict[str, Any]:
 
 
 def trained_parts() -> dict[str, Any]:
-    """Returns every part with the weights of its latest checkpoint."""
-    return {"vae": picture.load(), "audio_vae": audio_vae.load(), "vocoder": vocoder.load(), **transformer.latest()}
+    """Returns every part with the weights of its latest checkpoint. A vocoder without checkpoint is left out, and the
+    folder keeps the one that it has."""
+    parts = {"vae": picture.load(), "audio_vae": audio_vae.load(), **transformer.latest()}
+    return parts | {"vocoder": vocoder.load()} if (configs.WORK / "vocoder.pt").exists() else parts
 
 
 def write(parts: dict[str, Any], folder: Path) -> None:

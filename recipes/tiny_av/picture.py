@@ -7,7 +7,6 @@ The decoders of LTX-2 and LTX-Video have the same layout, but the encoders have 
 encoder gives the old latents, the transformer, the upsampler and the decoder of the LTX-Video model work with it.
 """
 
-import argparse
 import random
 import time
 from typing import Any
@@ -93,22 +92,24 @@ def scenes_of_step(step: int) -> tuple[list[Scene], int]:
 class Run:
     """One training run: both encoders and the trainer."""
 
-    def __init__(self) -> None:
-        self.old = teacher()
-        self.new = start(self.old)
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.old = device, teacher()
+        self.new = start(self.old).to(device)
         self.new.decoder.requires_grad_(False)
-        self.std: torch.Tensor = self.old.latents_std.view(1, -1, 1, 1, 1)
-        self.old.bfloat16()
+        self.std: torch.Tensor = self.old.latents_std.view(1, -1, 1, 1, 1).to(device)
+        self.old.to(device).bfloat16()
         for model in (self.old, self.new):
             first_vae.channels_last(model)
         self.trainer = Trainer(self.new, PLAN, lambda _, p: p.ndim > 1)
         self.new.decoder.bfloat16()
-        self.held_out = render([sample(first_vae.HELD_OUT + i, "straight", num_frames=33) for i in range(16)])
+        self.held_out = render([sample(first_vae.HELD_OUT + i, "straight", num_frames=33) for i in range(16)]).to(
+            device
+        )
 
     def error(self, clips: torch.Tensor) -> torch.Tensor:
         """Returns the mean squared difference of the two encoders' latents, divided by each channel's standard
         deviation."""
-        clips = clips.bfloat16().contiguous(memory_format=torch.channels_last_3d)
+        clips = clips.to(self.device, torch.bfloat16, memory_format=torch.channels_last_3d)
         with torch.no_grad():
             target: torch.Tensor = self.old.encoder(clips)[:, :CHANNELS].float()
         made: torch.Tensor = self.new.encoder(clips)[:, :CHANNELS].float()
@@ -137,11 +138,11 @@ class Run:
         return f"difference {float(torch.stack(errors).mean()):.4f} round trip {new:.2f} dB, was {old:.2f} dB"
 
 
-def train(resume: bool) -> None:
+def train(resume: bool, device: torch.device) -> None:
     """Trains to the end of the plan. With `resume` it continues from the checkpoint, if there is one."""
     ranks.start()
     configs.WORK.mkdir(exist_ok=True)
-    run = Run()
+    run = Run(device)
     if resume and CHECKPOINT.exists():
         run.trainer.resume(CHECKPOINT)
     spent, total = time.process_time(), 0.0
@@ -156,6 +157,7 @@ def train(resume: bool) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ranks.parser(__doc__)
     parser.add_argument("--resume", action="store_true")
-    train(parser.parse_args().resume)
+    arguments = parser.parse_args()
+    train(arguments.resume, arguments.device)

@@ -11,11 +11,16 @@ from collections.abc import Sequence
 
 import torch
 
+from recipes.tiny import configs as first
 from recipes.tiny import latents, ranks
+from recipes.tiny.windows import LONG_FRAMES
 from recipes.tiny.world import Scene
 from recipes.tiny_av import audio_vae, configs
 from recipes.tiny_av.sound_configs import AUDIO_RATE, SOUND_RATE
-from recipes.tiny_av.windows import rate_of
+from recipes.tiny_av.windows import RATES, audio_count, rate_of
+
+LONGEST = audio_count(LONG_FRAMES, min(RATES))
+"""The number of audio tokens of the longest window."""
 
 
 def encode(scenes: Sequence[Scene], fps: Sequence[float]) -> list[torch.Tensor]:
@@ -28,7 +33,7 @@ def load() -> dict[str, list[torch.Tensor]]:
     return {group.name: torch.load(configs.WORK / f"sounds_{group.name}.pt") for group in latents.GROUPS}
 
 
-def silence(count: int) -> torch.Tensor:
+def silence(count: int = LONGEST) -> torch.Tensor:
     """Returns normalised audio tokens `[count, AUDIO_TOKEN]` of silence."""
     return audio_vae.tokens_of(torch.zeros(2, count * SOUND_RATE // AUDIO_RATE), audio_vae.load())[:count]
 
@@ -38,16 +43,17 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     rank, world = ranks.start()
     for group in latents.GROUPS:
-        members = range(rank, group.count, world)
+        count = len(torch.load(first.WORK / f"latents_{group.name}.pt")["kinds"])
+        members = range(rank, count, world)
         scenes = [latents.scenes_of(group, i, 1)[0] for i in members]
         part = configs.WORK / f"sounds_{group.name}.rank{rank}.pt"
         torch.save([tokens.half() for tokens in encode(scenes, [rate_of(i) for i in members])], part)
         ranks.barrier()
         if rank == 0:
             parts = [torch.load(configs.WORK / f"sounds_{group.name}.rank{r}.pt") for r in range(world)]
-            whole = [parts[i % world][i // world] for i in range(group.count)]
+            whole = [parts[i % world][i // world] for i in range(count)]
             torch.save(whole, configs.WORK / f"sounds_{group.name}.pt")
-            ranks.log(configs.WORK / "sounds.log", f"{group.name} {group.count} clips")
+            ranks.log(configs.WORK / "sounds.log", f"{group.name} {count} clips")
         ranks.barrier()
         part.unlink()
     ranks.finish()

@@ -14,7 +14,9 @@ python -m recipes.tiny_av.audio_vae decoder --resume
 python -m recipes.tiny_av.vocoder --resume
 for stage in main finish; do $pair recipes.tiny_av.transformer "$stage" --resume; done
 $pair recipes.tiny_av.exchange --resume
-for move in dolly_in dolly_left; do python -m recipes.tiny_av.camera "$move" --resume; done
+python -m recipes.tiny_av.transformer lasting --resume
+for move in dolly_in dolly_out dolly_left dolly_right jib_up jib_down static; do python -m recipes.tiny_av.camera "$move" --resume; done
 python -m recipes.tiny_av.distill --resume
 python -m recipes.tiny_av.export
 python -m recipes.tiny_av.evaluate
+python -m recipes.tiny_av.lasting

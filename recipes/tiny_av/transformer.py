@@ -8,7 +8,6 @@ audio stream. The stage `finish` continues from the averaged weights of `main`. 
 context that only the sound tells what the video shows.
 """
 
-import argparse
 import math
 import time
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ import torch
 from torch import nn
 
 from recipes.tiny import latents, ranks, sampler
+from recipes.tiny.curriculum import NAMES
 from recipes.tiny.optim import Muon, Plan, Trainer
 from recipes.tiny.render import render
 from recipes.tiny.world import prompt, sample
@@ -42,20 +42,31 @@ HELD_OUT = 920_000_000
 PLANS = {
     "main": Plan(((1950, 1450), (1800, 1)), muon=6e-3, adam=1.5e-3, warmup=60, weight_decay=0.02, ema=0.995),
     "finish": Plan(((240, 260),), muon=1.2e-3, adam=4e-4, warmup=10, weight_decay=0.02, ema=0.98),
+    "lasting": Plan(((4000, 2800),), muon=3e-3, adam=8e-4, warmup=40, weight_decay=0.02, ema=0.995),
 }
-"""The stages in order."""
+"""Stage -> its plan."""
 BLIND = dict(enumerate((0.16, 0.17, 0.03, 0.06, 0.08, 0.44, 0.03, 0.03)))
-MIXES = {"main": Mix(), "finish": Mix(context=BLIND, heard=0.3)}
-TO_PICTURE = {"main": 1.5e-3, "finish": 3e-3}
+MIXES = {
+    "main": Mix(),
+    "finish": Mix(context=BLIND, heard=0.3),
+    "lasting": Mix(
+        groups=dict(zip(NAMES, (0.18, 0.11, 0.03, 0.03, 0.01, 0.01, 0.03, 0.46, 0.14), strict=True)),
+        context=dict(enumerate((0.04, 0.05, 0.02, 0.04, 0.05, 0.34, 0.05, 0.41))),
+        mute=0.12,
+        apart=0.1,
+        strange=0.12,
+    ),
+}
+TO_PICTURE = {"main": 1.5e-3, "finish": 3e-3, "lasting": 5e-4}
 """AdamW's learning rate, by stage, for the weights that carry sound to the video.
 
 Muon is not used for them, because its steps have the same size even where there is little to learn. The video rarely
 needs the sound, so such steps would add noise, and the model would learn to close the gate.
 """
-FILES = {stage: f"transformer_{stage}.pt" for stage in (*PLANS, "exchange")}
-"""Stage -> the file of its checkpoint. `exchange` is the last stage."""
-PICTURE_SHARE = 0.4
-"""Factor on Muon's learning rate for the weights that come from the LTX-Video model."""
+FILES = {stage: f"transformer_{stage}.pt" for stage in ("main", "finish", "exchange", "lasting")}
+"""Stage -> the file of its checkpoint, in the stages' order. Each stage continues from the one before."""
+PICTURE_SHARE = {"main": 0.4, "finish": 0.4, "lasting": 1.0}
+"""Factor on Muon's learning rate, by stage, for the weights that come from the LTX-Video model."""
 AUDIO_SHARE = 0.5
 """Weight of the sound's error relative to the video's."""
 CHECKPOINT_EVERY = 80
@@ -87,7 +98,8 @@ class Rates(Trainer):
     """A trainer with three learning rates: for the video's matrices, for the sound's, and for the weights from sound to
     video."""
 
-    def __init__(self, family: nn.ModuleDict, plan: Plan, to_picture: float) -> None:
+    def __init__(self, family: nn.ModuleDict, stage: str) -> None:
+        plan = PLANS[stage]
         super().__init__(family, plan, is_matrix)
         found = [(n, m) for n, p, m in zip(self.names, self.params, self.masters, strict=True) if is_matrix(n, p)]
         sides = [[m for n, m in found if ("audio" in n) is heard] for heard in (False, True)]
@@ -102,7 +114,7 @@ class Rates(Trainer):
             torch.optim.AdamW(part, betas=(0.9, 0.98), weight_decay=0.0, foreach=True) for part in (between, others)
         ]
         self.optimisers = [*muons, *adams]
-        self.rates = (PICTURE_SHARE * plan.muon, plan.muon, to_picture, plan.adam)
+        self.rates = (PICTURE_SHARE[stage] * plan.muon, plan.muon, TO_PICTURE[stage], plan.adam)
 
 
 def errors(family: nn.ModuleDict, forward: Forward, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -128,7 +140,7 @@ class HeldOut:
 
     def __init__(self, windows: Windows, count: int = 32) -> None:
         scenes = [sample(HELD_OUT + i, "straight", num_frames=33) for i in range(count)]
-        values = latents.encode(latents.frozen_encoder(), render(scenes))
+        values = latents.encode(latents.frozen_encoder(torch.device("cpu")), render(scenes))
         clean = (values.float().permute(0, 2, 3, 4, 1).flatten(2, 3) - windows.mean) / windows.std
         known = (torch.arange(clean.shape[1]) < 5).expand(count, -1)
         touched = latents.cell_masks(scenes, 1).flatten(2).float()
@@ -154,22 +166,20 @@ class HeldOut:
 class Run:
     """One training stage: the model, its trainer and the training data."""
 
-    def __init__(self, rank: int, stage: str) -> None:
-        self.rank, self.mix = rank, MIXES[stage]
-        self.family = start()
-        before = list(PLANS)[: list(PLANS).index(stage)]
-        self.first = sum(PLANS[name].steps for name in before)
-        if before:
-            self.family.load_state_dict(torch.load(configs.WORK / FILES[before[-1]])["averaged"], strict=False)
-        self.trainer = Rates(self.family, PLANS[stage], TO_PICTURE[stage])
-        self.windows = Windows(SEED, sounds.load(), sounds.silence(100))
+    def __init__(self, rank: int, stage: str, device: torch.device) -> None:
+        self.rank, self.mix, self.device = rank, MIXES[stage], device
+        before = list(FILES)[: list(FILES).index(stage)]
+        self.family = latest(before).train().to(device)
+        self.first = sum(PLANS[name].steps for name in before if name in PLANS)
+        self.trainer = Rates(self.family, stage)
+        self.windows = Windows(SEED, sounds.load(), sounds.silence())
         self.forward = Forward(self.family["transformer"])
         self.evaluation = Forward(self.family["transformer"], compiled=False)
         self.held_out = HeldOut(self.windows)
 
     def loss(self, step: int) -> torch.Tensor:
         """Returns the loss of this process's batch of a step."""
-        batch = self.windows.batch_of(self.mix, self.first + step, self.rank)
+        batch = self.windows.batch_of(self.mix, self.first + step, self.rank).to(self.device)
         video, audio = errors(self.family, self.forward, batch)
         return weighted(video, batch.video) + AUDIO_SHARE * weighted(audio, batch.audio)
 
@@ -179,17 +189,17 @@ class Run:
         self.trainer.load(self.trainer.ema)
         shown = []
         for sigma in (1.0, 0.909375, 0.421875):
-            batch = self.held_out.batch(sigma)
+            batch = self.held_out.batch(sigma).to(self.device)
             video, audio = errors(self.family, self.evaluation, batch)
             shown.append(f"{float(weighted(video, batch.video)):.4f}/{float(weighted(audio, batch.audio)):.4f}")
         self.trainer.load(self.trainer.masters)
         return " ".join(shown)
 
 
-def train(stage: str, resume: bool) -> None:
+def train(stage: str, resume: bool, device: torch.device) -> None:
     """Trains a stage to the end of its plan. With `resume` it continues from the checkpoint, if there is one."""
     rank, _ = ranks.start()
-    run, checkpoint, steps = Run(rank, stage), configs.WORK / FILES[stage], PLANS[stage].steps
+    run, checkpoint, steps = Run(rank, stage, device), configs.WORK / FILES[stage], PLANS[stage].steps
     if resume and checkpoint.exists():
         run.trainer.resume(checkpoint)
     began, spent, total = time.time(), time.process_time(), 0.0
@@ -208,8 +218,8 @@ def train(stage: str, resume: bool) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ranks.parser(__doc__)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("stage", choices=tuple(PLANS))
     arguments = parser.parse_args()
-    train(arguments.stage, arguments.resume)
+    train(arguments.stage, arguments.resume, arguments.device)

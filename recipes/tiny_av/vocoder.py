@@ -7,7 +7,6 @@ training data are spectrograms of sounds whose correct readings are known, some 
 loss is the error of the readings.
 """
 
-import argparse
 import math
 import random
 import time
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from longtake.families.ltx2.mel import log_mel
 from recipes.tiny import ranks
-from recipes.tiny.optim import Muon, Plan
+from recipes.tiny.optim import Muon, Plan, write
 from recipes.tiny_av import audio_vae
 from recipes.tiny_av.configs import WORK
 from recipes.tiny_av.sound import play
@@ -150,10 +149,11 @@ WEIGHTS = {"pitch": 0.3, "level": 1.0, "pan": 2.0, "shine": 3.0, "noise": 0.5, "
 class Run:
     """One training run: the model and its trainer state. They are in float32, because the phases need its precision."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         torch.manual_seed(SEED)
-        self.model = new()
+        self.device, self.model = device, new()
         self.wiring = Wiring(self.model)
+        self.wiring.to(device)
         prefixes = ("conv_in", "upsamplers.0", "resnets.0")
         self.named = {n: p for n, p in self.model.named_parameters() if n.removeprefix("vocoder.").startswith(prefixes)}
         for name, p in self.model.named_parameters():
@@ -167,7 +167,7 @@ class Run:
         self.average = {n: p.detach().clone() for n, p in self.named.items()}
         self.step_number = 0
         self.pool: tuple[int, tuple[Tensor, Tensor, Tensor]] = (-1, examples(SEED, 1, 1))
-        self.held_out = examples(HELD_OUT, 30, 30)
+        self.held_out = [part.to(device) for part in examples(HELD_OUT, 30, 30)]
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Returns the spectrograms of a step, and the pitch, loudness and brightness (readings) that should be read
@@ -192,7 +192,7 @@ class Run:
 
     def step(self) -> float:
         """Runs one update and returns the loss."""
-        mel, truth = self.batch(self.step_number)
+        mel, truth = (part.to(self.device) for part in self.batch(self.step_number))
         parts = errors(read_centred(self.model, mel), truth)
         loss = sum((WEIGHTS[k] * v for k, v in parts.items()), torch.zeros(()))
         self.model.zero_grad()
@@ -232,15 +232,14 @@ class Run:
         return " | ".join(lines)
 
     def save(self, path: Path) -> None:
-        """Writes a checkpoint. The file is complete or unchanged, even if the process is killed."""
-        state = {
+        """Writes a checkpoint."""
+        state: dict[str, Any] = {
             "step": self.step_number,
             "model": {n: p.detach() for n, p in self.named.items()},
             "averaged": self.average,
             "optimisers": [o.state_dict() for o in self.optimisers],
         }
-        torch.save(state, path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
+        write(state, path)
 
     def resume(self, path: Path) -> None:
         """Sets weights, optimiser and step number to those of a checkpoint that `save` wrote."""
@@ -254,11 +253,11 @@ class Run:
             optimiser.load_state_dict(saved)
 
 
-def train(resume: bool) -> None:
+def train(resume: bool, device: torch.device) -> None:
     """Trains to the end of the plan. With `resume` it continues from the checkpoint, if there is one."""
     torch.set_num_threads(1)
     began, spent, total = time.time(), time.process_time(), 0.0
-    run = Run()
+    run = Run(device)
     path = WORK / "vocoder.pt"
     if resume and path.exists():
         run.resume(path)
@@ -274,6 +273,7 @@ def train(resume: bool) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ranks.parser(__doc__)
     parser.add_argument("--resume", action="store_true")
-    train(parser.parse_args().resume)
+    arguments = parser.parse_args()
+    train(arguments.resume, arguments.device)

@@ -3,7 +3,7 @@
 import random
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from recipes.tiny import configs as first
 from recipes.tiny import latents, text
 from recipes.tiny.curriculum import NAMES
+from recipes.tiny.windows import LONG_FRAMES
 from recipes.tiny.windows import Windows as FirstWindows
 from recipes.tiny_av import text as own_text
 from recipes.tiny_av.sound_configs import AUDIO_RATE
@@ -25,7 +26,7 @@ SUFFIX_LATENTS = 4
 
 
 def _groups() -> Mapping[str, float]:
-    return dict(zip(NAMES, (0.50, 0.27, 0.06, 0.06, 0.03, 0.03, 0.05), strict=True))
+    return dict(zip(NAMES, (0.50, 0.27, 0.06, 0.06, 0.03, 0.03, 0.05, 0.0, 0.0), strict=True))
 
 
 def _context() -> Mapping[int, float]:
@@ -48,8 +49,10 @@ class Mix:
     moving_weight: the least weight in the loss of a latent cell in a clip with a moving camera.
     apart: the share of examples in which video and sound do not attend to each other.
     soft: the share of examples whose known tokens have noise, as with a strength below 1.
-    mute: the share of examples whose known sound is silence, as with a video without sound.
+    mute: the share of examples with known sound whose whole sound is silence, as with a silent video.
     heard: the share of examples whose whole sound is known.
+    strange: the share of examples with known sound whose sound is that of another clip. There, sound continues what was
+        heard, and not what is seen.
     """
 
     groups: Mapping[str, float] = field(default_factory=_groups)
@@ -61,6 +64,7 @@ class Mix:
     soft: float = 0.12
     mute: float = 0.06
     heard: float = 0.1
+    strange: float = 0.0
 
 
 def rate_of(number: int) -> float:
@@ -120,6 +124,10 @@ class Stream:
     weight: torch.Tensor
     coords: torch.Tensor
 
+    def to(self, device: torch.device) -> "Stream":
+        """Returns the stream on a device."""
+        return Stream(*(getattr(self, part.name).to(device) for part in fields(self)))
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -134,6 +142,10 @@ class Batch:
     ids: torch.Tensor
     mask: torch.Tensor
     linked: torch.Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """Returns the batch on a device."""
+        return Batch(*(getattr(self, part.name).to(device) for part in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -214,7 +226,9 @@ class Windows(FirstWindows):
         if group.keyed:
             layout = rng.choices(list(now.layouts), list(now.layouts.values()))[0]
         count = first.num_latents(group.window)
-        if layout == "forward" and group.scale == 1 and rng.random() < 0.1:
+        if group.window == LONG_FRAMES:
+            count = rng.choices((13, 19, count), (0.1, 0.2, 0.7))[0]
+        elif layout == "forward" and group.scale == 1 and rng.random() < 0.1:
             count = 7
         return Shape(group, layout, count, rng.choice(RATES))
 
@@ -282,10 +296,10 @@ class Windows(FirstWindows):
         rows = []
         for row, (i, a) in enumerate(zip(members, offsets, strict=True)):
             start = audio_count(max(first.TEMPORAL * a - 3, 0), shape.fps)
-            tokens = self.sounds[shape.group.name][i][start : start + count].float()
-            if rng.random() < now.mute:
-                tokens = torch.where(known[row, :, None], self.silence[:count], tokens)
-            rows.append(tokens)
+            fate = rng.random() if known[row].any() else 1.0
+            of = self._choose(shape, rng, now.straight) if now.mute <= fate < now.mute + now.strange else i
+            tokens = self.sounds[shape.group.name][of][start : start + count].float()
+            rows.append(self.silence[:count] if fate < now.mute else tokens)
         found = torch.stack(rows)[:, :, None]
         return Clean(found, torch.ones(found.shape[:3]), known)
 

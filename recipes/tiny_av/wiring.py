@@ -121,6 +121,11 @@ class Wiring:
         for name, (mask, values) in self.fixed.items():
             parameters[name].copy_(torch.where(mask, values, parameters[name]))
 
+    def to(self, device: torch.device) -> None:
+        """Moves the model and the wired values to a device."""
+        self.model.to(device)
+        self.fixed = {name: (mask.to(device), values.to(device)) for name, (mask, values) in self.fixed.items()}
+
     def _entry(self, name: str) -> tuple[Tensor, Tensor]:
         if name not in self.fixed:
             parameter = dict(self.model.named_parameters())[name]

@@ -10,6 +10,7 @@ import torch
 from diffusers import LTX2VideoTransformer3DModel
 from safetensors.torch import save_file
 
+from longtake.models.registry import CAMERAS
 from recipes.tiny_av import adapters, camera, configs, distill
 from recipes.tiny_av.adapters import Adapter
 
@@ -63,15 +64,29 @@ def test_a_file_is_read_as_it_was_written(model: Any, tmp_path: Path) -> None:
 
 
 def test_the_camera_stands_and_then_moves() -> None:
-    for name in ("dolly_in", "dolly_left"):
-        clip = camera.clip_of(camera.scene_of(name, camera.SEED + 3), 17)
-        assert clip[:, :17].equal(clip[:, :1].expand(-1, 17, -1, -1))
-        assert not clip[:, 17].equal(clip[:, 16])
+    for name in camera.MOVES:
+        clip = camera.clip_of(name, camera.scene_of(name, camera.SEED + 4), 17)
+        still, moved = (clip[:, 16:], clip[:, :17]) if name == "static" else (clip[:, :17], clip[:, 16:])
+        assert still.equal(still[:, :1].expand(still.shape))
+        assert not moved[:, 0].equal(moved[:, 1])
+
+
+def test_before_a_standing_camera_an_object_may_move() -> None:
+    scene = camera.scene_of("static", camera.SEED + 3)
+    clip = camera.clip_of("static", scene, 17)
+    assert not clip[:, 17].equal(clip[:, 16])
+    assert camera.before(scene) == scene
+
+
+def test_no_two_moves_are_alike() -> None:
+    moves = {(move.zoom, move.pan) for move in camera.MOVES.values()}
+    assert len(moves) == len(camera.MOVES) == len(CAMERAS)
+    assert set(camera.MOVES) == set(CAMERAS)
 
 
 def test_to_the_left_means_that_the_ground_goes_right() -> None:
     scene = camera.scene_of("dolly_left", camera.SEED + 3)
-    clip = camera.clip_of(scene, 0)
+    clip = camera.clip_of("dolly_left", scene, 0)
     for shift in (1, 5):
         torch.testing.assert_close(clip[:, shift, :, shift:], clip[:, 0, :, :-shift], atol=0.05, rtol=0)
 

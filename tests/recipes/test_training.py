@@ -12,9 +12,11 @@ from recipes.tiny import configs, latents, text, transformer, vae
 from recipes.tiny.curriculum import PHASES, phase
 from recipes.tiny.forward import Forward
 from recipes.tiny.optim import Muon, Plan, Trainer, orthogonalise
-from recipes.tiny.windows import coordinates, noised, starts
+from recipes.tiny.windows import Batch, coordinates, noised, starts
 from recipes.tiny.world import sample
 
+CPU, ELSEWHERE = torch.device("cpu"), torch.device("meta")
+"""`meta` stands for a graphics card: it computes no values, but a tensor that was left on the CPU is an error there."""
 SMALL = configs.TRANSFORMER | {"num_layers": 2, "num_attention_heads": 2, "cross_attention_dim": 64}
 
 
@@ -86,12 +88,46 @@ def test_a_fixed_batch_is_learnt_and_a_resume_goes_on(tmp_path: Path) -> None:
 
 
 def test_one_step_of_the_autoencoder_lowers_its_loss() -> None:
-    run = vae.Run("joint", rank=0)
+    run = vae.Run("joint", 0, CPU)
     image = next(i for i in range(100) if vae.scenes_of_step("joint", i, 0)[0][0].num_frames == 1)
     first = run.loss(image)
     for _ in range(3):
         run.trainer.step(run.loss(image))
     assert float(run.loss(image).detach()) < float(first.detach())
+
+
+def test_a_step_of_the_autoencoder_stays_on_its_device() -> None:
+    run = vae.Run("joint", 0, ELSEWHERE)
+    loss = run.loss(0)
+    assert loss.device == ELSEWHERE
+    loss.backward()
+
+
+def test_a_step_of_the_transformer_stays_on_its_device() -> None:
+    model = LTXVideoTransformer3DModel(**SMALL).to(ELSEWHERE)
+    frames, cells = 3, 2
+    batch = Batch(
+        x=torch.randn(2, frames, cells, configs.LATENT_CHANNELS),
+        target=torch.randn(2, frames, cells, configs.LATENT_CHANNELS),
+        sigmas=torch.rand(2, frames),
+        weight=torch.ones(2, frames, cells),
+        ids=torch.ones(2, configs.SEQUENCE, dtype=torch.long),
+        mask=torch.ones(2, configs.SEQUENCE, dtype=torch.long),
+        coords=coordinates(starts(frames), 1, cells, configs.FPS),
+    )
+    moved, caption = batch.to(ELSEWHERE), torch.randn(2, configs.SEQUENCE, configs.CAPTION, device=ELSEWHERE)
+    made = Forward(model, compiled=False)(moved.x, moved.sigmas, caption, moved.mask, moved.coords)
+    error = ((made - moved.target).square() * moved.weight[..., None]).mean()
+    assert error.device == ELSEWHERE
+    error.backward()
+
+
+def test_muon_keeps_its_momentum_on_the_weights_device() -> None:
+    weight = nn.Parameter(torch.zeros(8, 4, device=ELSEWHERE))
+    weight.grad = torch.zeros_like(weight)
+    muon = Muon([weight], lr=1.0, weight_decay=0.0)
+    muon.step()
+    assert muon.state[weight]["momentum"].device == ELSEWHERE
 
 
 def test_given_frames_are_clean_and_not_learnt() -> None:
