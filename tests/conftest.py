@@ -4,6 +4,7 @@ import gc
 import importlib
 import json
 import os
+import sys
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,9 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_configure() -> None:
+    # Hundreds of processes import the project: they read the compiled modules that the first ones store.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     # Tests look at the models' own frames, except tests/test_runner_detail.py.
     os.environ.setdefault("LONGTAKE_CARRY_DETAIL", "never")
     if "PYTEST_XDIST_WORKER" in os.environ:  # one core for each, and for the processes that it starts

@@ -12,10 +12,12 @@ import stat
 import subprocess
 import sys
 import time
-from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:  # the decode processes, which start for each file, need no asyncio
+    from asyncio import AbstractEventLoop
 
 _F_SETPIPE_SZ = 1031
 _PIPE_BYTES = 1 << 20
@@ -247,7 +249,7 @@ def enlarge_pipe(descriptor: int) -> None:
             fcntl.fcntl(descriptor, _F_SETPIPE_SZ, _PIPE_BYTES)
 
 
-def event_loop_factory() -> Callable[[], AbstractEventLoop] | None:
+def event_loop_factory() -> "Callable[[], AbstractEventLoop] | None":
     """Returns uvloop's function that makes an event loop for asyncio, or None if uvloop is not installed.
 
     With None, asyncio uses Python's own event loop, which is slower. There is no uvloop for Windows.
