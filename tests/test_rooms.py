@@ -99,7 +99,6 @@ COVERED_IN = {
     "service.http_protocol": "service/test_connections.py",
     "service.ports": "service/test_connections.py",
     "service.responses": "service/test_app.py",
-    "service.state": "service/test_app.py",
     "service.tls_server": "service/test_tunnel.py",
     "service.uploads": "service/test_files.py",
     "service.usage": "service/test_platform.py",

@@ -223,7 +223,7 @@ class Settings(BaseSettings):
     max_streams_per_key: Positive = 200
     """Largest number of open event streams of one key."""
     key_requests_per_minute: Positive | None = None
-    """Largest number of requests that one key may submit per minute; None means that there is no limit."""
+    """Largest number of requests that one key may submit per minute, valid or not; None means no limit."""
     key_bytes_per_hour: Positive | None = None
     """Largest number of bytes that one key may send per hour, in bodies and uploads; None means no limit."""
     max_body_bytes: Positive = 100 * 1024**2

@@ -4,6 +4,8 @@ import asyncio
 import json
 import random
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,12 @@ import httpx
 import pytest
 from starlette.requests import Request
 
+from longtake.endpoints.body_check import CheckedBody, check
 from longtake.endpoints.fields import MOST_LORAS
 from longtake.queue.payloads import input_and_result
 from longtake.service import bodies
 from longtake.service.bodies import MOST_STRUCTURE_BYTES, SPOOL_BYTES, Structure, received_body
-from tests.service.serving import INPUT, LTXV, Served, serving, submit
+from tests.service.serving import INPUT, LTXV, Served, serving, submit, wait_for
 
 
 def test_structure_is_what_is_outside_of_strings() -> None:
@@ -94,7 +97,7 @@ def test_large_bodies_are_on_the_disk(served: Served, size: int, is_on_disk: boo
         return {"type": "http.request", "body": b'"' + b"x" * (size - 2) + b'"', "more_body": False}
 
     async def run() -> None:
-        async with received_body(Request({"type": "http", "headers": []}, receive), served.state, size) as body:
+        async with received_body(Request({"type": "http", "headers": []}, receive), served.state, "a", size) as body:
             assert (body.file.name is not None) == is_on_disk
             assert len(body.read()) == size
 
@@ -107,6 +110,30 @@ def test_a_process_that_takes_too_long_is_a_503(client: httpx.Client, monkeypatc
     answer = client.post(f"/queue/{LTXV}", json=INPUT)
     assert answer.status_code == 503
     assert "ask again" in answer.json()["detail"]
+
+
+def test_large_bodies_of_one_key_do_not_delay_those_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered: list[str] = []
+    with serving(tmp_path) as served, served.client() as client, ThreadPoolExecutor(7) as pool:
+        mine, theirs = ({"Authorization": f"Key {served.state.keys.create(name, 'run')}"} for name in "ab")
+        monkeypatch.setattr(bodies, "PROCESS_STRUCTURE_BYTES", 0)
+        monkeypatch.setattr(bodies, "_checked_apart", slowly_checked)
+
+        def send(name: str, key: dict[str, str]) -> None:
+            submit(client, headers=key)
+            answered.append(name)
+
+        sent = [pool.submit(send, "mine", mine) for _ in range(6)]
+        wait_for(lambda: len(answered) > 0)
+        sent.append(pool.submit(send, "theirs", theirs))
+        for one in sent:
+            one.result()
+    assert "theirs" in answered[:4], answered
+
+
+def slowly_checked(endpoint_id: str, body: bodies.ReceivedBody) -> CheckedBody:
+    time.sleep(0.05)
+    return check(endpoint_id, body.read())
 
 
 def test_many_wrong_items_are_one_short_error(served: Served, client: httpx.Client) -> None:

@@ -127,7 +127,9 @@ class Application:
         """
         query = scope["query_string"].decode("latin-1")
         authorization = headers.get(b"authorization", b"").decode("latin-1") or authorization_in(query)
-        status = await queue.read_status(self._state, self._authenticator, target.path, authorization)
+        caller = self._authenticator.cached_caller(authorization)
+        caller = caller or await self._authenticator.caller(authorization, scope)
+        status = await queue.read_status(self._state, caller, target.path)
         body = queue.status_json(status, logs=queue.wants_logs(query))
         answer.request_id = status.row.id
         await answer.send_whole(queue.status_code(status), [(b"content-type", b"application/json")], body)

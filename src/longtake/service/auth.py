@@ -4,11 +4,14 @@ from urllib.parse import parse_qs
 
 from cachetools import TTLCache
 from starlette.requests import Request
+from starlette.types import Scope
 
 from longtake.access.keys import LOCAL, Caller
 from longtake.access.tokens import Tokens
 from longtake.queue.requests import RequestRow
-from longtake.service.responses import NotFound, RequestFailed
+from longtake.service.budgets import MINUTE_S, Budget
+from longtake.service.connections import peer_of
+from longtake.service.responses import NotFound, RequestFailed, limit_reached
 from longtake.service.state import ServerState
 
 CACHE_S = 1.0
@@ -17,6 +20,11 @@ CACHE_SIZE = 1024
 """Maximum number of cached headers."""
 MAX_CACHED_LENGTH = 600
 """Maximum length of a cached header in characters. Longer headers are checked each time."""
+KNOWN_S = 3600.0
+"""Seconds for which a header that was accepted is checked again even if its client has too many refused headers."""
+MOST_REFUSED = 600
+"""Maximum number of requests with an invalid header that one client may send per minute. Each of them may need a query
+to the database."""
 
 MALFORMED = "Invalid Key Authorization header format. Expected '<key_id>:<key_secret>'."
 UNKNOWN = "No user found for Key ID and Secret"
@@ -29,6 +37,9 @@ class Authenticator:
     An accepted header is cached for one second (CACHE_S), so that its key or token is not checked each time. Headers of
     more than 600 characters (MAX_CACHED_LENGTH) are not cached.
 
+    A client that has sent 600 refused headers per minute (MOST_REFUSED) is answered without a check, unless its header
+    was accepted within the last hour (KNOWN_S).
+
     Its methods may be called only in the thread of the event loop.
     """
 
@@ -36,6 +47,8 @@ class Authenticator:
         self._state = state
         self._tokens = Tokens(state.engine)
         self._cache: TTLCache[str, Caller] = TTLCache(CACHE_SIZE, CACHE_S)
+        self._known: TTLCache[str, bool] = TTLCache(CACHE_SIZE, KNOWN_S)
+        self._refused = Budget(MOST_REFUSED, MINUTE_S)
 
     def cached_caller(self, authorization: str) -> Caller | None:
         """Returns the caller whom this Authorization header identifies, or None if the header is not in the cache.
@@ -44,19 +57,32 @@ class Authenticator:
         """
         return self._cache.get(authorization)
 
-    async def caller(self, authorization: str) -> Caller:
-        """Returns the caller whom this Authorization header identifies.
+    async def caller(self, authorization: str, scope: Scope) -> Caller:
+        """Returns the caller whom this Authorization header identifies. `scope` is the ASGI scope of its request.
 
         On a server without keys every header, even an empty one, identifies the same caller (LOCAL), who has all
         rights. On a server with keys, raises RequestFailed with status 401 if the header is empty or malformed, or if
-        its key or token is not valid.
+        its key or token is not valid, and with status 429 if its client has sent too many such headers.
         """
         cached = self.cached_caller(authorization)
         if cached is not None:
             return cached
-        caller = await self._state.call_with_retries(self._authenticate, authorization)
+        peer = peer_of(scope["client"][0]) if scope.get("client") else "unknown"
+        seconds = 0 if authorization in self._known else self._refused.seconds_left(peer)
+        if seconds:
+            raise limit_reached(
+                f"Your address has sent {MOST_REFUSED} requests without a valid key in a minute, as many as it may. "
+                f"Ask again in {seconds} s.",
+                seconds,
+            )
+        try:
+            caller = await self._state.call_with_retries(self._authenticate, authorization)
+        except RequestFailed:
+            self._refused.use(peer, 1)
+            raise
         if len(authorization) <= MAX_CACHED_LENGTH:
             self._cache[authorization] = caller
+            self._known[authorization] = True
         return caller
 
     def _authenticate(self, authorization: str) -> Caller:
@@ -84,7 +110,7 @@ async def caller_of(request: Request) -> Caller:
     Raises RequestFailed with status 401 if the server has keys and the request has no valid key or token.
     """
     authenticator: Authenticator = request.scope["longtake.authenticator"]
-    return await authenticator.caller(authorization_of(request))
+    return await authenticator.caller(authorization_of(request), request.scope)
 
 
 async def caller_with_key(request: Request) -> Caller:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from longtake import system
 from longtake.endpoints import body_check
 from longtake.endpoints.body_check import CheckedBody, check, json_problem, parse
-from longtake.service.responses import ModelFailed, RequestFailed
+from longtake.service.responses import CLOSE, ModelFailed, RequestFailed
 from longtake.service.state import ServerState
 from longtake.storage.files import disk_full_errors
 
@@ -58,12 +58,14 @@ class ReceivedBody:
     """The body of a request, as it was received. It is not parsed yet.
 
     file: contains the body. It is on the disk if the body has more than 256 KiB (SPOOL_BYTES), otherwise in memory.
+    key_id: the key that has sent it.
     folder: the folder for temporary files.
     size: the number of bytes of the body.
     structure: the number of those bytes that are outside of JSON strings.
     """
 
     file: "SpooledTemporaryFile[bytes]"
+    key_id: str
     folder: Path
     size: int
     structure: int
@@ -81,19 +83,22 @@ def declared_bytes(request: Request) -> int:
 
 
 @asynccontextmanager
-async def received_body(request: Request, state: ServerState, limit: int) -> AsyncIterator[ReceivedBody]:
+async def received_body(request: Request, state: ServerState, key_id: str, limit: int) -> AsyncIterator[ReceivedBody]:
     """Receives the JSON body of a request, and yields it without parsing it.
 
     The file that contains the body is deleted at the end of the `async with` block.
 
+    key_id: the key that sends the body. The bytes count for it while they arrive.
     limit: the largest number of bytes that the body may have.
 
     Raises RequestFailed with status 413 if the body has more than `limit` bytes, or more than 1,000,000
-    (MOST_STRUCTURE_BYTES) outside of its JSON strings. Raises DiskFull (the answer has status 507) if the disk is full.
+    (MOST_STRUCTURE_BYTES) outside of its JSON strings, and with status 429 if the key has sent as many bytes as it may.
+    Raises DiskFull (the answer has status 507) if the disk is full.
     """
     too_large = _too_large(f"The body is larger than {limit} bytes; upload large files and send their URLs.")
     if declared_bytes(request) > limit:
         raise too_large
+    state.budgets.check_bytes(key_id, declared_bytes(request))
     folder, size, structure = state.store.scratch, 0, Structure()
     with SpooledTemporaryFile(SPOOL_BYTES, dir=str(folder)) as file:
 
@@ -103,31 +108,34 @@ async def received_body(request: Request, state: ServerState, limit: int) -> Asy
 
         async for piece in request.stream():
             size += len(piece)
+            state.budgets.use_bytes(key_id, len(piece))
             structure.add(piece)
             if size > limit:
                 raise too_large
             if structure.size > MOST_STRUCTURE_BYTES:
                 raise _too_large(f"The body has more than {MOST_STRUCTURE_BYTES} bytes outside of its JSON strings.")
             if size > SPOOL_BYTES:
-                await state.call(write, piece)
+                await state.call_for(key_id, write, piece)
             else:
                 write(piece)
-        yield ReceivedBody(file, folder, size, structure.size)
+        yield ReceivedBody(file, key_id, folder, size, structure.size)
 
 
-async def read_json(request: Request, state: ServerState, limit: int) -> Any:
+async def read_json(request: Request, state: ServerState, key_id: str, limit: int) -> Any:
     """Returns the JSON value in the body of a request, or {} for an empty body. The content type does not matter.
 
+    key_id: the key that sends the body.
     limit: the largest number of bytes that the body may have.
 
     Each of these errors becomes an answer with an HTTP status:
     - 422: raises ModelFailed if the body is not valid JSON, or contains a number that is not finite.
     - 413: raises RequestFailed if the body has more than `limit` bytes, or more than 1,000,000 outside of JSON strings.
+    - 429: raises RequestFailed if the key has sent as many bytes as it may.
     - 507: raises DiskFull if the body has more than 256 KiB, which are written to a file, and the disk is full.
     """
-    async with received_body(request, state, limit) as body:
+    async with received_body(request, state, key_id, limit) as body:
         try:
-            return await state.call(parse, body.read())
+            return await state.call_for(key_id, lambda: parse(body.read()))
         except (ValueError, RecursionError) as error:
             raise ModelFailed([json_problem(error)]) from None
 
@@ -144,10 +152,10 @@ async def checked_body(state: ServerState, endpoint_id: str, body: ReceivedBody)
     disk is full when a large body is written there.
     """
     if body.size > PROCESS_BYTES or body.structure > PROCESS_STRUCTURE_BYTES:
-        async with state.large_bodies:
+        async with state.large_bodies.turn(body.key_id):
             return await state.call(_checked_apart, endpoint_id, body)
     if body.size > THREAD_BYTES:
-        return await state.call(check, endpoint_id, body.read())
+        return await state.call_for(body.key_id, lambda: check(endpoint_id, body.read()))
     return check(endpoint_id, body.read())
 
 
@@ -180,4 +188,4 @@ def _checked_apart(endpoint_id: str, body: ReceivedBody) -> CheckedBody:
 
 
 def _too_large(sentence: str) -> RequestFailed:
-    return RequestFailed(413, sentence, "bad_request", {"connection": "close"})
+    return RequestFailed(413, sentence, "bad_request", CLOSE)

@@ -2,12 +2,16 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 
-from longtake.service.responses import limit_reached
+from cachetools import TTLCache
+
+from longtake.service.responses import CLOSE, RequestFailed, limit_reached
 from longtake.settings import Settings
 
 MINUTE_S, HOUR_S = 60.0, 3600.0
+MOST_REMEMBERED = 65536
+"""Maximum number of keys of a budget. The one that has used nothing for the longest time is forgotten first."""
 
 
 class Budget:
@@ -26,20 +30,22 @@ class Budget:
         self._amount = amount
         self._period_s = period_s
         self._clock = clock
-        self._used: dict[str, tuple[float, float]] = {}  # key -> (amount in use, time at which it was that)
+        self._used: MutableMapping[str, tuple[float, float]] = TTLCache(MOST_REMEMBERED, period_s, clock)
+        """Key -> (amount in use, time at which it was that). After a period without use all of it has come back."""
 
     def use(self, key_id: str, amount: int) -> None:
         """Takes an amount from a key's budget, even if less than that is left."""
         if self._amount is not None:
             self._used[key_id] = (self._in_use(key_id) + amount, self._clock())
 
-    def seconds_left(self, key_id: str) -> int:
-        """Returns the number of seconds until at least 1 of a key's amount (such as one request) is left; 0 if it is
-        left now.
+    def seconds_left(self, key_id: str, amount: int = 1) -> int:
+        """Returns the number of seconds until `amount` of a key's budget is left; 0 if it is left now.
+
+        If `amount` is larger than the budget, the result is the number of seconds until the whole budget is left.
         """
         if self._amount is None:
             return 0
-        excess = self._in_use(key_id) + 1 - self._amount
+        excess = self._in_use(key_id) + min(amount, self._amount) - self._amount
         return max(0, math.ceil(excess * self._period_s / self._amount))
 
     def _in_use(self, key_id: str) -> float:
@@ -56,28 +62,56 @@ class Budgets:
     def __init__(self, settings: Settings) -> None:
         self._requests = Budget(settings.key_requests_per_minute, MINUTE_S)
         self._bytes = Budget(settings.key_bytes_per_hour, HOUR_S)
+        self._most_bytes = settings.key_bytes_per_hour
 
     def begin_request(self, key_id: str) -> None:
-        """Counts a request that this key submits.
+        """Counts a request that this key submits. Call it before anything else in the request is checked.
 
         Raises RequestFailed with status 429, and does not count the request, in these cases:
         - The key has submitted as many requests per minute as it may.
         - The key has sent as many bytes per hour as it may.
         """
         self.check_bytes(key_id)
-        _check(self._requests, key_id, "submitted as many requests per minute")
+        seconds = self._requests.seconds_left(key_id)
+        if seconds:
+            raise limit_reached(
+                f"This key has submitted as many requests per minute as it may. {_later(seconds)}", seconds
+            )
         self._requests.use(key_id, 1)
 
-    def check_bytes(self, key_id: str) -> None:
-        """Raises RequestFailed with status 429 if this key has sent as many bytes per hour as it may."""
-        _check(self._bytes, key_id, "sent as many bytes per hour")
+    def check_bytes(self, key_id: str, declared: int = 0) -> None:
+        """Raises an error if this key may not send a body or upload now. The bytes are not counted yet.
+
+        declared: the number of bytes that the client announces; 0 if it announces none.
+
+        Raises RequestFailed with status 429 if the key has too little of its budget left, and with status 413 if its
+        whole budget is too small.
+        """
+        if self._most_bytes is not None and declared > self._most_bytes:
+            raise RequestFailed(
+                413,
+                f"This has {declared} bytes. A key may send {self._most_bytes} bytes per hour.",
+                "bad_request",
+                CLOSE,
+            )
+        self._refuse_bytes(self._bytes.seconds_left(key_id, max(declared, 1)))
 
     def use_bytes(self, key_id: str, count: int) -> None:
-        """Counts bytes of a body or upload that this key has sent."""
+        """Counts bytes of a body or upload that have arrived from this key.
+
+        Raises RequestFailed with status 429 if the key has now sent more bytes per hour than it may.
+        """
         self._bytes.use(key_id, count)
+        self._refuse_bytes(self._bytes.seconds_left(key_id, 0))
+
+    def _refuse_bytes(self, seconds: int) -> None:
+        if seconds:
+            raise limit_reached(
+                f"This key may send {self._most_bytes} bytes per hour, and too few are left. {_later(seconds)}",
+                seconds,
+                CLOSE,
+            )
 
 
-def _check(budget: Budget, key_id: str, used: str) -> None:
-    seconds = budget.seconds_left(key_id)
-    if seconds:
-        raise limit_reached(f"This key has {used} as it may. Ask again in {seconds} s.", seconds)
+def _later(seconds: int) -> str:
+    return f"Ask again in {seconds} s."

@@ -55,7 +55,7 @@ def rest_routes(state: ServerState) -> list[BaseRoute]:
 
     async def run_token(request: Request) -> Response:
         caller = await caller_with_key(request)
-        body = await _json_object(request, state)
+        body = await _json_object(request, state, caller.key_id)
         apps, within_s = body.get("allowed_apps") or [], body.get("token_expiration", RUN_TOKEN_S)
         if not isinstance(apps, list) or not all(isinstance(app, str) for app in apps):
             raise RequestFailed(400, "allowed_apps must be a list of application names.", "bad_request")
@@ -68,7 +68,7 @@ def rest_routes(state: ServerState) -> list[BaseRoute]:
     def initiate(*, multipart: bool) -> Callable[[Request], Awaitable[Response]]:
         async def create(request: Request) -> Response:
             caller = _allowed_to_upload(await caller_of(request))
-            body = await _json_object(request, state)
+            body = await _json_object(request, state, caller.key_id)
             name, kind = file_name(body.get("file_name")), media_type(body.get("content_type"))
             file = NewFile(caller.key_id, name, kind, lifecycle(request))
             upload = await _create_upload(state, file, multipart=multipart)
@@ -95,7 +95,7 @@ def cdn_routes(state: ServerState) -> list[BaseRoute]:
         file = await _new_file(request, state, tokens)
         key = new_key(file.name, file.content_type)
         async with received(request, state, file.owner, state.settings.max_upload_bytes) as body:
-            await stored(state, state.store.add, key, file, body.path)
+            await stored(state, file.owner, state.store.add, key, file, body.path)
         return _uploaded(request, key)
 
     async def begin_multipart(request: Request) -> Response:
@@ -106,7 +106,7 @@ def cdn_routes(state: ServerState) -> list[BaseRoute]:
     async def put(request: Request) -> Response:
         upload = await _find_upload(request, state, multipart=False)
         async with received(request, state, upload.key_id, state.settings.max_upload_bytes) as body:
-            key = await stored(state, uploads.finish, state.store, upload, body.path)
+            key = await stored(state, upload.key_id, uploads.finish, state.store, upload, body.path)
         return _uploaded(request, key)
 
     async def put_part(request: Request) -> Response:
@@ -120,13 +120,13 @@ def cdn_routes(state: ServerState) -> list[BaseRoute]:
             uploads.uploaded_bytes, state.store, upload
         )
         async with received(request, state, upload.key_id, left) as body:
-            await stored(state, uploads.add_part, state.store, upload, number, body.md5, body.path)
+            await stored(state, upload.key_id, uploads.add_part, state.store, upload, number, body.md5, body.path)
         return json_response({"partNumber": number, "etag": f'"{body.md5}"'}, headers={"etag": f'"{body.md5}"'})
 
     async def complete(request: Request) -> Response:
         upload = await _find_upload(request, state, multipart=True)
-        listed = listed_parts((await _json_object(request, state)).get("parts"))
-        return _uploaded(request, await stored(state, uploads.complete, state.store, upload, listed))
+        listed = listed_parts((await _json_object(request, state, upload.key_id)).get("parts"))
+        return _uploaded(request, await stored(state, upload.key_id, uploads.complete, state.store, upload, listed))
 
     async def read(request: Request) -> Response:
         file = await state.call_with_retries(state.store.find, request.path_params["key"])
@@ -151,8 +151,8 @@ def _uploaded(request: Request, key: str) -> Response:
     return json_response({"access_url": f"{sibling_url(request.scope['longtake.base_url'], 'cdn')}/files/{key}"})
 
 
-async def _json_object(request: Request, state: ServerState) -> dict[str, Any]:
-    body = await read_json(request, state, MAX_JSON_BYTES)
+async def _json_object(request: Request, state: ServerState, key_id: str) -> dict[str, Any]:
+    body = await read_json(request, state, key_id, MAX_JSON_BYTES)
     if not isinstance(body, dict):
         raise RequestFailed(400, "The body must be a JSON object.", "bad_request")
     return body
@@ -196,7 +196,7 @@ async def _new_file(request: Request, state: ServerState, tokens: Tokens) -> New
 
 async def _create_upload(state: ServerState, file: NewFile, *, multipart: bool) -> Upload:
     within_s = state.settings.upload_s
-    return await stored(state, uploads.create, state.store, file, multipart=multipart, within_s=within_s)
+    return await stored(state, file.owner, uploads.create, state.store, file, multipart=multipart, within_s=within_s)
 
 
 async def _find_upload(request: Request, state: ServerState, *, multipart: bool) -> Upload:

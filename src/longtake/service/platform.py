@@ -69,7 +69,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
 
     async def estimate(request: Request) -> Response:
         caller = await caller_with_key(request)
-        kind, quantities = _quantities(await read_json(request, state, MAX_BODY_BYTES))
+        kind, quantities = _quantities(await read_json(request, state, caller.key_id, MAX_BODY_BYTES))
         selected = HistoryFilter(tuple(quantities), _visible_key(caller), start=clock.now() - USAGE_SPANS_S["day"])
         past = await state.call_with_retries(history.costs, state.engine, selected)
         total = sum(

@@ -23,7 +23,7 @@ from longtake.queue.addresses import REQUEST_ID, app_name, is_file_url, names_en
 from longtake.queue.payloads import has_video_inside
 from longtake.queue.requests import RequestRow, StoredLogLine
 from longtake.queue.status_cache import RequestStatus
-from longtake.service.auth import Authenticator, caller_of, visible_row
+from longtake.service.auth import caller_of, visible_row
 from longtake.service.responses import (
     NotFound,
     RequestFailed,
@@ -92,14 +92,12 @@ def routes(state: ServerState) -> list[BaseRoute]:
 # Finding a request
 
 
-async def read_status(state: ServerState, authenticator: Authenticator, path: str, authorization: str) -> RequestStatus:
+async def read_status(state: ServerState, caller: Caller, path: str) -> RequestStatus:
     """Returns the status of the request that a path `/<name>/requests/<request id>/status` names.
 
-    `authorization` is the Authorization header, or empty. Raises RequestFailed with status 401 if it identifies no
-    caller. Raises NotFound if there is no such request, or the caller may not see it. The database is not read if the
-    caller and the status are cached.
+    Raises NotFound if there is no such request, or the caller may not see it. The database is not read if the status is
+    cached.
     """
-    caller = authenticator.cached_caller(authorization) or await authenticator.caller(authorization)
     found = request_path(path)
     if found is None or found.rest != "/status":
         raise NotFound

@@ -20,6 +20,8 @@ Headers = Mapping[str, str]
 
 RETRYABLE = (429, 502, 503)
 """HTTP statuses of errors after which a repeated request may succeed."""
+CLOSE: Headers = {"connection": "close"}
+"""The header of an answer after which the rest of a body is not received."""
 
 
 class RequestFailed(Exception):
@@ -120,17 +122,20 @@ def error_response(error: Exception) -> Response | None:
     return None
 
 
-def limit_reached(detail: str, retry_after_s: int | None = None) -> RequestFailed:
+def limit_reached(detail: str, retry_after_s: int | None = None, headers: Headers | None = None) -> RequestFailed:
     """Returns the error (HTTP status 429) for a key that has used up one of its limits.
 
     detail: a sentence for the user.
     retry_after_s: seconds after which the limit allows more, for the header `retry-after`; None if they are not known.
+    headers: additional headers of the response.
 
     The header `x-fal-needs-retry` has the value `1`, because fal's clients expect this value with status 429. It
     replaces the value `true` of `retry_headers`.
     """
     after = {} if retry_after_s is None else {"retry-after": str(retry_after_s)}
-    return RequestFailed(429, detail, "concurrent_requests_limit", {**after, "x-fal-needs-retry": "1"})
+    return RequestFailed(
+        429, detail, "concurrent_requests_limit", {**after, **(headers or {}), "x-fal-needs-retry": "1"}
+    )
 
 
 def internal_error() -> Response:

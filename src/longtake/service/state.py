@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +16,7 @@ from longtake.endpoints import by_id
 from longtake.queue.status_cache import StatusCache
 from longtake.service.budgets import Budgets
 from longtake.service.streams import OpenStreams
+from longtake.service.turns import Turns
 from longtake.settings import Settings
 from longtake.storage.files import FileStore
 from longtake.worker.metrics import Metrics
@@ -26,9 +27,12 @@ T = TypeVar("T")
 PAUSES_S = (0.05, 0.2, 0.5, 1.0, 2.0, 2.0)
 """Seconds before each repetition of a failed database call. Their sum, about 6, is enough for a database to restart."""
 
+THREADS, BODY_THREADS = 16, 12
+"""The number of threads for blocking functions, and how many of them may work on bodies and uploads."""
+
 
 def _executor() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(16, "work")
+    return ThreadPoolExecutor(THREADS, "work")
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class ServerState:
         of that pool starts it at once.
     wake_fetches: called after a request with files on other hosts was submitted, so that their download begins at once.
     metrics: the figures that `/metrics` shows, and the state of each device.
-    large_bodies: lets one large body after the other be checked, because each needs much memory.
+    large_bodies: lets one large body after the other be checked, because each needs much memory. Keys take turns.
+    body_threads: the threads that may work on bodies and uploads at the same time. Keys share them.
     streams: the open event streams of each key.
     draining: set when the server begins to shut down.
     executor: the threads in which `call` runs blocking functions.
@@ -60,7 +65,8 @@ class ServerState:
     wake_slots: Callable[[str], None]
     wake_fetches: Callable[[], None] = lambda: None
     metrics: Metrics = field(default_factory=Metrics)
-    large_bodies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    large_bodies: Turns = field(default_factory=lambda: Turns(1))
+    body_threads: Turns = field(default_factory=lambda: Turns(BODY_THREADS))
     streams: OpenStreams = field(default_factory=OpenStreams)
     draining: threading.Event = field(default_factory=threading.Event)
     executor: ThreadPoolExecutor = field(default_factory=_executor)
@@ -94,11 +100,29 @@ class ServerState:
 
         fal's clients give up at the first error. Without repetitions a restart of the database would make them fail.
         """
-        for pause_s in PAUSES_S:
-            try:
-                return await self.call(work, *args, **kwargs)
-            except Exception as error:
-                if not is_temporary(error) or is_damaged(error):
-                    raise
-                await asyncio.sleep(pause_s)
-        return await self.call(work, *args, **kwargs)
+        return await _repeated(lambda: self.call(work, *args, **kwargs))
+
+    async def call_for(self, key_id: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Returns the same as `call`. Use it for work on the body of a request or on an upload.
+
+        A key with many of them delays its own ones: keys share the threads for this, and other threads stay free.
+
+        key_id: the key for whose request the work is done.
+        """
+        async with self.body_threads.turn(key_id):
+            return await self.call(work, *args, **kwargs)
+
+    async def call_for_with_retries(self, key_id: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Returns the same as `call_for`, and repeats the call after the same errors as `call_with_retries`."""
+        return await _repeated(lambda: self.call_for(key_id, work, *args, **kwargs))
+
+
+async def _repeated(attempt: Callable[[], Awaitable[T]]) -> T:
+    for pause_s in PAUSES_S:
+        try:
+            return await attempt()
+        except Exception as error:
+            if not is_temporary(error) or is_damaged(error):
+                raise
+            await asyncio.sleep(pause_s)
+    return await attempt()

@@ -55,16 +55,15 @@ async def submit(state: ServerState, request: Request, endpoint: str, *, webhook
     input.
     """
     caller = await caller_of(request)
+    state.budgets.begin_request(caller.key_id)
     endpoint_id = existing_endpoint(endpoint)
     if not caller.may_run(endpoint_id):
         raise RequestFailed(403, f"This token is not for {endpoint_id}.", "forbidden")
     without_body = _submission(state, request, endpoint_id, caller, webhook)
-    state.budgets.begin_request(caller.key_id)
-    async with received_body(request, state, state.settings.max_body_bytes) as body:
-        state.budgets.use_bytes(caller.key_id, body.size)
+    async with received_body(request, state, caller.key_id, state.settings.max_body_bytes) as body:
         checked = await checked_body(state, endpoint_id, body)
     submission = _with_body(without_body, checked)
-    submitted = await state.call_with_retries(_store, state, submission, caller)
+    submitted = await state.call_for_with_retries(caller.key_id, _store, state, submission, caller)
     if submitted.is_new and not submitted.row.has_ended:
         if submitted.row.ready:
             state.wake_slots(submitted.row.pool)

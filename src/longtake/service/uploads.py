@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from longtake.errors import InvalidRequest
 from longtake.service.bodies import declared_bytes
-from longtake.service.responses import RequestFailed
+from longtake.service.responses import CLOSE, RequestFailed
 from longtake.service.state import ServerState
 from longtake.storage.files import disk_full_errors
 from longtake.storage.lifecycle import parse
@@ -54,11 +54,11 @@ async def received(request: Request, state: ServerState, key_id: str, max_bytes:
         413,
         f"The file is larger than the {state.settings.max_upload_bytes} bytes that one upload may have.",
         "bad_request",
-        {"connection": "close"},
+        CLOSE,
     )
     if declared_bytes(request) > max_bytes:
         raise too_large
-    state.budgets.check_bytes(key_id)
+    state.budgets.check_bytes(key_id, declared_bytes(request))
     path = await state.call(state.store.scratch_path)
     digest, size, waiting = hashlib.md5(usedforsecurity=False), 0, bytearray()
 
@@ -75,21 +75,21 @@ async def received(request: Request, state: ServerState, key_id: str, max_bytes:
             if size > max_bytes:
                 raise too_large
             if len(waiting) >= WRITE_BYTES:
-                await stored(state, write, waiting)
+                await state.call_for(key_id, write, waiting)
                 waiting = bytearray()
-        await stored(state, write, waiting)
+        await state.call_for(key_id, write, waiting)
         yield Body(path, digest.hexdigest())
     finally:
         await state.call(partial(path.unlink, missing_ok=True))
 
 
-async def stored(state: ServerState, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Returns the result of `work(*args, **kwargs)`, called in a thread. `work` is a function that stores something.
+async def stored(state: ServerState, key_id: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Returns the result of `work(*args, **kwargs)`, called in a thread. `work` stores something for this key.
 
     Raises RequestFailed with status 400 if `work` raises InvalidRequest.
     """
     try:
-        return await state.call(work, *args, **kwargs)
+        return await state.call_for(key_id, work, *args, **kwargs)
     except InvalidRequest as error:
         raise RequestFailed(400, error.message, "bad_request") from error
 
