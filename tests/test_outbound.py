@@ -15,7 +15,7 @@ import httpx
 import pytest
 import trustme
 
-from longtake import outbound
+from longtake import network_streams, outbound
 from longtake.outbound import AddressRefused, PublicTransport, resolve
 from tests import hostile
 from tests.descriptors import no_free_descriptor
@@ -334,7 +334,7 @@ def test_a_request_is_checked_while_it_waits(
     secure: bool, wanted: bool, ca: trustme.CA, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A waiting read goes on after each check, and loses no byte of headers or body."""
-    monkeypatch.setattr(outbound, "CHECK_EVERY_S", 0.02)
+    monkeypatch.setattr(network_streams, "CHECK_EVERY_S", 0.02)
     serving, trusting = contexts(ca, "localhost")
     pieces = [b"HTTP/1.1 200 OK\r\nContent-", b"Length: 9\r\n\r\n", b"abc", b"def", b"ghi"]
     checks: list[float] = []

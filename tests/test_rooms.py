@@ -35,8 +35,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("media",),
     ("database",),
     ("prompts", "safety", "outbound", "private", "temporary"),
+    ("network_streams",),
     ("settings", "shim"),
-    ("video", "atomic", "clock", "imports", "periodic", "threads"),
+    ("video", "atomic", "clock", "flow", "imports", "periodic", "threads"),
     ("errors", "system", "version"),
 )
 """The rooms (folders and single modules) from the top floor down. A room imports only rooms of lower floors."""

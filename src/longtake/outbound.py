@@ -5,7 +5,6 @@ addresses. TLS still verifies the host name. httpx sends each redirect as a new 
 """
 
 import ipaddress
-import math
 import re
 import socket
 import ssl
@@ -21,7 +20,8 @@ import httpcore
 import httpx
 
 from longtake.errors import InvalidRequest, machine_error
-from longtake.video import CHECK_EVERY_S, Check
+from longtake.network_streams import CheckedStream, DeadlineStream
+from longtake.video import Check
 
 Resolve = Callable[[str, int], Sequence[str]]
 """Function that returns the IP addresses of (host, port), the best one first. It raises OSError or ValueError."""
@@ -38,9 +38,6 @@ MAX_ADDRESSES = 8
 
 MAX_URL_LENGTH = 8000
 """Largest number of characters of a URL."""
-
-_PIECE_BYTES = 16_384
-"""Largest number of bytes that are sent between two checks of the deadline."""
 
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
@@ -179,8 +176,9 @@ class PublicTransport(httpx.BaseTransport):
     A request to any other host raises AddressRefused. Each request gets its own connection and uses no proxy. httpx's
     read timeout limits the whole time until the response's headers are complete, and then each single read of the body.
     A request can carry a function as the extension "longtake.check" (CHECK). It is called again and again while the
-    request waits, and can end it by raising an exception. Raises OSError if this machine cannot resolve a host
-    (see `errors.machine_error`), for example because too many files are open.
+    request waits, and can end it by raising an exception. Of several such requests, one at a time works on what it has
+    received (see `CheckedStream`), so that downloads leave time for the other threads of the process. Raises OSError if
+    this machine cannot resolve a host (see `errors.machine_error`), for example because too many files are open.
 
     trusted_hosts: hosts that are allowed although they are not public: names or IP addresses, in upper or lower case.
     resolve: function that returns the addresses of a host.
@@ -193,6 +191,7 @@ class PublicTransport(httpx.BaseTransport):
         self._trusted = frozenset(host.lower() for host in trusted_hosts)
         self._resolve = resolve
         self._tls = httpx.create_ssl_context(verify)
+        self._turn = threading.Lock()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         try:
@@ -204,7 +203,8 @@ class PublicTransport(httpx.BaseTransport):
         timeout = timeout | {"connect": min(timeout.get("connect") or CONNECT_S, CONNECT_S)}
         read_s = timeout.get("read")
         deadline = None if read_s is None else time.monotonic() + read_s
-        network = _PublicNetwork(self._trusted, self._resolve, deadline, request.extensions.get(CHECK))
+        check: Check | None = request.extensions.get(CHECK)
+        network = _PublicNetwork(self._trusted, self._resolve, deadline, check, self._turn)
         url = httpcore.URL(scheme=parsed.raw_scheme, host=_host(parsed), port=parsed.port, target=parsed.raw_path)
         connection = httpcore.HTTPConnection(url.origin, self._tls, network_backend=network)
         extensions = request.extensions | {"timeout": timeout}
@@ -231,12 +231,14 @@ class _PublicNetwork(httpcore.NetworkBackend):
     resolve: function that returns the addresses of a host.
     deadline: time (`time.monotonic`) by which the response's headers must be complete; None means no deadline.
     check: function that is called while the connection waits for the other side; None calls none.
+    turn: see `CheckedStream`; used only with `check`.
     """
 
     trusted: Collection[str]
     resolve: Resolve
     deadline: float | None
     check: Check | None
+    turn: threading.Lock
 
     def connect_tcp(
         self,
@@ -253,7 +255,9 @@ class _PublicNetwork(httpcore.NetworkBackend):
             share_s = (connect_by - time.monotonic()) / (len(addresses) - number)
             try:
                 stream = httpcore.SyncBackend().connect_tcp(address, port, max(share_s, 0.001), *args, **options)
-                return _DeadlineStream(stream, self.deadline, self.check)
+                if self.check is None:
+                    return DeadlineStream(stream, self.deadline)
+                return CheckedStream(stream, self.deadline, self.check, self.turn)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as failure:
                 error = error or failure  # the system prefers the first address, so its failure says the most
         raise error or httpcore.ConnectError(f"there is no host {host}")
@@ -279,57 +283,6 @@ class _PublicNetwork(httpcore.NetworkBackend):
         if not all(map(is_public, addresses)):
             raise AddressRefused(f"the host {host} is not of the public internet")
         return addresses[:MAX_ADDRESSES]
-
-
-class _DeadlineStream(httpcore.NetworkStream):
-    """A connection whose operations all end by `deadline` (`time.monotonic`). If `deadline` is None, only the timeout
-    of each operation applies. If `check` is not None, `read` calls it again and again while it waits."""
-
-    def __init__(self, stream: httpcore.NetworkStream, deadline: float | None, check: Check | None) -> None:
-        self._stream = stream
-        self._check = check
-        self.deadline = deadline
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        if self._check is None:
-            return self._stream.read(max_bytes, self._bounded(timeout))
-        read_by = math.inf if timeout is None else time.monotonic() + timeout
-        while True:
-            self._check()
-            left_s = self._bounded(read_by - time.monotonic()) or 0.0
-            try:
-                return self._stream.read(max_bytes, min(max(left_s, 0.001), CHECK_EVERY_S))
-            except httpcore.ReadTimeout:
-                if time.monotonic() >= read_by:
-                    raise
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        for start in range(0, len(buffer), _PIECE_BYTES):
-            self._stream.write(buffer[start : start + _PIECE_BYTES], self._bounded(timeout))
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        stream = self._stream.start_tls(ssl_context, server_hostname, self._bounded(timeout))
-        return _DeadlineStream(stream, self.deadline, self._check)
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-    def _bounded(self, timeout: float | None) -> float | None:
-        """Returns the seconds that the next operation may take: at most `timeout`, and at most until the deadline.
-
-        None means no limit. Raises ReadTimeout after the deadline.
-        """
-        if self.deadline is None:
-            return timeout
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise httpcore.ReadTimeout("no answer in time")
-        return left if timeout is None else min(left, timeout)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 
 from longtake.errors import DownloadFailed, InvalidRequest, machine_error
+from longtake.flow import Flow
 from longtake.media.data_uri import check_bytes, decode, is_bare_base64, shortened
 from longtake.media.http_body import decoded, is_whole
 from longtake.outbound import CHECK, http_url
@@ -314,7 +315,7 @@ class _Download:
 
 
 class _Meter:
-    """Measures a download's rate in periods of `pace.window_s` seconds, which follow one another.
+    """Counts the bytes of a download, and raises DownloadFailed if they arrive too slowly.
 
     name: the URL for error messages.
     pace: the slowest download that is allowed.
@@ -326,11 +327,11 @@ class _Meter:
         """The number of bytes of the body so far."""
         self._name = name
         self._pace = pace
-        self._window: tuple[float, int] | None = None  # when the window began, and the bytes received before it
+        self._flow: Flow | None = None
 
     def start(self, now: float) -> None:
         """Begins to measure at the time `now`. The time until the server has begun its answer does not count."""
-        self._window = now, 0
+        self._flow = Flow(self._pace.min_rate, self._pace.window_s, now)
 
     def add(self, num_bytes: int, now: float) -> None:
         """Counts `num_bytes` bytes as received. Raises DownloadFailed, as `check` does, if the download is too slow."""
@@ -338,18 +339,13 @@ class _Meter:
         self.check(now)
 
     def check(self, now: float) -> None:
-        """Once every `pace.window_s` seconds: raises DownloadFailed if too few bytes have arrived in that time."""
-        if self._window is None or now - self._window[0] < self._pace.window_s:
-            return
-        began, before = self._window
-        seconds = now - began
-        rate = (self.received - before) / seconds
-        if rate < self._pace.min_rate:
+        """Raises DownloadFailed if a period of `pace.window_s` seconds is over and too few bytes arrived in it."""
+        slow = None if self._flow is None else self._flow.slow_period(now, self.received)
+        if slow is not None:
             raise DownloadFailed(
-                f"{self._name} delivered {_kilobytes(rate)} KB/s over {seconds:.3g} s; a download needs at least "
-                f"{_kilobytes(self._pace.min_rate)} KB/s."
+                f"{self._name} delivered {_kilobytes(slow.rate)} KB/s over {slow.seconds:.3g} s; a download needs at "
+                f"least {_kilobytes(self._pace.min_rate)} KB/s."
             )
-        self._window = now, self.received
 
 
 def _kilobytes(num_bytes: float) -> str:

@@ -176,41 +176,6 @@ class Connections:
         self._check = loop.call_later(self.bounds.check_s, self._close_late) if len(self) else None
 
 
-class Flow:
-    """Measures whether a client sends or receives bytes more slowly than it is allowed to.
-
-    bounds: `bytes_per_s` is the lowest allowed rate, on the average of each period of `period_s` seconds.
-    """
-
-    def __init__(self, bounds: Bounds) -> None:
-        self._period_s = bounds.period_s
-        self._least_bytes = bounds.bytes_per_s * bounds.period_s
-        self.restart(0.0, 0)
-
-    def restart(self, now: float, moved: int) -> None:
-        """Begins a new period.
-
-        now: the current time in seconds.
-        moved: the number of bytes that were sent or received so far, counted from any moment. `is_too_slow` must get
-            the number that is counted from the same moment; the difference is the number of bytes in the period.
-        """
-        self._since, self._moved = now, moved
-
-    def is_too_slow(self, now: float, moved: int) -> bool:
-        """Returns True if the period is over and too few bytes were moved in it. Returns False if it is not over.
-
-        If the period is over, this also begins the next one.
-
-        now: the current time in seconds.
-        moved: the number of bytes so far, counted from the same moment as for `restart`.
-        """
-        if now - self._since < self._period_s:
-            return False
-        too_slow = moved - self._moved < self._least_bytes
-        self.restart(now, moved)
-        return too_slow
-
-
 @lru_cache(4096)
 def peer_of(address: str) -> str:
     """Returns the name under which all connections of one client are counted. `address` is the client's IP address.

@@ -9,7 +9,8 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from longtake import system
-from longtake.service.connections import Connection, Connections, Flow, Network, forwarded_peer, is_in, peer_of
+from longtake.flow import Flow
+from longtake.service.connections import Connection, Connections, Network, forwarded_peer, is_in, peer_of
 from longtake.service.responses import request_error
 
 BUSY = "The server has too many open connections. Ask again later."
@@ -82,8 +83,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._waits_since = 0.0
         self._unparsed_bytes = 0  # received since the parser finished a head, a piece of a body or a chunk's size
         self._body_bytes = 0
-        self._body_flow = Flow(self._bounds)
-        self._answer_flow = Flow(self._bounds)
+        self._body_flow = Flow(self._bounds.bytes_per_s, self._bounds.period_s)
+        self._answer_flow = Flow(self._bounds.bytes_per_s, self._bounds.period_s)
         self._is_measured = False  # The present period of `_answer_flow` is about the present answer.
 
     # What the event loop calls
@@ -200,12 +201,12 @@ class HttpProtocol(HttpToolsProtocol):
             if not self._is_measured:
                 self._is_measured = True
                 self._answer_flow.restart(now, self._received_bytes())
-            elif self._answer_flow.is_too_slow(now, self._received_bytes()):
+            elif self._answer_flow.slow_period(now, self._received_bytes()):
                 self.abort()
         elif self._in_body and not self.cycle.response_complete:
             if self.flow.read_paused or self.cycle.waiting_for_100_continue:
                 self._body_flow.restart(now, self._body_bytes)
-            elif self._body_flow.is_too_slow(now, self._body_bytes):
+            elif self._body_flow.slow_period(now, self._body_bytes):
                 self._refuse(_error(408, "The body of the request arrives too slowly."))
         elif not self._is_busy and now - self._waits_since > self._patience_s():
             if self._has_begun and not self._in_body:

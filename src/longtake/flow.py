@@ -1,0 +1,48 @@
+"""Measures how fast bytes are sent or received, and finds periods in which that was too slow."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Period:
+    """A period of a measurement: its length in seconds, and the average rate in it in bytes per second."""
+
+    seconds: float
+    rate: float
+
+
+class Flow:
+    """Compares a rate with the lowest one that is allowed, as the average of each period. Periods follow one another.
+
+    min_rate: the lowest allowed rate in bytes per second.
+    period_s: the shortest length of a period in seconds. A period ends at the first look after that time.
+    now: the present time in seconds, by any clock.
+    """
+
+    def __init__(self, min_rate: float, period_s: float, now: float = 0.0) -> None:
+        self._min_rate = min_rate
+        self._period_s = period_s
+        self.restart(now, 0)
+
+    def restart(self, now: float, moved: int) -> None:
+        """Begins a new period.
+
+        now: the present time in seconds.
+        moved: the number of bytes so far, counted from any moment. Later calls of `slow_period` get the same count.
+        """
+        self._since, self._moved = now, moved
+
+    def slow_period(self, now: float, moved: int) -> Period | None:
+        """Returns the present period if it is over and was too slow, otherwise None.
+
+        If the present period is over, the next one begins.
+
+        now: the present time in seconds.
+        moved: the number of bytes so far, counted from the same moment as for `restart`.
+        """
+        seconds = now - self._since
+        if seconds < self._period_s:
+            return None
+        rate = (moved - self._moved) / seconds
+        self.restart(now, moved)
+        return Period(seconds, rate) if rate < self._min_rate else None

@@ -1,0 +1,143 @@
+"""Network connections with a deadline, and those of downloads, which leave time for the process's other threads."""
+
+import math
+import selectors
+import ssl
+import threading
+import time
+from typing import Any
+
+import httpcore
+
+from longtake.video import CHECK_EVERY_S, Check
+
+WRITTEN_BYTES = 16_384
+"""Largest number of bytes that are sent between two checks of the deadline."""
+
+LEAST_BYTES, MOST_BYTES = 1024, 65_536
+"""The bounds of the number of bytes that one read of a download returns at most. It begins with the first of them.
+"""
+
+TURN_S = 0.005
+"""Processor time in seconds after which the work on the bytes of one read was too long. Then fewer bytes are read."""
+
+WAITING = getattr(selectors, "PollSelector", selectors.SelectSelector)
+"""The class of selectors that need no file descriptor of their own: the limit of open files may be reached."""
+
+AT_ONCE_S = 0.001
+"""Seconds within which bytes that have arrived are read."""
+
+
+class DeadlineStream(httpcore.NetworkStream):
+    """A connection whose operations all end by a deadline.
+
+    stream: the connection.
+    deadline: the time (`time.monotonic`) of the deadline. If it is None, only the timeout of each operation applies.
+    """
+
+    def __init__(self, stream: httpcore.NetworkStream, deadline: float | None) -> None:
+        self._stream = stream
+        self.deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, self._bounded(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        for start in range(0, len(buffer), WRITTEN_BYTES):
+            self._stream.write(buffer[start : start + WRITTEN_BYTES], self._bounded(timeout))
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        return self._like(self._stream.start_tls(ssl_context, server_hostname, self._bounded(timeout)))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    def _like(self, stream: httpcore.NetworkStream) -> "DeadlineStream":
+        return DeadlineStream(stream, self.deadline)
+
+    def _bounded(self, timeout: float | None) -> float | None:
+        """Returns the seconds that the next operation may take: at most `timeout`, and at most until the deadline.
+
+        None means no limit. Raises ReadTimeout after the deadline.
+        """
+        if self.deadline is None:
+            return timeout
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise httpcore.ReadTimeout("no answer in time")
+        return left if timeout is None else min(left, timeout)
+
+
+class CheckedStream(DeadlineStream):
+    """A connection that calls a function while it waits, and whose thread works in turn with those of others.
+
+    stream, deadline: see `DeadlineStream`.
+    check: is called again and again while `read` waits. What it raises ends the read.
+    turn: a lock that all such connections of the process share.
+
+    Without turns, ten threads that download would each want Python's interpreter as often as the thread that answers
+    the server's clients, and would delay it by tenths of a second. So a connection holds the lock from the arrival of
+    bytes until it waits for the next ones, and the others wait for it then, but not longer than a quarter of a second.
+    If the work on the bytes of one read takes long, as with very small chunks, fewer bytes are read the next time.
+    """
+
+    def __init__(
+        self, stream: httpcore.NetworkStream, deadline: float | None, check: Check, turn: threading.Lock
+    ) -> None:
+        super().__init__(stream, deadline)
+        self._check = check
+        self._turn = turn
+        self._has_turn = False
+        self._worked_from: float | None = None  # the processor time of the thread when bytes arrived
+        self._most_bytes = LEAST_BYTES
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self._end_turn()
+        read_by = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            self._check()
+            left_s = self._bounded(read_by - time.monotonic()) or 0.0
+            if self._has_bytes(min(max(left_s, AT_ONCE_S), CHECK_EVERY_S)):
+                self._begin_turn()
+                try:
+                    return self._stream.read(min(max_bytes, self._most_bytes), AT_ONCE_S)
+                except httpcore.ReadTimeout:  # A part of a TLS record has arrived.
+                    self._end_turn()
+            if time.monotonic() >= read_by:
+                raise httpcore.ReadTimeout("no answer in time")
+
+    def close(self) -> None:
+        self._end_turn()
+        super().close()
+
+    def _like(self, stream: httpcore.NetworkStream) -> "CheckedStream":
+        return CheckedStream(stream, self.deadline, self._check, self._turn)
+
+    def _has_bytes(self, timeout: float) -> bool:
+        """Waits until bytes or the end of the connection have arrived. Returns False after `timeout` seconds."""
+        connection = self._stream.get_extra_info("socket")
+        if isinstance(connection, ssl.SSLSocket) and connection.pending():
+            return True
+        with WAITING() as selector:
+            selector.register(connection, selectors.EVENT_READ)
+            return bool(selector.select(timeout))
+
+    def _begin_turn(self) -> None:
+        self._has_turn = self._turn.acquire(timeout=CHECK_EVERY_S)
+        self._worked_from = time.thread_time()
+
+    def _end_turn(self) -> None:
+        if self._worked_from is None:
+            return
+        worked_s, self._worked_from = time.thread_time() - self._worked_from, None
+        if worked_s > TURN_S:
+            self._most_bytes = max(self._most_bytes // 2, LEAST_BYTES)
+        elif worked_s < TURN_S / 4:
+            self._most_bytes = min(self._most_bytes * 2, MOST_BYTES)
+        if self._has_turn:
+            self._turn.release()
