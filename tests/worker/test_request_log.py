@@ -7,7 +7,7 @@ from longtake.queue.requests import LogLine
 from longtake.video import STAGES, Progress
 from longtake.worker.messages import ProgressReport
 from longtake.worker.progress import sentence
-from longtake.worker.request_log import RequestLog, log_line
+from longtake.worker.request_log import MAX_LINES, RequestLog, log_line
 
 
 def _report(progress: Progress) -> ProgressReport:
@@ -45,3 +45,11 @@ def test_a_message_that_the_log_has_is_not_written_again() -> None:
     log.store(write)
     log.add(log_line("A warning"))
     assert (stored, log.lines, log.due_at) == (["A warning"], [], float("inf"))
+
+
+def test_the_last_lines_are_kept_while_the_database_does_not_answer() -> None:
+    log = RequestLog()
+    for number in range(MAX_LINES + 5):
+        log.add(log_line(str(number)))
+    log.store(lambda lines, progress: False)
+    assert [line.message for line in log.lines] == [str(number) for number in range(5, MAX_LINES + 5)]

@@ -1,0 +1,261 @@
+"""The table of limits in docs/server.md has the values of the program, and limits that no other test reaches hold."""
+
+import json
+import re
+import socket
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from longtake import outbound, temporary
+from longtake.access import tokens
+from longtake.database import connection as database
+from longtake.endpoints import fields, validation
+from longtake.media import fetch, sandbox
+from longtake.models import lora_downloads, lora_header, safe
+from longtake.outbound import PublicTransport
+from longtake.queue import engine, payloads, shares, status_cache, webhooks
+from longtake.service import auth, bodies, files, http_protocol, logs, page, platform, ports, state, uploads, usage
+from longtake.service.connections import Bounds
+from longtake.settings import Settings
+from longtake.storage import lifecycle
+from longtake.storage.uploads import MAX_PARTS
+from longtake.worker import request_log
+from tests.service.serving import INPUT, LTXV, serving, wait_for
+
+PAGE = (Path(__file__).parents[2] / "docs" / "server.md").read_text()
+LINES = PAGE.partition("## Limits")[2].partition("## ")[0].splitlines()
+ROWS = [[cell.strip() for cell in line.split("|")[1:-1]] for line in LINES if line.startswith("| ")][1:]
+"""The cells of each row: limit, value, setting, what happens beyond it."""
+BOUNDS, READING, SETTINGS = Bounds(), sandbox.Limits(), Settings()
+
+MIB, GIB, HOUR_S, DAY_S = 1024**2, 1024**3, 3600, 24 * 3600
+
+VALUES: dict[str, tuple[float | None, ...]] = {
+    "line and headers": (BOUNDS.head_bytes,),
+    "duration of a TLS": (BOUNDS.handshake_s,),
+    "time to the first byte": (BOUNDS.head_s,),
+    "time between two requests": (BOUNDS.idle_s,),
+    "rate at which a client sends": (BOUNDS.bytes_per_s, BOUNDS.period_s),
+    "rate at which a client reads": (BOUNDS.bytes_per_s, BOUNDS.period_s),
+    "time to send the rest": (BOUNDS.head_s,),
+    "requests on one connection": (http_protocol.MOST_QUEUED,),
+    "bytes that a refused client": (BOUNDS.linger_bytes, BOUNDS.linger_s),
+    "new connections that wait": (ports.BACKLOG,),
+    "open connections |": (SETTINGS.max_connections,),
+    "open connections of one peer": (SETTINGS.max_connections_per_peer,),
+    "part of a JSON body": (bodies.SPOOL_BYTES,),
+    "JSON body of a request": (SETTINGS.max_body_bytes,),
+    "JSON body to the services": (files.MAX_JSON_BYTES, platform.MAX_BODY_BYTES),
+    "bytes of a JSON body outside": (bodies.MOST_STRUCTURE_BYTES,),
+    "uploaded file |": (SETTINGS.max_upload_bytes,),
+    "parts of one upload": (MAX_PARTS,),
+    "time for which the address of an announced upload": (SETTINGS.upload_s,),
+    "characters of an uploaded file's name": (uploads.MAX_NAME, uploads.MAX_NAME),
+    "characters of an `Idempotency-Key`": (255,),
+    "lifetime of a token": (tokens.MAX_LIFE_S,),
+    "LoRAs of one request": (fields.MOST_LORAS,),
+    "problems of one request": (validation.MOST_PROBLEMS,),
+    "submitted requests per minute": (SETTINGS.key_requests_per_minute,),
+    "bytes per hour": (SETTINGS.key_bytes_per_hour,),
+    "requests with a missing or wrong key": (auth.MOST_REFUSED,),
+    "bodies and uploads that are received": (state.BODY_THREADS, state.BODY_THREADS // 2),
+    "large bodies that are checked": (1, bodies.PROCESS_S),
+    "requests of one key that wait or run": (None,),
+    "waiting requests of a pool": (SETTINGS.max_waiting,),
+    "attempts at a request": (SETTINGS.max_attempts,),
+    "time without progress": (SETTINGS.stall_s,),
+    "log lines of a request": (request_log.MAX_LINES, logs.MAX_LENGTH),
+    "open event streams": (SETTINGS.max_streams_per_key,),
+    "length of a source video": (SETTINGS.max_source_duration_s, READING.max_frames),
+    "pixels of a frame": (SETTINGS.max_source_pixels,),
+    "pixels of all stored frames": (READING.max_animation_pixels,),
+    "bytes of a LoRA file |": (SETTINGS.max_lora_bytes,),
+    "bytes of a LoRA file's header": (
+        lora_header.MAX_HEADER_BYTES,
+        lora_header.MAX_LORA_TENSORS,
+        safe.MAX_NAME,
+        safe.MAX_DIMENSIONS,
+    ),
+    "downloaded LoRAs": (SETTINGS.lora_disk_bytes,),
+    "recently used LoRAs": (SETTINGS.lora_cache_bytes,),
+    "hours from the last byte": (lora_downloads.ABANDONED_S / HOUR_S,),
+    "processor time and elapsed time": (READING.cpu_s, READING.wall_s),
+    "memory of the process": (READING.memory_bytes,),
+    "downloads of files": (SETTINGS.fetch_places,),
+    "requests of one key to one pool": (SETTINGS.fetch_ahead,),
+    "rate of a download": (SETTINGS.fetch_min_rate, SETTINGS.fetch_window_s),
+    "time of a download": (SETTINGS.fetch_s,),
+    "time until a host": (fetch.ANSWER_S,),
+    "time to resolve": (outbound.CONNECT_S, outbound.MAX_ADDRESSES, fetch._MAX_REDIRECTS),
+    "size of a file": (SETTINGS.max_source_bytes,),
+    "time without a change": (temporary.OLD_S,),
+    "characters of a URL": (outbound.MAX_URL_LENGTH,),
+    "webhooks that are sent": (webhooks.SENDERS, 6, webhooks.SENDERS // 2),
+    "time for one attempt at a webhook": (SETTINGS.webhook_timeout_s,),
+    "attempts at a webhook": (1 + webhooks.RETRIES, engine.WEBHOOK_S, engine.WEBHOOK_S + webhooks.LAST_ATTEMPT_S),
+    "pause of a receiver": (shares.LONGEST_PAUSE_S,),
+    "age of a stored file": (SETTINGS.result_s,),
+    "age of inputs": (SETTINGS.payload_s,),
+    "age of a request": (SETTINGS.history_s,),
+    "bytes of an input": (payloads.INLINE_BYTES,),
+    "characters of a wrong value": (validation.MOST_ECHOED_IN_ALL, validation.MOST_ECHOED),
+    "bytes of SQLite's log": (database.JOURNAL_BYTES,),
+    "memory of cached statuses": (status_cache.CAPACITY,),
+    "past requests in one answer": (platform.MAX_PAGE_SIZE,),
+    "requests in one answer to the server's page": (page.PAGE_SIZE, page.MAX_READ_BYTES),
+    "buckets": (usage.MAX_BUCKETS,),
+    "bytes of a page": (platform.PAGE_BYTES,),
+    "bytes of a video inside": (payloads.MAX_VIDEO_INSIDE,),
+}
+"""The beginning of a row, with the next column's border if that is the whole cell -> the row's values in the program.
+
+Sizes are in bytes and times in seconds, unless the row itself names another unit.
+"""
+
+UNITS = {
+    "KiB": 1024,
+    "KiB/s": 1024,
+    "MB": 1_000_000,
+    "MiB": MIB,
+    "GiB": GIB,
+    "minutes": 60,
+    "hour": HOUR_S,
+    "hours": HOUR_S,
+    "days": DAY_S,
+}
+
+
+def shown_values(cell: str) -> tuple[float | None, ...]:
+    """Returns the numbers in the cell of a row, each times its unit. `none` is None."""
+    text = re.sub(r"\(.*?\)|(?<=\d),(?=\d{3})", "", cell).replace("2 x 10^10", "20000000000")
+    found = re.findall(r"none|(\d+)(?: ([A-Za-z/]+))?", text)
+    return tuple(float(number) * UNITS.get(unit, 1) if number else None for number, unit in found)
+
+
+def test_each_limit_of_the_table_is_that_of_the_program() -> None:
+    for limit, value, _, _ in ROWS:
+        (beginning,) = (one for one in VALUES if f"{limit} |".startswith(one))
+        assert shown_values(value) == VALUES[beginning], limit
+    assert len(ROWS) == len(VALUES)
+
+
+def test_each_setting_that_limits_something_is_in_the_table() -> None:
+    limits = {name for name in Settings.model_fields if re.match(r"max_|key_|fetch_|lora_\w+_bytes", name)}
+    named = set(re.findall(r"LONGTAKE_(\w+)", " ".join(setting for _, _, setting, _ in ROWS)))
+    assert {name.upper() for name in limits} <= named
+
+
+def test_longest_lifetime_of_a_file() -> None:
+    assert "up to 100 years" in PAGE
+    assert lifecycle.MAX_RETENTION_S == 100 * 365 * DAY_S
+
+
+@pytest.mark.parametrize(
+    ("path", "most", "value"),
+    [
+        ("/rest/storage/upload/initiate", files.MAX_JSON_BYTES, {}),
+        ("/rest/tokens/", files.MAX_JSON_BYTES, {}),
+        (
+            "/v1/models/pricing/estimate",
+            platform.MAX_BODY_BYTES,
+            {"estimate_type": "historical_api_price", "endpoints": {LTXV: {"call_quantity": 1}}},
+        ),
+    ],
+)
+def test_other_json_bodies_have_limits_of_their_own(
+    client: httpx.Client, path: str, most: int, value: dict[str, Any]
+) -> None:
+    empty = json.dumps({**value, "x": ""})
+    body = json.dumps({**value, "x": "x" * (most - len(empty))})
+    assert client.post(path, content=body).status_code == 200
+    assert client.post(path, content=body + " ").status_code == 413
+
+
+def test_a_page_has_so_many_past_requests(client: httpx.Client) -> None:
+    path = "/v1/models/requests/by-endpoint"
+    assert client.get(path, params={"limit": platform.MAX_PAGE_SIZE}).status_code == 200
+    assert client.get(path, params={"limit": platform.MAX_PAGE_SIZE + 1}).status_code == 422
+
+
+def test_an_idempotency_key_has_so_many_characters(client: httpx.Client) -> None:
+    for length, status in ((255, 200), (256, 400)):
+        headers = {"Idempotency-Key": "x" * length}
+        assert client.post(f"/queue/{LTXV}", json=INPUT, headers=headers).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("refusing", "connects"), [(outbound.MAX_ADDRESSES - 1, True), (outbound.MAX_ADDRESSES, False)]
+)
+def test_so_many_addresses_of_a_host_are_tried(refusing: int, connects: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last address is the only one at which something listens."""
+    monkeypatch.setattr(outbound, "is_public", lambda address: True)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        addresses = [*(f"127.0.1.{number}" for number in range(1, refusing + 1)), "127.0.0.1"]
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+            connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        with httpx.Client(transport=PublicTransport(resolve=lambda host, port: addresses)) as client:
+            if connects:
+                assert client.get(f"http://many.example:{port}/").status_code == 204
+            else:
+                with pytest.raises(httpx.ConnectError):
+                    client.get(f"http://many.example:{port}/")
+                socket.create_connection(("127.0.0.1", port)).close()  # ends the thread
+
+
+def test_the_time_to_connect_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbound, "CONNECT_S", 0.05)
+    end = threading.Event()
+
+    def resolve(host: str, port: int) -> list[str]:
+        end.wait(30)
+        return []
+
+    began = time.monotonic()
+    with (
+        httpx.Client(transport=PublicTransport(resolve=resolve), timeout=60) as client,
+        pytest.raises(httpx.ConnectTimeout),
+    ):
+        client.get("http://slow.example/")
+    assert time.monotonic() - began < 20
+    end.set()
+
+
+def test_names_and_types_of_uploaded_files_have_so_many_characters() -> None:
+    name, kind = "a" * (uploads.MAX_NAME - 4) + ".mp4", "video/" + "x" * (uploads.MAX_NAME - 6)
+    assert (uploads.file_name(name), uploads.media_type(kind)) == (name, kind)
+    assert (uploads.file_name("bc" + name), uploads.media_type(f"{kind}x")) == (name, "application/octet-stream")
+
+
+def test_a_refused_client_may_still_send_so_many_bytes(tmp_path: Path) -> None:
+    few = replace(BOUNDS, linger_bytes=5000, linger_s=60)
+    with serving(tmp_path, bounds=few) as served, socket.socket() as client:
+        client.connect(("127.0.0.1", httpx.URL(served.url).port))
+        client.sendall(b"nonsense\r\n\r\n")
+        assert client.makefile("rb").read().startswith(b"HTTP/1.1 400 ")
+        for _ in range(4):
+            client.sendall(bytes(1000))
+        time.sleep(0.1)
+        assert not is_closed(client)
+        client.sendall(bytes(1000))
+        wait_for(lambda: is_closed(client))
+
+
+def is_closed(client: socket.socket) -> bool:
+    """Sends one more byte. Returns True if the other side has closed the connection."""
+    try:
+        client.sendall(b"x")
+    except OSError:
+        return True
+    return False
