@@ -126,14 +126,14 @@ def test_the_requests_of_silent_servers_go_back_and_those_of_beating_ones_stay(
 ) -> None:
     add_server(engine, "silent")
     lost = claimed_by(engine, "silent")
-    lease = Lease(engine, lease_s=2.0)
+    lease = Lease(engine, lease_s=1.0)
     lease.start()
     alive = eventually(lambda: lease.server_id)
     held = claimed_by(engine, alive)
-    watcher, changed, woken = watch(engine, tmp_path, lease_s=2.0)
+    watcher, changed, woken = watch(engine, tmp_path, lease_s=1.0)
     started = time.monotonic()
     check_until(watcher, lambda: current(engine, lost).state == "IN_QUEUE")
-    assert time.monotonic() - started >= 2.0
+    assert time.monotonic() - started >= 1.0
     assert (changed, woken) == ([lost.id], ["default"])
     assert set(server_rows(engine)) == {alive}
     assert current(engine, held).worker == alive

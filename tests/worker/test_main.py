@@ -327,35 +327,35 @@ def test_a_cancellation_stops_a_download_and_not_the_process(tmp_path: Path, fie
     assert not list(tmp_path.glob("**/source*")), "half a download does not stay"
 
 
-def test_a_killed_request_is_resumed_to_the_same_bytes(one: Worker) -> None:
+def test_an_interrupted_request_is_resumed_to_the_same_bytes(one: Worker) -> None:
     one.run(ltxv098.ENDPOINT.id, TWO_WINDOWS, name="whole")
     plan = one.next(Planned).plan
     assert len(plan["windows"]) > 1
     one.send(Proceed())
     whole = one.next(Done)
-    with worker(one.folder) as other:
-        other.run(ltxv098.ENDPOINT.id, TWO_WINDOWS, name="killed")
-        other.next(ProgressReport, stage="sampling", window=2)
-        other.process.kill()
-        other.process.wait()
-    one.run(ltxv098.ENDPOINT.id, TWO_WINDOWS, plan, name="killed")
+    one.run(ltxv098.ENDPOINT.id, TWO_WINDOWS, name="halved")
+    one.next(ProgressReport, stage="sampling", window=2)
+    one.send(Cancel("halved"))
+    one.next(Failed)
+    one.run(ltxv098.ENDPOINT.id, TWO_WINDOWS, plan, name="halved")
     resumed, reports = one.end()
     assert isinstance(resumed, Done), resumed
     assert 1 not in {report.window for report in reports if report.stage == "sampling"}
     assert resumed.path.read_bytes() == whole.path.read_bytes()
-    assert len(list((one.folder / "killed").glob("steps-*"))) == 1
+    assert len(list((one.folder / "halved").glob("steps-*"))) == 1
 
 
-@pytest.mark.parametrize("form", [{"form": 1}, {"family": "another"}, {"form": None}])
-def test_a_stored_plan_of_another_version_is_planned_again(one: Worker, form: dict[str, Any]) -> None:
+def test_a_stored_plan_of_another_version_is_planned_again(one: Worker) -> None:
     one.run(ltxv098.ENDPOINT.id, SHORT, name="first")
     plan = one.next(Planned).plan
     one.send(Cancel("first"))
     one.next(Failed)
-    name = f"later-{next(iter(form))}"
-    one.run(ltxv098.ENDPOINT.id, SHORT, plan | form, name=name)
-    assert one.next(Planned).plan == plan, "the server has to store it again"
-    one.send(Proceed())
+    for form in ({"form": 1}, {"family": "another"}, {"form": None}):
+        one.run(ltxv098.ENDPOINT.id, SHORT, plan | form, name="later")
+        assert one.next(Planned).plan == plan, "the server has to store it again"
+        one.send(Cancel("later"))
+        one.next(Failed)
+    one.run(ltxv098.ENDPOINT.id, SHORT, plan | form, name="later")
     one.next(Done)
 
 

@@ -205,7 +205,7 @@ def test_a_server_starts_without_its_database(
     row, _ = queue.submit(engine, submission())
     postgres.control("-m", "fast", "stop")
     # A fifth of the lease passes between two attempts to begin it.
-    server = Server(engine, settings(**QUICK | {"data_dir": tmp_path, "lease_s": 10.0})).start()
+    server = Server(engine, settings(**QUICK | {"data_dir": tmp_path, "lease_s": 2.5})).start()
     eventually(lambda: "The lease was not renewed" in caplog.text)
     postgres.control("start")
     assert end_of(engine, row).status_code == 200

@@ -134,7 +134,7 @@ def test_an_error_is_the_outcome(engine: sa.Engine, serve: Serve) -> None:
     [
         ({"at": "start", "do": "fail"}, {}),
         ({"at": 0, "do": "crash"}, {"max_attempts": 1}),
-        ({"at": 0, "do": "hang"}, {"max_attempts": 1, "stall_s": 2.0}),
+        ({"at": 0, "do": "hang"}, {"max_attempts": 1, "stall_s": 1.0}),
         ({"more": {"ratio": float("nan")}}, {}),
         ({"more": {"video": "no object"}}, {}),
     ],
@@ -227,7 +227,7 @@ def test_a_client_can_ask_for_a_single_attempt(engine: sa.Engine, serve: Serve) 
 def test_a_worker_that_stalls_is_killed_and_the_request_tried_again(
     engine: sa.Engine, serve: Serve, effects: Path
 ) -> None:
-    serve(stall_s=2.0)
+    serve(stall_s=1.0)
     row = submit(engine, windows=2, at=1, do="hang", once=True, effects=str(effects))
     ended = end_of(engine, row)
     assert (ended.status_code, ended.attempt, windows(effects, row)) == (200, 2, ["0", "1"])
@@ -329,7 +329,7 @@ def test_draining_finishes_running_requests_and_leaves_waiting_ones(
     server = serve()
     running, waiting = submit(engine), submit(engine)
     eventually(lambda: stored_files(engine, running))
-    threading.Timer(1.0, (tmp_path / "slow").unlink).start()
+    threading.Timer(0.5, (tmp_path / "slow").unlink).start()
     server.slots.drain(PATIENCE_S)
     assert (current(engine, running).status_code, current(engine, waiting).state) == (200, "IN_QUEUE")
     assert state(server) == "stopped"
