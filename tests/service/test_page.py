@@ -170,10 +170,15 @@ def browser() -> Iterator["Browser"]:
         browser.close()
 
 
+QUICK_TIMERS = "const wait = window.setTimeout; window.setTimeout = (run, ms) => wait(run, ms / 10);"
+"""Lets the page ask for news ten times as often, so that the tests wait less."""
+
+
 @pytest.fixture
 def tab(browser: "Browser") -> Iterator["Page"]:
     """A new tab without stored data. The test fails if the page's code raises an error."""
     context = browser.new_context(viewport={"width": 1100, "height": 800})
+    context.add_init_script(QUICK_TIMERS)
     tab = context.new_page()
     errors: list[str] = []
     tab.on("pageerror", lambda error: errors.append(str(error)))
