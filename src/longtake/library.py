@@ -136,7 +136,10 @@ class Model:
 
 
 def endpoint_for(card: ModelCard) -> Endpoint[Any, Any]:
-    """Returns an endpoint that can use the model: the default endpoint if it can, otherwise the first one that can."""
+    """Returns the default endpoint if it can use the model, otherwise the first endpoint that can.
+
+    Each model can be used by at least one endpoint.
+    """
     default = endpoints.endpoint(endpoints.DEFAULT)
     return next(one for one in (default, *ENDPOINTS.values()) if card.name in one.models)
 

@@ -97,8 +97,8 @@ class RequestCommand(TyperCommand):
     """A command with options of three kinds: its own, those of `shared_options`, and one for each field of a request.
 
     The user chooses the request's endpoint with `--endpoint`. When the command runs, `ctx.obj` is a RequestOptions with
-    the values of all options but its own. The options are created when the command is parsed or its help is shown, so
-    that `longtake --help` does not import the endpoints.
+    the values of the options of the second and third kind. The options are created when the command is parsed or its
+    help is shown, so that `longtake --help` does not import the endpoints.
     """
 
     def get_params(self, ctx: Any) -> list[Any]:
@@ -110,8 +110,8 @@ class RequestCommand(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes the descriptions of the options into the help. The request's options have a section of their own.
 
-        With `--help-all` this section has all of them. Otherwise it has only those in SHORT_HELP, and a line at the end
-        of the help tells how many others there are. The names of options are never cut.
+        With `--help-all` this section has all of the request's options. Otherwise it has only those in SHORT_HELP, and
+        a line at the end of the help says how many are left out. The names of options are never cut.
         """
         groups: dict[str, list[tuple[str, str]]] = {"Arguments": []}  # the first section
         hidden = 0

@@ -31,7 +31,7 @@ DATA_DIR = "LONGTAKE_DATA_DIR"
 def _use_data_dir(ctx: typer.Context, folder: Path | None) -> None:
     """Sets the environment variable LONGTAKE_DATA_DIR to this folder until the command has ended.
 
-    Typer calls this with the value of `--data-dir`. If it is None, nothing is changed.
+    folder: the value of the option `--data-dir`; None changes nothing.
     """
     if folder is None:
         return
@@ -79,8 +79,8 @@ def reporting(*, as_json: bool, debug: bool) -> Iterator[None]:
     """Runs the block and reports its errors: prints a sentence on standard error and raises typer.Exit with the error's
     exit status.
 
-    SIGINT (Ctrl-C) and SIGTERM are reported as the error `Cancelled`. typer.Exit and typer.Abort are not reported; they
-    leave the block unchanged.
+    SIGINT (Ctrl-C) and SIGTERM are reported as the error `Cancelled`. typer.Exit and typer.Abort are not reported, but
+    are passed on unchanged.
 
     as_json: True also prints the error on standard output, as {"detail": [...]} like the errors of the HTTP API.
     debug: True does not catch errors other than SIGINT and SIGTERM, so that Python prints their traceback.
@@ -145,8 +145,7 @@ def _sentence(error: Exception) -> str:
 def interruptible() -> Iterator[None]:
     """Makes SIGINT and SIGTERM raise `KeyboardInterrupt` in the block, so that the block can clean up.
 
-    If the block raises a `LongtakeError` after such a signal, that error is replaced by `Cancelled`. It is often only a
-    consequence of the signal: a child process has ended.
+    If the block raises a `LongtakeError` after such a signal, that error is replaced by `Cancelled`.
     """
     interrupted = False
 
@@ -171,7 +170,8 @@ def interruptible() -> Iterator[None]:
 def print_json(document: Any) -> None:
     """Prints a document as indented JSON. Values of types that JSON does not have are converted by `str`.
 
-    If the encoding of standard output lacks a character, all characters beyond ASCII are written as JSON's escapes.
+    If the encoding of standard output lacks a character of the document, all of the document's characters beyond ASCII
+    are written as JSON's escapes.
     """
     text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
     typer.echo(text if holds(text) else json.dumps(document, indent=2, default=str))
@@ -236,9 +236,9 @@ def progress_shown(*, quiet: bool) -> Iterator[OnProgress]:
 class ProgressLines:
     """A progress callback that prints a line when a stage begins, with the seconds since the object was created.
 
-    While a stage goes on, it gets another line every 10 seconds (LINE_EVERY_S), with the share that is finished and an
-    estimate of the seconds that are left, also if no report comes for long. For that, `tick` has to be called at least
-    once a second. It may be called from another thread.
+    While a stage goes on, another line is printed every 10 seconds (LINE_EVERY_S), with the share that is finished and
+    an estimate of the seconds that are left. `tick` must be called at least once a second, from any thread, so that
+    these lines also appear while the callback is not called.
 
     clock: returns the time in seconds.
     """

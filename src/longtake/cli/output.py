@@ -7,11 +7,11 @@ from typing import Any
 
 
 class PatientStream(io.TextIOWrapper):
-    """A text stream to a reader that may leave early, such as `head -1`, or to a file on a disk that may be full.
+    """A text stream to a reader that may end early, such as `head -1`, or to a file on a disk that may be full.
 
     When nothing more can be written, the rest of the text is dropped, and the command goes on to its own exit status.
 
-    failure: why text was lost; None if nothing was lost, or if the reader has left, which is its own choice.
+    failure: why text was lost; None if no text was lost, or if the reader ended early, which is no failure.
     """
 
     failure: str | None = None
@@ -30,9 +30,14 @@ class PatientStream(io.TextIOWrapper):
             self._drop_the_rest(error)
 
     def _drop_the_rest(self, error: OSError) -> None:
-        """Connects the stream's file descriptor to the null device. Text that is still buffered is dropped, too."""
+        """Drops the text that is still buffered and all text that is written later. Remembers the reason as `failure`.
+
+        error: the error of the write that failed. BrokenPipeError means that the reader ended early, which is no
+            failure.
+        """
         if not isinstance(error, BrokenPipeError):
             self.failure = error.strerror
+        # From here on, the stream writes to the null device.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, self.fileno())
         os.close(null)

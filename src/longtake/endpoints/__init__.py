@@ -56,10 +56,10 @@ def endpoint(name: str | None) -> Endpoint[Any, Any]:
 
 
 def by_id(named: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a copy of the mapping in which every key is an endpoint's id.
+    """Returns a copy of the mapping in which every key is an endpoint's id. The values stay the same.
 
-    The keys of `named` are ids, short names or parts of ids, as `endpoint` accepts them. Raises InvalidRequest if a
-    key matches no endpoint, or if two keys match the same one.
+    The keys of `named` are ids, short names or parts of ids, as `endpoint` accepts them. Raises InvalidRequest if a key
+    matches no endpoint, or if two keys match the same one.
     """
     found = {name: endpoint(name).id for name in named}
     twice = [name for name, one in found.items() if list(found.values()).count(one) > 1]

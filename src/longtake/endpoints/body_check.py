@@ -52,7 +52,12 @@ def json_problem(error: Exception) -> dict[str, Any]:
 
 
 def check(endpoint_id: str, raw: bytes) -> CheckedBody:
-    """Returns the body `raw` of a submission to an endpoint as compact JSON, its problems, and the URLs in it."""
+    """Returns the checked body of a submission: the body as compact JSON, its problems, and the URLs of the files it
+    names.
+
+    endpoint_id: the id of an endpoint.
+    raw: the body as the client sent it. If it is not valid JSON, the result is `null` with one problem and no URLs.
+    """
     try:
         value = parse(raw)
         compact = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

@@ -230,8 +230,8 @@ def distill_adapter(scales: Sequence[float], fields: Sequence[str] = ()) -> tupl
     """Returns a tuple with one item: the model's own distill adapter, with which fewer steps are enough.
 
     scales: strength of the adapter in the first pass, and in the second pass.
-    fields: names of the request's fields with these two scales, in the same order. A later error about the adapter
-        names the first of them whose scale is not 0. Empty if the client cannot choose the scales.
+    fields: names of the request's fields with these two scales, in the same order; empty if the client cannot choose
+        the scales. The first field whose scale is not 0 is named in errors about the adapter.
     """
     name = next((name for name, scale in zip(fields, scales, strict=False) if scale), None)
     field: Loc = ("body",) if name is None else ("body", name)

@@ -42,7 +42,7 @@ def errors_at(field: Loc, value: str, *, in_message: bool = False) -> Iterator[N
     """Context manager. Adds to each LongtakeError that its block raises in which field it is.
 
     field: path of the field. It becomes the error's location (`loc`) if the error has none.
-    value: the field's value. It becomes the error's value if the error has none; a long one is cut.
+    value: the field's value. It becomes the error's value, cut to 80 characters, if the error has none.
     in_message: True also puts the field's path at the beginning of the error's message.
     """
     try:
@@ -116,9 +116,8 @@ def problem(
     ctx: facts for clients, such as limits.
     place: the part of the HTTP request with the field: body, query, path or header.
 
-    `input` and the values of `ctx` are changed by `echo`, so that they can be repeated in JSON. An input that is then
-    still longer than 10,000 characters (MOST_ECHOED_IN_ALL) becomes `...`, so that errors of invalid requests, which
-    are stored, stay small.
+    `echo` changes `input` and the values of `ctx` so that JSON can represent them. If the input is then still longer
+    than 10,000 characters (MOST_ECHOED_IN_ALL), it becomes `...`, because errors of invalid requests are stored.
     """
     echoed = echo(input)
     if len(json.dumps(echoed, ensure_ascii=False)) > MOST_ECHOED_IN_ALL:
@@ -136,10 +135,10 @@ def problem(
 def echo(value: Any, depth: int = 4) -> Any:
     """Returns a client's value in a form that is short and that JSON can represent. An error can then repeat it.
 
-    - NaN, infinite numbers and integers beyond +-2**63 become text.
+    - NaN, infinite numbers, integers beyond +-2**63 and values that are not of a JSON type become text.
     - In a text, invalid Unicode is replaced, and everything after the first 1000 characters becomes `...`.
     - A list or object keeps its first 50 items.
-    - Lists and objects inside `depth` others become the text `...`.
+    - A list or object that is nested in `depth` other lists or objects becomes the text `...`.
     """
     match value:
         case None | bool():

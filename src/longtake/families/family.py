@@ -100,8 +100,8 @@ class GeneratedClip:
     The decoded version of a frame is the frame after the VAE has encoded and decoded it.
 
     `frames`: the frames to show, in chunks [t, 3, H, W] in 0..1 at the output's size. They can be read once. They are
-        the new frames. If the output shows the context's source frames in their decoded version, the clip next to the
-        source has these too, in playing order.
+        the new frames. If the output shows the decoded versions of the context's source frames, the clip next to the
+        source contains these frames, too, in playing order.
     `new_frames`: the number of new frames.
     `context_frames`: the number of frames of the context.
     `rendition`: the decoded version of the context frame next to the new frames, [3, H, W] in 0..1. The new frames'
@@ -109,8 +109,8 @@ class GeneratedClip:
         only guides the new video.
     `neighbour`: the context frame next to the new frames, [H, W, 3], if an earlier window generated it. None if it is a
         source frame.
-    `sound`: the sound of the context and the new frames, [2, n] at 48 kHz (SOUND_RATE). On the side away from the
-        context it may be up to 25 ms longer than the frames. None if the model makes no sound.
+    `sound`: the sound of the context and the new frames, [2, n] at 48 kHz (SOUND_RATE). It may be up to 25 ms longer
+        than the frames, at the end that is farther from the context. None if the model makes no sound.
     """
 
     frames: "Iterator[Tensor]"

@@ -284,10 +284,10 @@ def _block_forward(block: Any, hidden: Mapping[Stream, Tensor], evaluation: _Eva
 def _exchanged(block: Any, hidden: Mapping[Stream, Tensor], evaluation: _Evaluation) -> dict[Stream, Tensor]:
     """Returns the hidden states after the attention between the modalities: video attends to audio, and audio to video.
 
-    Both attend to the states in `hidden`. Predictions that `evaluation.connected` leaves out stay unchanged.
+    The states of predictions that are not in `evaluation.connected` stay unchanged.
+
     block: the transformer block, which has the layers.
-    evaluation: the inputs of the block besides `hidden`. The four vectors of a noise level in its `_Modulation.cross`
-        are scale and shift for the flow from audio to video, then scale and shift for that from video to audio.
+    evaluation: the inputs of the block besides `hidden`.
     """
     rows: Any = slice(None) if len(evaluation.connected) == len(hidden["video"]) else evaluation.connected
     tables = {
@@ -298,6 +298,7 @@ def _exchanged(block: Any, hidden: Mapping[Stream, Tensor], evaluation: _Evaluat
         "video": block.audio_to_video_norm(hidden["video"][rows]),
         "audio": block.video_to_audio_norm(hidden["audio"][rows]),
     }
+    # The vectors are scale and shift for the flow from audio to video, then those for the flow from video to audio.
     ways = {"video": (0, 1), "audio": (2, 3)}
     attention = {"video": block.audio_to_video_attn, "audio": block.video_to_audio_attn}
     out: dict[Stream, Tensor] = {}
@@ -375,7 +376,11 @@ def _embedded(layer: Any, times: Tensor, dtype: torch.dtype) -> tuple[Tensor, Te
 
 
 def _gate_multiplier(model: Any) -> float:
-    """Returns the number by which the other modality's noise level is multiplied before gates are computed from it."""
+    """Returns the factor by which a modality's noise level is multiplied before the other one's gates are computed from
+    it.
+
+    model: diffusers' transformer.
+    """
     config = model.config
     return float(config.cross_attn_timestep_scale_multiplier / config.timestep_scale_multiplier)
 

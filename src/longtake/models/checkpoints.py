@@ -177,7 +177,11 @@ def parts_in(file: Path) -> tuple[PartName, ...]:
 
 
 def _check_not_quantised(path: Path, keys: Iterable[str]) -> None:
-    """Raises `BadCheckpoint` if the names of a checkpoint's tensors say that its weights are quantised."""
+    """Raises `BadCheckpoint` if a checkpoint's weights are quantised.
+
+    path: the checkpoint, for the message.
+    keys: the names of its tensors, which show whether the weights are quantised.
+    """
     kind = quantised_kind(keys)
     if kind is not None:
         raise BadCheckpoint(f"{path} {refusal(kind)}.")
@@ -220,10 +224,7 @@ def _published_config(header: Header) -> dict[str, Any] | None:
 
 
 def _has_sections(published: PublishedConfig, layout: Layout) -> bool:
-    """Returns False if an entry of `published` that must be a JSON object is something else, otherwise True.
-
-    An entry may be missing. `layout.sections` names the entries.
-    """
+    """Returns True if each entry of `published` that `layout.sections` names is a JSON object or missing."""
     return all(isinstance(published.get(section, {}), dict) for section in layout.sections)
 
 
@@ -265,7 +266,8 @@ def empty_model(checkpoint: Checkpoint) -> "torch.nn.Module":
     """Returns the part's model with its weights on the meta device, where they take no memory.
 
     Tensors that no checkpoint stores, such as rotary frequencies, are on the CPU with their values. Raises
-    `BadCheckpoint` if the class cannot be built with the checkpoint's settings, or would take too long to build.
+    `BadCheckpoint` if the class cannot be built with the checkpoint's settings, or if a setting is above the limits of
+    `_check_sizes`.
     """
     import torch
     from torch.overrides import TorchFunctionMode
@@ -297,15 +299,13 @@ def empty_model(checkpoint: Checkpoint) -> "torch.nn.Module":
 
 
 def _check_sizes(checkpoint: Checkpoint, name: str, value: Any, depth: int = 0) -> None:
-    """Raises `BadCheckpoint` if a setting is too large, has too many entries or is nested too deep.
-
-    Values nested in the setting are checked too. Without these limits, a hostile configuration could take very long to
-    build.
+    """Raises `BadCheckpoint` if a setting, or a value inside it, is above `_MAX_SIZE`, `_MAX_LAYERS` or `_MAX_DEPTH`.
 
     checkpoint: the checkpoint with the setting, for the message.
     name, value: the name and the value of the setting.
     depth: the number of JSON objects and lists that contain the value.
     """
+    # Without these limits, a hostile configuration could take very long to build.
     if isinstance(value, Mapping | list | tuple):
         if len(value) > _MAX_LAYERS or depth > _MAX_DEPTH:
             raise BadCheckpoint(f"The configuration of {checkpoint.path} has {len(value)} entries in {name}.")

@@ -88,7 +88,11 @@ class CheckReport:
 
 
 def advice(report: CheckReport, settings: Settings) -> str:
-    """Returns a sentence on what the user has to do after a check, or that there is nothing to do."""
+    """Returns a sentence on what the user has to do after a check, or that there is nothing to do.
+
+    settings: they name the folder of downloaded models. A damaged file outside this folder was put there by the user,
+        who has to replace it.
+    """
     name = report.target
     if report.fits:
         return f"{name} is complete and fits: nothing has to be done."

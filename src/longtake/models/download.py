@@ -144,15 +144,14 @@ def _wanted(card: ModelCard) -> list[tuple[str, str, Published]]:
 def _publication(
     card: ModelCard, own: str, usual: Published, settings: Settings, listed: dict[str, list[hub.HubFile]]
 ) -> Published:
-    """Returns the place from which a part or adapter of the model is downloaded:
+    """Returns the place from which a part or adapter of the model is downloaded.
 
-    - the hub repository that `settings.model_sources` names for the model, if it names one that has the part or
-      adapter;
-    - otherwise `usual`.
+    This is the hub repository that `settings.model_sources` names for the model, if that repository has the part or
+    adapter. In all other cases it is `usual`.
 
-    own: the path at which that repository must have the part or adapter, such as `vae`.
+    own: the path of the part or adapter in that repository, such as `vae`.
     usual: the place that the model's card names.
-    listed: repository -> its files, for the repositories that were listed already. This function adds to it.
+    listed: repository -> its files. If a repository is missing here, the hub lists its files, and they are added.
     """
     source = settings.model_sources.get(card.name)
     if source is None or expanded(source).exists():
@@ -162,9 +161,9 @@ def _publication(
 
 
 def _files(repo: str, settings: Settings, listed: dict[str, list[hub.HubFile]]) -> list[hub.HubFile]:
-    """Returns the files of a repository. They come from `listed` if it has them, otherwise from the hub.
+    """Returns the files of a repository, from `listed` or from the hub.
 
-    listed: repository -> its files. The function adds what the hub lists.
+    listed: repository -> its files. If the repository is missing here, the hub lists its files, and they are added.
     """
     if repo not in listed:
         listed[repo] = hub.files(repo, settings)

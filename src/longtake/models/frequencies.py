@@ -20,22 +20,22 @@ def sinusoids(times: Tensor, channels: int) -> Tensor:
     times: the times [k]. The result is on the same device.
     channels: the number of cosines and sines together.
 
-    The frequencies fall from 1 to about 1/10000. They are computed on the CPU with `exp` in float64, then rounded to
-    float32. That gives the same frequencies on every processor, which `exp` in float32 does not. A time can be 1000,
-    so a small error in a frequency changes the model's output by 1e-5.
+    The frequencies fall from 1 to about 1/10000.
     """
     half = channels // 2
     exponents = -math.log(10_000) * torch.arange(half, dtype=torch.float32) / half
+    # `exp` in float64 on the CPU, rounded to float32, gives the same frequencies on every processor; `exp` in float32
+    # does not. A time can be 1000, so a small error in a frequency changes the model's output by 1e-5.
     angles = times[:, None] * exponents.double().exp().float().to(times.device)
     return torch.cat([angles.cos(), angles.sin()], 1)
 
 
 def keep_float64_on_host(part: nn.Module) -> None:
-    """Makes the rotary layers of a part of LTX-2 compute on the CPU if their result is for a device without float64.
+    """Makes the rotary layers of a part of LTX-2 compute on the CPU if the model's device has no float64.
 
-    For a device with float64 nothing changes: they compute on that device.
+    The result is then moved to that device. Nothing changes for a device with float64.
 
-    part: diffusers' transformer or connectors. Their rotary layers compute frequencies in float64.
+    part: diffusers' transformer or connectors. Their rotary layers compute in float64.
     """
     for layer in part.modules():
         if hasattr(layer, "double_precision"):

@@ -1,7 +1,7 @@
 """The text encoder of LTX-2: Gemma-3, and two connectors that turn all its hidden states into text tokens.
 
-The same Gemma can expand a prompt. If it has a vision tower, it then sees one frame of the source video: the frame next
-to the place where the new frames are added.
+The same Gemma can expand a prompt. If Gemma has a vision tower, it also sees one frame of the source video: the frame
+next to the place where the new frames are added.
 """
 
 from typing import Any
@@ -59,9 +59,9 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
         """Builds the encoder.
 
         encoder: Gemma-3, as one of three classes of transformers. All three can encode prompts.
-            - `Gemma3TextModel` can do nothing else.
-            - `Gemma3ForCausalLM` can also expand prompts, if its tokenizer has the tokens of a chat (`can_write`).
-            - `Gemma3ForConditionalGeneration` can do that too, and can see a frame meanwhile (`can_see`).
+            - `Gemma3TextModel` can only encode prompts.
+            - `Gemma3ForCausalLM` can also expand prompts, if its tokenizer has the tokens of a chat (see `can_write`).
+            - `Gemma3ForConditionalGeneration` can expand prompts like that, and can look at a frame (see `can_see`).
         connectors: diffusers' module that turns hidden states into text tokens for video and for audio.
         tokenizer: Gemma's tokenizer. If it has no padding token, it gets one.
         options: the keyword arguments of `TextEncoder`, such as device and dtype.
@@ -113,8 +113,8 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
 
         Call it only if `can_write` is True. If `prompt` is empty, Gemma makes up what happens next in the video.
 
-        frame: the frame of the source video that is next to the new frames, [height, width, 3]. It is ignored if
-            `can_see` is False. With None, Gemma sees no frame.
+        frame: the frame of the source video that is next to the new frames, [height, width, 3]. Gemma sees no frame if
+            this is None or if `can_see` is False.
         seed: the same seed gives the same text.
         """
         self.onload()
@@ -157,7 +157,7 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
         return f"\n\n{begin}{one * config.mm_tokens_per_image}{end}\n\n"
 
     def _without_signs(self, text: str) -> str:
-        """Returns `text` with a blank for each special token, and without blanks at both ends.
+        """Returns `text` with each special token replaced by a blank, and without blanks at its start and end.
 
         In a user's prompt, special tokens could stand for a picture or end the user's turn of the chat.
         """

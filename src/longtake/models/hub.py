@@ -35,11 +35,9 @@ class HubFile:
 
 
 def _token(settings: Settings, authorised: bool) -> str | bool:
-    """Returns the access token to send to the hub: the one in the settings, or False if there is none.
+    """Returns the access token for the hub from the settings, or False if they have none or `authorised` is False.
 
     False tells the hub's library to send no access token, not even one that is stored on this machine.
-
-    authorised: if False, the result is False although the settings may have an access token.
     """
     return settings.hf_token.get_secret_value() if settings.hf_token and authorised else False
 
@@ -80,9 +78,9 @@ def fetch(
     A file of the right size that is there already is not downloaded again. An interrupted download is continued. After
     a download, the size is verified, and also the SHA-256 if the hub states one.
 
-    on_bytes: called as bytes arrive, with the number of bytes since the last call, and while the file is verified, with
-        0. For a file that is there already, it is called once with the file's size. It may raise a `LongtakeError` to
-        end the work.
+    on_bytes: a callback that gets the number of bytes that have arrived since its last call. While the file is
+        verified, it gets 0. For a file that is there already, it gets the file's size, once. It may raise a
+        `LongtakeError` to end the work.
     authorised: True sends the access token in the settings, if there is one, to the hub. False sends none.
     Raises `DownloadFailed` if the file cannot be downloaded, does not fit on the disk or is damaged. Raises OSError if
     this machine is at fault (see `errors.TEMPORARY`), for example because its disk fails.

@@ -273,8 +273,8 @@ def vae_config(section: Mapping[str, Any]) -> Config:
 def _resampling(kind: str, right: bool) -> str:
     """Returns diffusers' name for a kind of resampling block, such as "temporal" for `compress_time`.
 
-    kind: the published name of the kind. For a block of the encoder, it is without its ending `_res`.
-    right: False if the block is one of the encoder and lacks this ending, which it must have; otherwise True.
+    kind: the published name of the kind. The ending `_res`, which all blocks of the encoder must have, is left out.
+    right: False for a block of the encoder that is published without `_res`; otherwise True.
     Raises `BadCheckpoint` for an unknown kind, and if `right` is False.
     """
     if not right or kind not in _RESAMPLE:
@@ -285,7 +285,7 @@ def _resampling(kind: str, right: bool) -> str:
 def _widths(first: int, pairs: Sequence[tuple[str, Config]], otherwise: int) -> list[int]:
     """Returns the number of channels after each resampling block of an encoder or decoder, in the order of `pairs`.
 
-    Each block multiplies the number before it by its option `multiplier`.
+    Each block multiplies the number of channels by its option `multiplier`.
 
     first: the number of channels before the first block.
     pairs: all blocks as (kind, options), from `residual_pairs`. Blocks at odd indices resample; the others are ignored.

@@ -154,10 +154,10 @@ def statistic(key: str) -> str | None:
 
 
 def _word(key: str, published: str, ours: str) -> str:
-    """Returns `key` with `ours` in place of `published`, wherever `published` begins `key` or follows a dot.
+    """Returns a weight's name `key` with `ours` in place of `published`, wherever `published` begins `key` or follows a
+    dot.
 
-    key: the name of a weight.
-    published, ours: a part of such a name, as its publisher and as diffusers writes it. A dot at its start is ignored.
+    published, ours: a part of the name, as its publisher and as diffusers writes it. Dots at the start are ignored.
     """
     bare = published.lstrip(".")
     return re.sub(rf"(^|\.){re.escape(bare)}", lambda match: match[1] + ours.lstrip("."), key)

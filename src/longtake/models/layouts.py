@@ -16,7 +16,7 @@ The layouts of LTX-2 come first, because the layouts of LTX-Video recognise file
 
 
 def layout_of(names: Collection[str], published: PublishedConfig) -> Layout | None:
-    """Returns the layout of a file: how it names its weights and settings. None if no known layout is that of the file.
+    """Returns the layout of a file (how it names its weights and settings), or None if no known layout fits.
 
     names: the names of the file's tensors.
     published: the `config` in the file's metadata.

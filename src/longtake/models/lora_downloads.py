@@ -1,4 +1,4 @@
-"""The folder of downloaded LoRAs: whose requests may use a download, how long it is kept, and what is swept from it."""
+"""The folder of downloaded LoRAs: which callers may use a download, how long it is kept, and what is deleted."""
 
 import hashlib
 import shutil
@@ -24,15 +24,15 @@ _HUB, _CALLERS, _UNFINISHED = "hub", "callers", "unfinished"
 
 
 def public_folder(settings: Settings) -> Path:
-    """Returns the folder of the LoRAs that the hub gives to everybody. All requests use it."""
+    """Returns the folder of the LoRAs that the hub gives to everybody. The requests of all callers use it."""
     return settings.loras_dir / FETCHED / _HUB
 
 
 def private_folder(settings: Settings, caller: str | None) -> Path:
-    """Returns the folder of the LoRAs that were downloaded for one caller, from a URL or with a token.
+    """Returns the folder of the LoRAs that were downloaded for one caller, from a URL or with an access token.
 
-    The URL may contain a secret, such as a signature, or its host may answer the caller alone. So no other caller's
-    request uses these files.
+    No other caller's request uses these files: the URL may contain a secret, or its host may give the file to this
+    caller only.
 
     caller: the id of an API key; None means the user of this machine.
     """
@@ -45,8 +45,7 @@ def private_folder(settings: Settings, caller: str | None) -> Path:
 def unfinished_folder(settings: Settings) -> Iterator[Path]:
     """Context manager that gives a new folder for a download, which is deleted at the end of the `with` block.
 
-    If this process is killed before that, `sweep` deletes the folder later. This function itself calls `sweep` first,
-    to delete folders that earlier processes left.
+    First it calls `sweep`, which deletes the folders that killed processes have left.
     """
     sweep(settings)
     make_folder(settings.loras_dir, "loras_dir")
@@ -74,9 +73,9 @@ def delete_oldest(settings: Settings) -> None:
 
 
 def sweep(settings: Settings, *, abandoned_s: float = ABANDONED_S) -> None:
-    """Deletes abandoned downloads: those that killed processes left unfinished, and those in folders of version 0.1.
+    """Deletes unfinished downloads of processes that were killed, and downloads in folders that only version 0.1 used.
 
-    abandoned_s: a download is abandoned after this number of seconds without a change.
+    abandoned_s: the number of seconds without a change after which a download is deleted.
     """
     root = settings.loras_dir / FETCHED
     before = clock.now() - abandoned_s

@@ -37,7 +37,8 @@ class Lora:
     """A LoRA as a request names it.
 
     path: a URL, a data URI, a hub repository (`owner/name`), or a file or folder in the LoRA folder.
-    weight_name: the name of the file in the repository or folder; None picks its only .safetensors file.
+    weight_name: the name of the file in the repository or folder; None means its only .safetensors file. With None, a
+        folder or repository that has several is refused.
     """
 
     path: str
@@ -50,7 +51,7 @@ a context manager that gives the file's path. Otherwise it returns None."""
 
 
 def no_own_file(url: str) -> AbstractContextManager[Path] | None:
-    """Returns None for every URL. It is the default of `LoraSources.open_own`: no server stores files itself."""
+    """Returns None: no URL is that of a file that this process stores. It is the default of `LoraSources.open_own`."""
     return None
 
 
@@ -152,10 +153,11 @@ def _local_or_from_hub(lora: Lora, settings: Settings, sources: LoraSources) -> 
 def _local(lora: Lora, settings: Settings, *, any_path: bool) -> Path | None:
     """Returns the LoRA's file if `lora.path` is a file or folder on the disk, otherwise None.
 
-    In a folder, `choose_file` chooses the file. Raises `InvalidRequest` if it finds none, if `any_path` is False and
-    requests may not name the path, or if `weight_name` is not the name of the file at the path.
-
     any_path: True allows a path outside the LoRA folder.
+    Raises `InvalidRequest` in these cases:
+    - `any_path` is False, and `_check_reachable` refuses the path.
+    - The path is a file, and `lora.weight_name` is another name.
+    - The path is a folder, and `choose_file` finds no file in it.
     """
     anywhere = expanded(str(local_path(lora.path))) if any_path else None
     if anywhere is not None and anywhere.exists():
@@ -274,9 +276,10 @@ def _from_url(url: str, settings: Settings, sources: LoraSources) -> LoraFile:
 
 
 def needs_download(url: str, settings: Settings, caller: str) -> bool:
-    """Returns True if a server has to download the LoRA at an http(s) URL for a request of this caller.
+    """Returns True if a server has to download the LoRA at an http(s) URL before a request of this caller can run.
 
-    It need not if the LoRA is on this machine, or if the URL is refused when the request runs.
+    Returns False if the LoRA is on this machine already, if the settings are offline, if the URL is malformed, or if it
+    is an http URL whose host is not trusted.
     """
     try:
         _check_encrypted(http_url(url), settings, NO_SOURCES)
@@ -286,7 +289,7 @@ def needs_download(url: str, settings: Settings, caller: str) -> bool:
 
 
 def _target(url: str, settings: Settings, caller: str | None) -> Path:
-    """Returns where the LoRA at a URL is after its download for a caller; None means the user of this machine."""
+    """Returns the path at which the LoRA at a URL is stored for a caller; None means the user of this machine."""
     return private_folder(settings, caller) / f"{hashlib.sha256(url.encode()).hexdigest()}.safetensors"
 
 
@@ -321,14 +324,13 @@ def _is_lora(path: Path) -> bool:
 def _from_hub(lora: Lora, settings: Settings, sources: LoraSources) -> Path:
     """Returns the file of a LoRA in a hub repository. The newest version is downloaded unless it is on this machine.
 
-    If the hub does not list the repository's files, or the settings are offline, an earlier download of the file is
-    returned, the most recently used one.
+    If the hub does not list the repository's files, or the settings are offline, the most recently used download of the
+    file is returned.
 
-    What was downloaded with the token in the settings is stored apart from what the hub gives to everybody.
-
-    Raises `DownloadFailed` if the files cannot be listed and nothing was downloaded earlier, or if the download fails.
-    Raises `InvalidRequest` if `choose_file` does, and `FileTooLarge` for a file above the limit.
+    Raises `DownloadFailed` if there is no such download, or if the newest version cannot be downloaded. Raises
+    `InvalidRequest` if `choose_file` does, and `FileTooLarge` for a file above `settings.max_lora_bytes`.
     """
+    # What only the access token gives access to is stored apart from what the hub gives to everybody.
     authorised = sources.any_path and settings.hf_token is not None
     home = private_folder(settings, sources.caller) / "hub" if authorised else public_folder(settings)
     folder = home / lora.path.replace("/", "--")

@@ -38,7 +38,7 @@ class LoraHeader:
     keys: module -> "A", "B" or "alpha" -> name of that tensor in the file. A module may lack the tensor alpha. Modules
         are named as in `LoraKey`.
     shapes: module -> the shapes of A and B.
-    alphas: module -> its alpha in the settings that diffusers writes to the metadata; None if they have none for it.
+    alphas: module -> its alpha in the settings that diffusers writes to the metadata; None if it has no alpha there.
     """
 
     name: str
@@ -52,16 +52,16 @@ class LoraHeader:
 
 
 def read_lora_header(path: Path, name: str | None = None) -> LoraHeader:
-    """Returns the header of a LoRA file. `name` is its name for messages; None means the file's own name.
-
-    No file takes longer than about half a second, because the size of its header and its number of tensors are limited.
+    """Returns the header of a LoRA file. `name` is the file's name for messages; None means its own name.
 
     Raises `BadCheckpoint` in these cases:
-    - The file is not a valid safetensors file, or its header is above these limits.
+    - The file is not a valid safetensors file.
+    - Its header has more than 8 MiB (MAX_HEADER_BYTES), or it has more than 10,000 tensors (MAX_LORA_TENSORS).
     - It has unknown keys, or is a LoRA of a kind that is not supported.
     - A module has only one of A and B, or their shapes do not allow the product B A.
     """
     name = name or path.name
+    # With these limits, no file takes longer than about half a second.
     header = read_header(path, MAX_HEADER_BYTES, name, MAX_LORA_TENSORS)
     keys = _keys_by_module(name, header)
     shapes = {module: _shapes(name, module, header, sides) for module, sides in keys.items()}
@@ -69,8 +69,9 @@ def read_lora_header(path: Path, name: str | None = None) -> LoraHeader:
 
 
 def _keys_by_module(name: str, header: Header) -> dict[str, dict[Side, str]]:
-    """Returns the names of the file's tensors, as module -> "A", "B" or "alpha" -> name.
+    """Returns the names of a LoRA file's tensors, as module -> "A", "B" or "alpha" -> name.
 
+    name, header: the file's name, for messages, and its header.
     Raises `BadCheckpoint` for unknown names, for two names of one tensor, and for modules without A or B.
     """
     keys: dict[str, dict[Side, str]] = {}
@@ -98,8 +99,9 @@ def _keys_by_module(name: str, header: Header) -> dict[str, dict[Side, str]]:
 
 
 def _check_kind(name: str, keys: Mapping[str, Any], unknown: Sequence[str]) -> None:
-    """Raises `BadCheckpoint` unless the file is a LoRA for the transformer: it has known keys, and no unknown ones.
+    """Raises `BadCheckpoint` unless a file is a LoRA for the transformer: it has known keys, and no unknown ones.
 
+    name: the file's name, for the message.
     keys: the known keys, by module.
     unknown: the unknown keys.
     """
@@ -123,6 +125,7 @@ def _shapes(
     """Returns the shapes of a module's A and B as matrices, which are [rank, in] and [out, rank].
 
     name, module: the names of the file and the module, for messages.
+    header: the file's header.
     sides: "A", "B" or "alpha" -> the name of that tensor of the module in the file.
     Raises `BadCheckpoint` for wrong shapes or dtypes of A, B or alpha.
     """
@@ -148,9 +151,10 @@ def as_matrix(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _settings(name: str, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Returns the LoRA's settings in a file's metadata.
+    """Returns the LoRA's settings, which diffusers writes to the metadata of its file.
 
-    Raises `BadCheckpoint` if they are malformed, and for a DoRA or a rank-stabilised LoRA.
+    name, metadata: the file's name, for messages, and its metadata.
+    Raises `BadCheckpoint` if the settings are malformed, and for a DoRA or a rank-stabilised LoRA.
     """
     try:
         stored = json.loads(metadata.get("lora_adapter_metadata", "{}"))
@@ -171,7 +175,7 @@ def _number(alpha: Any) -> float | None:
 
 
 def _alphas(settings: Mapping[str, Any], modules: Iterable[str]) -> dict[str, float | None]:
-    """Returns module -> its alpha in the LoRA's settings; None if they have none for the module.
+    """Returns module -> its alpha in the LoRA's settings; None if the settings have no alpha for the module.
 
     The setting `alpha_pattern` has alphas by pattern. The first pattern that fits the module counts. If none fits, the
     setting `lora_alpha` counts. A pattern fits a module whose name is the pattern, or ends with a dot and the pattern.

@@ -134,7 +134,7 @@ LoadedAdapter = tuple[Adapter, tuple[float, ...]]
 
 
 class LoraCache:
-    """Adapters that were read recently, up to `max_bytes` bytes of host memory.
+    """A cache of adapters, which holds up to `max_bytes` bytes of host memory and drops the least recently used ones.
 
     A file whose modification time or size has changed is read again.
     """
@@ -197,7 +197,7 @@ def _named_by_request(one: PlannedAdapter, settings: Settings, cache: LoraCache,
 
     one: the LoRA in the plan: its source, its file's name, and the request's field that named it.
     Raises `InvalidRequest` with that field if the LoRA cannot be found or read, `DownloadFailed` if the download fails,
-    and `FileTooLarge` for a file above the limit.
+    and `FileTooLarge` for a file above `settings.max_lora_bytes`.
     """
     try:
         with open_lora(Lora(one.source, one.weight_name), settings, sources) as file:
@@ -286,13 +286,13 @@ def _inject(transformer: Any, name: str, pairs: Mapping[str, Pair], check: Check
     """Adds a LoRA to the transformer, as PEFT's adapter `name`.
 
     pairs: module name in the transformer -> the change of that module's weight.
-    check: called before the matrices of each module are set.
-
-    PEFT gets matrices of rank 1, and those of the LoRA take their place. For other ranks it would initialise matrices
-    of gigabytes in vain, and compare each layer with a pattern for each rank, which takes minutes if all ranks differ.
+    check: called before the matrices of each module are set. It may raise an exception to stop the work.
     """
     dtype = transformer.dtype
     state: dict[str, torch.Tensor] = {}
+    # PEFT gets matrices of rank 1, which are then replaced by those of the LoRA. Given the true ranks, PEFT would first
+    # initialise matrices of gigabytes, and compare each layer with a pattern for each rank. That takes minutes if all
+    # ranks differ.
     for module, pair in pairs.items():
         state[f"{module}.lora_A.weight"] = torch.zeros(1, pair.a.shape[1])
         state[f"{module}.lora_B.weight"] = torch.zeros(pair.b.shape[0], 1)

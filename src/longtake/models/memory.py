@@ -97,8 +97,8 @@ def choose_offload(requested: str, sizes: Mapping[str, int], free: int | None) -
     - "group": as "model", but of the transformer and the text encoder only the layers that run are on the device.
 
     requested: `settings.offload`. "none", "model" and "group" are returned unchanged. "auto" returns the first of them
-        that leaves enough device memory for activations: 8 GiB (RESERVE_BYTES), or for a model with less than 1 GiB of
-        weights, 8 times their bytes.
+        that leaves enough device memory for activations, or "group" if none does. Enough is 8 GiB (RESERVE_BYTES), or
+        for a model with less than 1 GiB of weights, 8 times their bytes.
     sizes: the bytes of each part.
     free: the free bytes of the device; None for a device that shares the host's memory. Offloading saves nothing there,
         so "auto" returns "none".
@@ -194,8 +194,8 @@ It is less than the host's memory, which other programs use too.
 def predictions_at_once(transformer: Any, num_tokens: int, device: torch.device) -> int:
     """Returns how many predictions one evaluation of the transformer makes: as many as fit in memory, at least one.
 
-    Their activations may take an eighth of the device's total memory. The free memory does not count, so that a request
-    gives the same bits whenever it runs.
+    Their activations may take an eighth of a CUDA GPU's total memory. Other devices count as having 4 GiB (CPU_BYTES).
+    How much memory is free does not matter, so that a request always gives the same bits.
 
     transformer: the LTX-2 transformer.
     num_tokens: the number of video tokens of one prediction.

@@ -36,7 +36,10 @@ They concern only the generation of text, or the class reads them but lists them
 
 
 def with_effect(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings in the content of a `config.json`, without those that are ignored."""
+    """Returns the content of a `config.json` without the settings that change nothing.
+
+    Those are the settings in `IGNORED`, and the ones whose names begin with an underscore.
+    """
     return {name: value for name, value in config.items() if not _is_ignored(name)}
 
 

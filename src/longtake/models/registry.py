@@ -54,7 +54,7 @@ class Published:
 class ModelCard:
     """The facts of one model that all families have.
 
-    name: the model's name in settings and commands, and of the folder of its weights.
+    name: the model's name in settings and commands. The folder of its weights has this name, too.
     title: the model in one line, for people.
     licence: the licence of the weights in one line, for people.
     family: "ltxv" or "ltx2".
@@ -121,10 +121,9 @@ class LTX2Card(ModelCard):
     guidance_share: how much of a request's guidance is applied: 1 applies the request's scales, 0 turns guidance off.
         It is below 1 for the small LTX-2 model in the package, whose output breaks at the scales that suit the model
         with 22B parameters.
-    least_loudness: a share of the loudness of the source's sound at the joint. A window continues the sound of the
-        window before it; if that sound is quieter than this share, it is amplified to it first. 0 means that no sound
-        is amplified. The small model in the package needs it: it continues quiet sound with still quieter sound, and
-        would be silent after some windows.
+    least_loudness: the least loudness of the generated sound that a window continues, as a share of the loudness of the
+        source's sound. Quieter sound is first amplified to it. 0 amplifies nothing. The small model in the package
+        needs this, because it continues quiet sound with still quieter sound.
     """
 
     family: ClassVar[str] = "ltx2"
@@ -292,7 +291,7 @@ def located(card: ModelCard, settings: Settings) -> dict[PartName, Path]:
 def _places(published: Published, homes: Sequence[Path], settings: Settings) -> list[Path]:
     """Returns the paths at which a downloaded part or adapter may be, first choice first. They need not exist.
 
-    published: where it is published.
+    published: the place where the part or adapter is published.
     homes: the model's folders or checkpoint files, from `_homes`.
     """
     at_home = [] if published.path == "." else [home / published.path for home in homes]

@@ -136,11 +136,11 @@ def _check_start(path: Path, max_header_bytes: int, shown: str) -> int:
     """Checks that a file begins like a safetensors file, and returns the size of the file in bytes.
 
     shown: the file's name for messages.
-    Raises `BadCheckpoint` for a file in another format, and for a header that is longer than the limit or the file.
-
-    A safetensors file starts with 8 bytes, little-endian, that hold the header's length. The header is a JSON object,
-    so the next byte is `{`.
+    Raises `BadCheckpoint` for a file in another format, and for a header that is longer than `max_header_bytes` or than
+    the file.
     """
+    # The file starts with 8 bytes, little-endian, that hold the header's length. Then comes the header, a JSON object,
+    # whose first byte is `{`.
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(32)
@@ -170,7 +170,10 @@ def _tensor_info(shown: str, name: str, tensor: Any, file_bytes: int) -> TensorI
 
 
 def _reason(error: SafetensorError) -> str:
-    """Returns what is wrong with a file in words for a user, and in which place of its header if that is known."""
+    """Returns what is wrong with a file in words for a user, and in which place of its header if that is known.
+
+    error: what the `safetensors` package has raised for the file.
+    """
     text = str(error).removeprefix("Error while deserializing header: ")
     known = next((reason for start, reason in _REASONS.items() if text.startswith(start)), "its header is refused")
     place = _PLACE.search(text)
@@ -204,8 +207,8 @@ def read_json(path: Path, max_bytes: int = 16 * 1024**2) -> dict[str, Any]:
 def inside(folder: Path, name: str) -> Path:
     """Returns the path of the file `name` in a folder, with symbolic links resolved. The file need not exist.
 
-    Raises `BadCheckpoint` if `name` is not a plain relative path, or if it leads out of the folder. One exception is
-    allowed: in a snapshot folder of the hub's cache, files are links into the folder `blobs` of the same repository.
+    Raises `BadCheckpoint` if `name` is not a plain relative path, or if it leads out of the folder. Only in a snapshot
+    folder of the hub's cache may a file be a link out of it: into the folder `blobs` of the same repository.
     """
     root = folder.resolve()
     target = (folder / name).resolve()

@@ -40,7 +40,10 @@ model."""
 
 
 def class_names(config: Mapping[str, Any]) -> list[str]:
-    """Returns the names of the classes that a text encoder's configuration names or implies; empty if there are none.
+    """Returns the names of the classes with which a text encoder can be loaded, according to its configuration.
+
+    These are the configuration's `architectures`, and the encoder class for its `model_type`. The list is empty if the
+    configuration has neither.
 
     config: the content of `config.json` as transformers writes it.
     """

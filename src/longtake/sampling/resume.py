@@ -31,7 +31,7 @@ class Resume:
         - Otherwise `make` is called, and its result is saved for `name`. The tensors stay on the device where `make`
           put them.
 
-        name: the name of the file without its ending, another one for each dict of the plan.
+        name: the name of the file without its ending. Each dict of the plan needs a name of its own.
         """
         if self.folder is None:
             return dict(make())

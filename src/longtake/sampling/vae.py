@@ -102,7 +102,7 @@ def decoder_noise(noise: Noise, first: int, latent: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Latents:
-    """Some finished latent frames of a video. An iterator yields all of them as a sequence of such objects, in order.
+    """Consecutive latent frames of a video that are ready to be decoded. The objects of one video come in order.
 
     latent: [1, C, f, h, w], unnormalised, as the VAE decodes them (see `Statistics.unnormalise`).
     last: True if the video ends with these latent frames.
@@ -184,11 +184,11 @@ def decode_frames(
 
 
 def _report_frames(on_progress: OnProgress, frames: range, last_frame: int, share: float) -> None:
-    """Reports to `on_progress` how many frames of a video are decoded: all before `frames`, and this share of `frames`.
+    """Reports to `on_progress` how many frames of a video are decoded.
 
-    frames: the numbers of the frames that are being decoded now, without those that the next tile changes.
+    frames: the numbers of the frames that are being decoded now. All frames before them are decoded.
     last_frame: the number of frames to decode, which is reported as the total.
-    share: 0..1.
+    share: the share of `frames` that is decoded, 0..1.
     """
     on_progress(Progress("frames", frames.start + int(share * len(frames)), last_frame))
 

@@ -19,9 +19,8 @@ def ignore_share(share: float) -> None:
 def reporting_share(decoder: nn.Module, num_calls: int, on_share: OnShare) -> Iterator[None]:
     """Context manager. Within it, `on_share` is called after each residual block of a VAE's decoder.
 
-    decoder: the decoder, which the block of the `with` statement calls.
-    num_calls: the number of times that it calls the decoder.
-    on_share: gets the share of the work of all these calls that is done, 0..1.
+    decoder: the decoder. The code in the `with` statement must call it `num_calls` times.
+    on_share: a callback that gets the share of the work of all these calls that is done, 0..1.
     """
     costs = block_costs(decoder)
     total, done = num_calls * sum(costs.values()), 0.0

@@ -104,12 +104,7 @@ def video_conditioning(
     `strength`: how strongly the context's frames are held, 0 (ignored) to 1 (unchanged).
     `canvas`: (width, height) in pixels of the frames that the pass samples.
 
-    The context:
-    - Forward, it is at the window's start.
-    - Backward, it is at the window's end. The encoder also needs earlier frames, so it gets up to 25 (HISTORY_FRAMES)
-      frames before the context: the context's own frames in reverse order. Their latents are not used. If the context
-      does not fill its last latent, its own frames in reverse order fill it.
-    - If `strength` is 0, the context is left out.
+    The context is at the window's start (forward) or end (backward). If `strength` is 0, it is left out.
 
     The end image:
     - It is added as extra tokens (a `Keyframe`) at the position of the last new frame (forward) or of the first new
@@ -125,6 +120,8 @@ def video_conditioning(
     placed: list[PlacedLatents] = []
     before = window.context_start(plan.direction)
     if strength and window.context_frames:
+        # A backward context is extended by its own frames in reverse order. Those before it are for the encoder, which
+        # also needs earlier frames; their latents are dropped. Those after it fill its last latent.
         history = min(before, HISTORY_FRAMES)
         after = window.sampled_frames - before - window.context_frames if before else 0
         frames = np.pad(context.frames, ((history, after), (0, 0), (0, 0), (0, 0)), mode="reflect")
@@ -152,11 +149,8 @@ def audio_conditioning(
     `sound`: the context's sound, [2, n] at 48 kHz (SOUND_RATE), or None.
     `strength`: how strongly the context's sound is held, 0 (ignored) to 1 (unchanged).
 
-    - Forward, the sound is encoded at the window's start.
-    - Backward, it is encoded at the context's position. The encoder also needs earlier sound, so it gets sound for the
-      time before the context: the same sound, reversed.
-    - An audio latent is held only if it lies wholly within the context's time.
-    - If there is no sound or no context, or if `strength` is 0, all audio latents are generated.
+    An audio latent is held only if it lies wholly within the context's time. If there is no sound or no context, or if
+    `strength` is 0, all audio latents are generated.
     """
     count = audio_latents(window.sampled_frames, plan.rate)
     clean = torch.zeros(1, count, model.transformer.config.audio_in_channels, device=model.device)
@@ -166,6 +160,7 @@ def audio_conditioning(
     held = audio_before(count, (before + window.context_frames) / plan.rate)
     if plan.direction == "backward":
         held &= audio_from(count, before / plan.rate)
+        # The encoder also needs sound for the time before the context. It gets the same sound, reversed.
         sound = np.pad(sound, ((0, 0), (num_samples(before, plan.rate), 0)), mode="symmetric")
     tokens = encode_sound(model.audio_vae, sound, SOUND_RATE, model.device)[:, :count]
     clean[:, : tokens.shape[1]] = tokens

@@ -40,7 +40,7 @@ class WindowDecoder:
     on_progress: OnProgress
 
     def in_window(self, window: int, windows: int) -> "WindowDecoder":
-        """Returns a decoder whose progress reports are about window `window`, from 1, of `windows`."""
+        """Returns a copy of the decoder whose progress reports name window `window` (from 1) of `windows` windows."""
         return replace(self, on_progress=in_window(self.on_progress, window, windows))
 
     def frames(self, latent: Tensor, first_frame: int, last_frame: int) -> Iterator[Tensor]:
@@ -104,8 +104,8 @@ class TailRecorder:
     `before`: the frames that play before the first chunk, [T, H, W, 3] uint8.
     `count`: the number of frames to keep, at least 1.
 
-    The attribute `tail` is the copy. Before the iteration it is all of `before`. After each chunk it is the last
-    `count` frames of `before` followed by all chunks so far, [count, H, W, 3] uint8, or all of them if they are fewer.
+    The attribute `tail` is the copy, [t, H, W, 3] uint8. Before the iteration it is `before`. After each chunk it has
+    the last `count` frames up to now, or all of them if they are fewer. The frames in `before` are included.
     """
 
     def __init__(self, chunks: Iterator[Tensor], before: RGBFrames, count: int) -> None:

@@ -41,7 +41,7 @@ def frame_counts(options: LTX2Options, available: int) -> FrameCounts:
     - If the option `new_frames` is set, that many frames are new. They and the context are billed.
     - Otherwise `num_frames` frames are billed, and those that are not context are new.
     - If that leaves fewer than 8 (LEAST_NEW_FRAMES) new frames, and the request does not set the context, the context
-      is shortened so that at least 8 are new. Still `num_frames` are billed, even if context and new frames are more.
+      is shortened so that at least 8 are new. `num_frames` frames are billed, even if the two numbers add up to more.
 
     Raises InvalidRequest if the request sets a context that leaves none of `num_frames` for new frames.
     """
@@ -97,13 +97,13 @@ def whole_latent_context(direction: Direction, context_frames: int, available: i
 def window_context(options: LTX2Options, counts: FrameCounts, available: int) -> int:
     """Returns the largest number of context frames that any window of the plan may have.
 
-    - Normally it is the requested number of context frames (or the default number), rounded to whole latents. It may be
-      more than the source has, because later windows continue new frames, of which there may be more.
+    - Normally it is the number that the request asks for (or the default), rounded to whole latents. The source may
+      have fewer frames, because a later window continues new frames, and there may be enough of those.
     - If `frame_counts` shortened the context to make room for new frames, it is the shortened number,
       `counts.context_frames`.
 
     `counts`: the frame counts of the request, as `frame_counts` returns them.
-    `available`: the number of source frames. It serves only to find out whether the context was shortened.
+    `available`: the number of source frames. It shows whether the context was shortened.
     """
     wanted = requested_context(options)
     if counts.context_frames < whole_latent_context(options.direction, wanted, available):
@@ -117,7 +117,7 @@ def context_notes(options: LTX2Options, counts: FrameCounts, available: int, fir
     There is a note in each of these cases; in all others the tuple is empty:
     - The context and the new frames are together more than `num_frames`.
     - The request does not set the number of context frames, and `num_frames` makes the context shorter.
-    - The request sets the number, and the context has another one.
+    - The request sets the number of context frames, but the context has more or fewer.
     - The window next to the source has no room for the whole context. A default context gets no such note.
 
     `counts`: the frame counts of the request, as `frame_counts` returns them.

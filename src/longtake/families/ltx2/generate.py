@@ -41,8 +41,9 @@ def expand(run: LTX2Run, frame: RGBFrames) -> tuple[str, str | None]:
     - If the plan does not ask for expansion, its prompt is returned unchanged, without a note.
     - If the prompt is empty, the LTX-2 model's text encoder writes one from `frame`, provided that it can write text
       and see images. Otherwise the prompt stays empty, and the note says why.
-    - If the settings name a server with a language model, that model rewrites the prompt. It does not see `frame`. If
-      it does not rewrite the prompt, for example a very long one, the prompt is unchanged, and the note says why.
+    - If the settings name a server with a language model, that model rewrites the prompt without seeing `frame`. A
+      prompt of 120 words or more is returned unchanged, and so is any prompt for which the server returns an empty
+      text. The note says why.
     - If the text encoder can write text, it rewrites the prompt. It looks at `frame` if it can see images.
     - Otherwise the prompt is returned unchanged, and the note says why.
 
@@ -74,9 +75,9 @@ def generate(run: LTX2Run, prompt: str, context: Context) -> Iterator[GeneratedC
     `prompt`: the prompt to generate with, after expansion.
     `context`: the source frames and the sound that the first window continues, and the end image.
 
-    A later window continues the frames and the sound of the window that was sampled before it. They are decoded, and
-    then encoded again for the later window. The latents themselves cannot be used again: a window's first latent must
-    cover a single frame, and those from the middle of a window cover more.
+    A later window continues the frames and the sound of the window that was sampled before it. They are decoded and
+    encoded again, because a window's first latent must cover one frame, and a latent from the middle of a window covers
+    more.
     """
     plan = run.plan
     setup = make_setup(run, prompt)
@@ -203,11 +204,7 @@ class _Windows:
         window.
 
         The arguments are those of `forward`. The clip has the new frames; they are decoded while the caller reads the
-        clip. The next window continues the first of them, with their sound. For it, these few frames are decoded as
-        soon as the clip is taken.
-
-        The next window plays before this one. So `generate` first takes the clips of all windows, without reading
-        their frames, and then returns them in reverse order.
+        clip. The next window plays before this one. It continues the first of the new frames, with their sound.
         """
         plan = self.run.plan
         window = plan.windows[current.number]
@@ -223,6 +220,7 @@ class _Windows:
         yield GeneratedClip(frames, window.new_frames, window.context_frames, rendition, context.neighbour, sound)
         if current.is_last:
             return context
+        # `generate` takes the clips of all windows before it reads any, so the next context is decoded by itself here.
         next_context = plan.windows[current.number + 1].context_frames
         first_frames = to_rgb(self.decoder.few_frames(latent, start, start + next_context))
         spare = min(SPARE_SAMPLES, num_samples(start, plan.rate))
@@ -231,11 +229,10 @@ class _Windows:
         return _WindowContext(first_frames, sound, first_frames[0])
 
     def _audible(self, sound: Samples) -> Samples:
-        """Returns `sound` [2, n], amplified if it is too quiet for the model to continue it well.
+        """Returns generated sound [2, n], amplified if it is too quiet for the next window to continue it well.
 
-        `sound`: generated sound that the next window continues. If it is quieter than `LTX2Card.least_loudness` times
-            the loudness of the source's sound, it is amplified to that, as far as full scale allows. If the source has
-            no sound, it stays unchanged.
+        Too quiet is less than `LTX2Card.least_loudness` times the loudness of the source's sound. If the source has no
+        sound, the generated sound stays unchanged.
         """
         if self.source_sound is None:
             return sound

@@ -1,7 +1,7 @@
 """The tokens of one modality in a window, with the conditioning, the mask and the position of each token.
 
 Masks follow LTX-2. A token with mask 1 is generated from noise. A token with mask 0 is held: it keeps the value of its
-conditioning. A token with a mask m between them starts as its conditioning with a share m of noise, and is denoised.
+conditioning. A token with a mask m between 0 and 1 starts as its conditioning with a share m of noise, and is denoised.
 """
 
 from collections.abc import Mapping, Sequence

@@ -27,8 +27,8 @@ class Window:
     The parts of a window in playing order:
     - Forward: the context, the new frames, spare frames. The context has 8k+1 frames, which fill whole latents.
     - Backward: spare frames, the new frames, the context. The context has 8k frames, which fill whole latents.
-      Exception: if the source has fewer than 8 frames, they are the context. They do not fill a latent, so the same
-      frames in reverse order follow until it is full. These are cut off too.
+    - Backward, if the source has fewer than 8 frames: spare frames, the new frames, the context, spare frames. The
+      spare frames at the end fill the latent that the context does not fill.
     """
 
     context_frames: int

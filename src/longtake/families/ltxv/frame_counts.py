@@ -65,8 +65,8 @@ def frame_counts(options: LTXVOptions, span: Span, card: LTXVCard) -> FrameCount
 def whole_source_counts(span: Span, new_frames: int, card: LTXVCard) -> FrameCounts:
     """Returns the frame counts of a request that shows all frames of `span` and adds `new_frames` frames to them.
 
-    The context, which the model sees, has the largest number 8k+1 (1, 9, 17, ...) of frames that `span` has. If it and
-    the new frames do not fit into one window, it has at most the card's `max_context_frames`.
+    The context, which the model sees, has the largest number 8k+1 (1, 9, 17, ...) of frames that `span` has. If the
+    context and the new frames do not fit into one window, the context has at most the card's `max_context_frames`.
 
     `span`: the source frames that the request allows.
     `card`: the card of the model, which limits the context and the windows.

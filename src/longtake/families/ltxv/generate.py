@@ -52,6 +52,7 @@ def expand(run: LTXVRun, frame: RGBFrames) -> tuple[str, str | None]:
     - If the prompt cannot be rewritten, for example because the settings name no language model, it is returned
       unchanged, and the note says why.
 
+    `run`: the plan with the loaded model and the settings.
     `frame`: not used. It is an argument because other families show it to the language model (see `Recipe.expand`).
 
     Raises ExpansionFailed if the language model's server cannot be reached or sends an unusable answer.

@@ -1,4 +1,4 @@
-"""Notes for the user about a plan of LTX-Video 0.9.x: effects of the request that its fields alone do not show."""
+"""Notes for the user about a plan of LTX-Video 0.9.x, such as that source frames are repeated."""
 
 from longtake.families.ltxv.options import LTXVOptions
 from longtake.plans import MOST_RATE, Plan, unseen_source_note
@@ -49,18 +49,14 @@ def speed_note(source: VideoInfo, plan: Plan) -> str | None:
 
 
 def trim_note(options: LTXVOptions, source: VideoInfo, span: Span, plan: Plan) -> str | None:
-    """Returns a note if the plan uses fewer source frames than the request names; otherwise None.
+    """Returns a note that says which source frames are used, if the request's fields do not show it; otherwise None.
 
-    The note is returned in these cases:
-    - The option `start_frame` is above 0, the source is not reversed, and the plan's first source frame is a later one.
-    - The option `max_frames` is less than the number of frames from `start_frame` on, and the plan uses fewer frames
-      than `span` has.
-
-    There are two causes: a context must have 8k+1 frames, and `max_frames` keeps only the frames nearest to the new
-    ones.
+    The plan may use fewer frames than the request allows, because a context must have 8k+1 frames. With the option
+    `max_frames`, only the frames nearest to the new ones are used.
 
     `span`: the source frames that the request allows.
     """
+    # The plan is moved if it begins after `start_frame`, and limited if more than `max_frames` frames follow that.
     clock, used = plan.context.rate, plan.context
     is_moved = not span.reverse and used.start > int(options.start_frame * clock / source.rate)
     is_limited = options.max_frames is not None and options.max_frames < source.num_frames - options.start_frame
@@ -78,7 +74,7 @@ def trim_note(options: LTXVOptions, source: VideoInfo, span: Span, plan: Plan) -
 def guide_note(options: LTXVOptions, plan: Plan) -> str | None:
     """Returns a note if the source is a guide and no LoRA is applied; otherwise None.
 
-    A guide is a clip that the video follows without containing it. The models follow one only with a LoRA for it.
+    A guide is a clip that the video follows without containing it. The models need a LoRA to follow a guide.
     """
     if options.guide == "rgb" or plan.adapters:
         return None

@@ -34,7 +34,8 @@ class Pass:
 
     `canvas`: (width, height) in pixels of the frames that the pass samples.
     `steps`: the number of noise levels of the schedule.
-    `skip_initial`, `skip_final`: how many of the first and of the last levels are left out.
+    `skip_initial`: the number of noise levels that are left out at the start of the schedule.
+    `skip_final`: the number of noise levels that are left out at the end of the schedule.
     `guidance`: the guidance scales by noise level.
     `acceleration`: how many steps extrapolate instead of evaluating the model.
     """
@@ -137,9 +138,10 @@ def make_plan(options: LTXVOptions, source: VideoInfo, card: LTXVCard, seed: int
 def source_span(source: VideoInfo, options: LTXVOptions) -> Span:
     """Returns the span of the source frames that the request uses, reversed if the option `reverse_source` is True.
 
-    All frames are counted at the rate at which the source is read (see `reading_rate`). The request may use the frames
-    from the option `start_frame` to the source's end. If these are more than the option `max_frames`, only the last
-    `max_frames` of them are used, or the first ones if the span is reversed: those next to the new frames.
+    The request may use the frames from the option `start_frame` to the source's end. If these are more than the option
+    `max_frames`, only those next to the new frames are used: the last `max_frames` of them, or the first ones if the
+    span is reversed. Both options count the source's own frames. The span counts frames at the rate at which the source
+    is read (see `reading_rate`).
 
     Raises InvalidRequest if `start_frame` is beyond the source's end.
     """

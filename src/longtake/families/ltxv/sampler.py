@@ -60,8 +60,8 @@ def trajectory(
 
     A step goes from one noise level t of the schedule to the next. The strength of a token, which is its value in
     `sequence.mask`, decides what the step does to it:
-    - Strength 1: the token is not denoised. It is its value in `sequence.tokens` plus noise, scaled by
-      `setup.conditioning_noise` * t^2.
+    - Strength 1: the token is not denoised. It keeps its value in `sequence.tokens`, to which each step adds new noise
+      times `setup.conditioning_noise` * t^2.
     - Lower strength: the token starts at noise level 1 - strength. It stays unchanged while t is higher. After that,
       each step moves it along its velocity to the next level.
 
