@@ -14,8 +14,9 @@ from PIL import Image, ImageOps
 
 from longtake.endpoints import Endpoint
 from longtake.families import FAMILIES
-from longtake.families.family import Context, LoadedModel, PlanRun, RGBFrames
+from longtake.families.family import Context, LoadedModel, PlanRun
 from longtake.media.crf import compress
+from longtake.media.planes import RGBFrames
 from longtake.media.probe import probe
 from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff

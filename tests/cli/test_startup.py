@@ -33,6 +33,10 @@ def test_a_plan_imports_no_torch_and_no_codecs(clips: Path) -> None:
     assert not {"torch", "diffusers", "transformers", "av"} & set(loaded)
 
 
+def test_the_server_imports_nothing_heavy_but_pydantic() -> None:
+    assert loaded_after("import longtake.service.server, longtake.database.migrate") == ["pydantic"]
+
+
 @pytest.mark.parametrize("args", [["--help"], ["--version"]])
 def test_help_and_version_take_less_than_a_second_of_processor_time(args: list[str]) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

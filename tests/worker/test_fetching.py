@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -125,8 +126,12 @@ def submit_with(
 
 def downloaded(folder: Path) -> list[bytes]:
     """Returns the bytes of the files that are downloaded and not deleted, also those that are not complete."""
-    places = (folder / "files" / "fetched", folder / "scratch")
-    return [path.read_bytes() for place in places if place.exists() for path in place.iterdir()]
+    found = []
+    for place in (folder / "files" / "fetched", folder / "scratch"):
+        for path in place.iterdir() if place.exists() else ():
+            with suppress(FileNotFoundError):  # The server may delete it meanwhile.
+                found.append(path.read_bytes())
+    return found
 
 
 def test_a_device_is_claimed_when_the_files_are_there(

@@ -6,12 +6,9 @@ from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from longtake.imports import importing_models
-from longtake.media.sound import Samples
 from longtake.models.registry import ModelCard
 from longtake.plans import Plan, PlannedAdapter, PlanOptions
 from longtake.sampling.levels import Acceleration
@@ -19,13 +16,13 @@ from longtake.settings import Settings
 from longtake.video import OnProgress, VideoInfo
 
 if TYPE_CHECKING:
+    # The server's own process needs no arrays, and saves the time and memory that their libraries need.
     import torch
     from torch import Tensor
 
+    from longtake.media.planes import RGBFrames
+    from longtake.media.sound import Samples
     from longtake.sampling.resume import Resume
-
-RGBFrames = NDArray[np.uint8]
-"""Frames [t, H, W, 3], or one frame [H, W, 3], in 0..255."""
 
 Rows = Sequence[tuple[str, str]]
 """Lines of text for people, each as (name, value)."""
@@ -87,9 +84,9 @@ class Context:
     `end_image`: the picture that the new frames should arrive at, [H, W, 3] at the output's size, or None.
     """
 
-    frames: RGBFrames
-    sound: Samples | None = None
-    end_image: RGBFrames | None = None
+    frames: "RGBFrames"
+    sound: "Samples | None" = None
+    end_image: "RGBFrames | None" = None
 
 
 @dataclass(frozen=True)
@@ -117,8 +114,8 @@ class GeneratedClip:
     new_frames: int
     context_frames: int
     rendition: "Tensor | None" = None
-    neighbour: RGBFrames | None = None
-    sound: Samples | None = None
+    neighbour: "RGBFrames | None" = None
+    sound: "Samples | None" = None
 
 
 @dataclass(frozen=True)
@@ -167,7 +164,7 @@ class Recipe(Protocol[CardT_contra, PlanT, ModelT]):
         """
         ...
 
-    def expand(self, run: PlanRun[PlanT, ModelT], frame: RGBFrames) -> tuple[str, str | None]:
+    def expand(self, run: PlanRun[PlanT, ModelT], frame: "RGBFrames") -> tuple[str, str | None]:
         """Returns (prompt, note): the prompt to generate with, and a note for the user or None.
 
         - If the plan does not ask for prompt expansion, its prompt is returned unchanged, without a note.
@@ -228,7 +225,7 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
         """
         return self._recipe.load(card, settings, on_progress)
 
-    def expand(self, run: PlanRun[PlanT, ModelT], frame: RGBFrames) -> tuple[str, str | None]:
+    def expand(self, run: PlanRun[PlanT, ModelT], frame: "RGBFrames") -> tuple[str, str | None]:
         """Returns (prompt, note): the prompt to generate with, and a note for the user or None.
 
         The prompt is the plan's, or the one that a language model wrote in its place, as `Recipe.expand` explains.

@@ -18,6 +18,9 @@ Planes = Codes
 RGBPicture = Codes
 """An RGB picture [H, W, 3]: uint8 with codes 0..255, or uint16 with codes 0..65535."""
 
+RGBFrames = NDArray[np.uint8]
+"""Frames [t, H, W, 3], or one frame [H, W, 3], in 0..255."""
+
 Plane = Codes
 """One plane [height, width] of a frame."""
 

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from longtake.families.family import GeneratedClip, RGBFrames
+from longtake.families.family import GeneratedClip
 from longtake.media.colour_match import match_colour
 from longtake.media.detail import Detail, carry_detail
+from longtake.media.planes import RGBFrames
 from longtake.media.sound import FADE_SAMPLES, Samples
 from longtake.media.source import SourceReader
 from longtake.output.soundtrack import append_sound, prepend_sound, source_track

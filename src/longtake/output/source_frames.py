@@ -5,9 +5,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from longtake.families.family import RGBFrames
 from longtake.media import sound
-from longtake.media.planes import Planes
+from longtake.media.planes import Planes, RGBFrames
 from longtake.media.sound import Samples
 from longtake.media.source import SourceReader
 from longtake.media.tempo import stretch

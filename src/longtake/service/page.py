@@ -7,10 +7,10 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from string import Template
 from threading import Lock
 from typing import Any
 
-import jinja2
 import sqlalchemy as sa
 from cachetools import LRUCache
 from starlette.requests import Request
@@ -58,8 +58,7 @@ _COLUMNS = [table.c[name] for name in (*_SHOWN_COLUMNS, "state", "status_code", 
 
 def routes(state: ServerState) -> list[BaseRoute]:
     """Returns the routes of the page, its static files and its list of requests."""
-    templates = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER / "templates"), autoescape=True)
-    html = templates.get_template("page.html").render(version=__version__)
+    html = Template((FOLDER / "templates" / "page.html").read_text("utf-8")).substitute(version=__version__)
     files = {path.name: path.read_bytes() for path in (FOLDER / "static").iterdir() if path.suffix in TYPES}
     request_list = RequestList(state)
 

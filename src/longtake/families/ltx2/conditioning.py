@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from longtake.families.family import Context, RGBFrames
+from longtake.families.family import Context
 from longtake.families.ltx2.audio import encode_sound
 from longtake.families.ltx2.model import LTX2Model
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.families.ltx2.tracks import Keyframe, PlacedLatents, Track, audio_track, video_track
 from longtake.families.ltx2.windows import Window
 from longtake.media.formats import SOUND_RATE
+from longtake.media.planes import RGBFrames
 from longtake.media.sound import Samples, num_samples
 from longtake.models.audiovisual import Stream
 from longtake.plans import Size, latent_length

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from longtake.families.family import RGBFrames
 from longtake.families.ltx2.audio import decode_sound
 from longtake.families.ltx2.model import LTX2Model
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.media.formats import SOUND_RATE
+from longtake.media.planes import RGBFrames
 from longtake.media.sound import CROSS_FADE_S, MAX_LAG_S, Samples, num_samples
 from longtake.plans import latent_length
 from longtake.sampling.vae import Latents, Statistics, cropped_from_canvas, decode, decode_frames

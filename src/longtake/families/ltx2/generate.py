@@ -12,7 +12,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from longtake.families.family import Context, GeneratedClip, PlanRun, RGBFrames
+from longtake.families.family import Context, GeneratedClip, PlanRun
 from longtake.families.ltx2.conditioning import latent_shape, window_conditioning
 from longtake.families.ltx2.decoding import SPARE_SAMPLES, TailRecorder, WindowDecoder, to_rgb
 from longtake.families.ltx2.guidance import UNGUIDED, Guide
@@ -20,6 +20,7 @@ from longtake.families.ltx2.model import LTX2Model, load
 from longtake.families.ltx2.options import GuidanceScales
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.families.ltx2.sampler import PassSetup, Sampler, Setup, sample_window
+from longtake.media.planes import RGBFrames
 from longtake.media.sound import Samples, at_least, loudness, num_samples
 from longtake.models.audiovisual import Stream
 from longtake.models.memory import predictions_at_once

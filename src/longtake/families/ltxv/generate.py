@@ -9,7 +9,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from longtake.families.family import Context, GeneratedClip, PlanRun, RGBFrames
+from longtake.families.family import Context, GeneratedClip, PlanRun
 from longtake.families.ltxv.colour import tone_map
 from longtake.families.ltxv.conditioning import ConditioningItem
 from longtake.families.ltxv.guidance import Guide
@@ -17,6 +17,7 @@ from longtake.families.ltxv.model import LTXVModel, load
 from longtake.families.ltxv.plan import LTXVPlan
 from longtake.families.ltxv.sampler import Items, PassSetup, Setup, sample_video
 from longtake.media.crf import compress
+from longtake.media.planes import RGBFrames
 from longtake.media.preprocess import preprocess
 from longtake.plans import latent_length
 from longtake.prompts import expand as expand_prompt
