@@ -65,5 +65,5 @@ def _new_file(path: Path) -> Path:
 
 
 def _private(path: str | Path, flags: int) -> int:
-    """Opens a file and returns its descriptor. If it is new, its owner alone can read it. `flags`: as of `os.open`."""
+    """Opens a file and returns its descriptor. Only its owner can read a new file. `flags` are those of `os.open`."""
     return os.open(path, flags, 0o600)

@@ -57,7 +57,10 @@ class Clock:
             return elapsed + self._offset_s
 
     def is_steady(self) -> bool:
-        """Returns False after a jump of the system's clock that is not believed yet. Nothing should be deleted then."""
+        """Returns False while a jump of the system's clock is not believed yet, otherwise True.
+
+        Nothing should be deleted while it is False.
+        """
         self.now()
         return self._jump is None
 
@@ -105,10 +108,12 @@ _clock = Clock(lambda: time.time(), elapsed_s)
 
 
 def now() -> float:
-    """Returns the Unix time in seconds for deadlines and stored times of this process, see `Clock.now`."""
+    """Returns the Unix time in seconds for deadlines and stored times. A jump of the system's clock is ignored at
+    first.
+    """
     return _clock.now()
 
 
 def is_steady() -> bool:
-    """Returns False while deletions should pause because the system's clock has jumped, see `Clock.is_steady`."""
+    """Returns False while a jump of the system's clock is not believed: delete nothing then. Otherwise returns True."""
     return _clock.is_steady()

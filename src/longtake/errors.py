@@ -101,7 +101,7 @@ class DownloadFailed(InvalidRequest):
 
 
 class ModelDownloadFailed(DownloadFailed):
-    """A file of a model could not be downloaded. On the command line it is a failure, not a wrong request."""
+    """A file of a model could not be downloaded. The command line ends with status 1, not 2 as for bad requests."""
 
     exit_code = 1
 
@@ -155,8 +155,10 @@ class BadCheckpoint(LongtakeError):
 
 
 class ModelNotInstalled(BadCheckpoint):
-    """The model that the request needs is not on this machine, and the setting `stand_in` does not allow one of the
-    small models in the package to take its place."""
+    """The model that the request needs is not on this machine, and no small model of the package may stand in for it.
+
+    The setting `stand_in` decides whether one may.
+    """
 
     type = "runner_scheduling_failure"
     status = 503
@@ -195,10 +197,10 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def machine_error(error: BaseException | None) -> OSError | None:
-    """Returns the error of the operating system for which `error` was raised, if this machine is at fault for it.
+    """Returns the operating system's error that led to `error`, if this machine is at fault; otherwise None.
 
-    It may be `error` itself, or one that was being handled when `error` was raised, also over several steps. Returns
-    None if the code of none of them is in TEMPORARY.
+    This machine is at fault for the codes in TEMPORARY, for example because its disk is full. The result may be `error`
+    itself, or one of the errors that Python shows as its causes.
     """
     seen: set[int] = set()  # an error that is raised again can be among its own causes
     while error is not None and id(error) not in seen:

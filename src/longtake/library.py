@@ -52,8 +52,9 @@ def extend(
     prompt: what the new frames show. Most endpoints require one.
     endpoint: short name or id of one of the endpoints of longtake's HTTP API. It decides which models can be used, and
         the fields of its requests can be given as `parameters`.
-    model: name of a model. None means the endpoint's published model if it is installed. Otherwise the small model in
-        the package stands in for it, where the setting `stand_in` lets it; a note of the result then says so.
+    model: name of a model. None means the endpoint's published model. If that is not installed, a small model in the
+        package stands in for it, and a note of the result says so. It is an error if the setting `stand_in` does not
+        allow that.
     overwrite: True if `out` may be replaced; otherwise an existing file is an error.
     on_progress: called at every step with a `longtake.video.Progress`. It can cancel the work by raising an exception.
     parameters: any other options of the command line for this endpoint, with underscores for dashes: `new_frames`,
@@ -114,8 +115,8 @@ class Model:
     ) -> "Result":
         """Does what `longtake.extend` does, with this model. The other arguments are the same.
 
-        endpoint: short name or id of an endpoint. None means the default endpoint if it can use the model, otherwise
-            the first endpoint that can.
+        endpoint: short name or id of an endpoint. None means the default endpoint or, if it cannot use the model, the
+            first endpoint that can.
         """
         chosen = endpoint_for(self.card) if endpoint is None else endpoints.endpoint(endpoint)
         user_input = _user_input(source, prompt, parameters, output_type(Path(out)))
@@ -167,7 +168,7 @@ def _extend(
 
 
 def local_runner(settings: Settings) -> "Runner":
-    """Returns a runner, which loads models and runs jobs, for the user of this machine.
+    """Returns a runner (it loads models and runs jobs) with the rights of this machine's user.
 
     This user may name any local file, URL or hub repository as a LoRA.
     """

@@ -81,9 +81,9 @@ class AddressRefused(httpx.TransportError):
 def check_url(url: str, trusted_hosts: Collection[str] = ()) -> httpx.URL:
     """Returns the parsed URL. Its host name is not resolved; PublicTransport checks the addresses of the name later.
 
-    Raises InvalidRequest for a URL that can never be used: not http(s), no valid host or port, longer than
-    MAX_URL_LENGTH, with credentials, in a spelling that programs interpret differently (such as backslashes), or with
-    an IP address that is neither public nor in `trusted_hosts`.
+    Raises InvalidRequest for a URL that can never be used: not http(s), no valid host or port, more than 8000
+    characters (MAX_URL_LENGTH), with credentials, in a spelling that programs interpret differently (such as
+    backslashes), or with an IP address that is neither public nor in `trusted_hosts`.
     """
     try:
         return _parsed(url, {host.lower() for host in trusted_hosts})
@@ -98,7 +98,7 @@ def is_http(text: str) -> bool:
 
 
 def http_url(text: str) -> httpx.URL:
-    """Returns the parsed URL. Says nothing about whether its host may be used.
+    """Returns the parsed URL. Does not check whether its host may be used.
 
     Raises ValueError unless `text` is a well-formed http or https URL. The message is a sentence without its subject,
     which is the URL: "names no host".

@@ -1,7 +1,7 @@
 """The plan of a generation: everything that is decided before it begins, computed from request, source and model.
 
-This module has the base class of the families' plans, and functions for frame counts, rates and sizes. The models
-generate clips whose number of frames is 8n + 1 (1, 9, 17, ...).
+This module has the base class of the plans of all model families, and functions for frame counts, rates and sizes. The
+models generate clips whose number of frames is 8n + 1 (1, 9, 17, ...).
 """
 
 from abc import ABC, abstractmethod
@@ -118,7 +118,7 @@ class PlannedAdapter:
 def adapters_of_passes(adapters: tuple[PlannedAdapter, ...], passes: int) -> tuple[PlannedAdapter, ...]:
     """Returns the adapters in the form in which a plan of `passes` sampling passes contains them.
 
-    - Each adapter has only the scales of these passes. An adapter whose scales in them are all 0 is left out.
+    - Each adapter has only its first `passes` scales. If these are all 0, the adapter is left out.
     - Data URIs are shortened, because a plan is stored and shown.
     """
     trimmed = (replace(one, source=shortened_url(one.source), scales=one.scales[:passes]) for one in adapters)
@@ -290,9 +290,10 @@ class Plan(PlanOptions, ABC):
 
 
 def unseen_source_note(plan: Plan, field: str) -> str:
-    """Returns the note for a plan whose model sees nothing of the source because a strength in the request is 0.
+    """Returns a note for the user: the model sees nothing of the source, because a strength in the request is 0.
 
-    `field` is the name of the request's field that holds this strength.
+    plan: the plan that gets the note.
+    field: the name of the request's field that holds this strength.
     """
     made = plan.num_frames - plan.source_frames
     cut = ", after a cut" if plan.source_frames else ""

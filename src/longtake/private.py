@@ -23,8 +23,8 @@ def prepare_data_folder(settings: Settings) -> None:
     """Creates the data folder, for its owner alone. If it exists, other users lose their rights to it.
 
     If they had any, two more things happen:
-    - They also lose their rights to the files and folders directly in it, because another user's program may have the
-      data folder open already. Everything deeper is then out of their reach too.
+    - They also lose their rights to the files and folders directly in it, because a program of another user may have
+      opened the data folder before. Such a program cannot reach anything deeper then.
     - A warning is logged, which says whether other users can still reach the data folder.
 
     Raises InvalidRequest if the folder cannot be created.

@@ -190,7 +190,7 @@ def carries_detail(job: Job, settings: Settings) -> bool:
     """Returns whether the source's fine detail and its motion are carried into the job's new frames.
 
     They are if all of this is true:
-    - The setting `carry_detail` says so for the job's model.
+    - The setting `carry_detail` is "always", or it is "stand-in" and the job's model stands in for a larger one.
     - The model sees frames of the source, and the output shows these frames with their own pixels.
     - There is no end image, because with one the new frames must arrive at other content than the source's.
     """

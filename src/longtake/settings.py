@@ -279,9 +279,9 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _cache_without_home(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Returns the given settings, with folders for models and LoRAs added if the user has no home folder.
+        """Returns the given settings `values`, with `models_dir` and `loras_dir` added if the user has no home folder.
 
-        These are in `data_dir`. None is added if `data_dir` is not given, and none that is given itself.
+        The added folders are in `data_dir`. If `data_dir` is not given, none is added. Given ones are not replaced.
         """
         folder = values.get("data_dir")
         if not folder or NO_HOME not in _cache_folder("models").parents:

@@ -71,10 +71,10 @@ def end_name(code: int) -> str | None:
 
 
 def limit_resources(memory_bytes: int, open_files: int) -> None:
-    """Limits the memory (in bytes), the number of open files and the number of threads of this process.
+    """Limits this process to `memory_bytes` bytes of memory and `open_files` open files.
 
-    Also keeps the process from writing to any file and from leaving a core dump. Windows has none of these limits, and
-    macOS does not limit the memory.
+    It can then also write to no file, leave no core dump and, on Linux, start only a limited number of threads. A limit
+    that the system lacks is left out: that of the memory on macOS, all limits on Windows.
     """
     try:
         import resource
@@ -191,9 +191,9 @@ def leave_root() -> None:
 
 
 def can_leave_root() -> bool:
-    """Returns False if this process's user is root and the system does not let it become another user.
+    """Returns False if this process's user is root and the system does not let it become another user, otherwise True.
 
-    This is so in containers that lack the capability CAP_SETUID, or that know no other user than root.
+    It is False in containers that lack the capability CAP_SETUID, or that know no other user than root.
     """
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return True
@@ -201,7 +201,10 @@ def can_leave_root() -> bool:
 
 
 def _has_capability(capability: int) -> bool:
-    """Returns False if this process runs on Linux without a capability, as in some containers."""
+    """Returns True if this process has a capability of Linux, or if the system has no capabilities.
+
+    capability: the capability's bit in the kernel's mask.
+    """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -210,7 +213,7 @@ def _has_capability(capability: int) -> bool:
 
 
 def _is_known_user(user: int) -> bool:
-    """Returns False if this process runs in a user namespace of Linux that has no user of this number."""
+    """Returns False if Linux runs this process in a user namespace without a user of this number, otherwise True."""
     try:
         rows = [
             [int(number) for number in line.split()] for line in Path("/proc/self/uid_map").read_text().splitlines()

@@ -1,7 +1,8 @@
 """Temporary folders, all in the data folder. What killed processes left is deleted.
 
 The name of a temporary folder begins with the identity of its process. So the folder is deleted once that process has
-ended. Where this is not known, because several machines share the data folder, it is deleted once it is old.
+ended. Where this is not known, because several machines share the data folder, it is deleted if nothing in it has
+changed for one day (OLD_S).
 """
 
 import hashlib
@@ -28,8 +29,8 @@ OLD_S = 24 * 3600.0
 def temporary_folder(settings: Settings) -> Iterator[Path]:
     """Context manager that gives a new folder, which only this user can read. It is deleted when the block ends.
 
-    The folder is in the data folder or, if that cannot be created, in the system's folder for temporary files. First
-    deletes what killed processes left.
+    The folder is in the data folder or, if that cannot be created, in the system's folder for temporary files. Before
+    it is created, the temporary folders of processes that were killed are deleted.
     """
     place = _place(settings)
     if place is not None:
@@ -42,9 +43,11 @@ def temporary_folder(settings: Settings) -> Iterator[Path]:
 def sweep(settings: Settings, *, old_s: float = OLD_S) -> None:
     """Deletes the temporary folders that are no longer needed:
 
-    - those of processes that are known to have ended
-    - all others in which nothing has changed for `old_s` seconds. Of a process on another machine, before the last
-      boot, or on a system other than Linux it is not known whether it has ended.
+    - Those of processes that are known to have ended.
+    - All others in which nothing has changed for `old_s` seconds.
+
+    Whether a process has ended is not known if it ran on another machine, before the last boot, or on a system other
+    than Linux.
     """
     for folder in (settings.data_dir / PLACE).glob("*"):
         if _has_ended(folder.name) or clock.now() - _changed_at(folder) > old_s:
@@ -69,7 +72,7 @@ def _machine() -> str:
 
 
 def _has_ended(name: str) -> bool:
-    """Returns True if the process that made the folder `name` is known to have ended.
+    """Returns True if the process that made the temporary folder `name` is known to have ended.
 
     This is never known if the process ran on another machine, before the last boot, or on a system other than Linux.
     """

@@ -67,6 +67,7 @@ LOCAL = Caller("local", "admin", None)
 class Key:
     """The facts about an API key, without its secret.
 
+    `id`: the part of the key before the colon.
     `alias`: the key's name for people.
     `scope`: the rights of the key's owner. "run": to submit requests and see their results. "admin": to do everything.
     `max_in_flight`: the maximum number of the key's requests that wait or run at a time; None for no limit.

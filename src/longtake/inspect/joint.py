@@ -159,7 +159,11 @@ def _small_luma(frame: Frames) -> _Luma:
 
 
 def _blocks(luma: _Luma) -> _Luma:
-    """Returns the luma cut into n blocks [n, size, size]. `size` is 32, or the shorter side of a smaller picture."""
+    """Returns the luma cut into n square blocks [n, size, size], without what is left over at the right and lower
+    edges.
+
+    `size` is 32, or the shorter side of a smaller picture.
+    """
     size = min(_BLOCK, *luma.shape)
     rows, columns = luma.shape[0] // size, luma.shape[1] // size
     grid = luma[: rows * size, : columns * size].reshape(rows, size, columns, size)

@@ -1,4 +1,4 @@
-"""Removes from new frames the colour cast of the model's autoencoder, which would show where they meet the source."""
+"""Removes the colour cast of the model's autoencoder from generated frames, so that they match the source's colours."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,13 @@ def match_colour(
     """Returns `new_frames` [t, H, W, 3] (RGB in 0..1) without the colour cast of the model's autoencoder.
 
     The cast is the difference between the channel means of `source_frame` and `decoded_frame`. It is removed completely
-    from the new frame next to the source, less from each later one, and not at all after `fade_frames` frames.
+    from the new frame next to the source, and less and less from the frames after it.
 
-    new_frames: they are ordered by their distance from the source, the nearest one first.
+    new_frames: generated frames, ordered by their distance from the source, the nearest one first.
     source_frame: the source's frame next to the new ones, [H, W, 3] in 0..1.
     decoded_frame: the same frame after the autoencoder has encoded and decoded it, [H, W, 3] in 0..1.
+    fade_frames: new frames that have this distance from the source, or a larger one, are unchanged. The new frame next
+        to the source has the distance 0.
     first: number of new frames between the source and `new_frames[0]`, if the new frames come in several chunks.
     """
     cast = source_frame.mean(axis=(0, 1), dtype=np.float64) - decoded_frame.mean(axis=(0, 1), dtype=np.float64)

@@ -6,9 +6,9 @@ The first of these ways that is possible is used for each frame:
 3. It is converted to RGB. This is needed if the output is RGB, if the source has RGB or alpha, and if the source is HDR
    or has primaries other than BT.709.
 
-The ways are in this order because each conversion rounds. A shift of half a code in each one would add up when a result
-is extended again and again. swscale's fast conversions from Y'CbCr to RGB truncate. Its resampling of planes, and its
-conversion to planar RGB with full chroma interpolation, round correctly (docs/media.md has the measurements).
+Each conversion rounds, and a shift of half a code would add up when a result is extended again and again. So as few
+conversions as possible are made, and only those of swscale that round correctly are used (docs/media.md has the
+measurements).
 """
 
 from fractions import Fraction
@@ -110,8 +110,8 @@ class FrameConverter:
     def _resampled(self, frame: Any, pixel_format: str) -> Any:
         """Returns the decoded frame in `pixel_format`, scaled but neither rotated nor cropped.
 
-        After rotation it has the size that `_scaled_size` returns. If `pixel_format` is a Y'CbCr format, the frame
-        keeps its own matrix and range.
+        After rotation it has the size that `_scaled_size` returns. A Y'CbCr result keeps the frame's own matrix and
+        range; an RGB result has the full range.
         """
         width, height = self._scaled_size(frame)
         if self._source.transposed:
@@ -135,21 +135,22 @@ class FrameConverter:
     def _scaled_size(self, frame: Any) -> tuple[int, int]:
         """Returns the (width, height) in pixels to which the upright frame is scaled before it is cropped.
 
-        The size has the frame's aspect ratio, and covers the converter's result. A side that is longer than the
-        result's is rounded to an even number, because planes of subsampled colours have half the size. A frame that is
-        at most one pixel wider and higher than the result is not scaled.
+        This size has the frame's aspect ratio, and is at least as wide and as high as the converter's result. A frame
+        that is already as large as the result, or one pixel larger, keeps its size.
         """
         own, (width, height) = upright_size(frame, self._source), self._size
         if own[0] - width in (0, 1) and own[1] - height in (0, 1):
             return own
         scale = max(Fraction(width, own[0]), Fraction(height, own[1]))
+        # A side that will be cropped has an even length, because planes of subsampled colours have half of it.
         return max(width, 2 * round(own[0] * scale / 2)), max(height, 2 * round(own[1] * scale / 2))
 
     def _cropped(self, planes: list[Plane], frame: Any) -> list[Plane]:
-        """Returns `planes` cropped centrally to the result's size; planes of subsampled colours to their share of it.
+        """Returns the centre of each of `planes`, with the size of the converter's result.
 
-        planes: upright planes [height, width] or pictures [height, width, channels].
-        frame: the decoded frame that they were made from. It tells to which size they were scaled.
+        planes: upright planes [height, width] or pictures [height, width, channels]. Planes of subsampled colours are
+            smaller, and so is their centre.
+        frame: the decoded frame that they were made from. Its size tells how they were scaled.
         """
         (scaled_width, scaled_height), (width, height) = self._scaled_size(frame), self._size
         # Even offsets are whole pixels in planes of half the size too.
@@ -163,7 +164,7 @@ class FrameConverter:
         return centres
 
     def _turned(self, plane: NDArray[Any]) -> NDArray[Any]:
-        """Returns a stored plane or picture rotated and mirrored so that it is upright."""
+        """Returns a plane or a picture of a stored frame, rotated and mirrored so that it is upright."""
         if self._source.transposed:
             plane = plane.swapaxes(0, 1)
         if self._source.flip_x:
@@ -222,9 +223,10 @@ def _even(frame: Any) -> Any:
 
 
 def _colour_filter(frame: Any, source: PictureFormat, pixel_format: str) -> av.filter.Graph:
-    """Returns a filter that converts frames to the BT.709 matrix, limited range and `pixel_format`.
+    """Returns a filter of FFmpeg that converts frames to the BT.709 matrix, limited range and `pixel_format`.
 
-    It takes frames with the size and format of `frame`, and with the matrix and range of `source`.
+    frame: an example of the frames that the filter will take. They all have its size and pixel format.
+    source: has the matrix and the range of these frames.
     """
     matrix, codes = _FILTER_MATRICES[source.matrix], "pc" if source.full_range else "tv"
     options = f"ispace={matrix}:irange={codes}:space=bt709:range=tv:format={pixel_format.removesuffix('le')}"
@@ -251,7 +253,7 @@ def _depth_suffix(frame: Any) -> str:
 
 
 def _stretched(codes: NDArray[np.uint16], white: int) -> NDArray[np.uint16]:
-    """Returns `codes` (16 bits) scaled so that the code `white` becomes 65535. Codes above `white` do too."""
+    """Returns 16-bit `codes` scaled so that the code `white` becomes 65535. Codes above `white` become 65535, too."""
     if white == 65535:
         return codes
     stretched: NDArray[np.float32] = codes * np.float32(65535 / white) + np.float32(0.5)

@@ -58,7 +58,10 @@ def decode(uri: str, max_bytes: int) -> bytes:
 
 
 def _unquoted(body: str) -> bytes:
-    """Returns the bytes of percent-encoded text. Raises InvalidRequest for text that UTF-8 cannot encode."""
+    """Returns the bytes that percent-encoded text stands for.
+
+    Raises InvalidRequest if the text has a character that UTF-8 cannot encode (a lone surrogate).
+    """
     try:
         return unquote_to_bytes(body)
     except UnicodeEncodeError:

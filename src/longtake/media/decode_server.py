@@ -116,10 +116,10 @@ class DecodeServer:
 
 
 def main() -> None:
-    """Answers requests from standard input until the parent process closes it.
+    """Reads requests from standard input and answers each of them, until the parent process closes this input.
 
-    The parent creates this process with `DecodeProcess`. The parameter `argument` there must be a dict with the key
-    `container`, the video's container: one of `sniff.CONTAINERS`.
+    This is the program of a process that `DecodeProcess` starts. The `argument` that is passed to `DecodeProcess` must
+    be a dict with the key `container`: the video's container, one of `sniff.CONTAINERS`.
     """
     for name in _IMPORTED_WHEN_NEEDED:
         import_module(name)

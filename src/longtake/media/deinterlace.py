@@ -11,22 +11,20 @@ import av
 def deinterlaced(frames: Iterator[Any]) -> Iterator[Any]:
     """Yields PyAV's video frames, deinterlaced. Frames that are not marked as interlaced are unchanged.
 
-    The filter keeps the first field of each interlaced frame, that is every other line. The lines of the second field
-    are replaced where something moves: they are interpolated from the first field and from the frames before and after.
+    The result has the first field of each interlaced frame, that is every other line. The lines between are
+    interpolated where something moves: from the first field, and from the frames before and after this frame.
 
-    The result for a frame depends on the frame before it. So the first frame that is passed differs a little, where
-    something moves, from the result for the same frame in the middle of a sequence.
+    No frame is known before the first one. So the first result differs a little, where something moves, from the result
+    for the same frame in the middle of a sequence.
     """
     for _, alike in groupby(frames, key=lambda frame: (frame.width, frame.height, frame.format.name)):
         yield from _filtered(alike)
 
 
 def _filtered(frames: Iterator[Any]) -> Iterator[Any]:
-    """Deinterlaces frames that all have one size and pixel format, and yields them.
-
-    Without a frame before the first one, the filter would interpolate the whole first frame. So the filter receives one
-    more frame before it, whose result is dropped: a copy of the second frame, or of the first if there is no second.
-    """
+    """Yields `frames`, which all have one size and pixel format, deinterlaced."""
+    # Without a frame before the first one, the filter would interpolate the whole first frame. So it receives one more
+    # frame before that, whose result is dropped: a copy of the second frame, or of the first if there is no second.
     first = next(frames)
     second = next(frames, None)
     following = () if second is None else (second,)

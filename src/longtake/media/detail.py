@@ -1,12 +1,12 @@
 """Adds the fine detail of the source to the new frames of a miniature, a small model that draws real video blurred.
 
-The blurred shapes that a miniature draws move, so they show where the source's pixels should move to. These are known:
+The new frames are blurred, but they show where things move. The source's pixels are moved to the same places:
 
-- S, the source's frame next to the new frames (at the joint).
-- R, the same frame after the model has encoded and decoded it. S - R is the detail that the model loses.
-- M_t, the t-th new frame, as the model has drawn it.
-- f_t, the displacement: M_t shows at the pixel x what S shows at the pixel x + f_t.
-- p, the trust in the model at each pixel, 0..1.
+- S is the source's frame next to the new frames (at the joint).
+- R is the same frame after the model has encoded and decoded it. S - R is the detail that the model loses.
+- M_t is the t-th new frame, as the model has drawn it.
+- f_t is the displacement: M_t shows at the pixel x what S shows at the pixel x + f_t.
+- p is the trust in the model at each pixel, 0..1.
 
 The new frame becomes S(x + f_t) + p * (M_t - R(x + f_t)):
 
@@ -166,6 +166,7 @@ def _displacement(flow: Field, detail: Detail, distance: int) -> Field:
     - `flow`, but no longer than the source's own motion would be, where neither is the case.
 
     flow: the displacement according to the model's frames alone.
+    detail: has the trust in the model, and the source's motion.
     distance: 1 for the new frame next to the source, 2 for the next one, and so on.
     """
     steps = MOTION_FRAMES * (1 - np.exp(-distance / MOTION_FRAMES))
@@ -186,9 +187,9 @@ def _model_flow(luma: Luma, rendition: Luma) -> Field:
 
 
 def _rough_flow(to: Luma, back: Luma) -> Field:
-    """Returns the displacement from each pixel of the picture `to` to its place in the picture `back`, not smoothed.
+    """Returns the displacement from each pixel of the picture `to` to its place in the picture `back`.
 
-    It is found by dense inverse search (Kroeger 2016).
+    It is found by dense inverse search (Kroeger 2016) and not smoothed.
     """
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flow: Field = search.calc(to, back, None)
@@ -214,18 +215,18 @@ def _smoothed(flow: Field, weights: NDArray[np.float32]) -> Field:
 
 
 def _places(displacement: Field, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Returns the place (x, y) in the source's frame from which each pixel of a new frame comes, [H, W, 2].
+    """Returns the place (x, y) in the source's frame from which each pixel of a new frame is taken, [H, W, 2].
 
-    Near the edges the displacement is made shorter, so that no place is outside the source's frame. Where the new frame
-    would show something that the source's frame does not have, it shows the edge of that frame, stretched.
-
-    displacement: from each pixel of the new frame to its place, [h, w, 2], for a frame that is scaled down.
-    size: (W, H).
+    displacement: from each pixel of the new frame to its place, [h, w, 2], for the frame scaled down to h rows and w
+        columns.
+    size: (W, H), the size of the new frame in pixels.
     """
     width, height = size
     scale = np.float32(height / displacement.shape[0])
     moved = cv2.resize(displacement, size, interpolation=cv2.INTER_LINEAR) * scale
     pixels = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
+    # Near the edges the displacement is made shorter, so that no place is outside the source's frame. Where the new
+    # frame would show something that the source's frame does not have, it shows the edge of that frame, stretched.
     room = np.where(moved > 0, np.array([width - 1, height - 1], np.float32) - pixels, pixels)
     places: NDArray[np.float32] = pixels + moved * np.minimum(1, room / np.maximum(2 * np.abs(moved), 1e-6))
     return places

@@ -56,11 +56,11 @@ def mixed(planes: Samples, names: tuple[str, ...]) -> Samples:
 def weights(names: tuple[str, ...]) -> Samples:
     """Returns the weights [2, channels] of the channels in a stereo mix: row 0 for the left side, row 1 for the right.
 
-    `names` are FFmpeg's names of the channels, such as "FL". There are these cases:
+    names: FFmpeg's names of the channels, such as "FL". Each name has fixed weights (_WEIGHTS), with these exceptions:
     - A single channel has the weight 1 on both sides.
-    - Low-frequency channels, and unknown ones beside known ones, have the weight 0.
+    - Low-frequency channels have the weight 0, and so have unknown names beside known ones.
     - If no name is known, the channels get the usual names for their number.
-    - If one side would still be silent, both sides are the mean of all channels.
+    - If all weights of one side are 0, each side is the mean of all channels instead.
     """
     if len(names) == 1:
         return np.ones((2, 1), np.float32)
@@ -72,8 +72,8 @@ def weights(names: tuple[str, ...]) -> Samples:
 def limited(stream: Iterator[Samples], rate: int) -> Iterator[Samples]:
     """Yields the sound of `stream` limited to full scale: its level is lowered smoothly around samples outside -1..1.
 
-    stream: consecutive pieces of sound [2, n]. The yielded pieces have other lengths, but the same number of samples in
-        total.
+    stream: consecutive pieces of sound [2, n] of any length. The yielded pieces are cut at other places, but have the
+        same number of samples in total.
     rate: number of samples per second.
 
     The gain falls before a sample outside -1..1 and rises after it. Sound more than 10 ms (2 x REACH_S) from such a
@@ -94,7 +94,7 @@ def limited(stream: Iterator[Samples], rate: int) -> Iterator[Samples]:
 def _lowered(samples: Samples, reach: int) -> Samples:
     """Returns `samples` [2, n] limited to full scale, without the first and the last 2 x `reach` samples.
 
-    The samples left out are only used to compute the gain of the others.
+    reach: the gain of a sample depends on the 2 x `reach` samples before it and after it.
     """
     inner = samples[:, 2 * reach : samples.shape[1] - 2 * reach]
     peaks = np.abs(samples).max(axis=0)
@@ -104,16 +104,15 @@ def _lowered(samples: Samples, reach: int) -> Samples:
 
 
 def _gain(peaks: NDArray[np.float32], reach: int) -> NDArray[np.float64]:
-    """Returns the limiter's factors for all samples except the first and the last 2 x `reach`.
+    """Returns the limiter's factors (0..1) for all samples except the first and the last 2 x `reach`.
 
-    `peaks` [n] has the absolute value of each of the n samples, the larger one of its two channels.
-
-    The factors are computed in two steps:
-    1. Each sample gets the lowest gain that any sample within `reach` samples of it needs.
-    2. Each sample gets the average of these gains over `reach` samples on each side. It is low enough for this sample,
-       because each of the averaged gains is.
+    peaks: the absolute value of each sample, [n], the larger one of its two channels.
+    reach: the factor of a sample depends on the 2 x `reach` samples before it and after it.
     """
     needed = 1 / np.maximum(peaks, 1.0).astype(np.float64)
+    # The lowest gain that any sample within `reach` samples needs.
     lowest = np.lib.stride_tricks.sliding_window_view(needed, 2 * reach + 1).min(axis=1)
+    # The average of these gains over `reach` samples on each side. It is low enough for the sample in the middle,
+    # because each of the averaged gains is.
     window = np.hanning(2 * reach + 3)[1:-1]
     return np.convolve(lowest, window / window.sum(), "valid")

@@ -187,7 +187,7 @@ class _Download:
     check: Check
 
     def run(self) -> Path:
-        """Returns the path of the complete file. Raises DownloadFailed, FileTooLarge or InvalidRequest."""
+        """Downloads the file and returns its path. Raises DownloadFailed, FileTooLarge, InvalidRequest or OSError."""
         try:
             address = http_url(self.url)
         except ValueError as error:
@@ -217,7 +217,7 @@ class _Download:
         raise AssertionError("the last attempt returns or raises")
 
     def _pause(self, seconds: float) -> None:
-        """Waits, and calls `check` meanwhile."""
+        """Waits `seconds` seconds, and calls `self.check` again and again meanwhile."""
         until = time.monotonic() + seconds
         while (left_s := until - time.monotonic()) > 0:
             self.check()
@@ -260,10 +260,7 @@ class _Download:
         raise DownloadFailed(f"{shortened(self.url)} was redirected more than {_MAX_REDIRECTS} times.")
 
     def _check_status(self, response: httpx.Response, address: httpx.URL) -> None:
-        """Raises an error unless the response of `address` holds the whole file.
-
-        The error is _Momentary if another attempt may succeed, otherwise DownloadFailed.
-        """
+        """Raises _Momentary or DownloadFailed unless the response of `address` holds the whole file."""
         status = response.status_code
         if status in (200, 203) or (status == 206 and is_whole(response.headers)):
             return
@@ -275,12 +272,12 @@ class _Download:
         raise DownloadFailed(sentence)
 
     def _through(self, address: httpx.URL) -> str:
-        """Returns " through the proxy ..." for an error message, or "" if no proxy from the environment is used."""
+        """Returns " through the proxy ..." for a message about `address`; "" without a proxy from the environment."""
         proxy = None if self.transport is not None else environment_proxy(str(address))
         return "" if proxy is None else f" through the proxy {proxy} (set in the environment)"
 
     def _get(self, client: httpx.Client, address: httpx.URL, meter: "_Meter") -> AbstractContextManager[httpx.Response]:
-        """Context manager that yields the response of `address` before its body. `meter` is checked meanwhile."""
+        """Context manager that requests `address` and yields the response before its body. `meter` may end the wait."""
 
         def check() -> None:
             self.check()
@@ -317,9 +314,9 @@ class _Download:
 class _Meter:
     """Counts the bytes of a download, and raises DownloadFailed if they arrive too slowly.
 
-    name: the URL for error messages.
-    pace: the slowest download that is allowed.
-    now: the present time (`time.monotonic()`), which the methods take.
+    name, pace: the URL for error messages, and the slowest download that is allowed.
+
+    The argument `now` of the methods is the present time, as `time.monotonic` returns it.
     """
 
     def __init__(self, name: str, pace: Pace) -> None:
@@ -330,11 +327,11 @@ class _Meter:
         self._flow: Flow | None = None
 
     def start(self, now: float) -> None:
-        """Begins to measure at the time `now`. The time until the server has begun its answer does not count."""
+        """Begins to measure at the time `now`, which is when the body of the response begins."""
         self._flow = Flow(self._pace.min_rate, self._pace.window_s, now)
 
     def add(self, num_bytes: int, now: float) -> None:
-        """Counts `num_bytes` bytes as received. Raises DownloadFailed, as `check` does, if the download is too slow."""
+        """Counts `num_bytes` received bytes. Raises DownloadFailed if too few have arrived in a period that is over."""
         self.received += num_bytes
         self.check(now)
 
@@ -390,7 +387,7 @@ def shown_url(url: httpx.URL) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Returns a phrase that says what went wrong. For an OSError it leaves out the path of the file on the disk."""
+    """Returns a phrase for a message that says why `error` was raised. It does not have the path of a local file."""
     if isinstance(error, UnicodeError):
         return "it redirects to an address whose host is no name"
     return getattr(error, "strerror", None) or str(error).rstrip(".") or "no answer"

@@ -48,8 +48,9 @@ class Palette:
     """The colours of a GIF.
 
     colours: number of colours, 2..256.
-    tolerance: largest visible error that is accepted to make the file smaller, as a distance in RGB codes. A pixel
-        keeps its colour from the frame before if this colour is no farther from the exact one. 0 turns this off.
+    tolerance: makes the file smaller. A pixel keeps its colour from the frame before if the distance between that
+        colour and the exact one, in RGB codes, is at most `tolerance`. With 0 no pixel keeps its colour for this
+        reason.
     """
 
     colours: int

@@ -53,7 +53,8 @@ def _pictures(video: ProbedVideo, numbers: list[int], converter: FrameConverter,
     """Yields the pictures of the stored frames `numbers`, in this order, each as `converter` returns it.
 
     numbers: indices of stored frames in rising or falling order. A repeated index repeats the picture.
-    bytes_each: size of one picture in bytes. It limits how many are in memory while the video is read backwards.
+    bytes_each: size of one picture in bytes. If `numbers` are falling, as many pictures as fit into BACKWARD_BYTES are
+        in memory at a time.
     """
     if numbers[0] <= numbers[-1]:
         runs = [numbers]
@@ -95,16 +96,14 @@ def _number_at(video: ProbedVideo, time: int) -> int:
 def stored_frames(video: ProbedVideo, first: int, last: int) -> Iterator[tuple[int, Any]]:
     """Yields (index, decoded frame) for the stored frames with the indices `first` to `last`, both included.
 
-    Decoding starts at the last keyframe up to frame `first` (in interlaced video, up to the frame before it, which the
-    deinterlacing filter needs). If frame `first` cannot be decoded from there, because of an open GOP or a wrong index
-    in the file, decoding starts again at one earlier keyframe after the other, and at last at the beginning of the
-    file.
-
-    Raises UnsupportedVideo if a frame is still missing.
+    Raises UnsupportedVideo if one of these frames cannot be decoded.
     """
     pts = video.timeline.pts
     # The deinterlacing filter also needs the frame before `first`.
     lead = max(0, first - 1) if video.picture.interlaced else first
+    # Decoding starts at the last keyframe up to `lead`. If frame `first` cannot be decoded from there, because of an
+    # open GOP or a wrong index in the file, decoding starts again at one earlier keyframe after the other, and at last
+    # at the beginning of the file.
     keys = list(video.keyframe_times[: bisect_right(video.keyframe_times, pts[lead])])
     while True:
         key = keys.pop() if keys else None
@@ -132,15 +131,10 @@ def _start(run: Iterator[tuple[int, Any]], lead: int, first: int, accept_any: bo
     """Advances `run` to frame `first`. Returns its (index, frame), or None if decoding must start earlier in the file.
 
     run: yields (index, decoded frame) with rising indices.
-    lead: index of the first frame that `run` must contain: `first`, or the frame before it if the deinterlacing filter
-        needs that.
+    lead: index of the first frame that is needed: `first`, or the frame before it for the deinterlacing filter.
     first: index of the wanted frame.
-    accept_any: True if `run` begins at the beginning of the file, so that decoding cannot start earlier.
-
-    The result is None in these cases:
-    - Frame `first` is missing.
-    - Frame `first` is damaged, and `accept_any` is False.
-    - `run` begins after frame `lead`, and `accept_any` is False.
+    accept_any: True if decoding cannot start earlier. Then the frame may be damaged, `run` may begin after `lead`, and
+        None means that frame `first` is missing.
     """
     has_lead = accept_any
     for number, frame in run:
@@ -185,9 +179,9 @@ def decoded_from(video: ProbedVideo, key: int | None) -> Generator[tuple[int, An
 
 
 def _from_keyframe(packets: Iterator[Any], time: int | None) -> Iterator[Any]:
-    """Yields the packets from the first keyframe on.
+    """Yields the packets from a keyframe on: that with the presentation time `time`, or the first one if it is None.
 
-    If `time` is not None, they begin instead at the keyframe with this presentation time, in the packets' ticks.
+    `time` is in the packets' ticks. Yields nothing if there is no such keyframe.
     """
     started = False
     for packet in packets:

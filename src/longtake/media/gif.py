@@ -37,8 +37,8 @@ class GifWriter:
     """Writes RGB frames, each uint8 [height, width, 3], to the GIF file `path`. Sound is dropped.
 
     Frames that are wider than `output_format.max_width` are scaled down. If `rate` (frames per second) is above
-    `output_format.max_rate`, frames are left out. The start time of each frame is rounded to 1/100 s, so that rounding
-    errors do not add up and the GIF is as long as the video. Until `finish` is called, the frames are stored in an
+    `output_format.max_rate`, frames are left out. The start time of each frame is rounded to 1/100 s; the rounding
+    errors do not add up, so the GIF is as long as the video. Until `finish` is called, the frames are stored in an
     unnamed temporary file in the folder of `path`.
     """
 
@@ -154,12 +154,12 @@ class GifWriter:
 
 
 def _held(painted: Any, before: Any, picture: NDArray[np.uint8], tolerance: int) -> Any:
-    """Returns the palette frame `painted`. Pixels that hardly change keep their colour from the frame `before`.
+    """Returns the palette frame `painted`. Pixels that hardly change get the colour that they have in the frame before.
 
-    A pixel keeps that colour if it is at most `tolerance` away, in RGB codes, from the exact colour of the pixel.
-
-    picture: the same frame with the exact colours, [H, W, 3].
-    before: None for the first frame, which is returned unchanged.
+    before: the palette frame before `painted`; None for the first frame, which is returned unchanged.
+    picture: the same frame as `painted` with the exact colours, [H, W, 3].
+    tolerance: largest distance in RGB codes between a pixel's colour in `before` and its exact one; with 0 `painted` is
+        returned unchanged.
     """
     if before is None or not tolerance:
         return painted
@@ -181,7 +181,10 @@ def _rows(plane: Any) -> NDArray[np.uint8]:
 
 
 def fit_width(width: int, height: int, max_width: int | None) -> tuple[int, int]:
-    """Returns (width, height), both scaled down if `width` is above `max_width` pixels. None means no limit."""
+    """Returns (width, height), scaled down in proportion if `width` is above `max_width` pixels.
+
+    If `max_width` is None, nothing is scaled.
+    """
     if max_width is None or width <= max_width:
         return width, height
     return max_width, max(1, round(height * max_width / width))

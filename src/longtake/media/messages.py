@@ -1,4 +1,4 @@
-"""The messages between this process and a child that decodes untrusted files, which may send anything.
+"""The messages between this process and a child process that decodes an untrusted file. The child may send anything.
 
 A message begins with the length of its header in bytes (4 bytes, big endian), followed by the header, a JSON object. If
 the header has the fields `shape` and `dtype`, the bytes of an array follow.
@@ -66,7 +66,7 @@ def send_message(pipe: Pipe, header: dict[str, Any], payload: NDArray[Any] | Non
 
 
 def receive_request(pipe: BinaryIO) -> dict[str, Any] | None:
-    """Reads one message without an array in the child. Returns None if the parent process has closed the pipe."""
+    """Reads a request, in the child process. Returns None if the parent process has closed the pipe."""
     length = pipe.read(_LENGTH.size)
     if len(length) < _LENGTH.size:
         return None
@@ -75,12 +75,11 @@ def receive_request(pipe: BinaryIO) -> dict[str, Any] | None:
 
 
 def receive_answer(pipe: IO[bytes], form: ArrayForm | None) -> Answer:
-    """Reads one message of the child and returns its header and array.
+    """Reads one message of the child and returns (header, array). The array is None if the message has none.
 
     form: the form of the array that the message may have; None if it may have none.
 
-    Raises EOFError if the pipe ends, and ValueError, TypeError, KeyError or RecursionError for a message that is not as
-    it should be.
+    Raises EOFError if the pipe ends, and ValueError, TypeError, KeyError or RecursionError for a malformed message.
     """
     (length,) = _LENGTH.unpack(_read(pipe, np.empty(_LENGTH.size, np.uint8)).tobytes())
     if length > _MAX_HEADER_BYTES:
@@ -101,7 +100,7 @@ def receive_answer(pipe: IO[bytes], form: ArrayForm | None) -> Answer:
 
 
 def printable(text: str) -> str:
-    """Returns the text with blanks in place of control characters and of halves of characters (lone surrogates)."""
+    """Returns the text with a blank in place of each control character and each lone surrogate (half a character)."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
@@ -135,7 +134,7 @@ def _read(pipe: IO[bytes], buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def send_error(pipe: Pipe, error: Exception) -> None:
-    """Sends an error as the reply. An error that is not a LongtakeError is sent as UnsupportedVideo."""
+    """Sends an error to the parent process as the reply. All but a LongtakeError are sent as UnsupportedVideo."""
     if isinstance(error, LongtakeError):
         send_message(pipe, {"error": type(error).__name__, "message": printable(error.message), "ctx": error.ctx})
         return
@@ -146,10 +145,10 @@ def send_error(pipe: Pipe, error: Exception) -> None:
 
 
 def sent_error(header: dict[str, Any]) -> LongtakeError | None:
-    """Returns the error that the header of a child's reply describes; None if it makes no sense.
+    """Returns the error that a child's reply describes in its header. Returns None if that description is malformed.
 
-    The child can only send UnsupportedVideo, VideoTooLong, VideoTooLarge and InvalidRequest. Any other class name
-    becomes UnsupportedVideo.
+    The result is UnsupportedVideo, VideoTooLong, VideoTooLarge or InvalidRequest. It is UnsupportedVideo if the header
+    names any other class.
     """
     kinds = {kind.__name__: kind for kind in (UnsupportedVideo, VideoTooLong, VideoTooLarge, InvalidRequest)}
     message, ctx = header.get("message"), header.get("ctx")

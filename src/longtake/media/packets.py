@@ -146,27 +146,23 @@ def _cut(
     container: the file's container, such as mp4: one of `sniff.CONTAINERS`.
     file: the file itself.
     shown: the stream's packets with a frame that is shown.
-
-    How a cut is found depends on the container:
-    - MP4 and MOV files have an index of all frames. Frames that lie beyond the end of the file are missing.
-    - If an MP4 or MOV file has several parts (fragments) with an index each, an incomplete part is not read at all.
-      Such a file is recognised by its last box, which is cut off.
-    - Transport streams (mpegts) do not state where they end, but a complete one consists of blocks of equal size.
-    - Other files are cut off if their packets end too early: at least 0.1 s (_LEAST_LOSS_S) and 1.5 frames before the
-      end that the file states.
-    Without an index, the last packet may be incomplete, so its frame counts as the first missing one.
     """
     file_bytes = size_of(file)
     reached = max(packet.pts + packet.duration for packet in shown if packet.pts is not None)
     if container in ("mp4", "mov"):
+        # The file has an index of all frames. Frames that lie beyond the end of the file are missing.
         missing = [entry.timestamp for entry in stream.index_entries if entry.pos + entry.size > file_bytes]
         if missing:
             return min(missing), max(missing) + shown[-1].duration
+        # If the file has several parts (fragments) with an index each, an incomplete part is not read at all.
         return None, reached if _last_box_is_cut(file) else None
+    # A transport stream does not state where it ends, but a complete one consists of blocks of equal size. Without an
+    # index, the last packet may be incomplete, so its frame counts as the first missing one.
     if container == "mpegts" and all(file_bytes % size for size in TS_PACKETS):
         return shown[-1].dts, reached
     stated = _stated_end(media, stream, container, shown)
     frame_ticks = Fraction(reached - min(packet.pts for packet in shown if packet.pts is not None), len(shown))
+    # Other files are cut off if their packets end too early: at least this much before the end that the file states.
     least_loss = max(_LEAST_LOSS_S / Fraction(stream.time_base), frame_ticks * 3 / 2)
     if stated is None or stated - reached < least_loss:
         return None, None
@@ -176,10 +172,7 @@ def _cut(
 def _stated_end(media: Any, stream: Any, container: str, shown: list[_Packet]) -> int | None:
     """Returns the time in ticks at which the stream ends according to the file; None if the file does not say.
 
-    - Matroska and WebM files can state this time.
-    - AVI files state the number of frames. It is also the time in ticks if each frame lasts one tick; otherwise the
-      result is None.
-    - For all other files the result is None.
+    Only Matroska, WebM and AVI files can say it.
 
     media: the open file in PyAV.
     container: the file's container, one of `sniff.CONTAINERS`.
@@ -187,6 +180,7 @@ def _stated_end(media: Any, stream: Any, container: str, shown: list[_Packet]) -
     """
     if container == "avi":
         ticks = (shown[-1].dts or 0) - (shown[0].dts or 0)
+        # The file states its number of frames. It is also the end in ticks if each frame lasts one tick.
         return int(stream.frames) if ticks < 2 * len(shown) else None
     if container in ("matroska", "webm") and stream.duration:
         return int(stream.duration)

@@ -58,8 +58,7 @@ class PictureFormat:
 
     @property
     def bt709_light(self) -> bool:
-        """True if the RGB codes mean the same light as in BT.709 video: there is no HDR curve, and the primaries are
-        the same."""
+        """True if the RGB codes mean the same light as in BT.709 video: no HDR curve, and the primaries of BT.709."""
         return self.transfer == "sdr" and self.primaries == BT709
 
 
@@ -116,15 +115,13 @@ def upright_size(frame: Any, source: PictureFormat) -> tuple[int, int]:
 def _orientation(frame: Any) -> tuple[bool, bool, bool]:
     """Returns the fields (transposed, flip_x, flip_y) of PictureFormat for a decoded frame.
 
-    They are read from the frame's display matrix; all are False if it has none. The matrix has numbers p, q, r and s:
-    it shows a stored position (x, y) at (p x + r y, q x + s y) (ISO 14496-12, 6.2.2). The turn is rounded to a multiple
-    of 90 degrees:
-    - If |p| + |s| >= |q| + |r|: transposed is False, flip_x is p < 0, and flip_y is s < 0.
-    - Otherwise: transposed is True, flip_x is r < 0, and flip_y is q < 0.
+    They come from the frame's display matrix, whose rotation is rounded to a multiple of 90 degrees. All are False if
+    the frame has none.
     """
     for side_data in frame.side_data:
         if side_data.type.name == "DISPLAYMATRIX":
             a, b, _, c, d = (int(number) for number in np.frombuffer(bytes(side_data), "<i4")[:5])
+            # The matrix shows a stored position (x, y) at (a x + c y, b x + d y) (ISO 14496-12, 6.2.2).
             if abs(b) + abs(c) > abs(a) + abs(d):
                 return True, c < 0, b < 0
             return False, a < 0, d < 0
@@ -134,8 +131,8 @@ def _orientation(frame: Any) -> tuple[bool, bool, bool]:
 def _square(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
     """Returns the size (width, height) that a frame of `width` x `height` stored pixels has in square pixels.
 
-    `aspect` is the width / height of a stored pixel; None means that it is square. One side is enlarged; the other is
-    unchanged, not reduced, so that no detail is lost.
+    `aspect` is the width / height of a stored pixel; None means that it is square. No detail is lost: one side is
+    enlarged, and the other stays as it is.
     """
     if not aspect or not Fraction(1, _WIDEST_PIXEL) <= aspect <= _WIDEST_PIXEL:
         return width, height

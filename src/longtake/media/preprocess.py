@@ -29,8 +29,9 @@ MIN_CONFIDENCE = 0.3
 def preprocess(frames: Frames, kind: str, settings: Settings) -> Frames:
     """Returns the edges, depth or poses of `frames` as a video of the same shape [T, H, W, 3].
 
-    `kind` is canny (edges), depth, pose, or rgb for unchanged frames. Depth and pose need a model, whose folder is in
-    `settings`. Raises NotSupported, with the name of the missing setting, if none is configured.
+    `kind` is canny (edges), depth or pose. For any other kind, such as rgb, the frames are returned unchanged. Depth
+    and pose need a model, whose folder is in `settings`. If no folder is set, raises NotSupported, which names the
+    missing setting.
     """
     match kind:
         case "canny":

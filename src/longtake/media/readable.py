@@ -14,8 +14,8 @@ _MOST_CHECKED_PIXELS = 1 << 29
 def readable_part(video: ProbedVideo) -> ProbedVideo:
     """Returns the video without the frames at its end that are missing or cannot be decoded.
 
-    If there are such frames, a sentence about them is added to `facts.notes` of the result. Its `picture.interlaced` is
-    also set to True if a frame near the end is interlaced.
+    If the file is damaged or cut off, `facts.notes` of the result has a sentence about that. If a frame near the end is
+    interlaced, `picture.interlaced` of the result is True.
     """
     count, interlaced = _end(video)
     if interlaced:
@@ -41,14 +41,14 @@ def _end(video: ProbedVideo) -> tuple[int, bool]:
         frames if there is none.
     is_interlaced: True if one of the frames decoded here is interlaced.
 
-    Decoding starts at the last keyframe. If that keyframe cannot be decoded, decoding starts again 1, 3, 7, ...
-    keyframes earlier. It is given up if there is no such keyframe, or if frames with more than 2**29 pixels in all
-    (_MOST_CHECKED_PIXELS) would have to be decoded. Then the result is (number of all stored frames, False).
+    If no keyframe near the end can be decoded, the result is (number of all stored frames, False).
     """
     pts = video.timeline.pts
     most = _MOST_CHECKED_PIXELS // (video.facts.width * video.facts.height)
     keys = list(video.keyframe_times)
     starts = {bisect_left(pts, key) for key in keys}
+    # Decoding starts at the last keyframe. If that cannot be decoded, decoding starts again 1, 3, 7, ... keyframes
+    # earlier. It is given up if there is no such keyframe, or if too many frames would have to be decoded.
     step = 1
     while keys:
         if len(pts) - bisect_left(pts, keys[-1]) > most:

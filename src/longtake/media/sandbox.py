@@ -65,16 +65,12 @@ class DecodeProcess:
         `start_child`.
     path: the file. The child gets it as an open descriptor.
     argument: facts for the program, as values that JSON can represent.
-    limits: the child limits its memory, and this process limits the child's time for each call.
+    limits: the limits of the child's memory, and of its time for each call.
     check: called four times a second while a reply is awaited. If it raises an error, the call ends with this error,
         and the child is killed.
 
-    The constructor raises UnsupportedVideo if the file cannot be opened, and DecoderFailed if no process can be
-    started or this machine cannot open any more files. Thread-safe: calls from several threads run one after another.
-
-    One thread starts the child and exchanges messages with it, one request after the other. So a call can end at its
-    time limit on every operating system, whatever the child does. On Linux the child ends when this thread ends, also
-    if this process is killed. A second thread watches the child's processor time, also between calls.
+    The constructor raises UnsupportedVideo if the file cannot be opened, and DecoderFailed if no process can be started
+    or this machine cannot open any more files. Thread-safe: calls from several threads run one after another.
     """
 
     def __init__(
@@ -95,8 +91,11 @@ class DecodeProcess:
         self._requests: SimpleQueue[tuple[dict[str, Any], ArrayForm | None] | None] = SimpleQueue()
         self._replies: SimpleQueue[Answer | Exception] = SimpleQueue()
         started: Future[subprocess.Popen[bytes]] = Future()
+        # One thread starts the child and exchanges messages with it. So a call can end at its time limit on every
+        # operating system. On Linux the child ends when this thread ends, also if this process is killed.
         threading.Thread(target=self._run, args=(module, path, argument, started), name="decoder", daemon=True).start()
         self._process = started.result()
+        # A second thread watches the processor time, also between calls.
         threading.Thread(target=self._watch, name="decoder's processor time", daemon=True).start()
 
     @property
@@ -137,7 +136,7 @@ class DecodeProcess:
         return header, payload
 
     def _next_reply(self) -> Answer | Exception:
-        """Waits for the reply to a request. Returns it, or the error with which the exchange of messages failed.
+        """Waits for the reply to a request and returns it, or the error that happened instead of a reply.
 
         Calls `check` while it waits, and raises what `check` raises. Raises Empty if the reply does not come in time.
         """
@@ -169,11 +168,9 @@ class DecodeProcess:
     def _run(
         self, module: str, path: Path, argument: dict[str, Any], started: "Future[subprocess.Popen[bytes]]"
     ) -> None:
-        """Starts the child and sends it each request. Puts each reply, or the error instead, into the queue of replies.
+        """Starts the child, sends it each request, and puts each reply, or the error instead, into a queue.
 
-        This runs in a thread of its own, which ends and closes both pipes when the request is None. After an error it
-        still waits for this request, because the child is killed when the thread ends. Before that, `_end` must find
-        out why the child itself has ended.
+        Runs in a thread of its own until the request is None. The other arguments are those of the constructor.
 
         started: receives the child's process, or the error if it could not be started.
         """
@@ -199,11 +196,12 @@ class DecodeProcess:
                     self._replies.put(reply)
             except Exception as error:
                 self._replies.put(error)
+                # The child is killed when this thread ends. Before that, `_end` must find out why it has ended.
                 while self._requests.get() is not None:
                     pass
 
     def _watch(self) -> None:
-        """Kills the child if it uses more than `limits.cpu_s` seconds of processor time after one message."""
+        """Kills the child when it has used more than `limits.cpu_s` s of processor time since the last message."""
         while not self._closed.wait(_CPU_CHECK_S):
             used = self._cpu_used_s()
             if used is not None and used > self._limits.cpu_s:
@@ -275,8 +273,8 @@ class Decoder:
     def run(self, work: Callable[[DecodeProcess], T]) -> T:
         """Returns `work(process)`, where `process` is the child process that decodes the file.
 
-        If `work` raises DecoderFailed, it is called once more, with a second child process. Only one such process is
-        started for this object. If `work` raises DecoderFailed with it too, that error is raised.
+        If `work` raises DecoderFailed, it is called again with a new child process. This object starts only one new
+        process; if `work` raises DecoderFailed with it, too, DecoderFailed is raised.
         """
         while True:
             process = self._process
@@ -291,7 +289,7 @@ class Decoder:
                         self._process = self._start()
 
     def close(self) -> None:
-        """Kills the process. No other one is started."""
+        """Kills the child process. No new one is started afterwards."""
         with self._lock:
             self._was_restarted = True
             self._process.close()
@@ -355,7 +353,8 @@ def confine(limits: Limits) -> None:
 def _started(module: str, path: Path, argument: dict[str, Any]) -> "subprocess.Popen[bytes]":
     """Starts the child process that decodes the file `path`, and returns it.
 
-    Raises UnsupportedVideo if the file cannot be opened, and DecoderFailed if the process cannot be started.
+    `module` and `argument` are those of DecodeProcess. Raises UnsupportedVideo if the file cannot be opened, and
+    DecoderFailed if the process cannot be started.
     """
     try:
         file = path.open("rb")

@@ -6,7 +6,7 @@ from typing import BinaryIO, Literal, Protocol
 
 
 class Openable(Protocol):
-    """A file that can be opened for reading: a path, or a SharedFile where no path can be opened."""
+    """A file that can be opened for reading: a path, or a SharedFile in a process that cannot open paths."""
 
     def open(self, mode: Literal["rb"]) -> BinaryIO: ...
 
@@ -14,7 +14,7 @@ class Openable(Protocol):
 class SharedFile:
     """A file that is open already. Its readers share one descriptor, so only one thread may use them.
 
-    file: the open file without a buffer.
+    file: the open file, which must be unbuffered.
     """
 
     def __init__(self, file: io.FileIO) -> None:

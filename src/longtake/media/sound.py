@@ -200,9 +200,8 @@ def best_lag(source: Samples, generated: Samples, lead: int) -> tuple[int, float
 def _shifted(samples: Samples, lag: int) -> Samples:
     """Returns the sound shifted so that its sample n is sample n + lag of `samples`; the length stays the same.
 
-    - If `lag` is negative, the result begins with silence, and the last samples are left out.
-    - If `lag` is positive, the first samples are left out. At the end, `lag` samples would be missing. So the result
-      cross-fades to the unshifted sound before that, and ends with the last `lag` samples of `samples`.
+    If `lag` is negative, the result begins with silence. If `lag` is positive, `lag` samples would be missing at the
+    end, so the result cross-fades to the unshifted sound before its end.
     """
     if lag <= 0:
         return np.concatenate([silence(-lag), samples[:, : samples.shape[1] + lag]], axis=1)

@@ -41,8 +41,8 @@ def placed(pieces: Iterable[Piece], rate: int) -> Iterator[tuple[int, Samples]]:
     rate: number of samples per second.
 
     A piece begins where the previous one ended, except at gaps and overlaps. Timestamps that are wrong by some
-    milliseconds, and slow drifts of the clock, are no gaps. If a drift puts the sound more than 40 ms out of step with
-    its timestamps, the sound is stretched or shortened by up to 0.2 %.
+    milliseconds, and slow drifts of the clock, do not count as gaps. If a drift puts the sound more than 40 ms out of
+    step with its timestamps, the sound is stretched or shortened by up to 0.2 %.
     """
     end = drift = 0
     first = True
@@ -77,10 +77,10 @@ def _windows(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 
 
 def _delays(window: list[Piece], expected: int) -> list[int]:
-    """Returns for each piece with a timestamp by how many samples the timestamp is late; a negative number means early.
+    """Returns by how many samples each timestamp in `window` is late; a negative number means early.
 
-    `window` holds consecutive pieces. The first one is expected at the position `expected`, and each other one where
-    the previous piece ends.
+    window: consecutive pieces. Those without a timestamp are left out of the result.
+    expected: position at which the first piece is expected. Each other piece is expected where the previous one ends.
     """
     delays = []
     for position, samples in window:
@@ -91,26 +91,30 @@ def _delays(window: list[Piece], expected: int) -> list[int]:
 
 
 def _beginning(window: list[Piece], rate: int) -> int:
-    """Returns the sample number at which the file's sound begins, according to the file's timestamps.
+    """Returns the sample number at which the file's sound begins, according to the timestamps of its first pieces.
 
-    Each piece tells where the first one must begin: at its own timestamp less the length of the pieces before it. The
-    result is the timestamp of the first piece, unless the median of what all pieces tell differs from it by more than
-    1 ms, the rounding of timestamps. Then the result is this median. Pieces after a gap do not count.
+    It is the timestamp of the first piece (0 if this piece has none), unless the median of the beginnings that all
+    these pieces tell differs from it by more than 1 ms. Then it is this median.
 
     window: the file's first pieces.
     rate: number of samples per second.
     """
     position = window[0][0] or 0
+    # Each piece tells a beginning of the sound: its own timestamp less the length of the pieces before it.
+    # Pieces after a gap do not count. Timestamps are rounded by up to 1 ms.
     near = [delay for delay in _delays(window, position) if abs(delay) <= _GAP_S * rate]
     delay = round(float(np.median(near))) if near else 0
     return position if abs(delay) <= _ROUNDING_S * rate else position + delay
 
 
 def _lasting_step(window: list[Piece], expected: int) -> int:
-    """Returns by how many samples all pieces are late (positive) or early (negative); 0 if they do not agree.
+    """Returns by how many samples the least late piece is late, if all pieces are late.
 
-    If all are late, or all are early, the result is the delay that is nearest to 0. `window` holds consecutive pieces.
-    The first one is expected at the position `expected`; the others are expected to follow it without gaps.
+    If all pieces are early, the result is negative: by how many samples the least early one is early. Otherwise it is
+    0.
+
+    window: consecutive pieces. Those without a timestamp do not count.
+    expected: position at which the first piece is expected. Each other piece is expected where the previous one ends.
     """
     delays = _delays(window, expected)
     least, most = min(delays, default=0), max(delays, default=0)

@@ -89,13 +89,13 @@ class Timeline:
         return replace(self, pts=pts, end=end, num_frames=num_frames)
 
     def stored(self, span: Span) -> list[int]:
-        """Returns the index of the stored frame that each frame of the span shows, in playing order.
+        """Returns, for each frame of the span in playing order, the index of the stored frame that it shows.
 
         Frame n of the span shows the stored frame that is visible at its middle, (n + 1/2) / `span.rate` + `span.shift`
         seconds after the first stored frame. There are two exceptions:
         - If the video has the same constant rate as the span, each stored frame is shown once.
-        - If the video's rate is variable, the span has room for all stored frames, and it has no shift, stored frames
-          that are visible too briefly to be shown are moved by at most one frame, so that they are shown.
+        - If the video's rate is variable and the span has no shift, a stored frame that is visible too briefly is moved
+          by at most one frame, so that it is shown. This is done if the span has room for all stored frames.
 
         Raises InvalidRequest if the span is outside the video.
         """
@@ -219,44 +219,31 @@ def _clock(
     end: time in ticks at which the last frame ends.
     deltas: differences between neighbouring times in ticks.
     tick_s: seconds of one tick.
-    stated: rates that the container states.
-
-    The first rule that fits decides. A standard rate is n or n x 1000/1001 for an integer n; a usual rate is one of
-    _USUAL_RATES (such as 24, 25 and 30), or 1000/1001 of one.
-    1. The rate is constant, one of those that `_steady_rates` returns, if all times fit it. They may differ from exact
-       times by the error that is returned with the rate, and by at most 1/3 frame.
-    2. The rate is variable, if all times are multiples of one step, counted from the first time. The largest such step
-       is one frame. This rate must be at most 60 (_MAX_PREFERRED_RATE) and at most 3 times (_MAX_REPEATS) the average
-       rate.
-    3. The rate is constant, if all times differ from exact times by at most 1/3 frame (_JITTER) and by at most
-       _MAX_JITTER_S. These rates are tried in turn: usual rates that are stated, the standard rate nearest to the
-       average rate, the usual rate nearest to it, and the average rate.
-    4. The rate is variable, and `_variable_rate` computes it.
+    stated: rates in frames per second that the container states, the most trusted first.
     """
     measured = (len(pts) - 1) / ((pts[-1] - pts[0]) * tick_s)
+    # The first rule that fits decides:
+    # 1. The rate is constant, if all times fit it with an error of at most `ticks` and 1/3 frame.
     for rate, ticks in _steady_rates(stated, measured, len(pts) / ((end - pts[0]) * tick_s)):
         if _fits(pts, 1 / (rate * tick_s), min(ticks, 1 / (3 * rate * tick_s))):
             return rate, False
+    # 2. The rate is variable, if all times are multiples of one step, which is one frame.
     common = 1 / (gcd(*deltas) * tick_s)
     if common <= min(Fraction(_MAX_PREFERRED_RATE), _MAX_REPEATS * measured):
         return common, True
+    # 3. The rate is constant, if all times differ from exact times by at most _JITTER frames and _MAX_JITTER_S.
     average = measured.limit_denominator(_MAX_DENOMINATOR) or measured
     for rate in (*_usual_rates(stated), _nearest_standard(measured), _nearest_usual(measured), average):
         if _spread(pts, 1 / (rate * tick_s)) * tick_s <= 2 * min(_JITTER / rate, _MAX_JITTER_S):
             return rate, False
+    # 4. The rate is variable.
     return _variable_rate(pts, deltas, tick_s, measured, stated), True
 
 
 def _steady_rates(stated: Sequence[Fraction], measured: Fraction, average: Fraction) -> list[tuple[Fraction, Fraction]]:
     """Returns the rates that a video with a constant rate may have, the likeliest first, as pairs (rate, error).
 
-    `error` is by how many ticks the frames' times may differ from exact times at this rate. The pairs are in this
-    order:
-    1. The usual rates (see `_usual_rates`) among `stated`, with the error 1, because stated rates may be rounded, too.
-    2. The whole number nearest to `measured`, and 1000/1001 of it, with the error _ROUNDING.
-    3. For each stated rate: the nearest standard rate (see `_nearest_standard`) and the rate itself, with the error 1.
-    4. `average` and `measured`, with the error _ROUNDING.
-    5. The standard rate nearest to `measured`, and `measured` once more, with the error 1.
+    `error` is by how many ticks the frames' times may differ from exact times at this rate.
 
     stated: rates that the container states.
     measured: average rate from the beginning of the first frame to the beginning of the last one.
@@ -265,6 +252,7 @@ def _steady_rates(stated: Sequence[Fraction], measured: Fraction, average: Fract
     one = Fraction(1)
     whole = _nearest_whole(measured)
     return [
+        # Stated rates may be rounded, too, so an error of a whole tick is allowed for them.
         *((rate, one) for rate in _usual_rates(stated)),
         *((rate, _ROUNDING) for rate in (whole, whole * _NTSC)),
         *((rate, one) for guess in stated for rate in (_nearest_standard(guess), guess)),
@@ -276,21 +264,18 @@ def _steady_rates(stated: Sequence[Fraction], measured: Fraction, average: Fract
 def _variable_rate(
     pts: Sequence[int], deltas: Sequence[int], tick_s: Fraction, measured: Fraction, stated: Sequence[Fraction]
 ) -> Fraction:
-    """Returns the constant rate at which a variable-rate video is read.
+    """Returns the constant rate in frames per second at which a variable-rate video is read.
+
+    It is the first of several likely rates that shows nearly all stored frames (_SHOWN_SHARE). If none does, it is the
+    video's rate without its pauses, but at least 1 (_MIN_VARIABLE_RATE). If that is above 240 (_MAX_RATE), the average
+    rate takes its place, limited to 240.
 
     `measured` is the video's average rate. The other arguments are those of `_clock`.
-
-    R is the video's rate without its pauses (a screen recording pauses while nothing changes), with two exceptions: if
-    it is below _MIN_VARIABLE_RATE, R is _MIN_VARIABLE_RATE; if it is above _MAX_RATE, R is the average rate, but at
-    most _MAX_RATE. These rates are tried in turn (a usual rate is one of _USUAL_RATES):
-    - If R is at most _MAX_PREFERRED_RATE: R, then the usual rates from R to _MAX_PREFERRED_RATE, lowest first.
-    - Otherwise: the usual rates from about the average rate to _MAX_PREFERRED_RATE, lowest first, then R.
-
-    The result is the first one that shows at least _SHOWN_SHARE of the stored frames, or R if none does.
     """
     rate = max(_rate_between_pauses(deltas, tick_s, stated), _MIN_VARIABLE_RATE)
     if rate > _MAX_RATE:
         rate = min(_standard(measured) or measured.limit_denominator(_MAX_DENOMINATOR), Fraction(_MAX_RATE))
+    # Besides `rate`, the usual rates from `lowest` to _MAX_PREFERRED_RATE are tried, the lowest first.
     lowest = rate if rate <= _MAX_PREFERRED_RATE else measured * (1 - _MAX_ERROR)
     others = [usual for usual in _USUAL_RATES if lowest < usual <= _MAX_PREFERRED_RATE]
     for candidate in [rate, *others] if rate <= _MAX_PREFERRED_RATE else [*others, rate]:
@@ -304,18 +289,12 @@ def _rate_between_pauses(deltas: Sequence[int], tick_s: Fraction, stated: Sequen
 
     deltas: differences of neighbouring frames' times in ticks.
     tick_s: seconds of one tick.
-    stated: rates that the container states; `_snapped` also rounds to one of them.
-
-    The rate is 1 / (step x `tick_s`), where the step is the typical difference between two frames. The step is found in
-    several repetitions:
-    1. The step is at first the lower quartile of the differences.
-    2. Differences of more than 3/2 steps are pauses and are left out. Those of less than 1/2 step count as no step, all
-       others as one step.
-    3. The new step is the sum of the differences that are not left out, divided by their number of steps. Then 2 and 3
-       are repeated.
+    stated: rates that the container states. The result is one of them if it is usual and near.
     """
+    # The step, the typical difference between two frames, is at first the lower quartile of the differences.
     step = float(sorted(deltas)[len(deltas) // 4])
     for _ in range(_REFINEMENTS):
+        # Differences of more than 3/2 steps are pauses. Those of less than 1/2 step count as no step, others as one.
         counted = [(delta, count) for delta in deltas if (count := round(delta / step)) <= 1]
         steps = sum(count for _, count in counted)
         if steps == 0:
@@ -329,13 +308,12 @@ def _rate_between_pauses(deltas: Sequence[int], tick_s: Fraction, stated: Sequen
 def _snapped(rate: Fraction, error: Fraction, stated: Sequence[Fraction]) -> Fraction:
     """Returns the most plausible exact rate for a measured `rate` in frames per second.
 
-    It is the first of these that exists:
-    1. A usual rate (see `_usual_rates`) among `stated`, the rates that the container states, if it differs from `rate`
-       by at most `error` x `rate`. It comes first because inexact times cannot tell 30 from 30000/1001.
-    2. The nearest rate in _USUAL_RATES, if it differs by at most `error` x `rate`.
-    3. The nearest standard rate (n or n x 1000/1001 for an integer n), if it differs by at most 0.1 %.
-    4. `rate` itself, as a fraction with a small denominator.
+    It is a usual rate if one differs from `rate` by at most `error` x `rate`, otherwise a standard rate if one differs
+    by at most 0.1 %, otherwise `rate` as a fraction with a small denominator.
+
+    stated: rates that the container states. A usual rate among them is preferred.
     """
+    # Stated rates come first, because inexact times cannot tell 30 from 30000/1001.
     for known in (*_usual_rates(stated), _nearest_usual(rate)):
         if abs(known - rate) <= error * rate:
             return known

@@ -5,7 +5,8 @@ decoding does not need. Two means of Linux's kernel ("walls") do that together. 
 used alone:
 
 - seccomp refuses all system calls except those of `CALLS`. It is used on the machine types that `Numbers` has.
-- Landlock refuses files, TCP, and sockets and signals to other processes, as far as the kernel's version can.
+- Landlock refuses to open files, to use TCP, and to reach other processes by sockets or signals. Old kernels can refuse
+  only a part of this.
 
 Other systems have neither. A process that is confined cannot undo it.
 """
@@ -135,11 +136,11 @@ def support() -> Support:
 def confine() -> None:
     """Confines this process for good: it can open no file, use no network and start no program (see the module).
 
-    What the kernel cannot refuse stays allowed; outside Linux nothing happens. But if a wall that the kernel has (see
-    `support`) cannot be raised, the process ends with a message on standard error.
-
     The process must have only one thread. It must have imported all modules and opened all files before. The kernel
-    kills it when the thread of the parent process that started it ends.
+    kills it later, when the thread of the parent process that started it ends.
+
+    What the kernel cannot refuse stays allowed; outside Linux nothing happens. If the kernel has seccomp or Landlock
+    (see `support`) but it cannot be switched on, the process ends with a message on standard error.
     """
     machine = system.linux_machine()
     if machine is None:

@@ -136,22 +136,24 @@ class Joiner:
 
 
 def correction(clip: GeneratedClip, joint: RGBFrames, detail: Detail | None, distance: int) -> Correction:
-    """Returns a function (frames, first) -> corrected frames for a clip's frames, [t, H, W, 3] in 0..1.
+    """Returns a function that corrects frames of a clip: it takes (frames, first) and returns the corrected frames.
 
-    `frames` have to be ordered by their distance from the source, the nearest one first. `first` is the number of the
-    clip's frames that are nearer. The correction is:
-    - None, if `clip.rendition` is None.
-    - Otherwise, if `detail` is not None: the source's detail is carried into the frames. `distance` is the number of
-      new frames between the source and the clip.
-    - Otherwise: the colour cast of the model's autoencoder is removed. The cast is the difference in colour between two
-      versions of the frame next to the clip: the one that the output shows, and `clip.rendition`, which the
-      autoencoder has encoded and decoded. The output shows `clip.neighbour` if the model generated this frame, else
-      `joint` [H, W, 3], the source's frame next to the new ones.
+    The function's arguments are frames of the clip, [t, H, W, 3] in 0..1, the nearest to the source first, and the
+    number of the clip's frames that are nearer to the source than these.
+
+    clip: the clip. If `clip.rendition` is None, the function returns the frames unchanged.
+    joint: the source's frame next to the new ones, [H, W, 3].
+    detail: the source's detail, which the function carries into the frames. If it is None, the function removes the
+        colour cast of the model's autoencoder instead.
+    distance: number of new frames between the source and the clip.
     """
     if clip.rendition is None:
         return lambda frames, first: frames
     if detail is not None:
         return lambda frames, first: carry_detail(frames, detail, first=distance + first)
+    # The colour cast is the difference between two versions of the frame next to the clip: the one that the output
+    # shows, which is the source's unless the model generated this frame, and the one that the autoencoder has encoded
+    # and decoded.
     shown = (joint if clip.neighbour is None else clip.neighbour).astype(np.float32) / np.float32(255)
     rendition = _picture(clip.rendition)
     return lambda frames, first: match_colour(frames, shown, rendition, COLOUR_FADE_FRAMES, first=first)

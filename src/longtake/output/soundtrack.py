@@ -89,13 +89,10 @@ def prepend_sound(track: Samples, clips: Sequence[GeneratedClip], plan: Plan) ->
 def _overlap(clip: GeneratedClip, plan: Plan, *, at_source: bool) -> int:
     """Returns how many samples of the clip's sound are for a time for which the output has sound already.
 
-    A clip's sound also covers the frames that the clip continues.
-    - Normally the output already has sound for these frames, and the result is the number of their samples.
-    - If the clip is next to the source and `plan.sound_strength` is below 1, the result is 0, because `source_track`
-      has left out the source's sound for these frames.
-
     at_source: True if the clip is next to the source, False if it is next to another clip.
     """
+    # The clip's sound also covers the frames that the clip continues. The output has sound for them, unless they are
+    # the source's frames and `source_track` has left out their sound.
     if at_source and plan.sound_strength < 1:
         return 0
     return num_samples(clip.context_frames, plan.rate)

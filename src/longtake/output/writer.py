@@ -24,10 +24,10 @@ CHUNK_FRAMES = 16
 
 @dataclass
 class ProgressRelay:
-    """A progress callback that passes each report on to `on_progress`.
+    """A progress callback that passes each report on to `on_progress`, and can pass the last report on again.
 
-    A job is cancelled by an exception that `on_progress` raises. So that this is also possible while nothing is
-    reported, the encoder calls `repeat` during long waits, which passes the last report on again.
+    A job is cancelled by an exception that `on_progress` raises. During long waits without a new report, the encoder
+    calls `repeat`, so that the job can be cancelled then, too.
 
     last: the last report.
     """

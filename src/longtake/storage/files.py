@@ -209,7 +209,7 @@ class FileStore:
                     self.blobs.delete(key)
 
     def _blobs_in_use(self, blobs: Sequence[str]) -> set[str]:
-        """Returns those of the given keys of blobs that belong to a file, a request, an upload or a download."""
+        """Returns those of `blobs`, keys of blobs, that belong to a file, a request, an upload or a download."""
         # The table of files has no index of blobs. A file's key is its blob's key, in newer ones after a prefix.
         keys = {key for blob in blobs for key in (blob, blob.partition("-")[2])}
         of_parts, of_payloads, of_fetched = (_owners(folder, blobs) for folder in (PARTS, PAYLOADS, FETCHED))
@@ -279,7 +279,10 @@ class FileStore:
 
 
 def open_store(engine: sa.Engine, settings: Settings) -> FileStore:
-    """Returns the file store that the settings describe. Imports access rules that version 0.1 stored in files."""
+    """Returns the file store that the settings describe.
+
+    Also imports the access rules that version 0.1 stored in files.
+    """
     folder = settings.data_dir / "files"
     (folder / SCRATCH).mkdir(parents=True, exist_ok=True)
     legacy.import_access_rules(engine, folder)
@@ -311,7 +314,7 @@ def _owners(folder: str, blobs: Sequence[str]) -> dict[str, str]:
 
 
 def _delete_older(path: Path, before: float) -> None:
-    """Deletes a file or a folder if it was last changed before `before`, a Unix time in seconds."""
+    """Deletes a file, or a folder with its content, if it was last changed before the Unix time `before` in seconds."""
     with suppress(FileNotFoundError):  # it was moved into the store in the meantime
         if path.stat().st_mtime >= before:
             return
