@@ -4,6 +4,7 @@ A host name is resolved once. All its addresses must be public, and the connecti
 addresses. TLS still verifies the host name. httpx sends each redirect as a new request, so redirects are checked, too.
 """
 
+import functools
 import ipaddress
 import re
 import socket
@@ -170,6 +171,15 @@ def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
 
+@functools.cache
+def _authorities() -> ssl.SSLContext:
+    """Returns TLS settings with the certificate authorities that httpx trusts.
+
+    All transports share them, because reading the authorities takes 25 ms.
+    """
+    return httpx.create_ssl_context()
+
+
 class PublicTransport(httpx.BaseTransport):
     """An httpx transport that connects only to public addresses and to trusted hosts. Thread-safe.
 
@@ -182,15 +192,15 @@ class PublicTransport(httpx.BaseTransport):
 
     trusted_hosts: hosts that are allowed although they are not public: names or IP addresses, in upper or lower case.
     resolve: function that returns the addresses of a host.
-    verify: how TLS certificates are verified, as in httpx.
+    verify: settings by which TLS certificates are verified. None means the certificate authorities that httpx trusts.
     """
 
     def __init__(
-        self, trusted_hosts: Collection[str] = (), *, resolve: Resolve = resolve, verify: ssl.SSLContext | bool = True
+        self, trusted_hosts: Collection[str] = (), *, resolve: Resolve = resolve, verify: ssl.SSLContext | None = None
     ) -> None:
         self._trusted = frozenset(host.lower() for host in trusted_hosts)
         self._resolve = resolve
-        self._tls = httpx.create_ssl_context(verify)
+        self._tls = verify or _authorities()
         self._turn = threading.Lock()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
