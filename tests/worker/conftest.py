@@ -8,7 +8,14 @@ import pytest
 import sqlalchemy as sa
 
 from longtake.settings import settings
+from longtake.worker import slot
 from tests.worker.server import QUICK, WORKER, Server
+
+
+@pytest.fixture(autouse=True)
+def _watchful_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets idle slots look into the queue more often, so that the tests wait less."""
+    monkeypatch.setattr(slot, "POLL_S", 0.05)
 
 
 @pytest.fixture
